@@ -1,0 +1,123 @@
+"""The hooks of an algorithm and of an observer.
+
+Needed of an algorithm: `algorithm`, `train`, `predict`. The others have defaults. A hook may leave out arguments that
+it does not use. `None` from a hook that must answer is an error that names the plugin and the hook.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+from pydantic import BaseModel, ConfigDict
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    import pandas as pd
+
+    from retrainer.config import ModelTypeName
+    from retrainer.model_types.base import Origins
+
+hookspec = pluggy.HookspecMarker("retrainer")
+hookimpl = pluggy.HookimplMarker("retrainer")
+
+
+class NoOptions(BaseModel):
+    """The options of an algorithm that has none."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    """What an algorithm says about itself, without importing anything slow.
+
+    Attributes:
+        name: the entry point's name: lower-case letters, digits, underscores.
+        model_types: which of `timing` and `content` it forecasts.
+        summary: one sentence for `retrainer plugins`.
+        config: its options, a pydantic class with `extra="forbid"`.
+        paid: whether a forecast costs money, so that none is made only to check something.
+    """
+
+    name: str
+    model_types: tuple[ModelTypeName, ...]
+    summary: str
+    config: type[BaseModel] = NoOptions
+    paid: bool = False
+
+
+class AlgorithmHooks:
+    """The hooks of an algorithm."""
+
+    @hookspec(firstresult=True)
+    def algorithm(self) -> Algorithm:  # type: ignore[empty-body]
+        """Describe the algorithm; called often, so cheap."""
+
+    @hookspec(firstresult=True)
+    def check_ready(self, config: BaseModel) -> None:
+        """Raise MissingCredentials, or another RetrainerError, if a forecast could not be made as things are now.
+
+        Called before any work is done; needs no network. Optional.
+
+        :param config: the options, an instance of the algorithm's `config` class.
+        """
+
+    @hookspec(firstresult=True)
+    def train(self, posts: pd.DataFrame, config: BaseModel, model_type: ModelTypeName) -> Any:
+        """Learn from the posts and return a model.
+
+        :param posts: the training posts in order: `post_id` (str), `created_at` (datetime64, UTC), `content` (str;
+            missing only for timing).
+        :param config: the options.
+        :param model_type: `timing` or `content`, for an algorithm that serves both.
+        """
+
+    @hookspec(firstresult=True)
+    def predict(self, model: Any, posts: pd.DataFrame, origins: Origins, config: BaseModel, model_type: ModelTypeName) -> Any:
+        """Return one forecast an origin, using no post later than the origin.
+
+        :param model: what `load` returned.
+        :param posts: all posts in order, as in `train`; the forecast from origin i may use
+            `posts.iloc[: origins.position[i] + 1]` and no more.
+        :param origins: n origins.
+        :param config: the options that the model was trained with.
+        :return: `TimingForecasts` of n waits, or a list of n `ContentForecast`.
+        """
+
+    @hookspec(firstresult=True)
+    def score(self, forecasts: Any, targets: Any, model_type: ModelTypeName) -> Mapping[str, float]:
+        """Return metrics of the plugin's own, beside those of the model type, which they cannot replace. Optional.
+
+        :param forecasts: the forecasts that can be scored.
+        :param targets: `TimingTargets` or `ContentTargets`, of the same length.
+        """
+
+    @hookspec(firstresult=True)
+    def save(self, model: Any, directory: Path) -> list[str]:
+        """Write the model into the directory as plain data and return the names of the files written.
+
+        Optional: a model of dicts, lists, strings, numbers is otherwise kept as `model.json`.
+        """
+
+    @hookspec(firstresult=True)
+    def load(self, directory: Path) -> Any:
+        """Read the model back; must never run code from a file. Goes with `save`."""
+
+
+class ObserverHooks:
+    """The hooks of an observer."""
+
+    @hookspec
+    def on_event(self, event: Mapping[str, Any]) -> None:
+        """Hear of a completed or failed run, a promotion, a rollback, after it is committed; at most once.
+
+        :param event: `kind` (`run`, `promotion`, `rollback`), `model_type`, `version_id`, `reason`, and for a run its
+            document as in `history --json`. A failure here is a warning and changes nothing.
+        """
+
+
+NEEDED_HOOKS = ("algorithm", "train", "predict")

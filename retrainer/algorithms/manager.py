@@ -1,0 +1,286 @@
+"""Finds algorithms by entry point, loads the one that is chosen, and calls its hooks.
+
+Each algorithm gets a plugin manager of its own that holds it and the observers: a hook call then reaches exactly one
+algorithm, and an observer may wrap it (`hookimpl(wrapper=True)`).
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import logging
+import re
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import pluggy
+from pydantic import BaseModel, ValidationError
+
+from retrainer.algorithms.hookspecs import NEEDED_HOOKS, Algorithm, AlgorithmHooks, ObserverHooks
+from retrainer.config import ALGORITHM_GROUP, explain_options_error, installed_algorithms
+from retrainer.errors import AlgorithmError, RetrainerError, UnknownName, UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import pandas as pd
+
+    from retrainer.config import ModelTypeName
+    from retrainer.model_types.base import Origins
+
+log = logging.getLogger(__name__)
+
+OBSERVER_GROUP = "retrainer.observers"
+MODEL_FILE = "model.json"
+
+
+@dataclass(frozen=True)
+class PluginStatus:
+    """One installed plugin, as `retrainer plugins` shows it.
+
+    Attributes:
+        name: the entry point's name.
+        distribution: the package it came with.
+        version: that package's version.
+        hooks: the hooks it has, sorted.
+        description: what it says of itself; None where it is broken.
+        problem: why it cannot be used; None where it can.
+    """
+
+    name: str
+    distribution: str
+    version: str
+    hooks: tuple[str, ...] = ()
+    description: Algorithm | None = None
+    problem: str | None = None
+
+
+def list_plugins() -> list[PluginStatus]:
+    """Describe every installed algorithm; a broken one is listed with its problem."""
+    statuses = []
+    for point in sorted(entry_points(group=ALGORITHM_GROUP), key=lambda point: (point.name, _origin(point))):
+        name, version = _distribution(point)
+        try:
+            loaded = load_algorithm(point.name)
+        except RetrainerError as error:
+            statuses.append(PluginStatus(point.name, name, version, problem=str(error)))
+        else:
+            statuses.append(PluginStatus(point.name, name, version, loaded.hook_names, loaded.description))
+    return statuses
+
+
+def load_algorithm(name: str, model_type: ModelTypeName | None = None) -> LoadedAlgorithm:
+    """Import one algorithm and check it: a unique name, all needed hooks, no hook misspelled or wrongly signed.
+
+    Raises:
+        UnknownName: no installed package provides it.
+        UsageError: it does not forecast this model type.
+        AlgorithmError: two packages provide it, or it is broken.
+    """
+    points = [point for point in entry_points(group=ALGORITHM_GROUP) if point.name == name]
+    if not points:
+        known = installed_algorithms()
+        hint = did_you_mean(name, known).capitalize() or f"Installed: {', '.join(known)}"
+        raise UnknownName(f"unknown algorithm '{name}'", hint=hint)
+    if len(points) > 1:
+        both = " and ".join(sorted(_origin(point) for point in points))
+        raise AlgorithmError(f"two packages provide the algorithm '{name}': {both}", hint="Uninstall one of them")
+    try:
+        plugin = points[0].load()
+    except Exception as error:
+        raise AlgorithmError(
+            f"the plugin '{name}' ({_origin(points[0])}) cannot be imported: {_describe(error)}",
+            hint="Mend or uninstall it",
+        ) from error
+    loaded = LoadedAlgorithm.from_plugin(plugin, name, _distribution(points[0]))
+    if model_type is not None:
+        loaded.require(model_type)
+    return loaded
+
+
+@dataclass(frozen=True)
+class LoadedAlgorithm:
+    """An algorithm ready to be called. Every method raises AlgorithmError, naming the plugin and hook, if it fails."""
+
+    description: Algorithm
+    distribution: str
+    version: str
+    hook_names: tuple[str, ...]
+    manager: pluggy.PluginManager
+
+    @classmethod
+    def from_plugin(cls, plugin: object, name: str, distribution: tuple[str, str] = ("unknown", "0")) -> LoadedAlgorithm:
+        """Check a plugin object and make it callable.
+
+        Raises:
+            AlgorithmError: it lacks a needed hook, or has one that does not fit.
+        """
+        manager = pluggy.PluginManager("retrainer")
+        manager.add_hookspecs(AlgorithmHooks)
+        manager.add_hookspecs(ObserverHooks)
+        try:
+            manager.register(plugin, name)
+            manager.check_pending()
+        except (pluggy.PluginValidationError, ValueError, TypeError) as error:
+            problem = " ".join(str(error).split())
+            raise AlgorithmError(f"the plugin '{name}' has a hook that does not fit: {problem}") from error
+        hooks = tuple(sorted(caller.name for caller in manager.get_hookcallers(plugin) or []))
+        missing = [hook for hook in NEEDED_HOOKS if hook not in hooks]
+        if missing:
+            raise AlgorithmError(
+                f"the plugin '{name}' has no hook {', '.join(missing)}",
+                hint="Mark the functions with @retrainer.algorithms.hookimpl",
+            )
+        if ("save" in hooks) != ("load" in hooks):
+            raise AlgorithmError(f"the plugin '{name}' has only one of the hooks save and load")
+        for observer_name, observer in _observers():
+            manager.register(observer, f"observer:{observer_name}")
+        loaded = cls(Algorithm(name, (), ""), *distribution, hooks, manager)
+        description = loaded._call("algorithm")
+        _check_description(description, name)
+        return cls(description, *distribution, hooks, manager)
+
+    @property
+    def name(self) -> str:
+        """The algorithm's name."""
+        return self.description.name
+
+    def require(self, model_type: ModelTypeName) -> None:
+        """Check that it forecasts this model type.
+
+        Raises:
+            UsageError: it does not.
+        """
+        if model_type not in self.description.model_types:
+            does = " and ".join(self.description.model_types)
+            raise UsageError(f"the algorithm '{self.name}' forecasts {does}, not {model_type}")
+
+    def options(self, given: Mapping[str, Any], model_type: ModelTypeName) -> BaseModel:
+        """Check the options given in the settings and return them as the plugin's own class.
+
+        Raises:
+            ConfigError: an option is unknown or wrong.
+        """
+        try:
+            return self.description.config.model_validate(dict(given))
+        except ValidationError as error:
+            raise explain_options_error(error, model_type, self.name, self.description.config) from None
+
+    def check_ready(self, config: BaseModel) -> None:
+        """Let the plugin say that a forecast could not be made, before any work is done."""
+        self._call("check_ready", may_be_none=True, config=config)
+
+    def train(self, posts: pd.DataFrame, config: BaseModel, model_type: ModelTypeName) -> Any:
+        """Train a model on a copy of the posts, which the plugin may change as it likes."""
+        return self._call("train", posts=posts.copy(), config=config, model_type=model_type)
+
+    def predict(
+        self, model: Any, posts: pd.DataFrame, origins: Origins, config: BaseModel, model_type: ModelTypeName
+    ) -> Any:
+        """Return the forecasts, checked to be one an origin and of this model type."""
+        from retrainer.model_types import model_type as named  # noqa: PLC0415  numpy and pandas are slow to import
+
+        answer = self._call(
+            "predict", model=model, posts=posts.copy(), origins=origins, config=config, model_type=model_type
+        )
+        try:
+            return named(model_type).checked(answer, len(origins))
+        except (ValueError, TypeError) as error:
+            self._fail("predict", f"returned {error}", error)
+
+    def score(self, forecasts: Any, targets: Any, model_type: ModelTypeName) -> dict[str, float]:
+        """Return the plugin's own metrics; an empty mapping where it has none."""
+        own = self._call("score", may_be_none=True, forecasts=forecasts, targets=targets, model_type=model_type)
+        try:
+            return {str(key): float(value) for key, value in (own or {}).items()}
+        except (ValueError, TypeError, AttributeError) as error:
+            self._fail("score", f"returned '{str(own)[:40]}' instead of a mapping of names to numbers", error)
+
+    def save(self, model: Any, directory: Path) -> list[str]:
+        """Write the model's files and return their names, relative to the directory, sorted."""
+        if "save" not in self.hook_names:
+            try:
+                text = json.dumps(model, allow_nan=False)
+            except (TypeError, ValueError) as error:
+                problem = f"returned a model that JSON cannot hold ({error}); return plain data, or add save and load"
+                self._fail("train", problem, error)
+            (directory / MODEL_FILE).write_text(text, encoding="utf-8")
+            return [MODEL_FILE]
+        names = self._call("save", model=model, directory=directory)
+        written = sorted(str(path.relative_to(directory)) for path in directory.rglob("*") if path.is_file())
+        if not isinstance(names, list) or sorted(map(str, names)) != written:
+            self._fail("save", f"returned {names!r} where it wrote {written!r}")
+        return written
+
+    def load(self, directory: Path) -> Any:
+        """Read a model's files back; the caller has checked their hashes."""
+        if "load" not in self.hook_names:
+            return json.loads((directory / MODEL_FILE).read_text(encoding="utf-8"))
+        return self._call("load", directory=directory)
+
+    def _call(self, hook: str, *, may_be_none: bool = False, **arguments: Any) -> Any:
+        try:
+            answer = getattr(self.manager.hook, hook)(**arguments)
+        except RetrainerError:
+            raise
+        except Exception as error:  # a plugin may fail in any way; which one and where is what the user needs
+            self._fail(hook, f"failed: {_describe(error)}", error)
+        if answer is None and not may_be_none:
+            self._fail(hook, "returned None")
+        return answer
+
+    def _fail(self, hook: str, problem: str, cause: Exception | None = None) -> NoReturn:
+        raise AlgorithmError(f"the plugin '{self.name}': its hook {hook} {problem}") from cause
+
+
+def broadcast(event: Mapping[str, Any]) -> None:
+    """Tell every observer of an event, each on its own: one that fails is a warning, and the others still hear."""
+    for name, observer in _observers():
+        manager = pluggy.PluginManager("retrainer")
+        manager.add_hookspecs(AlgorithmHooks)
+        manager.add_hookspecs(ObserverHooks)
+        try:
+            manager.register(observer, name)
+            manager.hook.on_event(event=event)
+        except Exception as error:  # noqa: BLE001  whatever it is, the run is done and stays done
+            log.warning("The observer '%s' failed: %s", name, _describe(error))
+
+
+def _observers() -> list[tuple[str, object]]:
+    observers = []
+    for point in entry_points(group=OBSERVER_GROUP):
+        try:
+            observers.append((point.name, point.load()))
+        except Exception as error:  # noqa: BLE001  an observer never blocks a command
+            log.warning("The observer '%s' (%s) cannot be imported: %s", point.name, _origin(point), _describe(error))
+    return observers
+
+
+def _check_description(description: Any, name: str) -> None:
+    if not isinstance(description, Algorithm):
+        raise AlgorithmError(f"the plugin '{name}': its hook algorithm returned {description!r} instead of an Algorithm")
+    if description.name != name or not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+        raise AlgorithmError(
+            f"the plugin registered as '{name}' calls itself '{description.name}'",
+            hint="Both must be the same: lower-case letters, digits and underscores",
+        )
+    if not description.model_types or set(description.model_types) - {"timing", "content"}:
+        raise AlgorithmError(f"the plugin '{name}' forecasts {description.model_types!r}: 'timing' or 'content' is needed")
+    config = description.config
+    if not (inspect.isclass(config) and issubclass(config, BaseModel) and config.model_config.get("extra") == "forbid"):
+        raise AlgorithmError(f"the plugin '{name}': its config is not a pydantic class with extra='forbid'")
+
+
+def _distribution(point: EntryPoint) -> tuple[str, str]:
+    return (point.dist.name, point.dist.version) if point.dist else ("unknown", "0")
+
+
+def _origin(point: EntryPoint) -> str:
+    return " ".join(_distribution(point))
+
+
+def _describe(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -1,0 +1,141 @@
+"""The errors that a user may meet, each with its exit code and HTTP status.
+
+    RetrainerError                  1  500   something failed
+    ├── UsageError                  2  422   a wrong argument
+    │   └── UnknownName             2  404   no such version, model type, algorithm
+    ├── ConfigError                 2  500   a wrong setting, or no project here
+    ├── MissingCredentials          2  503   an algorithm has nothing to log in with
+    ├── InsufficientData            3  409   too few posts
+    ├── RunInProgress               4  409   another run of this model type is going on
+    ├── PostsError                  1  422   a file or table of posts that cannot be read
+    ├── AlgorithmError              1  500   a plugin that is broken, or answered nonsense
+    ├── ArtifactError               1  500   model files that are missing, changed or cannot be written
+    ├── DatabaseError               1  503   the database is not one, is newer than the program, or is out of reach
+    ├── PromotionRefused            1  409   this version cannot go live
+    │   └── ProductionChanged       1  409   production is no longer what it was compared with
+    └── NothingToRollBack           1  409   no promotion is left to undo
+
+A message says what failed, with the value in quotes; the hint says what to do. Together they are one line.
+"""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class RetrainerError(Exception):
+    """Base of all errors that are shown as one line instead of a traceback."""
+
+    exit_code: ClassVar[int] = 1
+    http_status: ClassVar[int] = 500
+    code: ClassVar[str] = "failed"
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = " ".join(message.split())
+        self.hint = " ".join(hint.split())
+
+    def __str__(self) -> str:
+        return f"{self.message}. {self.hint}" if self.hint else self.message
+
+
+class UsageError(RetrainerError):
+    """An argument that cannot be meant."""
+
+    exit_code = 2
+    http_status = 422
+    code = "usage"
+
+
+class UnknownName(UsageError):
+    """A version, model type or algorithm that does not exist."""
+
+    http_status = 404
+    code = "unknown_name"
+
+
+class ConfigError(RetrainerError):
+    """A setting that is unknown or wrong, or no project where one is needed."""
+
+    exit_code = 2
+    code = "configuration"
+
+
+class MissingCredentials(RetrainerError):
+    """An algorithm would call a service and has nothing to log in with."""
+
+    exit_code = 2
+    http_status = 503
+    code = "missing_credentials"
+
+
+class InsufficientData(RetrainerError):
+    """Too few posts for what was asked."""
+
+    exit_code = 3
+    http_status = 409
+    code = "insufficient_data"
+
+
+class RunInProgress(RetrainerError):
+    """Another run of the same model type is going on."""
+
+    exit_code = 4
+    http_status = 409
+    code = "run_in_progress"
+
+
+class PostsError(RetrainerError):
+    """A file or a table of posts that cannot be read or was refused."""
+
+    http_status = 422
+    code = "posts"
+
+
+class AlgorithmError(RetrainerError):
+    """A plugin that cannot be loaded, failed in a hook, or answered nonsense."""
+
+    code = "algorithm"
+
+
+class ArtifactError(RetrainerError):
+    """Model files that are missing, were changed, or cannot be written."""
+
+    code = "artifact"
+
+
+class DatabaseError(RetrainerError):
+    """The database cannot be opened, is not one, or is newer than this program."""
+
+    http_status = 503
+    code = "database"
+
+
+class PromotionRefused(RetrainerError):
+    """This version cannot go live as it is."""
+
+    http_status = 409
+    code = "promotion_refused"
+
+
+class ProductionChanged(PromotionRefused):
+    """Production is no longer the version that the decision was made against."""
+
+    code = "production_changed"
+
+
+class NothingToRollBack(RetrainerError):
+    """No promotion of this model type is left to undo."""
+
+    http_status = 409
+    code = "nothing_to_roll_back"
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return `did you mean 'x'?` for the nearest known name, or an empty string."""
+    match = get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f"did you mean '{match[0]}'?" if match else ""

@@ -1,0 +1,180 @@
+"""What both model types have in common: origins, metrics, and the shape of a model type."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import pandas as pd
+    from numpy.typing import NDArray
+
+    from retrainer.config import ModelTypeName
+
+Forecasts = TypeVar("Forecasts")
+Targets = TypeVar("Targets")
+
+PREDICTIONS_SAMPLE = 20  # how many forecasts `predictions_json` holds
+
+
+@dataclass(frozen=True)
+class Origins:
+    """The moments at which n forecasts are made.
+
+    Posts are ordered by (created_at, post_id). An origin knows the rows `posts.iloc[: position + 1]` and no other,
+    so a later post of the same second stays unknown to it.
+
+    Attributes:
+        time: (n,) datetime64[us], UTC; when the forecast is made, never before the last post it knows.
+        position: (n,) int64; the row of the last post known.
+        target_time: (n,) datetime64[us], UTC; for content, the moment of the post that is to be foretold.
+    """
+
+    time: NDArray[np.datetime64]
+    position: NDArray[np.int64]
+    target_time: NDArray[np.datetime64] | None = None
+
+    def __len__(self) -> int:
+        return len(self.position)
+
+    def __getitem__(self, index: slice | NDArray[Any] | Sequence[int]) -> Origins:
+        chosen = None if self.target_time is None else self.target_time[index]
+        return Origins(self.time[index], self.position[index], chosen)
+
+    @classmethod
+    def before(cls, posts: pd.DataFrame, rows: NDArray[np.int64]) -> Origins:
+        """Return the origins from which the posts at `rows` are forecast: right after the post before each."""
+        times = utc_times(posts)
+        return cls(time=times[rows - 1], position=rows - 1, target_time=times[rows])
+
+
+def utc_times(posts: pd.DataFrame) -> NDArray[np.datetime64]:
+    """Return `created_at` as an array of datetime64[us] in UTC."""
+    times: NDArray[np.datetime64] = posts["created_at"].dt.tz_convert("UTC").dt.tz_localize(None).to_numpy("datetime64[us]")
+    return times
+
+
+def hours_between(start: NDArray[np.datetime64], end: NDArray[np.datetime64]) -> NDArray[np.float64]:
+    """Return `end - start` in hours."""
+    return (end - start) / np.timedelta64(3_600_000_000, "us")
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One figure of an evaluation, as it is shown.
+
+    Attributes:
+        key: its name in documents and tables.
+        label: its name for a reader.
+        unit: how it is written: hours, a share shown in percent, or a plain number.
+        good: what the specification calls a good value, or None.
+    """
+
+    key: str
+    label: str
+    unit: Literal["hours", "share", "number", "count", "dollars"]
+    good: tuple[Literal["<", ">"], float] | None = None
+
+    def is_good(self, value: float) -> bool | None:
+        """Whether the value meets the specification's good value; None where it names none."""
+        if self.good is None:
+            return None
+        sign, bound = self.good
+        return value < bound if sign == "<" else value > bound
+
+
+class ModelType(ABC, Generic[Forecasts, Targets]):
+    """One model type: its forecasts, targets, metrics and files. It has no state."""
+
+    name: ClassVar[ModelTypeName]
+    metrics: ClassVar[tuple[Metric, ...]]
+    forecasts_suffix: ClassVar[str]
+
+    @abstractmethod
+    def usable(self, posts: pd.DataFrame) -> pd.DataFrame:
+        """Return the posts that count for this type, in order, with a fresh index."""
+
+    @abstractmethod
+    def require_trainable(self, posts: pd.DataFrame) -> None:
+        """Check that the training posts carry what this type learns from.
+
+        Raises:
+            InsufficientData: they do not.
+        """
+
+    @abstractmethod
+    def targets(self, posts: pd.DataFrame, rows: NDArray[np.int64]) -> Targets:
+        """Return what came true: the posts at `rows`, each forecast from the post before it."""
+
+    @abstractmethod
+    def checked(self, forecasts: Any, count: int) -> Forecasts:
+        """Return a plugin's answer as forecasts of this type.
+
+        Raises:
+            ValueError: it is not `count` forecasts, or they are not of this type; says what is wrong.
+        """
+
+    @abstractmethod
+    def scored(self, forecasts: Forecasts) -> NDArray[np.bool_]:
+        """Return (n,) which forecasts can be scored at all."""
+
+    @abstractmethod
+    def select(self, forecasts: Forecasts, targets: Targets, keep: NDArray[np.bool_]) -> tuple[Forecasts, Targets]:
+        """Return the forecasts and targets where `keep` is true."""
+
+    @abstractmethod
+    def score(self, forecasts: Forecasts, targets: Targets) -> dict[str, float]:
+        """Return the deciding metrics of forecasts that can all be scored; `overall_score` is among them."""
+
+    @abstractmethod
+    def tally(self, forecasts: Forecasts) -> dict[str, float]:
+        """Return what is counted over all forecasts, those that cannot be scored included."""
+
+    @abstractmethod
+    def same(self, one: Forecasts, other: Forecasts) -> bool:
+        """Whether two sets of forecasts are equal but for rounding."""
+
+    @abstractmethod
+    def headline(self, metrics: dict[str, float]) -> str:
+        """Return the figures of an evaluation as one line of a log."""
+
+    @abstractmethod
+    def skill(self, metrics: dict[str, float], naive: dict[str, float]) -> dict[str, float]:
+        """Return how much better than the naive forecast: 0 is as good, 1 is perfect, below 0 is worse."""
+
+    @abstractmethod
+    def dump(self, forecasts: Forecasts, targets: Targets, origins: Origins, post_ids: Sequence[str]) -> bytes:
+        """Return the forecasts file: everything that the metrics can be recomputed from."""
+
+    @abstractmethod
+    def parse(self, data: bytes) -> tuple[Forecasts, Targets, list[str]]:
+        """Read a forecasts file back: forecasts, targets, and the ids of the posts foretold."""
+
+    @abstractmethod
+    def sample(self, forecasts: Forecasts, targets: Targets, post_ids: Sequence[str]) -> list[dict[str, Any]]:
+        """Return up to 20 forecasts beside what came true, evenly spread, for a reader."""
+
+
+def spread(count: int, most: int) -> NDArray[np.int64]:
+    """Return at most `most` of 0 … count-1, evenly spread over the whole span, first and last among them."""
+    if count <= most:
+        return np.arange(count, dtype=np.int64)
+    if most == 1:
+        return np.array([count - 1], dtype=np.int64)
+    return np.round(np.linspace(0, count - 1, most)).astype(np.int64)
+
+
+def skill_score(score: float, reference: float) -> float:
+    """Return the skill (S - S_ref) / (1 - S_ref) of a score whose perfect value is 1.
+
+    Source: Wilks, Statistical Methods in the Atmospheric Sciences, "skill scores". A perfect reference leaves nothing
+    to gain: the skill is then 0 for an equal score.
+    """
+    if reference >= 1:
+        return 0.0 if score >= reference else float(score - reference)
+    return float((score - reference) / (1 - reference))

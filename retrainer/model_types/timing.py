@@ -1,0 +1,237 @@
+"""Timing: when does the next post come? A forecast is a distribution of the wait, in hours."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from retrainer.errors import InsufficientData
+from retrainer.model_types.base import (
+    PREDICTIONS_SAMPLE,
+    Metric,
+    ModelType,
+    Origins,
+    hours_between,
+    skill_score,
+    spread,
+    utc_times,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import pandas as pd
+    from numpy.typing import NDArray
+
+    from retrainer.config import ModelTypeName
+
+LEVELS = np.arange(1, 100) / 100
+MEDIAN = 49  # the column of LEVELS at 0.50
+INTERVAL = (9, 89)  # the columns at 0.10 and 0.90: the 80% interval
+
+_WITHIN_HOURS = 6.0
+_NORMALISING_HOURS = 24.0
+
+
+@dataclass(frozen=True)
+class TimingForecasts:
+    """n forecasts of the wait until the next post, in hours from each origin.
+
+    Attributes:
+        quantiles: (n, 99) the wait at levels 0.01 to 0.99; finite, not negative, never falling along a row.
+        point: (n,) the one number that the error metrics judge.
+    """
+
+    quantiles: NDArray[np.float64]
+    point: NDArray[np.float64]
+
+    @classmethod
+    def from_quantiles(cls, quantiles: NDArray[np.float64]) -> TimingForecasts:
+        """Return forecasts whose point is the one that maximises the expected overall score."""
+        return cls(quantiles, score_maximising_point(quantiles))
+
+    @property
+    def median(self) -> NDArray[np.float64]:
+        """(n,) the wait that is exceeded half of the time, in hours."""
+        return self.quantiles[:, MEDIAN]
+
+    def __len__(self) -> int:
+        return len(self.point)
+
+
+@dataclass(frozen=True)
+class TimingTargets:
+    """What came true: (n,) the wait until the next post, in hours from each origin."""
+
+    wait_hours: NDArray[np.float64]
+
+
+def score_maximising_point(quantiles: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return (n,) the point that maximises the overall score expected under each forecast's own distribution.
+
+    The expectation is of 0.7 · [error ≤ 6 h] − 0.3 · error / 24 h over the 99 quantiles, taken as equally likely; the
+    candidates are the quantiles themselves.
+
+    Args:
+        quantiles: (n, 99) hours.
+    """
+    points = np.empty(len(quantiles))
+    for start in range(0, len(quantiles), 256):  # (256, 99, 99) floats are 20 MB
+        block = quantiles[start : start + 256]
+        errors = np.abs(block[:, :, None] - block[:, None, :])
+        expected = 0.7 * (errors <= _WITHIN_HOURS).mean(axis=2) - 0.3 * errors.mean(axis=2) / _NORMALISING_HOURS
+        points[start : start + 256] = np.take_along_axis(block, expected.argmax(axis=1)[:, None], axis=1)[:, 0]
+    return points
+
+
+class Timing(ModelType[TimingForecasts, TimingTargets]):
+    """The timing model type."""
+
+    name: ClassVar[ModelTypeName] = "timing"
+    forecasts_suffix: ClassVar[str] = ".npz"
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric("overall_score", "Overall score", "number", (">", 0.65)),
+        Metric("mae_hours", "MAE", "hours", ("<", 12)),
+        Metric("rmse_hours", "RMSE", "hours", ("<", 16)),
+        Metric("median_error_hours", "Median error", "hours"),
+        Metric("within_6h_accuracy", "Within 6h", "share", (">", 0.50)),
+        Metric("within_12h_accuracy", "Within 12h", "share", (">", 0.70)),
+        Metric("within_24h_accuracy", "Within 24h", "share", (">", 0.85)),
+        Metric("crps_hours", "CRPS", "hours"),
+        Metric("interval_coverage", "80% interval covers", "share"),
+    )
+
+    def usable(self, posts: pd.DataFrame) -> pd.DataFrame:
+        """Every post counts, with or without text."""
+        return posts.reset_index(drop=True)
+
+    def require_trainable(self, posts: pd.DataFrame) -> None:
+        """Posts must lie at two moments at least: the model learns from the gaps between them."""
+        if posts["created_at"].nunique() < 2:  # noqa: PLR2004
+            raise InsufficientData(
+                f"all {len(posts)} training posts carry the same time, '{posts['created_at'].iloc[0].isoformat()}'",
+                hint="Check created_at in the source: a timing model learns from the gaps between posts",
+            )
+
+    def targets(self, posts: pd.DataFrame, rows: NDArray[np.int64]) -> TimingTargets:
+        """Return the hours from the post before each row to the post at it."""
+        times = utc_times(posts)
+        return TimingTargets(hours_between(times[rows - 1], times[rows]))
+
+    def checked(self, forecasts: Any, count: int) -> TimingForecasts:
+        """Check shapes, finiteness, sign and order of the quantiles."""
+        if not isinstance(forecasts, TimingForecasts):
+            raise TypeError(f"a {type(forecasts).__name__} instead of TimingForecasts")
+        quantiles = np.asarray(forecasts.quantiles, dtype=float)
+        point = np.asarray(forecasts.point, dtype=float)
+        if quantiles.shape != (count, len(LEVELS)):
+            raise ValueError(f"quantiles of shape {quantiles.shape} instead of ({count}, {len(LEVELS)})")
+        if point.shape != (count,):
+            raise ValueError(f"points of shape {point.shape} instead of ({count},)")
+        if not (np.isfinite(quantiles).all() and np.isfinite(point).all()):
+            raise ValueError("a wait that is not a finite number of hours")
+        if (quantiles < 0).any() or (point < 0).any():
+            raise ValueError("a negative wait")
+        if (np.diff(quantiles, axis=1) < -1e-9).any():
+            raise ValueError("quantiles that fall as their level rises")
+        return TimingForecasts(quantiles, point)
+
+    def scored(self, forecasts: TimingForecasts) -> NDArray[np.bool_]:
+        """Every timing forecast can be scored."""
+        return np.ones(len(forecasts), dtype=bool)
+
+    def select(
+        self, forecasts: TimingForecasts, targets: TimingTargets, keep: NDArray[np.bool_]
+    ) -> tuple[TimingForecasts, TimingTargets]:
+        """Return the rows where `keep` is true."""
+        chosen = TimingForecasts(forecasts.quantiles[keep], forecasts.point[keep])
+        return chosen, TimingTargets(targets.wait_hours[keep])
+
+    def score(self, forecasts: TimingForecasts, targets: TimingTargets) -> dict[str, float]:
+        """Return the specification's metrics of the point, and CRPS and coverage of the distribution.
+
+        overall_score = 0.7 · within_6h_accuracy + 0.3 · (1 − min(mae_hours / 24, 1)). CRPS is twice the mean pinball
+        loss over the 99 levels (Gneiting and Raftery 2007, eq. 21 with quantile scores).
+        """
+        wait = targets.wait_hours
+        error = np.abs(forecasts.point - wait)
+        mae = float(error.mean())
+        within = {hours: float((error <= hours).mean()) for hours in (6, 12, 24)}
+        shortfall = wait[:, None] - forecasts.quantiles
+        pinball = np.maximum(LEVELS * shortfall, (LEVELS - 1) * shortfall)
+        low, high = (forecasts.quantiles[:, column] for column in INTERVAL)
+        return {
+            "mae_hours": mae,
+            "rmse_hours": float(np.sqrt((error**2).mean())),
+            "median_error_hours": float(np.median(error)),
+            "within_6h_accuracy": within[6],
+            "within_12h_accuracy": within[12],
+            "within_24h_accuracy": within[24],
+            "crps_hours": float(2 * pinball.mean()),
+            "interval_coverage": float(((low <= wait) & (wait <= high)).mean()),
+            "overall_score": 0.7 * within[6] + 0.3 * (1 - min(mae / _NORMALISING_HOURS, 1)),
+        }
+
+    def tally(self, forecasts: TimingForecasts) -> dict[str, float]:  # noqa: ARG002
+        """Nothing is refused, and nothing is paid for."""
+        return {}
+
+    def same(self, one: TimingForecasts, other: TimingForecasts) -> bool:
+        """Equal to a relative 1e-6: vectorised sums differ in their last digits."""
+        return bool(
+            one.quantiles.shape == other.quantiles.shape
+            and np.allclose(one.quantiles, other.quantiles, rtol=1e-6, atol=1e-9)
+            and np.allclose(one.point, other.point, rtol=1e-6, atol=1e-9)
+        )
+
+    def headline(self, metrics: dict[str, float]) -> str:
+        """Return the specification's line."""
+        return (
+            f"MAE: {metrics['mae_hours']:.2f}h | Within 6h: {metrics['within_6h_accuracy']:.1%} | "
+            f"Overall score: {metrics['overall_score']:.4f}"
+        )
+
+    def skill(self, metrics: dict[str, float], naive: dict[str, float]) -> dict[str, float]:
+        """Return the skill of the overall score, and of the CRPS (1 − CRPS / CRPS of the naive forecast)."""
+        reference = naive["crps_hours"]
+        crps_skill = 1 - metrics["crps_hours"] / reference if reference > 0 else 0.0
+        return {"skill": skill_score(metrics["overall_score"], naive["overall_score"]), "crps_skill": crps_skill}
+
+    def dump(
+        self, forecasts: TimingForecasts, targets: TimingTargets, origins: Origins, post_ids: Sequence[str]
+    ) -> bytes:
+        """Return an .npz: post_id, origin (datetime64[us], UTC), wait_hours, point, quantiles."""
+        buffer = io.BytesIO()
+        np.savez_compressed(
+            buffer,
+            post_id=np.array(post_ids, dtype=np.str_),
+            origin=origins.time.astype("datetime64[us]"),
+            wait_hours=targets.wait_hours,
+            point=forecasts.point,
+            quantiles=forecasts.quantiles,
+        )
+        return buffer.getvalue()
+
+    def parse(self, data: bytes) -> tuple[TimingForecasts, TimingTargets, list[str]]:
+        """Read the .npz back; nothing in it can be code (`allow_pickle` is off)."""
+        with np.load(io.BytesIO(data), allow_pickle=False) as stored:
+            forecasts = TimingForecasts(stored["quantiles"], stored["point"])
+            return forecasts, TimingTargets(stored["wait_hours"]), [str(post_id) for post_id in stored["post_id"]]
+
+    def sample(
+        self, forecasts: TimingForecasts, targets: TimingTargets, post_ids: Sequence[str]
+    ) -> list[dict[str, Any]]:
+        """Return the post, the wait foretold and the wait that came."""
+        return [
+            {
+                "post_id": post_ids[row],
+                "point_hours": round(float(forecasts.point[row]), 4),
+                "median_hours": round(float(forecasts.median[row]), 4),
+                "interval_hours": [round(float(forecasts.quantiles[row, column]), 4) for column in INTERVAL],
+                "actual_hours": round(float(targets.wait_hours[row]), 4),
+            }
+            for row in spread(len(forecasts), PREDICTIONS_SAMPLE)
+        ]

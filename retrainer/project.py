@@ -1,0 +1,115 @@
+"""A project: the folder that `retrainer init` lays out, its settings, and what is kept in it, opened when needed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from retrainer.config import CONFIG_FILE, Settings, find_config_file, load_settings
+from retrainer.errors import RetrainerError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from importlib.resources.abc import Traversable
+
+    from retrainer.posts.store import PostStore
+    from retrainer.registry.artifacts import Artifacts
+    from retrainer.registry.registry import Registry
+
+
+@dataclass(frozen=True)
+class Project:
+    """One project folder. The registry, the model files and the posts are opened on first use.
+
+    Attributes:
+        folder: the project folder, absolute; relative paths of the settings start here.
+        config_file: the settings file, absolute.
+        settings: the checked settings.
+    """
+
+    folder: Path
+    config_file: Path
+    settings: Settings
+
+    @classmethod
+    def find(cls, start: Path, environ: Mapping[str, str], config: Path | None = None) -> Project:
+        """Find the project from `start` upward, or by the settings file given.
+
+        Raises:
+            ConfigError: there is no project, or its settings are wrong.
+        """
+        config_file = find_config_file(start, environ, config)
+        # config/config.yaml is the layout of `init`; a settings file elsewhere has its project beside it.
+        folder = config_file.parent.parent if config_file.parent.name == "config" else config_file.parent
+        return cls(folder, config_file, load_settings(config_file, environ))
+
+    @property
+    def models_dir(self) -> Path:
+        """The folder of model files, absolute."""
+        return self.folder / self.settings.models_dir
+
+    @cached_property
+    def registry(self) -> Registry:
+        """What is remembered: versions, runs, evaluations, decisions."""
+        from retrainer.registry.database import Database  # noqa: PLC0415  SQLAlchemy is slow to import
+        from retrainer.registry.registry import Registry  # noqa: PLC0415
+
+        return Registry(Database.open(self.settings.database.url, self.folder))
+
+    @cached_property
+    def artifacts(self) -> Artifacts:
+        """The model files."""
+        from retrainer.registry.artifacts import Artifacts  # noqa: PLC0415
+
+        return Artifacts(self.models_dir, self.registry)
+
+    @cached_property
+    def posts(self) -> PostStore:
+        """The posts, in the project's database or in a foreign one that is only read."""
+        from retrainer.posts.store import PostStore  # noqa: PLC0415
+
+        return PostStore.open(self.settings.posts, self.registry.database, self.folder)
+
+    def close(self) -> None:
+        """Give back the database connections that were opened."""
+        if "posts" in self.__dict__:
+            self.posts.close()
+        if "registry" in self.__dict__:
+            self.registry.database.close()
+
+
+def create_project(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Lay out a project folder: config/config.yaml, data/, models/. What is there already is kept.
+
+    Returns:
+        The paths made, and the paths found in place and left as they were.
+
+    Raises:
+        RetrainerError: the folder cannot be written.
+    """
+    made: list[Path] = []
+    kept: list[Path] = []
+    try:
+        for part in (folder / "data", folder / "models", (folder / CONFIG_FILE).parent):
+            (kept if part.is_dir() else made).append(part)
+            part.mkdir(parents=True, exist_ok=True)
+        target = folder / CONFIG_FILE
+        if target.exists():
+            kept.append(target)
+        else:
+            target.write_bytes(default_config().read_bytes())
+            made.append(target)
+    except OSError as error:
+        raise RetrainerError(
+            f"cannot lay out a project in '{folder}': {error.strerror}", hint="Choose a folder you can write to"
+        ) from error
+    return made, kept
+
+
+def default_config() -> Traversable:
+    """Return the shipped config.yaml: beside the package in a wheel, at the root of a checkout."""
+    packaged = files("retrainer") / "config.default.yaml"
+    return packaged if packaged.is_file() else Path(__file__).parent.parent / CONFIG_FILE
