@@ -8,20 +8,18 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from retrainer.errors import ConfigError, UnknownName, did_you_mean
+from retrainer.errors import ConfigError, did_you_mean
+from retrainer.model_types import MODEL_TYPE_NAMES, ModelTypeName
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from pydantic_core import ErrorDetails
-
-ModelTypeName = Literal["timing", "content"]
-MODEL_TYPE_NAMES: tuple[ModelTypeName, ...] = get_args(ModelTypeName)
 
 ENV_PREFIX = "RETRAINER_"
 CONFIG_VARIABLE = "RETRAINER_CONFIG"
@@ -108,19 +106,6 @@ class Settings(_Section):
         return self.timing_model if model_type == "timing" else self.content_model
 
 
-def model_type_named(name: str) -> ModelTypeName:
-    """Return the model type of this name.
-
-    Raises:
-        UnknownName: there is none.
-    """
-    for known in MODEL_TYPE_NAMES:
-        if name == known:
-            return known
-    hint = did_you_mean(name, MODEL_TYPE_NAMES) or "It is 'timing' or 'content'"
-    raise UnknownName(f"unknown model type '{name}'", hint=hint)
-
-
 def installed_algorithms() -> list[str]:
     """Return the names of the installed algorithms, without importing any."""
     from importlib.metadata import entry_points  # noqa: PLC0415  scanning the installed packages takes a while
@@ -134,13 +119,14 @@ def find_config_file(start: Path, environ: Mapping[str, str], given: Path | None
     Raises:
         ConfigError: there is none.
     """
-    named = [(given, "--config")] if given else [(Path(environ.get(CONFIG_VARIABLE, "")), CONFIG_VARIABLE)]
-    for path, source in named:
-        if path and path != Path():
-            resolved = (start / path).resolve()
-            if not resolved.is_file():
-                raise ConfigError(f"no settings file '{path}' (from {source})", hint="Name an existing config.yaml")
-            return resolved
+    variable = environ.get(CONFIG_VARIABLE)
+    named = given or (Path(variable) if variable else None)
+    if named is not None:
+        resolved = (start / named).resolve()
+        if not resolved.is_file():
+            source = "--config" if given else CONFIG_VARIABLE
+            raise ConfigError(f"no settings file '{named}' (from {source})", hint="Name an existing config.yaml")
+        return resolved
     for folder in (start, *start.parents):
         if (folder / CONFIG_FILE).is_file():
             return (folder / CONFIG_FILE).resolve()
@@ -167,7 +153,9 @@ def load_settings(path: Path, environ: Mapping[str, str] = os.environ) -> Settin
     return settings
 
 
-def explain_options_error(error: ValidationError, model_type: ModelTypeName, algorithm: str, options: type[BaseModel]) -> ConfigError:
+def explain_options_error(
+    error: ValidationError, model_type: ModelTypeName, algorithm: str, options: type[BaseModel]
+) -> ConfigError:
     """Turn a plugin's refusal of its options into the same kind of line as any other wrong setting."""
     first = error.errors()[0]
     key = ".".join([f"{model_type}_model", algorithm, *map(str, first["loc"])])
@@ -295,7 +283,10 @@ def _unknown_key(key: str, last: str, known: list[str], where: str) -> ConfigErr
 
 
 def _where(
-    location: tuple[str, ...], path: Path, lines: dict[tuple[str, ...], int], variables: dict[tuple[str, ...], str]
+    location: tuple[str, ...],
+    path: Path,
+    lines: dict[tuple[str, ...], int],
+    variables: dict[tuple[str, ...], str],
 ) -> str:
     for end in range(len(location), 0, -1):
         if location[:end] in variables:

@@ -36,6 +36,7 @@ class RetrainerError(Exception):
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)
+        self.run_id: str | None = None  # the run that failed by it, if there was one
         self.message = " ".join(message.split())
         self.hint = " ".join(hint.split())
 

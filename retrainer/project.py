@@ -104,7 +104,8 @@ def create_project(folder: Path) -> tuple[list[Path], list[Path]]:
             made.append(target)
     except OSError as error:
         raise RetrainerError(
-            f"cannot lay out a project in '{folder}': {error.strerror}", hint="Choose a folder you can write to"
+            f"cannot lay out a project in '{folder}': {error.strerror}",
+            hint="Choose a folder you can write to",
         ) from error
     return made, kept
 

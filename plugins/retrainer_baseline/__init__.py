@@ -1,0 +1,62 @@
+"""The naive forecasts that every other algorithm is measured against, as an algorithm of its own.
+
+Timing: the distribution of the gaps between the training posts. Content: the moving medoid, the one of the last posts
+that is most like the others of them by the content score.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from retrainer.algorithms import Algorithm, hookimpl
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from retrainer.model_types import ModelTypeName
+    from retrainer.model_types.base import Origins
+
+
+class BaselineOptions(BaseModel):
+    """The options of `baseline`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    window: Annotated[int, Field(ge=1, le=1000)] = 20  # content: of how many last posts the medoid is taken
+
+
+@hookimpl
+def algorithm() -> Algorithm:
+    """Describe the algorithm."""
+    return Algorithm(
+        name="baseline",
+        model_types=("timing", "content"),
+        summary="The naive forecasts: the usual gap, and the most typical of the last posts.",
+        config=BaselineOptions,
+    )
+
+
+@hookimpl
+def train(posts: pd.DataFrame, model_type: ModelTypeName) -> dict[str, Any]:
+    """Learn the gaps; the medoid needs no training."""
+    from retrainer_baseline import gaps  # noqa: PLC0415  numpy and pandas are slow to import
+
+    return gaps.train(posts) if model_type == "timing" else {}
+
+
+@hookimpl
+def predict(
+    model: dict[str, Any],
+    posts: pd.DataFrame,
+    origins: Origins,
+    config: BaselineOptions,
+    model_type: ModelTypeName,
+) -> Any:
+    """Return the naive forecast from each origin."""
+    from retrainer_baseline import gaps, medoid  # noqa: PLC0415
+
+    if model_type == "timing":
+        return gaps.predict(model, posts, origins)
+    return medoid.predict(posts, origins, config.window)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from retrainer.config import ModelTypeName
+    from retrainer.model_types import ModelTypeName
     from retrainer.model_types.base import Origins
 
 hookspec = pluggy.HookspecMarker("retrainer")
@@ -50,11 +50,14 @@ class Algorithm:
     paid: bool = False
 
 
+# mypy: disable-error-code="empty-body"
+
+
 class AlgorithmHooks:
     """The hooks of an algorithm."""
 
     @hookspec(firstresult=True)
-    def algorithm(self) -> Algorithm:  # type: ignore[empty-body]
+    def algorithm(self) -> Algorithm:
         """Describe the algorithm; called often, so cheap."""
 
     @hookspec(firstresult=True)
@@ -77,7 +80,9 @@ class AlgorithmHooks:
         """
 
     @hookspec(firstresult=True)
-    def predict(self, model: Any, posts: pd.DataFrame, origins: Origins, config: BaseModel, model_type: ModelTypeName) -> Any:
+    def predict(
+        self, model: Any, posts: pd.DataFrame, origins: Origins, config: BaseModel, model_type: ModelTypeName
+    ) -> Any:
         """Return one forecast an origin, using no post later than the origin.
 
         :param model: what `load` returned.

@@ -6,13 +6,11 @@ algorithm, and an observer may wrap it (`hookimpl(wrapper=True)`).
 
 from __future__ import annotations
 
-import inspect
 import json
 import logging
 import re
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import pluggy
@@ -24,10 +22,11 @@ from retrainer.errors import AlgorithmError, RetrainerError, UnknownName, UsageE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     import pandas as pd
 
-    from retrainer.config import ModelTypeName
+    from retrainer.model_types import ModelTypeName
     from retrainer.model_types.base import Origins
 
 log = logging.getLogger(__name__)
@@ -111,7 +110,9 @@ class LoadedAlgorithm:
     manager: pluggy.PluginManager
 
     @classmethod
-    def from_plugin(cls, plugin: object, name: str, distribution: tuple[str, str] = ("unknown", "0")) -> LoadedAlgorithm:
+    def from_plugin(
+        cls, plugin: object, name: str, distribution: tuple[str, str] = ("unknown", "0")
+    ) -> LoadedAlgorithm:
         """Check a plugin object and make it callable.
 
         Raises:
@@ -180,13 +181,13 @@ class LoadedAlgorithm:
         self, model: Any, posts: pd.DataFrame, origins: Origins, config: BaseModel, model_type: ModelTypeName
     ) -> Any:
         """Return the forecasts, checked to be one an origin and of this model type."""
-        from retrainer.model_types import model_type as named  # noqa: PLC0415  numpy and pandas are slow to import
+        from retrainer.model_types import kind_of  # noqa: PLC0415  numpy and pandas are slow to import
 
         answer = self._call(
             "predict", model=model, posts=posts.copy(), origins=origins, config=config, model_type=model_type
         )
         try:
-            return named(model_type).checked(answer, len(origins))
+            return kind_of(model_type).checked(answer, len(origins))
         except (ValueError, TypeError) as error:
             self._fail("predict", f"returned {error}", error)
 
@@ -225,7 +226,7 @@ class LoadedAlgorithm:
             answer = getattr(self.manager.hook, hook)(**arguments)
         except RetrainerError:
             raise
-        except Exception as error:  # a plugin may fail in any way; which one and where is what the user needs
+        except Exception as error:  # noqa: BLE001  a plugin may fail in any way; which one and where is what the user needs
             self._fail(hook, f"failed: {_describe(error)}", error)
         if answer is None and not may_be_none:
             self._fail(hook, "returned None")
@@ -260,17 +261,25 @@ def _observers() -> list[tuple[str, object]]:
 
 def _check_description(description: Any, name: str) -> None:
     if not isinstance(description, Algorithm):
-        raise AlgorithmError(f"the plugin '{name}': its hook algorithm returned {description!r} instead of an Algorithm")
+        raise AlgorithmError(
+            f"the plugin '{name}': its hook algorithm returned {description!r} instead of an Algorithm"
+        )
     if description.name != name or not re.fullmatch(r"[a-z][a-z0-9_]*", name):
         raise AlgorithmError(
             f"the plugin registered as '{name}' calls itself '{description.name}'",
             hint="Both must be the same: lower-case letters, digits and underscores",
         )
     if not description.model_types or set(description.model_types) - {"timing", "content"}:
-        raise AlgorithmError(f"the plugin '{name}' forecasts {description.model_types!r}: 'timing' or 'content' is needed")
+        raise AlgorithmError(
+            f"the plugin '{name}' forecasts {description.model_types!r}: 'timing' or 'content' is needed"
+        )
     config = description.config
-    if not (inspect.isclass(config) and issubclass(config, BaseModel) and config.model_config.get("extra") == "forbid"):
+    if not _is_options_class(config):
         raise AlgorithmError(f"the plugin '{name}': its config is not a pydantic class with extra='forbid'")
+
+
+def _is_options_class(config: Any) -> bool:
+    return isinstance(config, type) and issubclass(config, BaseModel) and config.model_config.get("extra") == "forbid"
 
 
 def _distribution(point: EntryPoint) -> tuple[str, str]:

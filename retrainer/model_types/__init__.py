@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from retrainer.errors import UnknownName, did_you_mean
 
 if TYPE_CHECKING:
-    from retrainer.config import ModelTypeName
     from retrainer.model_types.base import ModelType
 
+ModelTypeName = Literal["timing", "content"]
+MODEL_TYPE_NAMES: tuple[ModelTypeName, ...] = get_args(ModelTypeName)
 
-def model_type(name: ModelTypeName) -> ModelType[Any, Any]:
-    """Return the model type of this name."""
+
+def model_type_named(name: str) -> ModelTypeName:
+    """Return the model type of this name.
+
+    Raises:
+        UnknownName: there is none.
+    """
+    for known in MODEL_TYPE_NAMES:
+        if name == known:
+            return known
+    hint = did_you_mean(name, MODEL_TYPE_NAMES).capitalize() or "It is 'timing' or 'content'"
+    raise UnknownName(f"unknown model type '{name}'", hint=hint)
+
+
+def kind_of(name: ModelTypeName) -> ModelType[Any, Any]:
+    """Return what is known of the model type: its forecasts, targets, metrics and files."""
     if name == "timing":
         from retrainer.model_types.timing import Timing  # noqa: PLC0415  numpy and pandas are slow to import
 

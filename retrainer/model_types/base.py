@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from retrainer.config import ModelTypeName
+    from retrainer.model_types import ModelTypeName
 
 Forecasts = TypeVar("Forecasts")
 Targets = TypeVar("Targets")
@@ -55,7 +55,9 @@ class Origins:
 
 def utc_times(posts: pd.DataFrame) -> NDArray[np.datetime64]:
     """Return `created_at` as an array of datetime64[us] in UTC."""
-    times: NDArray[np.datetime64] = posts["created_at"].dt.tz_convert("UTC").dt.tz_localize(None).to_numpy("datetime64[us]")
+    times: NDArray[np.datetime64] = (
+        posts["created_at"].dt.tz_convert("UTC").dt.tz_localize(None).to_numpy("datetime64[us]")
+    )
     return times
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from retrainer.config import ModelTypeName
+    from retrainer.model_types import ModelTypeName
 
 
 @dataclass(frozen=True)

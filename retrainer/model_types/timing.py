@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from retrainer.config import ModelTypeName
+    from retrainer.model_types import ModelTypeName
 
 LEVELS = np.arange(1, 100) / 100
 MEDIAN = 49  # the column of LEVELS at 0.50
@@ -34,6 +34,7 @@ INTERVAL = (9, 89)  # the columns at 0.10 and 0.90: the 80% interval
 
 _WITHIN_HOURS = 6.0
 _NORMALISING_HOURS = 24.0
+_ROUNDING_HOURS = 1e-9
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,7 @@ class Timing(ModelType[TimingForecasts, TimingTargets]):
             raise ValueError("a wait that is not a finite number of hours")
         if (quantiles < 0).any() or (point < 0).any():
             raise ValueError("a negative wait")
-        if (np.diff(quantiles, axis=1) < -1e-9).any():
+        if (np.diff(quantiles, axis=1) < -_ROUNDING_HOURS).any():
             raise ValueError("quantiles that fall as their level rises")
         return TimingForecasts(quantiles, point)
 
@@ -198,7 +199,10 @@ class Timing(ModelType[TimingForecasts, TimingTargets]):
         """Return the skill of the overall score, and of the CRPS (1 − CRPS / CRPS of the naive forecast)."""
         reference = naive["crps_hours"]
         crps_skill = 1 - metrics["crps_hours"] / reference if reference > 0 else 0.0
-        return {"skill": skill_score(metrics["overall_score"], naive["overall_score"]), "crps_skill": crps_skill}
+        return {
+            "skill": skill_score(metrics["overall_score"], naive["overall_score"]),
+            "crps_skill": crps_skill,
+        }
 
     def dump(
         self, forecasts: TimingForecasts, targets: TimingTargets, origins: Origins, post_ids: Sequence[str]
@@ -219,7 +223,11 @@ class Timing(ModelType[TimingForecasts, TimingTargets]):
         """Read the .npz back; nothing in it can be code (`allow_pickle` is off)."""
         with np.load(io.BytesIO(data), allow_pickle=False) as stored:
             forecasts = TimingForecasts(stored["quantiles"], stored["point"])
-            return forecasts, TimingTargets(stored["wait_hours"]), [str(post_id) for post_id in stored["post_id"]]
+            return (
+                forecasts,
+                TimingTargets(stored["wait_hours"]),
+                [str(post_id) for post_id in stored["post_id"]],
+            )
 
     def sample(
         self, forecasts: TimingForecasts, targets: TimingTargets, post_ids: Sequence[str]

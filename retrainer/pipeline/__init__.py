@@ -1,0 +1,1 @@
+"""One run, a module a step; `run.py` reads them in order."""

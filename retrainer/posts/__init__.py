@@ -1,0 +1,1 @@
+"""The posts: where they are kept, how files of them are read, and a synthetic sample."""

@@ -1,0 +1,1 @@
+"""What is remembered: versions, runs, evaluations, decisions, and the model files."""

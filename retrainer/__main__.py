@@ -1,0 +1,79 @@
+"""The program's entry: runs a command and turns what went wrong into one line and an exit code."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING, NoReturn
+
+from typer.exceptions import Abort, TyperException
+
+from retrainer import output
+from retrainer.errors import RetrainerError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+INTERRUPTED = 130
+GLOBAL_FLAGS = ("--traceback", "--verbose", "--quiet")
+
+
+def main() -> NoReturn:
+    """Run the command line of this process and exit."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # asked to stop, a run is closed as with Ctrl-C
+    code = run(sys.argv[1:])
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        code = _reader_is_gone()
+    sys.exit(code)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run a command line and return its exit code."""
+    given = list(arguments) or ["--help"]
+    try:
+        from retrainer.cli import app  # noqa: PLC0415  an error in it is shown like any other
+
+        result = app(args=_flags_first(given), prog_name="retrainer", standalone_mode=False)
+    except RetrainerError as error:
+        return _told(error, given)
+    except TyperException as error:
+        hint = "`retrainer --help` shows the commands and their options"
+        return _told(UsageError(error.format_message().rstrip("."), hint=hint), given)
+    except (KeyboardInterrupt, Abort):
+        output.error("interrupted")
+        return INTERRUPTED
+    except BrokenPipeError:
+        return _reader_is_gone()
+    except Exception as error:  # noqa: BLE001  whatever it is, a user gets one line
+        hint = "This is a fault in retrainer or in a plugin: --traceback shows where"
+        return _told(RetrainerError(f"unexpected {type(error).__name__}: '{error}'", hint=hint), given)
+    return result if isinstance(result, int) else 0
+
+
+def _told(error: RetrainerError, given: list[str]) -> int:
+    """Print an error while it is being handled; return its exit code."""
+    if "--traceback" in given:
+        output.traceback()
+    output.error(error, as_json="--json" in given)
+    return error.exit_code
+
+
+def _flags_first(arguments: list[str]) -> list[str]:
+    """Let the flags that belong to every command stand behind the command too."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    before, after = arguments[:end], arguments[end:]
+    flags = [word for word in before if word in GLOBAL_FLAGS]
+    return [*flags, *(word for word in before if word not in GLOBAL_FLAGS), *after]
+
+
+def _reader_is_gone() -> int:
+    """Whoever read our output (`| head`) has enough; keep Python from complaining about it at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,219 @@
+"""The conformance suite: what every algorithm must pass, for the tests of whoever writes one.
+
+    from retrainer.algorithms.testing import check_algorithm
+
+    def test_my_algorithm_conforms():
+        check_algorithm("my_algorithm")
+
+It trains on a small synthetic stream and makes forecasts; an algorithm that calls a service calls it, so its tests
+point it at a server of their own.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from retrainer.algorithms.manager import LoadedAlgorithm, load_algorithm
+from retrainer.errors import RetrainerError
+from retrainer.model_types import kind_of
+from retrainer.model_types.base import Origins, spread, utc_times
+from retrainer.posts.sample import sample_posts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from pydantic import BaseModel
+
+    from retrainer.model_types import ModelTypeName
+
+ORIGINS = 6
+TRAINING_SHARE = 0.8
+
+
+class ConformanceError(AssertionError):
+    """An algorithm that does not keep what the hooks promise. Names the check and what was seen."""
+
+
+@dataclass(frozen=True)
+class _Case:
+    """An algorithm trained on the sample, and some forecasts of it."""
+
+    algorithm: LoadedAlgorithm
+    model_type: ModelTypeName
+    options: BaseModel
+    posts: pd.DataFrame
+    training_count: int
+    model: Any
+    origins: Origins
+    forecasts: Any
+
+    def predict(self, posts: pd.DataFrame, origins: Origins, model: Any = None) -> Any:
+        chosen = self.model if model is None else model
+        return self.algorithm.predict(chosen, posts, origins, self.options, self.model_type)
+
+    def require_same(self, one: Any, other: Any, problem: str) -> None:
+        if not kind_of(self.model_type).same(one, other):
+            raise ConformanceError(f"'{self.algorithm.name}' ({self.model_type}): {problem}")
+
+    def only(self, forecasts: Any, index: int) -> Any:
+        kind = kind_of(self.model_type)
+        keep = np.arange(len(self.origins)) == index
+        return kind.select(forecasts, kind.targets(self.posts, self.origins.position + 1), keep)[0]
+
+
+def check_algorithm(
+    algorithm: str | LoadedAlgorithm,
+    *,
+    options: Mapping[str, Any] | None = None,
+    posts: pd.DataFrame | None = None,
+) -> None:
+    """Put an algorithm through every check, for each model type that it forecasts.
+
+    Args:
+        algorithm: its entry point's name, or one loaded from a plugin object by `LoadedAlgorithm.from_plugin`.
+        options: as they would stand in config.yaml under its name.
+        posts: other posts to try it on than the synthetic sample: `post_id`, `created_at` (UTC), `content`.
+
+    Raises:
+        ConformanceError: a check failed; the first one is named.
+    """
+    loaded = load_algorithm(algorithm) if isinstance(algorithm, str) else algorithm
+    for model_type in loaded.description.model_types:
+        case = _case(loaded, model_type, options or {}, sample_posts() if posts is None else posts)
+        for check in CHECKS:
+            try:
+                check(case)
+            except RetrainerError as error:
+                name = check.__name__.removeprefix("check_")
+                raise ConformanceError(
+                    f"'{loaded.name}' ({model_type}) failed in the check '{name}': {error}"
+                ) from error
+
+
+def check_the_future_changes_nothing(case: _Case) -> None:
+    """The forecast from an origin stays the same when every later post is changed."""
+    for index in range(len(case.origins)):
+        position = int(case.origins.position[index])
+        forecast = case.predict(_with_another_future(case.posts, position), case.origins[[index]])
+        problem = f"looks into the future: the forecast from row {position} changes with later posts"
+        case.require_same(case.only(case.forecasts, index), forecast, problem)
+
+
+def check_later_posts_are_not_needed(case: _Case) -> None:
+    """The forecast from an origin is the same when there is no later post at all."""
+    for index in range(len(case.origins)):
+        position = int(case.origins.position[index])
+        forecast = case.predict(case.posts.iloc[: position + 1], case.origins[[index]])
+        problem = f"the forecast from row {position} is another one when later posts are taken away"
+        case.require_same(case.only(case.forecasts, index), forecast, problem)
+
+
+def check_posts_of_the_same_second_stay_unknown(case: _Case) -> None:
+    """A later post that carries the origin's own time changes nothing either."""
+    position = int(case.origins.position[-1])
+    changed = _with_another_future(case.posts, position)
+    changed.loc[position + 1 : position + 3, "created_at"] = changed["created_at"].iloc[position]
+    forecast = case.predict(changed, case.origins[[len(case.origins) - 1]])
+    problem = f"a post of the same second as row {position}, but after it, changes the forecast"
+    case.require_same(case.only(case.forecasts, len(case.origins) - 1), forecast, problem)
+
+
+def check_forecasts_do_not_depend_on_each_other(case: _Case) -> None:
+    """Asked for in another order, the forecasts are the same."""
+    order = np.arange(len(case.origins))[::-1]
+    backwards = case.predict(case.posts, case.origins[order])
+    for index in order:
+        there = case.only(backwards, len(order) - 1 - int(index))
+        case.require_same(case.only(case.forecasts, int(index)), there, "forecasts depend on their order")
+
+
+def check_the_same_posts_give_the_same_model(case: _Case) -> None:
+    """Trained twice on the same posts, the model forecasts the same."""
+    again = case.algorithm.train(case.posts.iloc[: case.training_count], case.options, case.model_type)
+    forecasts = case.predict(case.posts, case.origins, _saved_and_loaded(case.algorithm, again))
+    case.require_same(case.forecasts, forecasts, "training twice on the same posts gives two different models")
+
+
+def check_a_second_load_forecasts_the_same(case: _Case) -> None:
+    """Saved and loaded once more, the model forecasts the same."""
+    forecasts = case.predict(case.posts, case.origins, _saved_and_loaded(case.algorithm, case.model))
+    case.require_same(case.forecasts, forecasts, "a model that was saved and loaded forecasts something else")
+
+
+def check_few_posts_are_enough(case: _Case) -> None:
+    """Fifty posts, the fewest that the settings allow by default, give a model that forecasts."""
+    few = case.posts.iloc[:50]
+    model = case.algorithm.train(few.iloc[:40], case.options, case.model_type)
+    case.predict(few, Origins.before(few, np.array([41, 49])), _saved_and_loaded(case.algorithm, model))
+
+
+def check_repeated_times_and_bursts_are_borne(case: _Case) -> None:
+    """Several posts of one second, and a hundred of one minute, are no trouble."""
+    burst = case.posts.copy()
+    times = utc_times(burst).copy()
+    middle = len(times) // 2
+    times[middle : middle + 100] = times[middle] + np.arange(100) * np.timedelta64(600_000, "us")
+    times[middle + 100 : middle + 105] = times[middle + 99]
+    burst["created_at"] = pd.DatetimeIndex(np.maximum.accumulate(times)).tz_localize("UTC")
+    model = case.algorithm.train(burst.iloc[: case.training_count], case.options, case.model_type)
+    case.predict(burst, case.origins, _saved_and_loaded(case.algorithm, model))
+
+
+def check_it_forecasts_after_a_silence(case: _Case) -> None:
+    """A forecast can be made long after the last post."""
+    if case.model_type == "timing":
+        later = case.origins.time + np.timedelta64(400, "D")
+        case.predict(case.posts, Origins(later, case.origins.position, None))
+
+
+CHECKS: tuple[Callable[[_Case], None], ...] = (
+    check_the_future_changes_nothing,
+    check_later_posts_are_not_needed,
+    check_posts_of_the_same_second_stay_unknown,
+    check_forecasts_do_not_depend_on_each_other,
+    check_the_same_posts_give_the_same_model,
+    check_a_second_load_forecasts_the_same,
+    check_few_posts_are_enough,
+    check_repeated_times_and_bursts_are_borne,
+    check_it_forecasts_after_a_silence,
+)
+
+
+def _case(
+    algorithm: LoadedAlgorithm, model_type: ModelTypeName, given: Mapping[str, Any], posts: pd.DataFrame
+) -> _Case:
+    usable = kind_of(model_type).usable(posts)[["post_id", "created_at", "content"]]
+    training_count = int(len(usable) * TRAINING_SHARE)
+    options = algorithm.options(given, model_type)
+    try:
+        trained = algorithm.train(usable.iloc[:training_count], options, model_type)
+        model = _saved_and_loaded(algorithm, trained)
+        rows = training_count + spread(len(usable) - training_count - 3, ORIGINS)
+        origins = Origins.before(usable, rows)
+        forecasts = algorithm.predict(model, usable, origins, options, model_type)
+    except RetrainerError as error:
+        raise ConformanceError(f"'{algorithm.name}' ({model_type}) cannot train and forecast: {error}") from error
+    return _Case(algorithm, model_type, options, usable, training_count, model, origins, forecasts)
+
+
+def _saved_and_loaded(algorithm: LoadedAlgorithm, model: Any) -> Any:
+    with tempfile.TemporaryDirectory() as folder:
+        algorithm.save(model, Path(folder))
+        return algorithm.load(Path(folder))
+
+
+def _with_another_future(posts: pd.DataFrame, position: int) -> pd.DataFrame:
+    """Return the posts with everything after the row at another time and with another text."""
+    changed = posts.copy()
+    later = np.arange(len(posts)) > position
+    shift = pd.to_timedelta(np.cumsum(later) * 7, unit="h") + pd.Timedelta(hours=31)
+    changed.loc[later, "created_at"] = (posts["created_at"] + shift)[later]
+    changed.loc[later, "content"] = [f"something else altogether, number {row}" for row in np.flatnonzero(later)]
+    changed.loc[later, "post_id"] = [f"another-{row:09d}" for row in np.flatnonzero(later)]
+    return changed

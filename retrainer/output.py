@@ -1,0 +1,185 @@
+"""The only module that prints.
+
+Results go to stdout: tables for people, one JSON document with `--json`. Everything else goes to stderr: log lines,
+and on a terminal a spinner with the last of them and the time it has taken.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from rich.console import Console
+
+    from retrainer.documents import Document
+    from retrainer.errors import RetrainerError
+    from retrainer.model_types.base import Metric
+
+PIPE_WIDTH = 160  # tables in a pipe or a file are not folded to a terminal's width
+log = logging.getLogger("retrainer")
+
+
+def text(line: str = "") -> None:
+    """Print one line of a result."""
+    print(line)
+
+
+def document(content: Document | list[Document]) -> None:
+    """Print the one JSON document of a command."""
+    print(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def error(problem: RetrainerError | str, *, as_json: bool = False) -> None:
+    """Print an error as one line to stderr, and with `--json` as the error document to stdout."""
+    from retrainer.documents import error_document  # noqa: PLC0415
+    from retrainer.errors import RetrainerError  # noqa: PLC0415
+
+    print(f"Error: {problem}", file=sys.stderr)
+    if as_json:
+        shown = problem if isinstance(problem, RetrainerError) else RetrainerError(problem)
+        document(error_document(shown))
+
+
+def traceback() -> None:
+    """Print the traceback of the exception being handled to stderr."""
+    import traceback as library  # noqa: PLC0415
+
+    library.print_exc()
+
+
+def configure_logging(level: int) -> None:
+    """Send log lines of the program and its plugins to stderr from this level on."""
+    for name in ("retrainer", "retrainer_prophet", "retrainer_claude", "retrainer_baseline"):
+        logger = logging.getLogger(name)
+        logger.handlers = [_StderrHandler()]
+        logger.setLevel(level)
+        logger.propagate = False
+
+
+class _StderrHandler(logging.Handler):
+    """Writes log lines as a person reads them: the level only where something is wrong."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        prefix = f"{record.levelname}: " if record.levelno >= logging.WARNING else ""
+        line = prefix + self.format(record)
+        if _spinner.console is None:
+            print(line, file=sys.stderr)
+        else:
+            _spinner.show(line)
+
+
+class _Spinner:
+    """What is being worked on, on a terminal's last line."""
+
+    def __init__(self) -> None:
+        self.console: Console | None = None
+        self._progress: Any = None
+        self._task: Any = None
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Spin until the block ends."""
+        from rich.console import Console  # noqa: PLC0415  slow to import
+        from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn  # noqa: PLC0415
+
+        console = Console(stderr=True, highlight=False)
+        columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
+        with Progress(*columns, console=console, transient=True) as self._progress:
+            self._task = self._progress.add_task("Working...", total=None)
+            self.console = console
+            try:
+                yield
+            finally:
+                self.console = None
+
+    def show(self, line: str) -> None:
+        """Print a line above the spinner, and spin on with it."""
+        if self.console is not None:
+            self.console.print(line, markup=False, soft_wrap=True)
+            if line.strip("="):
+                self._progress.reset(self._task, description=line.splitlines()[0][:100])
+
+
+_spinner = _Spinner()
+
+
+@contextmanager
+def working() -> Iterator[None]:
+    """Show that work is going on, on a terminal; nothing in a pipe."""
+    if sys.stderr.isatty():
+        with _spinner.running():
+            yield
+    else:
+        yield
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str = "", right: Sequence[str] = ()) -> None:
+    """Print a table of plain cells.
+
+    Args:
+        columns: the headings.
+        rows: the cells of each row, in the order of the columns.
+        title: a line above it.
+        right: the columns to align to the right.
+    """
+    from rich.box import SIMPLE_HEAD  # noqa: PLC0415  slow to import
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    if title:
+        text(title)
+    drawn = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for column in columns:
+        drawn.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    for row in rows:
+        drawn.add_row(*(Text(cell) for cell in row))
+    Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH).print(drawn)
+    text()
+
+
+def metrics_table(title: str, metrics: Sequence[Metric], sides: Mapping[str, Mapping[str, float] | None]) -> None:
+    """Print figures side by side, beside the specification's good values.
+
+    Args:
+        title: a line above the table.
+        metrics: the metrics to show; one that no side has is left out.
+        sides: the metrics by heading, such as `new`, `production`, `naive`.
+    """
+    present = {heading: values for heading, values in sides.items() if values}
+    rows = [
+        (
+            metric.label,
+            *(_figure(metric, values.get(metric.key)) for values in present.values()),
+            _good(metric, next(iter(present.values()), {}).get(metric.key)),
+        )
+        for metric in metrics
+        if any(values.get(metric.key) is not None for values in present.values())
+    ]
+    table(["Metric", *present, "Good value"], rows, title=title, right=list(present))
+
+
+def _figure(metric: Metric, value: float | None) -> str:
+    if value is None:
+        return "-"
+    if metric.unit == "hours":
+        return f"{value:.2f}h"
+    if metric.unit == "share":
+        return f"{value:.1%}"
+    if metric.unit == "count":
+        return f"{value:.0f}"
+    return f"${value:.4f}" if metric.unit == "dollars" else f"{value:.4f}"
+
+
+def _good(metric: Metric, value: float | None) -> str:
+    if metric.good is None or value is None:
+        return ""
+    sign, bound = metric.good
+    wanted = f"{sign} {bound:.0%}" if metric.unit == "share" else f"{sign} {bound:g}"
+    return f"{wanted} {'✓' if metric.is_good(value) else '✗'}"

@@ -1,0 +1,79 @@
+"""Steps 1 and 2: load the latest posts, and split them by time."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from retrainer.errors import InsufficientData
+from retrainer.model_types import kind_of
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    import pandas as pd
+
+    from retrainer.model_types import ModelTypeName
+    from retrainer.project import Project
+
+log = logging.getLogger(__name__)
+
+FEW_POSTS = 100  # below this the specification warns: "Need at least 100+ posts for good retraining"
+
+
+@dataclass(frozen=True)
+class Split:
+    """Posts split by time.
+
+    Attributes:
+        posts: all of them, in order.
+        training_count: how many of the first of them are for training; the rest are for testing.
+    """
+
+    posts: pd.DataFrame
+    training_count: int
+
+    @property
+    def training(self) -> pd.DataFrame:
+        """The posts to train on."""
+        return self.posts.iloc[: self.training_count]
+
+    @property
+    def test_count(self) -> int:
+        """How many posts are for testing."""
+        return len(self.posts) - self.training_count
+
+
+def load_latest(project: Project, model_type: ModelTypeName, now: datetime) -> pd.DataFrame:
+    """Load the posts up to now that count for this model type, ordered by (created_at, post_id)."""
+    posts = project.posts.load(now, with_content=model_type == "content")
+    return kind_of(model_type).usable(posts)
+
+
+def split_by_time(posts: pd.DataFrame, test_split: float, min_training_samples: int, place: str) -> Split:
+    """Put the first posts in the training part and the last share of them, `test_split`, in the test part.
+
+    Raises:
+        InsufficientData: there are fewer than `min_training_samples` posts, or one part would be too small.
+    """
+    if len(posts) < min_training_samples:
+        raise InsufficientData(
+            f"Insufficient data for training: {len(posts)} posts",
+            hint=f"Collect more data before retraining: at least {min_training_samples} posts are needed "
+            f"(retraining.min_training_samples) and {place} has {len(posts)}",
+        )
+    training_count = int(len(posts) * (1 - test_split) + 1e-9)  # 373 posts: 298 to train, 75 to test
+    split = Split(posts, training_count)
+    if training_count < 2 or split.test_count < 1:  # noqa: PLR2004  a gap needs two posts
+        raise InsufficientData(
+            f"Insufficient data for training: {len(posts)} posts give {training_count} for training and "
+            f"{split.test_count} for testing",
+            hint="Collect more data before retraining, or change retraining.test_split",
+        )
+    first, last = posts["created_at"].iloc[0], posts["created_at"].iloc[-1]
+    log.info("Loaded %d posts from %s to %s", len(posts), f"{first:%Y-%m-%d}", f"{last:%Y-%m-%d}")
+    if len(posts) < FEW_POSTS:
+        log.warning("%d posts are few: at least %d are needed for good retraining", len(posts), FEW_POSTS)
+    log.info("Split data: %d train, %d test", split.training_count, split.test_count)
+    return split

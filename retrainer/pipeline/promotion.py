@@ -1,0 +1,121 @@
+"""Step 6: promote or not; and, by hand, promote and roll back."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from retrainer.algorithms.manager import broadcast
+from retrainer.errors import ArtifactError
+from retrainer.model_types.base import Origins, utc_times
+from retrainer.pipeline.posts import load_latest
+from retrainer.pipeline.versions import load_version
+from retrainer.registry.registry import Change, Decision
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from retrainer.model_types import ModelTypeName
+    from retrainer.pipeline.comparison import Comparison
+    from retrainer.pipeline.versions import ReadyModel
+    from retrainer.project import Project
+
+log = logging.getLogger(__name__)
+
+
+def decide(model_type: ModelTypeName, comparison: Comparison | None, *, auto_promote: bool) -> Decision:
+    """Decide about a candidate whose evaluation succeeded.
+
+    Args:
+        comparison: the candidate held against production; None where there is no production version yet.
+        auto_promote: whether a candidate may go live without a person.
+    """
+    if comparison is None:
+        reason = f"First {model_type} model: there is no production version to compare with"
+        return Decision(auto_promote, _unless_off(reason, auto_promote), expected_production=None)
+    wanted = comparison.recommendation == "promote"
+    production_score = comparison.metrics_a["overall_score"] if comparison.metrics_a else None
+    return Decision(
+        promote=wanted and auto_promote,
+        reason=_unless_off(comparison.reason, auto_promote) if wanted else comparison.reason,
+        expected_production=comparison.version_a,
+        production_score=production_score,
+        improvement_percentage=comparison.improvement_percentage,
+        evidence=comparison.evidence(),
+    )
+
+
+def _unless_off(reason: str, auto_promote: bool) -> str:
+    return reason if auto_promote else f"{reason}, but automatic promotion is off"
+
+
+def promote_by_hand(project: Project, version_id: str, reason: str, now: datetime) -> Change | None:
+    """Put a version live, after its files were checked and its model was loaded.
+
+    Returns:
+        The change; None where the version was live already.
+
+    Raises:
+        UnknownName: there is no such version.
+        ArtifactError, AlgorithmError: it cannot be loaded.
+        PromotionRefused: its evaluation failed, or production changed meanwhile.
+    """
+    version = project.registry.version(version_id)
+    production = project.registry.production("timing" if version.model_type == "timing" else "content")
+    expected = production.version_id if production else None
+    load_version(project, version)
+    change = project.registry.promote(version_id, expected, reason, now)
+    if change is not None:
+        announce(project, "promotion", change)
+    return change
+
+
+def roll_back(project: Project, model_type: ModelTypeName, reason: str, now: datetime, *, hold: bool = True) -> Change:
+    """Undo the latest promotion not undone yet; the version to return to must load and forecast first.
+
+    Args:
+        hold: stop automatic promotion of the type until it is released.
+
+    Raises:
+        NothingToRollBack: no promotion is left to undo.
+        ArtifactError, AlgorithmError: the version to return to cannot be loaded, or cannot forecast.
+        ProductionChanged: another process changed production meanwhile.
+    """
+    promotion = project.registry.promotion_to_undo(model_type)
+    target = project.registry.version(promotion.from_version_id or "")
+    _try_forecast(project, load_version(project, target), now)
+    change = project.registry.roll_back(promotion, reason, now, hold=hold)
+    announce(project, "rollback", change)
+    return change
+
+
+def announce(project: Project, kind: str, change: Change) -> None:
+    """Set the production link and tell the observers, after a change of production was committed."""
+    try:
+        project.artifacts.link_production()
+    except ArtifactError as error:
+        # What is live is decided by the database; the link is set again by the next command that changes something.
+        log.warning("Production changed, but its link could not be set: %s", error)
+    broadcast(
+        {
+            "kind": kind,
+            "model_type": change.model_type,
+            "version_id": change.to_version,
+            "from_version_id": change.from_version,
+            "reason": change.reason,
+        }
+    )
+
+
+def _try_forecast(project: Project, ready: ReadyModel, now: datetime) -> None:
+    """Make one forecast, unless forecasts cost money or there is no post to make one from."""
+    if ready.algorithm.description.paid:
+        return
+    posts = load_latest(project, ready.model_type, now)
+    if posts.empty:
+        return
+    last = len(posts) - 1
+    times = utc_times(posts)[[last]]
+    ready.predict(posts, Origins(times, np.array([last]), target_time=times))

@@ -1,0 +1,344 @@
+"""One run: the seven steps from the latest posts to a better version in production."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from retrainer.algorithms.manager import broadcast, load_algorithm
+from retrainer.documents import run_document
+from retrainer.errors import RetrainerError
+from retrainer.model_types import kind_of
+from retrainer.pipeline.archive import archive_old_versions
+from retrainer.pipeline.comparison import Comparison, compare_with_production
+from retrainer.pipeline.evaluation import Evaluation, evaluate, record, require_window
+from retrainer.pipeline.posts import load_latest, split_by_time
+from retrainer.pipeline.promotion import announce, decide
+from retrainer.pipeline.training import describe, register, trained_model
+from retrainer.registry.process import HEARTBEAT_SECONDS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from pydantic import BaseModel
+
+    from retrainer.algorithms.manager import LoadedAlgorithm
+    from retrainer.model_types import ModelTypeName
+    from retrainer.pipeline.posts import Split
+    from retrainer.pipeline.training import Trained
+    from retrainer.project import Project
+    from retrainer.registry.registry import Decision, Registry
+    from retrainer.registry.tables import ModelVersion, TrainingRun
+
+log = logging.getLogger(__name__)
+
+RULE = "=" * 60
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run came to.
+
+    Attributes:
+        run: the run as recorded; None for a dry run.
+        evaluation: the candidate's evaluation; None where a dry run would have had to pay for it.
+        comparison: the candidate against production; None where there was none.
+        decision: what was decided, or would be.
+        race_lost: whether production changed between the comparison and the promotion.
+    """
+
+    model_type: ModelTypeName
+    algorithm: str
+    run: TrainingRun | None = None
+    evaluation: Evaluation | None = None
+    comparison: Comparison | None = None
+    decision: Decision | None = None
+    race_lost: bool = False
+
+    @property
+    def promoted(self) -> bool:
+        """Whether the new version went live."""
+        return self.run is not None and self.run.promoted_to_production
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A run that did not come to its end.
+
+    Attributes:
+        error: why.
+        run: the run as recorded; None where it failed before it began.
+    """
+
+    model_type: ModelTypeName
+    error: RetrainerError
+    run: TrainingRun | None = None
+
+
+class Stopwatch:
+    """Tells the time of a run: the moment it counts from, plus what has passed since."""
+
+    def __init__(self, now: datetime) -> None:
+        self._now = now
+        self._started = time.monotonic()
+
+    def now(self) -> datetime:
+        """Return the run's time, UTC."""
+        return self._now + timedelta(seconds=time.monotonic() - self._started)
+
+
+def each_type(
+    project: Project, model_types: Sequence[ModelTypeName], one: Callable[[ModelTypeName], RunResult]
+) -> list[RunResult | Failure]:
+    """Retrain several model types one after another; a failure of one does not stop the others.
+
+    Args:
+        one: retrains one type: `retrain` or `rehearse` with its arguments.
+    """
+    outcomes: list[RunResult | Failure] = []
+    for model_type in model_types:
+        if not project.settings.retraining.is_enabled(model_type):
+            log.info("Retraining of the %s model is disabled (retraining.enabled)", model_type)
+            continue
+        try:
+            outcomes.append(one(model_type))
+        except RetrainerError as error:
+            log.error("Model training failed: %s", error)  # noqa: TRY400  a line, not a traceback
+            log.debug("The traceback:", exc_info=True)
+            run = project.registry.run(error.run_id) if error.run_id else None
+            outcomes.append(Failure(model_type, error, run))
+    return outcomes
+
+
+def exit_code(outcomes: Sequence[RunResult | Failure]) -> int:
+    """Return 0 where every run came to its end, else the first of 1, 2, 3, 4 that occurred; a lost race is a 1."""
+    codes = {outcome.error.exit_code for outcome in outcomes if isinstance(outcome, Failure)}
+    if any(isinstance(outcome, RunResult) and outcome.race_lost for outcome in outcomes):
+        codes.add(RetrainerError.exit_code)
+    return min(codes, default=0)
+
+
+def retrain(
+    project: Project,
+    model_type: ModelTypeName,
+    now: datetime,
+    *,
+    algorithm: str | None = None,
+    auto_promote: bool | None = None,
+    as_of: bool = False,
+) -> RunResult:
+    """Retrain one model type: all seven steps, recorded from the first moment to the decision.
+
+    Args:
+        now: the moment that the run counts from; no later post is looked at.
+        algorithm: another algorithm than the settings name.
+        auto_promote: overrides `retraining.auto_promote`.
+        as_of: whether `now` is a past moment chosen by the user; recorded with the run.
+
+    Raises:
+        RunInProgress: another run of this type is going on.
+        RetrainerError: the run failed; what it was is recorded, and production is what it was.
+    """
+    chosen, options = _chosen_algorithm(project, model_type, algorithm)
+    watch = Stopwatch(now)
+    _banner(f"{model_type.upper()} MODEL RETRAINING")
+    with _recorded_run(project, model_type, chosen, watch, as_of=as_of) as run:
+        chosen.check_ready(options)
+        split = _load_and_split(project, model_type, now)
+        project.registry.note_split(run.run_id, split.training_count, split.test_count)
+        with trained_model(project, chosen, options, model_type, split) as trained:
+            version = register(project, trained, split, run.run_id, watch.now())
+        evaluation = _evaluate_and_record(project, trained, split, version, run.run_id, watch)
+        comparison = _compare(project, trained, split, version, evaluation)
+        if comparison is not None and comparison.of_a is not None:
+            production = project.registry.version(comparison.version_a)
+            record(project, production, comparison.of_a, watch.now(), run.run_id)
+        log.info("Checking if new model should be promoted...")
+        decision = decide(model_type, comparison, auto_promote=_auto_promote(project, auto_promote))
+        finished = project.registry.complete_run(run.run_id, decision, watch.now())
+    # From here on the decision stands, whatever happens.
+    if finished.change is not None:
+        announce(project, "promotion", finished.change)
+    _tell_decision(finished.run)
+    _archive(project, model_type, watch)
+    document = run_document(finished.run)
+    broadcast({"kind": "run", "model_type": model_type, "version_id": version.version_id, "run": document})
+    _banner(f"{model_type.upper()} MODEL RETRAINING COMPLETE")
+    log.info("Duration: %.1f seconds", finished.run.duration_seconds or 0)
+    return RunResult(
+        model_type=model_type,
+        algorithm=chosen.name,
+        run=finished.run,
+        evaluation=evaluation,
+        comparison=comparison,
+        decision=decision,
+        race_lost=finished.race_lost,
+    )
+
+
+def rehearse(
+    project: Project,
+    model_type: ModelTypeName,
+    now: datetime,
+    *,
+    algorithm: str | None = None,
+    auto_promote: bool | None = None,
+) -> RunResult:
+    """Do what `retrain` does and record nothing: train, evaluate, compare, and say what would be decided.
+
+    Forecasts that cost money are not made; evaluation, comparison and decision are then None.
+    """
+    chosen, options = _chosen_algorithm(project, model_type, algorithm)
+    _banner(f"{model_type.upper()} MODEL RETRAINING (DRY RUN: NOTHING IS RECORDED)")
+    chosen.check_ready(options)
+    split = _load_and_split(project, model_type, now)
+    with trained_model(project, chosen, options, model_type, split) as trained:
+        if _costs_money(project, chosen, model_type):
+            most = min(project.settings.retraining.max_predictions(model_type), split.test_count)
+            log.info("Not evaluated: up to %d forecasts of each version would have to be paid for", most)
+            return RunResult(model_type=model_type, algorithm=chosen.name)
+        version = describe(project, trained, split, "(not recorded)", now)
+        evaluation = _evaluate(project, trained, split, version)
+        comparison = _compare(project, trained, split, version, evaluation)
+    decision = decide(model_type, comparison, auto_promote=_auto_promote(project, auto_promote))
+    log.info("It would %sbe promoted. Reason: %s", "" if decision.promote else "not ", decision.reason)
+    return RunResult(
+        model_type=model_type,
+        algorithm=chosen.name,
+        evaluation=evaluation,
+        comparison=comparison,
+        decision=decision,
+    )
+
+
+def _chosen_algorithm(
+    project: Project, model_type: ModelTypeName, name: str | None
+) -> tuple[LoadedAlgorithm, BaseModel]:
+    settings = project.settings.model(model_type)
+    chosen = load_algorithm(name or settings.algorithm, model_type)
+    return chosen, chosen.options(settings.options(chosen.name), model_type)
+
+
+def _auto_promote(project: Project, override: bool | None) -> bool:
+    return project.settings.retraining.auto_promote if override is None else override
+
+
+def _costs_money(project: Project, chosen: LoadedAlgorithm, model_type: ModelTypeName) -> bool:
+    production = project.registry.production(model_type)
+    return chosen.description.paid or (production is not None and load_algorithm(production.algorithm).description.paid)
+
+
+def _load_and_split(project: Project, model_type: ModelTypeName, now: datetime) -> Split:
+    """Steps 1 and 2."""
+    log.info("Loading and splitting data...")
+    settings = project.settings.retraining
+    posts = load_latest(project, model_type, now)
+    split = split_by_time(posts, settings.test_split, settings.min_training_samples, project.posts.place)
+    kind_of(model_type).require_trainable(split.training)
+    return split
+
+
+def _evaluate(project: Project, trained: Trained, split: Split, version: ModelVersion) -> Evaluation:
+    """Step 4."""
+    log.info("Evaluating model on test set...")
+    most = project.settings.retraining.max_predictions(trained.ready.model_type)
+    evaluation = evaluate(trained.ready, split.posts, require_window(split.posts, version, most))
+    kind = kind_of(evaluation.model_type)
+    log.info("%s", kind.headline(evaluation.metrics))
+    naive = evaluation.naive_metrics["overall_score"]
+    log.info("Naive forecast: %.4f | Skill: %+.3f", naive, evaluation.metrics["skill"])
+    return evaluation
+
+
+def _evaluate_and_record(
+    project: Project, trained: Trained, split: Split, version: ModelVersion, run_id: str, watch: Stopwatch
+) -> Evaluation:
+    try:
+        evaluation = _evaluate(project, trained, split, version)
+    except BaseException:
+        project.registry.mark_evaluation_failed(version.version_id)
+        raise
+    record(project, version, evaluation, watch.now(), run_id)
+    return evaluation
+
+
+def _compare(
+    project: Project, trained: Trained, split: Split, version: ModelVersion, evaluation: Evaluation
+) -> Comparison | None:
+    """Step 5; None where there is no production version yet."""
+    production = project.registry.production(evaluation.model_type)
+    if production is None:
+        return None
+    comparison = compare_with_production(project, split.posts, production, version, trained.ready, evaluation)
+    if comparison.metrics_a and comparison.metrics_b:
+        old, new = comparison.metrics_a["overall_score"], comparison.metrics_b["overall_score"]
+        log.info("On the same %d posts: production %.4f, new model %.4f", comparison.num_predictions, old, new)
+    return comparison
+
+
+def _tell_decision(run: TrainingRun) -> None:
+    if run.promoted_to_production:
+        log.info("✓ Model promoted to production! Reason: %s", run.promotion_reason)
+        return
+    log.info("✗ Model not promoted. Reason: %s", run.promotion_reason)
+    log.info("Manual review recommended")
+
+
+def _archive(project: Project, model_type: ModelTypeName, watch: Stopwatch) -> None:
+    """Step 7. The run is over by now: what goes wrong here is done by the next one."""
+    try:
+        archive_old_versions(project, model_type, watch.now())
+    except RetrainerError as error:
+        log.warning("Old versions were not archived: %s", error)
+
+
+@contextmanager
+def _recorded_run(
+    project: Project, model_type: ModelTypeName, algorithm: LoadedAlgorithm, watch: Stopwatch, *, as_of: bool
+) -> Iterator[TrainingRun]:
+    """Hold the lock of the model type; close the run as failed, with the reason, if it does not come to its end."""
+    registry = project.registry
+    moment = watch.now()
+    run = registry.start_run(model_type, algorithm.name, moment, moment if as_of else None)
+    try:
+        with _heartbeat(registry, run.run_id):
+            yield run
+    except BaseException as error:
+        interrupted = isinstance(error, KeyboardInterrupt | SystemExit)
+        reason = "interrupted" if interrupted else str(error) or type(error).__name__
+        if isinstance(error, RetrainerError):
+            error.run_id = run.run_id
+        failed = registry.fail_run(run.run_id, reason, watch.now())
+        broadcast({"kind": "run", "model_type": model_type, "version_id": None, "run": run_document(failed)})
+        raise
+
+
+@contextmanager
+def _heartbeat(registry: Registry, run_id: str) -> Iterator[None]:
+    """Say at intervals that the run's process lives."""
+    over = threading.Event()
+
+    def beat() -> None:
+        while not over.wait(HEARTBEAT_SECONDS):
+            try:
+                registry.beat(run_id)
+            except RetrainerError as error:
+                log.debug("No heartbeat could be written: %s", error)
+
+    thread = threading.Thread(target=beat, name=f"heartbeat of {run_id}", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def _banner(title: str) -> None:
+    for line in (RULE, title, RULE):
+        log.info("%s", line)

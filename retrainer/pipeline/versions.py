@@ -1,0 +1,45 @@
+"""A version made ready to forecast: its algorithm loaded, its files checked, its model read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from retrainer.algorithms.manager import LoadedAlgorithm, load_algorithm
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from pydantic import BaseModel
+
+    from retrainer.model_types import ModelTypeName
+    from retrainer.model_types.base import Origins
+    from retrainer.project import Project
+    from retrainer.registry.tables import ModelVersion
+
+
+@dataclass(frozen=True)
+class ReadyModel:
+    """A trained model that can forecast, with the options it was trained with."""
+
+    algorithm: LoadedAlgorithm
+    options: BaseModel
+    model: Any
+    model_type: ModelTypeName
+
+    def predict(self, posts: pd.DataFrame, origins: Origins) -> Any:
+        """Return one forecast an origin."""
+        return self.algorithm.predict(self.model, posts, origins, self.options, self.model_type)
+
+
+def load_version(project: Project, version: ModelVersion) -> ReadyModel:
+    """Load a version after checking its files against their hashes.
+
+    Raises:
+        ArtifactError: a file is missing or was changed.
+        UnknownName, AlgorithmError: its algorithm is not installed, or is broken.
+    """
+    model_type: ModelTypeName = "timing" if version.model_type == "timing" else "content"
+    folder = project.artifacts.verified_folder(version)
+    algorithm = load_algorithm(version.algorithm, model_type)
+    options = algorithm.options(version.hyperparameters, model_type)
+    return ReadyModel(algorithm, options, algorithm.load(folder), model_type)

@@ -1,0 +1,224 @@
+"""Where the posts are: our own table, filled by `posts import`, or a foreign one that is only read."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError
+
+from retrainer.errors import ConfigError, PostsError, did_you_mean
+from retrainer.registry.database import connect, place, translated
+from retrainer.registry.tables import POSTS_INDEX, POSTS_TABLE, Post
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from retrainer.config import PostsSettings
+    from retrainer.registry.database import Database
+
+log = logging.getLogger(__name__)
+
+COUNTS = ("replies_count", "reblogs_count", "favourites_count")
+_INSERT_ROWS = 2_000
+_EPOCH_MILLISECONDS_FROM = 1e11  # a number above is in milliseconds: as seconds it would lie beyond the year 5100
+
+
+@dataclass(frozen=True)
+class PostsSummary:
+    """How many posts there are, and from when to when (UTC; None without posts)."""
+
+    count: int
+    with_content: int
+    first: datetime | None
+    last: datetime | None
+
+
+class PostStore:
+    """The posts of a project."""
+
+    def __init__(self, engine: sa.Engine, settings: PostsSettings, database: Database, *, foreign: bool) -> None:
+        self._engine = engine
+        self._settings = settings
+        self._database = database
+        self._foreign = foreign
+
+    @classmethod
+    def open(cls, settings: PostsSettings, database: Database, folder: Path) -> PostStore:
+        """Open the posts that the settings name.
+
+        Raises:
+            ConfigError: the table or one of its columns does not exist.
+            DatabaseError: a foreign database cannot be reached.
+        """
+        engine = database.engine if settings.url is None else connect(settings.url, folder, read_only=True)
+        try:
+            inspector = sa.inspect(engine)
+            foreign = settings.url is not None or not _is_ours(inspector, settings.table)
+            if foreign:
+                _check_columns(inspector, settings, engine)
+        except DBAPIError as error:
+            raise translated(error, engine) from error
+        return cls(engine, settings, database, foreign=foreign)
+
+    def close(self) -> None:
+        """Give the connections to a foreign database back."""
+        if self._engine is not self._database.engine:
+            self._engine.dispose()
+
+    @property
+    def place(self) -> str:
+        """Where the posts are, for messages."""
+        return f"the table '{self._settings.table}' of {place(self._engine)}"
+
+    def load(self, until: datetime, *, with_content: bool = True) -> pd.DataFrame:
+        """Return the posts up to a moment, ordered by (created_at, post_id).
+
+        Args:
+            until: posts later than this (UTC) are left out.
+            with_content: whether texts are wanted; reading them takes most of the time and memory.
+
+        Returns:
+            `post_id` (str), `created_at` (datetime64[us, UTC]) and, if wanted, `content` (str, or None).
+
+        Raises:
+            PostsError: a foreign table holds an id twice.
+            DatabaseError: the database cannot be read.
+        """
+        columns = self._settings.columns
+        names = [columns.post_id, columns.created_at, *([columns.content] if with_content else [])]
+        wanted = ["post_id", "created_at", *(["content"] if with_content else [])]
+        rows = self._select([sa.column(name) for name in names])
+        posts = pd.DataFrame(rows, columns=wanted)
+        del rows
+        posts["post_id"] = posts["post_id"].map(str).astype(object)
+        posts["created_at"] = _parse_times(posts["created_at"])
+        posts = self._without_unusable(posts, until)
+        posts = posts.sort_values(["created_at", "post_id"], kind="stable", ignore_index=True)
+        if self._foreign and posts["post_id"].duplicated().any():
+            twice = posts["post_id"][posts["post_id"].duplicated()].iloc[0]
+            raise PostsError(
+                f"{self.place} holds the id '{twice}' twice",
+                hint="posts.columns.post_id must name a unique column",
+            )
+        return posts
+
+    def summary(self, until: datetime) -> PostsSummary:
+        """Count the posts up to a moment."""
+        posts = self.load(until)
+        if posts.empty:
+            return PostsSummary(0, 0, None, None)
+        with_content = int(posts["content"].fillna("").map(str).str.strip().astype(bool).sum())
+        first, last = posts["created_at"].iloc[0], posts["created_at"].iloc[-1]
+        return PostsSummary(len(posts), with_content, first.to_pydatetime(), last.to_pydatetime())
+
+    def require_writable(self) -> None:
+        """Check that posts can be imported.
+
+        Raises:
+            PostsError: the table is not ours.
+        """
+        if self._foreign:
+            raise PostsError(
+                f"cannot import: {self.place} was not made by retrainer and is only read",
+                hint="Add posts there by its own means, or set posts.url to null and posts.table to 'posts' in an "
+                "empty database",
+            )
+
+    def add(self, posts: pd.DataFrame, now: datetime) -> int:
+        """Add the posts whose ids are not there yet, in one transaction; return how many were added.
+
+        Args:
+            posts: `post_id`, `created_at` (UTC), `content`, and the counts.
+            now: the time of the import.
+        """
+        self.require_writable()
+        table = sa.inspect(Post).local_table
+        records = _records(posts, now)
+        with self._database.write() as session:
+            before = session.scalar(sa.select(sa.func.count()).select_from(table)) or 0
+            insert = _insert_new(session.connection().dialect.name, table)
+            for start in range(0, len(records), _INSERT_ROWS):
+                session.execute(insert, records[start : start + _INSERT_ROWS])
+            after = session.scalar(sa.select(sa.func.count()).select_from(table)) or 0
+        return after - before
+
+    def _select(self, columns: list[sa.ColumnClause[Any]]) -> list[Any]:
+        schema, _, name = self._settings.table.rpartition(".")
+        query = sa.select(*columns).select_from(sa.table(name, schema=schema or None))
+        try:
+            with self._engine.connect() as connection:
+                return [tuple(row) for row in connection.execute(query)]
+        except DBAPIError as error:
+            raise translated(error, self._engine) from error
+
+    def _without_unusable(self, posts: pd.DataFrame, until: datetime) -> pd.DataFrame:
+        unreadable = posts["created_at"].isna()
+        if unreadable.any():
+            log.warning("Left out %d posts of %s whose time cannot be read", int(unreadable.sum()), self.place)
+            posts = posts[~unreadable]
+        later = posts["created_at"] > pd.Timestamp(until)
+        return posts[~later]
+
+
+def _is_ours(inspector: sa.Inspector, table: str) -> bool:
+    if table != POSTS_TABLE:
+        return False
+    return any(index["name"] == POSTS_INDEX for index in inspector.get_indexes(POSTS_TABLE))
+
+
+def _check_columns(inspector: sa.Inspector, settings: PostsSettings, engine: sa.Engine) -> None:
+    schema, _, name = settings.table.rpartition(".")
+    tables = [*inspector.get_table_names(schema or None), *inspector.get_view_names(schema or None)]
+    if name not in tables:
+        hint = did_you_mean(name, tables).capitalize() or f"It has: {', '.join(sorted(tables)) or 'no table'}"
+        raise ConfigError(f"posts.table: there is no table '{settings.table}' in {place(engine)}", hint=hint)
+    existing = [str(column["name"]) for column in inspector.get_columns(name, schema=schema or None)]
+    for key, column in settings.columns.model_dump().items():
+        if column not in existing:
+            hint = did_you_mean(column, existing).capitalize() or f"It has: {', '.join(existing)}"
+            raise ConfigError(
+                f"posts.columns.{key}: the table '{settings.table}' in {place(engine)} has no column '{column}'",
+                hint=hint,
+            )
+
+
+def _parse_times(values: pd.Series[Any]) -> pd.Series[Any]:
+    """Return datetime64[us, UTC]; NaT where a value is no time. Text is ISO-8601, numbers are seconds since 1970."""
+    if values.empty:
+        return values.astype("datetime64[us, UTC]")
+    numbers = values.map(lambda value: isinstance(value, int | float))
+    if not numbers.any():
+        return pd.to_datetime(values, utc=True, format="ISO8601", errors="coerce").astype("datetime64[us, UTC]")
+    parsed = pd.Series(pd.NaT, index=values.index, dtype="datetime64[us, UTC]")
+    parsed[~numbers] = _parse_times(values[~numbers])
+    seconds = values[numbers].astype(float)
+    seconds = seconds.where(seconds.abs() < _EPOCH_MILLISECONDS_FROM, seconds / 1000)
+    parsed[numbers] = pd.to_datetime(seconds, unit="s", utc=True, errors="coerce").astype("datetime64[us, UTC]")
+    return parsed
+
+
+def _records(posts: pd.DataFrame, now: datetime) -> list[dict[str, Any]]:
+    counts = {name: posts[name].astype(object).where(posts[name].notna(), None) for name in COUNTS}
+    content = posts["content"].astype(object).where(posts["content"].notna(), None)
+    columns = [posts["post_id"], posts["created_at"].dt.to_pydatetime(), content, *counts.values()]
+    moment = now.astimezone(UTC)
+    names = ["post_id", "created_at", "content", *COUNTS, "imported_at"]
+    return [
+        dict(zip(names, (*(int(v) if isinstance(v, np.integer) else v for v in row), moment), strict=True))
+        for row in zip(*columns, strict=True)
+    ]
+
+
+def _insert_new(dialect: str, table: sa.FromClause) -> sa.Insert:
+    from sqlalchemy.dialects import postgresql, sqlite  # noqa: PLC0415
+
+    assert isinstance(table, sa.Table)  # noqa: S101  what a mapped class is made on
+    module = postgresql if dialect == "postgresql" else sqlite
+    insert: sa.Insert = module.insert(table).on_conflict_do_nothing(index_elements=[table.c.post_id])
+    return insert

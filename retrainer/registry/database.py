@@ -1,0 +1,228 @@
+"""One database: SQLite or PostgreSQL, opened, brought to the newest schema, and used in short transactions.
+
+Both behave alike: a write transaction excludes every other writer from its first statement on (SQLite by
+BEGIN IMMEDIATE, PostgreSQL by an advisory lock), so what it reads stays true until it commits.
+"""
+
+from __future__ import annotations
+
+import fcntl
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.orm import Session
+
+from retrainer.errors import ConfigError, DatabaseError
+from retrainer.registry.migrations import HEAD, REVISIONS
+from retrainer.registry.tables import VERSION_TABLE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+BUSY_TIMEOUT_SECONDS = 30
+_ADVISORY_LOCK = 7_265_747_261  # "retra": any number, the same in every process
+
+
+class Database:
+    """An open database of the newest schema."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self.engine = engine
+        self._writing_engine = engine.execution_options(retrainer_writes=True)
+
+    @classmethod
+    def open(cls, url: str, folder: Path) -> Database:
+        """Open the database, make it on first use, and bring an older schema to the newest.
+
+        Args:
+            url: an SQLAlchemy URL; a relative SQLite path starts at `folder`.
+            folder: the project folder.
+
+        Raises:
+            ConfigError: the URL is not one, or its driver is not installed.
+            DatabaseError: the file is no database, cannot be reached, or is of a newer schema.
+        """
+        database = cls(connect(url, folder))
+        if database.revision() != HEAD:
+            database.upgrade()
+        return database
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self.engine.dispose()
+
+    @property
+    def place(self) -> str:
+        """Where the database is, for messages; without a password."""
+        return place(self.engine)
+
+    @contextmanager
+    def read(self) -> Iterator[Session]:
+        """One transaction that only reads."""
+        with self._errors(), self.engine.connect() as connection, Session(connection) as session:
+            yield session
+            session.expunge_all()
+
+    @contextmanager
+    def write(self) -> Iterator[Session]:
+        """One transaction that writes, alone; committed at the end, undone as a whole on any error."""
+        with self._errors(), self._writing_engine.begin() as connection:
+            if connection.dialect.name == "postgresql":
+                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
+            with Session(connection, expire_on_commit=False) as session:
+                yield session
+                session.flush()
+                session.expunge_all()
+
+    def revision(self) -> str | None:
+        """Return the schema's revision; None before first use.
+
+        Raises:
+            DatabaseError: the database is newer than this program, is not one, or is out of reach.
+        """
+        with self._errors(), self.engine.connect() as connection:
+            return self._known(_revision(connection))
+
+    def upgrade(self) -> tuple[str | None, str]:
+        """Bring the schema to the newest revision in one transaction; return the revisions before and after."""
+        with self._errors(), self._first_use_lock(), self._writing_engine.begin() as connection:
+            if connection.dialect.name == "postgresql":
+                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
+            before = self._known(_revision(connection))
+            if before != HEAD:
+                _run_migrations(connection)
+        return before, HEAD
+
+    def _known(self, revision: str | None) -> str | None:
+        if revision is not None and revision not in REVISIONS:
+            raise DatabaseError(
+                f"the database {self.place} has schema '{revision}', newer than this program knows ('{HEAD}')",
+                hint="Upgrade retrainer",
+            )
+        return revision
+
+    @contextmanager
+    def _first_use_lock(self) -> Iterator[None]:
+        """Let one process at a time make a SQLite file: switching it to WAL does not wait for others by itself."""
+        if self.engine.dialect.name != "sqlite":
+            yield
+            return
+        path = Path(self.engine.url.database or "")
+        with path.with_name(f".{path.name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            with self.engine.connect() as connection:
+                connection.exec_driver_sql("COMMIT")
+                connection.exec_driver_sql("PRAGMA journal_mode=WAL")
+                connection.exec_driver_sql("BEGIN")
+            yield
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except DBAPIError as error:
+            raise translated(error, self.engine) from error
+        except OSError as error:
+            raise DatabaseError(f"cannot use the database {self.place}: {error.strerror}") from error
+
+
+def connect(url: str, folder: Path, *, read_only: bool = False) -> sa.Engine:
+    """Make an engine; nothing is opened yet but the folder of a SQLite file.
+
+    Raises:
+        ConfigError: the URL is not one, or its driver is not installed.
+        DatabaseError: the folder of a SQLite file cannot be made.
+    """
+    try:
+        parsed = sa.make_url(url)
+    except ArgumentError:
+        raise ConfigError(
+            "database.url is not a database URL",  # the value may hold a password
+            hint="Write it like sqlite:///data/retrainer.db or postgresql+psycopg://user@host/name",
+        ) from None
+    if parsed.get_backend_name() == "sqlite":
+        return _connect_sqlite(parsed, folder, read_only=read_only)
+    if parsed.get_backend_name() != "postgresql":
+        raise ConfigError(
+            f"a database of kind '{parsed.get_backend_name()}' is not supported",
+            hint="Use SQLite or PostgreSQL",
+        )
+    if parsed.drivername == "postgresql":
+        parsed = parsed.set(drivername="postgresql+psycopg")
+    try:
+        engine = sa.create_engine(parsed, pool_pre_ping=True)
+    except (ModuleNotFoundError, NoSuchModuleError):
+        raise ConfigError(
+            f"the database driver '{parsed.drivername}' is not installed",
+            hint="Install it with: pip install 'retrainer[postgresql]'",
+        ) from None
+    return engine.execution_options(postgresql_readonly=True) if read_only else engine
+
+
+def place(engine: sa.Engine) -> str:
+    """Return where an engine's database is, quoted, for messages; without a password."""
+    if engine.dialect.name == "sqlite":
+        return f"'{str(engine.url.database).removeprefix('file:').removesuffix('?mode=ro')}'"
+    return f"'{engine.url.render_as_string(hide_password=True)}'"
+
+
+def translated(error: DBAPIError, engine: sa.Engine) -> DatabaseError:
+    """Say in one line what a driver's error means for the user."""
+    problem = " ".join(str(error.orig).split())
+    if "file is not a database" in problem:
+        return DatabaseError(f"{place(engine)} is not a SQLite database", hint="Check database.url")
+    if "unable to open database file" in problem:
+        return DatabaseError(f"cannot open the database file {place(engine)}", hint="Check the path and its rights")
+    if "database is locked" in problem:
+        return DatabaseError(
+            f"the database {place(engine)} stayed locked for {BUSY_TIMEOUT_SECONDS} s", hint="Try again later"
+        )
+    return DatabaseError(f"the database {place(engine)} failed: {problem}")
+
+
+def _connect_sqlite(url: sa.URL, folder: Path, *, read_only: bool) -> sa.Engine:
+    if not url.database or url.database == ":memory:":
+        raise ConfigError("a SQLite database needs a file", hint="Write it like sqlite:///data/retrainer.db")
+    path = folder / url.database
+    if read_only:
+        target = url.set(database=f"file:{path}", query={"mode": "ro", "uri": "true"})
+    else:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DatabaseError(f"cannot make the folder '{path.parent}': {error.strerror}") from error
+        target = url.set(database=str(path))
+    engine = sa.create_engine(target, connect_args={"timeout": BUSY_TIMEOUT_SECONDS})
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # transactions are begun below, not by the driver
+    connection.execute("PRAGMA foreign_keys=ON")
+    connection.execute("PRAGMA synchronous=FULL")  # a commit survives the loss of power
+
+
+def _begin_sqlite(connection: sa.Connection) -> None:
+    writes = connection.get_execution_options().get("retrainer_writes", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _revision(connection: sa.Connection) -> str | None:
+    if not sa.inspect(connection).has_table(VERSION_TABLE):
+        return None
+    return connection.execute(sa.text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar()  # noqa: S608  a constant
+
+
+def _run_migrations(connection: sa.Connection) -> None:
+    from alembic import command  # noqa: PLC0415  slow to import, and rarely needed
+    from alembic.config import Config  # noqa: PLC0415
+
+    config = Config(attributes={"connection": connection})
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
+    command.upgrade(config, "head")

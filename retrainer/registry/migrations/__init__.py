@@ -1,0 +1,4 @@
+"""The database schema, step by step. `REVISIONS` names the steps in order, so that a look needs no Alembic."""
+
+REVISIONS = ("0001",)
+HEAD = REVISIONS[-1]

@@ -1,0 +1,235 @@
+"""What the commands' results look like to a person; `output` prints them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from retrainer import output
+from retrainer.model_types import kind_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
+
+    from retrainer.model_types import ModelTypeName
+    from retrainer.model_types.base import Metric
+    from retrainer.pipeline.comparison import Comparison
+    from retrainer.pipeline.evaluation import Evaluation
+    from retrainer.pipeline.next_post import NextPost
+    from retrainer.pipeline.run import Failure, RunResult
+    from retrainer.posts.importing import ImportResult
+    from retrainer.posts.store import PostsSummary
+    from retrainer.registry.tables import Hold, LedgerEntry, ModelEvaluation, ModelVersion, TrainingRun
+
+REJECTED_SHOWN = 10
+
+
+def train_outcomes(outcomes: Sequence[RunResult | Failure]) -> None:
+    """Show each run's figures and the decision; a failure was told when it happened."""
+    from retrainer.pipeline.run import Failure  # noqa: PLC0415  imported by now: it made the outcomes
+
+    for outcome in outcomes:
+        if isinstance(outcome, Failure) or outcome.evaluation is None:
+            continue
+        comparison = outcome.comparison
+        if comparison is not None and comparison.metrics_b is not None:
+            sides: dict[str, Mapping[str, float] | None] = {
+                "new": {**outcome.evaluation.metrics, **comparison.metrics_b},
+                "production": comparison.metrics_a,
+                "naive": comparison.naive_metrics,
+            }
+            count = comparison.num_predictions
+        else:
+            sides = {"new": outcome.evaluation.metrics, "naive": outcome.evaluation.naive_metrics}
+            count = outcome.evaluation.num_predictions
+        title = f"{outcome.model_type.capitalize()}: {outcome.algorithm}, {count} test posts"
+        output.metrics_table(title, kind_of(outcome.model_type).metrics, sides)
+        decision = outcome.run.promotion_reason if outcome.run else outcome.decision and outcome.decision.reason
+        if outcome.run is None:
+            output.text(f"Dry run, nothing is recorded. {decision}")
+        else:
+            output.text(f"{'Promoted' if outcome.promoted else 'Not promoted'}: {decision}")
+        output.text()
+
+
+def evaluation(version_id: str, made: Evaluation) -> None:
+    """Show an evaluation just made."""
+    title = f"{version_id}: {made.num_predictions} posts from {_day(made.window.start)} to {_day(made.window.end)}"
+    sides = {"version": made.metrics, "naive": made.naive_metrics}
+    output.metrics_table(title, kind_of(made.model_type).metrics, sides)
+    output.text(_skill(made.metrics))
+    if made.num_predictions < len(made.post_ids):
+        output.text(f"{len(made.post_ids) - made.num_predictions} forecasts could not be scored")
+
+
+def comparison(made: Comparison) -> None:
+    """Show two versions side by side."""
+    output.text(f"A: {made.version_a}")
+    output.text(f"B: {made.version_b}")
+    sides = {"B": made.metrics_b, "A": made.metrics_a, "naive": made.naive_metrics}
+    output.metrics_table(f"{made.num_predictions} posts", _scores_only(made.model_type), sides)
+    output.text(f"Winner: {made.winner or 'none'}")
+    output.text(f"Recommendation: {made.recommendation.replace('_', ' ')}. {made.reason}")
+
+
+def history(runs: Sequence[TrainingRun], changes: Sequence[LedgerEntry]) -> None:
+    """Show training runs, and the changes of production."""
+    if not runs:
+        output.text("No training runs yet. Start one with `retrainer train`")
+        return
+    rows = [
+        (
+            _minute(run.started_at),
+            run.model_type,
+            run.model_version_id or f"- ({run.algorithm})",
+            run.status,
+            _score(run.test_overall_score),
+            _score(run.production_score),
+            "yes" if run.promoted_to_production else "no",
+            run.promotion_reason or run.error or "",
+        )
+        for run in runs
+    ]
+    columns = ["Started (UTC)", "Type", "Version", "Status", "Score", "Production", "Promoted", "Why"]
+    output.table(columns, rows, title="Training runs", right=["Score", "Production"])
+    if changes:
+        _ledger("Changes of production", changes)
+
+
+def versions(rows: Sequence[ModelVersion]) -> None:
+    """List versions."""
+    if not rows:
+        output.text("No versions yet. Train one with `retrainer train`")
+        return
+    cells = [
+        (
+            row.version_id,
+            row.status + (" (pinned)" if row.pinned else ""),
+            _minute(row.trained_at),
+            str(row.num_training_samples),
+            _minute(row.trained_through),
+        )
+        for row in rows
+    ]
+    output.table(["Version", "Status", "Trained (UTC)", "Posts", "Trained through (UTC)"], cells, right=["Posts"])
+
+
+def production(live: Mapping[ModelTypeName, ModelVersion | None], holds: Mapping[ModelTypeName, Hold | None]) -> None:
+    """Show what is live."""
+    for model_type, row in live.items():
+        held = holds[model_type]
+        note = f"; automatic promotion on hold since {_minute(held.since)}: {held.reason}" if held else ""
+        if row is None:
+            output.text(f"{model_type}: none{note}")
+        else:
+            output.text(
+                f"{model_type}: {row.version_id} (promoted {_minute(row.promoted_at)} UTC, "
+                f"{row.num_training_samples} posts){note}"
+            )
+
+
+def version(row: ModelVersion, evaluations: Sequence[ModelEvaluation], entries: Sequence[LedgerEntry]) -> None:
+    """Show one version's life."""
+    options = ", ".join(f"{key}={value}" for key, value in row.hyperparameters.items() if not isinstance(value, dict))
+    facts = [
+        ("Version", row.version_id),
+        (
+            "Status",
+            f"{row.status}{', in production' if row.is_production else ''}{', pinned' if row.pinned else ''}",
+        ),
+        ("Trained", f"{_minute(row.trained_at)} UTC in {row.training_duration_seconds:.1f} s"),
+        ("On", f"{row.num_training_samples} posts, the last of {_minute(row.trained_through)} UTC"),
+        ("Options", options or "none"),
+        ("Files", row.file_path),
+    ]
+    for label, value in facts:
+        output.text(f"{label + ':':<10}{value}")
+    output.text()
+    model_type: ModelTypeName = "timing" if row.model_type == "timing" else "content"
+    for made in evaluations:
+        window = made.window
+        title = (
+            f"Evaluated {_minute(made.evaluated_at)} UTC on {made.num_predictions} posts "
+            f"from {window['start'][:10]} to {window['end'][:10]}"
+        )
+        sides = {"version": made.metrics, "naive": made.baseline_metrics}
+        output.metrics_table(title, kind_of(model_type).metrics, sides)
+    if entries:
+        _ledger("Decisions", entries)
+
+
+def next_post(forecast: NextPost) -> None:
+    """Show the forecast of the next post."""
+    output.text(f"By {forecast.version_id}, the last post known: {_minute(forecast.last_post_at)} UTC")
+    if forecast.model_type == "content":
+        output.text(f"For {_minute(forecast.next_post_at)} UTC:")
+        output.text(forecast.text if forecast.text is not None else f"(no text: {forecast.outcome})")
+        return
+    low, high = forecast.interval_hours or (0.0, 0.0)
+    output.text(f"Next post: {_minute(forecast.next_post_at)} UTC, in {forecast.point_hours:.1f} h")
+    output.text(f"Median {forecast.median_hours:.1f} h; 80% of its distribution lies from {low:.1f} to {high:.1f} h")
+
+
+def imported(result: ImportResult) -> None:
+    """Show what an import did."""
+    file = result.file
+    output.text("Columns: " + ", ".join(f"{ours} from '{theirs}'" for ours, theirs in file.mapping.items()))
+    there = len(file.posts) - result.added
+    output.text(
+        f"Read {file.rows} rows: {result.added} posts added, {there} already there, {file.repeated} repeated, "
+        f"{len(file.rejected)} rejected"
+    )
+    for row in file.rejected[:REJECTED_SHOWN]:
+        output.text(f"  line {row.line}: {row.reason}")
+    if len(file.rejected) > REJECTED_SHOWN:
+        output.text(f"  and {len(file.rejected) - REJECTED_SHOWN} more (--json lists all)")
+
+
+def posts(summary: PostsSummary, place: str) -> None:
+    """Show how many posts there are."""
+    if not summary.count:
+        output.text(f"0 posts in {place}")
+        return
+    output.text(
+        f"{summary.count} posts, {summary.with_content} with text, from {_minute(summary.first)} to "
+        f"{_minute(summary.last)} UTC, in {place}"
+    )
+
+
+def _ledger(title: str, entries: Sequence[LedgerEntry]) -> None:
+    rows = [
+        (
+            _minute(entry.at),
+            entry.model_type,
+            entry.action,
+            entry.from_version_id or "-",
+            entry.to_version_id or "-",
+            entry.actor + (" (automatic)" if entry.automatic else ""),
+            entry.reason,
+        )
+        for entry in entries
+    ]
+    output.table(["When (UTC)", "Type", "What", "From", "To", "Who", "Why"], rows, title=title)
+
+
+def _scores_only(model_type: ModelTypeName) -> tuple[Metric, ...]:
+    """Return the metrics that are scores; what a side cost is not part of a comparison's figures."""
+    return tuple(metric for metric in kind_of(model_type).metrics if metric.unit not in {"count", "dollars"})
+
+
+def _skill(metrics: Mapping[str, Any]) -> str:
+    skill = metrics["skill"]
+    word = "better than" if skill > 0 else "no better than" if skill == 0 else "worse than"
+    return f"Skill {skill:+.3f}: {word} the naive forecast (0 is as good, 1 is perfect)"
+
+
+def _minute(value: datetime | None) -> str:
+    return "-" if value is None else f"{value:%Y-%m-%d %H:%M}"
+
+
+def _day(value: datetime) -> str:
+    return f"{value:%Y-%m-%d}"
+
+
+def _score(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
