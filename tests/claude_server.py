@@ -1,0 +1,421 @@
+"""A local server that speaks the Messages API to the real SDK, for tests.
+
+    with ClaudeServer() as server:
+        server.script(overloaded(), refusal())      # the next two requests; then ordinary answers again
+        server.reply_to("some words", truncated())  # every request that contains them
+        ...                                         # ANTHROPIC_BASE_URL = server.url
+        server.requests[0].prompt
+
+A request is checked as the API checks it: against the SDK's own types, and for what current models refuse.
+An ordinary answer repeats one of the assistant turns of the request, or a fixed text; which one depends on
+the body alone. Usage follows the rules of the prompt cache at four characters a token.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import socket
+import sys
+import threading
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args
+
+from anthropic.types.message_create_params import MessageCreateParamsNonStreaming
+from anthropic.types.model_param import ModelParam
+from pydantic import TypeAdapter, ValidationError
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+CHARACTERS_A_TOKEN = 4
+MINIMUM_CACHED_TOKENS = 512
+FIXED_TEXT = "Nothing was shown to me, so this is what I say."
+
+_MODELS = frozenset(get_args(get_args(ModelParam)[0]))
+_REQUESTS: TypeAdapter[Any] = TypeAdapter(MessageCreateParamsNonStreaming)
+_GATHERING_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Received:
+    """A request as it came in."""
+
+    path: str
+    headers: Mapping[str, str]  # names in lower case
+    raw: bytes
+
+    @property
+    def body(self) -> Any:
+        """The body, decoded."""
+        return json.loads(self.raw)
+
+    @property
+    def texts(self) -> list[str]:
+        """All texts that the model would read: the system prompt and the turns, in order."""
+        body = self.body
+        return [text for part in [body.get("system", []), *body["messages"]] for text in _texts(part)]
+
+    @property
+    def prompt(self) -> str:
+        """The same as one string."""
+        return "\n".join(self.texts)
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What to answer: an ordinary message with some fields changed, or a body of another kind.
+
+    Attributes:
+        status: of HTTP.
+        body: sent instead of a message; bytes are sent as they are.
+        headers: sent besides `request-id` and the content type.
+        changes: fields that replace those of the ordinary message; None as a value leaves the field out.
+        fate: `cut` closes the connection in the middle of the body, `hung` never answers.
+    """
+
+    status: int = 200
+    body: Mapping[str, Any] | bytes | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    fate: Literal["sent", "cut", "hung"] = "sent"
+
+
+def error(
+    status: int,
+    kind: str,
+    message: str,
+    *,
+    error_code: str | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Reply:
+    """Return an error in the API's shape; `error_code` names its cause where the API gives one."""
+    details = {"details": {"error_code": error_code}} if error_code else {}
+    body = {"type": "error", "error": {"type": kind, "message": message, **details}}
+    return Reply(status, body, headers or {})
+
+
+def bad_request(message: str = "max_tokens: too large for this model") -> Reply:
+    return error(400, "invalid_request_error", message)
+
+
+def authentication_error(message: str = "invalid credentials") -> Reply:
+    return error(401, "authentication_error", message)
+
+
+def billing_error() -> Reply:
+    return error(402, "billing_error", "the organization has an unpaid invoice")
+
+
+def permission_error() -> Reply:
+    return error(403, "permission_error", "this key may not use the model")
+
+
+def unknown_model(model: str) -> Reply:
+    return error(404, "not_found_error", f"model: {model}")
+
+
+def rate_limited(retry_after: str = "0.01") -> Reply:
+    return error(429, "rate_limit_error", "too many tokens a minute", headers={"retry-after": retry_after})
+
+
+def spend_limit() -> Reply:
+    """The tier's monthly limit: a rate limit by status and type, told apart by the code; no `retry-after`."""
+    return error(429, "rate_limit_error", "this month's usage is spent", error_code="enforced_spend_limit_reached")
+
+
+def server_error() -> Reply:
+    return error(500, "api_error", "something broke", headers={"retry-after": "0.01"})
+
+
+def overloaded() -> Reply:
+    return error(529, "overloaded_error", "overloaded", headers={"retry-after": "0.01"})
+
+
+def cut_short() -> Reply:
+    """The connection is closed in the middle of the answer."""
+    return Reply(fate="cut")
+
+
+def hanging() -> Reply:
+    """Nothing is answered until the server closes."""
+    return Reply(fate="hung")
+
+
+def malformed() -> Reply:
+    """A success whose body is no JSON, though it says so."""
+    return Reply(body=b'{"id": "msg_1", "type": "mess')
+
+
+def web_page() -> Reply:
+    """A success that comes from somebody else, a proxy's log-in page perhaps."""
+    return Reply(body=b"<html>Log in</html>", headers={"content-type": "text/html"})
+
+
+def refusal() -> Reply:
+    details = {"type": "refusal", "category": "general_harms", "explanation": None}
+    return Reply(changes={"stop_reason": "refusal", "stop_details": details, "content": []})
+
+
+def truncated() -> Reply:
+    return Reply(changes={"stop_reason": "max_tokens"})
+
+
+def empty() -> Reply:
+    return Reply(changes={"content": []})
+
+
+def saying(text: str, *, after_thinking: str = "") -> Reply:
+    """An ordinary answer with this text, behind a block of thinking where one is given."""
+    thinking = [{"type": "thinking", "thinking": after_thinking, "signature": "c2ln"}] if after_thinking else []
+    return Reply(changes={"content": [*thinking, {"type": "text", "text": text, "citations": None}]})
+
+
+class ClaudeServer:
+    """The server; it runs inside the `with` block.
+
+    Attributes:
+        requests: what came in, in the order of arrival, retries included.
+        most_at_once: the largest number of requests that were open at the same time.
+    """
+
+    def __init__(self) -> None:
+        self.requests: list[Received] = []
+        self.most_at_once = 0
+        self._open_now = 0
+        self._lock = threading.Lock()
+        self._scripted: deque[Reply] = deque()
+        self._rules: list[tuple[str, Reply]] = []
+        self._gathering: threading.Barrier | None = None
+        self._cached: set[str] = set()
+        self._closing = threading.Event()
+        self._faults: list[BaseException] = []
+        self._http = _HTTPServer(self)
+        self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.01})
+
+    @property
+    def url(self) -> str:
+        """The base URL for the SDK."""
+        return f"http://127.0.0.1:{self._http.server_port}"
+
+    def script(self, *replies: Reply) -> None:
+        """Answer the next requests with these, one each in the order of arrival."""
+        self._scripted.extend(replies)
+
+    def reply_to(self, text: str, reply: Reply) -> None:
+        """Answer every request that contains the text with this; an empty text is in all of them."""
+        self._rules.append((text, reply))
+
+    def gather(self, count: int) -> None:
+        """Hold back every answer but the first one until `count` requests are waiting for theirs."""
+        self._gathering = threading.Barrier(count)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._closing.set()
+        self._http.shutdown()
+        self._http.server_close()
+        self._thread.join()
+        if self._faults and problem is None:
+            raise self._faults[0]
+
+    def answer(self, request: Received) -> Reply:
+        """Return the reply to a request, which is recorded. Called in a thread of the request's own."""
+        with self._lock:
+            self.requests.append(request)
+            number = len(self.requests)
+            self._open_now += 1
+            self.most_at_once = max(self.most_at_once, self._open_now)
+        try:
+            if self._gathering is not None and number > 1:
+                self._gathering.wait(_GATHERING_SECONDS)
+            with self._lock:
+                return self._reply(request, number)
+        finally:
+            with self._lock:
+                self._open_now -= 1
+
+    def wait_until_closed(self) -> None:
+        """Return when the `with` block ends."""
+        self._closing.wait()
+
+    def record_fault(self, problem: BaseException) -> None:
+        """Keep an error of the server itself, to be raised at the end of the `with` block."""
+        self._faults.append(problem)
+
+    def _reply(self, request: Received, number: int) -> Reply:
+        refused = _refused(request)
+        chosen = refused or next((reply for text, reply in self._rules if text in request.prompt), None)
+        if chosen is None:
+            chosen = self._scripted.popleft() if self._scripted else Reply()
+        body = chosen.body
+        if body is None:
+            changed = self._message(request, number) | dict(chosen.changes)
+            body = {name: value for name, value in changed.items() if value is not None or name not in chosen.changes}
+        request_id = f"req_test{number:04d}"
+        if chosen.status != 200 and not isinstance(body, bytes):
+            body = {**body, "request_id": request_id}
+        return Reply(chosen.status, body, {"request-id": request_id, **chosen.headers}, {}, chosen.fate)
+
+    def _message(self, request: Received, number: int) -> dict[str, Any]:
+        text = _answer_text(request)
+        return {
+            "id": f"msg_test{number:04d}",
+            "type": "message",
+            "role": "assistant",
+            "model": request.body["model"],
+            "content": [{"type": "text", "text": text, "citations": None}],
+            "container": None,
+            "stop_reason": "end_turn",
+            "stop_sequence": None,
+            "stop_details": None,
+            "usage": self._usage(request, text),
+        }
+
+    def _usage(self, request: Received, text: str) -> dict[str, Any]:
+        """Count tokens; a prefix that ends at a mark is written to the cache once and then read from it."""
+        total = sum(map(len, request.texts)) // CHARACTERS_A_TOKEN
+        marked = {key: tokens for key, tokens in _marked_prefixes(request.body) if tokens >= MINIMUM_CACHED_TOKENS}
+        read = max((tokens for key, tokens in marked.items() if key in self._cached), default=0)
+        written = max(marked.values(), default=0) - read
+        self._cached.update(marked)
+        return {
+            "input_tokens": total - read - written,
+            "cache_creation_input_tokens": written,
+            "cache_read_input_tokens": read,
+            "cache_creation": {"ephemeral_5m_input_tokens": written, "ephemeral_1h_input_tokens": 0},
+            "output_tokens": len(text) // CHARACTERS_A_TOKEN + 1,
+            "server_tool_use": None,
+            "service_tier": "standard",
+        }
+
+
+class _HTTPServer(ThreadingHTTPServer):
+    daemon_threads = False  # closing waits for the threads, so that no socket outlives a test
+
+    def __init__(self, claude: ClaudeServer) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.claude = claude
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        problem = sys.exc_info()[1]
+        if problem is None or isinstance(problem, ConnectionError):
+            return  # a client may give up at any time
+        self.claude.record_fault(problem)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: _HTTPServer
+
+    def do_POST(self) -> None:
+        length = int(self.headers["content-length"])
+        raw = self.rfile.read(length)
+        if len(raw) < length:
+            return  # the client gave up while it was sending
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        reply = self.server.claude.answer(Received(self.path, headers, raw))
+        if reply.fate == "hung":
+            self.server.claude.wait_until_closed()
+            self.close_connection = True
+            return
+        body = reply.body if isinstance(reply.body, bytes) else json.dumps(reply.body).encode()
+        self.send_response(reply.status)
+        for name, value in {"content-type": "application/json", **reply.headers}.items():
+            self.send_header(name, value)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        if reply.fate == "cut":
+            self.wfile.write(body[: len(body) // 2])
+            self.wfile.flush()
+            self.connection.shutdown(socket.SHUT_RDWR)
+            self.close_connection = True
+            return
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  the name is the base class's
+        """Write nothing: a test says itself what it expects."""
+
+
+def _refused(request: Received) -> Reply | None:
+    """Return the error that the API gives to a request that it does not accept, otherwise None."""
+    return _refused_head(request) or _refused_body(request)
+
+
+def _refused_head(request: Received) -> Reply | None:
+    if request.path.split("?")[0] != "/v1/messages":
+        return error(404, "not_found_error", "no such path")
+    if not (request.headers.get("x-api-key") or request.headers.get("authorization", "").startswith("Bearer ")):
+        return authentication_error("no key was sent")
+    if "anthropic-version" not in request.headers:
+        return bad_request("anthropic-version: header is required")
+    return None
+
+
+def _refused_body(request: Received) -> Reply | None:
+    try:
+        # Given here, both hold for the types inside as well; as configuration they would not.
+        _consume(_REQUESTS.validate_python(request.body, strict=True, extra="forbid"))
+    except ValidationError as problem:
+        first = problem.errors(include_url=False, include_input=False)[0]
+        return bad_request(f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
+    body = request.body
+    if body["model"] not in _MODELS:
+        return unknown_model(body["model"])
+    if not body["messages"] or body["messages"][-1]["role"] != "user":
+        return bad_request("messages: the last turn must be the user's")
+    if not all(text.strip() for text in request.texts):
+        return bad_request("messages: a text block is empty")
+    return None
+
+
+def _consume(value: object) -> None:
+    """Walk through what pydantic would check only when it is read."""
+    if isinstance(value, Mapping):
+        for item in value.values():
+            _consume(item)
+    elif isinstance(value, Iterator | list | tuple):
+        for item in value:
+            _consume(item)
+
+
+def _answer_text(request: Received) -> str:
+    """Return one of the assistant turns, or the fixed text; which one depends on the body alone."""
+    said = [text for turn in request.body["messages"] if turn["role"] == "assistant" for text in _texts(turn)]
+    digest = hashlib.sha256(request.raw).digest()
+    return said[int.from_bytes(digest[:8], "big") % len(said)] if said else FIXED_TEXT
+
+
+def _texts(part: object) -> list[str]:
+    """Return the texts of a system prompt, of a turn, or of a block."""
+    if isinstance(part, str):
+        return [part]
+    if isinstance(part, list):
+        return [text for block in part for text in _texts(block)]
+    if isinstance(part, dict):
+        return _texts(part["content"]) if "content" in part else [part.get("text", "")]
+    return []
+
+
+def _marked_prefixes(body: dict[str, Any]) -> Iterator[tuple[str, int]]:
+    """Yield a key and the number of tokens of each beginning of the prompt that ends at a `cache_control`."""
+    digest = hashlib.sha256(body["model"].encode())
+    characters = 0
+    system = body.get("system", [])
+    turns = [("system", system), *((turn["role"], turn["content"]) for turn in body["messages"])]
+    for role, content in turns:
+        blocks = [{"type": "text", "text": content}] if isinstance(content, str) else content
+        for block in blocks:
+            text = block.get("text", "")
+            characters += len(text)
+            digest.update(json.dumps([role, text]).encode())
+            if block.get("cache_control"):
+                yield digest.hexdigest(), characters // CHARACTERS_A_TOKEN

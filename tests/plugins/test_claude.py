@@ -1,0 +1,812 @@
+"""The algorithm `claude_api`, called as the pipeline calls it, with the real SDK, against a local server."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import re
+import subprocess
+import sys
+import traceback
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from anthropic.types import Message
+from anthropic.types.shared import ErrorResponse
+from pydantic import TypeAdapter
+
+from retrainer.algorithms.manager import LoadedAlgorithm, load_algorithm
+from retrainer.errors import AlgorithmError, ConfigError, InsufficientData, MissingCredentials
+from retrainer.model_types.base import Origins
+from tests import claude_server
+from tests.claude_server import ClaudeServer, Received, Reply
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from pydantic import BaseModel
+
+    from retrainer.model_types.content import ContentForecast
+
+KEY = "sk-ant-test-abcdefghijklmnopqrstuvwxyz-0123456789"
+START = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
+WORDS = [
+    "the",
+    "great",
+    "state",
+    "of",
+    "things",
+    "is",
+    "better",
+    "than",
+    "ever",
+    "and",
+    "everybody",
+    "knows",
+    "it",
+    "because",
+    "we",
+    "work",
+    "hard",
+]
+
+
+# --- posts, origins, and the algorithm ------------------------------------------------------------
+
+
+def make_posts(count: int = 120, **columns: Sequence[Any]) -> pd.DataFrame:
+    """Return posts five hours apart, of all lengths; the text of post i begins with its marker."""
+    texts = [f"{marker(row)} {' '.join(WORDS[: 2 + row * 7 % len(WORDS)])}" for row in range(count)]
+    posts = pd.DataFrame(
+        {
+            "post_id": [f"{row:06d}" for row in range(count)],
+            "created_at": pd.to_datetime([START + timedelta(hours=5 * row) for row in range(count)], utc=True),
+            "content": pd.Series(texts, dtype="str"),
+        }
+    )
+    return posts.assign(**columns)
+
+
+def marker(row: int) -> str:
+    return f"marker{row:04d}x"
+
+
+def markers_in(text: str) -> set[int]:
+    return {int(piece[:4]) for piece in text.split("marker")[1:] if piece[4:5] == "x"}
+
+
+def before(posts: pd.DataFrame, *rows: int) -> Origins:
+    return Origins.before(posts, np.array(rows, dtype=np.int64))
+
+
+@pytest.fixture(autouse=True)
+def _no_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Hide whatever credentials and proxies this machine has."""
+    for name in list(os.environ):
+        if name.startswith("ANTHROPIC_") or name.lower().endswith("_proxy"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ClaudeServer]:
+    with ClaudeServer() as running:
+        monkeypatch.setenv("ANTHROPIC_BASE_URL", running.url)
+        monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
+        yield running
+
+
+@pytest.fixture(scope="module")
+def claude() -> LoadedAlgorithm:
+    return load_algorithm("claude_api", "content")
+
+
+def options(claude: LoadedAlgorithm, **given: Any) -> BaseModel:
+    return claude.options(given, "content")
+
+
+def predict(
+    claude: LoadedAlgorithm, posts: pd.DataFrame, origins: Origins, *, training: int = 80, **given: Any
+) -> list[ContentForecast]:
+    """Train on the first posts and forecast with the same options."""
+    config = options(claude, **given)
+    model = claude.train(posts[:training], config, "content")
+    forecasts: list[ContentForecast] = claude.predict(model, posts, origins, config, "content")
+    return forecasts
+
+
+def predict_one(claude: LoadedAlgorithm, **given: Any) -> ContentForecast:
+    posts = make_posts()
+    return predict(claude, posts, before(posts, 100), **given)[0]
+
+
+def question(request: Received) -> str:
+    """Return the last turn, the one that differs from request to request."""
+    text: str = request.body["messages"][-1]["content"]
+    return text
+
+
+# --- what is learned ------------------------------------------------------------------------------
+
+
+def test_training_needs_no_key_and_no_network(claude: LoadedAlgorithm) -> None:
+    model = claude.train(make_posts(), options(claude), "content")
+    assert len(model["examples"]) == 20
+    assert json.loads(json.dumps(model)) == model
+
+
+def test_the_same_posts_give_the_same_model(claude: LoadedAlgorithm) -> None:
+    posts = make_posts()
+    assert claude.train(posts, options(claude), "content") == claude.train(posts, options(claude), "content")
+
+
+def test_examples_come_from_the_last_training_posts(claude: LoadedAlgorithm) -> None:
+    config = options(claude, examples=10, examples_from_last=30)
+    model = claude.train(make_posts()[:80], config, "content")
+    chosen = markers_in(json.dumps(model["examples"]))
+    assert len(chosen) == 10
+    assert chosen <= set(range(50, 80))
+
+
+def test_examples_are_in_order_of_time(claude: LoadedAlgorithm) -> None:
+    times = [example["created_at"] for example in claude.train(make_posts(), options(claude), "content")["examples"]]
+    assert times == sorted(times)
+    assert all(time.endswith("+00:00") for time in times)
+
+
+def test_examples_are_as_long_and_as_short_as_the_posts(claude: LoadedAlgorithm) -> None:
+    posts = make_posts(400)
+    model = claude.train(posts, options(claude, examples=20), "content")
+    chosen = [len(example["content"]) for example in model["examples"]]
+    for share in (0.1, 0.5, 0.9):
+        assert np.quantile(chosen, share) == pytest.approx(posts["content"].str.len().quantile(share), abs=5)
+
+
+def test_examples_are_of_all_times_of_day(claude: LoadedAlgorithm) -> None:
+    posts = make_posts(400)
+    night = np.arange(400) % 10 == 0  # one post in ten comes at night
+    times = pd.Series([START.replace(hour=3 if dark else 15) + timedelta(days=row) for row, dark in enumerate(night)])
+    model = claude.train(posts.assign(created_at=times), options(claude, examples=20), "content")
+    hours = [datetime.fromisoformat(example["created_at"]).hour for example in model["examples"]]
+    assert hours.count(3) >= 8
+
+
+def test_no_text_is_shown_twice_and_none_is_empty(claude: LoadedAlgorithm) -> None:
+    texts = ["Make it so", "make  IT so", "", "  \n ", None, "\x00\x07", "Another one"]
+    posts = make_posts(len(texts), content=texts)
+    model = claude.train(posts, options(claude), "content")
+    assert [example["content"] for example in model["examples"]] == ["make  IT so", "Another one"]
+
+
+def test_no_example_is_longer_than_the_limit(claude: LoadedAlgorithm) -> None:
+    posts = make_posts(3, content=["word " * 100, "x" * 500, "short"])
+    model = claude.train(posts, options(claude, example_max_characters=42), "content")
+    assert [example["content"] for example in model["examples"]] == [("word " * 8).strip(), "x" * 42, "short"]
+
+
+def test_the_style_is_measured(claude: LoadedAlgorithm) -> None:
+    texts = [
+        "ALL IN CAPITALS",
+        "see https://example.org/x",
+        "so #proud of it",
+        "plain",
+        "item #1 http",
+        "12 34",
+    ]
+    style = claude.train(make_posts(6, content=texts), options(claude), "content")["style"]
+    assert style["share_with_links"] == pytest.approx(1 / 6, abs=1e-4)
+    assert style["share_with_hashtags"] == pytest.approx(2 / 6, abs=1e-4)
+    assert style["share_in_capitals"] == pytest.approx(1 / 6, abs=1e-4)
+    assert style["characters_50"] == np.median([len(text) for text in texts])
+
+
+def test_posts_without_any_text_are_not_enough(claude: LoadedAlgorithm) -> None:
+    with pytest.raises(InsufficientData, match="no training post has a text"):
+        claude.train(make_posts(3, content=["", " ", None]), options(claude), "content")
+
+
+def test_a_stored_model_asks_as_the_fresh_one_does(
+    claude: LoadedAlgorithm, server: ClaudeServer, tmp_path: Path
+) -> None:
+    posts, config = make_posts(), options(claude)
+    model = claude.train(posts[:80], config, "content")
+    assert claude.save(model, tmp_path) == ["model.json"]
+    for asked in (model, claude.load(tmp_path)):
+        claude.predict(asked, posts, before(posts, 100), config, "content")
+    assert server.requests[0].raw == server.requests[1].raw
+
+
+def test_a_version_keeps_the_prompt_that_it_was_trained_with(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
+    posts, config = make_posts(), options(claude)
+    model = claude.train(posts[:80], config, "content") | {"prompt": "Write like them: $share_with_links links."}
+    claude.predict(model, posts, before(posts, 100), config, "content")
+    assert server.requests[0].texts[0] == "Write like them: 0% links."
+
+
+# --- what is sent ---------------------------------------------------------------------------------
+
+
+def test_nothing_after_the_origin_reaches_the_request(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
+    posts, rows = make_posts(), range(80, 120)
+    predict(claude, posts, before(posts, *rows))
+    assert len(server.requests) == len(rows)
+    for request in server.requests:
+        newest = max(markers_in(question(request)))  # the post right before the one asked for
+        assert markers_in(request.prompt) <= set(range(newest + 1))
+    assert {max(markers_in(question(request))) + 1 for request in server.requests} == set(rows)
+
+
+def test_another_future_gives_the_same_request(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
+    posts = make_posts()
+    config = options(claude)
+    model = claude.train(posts[:80], config, "content")
+    future = posts.copy()
+    future.loc[future.index >= 100, "content"] = None
+    for known in (posts, future, posts[:100], pd.concat([posts, posts[110:]], ignore_index=True)):
+        claude.predict(model, known, before(posts, 100), config, "content")
+    assert len({request.raw for request in server.requests}) == 1
+
+
+def test_a_later_post_of_the_same_second_stays_unknown(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
+    posts = make_posts()
+    posts.loc[[99, 100, 101], "created_at"] = posts["created_at"][99]
+    predict(claude, posts, before(posts, 100))
+    assert max(markers_in(server.requests[0].prompt)) == 99
+
+
+@pytest.mark.parametrize("same_second", [False, True])
+def test_an_origin_among_the_training_posts_sees_no_later_example(
+    claude: LoadedAlgorithm, server: ClaudeServer, *, same_second: bool
+) -> None:
+    posts = make_posts(40)
+    if same_second:
+        posts["created_at"] = START
+    predict(claude, posts, before(posts, 20), training=40, examples=40)
+    assert markers_in(server.requests[0].prompt) == set(range(20))
+
+
+def test_the_latest_posts_are_shown_oldest_first(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
+    posts = make_posts()
+    predict(claude, posts, before(posts, 100), recent_posts=3)
+    asked = question(server.requests[0])
+    places = [asked.index(marker(row)) for row in (97, 98, 99)]
+    assert places == sorted(places)
+    assert markers_in(asked) == {97, 98, 99}
+
+
+@pytest.mark.parametrize("nothing", ["", " \n\t", None, float("nan"), pd.NA, "\x00"])
+def test_posts_without_a_text_are_passed_over(claude: LoadedAlgorithm, server: ClaudeServer, nothing: object) -> None:
+    posts = make_posts().astype({"content": object})
+    posts.loc[[96, 98, 99], "content"] = nothing  # type: ignore[call-overload]  # any object may lie in such a column
+    predict(claude, posts, before(posts, 100), recent_posts=2)
+    assert markers_in(question(server.requests[0])) == {95, 97}
+
+
+def test_the_true_time_of_the_post_is_told(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
+    posts = make_posts()
+    origins = before(posts, 100)
+    time = datetime(2027, 1, 31, 23, 59, tzinfo=UTC)
+    told = Origins(origins.time, origins.position, np.array([time.replace(tzinfo=None)], dtype="datetime64[us]"))
+    predict(claude, posts, told)
+    assert question(server.requests[0]).endswith("The post of Sunday, 2027-01-31 23:59 UTC:")
+
+
+def test_without_a_target_the_time_of_the_origin_is_told(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
+    posts = make_posts()
+    origins = Origins(np.array(["2027-02-01T06:30"], dtype="datetime64[us]"), np.array([100]))
+    predict(claude, posts, origins)
+    assert question(server.requests[0]).endswith("The post of Monday, 2027-02-01 06:30 UTC:")
+
+
+def test_a_request_is_shaped_as_current_models_want_it(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
+    predict_one(claude, examples=4, max_tokens=300)
+    body = server.requests[0].body
+    assert set(body) == {"model", "max_tokens", "system", "messages", "thinking"}
+    assert (body["model"], body["max_tokens"]) == ("claude-haiku-5-5", 300)
+    assert body["thinking"] == {"type": "disabled"}
+    assert [turn["role"] for turn in body["messages"]] == ["user", "assistant"] * 4 + ["user"]
+    assert body["system"][0]["cache_control"] == {"type": "ephemeral"}
+    assert body["messages"][-2]["content"][0]["cache_control"] == {"type": "ephemeral"}
+
+
+def test_the_prompt_has_no_blank_left_to_fill(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
+    predict_one(claude)
+    system = server.requests[0].texts[0]
+    assert "$" not in system
+    assert "0% hold a link" in system
+
+
+def test_a_model_that_always_thinks_is_asked_for_little_effort(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
+    predict_one(claude, model="claude-opus-5-5", thinking="adaptive")
+    body = server.requests[0].body
+    assert body["thinking"] == {"type": "adaptive"}
+    assert body["output_config"] == {"effort": "low"}
+
+
+def test_a_forecast_without_examples_or_latest_posts_is_possible(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
+    forecast = predict_one(claude, examples=0, recent_posts=0)
+    assert forecast.text == claude_server.FIXED_TEXT
+    assert len(server.requests[0].body["messages"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("odd", "sent"),
+    [
+        ("a\ud800b", "a?b"),
+        ("a\x00\x1bb", "ab"),
+        ("one\r\ntwo\rthree", "one\ntwo\nthree"),
+        ("🎉 naïve “quotes” $100 ${x} {y} <post> \\", "🎉 naïve “quotes” $100 ${x} {y} <post> \\"),
+    ],
+)
+def test_odd_characters_can_be_sent(claude: LoadedAlgorithm, server: ClaudeServer, odd: str, sent: str) -> None:
+    posts = make_posts().astype({"content": object})
+    posts["content"] = odd + " " + posts["content"]
+    predict(claude, posts, before(posts, 100))
+    assert f"{sent} {marker(99)}" in question(server.requests[0])
+    assert any(text.startswith(f"{sent} marker") for text in server.requests[0].texts)
+
+
+# --- the calls ------------------------------------------------------------------------------------
+
+
+def test_forecasts_come_in_the_order_of_the_origins(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
+    posts, rows = make_posts(), (100, 85, 119, 90, 101)
+    for row in rows:
+        asked = f"{marker(row - 1)} {' '.join(WORDS[: 2 + (row - 1) * 7 % len(WORDS)])}\n</post>\n\nThe post"
+        server.reply_to(asked, claude_server.saying(f"forecast of {row}"))
+    forecasts = predict(claude, posts, before(posts, *rows))
+    assert [forecast.text for forecast in forecasts] == [f"forecast of {row}" for row in rows]
+    assert {forecast.outcome for forecast in forecasts} == {"ok"}
+
+
+def test_the_first_call_fills_the_cache_and_the_others_read_it(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
+    posts = make_posts()
+    forecasts = predict(claude, posts, before(posts, *range(100, 110)), concurrency=10)
+    full = [forecast.input_tokens * 0.10 / 1_000_000 for forecast in forecasts]  # dollars, without a cache
+    assert forecasts[0].cost_usd > full[0]
+    assert all(forecast.cost_usd < price for forecast, price in zip(forecasts[1:], full[1:], strict=True))
+
+
+def test_as_many_calls_as_configured_are_under_way_at_once(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
+    posts = make_posts()
+    server.gather(3)  # no call but the first is answered until three are open
+    assert len(predict(claude, posts, before(posts, *range(100, 107)), concurrency=3)) == 7
+    assert server.most_at_once == 3
+
+
+def test_predict_works_inside_a_running_event_loop(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
+    async def from_a_web_server() -> ContentForecast:
+        return predict_one(claude)
+
+    assert asyncio.run(from_a_web_server()).outcome == "ok"
+
+
+def test_no_origins_ask_for_nothing(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
+    posts = make_posts()
+    assert predict(claude, posts, before(posts)) == []
+    assert server.requests == []
+
+
+def test_cached_tokens_count_and_are_priced_apart(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
+    usage = {
+        "input_tokens": 1000,
+        "cache_creation_input_tokens": 200,
+        "cache_read_input_tokens": 30,
+        "output_tokens": 4,
+    }
+    server.script(Reply(changes={"usage": usage}))
+    forecast = predict_one(claude)
+    assert (forecast.input_tokens, forecast.output_tokens) == (1230, 4)
+    assert forecast.cost_usd == pytest.approx((1000 * 0.10 + 200 * 0.125 + 30 * 0.01 + 4 * 0.50) / 1_000_000)
+
+
+@pytest.mark.parametrize("usage", [None, {}, {"input_tokens": 7}, {"output_tokens": None, "input_tokens": 7}])
+def test_usage_that_is_left_out_counts_as_nothing(
+    claude: LoadedAlgorithm, server: ClaudeServer, usage: dict[str, Any] | None
+) -> None:
+    server.script(Reply(changes={"usage": usage}))
+    forecast = predict_one(claude)
+    assert (forecast.outcome, forecast.output_tokens) == ("ok", 0)
+    assert forecast.input_tokens == (7 if usage else 0)
+
+
+def test_a_model_without_a_price_costs_nothing(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
+    forecast = predict_one(claude, prices={})
+    assert forecast.input_tokens > 0
+    assert forecast.cost_usd == 0
+
+
+def test_the_text_is_taken_from_the_text_blocks(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
+    server.script(claude_server.saying("  the post \n", after_thinking="what would they write?"))
+    assert predict_one(claude).text == "the post"
+
+
+def test_a_refusal_is_counted_and_its_text_dropped(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
+    blocks = [{"type": "text", "text": "I would rather not", "citations": None}]
+    server.script(Reply(changes={"stop_reason": "refusal", "content": blocks}), claude_server.refusal())
+    posts = make_posts()
+    for forecast in predict(claude, posts, before(posts, 100, 101), min_success_share=1.0):
+        assert (forecast.outcome, forecast.text) == ("refusal", None)
+        assert forecast.input_tokens > 0
+
+
+def test_a_text_cut_short_is_counted_apart(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
+    server.script(claude_server.truncated())
+    assert predict_one(claude).outcome == "truncated"
+
+
+@pytest.mark.parametrize(
+    ("reply", "reason"),
+    [
+        (claude_server.empty(), "answered with no text"),
+        (claude_server.saying(" \n"), "answered with no text"),
+        (Reply(changes={"content": ["?", {"type": "novelty", "text": "?"}]}), "answered with no text"),
+        (Reply(changes={"content": None}), "answered with no text"),
+        (Reply(changes={"stop_reason": "pause_turn"}), "stopped for 'pause_turn'"),
+        (Reply(body=b"[]"), "not a message"),
+        (claude_server.web_page(), "not a message"),
+        (claude_server.malformed(), "not JSON"),
+        (claude_server.cut_short(), "broke off"),
+        (
+            claude_server.bad_request("messages: too many tokens"),
+            r"request req_test0002\): messages: too many tokens",
+        ),
+        (claude_server.overloaded(), r"\(529 overloaded_error, request req_test0002\)"),
+        (claude_server.server_error(), r"\(500 api_error, request req_test0002\)"),
+        (claude_server.rate_limited(), r"\(429 rate_limit_error, request req_test0002\)"),
+    ],
+)
+def test_a_call_that_fails_alone_is_one_forecast_less(
+    claude: LoadedAlgorithm,
+    server: ClaudeServer,
+    caplog: pytest.LogCaptureFixture,
+    reply: Reply,
+    reason: str,
+) -> None:
+    posts = make_posts()
+    server.script(Reply(), reply)
+    forecasts = predict(claude, posts, before(posts, 100, 101), max_retries=0)
+    assert [forecast.outcome for forecast in forecasts] == ["ok", "failed"]
+    assert forecasts[1].text is None
+    [warning] = [record.getMessage() for record in caplog.records if record.name.startswith("retrainer_claude")]
+    assert warning.startswith("1 of 2 forecasts failed, the last because ")
+    assert re.search(reason, warning)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        claude_server.rate_limited(),
+        claude_server.overloaded(),
+        claude_server.server_error(),
+        claude_server.cut_short(),
+    ],
+)
+def test_a_passing_fault_is_tried_again(claude: LoadedAlgorithm, server: ClaudeServer, reply: Reply) -> None:
+    server.script(reply)
+    assert predict_one(claude, max_retries=1).outcome == "ok"
+    assert len(server.requests) == 2
+    assert server.requests[0].raw == server.requests[1].raw
+
+
+def test_a_call_that_hangs_is_given_up_in_time(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
+    posts = make_posts()
+    server.script(Reply(), claude_server.hanging())
+    forecasts = predict(claude, posts, before(posts, 100, 101), timeout_seconds=1)
+    assert [forecast.outcome for forecast in forecasts] == ["ok", "failed"]
+
+
+def test_a_long_wait_that_the_server_asks_for_is_bounded(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
+    posts = make_posts()
+    server.script(Reply(), claude_server.rate_limited(retry_after="3600"))
+    forecasts = predict(claude, posts, before(posts, 100, 101), timeout_seconds=1)
+    assert [forecast.outcome for forecast in forecasts] == ["ok", "failed"]
+
+
+def test_too_few_successes_are_an_error_that_counts_them(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
+    posts = make_posts()
+    server.script(Reply(), claude_server.overloaded(), claude_server.overloaded(), claude_server.overloaded())
+    with pytest.raises(AlgorithmError, match=r"3 of 4 forecasts failed, the last because .*529 overloaded_error"):
+        predict(claude, posts, before(posts, 100, 101, 102, 103), max_retries=0)
+
+
+def test_just_enough_successes_are_enough(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
+    posts = make_posts()
+    server.script(Reply(), claude_server.overloaded(), claude_server.overloaded(), Reply())
+    forecasts = predict(claude, posts, before(posts, 100, 101, 102, 103), max_retries=0, min_success_share=0.5)
+    assert [forecast.outcome for forecast in forecasts].count("failed") == 2
+
+
+def test_a_server_out_of_reach_is_said_in_one_line(claude: LoadedAlgorithm, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
+    monkeypatch.setenv("ANTHROPIC_BASE_URL", "http://127.0.0.1:1")
+    with pytest.raises(AlgorithmError, match=r"1 of 1 forecasts failed, .* cannot be reached"):
+        predict_one(claude, max_retries=0)
+
+
+# --- what stops everything ------------------------------------------------------------------------
+
+FATAL = [
+    (
+        claude_server.authentication_error(),
+        MissingCredentials,
+        r"credentials \(401 authentication_error, request",
+    ),
+    (claude_server.billing_error(), AlgorithmError, r"unpaid bill \(402 billing_error, request"),
+    (
+        claude_server.permission_error(),
+        AlgorithmError,
+        r"use the model 'claude-haiku-5-5' \(403 permission_error",
+    ),
+    (
+        claude_server.unknown_model("x"),
+        AlgorithmError,
+        r"not know the model 'claude-haiku-5-5' \(404 not_found",
+    ),
+    (
+        claude_server.spend_limit(),
+        AlgorithmError,
+        r"spend limit .*\(429 enforced_spend_limit_reached, request",
+    ),
+    (
+        claude_server.error(400, "invalid_request_error", "on hold", error_code="organization_on_hold"),
+        AlgorithmError,
+        r"on hold \(400 organization_on_hold, request",
+    ),
+]
+
+
+@pytest.mark.parametrize(("reply", "kind", "message"), FATAL)
+def test_a_fault_of_all_calls_stops_at_the_first(
+    claude: LoadedAlgorithm, server: ClaudeServer, reply: Reply, kind: type[Exception], message: str
+) -> None:
+    posts = make_posts()
+    server.reply_to("", reply)
+    with pytest.raises(kind, match=message) as caught:
+        predict(claude, posts, before(posts, *range(100, 120)), max_retries=0, min_success_share=0.0)
+    assert len(server.requests) == 1
+    assert "\n" not in str(caught.value)
+    assert "req_test0001" in str(caught.value)
+
+
+def test_a_fault_of_all_calls_ends_the_ones_under_way(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
+    posts = make_posts()
+    server.script(Reply(), claude_server.hanging(), claude_server.hanging(), claude_server.permission_error())
+    with pytest.raises(AlgorithmError, match="403"):
+        predict(claude, posts, before(posts, *range(100, 120)), concurrency=3, timeout_seconds=60)
+    assert len(server.requests) <= 5  # one more may have started when the fault freed a place
+
+
+def test_a_model_that_the_api_does_not_have_is_named(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
+    with pytest.raises(AlgorithmError, match="does not know the model 'claude-nonsense-9'"):
+        predict_one(claude, model="claude-nonsense-9")
+
+
+def test_a_wrong_base_url_is_hinted_at(
+    claude: LoadedAlgorithm, server: ClaudeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ANTHROPIC_BASE_URL", f"{server.url}/elsewhere")
+    with pytest.raises(AlgorithmError, match="ANTHROPIC_BASE_URL"):
+        predict_one(claude)
+
+
+@pytest.mark.parametrize(
+    "echoed", [f"Bearer {KEY}", "The latest posts, oldest first: <post", "better than ever and everybody"]
+)
+@pytest.mark.parametrize("make", [claude_server.bad_request, claude_server.authentication_error])
+def test_an_error_that_echoes_the_request_is_not_repeated(
+    claude: LoadedAlgorithm, server: ClaudeServer, echoed: str, make: Any
+) -> None:
+    server.reply_to("", make(f"cannot use: {echoed}"))
+    with pytest.raises((AlgorithmError, MissingCredentials)) as caught:
+        predict_one(claude)
+    shown = "".join(traceback.format_exception(caught.value))
+    assert echoed not in shown
+    assert "req_test0001" in shown
+
+
+@pytest.mark.parametrize("reply", [Reply(), claude_server.server_error(), claude_server.authentication_error()])
+def test_the_key_is_in_no_message_and_no_log(
+    claude: LoadedAlgorithm, server: ClaudeServer, caplog: pytest.LogCaptureFixture, reply: Reply
+) -> None:
+    server.reply_to("", reply)
+    shown = ""
+    with caplog.at_level(logging.DEBUG):
+        try:
+            predict_one(claude, max_retries=1)
+        except (AlgorithmError, MissingCredentials) as error:
+            shown = "".join(traceback.format_exception(error))
+    assert server.requests[0].headers["authorization"] == f"Bearer {KEY}"
+    assert KEY not in caplog.text + shown
+
+
+# --- credentials and readiness --------------------------------------------------------------------
+
+
+def test_missing_credentials_are_said_before_any_request(
+    claude: LoadedAlgorithm, server: ClaudeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("ANTHROPIC_API_KEY")
+    with pytest.raises(MissingCredentials, match="Set ANTHROPIC_API_KEY"):
+        claude.check_ready(options(claude))
+    with pytest.raises(MissingCredentials, match="Set ANTHROPIC_API_KEY"):
+        predict_one(claude)
+    assert server.requests == []
+
+
+def profile(home: Path, **contents: Any) -> None:
+    folder = home / ".config" / "anthropic"
+    (folder / "configs").mkdir(parents=True)
+    (folder / "configs" / "default.json").write_text(json.dumps(contents))
+
+
+def user_profile(home: Path) -> None:
+    profile(home, version="1.0", authentication={"type": "user_oauth"})
+    secrets = home / ".config" / "anthropic" / "credentials"
+    secrets.mkdir()
+    path = secrets / "default.json"
+    path.write_text(json.dumps({"version": "1.0", "type": "oauth_token", "access_token": "profile-token"}))
+    path.chmod(0o600)
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"ANTHROPIC_API_KEY": KEY},
+        {"ANTHROPIC_AUTH_TOKEN": KEY},
+        {"ANTHROPIC_CUSTOM_HEADERS": f"X-Api-Key: {KEY}"},
+        {
+            "ANTHROPIC_IDENTITY_TOKEN": "jwt",
+            "ANTHROPIC_FEDERATION_RULE_ID": "fdrl_1",
+            "ANTHROPIC_ORGANIZATION_ID": "org_1",
+        },
+    ],
+)
+def test_credentials_in_the_environment_are_enough(
+    claude: LoadedAlgorithm, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    claude.check_ready(options(claude))
+
+
+def test_a_profile_is_found_and_used(
+    claude: LoadedAlgorithm, server: ClaudeServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("ANTHROPIC_API_KEY")
+    user_profile(tmp_path)
+    claude.check_ready(options(claude))
+    assert predict_one(claude).outcome == "ok"
+    assert server.requests[0].headers["authorization"] == "Bearer profile-token"
+
+
+def test_a_profile_without_its_secrets_is_missing_credentials(
+    claude: LoadedAlgorithm, server: ClaudeServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("ANTHROPIC_API_KEY")
+    profile(tmp_path, version="1.0", authentication={"type": "user_oauth"})
+    with pytest.raises(MissingCredentials, match="cannot be used: Credentials file not found"):
+        predict_one(claude)
+    assert server.requests == []
+
+
+def test_a_profile_that_is_named_and_broken_is_missing_credentials(
+    claude: LoadedAlgorithm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ANTHROPIC_PROFILE", "nobody")
+    with pytest.raises(MissingCredentials, match=r"cannot be used: .*nobody"):
+        claude.check_ready(options(claude))
+
+
+@pytest.mark.parametrize("flaw", ["\n", " ", "\r", "\x00", "…"])
+def test_a_key_that_cannot_be_sent_is_not_quoted(
+    claude: LoadedAlgorithm,
+    monkeypatch: pytest.MonkeyPatch,
+    server: ClaudeServer,
+    caplog: pytest.LogCaptureFixture,
+    flaw: str,
+) -> None:
+    if flaw == "\x00":
+        monkeypatch.setenv("ANTHROPIC_CUSTOM_HEADERS", f"X-Api-Key: {KEY}\x01")
+    else:
+        monkeypatch.setenv("ANTHROPIC_API_KEY", KEY + flaw)
+    with caplog.at_level(logging.DEBUG), pytest.raises(MissingCredentials, match="cannot be sent") as caught:
+        predict_one(claude)
+    assert KEY not in caplog.text + "".join(traceback.format_exception(caught.value))
+    assert server.requests == []
+
+
+def test_a_model_that_is_being_retired_is_warned_of(
+    claude: LoadedAlgorithm, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
+    claude.check_ready(options(claude))
+    assert caplog.messages == []
+    claude.check_ready(options(claude, model="claude-sonnet-4-5"))
+    assert "'claude-sonnet-4-5' is deprecated and is retired on November 30th, 2026" in caplog.text
+    assert "No price is set for the model 'claude-sonnet-4-5'" in caplog.text
+
+
+# --- options --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"temperature": 0.5},
+        {"max_tokens": "300"},
+        {"max_tokens": 0},
+        {"examples": -1},
+        {"timeout_seconds": float("inf")},
+        {"min_success_share": 1.5},
+        {"model": ""},
+        {"prices": {"claude-haiku-5-5": {"input": 1.0}}},
+    ],
+)
+def test_an_option_that_is_unknown_or_wrong_is_refused(claude: LoadedAlgorithm, given: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(given))):
+        options(claude, **given)
+
+
+def test_options_come_back_from_json_as_they_were(claude: LoadedAlgorithm) -> None:
+    config = options(claude, examples=3, timeout_seconds=30)
+    stored = json.loads(json.dumps(config.model_dump(mode="json")))
+    assert options(claude, **stored) == config
+
+
+def test_declaring_the_plugin_imports_nothing_slow() -> None:
+    code = "import sys, retrainer_claude as c; c.algorithm(); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"anthropic", "pandas", "numpy", "httpx2"} & set(done.stdout.split())
+
+
+# --- the server itself, which is only worth as much as it resembles the API -----------------------
+
+
+def test_the_servers_answers_are_of_the_sdks_types() -> None:
+    body = {"model": "claude-haiku-5-5", "max_tokens": 5, "messages": [{"role": "user", "content": "Hello"}]}
+    headers = {"x-api-key": "k", "anthropic-version": "2026-10-21"}
+    with ClaudeServer() as server:
+        server.script(
+            Reply(),
+            claude_server.refusal(),
+            claude_server.truncated(),
+            claude_server.saying("this", after_thinking="that"),
+            claude_server.spend_limit(),
+            claude_server.overloaded(),
+            claude_server.unknown_model("x"),
+        )
+        replies = [server.answer(Received("/v1/messages", headers, json.dumps(body).encode())) for _ in range(7)]
+    for reply in replies[:4]:
+        TypeAdapter(Message).validate_python(reply.body, strict=True)
+    for reply in replies[4:]:
+        TypeAdapter(ErrorResponse).validate_python(reply.body, strict=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "status"),
+    [
+        ({}, 200),
+        ({"temperature": 0.5}, 400),
+        ({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}, 400),
+        ({"messages": [{"role": "user", "content": ""}]}, 400),
+        ({"messages": [{"role": "user", "content": [{"type": "text", "text": "a", "tone": "b"}]}]}, 400),
+        ({"max_tokens": "5"}, 400),
+        ({"model": "claude-nonsense-9"}, 404),
+    ],
+)
+def test_the_server_refuses_what_the_api_refuses(change: dict[str, Any], status: int) -> None:
+    body = {
+        "model": "claude-haiku-5-5",
+        "max_tokens": 5,
+        "messages": [{"role": "user", "content": "Hello"}],
+    } | change
+    headers = {"x-api-key": "k", "anthropic-version": "2026-10-21"}
+    with ClaudeServer() as server:
+        assert server.answer(Received("/v1/messages", headers, json.dumps(body).encode())).status == status
