@@ -76,14 +76,14 @@ def options(
     ] = None,
     verbose: Annotated[bool, typer.Option("--verbose", help="Say more on stderr.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Say only what is wrong on stderr.")] = False,
-    traceback: Annotated[bool, typer.Option("--traceback", help="Show the traceback of an error.")] = False,  # noqa: ARG001  read before parsing
+    traceback: Annotated[bool, typer.Option("--traceback", help="Show the traceback of an error.")] = False,
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
 ) -> None:
     """Keep a prediction model fresh: train, evaluate honestly, promote safely, roll back."""
     if version:
         output.text(f"retrainer {__version__}")
         raise typer.Exit
-    output.configure_logging(logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO)
+    output.configure_logging(logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO, tracebacks=traceback)
     context.obj = config
 
 

@@ -60,6 +60,14 @@ class ModelSettings(_Section):
         return dict((self.model_extra or {}).get(algorithm) or {})
 
 
+class TimingModelSettings(ModelSettings):
+    algorithm: Annotated[str, Field(min_length=1)] = "prophet"
+
+
+class ContentModelSettings(ModelSettings):
+    algorithm: Annotated[str, Field(min_length=1)] = "claude_api"
+
+
 class TypeRetrainingSettings(_Section):
     enabled: bool = True
     evaluation_max_predictions: Annotated[int, Field(ge=1)] | None = None
@@ -67,12 +75,12 @@ class TypeRetrainingSettings(_Section):
 
 class RetrainingSettings(_Section):
     enabled: bool = True
-    schedule_days: Annotated[float, Field(gt=0)] = 7
+    schedule_days: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 7
     test_split: Annotated[float, Field(gt=0, lt=1)] = 0.2
     min_training_samples: Annotated[int, Field(ge=2)] = 50
     evaluation_max_predictions: Annotated[int, Field(ge=1)] = 20
     auto_promote: bool = True
-    min_improvement_threshold: Annotated[float, Field(ge=0)] = 2.0
+    min_improvement_threshold: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 2.0
     keep_versions: Annotated[int, Field(ge=1)] = 10
     archive_old_versions: bool = True
     timing_model: TypeRetrainingSettings = TypeRetrainingSettings()
@@ -97,8 +105,8 @@ class Settings(_Section):
     database: DatabaseSettings = DatabaseSettings()
     models_dir: Annotated[str, Field(min_length=1)] = "models"
     posts: PostsSettings = PostsSettings()
-    timing_model: ModelSettings = ModelSettings(algorithm="prophet")
-    content_model: ModelSettings = ModelSettings(algorithm="claude_api")
+    timing_model: TimingModelSettings = TimingModelSettings()
+    content_model: ContentModelSettings = ContentModelSettings()
     retraining: RetrainingSettings = RetrainingSettings()
 
     def model(self, model_type: ModelTypeName) -> ModelSettings:
@@ -220,13 +228,13 @@ def _overlay_environment(tree: dict[str, Any], environ: Mapping[str, str]) -> di
 def _refuse_unknown_variable(name: str, path: tuple[str, ...]) -> None:
     section: type[BaseModel] | None = Settings
     for key in path:
-        if section is None or (section is ModelSettings and key not in section.model_fields):
+        if section is None or (issubclass(section, ModelSettings) and key not in section.model_fields):
             return  # an algorithm's own options: checked by its own class
         if key not in section.model_fields:
             known = [f"{ENV_PREFIX}{'__'.join(k).upper()}" for k in _all_keys(Settings)]
             raise ConfigError(
                 f"unknown variable '{name}' in the environment",
-                hint=did_you_mean(name, known).capitalize() or "Its name must follow a key of config.yaml",
+                hint=did_you_mean(name, known) or "Its name must follow a key of config.yaml",
             )
         kind = section.model_fields[key].annotation
         section = kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
@@ -278,7 +286,7 @@ def _explain(
 
 def _unknown_key(key: str, last: str, known: list[str], where: str) -> ConfigError:
     allowed = f"Allowed here: {', '.join(known)}" if known else "No key is allowed here"
-    hint = did_you_mean(last, known).capitalize() or allowed
+    hint = did_you_mean(last, known) or allowed
     return ConfigError(f"{where}unknown key '{key}'", hint=hint)
 
 

@@ -137,6 +137,6 @@ class NothingToRollBack(RetrainerError):
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return `did you mean 'x'?` for the nearest known name, or an empty string."""
+    """Return `Did you mean 'x'?` for the nearest known name, or an empty string."""
     match = get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f"did you mean '{match[0]}'?" if match else ""
+    return f"Did you mean '{match[0]}'?" if match else ""

@@ -53,11 +53,11 @@ def traceback() -> None:
     library.print_exc()
 
 
-def configure_logging(level: int) -> None:
-    """Send log lines of the program and its plugins to stderr from this level on."""
+def configure_logging(level: int, *, tracebacks: bool = False) -> None:
+    """Send log lines of the program and its plugins to stderr from this level on, with or without tracebacks."""
     for name in ("retrainer", "retrainer_prophet", "retrainer_claude", "retrainer_baseline"):
         logger = logging.getLogger(name)
-        logger.handlers = [_StderrHandler()]
+        logger.handlers = [_StderrHandler(tracebacks)]
         logger.setLevel(level)
         logger.propagate = False
 
@@ -65,9 +65,13 @@ def configure_logging(level: int) -> None:
 class _StderrHandler(logging.Handler):
     """Writes log lines as a person reads them: the level only where something is wrong."""
 
+    def __init__(self, tracebacks: bool) -> None:  # noqa: FBT001
+        super().__init__()
+        self._tracebacks = tracebacks
+
     def emit(self, record: logging.LogRecord) -> None:
         prefix = f"{record.levelname}: " if record.levelno >= logging.WARNING else ""
-        line = prefix + self.format(record)
+        line = prefix + (self.format(record) if self._tracebacks else record.getMessage())
         if _spinner.console is None:
             print(line, file=sys.stderr)
         else:

@@ -16,18 +16,19 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 HOURS_OF_WEEK = 168
-LOWEST_SHARE = 0.05  # no hour of the week is quieter than this share of the average hour
+LOWEST_SHARE = 0.01  # no hour of the week is quieter than this share of the average hour
 
 _FEWEST_POSTS = 200
 _MOST_WEEKS = 104
+_SATURDAY = 5
 _MONDAY = np.datetime64("1970-01-05T00", "h")
 
 
 def fit(times: NDArray[np.datetime64], weeks: int, seasonality_prior_scale: float) -> NDArray[np.float64]:
     """Fit Prophet to hourly counts and return (168,) expected posts an hour, Monday 00:00 UTC first.
 
-    Growth is flat and the only seasonalities are the week's and the day's, so the 168 values are all that Prophet's
-    forecast for any later hour consists of.
+    Growth is flat and the only seasonalities are the week's and those of a weekday and a weekend day, so the 168
+    values are all that Prophet's forecast for any later hour consists of.
 
     Args:
         times: (n,) datetime64, UTC, in order; n ≥ 2.
@@ -43,12 +44,11 @@ def fit(times: NDArray[np.datetime64], weeks: int, seasonality_prior_scale: floa
     if length < 2 * HOURS_OF_WEEK or counts.min() == counts.max():
         return np.full(HOURS_OF_WEEK, max(float(counts.mean()), 1e-6))  # no week was seen twice: no rhythm to learn
     # A burst of hundreds of posts in one hour would bend the rhythm; what matters is that there were posts.
-    frame = pd.DataFrame({"ds": pd.date_range(pd.Timestamp(start), periods=length, freq="h"), "y": np.sqrt(counts)})
+    frame = _hours(start, length).assign(y=np.sqrt(counts))
     with _quiet():
         model = _prophet(seasonality_prior_scale)
         model.fit(frame, seed=0)
-        week = pd.DataFrame({"ds": pd.date_range(pd.Timestamp(_MONDAY), periods=HOURS_OF_WEEK, freq="h")})
-        level = np.clip(model.predict(week)["yhat"].to_numpy(), 0, None) ** 2
+        level = np.clip(model.predict(_hours(_MONDAY, HOURS_OF_WEEK))["yhat"].to_numpy(), 0, None) ** 2
     rate = counts.mean() / max(level.mean(), 1e-12) * level
     floored: NDArray[np.float64] = np.maximum(rate, LOWEST_SHARE * counts.mean())
     return floored
@@ -63,14 +63,24 @@ def since_monday(times: NDArray[np.datetime64]) -> NDArray[np.float64]:
 def _prophet(seasonality_prior_scale: float) -> Any:
     from prophet import Prophet  # noqa: PLC0415  quieted below, which must happen before it is used
 
-    return Prophet(
+    model = Prophet(
         growth="flat",
         weekly_seasonality=True,
-        daily_seasonality=True,
+        daily_seasonality=False,
         yearly_seasonality=False,
         seasonality_prior_scale=seasonality_prior_scale,
         uncertainty_samples=0,
     )
+    for part in ("weekday", "weekend"):  # Saturdays have hours of their own
+        model.add_seasonality(name=f"day_of_{part}", period=1, fourier_order=4, condition_name=part)
+    return model
+
+
+def _hours(start: np.datetime64, length: int) -> pd.DataFrame:
+    """Return consecutive hours as Prophet wants them, told apart by weekday and weekend."""
+    hours = pd.date_range(pd.Timestamp(start), periods=length, freq="h")
+    weekend = hours.day_of_week >= _SATURDAY
+    return pd.DataFrame({"ds": hours, "weekday": ~weekend, "weekend": weekend})
 
 
 @contextmanager

@@ -81,7 +81,7 @@ def load_algorithm(name: str, model_type: ModelTypeName | None = None) -> Loaded
     points = [point for point in entry_points(group=ALGORITHM_GROUP) if point.name == name]
     if not points:
         known = installed_algorithms()
-        hint = did_you_mean(name, known).capitalize() or f"Installed: {', '.join(known)}"
+        hint = did_you_mean(name, known) or f"Installed: {', '.join(known)}"
         raise UnknownName(f"unknown algorithm '{name}'", hint=hint)
     if len(points) > 1:
         both = " and ".join(sorted(_origin(point) for point in points))

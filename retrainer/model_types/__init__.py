@@ -22,7 +22,7 @@ def model_type_named(name: str) -> ModelTypeName:
     for known in MODEL_TYPE_NAMES:
         if name == known:
             return known
-    hint = did_you_mean(name, MODEL_TYPE_NAMES).capitalize() or "It is 'timing' or 'content'"
+    hint = did_you_mean(name, MODEL_TYPE_NAMES) or "It is 'timing' or 'content'"
     raise UnknownName(f"unknown model type '{name}'", hint=hint)
 
 

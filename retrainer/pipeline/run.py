@@ -84,12 +84,12 @@ class Stopwatch:
     """Tells the time of a run: the moment it counts from, plus what has passed since."""
 
     def __init__(self, now: datetime) -> None:
-        self._now = now
-        self._started = time.monotonic()
+        self.started_at = now
+        self._monotonic = time.monotonic()
 
     def now(self) -> datetime:
         """Return the run's time, UTC."""
-        return self._now + timedelta(seconds=time.monotonic() - self._started)
+        return self.started_at + timedelta(seconds=time.monotonic() - self._monotonic)
 
 
 def each_type(
@@ -108,8 +108,7 @@ def each_type(
         try:
             outcomes.append(one(model_type))
         except RetrainerError as error:
-            log.error("Model training failed: %s", error)  # noqa: TRY400  a line, not a traceback
-            log.debug("The traceback:", exc_info=True)
+            log.exception("Model training failed: %s", error)  # the traceback shows with --traceback only
             run = project.registry.run(error.run_id) if error.run_id else None
             outcomes.append(Failure(model_type, error, run))
     return outcomes
@@ -303,8 +302,7 @@ def _recorded_run(
 ) -> Iterator[TrainingRun]:
     """Hold the lock of the model type; close the run as failed, with the reason, if it does not come to its end."""
     registry = project.registry
-    moment = watch.now()
-    run = registry.start_run(model_type, algorithm.name, moment, moment if as_of else None)
+    run = registry.start_run(model_type, algorithm.name, watch.started_at, watch.started_at if as_of else None)
     try:
         with _heartbeat(registry, run.run_id):
             yield run

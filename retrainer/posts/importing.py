@@ -565,7 +565,7 @@ def _micros(value: object) -> int:
 
 
 def _iso_micros(written: str) -> int:
-    # Python wants capitals and no space before the zone; it cuts a fraction after six digits by itself.
+    # Python wants capitals and no space before a zone; it cuts a fraction after six digits by itself.
     moment = datetime.fromisoformat(written.upper().replace(" Z", "Z").replace(" +", "+").replace(" -", "-"))
     return ((moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - EPOCH) // MICROSECOND
 
@@ -590,7 +590,7 @@ def _checked_count(name: str, value: object) -> int:
     """Return the count, or MISSING_COUNT."""
     if _is_missing(value):
         return MISSING_COUNT
-    whole = None if isinstance(value, bool) else _WHOLE_NUMBER.fullmatch(str(value).strip())
+    whole = _WHOLE_NUMBER.fullmatch(str(value).strip())
     if whole is None or int(whole[1]) > LARGEST_COUNT:
         raise _RefusedError(f"{name} {_quoted(value)} is not a whole number of 0 or more")
     return int(whole[1])

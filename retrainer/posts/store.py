@@ -176,12 +176,12 @@ def _check_columns(inspector: sa.Inspector, settings: PostsSettings, engine: sa.
     schema, _, name = settings.table.rpartition(".")
     tables = [*inspector.get_table_names(schema or None), *inspector.get_view_names(schema or None)]
     if name not in tables:
-        hint = did_you_mean(name, tables).capitalize() or f"It has: {', '.join(sorted(tables)) or 'no table'}"
+        hint = did_you_mean(name, tables) or f"It has: {', '.join(sorted(tables)) or 'no table'}"
         raise ConfigError(f"posts.table: there is no table '{settings.table}' in {place(engine)}", hint=hint)
     existing = [str(column["name"]) for column in inspector.get_columns(name, schema=schema or None)]
     for key, column in settings.columns.model_dump().items():
         if column not in existing:
-            hint = did_you_mean(column, existing).capitalize() or f"It has: {', '.join(existing)}"
+            hint = did_you_mean(column, existing) or f"It has: {', '.join(existing)}"
             raise ConfigError(
                 f"posts.columns.{key}: the table '{settings.table}' in {place(engine)} has no column '{column}'",
                 hint=hint,

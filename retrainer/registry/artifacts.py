@@ -11,8 +11,8 @@ import fcntl
 import hashlib
 import json
 import os
+import secrets
 import shutil
-import tempfile
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -73,7 +73,8 @@ class Artifacts:
         """
         with _writing(self.models_dir):
             self.models_dir.mkdir(parents=True, exist_ok=True)
-            folder = Path(tempfile.mkdtemp(prefix=_STAGING_PREFIX, dir=self.models_dir))
+            folder = self.models_dir / f"{_STAGING_PREFIX}{secrets.token_hex(8)}"
+            folder.mkdir()
         try:
             yield folder
         finally:

@@ -1,0 +1,338 @@
+"""Plugins as strangers install them: found by entry point, checked when chosen, named when broken."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from retrainer.algorithms.hookspecs import AlgorithmHooks, ObserverHooks
+from tests.conftest import constant_timing, open_project, regular_posts
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.conftest import Plugins, Runner
+
+NEEDED = """
+    from retrainer.algorithms import Algorithm, hookimpl
+
+    @hookimpl
+    def algorithm():
+        return Algorithm(name="{name}", model_types=("timing",), summary="For a test.")
+
+    @hookimpl
+    def train(posts):
+        return {{}}
+"""
+
+BROKEN = {
+    "unimportable": ("import there_is_no_such_module", "cannot be imported: ModuleNotFoundError"),
+    "syntax_error": ("def f(:", "cannot be imported: SyntaxError"),
+    "no_predict": (NEEDED, "has no hook predict"),
+    "wrong_signature": (
+        NEEDED + "\n    @hookimpl\n    def predict(model, postings):\n        return None\n",
+        "hook that does not fit",
+    ),
+    "misspelled": (
+        NEEDED
+        + "\n    @hookimpl\n    def predict(model):\n        return 1\n\n    @hookimpl\n    def predcit(model):\n        return 1\n",
+        "hook that does not fit: unknown hook 'predcit'",
+    ),
+    "another_name": (
+        constant_timing("some_other", 1),
+        "the plugin registered as 'another_name' calls itself 'some_other'",
+    ),
+    "half_saved": (
+        constant_timing("half_saved", 1) + "\n    @hookimpl\n    def save(model, directory):\n        return []\n",
+        "has only one of the hooks save and load",
+    ),
+    "loose_options": (
+        """
+        from pydantic import BaseModel
+        from retrainer.algorithms import Algorithm, hookimpl
+
+        class Options(BaseModel):
+            x: int = 1
+
+        @hookimpl
+        def algorithm():
+            return Algorithm(name="loose_options", model_types=("timing",), summary="s", config=Options)
+
+        @hookimpl
+        def train(posts):
+            return {}
+
+        @hookimpl
+        def predict(model):
+            return None
+        """,
+        "not a pydantic class with extra='forbid'",
+    ),
+}
+
+
+@pytest.fixture
+def fifty_posts(folder: Path) -> None:
+    project = open_project(folder)
+    project.posts.add(regular_posts(100), regular_posts(1)["created_at"].iloc[0].to_pydatetime())
+    project.close()
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_plugin_is_listed_with_its_problem(
+    name: str, retrainer: Runner, plugins: Plugins, folder: Path
+) -> None:
+    code, problem = BROKEN[name]
+    plugins.add(name, code.format(name=name) if "{name}" in code else code)
+    listed = retrainer("plugins", **plugins.environ)
+    assert listed.code == 0
+    (found,) = [plugin for plugin in listed.json if plugin["name"] == name]
+    assert found["status"] == "broken"
+    assert problem in found["problem"]
+    assert {plugin["name"] for plugin in listed.json if plugin["status"] == "ok"} == {
+        "prophet",
+        "claude_api",
+        "baseline",
+    }
+
+
+@pytest.mark.usefixtures("fifty_posts")
+def test_a_broken_plugin_that_is_not_chosen_blocks_nothing(retrainer: Runner, plugins: Plugins) -> None:
+    plugins.add("unimportable", "import there_is_no_such_module")
+    assert retrainer("train", **plugins.environ).code == 0
+
+
+@pytest.mark.usefixtures("fifty_posts")
+@pytest.mark.parametrize("name", ["unimportable", "no_predict", "wrong_signature"])
+def test_a_broken_plugin_that_is_chosen_is_one_clear_line(name: str, retrainer: Runner, plugins: Plugins) -> None:
+    code, problem = BROKEN[name]
+    plugins.add(name, code.format(name=name))
+    done = retrainer("train", "timing", "--algorithm", name, "--quiet", **plugins.environ)
+    assert done.code == 1
+    (line,) = done.err.splitlines()
+    assert problem in line
+    assert f"'{name}'" in line
+    assert retrainer("history", "--json").json["training_runs"] == []
+
+
+def test_the_traceback_of_a_broken_plugin_is_shown_when_asked_for(
+    retrainer: Runner, plugins: Plugins, folder: Path
+) -> None:
+    plugins.add("unimportable", "import there_is_no_such_module")
+    done = retrainer("train", "timing", "--algorithm", "unimportable", "--traceback", **plugins.environ)
+    assert done.code == 1
+    assert "Traceback (most recent call last)" in done.err
+    assert "ModuleNotFoundError" in done.err
+
+
+@pytest.mark.parametrize(
+    ("body", "problem"),
+    [
+        ("return None", "its hook predict returned None"),
+        ("return [1, 2]", "its hook predict returned a list instead of TimingForecasts"),
+        ("raise KeyError('oh')", "its hook predict failed: KeyError: 'oh'"),
+        (
+            "import numpy as np; from retrainer.model_types.timing import TimingForecasts; "
+            "return TimingForecasts(np.zeros((1, 99)), np.zeros(1))",
+            "its hook predict returned quantiles of shape (1, 99) instead of (20, 99)",
+        ),
+    ],
+)
+@pytest.mark.usefixtures("fifty_posts")
+def test_nonsense_from_a_hook_names_the_plugin_and_the_hook(
+    body: str, problem: str, retrainer: Runner, plugins: Plugins
+) -> None:
+    code = NEEDED.format(name="nonsense") + f"\n    @hookimpl\n    def predict(model):\n        {body}\n"
+    plugins.add("nonsense", code)
+    done = retrainer("train", "timing", "--algorithm", "nonsense", **plugins.environ)
+    assert done.code == 1
+    assert f"ERROR: Model training failed: the plugin 'nonsense': {problem}" in done.err
+    history = retrainer("history", "--json").json
+    assert history["training_runs"][0]["status"] == "failed"
+    assert problem in history["training_runs"][0]["error"]
+    (version,) = retrainer("versions", "--json").json["versions"]
+    assert version["status"] == "failed"
+    assert retrainer("production", "--json").json["timing_model"] is None
+    refused = retrainer("promote", version["version_id"], **plugins.environ)
+    assert refused.code == 1
+
+
+@pytest.mark.usefixtures("fifty_posts")
+def test_a_model_that_looks_into_the_future_fails_at_run_time_too(retrainer: Runner, plugins: Plugins) -> None:
+    code = """
+    import numpy as np
+    from retrainer.algorithms import Algorithm, hookimpl
+
+    @hookimpl
+    def algorithm():
+        return Algorithm(name="clairvoyant", model_types=("timing",), summary="Knows what comes.")
+
+    @hookimpl
+    def train(posts):
+        return {}
+
+    @hookimpl
+    def predict(model, posts, origins):
+        from retrainer.model_types.base import hours_between, utc_times
+        from retrainer.model_types.timing import TimingForecasts
+        times = utc_times(posts)
+        following = np.minimum(origins.position + 1, len(posts) - 1)
+        wait = hours_between(times[origins.position], times[following])
+        return TimingForecasts(np.repeat(wait[:, None], 99, axis=1), wait)
+    """
+    plugins.add("clairvoyant", code)
+    done = retrainer("train", "timing", "--algorithm", "clairvoyant", **plugins.environ)
+    assert done.code == 1
+    assert "the plugin 'clairvoyant' looks into the future" in done.err
+    assert retrainer("production", "--json").json["timing_model"] is None
+
+
+def test_two_packages_of_one_name_are_both_named(retrainer: Runner, plugins: Plugins, folder: Path) -> None:
+    plugins.add("twice", constant_timing("twice", 1), distribution="first-package")
+    plugins.add("twice", constant_timing("twice", 2), distribution="second-package")
+    done = retrainer("train", "timing", "--algorithm", "twice", "--quiet", **plugins.environ)
+    assert done.code == 1
+    assert "two packages provide the algorithm 'twice': first-package 1.0 and second-package 1.0" in done.err
+
+
+def test_an_unknown_algorithm_is_refused_with_a_near_match(retrainer: Runner, folder: Path) -> None:
+    done = retrainer("train", "timing", "--algorithm", "prohpet", "--quiet")
+    assert done.code == 2
+    assert "unknown algorithm 'prohpet'. Did you mean 'prophet'?" in done.err
+
+
+def test_an_algorithm_of_the_other_type_is_refused(retrainer: Runner, folder: Path) -> None:
+    done = retrainer("train", "content", "--algorithm", "prophet", "--quiet")
+    assert done.code == 2
+    assert "the algorithm 'prophet' forecasts timing, not content" in done.err
+
+
+@pytest.mark.usefixtures("fifty_posts")
+def test_an_observer_hears_of_runs_and_may_wrap_and_one_that_fails_changes_nothing(
+    retrainer: Runner, plugins: Plugins, folder: Path, tmp_path: Path
+) -> None:
+    heard = tmp_path / "heard.jsonl"
+    code = f"""
+    import json
+    from retrainer.algorithms import hookimpl
+
+    def note(what):
+        with open({str(heard)!r}, "a") as file:
+            file.write(json.dumps(what) + "\\n")
+
+    @hookimpl(wrapper=True)
+    def train(posts, model_type):
+        note({{"kind": "wrapped", "posts": len(posts)}})
+        return (yield)
+
+    @hookimpl
+    def on_event(event):
+        note(event)
+    """
+    plugins.add("listener", code, group="retrainer.observers")
+    plugins.add("deaf", "raise RuntimeError('no ears')", group="retrainer.observers")
+    failing = "from retrainer.algorithms import hookimpl\n@hookimpl\ndef on_event(event):\n    raise ValueError('no')\n"
+    plugins.add("failing", failing, group="retrainer.observers")
+    done = retrainer("train", "timing", **plugins.environ)
+    assert done.code == 0
+    assert "WARNING: The observer 'failing' failed: ValueError: no" in done.err
+    events = [json.loads(line) for line in heard.read_text().splitlines()]
+    assert [event["kind"] for event in events] == ["wrapped", "wrapped", "promotion", "run"] or [
+        event["kind"] for event in events if event["kind"] != "wrapped"
+    ] == ["promotion", "run"]
+    run = events[-1]["run"]
+    assert run["promoted_to_production"]
+    assert run["run_id"] == retrainer("history", "--json").json["training_runs"][0]["run_id"]
+
+
+def test_every_hook_is_documented() -> None:
+    for hooks in (AlgorithmHooks, ObserverHooks):
+        for name, hook in vars(hooks).items():
+            if not name.startswith("_"):
+                assert hook.__doc__, name
+
+
+@pytest.mark.usefixtures("fifty_posts")
+def test_a_strangers_package_installs_and_trains(retrainer: Runner, folder: Path, tmp_path: Path) -> None:
+    """A package with a pyproject.toml of its own, installed by pip; nothing in retrainer knows of it."""
+    source = tmp_path / "stranger"
+    (source / "retrainer_weekly").mkdir(parents=True)
+    (source / "pyproject.toml").write_text(
+        """
+[build-system]
+requires = ["hatchling"]
+build-backend = "hatchling.build"
+
+[project]
+name = "retrainer-weekly"
+version = "0.3"
+
+[project.entry-points."retrainer.algorithms"]
+weekly = "retrainer_weekly"
+"""
+    )
+    (source / "retrainer_weekly" / "__init__.py").write_text(
+        '''
+"""The wait is what it usually was after posts of the same weekday."""
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from retrainer.algorithms import Algorithm, hookimpl
+
+
+class Options(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    factor: float = 1.0
+
+
+@hookimpl
+def algorithm():
+    return Algorithm(name="weekly", model_types=("timing",), summary="By weekday.", config=Options)
+
+
+@hookimpl
+def train(posts, config):
+    hours = posts["created_at"].diff().shift(-1).dt.total_seconds() / 3600
+    usual = hours.groupby(posts["created_at"].dt.day_of_week).median()
+    return {"usual": {str(day): float(wait) * config.factor for day, wait in usual.dropna().items()}}
+
+
+@hookimpl
+def predict(model, posts, origins):
+    from retrainer.model_types.timing import TimingForecasts
+
+    days = posts["created_at"].dt.day_of_week.to_numpy()[origins.position]
+    wait = np.array([model["usual"].get(str(day), 24.0) for day in days])
+    return TimingForecasts(np.repeat(wait[:, None], 99, axis=1), wait)
+
+
+@hookimpl
+def score(forecasts, targets):
+    return {"mean_wait_hours": float(targets.wait_hours.mean()), "overall_score": 99.0}
+'''
+    )
+    site = tmp_path / "installed"
+    command = ["install", "--quiet", "--no-deps", "--no-index", "--no-build-isolation", "--target", str(site), str(source)]
+    subprocess.run([sys.executable, "-m", "pip", *command], check=True, timeout=120)
+    environ = {
+        "PYTHONPATH": str(site),
+        "RETRAINER_TIMING_MODEL__ALGORITHM": "weekly",
+        "RETRAINER_TIMING_MODEL__WEEKLY__FACTOR": "1.1",
+    }
+    trained = retrainer("train", "timing", "--json", **environ)
+    assert trained.code == 0
+    (run,) = trained.json["training_runs"]
+    assert run["algorithm"] == "weekly"
+    assert run["promoted_to_production"]
+    metrics = run["evaluation"]["metrics"]
+    assert metrics["mean_wait_hours"] == pytest.approx(5.0)
+    assert metrics["overall_score"] <= 1, "a plugin's score replaces none of the deciding ones"
+    assert retrainer("predict", "timing", **environ).code == 0
+    shown = retrainer("show", run["model_version_id"], "--json", **environ).json
+    assert shown["hyperparameters"] == {"factor": 1.1}

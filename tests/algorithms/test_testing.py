@@ -1,0 +1,154 @@
+"""The conformance suite: it passes honest algorithms and finds the ways in which others cheat or break."""
+
+from __future__ import annotations
+
+import itertools
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from retrainer.algorithms import Algorithm, hookimpl
+from retrainer.algorithms.manager import LoadedAlgorithm
+from retrainer.algorithms.testing import ConformanceError, check_algorithm
+from retrainer.model_types.base import hours_between, utc_times
+from retrainer.model_types.content import ContentForecast
+from retrainer.model_types.timing import TimingForecasts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import pandas as pd
+
+    from retrainer.model_types import ModelTypeName
+    from retrainer.model_types.base import Origins
+
+
+def loaded(
+    predict: Callable[..., Any],
+    train: Callable[..., Any] | None = None,
+    model_type: ModelTypeName = "timing",
+) -> LoadedAlgorithm:
+    """An algorithm made of two functions."""
+
+    @hookimpl
+    def algorithm() -> Algorithm:
+        return Algorithm(name="mine", model_types=(model_type,), summary="Made for a test.")
+
+    def train_default(posts: pd.DataFrame) -> dict[str, int]:
+        return {"count": len(posts)}
+
+    plugin = SimpleNamespace(algorithm=algorithm, train=hookimpl(train or train_default), predict=hookimpl(predict))
+    return LoadedAlgorithm.from_plugin(plugin, "mine")
+
+
+def constant(waits: np.ndarray) -> TimingForecasts:
+    return TimingForecasts(np.repeat(waits[:, None], 99, axis=1), waits)
+
+
+def last_gap(posts: pd.DataFrame, origins: Origins) -> TimingForecasts:
+    times = utc_times(posts)
+    return constant(hours_between(times[origins.position - 1], times[origins.position]))
+
+
+def test_an_honest_algorithm_of_two_functions_passes() -> None:
+    check_algorithm(loaded(last_gap))
+
+
+def test_a_model_that_reads_the_next_post_fails() -> None:
+    def predict(posts: pd.DataFrame, origins: Origins) -> TimingForecasts:
+        times = utc_times(posts)
+        following = np.minimum(origins.position + 1, len(posts) - 1)
+        return constant(hours_between(times[origins.position], times[following]))
+
+    with pytest.raises(ConformanceError, match="looks into the future"):
+        check_algorithm(loaded(predict))
+
+
+def test_a_model_that_uses_an_average_over_all_posts_fails() -> None:
+    def predict(posts: pd.DataFrame, origins: Origins) -> TimingForecasts:
+        times = utc_times(posts)
+        mean = float(hours_between(times[:1], times[-1:])[0]) / len(times)
+        return constant(np.full(len(origins), mean))
+
+    with pytest.raises(ConformanceError, match="looks into the future"):
+        check_algorithm(loaded(predict))
+
+
+def test_a_model_that_counts_the_posts_to_come_fails() -> None:
+    def predict(posts: pd.DataFrame, origins: Origins) -> TimingForecasts:
+        return constant(np.full(len(origins), float(len(posts))))
+
+    with pytest.raises(ConformanceError, match="when later posts are taken away"):
+        check_algorithm(loaded(predict))
+
+
+def test_a_model_that_reads_other_posts_of_the_same_second_fails() -> None:
+    def predict(posts: pd.DataFrame, origins: Origins) -> TimingForecasts:
+        times = utc_times(posts)
+        same = np.array([(times == times[position]).sum() for position in origins.position], dtype=float)
+        return constant(same)
+
+    with pytest.raises(ConformanceError, match="same second"):
+        check_algorithm(loaded(predict))
+
+
+def test_a_content_model_that_reads_the_post_itself_fails() -> None:
+    def predict(posts: pd.DataFrame, origins: Origins) -> list[ContentForecast]:
+        rows = np.minimum(origins.position + 1, len(posts) - 1)
+        return [ContentForecast(text) for text in posts["content"].iloc[rows]]
+
+    with pytest.raises(ConformanceError, match="looks into the future"):
+        check_algorithm(loaded(predict, model_type="content"))
+
+
+def test_a_model_whose_forecasts_depend_on_their_order_fails() -> None:
+    def predict(posts: pd.DataFrame, origins: Origins) -> TimingForecasts:
+        # One origin alone is answered like the first of several, so only the order can show it.
+        waits = np.where(np.arange(len(origins)) < 1, 1.0, 1.0)
+        backwards = len(origins) > 1 and origins.position[0] > origins.position[-1]
+        return constant(waits + float(backwards))
+
+    with pytest.raises(ConformanceError, match="depend on their order"):
+        check_algorithm(loaded(predict))
+
+
+def test_a_model_that_is_another_at_each_training_fails() -> None:
+    counter = itertools.count(1)
+
+    def train(posts: pd.DataFrame) -> dict[str, float]:
+        return {"wait": float(next(counter))}
+
+    def predict(model: dict[str, float], origins: Origins) -> TimingForecasts:
+        return constant(np.full(len(origins), model["wait"]))
+
+    with pytest.raises(ConformanceError, match="two different models"):
+        check_algorithm(loaded(predict, train))
+
+
+def test_a_model_that_json_cannot_hold_fails() -> None:
+    def train(posts: pd.DataFrame) -> Any:
+        return {"array": np.zeros(3)}
+
+    with pytest.raises(ConformanceError, match="JSON cannot hold"):
+        check_algorithm(loaded(last_gap, train))
+
+
+def test_a_model_that_gives_up_after_a_long_silence_fails() -> None:
+    def predict(posts: pd.DataFrame, origins: Origins) -> TimingForecasts:
+        silence = hours_between(utc_times(posts)[origins.position], origins.time)
+        return constant(np.where(silence > 24, np.nan, 1.0))
+
+    with pytest.raises(ConformanceError, match="it_forecasts_after_a_silence.*finite"):
+        check_algorithm(loaded(predict))
+
+
+def test_a_model_that_needs_many_posts_fails() -> None:
+    def train(posts: pd.DataFrame) -> dict[str, int]:
+        if len(posts) < 100:
+            raise ValueError("too few for me")
+        return {}
+
+    with pytest.raises(ConformanceError, match="few_posts_are_enough.*too few for me"):
+        check_algorithm(loaded(last_gap, train))

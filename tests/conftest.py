@@ -1,0 +1,189 @@
+"""What the tests share: project folders, the real command line, posts, and plugins as a stranger would install them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import pytest
+from hypothesis import settings
+
+from retrainer.posts.sample import sample_posts
+from retrainer.project import Project, create_project
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import pandas as pd
+
+NOW = datetime(2024, 11, 15, 12, tzinfo=UTC)  # shortly after the last of the sample posts
+settings.register_profile("retrainer", deadline=None)  # a busy machine is no failure
+settings.load_profile("retrainer")
+
+SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(autouse=True)
+def environment_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep the settings and credentials of whoever runs the tests out of them, and fail a test that leaks its own."""
+    for name in list(os.environ):
+        if name.startswith(("RETRAINER_", "ANTHROPIC_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
+    before = dict(os.environ)
+    yield
+    after = dict(os.environ)
+    changed = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
+    assert not {name for name in changed if name.startswith("RETRAINER_")}, "a test leaked a setting"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A project folder as `init` lays it out; both types use `baseline`, so that tests are quick."""
+    create_project(tmp_path / "project")
+    configure(tmp_path / "project")
+    return tmp_path / "project"
+
+
+def configure(folder: Path, **changes: str) -> None:
+    """Choose algorithms in config.yaml, and replace lines in it, given as `key="value"`."""
+    path = folder / "config" / "config.yaml"
+    text = path.read_text()
+    text = text.replace("algorithm: prophet ", "algorithm: baseline ").replace("claude_api\n", "baseline\n", 1)
+    for key, value in changes.items():
+        lines = [line for line in text.splitlines() if line.strip().startswith(f"{key}:")]
+        assert lines, key
+        text = text.replace(lines[0], lines[0].split(key + ":")[0] + f"{key}: {value}")
+    path.write_text(text)
+
+
+def open_project(folder: Path, environ: dict[str, str] | None = None) -> Project:
+    """Open the project in this process."""
+    return Project.find(folder, environ or {})
+
+
+@pytest.fixture
+def project(folder: Path) -> Iterator[Project]:
+    """A project with the 400 sample posts, opened in this process."""
+    opened = open_project(folder)
+    opened.posts.add(sample_posts(), NOW)
+    yield opened
+    opened.close()
+
+
+def regular_posts(count: int, *, gap_hours: float = 5.0, start: datetime | None = None) -> pd.DataFrame:
+    """Posts at equal gaps, each with a text of its own."""
+    import pandas as pd
+
+    first = start or NOW - timedelta(hours=gap_hours * count)
+    return pd.DataFrame(
+        {
+            "post_id": [f"p{row:05d}" for row in range(count)],
+            "created_at": pd.DatetimeIndex([first + timedelta(hours=gap_hours * row) for row in range(count)]).as_unit(
+                "us"
+            ),
+            "content": [f"post number {row} about the garden and the stars" for row in range(count)],
+            "replies_count": pd.array([None] * count, dtype="Int64"),
+            "reblogs_count": pd.array([None] * count, dtype="Int64"),
+            "favourites_count": pd.array([None] * count, dtype="Int64"),
+        }
+    )
+
+
+@dataclass(frozen=True)
+class Completed:
+    """What a command line came to."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+class Runner(Protocol):
+    def __call__(self, *arguments: str, cwd: Path | None = None, **environ: str) -> Completed: ...
+
+
+@pytest.fixture
+def retrainer(tmp_path: Path) -> Runner:
+    """Run the real command line in a process of its own, in the project folder unless told otherwise."""
+
+    def run(*arguments: str, cwd: Path | None = None, **environ: str) -> Completed:
+        done = subprocess.run(
+            [sys.executable, "-W", "error", "-m", "retrainer", *arguments],
+            cwd=cwd or tmp_path / "project",
+            env={**os.environ, **environ},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert "Traceback" not in done.stderr or "--traceback" in arguments, done.stderr
+        return Completed(done.returncode, done.stdout, done.stderr)
+
+    return run
+
+
+@dataclass(frozen=True)
+class Plugins:
+    """A folder of installed packages, as `pip install --target` leaves them."""
+
+    site: Path
+
+    def add(self, name: str, code: str, *, distribution: str | None = None, group: str = "retrainer.algorithms") -> None:
+        """Install a package with one module and one entry point."""
+        distribution = distribution or f"retrainer-{name.replace('_', '-')}"
+        module = distribution.replace("-", "_") + "_module"
+        (self.site / f"{module}.py").write_text(textwrap.dedent(code))
+        info = self.site / f"{distribution.replace('-', '_')}-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(f"[{group}]\n{name} = {module}\n")
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """What makes a process find them."""
+        return {"PYTHONPATH": str(self.site)}
+
+
+@pytest.fixture
+def plugins(tmp_path: Path) -> Plugins:
+    site = tmp_path / "site"
+    site.mkdir()
+    return Plugins(site)
+
+
+CONSTANT_TIMING = """
+    import numpy as np
+    from retrainer.algorithms import Algorithm, hookimpl
+
+    @hookimpl
+    def algorithm():
+        return Algorithm(name="{name}", model_types=("timing",), summary="Always the same wait.")
+
+    @hookimpl
+    def train(posts):
+        return {{"hours": {hours}}}
+
+    @hookimpl
+    def predict(model, origins):
+        from retrainer.model_types.timing import TimingForecasts
+        quantiles = np.full((len(origins), 99), float(model["hours"]))
+        return TimingForecasts(quantiles, quantiles[:, 0])
+"""
+
+
+def constant_timing(name: str, hours: float) -> str:
+    """The code of a timing plugin that always forecasts the same wait."""
+    return CONSTANT_TIMING.format(name=name, hours=hours)

@@ -1,0 +1,141 @@
+"""Timing scores: computed by the specification's formulas, and honest about bad models."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from retrainer.errors import InsufficientData
+from retrainer.model_types.base import Origins, spread
+from retrainer.model_types.timing import LEVELS, Timing, TimingForecasts, TimingTargets, score_maximising_point
+from tests.conftest import regular_posts
+
+TIMING = Timing()
+
+
+def constant(point: float, count: int) -> TimingForecasts:
+    return TimingForecasts(np.full((count, 99), point), np.full(count, point))
+
+
+def test_the_metrics_are_the_specified_ones() -> None:
+    targets = TimingTargets(np.array([1.0, 10.0, 20.0, 40.0]))
+    metrics = TIMING.score(constant(10.0, 4), targets)  # errors 9, 0, 10, 30
+    assert metrics["mae_hours"] == pytest.approx(12.25)
+    assert metrics["rmse_hours"] == pytest.approx(np.sqrt((81 + 0 + 100 + 900) / 4))
+    assert metrics["median_error_hours"] == pytest.approx(9.5)
+    assert metrics["within_6h_accuracy"] == 0.25
+    assert metrics["within_12h_accuracy"] == 0.75
+    assert metrics["within_24h_accuracy"] == 0.75
+    assert metrics["overall_score"] == pytest.approx(0.7 * 0.25 + 0.3 * (1 - 12.25 / 24))
+
+
+def test_an_error_of_more_than_a_day_costs_no_more_than_a_day() -> None:
+    metrics = TIMING.score(constant(0.0, 2), TimingTargets(np.array([100.0, 200.0])))
+    assert metrics["overall_score"] == 0.0
+
+
+def test_a_perfect_forecast_scores_one() -> None:
+    wait = np.array([1.0, 5.0, 30.0])
+    metrics = TIMING.score(TimingForecasts(np.repeat(wait[:, None], 99, axis=1), wait), TimingTargets(wait))
+    assert metrics["overall_score"] == 1.0
+    assert metrics["crps_hours"] == pytest.approx(0.0)
+
+
+def test_the_crps_of_a_certain_forecast_is_its_absolute_error() -> None:
+    metrics = TIMING.score(constant(10.0, 2), TimingTargets(np.array([4.0, 13.0])))
+    assert metrics["crps_hours"] == pytest.approx((6 + 3) / 2)
+
+
+def test_the_interval_covers_what_lies_between_the_outer_tenths() -> None:
+    quantiles = np.tile(LEVELS * 100, (4, 1))
+    targets = TimingTargets(np.array([5.0, 11.0, 89.0, 95.0]))
+    metrics = TIMING.score(TimingForecasts(quantiles, quantiles[:, 49]), targets)
+    assert metrics["interval_coverage"] == 0.5
+
+
+def test_predicting_the_busiest_hour_instead_of_the_first_arrival_scores_badly() -> None:
+    """A rule that names an hour a day away is judged by the wait that came, not by the nearest point of a grid."""
+    wait = np.full(50, 2.0)
+    busiest = TIMING.score(constant(20.0, 50), TimingTargets(wait))
+    first = TIMING.score(constant(2.5, 50), TimingTargets(wait))
+    assert busiest["overall_score"] < 0.1
+    assert first["overall_score"] > 0.95
+
+
+def test_skill_is_zero_for_the_naive_forecast_itself_and_negative_for_a_worse_one() -> None:
+    targets = TimingTargets(np.array([1.0, 10.0, 20.0]))
+    naive = TIMING.score(constant(10.0, 3), targets)
+    worse = TIMING.score(constant(50.0, 3), targets)
+    assert TIMING.skill(naive, naive) == {"skill": 0.0, "crps_skill": 0.0}
+    assert TIMING.skill(worse, naive)["skill"] < 0
+    assert TIMING.skill(worse, naive)["crps_skill"] < 0
+
+
+@given(st.lists(st.floats(0, 500), min_size=99, max_size=99))
+def test_the_score_maximising_point_is_the_best_of_the_quantiles(values: list[float]) -> None:
+    quantiles = np.sort(np.array(values))[None, :]
+
+    def expected(point: float) -> float:
+        error = np.abs(quantiles[0] - point)
+        return float(0.7 * (error <= 6).mean() - 0.3 * error.mean() / 24)
+
+    best = max(expected(point) for point in quantiles[0])
+    assert expected(score_maximising_point(quantiles)[0]) == pytest.approx(best)
+
+
+@pytest.mark.parametrize(
+    ("quantiles", "point", "problem"),
+    [
+        (np.zeros((2, 98)), np.zeros(2), "shape"),
+        (np.zeros((3, 99)), np.zeros(3), "shape"),
+        (np.zeros((2, 99)), np.zeros(3), "shape"),
+        (np.full((2, 99), np.nan), np.zeros(2), "finite"),
+        (np.zeros((2, 99)), np.array([0, np.inf]), "finite"),
+        (np.full((2, 99), -1.0), np.zeros(2), "negative"),
+        (np.tile(np.arange(99.0)[::-1], (2, 1)), np.zeros(2), "fall"),
+    ],
+)
+def test_nonsense_is_refused(quantiles: np.ndarray, point: np.ndarray, problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
+        TIMING.checked(TimingForecasts(quantiles, point), 2)
+
+
+def test_another_type_is_refused() -> None:
+    with pytest.raises(TypeError, match="list instead of TimingForecasts"):
+        TIMING.checked([1.0, 2.0], 2)
+
+
+def test_targets_are_the_hours_since_the_post_before() -> None:
+    posts = regular_posts(10, gap_hours=5.5)
+    assert TIMING.targets(posts, np.array([1, 9])).wait_hours.tolist() == [5.5, 5.5]
+
+
+def test_a_forecasts_file_gives_back_what_was_put_in() -> None:
+    posts = regular_posts(10)
+    rows = np.array([4, 7])
+    targets = TIMING.targets(posts, rows)
+    forecasts = TimingForecasts(np.tile(LEVELS, (2, 1)), np.array([1.0, 2.0]))
+    data = TIMING.dump(forecasts, targets, Origins.before(posts, rows), ["a", "ü"])
+    again, true, ids = TIMING.parse(data)
+    assert TIMING.same(forecasts, again)
+    assert true.wait_hours.tolist() == targets.wait_hours.tolist()
+    assert ids == ["a", "ü"]
+
+
+def test_posts_all_at_one_moment_cannot_be_learnt_from() -> None:
+    posts = regular_posts(60, gap_hours=0)
+    with pytest.raises(InsufficientData, match="all 60 training posts carry the same time, '2024-11-15T12:00:00"):
+        TIMING.require_trainable(posts)
+
+
+@given(st.integers(1, 300), st.integers(1, 50))
+def test_test_posts_are_spread_over_the_whole_span(count: int, most: int) -> None:
+    chosen = spread(count, most)
+    assert len(chosen) == min(count, most)
+    assert len(set(chosen.tolist())) == len(chosen)
+    assert chosen[-1] == count - 1
+    if most > 1:
+        assert chosen[0] == 0
+        assert np.ptp(np.diff(chosen)) <= 1 if len(chosen) > 1 else True

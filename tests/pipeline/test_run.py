@@ -1,0 +1,409 @@
+"""One run: honest scores, promotions by the rules, nothing half-done, everything on record."""
+
+from __future__ import annotations
+
+import threading
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from retrainer.errors import InsufficientData, ProductionChanged, RunInProgress
+from retrainer.model_types.timing import Timing
+from retrainer.pipeline.comparison import FEWEST_TARGETS, compare_versions, is_enough, verdict
+from retrainer.pipeline.evaluation import evaluate_version
+from retrainer.pipeline.posts import split_by_time
+from retrainer.pipeline.promotion import promote_by_hand, roll_back
+from retrainer.pipeline.run import rehearse, retrain
+from retrainer.posts.sample import sample_posts
+from tests.conftest import NOW, configure, constant_timing, open_project, regular_posts
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from retrainer.project import Project
+    from tests.conftest import Plugins
+
+
+@pytest.fixture
+def constants(plugins: Plugins, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two installed algorithms: one that is always right on posts five hours apart, and one that is far off."""
+    plugins.add("right", constant_timing("right", 5.0))
+    plugins.add("wrong", constant_timing("wrong", 30.0))
+    monkeypatch.syspath_prepend(str(plugins.site))
+
+
+@pytest.fixture
+def five_hours(folder: Path) -> Project:
+    """A project with 400 posts, five hours apart."""
+    project = open_project(folder)
+    project.posts.add(regular_posts(400), NOW)
+    return project
+
+
+def test_a_run_leads_from_posts_to_production(project: Project) -> None:
+    result = retrain(project, "timing", NOW)
+    assert result.run is not None
+    assert result.run.status == "completed"
+    assert (result.run.num_training_samples, result.run.num_test_samples) == (320, 80)
+    assert result.promoted
+    assert result.run.promotion_reason == "First timing model: there is no production version to compare with"
+    production = project.registry.production("timing")
+    assert production is not None
+    assert production.version_id == result.run.model_version_id
+    assert production.status == "active"
+    assert production.promoted_at is not None
+    link = project.models_dir / "timing_model"
+    assert link.resolve() == project.artifacts.folder("timing", production.version_id)
+
+
+def test_the_specified_split_leaves_75_of_373_posts_for_testing() -> None:
+    split = split_by_time(regular_posts(373), 0.2, 50, "here")
+    assert (split.training_count, split.test_count) == (298, 75)
+    assert split.training["created_at"].max() < split.posts["created_at"].iloc[split.training_count]
+
+
+def test_the_second_run_compares_both_on_the_same_posts(project: Project) -> None:
+    first = retrain(project, "timing", NOW - timedelta(days=200))
+    second = retrain(project, "timing", NOW)
+    assert first.run
+    assert second.run
+    assert second.comparison is not None
+    assert second.run.compared_with == first.run.model_version_id
+    mine = project.registry.evaluations(str(second.run.model_version_id), second.run.run_id)
+    theirs = project.registry.evaluations(str(first.run.model_version_id), second.run.run_id)
+    assert mine[0].window == theirs[0].window
+    assert mine[0].baseline_metrics == theirs[0].baseline_metrics
+    versions = [project.registry.version(row.model_version_id) for row in (mine[0], theirs[0])]
+    kind = Timing()
+    ids = [
+        kind.parse(project.artifacts.read_forecasts(version, row.forecasts_file))[2]
+        for version, row in zip(versions, (mine[0], theirs[0]), strict=True)
+    ]
+    assert ids[0] == ids[1]
+    assert len(ids[0]) == 20
+
+
+def test_the_recorded_figures_follow_from_the_stored_forecasts(project: Project) -> None:
+    run = retrain(project, "timing", NOW).run
+    assert run is not None
+    version = project.registry.version(str(run.model_version_id))
+    (row,) = project.registry.evaluations(version.version_id)
+    forecasts, targets, ids = Timing().parse(project.artifacts.read_forecasts(version, row.forecasts_file))
+    again = Timing().score(forecasts, targets)
+    assert {key: row.metrics[key] for key in again} == pytest.approx(again)
+    assert run.test_mae_hours == pytest.approx(again["mae_hours"])
+    assert run.test_within_6h_accuracy == again["within_6h_accuracy"]
+    assert run.test_overall_score == pytest.approx(again["overall_score"])
+    posts = project.posts.load(NOW).set_index("post_id")["created_at"]
+    order = list(posts.index)
+    waits = [(posts[one] - posts[order[order.index(one) - 1]]).total_seconds() / 3600 for one in ids]
+    assert targets.wait_hours == pytest.approx(np.array(waits))
+    assert set(ids) <= set(order[320:]), "only test posts are foretold"
+
+
+def test_content_is_evaluated_on_posts_with_text_only(project: Project) -> None:
+    result = retrain(project, "content", NOW)
+    assert result.run
+    with_text = int(sample_posts()["content"].notna().sum())
+    assert (result.run.num_training_samples or 0) + (result.run.num_test_samples or 0) == with_text
+    assert result.run.test_mae_hours is None
+    assert result.run.test_overall_score is not None
+
+
+@pytest.mark.usefixtures("constants")
+def test_a_better_model_is_promoted_with_the_figures_as_reason(five_hours: Project) -> None:
+    retrain(five_hours, "timing", NOW, algorithm="wrong")
+    better = retrain(five_hours, "timing", NOW, algorithm="right")
+    assert better.promoted
+    assert better.run
+    assert better.run.promotion_reason == "New model scores 1.0000 where production scores 0"
+    (entry, _first) = five_hours.registry.ledger(actions=("promotion",))
+    assert entry.automatic
+    assert entry.evidence["metrics_b"]["overall_score"] == 1.0
+    assert entry.evidence["num_predictions"] == 20
+
+
+@pytest.mark.usefixtures("constants")
+def test_a_bad_model_scores_badly_and_is_not_promoted(five_hours: Project) -> None:
+    good = retrain(five_hours, "timing", NOW, algorithm="right")
+    bad = retrain(five_hours, "timing", NOW, algorithm="wrong")
+    assert bad.run
+    assert bad.run.test_overall_score == pytest.approx(0.0)
+    assert not bad.promoted
+    assert bad.run.promotion_reason == "New model is 100.0% worse"
+    production = five_hours.registry.production("timing")
+    assert production
+    assert good.run
+    assert production.version_id == good.run.model_version_id
+    (rejection,) = five_hours.registry.ledger(actions=("rejection",))
+    assert rejection.version_id == bad.run.model_version_id
+
+
+@pytest.mark.usefixtures("constants")
+def test_an_equal_model_is_not_promoted(five_hours: Project) -> None:
+    retrain(five_hours, "timing", NOW, algorithm="right")
+    equal = retrain(five_hours, "timing", NOW, algorithm="right")
+    assert equal.comparison
+    assert equal.comparison.winner is None
+    assert not equal.promoted
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "threshold", "enough", "words"),
+    [
+        (0.6753, 0.7123, 2.0, True, "New model is 5.5% better"),
+        (0.50, 0.51, 2.0, True, "New model is 2.0% better"),
+        (0.50, 0.504, 2.0, False, "New model is 0.8% better (below 2.0% threshold)"),
+        (0.5000, 0.5099, 2.0, False, "New model is 1.98% better (below 2.0% threshold)"),
+        (0.5, 0.5, 0.0, False, "New model scores the same as production"),
+        (0.5, 0.50001, 0.0, True, "New model is 0.002% better"),
+        (0.5, 0.45, 2.0, False, "New model is 10.0% worse"),
+        (0.0, 0.1, 2.0, True, "New model scores 0.1000 where production scores 0"),
+        (0.0, 0.0, 2.0, False, "New model scores the same as production"),
+        (0.5, 0.5010, 0.25, False, "New model is 0.2% better (below 0.25% threshold)"),
+    ],
+)
+def test_the_threshold_decides_as_specified(
+    old: float, new: float, threshold: float, enough: bool, words: str
+) -> None:
+    assert is_enough(old, new, threshold) is enough
+    assert verdict(old, new, threshold) == words
+
+
+@pytest.mark.usefixtures("constants")
+def test_the_threshold_of_the_settings_is_the_one_that_decides(folder: Path, five_hours: Project) -> None:
+    retrain(five_hours, "timing", NOW, algorithm="baseline")
+    five_hours.close()
+    configure(folder, min_improvement_threshold="10000")
+    project = open_project(folder)
+    assert not retrain(project, "timing", NOW, algorithm="right").promoted
+    project.close()
+
+
+@pytest.mark.usefixtures("constants")
+def test_without_auto_promotion_the_better_model_waits(five_hours: Project) -> None:
+    retrain(five_hours, "timing", NOW, algorithm="wrong")
+    waiting = retrain(five_hours, "timing", NOW, algorithm="right", auto_promote=False)
+    assert not waiting.promoted
+    assert waiting.run
+    assert str(waiting.run.promotion_reason).endswith("but automatic promotion is off")
+    version_id = str(waiting.run.model_version_id)
+    change = promote_by_hand(five_hours, version_id, "reviewed", NOW)
+    assert change
+    assert change.to_version == version_id
+    assert promote_by_hand(five_hours, version_id, "again", NOW) is None
+    assert [entry.reason for entry in five_hours.registry.ledger(actions=("promotion",))][0] == "reviewed"
+
+
+@pytest.mark.usefixtures("constants")
+def test_a_held_type_is_compared_and_not_promoted(five_hours: Project) -> None:
+    retrain(five_hours, "timing", NOW, algorithm="wrong")
+    five_hours.registry.hold("timing", "holiday", NOW)
+    held = retrain(five_hours, "timing", NOW, algorithm="right")
+    assert not held.promoted
+    assert not held.race_lost
+    assert held.run
+    assert "timing is on hold since 2024-11-15 12:00 UTC" in str(held.run.promotion_reason)
+    five_hours.registry.release("timing", "back", NOW)
+    assert retrain(five_hours, "timing", NOW, algorithm="right").promoted
+
+
+@pytest.mark.usefixtures("constants")
+def test_promotion_loses_the_race_when_production_changed(
+    five_hours: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process promotes a version after the comparison and before the decision is carried out."""
+    retrain(five_hours, "timing", NOW, algorithm="wrong")
+    other = retrain(five_hours, "timing", NOW, algorithm="right", auto_promote=False).run
+    assert other is not None
+    complete = five_hours.registry.complete_run
+
+    def meanwhile(run_id: str, decision: object, now: datetime) -> object:
+        promote_by_hand(five_hours, str(other.model_version_id), "meanwhile", NOW)
+        return complete(run_id, decision, now)  # type: ignore[arg-type]  passed on as it came
+
+    monkeypatch.setattr(five_hours.registry, "complete_run", meanwhile)
+    lost = retrain(five_hours, "timing", NOW, algorithm="right")
+    assert lost.race_lost
+    assert not lost.promoted
+    assert lost.run
+    assert "production changed from 'wrong_timing_" in str(lost.run.promotion_reason)
+    production = five_hours.registry.production("timing")
+    assert production
+    assert production.version_id == other.model_version_id
+
+
+@pytest.mark.usefixtures("constants")
+def test_only_posts_later_than_both_trainings_are_compared(five_hours: Project) -> None:
+    """Production saw more than the candidate: those posts must not count for it."""
+    late = retrain(five_hours, "timing", NOW, algorithm="right").run
+    early = retrain(five_hours, "timing", NOW - timedelta(days=30), algorithm="right", as_of=True)
+    assert late
+    assert early.run
+    comparison = compare_versions(
+        five_hours,
+        five_hours.registry.version(str(early.run.model_version_id)),
+        five_hours.registry.version(str(late.model_version_id)),
+        NOW,
+    )
+    assert comparison.window is not None
+    assert comparison.window.start > five_hours.registry.version(str(late.model_version_id)).trained_through
+
+
+@pytest.mark.usefixtures("constants")
+def test_few_common_posts_are_not_enough_evidence(five_hours: Project) -> None:
+    """As of the past, only a few posts are later than what production was trained on."""
+    retrain(five_hours, "timing", NOW, algorithm="wrong")
+    trained_through = five_hours.registry.versions("timing")[0].trained_through
+    moment = trained_through + timedelta(hours=5 * (FEWEST_TARGETS - 1))
+    result = retrain(five_hours, "timing", moment, algorithm="right", as_of=True)
+    assert result.comparison
+    assert result.comparison.recommendation == "not_enough_evidence"
+    assert result.comparison.reason == "Not enough evidence: only 9 posts could be compared (10 are needed)"
+    assert not result.promoted
+
+
+@pytest.mark.usefixtures("constants")
+def test_without_common_posts_there_is_not_enough_evidence(five_hours: Project) -> None:
+    retrain(five_hours, "timing", NOW, algorithm="wrong")
+    trained_through = five_hours.registry.versions("timing")[0].trained_through
+    result = retrain(five_hours, "timing", trained_through, algorithm="right", as_of=True)
+    assert result.comparison
+    assert result.comparison.reason == "Not enough evidence: no post is later than the training of both versions"
+    assert result.run
+    assert result.run.status == "completed"
+    assert not result.promoted
+
+
+def test_a_run_as_of_the_past_sees_no_later_post(project: Project) -> None:
+    moment = datetime(2024, 1, 1, tzinfo=UTC)
+    result = retrain(project, "timing", moment, as_of=True)
+    assert result.run
+    known = int((sample_posts()["created_at"] <= moment).sum())
+    assert (result.run.num_training_samples or 0) + (result.run.num_test_samples or 0) == known
+    assert result.run.as_of == moment
+    version = project.registry.version(str(result.run.model_version_id))
+    assert version.trained_at - moment < timedelta(minutes=1)
+    assert version.version_id.startswith("baseline_timing_20240101_0000")
+
+
+def test_a_dry_run_records_nothing(project: Project) -> None:
+    before = sorted(path for path in project.folder.rglob("*") if "db" not in path.name)
+    result = rehearse(project, "timing", NOW)
+    assert result.run is None
+    assert result.evaluation is not None
+    assert result.decision is not None
+    assert result.decision.promote
+    assert project.registry.runs() == []
+    assert project.registry.versions() == []
+    assert sorted(path for path in project.folder.rglob("*") if "db" not in path.name) == sorted(
+        [*before, project.models_dir]
+    ) or sorted(path for path in project.folder.rglob("*") if "db" not in path.name) == before
+
+
+def test_too_few_posts_fail_the_run_and_leave_nothing_behind(folder: Path) -> None:
+    project = open_project(folder)
+    project.posts.add(regular_posts(35), NOW)
+    with pytest.raises(InsufficientData, match="Insufficient data for training: 35 posts"):
+        retrain(project, "timing", NOW)
+    (run,) = project.registry.runs()
+    assert run.status == "failed"
+    assert "Insufficient data for training: 35 posts" in str(run.error)
+    assert project.registry.versions() == []
+    assert list(project.models_dir.iterdir()) == []
+    project.close()
+
+
+def test_two_runs_of_one_type_do_not_overlap(project: Project) -> None:
+    """A run of another thread is in the middle of its training when this one comes."""
+    started, go_on = threading.Event(), threading.Event()
+    lock = project.registry.start_run("timing", "baseline", NOW, None)
+    started.set()
+    with pytest.raises(RunInProgress, match="another timing run is in progress since 2024-11-15 12:00:00 UTC on"):
+        retrain(project, "timing", NOW)
+    go_on.set()
+    assert retrain(project, "content", NOW).promoted, "the other type is free"
+    project.registry.fail_run(lock.run_id, "given up", NOW)
+    assert retrain(project, "timing", NOW).promoted
+
+
+def test_evaluating_later_uses_the_posts_that_came_since(project: Project) -> None:
+    run = retrain(project, "timing", NOW - timedelta(days=300)).run
+    assert run
+    evaluation = evaluate_version(project, str(run.model_version_id), NOW)
+    version = project.registry.version(str(run.model_version_id))
+    assert evaluation.window.start > version.trained_through
+    assert len(project.registry.evaluations(version.version_id)) == 2
+
+
+def test_a_version_without_later_posts_cannot_be_evaluated(folder: Path) -> None:
+    project = open_project(folder)
+    project.posts.add(regular_posts(100), NOW)
+    run = retrain(project, "timing", NOW).run
+    assert run
+    version = project.registry.version(str(run.model_version_id))
+    with pytest.raises(InsufficientData, match="no post is later than the training data of"):
+        evaluate_version(project, version.version_id, version.trained_through)
+    project.close()
+
+
+@pytest.mark.usefixtures("constants")
+def test_rollback_undoes_the_latest_promotion_and_holds_the_type(five_hours: Project) -> None:
+    first = retrain(five_hours, "timing", NOW, algorithm="wrong").run
+    retrain(five_hours, "timing", NOW, algorithm="right")
+    assert first
+    change = roll_back(five_hours, "timing", "misses", NOW)
+    assert change.to_version == first.model_version_id
+    production = five_hours.registry.production("timing")
+    assert production
+    assert production.version_id == first.model_version_id
+    assert (five_hours.models_dir / "timing_model").resolve().name == first.model_version_id
+    assert not retrain(five_hours, "timing", NOW, algorithm="right").promoted
+    demoted = five_hours.registry.version(change.from_version or "")
+    assert demoted.status == "trained"
+
+
+@pytest.mark.usefixtures("constants")
+def test_a_manual_promotion_loses_the_race_too(five_hours: Project) -> None:
+    first = retrain(five_hours, "timing", NOW, algorithm="wrong").run
+    second = retrain(five_hours, "timing", NOW, algorithm="right", auto_promote=False).run
+    third = retrain(five_hours, "timing", NOW, algorithm="right", auto_promote=False).run
+    assert first
+    assert second
+    assert third
+    five_hours.registry.promote(str(second.model_version_id), first.model_version_id, "one", NOW)
+    with pytest.raises(ProductionChanged, match="production changed from"):
+        five_hours.registry.promote(str(third.model_version_id), first.model_version_id, "other", NOW)
+
+
+def test_old_versions_are_archived_but_never_production_or_its_predecessor(folder: Path, plugins: Plugins) -> None:
+    configure(folder, keep_versions="2")
+    project = open_project(folder)
+    project.posts.add(regular_posts(200), NOW)
+    ids = []
+    for minutes in range(6):
+        run = retrain(project, "timing", NOW + timedelta(minutes=minutes), auto_promote=minutes < 1).run
+        assert run
+        ids.append(str(run.model_version_id))
+    promote_by_hand(project, ids[1], "older", NOW)
+    run = retrain(project, "timing", NOW + timedelta(minutes=9), auto_promote=False).run
+    assert run
+    states = {version.version_id: version.status for version in project.registry.versions("timing")}
+    assert states[ids[1]] == "active"
+    assert states[ids[0]] == "trained", "what a rollback returns to"
+    assert states[str(run.model_version_id)] == "trained"
+    assert [states[version_id] for version_id in ids[2:5]] == ["archived"] * 3
+    assert project.artifacts.folder("timing", ids[2]).exists(), "archived files stay"
+    project.close()
+
+
+def test_archiving_can_be_switched_off(folder: Path) -> None:
+    configure(folder, keep_versions="1", archive_old_versions="false")
+    project = open_project(folder)
+    project.posts.add(regular_posts(100), NOW)
+    for minutes in range(4):
+        retrain(project, "timing", NOW + timedelta(minutes=minutes))
+    assert "archived" not in {version.status for version in project.registry.versions("timing")}
+    project.close()

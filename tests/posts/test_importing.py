@@ -1,0 +1,658 @@
+"""Reading a file of posts: what is accepted, what is rejected with which line and reason, what stops the import."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import os
+import time
+from datetime import UTC, datetime, timedelta, timezone
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
+import pyarrow.parquet as pq  # type: ignore[import-untyped]  # it ships no types
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from retrainer.errors import PostsError, UsageError
+from retrainer.posts.importing import PostsFile, RejectedRow, read_posts_file
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+NOW = datetime(2025, 6, 1, 12, tzinfo=UTC)
+DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
+LONG_ID = "107797156496908384"  # more digits than a float holds
+TIME = "2024-10-31T05:03:01Z"
+NO_TIME = "is neither ISO-8601 nor seconds or milliseconds since 1970"
+
+
+def read(path: Path, columns: Mapping[str, str] | None = None) -> PostsFile:
+    return read_posts_file(path, columns=columns or {}, now=NOW)
+
+
+def read_bytes(folder: Path, name: str, content: bytes | str) -> PostsFile:
+    path = folder / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return read(path)
+
+
+def error_of(folder: Path, name: str, content: bytes | str) -> str:
+    with pytest.raises(PostsError) as caught:
+        read_bytes(folder, name, content)
+    assert "\n" not in str(caught.value)
+    return caught.value.message.replace(f"{folder}{os.sep}", "")
+
+
+def read_records(folder: Path, *records: Mapping[str, object], name: str = "posts.json") -> PostsFile:
+    return read_bytes(folder, name, json.dumps(records))
+
+
+def posts_with(name: str, values: Sequence[object]) -> list[dict[str, object]]:
+    """Return one record for each value of the column named, otherwise in order."""
+    return [{"id": number, "date": TIME, name: value} for number, value in enumerate(values)]
+
+
+def reasons(file: PostsFile) -> list[str]:
+    return [row.reason for row in file.rejected]
+
+
+def only_time(file: PostsFile) -> datetime:
+    assert file.rejected == []
+    moment: datetime = file.posts["created_at"].iloc[0].to_pydatetime()
+    return moment
+
+
+def csv_text(rows: Sequence[Sequence[object]], delimiter: str = ",") -> str:
+    text = io.StringIO(newline="")
+    csv.writer(text, delimiter=delimiter, quoting=csv.QUOTE_ALL).writerows(rows)
+    return text.getvalue()
+
+
+def write(path: Path, records: list[dict[str, Any]]) -> None:
+    """Write the records in the format that the suffix names."""
+    names = list(records[0])
+    rows = [names, *([record[name] for name in names] for record in records)]
+    texts = {
+        ".csv": lambda: csv_text(rows),
+        ".tsv": lambda: csv_text(rows, "\t"),
+        ".json": lambda: json.dumps(records),
+        ".jsonl": lambda: "\n".join(json.dumps(record) for record in records),
+        ".ndjson": lambda: "\n".join(json.dumps(record, ensure_ascii=False) for record in records),
+    }
+    if path.suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist(records), path)
+    elif path.suffix == ".gz":
+        path.write_bytes(gzip.compress(texts[path.suffixes[0]]().encode()))
+    else:
+        path.write_bytes(texts[path.suffix]().encode())
+
+
+TEXT_FORMATS = ["posts.csv", "posts.tsv", "posts.json", "posts.jsonl", "posts.ndjson"]
+FORMATS = [*TEXT_FORMATS, *(f"{name}.gz" for name in TEXT_FORMATS), "posts.parquet"]
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_format_gives_the_same_table(tmp_path: Path, name: str) -> None:
+    records = [
+        {"id": LONG_ID, "created_at": TIME, "text": "one\ntwo, “three”", "reblogs_count": 7, "other": "x"},
+        {"id": "007", "created_at": "2024-01-02", "text": "", "reblogs_count": 0, "other": ""},
+    ]
+    write(tmp_path / name, records)
+    file = read(tmp_path / name)
+    assert (file.rows, file.repeated, file.rejected) == (2, 0, [])
+    assert file.mapping == {
+        "post_id": "id",
+        "created_at": "created_at",
+        "content": "text",
+        "reblogs_count": "reblogs_count",
+    }
+    expected = pd.DataFrame(
+        {
+            "post_id": pd.Series([LONG_ID, "007"], dtype="str"),
+            "created_at": pd.Series([TIME, "2024-01-02T00:00:00Z"]).astype("datetime64[us, UTC]"),
+            "content": pd.Series(["one\ntwo, “three”", None], dtype=object),
+            "replies_count": pd.Series([None, None], dtype="Int64"),
+            "reblogs_count": pd.Series([7, 0], dtype="Int64"),
+            "favourites_count": pd.Series([None, None], dtype="Int64"),
+        }
+    )
+    pd.testing.assert_frame_equal(file.posts, expected)
+    assert file.posts["content"].iloc[1] is None
+
+
+IDS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1).filter(
+    lambda written: not written.isspace() and "+" not in written
+)
+ZONES = st.integers(-14 * 60, 14 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes)))
+TIMES = st.datetimes(datetime(1, 1, 3), datetime(2025, 5, 30), timezones=ZONES)  # noqa: DTZ001  zones are drawn
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@settings(max_examples=25, deadline=None)
+@given(posts=st.dictionaries(IDS, TIMES, min_size=1, max_size=5))
+def test_ids_and_times_survive_a_round_trip(
+    tmp_path_factory: pytest.TempPathFactory, name: str, posts: dict[str, datetime]
+) -> None:
+    path = tmp_path_factory.mktemp("posts") / name
+    write(path, [{"id": post_id, "date": moment.isoformat()} for post_id, moment in posts.items()])
+    file = read(path)
+    assert file.rejected == []
+    assert list(file.posts["post_id"]) == list(posts)
+    assert [moment.to_pydatetime() for moment in file.posts["created_at"]] == list(posts.values())
+
+
+@given(st.integers(0, 2**63 - 1))
+def test_an_id_that_is_a_whole_number_keeps_every_digit(tmp_path_factory: pytest.TempPathFactory, number: int) -> None:
+    folder = tmp_path_factory.mktemp("posts")
+    records = [{"id": number, "date": TIME}]
+    for name in ("a.json", "a.jsonl", "a.parquet"):
+        write(folder / name, records)
+        assert list(read(folder / name).posts["post_id"]) == [str(number)]
+
+
+def test_whole_ids_of_every_parquet_type_keep_every_digit(tmp_path: Path) -> None:
+    for kind in (pa.int64(), pa.uint64(), pa.decimal128(20, 0), pa.string(), pa.large_string(), pa.binary()):
+        number = Decimal(LONG_ID) if pa.types.is_decimal(kind) else int(LONG_ID)
+        value = number if pa.types.is_decimal(kind) or pa.types.is_integer(kind) else LONG_ID
+        ids = pa.array([value]) if not isinstance(value, str) else pa.array([value], pa.string()).cast(kind)
+        for column in (ids, ids.dictionary_encode()):
+            pq.write_table(pa.table({"id": column, "date": [TIME]}), tmp_path / "posts.parquet")
+            assert list(read(tmp_path / "posts.parquet").posts["post_id"]) == [LONG_ID]
+
+
+def test_an_id_from_a_floating_point_number_is_rejected(tmp_path: Path) -> None:
+    lost = "is a floating-point number, whose last digits are lost"
+    file = read_records(tmp_path, {"id": 1.5, "date": TIME}, {"id": 1.07e17, "date": TIME})
+    assert reasons(file) == [f"the id '1.5' {lost}", f"the id '1.07e+17' {lost}"]
+    write(tmp_path / "posts.parquet", [{"id": 12.0, "date": TIME}])
+    assert read(tmp_path / "posts.parquet").rejected == [RejectedRow(1, f"the id '12.0' {lost}")]
+    file = read_bytes(tmp_path, "posts.csv", f"id,date\n1.08E+17,{TIME}\n1e5,{TIME}\n")
+    assert reasons(file) == [f"the id '1.08E+17' {lost}"]
+    assert list(file.posts["post_id"]) == ["1e5"]  # without a sign it may well be a name
+
+
+def test_an_id_that_is_no_text_or_cannot_be_stored_is_rejected(tmp_path: Path) -> None:
+    ids = [True, ["a"], "a\0b", "a\ud800"]
+    assert reasons(read_records(tmp_path, *({"id": value, "date": TIME} for value in ids))) == [
+        "the id 'True' is neither text nor a whole number",
+        "the id '['a']' is neither text nor a whole number",
+        "the id 'a b' holds a character that cannot be stored",
+        "the id 'a ' holds a character that cannot be stored",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("written", "moment"),
+    [
+        ("2024-10-31", "2024-10-31T00:00:00+00:00"),
+        ("20241031", "2024-10-31T00:00:00+00:00"),
+        ("2024-10-31T05:03", "2024-10-31T05:03:00+00:00"),
+        ("2024-10-31 05:03:01", "2024-10-31T05:03:01+00:00"),
+        ("  2024-10-31T05:03:01Z ", "2024-10-31T05:03:01+00:00"),
+        ("2024-10-31t05:03:01z", "2024-10-31T05:03:01+00:00"),
+        ("20241031T050301Z", "2024-10-31T05:03:01+00:00"),
+        ("2024-10-31T05:03:01+02:00", "2024-10-31T03:03:01+00:00"),
+        ("2024-10-31 05:03:01 -0530", "2024-10-31T10:33:01+00:00"),
+        ("2024-10-31 05:03:01.5 -0530", "2024-10-31T10:33:01.500000+00:00"),
+        ("2024-10-31 05:03:01.5 +0530", "2024-10-30T23:33:01.500000+00:00"),
+        ("2024-10-31 05:03:01.5+02", "2024-10-31T03:03:01.500000+00:00"),
+        ("2024-10-31T05:03:01,25Z", "2024-10-31T05:03:01.250000+00:00"),
+        ("2024-10-31T05:03:01.123456999Z", "2024-10-31T05:03:01.123456+00:00"),
+        ("1730350981", "2024-10-31T05:03:01+00:00"),
+        ("1730350981.25", "2024-10-31T05:03:01.250000+00:00"),
+        ("1730350981123", "2024-10-31T05:03:01.123000+00:00"),
+        ("1000000000", "2001-09-09T01:46:40+00:00"),
+        ("1000000000000", "2001-09-09T01:46:40+00:00"),
+    ],
+)
+def test_a_time_is_iso_8601_or_a_number_since_1970(tmp_path: Path, written: str, moment: str) -> None:
+    expected = datetime.fromisoformat(moment)
+    assert only_time(read_bytes(tmp_path, "posts.csv", f'id,date\n1,"{written}"\n')) == expected
+    assert only_time(read_records(tmp_path, {"id": "1", "date": written})) == expected
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        *("31/10/2024", "10/31/2024", "31.10.2024", "2024/10/31", "2024-1-3", "2024-10", "2024", "now", "NaT"),
+        *("2024-13-01", "2024-02-30", "2024-10-31T24:00", "2024-10-31T05:03:01 UTC", "0000-01-01", "-1"),
+        *("2024-10-31T05:03:01+25:00", "999999999", "100000000000", "1.73e9", "٢٠٢٤-10-31", "Thu Oct 31 2024"),
+    ],
+)
+def test_what_is_not_surely_a_time_is_rejected_and_not_guessed(tmp_path: Path, written: str) -> None:
+    file = read_bytes(tmp_path, "posts.csv", f"id,date\n1,{written}\n2,{TIME}\n")
+    assert file.rejected == [RejectedRow(2, f"the time '{written}' {NO_TIME}")]
+    assert list(file.posts["post_id"]) == ["2"]
+
+
+def test_a_number_in_json_or_parquet_is_a_time_since_1970(tmp_path: Path) -> None:
+    for number in (1730350981, 1730350981.0, 1730350981000, 1730350981000.0):
+        for name in ("posts.json", "posts.parquet"):
+            write(tmp_path / name, [{"id": "1", "date": number}])
+            assert only_time(read(tmp_path / name)) == datetime.fromisoformat(TIME)
+    wrong: list[object] = [20241031, True, float("inf"), {}]
+    file = read_records(tmp_path, *posts_with("date", wrong))
+    assert reasons(file) == [f"the time '{value}' {NO_TIME}" for value in wrong]
+
+
+def test_mixed_times_in_one_file_are_each_read_for_themselves(tmp_path: Path) -> None:
+    written = ["2024-10-31", "1730350981", "2024-10-31T05:03:01.123456789Z", "2024-10-31 05:03:01+02:00", "soon"]
+    rows = "\n".join(f"{number},{value}" for number, value in enumerate(written))
+    file = read_bytes(tmp_path, "posts.csv", f"id,date\n{rows}")
+    assert [str(moment) for moment in file.posts["created_at"]] == [
+        "2024-10-31 00:00:00+00:00",
+        "2024-10-31 05:03:01+00:00",
+        "2024-10-31 05:03:01.123456+00:00",
+        "2024-10-31 03:03:01+00:00",
+    ]
+    assert file.rejected == [RejectedRow(6, f"the time 'soon' {NO_TIME}")]
+
+
+def test_parquet_timestamps_of_every_unit_and_zone_are_the_same_instant(tmp_path: Path) -> None:
+    whole = np.datetime64("2024-10-31T05:03:01")
+    for unit in ("s", "ms", "us", "ns"):
+        for zone in (None, "UTC", "Asia/Kathmandu"):
+            times = pa.array([whole.astype(f"datetime64[{unit}]"), None]).cast(pa.timestamp(unit, zone))
+            pq.write_table(pa.table({"id": ["1", "2"], "date": times}), tmp_path / "posts.parquet")
+            file = read(tmp_path / "posts.parquet")
+            assert str(file.posts["created_at"].iloc[0]) == "2024-10-31 05:03:01+00:00"
+            assert file.rejected == [RejectedRow(2, "the time is missing")]
+    nanoseconds = pa.array([np.datetime64("2024-10-31T05:03:01.123456999")])
+    pq.write_table(pa.table({"id": ["1"], "date": nanoseconds}), tmp_path / "posts.parquet")
+    assert only_time(read(tmp_path / "posts.parquet")).microsecond == 123456
+    days = pa.array([datetime(2024, 10, 31, tzinfo=UTC).date()])
+    pq.write_table(pa.table({"id": ["1"], "date": days}), tmp_path / "posts.parquet")
+    assert only_time(read(tmp_path / "posts.parquet")) == datetime(2024, 10, 31, tzinfo=UTC)
+
+
+def test_a_time_later_than_now_is_rejected_and_now_itself_is_not(tmp_path: Path) -> None:
+    file = read_bytes(tmp_path, "posts.csv", "id,date\n1,2025-06-01T12:00:00.000001Z\n2,2025-06-01 14:00+02\n")
+    assert file.rejected == [RejectedRow(2, "the time '2025-06-01T12:00:00.000001Z' lies in the future")]
+    assert list(file.posts["post_id"]) == ["2"]
+
+
+def test_a_time_before_the_year_1_is_rejected(tmp_path: Path) -> None:
+    file = read_bytes(tmp_path, "posts.csv", "id,date\n1,0001-01-01T00:00+14:00\n")
+    assert reasons(file) == ["the time '0001-01-01T00:00+14:00' lies before the year 1"]
+
+
+def test_a_missing_id_or_time_is_rejected(tmp_path: Path) -> None:
+    file = read_bytes(tmp_path, "posts.csv", f"id,date,text\n,{TIME},a\n  ,{TIME},b\n3,,c\n4,  ,d\n")
+    expected = ["the id is missing"] * 2 + ["the time is missing"] * 2
+    assert [(row.line, row.reason) for row in file.rejected] == list(zip(range(2, 6), expected, strict=True))
+    file = read_records(tmp_path, {"date": TIME}, {"id": None, "date": TIME}, {"id": 3, "date": float("nan")}, {})
+    assert reasons(file) == [*["the id is missing"] * 2, "the time is missing", "the id is missing"]
+
+
+def test_the_same_id_with_another_time_or_text_is_rejected_and_names_the_first_line(tmp_path: Path) -> None:
+    again = ["1,2024-10-31,a", "1,2024-11-01,a", "1,2024-10-31,b", "1,2024-11-01,", "1,2024-10-31T00:00Z,a"]
+    file = read_bytes(tmp_path, "posts.csv", "\n".join(["id,date,text", "0,never,x", *again]))
+    assert [(row.line, row.reason) for row in file.rejected[1:]] == [
+        (4, "the id '1' is that of line 3, with another time"),
+        (5, "the id '1' is that of line 3, with another text"),
+        (6, "the id '1' is that of line 3, with another time and text"),
+    ]
+    assert (file.rows, len(file.posts), file.repeated) == (6, 1, 1)
+
+
+def test_records_are_named_where_there_are_no_lines(tmp_path: Path) -> None:
+    file = read_records(tmp_path, {"id": 1, "date": TIME}, {"id": "1", "date": "2024-10-31"})
+    assert file.rejected == [RejectedRow(2, "the id '1' is that of record 1, with another time")]
+
+
+def test_an_equal_repeat_is_dropped_and_counted_even_with_other_counts(tmp_path: Path) -> None:
+    rows = f"1,{TIME},a,5\n1,{TIME},a,5\n1,{TIME},a,9\n2,{TIME},,\n2,{TIME}, ,1\n"
+    file = read_bytes(tmp_path, "posts.csv", f"id,date,text,replies_count\n{rows}")
+    assert (file.rows, file.repeated, file.rejected) == (5, 3, [])
+    assert list(file.posts["replies_count"])[:1] == [5]
+
+
+def test_a_row_that_was_rejected_does_not_claim_its_id(tmp_path: Path) -> None:
+    file = read_bytes(tmp_path, "posts.csv", f"id,date\n1,never\n1,{TIME}\n")
+    assert (len(file.posts), len(file.rejected)) == (1, 1)
+
+
+@pytest.mark.parametrize("written", ["-1", "1.5", "many", "1e3", "1,000", "9223372036854775808", "9" * 5000])
+def test_a_count_that_is_not_a_whole_number_of_0_or_more_is_rejected(tmp_path: Path, written: str) -> None:
+    shown = written if len(written) <= 60 else f"{written[:59]}…"
+    expected = [RejectedRow(2, f"reblogs_count '{shown}' is not a whole number of 0 or more")]
+    file = read_bytes(tmp_path, "posts.csv", f'id,date,reblogs_count\n1,{TIME},"{written}"\n2,{TIME},4\n')
+    assert file.rejected == expected
+    assert list(file.posts["reblogs_count"]) == [4]
+
+
+def test_counts_may_be_missing_and_may_have_passed_through_a_float_column(tmp_path: Path) -> None:
+    rows = f"1,{TIME},\n2,{TIME},12.0\n3,{TIME}, 7 \n4,{TIME},9223372036854775807\n5,{TIME},007\n"
+    file = read_bytes(tmp_path, "posts.csv", f"id,date,replies_count\n{rows}")
+    assert file.rejected == []
+    assert file.posts["replies_count"].isna().tolist() == [True, False, False, False, False]
+    assert list(file.posts["replies_count"][1:]) == [12, 7, 2**63 - 1, 7]
+    write(tmp_path / "posts.parquet", posts_with("replies_count", [3.0, None, float("nan")]))
+    counts = read(tmp_path / "posts.parquet").posts["replies_count"]
+    assert counts.equals(pd.Series([3, None, None], dtype="Int64"))
+    wrong: list[object] = [True, -0.5, []]
+    file = read_records(tmp_path, *posts_with("replies_count", wrong))
+    assert [reason.split(" is ")[0] for reason in reasons(file)] == [f"replies_count '{it}'" for it in wrong]
+
+
+def test_text_stays_as_it_is_but_for_what_cannot_be_stored(tmp_path: Path) -> None:
+    written = ["  kept  ", "a\0b\ud83dc", "\ud83d\ude00", "NaN", "null", "two\r\nlines"]
+    records = [{"id": number, "date": TIME, "text": text} for number, text in enumerate(written)]
+    kept = ["  kept  ", "a\N{REPLACEMENT CHARACTER}b\N{REPLACEMENT CHARACTER}c", "😀", "NaN", "null", "two\r\nlines"]
+    for name in ("posts.json", "posts.jsonl"):
+        write(tmp_path / name, records)
+        assert list(read(tmp_path / name).posts["content"]) == kept
+    file = read_bytes(tmp_path, "posts.csv", f'id,date,text\n1,{TIME},"a\0b"\n2,{TIME},"two\r\nlines"\n3,{TIME},NaN\n')
+    assert list(file.posts["content"]) == ["a\N{REPLACEMENT CHARACTER}b", "two\r\nlines", "NaN"]
+
+
+def test_missing_text_is_none_however_it_is_missing(tmp_path: Path) -> None:
+    absent = {"id": "none", "date": TIME}
+    file = read_records(tmp_path, *posts_with("text", [None, "", " \n\t", float("nan")]), absent)
+    assert list(file.posts["content"]) == [None] * 5
+    file = read_bytes(tmp_path, "posts.csv", f"id,date\n1,{TIME}\n")
+    assert list(file.posts["content"]) == [None]
+    assert "content" not in file.mapping
+
+
+def test_text_that_is_no_text_is_rejected(tmp_path: Path) -> None:
+    file = read_records(tmp_path, {"id": 1, "date": TIME, "text": {"de": "x"}}, {"id": 2, "date": TIME, "text": 5})
+    assert reasons(file) == ["the content '{'de': 'x'}' is not text", "the content '5' is not text"]
+
+
+def test_lines_are_counted_as_the_file_has_them(tmp_path: Path) -> None:
+    rows = ["id,date,text", f'1,{TIME},"one', "two", 'three"', "", '2,soon,"a', 'b"', f"3,{TIME}", f"4,{TIME},d"]
+    for end in ("\n", "\r\n", "\r"):
+        file = read_bytes(tmp_path, "posts.csv", end.join(rows))
+        assert file.rejected == [
+            RejectedRow(6, f"the time 'soon' {NO_TIME}"),
+            RejectedRow(8, "2 fields where the header has 3"),
+        ]
+        assert file.rows == 4
+        assert list(file.posts["content"]) == [f"one{end}two{end}three", "d"]
+
+
+def test_a_quote_that_does_not_match_costs_its_own_row_and_says_what_it_swallows(tmp_path: Path) -> None:
+    rows = f'1,{TIME},"a"b\n2,{TIME},b "so" c\n3,{TIME},"open\n4,{TIME},d\n'
+    file = read_bytes(tmp_path, "posts.csv", f"id,date,text\n{rows}")
+    assert file.rejected == [
+        RejectedRow(2, "its quotes do not match"),
+        RejectedRow(4, "a quote is opened and never closed, so that the rest of the file belongs to it"),
+    ]
+    assert list(file.posts["content"]) == ['b "so" c']
+
+
+def test_a_value_in_a_reason_is_one_line_of_at_most_60_characters(tmp_path: Path) -> None:
+    file = read_records(tmp_path, {"id": 1, "date": "a\n\x1b[31m" + "b" * 100})
+    assert reasons(file) == [f"the time 'a  [31m{'b' * 52}…' {NO_TIME}"]
+    file = read_records(tmp_path, {"id": 1, "date": "b" * 60})
+    assert reasons(file) == [f"the time '{'b' * 60}' {NO_TIME}"]
+
+
+def test_a_field_longer_than_the_csv_module_allows_by_default_is_read(tmp_path: Path) -> None:
+    file = read_bytes(tmp_path, "posts.csv", f"id,date,text\n1,{TIME},{'x' * 300_000}\n")
+    assert len(file.posts["content"].iloc[0]) == 300_000
+
+
+@pytest.mark.parametrize("name", TEXT_FORMATS)
+def test_a_byte_order_mark_is_skipped(tmp_path: Path, name: str) -> None:
+    write(tmp_path / name, [{"id": "1", "date": TIME}])
+    marked = b"\xef\xbb\xbf" + (tmp_path / name).read_bytes()
+    file = read_bytes(tmp_path, name, marked)
+    assert file.mapping["post_id"] == "id"
+    assert len(file.posts) == 1
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+@pytest.mark.parametrize("name", TEXT_FORMATS)
+def test_utf_16_is_named_as_what_it_is_not(tmp_path: Path, name: str, encoding: str) -> None:
+    write(tmp_path / name, [{"id": "1", "date": TIME}])
+    content = (tmp_path / name).read_text(encoding="utf-8").encode(encoding)
+    assert error_of(tmp_path, name, content) == f"'{name}' is not UTF-8 text: line 1 cannot be decoded"
+
+
+@pytest.mark.parametrize("name", ["posts.csv", "posts.csv.gz", "posts.json", "posts.jsonl"])
+def test_bytes_that_are_not_utf_8_are_named_by_their_line(tmp_path: Path, name: str) -> None:
+    lines = b"id,date,text\n" + b"1,2024-01-01,x\n" * 5000 + b"2,2024-01-01,caf\xe9\n"
+    content = gzip.compress(lines) if name.endswith(".gz") else lines
+    assert error_of(tmp_path, name, content) == f"'{name}' is not UTF-8 text: line 5002 cannot be decoded"
+
+
+@pytest.mark.parametrize("content", ["", "\ufeff", "\n\n", "\ufeff\r\n"])
+@pytest.mark.parametrize("name", ["posts.csv", "posts.json", "posts.jsonl"])
+def test_an_empty_file_is_an_error(tmp_path: Path, name: str, content: str) -> None:
+    assert error_of(tmp_path, name, content) == f"'{name}' is empty"
+
+
+def test_an_empty_packed_or_parquet_file_is_an_error(tmp_path: Path) -> None:
+    assert error_of(tmp_path, "posts.parquet", b"") == "'posts.parquet' is empty"
+    assert error_of(tmp_path, "posts.csv.gz", b"") == "'posts.csv.gz' is empty"
+    assert error_of(tmp_path, "posts.csv.gz", gzip.compress(b"")) == "'posts.csv.gz' is empty"
+
+
+def test_a_file_without_rows_is_an_empty_table_of_the_same_types(tmp_path: Path) -> None:
+    full = read_bytes(tmp_path, "posts.csv", f"id,date\n1,{TIME}\n")
+    pq.write_table(
+        pa.table({"id": pa.array([], pa.string()), "date": pa.array([], pa.string())}), tmp_path / "p.parquet"
+    )
+    files = [
+        read_bytes(tmp_path, "posts.csv", "id,date"),
+        read_bytes(tmp_path, "posts.json", "[]"),
+        read_bytes(tmp_path, "posts.json", '{"posts": [], "next": null}'),
+        read(tmp_path / "p.parquet"),
+    ]
+    for file in files:
+        assert (file.rows, file.rejected, len(file.posts)) == (0, [], 0)
+        assert list(file.posts.dtypes.items()) == list(full.posts.dtypes.items())
+
+
+def test_an_object_with_one_array_of_objects_is_read(tmp_path: Path) -> None:
+    document = {"account": "x", "tags": ["a"], "errors": [], "posts": [{"id": 1, "date": TIME}, 7]}
+    file = read_bytes(tmp_path, "posts.json", json.dumps(document))
+    assert list(file.posts["post_id"]) == ["1"]
+    assert file.rejected == [RejectedRow(2, "'7' is not an object")]
+
+
+def test_an_object_with_two_arrays_of_objects_or_with_none_is_an_error(tmp_path: Path) -> None:
+    document = {"posts": [{"id": 1}], "users": [{"id": 2}]}
+    said = error_of(tmp_path, "posts.json", json.dumps(document))
+    assert said == "'posts.json' holds 2 arrays of objects: 'posts', 'users'"
+    for content in ('{"id": 1}', '"posts"', "7"):
+        assert error_of(tmp_path, "posts.json", content) == "'posts.json' holds no array of objects"
+
+
+def test_a_json_error_is_named_by_its_line(tmp_path: Path) -> None:
+    said = error_of(tmp_path, "posts.json", '[\n{"id": 1},\n{"id": }\n]')
+    assert said == "'posts.json' is not JSON: Expecting value at line 3"
+    assert "Extra data at line 2" in error_of(tmp_path, "posts.json", '{"id": 1}\n{"id": 2}')
+    assert "cannot read 'posts.json' as JSON" in error_of(tmp_path, "posts.json", "[" * 100_000)
+    assert "cannot read 'posts.json' as JSON" in error_of(tmp_path, "posts.json", f"[{'9' * 5000}]")
+
+
+def test_a_broken_json_line_is_rejected_and_the_file_goes_on(tmp_path: Path) -> None:
+    good = json.dumps({"id": 1, "date": TIME})
+    lines = [good, "", '{"id": 2', "[1]", "[" * 100_000, "9" * 5000, json.dumps({"date": TIME, "id": 3, "text": "c"})]
+    file = read_bytes(tmp_path, "posts.jsonl", "\n".join(lines))
+    assert [(row.line, row.reason.split(":")[0]) for row in file.rejected] == [
+        (3, "not JSON"),
+        (4, "'[1]' is not an object"),
+        (5, "not JSON that can be read"),
+        (6, "not JSON that can be read"),
+    ]
+    assert file.rejected[0].reason == "not JSON: Expecting ',' delimiter at character 9"
+    assert (file.rows, list(file.posts["post_id"])) == (6, ["1", "3"])
+    assert list(file.posts["content"]) == [None, "c"]  # a column that only a later line has is still found
+
+
+def test_json_lines_of_which_none_can_be_read_are_all_rejected(tmp_path: Path) -> None:
+    file = read_bytes(tmp_path, "posts.jsonl", "one\ntwo\n")
+    assert [row.line for row in file.rejected] == [1, 2]
+    assert (file.rows, file.mapping, len(file.posts)) == (2, {}, 0)
+
+
+@pytest.mark.parametrize("name", ["posts.xlsx", "posts", "posts.txt.gz", "posts.parquet.gz", "posts.csv.zip"])
+def test_another_suffix_is_named_with_those_that_are_read(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(PostsError) as caught:
+        read(tmp_path / name)
+    assert caught.value.message.endswith(f"its suffix is '{name.removeprefix('posts')[-len('.parquet.gz') :]}'") or (
+        caught.value.message.endswith("its suffix is '.zip'")
+    )
+    assert ".csv, .tsv, .json, .jsonl, .ndjson, .parquet" in caught.value.hint
+
+
+def test_a_suffix_may_be_in_capitals(tmp_path: Path) -> None:
+    assert len(read_bytes(tmp_path, "POSTS.CSV", f"ID,Date\n1,{TIME}\n").posts) == 1
+
+
+def test_a_folder_a_missing_file_and_an_unreadable_one_are_errors(tmp_path: Path) -> None:
+    (tmp_path / "posts.csv").mkdir()
+    with pytest.raises(PostsError, match=r"posts\.csv' is a folder"):
+        read(tmp_path / "posts.csv")
+    with pytest.raises(PostsError, match=r"there is no file '.*none\.csv'"):
+        read(tmp_path / "none.csv")
+    (tmp_path / "loop.csv").symlink_to("loop.csv")
+    with pytest.raises(PostsError, match=r"cannot read '.*loop\.csv': "):
+        read(tmp_path / "loop.csv")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+def test_a_file_without_permission_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "posts.csv"
+    path.write_text("id,date\n", encoding="utf-8")
+    path.chmod(0)
+    with pytest.raises(PostsError, match="Permission denied"):
+        read(path)
+
+
+def test_a_damaged_gzip_file_is_an_error(tmp_path: Path) -> None:
+    packed = gzip.compress(b"id,date\n" + b"".join(b"%d,2024-01-01\n" % number for number in range(20_000)))
+    cut, wrong_sum, wrong_bits = packed[: len(packed) // 2], packed[:-8] + b"\0" * 8, packed[:10] + b"\xff" * 500
+    for content in (cut, wrong_sum, wrong_bits, b"id,date\n"):
+        assert error_of(tmp_path, "posts.csv.gz", content) == "'posts.csv.gz' is not a whole gzip file"
+
+
+def test_a_damaged_parquet_file_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "posts.parquet"
+    write(path, [{"id": str(number), "date": TIME, "text": f"text {number}"} for number in range(2000)])
+    whole = path.read_bytes()
+    for content in (b"id,date\n1,2024-01-01\n", whole[:500], whole[:20] + b"\xff" * 3000 + whole[3020:]):
+        assert "cannot read 'posts.parquet' as Parquet: " in error_of(tmp_path, "posts.parquet", content)
+
+
+def test_parquet_text_that_is_not_utf_8_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "posts.parquet"
+    bad = pa.array([b"caf\xe9"], pa.binary())
+    for column in (bad, bad.view(pa.string())):
+        pq.write_table(pa.table({"id": ["1"], "date": [TIME], "text": column}), path)
+        with pytest.raises(PostsError, match=r"cannot read '.*' as Parquet: "):
+            read(path)
+
+
+@pytest.mark.parametrize(
+    ("header", "mapping"),
+    [
+        ("ID,Created_At,TEXT", ["ID", "Created_At", "TEXT"]),
+        ("post_id,id,created_at,date,content,body", ["post_id", "created_at", "content"]),
+        ("body,timestamp,id", ["id", "timestamp", "body"]),
+        ("id,date,timestamp,body,text", ["id", "timestamp", "text"]),
+        ("id, date , text", ["id", " date ", " text"]),
+        ("Id,id,date,body", ["id", "date", "body"]),
+    ],
+)
+def test_columns_are_recognised_by_name_in_any_case(tmp_path: Path, header: str, mapping: list[str]) -> None:
+    found = read_bytes(tmp_path, "posts.csv", header).mapping
+    assert found == dict(zip(["post_id", "created_at", "content"], mapping, strict=True))
+
+
+def test_given_columns_go_before_recognised_ones(tmp_path: Path) -> None:
+    path = tmp_path / "posts.csv"
+    path.write_text(f"id,key,date,when,text,likes\n1,k,2020-01-01,{TIME},a,6\n", encoding="utf-8")
+    columns = {"favourites_count": "likes", "created_at": "when", "post_id": "key"}
+    file = read(path, columns)
+    assert list(file.mapping.items()) == [
+        ("post_id", "key"),
+        ("created_at", "when"),
+        ("content", "text"),
+        ("favourites_count", "likes"),
+    ]
+    assert file.posts.iloc[0].tolist()[:3] == ["k", pd.Timestamp(TIME), "a"]
+    assert file.posts["favourites_count"].tolist() == [6]
+
+
+def test_a_given_column_that_is_not_ours_or_not_there_is_a_usage_error_with_a_near_match(tmp_path: Path) -> None:
+    path = tmp_path / "posts.csv"
+    path.write_text("id,date,Message\n", encoding="utf-8")
+    with pytest.raises(UsageError) as caught:
+        read(path, {"contents": "Message"})
+    assert caught.value.message == "'contents' is not a column of posts"
+    assert caught.value.hint.startswith("Did you mean 'content'? Posts have 'post_id', 'created_at', 'content', ")
+    with pytest.raises(UsageError) as caught:
+        read(path, {"content": "Massage"})
+    assert caught.value.message == f"'{path}' has no column 'Massage'"
+    assert caught.value.hint == "Did you mean 'Message'? Its columns are 'id', 'date', 'Message'"
+
+
+def test_a_file_without_an_id_or_a_time_column_says_what_it_has_and_how_to_map(tmp_path: Path) -> None:
+    path = tmp_path / "posts.csv"
+    path.write_text("key,date,text\n", encoding="utf-8")
+    with pytest.raises(PostsError) as caught:
+        read(path)
+    assert caught.value.message == f"'{path}' has no column for post_id: its columns are 'key', 'date', 'text'"
+    assert caught.value.hint == "Say which one it is with --column post_id=NAME"
+    with pytest.raises(PostsError, match="no column for created_at"):
+        read_bytes(tmp_path, "posts.json", '[{"id": 1}]')
+    many = ",".join(f"column{number}" for number in range(50))
+    assert error_of(tmp_path, "posts.csv", many).endswith("'column19' and 30 more")
+
+
+def test_two_columns_of_the_same_name_are_an_error_where_one_is_needed(tmp_path: Path) -> None:
+    assert error_of(tmp_path, "posts.csv", "id,id,date\n") == "'posts.csv' has 2 columns named 'id'"
+    assert read_bytes(tmp_path, "posts.csv", "id,x,x,date\n").rows == 0
+
+
+def test_a_header_whose_quotes_do_not_match_is_an_error(tmp_path: Path) -> None:
+    said = "cannot read the header of 'posts.csv': its quotes do not match"
+    assert error_of(tmp_path, "posts.csv", '"id,date\n1,2\n') == said
+
+
+def test_rows_keep_the_order_of_the_file(tmp_path: Path) -> None:
+    days = ["2024-03-01", "2024-01-01", "2024-02-01"]
+    rows = "\n".join(f"{9 - number},{day}" for number, day in enumerate(days))
+    file = read_bytes(tmp_path, "posts.csv", f"id,date\n{rows}")
+    assert list(file.posts["post_id"]) == ["9", "8", "7"]
+    assert list(file.posts.index) == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("name", "rows"),
+    [
+        ("trump_truth_2022_2026.csv", 32_433),
+        ("trump_twitter_2009_2017.csv", 20_761),
+        ("trump_twitter_2016_2017.csv", 3_232),
+    ],
+)
+def test_a_real_stream_imports_without_an_option_and_quickly(name: str, rows: int) -> None:
+    path = DATA / name
+    if not path.exists():
+        pytest.skip(f"no {path}: the real streams lie beside the project, not in it")
+    started = time.process_time()
+    file = read_posts_file(path, columns={}, now=datetime(2026, 11, 1, tzinfo=UTC))
+    assert time.process_time() - started < 5  # takes 0.3 seconds; a slow or busy machine may take longer
+    assert (file.rows, len(file.posts), file.rejected, file.repeated) == (rows, rows, [], 0)
+    with path.open(encoding="utf-8", newline="") as text:
+        written = list(csv.DictReader(text))
+    assert list(file.posts["post_id"]) == [row["id"] for row in written]
+    assert list(file.posts["created_at"]) == list(pd.to_datetime([row["created_at"] for row in written], utc=True))
+    assert [text or "" for text in file.posts["content"]] == [
+        "" if row["text"].isspace() else row["text"] for row in written
+    ]
+    assert file.posts["favourites_count"].sum() == sum(int(row["favourites_count"]) for row in written)

@@ -1,0 +1,236 @@
+"""The registry: what must never be true is forbidden by the database itself."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy.exc import IntegrityError
+
+from retrainer.errors import ArtifactError, ConfigError, DatabaseError, NothingToRollBack, UnknownName
+from retrainer.pipeline.run import retrain
+from retrainer.pipeline.versions import load_version
+from retrainer.registry.database import Database
+from retrainer.registry.migrations import HEAD, REVISIONS
+from retrainer.registry.tables import VERSION_TABLE, Base, ModelVersion, TrainingRun
+from tests.conftest import NOW, open_project, regular_posts
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from retrainer.project import Project
+    from tests.conftest import Runner
+
+
+def version_row(version_id: str, **changes: object) -> ModelVersion:
+    values = {
+        "version_id": version_id,
+        "model_type": "timing",
+        "algorithm": "baseline",
+        "trained_at": NOW,
+        "status": "trained",
+        "is_production": False,
+        "num_training_samples": 100,
+        "training_duration_seconds": 1.0,
+        "hyperparameters": {},
+        "file_path": f"models/timing/{version_id}",
+        "manifest_sha256": "0" * 64,
+        "trained_through": NOW,
+        "trained_through_post_id": "p1",
+        "pinned": False,
+    }
+    return ModelVersion(**{**values, **changes})
+
+
+def test_the_program_knows_the_newest_revision_without_alembic() -> None:
+    from retrainer.registry import migrations
+
+    script = ScriptDirectory(str(next(iter(migrations.__path__))))
+    assert script.get_heads() == [HEAD]
+    assert [step.revision for step in reversed(list(script.walk_revisions()))] == list(REVISIONS)
+
+
+def test_the_migrations_make_the_tables_that_the_program_uses(project: Project) -> None:
+    options = {"version_table": VERSION_TABLE, "compare_type": True}
+    with project.registry.database.engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts=options)
+        assert compare_metadata(context, Base.metadata) == []
+
+
+def test_the_database_allows_one_production_version_a_type(project: Project) -> None:
+    database = project.registry.database
+    with pytest.raises(IntegrityError), database.engine.begin() as connection:  # noqa: PT012  both rows are the claim
+        with sa.orm.Session(connection) as session:
+            session.add(version_row("a", status="active", is_production=True))
+            session.add(version_row("b", status="active", is_production=True))
+            session.flush()
+
+
+def test_the_database_allows_one_running_run_a_type(project: Project) -> None:
+    project.registry.start_run("timing", "baseline", NOW, None)
+    columns = {column.name for column in TrainingRun.__table__.columns} - {"run_id"}
+    names = ", ".join(sorted(columns))
+    with pytest.raises(IntegrityError), project.registry.database.engine.begin() as connection:
+        table = TrainingRun.__tablename__
+        connection.execute(sa.text(f"INSERT INTO {table} (run_id, {names}) SELECT 'other', {names} FROM {table}"))
+
+
+def test_the_database_knows_no_active_version_outside_production(project: Project) -> None:
+    with pytest.raises(IntegrityError), project.registry.database.engine.begin() as connection:
+        with sa.orm.Session(connection) as session:
+            session.add(version_row("a", status="active", is_production=False))
+            session.flush()
+
+
+def test_a_time_without_a_zone_is_refused(project: Project) -> None:
+    with pytest.raises(sa.exc.StatementError, match="time without a zone"):
+        project.registry.start_run("timing", "baseline", datetime(2024, 1, 1), None)  # noqa: DTZ001  the point
+
+
+def test_times_come_back_in_utc(project: Project) -> None:
+    run = project.registry.start_run("timing", "baseline", NOW, None)
+    assert project.registry.run(run.run_id).started_at == NOW
+    assert project.registry.run(run.run_id).started_at.tzinfo == UTC
+
+
+def test_a_run_whose_process_is_gone_is_closed_by_the_next(project: Project) -> None:
+    script = (
+        "import sys; from pathlib import Path; from retrainer.project import Project; from datetime import datetime, UTC;"
+        f"p = Project.find(Path({str(project.folder)!r}), {{}});"
+        "print(p.registry.start_run('timing', 'baseline', datetime.now(UTC), None).run_id)"
+    )
+    killed = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout.strip()
+    assert project.registry.run(killed).status == "running"
+    assert retrain(project, "timing", datetime.now(UTC)).promoted
+    closed = project.registry.run(killed)
+    assert closed.status == "failed"
+    assert "The run was cut off: its process" in str(closed.error)
+
+
+def test_a_run_elsewhere_counts_as_gone_after_ten_silent_heartbeats(project: Project) -> None:
+    run = project.registry.start_run("timing", "baseline", NOW, None)
+    with project.registry.database.write() as session:
+        row = session.get_one(TrainingRun, run.run_id)
+        row.host, row.heartbeat_at = "elsewhere", datetime.now(UTC) - timedelta(seconds=151)
+    project.registry.start_run("timing", "baseline", NOW, None)
+    assert "on 'elsewhere' was silent for 151 s" in str(project.registry.run(run.run_id).error)
+
+
+def test_a_rollback_with_nothing_to_undo_says_so(project: Project) -> None:
+    with pytest.raises(NothingToRollBack, match="no timing version was ever promoted"):
+        project.registry.promotion_to_undo("timing")
+    retrain(project, "timing", NOW)
+    with pytest.raises(NothingToRollBack, match="is the first timing version"):
+        project.registry.promotion_to_undo("timing")
+
+
+def test_an_unknown_version_is_named(project: Project) -> None:
+    for version_id in ("nope", "../../etc/passwd", "a\0b", "x" * 10_000):
+        with pytest.raises(UnknownName):
+            project.registry.version(version_id)
+
+
+def test_a_changed_file_is_refused_before_it_is_read(project: Project) -> None:
+    run = retrain(project, "timing", NOW).run
+    assert run
+    version = project.registry.version(str(run.model_version_id))
+    path = project.artifacts.folder("timing", version.version_id) / "model.json"
+    path.write_text(path.read_text().replace("[", "[ "))
+    with pytest.raises(ArtifactError, match=f"'model.json' of '{version.version_id}' is not what was written"):
+        load_version(project, version)
+
+
+def test_a_changed_manifest_is_refused(project: Project) -> None:
+    run = retrain(project, "timing", NOW).run
+    assert run
+    version = project.registry.version(str(run.model_version_id))
+    path = project.artifacts.folder("timing", version.version_id) / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["files"] = {}
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(ArtifactError, match="manifest.json"):
+        load_version(project, version)
+
+
+def test_a_missing_models_folder_is_made_again_from_the_database(project: Project) -> None:
+    run = retrain(project, "timing", NOW).run
+    assert run
+    version = project.registry.version(str(run.model_version_id))
+    project.models_dir.rename(project.folder / "moved")
+    assert load_version(project, version).model
+    (row,) = project.registry.evaluations(version.version_id)
+    assert project.artifacts.read_forecasts(version, row.forecasts_file)
+    project.artifacts.link_production()
+    assert (project.models_dir / "timing_model" / "model.json").exists()
+
+
+def test_model_files_can_be_read_by_whoever_the_umask_allows(project: Project) -> None:
+    run = retrain(project, "timing", NOW).run
+    assert run
+    folder = project.artifacts.folder("timing", str(run.model_version_id))
+    assert folder.stat().st_mode & 0o777 == project.models_dir.stat().st_mode & 0o777
+
+
+def test_a_newer_database_is_refused_in_one_line(project: Project) -> None:
+    with project.registry.database.engine.begin() as connection:
+        connection.execute(sa.text(f"UPDATE {VERSION_TABLE} SET version_num = '9999'"))
+    with pytest.raises(DatabaseError, match="has schema '9999', newer than this program knows"):
+        open_project(project.folder).registry  # noqa: B018  opening is the act
+
+
+def test_a_file_that_is_no_database_is_refused(folder: Path) -> None:
+    (folder / "data" / "retrainer.db").write_text("this is not a database, but long enough to be looked at" * 50)
+    with pytest.raises(DatabaseError, match="is not a SQLite database"):
+        open_project(folder).registry  # noqa: B018
+
+
+@pytest.mark.parametrize("url", ["nonsense", "mysql://u:secret@h/d", "sqlite://", "sqlite:///:memory:"])
+def test_a_wrong_url_is_refused_without_showing_its_password(url: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Database.open(url, tmp_path)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_foreign_database_keeps_its_tables(folder: Path) -> None:
+    """A database that others use already, with tables whose names the specification knows too."""
+    path = folder / "data" / "retrainer.db"
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE posts (post_id INTEGER PRIMARY KEY, created_at TEXT, content TEXT)")
+        connection.execute("CREATE TABLE model_versions (id INTEGER)")
+        connection.execute("CREATE TABLE alembic_version (version_num TEXT)")
+        rows = [(row, f"2024-01-{1 + row // 24:02d} {row % 24:02d}:00:00", f"text {row}") for row in range(200)]
+        connection.executemany("INSERT INTO posts VALUES (?, ?, ?)", rows)
+    connection.close()
+    project = open_project(folder)
+    assert retrain(project, "timing", NOW).promoted
+    assert retrain(project, "content", NOW).promoted
+    project.close()
+    with sqlite3.connect(path) as connection:
+        assert connection.execute("SELECT count(*) FROM posts").fetchone() == (200,)
+        columns = [row[1] for row in connection.execute("PRAGMA table_info(posts)")]
+        assert columns == ["post_id", "created_at", "content"]
+    connection.close()
+
+
+def test_first_use_by_several_processes_at_once(folder: Path, retrainer: Runner) -> None:
+    command = [sys.executable, "-m", "retrainer", "versions", "--json"]
+    processes = [subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(4)]
+    for process in processes:
+        out, err = process.communicate(timeout=60)
+        assert process.returncode == 0, err
+        assert json.loads(out) == {"versions": [], "count": 0}
+
+
+def test_importing_twice_and_from_two_processes_adds_once(project: Project) -> None:
+    posts = regular_posts(50)
+    assert project.posts.add(posts, NOW) == 50
+    assert project.posts.add(posts, NOW) == 0

@@ -1,0 +1,188 @@
+"""Settings: the shipped file is the default, every source is checked, and a wrong one is told in one line."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+import yaml
+
+from retrainer.config import Settings, load_settings
+from retrainer.errors import ConfigError
+from retrainer.project import Project, default_config
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SPECIFIED = {
+    "enabled": True,
+    "schedule_days": 7,
+    "test_split": 0.2,
+    "min_training_samples": 50,
+    "evaluation_max_predictions": 20,
+    "auto_promote": True,
+    "min_improvement_threshold": 2.0,
+    "keep_versions": 10,
+    "archive_old_versions": True,
+}
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    return path
+
+
+def refusal(tmp_path: Path, text: str, environ: dict[str, str] | None = None) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load_settings(write(tmp_path, text), environ or {})
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_the_shipped_file_holds_the_specified_keys_and_the_defaults(tmp_path: Path) -> None:
+    text = default_config().read_text()
+    block = yaml.safe_load(text)["retraining"]
+    assert {key: block[key] for key in SPECIFIED} == SPECIFIED
+    without_options = text.replace("  prophet: {}", "").replace("  claude_api: {}", "")
+    assert load_settings(write(tmp_path, without_options), {}) == Settings()
+
+
+def test_every_setting_stands_in_the_shipped_file() -> None:
+    shipped = yaml.safe_load(default_config().read_text())
+    for section, field in Settings.model_fields.items():
+        assert section in shipped
+        for key in getattr(field.annotation, "model_fields", {}):
+            assert key in shipped[section], f"{section}.{key}"
+
+
+def test_an_unknown_key_is_named_with_its_line_and_a_near_match(tmp_path: Path) -> None:
+    message = refusal(tmp_path, "retraining:\n  enabled: true\n  test_splt: 0.3\n")
+    assert "line 3" in message
+    assert "unknown key 'retraining.test_splt'" in message
+    assert "Did you mean 'test_split'?" in message
+
+
+@pytest.mark.parametrize(
+    ("line", "value", "allowed"),
+    [
+        ("test_split: 1.5", "1.5", "less than 1"),
+        ("test_split: zero", "zero", "valid number"),
+        ("min_training_samples: 0", "0", "greater than or equal to 2"),
+        ("auto_promote: maybe", "maybe", "valid boolean"),
+        ("keep_versions: 2.5", "2.5", "valid integer"),
+        ("evaluation_max_predictions: null", "None", "valid integer"),
+        ("min_improvement_threshold: -1", "-1", "greater than or equal to 0"),
+        ("schedule_days: .nan", "nan", "finite"),
+        ("schedule_days: .inf", "inf", "finite"),
+    ],
+)
+def test_a_wrong_value_is_named_with_its_line_and_what_is_allowed(
+    tmp_path: Path, line: str, value: str, allowed: str
+) -> None:
+    message = refusal(tmp_path, f"retraining:\n  {line}\n")
+    assert "line 2" in message
+    assert f"retraining.{line.split(':')[0]}: '{value}' is not allowed" in message
+    assert allowed in message
+
+
+def test_a_section_that_is_no_mapping_is_refused(tmp_path: Path) -> None:
+    assert "retraining: '7' is not allowed" in refusal(tmp_path, "retraining: 7\n")
+
+
+def test_a_file_that_is_not_yaml_is_refused_with_its_line(tmp_path: Path) -> None:
+    message = refusal(tmp_path, "retraining:\n  enabled: [true\nposts: {}\n")
+    assert "line 3" in message
+    assert "is not YAML" in message
+
+
+def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path) -> None:
+    assert "'just a word'" in refusal(tmp_path, "just a word\n")
+
+
+def test_a_file_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_bytes(b"models_dir: \xff\xfe\n")
+    with pytest.raises(ConfigError, match="not UTF-8"):
+        load_settings(path, {})
+
+
+def test_the_environment_wins_over_the_file(tmp_path: Path) -> None:
+    path = write(tmp_path, "retraining:\n  test_split: 0.4\n  auto_promote: true\n")
+    environ = {
+        "RETRAINER_RETRAINING__TEST_SPLIT": "0.3",
+        "RETRAINER_RETRAINING__CONTENT_MODEL__EVALUATION_MAX_PREDICTIONS": "7",
+        "RETRAINER_TIMING_MODEL__PROPHET__WEEKS": "12",
+        "OTHER": "ignored",
+    }
+    settings = load_settings(path, environ)
+    assert settings.retraining.test_split == 0.3
+    assert settings.retraining.auto_promote
+    assert settings.retraining.max_predictions("content") == 7
+    assert settings.retraining.max_predictions("timing") == 20
+    assert settings.timing_model.options("prophet") == {"weeks": 12}
+
+
+def test_a_wrong_value_from_the_environment_names_the_variable(tmp_path: Path) -> None:
+    message = refusal(tmp_path, "", {"RETRAINER_RETRAINING__TEST_SPLIT": "2"})
+    assert message.startswith("RETRAINER_RETRAINING__TEST_SPLIT in the environment: retraining.test_split: '2'")
+
+
+def test_an_unknown_variable_is_refused_with_a_near_match(tmp_path: Path) -> None:
+    message = refusal(tmp_path, "", {"RETRAINER_RETRAINING__TEST_SPLT": "0.3"})
+    assert "unknown variable 'RETRAINER_RETRAINING__TEST_SPLT'" in message
+    assert "'RETRAINER_RETRAINING__TEST_SPLIT'" in message
+
+
+def test_reserved_variables_are_no_settings(tmp_path: Path) -> None:
+    environ = {"RETRAINER_CONFIG": "x", "RETRAINER_API_TOKEN": "secret"}
+    assert load_settings(write(tmp_path, ""), environ) == Settings()
+
+
+def test_a_key_beside_algorithm_must_be_an_installed_algorithm(tmp_path: Path) -> None:
+    message = refusal(tmp_path, "timing_model:\n  algorithm: prophet\n  prophe: {weeks: 4}\n")
+    assert "line 3" in message
+    assert "unknown key 'timing_model.prophe'" in message
+    assert "Did you mean 'prophet'?" in message
+
+
+def test_options_that_are_no_mapping_are_refused(tmp_path: Path) -> None:
+    assert "timing_model.prophet: '3' is not allowed" in refusal(tmp_path, "timing_model: {algorithm: x, prophet: 3}")
+
+
+def test_a_type_can_be_switched_off_alone_or_with_all(tmp_path: Path) -> None:
+    one = load_settings(write(tmp_path, "retraining: {content_model: {enabled: false}}"), {})
+    assert one.retraining.is_enabled("timing")
+    assert not one.retraining.is_enabled("content")
+    none = load_settings(write(tmp_path, "retraining: {enabled: false}"), {})
+    assert not none.retraining.is_enabled("timing")
+
+
+def test_the_project_is_found_from_a_folder_below(folder: Path) -> None:
+    below = folder / "data" / "deep"
+    below.mkdir()
+    assert Project.find(below, {}).folder == folder
+
+
+def test_the_project_is_found_by_variable_and_by_flag(folder: Path, tmp_path: Path) -> None:
+    config = folder / "config" / "config.yaml"
+    assert Project.find(tmp_path, {"RETRAINER_CONFIG": str(config)}).folder == folder
+    assert Project.find(tmp_path, {"RETRAINER_CONFIG": "/nowhere"}, config).folder == folder
+
+
+def test_a_settings_file_elsewhere_has_its_project_beside_it(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("models_dir: here\n")
+    project = Project.find(tmp_path, {}, path)
+    assert project.folder == tmp_path
+    assert project.models_dir == tmp_path / "here"
+
+
+def test_no_project_is_told_with_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no project here.*retrainer init"):
+        Project.find(tmp_path, {})
+
+
+def test_a_missing_settings_file_is_told_with_its_source(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no settings file 'gone.yaml' .from RETRAINER_CONFIG"):
+        Project.find(tmp_path, {"RETRAINER_CONFIG": "gone.yaml"})
