@@ -42,7 +42,7 @@ def run(arguments: Sequence[str]) -> int:
     except TyperException as error:
         hint = "`retrainer --help` shows the commands and their options"
         return _told(UsageError(error.format_message().rstrip("."), hint=hint), given)
-    except (KeyboardInterrupt, Abort):
+    except (KeyboardInterrupt, Abort):  # outside of a command, or at a prompt
         output.error("interrupted")
         return INTERRUPTED
     except BrokenPipeError:
@@ -50,6 +50,8 @@ def run(arguments: Sequence[str]) -> int:
     except Exception as error:  # noqa: BLE001  whatever it is, a user gets one line
         hint = "This is a fault in retrainer or in a plugin: --traceback shows where"
         return _told(RetrainerError(f"unexpected {type(error).__name__}: '{error}'", hint=hint), given)
+    if result == INTERRUPTED:  # Typer has caught the interrupt and made it this code
+        output.error("interrupted")
     return result if isinstance(result, int) else 0
 
 

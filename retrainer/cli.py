@@ -42,7 +42,7 @@ class PanelGroup(TyperGroup):
             if command is not None and not command.hidden:
                 panel = getattr(command, "rich_help_panel", None)
                 heading = panel if isinstance(panel, str) else "Commands"
-                panels.setdefault(heading, []).append((name, command.get_short_help_str(limit=80)))
+                panels.setdefault(heading, []).append((name, command.get_short_help_str(limit=formatter.width - 18)))
         for heading, rows in panels.items():
             with formatter.section(heading):
                 formatter.write_dl(rows)
@@ -66,6 +66,12 @@ Limit = Annotated[int, typer.Option(metavar="N", min=1, help="How many at most."
 VersionArgument = Annotated[str, typer.Argument(metavar="VERSION", help="A version id, as `versions` lists them.")]
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        output.text(f"retrainer {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def options(
     context: typer.Context,
@@ -77,13 +83,15 @@ def options(
     verbose: Annotated[bool, typer.Option("--verbose", help="Say more on stderr.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Say only what is wrong on stderr.")] = False,
     traceback: Annotated[bool, typer.Option("--traceback", help="Show the traceback of an error.")] = False,
-    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
+    version: Annotated[  # noqa: ARG001  its callback does it
+        bool,
+        typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_print_version),
+    ] = False,
 ) -> None:
     """Keep a prediction model fresh: train, evaluate honestly, promote safely, roll back."""
-    if version:
-        output.text(f"retrainer {__version__}")
-        raise typer.Exit
-    output.configure_logging(logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO, tracebacks=traceback)
+    output.configure_logging(
+        logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO, tracebacks=traceback
+    )
     context.obj = config
 
 
@@ -104,12 +112,12 @@ def train(
     exit_code: Annotated[bool, typer.Option("--exit-code", help="Exit with 10 if nothing was promoted.")] = False,
     as_json: AsJson = False,
 ) -> int:
-    """Train a new version, compare it with production, promote it if it is better.
+    """Train a new version and promote it if it is better.
 
     Example: retrainer train timing --auto-promote
     """
     model_types = [model_type_named(model_type)] if model_type else list(MODEL_TYPE_NAMES)
-    now = _moment(as_of) if as_of else datetime.now(UTC)
+    now = datetime.now(UTC) if as_of is None else _moment("--as-of", as_of)
     with _project(context) as project:
         from retrainer.pipeline import run  # noqa: PLC0415
 
@@ -132,7 +140,9 @@ def train(
 
 @app.command(rich_help_panel=SIX)
 def evaluate(context: typer.Context, version_id: VersionArgument, *, as_json: AsJson = False) -> None:
-    """Let a version forecast the posts later than its training, and score it beside the naive forecast.
+    """Score a version on the posts later than its training.
+
+    The naive forecast is scored beside it, on the same posts.
 
     Example: retrainer evaluate prophet_timing_20251106_120000_a3f2
     """
@@ -177,7 +187,7 @@ def rollback(
     ] = True,
     as_json: AsJson = False,
 ) -> None:
-    """Undo the latest promotion: the version before it goes live again.
+    """Undo the latest promotion: the version before goes live.
 
     Example: retrainer rollback timing --reason "too many misses since Sunday"
     """
@@ -200,7 +210,9 @@ def compare(
     *,
     as_json: AsJson = False,
 ) -> None:
-    """Let two versions forecast the same posts, later than the training of both.
+    """Score two versions on the same posts.
+
+    They are the posts later than the training of both.
 
     Example: retrainer compare prophet_timing_20251106_120000_a3f2 baseline_timing_20251113_120000_09be
     """
@@ -271,7 +283,7 @@ def versions(
 
 @app.command(rich_help_panel=LOOK)
 def show(context: typer.Context, version_id: VersionArgument, *, as_json: AsJson = False) -> None:
-    """Show one version: how it was trained, how it scored, what was decided about it.
+    """Show one version: its training, scores, decisions.
 
     Example: retrainer show prophet_timing_20251106_120000_a3f2
     """
@@ -303,7 +315,7 @@ def predict(context: typer.Context, model_type: TypeArgument, *, as_json: AsJson
 
 @app.command(rich_help_panel=LOOK)
 def plugins(*, as_json: AsJson = False) -> None:
-    """List the installed algorithms; a broken one with what is wrong with it.
+    """List the installed algorithms as JSON, broken ones too.
 
     Example: retrainer plugins
     """
@@ -322,7 +334,9 @@ def hold(
     reason: Annotated[str, typer.Option(metavar="TEXT", help="Why, for the record.")] = "Held by hand",
     as_json: AsJson = False,
 ) -> None:
-    """Stop automatic promotion of a model type; versions are still trained and compared.
+    """Stop automatic promotion of a model type.
+
+    Versions are still trained and compared.
 
     Example: retrainer hold timing --reason "holiday season"
     """
@@ -358,7 +372,9 @@ def init(
     *,
     as_json: AsJson = False,
 ) -> None:
-    """Lay out a project folder: config/config.yaml, data/, models/. What is there is kept.
+    """Lay out a project folder.
+
+    It gets config/config.yaml, data/ and models/. What is there already is kept.
 
     Example: retrainer init my-project
     """
@@ -373,7 +389,9 @@ def init(
 @posts_app.command("import")
 def posts_import(
     context: typer.Context,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="CSV, TSV, JSON, JSON Lines or Parquet.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", readable=False, help="CSV, TSV, JSON, JSON Lines or Parquet.")
+    ],
     *,
     column: Annotated[
         list[str] | None,
@@ -411,6 +429,27 @@ def posts_count(context: typer.Context, *, as_json: AsJson = False) -> None:
         views.posts(summary, place)
 
 
+@posts_app.command("sample")
+def posts_sample(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The CSV file to write.")],
+    *,
+    count: Annotated[int, typer.Option(metavar="N", min=1, max=1_000_000, help="How many posts.")] = 400,
+    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Another seed gives another stream.")] = 20240601,
+    before: Annotated[str | None, typer.Option(metavar="TIME", help="Write only the posts before then (UTC).")] = None,
+) -> None:
+    """Write a file of synthetic posts, made up from a seed, to try things on.
+
+    Example: retrainer posts sample posts.csv
+    """
+    from retrainer.posts.sample import sample_posts, write_sample_csv  # noqa: PLC0415
+
+    posts = sample_posts(seed=seed, count=count)
+    if before is not None:
+        posts = posts[posts["created_at"] < _moment("--before", before)]
+    write_sample_csv(file, posts)
+    output.text(f"Wrote {len(posts)} synthetic posts to {file}")
+
+
 @db_app.command("upgrade")
 def db_upgrade(context: typer.Context, *, as_json: AsJson = False) -> None:
     """Bring the database to the newest schema; every command does so by itself on first use.
@@ -441,15 +480,15 @@ def _project(context: typer.Context) -> Iterator[Project]:
         project.close()
 
 
-def _moment(text: str) -> datetime:
-    """Parse --as-of: ISO-8601, UTC where it names no zone, not in the future."""
+def _moment(option: str, text: str) -> datetime:
+    """Parse a past moment: ISO-8601, UTC where it names no zone."""
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise UsageError(f"--as-of: '{text}' is not a time", hint="Write it like 2024-10-31T12:00:00Z") from None
+        raise UsageError(f"{option}: '{text}' is not a time", hint="Write it like 2024-10-31T12:00:00Z") from None
     moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     if moment > datetime.now(UTC):
-        raise UsageError(f"--as-of: '{text}' lies in the future", hint="Name a past moment")
+        raise UsageError(f"{option}: '{text}' lies in the future", hint="Name a past moment")
     return moment
 
 

@@ -65,7 +65,7 @@ def configure_logging(level: int, *, tracebacks: bool = False) -> None:
 class _StderrHandler(logging.Handler):
     """Writes log lines as a person reads them: the level only where something is wrong."""
 
-    def __init__(self, tracebacks: bool) -> None:  # noqa: FBT001
+    def __init__(self, tracebacks: bool) -> None:
         super().__init__()
         self._tracebacks = tracebacks
 

@@ -27,6 +27,8 @@ NOW = datetime(2024, 11, 15, 12, tzinfo=UTC)  # shortly after the last of the sa
 settings.register_profile("retrainer", deadline=None)  # a busy machine is no failure
 settings.load_profile("retrainer")
 
+# Permissions do not bind root; as a child of this, it is bound like anyone else.
+WITHOUT_POWER = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
@@ -111,18 +113,31 @@ class Completed:
 
 
 class Runner(Protocol):
-    def __call__(self, *arguments: str, cwd: Path | None = None, **environ: str) -> Completed: ...
+    def __call__(
+        self,
+        *arguments: str,
+        cwd: Path | None = None,
+        env: dict[str, str] | None = None,
+        powerless: bool = False,
+        **environ: str,
+    ) -> Completed: ...
 
 
 @pytest.fixture
 def retrainer(tmp_path: Path) -> Runner:
     """Run the real command line in a process of its own, in the project folder unless told otherwise."""
 
-    def run(*arguments: str, cwd: Path | None = None, **environ: str) -> Completed:
+    def run(
+        *arguments: str,
+        cwd: Path | None = None,
+        env: dict[str, str] | None = None,
+        powerless: bool = False,
+        **environ: str,
+    ) -> Completed:
         done = subprocess.run(
-            [sys.executable, "-W", "error", "-m", "retrainer", *arguments],
+            [*(WITHOUT_POWER if powerless else []), sys.executable, "-W", "error", "-m", "retrainer", *arguments],
             cwd=cwd or tmp_path / "project",
-            env={**os.environ, **environ},
+            env={**os.environ, **(env or {}), **environ},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -141,7 +156,9 @@ class Plugins:
 
     site: Path
 
-    def add(self, name: str, code: str, *, distribution: str | None = None, group: str = "retrainer.algorithms") -> None:
+    def add(
+        self, name: str, code: str, *, distribution: str | None = None, group: str = "retrainer.algorithms"
+    ) -> None:
         """Install a package with one module and one entry point."""
         distribution = distribution or f"retrainer-{name.replace('_', '-')}"
         module = distribution.replace("-", "_") + "_module"

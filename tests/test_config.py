@@ -82,7 +82,7 @@ def test_a_wrong_value_is_named_with_its_line_and_what_is_allowed(
 ) -> None:
     message = refusal(tmp_path, f"retraining:\n  {line}\n")
     assert "line 2" in message
-    assert f"retraining.{line.split(':')[0]}: '{value}' is not allowed" in message
+    assert f"retraining.{line.split(':', maxsplit=1)[0]}: '{value}' is not allowed" in message
     assert allowed in message
 
 

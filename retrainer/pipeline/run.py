@@ -108,7 +108,7 @@ def each_type(
         try:
             outcomes.append(one(model_type))
         except RetrainerError as error:
-            log.exception("Model training failed: %s", error)  # the traceback shows with --traceback only
+            log.exception("Model training failed: %s", error)  # noqa: TRY401  the traceback shows with --traceback only
             run = project.registry.run(error.run_id) if error.run_id else None
             outcomes.append(Failure(model_type, error, run))
     return outcomes

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
 from retrainer.errors import ConfigError, PostsError, did_you_mean
+from retrainer.posts.values import microseconds
 from retrainer.registry.database import connect, place, translated
 from retrainer.registry.tables import POSTS_INDEX, POSTS_TABLE, Post
 
@@ -26,7 +27,6 @@ log = logging.getLogger(__name__)
 
 COUNTS = ("replies_count", "reblogs_count", "favourites_count")
 _INSERT_ROWS = 2_000
-_EPOCH_MILLISECONDS_FROM = 1e11  # a number above is in milliseconds: as seconds it would lie beyond the year 5100
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class PostStore:
         posts = pd.DataFrame(rows, columns=wanted)
         del rows
         posts["post_id"] = posts["post_id"].map(str).astype(object)
-        posts["created_at"] = _parse_times(posts["created_at"])
+        posts["created_at"] = (_foreign_times if self._foreign else _own_times)(posts["created_at"])
         posts = self._without_unusable(posts, until)
         posts = posts.sort_values(["created_at", "post_id"], kind="stable", ignore_index=True)
         if self._foreign and posts["post_id"].duplicated().any():
@@ -188,19 +188,22 @@ def _check_columns(inspector: sa.Inspector, settings: PostsSettings, engine: sa.
             )
 
 
-def _parse_times(values: pd.Series[Any]) -> pd.Series[Any]:
-    """Return datetime64[us, UTC]; NaT where a value is no time. Text is ISO-8601, numbers are seconds since 1970."""
-    if values.empty:
-        return values.astype("datetime64[us, UTC]")
-    numbers = values.map(lambda value: isinstance(value, int | float))
-    if not numbers.any():
-        return pd.to_datetime(values, utc=True, format="ISO8601", errors="coerce").astype("datetime64[us, UTC]")
-    parsed = pd.Series(pd.NaT, index=values.index, dtype="datetime64[us, UTC]")
-    parsed[~numbers] = _parse_times(values[~numbers])
-    seconds = values[numbers].astype(float)
-    seconds = seconds.where(seconds.abs() < _EPOCH_MILLISECONDS_FROM, seconds / 1000)
-    parsed[numbers] = pd.to_datetime(seconds, unit="s", utc=True, errors="coerce").astype("datetime64[us, UTC]")
-    return parsed
+def _own_times(values: pd.Series[Any]) -> pd.Series[Any]:
+    """Parse the times of our own table: UTC, as text on SQLite and aware on PostgreSQL."""
+    return pd.to_datetime(values, utc=True, format="ISO8601").astype("datetime64[us, UTC]")
+
+
+def _foreign_times(values: pd.Series[Any]) -> pd.Series[Any]:
+    """Parse the times of a foreign table by the rules of an import; NaT where a value is no time."""
+    parsed = np.array([_micros_or_nat(value) for value in values], dtype="datetime64[us]")
+    return pd.Series(parsed, index=values.index).dt.tz_localize("UTC")
+
+
+def _micros_or_nat(value: object) -> np.datetime64:
+    try:
+        return np.datetime64(microseconds(value), "us")
+    except ValueError:
+        return np.datetime64("NaT", "us")
 
 
 def _records(posts: pd.DataFrame, now: datetime) -> list[dict[str, Any]]:

@@ -16,7 +16,6 @@ import shutil
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from retrainer.errors import ArtifactError
@@ -25,6 +24,7 @@ from retrainer.registry.tables import VersionFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from retrainer.model_types import ModelTypeName
     from retrainer.registry.registry import Registry

@@ -29,6 +29,10 @@ NEEDED = """
         return {{}}
 """
 
+ONE_FORECAST = """from retrainer.model_types.timing import TimingForecasts
+        import numpy as np
+        return TimingForecasts(np.zeros((1, 99)), np.zeros(1))"""
+
 BROKEN = {
     "unimportable": ("import there_is_no_such_module", "cannot be imported: ModuleNotFoundError"),
     "syntax_error": ("def f(:", "cannot be imported: SyntaxError"),
@@ -39,7 +43,8 @@ BROKEN = {
     ),
     "misspelled": (
         NEEDED
-        + "\n    @hookimpl\n    def predict(model):\n        return 1\n\n    @hookimpl\n    def predcit(model):\n        return 1\n",
+        + "\n    @hookimpl\n    def predict(model):\n        return 1\n"
+        + "\n    @hookimpl\n    def predcit(model):\n        return 1\n",
         "hook that does not fit: unknown hook 'predcit'",
     ),
     "another_name": (
@@ -88,7 +93,7 @@ def test_a_broken_plugin_is_listed_with_its_problem(
 ) -> None:
     code, problem = BROKEN[name]
     plugins.add(name, code.format(name=name) if "{name}" in code else code)
-    listed = retrainer("plugins", **plugins.environ)
+    listed = retrainer("plugins", env=plugins.environ)
     assert listed.code == 0
     (found,) = [plugin for plugin in listed.json if plugin["name"] == name]
     assert found["status"] == "broken"
@@ -103,7 +108,7 @@ def test_a_broken_plugin_is_listed_with_its_problem(
 @pytest.mark.usefixtures("fifty_posts")
 def test_a_broken_plugin_that_is_not_chosen_blocks_nothing(retrainer: Runner, plugins: Plugins) -> None:
     plugins.add("unimportable", "import there_is_no_such_module")
-    assert retrainer("train", **plugins.environ).code == 0
+    assert retrainer("train", env=plugins.environ).code == 0
 
 
 @pytest.mark.usefixtures("fifty_posts")
@@ -111,7 +116,7 @@ def test_a_broken_plugin_that_is_not_chosen_blocks_nothing(retrainer: Runner, pl
 def test_a_broken_plugin_that_is_chosen_is_one_clear_line(name: str, retrainer: Runner, plugins: Plugins) -> None:
     code, problem = BROKEN[name]
     plugins.add(name, code.format(name=name))
-    done = retrainer("train", "timing", "--algorithm", name, "--quiet", **plugins.environ)
+    done = retrainer("train", "timing", "--algorithm", name, "--quiet", env=plugins.environ)
     assert done.code == 1
     (line,) = done.err.splitlines()
     assert problem in line
@@ -123,7 +128,7 @@ def test_the_traceback_of_a_broken_plugin_is_shown_when_asked_for(
     retrainer: Runner, plugins: Plugins, folder: Path
 ) -> None:
     plugins.add("unimportable", "import there_is_no_such_module")
-    done = retrainer("train", "timing", "--algorithm", "unimportable", "--traceback", **plugins.environ)
+    done = retrainer("train", "timing", "--algorithm", "unimportable", "--traceback", env=plugins.environ)
     assert done.code == 1
     assert "Traceback (most recent call last)" in done.err
     assert "ModuleNotFoundError" in done.err
@@ -136,8 +141,7 @@ def test_the_traceback_of_a_broken_plugin_is_shown_when_asked_for(
         ("return [1, 2]", "its hook predict returned a list instead of TimingForecasts"),
         ("raise KeyError('oh')", "its hook predict failed: KeyError: 'oh'"),
         (
-            "import numpy as np; from retrainer.model_types.timing import TimingForecasts; "
-            "return TimingForecasts(np.zeros((1, 99)), np.zeros(1))",
+            ONE_FORECAST,
             "its hook predict returned quantiles of shape (1, 99) instead of (20, 99)",
         ),
     ],
@@ -148,7 +152,7 @@ def test_nonsense_from_a_hook_names_the_plugin_and_the_hook(
 ) -> None:
     code = NEEDED.format(name="nonsense") + f"\n    @hookimpl\n    def predict(model):\n        {body}\n"
     plugins.add("nonsense", code)
-    done = retrainer("train", "timing", "--algorithm", "nonsense", **plugins.environ)
+    done = retrainer("train", "timing", "--algorithm", "nonsense", env=plugins.environ)
     assert done.code == 1
     assert f"ERROR: Model training failed: the plugin 'nonsense': {problem}" in done.err
     history = retrainer("history", "--json").json
@@ -157,7 +161,7 @@ def test_nonsense_from_a_hook_names_the_plugin_and_the_hook(
     (version,) = retrainer("versions", "--json").json["versions"]
     assert version["status"] == "failed"
     assert retrainer("production", "--json").json["timing_model"] is None
-    refused = retrainer("promote", version["version_id"], **plugins.environ)
+    refused = retrainer("promote", version["version_id"], env=plugins.environ)
     assert refused.code == 1
 
 
@@ -185,7 +189,7 @@ def test_a_model_that_looks_into_the_future_fails_at_run_time_too(retrainer: Run
         return TimingForecasts(np.repeat(wait[:, None], 99, axis=1), wait)
     """
     plugins.add("clairvoyant", code)
-    done = retrainer("train", "timing", "--algorithm", "clairvoyant", **plugins.environ)
+    done = retrainer("train", "timing", "--algorithm", "clairvoyant", env=plugins.environ)
     assert done.code == 1
     assert "the plugin 'clairvoyant' looks into the future" in done.err
     assert retrainer("production", "--json").json["timing_model"] is None
@@ -194,7 +198,7 @@ def test_a_model_that_looks_into_the_future_fails_at_run_time_too(retrainer: Run
 def test_two_packages_of_one_name_are_both_named(retrainer: Runner, plugins: Plugins, folder: Path) -> None:
     plugins.add("twice", constant_timing("twice", 1), distribution="first-package")
     plugins.add("twice", constant_timing("twice", 2), distribution="second-package")
-    done = retrainer("train", "timing", "--algorithm", "twice", "--quiet", **plugins.environ)
+    done = retrainer("train", "timing", "--algorithm", "twice", "--quiet", env=plugins.environ)
     assert done.code == 1
     assert "two packages provide the algorithm 'twice': first-package 1.0 and second-package 1.0" in done.err
 
@@ -237,7 +241,7 @@ def test_an_observer_hears_of_runs_and_may_wrap_and_one_that_fails_changes_nothi
     plugins.add("deaf", "raise RuntimeError('no ears')", group="retrainer.observers")
     failing = "from retrainer.algorithms import hookimpl\n@hookimpl\ndef on_event(event):\n    raise ValueError('no')\n"
     plugins.add("failing", failing, group="retrainer.observers")
-    done = retrainer("train", "timing", **plugins.environ)
+    done = retrainer("train", "timing", env=plugins.environ)
     assert done.code == 0
     assert "WARNING: The observer 'failing' failed: ValueError: no" in done.err
     events = [json.loads(line) for line in heard.read_text().splitlines()]
@@ -318,14 +322,23 @@ def score(forecasts, targets):
 '''
     )
     site = tmp_path / "installed"
-    command = ["install", "--quiet", "--no-deps", "--no-index", "--no-build-isolation", "--target", str(site), str(source)]
+    command = [
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--no-index",
+        "--no-build-isolation",
+        "--target",
+        str(site),
+        str(source),
+    ]
     subprocess.run([sys.executable, "-m", "pip", *command], check=True, timeout=120)
     environ = {
         "PYTHONPATH": str(site),
         "RETRAINER_TIMING_MODEL__ALGORITHM": "weekly",
         "RETRAINER_TIMING_MODEL__WEEKLY__FACTOR": "1.1",
     }
-    trained = retrainer("train", "timing", "--json", **environ)
+    trained = retrainer("train", "timing", "--json", env=environ)
     assert trained.code == 0
     (run,) = trained.json["training_runs"]
     assert run["algorithm"] == "weekly"
@@ -333,6 +346,6 @@ def score(forecasts, targets):
     metrics = run["evaluation"]["metrics"]
     assert metrics["mean_wait_hours"] == pytest.approx(5.0)
     assert metrics["overall_score"] <= 1, "a plugin's score replaces none of the deciding ones"
-    assert retrainer("predict", "timing", **environ).code == 0
-    shown = retrainer("show", run["model_version_id"], "--json", **environ).json
+    assert retrainer("predict", "timing", env=environ).code == 0
+    shown = retrainer("show", run["model_version_id"], "--json", env=environ).json
     assert shown["hyperparameters"] == {"factor": 1.1}

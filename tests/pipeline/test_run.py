@@ -165,9 +165,7 @@ def test_an_equal_model_is_not_promoted(five_hours: Project) -> None:
         (0.5, 0.5010, 0.25, False, "New model is 0.2% better (below 0.25% threshold)"),
     ],
 )
-def test_the_threshold_decides_as_specified(
-    old: float, new: float, threshold: float, enough: bool, words: str
-) -> None:
+def test_the_threshold_decides_as_specified(old: float, new: float, threshold: float, enough: bool, words: str) -> None:
     assert is_enough(old, new, threshold) is enough
     assert verdict(old, new, threshold) == words
 
@@ -194,7 +192,7 @@ def test_without_auto_promotion_the_better_model_waits(five_hours: Project) -> N
     assert change
     assert change.to_version == version_id
     assert promote_by_hand(five_hours, version_id, "again", NOW) is None
-    assert [entry.reason for entry in five_hours.registry.ledger(actions=("promotion",))][0] == "reviewed"
+    assert five_hours.registry.ledger(actions=("promotion",))[0].reason == "reviewed"
 
 
 @pytest.mark.usefixtures("constants")
@@ -211,9 +209,7 @@ def test_a_held_type_is_compared_and_not_promoted(five_hours: Project) -> None:
 
 
 @pytest.mark.usefixtures("constants")
-def test_promotion_loses_the_race_when_production_changed(
-    five_hours: Project, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_promotion_loses_the_race_when_production_changed(five_hours: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another process promotes a version after the comparison and before the decision is carried out."""
     retrain(five_hours, "timing", NOW, algorithm="wrong")
     other = retrain(five_hours, "timing", NOW, algorithm="right", auto_promote=False).run
@@ -222,7 +218,7 @@ def test_promotion_loses_the_race_when_production_changed(
 
     def meanwhile(run_id: str, decision: object, now: datetime) -> object:
         promote_by_hand(five_hours, str(other.model_version_id), "meanwhile", NOW)
-        return complete(run_id, decision, now)  # type: ignore[arg-type]  passed on as it came
+        return complete(run_id, decision, now)  # type: ignore[arg-type]  # passed on as it came
 
     monkeypatch.setattr(five_hours.registry, "complete_run", meanwhile)
     lost = retrain(five_hours, "timing", NOW, algorithm="right")
@@ -298,9 +294,11 @@ def test_a_dry_run_records_nothing(project: Project) -> None:
     assert result.decision.promote
     assert project.registry.runs() == []
     assert project.registry.versions() == []
-    assert sorted(path for path in project.folder.rglob("*") if "db" not in path.name) == sorted(
-        [*before, project.models_dir]
-    ) or sorted(path for path in project.folder.rglob("*") if "db" not in path.name) == before
+    assert (
+        sorted(path for path in project.folder.rglob("*") if "db" not in path.name)
+        == sorted([*before, project.models_dir])
+        or sorted(path for path in project.folder.rglob("*") if "db" not in path.name) == before
+    )
 
 
 def test_too_few_posts_fail_the_run_and_leave_nothing_behind(folder: Path) -> None:

@@ -7,13 +7,13 @@ from datetime import timedelta
 import numpy as np
 import pandas as pd
 import pytest
-from retrainer_baseline.medoid import medoid
 
 from retrainer.algorithms.manager import load_algorithm
 from retrainer.algorithms.testing import check_algorithm
 from retrainer.model_types.base import Origins, utc_times
 from retrainer.model_types.content import similarity
 from retrainer.posts.sample import sample_posts
+from retrainer_baseline.medoid import medoid
 from tests.conftest import regular_posts
 
 BASELINE = load_algorithm("baseline")

@@ -68,7 +68,7 @@ def test_the_migrations_make_the_tables_that_the_program_uses(project: Project) 
 
 def test_the_database_allows_one_production_version_a_type(project: Project) -> None:
     database = project.registry.database
-    with pytest.raises(IntegrityError), database.engine.begin() as connection:  # noqa: PT012  both rows are the claim
+    with pytest.raises(IntegrityError), database.engine.begin() as connection:
         with sa.orm.Session(connection) as session:
             session.add(version_row("a", status="active", is_production=True))
             session.add(version_row("b", status="active", is_production=True))
@@ -104,7 +104,7 @@ def test_times_come_back_in_utc(project: Project) -> None:
 
 def test_a_run_whose_process_is_gone_is_closed_by_the_next(project: Project) -> None:
     script = (
-        "import sys; from pathlib import Path; from retrainer.project import Project; from datetime import datetime, UTC;"
+        "from pathlib import Path; from retrainer.project import Project; from datetime import datetime, UTC;"
         f"p = Project.find(Path({str(project.folder)!r}), {{}});"
         "print(p.registry.start_run('timing', 'baseline', datetime.now(UTC), None).run_id)"
     )
@@ -223,7 +223,9 @@ def test_a_foreign_database_keeps_its_tables(folder: Path) -> None:
 
 def test_first_use_by_several_processes_at_once(folder: Path, retrainer: Runner) -> None:
     command = [sys.executable, "-m", "retrainer", "versions", "--json"]
-    processes = [subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(4)]
+    processes = [
+        subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(4)
+    ]
     for process in processes:
         out, err = process.communicate(timeout=60)
         assert process.returncode == 0, err

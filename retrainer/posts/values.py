@@ -1,0 +1,135 @@
+"""What a value of a post may look like, whatever file or table it comes from."""
+
+from __future__ import annotations
+
+import math
+import re
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+import numpy as np
+
+SHOWN_CHARACTERS = 60  # of a value in a reason
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
+FIRST_MOMENT = (datetime.min.replace(tzinfo=UTC) - EPOCH) // MICROSECOND
+MISSING_COUNT = -1
+LARGEST_COUNT = 2**63 - 1
+
+_CLOCK = r"[Tt ](?:[01]\d|2[0-3])"
+_ZONE = r"(?: ?(?:[Zz]|[+-]\d\d(?::?\d\d)?))?"
+_ISO_8601 = re.compile(
+    rf"\d{{4}}-\d\d-\d\d(?:{_CLOCK}(?::\d\d(?::\d\d(?:[.,]\d+)?)?)?{_ZONE})?"
+    rf"|\d{{8}}(?:{_CLOCK}(?:\d\d(?:\d\d(?:[.,]\d+)?)?)?{_ZONE})?",
+    re.ASCII,
+)
+_PLAIN_NUMBER = re.compile(r"\d+(?:\.\d+)?", re.ASCII)
+_WHOLE_NUMBER = re.compile(r"0*(\d{1,19})(?:\.0*)?", re.ASCII)
+# What spreadsheets and data frames make of a long id: the digits after the sixteenth are gone.
+_ROUNDED_ID = re.compile(r"\d(?:\.\d+)?[eE]\+\d+", re.ASCII)
+# Neither can be stored as text in a database.
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+
+
+class RefusedError(ValueError):
+    """A value that rejects its row; the message is the reason."""
+
+
+def _is_missing(value: object) -> bool:
+    if isinstance(value, str):
+        return not value or value.isspace()
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def checked_id(value: object) -> str:
+    """Return the id as it is written."""
+    if _is_missing(value):
+        raise RefusedError("the id is missing")
+    if isinstance(value, float | Decimal) or (isinstance(value, str) and _ROUNDED_ID.fullmatch(value)):
+        raise RefusedError(f"the id {quoted(value)} is a floating-point number, whose last digits are lost")
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise RefusedError(f"the id {quoted(value)} is neither text nor a whole number")
+    written = str(value)
+    if _UNSTORABLE.search(written):
+        raise RefusedError(f"the id {quoted(value)} holds a character that cannot be stored")
+    return written
+
+
+def checked_time(value: object, now: int) -> int:
+    """Return the time in microseconds since 1970, UTC."""
+    if _is_missing(value) or (isinstance(value, np.datetime64) and np.isnat(value)):
+        raise RefusedError("the time is missing")
+    try:
+        micros = microseconds(value)
+    except ValueError as error:
+        said = "is neither ISO-8601 nor seconds or milliseconds since 1970"
+        raise RefusedError(f"the time {quoted(value)} {said}") from error
+    if micros > now:
+        raise RefusedError(f"the time {quoted(value)} lies in the future")
+    if micros < FIRST_MOMENT:
+        raise RefusedError(f"the time {quoted(value)} lies before the year 1")
+    return micros
+
+
+def microseconds(value: object) -> int:
+    """Return a time in microseconds since 1970, UTC.
+
+    Raises:
+        ValueError: it is no time.
+    """
+    if isinstance(value, np.datetime64):
+        return int(value.astype(np.int64))
+    if isinstance(value, datetime):
+        return (value.replace(tzinfo=value.tzinfo or UTC) - EPOCH) // MICROSECOND
+    if isinstance(value, str):
+        written = value.strip()
+        if _ISO_8601.fullmatch(written):
+            return _iso_micros(written)
+        if _PLAIN_NUMBER.fullmatch(written):
+            return _epoch_micros(Decimal(written))
+    elif isinstance(value, int | float | Decimal) and not isinstance(value, bool):
+        return _epoch_micros(Decimal(str(value)))  # as it is written: 0.1, not the binary number beside it
+    raise ValueError(value)
+
+
+def _iso_micros(written: str) -> int:
+    # Python wants capitals and no space before a zone; it cuts a fraction after six digits by itself.
+    moment = datetime.fromisoformat(written.upper().replace(" Z", "Z").replace(" +", "+").replace(" -", "-"))
+    return ((moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - EPOCH) // MICROSECOND
+
+
+def _epoch_micros(number: Decimal) -> int:
+    if 10**9 <= number < 10**11:
+        return int(number * 1_000_000)
+    if 10**12 <= number < 10**14:
+        return int(number * 1_000)
+    raise ValueError(number)
+
+
+def checked_text(value: object) -> str | None:
+    if _is_missing(value):
+        return None
+    if not isinstance(value, str):
+        raise RefusedError(f"the content {quoted(value)} is not text")
+    return _UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", value)
+
+
+def checked_count(name: str, value: object) -> int:
+    """Return the count, or MISSING_COUNT."""
+    if _is_missing(value):
+        return MISSING_COUNT
+    whole = _WHOLE_NUMBER.fullmatch(str(value).strip())
+    if whole is None or int(whole[1]) > LARGEST_COUNT:
+        raise RefusedError(f"{name} {quoted(value)} is not a whole number of 0 or more")
+    return int(whole[1])
+
+
+def quoted(value: object) -> str:
+    return f"'{cut(str(value))}'"
+
+
+def cut(text: str, characters: int = SHOWN_CHARACTERS) -> str:
+    """Return the text on one line, printable, no longer than `characters`."""
+    shown = "".join(c if c.isprintable() else " " for c in text[: characters + 1])
+    return shown if len(shown) <= characters else f"{shown[: characters - 1]}…"

@@ -1,0 +1,217 @@
+"""Bad input and absence: one clear line, the right exit code, nothing half-written."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from retrainer.posts.sample import write_sample_csv
+from tests.conftest import configure, regular_posts
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pandas as pd
+
+    from tests.conftest import Completed, Runner
+
+
+def the_line(done: Completed, code: int) -> str:
+    """Return the one line that a failed command says."""
+    assert done.code == code, done
+    (line,) = done.err.splitlines()
+    return line
+
+
+def import_posts(retrainer: Runner, folder: Path, posts: pd.DataFrame) -> None:
+    write_sample_csv(folder / "posts.csv", posts)
+    assert retrainer("posts", "import", "posts.csv").code == 0
+
+
+def test_no_posts(folder: Path, retrainer: Runner) -> None:
+    line = the_line(retrainer("train", "timing", "--quiet"), 3)
+    assert "ERROR: Model training failed: Insufficient data for training: 0 posts" in line
+
+
+def test_35_posts(folder: Path, retrainer: Runner) -> None:
+    import_posts(retrainer, folder, regular_posts(35))
+    line = the_line(retrainer("train", "--quiet", "timing"), 3)
+    assert "Insufficient data for training: 35 posts" in line
+    assert "Collect more data before retraining: at least 50 posts are needed" in line
+    assert retrainer("versions", "--json").json["count"] == 0
+    assert list((folder / "models").iterdir()) == []
+
+
+def test_one_post(folder: Path, retrainer: Runner) -> None:
+    import_posts(retrainer, folder, regular_posts(1))
+    assert "Insufficient data for training: 1 posts" in the_line(retrainer("train", "timing", "--quiet"), 3)
+
+
+def test_all_posts_at_the_same_second(folder: Path, retrainer: Runner) -> None:
+    import_posts(retrainer, folder, regular_posts(100, gap_hours=0))
+    line = the_line(retrainer("train", "timing", "--quiet"), 3)
+    assert "all 80 training posts carry the same time, '2024-11-15T12:00:00+00:00'" in line
+    assert retrainer("train", "content").code == 0, "content does not need the gaps"
+
+
+def test_posts_not_in_time_order(folder: Path, retrainer: Runner) -> None:
+    posts = regular_posts(100)
+    import_posts(retrainer, folder, posts.sample(frac=1, random_state=3))
+    (run,) = retrainer("train", "timing", "--json").json["training_runs"]
+    assert run["evaluation"]["window"]["post_ids"][0] == "p00080"
+    assert run["test_overall_score"] == pytest.approx(1.0), "the gaps are those of the ordered posts"
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [("2999-01-01", "'2999-01-01' lies in the future"), ("soon", "'soon' is not a time"), ("", "'' is not a time")],
+)
+def test_a_moment_that_cannot_be_meant(value: str, problem: str, folder: Path, retrainer: Runner) -> None:
+    assert f"Error: --as-of: {problem}" in the_line(retrainer("train", "--as-of", value), 2)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("evaluate", "nope"), ("promote", "nope"), ("show", "nope"), ("compare", "nope", "nope"), ("show", "../x")],
+)
+def test_an_unknown_version(arguments: tuple[str, ...], folder: Path, retrainer: Runner) -> None:
+    line = the_line(retrainer(*arguments), 2)
+    assert line == f"Error: unknown version '{arguments[-1]}'. `retrainer versions` lists them"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("train", "timming"), ("rollback", "timming"), ("predict", "timming"), ("history", "--type", "timming")],
+)
+def test_an_unknown_type(arguments: tuple[str, ...], folder: Path, retrainer: Runner) -> None:
+    assert the_line(retrainer(*arguments), 2) == "Error: unknown model type 'timming'. Did you mean 'timing'?"
+
+
+def test_an_unknown_algorithm_in_the_settings(folder: Path, retrainer: Runner) -> None:
+    import_posts(retrainer, folder, regular_posts(60))
+    line = the_line(retrainer("train", "timing", "--quiet", RETRAINER_TIMING_MODEL__ALGORITHM="profet"), 2)
+    assert "unknown algorithm 'profet'. Did you mean 'prophet'?" in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("trian",), "No such command 'trian'. Did you mean 'train'?"),
+        (("train", "--foo"), "No such option"),
+        (("train", "timing", "content"), "unexpected extra argument"),
+        (("history", "--limit", "0"), "--limit"),
+        (("history", "--limit", "ten"), "--limit"),
+        (("promote",), "Missing argument"),
+        (("posts",), "Missing command"),
+    ],
+)
+def test_a_wrong_command_line(arguments: tuple[str, ...], words: str, folder: Path, retrainer: Runner) -> None:
+    line = the_line(retrainer(*arguments), 2)
+    assert words in line
+    assert "`retrainer --help`" in line
+
+
+def test_no_project_here(tmp_path: Path, retrainer: Runner) -> None:
+    line = the_line(retrainer("train", cwd=tmp_path), 2)
+    assert "no project here" in line
+    assert "`retrainer init`" in line
+
+
+def test_a_database_file_that_is_not_one(folder: Path, retrainer: Runner) -> None:
+    (folder / "data" / "retrainer.db").write_text("hello, " * 1000)
+    line = the_line(retrainer("history"), 1)
+    assert f"'{folder}/data/retrainer.db' is not a SQLite database" in line
+    assert (folder / "data" / "retrainer.db").read_text().startswith("hello, ")
+
+
+def test_a_config_file_that_is_not_yaml(folder: Path, retrainer: Runner) -> None:
+    (folder / "config" / "config.yaml").write_text("retraining: [\n")
+    line = the_line(retrainer("train"), 2)
+    assert "is not YAML" in line
+
+
+def test_a_wrong_setting_stops_before_anything_is_made(folder: Path, retrainer: Runner) -> None:
+    configure(folder, test_split="1.5")
+    line = the_line(retrainer("train"), 2)
+    assert "retraining.test_split: '1.5' is not allowed" in line
+    assert not (folder / "data" / "retrainer.db").exists()
+
+
+def test_errors_are_documents_with_json(folder: Path, retrainer: Runner) -> None:
+    done = retrainer("show", "nope", "--json")
+    assert done.code == 2
+    assert done.json == {
+        "error": {
+            "code": "unknown_name",
+            "message": "unknown version 'nope'",
+            "hint": "`retrainer versions` lists them",
+        }
+    }
+    assert the_line(done, 2).startswith("Error: unknown version")
+
+
+@pytest.fixture
+def unwritable(tmp_path: Path) -> Path:
+    """A place where no folder can be made, for root too: a file stands in the way."""
+    path = tmp_path / "file"
+    path.write_text("in the way")
+    return path
+
+
+def test_a_folder_that_cannot_be_written(folder: Path, retrainer: Runner, unwritable: Path) -> None:
+    line = the_line(retrainer("init", str(unwritable / "project"), cwd=folder), 1)
+    assert "cannot lay out a project in" in line
+    environ = {"RETRAINER_DATABASE__URL": f"sqlite:///{unwritable}/x.db"}
+    assert "cannot make the folder" in the_line(retrainer("history", env=environ), 1)
+
+
+def test_a_models_folder_that_cannot_be_written(folder: Path, retrainer: Runner, unwritable: Path) -> None:
+    import_posts(retrainer, folder, regular_posts(100))
+    line = the_line(retrainer("train", "timing", "--quiet", RETRAINER_MODELS_DIR=str(unwritable / "models")), 1)
+    assert f"cannot write to '{unwritable}/models'" in line
+    assert retrainer("versions", "--json").json["count"] == 0
+    (run,) = retrainer("history", "--json").json["training_runs"]
+    assert run["status"] == "failed"
+
+
+def test_a_read_only_models_folder(folder: Path, retrainer: Runner) -> None:
+    import_posts(retrainer, folder, regular_posts(100))
+    (folder / "models").chmod(0o555)
+    line = the_line(retrainer("train", "timing", "--quiet", powerless=True), 1)
+    (folder / "models").chmod(0o755)
+    assert f"cannot write to '{folder}/models': Permission denied" in line
+    assert retrainer("production", "--json").json["timing_model"] is None
+
+
+def test_a_file_that_may_not_be_read(folder: Path, retrainer: Runner) -> None:
+    (folder / "posts.csv").write_text("id,date\n")
+    (folder / "posts.csv").chmod(0)
+    line = the_line(retrainer("posts", "import", "posts.csv", powerless=True), 1)
+    assert "cannot read 'posts.csv': Permission denied" in line
+
+
+@pytest.mark.parametrize(
+    ("environ", "problem"),
+    [
+        ({"RETRAINER_POSTS__TABLE": "postz"}, "posts.table: there is no table 'postz' in"),
+        ({"RETRAINER_POSTS__URL": "sqlite:///gone.db"}, "cannot open the database file"),
+        (
+            {"RETRAINER_POSTS__TABLE": "retrainer_holds"},
+            "posts.columns.post_id: the table 'retrainer_holds' in",
+        ),
+    ],
+)
+def test_a_table_of_posts_that_is_not_there(
+    environ: dict[str, str], problem: str, folder: Path, retrainer: Runner
+) -> None:
+    assert problem in the_line(retrainer("posts", "count", env=environ), 2 if "TABLE" in str(environ) else 1)
+    assert not (folder / "gone.db").exists()
+
+
+def test_a_database_out_of_reach_shows_no_password(folder: Path, retrainer: Runner) -> None:
+    pytest.importorskip("psycopg", reason="the extra 'postgresql' is not installed")
+    url = "postgresql+psycopg://someone:hush-hush@127.0.0.1:1/none"
+    line = the_line(retrainer("history", RETRAINER_DATABASE__URL=url), 1)
+    assert "hush-hush" not in line
+    assert "127.0.0.1" in line

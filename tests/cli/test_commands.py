@@ -1,0 +1,501 @@
+"""Every command on the real command line, with and without --json."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from retrainer.posts.sample import sample_posts, write_sample_csv
+from tests.conftest import configure, constant_timing, open_project
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.conftest import Plugins, Runner
+
+SIX = ["train", "evaluate", "promote", "rollback", "compare", "history"]
+OTHERS = ["production", "versions", "show", "predict", "plugins", "hold", "release", "init"]
+
+
+@pytest.fixture
+def trained(folder: Path, retrainer: Runner, tmp_path: Path) -> str:
+    """A project with the sample posts and a timing and a content version in production; returns the timing one."""
+    write_sample_csv(tmp_path / "posts.csv", sample_posts())
+    assert retrainer("posts", "import", str(tmp_path / "posts.csv")).code == 0
+    assert retrainer("train", "--as-of", "2024-06-01").code == 0
+    return str(retrainer("production", "--json").json["timing_model"]["version_id"])
+
+
+def test_init_lays_out_a_project_and_keeps_what_is_there(tmp_path: Path, retrainer: Runner) -> None:
+    first = retrainer("init", "new", cwd=tmp_path)
+    assert first.code == 0
+    assert "made" in first.out
+    config = tmp_path / "new" / "config" / "config.yaml"
+    config.write_text(config.read_text() + "\n# mine\n")
+    again = retrainer("init", "new", "--json", cwd=tmp_path)
+    assert again.code == 0
+    assert str(config) in again.json["kept"]
+    assert config.read_text().endswith("# mine\n")
+
+
+def test_train_prints_the_specified_words_and_the_figures_of_both(trained: str, retrainer: Runner) -> None:
+    done = retrainer("train", "timing")
+    assert done.code == 0
+    for words in (
+        "=" * 60,
+        "TIMING MODEL RETRAINING",
+        "Loading and splitting data...",
+        "Loaded 400 posts from 2022-02-25 to 2024-10-29",
+        "Split data: 320 train, 80 test",
+        "Training new timing model on 320 samples...",
+        "Model training complete!",
+        "Trained model saved: models/timing/baseline_timing_",
+        "Model version registered: baseline_timing_",
+        "Evaluating model on test set...",
+        "MAE: ",
+        "h | Within 6h: ",
+        "% | Overall score: 0.",
+        "Checking if new model should be promoted...",
+        "✗ Model not promoted. Reason: New model",
+        "Manual review recommended",
+        "TIMING MODEL RETRAINING COMPLETE",
+        "Duration: ",
+    ):
+        assert words in done.err, words
+    assert "Metric" in done.out
+    assert "production" in done.out
+    assert "naive" in done.out
+    assert "> 0.65" in done.out
+    assert "\x1b" not in done.out + done.err, "no colours, no progress in a pipe"
+    assert "\r" not in done.err
+
+
+def test_train_json_is_one_document_of_the_specified_fields(trained: str, retrainer: Runner) -> None:
+    done = retrainer("train", "--json")
+    assert done.code == 0
+    document = done.json
+    assert document["count"] == 2
+    assert document["errors"] == []
+    timing, content = document["training_runs"]
+    assert {
+        "run_id",
+        "model_version_id",
+        "started_at",
+        "completed_at",
+        "duration_seconds",
+        "status",
+        "test_mae_hours",
+        "test_within_6h_accuracy",
+        "promoted_to_production",
+        "promotion_reason",
+        "improvement_percentage",
+    } <= timing.keys()
+    assert timing["status"] == content["status"] == "completed"
+    assert timing["compared_with"] == trained
+    assert timing["started_at"].endswith("Z")
+    evaluation = timing["evaluation"]
+    assert evaluation["version_id"] == timing["model_version_id"]
+    assert evaluation["num_predictions"] == 20
+    assert {"start", "end", "posts"} <= evaluation["window"].keys()
+    assert evaluation["baseline"]["metrics"]["overall_score"] == pytest.approx(evaluation["metrics"]["overall_score"])
+    assert content["evaluation"]["metrics"].keys() >= {"length_similarity", "word_overlap", "overall_score"}
+
+
+def test_the_warning_under_100_posts_is_given(folder: Path, retrainer: Runner, tmp_path: Path) -> None:
+    write_sample_csv(tmp_path / "posts.csv", sample_posts()[:80])
+    retrainer("posts", "import", str(tmp_path / "posts.csv"))
+    done = retrainer("train", "timing")
+    assert done.code == 0
+    assert "WARNING: 80 posts are few: at least 100 are needed for good retraining" in done.err
+
+
+def test_exit_code_tells_whether_anything_was_promoted(trained: str, retrainer: Runner) -> None:
+    assert retrainer("train", "timing", "--exit-code").code == 10
+    assert retrainer("train", "timing").code == 0
+
+
+def test_auto_promote_overrides_the_settings_both_ways(
+    trained: str, retrainer: Runner, folder: Path, plugins: Plugins
+) -> None:
+    plugins.add("exact", constant_timing("exact", 1.0))
+    plugins.add("far", constant_timing("far", 500.0))
+    assert retrainer("train", "timing", "--algorithm", "far", env=plugins.environ).code == 0
+    (far,) = [v for v in retrainer("versions", "--json").json["versions"] if v["algorithm"] == "far"]
+    assert retrainer("promote", far["version_id"], env=plugins.environ).code == 0
+    kept = retrainer("train", "timing", "--algorithm", "exact", "--no-auto-promote", "--json", env=plugins.environ).json
+    assert not kept["training_runs"][0]["promoted_to_production"]
+    configure(folder, auto_promote="false")
+    kept = retrainer("train", "timing", "--algorithm", "exact", "--json", env=plugins.environ).json
+    assert not kept["training_runs"][0]["promoted_to_production"]
+    taken = retrainer("train", "timing", "--algorithm", "exact", "--auto-promote", "--json", env=plugins.environ).json
+    assert taken["training_runs"][0]["promoted_to_production"]
+    assert taken["training_runs"][0]["compared_with"] == far["version_id"]
+
+
+def test_dry_run_records_nothing(trained: str, retrainer: Runner) -> None:
+    before = retrainer("versions", "--json").out, retrainer("history", "--json").out
+    done = retrainer("train", "--dry-run", "--json")
+    assert done.code == 0
+    assert [run["status"] for run in done.json["training_runs"]] == ["dry_run", "dry_run"]
+    assert done.json["training_runs"][0]["comparison"]["version_a"]["version_id"] == trained
+    assert "DRY RUN: NOTHING IS RECORDED" in done.err
+    assert (retrainer("versions", "--json").out, retrainer("history", "--json").out) == before
+
+
+def test_a_disabled_type_is_skipped(trained: str, retrainer: Runner, folder: Path) -> None:
+    environ = {"RETRAINER_RETRAINING__CONTENT_MODEL__ENABLED": "false"}
+    done = retrainer("train", "--json", env=environ)
+    assert done.code == 0
+    assert [run["model_type"] for run in done.json["training_runs"]] == ["timing"]
+    assert "Retraining of the content model is disabled" in done.err
+    off = retrainer("train", "--json", RETRAINER_RETRAINING__ENABLED="false")
+    assert off.code == 0
+    assert off.json["training_runs"] == []
+
+
+def test_one_types_failure_does_not_stop_the_other(folder: Path, retrainer: Runner, tmp_path: Path) -> None:
+    """Without credentials the content run fails before any work, and says what to set; timing completes."""
+    write_sample_csv(tmp_path / "posts.csv", sample_posts())
+    retrainer("posts", "import", str(tmp_path / "posts.csv"))
+    done = retrainer("train", "--json", RETRAINER_CONTENT_MODEL__ALGORITHM="claude_api")
+    assert done.code == 2
+    timing, content = done.json["training_runs"]
+    assert timing["status"] == "completed"
+    assert content["status"] == "failed"
+    assert content["model_version_id"] is None
+    (error,) = done.json["errors"]
+    assert error["model_type"] == "content"
+    assert error["code"] == "missing_credentials"
+    assert "ANTHROPIC_API_KEY" in error["hint"]
+    assert "Training new content model" not in done.err
+
+
+def test_evaluate_shows_the_naive_forecast_beside_the_version(trained: str, retrainer: Runner) -> None:
+    shown = retrainer("evaluate", trained)
+    assert shown.code == 0
+    assert "naive" in shown.out
+    assert "Skill +0.000: no better than the naive forecast" in shown.out
+    document = retrainer("evaluate", trained, "--json").json
+    assert document["version_id"] == trained
+    assert {"metrics", "baseline", "num_predictions", "window"} <= document.keys()
+    assert document["baseline"]["metrics"]["mae_hours"] > 0
+
+
+def test_compare_gives_the_specified_document(trained: str, retrainer: Runner) -> None:
+    retrainer("train", "timing")
+    newest = retrainer("versions", "--type", "timing", "--json").json["versions"][0]["version_id"]
+    document = retrainer("compare", trained, newest, "--json").json
+    assert document["version_a"]["version_id"] == trained
+    assert document["version_b"]["version_id"] == newest
+    assert document["recommendation"] in {"promote", "reject", "not_enough_evidence"}
+    assert {"winner", "improvement_percentage", "reason"} <= document.keys()
+    shown = retrainer("compare", trained, newest)
+    assert f"A: {trained}" in shown.out
+    assert "Recommendation: " in shown.out
+    tie = retrainer("compare", trained, trained, "--json").json
+    assert tie["winner"] is None
+
+
+def test_compare_refuses_versions_of_two_types(trained: str, retrainer: Runner) -> None:
+    content = retrainer("production", "--json").json["content_model"]["version_id"]
+    done = retrainer("compare", trained, content)
+    assert done.code == 2
+    assert f"'{trained}' forecasts timing and '{content}' content" in done.err
+
+
+def test_promote_and_rollback_and_the_record_of_them(trained: str, retrainer: Runner, folder: Path) -> None:
+    retrainer("train", "timing")
+    newest = retrainer("versions", "--type", "timing", "--json").json["versions"][0]["version_id"]
+    promoted = retrainer("promote", newest, "--reason", "looks good", "--json")
+    assert promoted.json["status"] == "success"
+    assert promoted.json["message"] == f"Model {newest} promoted to production"
+    assert promoted.json["version_id"] == newest
+    assert retrainer("production", "--json").json["timing_model"]["version_id"] == newest
+    again = retrainer("promote", newest)
+    assert again.code == 0
+    assert "is in production already" in again.out
+    assert (folder / "models" / "timing_model").resolve().name == newest
+    back = retrainer("rollback", "timing", "--reason", "did not")
+    assert back.code == 0
+    assert f"Rolled back from {newest} to {trained}" in back.out
+    assert "on hold until `retrainer release timing`" in back.out
+    assert "on hold since" in retrainer("production").out
+    shown = retrainer("show", newest, "--json").json
+    assert [entry["action"] for entry in shown["ledger"]] == ["rollback", "promotion", "rejection"]
+    assert shown["ledger"][1]["reason"] == "looks good"
+    changes = retrainer("history", "--json").json["changes"]
+    assert [entry["action"] for entry in changes if entry["model_type"] == "timing"] == [
+        "rollback",
+        "promotion",
+        "promotion",
+    ]
+    nothing_left = retrainer("rollback", "timing")
+    assert nothing_left.code == 1
+    assert "nothing to roll back" in nothing_left.err
+    assert "is released" in retrainer("release", "timing").out
+    assert "is not on hold" in retrainer("release", "timing").out
+    assert "is now on hold" in retrainer("hold", "timing").out
+    assert retrainer("hold", "timing", "--json").json["changed"] is False
+
+
+def test_rollback_without_hold_leaves_promotion_free(trained: str, retrainer: Runner) -> None:
+    retrainer("train", "timing")
+    newest = retrainer("versions", "--type", "timing", "--json").json["versions"][0]["version_id"]
+    retrainer("promote", newest)
+    assert retrainer("rollback", "timing", "--no-hold").code == 0
+    assert "on hold" not in retrainer("production").out
+
+
+def test_history_is_limited_filtered_and_newest_first(trained: str, retrainer: Runner) -> None:
+    retrainer("train")
+    document = retrainer("history", "--limit", "3", "--json").json
+    assert document["count"] == len(document["training_runs"]) == 3
+    moments = [run["started_at"] for run in document["training_runs"]]
+    assert moments == sorted(moments, reverse=True)
+    content = retrainer("history", "--type", "content", "--json").json
+    assert {run["model_type"] for run in content["training_runs"]} == {"content"}
+    assert "First timing model" in retrainer("history").out
+
+
+def test_versions_gives_the_specified_fields(trained: str, retrainer: Runner) -> None:
+    document = retrainer("versions", "--json").json
+    assert document["count"] == 2
+    assert {
+        "version_id",
+        "model_type",
+        "algorithm",
+        "trained_at",
+        "status",
+        "is_production",
+        "num_training_samples",
+        "training_duration_seconds",
+    } <= document["versions"][0].keys()
+    assert trained in retrainer("versions", "--type", "timing").out
+
+
+def test_production_gives_the_specified_document(trained: str, retrainer: Runner) -> None:
+    document = retrainer("production", "--json").json
+    assert document.keys() == {"timing_model", "content_model"}
+    assert {"version_id", "algorithm", "trained_at", "promoted_at", "num_training_samples"} <= document[
+        "timing_model"
+    ].keys()
+
+
+def test_show_tells_a_versions_life(trained: str, retrainer: Runner) -> None:
+    shown = retrainer("show", trained)
+    assert shown.code == 0
+    for words in (trained, "active, in production", "Evaluated", "naive", "First timing model"):
+        assert words in shown.out
+    document = retrainer("show", trained, "--json").json
+    assert len(document["evaluations"][0]["predictions_json"]) == 20
+
+
+def test_predict_forecasts_the_next_post(trained: str, retrainer: Runner) -> None:
+    timing = retrainer("predict", "timing", "--json").json
+    assert timing["version_id"] == trained
+    assert timing["point_hours"] >= 0
+    low, high = timing["interval"]["hours"]
+    assert low <= timing["median_hours"] <= high
+    content = retrainer("predict", "content", "--json").json
+    assert isinstance(content["text"], str)
+    assert "Next post: " in retrainer("predict", "timing").out
+    assert content["text"] in retrainer("predict", "content").out
+
+
+def test_predict_works_with_content_alone(folder: Path, retrainer: Runner, tmp_path: Path) -> None:
+    write_sample_csv(tmp_path / "posts.csv", sample_posts())
+    retrainer("posts", "import", str(tmp_path / "posts.csv"))
+    retrainer("train", "content")
+    assert retrainer("predict", "content").code == 0
+    done = retrainer("predict", "timing")
+    assert done.code == 1
+    assert "no timing version is in production. Train one with `retrainer train timing`" in done.err
+
+
+def test_empty_results_are_empty_documents(folder: Path, retrainer: Runner) -> None:
+    assert retrainer("history", "--json").json == {"training_runs": [], "count": 0, "changes": []}
+    assert retrainer("versions", "--json").json == {"versions": [], "count": 0}
+    assert retrainer("production", "--json").json == {"timing_model": None, "content_model": None}
+    assert "No training runs yet" in retrainer("history").out
+    assert "No versions yet" in retrainer("versions").out
+
+
+def test_db_upgrade_says_which_schema(folder: Path, retrainer: Runner) -> None:
+    done = retrainer("db", "upgrade")
+    assert done.code == 0
+    assert "has the newest schema" in done.out
+    assert (folder / "data" / "retrainer.db").exists()
+
+
+def test_commands_find_the_project_by_flag_and_variable(trained: str, retrainer: Runner, folder: Path) -> None:
+    config = str(folder / "config" / "config.yaml")
+    outside = folder.parent
+    assert retrainer("--config", config, "production", "--json", cwd=outside).json["timing_model"]
+    assert retrainer("production", "--json", cwd=outside, RETRAINER_CONFIG=config).json["timing_model"]
+    assert retrainer("production", "--json", cwd=folder / "data").json["timing_model"]
+    assert list(outside.glob("**/retrainer.db")) == [folder / "data" / "retrainer.db"]
+
+
+def test_the_six_commands_stand_out_in_the_help(tmp_path: Path, retrainer: Runner) -> None:
+    done = retrainer("--help", cwd=tmp_path)
+    assert done.code == 0
+    section = done.out.split("The six commands:")[1].split("\n\n")[0]
+    assert [line.split()[0] for line in section.strip().splitlines()] == SIX
+    assert retrainer(cwd=tmp_path).out == done.out
+
+
+@pytest.mark.parametrize("command", [*SIX, *OTHERS, "posts import", "posts count", "posts sample", "db upgrade"])
+def test_every_command_has_help_with_an_example(command: str, tmp_path: Path, retrainer: Runner) -> None:
+    done = retrainer(*command.split(), "--help", cwd=tmp_path)
+    assert done.code == 0
+    assert f"Example: retrainer {command}" in done.out
+    assert "--json" in done.out or command == "posts sample"
+
+
+def test_version_is_printed(tmp_path: Path, retrainer: Runner) -> None:
+    assert retrainer("--version", cwd=tmp_path).out.startswith("retrainer 0.")
+
+
+def test_quiet_and_verbose_may_stand_behind_the_command(trained: str, retrainer: Runner) -> None:
+    assert retrainer("train", "timing", "--quiet").err == ""
+    assert "Loaded 400 posts" in retrainer("--verbose", "train", "timing").err
+
+
+SLOW = """
+    import time
+    from retrainer.algorithms import Algorithm, hookimpl
+
+    @hookimpl
+    def algorithm():
+        return Algorithm(name="slow", model_types=("timing",), summary="Takes for ever.")
+
+    @hookimpl
+    def train(posts):
+        print("training", flush=True)
+        time.sleep(600)
+
+    @hookimpl
+    def predict(model):
+        return None
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_an_interrupted_run_is_closed_and_exits_with_130(
+    name: str, trained: str, plugins: Plugins, folder: Path, retrainer: Runner
+) -> None:
+    plugins.add("slow", SLOW)
+    command = [sys.executable, "-m", "retrainer", "train", "timing", "--algorithm", "slow", "--quiet"]
+    environ = {**os.environ, **plugins.environ}
+    with subprocess.Popen(
+        command, cwd=folder, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "training\n"
+        busy = retrainer("train", "timing")
+        assert busy.code == 4
+        assert "another timing run is in progress since" in busy.err
+        process.send_signal(getattr(signal, name))
+        _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert err == "Error: interrupted\n"
+    run = retrainer("history", "--type", "timing", "--json").json["training_runs"][0]
+    assert (run["status"], run["error"]) == ("failed", "interrupted")
+    assert retrainer("train", "timing").code == 0
+
+
+def test_a_killed_run_does_not_block_the_next(trained: str, plugins: Plugins, folder: Path, retrainer: Runner) -> None:
+    plugins.add("slow", SLOW)
+    command = [sys.executable, "-m", "retrainer", "train", "timing", "--algorithm", "slow", "--quiet"]
+    with subprocess.Popen(
+        command, cwd=folder, env={**os.environ, **plugins.environ}, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.kill()
+    done = retrainer("train", "timing", "--json")
+    assert done.code == 0
+    runs = retrainer("history", "--type", "timing", "--json").json["training_runs"]
+    assert [run["status"] for run in runs] == ["completed", "failed", "completed"]
+    assert "The run was cut off: its process" in runs[1]["error"]
+
+
+def test_a_reader_that_has_enough_is_no_error(trained: str, folder: Path) -> None:
+    command = f"{sys.executable} -m retrainer show {trained} --json | head -n 1"
+    done = subprocess.run(command, shell=True, cwd=folder, capture_output=True, text=True, check=False)  # noqa: S602
+    assert done.stdout == "{\n"
+    assert done.stderr == ""
+
+
+def test_progress_shows_on_a_terminal_and_the_result_is_the_same(trained: str, folder: Path) -> None:
+    """A pseudo-terminal as stderr: a spinner appears there, stdout stays one JSON document."""
+    import pty
+
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "retrainer", "train", "timing", "--json"]
+    environ = {**os.environ, "TERM": "xterm"}
+    with subprocess.Popen(command, cwd=folder, env=environ, stdout=subprocess.PIPE, stderr=theirs) as process:
+        os.close(theirs)
+        shown = b""
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            try:
+                part = os.read(ours, 65536)
+            except OSError:  # the other end is closed
+                break
+            if not part:
+                break
+            shown += part
+        assert process.stdout is not None
+        document = json.loads(process.stdout.read())
+    os.close(ours)
+    assert document["count"] == 1
+    assert b"Loading and splitting data..." in shown
+    assert b"\x1b[" in shown
+    assert b"0:00:0" in shown
+
+
+def test_a_foreign_table_of_posts_is_read_and_never_written(folder: Path, retrainer: Runner, tmp_path: Path) -> None:
+    import sqlite3
+
+    path = tmp_path / "theirs.db"
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TABLE tweets (tid INTEGER PRIMARY KEY, at TEXT, body TEXT)")
+    rows = [
+        (10**17 + row, moment.strftime("%Y-%m-%dT%H:%M:%SZ"), text)
+        for row, (moment, text) in enumerate(
+            sample_posts()[["created_at", "content"]].itertuples(index=False, name=None)
+        )
+    ]
+    connection.executemany("INSERT INTO tweets VALUES (?, ?, ?)", [(a, b, c or None) for a, b, c in rows])
+    connection.commit()
+    connection.close()
+    path.chmod(0o444)
+    before = path.read_bytes()
+    environ = {
+        "RETRAINER_POSTS__URL": f"sqlite:///{path}",
+        "RETRAINER_POSTS__TABLE": "tweets",
+        "RETRAINER_POSTS__COLUMNS__POST_ID": "tid",
+        "RETRAINER_POSTS__COLUMNS__CREATED_AT": "at",
+        "RETRAINER_POSTS__COLUMNS__CONTENT": "body",
+    }
+    assert retrainer("posts", "count", "--json", env=environ).json["count"] == 400
+    done = retrainer("train", "--json", env=environ)
+    assert done.code == 0
+    assert done.json["training_runs"][0]["num_training_samples"] == 320
+    refused = retrainer("posts", "import", str(tmp_path / "x.csv"), env=environ)
+    assert refused.code == 1
+    assert "was not made by retrainer and is only read" in refused.err
+    assert path.read_bytes() == before
+    project = open_project(folder)
+    assert project.registry.version(done.json["training_runs"][0]["model_version_id"]).trained_through_post_id == str(
+        10**17 + 319
+    )
+    project.close()

@@ -1,0 +1,28 @@
+"""Fast to start: what the light commands must not import."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+HEAVY = ("prophet", "pandas", "numpy", "anthropic", "sqlalchemy", "alembic", "rich", "pyarrow", "httpx2")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["plugins"], ["train", "--help"], ["--version"], []])
+def test_light_commands_import_nothing_heavy(arguments: list[str], tmp_path: Path) -> None:
+    script = (
+        "import sys; from retrainer.__main__ import run; code = run(sys.argv[1:]);"
+        f"heavy = sorted({{name.split('.')[0] for name in sys.modules}} & set({HEAVY!r}));"
+        "print(heavy, file=sys.stderr); sys.exit(code)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, *arguments], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stderr.strip() == "[]"
+    assert done.stdout

@@ -1,0 +1,109 @@
+"""`claude_api` through the whole program: the real command line, the real SDK, a server that speaks the wire format."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from retrainer.algorithms.testing import check_algorithm
+from retrainer.posts.sample import sample_posts, write_sample_csv
+from tests.claude_server import ClaudeServer, refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.conftest import Runner
+
+KEY = "sk-ant-a-key-of-the-tests"
+
+
+@pytest.fixture
+def server() -> Iterator[ClaudeServer]:
+    with ClaudeServer() as running:
+        yield running
+
+
+@pytest.fixture
+def environ(server: ClaudeServer) -> dict[str, str]:
+    return {
+        "ANTHROPIC_BASE_URL": server.url,
+        "ANTHROPIC_API_KEY": KEY,
+        "RETRAINER_CONTENT_MODEL__ALGORITHM": "claude_api",
+    }
+
+
+@pytest.fixture
+def posts(folder: Path, retrainer: Runner) -> None:
+    write_sample_csv(folder / "posts.csv", sample_posts())
+    assert retrainer("posts", "import", "posts.csv").code == 0
+
+
+def test_it_conforms(server: ClaudeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ANTHROPIC_BASE_URL", server.url)
+    monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
+    check_algorithm("claude_api", options={"examples": 4})
+
+
+@pytest.mark.usefixtures("posts")
+def test_it_trains_evaluates_compares_and_predicts(
+    server: ClaudeServer, environ: dict[str, str], retrainer: Runner
+) -> None:
+    first = retrainer("train", "content", "--json", env=environ)
+    assert first.code == 0, first.err
+    (run,) = first.json["training_runs"]
+    assert run["promoted_to_production"]
+    assert run["evaluation"]["metrics"]["tokens"] > 0
+    assert run["evaluation"]["metrics"]["cost_usd"] > 0
+    assert len(server.requests) == 20
+    assert retrainer("evaluate", run["model_version_id"], env=environ).code == 0
+    assert len(server.requests) == 40
+    second = retrainer("train", "content", "--json", env=environ).json["training_runs"][0]
+    assert second["comparison"]["num_predictions"] == 20
+    predicted = retrainer("predict", "content", "--json", env=environ)
+    assert predicted.json["text"]
+    assert predicted.json["outcome"] == "ok"
+
+
+@pytest.mark.usefixtures("posts")
+def test_a_dry_run_pays_for_nothing(server: ClaudeServer, environ: dict[str, str], retrainer: Runner) -> None:
+    done = retrainer("train", "content", "--dry-run", env=environ)
+    assert done.code == 0
+    assert "Not evaluated: up to 20 forecasts of each version would have to be paid for" in done.err
+    assert server.requests == []
+
+
+@pytest.mark.usefixtures("posts")
+def test_a_refusal_is_counted_and_the_others_are_scored(
+    server: ClaudeServer, environ: dict[str, str], retrainer: Runner
+) -> None:
+    server.script(refusal())
+    (run,) = retrainer("train", "content", "--json", env=environ).json["training_runs"]
+    assert run["evaluation"]["metrics"]["refusals"] == 1
+    assert run["evaluation"]["num_predictions"] == 19
+    assert run["evaluation"]["baseline"]["metrics"]["num_predictions"] == 19
+
+
+@pytest.mark.usefixtures("posts")
+def test_the_key_reaches_neither_the_output_nor_the_project(
+    environ: dict[str, str], retrainer: Runner, folder: Path
+) -> None:
+    done = retrainer("--verbose", "train", "content", "--json", env=environ)
+    assert KEY not in done.out + done.err
+    for path in folder.rglob("*"):
+        assert path.is_dir() or KEY.encode() not in path.read_bytes()
+
+
+@pytest.mark.usefixtures("posts")
+def test_without_credentials_nothing_is_sent_and_production_stays(server: ClaudeServer, retrainer: Runner) -> None:
+    environ = {"ANTHROPIC_BASE_URL": server.url, "RETRAINER_CONTENT_MODEL__ALGORITHM": "claude_api"}
+    done = retrainer("train", "--quiet", env=environ)
+    assert done.code == 2
+    (line,) = done.err.splitlines()
+    assert line.startswith("ERROR: Model training failed: no credentials for the Claude API")
+    assert "ANTHROPIC_API_KEY" in line
+    assert server.requests == []
+    production = retrainer("production", "--json").json
+    assert production["timing_model"] is not None
+    assert production["content_model"] is None

@@ -1,0 +1,77 @@
+"""Real streams, where they lie beside the project: they import without an option and can be retrained on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from retrainer.model_types.timing import Timing
+from tests.conftest import SHARED_DATA, open_project
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.conftest import Runner
+
+pytestmark = pytest.mark.skipif(not SHARED_DATA.is_dir(), reason="the real posts are not beside the project")
+STREAMS = {
+    "trump_truth_2022_2026.csv": 32_433,
+    "trump_twitter_2009_2017.csv": 20_761,
+    "trump_twitter_2016_2017.csv": 3_232,
+}
+
+
+def first_rows(name: str, count: int, target: Path) -> Path:
+    """Write the first rows of a stream to a file of the test's own."""
+    import pandas as pd
+
+    pd.read_csv(SHARED_DATA / name, dtype=str, nrows=count).to_csv(target, index=False)
+    return target
+
+
+def retrain_twice(retrainer: Runner, folder: Path, file: Path) -> None:
+    """Import a stream, train, train again, and hold what is printed against the stored forecasts."""
+    imported = retrainer("posts", "import", str(file), "--json")
+    assert imported.code == 0
+    assert imported.json["rejected"] == []
+    assert imported.json["mapping"].items() >= {"post_id": "id", "created_at": "created_at", "content": "text"}.items()
+    environ = {"RETRAINER_TIMING_MODEL__ALGORITHM": "prophet"}
+    first = retrainer("train", "timing", "--json", env=environ).json["training_runs"][0]
+    assert first["promoted_to_production"]
+    second = retrainer("train", "timing", "--json", env=environ).json["training_runs"][0]
+    comparison = second["comparison"]
+    assert comparison["version_a"]["version_id"] == first["model_version_id"]
+    assert comparison["version_b"]["version_id"] == second["model_version_id"]
+    assert comparison["num_predictions"] == 20
+    recompute(folder, second)
+
+
+def recompute(folder: Path, run: dict[str, object]) -> None:
+    """Compute MAE, within 6 h and the score by the specification's formulas from the forecasts kept on disk."""
+    project = open_project(folder)
+    version = project.registry.version(str(run["model_version_id"]))
+    (row,) = project.registry.evaluations(version.version_id)
+    path = project.artifacts.folder("timing", version.version_id) / row.forecasts_file
+    forecasts, targets, _ = Timing().parse(path.read_bytes())
+    project.close()
+    error = np.abs(forecasts.point - targets.wait_hours)
+    within = float((error <= 6).mean())
+    assert run["test_mae_hours"] == pytest.approx(error.mean())
+    assert run["test_within_6h_accuracy"] == within
+    assert run["test_overall_score"] == pytest.approx(0.7 * within + 0.3 * (1 - min(error.mean() / 24, 1)))
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_a_real_stream_is_imported_and_retrained_on_twice(name: str, retrainer: Runner, folder: Path) -> None:
+    retrain_twice(retrainer, folder, SHARED_DATA / name)
+    assert retrainer("posts", "count", "--json").json["count"] == STREAMS[name]
+    again = retrainer("posts", "import", str(SHARED_DATA / name), "--json").json
+    assert (again["added"], again["already_there"]) == (0, STREAMS[name])
+
+
+def test_a_sparse_stream_of_the_specified_size(retrainer: Runner, folder: Path, tmp_path: Path) -> None:
+    retrain_twice(retrainer, folder, first_rows("trump_twitter_2009_2017.csv", 373, tmp_path / "first.csv"))
+    run = retrainer("history", "--json").json["training_runs"][0]
+    assert (run["num_training_samples"], run["num_test_samples"]) == (298, 75)
