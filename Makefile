@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test lint format bench clean
+.PHONY: demo test test-lowest lint format bench clean
 
 demo: $(STAMP)  ## watch a model being trained, compared, promoted
 	PATH="$(CURDIR)/$(BIN):$$PATH" sh demo.sh
@@ -32,3 +32,12 @@ $(STAMP): pyproject.toml
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
 	$(BIN)/python -m pip install --quiet --editable . --group dev
 	touch $(STAMP)
+
+test-lowest:  ## the tests with the lowest version of every dependency
+	$(PYTHON) -m venv --clear .venv-lowest
+	.venv-lowest/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
+	$(PYTHON) -c 'import re, tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
+		bounds = [re.match(r"([\w.-]+)>=([\w.]+)", line) for line in project["dependencies"]]; \
+		print("\n".join(f"{bound[1]}=={bound[2]}" for bound in bounds))' > .venv-lowest/constraints.txt
+	.venv-lowest/bin/python -m pip install --quiet --constraint .venv-lowest/constraints.txt --editable . --group dev
+	.venv-lowest/bin/python -m pytest -n 2 --dist worksteal

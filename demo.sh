@@ -21,4 +21,6 @@ run production
 run posts sample newer.csv
 run posts import newer.csv
 run train
-run evaluate "$(retrainer production --json | python3 -c 'import json, sys; print(json.load(sys.stdin)["timing_model"]["version_id"])')"
+version() { retrainer versions --type timing --json | python3 -c "import json, sys; print(json.load(sys.stdin)['versions'][$1]['version_id'])"; }
+run compare "$(version 1)" "$(version 0)"
+run history

@@ -164,9 +164,14 @@ def metrics_table(title: str, metrics: Sequence[Metric], sides: Mapping[str, Map
             _good(metric, next(iter(present.values()), {}).get(metric.key)),
         )
         for metric in metrics
-        if any(values.get(metric.key) is not None for values in present.values())
+        if any(_is_worth_showing(metric, values.get(metric.key)) for values in present.values())
     ]
     table(["Metric", *present, "Good value"], rows, title=title, right=list(present))
+
+
+def _is_worth_showing(metric: Metric, value: float | None) -> bool:
+    """Whether there is a figure; nothing counted and nothing paid are none."""
+    return value is not None and (value != 0 or metric.unit not in {"count", "dollars"})
 
 
 def _figure(metric: Metric, value: float | None) -> str:

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 from retrainer import errors
 from retrainer.posts.sample import sample_posts, write_sample_csv
-from tests.conftest import Plugins, Runner
 
 if TYPE_CHECKING:
     import pytest
+
+    from tests.conftest import Plugins, Runner
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 
