@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from retrainer.pipeline.run import Failure, RunResult
     from retrainer.posts.importing import ImportResult
     from retrainer.posts.store import PostsSummary
-    from retrainer.registry.registry import Change
+    from retrainer.registry.promotions import Change
     from retrainer.registry.tables import LedgerEntry, ModelEvaluation, ModelVersion, TrainingRun
 
 Document = dict[str, Any]

@@ -12,7 +12,7 @@ from retrainer.errors import ArtifactError
 from retrainer.model_types.base import Origins, utc_times
 from retrainer.pipeline.posts import load_latest
 from retrainer.pipeline.versions import load_version
-from retrainer.registry.registry import Change, Decision
+from retrainer.registry.promotions import Change, Decision
 
 if TYPE_CHECKING:
     from datetime import datetime

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from retrainer.pipeline.posts import Split
     from retrainer.pipeline.training import Trained
     from retrainer.project import Project
-    from retrainer.registry.registry import Decision, Registry
+    from retrainer.registry.promotions import Decision
+    from retrainer.registry.registry import Registry
     from retrainer.registry.tables import ModelVersion, TrainingRun
 
 log = logging.getLogger(__name__)

@@ -209,7 +209,8 @@ def _micros_or_nat(value: object) -> np.datetime64:
 def _records(posts: pd.DataFrame, now: datetime) -> list[dict[str, Any]]:
     counts = {name: posts[name].astype(object).where(posts[name].notna(), None) for name in COUNTS}
     content = posts["content"].astype(object).where(posts["content"].notna(), None)
-    columns = [posts["post_id"], posts["created_at"].dt.to_pydatetime(), content, *counts.values()]
+    times = [moment.to_pydatetime() for moment in posts["created_at"]]
+    columns = [posts["post_id"], times, content, *counts.values()]
     moment = now.astimezone(UTC)
     names = ["post_id", "created_at", "content", *COUNTS, "imported_at"]
     return [

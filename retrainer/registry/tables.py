@@ -33,7 +33,18 @@ VERSION_TABLE = "retrainer_alembic_version"
 
 VERSION_STATUSES = ("trained", "active", "archived", "failed")
 RUN_STATUSES = ("running", "completed", "failed")
-LEDGER_ACTIONS = ("promotion", "rejection", "rollback", "archive", "hold", "release")
+LEDGER_ACTIONS = (
+    "promotion",
+    "rejection",
+    "rollback",
+    "archive",
+    "restore",
+    "prune",
+    "pin",
+    "unpin",
+    "hold",
+    "release",
+)
 
 
 class UTCDateTime(TypeDecorator[datetime]):
@@ -88,6 +99,7 @@ class ModelVersion(Base):
     trained_through: Mapped[datetime]  # the last post it was trained on: its time …
     trained_through_post_id: Mapped[str] = mapped_column(Text)  # … and its id, since times may repeat
     pinned: Mapped[bool] = mapped_column(default=False)
+    pruned_at: Mapped[datetime | None]  # when its files were deleted for good
 
     __table_args__ = (
         CheckConstraint(_one_of("status", VERSION_STATUSES), name="ck_retrainer_model_versions_status"),
@@ -99,7 +111,8 @@ class ModelVersion(Base):
             sqlite_where=text("is_production"),
             postgresql_where=text("is_production"),
         ),
-        Index("ix_retrainer_model_versions_trained_at", "model_type", "trained_at"),
+        Index("ix_retrainer_model_versions_trained_at", "trained_at", "version_id"),
+        Index("ix_retrainer_model_versions_type_trained_at", "model_type", "trained_at", "version_id"),
     )
 
 
@@ -143,8 +156,8 @@ class TrainingRun(Base):
             sqlite_where=text("status = 'running'"),
             postgresql_where=text("status = 'running'"),
         ),
-        Index("ix_retrainer_training_runs_started_at", "started_at"),
-        Index("ix_retrainer_training_runs_type_started_at", "model_type", "started_at"),
+        Index("ix_retrainer_training_runs_started_at", "started_at", "run_id"),
+        Index("ix_retrainer_training_runs_type_started_at", "model_type", "started_at", "run_id"),
         Index("ix_retrainer_training_runs_version", "model_version_id"),
     )
 
@@ -215,6 +228,8 @@ class LedgerEntry(Base):
         CheckConstraint(_one_of("action", LEDGER_ACTIONS), name="ck_retrainer_ledger_action"),
         Index("ix_retrainer_ledger_type_action", "model_type", "action", "entry_id"),
         Index("ix_retrainer_ledger_version", "version_id"),
+        Index("ix_retrainer_ledger_from_version", "from_version_id"),
+        Index("ix_retrainer_ledger_type_recorded_at", "model_type", "recorded_at"),
     )
 
 

@@ -55,7 +55,12 @@ def _model_versions() -> None:
         sqlite_where=sa.text("is_production"),
         postgresql_where=sa.text("is_production"),
     )
-    op.create_index("ix_retrainer_model_versions_trained_at", "retrainer_model_versions", ["model_type", "trained_at"])
+    op.create_index("ix_retrainer_model_versions_trained_at", "retrainer_model_versions", ["trained_at", "version_id"])
+    op.create_index(
+        "ix_retrainer_model_versions_type_trained_at",
+        "retrainer_model_versions",
+        ["model_type", "trained_at", "version_id"],
+    )
 
 
 def _training_runs() -> None:
@@ -96,9 +101,9 @@ def _training_runs() -> None:
         sqlite_where=sa.text("status = 'running'"),
         postgresql_where=sa.text("status = 'running'"),
     )
-    op.create_index("ix_retrainer_training_runs_started_at", "retrainer_training_runs", ["started_at"])
+    op.create_index("ix_retrainer_training_runs_started_at", "retrainer_training_runs", ["started_at", "run_id"])
     op.create_index(
-        "ix_retrainer_training_runs_type_started_at", "retrainer_training_runs", ["model_type", "started_at"]
+        "ix_retrainer_training_runs_type_started_at", "retrainer_training_runs", ["model_type", "started_at", "run_id"]
     )
     op.create_index("ix_retrainer_training_runs_version", "retrainer_training_runs", ["model_version_id"])
 
@@ -172,7 +177,8 @@ def _ledger() -> None:
         sa.Column("undoes", sa.Integer, sa.ForeignKey("retrainer_ledger.entry_id"), unique=True),
         sa.Column("evidence", sa.JSON, nullable=False),
         sa.CheckConstraint(
-            "action IN ('promotion', 'rejection', 'rollback', 'archive', 'hold', 'release')",
+            "action IN ('promotion', 'rejection', 'rollback', 'archive', 'restore', 'prune', "
+            "'pin', 'unpin', 'hold', 'release')",
             name="ck_retrainer_ledger_action",
         ),
     )

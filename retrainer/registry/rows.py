@@ -1,0 +1,63 @@
+"""What is asked and changed inside a transaction, by more than one part of the registry."""
+
+from __future__ import annotations
+
+import secrets
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from sqlalchemy import select
+
+from retrainer.errors import RunInProgress, UnknownName
+from retrainer.registry.tables import LedgerEntry, ModelEvaluation, ModelVersion, TrainingRun
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from retrainer.model_types import ModelTypeName
+
+
+def production_in(session: Session, model_type: ModelTypeName) -> ModelVersion | None:
+    query = select(ModelVersion).where(ModelVersion.model_type == model_type, ModelVersion.is_production)
+    return session.scalars(query).one_or_none()
+
+
+def version_in(session: Session, version_id: str) -> ModelVersion:
+    version = session.get(ModelVersion, version_id) if "\0" not in version_id else None
+    if version is None:
+        raise UnknownName(f"unknown version '{version_id}'", hint="`retrainer versions` lists them")
+    return version
+
+
+def running_in(session: Session, run_id: str) -> TrainingRun:
+    run = session.get_one(TrainingRun, run_id)
+    if run.status != "running":
+        raise RunInProgress(f"the run '{run_id}' was closed by another process: {run.error}", hint="Start it again")
+    return run
+
+
+def go_live(session: Session, version: ModelVersion, production: ModelVersion | None, now: datetime) -> None:
+    if production is not None:
+        production.is_production, production.status = False, "trained"
+        session.flush()  # the index allows no second production version, not even for a moment
+    version.is_production, version.status, version.promoted_at = True, "active", now
+    session.flush()
+
+
+def type_of(row: ModelVersion | TrainingRun | LedgerEntry) -> ModelTypeName:
+    return "timing" if row.model_type == "timing" else "content"
+
+
+def id_of(version: ModelVersion | None) -> str | None:
+    return version.version_id if version else None
+
+
+def fresh_id(
+    session: Session, table: type[ModelVersion | TrainingRun | ModelEvaluation], prefix: str, now: datetime
+) -> str:
+    """Make `{prefix}_{YYYYMMDD}_{HHMMSS}_{4 hex}`, not in use yet."""
+    stem = f"{prefix}_{now.astimezone(UTC):%Y%m%d_%H%M%S}"
+    while True:
+        candidate = f"{stem}_{secrets.token_hex(2)}"
+        if session.get(table, candidate) is None:
+            return candidate

@@ -1,0 +1,177 @@
+"""The registry of runs. The row of a running run is the lock of its model type."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from sqlalchemy import select, update
+
+from retrainer.errors import RunInProgress, UnknownName
+from retrainer.registry.process import ProcessIdentity, actor, why_gone
+from retrainer.registry.promotions import Change, Decision, recheck
+from retrainer.registry.rows import fresh_id, go_live, id_of, production_in, running_in, type_of, version_in
+from retrainer.registry.tables import LedgerEntry, TrainingRun
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from retrainer.model_types import ModelTypeName
+    from retrainer.registry.database import Database
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """How a run was recorded.
+
+    Attributes:
+        run: the run, closed.
+        change: the change of production; None where the candidate was not promoted.
+        race_lost: whether it was not promoted because production had changed since it was compared.
+    """
+
+    run: TrainingRun
+    change: Change | None
+    race_lost: bool
+
+
+class Runs:
+    """What is remembered of runs."""
+
+    database: Database
+
+    def start_run(
+        self, model_type: ModelTypeName, algorithm: str, now: datetime, as_of: datetime | None
+    ) -> TrainingRun:
+        """Begin a run; its row is the lock of its model type. A run whose process is gone is closed first.
+
+        Raises:
+            RunInProgress: another run of this type is going on.
+        """
+        clock = datetime.now(UTC)
+        me = ProcessIdentity.current()
+        with self.database.write() as session:
+            self._close_dead_runs(session, model_type, clock)
+            run = TrainingRun(
+                run_id=fresh_id(session, TrainingRun, "run", now),
+                model_type=model_type,
+                algorithm=algorithm,
+                status="running",
+                started_at=now,
+                as_of=as_of,
+                promoted_to_production=False,
+                host=me.host,
+                pid=me.pid,
+                boot_id=me.boot_id,
+                process_started_at=me.started_at,
+                heartbeat_at=clock,
+            )
+            session.add(run)
+        return run
+
+    def beat(self, run_id: str) -> None:
+        """Say that the run's process still lives."""
+        query = update(TrainingRun).where(TrainingRun.run_id == run_id, TrainingRun.status == "running")
+        with self.database.write() as session:
+            session.execute(query.values(heartbeat_at=datetime.now(UTC)))
+
+    def fail_run(self, run_id: str, error: str, now: datetime) -> TrainingRun:
+        """Close a run as failed; one that was closed already stays as it was."""
+        with self.database.write() as session:
+            run = session.get_one(TrainingRun, run_id)
+            if run.status == "running":
+                close(run, "failed", now)
+                run.error = error
+        return run
+
+    def complete_run(self, run_id: str, decision: Decision, now: datetime, *, automatic: bool = True) -> FinishedRun:
+        """Close a run and carry its decision out, in one transaction.
+
+        What the decision rests on is looked at again inside it: the type must not be on hold, and production must
+        still be what the candidate was compared with. If not, the candidate is not promoted, and the reason says so.
+
+        Raises:
+            RunInProgress: the run was closed by another process that took this one for dead.
+        """
+        with self.database.write() as session:
+            run = running_in(session, run_id)
+            model_type = type_of(run)
+            version = version_in(session, run.model_version_id or "")
+            production = production_in(session, model_type)
+            final = recheck(session, model_type, production, decision)
+            change = None
+            if final.promote:
+                go_live(session, version, production, now)
+                change = Change(model_type, id_of(production), version.version_id, final.reason)
+            close(run, "completed", now)
+            run.compared_with = final.expected_production
+            run.production_score = final.production_score
+            run.improvement_percentage = final.improvement_percentage
+            run.promoted_to_production = final.promote
+            run.promotion_reason = final.reason
+            session.add(
+                LedgerEntry(
+                    at=now,
+                    recorded_at=datetime.now(UTC),
+                    model_type=model_type,
+                    action="promotion" if final.promote else "rejection",
+                    version_id=version.version_id,
+                    from_version_id=id_of(production),
+                    to_version_id=version.version_id if final.promote else id_of(production),
+                    actor=actor(),
+                    automatic=automatic,
+                    reason=final.reason,
+                    run_id=run_id,
+                    evidence=final.evidence,
+                )
+            )
+        race_lost = decision.promote and id_of(production) != decision.expected_production
+        return FinishedRun(run, change, race_lost)
+
+    def note_split(self, run_id: str, training: int, test: int) -> None:
+        """Record how many posts a run trains on and tests with."""
+        with self.database.write() as session:
+            run = running_in(session, run_id)
+            run.num_training_samples, run.num_test_samples = training, test
+
+    def run(self, run_id: str) -> TrainingRun:
+        """Return one run.
+
+        Raises:
+            UnknownName: there is none of this id.
+        """
+        with self.database.read() as session:
+            run = session.get(TrainingRun, run_id)
+        if run is None:
+            raise UnknownName(f"unknown run '{run_id}'", hint="`retrainer history` lists the runs")
+        return run
+
+    def runs(self, model_type: ModelTypeName | None = None, limit: int | None = None) -> list[TrainingRun]:
+        """Return runs, the newest first."""
+        query = select(TrainingRun).order_by(TrainingRun.started_at.desc(), TrainingRun.run_id.desc())
+        if model_type is not None:
+            query = query.where(TrainingRun.model_type == model_type)
+        with self.database.read() as session:
+            return list(session.scalars(query.limit(limit)))
+
+    def _close_dead_runs(self, session: Session, model_type: ModelTypeName, clock: datetime) -> None:
+        query = select(TrainingRun).where(TrainingRun.model_type == model_type, TrainingRun.status == "running")
+        for run in session.scalars(query):
+            identity = ProcessIdentity(run.host, run.pid, run.boot_id, run.process_started_at)
+            reason = why_gone(identity, run.heartbeat_at, clock)
+            if reason is None:
+                raise RunInProgress(
+                    f"another {model_type} run is in progress since {run.started_at:%Y-%m-%d %H:%M:%S} UTC "
+                    f"on '{run.host}' (process {run.pid})",
+                    hint="Wait for it to end, or stop that process",
+                )
+            close(run, "failed", run.heartbeat_at)
+            run.error = f"The run was cut off: {reason}"
+            session.flush()
+
+
+def close(run: TrainingRun, status: str, now: datetime) -> None:
+    run.status = status
+    run.completed_at = max(now, run.started_at)
+    run.duration_seconds = (run.completed_at - run.started_at).total_seconds()

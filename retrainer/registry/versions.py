@@ -1,0 +1,115 @@
+"""The registry of versions: their rows, files and evaluations."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import select, update
+
+from retrainer.registry.rows import fresh_id, production_in, running_in, version_in
+from retrainer.registry.tables import ModelEvaluation, ModelVersion, TrainingRun, VersionFile
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from datetime import datetime
+
+    from retrainer.model_types import ModelTypeName
+    from retrainer.registry.database import Database
+
+
+class Versions:
+    """What is remembered of versions."""
+
+    database: Database
+
+    def production(self, model_type: ModelTypeName) -> ModelVersion | None:
+        """Return the version that is live; None where there is none yet."""
+        with self.database.read() as session:
+            return production_in(session, model_type)
+
+    def version(self, version_id: str) -> ModelVersion:
+        """Return one version.
+
+        Raises:
+            UnknownName: there is none of this id.
+        """
+        with self.database.read() as session:
+            return version_in(session, version_id)
+
+    def versions(self, model_type: ModelTypeName | None = None, limit: int | None = None) -> list[ModelVersion]:
+        """Return versions, the newest first."""
+        query = select(ModelVersion).order_by(ModelVersion.trained_at.desc(), ModelVersion.version_id.desc())
+        if model_type is not None:
+            query = query.where(ModelVersion.model_type == model_type)
+        with self.database.read() as session:
+            return list(session.scalars(query.limit(limit)))
+
+    def register_version(self, version: ModelVersion, files: Iterable[VersionFile], run_id: str) -> None:
+        """Record a trained version with its files, and that the run made it."""
+        with self.database.write() as session:
+            session.add(version)
+            session.flush()
+            session.add_all(files)
+            running_in(session, run_id).model_version_id = version.version_id
+
+    def mark_evaluation_failed(self, version_id: str) -> None:
+        """Record that a new version could not be evaluated: it cannot go live until an evaluation succeeds."""
+        self._move(version_id, "trained", "failed")
+
+    def mark_evaluation_succeeded(self, version_id: str) -> None:
+        """Record that a version which once could not be evaluated now was."""
+        self._move(version_id, "failed", "trained")
+
+    def _move(self, version_id: str, status: str, to: str) -> None:
+        with self.database.write() as session:
+            session.execute(
+                update(ModelVersion)
+                .where(ModelVersion.version_id == version_id, ModelVersion.status == status)
+                .values(status=to)
+            )
+
+    def files(self, version_id: str, paths: Sequence[str] | None = None) -> list[VersionFile]:
+        """Return what the database holds of a version's files, without their bytes."""
+        query = select(VersionFile).where(VersionFile.version_id == version_id).order_by(VersionFile.path)
+        if paths is not None:
+            query = query.where(VersionFile.path.in_(paths))
+        with self.database.read() as session:
+            return list(session.scalars(query))
+
+    def file_data(self, version_id: str, path: str) -> bytes | None:
+        """Return the bytes of one of a version's files; None where the database does not hold them."""
+        query = select(VersionFile.data).where(VersionFile.version_id == version_id, VersionFile.path == path)
+        with self.database.read() as session:
+            return session.scalars(query).first()
+
+    def record_evaluation(self, evaluation: ModelEvaluation, forecasts: VersionFile) -> None:
+        """Record an evaluation with its forecasts file, and in its run the figures of the candidate."""
+        with self.database.write() as session:
+            session.add(evaluation)
+            session.add(forecasts)
+            if evaluation.run_id is None:
+                return
+            run = session.get_one(TrainingRun, evaluation.run_id)
+            if run.model_version_id == evaluation.model_version_id:
+                run.test_mae_hours = evaluation.mae_hours
+                run.test_within_6h_accuracy = evaluation.within_6h_accuracy
+                run.test_overall_score = evaluation.overall_score
+
+    def evaluations(self, version_id: str, run_id: str | None = None) -> list[ModelEvaluation]:
+        """Return a version's evaluations, the newest first; with a run, only those made in it."""
+        query = select(ModelEvaluation).where(ModelEvaluation.model_version_id == version_id)
+        if run_id is not None:
+            query = query.where(ModelEvaluation.run_id == run_id)
+        order = query.order_by(ModelEvaluation.evaluated_at.desc(), ModelEvaluation.evaluation_id.desc())
+        with self.database.read() as session:
+            return list(session.scalars(order))
+
+    def fresh_version_id(self, algorithm: str, model_type: ModelTypeName, now: datetime) -> str:
+        """Make the id of a new version: {algorithm}_{model_type}_{YYYYMMDD}_{HHMMSS}_{4 hex}."""
+        with self.database.read() as session:
+            return fresh_id(session, ModelVersion, f"{algorithm}_{model_type}", now)
+
+    def fresh_evaluation_id(self, now: datetime) -> str:
+        """Make the id of a new evaluation."""
+        with self.database.read() as session:
+            return fresh_id(session, ModelEvaluation, "evaluation", now)
