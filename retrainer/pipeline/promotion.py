@@ -72,21 +72,33 @@ def promote_by_hand(project: Project, version_id: str, reason: str, now: datetim
     return change
 
 
-def roll_back(project: Project, model_type: ModelTypeName, reason: str, now: datetime, *, hold: bool = True) -> Change:
+def roll_back(
+    project: Project,
+    model_type: ModelTypeName,
+    reason: str,
+    now: datetime,
+    *,
+    to: str | None = None,
+    hold: bool = True,
+) -> Change:
     """Undo the latest promotion not undone yet; the version to return to must load and forecast first.
 
     Args:
+        to: undo as many promotions as it takes until this version is live again.
         hold: stop automatic promotion of the type until it is released.
 
     Raises:
-        NothingToRollBack: no promotion is left to undo.
+        UnknownName: there is no version `to`.
+        NothingToRollBack: no promotion is left to undo, or `to` was not live before.
         ArtifactError, AlgorithmError: the version to return to cannot be loaded, or cannot forecast.
         ProductionChanged: another process changed production meanwhile.
     """
-    promotion = project.registry.promotion_to_undo(model_type)
-    target = project.registry.version(promotion.from_version_id or "")
+    if to is not None:
+        project.registry.version(to)
+    promotions = project.registry.promotions_to_undo(model_type, to)
+    target = project.registry.version(promotions[-1].from_version_id or "")
     _try_forecast(project, load_version(project, target), now)
-    change = project.registry.roll_back(promotion, reason, now, hold=hold)
+    change = project.registry.roll_back(promotions, reason, now, hold=hold)
     announce(project, "rollback", change)
     return change
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from retrainer.algorithms.manager import LoadedAlgorithm, load_algorithm
+from retrainer.errors import ArtifactError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,6 +40,11 @@ def load_version(project: Project, version: ModelVersion) -> ReadyModel:
         UnknownName, AlgorithmError: its algorithm is not installed, or is broken.
     """
     model_type: ModelTypeName = "timing" if version.model_type == "timing" else "content"
+    if version.pruned_at is not None:
+        raise ArtifactError(
+            f"the files of '{version.version_id}' were pruned on {version.pruned_at:%Y-%m-%d %H:%M} UTC",
+            hint="Its scores and decisions remain (`retrainer show`); the model itself is gone for good",
+        )
     folder = project.artifacts.verified_folder(version)
     algorithm = load_algorithm(version.algorithm, model_type)
     options = algorithm.options(version.hyperparameters, model_type)

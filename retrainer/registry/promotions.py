@@ -6,12 +6,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import select
+from sqlalchemy import delete, exists, select
+from sqlalchemy.orm import aliased
 
 from retrainer.errors import NothingToRollBack, ProductionChanged, PromotionRefused
 from retrainer.registry.process import actor
 from retrainer.registry.rows import go_live, id_of, production_in, type_of, version_in
-from retrainer.registry.tables import Hold, LedgerEntry, ModelVersion
+from retrainer.registry.tables import Hold, LedgerEntry, ModelVersion, VersionFile
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -72,7 +73,7 @@ class Promotions:
 
         Raises:
             UnknownName: there is no such version.
-            PromotionRefused: its evaluation failed.
+            PromotionRefused: its evaluation failed, or its files were pruned.
             ProductionChanged: production is another version by now.
         """
         with self.database.write() as session:
@@ -88,39 +89,68 @@ class Promotions:
             production = production_in(session, model_type)
             if id_of(production) != expected_production:
                 raise ProductionChanged(changed(expected_production, id_of(production)), hint="Compare again")
+            _require_files(version)
             go_live(session, version, production, now)
-            session.add(_manual_entry("promotion", version, production, reason, now))
+            entry = _entry("promotion", model_type, reason, now)
+            entry.version_id = entry.to_version_id = version_id
+            entry.from_version_id = id_of(production)
+            session.add(entry)
             return Change(model_type, id_of(production), version_id, reason)
 
-    def promotion_to_undo(self, model_type: ModelTypeName) -> LedgerEntry:
-        """Return the latest promotion that was not undone yet and that replaced a version.
+    def promotions_to_undo(self, model_type: ModelTypeName, to: str | None = None) -> list[LedgerEntry]:
+        """Return the promotions that a rollback undoes, the latest first: one, or all since `to` was live.
 
         Raises:
-            NothingToRollBack: there is none.
+            NothingToRollBack: no promotion is left to undo, or `to` was not live before the present version.
         """
         with self.database.read() as session:
-            return promotion_to_undo_in(session, model_type)
+            return promotions_to_undo_in(session, model_type, to)
 
-    def roll_back(self, promotion: LedgerEntry, reason: str, now: datetime, *, hold: bool) -> Change:
-        """Undo a promotion: the version that it replaced goes live again; with `hold`, and the type is held.
+    def roll_back(self, promotions: Sequence[LedgerEntry], reason: str, now: datetime, *, hold: bool) -> Change:
+        """Undo promotions: the version that the earliest of them replaced goes live; with `hold`, the type is held.
+
+        Args:
+            promotions: as `promotions_to_undo` returned them.
 
         Raises:
-            ProductionChanged: this promotion is no longer the one to undo.
+            ProductionChanged: these are no longer the latest promotions.
+            PromotionRefused: the files of the version to return to were pruned.
         """
-        model_type = type_of(promotion)
+        model_type = type_of(promotions[0])
+        target = promotions[-1].from_version_id
         with self.database.write() as session:
-            latest = promotion_to_undo_in(session, model_type)
             production = production_in(session, model_type)
-            if latest.entry_id != promotion.entry_id or id_of(production) != promotion.to_version_id:
-                raise ProductionChanged(changed(promotion.to_version_id, id_of(production)), hint="Try again")
-            version = version_in(session, promotion.from_version_id or "")
+            latest = promotions_to_undo_in(session, model_type, target if len(promotions) > 1 else None)
+            if [entry.entry_id for entry in latest] != [entry.entry_id for entry in promotions]:
+                raise ProductionChanged(changed(promotions[0].to_version_id, id_of(production)), hint="Try again")
+            version = version_in(session, target or "")
+            _require_files(version)
             go_live(session, version, production, now)
-            entry = _manual_entry("rollback", version, production, reason, now)
-            entry.undoes = promotion.entry_id
-            session.add(entry)
+            for promotion in promotions:
+                entry = _entry("rollback", model_type, reason, now)
+                entry.version_id = entry.to_version_id = promotion.from_version_id
+                entry.from_version_id, entry.undoes = promotion.to_version_id, promotion.entry_id
+                session.add(entry)
+                session.flush()  # one after another, so that their order in the ledger is that of the steps
             if hold:
-                hold_in(session, model_type, reason, now)
+                _hold(session, model_type, reason, now)
             return Change(model_type, id_of(production), version.version_id, reason)
+
+    def production_at(self, model_type: ModelTypeName, moment: datetime) -> ModelVersion | None:
+        """Return the version that was live at a moment, by the clock of the ledger; None where none was."""
+        query = (
+            select(LedgerEntry.to_version_id)
+            .where(
+                LedgerEntry.model_type == model_type,
+                LedgerEntry.action.in_(["promotion", "rollback"]),
+                LedgerEntry.recorded_at <= moment,
+            )
+            .order_by(LedgerEntry.recorded_at.desc(), LedgerEntry.entry_id.desc())
+            .limit(1)
+        )
+        with self.database.read() as session:
+            version_id = session.scalars(query).first()
+            return None if version_id is None else session.get(ModelVersion, version_id)
 
     def hold_on(self, model_type: ModelTypeName) -> Hold | None:
         """Return the hold of a model type; None where automatic promotion is free."""
@@ -130,7 +160,7 @@ class Promotions:
     def hold(self, model_type: ModelTypeName, reason: str, now: datetime) -> bool:
         """Stop automatic promotion of a type; False where it was stopped already."""
         with self.database.write() as session:
-            return hold_in(session, model_type, reason, now)
+            return _hold(session, model_type, reason, now)
 
     def release(self, model_type: ModelTypeName, reason: str, now: datetime) -> bool:
         """Resume automatic promotion of a type; False where it was not stopped."""
@@ -139,7 +169,7 @@ class Promotions:
             if hold is None:
                 return False
             session.delete(hold)
-            session.add(_hold_entry("release", model_type, production_in(session, model_type), reason, now))
+            session.add(_standing(session, "release", model_type, reason, now))
             return True
 
     def archive_all_but(self, model_type: ModelTypeName, keep: int, now: datetime) -> list[str]:
@@ -156,18 +186,63 @@ class Promotions:
         )
         archived = []
         with self.database.write() as session:
-            production = production_in(session, model_type)
-            predecessor = predecessor_in(session, production)
+            predecessor = predecessor_in(session, model_type)
             for version in session.scalars(query):
                 if version.is_production or version.pinned or version.version_id == predecessor:
                     continue
                 version.status = "archived"
-                reason = f"not among the newest {keep} versions"
-                entry = _manual_entry("archive", version, production, reason, now)
-                entry.automatic, entry.to_version_id = True, id_of(production)
-                session.add(entry)
+                reason = f"Not among the newest {keep} versions"
+                session.add(_about(session, "archive", version, reason, now, automatic=True))
                 archived.append(version.version_id)
         return archived
+
+    def restore(self, version_id: str, reason: str, now: datetime) -> bool:
+        """Bring an archived version back; False where it is not archived.
+
+        Raises:
+            UnknownName: there is no such version.
+            PromotionRefused: its files were pruned.
+        """
+        with self.database.write() as session:
+            version = version_in(session, version_id)
+            if version.status != "archived":
+                return False
+            _require_files(version)
+            version.status = "trained"
+            session.add(_about(session, "restore", version, reason, now))
+            return True
+
+    def pin(self, version_id: str, reason: str, now: datetime, *, pinned: bool) -> bool:
+        """Keep a version from being archived, or no longer; False where that is so already.
+
+        Raises:
+            UnknownName: there is no such version.
+        """
+        with self.database.write() as session:
+            version = version_in(session, version_id)
+            if version.pinned == pinned:
+                return False
+            version.pinned = pinned
+            session.add(_about(session, "pin" if pinned else "unpin", version, reason, now))
+            return True
+
+    def prune(self, version_ids: Sequence[str], reason: str, now: datetime) -> list[str]:
+        """Forget the files of archived versions for good; their rows, scores and decisions stay.
+
+        Returns:
+            The ids pruned: those that are still archived and not pinned.
+        """
+        pruned = []
+        with self.database.write() as session:
+            for version_id in version_ids:
+                version = version_in(session, version_id)
+                if version.status != "archived" or version.pinned or version.pruned_at is not None:
+                    continue
+                session.execute(delete(VersionFile).where(VersionFile.version_id == version_id))
+                version.pruned_at = now
+                session.add(_about(session, "prune", version, reason, now))
+                pruned.append(version_id)
+        return pruned
 
     def ledger(
         self,
@@ -219,54 +294,70 @@ def changed(expected: str | None, found: str | None) -> str:
     return f"production changed from '{expected or 'none'}' to '{found or 'none'}' meanwhile"
 
 
-def predecessor_in(session: Session, production: ModelVersion | None) -> str | None:
+def predecessor_in(session: Session, model_type: ModelTypeName) -> str | None:
     """Return the version that `rollback` would put live."""
-    if production is None:
-        return None
     try:
-        return promotion_to_undo_in(session, type_of(production)).from_version_id
+        return promotions_to_undo_in(session, model_type, None)[0].from_version_id
     except NothingToRollBack:
         return None
 
 
-def promotion_to_undo_in(session: Session, model_type: ModelTypeName) -> LedgerEntry:
-    undone = select(LedgerEntry.undoes).where(LedgerEntry.model_type == model_type, LedgerEntry.undoes.is_not(None))
+def promotions_to_undo_in(session: Session, model_type: ModelTypeName, to: str | None) -> list[LedgerEntry]:
+    """See `Promotions.promotions_to_undo`."""
+    undoing = aliased(LedgerEntry)
     query = (
         select(LedgerEntry)
         .where(
             LedgerEntry.model_type == model_type,
             LedgerEntry.action == "promotion",
-            LedgerEntry.entry_id.not_in(undone),
+            ~exists().where(undoing.undoes == LedgerEntry.entry_id),
         )
         .order_by(LedgerEntry.entry_id.desc())
-        .limit(1)
+        .execution_options(yield_per=10)
     )
-    entry = session.scalars(query).first()
-    if entry is None:
+    chain: list[LedgerEntry] = []
+    for entry in session.scalars(query):
+        if entry.from_version_id is None:
+            break
+        chain.append(entry)
+        if to is None or entry.from_version_id == to:
+            return chain
+    production = id_of(production_in(session, model_type))
+    if production is None:
         raise NothingToRollBack(f"nothing to roll back: no {model_type} version was ever promoted")
-    if entry.from_version_id is None:
-        raise NothingToRollBack(f"nothing to roll back: '{entry.to_version_id}' is the first {model_type} version")
-    return entry
+    if to == production:
+        raise NothingToRollBack(f"nothing to roll back: '{to}' is in production already")
+    if to is None:
+        raise NothingToRollBack(f"nothing to roll back: '{production}' is the first {model_type} version")
+    raise NothingToRollBack(
+        f"cannot roll back to '{to}': it was not in production before '{production}'",
+        hint=f"`retrainer promote {to}` puts it live all the same",
+    )
 
 
-def hold_in(session: Session, model_type: ModelTypeName, reason: str, now: datetime) -> bool:
+def _require_files(version: ModelVersion) -> None:
+    if version.pruned_at is not None:
+        raise PromotionRefused(
+            f"the files of '{version.version_id}' were pruned on {version.pruned_at:%Y-%m-%d %H:%M} UTC",
+            hint="Its scores and decisions remain; the model itself is gone for good. Train a new version",
+        )
+
+
+def _hold(session: Session, model_type: ModelTypeName, reason: str, now: datetime) -> bool:
     if session.get(Hold, model_type) is not None:
         return False
     session.add(Hold(model_type=model_type, since=now, actor=actor(), reason=reason))
-    session.add(_hold_entry("hold", model_type, production_in(session, model_type), reason, now))
+    session.add(_standing(session, "hold", model_type, reason, now))
     return True
 
 
-def _hold_entry(
-    action: str, model_type: ModelTypeName, production: ModelVersion | None, reason: str, now: datetime
-) -> LedgerEntry:
+def _entry(action: str, model_type: ModelTypeName, reason: str, now: datetime) -> LedgerEntry:
+    """Return a new entry of the ledger, made by a person."""
     return LedgerEntry(
         at=now,
         recorded_at=datetime.now(UTC),
         model_type=model_type,
         action=action,
-        from_version_id=id_of(production),
-        to_version_id=id_of(production),
         actor=actor(),
         automatic=False,
         reason=reason,
@@ -274,9 +365,17 @@ def _hold_entry(
     )
 
 
-def _manual_entry(
-    action: str, version: ModelVersion, production: ModelVersion | None, reason: str, now: datetime
+def _standing(session: Session, action: str, model_type: ModelTypeName, reason: str, now: datetime) -> LedgerEntry:
+    """Return an entry of something that leaves production as it is."""
+    entry = _entry(action, model_type, reason, now)
+    entry.from_version_id = entry.to_version_id = id_of(production_in(session, model_type))
+    return entry
+
+
+def _about(
+    session: Session, action: str, version: ModelVersion, reason: str, now: datetime, *, automatic: bool = False
 ) -> LedgerEntry:
-    entry = _hold_entry(action, type_of(version), production, reason, now)
-    entry.version_id = entry.to_version_id = version.version_id
+    """Return an entry about a version that leaves production as it is."""
+    entry = _standing(session, action, type_of(version), reason, now)
+    entry.version_id, entry.automatic = version.version_id, automatic
     return entry

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import select, update
+from sqlalchemy import Select, func, select, update
 
 from retrainer.errors import RunInProgress, UnknownName
 from retrainer.registry.process import ProcessIdentity, actor, why_gone
@@ -15,6 +15,8 @@ from retrainer.registry.rows import fresh_id, go_live, id_of, production_in, run
 from retrainer.registry.tables import LedgerEntry, TrainingRun
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sqlalchemy.orm import Session
 
     from retrainer.model_types import ModelTypeName
@@ -36,6 +38,38 @@ class FinishedRun:
     race_lost: bool
 
 
+@dataclass(frozen=True)
+class RunFilter:
+    """Which runs are asked for.
+
+    Attributes:
+        since, until: started at or after, and before (UTC).
+        status: `running`, `completed` or `failed`.
+        promoted: only those whose version was promoted, or only those whose was not.
+        offset: how many of the newest to pass over.
+    """
+
+    since: datetime | None = None
+    until: datetime | None = None
+    status: str | None = None
+    promoted: bool | None = None
+    offset: int = 0
+
+    def applied(self, query: Select[Any], model_type: ModelTypeName | None) -> Select[Any]:
+        """Return the query with its conditions."""
+        if model_type is not None:
+            query = query.where(TrainingRun.model_type == model_type)
+        if self.since is not None:
+            query = query.where(TrainingRun.started_at >= self.since)
+        if self.until is not None:
+            query = query.where(TrainingRun.started_at < self.until)
+        if self.status is not None:
+            query = query.where(TrainingRun.status == self.status)
+        if self.promoted is not None:
+            query = query.where(TrainingRun.promoted_to_production.is_(self.promoted))
+        return query
+
+
 class Runs:
     """What is remembered of runs."""
 
@@ -52,7 +86,7 @@ class Runs:
         clock = datetime.now(UTC)
         me = ProcessIdentity.current()
         with self.database.write() as session:
-            self._close_dead_runs(session, model_type, clock)
+            _require_no_other(session, model_type, clock)
             run = TrainingRun(
                 run_id=fresh_id(session, TrainingRun, "run", now),
                 model_type=model_type,
@@ -147,31 +181,70 @@ class Runs:
             raise UnknownName(f"unknown run '{run_id}'", hint="`retrainer history` lists the runs")
         return run
 
-    def runs(self, model_type: ModelTypeName | None = None, limit: int | None = None) -> list[TrainingRun]:
+    def runs(
+        self, model_type: ModelTypeName | None = None, limit: int | None = None, which: RunFilter | None = None
+    ) -> list[TrainingRun]:
         """Return runs, the newest first."""
         query = select(TrainingRun).order_by(TrainingRun.started_at.desc(), TrainingRun.run_id.desc())
-        if model_type is not None:
-            query = query.where(TrainingRun.model_type == model_type)
+        query = (which or RunFilter()).applied(query, model_type).limit(limit).offset(which.offset if which else None)
         with self.database.read() as session:
-            return list(session.scalars(query.limit(limit)))
+            return list(session.scalars(query))
 
-    def _close_dead_runs(self, session: Session, model_type: ModelTypeName, clock: datetime) -> None:
-        query = select(TrainingRun).where(TrainingRun.model_type == model_type, TrainingRun.status == "running")
-        for run in session.scalars(query):
-            identity = ProcessIdentity(run.host, run.pid, run.boot_id, run.process_started_at)
-            reason = why_gone(identity, run.heartbeat_at, clock)
-            if reason is None:
-                raise RunInProgress(
-                    f"another {model_type} run is in progress since {run.started_at:%Y-%m-%d %H:%M:%S} UTC "
-                    f"on '{run.host}' (process {run.pid})",
-                    hint="Wait for it to end, or stop that process",
-                )
-            close(run, "failed", run.heartbeat_at)
-            run.error = f"The run was cut off: {reason}"
-            session.flush()
+    def count_runs(self, model_type: ModelTypeName | None = None, which: RunFilter | None = None) -> int:
+        """Return how many runs there are, whatever the offset."""
+        query = (which or RunFilter()).applied(select(func.count()).select_from(TrainingRun), model_type)
+        with self.database.read() as session:
+            return session.scalar(query) or 0
+
+    def running(self) -> list[TrainingRun]:
+        """Return the runs that are going on, or were when their process died."""
+        with self.database.read() as session:
+            return list(session.scalars(select(TrainingRun).where(TrainingRun.status == "running")))
+
+    def close_dead_runs(self) -> list[TrainingRun]:
+        """Close as failed every run whose process is gone; return them."""
+        clock = datetime.now(UTC)
+        if not any(_why_gone(run, clock) for run in self.running()):
+            return []
+        with self.database.write() as session:
+            found = session.scalars(select(TrainingRun).where(TrainingRun.status == "running")).all()
+            return [run for run in found if _closed_if_dead(run, clock)]
+
+    def while_idle(self, model_type: ModelTypeName, action: Callable[[], None]) -> None:
+        """Do something to a type's files while no run of it is going on and none can begin."""
+        query = select(TrainingRun.run_id).where(TrainingRun.model_type == model_type, TrainingRun.status == "running")
+        with self.database.write() as session:
+            if session.scalars(query).first() is None:
+                action()
+
+
+def _require_no_other(session: Session, model_type: ModelTypeName, clock: datetime) -> None:
+    query = select(TrainingRun).where(TrainingRun.model_type == model_type, TrainingRun.status == "running")
+    for run in session.scalars(query):
+        if not _closed_if_dead(run, clock):
+            raise RunInProgress(
+                f"another {model_type} run is in progress since {run.started_at:%Y-%m-%d %H:%M:%S} UTC "
+                f"on '{run.host}' (process {run.pid})",
+                hint="Wait for it to end (--wait SECONDS), or stop that process",
+            )
+        session.flush()
 
 
 def close(run: TrainingRun, status: str, now: datetime) -> None:
     run.status = status
     run.completed_at = max(now, run.started_at)
     run.duration_seconds = (run.completed_at - run.started_at).total_seconds()
+
+
+def _why_gone(run: TrainingRun, clock: datetime) -> str | None:
+    identity = ProcessIdentity(run.host, run.pid, run.boot_id, run.process_started_at)
+    return why_gone(identity, run.heartbeat_at, clock)
+
+
+def _closed_if_dead(run: TrainingRun, clock: datetime) -> bool:
+    reason = _why_gone(run, clock)
+    if reason is None:
+        return False
+    close(run, "failed", run.heartbeat_at)
+    run.error = f"The run was cut off: {reason}"
+    return True

@@ -108,7 +108,7 @@ class ModelVersion(Base):
             "uq_retrainer_model_versions_production",
             "model_type",
             unique=True,
-            sqlite_where=text("is_production"),
+            sqlite_where=text("is_production = 1"),
             postgresql_where=text("is_production"),
         ),
         Index("ix_retrainer_model_versions_trained_at", "trained_at", "version_id"),

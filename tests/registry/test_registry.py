@@ -127,10 +127,10 @@ def test_a_run_elsewhere_counts_as_gone_after_ten_silent_heartbeats(project: Pro
 
 def test_a_rollback_with_nothing_to_undo_says_so(project: Project) -> None:
     with pytest.raises(NothingToRollBack, match="no timing version was ever promoted"):
-        project.registry.promotion_to_undo("timing")
+        project.registry.promotions_to_undo("timing")
     retrain(project, "timing", NOW)
     with pytest.raises(NothingToRollBack, match="is the first timing version"):
-        project.registry.promotion_to_undo("timing")
+        project.registry.promotions_to_undo("timing")
 
 
 def test_an_unknown_version_is_named(project: Project) -> None:

@@ -52,7 +52,7 @@ def _model_versions() -> None:
         "retrainer_model_versions",
         ["model_type"],
         unique=True,
-        sqlite_where=sa.text("is_production"),
+        sqlite_where=sa.text("is_production = 1"),
         postgresql_where=sa.text("is_production"),
     )
     op.create_index("ix_retrainer_model_versions_trained_at", "retrainer_model_versions", ["trained_at", "version_id"])
