@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 SIX = "The six commands"
 LOOK = "See what there is"
 STEER = "Steer automatic promotion"
+KEEP = "Keep the versions"
 SET_UP = "Set up"
 
 NONE_PROMOTED = 10
@@ -62,6 +63,7 @@ app.add_typer(db_app, name="db", rich_help_panel=SET_UP)
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 TypeArgument = Annotated[str, typer.Argument(metavar="TYPE", help="timing or content.")]
 TypeOption = Annotated[str | None, typer.Option("--type", metavar="TYPE", help="Only timing or only content.")]
+Reason = Annotated[str, typer.Option(metavar="TEXT", help="Why, for the record.")]
 Limit = Annotated[int, typer.Option(metavar="N", min=1, help="How many at most.")]
 VersionArgument = Annotated[str, typer.Argument(metavar="VERSION", help="A version id, as `versions` lists them.")]
 
@@ -109,6 +111,7 @@ def train(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Train and compare, but record nothing.")] = False,
     as_of: Annotated[str | None, typer.Option(metavar="TIME", help="Run as if it were then (ISO, UTC).")] = None,
+    wait: Annotated[float, typer.Option(metavar="SECONDS", min=0, help="Wait so long for another run to end.")] = 0,
     exit_code: Annotated[bool, typer.Option("--exit-code", help="Exit with 10 if nothing was promoted.")] = False,
     as_json: AsJson = False,
 ) -> int:
@@ -125,7 +128,13 @@ def train(
             if dry_run:
                 return run.rehearse(project, kind, now, algorithm=algorithm, auto_promote=auto_promote)
             return run.retrain(
-                project, kind, now, algorithm=algorithm, auto_promote=auto_promote, as_of=as_of is not None
+                project,
+                kind,
+                now,
+                algorithm=algorithm,
+                auto_promote=auto_promote,
+                as_of=as_of is not None,
+                wait_seconds=wait,
             )
 
         outcomes = run.each_type(project, model_types, one)
@@ -161,7 +170,7 @@ def promote(
     context: typer.Context,
     version_id: VersionArgument,
     *,
-    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why, for the record.")] = "Promoted by hand",
+    reason: Reason = "Promoted by hand",
     as_json: AsJson = False,
 ) -> None:
     """Put a version live by hand.
@@ -181,7 +190,10 @@ def rollback(
     context: typer.Context,
     model_type: TypeArgument,
     *,
-    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why, for the record.")] = "Rolled back by hand",
+    to: Annotated[
+        str | None, typer.Option(metavar="VERSION", help="Go back until this version is live; otherwise one step.")
+    ] = None,
+    reason: Reason = "Rolled back by hand",
     hold: Annotated[
         bool, typer.Option("--hold/--no-hold", help="Stop automatic promotion of the type until `release`.")
     ] = True,
@@ -195,7 +207,7 @@ def rollback(
         from retrainer.pipeline.promotion import roll_back  # noqa: PLC0415
 
         kind = model_type_named(model_type)
-        change = roll_back(project, kind, reason, datetime.now(UTC), hold=hold)
+        change = roll_back(project, kind, reason, datetime.now(UTC), to=to, hold=hold)
     message = f"Rolled back from {change.from_version} to {change.to_version}"
     if hold:
         message += f"; automatic promotion is on hold until `retrainer release {kind}`"
@@ -233,6 +245,15 @@ def history(
     *,
     model_type: TypeOption = None,
     limit: Limit = 10,
+    page: Annotated[int, typer.Option(metavar="N", min=1, help="Which page of so many runs, 1 the newest.")] = 1,
+    since: Annotated[str | None, typer.Option(metavar="TIME", help="Only runs started then or later (UTC).")] = None,
+    until: Annotated[str | None, typer.Option(metavar="TIME", help="Only runs started before then (UTC).")] = None,
+    status: Annotated[
+        str | None, typer.Option(metavar="STATUS", help="Only runs that are running, completed or failed.")
+    ] = None,
+    promoted: Annotated[
+        bool | None, typer.Option("--promoted/--not-promoted", help="Only runs that promoted their version, or not.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Show training runs and what was decided about each.
@@ -240,24 +261,46 @@ def history(
     Example: retrainer history --type timing --limit 5
     """
     kind = model_type_named(model_type) if model_type else None
+    if status not in {None, "running", "completed", "failed"}:
+        raise UsageError(f"--status: '{status}' is none", hint="It is running, completed or failed")
     with _project(context) as project:
-        runs = project.registry.runs(kind, limit)
+        from retrainer.registry.runs import RunFilter  # noqa: PLC0415
+
+        which = RunFilter(
+            since=_time("--since", since) if since else None,
+            until=_time("--until", until) if until else None,
+            status=status,
+            promoted=promoted,
+            offset=(page - 1) * limit,
+        )
+        runs = project.registry.runs(kind, limit, which)
+        total = project.registry.count_runs(kind, which)
         changes = project.registry.ledger(model_type=kind, actions=("promotion", "rollback"), limit=limit)
     if as_json:
-        output.document(documents.history_document(runs, changes))
+        output.document(documents.history_document(runs, total, changes))
     else:
-        views.history(runs, changes)
+        views.history(runs, total, changes)
 
 
 @app.command(rich_help_panel=LOOK)
-def production(context: typer.Context, *, as_json: AsJson = False) -> None:
-    """Show which versions are live.
+def production(
+    context: typer.Context,
+    *,
+    at: Annotated[str | None, typer.Option(metavar="TIME", help="What was live then (ISO, UTC).")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show which versions are live, or were at a past time.
 
-    Example: retrainer production --json
+    Example: retrainer production --at 2025-11-06T12:00
     """
+    moment = None if at is None else _moment("--at", at)
     with _project(context) as project:
-        live = {kind: project.registry.production(kind) for kind in MODEL_TYPE_NAMES}
-        holds = {kind: project.registry.hold_on(kind) for kind in MODEL_TYPE_NAMES}
+        registry = project.registry
+        live = {
+            kind: registry.production(kind) if moment is None else registry.production_at(kind, moment)
+            for kind in MODEL_TYPE_NAMES
+        }
+        holds = {kind: registry.hold_on(kind) if moment is None else None for kind in MODEL_TYPE_NAMES}
     if as_json:
         output.document(documents.production_document(live))
     else:
@@ -331,7 +374,7 @@ def hold(
     context: typer.Context,
     model_type: TypeArgument,
     *,
-    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why, for the record.")] = "Held by hand",
+    reason: Reason = "Held by hand",
     as_json: AsJson = False,
 ) -> None:
     """Stop automatic promotion of a model type.
@@ -352,7 +395,7 @@ def release(
     context: typer.Context,
     model_type: TypeArgument,
     *,
-    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why, for the record.")] = "Released by hand",
+    reason: Reason = "Released by hand",
     as_json: AsJson = False,
 ) -> None:
     """Resume automatic promotion of a model type.
@@ -364,6 +407,110 @@ def release(
         changed = project.registry.release(kind, reason, datetime.now(UTC))
     message = f"Automatic promotion of {kind} is {'released' if changed else 'not on hold'}"
     _say({"status": "success", "message": message, "changed": changed}, message, as_json=as_json)
+
+
+@app.command(rich_help_panel=KEEP)
+def pin(
+    context: typer.Context, version_id: VersionArgument, *, reason: Reason = "Pinned by hand", as_json: AsJson = False
+) -> None:
+    """Keep a version from being archived.
+
+    Example: retrainer pin prophet_timing_20251106_120000_a3f2 --reason "the one of the paper"
+    """
+    with _project(context) as project:
+        changed = project.registry.pin(version_id, reason, datetime.now(UTC), pinned=True)
+    message = f"{version_id} is {'now' if changed else 'already'} pinned"
+    _say({"status": "success", "message": message, "changed": changed}, message, as_json=as_json)
+
+
+@app.command(rich_help_panel=KEEP)
+def unpin(
+    context: typer.Context, version_id: VersionArgument, *, reason: Reason = "Unpinned by hand", as_json: AsJson = False
+) -> None:
+    """Let a pinned version be archived again.
+
+    Example: retrainer unpin prophet_timing_20251106_120000_a3f2
+    """
+    with _project(context) as project:
+        changed = project.registry.pin(version_id, reason, datetime.now(UTC), pinned=False)
+    message = f"{version_id} is {'no longer' if changed else 'not'} pinned"
+    _say({"status": "success", "message": message, "changed": changed}, message, as_json=as_json)
+
+
+@app.command(rich_help_panel=KEEP)
+def restore(
+    context: typer.Context, version_id: VersionArgument, *, reason: Reason = "Restored by hand", as_json: AsJson = False
+) -> None:
+    """Bring an archived version back.
+
+    The next run archives it again if it is old, unless it is pinned or in production.
+
+    Example: retrainer restore prophet_timing_20251106_120000_a3f2
+    """
+    with _project(context) as project:
+        from retrainer.pipeline import archive  # noqa: PLC0415
+
+        changed = archive.restore(project, version_id, reason, datetime.now(UTC))
+    message = f"{version_id} is {'restored' if changed else 'not archived'}"
+    _say({"status": "success", "message": message, "changed": changed}, message, as_json=as_json)
+
+
+@app.command(rich_help_panel=KEEP)
+def prune(
+    context: typer.Context,
+    *,
+    model_type: TypeOption = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be deleted.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Delete the files of archived versions for good.
+
+    Their scores and decisions stay on record. Pinned versions are kept.
+
+    Example: retrainer prune --dry-run
+    """
+    kind = model_type_named(model_type) if model_type else None
+    with _project(context) as project:
+        from retrainer.pipeline import archive  # noqa: PLC0415
+
+        found = archive.prunable(project, kind)
+    if not as_json:
+        views.prunable(found)
+    if found and not (dry_run or yes) and not output.confirmed(f"Delete the files of {len(found)} versions for good?"):
+        return
+    if not dry_run:
+        with _project(context) as project:
+            pruned = archive.prune(project, found, datetime.now(UTC))
+        found = [case for case in found if case.version.version_id in pruned]
+    if as_json:
+        output.document(documents.prune_document(found, dry_run=dry_run))
+    elif not dry_run:
+        output.text(f"Deleted the files of {len(found)} versions")
+
+
+@app.command(rich_help_panel=KEEP)
+def doctor(
+    context: typer.Context,
+    *,
+    repair: Annotated[bool, typer.Option("--repair", help="Mend what the database knows better.")] = False,
+    as_json: AsJson = False,
+) -> int:
+    """Check every version, file, link and run.
+
+    Exits with 1 if something is found that was not mended.
+
+    Example: retrainer doctor --repair
+    """
+    with _project(context, recovering=False) as project:
+        from retrainer.doctor import examine  # noqa: PLC0415
+
+        findings = examine(project, repair=repair)
+    if as_json:
+        output.document(documents.doctor_document(findings))
+    else:
+        views.findings(findings)
+    return 0 if all(finding.mended for finding in findings) else 1
 
 
 @app.command(rich_help_panel=SET_UP)
@@ -468,25 +615,34 @@ def db_upgrade(context: typer.Context, *, as_json: AsJson = False) -> None:
 
 
 @contextmanager
-def _project(context: typer.Context) -> Iterator[Project]:
-    """Find the project, show that work is going on, and give its connections back at the end."""
+def _project(context: typer.Context, *, recovering: bool = True) -> Iterator[Project]:
+    """Find the project, put right what a dead process left, and give its connections back at the end."""
     from retrainer.project import Project  # noqa: PLC0415  settings need pydantic and YAML, `--help` does not
 
     project = Project.find(Path.cwd(), os.environ, context.obj)
     try:
         with output.working():
+            if recovering:
+                from retrainer.pipeline.recovery import recover  # noqa: PLC0415
+
+                recover(project)
             yield project
     finally:
         project.close()
 
 
-def _moment(option: str, text: str) -> datetime:
-    """Parse a past moment: ISO-8601, UTC where it names no zone."""
+def _time(option: str, text: str) -> datetime:
+    """Parse a moment: ISO-8601, UTC where it names no zone."""
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
         raise UsageError(f"{option}: '{text}' is not a time", hint="Write it like 2024-10-31T12:00:00Z") from None
-    moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def _moment(option: str, text: str) -> datetime:
+    """Parse a past moment, as `_time` does."""
+    moment = _time(option, text)
     if moment > datetime.now(UTC):
         raise UsageError(f"{option}: '{text}' lies in the future", hint="Name a past moment")
     return moment

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -9,8 +10,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from retrainer.algorithms.manager import PluginStatus
+    from retrainer.doctor import Finding
     from retrainer.errors import RetrainerError
     from retrainer.model_types import ModelTypeName
+    from retrainer.pipeline.archive import Prunable
     from retrainer.pipeline.comparison import Comparison
     from retrainer.pipeline.evaluation import Evaluation
     from retrainer.pipeline.next_post import NextPost
@@ -26,6 +29,27 @@ Document = dict[str, Any]
 def moment(value: datetime | None) -> str | None:
     """Write a time as in 2025-11-06T12:00:00Z."""
     return None if value is None else f"{value.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def doctor_document(findings: Sequence[Finding]) -> Document:
+    """List what `doctor` found."""
+    return {"findings": [asdict(finding) for finding in findings], "count": len(findings)}
+
+
+def prune_document(versions: Sequence[Prunable], *, dry_run: bool) -> Document:
+    """List the versions whose files were pruned, or would be."""
+    return {
+        "dry_run": dry_run,
+        "versions": [
+            {
+                "version_id": case.version.version_id,
+                "bytes_on_disk": case.bytes_on_disk,
+                "bytes_in_database": case.bytes_in_database,
+            }
+            for case in versions
+        ],
+        "count": len(versions),
+    }
 
 
 def error_document(error: RetrainerError) -> Document:
@@ -50,6 +74,7 @@ def version_document(version: ModelVersion) -> Document:
         "hyperparameters": version.hyperparameters,
         "file_path": version.file_path,
         "pinned": version.pinned,
+        "pruned_at": moment(version.pruned_at),
     }
 
 
@@ -121,11 +146,12 @@ def version_life_document(
     }
 
 
-def history_document(runs: Sequence[TrainingRun], changes: Sequence[LedgerEntry]) -> Document:
-    """List training runs, and the changes of production beside them."""
+def history_document(runs: Sequence[TrainingRun], total: int, changes: Sequence[LedgerEntry]) -> Document:
+    """List training runs, of how many there are, and the changes of production beside them."""
     return {
         "training_runs": [run_document(run) for run in runs],
         "count": len(runs),
+        "total": total,
         "changes": [ledger_document(entry) for entry in changes],
     }
 

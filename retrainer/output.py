@@ -53,6 +53,22 @@ def traceback() -> None:
     library.print_exc()
 
 
+def confirmed(question: str) -> bool:
+    """Ask on a terminal.
+
+    Raises:
+        UsageError: there is no terminal to ask on.
+    """
+    from retrainer.errors import UsageError  # noqa: PLC0415
+
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise UsageError(
+            "nothing was deleted: there is no terminal to ask on", hint="Say --yes, or look with --dry-run"
+        )
+    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in {"y", "yes"}
+
+
 def configure_logging(level: int, *, tracebacks: bool = False) -> None:
     """Send log lines of the program and its plugins to stderr from this level on, with or without tracebacks."""
     for name in ("retrainer", "retrainer_prophet", "retrainer_claude", "retrainer_baseline"):

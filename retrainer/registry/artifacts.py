@@ -16,7 +16,7 @@ import shutil
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from retrainer.errors import ArtifactError
 from retrainer.model_types import MODEL_TYPE_NAMES
@@ -53,6 +53,14 @@ class StoredVersion:
     files: list[VersionFile]
 
 
+@dataclass(frozen=True)
+class FileProblem:
+    """A file of a version that is not what the database says."""
+
+    kind: Literal["missing", "changed"]
+    path: str
+
+
 class Artifacts:
     """The models folder."""
 
@@ -75,10 +83,13 @@ class Artifacts:
             self.models_dir.mkdir(parents=True, exist_ok=True)
             folder = self.models_dir / f"{_STAGING_PREFIX}{secrets.token_hex(8)}"
             folder.mkdir()
+            lock = os.open(folder, os.O_RDONLY)
         try:
+            fcntl.flock(lock, fcntl.LOCK_SH)  # says that its process lives; gone with it, whatever ends it
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+            os.close(lock)
 
     def store(self, staged: Path, model_type: ModelTypeName, version_id: str, written: list[str]) -> StoredVersion:
         """Give the staged files a manifest, make them durable, and move them to the version's place in one step.
@@ -107,18 +118,20 @@ class Artifacts:
         shutil.rmtree(self.folder(model_type, version_id), ignore_errors=True)
 
     def verified_folder(self, version: ModelVersion) -> Path:
-        """Return the version's folder after checking every model file against its hash; make it again if missing.
+        """Return the version's folder after checking every file in it against its hash; make what is missing again.
 
         Raises:
-            ArtifactError: a file is missing or was changed, or the folder is gone and the database lacks it too.
+            ArtifactError: a file was changed, or is missing and the database does not hold it.
         """
         folder = self.folder(version.model_type, version.version_id)
-        if not (folder / MANIFEST).exists():
+        rows = self._registry.files(version.version_id)
+        if not folder.exists():
             self._restore_missing(version)
-        manifest = _read(folder / MANIFEST, version.version_id)
-        _check(manifest, version.manifest_sha256, MANIFEST, version.version_id)
-        for name, entry in json.loads(manifest)["files"].items():
-            _check(_read(folder / name, version.version_id), entry["sha256"], name, version.version_id)
+        for row in rows:
+            if not (folder / row.path).exists() and not self.write_again(version, row.path):
+                raise _gone(version, folder / row.path)
+            _check(_read(folder / row.path, version.version_id), row.sha256, row.path, version.version_id)
+        _check(_read(folder / MANIFEST, version.version_id), version.manifest_sha256, MANIFEST, version.version_id)
         return folder
 
     def write_forecasts(self, version: ModelVersion, name: str, data: bytes) -> VersionFile:
@@ -165,6 +178,62 @@ class Artifacts:
                 for model_type in MODEL_TYPE_NAMES:
                     self._link(model_type)
 
+    def abandoned_staging(self) -> list[Path]:
+        """Return the staging folders whose process is gone."""
+        return [folder for folder in self.models_dir.glob(f"{_STAGING_PREFIX}*") if _is_abandoned(folder)]
+
+    def unregistered_folders(self, model_type: ModelTypeName) -> list[Path]:
+        """Return the folders of versions that the database does not know, or whose files were pruned.
+
+        Only meaningful while no run of the type is going on: a run moves its files into place before it registers them.
+        """
+        found = [path for path in (self.models_dir / model_type).glob("*") if path.is_dir()]
+        kept = self._registry.version_ids_with_files(model_type) if found else set()
+        return [path for path in found if path.name not in kept]
+
+    def stray_files(self, version: ModelVersion) -> list[Path]:
+        """Return the files in a version's folder that the database does not know."""
+        folder = self.folder(version.model_type, version.version_id)
+        known = {row.path for row in self._registry.files(version.version_id)}
+        return [path for path in _files_in(folder) if path.relative_to(folder).as_posix() not in known]
+
+    def size(self, version: ModelVersion) -> int:
+        """Return how many bytes a version's folder holds."""
+        return sum(path.lstat().st_size for path in _files_in(self.folder(version.model_type, version.version_id)))
+
+    def problems(self, version: ModelVersion) -> list[FileProblem]:
+        """Hold every file of a version against the database: what is missing, and what was changed."""
+        folder = self.folder(version.model_type, version.version_id)
+        problems: list[FileProblem] = []
+        for row in self._registry.files(version.version_id):
+            path = folder / row.path
+            if not path.is_file():
+                problems.append(FileProblem("missing", row.path))
+            elif _sha256(path.read_bytes()) != row.sha256:
+                problems.append(FileProblem("changed", row.path))
+        return problems
+
+    def write_again(self, version: ModelVersion, path: str) -> bool:
+        """Write one of a version's files from the database; False where the database does not hold it intact."""
+        (row,) = self._registry.files(version.version_id, [path])
+        data = self._registry.file_data(version.version_id, path)
+        if data is None or _sha256(data) != row.sha256:
+            return False
+        _write_file(self.folder(version.model_type, version.version_id) / path, data)
+        return True
+
+    def wrong_link(self, model_type: ModelTypeName) -> str | None:
+        """Say what is wrong with a type's production link; None where it is right."""
+        link = self.models_dir / f"{model_type}_model"
+        production = self._registry.production(model_type)
+        if production is None:
+            return "it is there, but nothing is in production" if link.is_symlink() or link.exists() else None
+        if not link.is_symlink():
+            return "it is no link" if link.exists() else "it is missing"
+        if os.readlink(link) != _link_target(production):  # noqa: PTH115  Path would normalise what is compared
+            return f"it does not point to '{production.version_id}'"
+        return None if link.exists() else f"the folder of '{production.version_id}' is missing"
+
     def _link(self, model_type: ModelTypeName) -> None:
         link = self.models_dir / f"{model_type}_model"
         production = self._registry.production(model_type)
@@ -173,12 +242,13 @@ class Artifacts:
             return
         if not self.folder(model_type, production.version_id).exists():
             self._restore_missing(production)
-        target = os.path.join(model_type, production.version_id)  # noqa: PTH118  a relative link survives a move
-        if link.is_symlink() and os.readlink(link) == target:  # noqa: PTH115  Path would normalise what is compared
+        if self.wrong_link(model_type) is None:
             return
-        fresh = self.models_dir / f".{model_type}_model.{os.getpid()}"
+        fresh = self.models_dir / f".{model_type}_model.new"  # of one name: we hold the lock
         fresh.unlink(missing_ok=True)
-        fresh.symlink_to(target, target_is_directory=True)
+        fresh.symlink_to(_link_target(production), target_is_directory=True)
+        if link.is_dir() and not link.is_symlink():
+            raise ArtifactError(f"'{link}' is a folder where a link belongs", hint="Move it away")
         fresh.replace(link)
 
     def _restore_missing(self, version: ModelVersion) -> None:
@@ -189,18 +259,35 @@ class Artifacts:
             for name in names:
                 data = self._registry.file_data(version.version_id, name)
                 if data is None:
-                    raise ArtifactError(
-                        f"the files of '{version.version_id}' are gone: '{target}' is missing and the database does "
-                        f"not hold '{name}'",
-                        hint="Bring the folder back from a copy, or train a new version",
-                    )
+                    raise _gone(version, target / name)
                 _write_file(staged / name, data)
             with _writing(self.models_dir):
                 target.parent.mkdir(parents=True, exist_ok=True)
-                # What is left there is without a manifest: an empty or broken remainder, replaced as a whole.
-                shutil.rmtree(target, ignore_errors=True)
-                with suppress(FileExistsError):  # another process was faster with the same bytes
+                try:
                     staged.rename(target)
+                except OSError:
+                    if not target.exists():  # where another process was faster, its bytes are the same
+                        raise
+
+
+def _gone(version: ModelVersion, path: Path) -> ArtifactError:
+    return ArtifactError(
+        f"files of '{version.version_id}' are gone: '{path}' is missing and the database does not hold it",
+        hint="Bring it back from a copy, or train a new version",
+    )
+
+
+def remove(path: Path) -> None:
+    """Remove a file, or a folder with all that is in it.
+
+    Raises:
+        ArtifactError: it cannot be removed.
+    """
+    with _writing(path.parent):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def library_versions() -> dict[str, str]:
@@ -210,6 +297,29 @@ def library_versions() -> dict[str, str]:
         with suppress(PackageNotFoundError):
             found[library] = version(library)
     return found
+
+
+def _is_abandoned(folder: Path) -> bool:
+    try:
+        lock = os.open(folder, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    else:
+        return True
+    finally:
+        os.close(lock)
+
+
+def _files_in(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if not path.is_dir() or path.is_symlink())
+
+
+def _link_target(version: ModelVersion) -> str:
+    return f"{version.model_type}/{version.version_id}"  # relative, so that it survives a move of the folder
 
 
 def _manifest(version_id: str, data: dict[str, bytes]) -> bytes:
@@ -259,6 +369,7 @@ def _write_file(path: Path, data: bytes) -> None:
             temporary.write_bytes(data)
             _sync(temporary)
             temporary.replace(path)
+            _sync(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
 

@@ -47,8 +47,12 @@ class Database:
             DatabaseError: the file is no database, cannot be reached, or is of a newer schema.
         """
         database = cls(connect(url, folder))
-        if database.revision() != HEAD:
-            database.upgrade()
+        try:
+            if database.revision() != HEAD:
+                database.upgrade()
+        except BaseException:
+            database.close()
+            raise
         return database
 
     def close(self) -> None:

@@ -313,7 +313,7 @@ def promotions_to_undo_in(session: Session, model_type: ModelTypeName, to: str |
             ~exists().where(undoing.undoes == LedgerEntry.entry_id),
         )
         .order_by(LedgerEntry.entry_id.desc())
-        .execution_options(yield_per=10)
+        .limit(1 if to is None else None)
     )
     chain: list[LedgerEntry] = []
     for entry in session.scalars(query):

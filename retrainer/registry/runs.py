@@ -201,11 +201,16 @@ class Runs:
         with self.database.read() as session:
             return list(session.scalars(select(TrainingRun).where(TrainingRun.status == "running")))
 
+    def dead_runs(self) -> list[tuple[TrainingRun, str]]:
+        """Return the runs that are recorded as running although their process is gone, and how that is known."""
+        clock = datetime.now(UTC)
+        return [(run, reason) for run in self.running() if (reason := _why_gone(run, clock))]
+
     def close_dead_runs(self) -> list[TrainingRun]:
         """Close as failed every run whose process is gone; return them."""
-        clock = datetime.now(UTC)
-        if not any(_why_gone(run, clock) for run in self.running()):
+        if not self.dead_runs():
             return []
+        clock = datetime.now(UTC)
         with self.database.write() as session:
             found = session.scalars(select(TrainingRun).where(TrainingRun.status == "running")).all()
             return [run for run in found if _closed_if_dead(run, clock)]

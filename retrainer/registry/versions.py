@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 
 from retrainer.registry.rows import fresh_id, production_in, running_in, version_in
 from retrainer.registry.tables import ModelEvaluation, ModelVersion, TrainingRun, VersionFile
@@ -36,11 +36,15 @@ class Versions:
         with self.database.read() as session:
             return version_in(session, version_id)
 
-    def versions(self, model_type: ModelTypeName | None = None, limit: int | None = None) -> list[ModelVersion]:
+    def versions(
+        self, model_type: ModelTypeName | None = None, limit: int | None = None, *, status: str | None = None
+    ) -> list[ModelVersion]:
         """Return versions, the newest first."""
         query = select(ModelVersion).order_by(ModelVersion.trained_at.desc(), ModelVersion.version_id.desc())
         if model_type is not None:
             query = query.where(ModelVersion.model_type == model_type)
+        if status is not None:
+            query = query.where(ModelVersion.status == status)
         with self.database.read() as session:
             return list(session.scalars(query.limit(limit)))
 
@@ -75,6 +79,22 @@ class Versions:
             query = query.where(VersionFile.path.in_(paths))
         with self.database.read() as session:
             return list(session.scalars(query))
+
+    def size_of_files(self, version_id: str) -> int:
+        """Return how many bytes of a version's files the database holds."""
+        query = select(func.coalesce(func.sum(VersionFile.size), 0)).where(
+            VersionFile.version_id == version_id, VersionFile.data.is_not(None)
+        )
+        with self.database.read() as session:
+            return int(session.scalar(query) or 0)
+
+    def version_ids_with_files(self, model_type: ModelTypeName) -> set[str]:
+        """Return the ids of a type's versions whose files were not pruned."""
+        query = select(ModelVersion.version_id).where(
+            ModelVersion.model_type == model_type, ModelVersion.pruned_at.is_(None)
+        )
+        with self.database.read() as session:
+            return set(session.scalars(query))
 
     def file_data(self, version_id: str, path: str) -> bytes | None:
         """Return the bytes of one of a version's files; None where the database does not hold them."""

@@ -15,6 +15,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
 
 from retrainer.errors import ArtifactError, ConfigError, DatabaseError, NothingToRollBack, UnknownName
 from retrainer.pipeline.run import retrain
@@ -69,7 +70,7 @@ def test_the_migrations_make_the_tables_that_the_program_uses(project: Project) 
 def test_the_database_allows_one_production_version_a_type(project: Project) -> None:
     database = project.registry.database
     with pytest.raises(IntegrityError), database.engine.begin() as connection:
-        with sa.orm.Session(connection) as session:
+        with Session(connection) as session:
             session.add(version_row("a", status="active", is_production=True))
             session.add(version_row("b", status="active", is_production=True))
             session.flush()
@@ -86,7 +87,7 @@ def test_the_database_allows_one_running_run_a_type(project: Project) -> None:
 
 def test_the_database_knows_no_active_version_outside_production(project: Project) -> None:
     with pytest.raises(IntegrityError), project.registry.database.engine.begin() as connection:
-        with sa.orm.Session(connection) as session:
+        with Session(connection) as session:
             session.add(version_row("a", status="active", is_production=False))
             session.flush()
 
@@ -187,10 +188,10 @@ def test_a_newer_database_is_refused_in_one_line(project: Project) -> None:
         open_project(project.folder).registry  # noqa: B018  opening is the act
 
 
-def test_a_file_that_is_no_database_is_refused(folder: Path) -> None:
-    (folder / "data" / "retrainer.db").write_text("this is not a database, but long enough to be looked at" * 50)
+def test_a_file_that_is_no_database_is_refused(sqlite_folder: Path) -> None:
+    (sqlite_folder / "data" / "retrainer.db").write_text("this is not a database, but long enough to be looked at" * 50)
     with pytest.raises(DatabaseError, match="is not a SQLite database"):
-        open_project(folder).registry  # noqa: B018
+        open_project(sqlite_folder).registry  # noqa: B018
 
 
 @pytest.mark.parametrize("url", ["nonsense", "mysql://u:secret@h/d", "sqlite://", "sqlite:///:memory:"])
@@ -200,9 +201,9 @@ def test_a_wrong_url_is_refused_without_showing_its_password(url: str, tmp_path:
     assert "secret" not in str(caught.value)
 
 
-def test_a_foreign_database_keeps_its_tables(folder: Path) -> None:
+def test_a_foreign_database_keeps_its_tables(sqlite_folder: Path) -> None:
     """A database that others use already, with tables whose names the specification knows too."""
-    path = folder / "data" / "retrainer.db"
+    path = sqlite_folder / "data" / "retrainer.db"
     with sqlite3.connect(path) as connection:
         connection.execute("CREATE TABLE posts (post_id INTEGER PRIMARY KEY, created_at TEXT, content TEXT)")
         connection.execute("CREATE TABLE model_versions (id INTEGER)")
@@ -210,7 +211,7 @@ def test_a_foreign_database_keeps_its_tables(folder: Path) -> None:
         rows = [(row, f"2024-01-{1 + row // 24:02d} {row % 24:02d}:00:00", f"text {row}") for row in range(200)]
         connection.executemany("INSERT INTO posts VALUES (?, ?, ?)", rows)
     connection.close()
-    project = open_project(folder)
+    project = open_project(sqlite_folder)
     assert retrain(project, "timing", NOW).promoted
     assert retrain(project, "content", NOW).promoted
     project.close()
