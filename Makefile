@@ -3,13 +3,16 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test test-lowest lint format bench clean
+.PHONY: demo test soak test-lowest lint format bench bench-registry clean
 
 demo: $(STAMP)  ## watch a model being trained, compared, promoted
 	PATH="$(CURDIR)/$(BIN):$$PATH" sh demo.sh
 
 test: lint  ## all checks
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+soak: $(STAMP)  ## what takes long: hundreds of kills, on both databases
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m soak
 
 lint: $(STAMP)
 	$(BIN)/ruff format --check .
@@ -41,3 +44,6 @@ test-lowest:  ## the tests with the lowest version of every dependency
 		print("\n".join(f"{bound[1]}=={bound[2]}" for bound in bounds))' > .venv-lowest/constraints.txt
 	.venv-lowest/bin/python -m pip install --quiet --constraint .venv-lowest/constraints.txt --editable . --group dev
 	.venv-lowest/bin/python -m pytest -n 2 --dist worksteal
+
+bench-registry: $(STAMP)  ## whether looking and promoting take longer with 10,000 versions
+	$(BIN)/python benchmarks/registry.py

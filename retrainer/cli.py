@@ -264,6 +264,7 @@ def history(
     if status not in {None, "running", "completed", "failed"}:
         raise UsageError(f"--status: '{status}' is none", hint="It is running, completed or failed")
     with _project(context) as project:
+        from retrainer.registry.promotions import CHANGES_OF_PRODUCTION  # noqa: PLC0415
         from retrainer.registry.runs import RunFilter  # noqa: PLC0415
 
         which = RunFilter(
@@ -275,7 +276,7 @@ def history(
         )
         runs = project.registry.runs(kind, limit, which)
         total = project.registry.count_runs(kind, which)
-        changes = project.registry.ledger(model_type=kind, actions=("promotion", "rollback"), limit=limit)
+        changes = project.registry.ledger(model_type=kind, actions=CHANGES_OF_PRODUCTION, limit=limit)
     if as_json:
         output.document(documents.history_document(runs, total, changes))
     else:
@@ -333,7 +334,7 @@ def show(context: typer.Context, version_id: VersionArgument, *, as_json: AsJson
     with _project(context) as project:
         version = project.registry.version(version_id)
         evaluations = project.registry.evaluations(version_id)
-        entries = project.registry.ledger(version_id=version_id)
+        entries = project.registry.life(version_id)
     if as_json:
         output.document(documents.version_life_document(version, evaluations, entries))
     else:

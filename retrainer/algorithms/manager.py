@@ -200,7 +200,11 @@ class LoadedAlgorithm:
             self._fail("score", f"returned '{str(own)[:40]}' instead of a mapping of names to numbers", error)
 
     def save(self, model: Any, directory: Path) -> list[str]:
-        """Write the model's files and return their names, relative to the directory, sorted."""
+        """Write the model's files and return their names, relative to the directory, sorted.
+
+        Raises:
+            OSError: the directory cannot be written; whose it is knows better what to say.
+        """
         if "save" not in self.hook_names:
             try:
                 text = json.dumps(model, allow_nan=False)
@@ -226,6 +230,10 @@ class LoadedAlgorithm:
             answer = getattr(self.manager.hook, hook)(**arguments)
         except RetrainerError:
             raise
+        except OSError as error:
+            if hook == "save":
+                raise
+            self._fail(hook, f"failed: {_describe(error)}", error)
         except Exception as error:  # noqa: BLE001  a plugin may fail in any way; which one and where is what the user needs
             self._fail(hook, f"failed: {_describe(error)}", error)
         if answer is None and not may_be_none:

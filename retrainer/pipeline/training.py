@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from retrainer.pipeline.versions import ReadyModel
+from retrainer.registry.artifacts import writing
 from retrainer.registry.tables import ModelVersion
 
 if TYPE_CHECKING:
@@ -59,7 +60,8 @@ def trained_model(
         started = time.monotonic()
         model = algorithm.train(split.training, options, model_type)
         duration = time.monotonic() - started
-        written = algorithm.save(model, folder)
+        with writing(folder):
+            written = algorithm.save(model, folder)
         log.info("Model training complete!")
         ready = ReadyModel(algorithm, options, algorithm.load(folder), model_type)
         yield Trained(ready, folder, written, duration)

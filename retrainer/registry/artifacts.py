@@ -79,7 +79,7 @@ class Artifacts:
         Raises:
             ArtifactError: the models folder cannot be written.
         """
-        with _writing(self.models_dir):
+        with writing(self.models_dir):
             self.models_dir.mkdir(parents=True, exist_ok=True)
             folder = self.models_dir / f"{_STAGING_PREFIX}{secrets.token_hex(8)}"
             folder.mkdir()
@@ -98,7 +98,7 @@ class Artifacts:
             ArtifactError: the models folder cannot be written, or is full; nothing is left behind then.
         """
         target = self.folder(model_type, version_id)
-        with _writing(self.models_dir):
+        with writing(self.models_dir):
             data = {name: (staged / name).read_bytes() for name in written}
             manifest = _manifest(version_id, data)
             (staged / MANIFEST).write_bytes(manifest)
@@ -171,7 +171,7 @@ class Artifacts:
         Raises:
             ArtifactError: the models folder cannot be written.
         """
-        with _writing(self.models_dir):
+        with writing(self.models_dir):
             self.models_dir.mkdir(parents=True, exist_ok=True)
             with (self.models_dir / ".lock").open("w") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)
@@ -261,7 +261,7 @@ class Artifacts:
                 if data is None:
                     raise _gone(version, target / name)
                 _write_file(staged / name, data)
-            with _writing(self.models_dir):
+            with writing(self.models_dir):
                 target.parent.mkdir(parents=True, exist_ok=True)
                 try:
                     staged.rename(target)
@@ -283,7 +283,7 @@ def remove(path: Path) -> None:
     Raises:
         ArtifactError: it cannot be removed.
     """
-    with _writing(path.parent):
+    with writing(path.parent):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
@@ -362,7 +362,7 @@ def _check(data: bytes, expected: str, name: str, version_id: str) -> None:
 
 def _write_file(path: Path, data: bytes) -> None:
     """Write a file whole or not at all."""
-    with _writing(path.parent):
+    with writing(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{os.getpid()}")
         try:
@@ -384,7 +384,8 @@ def _sync(path: Path) -> None:
 
 
 @contextmanager
-def _writing(folder: Path) -> Iterator[None]:
+def writing(folder: Path) -> Iterator[None]:
+    """Say in one line why the models folder cannot be written, if it cannot."""
     try:
         yield
     except OSError as error:

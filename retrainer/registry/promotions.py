@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import delete, exists, select
 from sqlalchemy.orm import aliased
 
 from retrainer.errors import NothingToRollBack, ProductionChanged, PromotionRefused
+from retrainer.model_types import MODEL_TYPE_NAMES
 from retrainer.registry.process import actor
 from retrainer.registry.rows import go_live, id_of, production_in, type_of, version_in
-from retrainer.registry.tables import Hold, LedgerEntry, ModelVersion, VersionFile
+from retrainer.registry.tables import LEDGER_ACTIONS, Hold, LedgerEntry, ModelVersion, VersionFile
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
 
     from retrainer.model_types import ModelTypeName
     from retrainer.registry.database import Database
+
+
+CHANGES_OF_PRODUCTION = ("promotion", "rollback")
 
 
 @dataclass(frozen=True)
@@ -138,19 +143,20 @@ class Promotions:
 
     def production_at(self, model_type: ModelTypeName, moment: datetime) -> ModelVersion | None:
         """Return the version that was live at a moment, by the clock of the ledger; None where none was."""
-        query = (
-            select(LedgerEntry.to_version_id)
-            .where(
-                LedgerEntry.model_type == model_type,
-                LedgerEntry.action.in_(["promotion", "rollback"]),
-                LedgerEntry.recorded_at <= moment,
-            )
-            .order_by(LedgerEntry.recorded_at.desc(), LedgerEntry.entry_id.desc())
-            .limit(1)
-        )
+        latest: list[LedgerEntry] = []
         with self.database.read() as session:
-            version_id = session.scalars(query).first()
-            return None if version_id is None else session.get(ModelVersion, version_id)
+            for action in CHANGES_OF_PRODUCTION:  # one by one, each is a look at the end of an index
+                query = (
+                    select(LedgerEntry)
+                    .where(LedgerEntry.model_type == model_type, LedgerEntry.action == action)
+                    .where(LedgerEntry.recorded_at <= moment)
+                    .order_by(LedgerEntry.recorded_at.desc(), LedgerEntry.entry_id.desc())
+                )
+                latest += session.scalars(query.limit(1))
+            if not latest:
+                return None
+            last = max(latest, key=lambda entry: (entry.recorded_at, entry.entry_id))
+            return session.get(ModelVersion, last.to_version_id)
 
     def hold_on(self, model_type: ModelTypeName) -> Hold | None:
         """Return the hold of a model type; None where automatic promotion is free."""
@@ -244,25 +250,26 @@ class Promotions:
                 pruned.append(version_id)
         return pruned
 
+    def life(self, version_id: str) -> list[LedgerEntry]:
+        """Return the decisions about a version, the newest first, and those in which it went out of production."""
+        moved_out = (LedgerEntry.from_version_id == version_id) & (LedgerEntry.to_version_id != version_id)
+        query = select(LedgerEntry).where((LedgerEntry.version_id == version_id) | moved_out)
+        with self.database.read() as session:
+            return list(session.scalars(query.order_by(LedgerEntry.entry_id.desc())))
+
     def ledger(
         self,
-        *,
         model_type: ModelTypeName | None = None,
-        version_id: str | None = None,
-        actions: Sequence[str] = (),
+        actions: Sequence[str] = LEDGER_ACTIONS,
         limit: int | None = None,
     ) -> list[LedgerEntry]:
-        """Return decisions, the newest first; of a version, also those in which it went out of production."""
-        query = select(LedgerEntry).order_by(LedgerEntry.entry_id.desc())
-        if model_type is not None:
-            query = query.where(LedgerEntry.model_type == model_type)
-        if version_id is not None:
-            moved_out = (LedgerEntry.from_version_id == version_id) & (LedgerEntry.to_version_id != version_id)
-            query = query.where((LedgerEntry.version_id == version_id) | moved_out)
-        if actions:
-            query = query.where(LedgerEntry.action.in_(actions))
+        """Return decisions, the newest first."""
+        found: list[LedgerEntry] = []
         with self.database.read() as session:
-            return list(session.scalars(query.limit(limit)))
+            for kind, action in product(MODEL_TYPE_NAMES if model_type is None else [model_type], actions):
+                query = select(LedgerEntry).where(LedgerEntry.model_type == kind, LedgerEntry.action == action)
+                found += session.scalars(query.order_by(LedgerEntry.entry_id.desc()).limit(limit))
+        return sorted(found, key=lambda entry: entry.entry_id, reverse=True)[:limit]
 
 
 def recheck(

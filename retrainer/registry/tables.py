@@ -229,7 +229,7 @@ class LedgerEntry(Base):
         Index("ix_retrainer_ledger_type_action", "model_type", "action", "entry_id"),
         Index("ix_retrainer_ledger_version", "version_id"),
         Index("ix_retrainer_ledger_from_version", "from_version_id"),
-        Index("ix_retrainer_ledger_type_recorded_at", "model_type", "recorded_at"),
+        Index("ix_retrainer_ledger_type_recorded_at", "model_type", "action", "recorded_at", "entry_id"),
     )
 
 

@@ -8,12 +8,15 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
 
+from retrainer.model_types import MODEL_TYPE_NAMES
+from retrainer.pipeline.run import retrain
 from retrainer.posts.sample import sample_posts, write_sample_csv
-from tests.conftest import configure, constant_timing, open_project
+from tests.conftest import NOW, configure, constant_timing, open_project
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,16 +24,20 @@ if TYPE_CHECKING:
     from tests.conftest import Plugins, Runner
 
 SIX = ["train", "evaluate", "promote", "rollback", "compare", "history"]
-OTHERS = ["production", "versions", "show", "predict", "plugins", "hold", "release", "init"]
+OTHERS = ["production", "versions", "show", "predict", "plugins", "hold", "release", "pin", "unpin", "restore", "prune"]
+OTHERS += ["doctor", "init"]
 
 
 @pytest.fixture
-def trained(folder: Path, retrainer: Runner, tmp_path: Path) -> str:
+def trained(folder: Path) -> str:
     """A project with the sample posts and a timing and a content version in production; returns the timing one."""
-    write_sample_csv(tmp_path / "posts.csv", sample_posts())
-    assert retrainer("posts", "import", str(tmp_path / "posts.csv")).code == 0
-    assert retrainer("train", "--as-of", "2024-06-01").code == 0
-    return str(retrainer("production", "--json").json["timing_model"]["version_id"])
+    project = open_project(folder)
+    project.posts.add(sample_posts(), NOW)
+    moment = datetime(2024, 6, 1, tzinfo=UTC)
+    runs = [retrain(project, kind, moment, as_of=True).run for kind in MODEL_TYPE_NAMES]
+    project.close()
+    assert runs[0]
+    return str(runs[0].model_version_id)
 
 
 def test_init_lays_out_a_project_and_keeps_what_is_there(tmp_path: Path, retrainer: Runner) -> None:
@@ -320,10 +327,10 @@ def test_predict_works_with_content_alone(folder: Path, retrainer: Runner, tmp_p
 
 
 def test_empty_results_are_empty_documents(folder: Path, retrainer: Runner) -> None:
-    assert retrainer("history", "--json").json == {"training_runs": [], "count": 0, "changes": []}
+    assert retrainer("history", "--json").json == {"training_runs": [], "count": 0, "total": 0, "changes": []}
     assert retrainer("versions", "--json").json == {"versions": [], "count": 0}
     assert retrainer("production", "--json").json == {"timing_model": None, "content_model": None}
-    assert "No training runs yet" in retrainer("history").out
+    assert "No training runs" in retrainer("history").out
     assert "No versions yet" in retrainer("versions").out
 
 

@@ -14,7 +14,9 @@ depends_on = None
 def upgrade() -> None:
     op.add_column("retrainer_model_versions", sa.Column("pruned_at", UTCDateTime))
     op.create_index("ix_retrainer_ledger_from_version", "retrainer_ledger", ["from_version_id"])
-    op.create_index("ix_retrainer_ledger_type_recorded_at", "retrainer_ledger", ["model_type", "recorded_at"])
+    op.create_index(
+        "ix_retrainer_ledger_type_recorded_at", "retrainer_ledger", ["model_type", "action", "recorded_at", "entry_id"]
+    )
     if op.get_bind().dialect.name == "sqlite":
         for change in ("UPDATE", "DELETE"):
             op.execute(

@@ -1,0 +1,103 @@
+"""Whether looking and promoting take longer with many versions: 10 against 10,000, as ratios of one run.
+
+make bench-registry
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sqlalchemy import insert
+
+from retrainer.pipeline.promotion import promote_by_hand
+from retrainer.pipeline.run import retrain
+from retrainer.posts.sample import sample_posts
+from retrainer.project import Project, create_project
+from retrainer.registry.promotions import CHANGES_OF_PRODUCTION
+from retrainer.registry.tables import LedgerEntry, ModelVersion, TrainingRun
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+REPEATS = 200
+SIZES = (10, 10_000)
+
+
+def filled_project(folder: Path, versions: int) -> tuple[Project, list[str]]:
+    """Make a project with so many versions, two of them real; returns it and the real ones' ids."""
+    create_project(folder)
+    project = Project.find(folder, {"RETRAINER_TIMING_MODEL__ALGORITHM": "baseline"})
+    project.posts.add(sample_posts(), datetime.now(UTC))
+    real = [str(run.model_version_id) for _ in range(2) if (run := retrain(project, "timing", datetime.now(UTC)).run)]
+    start = datetime(2015, 1, 1, tzinfo=UTC)
+    model, past_run, entry = (_copy_of(project, table) for table in (ModelVersion, TrainingRun, LedgerEntry))
+    made = [f"baseline_timing_old_{number:06d}" for number in range(versions - 2)]
+    moments = [start + timedelta(hours=6 * number) for number in range(versions - 2)]
+    old = {"status": "archived", "is_production": False, "promoted_at": None}
+    with project.registry.database.write() as session:
+        rows = [{**model, **old, "version_id": one, "trained_at": at} for one, at in zip(made, moments, strict=True)]
+        runs = [
+            {**past_run, "run_id": f"run_{one}", "model_version_id": one, "started_at": at, "compared_with": None}
+            for one, at in zip(made, moments, strict=True)
+        ]
+        decisions = [
+            {**entry, "entry_id": None, "action": "rejection", "version_id": one, "recorded_at": at}
+            for one, at in zip(made, moments, strict=True)
+        ]
+        for table, values in ((ModelVersion, rows), (TrainingRun, runs), (LedgerEntry, decisions)):
+            if values:
+                session.execute(insert(table), values)
+    return project, real
+
+
+def _copy_of(project: Project, table: type[ModelVersion | TrainingRun | LedgerEntry]) -> dict[str, object]:
+    with project.registry.database.read() as session:
+        row = session.query(table).first()
+        return {column.key: getattr(row, column.key) for column in table.__table__.columns}
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Time one call."""
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def main() -> None:
+    """Time each question on both projects in turn, and print the medians and their ratio."""
+    with tempfile.TemporaryDirectory() as place:
+        projects = [filled_project(Path(place) / str(size), size) for size in SIZES]
+
+        def history(project: Project, _real: list[str]) -> object:
+            changes = project.registry.ledger(actions=CHANGES_OF_PRODUCTION, limit=10)
+            return project.registry.runs(limit=10), changes
+
+        def production(project: Project, _real: list[str]) -> object:
+            return project.registry.production("timing"), project.registry.production("content")
+
+        def promote(project: Project, real: list[str]) -> object:
+            live = project.registry.production("timing")
+            other = real[0] if live and live.version_id == real[1] else real[1]
+            return promote_by_hand(project, other, "benchmark", datetime.now(UTC))
+
+        for work in (history, production, promote):
+            times: list[list[float]] = [[], []]
+            for _ in range(REPEATS):
+                for column, (project, real) in zip(times, projects, strict=True):
+                    column.append(seconds(lambda w=work, p=project, r=real: w(p, r)))  # type: ignore[misc]
+            few, many = (statistics.median(column) for column in times)
+            print(
+                f"{work.__name__:12} {SIZES[0]} versions {few * 1000:7.2f} ms   "
+                f"{SIZES[1]} versions {many * 1000:7.2f} ms   ratio {many / few:.2f}"
+            )
+        for project, _ in projects:
+            project.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,166 @@
+"""`doctor` finds what is not as recorded, and mends what the database knows better."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+import sqlalchemy as sa
+
+from retrainer.doctor import examine
+from retrainer.errors import ArtifactError
+from retrainer.pipeline.archive import prunable, prune
+from retrainer.pipeline.promotion import promote_by_hand
+from retrainer.pipeline.recovery import recover
+from retrainer.pipeline.run import retrain
+from retrainer.pipeline.versions import load_version
+from retrainer.registry.tables import VersionFile
+from tests.conftest import NOW, configure, open_project, regular_posts
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from retrainer.project import Project
+    from tests.conftest import Runner
+
+
+@pytest.fixture
+def version_id(project: Project) -> str:
+    run = retrain(project, "timing", NOW).run
+    assert run
+    return str(run.model_version_id)
+
+
+def kinds(project: Project) -> list[str]:
+    return [finding.kind for finding in examine(project)]
+
+
+def mended(project: Project) -> None:
+    """Repair, and find nothing afterwards."""
+    assert all(finding.mended for finding in examine(project, repair=True))
+    assert examine(project) == []
+
+
+def test_a_sound_registry_has_nothing_to_mend(project: Project, version_id: str) -> None:
+    assert examine(project) == []
+
+
+def test_a_missing_file_is_written_again(project: Project, version_id: str) -> None:
+    path = project.artifacts.folder("timing", version_id) / "model.json"
+    before = path.read_bytes()
+    path.unlink()
+    assert kinds(project) == ["missing_file"]
+    mended(project)
+    assert path.read_bytes() == before
+
+
+def test_a_changed_file_is_written_again(project: Project, version_id: str) -> None:
+    path = project.artifacts.folder("timing", version_id) / "manifest.json"
+    before = path.read_bytes()
+    path.write_bytes(before + b" ")
+    assert kinds(project) == ["changed_file"]
+    mended(project)
+    assert path.read_bytes() == before
+
+
+def test_a_missing_models_folder_is_made_again(project: Project, version_id: str) -> None:
+    shutil.rmtree(project.models_dir)
+    assert set(kinds(project)) == {"missing_file", "wrong_link"}
+    mended(project)
+    assert (project.models_dir / "timing_model" / "model.json").exists()
+
+
+def test_a_stray_file_and_a_stray_folder_are_removed(project: Project, version_id: str) -> None:
+    (project.artifacts.folder("timing", version_id) / "notes.txt").write_text("mine")
+    stray = project.models_dir / "timing" / "baseline_timing_20200101_000000_0000"
+    stray.mkdir()
+    (stray / "model.json").write_text("{}")
+    assert sorted(kinds(project)) == ["stray_file", "stray_folder"]
+    mended(project)
+    assert not stray.exists()
+
+
+@pytest.mark.parametrize("damage", ["gone", "elsewhere", "dangling"])
+def test_a_wrong_link_is_set_right(damage: str, project: Project, version_id: str) -> None:
+    link = project.models_dir / "timing_model"
+    link.unlink()
+    if damage == "elsewhere":
+        link.symlink_to("content")
+    elif damage == "dangling":
+        link.symlink_to("timing/nothing")
+    assert kinds(project) == ["wrong_link"]
+    mended(project)
+    assert link.resolve().name == version_id
+
+
+def test_a_wrong_link_is_set_right_by_the_next_command_too(project: Project, version_id: str) -> None:
+    (project.models_dir / "timing_model").unlink()
+    recover(project)
+    assert (project.models_dir / "timing_model").resolve().name == version_id
+
+
+def test_a_dead_run_is_closed(project: Project) -> None:
+    script = (
+        "from pathlib import Path; from retrainer.project import Project; from datetime import datetime, UTC;"
+        f"p = Project.find(Path({str(project.folder)!r}), {{}});"
+        "p.registry.start_run('timing', 'baseline', datetime.now(UTC), None)"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
+    assert kinds(project) == ["dead_run"]
+    mended(project)
+    assert project.registry.runs()[0].status == "failed"
+
+
+def test_what_is_damaged_on_both_sides_cannot_be_mended(project: Project, version_id: str) -> None:
+    path = project.artifacts.folder("timing", version_id) / "model.json"
+    path.unlink()
+    with project.registry.database.write() as session:
+        session.execute(sa.update(VersionFile).where(VersionFile.path == "model.json").values(data=None))
+    (finding,) = examine(project, repair=True)
+    assert finding.mended is False
+    with pytest.raises(ArtifactError, match="files of .* are gone"):
+        load_version(project, project.registry.version(version_id))
+
+
+def test_a_pruned_version_has_nothing_to_mend_and_cannot_come_back(folder: Path) -> None:
+    configure(folder, keep_versions="1")
+    project = open_project(folder)
+    project.posts.add(regular_posts(120), NOW)
+    for _ in range(4):
+        retrain(project, "timing", NOW)
+    cases = prunable(project)
+    assert cases
+    assert all(case.bytes_on_disk > 0 and case.bytes_in_database > 0 for case in cases)
+    pruned = prune(project, cases, NOW)
+    assert pruned == [case.version.version_id for case in cases]
+    assert prunable(project) == []
+    assert examine(project) == []
+    for version_id in pruned:
+        assert not project.artifacts.folder("timing", version_id).exists()
+        assert project.registry.evaluations(version_id), "its scores stay"
+    with pytest.raises(ArtifactError, match="were pruned on 2024-11-15"):
+        promote_by_hand(project, pruned[0], "back", NOW)
+
+
+def test_doctor_on_the_command_line(sqlite_folder: Path, retrainer: Runner) -> None:
+    project = open_project(sqlite_folder)
+    project.posts.add(regular_posts(120), NOW)
+    run = retrain(project, "timing", NOW).run
+    assert run
+    project.close()
+    sound = retrainer("doctor")
+    assert (sound.code, sound.out) == (0, "Nothing to mend\n")
+    path = sqlite_folder / "models" / "timing" / str(run.model_version_id) / "model.json"
+    path.write_text("{}")
+    found = retrainer("doctor", "--json")
+    assert found.code == 1
+    assert found.json["findings"][0]["kind"] == "changed_file"
+    assert "`retrainer doctor --repair`" in retrainer("doctor").out
+    repaired = retrainer("doctor", "--repair")
+    assert repaired.code == 0
+    assert "(mended)" in repaired.out
+    assert json.loads(path.read_text())["gaps_hours"]

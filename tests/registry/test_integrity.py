@@ -1,0 +1,383 @@
+"""No byte of a version's files can change unnoticed; and what the ledger and the indexes promise."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import sqlalchemy as sa
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy.exc import DBAPIError
+
+from retrainer.errors import ArtifactError, NothingToRollBack, PromotionRefused
+from retrainer.pipeline.evaluation import evaluate_version
+from retrainer.pipeline.next_post import predict_next
+from retrainer.pipeline.promotion import promote_by_hand, roll_back
+from retrainer.pipeline.run import retrain
+from retrainer.registry.database import Database
+from retrainer.registry.migrations import HEAD
+from retrainer.registry.runs import RunFilter
+from tests.conftest import NOW, configure, open_project, regular_posts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from retrainer.project import Project
+    from tests.conftest import Plugins, Runner
+
+TELLTALE = """
+    import json
+    import numpy as np
+    from pathlib import Path
+    from retrainer.algorithms import Algorithm, hookimpl
+
+    @hookimpl
+    def algorithm():
+        return Algorithm(name="telltale", model_types=("timing",), summary="Tells when it is read.")
+
+    @hookimpl
+    def train(posts):
+        return {{"hours": 5.0}}
+
+    @hookimpl
+    def save(model, directory):
+        (directory / "part").mkdir()
+        (directory / "model.json").write_text(json.dumps(model))
+        (directory / "part" / "weights.bin").write_bytes(bytes(range(64)))
+        return ["model.json", "part/weights.bin"]
+
+    @hookimpl
+    def load(directory):
+        with open({telltale!r}, "a") as file:
+            file.write("read\\n")
+        return json.loads((directory / "model.json").read_text())
+
+    @hookimpl
+    def predict(model, origins):
+        from retrainer.model_types.timing import TimingForecasts
+        quantiles = np.full((len(origins), 99), model["hours"])
+        return TimingForecasts(quantiles, quantiles[:, 0])
+"""
+
+
+@pytest.fixture
+def telltale(plugins: Plugins, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """An installed algorithm that notes in this file whenever its model's files are read."""
+    path = tmp_path / "telltale"
+    plugins.add("telltale", TELLTALE.format(telltale=str(path)))
+    monkeypatch.syspath_prepend(str(plugins.site))
+    return path
+
+
+@pytest.fixture
+def two_versions(folder: Path, telltale: Path) -> tuple[Project, str, str]:
+    """A project whose second version replaced the first."""
+    project = open_project(folder)
+    project.posts.add(regular_posts(120), NOW)
+    ids = []
+    for _ in range(2):
+        run = retrain(project, "timing", NOW, algorithm="telltale").run
+        assert run
+        ids.append(str(run.model_version_id))
+    promote_by_hand(project, ids[1], "newer", NOW)
+    return project, ids[0], ids[1]
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_any_flipped_byte_is_refused_before_the_file_is_read(
+    data: st.DataObject, two_versions: tuple[Project, str, str], telltale: Path
+) -> None:
+    project, old, live = two_versions
+    version_id = data.draw(st.sampled_from([old, live]))
+    folder = project.artifacts.folder("timing", version_id)
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    assert {path.name for path in files} >= {"manifest.json", "model.json", "weights.bin"}
+    path = data.draw(st.sampled_from(files))
+    whole = path.read_bytes()
+    place = data.draw(st.integers(0, len(whole) - 1))
+    bit = data.draw(st.integers(0, 7))
+    path.write_bytes(whole[:place] + bytes([whole[place] ^ (1 << bit)]) + whole[place + 1 :])
+    telltale.write_text("")
+    attempts: list[Callable[[], object]] = [lambda: evaluate_version(project, version_id, NOW)]
+    if version_id == live:
+        attempts.append(lambda: predict_next(project, "timing", NOW))
+    else:
+        attempts.append(lambda: promote_by_hand(project, version_id, "flip", NOW))
+        attempts.append(lambda: roll_back(project, "timing", "flip", NOW))
+    try:
+        for attempt in attempts:
+            with pytest.raises(ArtifactError, match=re.escape(f"'{path.relative_to(folder)}' of '{version_id}'")):
+                attempt()
+        assert telltale.read_text() == "", "not a file was parsed"
+        production = project.registry.production("timing")
+        assert production
+        assert production.version_id == live
+    finally:
+        path.write_bytes(whole)
+
+
+def test_a_flipped_byte_is_one_line_and_exit_1(
+    two_versions: tuple[Project, str, str], retrainer: Runner, plugins: Plugins
+) -> None:
+    project, old, live = two_versions
+    path = project.artifacts.folder("timing", live) / "part" / "weights.bin"
+    path.write_bytes(b"\x01" + path.read_bytes()[1:])
+    for arguments in (("evaluate", live), ("predict", "timing")):
+        done = retrainer(*arguments, env=plugins.environ)
+        assert done.code == 1
+        assert f"Error: 'part/weights.bin' of '{live}' is not what was written" in done.err
+    path = project.artifacts.folder("timing", old) / "model.json"
+    path.write_bytes(b"[" + path.read_bytes()[1:])
+    for arguments in (("promote", old), ("rollback", "timing")):
+        done = retrainer(*arguments, env=plugins.environ)
+        assert done.code == 1
+        assert f"Error: 'model.json' of '{old}' is not what was written" in done.err
+
+
+def test_the_ledger_can_only_grow(project: Project) -> None:
+    retrain(project, "timing", NOW)
+    engine = project.registry.database.engine
+    for statement in ("UPDATE retrainer_ledger SET reason = 'another'", "DELETE FROM retrainer_ledger"):
+        with pytest.raises(DBAPIError, match="the ledger can only grow"), engine.begin() as connection:
+            connection.execute(sa.text(statement))
+    assert len(project.registry.ledger()) == 1
+
+
+def test_production_at_a_past_time_is_what_was_live_then(folder: Path) -> None:
+    project = open_project(folder)
+    project.posts.add(regular_posts(120), NOW)
+    moments: list[datetime] = []
+    live: list[str | None] = []
+    moments.append(datetime.now(UTC))
+    live.append(None)
+    for _ in range(3):
+        run = retrain(project, "timing", NOW).run
+        assert run
+        promote_by_hand(project, str(run.model_version_id), "next", NOW)
+        moments.append(datetime.now(UTC))
+        live.append(run.model_version_id)
+    roll_back(project, "timing", "back", NOW)
+    moments.append(datetime.now(UTC))
+    live.append(live[-2])
+    for moment, version_id in zip(moments, live, strict=True):
+        found = project.registry.production_at("timing", moment)
+        assert (found and found.version_id) == version_id
+    assert project.registry.production_at("content", moments[-1]) is None
+
+
+def test_rollback_goes_back_again_and_again_and_to_a_version(folder: Path) -> None:
+    project = open_project(folder)
+    project.posts.add(regular_posts(120), NOW)
+    ids = []
+    for _ in range(5):
+        run = retrain(project, "timing", NOW).run
+        assert run
+        ids.append(str(run.model_version_id))
+        promote_by_hand(project, ids[-1], "next", NOW)
+    assert roll_back(project, "timing", "one", NOW).to_version == ids[3]
+    assert roll_back(project, "timing", "two", NOW).to_version == ids[2]
+    assert roll_back(project, "timing", "to", NOW, to=ids[0]).to_version == ids[0]
+    assert [entry.to_version_id for entry in project.registry.ledger(actions=("rollback",))] == [
+        ids[0],
+        ids[1],
+        ids[2],
+        ids[3],
+    ]
+    with pytest.raises(NothingToRollBack, match="is the first timing version"):
+        roll_back(project, "timing", "three", NOW)
+    promote_by_hand(project, ids[4], "forward", NOW)
+    assert roll_back(project, "timing", "again", NOW).to_version == ids[0]
+    with pytest.raises(NothingToRollBack, match="was not in production before"):
+        roll_back(project, "timing", "never", NOW, to=ids[4])
+    with pytest.raises(NothingToRollBack, match="is in production already"):
+        roll_back(project, "timing", "same", NOW, to=ids[0])
+    assert (project.models_dir / "timing_model").readlink().name == ids[0]
+
+
+def test_a_pinned_version_is_not_archived_and_an_archived_one_comes_back(folder: Path) -> None:
+    configure(folder, keep_versions="1")
+    project = open_project(folder)
+    project.posts.add(regular_posts(120), NOW)
+    registry = project.registry
+    first = retrain(project, "timing", NOW - timedelta(minutes=2)).run
+    second = retrain(project, "timing", NOW - timedelta(minutes=1)).run
+    assert first
+    assert second
+    assert registry.pin(str(second.model_version_id), "keep", NOW, pinned=True)
+    assert not registry.pin(str(second.model_version_id), "keep", NOW, pinned=True)
+    for minutes in range(1, 4):
+        retrain(project, "timing", NOW + timedelta(minutes=minutes))
+    states = {version.version_id: version.status for version in registry.versions("timing")}
+    assert states[str(second.model_version_id)] == "trained"
+    archived = [version_id for version_id, status in states.items() if status == "archived"]
+    assert archived
+    assert registry.restore(archived[0], "needed", NOW)
+    assert registry.version(archived[0]).status == "trained"
+    assert not registry.restore(archived[0], "again", NOW)
+    actions = [entry.action for entry in registry.life(archived[0])]
+    assert actions[:2] == ["restore", "archive"]
+
+
+def test_what_is_live_cannot_be_pruned(project: Project) -> None:
+    run = retrain(project, "timing", NOW).run
+    assert run
+    assert project.registry.prune([str(run.model_version_id)], "no", NOW) == []
+
+
+def test_a_pruned_version_cannot_be_restored(folder: Path) -> None:
+    configure(folder, keep_versions="1")
+    project = open_project(folder)
+    project.posts.add(regular_posts(120), NOW)
+    for minutes in range(4):
+        retrain(project, "timing", NOW + timedelta(minutes=minutes))
+    (version, *_) = project.registry.versions("timing", status="archived")
+    project.registry.prune([version.version_id], "space", NOW)
+    with pytest.raises(PromotionRefused, match=r"were pruned on 2024-11-15.*gone for good"):
+        project.registry.restore(version.version_id, "back", NOW)
+
+
+def test_history_is_filtered_and_paged_in_the_database(folder: Path) -> None:
+    project = open_project(folder)
+    project.posts.add(regular_posts(120), NOW)
+    for day in range(5):
+        retrain(project, "timing", NOW + timedelta(days=day))
+    registry = project.registry
+    assert registry.count_runs() == 5
+    assert [run.promoted_to_production for run in registry.runs(which=RunFilter(promoted=True))] == [True]
+    assert registry.count_runs(which=RunFilter(promoted=False)) == 4
+    middle = registry.runs(which=RunFilter(since=NOW + timedelta(days=1), until=NOW + timedelta(days=3)))
+    assert [run.started_at for run in middle] == [NOW + timedelta(days=2), NOW + timedelta(days=1)]
+    second = registry.runs(limit=2, which=RunFilter(offset=2))
+    assert [run.started_at for run in second] == [NOW + timedelta(days=2), NOW + timedelta(days=1)]
+    assert registry.count_runs(which=RunFilter(status="failed")) == 0
+    assert registry.count_runs("content") == 0
+
+
+class Statements:
+    """The SELECT statements that an engine runs, with their parameters."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self.seen: list[tuple[str, Any]] = []
+        self._engine = engine
+        sa.event.listen(engine, "before_cursor_execute", self._note)
+
+    def _note(self, _c: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, _many: bool) -> None:
+        if statement.lstrip().upper().startswith("SELECT") and "retrainer_" in statement:
+            self.seen.append((statement, parameters))
+
+    def plans(self) -> Iterator[tuple[str, str]]:
+        """Give each statement with the database's plan for it."""
+        sa.event.remove(self._engine, "before_cursor_execute", self._note)
+        explain = "EXPLAIN QUERY PLAN " if self._engine.dialect.name == "sqlite" else "EXPLAIN "
+        with self._engine.connect() as connection:
+            if self._engine.dialect.name == "postgresql":
+                connection.exec_driver_sql("SET enable_seqscan = off")  # on small tables it would not look further
+            for statement, parameters in self.seen:
+                rows = connection.exec_driver_sql(explain + statement, parameters).fetchall()
+                yield statement, "\n".join(str(row[-1]) for row in rows)
+
+
+def test_the_queries_of_the_commands_use_indexes(folder: Path) -> None:
+    project = open_project(folder)
+    project.posts.add(regular_posts(120), NOW)
+    ids = []
+    for _ in range(2):
+        run = retrain(project, "timing", NOW).run
+        assert run
+        ids.append(str(run.model_version_id))
+    registry = project.registry
+    statements = Statements(registry.database.engine)
+    registry.runs(limit=10)
+    registry.runs("timing", limit=10)
+    registry.versions(limit=10)
+    registry.versions("timing", limit=10)
+    registry.production("timing")
+    registry.production_at("timing", NOW)
+    registry.running()
+    registry.promote(ids[1], ids[0], "plan", NOW)
+    registry.promotions_to_undo("timing")
+    registry.life(ids[0])
+    registry.ledger(model_type="timing", actions=("promotion", "rollback"), limit=10)
+    registry.evaluations(ids[0])
+    registry.files(ids[0])
+    assert len(statements.seen) >= 13
+    for statement, plan in statements.plans():
+        assert not re.search(r"SCAN (?!.*USING (?:COVERING )?INDEX)|Seq Scan", plan), f"{statement}\n{plan}"
+        if "LIMIT" in statement:
+            assert not re.search(r"TEMP B-TREE|Sort", plan), f"sorts before it limits: {statement}\n{plan}"
+
+
+def _at_first_revision(folder: Path) -> Database:
+    """Make a database of the first schema, with a version and a decision in it."""
+    from alembic import command
+    from alembic.config import Config
+
+    from retrainer.registry import database as module
+
+    project = open_project(folder)
+    engine = module.connect(project.settings.database.url, folder)
+    database = Database(engine)
+    with engine.execution_options(retrainer_writes=True).begin() as connection:
+        config = Config(attributes={"connection": connection})
+        config.set_main_option("script_location", str(Path(module.__file__).parent / "migrations"))
+        command.upgrade(config, "0001")
+        moment = "2024-01-01 00:00:00.000000"
+        connection.execute(
+            sa.text(
+                "INSERT INTO retrainer_model_versions (version_id, model_type, algorithm, trained_at, status, "
+                "is_production, promoted_at, num_training_samples, training_duration_seconds, hyperparameters, "
+                "file_path, manifest_sha256, trained_through, trained_through_post_id, pinned) "
+                f"VALUES ('old', 'timing', 'baseline', '{moment}', 'active', TRUE, '{moment}', 10, 1.0, "
+                f"'{{}}', 'models/timing/old', '{'0' * 64}', '{moment}', 'p1', FALSE)"
+            )
+        )
+        connection.execute(
+            sa.text(
+                "INSERT INTO retrainer_ledger (at, recorded_at, model_type, action, version_id, to_version_id, actor, "
+                f"automatic, reason, evidence) VALUES ('{moment}', '{moment}', 'timing', 'promotion', 'old', 'old', "
+                "'me', TRUE, 'first', '{}')"
+            )
+        )
+    return database
+
+
+def test_every_revision_is_brought_to_the_newest_with_its_data(folder: Path) -> None:
+    database = _at_first_revision(folder)
+    assert database.revision() == "0001"
+    database.close()
+    project = open_project(folder)
+    assert project.registry.database.revision() == HEAD
+    version = project.registry.version("old")
+    assert version.is_production
+    assert version.pruned_at is None
+    assert [entry.reason for entry in project.registry.ledger()] == ["first"]
+    with pytest.raises(DBAPIError, match="only grow"), project.registry.database.engine.begin() as connection:
+        connection.execute(sa.text("DELETE FROM retrainer_ledger"))
+
+
+def test_a_migration_killed_half_way_leaves_the_old_schema_whole(folder: Path) -> None:
+    """The process kills itself for real after the first statement that changes the schema."""
+    database = _at_first_revision(folder)
+    script = (
+        "import os, signal, sys; from pathlib import Path; import sqlalchemy as sa; from sqlalchemy import event;"
+        "from retrainer.project import Project;"
+        "event.listen(sa.Engine, 'after_cursor_execute', lambda c, cur, s, *a: "
+        "os.kill(os.getpid(), signal.SIGKILL) if s.lstrip().startswith('ALTER TABLE') else None);"
+        f"Project.find(Path({str(folder)!r}), {{}}).registry"
+    )
+    killed = subprocess.run([sys.executable, "-c", script], env=os.environ, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert database.revision() == "0001"
+    columns = {column["name"] for column in sa.inspect(database.engine).get_columns("retrainer_model_versions")}
+    assert "pruned_at" not in columns
+    database.close()
+    assert open_project(folder).registry.version("old").is_production
