@@ -1,0 +1,216 @@
+"""The six commands: train, evaluate, promote, rollback, compare, history."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from retrainer import documents, output, views
+from retrainer.cli.app import (
+    NONE_PROMOTED,
+    SIX,
+    AsJson,
+    Limit,
+    Reason,
+    TypeArgument,
+    TypeOption,
+    VersionArgument,
+    app,
+    moment,
+    past_moment,
+    project_of,
+    say,
+)
+from retrainer.errors import UsageError
+from retrainer.model_types import MODEL_TYPE_NAMES, ModelTypeName, model_type_named
+
+if TYPE_CHECKING:
+    from retrainer.pipeline import run
+
+
+@app.command(rich_help_panel=SIX)
+def train(
+    context: typer.Context,
+    model_type: Annotated[
+        str | None, typer.Argument(metavar="timing|content", help="Only this model type; otherwise both.")
+    ] = None,
+    *,
+    algorithm: Annotated[str | None, typer.Option(metavar="NAME", help="Instead of the configured one.")] = None,
+    auto_promote: Annotated[
+        bool | None,
+        typer.Option("--auto-promote/--no-auto-promote", help="Instead of retraining.auto_promote."),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Train and compare, but record nothing.")] = False,
+    as_of: Annotated[str | None, typer.Option(metavar="TIME", help="Run as if it were then (ISO, UTC).")] = None,
+    wait: Annotated[float, typer.Option(metavar="SECONDS", min=0, help="Wait so long for another run to end.")] = 0,
+    exit_code: Annotated[bool, typer.Option("--exit-code", help="Exit with 10 if nothing was promoted.")] = False,
+    as_json: AsJson = False,
+) -> int:
+    """Train a new version and promote it if it is better.
+
+    Example: retrainer train timing --auto-promote
+    """
+    model_types = [model_type_named(model_type)] if model_type else list(MODEL_TYPE_NAMES)
+    now = datetime.now(UTC) if as_of is None else past_moment("--as-of", as_of)
+    with project_of(context) as project:
+        from retrainer.pipeline import run  # noqa: PLC0415
+
+        def one(kind: ModelTypeName) -> run.RunResult:
+            if dry_run:
+                return run.rehearse(project, kind, now, algorithm=algorithm, auto_promote=auto_promote)
+            return run.retrain(
+                project,
+                kind,
+                now,
+                algorithm=algorithm,
+                auto_promote=auto_promote,
+                as_of=as_of is not None,
+                wait_seconds=wait,
+            )
+
+        outcomes = run.each_type(project, model_types, one)
+    if as_json:
+        output.document(documents.train_document(outcomes))
+    else:
+        views.train_outcomes(outcomes)
+    code = run.exit_code(outcomes)
+    nothing_promoted = not any(isinstance(outcome, run.RunResult) and outcome.promoted for outcome in outcomes)
+    return NONE_PROMOTED if exit_code and code == 0 and nothing_promoted else code
+
+
+@app.command(rich_help_panel=SIX)
+def evaluate(context: typer.Context, version_id: VersionArgument, *, as_json: AsJson = False) -> None:
+    """Score a version on the posts later than its training.
+
+    The naive forecast is scored beside it, on the same posts.
+
+    Example: retrainer evaluate prophet_timing_20251106_120000_a3f2
+    """
+    with project_of(context) as project:
+        from retrainer.pipeline.evaluation import evaluate_version  # noqa: PLC0415
+
+        evaluation = evaluate_version(project, version_id, datetime.now(UTC))
+    if as_json:
+        output.document(documents.evaluation_document(version_id, evaluation))
+    else:
+        views.evaluation(version_id, evaluation)
+
+
+@app.command(rich_help_panel=SIX)
+def promote(
+    context: typer.Context,
+    version_id: VersionArgument,
+    *,
+    reason: Reason = "Promoted by hand",
+    as_json: AsJson = False,
+) -> None:
+    """Put a version live by hand.
+
+    Example: retrainer promote prophet_timing_20251106_120000_a3f2 --reason "reviewed"
+    """
+    with project_of(context) as project:
+        from retrainer.pipeline.promotion import promote_by_hand  # noqa: PLC0415
+
+        change = promote_by_hand(project, version_id, reason, datetime.now(UTC))
+    message = f"Model {version_id} promoted to production" if change else f"Model {version_id} is in production already"
+    say(documents.change_document(message, version_id, change), message, as_json=as_json)
+
+
+@app.command(rich_help_panel=SIX)
+def rollback(
+    context: typer.Context,
+    model_type: TypeArgument,
+    *,
+    to: Annotated[
+        str | None, typer.Option(metavar="VERSION", help="Go back until this version is live; otherwise one step.")
+    ] = None,
+    reason: Reason = "Rolled back by hand",
+    hold: Annotated[
+        bool, typer.Option("--hold/--no-hold", help="Stop automatic promotion of the type until `release`.")
+    ] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Undo the latest promotion: the version before goes live.
+
+    Example: retrainer rollback timing --reason "too many misses since Sunday"
+    """
+    with project_of(context) as project:
+        from retrainer.pipeline.promotion import roll_back  # noqa: PLC0415
+
+        kind = model_type_named(model_type)
+        change = roll_back(project, kind, reason, datetime.now(UTC), to=to, hold=hold)
+    message = f"Rolled back from {change.from_version} to {change.to_version}"
+    if hold:
+        message += f"; automatic promotion is on hold until `retrainer release {kind}`"
+    say(documents.change_document(message, change.to_version, change), message, as_json=as_json)
+
+
+@app.command(rich_help_panel=SIX)
+def compare(
+    context: typer.Context,
+    version_a: Annotated[str, typer.Argument(metavar="A", help="The version that B is held against.")],
+    version_b: Annotated[str, typer.Argument(metavar="B", help="The other version.")],
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Score two versions on the same posts.
+
+    They are the posts later than the training of both.
+
+    Example: retrainer compare prophet_timing_20251106_120000_a3f2 baseline_timing_20251113_120000_09be
+    """
+    with project_of(context) as project:
+        from retrainer.pipeline.comparison import compare_versions  # noqa: PLC0415
+
+        a, b = project.registry.version(version_a), project.registry.version(version_b)
+        comparison = compare_versions(project, a, b, datetime.now(UTC))
+    if as_json:
+        output.document(documents.comparison_document(comparison))
+    else:
+        views.comparison(comparison)
+
+
+@app.command(rich_help_panel=SIX)
+def history(
+    context: typer.Context,
+    *,
+    model_type: TypeOption = None,
+    limit: Limit = 10,
+    page: Annotated[int, typer.Option(metavar="N", min=1, help="Which page of so many runs, 1 the newest.")] = 1,
+    since: Annotated[str | None, typer.Option(metavar="TIME", help="Only runs started then or later (UTC).")] = None,
+    until: Annotated[str | None, typer.Option(metavar="TIME", help="Only runs started before then (UTC).")] = None,
+    status: Annotated[
+        str | None, typer.Option(metavar="STATUS", help="Only runs that are running, completed or failed.")
+    ] = None,
+    promoted: Annotated[
+        bool | None, typer.Option("--promoted/--not-promoted", help="Only runs that promoted their version, or not.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show training runs and what was decided about each.
+
+    Example: retrainer history --type timing --limit 5
+    """
+    kind = model_type_named(model_type) if model_type else None
+    if status not in {None, "running", "completed", "failed"}:
+        raise UsageError(f"--status: '{status}' is none", hint="It is running, completed or failed")
+    with project_of(context) as project:
+        from retrainer.registry.promotions import CHANGES_OF_PRODUCTION  # noqa: PLC0415
+        from retrainer.registry.runs import RunFilter  # noqa: PLC0415
+
+        which = RunFilter(
+            since=moment("--since", since) if since else None,
+            until=moment("--until", until) if until else None,
+            status=status,
+            promoted=promoted,
+            offset=(page - 1) * limit,
+        )
+        runs = project.registry.runs(kind, limit, which)
+        total = project.registry.count_runs(kind, which)
+        changes = project.registry.ledger(model_type=kind, actions=CHANGES_OF_PRODUCTION, limit=limit)
+    if as_json:
+        output.document(documents.history_document(runs, total, changes))
+    else:
+        views.history(runs, total, changes)
