@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 from typer.exceptions import Abort, TyperException
 
 from retrainer import output
-from retrainer.errors import RetrainerError, UsageError
+from retrainer.errors import RetrainerError, UsageError, unexpected
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,7 +21,9 @@ GLOBAL_FLAGS = ("--traceback", "--verbose", "--quiet")
 
 def main() -> NoReturn:
     """Run the command line of this process and exit."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # asked to stop, a run is closed as with Ctrl-C
+    for name in (signal.SIGTERM, signal.SIGHUP):  # asked to stop, or left alone: a run is closed as with Ctrl-C
+        signal.signal(name, signal.default_int_handler)
+    output.prepare_streams()
     code = run(sys.argv[1:])
     try:
         sys.stdout.flush()
@@ -48,8 +50,7 @@ def run(arguments: Sequence[str]) -> int:
     except BrokenPipeError:
         return _reader_is_gone()
     except Exception as error:  # noqa: BLE001  whatever it is, a user gets one line
-        hint = "This is a fault in retrainer or in a plugin: --traceback shows where"
-        return _told(RetrainerError(f"unexpected {type(error).__name__}: '{error}'", hint=hint), given)
+        return _told(unexpected(error), given)
     if result == INTERRUPTED:  # Typer has caught the interrupt and made it this code
         output.error("interrupted")
     return result if isinstance(result, int) else 0

@@ -25,6 +25,7 @@ ENV_PREFIX = "RETRAINER_"
 CONFIG_VARIABLE = "RETRAINER_CONFIG"
 RESERVED_VARIABLES = {CONFIG_VARIABLE, "RETRAINER_API_TOKEN"}
 ALGORITHM_GROUP = "retrainer.algorithms"
+MAY_HOLD_SECRETS = {"database", "posts"}
 CONFIG_FILE = Path("config") / "config.yaml"
 
 
@@ -90,6 +91,10 @@ class RetrainingSettings(_Section):
         """Whether runs of this model type are switched on, both in general and for the type."""
         return self.enabled and self._of_type(model_type).enabled
 
+    def disabling_key(self, model_type: ModelTypeName) -> str:
+        """Return the key that switches a disabled type off."""
+        return "retraining.enabled" if not self.enabled else f"retraining.{model_type}_model.enabled"
+
     def max_predictions(self, model_type: ModelTypeName) -> int:
         """Return how many test posts an evaluation of this type forecasts at most."""
         own = self._of_type(model_type).evaluation_max_predictions
@@ -151,6 +156,7 @@ def load_settings(path: Path, environ: Mapping[str, str] = os.environ) -> Settin
         ConfigError: the file cannot be read or is not YAML, or a key or value is wrong.
     """
     tree, lines = _read_yaml(path)
+    _drop_empty_sections(tree, Settings)
     variables = _overlay_environment(tree, environ)
     try:
         settings = Settings.model_validate(tree)
@@ -190,14 +196,33 @@ def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[tuple[str, ...], int]]:
     if tree is None:
         return {}, {}
     if not isinstance(tree, dict):
-        raise ConfigError(f"'{path}' holds '{str(tree)[:40]}' where 'key: value' lines belong")
-    return tree, dict(_line_numbers(node, ()))
+        raise ConfigError(f"'{path}' holds no 'key: value' lines", hint="`retrainer init` writes a file to start from")
+    try:
+        return tree, dict(_line_numbers(node, ()))
+    except ConfigError as error:
+        raise ConfigError(f"'{path}' {error.message}", hint="Keep one of them") from None
+
+
+def _drop_empty_sections(tree: dict[str, Any], section: type[BaseModel]) -> None:
+    """Let a section whose keys are all commented out be the default."""
+    for key, field in section.model_fields.items():
+        inner = field.annotation
+        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+            continue
+        if key in tree and tree[key] is None:
+            del tree[key]
+        elif isinstance(tree.get(key), dict):
+            _drop_empty_sections(tree[key], inner)
 
 
 def _line_numbers(node: Any, at: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], int]]:
     if isinstance(node, yaml.MappingNode):
+        seen: dict[str, int] = {}
         for key, value in node.value:
             path = (*at, str(key.value))
+            first = seen.setdefault(str(key.value), key.start_mark.line + 1)
+            if first != key.start_mark.line + 1:
+                raise ConfigError(f"line {key.start_mark.line + 1} gives '{'.'.join(path)}' again, after line {first}")
             yield path, key.start_mark.line + 1
             yield from _line_numbers(value, path)
 
@@ -216,7 +241,7 @@ def _overlay_environment(tree: dict[str, Any], environ: Mapping[str, str]) -> di
                 branch[key] = {}
             branch = branch[key]
             if not isinstance(branch, dict):
-                raise ConfigError(f"{name} sets a key inside '{key}', which holds the value '{branch}'")
+                raise ConfigError(f"{name} sets a key inside '{key}', which holds a value of its own")
         try:
             branch[path[-1]] = yaml.safe_load(environ[name])
         except yaml.YAMLError:
@@ -231,11 +256,10 @@ def _refuse_unknown_variable(name: str, path: tuple[str, ...]) -> None:
         if section is None or (issubclass(section, ModelSettings) and key not in section.model_fields):
             return  # an algorithm's own options: checked by its own class
         if key not in section.model_fields:
-            known = [f"{ENV_PREFIX}{'__'.join(k).upper()}" for k in _all_keys(Settings)]
-            raise ConfigError(
-                f"unknown variable '{name}' in the environment",
-                hint=did_you_mean(name, known) or "Its name must follow a key of config.yaml",
-            )
+            given = name.removeprefix(ENV_PREFIX)  # what all names begin with is no likeness
+            near = did_you_mean(given, ["__".join(known).upper() for known in _all_keys(Settings)])
+            hint = near.replace("'", f"'{ENV_PREFIX}", 1) or "Its name must follow a key of config.yaml"
+            raise ConfigError(f"unknown variable '{name}' in the environment", hint=hint)
         kind = section.model_fields[key].annotation
         section = kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
 
@@ -257,6 +281,11 @@ def _check_option_groups(
 ) -> None:
     """Refuse a key beside `algorithm` that is no installed algorithm's name, or whose value is no mapping."""
     section = f"{model_type}_model"
+    chosen = settings.model(model_type).algorithm
+    if chosen not in installed_algorithms():
+        where = _where((section, "algorithm"), path, lines, variables)
+        hint = did_you_mean(chosen, installed_algorithms()) or f"Installed: {', '.join(installed_algorithms())}"
+        raise ConfigError(f"{where}{section}.algorithm: there is no algorithm '{chosen}'", hint=hint)
     for key, value in (settings.model(model_type).model_extra or {}).items():
         where = _where((section, key), path, lines, variables)
         known = ["algorithm", *installed_algorithms()]
@@ -281,6 +310,8 @@ def _explain(
         return _unknown_key(key, location[-1], list(section.model_fields), where)
     if error["type"] == "missing":
         return ConfigError(f"{where}{key} is missing")
+    if location[0] in MAY_HOLD_SECRETS:  # a URL in the wrong place may carry a password
+        return ConfigError(f"{where}{key}: this value is not allowed: {_allowed(error)}")
     return ConfigError(f"{where}{key}: '{error['input']}' is not allowed: {_allowed(error)}")
 
 

@@ -83,7 +83,7 @@ def _cases(project: Project) -> Iterator[_Case]:
 def _dead_runs(project: Project) -> Iterator[_Case]:
     for run, reason in project.registry.dead_runs():
         message = f"the run '{run.run_id}' is recorded as running, but {reason}"
-        yield _Case(Finding("dead_run", run.run_id, message), lambda: bool(project.registry.close_dead_runs()))
+        yield _Case(Finding("dead_run", run.run_id, message), partial(_closed, project, run.run_id))
 
 
 def _stray_folders(project: Project, model_type: ModelTypeName) -> Iterator[_Case]:
@@ -118,6 +118,11 @@ def _link(project: Project, model_type: ModelTypeName) -> Iterator[_Case]:
 
     link = project.models_dir / f"{model_type}_model"
     yield _Case(Finding("wrong_link", str(link), f"the link '{link}' is wrong: {problem}"), mend)
+
+
+def _closed(project: Project, run_id: str) -> bool:
+    project.registry.close_dead_runs()
+    return project.registry.run(run_id).status != "running"
 
 
 def _removed(path: Path) -> bool:

@@ -41,7 +41,8 @@ class RetrainerError(Exception):
         self.hint = " ".join(hint.split())
 
     def __str__(self) -> str:
-        return f"{self.message}. {self.hint}" if self.hint else self.message
+        end = "" if self.message.endswith((".", "?", "!")) else "."
+        return f"{self.message}{end} {self.hint}" if self.hint else self.message
 
 
 class UsageError(RetrainerError):
@@ -134,6 +135,12 @@ class NothingToRollBack(RetrainerError):
 
     http_status = 409
     code = "nothing_to_roll_back"
+
+
+def unexpected(error: Exception) -> RetrainerError:
+    """Return what a user is told of an error that nobody foresaw."""
+    hint = "This is a fault in retrainer or in a plugin: --traceback shows where"
+    return RetrainerError(f"unexpected {type(error).__name__}: '{error}'", hint=hint)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -6,10 +6,13 @@ and on a terminal a spinner with the last of them and the time it has taken.
 
 from __future__ import annotations
 
+import io
 import json
 import logging
+import os
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -21,18 +24,40 @@ if TYPE_CHECKING:
     from retrainer.errors import RetrainerError
     from retrainer.model_types.base import Metric
 
-PIPE_WIDTH = 160  # tables in a pipe or a file are not folded to a terminal's width
+PIPE_WIDTH = 200  # tables in a pipe or a file are not folded to a terminal's width
 log = logging.getLogger("retrainer")
 
 
+def prepare_streams() -> None:
+    """Make printing safe: a stream that was closed goes nowhere, and a letter it cannot hold is escaped."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115  for the rest of the process
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def text(line: str = "") -> None:
-    """Print one line of a result."""
-    print(line)
+    """Print one line of a result.
+
+    Raises:
+        RetrainerError: it cannot be written, as on a full disk.
+    """
+    try:
+        print(line, flush=True)
+    except BrokenPipeError:
+        raise  # the reader has enough, which is no error
+    except OSError as problem:
+        from retrainer.errors import RetrainerError  # noqa: PLC0415
+
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the rest of it would fail again at exit
+        raise RetrainerError(f"cannot write the result: {problem.strerror}") from problem
 
 
 def document(content: Document | list[Document]) -> None:
     """Print the one JSON document of a command."""
-    print(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False))
+    text(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False))
 
 
 def error(problem: RetrainerError | str, *, as_json: bool = False) -> None:
@@ -40,7 +65,7 @@ def error(problem: RetrainerError | str, *, as_json: bool = False) -> None:
     from retrainer.documents import error_document  # noqa: PLC0415
     from retrainer.errors import RetrainerError  # noqa: PLC0415
 
-    print(f"Error: {problem}", file=sys.stderr)
+    _to_stderr(f"Error: {problem}")
     if as_json:
         shown = problem if isinstance(problem, RetrainerError) else RetrainerError(problem)
         document(error_document(shown))
@@ -70,12 +95,13 @@ def confirmed(question: str) -> bool:
 
 
 def configure_logging(level: int, *, tracebacks: bool = False) -> None:
-    """Send log lines of the program and its plugins to stderr from this level on, with or without tracebacks."""
-    for name in ("retrainer", "retrainer_prophet", "retrainer_claude", "retrainer_baseline"):
-        logger = logging.getLogger(name)
-        logger.handlers = [_StderrHandler(tracebacks)]
-        logger.setLevel(level)
-        logger.propagate = False
+    """Send log lines of the program and its plugins to stderr from this level on, with or without tracebacks.
+
+    Of libraries, and of plugins whose modules are not called retrainer_…, only warnings are shown.
+    """
+    handler = _StderrHandler(tracebacks)
+    handler.addFilter(lambda record: record.name.startswith("retrainer") or record.levelno >= logging.WARNING)
+    logging.basicConfig(level=level, handlers=[handler], force=True)
 
 
 class _StderrHandler(logging.Handler):
@@ -89,9 +115,15 @@ class _StderrHandler(logging.Handler):
         prefix = f"{record.levelname}: " if record.levelno >= logging.WARNING else ""
         line = prefix + (self.format(record) if self._tracebacks else record.getMessage())
         if _spinner.console is None:
-            print(line, file=sys.stderr)
+            _to_stderr(line)
         else:
             _spinner.show(line)
+
+
+def _to_stderr(line: str) -> None:
+    """Print a line to stderr; whoever read it may be gone, which is no reason to stop the work."""
+    with suppress(OSError):
+        print(line, file=sys.stderr, flush=True)
 
 
 class _Spinner:
@@ -131,12 +163,28 @@ _spinner = _Spinner()
 
 @contextmanager
 def working() -> Iterator[None]:
-    """Show that work is going on, on a terminal; nothing in a pipe."""
-    if sys.stderr.isatty():
-        with _spinner.running():
-            yield
-    else:
+    """Show that work is going on, on a terminal; nothing in a pipe. What a plugin prints meanwhile goes to stderr."""
+    with _stdout_to_stderr(), _spinner.running() if sys.stderr.isatty() else nullcontext():
         yield
+
+
+@contextmanager
+def _stdout_to_stderr() -> Iterator[None]:
+    """Keep stdout for the result, also from what writes to the file descriptor itself."""
+    try:
+        ours = os.dup(1)
+    except OSError:  # it was closed before we began
+        yield
+        return
+    sys.stdout.flush()
+    try:
+        with suppress(OSError):  # stderr may be closed
+            os.dup2(2, 1)
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(ours, 1)
+        os.close(ours)
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str = "", right: Sequence[str] = ()) -> None:
@@ -156,12 +204,24 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str =
     if title:
         text(title)
     drawn = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for column in columns:
-        drawn.add_column(column, justify="right" if column in right else "left", overflow="fold")
-    for row in rows:
+    cells = [tuple(row) for row in rows]
+    for place, column in enumerate(columns):
+        # Only the last column, of sentences, is folded: a version id must stay whole, to be copied and found.
+        widest = max(len(row[place]) for row in [tuple(columns), *cells])
+        whole = place < len(columns) - 1
+        drawn.add_column(
+            column,
+            justify="right" if column in right else "left",
+            overflow="fold",
+            no_wrap=whole,
+            min_width=widest if whole else None,
+        )
+    for row in cells:
         drawn.add_row(*(Text(cell) for cell in row))
-    Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH).print(drawn)
-    text()
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
+    with console.capture() as captured:
+        console.print(drawn)
+    text(captured.get())
 
 
 def metrics_table(title: str, metrics: Sequence[Metric], sides: Mapping[str, Mapping[str, float] | None]) -> None:

@@ -247,7 +247,7 @@ def _sentence(entry: LedgerEntry, version_id: str) -> str:
             "prune": "lost its files",
             "pin": "was pinned",
         }.get(entry.action, "was unpinned")
-    return f"{_minute(entry.at)} UTC: it {what} {who}. {entry.reason.rstrip('.')}{_figures(entry.evidence)}."
+    return f"{_minute(entry.recorded_at)} UTC: it {what} {who}. {entry.reason.rstrip('.')}{_figures(entry.evidence)}."
 
 
 def _figures(evidence: Mapping[str, Any]) -> str:
@@ -262,7 +262,7 @@ def _figures(evidence: Mapping[str, Any]) -> str:
 def _ledger(title: str, entries: Sequence[LedgerEntry]) -> None:
     rows = [
         (
-            _minute(entry.at),
+            _minute(entry.recorded_at),
             entry.model_type,
             entry.action,
             entry.from_version_id or "-",

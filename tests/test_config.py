@@ -97,7 +97,7 @@ def test_a_file_that_is_not_yaml_is_refused_with_its_line(tmp_path: Path) -> Non
 
 
 def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path) -> None:
-    assert "'just a word'" in refusal(tmp_path, "just a word\n")
+    assert "holds no 'key: value' lines" in refusal(tmp_path, "just a word\n")
 
 
 def test_a_file_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
@@ -146,8 +146,31 @@ def test_a_key_beside_algorithm_must_be_an_installed_algorithm(tmp_path: Path) -
     assert "Did you mean 'prophet'?" in message
 
 
+def test_an_algorithm_that_is_not_installed_is_refused(tmp_path: Path) -> None:
+    message = refusal(tmp_path, "timing_model:\n  algorithm: prohpet\n")
+    assert "line 2: timing_model.algorithm: there is no algorithm 'prohpet'. Did you mean 'prophet'?" in message
+
+
+def test_a_key_given_twice_is_refused(tmp_path: Path) -> None:
+    message = refusal(tmp_path, "retraining:\n  test_split: 0.1\n  test_split: 0.3\n")
+    assert "line 3 gives 'retraining.test_split' again, after line 2" in message
+
+
+def test_a_section_without_keys_is_the_default(tmp_path: Path) -> None:
+    assert load_settings(write(tmp_path, "retraining:\n  # test_split: 0.3\nposts:\n"), {}) == Settings()
+
+
+def test_a_password_in_the_wrong_place_is_not_shown(tmp_path: Path) -> None:
+    url = "postgresql://u:hush@h/db"
+    assert "hush" not in refusal(tmp_path, f"database: {url}\n")
+    assert "hush" not in refusal(tmp_path, "", {"RETRAINER_DATABASE": url})
+    assert "hush" not in refusal(tmp_path, "posts: {url: [postgresql://u:hush@h/db]}")
+
+
 def test_options_that_are_no_mapping_are_refused(tmp_path: Path) -> None:
-    assert "timing_model.prophet: '3' is not allowed" in refusal(tmp_path, "timing_model: {algorithm: x, prophet: 3}")
+    assert "timing_model.prophet: '3' is not allowed" in refusal(
+        tmp_path, "timing_model: {algorithm: prophet, prophet: 3}"
+    )
 
 
 def test_a_type_can_be_switched_off_alone_or_with_all(tmp_path: Path) -> None:

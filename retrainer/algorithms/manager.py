@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import re
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
@@ -33,6 +34,7 @@ log = logging.getLogger(__name__)
 
 OBSERVER_GROUP = "retrainer.observers"
 MODEL_FILE = "model.json"
+RESERVED_FILE = "manifest.json"  # the registry writes it beside the model's files
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ def load_algorithm(name: str, model_type: ModelTypeName | None = None) -> Loaded
         raise AlgorithmError(f"two packages provide the algorithm '{name}': {both}", hint="Uninstall one of them")
     try:
         plugin = points[0].load()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise AlgorithmError(
             f"the plugin '{name}' ({_origin(points[0])}) cannot be imported: {_describe(error)}",
             hint="Mend or uninstall it",
@@ -137,7 +139,7 @@ class LoadedAlgorithm:
         if ("save" in hooks) != ("load" in hooks):
             raise AlgorithmError(f"the plugin '{name}' has only one of the hooks save and load")
         for observer_name, observer in _observers():
-            manager.register(observer, f"observer:{observer_name}")
+            _add_observer(manager, observer_name, observer)
         loaded = cls(Algorithm(name, (), ""), *distribution, hooks, manager)
         description = loaded._call("algorithm")
         _check_description(description, name)
@@ -169,6 +171,17 @@ class LoadedAlgorithm:
         except ValidationError as error:
             raise explain_options_error(error, model_type, self.name, self.description.config) from None
 
+    def recorded_options(self, recorded: Mapping[str, Any], model_type: ModelTypeName) -> BaseModel:
+        """Read back the options that a version was trained with, as they were recorded in JSON.
+
+        Raises:
+            ConfigError: this release of the plugin no longer takes them.
+        """
+        try:
+            return self.description.config.model_validate_json(json.dumps(recorded))
+        except ValidationError as error:
+            raise explain_options_error(error, model_type, self.name, self.description.config) from None
+
     def check_ready(self, config: BaseModel) -> None:
         """Let the plugin say that a forecast could not be made, before any work is done."""
         self._call("check_ready", may_be_none=True, config=config)
@@ -184,7 +197,7 @@ class LoadedAlgorithm:
         from retrainer.model_types import kind_of  # noqa: PLC0415  numpy and pandas are slow to import
 
         answer = self._call(
-            "predict", model=model, posts=posts.copy(), origins=origins, config=config, model_type=model_type
+            "predict", model=model, posts=posts.copy(), origins=origins.copy(), config=config, model_type=model_type
         )
         try:
             return kind_of(model_type).checked(answer, len(origins))
@@ -195,9 +208,13 @@ class LoadedAlgorithm:
         """Return the plugin's own metrics; an empty mapping where it has none."""
         own = self._call("score", may_be_none=True, forecasts=forecasts, targets=targets, model_type=model_type)
         try:
-            return {str(key): float(value) for key, value in (own or {}).items()}
+            metrics = {str(key): float(value) for key, value in (own or {}).items()}
         except (ValueError, TypeError, AttributeError) as error:
             self._fail("score", f"returned '{str(own)[:40]}' instead of a mapping of names to numbers", error)
+        for key, value in metrics.items():
+            if not math.isfinite(value):
+                self._fail("score", f"returned {value} for '{key}'")
+        return metrics
 
     def save(self, model: Any, directory: Path) -> list[str]:
         """Write the model's files and return their names, relative to the directory, sorted.
@@ -217,6 +234,8 @@ class LoadedAlgorithm:
         written = sorted(str(path.relative_to(directory)) for path in directory.rglob("*") if path.is_file())
         if not isinstance(names, list) or sorted(map(str, names)) != written:
             self._fail("save", f"returned {names!r} where it wrote {written!r}")
+        if RESERVED_FILE in written:
+            self._fail("save", f"wrote '{RESERVED_FILE}', a name that is taken; choose another")
         return written
 
     def load(self, directory: Path) -> Any:
@@ -234,13 +253,13 @@ class LoadedAlgorithm:
             if hook == "save":
                 raise
             self._fail(hook, f"failed: {_describe(error)}", error)
-        except Exception as error:  # noqa: BLE001  a plugin may fail in any way; which one and where is what the user needs
+        except (Exception, SystemExit) as error:  # noqa: BLE001  a plugin may fail in any way; which one and where is what the user needs
             self._fail(hook, f"failed: {_describe(error)}", error)
         if answer is None and not may_be_none:
             self._fail(hook, "returned None")
         return answer
 
-    def _fail(self, hook: str, problem: str, cause: Exception | None = None) -> NoReturn:
+    def _fail(self, hook: str, problem: str, cause: BaseException | None = None) -> NoReturn:
         raise AlgorithmError(f"the plugin '{self.name}': its hook {hook} {problem}") from cause
 
 
@@ -253,8 +272,23 @@ def broadcast(event: Mapping[str, Any]) -> None:
         try:
             manager.register(observer, name)
             manager.hook.on_event(event=event)
-        except Exception as error:  # noqa: BLE001  whatever it is, the run is done and stays done
+        except (Exception, SystemExit) as error:  # noqa: BLE001  whatever it is, the run is done and stays done
             log.warning("The observer '%s' failed: %s", name, _describe(error))
+
+
+def _add_observer(manager: pluggy.PluginManager, name: str, observer: object) -> None:
+    """Let an observer wrap the hooks of an algorithm; what would answer in the algorithm's place is left out."""
+    try:
+        manager.register(observer, f"observer:{name}")
+    except (pluggy.PluginValidationError, ValueError, TypeError) as error:
+        log.warning("The observer '%s' is left out: %s", name, _describe(error))
+        return
+    for caller in manager.get_hookcallers(observer) or []:
+        mine = [hook for hook in caller.get_hookimpls() if hook.plugin is observer]
+        if caller.name != "on_event" and not all(hook.wrapper or hook.hookwrapper for hook in mine):
+            log.warning("The observer '%s' is left out: its hook %s is no wrapper", name, caller.name)
+            manager.unregister(observer)
+            return
 
 
 def _observers() -> list[tuple[str, object]]:
@@ -262,7 +296,7 @@ def _observers() -> list[tuple[str, object]]:
     for point in entry_points(group=OBSERVER_GROUP):
         try:
             observers.append((point.name, point.load()))
-        except Exception as error:  # noqa: BLE001  an observer never blocks a command
+        except (Exception, SystemExit) as error:  # noqa: BLE001  an observer never blocks a command
             log.warning("The observer '%s' (%s) cannot be imported: %s", point.name, _origin(point), _describe(error))
     return observers
 
@@ -298,6 +332,6 @@ def _origin(point: EntryPoint) -> str:
     return " ".join(_distribution(point))
 
 
-def _describe(error: Exception) -> str:
+def _describe(error: BaseException) -> str:
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -150,7 +150,8 @@ def check_few_posts_are_enough(case: _Case) -> None:
     """Fifty posts, the fewest that the settings allow by default, give a model that forecasts."""
     few = case.posts.iloc[:50]
     model = case.algorithm.train(few.iloc[:40], case.options, case.model_type)
-    case.predict(few, Origins.before(few, np.array([41, 49])), _saved_and_loaded(case.algorithm, model))
+    origins = Origins.before(few, np.array([41, 49]), tell_time=kind_of(case.model_type).tell_time)
+    case.predict(few, origins, _saved_and_loaded(case.algorithm, model))
 
 
 def check_repeated_times_and_bursts_are_borne(case: _Case) -> None:
@@ -163,6 +164,13 @@ def check_repeated_times_and_bursts_are_borne(case: _Case) -> None:
     burst["created_at"] = pd.DatetimeIndex(np.maximum.accumulate(times)).tz_localize("UTC")
     model = case.algorithm.train(burst.iloc[: case.training_count], case.options, case.model_type)
     case.predict(burst, case.origins, _saved_and_loaded(case.algorithm, model))
+
+
+def check_recorded_options_can_be_read_back(case: _Case) -> None:
+    """What is recorded of the options gives the same options again."""
+    recorded = case.options.model_dump(mode="json")
+    if case.algorithm.recorded_options(recorded, case.model_type) != case.options:
+        raise ConformanceError(f"'{case.algorithm.name}': its options are other ones after they were recorded as JSON")
 
 
 def check_it_forecasts_after_a_silence(case: _Case) -> None:
@@ -181,6 +189,7 @@ CHECKS: tuple[Callable[[_Case], None], ...] = (
     check_a_second_load_forecasts_the_same,
     check_few_posts_are_enough,
     check_repeated_times_and_bursts_are_borne,
+    check_recorded_options_can_be_read_back,
     check_it_forecasts_after_a_silence,
 )
 
@@ -195,7 +204,7 @@ def _case(
         trained = algorithm.train(usable.iloc[:training_count], options, model_type)
         model = _saved_and_loaded(algorithm, trained)
         rows = training_count + spread(len(usable) - training_count - 3, ORIGINS)
-        origins = Origins.before(usable, rows)
+        origins = Origins.before(usable, rows, tell_time=kind_of(model_type).tell_time)
         forecasts = algorithm.predict(model, usable, origins, options, model_type)
     except RetrainerError as error:
         raise ConformanceError(f"'{algorithm.name}' ({model_type}) cannot train and forecast: {error}") from error

@@ -56,7 +56,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")
 TypeArgument = Annotated[str, typer.Argument(metavar="TYPE", help="timing or content.")]
 TypeOption = Annotated[str | None, typer.Option("--type", metavar="TYPE", help="Only timing or only content.")]
 Reason = Annotated[str, typer.Option(metavar="TEXT", help="Why, for the record.")]
-Limit = Annotated[int, typer.Option(metavar="N", min=1, help="How many at most.")]
+Limit = Annotated[int, typer.Option(metavar="N", min=1, max=1_000_000, help="How many at most.")]
 VersionArgument = Annotated[str, typer.Argument(metavar="VERSION", help="A version id, as `versions` lists them.")]
 
 

@@ -95,6 +95,7 @@ def posts_sample(
     count: Annotated[int, typer.Option(metavar="N", min=1, max=1_000_000, help="How many posts.")] = 400,
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="Another seed gives another stream.")] = 20240601,
     before: Annotated[str | None, typer.Option(metavar="TIME", help="Write only the posts before then (UTC).")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Write a file of synthetic posts, made up from a seed, to try things on.
 
@@ -106,7 +107,8 @@ def posts_sample(
     if before is not None:
         posts = posts[posts["created_at"] < past_moment("--before", before)]
     write_sample_csv(file, posts)
-    output.text(f"Wrote {len(posts)} synthetic posts to {file}")
+    message = f"Wrote {len(posts)} synthetic posts to {file}"
+    say({"status": "success", "message": message, "count": len(posts)}, message, as_json=as_json)
 
 
 @db_app.command("upgrade")
@@ -120,7 +122,7 @@ def db_upgrade(context: typer.Context, *, as_json: AsJson = False) -> None:
     with project_of(context) as project:
         place = project.registry.database.place  # opening it upgrades it
     say(
-        {"database": place, "revision": HEAD},
+        {"database": place.strip("'"), "revision": HEAD},
         f"The database {place} has the newest schema, {HEAD}",
         as_json=as_json,
     )

@@ -47,10 +47,19 @@ class Origins:
         return Origins(self.time[index], self.position[index], chosen)
 
     @classmethod
-    def before(cls, posts: pd.DataFrame, rows: NDArray[np.int64]) -> Origins:
-        """Return the origins from which the posts at `rows` are forecast: right after the post before each."""
+    def before(cls, posts: pd.DataFrame, rows: NDArray[np.int64], *, tell_time: bool = False) -> Origins:
+        """Return the origins from which the posts at `rows` are forecast: right after the post before each.
+
+        Args:
+            tell_time: whether the forecaster is told when those posts come, which for timing would be the answer.
+        """
         times = utc_times(posts)
-        return cls(time=times[rows - 1], position=rows - 1, target_time=times[rows])
+        return cls(time=times[rows - 1], position=rows - 1, target_time=times[rows] if tell_time else None)
+
+    def copy(self) -> Origins:
+        """Return origins that can be changed without changing these."""
+        target = None if self.target_time is None else self.target_time.copy()
+        return Origins(self.time.copy(), self.position.copy(), target)
 
 
 def utc_times(posts: pd.DataFrame) -> NDArray[np.datetime64]:
@@ -96,6 +105,7 @@ class ModelType(ABC, Generic[Forecasts, Targets]):
     name: ClassVar[ModelTypeName]
     metrics: ClassVar[tuple[Metric, ...]]
     forecasts_suffix: ClassVar[str]
+    tell_time: ClassVar[bool]  # whether a forecaster is told when the post to foretell comes
 
     @abstractmethod
     def usable(self, posts: pd.DataFrame) -> pd.DataFrame:

@@ -70,6 +70,7 @@ class Content(ModelType[ContentForecasts, ContentTargets]):
 
     name: ClassVar[ModelTypeName] = "content"
     forecasts_suffix: ClassVar[str] = ".jsonl"
+    tell_time: ClassVar[bool] = True
     metrics: ClassVar[tuple[Metric, ...]] = (
         Metric("overall_score", "Overall score", "number", (">", 0.5)),
         Metric("length_similarity", "Length similarity", "number", (">", 0.7)),

@@ -35,6 +35,7 @@ INTERVAL = (9, 89)  # the columns at 0.10 and 0.90: the 80% interval
 _WITHIN_HOURS = 6.0
 _NORMALISING_HOURS = 24.0
 _ROUNDING_HOURS = 1e-9
+_LONGEST_WAIT_HOURS = 1000 * 365.25 * 24  # beyond it, the time of the next post could not be written down
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,7 @@ class Timing(ModelType[TimingForecasts, TimingTargets]):
 
     name: ClassVar[ModelTypeName] = "timing"
     forecasts_suffix: ClassVar[str] = ".npz"
+    tell_time: ClassVar[bool] = False
     metrics: ClassVar[tuple[Metric, ...]] = (
         Metric("overall_score", "Overall score", "number", (">", 0.65)),
         Metric("mae_hours", "MAE", "hours", ("<", 12)),
@@ -136,6 +138,8 @@ class Timing(ModelType[TimingForecasts, TimingTargets]):
             raise ValueError("a wait that is not a finite number of hours")
         if (quantiles < 0).any() or (point < 0).any():
             raise ValueError("a negative wait")
+        if (quantiles > _LONGEST_WAIT_HOURS).any() or (point > _LONGEST_WAIT_HOURS).any():
+            raise ValueError("a wait of more than a thousand years")
         if (np.diff(quantiles, axis=1) < -_ROUNDING_HOURS).any():
             raise ValueError("quantiles that fall as their level rises")
         return TimingForecasts(quantiles, point)

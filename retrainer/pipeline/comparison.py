@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from retrainer.errors import InsufficientData, UsageError
+from retrainer.errors import InsufficientData, RetrainerError, UsageError
 from retrainer.pipeline.evaluation import Evaluation, Window, evaluate, trained_through, window_after
 from retrainer.pipeline.posts import load_latest
 from retrainer.pipeline.versions import ReadyModel, load_version
@@ -42,6 +42,8 @@ class Comparison:
         recommendation: what to do with b.
         reason: why, in one sentence.
         of_a: a's evaluation on that window.
+        of_b: b's.
+        production_broken: whether nothing was compared because production could not be loaded, or could not forecast.
     """
 
     model_type: ModelTypeName
@@ -56,6 +58,8 @@ class Comparison:
     recommendation: Recommendation
     reason: str
     of_a: Evaluation | None = None
+    of_b: Evaluation | None = None
+    production_broken: bool = False
 
     @property
     def winner(self) -> str | None:
@@ -116,13 +120,14 @@ def compare(a: ModelVersion, b: ModelVersion, scores: tuple[Evaluation, Evaluati
         version_b=b.version_id,
         metrics_a=metrics_a,
         metrics_b=metrics_b,
-        naive_metrics=of_a.naive_metrics,
+        naive_metrics=of_a.naive_where(both),
         num_predictions=count,
         window=of_a.window,
         improvement_percentage=improvement,
         recommendation=recommendation,
         reason=reason,
         of_a=of_a,
+        of_b=of_b,
     )
 
 
@@ -145,7 +150,12 @@ def compare_with_production(
         return _nothing_to_compare(production, candidate, None, nothing)
     if window.first_row != of_candidate.window.first_row:
         of_candidate = evaluate(ready, posts, window)
-    of_production = evaluate(load_version(project, production), posts, window)
+    try:
+        of_production = evaluate(load_version(project, production), posts, window)
+    except RetrainerError as error:
+        broken = f"production '{production.version_id}' cannot forecast: {error.message}"
+        hint = f"{broken}. If the new version is good, promote it by hand"
+        return replace(_nothing_to_compare(production, candidate, window, hint), production_broken=True)
     return compare(production, candidate, (of_production, of_candidate), settings.min_improvement_threshold)
 
 
@@ -193,9 +203,9 @@ def verdict(old: float, new: float, threshold: float) -> str:
     """Say how the new score compares, in the specification's words."""
     improvement = improvement_percentage(old, new)
     if new == old:
-        return "New model scores the same as production"
+        return "New model scores the same"
     if improvement is None:
-        return f"New model scores {new:.4f} where production scores 0"
+        return f"New model scores {new:.4f} against 0"
     if improvement < 0:
         return f"New model is {_shown(-improvement)}% worse"
     if is_enough(old, new, threshold):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from retrainer.algorithms.manager import load_algorithm
+from retrainer.documents import moment
 from retrainer.errors import AlgorithmError, InsufficientData
 from retrainer.model_types import kind_of
 from retrainer.model_types.base import Origins, spread
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 NAIVE_ALGORITHM = "baseline"
+FEWEST_SCORED_SHARE = 0.5
 BLINDNESS_CHECKS = 3  # how many forecasts of an evaluation are made again without any later post
 
 
@@ -53,7 +55,7 @@ class Window:
 
     def document(self) -> dict[str, Any]:
         """Return the window as it is recorded and shown."""
-        return {"start": self.start.isoformat(), "end": self.end.isoformat(), "posts": self.available}
+        return {"start": moment(self.start), "end": moment(self.end), "posts": self.available}
 
 
 @dataclass(frozen=True)
@@ -86,14 +88,18 @@ class Evaluation:
     @cached_property
     def naive_metrics(self) -> dict[str, float]:
         """The deciding metrics of the naive forecast on the posts that were scored."""
-        kind = kind_of(self.model_type)
-        metrics = kind.score(*kind.select(self.naive_forecasts, self.targets, self.scored))
-        return {**metrics, "num_predictions": int(self.scored.sum())}
+        return self.naive_where(self.scored)
 
     @property
     def num_predictions(self) -> int:
         """How many forecasts were scored."""
         return int(self.scored.sum())
+
+    def naive_where(self, keep: NDArray[np.bool_]) -> dict[str, float]:
+        """Return the deciding metrics of the naive forecast on some of the posts, and how many they are."""
+        kind = kind_of(self.model_type)
+        metrics = kind.score(*kind.select(self.naive_forecasts, self.targets, keep))
+        return {**metrics, "num_predictions": int(keep.sum())}
 
     def score_where(self, keep: NDArray[np.bool_]) -> dict[str, float]:
         """Return the deciding metrics on some of the posts."""
@@ -153,17 +159,21 @@ def evaluate(ready: ReadyModel, posts: pd.DataFrame, window: Window) -> Evaluati
     second time with all later posts taken away, and must come out the same.
 
     Raises:
-        AlgorithmError: a hook failed, no forecast can be scored, or the model looked into the future.
+        AlgorithmError: a hook failed, too few forecasts can be scored, or the model looked into the future.
     """
     kind = kind_of(ready.model_type)
-    origins = Origins.before(posts, window.rows)
+    origins = Origins.before(posts, window.rows, tell_time=kind.tell_time)
     forecasts = ready.predict(posts, origins)
     if not ready.algorithm.description.paid:
         _require_blindness(ready, posts, origins, forecasts)
     targets = kind.targets(posts, window.rows)
     scored = kind.scored(forecasts)
-    if not scored.any():
-        raise AlgorithmError(f"none of the {len(origins)} forecasts of '{ready.algorithm.name}' can be scored")
+    if scored.sum() < FEWEST_SCORED_SHARE * len(origins):
+        # Else a model could keep silent about the posts that it does not know how to foretell.
+        raise AlgorithmError(
+            f"only {scored.sum()} of {len(origins)} forecasts of '{ready.algorithm.name}' can be scored: "
+            f"at least {FEWEST_SCORED_SHARE:.0%} are needed"
+        )
     # A single known post has no gap to learn from; two do, and the second one is where the window starts.
     known = posts.iloc[: max(window.first_row, 2)]
     return Evaluation(
@@ -206,7 +216,10 @@ def record(
     content = kind.dump(evaluation.forecasts, evaluation.targets, evaluation.origins, evaluation.post_ids)
     file = project.artifacts.write_forecasts(version, f"{evaluation_id}{kind.forecasts_suffix}", content)
     metrics = evaluation.metrics
-    columns = {key: metrics.get(key) for key in ModelEvaluation.__table__.columns.keys() if key in metrics}  # noqa: SIM118
+    deciding = {"num_predictions", *(metric.key for metric in kind.metrics)} & set(
+        ModelEvaluation.__table__.columns.keys()
+    )
+    columns = {key: metrics[key] for key in deciding}
     row = ModelEvaluation(
         evaluation_id=evaluation_id,
         model_version_id=version.version_id,
@@ -219,7 +232,11 @@ def record(
         predictions_json=kind.sample(evaluation.forecasts, evaluation.targets, evaluation.post_ids),
         **columns,
     )
-    project.registry.record_evaluation(row, file)
+    try:
+        project.registry.record_evaluation(row, file)
+    except BaseException:
+        project.artifacts.remove_forecasts(version, file.path)
+        raise
     return row
 
 

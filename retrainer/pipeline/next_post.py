@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from retrainer.model_types import ModelTypeName
     from retrainer.project import Project
     from retrainer.registry.tables import ModelVersion
+
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,7 @@ def predict_next(project: Project, model_type: ModelTypeName, now: datetime) -> 
 def _next_timing(project: Project, version: ModelVersion, now: datetime) -> NextPost:
     ready = load_version(project, version)
     posts = _some_posts(project, "timing", now)
+    _warn_of_staleness(posts, now)
     forecast = ready.predict(posts, _origin(posts, now, None))
     point, median = float(forecast.point[0]), float(forecast.median[0])
     low, high = (float(forecast.quantiles[0, column]) for column in INTERVAL)
@@ -129,6 +134,18 @@ def _some_posts(project: Project, model_type: ModelTypeName, now: datetime) -> p
     if posts.empty:
         raise InsufficientData(f"no post to forecast from: {project.posts.place} is empty", hint="Import posts first")
     return posts
+
+
+def _warn_of_staleness(posts: pd.DataFrame, now: datetime) -> None:
+    """Say so when the stream has been silent for longer than ever: then posts are missing, or it has ended."""
+    silence = now - posts["created_at"].iloc[-1].to_pydatetime()
+    longest = posts["created_at"].diff().max()
+    if silence > longest:  # not so where there is one post alone, whose gap is no time
+        log.warning(
+            "The last post is %.1f days old, and no silence before was longer than %.1f days: are newer posts missing?",
+            silence.total_seconds() / 86_400,
+            longest.total_seconds() / 86_400,
+        )
 
 
 def _origin(posts: pd.DataFrame, now: datetime, at: datetime | None) -> Origins:

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 from retrainer.algorithms.manager import broadcast, load_algorithm
 from retrainer.documents import run_document
-from retrainer.errors import RetrainerError
+from retrainer.errors import MissingCredentials, RetrainerError, RunInProgress, unexpected
 from retrainer.model_types import kind_of
 from retrainer.pipeline.archive import archive_old_versions
-from retrainer.pipeline.comparison import Comparison, compare_with_production
+from retrainer.pipeline.comparison import FEWEST_TARGETS, Comparison, compare_with_production
 from retrainer.pipeline.evaluation import Evaluation, evaluate, record, require_window
 from retrainer.pipeline.posts import load_latest, split_by_time
 from retrainer.pipeline.promotion import announce, decide
@@ -63,6 +63,11 @@ class RunResult:
     race_lost: bool = False
 
     @property
+    def needs_a_look(self) -> bool:
+        """Whether the run came to its end, but not in a way that can be left alone."""
+        return self.race_lost or (self.comparison is not None and self.comparison.production_broken)
+
+    @property
     def promoted(self) -> bool:
         """Whether the new version went live."""
         return self.run is not None and self.run.promoted_to_production
@@ -105,21 +110,26 @@ def each_type(
     outcomes: list[RunResult | Failure] = []
     for model_type in model_types:
         if not project.settings.retraining.is_enabled(model_type):
-            log.info("Retraining of the %s model is disabled (retraining.enabled)", model_type)
+            key = project.settings.retraining.disabling_key(model_type)
+            log.info("Retraining of the %s model is disabled (%s is false)", model_type, key)
             continue
         try:
             outcomes.append(one(model_type))
-        except RetrainerError as error:
-            log.exception("Model training failed: %s", error)  # noqa: TRY401  the traceback shows with --traceback only
-            run = project.registry.run(error.run_id) if error.run_id else None
-            outcomes.append(Failure(model_type, error, run))
+        except Exception as error:
+            failure = error if isinstance(error, RetrainerError) else unexpected(error)
+            log.exception("Model training failed: %s", failure)  # the traceback shows with --traceback only
+            run_id = getattr(error, "run_id", None)
+            outcomes.append(Failure(model_type, failure, project.registry.run(run_id) if run_id else None))
     return outcomes
 
 
 def exit_code(outcomes: Sequence[RunResult | Failure]) -> int:
-    """Return 0 where every run came to its end, else the first of 1, 2, 3, 4 that occurred; a lost race is a 1."""
+    """Return 0 where every run came to its end, else the first of 1, 2, 3, 4 that occurred.
+
+    A lost race is a 1, and so is a production version that cannot forecast: somebody must look.
+    """
     codes = {outcome.error.exit_code for outcome in outcomes if isinstance(outcome, Failure)}
-    if any(isinstance(outcome, RunResult) and outcome.race_lost for outcome in outcomes):
+    if any(isinstance(outcome, RunResult) and outcome.needs_a_look for outcome in outcomes):
         codes.add(RetrainerError.exit_code)
     return min(codes, default=0)
 
@@ -148,20 +158,20 @@ def retrain(
         RetrainerError: the run failed; what it was is recorded, and production is what it was.
     """
     chosen, options = _chosen_algorithm(project, model_type, algorithm)
-    _wait_for_others(project, model_type, wait_seconds)
     watch = Stopwatch(now)
     _banner(f"{model_type.upper()} MODEL RETRAINING")
-    with _recorded_run(project, model_type, chosen, watch, as_of=as_of) as run:
-        chosen.check_ready(options)
+    if as_of:
+        log.warning("This run counts as of %s UTC. If it promotes, that goes live now", f"{now:%Y-%m-%d %H:%M}")
+    with _recorded_run(project, model_type, chosen, watch, as_of=as_of, wait_seconds=wait_seconds) as run:
+        _require_ready(project, chosen, options, model_type)
         split = _load_and_split(project, model_type, now)
         project.registry.note_split(run.run_id, split.training_count, split.test_count)
         with trained_model(project, chosen, options, model_type, split) as trained:
             version = register(project, trained, split, run.run_id, watch.now())
         evaluation = _evaluate_and_record(project, trained, split, version, run.run_id, watch)
         comparison = _compare(project, trained, split, version, evaluation)
-        if comparison is not None and comparison.of_a is not None:
-            production = project.registry.version(comparison.version_a)
-            record(project, production, comparison.of_a, watch.now(), run.run_id)
+        if comparison is not None:
+            _record_comparison(project, version, evaluation, comparison, run.run_id, watch)
         log.info("Checking if new model should be promoted...")
         decision = decide(model_type, comparison, auto_promote=_auto_promote(project, auto_promote))
         finished = project.registry.complete_run(run.run_id, decision, watch.now())
@@ -171,7 +181,10 @@ def retrain(
     _tell_decision(finished.run)
     _archive(project, model_type, watch)
     document = run_document(finished.run)
-    broadcast({"kind": "run", "model_type": model_type, "version_id": version.version_id, "run": document})
+    reason = finished.run.promotion_reason
+    broadcast(
+        {"kind": "run", "model_type": model_type, "version_id": version.version_id, "reason": reason, "run": document}
+    )
     _banner(f"{model_type.upper()} MODEL RETRAINING COMPLETE")
     log.info("Duration: %.1f seconds", finished.run.duration_seconds or 0)
     return RunResult(
@@ -199,7 +212,7 @@ def rehearse(
     """
     chosen, options = _chosen_algorithm(project, model_type, algorithm)
     _banner(f"{model_type.upper()} MODEL RETRAINING (DRY RUN: NOTHING IS RECORDED)")
-    chosen.check_ready(options)
+    _require_ready(project, chosen, options, model_type)
     split = _load_and_split(project, model_type, now)
     with trained_model(project, chosen, options, model_type, split) as trained:
         if _costs_money(project, chosen, model_type):
@@ -228,6 +241,20 @@ def _chosen_algorithm(
     return chosen, chosen.options(settings.options(chosen.name), model_type)
 
 
+def _require_ready(project: Project, chosen: LoadedAlgorithm, options: BaseModel, model_type: ModelTypeName) -> None:
+    """Find out before any work whether the candidate could forecast, and production, which it is compared with."""
+    chosen.check_ready(options)
+    production = project.registry.production(model_type)
+    if production is not None:
+        try:
+            algorithm = load_algorithm(production.algorithm, model_type)
+            algorithm.check_ready(algorithm.recorded_options(production.hyperparameters, model_type))
+        except MissingCredentials:
+            raise
+        except RetrainerError as error:  # told when the two are compared; the new version is trained all the same
+            log.debug("Production is not ready: %s", error)
+
+
 def _auto_promote(project: Project, override: bool | None) -> bool:
     return project.settings.retraining.auto_promote if override is None else override
 
@@ -251,6 +278,12 @@ def _evaluate(project: Project, trained: Trained, split: Split, version: ModelVe
     """Step 4."""
     log.info("Evaluating model on test set...")
     most = project.settings.retraining.max_predictions(trained.ready.model_type)
+    if most < FEWEST_TARGETS:
+        log.warning(
+            "evaluation_max_predictions is %d: fewer than %d forecasts never give a reason to replace production",
+            most,
+            FEWEST_TARGETS,
+        )
     evaluation = evaluate(trained.ready, split.posts, require_window(split.posts, version, most))
     kind = kind_of(evaluation.model_type)
     log.info("%s", kind.headline(evaluation.metrics))
@@ -279,10 +312,28 @@ def _compare(
     if production is None:
         return None
     comparison = compare_with_production(project, split.posts, production, version, trained.ready, evaluation)
+    if comparison.production_broken:
+        log.warning("%s", comparison.reason)
     if comparison.metrics_a and comparison.metrics_b:
         old, new = comparison.metrics_a["overall_score"], comparison.metrics_b["overall_score"]
         log.info("On the same %d posts: production %.4f, new model %.4f", comparison.num_predictions, old, new)
     return comparison
+
+
+def _record_comparison(
+    project: Project,
+    version: ModelVersion,
+    evaluation: Evaluation,
+    comparison: Comparison,
+    run_id: str,
+    watch: Stopwatch,
+) -> None:
+    """Record what the comparison rests on: production's evaluation, and the candidate's where it was made afresh."""
+    if comparison.of_a is not None:
+        production = project.registry.version(comparison.version_a)
+        record(project, production, comparison.of_a, watch.now(), run_id)
+    if comparison.of_b is not None and comparison.of_b is not evaluation:
+        record(project, version, comparison.of_b, watch.now(), run_id)
 
 
 def _tell_decision(run: TrainingRun) -> None:
@@ -301,37 +352,53 @@ def _archive(project: Project, model_type: ModelTypeName, watch: Stopwatch) -> N
         log.warning("Old versions were not archived: %s", error)
 
 
-def _wait_for_others(project: Project, model_type: ModelTypeName, seconds: float) -> None:
-    """Wait until no run of the type is going on, or the time is over. Who then comes first, the database says."""
-    deadline = time.monotonic() + seconds
-    told = False
-    while time.monotonic() < deadline:
-        project.registry.close_dead_runs()
-        if not any(run.model_type == model_type for run in project.registry.running()):
-            return
-        if not told:
-            log.info("Waiting for another %s run to end...", model_type)
-            told = True
-        time.sleep(min(POLL_SECONDS, max(deadline - time.monotonic(), 0)))
+def _begun(
+    project: Project,
+    model_type: ModelTypeName,
+    algorithm: LoadedAlgorithm,
+    watch: Stopwatch,
+    *,
+    as_of: bool,
+    wait_seconds: float,
+) -> TrainingRun:
+    """Begin a run; wait for another run of the type to end, but not longer than told."""
+    deadline = time.monotonic() + wait_seconds
+    moment = watch.started_at
+    while True:
+        try:
+            return project.registry.start_run(model_type, algorithm.name, moment, watch.started_at if as_of else None)
+        except RunInProgress:
+            if time.monotonic() >= deadline:
+                raise
+            if moment == watch.started_at:
+                log.info("Waiting for another %s run to end...", model_type)
+            time.sleep(min(POLL_SECONDS, max(deadline - time.monotonic(), 0)))
+            moment = watch.now()
 
 
 @contextmanager
 def _recorded_run(
-    project: Project, model_type: ModelTypeName, algorithm: LoadedAlgorithm, watch: Stopwatch, *, as_of: bool
+    project: Project,
+    model_type: ModelTypeName,
+    algorithm: LoadedAlgorithm,
+    watch: Stopwatch,
+    *,
+    as_of: bool,
+    wait_seconds: float,
 ) -> Iterator[TrainingRun]:
     """Hold the lock of the model type; close the run as failed, with the reason, if it does not come to its end."""
     registry = project.registry
-    run = registry.start_run(model_type, algorithm.name, watch.started_at, watch.started_at if as_of else None)
+    run = _begun(project, model_type, algorithm, watch, as_of=as_of, wait_seconds=wait_seconds)
     try:
         with _heartbeat(registry, run.run_id):
             yield run
     except BaseException as error:
         interrupted = isinstance(error, KeyboardInterrupt | SystemExit)
         reason = "interrupted" if interrupted else str(error) or type(error).__name__
-        if isinstance(error, RetrainerError):
-            error.run_id = run.run_id
+        error.run_id = run.run_id  # type: ignore[attr-defined]  # for whoever tells of the failure
         failed = registry.fail_run(run.run_id, reason, watch.now())
-        broadcast({"kind": "run", "model_type": model_type, "version_id": None, "run": run_document(failed)})
+        document = run_document(failed)
+        broadcast({"kind": "run", "model_type": model_type, "version_id": None, "reason": reason, "run": document})
         raise
 
 

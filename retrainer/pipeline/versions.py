@@ -47,5 +47,5 @@ def load_version(project: Project, version: ModelVersion) -> ReadyModel:
         )
     folder = project.artifacts.verified_folder(version)
     algorithm = load_algorithm(version.algorithm, model_type)
-    options = algorithm.options(version.hyperparameters, model_type)
+    options = algorithm.recorded_options(version.hyperparameters, model_type)
     return ReadyModel(algorithm, options, algorithm.load(folder), model_type)

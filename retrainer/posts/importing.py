@@ -102,6 +102,13 @@ def import_posts(
             f"{first.reason}",
             hint="Mend them, or import the others without --strict",
         )
+    if file.rejected and file.posts.empty:
+        first = file.rejected[0]
+        raise PostsError(
+            f"no post in '{path}' can be used: all {file.rows} rows are rejected, the first at {first.line}: "
+            f"{first.reason}",
+            hint="Look at the columns used, or name others with --column",
+        )
     return ImportResult(file, store.add(file.posts, now))
 
 

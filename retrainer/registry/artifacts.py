@@ -82,10 +82,11 @@ class Artifacts:
         with writing(self.models_dir):
             self.models_dir.mkdir(parents=True, exist_ok=True)
             folder = self.models_dir / f"{_STAGING_PREFIX}{secrets.token_hex(8)}"
-            folder.mkdir()
-            lock = os.open(folder, os.O_RDONLY)
+            with self._locked():
+                folder.mkdir()
+                lock = os.open(folder, os.O_RDONLY)
+                fcntl.flock(lock, fcntl.LOCK_SH)  # says that its process lives; gone with it, whatever ends it
         try:
-            fcntl.flock(lock, fcntl.LOCK_SH)  # says that its process lives; gone with it, whatever ends it
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
@@ -144,6 +145,10 @@ class Artifacts:
         _write_file(self.folder(version.model_type, version.version_id) / path, data)
         return _row(version.version_id, path, data, keep=True)
 
+    def remove_forecasts(self, version: ModelVersion, path: str) -> None:
+        """Remove the forecasts of an evaluation that could not be recorded."""
+        (self.folder(version.model_type, version.version_id) / path).unlink(missing_ok=True)
+
     def read_forecasts(self, version: ModelVersion, path: str) -> bytes:
         """Return the forecasts file of an evaluation, checked against its hash; from the database if it is missing.
 
@@ -173,14 +178,32 @@ class Artifacts:
         """
         with writing(self.models_dir):
             self.models_dir.mkdir(parents=True, exist_ok=True)
-            with (self.models_dir / ".lock").open("w") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)
+            for model_type in MODEL_TYPE_NAMES:
+                production = self._registry.production(model_type)
+                if production is not None and not self.folder(model_type, production.version_id).exists():
+                    self._restore_missing(production)
+            with self._locked():
                 for model_type in MODEL_TYPE_NAMES:
                     self._link(model_type)
 
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Hold the lock of the models folder, for a moment."""
+        with (self.models_dir / ".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
     def abandoned_staging(self) -> list[Path]:
-        """Return the staging folders whose process is gone."""
-        return [folder for folder in self.models_dir.glob(f"{_STAGING_PREFIX}*") if _is_abandoned(folder)]
+        """Return the staging folders whose process is gone.
+
+        Raises:
+            ArtifactError: there may be some, but the models folder cannot be written.
+        """
+        found = list(self.models_dir.glob(f"{_STAGING_PREFIX}*"))
+        if not found:
+            return []
+        with writing(self.models_dir), self._locked():
+            return [folder for folder in found if _is_abandoned(folder)]
 
     def unregistered_folders(self, model_type: ModelTypeName) -> list[Path]:
         """Return the folders of versions that the database does not know, or whose files were pruned.
@@ -240,8 +263,6 @@ class Artifacts:
         if production is None:
             link.unlink(missing_ok=True)
             return
-        if not self.folder(model_type, production.version_id).exists():
-            self._restore_missing(production)
         if self.wrong_link(model_type) is None:
             return
         fresh = self.models_dir / f".{model_type}_model.new"  # of one name: we hold the lock

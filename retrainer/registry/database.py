@@ -171,7 +171,7 @@ def place(engine: sa.Engine) -> str:
     """Return where an engine's database is, quoted, for messages; without a password."""
     if engine.dialect.name == "sqlite":
         return f"'{str(engine.url.database).removeprefix('file:').removesuffix('?mode=ro')}'"
-    return f"'{engine.url.render_as_string(hide_password=True)}'"
+    return f"'{engine.url.set(query={}).render_as_string(hide_password=True)}'"  # a query may hold a password too
 
 
 def translated(error: DBAPIError, engine: sa.Engine) -> DatabaseError:
@@ -181,6 +181,11 @@ def translated(error: DBAPIError, engine: sa.Engine) -> DatabaseError:
         return DatabaseError(f"{place(engine)} is not a SQLite database", hint="Check database.url")
     if "unable to open database file" in problem:
         return DatabaseError(f"cannot open the database file {place(engine)}", hint="Check the path and its rights")
+    if "readonly database" in problem:
+        return DatabaseError(
+            f"the database {place(engine)} cannot be written",
+            hint="Its file and its folder must be writable, also to read",
+        )
     if "database is locked" in problem:
         return DatabaseError(
             f"the database {place(engine)} stayed locked for {BUSY_TIMEOUT_SECONDS} s", hint="Try again later"

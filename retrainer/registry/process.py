@@ -14,6 +14,9 @@ import psutil
 HEARTBEAT_SECONDS = 15
 SILENT_HEARTBEATS = 10  # after so many unheard ones a process elsewhere counts as gone
 
+# When a process started is known from the time of boot, which moves when the clock is set; a number is not given to
+# another process so soon.
+_SAME_START = timedelta(minutes=1)
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -57,7 +60,7 @@ def actor() -> str:
 def _lives(identity: ProcessIdentity) -> bool:
     try:
         process = psutil.Process(identity.pid)
-        is_same = abs(_started_at(process) - identity.started_at) < timedelta(seconds=1)
+        is_same = abs(_started_at(process) - identity.started_at) < _SAME_START
         return is_same and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False

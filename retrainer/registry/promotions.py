@@ -95,7 +95,7 @@ class Promotions:
             if id_of(production) != expected_production:
                 raise ProductionChanged(changed(expected_production, id_of(production)), hint="Compare again")
             _require_files(version)
-            go_live(session, version, production, now)
+            go_live(session, version, production)
             entry = _entry("promotion", model_type, reason, now)
             entry.version_id = entry.to_version_id = version_id
             entry.from_version_id = id_of(production)
@@ -130,7 +130,7 @@ class Promotions:
                 raise ProductionChanged(changed(promotions[0].to_version_id, id_of(production)), hint="Try again")
             version = version_in(session, target or "")
             _require_files(version)
-            go_live(session, version, production, now)
+            go_live(session, version, production)
             for promotion in promotions:
                 entry = _entry("rollback", model_type, reason, now)
                 entry.version_id = entry.to_version_id = promotion.from_version_id

@@ -36,11 +36,11 @@ def running_in(session: Session, run_id: str) -> TrainingRun:
     return run
 
 
-def go_live(session: Session, version: ModelVersion, production: ModelVersion | None, now: datetime) -> None:
+def go_live(session: Session, version: ModelVersion, production: ModelVersion | None) -> None:
     if production is not None:
         production.is_production, production.status = False, "trained"
         session.flush()  # the index allows no second production version, not even for a moment
-    version.is_production, version.status, version.promoted_at = True, "active", now
+    version.is_production, version.status, version.promoted_at = True, "active", datetime.now(UTC)
     session.flush()
 
 

@@ -136,7 +136,7 @@ class Runs:
             final = recheck(session, model_type, production, decision)
             change = None
             if final.promote:
-                go_live(session, version, production, now)
+                go_live(session, version, production)
                 change = Change(model_type, id_of(production), version.version_id, final.reason)
             close(run, "completed", now)
             run.compared_with = final.expected_production
@@ -251,5 +251,7 @@ def _closed_if_dead(run: TrainingRun, clock: datetime) -> bool:
     if reason is None:
         return False
     close(run, "failed", run.heartbeat_at)
+    if run.as_of is not None:  # it counted from another moment than the heartbeats
+        run.completed_at, run.duration_seconds = run.started_at, None
     run.error = f"The run was cut off: {reason}"
     return True

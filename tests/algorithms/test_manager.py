@@ -245,12 +245,88 @@ def test_an_observer_hears_of_runs_and_may_wrap_and_one_that_fails_changes_nothi
     assert done.code == 0
     assert "WARNING: The observer 'failing' failed: ValueError: no" in done.err
     events = [json.loads(line) for line in heard.read_text().splitlines()]
-    assert [event["kind"] for event in events] == ["wrapped", "wrapped", "promotion", "run"] or [
-        event["kind"] for event in events if event["kind"] != "wrapped"
-    ] == ["promotion", "run"]
+    kinds = [event["kind"] for event in events]
+    assert kinds.count("wrapped") == 2, "the training of the candidate, and that of the naive reference"
+    assert [kind for kind in kinds if kind != "wrapped"] == ["promotion", "run"]
+    assert "First timing model" in events[-1]["reason"]
     run = events[-1]["run"]
     assert run["promoted_to_production"]
     assert run["run_id"] == retrainer("history", "--json").json["training_runs"][0]["run_id"]
+
+
+@pytest.mark.usefixtures("fifty_posts")
+def test_an_observer_cannot_answer_in_an_algorithms_place_nor_block_it(retrainer: Runner, plugins: Plugins) -> None:
+    usurper = "from retrainer.algorithms import hookimpl\n@hookimpl\ndef train(posts):\n    return {'usurped': 1}\n"
+    plugins.add("usurper", usurper, group="retrainer.observers")
+    misfit = "from retrainer.algorithms import hookimpl\n@hookimpl\ndef on_event(what):\n    pass\n"
+    plugins.add("misfit", misfit, group="retrainer.observers")
+    plugins.add("quitter", "import sys\nsys.exit(7)\n", group="retrainer.observers")
+    done = retrainer("train", "timing", "--json", env=plugins.environ)
+    assert done.code == 0
+    assert done.json["training_runs"][0]["promoted_to_production"]
+    for name in ("usurper", "misfit", "quitter"):
+        assert f"The observer '{name}'" in done.err
+    assert retrainer("predict", "timing", env=plugins.environ).code == 0
+
+
+@pytest.mark.usefixtures("fifty_posts")
+@pytest.mark.parametrize(
+    ("body", "problem"),
+    [
+        ("import sys; sys.exit(0)", "its hook train failed: SystemExit: 0"),
+        ("raise OSError('odd')", "its hook train failed: OSError: odd"),
+    ],
+)
+def test_a_plugin_that_stops_the_program_is_an_error_like_any_other(
+    body: str, problem: str, retrainer: Runner, plugins: Plugins
+) -> None:
+    code = constant_timing("stopper", 1).replace('return {"hours": 1}', body)
+    plugins.add("stopper", code)
+    done = retrainer("train", "--json", env={**plugins.environ, "RETRAINER_TIMING_MODEL__ALGORITHM": "stopper"})
+    assert done.code == 1
+    assert problem in done.json["errors"][0]["message"]
+    assert [run["status"] for run in done.json["training_runs"]] == ["failed", "completed"]
+
+
+@pytest.mark.usefixtures("fifty_posts")
+def test_what_a_plugin_prints_does_not_reach_the_document(retrainer: Runner, plugins: Plugins) -> None:
+    body = 'import os; print("noise"); os.write(1, b"more noise"); return {"hours": 1}'
+    plugins.add("noisy", constant_timing("noisy", 1).replace('return {"hours": 1}', body))
+    done = retrainer("train", "timing", "--algorithm", "noisy", "--json", env=plugins.environ)
+    assert done.json["count"] == 1
+    assert "noise" in done.err
+
+
+@pytest.mark.usefixtures("fifty_posts")
+def test_metrics_of_a_plugin_cannot_take_the_place_of_others(retrainer: Runner, plugins: Plugins) -> None:
+    score = "\n    @hookimpl\n    def score(forecasts):\n        return {'window': 1.0, 'metrics': 2.0, 'skill': 9.0}\n"
+    plugins.add("boaster", constant_timing("boaster", 1) + score)
+    done = retrainer("train", "timing", "--algorithm", "boaster", "--json", env=plugins.environ)
+    assert done.code == 0
+    metrics = done.json["training_runs"][0]["evaluation"]["metrics"]
+    assert metrics["window"] == 1.0
+    assert metrics["skill"] < 1
+    endless = score.replace("9.0", "float('nan')")
+    plugins.add("endless", constant_timing("endless", 1) + endless)
+    done = retrainer("train", "timing", "--algorithm", "endless", env=plugins.environ)
+    assert done.code == 1
+    assert "its hook score returned nan for 'skill'" in done.err
+
+
+@pytest.mark.usefixtures("fifty_posts")
+def test_a_production_version_that_cannot_forecast_is_told_and_does_not_stop_the_training(
+    retrainer: Runner, plugins: Plugins
+) -> None:
+    plugins.add("gone", constant_timing("gone", 1))
+    assert retrainer("train", "timing", "--algorithm", "gone", env=plugins.environ).code == 0
+    done = retrainer("train", "timing", "--json")
+    assert done.code == 1
+    (run,) = done.json["training_runs"]
+    assert run["status"] == "completed"
+    assert not run["promoted_to_production"]
+    assert "production 'gone_timing_" in run["promotion_reason"]
+    assert "cannot forecast: unknown algorithm 'gone'" in run["promotion_reason"]
+    assert retrainer("promote", run["model_version_id"]).code == 0
 
 
 def test_every_hook_is_documented() -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from pydantic import BaseModel, ConfigDict, model_serializer
 
 from retrainer.algorithms import Algorithm, hookimpl
 from retrainer.algorithms.manager import LoadedAlgorithm
@@ -92,6 +94,46 @@ def test_a_model_that_reads_other_posts_of_the_same_second_fails() -> None:
 
     with pytest.raises(ConformanceError, match="same second"):
         check_algorithm(loaded(predict))
+
+
+def test_a_timing_model_is_not_told_when_the_post_comes() -> None:
+    def predict(posts: pd.DataFrame, origins: Origins) -> TimingForecasts:
+        assert origins.target_time is None
+        return last_gap(posts, origins)
+
+    check_algorithm(loaded(predict))
+
+
+def test_a_model_cannot_alter_the_origins_that_others_are_judged_by() -> None:
+    def predict(posts: pd.DataFrame, origins: Origins) -> TimingForecasts:
+        forecasts = last_gap(posts, origins)
+        origins.time[:] = np.datetime64("2030-01-01")
+        origins.position[:] = 1
+        return forecasts
+
+    check_algorithm(loaded(predict))
+
+
+def test_options_that_json_changes_are_found() -> None:
+    class Options(BaseModel):
+        model_config = ConfigDict(extra="forbid", strict=True)
+        when: datetime = datetime(2024, 1, 1, tzinfo=UTC)
+        pair: tuple[int, ...] = (1, 2)
+
+        @model_serializer
+        def lossy(self) -> dict[str, object]:
+            return {"pair": [1]}
+
+    @hookimpl
+    def algorithm() -> Algorithm:
+        return Algorithm(name="mine", model_types=("timing",), summary="s", config=Options)
+
+    def train(posts: pd.DataFrame) -> dict[str, int]:
+        return {}
+
+    plugin = SimpleNamespace(algorithm=algorithm, train=hookimpl(train), predict=hookimpl(last_gap))
+    with pytest.raises(ConformanceError, match="after they were recorded as JSON"):
+        check_algorithm(LoadedAlgorithm.from_plugin(plugin, "mine"))
 
 
 def test_a_content_model_that_reads_the_post_itself_fails() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -91,7 +93,7 @@ def test_an_unknown_type(arguments: tuple[str, ...], folder: Path, retrainer: Ru
 def test_an_unknown_algorithm_in_the_settings(folder: Path, retrainer: Runner) -> None:
     import_posts(retrainer, folder, regular_posts(60))
     line = the_line(retrainer("train", "timing", "--quiet", RETRAINER_TIMING_MODEL__ALGORITHM="profet"), 2)
-    assert "unknown algorithm 'profet'. Did you mean 'prophet'?" in line
+    assert "timing_model.algorithm: there is no algorithm 'profet'. Did you mean 'prophet'?" in line
 
 
 @pytest.mark.parametrize(
@@ -215,3 +217,91 @@ def test_a_database_out_of_reach_shows_no_password(folder: Path, retrainer: Runn
     line = the_line(retrainer("history", RETRAINER_DATABASE__URL=url), 1)
     assert "hush-hush" not in line
     assert "127.0.0.1" in line
+
+
+def test_every_row_of_a_file_rejected_is_a_failure(folder: Path, retrainer: Runner) -> None:
+    (folder / "posts.csv").write_text("id,created_at\n1,soon\n2,later\n")
+    line = the_line(retrainer("posts", "import", "posts.csv"), 1)
+    assert "no post in 'posts.csv' can be used: all 2 rows are rejected, the first at 2:" in line
+
+
+def test_strict_refuses_a_file_with_a_rejected_row(folder: Path, retrainer: Runner) -> None:
+    (folder / "posts.csv").write_text("id,created_at\n1,2024-01-01\n2,later\n")
+    line = the_line(retrainer("posts", "import", "posts.csv", "--strict"), 1)
+    assert "refused 'posts.csv': 1 of 2 rows are rejected, the first at 3:" in line
+    assert retrainer("posts", "count", "--json").json["count"] == 0
+    loose = retrainer("posts", "import", "posts.csv", "--json").json
+    assert (loose["added"], len(loose["rejected"])) == (1, 1)
+
+
+def test_a_column_that_is_not_of_the_form(folder: Path, retrainer: Runner) -> None:
+    (folder / "posts.csv").write_text("id,when,message\n1,2024-01-01,hello\n")
+    assert "'content' is not of the form" in the_line(
+        retrainer("posts", "import", "posts.csv", "--column", "content"), 2
+    )
+    done = retrainer(
+        "posts", "import", "posts.csv", "--column", "created_at=when", "--column", "content=message", "--json"
+    )
+    assert done.json["mapping"] == {"post_id": "id", "created_at": "when", "content": "message"}
+    assert done.json["added"] == 1
+
+
+def test_rows_of_a_foreign_table_that_cannot_be_used_are_left_out(folder: Path, retrainer: Runner) -> None:
+    import sqlite3
+
+    connection = sqlite3.connect(folder / "theirs.db")
+    connection.execute("CREATE TABLE posts (post_id, created_at, content)")
+    rows = [
+        (1, "2024-01-01T00:00:00Z", "a"),
+        (2, None, "b"),
+        (None, "2024-01-02", "c"),
+        (4, "soon", "d"),
+        (5, 2.5, "e"),
+    ]
+    connection.executemany("INSERT INTO posts VALUES (?, ?, ?)", rows)
+    connection.commit()
+    connection.close()
+    done = retrainer("posts", "count", "--json", RETRAINER_POSTS__URL="sqlite:///theirs.db")
+    assert done.code == 0
+    assert done.json["count"] == 1
+    assert "Left out 1 posts of" in done.err
+    assert "Left out 3 posts of" in done.err
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_a_closed_stream_does_not_stop_the_work(closed: str, folder: Path, retrainer: Runner) -> None:
+    import_posts(retrainer, folder, regular_posts(60))
+    command = f"{sys.executable} -m retrainer train timing {closed}"
+    done = subprocess.run(command, shell=True, cwd=folder, capture_output=True, text=True, check=False)  # noqa: S602
+    assert "Traceback" not in done.stderr
+    assert done.returncode == 0
+    assert retrainer("history", "--json").json["training_runs"][0]["status"] == "completed"
+
+
+def test_a_reader_of_the_log_that_goes_away_does_not_stop_the_work(folder: Path, retrainer: Runner) -> None:
+    import_posts(retrainer, folder, regular_posts(60))
+    command = f"{sys.executable} -m retrainer train timing 2>&1 >/dev/null | head -n 1"
+    subprocess.run(command, shell=True, cwd=folder, capture_output=True, text=True, check=True)  # noqa: S602
+    assert retrainer("production", "--json").json["timing_model"] is not None
+
+
+def test_a_result_that_cannot_be_written_is_one_line(folder: Path, retrainer: Runner) -> None:
+    command = f"{sys.executable} -m retrainer production --json > /dev/full"
+    done = subprocess.run(command, shell=True, cwd=folder, capture_output=True, text=True, check=False)  # noqa: S602
+    assert done.returncode == 1
+    assert done.stderr == "Error: cannot write the result: No space left on device\n"
+
+
+def test_letters_that_a_terminal_lacks_are_escaped(folder: Path, retrainer: Runner) -> None:
+    import_posts(retrainer, folder, regular_posts(60))
+    done = retrainer("train", "timing", PYTHONIOENCODING="ascii")
+    assert done.code == 0
+    assert "\\u2713 Model promoted to production!" in done.err
+
+
+def test_stale_posts_are_told(folder: Path, retrainer: Runner) -> None:
+    import_posts(retrainer, folder, regular_posts(60))
+    retrainer("train", "timing")
+    done = retrainer("predict", "timing")
+    assert done.code == 0
+    assert "days old, and no silence before was longer than 0.2 days: are newer posts missing?" in done.err

@@ -94,6 +94,7 @@ def test_the_score_maximising_point_is_the_best_of_the_quantiles(values: list[fl
         (np.full((2, 99), np.nan), np.zeros(2), "finite"),
         (np.zeros((2, 99)), np.array([0, np.inf]), "finite"),
         (np.full((2, 99), -1.0), np.zeros(2), "negative"),
+        (np.full((2, 99), 1e12), np.zeros(2), "thousand years"),
         (np.tile(np.arange(99.0)[::-1], (2, 1)), np.zeros(2), "fall"),
     ],
 )

@@ -233,7 +233,7 @@ def test_first_use_by_several_processes_at_once(folder: Path, retrainer: Runner)
         assert json.loads(out) == {"versions": [], "count": 0}
 
 
-def test_importing_twice_and_from_two_processes_adds_once(project: Project) -> None:
+def test_importing_twice_adds_once(project: Project) -> None:
     posts = regular_posts(50)
     assert project.posts.add(posts, NOW) == 50
     assert project.posts.add(posts, NOW) == 0
