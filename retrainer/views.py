@@ -147,7 +147,6 @@ def version(row: ModelVersion, evaluations: Sequence[ModelEvaluation], entries: 
     for label, value in facts:
         output.text(f"{label + ':':<10}{value}")
     output.text()
-    model_type: ModelTypeName = "timing" if row.model_type == "timing" else "content"
     for made in evaluations:
         window = made.window
         title = (
@@ -155,7 +154,7 @@ def version(row: ModelVersion, evaluations: Sequence[ModelEvaluation], entries: 
             f"from {window['start'][:10]} to {window['end'][:10]}"
         )
         sides = {"version": made.metrics, "naive": made.baseline_metrics}
-        output.metrics_table(title, kind_of(model_type).metrics, sides)
+        output.metrics_table(title, kind_of(row.type_name).metrics, sides)
     for entry in reversed(entries):
         output.text(_sentence(entry, row.version_id))
 

@@ -225,7 +225,7 @@ def _shown(percentage: float, below: float | None = None) -> str:
 
 def _nothing_to_compare(a: ModelVersion, b: ModelVersion, window: Window | None, why: str) -> Comparison:
     return Comparison(
-        model_type="timing" if a.model_type == "timing" else "content",
+        model_type=a.type_name,
         version_a=a.version_id,
         version_b=b.version_id,
         metrics_a=None,

@@ -63,7 +63,7 @@ def promote_by_hand(project: Project, version_id: str, reason: str, now: datetim
         PromotionRefused: its evaluation failed, or production changed meanwhile.
     """
     version = project.registry.version(version_id)
-    production = project.registry.production("timing" if version.model_type == "timing" else "content")
+    production = project.registry.production(version.type_name)
     expected = production.version_id if production else None
     load_version(project, version)
     change = project.registry.promote(version_id, expected, reason, now)

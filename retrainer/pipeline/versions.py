@@ -39,7 +39,7 @@ def load_version(project: Project, version: ModelVersion) -> ReadyModel:
         ArtifactError: a file is missing or was changed.
         UnknownName, AlgorithmError: its algorithm is not installed, or is broken.
     """
-    model_type: ModelTypeName = "timing" if version.model_type == "timing" else "content"
+    model_type = version.type_name
     if version.pruned_at is not None:
         raise ArtifactError(
             f"the files of '{version.version_id}' were pruned on {version.pruned_at:%Y-%m-%d %H:%M} UTC",

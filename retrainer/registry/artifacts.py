@@ -132,7 +132,14 @@ class Artifacts:
             if not (folder / row.path).exists() and not self.write_again(version, row.path):
                 raise _gone(version, folder / row.path)
             _check(_read(folder / row.path, version.version_id), row.sha256, row.path, version.version_id)
-        _check(_read(folder / MANIFEST, version.version_id), version.manifest_sha256, MANIFEST, version.version_id)
+        manifest = _read(folder / MANIFEST, version.version_id)
+        _check(manifest, version.manifest_sha256, MANIFEST, version.version_id)
+        written_as = json.loads(manifest)["format"]
+        if written_as > FORMAT:
+            raise ArtifactError(
+                f"'{version.version_id}' was written in format {written_as}, newer than this program knows ({FORMAT})",
+                hint="Upgrade retrainer",
+            )
         return folder
 
     def write_forecasts(self, version: ModelVersion, name: str, data: bytes) -> VersionFile:

@@ -13,7 +13,7 @@ from sqlalchemy.orm import aliased
 from retrainer.errors import NothingToRollBack, ProductionChanged, PromotionRefused
 from retrainer.model_types import MODEL_TYPE_NAMES
 from retrainer.registry.process import actor
-from retrainer.registry.rows import go_live, id_of, production_in, type_of, version_in
+from retrainer.registry.rows import go_live, id_of, production_in, version_in
 from retrainer.registry.tables import LEDGER_ACTIONS, Hold, LedgerEntry, ModelVersion, VersionFile
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class Promotions:
         """
         with self.database.write() as session:
             version = version_in(session, version_id)
-            model_type = type_of(version)
+            model_type = version.type_name
             if version.is_production:
                 return None
             if version.status == "failed":
@@ -121,7 +121,7 @@ class Promotions:
             ProductionChanged: these are no longer the latest promotions.
             PromotionRefused: the files of the version to return to were pruned.
         """
-        model_type = type_of(promotions[0])
+        model_type = promotions[0].type_name
         target = promotions[-1].from_version_id
         with self.database.write() as session:
             production = production_in(session, model_type)
@@ -383,6 +383,6 @@ def _about(
     session: Session, action: str, version: ModelVersion, reason: str, now: datetime, *, automatic: bool = False
 ) -> LedgerEntry:
     """Return an entry about a version that leaves production as it is."""
-    entry = _standing(session, action, type_of(version), reason, now)
+    entry = _standing(session, action, version.type_name, reason, now)
     entry.version_id, entry.automatic = version.version_id, automatic
     return entry

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select
 
 from retrainer.errors import RunInProgress, UnknownName
-from retrainer.registry.tables import LedgerEntry, ModelEvaluation, ModelVersion, TrainingRun
+from retrainer.registry.tables import ModelEvaluation, ModelVersion, TrainingRun
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -42,10 +42,6 @@ def go_live(session: Session, version: ModelVersion, production: ModelVersion | 
         session.flush()  # the index allows no second production version, not even for a moment
     version.is_production, version.status, version.promoted_at = True, "active", datetime.now(UTC)
     session.flush()
-
-
-def type_of(row: ModelVersion | TrainingRun | LedgerEntry) -> ModelTypeName:
-    return "timing" if row.model_type == "timing" else "content"
 
 
 def id_of(version: ModelVersion | None) -> str | None:

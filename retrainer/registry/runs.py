@@ -11,7 +11,7 @@ from sqlalchemy import Select, func, select, update
 from retrainer.errors import RunInProgress, UnknownName
 from retrainer.registry.process import ProcessIdentity, actor, why_gone
 from retrainer.registry.promotions import Change, Decision, recheck
-from retrainer.registry.rows import fresh_id, go_live, id_of, production_in, running_in, type_of, version_in
+from retrainer.registry.rows import fresh_id, go_live, id_of, production_in, running_in, version_in
 from retrainer.registry.tables import LedgerEntry, TrainingRun
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ class Runs:
         """
         with self.database.write() as session:
             run = running_in(session, run_id)
-            model_type = type_of(run)
+            model_type = run.type_name
             version = version_in(session, run.model_version_id or "")
             production = production_in(session, model_type)
             final = recheck(session, model_type, production, decision)

@@ -26,6 +26,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from retrainer.model_types import ModelTypeName, model_type_named
+
 PREFIX = "retrainer_"
 POSTS_TABLE = "posts"
 POSTS_INDEX = "ix_retrainer_posts_created_at"  # its presence says that the posts table is ours
@@ -79,13 +81,23 @@ class Base(DeclarativeBase):
     type_annotation_map = {datetime: UTCDateTime, float: Double, dict[str, Any]: JSON, list[Any]: JSON}  # noqa: RUF012
 
 
-class ModelVersion(Base):
+class _OfOneType:
+    """A row about one model type."""
+
+    model_type: Mapped[str] = mapped_column(String(20))
+
+    @property
+    def type_name(self) -> ModelTypeName:
+        """The model type, as the name that it is."""
+        return model_type_named(self.model_type)
+
+
+class ModelVersion(_OfOneType, Base):
     """One trained model."""
 
     __tablename__ = f"{PREFIX}model_versions"
 
     version_id: Mapped[str] = mapped_column(String(200), primary_key=True)
-    model_type: Mapped[str] = mapped_column(String(20))
     algorithm: Mapped[str] = mapped_column(String(100))
     trained_at: Mapped[datetime]
     status: Mapped[str] = mapped_column(String(20))
@@ -116,13 +128,12 @@ class ModelVersion(Base):
     )
 
 
-class TrainingRun(Base):
+class TrainingRun(_OfOneType, Base):
     """One attempt to retrain one model type. The row with status `running` is the lock of its model type."""
 
     __tablename__ = f"{PREFIX}training_runs"
 
     run_id: Mapped[str] = mapped_column(String(200), primary_key=True)
-    model_type: Mapped[str] = mapped_column(String(20))
     algorithm: Mapped[str] = mapped_column(String(100))
     model_version_id: Mapped[str | None] = mapped_column(ForeignKey(ModelVersion.version_id))
     status: Mapped[str] = mapped_column(String(20))
@@ -204,7 +215,7 @@ class VersionFile(Base):
     data: Mapped[bytes | None] = mapped_column(LargeBinary, deferred=True)  # none where the version is over 32 MB
 
 
-class LedgerEntry(Base):
+class LedgerEntry(_OfOneType, Base):
     """One decision, never changed afterwards: what happened to which version, who said so, and why."""
 
     __tablename__ = f"{PREFIX}ledger"
@@ -212,7 +223,6 @@ class LedgerEntry(Base):
     entry_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
     at: Mapped[datetime]  # the moment it counts from: the run's own, which `train --as-of` sets
     recorded_at: Mapped[datetime]  # the clock when it was written
-    model_type: Mapped[str] = mapped_column(String(20))
     action: Mapped[str] = mapped_column(String(20))
     version_id: Mapped[str | None] = mapped_column(ForeignKey(ModelVersion.version_id))
     from_version_id: Mapped[str | None] = mapped_column(ForeignKey(ModelVersion.version_id))  # production before
