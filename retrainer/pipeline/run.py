@@ -164,14 +164,19 @@ def retrain(
         log.warning("This run counts as of %s UTC. If it promotes, that goes live now", f"{now:%Y-%m-%d %H:%M}")
     with _recorded_run(project, model_type, chosen, watch, as_of=as_of, wait_seconds=wait_seconds) as run:
         _require_ready(project, chosen, options, model_type)
+        # 1 and 2: load the latest posts, split them by time
         split = _load_and_split(project, model_type, now)
         project.registry.note_split(run.run_id, split.training_count, split.test_count)
+        # 3: train a new version
         with trained_model(project, chosen, options, model_type, split) as trained:
             version = register(project, trained, split, run.run_id, watch.now())
+        # 4: forecast the test posts, score the forecasts
         evaluation = _evaluate_and_record(project, trained, split, version, run.run_id, watch)
+        # 5: compare with production on the same posts
         comparison = _compare(project, trained, split, version, evaluation)
         if comparison is not None:
             _record_comparison(project, version, evaluation, comparison, run.run_id, watch)
+        # 6: promote or not
         log.info("Checking if new model should be promoted...")
         decision = decide(model_type, comparison, auto_promote=_auto_promote(project, auto_promote))
         finished = project.registry.complete_run(run.run_id, decision, watch.now())
@@ -179,6 +184,7 @@ def retrain(
     if finished.change is not None:
         announce(project, "promotion", finished.change)
     _tell_decision(finished.run)
+    # 7: keep the last N
     _archive(project, model_type, watch)
     document = run_document(finished.run)
     reason = finished.run.promotion_reason
@@ -245,23 +251,33 @@ def _require_ready(project: Project, chosen: LoadedAlgorithm, options: BaseModel
     """Find out before any work whether the candidate could forecast, and production, which it is compared with."""
     chosen.check_ready(options)
     production = project.registry.production(model_type)
-    if production is not None:
-        try:
-            algorithm = load_algorithm(production.algorithm, model_type)
-            algorithm.check_ready(algorithm.recorded_options(production.hyperparameters, model_type))
-        except MissingCredentials:
-            raise
-        except RetrainerError as error:  # told when the two are compared; the new version is trained all the same
-            log.debug("Production is not ready: %s", error)
+    algorithm = _algorithm_of(production)
+    if production is None or algorithm is None:
+        return
+    try:
+        algorithm.check_ready(algorithm.recorded_options(production.hyperparameters, model_type))
+    except MissingCredentials:
+        raise
+    except RetrainerError as error:  # told when the two are compared; the new version is trained all the same
+        log.debug("Production is not ready: %s", error)
+
+
+def _algorithm_of(version: ModelVersion | None) -> LoadedAlgorithm | None:
+    """Return a version's algorithm; None where it is broken, or no longer installed."""
+    try:
+        return None if version is None else load_algorithm(version.algorithm, version.type_name)
+    except RetrainerError as error:
+        log.debug("Production cannot be loaded: %s", error)
+        return None
+
+
+def _costs_money(project: Project, chosen: LoadedAlgorithm, model_type: ModelTypeName) -> bool:
+    of_production = _algorithm_of(project.registry.production(model_type))
+    return chosen.description.paid or (of_production is not None and of_production.description.paid)
 
 
 def _auto_promote(project: Project, override: bool | None) -> bool:
     return project.settings.retraining.auto_promote if override is None else override
-
-
-def _costs_money(project: Project, chosen: LoadedAlgorithm, model_type: ModelTypeName) -> bool:
-    production = project.registry.production(model_type)
-    return chosen.description.paid or (production is not None and load_algorithm(production.algorithm).description.paid)
 
 
 def _load_and_split(project: Project, model_type: ModelTypeName, now: datetime) -> Split:

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from retrainer.posts.sample import write_sample_csv
-from tests.conftest import configure, regular_posts
+from tests.conftest import configure, constant_timing, regular_posts
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import pandas as pd
 
-    from tests.conftest import Completed, Runner
+    from tests.conftest import Completed, Plugins, Runner
 
 
 def the_line(done: Completed, code: int) -> str:
@@ -305,3 +305,14 @@ def test_stale_posts_are_told(folder: Path, retrainer: Runner) -> None:
     done = retrainer("predict", "timing")
     assert done.code == 0
     assert "days old, and no silence before was longer than 0.2 days: are newer posts missing?" in done.err
+
+
+def test_a_dry_run_beside_a_production_version_of_a_lost_plugin(
+    folder: Path, retrainer: Runner, plugins: Plugins
+) -> None:
+    import_posts(retrainer, folder, regular_posts(100))
+    plugins.add("gone", constant_timing("gone", 1))
+    assert retrainer("train", "timing", "--algorithm", "gone", env=plugins.environ).code == 0
+    done = retrainer("train", "timing", "--dry-run", "--json")
+    assert done.code == 1
+    assert "cannot forecast: unknown algorithm 'gone'" in done.json["training_runs"][0]["promotion_reason"]
