@@ -107,3 +107,13 @@ def test_without_credentials_nothing_is_sent_and_production_stays(server: Claude
     production = retrainer("production", "--json").json
     assert production["timing_model"] is not None
     assert production["content_model"] is None
+
+
+@pytest.mark.usefixtures("posts")
+def test_productions_credentials_are_asked_for_before_any_work_too(environ: dict[str, str], retrainer: Runner) -> None:
+    """The candidate needs no key, but the version that it would be compared with does."""
+    assert retrainer("train", "content", env=environ).code == 0
+    done = retrainer("train", "content", "--algorithm", "baseline", "--json")
+    assert done.code == 2
+    assert done.json["errors"][0]["code"] == "missing_credentials"
+    assert done.json["training_runs"][0]["model_version_id"] is None
