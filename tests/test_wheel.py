@@ -1,0 +1,35 @@
+"""What is built from the project is whole: `init` and the migrations work from a wheel."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_a_wheel_works_outside_of_the_checkout(tmp_path: Path) -> None:
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+    )
+    (wheel,) = tmp_path.glob("*.whl")
+    site = tmp_path / "site"
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(site)
+    script = (
+        f"import sys; sys.path.insert(0, {str(site)!r}); import retrainer; from retrainer.__main__ import run;"
+        f"assert retrainer.__file__.startswith({str(site)!r}), retrainer.__file__;"
+        "import os; assert run(['init', 'made']) == 0; os.chdir('made'); sys.exit(run(['versions', '--json']))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith('{\n  "versions": [],\n  "count": 0\n}\n')
+    assert (tmp_path / "made" / "config" / "config.yaml").read_bytes() == (ROOT / "config" / "config.yaml").read_bytes()
+    assert (site / "retrainer_claude" / "prompt.md").exists()
