@@ -22,7 +22,8 @@ GLOBAL_FLAGS = ("--traceback", "--verbose", "--quiet")
 def main() -> NoReturn:
     """Run the command line of this process and exit."""
     for name in (signal.SIGTERM, signal.SIGHUP):  # asked to stop, or left alone: a run is closed as with Ctrl-C
-        signal.signal(name, signal.default_int_handler)
+        if signal.getsignal(name) is not signal.SIG_IGN:  # as under nohup
+            signal.signal(name, signal.default_int_handler)
     output.prepare_streams()
     code = run(sys.argv[1:])
     try:

@@ -395,6 +395,12 @@ SLOW = """
 """
 
 
+def _with_default_signals() -> None:
+    """Undo what the shell that runs the tests in its background has done: let the signals through."""
+    for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(name, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
 def test_an_interrupted_run_is_closed_and_exits_with_130(
     name: str, trained: str, plugins: Plugins, folder: Path, retrainer: Runner
@@ -403,7 +409,13 @@ def test_an_interrupted_run_is_closed_and_exits_with_130(
     command = [sys.executable, "-m", "retrainer", "train", "timing", "--algorithm", "slow", "--quiet"]
     environ = {**os.environ, **plugins.environ}
     with subprocess.Popen(
-        command, cwd=folder, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command,
+        cwd=folder,
+        env=environ,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=_with_default_signals,  # noqa: PLW1509  no thread of ours is running
     ) as process:
         assert process.stderr is not None
         assert process.stderr.readline() == "training\n"
@@ -411,7 +423,10 @@ def test_an_interrupted_run_is_closed_and_exits_with_130(
         assert busy.code == 4
         assert "another timing run is in progress since" in busy.err
         process.send_signal(getattr(signal, name))
-        _, err = process.communicate(timeout=30)
+        try:
+            _, err = process.communicate(timeout=30)
+        finally:
+            process.kill()
     assert process.returncode == 130
     assert err == "Error: interrupted\n"
     run = retrainer("history", "--type", "timing", "--json").json["training_runs"][0]
