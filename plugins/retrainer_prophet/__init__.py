@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from retrainer.algorithms import Algorithm, hookimpl
 
@@ -16,14 +17,29 @@ if TYPE_CHECKING:
 
 
 class ProphetOptions(BaseModel):
-    """The options of `prophet`."""
+    """The options of `prophet`. `make bench-timing OPTIONS='{"trend": true}'` measures what one does."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     # The rhythm is learnt from the last so many weeks; from more where they hold fewer than 200 posts.
     weeks: Annotated[int, Field(ge=2, le=520)] = 26
+    # The local time that the posts keep to, such as Europe/Paris: matters where clocks change in spring and autumn.
+    timezone: str = "UTC"
+    # Whether the likelihood of a post may also rise or fall over the weeks.
+    trend: bool = False
+    # The country whose public holidays are days of their own, by its two letters, such as US.
+    holidays: Annotated[str, Field(pattern="^[A-Z]{2,3}$")] | None = None
     # Prophet's own: larger values let the rhythm of the week swing wider.
     seasonality_prior_scale: Annotated[float, Field(gt=0)] = 10.0
+
+    @field_validator("timezone")
+    @classmethod
+    def _known_timezone(cls, name: str) -> str:
+        try:
+            ZoneInfo(name)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            raise ValueError("it must be the name of a time zone, such as Europe/Paris") from None
+        return name
 
 
 @hookimpl
@@ -32,17 +48,17 @@ def algorithm() -> Algorithm:
     return Algorithm(
         name="prophet",
         model_types=("timing",),
-        summary="The rhythm of the week by Prophet, and how posts follow one another within it.",
+        summary="The hazard of the next post: the silence so far, the rhythm of the week by Prophet, recent habits.",
         config=ProphetOptions,
     )
 
 
 @hookimpl
 def train(posts: pd.DataFrame, config: ProphetOptions) -> dict[str, Any]:
-    """Fit the rhythm of the week, and the gaps measured in it."""
+    """Fit the rhythm of the week and the hazard of the next post."""
     from retrainer_prophet import waiting  # noqa: PLC0415  Prophet is slow to import
 
-    return waiting.train(posts, config.weeks, config.seasonality_prior_scale)
+    return waiting.train(posts, config)
 
 
 @hookimpl

@@ -1,9 +1,8 @@
-"""The waiting time: how long until the next post, given the rhythm of the week.
+"""The waiting time until the next post: from the hazard to a distribution, at any origin.
 
-Time is measured in expected posts: an hour in which 0.3 posts are usual counts 0.3. In that measure the gaps between
-posts have one distribution, learnt from the training gaps (the time-rescaling theorem: were posts a Poisson process
-of that rate, it would be exponential; posts come in bursts, so it is not). A forecast is that distribution, given the
-silence so far, turned back into hours from the origin: the first arrival.
+A forecast is the distribution that the hazard after the last post gives, recalibrated, and conditioned on the silence
+so far. Posts of one moment are one event to the hazard; how often a post shares its moment with the next is counted
+apart.
 """
 
 from __future__ import annotations
@@ -11,71 +10,133 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
+from retrainer.errors import ArtifactError
 from retrainer.model_types.base import hours_between, utc_times
 from retrainer.model_types.timing import LEVELS, TimingForecasts
-from retrainer_prophet import rhythm
+from retrainer_prophet import experience, hazard, rhythm
+from retrainer_prophet.experience import Experience
+from retrainer_prophet.explaining import importances
+from retrainer_prophet.features import GAPS_REMEMBERED, HOURS_REMEMBERED, History, usual_gap
+from retrainer_prophet.hazard import Hazard, Rows
+from retrainer_prophet.rhythm import Rhythm
+from retrainer_prophet.silence import CELLS, EDGES, WIDTHS
 
 if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
     from retrainer.model_types.base import Origins
+    from retrainer_prophet import ProphetOptions
 
-MOST_POSTS = 20_000  # the gaps are learnt from the last so many posts
-_MOST_GAPS = 2_000  # kept in the model, as quantiles
-_LONGEST_CONDITION = 0.99  # a silence beyond this quantile of the gaps is treated like one of that length
+    Floats = NDArray[np.float64]
+    Integers = NDArray[np.int64]
+
+FORMAT = 2
+MOST_POSTS = hazard.MOST_GAPS + GAPS_REMEMBERED  # training looks at the last so many moments
+
+_LAST_SURVIVAL = 1e-9  # a silence can hardly be less likely
+_LOWEST_RATE = 1e-5  # posts an hour beyond the last cell
 
 
-def train(posts: pd.DataFrame, weeks: int, seasonality_prior_scale: float) -> dict[str, Any]:
-    """Learn the rhythm of the week and the distribution of the gaps in it.
+def train(posts: pd.DataFrame, options: ProphetOptions) -> dict[str, Any]:
+    """Learn the rhythm of the week and the hazard.
+
+    The hazard is learnt from the last 12,000 gaps, or fewer where they are so long that they take 250,000 rows; the
+    rhythm from the last `weeks` weeks before the last post, or more, up to two years, where these hold few posts.
 
     Args:
-        posts: training posts in order, two different times at least.
-        weeks: see `rhythm.fit`.
-        seasonality_prior_scale: see `rhythm.fit`.
+        posts: training posts in order, at two different moments at least.
+        options: see `rhythm.fit`.
+
+    Raises:
+        ConfigError: an option cannot be followed.
     """
-    times = utc_times(posts)[-MOST_POSTS:]
-    rate = rhythm.fit(times, weeks, seasonality_prior_scale)
-    gaps = np.sort(np.diff(_Clock(rate).expected(times)))
-    if len(gaps) > _MOST_GAPS:
-        gaps = np.quantile(gaps, np.linspace(0, 1, _MOST_GAPS))
-    return {"posts_an_hour": rate.tolist(), "gaps_in_expected_posts": gaps.tolist()}
+    every = utc_times(posts)
+    times = np.unique(every)[-MOST_POSTS:]
+    learnt_rhythm = rhythm.fit(times, options)
+    hours = rhythm.since_monday(times)
+    usual = usual_gap(hours)
+    # Small matrices: two threads take longer than one.
+    with threadpool_limits(limits=1, user_api="blas"):
+        history = History.of(hours, learnt_rhythm, usual)
+        rows = Rows.of(history)
+        learnt_hazard = hazard.fit(rows)
+        leans_on = importances(rows, learnt_hazard, learnt_rhythm, hours)
+    recent = every[every >= times[0]]
+    return {
+        "format": FORMAT,
+        "rhythm": learnt_rhythm.document(),
+        "hazard": learnt_hazard.document(),
+        "usual_gap": usual,
+        "share_of_same_moment": float((recent[1:] == recent[:-1]).mean()),
+        "importances": leans_on,
+    }
 
 
 def predict(model: dict[str, Any], posts: pd.DataFrame, origins: Origins) -> TimingForecasts:
-    """Return the quantiles of the wait from each origin, in hours, and the point that maximises the score."""
-    clock = _Clock(np.asarray(model["posts_an_hour"], dtype=float))
-    gaps = np.asarray(model["gaps_in_expected_posts"], dtype=float)
-    last = utc_times(posts)[origins.position]
-    silence = clock.expected(origins.time) - clock.expected(last)
-    silence = np.minimum(silence, np.quantile(gaps, _LONGEST_CONDITION, method="lower"))
-    first = np.where(hours_between(last, origins.time) > 0, np.searchsorted(gaps, silence, side="left"), 0)
-    rank = first[:, None] + LEVELS * (len(gaps) - 1 - first)[:, None]
-    remaining = np.interp(rank, np.arange(len(gaps)), gaps) - silence[:, None]
-    hours = clock.hours_until(origins.time, np.maximum(remaining, 0))
-    return TimingForecasts.from_quantiles(np.maximum.accumulate(hours, axis=1))
+    """Return the quantiles of the wait from each origin, in hours, and the point that maximises the score.
+
+    Raises:
+        ArtifactError: the model was made by a release that kept it in another way.
+    """
+    if model.get("format") != FORMAT:
+        raise ArtifactError("this version was trained by an older release of `prophet`", hint="Train a new version")
+    times = utc_times(posts)
+    known_time = times[origins.position]
+    hours = rhythm.since_monday(_history_times(times, origins.position))
+    history = History.of(hours, Rhythm.of(model["rhythm"]), model["usual_gap"])
+    learnt = Hazard.of(model["hazard"])
+    last_known, origin = np.unique(
+        np.searchsorted(history.hours, rhythm.since_monday(known_time), side="right") - 1, return_inverse=True
+    )
+    with threadpool_limits(limits=1, user_api="blas"):
+        expected = _expected_posts(learnt, history, last_known)
+        learnt_since = Experience.at(history, learnt, last_known)
+    silence = hours_between(known_time, origins.time)
+    quantiles = np.empty((len(origins), len(LEVELS)))
+    for row, known in enumerate(origin):
+        curve = np.concatenate([[0.0], np.cumsum(expected[known] * learnt_since.level[known])])
+        same_moment = model["share_of_same_moment"] if silence[row] == 0 else 0.0
+        quantiles[row] = _remaining_wait(curve, learnt_since.calibration[known], silence[row], same_moment)
+    return TimingForecasts.from_quantiles(quantiles)
 
 
-class _Clock:
-    """Turns hours into expected posts and back, for a rate that repeats every week."""
+def _history_times(times: NDArray[np.datetime64], positions: Integers) -> NDArray[np.datetime64]:
+    """Return the distinct moments that the forecasts at these positions depend on, and no later one."""
+    distinct = np.unique(times[: int(positions.max()) + 1])
+    first_known = int(np.searchsorted(distinct, times[int(positions.min())]))
+    # The earliest gap that is looked back at has a past of its own.
+    earliest = max(0, first_known - experience.GAPS)
+    start = distinct[earliest] - np.timedelta64(int(HOURS_REMEMBERED * 3600) + 3600, "s")
+    return distinct[max(0, min(earliest - GAPS_REMEMBERED - 1, int(np.searchsorted(distinct, start)) - 1)) :]
 
-    def __init__(self, rate: NDArray[np.float64]) -> None:
-        self._cumulative = np.concatenate([[0.0], np.cumsum(rate)])  # expected posts since Monday 00:00, at full hours
-        self._week = self._cumulative[-1]
-        self._hours = np.arange(len(self._cumulative), dtype=float)
 
-    def expected(self, times: NDArray[np.datetime64]) -> NDArray[np.float64]:
-        """Return expected posts since some fixed Monday."""
-        weeks, within = np.divmod(rhythm.since_monday(times), rhythm.HOURS_OF_WEEK)
-        expected: NDArray[np.float64] = weeks * self._week + np.interp(within, self._hours, self._cumulative)
-        return expected
+def _expected_posts(learnt: Hazard, history: History, posts: Integers) -> Floats:
+    """Return (n, cells) the posts expected in each cell after each post, given that none came before."""
+    every = np.tile(np.arange(CELLS), len(posts))
+    rates = learnt.rates(history, np.repeat(posts, CELLS), every).reshape(len(posts), CELLS)
+    expected: Floats = rates * WIDTHS
+    return expected
 
-    def hours_until(self, start: NDArray[np.datetime64], posts: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return (n, k) hours from `start` (n,) until `posts` (n, k) more are expected."""
-        at = rhythm.since_monday(start) % rhythm.HOURS_OF_WEEK
-        target = np.interp(at, self._hours, self._cumulative)[:, None] + posts
-        weeks = np.floor(target / self._week)
-        within = np.interp(target - weeks * self._week, self._cumulative, self._hours)
-        hours: NDArray[np.float64] = np.maximum(weeks * rhythm.HOURS_OF_WEEK + within - at[:, None], 0)
-        return hours
+
+def _remaining_wait(curve: Floats, calibration: Floats, silence: float, same_moment: float) -> Floats:
+    """Return the hours from the origin at each level.
+
+    Args:
+        curve: (cells + 1,) posts expected from the last post to the edges of the cells: the cumulative hazard.
+        calibration: (bins + 1,) see `Experience`.
+        silence: hours since the last post.
+        same_moment: the probability that the next post comes at the moment of the last.
+    """
+    even = np.linspace(0, 1, len(calibration))
+    rate_beyond = max(float(curve[-1] - curve[-2]) / WIDTHS[-1], _LOWEST_RATE)
+    so_far = np.interp(silence, EDGES, curve) + max(silence - EDGES[-1], 0.0) * rate_beyond
+    survived = max(1 - float(np.interp(-np.expm1(-so_far), even, calibration)), _LAST_SURVIVAL)
+    levels = np.clip((LEVELS - same_moment) / (1 - same_moment), 0, 1) if same_moment < 1 else np.zeros(len(LEVELS))
+    reached = np.interp(1 - (1 - levels) * survived, calibration, even)
+    posts = -np.log(np.maximum(1 - reached, 1e-15))
+    hours = np.where(posts <= curve[-1], np.interp(posts, curve, EDGES), EDGES[-1] + (posts - curve[-1]) / rate_beyond)
+    remaining: Floats = np.maximum.accumulate(np.maximum(hours - silence, 0.0))
+    return remaining
