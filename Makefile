@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test soak test-lowest lint format bench bench-registry clean
+.PHONY: demo test soak test-lowest lint format bench bench-registry bench-timing bench-scale clean
 
 demo: $(STAMP)  ## watch a model being trained, compared, promoted
 	PATH="$(CURDIR)/$(BIN):$$PATH" sh demo.sh
@@ -47,3 +47,11 @@ test-lowest:  ## the tests with the lowest version of every dependency
 
 bench-registry: $(STAMP)  ## whether looking and promoting take longer with 10,000 versions
 	$(BIN)/python benchmarks/registry.py
+
+DATA ?= ../shared/data
+OPTIONS ?= {}
+bench-timing: $(STAMP)  ## how well the timing algorithms forecast every CSV of the folder DATA
+	$(BIN)/python benchmarks/timing.py --data '$(DATA)' --options '$(OPTIONS)'
+
+bench-scale: $(STAMP)  ## how long a run takes, and how much memory, with 20,000 and 1,000,000 posts
+	$(BIN)/python benchmarks/scale.py

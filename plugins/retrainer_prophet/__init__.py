@@ -25,12 +25,10 @@ class ProphetOptions(BaseModel):
     weeks: Annotated[int, Field(ge=2, le=520)] = 26
     # The local time that the posts keep to, such as Europe/Paris: matters where clocks change in spring and autumn.
     timezone: str = "UTC"
-    # Whether the likelihood of a post may also rise or fall over the weeks.
+    # Whether the likelihood of a post may also rise or fall over the training weeks; afterwards it stays where it was.
     trend: bool = False
     # The country whose public holidays are days of their own, by its two letters, such as US.
     holidays: Annotated[str, Field(pattern="^[A-Z]{2,3}$")] | None = None
-    # Prophet's own: larger values let the rhythm of the week swing wider.
-    seasonality_prior_scale: Annotated[float, Field(gt=0)] = 10.0
 
     @field_validator("timezone")
     @classmethod
@@ -51,6 +49,19 @@ def algorithm() -> Algorithm:
         summary="The hazard of the next post: the silence so far, the rhythm of the week by Prophet, recent habits.",
         config=ProphetOptions,
     )
+
+
+@hookimpl
+def check_ready(config: ProphetOptions) -> None:
+    """Check that Prophet knows the country whose holidays are asked for.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    if config.holidays is not None:
+        from retrainer_prophet.rhythm import require_holidays  # noqa: PLC0415  pandas is slow to import
+
+        require_holidays(config.holidays)
 
 
 @hookimpl

@@ -43,8 +43,9 @@ class Rhythm:
     Attributes:
         week: (168,) the likelihood in each hour of a week of local time, Monday 00:00 first.
         timezone: the name of the local time zone.
-        trend: what is added, at local hours since a Monday long ago: two rows, hours and values; empty without a trend.
-        holidays: what is added on a local day, by the number of the day since that Monday.
+        trend: what is added to the average hour, at local hours since a Monday long ago: hours and values; empty
+            without a trend.
+        holidays: what is added to the average hour of a local day, by the number of the day since that Monday.
     """
 
     week: Floats
@@ -83,15 +84,23 @@ class Rhythm:
         local = middle + self._offset(middle)
         half = np.maximum(ends - starts, 0.5) / 2
         likelihood = (self._until(local + half) - self._until(local - half)) / (2 * half)
+        mean = self.week.mean()
+        # Prophet's effect of a holiday is the same for all hours of the day; a quiet day is quiet where others are not.
+        likelihood = likelihood * np.clip((mean + self._over_time(local)) / mean, _LOWEST_SHARE, 1 / _LOWEST_SHARE)
+        logarithm: Floats = np.log(np.clip(likelihood / mean, _LOWEST_SHARE, 1 / _LOWEST_SHARE))
+        return logarithm
+
+    def _over_time(self, local: Floats) -> Floats:
+        """Return what trend and holidays add to the likelihood of the average hour, at local hours."""
+        added = np.zeros(len(local))
         if self.trend[0]:
-            likelihood = likelihood + _line(local, np.asarray(self.trend[0]), np.asarray(self.trend[1]))
+            # After the training it is held where it was: carried on, it leaves what any stream does after some weeks.
+            added += np.interp(local, self.trend[0], self.trend[1])
         if self.holidays:
             days, effects = np.array(sorted(self.holidays.items()), dtype=float).T
             place = np.minimum(np.searchsorted(days, np.floor(local / 24)), len(days) - 1)
-            likelihood = likelihood + np.where(days[place] == np.floor(local / 24), effects[place], 0.0)
-        mean = self.week.mean()
-        logarithm: Floats = np.log(np.clip(likelihood / mean, _LOWEST_SHARE, 1 / _LOWEST_SHARE))
-        return logarithm
+            added += np.where(days[place] == np.floor(local / 24), effects[place], 0.0)
+        return added
 
     def _until(self, local: Floats) -> Floats:
         """Return the integral of the weekly profile from the Monday to local hours."""
@@ -118,10 +127,7 @@ def fit(times: NDArray[np.datetime64], options: ProphetOptions) -> Rhythm:
 
     Args:
         times: (n,) datetime64, UTC, in order; n ≥ 2.
-        options: `weeks`, `timezone`, `trend`, `holidays`, `seasonality_prior_scale`.
-
-    Raises:
-        ConfigError: Prophet knows no holidays of that country.
+        options: `weeks`, `timezone`, `trend`, `holidays`.
     """
     hours = _local(times, options.timezone).astype("datetime64[h]")
     end = hours[-1] + 1
@@ -136,10 +142,7 @@ def fit(times: NDArray[np.datetime64], options: ProphetOptions) -> Rhythm:
         return Rhythm(np.full(HOURS_OF_WEEK, has_post.mean()), options.timezone)
     with _quiet():
         model = _prophet(options)
-        try:
-            model.fit(_hours(start, length).assign(y=has_post), seed=0)
-        except AttributeError as error:  # how Prophet says that it knows no such country
-            raise unknown_country(options.holidays or "") from error
+        model.fit(_hours(start, length).assign(y=has_post), seed=0)
         parts = model.predict(_hours(_MONDAY, HOURS_OF_WEEK))
         seasons = parts["yhat"] - parts["trend"] - parts.get("holidays", 0.0)
         over_time = _over_time(model, start, length, options)
@@ -154,12 +157,19 @@ def since_monday(times: NDArray[np.datetime64]) -> Floats:
     return hours
 
 
-def unknown_country(code: str) -> ConfigError:
-    """Return the error for a country without holidays."""
-    return ConfigError(
-        f"timing_model.prophet.holidays: Prophet knows no holidays of '{code}'",
-        hint="Give a country by its two letters, such as US",
-    )
+def require_holidays(country: str) -> None:
+    """Check that the calendar that Prophet takes its holidays from has this country.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    from holidays import list_supported_countries  # noqa: PLC0415  slow to import; Prophet depends on it
+
+    if country not in list_supported_countries():
+        raise ConfigError(
+            f"timing_model.prophet.holidays: Prophet knows no holidays of '{country}'",
+            hint="Give a country by its two letters, such as US",
+        )
 
 
 def _over_time(
@@ -173,8 +183,7 @@ def _over_time(
     if options.trend:
         values = model.predict(_hours(start, days * 24).iloc[::24])["trend"].to_numpy()
         hours = (first_day + np.arange(len(values))) * 24.0
-        # A knot a week is plenty for a line that bends that little; the last two days carry its slope on.
-        chosen = np.unique(np.concatenate([np.arange(0, len(values), 7), [len(values) - 2, len(values) - 1]]))
+        chosen = np.unique(np.append(np.arange(0, len(values), 7), len(values) - 1))  # it bends little within a week
         trend = (tuple(hours[chosen].tolist()), tuple((values - values.mean())[chosen].tolist()))
     if options.holidays:
         ahead = days + _HOLIDAY_YEARS * 366
@@ -182,13 +191,6 @@ def _over_time(
         effects = model.predict(noons)["holidays"].to_numpy()
         holidays = {first_day + int(day): float(effects[day]) for day in np.flatnonzero(effects)}
     return trend, holidays
-
-
-def _line(at: Floats, hours: Floats, values: Floats) -> Floats:
-    """Return the trend at local hours; after the last knot it goes on as it went."""
-    slope = (values[-1] - values[-2]) / (hours[-1] - hours[-2])
-    line: Floats = np.interp(at, hours, values) + np.maximum(at - hours[-1], 0) * slope
-    return line
 
 
 def _local(times: NDArray[np.datetime64], timezone: str) -> NDArray[np.datetime64]:
@@ -208,7 +210,6 @@ def _prophet(options: ProphetOptions) -> Any:
         weekly_seasonality=True,
         daily_seasonality=False,
         yearly_seasonality=False,
-        seasonality_prior_scale=options.seasonality_prior_scale,
         uncertainty_samples=0,
     )
     for part in ("weekday", "weekend"):  # Saturdays have hours of their own

@@ -49,9 +49,6 @@ def train(posts: pd.DataFrame, options: ProphetOptions) -> dict[str, Any]:
     Args:
         posts: training posts in order, at two different moments at least.
         options: see `rhythm.fit`.
-
-    Raises:
-        ConfigError: an option cannot be followed.
     """
     every = utc_times(posts)
     times = np.unique(every)[-MOST_POSTS:]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,8 +12,12 @@ import pytest
 
 from retrainer.algorithms.manager import load_algorithm
 from retrainer.algorithms.testing import check_algorithm
-from retrainer.errors import ConfigError
+from retrainer.errors import ArtifactError, ConfigError
 from retrainer.model_types.base import Origins, utc_times
+from retrainer.posts.sample import sample_posts
+from retrainer_prophet import hazard
+from retrainer_prophet.features import History
+from retrainer_prophet.rhythm import Rhythm, since_monday
 from tests.conftest import regular_posts
 
 PROPHET = load_algorithm("prophet")
@@ -72,6 +78,155 @@ def test_a_year_of_silence_can_be_learnt_from() -> None:
     model = PROPHET.train(posts, OPTIONS, "timing")
     forecast = PROPHET.predict(model, posts, Origins.before(posts, np.array([50, 99])), OPTIONS, "timing")
     assert (forecast.median < 24).all()
+
+
+def test_posts_of_one_moment_are_expected_where_they_are_usual() -> None:
+    """Every post comes twice: half of the waits from a post are 0, and none of those from a moment later."""
+    posts = regular_posts(200, gap_hours=5).loc[lambda frame: frame.index.repeat(2)].reset_index(drop=True)
+    posts["post_id"] = [f"{row:04d}" for row in range(len(posts))]
+    model = PROPHET.train(posts, OPTIONS, "timing")
+    after_a_post = Origins.before(posts, np.array([399]))
+    assert PROPHET.predict(model, posts, after_a_post, OPTIONS, "timing").quantiles[0, 45] == 0
+    later = Origins(after_a_post.time + np.timedelta64(1, "h"), after_a_post.position)
+    assert PROPHET.predict(model, posts, later, OPTIONS, "timing").quantiles[0, 45] > 1
+
+
+def test_a_burst_of_hundreds_in_a_minute_is_borne() -> None:
+    posts = regular_posts(300, gap_hours=5)
+    burst = pd.to_timedelta(np.arange(200) * 0.3, unit="s")
+    posts.loc[100:299, "created_at"] = posts["created_at"].iloc[100] + burst
+    model = PROPHET.train(posts, OPTIONS, "timing")
+    forecast = PROPHET.predict(model, posts, Origins.before(posts, np.array([50, 200, 299])), OPTIONS, "timing")
+    assert forecast.median[0] == pytest.approx(5, rel=0.25)
+    assert forecast.median[1] < 0.01
+
+
+def test_it_knows_the_local_time_when_the_clocks_change() -> None:
+    """Posts come on the hour from 9 to 17 in New York, where an hour of UTC is lost on 10 March."""
+    local = pd.date_range("2023-10-02", "2024-03-22", freq="h", tz="America/New_York")
+    times = local[(local.hour >= 9) & (local.hour <= 17)].tz_convert("UTC").as_unit("us")
+    posts = pd.DataFrame({"post_id": [f"{row:05d}" for row in range(len(times))], "created_at": times})
+    evening = posts.index[posts["created_at"] == pd.Timestamp("2024-03-20T21:00Z")]
+    origins = Origins.before(posts, evening.to_numpy() + 1)
+    before_the_change = posts[posts["created_at"] < pd.Timestamp("2024-03-10", tz="UTC")]
+
+    def error(options: dict[str, str]) -> float:
+        chosen = PROPHET.options(options, "timing")
+        model = PROPHET.train(before_the_change, chosen, "timing")
+        quantiles = PROPHET.predict(model, posts, origins, chosen, "timing").quantiles
+        return float(np.abs(quantiles - 16).mean())
+
+    assert error({"timezone": "America/New_York"}) < error({"timezone": "UTC"})
+
+
+def test_a_holiday_is_a_day_of_its_own() -> None:
+    """Two posts an hour in office hours, and none on the days off of four years; the next is the Fourth of July."""
+    days_off = pd.to_datetime([f"{year}-{day}" for year in range(2020, 2024) for day in ("07-04", "12-25", "01-01")])
+    hours = pd.date_range("2020-01-01", "2024-07-04", freq="30min", inclusive="left")
+    hours = hours[(hours.hour >= 9) & (hours.hour < 17) & ~hours.normalize().isin(days_off)]
+    posts = pd.DataFrame({"post_id": [f"{row:06d}" for row in range(len(hours))]})
+    posts["created_at"] = hours.tz_localize("UTC").as_unit("us")
+    origin = Origins(np.array(["2024-07-03T20:00"], dtype="datetime64[us]"), np.array([len(posts) - 1]))
+
+    def forecast(options: dict[str, Any]) -> tuple[float, float]:
+        """Return how likely a post at noon of the holiday is against any hour, and the chance of none until noon."""
+        chosen = PROPHET.options({"weeks": 104, **options}, "timing")
+        model = PROPHET.train(posts, chosen, "timing")
+        noon = since_monday(np.array(["2024-07-04T12:00"], dtype="datetime64[us]"))
+        quantiles = PROPHET.predict(model, posts, origin, chosen, "timing").quantiles[0]
+        return float(Rhythm.of(model["rhythm"]).log_likelihood(noon, noon + 1)[0]), float((quantiles > 16).mean())
+
+    plain, told = forecast({}), forecast({"holidays": "US"})
+    assert plain[0] > 0.5
+    assert told[0] < -1
+    assert told[1] > plain[1]
+
+
+def test_a_trend_is_held_where_it_was_after_the_training() -> None:
+    """A stream that grew tenfold over half a year is not foretold to grow tenfold again."""
+    rng = np.random.default_rng(3)
+    moments = np.sort(26 * 168 * np.sqrt(rng.random(3000)))
+    times = pd.DatetimeIndex(pd.Timestamp("2024-01-01", tz="UTC") + pd.to_timedelta(moments, unit="h")).as_unit("us")
+    posts = pd.DataFrame({"post_id": [f"{row:05d}" for row in range(3000)], "created_at": times})
+    chosen = PROPHET.options({"trend": True}, "timing")
+    model = PROPHET.train(posts, chosen, "timing")
+    late = np.array([times[-1].to_datetime64()]).astype("datetime64[us]") + np.array(
+        [0, 24 * 365], dtype="timedelta64[h]"
+    )
+    waits = PROPHET.predict(model, posts, Origins(late[:1], np.array([2999])), chosen, "timing").median
+    assert waits[0] == pytest.approx(np.log(2) * 26 * 168 / 6000, rel=0.5)
+    rhythm = Rhythm.of(model["rhythm"])
+    end, a_year_on = since_monday(late)[:, None]
+    assert rhythm.log_likelihood(end, end + 1) == pytest.approx(
+        rhythm.log_likelihood(a_year_on, a_year_on + 1), abs=0.5
+    )
+
+
+@pytest.mark.parametrize("shape", [0.5, 1.0, 3.0])
+def test_eighty_percent_intervals_cover_eighty_percent(shape: float) -> None:
+    """Independent gaps, from burstier to more regular than chance: covered as often as stated, at both origins."""
+    rng = np.random.default_rng(7)
+    moments = np.cumsum(rng.gamma(shape, 4 / shape, 3000))
+    times = pd.DatetimeIndex(pd.Timestamp("2022-01-03", tz="UTC") + pd.to_timedelta(moments, unit="h")).as_unit("us")
+    posts = pd.DataFrame({"post_id": [f"{row:05d}" for row in range(3000)], "created_at": times})
+    model = PROPHET.train(posts.iloc[:2400], OPTIONS, "timing")
+    rows = np.arange(2401, 3000)
+    after_posts = Origins.before(posts, rows)
+    at = utc_times(posts)[2400] + np.arange(600) * np.timedelta64(3, "h")
+    by_the_clock = Origins(at, np.searchsorted(utc_times(posts), at, side="right") - 1)
+    for origins in (after_posts, by_the_clock):
+        quantiles = PROPHET.predict(model, posts, origins, OPTIONS, "timing").quantiles
+        wait = (utc_times(posts)[origins.position + 1] - origins.time) / np.timedelta64(1, "h")
+        assert 0.75 <= ((quantiles[:, 9] <= wait) & (wait <= quantiles[:, 89])).mean() <= 0.85
+
+
+def test_a_forecast_does_not_depend_on_how_much_earlier_history_is_at_hand() -> None:
+    """Asked for alone, among others, or with the posts of years ago taken away, it is the same."""
+    posts = sample_posts(count=4000, seed=5)[["post_id", "created_at"]]
+    model = PROPHET.train(posts.iloc[:3000], OPTIONS, "timing")
+    spread = PROPHET.predict(model, posts, Origins.before(posts, np.array([20, 3000, 3999])), OPTIONS, "timing")
+    alone = PROPHET.predict(model, posts, Origins.before(posts, np.array([3999])), OPTIONS, "timing")
+    assert spread.quantiles[2] == pytest.approx(alone.quantiles[0], rel=1e-6)
+    recent = posts.iloc[1500:].reset_index(drop=True)
+    shortened = PROPHET.predict(model, recent, Origins.before(recent, np.array([2499])), OPTIONS, "timing")
+    assert shortened.quantiles[0] == pytest.approx(alone.quantiles[0], rel=1e-6)
+
+
+def test_the_regression_is_at_the_top_of_its_penalised_likelihood() -> None:
+    """Held against the plain formula: no small step in any direction leads higher."""
+    rng = np.random.default_rng(11)
+    history = History.of(np.cumsum(rng.exponential(3, 400)), Rhythm(np.full(168, 0.3)), 1.0)
+    rows = hazard.Rows.of(history)
+    rows = replace(rows, features=(rows.features - rows.features.mean(axis=0)) / (rows.features.std(axis=0) + 1e-9))
+    start, of_class, slopes = hazard._regression(rows, 30.0)
+
+    def height(of_class: np.ndarray, slopes: np.ndarray) -> float:
+        logarithm = (start + of_class)[rows.classes] + rows.features @ slopes + np.log(rows.spent)
+        penalty = 10.0 * (of_class**2).sum() + 30.0 * (slopes**2).sum()
+        return float((rows.came * logarithm - np.exp(logarithm)).sum() - penalty / 2)
+
+    top = height(of_class, slopes)
+    for _ in range(50):
+        one, other = rng.normal(0, 0.01, len(of_class)), rng.normal(0, 0.01, len(slopes))
+        assert height(of_class + one, slopes + other) < top
+
+
+def test_a_version_of_an_older_release_is_refused_with_what_to_do() -> None:
+    posts = regular_posts(60)
+    with pytest.raises(ArtifactError, match="trained by an older release of `prophet`"):
+        PROPHET.predict({"posts_an_hour": []}, posts, Origins.before(posts, np.array([59])), OPTIONS, "timing")
+
+
+def test_a_country_without_holidays_is_refused_before_any_work() -> None:
+    with pytest.raises(ConfigError, match="Prophet knows no holidays of 'XX'"):
+        PROPHET.check_ready(PROPHET.options({"holidays": "XX"}, "timing"))
+
+
+def test_an_unknown_time_zone_is_refused() -> None:
+    with pytest.raises(
+        ConfigError, match="timing_model.prophet.timezone: 'Mars/Olympus' is not allowed: it must be the"
+    ):
+        PROPHET.options({"timezone": "Mars/Olympus"}, "timing")
 
 
 def test_an_unknown_option_is_refused_with_a_near_match() -> None:

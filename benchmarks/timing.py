@@ -1,0 +1,218 @@
+"""How well the timing algorithms forecast streams of posts, beside two constants.
+
+    make bench-timing                               every CSV of ../shared/data, and the synthetic sample
+    make bench-timing DATA=folder                   every CSV of a folder
+    make bench-timing OPTIONS='{"trend": true}'     with options of `prophet`
+
+The protocol: the last 12,000 posts, posts of one moment taken once; the first 80% train, one fit; forecasts one step
+ahead from at most 500 origins, evenly spread over the rest. `post`: right after a post. `clock`: evenly spaced
+wall-clock times. The constants are learnt from the training gaps, at clock origins from the waits at 20,000 evenly
+spaced training times: their median, and the value that maximises the overall score on them. Skill is 1 − CRPS / CRPS of
+these gaps' or waits' own distribution; skill over `baseline` is 1 − CRPS / CRPS of `baseline`, which at clock origins
+knows the silence so far. `cov80` is the share of waits inside the 80% interval.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from retrainer.algorithms.manager import list_plugins, load_algorithm
+from retrainer.model_types.base import Origins, hours_between, spread, utc_times
+from retrainer.model_types.timing import LEVELS, Timing, TimingForecasts, TimingTargets
+from retrainer.posts.importing import read_posts_file
+from retrainer.posts.sample import sample_posts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import pandas as pd
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+
+MOST_POSTS = 12_000
+TRAINING_SHARE = 0.8
+TRAINING_TIMES = 20_000
+NAIVE = "baseline"
+TIMING = Timing()
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One kind of origins of one stream.
+
+    Attributes:
+        origins: where the forecasts are made.
+        targets: what came true.
+        seen: waits of the training part, of the same kind.
+    """
+
+    origins: Origins
+    targets: TimingTargets
+    seen: Floats
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--data", type=Path, default=Path("../shared/data"), help="a folder of CSV files")
+    arguments.add_argument("--options", type=json.loads, default={}, help="options of `prophet`, as JSON")
+    arguments.add_argument("--origins", type=int, default=500, help="at most so many of each kind")
+    arguments.add_argument("--json", type=Path, default=Path("bench-timing.json"), help="the file of all figures")
+    given = arguments.parse_args()
+    found = list(streams(given.data))
+    shown = track(found, "Streams", console=Console(stderr=True), transient=True, disable=not Console().is_terminal)
+    results = [measured(name, posts, given.options, given.origins) for name, posts in shown]
+    given.json.write_text(json.dumps({"options": given.options, "streams": results}, indent=1) + "\n", encoding="utf-8")
+    for kind in ("post", "clock"):
+        print_table(kind, results)
+    print(f"All figures: {given.json}")
+
+
+def streams(folder: Path) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Yield the synthetic sample, and each CSV of the folder."""
+    yield "(synthetic sample)", prepared(sample_posts())
+    if not folder.is_dir():
+        print(f"There is no folder '{folder}': only the synthetic sample is measured")
+        return
+    for path in sorted(folder.glob("*.csv")):
+        posts = prepared(read_posts_file(path, columns={}, now=datetime.now(tz=UTC)).posts)
+        if len(posts) < 20:  # noqa: PLR2004  four test posts measure nothing
+            print(f"'{path.name}' is left out: {len(posts)} posts")
+            continue
+        yield path.stem, posts
+
+
+def prepared(posts: pd.DataFrame) -> pd.DataFrame:
+    """Return the last posts in order, those of one moment taken once."""
+    ordered = posts.sort_values(["created_at", "post_id"]).drop_duplicates("created_at")
+    return ordered[["post_id", "created_at", "content"]].tail(MOST_POSTS).reset_index(drop=True)
+
+
+def measured(name: str, posts: pd.DataFrame, options: dict[str, Any], most: int) -> dict[str, Any]:
+    """Train and score every algorithm on one stream."""
+    training = int(len(posts) * TRAINING_SHARE)
+    settings = {"post": after_posts(posts, training, most), "clock": by_the_clock(posts, training, most)}
+    result: dict[str, Any] = {"stream": name, "posts": len(posts), "fit_seconds": {}}
+    result |= {kind: constants(setting) for kind, setting in settings.items()}
+    names = [plugin.name for plugin in list_plugins() if plugin.description and is_timing(plugin.description)]
+    for algorithm_name in sorted(names, key=lambda one: one != NAIVE):
+        algorithm = load_algorithm(algorithm_name, "timing")
+        chosen = algorithm.options(options if algorithm_name == "prophet" else {}, "timing")
+        started = time.perf_counter()
+        model = algorithm.train(posts.iloc[:training], chosen, "timing")
+        result["fit_seconds"][algorithm_name] = time.perf_counter() - started
+        for kind, setting in settings.items():
+            started = time.perf_counter()
+            forecasts = algorithm.predict(model, posts, setting.origins, chosen, "timing")
+            seconds = time.perf_counter() - started
+            metrics = TIMING.score(forecasts, setting.targets)
+            crps = result[kind]["reference"]["crps_hours"]
+            naive = result[kind].get(NAIVE, metrics)["crps_hours"]
+            median = TIMING.score(TimingForecasts(forecasts.quantiles, forecasts.median), setting.targets)
+            result[kind][algorithm_name] = {
+                **metrics,
+                "num_predictions": len(setting.origins),
+                "skill": 1 - metrics["crps_hours"] / crps,
+                "skill_over_baseline": 1 - metrics["crps_hours"] / naive,
+                "overall_score_of_the_median": median["overall_score"],
+                "predict_seconds": seconds,
+            }
+    return result
+
+
+def is_timing(description: Any) -> bool:
+    return "timing" in description.model_types
+
+
+def after_posts(posts: pd.DataFrame, training: int, most: int) -> Setting:
+    times = utc_times(posts)
+    rows = training + spread(len(posts) - training, most)
+    gaps = hours_between(times[: training - 1], times[1:training])
+    return Setting(Origins.before(posts, rows), TimingTargets(hours_between(times[rows - 1], times[rows])), gaps)
+
+
+def by_the_clock(posts: pd.DataFrame, training: int, most: int) -> Setting:
+    times = utc_times(posts)
+    at, known, waits = waits_from(times, times[training], times[-1], most)
+    _, _, seen = waits_from(times[:training], times[0], times[training - 1], TRAINING_TIMES)
+    return Setting(Origins(at, known), TimingTargets(waits), seen)
+
+
+def waits_from(
+    times: NDArray[np.datetime64], start: np.datetime64, end: np.datetime64, count: int
+) -> tuple[NDArray[np.datetime64], NDArray[np.int64], Floats]:
+    """Return evenly spaced times between two, the last post before each, and the wait until the next."""
+    at = start + (np.arange(1, count + 1) / (count + 1) * (end - start).astype(float)).astype("timedelta64[us]")
+    known = np.searchsorted(times, at, side="right") - 1
+    return at, known, hours_between(at, times[known + 1])
+
+
+def constants(setting: Setting) -> dict[str, Any]:
+    """Score the two constants, and the distribution of what was seen in training."""
+    candidates = np.unique(np.quantile(setting.seen, np.linspace(0, 1, 401)))
+    scores = [TIMING.score(forecast_of(point, setting.seen), TimingTargets(setting.seen)) for point in candidates]
+    best = candidates[int(np.argmax([score["overall_score"] for score in scores]))]
+    points = {"constant_median": float(np.median(setting.seen)), "constant_best": float(best)}
+    found: dict[str, Any] = {
+        name: {
+            "point_hours": point,
+            **TIMING.score(forecast_of(point, setting.targets.wait_hours), setting.targets),
+        }
+        for name, point in points.items()
+    }
+    quantiles = np.tile(np.quantile(setting.seen, LEVELS), (len(setting.origins), 1))
+    found["reference"] = TIMING.score(TimingForecasts(quantiles, quantiles[:, 49]), setting.targets)
+    return found
+
+
+def forecast_of(point: float, waits: Floats) -> TimingForecasts:
+    return TimingForecasts(np.full((len(waits), len(LEVELS)), point), np.full(len(waits), point))
+
+
+def print_table(kind: str, results: list[dict[str, Any]]) -> None:
+    names = [name for name in results[0]["fit_seconds"] if name != NAIVE]
+    table = Table(title=f"Origins: {kind}", title_justify="left")
+    table.add_column("stream", no_wrap=True)
+    columns = ["n", "median const.", "best const.", NAIVE]
+    for name in names:
+        columns += [name, "its median", "skill", f"over {NAIVE}", "cov80", "fit s", "predict s"]
+    for column in columns:
+        table.add_column(column, justify="right")
+    lines = [(result["stream"], line(kind, result, names)) for result in results]
+    for stream, figures in lines:
+        table.add_row(stream, *written(figures))
+    table.add_row("mean", *written([float(np.mean(column)) for column in zip(*(one for _, one in lines), strict=True)]))
+    Console(width=160).print(table)
+
+
+def line(kind: str, result: dict[str, Any], names: list[str]) -> list[float]:
+    of = result[kind]
+    figures = [
+        of[NAIVE]["num_predictions"],
+        *(of[name]["overall_score"] for name in ("constant_median", "constant_best")),
+    ]
+    figures.append(of[NAIVE]["overall_score"])
+    for name in names:
+        figures += [of[name][key] for key in ("overall_score", "overall_score_of_the_median", "skill")]
+        figures += [of[name]["skill_over_baseline"], of[name]["interval_coverage"], result["fit_seconds"][name]]
+        figures.append(of[name]["predict_seconds"])
+    return figures
+
+
+def written(figures: list[float]) -> list[str]:
+    return [f"{figures[0]:.0f}", *(f"{figure:.3f}" for figure in figures[1:])]
+
+
+if __name__ == "__main__":
+    main()
