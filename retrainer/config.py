@@ -14,7 +14,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from retrainer.errors import ConfigError, did_you_mean
-from retrainer.model_types import MODEL_TYPE_NAMES, ModelTypeName
+from retrainer.model_types import MODEL_TYPE_NAMES, ModelTypeName, OriginRule
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -74,6 +74,10 @@ class TypeRetrainingSettings(_Section):
     evaluation_max_predictions: Annotated[int, Field(ge=1)] | None = None
 
 
+class TimingRetrainingSettings(TypeRetrainingSettings):
+    origin: OriginRule = "post"
+
+
 class RetrainingSettings(_Section):
     enabled: bool = True
     schedule_days: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 7
@@ -84,7 +88,7 @@ class RetrainingSettings(_Section):
     min_improvement_threshold: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 2.0
     keep_versions: Annotated[int, Field(ge=1)] = 10
     archive_old_versions: bool = True
-    timing_model: TypeRetrainingSettings = TypeRetrainingSettings()
+    timing_model: TimingRetrainingSettings = TimingRetrainingSettings()
     content_model: TypeRetrainingSettings = TypeRetrainingSettings()
 
     def is_enabled(self, model_type: ModelTypeName) -> bool:
@@ -99,6 +103,10 @@ class RetrainingSettings(_Section):
         """Return how many test posts an evaluation of this type forecasts at most."""
         own = self._of_type(model_type).evaluation_max_predictions
         return self.evaluation_max_predictions if own is None else own
+
+    def origin(self, model_type: ModelTypeName) -> OriginRule:
+        """Return from where the evaluations of this type forecast; a text is always foretold from the post before."""
+        return self.timing_model.origin if model_type == "timing" else "post"
 
     def _of_type(self, model_type: ModelTypeName) -> TypeRetrainingSettings:
         return self.timing_model if model_type == "timing" else self.content_model

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from retrainer.algorithms import Importance
     from retrainer.algorithms.manager import PluginStatus
     from retrainer.doctor import Finding
     from retrainer.errors import RetrainerError
     from retrainer.model_types import ModelTypeName
+    from retrainer.model_types.base import Reliability
     from retrainer.pipeline.archive import Prunable
     from retrainer.pipeline.comparison import Comparison
     from retrainer.pipeline.evaluation import Evaluation
@@ -136,13 +138,17 @@ def ledger_document(entry: LedgerEntry) -> Document:
 
 
 def version_life_document(
-    version: ModelVersion, evaluations: Sequence[ModelEvaluation], entries: Sequence[LedgerEntry]
+    version: ModelVersion,
+    evaluations: Sequence[tuple[ModelEvaluation, Sequence[Reliability]]],
+    entries: Sequence[LedgerEntry],
+    importance: Sequence[Importance],
 ) -> Document:
-    """Describe one version with its evaluations and the decisions about it, the newest first."""
+    """Describe one version: its evaluations and the decisions about it, the newest first, and what it leans on."""
     return {
         **version_document(version),
-        "evaluations": [recorded_evaluation_document(row) for row in evaluations],
+        "evaluations": [recorded_evaluation_document(row, reliability) for row, reliability in evaluations],
         "ledger": [ledger_document(entry) for entry in entries],
+        "importance": [asdict(one) for one in importance],
     }
 
 
@@ -163,12 +169,14 @@ def evaluation_document(version_id: str | None, evaluation: Evaluation) -> Docum
         evaluation.metrics,
         evaluation.naive_metrics,
         {**evaluation.window.document(), "post_ids": evaluation.post_ids},
+        evaluation.reliability,
     )
 
 
-def recorded_evaluation_document(row: ModelEvaluation) -> Document:
+def recorded_evaluation_document(row: ModelEvaluation, reliability: Sequence[Reliability]) -> Document:
     """Describe an evaluation as recorded, with its sample of forecasts."""
-    document = _evaluation(row.model_version_id, row.metrics, row.baseline_metrics, row.window)
+    window = {"origin": "post", **row.window}  # the only rule when none was recorded
+    document = _evaluation(row.model_version_id, row.metrics, row.baseline_metrics, window, reliability)
     return {
         "evaluation_id": row.evaluation_id,
         "run_id": row.run_id,
@@ -179,13 +187,20 @@ def recorded_evaluation_document(row: ModelEvaluation) -> Document:
     }
 
 
-def _evaluation(version_id: str | None, metrics: Document, baseline: Document, window: Document) -> Document:
+def _evaluation(
+    version_id: str | None,
+    metrics: Document,
+    baseline: Document,
+    window: Document,
+    reliability: Sequence[Reliability],
+) -> Document:
     return {
         "version_id": version_id,
         "metrics": metrics,
         "baseline": {"metrics": baseline},
         "num_predictions": metrics["num_predictions"],
         "window": window,
+        "reliability": [asdict(row) for row in reliability],
     }
 
 
@@ -268,9 +283,10 @@ def next_post_document(forecast: NextPost) -> Document:
         document["point_hours"] = forecast.point_hours
         document["median_hours"] = forecast.median_hours
         document["interval"] = {
-            "level": 0.8,
+            "level": forecast.interval_level,
             "hours": list(forecast.interval_hours or ()),
         }
+        document["probability"] = {f"within_{hours}h": share for hours, share in (forecast.probability or {}).items()}
     else:
         document["text"] = forecast.text
         document["outcome"] = forecast.outcome

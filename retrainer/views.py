@@ -11,9 +11,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
+    from retrainer.algorithms import Importance
     from retrainer.doctor import Finding
-    from retrainer.model_types import ModelTypeName
-    from retrainer.model_types.base import Metric
+    from retrainer.model_types import ModelTypeName, OriginRule
+    from retrainer.model_types.base import Metric, Reliability
     from retrainer.pipeline.archive import Prunable
     from retrainer.pipeline.comparison import Comparison
     from retrainer.pipeline.evaluation import Evaluation
@@ -44,8 +45,9 @@ def train_outcomes(outcomes: Sequence[RunResult | Failure]) -> None:
         else:
             sides = {"new": outcome.evaluation.metrics, "naive": outcome.evaluation.naive_metrics}
             count = outcome.evaluation.num_predictions
-        title = f"{outcome.model_type.capitalize()}: {outcome.algorithm}, {count} test posts"
-        output.metrics_table(title, kind_of(outcome.model_type).metrics, sides)
+        foretold = _foretold(count, outcome.evaluation.window.origin, "test posts")
+        title = f"{outcome.model_type.capitalize()}: {outcome.algorithm}, {foretold}"
+        output.metrics_table(title, kind_of(outcome.model_type).metrics, _with_skill(outcome.model_type, sides))
         decision = outcome.run.promotion_reason if outcome.run else outcome.decision and outcome.decision.reason
         if outcome.run is None:
             output.text(f"Dry run, nothing is recorded. {decision}")
@@ -56,12 +58,14 @@ def train_outcomes(outcomes: Sequence[RunResult | Failure]) -> None:
 
 def evaluation(version_id: str, made: Evaluation) -> None:
     """Show an evaluation just made."""
-    title = f"{version_id}: {made.num_predictions} posts from {_day(made.window.start)} to {_day(made.window.end)}"
+    foretold = _foretold(made.num_predictions, made.window.origin, "posts")
+    title = f"{version_id}: {foretold} from {_day(made.window.start)} to {_day(made.window.end)}"
     sides = {"version": made.metrics, "naive": made.naive_metrics}
     output.metrics_table(title, kind_of(made.model_type).metrics, sides)
     output.text(_skill(made.metrics))
     if made.num_predictions < len(made.post_ids):
         output.text(f"{len(made.post_ids) - made.num_predictions} forecasts could not be scored")
+    _reliability(made.reliability)
 
 
 def comparison(made: Comparison) -> None:
@@ -69,7 +73,8 @@ def comparison(made: Comparison) -> None:
     output.text(f"A: {made.version_a}")
     output.text(f"B: {made.version_b}")
     sides = {"B": made.metrics_b, "A": made.metrics_a, "naive": made.naive_metrics}
-    output.metrics_table(f"{made.num_predictions} posts", _scores_only(made.model_type), sides)
+    foretold = _foretold(made.num_predictions, made.window.origin if made.window else "post", "posts")
+    output.metrics_table(foretold, _scores_only(made.model_type), _with_skill(made.model_type, sides))
     output.text(f"Winner: {made.winner or 'none'}")
     output.text(f"Recommendation: {made.recommendation.replace('_', ' ')}. {made.reason}")
 
@@ -130,8 +135,13 @@ def production(live: Mapping[ModelTypeName, ModelVersion | None], holds: Mapping
             )
 
 
-def version(row: ModelVersion, evaluations: Sequence[ModelEvaluation], entries: Sequence[LedgerEntry]) -> None:
-    """Show one version's life."""
+def version(
+    row: ModelVersion,
+    evaluations: Sequence[ModelEvaluation],
+    entries: Sequence[LedgerEntry],
+    importance: Sequence[Importance],
+) -> None:
+    """Show one version's life, and what it leans on."""
     options = ", ".join(f"{key}={value}" for key, value in row.hyperparameters.items() if not isinstance(value, dict))
     facts = [
         ("Version", row.version_id),
@@ -147,10 +157,12 @@ def version(row: ModelVersion, evaluations: Sequence[ModelEvaluation], entries: 
     for label, value in facts:
         output.text(f"{label + ':':<10}{value}")
     output.text()
+    _importance(importance)
     for made in evaluations:
         window = made.window
+        foretold = _foretold(made.num_predictions, window.get("origin", "post"), "posts")
         title = (
-            f"Evaluated {_minute(made.evaluated_at)} UTC on {made.num_predictions} posts "
+            f"Evaluated {_minute(made.evaluated_at)} UTC on {foretold} "
             f"from {window['start'][:10]} to {window['end'][:10]}"
         )
         sides = {"version": made.metrics, "naive": made.baseline_metrics}
@@ -198,8 +210,11 @@ def next_post(forecast: NextPost) -> None:
         output.text(forecast.text if forecast.text is not None else f"(no text: {forecast.outcome})")
         return
     low, high = forecast.interval_hours or (0.0, 0.0)
+    level = _percent(forecast.interval_level or 0.0)
     output.text(f"Next post: {_minute(forecast.next_post_at)} UTC, in {forecast.point_hours:.1f} h")
-    output.text(f"Median {forecast.median_hours:.1f} h; 80% of its distribution lies from {low:.1f} to {high:.1f} h")
+    output.text(f"Median {forecast.median_hours:.1f} h; {level} interval from {low:.1f} to {high:.1f} h")
+    shares = ", ".join(f"{hours} h: {share:.0%}" for hours, share in (forecast.probability or {}).items())
+    output.text(f"Probability of a post within {shares}")
 
 
 def imported(result: ImportResult) -> None:
@@ -277,6 +292,48 @@ def _ledger(title: str, entries: Sequence[LedgerEntry]) -> None:
 def _scores_only(model_type: ModelTypeName) -> tuple[Metric, ...]:
     """Return the metrics that are scores; what a side cost is not part of a comparison's figures."""
     return tuple(metric for metric in kind_of(model_type).metrics if metric.unit not in {"count", "dollars"})
+
+
+def _with_skill(
+    model_type: ModelTypeName, sides: Mapping[str, Mapping[str, float] | None]
+) -> dict[str, Mapping[str, float] | None]:
+    """Add to each side its skill against the naive forecast on the very posts shown; none is said of that itself."""
+    naive = sides.get("naive")
+    if not naive:
+        return dict(sides)
+    return {
+        heading: {**metrics, **kind_of(model_type).skill(dict(metrics), dict(naive))}
+        if metrics and heading != "naive"
+        else metrics
+        for heading, metrics in sides.items()
+    }
+
+
+def _foretold(count: int, origin: OriginRule, posts: str) -> str:
+    """Say how many forecasts were made, and from where."""
+    return f"{count} {posts}" if origin == "post" else f"{count} evenly spaced times"
+
+
+def _reliability(rows: Sequence[Reliability]) -> None:
+    """Show stated probabilities beside what came."""
+    if not rows:
+        return
+    output.text()
+    cells = [(row.what, f"{row.stated:.1%}", f"{row.observed:.1%}", str(row.num_predictions)) for row in rows]
+    columns = ["Stated of each forecast", "Stated", "Observed", "Forecasts"]
+    output.table(columns, cells, title="Reliability: what was stated, and how often it came true", right=columns[1:])
+
+
+def _importance(rows: Sequence[Importance]) -> None:
+    """Show what a version leans on, where its algorithm says so."""
+    if rows:
+        cells = [(row.label, f"{row.value:.4g}", row.unit, row.note) for row in rows]
+        output.table(["What the forecast leans on", "", "Unit", "Note"], cells, right=[""])
+
+
+def _percent(share: float) -> str:
+    """Write 0.8 as 80% and 0.975 as 97.5%."""
+    return f"{share * 100:.4g}%"
 
 
 def _skill(metrics: Mapping[str, Any]) -> str:

@@ -54,7 +54,7 @@ def recompute(folder: Path, run: dict[str, object]) -> None:
     version = project.registry.version(str(run["model_version_id"]))
     (row,) = project.registry.evaluations(version.version_id)
     path = project.artifacts.folder("timing", version.version_id) / row.forecasts_file
-    forecasts, targets, _ = Timing().parse(path.read_bytes())
+    forecasts, targets, _, _ = Timing().parse(path.read_bytes())
     project.close()
     error = np.abs(forecasts.point - targets.wait_hours)
     within = float((error <= 6).mean())

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from retrainer.algorithms import Algorithm, hookimpl
+from retrainer.algorithms import Algorithm, Importance, hookimpl
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -60,3 +60,13 @@ def predict(
     if model_type == "timing":
         return gaps.predict(model, posts, origins)
     return medoid.predict(posts, origins, config.window)
+
+
+@hookimpl
+def explain(model: dict[str, Any], config: BaselineOptions, model_type: ModelTypeName) -> list[Importance]:
+    """Say what the naive forecast leans on."""
+    from retrainer_baseline import gaps  # noqa: PLC0415
+
+    if model_type == "timing":
+        return gaps.explain(model)
+    return [Importance("last posts", float(config.window), "posts", "the most typical of them is the forecast")]

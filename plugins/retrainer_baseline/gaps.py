@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from retrainer.algorithms import Importance
 from retrainer.model_types.base import hours_between, utc_times
 from retrainer.model_types.timing import LEVELS, TimingForecasts, score_maximising_point
 
@@ -19,12 +20,20 @@ _LONGEST_CONDITION = 0.99  # a silence beyond this quantile of the gaps is treat
 
 
 def train(posts: pd.DataFrame) -> dict[str, Any]:
-    """Return the sorted gaps between the training posts, in hours."""
+    """Return the sorted gaps between the training posts, in hours, and how many they were before any were thinned."""
     times = utc_times(posts)
     gaps = np.sort(hours_between(times[:-1], times[1:]))
+    count = len(gaps)
     if len(gaps) > MOST_GAPS:
         gaps = np.quantile(gaps, np.linspace(0, 1, MOST_GAPS))
-    return {"gaps_hours": gaps.tolist()}
+    return {"gaps_hours": gaps.tolist(), "gap_count": count}
+
+
+def explain(model: dict[str, Any]) -> list[Importance]:
+    """Return the median gap, and of how many."""
+    gaps = model["gaps_hours"]
+    count = model.get("gap_count", len(gaps))  # versions of earlier releases did not keep it
+    return [Importance("median gap between posts", float(np.median(gaps)), "hours", f"of {count} gaps")]
 
 
 def predict(model: dict[str, Any], posts: pd.DataFrame, origins: Origins) -> TimingForecasts:

@@ -13,7 +13,7 @@ import pluggy
 from pydantic import BaseModel, ConfigDict
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     import pandas as pd
@@ -48,6 +48,23 @@ class Algorithm:
     summary: str
     config: type[BaseModel] = NoOptions
     paid: bool = False
+
+
+@dataclass(frozen=True)
+class Importance:
+    """One thing that a model's forecasts lean on.
+
+    Attributes:
+        label: what it is, in a user's words, such as "hour of the week".
+        value: how much it matters, or what was learnt of it; finite.
+        unit: of the value, such as "bits a post" or "hours".
+        note: a short phrase beside it, such as "busiest Tuesday 14:00, quietest Sunday 04:00".
+    """
+
+    label: str
+    value: float
+    unit: str
+    note: str = ""
 
 
 # mypy: disable-error-code="empty-body"
@@ -99,6 +116,16 @@ class AlgorithmHooks:
 
         :param forecasts: the forecasts that can be scored.
         :param targets: `TimingTargets` or `ContentTargets`, of the same length.
+        """
+
+    @hookspec(firstresult=True)
+    def explain(self, model: Any, config: BaseModel, model_type: ModelTypeName) -> Sequence[Importance]:
+        """Say what the model's forecasts lean on, the weightiest first, for `retrainer show`. Optional.
+
+        Answers at once, from what was learnt in training, and always the same for one model.
+
+        :param model: what `load` returned.
+        :param config: the options that the model was trained with.
         """
 
     @hookspec(firstresult=True)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import pluggy
 from pydantic import BaseModel, ValidationError
 
-from retrainer.algorithms.hookspecs import NEEDED_HOOKS, Algorithm, AlgorithmHooks, ObserverHooks
+from retrainer.algorithms.hookspecs import NEEDED_HOOKS, Algorithm, AlgorithmHooks, Importance, ObserverHooks
 from retrainer.config import ALGORITHM_GROUP, explain_options_error, installed_algorithms
 from retrainer.errors import AlgorithmError, RetrainerError, UnknownName, UsageError, did_you_mean
 
@@ -216,6 +216,18 @@ class LoadedAlgorithm:
                 self._fail("score", f"returned {value} for '{key}'")
         return metrics
 
+    def explain(self, model: Any, config: BaseModel, model_type: ModelTypeName) -> list[Importance]:
+        """Return what the model's forecasts lean on, checked; empty where the plugin does not say."""
+        if "explain" not in self.hook_names:
+            return []
+        answer = self._call("explain", model=model, config=config, model_type=model_type)
+        if not isinstance(answer, list | tuple):
+            self._fail("explain", f"returned a {type(answer).__name__} instead of a list of Importance")
+        try:
+            return [_checked_importance(one) for one in answer]
+        except (ValueError, TypeError) as error:
+            self._fail("explain", f"returned {error}", error)
+
     def save(self, model: Any, directory: Path) -> list[str]:
         """Write the model's files and return their names, relative to the directory, sorted.
 
@@ -318,6 +330,22 @@ def _check_description(description: Any, name: str) -> None:
     config = description.config
     if not _is_options_class(config):
         raise AlgorithmError(f"the plugin '{name}': its config is not a pydantic class with extra='forbid'")
+
+
+def _checked_importance(one: Any) -> Importance:
+    """Return an importance with a plain number, if it is one that can be shown."""
+    if not isinstance(one, Importance):
+        raise TypeError(f"a {type(one).__name__} instead of an Importance")
+    if not str(one.label).strip():
+        raise ValueError("an importance without a label")
+    for name in ("label", "unit", "note"):
+        text: Any = getattr(one, name)
+        if not isinstance(text, str):
+            raise TypeError(f"an importance whose {name} is '{text}': a text is needed")
+    value = float(one.value)
+    if not math.isfinite(value):
+        raise ValueError(f"{value} for '{one.label}': a finite number is needed")
+    return Importance(one.label, value, one.unit, one.note)
 
 
 def _is_options_class(config: Any) -> bool:

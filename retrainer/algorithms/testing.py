@@ -5,6 +5,8 @@
     def test_my_algorithm_conforms():
         check_algorithm("my_algorithm")
 
+`check_conditioning` is a stricter test for a timing algorithm that claims to give a distribution.
+
 It trains on a small synthetic stream and makes forecasts; an algorithm that calls a service calls it, so its tests
 point it at a server of their own.
 """
@@ -32,8 +34,16 @@ if TYPE_CHECKING:
 
     from retrainer.model_types import ModelTypeName
 
-ORIGINS = 6
+ORIGINS = 6  # of each kind: right after a post, and for timing in the middle of the gap after it
 TRAINING_SHARE = 0.8
+SHIFT = np.timedelta64(28, "D")
+SHIFT_TOLERANCE = 1e-3  # relative, and in hours: a fit by iteration stops at slightly other places
+
+SILENCE_LEVELS = (0.25, 0.5)  # conditioned on a silence as long as these quantiles of the wait …
+CONDITIONED_LEVELS = (0.1, 0.25, 0.5, 0.75, 0.9)  # … the wait is compared at these
+# In probability. Straight lines between 99 quantiles are within 0.01 of the curve, and after a silence that half of the
+# waits survive that counts twice, at both ends.
+CONDITIONING_TOLERANCE = 0.03
 
 
 class ConformanceError(AssertionError):
@@ -64,7 +74,10 @@ class _Case:
     def only(self, forecasts: Any, index: int) -> Any:
         kind = kind_of(self.model_type)
         keep = np.arange(len(self.origins)) == index
-        return kind.select(forecasts, kind.targets(self.posts, self.origins.position + 1), keep)[0]
+        return kind.select(forecasts, kind.targets(self.posts, self.origins, self.origins.position + 1), keep)[0]
+
+    def place(self, index: int) -> str:
+        return f"at {self.origins.time[index]} UTC, which knows the posts up to row {self.origins.position[index]},"
 
 
 def check_algorithm(
@@ -96,12 +109,76 @@ def check_algorithm(
                 ) from error
 
 
+def check_conditioning(
+    algorithm: str | LoadedAlgorithm,
+    *,
+    options: Mapping[str, Any] | None = None,
+    posts: pd.DataFrame | None = None,
+    tolerance: float = CONDITIONING_TOLERANCE,
+) -> float:
+    """Check that a timing forecast made later, with no post in between, is the earlier one conditioned on the silence.
+
+    With F the earlier distribution of the wait and s the silence, the later one must be
+    (F(s + w) − F(s)) / (1 − F(s)). They are compared in probability, at the levels 0.1, 0.25, 0.5, 0.75 and 0.9 of the
+    later one, after silences as long as the 0.25 and the 0.5 quantile of the earlier one. Not part of
+    `check_algorithm`: a point forecast that takes no notice of the silence is allowed, and cannot pass.
+
+    Args:
+        algorithm: as in `check_algorithm`.
+        options: as in `check_algorithm`.
+        posts: as in `check_algorithm`.
+        tolerance: the largest difference allowed.
+
+    Returns:
+        The largest difference in probability that was found.
+
+    Raises:
+        ConformanceError: a difference is larger, or the algorithm cannot forecast.
+    """
+    loaded = load_algorithm(algorithm) if isinstance(algorithm, str) else algorithm
+    case = _case(loaded, "timing", options or {}, sample_posts() if posts is None else posts)
+    largest = 0.0
+    for index in range(ORIGINS):
+        for level in SILENCE_LEVELS:
+            try:
+                difference, where = _off_by(case, index, level)
+            except RetrainerError as error:
+                raise ConformanceError(f"'{loaded.name}' failed in the check 'conditioning': {error}") from error
+            if difference > tolerance:
+                raise ConformanceError(
+                    f"'{loaded.name}' (timing): the forecast {case.place(index)} is not conditioned on the silence "
+                    f"after it: {where}, {difference:.3f} too far off (allowed: {tolerance})"
+                )
+            largest = max(largest, difference)
+    return largest
+
+
+def _off_by(case: _Case, index: int, level: float) -> tuple[float, str]:
+    """Return how far a forecast after a silence is from the conditioned one, in probability, and where."""
+    earlier = case.only(case.forecasts, index)
+    silence = earlier.quantile(level)
+    position = case.origins.position[[index]]
+    after = Origins(case.origins.time[[index]] + (silence * 3.6e9).astype("timedelta64[us]"), position)
+    later = case.predict(case.posts.iloc[: position[0] + 1], after)
+    gone = earlier.probability_within(silence)
+    found = []
+    for wanted in CONDITIONED_LEVELS:
+        wait = later.quantile(wanted)
+        conditioned = float(((earlier.probability_within(silence + wait) - gone) / (1 - gone))[0])
+        where = (
+            f"after {silence[0]:.2f} h its {wanted:.0%} quantile is {wait[0]:.2f} h, where the conditioned one "
+            f"stands at {conditioned:.1%}"
+        )
+        found.append((abs(conditioned - wanted), where))
+    return max(found)
+
+
 def check_the_future_changes_nothing(case: _Case) -> None:
     """The forecast from an origin stays the same when every later post is changed."""
     for index in range(len(case.origins)):
         position = int(case.origins.position[index])
         forecast = case.predict(_with_another_future(case.posts, position), case.origins[[index]])
-        problem = f"looks into the future: the forecast from row {position} changes with later posts"
+        problem = f"looks into the future: the forecast {case.place(index)} changes with later posts"
         case.require_same(case.only(case.forecasts, index), forecast, problem)
 
 
@@ -110,18 +187,20 @@ def check_later_posts_are_not_needed(case: _Case) -> None:
     for index in range(len(case.origins)):
         position = int(case.origins.position[index])
         forecast = case.predict(case.posts.iloc[: position + 1], case.origins[[index]])
-        problem = f"the forecast from row {position} is another one when later posts are taken away"
+        problem = f"the forecast {case.place(index)} is another one when later posts are taken away"
         case.require_same(case.only(case.forecasts, index), forecast, problem)
 
 
 def check_posts_of_the_same_second_stay_unknown(case: _Case) -> None:
     """A later post that carries the origin's own time changes nothing either."""
-    position = int(case.origins.position[-1])
+    right_after_a_post = case.origins.time == utc_times(case.posts)[case.origins.position]
+    index = int(np.flatnonzero(right_after_a_post)[-1])
+    position = int(case.origins.position[index])
     changed = _with_another_future(case.posts, position)
     changed.loc[position + 1 : position + 3, "created_at"] = changed["created_at"].iloc[position]
-    forecast = case.predict(changed, case.origins[[len(case.origins) - 1]])
+    forecast = case.predict(changed, case.origins[[index]])
     problem = f"a post of the same second as row {position}, but after it, changes the forecast"
-    case.require_same(case.only(case.forecasts, len(case.origins) - 1), forecast, problem)
+    case.require_same(case.only(case.forecasts, index), forecast, problem)
 
 
 def check_forecasts_do_not_depend_on_each_other(case: _Case) -> None:
@@ -180,6 +259,34 @@ def check_it_forecasts_after_a_silence(case: _Case) -> None:
         case.predict(case.posts, Origins(later, case.origins.position, None))
 
 
+def check_a_shift_of_all_times_shifts_the_forecast(case: _Case) -> None:
+    """Trained on and asked about the same posts four weeks later, a timing model forecasts the same waits.
+
+    To a relative 0.001, or 0.001 h. Four weeks keep the hours of the day and of the week; an option that knows the
+    calendar, such as holidays or a time zone with summer time, is not for this check.
+    """
+    if case.model_type != "timing":
+        return
+    later = case.posts.assign(created_at=case.posts["created_at"] + pd.Timedelta(SHIFT))
+    model = case.algorithm.train(later.iloc[: case.training_count], case.options, case.model_type)
+    origins = Origins(case.origins.time + SHIFT, case.origins.position)
+    shifted = case.predict(later, origins, _saved_and_loaded(case.algorithm, model)).quantiles
+    if not np.allclose(shifted, case.forecasts.quantiles, rtol=SHIFT_TOLERANCE, atol=SHIFT_TOLERANCE):
+        most = np.abs(shifted - case.forecasts.quantiles).max()
+        raise ConformanceError(
+            f"'{case.algorithm.name}' ({case.model_type}): the same posts four weeks later give another forecast: "
+            f"a quantile differs by {most:.3g} h"
+        )
+
+
+def check_what_it_leans_on_is_told_the_same_twice(case: _Case) -> None:
+    """`explain`, where there is one, answers with what can be shown, the same for the same model."""
+    told = case.algorithm.explain(case.model, case.options, case.model_type)
+    again = case.algorithm.explain(_saved_and_loaded(case.algorithm, case.model), case.options, case.model_type)
+    if told != again:
+        raise ConformanceError(f"'{case.algorithm.name}' ({case.model_type}): explain answers {told}, and then {again}")
+
+
 CHECKS: tuple[Callable[[_Case], None], ...] = (
     check_the_future_changes_nothing,
     check_later_posts_are_not_needed,
@@ -191,6 +298,8 @@ CHECKS: tuple[Callable[[_Case], None], ...] = (
     check_repeated_times_and_bursts_are_borne,
     check_recorded_options_can_be_read_back,
     check_it_forecasts_after_a_silence,
+    check_a_shift_of_all_times_shifts_the_forecast,
+    check_what_it_leans_on_is_told_the_same_twice,
 )
 
 
@@ -205,10 +314,19 @@ def _case(
         model = _saved_and_loaded(algorithm, trained)
         rows = training_count + spread(len(usable) - training_count - 3, ORIGINS)
         origins = Origins.before(usable, rows, tell_time=kind_of(model_type).tell_time)
+        if model_type == "timing":
+            origins = _with_silences(usable, origins)
         forecasts = algorithm.predict(model, usable, origins, options, model_type)
     except RetrainerError as error:
         raise ConformanceError(f"'{algorithm.name}' ({model_type}) cannot train and forecast: {error}") from error
     return _Case(algorithm, model_type, options, usable, training_count, model, origins, forecasts)
+
+
+def _with_silences(posts: pd.DataFrame, origins: Origins) -> Origins:
+    """Return the origins, and after them as many in the middles of the gaps that begin at them."""
+    times = utc_times(posts)
+    middles = origins.time + (times[origins.position + 1] - origins.time) // 2
+    return Origins(np.concatenate([origins.time, middles]), np.concatenate([origins.position, origins.position]))
 
 
 def _saved_and_loaded(algorithm: LoadedAlgorithm, model: Any) -> Any:

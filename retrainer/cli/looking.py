@@ -19,7 +19,10 @@ from retrainer.cli.app import (
     past_moment,
     project_of,
 )
+from retrainer.errors import UsageError
 from retrainer.model_types import MODEL_TYPE_NAMES, model_type_named
+
+LOWEST_LEVEL, HIGHEST_LEVEL = 0.02, 0.98  # between the first and the last of a forecast's quantiles
 
 
 @app.command(rich_help_panel=LOOK)
@@ -66,30 +69,55 @@ def versions(
 
 @app.command(rich_help_panel=LOOK)
 def show(context: typer.Context, version_id: VersionArgument, *, as_json: AsJson = False) -> None:
-    """Show one version: its training, scores, decisions.
+    """Show one version: its training, what it leans on, its scores, the decisions.
 
     Example: retrainer show prophet_timing_20251106_120000_a3f2
     """
     with project_of(context) as project:
+        from retrainer.pipeline.evaluation import recorded_reliability  # noqa: PLC0415  numpy is slow to import
+        from retrainer.pipeline.versions import leans_on  # noqa: PLC0415
+
         version = project.registry.version(version_id)
         evaluations = project.registry.evaluations(version_id)
         entries = project.registry.life(version_id)
+        importance = leans_on(project, version)
+        if as_json:
+            evaluated = [(row, recorded_reliability(project, version, row)) for row in evaluations]
     if as_json:
-        output.document(documents.version_life_document(version, evaluations, entries))
+        output.document(documents.version_life_document(version, evaluated, entries, importance))
     else:
-        views.version(version, evaluations, entries)
+        views.version(version, evaluations, entries, importance)
 
 
 @app.command(rich_help_panel=LOOK)
-def predict(context: typer.Context, model_type: TypeArgument, *, as_json: AsJson = False) -> None:
+def predict(
+    context: typer.Context,
+    model_type: TypeArgument,
+    *,
+    interval: Annotated[
+        float | None,
+        typer.Option(
+            metavar="LEVEL",
+            help="Timing: the probability with which the interval holds the next post, 0.02 to 0.98; otherwise 0.8.",
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
     """Forecast the next post with the version in production.
 
-    Example: retrainer predict timing
+    Example: retrainer predict timing --interval 0.5
     """
+    kind = model_type_named(model_type)
+    if interval is not None and kind != "timing":
+        raise UsageError(f"--interval: there is none for {kind}", hint="It is for `retrainer predict timing`")
+    if interval is not None and not LOWEST_LEVEL <= interval <= HIGHEST_LEVEL:
+        raise UsageError(f"--interval: '{interval:g}' is not from {LOWEST_LEVEL} to {HIGHEST_LEVEL}")
     with project_of(context) as project:
+        from retrainer.model_types.timing import INTERVAL_LEVEL  # noqa: PLC0415
         from retrainer.pipeline.next_post import predict_next  # noqa: PLC0415
 
-        forecast = predict_next(project, model_type_named(model_type), datetime.now(UTC))
+        level = INTERVAL_LEVEL if interval is None else interval
+        forecast = predict_next(project, kind, datetime.now(UTC), level)
     if as_json:
         output.document(documents.next_post_document(forecast))
     else:

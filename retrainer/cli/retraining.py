@@ -24,10 +24,19 @@ from retrainer.cli.app import (
     say,
 )
 from retrainer.errors import UsageError
-from retrainer.model_types import MODEL_TYPE_NAMES, ModelTypeName, model_type_named
+from retrainer.model_types import MODEL_TYPE_NAMES, ORIGIN_RULES, ModelTypeName, model_type_named
 
 if TYPE_CHECKING:
+    from retrainer.model_types import OriginRule
     from retrainer.pipeline import run
+
+Origin = Annotated[
+    str | None,
+    typer.Option(
+        metavar="post|clock",
+        help="Timing: forecast right after each post, or at evenly spaced times; otherwise as in the settings.",
+    ),
+]
 
 
 @app.command(rich_help_panel=SIX)
@@ -81,17 +90,23 @@ def train(
 
 
 @app.command(rich_help_panel=SIX)
-def evaluate(context: typer.Context, version_id: VersionArgument, *, as_json: AsJson = False) -> None:
+def evaluate(
+    context: typer.Context,
+    version_id: VersionArgument,
+    *,
+    origin: Origin = None,
+    as_json: AsJson = False,
+) -> None:
     """Score a version on the posts later than its training.
 
-    The naive forecast is scored beside it, on the same posts.
+    The naive forecast is scored beside it, on the same posts, and what was stated is held against what came.
 
     Example: retrainer evaluate prophet_timing_20251106_120000_a3f2
     """
     with project_of(context) as project:
         from retrainer.pipeline.evaluation import evaluate_version  # noqa: PLC0415
 
-        evaluation = evaluate_version(project, version_id, datetime.now(UTC))
+        evaluation = evaluate_version(project, version_id, datetime.now(UTC), _origin_rule(origin))
     if as_json:
         output.document(documents.evaluation_document(version_id, evaluation))
     else:
@@ -153,6 +168,7 @@ def compare(
     version_a: Annotated[str, typer.Argument(metavar="A", help="The version that B is held against.")],
     version_b: Annotated[str, typer.Argument(metavar="B", help="The other version.")],
     *,
+    origin: Origin = None,
     as_json: AsJson = False,
 ) -> None:
     """Score two versions on the same posts.
@@ -165,7 +181,7 @@ def compare(
         from retrainer.pipeline.comparison import compare_versions  # noqa: PLC0415
 
         a, b = project.registry.version(version_a), project.registry.version(version_b)
-        comparison = compare_versions(project, a, b, datetime.now(UTC))
+        comparison = compare_versions(project, a, b, datetime.now(UTC), _origin_rule(origin))
     if as_json:
         output.document(documents.comparison_document(comparison))
     else:
@@ -214,3 +230,13 @@ def history(
         output.document(documents.history_document(runs, total, changes))
     else:
         views.history(runs, total, changes)
+
+
+def _origin_rule(name: str | None) -> OriginRule | None:
+    """Return the rule of this name; None where none is named."""
+    if name is None:
+        return None
+    for known in ORIGIN_RULES:
+        if name == known:
+            return known
+    raise UsageError(f"--origin: '{name}' is none", hint="It is post or clock")

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
 ModelTypeName = Literal["timing", "content"]
 MODEL_TYPE_NAMES: tuple[ModelTypeName, ...] = get_args(ModelTypeName)
 
+# Where an evaluation forecasts from: right after the post before each test post, or at evenly spaced wall-clock times.
+OriginRule = Literal["post", "clock"]
+ORIGIN_RULES: tuple[OriginRule, ...] = get_args(OriginRule)
+
 
 def model_type_named(name: str) -> ModelTypeName:
     """Return the model type of this name.

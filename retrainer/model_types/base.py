@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -56,6 +56,21 @@ class Origins:
         times = utc_times(posts)
         return cls(time=times[rows - 1], position=rows - 1, target_time=times[rows] if tell_time else None)
 
+    @classmethod
+    def at(cls, posts: pd.DataFrame, times: NDArray[np.datetime64]) -> Origins:
+        """Return the origins at wall-clock times, each knowing every post up to it, those of that very moment included.
+
+        Args:
+            times: (n,) datetime64[us], UTC; none before the first post.
+
+        Raises:
+            ValueError: a time lies before the first post.
+        """
+        position = np.searchsorted(utc_times(posts), times, side="right") - 1
+        if (position < 0).any():
+            raise ValueError(f"no post is known at '{times.min()}'")
+        return cls(time=times, position=position.astype(np.int64))
+
     def copy(self) -> Origins:
         """Return origins that can be changed without changing these."""
         target = None if self.target_time is None else self.target_time.copy()
@@ -99,6 +114,39 @@ class Metric:
         return value < bound if sign == "<" else value > bound
 
 
+@dataclass(frozen=True)
+class Reliability:
+    """What was stated, held against what came.
+
+    Attributes:
+        what: what was stated of each forecast, in a reader's words.
+        stated: the probability stated, or the mean of those stated.
+        observed: the share of the forecasts for which it came true.
+        num_predictions: of how many forecasts.
+    """
+
+    what: str
+    stated: float
+    observed: float
+    num_predictions: int
+
+
+class StoredForecasts(NamedTuple, Generic[Forecasts, Targets]):
+    """What a forecasts file holds.
+
+    Attributes:
+        forecasts: the version's.
+        targets: what came true.
+        post_ids: the ids of the posts foretold.
+        naive: the naive forecasts beside them; None in a file of a release that did not keep them.
+    """
+
+    forecasts: Forecasts
+    targets: Targets
+    post_ids: list[str]
+    naive: Forecasts | None
+
+
 class ModelType(ABC, Generic[Forecasts, Targets]):
     """One model type: its forecasts, targets, metrics and files. It has no state."""
 
@@ -120,8 +168,8 @@ class ModelType(ABC, Generic[Forecasts, Targets]):
         """
 
     @abstractmethod
-    def targets(self, posts: pd.DataFrame, rows: NDArray[np.int64]) -> Targets:
-        """Return what came true: the posts at `rows`, each forecast from the post before it."""
+    def targets(self, posts: pd.DataFrame, origins: Origins, rows: NDArray[np.int64]) -> Targets:
+        """Return what came true: the posts at `rows`, each forecast from the origin of the same place."""
 
     @abstractmethod
     def checked(self, forecasts: Any, count: int) -> Forecasts:
@@ -160,12 +208,28 @@ class ModelType(ABC, Generic[Forecasts, Targets]):
         """Return how much better than the naive forecast: 0 is as good, 1 is perfect, below 0 is worse."""
 
     @abstractmethod
-    def dump(self, forecasts: Forecasts, targets: Targets, origins: Origins, post_ids: Sequence[str]) -> bytes:
-        """Return the forecasts file: everything that the metrics can be recomputed from."""
+    def reliability(self, forecasts: Forecasts, targets: Targets) -> list[Reliability]:
+        """Return stated probabilities beside what came; an empty list for a type that states none.
+
+        Args:
+            forecasts: forecasts that can all be scored.
+            targets: of the same length.
+        """
 
     @abstractmethod
-    def parse(self, data: bytes) -> tuple[Forecasts, Targets, list[str]]:
-        """Read a forecasts file back: forecasts, targets, and the ids of the posts foretold."""
+    def dump(
+        self,
+        forecasts: Forecasts,
+        targets: Targets,
+        origins: Origins,
+        post_ids: Sequence[str],
+        naive: Forecasts,
+    ) -> bytes:
+        """Return the forecasts file: everything that the figures of an evaluation can be computed from again."""
+
+    @abstractmethod
+    def parse(self, data: bytes) -> StoredForecasts[Forecasts, Targets]:
+        """Read a forecasts file back."""
 
     @abstractmethod
     def sample(self, forecasts: Forecasts, targets: Targets, post_ids: Sequence[str]) -> list[dict[str, Any]]:

@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 
 from retrainer.errors import InsufficientData
-from retrainer.model_types.base import PREDICTIONS_SAMPLE, Metric, ModelType, Origins, skill_score, spread
+from retrainer.model_types.base import (
+    PREDICTIONS_SAMPLE,
+    Metric,
+    ModelType,
+    Origins,
+    Reliability,
+    StoredForecasts,
+    skill_score,
+    spread,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -75,6 +84,7 @@ class Content(ModelType[ContentForecasts, ContentTargets]):
         Metric("overall_score", "Overall score", "number", (">", 0.5)),
         Metric("length_similarity", "Length similarity", "number", (">", 0.7)),
         Metric("word_overlap", "Word overlap", "number", (">", 0.3)),
+        Metric("skill", "Skill", "number", (">", 0)),
         Metric("refusals", "Refusals", "count"),
         Metric("tokens", "Tokens", "count"),
         Metric("cost_usd", "Cost", "dollars"),
@@ -90,7 +100,12 @@ class Content(ModelType[ContentForecasts, ContentTargets]):
         if posts.empty:
             raise InsufficientData("no training post has a text", hint="Import posts with a text")
 
-    def targets(self, posts: pd.DataFrame, rows: NDArray[np.int64]) -> ContentTargets:
+    def targets(
+        self,
+        posts: pd.DataFrame,
+        origins: Origins,  # noqa: ARG002  a text is the same from wherever it was foretold
+        rows: NDArray[np.int64],
+    ) -> ContentTargets:
         """Return the texts of the posts at `rows`."""
         return ContentTargets([str(text) for text in posts["content"].iloc[rows]])
 
@@ -151,23 +166,49 @@ class Content(ModelType[ContentForecasts, ContentTargets]):
         """Return the skill of the overall score."""
         return {"skill": skill_score(metrics["overall_score"], naive["overall_score"])}
 
+    def reliability(
+        self,
+        forecasts: ContentForecasts,  # noqa: ARG002
+        targets: ContentTargets,  # noqa: ARG002
+    ) -> list[Reliability]:
+        """No probability is stated of a text."""
+        return []
+
     def dump(
-        self, forecasts: ContentForecasts, targets: ContentTargets, origins: Origins, post_ids: Sequence[str]
+        self,
+        forecasts: ContentForecasts,
+        targets: ContentTargets,
+        origins: Origins,
+        post_ids: Sequence[str],
+        naive: ContentForecasts,
     ) -> bytes:
-        """Return JSON Lines: post_id, origin (UTC), the forecast's fields, and the text that came true."""
-        rows = zip(post_ids, origins.time.astype("datetime64[us]"), forecasts, targets.texts, strict=True)
+        """Return JSON Lines: post_id, origin (UTC), the forecast's fields, the text that came true, the naive one."""
+        rows = zip(post_ids, origins.time.astype("datetime64[us]"), forecasts, targets.texts, naive, strict=True)
         lines = [
-            json.dumps({"post_id": post_id, "origin": f"{origin}Z", **asdict(forecast), "actual": actual})
-            for post_id, origin, forecast, actual in rows
+            json.dumps(
+                {
+                    "post_id": post_id,
+                    "origin": f"{origin}Z",
+                    **asdict(forecast),
+                    "actual": actual,
+                    "baseline_text": reference.text,
+                }
+            )
+            for post_id, origin, forecast, actual, reference in rows
         ]
         return "".join(f"{line}\n" for line in lines).encode("ascii")
 
-    def parse(self, data: bytes) -> tuple[ContentForecasts, ContentTargets, list[str]]:
+    def parse(self, data: bytes) -> StoredForecasts[ContentForecasts, ContentTargets]:
         """Read the JSON Lines back."""
         rows = [json.loads(line) for line in data.decode("ascii").splitlines()]
         fields = ContentForecast.__dataclass_fields__
-        forecasts = [ContentForecast(**{key: row[key] for key in fields}) for row in rows]
-        return forecasts, ContentTargets([row["actual"] for row in rows]), [row["post_id"] for row in rows]
+        kept = all("baseline_text" in row for row in rows)
+        return StoredForecasts(
+            forecasts=[ContentForecast(**{key: row[key] for key in fields}) for row in rows],
+            targets=ContentTargets([row["actual"] for row in rows]),
+            post_ids=[row["post_id"] for row in rows],
+            naive=[ContentForecast(row["baseline_text"]) for row in rows] if kept else None,
+        )
 
     def sample(
         self, forecasts: ContentForecasts, targets: ContentTargets, post_ids: Sequence[str]

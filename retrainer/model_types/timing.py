@@ -14,6 +14,8 @@ from retrainer.model_types.base import (
     Metric,
     ModelType,
     Origins,
+    Reliability,
+    StoredForecasts,
     hours_between,
     skill_score,
     spread,
@@ -31,6 +33,13 @@ if TYPE_CHECKING:
 LEVELS = np.arange(1, 100) / 100
 MEDIAN = 49  # the column of LEVELS at 0.50
 INTERVAL = (9, 89)  # the columns at 0.10 and 0.90: the 80% interval
+INTERVAL_LEVEL = 0.8
+HORIZONS_HOURS = (6, 12, 24)  # within which the probability of a post is stated
+
+_STEP = 0.01  # between two of LEVELS
+_RELIABILITY_LEVELS = (0.1, 0.25, 0.5, 0.75, 0.9)
+_BINNED_HORIZON_HOURS = 6
+_BINS = 5
 
 _WITHIN_HOURS = 6.0
 _NORMALISING_HOURS = 24.0
@@ -59,6 +68,38 @@ class TimingForecasts:
     def median(self) -> NDArray[np.float64]:
         """(n,) the wait that is exceeded half of the time, in hours."""
         return self.quantiles[:, MEDIAN]
+
+    def quantile(self, level: float) -> NDArray[np.float64]:
+        """Return (n,) the wait at any level from 0.01 to 0.99, in hours; straight lines between the 99 quantiles."""
+        rank = np.clip(np.round(level / _STEP - 1, 9), 0, len(LEVELS) - 1)  # rounded, so that 0.1 is the tenth exactly
+        below, above = int(np.floor(rank)), int(np.ceil(rank))
+        low, high = self.quantiles[:, below], self.quantiles[:, above]
+        wait: NDArray[np.float64] = low + (rank - below) * (high - low)
+        return wait
+
+    def interval(self, level: float = INTERVAL_LEVEL) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the ends (n,), (n,) of the central interval of a level from 0.02 to 0.98, in hours."""
+        return self.quantile((1 - level) / 2), self.quantile((1 + level) / 2)
+
+    def probability_within(self, hours: float | NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return (n,) the probability of a post within so many hours from the origin.
+
+        Read off the 99 quantiles: between two of them in a straight line; below the first, in a straight line from 0 at
+        no wait to 0.01; at or beyond the last it is 0.99, since more is not known. Where quantiles are equal, the
+        highest of their levels counts.
+
+        Args:
+            hours: one number, or (n,) one for each forecast; none negative.
+        """
+        wait = np.broadcast_to(np.asarray(hours, dtype=float), (len(self),))
+        reached = (self.quantiles <= wait[:, None]).sum(axis=1)  # how many of the 99 lie within
+        padded = np.concatenate([np.zeros((len(self), 1)), self.quantiles], axis=1)  # level 0 is no wait
+        rows = np.arange(len(self))
+        low, high = padded[rows, reached], padded[rows, np.minimum(reached + 1, len(LEVELS))]
+        width = high - low
+        part = np.divide(wait - low, width, out=np.zeros(len(self)), where=width > 0)
+        probability: NDArray[np.float64] = _STEP * (reached + part)
+        return probability
 
     def __len__(self) -> int:
         return len(self.point)
@@ -108,6 +149,8 @@ class Timing(ModelType[TimingForecasts, TimingTargets]):
         Metric("within_24h_accuracy", "Within 24h", "share", (">", 0.85)),
         Metric("crps_hours", "CRPS", "hours"),
         Metric("interval_coverage", "80% interval covers", "share"),
+        Metric("skill", "Skill", "number", (">", 0)),
+        Metric("crps_skill", "CRPS skill", "number", (">", 0)),
     )
 
     def usable(self, posts: pd.DataFrame) -> pd.DataFrame:
@@ -122,10 +165,9 @@ class Timing(ModelType[TimingForecasts, TimingTargets]):
                 hint="Check created_at in the source: a timing model learns from the gaps between posts",
             )
 
-    def targets(self, posts: pd.DataFrame, rows: NDArray[np.int64]) -> TimingTargets:
-        """Return the hours from the post before each row to the post at it."""
-        times = utc_times(posts)
-        return TimingTargets(hours_between(times[rows - 1], times[rows]))
+    def targets(self, posts: pd.DataFrame, origins: Origins, rows: NDArray[np.int64]) -> TimingTargets:
+        """Return the hours from each origin to the post at its row."""
+        return TimingTargets(hours_between(origins.time, utc_times(posts)[rows]))
 
     def checked(self, forecasts: Any, count: int) -> TimingForecasts:
         """Check shapes, finiteness, sign and order of the quantiles."""
@@ -211,10 +253,45 @@ class Timing(ModelType[TimingForecasts, TimingTargets]):
             "crps_skill": crps_skill,
         }
 
+    def reliability(self, forecasts: TimingForecasts, targets: TimingTargets) -> list[Reliability]:
+        """Hold stated levels and probabilities against what came.
+
+        First, for five levels, the share of waits that were no longer than the quantile of that level. Then, for a post
+        within 6, 12 and 24 hours, the mean probability stated and the share of posts that came. Last, for 6 hours, the
+        same among the forecasts that stated 0 to 20%, 20 to 40%, … (a forecast on a bound counts above it); a part
+        without forecasts is left out.
+        """
+        wait = targets.wait_hours
+        rows = [
+            _reliability(f"wait within the {level:.0%} quantile", np.full(len(wait), level), wait <= quantile)
+            for level, quantile in ((level, forecasts.quantile(level)) for level in _RELIABILITY_LEVELS)
+        ]
+        rows += [
+            _reliability(f"post within {hours} h", forecasts.probability_within(hours), wait <= hours)
+            for hours in HORIZONS_HOURS
+        ]
+        stated, came = forecasts.probability_within(_BINNED_HORIZON_HOURS), wait <= _BINNED_HORIZON_HOURS
+        part = np.minimum((np.round(stated, 9) * _BINS).astype(int), _BINS - 1)
+        rows += [
+            _reliability(
+                f"post within {_BINNED_HORIZON_HOURS} h, stated {number / _BINS:.0%} to {(number + 1) / _BINS:.0%}",
+                stated[part == number],
+                came[part == number],
+            )
+            for number in range(_BINS)
+            if (part == number).any()
+        ]
+        return rows
+
     def dump(
-        self, forecasts: TimingForecasts, targets: TimingTargets, origins: Origins, post_ids: Sequence[str]
+        self,
+        forecasts: TimingForecasts,
+        targets: TimingTargets,
+        origins: Origins,
+        post_ids: Sequence[str],
+        naive: TimingForecasts,
     ) -> bytes:
-        """Return an .npz: post_id, origin (datetime64[us], UTC), wait_hours, point, quantiles."""
+        """Return an .npz: post_id, origin (datetime64[us], UTC), wait_hours, point, quantiles, and the naive ones."""
         buffer = io.BytesIO()
         np.savez_compressed(
             buffer,
@@ -223,17 +300,20 @@ class Timing(ModelType[TimingForecasts, TimingTargets]):
             wait_hours=targets.wait_hours,
             point=forecasts.point,
             quantiles=forecasts.quantiles,
+            baseline_point=naive.point,
+            baseline_quantiles=naive.quantiles,
         )
         return buffer.getvalue()
 
-    def parse(self, data: bytes) -> tuple[TimingForecasts, TimingTargets, list[str]]:
+    def parse(self, data: bytes) -> StoredForecasts[TimingForecasts, TimingTargets]:
         """Read the .npz back; nothing in it can be code (`allow_pickle` is off)."""
         with np.load(io.BytesIO(data), allow_pickle=False) as stored:
-            forecasts = TimingForecasts(stored["quantiles"], stored["point"])
-            return (
-                forecasts,
-                TimingTargets(stored["wait_hours"]),
-                [str(post_id) for post_id in stored["post_id"]],
+            kept = "baseline_point" in stored
+            return StoredForecasts(
+                forecasts=TimingForecasts(stored["quantiles"], stored["point"]),
+                targets=TimingTargets(stored["wait_hours"]),
+                post_ids=[str(post_id) for post_id in stored["post_id"]],
+                naive=TimingForecasts(stored["baseline_quantiles"], stored["baseline_point"]) if kept else None,
             )
 
     def sample(
@@ -250,3 +330,7 @@ class Timing(ModelType[TimingForecasts, TimingTargets]):
             }
             for row in spread(len(forecasts), PREDICTIONS_SAMPLE)
         ]
+
+
+def _reliability(what: str, stated: NDArray[np.float64], came: NDArray[np.bool_]) -> Reliability:
+    return Reliability(what, round(float(stated.mean()), 6), float(came.mean()), len(came))

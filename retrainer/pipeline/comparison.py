@@ -5,8 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from retrainer.errors import InsufficientData, RetrainerError, UsageError
-from retrainer.pipeline.evaluation import Evaluation, Window, evaluate, trained_through, window_after
+from retrainer.errors import RetrainerError, UsageError
+from retrainer.pipeline.evaluation import (
+    Evaluation,
+    Window,
+    chosen_origin,
+    evaluate,
+    nothing_later,
+    trained_through,
+    window_after,
+)
 from retrainer.pipeline.posts import load_latest
 from retrainer.pipeline.versions import ReadyModel, load_version
 
@@ -15,7 +23,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from retrainer.model_types import ModelTypeName
+    from retrainer.model_types import ModelTypeName, OriginRule
     from retrainer.project import Project
     from retrainer.registry.tables import ModelVersion
 
@@ -84,9 +92,11 @@ class Comparison:
         }
 
 
-def common_window(posts: pd.DataFrame, a: ModelVersion, b: ModelVersion, most: int) -> Window | None:
+def common_window(
+    posts: pd.DataFrame, a: ModelVersion, b: ModelVersion, most: int, origin: OriginRule
+) -> Window | None:
     """Return the window of the posts later than the training of both versions; None without any."""
-    return window_after(posts, max(trained_through(a), trained_through(b)), most)
+    return window_after(posts, max(trained_through(a), trained_through(b)), most, origin)
 
 
 def compare(a: ModelVersion, b: ModelVersion, scores: tuple[Evaluation, Evaluation], threshold: float) -> Comparison:
@@ -99,8 +109,8 @@ def compare(a: ModelVersion, b: ModelVersion, scores: tuple[Evaluation, Evaluati
         threshold: the smallest improvement that counts, in percent.
     """
     of_a, of_b = scores
-    if of_a.post_ids != of_b.post_ids:
-        raise ValueError("two versions can only be compared on the same posts")
+    if not of_a.foretells_the_same(of_b):
+        raise ValueError("two versions can only be compared on the same posts, forecast from the same origins")
     both = of_a.scored & of_b.scored
     count = int(both.sum())
     if not count:
@@ -144,7 +154,8 @@ def compare_with_production(
     Where production was trained on some of those posts, both forecast the later ones afresh.
     """
     settings = project.settings.retraining
-    window = common_window(posts, production, candidate, settings.max_predictions(of_candidate.model_type))
+    most = settings.max_predictions(of_candidate.model_type)
+    window = common_window(posts, production, candidate, most, of_candidate.window.origin)
     if window is None:
         nothing = "no post is later than the training of both versions"
         return _nothing_to_compare(production, candidate, None, nothing)
@@ -159,11 +170,16 @@ def compare_with_production(
     return compare(production, candidate, (of_production, of_candidate), settings.min_improvement_threshold)
 
 
-def compare_versions(project: Project, a: ModelVersion, b: ModelVersion, now: datetime) -> Comparison:
+def compare_versions(
+    project: Project, a: ModelVersion, b: ModelVersion, now: datetime, origin: OriginRule | None = None
+) -> Comparison:
     """Let two registered versions forecast the posts later than the training of both, and compare.
 
+    Args:
+        origin: from where they forecast; None: as the settings say.
+
     Raises:
-        UsageError: the versions are of different types.
+        UsageError: the versions are of different types, or the origin is not for their type.
         InsufficientData: no post is later than the training of both.
     """
     if a.model_type != b.model_type:
@@ -171,17 +187,13 @@ def compare_versions(project: Project, a: ModelVersion, b: ModelVersion, now: da
             f"'{a.version_id}' forecasts {a.model_type} and '{b.version_id}' {b.model_type}",
             hint="Compare versions of one model type",
         )
+    rule = chosen_origin(project, a.type_name, origin)
     ready_a, ready_b = load_version(project, a), load_version(project, b)
     posts = load_latest(project, ready_a.model_type, now)
     settings = project.settings.retraining
-    window = common_window(posts, a, b, settings.max_predictions(ready_a.model_type))
+    window = common_window(posts, a, b, settings.max_predictions(ready_a.model_type), rule)
     if window is None:
-        latest = max(a, b, key=trained_through)
-        raise InsufficientData(
-            f"no post is later than the training data of '{latest.version_id}', "
-            f"which ends at {latest.trained_through:%Y-%m-%d %H:%M} UTC",
-            hint="Bring in newer posts first",
-        )
+        raise nothing_later(max(a, b, key=trained_through), rule)
     for ready in (ready_a, ready_b):
         ready.algorithm.check_ready(ready.options)
     scores = (evaluate(ready_a, posts, window), evaluate(ready_b, posts, window))

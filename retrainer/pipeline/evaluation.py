@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +11,9 @@ import numpy as np
 
 from retrainer.algorithms.manager import load_algorithm
 from retrainer.documents import moment
-from retrainer.errors import AlgorithmError, InsufficientData
+from retrainer.errors import AlgorithmError, InsufficientData, RetrainerError, UsageError
 from retrainer.model_types import kind_of
-from retrainer.model_types.base import Origins, spread
+from retrainer.model_types.base import Origins, spread, utc_times
 from retrainer.pipeline.posts import load_latest
 from retrainer.pipeline.versions import ReadyModel, load_version
 from retrainer.registry.tables import ModelEvaluation
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from retrainer.model_types import ModelTypeName
+    from retrainer.model_types import ModelTypeName, OriginRule
+    from retrainer.model_types.base import Reliability
     from retrainer.project import Project
     from retrainer.registry.tables import ModelVersion
 
@@ -37,17 +38,22 @@ BLINDNESS_CHECKS = 3  # how many forecasts of an evaluation are made again witho
 
 @dataclass(frozen=True)
 class Window:
-    """The posts that an evaluation foretells.
+    """What an evaluation foretells, and from where.
 
     Attributes:
         first_row: the first post that could be foretold; everything before it is known to the naive forecast.
-        rows: (n,) the posts foretold, evenly spread over the window.
+        origin: the rule that the origins follow.
+        origins: n of them, evenly spread over the window.
+        rows: (n,) the post foretold from each: the one after the last that the origin knows. Between two posts there
+            may be several wall-clock origins.
         start: the time of the first post that could be foretold, UTC.
         end: the time of the last.
         available: how many posts lie in the window.
     """
 
     first_row: int
+    origin: OriginRule
+    origins: Origins
     rows: NDArray[np.int64]
     start: datetime
     end: datetime
@@ -55,12 +61,13 @@ class Window:
 
     def document(self) -> dict[str, Any]:
         """Return the window as it is recorded and shown."""
-        return {"start": moment(self.start), "end": moment(self.end), "posts": self.available}
+        start, end = moment(self.start), moment(self.end)
+        return {"start": start, "end": end, "posts": self.available, "origin": self.origin}
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The forecasts of one model on one window, and those of the naive reference on the same posts."""
+    """The forecasts of one model on one window, and those of the naive reference from the same origins."""
 
     model_type: ModelTypeName
     window: Window
@@ -95,6 +102,20 @@ class Evaluation:
         """How many forecasts were scored."""
         return int(self.scored.sum())
 
+    @cached_property
+    def reliability(self) -> list[Reliability]:
+        """Stated probabilities beside what came."""
+        kind = kind_of(self.model_type)
+        return kind.reliability(*kind.select(self.forecasts, self.targets, self.scored))
+
+    def foretells_the_same(self, other: Evaluation) -> bool:
+        """Whether both forecast the same posts from the same origins."""
+        return (
+            self.post_ids == other.post_ids
+            and np.array_equal(self.origins.time, other.origins.time)
+            and np.array_equal(self.origins.position, other.origins.position)
+        )
+
     def naive_where(self, keep: NDArray[np.bool_]) -> dict[str, float]:
         """Return the deciding metrics of the naive forecast on some of the posts, and how many they are."""
         kind = kind_of(self.model_type)
@@ -107,13 +128,20 @@ class Evaluation:
         return kind.score(*kind.select(self.forecasts, self.targets, keep))
 
 
-def window_after(posts: pd.DataFrame, trained_through: tuple[datetime, str], most: int) -> Window | None:
+def window_after(
+    posts: pd.DataFrame, trained_through: tuple[datetime, str], most: int, origin: OriginRule = "post"
+) -> Window | None:
     """Return the window of posts later than the last training post, by (time, post id); None without any.
+
+    By the rule `clock` the time from the window's first post to its last is divided into equal parts, as many as posts
+    could be foretold, `most` at most, and the middle of each is an origin. Where all of its posts carry one time, there
+    is no such moment, and no window.
 
     Args:
         posts: all posts in order.
         trained_through: time and id of the last post that was trained on.
-        most: how many posts are foretold at most.
+        most: how many forecasts are made at most.
+        origin: from where they are made.
     """
     time, post_id = trained_through
     later = (posts["created_at"] > time) | ((posts["created_at"] == time) & (posts["post_id"] > post_id))
@@ -121,30 +149,66 @@ def window_after(posts: pd.DataFrame, trained_through: tuple[datetime, str], mos
     candidates = candidates[candidates > 0]  # the very first post has none before it to be foretold from
     if not len(candidates):
         return None
-    times = posts["created_at"]
+    first, last = candidates[0], candidates[-1]
+    if origin == "post":
+        origins = Origins.before(posts, candidates[spread(len(candidates), most)].astype(np.int64))
+    else:
+        times = utc_times(posts)
+        if times[first] == times[last]:
+            return None
+        origins = Origins.at(posts, _middles(times[first], times[last], min(len(candidates), most)))
     return Window(
-        first_row=int(candidates[0]),
-        rows=candidates[spread(len(candidates), most)].astype(np.int64),
-        start=times.iloc[candidates[0]].to_pydatetime(),
-        end=times.iloc[candidates[-1]].to_pydatetime(),
+        first_row=int(first),
+        origin=origin,
+        origins=origins,
+        rows=origins.position + 1,
+        start=posts["created_at"].iloc[first].to_pydatetime(),
+        end=posts["created_at"].iloc[last].to_pydatetime(),
         available=len(candidates),
     )
 
 
-def require_window(posts: pd.DataFrame, version: ModelVersion, most: int) -> Window:
+def _middles(start: np.datetime64, end: np.datetime64, count: int) -> NDArray[np.datetime64]:
+    """Return the middles of `count` equal parts of the time from start to end; before the end, every one of them."""
+    span = (end - start).astype("timedelta64[us]").astype(np.int64)
+    after = np.floor((np.arange(count) + 0.5) / count * span).astype(np.int64)
+    middles: NDArray[np.datetime64] = start + after.astype("timedelta64[us]")
+    return middles
+
+
+def require_window(posts: pd.DataFrame, version: ModelVersion, most: int, origin: OriginRule = "post") -> Window:
     """Return the window of posts later than a version's training.
 
     Raises:
-        InsufficientData: there is no later post.
+        InsufficientData: there is no later post, or for the rule `clock` no moment between two.
     """
-    window = window_after(posts, trained_through(version), most)
+    window = window_after(posts, trained_through(version), most, origin)
     if window is None:
-        raise InsufficientData(
-            f"no post is later than the training data of '{version.version_id}', "
-            f"which ends at {version.trained_through:%Y-%m-%d %H:%M} UTC",
-            hint="Bring in newer posts first",
-        )
+        raise nothing_later(version, origin)
     return window
+
+
+def nothing_later(version: ModelVersion, origin: OriginRule) -> InsufficientData:
+    """Say that nothing after a version's training can be foretold."""
+    what = "no post is" if origin == "post" else "no two posts at different times are"
+    return InsufficientData(
+        f"{what} later than the training data of '{version.version_id}', "
+        f"which ends at {version.trained_through:%Y-%m-%d %H:%M} UTC",
+        hint="Bring in newer posts first",
+    )
+
+
+def chosen_origin(project: Project, model_type: ModelTypeName, given: OriginRule | None) -> OriginRule:
+    """Return from where the evaluations of a type forecast: as given, or as in the settings.
+
+    Raises:
+        UsageError: wall-clock times are asked for of a type that knows none.
+    """
+    if given == "clock" and model_type != "timing":
+        raise UsageError(
+            f"--origin: 'clock' is not for {model_type}", hint="A text is foretold from the post before it"
+        )
+    return given or project.settings.retraining.origin(model_type)
 
 
 def trained_through(version: ModelVersion) -> tuple[datetime, str]:
@@ -153,7 +217,7 @@ def trained_through(version: ModelVersion) -> tuple[datetime, str]:
 
 
 def evaluate(ready: ReadyModel, posts: pd.DataFrame, window: Window) -> Evaluation:
-    """Forecast each post of the window from the post before it, and let the naive reference do the same.
+    """Forecast from each origin of the window, in one call, and let the naive reference do the same.
 
     The naive reference is trained on the posts up to the window's start. Where forecasts are free, a few are made a
     second time with all later posts taken away, and must come out the same.
@@ -162,11 +226,13 @@ def evaluate(ready: ReadyModel, posts: pd.DataFrame, window: Window) -> Evaluati
         AlgorithmError: a hook failed, too few forecasts can be scored, or the model looked into the future.
     """
     kind = kind_of(ready.model_type)
-    origins = Origins.before(posts, window.rows, tell_time=kind.tell_time)
+    origins = window.origins
+    if kind.tell_time:
+        origins = replace(origins, target_time=utc_times(posts)[window.rows])
     forecasts = ready.predict(posts, origins)
+    targets = kind.targets(posts, origins, window.rows)
     if not ready.algorithm.description.paid:
-        _require_blindness(ready, posts, origins, forecasts)
-    targets = kind.targets(posts, window.rows)
+        _require_blindness(ready, posts, origins, forecasts, targets)
     scored = kind.scored(forecasts)
     if scored.sum() < FEWEST_SCORED_SHARE * len(origins):
         # Else a model could keep silent about the posts that it does not know how to foretell.
@@ -188,20 +254,25 @@ def evaluate(ready: ReadyModel, posts: pd.DataFrame, window: Window) -> Evaluati
     )
 
 
-def evaluate_version(project: Project, version_id: str, now: datetime) -> Evaluation:
+def evaluate_version(project: Project, version_id: str, now: datetime, origin: OriginRule | None = None) -> Evaluation:
     """Evaluate a registered version on the posts later than its training, and record it.
+
+    Args:
+        origin: from where to forecast; None: as the settings say.
 
     Raises:
         UnknownName: there is no such version.
+        UsageError: the origin is not for its type.
         InsufficientData: no post is later than its training.
         ArtifactError, AlgorithmError: it cannot be loaded, or cannot forecast.
     """
     version = project.registry.version(version_id)
+    rule = chosen_origin(project, version.type_name, origin)
     ready = load_version(project, version)
     ready.algorithm.check_ready(ready.options)
     posts = load_latest(project, ready.model_type, now)
     most = project.settings.retraining.max_predictions(ready.model_type)
-    evaluation = evaluate(ready, posts, require_window(posts, version, most))
+    evaluation = evaluate(ready, posts, require_window(posts, version, most, rule))
     record(project, version, evaluation, now)
     project.registry.mark_evaluation_succeeded(version_id)
     return evaluation
@@ -213,7 +284,9 @@ def record(
     """Keep an evaluation with its forecasts, from which every figure can be computed again."""
     kind = kind_of(evaluation.model_type)
     evaluation_id = project.registry.fresh_evaluation_id(now)
-    content = kind.dump(evaluation.forecasts, evaluation.targets, evaluation.origins, evaluation.post_ids)
+    content = kind.dump(
+        evaluation.forecasts, evaluation.targets, evaluation.origins, evaluation.post_ids, evaluation.naive_forecasts
+    )
     file = project.artifacts.write_forecasts(version, f"{evaluation_id}{kind.forecasts_suffix}", content)
     metrics = evaluation.metrics
     deciding = {"num_predictions", *(metric.key for metric in kind.metrics)} & set(
@@ -240,6 +313,19 @@ def record(
     return row
 
 
+def recorded_reliability(project: Project, version: ModelVersion, row: ModelEvaluation) -> list[Reliability]:
+    """Compute the reliability of a recorded evaluation from its forecasts file; empty where that is gone."""
+    if version.pruned_at is not None:
+        return []
+    kind = kind_of(version.type_name)
+    try:
+        stored = kind.parse(project.artifacts.read_forecasts(version, row.forecasts_file))
+    except RetrainerError as error:
+        log.warning("The reliability of '%s' cannot be told: %s", row.evaluation_id, error)
+        return []
+    return kind.reliability(*kind.select(stored.forecasts, stored.targets, kind.scored(stored.forecasts)))
+
+
 def naive_model(model_type: ModelTypeName, known: pd.DataFrame) -> ReadyModel:
     """Return the naive reference, trained on the posts known."""
     algorithm = load_algorithm(NAIVE_ALGORITHM, model_type)
@@ -247,13 +333,13 @@ def naive_model(model_type: ModelTypeName, known: pd.DataFrame) -> ReadyModel:
     return ReadyModel(algorithm, options, algorithm.train(known, options, model_type), model_type)
 
 
-def _require_blindness(ready: ReadyModel, posts: pd.DataFrame, origins: Origins, forecasts: Any) -> None:
+def _require_blindness(ready: ReadyModel, posts: pd.DataFrame, origins: Origins, forecasts: Any, targets: Any) -> None:
     kind = kind_of(ready.model_type)
     for row in spread(len(origins), BLINDNESS_CHECKS):
         known = posts.iloc[: origins.position[row] + 1]
         again = ready.predict(known, origins[[row]])
         keep = np.arange(len(origins)) == row
-        first, _ = kind.select(forecasts, kind.targets(posts, origins.position + 1), keep)
+        first, _ = kind.select(forecasts, targets, keep)
         if not kind.same(first, again):
             raise AlgorithmError(
                 f"the plugin '{ready.algorithm.name}' looks into the future: its forecast from "

@@ -11,7 +11,7 @@ import numpy as np
 
 from retrainer.errors import InsufficientData, RetrainerError
 from retrainer.model_types.base import Origins
-from retrainer.model_types.timing import INTERVAL
+from retrainer.model_types.timing import HORIZONS_HOURS, INTERVAL_LEVEL
 from retrainer.pipeline.evaluation import naive_model
 from retrainer.pipeline.posts import load_latest
 from retrainer.pipeline.versions import load_version
@@ -37,7 +37,9 @@ class NextPost:
         made_at: when the forecast was made, UTC.
         last_post_at: the last post known to it.
         next_post_at: timing: the point forecast; content: the moment that the text is written for.
-        point_hours, median_hours, interval_hours: timing: the wait from `made_at`; the interval holds 80%.
+        point_hours, median_hours: timing: the wait from `made_at`.
+        interval_hours: timing: the ends of the interval that holds the next post with probability `interval_level`.
+        probability: timing: that of a post within 6, 12, 24 hours, by these numbers.
         text, outcome, tokens, cost_usd: content.
     """
 
@@ -48,18 +50,25 @@ class NextPost:
     next_post_at: datetime
     point_hours: float | None = None
     median_hours: float | None = None
+    interval_level: float | None = None
     interval_hours: tuple[float, float] | None = None
+    probability: dict[int, float] | None = None
     text: str | None = None
     outcome: str | None = None
     tokens: int | None = None
     cost_usd: float | None = None
 
 
-def predict_next(project: Project, model_type: ModelTypeName, now: datetime) -> NextPost:
+def predict_next(
+    project: Project, model_type: ModelTypeName, now: datetime, interval_level: float = INTERVAL_LEVEL
+) -> NextPost:
     """Let production forecast the next post from now, knowing all posts and the silence since the last one.
 
     Content is written for the moment that the production timing model expects (its median); where no timing version
     is in production, the naive forecast's.
+
+    Args:
+        interval_level: timing: of the interval, from 0.02 to 0.98.
 
     Raises:
         RetrainerError: there is no production version.
@@ -68,17 +77,19 @@ def predict_next(project: Project, model_type: ModelTypeName, now: datetime) -> 
     """
     version = _production(project, model_type)
     if model_type == "timing":
-        return _next_timing(project, version, now)
+        return _next_timing(project, version, now, interval_level)
     return _next_content(project, version, now, now + timedelta(hours=_median_wait(project, now)))
 
 
-def _next_timing(project: Project, version: ModelVersion, now: datetime) -> NextPost:
+def _next_timing(
+    project: Project, version: ModelVersion, now: datetime, interval_level: float = INTERVAL_LEVEL
+) -> NextPost:
     ready = load_version(project, version)
     posts = _some_posts(project, "timing", now)
     _warn_of_staleness(posts, now)
     forecast = ready.predict(posts, _origin(posts, now, None))
     point, median = float(forecast.point[0]), float(forecast.median[0])
-    low, high = (float(forecast.quantiles[0, column]) for column in INTERVAL)
+    low, high = forecast.interval(interval_level)
     return NextPost(
         model_type="timing",
         version_id=version.version_id,
@@ -87,7 +98,9 @@ def _next_timing(project: Project, version: ModelVersion, now: datetime) -> Next
         next_post_at=now + timedelta(hours=point),
         point_hours=point,
         median_hours=median,
-        interval_hours=(low, high),
+        interval_level=interval_level,
+        interval_hours=(float(low[0]), float(high[0])),
+        probability={hours: float(forecast.probability_within(hours)[0]) for hours in HORIZONS_HOURS},
     )
 
 

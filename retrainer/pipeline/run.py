@@ -293,15 +293,17 @@ def _load_and_split(project: Project, model_type: ModelTypeName, now: datetime) 
 def _evaluate(project: Project, trained: Trained, split: Split, version: ModelVersion) -> Evaluation:
     """Step 4."""
     log.info("Evaluating model on test set...")
-    most = project.settings.retraining.max_predictions(trained.ready.model_type)
+    model_type = trained.ready.model_type
+    most = project.settings.retraining.max_predictions(model_type)
     if most < FEWEST_TARGETS:
         log.warning(
             "evaluation_max_predictions is %d: fewer than %d forecasts never give a reason to replace production",
             most,
             FEWEST_TARGETS,
         )
-    evaluation = evaluate(trained.ready, split.posts, require_window(split.posts, version, most))
-    kind = kind_of(evaluation.model_type)
+    origin = project.settings.retraining.origin(model_type)
+    evaluation = evaluate(trained.ready, split.posts, require_window(split.posts, version, most, origin))
+    kind = kind_of(model_type)
     log.info("%s", kind.headline(evaluation.metrics))
     naive = evaluation.naive_metrics["overall_score"]
     log.info("Naive forecast: %.4f | Skill: %+.3f", naive, evaluation.metrics["skill"])

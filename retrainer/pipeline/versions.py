@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from retrainer.algorithms.manager import LoadedAlgorithm, load_algorithm
-from retrainer.errors import ArtifactError
+from retrainer.errors import ArtifactError, RetrainerError
 
 if TYPE_CHECKING:
     import pandas as pd
     from pydantic import BaseModel
 
+    from retrainer.algorithms import Importance
     from retrainer.model_types import ModelTypeName
     from retrainer.model_types.base import Origins
     from retrainer.project import Project
     from retrainer.registry.tables import ModelVersion
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -49,3 +53,18 @@ def load_version(project: Project, version: ModelVersion) -> ReadyModel:
     algorithm = load_algorithm(version.algorithm, model_type)
     options = algorithm.recorded_options(version.hyperparameters, model_type)
     return ReadyModel(algorithm, options, algorithm.load(folder), model_type)
+
+
+def leans_on(project: Project, version: ModelVersion) -> list[Importance]:
+    """Return what a version's forecasts lean on; empty where its algorithm does not say.
+
+    Where the version cannot be loaded any more, a warning says why: its record can be read all the same.
+    """
+    try:
+        if "explain" not in load_algorithm(version.algorithm, version.type_name).hook_names:
+            return []
+        ready = load_version(project, version)
+        return ready.algorithm.explain(ready.model, ready.options, ready.model_type)
+    except RetrainerError as error:
+        log.warning("What '%s' leans on cannot be told: %s", version.version_id, error)
+        return []

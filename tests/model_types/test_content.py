@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrainer.model_types.base import Origins
+from retrainer.model_types.base import Origins, StoredForecasts
 from retrainer.model_types.content import (
     Content,
     ContentForecast,
@@ -108,5 +108,6 @@ def test_a_forecasts_file_gives_back_any_text(texts: list[str]) -> None:
     posts = regular_posts(4)
     rows = np.array([2, 3])
     forecasts = [ContentForecast(texts[0], "ok", 1, 2, 0.5), ContentForecast(None, "refusal")]
-    data = CONTENT.dump(forecasts, ContentTargets(texts), Origins.before(posts, rows), ["a", "b"])
-    assert CONTENT.parse(data) == (forecasts, ContentTargets(texts), ["a", "b"])
+    naive = [ContentForecast(texts[1]), ContentForecast("")]
+    data = CONTENT.dump(forecasts, ContentTargets(texts), Origins.before(posts, rows), ["a", "b"], naive)
+    assert CONTENT.parse(data) == StoredForecasts(forecasts, ContentTargets(texts), ["a", "b"], naive)

@@ -113,17 +113,22 @@ def test_another_type_is_refused() -> None:
 
 def test_targets_are_the_hours_since_the_post_before() -> None:
     posts = regular_posts(10, gap_hours=5.5)
-    assert TIMING.targets(posts, np.array([1, 9])).wait_hours.tolist() == [5.5, 5.5]
+    rows = np.array([1, 9])
+    assert TIMING.targets(posts, Origins.before(posts, rows), rows).wait_hours.tolist() == [5.5, 5.5]
 
 
 def test_a_forecasts_file_gives_back_what_was_put_in() -> None:
     posts = regular_posts(10)
     rows = np.array([4, 7])
-    targets = TIMING.targets(posts, rows)
+    origins = Origins.before(posts, rows)
+    targets = TIMING.targets(posts, origins, rows)
     forecasts = TimingForecasts(np.tile(LEVELS, (2, 1)), np.array([1.0, 2.0]))
-    data = TIMING.dump(forecasts, targets, Origins.before(posts, rows), ["a", "ü"])
-    again, true, ids = TIMING.parse(data)
+    naive = constant(3.0, 2)
+    data = TIMING.dump(forecasts, targets, origins, ["a", "ü"], naive)
+    again, true, ids, reference = TIMING.parse(data)
     assert TIMING.same(forecasts, again)
+    assert reference is not None
+    assert TIMING.same(naive, reference)
     assert true.wait_hours.tolist() == targets.wait_hours.tolist()
     assert ids == ["a", "ü"]
 
