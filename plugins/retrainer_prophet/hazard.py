@@ -3,7 +3,7 @@
 It is a ridge Poisson regression on the features, with the logarithm of the time spent as offset: the piecewise
 exponential model (Friedman 1982, "Piecewise exponential models for survival data with covariates"). The regression
 starts from the plain hazard of each class of the silence, and every coefficient is drawn to 0: with few posts what
-remains is the distribution of the training gaps. How strongly it is drawn is chosen on the last fifth of the gaps.
+remains is the distribution of the training gaps.
 """
 
 from __future__ import annotations
@@ -27,11 +27,8 @@ if TYPE_CHECKING:
 MOST_GAPS = 12_000
 MOST_ROWS = 250_000  # fewer gaps where they are long: each takes a row for every cell it began
 
-_PENALTIES = (300.0, 100.0, 30.0, 10.0, 3.0)  # of a standardised coefficient: as if so many posts spoke against it
+_PENALTY = 100.0  # as if so many posts spoke against the coefficient of a standardised feature
 _PENALTY_OF_A_CLASS = 10.0
-_PENALTY_FOR_FEW = 100.0
-_FEW_GAPS = 100  # with fewer, a fifth is too little to choose on
-_HELD_BACK = 0.2
 _NEIGHBOUR_POSTS = 4.0  # the hazard of a class is drawn to that of the class before with the weight of so many posts
 _NEWTON_STEPS = 20
 _TOLERANCE = 1e-3
@@ -105,17 +102,13 @@ class Rows:
             gap, cell, spent, came = gap[whole], cell[whole], spent[whole], came[whole]
         return cls(gap - gap[0], CLASS[cell], spent, came.astype(float), history.matrix(chosen[gap], cell))
 
-    def where(self, keep: NDArray[np.bool_]) -> Rows:
-        """Return the rows where `keep` is true."""
-        return Rows(self.gap[keep], self.classes[keep], self.spent[keep], self.came[keep], self.features[keep])
-
 
 def fit(rows: Rows) -> Hazard:
-    """Fit the regression, with the penalty that foretells the last fifth of the gaps best."""
+    """Fit the regression to standardised features, and return it in terms of the raw ones."""
     centre, scale = rows.features.mean(axis=0), rows.features.std(axis=0)
     scale[scale < _NO_CHANGE] = np.inf  # a column that never changes tells nothing
     standard = Rows(rows.gap, rows.classes, rows.spent, rows.came, (rows.features - centre) / scale)
-    start, of_class, slopes = _regression(standard, _chosen_penalty(standard))
+    start, of_class, slopes = _regression(standard)
     raw = slopes / scale
     return Hazard(
         of_class=start + of_class - centre @ raw,
@@ -123,22 +116,6 @@ def fit(rows: Rows) -> Hazard:
         lowest=rows.features.min(axis=0),
         highest=rows.features.max(axis=0),
     )
-
-
-def _chosen_penalty(rows: Rows) -> float:
-    gaps = int(rows.gap[-1]) + 1
-    if gaps < _FEW_GAPS:
-        return _PENALTY_FOR_FEW
-    later = rows.gap >= gaps * (1 - _HELD_BACK)
-    earlier, held_back = rows.where(~later), rows.where(later)
-    losses = {}
-    coefficients = None
-    for penalty in _PENALTIES:
-        coefficients = _regression(earlier, penalty, coefficients)
-        start, of_class, slopes = coefficients
-        logarithm = (start + of_class)[held_back.classes] + held_back.features @ slopes + np.log(held_back.spent)
-        losses[penalty] = np.exp(logarithm).sum() - (held_back.came * logarithm).sum()
-    return min(losses, key=lambda penalty: losses[penalty])
 
 
 def _plain_hazard(rows: Rows) -> Floats:
@@ -153,9 +130,7 @@ def _plain_hazard(rows: Rows) -> Floats:
     return hazard
 
 
-def _regression(
-    rows: Rows, penalty: float, initial: tuple[Floats, Floats, Floats] | None = None
-) -> tuple[Floats, Floats, Floats]:
+def _regression(rows: Rows) -> tuple[Floats, Floats, Floats]:
     """Fit by Newton's method; return the plain log hazard, what each class adds, and the slopes.
 
     The columns of the classes are 0 but for one 1 in each row, so their part of the curvature is only summed.
@@ -166,10 +141,8 @@ def _regression(
     features = rows.features.astype(np.float32)
     order = np.argsort(rows.classes, kind="stable")
     present, first = np.unique(rows.classes[order], return_index=True)
-    penalties = np.concatenate([np.full(CLASSES, _PENALTY_OF_A_CLASS), np.full(COLUMNS, penalty)])
+    penalties = np.concatenate([np.full(CLASSES, _PENALTY_OF_A_CLASS), np.full(COLUMNS, _PENALTY)])
     beta = np.zeros(CLASSES + COLUMNS)
-    if initial is not None:
-        beta = np.concatenate([initial[1], initial[2]])
     for _ in range(_NEWTON_STEPS):
         logarithm = offset + beta[rows.classes] + features @ beta[CLASSES:].astype(np.float32)
         expected = np.exp(np.clip(logarithm, -30, 8))

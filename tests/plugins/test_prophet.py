@@ -198,11 +198,11 @@ def test_the_regression_is_at_the_top_of_its_penalised_likelihood() -> None:
     history = History.of(np.cumsum(rng.exponential(3, 400)), Rhythm(np.full(168, 0.3)), 1.0)
     rows = hazard.Rows.of(history)
     rows = replace(rows, features=(rows.features - rows.features.mean(axis=0)) / (rows.features.std(axis=0) + 1e-9))
-    start, of_class, slopes = hazard._regression(rows, 30.0)
+    start, of_class, slopes = hazard._regression(rows)
 
     def height(of_class: np.ndarray, slopes: np.ndarray) -> float:
         logarithm = (start + of_class)[rows.classes] + rows.features @ slopes + np.log(rows.spent)
-        penalty = 10.0 * (of_class**2).sum() + 30.0 * (slopes**2).sum()
+        penalty = 10.0 * (of_class**2).sum() + 100.0 * (slopes**2).sum()
         return float((rows.came * logarithm - np.exp(logarithm)).sum() - penalty / 2)
 
     top = height(of_class, slopes)
