@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test soak test-lowest lint format bench bench-registry bench-timing bench-scale clean
+.PHONY: demo test soak test-lowest lint format bench bench-registry bench-timing bench-scale bench-evidence clean
 
 demo: $(STAMP)  ## watch a model being trained, compared, promoted
 	PATH="$(CURDIR)/$(BIN):$$PATH" sh demo.sh
@@ -55,3 +55,6 @@ bench-timing: $(STAMP)  ## how well the timing algorithms forecast every CSV of 
 
 bench-scale: $(STAMP)  ## how long a run takes, and how much memory, with 20,000 and 1,000,000 posts
 	$(BIN)/python benchmarks/scale.py
+
+bench-evidence: $(STAMP)  ## how often a comparison promotes what is no better, and what is
+	$(BIN)/python benchmarks/evidence.py

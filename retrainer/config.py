@@ -86,6 +86,7 @@ class RetrainingSettings(_Section):
     evaluation_max_predictions: Annotated[int, Field(ge=1)] = 20
     auto_promote: bool = True
     min_improvement_threshold: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 2.0
+    min_confidence: Annotated[float, Field(gt=0.5, lt=1)] | None = None
     keep_versions: Annotated[int, Field(ge=1)] = 10
     archive_old_versions: bool = True
     timing_model: TimingRetrainingSettings = TimingRetrainingSettings()

@@ -220,6 +220,8 @@ def comparison_document(comparison: Comparison) -> Document:
         "reason": comparison.reason,
         "num_predictions": comparison.num_predictions,
         "window": comparison.window.document() if comparison.window else None,
+        "evidence": comparison.evidence.document() if comparison.evidence else None,
+        "differences": [asdict(difference) for difference in comparison.differences],
     }
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from retrainer.pipeline.archive import Prunable
     from retrainer.pipeline.comparison import Comparison
     from retrainer.pipeline.evaluation import Evaluation
+    from retrainer.pipeline.evidence import Evidence
     from retrainer.pipeline.next_post import NextPost
     from retrainer.pipeline.run import Failure, RunResult
     from retrainer.posts.importing import ImportResult
@@ -49,6 +50,10 @@ def train_outcomes(outcomes: Sequence[RunResult | Failure]) -> None:
         title = f"{outcome.model_type.capitalize()}: {outcome.algorithm}, {foretold}"
         output.metrics_table(title, kind_of(outcome.model_type).metrics, _with_skill(outcome.model_type, sides))
         decision = outcome.run.promotion_reason if outcome.run else outcome.decision and outcome.decision.reason
+        if comparison is not None:
+            _differences(comparison, "production", "new")
+            if comparison.evidence is not None:
+                output.text(_sureness("The new model", comparison.evidence))
         if outcome.run is None:
             output.text(f"Dry run, nothing is recorded. {decision}")
         else:
@@ -75,6 +80,9 @@ def comparison(made: Comparison) -> None:
     sides = {"B": made.metrics_b, "A": made.metrics_a, "naive": made.naive_metrics}
     foretold = _foretold(made.num_predictions, made.window.origin if made.window else "post", "posts")
     output.metrics_table(foretold, _scores_only(made.model_type), _with_skill(made.model_type, sides))
+    _differences(made, "A", "B")
+    if made.evidence is not None:
+        output.text(_sureness("B", made.evidence))
     output.text(f"Winner: {made.winner or 'none'}")
     output.text(f"Recommendation: {made.recommendation.replace('_', ' ')}. {made.reason}")
 
@@ -287,6 +295,29 @@ def _ledger(title: str, entries: Sequence[LedgerEntry]) -> None:
         for entry in entries
     ]
     output.table(["When (UTC)", "Type", "What", "From", "To", "Who", "Why"], rows, title=title)
+
+
+def _differences(made: Comparison, name_a: str, name_b: str) -> None:
+    """Show where the two differ most."""
+    if not made.differences:
+        return
+    rows = [
+        (one.situation, str(one.num_predictions), f"{one.score_b:.4f}", f"{one.score_a:.4f}")
+        for one in made.differences
+    ]
+    columns = ["Where they differ most", "Posts", name_b, name_a]
+    output.table(columns, rows, right=columns[1:])
+
+
+def _sureness(name: str, evidence: Evidence) -> str:
+    """Say how sure the improvement is, and how small a one could have been seen."""
+    sentence = f"{name} is better with probability {evidence.probability_better:.2f}"
+    if evidence.smallest_detectable_percentage is None:
+        return sentence
+    return (
+        f"{sentence}; an improvement of {evidence.smallest_detectable_percentage:.1f}% would have shown on such posts "
+        f"in 8 of 10 cases"
+    )
 
 
 def _scores_only(model_type: ModelTypeName) -> tuple[Metric, ...]:

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from retrainer.algorithms import Algorithm, hookimpl
+from retrainer.algorithms import Algorithm, Importance, hookimpl
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -78,3 +78,9 @@ def predict(model: dict[str, Any], posts: pd.DataFrame, origins: Origins) -> Tim
     from retrainer_prophet import waiting  # noqa: PLC0415
 
     return waiting.predict(model, posts, origins)
+
+
+@hookimpl
+def explain(model: dict[str, Any]) -> list[Importance]:
+    """Return what the hazard leans on, as measured on the training gaps."""
+    return [Importance(**one) for one in model.get("importances", [])]

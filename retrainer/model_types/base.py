@@ -235,6 +235,27 @@ class ModelType(ABC, Generic[Forecasts, Targets]):
     def sample(self, forecasts: Forecasts, targets: Targets, post_ids: Sequence[str]) -> list[dict[str, Any]]:
         """Return up to 20 forecasts beside what came true, evenly spread, for a reader."""
 
+    @abstractmethod
+    def contributions(self, forecasts: Forecasts, targets: Targets) -> NDArray[np.float64]:
+        """Return (n, k) what each post adds: figures whose means make the overall score."""
+
+    @abstractmethod
+    def overall(self, means: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return (…) the overall scores of (…, k) means of contributions."""
+
+    @abstractmethod
+    def situations(self, posts: pd.DataFrame, origins: Origins) -> dict[str, NDArray[np.bool_]]:
+        """Return by name in which of n situations of a user's kind each origin is, told by what it knows."""
+
+
+def parts_of_the_day(times: NDArray[np.datetime64]) -> dict[str, NDArray[np.bool_]]:
+    """Return which of (n,) times, UTC, lie in each quarter of the day, by a name for it."""
+    hours = times.astype("datetime64[h]").astype(int) % 24
+    return {
+        f"from {start:02d}:00 to {start + 6:02d}:00 UTC": (hours >= start) & (hours < start + 6)
+        for start in range(0, 24, 6)
+    }
+
 
 def spread(count: int, most: int) -> NDArray[np.int64]:
     """Return at most `most` of 0 … count-1, evenly spread over the whole span, first and last among them."""

@@ -17,6 +17,7 @@ from retrainer.model_types.base import (
     Origins,
     Reliability,
     StoredForecasts,
+    parts_of_the_day,
     skill_score,
     spread,
 )
@@ -135,10 +136,9 @@ class Content(ModelType[ContentForecasts, ContentTargets]):
 
     def score(self, forecasts: ContentForecasts, targets: ContentTargets) -> dict[str, float]:
         """Return length similarity, word overlap, and their mean, the overall score."""
-        pairs = [(forecast.text or "", text) for forecast, text in zip(forecasts, targets.texts, strict=True)]
-        length = float(np.mean([length_similarity(*pair) for pair in pairs]))
-        overlap = float(np.mean([word_overlap(*pair) for pair in pairs]))
-        return {"length_similarity": length, "word_overlap": overlap, "overall_score": (length + overlap) / 2}
+        means = self.contributions(forecasts, targets).mean(axis=0)
+        length, overlap = (float(mean) for mean in means)
+        return {"length_similarity": length, "word_overlap": overlap, "overall_score": float(self.overall(means))}
 
     def tally(self, forecasts: ContentForecasts) -> dict[str, float]:
         """Return how many gave no text to score, and why, and what all of them took."""
@@ -223,3 +223,20 @@ class Content(ModelType[ContentForecasts, ContentTargets]):
             }
             for row in spread(len(forecasts), PREDICTIONS_SAMPLE)
         ]
+
+    def contributions(self, forecasts: ContentForecasts, targets: ContentTargets) -> NDArray[np.float64]:
+        """Return (n, 2): length similarity and word overlap."""
+        pairs = [(forecast.text or "", text) for forecast, text in zip(forecasts, targets.texts, strict=True)]
+        return np.array([(length_similarity(*pair), word_overlap(*pair)) for pair in pairs]).reshape(-1, 2)
+
+    def overall(self, means: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the mean of length similarity and word overlap, as the specification has it."""
+        score: NDArray[np.float64] = (means[..., 0] + means[..., 1]) / 2
+        return score
+
+    def situations(self, posts: pd.DataFrame, origins: Origins) -> dict[str, NDArray[np.bool_]]:
+        """Return the part of the day of the post to foretell, and whether the one before it was a long one."""
+        moments = origins.time if origins.target_time is None else origins.target_time
+        length = posts["content"].iloc[origins.position].str.len().to_numpy(dtype=float)
+        long = length > np.median(length)
+        return {**parts_of_the_day(moments), "after a longer post": long, "after a shorter post": ~long}

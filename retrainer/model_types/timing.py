@@ -17,6 +17,7 @@ from retrainer.model_types.base import (
     Reliability,
     StoredForecasts,
     hours_between,
+    parts_of_the_day,
     skill_score,
     spread,
     utc_times,
@@ -44,6 +45,7 @@ _BINS = 5
 _WITHIN_HOURS = 6.0
 _NORMALISING_HOURS = 24.0
 _ROUNDING_HOURS = 1e-9
+_NATURAL_HOURS = (1 / 60, 0.25, 0.5, 1, 2, 3, 6, 12, 24, 48, 72, 168, 336, 720)  # what a reader calls a long silence
 _LONGEST_WAIT_HOURS = 1000 * 365.25 * 24  # beyond it, the time of the next post could not be written down
 
 
@@ -222,7 +224,7 @@ class Timing(ModelType[TimingForecasts, TimingTargets]):
             "within_24h_accuracy": within[24],
             "crps_hours": float(2 * pinball.mean()),
             "interval_coverage": float(((low <= wait) & (wait <= high)).mean()),
-            "overall_score": 0.7 * within[6] + 0.3 * (1 - min(mae / _NORMALISING_HOURS, 1)),
+            "overall_score": float(self.overall(self.contributions(forecasts, targets).mean(axis=0))),
         }
 
     def tally(self, forecasts: TimingForecasts) -> dict[str, float]:  # noqa: ARG002
@@ -330,6 +332,36 @@ class Timing(ModelType[TimingForecasts, TimingTargets]):
             }
             for row in spread(len(forecasts), PREDICTIONS_SAMPLE)
         ]
+
+    def contributions(self, forecasts: TimingForecasts, targets: TimingTargets) -> NDArray[np.float64]:
+        """Return (n, 2): 1 where the point is within 6 hours, else 0; and its error in hours."""
+        error = np.abs(forecasts.point - targets.wait_hours)
+        return np.column_stack([error <= _WITHIN_HOURS, error])
+
+    def overall(self, means: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return 0.7 · within_6h_accuracy + 0.3 · (1 − min(mae_hours / 24, 1)), as the specification has it."""
+        within, mae = means[..., 0], means[..., 1]
+        score: NDArray[np.float64] = 0.7 * within + 0.3 * (1 - np.minimum(mae / _NORMALISING_HOURS, 1))
+        return score
+
+    def situations(self, posts: pd.DataFrame, origins: Origins) -> dict[str, NDArray[np.bool_]]:
+        """Return the part of the day, weekday or weekend, and whether the silence was a long one.
+
+        The silence is that so far or, right after a post, the one before it; of the tenth of origins after the longest.
+        """
+        times = utc_times(posts)
+        so_far = hours_between(times[origins.position], origins.time)
+        before = hours_between(times[np.maximum(origins.position - 1, 0)], times[origins.position])
+        silence = np.where(so_far > 0, so_far, before)
+        long = max((hours for hours in _NATURAL_HOURS if hours <= np.quantile(silence, 0.9)), default=_NATURAL_HOURS[0])
+        weekend = np.is_busday(origins.time.astype("datetime64[D]"), weekmask="Sat Sun")
+        written = f"{long:g} h" if long >= 1 else f"{long * 60:.0f} min"
+        return {
+            **parts_of_the_day(origins.time),
+            "on a weekday": ~weekend,
+            "on a weekend": weekend,
+            f"after a silence of over {written}": silence > long,
+        }
 
 
 def _reliability(what: str, stated: NDArray[np.float64], came: NDArray[np.bool_]) -> Reliability:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from retrainer.errors import RetrainerError, UsageError
+from retrainer.model_types import kind_of
 from retrainer.pipeline.evaluation import (
     Evaluation,
     Window,
@@ -15,22 +16,43 @@ from retrainer.pipeline.evaluation import (
     trained_through,
     window_after,
 )
+from retrainer.pipeline.evidence import Evidence, weigh
 from retrainer.pipeline.posts import load_latest
+from retrainer.pipeline.verdict import Recommendation, improvement_percentage, judge
 from retrainer.pipeline.versions import ReadyModel, load_version
 
 if TYPE_CHECKING:
     from datetime import datetime
 
+    import numpy as np
     import pandas as pd
+    from numpy.typing import NDArray
 
+    from retrainer.config import RetrainingSettings
     from retrainer.model_types import ModelTypeName, OriginRule
     from retrainer.project import Project
     from retrainer.registry.tables import ModelVersion
 
 FEWEST_TARGETS = 10
-_ROUNDING = 1e-9  # 0.51 against 0.50 is 2%, whatever the last binary digit says
+FEWEST_IN_A_SITUATION = 5
+DIFFERENCES_SHOWN = 3
 
-Recommendation = Literal["promote", "reject", "not_enough_evidence"]
+
+@dataclass(frozen=True)
+class Difference:
+    """A situation in which two versions do not score alike.
+
+    Attributes:
+        situation: in a user's words.
+        num_predictions: how many of the posts were foretold in it.
+        score_a: a's overall score on these.
+        score_b: b's.
+    """
+
+    situation: str
+    num_predictions: int
+    score_a: float
+    score_b: float
 
 
 @dataclass(frozen=True)
@@ -49,6 +71,8 @@ class Comparison:
             compared.
         recommendation: what to do with b.
         reason: why, in one sentence.
+        evidence: how sure the improvement is; None where nothing, or too little, could be compared.
+        differences: where the two differ most, the weightiest first.
         of_a: a's evaluation on that window.
         of_b: b's.
         production_broken: whether nothing was compared because production could not be loaded, or could not forecast.
@@ -65,6 +89,8 @@ class Comparison:
     improvement_percentage: float | None
     recommendation: Recommendation
     reason: str
+    evidence: Evidence | None = None
+    differences: tuple[Difference, ...] = ()
     of_a: Evaluation | None = None
     of_b: Evaluation | None = None
     production_broken: bool = False
@@ -79,7 +105,7 @@ class Comparison:
             return None
         return self.version_b if b > a else self.version_a
 
-    def evidence(self) -> dict[str, Any]:
+    def figures(self) -> dict[str, Any]:
         """Return the figures behind the recommendation, for the record."""
         return {
             "version_a": self.version_a,
@@ -89,6 +115,8 @@ class Comparison:
             "baseline_metrics": self.naive_metrics,
             "num_predictions": self.num_predictions,
             "window": self.window.document() if self.window else None,
+            "evidence": self.evidence.document() if self.evidence else None,
+            "differences": [asdict(difference) for difference in self.differences],
         }
 
 
@@ -99,14 +127,21 @@ def common_window(
     return window_after(posts, max(trained_through(a), trained_through(b)), most, origin)
 
 
-def compare(a: ModelVersion, b: ModelVersion, scores: tuple[Evaluation, Evaluation], threshold: float) -> Comparison:
+def compare(
+    a: ModelVersion,
+    b: ModelVersion,
+    scores: tuple[Evaluation, Evaluation],
+    posts: pd.DataFrame,
+    settings: RetrainingSettings,
+) -> Comparison:
     """Compare two evaluations of the same posts, on those that both have a forecast for.
 
     Args:
         a: the version that b is held against.
         b: the other.
         scores: the evaluations of a and of b, on one window.
-        threshold: the smallest improvement that counts, in percent.
+        posts: the posts that they were made on.
+        settings: `min_improvement_threshold` and `min_confidence` decide; see `verdict.judge`.
     """
     of_a, of_b = scores
     if not of_a.foretells_the_same(of_b):
@@ -117,13 +152,15 @@ def compare(a: ModelVersion, b: ModelVersion, scores: tuple[Evaluation, Evaluati
         return _nothing_to_compare(a, b, of_a.window, "no post has a forecast of both versions")
     metrics_a, metrics_b = of_a.score_where(both), of_b.score_where(both)
     old, new = metrics_a["overall_score"], metrics_b["overall_score"]
-    improvement = improvement_percentage(old, new)
+    evidence = None
     if count < FEWEST_TARGETS:
         recommendation: Recommendation = "not_enough_evidence"
         reason = f"Not enough evidence: only {count} posts could be compared ({FEWEST_TARGETS} are needed)"
     else:
-        recommendation = "promote" if is_enough(old, new, threshold) else "reject"
-        reason = verdict(old, new, threshold)
+        overall = kind_of(of_a.model_type).overall
+        parts = (of_a.contributions_where(both), of_b.contributions_where(both))
+        evidence = weigh(*parts, overall, confidence=settings.min_confidence)
+        recommendation, reason = judge(old, new, evidence, settings)
     return Comparison(
         model_type=of_a.model_type,
         version_a=a.version_id,
@@ -133,9 +170,11 @@ def compare(a: ModelVersion, b: ModelVersion, scores: tuple[Evaluation, Evaluati
         naive_metrics=of_a.naive_where(both),
         num_predictions=count,
         window=of_a.window,
-        improvement_percentage=improvement,
+        improvement_percentage=improvement_percentage(old, new),
         recommendation=recommendation,
         reason=reason,
+        evidence=evidence,
+        differences=_differences(of_a, of_b, both, posts),
         of_a=of_a,
         of_b=of_b,
     )
@@ -167,7 +206,7 @@ def compare_with_production(
         broken = f"production '{production.version_id}' cannot forecast: {error.message}"
         hint = f"{broken}. If the new version is good, promote it by hand"
         return replace(_nothing_to_compare(production, candidate, window, hint), production_broken=True)
-    return compare(production, candidate, (of_production, of_candidate), settings.min_improvement_threshold)
+    return compare(production, candidate, (of_production, of_candidate), posts, settings)
 
 
 def compare_versions(
@@ -197,42 +236,24 @@ def compare_versions(
     for ready in (ready_a, ready_b):
         ready.algorithm.check_ready(ready.options)
     scores = (evaluate(ready_a, posts, window), evaluate(ready_b, posts, window))
-    return compare(a, b, scores, settings.min_improvement_threshold)
+    return compare(a, b, scores, posts, settings)
 
 
-def improvement_percentage(old: float, new: float) -> float | None:
-    """Return (new − old) / old · 100; None where the old score is 0."""
-    return (new - old) / old * 100 if old > 0 else None
-
-
-def is_enough(old: float, new: float, threshold: float) -> bool:
-    """Whether the new score is better by at least the threshold, in percent; than 0, any score is better."""
-    improvement = improvement_percentage(old, new)
-    return new > old and (improvement is None or improvement >= threshold - _ROUNDING)
-
-
-def verdict(old: float, new: float, threshold: float) -> str:
-    """Say how the new score compares, in the specification's words."""
-    improvement = improvement_percentage(old, new)
-    if new == old:
-        return "New model scores the same"
-    if improvement is None:
-        return f"New model scores {new:.4f} against 0"
-    if improvement < 0:
-        return f"New model is {_shown(-improvement)}% worse"
-    if is_enough(old, new, threshold):
-        return f"New model is {_shown(improvement)}% better"
-    written = f"{threshold:.1f}" if round(threshold, 1) == threshold else f"{threshold:g}"
-    return f"New model is {_shown(improvement, below=threshold)}% better (below {written}% threshold)"
-
-
-def _shown(percentage: float, below: float | None = None) -> str:
-    """Write a percentage with one decimal, or with more where rounding would belie it."""
-    for decimals in (1, 2, 3, 4):
-        text = f"{percentage:.{decimals}f}"
-        if float(text) > 0 and (below is None or float(text) < below):
-            return text
-    return f"{percentage:.1g}"
+def _differences(
+    of_a: Evaluation, of_b: Evaluation, both: NDArray[np.bool_], posts: pd.DataFrame
+) -> tuple[Difference, ...]:
+    """Return the situations that make most of the difference: that of the scores, times the number of posts."""
+    kind = kind_of(of_a.model_type)
+    found = []
+    for situation, is_so in kind.situations(posts, of_a.origins).items():
+        chosen = both & is_so
+        if chosen.sum() < FEWEST_IN_A_SITUATION or chosen.sum() == both.sum():
+            continue
+        old, new = (float(kind.overall(of.contributions_where(chosen).mean(axis=0))) for of in (of_a, of_b))
+        if old != new:
+            found.append(Difference(situation, int(chosen.sum()), old, new))
+    found.sort(key=lambda one: -abs(one.score_b - one.score_a) * one.num_predictions)
+    return tuple(found[:DIFFERENCES_SHOWN])
 
 
 def _nothing_to_compare(a: ModelVersion, b: ModelVersion, window: Window | None, why: str) -> Comparison:

@@ -122,6 +122,11 @@ class Evaluation:
         metrics = kind.score(*kind.select(self.naive_forecasts, self.targets, keep))
         return {**metrics, "num_predictions": int(keep.sum())}
 
+    def contributions_where(self, keep: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """Return (n, k) the figures of some of the posts whose means make the overall score."""
+        kind = kind_of(self.model_type)
+        return kind.contributions(*kind.select(self.forecasts, self.targets, keep))
+
     def score_where(self, keep: NDArray[np.bool_]) -> dict[str, float]:
         """Return the deciding metrics on some of the posts."""
         kind = kind_of(self.model_type)

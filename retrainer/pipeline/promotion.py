@@ -43,7 +43,7 @@ def decide(model_type: ModelTypeName, comparison: Comparison | None, *, auto_pro
         expected_production=comparison.version_a,
         production_score=production_score,
         improvement_percentage=comparison.improvement_percentage,
-        evidence=comparison.evidence(),
+        evidence=comparison.figures(),
     )
 
 

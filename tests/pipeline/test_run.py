@@ -10,11 +10,12 @@ import pytest
 
 from retrainer.errors import InsufficientData, ProductionChanged, RunInProgress
 from retrainer.model_types.timing import Timing
-from retrainer.pipeline.comparison import FEWEST_TARGETS, compare_versions, is_enough, verdict
+from retrainer.pipeline.comparison import FEWEST_TARGETS, compare_versions
 from retrainer.pipeline.evaluation import evaluate_version
 from retrainer.pipeline.posts import split_by_time
 from retrainer.pipeline.promotion import promote_by_hand, roll_back
 from retrainer.pipeline.run import rehearse, retrain
+from retrainer.pipeline.verdict import is_enough, verdict
 from retrainer.posts.sample import sample_posts
 from tests.conftest import NOW, configure, constant_timing, open_project, regular_posts
 
@@ -117,7 +118,7 @@ def test_a_better_model_is_promoted_with_the_figures_as_reason(five_hours: Proje
     better = retrain(five_hours, "timing", NOW, algorithm="right")
     assert better.promoted
     assert better.run
-    assert better.run.promotion_reason == "New model scores 1.0000 against 0"
+    assert better.run.promotion_reason == "New model scores 1.0000 against 0 (20 posts)"
     (entry, _first) = five_hours.registry.ledger(actions=("promotion",))
     assert entry.automatic
     assert entry.evidence["metrics_b"]["overall_score"] == 1.0
@@ -131,7 +132,7 @@ def test_a_bad_model_scores_badly_and_is_not_promoted(five_hours: Project) -> No
     assert bad.run
     assert bad.run.test_overall_score == pytest.approx(0.0)
     assert not bad.promoted
-    assert bad.run.promotion_reason == "New model is 100.0% worse"
+    assert bad.run.promotion_reason == "New model is 100.0% worse (95% interval -100.0 to -100.0, 20 posts)"
     production = five_hours.registry.production("timing")
     assert production
     assert good.run

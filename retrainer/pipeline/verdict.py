@@ -1,0 +1,91 @@
+"""What a comparison means: promote, reject, or not enough evidence; and why, in one sentence."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from retrainer.config import RetrainingSettings
+    from retrainer.pipeline.evidence import Evidence
+
+Recommendation = Literal["promote", "reject", "not_enough_evidence"]
+
+_ROUNDING = 1e-9  # 0.51 against 0.50 is 2%, whatever the last binary digit says
+
+
+def judge(old: float, new: float, evidence: Evidence, settings: RetrainingSettings) -> tuple[Recommendation, str]:
+    """Return the verdict on two scores, and the reason for it in one sentence.
+
+    The threshold decides, as the specification says. Where `min_confidence` is set, the new model must be better with
+    that probability as well; what is then neither proved nor ruled out is not enough evidence. An improvement below the
+    threshold is ruled out where the 95% interval lies below the threshold, where the new model is worse with that
+    confidence, or where both score the same. Where `min_confidence` is not set, thin evidence is told and stops
+    nothing.
+    """
+    enough = is_enough(old, new, settings.min_improvement_threshold)
+    words = _with_figures(verdict(old, new, settings.min_improvement_threshold), evidence)
+    if settings.min_confidence is None:
+        thin = enough and not evidence.is_settled
+        return ("promote" if enough else "reject"), words + (
+            f"; not enough evidence to be sure{_more(evidence)}" * thin
+        )
+    if enough and evidence.probability_better >= settings.min_confidence:
+        return "promote", words
+    interval = evidence.interval_percentage
+    ruled_out = (
+        new == old
+        or 1 - evidence.probability_better >= settings.min_confidence
+        or (interval is not None and interval[1] < settings.min_improvement_threshold)
+    )
+    if not enough and ruled_out:
+        return "reject", words
+    sure = f"better with probability {evidence.probability_better:.2f}, {settings.min_confidence:g} is asked for"
+    return "not_enough_evidence", f"Not enough evidence: {words[0].lower()}{words[1:]}; {sure}{_more(evidence)}"
+
+
+def improvement_percentage(old: float, new: float) -> float | None:
+    """Return (new − old) / old · 100; None where the old score is 0."""
+    return (new - old) / old * 100 if old > 0 else None
+
+
+def is_enough(old: float, new: float, threshold: float) -> bool:
+    """Whether the new score is better by at least the threshold, in percent; than 0, any score is better."""
+    improvement = improvement_percentage(old, new)
+    return new > old and (improvement is None or improvement >= threshold - _ROUNDING)
+
+
+def verdict(old: float, new: float, threshold: float) -> str:
+    """Say how the new score compares, in the specification's words."""
+    improvement = improvement_percentage(old, new)
+    if new == old:
+        return "New model scores the same"
+    if improvement is None:
+        return f"New model scores {new:.4f} against 0"
+    if improvement < 0:
+        return f"New model is {_shown(-improvement)}% worse"
+    if is_enough(old, new, threshold):
+        return f"New model is {_shown(improvement)}% better"
+    written = f"{threshold:.1f}" if round(threshold, 1) == threshold else f"{threshold:g}"
+    return f"New model is {_shown(improvement, below=threshold)}% better (below {written}% threshold)"
+
+
+def _shown(percentage: float, below: float | None = None) -> str:
+    """Write a percentage with one decimal, or with more where rounding would belie it."""
+    for decimals in (1, 2, 3, 4):
+        text = f"{percentage:.{decimals}f}"
+        if float(text) > 0 and (below is None or float(text) < below):
+            return text
+    return f"{percentage:.1g}"
+
+
+def _with_figures(words: str, evidence: Evidence) -> str:
+    """Put the interval and the number of posts into the brackets at the end of a verdict."""
+    interval = evidence.interval_percentage
+    figures = f"{evidence.num_predictions} posts"
+    if interval is not None:
+        figures = f"95% interval {interval[0]:.1f} to {interval[1]:.1f}, {figures}"
+    return f"{words[:-1]}; {figures})" if words.endswith(")") else f"{words} ({figures})"
+
+
+def _more(evidence: Evidence) -> str:
+    return f", about {evidence.more_posts} more posts would settle it" if evidence.more_posts else ""

@@ -1,0 +1,212 @@
+"""How sure an improvement is: the bootstrap, its level and its power, and the verdicts drawn from it."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+
+import numpy as np
+import pytest
+
+from retrainer.config import RetrainingSettings
+from retrainer.model_types import kind_of
+from retrainer.model_types.content import ContentForecast, ContentTargets
+from retrainer.model_types.timing import LEVELS, TimingForecasts, TimingTargets
+from retrainer.pipeline import evidence
+from retrainer.pipeline.evidence import Evidence, block_length, resampled_means, starts, weigh
+from retrainer.pipeline.verdict import judge
+
+TIMING = kind_of("timing")
+SIMULATION_SEED = 20240229  # fixed before the first run
+REPLICATES = 2000
+POSTS = 300
+
+
+def autoregressive(rng: np.random.Generator, shape: tuple[int, int], spread: float) -> np.ndarray:
+    """Return rows of a first-order autoregressive process of correlation 0.3 and the given standard deviation."""
+    noise = rng.normal(size=shape)
+    values = np.empty(shape)
+    values[:, 0] = noise[:, 0]
+    for column in range(1, shape[1]):
+        values[:, column] = 0.3 * values[:, column - 1] + math.sqrt(1 - 0.3**2) * noise[:, column]
+    return spread * values
+
+
+def replicates(shrink: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return (replicates, posts) errors in hours of two models on the same posts, log-normal and autocorrelated.
+
+    Args:
+        shrink: the second model's errors are smaller by this factor.
+    """
+    rng = np.random.default_rng(SIMULATION_SEED)
+    common = 1.5 + autoregressive(rng, (REPLICATES, POSTS), 1.0)
+    first, second = (np.exp(common + autoregressive(rng, (REPLICATES, POSTS), 0.5)) for _ in range(2))
+    return first, second * shrink
+
+
+def promoted_share(shrink: float, threshold: float) -> float:
+    settings = RetrainingSettings(min_confidence=0.95, min_improvement_threshold=threshold)
+    promoted = 0
+    for errors_a, errors_b in zip(*replicates(shrink), strict=True):
+        a, b = (np.column_stack([errors <= 6, errors]) for errors in (errors_a, errors_b))
+        old, new = (float(TIMING.overall(side.mean(axis=0))) for side in (a, b))
+        promoted += judge(old, new, weigh(a, b, TIMING.overall, confidence=0.95), settings)[0] == "promote"
+    return promoted / REPLICATES
+
+
+@pytest.mark.parametrize("threshold", [2.0, 0.0])
+def test_equal_models_are_hardly_ever_promoted_with_min_confidence(threshold: float) -> None:
+    assert promoted_share(1.0, threshold) <= 0.07
+
+
+def test_a_clearly_better_model_is_promoted_with_min_confidence() -> None:
+    """Errors a quarter smaller are found in nearly every case."""
+    assert promoted_share(0.75, 2.0) >= 0.9
+
+
+def test_the_resampled_means_are_those_of_a_plain_loop_over_the_same_draws() -> None:
+    rng = np.random.default_rng(1)
+    figures, length = rng.normal(size=(23, 3)), 4
+    blocks = math.ceil(23 / length)
+    drawn = starts(np.random.default_rng(5), 250, blocks, 23)
+    expected = []
+    for row in drawn[:20]:
+        rows = [(start + step) % 23 for start in row for step in range(length)][:23]
+        expected.append(figures[rows].mean(axis=0))
+    assert resampled_means(figures, length, seed=5)[:20] == pytest.approx(np.array(expected), abs=1e-12)
+
+
+def test_the_draws_agree_with_every_possible_resample() -> None:
+    """Five posts in blocks of two: 125 equally likely resamples, their mean and spread, and how often b is better."""
+    figures = np.array([[0.0], [1.0], [5.0], [2.0], [-3.0]])
+    every = [
+        figures[[(start + step) % 5 for start in chosen for step in range(2)][:5]].mean()
+        for chosen in itertools.product(range(5), repeat=3)
+    ]
+    drawn = resampled_means(figures, 2, seed=0)[:, 0]
+    error = np.std(every) / math.sqrt(len(drawn))
+    assert abs(drawn.mean() - np.mean(every)) < 4 * error
+    assert drawn.std() == pytest.approx(np.std(every), rel=0.1)
+    assert (drawn > 1.5).mean() == pytest.approx(np.mean(np.array(every) > 1.5), abs=0.05)
+    assert set(np.round(drawn, 9)) == set(np.round(every, 9))
+
+
+@pytest.mark.parametrize(("count", "length"), [(1, 1), (8, 2), (10, 3), (27, 3), (300, 7), (20_000, 28)])
+def test_blocks_are_as_long_as_the_cube_root(count: int, length: int) -> None:
+    assert block_length(count) == length
+
+
+def test_the_same_forecasts_leave_it_open_and_name_no_number_of_posts() -> None:
+    errors = np.random.default_rng(3).exponential(5, 50)
+    side = np.column_stack([errors <= 6, errors])
+    found = weigh(side, side.copy(), TIMING.overall)
+    assert found.interval_percentage == (0.0, 0.0)
+    assert found.probability_better == 0.5
+    assert found.more_posts is None
+    assert not found.is_settled
+
+
+def test_a_score_of_zero_has_no_percentage_and_can_be_told_to_be_worse() -> None:
+    hopeless, perfect = (
+        np.column_stack([np.zeros(30), np.full(30, 100.0)]),
+        np.column_stack([np.ones(30), np.zeros(30)]),
+    )
+    found = weigh(hopeless, perfect, TIMING.overall)
+    assert found.interval_percentage is None
+    assert found.smallest_detectable_percentage is None
+    assert found.probability_better == 1.0
+    assert found.more_posts == 0
+    json.dumps(found.document(), allow_nan=False)
+
+
+def test_evidence_grows_with_the_number_of_posts() -> None:
+    rng = np.random.default_rng(9)
+    errors = rng.exponential(6, 2000)
+    better = errors * rng.uniform(0.5, 1.3, 2000)
+    a, b = (np.column_stack([side <= 6, side]) for side in (errors, better))
+    few, many = weigh(a[:40], b[:40], TIMING.overall), weigh(a, b, TIMING.overall)
+    assert few.smallest_detectable_percentage
+    assert many.smallest_detectable_percentage
+    assert few.smallest_detectable_percentage > 3 * many.smallest_detectable_percentage
+    assert many.probability_better > 0.99
+    assert many.more_posts == 0
+
+
+def test_the_number_of_posts_that_would_settle_it_settles_it_roughly() -> None:
+    """With the named number of posts of the same kind the standard error is as small as the effect asks for."""
+    rng = np.random.default_rng(2)
+    errors = rng.exponential(6, 60)
+    better = errors * rng.uniform(0.65, 1.45, 60)
+    a, b = (np.column_stack([side <= 6, side]) for side in (errors, better))
+    found = weigh(a, b, TIMING.overall)
+    assert found.more_posts
+    again = math.ceil((60 + found.more_posts) / 60)
+    repeated = weigh(np.tile(a, (again, 1)), np.tile(b, (again, 1)), TIMING.overall)
+    assert repeated.is_settled
+
+
+@pytest.mark.parametrize("model_type", ["timing", "content"])
+def test_the_contributions_make_the_overall_score(model_type: str) -> None:
+    rng = np.random.default_rng(4)
+    kind = kind_of(model_type)  # type: ignore[arg-type]
+    if model_type == "timing":
+        quantiles = np.sort(rng.exponential(9, (40, len(LEVELS))), axis=1)
+        pair = TimingForecasts.from_quantiles(quantiles), TimingTargets(rng.exponential(9, 40))
+    else:
+        words = [" ".join(rng.choice(["a", "bb", "ccc", "dddd"], 5)) for _ in range(80)]
+        pair = [ContentForecast(text) for text in words[:40]], ContentTargets(words[40:])  # type: ignore[assignment]
+    assert float(kind.overall(kind.contributions(*pair).mean(axis=0))) == kind.score(*pair)["overall_score"]
+
+
+def settled(better: float, interval: tuple[float, float] | None, more: int | None = 310) -> Evidence:
+    return Evidence(interval, better, 4.0, more, 0.95, 148, 6, evidence.RESAMPLES, evidence.SEED)
+
+
+SETTLE = "about 310 more posts would settle it"
+
+
+@pytest.mark.parametrize(
+    ("new", "confidence", "better", "interval", "recommendation", "reason"),
+    [
+        (0.633, None, 0.99, (1.2, 9.9), "promote", "New model is 5.5% better (FIGURES)"),
+        (
+            *(0.633, None, 0.8, (-3.1, 14.2), "promote"),
+            f"New model is 5.5% better (FIGURES); not enough evidence to be sure, {SETTLE}",
+        ),
+        (0.6048, None, 0.6, (-1.0, 2.6), "reject", "New model is 0.8% better (below 2.0% threshold; FIGURES)"),
+        (0.633, 0.95, 0.95, (0.1, 9.9), "promote", "New model is 5.5% better (FIGURES)"),
+        (
+            *(0.633, 0.95, 0.8, (-3.1, 14.2), "not_enough_evidence"),
+            "Not enough evidence: new model is 5.5% better (FIGURES); better with probability 0.80, 0.95 is asked for, "
+            + SETTLE,
+        ),
+        (0.6048, 0.95, 0.99, (0.1, 1.5), "reject", "New model is 0.8% better (below 2.0% threshold; FIGURES)"),
+        (
+            *(0.6048, 0.95, 0.7, (-2.0, 3.6), "not_enough_evidence"),
+            (
+                "Not enough evidence: new model is 0.8% better (below 2.0% threshold; FIGURES); better with "
+                f"probability 0.70, 0.95 is asked for, {SETTLE}"
+            ),
+        ),
+        (0.594, 0.95, 0.04, (-3.0, 2.5), "reject", "New model is 1.0% worse (FIGURES)"),
+        (0.6, 0.95, 0.5, (0.0, 0.0), "reject", "New model scores the same (FIGURES)"),
+    ],
+)
+def test_verdicts(
+    new: float,
+    confidence: float | None,
+    better: float,
+    interval: tuple[float, float],
+    recommendation: str,
+    reason: str,
+) -> None:
+    """Against a production that scores 0.6, with the threshold of 2%."""
+    figures = f"95% interval {interval[0]} to {interval[1]}, 148 posts"
+    verdict = judge(0.6, new, settled(better, interval), RetrainingSettings(min_confidence=confidence))
+    assert verdict == (recommendation, reason.replace("FIGURES", figures))
+
+
+def test_where_production_scores_nothing_the_reason_has_no_percentage() -> None:
+    found = settled(1.0, None, more=0)
+    assert judge(0.0, 0.4, found, RetrainingSettings()) == ("promote", "New model scores 0.4000 against 0 (148 posts)")
