@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from pydantic import BaseModel, ConfigDict, model_serializer
 
-from retrainer.algorithms import Algorithm, hookimpl
+from retrainer.algorithms import Algorithm, Importance, hookimpl
 from retrainer.algorithms.manager import LoadedAlgorithm
-from retrainer.algorithms.testing import ConformanceError, check_algorithm
+from retrainer.algorithms.testing import ConformanceError, check_algorithm, check_conditioning
 from retrainer.model_types.base import hours_between, utc_times
 from retrainer.model_types.content import ContentForecast
 from retrainer.model_types.timing import TimingForecasts
@@ -194,3 +194,84 @@ def test_a_model_that_needs_many_posts_fails() -> None:
 
     with pytest.raises(ConformanceError, match="few_posts_are_enough.*too few for me"):
         check_algorithm(loaded(last_gap, train))
+
+
+def test_a_model_that_looks_ahead_only_between_posts_fails() -> None:
+    """Honest right after a post; in the middle of a gap it knows the next post."""
+
+    def predict(posts: pd.DataFrame, origins: Origins) -> TimingForecasts:
+        times = utc_times(posts)
+        following = np.minimum(origins.position + 1, len(times) - 1)
+        wait = np.maximum(hours_between(origins.time, times[following]), 0)
+        silence = hours_between(times[origins.position], origins.time)
+        return constant(np.where(silence > 0, wait, last_gap(posts, origins).point))
+
+    with pytest.raises(ConformanceError, match="looks into the future"):
+        check_algorithm(loaded(predict))
+
+
+def test_a_model_that_depends_on_the_date_fails_the_shift_by_four_weeks() -> None:
+    def predict(origins: Origins) -> TimingForecasts:
+        return constant((origins.time - np.datetime64("2024-01-01")) / np.timedelta64(100, "D") % 7 + 1)
+
+    with pytest.raises(ConformanceError, match="the same posts four weeks later give another forecast"):
+        check_algorithm(loaded(predict))
+
+
+def exponential(hours: float, posts: pd.DataFrame, origins: Origins) -> TimingForecasts:
+    """Exponential waits: they have no memory, so conditioned on any silence they are the same."""
+    del posts
+    quantiles = np.tile(-np.log(1 - np.arange(1, 100) / 100) * hours, (len(origins), 1))
+    return TimingForecasts.from_quantiles(quantiles)
+
+
+def test_a_distribution_without_memory_is_conditioned_on_any_silence() -> None:
+    found = check_conditioning(loaded(lambda posts, origins: exponential(20.0, posts, origins)))
+    assert found < 0.02
+
+
+def test_a_forecast_that_starts_anew_after_a_silence_is_not_conditioned() -> None:
+    """Waits between 10 and 20 hours: after a silence of 12 there are 8 left at most, which it does not see."""
+
+    def predict(origins: Origins) -> TimingForecasts:
+        return TimingForecasts.from_quantiles(np.tile(np.linspace(10, 20, 99), (len(origins), 1)))
+
+    check_algorithm(loaded(predict))
+    with pytest.raises(ConformanceError, match="is not conditioned on the silence"):
+        check_conditioning(loaded(predict))
+
+
+@pytest.mark.parametrize("algorithm", ["baseline", "prophet"])
+def test_the_shipped_timing_algorithms_condition_on_the_silence(algorithm: str) -> None:
+    check_conditioning(algorithm)
+
+
+def explaining(answer: Callable[[], Any]) -> LoadedAlgorithm:
+    plugin = SimpleNamespace(
+        algorithm=hookimpl(lambda: Algorithm(name="mine", model_types=("timing",), summary="Made for a test.")),
+        train=hookimpl(lambda posts: {"count": len(posts)}),
+        predict=hookimpl(last_gap),
+        explain=hookimpl(answer),
+    )
+    return LoadedAlgorithm.from_plugin(plugin, "mine")
+
+
+def test_what_a_model_leans_on_must_be_told_the_same_twice() -> None:
+    check_algorithm(explaining(lambda: [Importance("the last gap", 1.0, "hours", "nothing else")]))
+    counter = itertools.count()
+    with pytest.raises(ConformanceError, match="explain answers"):
+        check_algorithm(explaining(lambda: [Importance("the last gap", float(next(counter)), "hours")]))
+
+
+@pytest.mark.parametrize(
+    ("answer", "problem"),
+    [
+        ({"gap": 1.0}, "a dict instead of a list of Importance"),
+        ([("gap", 1.0)], "a tuple instead of an Importance"),
+        ([Importance("gap", float("nan"), "hours")], "a finite number is needed"),
+        ([Importance(" ", 1.0, "hours")], "an importance without a label"),
+    ],
+)
+def test_a_wrong_explanation_names_plugin_and_hook(answer: Any, problem: str) -> None:
+    with pytest.raises(ConformanceError, match=f"the plugin 'mine': its hook explain returned {problem}|{problem}"):
+        check_algorithm(explaining(lambda: answer))

@@ -522,3 +522,84 @@ def test_a_foreign_table_of_posts_is_read_and_never_written(folder: Path, retrai
         10**17 + 319
     )
     project.close()
+
+
+def test_evaluate_by_the_clock_shows_how_reliable_the_probabilities_are(trained: str, retrainer: Runner) -> None:
+    shown = retrainer("evaluate", trained, "--origin", "clock")
+    assert shown.code == 0
+    assert "stated" in shown.out.lower()
+    assert "observed" in shown.out.lower()
+    document = retrainer("evaluate", trained, "--origin", "clock", "--json").json
+    assert document["window"]["origin"] == "clock"
+    assert document["metrics"]["crps_skill"] == 0
+    for row in document["reliability"]:
+        assert row.keys() == {"what", "stated", "observed", "num_predictions"}
+    recorded = retrainer("show", trained, "--json").json["evaluations"]
+    assert recorded[0]["reliability"] == document["reliability"]
+
+
+def test_predict_tells_an_interval_of_the_level_asked_for_and_probabilities(trained: str, retrainer: Runner) -> None:
+    del trained
+    wide, narrow = (retrainer("predict", "timing", "--interval", level, "--json").json for level in ("0.9", "0.5"))
+    assert (wide["interval"]["level"], narrow["interval"]["level"]) == (0.9, 0.5)
+    assert wide["interval"]["hours"][0] <= narrow["interval"]["hours"][0]
+    assert narrow["interval"]["hours"][1] <= wide["interval"]["hours"][1]
+    chances = [wide["probability"][f"within_{hours}h"] for hours in (6, 12, 24)]
+    assert chances == sorted(chances)
+    assert all(0 <= chance <= 1 for chance in chances)
+    assert "Probability of a post within 6 h: " in retrainer("predict", "timing").out
+
+
+@pytest.mark.parametrize("level", ["2", "0", "0.99", "-0.5"])
+def test_an_impossible_interval_is_refused(trained: str, retrainer: Runner, level: str) -> None:
+    del trained
+    done = retrainer("predict", "timing", f"--interval={level}")
+    assert done.code == 2
+    assert f"--interval: '{float(level):g}' is not from 0.02 to 0.98" in done.err
+
+
+def test_an_unknown_origin_is_refused(trained: str, retrainer: Runner) -> None:
+    for command in (("evaluate", trained), ("compare", trained, trained)):
+        done = retrainer(*command, "--origin", "moon")
+        assert done.code == 2
+        assert "--origin: 'moon' is none" in done.err
+
+
+def test_show_says_what_a_version_leans_on(trained: str, retrainer: Runner, tmp_path: Path) -> None:
+    shown = retrainer("show", trained)
+    assert "What the forecast leans on" in shown.out
+    (first, *_) = retrainer("show", trained, "--json").json["importance"]
+    assert first.keys() == {"label", "value", "unit", "note"}
+    prophet = retrainer("train", "timing", "--algorithm", "prophet", "--json").json["training_runs"][0][
+        "model_version_id"
+    ]
+    importance = retrainer("show", prophet, "--json").json["importance"]
+    assert {one["unit"] for one in importance} == {"bits a post"}
+    assert "hour of the week" in {one["label"] for one in importance}
+    model = tmp_path / "project" / "models" / "timing" / prophet / "model.json"
+    model.write_bytes(model.read_bytes()[:-2] + b"!}")
+    damaged = retrainer("show", prophet)
+    assert damaged.code == 0
+    assert f"What '{prophet}' leans on cannot be told" in damaged.err
+    assert "Evaluated" in damaged.out
+
+
+def test_compare_says_how_sure_it_is_and_where_the_two_differ(trained: str, retrainer: Runner) -> None:
+    retrainer("train", "timing", "--algorithm", "prophet")
+    newest = retrainer("versions", "--type", "timing", "--json").json["versions"][0]["version_id"]
+    shown = retrainer("compare", trained, newest)
+    assert "is better with probability" in shown.out
+    document = retrainer("compare", trained, newest, "--json").json
+    evidence = document["evidence"]
+    assert evidence["level"] == 0.95
+    assert (
+        evidence["interval_percentage"][0] <= document["improvement_percentage"] <= evidence["interval_percentage"][1]
+    )
+    assert 0 <= evidence["probability_better"] <= 1
+    assert "95% interval" in document["reason"]
+    for one in document["differences"]:
+        assert one.keys() == {"situation", "num_predictions", "score_a", "score_b"}
+    (entry,) = (
+        e for e in retrainer("show", newest, "--json").json["ledger"] if e["action"] in {"rejection", "promotion"}
+    )
+    assert entry["evidence"]["evidence"] == evidence

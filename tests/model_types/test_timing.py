@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -148,3 +151,72 @@ def test_test_posts_are_spread_over_the_whole_span(count: int, most: int) -> Non
     if most > 1:
         assert chosen[0] == 0
         assert np.ptp(np.diff(chosen)) <= 1 if len(chosen) > 1 else True
+
+
+def exponential(rates: np.ndarray) -> TimingForecasts:
+    """Forecasts of exponential waits, by their rates an hour."""
+    return TimingForecasts.from_quantiles(-np.log(1 - LEVELS)[None, :] / rates[:, None])
+
+
+@given(st.lists(st.floats(0, 500), min_size=99, max_size=99), st.floats(0.01, 0.99))
+def test_the_probability_within_a_quantile_is_at_least_its_level(values: list[float], level: float) -> None:
+    """And exactly its level where the quantiles rise."""
+    forecast = constant(0.0, 1)
+    forecast = TimingForecasts(np.sort(np.array(values))[None, :], forecast.point)
+    probability = forecast.probability_within(forecast.quantile(level))[0]
+    assert probability >= level - 1e-6
+    if np.diff(forecast.quantiles).min() > 1e-6:
+        assert probability == pytest.approx(level, abs=1e-6)
+
+
+@given(st.lists(st.floats(0, 500), min_size=99, max_size=99), st.lists(st.floats(0, 600), min_size=2, max_size=2))
+def test_the_probability_rises_with_the_hours_from_0_to_99_percent(values: list[float], hours: list[float]) -> None:
+    forecast = TimingForecasts(np.sort(np.array(values))[None, :], np.zeros(1))
+    less, more = (float(forecast.probability_within(value)[0]) for value in sorted(hours))
+    assert 0 <= less <= more <= 0.99
+
+
+def test_an_interval_of_any_level_lies_between_the_quantiles() -> None:
+    forecast = exponential(np.array([0.2]))
+    low, high = forecast.interval(0.8)
+    assert (low[0], high[0]) == (forecast.quantiles[0, 9], forecast.quantiles[0, 89])
+    low, high = forecast.interval(0.5)
+    assert low[0] == pytest.approx(-np.log(0.75) / 0.2, rel=0.01)
+    assert high[0] == pytest.approx(-np.log(0.25) / 0.2, rel=0.01)
+
+
+def test_the_reliability_of_a_calibrated_forecast_is_on_the_diagonal() -> None:
+    rng = np.random.default_rng(8)
+    rates = rng.uniform(0.02, 1, 4000)
+    rows = TIMING.reliability(exponential(rates), TimingTargets(rng.exponential(1 / rates)))
+    assert len(rows) == 13
+    for row in rows:
+        error = np.sqrt(row.stated * (1 - row.stated) / row.num_predictions)
+        assert abs(row.stated - row.observed) < 4 * error + 0.01, row
+
+
+def test_the_reliability_of_an_overconfident_forecast_is_not() -> None:
+    rng = np.random.default_rng(8)
+    rows = TIMING.reliability(exponential(np.full(1000, 1.0)), TimingTargets(rng.exponential(6, 1000)))
+    by_name = {row.what: row for row in rows}
+    assert by_name["wait within the 90% quantile"].observed < 0.5
+    assert by_name["post within 6 h"].stated > 0.95
+    assert by_name["post within 6 h"].observed == pytest.approx(1 - np.exp(-1), abs=0.05)
+
+
+def test_situations_are_told_by_what_the_origin_knows() -> None:
+    posts = regular_posts(60, start=datetime(2024, 1, 1, tzinfo=UTC))  # a Monday
+    posts["created_at"] += pd.to_timedelta(np.where(np.arange(60) < 50, 0, 5), unit="D")
+    weekend = [time.weekday() >= 5 for time in posts["created_at"]]
+    rows = np.arange(30, 60)
+    origins = Origins.before(posts, rows)
+    found = TIMING.situations(posts, origins)
+    parts = [found[f"from {start:02d}:00 to {start + 6:02d}:00 UTC"] for start in (0, 6, 12, 18)]
+    assert (np.sum(parts, axis=0) == 1).all()
+    assert (found["on a weekday"] != found["on a weekend"]).all()
+    assert found["on a weekend"].tolist() == [weekend[row] for row in rows - 1]
+    after_the_silence = found["after a silence of over 3 h"]
+    assert after_the_silence.all(), "every gap is five hours here"
+    # What is to be foretold is no situation.
+    other = posts.assign(created_at=posts["created_at"] + pd.to_timedelta(np.arange(60) // 59 * 300, unit="D"))
+    assert all((TIMING.situations(other, origins)[name] == mask).all() for name, mask in found.items())
