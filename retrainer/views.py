@@ -312,7 +312,7 @@ def _differences(made: Comparison, name_a: str, name_b: str) -> None:
 def _sureness(name: str, evidence: Evidence) -> str:
     """Say how sure the improvement is, and how small a one could have been seen."""
     sentence = f"{name} is better with probability {evidence.probability_better:.2f}"
-    if evidence.smallest_detectable_percentage is None:
+    if not evidence.smallest_detectable_percentage:  # None, or 0: no resample differed, so nothing is known of smaller
         return sentence
     return (
         f"{sentence}; an improvement of {evidence.smallest_detectable_percentage:.1f}% would have shown on such posts "

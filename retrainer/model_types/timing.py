@@ -45,7 +45,6 @@ _BINS = 5
 _WITHIN_HOURS = 6.0
 _NORMALISING_HOURS = 24.0
 _ROUNDING_HOURS = 1e-9
-_NATURAL_HOURS = (1 / 60, 0.25, 0.5, 1, 2, 3, 6, 12, 24, 48, 72, 168, 336, 720)  # what a reader calls a long silence
 _LONGEST_WAIT_HOURS = 1000 * 365.25 * 24  # beyond it, the time of the next post could not be written down
 
 
@@ -347,15 +346,17 @@ class Timing(ModelType[TimingForecasts, TimingTargets]):
     def situations(self, posts: pd.DataFrame, origins: Origins) -> dict[str, NDArray[np.bool_]]:
         """Return the part of the day, weekday or weekend, and whether the silence was a long one.
 
-        The silence is that so far or, right after a post, the one before it; of the tenth of origins after the longest.
+        The silence is that so far or, right after a post, the one before it. A long one is longer than nine in ten,
+        in whole hours (below one, in whole minutes).
         """
         times = utc_times(posts)
         so_far = hours_between(times[origins.position], origins.time)
         before = hours_between(times[np.maximum(origins.position - 1, 0)], times[origins.position])
         silence = np.where(so_far > 0, so_far, before)
-        long = max((hours for hours in _NATURAL_HOURS if hours <= np.quantile(silence, 0.9)), default=_NATURAL_HOURS[0])
+        usual = float(np.quantile(silence, 0.9))
+        long = float(round(usual)) if usual >= 1 else max(round(usual * 60), 1) / 60
         weekend = np.is_busday(origins.time.astype("datetime64[D]"), weekmask="Sat Sun")
-        written = f"{long:g} h" if long >= 1 else f"{long * 60:.0f} min"
+        written = f"{long:.0f} h" if long >= 1 else f"{long * 60:.0f} min"
         return {
             **parts_of_the_day(origins.time),
             "on a weekday": ~weekend,

@@ -36,12 +36,13 @@ class Evidence:
     """How sure a comparison is.
 
     Attributes:
-        interval_percentage: the 95% interval of the improvement, in percent of a's score; None where a scored 0.
+        interval_percentage: the 95% interval of the improvement, in percent of a's score; None where a scored 0, or
+            did in more than 2.5% of the resamples.
         probability_better: the probability that b is better: the share of resamples in which it scores higher, those in
             which both score the same counted half.
         smallest_detectable_percentage: the improvement that such a window would have shown in 80% of cases, at the
             one-sided confidence of `settled_at`: (z(settled_at) + z(0.8)) times the standard error (the minimum
-            detectable effect of Bloom 1995, "Minimum detectable effects"); None where a scored 0.
+            detectable effect of Bloom 1995, "Minimum detectable effects"); None where the interval is.
         more_posts: roughly how many more posts would settle at that confidence whether b is better, if it is by as much
             as was seen; 0 where it is settled, None where that cannot be told.
         settled_at: the one-sided confidence.
@@ -109,8 +110,9 @@ def weigh(
     differences[np.abs(differences) < 1e-12] = 0.0  # noqa: PLR2004  the same but for rounding
     better = float((differences > 0).mean() + (differences == 0).mean() / 2)
     interval, detectable = None, None
-    if old > 0:
-        # The improvement is a ratio: how a's score varies belongs to it. A resample in which a scores 0 tells nothing.
+    if old > 0 and (olds <= 0).mean() <= (1 - LEVEL) / 2:
+        # The improvement is a ratio: how a's score varies belongs to it. A resample in which a scores 0 has none; where
+        # more than an end of the interval would be missing, those that are left would not be an interval of anything.
         improvement = (new - old) / old * 100
         ratios = (news - olds)[olds > 0] / olds[olds > 0] * 100
         improvements = improvement + widening * (ratios - improvement)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -39,8 +40,7 @@ def judge(old: float, new: float, evidence: Evidence, settings: RetrainingSettin
     )
     if not enough and ruled_out:
         return "reject", words
-    sure = f"better with probability {evidence.probability_better:.2f}, {settings.min_confidence:g} is asked for"
-    return "not_enough_evidence", f"Not enough evidence: {words[0].lower()}{words[1:]}; {sure}{_more(evidence)}"
+    return "not_enough_evidence", f"Not enough evidence: {words[0].lower()}{words[1:]}; {_open(evidence, settings)}"
 
 
 def improvement_percentage(old: float, new: float) -> float | None:
@@ -85,6 +85,15 @@ def _with_figures(words: str, evidence: Evidence) -> str:
     if interval is not None:
         figures = f"95% interval {interval[0]:.1f} to {interval[1]:.1f}, {figures}"
     return f"{words[:-1]}; {figures})" if words.endswith(")") else f"{words} ({figures})"
+
+
+def _open(evidence: Evidence, settings: RetrainingSettings) -> str:
+    """Say what is not proved: that the new model is better or, where that is, that it is by less than the threshold."""
+    asked = settings.min_confidence or 0.0
+    if evidence.probability_better >= asked:
+        return f"it is better, but an improvement of {settings.min_improvement_threshold:g}% is not ruled out"
+    shown = math.floor(evidence.probability_better * 100) / 100  # rounded up, it would look like what is asked for
+    return f"better with probability {shown:.2f}, {asked:g} is asked for{_more(evidence)}"
 
 
 def _more(evidence: Evidence) -> str:

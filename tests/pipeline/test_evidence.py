@@ -210,3 +210,72 @@ def test_verdicts(
 def test_where_production_scores_nothing_the_reason_has_no_percentage() -> None:
     found = settled(1.0, None, more=0)
     assert judge(0.0, 0.4, found, RetrainingSettings()) == ("promote", "New model scores 0.4000 against 0 (148 posts)")
+
+
+def promotions_of_equal_models(posts: int, comparisons: int) -> float:
+    """Return the share of equal models found better at 0.95, by the test alone."""
+    rng = np.random.default_rng(SIMULATION_SEED)
+    common = 1.5 + autoregressive(rng, (comparisons, posts), 1.0)
+    first, second = (np.exp(common + autoregressive(rng, (comparisons, posts), 0.5)) for _ in range(2))
+    better = 0
+    for sides in zip(first, second, strict=True):
+        a, b = (np.column_stack([errors <= 6, errors]) for errors in sides)
+        better += weigh(a, b, TIMING.overall).probability_better >= 0.95
+    return better / comparisons
+
+
+def test_with_few_posts_too_equal_models_are_hardly_ever_found_better() -> None:
+    """Without the widening for few blocks it is one in eight."""
+    assert promotions_of_equal_models(20, 2000) <= 0.09
+
+
+def test_the_smallest_detectable_improvement_is_seen_in_four_of_five_cases() -> None:
+    """One figure a post, independent and normal: the standard error is known, 10% of a's score at 100 posts."""
+    rng = np.random.default_rng(6)
+    a = np.full((100, 1), 1.0)
+    b = a + rng.normal(size=(100, 1))
+    found = weigh(a, b, lambda means: means[..., 0], confidence=0.9)
+    assert found.smallest_detectable_percentage
+    assert found.smallest_detectable_percentage == pytest.approx((1.2816 + 0.8416) * 10, rel=0.25)
+    surer = weigh(a, b, lambda means: means[..., 0], confidence=0.99)
+    assert surer.smallest_detectable_percentage
+    ratio = surer.smallest_detectable_percentage / found.smallest_detectable_percentage
+    assert ratio == pytest.approx((2.3263 + 0.8416) / (1.2816 + 0.8416), rel=1e-3)
+    assert found.interval_percentage
+    low, high = found.interval_percentage
+    assert high - low == pytest.approx(2 * 1.96 * 10, rel=0.25)
+    assert high - low > 2 * 1.7 * 10
+
+
+def test_the_number_of_posts_asked_for_follows_the_square_root_law() -> None:
+    rng = np.random.default_rng(6)
+    noise = rng.normal(size=(100, 1))
+    a = np.full((100, 1), 1.0)
+    b = a + 0.1 + (noise - noise.mean()) / noise.std()
+    found = weigh(a, b, lambda means: means[..., 0])
+    assert found.more_posts == pytest.approx((1.6449 + 0.8416) ** 2 * 100 - 100, rel=0.4)
+
+
+def test_where_production_scores_nothing_in_many_resamples_there_is_no_percentage() -> None:
+    """One lucky hit in 300: the resamples that miss it have no percentage, and those that hold it all say -100%."""
+    hopeless = np.column_stack([np.zeros(300), np.full(300, 100.0)])
+    lucky = hopeless.copy()
+    lucky[5, 0] = 1
+    found = weigh(lucky, hopeless, TIMING.overall)
+    assert found.interval_percentage is None
+    assert found.smallest_detectable_percentage is None
+
+
+@pytest.mark.parametrize(
+    ("new", "better", "interval", "words"),
+    [
+        (0.6048, 0.97, (0.1, 2.5), "it is better, but an improvement of 2% is not ruled out"),
+        (0.633, 0.9499, (0.1, 9.9), f"better with probability 0.94, 0.95 is asked for, {SETTLE}"),
+    ],
+)
+def test_the_reason_never_asks_for_a_confidence_that_is_there(
+    new: float, better: float, interval: tuple[float, float], words: str
+) -> None:
+    recommendation, reason = judge(0.6, new, settled(better, interval), RetrainingSettings(min_confidence=0.95))
+    assert recommendation == "not_enough_evidence"
+    assert reason.endswith(f"; {words}")
