@@ -116,6 +116,9 @@ def run_document(run: TrainingRun) -> Document:
         "improvement_percentage": run.improvement_percentage,
         "promotion_reason": run.promotion_reason,
         "error": run.error,
+        "tokens": run.tokens,
+        "cost_usd": run.cost_usd,
+        "refusals": run.refusals,
     }
 
 

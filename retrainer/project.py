@@ -51,6 +51,11 @@ class Project:
         """The folder of model files, absolute."""
         return self.folder / self.settings.models_dir
 
+    @property
+    def answers_dir(self) -> Path:
+        """Where the answers of paid calls are kept until the run that asked for them is over."""
+        return self.folder / ".retrainer" / "answers"
+
     @cached_property
     def registry(self) -> Registry:
         """What is remembered: versions, runs, evaluations, decisions."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from retrainer.algorithms import Algorithm, hookimpl
+from retrainer.algorithms import Algorithm, CostEstimate, hookimpl
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -70,6 +70,13 @@ class ClaudeOptions(BaseModel):
     # The share of calls that must not fail; with fewer, the whole prediction is an error.
     min_success_share: Annotated[float, Field(ge=0, le=1)] = 0.5
 
+    # Limits of a run, for both sides of its comparison together: HTTP requests, retries included, and US dollars.
+    # Checked before every request, which counts at what it may cost at most until its answer is there. null: no limit.
+    max_calls: Annotated[int, Field(ge=1)] | None = None
+    max_cost: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    # Calls that may together cost more dollars than this are announced by a warning.
+    warn_above_cost: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = 1.0
+
     # Prices by model id; a model without one is counted as costing nothing, with a warning.
     prices: dict[str, Prices] = Field(default_factory=_known_prices)
 
@@ -124,3 +131,13 @@ def predict(
     from retrainer_claude.forecasting import forecast  # noqa: PLC0415  anthropic and pandas are slow to import
 
     return forecast(model, posts, origins, config)
+
+
+@hookimpl
+def estimate(model: dict[str, Any], posts: pd.DataFrame, origins: Origins, config: ClaudeOptions) -> CostEstimate:
+    """Return the most that one forecast an origin should take, retries left out; no network."""
+    from retrainer_claude.prompting import build_requests  # noqa: PLC0415  pandas and numpy are slow to import
+    from retrainer_claude.spending import estimated  # noqa: PLC0415
+
+    each = [estimated(request, config) for request in build_requests(model, posts, origins, config)]
+    return sum(each, CostEstimate())

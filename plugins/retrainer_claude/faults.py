@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from retrainer_claude.prompting import Request
 
 # They come with status 429, which otherwise asks for nothing but patience.
-_SPEND_LIMITS = {"enforced_spend_limit_reached", "contract_spend_limit_reached"}
+SPEND_LIMITS = {"enforced_spend_limit_reached", "contract_spend_limit_reached"}
 _QUOTED_CHARACTERS = 200
 _GIVEAWAY_CHARACTERS = 20
 
@@ -35,7 +35,7 @@ _GIVEAWAY_CHARACTERS = 20
 def fault_of_all_calls(error: APIStatusError, model: str) -> RetrainerError | None:
     """Return the error to stop with where every other call would fail the same way, otherwise None."""
     where = _reference(error)
-    if error.error_code in _SPEND_LIMITS or isinstance(error, PaymentRequiredError):
+    if error.error_code in SPEND_LIMITS or isinstance(error, PaymentRequiredError):
         return AlgorithmError(
             f"the Claude API stops at a spend limit or an unpaid bill {where}",
             hint="Look at the billing page of the Claude Console",

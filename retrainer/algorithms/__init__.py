@@ -4,6 +4,6 @@ A plugin is a module with functions marked `@hookimpl`, registered under its alg
 `retrainer.algorithms`. Nothing slow is imported here, so that `retrainer plugins` answers at once.
 """
 
-from retrainer.algorithms.hookspecs import Algorithm, Importance, hookimpl
+from retrainer.algorithms.hookspecs import Algorithm, CostEstimate, Importance, hookimpl
 
-__all__ = ["Algorithm", "Importance", "hookimpl"]
+__all__ = ["Algorithm", "CostEstimate", "Importance", "hookimpl"]

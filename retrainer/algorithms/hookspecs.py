@@ -67,6 +67,30 @@ class Importance:
     note: str = ""
 
 
+@dataclass(frozen=True)
+class CostEstimate:
+    """The most that some forecasts should take.
+
+    Attributes:
+        calls: requests to a service.
+        input_tokens, output_tokens: read and written.
+        cost_usd: in US dollars.
+    """
+
+    calls: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost_usd: float = 0.0
+
+    def __add__(self, other: CostEstimate) -> CostEstimate:
+        return CostEstimate(
+            self.calls + other.calls,
+            self.input_tokens + other.input_tokens,
+            self.output_tokens + other.output_tokens,
+            self.cost_usd + other.cost_usd,
+        )
+
+
 # mypy: disable-error-code="empty-body"
 
 
@@ -109,6 +133,12 @@ class AlgorithmHooks:
         :param config: the options that the model was trained with.
         :return: `TimingForecasts` of n waits, or a list of n `ContentForecast`.
         """
+
+    @hookspec(firstresult=True)
+    def estimate(
+        self, model: Any, posts: pd.DataFrame, origins: Origins, config: BaseModel, model_type: ModelTypeName
+    ) -> CostEstimate:
+        """Return the most that `predict` with these arguments should cost; no network. Optional, for paid forecasts."""
 
     @hookspec(firstresult=True)
     def score(self, forecasts: Any, targets: Any, model_type: ModelTypeName) -> Mapping[str, float]:

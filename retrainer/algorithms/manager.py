@@ -17,7 +17,14 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import pluggy
 from pydantic import BaseModel, ValidationError
 
-from retrainer.algorithms.hookspecs import NEEDED_HOOKS, Algorithm, AlgorithmHooks, Importance, ObserverHooks
+from retrainer.algorithms.hookspecs import (
+    NEEDED_HOOKS,
+    Algorithm,
+    AlgorithmHooks,
+    CostEstimate,
+    Importance,
+    ObserverHooks,
+)
 from retrainer.config import ALGORITHM_GROUP, explain_options_error, installed_algorithms
 from retrainer.errors import AlgorithmError, RetrainerError, UnknownName, UsageError, did_you_mean
 
@@ -215,6 +222,19 @@ class LoadedAlgorithm:
             if not math.isfinite(value):
                 self._fail("score", f"returned {value} for '{key}'")
         return metrics
+
+    def estimate(
+        self, model: Any, posts: pd.DataFrame, origins: Origins, config: BaseModel, model_type: ModelTypeName
+    ) -> CostEstimate | None:
+        """Return the most that forecasts from these origins should cost; None where the plugin does not say."""
+        if "estimate" not in self.hook_names:
+            return None
+        answer = self._call(
+            "estimate", model=model, posts=posts.copy(), origins=origins.copy(), config=config, model_type=model_type
+        )
+        if not isinstance(answer, CostEstimate):
+            self._fail("estimate", f"returned a {type(answer).__name__} instead of a CostEstimate")
+        return answer
 
     def explain(self, model: Any, config: BaseModel, model_type: ModelTypeName) -> list[Importance]:
         """Return what the model's forecasts lean on, checked; empty where the plugin does not say."""

@@ -38,7 +38,10 @@ class ContentForecast:
         outcome: `ok`, or why there is no text to score: the model refused, was cut short, or the call failed.
         input_tokens: tokens read, cached ones included; 0 where nothing is counted.
         output_tokens: tokens written.
-        cost_usd: what the forecast cost, in US dollars.
+        cost_usd: what the answer cost, in US dollars.
+        cache_read_tokens, cache_write_tokens: of the tokens read, those that a prompt cache gave, and took in.
+        latency_seconds: how long the answer took; 0 where nobody was asked.
+        retries: how often it had to be asked for again.
     """
 
     text: str | None
@@ -46,6 +49,10 @@ class ContentForecast:
     input_tokens: int = 0
     output_tokens: int = 0
     cost_usd: float = 0.0
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+    latency_seconds: float = 0.0
+    retries: int = 0
 
 
 ContentForecasts = list[ContentForecast]
@@ -149,6 +156,10 @@ class Content(ModelType[ContentForecasts, ContentTargets]):
             "failed": outcomes.count("failed"),
             "tokens": sum(forecast.input_tokens + forecast.output_tokens for forecast in forecasts),
             "cost_usd": sum(forecast.cost_usd for forecast in forecasts),
+            "cache_read_tokens": sum(forecast.cache_read_tokens for forecast in forecasts),
+            "cache_write_tokens": sum(forecast.cache_write_tokens for forecast in forecasts),
+            "retries": sum(forecast.retries for forecast in forecasts),
+            "median_latency_seconds": float(np.median([forecast.latency_seconds for forecast in forecasts])),
         }
 
     def same(self, one: ContentForecasts, other: ContentForecasts) -> bool:
@@ -204,7 +215,8 @@ class Content(ModelType[ContentForecasts, ContentTargets]):
         fields = ContentForecast.__dataclass_fields__
         kept = all("baseline_text" in row for row in rows)
         return StoredForecasts(
-            forecasts=[ContentForecast(**{key: row[key] for key in fields}) for row in rows],
+            # A file of an earlier release lacks some of the fields.
+            forecasts=[ContentForecast(**{key: row[key] for key in fields if key in row}) for row in rows],
             targets=ContentTargets([row["actual"] for row in rows]),
             post_ids=[row["post_id"] for row in rows],
             naive=[ContentForecast(row["baseline_text"]) for row in rows] if kept else None,

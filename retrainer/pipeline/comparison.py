@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from retrainer.algorithms.paying import opened_workspace
 from retrainer.errors import RetrainerError, UsageError
 from retrainer.model_types import kind_of
 from retrainer.pipeline.evaluation import (
@@ -235,7 +236,8 @@ def compare_versions(
         raise nothing_later(max(a, b, key=trained_through), rule)
     for ready in (ready_a, ready_b):
         ready.algorithm.check_ready(ready.options)
-    scores = (evaluate(ready_a, posts, window), evaluate(ready_b, posts, window))
+    with opened_workspace(project.answers_dir):
+        scores = (evaluate(ready_a, posts, window), evaluate(ready_b, posts, window))
     return compare(a, b, scores, posts, settings)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from retrainer.algorithms.manager import load_algorithm
+from retrainer.algorithms.paying import opened_workspace
 from retrainer.documents import moment
 from retrainer.errors import AlgorithmError, InsufficientData, RetrainerError, UsageError
 from retrainer.model_types import kind_of
@@ -231,9 +232,7 @@ def evaluate(ready: ReadyModel, posts: pd.DataFrame, window: Window) -> Evaluati
         AlgorithmError: a hook failed, too few forecasts can be scored, or the model looked into the future.
     """
     kind = kind_of(ready.model_type)
-    origins = window.origins
-    if kind.tell_time:
-        origins = replace(origins, target_time=utc_times(posts)[window.rows])
+    origins = origins_of(ready.model_type, posts, window)
     forecasts = ready.predict(posts, origins)
     targets = kind.targets(posts, origins, window.rows)
     if not ready.algorithm.description.paid:
@@ -259,6 +258,13 @@ def evaluate(ready: ReadyModel, posts: pd.DataFrame, window: Window) -> Evaluati
     )
 
 
+def origins_of(model_type: ModelTypeName, posts: pd.DataFrame, window: Window) -> Origins:
+    """Return the origins of a window as a forecaster of that type gets them."""
+    if not kind_of(model_type).tell_time:
+        return window.origins
+    return replace(window.origins, target_time=utc_times(posts)[window.rows])
+
+
 def evaluate_version(project: Project, version_id: str, now: datetime, origin: OriginRule | None = None) -> Evaluation:
     """Evaluate a registered version on the posts later than its training, and record it.
 
@@ -277,8 +283,9 @@ def evaluate_version(project: Project, version_id: str, now: datetime, origin: O
     ready.algorithm.check_ready(ready.options)
     posts = load_latest(project, ready.model_type, now)
     most = project.settings.retraining.max_predictions(ready.model_type)
-    evaluation = evaluate(ready, posts, require_window(posts, version, most, rule))
-    record(project, version, evaluation, now)
+    with opened_workspace(project.answers_dir):
+        evaluation = evaluate(ready, posts, require_window(posts, version, most, rule))
+        record(project, version, evaluation, now)
     project.registry.mark_evaluation_succeeded(version_id)
     return evaluation
 

@@ -11,15 +11,17 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from retrainer.algorithms.manager import broadcast, load_algorithm
+from retrainer.algorithms.paying import opened_workspace
 from retrainer.documents import run_document
 from retrainer.errors import MissingCredentials, RetrainerError, RunInProgress, unexpected
 from retrainer.model_types import kind_of
 from retrainer.pipeline.archive import archive_old_versions
 from retrainer.pipeline.comparison import FEWEST_TARGETS, Comparison, compare_with_production
-from retrainer.pipeline.evaluation import Evaluation, evaluate, record, require_window
+from retrainer.pipeline.evaluation import Evaluation, evaluate, origins_of, record, require_window
 from retrainer.pipeline.posts import load_latest, split_by_time
 from retrainer.pipeline.promotion import announce, decide
 from retrainer.pipeline.training import describe, register, trained_model
+from retrainer.pipeline.versions import load_version
 from retrainer.registry.process import HEARTBEAT_SECONDS
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from retrainer.algorithms.manager import LoadedAlgorithm
+    from retrainer.algorithms.paying import Account
     from retrainer.model_types import ModelTypeName
     from retrainer.pipeline.posts import Split
     from retrainer.pipeline.training import Trained
@@ -222,8 +225,7 @@ def rehearse(
     split = _load_and_split(project, model_type, now)
     with trained_model(project, chosen, options, model_type, split) as trained:
         if _costs_money(project, chosen, model_type):
-            most = min(project.settings.retraining.max_predictions(model_type), split.test_count)
-            log.info("Not evaluated: up to %d forecasts of each version would have to be paid for", most)
+            _tell_cost(project, trained, split, now)
             return RunResult(model_type=model_type, algorithm=chosen.name)
         version = describe(project, trained, split, "(not recorded)", now)
         evaluation = _evaluate(project, trained, split, version)
@@ -237,6 +239,27 @@ def rehearse(
         comparison=comparison,
         decision=decision,
     )
+
+
+def _tell_cost(project: Project, trained: Trained, split: Split, now: datetime) -> None:
+    """Say what the evaluation of a dry run would cost, which is not made."""
+    model_type = trained.ready.model_type
+    most = min(project.settings.retraining.max_predictions(model_type), split.test_count)
+    log.info("Not evaluated: up to %d forecasts of each version would have to be paid for", most)
+    version = describe(project, trained, split, "(not recorded)", now)
+    window = require_window(split.posts, version, most)
+    origins = origins_of(model_type, split.posts, window)
+    sides = {"new version": trained.ready}
+    production = project.registry.production(model_type)
+    if production is not None:
+        try:
+            sides["production"] = load_version(project, production)
+        except RetrainerError as error:
+            log.debug("Production cannot be loaded: %s", error)
+    for name, ready in sides.items():
+        cost = ready.algorithm.estimate(ready.model, split.posts, origins, ready.options, model_type)
+        if cost is not None:
+            log.info("The %s would cost $%.4f at most, by %d calls", name, cost.cost_usd, cost.calls)
 
 
 def _chosen_algorithm(
@@ -408,8 +431,11 @@ def _recorded_run(
     registry = project.registry
     run = _begun(project, model_type, algorithm, watch, as_of=as_of, wait_seconds=wait_seconds)
     try:
-        with _heartbeat(registry, run.run_id):
-            yield run
+        with _heartbeat(registry, run.run_id), opened_workspace(project.answers_dir) as desk:
+            try:
+                yield run
+            finally:
+                _note_spending(registry, run.run_id, desk.account)
     except BaseException as error:
         interrupted = isinstance(error, KeyboardInterrupt | SystemExit)
         reason = "interrupted" if interrupted else str(error) or type(error).__name__
@@ -418,6 +444,11 @@ def _recorded_run(
         document = run_document(failed)
         broadcast({"kind": "run", "model_type": model_type, "version_id": None, "reason": reason, "run": document})
         raise
+
+
+def _note_spending(registry: Registry, run_id: str, account: Account) -> None:
+    tokens = account.input_tokens + account.output_tokens
+    registry.note_spending(run_id, tokens=tokens, cost_usd=account.cost_usd, refusals=account.refusals)
 
 
 @contextmanager

@@ -110,6 +110,12 @@ class Runs:
         with self.database.write() as session:
             session.execute(query.values(heartbeat_at=datetime.now(UTC)))
 
+    def note_spending(self, run_id: str, *, tokens: int, cost_usd: float, refusals: int) -> None:
+        """Record what the paid calls of a run took so far."""
+        query = update(TrainingRun).where(TrainingRun.run_id == run_id)
+        with self.database.write() as session:
+            session.execute(query.values(tokens=tokens, cost_usd=cost_usd, refusals=refusals))
+
     def fail_run(self, run_id: str, error: str, now: datetime) -> TrainingRun:
         """Close a run as failed; one that was closed already stays as it was."""
         with self.database.write() as session:

@@ -152,6 +152,9 @@ class TrainingRun(_OfOneType, Base):
     improvement_percentage: Mapped[float | None]
     promotion_reason: Mapped[str | None] = mapped_column(Text)
     error: Mapped[str | None] = mapped_column(Text)
+    tokens: Mapped[int | None]  # of paid calls, as are the cost and the refusals; none of a run of an earlier release
+    cost_usd: Mapped[float | None]
+    refusals: Mapped[int | None]
     host: Mapped[str] = mapped_column(Text)
     pid: Mapped[int]
     boot_id: Mapped[str] = mapped_column(Text)
