@@ -78,6 +78,10 @@ class TimingRetrainingSettings(TypeRetrainingSettings):
     origin: OriginRule = "post"
 
 
+class ContentRetrainingSettings(TypeRetrainingSettings):
+    max_cost_increase: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+
+
 class RetrainingSettings(_Section):
     enabled: bool = True
     schedule_days: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 7
@@ -90,7 +94,7 @@ class RetrainingSettings(_Section):
     keep_versions: Annotated[int, Field(ge=1)] = 10
     archive_old_versions: bool = True
     timing_model: TimingRetrainingSettings = TimingRetrainingSettings()
-    content_model: TypeRetrainingSettings = TypeRetrainingSettings()
+    content_model: ContentRetrainingSettings = ContentRetrainingSettings()
 
     def is_enabled(self, model_type: ModelTypeName) -> bool:
         """Whether runs of this model type are switched on, both in general and for the type."""

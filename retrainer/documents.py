@@ -224,6 +224,7 @@ def comparison_document(comparison: Comparison) -> Document:
         "num_predictions": comparison.num_predictions,
         "window": comparison.window.document() if comparison.window else None,
         "evidence": comparison.evidence.document() if comparison.evidence else None,
+        "cost_usd": comparison.costs._asdict() if comparison.costs else None,
         "differences": [asdict(difference) for difference in comparison.differences],
     }
 

@@ -83,6 +83,8 @@ def comparison(made: Comparison) -> None:
     _differences(made, "A", "B")
     if made.evidence is not None:
         output.text(_sureness("B", made.evidence))
+    if made.costs is not None:
+        output.text(f"Cost: A ${made.costs.a:.4f}, B ${made.costs.b:.4f}")
     output.text(f"Winner: {made.winner or 'none'}")
     output.text(f"Recommendation: {made.recommendation.replace('_', ' ')}. {made.reason}")
 

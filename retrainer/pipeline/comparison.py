@@ -19,7 +19,7 @@ from retrainer.pipeline.evaluation import (
 )
 from retrainer.pipeline.evidence import Evidence, weigh
 from retrainer.pipeline.posts import load_latest
-from retrainer.pipeline.verdict import Recommendation, improvement_percentage, judge
+from retrainer.pipeline.verdict import Costs, Recommendation, improvement_percentage, judge
 from retrainer.pipeline.versions import ReadyModel, load_version
 
 if TYPE_CHECKING:
@@ -73,6 +73,7 @@ class Comparison:
         recommendation: what to do with b.
         reason: why, in one sentence.
         evidence: how sure the improvement is; None where nothing, or too little, could be compared.
+        costs: what the forecasts of both cost; None where neither costs anything.
         differences: where the two differ most, the weightiest first.
         of_a: a's evaluation on that window.
         of_b: b's.
@@ -91,6 +92,7 @@ class Comparison:
     recommendation: Recommendation
     reason: str
     evidence: Evidence | None = None
+    costs: Costs | None = None
     differences: tuple[Difference, ...] = ()
     of_a: Evaluation | None = None
     of_b: Evaluation | None = None
@@ -117,6 +119,7 @@ class Comparison:
             "num_predictions": self.num_predictions,
             "window": self.window.document() if self.window else None,
             "evidence": self.evidence.document() if self.evidence else None,
+            "cost_usd": self.costs._asdict() if self.costs else None,
             "differences": [asdict(difference) for difference in self.differences],
         }
 
@@ -154,6 +157,7 @@ def compare(
     metrics_a, metrics_b = of_a.score_where(both), of_b.score_where(both)
     old, new = metrics_a["overall_score"], metrics_b["overall_score"]
     evidence = None
+    costs = _costs(of_a, of_b)
     if count < FEWEST_TARGETS:
         recommendation: Recommendation = "not_enough_evidence"
         reason = f"Not enough evidence: only {count} posts could be compared ({FEWEST_TARGETS} are needed)"
@@ -161,7 +165,7 @@ def compare(
         overall = kind_of(of_a.model_type).overall
         parts = (of_a.contributions_where(both), of_b.contributions_where(both))
         evidence = weigh(*parts, overall, confidence=settings.min_confidence)
-        recommendation, reason = judge(old, new, evidence, settings)
+        recommendation, reason = judge(old, new, evidence, settings, costs)
     return Comparison(
         model_type=of_a.model_type,
         version_a=a.version_id,
@@ -175,6 +179,7 @@ def compare(
         recommendation=recommendation,
         reason=reason,
         evidence=evidence,
+        costs=costs,
         differences=_differences(of_a, of_b, both, posts),
         of_a=of_a,
         of_b=of_b,
@@ -239,6 +244,12 @@ def compare_versions(
     with opened_workspace(project.answers_dir):
         scores = (evaluate(ready_a, posts, window), evaluate(ready_b, posts, window))
     return compare(a, b, scores, posts, settings)
+
+
+def _costs(of_a: Evaluation, of_b: Evaluation) -> Costs | None:
+    """Return what all forecasts of the window cost, those that cannot be scored included."""
+    a, b = (kind_of(of.model_type).tally(of.forecasts).get("cost_usd", 0.0) for of in (of_a, of_b))
+    return Costs(a, b) if a or b else None
 
 
 def _differences(

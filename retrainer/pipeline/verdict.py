@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from retrainer.config import RetrainingSettings
@@ -14,8 +14,41 @@ Recommendation = Literal["promote", "reject", "not_enough_evidence"]
 _ROUNDING = 1e-9  # 0.51 against 0.50 is 2%, whatever the last binary digit says
 
 
-def judge(old: float, new: float, evidence: Evidence, settings: RetrainingSettings) -> tuple[Recommendation, str]:
+class Costs(NamedTuple):
+    """What the forecasts of both sides cost, on the same posts, in US dollars."""
+
+    a: float
+    b: float
+
+    @property
+    def increase_percentage(self) -> float | None:
+        """By how much b costs more than a, in percent; None where a costs nothing."""
+        return (self.b - self.a) / self.a * 100 if self.a > 0 else None
+
+    def exceed(self, most: float | None) -> bool:
+        """Whether b costs more than `most` percent more than a; than nothing, any cost is more."""
+        increase = self.increase_percentage
+        return most is not None and (self.b > self.a if increase is None else increase > most + _ROUNDING)
+
+
+def judge(
+    old: float, new: float, evidence: Evidence, settings: RetrainingSettings, costs: Costs | None = None
+) -> tuple[Recommendation, str]:
     """Return the verdict on two scores, and the reason for it in one sentence.
+
+    A model that would be promoted is rejected where it costs more than `max_cost_increase` allows.
+    """
+    recommendation, reason = _judged(old, new, evidence, settings, costs)
+    most = settings.content_model.max_cost_increase
+    if recommendation == "promote" and costs is not None and costs.exceed(most):
+        return "reject", f"{reason}; max_cost_increase is {most:g}%"
+    return recommendation, reason
+
+
+def _judged(
+    old: float, new: float, evidence: Evidence, settings: RetrainingSettings, costs: Costs | None
+) -> tuple[Recommendation, str]:
+    """Return the verdict on the scores alone.
 
     The threshold decides, as the specification says. Where `min_confidence` is set, the new model must be better with
     that probability as well; what is then neither proved nor ruled out is not enough evidence. An improvement below the
@@ -24,7 +57,7 @@ def judge(old: float, new: float, evidence: Evidence, settings: RetrainingSettin
     nothing.
     """
     enough = is_enough(old, new, settings.min_improvement_threshold)
-    words = _with_figures(verdict(old, new, settings.min_improvement_threshold), evidence)
+    words = _with_figures(_with_cost(verdict(old, new, settings.min_improvement_threshold), costs), evidence)
     if settings.min_confidence is None:
         thin = enough and not evidence.is_settled
         return ("promote" if enough else "reject"), words + (
@@ -76,6 +109,19 @@ def _shown(percentage: float, below: float | None = None) -> str:
         if float(text) > 0 and (below is None or float(text) < below):
             return text
     return f"{percentage:.1g}"
+
+
+def _with_cost(words: str, costs: Costs | None) -> str:
+    """Say what the new model costs more or less, before the brackets of a verdict."""
+    if costs is None or costs.a == costs.b:
+        return words
+    increase = costs.increase_percentage
+    if increase is None:
+        said = f"${costs.b:.4f} more cost"
+    else:
+        said = f"{_shown(abs(increase))}% {'more' if increase > 0 else 'less'} cost"
+    start, bracket, rest = words.partition(" (")
+    return f"{start} at {said}{bracket}{rest}"
 
 
 def _with_figures(words: str, evidence: Evidence) -> str:

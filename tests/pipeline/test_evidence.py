@@ -9,13 +9,13 @@ import math
 import numpy as np
 import pytest
 
-from retrainer.config import RetrainingSettings
+from retrainer.config import ContentRetrainingSettings, RetrainingSettings
 from retrainer.model_types import kind_of
 from retrainer.model_types.content import ContentForecast, ContentTargets
 from retrainer.model_types.timing import LEVELS, TimingForecasts, TimingTargets
 from retrainer.pipeline import evidence
 from retrainer.pipeline.evidence import Evidence, block_length, resampled_means, starts, weigh
-from retrainer.pipeline.verdict import judge
+from retrainer.pipeline.verdict import Costs, judge
 
 TIMING = kind_of("timing")
 SIMULATION_SEED = 20240229  # fixed before the first run
@@ -205,6 +205,37 @@ def test_verdicts(
     figures = f"95% interval {interval[0]} to {interval[1]}, 148 posts"
     verdict = judge(0.6, new, settled(better, interval), RetrainingSettings(min_confidence=confidence))
     assert verdict == (recommendation, reason.replace("FIGURES", figures))
+
+
+@pytest.mark.parametrize(
+    ("costs", "most", "recommendation", "reason"),
+    [
+        ((0.010, 0.014), None, "promote", "New model is 5.5% better at 40.0% more cost (FIGURES)"),
+        (
+            *((0.010, 0.014), 20.0, "reject"),
+            "New model is 5.5% better at 40.0% more cost (FIGURES); max_cost_increase is 20%",
+        ),
+        ((0.010, 0.014), 40.0, "promote", "New model is 5.5% better at 40.0% more cost (FIGURES)"),
+        ((0.010, 0.005), 20.0, "promote", "New model is 5.5% better at 50.0% less cost (FIGURES)"),
+        (
+            *((0.0, 0.0123), 20.0, "reject"),
+            "New model is 5.5% better at $0.0123 more cost (FIGURES); max_cost_increase is 20%",
+        ),
+        ((0.010, 0.010), 0.0, "promote", "New model is 5.5% better (FIGURES)"),
+    ],
+)
+def test_a_model_that_costs_too_much_more_is_not_promoted(
+    costs: tuple[float, float], most: float | None, recommendation: str, reason: str
+) -> None:
+    settings = RetrainingSettings(content_model=ContentRetrainingSettings(max_cost_increase=most))
+    made = judge(0.6, 0.633, settled(0.99, (1.2, 9.9)), settings, Costs(*costs))
+    assert made == (recommendation, reason.replace("FIGURES", "95% interval 1.2 to 9.9, 148 posts"))
+
+
+def test_a_model_that_is_worse_is_rejected_for_that_whatever_it_costs() -> None:
+    settings = RetrainingSettings(content_model=ContentRetrainingSettings(max_cost_increase=5))
+    made = judge(0.6, 0.594, settled(0.1, (-3.0, 0.5)), settings, Costs(0.010, 0.014))
+    assert made == ("reject", "New model is 1.0% worse at 40.0% more cost (95% interval -3.0 to 0.5, 148 posts)")
 
 
 def test_where_production_scores_nothing_the_reason_has_no_percentage() -> None:
