@@ -10,5 +10,5 @@ depends_on = None
 
 
 def upgrade() -> None:
-    for name, kind in (("tokens", sa.Integer), ("cost_usd", sa.Float), ("refusals", sa.Integer)):
+    for name, kind in (("tokens", sa.Integer), ("cost_usd", sa.Double), ("refusals", sa.Integer)):
         op.add_column("retrainer_training_runs", sa.Column(name, kind))
