@@ -83,7 +83,7 @@ def _gaps_before(history: History, hazard: Hazard, posts: Integers) -> tuple[Flo
     chosen = np.flatnonzero(np.cumsum(looked_at)[:last] > 0)
     came, expected = np.zeros((last, _STAGE_COUNT)), np.zeros((last, _STAGE_COUNT))
     if len(chosen):
-        gap, cell, spent, ended = cells_passed(np.diff(history.hours)[chosen])
+        gap, cell, spent, ended = cells_passed(np.diff(history.hours)[chosen], hazard.shape)
         place, stage = chosen[gap], _STAGES[cell]
         np.add.at(expected, (place, stage), hazard.rates(history, place, cell) * spent)
         np.add.at(came, (place[ended], stage[ended]), 1.0)

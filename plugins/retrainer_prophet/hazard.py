@@ -8,13 +8,13 @@ remains is the distribution of the training gaps.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from retrainer_prophet.features import COLUMNS
-from retrainer_prophet.silence import CLASS, CLASSES, cells_passed
+from retrainer_prophet.silence import CLASS, CLASSES, cells_passed, shapes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -45,12 +45,14 @@ class Hazard:
         of_class: (CLASSES,) its logarithm in each class of the silence, where all features are 0.
         slopes: (COLUMNS,) what it gains with each feature.
         lowest, highest: (COLUMNS,) the features' range in training; beyond it nothing was seen, and nothing is claimed.
+        shape: (cells, PARTS + 1) how it runs within the cells; see `silence.shapes`.
     """
 
     of_class: Floats
     slopes: Floats
     lowest: Floats
     highest: Floats
+    shape: Floats
 
     def rates(self, history: History, posts: Integers, cells: Integers) -> Floats:
         """Return (rows,) the expected posts an hour for pairs of a post's place in the history and a cell."""
@@ -82,6 +84,7 @@ class Rows:
         spent: (rows,) hours spent in the cell.
         came: (rows,) 1.0 where the post came in the cell.
         features: (rows, COLUMNS).
+        shape: how the hazard runs within the cells.
     """
 
     gap: Integers
@@ -89,25 +92,27 @@ class Rows:
     spent: Floats
     came: Floats
     features: Floats
+    shape: Floats
 
     @classmethod
     def of(cls, history: History) -> Rows:
         """Take the last gaps of the history, as many as MOST_GAPS and MOST_ROWS allow."""
         gaps = np.diff(history.hours)
         chosen = np.arange(max(0, len(gaps) - MOST_GAPS), len(gaps))
-        gap, cell, spent, came = cells_passed(gaps[chosen])
+        shape = shapes(gaps[chosen])
+        gap, cell, spent, came = cells_passed(gaps[chosen], shape)
         surplus = len(gap) - MOST_ROWS
         if surplus > 0:
             whole = gap > gap[surplus - 1]
             gap, cell, spent, came = gap[whole], cell[whole], spent[whole], came[whole]
-        return cls(gap - gap[0], CLASS[cell], spent, came.astype(float), history.matrix(chosen[gap], cell))
+        return cls(gap - gap[0], CLASS[cell], spent, came.astype(float), history.matrix(chosen[gap], cell), shape)
 
 
 def fit(rows: Rows) -> Hazard:
     """Fit the regression to standardised features, and return it in terms of the raw ones."""
     centre, scale = rows.features.mean(axis=0), rows.features.std(axis=0)
     scale[scale < _NO_CHANGE] = np.inf  # a column that never changes tells nothing
-    standard = Rows(rows.gap, rows.classes, rows.spent, rows.came, (rows.features - centre) / scale)
+    standard = replace(rows, features=(rows.features - centre) / scale)
     start, of_class, slopes = _regression(standard)
     raw = slopes / scale
     return Hazard(
@@ -115,6 +120,7 @@ def fit(rows: Rows) -> Hazard:
         slopes=raw,
         lowest=rows.features.min(axis=0),
         highest=rows.features.max(axis=0),
+        shape=rows.shape,
     )
 
 

@@ -21,7 +21,7 @@ from retrainer_prophet.explaining import importances
 from retrainer_prophet.features import GAPS_REMEMBERED, HOURS_REMEMBERED, History, usual_gap
 from retrainer_prophet.hazard import Hazard, Rows
 from retrainer_prophet.rhythm import Rhythm
-from retrainer_prophet.silence import CELLS, EDGES, WIDTHS
+from retrainer_prophet.silence import CELLS, PARTS, WIDTHS, fine_edges
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
     Integers = NDArray[np.int64]
 
-FORMAT = 2
+FORMAT = 3
 MOST_POSTS = hazard.MOST_GAPS + GAPS_REMEMBERED  # training looks at the last so many moments
 
 _LAST_SURVIVAL = 1e-9  # a silence can hardly be less likely
@@ -92,11 +92,13 @@ def predict(model: dict[str, Any], posts: pd.DataFrame, origins: Origins) -> Tim
         expected = _expected_posts(learnt, history, last_known)
         learnt_since = Experience.at(history, learnt, last_known)
     silence = hours_between(known_time, origins.time)
+    edges = fine_edges(learnt.shape)
     quantiles = np.empty((len(origins), len(LEVELS)))
     for row, known in enumerate(origin):
-        curve = np.concatenate([[0.0], np.cumsum(expected[known] * learnt_since.level[known])])
+        in_parts = np.repeat(expected[known] * learnt_since.level[known] / PARTS, PARTS)
+        curve = np.concatenate([[0.0], np.cumsum(in_parts)])
         same_moment = model["share_of_same_moment"] if silence[row] == 0 else 0.0
-        quantiles[row] = _remaining_wait(curve, learnt_since.calibration[known], silence[row], same_moment)
+        quantiles[row] = _remaining_wait(edges, curve, learnt_since.calibration[known], silence[row], same_moment)
     return TimingForecasts.from_quantiles(quantiles)
 
 
@@ -118,22 +120,23 @@ def _expected_posts(learnt: Hazard, history: History, posts: Integers) -> Floats
     return expected
 
 
-def _remaining_wait(curve: Floats, calibration: Floats, silence: float, same_moment: float) -> Floats:
+def _remaining_wait(edges: Floats, curve: Floats, calibration: Floats, silence: float, same_moment: float) -> Floats:
     """Return the hours from the origin at each level.
 
     Args:
-        curve: (cells + 1,) posts expected from the last post to the edges of the cells: the cumulative hazard.
+        edges: (k,) hours since the last post; see `fine_edges`.
+        curve: (k,) posts expected from the last post until then: the cumulative hazard.
         calibration: (bins + 1,) see `Experience`.
         silence: hours since the last post.
         same_moment: the probability that the next post comes at the moment of the last.
     """
     even = np.linspace(0, 1, len(calibration))
-    rate_beyond = max(float(curve[-1] - curve[-2]) / WIDTHS[-1], _LOWEST_RATE)
-    so_far = np.interp(silence, EDGES, curve) + max(silence - EDGES[-1], 0.0) * rate_beyond
+    rate_beyond = max(float(curve[-1] - curve[-1 - PARTS]) / WIDTHS[-1], _LOWEST_RATE)
+    so_far = np.interp(silence, edges, curve) + max(silence - edges[-1], 0.0) * rate_beyond
     survived = max(1 - float(np.interp(-np.expm1(-so_far), even, calibration)), _LAST_SURVIVAL)
     levels = np.clip((LEVELS - same_moment) / (1 - same_moment), 0, 1) if same_moment < 1 else np.zeros(len(LEVELS))
     reached = np.interp(1 - (1 - levels) * survived, calibration, even)
     posts = -np.log(np.maximum(1 - reached, 1e-15))
-    hours = np.where(posts <= curve[-1], np.interp(posts, curve, EDGES), EDGES[-1] + (posts - curve[-1]) / rate_beyond)
+    hours = np.where(posts <= curve[-1], np.interp(posts, curve, edges), edges[-1] + (posts - curve[-1]) / rate_beyond)
     remaining: Floats = np.maximum.accumulate(np.maximum(hours - silence, 0.0))
     return remaining

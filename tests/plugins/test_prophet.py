@@ -237,3 +237,20 @@ def test_an_unknown_option_is_refused_with_a_near_match() -> None:
 def test_a_wrong_option_says_what_is_allowed() -> None:
     with pytest.raises(ConfigError, match="timing_model.prophet.weeks: '1' is not allowed: it must be greater than"):
         PROPHET.options({"weeks": 1}, "timing")
+
+
+def test_a_feed_that_keeps_to_the_minute_is_foretold_to_the_minute() -> None:
+    """Every six hours, give or take a minute: the 80% interval is minutes wide, not an hour, at both origins."""
+    rng = np.random.default_rng(4)
+    moments = np.arange(1000) * 6 + rng.normal(0, 1 / 60, 1000)
+    times = pd.DatetimeIndex(pd.Timestamp("2024-01-01", tz="UTC") + pd.to_timedelta(moments, unit="h")).as_unit("us")
+    posts = pd.DataFrame({"post_id": [f"{row:05d}" for row in range(1000)], "created_at": times})
+    model = PROPHET.train(posts.iloc[:900], OPTIONS, "timing")
+    for hours in (0, 3):
+        origins = Origins.before(posts, np.arange(901, 1000))
+        origins = Origins(origins.time + np.timedelta64(hours, "h"), origins.position)
+        forecast = PROPHET.predict(model, posts, origins, OPTIONS, "timing")
+        low, high = forecast.interval()
+        assert np.median(high - low) < 0.2
+        wait = (utc_times(posts)[origins.position + 1] - origins.time) / np.timedelta64(1, "h")
+        assert 0.65 <= ((low <= wait) & (wait <= high)).mean() <= 0.95
