@@ -187,6 +187,7 @@ class ClaudeServer:
         self.most_at_once = 0
         self._open_now = 0
         self._lock = threading.Lock()
+        self._arrived = threading.Condition(self._lock)
         self._scripted: deque[Reply] = deque()
         self._rules: list[tuple[str, Reply]] = []
         self._gathering: threading.Barrier | None = None
@@ -213,6 +214,11 @@ class ClaudeServer:
         """Hold back every answer but the first one until `count` requests are waiting for theirs."""
         self._gathering = threading.Barrier(count)
 
+    def wait_for_requests(self, count: int) -> None:
+        """Return when so many requests have come in."""
+        with self._arrived:
+            assert self._arrived.wait_for(lambda: len(self.requests) >= count, _GATHERING_SECONDS * 6)
+
     def __enter__(self) -> Self:
         self._thread.start()
         return self
@@ -231,6 +237,7 @@ class ClaudeServer:
         """Return the reply to a request, which is recorded. Called in a thread of the request's own."""
         with self._lock:
             self.requests.append(request)
+            self._arrived.notify_all()
             number = len(self.requests)
             self._open_now += 1
             self.most_at_once = max(self.most_at_once, self._open_now)

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from retrainer.algorithms.manager import broadcast, load_algorithm
-from retrainer.algorithms.paying import opened_workspace
+from retrainer.algorithms.paying import opened_workspace, workspace
 from retrainer.documents import run_document
 from retrainer.errors import MissingCredentials, RetrainerError, RunInProgress, unexpected
 from retrainer.model_types import kind_of
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from retrainer.algorithms.manager import LoadedAlgorithm
-    from retrainer.algorithms.paying import Account
     from retrainer.model_types import ModelTypeName
     from retrainer.pipeline.posts import Split
     from retrainer.pipeline.training import Trained
@@ -182,6 +181,7 @@ def retrain(
         # 6: promote or not
         log.info("Checking if new model should be promoted...")
         decision = decide(model_type, comparison, auto_promote=_auto_promote(project, auto_promote))
+        _note_spending(project.registry, run.run_id)
         finished = project.registry.complete_run(run.run_id, decision, watch.now())
     # From here on the decision stands, whatever happens.
     if finished.change is not None:
@@ -249,17 +249,17 @@ def _tell_cost(project: Project, trained: Trained, split: Split, now: datetime) 
     version = describe(project, trained, split, "(not recorded)", now)
     window = require_window(split.posts, version, most)
     origins = origins_of(model_type, split.posts, window)
-    sides = {"new version": trained.ready}
+    sides = {"The new version": trained.ready}
     production = project.registry.production(model_type)
     if production is not None:
         try:
-            sides["production"] = load_version(project, production)
+            sides["Production"] = load_version(project, production)
         except RetrainerError as error:
             log.debug("Production cannot be loaded: %s", error)
     for name, ready in sides.items():
         cost = ready.algorithm.estimate(ready.model, split.posts, origins, ready.options, model_type)
         if cost is not None:
-            log.info("The %s would cost $%.4f at most, by %d calls", name, cost.cost_usd, cost.calls)
+            log.info("%s would cost $%.4f at most, by %d calls", name, cost.cost_usd, cost.calls)
 
 
 def _chosen_algorithm(
@@ -431,11 +431,8 @@ def _recorded_run(
     registry = project.registry
     run = _begun(project, model_type, algorithm, watch, as_of=as_of, wait_seconds=wait_seconds)
     try:
-        with _heartbeat(registry, run.run_id), opened_workspace(project.answers_dir) as desk:
-            try:
-                yield run
-            finally:
-                _note_spending(registry, run.run_id, desk.account)
+        with _heartbeat(registry, run.run_id), opened_workspace(project.answers_dir), _spending_noted(registry, run):
+            yield run
     except BaseException as error:
         interrupted = isinstance(error, KeyboardInterrupt | SystemExit)
         reason = "interrupted" if interrupted else str(error) or type(error).__name__
@@ -446,7 +443,18 @@ def _recorded_run(
         raise
 
 
-def _note_spending(registry: Registry, run_id: str, account: Account) -> None:
+@contextmanager
+def _spending_noted(registry: Registry, run: TrainingRun) -> Iterator[None]:
+    """Record what the paid calls of a run took also where it fails; else `retrain` does before it is completed."""
+    try:
+        yield
+    except BaseException:
+        _note_spending(registry, run.run_id)
+        raise
+
+
+def _note_spending(registry: Registry, run_id: str) -> None:
+    account = workspace().account
     tokens = account.input_tokens + account.output_tokens
     registry.note_spending(run_id, tokens=tokens, cost_usd=account.cost_usd, refusals=account.refusals)
 

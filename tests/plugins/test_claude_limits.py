@@ -1,0 +1,403 @@
+"""What `claude_api` may spend, what it does about faults, and that no answer is paid for twice."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import random
+import signal
+import stat
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from retrainer.algorithms.manager import LoadedAlgorithm, load_algorithm
+from retrainer.algorithms.paying import Account, LimitReached, opened_workspace
+from retrainer.errors import AlgorithmError
+from retrainer.posts.sample import sample_posts, write_sample_csv
+from tests import claude_server
+from tests.claude_server import ClaudeServer, Reply
+from tests.plugins.test_claude import KEY, before, make_posts, markers_in, predict, question
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from retrainer.model_types.content import ContentForecast
+    from tests.conftest import Runner
+
+TWENTY = range(90, 110)
+PRICED = {"input": 1.0, "output": 5.0, "cache_write": 1.25, "cache_read": 0.1, "as_of": "2026-01-01"}
+DEAR = {"prices": {"claude-haiku-5-5": PRICED}}
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ClaudeServer]:
+    with ClaudeServer() as running:
+        monkeypatch.setenv("ANTHROPIC_BASE_URL", running.url)
+        monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
+        yield running
+
+
+@pytest.fixture(scope="module")
+def claude() -> LoadedAlgorithm:
+    return load_algorithm("claude_api", "content")
+
+
+def twenty(claude: LoadedAlgorithm, **given: Any) -> list[ContentForecast]:
+    posts = make_posts()
+    return predict(claude, posts, before(posts, *TWENTY), **given)
+
+
+def outcomes(forecasts: list[ContentForecast]) -> list[str]:
+    return [forecast.outcome for forecast in forecasts]
+
+
+# --- the account ----------------------------------------------------------------------------------
+
+
+def test_an_account_counts_what_is_under_way_at_its_estimate() -> None:
+    account = Account()
+    account.begin(0.4, max_calls=None, max_cost=1.0)
+    account.begin(0.4, max_calls=None, max_cost=1.0)
+    with pytest.raises(LimitReached, match=r"could take the cost over \$1 \(max_cost\)"):
+        account.begin(0.4, max_calls=None, max_cost=1.0)
+    account.end(0.4, 0.1)
+    account.begin(0.4, max_calls=None, max_cost=1.0)
+    assert account.attempts == 3
+    assert account.cost_usd == pytest.approx(0.1)
+    assert account.reserved_usd == pytest.approx(0.8)
+
+
+def test_twenty_forecasts_are_twenty_calls_the_first_alone(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
+    server.gather(19)
+    forecasts = twenty(claude, concurrency=19)
+    assert outcomes(forecasts) == ["ok"] * 20
+    assert len(server.requests) == 20
+    assert server.most_at_once == 19
+    assert forecasts[0].cache_write_tokens > 0
+    assert all(forecast.cache_read_tokens > 0 for forecast in forecasts[1:])
+    assert all(forecast.latency_seconds > 0 for forecast in forecasts)
+
+
+def test_retries_count_as_calls(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
+    server.reply_to("", claude_server.overloaded())
+    with pytest.raises(AlgorithmError, match=r"20 of 20 forecasts failed, the last because .*max_calls"):
+        twenty(claude, max_calls=7, max_retries=2, concurrency=1)
+    assert len(server.requests) == 7
+
+
+def test_what_came_before_the_limit_is_kept_and_scored(
+    claude: LoadedAlgorithm, server: ClaudeServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    forecasts = twenty(claude, max_calls=12)
+    assert outcomes(forecasts).count("ok") == 12
+    assert outcomes(forecasts).count("failed") == 8
+    assert len(server.requests) == 12
+    (warning,) = (record.message for record in caplog.records if record.levelno == logging.WARNING)
+    assert "8 of 20 forecasts failed, the last because the limit of 12 calls (max_calls) is reached" in warning
+
+
+def test_the_cost_never_goes_over_the_limit(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
+    with opened_workspace(None) as desk:
+        forecasts = twenty(claude, max_cost=0.02, min_success_share=0, **DEAR)
+    spent = sum(forecast.cost_usd for forecast in forecasts)
+    assert 0 < spent <= 0.02
+    assert desk.account.cost_usd == pytest.approx(spent)
+    assert desk.account.reserved_usd == pytest.approx(0, abs=1e-12)
+    assert 0 < len(server.requests) < 20
+
+
+def test_an_answer_that_is_lost_counts_at_its_estimate(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
+    server.script(claude_server.cut_short())
+    with opened_workspace(None) as desk:
+        forecasts = twenty(claude, **DEAR)
+    assert outcomes(forecasts) == ["ok"] * 20
+    assert sum(forecast.retries for forecast in forecasts) == 1
+    answered = sum(forecast.cost_usd for forecast in forecasts)
+    posts = make_posts()
+    model = claude.train(posts[:80], claude.options(DEAR, "content"), "content")
+    estimate = claude.estimate(model, posts, before(posts, TWENTY[0]), claude.options(DEAR, "content"), "content")
+    assert estimate
+    assert desk.account.cost_usd == pytest.approx(answered + estimate.cost_usd)
+
+
+def test_a_call_that_is_refused_before_any_work_costs_nothing(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
+    server.script(claude_server.overloaded(), claude_server.rate_limited())
+    with opened_workspace(None) as desk:
+        forecasts = twenty(claude, **DEAR)
+    assert desk.account.attempts == 22
+    assert desk.account.cost_usd == pytest.approx(sum(forecast.cost_usd for forecast in forecasts))
+
+
+def test_two_predictions_of_one_run_share_its_limit(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
+    """The second side has other requests, so that nothing of it was answered before."""
+    with opened_workspace(None):
+        first = twenty(claude, max_calls=30, min_success_share=0)
+        second = twenty(claude, max_calls=30, min_success_share=0, examples=3)
+    assert outcomes(first).count("ok") == 20
+    assert outcomes(second).count("ok") == 10
+    assert len(server.requests) == 30
+    assert outcomes(twenty(claude, max_calls=30)).count("ok") == 20, "another run has an account of its own"
+
+
+def test_the_estimate_is_more_than_what_it_takes(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
+    posts = make_posts()
+    config = claude.options(DEAR, "content")
+    model = claude.train(posts[:80], config, "content")
+    estimate = claude.estimate(model, posts, before(posts, *TWENTY), config, "content")
+    assert not server.requests
+    forecasts = twenty(claude, **DEAR)
+    assert estimate
+    assert estimate.calls == 20
+    assert estimate.input_tokens >= sum(forecast.input_tokens for forecast in forecasts)
+    assert estimate.cost_usd >= sum(forecast.cost_usd for forecast in forecasts)
+
+
+def test_calls_that_may_be_dear_are_announced(
+    claude: LoadedAlgorithm, server: ClaudeServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    twenty(claude, **DEAR)
+    assert "may cost up to" not in caplog.text
+    twenty(claude, warn_above_cost=0.01, **DEAR)
+    assert "The next 20 calls of 'claude-haiku-5-5' may cost up to $0." in caplog.text
+    assert len(server.requests) == 40
+
+
+# --- faults ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("asked", ["0.02", "Wed, 21 Oct 2015 07:28:00 GMT"])
+def test_a_wait_that_the_api_asks_for_is_kept_to(claude: LoadedAlgorithm, server: ClaudeServer, asked: str) -> None:
+    server.script(claude_server.rate_limited(asked))
+    forecasts = twenty(claude)
+    assert forecasts[0].retries == 1
+    assert outcomes(forecasts) == ["ok"] * 20
+
+
+def test_a_wait_longer_than_there_is_time_is_not_begun(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
+    """The request is not made again, and the reason is the API's answer, not the clock."""
+    server.reply_to("", claude_server.rate_limited("3600"))
+    with pytest.raises(AlgorithmError, match=r"the last because the Claude API answered with an error \(429 rate"):
+        twenty(claude, timeout_seconds=60)
+    assert len(server.requests) == 20
+
+
+def test_the_api_may_say_that_trying_again_is_of_no_use(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
+    no_use = Reply(500, claude_server.server_error().body, {"x-should-retry": "false"})
+    server.script(no_use)
+    assert twenty(claude)[0].outcome == "failed"
+    assert len(server.requests) == 20
+
+
+FAULTS: dict[str, tuple[Reply, str]] = {
+    "rate limit": (claude_server.rate_limited(), "tried again"),
+    "overload": (claude_server.overloaded(), "tried again"),
+    "server error": (claude_server.server_error(), "tried again"),
+    "broken mid-body": (claude_server.cut_short(), "tried again"),
+    "malformed": (claude_server.malformed(), "tried again"),
+    "web page": (claude_server.web_page(), "tried again"),
+    "bad request": (claude_server.bad_request(), "failed"),
+    "refusal": (claude_server.refusal(), "refusal"),
+    "truncated": (claude_server.truncated(), "truncated"),
+    "empty text": (claude_server.empty(), "failed"),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_each_fault_alone_has_its_outcome(claude: LoadedAlgorithm, server: ClaudeServer, name: str) -> None:
+    reply, expected = FAULTS[name]
+    server.script(Reply(), reply)
+    made = outcomes(twenty(claude, concurrency=1))
+    wanted = "ok" if expected == "tried again" else expected
+    assert made == ["ok", wanted, *["ok"] * 18]
+    assert len(server.requests) == (21 if expected == "tried again" else 20)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_faults_mixed_at_thirty_percent(
+    claude: LoadedAlgorithm, server: ClaudeServer, tmp_path: Path, seed: int
+) -> None:
+    """Whatever comes in whatever order: within the limits, nothing lost that was answered, nothing asked for twice."""
+    chance = random.Random(seed)  # noqa: S311  not a secret
+    script = [chance.choice(list(FAULTS.values()))[0] if chance.random() < 0.3 else Reply() for _ in range(60)]
+    server.script(*script)
+    with pytest.raises(ZeroDivisionError), opened_workspace(tmp_path / "answers") as desk:
+        forecasts = twenty(claude, max_calls=26, max_retries=1, min_success_share=0, concurrency=4, **DEAR)
+        1 / 0  # noqa: B018  the run comes to a bad end after the forecasts
+    assert len(server.requests) <= 26
+    assert desk.account.attempts == len(server.requests)
+    assert len(forecasts) == 20
+    asked = {question(request) for request in server.requests}
+    answered = {
+        question(request)
+        for request, reply in zip(server.requests, script, strict=False)
+        if reply.status == 200 and reply.fate == "sent" and not isinstance(reply.body, bytes)
+    }
+    assert len(list((tmp_path / "answers").glob("*.json"))) == len(answered)
+    before_the_second = len(server.requests)
+    with opened_workspace(tmp_path / "answers"):
+        again = twenty(claude, max_retries=5, concurrency=4, min_success_share=0, **DEAR)
+    later = {question(request) for request in server.requests[before_the_second:]}
+    assert not later & answered, "what was answered is not asked for again"
+    assert asked | later == {question(request) for request in server.requests}
+    for first, second in zip(forecasts, again, strict=True):
+        if first.outcome in {"ok", "refusal", "truncated"}:
+            assert first == second
+    assert not list((tmp_path / "answers").glob("*.json"))
+
+
+# --- nothing is paid for twice --------------------------------------------------------------------
+
+
+def test_an_answer_is_kept_for_its_reader_alone_without_key_or_request(
+    claude: LoadedAlgorithm, server: ClaudeServer, tmp_path: Path
+) -> None:
+    del server
+    folder = tmp_path / "answers"
+    with pytest.raises(ZeroDivisionError), opened_workspace(folder):
+        twenty(claude)
+        1 / 0  # noqa: B018
+    files = list(folder.iterdir())
+    assert len(files) == 20
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    for path in files:
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        content = path.read_text()
+        assert KEY not in content
+        assert "The latest posts" not in content
+        assert set(json.loads(content)) == {"forecast", "problem"}
+
+
+def test_answers_of_another_request_are_not_used(claude: LoadedAlgorithm, server: ClaudeServer, tmp_path: Path) -> None:
+    for examples in (5, 6):
+        with pytest.raises(ZeroDivisionError), opened_workspace(tmp_path / "answers"):
+            twenty(claude, examples=examples)
+            1 / 0  # noqa: B018
+    assert len(server.requests) == 40
+
+
+def test_the_same_request_asked_twice_in_one_prediction_is_two_calls(
+    claude: LoadedAlgorithm, server: ClaudeServer, tmp_path: Path
+) -> None:
+    posts = make_posts()
+    with opened_workspace(tmp_path / "answers"):
+        predict(claude, posts, before(posts, 100, 100, 100))
+    assert len(server.requests) == 3
+
+
+def test_a_folder_that_cannot_be_written_is_a_warning(
+    claude: LoadedAlgorithm, server: ClaudeServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "answers").write_text("a file stands in the way")
+    with opened_workspace(tmp_path / "answers"):
+        assert outcomes(twenty(claude)) == ["ok"] * 20
+    assert "An answer could not be kept in" in caplog.text
+    assert len(server.requests) == 20
+
+
+@pytest.fixture
+def environ(server: ClaudeServer) -> dict[str, str]:
+    return {
+        "ANTHROPIC_BASE_URL": server.url,
+        "ANTHROPIC_API_KEY": KEY,
+        "RETRAINER_CONTENT_MODEL__ALGORITHM": "claude_api",
+        "RETRAINER_CONTENT_MODEL__CLAUDE_API__CONCURRENCY": "1",
+    }
+
+
+@pytest.fixture
+def posts(folder: Path, retrainer: Runner) -> None:
+    write_sample_csv(folder / "posts.csv", sample_posts())
+    assert retrainer("posts", "import", "posts.csv").code == 0
+
+
+@pytest.mark.usefixtures("posts")
+def test_a_killed_evaluation_tried_again_makes_only_the_missing_calls(
+    server: ClaudeServer, environ: dict[str, str], retrainer: Runner, folder: Path
+) -> None:
+    """The eighth request is never answered; while it waits, the process is killed."""
+    server.script(*[Reply()] * 7, claude_server.hanging())
+    process = subprocess.Popen(
+        [sys.executable, "-m", "retrainer", "train", "content"],
+        cwd=folder,
+        env={**os.environ, **environ},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    server.wait_for_requests(8)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    answers = folder / ".retrainer" / "answers"
+    assert len(list(answers.glob("*.json"))) == 7
+    done = retrainer("train", "content", "--json", env=environ)
+    assert done.code == 0, done.err
+    assert len(server.requests) == 8 + 13
+    assert "7 of 20 forecasts were paid for before and are not asked for again" in done.err
+    (run,) = done.json["training_runs"]
+    assert run["evaluation"]["num_predictions"] == 20
+    assert run["evaluation"]["metrics"]["tokens"] > run["tokens"] > 0
+    assert not list(answers.glob("*.json"))
+    assert retrainer("doctor").code == 0
+
+
+@pytest.mark.usefixtures("posts")
+def test_a_run_that_failed_keeps_what_it_paid_for(
+    server: ClaudeServer, environ: dict[str, str], retrainer: Runner, folder: Path
+) -> None:
+    server.script(*[Reply()] * 5, claude_server.spend_limit())
+    failed = retrainer("train", "content", "--json", env=environ)
+    assert failed.code == 1
+    (run,) = failed.json["training_runs"]
+    assert run["status"] == "failed"
+    assert run["tokens"] > 0
+    assert run["cost_usd"] > 0
+    assert len(list((folder / ".retrainer" / "answers").glob("*.json"))) == 5
+    assert retrainer("production", "--json").json["content_model"] is None
+    assert retrainer("train", "content", env=environ).code == 0
+    assert len(server.requests) == 6 + 15
+
+
+@pytest.mark.usefixtures("posts")
+def test_the_record_tells_what_a_run_took(server: ClaudeServer, environ: dict[str, str], retrainer: Runner) -> None:
+    server.script(claude_server.refusal())
+    (run,) = retrainer("train", "content", "--json", env=environ).json["training_runs"]
+    assert run["refusals"] == 1
+    assert run["tokens"] == run["evaluation"]["metrics"]["tokens"]
+    assert run["cost_usd"] == pytest.approx(run["evaluation"]["metrics"]["cost_usd"])
+    (recorded,) = retrainer("history", "--type", "content", "--json").json["training_runs"]
+    assert {key: recorded[key] for key in ("tokens", "cost_usd", "refusals")} == {
+        key: run[key] for key in ("tokens", "cost_usd", "refusals")
+    }
+    (evaluation,) = retrainer("show", run["model_version_id"], "--json").json["evaluations"]
+    assert evaluation["metrics"]["refusals"] == 1
+    assert evaluation["metrics"]["retries"] == 0
+    assert evaluation["metrics"]["median_latency_seconds"] > 0
+
+
+@pytest.mark.usefixtures("posts")
+def test_a_dry_run_tells_what_both_sides_would_cost(
+    server: ClaudeServer, environ: dict[str, str], retrainer: Runner
+) -> None:
+    assert retrainer("train", "content", env=environ).code == 0
+    asked = len(server.requests)
+    done = retrainer("train", "content", "--dry-run", env=environ)
+    assert done.code == 0
+    assert "The new version would cost $0.0" in done.err
+    assert "Production would cost $0.0" in done.err
+    assert "by 20 calls" in done.err
+    assert len(server.requests) == asked
+
+
+def test_nothing_of_a_test_post_is_in_its_own_request_at_any_origin(
+    claude: LoadedAlgorithm, server: ClaudeServer
+) -> None:
+    """The text of each post holds its number; a request for one holds smaller numbers only."""
+    posts = make_posts()
+    rows = list(range(1, 120))
+    predict(claude, posts, before(posts, *rows), concurrency=1)
+    for row, request in zip(rows, server.requests, strict=True):
+        assert all(found < row for found in markers_in(request.prompt)), row
