@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from retrainer.errors import InsufficientData
+from retrainer_claude.subjects import likeness, word_weights
 from retrainer_claude.texts import cleaned, comparison_key, cut
 
 if TYPE_CHECKING:
@@ -84,23 +85,29 @@ def posts_with_text(posts: pd.DataFrame) -> list[Post]:
 
 
 def choose_examples(candidates: Sequence[Post], count: int) -> list[Post]:
-    """Return up to `count` different posts in order of time: of all lengths and times of day, and recent.
+    """Return up to `count` different posts in order of time: of all lengths, times of day and subjects, and recent.
 
     Ordered by length, the posts are cut into `count` equal parts and each part gives one, so that the
     examples are as long and as short as the posts are. Within a part, the quarter of the day with the fewest
-    examples so far comes first, and then the latest post.
+    examples so far comes first; then the post that is, weighed alike, far in its words from the examples so far and
+    recent.
     """
     latest_of_each = {comparison_key(post.text): post for post in candidates}
-    by_length = sorted(latest_of_each.values(), key=lambda post: (len(post.text), post.created_at, post.post_id))
+    in_time = sorted(latest_of_each.values(), key=lambda post: (post.created_at, post.post_id))
+    recency = {post.post_id: rank / len(in_time) for rank, post in enumerate(in_time)}
+    subjects = dict(zip((post.post_id for post in in_time), word_weights([post.text for post in in_time]), strict=True))
+    by_length = sorted(in_time, key=lambda post: len(post.text))
     count = min(count, len(by_length))
     bounds = [len(by_length) * part // count for part in range(count + 1)] if count else []
     taken: Counter[int] = Counter()
     chosen: list[Post] = []
+
+    def worth(post: Post) -> tuple[int, float, str]:
+        nearest = max((likeness(subjects[post.post_id], subjects[other.post_id]) for other in chosen), default=0.0)
+        return -taken[post.quarter_of_day], round(1 - nearest + recency[post.post_id], 9), post.post_id
+
     for start, end in pairwise(bounds):
-        best = max(
-            by_length[start:end],
-            key=lambda post: (-taken[post.quarter_of_day], post.created_at, post.post_id),
-        )
+        best = max(by_length[start:end], key=worth)
         taken[best.quarter_of_day] += 1
         chosen.append(best)
     return sorted(chosen, key=lambda post: (post.created_at, post.post_id))

@@ -23,6 +23,7 @@ from pydantic import TypeAdapter
 from retrainer.algorithms.manager import LoadedAlgorithm, load_algorithm
 from retrainer.errors import AlgorithmError, ConfigError, InsufficientData, MissingCredentials
 from retrainer.model_types.base import Origins
+from retrainer_claude.subjects import likeness, word_weights
 from tests import claude_server
 from tests.claude_server import ClaudeServer, Received, Reply
 
@@ -175,6 +176,27 @@ def test_examples_are_of_all_times_of_day(claude: LoadedAlgorithm) -> None:
     model = claude.train(posts.assign(created_at=times), options(claude, examples=20), "content")
     hours = [datetime.fromisoformat(example["created_at"]).hour for example in model["examples"]]
     assert hours.count(3) >= 8
+
+
+def test_examples_are_of_all_subjects(claude: LoadedAlgorithm) -> None:
+    """All are as long, and nearly all are about the garden; of ten examples, three at least are not."""
+    rare = {30: "volcano", 50: "orchestra", 70: "submarine", 90: "parliament"}
+    texts = [
+        (f"{rare[row]} {rare[row]}s" if row in rare else "the garden and its flowers").ljust(26, "!") + f" {row:03d}"
+        for row in range(100)
+    ]
+    posts = make_posts(100, content=texts)
+    model = claude.train(posts, options(claude, examples=10), "content")
+    shown = " ".join(example["content"] for example in model["examples"])
+    assert sum(word in shown for word in rare.values()) >= 3
+
+
+def test_texts_are_alike_by_the_words_that_tell() -> None:
+    weights = word_weights(["the cat sat", "the cat ran", "the dog barked", "https://example.org/cat", ""])
+    assert likeness(weights[0], weights[0]) == pytest.approx(1)
+    assert likeness(weights[0], weights[1]) > likeness(weights[0], weights[2]) > 0
+    assert weights[3] == weights[4] == {}
+    assert likeness(weights[0], weights[3]) == 0
 
 
 def test_no_text_is_shown_twice_and_none_is_empty(claude: LoadedAlgorithm) -> None:

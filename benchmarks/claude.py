@@ -1,0 +1,60 @@
+"""How long the forecasts of an evaluation by `claude_api` take, against a local server that needs 300 ms for an answer.
+
+make bench-claude
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the server is that of the tests
+
+from retrainer.algorithms.manager import load_algorithm
+from retrainer.model_types.base import Origins
+from retrainer.posts.sample import sample_posts
+from tests.claude_server import ClaudeServer, Received, Reply
+
+FORECASTS = 20
+ANSWER_SECONDS = 0.3
+ROUNDS = 5
+
+
+class SlowServer(ClaudeServer):
+    """A server that takes its time for each answer."""
+
+    def answer(self, request: Received) -> Reply:
+        threading.Event().wait(ANSWER_SECONDS)
+        return super().answer(request)
+
+
+def main() -> None:
+    claude = load_algorithm("claude_api", "content")
+    posts = sample_posts().dropna(subset="content").reset_index(drop=True)
+    config = claude.options({}, "content")
+    model = claude.train(posts.iloc[:300], config, "content")
+    origins = Origins.before(posts, np.arange(300, 300 + FORECASTS), tell_time=True)
+    seconds, calls = [], []
+    for _ in range(ROUNDS):
+        with SlowServer() as server:
+            os.environ |= {"ANTHROPIC_BASE_URL": server.url, "ANTHROPIC_API_KEY": "sk-ant-of-the-benchmark"}
+            started = time.perf_counter()
+            claude.predict(model, posts, origins, config, "content")
+            seconds.append(time.perf_counter() - started)
+            calls.append(len(server.requests))
+    one_by_one = FORECASTS * ANSWER_SECONDS
+    median = statistics.median(seconds)
+    print(
+        f"{FORECASTS} forecasts at {ANSWER_SECONDS * 1000:.0f} ms: {median:.2f} s, {median / one_by_one:.2f} of one "
+        f"after another; calls: {calls}"
+    )
+
+
+if __name__ == "__main__":
+    main()
