@@ -8,6 +8,7 @@
     ├── InsufficientData            3  409   too few posts
     ├── RunInProgress               4  409   another run of this model type is going on
     ├── PostsError                  1  422   a file or table of posts that cannot be read
+    ├── RunTookTooLong              1  500   a run that went on for longer than it may
     ├── AlgorithmError              1  500   a plugin that is broken, or answered nonsense
     ├── ArtifactError               1  500   model files that are missing, changed or cannot be written
     ├── DatabaseError               1  503   the database is not one, is newer than the program, or is out of reach
@@ -89,6 +90,12 @@ class RunInProgress(RetrainerError):
     exit_code = 4
     http_status = 409
     code = "run_in_progress"
+
+
+class RunTookTooLong(RetrainerError):
+    """A run went on for longer than `max_run_minutes`."""
+
+    code = "run_took_too_long"
 
 
 class PostsError(RetrainerError):

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from retrainer.documents import Document
     from retrainer.errors import RetrainerError
+    from retrainer.logs import LogFormat
     from retrainer.model_types.base import Metric
 
 PIPE_WIDTH = 200  # tables in a pipe or a file are not folded to a terminal's width
@@ -94,26 +95,50 @@ def confirmed(question: str) -> bool:
     return sys.stdin.readline().strip().lower() in {"y", "yes"}
 
 
-def configure_logging(level: int, *, tracebacks: bool = False) -> None:
+def configure_logging(
+    level: int, *, tracebacks: bool = False, kind: LogFormat = "text", file: Path | None = None
+) -> None:
     """Send log lines of the program and its plugins to stderr from this level on, with or without tracebacks.
 
     Of libraries, and of plugins whose modules are not called retrainer_…, only warnings are shown.
+
+    Args:
+        level: the lowest that goes to stderr.
+        tracebacks: whether an error's traceback is shown.
+        kind: of the lines.
+        file: a file that gets the lines too, from INFO on at least.
+
+    Raises:
+        UsageError: the file cannot be written.
     """
-    handler = _StderrHandler(tracebacks)
-    handler.addFilter(lambda record: record.name.startswith("retrainer") or record.levelno >= logging.WARNING)
-    logging.basicConfig(level=level, handlers=[handler], force=True)
+    from retrainer import logs  # noqa: PLC0415  it needs logging.handlers, which is not there for nothing
+
+    handlers: list[logging.Handler] = [_StderrHandler(tracebacks, kind)]
+    handlers[0].setLevel(level)
+    if file is not None:
+        handlers.append(logs.file_handler(file, kind, lambda line: _to_stderr(f"WARNING: {line}")))
+        level = min(level, logging.INFO)
+    for handler in handlers:
+        handler.addFilter(lambda record: record.name.startswith("retrainer") or record.levelno >= logging.WARNING)
+        handler.addFilter(logs.mark_run)
+    logging.basicConfig(level=level, handlers=handlers, force=True)
 
 
 class _StderrHandler(logging.Handler):
     """Writes log lines as a person reads them: the level only where something is wrong."""
 
-    def __init__(self, tracebacks: bool) -> None:
+    def __init__(self, tracebacks: bool, kind: LogFormat) -> None:
+        from retrainer.logs import JsonFormatter  # noqa: PLC0415  as above
+
         super().__init__()
         self._tracebacks = tracebacks
+        self._json = JsonFormatter(tracebacks=tracebacks) if kind == "json" else None
 
     def emit(self, record: logging.LogRecord) -> None:
         prefix = f"{record.levelname}: " if record.levelno >= logging.WARNING else ""
         line = prefix + (self.format(record) if self._tracebacks else record.getMessage())
+        if self._json is not None:
+            line = self._json.format(record)
         if _spinner.console is None:
             _to_stderr(line)
         else:

@@ -27,6 +27,7 @@ KEEP = "Keep the versions"
 SET_UP = "Set up"
 
 NONE_PROMOTED = 10
+NONE_DUE = 11
 
 
 class PanelGroup(TyperGroup):
@@ -77,14 +78,26 @@ def options(
     verbose: Annotated[bool, typer.Option("--verbose", help="Say more on stderr.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Say only what is wrong on stderr.")] = False,
     traceback: Annotated[bool, typer.Option("--traceback", help="Show the traceback of an error.")] = False,
+    log_format: Annotated[
+        str, typer.Option("--log-format", metavar="text|json", help="Log lines for people, or JSON objects.")
+    ] = "text",
+    log_file: Annotated[
+        Path | None,
+        typer.Option("--log-file", metavar="FILE", help="Append the log lines to this file too; kept to 5 MiB."),
+    ] = None,
     version: Annotated[  # noqa: ARG001  its callback does it
         bool,
         typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_print_version),
     ] = False,
 ) -> None:
     """Keep a prediction model fresh: train, evaluate honestly, promote safely, roll back."""
+    if log_format not in {"text", "json"}:
+        raise UsageError(f"--log-format: '{log_format}' is none", hint="It is text or json")
     output.configure_logging(
-        logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO, tracebacks=traceback
+        logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO,
+        tracebacks=traceback,
+        kind="json" if log_format == "json" else "text",
+        file=log_file,
     )
     context.obj = config
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
+import sys
 from datetime import UTC, datetime
+from pathlib import Path  # noqa: TC003  Typer reads the annotations
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from retrainer import documents, output, views
 from retrainer.cli.app import (
+    NONE_DUE,
     NONE_PROMOTED,
     SIX,
     AsJson,
@@ -29,6 +33,9 @@ from retrainer.model_types import MODEL_TYPE_NAMES, ORIGIN_RULES, ModelTypeName,
 if TYPE_CHECKING:
     from retrainer.model_types import OriginRule
     from retrainer.pipeline import run
+    from retrainer.project import Project
+
+log = logging.getLogger(__name__)
 
 Origin = Annotated[
     str | None,
@@ -54,7 +61,15 @@ def train(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Train and compare, but record nothing.")] = False,
     as_of: Annotated[str | None, typer.Option(metavar="TIME", help="Run as if it were then (ISO, UTC).")] = None,
     wait: Annotated[float, typer.Option(metavar="SECONDS", min=0, help="Wait so long for another run to end.")] = 0,
-    exit_code: Annotated[bool, typer.Option("--exit-code", help="Exit with 10 if nothing was promoted.")] = False,
+    if_due: Annotated[
+        bool, typer.Option("--if-due", help="Only what is due (schedule_days, min_new_posts); else do nothing.")
+    ] = False,
+    summary: Annotated[
+        Path | None, typer.Option("--summary", metavar="FILE", help="Append a summary in Markdown to this file.")
+    ] = None,
+    exit_code: Annotated[
+        bool, typer.Option("--exit-code", help="Exit with 10 if nothing was promoted, with 11 if nothing was due.")
+    ] = False,
     as_json: AsJson = False,
 ) -> int:
     """Train a new version and promote it if it is better.
@@ -63,6 +78,9 @@ def train(
     """
     model_types = [model_type_named(model_type)] if model_type else list(MODEL_TYPE_NAMES)
     now = datetime.now(UTC) if as_of is None else past_moment("--as-of", as_of)
+    if summary is not None:
+        _require_writable(summary)
+    not_due: list[str] = []
     with project_of(context) as project:
         from retrainer.pipeline import run  # noqa: PLC0415
 
@@ -79,12 +97,18 @@ def train(
                 wait_seconds=wait,
             )
 
+        if if_due:
+            model_types, not_due = _due(project, model_types, now)
         outcomes = run.each_type(project, model_types, one)
+    if summary is not None:
+        _append_summary(summary, outcomes, not_due)
     if as_json:
         output.document(documents.train_document(outcomes))
     else:
         views.train_outcomes(outcomes)
     code = run.exit_code(outcomes)
+    if exit_code and if_due and not model_types:
+        return NONE_DUE
     nothing_promoted = not any(isinstance(outcome, run.RunResult) and outcome.promoted for outcome in outcomes)
     return NONE_PROMOTED if exit_code and code == 0 and nothing_promoted else code
 
@@ -230,6 +254,48 @@ def history(
         output.document(documents.history_document(runs, total, changes))
     else:
         views.history(runs, total, changes)
+
+
+def _due(project: Project, model_types: list[ModelTypeName], now: datetime) -> tuple[list[ModelTypeName], list[str]]:
+    """Return the types that are due, and a line for each that is not.
+
+    Such a line is shown on a terminal and with `--verbose` only: cron would mail it every night.
+    """
+    from retrainer.pipeline.due import due  # noqa: PLC0415
+
+    found = [due(project, kind, now) for kind in model_types]
+    for one in found:
+        told = one.is_due or sys.stderr.isatty()
+        log.log(
+            logging.INFO if told else logging.DEBUG,
+            "The %s model is %sdue: %s",
+            one.model_type,
+            "" if one.is_due else "not ",
+            one.why,
+        )
+    return [one.model_type for one in found if one.is_due], [
+        f"The {one.model_type} model is not due: {one.why}" for one in found if not one.is_due
+    ]
+
+
+def _require_writable(path: Path) -> None:
+    """Find out before the work whether a file can be appended to."""
+    try:
+        path.open("a", encoding="utf-8").close()
+    except OSError as error:
+        raise UsageError(
+            f"--summary: '{path}' cannot be written: {error.strerror}", hint="Name a file in a folder of yours"
+        ) from error
+
+
+def _append_summary(path: Path, outcomes: list[run.RunResult | run.Failure], not_due: list[str]) -> None:
+    from retrainer.summary import markdown  # noqa: PLC0415
+
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(markdown(outcomes, not_due))
+    except OSError as error:  # the runs stand, whatever becomes of their summary
+        log.warning("The summary could not be written to '%s': %s", path, error.strerror)
 
 
 def _origin_rule(name: str | None) -> OriginRule | None:

@@ -14,6 +14,7 @@ from retrainer.algorithms.manager import broadcast, load_algorithm
 from retrainer.algorithms.paying import opened_workspace, workspace
 from retrainer.documents import run_document
 from retrainer.errors import MissingCredentials, RetrainerError, RunInProgress, unexpected
+from retrainer.logs import lines_of_run
 from retrainer.model_types import kind_of
 from retrainer.pipeline.archive import archive_old_versions
 from retrainer.pipeline.comparison import FEWEST_TARGETS, Comparison, compare_with_production
@@ -22,6 +23,7 @@ from retrainer.pipeline.posts import load_latest, split_by_time
 from retrainer.pipeline.promotion import announce, decide
 from retrainer.pipeline.training import describe, register, trained_model
 from retrainer.pipeline.versions import load_version
+from retrainer.pipeline.watchdog import time_limit
 from retrainer.registry.process import HEARTBEAT_SECONDS
 
 if TYPE_CHECKING:
@@ -430,8 +432,18 @@ def _recorded_run(
     """Hold the lock of the model type; close the run as failed, with the reason, if it does not come to its end."""
     registry = project.registry
     run = _begun(project, model_type, algorithm, watch, as_of=as_of, wait_seconds=wait_seconds)
+
+    def give_up(error: RetrainerError) -> None:
+        registry.fail_run(run.run_id, str(error), watch.now())
+
     try:
-        with _heartbeat(registry, run.run_id), opened_workspace(project.answers_dir), _spending_noted(registry, run):
+        with (
+            lines_of_run(run.run_id),
+            time_limit(project.settings.retraining.max_run_minutes, give_up),
+            _heartbeat(registry, run.run_id),
+            opened_workspace(project.answers_dir),
+            _spending_noted(registry, run),
+        ):
             yield run
     except BaseException as error:
         interrupted = isinstance(error, KeyboardInterrupt | SystemExit)

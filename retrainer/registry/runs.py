@@ -196,6 +196,16 @@ class Runs:
         with self.database.read() as session:
             return list(session.scalars(query))
 
+    def last_completed_run(self, model_type: ModelTypeName) -> TrainingRun | None:
+        """Return the latest run of a type that came to its end, runs of a past moment left out; None without one."""
+        query = (
+            select(TrainingRun)
+            .where(TrainingRun.model_type == model_type, TrainingRun.status == "completed", TrainingRun.as_of.is_(None))
+            .order_by(TrainingRun.started_at.desc(), TrainingRun.run_id.desc())
+        )
+        with self.database.read() as session:
+            return session.scalars(query).first()
+
     def count_runs(self, model_type: ModelTypeName | None = None, which: RunFilter | None = None) -> int:
         """Return how many runs there are, whatever the offset."""
         query = (which or RunFilter()).applied(select(func.count()).select_from(TrainingRun), model_type)

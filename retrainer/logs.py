@@ -1,0 +1,111 @@
+"""How log lines are written: for people, or one JSON object a line; with the run that each belongs to.
+
+`output` writes them to stderr; a file of them, kept to a size, is written beside it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from logging.handlers import RotatingFileHandler
+from typing import TYPE_CHECKING, Literal
+
+from retrainer.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+LogFormat = Literal["text", "json"]
+
+LARGEST_FILE = 5 * 1024 * 1024
+OLD_FILES = 5
+
+_run_id: ContextVar[str | None] = ContextVar("run_id", default=None)
+
+
+@contextmanager
+def lines_of_run(run_id: str) -> Iterator[None]:
+    """Mark the log lines of the block with the run that they belong to."""
+    token = _run_id.set(run_id)
+    try:
+        yield
+    finally:
+        _run_id.reset(token)
+
+
+def mark_run(record: logging.LogRecord) -> bool:
+    """Note on a record which run it belongs to; a logging filter that lets everything through."""
+    record.run_id = _run_id.get()
+    return True
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: time (UTC), level, logger, message, run_id; the traceback where there is one."""
+
+    def __init__(self, *, tracebacks: bool) -> None:
+        super().__init__()
+        self._tracebacks = tracebacks
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        line = {
+            "time": f"{datetime.fromtimestamp(record.created, UTC):%Y-%m-%dT%H:%M:%S.%f}"[:-3] + "Z",
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+            "run_id": getattr(record, "run_id", None),
+        }
+        if record.exc_info and self._tracebacks:
+            line["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False)
+
+
+class TextFormatter(logging.Formatter):
+    """A line of a log file: time (UTC), level, run, message."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        run = getattr(record, "run_id", None)
+        time = datetime.fromtimestamp(record.created, UTC)
+        return f"{time:%Y-%m-%dT%H:%M:%SZ} {record.levelname:7} {run or '-'} {record.getMessage()}"
+
+
+class _FileHandler(RotatingFileHandler):
+    """Writes to a file as long as it can; the first failure is told, the work goes on."""
+
+    def __init__(self, path: Path, warn: Callable[[str], None]) -> None:
+        super().__init__(path, maxBytes=LARGEST_FILE, backupCount=OLD_FILES, encoding="utf-8", delay=False)
+        self._warn: Callable[[str], None] | None = warn
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  logging's own name
+        """Say once that lines are lost."""
+        del record
+        if self._warn is not None:
+            warn, self._warn = self._warn, None
+            warn(f"the log file '{self.baseFilename}' cannot be written: log lines are lost from here on")
+
+
+def file_handler(path: Path, kind: LogFormat, warn: Callable[[str], None]) -> logging.Handler:
+    """Return a handler that appends to a file, and begins a new one at 5 MiB; five old ones are kept.
+
+    Args:
+        path: of the file; its folder is there.
+        kind: of the lines.
+        warn: told, once, when the file cannot be written any more.
+
+    Raises:
+        UsageError: it cannot be opened.
+    """
+    try:
+        handler = _FileHandler(path, warn)
+    except OSError as error:
+        raise UsageError(
+            f"--log-file: '{path}' cannot be written: {error.strerror}", hint="Name a file in a folder of yours"
+        ) from error
+    handler.setFormatter(JsonFormatter(tracebacks=True) if kind == "json" else TextFormatter())
+    handler.addFilter(mark_run)
+    return handler

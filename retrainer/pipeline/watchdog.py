@@ -1,0 +1,72 @@
+"""The time limit of a run: one that takes too long ends as failed, whatever it is stuck in."""
+
+from __future__ import annotations
+
+import _thread
+import logging
+import os
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from retrainer.errors import RunTookTooLong
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+log = logging.getLogger(__name__)
+
+GRACE_SECONDS = 20.0  # for a run that was interrupted to close itself
+
+
+@contextmanager
+def time_limit(minutes: float | None, give_up: Callable[[RunTookTooLong], None]) -> Iterator[None]:
+    """End the block by RunTookTooLong when it takes longer than so many minutes.
+
+    The main thread is interrupted as by Ctrl-C, and the block closes itself. Where it does not answer, being stuck in
+    code that is not Python's, `give_up` is called and the process ends at once with the exit code of the error: what
+    was half done is put right by the next command, as after a kill.
+
+    Args:
+        minutes: None: no limit.
+        give_up: records the failure; called in another thread.
+
+    Raises:
+        RunTookTooLong: the time was up.
+    """
+    if minutes is None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    error = RunTookTooLong(
+        f"the run took longer than {minutes:g} minutes (retraining.max_run_minutes)",
+        hint="Raise the limit, or see what it was busy with (--verbose)",
+    )
+    over, expired = threading.Event(), threading.Event()
+    lock = threading.Lock()
+
+    def watch() -> None:
+        if over.wait(minutes * 60):
+            return
+        with lock:
+            if over.is_set():
+                return
+            expired.set()
+            _thread.interrupt_main()
+        if not over.wait(GRACE_SECONDS):
+            give_up(error)
+            log.error("%s", error)
+            os._exit(error.exit_code)
+
+    thread = threading.Thread(target=watch, name="time limit of a run", daemon=True)
+    thread.start()
+    try:
+        yield
+        with lock:  # from here on it is not interrupted any more
+            over.set()
+    except KeyboardInterrupt:
+        if expired.is_set():
+            raise error from None
+        raise
+    finally:
+        over.set()
+        thread.join()
