@@ -211,7 +211,7 @@ def test_log_lines_are_json_objects_with_the_run(retrainer: Runner) -> None:
     assert all(line.keys() == {"time", "level", "logger", "message", "run_id"} for line in lines)
     (run,) = retrainer("history", "--json").json["training_runs"]
     within = [line for line in lines if line["run_id"] == run["run_id"]]
-    assert "Training new timing model on 301 samples..." in {line["message"] for line in within}
+    assert any(line["message"].startswith("Training new timing model on ") for line in within)
     assert all(datetime.fromisoformat(line["time"]).tzinfo is not None for line in lines)
 
 
@@ -243,7 +243,9 @@ def test_a_full_log_disk_is_one_warning_and_not_the_end(retrainer: Runner) -> No
         ),
     ],
 )
-def test_wrong_log_options_are_refused(retrainer: Runner, arguments: tuple[str, str], problem: str) -> None:
-    done = retrainer("versions", *arguments)
+def test_wrong_log_options_are_refused(
+    retrainer: Runner, tmp_path: Path, arguments: tuple[str, str], problem: str
+) -> None:
+    done = retrainer("versions", *arguments, cwd=tmp_path)
     assert done.code == 2
     assert problem in done.err
