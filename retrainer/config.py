@@ -78,6 +78,10 @@ class TimingRetrainingSettings(TypeRetrainingSettings):
     origin: OriginRule = "post"
 
 
+class ContentRetrainingSettings(TypeRetrainingSettings):
+    semantic_model: Annotated[str, Field(min_length=1)] | None = None
+
+
 class RetrainingSettings(_Section):
     enabled: bool = True
     schedule_days: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 7
@@ -89,7 +93,7 @@ class RetrainingSettings(_Section):
     keep_versions: Annotated[int, Field(ge=1)] = 10
     archive_old_versions: bool = True
     timing_model: TimingRetrainingSettings = TimingRetrainingSettings()
-    content_model: TypeRetrainingSettings = TypeRetrainingSettings()
+    content_model: ContentRetrainingSettings = ContentRetrainingSettings()
 
     def is_enabled(self, model_type: ModelTypeName) -> bool:
         """Whether runs of this model type are switched on, both in general and for the type."""

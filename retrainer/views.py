@@ -62,6 +62,7 @@ def evaluation(version_id: str, made: Evaluation) -> None:
     title = f"{version_id}: {foretold} from {_day(made.window.start)} to {_day(made.window.end)}"
     sides = {"version": made.metrics, "naive": made.naive_metrics}
     output.metrics_table(title, kind_of(made.model_type).metrics, sides)
+    _legend(kind_of(made.model_type).metrics, made.metrics)
     output.text(_skill(made.metrics))
     if made.num_predictions < len(made.post_ids):
         output.text(f"{len(made.post_ids) - made.num_predictions} forecasts could not be scored")
@@ -287,6 +288,15 @@ def _ledger(title: str, entries: Sequence[LedgerEntry]) -> None:
         for entry in entries
     ]
     output.table(["When (UTC)", "Type", "What", "From", "To", "Who", "Why"], rows, title=title)
+
+
+def _legend(metrics: Sequence[Metric], shown: Mapping[str, Any]) -> None:
+    """Say in a line each what the figures mean that do not say so by their name."""
+    explained = [metric for metric in metrics if metric.meaning and metric.key in shown]
+    for metric in explained:
+        output.text(f"{metric.label}: {metric.meaning}")
+    if explained:
+        output.text()
 
 
 def _scores_only(model_type: ModelTypeName) -> tuple[Metric, ...]:

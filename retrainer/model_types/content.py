@@ -146,6 +146,24 @@ class Content(ModelType[ContentForecasts, ContentTargets]):
         Metric(
             "chrf", "chrF", "number", meaning="runs of one to six letters found in the post, 0 to 100; links inflate it"
         ),
+        Metric(
+            "embedding_similarity",
+            "Embedding similarity",
+            "number",
+            meaning="nearness to the post in meaning: the mean cosine of sentence embeddings, 1 for the same text",
+        ),
+        Metric(
+            "embedding_rank_auc",
+            "Embedding AUC",
+            "number",
+            meaning="how often it is nearer in meaning to its own post than to another; a constant gets 0.5",
+        ),
+        Metric(
+            "bertscore_f1",
+            "BERTScore",
+            "number",
+            meaning="words found in the post by their meaning, 1 for the same text",
+        ),
         Metric("refusals", "Refusals", "count"),
         Metric("tokens", "Tokens", "count"),
         Metric("cost_usd", "Cost", "dollars"),
