@@ -57,13 +57,17 @@ class Nearness:
     def measures(self, keep: NDArray[np.bool_]) -> dict[str, float]:
         """Return mean cosine, rank AUC by the cosine, and mean BERTScore, where `keep` (n,) is true."""
         texts, posts = self.texts[keep], self.posts[keep]
-        rows = (np.round(posts @ text, _TIE_DECIMALS) for text in texts)
         figures = {
             "embedding_similarity": float((texts * posts).sum(axis=1).mean()),
-            "embedding_rank_auc": matching(rows).rank_auc,
+            "embedding_rank_auc": embedding_rank_auc(texts, posts),
             "bertscore_f1": float(self.f1[keep].mean()),
         }
         return {key: round(figure, _DECIMALS) for key, figure in figures.items()}
+
+
+def embedding_rank_auc(texts: Floats, posts: Floats) -> float:
+    """Return the rank AUC (see `matching`) by the cosine, of n texts (n, d) and their posts (n, d), of length 1."""
+    return matching(np.round(posts @ text, _TIE_DECIMALS) for text in texts).rank_auc
 
 
 class SemanticModel:
