@@ -36,7 +36,7 @@ from rich.table import Table
 from retrainer.algorithms.manager import load_algorithm
 from retrainer.errors import RetrainerError
 from retrainer.model_types.base import Origins, spread
-from retrainer.model_types.content import Content, ContentForecast, ContentTargets
+from retrainer.model_types.content import Content, ContentForecast
 from retrainer.model_types.matching import similarity_rows
 from retrainer.model_types.semantic import embedding_rank_auc, load_semantic_model
 from retrainer.posts.importing import read_posts_file
@@ -124,10 +124,14 @@ def measured(name: str, posts: pd.DataFrame, most: int, seed: int, encoder: Sema
     training = int(len(posts) * TRAINING_SHARE)
     rows = training + spread(len(posts) - training, most)
     targets = CONTENT.targets(posts, Origins.before(posts, rows, tell_time=True), rows)
+    foretold = trivial_forecasts(posts, training, rows, np.random.default_rng(seed))
     figures = {
-        forecast: figures_of(texts, targets, encoder)
-        for forecast, texts in trivial_forecasts(posts, training, rows, np.random.default_rng(seed)).items()
+        forecast: CONTENT.score([ContentForecast(text) for text in texts], targets)
+        for forecast, texts in foretold.items()
     }
+    if encoder is not None:
+        for forecast, in_meaning in measured_in_meaning(foretold, targets.texts, encoder).items():
+            figures[forecast] |= in_meaning
     return {"stream": name, "posts": len(posts), "test_posts": len(rows), "forecasts": figures}
 
 
@@ -160,14 +164,16 @@ def moving_medoid(posts: pd.DataFrame, rows: NDArray[np.int64]) -> list[str]:
     return [forecast.text for forecast in naive.predict({}, posts, origins, naive.options({}, "content"), "content")]
 
 
-def figures_of(texts: list[str], targets: ContentTargets, encoder: SemanticModel | None) -> dict[str, float]:
-    """Return all measures of one forecast."""
-    figures = CONTENT.score([ContentForecast(text) for text in texts], targets)
-    if encoder is None:
-        return figures
-    said, came = encoder.embeddings(texts), encoder.embeddings(targets.texts)
-    in_meaning = {"embedding_rank_auc": embedding_rank_auc(said, came), "energy_distance": energy_distance(said, came)}
-    return {**figures, **in_meaning}
+def measured_in_meaning(
+    foretold: dict[str, list[str]], posts: list[str], encoder: SemanticModel
+) -> dict[str, dict[str, float]]:
+    """Return rank AUC and energy distance of the embeddings, by forecast."""
+    texts = [*posts, *(text for one in foretold.values() for text in one)]
+    came, *said = np.split(encoder.embeddings(texts), len(foretold) + 1)
+    return {
+        forecast: {"embedding_rank_auc": embedding_rank_auc(one, came), "energy_distance": energy_distance(one, came)}
+        for forecast, one in zip(foretold, said, strict=True)
+    }
 
 
 def energy_distance(one: Floats, other: Floats) -> float:

@@ -291,12 +291,14 @@ def _ledger(title: str, entries: Sequence[LedgerEntry]) -> None:
 
 
 def _legend(metrics: Sequence[Metric], shown: Mapping[str, Any]) -> None:
-    """Say in a line each what the figures mean that do not say so by their name."""
+    """Say in a line each what the figures beside the score mean, where they do not say so by their name."""
     explained = [metric for metric in metrics if metric.meaning and metric.key in shown]
+    if not explained:
+        return
+    output.text("The overall score decides. Beside it:")
     for metric in explained:
-        output.text(f"{metric.label}: {metric.meaning}")
-    if explained:
-        output.text()
+        output.text(f"  {metric.label}: {metric.meaning}")
+    output.text()
 
 
 def _scores_only(model_type: ModelTypeName) -> tuple[Metric, ...]:

@@ -89,7 +89,8 @@ class SemanticModel:
 
         Source: Reimers and Gurevych 2019, mean pooling.
         """
-        distinct = list(dict.fromkeys(texts))  # a text said twice has one embedding, to the last bit
+        # A text said twice has one embedding, to the last bit; and a batch is padded to its longest text.
+        distinct = sorted(set(texts), key=lambda text: (len(text), text))
         found = dict(zip(distinct, self._embedded(distinct), strict=True))
         return np.array([found[text] for text in texts])
 
@@ -107,6 +108,7 @@ class SemanticModel:
             place for place in range(len(texts)) if self._has_words(texts[place]) and self._has_words(posts[place])
         ]
         # It sorts through a set: so that no padding depends on the order, a call's texts are one batch.
+        pairs.sort(key=lambda place: max(len(texts[place]), len(posts[place])))
         for chosen in _batches(pairs):
             said, came = [texts[place] for place in chosen], [posts[place] for place in chosen]
             scores = bert_cos_score_idf(
