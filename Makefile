@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test soak test-lowest lint format bench bench-registry bench-timing bench-scale bench-evidence bench-claude clean
+.PHONY: demo test soak test-lowest lint format bench bench-registry bench-timing bench-content bench-scale bench-evidence bench-claude clean
 
 demo: $(STAMP)  ## watch a model being trained, compared, promoted
 	PATH="$(CURDIR)/$(BIN):$$PATH" sh demo.sh
@@ -52,6 +52,10 @@ DATA ?= ../shared/data
 OPTIONS ?= {}
 bench-timing: $(STAMP)  ## how well the timing algorithms forecast every CSV of the folder DATA
 	$(BIN)/python benchmarks/timing.py --data '$(DATA)' --options '$(OPTIONS)'
+
+MODEL ?=
+bench-content: $(STAMP)  ## what trivial forecasts of the texts of every CSV of the folder DATA are measured at
+	$(BIN)/python benchmarks/content.py --data '$(DATA)' --model '$(MODEL)'
 
 bench-scale: $(STAMP)  ## how long a run takes, and how much memory, with 20,000 and 1,000,000 posts
 	$(BIN)/python benchmarks/scale.py

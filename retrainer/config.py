@@ -80,6 +80,7 @@ class TimingRetrainingSettings(TypeRetrainingSettings):
 
 class ContentRetrainingSettings(TypeRetrainingSettings):
     max_cost_increase: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    semantic_model: Annotated[str, Field(min_length=1)] | None = None
 
 
 class RetrainingSettings(_Section):

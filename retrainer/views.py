@@ -67,6 +67,7 @@ def evaluation(version_id: str, made: Evaluation) -> None:
     title = f"{version_id}: {foretold} from {_day(made.window.start)} to {_day(made.window.end)}"
     sides = {"version": made.metrics, "naive": made.naive_metrics}
     output.metrics_table(title, kind_of(made.model_type).metrics, sides)
+    _legend(kind_of(made.model_type).metrics, made.metrics)
     output.text(_skill(made.metrics))
     if made.num_predictions < len(made.post_ids):
         output.text(f"{len(made.post_ids) - made.num_predictions} forecasts could not be scored")
@@ -320,6 +321,17 @@ def _sureness(name: str, evidence: Evidence) -> str:
         f"{sentence}; an improvement of {evidence.smallest_detectable_percentage:.1f}% would have shown on such posts "
         f"in 8 of 10 cases"
     )
+
+
+def _legend(metrics: Sequence[Metric], shown: Mapping[str, Any]) -> None:
+    """Say in a line each what the figures beside the score mean, where they do not say so by their name."""
+    explained = [metric for metric in metrics if metric.meaning and metric.key in shown]
+    if not explained:
+        return
+    output.text("The overall score decides. Beside it:")
+    for metric in explained:
+        output.text(f"  {metric.label}: {metric.meaning}")
+    output.text()
 
 
 def _scores_only(model_type: ModelTypeName) -> tuple[Metric, ...]:

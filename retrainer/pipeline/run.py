@@ -18,7 +18,14 @@ from retrainer.logs import lines_of_run
 from retrainer.model_types import kind_of
 from retrainer.pipeline.archive import archive_old_versions
 from retrainer.pipeline.comparison import FEWEST_TARGETS, Comparison, compare_with_production
-from retrainer.pipeline.evaluation import Evaluation, evaluate, origins_of, record, require_window
+from retrainer.pipeline.evaluation import (
+    Evaluation,
+    evaluate,
+    origins_of,
+    record,
+    require_semantic_model,
+    require_window,
+)
 from retrainer.pipeline.posts import load_latest, split_by_time
 from retrainer.pipeline.promotion import announce, decide
 from retrainer.pipeline.training import describe, register, trained_model
@@ -273,8 +280,9 @@ def _chosen_algorithm(
 
 
 def _require_ready(project: Project, chosen: LoadedAlgorithm, options: BaseModel, model_type: ModelTypeName) -> None:
-    """Find out before any work whether the candidate could forecast, and production, which it is compared with."""
+    """Find out before any work whether the candidate could forecast and be measured, and production could forecast."""
     chosen.check_ready(options)
+    require_semantic_model(project, model_type)
     production = project.registry.production(model_type)
     algorithm = _algorithm_of(production)
     if production is None or algorithm is None:

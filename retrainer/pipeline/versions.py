@@ -24,12 +24,17 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ReadyModel:
-    """A trained model that can forecast, with the options it was trained with."""
+    """A trained model that can forecast, with the options it was trained with.
+
+    Attributes:
+        semantic_model: the folder or package of what its forecasts are measured in meaning by; None: they are not.
+    """
 
     algorithm: LoadedAlgorithm
     options: BaseModel
     model: Any
     model_type: ModelTypeName
+    semantic_model: str | None = None
 
     def predict(self, posts: pd.DataFrame, origins: Origins) -> Any:
         """Return one forecast an origin."""
@@ -52,7 +57,7 @@ def load_version(project: Project, version: ModelVersion) -> ReadyModel:
     folder = project.artifacts.verified_folder(version)
     algorithm = load_algorithm(version.algorithm, model_type)
     options = algorithm.recorded_options(version.hyperparameters, model_type)
-    return ReadyModel(algorithm, options, algorithm.load(folder), model_type)
+    return ReadyModel(algorithm, options, algorithm.load(folder), model_type, project.semantic_model(model_type))
 
 
 def leans_on(project: Project, version: ModelVersion) -> list[Importance]:
