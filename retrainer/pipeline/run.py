@@ -29,7 +29,7 @@ from retrainer.pipeline.evaluation import (
 from retrainer.pipeline.posts import load_latest, split_by_time
 from retrainer.pipeline.promotion import announce, decide
 from retrainer.pipeline.training import describe, register, trained_model
-from retrainer.pipeline.versions import load_version
+from retrainer.pipeline.versions import load_version, options_of
 from retrainer.pipeline.watchdog import time_limit
 from retrainer.registry.process import HEARTBEAT_SECONDS
 
@@ -288,7 +288,7 @@ def _require_ready(project: Project, chosen: LoadedAlgorithm, options: BaseModel
     if production is None or algorithm is None:
         return
     try:
-        algorithm.check_ready(algorithm.recorded_options(production.hyperparameters, model_type))
+        algorithm.check_ready(options_of(project, production, algorithm))
     except MissingCredentials:
         raise
     except RetrainerError as error:  # told when the two are compared; the new version is trained all the same
