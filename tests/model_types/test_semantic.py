@@ -81,6 +81,13 @@ def test_a_text_without_words_is_near_to_nothing_and_no_trouble(model: SemanticM
     assert np.isfinite(model.embeddings(["", "\u200b"])).all()
 
 
+def test_an_embedding_does_not_depend_on_the_texts_beside_it(model: SemanticModel) -> None:
+    alone = model.embeddings([POSTS[0]])
+    beside_a_long_one = model.embeddings(["much longer than the other " * 20, POSTS[0]])
+    np.testing.assert_allclose(beside_a_long_one[1], alone[0], rtol=0, atol=1e-5)
+    assert np.linalg.norm(alone[0]) == pytest.approx(1)
+
+
 def test_only_the_forecasts_that_are_kept_count(model: SemanticModel) -> None:
     nearness = model.nearness([*POSTS[:3], ""], POSTS)
     assert nearness.measures(np.array([True, True, True, False])) == dict.fromkeys(MEASURES, 1.0)
