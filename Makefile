@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test soak test-lowest lint format bench bench-registry bench-timing bench-scale bench-evidence clean
+.PHONY: demo test soak test-lowest lint format bench bench-registry bench-timing bench-scale bench-evidence bench-replay clean
 
 demo: $(STAMP)  ## watch a model being trained, compared, promoted
 	PATH="$(CURDIR)/$(BIN):$$PATH" sh demo.sh
@@ -58,3 +58,6 @@ bench-scale: $(STAMP)  ## how long a run takes, and how much memory, with 20,000
 
 bench-evidence: $(STAMP)  ## how often a comparison promotes what is no better, and what is
 	$(BIN)/python benchmarks/evidence.py
+
+bench-replay: $(STAMP)  ## how long a replay of six years takes, and how much memory, on a CSV of the folder DATA
+	$(BIN)/python benchmarks/replay.py --data '$(DATA)'

@@ -27,7 +27,12 @@ if TYPE_CHECKING:
 
 
 class PastPosts(PostStore):
-    """Posts of one model type, in memory; a moment shows those up to it and hides the others."""
+    """Posts of one model type, in memory; a moment shows those up to it and hides the others.
+
+    Attributes:
+        posts: all of them, in order.
+        times: (n,) datetime64[us], UTC: when each of them came.
+    """
 
     def __init__(self, posts: pd.DataFrame, place: str) -> None:
         """Hold posts.
@@ -38,7 +43,7 @@ class PastPosts(PostStore):
         """
         self.posts = posts
         self._place = place
-        self._times = utc_times(posts)
+        self.times = utc_times(posts)
 
     @property
     def place(self) -> str:
@@ -64,7 +69,7 @@ class PastPosts(PostStore):
     def count(self, until: datetime) -> int:
         """Return how many posts there are up to a moment."""
         moment = np.datetime64(until.replace(tzinfo=None), "us")
-        return int(np.searchsorted(self._times, moment, side="right"))
+        return int(np.searchsorted(self.times, moment, side="right"))
 
     def load(self, until: datetime, *, with_content: bool = True) -> pd.DataFrame:
         """Return the posts up to a moment, as `PostStore.load` does."""
@@ -102,7 +107,7 @@ class PastPosts(PostStore):
     def _digests(self) -> list[bytes]:
         """The SHA-256 of every beginning of the posts."""
         running = hashlib.sha256()
-        columns = [self.posts["post_id"], self._times.astype(np.int64)]
+        columns = [self.posts["post_id"], self.times.astype(np.int64)]
         if "content" in self.posts:
             columns.append(self.posts["content"])
         digests = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,11 +15,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from matplotlib.axes import Axes
+    from numpy.typing import NDArray
 
     from retrainer.replay.report import PolicyReport, ReplayReport
 
 FORMATS = (".png", ".svg")
-POINTS_SMOOTHED = 20  # a line is the score of the posts around, of about one part in so many of all
+PARTS_SMOOTHED = 15  # a point of a line is the score of one part in so many of all posts, …
+FEWEST_SMOOTHED = 20  # … but of no fewer than these
 _NAIVE_COLOUR = "0.6"
 
 
@@ -63,32 +66,34 @@ def draw(report: ReplayReport, path: Path) -> None:
 
 
 def _draw_policy(axes: Axes, report: ReplayReport, one: PolicyReport, colour: str) -> None:
-    times, scores = _smoothed(report, one, "figures")
-    if not times:
+    """Draw one policy's line, and a dot on it for each promotion."""
+    if one.live is None:
         return
-    style = "--" if not one.policy.retrains else "-"
-    axes.plot(times, scores, style, color=colour, label=f"{one.policy.name} ({one.promotions} promoted)")  # type: ignore[arg-type]  # times are drawn as dates
-    promoted = [record.at for record in one.records if record.promoted]
-    heights = np.interp([when.timestamp() for when in promoted], [when.timestamp() for when in times], scores)
-    axes.plot(promoted, heights, "o", color=colour, markersize=4)  # type: ignore[arg-type]
+    times, scores = _smoothed(report, one.live.rows, one.live.figures)
+    style = "-" if one.policy.retrains else "--"
+    axes.plot(times, scores, style, color=colour, label=f"{one.policy.name} ({one.promotions} promoted)")
+    promoted = np.array([_utc(record.at) for record in one.records if record.promoted], dtype="datetime64[us]")
+    heights = np.interp(promoted.astype(np.int64), times.astype(np.int64), scores)
+    axes.plot(promoted, heights, "o", color=colour, markersize=4)
 
 
 def _draw_naive(axes: Axes, report: ReplayReport) -> None:
-    first = next((one for one in report.policies if one.live is not None), None)
-    if first is not None:
-        times, scores = _smoothed(report, first, "naive_figures")
-        axes.plot(times, scores, ":", color=_NAIVE_COLOUR, label="naive forecast")  # type: ignore[arg-type]
+    live = next((one.live for one in report.policies if one.live is not None), None)
+    if live is not None:
+        times, scores = _smoothed(report, live.rows, live.naive_figures)
+        axes.plot(times, scores, ":", color=_NAIVE_COLOUR, label="naive forecast")
 
 
-def _smoothed(report: ReplayReport, one: PolicyReport, which: str) -> tuple[list[datetime], list[float]]:
-    """Return for each step the middle of its time, and the score of the posts of the steps around it."""
-    records = [record for record in one.records if record.rows]
-    half = len(records) // POINTS_SMOOTHED // 2
-    kind = kind_of(report.model_type)
-    times, scores = [], []
-    for place, record in enumerate(records):
-        around = records[max(0, place - half) : place + half + 1]
-        figures = np.concatenate([np.array(getattr(near, which)) for near in around])
-        times.append(record.at + (record.until - record.at) / 2)
-        scores.append(float(kind.overall(figures.mean(axis=0))))
-    return times, scores
+def _smoothed(
+    report: ReplayReport, rows: NDArray[np.int64], figures: NDArray[np.float64]
+) -> tuple[NDArray[np.datetime64], NDArray[np.float64]]:
+    """Return (m,) times and (m,) scores: those of so many neighbouring posts, at the time of the middle one."""
+    together = min(max(len(rows) // PARTS_SMOOTHED, FEWEST_SMOOTHED), len(rows))
+    sums = np.concatenate([np.zeros((1, figures.shape[1])), np.cumsum(figures, axis=0)])
+    means = (sums[together:] - sums[:-together]) / together
+    middle = rows[(together - 1) // 2 : (together - 1) // 2 + len(means)]
+    return report.times[middle], kind_of(report.model_type).overall(means)
+
+
+def _utc(moment: datetime) -> datetime:
+    return moment.astimezone(UTC).replace(tzinfo=None)

@@ -203,6 +203,7 @@ class ReplayReport:
         best: the policy with the highest live score on the posts that all forecast; None where that cannot be told.
         conclusion: one sentence about it.
         ending: how the replay ended.
+        times: (n,) datetime64[us], UTC: when each of all the posts came.
     """
 
     model_type: ModelTypeName
@@ -212,6 +213,7 @@ class ReplayReport:
     best: str | None
     conclusion: str
     ending: Ending
+    times: NDArray[np.datetime64]
 
     def of(self, name: str) -> PolicyReport:
         """Return what the policy of this name came to."""
@@ -223,6 +225,7 @@ def report(
     span: tuple[datetime, datetime],
     done: Sequence[tuple[Policy, list[StepRecord]]],
     ending: Ending,
+    times: NDArray[np.datetime64],
 ) -> ReplayReport:
     """Sum up the steps of all policies.
 
@@ -230,6 +233,7 @@ def report(
         span: from when to when, UTC.
         done: each policy with the steps that were taken.
         ending: how the replay ended.
+        times: (n,) when each of all the posts came, UTC.
     """
     lives = {policy.name: LiveScores.of(model_type, records) for policy, records in done}
     configured = lives[CONFIGURED]
@@ -243,7 +247,7 @@ def report(
         for policy, records in done
     ]
     best, conclusion = conclude({one.policy.name: one.live for one in reports if one.live is not None})
-    return ReplayReport(model_type, *span, reports, best, conclusion, ending)
+    return ReplayReport(model_type, *span, reports, best, conclusion, ending, times)
 
 
 def evidence_of(a: LiveScores, b: LiveScores, *, confidence: float | None = None) -> Evidence | None:

@@ -101,7 +101,7 @@ def replay(
             for track in tracks:
                 track.room.close()
     done = [(track.policy, track.records) for track in tracks]
-    return report(model_type, span, done, ending)
+    return report(model_type, span, done, ending, past.times)
 
 
 def _take_all(
