@@ -274,29 +274,37 @@ def conclude(lives: dict[str, LiveScores]) -> tuple[str | None, str]:
     if len(common) < FEWEST_TARGETS:
         return None, f"Only {len(common)} posts were forecast under all policies: too few to tell them apart."
     score = {name: live.score.value for name, live in shared.items()}
-    best = max(score, key=lambda name: (score[name], name == CONFIGURED))
-    others = [name for name in score if name != best]
+    best = [name for name in score if score[name] == max(score.values())]
+    chosen = CONFIGURED if CONFIGURED in best else best[0]
+    others = [name for name in score if name not in best]
+    where = f"On the {len(common):,} posts that came"
     if not others:
-        return best, f"'{best}' scored {score[best]:.4f} on {len(common):,} posts; there is nothing to compare it with."
+        return chosen, f"{where}, all policies score the same, {score[chosen]:.4f}: it makes no difference here."
     other = CONFIGURED if CONFIGURED in others else max(others, key=lambda name: score[name])
-    evidence = evidence_of(shared[other], shared[best], confidence=1 - _DOUBT / 2 / len(others))
-    return best, _sentence(best, other, score, evidence, len(common))
+    evidence = evidence_of(shared[other], shared[chosen], confidence=1 - _DOUBT / 2 / (len(score) - 1))
+    first = f"{where}, {listed(best)} forecast best, {_by_how_much(score[other], score[chosen], evidence, other)}"
+    if evidence is not None and evidence.is_settled:
+        return chosen, f"{first}: that is more than noise."
+    return chosen, f"{first}: the difference is within noise, and no reason to prefer one of them."
 
 
-def _sentence(best: str, other: str, score: dict[str, float], evidence: Evidence | None, count: int) -> str:
-    where = f"On the {count:,} posts that came"
-    if score[best] == score[other]:
-        return f"{where}, '{best}' and '{other}' score the same, {score[best]:.4f}: it makes no difference here."
-    improvement = improvement_percentage(score[other], score[best])
-    by = "better" if improvement is None else f"{improvement:.1f}% better" if improvement >= 0.05 else "a trifle better"  # noqa: PLR2004  what is written as 0.0 is none
-    figures = f"{score[best]:.4f} against {score[other]:.4f}"
-    interval = evidence.interval_percentage if evidence else None
-    if interval is not None:
-        figures += f", 95% interval {interval[0]:.1f} to {interval[1]:.1f}%"
-    first = f"{where}, '{best}' forecast best, {by} than '{other}' ({figures})"
-    if evidence is not None and evidence.probability_better >= evidence.settled_at:
-        return f"{first}: that is more than noise."
-    return f"{first}: the difference is within noise, and no reason to prefer one of them."
+def listed(names: Sequence[str]) -> str:
+    """Return names as in a sentence."""
+    quoted = [f"'{name}'" for name in names]
+    return quoted[0] if len(quoted) == 1 else f"{', '.join(quoted[:-1])} and {quoted[-1]}"
+
+
+def _by_how_much(old: float, new: float, evidence: Evidence | None, other: str) -> str:
+    """Say how much better the new score is, with the 95% interval."""
+    improvement = improvement_percentage(old, new)
+    shown = "" if improvement is None else f"{improvement:.1f}% "
+    if shown == "0.0% ":
+        shown = "a trifle "
+    figures = f"{new:.4f} against {old:.4f}"
+    if evidence is not None and evidence.interval_percentage is not None:
+        low, high = evidence.interval_percentage
+        figures += f", 95% interval {low:.1f} to {high:.1f}%"
+    return f"{shown}better than '{other}' ({figures})"
 
 
 def _is_worse(record: StepRecord) -> bool:
