@@ -11,6 +11,7 @@
     ├── RunTookTooLong              1  500   a run that went on for longer than it may
     ├── AlgorithmError              1  500   a plugin that is broken, or answered nonsense
     ├── ArtifactError               1  500   model files that are missing, changed or cannot be written
+    ├── CostLimitReached            1  409   one more paid call could exceed what may be spent
     ├── DatabaseError               1  503   the database is not one, is newer than the program, or is out of reach
     ├── PromotionRefused            1  409   this version cannot go live
     │   └── ProductionChanged       1  409   production is no longer what it was compared with
@@ -115,6 +116,13 @@ class ArtifactError(RetrainerError):
     """Model files that are missing, were changed, or cannot be written."""
 
     code = "artifact"
+
+
+class CostLimitReached(RetrainerError):
+    """One more set of paid forecasts could take the cost over what may be spent."""
+
+    http_status = 409
+    code = "cost_limit"
 
 
 class DatabaseError(RetrainerError):

@@ -182,8 +182,18 @@ class _Spinner:
             if line.strip("="):
                 self._progress.reset(self._task, description=line.splitlines()[0][:100])
 
+    def tell(self, line: str) -> None:
+        """Spin on with another line; its time goes on."""
+        if self.console is not None:
+            self._progress.update(self._task, description=line)
+
 
 _spinner = _Spinner()
+
+
+def progress(line: str) -> None:
+    """Show on a terminal how far the work is, on its last line; nothing in a pipe."""
+    _spinner.tell(line)
 
 
 @contextmanager

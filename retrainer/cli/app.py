@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from retrainer.project import Project
 
 SIX = "The six commands"
+TRY = "Try a policy on the past"
 LOOK = "See what there is"
 STEER = "Steer automatic promotion"
 KEEP = "Keep the versions"

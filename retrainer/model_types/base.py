@@ -154,6 +154,7 @@ class ModelType(ABC, Generic[Forecasts, Targets]):
 
     name: ClassVar[ModelTypeName]
     metrics: ClassVar[tuple[Metric, ...]]
+    parts: ClassVar[tuple[str, ...]]  # the metrics that the means of the contributions are
     forecasts_suffix: ClassVar[str]
     tell_time: ClassVar[bool]  # whether a forecaster is told when the post to foretell comes
 

@@ -130,6 +130,7 @@ class Content(ModelType[ContentForecasts, ContentTargets]):
     """The content model type."""
 
     name: ClassVar[ModelTypeName] = "content"
+    parts: ClassVar[tuple[str, ...]] = ("length_similarity", "word_overlap")
     forecasts_suffix: ClassVar[str] = ".jsonl"
     tell_time: ClassVar[bool] = True
     metrics: ClassVar[tuple[Metric, ...]] = (
