@@ -55,6 +55,11 @@ def load_version(project: Project, version: ModelVersion) -> ReadyModel:
     return ReadyModel(algorithm, options, algorithm.load(folder), model_type)
 
 
+def costs_money(version: ModelVersion) -> bool:
+    """Whether each forecast of a version has to be paid for."""
+    return load_algorithm(version.algorithm, version.type_name).description.paid
+
+
 def leans_on(project: Project, version: ModelVersion) -> list[Importance]:
     """Return what a version's forecasts lean on; empty where its algorithm does not say.
 
