@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from starlette.datastructures import Headers
@@ -20,6 +21,7 @@ MAX_BODY_BYTES = 1_000_000
 ALWAYS_OPEN = ("/health/live", "/health/ready")
 _READS = {"GET", "HEAD", "OPTIONS"}
 _OWN_PAGES = {"same-origin", "none"}  # what a browser says of a request that no foreign page made
+_HOST = re.compile(r"(?:(?P<name>[^:\[\]]+)|\[(?P<ipv6>[^\[\]]+)\])(?::[0-9]+)?")
 _TOO_LARGE = f"the body is larger than {MAX_BODY_BYTES} bytes"
 
 
@@ -91,10 +93,9 @@ def token_wanted(*, wrong: bool) -> JSONResponse:
 
 
 def _name_of(host: str) -> str:
-    """Return the name in a `Host` header, without the port."""
-    if host.startswith("["):
-        return host[1:].partition("]")[0]
-    return host.partition(":")[0].lower()
+    """Return the name in a `Host` header, without the port; empty where it is not written like one."""
+    parts = _HOST.fullmatch(host)
+    return (parts["name"] or parts["ipv6"]).lower() if parts else ""
 
 
 def _size_refused(headers: Headers) -> JSONResponse | None:

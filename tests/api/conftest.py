@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
@@ -135,21 +136,23 @@ def serve(folder: Path) -> Iterator[Serve]:
         assert server.process.stderr
         server.process.stderr.close()
     for process in runs_of(folder):
-        process.kill()
-        process.wait(PATIENCE)
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+            process.wait(PATIENCE)
     for server in servers:
         assert "Traceback" not in "".join(server.lines), "".join(server.lines)
 
 
-def runs_of(folder: Path) -> list[psutil.Process]:
-    """Return the processes of runs that a server of this project started."""
+def runs_of(folder: Path, model_type: str = "") -> list[psutil.Process]:
+    """Return the processes of runs that a server of this project started, of one model type or of both."""
     found = []
     for process in psutil.process_iter():
         try:
             words = process.cmdline()
         except psutil.Error:
             continue
-        if "--run-id" in words and any(word.startswith(str(folder)) for word in words):
+        ours = "--run-id" in words and any(word.startswith(str(folder)) for word in words)
+        if ours and (not model_type or model_type in words):
             found.append(process)
     return found
 
@@ -185,7 +188,7 @@ WAITING = """
         if place in os.environ:
             with open(os.environ[place] + ".arrived", "w") as arrived:
                 arrived.write("x")
-            with open(os.environ[place] + ".go") as go:
+            with open(os.environ[place] + ".go", "rb", buffering=0) as go:
                 go.read(1)
 
     @hookimpl
