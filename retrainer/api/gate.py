@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 MAX_BODY_BYTES = 1_000_000
 ALWAYS_OPEN = ("/health/live", "/health/ready")
-_READS = {"GET", "HEAD", "OPTIONS"}
+CHANGES = "POST"  # the method of every endpoint that changes something; there are no other methods but GET
 _OWN_PAGES = {"same-origin", "none"}  # what a browser says of a request that no foreign page made
 _HOST = re.compile(r"(?:(?P<name>[^:\[\]]+)|\[(?P<ipv6>[^\[\]]+)\])(?::[0-9]+)?")
 _TOO_LARGE = f"the body is larger than {MAX_BODY_BYTES} bytes"
@@ -75,7 +75,7 @@ class Gate:
         """Ask for the token where something is changed, and, if so told, where something is read."""
         if known or self._access.token is None or scope["path"] in ALWAYS_OPEN:
             return None
-        if scope["method"] in _READS and not self._access.protect_reads:
+        if scope["method"] != CHANGES and not self._access.protect_reads:
             return None
         return token_wanted(wrong=authorization is not None)
 

@@ -1,7 +1,7 @@
 """The endpoints that only look."""
 
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.responses import JSONResponse
@@ -9,8 +9,7 @@ from fastapi.responses import JSONResponse
 from retrainer import documents
 from retrainer.api import schemas
 from retrainer.api.gate import token_wanted
-from retrainer.api.service import Limit, Of, TypeOrBoth, VersionId, answers, only_known_parameters
-from retrainer.errors import UsageError
+from retrainer.api.service import Limit, Of, Service, TypeOrBoth, VersionId, answers, only_known_parameters
 from retrainer.model_types import MODEL_TYPE_NAMES, ModelTypeName
 from retrainer.model_types.timing import INTERVAL_LEVEL
 from retrainer.pipeline.comparison import compare_versions
@@ -115,33 +114,37 @@ async def compare(service: Of, request: Request, version_a: VersionId, version_b
     return JSONResponse(await service.work.forecast(document))
 
 
-_FORECAST: dict[str, Any] = {"model": schemas.NextTiming | schemas.NextContent}
-
-
-@router.get("/predict/{model_type}", responses={200: _FORECAST, **answers(409, 500)})
-async def predict(
+@router.get("/predict/timing", responses={200: {"model": schemas.NextTiming}, **answers(409, 500)})
+async def predict_timing(
     service: Of,
     request: Request,
-    model_type: ModelTypeName,
     interval: Annotated[
-        float | None,
-        Query(ge=0.02, le=0.98, description="Timing: with which probability the interval holds the next post."),
-    ] = None,
+        float, Query(ge=0.02, le=0.98, description="With which probability the interval holds the next post.")
+    ] = INTERVAL_LEVEL,
 ) -> JSONResponse:
-    """Forecast the next post with the version in production.
+    """Forecast when the next post comes, with the version in production.
 
     Where a token is set and the forecast costs money, it is asked for.
     """
-    if interval is not None and model_type != "timing":
-        raise UsageError(f"interval: there is none for {model_type}", hint="It is for timing")
-    live = await service.work.look(service.project.registry.production, model_type)
-    if live is not None and not request.state.may_spend and costs_money(live):
-        return token_wanted(wrong=False)
-    level = INTERVAL_LEVEL if interval is None else interval
+    return await _predicted(service, request, "timing", interval)
 
+
+@router.get("/predict/content", responses={200: {"model": schemas.NextContent}, **answers(409, 500)})
+async def predict_content(service: Of, request: Request) -> JSONResponse:
+    """Forecast what the next post says, with the version in production.
+
+    Where a token is set and the forecast costs money, it is asked for.
+    """
+    return await _predicted(service, request, "content", INTERVAL_LEVEL)
+
+
+async def _predicted(service: Service, request: Request, model_type: ModelTypeName, level: float) -> JSONResponse:
     def document() -> documents.Document:
         return documents.next_post_document(predict_next(service.project, model_type, datetime.now(UTC), level))
 
+    live = await service.work.look(service.project.registry.production, model_type)
+    if live is not None and not request.state.may_spend and costs_money(live):
+        return token_wanted(wrong=False)
     return JSONResponse(await service.work.forecast(document))
 
 

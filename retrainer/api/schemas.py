@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from retrainer.api import examples
 from retrainer.model_types import ModelTypeName
 
 Moment = Annotated[str, Field(json_schema_extra={"format": "date-time"}, examples=["2025-11-06T12:00:00Z"])]
@@ -22,6 +23,8 @@ class ErrorText(BaseModel):
 
 class Failure(BaseModel):
     """The answer to whatever failed."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.FAILURE]})
 
     error: ErrorText
 
@@ -49,12 +52,16 @@ class Version(BaseModel):
 class Production(BaseModel):
     """What is live; null where nothing is."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.PRODUCTION]})
+
     timing_model: Version | None
     content_model: Version | None
 
 
 class Versions(BaseModel):
     """Versions, the newest first."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.VERSIONS]})
 
     versions: list[Version]
     count: int
@@ -80,12 +87,16 @@ class Decision(BaseModel):
 class VersionLife(Version):
     """One version with its evaluations and the decisions about it."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.VERSION_LIFE]})
+
     evaluations: list[dict[str, Any]]
     ledger: list[Decision]
 
 
 class Run(BaseModel):
     """One training run."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.RUN]})
 
     run_id: RunId
     model_type: ModelTypeName
@@ -112,6 +123,8 @@ class Run(BaseModel):
 class History(BaseModel):
     """Training runs, the newest first, and the changes of production beside them."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.HISTORY]})
+
     training_runs: list[Run]
     count: int
     total: int
@@ -135,6 +148,8 @@ class Naive(BaseModel):
 class Comparison(BaseModel):
     """Version b against version a, on the same posts."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.COMPARISON]})
+
     version_a: Side
     version_b: Side
     baseline: Naive
@@ -156,6 +171,8 @@ class RunIds(BaseModel):
 class Started(BaseModel):
     """That runs were started."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.STARTED]})
+
     status: Literal["started"]
     message: Annotated[str, Field(examples=["Model retraining started in background"])]
     note: Annotated[str, Field(examples=["Check /models/training-history for progress"])]
@@ -164,6 +181,8 @@ class Started(BaseModel):
 
 class Changed(BaseModel):
     """That production was changed, or was what it should be already."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.CHANGED]})
 
     status: Literal["success"]
     message: str
@@ -182,6 +201,8 @@ class Interval(BaseModel):
 class NextTiming(BaseModel):
     """When the next post comes."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.NEXT_TIMING]})
+
     model_type: Literal["timing"]
     version_id: VersionId
     made_at: Moment
@@ -195,6 +216,8 @@ class NextTiming(BaseModel):
 
 class NextContent(BaseModel):
     """What the next post says."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.NEXT_CONTENT]})
 
     model_type: Literal["content"]
     version_id: VersionId
@@ -224,6 +247,8 @@ Reason = Annotated[str, Field(min_length=1, max_length=1000, pattern=r"^[^\x00]*
 class RetrainOptions(_Options):
     """How to retrain."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [{"model_type": "timing"}]})
+
     model_type: Annotated[ModelTypeName | None, Field(description="Only this model type; otherwise both.")] = None
     auto_promote: Annotated[bool | None, Field(description="Instead of retraining.auto_promote.")] = None
 
@@ -231,11 +256,15 @@ class RetrainOptions(_Options):
 class PromoteOptions(_Options):
     """How to promote."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [{"reason": "Reviewed"}]})
+
     reason: Reason = "Promoted through the API"
 
 
 class RollbackOptions(_Options):
     """How to roll back."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"reason": "Too many misses", "hold": True}]})
 
     to: Annotated[
         VersionId | None,
