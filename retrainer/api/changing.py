@@ -7,11 +7,14 @@ from fastapi.responses import JSONResponse
 
 from retrainer import documents
 from retrainer.api import schemas
+from retrainer.api.gate import TrustedRoute
 from retrainer.api.service import Of, VersionId, answers, only_known_parameters
 from retrainer.model_types import ModelTypeName
 from retrainer.pipeline.promotion import promote_by_hand, roll_back
 
-router = APIRouter(prefix="/models", tags=["change"], dependencies=[Depends(only_known_parameters)])
+router = APIRouter(
+    prefix="/models", tags=["change"], route_class=TrustedRoute, dependencies=[Depends(only_known_parameters)]
+)
 
 
 @router.post("/retrain", status_code=202, responses={202: {"model": schemas.Started}, **answers(400, 409, 500)})

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from fastapi.routing import APIRoute
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 
@@ -12,14 +13,16 @@ from retrainer.api.access import MAKE_ONE, is_loopback
 from retrainer.api.failures import failure
 
 if TYPE_CHECKING:
-    from starlette.responses import JSONResponse
+    from collections.abc import Callable, Coroutine
+
+    from starlette.requests import Request
+    from starlette.responses import JSONResponse, Response
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from retrainer.api.access import Access
 
 MAX_BODY_BYTES = 1_000_000
 ALWAYS_OPEN = ("/health/live", "/health/ready")
-CHANGES = "POST"  # the method of every endpoint that changes something; there are no other methods but GET
 _OWN_PAGES = {"same-origin", "none"}  # what a browser says of a request that no foreign page made
 _HOST = re.compile(r"(?:(?P<name>[^:\[\]]+)|\[(?P<ipv6>[^\[\]]+)\])(?::[0-9]+)?")
 _TOO_LARGE = f"the body is larger than {MAX_BODY_BYTES} bytes"
@@ -46,13 +49,13 @@ class Gate:
         known = self._access.holds(authorization.encode("latin-1") if authorization else None)
         refusal = (
             self._page_refused(scope, headers)
-            or self._caller_refused(scope, authorization, known=known)
+            or self._reader_refused(scope, authorization, known=known)
             or _size_refused(headers)
         )
         if refusal is not None:
             await refusal(scope, receive, send)
             return
-        scope["state"]["may_spend"] = known or self._access.token is None
+        scope["state"]["trusted"] = known or self._access.token is None
         await self._app(scope, _counting(receive), send)
 
     def _page_refused(self, scope: Scope, headers: Headers) -> JSONResponse | None:
@@ -71,13 +74,26 @@ class Gate:
             return failure(403, "forbidden_origin", "a web page may not call this", hint="Set a token to allow more")
         return None
 
-    def _caller_refused(self, scope: Scope, authorization: str | None, *, known: bool) -> JSONResponse | None:
-        """Ask for the token where something is changed, and, if so told, where something is read."""
-        if known or self._access.token is None or scope["path"] in ALWAYS_OPEN:
-            return None
-        if scope["method"] != CHANGES and not self._access.protect_reads:
+    def _reader_refused(self, scope: Scope, authorization: str | None, *, known: bool) -> JSONResponse | None:
+        """Where reads are closed, ask for the token whatever is asked for."""
+        if known or not self._access.protect_reads or scope["path"] in ALWAYS_OPEN:
             return None
         return token_wanted(wrong=authorization is not None)
+
+
+class TrustedRoute(APIRoute):
+    """A route for those who bring the token, where one is set; nothing else is looked at before."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Return what answers a request."""
+        answer = super().get_route_handler()
+
+        async def answer_if_trusted(request: Request) -> Response:
+            if not request.state.trusted:
+                return token_wanted(wrong="authorization" in request.headers)
+            return await answer(request)
+
+        return answer_if_trusted
 
 
 def token_wanted(*, wrong: bool) -> JSONResponse:

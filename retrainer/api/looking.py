@@ -105,7 +105,7 @@ async def compare(service: Of, request: Request, version_a: VersionId, version_b
     Where a token is set and the forecasts cost money, it is asked for.
     """
     a, b = [await service.work.look(service.project.registry.version, name) for name in (version_a, version_b)]
-    if not request.state.may_spend and (costs_money(a) or costs_money(b)):
+    if not request.state.trusted and (costs_money(a) or costs_money(b)):
         return token_wanted(wrong=False)
 
     def document() -> documents.Document:
@@ -143,7 +143,7 @@ async def _predicted(service: Service, request: Request, model_type: ModelTypeNa
         return documents.next_post_document(predict_next(service.project, model_type, datetime.now(UTC), level))
 
     live = await service.work.look(service.project.registry.production, model_type)
-    if live is not None and not request.state.may_spend and costs_money(live):
+    if live is not None and not request.state.trusted and costs_money(live):
         return token_wanted(wrong=False)
     return JSONResponse(await service.work.forecast(document))
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import subprocess
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jsonschema_rs
@@ -13,17 +12,19 @@ import pytest
 from pydantic import BaseModel
 
 from retrainer.api import schemas
-from retrainer.api.gate import ALWAYS_OPEN, CHANGES
+from retrainer.api.gate import ALWAYS_OPEN
 from tests.api.conftest import TOKEN, WITH_TOKEN
 from tests.conftest import open_project, regular_posts
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.api.conftest import Serve, Server
 
 PROTECTED = {"RETRAINER_API_TOKEN": TOKEN}
 SEED = "20240601"
 
-# Half of the ids are those that there are; the rest is made up.
+# Half of the ids are those that there are, of one type, since two types cannot be compared; the rest is made up.
 CONFIG = """
 [dictionaries]
 versions = {{ values = {versions} }}
@@ -43,7 +44,7 @@ def schemathesis(server: Server, folder: Path, *arguments: str) -> str:
     config = folder / "schemathesis.toml"
     config.write_text(
         CONFIG.format(
-            versions=[version.version_id for version in project.registry.versions()],
+            versions=[version.version_id for version in project.registry.versions("timing")],
             runs=[run.run_id for run in project.registry.runs()],
         )
     )
@@ -58,7 +59,7 @@ def schemathesis(server: Server, folder: Path, *arguments: str) -> str:
 def test_schemathesis_finds_nothing_where_no_token_is_set(
     two_versions: tuple[str, str], serve: Serve, folder: Path
 ) -> None:
-    server = serve("--quiet")
+    server = serve()
     said = schemathesis(server, folder, "--max-examples", "10")
     assert "14 passed" in said
     assert not any(" 500 " in line for line in server.lines)
@@ -84,7 +85,7 @@ def test_schemathesis_finds_nothing_without_the_token(
 MODELS = [
     model
     for _, model in inspect.getmembers(schemas, inspect.isclass)
-    if issubclass(model, BaseModel) and "examples" in (model.model_config.get("json_schema_extra") or {})
+    if issubclass(model, BaseModel) and model is not BaseModel and "examples" in model.model_json_schema()
 ]
 
 
@@ -97,8 +98,8 @@ def test_the_examples_are_what_they_are_examples_of(model: type[BaseModel]) -> N
         assert required <= set(example) <= set(schema["properties"])
 
 
-def test_every_operation_has_an_example_of_its_answer_and_its_body(serve: Serve, folder: Path) -> None:
-    document = serve().get("/openapi.json").json()
+def test_every_operation_has_an_example_of_its_answer_and_its_body(bad_input_server: Server) -> None:
+    document = bad_input_server.get("/openapi.json").json()
 
     def resolved(schema: dict[str, Any]) -> dict[str, Any]:
         if "anyOf" in schema:
@@ -134,15 +135,12 @@ def test_the_document_says_which_operations_ask_for_the_token(protect_reads: boo
     server = serve(*(["--protect-reads"] if protect_reads else []), env=PROTECTED)
     document = server.get("/openapi.json", headers=WITH_TOKEN).json()
     assert document["components"]["securitySchemes"] == {"token": {"type": "http", "scheme": "bearer"}}
-    seen = set()
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
-            asks = path not in ALWAYS_OPEN and (method == CHANGES.lower() or protect_reads)
+            asks = path not in ALWAYS_OPEN and (method == "post" or protect_reads)
             assert ("security" in operation) is asks, path
             answer = server.request(method.upper(), path)
             assert (answer.status_code == 401) is asks, path
-            seen.add(method)
-    assert seen == {"get", "post"}, "the gate knows no other methods"
 
 
 def test_without_a_token_the_document_asks_for_none(trained: str, serve: Serve) -> None:
@@ -151,10 +149,9 @@ def test_without_a_token_the_document_asks_for_none(trained: str, serve: Serve) 
     assert not any("security" in operation for path in document["paths"].values() for operation in path.values())
 
 
-def test_nothing_is_run_that_comes_from_elsewhere(serve: Serve, folder: Path) -> None:
-    server = serve()
+def test_no_page_is_served_that_would_run_the_code_of_another_site(bad_input_server: Server) -> None:
     for path in ("/docs", "/redoc", "/"):
-        assert server.get(path).status_code == 404
+        assert bad_input_server.get(path).status_code == 404
 
 
 def test_posts_may_come_later(folder: Path, serve: Serve) -> None:

@@ -59,10 +59,9 @@ def test_requests_are_counted_by_route_and_not_by_what_a_caller_writes(trained: 
     assert seen[of("retrainer_http_request_duration_seconds_count", route="none")] == 3
 
 
-def test_health_needs_no_project_to_be_trained(serve: Serve, folder: object) -> None:
-    server = serve()
-    assert server.get("/health/live").json() == {"status": "live"}
-    assert server.get("/health/ready").json() == {"status": "ready"}
+def test_health_needs_nothing_to_be_trained(bad_input_server: Server) -> None:
+    assert bad_input_server.get("/health/live").json() == {"status": "live"}
+    assert bad_input_server.get("/health/ready").json() == {"status": "ready"}
 
 
 def test_a_line_a_request_is_logged_and_none_can_be_forged(serve: Serve, folder: object) -> None:
