@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test soak test-lowest lint format bench bench-registry bench-timing bench-scale clean
+.PHONY: demo test soak test-lowest lint format bench bench-registry bench-timing bench-scale bench-api clean
 
 demo: $(STAMP)  ## watch a model being trained, compared, promoted
 	PATH="$(CURDIR)/$(BIN):$$PATH" sh demo.sh
@@ -55,3 +55,6 @@ bench-timing: $(STAMP)  ## how well the timing algorithms forecast every CSV of 
 
 bench-scale: $(STAMP)  ## how long a run takes, and how much memory, with 20,000 and 1,000,000 posts
 	$(BIN)/python benchmarks/scale.py
+
+bench-api: $(STAMP)  ## how the REST API bears 50 connections while a retrain runs, with 10 and with 10,000 versions
+	$(BIN)/python -m benchmarks.api

@@ -12,6 +12,7 @@ from retrainer.api import changing, looking, operating
 from retrainer.api.failures import add_handlers
 from retrainer.api.gate import ALWAYS_OPEN, Gate
 from retrainer.api.jobs import Jobs
+from retrainer.api.kept import Kept
 from retrainer.api.monitoring import Monitoring, Watch
 from retrainer.api.service import Service
 from retrainer.api.work import Work
@@ -52,7 +53,7 @@ def create_app(project: Project, access: Access) -> FastAPI:
         redirect_slashes=False,
         middleware=[Middleware(Watch, monitoring=monitoring), Middleware(Gate, access=access)],
     )
-    app.state.service = Service(project, access, Work(), Jobs(project), monitoring)
+    app.state.service = Service(project, access, Work(), Jobs(project), Kept(project), monitoring)
     add_handlers(app)
     for module in (looking, changing, operating):
         app.include_router(module.router)

@@ -13,10 +13,9 @@ from retrainer.api.service import Limit, Of, Service, TypeOrBoth, VersionId, ans
 from retrainer.model_types import MODEL_TYPE_NAMES, ModelTypeName
 from retrainer.model_types.timing import INTERVAL_LEVEL
 from retrainer.pipeline.comparison import compare_versions
-from retrainer.pipeline.evaluation import recorded_reliability
 from retrainer.pipeline.next_post import predict_next
 from retrainer.pipeline.recovery import recover
-from retrainer.pipeline.versions import costs_money, leans_on
+from retrainer.pipeline.versions import costs_money
 from retrainer.project import Project
 from retrainer.registry.promotions import CHANGES_OF_PRODUCTION
 from retrainer.registry.runs import RunFilter
@@ -51,15 +50,13 @@ async def version(service: Of, version_id: VersionId) -> JSONResponse:
     """Show one version: its training, its scores, the decisions about it."""
 
     def document() -> documents.Document:
-        project = service.project
-        found = project.registry.version(version_id)
-        evaluations = [
-            (row, recorded_reliability(project, found, row)) for row in project.registry.evaluations(version_id)
-        ]
-        life = project.registry.life(version_id)
-        return documents.version_life_document(found, evaluations, life, leans_on(project, found))
+        registry, kept = service.project.registry, service.kept
+        found = registry.version(version_id)
+        evaluations = [(row, kept.reliability(found, row)) for row in registry.evaluations(version_id)]
+        life = registry.life(version_id)
+        return documents.version_life_document(found, evaluations, life, kept.importance(found))
 
-    return JSONResponse(await service.work.forecast(document))
+    return JSONResponse(await service.work.inspect(document))
 
 
 @router.get("/training-history", responses={200: {"model": schemas.History}, **answers()})

@@ -8,6 +8,7 @@ from fastapi import Depends, Path, Query, Request
 
 from retrainer.api.access import Access
 from retrainer.api.jobs import Jobs
+from retrainer.api.kept import Kept
 from retrainer.api.monitoring import Monitoring
 from retrainer.api.schemas import Failure
 from retrainer.api.work import Work
@@ -27,6 +28,7 @@ class Service:
     access: Access
     work: Work
     jobs: Jobs
+    kept: Kept
     monitoring: Monitoring
 
 

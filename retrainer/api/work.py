@@ -14,7 +14,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 # Together they use no more connections than the database engine gives (five, and ten more when they are busy).
-LOOKS, CHANGES, FORECASTS = 6, 3, 2
+LOOKS, INSPECTIONS, CHANGES, FORECASTS = 6, 2, 3, 2
 
 
 class Work:
@@ -22,12 +22,17 @@ class Work:
 
     def __init__(self) -> None:
         self._looks = CapacityLimiter(LOOKS)
+        self._inspections = CapacityLimiter(INSPECTIONS)
         self._changes = CapacityLimiter(CHANGES)
         self._forecasts = CapacityLimiter(FORECASTS)
 
     async def look(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Do what takes a few milliseconds: a question to the database."""
         return await to_thread.run_sync(partial(call, *args, **kwargs), limiter=self._looks)
+
+    async def inspect(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Do what may have to read a version's files."""
+        return await to_thread.run_sync(partial(call, *args, **kwargs), limiter=self._inspections)
 
     async def change(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Do what changes something."""
