@@ -64,7 +64,7 @@ class StepRecord:
         naive_score: that of the naive forecast.
         wrong: whether the posts up to the next step say clearly that the decision was wrong; None where that was not
             looked at.
-        seconds: what training and evaluating took, or would have, had nothing been shared.
+        seconds: of processor time that training and evaluating took, or would have, had nothing been shared.
         tokens, cost_usd: of the run's paid forecasts.
         live_cost_usd: of the paid forecasts made live.
     """
