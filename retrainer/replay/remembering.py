@@ -66,7 +66,7 @@ class Memory:
     """What the algorithms of a replay remember.
 
     Attributes:
-        seconds: of processor time that all that was used took when it was made; whoever wants to know for a while sets it to 0 before.
+        seconds: processor time that all that was used took when it was made; set it to 0 to count anew.
     """
 
     def __init__(self, work: Work, past: PastPosts, purse: Purse) -> None:
