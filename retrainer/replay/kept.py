@@ -31,7 +31,7 @@ CREATE TABLE IF NOT EXISTS steps (policy TEXT, number INTEGER, document TEXT NOT
 
 
 class Kept(NamedTuple):
-    """Something that was made, and how many seconds it took then."""
+    """Something that was made, and how many seconds of processor time it took then."""
 
     seconds: float
     data: bytes

@@ -159,7 +159,7 @@ class PolicyReport:
 
     @property
     def seconds(self) -> float:
-        """What training and evaluating took, or would have, had nothing been shared."""
+        """Processor time that training and evaluating took, or would have, had nothing been shared."""
         return sum(record.seconds for record in self.records)
 
     @property

@@ -64,7 +64,7 @@ class StepRecord:
         naive_score: that of the naive forecast.
         wrong: whether the posts up to the next step say clearly that the decision was wrong; None where that was not
             looked at.
-        seconds: what training and evaluating took, or would have, had nothing been shared.
+        seconds: of processor time that training and evaluating took, or would have, had nothing been shared.
         tokens, cost_usd: of the run's paid forecasts.
         live_cost_usd: of the paid forecasts made live.
     """
@@ -241,14 +241,14 @@ def foresee(project: PastProject, policy: Policy, model_type: ModelTypeName, ste
             window = live_window(project, model_type, posts, step, paid=False)
             with trained_model(project, algorithm, options, model_type, split) as trained:
                 if window is not None:
-                    evaluate(trained.ready, posts, window)
+                    evaluate(trained.ready, posts, window, spot_check=False)
         except (InsufficientData, AlgorithmError):
             return
 
 
 def _live_evaluation(project: PastProject, version: ModelVersion, posts: pd.DataFrame, window: Window) -> Evaluation:
     with opened_workspace(project.answers_dir):
-        return evaluate(load_version(project, version), posts, window)
+        return evaluate(load_version(project, version), posts, window, spot_check=False)  # its run did that
 
 
 def _was_wrong(

@@ -62,7 +62,7 @@ def _decisions(report: ReplayReport) -> None:
         )
         for one in report.policies
     ]
-    columns = ["Policy", "Trainings", "Promotions", "Reversed later", "Missed", "Worse than naive", "Time"]
+    columns = ["Policy", "Trainings", "Promotions", "Reversed later", "Missed", "Worse than naive", "Computing"]
     columns += ["Tokens", "Cost", "Live cost"] if paid else []
     output.table(columns, rows, right=columns[1:])
 
