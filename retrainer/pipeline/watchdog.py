@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 GRACE_SECONDS = 20.0  # for a run that was interrupted to close itself
+INTERRUPTS = 2
 
 
 @contextmanager
@@ -47,15 +48,17 @@ def time_limit(minutes: float | None, give_up: Callable[[RunTookTooLong], None])
     def watch() -> None:
         if over.wait(minutes * 60):
             return
-        with lock:
-            if over.is_set():
+        for _ in range(INTERRUPTS):  # the first may fall on deaf ears, such as those of a finalizer
+            with lock:
+                if over.is_set():
+                    return
+                expired.set()
+                _thread.interrupt_main()
+            if over.wait(GRACE_SECONDS / INTERRUPTS):
                 return
-            expired.set()
-            _thread.interrupt_main()
-        if not over.wait(GRACE_SECONDS):
-            give_up(error)
-            log.error("%s", error)
-            os._exit(error.exit_code)
+        give_up(error)
+        log.error("%s", error)
+        os._exit(error.exit_code)
 
     thread = threading.Thread(target=watch, name="time limit of a run", daemon=True)
     thread.start()
