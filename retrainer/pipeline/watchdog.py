@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import _thread
 import logging
 import os
+import signal
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -42,6 +42,7 @@ def time_limit(minutes: float | None, give_up: Callable[[RunTookTooLong], None])
         f"the run took longer than {minutes:g} minutes (retraining.max_run_minutes)",
         hint="Raise the limit, or see what it was busy with (--verbose)",
     )
+    main_thread = threading.get_ident()
     over, expired = threading.Event(), threading.Event()
     lock = threading.Lock()
 
@@ -53,7 +54,8 @@ def time_limit(minutes: float | None, give_up: Callable[[RunTookTooLong], None])
                 if over.is_set():
                     return
                 expired.set()
-                _thread.interrupt_main()
+                # A signal, so that a wait for a lock is interrupted too.
+                signal.pthread_kill(main_thread, signal.SIGINT)
             if over.wait(GRACE_SECONDS / INTERRUPTS):
                 return
         give_up(error)
