@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 GLOBAL_FLAGS = ("--traceback", "--verbose", "--quiet")
+GLOBAL_OPTIONS = ("--log-format", "--log-file")  # with a value
 
 
 def main() -> NoReturn:
@@ -68,9 +69,17 @@ def _told(error: RetrainerError, given: list[str]) -> int:
 def _flags_first(arguments: list[str]) -> list[str]:
     """Let the flags that belong to every command stand behind the command too."""
     end = arguments.index("--") if "--" in arguments else len(arguments)
-    before, after = arguments[:end], arguments[end:]
-    flags = [word for word in before if word in GLOBAL_FLAGS]
-    return [*flags, *(word for word in before if word not in GLOBAL_FLAGS), *after]
+    first: list[str] = []
+    rest: list[str] = []
+    words = iter(arguments[:end])
+    for word in words:
+        if word in GLOBAL_OPTIONS:
+            first += [word, *([value] if (value := next(words, None)) is not None else [])]
+        elif word in GLOBAL_FLAGS or word.startswith(tuple(f"{option}=" for option in GLOBAL_OPTIONS)):
+            first.append(word)
+        else:
+            rest.append(word)
+    return [*first, *rest, *arguments[end:]]
 
 
 def _reader_is_gone() -> int:

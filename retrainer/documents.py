@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from retrainer.posts.store import PostsSummary
     from retrainer.registry.promotions import Change
     from retrainer.registry.tables import LedgerEntry, ModelEvaluation, ModelVersion, TrainingRun
+    from retrainer.schedule.due import Due
 
 Document = dict[str, Any]
 
@@ -229,8 +230,12 @@ def comparison_document(comparison: Comparison) -> Document:
     }
 
 
-def train_document(outcomes: Sequence[RunResult | Failure]) -> Document:
-    """Describe what `train` did: its runs, each with its evaluation and comparison, and the errors."""
+def train_document(outcomes: Sequence[RunResult | Failure], due: Sequence[Due] | None = None) -> Document:
+    """Describe what `train` did: its runs, each with its evaluation and comparison, and the errors.
+
+    Args:
+        due: what `--if-due` found; None where it was not asked.
+    """
     from retrainer.pipeline.run import Failure  # noqa: PLC0415  imported by now: it made the outcomes
 
     runs: list[Document] = []
@@ -242,7 +247,8 @@ def train_document(outcomes: Sequence[RunResult | Failure]) -> Document:
         errors.append({"model_type": outcome.model_type, **error_document(outcome.error)["error"]})
         if outcome.run is not None:
             runs.append(run_document(outcome.run))
-    return {"training_runs": runs, "count": len(runs), "errors": errors}
+    document: Document = {"training_runs": runs, "count": len(runs), "errors": errors}
+    return document if due is None else {**document, "due": [asdict(one) for one in due]}
 
 
 def _result_document(result: RunResult) -> Document:

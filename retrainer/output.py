@@ -15,6 +15,8 @@ from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from retrainer import logs
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
 PIPE_WIDTH = 200  # tables in a pipe or a file are not folded to a terminal's width
 log = logging.getLogger("retrainer")
+_state = {"json": False}  # whether stderr gets JSON lines
 
 
 def prepare_streams() -> None:
@@ -65,7 +68,10 @@ def error(problem: RetrainerError | str, *, as_json: bool = False) -> None:
     from retrainer.documents import error_document  # noqa: PLC0415
     from retrainer.errors import RetrainerError  # noqa: PLC0415
 
-    _to_stderr(f"Error: {problem}")
+    if any(isinstance(handler, _StderrHandler) for handler in logging.getLogger().handlers):
+        log.error("%s", problem, extra={"prefix": "Error: "})
+    else:  # before anything was configured
+        _to_stderr(f"Error: {problem}")
     if as_json:
         shown = problem if isinstance(problem, RetrainerError) else RetrainerError(problem)
         document(error_document(shown))
@@ -75,7 +81,10 @@ def traceback() -> None:
     """Print the traceback of the exception being handled to stderr."""
     import traceback as library  # noqa: PLC0415
 
-    library.print_exc()
+    if _state["json"]:
+        log.exception("Traceback")  # noqa: LOG004  the caller is handling it
+    else:
+        library.print_exc()
 
 
 def confirmed(question: str) -> bool:
@@ -94,26 +103,48 @@ def confirmed(question: str) -> bool:
     return sys.stdin.readline().strip().lower() in {"y", "yes"}
 
 
-def configure_logging(level: int, *, tracebacks: bool = False) -> None:
-    """Send log lines of the program and its plugins to stderr from this level on, with or without tracebacks.
+def configure_logging(
+    level: int, *, tracebacks: bool = False, as_json: bool = False, log_file: Path | None = None
+) -> None:
+    """Send log lines of the program and its plugins to stderr from this level on, and to a file.
 
     Of libraries, and of plugins whose modules are not called retrainer_…, only warnings are shown.
+
+    Args:
+        level: for stderr; the file holds what `logging.INFO` tells, or more where this is lower.
+        tracebacks: whether stderr shows them; the file always does.
+        as_json: whether each line is a JSON object, here and there.
+        log_file: the file; None for none.
     """
-    handler = _StderrHandler(tracebacks)
-    handler.addFilter(lambda record: record.name.startswith("retrainer") or record.levelno >= logging.WARNING)
-    logging.basicConfig(level=level, handlers=[handler], force=True)
+    _state["json"] = as_json
+    handlers: list[logging.Handler] = [_StderrHandler(tracebacks=tracebacks), logs.RecentLines()]
+    handlers[0].setLevel(level)
+    handlers[1].setFormatter(logs.LineFormatter())
+    if log_file is not None:
+        handlers.append(logs.LogFile(log_file.absolute(), lambda problem: log.warning("%s", problem)))
+        handlers[-1].setFormatter(logs.JsonFormatter(tracebacks=True) if as_json else logs.LineFormatter())
+    for handler in handlers:
+        handler.addFilter(logs.is_ours)
+    logging.basicConfig(level=min(level, logging.INFO), handlers=handlers, force=True)
 
 
 class _StderrHandler(logging.Handler):
     """Writes log lines as a person reads them: the level only where something is wrong."""
 
-    def __init__(self, tracebacks: bool) -> None:
+    def __init__(self, *, tracebacks: bool) -> None:
         super().__init__()
         self._tracebacks = tracebacks
+        self._json = logs.JsonFormatter(tracebacks=tracebacks)
 
     def emit(self, record: logging.LogRecord) -> None:
-        prefix = f"{record.levelname}: " if record.levelno >= logging.WARNING else ""
-        line = prefix + (self.format(record) if self._tracebacks else record.getMessage())
+        quiet_elsewhere = getattr(record, "only_on_a_terminal", False) and self.level > logging.DEBUG
+        if quiet_elsewhere and not sys.stderr.isatty():
+            return
+        if _state["json"]:
+            _to_stderr(self._json.format(record))
+            return
+        prefix = getattr(record, "prefix", f"{record.levelname}: " if record.levelno >= logging.WARNING else "")
+        line = logs.without_secrets(prefix + (self.format(record) if self._tracebacks else record.getMessage()))
         if _spinner.console is None:
             _to_stderr(line)
         else:
@@ -164,7 +195,8 @@ _spinner = _Spinner()
 @contextmanager
 def working() -> Iterator[None]:
     """Show that work is going on, on a terminal; nothing in a pipe. What a plugin prints meanwhile goes to stderr."""
-    with _stdout_to_stderr(), _spinner.running() if sys.stderr.isatty() else nullcontext():
+    spins = sys.stderr.isatty() and not _state["json"]
+    with _stdout_to_stderr(), _spinner.running() if spins else nullcontext():
         yield
 
 
@@ -236,21 +268,22 @@ def metrics_table(title: str, metrics: Sequence[Metric], sides: Mapping[str, Map
     rows = [
         (
             metric.label,
-            *(_figure(metric, values.get(metric.key)) for values in present.values()),
+            *(figure(metric, values.get(metric.key)) for values in present.values()),
             _good(metric, next(iter(present.values()), {}).get(metric.key)),
         )
         for metric in metrics
-        if any(_is_worth_showing(metric, values.get(metric.key)) for values in present.values())
+        if any(is_worth_showing(metric, values.get(metric.key)) for values in present.values())
     ]
     table(["Metric", *present, "Good value"], rows, title=title, right=list(present))
 
 
-def _is_worth_showing(metric: Metric, value: float | None) -> bool:
+def is_worth_showing(metric: Metric, value: float | None) -> bool:
     """Whether there is a figure; nothing counted and nothing paid are none."""
     return value is not None and (value != 0 or metric.unit not in {"count", "dollars"})
 
 
-def _figure(metric: Metric, value: float | None) -> str:
+def figure(metric: Metric, value: float | None) -> str:
+    """Write a figure with its unit; a dash where there is none."""
     if value is None:
         return "-"
     if metric.unit == "hours":

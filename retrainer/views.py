@@ -36,29 +36,36 @@ def train_outcomes(outcomes: Sequence[RunResult | Failure]) -> None:
         if isinstance(outcome, Failure) or outcome.evaluation is None:
             continue
         comparison = outcome.comparison
-        if comparison is not None and comparison.metrics_b is not None:
-            sides: dict[str, Mapping[str, float] | None] = {
-                "new": {**outcome.evaluation.metrics, **comparison.metrics_b},
-                "production": comparison.metrics_a,
-                "naive": comparison.naive_metrics,
-            }
-            count = comparison.num_predictions
-        else:
-            sides = {"new": outcome.evaluation.metrics, "naive": outcome.evaluation.naive_metrics}
-            count = outcome.evaluation.num_predictions
-        foretold = _foretold(count, outcome.evaluation.window.origin, "test posts")
-        title = f"{outcome.model_type.capitalize()}: {outcome.algorithm}, {foretold}"
-        output.metrics_table(title, kind_of(outcome.model_type).metrics, _with_skill(outcome.model_type, sides))
+        title, sides = figures_of(outcome, outcome.evaluation)
+        output.metrics_table(title, kind_of(outcome.model_type).metrics, sides)
         decision = outcome.run.promotion_reason if outcome.run else outcome.decision and outcome.decision.reason
         if comparison is not None:
             _differences(comparison, "production", "new")
             if comparison.evidence is not None:
-                output.text(_sureness("The new model", comparison.evidence))
+                output.text(sureness("The new model", comparison.evidence))
         if outcome.run is None:
             output.text(f"Dry run, nothing is recorded. {decision}")
         else:
             output.text(f"{'Promoted' if outcome.promoted else 'Not promoted'}: {decision}")
         output.text()
+
+
+def figures_of(result: RunResult, evaluation: Evaluation) -> tuple[str, dict[str, Mapping[str, float] | None]]:
+    """Return a run's figures by side, new, production and naive, on the posts of its comparison, and their title."""
+    comparison = result.comparison
+    if comparison is not None and comparison.metrics_b is not None:
+        sides: dict[str, Mapping[str, float] | None] = {
+            "new": {**evaluation.metrics, **comparison.metrics_b},
+            "production": comparison.metrics_a,
+            "naive": comparison.naive_metrics,
+        }
+        count = comparison.num_predictions
+    else:
+        sides = {"new": evaluation.metrics, "naive": evaluation.naive_metrics}
+        count = evaluation.num_predictions
+    foretold = _foretold(count, evaluation.window.origin, "test posts")
+    title = f"{result.model_type.capitalize()}: {result.algorithm}, {foretold}"
+    return title, _with_skill(result.model_type, sides)
 
 
 def evaluation(version_id: str, made: Evaluation) -> None:
@@ -82,7 +89,7 @@ def comparison(made: Comparison) -> None:
     output.metrics_table(foretold, _scores_only(made.model_type), _with_skill(made.model_type, sides))
     _differences(made, "A", "B")
     if made.evidence is not None:
-        output.text(_sureness("B", made.evidence))
+        output.text(sureness("B", made.evidence))
     if made.costs is not None:
         output.text(f"Cost: A ${made.costs.a:.4f}, B ${made.costs.b:.4f}")
     output.text(f"Winner: {made.winner or 'none'}")
@@ -311,7 +318,7 @@ def _differences(made: Comparison, name_a: str, name_b: str) -> None:
     output.table(columns, rows, right=columns[1:])
 
 
-def _sureness(name: str, evidence: Evidence) -> str:
+def sureness(name: str, evidence: Evidence) -> str:
     """Say how sure the improvement is, and how small a one could have been seen."""
     sentence = f"{name} is better with probability {evidence.probability_better:.2f}"
     if not evidence.smallest_detectable_percentage:  # None, or 0: no resample differed, so nothing is known of smaller

@@ -27,6 +27,8 @@ KEEP = "Keep the versions"
 SET_UP = "Set up"
 
 NONE_PROMOTED = 10
+NONE_DUE = 11
+LOG_FORMATS = ("text", "json")
 
 
 class PanelGroup(TyperGroup):
@@ -77,6 +79,12 @@ def options(
     verbose: Annotated[bool, typer.Option("--verbose", help="Say more on stderr.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Say only what is wrong on stderr.")] = False,
     traceback: Annotated[bool, typer.Option("--traceback", help="Show the traceback of an error.")] = False,
+    log_format: Annotated[
+        str, typer.Option(metavar="text|json", help="Log lines for people, or one JSON object a line.")
+    ] = "text",
+    log_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Append log lines there too; it is put aside at 10 MB.")
+    ] = None,
     version: Annotated[  # noqa: ARG001  its callback does it
         bool,
         typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_print_version),
@@ -84,8 +92,13 @@ def options(
 ) -> None:
     """Keep a prediction model fresh: train, evaluate honestly, promote safely, roll back."""
     output.configure_logging(
-        logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO, tracebacks=traceback
+        logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO,
+        tracebacks=traceback,
+        as_json=log_format == "json",
+        log_file=log_file,
     )
+    if log_format not in LOG_FORMATS:
+        raise UsageError(f"--log-format: '{log_format}' is none", hint="It is text or json")
     context.obj = config
 
 

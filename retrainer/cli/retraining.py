@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path  # noqa: TC003  Typer looks the annotations up
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from retrainer import documents, output, views
 from retrainer.cli.app import (
+    NONE_DUE,
     NONE_PROMOTED,
     SIX,
     AsJson,
@@ -25,6 +27,7 @@ from retrainer.cli.app import (
 )
 from retrainer.errors import UsageError
 from retrainer.model_types import MODEL_TYPE_NAMES, ORIGIN_RULES, ModelTypeName, model_type_named
+from retrainer.summary import TrainReport
 
 if TYPE_CHECKING:
     from retrainer.model_types import OriginRule
@@ -54,7 +57,15 @@ def train(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Train and compare, but record nothing.")] = False,
     as_of: Annotated[str | None, typer.Option(metavar="TIME", help="Run as if it were then (ISO, UTC).")] = None,
     wait: Annotated[float, typer.Option(metavar="SECONDS", min=0, help="Wait so long for another run to end.")] = 0,
-    exit_code: Annotated[bool, typer.Option("--exit-code", help="Exit with 10 if nothing was promoted.")] = False,
+    if_due: Annotated[
+        bool, typer.Option("--if-due", help="Only the types whose next run is due by the settings.")
+    ] = False,
+    summary: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Append a summary in Markdown, as CI shows it.")
+    ] = None,
+    exit_code: Annotated[
+        bool, typer.Option("--exit-code", help="Exit with 10 if nothing was promoted, 11 if nothing was due.")
+    ] = False,
     as_json: AsJson = False,
 ) -> int:
     """Train a new version and promote it if it is better.
@@ -62,9 +73,17 @@ def train(
     Example: retrainer train timing --auto-promote
     """
     model_types = [model_type_named(model_type)] if model_type else list(MODEL_TYPE_NAMES)
+    if if_due and as_of is not None:
+        raise UsageError("--if-due asks about now, and --as-of about another time", hint="Leave one of them out")
     now = datetime.now(UTC) if as_of is None else past_moment("--as-of", as_of)
-    with project_of(context) as project:
+    report = TrainReport(summary)
+    with report.told_of_errors(), project_of(context) as project:
         from retrainer.pipeline import run  # noqa: PLC0415
+        from retrainer.schedule.due import due_types  # noqa: PLC0415
+
+        if if_due:
+            report.due = due_types(project, model_types, now)
+            model_types = [one.model_type for one in report.due if one.is_due]
 
         def one(kind: ModelTypeName) -> run.RunResult:
             if dry_run:
@@ -80,13 +99,18 @@ def train(
             )
 
         outcomes = run.each_type(project, model_types, one)
+    report.write(outcomes)
     if as_json:
-        output.document(documents.train_document(outcomes))
+        output.document(documents.train_document(outcomes, report.due))
     else:
         views.train_outcomes(outcomes)
     code = run.exit_code(outcomes)
-    nothing_promoted = not any(isinstance(outcome, run.RunResult) and outcome.promoted for outcome in outcomes)
-    return NONE_PROMOTED if exit_code and code == 0 and nothing_promoted else code
+    if code or not exit_code:
+        return code
+    if if_due and not model_types:
+        return NONE_DUE
+    promoted = any(isinstance(outcome, run.RunResult) and outcome.promoted for outcome in outcomes)
+    return 0 if promoted else NONE_PROMOTED
 
 
 @app.command(rich_help_panel=SIX)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+from retrainer import logs
 from retrainer.algorithms.manager import broadcast, load_algorithm
 from retrainer.algorithms.paying import opened_workspace, workspace
 from retrainer.documents import run_document
@@ -115,13 +116,14 @@ def each_type(
             key = project.settings.retraining.disabling_key(model_type)
             log.info("Retraining of the %s model is disabled (%s is false)", model_type, key)
             continue
-        try:
-            outcomes.append(one(model_type))
-        except Exception as error:
-            failure = error if isinstance(error, RetrainerError) else unexpected(error)
-            log.exception("Model training failed: %s", failure)  # the traceback shows with --traceback only
-            run_id = getattr(error, "run_id", None)
-            outcomes.append(Failure(model_type, failure, project.registry.run(run_id) if run_id else None))
+        with logs.one_run():
+            try:
+                outcomes.append(one(model_type))
+            except Exception as error:
+                failure = error if isinstance(error, RetrainerError) else unexpected(error)
+                log.exception("Model training failed: %s", failure)  # the traceback shows with --traceback only
+                run_id = getattr(error, "run_id", None)
+                outcomes.append(Failure(model_type, failure, project.registry.run(run_id) if run_id else None))
     return outcomes
 
 
@@ -430,8 +432,10 @@ def _recorded_run(
     """Hold the lock of the model type; close the run as failed, with the reason, if it does not come to its end."""
     registry = project.registry
     run = _begun(project, model_type, algorithm, watch, as_of=as_of, wait_seconds=wait_seconds)
+    logs.belong_to(run.run_id)
     try:
         with _heartbeat(registry, run.run_id), opened_workspace(project.answers_dir), _spending_noted(registry, run):
+            log.info("Run: %s", run.run_id)
             yield run
     except BaseException as error:
         interrupted = isinstance(error, KeyboardInterrupt | SystemExit)

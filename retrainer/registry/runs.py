@@ -202,6 +202,22 @@ class Runs:
         with self.database.read() as session:
             return session.scalar(query) or 0
 
+    def last_completed(self, model_type: ModelTypeName, until: datetime) -> TrainingRun | None:
+        """Return the newest completed run of a type that began up to a moment; those of `--as-of` do not count."""
+        query = (
+            select(TrainingRun)
+            .where(
+                TrainingRun.model_type == model_type,
+                TrainingRun.status == "completed",
+                TrainingRun.as_of.is_(None),
+                TrainingRun.started_at <= until,
+            )
+            .order_by(TrainingRun.started_at.desc(), TrainingRun.run_id.desc())
+            .limit(1)
+        )
+        with self.database.read() as session:
+            return session.scalars(query).first()
+
     def running(self) -> list[TrainingRun]:
         """Return the runs that are going on, or were when their process died."""
         with self.database.read() as session:
