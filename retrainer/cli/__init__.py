@@ -5,6 +5,7 @@ from retrainer.cli import retraining  # isort: skip
 from retrainer.cli import looking  # isort: skip
 from retrainer.cli import keeping  # isort: skip
 from retrainer.cli import setting_up  # isort: skip
+from retrainer.cli import scheduling  # isort: skip
 from retrainer.cli.app import app
 
-__all__ = ["app", "keeping", "looking", "retraining", "setting_up"]
+__all__ = ["app", "keeping", "looking", "retraining", "scheduling", "setting_up"]

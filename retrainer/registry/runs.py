@@ -203,7 +203,7 @@ class Runs:
             return session.scalar(query) or 0
 
     def last_completed(self, model_type: ModelTypeName, until: datetime) -> TrainingRun | None:
-        """Return the newest completed run of a type that began up to a moment; those of `--as-of` do not count."""
+        """Return the newest completed run of a type begun up to a moment; those of `--as-of` do not count."""
         query = (
             select(TrainingRun)
             .where(
