@@ -10,6 +10,8 @@ import json
 import logging
 import math
 import re
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -29,7 +31,7 @@ from retrainer.config import ALGORITHM_GROUP, explain_options_error, installed_a
 from retrainer.errors import AlgorithmError, RetrainerError, UnknownName, UsageError, did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     import pandas as pd
@@ -42,6 +44,8 @@ log = logging.getLogger(__name__)
 OBSERVER_GROUP = "retrainer.observers"
 MODEL_FILE = "model.json"
 RESERVED_FILE = "manifest.json"  # the registry writes it beside the model's files
+
+_added: ContextVar[tuple[tuple[str, object], ...]] = ContextVar("observers added", default=())
 
 
 @dataclass(frozen=True)
@@ -295,6 +299,16 @@ class LoadedAlgorithm:
         raise AlgorithmError(f"the plugin '{self.name}': its hook {hook} {problem}") from cause
 
 
+@contextmanager
+def observed_by(name: str, observer: object) -> Iterator[None]:
+    """Let an observer that no entry point names hear the events of the block."""
+    token = _added.set((*_added.get(), (name, observer)))
+    try:
+        yield
+    finally:
+        _added.reset(token)
+
+
 def broadcast(event: Mapping[str, Any]) -> None:
     """Tell every observer of an event, each on its own: one that fails is a warning, and the others still hear."""
     for name, observer in _observers():
@@ -324,7 +338,7 @@ def _add_observer(manager: pluggy.PluginManager, name: str, observer: object) ->
 
 
 def _observers() -> list[tuple[str, object]]:
-    observers = []
+    observers = list(_added.get())
     for point in entry_points(group=OBSERVER_GROUP):
         try:
             observers.append((point.name, point.load()))

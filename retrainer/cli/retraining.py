@@ -27,6 +27,7 @@ from retrainer.cli.app import (
 )
 from retrainer.errors import UsageError
 from retrainer.model_types import MODEL_TYPE_NAMES, ORIGIN_RULES, ModelTypeName, model_type_named
+from retrainer.notify import Attempt
 from retrainer.summary import TrainReport
 
 if TYPE_CHECKING:
@@ -77,7 +78,8 @@ def train(
         raise UsageError("--if-due asks about now, and --as-of about another time", hint="Leave one of them out")
     now = datetime.now(UTC) if as_of is None else past_moment("--as-of", as_of)
     report = TrainReport(summary)
-    with report.told_of_errors(), project_of(context) as project:
+    attempt = None if dry_run else Attempt()
+    with report.told_of_errors(), project_of(context, attempt=attempt) as project:
         from retrainer.pipeline import run  # noqa: PLC0415
         from retrainer.schedule.due import due_types  # noqa: PLC0415
 
@@ -99,12 +101,14 @@ def train(
             )
 
         outcomes = run.each_type(project, model_types, one)
+        code = run.exit_code(outcomes)
+        if attempt is not None:
+            attempt.ended(outcomes, code)
     report.write(outcomes)
     if as_json:
         output.document(documents.train_document(outcomes, report.due))
     else:
         views.train_outcomes(outcomes)
-    code = run.exit_code(outcomes)
     if code or not exit_code:
         return code
     if if_due and not model_types:
