@@ -134,6 +134,7 @@ class _StderrHandler(logging.Handler):
     def __init__(self, *, tracebacks: bool) -> None:
         super().__init__()
         self._tracebacks = tracebacks
+        self.setFormatter(logging.Formatter("%(message)s"))
         self._json = logs.JsonFormatter(tracebacks=tracebacks)
 
     def emit(self, record: logging.LogRecord) -> None:

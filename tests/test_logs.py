@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from tests.conftest import Runner
 
+URL = "https://hooks.example/T0/secret"
+
 
 @pytest.fixture
 def with_posts(folder: Path) -> Path:
@@ -121,20 +123,18 @@ def test_processes_that_share_a_file_lose_no_line(tmp_path: Path) -> None:
 
 
 def test_hidden_secrets_are_in_no_line(tmp_path: Path, logger: logging.Logger) -> None:
-    logs.hide("https://hooks.example/T0/secret")
+    logs.hide(URL)
     handler = logs.LogFile(tmp_path / "log", pytest.fail)
     handler.setFormatter(logs.LineFormatter())
     logger.addHandler(handler)
     try:
-        int("https://hooks.example/T0/secret")
+        int(URL)
     except ValueError:
-        logger.exception("could not post to %s", "https://hooks.example/T0/secret")
+        logger.exception("could not post to %s", URL)
     text = (tmp_path / "log").read_text()
-    assert "secret" not in text
+    assert "hooks.example" not in text
     assert "could not post to ***" in text
-    assert "\n    ValueError: invalid literal for int() with base 10: '***'" in text, (
-        "further lines are indented, so that none passes for an entry"
-    )
+    assert "\n    ValueError: invalid" in text, "further lines are indented, so that none passes for an entry"
 
 
 def test_options_of_every_command_may_stand_behind_it() -> None:

@@ -51,7 +51,7 @@ def post(url: str, content: bytes, headers: Mapping[str, str], limit_seconds: fl
             tenacity.stop_before_delay(limit_seconds),
             tenacity.stop_after_attempt(MOST_ATTEMPTS),
         ),
-        wait=tenacity.wait_exponential_jitter(initial=0.5, max=8),
+        wait=tenacity.wait_exponential(multiplier=0.5, max=8),
         reraise=True,
     )
     with httpx2.Client(timeout=min(ONE_TRY_SECONDS, limit_seconds)) as client:

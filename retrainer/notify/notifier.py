@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import json
 import logging
+import warnings
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
@@ -92,6 +93,8 @@ class Notifier:
 
     def _tell(self, message: Message) -> None:
         urls = _required(self._apprise, self._settings.apprise.url_variable)
+        # Its warnings to its own developers are not the user's, even where warnings are made errors.
+        warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"apprise(\.|$)")
         try:
             import apprise  # noqa: PLC0415  an extra, and slow to import
         except ImportError:
@@ -122,10 +125,17 @@ def _secret(environ: Mapping[str, str], variable: str | None) -> str | None:
         return None
     logs.hide(value)
     for url in value.split():
-        parts = urlsplit(url) if "://" in url else None
-        if parts is not None and len(parts.path) >= _SHORTEST_SECRET_PATH:
-            logs.hide(parts.path)
+        path = _path(url)
+        if len(path) >= _SHORTEST_SECRET_PATH:  # a shorter one could be any word of an innocent line
+            logs.hide(path)
     return value
+
+
+def _path(url: str) -> str:
+    try:
+        return urlsplit(url).path
+    except ValueError:  # no URL
+        return ""
 
 
 def _required(value: str | None, variable: str | None) -> str:

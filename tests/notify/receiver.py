@@ -60,8 +60,6 @@ class Receiver:
                     self.send_header("Content-Length", "0")
                     self.end_headers()
 
-            do_GET = do_POST
-
             def _drip(self) -> None:
                 try:
                     self.wfile.write(b"HTTP/1.1 200 OK\r\nX-Slow: ")

@@ -92,7 +92,8 @@ def test_a_failure_is_told_wherever_it_happens(
 
 def test_only_what_was_selected_is_told(webhook: dict[str, str], receiver: Receiver, retrainer: Runner) -> None:
     only = {**webhook, "RETRAINER_NOTIFICATIONS__WEBHOOK__EVENTS": "[rollback]"}
-    first, second = (retrainer("train", "timing", "--json", env=only).json["training_runs"][0] for _ in range(2))
+    retrainer("train", "timing", env=only)
+    second = retrainer("train", "timing", "--json", env=only).json["training_runs"][0]
     retrainer("promote", second["model_version_id"], env=only)
     retrainer("rollback", "timing", env=only)
     assert receiver.events() == ["rollback"]
@@ -167,7 +168,7 @@ def test_an_answer_of_404_is_not_tried_again(webhook: dict[str, str], receiver: 
     [
         (f"http://127.0.0.1:9/{TOKEN}", "no answer"),
         (f"ftp://127.0.0.1/{TOKEN}", "no http or https URL"),
-        (f"http://[{TOKEN}", "is no URL"),
+        (f"http://[{TOKEN}", "of the promotion"),
         (TOKEN, "no http or https URL"),
         ("", "the environment has no HOOK"),
     ],
@@ -261,10 +262,8 @@ def test_an_interrupted_run_is_a_failure(
     healthcheck: dict[str, str], receiver: Receiver, plugins: Plugins, folder: Path
 ) -> None:
     started = folder / "started"
-    code = constant_timing("slow", 3).replace(
-        "def train(posts):",
-        f"def train(posts):\n        import pathlib, time; pathlib.Path({str(started)!r}).touch(); time.sleep(600)",
-    )
+    waiting = f"import pathlib, time; pathlib.Path({str(started)!r}).touch(); time.sleep(600)"
+    code = constant_timing("slow", 3).replace("def train(posts):", f"def train(posts):\n        {waiting}")
     plugins.add("slow", code)
     process = subprocess.Popen(
         [sys.executable, "-m", "retrainer", "train", "timing", "--algorithm", "slow"],
@@ -283,8 +282,9 @@ def test_an_interrupted_run_is_a_failure(
 def test_a_run_that_was_killed_is_told_by_the_next_command(
     webhook: dict[str, str], receiver: Receiver, folder: Path, retrainer: Runner
 ) -> None:
-    code = "import sys; from tests.conftest import *; import os\n" + (
-        f"project = Project.find(Path({str(folder)!r}), {{}})\n"
+    code = (
+        "import os; from tests.conftest import *;"
+        f"project = Project.find(Path({str(folder)!r}), {{}});"
         "project.registry.start_run('timing', 'baseline', NOW, None); os.kill(os.getpid(), 9)"
     )
     subprocess.run([sys.executable, "-c", code], check=False)
@@ -321,5 +321,5 @@ def test_a_ping_keeps_the_query_of_its_url(receiver: Receiver) -> None:
 
 
 def test_settings_of_a_project_name_the_variables(with_posts: Path, receiver: Receiver, retrainer: Runner) -> None:
-    configure(with_posts, secret_variable="HOOK_KEY")
+    configure(with_posts, secret_variable="HOOK_KEY")  # noqa: S106  a name
     assert retrainer("versions").code == 0
