@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 PIPE_WIDTH = 200  # tables in a pipe or a file are not folded to a terminal's width
 log = logging.getLogger("retrainer")
-_state = {"json": False}  # whether stderr gets JSON lines
+_state: dict[str, Any] = {"json": False, "options": {}}  # how logging is configured
 
 
 def prepare_streams() -> None:
@@ -104,7 +104,7 @@ def confirmed(question: str) -> bool:
 
 
 def configure_logging(
-    level: int, *, tracebacks: bool = False, as_json: bool = False, log_file: Path | None = None
+    level: int, *, tracebacks: bool = False, as_json: bool = False, log_file: str | Path | None = None
 ) -> None:
     """Send log lines of the program and its plugins to stderr from this level on, and to a file.
 
@@ -117,15 +117,26 @@ def configure_logging(
         log_file: the file; None for none.
     """
     _state["json"] = as_json
+    _state["options"] = {
+        "level": level,
+        "tracebacks": tracebacks,
+        "as_json": as_json,
+        "log_file": None if log_file is None else str(Path(log_file).absolute()),
+    }
     handlers: list[logging.Handler] = [_StderrHandler(tracebacks=tracebacks), logs.RecentLines()]
     handlers[0].setLevel(level)
     handlers[1].setFormatter(logs.LineFormatter())
     if log_file is not None:
-        handlers.append(logs.LogFile(log_file.absolute(), lambda problem: log.warning("%s", problem)))
+        handlers.append(logs.LogFile(Path(log_file).absolute(), lambda problem: log.warning("%s", problem)))
         handlers[-1].setFormatter(logs.JsonFormatter(tracebacks=True) if as_json else logs.LineFormatter())
     for handler in handlers:
         handler.addFilter(logs.is_ours)
     logging.basicConfig(level=min(level, logging.INFO), handlers=handlers, force=True)
+
+
+def logging_options() -> dict[str, Any]:
+    """Return what `configure_logging` was given, as plain data, for another process of the same run."""
+    return _state["options"] or {"level": logging.INFO}
 
 
 class _StderrHandler(logging.Handler):

@@ -23,6 +23,7 @@ from retrainer.pipeline.posts import load_latest, split_by_time
 from retrainer.pipeline.promotion import announce, decide
 from retrainer.pipeline.training import describe, register, trained_model
 from retrainer.pipeline.versions import load_version
+from retrainer.pipeline.watchdog import TimeLimit
 from retrainer.registry.process import HEARTBEAT_SECONDS
 
 if TYPE_CHECKING:
@@ -166,7 +167,10 @@ def retrain(
     _banner(f"{model_type.upper()} MODEL RETRAINING")
     if as_of:
         log.warning("This run counts as of %s UTC. If it promotes, that goes live now", f"{now:%Y-%m-%d %H:%M}")
-    with _recorded_run(project, model_type, chosen, watch, as_of=as_of, wait_seconds=wait_seconds) as run:
+    with (
+        _recorded_run(project, model_type, chosen, watch, as_of=as_of, wait_seconds=wait_seconds) as run,
+        TimeLimit(project, run) as limit,
+    ):
         _require_ready(project, chosen, options, model_type)
         # 1 and 2: load the latest posts, split them by time
         split = _load_and_split(project, model_type, now)
@@ -184,6 +188,7 @@ def retrain(
         log.info("Checking if new model should be promoted...")
         decision = decide(model_type, comparison, auto_promote=_auto_promote(project, auto_promote))
         _note_spending(project.registry, run.run_id)
+        limit.lift()
         finished = project.registry.complete_run(run.run_id, decision, watch.now())
     # From here on the decision stands, whatever happens.
     if finished.change is not None:
