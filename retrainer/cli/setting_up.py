@@ -30,6 +30,9 @@ app.add_typer(db_app, name="db", rich_help_panel=SET_UP)
 def init(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The project folder; this one by default.")] = Path(),
     *,
+    deploy: Annotated[
+        bool, typer.Option("--deploy", help="Also deploy/: files for cron, systemd, Docker, Render and GitHub.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Lay out a project folder.
@@ -40,7 +43,7 @@ def init(
     """
     from retrainer.project import create_project  # noqa: PLC0415
 
-    made, kept = create_project(folder.absolute())
+    made, kept = create_project(folder.absolute(), deploy=deploy)
     lines = [*(f"made {path}" for path in made), *(f"kept {path}" for path in kept)]
     document = {"folder": str(folder.absolute()), "made": list(map(str, made)), "kept": list(map(str, kept))}
     say(document, "\n".join(lines), as_json=as_json)
