@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import time
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
@@ -16,7 +15,8 @@ import pytest
 from tests.conftest import NOW, configure, open_project, regular_posts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from tests.conftest import Runner
 
@@ -82,8 +82,7 @@ def test_an_installed_line_trains_a_model_within_its_minute(
     assert " ERROR " not in log.read_text()
 
 
-def _wait_until(condition: object) -> None:
-    assert callable(condition)
+def _wait_until(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not condition():
         assert time.monotonic() < deadline, "cron did not do it"
