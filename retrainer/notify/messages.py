@@ -46,7 +46,7 @@ def message_of(event: Mapping[str, Any], project: str) -> Message | None:
     subject = f"The {event['model_type']} model" if event.get("model_type") else "The retraining"
     what = {
         "failure": "failed" if not event.get("model_type") else "could not be retrained",
-        "promotion": f"was replaced: {event.get('version_id')} is live",
+        "promotion": f"has a new version in production: {event.get('version_id')}",
         "rollback": f"was rolled back: {event.get('version_id')} is live again",
         "no_promotion": "stays as it was",
     }[name]

@@ -201,7 +201,10 @@ def test_apprise_passes_messages_on_and_its_words_stay_inside(
     }
     assert retrainer("train", "timing", env=environ).code == 0
     (one,) = receiver.received
-    assert one.json["title"] == f"retrainer: The timing model was replaced: {_version(one.json['title'])} is live"
+    assert (
+        one.json["title"]
+        == f"retrainer: The timing model has a new version in production: {_version(one.json['title'])}"
+    )
     assert "First timing model" in one.json["message"]
     for urls, words in (
         (f"json://127.0.0.1:9/{TOKEN}", "one of its services did not take it"),
