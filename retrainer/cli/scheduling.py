@@ -13,7 +13,6 @@ import typer
 
 from retrainer import output
 from retrainer.cli.app import SET_UP, AsJson, PanelGroup, app, project_of, say
-from retrainer.config import CONFIG_VARIABLE
 
 if TYPE_CHECKING:
     from retrainer.documents import Document
@@ -166,4 +165,6 @@ def _warn_of_missing_variables(env_file: Path | None) -> None:
 
 
 def _is_for_the_job(name: str) -> bool:
+    from retrainer.config import CONFIG_VARIABLE  # noqa: PLC0415  settings need pydantic, `--help` does not
+
     return name.startswith(("RETRAINER_", "ANTHROPIC_")) and name != CONFIG_VARIABLE
