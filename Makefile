@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test soak test-lowest lint format bench bench-registry bench-timing bench-scale bench-evidence bench-claude clean
+.PHONY: demo test soak test-lowest lint format bench bench-registry bench-timing bench-content bench-scale bench-evidence bench-claude bench-replay clean
 
 demo: $(STAMP)  ## watch a model being trained, compared, promoted
 	PATH="$(CURDIR)/$(BIN):$$PATH" sh demo.sh
@@ -53,6 +53,10 @@ OPTIONS ?= {}
 bench-timing: $(STAMP)  ## how well the timing algorithms forecast every CSV of the folder DATA
 	$(BIN)/python benchmarks/timing.py --data '$(DATA)' --options '$(OPTIONS)'
 
+MODEL ?=
+bench-content: $(STAMP)  ## what trivial forecasts of the texts of every CSV of the folder DATA are measured at
+	$(BIN)/python benchmarks/content.py --data '$(DATA)' --model '$(MODEL)'
+
 bench-scale: $(STAMP)  ## how long a run takes, and how much memory, with 20,000 and 1,000,000 posts
 	$(BIN)/python benchmarks/scale.py
 
@@ -61,3 +65,6 @@ bench-evidence: $(STAMP)  ## how often a comparison promotes what is no better, 
 
 bench-claude: $(STAMP)  ## how long twenty forecasts by claude_api take
 	$(BIN)/python benchmarks/claude.py
+
+bench-replay: $(STAMP)  ## how long a replay of six years takes, and how much memory, on a CSV of the folder DATA
+	$(BIN)/python benchmarks/replay.py --data '$(DATA)'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import sys
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 GLOBAL_FLAGS = ("--traceback", "--verbose", "--quiet")
-GLOBAL_OPTIONS = ("--log-format", "--log-file")  # with a value
+GLOBAL_OPTIONS = ("--log-format", "--log-file")  # each with a value
 
 
 def main() -> NoReturn:
@@ -67,15 +68,15 @@ def _told(error: RetrainerError, given: list[str]) -> int:
 
 
 def _flags_first(arguments: list[str]) -> list[str]:
-    """Let the flags that belong to every command stand behind the command too."""
+    """Let the options that belong to every command stand behind the command too."""
     end = arguments.index("--") if "--" in arguments else len(arguments)
     first: list[str] = []
     rest: list[str] = []
     words = iter(arguments[:end])
     for word in words:
         if word in GLOBAL_OPTIONS:
-            first += [word, *([value] if (value := next(words, None)) is not None else [])]
-        elif word in GLOBAL_FLAGS or word.startswith(tuple(f"{option}=" for option in GLOBAL_OPTIONS)):
+            first += [word, *itertools.islice(words, 1)]
+        elif word in GLOBAL_FLAGS or word.partition("=")[0] in GLOBAL_OPTIONS:
             first.append(word)
         else:
             rest.append(word)

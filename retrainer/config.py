@@ -81,13 +81,14 @@ class TimingRetrainingSettings(TypeRetrainingSettings):
 
 class ContentRetrainingSettings(TypeRetrainingSettings):
     max_cost_increase: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    semantic_model: Annotated[str, Field(min_length=1)] | None = None
 
 
 class RetrainingSettings(_Section):
     enabled: bool = True
     schedule_days: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 7
     min_new_posts: Annotated[int, Field(ge=1)] | None = None
-    max_run_minutes: Annotated[float, Field(gt=0, le=100_000, allow_inf_nan=False)] | None = None
+    max_run_minutes: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     test_split: Annotated[float, Field(gt=0, lt=1)] = 0.2
     min_training_samples: Annotated[int, Field(ge=2)] = 50
     evaluation_max_predictions: Annotated[int, Field(ge=1)] = 20

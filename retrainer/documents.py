@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from retrainer.posts.store import PostsSummary
     from retrainer.registry.promotions import Change
     from retrainer.registry.tables import LedgerEntry, ModelEvaluation, ModelVersion, TrainingRun
-    from retrainer.schedule.due import Due
 
 Document = dict[str, Any]
 
@@ -230,12 +229,8 @@ def comparison_document(comparison: Comparison) -> Document:
     }
 
 
-def train_document(outcomes: Sequence[RunResult | Failure], due: Sequence[Due] | None = None) -> Document:
-    """Describe what `train` did: its runs, each with its evaluation and comparison, and the errors.
-
-    Args:
-        due: what `--if-due` found; None where it was not asked.
-    """
+def train_document(outcomes: Sequence[RunResult | Failure]) -> Document:
+    """Describe what `train` did: its runs, each with its evaluation and comparison, and the errors."""
     from retrainer.pipeline.run import Failure  # noqa: PLC0415  imported by now: it made the outcomes
 
     runs: list[Document] = []
@@ -247,8 +242,7 @@ def train_document(outcomes: Sequence[RunResult | Failure], due: Sequence[Due] |
         errors.append({"model_type": outcome.model_type, **error_document(outcome.error)["error"]})
         if outcome.run is not None:
             runs.append(run_document(outcome.run))
-    document: Document = {"training_runs": runs, "count": len(runs), "errors": errors}
-    return document if due is None else {**document, "due": [asdict(one) for one in due]}
+    return {"training_runs": runs, "count": len(runs), "errors": errors}
 
 
 def _result_document(result: RunResult) -> Document:

@@ -8,8 +8,10 @@
     ├── InsufficientData            3  409   too few posts
     ├── RunInProgress               4  409   another run of this model type is going on
     ├── PostsError                  1  422   a file or table of posts that cannot be read
+    ├── RunTookTooLong              1  500   a run that went on for longer than it may
     ├── AlgorithmError              1  500   a plugin that is broken, or answered nonsense
     ├── ArtifactError               1  500   model files that are missing, changed or cannot be written
+    ├── CostLimitReached            1  409   one more paid call could exceed what may be spent
     ├── DatabaseError               1  503   the database is not one, is newer than the program, or is out of reach
     ├── PromotionRefused            1  409   this version cannot go live
     │   └── ProductionChanged       1  409   production is no longer what it was compared with
@@ -91,6 +93,12 @@ class RunInProgress(RetrainerError):
     code = "run_in_progress"
 
 
+class RunTookTooLong(RetrainerError):
+    """A run went on for longer than `max_run_minutes`."""
+
+    code = "run_took_too_long"
+
+
 class PostsError(RetrainerError):
     """A file or a table of posts that cannot be read or was refused."""
 
@@ -108,6 +116,13 @@ class ArtifactError(RetrainerError):
     """Model files that are missing, were changed, or cannot be written."""
 
     code = "artifact"
+
+
+class CostLimitReached(RetrainerError):
+    """One more set of paid forecasts could take the cost over what may be spent."""
+
+    http_status = 409
+    code = "cost_limit"
 
 
 class DatabaseError(RetrainerError):

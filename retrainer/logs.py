@@ -1,48 +1,51 @@
-"""Log lines: whose run they belong to, how they look, and the log file.
+"""How log lines are written: for people, or one JSON object a line; with the run that each belongs to.
 
-`output` configures logging and owns what goes to stderr; this module has the parts that do not print.
+`output` writes them to stderr; a file of them, kept to a size, is written beside it.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
-import os
-import stat
-import sys
 from collections import deque
 from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from logging.handlers import RotatingFileHandler
+from typing import TYPE_CHECKING, Literal
+
+from retrainer.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-MOST_BYTES = 10_000_000  # of a log file, before it is put aside
-KEPT_FILES = 5  # put aside
+LogFormat = Literal["text", "json"]
+
+LARGEST_FILE = 5 * 1024 * 1024
+OLD_FILES = 5
 RECENT_LINES = 50
 _HIDDEN = "***"
 
-_state: dict[str, str | None] = {"run_id": None}  # one run at a time in a process; its threads belong to it too
 _secrets: set[str] = set()
 _recent: deque[str] = deque(maxlen=RECENT_LINES)
+_run_id: ContextVar[str | None] = ContextVar("run_id", default=None)
 
 
 @contextmanager
-def one_run() -> Iterator[None]:
-    """Let the log lines of the block carry the id of the run that begins in it, and none afterwards."""
-    before = _state["run_id"]
+def lines_of_run(run_id: str) -> Iterator[None]:
+    """Mark the log lines of the block with the run that they belong to."""
+    token = _run_id.set(run_id)
     try:
         yield
     finally:
-        _state["run_id"] = before
+        _run_id.reset(token)
 
 
-def belong_to(run_id: str) -> None:
-    """Let the log lines carry a run's id from now on, those of its threads too."""
-    _state["run_id"] = run_id
+def mark_run(record: logging.LogRecord) -> bool:
+    """Note on a record which run it belongs to; a logging filter that lets everything through."""
+    record.run_id = _run_id.get()
+    return True
 
 
 def hide(secret: str) -> None:
@@ -63,132 +66,82 @@ def recent_lines() -> list[str]:
     return list(_recent)
 
 
-def is_ours(record: logging.LogRecord) -> bool:
-    """Whether a line is to be kept: one of the program or its plugins, or a warning of a library."""
-    return record.name.startswith("retrainer") or record.levelno >= logging.WARNING
-
-
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time, level, logger, run_id, message, and traceback where there is one and it is wanted.
-
-    Attributes:
-        tracebacks: whether they are wanted.
-    """
+    """One JSON object a line: time (UTC), level, logger, message, run_id; the traceback where there is one."""
 
     def __init__(self, *, tracebacks: bool) -> None:
         super().__init__()
-        self.tracebacks = tracebacks
+        self._tracebacks = tracebacks
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
-        content = {
-            "time": f"{_moment(record):%Y-%m-%dT%H:%M:%S.%f}"[:-3] + "Z",
+        line = {
+            "time": f"{datetime.fromtimestamp(record.created, UTC):%Y-%m-%dT%H:%M:%S.%f}"[:-3] + "Z",
             "level": record.levelname,
             "logger": record.name,
-            "run_id": _state["run_id"],
-            "message": without_secrets(record.getMessage()),
+            "message": record.getMessage(),
+            "run_id": getattr(record, "run_id", None),
         }
-        if self.tracebacks and record.exc_info:
-            content["traceback"] = without_secrets(self.formatException(record.exc_info))
-        return json.dumps(content, ensure_ascii=False)
+        if record.exc_info and self._tracebacks:
+            line["traceback"] = self.formatException(record.exc_info)
+        return without_secrets(json.dumps(line, ensure_ascii=False))
 
 
-class LineFormatter(logging.Formatter):
-    """A line of the log file: time (UTC), level, run, message. Further lines of a message are indented."""
+class TextFormatter(logging.Formatter):
+    """A line of a log file: time (UTC), level, run, message."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line, or lines."""
-        message = record.getMessage()
-        if record.exc_info:
-            message += "\n" + self.formatException(record.exc_info)
-        start = f"{_moment(record):%Y-%m-%dT%H:%M:%SZ} {record.levelname:<7} {_state['run_id'] or '-'} "
-        return without_secrets(start + message.replace("\n", "\n    "))
+        """Return the line."""
+        run = getattr(record, "run_id", None)
+        time = datetime.fromtimestamp(record.created, UTC)
+        line = f"{time:%Y-%m-%dT%H:%M:%SZ} {record.levelname:7} {run or '-'} {record.getMessage()}"
+        return without_secrets(line)
 
 
 class RecentLines(logging.Handler):
     """Remembers the last lines, for whoever is told of the run's end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setFormatter(TextFormatter())
 
     def emit(self, record: logging.LogRecord) -> None:
         """Remember a line."""
         _recent.append(self.format(record))
 
 
-class LogFile(logging.Handler):
-    """Appends lines to a file, whole, so that several processes can share it; a large one is put aside.
+class _FileHandler(RotatingFileHandler):
+    """Writes to a file as long as it can; the first failure is told, the work goes on."""
 
-    A line that cannot be written, as on a full disk, is told once, by `warn`, and is no error: the next may be written.
+    def __init__(self, path: Path, warn: Callable[[str], None]) -> None:
+        super().__init__(path, maxBytes=LARGEST_FILE, backupCount=OLD_FILES, encoding="utf-8", delay=False)
+        self._warn: Callable[[str], None] | None = warn
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  logging's own name
+        """Say once that lines are lost."""
+        del record
+        if self._warn is not None:
+            warn, self._warn = self._warn, None
+            warn(f"the log file '{self.baseFilename}' cannot be written: log lines are lost from here on")
+
+
+def file_handler(path: Path, kind: LogFormat, warn: Callable[[str], None]) -> logging.Handler:
+    """Return a handler that appends to a file, and begins a new one at 5 MiB; five old ones are kept.
+
+    Args:
+        path: of the file; its folder is there.
+        kind: of the lines.
+        warn: told, once, when the file cannot be written any more.
+
+    Raises:
+        UsageError: it cannot be opened.
     """
-
-    def __init__(self, path: Path, warn: Callable[[str], None], most_bytes: int = MOST_BYTES) -> None:
-        super().__init__()
-        self._path = path
-        self._warn = warn
-        self._told = False
-        self._most_bytes = most_bytes
-        self._file: int | None = None
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Append a line."""
-        try:
-            data = (self.format(record) + "\n").encode("utf-8", "backslashreplace")
-            file = self._opened()
-            while data:
-                data = data[os.write(file, data) :]
-        except Exception:  # noqa: BLE001  logging never ends the work; handleError tells of it
-            self.handleError(record)
-
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002, N802  the name is logging's
-        """Tell once that the file cannot be written."""
-        if not self._told:
-            self._told = True
-            problem = sys.exception()
-            why = problem.strerror if isinstance(problem, OSError) else problem
-            self._warn(f"cannot write the log file '{self._path}': {why}. The work goes on without it")
-
-    def close(self) -> None:
-        """Close the file."""
-        if self._file is not None:
-            os.close(self._file)
-            self._file = None
-        super().close()
-
-    def _opened(self) -> int:
-        """Return the file, opened anew where another process put it aside, and put aside first where it is large."""
-        file = self._file
-        if file is None or not self._is_current(file):
-            file = self._open()
-        state = os.fstat(file)
-        if stat.S_ISREG(state.st_mode) and state.st_size >= self._most_bytes:
-            fcntl.flock(file, fcntl.LOCK_EX)  # of two processes, one does it
-            if self._is_current(file):
-                self._put_aside()
-            file = self._open()
-        return file
-
-    def _open(self) -> int:
-        if self._file is not None:
-            os.close(self._file)
-            self._file = None
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
-        return self._file
-
-    def _is_current(self, file: int) -> bool:
-        try:
-            return os.path.samestat(os.fstat(file), self._path.stat())
-        except FileNotFoundError:
-            return False
-
-    def _put_aside(self) -> None:
-        for number in range(KEPT_FILES - 1, 0, -1):
-            older = self._aside(number)
-            if older.exists():
-                older.replace(self._aside(number + 1))
-        self._path.replace(self._aside(1))
-
-    def _aside(self, number: int) -> Path:
-        return self._path.with_name(f"{self._path.name}.{number}")
-
-
-def _moment(record: logging.LogRecord) -> datetime:
-    return datetime.fromtimestamp(record.created, UTC)
+    try:
+        handler = _FileHandler(path, warn)
+    except OSError as error:
+        raise UsageError(
+            f"--log-file: '{path}' cannot be written: {error.strerror}", hint="Name a file in a folder of yours"
+        ) from error
+    handler.setFormatter(JsonFormatter(tracebacks=True) if kind == "json" else TextFormatter())
+    handler.addFilter(mark_run)
+    return handler

@@ -15,8 +15,6 @@ from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from retrainer import logs
-
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
@@ -24,11 +22,11 @@ if TYPE_CHECKING:
 
     from retrainer.documents import Document
     from retrainer.errors import RetrainerError
+    from retrainer.logs import LogFormat
     from retrainer.model_types.base import Metric
 
 PIPE_WIDTH = 200  # tables in a pipe or a file are not folded to a terminal's width
 log = logging.getLogger("retrainer")
-_state: dict[str, Any] = {"json": False, "options": {}}  # how logging is configured
 
 
 def prepare_streams() -> None:
@@ -68,10 +66,7 @@ def error(problem: RetrainerError | str, *, as_json: bool = False) -> None:
     from retrainer.documents import error_document  # noqa: PLC0415
     from retrainer.errors import RetrainerError  # noqa: PLC0415
 
-    if any(isinstance(handler, _StderrHandler) for handler in logging.getLogger().handlers):
-        log.error("%s", problem, extra={"prefix": "Error: "})
-    else:  # before anything was configured
-        _to_stderr(f"Error: {problem}")
+    _to_stderr(f"Error: {problem}")
     if as_json:
         shown = problem if isinstance(problem, RetrainerError) else RetrainerError(problem)
         document(error_document(shown))
@@ -81,10 +76,7 @@ def traceback() -> None:
     """Print the traceback of the exception being handled to stderr."""
     import traceback as library  # noqa: PLC0415
 
-    if _state["json"]:
-        log.exception("Traceback")  # noqa: LOG004  the caller is handling it
-    else:
-        library.print_exc()
+    library.print_exc()
 
 
 def confirmed(question: str) -> bool:
@@ -104,59 +96,52 @@ def confirmed(question: str) -> bool:
 
 
 def configure_logging(
-    level: int, *, tracebacks: bool = False, as_json: bool = False, log_file: str | Path | None = None
+    level: int, *, tracebacks: bool = False, kind: LogFormat = "text", file: Path | None = None
 ) -> None:
-    """Send log lines of the program and its plugins to stderr from this level on, and to a file.
+    """Send log lines of the program and its plugins to stderr from this level on, with or without tracebacks.
 
     Of libraries, and of plugins whose modules are not called retrainer_…, only warnings are shown.
 
     Args:
-        level: for stderr; the file holds what `logging.INFO` tells, or more where this is lower.
-        tracebacks: whether stderr shows them; the file always does.
-        as_json: whether each line is a JSON object, here and there.
-        log_file: the file; None for none.
+        level: the lowest that goes to stderr.
+        tracebacks: whether an error's traceback is shown.
+        kind: of the lines.
+        file: a file that gets the lines too, from INFO on at least.
+
+    Raises:
+        UsageError: the file cannot be written.
     """
-    _state["json"] = as_json
-    _state["options"] = {
-        "level": level,
-        "tracebacks": tracebacks,
-        "as_json": as_json,
-        "log_file": None if log_file is None else str(Path(log_file).absolute()),
-    }
-    handlers: list[logging.Handler] = [_StderrHandler(tracebacks=tracebacks), logs.RecentLines()]
+    from retrainer import logs  # noqa: PLC0415  it needs logging.handlers, which is not there for nothing
+
+    handlers: list[logging.Handler] = [_StderrHandler(tracebacks, kind), logs.RecentLines()]
     handlers[0].setLevel(level)
-    handlers[1].setFormatter(logs.LineFormatter())
-    if log_file is not None:
-        handlers.append(logs.LogFile(Path(log_file).absolute(), lambda problem: log.warning("%s", problem)))
-        handlers[-1].setFormatter(logs.JsonFormatter(tracebacks=True) if as_json else logs.LineFormatter())
+    if file is not None:
+        handlers.append(logs.file_handler(file, kind, lambda line: _to_stderr(f"WARNING: {line}")))
     for handler in handlers:
-        handler.addFilter(logs.is_ours)
+        handler.addFilter(lambda record: record.name.startswith("retrainer") or record.levelno >= logging.WARNING)
+        handler.addFilter(logs.mark_run)
     logging.basicConfig(level=min(level, logging.INFO), handlers=handlers, force=True)
-
-
-def logging_options() -> dict[str, Any]:
-    """Return what `configure_logging` was given, as plain data, for another process of the same run."""
-    return _state["options"] or {"level": logging.INFO}
 
 
 class _StderrHandler(logging.Handler):
     """Writes log lines as a person reads them: the level only where something is wrong."""
 
-    def __init__(self, *, tracebacks: bool) -> None:
+    def __init__(self, tracebacks: bool, kind: LogFormat) -> None:
+        from retrainer.logs import JsonFormatter  # noqa: PLC0415  as above
+
         super().__init__()
         self._tracebacks = tracebacks
         self.setFormatter(logging.Formatter("%(message)s"))
-        self._json = logs.JsonFormatter(tracebacks=tracebacks)
+        self._json = JsonFormatter(tracebacks=tracebacks) if kind == "json" else None
 
     def emit(self, record: logging.LogRecord) -> None:
-        quiet_elsewhere = getattr(record, "only_on_a_terminal", False) and self.level > logging.DEBUG
-        if quiet_elsewhere and not sys.stderr.isatty():
-            return
-        if _state["json"]:
-            _to_stderr(self._json.format(record))
-            return
-        prefix = getattr(record, "prefix", f"{record.levelname}: " if record.levelno >= logging.WARNING else "")
-        line = logs.without_secrets(prefix + (self.format(record) if self._tracebacks else record.getMessage()))
+        from retrainer.logs import without_secrets  # noqa: PLC0415  as above
+
+        prefix = f"{record.levelname}: " if record.levelno >= logging.WARNING else ""
+        line = prefix + (self.format(record) if self._tracebacks else record.getMessage())
+        if self._json is not None:
+            line = self._json.format(record)
+        line = without_secrets(line)
         if _spinner.console is None:
             _to_stderr(line)
         else:
@@ -200,15 +185,24 @@ class _Spinner:
             if line.strip("="):
                 self._progress.reset(self._task, description=line.splitlines()[0][:100])
 
+    def tell(self, line: str) -> None:
+        """Spin on with another line; its time goes on."""
+        if self.console is not None:
+            self._progress.update(self._task, description=line)
+
 
 _spinner = _Spinner()
+
+
+def progress(line: str) -> None:
+    """Show on a terminal how far the work is, on its last line; nothing in a pipe."""
+    _spinner.tell(line)
 
 
 @contextmanager
 def working() -> Iterator[None]:
     """Show that work is going on, on a terminal; nothing in a pipe. What a plugin prints meanwhile goes to stderr."""
-    spins = sys.stderr.isatty() and not _state["json"]
-    with _stdout_to_stderr(), _spinner.running() if spins else nullcontext():
+    with _stdout_to_stderr(), _spinner.running() if sys.stderr.isatty() else nullcontext():
         yield
 
 
@@ -280,22 +274,21 @@ def metrics_table(title: str, metrics: Sequence[Metric], sides: Mapping[str, Map
     rows = [
         (
             metric.label,
-            *(figure(metric, values.get(metric.key)) for values in present.values()),
+            *(_figure(metric, values.get(metric.key)) for values in present.values()),
             _good(metric, next(iter(present.values()), {}).get(metric.key)),
         )
         for metric in metrics
-        if any(is_worth_showing(metric, values.get(metric.key)) for values in present.values())
+        if any(_is_worth_showing(metric, values.get(metric.key)) for values in present.values())
     ]
     table(["Metric", *present, "Good value"], rows, title=title, right=list(present))
 
 
-def is_worth_showing(metric: Metric, value: float | None) -> bool:
+def _is_worth_showing(metric: Metric, value: float | None) -> bool:
     """Whether there is a figure; nothing counted and nothing paid are none."""
     return value is not None and (value != 0 or metric.unit not in {"count", "dollars"})
 
 
-def figure(metric: Metric, value: float | None) -> str:
-    """Write a figure with its unit; a dash where there is none."""
+def _figure(metric: Metric, value: float | None) -> str:
     if value is None:
         return "-"
     if metric.unit == "hours":

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from importlib.resources.abc import Traversable
 
+    from retrainer.model_types import ModelTypeName
     from retrainer.posts.store import PostStore
     from retrainer.registry.artifacts import Artifacts
     from retrainer.registry.registry import Registry
@@ -77,6 +78,14 @@ class Project:
         from retrainer.posts.store import PostStore  # noqa: PLC0415
 
         return PostStore.open(self.settings.posts, self.registry.database, self.folder)
+
+    def semantic_model(self, model_type: ModelTypeName) -> str | None:
+        """Return the folder, or the package's name, of what forecasts of a type are measured in meaning by; or None."""
+        name = self.settings.retraining.content_model.semantic_model
+        if name is None or model_type != "content":
+            return None
+        folder = self.folder / Path(name).expanduser()
+        return str(folder) if folder.exists() else name
 
     def close(self) -> None:
         """Give back the database connections that were opened."""

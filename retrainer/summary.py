@@ -1,116 +1,84 @@
-"""The Markdown summary of a call of `train`, which CI systems show as the page of a job."""
+"""What a run came to, as Markdown: for the page that a CI service shows of a job."""
 
 from __future__ import annotations
 
-import logging
-from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from retrainer.errors import RetrainerError
+from retrainer.model_types import kind_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from pathlib import Path
+    from collections.abc import Mapping, Sequence
 
+    from retrainer.model_types.base import Metric
     from retrainer.pipeline.run import Failure, RunResult
-    from retrainer.schedule.due import Due
-
-log = logging.getLogger(__name__)
-
-_MEANT_BY_MARKDOWN = str.maketrans({char: f"\\{char}" for char in "\\`*_[]<>|#~"})
 
 
-@dataclass
-class TrainReport:
-    """What is told of one call of `train`, beside its result.
+def markdown(outcomes: Sequence[RunResult | Failure], not_due: Sequence[str] = ()) -> str:
+    """Return one section a model type: the decision, the figures beside the naive forecast's, the evidence.
 
-    Attributes:
-        path: the file that summaries are appended to; None for none.
-        due: what `--if-due` found; None where it was not asked.
+    Args:
+        outcomes: of the runs.
+        not_due: a line for each model type that was not due.
     """
+    from retrainer.pipeline.run import Failure  # noqa: PLC0415  imported by now: it made the outcomes
 
-    path: Path | None
-    due: Sequence[Due] | None = None
-
-    @contextmanager
-    def told_of_errors(self) -> Iterator[None]:
-        """Append an error that ends the block, before any run or between runs."""
-        try:
-            yield
-        except RetrainerError as error:
-            self._append([f"### Retraining failed\n\n{_escaped(str(error))}\n"])
-            raise
-
-    def write(self, outcomes: Sequence[RunResult | Failure]) -> None:
-        """Append what the runs came to."""
-        if self.path is not None:
-            not_due = [f"### {_escaped(str(one))}\n" for one in self.due or () if not one.is_due]
-            self._append([*map(outcome_section, outcomes), *not_due])
-
-    def _append(self, sections: Sequence[str]) -> None:
-        """Append to the file; where that cannot be done, the result of the run stands all the same."""
-        if self.path is None or not sections:
-            return
-        try:
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write("\n".join(sections) + "\n")
-        except OSError as error:
-            log.warning("The summary '%s' cannot be written: %s", self.path, error.strerror)
+    sections = [_failure(outcome) if isinstance(outcome, Failure) else _result(outcome) for outcome in outcomes]
+    sections += [f"- {_escaped(line)}" for line in not_due]
+    return "\n\n".join(sections) + "\n" if sections else ""
 
 
-def outcome_section(outcome: RunResult | Failure) -> str:
-    """Return one run as Markdown: the decision, the scores with the naive forecast's, the evidence."""
-    from retrainer.pipeline.run import Failure  # noqa: PLC0415  imported by now: it made the outcome
+def _failure(outcome: Failure) -> str:
+    return f"## ✗ {outcome.model_type}: failed\n\n{_escaped(str(outcome.error))}"
 
-    name = f"{outcome.model_type.capitalize()} model"
-    if isinstance(outcome, Failure):
-        run = f"\n\nRun `{outcome.run.run_id}`" if outcome.run else ""
-        return f"### {name}: ✗ failed\n\n{_escaped(str(outcome.error))}{run}\n"
-    lines = [f"### {name}: {_verdict(outcome)}", ""]
-    if outcome.decision is not None:
-        reason = outcome.run.promotion_reason if outcome.run else outcome.decision.reason
-        lines += [_escaped(reason or ""), ""]
-    lines += _figures(outcome)
-    if outcome.run is not None:
-        seconds = outcome.run.duration_seconds or 0
-        lines += [f"Version `{outcome.run.model_version_id}`, run `{outcome.run.run_id}`, {seconds:.1f} seconds", ""]
+
+def _result(outcome: RunResult) -> str:
+    reason = outcome.run.promotion_reason if outcome.run else outcome.decision and outcome.decision.reason
+    sign, what = ("✓", "promoted") if outcome.promoted else ("–", "not promoted")
+    if outcome.run is None:
+        sign, what = "–", "dry run, nothing is recorded"
+    version = f"`{outcome.run.model_version_id}`" if outcome.run else outcome.algorithm
+    parts = [f"## {sign} {outcome.model_type}: {what}", f"{version}: {_escaped(reason or 'not evaluated')}"]
+    if outcome.evaluation is not None:
+        evaluation, comparison = outcome.evaluation, outcome.comparison
+        sides: dict[str, Mapping[str, float] | None] = {"new": evaluation.metrics, "naive": evaluation.naive_metrics}
+        if comparison is not None and comparison.metrics_b is not None:
+            sides = {
+                "new": comparison.metrics_b,
+                "production": comparison.metrics_a,
+                "naive": comparison.naive_metrics,
+            }
+        parts.append(_table(kind_of(outcome.model_type).metrics, sides))
+        if comparison is not None and comparison.evidence is not None:
+            found = comparison.evidence
+            detectable = found.smallest_detectable_percentage
+            parts.append(
+                f"Better with probability {found.probability_better:.2f} on {found.num_predictions} posts"
+                + (f"; an improvement of {detectable:.1f}% would have shown in 8 of 10 cases." if detectable else ".")
+            )
+    return "\n\n".join(parts)
+
+
+def _table(metrics: Sequence[Metric], sides: Mapping[str, Mapping[str, float] | None]) -> str:
+    present = {name: values for name, values in sides.items() if values}
+    lines = ["| | " + " | ".join(present) + " |", "|---|" + "---:|" * len(present)]
+    for metric in metrics:
+        if not any(metric.key in values for values in present.values()):
+            continue
+        figures = [_figure(metric, values.get(metric.key)) for values in present.values()]
+        lines.append(f"| {metric.label} | " + " | ".join(figures) + " |")
     return "\n".join(lines)
 
 
-def _verdict(result: RunResult) -> str:
-    if result.run is None:
-        return "dry run, nothing is recorded"
-    return "✓ promoted" if result.promoted else "✗ not promoted"
-
-
-def _figures(result: RunResult) -> list[str]:
-    """Return the table of scores and the sentences of evidence."""
-    from retrainer import output, views  # noqa: PLC0415
-    from retrainer.model_types import kind_of  # noqa: PLC0415
-
-    if result.evaluation is None:
-        return ["Not evaluated: the forecasts would have to be paid for.", ""]
-    title, sides = views.figures_of(result, result.evaluation)
-    present = {heading: values for heading, values in sides.items() if values}
-    lines = [f"{_escaped(title)}", "", f"| Metric | {' | '.join(present)} |", f"|---|{'---:|' * len(present)}"]
-    for metric in kind_of(result.model_type).metrics:
-        values = [side.get(metric.key) for side in present.values()]
-        if any(output.is_worth_showing(metric, value) for value in values):
-            cells = " | ".join(output.figure(metric, value) for value in values)
-            lines.append(f"| {_escaped(metric.label)} | {cells} |")
-    comparison = result.comparison
-    if comparison is not None and comparison.evidence is not None:
-        lines += ["", f"{views.sureness('The new model', comparison.evidence)}."]
-    if comparison is not None and comparison.differences:
-        lines += ["", "| Where they differ most | posts | new | production |", "|---|---:|---:|---:|"]
-        lines += [
-            f"| {_escaped(one.situation)} | {one.num_predictions} | {one.score_b:.4f} | {one.score_a:.4f} |"
-            for one in comparison.differences
-        ]
-    return [*lines, ""]
+def _figure(metric: Metric, value: float | None) -> str:
+    if value is None:
+        return ""
+    if metric.unit == "share":
+        return f"{value:.1%}"
+    if metric.unit == "count":
+        return f"{value:.0f}"
+    return f"{value:.4f}"
 
 
 def _escaped(text: str) -> str:
-    """Return a text that Markdown shows as it is, on one line."""
-    return " ".join(text.split()).translate(_MEANT_BY_MARKDOWN)
+    """Return a text that Markdown shows as it is."""
+    return "".join(f"\\{letter}" if letter in r"\`*_{}[]<>#|" else letter for letter in text)

@@ -36,36 +36,29 @@ def train_outcomes(outcomes: Sequence[RunResult | Failure]) -> None:
         if isinstance(outcome, Failure) or outcome.evaluation is None:
             continue
         comparison = outcome.comparison
-        title, sides = figures_of(outcome, outcome.evaluation)
-        output.metrics_table(title, kind_of(outcome.model_type).metrics, sides)
+        if comparison is not None and comparison.metrics_b is not None:
+            sides: dict[str, Mapping[str, float] | None] = {
+                "new": {**outcome.evaluation.metrics, **comparison.metrics_b},
+                "production": comparison.metrics_a,
+                "naive": comparison.naive_metrics,
+            }
+            count = comparison.num_predictions
+        else:
+            sides = {"new": outcome.evaluation.metrics, "naive": outcome.evaluation.naive_metrics}
+            count = outcome.evaluation.num_predictions
+        foretold = _foretold(count, outcome.evaluation.window.origin, "test posts")
+        title = f"{outcome.model_type.capitalize()}: {outcome.algorithm}, {foretold}"
+        output.metrics_table(title, kind_of(outcome.model_type).metrics, _with_skill(outcome.model_type, sides))
         decision = outcome.run.promotion_reason if outcome.run else outcome.decision and outcome.decision.reason
         if comparison is not None:
             _differences(comparison, "production", "new")
             if comparison.evidence is not None:
-                output.text(sureness("The new model", comparison.evidence))
+                output.text(_sureness("The new model", comparison.evidence))
         if outcome.run is None:
             output.text(f"Dry run, nothing is recorded. {decision}")
         else:
             output.text(f"{'Promoted' if outcome.promoted else 'Not promoted'}: {decision}")
         output.text()
-
-
-def figures_of(result: RunResult, evaluation: Evaluation) -> tuple[str, dict[str, Mapping[str, float] | None]]:
-    """Return a run's figures by side, new, production and naive, on the posts of its comparison, and their title."""
-    comparison = result.comparison
-    if comparison is not None and comparison.metrics_b is not None:
-        sides: dict[str, Mapping[str, float] | None] = {
-            "new": {**evaluation.metrics, **comparison.metrics_b},
-            "production": comparison.metrics_a,
-            "naive": comparison.naive_metrics,
-        }
-        count = comparison.num_predictions
-    else:
-        sides = {"new": evaluation.metrics, "naive": evaluation.naive_metrics}
-        count = evaluation.num_predictions
-    foretold = _foretold(count, evaluation.window.origin, "test posts")
-    title = f"{result.model_type.capitalize()}: {result.algorithm}, {foretold}"
-    return title, _with_skill(result.model_type, sides)
 
 
 def evaluation(version_id: str, made: Evaluation) -> None:
@@ -74,6 +67,7 @@ def evaluation(version_id: str, made: Evaluation) -> None:
     title = f"{version_id}: {foretold} from {_day(made.window.start)} to {_day(made.window.end)}"
     sides = {"version": made.metrics, "naive": made.naive_metrics}
     output.metrics_table(title, kind_of(made.model_type).metrics, sides)
+    _legend(kind_of(made.model_type).metrics, made.metrics)
     output.text(_skill(made.metrics))
     if made.num_predictions < len(made.post_ids):
         output.text(f"{len(made.post_ids) - made.num_predictions} forecasts could not be scored")
@@ -89,7 +83,7 @@ def comparison(made: Comparison) -> None:
     output.metrics_table(foretold, _scores_only(made.model_type), _with_skill(made.model_type, sides))
     _differences(made, "A", "B")
     if made.evidence is not None:
-        output.text(sureness("B", made.evidence))
+        output.text(_sureness("B", made.evidence))
     if made.costs is not None:
         output.text(f"Cost: A ${made.costs.a:.4f}, B ${made.costs.b:.4f}")
     output.text(f"Winner: {made.winner or 'none'}")
@@ -318,7 +312,7 @@ def _differences(made: Comparison, name_a: str, name_b: str) -> None:
     output.table(columns, rows, right=columns[1:])
 
 
-def sureness(name: str, evidence: Evidence) -> str:
+def _sureness(name: str, evidence: Evidence) -> str:
     """Say how sure the improvement is, and how small a one could have been seen."""
     sentence = f"{name} is better with probability {evidence.probability_better:.2f}"
     if not evidence.smallest_detectable_percentage:  # None, or 0: no resample differed, so nothing is known of smaller
@@ -327,6 +321,17 @@ def sureness(name: str, evidence: Evidence) -> str:
         f"{sentence}; an improvement of {evidence.smallest_detectable_percentage:.1f}% would have shown on such posts "
         f"in 8 of 10 cases"
     )
+
+
+def _legend(metrics: Sequence[Metric], shown: Mapping[str, Any]) -> None:
+    """Say in a line each what the figures beside the score mean, where they do not say so by their name."""
+    explained = [metric for metric in metrics if metric.meaning and metric.key in shown]
+    if not explained:
+        return
+    output.text("The overall score decides. Beside it:")
+    for metric in explained:
+        output.text(f"  {metric.label}: {metric.meaning}")
+    output.text()
 
 
 def _scores_only(model_type: ModelTypeName) -> tuple[Metric, ...]:

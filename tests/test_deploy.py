@@ -35,6 +35,7 @@ def with_posts(folder: Path) -> Path:
     project = open_project(folder)
     project.posts.add(regular_posts(120), NOW)
     project.close()
+    (folder / "logs").mkdir()
     return folder
 
 

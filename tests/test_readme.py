@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from retrainer import errors
+from retrainer.model_types import kind_of
 from retrainer.posts.sample import sample_posts, write_sample_csv
 from tests.notify.receiver import Receiver
 
@@ -45,6 +46,13 @@ def test_the_exit_codes_of_the_readme_are_those_of_the_errors() -> None:
         if isinstance(kind, type) and issubclass(kind, errors.RetrainerError)
     }
     assert raised <= table
+
+
+def test_every_figure_that_evaluate_explains_is_explained_in_the_readme() -> None:
+    explained = [metric.label for metric in kind_of("content").metrics if metric.meaning]
+    first_cells = re.findall(r"^\| ([^|]+) \|", README, re.MULTILINE)
+    named = {label for cell in first_cells for label in cell.split(", ")}
+    assert set(explained) <= named
 
 
 def test_every_file_of_the_house_exists() -> None:

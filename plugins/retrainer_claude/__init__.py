@@ -40,6 +40,19 @@ def _known_prices() -> dict[str, Prices]:
     return {"claude-haiku-5-5": haiku}  # for prompts of up to 100,000 tokens, which these stay far below
 
 
+# Limits, prices and patience are those of today, also for a version that was trained with others.
+_OPERATIONAL = (
+    "concurrency",
+    "timeout_seconds",
+    "max_retries",
+    "min_success_share",
+    "max_calls",
+    "max_cost",
+    "warn_above_cost",
+    "prices",
+)
+
+
 class ClaudeOptions(BaseModel):
     """The options of `claude_api`, each with a default that works."""
 
@@ -90,6 +103,7 @@ def algorithm() -> Algorithm:
         summary="A Claude model writing the next post after examples of earlier ones; needs a paid API key.",
         config=ClaudeOptions,
         paid=True,
+        operational=_OPERATIONAL,
     )
 
 
@@ -99,10 +113,12 @@ def check_ready(config: ClaudeOptions) -> None:
 
     Raises:
         MissingCredentials: none are found, or what is found cannot be used.
+        ConfigError: the cost is limited, but not known.
     """
-    from retrainer_claude.readiness import require_credentials, warn_of_model  # noqa: PLC0415  anthropic is slow
+    from retrainer_claude.readiness import require_credentials, require_price, warn_of_model  # noqa: PLC0415  slow
 
     require_credentials()
+    require_price(config)
     warn_of_model(config)
 
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 _PASSING = {408, 409, 429}
 _SERVER_ERROR = 500
+_GATEWAY_ERRORS = {502, 504}
+_NEVER_SENT = {"ConnectError", "ConnectTimeout"}  # of the HTTP library: there was no connection yet
 _FIRST_WAIT_SECONDS = 0.5
 _LONGEST_WAIT_SECONDS = 8.0
 
@@ -77,8 +79,10 @@ def passes(error: BaseException) -> bool:
 
 
 def is_lost(error: APIError) -> bool:
-    """Whether the model may have answered, and only the answer was lost."""
-    return not isinstance(error, APIStatusError)
+    """Whether the model may have answered, and only the answer was lost, on the way or at a gateway."""
+    if isinstance(error, APIStatusError):
+        return error.status_code in _GATEWAY_ERRORS
+    return type(error.__cause__).__name__ not in _NEVER_SENT
 
 
 def asked_to_wait(error: BaseException | None) -> float | None:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 # They come with status 429, which otherwise asks for nothing but patience.
 SPEND_LIMITS = {"enforced_spend_limit_reached", "contract_spend_limit_reached"}
+_ID = re.compile(r"[\w-]{1,60}")
 _QUOTED_CHARACTERS = 200
 _GIVEAWAY_CHARACTERS = 20
 
@@ -70,11 +71,16 @@ def reason_of_failure(error: APIError, request: Request) -> str:
     return "the Claude API answered with something that is not a message"
 
 
+def reference(request_id: object) -> str:
+    """Return the id of a request in brackets, after a space; nothing where there is none that looks like one."""
+    return f" (request {request_id})" if isinstance(request_id, str) and _ID.fullmatch(request_id) else ""
+
+
 def _reference(error: APIStatusError) -> str:
     """Return status, kind and request id in brackets, as far as they look like such."""
     kind = str(error.error_code or error.type or "")
     parts = [f"{error.status_code} {kind}" if re.fullmatch(r"\w{1,60}", kind) else str(error.status_code)]
-    if error.request_id and re.fullmatch(r"[\w-]{1,60}", error.request_id):
+    if error.request_id and _ID.fullmatch(error.request_id):
         parts.append(f"request {error.request_id}")
     return f"({', '.join(parts)})"
 

@@ -31,7 +31,7 @@ from retrainer.algorithms.paying import LimitReached, workspace
 from retrainer.errors import AlgorithmError
 from retrainer.model_types.content import ContentForecast
 from retrainer_claude.attempts import LostAnswerError, Retries, is_lost
-from retrainer_claude.faults import fault_of_all_calls, reason_of_failure
+from retrainer_claude.faults import fault_of_all_calls, reason_of_failure, reference
 from retrainer_claude.prompting import build_requests
 from retrainer_claude.readiness import require_credentials, unusable_credentials
 from retrainer_claude.spending import estimated, spent_on
@@ -212,6 +212,8 @@ def _read(message: Message, options: ClaudeOptions) -> Answer:
     """Read a message as a forecast. The SDK checks no answer: any part may be missing or of another kind."""
     text = _text_of(message)
     outcome, problem = _outcome(message.stop_reason, text)
+    if problem:
+        problem += reference(getattr(message, "_request_id", None))
     kept = text if outcome in ("ok", "truncated") else None
     spent = spent_on(message.usage, options.prices.get(options.model))
     made = ContentForecast(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from anthropic import Anthropic, AnthropicError
 from anthropic.resources.messages import DEPRECATED_MODELS
 
-from retrainer.errors import MissingCredentials
+from retrainer.errors import ConfigError, MissingCredentials
 
 if TYPE_CHECKING:
     from retrainer_claude import ClaudeOptions
@@ -47,6 +47,19 @@ def require_credentials() -> None:
 def unusable_credentials(error: AnthropicError) -> MissingCredentials:
     """Explain that credentials cannot be read or exchanged; the SDK keeps secrets out of its own words."""
     return MissingCredentials(f"the credentials for the Claude API cannot be used: {error}", hint=HINT)
+
+
+def require_price(options: ClaudeOptions) -> None:
+    """Check that a limit of the cost can be kept.
+
+    Raises:
+        ConfigError: `max_cost` is set for a model without a price.
+    """
+    if options.max_cost is not None and options.model not in options.prices:
+        raise ConfigError(
+            f"content_model.claude_api.max_cost is set, but no price of the model '{options.model}'",
+            hint="Set content_model.claude_api.prices for it, or limit max_calls instead",
+        )
 
 
 def warn_of_model(options: ClaudeOptions) -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from retrainer_claude.prompting import Request
 
 _TOKENS_A_PRICE = 1_000_000
-_CHARACTERS_A_TOKEN = 2.0  # English has about four; a text of links, names or another script may come near this
+_BYTES_A_TOKEN = 2.0  # English has about four; a text of links or names, or in another script, may come near this
 
 
 class Spent(NamedTuple):
@@ -30,10 +30,8 @@ class Spent(NamedTuple):
 
 def spent_on(usage: Usage | None, prices: Prices | None) -> Spent:
     """Return what a call took; a figure that the API left out counts as 0, as does a price not set."""
-    if usage is None:
-        return Spent(0, 0, 0, 0, 0.0)
-    fresh, written = _count(usage.input_tokens), _count(usage.output_tokens)
-    to_cache, from_cache = _count(usage.cache_creation_input_tokens), _count(usage.cache_read_input_tokens)
+    fresh, written = _count(usage, "input_tokens"), _count(usage, "output_tokens")
+    to_cache, from_cache = _count(usage, "cache_creation_input_tokens"), _count(usage, "cache_read_input_tokens")
     cost = 0.0
     if prices is not None:
         cost = (
@@ -48,11 +46,11 @@ def spent_on(usage: Usage | None, prices: Prices | None) -> Spent:
 def estimated(request: Request, options: ClaudeOptions) -> CostEstimate:
     """Return the most that one attempt should take, without network.
 
-    Two characters of the request, as it is sent, count as a token, none of them comes from the cache, and the answer
-    is as long as `max_tokens` allows.
+    Two bytes of the request, as it is sent, count as a token, none of them comes from the cache, and the answer is as
+    long as `max_tokens` allows.
     """
-    characters = len(json.dumps([request["system"], request["messages"]], ensure_ascii=False))
-    tokens = math.ceil(characters / _CHARACTERS_A_TOKEN)
+    sent = json.dumps([request["system"], request["messages"]], ensure_ascii=False).encode("utf-8", "replace")
+    tokens = math.ceil(len(sent) / _BYTES_A_TOKEN)
     prices = options.prices.get(options.model)
     cost = 0.0
     if prices is not None:
@@ -61,5 +59,7 @@ def estimated(request: Request, options: ClaudeOptions) -> CostEstimate:
     return CostEstimate(calls=1, input_tokens=tokens, output_tokens=options.max_tokens, cost_usd=cost)
 
 
-def _count(tokens: object) -> int:
-    return tokens if isinstance(tokens, int) else 0
+def _count(usage: object, name: str) -> int:
+    """Return one figure; the SDK checks no answer, so the whole of it may be something else."""
+    tokens = getattr(usage, name, None)
+    return tokens if isinstance(tokens, int) and tokens > 0 else 0

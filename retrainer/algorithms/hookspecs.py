@@ -41,6 +41,8 @@ class Algorithm:
         summary: one sentence for `retrainer plugins`.
         config: its options, a pydantic class with `extra="forbid"`.
         paid: whether a forecast costs money, so that none is made only to check something.
+        operational: the names of the options that say how forecasts are made, not what they are, such as limits and
+            prices: a stored version takes them from today's settings, the others from its training.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Algorithm:
     summary: str
     config: type[BaseModel] = NoOptions
     paid: bool = False
+    operational: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

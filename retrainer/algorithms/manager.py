@@ -31,7 +31,7 @@ from retrainer.config import ALGORITHM_GROUP, explain_options_error, installed_a
 from retrainer.errors import AlgorithmError, RetrainerError, UnknownName, UsageError, did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     import pandas as pd
@@ -46,6 +46,7 @@ MODEL_FILE = "model.json"
 RESERVED_FILE = "manifest.json"  # the registry writes it beside the model's files
 
 _added: ContextVar[tuple[tuple[str, object], ...]] = ContextVar("observers added", default=())
+_stand_in: ContextVar[Callable[[str], LoadedAlgorithm] | None] = ContextVar("stand_in", default=None)
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,27 @@ def load_algorithm(name: str, model_type: ModelTypeName | None = None) -> Loaded
         UsageError: it does not forecast this model type.
         AlgorithmError: two packages provide it, or it is broken.
     """
+    loaded = (_stand_in.get() or found_algorithm)(name)
+    if model_type is not None:
+        loaded.require(model_type)
+    return loaded
+
+
+@contextmanager
+def set_apart(load: Callable[[str], LoadedAlgorithm]) -> Iterator[None]:
+    """Work apart from the world: algorithms are what `load` gives for a name, and no observer hears of an event.
+
+    So the pipeline can be tried on the past, by an algorithm that remembers its answers, and nobody is notified.
+    """
+    token = _stand_in.set(load)
+    try:
+        yield
+    finally:
+        _stand_in.reset(token)
+
+
+def found_algorithm(name: str) -> LoadedAlgorithm:
+    """Import one algorithm and check it, whatever stands in for it; see `load_algorithm`."""
     points = [point for point in entry_points(group=ALGORITHM_GROUP) if point.name == name]
     if not points:
         known = installed_algorithms()
@@ -106,10 +128,7 @@ def load_algorithm(name: str, model_type: ModelTypeName | None = None) -> Loaded
             f"the plugin '{name}' ({_origin(points[0])}) cannot be imported: {_describe(error)}",
             hint="Mend or uninstall it",
         ) from error
-    loaded = LoadedAlgorithm.from_plugin(plugin, name, _distribution(points[0]))
-    if model_type is not None:
-        loaded.require(model_type)
-    return loaded
+    return LoadedAlgorithm.from_plugin(plugin, name, _distribution(points[0]))
 
 
 @dataclass(frozen=True)
@@ -311,6 +330,8 @@ def observed_by(name: str, observer: object) -> Iterator[None]:
 
 def broadcast(event: Mapping[str, Any]) -> None:
     """Tell every observer of an event, each on its own: one that fails is a warning, and the others still hear."""
+    if _stand_in.get() is not None:
+        return
     for name, observer in _observers():
         manager = pluggy.PluginManager("retrainer")
         manager.add_hookspecs(AlgorithmHooks)

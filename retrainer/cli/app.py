@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from retrainer.project import Project
 
 SIX = "The six commands"
+TRY = "Try a policy on the past"
 LOOK = "See what there is"
 STEER = "Steer automatic promotion"
 KEEP = "Keep the versions"
@@ -29,7 +30,6 @@ SET_UP = "Set up"
 
 NONE_PROMOTED = 10
 NONE_DUE = 11
-LOG_FORMATS = ("text", "json")
 
 
 class PanelGroup(TyperGroup):
@@ -81,10 +81,11 @@ def options(
     quiet: Annotated[bool, typer.Option("--quiet", help="Say only what is wrong on stderr.")] = False,
     traceback: Annotated[bool, typer.Option("--traceback", help="Show the traceback of an error.")] = False,
     log_format: Annotated[
-        str, typer.Option(metavar="text|json", help="Log lines for people, or one JSON object a line.")
+        str, typer.Option("--log-format", metavar="text|json", help="Log lines for people, or JSON objects.")
     ] = "text",
     log_file: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Append log lines there too; it is put aside at 10 MB.")
+        Path | None,
+        typer.Option("--log-file", metavar="FILE", help="Append the log lines to this file too; kept to 5 MiB."),
     ] = None,
     version: Annotated[  # noqa: ARG001  its callback does it
         bool,
@@ -92,14 +93,14 @@ def options(
     ] = False,
 ) -> None:
     """Keep a prediction model fresh: train, evaluate honestly, promote safely, roll back."""
+    if log_format not in {"text", "json"}:
+        raise UsageError(f"--log-format: '{log_format}' is none", hint="It is text or json")
     output.configure_logging(
         logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO,
         tracebacks=traceback,
-        as_json=log_format == "json",
-        log_file=log_file,
+        kind="json" if log_format == "json" else "text",
+        file=log_file,
     )
-    if log_format not in LOG_FORMATS:
-        raise UsageError(f"--log-format: '{log_format}' is none", hint="It is text or json")
     context.obj = config
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import sys
 from datetime import UTC, datetime
-from pathlib import Path  # noqa: TC003  Typer looks the annotations up
+from pathlib import Path  # noqa: TC003  Typer reads the annotations
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -28,11 +30,13 @@ from retrainer.cli.app import (
 from retrainer.errors import UsageError
 from retrainer.model_types import MODEL_TYPE_NAMES, ORIGIN_RULES, ModelTypeName, model_type_named
 from retrainer.notify import Attempt
-from retrainer.summary import TrainReport
 
 if TYPE_CHECKING:
     from retrainer.model_types import OriginRule
     from retrainer.pipeline import run
+    from retrainer.project import Project
+
+log = logging.getLogger(__name__)
 
 Origin = Annotated[
     str | None,
@@ -59,13 +63,13 @@ def train(
     as_of: Annotated[str | None, typer.Option(metavar="TIME", help="Run as if it were then (ISO, UTC).")] = None,
     wait: Annotated[float, typer.Option(metavar="SECONDS", min=0, help="Wait so long for another run to end.")] = 0,
     if_due: Annotated[
-        bool, typer.Option("--if-due", help="Only the types whose next run is due by the settings.")
+        bool, typer.Option("--if-due", help="Only what is due (schedule_days, min_new_posts); else do nothing.")
     ] = False,
     summary: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Append a summary in Markdown, as CI shows it.")
+        Path | None, typer.Option("--summary", metavar="FILE", help="Append a summary in Markdown to this file.")
     ] = None,
     exit_code: Annotated[
-        bool, typer.Option("--exit-code", help="Exit with 10 if nothing was promoted, 11 if nothing was due.")
+        bool, typer.Option("--exit-code", help="Exit with 10 if nothing was promoted, with 11 if nothing was due.")
     ] = False,
     as_json: AsJson = False,
 ) -> int:
@@ -74,18 +78,13 @@ def train(
     Example: retrainer train timing --auto-promote
     """
     model_types = [model_type_named(model_type)] if model_type else list(MODEL_TYPE_NAMES)
-    if if_due and as_of is not None:
-        raise UsageError("--if-due asks about now, and --as-of about another time", hint="Leave one of them out")
     now = datetime.now(UTC) if as_of is None else past_moment("--as-of", as_of)
-    report = TrainReport(summary)
+    if summary is not None:
+        _require_writable(summary)
+    not_due: list[str] = []
     attempt = None if dry_run else Attempt()
-    with report.told_of_errors(), project_of(context, attempt=attempt) as project:
+    with project_of(context, attempt=attempt) as project:
         from retrainer.pipeline import run  # noqa: PLC0415
-        from retrainer.schedule.due import due_types  # noqa: PLC0415
-
-        if if_due:
-            report.due = due_types(project, model_types, now)
-            model_types = [one.model_type for one in report.due if one.is_due]
 
         def one(kind: ModelTypeName) -> run.RunResult:
             if dry_run:
@@ -100,21 +99,22 @@ def train(
                 wait_seconds=wait,
             )
 
+        if if_due:
+            model_types, not_due = _due(project, model_types, now)
         outcomes = run.each_type(project, model_types, one)
         code = run.exit_code(outcomes)
         if attempt is not None:
             attempt.ended(outcomes, code)
-    report.write(outcomes)
+    if summary is not None:
+        _append_summary(summary, outcomes, not_due)
     if as_json:
-        output.document(documents.train_document(outcomes, report.due))
+        output.document(documents.train_document(outcomes))
     else:
         views.train_outcomes(outcomes)
-    if code or not exit_code:
-        return code
-    if if_due and not model_types:
+    if exit_code and if_due and not model_types:
         return NONE_DUE
-    promoted = any(isinstance(outcome, run.RunResult) and outcome.promoted for outcome in outcomes)
-    return 0 if promoted else NONE_PROMOTED
+    nothing_promoted = not any(isinstance(outcome, run.RunResult) and outcome.promoted for outcome in outcomes)
+    return NONE_PROMOTED if exit_code and code == 0 and nothing_promoted else code
 
 
 @app.command(rich_help_panel=SIX)
@@ -258,6 +258,48 @@ def history(
         output.document(documents.history_document(runs, total, changes))
     else:
         views.history(runs, total, changes)
+
+
+def _due(project: Project, model_types: list[ModelTypeName], now: datetime) -> tuple[list[ModelTypeName], list[str]]:
+    """Return the types that are due, and a line for each that is not.
+
+    Such a line is shown on a terminal and with `--verbose` only: cron would mail it every night.
+    """
+    from retrainer.pipeline.due import due  # noqa: PLC0415
+
+    found = [due(project, kind, now) for kind in model_types]
+    for one in found:
+        told = one.is_due or sys.stderr.isatty()
+        log.log(
+            logging.INFO if told else logging.DEBUG,
+            "The %s model is %sdue: %s",
+            one.model_type,
+            "" if one.is_due else "not ",
+            one.why,
+        )
+    return [one.model_type for one in found if one.is_due], [
+        f"The {one.model_type} model is not due: {one.why}" for one in found if not one.is_due
+    ]
+
+
+def _require_writable(path: Path) -> None:
+    """Find out before the work whether a file can be appended to."""
+    try:
+        path.open("a", encoding="utf-8").close()
+    except OSError as error:
+        raise UsageError(
+            f"--summary: '{path}' cannot be written: {error.strerror}", hint="Name a file in a folder of yours"
+        ) from error
+
+
+def _append_summary(path: Path, outcomes: list[run.RunResult | run.Failure], not_due: list[str]) -> None:
+    from retrainer.summary import markdown  # noqa: PLC0415
+
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(markdown(outcomes, not_due))
+    except OSError as error:  # the runs stand, whatever becomes of their summary
+        log.warning("The summary could not be written to '%s': %s", path, error.strerror)
 
 
 def _origin_rule(name: str | None) -> OriginRule | None:

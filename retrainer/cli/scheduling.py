@@ -129,7 +129,7 @@ def _show_installed(context: typer.Context, *, as_json: bool) -> None:
     from retrainer.schedule.crontab import Crontab, installed_line  # noqa: PLC0415
 
     with project_of(context) as project:
-        from retrainer.schedule.due import due  # noqa: PLC0415
+        from retrainer.pipeline.due import due  # noqa: PLC0415
 
         line = installed_line(Crontab().read(), project.config_file)
         states = [due(project, model_type, datetime.now(UTC)) for model_type in MODEL_TYPE_NAMES]
@@ -138,7 +138,7 @@ def _show_installed(context: typer.Context, *, as_json: bool) -> None:
         return
     output.text(line or "Not in your crontab. `retrainer schedule install` puts it there")
     for state in states:
-        output.text(str(state))
+        output.text(f"The {state.model_type} model is {'' if state.is_due else 'not '}due: {state.why}")
 
 
 def _show_systemd(

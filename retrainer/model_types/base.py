@@ -99,12 +99,14 @@ class Metric:
         label: its name for a reader.
         unit: how it is written: hours, a share shown in percent, or a plain number.
         good: what the specification calls a good value, or None.
+        meaning: what it says, in one line, for a reader who does not know it; empty where the label says it.
     """
 
     key: str
     label: str
     unit: Literal["hours", "share", "number", "count", "dollars"]
     good: tuple[Literal["<", ">"], float] | None = None
+    meaning: str = ""
 
     def is_good(self, value: float) -> bool | None:
         """Whether the value meets the specification's good value; None where it names none."""
@@ -152,6 +154,7 @@ class ModelType(ABC, Generic[Forecasts, Targets]):
 
     name: ClassVar[ModelTypeName]
     metrics: ClassVar[tuple[Metric, ...]]
+    parts: ClassVar[tuple[str, ...]]  # the metrics that the means of the contributions are
     forecasts_suffix: ClassVar[str]
     tell_time: ClassVar[bool]  # whether a forecaster is told when the post to foretell comes
 
@@ -189,7 +192,7 @@ class ModelType(ABC, Generic[Forecasts, Targets]):
 
     @abstractmethod
     def score(self, forecasts: Forecasts, targets: Targets) -> dict[str, float]:
-        """Return the deciding metrics of forecasts that can all be scored; `overall_score` is among them."""
+        """Return the metrics of forecasts that can all be scored; the deciding one is `overall_score`."""
 
     @abstractmethod
     def tally(self, forecasts: Forecasts) -> dict[str, float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -21,8 +21,11 @@ from retrainer.model_types.base import (
     skill_score,
     spread,
 )
+from retrainer.model_types.matching import matching, similarity_rows
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
     import pandas as pd
     from numpy.typing import NDArray
 
@@ -60,9 +63,50 @@ ContentForecasts = list[ContentForecast]
 
 @dataclass(frozen=True)
 class ContentTargets:
-    """What came true: the texts of n posts."""
+    """What came true, and which texts had been posted by then.
+
+    Attributes:
+        texts: the texts of n posts.
+        positions: (n) the row of the last post known to each forecast; None in a file of a release that did not keep
+            them: copies cannot be told then.
+        first_row: the first row with each text known, as `as_compared` writes it.
+    """
 
     texts: list[str]
+    positions: list[int] | None = None
+    first_row: Mapping[str, int] = field(default_factory=dict, compare=False, repr=False)
+
+    def repeated_by(self, forecasts: ContentForecasts) -> list[bool]:
+        """Return (n) whether each forecast repeats a post known at its origin.
+
+        Raises:
+            ValueError: the positions are not known.
+        """
+        if self.positions is None:
+            raise ValueError("without the positions of the origins, copies cannot be told")
+        return [
+            self.first_row.get(as_compared(forecast.text or ""), position + 1) <= position
+            for forecast, position in zip(forecasts, self.positions, strict=True)
+        ]
+
+
+def as_compared(text: str) -> str:
+    """Return the text as copies are told by: letters of one case, one space between words."""
+    return " ".join(text.casefold().split())
+
+
+def first_rows(texts: Iterable[str], rows: Iterable[int] | None = None) -> dict[str, int]:
+    """Return the lowest row of each text, as `as_compared` writes it.
+
+    Args:
+        texts: any number of them.
+        rows: where each stands; None: 0, 1, 2, …
+    """
+    found: dict[str, int] = {}
+    for row, text in enumerate(texts) if rows is None else zip(rows, texts, strict=True):
+        key = as_compared(text)
+        found[key] = min(row, found.get(key, row))
+    return found
 
 
 def length_similarity(one: str, other: str) -> float:
@@ -86,6 +130,7 @@ class Content(ModelType[ContentForecasts, ContentTargets]):
     """The content model type."""
 
     name: ClassVar[ModelTypeName] = "content"
+    parts: ClassVar[tuple[str, ...]] = ("length_similarity", "word_overlap")
     forecasts_suffix: ClassVar[str] = ".jsonl"
     tell_time: ClassVar[bool] = True
     metrics: ClassVar[tuple[Metric, ...]] = (
@@ -93,6 +138,41 @@ class Content(ModelType[ContentForecasts, ContentTargets]):
         Metric("length_similarity", "Length similarity", "number", (">", 0.7)),
         Metric("word_overlap", "Word overlap", "number", (">", 0.3)),
         Metric("skill", "Skill", "number", (">", 0)),
+        Metric(
+            "lift", "Lift", "number", meaning="how much more like its own post than like the others; a constant gets 0"
+        ),
+        Metric(
+            "rank_auc",
+            "Rank AUC",
+            "number",
+            meaning="how often it is more like its own post than like another; a constant gets 0.5, the true posts 1",
+        ),
+        Metric("copy_rate", "Copies", "share", meaning="forecasts that repeat an earlier post"),
+        Metric("distinct_share", "Distinct", "share", meaning="different texts among the forecasts"),
+        Metric(
+            "bleu", "BLEU", "number", meaning="runs of one to four words found in the post, 0 to 100; links inflate it"
+        ),
+        Metric(
+            "chrf", "chrF", "number", meaning="runs of one to six letters found in the post, 0 to 100; links inflate it"
+        ),
+        Metric(
+            "embedding_similarity",
+            "Embedding similarity",
+            "number",
+            meaning="nearness to the post in meaning: the mean cosine of sentence embeddings, 1 for the same text",
+        ),
+        Metric(
+            "embedding_rank_auc",
+            "Embedding AUC",
+            "number",
+            meaning="how often it is nearer in meaning to its own post than to another; a constant gets 0.5",
+        ),
+        Metric(
+            "bertscore_f1",
+            "BERTScore",
+            "number",
+            meaning="words found in the post by their meaning, 1 for the same text",
+        ),
         Metric("refusals", "Refusals", "count"),
         Metric("tokens", "Tokens", "count"),
         Metric("cost_usd", "Cost", "dollars"),
@@ -111,11 +191,16 @@ class Content(ModelType[ContentForecasts, ContentTargets]):
     def targets(
         self,
         posts: pd.DataFrame,
-        origins: Origins,  # noqa: ARG002  a text is the same from wherever it was foretold
+        origins: Origins,
         rows: NDArray[np.int64],
     ) -> ContentTargets:
-        """Return the texts of the posts at `rows`."""
-        return ContentTargets([str(text) for text in posts["content"].iloc[rows]])
+        """Return the texts of the posts at `rows`, and those that were known."""
+        known = posts["content"].iloc[: int(origins.position.max(initial=-1)) + 1]
+        return ContentTargets(
+            texts=[str(text) for text in posts["content"].iloc[rows]],
+            positions=[int(position) for position in origins.position],
+            first_row=first_rows(str(text) for text in known),
+        )
 
     def checked(self, forecasts: Any, count: int) -> ContentForecasts:
         """Check that there are `count` forecasts, each with a text or a reason for having none."""
@@ -139,13 +224,27 @@ class Content(ModelType[ContentForecasts, ContentTargets]):
     ) -> tuple[ContentForecasts, ContentTargets]:
         """Return the forecasts and texts where `keep` is true."""
         rows = np.flatnonzero(keep)
-        return [forecasts[row] for row in rows], ContentTargets([targets.texts[row] for row in rows])
+        chosen = ContentTargets(
+            texts=[targets.texts[row] for row in rows],
+            positions=None if targets.positions is None else [targets.positions[row] for row in rows],
+            first_row=targets.first_row,
+        )
+        return [forecasts[row] for row in rows], chosen
 
     def score(self, forecasts: ContentForecasts, targets: ContentTargets) -> dict[str, float]:
-        """Return length similarity, word overlap, and their mean, the overall score."""
+        """Return length similarity, word overlap, and their mean, the overall score; beside them what decides nothing.
+
+        That is lift and rank AUC (see `matching`), the shares of copies and of distinct texts, BLEU and chrF. Without
+        the positions of the targets the share of copies is left out.
+        """
         means = self.contributions(forecasts, targets).mean(axis=0)
         length, overlap = (float(mean) for mean in means)
-        return {"length_similarity": length, "word_overlap": overlap, "overall_score": float(self.overall(means))}
+        deciding = {
+            "length_similarity": length,
+            "word_overlap": overlap,
+            "overall_score": float(self.overall(means)),
+        }
+        return {**deciding, **beside_the_score(forecasts, targets)}
 
     def tally(self, forecasts: ContentForecasts) -> dict[str, float]:
         """Return how many gave no text to score, and why, and what all of them took."""
@@ -193,20 +292,27 @@ class Content(ModelType[ContentForecasts, ContentTargets]):
         post_ids: Sequence[str],
         naive: ContentForecasts,
     ) -> bytes:
-        """Return JSON Lines: post_id, origin (UTC), the forecast's fields, the text that came true, the naive one."""
+        """Return JSON Lines: post_id, origin (UTC), the forecast's fields, the text that came true, the naive one.
+
+        Beside them the row of the last post known (`position`), and whether forecast and naive one repeat a post known
+        (`copy`, `baseline_copy`), so that copies can be told without the posts.
+        """
         rows = zip(post_ids, origins.time.astype("datetime64[us]"), forecasts, targets.texts, naive, strict=True)
-        lines = [
-            json.dumps(
-                {
-                    "post_id": post_id,
-                    "origin": f"{origin}Z",
-                    **asdict(forecast),
-                    "actual": actual,
-                    "baseline_text": reference.text,
-                }
-            )
+        records = [
+            {
+                "post_id": post_id,
+                "origin": f"{origin}Z",
+                **asdict(forecast),
+                "actual": actual,
+                "baseline_text": reference.text,
+            }
             for post_id, origin, forecast, actual, reference in rows
         ]
+        if targets.positions is not None:
+            copies = zip(targets.positions, targets.repeated_by(forecasts), targets.repeated_by(naive), strict=True)
+            for record, (position, copy, naive_copy) in zip(records, copies, strict=True):
+                record |= {"position": position, "copy": copy, "baseline_copy": naive_copy}
+        lines = [json.dumps(record) for record in records]
         return "".join(f"{line}\n" for line in lines).encode("ascii")
 
     def parse(self, data: bytes) -> StoredForecasts[ContentForecasts, ContentTargets]:
@@ -214,10 +320,15 @@ class Content(ModelType[ContentForecasts, ContentTargets]):
         rows = [json.loads(line) for line in data.decode("ascii").splitlines()]
         fields = ContentForecast.__dataclass_fields__
         kept = all("baseline_text" in row for row in rows)
+        copies_told = all("position" in row for row in rows)
         return StoredForecasts(
             # A file of an earlier release lacks some of the fields.
             forecasts=[ContentForecast(**{key: row[key] for key in fields if key in row}) for row in rows],
-            targets=ContentTargets([row["actual"] for row in rows]),
+            targets=ContentTargets(
+                texts=[row["actual"] for row in rows],
+                positions=[row["position"] for row in rows] if copies_told else None,
+                first_row=_rows_of_copies(rows) if copies_told else {},
+            ),
             post_ids=[row["post_id"] for row in rows],
             naive=[ContentForecast(row["baseline_text"]) for row in rows] if kept else None,
         )
@@ -252,3 +363,42 @@ class Content(ModelType[ContentForecasts, ContentTargets]):
         length = posts["content"].iloc[origins.position].str.len().to_numpy(dtype=float)
         long = length > np.median(length)
         return {**parts_of_the_day(moments), "after a longer post": long, "after a shorter post": ~long}
+
+
+def beside_the_score(forecasts: ContentForecasts, targets: ContentTargets) -> dict[str, float]:
+    """Return the measures that decide nothing, of forecasts that can all be scored."""
+    texts = [forecast.text or "" for forecast in forecasts]
+    lift, rank_auc = matching(similarity_rows(texts, targets.texts))
+    measures = {"lift": lift, "rank_auc": rank_auc}
+    if targets.positions is not None:
+        measures["copy_rate"] = sum(targets.repeated_by(forecasts)) / len(forecasts)
+    measures["distinct_share"] = len({as_compared(text) for text in texts}) / len(texts)
+    return {**measures, **translation_scores(texts, targets.texts)}
+
+
+def translation_scores(texts: Sequence[str], posts: Sequence[str]) -> dict[str, float]:
+    """Return BLEU and chrF of the texts together, 0 to 100, by sacrebleu with its defaults.
+
+    No gate: a link or a signature that both sides carry is found in the post, whatever the text around it says.
+
+    Source: Papineni et al. 2002; Popović 2015.
+    """
+    from sacrebleu.metrics.bleu import BLEU  # noqa: PLC0415  needed by nobody who only looks
+    from sacrebleu.metrics.chrf import CHRF  # noqa: PLC0415
+
+    references = [list(posts)]
+    return {
+        "bleu": float(BLEU(force=True).corpus_score(list(texts), references).score),  # forced: no warning about dots
+        "chrf": float(CHRF().corpus_score(list(texts), references).score),
+    }
+
+
+def _rows_of_copies(rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """Return where the texts that were marked as copies had been posted by: a copy is one for every later origin."""
+    copies = [
+        (row[text] or "", row["position"])
+        for text, marked in (("text", "copy"), ("baseline_text", "baseline_copy"))
+        for row in rows
+        if row[marked]
+    ]
+    return first_rows((text for text, _ in copies), (position for _, position in copies))

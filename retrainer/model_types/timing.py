@@ -138,6 +138,7 @@ class Timing(ModelType[TimingForecasts, TimingTargets]):
     """The timing model type."""
 
     name: ClassVar[ModelTypeName] = "timing"
+    parts: ClassVar[tuple[str, ...]] = ("within_6h_accuracy", "mae_hours")
     forecasts_suffix: ClassVar[str] = ".npz"
     tell_time: ClassVar[bool] = False
     metrics: ClassVar[tuple[Metric, ...]] = (

@@ -15,6 +15,7 @@ from retrainer.documents import moment
 from retrainer.errors import AlgorithmError, InsufficientData, RetrainerError, UsageError
 from retrainer.model_types import kind_of
 from retrainer.model_types.base import Origins, spread, utc_times
+from retrainer.model_types.semantic import load_semantic_model
 from retrainer.pipeline.posts import load_latest
 from retrainer.pipeline.versions import ReadyModel, load_version
 from retrainer.registry.tables import ModelEvaluation
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
     from retrainer.model_types import ModelTypeName, OriginRule
     from retrainer.model_types.base import Reliability
+    from retrainer.model_types.content import ContentForecasts, ContentTargets
+    from retrainer.model_types.semantic import Nearness, SemanticModel
     from retrainer.project import Project
     from retrainer.registry.tables import ModelVersion
 
@@ -68,7 +71,12 @@ class Window:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The forecasts of one model on one window, and those of the naive reference from the same origins."""
+    """The forecasts of one model on one window, and those of the naive reference from the same origins.
+
+    Attributes:
+        nearness: how near the forecasts are to the posts in meaning; None where no model measures that.
+        naive_nearness: the same of the naive forecasts.
+    """
 
     model_type: ModelTypeName
     window: Window
@@ -78,6 +86,8 @@ class Evaluation:
     forecasts: Any
     naive_forecasts: Any
     own_metrics: dict[str, float]
+    nearness: Nearness | None = None
+    naive_nearness: Nearness | None = None
 
     @cached_property
     def scored(self) -> NDArray[np.bool_]:
@@ -121,7 +131,7 @@ class Evaluation:
         """Return the deciding metrics of the naive forecast on some of the posts, and how many they are."""
         kind = kind_of(self.model_type)
         metrics = kind.score(*kind.select(self.naive_forecasts, self.targets, keep))
-        return {**metrics, "num_predictions": int(keep.sum())}
+        return {**metrics, **_in_meaning(self.naive_nearness, keep), "num_predictions": int(keep.sum())}
 
     def contributions_where(self, keep: NDArray[np.bool_]) -> NDArray[np.float64]:
         """Return (n, k) the figures of some of the posts whose means make the overall score."""
@@ -131,7 +141,8 @@ class Evaluation:
     def score_where(self, keep: NDArray[np.bool_]) -> dict[str, float]:
         """Return the deciding metrics on some of the posts."""
         kind = kind_of(self.model_type)
-        return kind.score(*kind.select(self.forecasts, self.targets, keep))
+        metrics = kind.score(*kind.select(self.forecasts, self.targets, keep))
+        return {**metrics, **_in_meaning(self.nearness, keep)}
 
 
 def window_after(
@@ -222,20 +233,28 @@ def trained_through(version: ModelVersion) -> tuple[datetime, str]:
     return version.trained_through, version.trained_through_post_id
 
 
-def evaluate(ready: ReadyModel, posts: pd.DataFrame, window: Window) -> Evaluation:
+def evaluate(ready: ReadyModel, posts: pd.DataFrame, window: Window, *, spot_check: bool = True) -> Evaluation:
     """Forecast from each origin of the window, in one call, and let the naive reference do the same.
 
     The naive reference is trained on the posts up to the window's start. Where forecasts are free, a few are made a
     second time with all later posts taken away, and must come out the same.
 
+    Args:
+        ready: the model.
+        posts: all posts in order.
+        window: what is foretold, and from where.
+        spot_check: whether that is done; not needed of a version that passed it on other posts.
+
     Raises:
         AlgorithmError: a hook failed, too few forecasts can be scored, or the model looked into the future.
+        ConfigError: the model that measures meaning cannot be loaded; nothing was forecast then.
     """
+    encoder = None if ready.semantic_model is None else load_semantic_model(ready.semantic_model)
     kind = kind_of(ready.model_type)
     origins = origins_of(ready.model_type, posts, window)
     forecasts = ready.predict(posts, origins)
     targets = kind.targets(posts, origins, window.rows)
-    if not ready.algorithm.description.paid:
+    if spot_check and not ready.algorithm.description.paid:
         _require_blindness(ready, posts, origins, forecasts, targets)
     scored = kind.scored(forecasts)
     if scored.sum() < FEWEST_SCORED_SHARE * len(origins):
@@ -246,6 +265,7 @@ def evaluate(ready: ReadyModel, posts: pd.DataFrame, window: Window) -> Evaluati
         )
     # A single known post has no gap to learn from; two do, and the second one is where the window starts.
     known = posts.iloc[: max(window.first_row, 2)]
+    naive_forecasts = naive_model(ready.model_type, known).predict(posts, origins)
     return Evaluation(
         model_type=ready.model_type,
         window=window,
@@ -253,8 +273,10 @@ def evaluate(ready: ReadyModel, posts: pd.DataFrame, window: Window) -> Evaluati
         post_ids=[str(post_id) for post_id in posts["post_id"].iloc[window.rows]],
         targets=targets,
         forecasts=forecasts,
-        naive_forecasts=naive_model(ready.model_type, known).predict(posts, origins),
+        naive_forecasts=naive_forecasts,
         own_metrics=ready.algorithm.score(*kind.select(forecasts, targets, scored), ready.model_type),
+        nearness=_nearness(encoder, forecasts, targets),
+        naive_nearness=_nearness(encoder, naive_forecasts, targets),
     )
 
 
@@ -281,6 +303,7 @@ def evaluate_version(project: Project, version_id: str, now: datetime, origin: O
     rule = chosen_origin(project, version.type_name, origin)
     ready = load_version(project, version)
     ready.algorithm.check_ready(ready.options)
+    require_semantic_model(project, ready.model_type)
     posts = load_latest(project, ready.model_type, now)
     most = project.settings.retraining.max_predictions(ready.model_type)
     with opened_workspace(project.answers_dir):
@@ -336,6 +359,28 @@ def recorded_reliability(project: Project, version: ModelVersion, row: ModelEval
         log.warning("The reliability of '%s' cannot be told: %s", row.evaluation_id, error)
         return []
     return kind.reliability(*kind.select(stored.forecasts, stored.targets, kind.scored(stored.forecasts)))
+
+
+def require_semantic_model(project: Project, model_type: ModelTypeName) -> None:
+    """Find out before any work whether the model that measures meaning can be loaded, where the settings name one.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    name = project.semantic_model(model_type)
+    if name is not None:
+        load_semantic_model(name)
+
+
+def _nearness(encoder: SemanticModel | None, forecasts: ContentForecasts, targets: ContentTargets) -> Nearness | None:
+    """Return how near the forecasts are to the posts in meaning; of one that cannot be scored, nothing is asked."""
+    if encoder is None:
+        return None
+    return encoder.nearness([forecast.text or "" for forecast in forecasts], targets.texts)
+
+
+def _in_meaning(nearness: Nearness | None, keep: NDArray[np.bool_]) -> dict[str, float]:
+    return {} if nearness is None else nearness.measures(keep)
 
 
 def naive_model(model_type: ModelTypeName, known: pd.DataFrame) -> ReadyModel:

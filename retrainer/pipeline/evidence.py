@@ -132,6 +132,30 @@ def weigh(
     )
 
 
+def score_interval(
+    figures: Floats, overall: Callable[[Floats], Floats], seed: int = SEED
+) -> tuple[float, float] | None:
+    """Return the 95% interval of a score, by the same draws and the same widening as `weigh`.
+
+    Args:
+        figures: (n, k) per post, in order of time: the figures whose means make the score.
+        overall: turns (…, k) means into (…) scores.
+        seed: of the draws.
+
+    Returns:
+        The ends; None where there are fewer than two posts, which say nothing of how a score varies.
+    """
+    count = len(figures)
+    if count < 2:  # noqa: PLR2004
+        return None
+    length = block_length(count)
+    score = float(overall(figures.mean(axis=0)))
+    scores = overall(resampled_means(figures, length, seed))
+    widened = score + _widening(math.ceil(count / length)) * (scores - score)
+    low, high = np.quantile(widened, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)
+
+
 def block_length(count: int) -> int:
     """Return how many neighbouring posts are drawn together: the cube root, rounded up."""
     return math.ceil(round(math.pow(count, 1 / 3), 9))

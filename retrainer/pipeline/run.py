@@ -6,24 +6,32 @@ import logging
 import threading
 import time
 from contextlib import contextmanager
+from contextvars import copy_context
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from retrainer import logs
 from retrainer.algorithms.manager import broadcast, load_algorithm
 from retrainer.algorithms.paying import opened_workspace, workspace
 from retrainer.documents import run_document
 from retrainer.errors import MissingCredentials, RetrainerError, RunInProgress, unexpected
+from retrainer.logs import lines_of_run
 from retrainer.model_types import kind_of
 from retrainer.pipeline.archive import archive_old_versions
 from retrainer.pipeline.comparison import FEWEST_TARGETS, Comparison, compare_with_production
-from retrainer.pipeline.evaluation import Evaluation, evaluate, origins_of, record, require_window
+from retrainer.pipeline.evaluation import (
+    Evaluation,
+    evaluate,
+    origins_of,
+    record,
+    require_semantic_model,
+    require_window,
+)
 from retrainer.pipeline.posts import load_latest, split_by_time
 from retrainer.pipeline.promotion import announce, decide
 from retrainer.pipeline.training import describe, register, trained_model
-from retrainer.pipeline.versions import load_version
-from retrainer.pipeline.watchdog import TimeLimit
+from retrainer.pipeline.versions import load_version, options_of
+from retrainer.pipeline.watchdog import time_limit
 from retrainer.registry.process import HEARTBEAT_SECONDS
 
 if TYPE_CHECKING:
@@ -117,14 +125,13 @@ def each_type(
             key = project.settings.retraining.disabling_key(model_type)
             log.info("Retraining of the %s model is disabled (%s is false)", model_type, key)
             continue
-        with logs.one_run():
-            try:
-                outcomes.append(one(model_type))
-            except Exception as error:
-                failure = error if isinstance(error, RetrainerError) else unexpected(error)
-                log.exception("Model training failed: %s", failure)  # the traceback shows with --traceback only
-                run_id = getattr(error, "run_id", None)
-                outcomes.append(Failure(model_type, failure, project.registry.run(run_id) if run_id else None))
+        try:
+            outcomes.append(one(model_type))
+        except Exception as error:
+            failure = error if isinstance(error, RetrainerError) else unexpected(error)
+            log.exception("Model training failed: %s", failure)  # the traceback shows with --traceback only
+            run_id = getattr(error, "run_id", None)
+            outcomes.append(Failure(model_type, failure, project.registry.run(run_id) if run_id else None))
     return outcomes
 
 
@@ -167,10 +174,7 @@ def retrain(
     _banner(f"{model_type.upper()} MODEL RETRAINING")
     if as_of:
         log.warning("This run counts as of %s UTC. If it promotes, that goes live now", f"{now:%Y-%m-%d %H:%M}")
-    with (
-        _recorded_run(project, model_type, chosen, watch, as_of=as_of, wait_seconds=wait_seconds) as run,
-        TimeLimit(project, run) as limit,
-    ):
+    with _recorded_run(project, model_type, chosen, watch, as_of=as_of, wait_seconds=wait_seconds) as run:
         _require_ready(project, chosen, options, model_type)
         # 1 and 2: load the latest posts, split them by time
         split = _load_and_split(project, model_type, now)
@@ -188,7 +192,6 @@ def retrain(
         log.info("Checking if new model should be promoted...")
         decision = decide(model_type, comparison, auto_promote=_auto_promote(project, auto_promote))
         _note_spending(project.registry, run.run_id)
-        limit.lift()
         finished = project.registry.complete_run(run.run_id, decision, watch.now())
     # From here on the decision stands, whatever happens.
     if finished.change is not None:
@@ -278,14 +281,15 @@ def _chosen_algorithm(
 
 
 def _require_ready(project: Project, chosen: LoadedAlgorithm, options: BaseModel, model_type: ModelTypeName) -> None:
-    """Find out before any work whether the candidate could forecast, and production, which it is compared with."""
+    """Find out before any work whether the candidate could forecast and be measured, and production could forecast."""
     chosen.check_ready(options)
+    require_semantic_model(project, model_type)
     production = project.registry.production(model_type)
     algorithm = _algorithm_of(production)
     if production is None or algorithm is None:
         return
     try:
-        algorithm.check_ready(algorithm.recorded_options(production.hyperparameters, model_type))
+        algorithm.check_ready(options_of(project, production, algorithm))
     except MissingCredentials:
         raise
     except RetrainerError as error:  # told when the two are compared; the new version is trained all the same
@@ -437,19 +441,32 @@ def _recorded_run(
     """Hold the lock of the model type; close the run as failed, with the reason, if it does not come to its end."""
     registry = project.registry
     run = _begun(project, model_type, algorithm, watch, as_of=as_of, wait_seconds=wait_seconds)
-    logs.belong_to(run.run_id)
+
+    here = copy_context()  # the observers of this process; the time limit is kept by another thread
+
+    def give_up(error: RetrainerError) -> None:
+        here.run(_tell_failure, registry.fail_run(run.run_id, str(error), watch.now()))
+
     try:
-        with _heartbeat(registry, run.run_id), opened_workspace(project.answers_dir), _spending_noted(registry, run):
-            log.info("Run: %s", run.run_id)
+        with (
+            lines_of_run(run.run_id),
+            time_limit(project.settings.retraining.max_run_minutes, give_up),
+            _heartbeat(registry, run.run_id),
+            opened_workspace(project.answers_dir),
+            _spending_noted(registry, run),
+        ):
             yield run
     except BaseException as error:
         interrupted = isinstance(error, KeyboardInterrupt | SystemExit)
         reason = "interrupted" if interrupted else str(error) or type(error).__name__
         error.run_id = run.run_id  # type: ignore[attr-defined]  # for whoever tells of the failure
-        failed = registry.fail_run(run.run_id, reason, watch.now())
-        document = run_document(failed)
-        broadcast({"kind": "run", "model_type": model_type, "version_id": None, "reason": reason, "run": document})
+        _tell_failure(registry.fail_run(run.run_id, reason, watch.now()))
         raise
+
+
+def _tell_failure(failed: TrainingRun) -> None:
+    reason, document = failed.error, run_document(failed)
+    broadcast({"kind": "run", "model_type": failed.model_type, "version_id": None, "reason": reason, "run": document})
 
 
 @contextmanager

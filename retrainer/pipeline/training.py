@@ -63,7 +63,8 @@ def trained_model(
         with writing(folder):
             written = algorithm.save(model, folder)
         log.info("Model training complete!")
-        ready = ReadyModel(algorithm, options, algorithm.load(folder), model_type)
+        semantic_model = project.semantic_model(model_type)
+        ready = ReadyModel(algorithm, options, algorithm.load(folder), model_type, semantic_model)
         yield Trained(ready, folder, written, duration)
 
 

@@ -24,12 +24,17 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ReadyModel:
-    """A trained model that can forecast, with the options it was trained with."""
+    """A trained model that can forecast, with the options it was trained with.
+
+    Attributes:
+        semantic_model: the folder or package of what its forecasts are measured in meaning by; None: they are not.
+    """
 
     algorithm: LoadedAlgorithm
     options: BaseModel
     model: Any
     model_type: ModelTypeName
+    semantic_model: str | None = None
 
     def predict(self, posts: pd.DataFrame, origins: Origins) -> Any:
         """Return one forecast an origin."""
@@ -51,8 +56,23 @@ def load_version(project: Project, version: ModelVersion) -> ReadyModel:
         )
     folder = project.artifacts.verified_folder(version)
     algorithm = load_algorithm(version.algorithm, model_type)
-    options = algorithm.recorded_options(version.hyperparameters, model_type)
-    return ReadyModel(algorithm, options, algorithm.load(folder), model_type)
+    options = options_of(project, version, algorithm)
+    return ReadyModel(algorithm, options, algorithm.load(folder), model_type, project.semantic_model(model_type))
+
+
+def options_of(project: Project, version: ModelVersion, algorithm: LoadedAlgorithm) -> BaseModel:
+    """Return the options of a version: those it was trained with, and today's where they are operational.
+
+    Raises:
+        ConfigError: they are not, or no longer, the algorithm's.
+    """
+    model_type = version.type_name
+    recorded = algorithm.recorded_options(version.hyperparameters, model_type)
+    names = algorithm.description.operational
+    if not names:
+        return recorded
+    today = algorithm.options(project.settings.model(model_type).options(algorithm.name), model_type)
+    return recorded.model_copy(update={name: getattr(today, name) for name in names})
 
 
 def leans_on(project: Project, version: ModelVersion) -> list[Importance]:

@@ -55,6 +55,28 @@ class Database:
             raise
         return database
 
+    @classmethod
+    def open_untouched(cls, url: str, folder: Path) -> Database:
+        """Open a database to read from, as it is: nothing is made, brought to a newer schema, or left beside it.
+
+        Args:
+            url: an SQLAlchemy URL; a relative SQLite path starts at `folder`.
+            folder: the project folder.
+
+        Raises:
+            ConfigError: the URL is not one, or its driver is not installed.
+        """
+        engine = connect(url, folder, read_only=True)
+        path = Path(place(engine).strip("'"))
+        if engine.dialect.name != "sqlite" or not path.exists() or path.with_name(f"{path.name}-wal").exists():
+            return cls(engine)
+        # A connection that cannot write leaves the empty files of a write-ahead log behind; one that may, but is told
+        # not to, takes them away again. Where there is a log already, the first leaves everything as it is.
+        engine.dispose()
+        engine = connect(url, folder)
+        event.listen(engine, "connect", _forbid_writing)
+        return cls(engine)
+
     def close(self) -> None:
         """Give the connections back."""
         self.engine.dispose()
@@ -215,6 +237,10 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
     connection.isolation_level = None  # transactions are begun below, not by the driver
     connection.execute("PRAGMA foreign_keys=ON")
     connection.execute("PRAGMA synchronous=FULL")  # a commit survives the loss of power
+
+
+def _forbid_writing(connection: Any, _record: Any) -> None:
+    connection.execute("PRAGMA query_only=ON")
 
 
 def _begin_sqlite(connection: sa.Connection) -> None:

@@ -196,27 +196,21 @@ class Runs:
         with self.database.read() as session:
             return list(session.scalars(query))
 
+    def last_completed_run(self, model_type: ModelTypeName) -> TrainingRun | None:
+        """Return the latest run of a type that came to its end, runs of a past moment left out; None without one."""
+        query = (
+            select(TrainingRun)
+            .where(TrainingRun.model_type == model_type, TrainingRun.status == "completed", TrainingRun.as_of.is_(None))
+            .order_by(TrainingRun.started_at.desc(), TrainingRun.run_id.desc())
+        )
+        with self.database.read() as session:
+            return session.scalars(query).first()
+
     def count_runs(self, model_type: ModelTypeName | None = None, which: RunFilter | None = None) -> int:
         """Return how many runs there are, whatever the offset."""
         query = (which or RunFilter()).applied(select(func.count()).select_from(TrainingRun), model_type)
         with self.database.read() as session:
             return session.scalar(query) or 0
-
-    def last_completed(self, model_type: ModelTypeName, until: datetime) -> TrainingRun | None:
-        """Return the newest completed run of a type begun up to a moment; those of `--as-of` do not count."""
-        query = (
-            select(TrainingRun)
-            .where(
-                TrainingRun.model_type == model_type,
-                TrainingRun.status == "completed",
-                TrainingRun.as_of.is_(None),
-                TrainingRun.started_at <= until,
-            )
-            .order_by(TrainingRun.started_at.desc(), TrainingRun.run_id.desc())
-            .limit(1)
-        )
-        with self.database.read() as session:
-            return session.scalars(query).first()
 
     def running(self) -> list[TrainingRun]:
         """Return the runs that are going on, or were when their process died."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,6 +52,9 @@ class UnattendedCommand:
         """
         if environment is not None and not environment.is_file():
             raise UsageError(f"--env-file: there is no file '{environment}'", hint="Make it, with lines NAME=value")
+        if log is None:
+            with suppress(OSError):  # then the job says so, as of any log file that cannot be written
+                (project.folder / LOG_FILE).parent.mkdir(exist_ok=True)
         return cls(
             interpreter=Path(sys.executable),
             config=project.config_file,

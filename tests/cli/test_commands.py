@@ -195,6 +195,27 @@ def test_evaluate_shows_the_naive_forecast_beside_the_version(trained: str, retr
     assert document["baseline"]["metrics"]["mae_hours"] > 0
 
 
+def test_evaluate_says_what_the_figures_beside_a_content_score_mean(
+    folder: Path, retrainer: Runner, tmp_path: Path
+) -> None:
+    write_sample_csv(tmp_path / "posts.csv", sample_posts())
+    retrainer("posts", "import", str(tmp_path / "posts.csv"))
+    retrainer("train", "content")
+    version = retrainer("versions", "--json").json["versions"][0]["version_id"]
+    shown = retrainer("evaluate", version)
+    table, legend = shown.out.split("The overall score decides. Beside it:\n")
+    explained = [line.strip().split(": ")[0] for line in legend.split("\n\n")[0].splitlines()]
+    assert explained == ["Lift", "Rank AUC", "Copies", "Distinct", "BLEU", "chrF"]
+    rows = {line.split("  ")[0]: line.split("  ", 1)[1].split() for line in table.splitlines()[3:] if "  " in line}
+    for label in explained:
+        assert len(rows[label]) == 2, "the version and the naive forecast"
+    document = retrainer("evaluate", version, "--json").json
+    beside = {"lift", "rank_auc", "copy_rate", "distinct_share", "bleu", "chrf"}
+    assert beside <= set(document["metrics"])
+    assert beside <= set(document["baseline"]["metrics"])
+    assert retrainer("show", version).out.count("Rank AUC") == 3
+
+
 def test_compare_gives_the_specified_document(trained: str, retrainer: Runner) -> None:
     retrainer("train", "timing")
     newest = retrainer("versions", "--type", "timing", "--json").json["versions"][0]["version_id"]

@@ -11,10 +11,24 @@ import pytest
 if TYPE_CHECKING:
     from pathlib import Path
 
-HEAVY = ("prophet", "pandas", "numpy", "anthropic", "sqlalchemy", "alembic", "rich", "pyarrow", "httpx2")
+HEAVY = (
+    "prophet",
+    "pandas",
+    "numpy",
+    "anthropic",
+    "sqlalchemy",
+    "alembic",
+    "rich",
+    "pyarrow",
+    "httpx2",
+    "joblib",
+    "matplotlib",
+)
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["plugins"], ["train", "--help"], ["--version"], []])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["plugins"], ["train", "--help"], ["replay", "--help"], ["--version"], []]
+)
 def test_light_commands_import_nothing_heavy(arguments: list[str], tmp_path: Path) -> None:
     script = (
         "import sys; from retrainer.__main__ import run; code = run(sys.argv[1:]);"

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
+import sacrebleu
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,6 +16,8 @@ from retrainer.model_types.content import (
     Content,
     ContentForecast,
     ContentTargets,
+    as_compared,
+    first_rows,
     length_similarity,
     similarity,
     word_overlap,
@@ -111,3 +116,97 @@ def test_a_forecasts_file_gives_back_any_text(texts: list[str]) -> None:
     naive = [ContentForecast(texts[1]), ContentForecast("")]
     data = CONTENT.dump(forecasts, ContentTargets(texts), Origins.before(posts, rows), ["a", "b"], naive)
     assert CONTENT.parse(data) == StoredForecasts(forecasts, ContentTargets(texts), ["a", "b"], naive)
+
+
+def posts_saying(*texts: str) -> pd.DataFrame:
+    posts = regular_posts(len(texts))
+    posts["content"] = list(texts)
+    return posts
+
+
+def test_a_copy_is_a_post_known_at_the_origin_whatever_its_case_and_space() -> None:
+    posts = posts_saying("one", "Two  Words", "three", "four", "two words", "five")
+    rows = np.array([1, 2, 3, 5])
+    targets = CONTENT.targets(posts, Origins.before(posts, rows), rows)
+    said = [
+        ContentForecast("two words"),
+        ContentForecast("TWO\nwords "),
+        ContentForecast("three"),
+        ContentForecast("x"),
+    ]
+    assert targets.repeated_by(said) == [False, True, True, False]
+    assert CONTENT.score(said, targets)["copy_rate"] == 0.5
+
+
+def test_a_later_post_is_no_copy_even_if_it_is_the_very_next() -> None:
+    posts = posts_saying("one", "two", "three")
+    rows = np.array([1, 2])
+    targets = CONTENT.targets(posts, Origins.before(posts, rows), rows)
+    assert targets.repeated_by([ContentForecast("two"), ContentForecast("three")]) == [False, False]
+
+
+def test_the_share_of_distinct_texts_takes_no_notice_of_case_and_space() -> None:
+    forecasts = [ContentForecast(text) for text in ("a b", "A  b", "c", "d")]
+    assert CONTENT.score(forecasts, ContentTargets(["w", "x", "y", "z"]))["distinct_share"] == 0.75
+
+
+@given(st.lists(st.tuples(st.text(), st.text()), min_size=1, max_size=5))
+def test_bleu_and_chrf_are_what_sacrebleu_says(pairs: list[tuple[str, str]]) -> None:
+    forecasts, posts = (list(texts) for texts in zip(*pairs, strict=True))
+    metrics = CONTENT.score([ContentForecast(text) for text in forecasts], ContentTargets(posts))
+    assert metrics["bleu"] == sacrebleu.corpus_bleu(forecasts, [posts], force=True).score
+    assert metrics["chrf"] == sacrebleu.corpus_chrf(forecasts, [posts]).score
+
+
+def test_the_documented_metrics_are_untouched_by_those_beside_them() -> None:
+    constant = [ContentForecast("x" * 20)] * 3
+    metrics = CONTENT.score(constant, ContentTargets(["y" * 20, "z" * 10, "w" * 40]))
+    assert metrics["overall_score"] == pytest.approx((1 + 0.5 + 0.5) / 3 / 2)
+    assert metrics["lift"] == pytest.approx(0, abs=1e-12)
+    assert metrics["rank_auc"] == 0.5
+
+
+@given(
+    st.lists(st.sampled_from(["a", "A ", "b", "a b", "c"]), min_size=12, max_size=12),
+    st.lists(st.sampled_from(["a", "b", "A  B", "c", ""]), min_size=8, max_size=8),
+)
+def test_every_figure_can_be_computed_again_from_the_file(texts: list[str], said: list[str]) -> None:
+    posts = posts_saying(*texts)
+    rows = np.array([3, 5, 6, 11])
+    origins = Origins.before(posts, rows)
+    targets = CONTENT.targets(posts, origins, rows)
+    forecasts, naive = ([ContentForecast(text) for text in part] for part in (said[:4], said[4:]))
+    forecasts[2] = ContentForecast(None, "refusal")
+    stored = CONTENT.parse(CONTENT.dump(forecasts, targets, origins, ["a", "b", "c", "d"], naive))
+    assert stored.naive is not None
+    keep = CONTENT.scored(forecasts)
+    for before, after in ((forecasts, stored.forecasts), (naive, stored.naive)):
+        again = CONTENT.score(*CONTENT.select(after, stored.targets, keep))
+        assert again == CONTENT.score(*CONTENT.select(before, targets, keep))
+        assert "copy_rate" in again
+
+
+def test_a_file_of_a_release_that_did_not_mark_copies_has_every_other_figure() -> None:
+    posts = posts_saying("one", "two", "one")
+    rows = np.array([1, 2])
+    origins = Origins.before(posts, rows)
+    targets = CONTENT.targets(posts, origins, rows)
+    said = [ContentForecast("one"), ContentForecast("two")]
+    lines = [json.loads(line) for line in CONTENT.dump(said, targets, origins, ["a", "b"], said).splitlines()]
+    assert [line["copy"] for line in lines] == [True, True]
+    old = [{key: line[key] for key in line if key not in {"position", "copy", "baseline_copy"}} for line in lines]
+    stored = CONTENT.parse("".join(json.dumps(line) + "\n" for line in old).encode())
+    now = CONTENT.score(said, targets)
+    assert now.pop("copy_rate") == 1
+    assert CONTENT.score(stored.forecasts, stored.targets) == now
+
+
+def test_without_the_positions_copies_cannot_be_told() -> None:
+    with pytest.raises(ValueError, match="copies cannot be told"):
+        ContentTargets(["a"]).repeated_by([ContentForecast("a")])
+
+
+def test_the_first_row_of_a_text_is_its_lowest() -> None:
+    assert as_compared("  Die  STRASSE\n") == as_compared("die straße")
+    assert first_rows(["a", "b", "A "]) == {"a": 0, "b": 1}
+    assert first_rows(["a", "b", "A "], [7, 5, 3]) == {"a": 3, "b": 5}

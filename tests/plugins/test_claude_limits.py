@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
 import random
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -16,7 +18,7 @@ import pytest
 
 from retrainer.algorithms.manager import LoadedAlgorithm, load_algorithm
 from retrainer.algorithms.paying import Account, LimitReached, opened_workspace
-from retrainer.errors import AlgorithmError
+from retrainer.errors import AlgorithmError, ConfigError
 from retrainer.posts.sample import sample_posts, write_sample_csv
 from tests import claude_server
 from tests.claude_server import ClaudeServer, Reply
@@ -401,3 +403,70 @@ def test_nothing_of_a_test_post_is_in_its_own_request_at_any_origin(
     predict(claude, posts, before(posts, *rows), concurrency=1)
     for row, request in zip(rows, server.requests, strict=True):
         assert all(found < row for found in markers_in(request.prompt)), row
+
+
+@pytest.mark.usefixtures("posts")
+def test_todays_limit_holds_for_a_production_that_was_trained_without_one(
+    server: ClaudeServer, environ: dict[str, str], retrainer: Runner
+) -> None:
+    """The new version asks for other examples, so that no answer serves both sides."""
+    assert retrainer("train", "content", env=environ).code == 0
+    limited = {
+        **environ,
+        "RETRAINER_CONTENT_MODEL__CLAUDE_API__MAX_CALLS": "25",
+        "RETRAINER_CONTENT_MODEL__CLAUDE_API__EXAMPLES": "10",
+    }
+    before_the_second = len(server.requests)
+    done = retrainer("train", "content", env=limited)
+    assert len(server.requests) - before_the_second == 25
+    assert "the limit of 25 calls (max_calls) is reached" in done.err
+    live = retrainer("production", "--json").json["content_model"]["version_id"]
+    before_the_third = len(server.requests)
+    retrainer("evaluate", live, env={**limited, "RETRAINER_CONTENT_MODEL__CLAUDE_API__MAX_CALLS": "3"})
+    assert len(server.requests) - before_the_third == 3
+
+
+def test_a_limit_of_the_cost_without_a_price_is_refused(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
+    del server
+    with pytest.raises(ConfigError, match="max_cost is set, but no price of the model 'claude-haiku-4-5'"):
+        claude.check_ready(claude.options({"max_cost": 1.0, "model": "claude-haiku-4-5"}, "content"))
+
+
+@pytest.mark.parametrize("usage", ["many", ["a", "list"], {"input_tokens": "some", "output_tokens": -3}])
+def test_usage_that_is_nonsense_counts_as_nothing(claude: LoadedAlgorithm, server: ClaudeServer, usage: object) -> None:
+    server.script(Reply(changes={"usage": usage}))
+    first = twenty(claude)[0]
+    assert (first.outcome, first.input_tokens, first.output_tokens, first.cost_usd) == ("ok", 0, 0, 0.0)
+
+
+def test_a_connection_that_was_never_made_costs_nothing(
+    claude: LoadedAlgorithm, monkeypatch: pytest.MonkeyPatch, server: ClaudeServer
+) -> None:
+    del server
+    monkeypatch.setenv("ANTHROPIC_BASE_URL", "http://127.0.0.1:9")
+    with pytest.raises(AlgorithmError, match="cannot be reached"), opened_workspace(None) as desk:
+        twenty(claude, max_retries=0, **DEAR)
+    assert desk.account.attempts == 20
+    assert desk.account.cost_usd == 0
+
+
+def test_an_estimate_counts_the_bytes_of_other_scripts(claude: LoadedAlgorithm) -> None:
+    config = claude.options(DEAR, "content")
+
+    def tokens(text: str) -> int:
+        posts = make_posts(content=[text] * 120)
+        model = claude.train(posts[:80], config, "content")
+        found = claude.estimate(model, posts, before(posts, 100), config, "content")
+        assert found
+        return found.input_tokens
+
+    assert tokens("\u4eca\u65e5\u306f" * 50) > 1.5 * tokens("abc" * 50)
+
+
+def test_training_opens_no_socket(claude: LoadedAlgorithm, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise AssertionError("a socket was opened")
+
+    monkeypatch.setattr(socket, "socket", refused)
+    model = claude.train(make_posts(), claude.options({}, "content"), "content")
+    assert model["prompt_sha256"] == hashlib.sha256(model["prompt"].encode()).hexdigest()

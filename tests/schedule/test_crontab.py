@@ -76,7 +76,7 @@ def test_a_user_without_a_crontab_gets_one(folder: Path, cron_folder: Path, retr
     assert done.json["line"].startswith("15 4 * * mon-fri /")
     shown = retrainer("schedule", "show")
     assert done.json["line"] in shown.out
-    assert "The timing model is due: no run of it was completed yet" in shown.out
+    assert "The timing model is due: no run has been completed yet" in shown.out
     assert retrainer("schedule", "show", "--json").json["installed"] is True
 
 

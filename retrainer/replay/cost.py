@@ -1,0 +1,96 @@
+"""What a replay of paid forecasts would cost at most, said before any of them is made."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from retrainer.algorithms import CostEstimate
+from retrainer.algorithms.manager import load_algorithm
+from retrainer.errors import InsufficientData, UsageError
+from retrainer.pipeline.evaluation import origins_of, require_window
+from retrainer.pipeline.posts import load_latest, split_by_time
+from retrainer.pipeline.training import describe, trained_model
+from retrainer.replay.steps import live_window, quietly
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from retrainer.model_types import ModelTypeName
+    from retrainer.replay.plan import Step
+    from retrainer.replay.tracks import Track
+
+log = logging.getLogger(__name__)
+
+
+def require_max_cost(tracks: Sequence[Track], model_type: ModelTypeName, max_cost: float | None) -> None:
+    """Say what the paid forecasts of a replay would cost at most; nothing is said where there are none.
+
+    Raises:
+        UsageError: there are, and no limit is given.
+    """
+    paid = {track.policy.algorithm for track in tracks if _is_paid(track, model_type)}
+    if not paid:
+        return
+    most = most_it_costs(tracks, model_type)
+    names = ", ".join(f"'{name}'" for name in sorted(paid))
+    if max_cost is None:
+        raise UsageError(
+            f"forecasts of {names} cost money: this replay up to about ${most.cost_usd:.2f}, by {most.calls} calls",
+            hint="Say with --max-cost how many dollars it may spend",
+        )
+    log.warning(
+        "This replay costs up to about $%.2f, by %d calls of %s; it stops before it has spent more than $%g",
+        most.cost_usd,
+        most.calls,
+        names,
+        max_cost,
+    )
+
+
+def most_it_costs(tracks: Sequence[Track], model_type: ModelTypeName) -> CostEstimate:
+    """Return the most that the forecasts of all steps should cost, retries left out and nothing shared.
+
+    A run forecasts its test posts twice: by the new version, and by production, which is taken to cost as much.
+    """
+    total = CostEstimate()
+    with quietly():
+        for track in tracks:
+            if not _is_paid(track, model_type):
+                continue
+            for number, step in enumerate(track.steps):
+                runs = number == 0 or track.policy.retrains
+                sides = 0 if not runs else 1 if number == 0 else 2
+                of_run, of_live = _most_of(track, model_type, step)
+                total = sum([of_run] * sides, total) + of_live
+    return total
+
+
+def _most_of(track: Track, model_type: ModelTypeName, step: Step) -> tuple[CostEstimate, CostEstimate]:
+    """Return the most that the test posts of a step, and the posts after it, should cost by a version trained then."""
+    room, settings = track.room, track.policy.settings
+    algorithm = load_algorithm(track.policy.algorithm, model_type)
+    options = algorithm.options(settings.model(model_type).options(algorithm.name), model_type)
+    none = CostEstimate()
+    try:
+        known = load_latest(room, model_type, step.at)
+        split = split_by_time(known, settings.retraining.test_split, 1, room.posts.place)
+        posts = load_latest(room, model_type, step.until)
+        after = live_window(room, model_type, posts, step, paid=True)
+        with trained_model(room, algorithm, options, model_type, split) as trained:
+            version = describe(room, trained, split, "(not recorded)", step.at)
+            test = require_window(known, version, settings.retraining.max_predictions(model_type))
+            model = trained.ready.model
+            of_test, of_live = (
+                none
+                if window is None
+                else algorithm.estimate(model, posts, origins_of(model_type, posts, window), options, model_type)
+                for window in (test, after)
+            )
+    except InsufficientData:
+        return none, none
+    return of_test or none, of_live or none
+
+
+def _is_paid(track: Track, model_type: ModelTypeName) -> bool:
+    return load_algorithm(track.policy.algorithm, model_type).description.paid

@@ -1,0 +1,91 @@
+"""The JSON document of a replay."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from retrainer.documents import moment
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+    from retrainer.documents import Document
+    from retrainer.replay.report import Figure, LiveScores, PolicyReport, ReplayReport
+    from retrainer.replay.steps import StepRecord
+
+
+def replay_document(report: ReplayReport) -> Document:
+    """Describe a replay: its policies by name, and every step of each."""
+    return {
+        "model_type": report.model_type,
+        "from": moment(report.start),
+        "to": moment(report.end),
+        "complete": not report.ending.stopped,
+        "stopped": report.ending.stopped or None,
+        "spent_usd": report.ending.spent_usd,
+        "policies": {one.policy.name: _policy(one) for one in report.policies},
+        "best": report.best,
+        "conclusion": report.conclusion,
+    }
+
+
+def _policy(one: PolicyReport) -> Document:
+    evidence = one.against_configured
+    return {
+        "algorithm": one.policy.algorithm,
+        "changes": one.policy.changes,
+        "schedule_days": one.policy.settings.retraining.schedule_days,
+        "first_step": moment(one.records[0].at) if one.records else None,
+        "live": None if one.live is None else _live(one.live),
+        "against_configured": None if evidence is None else evidence.document(),
+        "trainings": one.trainings,
+        "failed_runs": one.failures,
+        "promotions": one.promotions,
+        "decisions_looked_at": one.looked_at,
+        "promotions_reversed": one.reversed_promotions,
+        "rejections_missed": one.missed,
+        "days_live": _days(one.time_live),
+        "days_worse_than_naive": _days(one.time_worse_than_naive),
+        "cost": {
+            "seconds": round(one.seconds, 3),
+            "tokens": one.tokens,
+            "cost_usd": one.cost_usd,
+            "live_cost_usd": one.live_cost_usd,
+        },
+        "steps": [_step(record) for record in one.records],
+    }
+
+
+def _live(live: LiveScores) -> Document:
+    return {
+        "num_predictions": len(live),
+        "overall_score": _figure(live.score),
+        "parts": {key: _figure(figure) for key, figure in live.parts.items()},
+        "baseline": {"overall_score": _figure(live.naive_score)},
+        "skill": live.skill,
+    }
+
+
+def _figure(figure: Figure) -> Document:
+    return {"value": figure.value, "interval": None if figure.interval is None else list(figure.interval)}
+
+
+def _step(record: StepRecord) -> Document:
+    return {
+        "at": moment(record.at),
+        "until": moment(record.until),
+        "version_id": record.version_id,
+        "promoted": record.promoted,
+        "failed": record.failed,
+        "reason": record.reason or None,
+        "improvement_percentage": record.improvement_percentage,
+        "live_version_id": record.live,
+        "num_predictions": len(record.rows),
+        "live_score": record.score,
+        "baseline_score": record.naive_score,
+        "later_look": {None: None, True: "wrong", False: "stands"}[record.wrong],
+    }
+
+
+def _days(time: timedelta) -> float:
+    return round(time.total_seconds() / 86_400, 4)

@@ -1,0 +1,99 @@
+"""The plot of a replay: the live score over time of each policy, its promotions marked."""
+
+from __future__ import annotations
+
+from datetime import UTC
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from retrainer.errors import RetrainerError, UsageError
+from retrainer.model_types import kind_of
+
+if TYPE_CHECKING:
+    from datetime import datetime
+    from pathlib import Path
+
+    from matplotlib.axes import Axes
+    from numpy.typing import NDArray
+
+    from retrainer.replay.report import PolicyReport, ReplayReport
+
+FORMATS = (".png", ".svg")
+PARTS_SMOOTHED = 15  # a point of a line is the score of one part in so many of all posts, …
+FEWEST_SMOOTHED = 20  # … but of no fewer than these
+_NAIVE_COLOUR = "0.6"
+
+
+def require_format(path: Path) -> None:
+    """Check that a plot can be written under this name.
+
+    Raises:
+        UsageError: its ending names no known format, or its folder does not exist.
+    """
+    if path.suffix.lower() not in FORMATS:
+        raise UsageError(f"--plot: '{path.name}' ends in none of {', '.join(FORMATS)}", hint="Name it like replay.svg")
+    if not path.absolute().parent.is_dir():
+        raise UsageError(f"--plot: there is no folder '{path.parent}'", hint="Make it, or choose another")
+
+
+def draw(report: ReplayReport, path: Path) -> None:
+    """Write the plot as PNG or SVG, by the name's ending.
+
+    Raises:
+        RetrainerError: it cannot be written.
+    """
+    import matplotlib as mpl  # noqa: PLC0415  slow to import
+    from matplotlib.figure import Figure  # noqa: PLC0415
+
+    with mpl.rc_context({"svg.hashsalt": "retrainer", "axes.spines.top": False, "axes.spines.right": False}):
+        figure = Figure(figsize=(9, 4.5), layout="constrained")
+        axes = figure.subplots()
+        for place, one in enumerate(report.policies):
+            _draw_policy(axes, report, one, f"C{place}")
+        _draw_naive(axes, report)
+        axes.set_ylabel("live score")
+        axes.set_title(f"{report.model_type.capitalize()}: what each policy would have scored", loc="left")
+        axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
+        figure.autofmt_xdate()
+        metadata = {"Date": None} if path.suffix.lower() == ".svg" else {}
+        try:
+            figure.savefig(path, metadata=metadata, dpi=120)
+        except OSError as error:
+            raise RetrainerError(
+                f"cannot write the plot '{path}': {error.strerror}", hint="Choose another file"
+            ) from error
+
+
+def _draw_policy(axes: Axes, report: ReplayReport, one: PolicyReport, colour: str) -> None:
+    """Draw one policy's line, and a dot on it for each promotion."""
+    if one.live is None:
+        return
+    times, scores = _smoothed(report, one.live.rows, one.live.figures)
+    style = "-" if one.policy.retrains else "--"
+    axes.plot(times, scores, style, color=colour, label=f"{one.policy.name} ({one.promotions} promoted)")
+    promoted = np.array([_utc(record.at) for record in one.records if record.promoted], dtype="datetime64[us]")
+    heights = np.interp(promoted.astype(np.int64), times.astype(np.int64), scores)
+    axes.plot(promoted, heights, "o", color=colour, markersize=4)
+
+
+def _draw_naive(axes: Axes, report: ReplayReport) -> None:
+    live = next((one.live for one in report.policies if one.live is not None), None)
+    if live is not None:
+        times, scores = _smoothed(report, live.rows, live.naive_figures)
+        axes.plot(times, scores, ":", color=_NAIVE_COLOUR, label="naive forecast")
+
+
+def _smoothed(
+    report: ReplayReport, rows: NDArray[np.int64], figures: NDArray[np.float64]
+) -> tuple[NDArray[np.datetime64], NDArray[np.float64]]:
+    """Return (m,) times and (m,) scores: those of so many neighbouring posts, at the time of the middle one."""
+    together = min(max(len(rows) // PARTS_SMOOTHED, FEWEST_SMOOTHED), len(rows))
+    sums = np.concatenate([np.zeros((1, figures.shape[1])), np.cumsum(figures, axis=0)])
+    means = (sums[together:] - sums[:-together]) / together
+    middle = rows[(together - 1) // 2 : (together - 1) // 2 + len(means)]
+    return report.times[middle], kind_of(report.model_type).overall(means)
+
+
+def _utc(moment: datetime) -> datetime:
+    return moment.astimezone(UTC).replace(tzinfo=None)

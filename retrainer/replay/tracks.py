@@ -1,0 +1,107 @@
+"""A policy on its way through the past: its plan, its room, and what is done of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from retrainer import __version__
+from retrainer.algorithms.manager import load_algorithm
+from retrainer.registry.runs import RunFilter
+from retrainer.replay.past import room_of
+from retrainer.replay.steps import StepRecord, take_step
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from retrainer.model_types import ModelTypeName
+    from retrainer.replay.past import PastPosts, PastProject
+    from retrainer.replay.plan import Step
+    from retrainer.replay.policies import Policy
+    from retrainer.replay.remembering import Memory
+
+KEY_FILE = "policy.sha256"
+
+
+@dataclass
+class Track:
+    """A policy on its way.
+
+    Attributes:
+        policy: the policy.
+        steps: its plan.
+        room: the project in which it lives.
+        key: the hash of all that its steps depend on but the posts.
+        records: the steps that are done, the first of the plan.
+    """
+
+    policy: Policy
+    steps: list[Step]
+    room: PastProject
+    key: str
+    records: list[StepRecord] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, policy: Policy, steps: list[Step], model_type: ModelTypeName, past: PastPosts, folder: Path) -> Track:
+        """Return the track of a policy, whose room is a folder of its name."""
+        key = _key(policy, steps[0], model_type)
+        return cls(policy, steps, room_of(folder / policy.name, policy.settings, past), key)
+
+    def take(self, number: int, model_type: ModelTypeName, memory: Memory) -> StepRecord:
+        """Take the next step, and keep what became of it."""
+        record = take_step(self.room, self.policy, model_type, self.steps[number], memory)
+        memory.work.add_step(self.key, number, record.document())
+        self.records.append(record)
+        return record
+
+    def recall(self, memory: Memory) -> None:
+        """Take over the steps that are kept, if they are the first of this plan on the same posts; else begin anew."""
+        records = [StepRecord.of(document) for document in memory.work.steps(self.key)]
+        past = memory.past
+        plan = [(step.at, step.until, past.digest(past.count(step.until))) for step in self.steps[: len(records)]]
+        same = bool(records) and plan == [(record.at, record.until, record.digest) for record in records]
+        if same and self._agrees(records[-1]):
+            self.records = records
+            return
+        memory.work.forget_steps(self.key)
+        self.room.close()
+        folder = self.room.folder
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        (folder / KEY_FILE).write_text(self.key)
+        self.room = room_of(folder, self.policy.settings, past)
+
+    def _agrees(self, last: StepRecord) -> bool:
+        """Whether the room is where the records end: a kill may have fallen between the two."""
+        marker = self.room.folder / KEY_FILE
+        if not marker.is_file() or marker.read_text() != self.key:
+            return False
+        registry = self.room.registry
+        live = [version.version_id for version in registry.versions(status="active")]
+        later = registry.runs(limit=1, which=RunFilter(since=last.until, status="completed"))
+        return not later and live == ([last.live] if last.live else [])
+
+
+def _key(policy: Policy, first: Step, model_type: ModelTypeName) -> str:
+    algorithm = load_algorithm(policy.algorithm, model_type)
+    options = algorithm.options(policy.settings.model(model_type).options(algorithm.name), model_type)
+    facts = {
+        "retrainer": __version__,
+        "model_type": model_type,
+        "start": first.at.isoformat(),
+        "algorithm": [algorithm.name, algorithm.distribution, algorithm.version, options.model_dump(mode="json")],
+        "retraining": policy.settings.retraining.model_dump(mode="json"),
+        "retrains": policy.retrains,
+        "promotes_all": policy.promotes_all,
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def in_order(tracks: Sequence[Track]) -> list[tuple[Track, int]]:
+    """Return each track with the number of a step, all steps of all tracks in the order of time."""
+    every = [(step.at, place, number) for place, track in enumerate(tracks) for number, step in enumerate(track.steps)]
+    return [(tracks[place], number) for _, place, number in sorted(every)]

@@ -1,0 +1,182 @@
+"""`retrainer replay` by its command line: what is printed, drawn, refused, interrupted and paid for."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from retrainer.posts.sample import sample_posts
+from tests.claude_server import ClaudeServer
+from tests.conftest import NOW, configure, open_project
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.conftest import Runner
+
+FROM, TO = ("--from", "2024-03-01"), ("--to", "2024-04-05")
+DAILY = ("--policy", "daily: schedule_days=1, min_improvement_threshold=5, min_confidence=0.95")
+
+
+@pytest.fixture(autouse=True)
+def _posts(folder: Path) -> None:
+    project = open_project(folder)
+    project.posts.add(sample_posts(), NOW)
+    project.close()
+
+
+def test_policies_stand_side_by_side_and_a_sentence_at_the_end(retrainer: Runner) -> None:
+    done = retrainer("replay", "timing", *FROM, *TO, *DAILY)
+    assert done.code == 0, done.err
+    first = [line.split()[0] for line in done.out.splitlines() if line and not line.startswith(("─", " "))]
+    policies = ["configured", "never", "always", "daily"]
+    assert first == ["Timing,", "Policy", *policies, "Policy", *policies, "On"]
+    assert done.out.splitlines()[-1].endswith(".")
+    assert done.err == "Replaying 50 steps of 4 policies\n", "no progress in a pipe"
+
+
+def test_verbose_says_a_line_a_step(retrainer: Runner) -> None:
+    done = retrainer("replay", *FROM, *TO, "--verbose")
+    steps = re.findall(r"^2024-0\d-\d\d 00:00 (configured|never|always): ", done.err, re.MULTILINE)
+    assert len(steps) == 15
+    assert "MODEL RETRAINING" not in done.err
+
+
+def test_json_names_the_policies_and_tells_every_step(retrainer: Runner) -> None:
+    document = retrainer("replay", *FROM, *TO, *DAILY, "--json").json
+    assert set(document["policies"]) == {"configured", "never", "always", "daily"}
+    daily = document["policies"]["daily"]
+    assert daily["changes"] == {"schedule_days": 1, "min_improvement_threshold": 5, "min_confidence": 0.95}
+    assert (daily["trainings"], len(daily["steps"])) == (35, 35)
+    assert daily["live"]["overall_score"]["interval"][0] <= daily["live"]["overall_score"]["value"]
+    assert set(daily["live"]["parts"]) == {"within_6h_accuracy", "mae_hours"}
+    assert document["complete"]
+    assert document["from"] == "2024-03-01T00:00:00Z"
+    assert document["conclusion"]
+
+
+@pytest.mark.parametrize(("name", "start"), [("plot.png", b"\x89PNG"), ("plot.svg", b"<?xml")])
+def test_a_plot_is_drawn_by_the_ending_of_its_name(folder: Path, retrainer: Runner, name: str, start: bytes) -> None:
+    assert retrainer("replay", *FROM, *TO, "--plot", name).code == 0
+    assert (folder / name).read_bytes().startswith(start)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("--from", "2024-04-01", "--to", "2024-03-01"), 2, "--from '2024-04-01' is not before --to '2024-03-01'"),
+        (("--from", "2024-04-01", "--to", "2024-04-01"), 2, "there is no step to take"),
+        (("--from", "2012-01-01"), 2, "--from: '2012-01-01' lies outside of the posts, which go from 2022-02-25 to"),
+        ((*FROM, "--to", "2025-01-01"), 2, "--to: '2025-01-01' lies outside of the posts"),
+        (("--from", "soon"), 2, "--from: 'soon' is not a time"),
+        ((), 2, "Missing option '--from'"),
+        (("sentiment", *FROM), 2, "unknown model type 'sentiment'"),
+        ((*FROM, "--policy", "d: schedule_dayz=1"), 2, "unknown key 'schedule_dayz'. Did you mean 'schedule_days'?"),
+        ((*FROM, "--plot", "plot.gif"), 2, "--plot: 'plot.gif' ends in none of .png, .svg"),
+        ((*FROM, "--plot", "none/plot.svg"), 2, "--plot: there is no folder 'none'"),
+        ((*FROM, "--jobs", "0"), 2, "--jobs"),
+        (
+            ("--from", "2022-02-25", "--to", "2022-03-03"),
+            3,
+            "takes no step before 2022-03-03: there are never 50 posts",
+        ),
+    ],
+)
+def test_bad_input_is_one_line(retrainer: Runner, arguments: tuple[str, ...], code: int, message: str) -> None:
+    done = retrainer("replay", *arguments)
+    assert done.code == code, done.err
+    assert message in done.err
+    assert len(done.err.splitlines()) == 1
+    assert done.out == ""
+
+
+def test_a_project_without_a_database_is_left_without_one(tmp_path: Path, retrainer: Runner) -> None:
+    (tmp_path / "fresh").mkdir()
+    assert retrainer("init", ".", cwd=tmp_path / "fresh").code == 0
+    done = retrainer("replay", *FROM, cwd=tmp_path / "fresh")
+    assert done.code == 1
+    assert done.err.startswith("Error: cannot open the database file")
+    assert list((tmp_path / "fresh/data").iterdir()) == []
+
+
+def test_it_says_that_it_starts_later_where_posts_are_few(retrainer: Runner) -> None:
+    done = retrainer("replay", "--from", "2022-02-26", "--to", "2022-07-01", "--json")
+    assert done.code == 0, done.err
+    assert "WARNING: 'configured' starts on 2022-" in done.err
+    assert "before, there are fewer than 50 posts" in done.err
+
+
+def test_ctrl_c_prints_what_is_known_and_resume_goes_on(folder: Path, retrainer: Runner) -> None:
+    whole = retrainer("replay", *FROM, *TO, "--json", "--workdir", "elsewhere").json
+    command = [sys.executable, "-m", "retrainer", "replay", *FROM, *TO, "--verbose"]
+    with subprocess.Popen(
+        command, cwd=folder, env=os.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith("2024-03-08 00:00 always"):
+                process.send_signal(signal.SIGINT)
+                break
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert re.match(r"Interrupted after \d+ of 15 steps. What is known so far:", out)
+    assert "configured" in out
+    assert err.splitlines()[-1] == "Error: interrupted"
+    resumed = retrainer("replay", *FROM, *TO, "--json", "--resume")
+    assert re.search(r"Replaying 15 steps of 3 policies; \d+ are known", resumed.err)
+    for name, one in whole["policies"].items():
+        assert resumed.json["policies"][name]["live"] == one["live"]
+        decisions = [(step["promoted"], step["reason"]) for step in one["steps"]]
+        assert [(step["promoted"], step["reason"]) for step in resumed.json["policies"][name]["steps"]] == decisions
+
+
+@pytest.fixture
+def paid() -> dict[str, str]:
+    return {
+        "ANTHROPIC_API_KEY": "sk-ant-a-key-of-the-tests",
+        "RETRAINER_CONTENT_MODEL__ALGORITHM": "claude_api",
+        "RETRAINER_RETRAINING__EVALUATION_MAX_PREDICTIONS": "10",
+    }
+
+
+def test_paid_forecasts_are_replayed_only_up_to_a_cost_that_is_given(retrainer: Runner, paid: dict[str, str]) -> None:
+    with ClaudeServer() as server:
+        environ = {**paid, "ANTHROPIC_BASE_URL": server.url}
+        content = ("replay", "content", *FROM, "--to", "2024-03-20")
+        refused = retrainer(*content, env=environ)
+        assert refused.code == 2
+        assert re.search(r"forecasts of 'claude_api' cost money: this replay up to about \$\d", refused.err)
+        assert "--max-cost" in refused.err
+        assert server.requests == []
+
+        stopped = retrainer(*content, "--max-cost", "0.000001", env=environ)
+        assert stopped.code == 1
+        assert "Stopped after 0 of 9 steps" in stopped.out
+        assert server.requests == []
+
+        done = retrainer(*content, "--max-cost", "5", "--json", env=environ)
+        assert done.code == 0, done.err
+        assert re.search(r"This replay costs up to about \$\d+\.\d\d, by \d+ calls of 'claude_api'", done.err)
+        said = int(re.search(r"by (\d+) calls", done.err)[1])  # type: ignore[index]
+        assert 0 < len(server.requests) <= said
+        assert done.json["spent_usd"] <= 5
+        configured = done.json["policies"]["configured"]
+        assert configured["cost"]["tokens"] > 0
+        made = len(server.requests)
+        again = retrainer(*content, "--max-cost", "5", "--resume", env=environ)
+        assert again.code == 0
+        assert len(server.requests) == made, "what was paid for is not paid for again"
+
+
+def test_the_settings_of_the_project_may_name_another_algorithm_by_policy(folder: Path, retrainer: Runner) -> None:
+    configure(folder, min_improvement_threshold="0.0")
+    done = retrainer("replay", *FROM, "--to", "2024-03-09", "--policy", "p: algorithm=prophet", "--json")
+    assert done.code == 0, done.err
+    assert done.json["policies"]["p"]["algorithm"] == "prophet"
+    assert done.json["policies"]["p"]["steps"][0]["version_id"].startswith("prophet_timing_20240301_")

@@ -1,0 +1,251 @@
+"""Runs that nobody watches: when they are due, how long they may take, what they leave to read."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from retrainer.pipeline.due import due
+from retrainer.pipeline.run import retrain
+from retrainer.posts.sample import sample_posts, write_sample_csv
+from tests.conftest import NOW, open_project, regular_posts
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from retrainer.project import Project
+    from tests.conftest import Plugins, Runner
+
+
+def fresh_sample(until: datetime) -> object:
+    """The sample, shifted so that its last post lies shortly before a moment."""
+    posts = sample_posts()
+    return posts.assign(created_at=posts["created_at"] + (until - posts["created_at"].iloc[-1] - timedelta(hours=1)))
+
+
+@pytest.fixture
+def posts(folder: Path, retrainer: Runner) -> None:
+    write_sample_csv(folder / "posts.csv", fresh_sample(datetime.now(UTC)))  # type: ignore[arg-type]
+    assert retrainer("posts", "import", "posts.csv").code == 0
+
+
+# --- when it is due -------------------------------------------------------------------------------
+
+
+def test_a_type_without_a_run_is_due(project: Project) -> None:
+    found = due(project, "timing", NOW)
+    assert (found.is_due, found.why) == (True, "no run has been completed yet")
+
+
+@pytest.mark.parametrize(("days", "is_due"), [(0.1, False), (6.9, False), (6.97, True), (7, True), (30, True)])
+def test_a_type_is_due_when_the_days_have_passed(project: Project, days: float, is_due: bool) -> None:
+    """Give or take an hour, so that a nightly look does not slip by a day; a missed week is caught up."""
+    retrain(project, "timing", NOW)
+    found = due(project, "timing", NOW + timedelta(days=days))
+    assert found.is_due is is_due
+    assert f"the last run was {days:.1f} days ago (schedule_days is 7)" in found.why
+    assert due(project, "content", NOW + timedelta(days=days)).is_due
+
+
+def test_a_run_of_a_past_moment_and_a_failed_one_do_not_count(folder: Path) -> None:
+    project = open_project(folder)
+    project.posts.add(regular_posts(200), NOW)
+    retrain(project, "timing", NOW - timedelta(days=1), as_of=True)
+    assert due(project, "timing", NOW).why == "no run has been completed yet"
+
+
+def test_a_type_is_due_when_enough_posts_have_come(folder: Path) -> None:
+    """Counted by what the last run had, so that posts imported late count too."""
+    project = open_project(folder, {"RETRAINER_RETRAINING__MIN_NEW_POSTS": "20"})
+    posts = regular_posts(200)
+    project.posts.add(posts.iloc[20:], NOW)
+    retrain(project, "timing", NOW)
+    assert not due(project, "timing", NOW + timedelta(hours=1)).is_due
+    project.posts.add(posts.iloc[1:20], NOW)
+    found = due(project, "timing", NOW + timedelta(hours=1))
+    assert not found.is_due
+    assert "19 new posts have come (min_new_posts is 20)" in found.why
+    project.posts.add(posts, NOW)
+    found = due(project, "timing", NOW + timedelta(hours=1))
+    assert (found.is_due, found.why) == (True, "20 new posts have come (min_new_posts is 20)")
+
+
+@pytest.mark.usefixtures("posts")
+def test_not_due_says_nothing_to_cron_and_why_when_asked(retrainer: Runner) -> None:
+    first = retrainer("train", "--if-due", "--exit-code")
+    assert first.code == 0
+    assert "The timing model is due: no run has been completed yet" in first.err
+    again = retrainer("train", "--if-due")
+    assert (again.code, again.out, again.err) == (0, "", "")
+    assert retrainer("train", "--if-due", "--exit-code").code == 11
+    asked = retrainer("train", "--if-due", "--verbose")
+    assert "The timing model is not due: the last run was 0.0 days ago (schedule_days is 7)" in asked.err
+    assert retrainer("history", "--json").json["total"] == 2
+    assert retrainer("train", "--if-due", "--json").json == {"training_runs": [], "count": 0, "errors": []}
+
+
+@pytest.mark.usefixtures("posts")
+def test_not_due_is_told_on_a_terminal(retrainer: Runner, folder: Path) -> None:
+    assert retrainer("train", "timing").code == 0
+    master, slave = pty.openpty()
+    done = subprocess.run(
+        [sys.executable, "-m", "retrainer", "train", "timing", "--if-due"], cwd=folder, stderr=slave, check=True
+    )
+    os.close(slave)
+    assert done.returncode == 0
+    assert b"The timing model is not due" in os.read(master, 10_000)
+    os.close(master)
+
+
+@pytest.mark.usefixtures("posts")
+def test_a_disabled_type_is_skipped_without_a_word(retrainer: Runner) -> None:
+    done = retrainer("train", "--if-due", RETRAINER_RETRAINING__ENABLED="false")
+    assert (done.code, done.out, done.err) == (0, "", "")
+
+
+# --- how long it may take -------------------------------------------------------------------------
+
+STUCK = """
+    from retrainer.algorithms import Algorithm, hookimpl
+    @hookimpl
+    def algorithm():
+        return Algorithm(name="stuck", model_types=("timing",), summary="Never ends.")
+    @hookimpl
+    def train(posts):
+        import threading
+        {wait}
+    @hookimpl
+    def predict(model, origins):
+        return None
+"""
+
+
+@pytest.mark.usefixtures("posts")
+def test_a_run_that_takes_too_long_ends_as_failed(retrainer: Runner, plugins: Plugins) -> None:
+    plugins.add("stuck", STUCK.format(wait="threading.Event().wait(600)"))
+    environ = {**plugins.environ, "RETRAINER_RETRAINING__MAX_RUN_MINUTES": "0.02"}
+    assert retrainer("train", "timing").code == 0
+    production = retrainer("production", "--json").json
+    done = retrainer("train", "timing", "--algorithm", "stuck", "--json", env=environ)
+    assert done.code == 1
+    assert done.json["errors"][0]["code"] == "run_took_too_long"
+    assert "the run took longer than 0.02 minutes (retraining.max_run_minutes)" in done.err
+    (run, _) = retrainer("history", "--json").json["training_runs"]
+    assert run["status"] == "failed"
+    assert "max_run_minutes" in run["error"]
+    assert retrainer("production", "--json").json == production
+    assert retrainer("doctor").code == 0
+
+
+@pytest.mark.usefixtures("posts")
+def test_a_run_stuck_where_python_does_not_run_is_ended_too(retrainer: Runner, plugins: Plugins) -> None:
+    """A lock of C that no signal interrupts; the grace is cut short by the plugin, so that the test is quick."""
+    wait = """
+        import ctypes, retrainer.pipeline.watchdog as watchdog
+        watchdog.GRACE_SECONDS = 0.5
+        ctypes.PyDLL(None)  # holds no lock, but the call below does not come back to Python
+        libc = ctypes.CDLL(None)
+        while True:
+            try:
+                libc.pause()
+            except KeyboardInterrupt:
+                pass
+    """
+    plugins.add("stuck", STUCK.format(wait=wait.strip().replace("\n        ", "\n        ")))
+    environ = {**plugins.environ, "RETRAINER_RETRAINING__MAX_RUN_MINUTES": "0.02"}
+    done = retrainer("train", "timing", "--algorithm", "stuck", env=environ)
+    assert done.code == 1
+    assert "the run took longer than 0.02 minutes" in done.err
+    (run,) = retrainer("history", "--json").json["training_runs"]
+    assert run["status"] == "failed"
+    assert "max_run_minutes" in run["error"]
+    assert retrainer("doctor").code == 0
+    assert retrainer("train", "timing").code == 0
+
+
+# --- what it leaves to read -----------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("posts")
+def test_the_summary_is_appended_as_markdown(retrainer: Runner, folder: Path) -> None:
+    (folder / "summary.md").write_text("# Before\n")
+    assert retrainer("train", "timing", "--summary", "summary.md").code == 0
+    assert retrainer("train", "timing", "--summary", "summary.md").code == 0
+    text = (folder / "summary.md").read_text()
+    assert text.startswith("# Before\n")
+    assert "## ✓ timing: promoted" in text
+    assert "| | new | naive |" in text
+    assert "## – timing: not promoted" in text
+    assert "| | new | production | naive |" in text
+    assert "| Overall score | " in text
+    assert "Better with probability 0.50 on 20 posts" in text
+    retrainer("train", "timing", "--if-due", "--summary", "summary.md")
+    assert "- The timing model is not due" in (folder / "summary.md").read_text()
+
+
+@pytest.mark.usefixtures("posts")
+def test_the_summary_of_a_failure_says_why(retrainer: Runner, folder: Path) -> None:
+    done = retrainer("train", "timing", "--summary", "s.md", RETRAINER_RETRAINING__MIN_TRAINING_SAMPLES="100000")
+    assert done.code == 3
+    assert (folder / "s.md").read_text().startswith("## ✗ timing: failed\n\n")
+
+
+def test_a_summary_that_cannot_be_written_is_told_before_any_work(retrainer: Runner, folder: Path) -> None:
+    done = retrainer("train", "--summary", "no/such/folder/summary.md")
+    assert done.code == 2
+    assert "--summary: 'no/such/folder/summary.md' cannot be written: No such file or directory" in done.err
+    assert not (folder / "data" / "retrainer.db").exists()
+
+
+@pytest.mark.usefixtures("posts")
+def test_log_lines_are_json_objects_with_the_run(retrainer: Runner) -> None:
+    done = retrainer("train", "timing", "--log-format", "json")
+    lines = [json.loads(line) for line in done.err.splitlines()]
+    assert all(line.keys() == {"time", "level", "logger", "message", "run_id"} for line in lines)
+    (run,) = retrainer("history", "--json").json["training_runs"]
+    within = [line for line in lines if line["run_id"] == run["run_id"]]
+    assert any(line["message"].startswith("Training new timing model on ") for line in within)
+    assert all(datetime.fromisoformat(line["time"]).tzinfo is not None for line in lines)
+
+
+@pytest.mark.usefixtures("posts")
+def test_a_log_file_gets_every_line_also_where_stderr_is_quiet(retrainer: Runner, folder: Path) -> None:
+    done = retrainer("--quiet", "--log-file", "runs.log", "train", "timing")
+    assert (done.code, done.err) == (0, "")
+    (run,) = retrainer("history", "--json").json["training_runs"]
+    lines = (folder / "runs.log").read_text().splitlines()
+    assert any(f" INFO    {run['run_id']} Model training complete!" in line for line in lines)
+    retrainer("train", "timing", "--log-file=runs.log", "--log-format=json")
+    assert json.loads((folder / "runs.log").read_text().splitlines()[-1])["level"] == "INFO"
+
+
+@pytest.mark.usefixtures("posts")
+def test_a_full_log_disk_is_one_warning_and_not_the_end(retrainer: Runner) -> None:
+    done = retrainer("train", "timing", "--log-file", "/dev/full")
+    assert done.code == 0
+    assert done.err.count("WARNING: the log file '/dev/full' cannot be written: log lines are lost from here on") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (("--log-format", "xml"), "--log-format: 'xml' is none"),
+        (
+            ("--log-file", "/no/such/folder/x.log"),
+            "--log-file: '/no/such/folder/x.log' cannot be written: No such file",
+        ),
+    ],
+)
+def test_wrong_log_options_are_refused(
+    retrainer: Runner, tmp_path: Path, arguments: tuple[str, str], problem: str
+) -> None:
+    done = retrainer("versions", *arguments, cwd=tmp_path)
+    assert done.code == 2
+    assert problem in done.err

@@ -1,0 +1,135 @@
+"""Policies: written in one line, checked key by key; and when each takes its steps."""
+
+from __future__ import annotations
+
+import itertools
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from retrainer.config import Settings
+from retrainer.errors import InsufficientData, RetrainerError, UsageError
+from retrainer.replay.past import PastPosts
+from retrainer.replay.plan import Step, span_of, steps_of
+from retrainer.replay.policies import parse_policy, policies_of
+from tests.conftest import regular_posts
+
+SETTINGS = Settings()
+DAY = datetime(2024, 1, 1, tzinfo=UTC)
+
+
+def a_day_apart(count: int) -> PastPosts:
+    """Posts a day apart, the first one on the first of January 2024."""
+    return PastPosts(regular_posts(count, gap_hours=24, start=DAY)[["post_id", "created_at"]], "here")
+
+
+def test_the_three_policies_of_every_replay_are_named_so() -> None:
+    configured, never, always = policies_of(SETTINGS, "timing", [])
+    assert (configured.name, never.name, always.name) == ("configured", "never", "always")
+    assert configured.settings == never.settings == always.settings == SETTINGS
+    assert (never.retrains, always.promotes_all) == (False, True)
+
+
+def test_a_policy_changes_the_keys_that_it_names() -> None:
+    text = "daily: schedule_days=1, min_improvement_threshold=5, min_confidence=0.95, algorithm=baseline"
+    policy = parse_policy(text, SETTINGS, "timing")
+    assert policy.name == "daily"
+    assert policy.algorithm == "baseline"
+    retraining = policy.settings.retraining
+    assert (retraining.schedule_days, retraining.min_improvement_threshold, retraining.min_confidence) == (1, 5, 0.95)
+    assert retraining.test_split == SETTINGS.retraining.test_split
+
+
+def test_a_policy_wins_over_what_the_settings_say_of_a_type() -> None:
+    settings = Settings.model_validate({"retraining": {"timing_model": {"evaluation_max_predictions": 500}}})
+    policy = parse_policy("few: evaluation_max_predictions=30, origin=clock", settings, "timing")
+    assert policy.settings.retraining.max_predictions("timing") == 30
+    assert policy.settings.retraining.origin("timing") == "clock"
+
+
+def test_a_policy_may_take_a_setting_back() -> None:
+    settings = Settings.model_validate({"retraining": {"min_confidence": 0.95}})
+    assert parse_policy("bold: min_confidence=null", settings, "timing").settings.retraining.min_confidence is None
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("daily", "--policy: 'daily' is no policy. Write it like"),
+        (": schedule_days=1", "--policy: ': schedule_days=1' is no policy"),
+        ("../up: schedule_days=1", "--policy: '../up: schedule_days=1' is no policy"),
+        ("d: schedule_dayz=1", "--policy 'd': unknown key 'schedule_dayz'. Did you mean 'schedule_days'?"),
+        ("d: keep_versions=1", "--policy 'd': unknown key 'keep_versions'. "),
+        ("d: max_cost_increase=1", "--policy 'd': unknown key 'max_cost_increase'. "),
+        ("d: schedule_days", "--policy 'd': 'schedule_days' is not of the form key=value"),
+        ("d: schedule_days=", "--policy 'd': 'schedule_days=' is not of the form key=value"),
+        ("d: schedule_days=0", "--policy 'd': schedule_days: '0' is not allowed: it must be greater than 0"),
+        ("d: schedule_days=soon", "--policy 'd': schedule_days: 'soon' is not allowed: it must be a valid number"),
+        ("d: min_confidence=2", "--policy 'd': min_confidence: '2' is not allowed: it must be less than 1"),
+        ("d: schedule_days=1, schedule_days=2", "--policy 'd': 'schedule_days' is given twice. Keep one of them"),
+        ("never: schedule_days=1", "--policy: the name 'never' is taken. Give it another name"),
+        ("d: algorithm=profet", "unknown algorithm 'profet'. Did you mean 'prophet'?"),
+        ("d: algorithm=claude_api", "the algorithm 'claude_api' forecasts content, not timing"),
+    ],
+)
+def test_a_policy_that_cannot_be_meant_is_one_clear_line(text: str, message: str) -> None:
+    with pytest.raises(RetrainerError) as raised:
+        policies_of(SETTINGS, "timing", [text])
+    assert str(raised.value).startswith(message)
+    assert raised.value.exit_code == 2
+
+
+def test_the_steps_tile_the_span() -> None:
+    (configured, *_) = policies_of(SETTINGS, "timing", [])
+    steps = steps_of(configured, a_day_apart(200), DAY + timedelta(days=100), DAY + timedelta(days=117))
+    moments = [DAY + timedelta(days=days) for days in (100, 107, 114, 117)]
+    assert steps == [Step(*pair) for pair in itertools.pairwise(moments)]
+
+
+def test_a_policy_starts_later_where_posts_are_few_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    (configured, *_) = policies_of(SETTINGS, "timing", [])
+    steps = steps_of(configured, a_day_apart(200), DAY, DAY + timedelta(days=100))
+    assert steps[0].at == DAY + timedelta(days=49), "with it, 50 posts are known"
+    assert "'configured' starts on 2024-02-19: before, there are fewer than 50 posts" in caplog.text
+
+
+def test_never_enough_posts_is_an_error() -> None:
+    (configured, *_) = policies_of(SETTINGS, "timing", [])
+    with pytest.raises(InsufficientData, match="there are never 50 posts"):
+        steps_of(configured, a_day_apart(200), DAY, DAY + timedelta(days=20))
+
+
+def test_too_many_steps_are_refused_before_they_are_counted_out() -> None:
+    policy = parse_policy("always-on: schedule_days=0.0001", SETTINGS, "timing")
+    with pytest.raises(UsageError, match="'always-on' would take 1000000 steps, more than 20000"):
+        steps_of(policy, a_day_apart(200), DAY + timedelta(days=60), DAY + timedelta(days=160))
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "message"),
+    [
+        (30, 20, "--from '2024-01-31' is not before --to '2024-01-21': there is no step to take"),
+        (30, 30, "--from '2024-01-31' is not before --to '2024-01-31': there is no step to take"),
+        (-1, 20, "--from: '2023-12-31' lies outside of the posts, which go from 2024-01-01 to 2024-07-18"),
+        (30, 300, "--to: '2024-10-27' lies outside of the posts, which go from 2024-01-01 to 2024-07-18"),
+        (300, 301, "--from: '2024-10-27' lies outside of the posts"),
+    ],
+)
+def test_a_span_that_cannot_be_meant_is_one_clear_line(start: int, end: int, message: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        span_of(a_day_apart(200), DAY + timedelta(days=start), DAY + timedelta(days=end))
+    assert str(raised.value).startswith(message)
+
+
+def test_the_day_after_the_last_post_is_its_end() -> None:
+    end = DAY + timedelta(days=200)
+    assert span_of(a_day_apart(200), DAY, end) == (DAY, end)
+
+
+def test_without_an_end_it_goes_to_the_last_post() -> None:
+    assert span_of(a_day_apart(200), DAY, None)[1] == DAY + timedelta(days=199)
+
+
+def test_there_is_nothing_to_replay_without_posts() -> None:
+    with pytest.raises(InsufficientData, match="there is no post in here"):
+        span_of(PastPosts(a_day_apart(1).posts.iloc[:0], "here"), DAY, None)

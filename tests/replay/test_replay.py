@@ -1,0 +1,384 @@
+"""A replay: what the real pipeline would have done, and nothing of the user's is touched by it."""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from retrainer.errors import RunInProgress, UsageError
+from retrainer.pipeline.comparison import compare_versions
+from retrainer.pipeline.run import retrain
+from retrainer.posts.sample import sample_posts
+from retrainer.replay.folder import opened
+from tests.conftest import NOW, configure, constant_timing, open_project
+from tests.replay.conftest import COUNTING, END, START, everything, replayed
+
+if TYPE_CHECKING:
+    from datetime import datetime
+    from pathlib import Path
+
+    from retrainer.project import Project
+    from retrainer.replay.runner import Progress
+    from tests.conftest import Plugins
+
+
+def trained_as_of(folder: Path, dates: list[datetime]) -> list[tuple[object, ...]]:
+    """Retrain a fresh project as of each date, as `train --as-of` does, and return what was decided."""
+    project = open_project(folder)
+    runs = [retrain(project, "timing", date, as_of=True, auto_promote=True).run for date in dates]
+    return [
+        (
+            run.as_of,
+            run.promoted_to_production,
+            run.promotion_reason,
+            run.improvement_percentage,
+            run.num_training_samples,
+        )
+        for run in runs
+        if run is not None
+    ]
+
+
+def decided_in(folder: Path) -> list[tuple[object, ...]]:
+    """Return what the registry of the configured policy says of its runs, the oldest first."""
+    room = sqlite3.connect(folder / ".retrainer/replay/timing/policies/configured/registry.db")
+    rows = room.execute(
+        "SELECT as_of, promoted_to_production, promotion_reason, improvement_percentage, num_training_samples "
+        "FROM retrainer_training_runs ORDER BY started_at"
+    ).fetchall()
+    room.close()
+    return [(pd.Timestamp(row[0], tz="UTC").to_pydatetime(), bool(row[1]), *row[2:]) for row in rows]
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """Return the hash of every file of a project but those of the replay."""
+    return {
+        str(path.relative_to(folder)): str(path.readlink())
+        if path.is_symlink()
+        else hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if ".retrainer" not in path.parts and (path.is_file() or path.is_symlink())
+    }
+
+
+def test_the_promotions_are_those_of_train_as_of_at_the_same_dates(eager: Path) -> None:
+    report = replayed(eager)
+    dates = [record.at for record in report.of("configured").records]
+    assert len(dates) == 9
+    expected = trained_as_of(eager, dates)
+    assert {promoted for _, promoted, *_ in expected} == {True, False}, "else nothing is shown"
+    assert decided_in(eager) == expected
+    assert [
+        (record.at, record.promoted, record.reason, record.improvement_percentage)
+        for record in report.of("configured").records
+    ] == [decision[:4] for decision in expected]
+
+
+def test_the_promotions_of_prophet_are_those_of_train_as_of(eager: Path) -> None:
+    environ = {"RETRAINER_TIMING_MODEL__ALGORITHM": "prophet"}
+    report = replayed(open_project(eager, environ), end=START + timedelta(days=21))
+    project = open_project(eager, environ)
+    for record in report.of("configured").records:
+        run = retrain(project, "timing", record.at, as_of=True).run
+        assert run is not None
+        assert (record.promoted, record.reason) == (run.promoted_to_production, run.promotion_reason)
+
+
+def test_the_live_version_is_scored_on_the_posts_up_to_the_next_step(eager: Path) -> None:
+    report = replayed(eager)
+    times = sample_posts()["created_at"].sort_values(ignore_index=True)
+    for one in report.policies:
+        for record in one.records:
+            expected = np.flatnonzero((times > record.at) & (times <= record.until))
+            assert record.rows == expected.tolist()
+    assert report.end == END
+
+
+def test_never_keeps_the_first_version_and_always_promotes_every_one(eager: Path) -> None:
+    report = replayed(eager)
+    never, always = report.of("never"), report.of("always")
+    assert (never.trainings, never.promotions) == (1, 1)
+    assert len({record.live for record in never.records}) == 1
+    assert (always.trainings, always.promotions) == (9, 9)
+    assert all(record.live == record.version_id for record in always.records)
+
+
+def test_a_policy_has_its_own_schedule_and_algorithm(eager: Path) -> None:
+    report = replayed(eager, policies=["slow: schedule_days=21", "daily: schedule_days=1, min_confidence=0.95"])
+    assert len(report.of("slow").records) == 3
+    assert report.of("daily").trainings == 63
+    assert report.of("slow").live is not None
+    assert report.of("daily").live is not None
+    rows = {one.policy.name: one.live.rows.tolist() for one in report.policies if one.live is not None}
+    assert len(rows) == 5
+    assert all(own == rows["configured"] for own in rows.values()), "all foretell the same posts"
+
+
+def test_the_users_database_and_models_are_byte_for_byte_the_same(eager: Path) -> None:
+    project = open_project(eager)
+    retrain(project, "timing", START)
+    project.close()
+    before = contents(eager)
+    assert "data/retrainer.db" in before
+    assert "models/timing_model" in before
+    replayed(eager, jobs=2)
+    assert contents(eager) == before
+
+
+def test_another_program_may_have_the_database_open(eager: Path) -> None:
+    project = open_project(eager)
+    retrain(project, "timing", START)
+    before = contents(eager)["data/retrainer.db"]
+    assert (eager / "data/retrainer.db-wal").exists()
+    assert replayed(eager).of("configured").trainings == 9
+    assert contents(eager)["data/retrainer.db"] == before
+    assert project.registry.runs(), "its connection goes on working"
+
+
+def test_nobody_is_notified(eager: Path, plugins: Plugins, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plugins.add(
+        "loud",
+        f"""
+        from pathlib import Path
+        from retrainer.algorithms import hookimpl
+
+        @hookimpl
+        def on_event(event):
+            Path({str(tmp_path / "heard")!r}).write_text(event["kind"])
+        """,
+        group="retrainer.observers",
+    )
+    monkeypatch.syspath_prepend(str(plugins.site))
+    replayed(eager)
+    assert not (tmp_path / "heard").exists()
+    retrain(open_project(eager), "timing", NOW)
+    assert (tmp_path / "heard").exists()
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_no_step_sees_a_later_post(folder: Path, tmp_path: Path, seed: int) -> None:
+    """Everything after a date is changed: times, ids, how many. What happened before it stays the same."""
+    configure(folder, min_improvement_threshold="0.0")
+    change_at = pd.Timestamp(START + timedelta(days=28))
+    original = sample_posts()
+    late = original["created_at"] > change_at
+    generator = np.random.default_rng(seed)
+    other = original[late].sample(frac=0.6, random_state=seed).copy()
+    hours = np.sort(generator.random(len(other)) * 24 * 200)
+    other["created_at"] = (change_at + pd.to_timedelta(hours + 0.1, unit="h")).as_unit("us")
+    other["post_id"] = [f"other{row}" for row in range(len(other))]
+    changed = pd.concat([original[~late], other], ignore_index=True)
+    reports = []
+    for name, posts in (("original", original), ("changed", changed)):
+        project = open_project(folder, {"RETRAINER_DATABASE__URL": f"sqlite:///{name}.db"})
+        project.posts.add(posts, NOW)
+        reports.append(everything(replayed(project, workdir=tmp_path / name)))
+    for name, first in reports[0].items():
+        early = [step for step in first if step[1] <= change_at]
+        assert len(early) == 4
+        assert reports[1][name][: len(early)] == early
+        # The step right before the date is still decided by what was known; only its live score may change.
+        assert [step[:2] + step[3:7] for step in reports[1][name][4:5]] == [step[:2] + step[3:7] for step in first[4:5]]
+        assert reports[1][name] != first, "later steps do see the change"
+
+
+@pytest.fixture
+def calls(plugins: Plugins, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An installed algorithm that writes a line for every call, and the file that it writes to."""
+    plugins.add("counting", COUNTING)
+    monkeypatch.syspath_prepend(str(plugins.site))
+    monkeypatch.setenv("PYTHONPATH", str(plugins.site))
+    monkeypatch.setenv("CALLS", str(tmp_path / "calls"))
+    return tmp_path / "calls"
+
+
+def counting(folder: Path) -> Project:
+    return open_project(folder, {"RETRAINER_TIMING_MODEL__ALGORITHM": "counting"})
+
+
+def test_what_several_policies_need_is_made_once(eager: Path, calls: Path) -> None:
+    report = replayed(counting(eager), policies=["strict: min_confidence=0.99", "loose: min_improvement_threshold=50"])
+    assert report.of("strict").trainings == 9
+    lines = calls.read_text().splitlines()
+    assert 0 < sum(line.startswith("train") for line in lines) <= 9
+    assert len(lines) == len(set(lines)), "nothing is trained or forecast twice"
+    assert report.of("configured").seconds > 0
+    assert report.of("strict").seconds > 0, "a policy costs what it would cost alone"
+
+
+def test_with_jobs_the_results_are_the_same(eager: Path, calls: Path, tmp_path: Path) -> None:
+    alone = everything(replayed(counting(eager)))
+    forecasts = set(calls.read_text().splitlines())
+    calls.unlink()
+    assert everything(replayed(counting(eager), jobs=2, workdir=tmp_path / "jobs")) == alone
+    assert set(calls.read_text().splitlines()) == forecasts, "nothing is made ahead that is not needed"
+
+
+def interrupting(after: int) -> object:
+    """Press Ctrl-C after so many steps."""
+
+    def tell(progress: Progress) -> None:
+        if progress.done == after:
+            raise KeyboardInterrupt
+
+    return tell
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_an_interrupted_replay_tells_what_is_known_and_goes_on(
+    eager: Path, calls: Path, tmp_path: Path, jobs: int
+) -> None:
+    whole = everything(replayed(counting(eager), workdir=tmp_path / "whole"))
+    calls.unlink()
+    partial = replayed(counting(eager), tell=interrupting(10), jobs=jobs)
+    assert partial.ending.interrupted
+    assert partial.ending.stopped == "Interrupted after 10 of 27 steps"
+    assert [len(one.records) for one in partial.policies] == [4, 3, 3]
+    assert partial.of("configured").live is not None
+    resumed = replayed(counting(eager), resume=True, jobs=jobs)
+    assert everything(resumed) == whole
+    assert not resumed.ending.stopped
+    if jobs == 1:
+        lines = calls.read_text().splitlines()
+        assert len(lines) == len(set(lines)), "what was made is not made again"
+
+
+def test_a_kill_between_the_decision_and_its_record_is_made_good(eager: Path, tmp_path: Path) -> None:
+    whole = everything(replayed(eager, workdir=tmp_path / "whole"))
+    replayed(eager, tell=interrupting(12))
+    work = sqlite3.connect(eager / ".retrainer/replay/timing/work.db")
+    work.execute("DELETE FROM steps WHERE number = 3")
+    work.commit()
+    work.close()
+    assert everything(replayed(eager, resume=True)) == whole
+
+
+def test_without_resume_a_replay_begins_anew(eager: Path, calls: Path) -> None:
+    replayed(counting(eager))
+    calls.unlink()
+    replayed(counting(eager))
+    assert "train" in calls.read_text()
+
+
+def test_resuming_on_changed_posts_begins_anew(eager: Path, tmp_path: Path) -> None:
+    replayed(eager)
+    project = open_project(eager)
+    early = sample_posts().head(1)
+    early["post_id"], early["created_at"] = "earlier", early["created_at"] - timedelta(hours=1)
+    project.posts.add(early, NOW)
+    project.close()
+    resumed = everything(replayed(eager, resume=True))
+    assert resumed == everything(replayed(eager, workdir=tmp_path / "fresh"))
+
+
+def test_resuming_to_a_later_date_gives_what_one_replay_would(eager: Path, tmp_path: Path) -> None:
+    replayed(eager, end=START + timedelta(days=24))
+    assert everything(replayed(eager, resume=True)) == everything(replayed(eager, workdir=tmp_path / "fresh"))
+
+
+MOODY = constant_timing("moody", 5.0).replace(
+    "return {", "if len(posts) % 3 == 0: raise ValueError('no mood')\n        return {"
+)
+
+
+def test_a_run_that_fails_leaves_live_what_is_live(
+    eager: Path, plugins: Plugins, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plugins.add("moody", MOODY)
+    monkeypatch.syspath_prepend(str(plugins.site))
+    report = replayed(eager, policies=["moody: algorithm=moody"])
+    moody = report.of("moody")
+    assert 0 < moody.failures < 9
+    assert moody.trainings + moody.failures == 9
+    failed = next(record for record in moody.records if record.failed)
+    assert "no mood" in failed.reason
+    assert not report.ending.stopped
+
+
+# Right until it is trained on so many posts, then far off, then right again.
+DRIFTING = constant_timing("drifting", 5.0).replace(
+    'return {"hours": 5.0}', 'return {"hours": 40.0 if 220 < len(posts) < 260 else 5.0}'
+)
+
+
+def test_a_wrong_decision_is_what_a_sure_comparison_of_the_later_posts_would_undo(
+    folder: Path, plugins: Plugins, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The new algorithm is far off, and `always` promotes it: a later look says so."""
+    from tests.conftest import regular_posts
+
+    plugins.add("right", constant_timing("right", 5.0))
+    plugins.add("drifting", DRIFTING)
+    monkeypatch.syspath_prepend(str(plugins.site))
+    project = open_project(folder)
+    project.posts.add(regular_posts(400), NOW)
+    report = replayed(
+        open_project(folder, {"RETRAINER_TIMING_MODEL__ALGORITHM": "drifting"}),
+        start=NOW - timedelta(days=28),
+        end=NOW - timedelta(hours=1),
+    )
+    always, configured = report.of("always"), report.of("configured")
+    assert [record.wrong for record in always.records] == [None, True, False, False]
+    assert always.reversed_promotions == 1
+    assert configured.reversed_promotions == 0
+    assert (configured.promotions, configured.missed) == (1, 0)
+    assert report.best == "configured"
+    assert "'configured' and 'never' forecast best" in report.conclusion
+    assert report.conclusion.endswith("that is more than noise.")
+
+
+def test_a_replay_uses_its_folder_alone(eager: Path) -> None:
+    folder = eager / ".retrainer/replay/timing"
+    with opened(folder, resume=False), pytest.raises(RunInProgress, match="another replay is going on in"):
+        replayed(eager)
+
+
+def test_a_folder_of_somebody_else_is_left_alone(eager: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine/timing").mkdir(parents=True)
+    (tmp_path / "mine/timing/thesis.txt").write_text("the only copy")
+    with pytest.raises(UsageError, match="was not made by a replay"):
+        replayed(eager, workdir=tmp_path / "mine")
+    assert (tmp_path / "mine/timing/thesis.txt").read_text() == "the only copy"
+
+
+def test_posts_are_read_from_either_database(folder_on_each_database: Path) -> None:
+    project = open_project(folder_on_each_database)
+    project.posts.add(sample_posts(), NOW)
+    report = replayed(folder_on_each_database, end=START + timedelta(days=14))
+    assert report.of("configured").trainings == 2
+
+
+def test_content_is_replayed_too(eager: Path) -> None:
+    report = replayed(eager, model_type="content", end=START + timedelta(days=21))
+    live = report.of("configured").live
+    assert live is not None
+    assert set(live.parts) == {"length_similarity", "word_overlap"}
+    assert live.score.value == pytest.approx(sum(part.value for part in live.parts.values()) / 2)
+
+
+def test_the_score_of_a_policy_is_that_of_all_its_posts(eager: Path) -> None:
+    live = replayed(eager).of("configured").live
+    assert live is not None
+    within, error = live.parts["within_6h_accuracy"].value, live.parts["mae_hours"].value
+    assert live.score.value == pytest.approx(0.7 * within + 0.3 * (1 - min(error / 24, 1)))
+    assert live.score.interval is not None
+    assert live.score.interval[0] < live.score.value < live.score.interval[1]
+
+
+def test_versions_of_a_room_can_be_compared_like_any(eager: Path) -> None:
+    """What a replay leaves is a registry like any other."""
+    from retrainer.replay.past import read_past, room_of
+
+    replayed(eager)
+    project = open_project(eager)
+    past = read_past(project, "timing", NOW)
+    room = room_of(eager / ".retrainer/replay/timing/policies/always", project.settings, past)
+    newest, older = room.registry.versions("timing", 2)
+    assert compare_versions(room, older, newest, NOW).num_predictions > 0
+    room.close()

@@ -1,0 +1,72 @@
+"""What a replay concludes: which policy was best, and whether that is more than noise."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from retrainer.replay.report import LiveScores, conclude, evidence_of
+
+
+def live(errors: np.ndarray, first_row: int = 0) -> LiveScores:
+    """Live scores of forecasts with these errors, in hours."""
+    figures = np.column_stack([errors <= 6, errors])
+    return LiveScores("timing", np.arange(first_row, first_row + len(errors)), figures, figures)
+
+
+def noisy(seed: int, mean: float, count: int = 400) -> np.ndarray:
+    return np.random.default_rng(seed).exponential(mean, count)
+
+
+def test_a_clear_difference_is_more_than_noise() -> None:
+    best, sentence = conclude({"configured": live(noisy(1, 9.0)), "daily": live(noisy(2, 4.0))})
+    assert best == "daily"
+    assert sentence.startswith("On the 400 posts that came, 'daily' forecast best, ")
+    assert "better than 'configured' (" in sentence
+    assert sentence.endswith("that is more than noise.")
+
+
+def test_a_small_difference_is_within_noise() -> None:
+    _, sentence = conclude({"configured": live(noisy(1, 6.0)), "daily": live(noisy(2, 6.0))})
+    assert sentence.endswith("the difference is within noise, and no reason to prefer one of them.")
+
+
+def test_equal_policies_make_no_difference() -> None:
+    same = live(noisy(1, 6.0))
+    best, sentence = conclude({"configured": same, "never": same})
+    assert best == "configured"
+    assert "all policies score the same" in sentence
+    assert sentence.endswith("it makes no difference here.")
+
+
+def test_policies_that_are_equally_good_are_seldom_called_different() -> None:
+    """Of five equally good policies, the best is called better by luck in about one replay of twenty, or fewer."""
+    called = 0
+    for seed in range(60):
+        lives = {name: live(noisy(10 * seed + place, 6.0)) for place, name in enumerate(["configured", *"abcd"])}
+        called += "more than noise" in conclude(lives)[1]
+    assert called <= 6
+
+
+def test_only_posts_that_all_forecast_are_compared() -> None:
+    late = live(noisy(2, 4.0, count=100), first_row=300)
+    _, sentence = conclude({"configured": live(noisy(1, 9.0)), "late": late})
+    assert sentence.startswith("On the 100 posts that came")
+
+
+def test_too_few_posts_tell_nothing_apart() -> None:
+    best, sentence = conclude({"configured": live(noisy(1, 9.0, count=9)), "daily": live(noisy(2, 4.0))})
+    assert best is None
+    assert sentence == "Only 9 posts were forecast under all policies: too few to tell them apart."
+    assert evidence_of(live(noisy(1, 9.0, count=9)), live(noisy(2, 4.0))) is None
+
+
+def test_nothing_is_known_before_a_post_was_forecast() -> None:
+    assert conclude({}) == (None, "Nothing is known yet: no post was forecast.")
+
+
+def test_a_part_is_the_mean_of_its_figures_with_its_interval() -> None:
+    parts = live(noisy(1, 6.0)).parts
+    assert parts["mae_hours"].value == pytest.approx(noisy(1, 6.0).mean())
+    low, high = parts["mae_hours"].interval or (0, 0)
+    assert low < parts["mae_hours"].value < high
