@@ -105,8 +105,7 @@ def _done_in_order(place: Place, tasks: Sequence[tuple[Policy, Step]], jobs: int
         yield from running
     finally:
         running.close()
-        # Kept for later, its processes would not see what is installed or set in between.
-        get_reusable_executor().shutdown(wait=True)
+        get_reusable_executor().shutdown(kill_workers=True)  # they would stay, with the environment of their beginning
 
 
 def _make(place: Place, policy: Policy, step: Step) -> None:

@@ -1,4 +1,4 @@
-"""The plot of a replay: the live score over time of each policy, its promotions marked."""
+"""The plot of a replay: the live score over time of each policy, and below it when each promoted a version."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from retrainer.replay.report import PolicyReport, ReplayReport
 
 FORMATS = (".png", ".svg")
-PARTS_SMOOTHED = 15  # a point of a line is the score of one part in so many of all posts, …
-FEWEST_SMOOTHED = 20  # … but of no fewer than these
+PARTS_SMOOTHED = 12  # a point of a line is the score of one part in so many of all posts, …
+FEWEST_SMOOTHED = 50  # … but of no fewer than these
 _NAIVE_COLOUR = "0.6"
 
 
@@ -47,15 +47,15 @@ def draw(report: ReplayReport, path: Path) -> None:
     from matplotlib.figure import Figure  # noqa: PLC0415
 
     with mpl.rc_context({"svg.hashsalt": "retrainer", "axes.spines.top": False, "axes.spines.right": False}):
-        figure = Figure(figsize=(9, 4.5), layout="constrained")
-        axes = figure.subplots()
+        figure = Figure(figsize=(9, 5), layout="constrained")
+        scores, promotions = figure.subplots(2, sharex=True, height_ratios=(4, 1))
         for place, one in enumerate(report.policies):
-            _draw_policy(axes, report, one, f"C{place}")
-        _draw_naive(axes, report)
-        axes.set_ylabel("live score")
-        axes.set_title(f"{report.model_type.capitalize()}: what each policy would have scored", loc="left")
-        axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
-        figure.autofmt_xdate()
+            _draw_policy(scores, report, one, f"C{place}")
+        _draw_naive(scores, report)
+        _draw_promotions(promotions, report)
+        scores.set_ylabel("live score")
+        scores.set_title(f"{report.model_type.capitalize()}: what each policy would have scored", loc="left")
+        scores.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
         metadata = {"Date": None} if path.suffix.lower() == ".svg" else {}
         try:
             figure.savefig(path, metadata=metadata, dpi=120)
@@ -66,15 +66,22 @@ def draw(report: ReplayReport, path: Path) -> None:
 
 
 def _draw_policy(axes: Axes, report: ReplayReport, one: PolicyReport, colour: str) -> None:
-    """Draw one policy's line, and a dot on it for each promotion."""
     if one.live is None:
         return
     times, scores = _smoothed(report, one.live.rows, one.live.figures)
-    style = "-" if one.policy.retrains else "--"
-    axes.plot(times, scores, style, color=colour, label=f"{one.policy.name} ({one.promotions} promoted)")
-    promoted = np.array([_utc(record.at) for record in one.records if record.promoted], dtype="datetime64[us]")
-    heights = np.interp(promoted.astype(np.int64), times.astype(np.int64), scores)
-    axes.plot(promoted, heights, "o", color=colour, markersize=4)
+    axes.plot(times, scores, "-" if one.policy.retrains else "--", color=colour, label=one.policy.name)
+
+
+def _draw_promotions(axes: Axes, report: ReplayReport) -> None:
+    """Draw a mark for each promotion, a row a policy."""
+    names = []
+    for place, one in enumerate(report.policies):
+        when = np.array([_utc(record.at) for record in one.records if record.promoted], dtype="datetime64[us]")
+        axes.plot(when, np.full(len(when), place), "|", color=f"C{place}", markersize=8)
+        names.append(f"{one.policy.name} ({one.promotions})")
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.set_title("promotions", loc="left", fontsize="medium")
 
 
 def _draw_naive(axes: Axes, report: ReplayReport) -> None:

@@ -18,10 +18,9 @@ def show_replay(report: ReplayReport) -> None:
     """Show the policies side by side, the live scores first, and one sentence about them."""
     if report.ending.stopped:
         output.text(f"{report.ending.stopped.rstrip('.')}. What is known so far:")
-    _scores(report)
-    output.text()
+    if any(one.live is not None for one in report.policies):
+        _scores(report)
     _decisions(report)
-    output.text()
     output.text(report.conclusion)
 
 
