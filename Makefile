@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test soak test-lowest lint format bench bench-registry bench-timing bench-content bench-scale bench-evidence bench-claude bench-replay clean
+.PHONY: demo test soak test-lowest lint format bench bench-registry bench-timing bench-content bench-scale bench-evidence bench-claude bench-replay bench-api clean
 
 demo: $(STAMP)  ## watch a model being trained, compared, promoted
 	PATH="$(CURDIR)/$(BIN):$$PATH" sh demo.sh
@@ -68,3 +68,6 @@ bench-claude: $(STAMP)  ## how long twenty forecasts by claude_api take
 
 bench-replay: $(STAMP)  ## how long a replay of six years takes, and how much memory, on a CSV of the folder DATA
 	$(BIN)/python benchmarks/replay.py --data '$(DATA)'
+
+bench-api: $(STAMP)  ## how the REST API bears 50 connections while a retrain runs, with 10 and with 10,000 versions
+	$(BIN)/python -m benchmarks.api

@@ -339,3 +339,13 @@ def posts_document(summary: PostsSummary) -> Document:
         "first": moment(summary.first),
         "last": moment(summary.last),
     }
+
+
+def started_document(run_ids: Mapping[str, str | None]) -> Document:
+    """Say that runs were started, and which."""
+    return {
+        "status": "started",
+        "message": "Model retraining started in background",
+        "note": "Check /models/training-history for progress",
+        "run_ids": dict(run_ids),
+    }

@@ -6,6 +6,8 @@
     ├── ConfigError                 2  500   a wrong setting, or no project here
     ├── MissingCredentials          2  503   an algorithm has nothing to log in with
     ├── InsufficientData            3  409   too few posts
+    ├── NothingInProduction         1  409   a forecast is asked for, and no version is live
+    ├── RetrainingDisabled          1  409   the settings switch the runs of this model type off
     ├── RunInProgress               4  409   another run of this model type is going on
     ├── PostsError                  1  422   a file or table of posts that cannot be read
     ├── RunTookTooLong              1  500   a run that went on for longer than it may
@@ -83,6 +85,20 @@ class InsufficientData(RetrainerError):
     exit_code = 3
     http_status = 409
     code = "insufficient_data"
+
+
+class NothingInProduction(RetrainerError):
+    """A forecast was asked for, and no version of the model type is live."""
+
+    http_status = 409
+    code = "nothing_in_production"
+
+
+class RetrainingDisabled(RetrainerError):
+    """A run was asked for that the settings switch off."""
+
+    http_status = 409
+    code = "retraining_disabled"
 
 
 class RunInProgress(RetrainerError):

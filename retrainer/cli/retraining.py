@@ -61,6 +61,9 @@ def train(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Train and compare, but record nothing.")] = False,
     as_of: Annotated[str | None, typer.Option(metavar="TIME", help="Run as if it were then (ISO, UTC).")] = None,
     wait: Annotated[float, typer.Option(metavar="SECONDS", min=0, help="Wait so long for another run to end.")] = 0,
+    run_id: Annotated[
+        str | None, typer.Option(metavar="RUN", hidden=True, help="Carry out a run that `serve` has opened.")
+    ] = None,
     if_due: Annotated[
         bool, typer.Option("--if-due", help="Only what is due (schedule_days, min_new_posts); else do nothing.")
     ] = False,
@@ -85,6 +88,8 @@ def train(
         from retrainer.pipeline import run  # noqa: PLC0415
 
         def one(kind: ModelTypeName) -> run.RunResult:
+            if run_id is not None:
+                return run.carry_out(project, run_id, now, auto_promote=auto_promote)
             if dry_run:
                 return run.rehearse(project, kind, now, algorithm=algorithm, auto_promote=auto_promote)
             return run.retrain(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from retrainer.errors import InsufficientData, RetrainerError
+from retrainer.errors import InsufficientData, NothingInProduction
 from retrainer.model_types.base import Origins
 from retrainer.model_types.timing import HORIZONS_HOURS, INTERVAL_LEVEL
 from retrainer.pipeline.evaluation import naive_model
@@ -71,7 +71,7 @@ def predict_next(
         interval_level: timing: of the interval, from 0.02 to 0.98.
 
     Raises:
-        RetrainerError: there is no production version.
+        NothingInProduction: there is no production version.
         InsufficientData: there is no post.
         ArtifactError, AlgorithmError: production cannot be loaded, or cannot forecast.
     """
@@ -136,7 +136,7 @@ def _next_content(project: Project, version: ModelVersion, now: datetime, at: da
 def _production(project: Project, model_type: ModelTypeName) -> ModelVersion:
     version = project.registry.production(model_type)
     if version is None:
-        raise RetrainerError(
+        raise NothingInProduction(
             f"no {model_type} version is in production", hint=f"Train one with `retrainer train {model_type}`"
         )
     return version

@@ -154,6 +154,7 @@ def retrain(
     auto_promote: bool | None = None,
     as_of: bool = False,
     wait_seconds: float = 0,
+    opened: TrainingRun | None = None,
 ) -> RunResult:
     """Retrain one model type: all seven steps, recorded from the first moment to the decision.
 
@@ -163,6 +164,7 @@ def retrain(
         auto_promote: overrides `retraining.auto_promote`.
         as_of: whether `now` is a past moment chosen by the user; recorded with the run.
         wait_seconds: how long to wait for another run of this type to end.
+        opened: a run that is open already, to be carried out; otherwise a new one is begun.
 
     Raises:
         RunInProgress: another run of this type is going on.
@@ -173,7 +175,8 @@ def retrain(
     _banner(f"{model_type.upper()} MODEL RETRAINING")
     if as_of:
         log.warning("This run counts as of %s UTC. If it promotes, that goes live now", f"{now:%Y-%m-%d %H:%M}")
-    with _recorded_run(project, model_type, chosen, watch, as_of=as_of, wait_seconds=wait_seconds) as run:
+    run = opened or _begun(project, model_type, chosen, watch, as_of=as_of, wait_seconds=wait_seconds)
+    with _recorded(project, run, watch):
         _require_ready(project, chosen, options, model_type)
         # 1 and 2: load the latest posts, split them by time
         split = _load_and_split(project, model_type, now)
@@ -214,6 +217,22 @@ def retrain(
         decision=decision,
         race_lost=finished.race_lost,
     )
+
+
+def carry_out(project: Project, run_id: str, now: datetime, *, auto_promote: bool | None = None) -> RunResult:
+    """Retrain in a run that the parent process opened for this one, with the algorithm recorded in it.
+
+    Raises:
+        UnknownName: there is no such run.
+        RunInProgress: it was closed meanwhile, or belongs to another process.
+        RetrainerError: the run failed; what it was is recorded.
+    """
+    run = project.registry.take_over(run_id)
+    try:
+        return retrain(project, run.type_name, now, algorithm=run.algorithm, auto_promote=auto_promote, opened=run)
+    except BaseException as error:
+        _closed_as_failed(project.registry, run, error, now)  # where it failed before there was anything to record
+        raise
 
 
 def rehearse(
@@ -428,18 +447,9 @@ def _begun(
 
 
 @contextmanager
-def _recorded_run(
-    project: Project,
-    model_type: ModelTypeName,
-    algorithm: LoadedAlgorithm,
-    watch: Stopwatch,
-    *,
-    as_of: bool,
-    wait_seconds: float,
-) -> Iterator[TrainingRun]:
+def _recorded(project: Project, run: TrainingRun, watch: Stopwatch) -> Iterator[None]:
     """Hold the lock of the model type; close the run as failed, with the reason, if it does not come to its end."""
     registry = project.registry
-    run = _begun(project, model_type, algorithm, watch, as_of=as_of, wait_seconds=wait_seconds)
 
     def give_up(error: RetrainerError) -> None:
         registry.fail_run(run.run_id, str(error), watch.now())
@@ -452,15 +462,20 @@ def _recorded_run(
             opened_workspace(project.answers_dir),
             _spending_noted(registry, run),
         ):
-            yield run
+            yield
     except BaseException as error:
-        interrupted = isinstance(error, KeyboardInterrupt | SystemExit)
-        reason = "interrupted" if interrupted else str(error) or type(error).__name__
-        error.run_id = run.run_id  # type: ignore[attr-defined]  # for whoever tells of the failure
-        failed = registry.fail_run(run.run_id, reason, watch.now())
-        document = run_document(failed)
-        broadcast({"kind": "run", "model_type": model_type, "version_id": None, "reason": reason, "run": document})
+        failed = _closed_as_failed(registry, run, error, watch.now())
+        reason, document = failed.error, run_document(failed)
+        broadcast({"kind": "run", "model_type": run.type_name, "version_id": None, "reason": reason, "run": document})
         raise
+
+
+def _closed_as_failed(registry: Registry, run: TrainingRun, error: BaseException, now: datetime) -> TrainingRun:
+    """Close a run by what ended it, unless it is closed already."""
+    interrupted = isinstance(error, KeyboardInterrupt | SystemExit)
+    reason = "interrupted" if interrupted else str(error) or type(error).__name__
+    error.run_id = run.run_id  # type: ignore[attr-defined]  # for whoever tells of the failure
+    return registry.fail_run(run.run_id, reason, now)
 
 
 @contextmanager

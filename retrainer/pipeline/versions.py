@@ -75,6 +75,11 @@ def options_of(project: Project, version: ModelVersion, algorithm: LoadedAlgorit
     return recorded.model_copy(update={name: getattr(today, name) for name in names})
 
 
+def costs_money(version: ModelVersion) -> bool:
+    """Whether each forecast of a version has to be paid for."""
+    return load_algorithm(version.algorithm, version.type_name).description.paid
+
+
 def leans_on(project: Project, version: ModelVersion) -> list[Importance]:
     """Return what a version's forecasts lean on; empty where its algorithm does not say.
 

@@ -7,6 +7,7 @@ BEGIN IMMEDIATE, PostgreSQL by an advisory lock), so what it reads stays true un
 from __future__ import annotations
 
 import fcntl
+import sqlite3
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -152,6 +153,10 @@ class Database:
             yield
         except DBAPIError as error:
             raise translated(error, self.engine) from error
+        except sa.exc.TimeoutError as error:
+            raise DatabaseError(
+                f"no connection to the database {self.place} came free in time", hint="Try again later"
+            ) from error
         except OSError as error:
             raise DatabaseError(f"cannot use the database {self.place}: {error.strerror}") from error
 
@@ -230,7 +235,41 @@ def _connect_sqlite(url: sa.URL, folder: Path, *, read_only: bool) -> sa.Engine:
     engine = sa.create_engine(target, connect_args={"timeout": BUSY_TIMEOUT_SECONDS})
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
+    if not read_only:
+        _follow_file(engine, path)
     return engine
+
+
+def _follow_file(engine: sa.Engine, path: Path) -> None:
+    """Let a long-lived process notice that the database file was taken away, or is another one by now.
+
+    An open connection would go on with the file that it knows, whatever its name; a new one would make an empty file.
+    """
+    seen = False
+
+    def check(_connection: Any, record: Any, _proxy: Any) -> None:
+        nonlocal seen
+        present = _identity(path)
+        seen = seen or present is not None
+        if record.info.setdefault("file", present) != present:
+            if record.info["file"] is not None:
+                raise sa.exc.DisconnectionError  # it is replaced by a new connection
+            record.info["file"] = present  # the file was made by this connection
+
+    def refuse_to_make_another(*_arguments: Any) -> None:
+        if seen and not path.exists():
+            raise sqlite3.OperationalError("unable to open database file")
+
+    event.listen(engine, "checkout", check)
+    event.listen(engine, "do_connect", refuse_to_make_another)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:

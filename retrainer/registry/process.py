@@ -32,7 +32,12 @@ class ProcessIdentity:
     @classmethod
     def current(cls) -> ProcessIdentity:
         """Identify this process."""
-        return cls(socket.gethostname(), os.getpid(), _boot_id(), _started_at(psutil.Process()))
+        return cls.of(os.getpid())
+
+    @classmethod
+    def of(cls, pid: int) -> ProcessIdentity:
+        """Identify a process of this machine that is there: this one, or a child not waited for yet."""
+        return cls(socket.gethostname(), pid, _boot_id(), _started_at(psutil.Process(pid)))
 
 
 def why_gone(identity: ProcessIdentity, heartbeat_at: datetime, clock: datetime) -> str | None:

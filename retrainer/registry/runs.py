@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from retrainer.registry.rows import fresh_id, go_live, id_of, production_in, run
 from retrainer.registry.tables import LedgerEntry, TrainingRun
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from sqlalchemy.orm import Session
 
@@ -83,25 +84,45 @@ class Runs:
         Raises:
             RunInProgress: another run of this type is going on.
         """
-        clock = datetime.now(UTC)
+        with self.database.write() as session:
+            return _open(session, model_type, algorithm, now, as_of)
+
+    def open_runs(self, algorithms: Mapping[ModelTypeName, str], now: datetime) -> list[TrainingRun]:
+        """Begin a run of each type on behalf of processes that are yet to start: all of them, or none.
+
+        Until `hand_over`, the runs are this process's own, and are closed like any other if it dies.
+
+        Args:
+            algorithms: which algorithm to train, by model type.
+            now: when the runs begin.
+
+        Raises:
+            RunInProgress: another run of one of the types is going on.
+        """
+        with self.database.write() as session:
+            return [_open(session, model_type, name, now, None) for model_type, name in algorithms.items()]
+
+    def hand_over(self, run_id: str, process: ProcessIdentity) -> None:
+        """Make an open run that of another process, unless it is closed by now."""
+        query = update(TrainingRun).where(TrainingRun.run_id == run_id, TrainingRun.status == "running")
+        with self.database.write() as session:
+            session.execute(query.values(**_held_by(process)))
+
+    def take_over(self, run_id: str) -> TrainingRun:
+        """Make a run one's own that the parent process opened for this one.
+
+        Raises:
+            UnknownName: there is no such run.
+            RunInProgress: it was closed meanwhile, or belongs to another process.
+        """
+        self.run(run_id)
         me = ProcessIdentity.current()
         with self.database.write() as session:
-            _require_no_other(session, model_type, clock)
-            run = TrainingRun(
-                run_id=fresh_id(session, TrainingRun, "run", now),
-                model_type=model_type,
-                algorithm=algorithm,
-                status="running",
-                started_at=now,
-                as_of=as_of,
-                promoted_to_production=False,
-                host=me.host,
-                pid=me.pid,
-                boot_id=me.boot_id,
-                process_started_at=me.started_at,
-                heartbeat_at=clock,
-            )
-            session.add(run)
+            run = running_in(session, run_id)
+            if run.host != me.host or run.pid not in {me.pid, os.getppid()}:
+                raise RunInProgress(f"the run '{run_id}' is that of process {run.pid} on '{run.host}'")
+            for column, value in _held_by(me).items():
+                setattr(run, column, value)
         return run
 
     def beat(self, run_id: str) -> None:
@@ -182,7 +203,7 @@ class Runs:
             UnknownName: there is none of this id.
         """
         with self.database.read() as session:
-            run = session.get(TrainingRun, run_id)
+            run = session.get(TrainingRun, run_id) if "\0" not in run_id else None
         if run is None:
             raise UnknownName(f"unknown run '{run_id}'", hint="`retrainer history` lists the runs")
         return run
@@ -237,6 +258,36 @@ class Runs:
         with self.database.write() as session:
             if session.scalars(query).first() is None:
                 action()
+
+
+def _open(
+    session: Session, model_type: ModelTypeName, algorithm: str, now: datetime, as_of: datetime | None
+) -> TrainingRun:
+    _require_no_other(session, model_type, datetime.now(UTC))
+    run = TrainingRun(
+        run_id=fresh_id(session, TrainingRun, "run", now),
+        model_type=model_type,
+        algorithm=algorithm,
+        status="running",
+        started_at=now,
+        as_of=as_of,
+        promoted_to_production=False,
+        **_held_by(ProcessIdentity.current()),
+    )
+    session.add(run)
+    session.flush()
+    return run
+
+
+def _held_by(process: ProcessIdentity) -> dict[str, Any]:
+    """Return the columns that say whose a run is, as of now."""
+    return {
+        "host": process.host,
+        "pid": process.pid,
+        "boot_id": process.boot_id,
+        "process_started_at": process.started_at,
+        "heartbeat_at": datetime.now(UTC),
+    }
 
 
 def _require_no_other(session: Session, model_type: ModelTypeName, clock: datetime) -> None:

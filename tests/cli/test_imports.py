@@ -23,11 +23,13 @@ HEAVY = (
     "httpx2",
     "joblib",
     "matplotlib",
+    "fastapi",
 )
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["plugins"], ["train", "--help"], ["replay", "--help"], ["--version"], []]
+    "arguments",
+    [["--help"], ["plugins"], ["train", "--help"], ["replay", "--help"], ["serve", "--help"], ["--version"], []],
 )
 def test_light_commands_import_nothing_heavy(arguments: list[str], tmp_path: Path) -> None:
     script = (

@@ -1,0 +1,33 @@
+"""The endpoints for those who operate the server: whether it lives and is ready, and its figures."""
+
+from fastapi import APIRouter, Depends, Response
+from fastapi.responses import JSONResponse
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from retrainer.api import schemas
+from retrainer.api.service import Of, answers, only_known_parameters
+
+router = APIRouter(tags=["operate"], dependencies=[Depends(only_known_parameters)])
+
+
+@router.get("/health/live", responses={200: {"model": schemas.Health}, **answers()})
+async def live() -> JSONResponse:
+    """Say that the process answers. Asks nothing of the database."""
+    return JSONResponse({"status": "live"})
+
+
+@router.get("/health/ready", responses={200: {"model": schemas.Health}, **answers()})
+async def ready(service: Of) -> JSONResponse:
+    """Say whether requests can be served: the database answers, and is of this program's schema."""
+    await service.work.look(service.project.registry.database.revision)
+    return JSONResponse({"status": "ready"})
+
+
+@router.get(
+    "/metrics",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **answers()},
+)
+async def metrics(service: Of) -> Response:
+    """Return the figures in the text format of Prometheus."""
+    return Response(await service.work.look(service.monitoring.text), media_type=CONTENT_TYPE_LATEST)

@@ -1,0 +1,62 @@
+"""Listens, and serves until told to stop; what was begun is finished first."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import socket
+from typing import TYPE_CHECKING, Any
+
+import uvicorn
+
+from retrainer.errors import RetrainerError
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+log = logging.getLogger(__name__)
+
+GRACE_SECONDS = 60  # so long a request may take to end after the server was told to stop
+
+
+def serve(app: FastAPI, host: str, port: int) -> None:
+    """Serve until SIGTERM, SIGINT or SIGHUP.
+
+    Raises:
+        RetrainerError: the address cannot be listened on.
+    """
+    listening = _listen(host, port)
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,  # the application has its own
+        lifespan="off",
+        ws="none",
+        server_header=False,
+        timeout_graceful_shutdown=GRACE_SECONDS,
+    )
+    server = uvicorn.Server(config)
+    signal.signal(signal.SIGHUP, server.handle_exit)
+    address, bound, *_ = listening.getsockname()
+    log.info("Listening on http://%s:%d", f"[{address}]" if ":" in address else address, bound)
+    try:
+        server.run(sockets=[listening])
+    except KeyboardInterrupt:  # raised again by uvicorn when it has stopped as asked
+        log.debug("Stopped by a signal")
+    log.info("Stopped")
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family, _, _, _, address = _address_of(host, port)
+        return socket.create_server(address, family=family, backlog=2048)
+    except OSError as error:
+        raise RetrainerError(
+            f"cannot listen on '{host}' port {port}: {error.strerror or error}", hint="Choose another --host or --port"
+        ) from error
+
+
+def _address_of(host: str, port: int) -> tuple[Any, ...]:
+    """Resolve a name; IPv4 first, since `localhost` may be both."""
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return min(found, key=lambda one: one[0] != socket.AF_INET)

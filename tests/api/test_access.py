@@ -1,0 +1,197 @@
+"""Who may call: the token, and what a web page or another machine can do without it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.api.conftest import TOKEN, WITH_TOKEN
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.api.conftest import Serve
+    from tests.conftest import Plugins, Runner
+
+PROTECTED = {"RETRAINER_API_TOKEN": TOKEN}
+
+
+def test_changing_needs_the_token_and_looking_does_not(two_versions: tuple[str, str], serve: Serve) -> None:
+    server = serve(env=PROTECTED)
+    promotion = f"/models/promote/{two_versions[1]}"
+    for path in (promotion, "/models/retrain", "/models/rollback/timing"):
+        answer = server.post(path)
+        assert answer.status_code == 401
+        assert answer.headers["WWW-Authenticate"] == 'Bearer realm="retrainer"'
+        assert answer.json()["error"]["code"] == "unauthorized"
+    assert server.get("/models/production").json()["timing_model"]["version_id"] == two_versions[0]
+    assert server.get("/models/training-history?status=running").json()["count"] == 0
+    assert server.post(promotion, headers=WITH_TOKEN).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "authorization",
+    [
+        "Bearer another-token-of-letters",
+        f"Bearer {TOKEN}x",
+        f"Bearer {TOKEN[:-1]}",
+        f"Basic {TOKEN}",
+        f"Token {TOKEN}",
+        TOKEN,
+        "Bearer",
+        b"Bearer \xc3\xa9\xff",
+        "",
+    ],
+)
+def test_a_wrong_token_or_scheme_is_refused(authorization: str | bytes, serve: Serve, folder: Path) -> None:
+    server = serve(env=PROTECTED)
+    answer = server.post("/models/retrain", headers={"Authorization": authorization})
+    assert answer.status_code == 401
+    assert answer.headers["WWW-Authenticate"].startswith("Bearer ")
+    assert TOKEN not in answer.text
+
+
+def test_the_scheme_may_be_written_in_any_case(trained: str, serve: Serve) -> None:
+    server = serve(env=PROTECTED)
+    answer = server.post(f"/models/promote/{trained}", headers={"Authorization": f"bearer {TOKEN}"})
+    assert answer.status_code == 200
+
+
+def test_reads_can_be_closed_but_not_the_health(trained: str, serve: Serve) -> None:
+    server = serve("--protect-reads", env=PROTECTED)
+    for path in ("/models/production", "/models/versions", "/metrics", "/openapi.json", "/nothing"):
+        assert server.get(path).status_code == 401, path
+    assert server.get("/models/production", headers=WITH_TOKEN).status_code == 200
+    assert server.get("/metrics", headers=WITH_TOKEN).status_code == 200
+    assert server.get("/health/live").status_code == 200
+    assert server.get("/health/ready").status_code == 200
+
+
+def test_the_token_can_be_in_a_file_which_wins_over_the_environment(trained: str, serve: Serve, tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text(f"{TOKEN}\n")
+    file.chmod(0o644)
+    server = serve("--token-file", str(file), env={"RETRAINER_API_TOKEN": "some-other-token-of-letters"})
+    assert server.post(f"/models/promote/{trained}", headers=WITH_TOKEN).status_code == 200
+    assert any("Others can read the token file" in line for line in server.lines)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "token", "message"),
+    [
+        (["--host", "0.0.0.0"], None, "--host: '0.0.0.0' can be reached by others, and no token is set"),  # noqa: S104
+        (["--host", "::"], None, "--host: '::' can be reached by others"),
+        (["--host", "example.org"], None, "--host: 'example.org' can be reached by others"),
+        (["--protect-reads"], None, "--protect-reads: there is no token to protect them with"),
+        ([], "short", "RETRAINER_API_TOKEN: the token is shorter than 16 letters"),
+        ([], "", "RETRAINER_API_TOKEN: the token is shorter than 16 letters"),
+        ([], "two words of letters", "RETRAINER_API_TOKEN: a token is one word"),
+        ([], "ein-schlüssel-mit-umlaut", "RETRAINER_API_TOKEN: a token is one word"),
+        (["--token-file", "nowhere"], None, "cannot read the token file 'nowhere': No such file"),
+        (["--token-file", "."], None, "cannot read the token file '.': Is a directory"),
+        (["--port", "70000"], None, "Invalid value for '--port'"),
+    ],
+)
+def test_what_would_be_unsafe_is_refused_in_one_line(
+    arguments: list[str], token: str | None, message: str, folder: Path, retrainer: Runner
+) -> None:
+    done = retrainer("serve", *arguments, env={} if token is None else {"RETRAINER_API_TOKEN": token})
+    assert done.code == 2
+    (line,) = done.err.splitlines()
+    assert line.startswith(f"Error: {message}")
+    if token and len(token) > 5:
+        assert token not in line
+
+
+def test_without_a_token_no_name_but_the_machines_own_is_served(trained: str, serve: Serve) -> None:
+    server = serve()
+    for host in ("evil.example", f"evil.example:{server.port}", "127.0.0.1.evil.example", "", "[::1].evil", "0.0.0.0"):  # noqa: S104
+        for method, path in (("GET", "/models/production"), ("POST", f"/models/promote/{trained}")):
+            answer = server.request(method, path, headers={"Host": host})
+            assert (answer.status_code, answer.json()["error"]["code"]) == (403, "forbidden_host"), host
+    for host in ("localhost", "LOCALHOST:1", "127.0.0.1", "[::1]:8000"):
+        assert server.get("/models/production", headers={"Host": host}).status_code == 200, host
+
+
+def test_without_a_token_no_web_page_can_call(trained: str, serve: Serve) -> None:
+    server = serve()
+    promotion = f"/models/promote/{trained}"
+    for headers in (
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+        {"Origin": "http://127.0.0.1:1"},
+        {"Origin": server.url.replace("http:", "https:")},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+    ):
+        for method, path in (("POST", promotion), ("GET", "/models/predict/timing")):
+            answer = server.request(method, path, headers=headers)
+            assert (answer.status_code, answer.json()["error"]["code"]) == (403, "forbidden_origin"), headers
+    for headers in ({"Origin": server.url}, {"Sec-Fetch-Site": "same-origin"}, {"Sec-Fetch-Site": "none"}):
+        assert server.post(promotion, headers=headers).status_code == 200, headers
+
+
+def test_with_a_token_any_name_is_served_as_behind_a_proxy(trained: str, serve: Serve) -> None:
+    server = serve(env=PROTECTED)
+    headers = {"Host": "models.example.org", "Origin": "https://models.example.org", **WITH_TOKEN}
+    assert server.post(f"/models/promote/{trained}", headers=headers).status_code == 200
+
+
+PAID = """
+    from retrainer.algorithms import Algorithm, hookimpl
+
+    @hookimpl
+    def algorithm():
+        return Algorithm(name="paid", model_types=("content",), summary="Costs money.", paid=True)
+
+    @hookimpl
+    def train(posts):
+        return {}
+
+    @hookimpl
+    def predict(posts, origins):
+        from retrainer.model_types.content import ContentForecast
+        return [ContentForecast("a text about the garden") for _ in range(len(origins))]
+"""
+
+
+def test_with_a_token_forecasts_that_cost_money_need_it(
+    trained: str, serve: Serve, plugins: Plugins, retrainer: Runner
+) -> None:
+    plugins.add("paid", PAID)
+    run = retrainer("train", "content", "--algorithm", "paid", "--json", env=plugins.environ).json
+    paid = run["training_runs"][0]["model_version_id"]
+    assert retrainer("promote", paid, env=plugins.environ).code == 0
+    server = serve(env={**PROTECTED, **plugins.environ})
+    for path in ("/models/predict/content", f"/models/compare/{paid}/{paid}"):
+        assert server.get(path).status_code == 401
+        assert server.get(path, headers=WITH_TOKEN).status_code in {200, 409}, path
+    assert server.get("/models/predict/timing").status_code == 200
+
+
+def test_the_token_is_in_no_process_log_or_answer(trained: str, serve: Serve, folder: Path) -> None:
+    server = serve(env=PROTECTED)
+    ids = server.post("/models/retrain", headers=WITH_TOKEN).json()["run_ids"]
+    server.ended(ids["timing"])
+    server.ended(ids["content"])
+    assert TOKEN not in server.get("/openapi.json").text
+    server.stop()
+    assert TOKEN not in "".join(server.lines)
+    logs = [path.read_text() for path in (folder / "logs" / "runs").iterdir()]
+    assert len(logs) == 2
+    assert not any(TOKEN in text for text in logs)
+
+
+def test_without_the_extra_one_line_says_what_to_install(folder: Path) -> None:
+    script = "import sys; sys.modules[sys.argv[1]] = None; from retrainer.__main__ import run; sys.exit(run(['serve']))"
+    for package in ("fastapi", "uvicorn", "prometheus_client"):
+        done = subprocess.run(
+            [sys.executable, "-c", script, package], cwd=folder, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 2
+        (line,) = done.stderr.splitlines()
+        assert line.endswith("Install it with: pip install 'retrainer[api]'")
+        assert f"'{package}'" in line

@@ -1,0 +1,278 @@
+"""The endpoints: the documents of the command line, the fields of the specification, one shape for what fails."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.conftest import SHARED_DATA
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.api.conftest import Serve, Server
+    from tests.conftest import Runner
+
+SPECIFICATION = SHARED_DATA.parent / "RETRAINING.md"
+
+# The endpoints of the specification: how each is called there, and the fields of its answer.
+VERSION = {"version_id", "algorithm", "trained_at", "promoted_at", "num_training_samples"}
+ENDPOINTS = {
+    "/models/production": {"timing_model", "content_model", *VERSION},
+    "/models/versions": {
+        "versions",
+        "count",
+        "version_id",
+        "model_type",
+        "algorithm",
+        "trained_at",
+        "status",
+        "is_production",
+        "num_training_samples",
+        "training_duration_seconds",
+    },
+    "/models/training-history": {
+        "training_runs",
+        "count",
+        "run_id",
+        "model_version_id",
+        "started_at",
+        "completed_at",
+        "duration_seconds",
+        "status",
+        "test_mae_hours",
+        "test_within_6h_accuracy",
+        "promoted_to_production",
+        "promotion_reason",
+    },
+    "/models/retrain": {"status", "message", "note", "run_ids"},
+    "/models/promote/": {"status", "message", "version_id"},
+    "/models/compare/": {
+        "version_a",
+        "version_b",
+        "version_id",
+        "score",
+        "winner",
+        "improvement_percentage",
+        "recommendation",
+        "reason",
+    },
+}
+CURL_LINES = [
+    "curl http://localhost:8000/models/production",
+    'curl "http://localhost:8000/models/versions?model_type=timing&limit=5"',
+    'curl "http://localhost:8000/models/training-history?limit=10"',
+    "curl -X POST http://localhost:8000/models/retrain",
+    'curl -X POST "http://localhost:8000/models/promote/prophet_timing_20251106_120000_a3f2"',
+    'curl "http://localhost:8000/models/compare/prophet_timing_OLD/prophet_timing_NEW"',
+]
+
+
+def keys_of(document: Any) -> set[str]:
+    """Return every key of a document, at any depth."""
+    if isinstance(document, dict):
+        return set(document).union(*map(keys_of, document.values()))
+    return set().union(*map(keys_of, document)) if isinstance(document, list) else set()
+
+
+def called_as_in(line: str, server: Server, versions: tuple[str, str]) -> tuple[str, dict[str, Any]]:
+    """Call what a curl line calls, with our host and versions; return the endpoint and the document."""
+    words = shlex.split(line.partition("|")[0])
+    method = words[words.index("-X") + 1] if "-X" in words else "GET"
+    path = words[-1].removeprefix("http://localhost:8000")
+    old, new = versions
+    path = re.sub(r"compare/\S+", f"compare/{old}/{new}", re.sub(r"promote/\S+", f"promote/{new}", path))
+    answer = server.request(method, path)
+    assert answer.is_success, answer.text
+    (endpoint,) = (known for known in ENDPOINTS if path.startswith(known))
+    return endpoint, answer.json()
+
+
+def test_every_endpoint_of_the_specification_gives_its_fields(two_versions: tuple[str, str], serve: Serve) -> None:
+    server = serve()
+    seen = set()
+    for line in CURL_LINES:
+        endpoint, document = called_as_in(line, server, two_versions)
+        assert ENDPOINTS[endpoint] <= keys_of(document), line
+        seen.add(endpoint)
+    assert seen == set(ENDPOINTS)
+
+
+@pytest.mark.skipif(not SPECIFICATION.exists(), reason="the specification is not kept with the project")
+def test_every_curl_line_of_the_specification_gives_its_documented_fields(
+    two_versions: tuple[str, str], serve: Serve
+) -> None:
+    text = SPECIFICATION.read_text()
+    lines = re.findall(r"^curl .*$", text, re.MULTILINE)
+    assert set(CURL_LINES) <= set(lines)
+    documented = {}
+    for heading, section in re.findall(r"^### \w+ (/models/\S+)\n(.*?)^---|^### ", text, re.MULTILINE | re.DOTALL):
+        if heading:
+            block = section.partition("Response:\n```json")[2].partition("```")[0]
+            documented[heading.partition("{")[0]] = set(re.findall(r'"(\w+)":', block))
+    server = serve()
+    for line in lines:
+        endpoint, document = called_as_in(line, server, two_versions)
+        wanted = documented.get(endpoint, ENDPOINTS[endpoint])
+        assert wanted, line
+        assert wanted <= keys_of(document), line
+
+
+def test_the_api_answers_with_the_documents_of_the_command_line(
+    two_versions: tuple[str, str], serve: Serve, retrainer: Runner
+) -> None:
+    old, new = two_versions
+    server = serve()
+    for path, arguments in {
+        "/models/production": ["production"],
+        "/models/versions?model_type=timing&limit=5": ["versions", "--type", "timing", "--limit", "5"],
+        f"/models/versions/{new}": ["show", new],
+        "/models/training-history?limit=2&page=2": ["history", "--limit", "2", "--page", "2"],
+        "/models/training-history?status=completed&promoted=false": [
+            "history",
+            "--status",
+            "completed",
+            "--not-promoted",
+        ],
+        f"/models/compare/{old}/{new}": ["compare", old, new],
+    }.items():
+        assert server.get(path).json() == retrainer(*arguments, "--json").json, path
+
+
+def test_the_next_forecast_of_each_type(trained: str, serve: Serve, retrainer: Runner) -> None:
+    server = serve()
+    timing = server.get("/models/predict/timing?interval=0.5").json()
+    assert timing["version_id"] == trained
+    assert timing["interval"]["level"] == 0.5
+    assert timing.keys() == retrainer("predict", "timing", "--json").json.keys()
+    assert server.get("/models/predict/content").json()["text"]
+
+
+def test_promote_and_roll_back(two_versions: tuple[str, str], serve: Serve, folder: Path, retrainer: Runner) -> None:
+    old, new = two_versions
+    server = serve()
+    promoted = server.post(f"/models/promote/{new}", json={"reason": "reviewed"}).json()
+    assert promoted == {
+        "status": "success",
+        "message": f"Model {new} promoted to production",
+        "version_id": new,
+        "from_version_id": old,
+        "changed": True,
+    }
+    assert (folder / "models" / "timing_model").readlink().name == new
+    assert server.post(f"/models/promote/{new}").json()["changed"] is False
+    back = server.post("/models/rollback/timing", json={"reason": "too many misses", "hold": False}).json()
+    assert (back["version_id"], back["from_version_id"]) == (old, new)
+    assert "hold" not in back["message"]
+    reasons = [change["reason"] for change in server.get("/models/training-history").json()["changes"]]
+    assert reasons[:2] == ["too many misses", "reviewed"]
+    nothing_left = server.post("/models/rollback/timing")
+    assert nothing_left.status_code == 409
+    assert nothing_left.json()["error"]["code"] == "nothing_to_roll_back"
+    server.post(f"/models/promote/{new}")
+    assert server.post("/models/rollback/timing", json={"to": old}).json()["version_id"] == old
+    assert "on hold" in retrainer("production").out
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "message"),
+    [
+        ("/models/versions?limit=0", 422, "limit: '0' is not allowed: it must be greater than or equal to 1"),
+        ("/models/versions?limit=-1", 422, "limit: '-1' is not allowed"),
+        ("/models/versions?limit=1000000000", 422, "limit: '1000000000' is not allowed: it must be less than"),
+        ("/models/versions?limit=ten", 422, "limit: 'ten' is not allowed"),
+        ("/models/versions?limit=" + "9" * 5000, 422, "limit: '99999"),
+        ("/models/versions?model_type=timming", 422, "model_type: 'timming' is not allowed"),
+        ("/models/versions?lmit=3", 422, "unknown parameter 'lmit'"),
+        ("/models/training-history?page=0", 422, "page: '0'"),
+        ("/models/training-history?limit=0", 422, "limit: '0'"),
+        ("/models/training-history/run_x", 404, "unknown run 'run_x'"),
+        ("/models/training-history/%00", 404, "unknown run '\0'"),
+        ("/models/versions/none", 404, "unknown version 'none'"),
+        ("/models/versions/..%2f..%2fetc%2fpasswd", 404, "not found"),
+        ("/models/versions/%2e%2e", 404, "unknown version '..'"),
+        ("/models/versions/%00", 404, "unknown version '\0'"),
+        ("/models/versions/a%00b", 404, "unknown version 'a\0b'"),
+        ("/models/versions/%ff%fe", 404, "unknown version"),
+        ("/models/versions/" + "v" * 10_000, 422, "version_id: 'vvvvvv"),
+        ("/models/compare/none/none", 404, "unknown version 'none'"),
+        ("/models/predict/both", 404, "not found"),
+        ("/models/predict/content?interval=0.5", 422, "unknown parameter 'interval'"),
+        ("/models/predict/timing?interval=nan", 422, "interval: 'nan' is not allowed"),
+        ("/models/predict/timing?interval=1", 422, "interval: '1' is not allowed"),
+        ("/nothing", 404, "not found"),
+        ("/models/promote/x", 405, "method not allowed"),
+        ("/docs", 404, "not found"),
+    ],
+)
+def test_what_a_caller_gets_wrong(path: str, status: int, message: str, bad_input_server: Server) -> None:
+    answer = bad_input_server.get(path)
+    assert answer.status_code == status, answer.text
+    assert answer.json()["error"]["message"].startswith(message)
+    assert len(answer.text) < 1000, "what was sent is not sent back whole"
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "message"),
+    [
+        ("/models/promote/none", "", 404, "unknown version 'none'"),
+        ("/models/promote/%2e%2e", "", 404, "unknown version '..'"),
+        ("/models/promote/a%2fb", "", 404, "not found"),
+        ("/models/promote/%00", "", 404, "unknown version '\0'"),
+        ("/models/promote/" + "v" * 10_000, "", 422, "version_id: 'vvvv"),
+        ("/models/promote/none", "{", 422, "the body: it is not JSON"),
+        ("/models/promote/none", "[" * 200_000, 400, "there was an error parsing the body"),
+        ("/models/promote/none", '{"raison": "x"}', 422, "unknown key 'raison' in the body"),
+        ("/models/promote/none", '{"reason": "\\u0000"}', 422, "reason: '\0' is not allowed"),
+        ("/models/promote/none", '{"reason": "\\ud800"}', 422, "reason: '\\ud800' is not allowed"),
+        ("/models/promote/none", '{"reason": ""}', 422, "reason: '' is not allowed"),
+        ("/models/promote/none", '{"reason": 1e999}', 422, "reason: 'inf' is not allowed"),
+        ("/models/promote/none", b"\xc3", 400, "there was an error parsing the body"),
+        ("/models/rollback/both", "", 422, "model_type: 'both' is not allowed"),
+        ("/models/rollback/timing", '{"to": "none"}', 404, "unknown version 'none'"),
+        ("/models/rollback/timing", '{"to": "\\u0000"}', 404, "unknown version '\0'"),
+        ("/models/rollback/timing", '{"hold": "yes"}', 422, "hold: 'yes' is not allowed"),
+        ("/models/retrain", '{"model_type": "both"}', 422, "model_type: 'both' is not allowed"),
+        ("/models/retrain", '["timing"]', 422, "body: "),
+        ("/models/retrain?model_type=timing", "", 422, "unknown parameter 'model_type'"),
+    ],
+)
+def test_what_a_caller_posts_wrong(
+    path: str, body: str | bytes, status: int, message: str, bad_input_server: Server
+) -> None:
+    answer = bad_input_server.post(path, content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code == status, answer.text
+    assert answer.json()["error"]["message"].startswith(message)
+
+
+def test_other_methods_are_refused_with_those_allowed(bad_input_server: Server) -> None:
+    for method in ("PUT", "DELETE", "PATCH"):
+        answer = bad_input_server.request(method, "/models/retrain")
+        assert answer.status_code == 405
+        assert answer.headers["Allow"] == "POST"
+
+
+def test_asking_too_early_is_told_apart_from_a_fault(folder: Path, serve: Serve) -> None:
+    server = serve()
+    assert server.get("/models/production").json() == {"timing_model": None, "content_model": None}
+    answer = server.get("/models/predict/timing")
+    assert answer.status_code == 409
+    assert answer.json()["error"]["code"] == "nothing_in_production"
+    assert server.post("/models/rollback/timing").status_code == 409
+
+
+def test_a_fault_of_ours_says_nothing_to_the_caller_and_all_to_the_log(
+    trained: str, serve: Serve, folder: Path
+) -> None:
+    manifest = folder / "models" / "timing" / trained / "manifest.json"
+    manifest.write_text(json.dumps({"format": 1}))
+    server = serve()
+    answer = server.get("/models/predict/timing")
+    assert answer.status_code == 500
+    assert answer.json()["error"]["code"] == "artifact"
+    server.stop()
+    assert any("manifest.json" in line for line in server.lines)

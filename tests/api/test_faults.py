@@ -1,0 +1,223 @@
+"""What goes wrong while the server runs: it answers, goes on, and finishes what it began."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import pytest
+import sqlalchemy as sa
+
+from retrainer.registry.promotions import CHANGES_OF_PRODUCTION
+from tests.api.conftest import PATIENCE
+from tests.conftest import configure, open_project
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.api.conftest import Serve, Server, Turnstile
+    from tests.conftest import Runner
+
+
+def raw(server: Server, head: str) -> socket.socket:
+    """Send the head of a request, and leave the rest to the test."""
+    connection = socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE)
+    connection.sendall(f"{head}\r\nHost: 127.0.0.1\r\n".encode())
+    return connection
+
+
+def test_a_body_of_100_megabytes_is_refused_before_it_is_sent(bad_input_server: Server) -> None:
+    connection = raw(bad_input_server, "POST /models/retrain HTTP/1.1")
+    with connection, connection.makefile("rb") as answer:
+        connection.sendall(b"Content-Type: application/json\r\nContent-Length: 100000000\r\n\r\n")
+        text = answer.read()  # to the end: the server closes the connection
+    assert text.startswith(b"HTTP/1.1 413 ")
+    assert b'"code":"too_large"' in text
+
+
+def test_a_body_that_does_not_say_how_long_it_is_is_cut_off(bad_input_server: Server) -> None:
+    connection = raw(bad_input_server, "POST /models/retrain HTTP/1.1")
+    with connection, connection.makefile("rb") as answer:
+        connection.sendall(b"Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n")
+        for _ in range(10):
+            connection.sendall(b"186a0\r\n" + b" " * 100_000 + b"\r\n")
+        connection.sendall(b"1\r\n \r\n")
+        text = answer.read()
+    assert text.startswith(b"HTTP/1.1 413 ")
+
+
+@pytest.mark.parametrize("length", ["-1", "x", "1e3", "9" * 400])
+def test_a_senseless_length_is_refused(length: str, bad_input_server: Server) -> None:
+    connection = raw(bad_input_server, "POST /models/retrain HTTP/1.1")
+    with connection, connection.makefile("rb") as answer:
+        connection.sendall(f"Content-Length: {length}\r\n\r\n".encode())
+        assert answer.read().split()[1] in {b"400", b"413"}
+
+
+def test_the_database_goes_away_and_comes_back(trained: str, serve: Serve, folder: Path) -> None:
+    server = serve()
+    (folder / "data").rename(folder / "away")
+    for path in ("/models/production", "/models/training-history", "/models/predict/timing", "/health/ready"):
+        answer = server.get(path)
+        assert answer.status_code == 503, path
+        assert answer.json()["error"]["code"] == "database"
+        assert answer.headers["Retry-After"]
+    assert server.post("/models/retrain").status_code == 503
+    assert server.get("/health/live").status_code == 200
+    assert "retrainer_database_up 0.0" in server.get("/metrics").text
+    assert not (folder / "data").exists(), "no empty database was made in its place"
+    (folder / "away").rename(folder / "data")
+    assert server.get("/models/production").json()["timing_model"]["version_id"] == trained
+    assert server.get("/health/ready").status_code == 200
+
+
+def test_a_database_put_in_the_place_of_another_is_used(
+    two_versions: tuple[str, str], serve: Serve, folder: Path
+) -> None:
+    old, new = two_versions
+    server = serve()
+    server.get("/models/production")
+    project = open_project(folder)
+    with project.registry.database.engine.connect() as connection:
+        connection.exec_driver_sql("COMMIT")
+        connection.exec_driver_sql(f"VACUUM INTO '{folder / 'copy.db'}'")
+    project.close()
+    assert server.post(f"/models/promote/{new}").status_code == 200
+    for name in ("retrainer.db", "retrainer.db-wal", "retrainer.db-shm"):
+        (folder / "data" / name).unlink(missing_ok=True)
+    (folder / "copy.db").rename(folder / "data" / "retrainer.db")
+    assert server.get("/models/production").json()["timing_model"]["version_id"] == old
+
+
+def test_on_postgresql_all_works_and_the_database_may_go_away(
+    folder: Path, postgresql_url: str, request: pytest.FixtureRequest, serve: Serve
+) -> None:
+    configure(folder, url=f'"{postgresql_url}"')
+    old, new = request.getfixturevalue("two_versions")
+    server = serve()
+    for path in (
+        "/models/production",
+        "/models/versions?limit=1",
+        f"/models/versions/{new}",
+        "/models/training-history?status=completed",
+        f"/models/compare/{old}/{new}",
+        "/models/predict/timing",
+        "/metrics",
+    ):
+        assert server.get(path).status_code == 200, path
+    for path in ("/models/versions/%00", "/models/training-history/%00", "/models/versions/x%00y"):
+        assert server.get(path).status_code == 404, path
+    assert server.post(f"/models/promote/{new}", json={"reason": "a\tb — c"}).status_code == 200
+    ids = server.post("/models/retrain").json()["run_ids"]
+    assert {server.ended(run_id)["status"] for run_id in ids.values()} == {"completed"}
+    url = sa.make_url(postgresql_url)
+    engine = sa.create_engine(url.set(database="postgres"), isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(sa.text(f"ALTER DATABASE {url.database} ALLOW_CONNECTIONS false"))
+        connection.execute(
+            sa.text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = :name"),
+            {"name": url.database},
+        )
+        answer = server.get("/models/production")
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "database")
+        assert server.post("/models/retrain").status_code == 503
+        connection.execute(sa.text(f"ALTER DATABASE {url.database} ALLOW_CONNECTIONS true"))
+    engine.dispose()
+    assert server.get("/models/production").json()["timing_model"]["version_id"] == new
+
+
+def test_a_locked_database_is_waited_for_and_the_rest_goes_on(trained: str, serve: Serve, folder: Path) -> None:
+    server = serve()
+    with ThreadPoolExecutor(8) as threads:
+        with open_project(folder).registry.database.write():
+            calls = [threads.submit(server.post, "/models/rollback/timing") for _ in range(8)]
+            for path in ("/health/live", "/models/production", "/models/versions"):
+                assert server.get(path).status_code == 200, path
+        assert {call.result().status_code for call in calls} == {409}
+
+
+@pytest.fixture
+def waiting_in_production(
+    trained: str, waiting: dict[str, str], retrainer: Runner, turnstile: Turnstile
+) -> dict[str, str]:
+    """A timing version whose forecasts wait; returns the environment of a server where they do."""
+    version_id = retrainer("train", "timing", "--json", env=waiting).json["training_runs"][0]["model_version_id"]
+    assert retrainer("promote", version_id, env=waiting).code == 0
+    return {**waiting, "WAIT_TO_PREDICT": str(turnstile.path)}
+
+
+def test_forecasts_keep_nobody_else_waiting(
+    serve: Serve, waiting_in_production: dict[str, str], turnstile: Turnstile
+) -> None:
+    server = serve(env=waiting_in_production)
+    with ThreadPoolExecutor(60) as threads:
+        calls = [threads.submit(server.get, "/models/predict/timing") for _ in range(50)]
+        turnstile.await_arrival()
+        for path in ("/health/live", "/health/ready", "/models/production", "/models/versions", "/metrics"):
+            assert server.get(path).status_code == 200, path
+        assert server.post("/models/retrain", json={"model_type": "content"}).status_code == 202
+        for _ in calls:
+            turnstile.let_through()
+        assert {call.result().status_code for call in calls} == {200}
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_request_is_finished_before_the_server_stops(
+    number: signal.Signals, serve: Serve, waiting_in_production: dict[str, str], turnstile: Turnstile
+) -> None:
+    server = serve(env=waiting_in_production)
+    with ThreadPoolExecutor(1) as threads:
+        call = threads.submit(server.get, "/models/predict/timing")
+        turnstile.await_arrival()
+        server.process.send_signal(number)
+        closed = threading.Event()
+        while not closed.is_set():  # no new connection is taken, while the old one goes on
+            try:
+                socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE).close()
+            except ConnectionRefusedError:
+                closed.set()
+        assert server.process.poll() is None
+        turnstile.let_through()
+        assert call.result().status_code == 200
+    assert server.process.wait(PATIENCE) == 0
+
+
+def test_a_caller_who_leaves_is_no_fault(
+    serve: Serve, waiting_in_production: dict[str, str], turnstile: Turnstile
+) -> None:
+    server = serve(env=waiting_in_production)
+    with raw(server, "GET /models/predict/timing HTTP/1.1") as connection:
+        connection.sendall(b"\r\n")
+        turnstile.await_arrival()
+    turnstile.let_through()
+    assert server.get("/health/ready").status_code == 200
+    assert server.stop() == 0
+    assert not any("ERROR" in line for line in server.lines), server.lines
+
+
+def test_a_port_in_use_is_one_line(serve: Serve, folder: Path, retrainer: Runner) -> None:
+    server = serve()
+    done = retrainer("serve", "--port", str(server.port))
+    assert done.code == 1
+    (line,) = done.err.splitlines()
+    assert line.startswith(f"Error: cannot listen on '127.0.0.1' port {server.port}: ")
+
+
+def test_many_changes_at_once_leave_a_consistent_record(
+    two_versions: tuple[str, str], serve: Serve, folder: Path, retrainer: Runner
+) -> None:
+    servers = [serve(), serve()]
+    paths = [*(f"/models/promote/{version}" for version in two_versions), "/models/rollback/timing"]
+    with ThreadPoolExecutor(12) as threads:
+        calls = [threads.submit(servers[n % 2].post, paths[n % 3]) for n in range(60)]
+        codes = {call.result().status_code for call in calls}
+    assert codes <= {200, 409}
+    assert 200 in codes
+    project = open_project(folder)
+    entries = project.registry.ledger(model_type="timing", actions=CHANGES_OF_PRODUCTION)
+    assert all(new.from_version_id == old.to_version_id for new, old in pairwise(entries))
+    assert retrainer("doctor").code == 0

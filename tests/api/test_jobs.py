@@ -1,0 +1,167 @@
+"""Runs started over HTTP: there at once, one a type, and alive when the server is not."""
+
+from __future__ import annotations
+
+import signal
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import psutil
+
+from tests.api.conftest import PATIENCE, runs_of
+from tests.conftest import configure, open_project
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from retrainer.project import Project
+    from tests.api.conftest import Serve, Turnstile
+    from tests.conftest import Plugins, Runner
+
+
+def test_a_retrain_is_answered_at_once_with_runs_that_are_in_the_history(
+    trained: str, serve: Serve, waiting: dict[str, str], turnstile: Turnstile, folder: Path
+) -> None:
+    server = serve(env={**waiting, "WAIT_TO_TRAIN": str(turnstile.path)})
+    answer = server.post("/models/retrain")
+    assert answer.status_code == 202
+    document = answer.json()
+    assert document["status"] == "started"
+    timing, content = document["run_ids"]["timing"], document["run_ids"]["content"]
+    running = server.get("/models/training-history?model_type=timing&status=running").json()
+    assert [run["run_id"] for run in running["training_runs"]] == [timing]
+    assert server.ended(content)["status"] == "completed"
+    turnstile.await_arrival()
+    assert server.get(f"/models/training-history/{timing}").json()["status"] == "running"
+    (process,) = runs_of(folder, "timing")
+    (row,) = open_project(folder).registry.running()
+    assert (row.run_id, row.pid) == (timing, process.pid)
+    turnstile.let_through()
+    run = server.ended(timing)
+    assert run["status"] == "completed"
+    assert run["algorithm"] == "waiting"
+    assert run["model_version_id"].startswith("waiting_timing_")
+    log = (folder / "logs" / "runs" / f"{timing}.log").read_text()
+    assert "TIMING MODEL RETRAINING COMPLETE" in log
+
+
+def test_a_run_survives_the_servers_restart(
+    trained: str, serve: Serve, waiting: dict[str, str], turnstile: Turnstile, folder: Path
+) -> None:
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        first = serve(env={**waiting, "WAIT_TO_TRAIN": str(turnstile.path)})
+        run_id = first.post("/models/retrain", json={"model_type": "timing"}).json()["run_ids"]["timing"]
+        first.stop(number)
+        second = serve(env=waiting)
+        assert second.get(f"/models/training-history/{run_id}").json()["status"] == "running"
+        turnstile.await_arrival()
+        turnstile.let_through()
+        assert second.ended(run_id)["status"] == "completed"
+        psutil.wait_procs(runs_of(folder), timeout=PATIENCE)
+
+
+def test_of_retrains_at_the_same_moment_one_is_started(
+    trained: str, serve: Serve, waiting: dict[str, str], turnstile: Turnstile, folder: Path
+) -> None:
+    servers = [serve(env={**waiting, "WAIT_TO_TRAIN": str(turnstile.path)}) for _ in range(2)]
+    with ThreadPoolExecutor(8) as threads:
+        calls = [
+            threads.submit(servers[n % 2].post, "/models/retrain", json={"model_type": "timing"}) for n in range(8)
+        ]
+    answers = [call.result() for call in calls]
+    assert sorted(answer.status_code for answer in answers) == [202, *[409] * 7]
+    refused = next(answer for answer in answers if answer.status_code == 409)
+    assert refused.json()["error"]["code"] == "run_in_progress"
+    assert servers[0].get("/models/training-history?model_type=timing&status=running").json()["count"] == 1
+    assert len(runs_of(folder)) == 1
+
+
+def test_nothing_is_started_if_one_of_both_types_is_busy(
+    trained: str, serve: Serve, waiting: dict[str, str], turnstile: Turnstile
+) -> None:
+    server = serve(env={**waiting, "WAIT_TO_TRAIN": str(turnstile.path)})
+    server.post("/models/retrain", json={"model_type": "timing"})
+    before = server.get("/models/training-history").json()["total"]
+    assert server.post("/models/retrain").status_code == 409
+    assert server.get("/models/training-history").json()["total"] == before
+    assert server.post("/models/retrain", json={"model_type": "content"}).status_code == 202
+
+
+def test_a_run_on_the_command_line_and_one_over_http_exclude_each_other(
+    trained: str, serve: Serve, waiting: dict[str, str], turnstile: Turnstile, retrainer: Runner
+) -> None:
+    server = serve(env={**waiting, "WAIT_TO_TRAIN": str(turnstile.path)})
+    run_id = server.post("/models/retrain", json={"model_type": "timing"}).json()["run_ids"]["timing"]
+    assert retrainer("train", "timing").code == 4
+    assert retrainer("train", "timing", "--run-id", run_id).code == 4, "a run is carried out by its own process only"
+    assert retrainer("train", "timing", "--run-id", "run_x").code == 2
+
+
+def test_a_killed_run_is_shown_as_failed(
+    trained: str, serve: Serve, waiting: dict[str, str], turnstile: Turnstile, folder: Path
+) -> None:
+    server = serve(env={**waiting, "WAIT_TO_TRAIN": str(turnstile.path)})
+    run_id = server.post("/models/retrain", json={"model_type": "timing"}).json()["run_ids"]["timing"]
+    turnstile.await_arrival()
+    (process,) = runs_of(folder)
+    process.kill()
+    run = server.ended(run_id)
+    assert run["status"] == "failed"
+    assert "The run was cut off" in run["error"]
+    assert server.post("/models/retrain", json={"model_type": "timing"}).status_code == 202
+
+
+def test_a_run_that_cannot_begin_says_why(trained: str, serve: Serve, plugins: Plugins) -> None:
+    plugins.add("broken", "raise ImportError('no such library')")
+    server = serve(env={**plugins.environ, "RETRAINER_TIMING_MODEL__ALGORITHM": "broken"})
+    run_id = server.post("/models/retrain", json={"model_type": "timing"}).json()["run_ids"]["timing"]
+    run = server.ended(run_id)
+    assert run["status"] == "failed"
+    assert "the plugin 'broken'" in run["error"]
+    assert "no such library" in run["error"]
+
+
+def test_promotion_can_be_switched_off_for_a_run(project: Project, serve: Serve) -> None:
+    server = serve()
+    for wanted in (False, True):
+        options = {"model_type": "timing", "auto_promote": wanted}
+        run = server.ended(server.post("/models/retrain", json=options).json()["run_ids"]["timing"])
+        assert run["promoted_to_production"] is wanted, run["promotion_reason"]
+
+
+def test_disabled_types_are_not_retrained(trained: str, serve: Serve, folder: Path) -> None:
+    server = serve()
+    config = folder / "config" / "config.yaml"
+    text = config.read_text()
+    configure(folder, enabled="false")  # while the server runs: the settings are read at each start
+    answer = server.post("/models/retrain")
+    assert answer.status_code == 409
+    assert answer.json()["error"]["message"] == "retraining is disabled: retraining.enabled is false"
+    all_but_the_last, last = text.rsplit("    enabled: true", 1)  # content_model stands last
+    config.write_text(f"{all_but_the_last}    enabled: false{last}")
+    ids = server.post("/models/retrain").json()["run_ids"]
+    assert ids["content"] is None
+    assert server.ended(ids["timing"])["status"] == "completed"
+
+
+def test_a_run_goes_on_where_no_log_can_be_written(trained: str, serve: Serve, folder: Path) -> None:
+    (folder / "logs").write_text("in the way")
+    server = serve()
+    ids = server.post("/models/retrain", json={"model_type": "timing"}).json()["run_ids"]
+    assert server.ended(ids["timing"])["status"] == "completed"
+    server.stop()
+    assert any("goes on without a log file" in line for line in server.lines)
+
+
+def test_only_the_newest_logs_are_kept(trained: str, serve: Serve, folder: Path) -> None:
+    logs = folder / "logs" / "runs"
+    logs.mkdir(parents=True)
+    for number in range(120):
+        (logs / f"run_20200101_{number:06d}_0000.log").touch()
+    server = serve()
+    ids = server.post("/models/retrain", json={"model_type": "timing"}).json()["run_ids"]
+    server.ended(ids["timing"])
+    names = sorted(path.name for path in logs.iterdir())
+    assert len(names) == 100
+    assert names[-1] == f"{ids['timing']}.log"
+    assert names[0] == "run_20200101_000021_0000.log"
