@@ -41,6 +41,7 @@ def test_a_retrain_is_answered_at_once_with_runs_that_are_in_the_history(
     assert run["status"] == "completed"
     assert run["algorithm"] == "waiting"
     assert run["model_version_id"].startswith("waiting_timing_")
+    process.wait(PATIENCE)
     log = (folder / "logs" / "runs" / f"{timing}.log").read_text()
     assert "TIMING MODEL RETRAINING COMPLETE" in log
 
