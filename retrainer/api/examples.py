@@ -62,7 +62,11 @@ _DECISION: Example = {
     "run_id": RUN_ID,
     "evidence": {},
 }
-VERSION_LIFE: Example = VERSION | {"evaluations": [], "ledger": [_DECISION]}
+VERSION_LIFE: Example = VERSION | {
+    "evaluations": [],
+    "ledger": [_DECISION],
+    "importance": [],
+}
 
 RUN: Example = {
     "run_id": RUN_ID,

@@ -91,6 +91,7 @@ class VersionLife(Version):
 
     evaluations: list[dict[str, Any]]
     ledger: list[Decision]
+    importance: Annotated[list[dict[str, Any]], Field(description="What its forecasts lean on, where it can say so.")]
 
 
 class Run(BaseModel):
@@ -117,6 +118,9 @@ class Run(BaseModel):
     promoted_to_production: bool
     improvement_percentage: float | None
     promotion_reason: Annotated[str | None, Field(examples=["New model is 5.5% better"])]
+    tokens: Annotated[int | None, Field(description="Of paid calls.")] = None
+    cost_usd: Annotated[float | None, Field(description="Of paid calls.")] = None
+    refusals: Annotated[int | None, Field(description="Paid calls that were refused.")] = None
     error: str | None
 
 
@@ -159,6 +163,9 @@ class Comparison(BaseModel):
     reason: str
     num_predictions: int
     window: dict[str, Any] | None
+    evidence: Annotated[dict[str, Any] | None, Field(description="How sure the difference is.")] = None
+    cost_usd: Annotated[dict[str, Any] | None, Field(description="What the forecasts of each side cost.")] = None
+    differences: Annotated[list[dict[str, Any]], Field(description="Where the two differ.")] = []
 
 
 class RunIds(BaseModel):

@@ -31,6 +31,8 @@ def serve(app: FastAPI, host: str, port: int) -> None:
         log_config=None,
         access_log=False,  # the application has its own
         lifespan="off",
+        http="h11",  # the same limits, whatever else is installed: a head of 64 KB at most
+        loop="asyncio",
         ws="none",
         server_header=False,
         timeout_graceful_shutdown=GRACE_SECONDS,

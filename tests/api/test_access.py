@@ -32,9 +32,9 @@ def test_changing_needs_the_token_and_looking_does_not(two_versions: tuple[str, 
     assert server.post(promotion, headers=WITH_TOKEN).status_code == 200
 
 
-@pytest.mark.parametrize(
-    "authorization",
-    [
+def test_a_wrong_token_or_scheme_is_refused(serve: Serve, folder: Path) -> None:
+    server = serve(env=PROTECTED)
+    for authorization in (
         "Bearer another-token-of-letters",
         f"Bearer {TOKEN}x",
         f"Bearer {TOKEN[:-1]}",
@@ -44,14 +44,12 @@ def test_changing_needs_the_token_and_looking_does_not(two_versions: tuple[str, 
         "Bearer",
         b"Bearer \xc3\xa9\xff",
         "",
-    ],
-)
-def test_a_wrong_token_or_scheme_is_refused(authorization: str | bytes, serve: Serve, folder: Path) -> None:
-    server = serve(env=PROTECTED)
-    answer = server.post("/models/retrain", headers={"Authorization": authorization})
-    assert answer.status_code == 401
-    assert answer.headers["WWW-Authenticate"].startswith("Bearer ")
-    assert TOKEN not in answer.text
+    ):
+        answer = server.post("/models/retrain", headers={"Authorization": authorization})
+        assert answer.status_code == 401, authorization
+        assert answer.headers["WWW-Authenticate"] == 'Bearer realm="retrainer", error="invalid_token"'
+        assert TOKEN not in answer.text
+    assert server.get("/models/training-history").json()["total"] == 0
 
 
 def test_the_scheme_may_be_written_in_any_case(trained: str, serve: Serve) -> None:

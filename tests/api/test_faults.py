@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import socket
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -173,13 +172,14 @@ def test_a_request_is_finished_before_the_server_stops(
     with ThreadPoolExecutor(1) as threads:
         call = threads.submit(server.get, "/models/predict/timing")
         turnstile.await_arrival()
-        server.process.send_signal(number)
-        closed = threading.Event()
-        while not closed.is_set():  # no new connection is taken, while the old one goes on
-            try:
-                socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE).close()
-            except ConnectionRefusedError:
-                closed.set()
+        with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) as idle:
+            idle.sendall(b"GET /health/live HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+            while not idle.recv(4096).endswith(b'{"status":"live"}'):
+                pass
+            server.process.send_signal(number)
+            assert idle.recv(1) == b"", "whoever waits for nothing is let go"
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE)
         assert server.process.poll() is None
         turnstile.let_through()
         assert call.result().status_code == 200

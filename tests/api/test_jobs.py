@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import psutil
 
-from tests.api.conftest import PATIENCE, runs_of
+from tests.api.conftest import PATIENCE, TOKEN, WITH_TOKEN, runs_of
 from tests.conftest import configure, open_project
 
 if TYPE_CHECKING:
@@ -41,8 +42,21 @@ def test_a_retrain_is_answered_at_once_with_runs_that_are_in_the_history(
     assert run["status"] == "completed"
     assert run["algorithm"] == "waiting"
     assert run["model_version_id"].startswith("waiting_timing_")
+    process.wait(PATIENCE)
     log = (folder / "logs" / "runs" / f"{timing}.log").read_text()
     assert "TIMING MODEL RETRAINING COMPLETE" in log
+
+
+def test_a_runs_process_has_a_session_of_its_own_and_not_the_token(
+    trained: str, serve: Serve, waiting: dict[str, str], turnstile: Turnstile, folder: Path
+) -> None:
+    server = serve(env={**waiting, "WAIT_TO_TRAIN": str(turnstile.path), "RETRAINER_API_TOKEN": TOKEN})
+    assert server.post("/models/retrain", json={"model_type": "timing"}, headers=WITH_TOKEN).status_code == 202
+    turnstile.await_arrival()
+    (process,) = runs_of(folder)
+    assert os.getsid(process.pid) == process.pid, "what is sent to the server's terminal does not reach it"
+    assert TOKEN not in "".join(process.environ().values())
+    assert process.cwd() == str(folder)
 
 
 def test_a_run_survives_the_servers_restart(

@@ -50,7 +50,7 @@ def test_requests_are_counted_by_route_and_not_by_what_a_caller_writes(trained: 
     for name in ("a", "b", "c"):
         server.get(f"/models/versions/{name}")
         server.get(f"/{name}")
-    server.request("BREW", "/models/versions")
+    server.request("PUT", "/models/versions")
     seen = samples(server)
     route = {"method": "GET", "route": "/models/versions/{version_id}", "status": "404"}
     assert seen[of("retrainer_http_requests_total", **route)] == 3
