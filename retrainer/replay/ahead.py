@@ -97,6 +97,7 @@ def _what_is_made(track: Track, number: int, model_type: ModelTypeName) -> tuple
 def _done_in_order(place: Place, tasks: Sequence[tuple[Policy, Step]], jobs: int) -> Generator[None, None, None]:
     """Work through tasks in other processes; yields when one is done, in their order."""
     from joblib import Parallel, delayed  # noqa: PLC0415  slow to import, and rarely needed
+    from joblib.externals.loky import get_reusable_executor  # noqa: PLC0415
 
     parallel = Parallel(n_jobs=jobs, return_as="generator", pre_dispatch="2*n_jobs", batch_size=1)
     running = parallel(delayed(_make)(place, policy, step) for policy, step in tasks)
