@@ -7,11 +7,12 @@ validation, so a wrong value is told the same way wherever it came from.
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from retrainer.errors import ConfigError, did_you_mean
 from retrainer.model_types import MODEL_TYPE_NAMES, ModelTypeName, OriginRule
@@ -25,7 +26,7 @@ ENV_PREFIX = "RETRAINER_"
 CONFIG_VARIABLE = "RETRAINER_CONFIG"
 RESERVED_VARIABLES = {CONFIG_VARIABLE, "RETRAINER_API_TOKEN"}
 ALGORITHM_GROUP = "retrainer.algorithms"
-MAY_HOLD_SECRETS = {"database", "posts"}
+MAY_HOLD_SECRETS = {"database", "posts", "notifications"}
 CONFIG_FILE = Path("config") / "config.yaml"
 
 
@@ -120,6 +121,41 @@ class RetrainingSettings(_Section):
         return self.timing_model if model_type == "timing" else self.content_model
 
 
+def _variable_name(name: str) -> str:
+    """Refuse what is no name of a variable, above all the secret itself; RETRAINER_… are settings."""
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) or name.startswith(ENV_PREFIX):
+        raise ValueError(
+            f"it must be the name of an environment variable that holds the value, not beginning with {ENV_PREFIX}"
+        )
+    return name
+
+
+VariableName = Annotated[str, AfterValidator(_variable_name)]
+EventName = Literal["failure", "promotion", "rollback", "no_promotion"]
+
+
+class ChannelSettings(_Section):
+    """Where messages go: the variable that holds the URL, and which events are told."""
+
+    url_variable: VariableName | None = None
+    events: list[EventName] = ["failure", "promotion", "rollback"]
+
+
+class WebhookSettings(ChannelSettings):
+    secret_variable: VariableName | None = None
+
+
+class HealthcheckSettings(_Section):
+    url_variable: VariableName | None = None
+
+
+class NotificationSettings(_Section):
+    timeout_seconds: Annotated[float, Field(gt=0, le=600)] = 30
+    webhook: WebhookSettings = WebhookSettings()
+    apprise: ChannelSettings = ChannelSettings()
+    healthcheck: HealthcheckSettings = HealthcheckSettings()
+
+
 class Settings(_Section):
     """All of config.yaml, checked."""
 
@@ -129,6 +165,7 @@ class Settings(_Section):
     timing_model: TimingModelSettings = TimingModelSettings()
     content_model: ContentModelSettings = ContentModelSettings()
     retraining: RetrainingSettings = RetrainingSettings()
+    notifications: NotificationSettings = NotificationSettings()
 
     def model(self, model_type: ModelTypeName) -> ModelSettings:
         """Return the settings of one model type's algorithm."""

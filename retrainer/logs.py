@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections import deque
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
@@ -23,7 +24,11 @@ LogFormat = Literal["text", "json"]
 
 LARGEST_FILE = 5 * 1024 * 1024
 OLD_FILES = 5
+RECENT_LINES = 50
+_HIDDEN = "***"
 
+_secrets: set[str] = set()
+_recent: deque[str] = deque(maxlen=RECENT_LINES)
 _run_id: ContextVar[str | None] = ContextVar("run_id", default=None)
 
 
@@ -41,6 +46,24 @@ def mark_run(record: logging.LogRecord) -> bool:
     """Note on a record which run it belongs to; a logging filter that lets everything through."""
     record.run_id = _run_id.get()
     return True
+
+
+def hide(secret: str) -> None:
+    """Keep a secret out of every log line from now on, also out of those of libraries."""
+    if secret.strip():
+        _secrets.add(secret)
+
+
+def without_secrets(text: str) -> str:
+    """Return a text with asterisks in the place of every secret that was hidden."""
+    for secret in sorted(_secrets, key=len, reverse=True):
+        text = text.replace(secret, _HIDDEN)
+    return text
+
+
+def recent_lines() -> list[str]:
+    """Return the last log lines of this process, the oldest first."""
+    return list(_recent)
 
 
 class JsonFormatter(logging.Formatter):
@@ -61,7 +84,7 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info and self._tracebacks:
             line["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False)
+        return without_secrets(json.dumps(line, ensure_ascii=False))
 
 
 class TextFormatter(logging.Formatter):
@@ -71,7 +94,20 @@ class TextFormatter(logging.Formatter):
         """Return the line."""
         run = getattr(record, "run_id", None)
         time = datetime.fromtimestamp(record.created, UTC)
-        return f"{time:%Y-%m-%dT%H:%M:%SZ} {record.levelname:7} {run or '-'} {record.getMessage()}"
+        line = f"{time:%Y-%m-%dT%H:%M:%SZ} {record.levelname:7} {run or '-'} {record.getMessage()}"
+        return without_secrets(line)
+
+
+class RecentLines(logging.Handler):
+    """Remembers the last lines, for whoever is told of the run's end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setFormatter(TextFormatter())
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Remember a line."""
+        _recent.append(self.format(record))
 
 
 class _FileHandler(RotatingFileHandler):

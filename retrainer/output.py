@@ -113,15 +113,14 @@ def configure_logging(
     """
     from retrainer import logs  # noqa: PLC0415  it needs logging.handlers, which is not there for nothing
 
-    handlers: list[logging.Handler] = [_StderrHandler(tracebacks, kind)]
+    handlers: list[logging.Handler] = [_StderrHandler(tracebacks, kind), logs.RecentLines()]
     handlers[0].setLevel(level)
     if file is not None:
         handlers.append(logs.file_handler(file, kind, lambda line: _to_stderr(f"WARNING: {line}")))
-        level = min(level, logging.INFO)
     for handler in handlers:
         handler.addFilter(lambda record: record.name.startswith("retrainer") or record.levelno >= logging.WARNING)
         handler.addFilter(logs.mark_run)
-    logging.basicConfig(level=level, handlers=handlers, force=True)
+    logging.basicConfig(level=min(level, logging.INFO), handlers=handlers, force=True)
 
 
 class _StderrHandler(logging.Handler):
@@ -132,13 +131,17 @@ class _StderrHandler(logging.Handler):
 
         super().__init__()
         self._tracebacks = tracebacks
+        self.setFormatter(logging.Formatter("%(message)s"))
         self._json = JsonFormatter(tracebacks=tracebacks) if kind == "json" else None
 
     def emit(self, record: logging.LogRecord) -> None:
+        from retrainer.logs import without_secrets  # noqa: PLC0415  as above
+
         prefix = f"{record.levelname}: " if record.levelno >= logging.WARNING else ""
         line = prefix + (self.format(record) if self._tracebacks else record.getMessage())
         if self._json is not None:
             line = self._json.format(record)
+        line = without_secrets(line)
         if _spinner.console is None:
             _to_stderr(line)
         else:

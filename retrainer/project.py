@@ -95,8 +95,11 @@ class Project:
             self.registry.database.close()
 
 
-def create_project(folder: Path) -> tuple[list[Path], list[Path]]:
+def create_project(folder: Path, *, deploy: bool = False) -> tuple[list[Path], list[Path]]:
     """Lay out a project folder: config/config.yaml, data/, models/. What is there already is kept.
+
+    Args:
+        deploy: whether deploy/ is wanted too, with files for cron, systemd, Docker, Render and GitHub.
 
     Returns:
         The paths made, and the paths found in place and left as they were.
@@ -110,12 +113,16 @@ def create_project(folder: Path) -> tuple[list[Path], list[Path]]:
         for part in (folder / "data", folder / "models", (folder / CONFIG_FILE).parent):
             (kept if part.is_dir() else made).append(part)
             part.mkdir(parents=True, exist_ok=True)
-        target = folder / CONFIG_FILE
-        if target.exists():
-            kept.append(target)
-        else:
-            target.write_bytes(default_config().read_bytes())
-            made.append(target)
+        wanted = {folder / CONFIG_FILE: default_config()}
+        if deploy:
+            (folder / "deploy").mkdir(exist_ok=True)
+            wanted |= {folder / "deploy" / file.name: file for file in deploy_files()}
+        for target, source in wanted.items():
+            if target.exists():
+                kept.append(target)
+            else:
+                target.write_bytes(source.read_bytes())
+                made.append(target)
     except OSError as error:
         raise RetrainerError(
             f"cannot lay out a project in '{folder}': {error.strerror}",
@@ -128,3 +135,10 @@ def default_config() -> Traversable:
     """Return the shipped config.yaml: beside the package in a wheel, at the root of a checkout."""
     packaged = files("retrainer") / "config.default.yaml"
     return packaged if packaged.is_file() else Path(__file__).parent.parent / CONFIG_FILE
+
+
+def deploy_files() -> list[Traversable]:
+    """Return the shipped files of deploy/: in the package in a wheel, at the root of a checkout."""
+    packaged = files("retrainer") / "deploy"
+    folder: Traversable = packaged if packaged.is_dir() else Path(__file__).parent.parent / "deploy"
+    return sorted((file for file in folder.iterdir() if file.is_file()), key=lambda file: file.name)

@@ -261,3 +261,38 @@ CONSTANT_TIMING = """
 def constant_timing(name: str, hours: float) -> str:
     """The code of a timing plugin that always forecasts the same wait."""
     return CONSTANT_TIMING.format(name=name, hours=hours)
+
+
+# Behaves like the real `crontab`, as far as it is used, on a file of its own; `hook` is what another program does just
+# after a look at it.
+STAND_IN = """
+    #!{python}
+    import os, pathlib, subprocess, sys
+    folder = pathlib.Path(__file__).parent
+    table = folder / "table"
+    if sys.argv[1] == "-l":
+        if not table.exists():
+            sys.exit("no crontab for someone")
+        sys.stdout.buffer.write(table.read_bytes())
+        sys.stdout.flush()
+        hook = folder / "hook"
+        if hook.exists():
+            subprocess.run(["sh", str(hook)], cwd=folder, check=True)
+    elif sys.argv[1] == "-":
+        text = sys.stdin.buffer.read()
+        if text and not text.endswith(b"\\n"):
+            sys.exit("new crontab file is missing newline before EOF, can't install.")
+        table.write_bytes(text)
+"""
+
+
+@pytest.fixture
+def cron_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a stand-in for `crontab`, first on the path."""
+    place = tmp_path / "cron"
+    place.mkdir()
+    program = place / "crontab"
+    program.write_text(textwrap.dedent(STAND_IN.format(python=sys.executable)).lstrip())
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{place}:{os.environ['PATH']}")
+    return place

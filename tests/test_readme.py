@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
+import sysconfig
 import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +14,7 @@ from typing import TYPE_CHECKING
 from retrainer import errors
 from retrainer.model_types import kind_of
 from retrainer.posts.sample import sample_posts, write_sample_csv
+from tests.notify.receiver import Receiver
 
 if TYPE_CHECKING:
     import pytest
@@ -54,3 +59,38 @@ def test_every_file_of_the_house_exists() -> None:
     root = Path(__file__).parent.parent
     for name in re.findall(r"^    (\S+(?:/|\.py))\s{2,}", README, re.MULTILINE):
         assert (root / name).exists(), name
+
+
+def test_every_command_of_the_operating_page_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cron_folder: Path
+) -> None:
+    """Run as it stands, from a virtual environment to the CI job; packages that are installed here are not fetched."""
+    page = README.split("## Operating it")[1].split("\n## ")[0]
+    blocks = re.findall(r"(?:^    .*\n|^\n(?=    ))+", page, re.MULTILINE)
+    script = textwrap.dedent("\n".join(textwrap.dedent(block) for block in blocks))
+    assert script.count("retrainer ") > 8
+    root = Path(__file__).parent.parent
+    (tmp_path / "retrainer").symlink_to(root)
+    write_sample_csv(tmp_path / "posts.csv", sample_posts())
+    environ = {
+        **os.environ,
+        "PIP_NO_DEPS": "1",
+        "PIP_NO_BUILD_ISOLATION": "0",  # pip takes the word of a --no-… option for what it switches off
+        "PATH": f"{cron_folder}:{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PYTHONPATH": sysconfig.get_path("purelib"),
+        "RETRAINER_TIMING_MODEL__ALGORITHM": "baseline",
+        "RETRAINER_CONTENT_MODEL__ALGORITHM": "baseline",
+    }
+    with Receiver() as receiver:
+        ours = script.replace("https://hooks.example", receiver.url).replace("https://ping.example", receiver.url)
+        done = subprocess.run(
+            ["bash", "-e", "-c", ours], cwd=tmp_path, env=environ, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        paths = [one.path for one in receiver.received]
+    assert paths.count("/your-webhook") == 3, "a test, and the promotions of both types"
+    assert paths[-1] == "/your-healthcheck"
+    assert (tmp_path / "project" / "env").stat().st_mode & 0o077 == 0
+    assert "Installed. Next call: " in done.stdout
+    assert "Removed from your crontab" in done.stdout
+    assert (tmp_path / "project" / ".github" / "workflows" / "retrain.yml").exists()

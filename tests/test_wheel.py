@@ -24,7 +24,8 @@ def test_a_wheel_works_outside_of_the_checkout(tmp_path: Path) -> None:
     script = (
         f"import sys; sys.path.insert(0, {str(site)!r}); import retrainer; from retrainer.__main__ import run;"
         f"assert retrainer.__file__.startswith({str(site)!r}), retrainer.__file__;"
-        "import os; assert run(['init', 'made']) == 0; os.chdir('made'); sys.exit(run(['versions', '--json']))"
+        "import os; assert run(['init', 'made', '--deploy']) == 0; os.chdir('made');"
+        "sys.exit(run(['versions', '--json']))"
     )
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60
@@ -33,3 +34,5 @@ def test_a_wheel_works_outside_of_the_checkout(tmp_path: Path) -> None:
     assert done.stdout.endswith('{\n  "versions": [],\n  "count": 0\n}\n')
     assert (tmp_path / "made" / "config" / "config.yaml").read_bytes() == (ROOT / "config" / "config.yaml").read_bytes()
     assert (site / "retrainer_claude" / "prompt.md").exists()
+    shipped = {path.name: path.read_bytes() for path in (ROOT / "deploy").iterdir()}
+    assert {path.name: path.read_bytes() for path in (tmp_path / "made" / "deploy").iterdir()} == shipped

@@ -45,6 +45,7 @@ OBSERVER_GROUP = "retrainer.observers"
 MODEL_FILE = "model.json"
 RESERVED_FILE = "manifest.json"  # the registry writes it beside the model's files
 
+_added: ContextVar[tuple[tuple[str, object], ...]] = ContextVar("observers added", default=())
 _stand_in: ContextVar[Callable[[str], LoadedAlgorithm] | None] = ContextVar("stand_in", default=None)
 
 
@@ -317,6 +318,16 @@ class LoadedAlgorithm:
         raise AlgorithmError(f"the plugin '{self.name}': its hook {hook} {problem}") from cause
 
 
+@contextmanager
+def observed_by(name: str, observer: object) -> Iterator[None]:
+    """Let an observer that no entry point names hear the events of the block."""
+    token = _added.set((*_added.get(), (name, observer)))
+    try:
+        yield
+    finally:
+        _added.reset(token)
+
+
 def broadcast(event: Mapping[str, Any]) -> None:
     """Tell every observer of an event, each on its own: one that fails is a warning, and the others still hear."""
     if _stand_in.get() is not None:
@@ -348,7 +359,7 @@ def _add_observer(manager: pluggy.PluginManager, name: str, observer: object) ->
 
 
 def _observers() -> list[tuple[str, object]]:
-    observers = []
+    observers = list(_added.get())
     for point in entry_points(group=OBSERVER_GROUP):
         try:
             observers.append((point.name, point.load()))

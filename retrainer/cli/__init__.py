@@ -7,6 +7,7 @@ from retrainer.cli import looking  # isort: skip
 from retrainer.cli import keeping  # isort: skip
 from retrainer.cli import setting_up  # isort: skip
 from retrainer.cli import serving  # isort: skip
+from retrainer.cli import scheduling  # isort: skip
 from retrainer.cli.app import app
 
-__all__ = ["app", "keeping", "looking", "replaying", "retraining", "serving", "setting_up"]
+__all__ = ["app", "keeping", "looking", "replaying", "retraining", "scheduling", "serving", "setting_up"]

@@ -18,6 +18,7 @@ from retrainer.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from retrainer.notify import Attempt
     from retrainer.project import Project
 
 SIX = "The six commands"
@@ -104,13 +105,18 @@ def options(
 
 
 @contextmanager
-def project_of(context: typer.Context, *, recovering: bool = True) -> Iterator[Project]:
-    """Find the project, put right what a dead process left, and give its connections back at the end."""
+def project_of(context: typer.Context, *, recovering: bool = True, attempt: Attempt | None = None) -> Iterator[Project]:
+    """Find the project, put right what a dead process left, and give its connections back at the end.
+
+    Args:
+        attempt: a call of `train` that is told of from its start to its end.
+    """
+    from retrainer.notify import observing  # noqa: PLC0415
     from retrainer.project import Project  # noqa: PLC0415  settings need pydantic and YAML, `--help` does not
 
     project = Project.find(Path.cwd(), os.environ, context.obj)
     try:
-        with output.working():
+        with output.working(), observing(project, os.environ, attempt):
             if recovering:
                 from retrainer.pipeline.recovery import recover  # noqa: PLC0415
 

@@ -29,6 +29,7 @@ from retrainer.cli.app import (
 )
 from retrainer.errors import UsageError
 from retrainer.model_types import MODEL_TYPE_NAMES, ORIGIN_RULES, ModelTypeName, model_type_named
+from retrainer.notify import Attempt
 
 if TYPE_CHECKING:
     from retrainer.model_types import OriginRule
@@ -84,7 +85,8 @@ def train(
     if summary is not None:
         _require_writable(summary)
     not_due: list[str] = []
-    with project_of(context) as project:
+    attempt = None if dry_run else Attempt()
+    with project_of(context, attempt=attempt) as project:
         from retrainer.pipeline import run  # noqa: PLC0415
 
         def one(kind: ModelTypeName) -> run.RunResult:
@@ -105,13 +107,15 @@ def train(
         if if_due:
             model_types, not_due = _due(project, model_types, now)
         outcomes = run.each_type(project, model_types, one)
+        code = run.exit_code(outcomes)
+        if attempt is not None:
+            attempt.ended(outcomes, code)
     if summary is not None:
         _append_summary(summary, outcomes, not_due)
     if as_json:
         output.document(documents.train_document(outcomes))
     else:
         views.train_outcomes(outcomes)
-    code = run.exit_code(outcomes)
     if exit_code and if_due and not model_types:
         return NONE_DUE
     nothing_promoted = not any(isinstance(outcome, run.RunResult) and outcome.promoted for outcome in outcomes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -29,6 +30,9 @@ app.add_typer(db_app, name="db", rich_help_panel=SET_UP)
 def init(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The project folder; this one by default.")] = Path(),
     *,
+    deploy: Annotated[
+        bool, typer.Option("--deploy", help="Also deploy/: files for cron, systemd, Docker, Render and GitHub.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Lay out a project folder.
@@ -39,7 +43,7 @@ def init(
     """
     from retrainer.project import create_project  # noqa: PLC0415
 
-    made, kept = create_project(folder.absolute())
+    made, kept = create_project(folder.absolute(), deploy=deploy)
     lines = [*(f"made {path}" for path in made), *(f"kept {path}" for path in kept)]
     document = {"folder": str(folder.absolute()), "made": list(map(str, made)), "kept": list(map(str, kept))}
     say(document, "\n".join(lines), as_json=as_json)
@@ -126,3 +130,21 @@ def db_upgrade(context: typer.Context, *, as_json: AsJson = False) -> None:
         f"The database {place} has the newest schema, {HEAD}",
         as_json=as_json,
     )
+
+
+@app.command("notify-test", rich_help_panel=SET_UP)
+def notify_test(context: typer.Context, *, as_json: AsJson = False) -> int:
+    """Send a test message to all that the settings name under notifications.
+
+    Exits with 1 if one of them does not take it.
+
+    Example: retrainer notify-test
+    """
+    from retrainer.notify.notifier import Notifier  # noqa: PLC0415
+
+    with project_of(context, recovering=False) as project:
+        results = Notifier(project.settings.notifications, os.environ, project.folder.name).test()
+    lines = [f"{name}: {problem or 'sent'}" for name, problem in results.items()]
+    rows = [{"to": name, "problem": problem} for name, problem in results.items()]
+    say({"notifications": rows}, "\n".join(lines) or "Nobody is named under notifications", as_json=as_json)
+    return int(any(results.values()))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from retrainer.algorithms.manager import broadcast
+from retrainer.documents import run_document
 from retrainer.errors import ArtifactError
 from retrainer.model_types import MODEL_TYPE_NAMES
 from retrainer.registry.artifacts import remove
@@ -25,6 +27,15 @@ def recover(project: Project) -> None:
     dead = project.registry.close_dead_runs()
     for run in dead:
         log.warning("Closed the run '%s' as failed. %s", run.run_id, run.error)
+        broadcast(
+            {
+                "kind": "run",
+                "model_type": run.model_type,
+                "version_id": None,
+                "reason": run.error,
+                "run": run_document(run),
+            }
+        )
     try:
         for folder in project.artifacts.abandoned_staging():
             remove(folder)

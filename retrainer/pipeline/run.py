@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from contextlib import contextmanager
+from contextvars import copy_context
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -451,8 +452,10 @@ def _recorded(project: Project, run: TrainingRun, watch: Stopwatch) -> Iterator[
     """Hold the lock of the model type; close the run as failed, with the reason, if it does not come to its end."""
     registry = project.registry
 
+    here = copy_context()  # the observers of this process; the time limit is kept by another thread
+
     def give_up(error: RetrainerError) -> None:
-        registry.fail_run(run.run_id, str(error), watch.now())
+        here.run(_tell_failure, registry.fail_run(run.run_id, str(error), watch.now()))
 
     try:
         with (
@@ -464,10 +467,13 @@ def _recorded(project: Project, run: TrainingRun, watch: Stopwatch) -> Iterator[
         ):
             yield
     except BaseException as error:
-        failed = _closed_as_failed(registry, run, error, watch.now())
-        reason, document = failed.error, run_document(failed)
-        broadcast({"kind": "run", "model_type": run.type_name, "version_id": None, "reason": reason, "run": document})
+        _tell_failure(_closed_as_failed(registry, run, error, watch.now()))
         raise
+
+
+def _tell_failure(failed: TrainingRun) -> None:
+    reason, document = failed.error, run_document(failed)
+    broadcast({"kind": "run", "model_type": failed.model_type, "version_id": None, "reason": reason, "run": document})
 
 
 def _closed_as_failed(registry: Registry, run: TrainingRun, error: BaseException, now: datetime) -> TrainingRun:

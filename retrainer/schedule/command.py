@@ -1,0 +1,92 @@
+"""The command line that cron or systemd runs: absolute paths, no shell start-up files, any working directory."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from retrainer.errors import UsageError
+
+if TYPE_CHECKING:
+    from retrainer.project import Project
+
+LOG_FILE = Path("logs") / "retrainer.log"
+
+
+@dataclass(frozen=True)
+class UnattendedCommand:
+    """`retrainer train --if-due` for one project.
+
+    Attributes:
+        interpreter: Python, of the environment that retrainer is installed in.
+        config: the project's settings file.
+        log: the log file.
+        environment: a file of `NAME=value` lines, for credentials; None for none.
+    """
+
+    interpreter: Path
+    config: Path
+    log: Path
+    environment: Path | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a path that one line cannot hold.
+
+        Raises:
+            UsageError: a path has a line break in it.
+        """
+        for path in (self.interpreter, self.config, self.log, self.environment):
+            if path is not None and not str(path).isprintable():
+                raise UsageError(f"'{path}' cannot stand in a crontab: it holds a character that cannot be printed")
+
+    @classmethod
+    def of(cls, project: Project, log: Path | None, environment: Path | None) -> UnattendedCommand:
+        """Return the command of a project, run by this Python.
+
+        Raises:
+            UsageError: the environment file does not exist.
+        """
+        if environment is not None and not environment.is_file():
+            raise UsageError(f"--env-file: there is no file '{environment}'", hint="Make it, with lines NAME=value")
+        if log is None:
+            with suppress(OSError):  # then the job says so, as of any log file that cannot be written
+                (project.folder / LOG_FILE).parent.mkdir(exist_ok=True)
+        return cls(
+            interpreter=Path(sys.executable),
+            config=project.config_file,
+            log=(log or project.folder / LOG_FILE).absolute(),
+            environment=environment and environment.absolute(),
+        )
+
+    @property
+    def words(self) -> list[str]:
+        """The words of the command. `-P` keeps modules in the working directory from being taken for Python's own."""
+        command = [str(self.interpreter), "-P", "-m", "retrainer", "--quiet"]
+        return [*command, "--config", str(self.config), "--log-file", str(self.log), "train", "--if-due"]
+
+    def crontab_command(self) -> str:
+        """Return it for a crontab: what is wrong is mailed, and no % is left bare, which ends a line."""
+        line = " ".join(_cron_quoted(word) for word in self.words) + " >/dev/null"
+        if self.environment is None:
+            return line
+        return f"set -a; . {_cron_quoted(str(self.environment))}; set +a; {line}"
+
+    def systemd_command(self) -> str:
+        """Return it for ExecStart=."""
+        return " ".join(_systemd_quoted(word) for word in self.words)
+
+
+def _cron_quoted(word: str) -> str:
+    """Quote a word for the shell, with every % outside of quotes and behind a backslash, which cron takes away."""
+    quoted = shlex.quote(word)
+    return quoted.replace("%", "'\\%'" if quoted.startswith("'") else "\\%")
+
+
+def _systemd_quoted(word: str) -> str:
+    """Quote a word for systemd, which knows % and $ and the backslash as special."""
+    special = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
+    return f'"{special}"' if special != word or not word.isascii() or any(char in word for char in " ';") else word

@@ -1,0 +1,91 @@
+"""A local HTTP server that records what it is sent, and behaves as told."""
+
+from __future__ import annotations
+
+import json
+import threading
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True)
+class Received:
+    """A request as it came in; names of headers in lower case."""
+
+    path: str
+    headers: Mapping[str, str]
+    raw: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.raw)
+
+
+@dataclass
+class Receiver:
+    """The server.
+
+    Attributes:
+        answers: how the next requests are answered, then with 200: a status, `hang`, or `drip` (a byte now and then).
+        redirect_to: where an answer of 3xx leads.
+        received: all requests.
+    """
+
+    answers: list[int | str] = field(default_factory=list)
+    redirect_to: str = ""
+    received: list[Received] = field(default_factory=list)
+
+    def __enter__(self) -> Self:
+        self.over = threading.Event()
+        receiver = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                raw = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                headers = {name.lower(): value for name, value in self.headers.items()}
+                receiver.received.append(Received(self.path, headers, raw))
+                answer = receiver.answers.pop(0) if receiver.answers else 200
+                if answer == "hang":
+                    receiver.over.wait()
+                elif answer == "drip":
+                    self._drip()
+                else:
+                    self.send_response(int(answer))
+                    if receiver.redirect_to:
+                        self.send_header("Location", receiver.redirect_to)
+                    self.send_header("Content-Length", "0")
+                    self.end_headers()
+
+            def _drip(self) -> None:
+                try:
+                    self.wfile.write(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+                    while not receiver.over.wait(0.1):
+                        self.wfile.write(b"x")
+                except OSError:
+                    pass
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.over.set()
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def events(self) -> list[str]:
+        return [one.json["event"] for one in self.received]

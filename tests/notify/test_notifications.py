@@ -1,0 +1,328 @@
+"""Who is told of what, and that nothing of it can hurt a run."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from retrainer.notify.delivery import NotDelivered, deliver, post
+from retrainer.notify.messages import message_of
+from tests.conftest import NOW, configure, constant_timing, open_project, regular_posts
+from tests.notify.receiver import Receiver
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.conftest import Completed, Plugins, Runner
+
+TOKEN = "T0123456789-very-secret"  # noqa: S105  made up
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with Receiver() as one:
+        yield one
+
+
+@pytest.fixture
+def with_posts(folder: Path) -> Path:
+    project = open_project(folder)
+    project.posts.add(regular_posts(120), NOW)
+    project.close()
+    return folder
+
+
+@pytest.fixture
+def webhook(with_posts: Path, receiver: Receiver) -> dict[str, str]:
+    """The environment of a project whose webhook is the receiver, told of everything."""
+    return {
+        "HOOK": f"{receiver.url}/services/{TOKEN}",
+        "RETRAINER_NOTIFICATIONS__WEBHOOK__URL_VARIABLE": "HOOK",
+        "RETRAINER_NOTIFICATIONS__WEBHOOK__EVENTS": "[failure, promotion, rollback, no_promotion]",
+        "RETRAINER_NOTIFICATIONS__TIMEOUT_SECONDS": "3",
+    }
+
+
+def test_every_event_reaches_the_webhook_with_its_figures(
+    webhook: dict[str, str], receiver: Receiver, retrainer: Runner
+) -> None:
+    first = retrainer("train", "timing", "--json", env=webhook).json["training_runs"][0]["model_version_id"]
+    assert receiver.events() == ["promotion"]
+    assert receiver.received[0].json["version_id"] == first
+    assert receiver.received[0].headers["x-retrainer-event"] == "promotion"
+    second = retrainer("train", "timing", "--json", env=webhook).json["training_runs"][0]
+    assert receiver.events()[1:] == ["no_promotion"]
+    told = receiver.received[1].json
+    assert told["run"] == {key: second[key] for key in told["run"]}
+    assert told["reason"] in told["text"]
+    assert retrainer("promote", second["model_version_id"], env=webhook).code == 0
+    assert retrainer("rollback", "timing", env=webhook).code == 0
+    assert receiver.events()[2:] == ["promotion", "rollback"]
+    assert receiver.received[3].json["version_id"] == first
+    assert receiver.received[3].json["from_version_id"] == second["model_version_id"]
+
+
+@pytest.mark.parametrize(
+    ("given", "code", "words"),
+    [
+        ({"RETRAINER_RETRAINING__MIN_TRAINING_SAMPLES": "5000"}, 3, "Insufficient data for training"),
+        ({"RETRAINER_TIMING_MODEL__BASELINE__NONE": "1"}, 2, "unknown key"),
+        ({"RETRAINER_DATABASE__URL": "sqlite:////dev/null/x.db"}, 1, "cannot make the folder"),
+    ],
+    ids=["in the run", "before the run", "before all runs"],
+)
+def test_a_failure_is_told_wherever_it_happens(
+    given: dict[str, str], code: int, words: str, webhook: dict[str, str], receiver: Receiver, retrainer: Runner
+) -> None:
+    done = retrainer("train", "timing", env={**webhook, **given})
+    assert done.code == code
+    assert receiver.events() == ["failure"]
+    assert words in receiver.received[0].json["text"]
+    assert retrainer("train", "timing", "--dry-run", env={**webhook, **given}).code == code
+    assert receiver.events() == ["failure"], "nobody is told of a rehearsal"
+
+
+def test_only_what_was_selected_is_told(webhook: dict[str, str], receiver: Receiver, retrainer: Runner) -> None:
+    only = {**webhook, "RETRAINER_NOTIFICATIONS__WEBHOOK__EVENTS": "[rollback]"}
+    retrainer("train", "timing", env=only)
+    second = retrainer("train", "timing", "--json", env=only).json["training_runs"][0]
+    retrainer("promote", second["model_version_id"], env=only)
+    retrainer("rollback", "timing", env=only)
+    assert receiver.events() == ["rollback"]
+
+
+def test_the_body_is_signed_and_never_sent_unsigned(
+    webhook: dict[str, str], receiver: Receiver, retrainer: Runner
+) -> None:
+    signed = {**webhook, "RETRAINER_NOTIFICATIONS__WEBHOOK__SECRET_VARIABLE": "HOOK_KEY"}
+    assert retrainer("notify-test", env=signed, HOOK_KEY="kéy").code == 0
+    (one,) = receiver.received
+    digest = hmac.new("kéy".encode(), one.raw, hashlib.sha256).hexdigest()
+    assert one.headers["x-retrainer-signature"] == f"sha256={digest}"
+    done = retrainer("notify-test", env=signed)
+    assert (done.code, done.out) == (1, "The webhook: the environment has no HOOK_KEY\n")
+    assert len(receiver.received) == 1
+
+
+def assert_harmless(done: Completed, words: str) -> None:
+    """The run is what it would have been; one warning tells of the webhook, without its URL."""
+    assert done.code == 0
+    assert "TIMING MODEL RETRAINING COMPLETE" in done.err
+    assert done.err.count("WARNING: The webhook was not told of the promotion: ") == 1
+    assert words in done.err
+    assert TOKEN not in done.err + done.out
+
+
+def test_a_webhook_that_hangs_is_given_up(webhook: dict[str, str], receiver: Receiver, retrainer: Runner) -> None:
+    receiver.answers = ["hang"] * 10
+    assert_harmless(retrainer("train", "timing", env=webhook), " 3 s")
+
+
+def test_a_webhook_that_answers_a_byte_at_a_time_is_given_up(
+    webhook: dict[str, str], receiver: Receiver, retrainer: Runner
+) -> None:
+    receiver.answers = ["drip"] * 10
+    assert_harmless(retrainer("train", "timing", env=webhook), "no end after 3 s")
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+def test_a_redirection_is_not_followed(
+    status: int, webhook: dict[str, str], receiver: Receiver, retrainer: Runner
+) -> None:
+    with Receiver() as elsewhere:
+        receiver.answers, receiver.redirect_to = [status] * 10, f"{elsewhere.url}/{TOKEN}"
+        assert_harmless(retrainer("train", "timing", env=webhook), f"it redirects (HTTP {status})")
+        assert elsewhere.received == []
+    assert len(receiver.received) == 1
+
+
+def test_an_answer_of_500_is_tried_again(webhook: dict[str, str], receiver: Receiver, retrainer: Runner) -> None:
+    receiver.answers = [500, 429]
+    done = retrainer("train", "timing", env={**webhook, "RETRAINER_NOTIFICATIONS__TIMEOUT_SECONDS": "60"})
+    assert "was not told" not in done.err
+    assert len({one.json["id"] for one in receiver.received}) == 1
+    assert len(receiver.received) == 3
+
+
+def test_an_answer_that_stays_500_is_given_up(webhook: dict[str, str], receiver: Receiver, retrainer: Runner) -> None:
+    receiver.answers = [500] * 100
+    assert_harmless(retrainer("train", "timing", env=webhook), "it answered HTTP 500")
+
+
+def test_an_answer_of_404_is_not_tried_again(webhook: dict[str, str], receiver: Receiver, retrainer: Runner) -> None:
+    receiver.answers = [404] * 10
+    assert_harmless(retrainer("train", "timing", env=webhook), "it answered HTTP 404")
+    assert len(receiver.received) == 1
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        (f"http://127.0.0.1:9/{TOKEN}", "no answer"),
+        (f"ftp://127.0.0.1/{TOKEN}", "no http or https URL"),
+        (f"http://[{TOKEN}", "of the promotion"),
+        (TOKEN, "no http or https URL"),
+        ("", "the environment has no HOOK"),
+    ],
+)
+def test_a_url_that_leads_nowhere_is_a_warning_without_it(
+    url: str, words: str, webhook: dict[str, str], retrainer: Runner, tmp_path: Path, folder: Path
+) -> None:
+    environ = {**webhook, "HOOK": url}
+    log = tmp_path / "log"
+    done = retrainer("train", "timing", "--verbose", "--traceback", "--log-file", str(log), "--json", env=environ)
+    assert_harmless(done, words)
+    assert TOKEN not in log.read_text()
+    assert TOKEN.encode() not in (folder / "data" / "retrainer.db").read_bytes()
+
+
+def test_a_url_in_the_settings_is_refused_and_not_repeated(folder: Path, retrainer: Runner) -> None:
+    for name in (f"https://hooks.example/{TOKEN}", "RETRAINER_HOOK"):
+        done = retrainer("train", RETRAINER_NOTIFICATIONS__HEALTHCHECK__URL_VARIABLE=f"'{name}'")
+        assert done.code == 2
+        assert "the name of an environment variable" in done.err
+        assert TOKEN not in done.err
+
+
+def test_apprise_passes_messages_on_and_its_words_stay_inside(
+    with_posts: Path, receiver: Receiver, retrainer: Runner, plugins: Plugins
+) -> None:
+    environ = {
+        "URLS": f"{receiver.url.replace('http', 'json')}/{TOKEN}",
+        "RETRAINER_NOTIFICATIONS__APPRISE__URL_VARIABLE": "URLS",
+    }
+    assert retrainer("train", "timing", env=environ).code == 0
+    (one,) = receiver.received
+    assert (
+        one.json["title"]
+        == f"retrainer: The timing model has a new version in production: {_version(one.json['title'])}"
+    )
+    assert "First timing model" in one.json["message"]
+    for urls, words in (
+        (f"json://127.0.0.1:9/{TOKEN}", "one of its services did not take it"),
+        (f"nonsense://{TOKEN}", "one of its URLs is none that it knows"),
+    ):
+        done = retrainer("notify-test", "--verbose", env={**environ, "URLS": urls})
+        assert (done.code, done.out) == (1, f"Apprise: {words}\n")
+        assert TOKEN not in done.err
+    (plugins.site / "apprise.py").write_text("raise ImportError('not here')\n")
+    done = retrainer("notify-test", env={**environ, **plugins.environ})
+    assert done.out == "Apprise: it is not installed: pip install 'retrainer[notify]'\n"
+
+
+def _version(text: str) -> str:
+    return next(word for word in text.split() if word.startswith("baseline_timing_"))
+
+
+@pytest.fixture
+def healthcheck(with_posts: Path, receiver: Receiver) -> dict[str, str]:
+    return {
+        "PING": f"{receiver.url}/{TOKEN}",
+        "RETRAINER_NOTIFICATIONS__HEALTHCHECK__URL_VARIABLE": "PING",
+        "RETRAINER_NOTIFICATIONS__TIMEOUT_SECONDS": "3",
+    }
+
+
+def test_a_healthcheck_is_pinged_at_the_start_and_at_the_end_with_the_last_lines(
+    healthcheck: dict[str, str], receiver: Receiver, retrainer: Runner
+) -> None:
+    assert retrainer("train", "timing", env=healthcheck).code == 0
+    assert [one.path for one in receiver.received] == [f"/{TOKEN}/start", f"/{TOKEN}"]
+    assert "TIMING MODEL RETRAINING COMPLETE" in receiver.received[1].raw.decode()
+    assert retrainer("train", "timing", "--if-due", env=healthcheck).err == ""
+    assert [one.path for one in receiver.received][2:] == [f"/{TOKEN}/start", f"/{TOKEN}"], (
+        "cron lives, nothing was due"
+    )
+    few = {**healthcheck, "RETRAINER_RETRAINING__MIN_TRAINING_SAMPLES": "5000"}
+    assert retrainer("train", "timing", env=few).code == 3
+    assert [one.path for one in receiver.received][4:] == [f"/{TOKEN}/start", f"/{TOKEN}/fail"]
+    assert "Insufficient data for training" in receiver.received[5].raw.decode()
+    assert (
+        retrainer("train", "timing", env={**healthcheck, "RETRAINER_DATABASE__URL": "sqlite:////dev/null/x"}).code == 1
+    )
+    assert receiver.received[-1].path.endswith("/fail")
+    retrainer("history", env=healthcheck)
+    retrainer("train", "timing", "--dry-run", env=healthcheck)
+    assert len(receiver.received) == 8
+
+
+def test_a_dead_healthcheck_changes_nothing(healthcheck: dict[str, str], retrainer: Runner) -> None:
+    done = retrainer("train", "timing", env={**healthcheck, "PING": f"http://127.0.0.1:9/{TOKEN}"})
+    assert done.code == 0
+    assert "The healthcheck was not told of the start: no answer" in done.err
+    assert TOKEN not in done.err
+
+
+def test_an_interrupted_run_is_a_failure(
+    healthcheck: dict[str, str], receiver: Receiver, plugins: Plugins, folder: Path
+) -> None:
+    started = folder / "started"
+    waiting = f"import pathlib, time; pathlib.Path({str(started)!r}).touch(); time.sleep(600)"
+    code = constant_timing("slow", 3).replace("def train(posts):", f"def train(posts):\n        {waiting}")
+    plugins.add("slow", code)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "retrainer", "train", "timing", "--algorithm", "slow"],
+        cwd=folder,
+        env={**os.environ, **healthcheck, **plugins.environ},
+        stderr=subprocess.PIPE,
+    )
+    while not started.exists():
+        assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert receiver.received[-1].path == f"/{TOKEN}/fail"
+
+
+def test_a_run_that_was_killed_is_told_by_the_next_command(
+    webhook: dict[str, str], receiver: Receiver, folder: Path, retrainer: Runner
+) -> None:
+    code = (
+        "import os; from tests.conftest import *;"
+        f"project = Project.find(Path({str(folder)!r}), {{}});"
+        "project.registry.start_run('timing', 'baseline', NOW, None); os.kill(os.getpid(), 9)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=False)
+    assert retrainer("history", env=webhook).code == 0
+    assert receiver.events() == ["failure"]
+    assert "The run was cut off: its process" in receiver.received[0].json["text"]
+    retrainer("history", env=webhook)
+    assert len(receiver.received) == 1
+
+
+def test_notify_test_says_where_nobody_is_named(folder: Path, retrainer: Runner) -> None:
+    done = retrainer("notify-test")
+    assert (done.code, done.out) == (0, "Nobody is named under notifications\n")
+
+
+def test_a_promoted_run_is_told_once() -> None:
+    run = {"status": "completed", "promoted_to_production": True}
+    assert message_of({"kind": "run", "model_type": "timing", "run": run}, "p") is None
+
+
+def test_jobs_run_side_by_side_and_a_library_s_words_are_not_repeated() -> None:
+    def broken() -> None:
+        raise ValueError(TOKEN)
+
+    def refused() -> None:
+        raise NotDelivered("no")
+
+    assert deliver({"a": broken, "b": refused, "c": lambda: None}, 5) == {"a": "an unexpected ValueError", "b": "no"}
+
+
+def test_a_ping_keeps_the_query_of_its_url(receiver: Receiver) -> None:
+    post(f"{receiver.url}/a/?key=1", b"", {}, 5, below="/start")
+    assert receiver.received[0].path == "/a/start?key=1"
+
+
+def test_settings_of_a_project_name_the_variables(with_posts: Path, receiver: Receiver, retrainer: Runner) -> None:
+    configure(with_posts, secret_variable="HOOK_KEY")  # noqa: S106  a name
+    assert retrainer("versions").code == 0

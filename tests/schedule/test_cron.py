@@ -1,0 +1,88 @@
+"""Debian's cron, really running, calls the line that `schedule install` wrote."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+
+from tests.conftest import NOW, configure, open_project, regular_posts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from tests.conftest import Runner
+
+PATIENCE_SECONDS = 400  # cron looks once a minute, and a busy machine trains slowly
+
+
+def _cron() -> str | None:
+    """Find cron, or install it where that can be done."""
+    found = shutil.which("cron", path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
+    if found is None and os.geteuid() == 0 and shutil.which("apt-get"):
+        environ = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        for command in (["apt-get", "update"], ["apt-get", "install", "--yes", "--no-install-recommends", "cron"]):
+            with suppress(subprocess.TimeoutExpired):
+                subprocess.run(command, env=environ, capture_output=True, check=False, timeout=300)
+        found = shutil.which("cron", path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
+    return found
+
+
+@pytest.fixture
+def running_cron() -> Iterator[None]:
+    """A cron daemon: one that is running already, else one of our own; the crontab is put back at the end."""
+    program = _cron()
+    if program is None:
+        pytest.skip("there is no cron here, and it cannot be installed")
+    if os.geteuid() != 0:
+        pytest.skip("a cron daemon can be started by root only")
+    before = subprocess.run(["crontab", "-l"], capture_output=True, check=False)
+    others = [one for one in psutil.process_iter(["name"]) if one.info["name"] == "cron"]
+    daemon = None if others else subprocess.Popen([program, "-f"])
+    yield
+    if daemon is not None:
+        daemon.terminate()
+        daemon.wait(timeout=30)
+    if before.returncode == 0:
+        subprocess.run(["crontab", "-"], input=before.stdout, check=True)
+    else:
+        subprocess.run(["crontab", "-r"], check=False, capture_output=True)
+
+
+def test_an_installed_line_trains_a_model_within_its_minute(
+    running_cron: None, tmp_path: Path, sqlite_folder: Path, retrainer: Runner
+) -> None:
+    folder = tmp_path / "100% of it's paths"  # cron and the shell each have their own idea of these letters
+    sqlite_folder.rename(folder)
+    configure(folder, enabled="true")
+    project = open_project(folder)
+    project.posts.add(regular_posts(120), NOW)
+    project.close()
+    environment = tmp_path / "env"
+    environment.write_text("RETRAINER_RETRAINING__TEST_SPLIT=0.5\n")
+    done = retrainer("schedule", "install", "* * * * *", "--env-file", str(environment), "--json", cwd=folder)
+    assert done.code == 0, done.err
+    log = folder / "logs" / "retrainer.log"
+    _wait_until(lambda: log.exists() and "CONTENT MODEL RETRAINING COMPLETE" in log.read_text())
+    history = retrainer("history", "--json", cwd=folder).json["training_runs"]
+    assert {run["model_type"] for run in history} == {"timing", "content"}
+    assert all(run["promoted_to_production"] for run in history)
+    assert "Split data: 60 train, 60 test" in log.read_text(), "the environment file was read"
+    assert done.json["next_call_at"][:16] <= history[-1]["started_at"].replace("Z", "")[:16]
+    assert retrainer("schedule", "remove", cwd=folder).code == 0
+    assert len(retrainer("history", "--json", cwd=folder).json["training_runs"]) == 2
+    assert " ERROR " not in log.read_text()
+
+
+def _wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, "cron did not do it"
+        time.sleep(0.5)

@@ -1,0 +1,295 @@
+"""The user's crontab is edited by the `crontab` program, and nothing but the project's block changes."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import stat
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from cronsim import CronSim
+from hypothesis import given
+from hypothesis import strategies as st
+
+from retrainer.errors import RetrainerError, UsageError
+from retrainer.schedule.command import UnattendedCommand
+from retrainer.schedule.crontab import installed_line, with_block, without_block
+from retrainer.schedule.expression import NAMED, parse_schedule
+
+if TYPE_CHECKING:
+    from tests.conftest import Runner
+
+CONFIG = Path("/srv/project/config/config.yaml")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"",
+        b"# mine\n0 5 * * * /usr/bin/backup\n",
+        b"MAILTO=me@example.org\r\n0 5 * * * /usr/bin/backup\r\n",
+        b"# caf\xe9 \xff\xfe\n0 5 * * * echo '\xe9'\n\n\n  \n",
+        b"# END retrainer /another/config.yaml of a comment\n0 5 * * * x\n",
+    ],
+)
+def test_installing_and_removing_leaves_every_other_byte(
+    text: bytes, folder: Path, cron_folder: Path, retrainer: Runner
+) -> None:
+    table = cron_folder / "table"
+    table.write_bytes(text)
+    first = retrainer("schedule", "install", "weekly")
+    assert first.code == 0, first.err
+    installed = table.read_bytes()
+    assert installed.startswith(text)
+    assert installed.count(b"# BEGIN retrainer") == 1
+    modified = table.stat().st_mtime_ns
+    again = retrainer("schedule", "install", "weekly")
+    assert "Already installed" in again.out
+    assert table.read_bytes() == installed
+    assert table.stat().st_mtime_ns == modified, "it was not even written"
+    table.write_bytes(installed + b"0 6 * * * later\n")
+    assert retrainer("schedule", "install", "daily").code == 0
+    assert table.read_bytes() == installed.replace(b"0 3 * * 0 ", b"0 3 * * * ") + b"0 6 * * * later\n"
+    assert retrainer("schedule", "remove", "--json").json["changed"] is True
+    assert table.read_bytes() == text + b"0 6 * * * later\n"
+    assert retrainer("schedule", "remove", "--json").json["changed"] is False
+
+
+def test_a_last_line_without_its_line_break_gets_one(folder: Path, cron_folder: Path, retrainer: Runner) -> None:
+    (cron_folder / "table").write_bytes(b"0 5 * * * backup")
+    assert retrainer("schedule", "install").code == 0
+    assert (cron_folder / "table").read_bytes().startswith(b"0 5 * * * backup\n# BEGIN retrainer ")
+    assert retrainer("schedule", "remove").code == 0
+    assert (cron_folder / "table").read_bytes() == b"0 5 * * * backup\n"
+
+
+def test_a_user_without_a_crontab_gets_one(folder: Path, cron_folder: Path, retrainer: Runner) -> None:
+    assert "Not in your crontab" in retrainer("schedule", "show").out
+    done = retrainer("schedule", "install", "15 4 * * mon-fri", "--json")
+    assert done.code == 0
+    assert done.json["line"].startswith("15 4 * * mon-fri /")
+    shown = retrainer("schedule", "show")
+    assert done.json["line"] in shown.out
+    assert "The timing model is due: no run has been completed yet" in shown.out
+    assert retrainer("schedule", "show", "--json").json["installed"] is True
+
+
+def test_projects_have_blocks_of_their_own() -> None:
+    other = Path("/srv/other/config.yaml")
+    both = with_block(with_block(b"", CONFIG, "1 1 * * * a"), other, "2 2 * * * b")
+    assert installed_line(both, CONFIG) == "1 1 * * * a"
+    assert installed_line(both, other) == "2 2 * * * b"
+    assert installed_line(without_block(both, CONFIG), CONFIG) is None
+    assert installed_line(without_block(both, CONFIG), other) == "2 2 * * * b"
+
+
+@given(st.lists(st.sampled_from([b"0 1 * * * x", b"", b"# caf\xe9", b"A=b\r", b"\xff"])), st.integers(0, 6))
+def test_wherever_the_block_was_moved_it_is_replaced_there(lines: list[bytes], place: int) -> None:
+    block = with_block(b"", CONFIG, "1 1 * * * old")
+    before, after = (b"".join(line + b"\n" for line in part) for part in (lines[:place], lines[place:]))
+    replaced = with_block(before + block + after + block, CONFIG, "2 2 * * * new")
+    assert replaced == before + with_block(b"", CONFIG, "2 2 * * * new") + after
+    assert without_block(replaced, CONFIG) == before + after
+
+
+@pytest.mark.parametrize("damage", ["BEGIN", "END"])
+def test_a_damaged_block_is_refused(damage: str, folder: Path, cron_folder: Path, retrainer: Runner) -> None:
+    retrainer("schedule", "install")
+    table = cron_folder / "table"
+    kept = [line for line in table.read_text().splitlines() if not line.startswith(f"# {damage}")]
+    table.write_text("\n".join(kept) + "\n")
+    before = table.read_bytes()
+    for command in ("install", "remove"):
+        done = retrainer("schedule", command)
+        assert done.code == 1
+        assert "crontab -e" in done.err
+    assert table.read_bytes() == before
+
+
+def test_what_another_program_writes_meanwhile_is_kept(folder: Path, cron_folder: Path, retrainer: Runner) -> None:
+    (cron_folder / "hook").write_text("test -e once || { echo '0 9 * * * theirs' >> table; touch once; }\n")
+    (cron_folder / "table").write_bytes(b"0 5 * * * mine\n")
+    assert retrainer("schedule", "install").code == 0
+    text = (cron_folder / "table").read_text()
+    assert text.startswith("0 5 * * * mine\n0 9 * * * theirs\n# BEGIN retrainer ")
+
+
+def test_a_crontab_that_never_stands_still_is_refused(folder: Path, cron_folder: Path, retrainer: Runner) -> None:
+    (cron_folder / "table").write_bytes(b"0 5 * * * mine\n")
+    (cron_folder / "hook").write_text("echo '0 9 * * * theirs' >> table\n")
+    done = retrainer("schedule", "install")
+    assert done.code == 1
+    assert "another program keeps changing the crontab" in done.err
+    assert "retrainer" not in (cron_folder / "table").read_text()
+
+
+def test_a_change_that_was_overwritten_is_made_again(folder: Path, cron_folder: Path, retrainer: Runner) -> None:
+    program = cron_folder / "crontab"
+    overwritten = "(folder / 'table').write_bytes(b'# theirs\\n')\n    once.touch()"
+    program.write_text(
+        program.read_text()
+        + f"    once = folder / 'once'\nif sys.argv[1] == '-' and not once.exists():\n    {overwritten}\n"
+    )
+    assert retrainer("schedule", "install").code == 0
+    assert (cron_folder / "table").read_text().startswith("# theirs\n# BEGIN retrainer ")
+
+
+def test_many_at_once_lose_no_block(folder: Path, cron_folder: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from retrainer.schedule.crontab import Crontab, with_block;"
+        "Crontab().change(lambda text: with_block(text, Path(sys.argv[1]), '1 1 * * * job'))"
+    )
+    processes = [subprocess.Popen([sys.executable, "-c", code, f"/srv/{number}"]) for number in range(6)]
+    assert [process.wait(timeout=120) for process in processes] == [0] * 6
+    text = (cron_folder / "table").read_bytes()
+    assert all(installed_line(text, Path(f"/srv/{number}")) for number in range(6))
+
+
+def test_a_crontab_that_may_not_be_read_or_written_is_one_clear_line(
+    folder: Path, cron_folder: Path, retrainer: Runner
+) -> None:
+    program = cron_folder / "crontab"
+    program.write_text("#!/bin/sh\necho 'You (me) are not allowed to use this program (crontab)' >&2; exit 1\n")
+    done = retrainer("schedule", "install")
+    assert done.code == 1
+    assert "cannot be read: You (me) are not allowed" in done.err
+    program.write_text("#!/bin/sh\n[ $1 = -l ] && exit 0\necho 'no space left' >&2; exit 1\n")
+    done = retrainer("schedule", "install")
+    assert done.code == 1
+    assert "cannot be written: no space left" in done.err
+
+
+def test_without_a_crontab_program_there_is_one_clear_line(folder: Path, tmp_path: Path, retrainer: Runner) -> None:
+    done = retrainer("schedule", "install", PATH=str(tmp_path))
+    assert done.code == 1
+    assert done.err == (
+        "Error: there is no `crontab` program here. Install cron, or use `retrainer schedule show --systemd`\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "weekyl", "@daily", "* * * *", "* * * * * *", "60 0 * * *", "0 0 L * *", "0 0 * * 1#2", "5/15 * * * *",
+     "0 3 * * *\n* * * * * rm", "0 3 30 2 *", "0 3 * * 8", "% * * * *", "0 0 * * xyz"],
+)  # fmt: skip
+def test_what_is_no_schedule_is_refused(text: str) -> None:
+    with pytest.raises(UsageError):
+        parse_schedule(text)
+
+
+def test_the_names_are_the_specification_s() -> None:
+    assert parse_schedule("weekly").text == "0 3 * * 0"
+    assert parse_schedule("Bi-Weekly").text == "0 3 */14 * *"
+    assert {parse_schedule(name).text for name in NAMED} == set(NAMED.values())
+
+
+@pytest.mark.parametrize(
+    "text", [*NAMED.values(), "*/7 1-5/2 * * *", "0 3 13 * 5", "0 0 */10 6 mon-fri", "5 4 1,31 1,7 *"]
+)
+def test_systemd_fires_when_cron_would(text: str) -> None:
+    program = _program("systemd-analyze")
+    start = datetime(2024, 2, 20, 7, 33, tzinfo=UTC)
+    lines = parse_schedule(text).calendar()
+    command = [program, "calendar", "--iterations=40", f"--base-time={start:%Y-%m-%d %H:%M:%S} UTC", *lines]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ, "TZ": "UTC"})
+    found = set(re.findall(r"\w{3} [0-9-]{10} [0-9:]{8} UTC", done.stdout))
+    ours = CronSim(text, start)
+    expected = [f"{next(ours):%a %Y-%m-%d %H:%M:%S} UTC" for _ in range(40 if len(lines) == 1 else 20)]
+    assert set(expected) <= found
+
+
+PATHS = ["/srv/project", "/srv/my project", "/srv/100%", "/srv/it's 5 %", "/srv/a\\%b", "/srv/$HOME;x", "/srv/é"]
+
+
+@pytest.mark.parametrize("place", PATHS)
+def test_any_path_comes_through_cron_and_the_shell(place: str) -> None:
+    command = UnattendedCommand(Path("/bin/echo"), Path(place) / "config.yaml", Path(place) / "log")
+    text = _as_cron_hands_it_on(command.crontab_command())
+    assert shlex.split(text)[:-1] == command.words
+
+
+def _as_cron_hands_it_on(command: str) -> str:
+    """What Vixie's cron makes of a command: a bare % ends it, and a backslash before a % is taken away."""
+    result = ""
+    escaped = False
+    for char in command:
+        if escaped:
+            result = result[:-1] + char if char == "%" else result + char
+            escaped = False
+            continue
+        assert char != "%", "a line break for cron"
+        escaped = char == "\\"
+        result += char
+    return result
+
+
+@pytest.mark.parametrize("place", PATHS)
+def test_any_path_comes_through_systemd(place: str, tmp_path: Path) -> None:
+    program = _program("systemd-analyze")
+    from retrainer.schedule import systemd
+
+    command = UnattendedCommand(
+        Path(sys.executable), Path(place) / "config.yaml", Path(place) / "log", Path("/dev/null")
+    )
+    (tmp_path / "retrainer.service").write_text(systemd.service(command, "root"))
+    (tmp_path / "retrainer.timer").write_text(systemd.timer(parse_schedule("weekly")))
+    done = subprocess.run(
+        [program, "verify", "--man=no", str(tmp_path / "retrainer.service"), str(tmp_path / "retrainer.timer")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "retrainer." not in done.stderr, done.stderr
+
+
+def test_the_environment_file_reaches_the_command_and_is_missed_where_it_is_gone(tmp_path: Path) -> None:
+    script = tmp_path / "python"
+    script.write_text('#!/bin/sh\necho "$KEY $*" >&2\n')
+    script.chmod(stat.S_IRWXU)
+    variables = tmp_path / "my env"
+    variables.write_text("KEY=se%cret\n")
+    command = UnattendedCommand(script, CONFIG, Path("/log"), variables).crontab_command()
+    line = _as_cron_hands_it_on(command)
+    done = subprocess.run(["/bin/sh", "-c", line], capture_output=True, text=True, check=True, env={})
+    assert done.stderr.startswith("se%cret -P -m retrainer --quiet --config /srv/project")
+    variables.unlink()
+    gone = subprocess.run(["/bin/sh", "-c", line], capture_output=True, text=True, check=False, env={})
+    assert gone.returncode != 0
+    assert "-m retrainer" not in gone.stderr
+
+
+def test_variables_that_cron_will_not_know_are_named(folder: Path, cron_folder: Path, retrainer: Runner) -> None:
+    done = retrainer("schedule", "install", ANTHROPIC_API_KEY="sk-secret", RETRAINER_RETRAINING__SCHEDULE_DAYS="2")
+    assert "ANTHROPIC_API_KEY, RETRAINER_RETRAINING__SCHEDULE_DAYS" in done.err
+    assert "sk-secret" not in done.err + done.out
+    assert retrainer("schedule", "install", "--env-file", "none").code == 2
+
+
+def test_a_path_that_no_line_can_hold_is_refused() -> None:
+    with pytest.raises(UsageError, match="cannot be printed"):
+        UnattendedCommand(Path("/bin/python"), Path("/a\nb"), Path("/log"))
+
+
+def test_the_system_line_names_its_user(folder: Path, retrainer: Runner) -> None:
+    done = retrainer("schedule", "show", "weekly", "--system", "--user", "trainer")
+    assert done.out.startswith(f"0 3 * * 0 trainer {sys.executable} -P -m retrainer --quiet --config {folder}/config/")
+
+
+def test_a_damaged_block_raises_and_says_where_to_look() -> None:
+    with pytest.raises(RetrainerError, match="without its end"):
+        installed_line(b"# BEGIN retrainer /srv/project/config/config.yaml\n1 1 * * * x\n", CONFIG)
+
+
+def _program(name: str) -> str:
+    import shutil
+
+    program = shutil.which(name)
+    if program is None:
+        pytest.skip(f"there is no {name} here")
+    return program
