@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import logging
-import threading
-import time
-from contextlib import contextmanager
-from contextvars import copy_context
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from retrainer.algorithms.manager import broadcast, load_algorithm
-from retrainer.algorithms.paying import opened_workspace, workspace
 from retrainer.documents import run_document
-from retrainer.errors import MissingCredentials, RetrainerError, RunInProgress, unexpected
-from retrainer.logs import lines_of_run
+from retrainer.errors import MissingCredentials, RetrainerError, unexpected
 from retrainer.model_types import kind_of
 from retrainer.pipeline.archive import archive_old_versions
+from retrainer.pipeline.attempt import Stopwatch, begun, closed_as_failed, note_spending, recorded
 from retrainer.pipeline.comparison import FEWEST_TARGETS, Comparison, compare_with_production
 from retrainer.pipeline.evaluation import (
     Evaluation,
@@ -31,11 +25,10 @@ from retrainer.pipeline.posts import load_latest, split_by_time
 from retrainer.pipeline.promotion import announce, decide
 from retrainer.pipeline.training import describe, register, trained_model
 from retrainer.pipeline.versions import load_version, options_of
-from retrainer.pipeline.watchdog import time_limit
-from retrainer.registry.process import HEARTBEAT_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
+    from datetime import datetime
 
     from pydantic import BaseModel
 
@@ -45,13 +38,11 @@ if TYPE_CHECKING:
     from retrainer.pipeline.training import Trained
     from retrainer.project import Project
     from retrainer.registry.promotions import Decision
-    from retrainer.registry.registry import Registry
     from retrainer.registry.tables import ModelVersion, TrainingRun
 
 log = logging.getLogger(__name__)
 
 RULE = "=" * 60
-POLL_SECONDS = 0.25  # between looks at a run that is waited for
 
 
 @dataclass(frozen=True)
@@ -97,18 +88,6 @@ class Failure:
     model_type: ModelTypeName
     error: RetrainerError
     run: TrainingRun | None = None
-
-
-class Stopwatch:
-    """Tells the time of a run: the moment it counts from, plus what has passed since."""
-
-    def __init__(self, now: datetime) -> None:
-        self.started_at = now
-        self._monotonic = time.monotonic()
-
-    def now(self) -> datetime:
-        """Return the run's time, UTC."""
-        return self.started_at + timedelta(seconds=time.monotonic() - self._monotonic)
 
 
 def each_type(
@@ -176,8 +155,8 @@ def retrain(
     _banner(f"{model_type.upper()} MODEL RETRAINING")
     if as_of:
         log.warning("This run counts as of %s UTC. If it promotes, that goes live now", f"{now:%Y-%m-%d %H:%M}")
-    run = opened or _begun(project, model_type, chosen, watch, as_of=as_of, wait_seconds=wait_seconds)
-    with _recorded(project, run, watch):
+    run = opened or begun(project, model_type, chosen, watch, as_of=as_of, wait_seconds=wait_seconds)
+    with recorded(project, run, watch):
         _require_ready(project, chosen, options, model_type)
         # 1 and 2: load the latest posts, split them by time
         split = _load_and_split(project, model_type, now)
@@ -194,7 +173,7 @@ def retrain(
         # 6: promote or not
         log.info("Checking if new model should be promoted...")
         decision = decide(model_type, comparison, auto_promote=_auto_promote(project, auto_promote))
-        _note_spending(project.registry, run.run_id)
+        note_spending(project.registry, run.run_id)
         finished = project.registry.complete_run(run.run_id, decision, watch.now())
     # From here on the decision stands, whatever happens.
     if finished.change is not None:
@@ -232,7 +211,7 @@ def carry_out(project: Project, run_id: str, now: datetime, *, auto_promote: boo
     try:
         return retrain(project, run.type_name, now, algorithm=run.algorithm, auto_promote=auto_promote, opened=run)
     except BaseException as error:
-        _closed_as_failed(project.registry, run, error, now)  # where it failed before there was anything to record
+        closed_as_failed(project.registry, run, error, now)  # where it failed before there was anything to record
         raise
 
 
@@ -421,104 +400,6 @@ def _archive(project: Project, model_type: ModelTypeName, watch: Stopwatch) -> N
         archive_old_versions(project, model_type, watch.now())
     except RetrainerError as error:
         log.warning("Old versions were not archived: %s", error)
-
-
-def _begun(
-    project: Project,
-    model_type: ModelTypeName,
-    algorithm: LoadedAlgorithm,
-    watch: Stopwatch,
-    *,
-    as_of: bool,
-    wait_seconds: float,
-) -> TrainingRun:
-    """Begin a run; wait for another run of the type to end, but not longer than told."""
-    deadline = time.monotonic() + wait_seconds
-    moment = watch.started_at
-    while True:
-        try:
-            return project.registry.start_run(model_type, algorithm.name, moment, watch.started_at if as_of else None)
-        except RunInProgress:
-            if time.monotonic() >= deadline:
-                raise
-            if moment == watch.started_at:
-                log.info("Waiting for another %s run to end...", model_type)
-            time.sleep(min(POLL_SECONDS, max(deadline - time.monotonic(), 0)))
-            moment = watch.now()
-
-
-@contextmanager
-def _recorded(project: Project, run: TrainingRun, watch: Stopwatch) -> Iterator[None]:
-    """Hold the lock of the model type; close the run as failed, with the reason, if it does not come to its end."""
-    registry = project.registry
-
-    here = copy_context()  # the observers of this process; the time limit is kept by another thread
-
-    def give_up(error: RetrainerError) -> None:
-        here.run(_tell_failure, registry.fail_run(run.run_id, str(error), watch.now()))
-
-    try:
-        with (
-            lines_of_run(run.run_id),
-            time_limit(project.settings.retraining.max_run_minutes, give_up),
-            _heartbeat(registry, run.run_id),
-            opened_workspace(project.answers_dir),
-            _spending_noted(registry, run),
-        ):
-            yield
-    except BaseException as error:
-        _tell_failure(_closed_as_failed(registry, run, error, watch.now()))
-        raise
-
-
-def _tell_failure(failed: TrainingRun) -> None:
-    reason, document = failed.error, run_document(failed)
-    broadcast({"kind": "run", "model_type": failed.model_type, "version_id": None, "reason": reason, "run": document})
-
-
-def _closed_as_failed(registry: Registry, run: TrainingRun, error: BaseException, now: datetime) -> TrainingRun:
-    """Close a run by what ended it, unless it is closed already."""
-    interrupted = isinstance(error, KeyboardInterrupt | SystemExit)
-    reason = "interrupted" if interrupted else str(error) or type(error).__name__
-    error.run_id = run.run_id  # type: ignore[attr-defined]  # for whoever tells of the failure
-    return registry.fail_run(run.run_id, reason, now)
-
-
-@contextmanager
-def _spending_noted(registry: Registry, run: TrainingRun) -> Iterator[None]:
-    """Record what the paid calls of a run took also where it fails; else `retrain` does before it is completed."""
-    try:
-        yield
-    except BaseException:
-        _note_spending(registry, run.run_id)
-        raise
-
-
-def _note_spending(registry: Registry, run_id: str) -> None:
-    account = workspace().account
-    tokens = account.input_tokens + account.output_tokens
-    registry.note_spending(run_id, tokens=tokens, cost_usd=account.cost_usd, refusals=account.refusals)
-
-
-@contextmanager
-def _heartbeat(registry: Registry, run_id: str) -> Iterator[None]:
-    """Say at intervals that the run's process lives."""
-    over = threading.Event()
-
-    def beat() -> None:
-        while not over.wait(HEARTBEAT_SECONDS):
-            try:
-                registry.beat(run_id)
-            except RetrainerError as error:
-                log.debug("No heartbeat could be written: %s", error)
-
-    thread = threading.Thread(target=beat, name=f"heartbeat of {run_id}", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
 
 
 def _banner(title: str) -> None:
