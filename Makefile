@@ -24,7 +24,7 @@ format: $(STAMP)
 	$(BIN)/ruff check --fix .
 
 bench: $(STAMP)  ## how long start-up and a run take, as ratios
-	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python -m benchmarks.startup
 
 clean:
 	rm -rf .venv
@@ -46,28 +46,28 @@ test-lowest:  ## the tests with the lowest version of every dependency
 	.venv-lowest/bin/python -m pytest -n 2 --dist worksteal
 
 bench-registry: $(STAMP)  ## whether looking and promoting take longer with 10,000 versions
-	$(BIN)/python benchmarks/registry.py
+	$(BIN)/python -m benchmarks.registry
 
 DATA ?= ../shared/data
 OPTIONS ?= {}
 bench-timing: $(STAMP)  ## how well the timing algorithms forecast every CSV of the folder DATA
-	$(BIN)/python benchmarks/timing.py --data '$(DATA)' --options '$(OPTIONS)'
+	$(BIN)/python -m benchmarks.timing --data '$(DATA)' --options '$(OPTIONS)'
 
 MODEL ?=
 bench-content: $(STAMP)  ## what trivial forecasts of the texts of every CSV of the folder DATA are measured at
-	$(BIN)/python benchmarks/content.py --data '$(DATA)' --model '$(MODEL)'
+	$(BIN)/python -m benchmarks.content --data '$(DATA)' --model '$(MODEL)'
 
 bench-scale: $(STAMP)  ## how long a run takes, and how much memory, with 20,000 and 1,000,000 posts
-	$(BIN)/python benchmarks/scale.py
+	$(BIN)/python -m benchmarks.scale
 
 bench-evidence: $(STAMP)  ## how often a comparison promotes what is no better, and what is
-	$(BIN)/python benchmarks/evidence.py
+	$(BIN)/python -m benchmarks.evidence
 
 bench-claude: $(STAMP)  ## how long twenty forecasts by claude_api take
-	$(BIN)/python benchmarks/claude.py
+	$(BIN)/python -m benchmarks.claude
 
 bench-replay: $(STAMP)  ## how long a replay of six years takes, and how much memory, on a CSV of the folder DATA
-	$(BIN)/python benchmarks/replay.py --data '$(DATA)'
+	$(BIN)/python -m benchmarks.replay --data '$(DATA)'
 
 bench-api: $(STAMP)  ## how the REST API bears 50 connections while a retrain runs, with 10 and with 10,000 versions
 	$(BIN)/python -m benchmarks.api

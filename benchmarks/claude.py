@@ -7,14 +7,10 @@ from __future__ import annotations
 
 import os
 import statistics
-import sys
 import threading
 import time
-from pathlib import Path
 
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the server is that of the tests
 
 from retrainer.algorithms.manager import load_algorithm
 from retrainer.model_types.base import Origins

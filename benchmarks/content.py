@@ -24,7 +24,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,18 +32,14 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from benchmarks.streams import streams
 from retrainer.algorithms.manager import load_algorithm
-from retrainer.errors import RetrainerError
 from retrainer.model_types.base import Origins, spread
 from retrainer.model_types.content import Content, ContentForecast
 from retrainer.model_types.matching import similarity_rows
 from retrainer.model_types.semantic import embedding_rank_auc, load_semantic_model
-from retrainer.posts.importing import read_posts_file
-from retrainer.posts.sample import sample_posts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     import pandas as pd
     from numpy.typing import NDArray
 
@@ -81,7 +76,7 @@ def main() -> None:
     arguments.add_argument("--json", type=Path, default=Path("bench-content.json"), help="the file of all figures")
     given = arguments.parse_args()
     encoder = load_semantic_model(given.model) if given.model else None
-    found = list(streams(given.data))
+    found = list(streams(given.data, prepared, FEWEST_POSTS, "posts with a text"))
     shown = track(found, "Streams", console=Console(stderr=True), transient=True, disable=not Console().is_terminal)
     results = [measured(name, posts, given.posts, given.seed, encoder) for name, posts in shown]
     content = {"seed": given.seed, "model": given.model or None, "streams": results}
@@ -94,24 +89,6 @@ def main() -> None:
     if len(of_files) > 1:
         print_table(f"Mean of the {len(of_files)} files", means(of_files))
     print(f"All figures: {given.json}")
-
-
-def streams(folder: Path) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Yield the posts with a text of the synthetic sample, and of each CSV of the folder."""
-    yield "(synthetic sample)", prepared(sample_posts())
-    if not folder.is_dir():
-        print(f"There is no folder '{folder}': only the synthetic sample is measured")
-        return
-    for path in sorted(folder.glob("*.csv")):
-        try:
-            posts = prepared(read_posts_file(path, columns={}, now=datetime.now(tz=UTC)).posts)
-        except RetrainerError as error:
-            print(f"'{path.name}' is left out: {error}")
-            continue
-        if len(posts) < FEWEST_POSTS:
-            print(f"'{path.name}' is left out: {len(posts) or 'no'} posts with a text")
-            continue
-        yield path.stem, posts
 
 
 def prepared(posts: pd.DataFrame) -> pd.DataFrame:

@@ -31,7 +31,7 @@ def main() -> None:
 
 def run(step: str, *arguments: str) -> str:
     """Run one step of this file in a process of its own and return what it prints."""
-    command = [sys.executable, __file__, step, *arguments]
+    command = [sys.executable, "-m", "benchmarks.scale", step, *arguments]
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
 
 

@@ -18,7 +18,6 @@ import argparse
 import json
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,15 +26,12 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from benchmarks.streams import streams
 from retrainer.algorithms.manager import list_plugins, load_algorithm
 from retrainer.model_types.base import Origins, hours_between, spread, utc_times
 from retrainer.model_types.timing import LEVELS, Timing, TimingForecasts, TimingTargets
-from retrainer.posts.importing import read_posts_file
-from retrainer.posts.sample import sample_posts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     import pandas as pd
     from numpy.typing import NDArray
 
@@ -44,6 +40,7 @@ if TYPE_CHECKING:
 MOST_POSTS = 12_000
 TRAINING_SHARE = 0.8
 TRAINING_TIMES = 20_000
+FEWEST_POSTS = 20  # four test posts measure nothing
 NAIVE = "baseline"
 TIMING = Timing()
 
@@ -70,27 +67,13 @@ def main() -> None:
     arguments.add_argument("--origins", type=int, default=500, help="at most so many of each kind")
     arguments.add_argument("--json", type=Path, default=Path("bench-timing.json"), help="the file of all figures")
     given = arguments.parse_args()
-    found = list(streams(given.data))
+    found = list(streams(given.data, prepared, FEWEST_POSTS, "posts"))
     shown = track(found, "Streams", console=Console(stderr=True), transient=True, disable=not Console().is_terminal)
     results = [measured(name, posts, given.options, given.origins) for name, posts in shown]
     given.json.write_text(json.dumps({"options": given.options, "streams": results}, indent=1) + "\n", encoding="utf-8")
     for kind in ("post", "clock"):
         print_table(kind, results)
     print(f"All figures: {given.json}")
-
-
-def streams(folder: Path) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Yield the synthetic sample, and each CSV of the folder."""
-    yield "(synthetic sample)", prepared(sample_posts())
-    if not folder.is_dir():
-        print(f"There is no folder '{folder}': only the synthetic sample is measured")
-        return
-    for path in sorted(folder.glob("*.csv")):
-        posts = prepared(read_posts_file(path, columns={}, now=datetime.now(tz=UTC)).posts)
-        if len(posts) < 20:  # noqa: PLR2004  four test posts measure nothing
-            print(f"'{path.name}' is left out: {len(posts)} posts")
-            continue
-        yield path.stem, posts
 
 
 def prepared(posts: pd.DataFrame) -> pd.DataFrame:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from retrainer.logs import LogFormat
     from retrainer.model_types.base import Metric
 
+ASIDE = "aside"  # an attribute of a log record that is not to be seen in a pipe, unless with --verbose
 PIPE_WIDTH = 200  # tables in a pipe or a file are not folded to a terminal's width
 log = logging.getLogger("retrainer")
 
@@ -62,11 +63,19 @@ def document(content: Document | list[Document]) -> None:
 
 
 def error(problem: RetrainerError | str, *, as_json: bool = False) -> None:
-    """Print an error as one line to stderr, and with `--json` as the error document to stdout."""
+    """Print an error as one line to stderr and to the log file, and with `--json` as the error document to stdout."""
     from retrainer.documents import error_document  # noqa: PLC0415
     from retrainer.errors import RetrainerError  # noqa: PLC0415
 
-    _to_stderr(f"Error: {problem}")
+    record = log.makeRecord(log.name, logging.ERROR, "", 0, str(problem), (), None)
+    handlers = [handler for handler in logging.getLogger().handlers if handler.filter(record)]
+    for handler in handlers:
+        if not isinstance(handler, _StderrHandler):
+            handler.handle(record)
+        elif handler.writes_json:
+            handler.emit(record)
+    if not any(isinstance(handler, _StderrHandler) and handler.writes_json for handler in handlers):
+        _to_stderr(f"Error: {problem}")
     if as_json:
         shown = problem if isinstance(problem, RetrainerError) else RetrainerError(problem)
         document(error_document(shown))
@@ -127,21 +136,27 @@ class _StderrHandler(logging.Handler):
     """Writes log lines as a person reads them: the level only where something is wrong."""
 
     def __init__(self, tracebacks: bool, kind: LogFormat) -> None:
-        from retrainer.logs import JsonFormatter  # noqa: PLC0415  as above
+        from retrainer.logs import JsonFormatter, without_secrets  # noqa: PLC0415  as above
 
         super().__init__()
         self._tracebacks = tracebacks
+        self._without_secrets = without_secrets
         self.setFormatter(logging.Formatter("%(message)s"))
         self._json = JsonFormatter(tracebacks=tracebacks) if kind == "json" else None
 
-    def emit(self, record: logging.LogRecord) -> None:
-        from retrainer.logs import without_secrets  # noqa: PLC0415  as above
+    @property
+    def writes_json(self) -> bool:
+        """Whether it writes objects, not lines for a person."""
+        return self._json is not None
 
+    def emit(self, record: logging.LogRecord) -> None:
+        if getattr(record, ASIDE, False) and self.level > logging.DEBUG and not sys.stderr.isatty():
+            return
         prefix = f"{record.levelname}: " if record.levelno >= logging.WARNING else ""
         line = prefix + (self.format(record) if self._tracebacks else record.getMessage())
         if self._json is not None:
             line = self._json.format(record)
-        line = without_secrets(line)
+        line = self._without_secrets(line)
         if _spinner.console is None:
             _to_stderr(line)
         else:
@@ -274,30 +289,13 @@ def metrics_table(title: str, metrics: Sequence[Metric], sides: Mapping[str, Map
     rows = [
         (
             metric.label,
-            *(_figure(metric, values.get(metric.key)) for values in present.values()),
+            *(metric.written(values.get(metric.key)) for values in present.values()),
             _good(metric, next(iter(present.values()), {}).get(metric.key)),
         )
         for metric in metrics
-        if any(_is_worth_showing(metric, values.get(metric.key)) for values in present.values())
+        if any(metric.is_worth_showing(values.get(metric.key)) for values in present.values())
     ]
     table(["Metric", *present, "Good value"], rows, title=title, right=list(present))
-
-
-def _is_worth_showing(metric: Metric, value: float | None) -> bool:
-    """Whether there is a figure; nothing counted and nothing paid are none."""
-    return value is not None and (value != 0 or metric.unit not in {"count", "dollars"})
-
-
-def _figure(metric: Metric, value: float | None) -> str:
-    if value is None:
-        return "-"
-    if metric.unit == "hours":
-        return f"{value:.2f}h"
-    if metric.unit == "share":
-        return f"{value:.1%}"
-    if metric.unit == "count":
-        return f"{value:.0f}"
-    return f"${value:.4f}" if metric.unit == "dollars" else f"{value:.4f}"
 
 
 def _good(metric: Metric, value: float | None) -> str:

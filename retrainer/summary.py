@@ -62,21 +62,11 @@ def _table(metrics: Sequence[Metric], sides: Mapping[str, Mapping[str, float] | 
     present = {name: values for name, values in sides.items() if values}
     lines = ["| | " + " | ".join(present) + " |", "|---|" + "---:|" * len(present)]
     for metric in metrics:
-        if not any(metric.key in values for values in present.values()):
+        if not any(metric.is_worth_showing(values.get(metric.key)) for values in present.values()):
             continue
-        figures = [_figure(metric, values.get(metric.key)) for values in present.values()]
+        figures = [metric.written(values.get(metric.key)) for values in present.values()]
         lines.append(f"| {metric.label} | " + " | ".join(figures) + " |")
     return "\n".join(lines)
-
-
-def _figure(metric: Metric, value: float | None) -> str:
-    if value is None:
-        return ""
-    if metric.unit == "share":
-        return f"{value:.1%}"
-    if metric.unit == "count":
-        return f"{value:.0f}"
-    return f"{value:.4f}"
 
 
 def _escaped(text: str) -> str:

@@ -31,6 +31,7 @@ from pydantic import TypeAdapter, ValidationError
 if TYPE_CHECKING:
     from types import TracebackType
 
+KEY = "sk-ant-test-abcdefghijklmnopqrstuvwxyz-0123456789"  # any will do
 CHARACTERS_A_TOKEN = 4
 MINIMUM_CACHED_TOKENS = 512
 FIXED_TEXT = "Nothing was shown to me, so this is what I say."

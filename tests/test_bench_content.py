@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from retrainer.posts.sample import sample_posts, write_sample_csv
 
-BENCHMARK = Path(__file__).parent.parent / "benchmarks" / "content.py"
+ROOT = Path(__file__).parent.parent
 
 
 def test_every_stream_with_texts_is_measured_and_the_others_are_named(tmp_path: Path) -> None:
@@ -19,8 +20,9 @@ def test_every_stream_with_texts_is_measured_and_the_others_are_named(tmp_path: 
     sample_posts().drop(columns="content").to_csv(tmp_path / "silent.csv", index=False)
     (tmp_path / "nothing.csv").write_text("a,b\n1,2\n")
     done = subprocess.run(
-        [sys.executable, "-W", "error", str(BENCHMARK), "--data", ".", "--posts", "20"],
+        [sys.executable, "-W", "error", "-m", "benchmarks.content", "--data", ".", "--posts", "20"],
         cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         check=True,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 from datetime import UTC, datetime
 from pathlib import Path  # noqa: TC003  Typer reads the annotations
 from typing import TYPE_CHECKING, Annotated
@@ -268,19 +267,18 @@ def history(
 def _due(project: Project, model_types: list[ModelTypeName], now: datetime) -> tuple[list[ModelTypeName], list[str]]:
     """Return the types that are due, and a line for each that is not.
 
-    Such a line is shown on a terminal and with `--verbose` only: cron would mail it every night.
+    Such a line goes to the log file, but to stderr on a terminal and with `--verbose` only: cron would mail it nightly.
     """
     from retrainer.pipeline.due import due  # noqa: PLC0415
 
     found = [due(project, kind, now) for kind in model_types]
     for one in found:
-        told = one.is_due or sys.stderr.isatty()
-        log.log(
-            logging.INFO if told else logging.DEBUG,
+        log.info(
             "The %s model is %sdue: %s",
             one.model_type,
             "" if one.is_due else "not ",
             one.why,
+            extra={output.ASIDE: not one.is_due},
         )
     return [one.model_type for one in found if one.is_due], [
         f"The {one.model_type} model is not due: {one.why}" for one in found if not one.is_due

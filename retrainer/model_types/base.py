@@ -108,6 +108,26 @@ class Metric:
     good: tuple[Literal["<", ">"], float] | None = None
     meaning: str = ""
 
+    def written(self, value: float | None) -> str:
+        """Write a value in the metric's unit; a dash where there is none."""
+        if value is None:
+            return "-"
+        match self.unit:
+            case "hours":
+                return f"{value:.2f}h"
+            case "share":
+                return f"{value:.1%}"
+            case "count":
+                return f"{value:.0f}"
+            case "dollars":
+                return f"${value:.4f}"
+            case "number":
+                return f"{value:.4f}"
+
+    def is_worth_showing(self, value: float | None) -> bool:
+        """Whether there is a figure; nothing counted and nothing paid are none."""
+        return value is not None and (value != 0 or self.unit not in {"count", "dollars"})
+
     def is_good(self, value: float) -> bool | None:
         """Whether the value meets the specification's good value; None where it names none."""
         if self.good is None:

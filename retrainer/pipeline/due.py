@@ -61,7 +61,15 @@ def due(project: Project, model_type: ModelTypeName, now: datetime) -> Due:
 
 
 def _new_posts(project: Project, last: TrainingRun, now: datetime) -> int:
-    """Count the posts that a run had not yet, also those that were imported late."""
-    summary = project.posts.summary(now)
-    there = summary.count if last.model_type == "timing" else summary.with_content
-    return max(there - (last.num_training_samples or 0) - (last.num_test_samples or 0), 0)
+    """Count the posts that a run had not yet.
+
+    They are those later than the run, or the more there are than it had, whichever is more: posts may be imported late,
+    and old ones may be deleted meanwhile.
+    """
+
+    def usable(until: datetime) -> int:
+        summary = project.posts.summary(until)
+        return summary.count if last.model_type == "timing" else summary.with_content
+
+    there, had = usable(now), (last.num_training_samples or 0) + (last.num_test_samples or 0)
+    return max(there - had, there - usable(last.started_at))

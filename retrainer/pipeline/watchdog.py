@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import faulthandler
 import logging
 import os
 import signal
+import sys
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -18,6 +20,7 @@ log = logging.getLogger(__name__)
 
 GRACE_SECONDS = 20.0  # for a run that was interrupted to close itself
 INTERRUPTS = 2
+LAST_SECONDS = 10.0  # after the grace, for the failure to be recorded
 
 
 @contextmanager
@@ -26,7 +29,8 @@ def time_limit(minutes: float | None, give_up: Callable[[RunTookTooLong], None])
 
     The main thread is interrupted as by Ctrl-C, and the block closes itself. Where it does not answer, being stuck in
     code that is not Python's, `give_up` is called and the process ends at once with the exit code of the error: what
-    was half done is put right by the next command, as after a kill.
+    was half done is put right by the next command, as after a kill. Where even that cannot run, since such code holds
+    Python's lock, the process is ended from outside of Python a little later; the next command closes the run.
 
     Args:
         minutes: None: no limit.
@@ -64,6 +68,7 @@ def time_limit(minutes: float | None, give_up: Callable[[RunTookTooLong], None])
 
     thread = threading.Thread(target=watch, name="time limit of a run", daemon=True)
     thread.start()
+    faulthandler.dump_traceback_later(minutes * 60 + GRACE_SECONDS + LAST_SECONDS, exit=True, file=sys.stderr)
     try:
         yield
         with lock:  # from here on it is not interrupted any more
@@ -73,5 +78,6 @@ def time_limit(minutes: float | None, give_up: Callable[[RunTookTooLong], None])
             raise error from None
         raise
     finally:
+        faulthandler.cancel_dump_traceback_later()
         over.set()
         thread.join()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import sqlite3
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -52,6 +53,19 @@ def test_a_type_is_due_when_the_days_have_passed(project: Project, days: float, 
     assert found.is_due is is_due
     assert f"the last run was {days:.1f} days ago (schedule_days is 7)" in found.why
     assert due(project, "content", NOW + timedelta(days=days)).is_due
+
+
+def test_posts_that_come_while_old_ones_are_deleted_are_counted(folder: Path) -> None:
+    project = open_project(folder, {"RETRAINER_RETRAINING__MIN_NEW_POSTS": "20"})
+    posts = regular_posts(200)
+    moment = posts["created_at"].iloc[149].to_pydatetime()
+    project.posts.add(posts.iloc[:150], NOW)
+    retrain(project, "timing", moment)
+    project.posts.add(posts.iloc[150:180], NOW)
+    with sqlite3.connect(folder / "data" / "retrainer.db") as database:
+        database.execute("DELETE FROM posts WHERE post_id < 'p00040'")
+    found = due(project, "timing", posts["created_at"].iloc[179].to_pydatetime())
+    assert (found.is_due, found.why) == (True, "30 new posts have come (min_new_posts is 20)")
 
 
 def test_a_run_of_a_past_moment_and_a_failed_one_do_not_count(folder: Path) -> None:
@@ -224,6 +238,46 @@ def test_a_log_file_gets_every_line_also_where_stderr_is_quiet(retrainer: Runner
     assert any(f" INFO    {run['run_id']} Model training complete!" in line for line in lines)
     retrainer("train", "timing", "--log-file=runs.log", "--log-format=json")
     assert json.loads((folder / "runs.log").read_text().splitlines()[-1])["level"] == "INFO"
+
+
+@pytest.mark.usefixtures("posts")
+def test_what_is_not_due_stands_in_the_log_file_and_not_in_the_mail(retrainer: Runner, folder: Path) -> None:
+    assert retrainer("train", "timing").code == 0
+    done = retrainer("train", "timing", "--if-due", "--log-file", "runs.log")
+    assert (done.code, done.out, done.err) == (0, "", "")
+    assert "The timing model is not due: the last run was 0.0 days ago" in (folder / "runs.log").read_text()
+
+
+def test_an_error_is_an_object_too_and_stands_in_the_log_file(retrainer: Runner, folder: Path) -> None:
+    done = retrainer("evaluate", "nope", "--log-format", "json", "--log-file", "runs.log")
+    assert done.code == 2
+    for text in (done.err, (folder / "runs.log").read_text()):
+        line = json.loads(text.splitlines()[-1])
+        assert line["level"] == "ERROR"
+        assert "'nope'" in line["message"]
+    plain = retrainer("evaluate", "nope")
+    assert plain.err.startswith("Error: ")
+
+
+@pytest.mark.usefixtures("posts")
+def test_a_run_that_holds_pythons_lock_is_ended_from_outside(retrainer: Runner, plugins: Plugins) -> None:
+    """A wait in C that never gives Python's lock back: the next command finds the process gone and closes the run."""
+    wait = """
+        import ctypes, retrainer.pipeline.watchdog as watchdog
+        ctypes.PyDLL(None).pause()
+    """
+    shortened = """
+    import retrainer.pipeline.watchdog as watchdog
+    watchdog.GRACE_SECONDS = watchdog.LAST_SECONDS = 0.5
+"""
+    plugins.add("stuck", shortened + STUCK.format(wait=wait.strip()))
+    environ = {**plugins.environ, "RETRAINER_RETRAINING__MAX_RUN_MINUTES": "0.02"}
+    done = retrainer("train", "timing", "--algorithm", "stuck", env=environ)
+    assert done.code == 1
+    (run,) = retrainer("history", "--json").json["training_runs"]
+    assert run["status"] == "failed"
+    assert "cut off" in run["error"]
+    assert retrainer("doctor").code == 0
 
 
 @pytest.mark.usefixtures("posts")

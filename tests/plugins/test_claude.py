@@ -20,22 +20,21 @@ from anthropic.types import Message
 from anthropic.types.shared import ErrorResponse
 from pydantic import TypeAdapter
 
-from retrainer.algorithms.manager import LoadedAlgorithm, load_algorithm
 from retrainer.errors import AlgorithmError, ConfigError, InsufficientData, MissingCredentials
 from retrainer.model_types.base import Origins
 from retrainer_claude.subjects import likeness, word_weights
 from tests import claude_server
-from tests.claude_server import ClaudeServer, Received, Reply
+from tests.claude_server import KEY, ClaudeServer, Received, Reply
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from pydantic import BaseModel
 
+    from retrainer.algorithms.manager import LoadedAlgorithm
     from retrainer.model_types.content import ContentForecast
 
-KEY = "sk-ant-test-abcdefghijklmnopqrstuvwxyz-0123456789"
 START = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
 WORDS = [
     "the",
@@ -93,19 +92,6 @@ def _no_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         if name.startswith("ANTHROPIC_") or name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path))
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ClaudeServer]:
-    with ClaudeServer() as running:
-        monkeypatch.setenv("ANTHROPIC_BASE_URL", running.url)
-        monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
-        yield running
-
-
-@pytest.fixture(scope="module")
-def claude() -> LoadedAlgorithm:
-    return load_algorithm("claude_api", "content")
 
 
 def options(claude: LoadedAlgorithm, **given: Any) -> BaseModel:

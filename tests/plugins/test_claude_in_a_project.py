@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from retrainer.algorithms.testing import check_algorithm
-from retrainer.posts.sample import sample_posts, write_sample_csv
 from tests.claude_server import ClaudeServer, refusal
 
 if TYPE_CHECKING:
@@ -32,12 +31,6 @@ def environ(server: ClaudeServer) -> dict[str, str]:
         "ANTHROPIC_API_KEY": KEY,
         "RETRAINER_CONTENT_MODEL__ALGORITHM": "claude_api",
     }
-
-
-@pytest.fixture
-def posts(folder: Path, retrainer: Runner) -> None:
-    write_sample_csv(folder / "posts.csv", sample_posts())
-    assert retrainer("posts", "import", "posts.csv").code == 0
 
 
 def test_it_conforms(server: ClaudeServer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,37 +16,22 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from retrainer.algorithms.manager import LoadedAlgorithm, load_algorithm
 from retrainer.algorithms.paying import Account, LimitReached, opened_workspace
 from retrainer.errors import AlgorithmError, ConfigError
-from retrainer.posts.sample import sample_posts, write_sample_csv
 from tests import claude_server
-from tests.claude_server import ClaudeServer, Reply
-from tests.plugins.test_claude import KEY, before, make_posts, markers_in, predict, question
+from tests.claude_server import KEY, ClaudeServer, Reply
+from tests.plugins.test_claude import before, make_posts, markers_in, predict, question
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
+    from retrainer.algorithms.manager import LoadedAlgorithm
     from retrainer.model_types.content import ContentForecast
     from tests.conftest import Runner
 
 TWENTY = range(90, 110)
 PRICED = {"input": 1.0, "output": 5.0, "cache_write": 1.25, "cache_read": 0.1, "as_of": "2026-01-01"}
 DEAR = {"prices": {"claude-haiku-5-5": PRICED}}
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ClaudeServer]:
-    with ClaudeServer() as running:
-        monkeypatch.setenv("ANTHROPIC_BASE_URL", running.url)
-        monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
-        yield running
-
-
-@pytest.fixture(scope="module")
-def claude() -> LoadedAlgorithm:
-    return load_algorithm("claude_api", "content")
 
 
 def twenty(claude: LoadedAlgorithm, **given: Any) -> list[ContentForecast]:
@@ -309,12 +294,6 @@ def environ(server: ClaudeServer) -> dict[str, str]:
         "RETRAINER_CONTENT_MODEL__ALGORITHM": "claude_api",
         "RETRAINER_CONTENT_MODEL__CLAUDE_API__CONCURRENCY": "1",
     }
-
-
-@pytest.fixture
-def posts(folder: Path, retrainer: Runner) -> None:
-    write_sample_csv(folder / "posts.csv", sample_posts())
-    assert retrainer("posts", "import", "posts.csv").code == 0
 
 
 @pytest.mark.usefixtures("posts")

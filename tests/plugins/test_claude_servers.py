@@ -15,8 +15,6 @@ from urllib.request import urlopen
 import pytest
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
-from retrainer.posts.sample import sample_posts, write_sample_csv
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -53,12 +51,6 @@ def running(command: list[str], port: int, **environ: str) -> Iterator[str]:
     finally:
         process.terminate()
         process.wait()
-
-
-@pytest.fixture
-def posts(folder: Path, retrainer: Runner) -> None:
-    write_sample_csv(folder / "posts.csv", sample_posts())
-    assert retrainer("posts", "import", "posts.csv").code == 0
 
 
 def trained_and_evaluated(retrainer: Runner, url: str, **environ: str) -> None:
