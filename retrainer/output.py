@@ -120,12 +120,14 @@ def configure_logging(
     Raises:
         UsageError: the file cannot be written.
     """
-    from retrainer import logs  # noqa: PLC0415  it needs logging.handlers, which is not there for nothing
+    from retrainer import logs  # noqa: PLC0415  `--help` writes no log
 
     handlers: list[logging.Handler] = [_StderrHandler(tracebacks, kind), logs.RecentLines()]
     handlers[0].setLevel(level)
     if file is not None:
-        handlers.append(logs.file_handler(file, kind, lambda line: _to_stderr(f"WARNING: {line}")))
+        from retrainer.log_files import file_handler  # noqa: PLC0415  slow to import
+
+        handlers.append(file_handler(file, kind, lambda line: _to_stderr(f"WARNING: {line}")))
     for handler in handlers:
         handler.addFilter(lambda record: record.name.startswith("retrainer") or record.levelno >= logging.WARNING)
         handler.addFilter(logs.mark_run)
