@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import configparser
+import getpass
 import os
+import re
 import shlex
 import shutil
 import subprocess
 import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import httpx2
 import pytest
 import yaml
 from dockerfile_parse import DockerfileParser
@@ -28,6 +33,8 @@ HOME = Path("/srv/retrainer")
 COMMAND = UnattendedCommand(
     HOME / "venv/bin/python", HOME / "config/config.yaml", HOME / "logs/retrainer.log", HOME / "env"
 )
+SERVING = ("serve", "--host", "127.0.0.1", "--port", "8000", "--protect-reads")
+SERVER = replace(COMMAND, log=HOME / "logs/server.log", arguments=SERVING)
 
 
 @pytest.fixture
@@ -77,16 +84,14 @@ def test_the_crontab(with_posts: Path, retrainer: Runner) -> None:
 
 
 def test_the_systemd_units(with_posts: Path, retrainer: Runner, tmp_path: Path) -> None:
-    texts = {name: (DEPLOY / name).read_text() for name in (systemd.SERVICE, systemd.TIMER)}
+    texts = {name: (DEPLOY / name).read_text() for name in (systemd.SERVICE, systemd.TIMER, systemd.SERVER)}
     without_comments = {name: text[text.index("[Unit]") :] for name, text in texts.items()}
     assert without_comments == {
         systemd.SERVICE: systemd.service(COMMAND, "retrainer"),
         systemd.TIMER: systemd.timer(parse_schedule("daily")),
+        systemd.SERVER: systemd.server(SERVER, "retrainer"),
     }
-    unit = configparser.ConfigParser(interpolation=None)
-    unit.optionxform = str  # type: ignore[assignment,method-assign]  # names keep their case
-    unit.read_string(texts[systemd.SERVICE])
-    done = run_bare(shlex.split(unit["Service"]["ExecStart"]), with_posts)
+    done = run_bare(command_of(texts[systemd.SERVICE]), with_posts)
     assert done.returncode == 0, done.stderr
     assert_both_were_trained(with_posts, retrainer)
     analyze = shutil.which("systemd-analyze")
@@ -96,6 +101,58 @@ def test_the_systemd_units(with_posts: Path, retrainer: Runner, tmp_path: Path) 
         files = [str(tmp_path / name) for name in texts]
         verified = subprocess.run([analyze, "verify", "--man=no", *files], capture_output=True, text=True, check=False)
         assert "retrainer." not in verified.stderr, verified.stderr
+
+
+def command_of(unit: str) -> list[str]:
+    """Return the words of a unit's ExecStart."""
+    parsed = configparser.ConfigParser(interpolation=None)
+    parsed.optionxform = str  # type: ignore[assignment,method-assign]  # names keep their case
+    parsed.read_string(unit)
+    return shlex.split(parsed["Service"]["ExecStart"])
+
+
+def test_the_systemd_unit_of_the_server_serves_behind_the_token(with_posts: Path) -> None:
+    words = command_of((DEPLOY / systemd.SERVER).read_text())
+    assert words[words.index("--port") + 1] == "8000"
+    words[words.index("--port") + 1] = "0"
+    token = "a-token-of-many-letters"  # noqa: S105  of the test
+    ours = [
+        word.replace(str(COMMAND.interpreter), sys.executable).replace(str(HOME), str(with_posts)) for word in words
+    ]
+    log = with_posts / "logs" / "server.log"
+    with subprocess.Popen(ours, cwd="/", env={"PATH": "/usr/bin:/bin", "RETRAINER_API_TOKEN": token}) as server:
+        try:
+            url = address_in(log)
+            assert httpx2.get(f"{url}/health/ready").status_code == 200
+            assert httpx2.get(f"{url}/models/production").status_code == 401
+            authorized = {"Authorization": f"Bearer {token}"}
+            assert httpx2.get(f"{url}/models/production", headers=authorized).status_code == 200
+        finally:
+            server.terminate()
+    assert server.returncode == 0
+
+
+def address_in(log: Path) -> str:
+    """Return the address that a server writes into its log when it listens."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        found = re.search(r"Listening on (\S+)", log.read_text()) if log.exists() else None
+        if found:
+            return found[1]
+        time.sleep(0.05)
+    raise AssertionError("the server does not listen")
+
+
+def test_serve_prints_its_unit(folder: Path, retrainer: Runner, tmp_path: Path) -> None:
+    (tmp_path / "env").write_text("RETRAINER_API_TOKEN=a-token-of-many-letters\n")
+    done = retrainer("serve", "--systemd", "--protect-reads", "--env-file", str(tmp_path / "env"))
+    assert done.out.startswith(f"# {systemd.FOLDER}/{systemd.SERVER}\n")
+    command = UnattendedCommand(
+        Path(sys.executable), folder / "config/config.yaml", folder / "logs/server.log", tmp_path / "env", SERVING
+    )
+    assert done.out.partition("\n")[2] == systemd.server(command, getpass.getuser())
+    assert retrainer("serve", "--systemd", "--env-file", "none").code == 2
+    assert retrainer("serve", "--env-file", str(tmp_path / "env")).code == 2
 
 
 def with_our_commands(**environ: str) -> dict[str, str]:

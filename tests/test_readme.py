@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import sysconfig
@@ -15,6 +17,7 @@ from retrainer import errors
 from retrainer.model_types import kind_of
 from retrainer.posts.sample import sample_posts, write_sample_csv
 from tests.notify.receiver import Receiver
+from tests.programs import installed
 
 if TYPE_CHECKING:
     import pytest
@@ -61,6 +64,23 @@ def test_every_file_of_the_house_exists() -> None:
         assert (root / name).exists(), name
 
 
+# What the page leaves running ends: the runs by themselves, the server by a signal.
+AFTERWARDS = """
+retrainer schedule remove
+until curl --silent -H "Authorization: Bearer $RETRAINER_API_TOKEN" \\
+    "http://127.0.0.1:{port}/models/training-history?status=running" | grep -q '"total":0'; do sleep 0.2; done
+kill %1
+wait %1
+curl --silent http://127.0.0.1:{port}/health/live && exit 1
+retrainer history --json | python3 -c "import json, sys; print(json.dumps(json.load(sys.stdin)))"
+"""
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
 def test_every_command_of_the_operating_page_works(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cron_folder: Path
 ) -> None:
@@ -69,6 +89,7 @@ def test_every_command_of_the_operating_page_works(
     blocks = re.findall(r"(?:^    .*\n|^\n(?=    ))+", page, re.MULTILINE)
     script = textwrap.dedent("\n".join(textwrap.dedent(block) for block in blocks))
     assert script.count("retrainer ") > 8
+    installed("curl")
     root = Path(__file__).parent.parent
     (tmp_path / "retrainer").symlink_to(root)
     write_sample_csv(tmp_path / "posts.csv", sample_posts())
@@ -81,10 +102,18 @@ def test_every_command_of_the_operating_page_works(
         "RETRAINER_TIMING_MODEL__ALGORITHM": "baseline",
         "RETRAINER_CONTENT_MODEL__ALGORITHM": "baseline",
     }
+    port = free_port()
     with Receiver() as receiver:
         ours = script.replace("https://hooks.example", receiver.url).replace("https://ping.example", receiver.url)
+        ours = ours.replace("127.0.0.1:8000", f"127.0.0.1:{port}").replace("serve --p", f"serve --port {port} --p")
         done = subprocess.run(
-            ["bash", "-e", "-c", ours], cwd=tmp_path, env=environ, capture_output=True, text=True, check=False
+            ["bash", "-e", "-c", "trap 'kill $(jobs -p) || true' EXIT\n" + ours + AFTERWARDS.format(port=port)],
+            cwd=tmp_path,
+            env=environ,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
         )
         assert done.returncode == 0, done.stderr
         paths = [one.path for one in receiver.received]
@@ -93,4 +122,12 @@ def test_every_command_of_the_operating_page_works(
     assert (tmp_path / "project" / "env").stat().st_mode & 0o077 == 0
     assert "Installed. Next call: " in done.stdout
     assert "Removed from your crontab" in done.stdout
+    assert '{"status":"ready"}' in done.stdout
+    assert "retrainer_database_up 1.0" in done.stdout
+    assert '"status":"started"' in done.stdout
+    history = json.loads(done.stdout.splitlines()[-1])["training_runs"]
+    assert [run["status"] for run in history] == ["completed"] * 4, "two by --if-due, two over HTTP"
+    unit = (tmp_path / "project" / "retrainer-api.service").read_text()
+    assert f"EnvironmentFile={tmp_path}/project/env\n" in unit
+    assert "your-key" not in done.stdout + done.stderr + unit
     assert (tmp_path / "project" / ".github" / "workflows" / "retrain.yml").exists()

@@ -7,8 +7,11 @@ import signal
 import socket
 from typing import TYPE_CHECKING, Any
 
+import h11
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from retrainer.api.failures import failure
 from retrainer.errors import RetrainerError
 
 if TYPE_CHECKING:
@@ -17,6 +20,18 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 GRACE_SECONDS = 60  # so long a request may take to end after the server was told to stop
+
+
+class _Protocol(H11Protocol):
+    """Also answers what is not HTTP in the one shape of errors."""
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer, and close the connection."""
+        answer = failure(400, "bad_request", msg.rstrip("."), headers={"Connection": "close"})
+        head = h11.Response(status_code=400, headers=answer.raw_headers, reason=b"Bad Request")
+        for event in (head, h11.Data(data=bytes(answer.body)), h11.EndOfMessage()):
+            self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()
 
 
 def serve(app: FastAPI, host: str, port: int) -> None:
@@ -31,7 +46,7 @@ def serve(app: FastAPI, host: str, port: int) -> None:
         log_config=None,
         access_log=False,  # the application has its own
         lifespan="off",
-        http="h11",  # the same limits, whatever else is installed: a head of 64 KB at most
+        http=_Protocol,  # the same limits, whatever else is installed: a head of 64 KB at most
         loop="asyncio",
         ws="none",
         server_header=False,

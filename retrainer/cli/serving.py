@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import logging
 import os
 from pathlib import Path
@@ -9,11 +10,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from retrainer import output
 from retrainer.cli.app import SET_UP, app
-from retrainer.errors import ConfigError, RetrainerError
+from retrainer.errors import ConfigError, RetrainerError, UsageError
 
 if TYPE_CHECKING:
     from retrainer.project import Project
+
+LOG_FILE = Path("logs") / "server.log"
 
 
 @app.command(rich_help_panel=SET_UP)
@@ -27,6 +31,13 @@ def serve(
         typer.Option(metavar="FILE", readable=False, help="Holds the bearer token; instead of RETRAINER_API_TOKEN."),
     ] = None,
     protect_reads: Annotated[bool, typer.Option("--protect-reads", help="Ask for the token to read, too.")] = False,
+    systemd: Annotated[
+        bool, typer.Option("--systemd", help="Print a systemd unit that keeps this server running, instead of serving.")
+    ] = False,
+    env_file: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="With --systemd: a file of NAME=value lines, such as RETRAINER_API_TOKEN."),
+    ] = None,
 ) -> None:
     """Serve the REST API.
 
@@ -37,6 +48,11 @@ def serve(
     from retrainer.project import Project  # noqa: PLC0415  settings need pydantic and YAML, `--help` does not
 
     project = Project.find(Path.cwd(), os.environ, context.obj)
+    if env_file is not None and not systemd:
+        raise UsageError("--env-file is for --systemd", hint="Read it by the shell: set -a; . FILE; set +a")
+    if systemd:
+        output.text(_unit(project, _arguments(host, port, token_file, protect_reads=protect_reads), env_file))
+        return
     try:
         from retrainer.api.access import access_from  # noqa: PLC0415
         from retrainer.api.app import create_app  # noqa: PLC0415  FastAPI is an extra, and slow to import
@@ -54,6 +70,20 @@ def serve(
         run(create_app(project, access), host, port)
     finally:
         project.close()
+
+
+def _arguments(host: str, port: int, token_file: Path | None, *, protect_reads: bool) -> tuple[str, ...]:
+    """Return the command that serves as asked, with absolute paths."""
+    token = ("--token-file", str(token_file.absolute())) if token_file else ()
+    return ("serve", "--host", host, "--port", str(port), *token, *(["--protect-reads"] if protect_reads else []))
+
+
+def _unit(project: Project, arguments: tuple[str, ...], env_file: Path | None) -> str:
+    from retrainer.schedule import systemd  # noqa: PLC0415
+    from retrainer.schedule.command import UnattendedCommand  # noqa: PLC0415
+
+    command = UnattendedCommand.of(project, None, env_file, arguments=arguments, usual_log=LOG_FILE)
+    return f"# {systemd.FOLDER}/{systemd.SERVER}\n{systemd.server(command, getpass.getuser())}".rstrip("\n")
 
 
 def _prepare(project: Project) -> None:

@@ -1,4 +1,4 @@
-"""The command line that cron or systemd runs: absolute paths, no shell start-up files, any working directory."""
+"""The command lines that cron or systemd runs: absolute paths, no shell start-up files, any working directory."""
 
 from __future__ import annotations
 
@@ -15,23 +15,26 @@ if TYPE_CHECKING:
     from retrainer.project import Project
 
 LOG_FILE = Path("logs") / "retrainer.log"
+WHAT_IS_DUE = ("train", "--if-due")
 
 
 @dataclass(frozen=True)
 class UnattendedCommand:
-    """`retrainer train --if-due` for one project.
+    """A command of retrainer for one project.
 
     Attributes:
         interpreter: Python, of the environment that retrainer is installed in.
         config: the project's settings file.
         log: the log file.
         environment: a file of `NAME=value` lines, for credentials; None for none.
+        arguments: the command itself.
     """
 
     interpreter: Path
     config: Path
     log: Path
     environment: Path | None = None
+    arguments: tuple[str, ...] = WHAT_IS_DUE
 
     def __post_init__(self) -> None:
         """Refuse a path that one line cannot hold.
@@ -39,13 +42,26 @@ class UnattendedCommand:
         Raises:
             UsageError: a path has a line break in it.
         """
-        for path in (self.interpreter, self.config, self.log, self.environment):
-            if path is not None and not str(path).isprintable():
-                raise UsageError(f"'{path}' cannot stand in a crontab: it holds a character that cannot be printed")
+        for word in (self.interpreter, self.config, self.log, self.environment, *self.arguments):
+            if word is not None and not str(word).isprintable():
+                raise UsageError(
+                    f"'{word}' cannot stand in a crontab or unit: it holds a character that cannot be printed"
+                )
 
     @classmethod
-    def of(cls, project: Project, log: Path | None, environment: Path | None) -> UnattendedCommand:
+    def of(
+        cls,
+        project: Project,
+        log: Path | None,
+        environment: Path | None,
+        *,
+        arguments: tuple[str, ...] = WHAT_IS_DUE,
+        usual_log: Path = LOG_FILE,
+    ) -> UnattendedCommand:
         """Return the command of a project, run by this Python.
+
+        Args:
+            usual_log: the log file in the project's folder where `log` names no other.
 
         Raises:
             UsageError: the environment file does not exist.
@@ -54,19 +70,20 @@ class UnattendedCommand:
             raise UsageError(f"--env-file: there is no file '{environment}'", hint="Make it, with lines NAME=value")
         if log is None:
             with suppress(OSError):  # then the job says so, as of any log file that cannot be written
-                (project.folder / LOG_FILE).parent.mkdir(exist_ok=True)
+                (project.folder / usual_log).parent.mkdir(exist_ok=True)
         return cls(
             interpreter=Path(sys.executable),
             config=project.config_file,
-            log=(log or project.folder / LOG_FILE).absolute(),
+            log=(log or project.folder / usual_log).absolute(),
             environment=environment and environment.absolute(),
+            arguments=arguments,
         )
 
     @property
     def words(self) -> list[str]:
         """The words of the command. `-P` keeps modules in the working directory from being taken for Python's own."""
         command = [str(self.interpreter), "-P", "-m", "retrainer", "--quiet"]
-        return [*command, "--config", str(self.config), "--log-file", str(self.log), "train", "--if-due"]
+        return [*command, "--config", str(self.config), "--log-file", str(self.log), *self.arguments]
 
     def crontab_command(self) -> str:
         """Return it for a crontab: what is wrong is mailed, and no % is left bare, which ends a line."""

@@ -1,4 +1,4 @@
-"""A systemd service and its timer."""
+"""The systemd units: a service with its timer, and the server's."""
 
 from __future__ import annotations
 
@@ -10,17 +10,20 @@ if TYPE_CHECKING:
 
 SERVICE = "retrainer.service"
 TIMER = "retrainer.timer"
+SERVER = "retrainer-api.service"
 FOLDER = "/etc/systemd/system"
 
 
 def service(command: UnattendedCommand, user: str) -> str:
     """Return the service: one `train --if-due`."""
-    lines = ["[Unit]", "Description=Retrain the prediction models that are due"]
-    lines += ["Wants=network-online.target", "After=network-online.target"]
-    lines += ["", "[Service]", "Type=oneshot", f"User={user}"]
-    if command.environment is not None:
-        lines.append(f"EnvironmentFile={str(command.environment).replace('%', '%%')}")
-    lines += [f"ExecStart={command.systemd_command()}", "NoNewPrivileges=yes"]
+    lines = [*_head("Retrain the prediction models that are due"), "Type=oneshot", *_how_it_runs(command, user)]
+    return "\n".join(lines) + "\n"
+
+
+def server(command: UnattendedCommand, user: str) -> str:
+    """Return the service that keeps a server running; the runs that it started go on when it stops."""
+    lines = [*_head("The REST API of the prediction models"), *_how_it_runs(command, user)]
+    lines += ["Restart=on-failure", "KillMode=process", "", "[Install]", "WantedBy=multi-user.target"]
     return "\n".join(lines) + "\n"
 
 
@@ -30,3 +33,15 @@ def timer(expression: Expression) -> str:
     lines += [f"OnCalendar={calendar}" for calendar in expression.calendar()]
     lines += ["Persistent=true", "", "[Install]", "WantedBy=timers.target"]
     return "\n".join(lines) + "\n"
+
+
+def _head(description: str) -> list[str]:
+    unit = ["[Unit]", f"Description={description}", "Wants=network-online.target", "After=network-online.target"]
+    return [*unit, "", "[Service]"]
+
+
+def _how_it_runs(command: UnattendedCommand, user: str) -> list[str]:
+    lines = [f"User={user}"]
+    if command.environment is not None:
+        lines.append(f"EnvironmentFile={str(command.environment).replace('%', '%%')}")
+    return [*lines, f"ExecStart={command.systemd_command()}", "NoNewPrivileges=yes"]

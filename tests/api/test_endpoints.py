@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.api.conftest import PATIENCE
 from tests.conftest import SHARED_DATA
+from tests.programs import installed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -80,16 +83,17 @@ def keys_of(document: Any) -> set[str]:
 
 
 def called_as_in(line: str, server: Server, versions: tuple[str, str]) -> tuple[str, dict[str, Any]]:
-    """Call what a curl line calls, with our host and versions; return the endpoint and the document."""
-    words = shlex.split(line.partition("|")[0])
-    method = words[words.index("-X") + 1] if "-X" in words else "GET"
-    path = words[-1].removeprefix("http://localhost:8000")
+    """Run a curl line, with our host and versions; return the endpoint and the document."""
     old, new = versions
-    path = re.sub(r"compare/\S+", f"compare/{old}/{new}", re.sub(r"promote/\S+", f"promote/{new}", path))
-    answer = server.request(method, path)
-    assert answer.is_success, answer.text
-    (endpoint,) = (known for known in ENDPOINTS if path.startswith(known))
-    return endpoint, answer.json()
+    ours = line.partition("|")[0].replace("http://localhost:8000", server.url)
+    words = shlex.split(
+        re.sub(r"compare/[\w/]+", f"compare/{old}/{new}", re.sub(r"promote/\w+", f"promote/{new}", ours))
+    )
+    command = [installed("curl"), "--silent", "--show-error", "--fail-with-body", *words[1:]]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (endpoint,) = (known for known in ENDPOINTS if words[-1].startswith(server.url + known))
+    return endpoint, json.loads(done.stdout)
 
 
 def test_every_endpoint_of_the_specification_gives_its_fields(two_versions: tuple[str, str], serve: Serve) -> None:

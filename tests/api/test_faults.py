@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import socket
 from concurrent.futures import ThreadPoolExecutor
@@ -47,6 +48,17 @@ def test_a_body_that_does_not_say_how_long_it_is_is_cut_off(bad_input_server: Se
         connection.sendall(b"1\r\n \r\n")
         text = answer.read()
     assert text.startswith(b"HTTP/1.1 413 ")
+
+
+@pytest.mark.parametrize("head", ["no http", "GET / HTTP/1.1\r\nbroken header", "GET /\x01 HTTP/1.1"])
+def test_what_is_no_http_is_answered_in_the_one_shape_too(head: str, bad_input_server: Server) -> None:
+    connection = raw(bad_input_server, head)
+    with connection, connection.makefile("rb") as answer:
+        connection.sendall(b"\r\n")
+        text = answer.read()  # to the end: the server closes the connection
+    assert text.startswith(b"HTTP/1.1 400 ")
+    (error,) = json.loads(text.partition(b"\r\n\r\n")[2]).values()
+    assert error == {"code": "bad_request", "message": "Invalid HTTP request received", "hint": ""}
 
 
 @pytest.mark.parametrize("length", ["-1", "x", "1e3", "9" * 400])

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import time
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import psutil
 import pytest
 
 from tests.conftest import NOW, configure, open_project, regular_posts
+from tests.programs import installed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -23,24 +22,10 @@ if TYPE_CHECKING:
 PATIENCE_SECONDS = 400  # cron looks once a minute, and a busy machine trains slowly
 
 
-def _cron() -> str | None:
-    """Find cron, or install it where that can be done."""
-    found = shutil.which("cron", path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
-    if found is None and os.geteuid() == 0 and shutil.which("apt-get"):
-        environ = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        for command in (["apt-get", "update"], ["apt-get", "install", "--yes", "--no-install-recommends", "cron"]):
-            with suppress(subprocess.TimeoutExpired):
-                subprocess.run(command, env=environ, capture_output=True, check=False, timeout=300)
-        found = shutil.which("cron", path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
-    return found
-
-
 @pytest.fixture
 def running_cron() -> Iterator[None]:
     """A cron daemon: one that is running already, else one of our own; the crontab is put back at the end."""
-    program = _cron()
-    if program is None:
-        pytest.skip("there is no cron here, and it cannot be installed")
+    program = installed("cron")
     if os.geteuid() != 0:
         pytest.skip("a cron daemon can be started by root only")
     before = subprocess.run(["crontab", "-l"], capture_output=True, check=False)
