@@ -118,11 +118,13 @@ class History:
         Yesterday, closely and widely; in the last week; in the three weeks before it; on this day of the last four
         weeks.
         """
+        present, first, last = (_tenth(moments) - self.first_tenth for moments in (now, starts, ends))
 
         def posts_an_hour(days_back: int, margin: float) -> Floats:
             # Where the cell is so far ahead that a day earlier is not over yet, only what is known counts.
-            late = self._posts_before(np.minimum(ends - 24 * days_back + margin, now))
-            early = self._posts_before(np.minimum(starts - 24 * days_back - margin, now))
+            back, wider = 24 * _TENTHS * days_back, int(margin * _TENTHS)
+            late = self._posts_before(np.minimum(last - (back - wider), present))
+            early = self._posts_before(np.minimum(first - (back + wider), present))
             rate: Floats = np.minimum((late - early) / (widths + 2 * margin), _MOST_AN_HOUR)
             return rate
 
@@ -131,10 +133,9 @@ class History:
         logarithms: Floats = np.log1p(np.column_stack(habits))
         return logarithms
 
-    def _posts_before(self, moments: Floats) -> Floats:
-        """Return how many posts lie before the tenths of an hour in which the moments lie: none that is later."""
-        place = np.clip(_tenth(moments) - self.first_tenth, 0, len(self.tenths) - 1)
-        before: Floats = self.tenths[place].astype(float)
+    def _posts_before(self, tenths: Integers) -> NDArray[np.int32]:
+        """Return how many posts lie before tenths of an hour, counted from the first: none that is later."""
+        before: NDArray[np.int32] = self.tenths.take(tenths, mode="clip")
         return before
 
 

@@ -143,23 +143,23 @@ def _regression(rows: Rows) -> tuple[Floats, Floats, Floats]:
     Single precision halves the time of the rest; the solution of the small system is in double precision.
     """
     start = np.log(_plain_hazard(rows))
-    offset = np.log(rows.spent) + start[rows.classes]
-    features = rows.features.astype(np.float32)
     order = np.argsort(rows.classes, kind="stable")
-    present, first = np.unique(rows.classes[order], return_index=True)
+    classes, came, features = rows.classes[order], rows.came[order], rows.features[order].astype(np.float32)
+    offset = np.log(rows.spent[order]) + start[classes]
+    present, first = np.unique(classes, return_index=True)
     penalties = np.concatenate([np.full(CLASSES, _PENALTY_OF_A_CLASS), np.full(COLUMNS, _PENALTY)])
     beta = np.zeros(CLASSES + COLUMNS)
     for _ in range(_NEWTON_STEPS):
-        logarithm = offset + beta[rows.classes] + features @ beta[CLASSES:].astype(np.float32)
+        logarithm = offset + beta[classes] + features @ beta[CLASSES:].astype(np.float32)
         expected = np.exp(np.clip(logarithm, -30, 8))
-        left = rows.came - expected
+        left = came - expected
         weighted = features * expected.astype(np.float32)[:, None]
         gradient = np.concatenate(
-            [np.bincount(rows.classes, weights=left, minlength=CLASSES), features.T @ left.astype(np.float32)]
+            [np.bincount(classes, weights=left, minlength=CLASSES), features.T @ left.astype(np.float32)]
         )
         curvature = np.zeros((len(beta), len(beta)))
-        curvature[:CLASSES, :CLASSES] = np.diag(np.bincount(rows.classes, weights=expected, minlength=CLASSES))
-        curvature[present, CLASSES:] = np.add.reduceat(weighted[order], first, axis=0)
+        curvature[:CLASSES, :CLASSES] = np.diag(np.bincount(classes, weights=expected, minlength=CLASSES))
+        curvature[present, CLASSES:] = np.add.reduceat(weighted, first, axis=0)
         curvature[CLASSES:, :CLASSES] = curvature[:CLASSES, CLASSES:].T
         curvature[CLASSES:, CLASSES:] = features.T @ weighted
         step = np.linalg.solve(curvature + np.diag(penalties), gradient - penalties * beta)

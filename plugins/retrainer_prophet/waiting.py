@@ -7,10 +7,11 @@ apart.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from retrainer.errors import ArtifactError
 from retrainer.model_types.base import hours_between, utc_times
@@ -24,6 +25,8 @@ from retrainer_prophet.rhythm import Rhythm
 from retrainer_prophet.silence import CELLS, PARTS, WIDTHS, fine_edges
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     import pandas as pd
     from numpy.typing import NDArray
 
@@ -55,8 +58,7 @@ def train(posts: pd.DataFrame, options: ProphetOptions) -> dict[str, Any]:
     learnt_rhythm = rhythm.fit(times, options)
     hours = rhythm.since_monday(times)
     usual = usual_gap(hours)
-    # Small matrices: two threads take longer than one.
-    with threadpool_limits(limits=1, user_api="blas"):
+    with _one_thread():
         history = History.of(hours, learnt_rhythm, usual)
         rows = Rows.of(history)
         learnt_hazard = hazard.fit(rows)
@@ -88,7 +90,7 @@ def predict(model: dict[str, Any], posts: pd.DataFrame, origins: Origins) -> Tim
     last_known, origin = np.unique(
         np.searchsorted(history.hours, rhythm.since_monday(known_time), side="right") - 1, return_inverse=True
     )
-    with threadpool_limits(limits=1, user_api="blas"):
+    with _one_thread():
         expected = _expected_posts(learnt, history, last_known)
         learnt_since = Experience.at(history, learnt, last_known)
     silence = hours_between(known_time, origins.time)
@@ -100,6 +102,17 @@ def predict(model: dict[str, Any], posts: pd.DataFrame, origins: Origins) -> Tim
         same_moment = model["share_of_same_moment"] if silence[row] == 0 else 0.0
         quantiles[row] = _remaining_wait(edges, curve, learnt_since.calibration[known], silence[row], same_moment)
     return TimingForecasts.from_quantiles(quantiles)
+
+
+def _one_thread() -> AbstractContextManager[Any]:
+    """Keep linear algebra to one thread: on small matrices two take longer."""
+    limited: AbstractContextManager[Any] = _libraries().limit(limits=1, user_api="blas")
+    return limited
+
+
+@cache
+def _libraries() -> ThreadpoolController:
+    return ThreadpoolController()
 
 
 def _history_times(times: NDArray[np.datetime64], positions: Integers) -> NDArray[np.datetime64]:

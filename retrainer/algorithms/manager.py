@@ -234,6 +234,14 @@ class LoadedAlgorithm:
         except (ValueError, TypeError) as error:
             self._fail("predict", f"returned {error}", error)
 
+    def is_known_blind(self, model: Any) -> bool:
+        """Whether a model need not be asked again whether later posts change its forecasts: here, it always is."""
+        del model
+        return False
+
+    def note_blind(self, model: Any) -> None:
+        """Hear that a model was asked, and that they do not."""
+
     def score(self, forecasts: Any, targets: Any, model_type: ModelTypeName) -> dict[str, float]:
         """Return the plugin's own metrics; an empty mapping where it has none."""
         own = self._call("score", may_be_none=True, forecasts=forecasts, targets=targets, model_type=model_type)

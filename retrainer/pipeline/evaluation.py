@@ -233,7 +233,7 @@ def trained_through(version: ModelVersion) -> tuple[datetime, str]:
     return version.trained_through, version.trained_through_post_id
 
 
-def evaluate(ready: ReadyModel, posts: pd.DataFrame, window: Window, *, spot_check: bool = True) -> Evaluation:
+def evaluate(ready: ReadyModel, posts: pd.DataFrame, window: Window) -> Evaluation:
     """Forecast from each origin of the window, in one call, and let the naive reference do the same.
 
     The naive reference is trained on the posts up to the window's start. Where forecasts are free, a few are made a
@@ -243,7 +243,6 @@ def evaluate(ready: ReadyModel, posts: pd.DataFrame, window: Window, *, spot_che
         ready: the model.
         posts: all posts in order.
         window: what is foretold, and from where.
-        spot_check: whether that is done; not needed of a version that passed it on other posts.
 
     Raises:
         AlgorithmError: a hook failed, too few forecasts can be scored, or the model looked into the future.
@@ -254,8 +253,9 @@ def evaluate(ready: ReadyModel, posts: pd.DataFrame, window: Window, *, spot_che
     origins = origins_of(ready.model_type, posts, window)
     forecasts = ready.predict(posts, origins)
     targets = kind.targets(posts, origins, window.rows)
-    if spot_check and not ready.algorithm.description.paid:
+    if not (ready.algorithm.description.paid or ready.algorithm.is_known_blind(ready.model)):
         _require_blindness(ready, posts, origins, forecasts, targets)
+        ready.algorithm.note_blind(ready.model)
     scored = kind.scored(forecasts)
     if scored.sum() < FEWEST_SCORED_SHARE * len(origins):
         # Else a model could keep silent about the posts that it does not know how to foretell.

@@ -67,6 +67,7 @@ class Memory:
 
     Attributes:
         seconds: processor time that all that was used took when it was made; set it to 0 to count anew.
+        blind: the keys of models that later posts were seen not to change.
     """
 
     def __init__(self, work: Work, past: PastPosts, purse: Purse) -> None:
@@ -74,6 +75,7 @@ class Memory:
         self.past = past
         self.purse = purse
         self.seconds = 0.0
+        self.blind: set[str] = set()
         self._loaded: dict[str, RememberingAlgorithm] = {}
 
     def algorithm(self, name: str) -> LoadedAlgorithm:
@@ -166,6 +168,14 @@ class RememberingAlgorithm(LoadedAlgorithm):
             return pack_forecasts(self._paid_forecasts(model, posts, origins, config, model_type))
 
         return unpack_forecasts(self.memory.once(key, make), model_type)
+
+    def is_known_blind(self, model: KnownModel) -> bool:
+        """Whether it was asked before: a replay has one code of the plugin, and tries a version on many posts."""
+        return model.key in self.memory.blind
+
+    def note_blind(self, model: KnownModel) -> None:
+        """Remember it until the replay ends."""
+        self.memory.blind.add(model.key)
 
     def estimate(
         self, model: Any, posts: pd.DataFrame, origins: Origins, config: BaseModel, model_type: ModelTypeName

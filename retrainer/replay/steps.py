@@ -241,14 +241,14 @@ def foresee(project: PastProject, policy: Policy, model_type: ModelTypeName, ste
             window = live_window(project, model_type, posts, step, paid=False)
             with trained_model(project, algorithm, options, model_type, split) as trained:
                 if window is not None:
-                    evaluate(trained.ready, posts, window, spot_check=False)
+                    evaluate(trained.ready, posts, window)
         except (InsufficientData, AlgorithmError):
             return
 
 
 def _live_evaluation(project: PastProject, version: ModelVersion, posts: pd.DataFrame, window: Window) -> Evaluation:
     with opened_workspace(project.answers_dir):
-        return evaluate(load_version(project, version), posts, window, spot_check=False)  # its run did that
+        return evaluate(load_version(project, version), posts, window)
 
 
 def _was_wrong(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import sqlite3
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ import pytest
 
 from retrainer.errors import RunInProgress, UsageError
 from retrainer.pipeline.comparison import compare_versions
+from retrainer.pipeline.evaluation import BLINDNESS_CHECKS
 from retrainer.pipeline.run import retrain
 from retrainer.posts.sample import sample_posts
 from retrainer.replay.folder import opened
@@ -208,6 +210,10 @@ def test_what_several_policies_need_is_made_once(eager: Path, calls: Path) -> No
     lines = calls.read_text().splitlines()
     assert 0 < sum(line.startswith("train") for line in lines) <= 9
     assert len(lines) == len(set(lines)), "nothing is trained or forecast twice"
+    versions = {line.split()[1] for line in lines if line.startswith("predict")}
+    without_later_posts = [line for line in lines if re.fullmatch(r"predict \S+ (\d+) \[(\d+)\]", line)]
+    asked = [line for line in without_later_posts if int(line.split()[2]) == int(line.split()[3].strip("[]")) + 1]
+    assert len(asked) == BLINDNESS_CHECKS * len(versions), "a version is asked once whether it looks ahead"
     assert report.of("configured").seconds > 0
     assert report.of("strict").seconds > 0, "a policy costs what it would cost alone"
 
@@ -299,6 +305,21 @@ def test_a_run_that_fails_leaves_live_what_is_live(
     failed = next(record for record in moody.records if record.failed)
     assert "no mood" in failed.reason
     assert not report.ending.stopped
+
+
+# Its forecasts depend on how many posts there are after their origin.
+PEEKING = COUNTING.replace('name="counting"', 'name="peeking"').replace("99), model", "99), len(posts) + model")
+
+
+def test_a_plugin_that_looks_ahead_promotes_nothing_in_a_replay_either(
+    eager: Path, plugins: Plugins, calls: Path
+) -> None:
+    plugins.add("peeking", PEEKING)
+    report = replayed(eager, policies=["peeking: algorithm=peeking"])
+    peeking = report.of("peeking")
+    assert (peeking.failures, peeking.promotions) == (9, 0)
+    assert "looks into the future" in peeking.records[0].reason
+    assert calls.exists()
 
 
 # Right until it is trained on so many posts, then far off, then right again.
