@@ -37,7 +37,13 @@ def main() -> NoReturn:
 
 def run(arguments: Sequence[str]) -> int:
     """Run a command line and return its exit code."""
-    given = list(arguments) or ["--help"]
+    try:
+        return _run(list(arguments) or ["--help"])
+    except BrokenPipeError:
+        return _reader_is_gone()
+
+
+def _run(given: list[str]) -> int:
     try:
         from retrainer.cli import app  # noqa: PLC0415  an error in it is shown like any other
 
@@ -51,7 +57,7 @@ def run(arguments: Sequence[str]) -> int:
         output.error("interrupted")
         return INTERRUPTED
     except BrokenPipeError:
-        return _reader_is_gone()
+        raise
     except Exception as error:  # noqa: BLE001  whatever it is, a user gets one line
         return _told(unexpected(error), given)
     if result == INTERRUPTED:  # Typer has caught the interrupt and made it this code

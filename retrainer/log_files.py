@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ from retrainer.logs import JsonFormatter, TextFormatter, mark_run
 
 if TYPE_CHECKING:
     import logging
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from retrainer.logs import LogFormat
 
@@ -28,7 +28,7 @@ OLD_FILES = 5
 class _FileHandler(RotatingFileHandler):
     """Writes to a file as long as it can; the first failure is told, the work goes on.
 
-    Several processes may write to one file: one at a time, and where another has begun a new file, to that one.
+    Several processes may write to one file; where another has begun a new one, they go on in that.
     """
 
     def __init__(self, path: Path, warn: Callable[[str], None]) -> None:
@@ -36,39 +36,35 @@ class _FileHandler(RotatingFileHandler):
         self._warn: Callable[[str], None] | None = warn
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a line."""
-        try:
-            with self._one_at_a_time():
-                super().emit(record)
-        except OSError:
-            self.handleError(record)
+        """Write a line to the file that has the name now."""
+        if self.stream is not None and not self._is_current(self.stream.fileno()):
+            self.stream.close()
+            self.stream = None  # opened again for the line
+        super().emit(record)
 
-    @contextmanager
-    def _one_at_a_time(self) -> Iterator[None]:
-        """Hold the file that has the name now: one that was renamed while we waited for it is not it."""
-        while True:
-            if self.stream is None:
-                self.stream = self._open()
-            held = self.stream.fileno()
-            with suppress(OSError):  # a file system without locks: as if there were one process
-                fcntl.flock(held, fcntl.LOCK_EX)
-            if self._is_current(held):
-                break
-            self.stream.close()  # and with it the lock
-            self.stream = None
-        copy = os.dup(held)  # the lock outlasts the stream, which a rotation closes
+    def doRollover(self) -> None:  # noqa: N802  logging's own name
+        """Begin a new file, unless another process is about to.
+
+        It is not waited for: whoever may read the file may hold its lock, and a log must not stop the work.
+        """
+        if self.stream is None:
+            return
+        held = os.dup(self.stream.fileno())  # the lock outlasts the stream, which is closed meanwhile
         try:
-            yield
+            with suppress(OSError):  # a lock that is held, or a file system without them
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if self._is_current(held):
+                    super().doRollover()
         finally:
-            with suppress(OSError):
-                fcntl.flock(copy, fcntl.LOCK_UN)
-            os.close(copy)
+            os.close(held)
 
     def _is_current(self, opened: int) -> bool:
         try:
             return os.path.samestat(os.fstat(opened), Path(self.baseFilename).stat())
         except FileNotFoundError:
             return False
+        except OSError:  # it cannot be looked at: then what is open is used
+            return True
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  logging's own name
         """Say once that lines are lost."""
@@ -95,6 +91,6 @@ def file_handler(path: Path, kind: LogFormat, warn: Callable[[str], None]) -> lo
         raise UsageError(
             f"--log-file: '{path}' cannot be written: {error.strerror}", hint="Name a file in a folder of yours"
         ) from error
-    handler.setFormatter(JsonFormatter(tracebacks=True) if kind == "json" else TextFormatter())
+    handler.setFormatter(JsonFormatter(tracebacks=True) if kind == "json" else TextFormatter(tracebacks=True))
     handler.addFilter(mark_run)
     return handler

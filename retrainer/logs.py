@@ -82,13 +82,19 @@ class JsonFormatter(logging.Formatter):
 
 
 class TextFormatter(logging.Formatter):
-    """A line of a log file: time (UTC), level, run, message."""
+    """A line of a log file: time (UTC), level, run, message; below it the traceback where there is one."""
+
+    def __init__(self, *, tracebacks: bool) -> None:
+        super().__init__()
+        self._tracebacks = tracebacks
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
         run = getattr(record, "run_id", None)
         time = datetime.fromtimestamp(record.created, UTC)
         line = f"{time:%Y-%m-%dT%H:%M:%SZ} {record.levelname:7} {run or '-'} {record.getMessage()}"
+        if record.exc_info and self._tracebacks:
+            line += "\n" + self.formatException(record.exc_info)
         return without_secrets(line)
 
 
@@ -97,7 +103,7 @@ class RecentLines(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__()
-        self.setFormatter(TextFormatter())
+        self.setFormatter(TextFormatter(tracebacks=False))
 
     def emit(self, record: logging.LogRecord) -> None:
         """Remember a line."""

@@ -155,6 +155,38 @@ def test_serve_prints_its_unit(folder: Path, retrainer: Runner, tmp_path: Path) 
     assert retrainer("serve", "--env-file", str(tmp_path / "env")).code == 2
 
 
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
+    subprocess.run(command, cwd=DEPLOY.parent, check=True, capture_output=True)
+    (built,) = folder.glob("*.whl")
+    return built
+
+
+def install_lines() -> list[str]:
+    """Return the commands by which the files of deploy/ install retrainer."""
+    (render,) = yaml.safe_load((DEPLOY / "render.yaml").read_text())["services"]
+    workflow = yaml.safe_load((DEPLOY / "retrain.yml").read_text())
+    steps = [step["run"] for step in workflow["jobs"]["retrain"]["steps"] if "run" in step]
+    docker = (DEPLOY / "Dockerfile").read_text().replace("/wheels/", "deploy/")
+    instructions = re.findall(r"^RUN (pip .*)", docker, re.MULTILINE)
+    lines = [render["buildCommand"], *steps, *instructions]
+    return [line for line in lines if line.startswith("pip install")]
+
+
+def test_every_install_line_works_in_a_folder_that_init_made(folder: Path, retrainer: Runner, wheel: Path) -> None:
+    lines = install_lines()
+    assert len(lines) == 3
+    assert retrainer("init", ".", "--deploy").code == 0
+    shutil.copy(wheel, folder / "deploy")
+    for line in lines:
+        tried = line.replace("pip install", f"{sys.executable} -m pip install --dry-run --no-deps --ignore-installed")
+        done = subprocess.run(["sh", "-c", tried], cwd=folder, capture_output=True, text=True, check=False, timeout=120)
+        assert done.returncode == 0, done.stderr
+        assert "Would install retrainer-" in done.stdout
+
+
 def with_our_commands(**environ: str) -> dict[str, str]:
     return {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", **environ}
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from contextlib import contextmanager
+from contextvars import copy_context
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import IO, TYPE_CHECKING
@@ -88,8 +89,12 @@ class Jobs:
                 start_new_session=True,  # a signal to the server's group is not for it
             )
         identity = ProcessIdentity.of(process.pid)
-        threading.Thread(target=self._await_end, args=(run.run_id, process), daemon=True).start()
-        self.project.registry.hand_over(run.run_id, identity)
+        here = copy_context()  # the observers of this process
+        threading.Thread(target=here.run, args=(self._await_end, run.run_id, process), daemon=True).start()
+        try:
+            self.project.registry.hand_over(run.run_id, identity)
+        except RetrainerError as error:  # the run goes on: it takes itself over when it begins
+            log.warning("Not noted that the run '%s' is process %d: %s", run.run_id, process.pid, error)
         log.info("Started the run '%s' as process %d", run.run_id, process.pid)
 
     @contextmanager

@@ -137,7 +137,8 @@ class _OfTheProject:
         completed = GaugeMetricFamily(
             "retrainer_last_completed_run_timestamp_seconds", "When the latest run completed.", labels=["model_type"]
         )
-        going_on = {run.model_type for run in self._project.registry.running()}
+        dead = [run for run, _ in self._project.registry.dead_runs()]  # failed, but nobody has closed them yet
+        going_on = {run.model_type for run in self._project.registry.running()} - {run.model_type for run in dead}
         for model_type in MODEL_TYPE_NAMES:
             running.add_metric([model_type], 1 if model_type in going_on else 0)
             latest = {
@@ -145,9 +146,10 @@ class _OfTheProject:
                 for status in ("completed", "failed")
             }
             ended = [run for runs in latest.values() for run in runs]
+            ended += [run for run in dead if run.model_type == model_type]
             if ended:
                 newest = max(ended, key=lambda run: run.started_at)
-                failed.add_metric([model_type], 1 if newest.status == "failed" else 0)
+                failed.add_metric([model_type], 0 if newest.status == "completed" else 1)
             for run in latest["completed"]:
                 if run.completed_at is not None:
                     completed.add_metric([model_type], run.completed_at.timestamp())

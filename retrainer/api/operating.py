@@ -18,7 +18,7 @@ async def live() -> JSONResponse:
 
 @router.get("/health/ready", responses={200: {"model": schemas.Health}, **answers()})
 async def ready(service: Of) -> JSONResponse:
-    """Say whether requests can be served: the database answers, and is of this program's schema."""
+    """Say whether requests can be served: the database answers, and was not made by a later release."""
     await service.work.look(service.project.registry.database.revision)
     return JSONResponse({"status": "ready"})
 

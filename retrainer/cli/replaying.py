@@ -78,8 +78,6 @@ def replay(
             max_cost=max_cost,
             tell=_tell,
         )
-        if plot is not None:
-            plots.draw(report, plot)
     if as_json:
         from retrainer.replay.document import replay_document  # noqa: PLC0415
 
@@ -88,6 +86,8 @@ def replay(
         from retrainer.replay.view import show_replay  # noqa: PLC0415
 
         show_replay(report)
+    if plot is not None:  # at the end: what took so long to find out is told whatever becomes of it
+        plots.draw(report, plot)
     if report.ending.interrupted:
         return INTERRUPTED
     return INCOMPLETE if report.ending.stopped else 0

@@ -63,7 +63,7 @@ def schedule_install(
         line = f"{expression.text} {command.crontab_command()}"
         changed = Crontab().change(lambda text: with_block(text, project.config_file, line))
         days = project.settings.retraining.schedule_days
-    following = expression.next_after(datetime.now().astimezone())
+    following = expression.next_after(datetime.now())  # noqa: DTZ005  the machine's clock, as cron goes by it
     message = (
         f"{'Installed' if changed else 'Already installed'}. Next call: {following:%Y-%m-%d %H:%M %Z}; "
         f"it retrains a type {days:g} days after its last run (retraining.schedule_days)"

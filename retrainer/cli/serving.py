@@ -64,10 +64,13 @@ def serve(
             f"`retrainer serve` needs a package that is not installed: '{error.name}'",
             hint="Install it with: pip install 'retrainer[api]'",
         ) from None
+    from retrainer.notify import observing  # noqa: PLC0415
+
     access = access_from(os.environ, token_file, host, protect_reads=protect_reads)
     try:
-        _prepare(project)
-        run(create_app(project, access), host, port)
+        with observing(project, os.environ):
+            _prepare(project)
+            run(create_app(project, access), host, port)
     finally:
         project.close()
 

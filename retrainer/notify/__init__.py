@@ -24,11 +24,9 @@ class Attempt:
 
     Attributes:
         failed: whether anything of it went wrong.
-        started: whether its start was told already.
     """
 
     failed: bool = False
-    started: bool = False
 
     def ended(self, outcomes: Sequence[RunResult | Failure], code: int) -> None:
         """Tell of what failed before a run could be recorded; the runs told of themselves.
@@ -68,8 +66,7 @@ def observing(project: Project, environ: Mapping[str, str], attempt: Attempt | N
         if attempt is None:
             yield
             return
-        if not attempt.started:
-            notifier.ping("start")
+        notifier.ping("start")
         try:
             yield
         except BaseException as error:

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
 
     import httpx2
 
-MOST_ATTEMPTS = 6
 ONE_TRY_SECONDS = 10
 _OK = range(200, 300)
 _REDIRECTS = range(300, 400)
@@ -47,10 +46,7 @@ def post(url: str, content: bytes, headers: Mapping[str, str], limit_seconds: fl
         raise NotDelivered("what the variable holds is no URL") from None
     again = tenacity.Retrying(
         retry=tenacity.retry_if_exception_type(_TryAgain),
-        stop=tenacity.stop_any(
-            tenacity.stop_before_delay(limit_seconds),
-            tenacity.stop_after_attempt(MOST_ATTEMPTS),
-        ),
+        stop=tenacity.stop_before_delay(limit_seconds),
         wait=tenacity.wait_exponential(multiplier=0.5, max=8),
         reraise=True,
     )

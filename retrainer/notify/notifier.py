@@ -43,6 +43,9 @@ class Notifier:
     @hookimpl
     def on_event(self, event: Mapping[str, Any]) -> None:
         """Tell of an event all that have chosen it."""
+        if event.get("kind") == "end":  # the process ends without coming back to its command
+            self.ping("fail")
+            return
         message = message_of(event, self._project)
         if message is not None:
             for name, problem in self.send(message).items():

@@ -84,11 +84,15 @@ def recorded(project: Project, run: TrainingRun, watch: Stopwatch) -> Iterator[N
 
     def give_up(error: RetrainerError) -> None:
         here.run(_tell_failure, registry.fail_run(run.run_id, str(error), watch.now()))
+        here.run(broadcast, {"kind": "end", "model_type": run.model_type, "version_id": None, "reason": str(error)})
+
+    settings = project.settings
+    telling_seconds = 2 * settings.notifications.timeout_seconds  # a message, and the ping of a healthcheck
 
     try:
         with (
             lines_of_run(run.run_id),
-            time_limit(project.settings.retraining.max_run_minutes, give_up),
+            time_limit(settings.retraining.max_run_minutes, give_up, telling_seconds),
             _heartbeat(registry, run.run_id),
             opened_workspace(project.answers_dir),
             _spending_noted(registry, run),

@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from retrainer.project import Project
     from retrainer.registry.tables import TrainingRun
 
-# A daily crontab line does not start at the same second every day: a run of 03:00:10 a week ago must not put off that
-# of 03:00:05 by a day.
-_TOLERANCE_SHARE = 0.02
-_LONGEST_TOLERANCE = timedelta(hours=1)
+# A daily crontab line does not start at the same second every day, and comes an hour early when the clocks go forward:
+# a run of 03:00:10 a week ago must not put off that of 03:00:05 by a day.
+_TOLERANCE_SHARE = 0.06
+_LONGEST_TOLERANCE = timedelta(minutes=90)
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,9 @@ class Due:
 def due(project: Project, model_type: ModelTypeName, now: datetime) -> Due:
     """Look whether a model type is due.
 
-    It is when `schedule_days` have passed since its last completed run began, give or take 2% of them (an hour at
-    most), or when `min_new_posts` posts have come since. Runs of a past moment (`--as-of`) do not count, and a run that
-    failed is tried again at the next look. A schedule that was missed is caught up by one run.
+    It is when `schedule_days` have passed since its last completed run began, give or take 6% of them (90 minutes
+    at most), or when `min_new_posts` posts have come since. Runs of a past moment (`--as-of`) do not count, and a run
+    that failed is tried again at the next look. A schedule that was missed is caught up by one run.
     """
     settings = project.settings.retraining
     if not settings.is_enabled(model_type):

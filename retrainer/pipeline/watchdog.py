@@ -20,11 +20,13 @@ log = logging.getLogger(__name__)
 
 GRACE_SECONDS = 20.0  # for a run that was interrupted to close itself
 INTERRUPTS = 2
-LAST_SECONDS = 10.0  # after the grace, for the failure to be recorded
+LAST_SECONDS = 10.0  # after the grace, for the failure to be recorded, beside what telling it takes
 
 
 @contextmanager
-def time_limit(minutes: float | None, give_up: Callable[[RunTookTooLong], None]) -> Iterator[None]:
+def time_limit(
+    minutes: float | None, give_up: Callable[[RunTookTooLong], None], telling_seconds: float
+) -> Iterator[None]:
     """End the block by RunTookTooLong when it takes longer than so many minutes.
 
     The main thread is interrupted as by Ctrl-C, and the block closes itself. Where it does not answer, being stuck in
@@ -34,7 +36,8 @@ def time_limit(minutes: float | None, give_up: Callable[[RunTookTooLong], None])
 
     Args:
         minutes: None: no limit.
-        give_up: records the failure; called in another thread.
+        give_up: records the failure and tells of it; called in another thread.
+        telling_seconds: how long telling may take.
 
     Raises:
         RunTookTooLong: the time was up.
@@ -68,7 +71,8 @@ def time_limit(minutes: float | None, give_up: Callable[[RunTookTooLong], None])
 
     thread = threading.Thread(target=watch, name="time limit of a run", daemon=True)
     thread.start()
-    faulthandler.dump_traceback_later(minutes * 60 + GRACE_SECONDS + LAST_SECONDS, exit=True, file=sys.stderr)
+    last = minutes * 60 + GRACE_SECONDS + telling_seconds + LAST_SECONDS
+    faulthandler.dump_traceback_later(last, exit=True, file=sys.stderr)
     try:
         yield
         with lock:  # from here on it is not interrupted any more

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 BUSY_TIMEOUT_SECONDS = 30
+# A server that takes connections and never answers, or is cut off, is given up; the URL may say otherwise.
+_POSTGRESQL_PATIENCE = {"connect_timeout": 5, "keepalives_idle": 30, "tcp_user_timeout": 30_000}  # s, s, ms
 _ADVISORY_LOCK = 7_265_747_261  # "retra": any number, the same in every process
 
 
@@ -184,8 +186,9 @@ def connect(url: str, folder: Path, *, read_only: bool = False) -> sa.Engine:
         )
     if parsed.drivername == "postgresql":
         parsed = parsed.set(drivername="postgresql+psycopg")
+    patience = {name: value for name, value in _POSTGRESQL_PATIENCE.items() if name not in parsed.query}
     try:
-        engine = sa.create_engine(parsed, pool_pre_ping=True)
+        engine = sa.create_engine(parsed, pool_pre_ping=True, connect_args=patience)
     except (ModuleNotFoundError, NoSuchModuleError):
         raise ConfigError(
             f"the database driver '{parsed.drivername}' is not installed",

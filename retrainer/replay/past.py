@@ -150,5 +150,7 @@ def read_past(project: Project, model_type: ModelTypeName, until: datetime) -> P
 def room_of(folder: Path, settings: Settings, past: PastPosts) -> PastProject:
     """Return a project in a folder of its own, under some settings, that knows the posts of the past."""
     apart = settings.database.model_copy(update={"url": "sqlite:///registry.db"})
-    own = settings.model_copy(update={"database": apart, "models_dir": "models"})
+    # How long a run takes is of this machine and not of the past.
+    unlimited = settings.retraining.model_copy(update={"max_run_minutes": None})
+    own = settings.model_copy(update={"database": apart, "retraining": unlimited, "models_dir": "models"})
     return PastProject(folder, folder / "config.yaml", own, past)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from retrainer import __version__
 from retrainer.algorithms.manager import RESERVED_FILE, LoadedAlgorithm, found_algorithm
+from retrainer.algorithms.paying import workspace
 from retrainer.errors import CostLimitReached
 from retrainer.model_types import kind_of
 from retrainer.registry.artifacts import EVALUATIONS
@@ -67,7 +68,8 @@ class Memory:
 
     Attributes:
         seconds: processor time that all that was used took when it was made; set it to 0 to count anew.
-        blind: the keys of models that later posts were seen not to change.
+        blind: the keys of models that later posts were seen not to change, and how long it took to see.
+        asking_since: what `seconds` was when it was last asked.
     """
 
     def __init__(self, work: Work, past: PastPosts, purse: Purse) -> None:
@@ -75,7 +77,8 @@ class Memory:
         self.past = past
         self.purse = purse
         self.seconds = 0.0
-        self.blind: set[str] = set()
+        self.blind: dict[str, float] = {}
+        self.asking_since = 0.0
         self._loaded: dict[str, RememberingAlgorithm] = {}
 
     def algorithm(self, name: str) -> LoadedAlgorithm:
@@ -171,11 +174,16 @@ class RememberingAlgorithm(LoadedAlgorithm):
 
     def is_known_blind(self, model: KnownModel) -> bool:
         """Whether it was asked before: a replay has one code of the plugin, and tries a version on many posts."""
-        return model.key in self.memory.blind
+        seconds = self.memory.blind.get(model.key)
+        if seconds is None:
+            self.memory.asking_since = self.memory.seconds
+            return False
+        self.memory.seconds += seconds
+        return True
 
     def note_blind(self, model: KnownModel) -> None:
         """Remember it until the replay ends."""
-        self.memory.blind.add(model.key)
+        self.memory.blind[model.key] = self.memory.seconds - self.memory.asking_since
 
     def estimate(
         self, model: Any, posts: pd.DataFrame, origins: Origins, config: BaseModel, model_type: ModelTypeName
@@ -190,11 +198,17 @@ class RememberingAlgorithm(LoadedAlgorithm):
     def _paid_forecasts(
         self, model: KnownModel, posts: pd.DataFrame, origins: Origins, config: BaseModel, model_type: ModelTypeName
     ) -> Any:
-        if self.description.paid:
-            self.memory.purse.require(self.estimate(model, posts, origins, config, model_type))
-        forecasts = super().predict(model.model, posts, origins, config, model_type)
-        self.memory.purse.spent += kind_of(model_type).tally(forecasts).get("cost_usd", 0.0)
-        return forecasts
+        if not self.description.paid:
+            return super().predict(model.model, posts, origins, config, model_type)
+        self.memory.purse.require(self.estimate(model, posts, origins, config, model_type))
+        account = workspace().account
+        before, told = account.cost_usd, 0.0
+        try:
+            forecasts = super().predict(model.model, posts, origins, config, model_type)
+            told = kind_of(model_type).tally(forecasts).get("cost_usd", 0.0)
+            return forecasts
+        finally:  # what failed may be paid for too; the plugin of a stranger may keep no account
+            self.memory.purse.spent += max(account.cost_usd - before, told)
 
     def _identity(self, config: BaseModel, model_type: ModelTypeName) -> tuple[str, ...]:
         options = json.dumps(config.model_dump(mode="json"), sort_keys=True)

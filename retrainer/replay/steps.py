@@ -102,11 +102,13 @@ class StepRecord:
 
 
 class _Run(NamedTuple):
-    """What a run came to, and what was live before it."""
+    """What a run came to, and what was live before it; of one that failed, why and what it took."""
 
     before: ModelVersion | None
     result: RunResult | None
     error: str = ""
+    tokens: int = 0
+    cost_usd: float = 0.0
 
 
 def take_step(
@@ -124,7 +126,7 @@ def take_step(
         seconds = memory.seconds
         live = project.registry.production(model_type)
         record = _decision(project, step, run, live)
-        record = replace(record, seconds=seconds, **_run_cost(model_type, run.result))
+        record = replace(record, seconds=seconds, **_run_cost(model_type, run))
         return _looked_at(project, model_type, step, record, live)
 
 
@@ -149,7 +151,9 @@ def _run(project: PastProject, policy: Policy, model_type: ModelTypeName, step: 
     try:
         result = retrain(project, model_type, step.at, algorithm=policy.algorithm, auto_promote=True, as_of=True)
     except (InsufficientData, AlgorithmError) as error:
-        return _Run(before, None, str(error))
+        run_id = getattr(error, "run_id", None)
+        row = None if run_id is None else project.registry.run(run_id)
+        return _Run(before, None, str(error), (row and row.tokens) or 0, (row and row.cost_usd) or 0.0)
     if policy.promotes_all and not result.promoted and result.run is not None:
         promote_by_hand(project, str(result.run.model_version_id), PROMOTED_BY_POLICY, step.at)
     return _Run(before, result)
@@ -274,10 +278,11 @@ def _was_wrong(
     return compare(live, version, (of_live, of_loser), posts, surely).recommendation == "promote"
 
 
-def _run_cost(model_type: ModelTypeName, result: RunResult | None) -> dict[str, Any]:
+def _run_cost(model_type: ModelTypeName, run: _Run) -> dict[str, Any]:
     """Return tokens and dollars of a run's forecasts, as if each had been paid for by this run."""
+    result = run.result
     if result is None or result.evaluation is None:
-        return {}
+        return {"tokens": run.tokens, "cost_usd": run.cost_usd}
     made = [result.evaluation]
     if result.comparison is not None:
         sides = (result.comparison.of_a, result.comparison.of_b)  # b's may be another, made afresh on a later window

@@ -90,6 +90,7 @@ def _key(policy: Policy, first: Step, model_type: ModelTypeName) -> str:
     algorithm = load_algorithm(policy.algorithm, model_type)
     options = algorithm.options(policy.settings.model(model_type).options(algorithm.name), model_type)
     facts = {
+        "name": policy.name,  # two policies may be the same but for it
         "retrainer": __version__,
         "model_type": model_type,
         "start": first.at.isoformat(),

@@ -10,7 +10,8 @@ import os
 import re
 import shutil
 import subprocess
-from contextlib import contextmanager
+import time
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from retrainer.errors import RetrainerError
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _ATTEMPTS = 5
+_LOCK_SECONDS = (
+    10  # whoever may read the program may hold its lock: then each change is only seen to be in it afterwards
+)
 _NO_CRONTAB = re.compile(rb"no crontab|no such file", re.IGNORECASE)  # Vixie's and cronie's words, and BusyBox's
 _HINT = "Look at it with `crontab -e`"
 
@@ -102,7 +106,7 @@ class Crontab:
             yield
             return
         try:
-            fcntl.flock(file, fcntl.LOCK_EX)
+            _wait_for(file)
             yield
         finally:
             os.close(file)
@@ -178,6 +182,15 @@ def _blocks(text: bytes, config: Path) -> tuple[list[bytes], list[range]]:
 def _marks(config: Path) -> tuple[bytes, bytes]:
     name = os.fsencode(config)
     return b"# BEGIN retrainer " + name, b"# END retrainer " + name
+
+
+def _wait_for(lock: int) -> None:
+    deadline = time.monotonic() + _LOCK_SECONDS
+    while time.monotonic() < deadline:
+        with suppress(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        time.sleep(0.05)
 
 
 def _said(done: subprocess.CompletedProcess[bytes]) -> str:

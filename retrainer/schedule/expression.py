@@ -35,8 +35,12 @@ class Expression:
     text: str
 
     def next_after(self, moment: datetime) -> datetime:
-        """Return when it fires next; moment and answer are in one time zone, that of the machine for cron."""
-        return next(CronSim(self.text, moment))
+        """Return when cron fires next, with the offset that the machine's clock has by then.
+
+        Args:
+            moment: of the machine's clock, without a time zone.
+        """
+        return next(CronSim(self.text, moment)).astimezone()
 
     def calendar(self) -> list[str]:
         """Return it as systemd's OnCalendar lines; any one of them fires.

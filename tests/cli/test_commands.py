@@ -471,6 +471,22 @@ def test_a_killed_run_does_not_block_the_next(trained: str, plugins: Plugins, fo
     assert "The run was cut off: its process" in runs[1]["error"]
 
 
+def test_a_reader_that_is_gone_before_an_error_is_told_hears_no_traceback(folder: Path) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [sys.executable, "-m", "retrainer", "show", "nope", "--json"],
+        cwd=folder,
+        stdout=write,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    os.close(write)
+    assert "Traceback" not in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
 def test_a_reader_that_has_enough_is_no_error(trained: str, folder: Path) -> None:
     command = f"{sys.executable} -m retrainer show {trained} --json | head -n 1"
     done = subprocess.run(command, shell=True, cwd=folder, capture_output=True, text=True, check=False)  # noqa: S602

@@ -48,6 +48,14 @@ def test_verbose_says_a_line_a_step(retrainer: Runner) -> None:
     assert "MODEL RETRAINING" not in done.err
 
 
+def test_a_plot_that_cannot_be_written_loses_nothing_of_the_report(retrainer: Runner, folder: Path) -> None:
+    (folder / "plot.svg").mkdir()
+    done = retrainer("replay", *FROM, "--to", "2024-03-09", "--plot", "plot.svg")
+    assert done.code == 1
+    assert "plot.svg" in done.err
+    assert done.out.startswith("Timing, live from 2024-03-01")
+
+
 def test_json_names_the_policies_and_tells_every_step(retrainer: Runner) -> None:
     document = retrainer("replay", *FROM, *TO, *DAILY, "--json").json
     assert set(document["policies"]) == {"configured", "never", "always", "daily"}

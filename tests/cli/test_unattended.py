@@ -10,13 +10,16 @@ import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
 
 import pytest
 
+from retrainer.errors import InsufficientData
 from retrainer.pipeline.due import due
 from retrainer.pipeline.run import retrain
 from retrainer.posts.sample import sample_posts, write_sample_csv
 from tests.conftest import NOW, open_project, regular_posts
+from tests.notify.receiver import Receiver
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,6 +58,17 @@ def test_a_type_is_due_when_the_days_have_passed(project: Project, days: float, 
     assert due(project, "content", NOW + timedelta(days=days)).is_due
 
 
+@pytest.mark.parametrize(("days", "schedule"), [(1, "1"), (7, "7"), (14, "14")])
+def test_no_run_is_lost_when_the_clocks_go_forward(folder: Path, days: int, schedule: str) -> None:
+    berlin = ZoneInfo("Europe/Berlin")
+    project = open_project(folder, {"RETRAINER_RETRAINING__SCHEDULE_DAYS": schedule})
+    project.posts.add(regular_posts(200), NOW)
+    change = datetime(2025, 3, 30, 3, 0, 5, tzinfo=berlin)
+    before = datetime(2025, 3, 30, 3, 0, 10, tzinfo=berlin) - timedelta(days=days)  # by the clock on the wall
+    retrain(project, "timing", before.astimezone(UTC))
+    assert due(project, "timing", change.astimezone(UTC)).is_due
+
+
 def test_posts_that_come_while_old_ones_are_deleted_are_counted(folder: Path) -> None:
     project = open_project(folder, {"RETRAINER_RETRAINING__MIN_NEW_POSTS": "20"})
     posts = regular_posts(200)
@@ -72,6 +86,9 @@ def test_a_run_of_a_past_moment_and_a_failed_one_do_not_count(folder: Path) -> N
     project = open_project(folder)
     project.posts.add(regular_posts(200), NOW)
     retrain(project, "timing", NOW - timedelta(days=1), as_of=True)
+    few = open_project(folder, {"RETRAINER_RETRAINING__MIN_TRAINING_SAMPLES": "5000"})
+    with pytest.raises(InsufficientData):
+        retrain(few, "timing", NOW - timedelta(hours=1))
     assert due(project, "timing", NOW).why == "no run has been completed yet"
 
 
@@ -173,8 +190,17 @@ def test_a_run_stuck_where_python_does_not_run_is_ended_too(retrainer: Runner, p
                 pass
     """
     plugins.add("stuck", STUCK.format(wait=wait.strip().replace("\n        ", "\n        ")))
-    environ = {**plugins.environ, "RETRAINER_RETRAINING__MAX_RUN_MINUTES": "0.02"}
-    done = retrainer("train", "timing", "--algorithm", "stuck", env=environ)
+    with Receiver() as receiver:
+        environ = {
+            **plugins.environ,
+            "RETRAINER_RETRAINING__MAX_RUN_MINUTES": "0.02",
+            "TOLD": receiver.url,
+            "RETRAINER_NOTIFICATIONS__WEBHOOK__URL_VARIABLE": "TOLD",
+            "RETRAINER_NOTIFICATIONS__HEALTHCHECK__URL_VARIABLE": "TOLD",
+        }
+        done = retrainer("train", "timing", "--algorithm", "stuck", env=environ)
+        assert [one.path for one in receiver.received] == ["/start", "/", "/fail"]
+        assert receiver.received[1].json["event"] == "failure"
     assert done.code == 1
     assert "the run took longer than 0.02 minutes" in done.err
     (run,) = retrainer("history", "--json").json["training_runs"]
@@ -271,13 +297,30 @@ def test_a_run_that_holds_pythons_lock_is_ended_from_outside(retrainer: Runner, 
     watchdog.GRACE_SECONDS = watchdog.LAST_SECONDS = 0.5
 """
     plugins.add("stuck", shortened + STUCK.format(wait=wait.strip()))
-    environ = {**plugins.environ, "RETRAINER_RETRAINING__MAX_RUN_MINUTES": "0.02"}
+    environ = {
+        **plugins.environ,
+        "RETRAINER_RETRAINING__MAX_RUN_MINUTES": "0.02",
+        "RETRAINER_NOTIFICATIONS__TIMEOUT_SECONDS": "0.5",
+    }
     done = retrainer("train", "timing", "--algorithm", "stuck", env=environ)
     assert done.code == 1
     (run,) = retrainer("history", "--json").json["training_runs"]
     assert run["status"] == "failed"
     assert "cut off" in run["error"]
     assert retrainer("doctor").code == 0
+
+
+@pytest.mark.usefixtures("posts")
+def test_a_log_file_gets_the_traceback_of_a_plugin_that_fails(
+    retrainer: Runner, plugins: Plugins, folder: Path
+) -> None:
+    plugins.add("stuck", STUCK.format(wait="raise ValueError('no idea')"))
+    done = retrainer("train", "timing", "--algorithm", "stuck", "--log-file", "runs.log", env=plugins.environ)
+    assert done.code == 1
+    assert "Traceback" not in done.err
+    lines = (folder / "runs.log").read_text().splitlines()
+    assert "Traceback (most recent call last):" in lines
+    assert "ValueError: no idea" in lines
 
 
 @pytest.mark.usefixtures("posts")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -186,6 +187,13 @@ def test_a_newer_database_is_refused_in_one_line(project: Project) -> None:
         connection.execute(sa.text(f"UPDATE {VERSION_TABLE} SET version_num = '9999'"))
     with pytest.raises(DatabaseError, match="has schema '9999', newer than this program knows"):
         open_project(project.folder).registry  # noqa: B018  opening is the act
+
+
+def test_a_server_that_takes_connections_and_never_answers_is_given_up(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"postgresql+psycopg://someone@127.0.0.1:{silent.getsockname()[1]}/posts"
+        with pytest.raises(DatabaseError, match="timeout"):
+            Database.open(url, tmp_path)
 
 
 def test_a_file_that_is_no_database_is_refused(sqlite_folder: Path) -> None:

@@ -218,6 +218,20 @@ def test_what_several_policies_need_is_made_once(eager: Path, calls: Path) -> No
     assert report.of("strict").seconds > 0, "a policy costs what it would cost alone"
 
 
+def test_a_policy_like_another_but_for_its_name_decides_and_costs_the_same(eager: Path, calls: Path) -> None:
+    report = replayed(counting(eager), policies=["weekly: schedule_days=7"])
+    steps = everything(report)
+    assert steps["weekly"] == steps["configured"]
+    assert report.of("weekly").seconds == pytest.approx(report.of("configured").seconds)
+    assert calls.exists()
+
+
+def test_how_long_a_run_may_take_is_no_part_of_a_policy(eager: Path, calls: Path) -> None:
+    settings = {"RETRAINER_TIMING_MODEL__ALGORITHM": "counting", "RETRAINER_RETRAINING__MAX_RUN_MINUTES": "0.00001"}
+    assert replayed(open_project(eager, settings)).of("configured").trainings == 9
+    assert calls.exists()
+
+
 def test_with_jobs_the_results_are_the_same(eager: Path, calls: Path, tmp_path: Path) -> None:
     alone = everything(replayed(counting(eager)))
     forecasts = set(calls.read_text().splitlines())
@@ -320,6 +334,42 @@ def test_a_plugin_that_looks_ahead_promotes_nothing_in_a_replay_either(
     assert (peeking.failures, peeking.promotions) == (9, 0)
     assert "looks into the future" in peeking.records[0].reason
     assert calls.exists()
+
+
+# Pays for its forecasts, and then fails.
+WASTEFUL = """
+    from retrainer.algorithms import Algorithm, CostEstimate, hookimpl
+    from retrainer.algorithms.paying import workspace
+
+    @hookimpl
+    def algorithm():
+        return Algorithm(name="wasteful", model_types=("content",), summary="Pays for nothing.", paid=True)
+
+    @hookimpl
+    def train(posts):
+        return {}
+
+    @hookimpl
+    def estimate(model, origins):
+        return CostEstimate(calls=1, cost_usd=0.1)
+
+    @hookimpl
+    def predict(model, origins):
+        account = workspace().account
+        account.begin(0.1, max_calls=None, max_cost=None)
+        account.end(0.1, 0.1)
+        raise ValueError("nothing came of it")
+"""
+
+
+def test_what_failed_forecasts_cost_counts_too(eager: Path, plugins: Plugins, monkeypatch: pytest.MonkeyPatch) -> None:
+    plugins.add("wasteful", WASTEFUL)
+    monkeypatch.syspath_prepend(str(plugins.site))
+    project = open_project(eager, {"RETRAINER_CONTENT_MODEL__ALGORITHM": "wasteful"})
+    report = replayed(project, model_type="content", max_cost=0.25)
+    assert report.ending.spent_usd == pytest.approx(0.2)
+    assert "more than is left of --max-cost $0.25" in report.ending.stopped
+    assert sum(record.cost_usd for one in report.policies for record in one.records) == pytest.approx(0.2)
 
 
 # Right until it is trained on so many posts, then far off, then right again.

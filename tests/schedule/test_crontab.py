@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import shlex
 import stat
 import subprocess
 import sys
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -274,6 +276,26 @@ def test_variables_that_cron_will_not_know_are_named(folder: Path, cron_folder: 
 def test_a_path_that_no_line_can_hold_is_refused() -> None:
     with pytest.raises(UsageError, match="cannot be printed"):
         UnattendedCommand(Path("/bin/python"), Path("/a\nb"), Path("/log"))
+
+
+def test_the_next_call_has_the_offset_that_the_clock_has_by_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    try:
+        found = parse_schedule("monthly").next_after(datetime(2026, 10, 20, 12))  # noqa: DTZ001  the clock on the wall
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert found.isoformat() == "2026-11-01T03:00:00+01:00"
+
+
+def test_a_crontab_lock_that_somebody_holds_is_not_waited_for_for_ever(
+    folder: Path, cron_folder: Path, retrainer: Runner
+) -> None:
+    with (cron_folder / "crontab").open() as program:
+        fcntl.flock(program, fcntl.LOCK_EX)
+        assert retrainer("schedule", "install").code == 0
+    assert b"BEGIN retrainer" in (cron_folder / "table").read_bytes()
 
 
 def test_the_system_line_names_its_user(folder: Path, retrainer: Runner) -> None:

@@ -1,0 +1,83 @@
+"""What the server tells: messages of what it does and finds, figures and log lines, whatever stands in their way."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.api.test_operating import of, samples
+from tests.notify.receiver import Receiver
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.api.conftest import Serve, Turnstile
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with Receiver() as one:
+        yield one
+
+
+@pytest.fixture
+def told(receiver: Receiver) -> dict[str, str]:
+    """The environment in which a webhook hears of everything."""
+    return {
+        "HOOK": receiver.url,
+        "RETRAINER_NOTIFICATIONS__WEBHOOK__URL_VARIABLE": "HOOK",
+        "RETRAINER_NOTIFICATIONS__WEBHOOK__EVENTS": "[failure, promotion, rollback, no_promotion]",
+    }
+
+
+def test_changes_through_the_server_are_told(
+    two_versions: tuple[str, str], serve: Serve, receiver: Receiver, told: dict[str, str]
+) -> None:
+    old, new = two_versions
+    server = serve(env=told)
+    assert server.post(f"/models/promote/{new}").status_code == 200
+    assert server.post("/models/rollback/timing").status_code == 200
+    assert receiver.events() == ["promotion", "rollback"]
+    assert [one.json["version_id"] for one in receiver.received] == [new, old]
+
+
+def test_a_run_that_was_killed_counts_as_failed_and_is_told_by_the_server_that_finds_it(
+    trained: str,
+    serve: Serve,
+    waiting: dict[str, str],
+    turnstile: Turnstile,
+    folder: Path,
+    receiver: Receiver,
+    told: dict[str, str],
+) -> None:
+    server = serve(env={**waiting, **told})
+    command = [sys.executable, "-m", "retrainer", "--quiet", "train", "timing"]
+    environ = {**os.environ, **waiting, "WAIT_TO_TRAIN": str(turnstile.path)}
+    with subprocess.Popen(command, cwd=folder, env=environ) as run:
+        turnstile.await_arrival()
+        assert samples(server)[of("retrainer_run_running", model_type="timing")] == 1
+        run.kill()
+    seen = samples(server)
+    assert seen[of("retrainer_run_running", model_type="timing")] == 0
+    assert seen[of("retrainer_last_run_failed", model_type="timing")] == 1
+    assert receiver.received == []
+    assert server.get("/models/training-history").json()["training_runs"][0]["status"] == "failed"
+    assert receiver.events() == ["failure"]
+
+
+def test_whoever_holds_the_log_files_lock_does_not_hold_up_the_server(serve: Serve, folder: Path) -> None:
+    log = folder / "server.log"
+    log.touch()
+    with log.open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        server = serve("--log-file", str(log))
+        assert server.get("/health/live").status_code == 200
+        assert server.get("/health/live").status_code == 200
+        assert server.stop() == 0
+    assert log.read_text().count("GET /health/live 200") == 2
