@@ -36,11 +36,12 @@ $(STAMP): pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable . --group dev
 	touch $(STAMP)
 
-test-lowest:  ## the tests with the lowest version of every dependency
+test-lowest:  ## the tests with the lowest version of every dependency, those of `semantic` aside
 	$(PYTHON) -m venv --clear .venv-lowest
 	.venv-lowest/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
 	$(PYTHON) -c 'import re, tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
-		bounds = [re.match(r"([\w.-]+)>=([\w.]+)", line) for line in project["dependencies"]]; \
+		extras = [line for name, lines in project["optional-dependencies"].items() if name != "semantic" for line in lines]; \
+		bounds = [re.match(r"([\w.-]+)(?:\[\w+\])?>=([\w.]+)", line) for line in project["dependencies"] + extras]; \
 		print("\n".join(f"{bound[1]}=={bound[2]}" for bound in bounds))' > .venv-lowest/constraints.txt
 	.venv-lowest/bin/python -m pip install --quiet --constraint .venv-lowest/constraints.txt --editable . --group dev
 	.venv-lowest/bin/python -m pytest -n 2 --dist worksteal
