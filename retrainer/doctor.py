@@ -90,9 +90,14 @@ def _stray_folders(project: Project, model_type: ModelTypeName) -> Iterator[_Cas
     running = {run.model_type for run in project.registry.running()}
     if model_type in running:
         return  # its folder may not be registered yet
+    knows_any = bool(project.registry.versions(limit=1))
     for folder in project.artifacts.unregistered_folders(model_type):
         message = f"'{folder}' belongs to no version that has files"
-        yield _Case(Finding("stray_folder", str(folder), message), partial(_removed, folder))
+        if knows_any:
+            yield _Case(Finding("stray_folder", str(folder), message), partial(_removed, folder))
+        else:  # a database that is new, or the wrong one: these may be the last copies
+            message += "; the database knows no version at all, so it is left"
+            yield _Case(Finding("stray_folder", str(folder), message), lambda: False)
 
 
 def _files(project: Project, version: ModelVersion) -> Iterator[_Case]:

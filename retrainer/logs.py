@@ -27,8 +27,8 @@ _run_id: ContextVar[str | None] = ContextVar("run_id", default=None)
 
 
 @contextmanager
-def lines_of_run(run_id: str) -> Iterator[None]:
-    """Mark the log lines of the block with the run that they belong to."""
+def lines_of_run(run_id: str | None) -> Iterator[None]:
+    """Mark the log lines of the block with the run that they belong to; None for no run."""
     token = _run_id.set(run_id)
     try:
         yield

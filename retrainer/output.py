@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from retrainer.model_types.base import Metric
 
 ASIDE = "aside"  # an attribute of a log record that is not to be seen in a pipe, unless with --verbose
+FOLDED_WIDTH = 24  # of a table's last column at least
 PIPE_WIDTH = 200  # tables in a pipe or a file are not folded to a terminal's width
 log = logging.getLogger("retrainer")
 
@@ -258,11 +259,15 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str =
 
     if title:
         text(title)
-    drawn = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
     cells = [tuple(row) for row in rows]
-    for place, column in enumerate(columns):
+    widths = [max(len(row[place]) for row in [tuple(columns), *cells]) for place in range(len(columns))]
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
+    if sum(widths[:-1]) + min(widths[-1], FOLDED_WIDTH) + 2 * len(columns) > console.width:
+        _records(columns, cells)
+        return
+    drawn = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for place, (column, widest) in enumerate(zip(columns, widths, strict=True)):
         # Only the last column, of sentences, is folded: a version id must stay whole, to be copied and found.
-        widest = max(len(row[place]) for row in [tuple(columns), *cells])
         whole = place < len(columns) - 1
         drawn.add_column(
             column,
@@ -273,10 +278,16 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str =
         )
     for row in cells:
         drawn.add_row(*(Text(cell) for cell in row))
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
     with console.capture() as captured:
         console.print(drawn)
     text(captured.get())
+
+
+def _records(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print rows one below the other, a line a cell, where they are wider than the terminal."""
+    margin = max(map(len, columns)) + 2
+    for row in rows:
+        text("\n".join(f"{column:{margin}}{cell}" for column, cell in zip(columns, row, strict=True) if cell) + "\n")
 
 
 def metrics_table(title: str, metrics: Sequence[Metric], sides: Mapping[str, Mapping[str, float] | None]) -> None:

@@ -63,7 +63,7 @@ class Project:
         from retrainer.registry.database import Database  # noqa: PLC0415  SQLAlchemy is slow to import
         from retrainer.registry.registry import Registry  # noqa: PLC0415
 
-        return Registry(Database.open(self.settings.database.url, self.folder))
+        return Registry(Database.open(self.settings.database.url, self.folder, self.models_dir))
 
     @cached_property
     def artifacts(self) -> Artifacts:

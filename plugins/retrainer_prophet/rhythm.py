@@ -229,7 +229,7 @@ def _hours(start: np.datetime64, length: int) -> pd.DataFrame:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep Prophet's and Stan's remarks out of the log, such as that plotly is missing, which nothing here needs."""
-    loggers = [logging.getLogger(name) for name in ("prophet.plot", "prophet", "cmdstanpy")]
+    loggers = [logging.getLogger(name) for name in ("prophet.plot", "prophet", "cmdstanpy", "matplotlib")]
     before = [logger.disabled for logger in loggers]
     for logger in loggers:
         logger.disabled = True

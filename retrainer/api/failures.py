@@ -27,6 +27,7 @@ _TRY_AGAIN_SECONDS = "5"
 _OF_HTTP = {
     400: ("bad_request", "The body must be one JSON object"),
     404: ("not_found", "/openapi.json lists the paths"),
+    408: ("too_slow", "Send the whole body at once"),
     413: ("too_large", ""),
     405: ("method_not_allowed", "/openapi.json lists the methods of each path"),
 }
@@ -76,6 +77,10 @@ async def _of_parameters(_request: Request, error: RequestValidationError) -> JS
     if first["type"] == "json_invalid":
         said = f"it is not JSON: {first['ctx']['error']}"
         return failure(422, "usage", f"the body: {said}", hint="Send one JSON object")
+    if path == [] and place == "body":
+        return failure(
+            422, "usage", "the body is not one JSON object", hint="Send it as Content-Type: application/json"
+        )
     if first["type"] == "extra_forbidden":
         return failure(422, "usage", f"unknown key '{_cut(name)}' in the {place}", hint="/openapi.json lists them")
     return failure(422, "usage", f"{_cut(name)}: '{_cut(str(first['input']))}' is not allowed: {said}")

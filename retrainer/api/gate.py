@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from anyio import fail_after
 from fastapi.routing import APIRoute
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
@@ -22,9 +23,11 @@ if TYPE_CHECKING:
     from retrainer.api.access import Access
 
 MAX_BODY_BYTES = 1_000_000
+BODY_SECONDS = 5  # between one part of a body and the next
 ALWAYS_OPEN = ("/health/live", "/health/ready")
 _OWN_PAGES = {"same-origin", "none"}  # what a browser says of a request that no foreign page made
 _HOST = re.compile(r"(?:(?P<name>[^:\[\]]+)|\[(?P<ipv6>[^\[\]]+)\])(?::[0-9]+)?")
+_CLOSE = {"Connection": "close"}
 _TOO_LARGE = f"the body is larger than {MAX_BODY_BYTES} bytes"
 
 
@@ -119,19 +122,26 @@ def _size_refused(headers: Headers) -> JSONResponse | None:
     length = headers.get("content-length", "0")
     if length.isdigit() and int(length) <= MAX_BODY_BYTES:
         return None
-    return failure(413, "too_large", _TOO_LARGE, headers={"Connection": "close"})
+    return failure(413, "too_large", _TOO_LARGE, headers=_CLOSE)
 
 
 def _counting(receive: Receive) -> Receive:
-    """Stop reading a body that did not say how large it is and turns out too large."""
-    seen = 0
+    """Stop reading a body that turns out too large, or does not come: it would also hold up the server's end."""
+    seen, complete = 0, False
 
     async def counted() -> Message:
-        nonlocal seen
-        message = await receive()
+        nonlocal seen, complete
+        if complete:  # what comes now is that the caller has gone
+            return await receive()
+        try:
+            with fail_after(BODY_SECONDS):
+                message = await receive()
+        except TimeoutError:
+            raise HTTPException(408, f"no more of the body came within {BODY_SECONDS} s", _CLOSE) from None
+        complete = not message.get("more_body", False)
         seen += len(message.get("body", b""))
         if seen > MAX_BODY_BYTES:
-            raise HTTPException(413, _TOO_LARGE, {"Connection": "close"})
+            raise HTTPException(413, _TOO_LARGE, _CLOSE)
         return message
 
     return counted

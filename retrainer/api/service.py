@@ -64,6 +64,7 @@ def answers(*statuses: int) -> Mapping[int | str, dict[str, Any]]:
         401: "The token is missing or wrong.",
         403: "A web page called.",
         404: "There is no such version or run.",
+        408: "The body does not come.",
         409: "Not in this state: a run is in progress, production changed, or there is too little data.",
         413: "The body is too large.",
         422: "A parameter is wrong.",
@@ -72,5 +73,5 @@ def answers(*statuses: int) -> Mapping[int | str, dict[str, Any]]:
     }
     return {
         status: {"model": Failure, "description": meanings[status]}
-        for status in sorted({401, 403, 413, 422, 503, *statuses})
+        for status in sorted({401, 403, 408, 413, 422, 503, *statuses})
     }

@@ -132,7 +132,10 @@ def moment(option: str, text: str) -> datetime:
         moment = datetime.fromisoformat(text)
     except ValueError:
         raise UsageError(f"{option}: '{text}' is not a time", hint="Write it like 2024-10-31T12:00:00Z") from None
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    try:
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except OverflowError:
+        raise UsageError(f"{option}: '{text}' is beyond the times that there are") from None
 
 
 def past_moment(option: str, text: str) -> datetime:

@@ -90,7 +90,8 @@ def replay(
         plots.draw(report, plot)
     if report.ending.interrupted:
         return INTERRUPTED
-    return INCOMPLETE if report.ending.stopped else 0
+    nothing_known = all(one.live is None for one in report.policies)
+    return INCOMPLETE if report.ending.stopped or nothing_known else 0
 
 
 def _tell(progress: Progress) -> None:

@@ -226,7 +226,9 @@ def history(
     *,
     model_type: TypeOption = None,
     limit: Limit = 10,
-    page: Annotated[int, typer.Option(metavar="N", min=1, help="Which page of so many runs, 1 the newest.")] = 1,
+    page: Annotated[
+        int, typer.Option(metavar="N", min=1, max=1_000_000, help="Which page of so many runs, 1 the newest.")
+    ] = 1,
     since: Annotated[str | None, typer.Option(metavar="TIME", help="Only runs started then or later (UTC).")] = None,
     until: Annotated[str | None, typer.Option(metavar="TIME", help="Only runs started before then (UTC).")] = None,
     status: Annotated[

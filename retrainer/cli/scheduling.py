@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import logging
 import os
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,6 +14,7 @@ import typer
 
 from retrainer import output
 from retrainer.cli.app import SET_UP, AsJson, PanelGroup, app, project_of, say
+from retrainer.errors import UsageError
 
 if TYPE_CHECKING:
     from retrainer.documents import Document
@@ -25,6 +27,7 @@ app.add_typer(schedule_app, name="schedule", rich_help_panel=SET_UP)
 log = logging.getLogger(__name__)
 
 DEFAULT = "daily"
+_USER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*\$?")
 When = Annotated[
     str,
     typer.Argument(
@@ -56,21 +59,27 @@ def schedule_install(
 
     Example: retrainer schedule install weekly
     """
-    from retrainer.schedule.crontab import Crontab, with_block  # noqa: PLC0415
+    from retrainer.documents import moment  # noqa: PLC0415
+    from retrainer.schedule.command import READS_A_FILE  # noqa: PLC0415
+    from retrainer.schedule.crontab import Crontab, installed_line, with_block  # noqa: PLC0415
 
     expression, command = _asked(context, when, job_log, env_file)
     with project_of(context) as project:
         line = f"{expression.text} {command.crontab_command()}"
-        changed = Crontab().change(lambda text: with_block(text, project.config_file, line))
+        crontab = Crontab()
+        before = installed_line(crontab.read(), project.config_file)
+        changed = crontab.change(lambda text: with_block(text, project.config_file, line))
         days = project.settings.retraining.schedule_days
     following = expression.next_after(datetime.now())  # noqa: DTZ005  the machine's clock, as cron goes by it
     message = (
         f"{'Installed' if changed else 'Already installed'}. Next call: {following:%Y-%m-%d %H:%M %Z}; "
         f"it retrains a type {days:g} days after its last run (retraining.schedule_days)"
     )
+    if env_file is None and before is not None and READS_A_FILE in before:
+        log.warning("The line before read a file of variables, this one reads none: give --env-file to keep it")
     _warn_of_missing_variables(env_file)
     document: Document = {"status": "success", "message": message, "changed": changed, "line": line}
-    say({**document, "next_call_at": following.isoformat()}, f"{line}\n{message}", as_json=as_json)
+    say({**document, "next_call_at": moment(following)}, f"{line}\n{message}", as_json=as_json)
 
 
 @schedule_app.command("show")
@@ -89,6 +98,10 @@ def schedule_show(
 
     Example: retrainer schedule show --systemd
     """
+    if system and systemd:
+        raise UsageError("--system and --systemd are two ways to the same", hint="Give one of them")
+    if user is not None and not _USER.fullmatch(user):
+        raise UsageError(f"--user: '{user}' is no name of a user", hint="Name one that the machine has")
     if systemd:
         _show_systemd(context, when, user or getpass.getuser(), job_log, env_file, as_json=as_json)
     elif system:

@@ -51,6 +51,8 @@ def serve(
     if env_file is not None and not systemd:
         raise UsageError("--env-file is for --systemd", hint="Read it by the shell: set -a; . FILE; set +a")
     if systemd:
+        if token_file is not None and not token_file.is_file():
+            raise UsageError(f"--token-file: there is no file '{token_file}'", hint="Make it, with the token in it")
         output.text(_unit(project, _arguments(host, port, token_file, protect_reads=protect_reads), env_file))
         return
     try:

@@ -105,7 +105,9 @@ def recorded(project: Project, run: TrainingRun, watch: Stopwatch) -> Iterator[N
 
 def _tell_failure(failed: TrainingRun) -> None:
     reason, document = failed.error, run_document(failed)
-    broadcast({"kind": "run", "model_type": failed.model_type, "version_id": None, "reason": reason, "run": document})
+    event = {"kind": "run", "model_type": failed.model_type, "version_id": None, "reason": reason, "run": document}
+    with lines_of_run(failed.run_id):
+        broadcast(event)
 
 
 def closed_as_failed(registry: Registry, run: TrainingRun, error: BaseException, now: datetime) -> TrainingRun:

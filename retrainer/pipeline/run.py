@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from retrainer.algorithms.manager import broadcast, load_algorithm
 from retrainer.documents import run_document
 from retrainer.errors import MissingCredentials, RetrainerError, unexpected
+from retrainer.logs import lines_of_run
 from retrainer.model_types import kind_of
 from retrainer.pipeline.archive import archive_old_versions
 from retrainer.pipeline.attempt import Stopwatch, begun, closed_as_failed, note_spending, recorded
@@ -108,8 +109,10 @@ def each_type(
             outcomes.append(one(model_type))
         except Exception as error:
             failure = error if isinstance(error, RetrainerError) else unexpected(error)
-            log.exception("Model training failed: %s", failure)  # the traceback shows with --traceback only
             run_id = getattr(error, "run_id", None)
+            with lines_of_run(run_id):
+                # The traceback shows with --traceback only.
+                log.exception("Model training failed: %s [%s, %s]", failure, model_type, project.folder)
             outcomes.append(Failure(model_type, failure, project.registry.run(run_id) if run_id else None))
     return outcomes
 
@@ -176,18 +179,13 @@ def retrain(
         note_spending(project.registry, run.run_id)
         finished = project.registry.complete_run(run.run_id, decision, watch.now())
     # From here on the decision stands, whatever happens.
-    if finished.change is not None:
-        announce(project, "promotion", finished.change)
-    _tell_decision(finished.run)
-    # 7: keep the last N
-    _archive(project, model_type, watch)
-    document = run_document(finished.run)
-    reason = finished.run.promotion_reason
-    broadcast(
-        {"kind": "run", "model_type": model_type, "version_id": version.version_id, "reason": reason, "run": document}
-    )
-    _banner(f"{model_type.upper()} MODEL RETRAINING COMPLETE")
-    log.info("Duration: %.1f seconds", finished.run.duration_seconds or 0)
+    with lines_of_run(run.run_id):
+        if finished.change is not None:
+            announce(project, "promotion", finished.change)
+        _tell_decision(finished.run)
+        # 7: keep the last N
+        _archive(project, model_type, watch)
+        _tell_completion(finished.run)
     return RunResult(
         model_type=model_type,
         algorithm=chosen.name,
@@ -197,6 +195,13 @@ def retrain(
         decision=decision,
         race_lost=finished.race_lost,
     )
+
+
+def _tell_completion(run: TrainingRun) -> None:
+    event = {"kind": "run", "model_type": run.model_type, "version_id": run.model_version_id}
+    broadcast({**event, "reason": run.promotion_reason, "run": run_document(run)})
+    _banner(f"{run.model_type.upper()} MODEL RETRAINING COMPLETE")
+    log.info("Duration: %.1f seconds", run.duration_seconds or 0)
 
 
 def carry_out(project: Project, run_id: str, now: datetime, *, auto_promote: bool | None = None) -> RunResult:

@@ -38,19 +38,22 @@ class Database:
         self._writing_engine = engine.execution_options(retrainer_writes=True)
 
     @classmethod
-    def open(cls, url: str, folder: Path) -> Database:
+    def open(cls, url: str, folder: Path, models: Path | None = None) -> Database:
         """Open the database, make it on first use, and bring an older schema to the newest.
 
         Args:
             url: an SQLAlchemy URL; a relative SQLite path starts at `folder`.
             folder: the project folder.
+            models: the folder of model files. Where it holds versions, there was a database: none is made.
 
         Raises:
             ConfigError: the URL is not one, or its driver is not installed.
-            DatabaseError: the file is no database, cannot be reached, or is of a newer schema.
+            DatabaseError: the file is no database, is gone, cannot be reached, or is of a newer schema.
         """
         database = cls(connect(url, folder))
         try:
+            if models is not None:
+                database._require_file_of(models)
             if database.revision() != HEAD:
                 database.upgrade()
         except BaseException:
@@ -79,6 +82,15 @@ class Database:
         engine = connect(url, folder)
         event.listen(engine, "connect", _forbid_writing)
         return cls(engine)
+
+    def _require_file_of(self, models: Path) -> None:
+        if self.engine.dialect.name != "sqlite" or Path(self.engine.url.database or "").exists():
+            return
+        if any(models.glob("*/*/manifest.json")):
+            raise DatabaseError(
+                f"the database {self.place} is gone, but '{models}' holds versions that it knew",
+                hint="Put it back; or, to start anew, move the models folder away",
+            )
 
     def close(self) -> None:
         """Give the connections back."""
@@ -172,17 +184,19 @@ def connect(url: str, folder: Path, *, read_only: bool = False) -> sa.Engine:
     """
     try:
         parsed = sa.make_url(url)
-    except ArgumentError:
+    except (ArgumentError, ValueError):  # the latter of a port that is no number
         raise ConfigError(
             "database.url is not a database URL",  # the value may hold a password
             hint="Write it like sqlite:///data/retrainer.db or postgresql+psycopg://user@host/name",
         ) from None
+    if "@" in (parsed.host or ""):
+        raise ConfigError("database.url holds more than one @", hint="In a user name or password, write it as %40")
     if parsed.get_backend_name() == "sqlite":
         return _connect_sqlite(parsed, folder, read_only=read_only)
     if parsed.get_backend_name() != "postgresql":
         raise ConfigError(
             f"a database of kind '{parsed.get_backend_name()}' is not supported",
-            hint="Use SQLite or PostgreSQL",
+            hint="Use SQLite or PostgreSQL: sqlite:///data/retrainer.db or postgresql://user@host/name",
         )
     if parsed.drivername == "postgresql":
         parsed = parsed.set(drivername="postgresql+psycopg")

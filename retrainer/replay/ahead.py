@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import warnings
 from contextlib import closing, contextmanager
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
@@ -104,7 +105,8 @@ def _done_in_order(place: Place, tasks: Sequence[tuple[Policy, Step]], jobs: int
     try:
         yield from running
     finally:
-        running.close()
+        with warnings.catch_warnings(action="ignore"):  # what was made and is not waited for is kept all the same
+            running.close()
         get_reusable_executor().shutdown(kill_workers=True)  # they would stay, with the environment of their beginning
 
 

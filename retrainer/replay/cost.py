@@ -32,6 +32,8 @@ def require_max_cost(tracks: Sequence[Track], model_type: ModelTypeName, max_cos
     paid = {track.policy.algorithm for track in tracks if _is_paid(track, model_type)}
     if not paid:
         return
+    for track in tracks:  # also production of a policy is one of its own versions
+        _require_ready(track, model_type)
     most = most_it_costs(tracks, model_type)
     names = ", ".join(f"'{name}'" for name in sorted(paid))
     if max_cost is None:
@@ -90,6 +92,13 @@ def _most_of(track: Track, model_type: ModelTypeName, step: Step) -> tuple[CostE
     except InsufficientData:
         return none, none
     return of_test or none, of_live or none
+
+
+def _require_ready(track: Track, model_type: ModelTypeName) -> None:
+    algorithm = load_algorithm(track.policy.algorithm, model_type)
+    algorithm.check_ready(
+        algorithm.options(track.policy.settings.model(model_type).options(algorithm.name), model_type)
+    )
 
 
 def _is_paid(track: Track, model_type: ModelTypeName) -> bool:

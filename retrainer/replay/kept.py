@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from retrainer.errors import RetrainerError
 from retrainer.model_types.content import ContentForecast
 from retrainer.model_types.timing import TimingForecasts
 
@@ -42,9 +43,13 @@ class Work:
 
     def __init__(self, path: Path) -> None:
         self._connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)
-        self._connection.execute("PRAGMA journal_mode=WAL")
-        self._connection.execute("PRAGMA synchronous=NORMAL")  # what a power cut takes is made again
-        self._connection.executescript(_TABLES)
+        try:
+            self._connection.execute("PRAGMA journal_mode=WAL")
+            self._connection.execute("PRAGMA synchronous=NORMAL")  # what a power cut takes is made again
+            self._connection.executescript(_TABLES)
+        except sqlite3.DatabaseError as error:
+            self._connection.close()
+            raise RetrainerError(f"'{path}' cannot be read: {error}", hint="Begin anew, without --resume") from error
 
     def close(self) -> None:
         """Close the file."""

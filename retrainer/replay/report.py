@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
@@ -85,10 +86,13 @@ class LiveScores:
     @cached_property
     def parts(self) -> dict[str, Figure]:
         """The figures whose means make the score, by the metric's key."""
-        return {
-            key: Figure(float(column.mean()), score_interval(column[:, None], lambda means: means[..., 0]))
-            for key, column in zip(kind_of(self.model_type).parts, self.figures.T, strict=True)
-        }
+        kind = kind_of(self.model_type)
+        in_hours = {metric.key for metric in kind.metrics if metric.unit == "hours"}
+        figures = {}
+        for key, column in zip(kind.parts, self.figures.T, strict=True):
+            interval = score_interval(column[:, None], lambda means: means[..., 0])
+            figures[key] = Figure(float(column.mean()), _within(interval, math.inf if key in in_hours else 1.0))
+        return figures
 
     def on(self, rows: NDArray[np.int64]) -> LiveScores:
         """Return the scores on some of the posts only."""
@@ -97,7 +101,12 @@ class LiveScores:
 
     def _figure(self, figures: Floats) -> Figure:
         overall = kind_of(self.model_type).overall
-        return Figure(float(overall(figures.mean(axis=0))), score_interval(figures, overall))
+        return Figure(float(overall(figures.mean(axis=0))), _within(score_interval(figures, overall), 1.0))
+
+
+def _within(interval: tuple[float, float] | None, highest: float) -> tuple[float, float] | None:
+    """Cut an interval at 0 and at the highest value: widened, as it is on few posts, it may end beyond them."""
+    return interval and (max(interval[0], 0.0), min(interval[1], highest))
 
 
 @dataclass(frozen=True)

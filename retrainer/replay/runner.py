@@ -96,11 +96,14 @@ def replay(
                 for track in tracks:
                     track.recall(memory)
                 require_max_cost(tracks, model_type, max_cost)
+                if resume and not any(track.records for track in tracks):
+                    log.warning("No kept step is one of these policies and this span: all steps are taken anew")
                 ending = _take_all(tracks, place, memory, jobs, tell)
         finally:
             for track in tracks:
                 track.room.close()
     done = [(track.policy, track.records) for track in tracks]
+    _tell_failures([record for _, records in done for record in records if record.failed])
     return report(model_type, span, done, ending, past.times)
 
 
@@ -128,6 +131,11 @@ def _take_all(
     except CostLimitReached as error:
         return Ending(f"Stopped after {done} of {total} steps: {error}", spent_usd=memory.purse.spent)
     return Ending(spent_usd=memory.purse.spent)
+
+
+def _tell_failures(failed: Sequence[StepRecord]) -> None:
+    if failed:
+        log.warning("%d runs failed, the first as of %s: %s", len(failed), f"{failed[0].at:%Y-%m-%d}", failed[0].reason)
 
 
 def _tell_step(track: Track, record: StepRecord) -> None:

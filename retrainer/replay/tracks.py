@@ -59,12 +59,15 @@ class Track:
         return record
 
     def recall(self, memory: Memory) -> None:
-        """Take over the steps that are kept, if they are the first of this plan on the same posts; else begin anew."""
+        """Take over the steps that are kept, if they are the first of this plan on the same posts; else begin anew.
+
+        Also where one of them failed: it is tried again, and what did not fail is not made again.
+        """
         records = [StepRecord.of(document) for document in memory.work.steps(self.key)]
         past = memory.past
         plan = [(step.at, step.until, past.digest(past.count(step.until))) for step in self.steps[: len(records)]]
         same = bool(records) and plan == [(record.at, record.until, record.digest) for record in records]
-        if same and self._agrees(records[-1]):
+        if same and self._agrees(records[-1]) and not any(record.failed for record in records):
             self.records = records
             return
         memory.work.forget_steps(self.key)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import shlex
+import stat
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,8 +16,11 @@ from retrainer.errors import UsageError
 if TYPE_CHECKING:
     from retrainer.project import Project
 
+logger = logging.getLogger(__name__)
+
 LOG_FILE = Path("logs") / "retrainer.log"
 WHAT_IS_DUE = ("train", "--if-due")
+READS_A_FILE = "set -a; . "
 
 
 @dataclass(frozen=True)
@@ -64,10 +69,14 @@ class UnattendedCommand:
             usual_log: the log file in the project's folder where `log` names no other.
 
         Raises:
-            UsageError: the environment file does not exist.
+            UsageError: the environment file does not exist, or there cannot be the log file.
         """
         if environment is not None and not environment.is_file():
             raise UsageError(f"--env-file: there is no file '{environment}'", hint="Make it, with lines NAME=value")
+        if environment is not None and environment.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+            logger.warning("Others may use the file '%s', which holds secrets: chmod 600 closes it", environment)
+        if log is not None and (log.is_dir() or not log.absolute().parent.is_dir()):
+            raise UsageError(f"--job-log: '{log}' cannot be a log file", hint="Name a file in a folder that there is")
         if log is None:
             with suppress(OSError):  # then the job says so, as of any log file that cannot be written
                 (project.folder / usual_log).parent.mkdir(exist_ok=True)
@@ -90,7 +99,7 @@ class UnattendedCommand:
         line = " ".join(_cron_quoted(word) for word in self.words) + " >/dev/null"
         if self.environment is None:
             return line
-        return f"set -a; . {_cron_quoted(str(self.environment))}; set +a; {line}"
+        return f"{READS_A_FILE}{_cron_quoted(str(self.environment))}; set +a; {line}"
 
     def systemd_command(self) -> str:
         """Return it for ExecStart=."""

@@ -61,6 +61,21 @@ def test_what_is_no_http_is_answered_in_the_one_shape_too(head: str, bad_input_s
     assert error == {"code": "bad_request", "message": "Invalid HTTP request received", "hint": ""}
 
 
+def test_a_body_that_does_not_come_is_not_waited_for_for_ever(bad_input_server: Server) -> None:
+    connection = raw(bad_input_server, "POST /models/rollback/timing HTTP/1.1")
+    with connection, connection.makefile("rb") as answer:
+        connection.sendall(b"Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{")
+        text = answer.read()  # to the end: the server closes the connection
+    assert text.startswith(b"HTTP/1.1 408 ")
+    assert b'"code":"too_slow"' in text
+
+
+def test_a_body_of_another_type_is_told_which_is_wanted(bad_input_server: Server) -> None:
+    answer = bad_input_server.post("/models/rollback/timing", data={"reason": "x"})
+    assert answer.status_code == 422
+    assert answer.json()["error"]["hint"] == "Send it as Content-Type: application/json"
+
+
 @pytest.mark.parametrize("length", ["-1", "x", "1e3", "9" * 400])
 def test_a_senseless_length_is_refused(length: str, bad_input_server: Server) -> None:
     connection = raw(bad_input_server, "POST /models/retrain HTTP/1.1")

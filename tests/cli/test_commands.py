@@ -522,6 +522,23 @@ def test_progress_shows_on_a_terminal_and_the_result_is_the_same(trained: str, f
     assert b"0:00:0" in shown
 
 
+def test_on_a_narrow_terminal_nothing_of_a_table_is_cut_off(trained: str, folder: Path) -> None:
+    import pty
+
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "retrainer", "versions"]
+    with subprocess.Popen(command, cwd=folder, env={**os.environ, "COLUMNS": "60"}, stdout=theirs) as process:
+        os.close(theirs)
+        shown = b""
+        while b"Trained through" not in shown or not shown.endswith(b"\n\r\n"):
+            shown += os.read(ours, 65536)
+        assert process.wait(60) == 0
+    os.close(ours)
+    lines = shown.decode().splitlines()
+    assert any(line.startswith("Version") and line.endswith(trained) for line in lines)
+    assert any(line.startswith("Trained through") for line in lines)
+
+
 def test_a_foreign_table_of_posts_is_read_and_never_written(folder: Path, retrainer: Runner, tmp_path: Path) -> None:
     import sqlite3
 

@@ -126,13 +126,14 @@ def test_not_due_says_nothing_to_cron_and_why_when_asked(retrainer: Runner) -> N
 def test_not_due_is_told_on_a_terminal(retrainer: Runner, folder: Path) -> None:
     assert retrainer("train", "timing").code == 0
     master, slave = pty.openpty()
-    done = subprocess.run(
-        [sys.executable, "-m", "retrainer", "train", "timing", "--if-due"], cwd=folder, stderr=slave, check=True
-    )
-    os.close(slave)
-    assert done.returncode == 0
-    assert b"The timing model is not due" in os.read(master, 10_000)
+    command = [sys.executable, "-m", "retrainer", "train", "timing", "--if-due"]
+    with subprocess.Popen(command, cwd=folder, stderr=slave) as process:
+        os.close(slave)
+        shown = b""
+        while b"The timing model is not due" not in shown:
+            shown += os.read(master, 65_536)  # an error once the process has ended
     os.close(master)
+    assert process.returncode == 0
 
 
 @pytest.mark.usefixtures("posts")
@@ -250,8 +251,20 @@ def test_log_lines_are_json_objects_with_the_run(retrainer: Runner) -> None:
     lines = [json.loads(line) for line in done.err.splitlines()]
     assert all(line.keys() == {"time", "level", "logger", "message", "run_id"} for line in lines)
     (run,) = retrainer("history", "--json").json["training_runs"]
-    within = [line for line in lines if line["run_id"] == run["run_id"]]
-    assert any(line["message"].startswith("Training new timing model on ") for line in within)
+    within = [line["message"] for line in lines if line["run_id"] == run["run_id"]]
+    for words in (
+        "Training new timing model on ",
+        "✓ Model promoted",
+        "TIMING MODEL RETRAINING COMPLETE",
+        "Duration: ",
+    ):
+        assert any(message.startswith(words) for message in within), words
+    failed = retrainer(
+        "train", "timing", "--log-format=json", "--quiet", RETRAINER_RETRAINING__MIN_TRAINING_SAMPLES="5000"
+    )
+    (line,) = [json.loads(line) for line in failed.err.splitlines()]
+    assert line["run_id"] == retrainer("history", "--json").json["training_runs"][0]["run_id"]
+    assert "timing" in line["message"], "cron's mail says which model"
     assert all(datetime.fromisoformat(line["time"]).tzinfo is not None for line in lines)
 
 

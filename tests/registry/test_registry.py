@@ -189,6 +189,41 @@ def test_a_newer_database_is_refused_in_one_line(project: Project) -> None:
         open_project(project.folder).registry  # noqa: B018  opening is the act
 
 
+def test_no_empty_database_takes_the_place_of_one_that_is_gone(sqlite_folder: Path, retrainer: Runner) -> None:
+    project = open_project(sqlite_folder)
+    project.posts.add(regular_posts(120), NOW)
+    retrain(project, "timing", NOW)
+    project.close()
+    (sqlite_folder / "data").rename(sqlite_folder / "away")
+    before = sorted(path.name for path in (sqlite_folder / "models").rglob("*"))
+    for command in (("history",), ("doctor", "--repair"), ("train", "timing"), ("posts", "count")):
+        done = retrainer(*command, cwd=sqlite_folder)
+        assert done.code == 1
+        assert "is gone, but " in done.err
+        assert sorted(path.name for path in (sqlite_folder / "models").rglob("*")) == before
+    assert not (sqlite_folder / "data" / "retrainer.db").exists()
+    (sqlite_folder / "data").rmdir()
+    (sqlite_folder / "away").rename(sqlite_folder / "data")
+    assert retrainer("doctor", cwd=sqlite_folder).code == 0
+
+
+def test_folders_are_left_where_the_database_knows_no_version(sqlite_folder: Path, retrainer: Runner) -> None:
+    project = open_project(sqlite_folder)
+    project.posts.add(regular_posts(120), NOW)
+    retrain(project, "timing", NOW)
+    project.close()
+    models = sqlite_folder / "models"
+    models.rename(sqlite_folder / "kept")
+    (sqlite_folder / "data").rename(sqlite_folder / "away")
+    assert retrainer("versions", cwd=sqlite_folder).code == 0, "a new database"
+    models.rmdir() if models.exists() else None
+    (sqlite_folder / "kept").rename(models)
+    done = retrainer("doctor", "--repair", cwd=sqlite_folder)
+    assert done.code == 1
+    assert "the database knows no version at all, so it is left" in done.out
+    assert any(models.glob("timing/*/manifest.json"))
+
+
 def test_a_server_that_takes_connections_and_never_answers_is_given_up(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"postgresql+psycopg://someone@127.0.0.1:{silent.getsockname()[1]}/posts"
@@ -200,6 +235,20 @@ def test_a_file_that_is_no_database_is_refused(sqlite_folder: Path) -> None:
     (sqlite_folder / "data" / "retrainer.db").write_text("this is not a database, but long enough to be looked at" * 50)
     with pytest.raises(DatabaseError, match="is not a SQLite database"):
         open_project(sqlite_folder).registry  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql+psycopg://u:secret@db@127.0.0.1:1/x",
+        "postgresql+psycopg://u:secret@127.0.0.1:port/x",
+    ],
+)
+def test_a_url_that_could_be_read_in_two_ways_is_refused(url: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Database.open(url, tmp_path)
+    assert "secret" not in str(caught.value)
+    assert "db@" not in str(caught.value)
 
 
 @pytest.mark.parametrize("url", ["nonsense", "mysql://u:secret@h/d", "sqlite://", "sqlite:///:memory:"])

@@ -321,6 +321,35 @@ def test_a_run_that_fails_leaves_live_what_is_live(
     assert not report.ending.stopped
 
 
+AILING = COUNTING.replace('name="counting"', 'name="ailing"').replace(
+    "def train(posts):",
+    "def train(posts):\n        if Path(os.environ['OUTAGE']).exists(): raise OSError('out of reach')",
+)
+
+
+def test_what_failed_is_tried_again_when_a_replay_is_resumed(
+    eager: Path,
+    plugins: Plugins,
+    calls: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    plugins.add("ailing", AILING)
+    outage = tmp_path / "outage"
+    monkeypatch.setenv("OUTAGE", str(outage))
+    project = open_project(eager, {"RETRAINER_TIMING_MODEL__ALGORITHM": "ailing"})
+    whole = everything(replayed(project, workdir=tmp_path / "whole"))
+    outage.touch()
+    broken = replayed(project)
+    assert broken.of("configured").failures == 9
+    assert "runs failed, the first as of 2024-03-01: " in caplog.text
+    assert "out of reach" in caplog.text
+    outage.unlink()
+    assert everything(replayed(project, resume=True)) == whole
+    assert calls.exists()
+
+
 # Its forecasts depend on how many posts there are after their origin.
 PEEKING = COUNTING.replace('name="counting"', 'name="peeking"').replace("99), model", "99), len(posts) + model")
 

@@ -65,6 +65,15 @@ def test_nothing_is_known_before_a_post_was_forecast() -> None:
     assert conclude({}) == (None, "Nothing is known yet: no post was forecast.")
 
 
+def test_no_interval_ends_where_no_figure_can_be() -> None:
+    few = live(np.array([1.0, 40.0, 2.0, 90.0, 3.0, 5.0, 70.0]))
+    assert few.score.interval is not None
+    assert 0 <= few.score.interval[0] <= few.score.interval[1] <= 1
+    for part, highest in (("within_6h_accuracy", 1.0), ("mae_hours", np.inf)):
+        low, high = few.parts[part].interval or (-1, np.inf)
+        assert 0 <= low <= high <= highest
+
+
 def test_a_part_is_the_mean_of_its_figures_with_its_interval() -> None:
     parts = live(noisy(1, 6.0)).parts
     assert parts["mae_hours"].value == pytest.approx(noisy(1, 6.0).mean())

@@ -273,6 +273,36 @@ def test_variables_that_cron_will_not_know_are_named(folder: Path, cron_folder: 
     assert retrainer("schedule", "install", "--env-file", "none").code == 2
 
 
+def test_a_file_of_variables_is_not_lost_without_a_word(
+    folder: Path, cron_folder: Path, retrainer: Runner, tmp_path: Path
+) -> None:
+    variables = tmp_path / "env"
+    variables.write_text("ANTHROPIC_API_KEY=sk-secret\n")
+    variables.chmod(0o644)
+    assert "chmod 600 closes it" in retrainer("schedule", "install", "--env-file", str(variables)).err
+    variables.chmod(0o600)
+    assert retrainer("schedule", "install", "--env-file", str(variables)).err == ""
+    assert "this one reads none: give --env-file to keep it" in retrainer("schedule", "install", "weekly").err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("install", "--job-log", "config"),
+        ("install", "--job-log", "/no/such/folder/x.log"),
+        ("show", "--systemd", "--user", "root\nExecStartPre=/bin/evil"),
+        ("show", "--system", "--user", "a b"),
+        ("show", "--system", "--systemd"),
+    ],
+)
+def test_what_could_never_run_is_refused(
+    arguments: tuple[str, ...], folder: Path, cron_folder: Path, retrainer: Runner
+) -> None:
+    done = retrainer("schedule", *arguments)
+    assert (done.code, done.out) == (2, "")
+    assert not (cron_folder / "table").exists()
+
+
 def test_a_path_that_no_line_can_hold_is_refused() -> None:
     with pytest.raises(UsageError, match="cannot be printed"):
         UnattendedCommand(Path("/bin/python"), Path("/a\nb"), Path("/log"))
