@@ -79,7 +79,7 @@ async def _of_parameters(_request: Request, error: RequestValidationError) -> JS
         return failure(422, "usage", f"the body: {said}", hint="Send one JSON object")
     if path == [] and place == "body":
         return failure(
-            422, "usage", "the body is not one JSON object", hint="Send it as Content-Type: application/json"
+            422, "usage", "body: it is not one JSON object", hint="Send it as Content-Type: application/json"
         )
     if first["type"] == "extra_forbidden":
         return failure(422, "usage", f"unknown key '{_cut(name)}' in the {place}", hint="/openapi.json lists them")
