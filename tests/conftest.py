@@ -232,6 +232,21 @@ class Plugins:
 
 
 @pytest.fixture
+def trained(folder: Path) -> str:
+    """A project with the sample posts and a timing and a content version in production; returns the timing one."""
+    from retrainer.model_types import MODEL_TYPE_NAMES
+    from retrainer.pipeline.run import retrain
+
+    project = open_project(folder)
+    project.posts.add(sample_posts(), NOW)
+    moment = datetime(2024, 6, 1, tzinfo=UTC)
+    runs = [retrain(project, kind, moment, as_of=True).run for kind in MODEL_TYPE_NAMES]
+    project.close()
+    assert runs[0]
+    return str(runs[0].model_version_id)
+
+
+@pytest.fixture
 def plugins(tmp_path: Path) -> Plugins:
     site = tmp_path / "site"
     site.mkdir()

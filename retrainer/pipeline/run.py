@@ -25,7 +25,7 @@ from retrainer.pipeline.evaluation import (
 from retrainer.pipeline.posts import load_latest, split_by_time
 from retrainer.pipeline.promotion import announce, decide
 from retrainer.pipeline.training import describe, register, trained_model
-from retrainer.pipeline.versions import load_version, options_of
+from retrainer.pipeline.versions import chosen_algorithm, load_version, options_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -153,7 +153,7 @@ def retrain(
         RunInProgress: another run of this type is going on.
         RetrainerError: the run failed; what it was is recorded, and production is what it was.
     """
-    chosen, options = _chosen_algorithm(project, model_type, algorithm)
+    chosen, options = chosen_algorithm(project.settings, model_type, algorithm)
     watch = Stopwatch(now)
     _banner(f"{model_type.upper()} MODEL RETRAINING")
     if as_of:
@@ -232,7 +232,7 @@ def rehearse(
 
     Forecasts that cost money are not made; evaluation, comparison and decision are then None.
     """
-    chosen, options = _chosen_algorithm(project, model_type, algorithm)
+    chosen, options = chosen_algorithm(project.settings, model_type, algorithm)
     _banner(f"{model_type.upper()} MODEL RETRAINING (DRY RUN: NOTHING IS RECORDED)")
     _require_ready(project, chosen, options, model_type)
     split = _load_and_split(project, model_type, now)
@@ -273,14 +273,6 @@ def _tell_cost(project: Project, trained: Trained, split: Split, now: datetime) 
         cost = ready.algorithm.estimate(ready.model, split.posts, origins, ready.options, model_type)
         if cost is not None:
             log.info("%s would cost $%.4f at most, by %d calls", name, cost.cost_usd, cost.calls)
-
-
-def _chosen_algorithm(
-    project: Project, model_type: ModelTypeName, name: str | None
-) -> tuple[LoadedAlgorithm, BaseModel]:
-    settings = project.settings.model(model_type)
-    chosen = load_algorithm(name or settings.algorithm, model_type)
-    return chosen, chosen.options(settings.options(chosen.name), model_type)
 
 
 def _require_ready(project: Project, chosen: LoadedAlgorithm, options: BaseModel, model_type: ModelTypeName) -> None:

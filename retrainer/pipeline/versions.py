@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from retrainer.algorithms import Importance
+    from retrainer.config import Settings
     from retrainer.model_types import ModelTypeName
     from retrainer.model_types.base import Origins
     from retrainer.project import Project
@@ -58,6 +59,21 @@ def load_version(project: Project, version: ModelVersion) -> ReadyModel:
     algorithm = load_algorithm(version.algorithm, model_type)
     options = options_of(project, version, algorithm)
     return ReadyModel(algorithm, options, algorithm.load(folder), model_type, project.semantic_model(model_type))
+
+
+def chosen_algorithm(
+    settings: Settings, model_type: ModelTypeName, name: str | None = None
+) -> tuple[LoadedAlgorithm, BaseModel]:
+    """Return the algorithm that the settings choose for a model type, or that of a name, with its options of today.
+
+    Raises:
+        UnknownName, AlgorithmError: it is not installed, or is broken.
+        UsageError: it does not forecast this model type.
+        ConfigError: an option is unknown or wrong.
+    """
+    of_type = settings.model(model_type)
+    algorithm = load_algorithm(name or of_type.algorithm, model_type)
+    return algorithm, algorithm.options(of_type.options(algorithm.name), model_type)
 
 
 def options_of(project: Project, version: ModelVersion, algorithm: LoadedAlgorithm) -> BaseModel:

@@ -11,6 +11,7 @@ from retrainer.errors import InsufficientData, UsageError
 from retrainer.pipeline.evaluation import origins_of, require_window
 from retrainer.pipeline.posts import load_latest, split_by_time
 from retrainer.pipeline.training import describe, trained_model
+from retrainer.pipeline.versions import chosen_algorithm
 from retrainer.replay.steps import live_window, quietly
 
 if TYPE_CHECKING:
@@ -32,8 +33,9 @@ def require_max_cost(tracks: Sequence[Track], model_type: ModelTypeName, max_cos
     paid = {track.policy.algorithm for track in tracks if _is_paid(track, model_type)}
     if not paid:
         return
-    for track in tracks:  # also production of a policy is one of its own versions
-        _require_ready(track, model_type)
+    for track in tracks:  # its production is one of its own versions, and needs no look of its own
+        algorithm, options = chosen_algorithm(track.policy.settings, model_type, track.policy.algorithm)
+        algorithm.check_ready(options)
     most = most_it_costs(tracks, model_type)
     names = ", ".join(f"'{name}'" for name in sorted(paid))
     if max_cost is None:
@@ -71,8 +73,7 @@ def most_it_costs(tracks: Sequence[Track], model_type: ModelTypeName) -> CostEst
 def _most_of(track: Track, model_type: ModelTypeName, step: Step) -> tuple[CostEstimate, CostEstimate]:
     """Return the most that the test posts of a step, and the posts after it, should cost by a version trained then."""
     room, settings = track.room, track.policy.settings
-    algorithm = load_algorithm(track.policy.algorithm, model_type)
-    options = algorithm.options(settings.model(model_type).options(algorithm.name), model_type)
+    algorithm, options = chosen_algorithm(settings, model_type, track.policy.algorithm)
     none = CostEstimate()
     try:
         known = load_latest(room, model_type, step.at)
@@ -92,13 +93,6 @@ def _most_of(track: Track, model_type: ModelTypeName, step: Step) -> tuple[CostE
     except InsufficientData:
         return none, none
     return of_test or none, of_live or none
-
-
-def _require_ready(track: Track, model_type: ModelTypeName) -> None:
-    algorithm = load_algorithm(track.policy.algorithm, model_type)
-    algorithm.check_ready(
-        algorithm.options(track.policy.settings.model(model_type).options(algorithm.name), model_type)
-    )
 
 
 def _is_paid(track: Track, model_type: ModelTypeName) -> bool:

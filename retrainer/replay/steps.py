@@ -20,7 +20,7 @@ from retrainer.pipeline.posts import load_latest, split_by_time
 from retrainer.pipeline.promotion import promote_by_hand
 from retrainer.pipeline.run import RunResult, rehearse, retrain
 from retrainer.pipeline.training import trained_model
-from retrainer.pipeline.versions import load_version
+from retrainer.pipeline.versions import chosen_algorithm, load_version
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -239,8 +239,7 @@ def foresee(project: PastProject, policy: Policy, model_type: ModelTypeName, ste
             settings = project.settings
             known = load_latest(project, model_type, step.at)
             split = split_by_time(known, settings.retraining.test_split, 1, project.posts.place)
-            algorithm = load_algorithm(name, model_type)
-            options = algorithm.options(settings.model(model_type).options(name), model_type)
+            algorithm, options = chosen_algorithm(settings, model_type, name)
             posts = load_latest(project, model_type, step.until)
             window = live_window(project, model_type, posts, step, paid=False)
             with trained_model(project, algorithm, options, model_type, split) as trained:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from retrainer import __version__
-from retrainer.algorithms.manager import load_algorithm
+from retrainer.pipeline.versions import chosen_algorithm
 from retrainer.registry.runs import RunFilter
 from retrainer.replay.past import room_of
 from retrainer.replay.steps import StepRecord, take_step
@@ -90,8 +90,7 @@ class Track:
 
 
 def _key(policy: Policy, first: Step, model_type: ModelTypeName) -> str:
-    algorithm = load_algorithm(policy.algorithm, model_type)
-    options = algorithm.options(policy.settings.model(model_type).options(algorithm.name), model_type)
+    algorithm, options = chosen_algorithm(policy.settings, model_type, policy.algorithm)
     facts = {
         "name": policy.name,  # two policies may be the same but for it
         "retrainer": __version__,

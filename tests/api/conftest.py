@@ -18,11 +18,9 @@ import httpx2
 import psutil
 import pytest
 
-from retrainer.model_types import MODEL_TYPE_NAMES
 from retrainer.pipeline.run import retrain
-from retrainer.posts.sample import sample_posts
 from retrainer.project import create_project
-from tests.conftest import NOW, configure, open_project
+from tests.conftest import configure, open_project
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -155,18 +153,6 @@ def runs_of(folder: Path, model_type: str = "") -> list[psutil.Process]:
         if ours and (not model_type or model_type in words):
             found.append(process)
     return found
-
-
-@pytest.fixture
-def trained(folder: Path) -> str:
-    """A project with the sample posts and a timing and a content version in production; returns the timing one."""
-    project = open_project(folder)
-    project.posts.add(sample_posts(), NOW)
-    moment = datetime(2024, 6, 1, tzinfo=UTC)
-    runs = [retrain(project, kind, moment, as_of=True).run for kind in MODEL_TYPE_NAMES]
-    project.close()
-    assert runs[0]
-    return str(runs[0].model_version_id)
 
 
 @pytest.fixture

@@ -9,15 +9,12 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
 
-from retrainer.model_types import MODEL_TYPE_NAMES
-from retrainer.pipeline.run import retrain
 from retrainer.posts.sample import sample_posts, write_sample_csv
-from tests.conftest import NOW, configure, constant_timing, open_project
+from tests.conftest import configure, constant_timing, open_project
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,18 +24,6 @@ if TYPE_CHECKING:
 SIX = ["train", "evaluate", "promote", "rollback", "compare", "history"]
 OTHERS = ["production", "versions", "show", "predict", "plugins", "hold", "release", "pin", "unpin", "restore", "prune"]
 OTHERS += ["doctor", "init"]
-
-
-@pytest.fixture
-def trained(folder: Path) -> str:
-    """A project with the sample posts and a timing and a content version in production; returns the timing one."""
-    project = open_project(folder)
-    project.posts.add(sample_posts(), NOW)
-    moment = datetime(2024, 6, 1, tzinfo=UTC)
-    runs = [retrain(project, kind, moment, as_of=True).run for kind in MODEL_TYPE_NAMES]
-    project.close()
-    assert runs[0]
-    return str(runs[0].model_version_id)
 
 
 def test_init_lays_out_a_project_and_keeps_what_is_there(tmp_path: Path, retrainer: Runner) -> None:
