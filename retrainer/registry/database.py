@@ -62,31 +62,49 @@ class Database:
         return database
 
     @classmethod
-    def open_untouched(cls, url: str, folder: Path) -> Database:
+    def open_untouched(cls, url: str, folder: Path, models: Path) -> Database:
         """Open a database to read from, as it is: nothing is made, brought to a newer schema, or left beside it.
 
         Args:
             url: an SQLAlchemy URL; a relative SQLite path starts at `folder`.
             folder: the project folder.
+            models: the folder of model files. Where it holds versions, there was a database.
 
         Raises:
             ConfigError: the URL is not one, or its driver is not installed.
+            DatabaseError: the file is gone.
         """
-        engine = connect(url, folder, read_only=True)
-        path = Path(place(engine).strip("'"))
-        if engine.dialect.name != "sqlite" or not path.exists() or path.with_name(f"{path.name}-wal").exists():
-            return cls(engine)
+        database = cls(connect(url, folder, read_only=True))
+        database._require_file_of(models)
+        path = database._file
+        if path is None or not path.exists() or path.with_name(f"{path.name}-wal").exists():
+            return database
         # A connection that cannot write leaves the empty files of a write-ahead log behind; one that may, but is told
         # not to, takes them away again. Where there is a log already, the first leaves everything as it is.
-        engine.dispose()
+        database.close()
         engine = connect(url, folder)
         event.listen(engine, "connect", _forbid_writing)
         return cls(engine)
 
+    @property
+    def _file(self) -> Path | None:
+        """The file of a SQLite database; None of another."""
+        return Path(self.place[1:-1]) if self.engine.dialect.name == "sqlite" else None
+
+    @property
+    def _is_missing(self) -> bool:
+        """Whether it is a SQLite database that has no file."""
+        return self._file is not None and not self._file.exists()
+
+    def has_table(self, name: str) -> bool:
+        """Whether there is such a table; a database that nobody has used yet has none, and is not made by asking."""
+        if self._is_missing:
+            return False
+        with self._errors():
+            return sa.inspect(self.engine).has_table(name)
+
     def _require_file_of(self, models: Path) -> None:
-        if self.engine.dialect.name != "sqlite" or Path(self.engine.url.database or "").exists():
-            return
-        if any(models.glob("*/*/manifest.json")):
+        if self._is_missing and any(models.glob("*/*/manifest.json")):
             raise DatabaseError(
                 f"the database {self.place} is gone, but '{models}' holds versions that it knew",
                 hint="Put it back; or, to start anew, move the models folder away",

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from retrainer.errors import PostsError
+from retrainer.errors import InsufficientData, PostsError
 from retrainer.model_types import kind_of
 from retrainer.model_types.base import utc_times
 from retrainer.posts.store import PostsSummary, PostStore
 from retrainer.project import Project
 from retrainer.registry.database import Database
+from retrainer.registry.tables import POSTS_TABLE
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -133,12 +134,16 @@ def read_past(project: Project, model_type: ModelTypeName, until: datetime) -> P
     """Read the posts of a project once, and leave its database as it is.
 
     Raises:
+        InsufficientData: no post was ever brought into it.
         DatabaseError: it cannot be read.
     """
-    database = Database.open_untouched(project.settings.database.url, project.folder)
+    where = project.settings.posts
+    database = Database.open_untouched(project.settings.database.url, project.folder, project.models_dir)
     store = None
     try:
-        store = PostStore.open(project.settings.posts, database, project.folder)
+        if where.url is None and where.table == POSTS_TABLE and not database.has_table(POSTS_TABLE):
+            raise InsufficientData(f"there is no post in {database.place}", hint="Import posts first")
+        store = PostStore.open(where, database, project.folder)
         posts = kind_of(model_type).usable(store.load(until, with_content=model_type == "content"))
         return PastPosts(posts, store.place)
     finally:

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from retrainer.errors import RunInProgress, UsageError
+from retrainer.errors import DatabaseError, InsufficientData, RunInProgress, UsageError
 from retrainer.pipeline.comparison import compare_versions
 from retrainer.pipeline.evaluation import BLINDNESS_CHECKS
 from retrainer.pipeline.run import retrain
@@ -452,6 +452,23 @@ def test_posts_are_read_from_either_database(folder_on_each_database: Path) -> N
     project.posts.add(sample_posts(), NOW)
     report = replayed(folder_on_each_database, end=START + timedelta(days=14))
     assert report.of("configured").trainings == 2
+
+
+def test_a_project_without_a_post_has_too_few_and_is_left_so(folder_on_each_database: Path) -> None:
+    before = contents(folder_on_each_database)
+    with pytest.raises(InsufficientData, match="there is no post in"):
+        replayed(folder_on_each_database)
+    assert contents(folder_on_each_database) == before
+
+
+def test_a_database_that_is_gone_is_not_taken_for_a_new_one(eager: Path) -> None:
+    project = open_project(eager)
+    retrain(project, "timing", START)
+    project.close()
+    (eager / "data/retrainer.db").unlink()
+    with pytest.raises(DatabaseError, match="is gone, but"):
+        replayed(eager)
+    assert not (eager / "data/retrainer.db").exists()
 
 
 def test_content_is_replayed_too(eager: Path) -> None:
