@@ -9,6 +9,7 @@ from retrainer.model_types import kind_of
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from retrainer.errors import RetrainerError
     from retrainer.model_types.base import Metric
     from retrainer.pipeline.run import Failure, RunResult
 
@@ -27,8 +28,17 @@ def markdown(outcomes: Sequence[RunResult | Failure], not_due: Sequence[str] = (
     return "\n\n".join(sections) + "\n" if sections else ""
 
 
+def markdown_of_failure(error: RetrainerError) -> str:
+    """Return the section of a call that failed before any model type's turn."""
+    return _failed("retraining", error) + "\n"
+
+
 def _failure(outcome: Failure) -> str:
-    return f"## ✗ {outcome.model_type}: failed\n\n{_escaped(str(outcome.error))}"
+    return _failed(outcome.model_type, outcome.error)
+
+
+def _failed(what: str, error: RetrainerError) -> str:
+    return f"## ✗ {what}: failed\n\n{_escaped(str(error))}"
 
 
 def _result(outcome: RunResult) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path  # noqa: TC003  Typer reads the annotations
 from typing import TYPE_CHECKING, Annotated
@@ -26,11 +27,13 @@ from retrainer.cli.app import (
     project_of,
     say,
 )
-from retrainer.errors import UsageError
+from retrainer.errors import RetrainerError, UsageError, unexpected
 from retrainer.model_types import MODEL_TYPE_NAMES, ORIGIN_RULES, ModelTypeName, model_type_named
 from retrainer.notify import Attempt
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from retrainer.model_types import OriginRule
     from retrainer.pipeline import run
     from retrainer.project import Project
@@ -85,7 +88,7 @@ def train(
         _require_writable(summary)
     not_due: list[str] = []
     attempt = None if dry_run else Attempt()
-    with project_of(context, attempt=attempt) as project:
+    with _failure_summarised(summary), project_of(context, attempt=attempt) as project:
         from retrainer.pipeline import run  # noqa: PLC0415
 
         def one(kind: ModelTypeName) -> run.RunResult:
@@ -110,7 +113,9 @@ def train(
         if attempt is not None:
             attempt.ended(outcomes, code)
     if summary is not None:
-        _append_summary(summary, outcomes, not_due)
+        from retrainer.summary import markdown  # noqa: PLC0415
+
+        _append(summary, markdown(outcomes, not_due))
     if as_json:
         output.document(documents.train_document(outcomes))
     else:
@@ -297,12 +302,23 @@ def _require_writable(path: Path) -> None:
         ) from error
 
 
-def _append_summary(path: Path, outcomes: list[run.RunResult | run.Failure], not_due: list[str]) -> None:
-    from retrainer.summary import markdown  # noqa: PLC0415
+@contextmanager
+def _failure_summarised(path: Path | None) -> Iterator[None]:
+    """Let the summary say why where no model type has its turn, as with a wrong setting."""
+    try:
+        yield
+    except Exception as error:
+        if path is not None:
+            from retrainer.summary import markdown_of_failure  # noqa: PLC0415
 
+            _append(path, markdown_of_failure(error if isinstance(error, RetrainerError) else unexpected(error)))
+        raise
+
+
+def _append(path: Path, summary: str) -> None:
     try:
         with path.open("a", encoding="utf-8") as file:
-            file.write(markdown(outcomes, not_due))
+            file.write(summary)
     except OSError as error:  # the runs stand, whatever becomes of their summary
         log.warning("The summary could not be written to '%s': %s", path, error.strerror)
 

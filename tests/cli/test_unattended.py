@@ -18,7 +18,7 @@ from retrainer.errors import InsufficientData
 from retrainer.pipeline.due import due
 from retrainer.pipeline.run import retrain
 from retrainer.posts.sample import sample_posts, write_sample_csv
-from tests.conftest import NOW, open_project, regular_posts
+from tests.conftest import NOW, configure, open_project, regular_posts
 from tests.notify.receiver import Receiver
 
 if TYPE_CHECKING:
@@ -236,6 +236,15 @@ def test_the_summary_of_a_failure_says_why(retrainer: Runner, folder: Path) -> N
     done = retrainer("train", "timing", "--summary", "s.md", RETRAINER_RETRAINING__MIN_TRAINING_SAMPLES="100000")
     assert done.code == 3
     assert (folder / "s.md").read_text().startswith("## ✗ timing: failed\n\n")
+
+
+def test_the_summary_of_a_call_that_could_not_begin_says_why(retrainer: Runner, folder: Path) -> None:
+    configure(folder, test_split="1.5")
+    done = retrainer("train", "--summary", "s.md")
+    assert done.code == 2
+    text = (folder / "s.md").read_text()
+    assert text.startswith("## ✗ retraining: failed\n")
+    assert "test\\_split" in text
 
 
 def test_a_summary_that_cannot_be_written_is_told_before_any_work(retrainer: Runner, folder: Path) -> None:
