@@ -15,6 +15,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from retrainer.errors import ConfigError, did_you_mean
+from retrainer.installed import installed_algorithms
 from retrainer.model_types import MODEL_TYPE_NAMES, ModelTypeName, OriginRule
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 ENV_PREFIX = "RETRAINER_"
 CONFIG_VARIABLE = "RETRAINER_CONFIG"
 RESERVED_VARIABLES = {CONFIG_VARIABLE, "RETRAINER_API_TOKEN"}
-ALGORITHM_GROUP = "retrainer.algorithms"
 MAY_HOLD_SECRETS = {"database", "posts", "notifications"}
 CONFIG_FILE = Path("config") / "config.yaml"
 
@@ -170,13 +170,6 @@ class Settings(_Section):
     def model(self, model_type: ModelTypeName) -> ModelSettings:
         """Return the settings of one model type's algorithm."""
         return self.timing_model if model_type == "timing" else self.content_model
-
-
-def installed_algorithms() -> list[str]:
-    """Return the names of the installed algorithms, without importing any."""
-    from importlib.metadata import entry_points  # noqa: PLC0415  scanning the installed packages takes a while
-
-    return sorted({point.name for point in entry_points(group=ALGORITHM_GROUP)})
 
 
 def find_config_file(start: Path, environ: Mapping[str, str], given: Path | None = None) -> Path:

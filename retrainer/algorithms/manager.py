@@ -13,7 +13,6 @@ import re
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import pluggy
@@ -27,8 +26,9 @@ from retrainer.algorithms.hookspecs import (
     Importance,
     ObserverHooks,
 )
-from retrainer.config import ALGORITHM_GROUP, explain_options_error, installed_algorithms
+from retrainer.config import explain_options_error
 from retrainer.errors import AlgorithmError, RetrainerError, UnknownName, UsageError, did_you_mean
+from retrainer.installed import ALGORITHMS, OBSERVERS, installed_algorithms, offered
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-OBSERVER_GROUP = "retrainer.observers"
 MODEL_FILE = "model.json"
 RESERVED_FILE = "manifest.json"  # the registry writes it beside the model's files
 
@@ -73,14 +72,13 @@ class PluginStatus:
 def list_plugins() -> list[PluginStatus]:
     """Describe every installed algorithm; a broken one is listed with its problem."""
     statuses = []
-    for point in sorted(entry_points(group=ALGORITHM_GROUP), key=lambda point: (point.name, _origin(point))):
-        name, version = _distribution(point)
+    for name, distribution, version, _ in offered(ALGORITHMS):
         try:
-            loaded = load_algorithm(point.name)
+            loaded = load_algorithm(name)
         except RetrainerError as error:
-            statuses.append(PluginStatus(point.name, name, version, problem=str(error)))
+            statuses.append(PluginStatus(name, distribution, version, problem=str(error)))
         else:
-            statuses.append(PluginStatus(point.name, name, version, loaded.hook_names, loaded.description))
+            statuses.append(PluginStatus(name, distribution, version, loaded.hook_names, loaded.description))
     return statuses
 
 
@@ -113,22 +111,23 @@ def set_apart(load: Callable[[str], LoadedAlgorithm]) -> Iterator[None]:
 
 def found_algorithm(name: str) -> LoadedAlgorithm:
     """Import one algorithm and check it, whatever stands in for it; see `load_algorithm`."""
-    points = [point for point in entry_points(group=ALGORITHM_GROUP) if point.name == name]
-    if not points:
+    offers = [offer for offer in offered(ALGORITHMS) if offer.name == name]
+    if not offers:
         known = installed_algorithms()
         hint = did_you_mean(name, known) or f"Installed: {', '.join(known)}"
         raise UnknownName(f"unknown algorithm '{name}'", hint=hint)
-    if len(points) > 1:
-        both = " and ".join(sorted(_origin(point) for point in points))
+    if len(offers) > 1:
+        both = " and ".join(offer.origin for offer in offers)
         raise AlgorithmError(f"two packages provide the algorithm '{name}': {both}", hint="Uninstall one of them")
+    (offer,) = offers
     try:
-        plugin = points[0].load()
+        plugin = offer.point.load()
     except (Exception, SystemExit) as error:
         raise AlgorithmError(
-            f"the plugin '{name}' ({_origin(points[0])}) cannot be imported: {_describe(error)}",
+            f"the plugin '{name}' ({offer.origin}) cannot be imported: {_describe(error)}",
             hint="Mend or uninstall it",
         ) from error
-    return LoadedAlgorithm.from_plugin(plugin, name, _distribution(points[0]))
+    return LoadedAlgorithm.from_plugin(plugin, name, (offer.distribution, offer.version))
 
 
 @dataclass(frozen=True)
@@ -368,11 +367,11 @@ def _add_observer(manager: pluggy.PluginManager, name: str, observer: object) ->
 
 def _observers() -> list[tuple[str, object]]:
     observers = list(_added.get())
-    for point in entry_points(group=OBSERVER_GROUP):
+    for offer in offered(OBSERVERS):
         try:
-            observers.append((point.name, point.load()))
+            observers.append((offer.name, offer.point.load()))
         except (Exception, SystemExit) as error:  # noqa: BLE001  an observer never blocks a command
-            log.warning("The observer '%s' (%s) cannot be imported: %s", point.name, _origin(point), _describe(error))
+            log.warning("The observer '%s' (%s) cannot be imported: %s", offer.name, offer.origin, _describe(error))
     return observers
 
 
@@ -413,14 +412,6 @@ def _checked_importance(one: Any) -> Importance:
 
 def _is_options_class(config: Any) -> bool:
     return isinstance(config, type) and issubclass(config, BaseModel) and config.model_config.get("extra") == "forbid"
-
-
-def _distribution(point: EntryPoint) -> tuple[str, str]:
-    return (point.dist.name, point.dist.version) if point.dist else ("unknown", "0")
-
-
-def _origin(point: EntryPoint) -> str:
-    return " ".join(_distribution(point))
 
 
 def _describe(error: BaseException) -> str:
