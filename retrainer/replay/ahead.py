@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
+import sys
+import threading
 import warnings
 from contextlib import closing, contextmanager
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from retrainer.algorithms.manager import load_algorithm, set_apart
@@ -101,7 +104,7 @@ def _done_in_order(place: Place, tasks: Sequence[tuple[Policy, Step]], jobs: int
     from joblib.externals.loky import get_reusable_executor  # noqa: PLC0415
 
     parallel = Parallel(n_jobs=jobs, return_as="generator", pre_dispatch="2*n_jobs", batch_size=1)
-    running = parallel(delayed(_make)(place, policy, step) for policy, step in tasks)
+    running = parallel(delayed(_make)(place, policy, step, os.getpid()) for policy, step in tasks)
     try:
         yield from running
     finally:
@@ -110,8 +113,9 @@ def _done_in_order(place: Place, tasks: Sequence[tuple[Policy, Step]], jobs: int
         get_reusable_executor().shutdown(kill_workers=True)  # they would stay, with the environment of their beginning
 
 
-def _make(place: Place, policy: Policy, step: Step) -> None:
-    """Make what a step will need, in a process of its own."""
+def _make(place: Place, policy: Policy, step: Step, waiting: int) -> None:
+    """Make what a step will need, in a process of its own; ends it when the process that waits for it is gone."""
+    _end_with(waiting)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever waits for us hears it too, and decides
     memory = _memory(place)
     room = room_of(place.folder / ROOMS / str(os.getpid()), policy.settings, memory.past)
@@ -120,6 +124,23 @@ def _make(place: Place, policy: Policy, step: Step) -> None:
             foresee(room, policy, place.model_type, step)
     finally:
         room.close()
+
+
+@cache
+def _end_with(process: int) -> None:
+    """End this process as soon as another is gone, by whatever signal: otherwise it would stay for minutes."""
+    if sys.platform != "linux":
+        return
+    try:
+        handle = os.pidfd_open(process)
+    except ProcessLookupError:
+        os._exit(1)
+
+    def wait() -> None:
+        select.select([handle], [], [])
+        os._exit(1)
+
+    threading.Thread(target=wait, name="end with the replay", daemon=True).start()
 
 
 @lru_cache(maxsize=1)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+import psutil
 import pytest
 
 from retrainer.posts.sample import sample_posts
@@ -142,6 +143,18 @@ def test_ctrl_c_prints_what_is_known_and_resume_goes_on(folder: Path, retrainer:
         assert resumed.json["policies"][name]["live"] == one["live"]
         decisions = [(step["promoted"], step["reason"]) for step in one["steps"]]
         assert [(step["promoted"], step["reason"]) for step in resumed.json["policies"][name]["steps"]] == decisions
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere they end by themselves, some minutes later")
+def test_the_processes_that_work_ahead_end_with_a_replay_that_is_killed(folder: Path) -> None:
+    command = [sys.executable, "-m", "retrainer", "replay", *FROM, "--jobs", "2", "--verbose"]
+    with subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        next(line for line in process.stderr if line.startswith("2024-03-01 00:00 always"))
+        helpers = psutil.Process(process.pid).children(recursive=True)
+        process.kill()
+    assert len(helpers) >= 2
+    assert not psutil.wait_procs(helpers, timeout=30)[1]
 
 
 @pytest.fixture
