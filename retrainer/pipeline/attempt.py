@@ -15,8 +15,10 @@ from retrainer.algorithms.paying import opened_workspace, workspace
 from retrainer.documents import run_document
 from retrainer.errors import RetrainerError, RunInProgress
 from retrainer.logs import lines_of_run
+from retrainer.pipeline.promotion import announce
 from retrainer.pipeline.watchdog import time_limit
 from retrainer.registry.process import HEARTBEAT_SECONDS
+from retrainer.registry.promotions import Change
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -83,7 +85,7 @@ def recorded(project: Project, run: TrainingRun, watch: Stopwatch) -> Iterator[N
     here = copy_context()  # the observers of this process; the time limit is kept by another thread
 
     def give_up(error: RetrainerError) -> None:
-        here.run(_tell_failure, registry.fail_run(run.run_id, str(error), watch.now()))
+        here.run(_tell_end, registry.fail_run(run.run_id, str(error), watch.now()))
         here.run(broadcast, {"kind": "end", "model_type": run.model_type, "version_id": None, "reason": str(error)})
 
     settings = project.settings
@@ -99,15 +101,19 @@ def recorded(project: Project, run: TrainingRun, watch: Stopwatch) -> Iterator[N
         ):
             yield
     except BaseException as error:
-        _tell_failure(closed_as_failed(registry, run, error, watch.now()))
+        closed = closed_as_failed(registry, run, error, watch.now())
+        if closed.promoted_to_production:  # ended between the commit of its decision and here: the decision stands
+            version, reason = str(closed.model_version_id), str(closed.promotion_reason)
+            announce(project, "promotion", Change(closed.type_name, closed.compared_with, version, reason))
+        _tell_end(closed)
         raise
 
 
-def _tell_failure(failed: TrainingRun) -> None:
-    reason, document = failed.error, run_document(failed)
-    event = {"kind": "run", "model_type": failed.model_type, "version_id": None, "reason": reason, "run": document}
-    with lines_of_run(failed.run_id):
-        broadcast(event)
+def _tell_end(run: TrainingRun) -> None:
+    """Tell the observers of a run that did not come back to its command, as what it is recorded."""
+    event = {"kind": "run", "model_type": run.model_type, "version_id": run.model_version_id}
+    with lines_of_run(run.run_id):
+        broadcast({**event, "reason": run.error or run.promotion_reason, "run": run_document(run)})
 
 
 def closed_as_failed(registry: Registry, run: TrainingRun, error: BaseException, now: datetime) -> TrainingRun:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
+from retrainer.algorithms import hookimpl
+from retrainer.algorithms.manager import observed_by
 from retrainer.errors import InsufficientData, ProductionChanged, RunInProgress
 from retrainer.model_types.timing import Timing
 from retrainer.pipeline.comparison import FEWEST_TARGETS, compare_versions
@@ -229,6 +231,38 @@ def test_promotion_loses_the_race_when_production_changed(five_hours: Project, m
     production = five_hours.registry.production("timing")
     assert production
     assert production.version_id == other.model_version_id
+
+
+@pytest.mark.usefixtures("constants")
+def test_a_promotion_is_told_even_if_the_run_is_interrupted_right_after_it(
+    five_hours: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = retrain(five_hours, "timing", NOW, algorithm="wrong").run
+    assert first is not None
+    complete = five_hours.registry.complete_run
+
+    def interrupted(run_id: str, decision: object, now: datetime) -> None:
+        complete(run_id, decision, now)  # type: ignore[arg-type]  # passed on as it came
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(five_hours.registry, "complete_run", interrupted)
+    heard: list[dict[str, Any]] = []
+
+    class Listener:
+        @hookimpl
+        def on_event(self, event: dict[str, Any]) -> None:
+            heard.append(event)
+
+    with observed_by("listener", Listener()), pytest.raises(KeyboardInterrupt):
+        retrain(five_hours, "timing", NOW, algorithm="right")
+    production = five_hours.registry.production("timing")
+    assert production is not None
+    assert production.algorithm == "right"
+    promotion, end = heard
+    assert (promotion["kind"], promotion["version_id"]) == ("promotion", production.version_id)
+    assert promotion["from_version_id"] == first.model_version_id
+    assert end["run"]["status"] == "completed"
+    assert (five_hours.models_dir / "timing_model").resolve().name == production.version_id
 
 
 @pytest.mark.usefixtures("constants")

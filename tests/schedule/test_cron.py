@@ -66,7 +66,9 @@ def test_an_installed_line_trains_a_model_within_its_minute(
     assert datetime.fromisoformat(history[-1]["started_at"]) >= promised - timedelta(minutes=1)
     assert retrainer("schedule", "remove", cwd=folder).code == 0
     assert len(retrainer("history", "--json", cwd=folder).json["training_runs"]) == 2
-    assert " ERROR " not in log.read_text()
+    # Where a run takes over a minute, the next call finds it in progress.
+    errors = [line for line in log.read_text().splitlines() if " ERROR " in line]
+    assert [line for line in errors if "is in progress" not in line] == []
 
 
 def _wait_until(condition: Callable[[], bool]) -> None:
