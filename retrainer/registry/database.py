@@ -7,6 +7,7 @@ BEGIN IMMEDIATE, PostgreSQL by an advisory lock), so what it reads stays true un
 from __future__ import annotations
 
 import fcntl
+import logging
 import sqlite3
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,7 +27,31 @@ if TYPE_CHECKING:
 
 BUSY_TIMEOUT_SECONDS = 30
 # A server that takes connections and never answers, or is cut off, is given up; the URL may say otherwise.
-_POSTGRESQL_PATIENCE = {"connect_timeout": 5, "keepalives_idle": 30, "tcp_user_timeout": 30_000}  # s, s, ms
+_POSTGRESQL_DEFAULTS = {
+    "connect_timeout": 5,  # s
+    "keepalives_idle": 30,  # s
+    "tcp_user_timeout": 30_000,  # ms
+    "client_encoding": "utf8",  # whatever the database keeps
+}
+# What drivers say, in part; what it means; what to do.
+_MEANINGS = (
+    ("file is not a database", "is not a SQLite database", "Check database.url"),
+    ("unable to open database file", "cannot be opened", "Check the path and its rights"),
+    ("readonly database", "cannot be written", "Its file and its folder must be writable, also to read"),
+    ("database is locked", f"stayed locked for {BUSY_TIMEOUT_SECONDS} s", "Try again later"),
+    ("database or disk is full", "has no room left on its disk", "Free some space there"),
+    ("disk I/O error", "could not read or write its disk", "See whether the disk is full, or fails"),
+)
+_HINTS = {
+    "permission denied": "Grant its user what is missing",
+    "connection refused": "See whether the server runs, and check database.url",
+    "connection failed": "See whether the server runs, and check database.url",
+    "connection is bad": "See whether the server runs, and check database.url",
+    "connection timeout": "See whether the server runs and can be reached",
+    "has no equivalent in encoding": "The database must be made with the encoding UTF8",
+    "out of range": "A time before year 1 or after year 9999, or 'infinity', cannot be used: mend it, or use a view",
+    "timestamp too": "A time before year 1 or after year 9999, or 'infinity', cannot be used: mend it, or use a view",
+}
 _ADVISORY_LOCK = 7_265_747_261  # "retra": any number, the same in every process
 
 
@@ -44,7 +69,8 @@ class Database:
         Args:
             url: an SQLAlchemy URL; a relative SQLite path starts at `folder`.
             folder: the project folder.
-            models: the folder of model files. Where it holds versions, there was a database: none is made.
+            models: the folder of model files. Where it holds versions, there was a database: none is made, and no
+                table in an empty one.
 
         Raises:
             ConfigError: the URL is not one, or its driver is not installed.
@@ -52,10 +78,7 @@ class Database:
         """
         database = cls(connect(url, folder))
         try:
-            if models is not None:
-                database._require_file_of(models)
-            if database.revision() != HEAD:
-                database.upgrade()
+            database._bring_up(models)
         except BaseException:
             database.close()
             raise
@@ -75,7 +98,8 @@ class Database:
             DatabaseError: the file is gone.
         """
         database = cls(connect(url, folder, read_only=True))
-        database._require_file_of(models)
+        if database._is_missing and _holds_versions(models):
+            raise database._lost(models, "is gone")
         path = database._file
         if path is None or not path.exists() or path.with_name(f"{path.name}-wal").exists():
             return database
@@ -103,12 +127,21 @@ class Database:
         with self._errors():
             return sa.inspect(self.engine).has_table(name)
 
-    def _require_file_of(self, models: Path) -> None:
-        if self._is_missing and any(models.glob("*/*/manifest.json")):
-            raise DatabaseError(
-                f"the database {self.place} is gone, but '{models}' holds versions that it knew",
-                hint="Put it back; or, to start anew, move the models folder away",
-            )
+    def _bring_up(self, models: Path | None) -> None:
+        holds_versions = models is not None and _holds_versions(models)  # looked at first: the database is made first
+        if holds_versions and self._is_missing:
+            raise self._lost(models, "is gone")
+        revision = self.revision()
+        if holds_versions and revision is None:
+            raise self._lost(models, "has no table of retrainer's")
+        if revision != HEAD:
+            self.upgrade()
+
+    def _lost(self, models: Path | None, what: str) -> DatabaseError:
+        return DatabaseError(
+            f"the database {self.place} {what}, but '{models}' holds versions that it knew",
+            hint="Put it back, or mend database.url; or, to start anew, move the models folder away",
+        )
 
     def close(self) -> None:
         """Give the connections back."""
@@ -193,6 +226,10 @@ class Database:
             raise DatabaseError(f"cannot use the database {self.place}: {error.strerror}") from error
 
 
+def _holds_versions(models: Path) -> bool:
+    return any(models.glob("*/*/manifest.json"))
+
+
 def connect(url: str, folder: Path, *, read_only: bool = False) -> sa.Engine:
     """Make an engine; nothing is opened yet but the folder of a SQLite file.
 
@@ -218,14 +255,16 @@ def connect(url: str, folder: Path, *, read_only: bool = False) -> sa.Engine:
         )
     if parsed.drivername == "postgresql":
         parsed = parsed.set(drivername="postgresql+psycopg")
-    patience = {name: value for name, value in _POSTGRESQL_PATIENCE.items() if name not in parsed.query}
+    defaults = {name: value for name, value in _POSTGRESQL_DEFAULTS.items() if name not in parsed.query}
+    logging.getLogger("psycopg").setLevel(logging.ERROR)  # its warnings of a lost connection repeat the error
     try:
-        engine = sa.create_engine(parsed, pool_pre_ping=True, connect_args=patience)
+        engine = sa.create_engine(parsed, pool_pre_ping=True, connect_args=defaults)
     except (ModuleNotFoundError, NoSuchModuleError):
         raise ConfigError(
             f"the database driver '{parsed.drivername}' is not installed",
             hint="Install it with: pip install 'retrainer[postgresql]'",
         ) from None
+    event.listen(engine, "connect", _prepare_postgresql)
     return engine.execution_options(postgresql_readonly=True) if read_only else engine
 
 
@@ -233,26 +272,22 @@ def place(engine: sa.Engine) -> str:
     """Return where an engine's database is, quoted, for messages; without a password."""
     if engine.dialect.name == "sqlite":
         return f"'{str(engine.url.database).removeprefix('file:').removesuffix('?mode=ro')}'"
-    return f"'{engine.url.set(query={}).render_as_string(hide_password=True)}'"  # a query may hold a password too
+    # A query may hold a password too.
+    shown = {name: value for name, value in engine.url.query.items() if name in {"host", "port"}}
+    return f"'{engine.url.set(query=shown).render_as_string(hide_password=True)}'"
 
 
 def translated(error: DBAPIError, engine: sa.Engine) -> DatabaseError:
     """Say in one line what a driver's error means for the user."""
-    problem = " ".join(str(error.orig).split())
-    if "file is not a database" in problem:
-        return DatabaseError(f"{place(engine)} is not a SQLite database", hint="Check database.url")
-    if "unable to open database file" in problem:
-        return DatabaseError(f"cannot open the database file {place(engine)}", hint="Check the path and its rights")
-    if "readonly database" in problem:
-        return DatabaseError(
-            f"the database {place(engine)} cannot be written",
-            hint="Its file and its folder must be writable, also to read",
-        )
-    if "database is locked" in problem:
-        return DatabaseError(
-            f"the database {place(engine)} stayed locked for {BUSY_TIMEOUT_SECONDS} s", hint="Try again later"
-        )
-    return DatabaseError(f"the database {place(engine)} failed: {problem}")
+    whole = str(error.orig)
+    for part, meaning, hint in _MEANINGS:
+        if part in whole:
+            return DatabaseError(f"the database {place(engine)} {meaning}", hint=hint)
+    first = next((line.strip() for line in whole.splitlines() if line.strip()), type(error.orig).__name__)
+    for part, hint in _HINTS.items():
+        if part in whole:
+            return DatabaseError(f"the database {place(engine)} failed: {first}", hint=hint)
+    return DatabaseError(f"the database {place(engine)} failed: {' '.join(whole.split()) or first}")
 
 
 def _connect_sqlite(url: sa.URL, folder: Path, *, read_only: bool) -> sa.Engine:
@@ -305,6 +340,12 @@ def _identity(path: Path) -> tuple[int, int] | None:
     except FileNotFoundError:
         return None
     return status.st_dev, status.st_ino
+
+
+def _prepare_postgresql(connection: Any, _record: Any) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SET DateStyle TO ISO")  # a server may be set to write times as the driver cannot read them
+    connection.commit()
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:

@@ -197,7 +197,7 @@ def test_a_file_that_may_not_be_read(folder: Path, retrainer: Runner) -> None:
     ("environ", "problem"),
     [
         ({"RETRAINER_POSTS__TABLE": "postz"}, "posts.table: there is no table 'postz' in"),
-        ({"RETRAINER_POSTS__URL": "sqlite:///gone.db"}, "cannot open the database file"),
+        ({"RETRAINER_POSTS__URL": "sqlite:///gone.db"}, "cannot be opened"),
         (
             {"RETRAINER_POSTS__TABLE": "retrainer_holds"},
             "posts.columns.post_id: the table 'retrainer_holds' in",

@@ -109,8 +109,8 @@ def test_a_project_without_a_database_is_left_without_one(tmp_path: Path, retrai
     (tmp_path / "fresh").mkdir()
     assert retrainer("init", ".", cwd=tmp_path / "fresh").code == 0
     done = retrainer("replay", *FROM, cwd=tmp_path / "fresh")
-    assert done.code == 1
-    assert done.err.startswith("Error: cannot open the database file")
+    assert done.code == 3
+    assert done.err.startswith("Error: there is no post in '")
     assert list((tmp_path / "fresh/data").iterdir()) == []
 
 

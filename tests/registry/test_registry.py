@@ -207,6 +207,28 @@ def test_no_empty_database_takes_the_place_of_one_that_is_gone(sqlite_folder: Pa
     assert retrainer("doctor", cwd=sqlite_folder).code == 0
 
 
+def test_no_tables_are_made_in_an_empty_database_in_the_place_of_another(
+    folder_on_each_database: Path, tmp_path: Path, retrainer: Runner
+) -> None:
+    project = open_project(folder_on_each_database)
+    project.posts.add(regular_posts(120), NOW)
+    retrain(project, "timing", NOW)
+    engine = project.registry.database.engine
+    with engine.begin() as connection:
+        everything = sa.MetaData()
+        everything.reflect(connection)
+        everything.drop_all(connection)
+    project.close()
+    for command in (("history",), ("doctor", "--repair"), ("train", "timing"), ("posts", "count")):
+        done = retrainer(*command, cwd=folder_on_each_database)
+        assert done.code == 1
+        assert "has no table of retrainer's, but " in done.err
+    assert any((folder_on_each_database / "models").glob("timing/*/manifest.json"))
+    with engine.connect() as connection:
+        assert sa.inspect(connection).get_table_names() == []
+    engine.dispose()
+
+
 def test_folders_are_left_where_the_database_knows_no_version(sqlite_folder: Path, retrainer: Runner) -> None:
     project = open_project(sqlite_folder)
     project.posts.add(regular_posts(120), NOW)
