@@ -50,7 +50,7 @@ def examine(project: Project, *, repair: bool = False) -> list[Finding]:
 
     Args:
         repair: mend what can be mended: the database is the truth, so files and links are made again from it, and
-            what it does not know is removed.
+            what it does not know is removed; a whole version is only moved to `.set-aside` in the models folder.
 
     Returns:
         What was found; with `repair`, whether it was mended.
@@ -93,7 +93,10 @@ def _stray_folders(project: Project, model_type: ModelTypeName) -> Iterator[_Cas
     knows_any = bool(project.registry.versions(limit=1))
     for folder in project.artifacts.unregistered_folders(model_type):
         message = f"'{folder}' belongs to no version that has files"
-        if knows_any:
+        if knows_any and project.artifacts.is_whole_version(folder) and not project.registry.has_version(folder.name):
+            message += "; --repair moves it to '.set-aside', since it may be another database's"
+            yield _Case(Finding("stray_folder", str(folder), message), partial(_set_aside, project, folder))
+        elif knows_any:
             yield _Case(Finding("stray_folder", str(folder), message), partial(_removed, folder))
         else:  # a database that is new, or the wrong one: these may be the last copies
             message += "; the database knows no version at all, so it is left"
@@ -128,6 +131,11 @@ def _link(project: Project, model_type: ModelTypeName) -> Iterator[_Case]:
 def _closed(project: Project, run_id: str) -> bool:
     project.registry.close_dead_runs()
     return project.registry.run(run_id).status != "running"
+
+
+def _set_aside(project: Project, folder: Path) -> bool:
+    project.artifacts.set_aside(folder)
+    return True
 
 
 def _removed(path: Path) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from retrainer.algorithms.manager import broadcast
@@ -12,10 +13,14 @@ from retrainer.model_types import MODEL_TYPE_NAMES
 from retrainer.registry.artifacts import remove
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from retrainer.model_types import ModelTypeName
     from retrainer.project import Project
 
 log = logging.getLogger(__name__)
+
+_CLOCK_TOLERANCE = timedelta(minutes=1)  # when a process began is known from the time of boot, which may move
 
 
 def recover(project: Project) -> None:
@@ -40,19 +45,27 @@ def recover(project: Project) -> None:
         for folder in project.artifacts.abandoned_staging():
             remove(folder)
         for model_type in MODEL_TYPE_NAMES:
-            if any(run.model_type == model_type for run in dead):
-                remove_half_written(project, model_type)
+            starts = [run.process_started_at for run in dead if run.model_type == model_type]
+            if starts:
+                remove_half_written(project, model_type, min(starts))
         if any(project.artifacts.wrong_link(model_type) for model_type in MODEL_TYPE_NAMES):
             project.artifacts.link_production()
     except ArtifactError as error:
         log.debug("Not put right: %s", error)
 
 
-def remove_half_written(project: Project, model_type: ModelTypeName) -> None:
-    """Remove folders of versions that were never registered, and forecasts files that were never recorded."""
+def remove_half_written(project: Project, model_type: ModelTypeName, since: datetime) -> None:
+    """Remove what dead runs left: folders of versions never registered, and forecasts files never recorded.
+
+    Args:
+        project: the project.
+        model_type: of the runs.
+        since: when the first of their processes began. An older folder is not theirs: it may be the last copy of a
+            version that another database knows.
+    """
 
     def tidy() -> None:
-        for folder in project.artifacts.unregistered_folders(model_type):
+        for folder in project.artifacts.unregistered_folders(model_type, since - _CLOCK_TOLERANCE):
             remove(folder)
         for version in project.registry.versions(model_type):
             for path in project.artifacts.stray_files(version):

@@ -24,6 +24,7 @@ from retrainer.registry.tables import VersionFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from datetime import datetime
     from pathlib import Path
 
     from retrainer.model_types import ModelTypeName
@@ -35,6 +36,7 @@ EVALUATIONS = "evaluations"  # the forecasts of a version's evaluations; not par
 FORMAT = 1
 MAX_BYTES_IN_DATABASE = 32 * 1024 * 1024
 _STAGING_PREFIX = ".staging-"
+_SET_ASIDE = ".set-aside"
 _LIBRARIES = ("retrainer", "numpy", "pandas", "prophet", "anthropic")
 
 
@@ -212,14 +214,37 @@ class Artifacts:
         with writing(self.models_dir), self._locked():
             return [folder for folder in found if _is_abandoned(folder)]
 
-    def unregistered_folders(self, model_type: ModelTypeName) -> list[Path]:
+    def unregistered_folders(self, model_type: ModelTypeName, since: datetime | None = None) -> list[Path]:
         """Return the folders of versions that the database does not know, or whose files were pruned.
+
+        Args:
+            model_type: whose folders.
+            since: only those that were written later than this, by the clock of the machine.
 
         Only meaningful while no run of the type is going on: a run moves its files into place before it registers them.
         """
         found = [path for path in (self.models_dir / model_type).glob("*") if path.is_dir()]
         kept = self._registry.version_ids_with_files(model_type) if found else set()
-        return [path for path in found if path.name not in kept]
+        strays = [path for path in found if path.name not in kept]
+        return [path for path in strays if since is None or path.stat().st_mtime >= since.timestamp()]
+
+    def is_whole_version(self, folder: Path) -> bool:
+        """Whether a folder holds a version that was written to its end, whoever knows it."""
+        return (folder / MANIFEST).exists()
+
+    def set_aside(self, folder: Path) -> Path:
+        """Move a version's folder away, to where nothing looks for one; return where it is then.
+
+        Raises:
+            ArtifactError: the models folder cannot be written.
+        """
+        target = self.models_dir / _SET_ASIDE / folder.parent.name / folder.name
+        with writing(self.models_dir):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if target.exists():
+                remove(target)
+            folder.rename(target)
+        return target
 
     def stray_files(self, version: ModelVersion) -> list[Path]:
         """Return the files in a version's folder that the database does not know."""

@@ -36,6 +36,11 @@ class Versions:
         with self.database.read() as session:
             return version_in(session, version_id)
 
+    def has_version(self, version_id: str) -> bool:
+        """Whether there is a version of this id."""
+        with self.database.read() as session:
+            return session.get(ModelVersion, version_id) is not None
+
     def versions(
         self, model_type: ModelTypeName | None = None, limit: int | None = None, *, status: str | None = None
     ) -> list[ModelVersion]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -84,6 +86,36 @@ def test_a_stray_file_and_a_stray_folder_are_removed(project: Project, version_i
     assert not stray.exists()
 
 
+def foreign_version(project: Project, version_id: str) -> Path:
+    """A whole version that another database knows: a copy under another id."""
+    folder = project.models_dir / "timing" / "baseline_timing_20200101_000000_0000"
+    shutil.copytree(project.artifacts.folder("timing", version_id), folder)
+    return folder
+
+
+def test_a_whole_version_that_another_database_may_know_is_moved_away_and_kept(
+    project: Project, version_id: str
+) -> None:
+    folder = foreign_version(project, version_id)
+    assert kinds(project) == ["stray_folder"]
+    mended(project)
+    assert not folder.exists()
+    assert (project.models_dir / ".set-aside/timing" / folder.name / "manifest.json").exists()
+
+
+def test_closing_a_dead_run_leaves_versions_that_it_did_not_write(project: Project, version_id: str) -> None:
+    folder = foreign_version(project, version_id)
+    an_hour_ago = time.time() - 3600
+    os.utime(folder, (an_hour_ago, an_hour_ago))
+    leave_a_dead_run(project)
+    half_written = project.models_dir / "timing" / "baseline_timing_20200101_000000_1111"
+    half_written.mkdir()
+    recover(project)
+    assert project.registry.runs()[0].status == "failed"
+    assert folder.exists()
+    assert not half_written.exists()
+
+
 @pytest.mark.parametrize("damage", ["gone", "elsewhere", "dangling"])
 def test_a_wrong_link_is_set_right(damage: str, project: Project, version_id: str) -> None:
     link = project.models_dir / "timing_model"
@@ -103,13 +135,18 @@ def test_a_wrong_link_is_set_right_by_the_next_command_too(project: Project, ver
     assert (project.models_dir / "timing_model").resolve().name == version_id
 
 
-def test_a_dead_run_is_closed(project: Project) -> None:
+def leave_a_dead_run(project: Project) -> None:
+    """Begin a run in a process that ends without closing it."""
     script = (
         "from pathlib import Path; from retrainer.project import Project; from datetime import datetime, UTC;"
         f"p = Project.find(Path({str(project.folder)!r}), {{}});"
         "p.registry.start_run('timing', 'baseline', datetime.now(UTC), None)"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_a_dead_run_is_closed(project: Project) -> None:
+    leave_a_dead_run(project)
     assert kinds(project) == ["dead_run"]
     mended(project)
     assert project.registry.runs()[0].status == "failed"
