@@ -78,7 +78,7 @@ def file_handler(path: Path, kind: LogFormat, warn: Callable[[str], None]) -> lo
     """Return a handler that appends to a file, and begins a new one at 5 MiB; five old ones are kept.
 
     Args:
-        path: of the file; its folder is there.
+        path: of the file; its folder is made where it is missing.
         kind: of the lines.
         warn: told, once, when the file cannot be written any more.
 
@@ -86,6 +86,7 @@ def file_handler(path: Path, kind: LogFormat, warn: Callable[[str], None]) -> lo
         UsageError: it cannot be opened.
     """
     try:
+        path.parent.mkdir(exist_ok=True)  # the last one only: a longer path that is missing is a slip
         handler = _FileHandler(path, warn)
     except OSError as error:
         raise UsageError(

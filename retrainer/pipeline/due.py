@@ -37,8 +37,9 @@ def due(project: Project, model_type: ModelTypeName, now: datetime) -> Due:
     """Look whether a model type is due.
 
     It is when `schedule_days` have passed since its last completed run began, give or take 6% of them (90 minutes
-    at most), or when `min_new_posts` posts have come since. Runs of a past moment (`--as-of`) do not count, and a run
-    that failed is tried again at the next look. A schedule that was missed is caught up by one run.
+    at most), when that run is dated in the future, or when `min_new_posts` posts have come since. Runs of a past moment
+    (`--as-of`) do not count, and a run that failed is tried again at the next look. A schedule that was missed is
+    caught up by one run.
     """
     settings = project.settings.retraining
     if not settings.is_enabled(model_type):
@@ -49,7 +50,10 @@ def due(project: Project, model_type: ModelTypeName, now: datetime) -> Due:
     schedule = timedelta(days=settings.schedule_days)
     passed = now - last.started_at
     days = f"the last run was {passed / timedelta(days=1):.1f} days ago (schedule_days is {settings.schedule_days:g})"
-    if passed >= schedule - min(schedule * _TOLERANCE_SHARE, _LONGEST_TOLERANCE):
+    ahead = passed < -_LONGEST_TOLERANCE  # made while the clock was: the schedule would wait until it gets there
+    if ahead:
+        days = f"the last run is dated {-passed / timedelta(days=1):.1f} days from now"
+    if ahead or passed >= schedule - min(schedule * _TOLERANCE_SHARE, _LONGEST_TOLERANCE):
         return Due(model_type, True, days)
     if settings.min_new_posts is None:
         return Due(model_type, False, days)
@@ -68,7 +72,7 @@ def _new_posts(project: Project, last: TrainingRun, now: datetime) -> int:
     """
 
     def usable(until: datetime) -> int:
-        summary = project.posts.summary(until)
+        summary = project.posts.summary(until, telling=False)  # cron would mail it though nothing is done
         return summary.count if last.model_type == "timing" else summary.with_content
 
     there, had = usable(now), (last.num_training_samples or 0) + (last.num_test_samples or 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ log = logging.getLogger(__name__)
 
 COUNTS = ("replies_count", "reblogs_count", "favourites_count")
 _INSERT_ROWS = 2_000
+_SHOWN = 40  # letters of a wrong value that a message repeats
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class PostStore:
         self._settings = settings
         self._database = database
         self._foreign = foreign
+        self._told: set[str] = set()  # what was warned of: once is enough
 
     @classmethod
     def open(cls, settings: PostsSettings, database: Database, folder: Path) -> PostStore:
@@ -93,14 +96,23 @@ class PostStore:
         wanted = ["post_id", "created_at", *(["content"] if with_content else [])]
         if not self._foreign:
             return self._load_ours(wanted, until)
+        return self._load_foreign(wanted, until)
+
+    def _load_foreign(self, wanted: list[str], until: datetime, *, telling: bool = True) -> pd.DataFrame:
+        """Load from a table of somebody else, whatever is in it."""
         names = self._settings.columns.model_dump()
         schema, _, name = self._settings.table.rpartition(".")
         table = sa.table(name, schema=schema or None)
         posts = self._frame(sa.select(*(sa.column(names[one]) for one in wanted)).select_from(table), wanted)
-        posts = self._without_id(posts)
+        without_id = posts["post_id"].isna()
+        times = _foreign_times(posts["created_at"])
+        if telling:
+            self._tell_left_out(without_id, "without an id")
+            unreadable = posts["created_at"][~without_id & times.isna()]
+            self._tell_left_out(~without_id & times.isna(), f"whose time cannot be read{_such_as(unreadable)}")
         posts["post_id"] = posts["post_id"].map(str).astype(object)
-        posts["created_at"] = _foreign_times(posts["created_at"])
-        posts = self._without_unusable(posts, until)
+        posts["created_at"] = times
+        posts = posts[~without_id & (times <= pd.Timestamp(until))]  # NaT is never up to a moment
         posts = posts.sort_values(["created_at", "post_id"], kind="stable", ignore_index=True)
         twice = posts["post_id"][posts["post_id"].duplicated()]
         if len(twice):
@@ -128,15 +140,15 @@ class PostStore:
     def _is_sqlite(self) -> bool:
         return self._engine.dialect.name == "sqlite"
 
-    def summary(self, until: datetime) -> PostsSummary:
-        """Count the posts up to a moment."""
+    def summary(self, until: datetime, *, telling: bool = True) -> PostsSummary:
+        """Count the posts up to a moment; say which cannot be used, unless told not to."""
         if not self._foreign:
             known = Post.created_at <= until
             first, last = sa.func.min(Post.created_at), sa.func.max(Post.created_at)
             with self._database.read() as session:
                 query = sa.select(sa.func.count(), sa.func.count(Post.content), first, last).where(known)
                 return PostsSummary(*session.execute(query).one())
-        posts = self.load(until)
+        posts = self._load_foreign(["post_id", "created_at", "content"], until, telling=telling)
         if posts.empty:
             return PostsSummary(0, 0, None, None)
         with_content = int(posts["content"].fillna("").map(str).str.strip().astype(bool).sum())
@@ -181,19 +193,17 @@ class PostStore:
         except DBAPIError as error:
             raise translated(error, self._engine) from error
 
-    def _without_id(self, posts: pd.DataFrame) -> pd.DataFrame:
-        missing = posts["post_id"].isna()
-        if missing.any():
-            log.warning("Left out %d posts of %s without an id", int(missing.sum()), self.place)
-        return posts[~missing].reset_index(drop=True)
+    def _tell_left_out(self, rows: pd.Series[bool], why: str) -> None:
+        message = f"Left out {int(rows.sum())} posts of {self.place} {why}"
+        if rows.any() and message not in self._told:
+            self._told.add(message)
+            log.warning("%s", message)
 
-    def _without_unusable(self, posts: pd.DataFrame, until: datetime) -> pd.DataFrame:
-        unreadable = posts["created_at"].isna()
-        if unreadable.any():
-            log.warning("Left out %d posts of %s whose time cannot be read", int(unreadable.sum()), self.place)
-            posts = posts[~unreadable]
-        later = posts["created_at"] > pd.Timestamp(until)
-        return posts[~later]
+
+def _such_as(values: pd.Series[Any]) -> str:
+    """Return an example of values that are there; empty where all are NULL."""
+    there = values.dropna()
+    return f", such as '{str(there.iloc[0])[:_SHOWN]}'" if len(there) else ""
 
 
 def _is_ours(inspector: sa.Inspector, table: str) -> bool:
@@ -205,6 +215,8 @@ def _is_ours(inspector: sa.Inspector, table: str) -> bool:
 def _check_columns(inspector: sa.Inspector, settings: PostsSettings, engine: sa.Engine) -> None:
     schema, _, name = settings.table.rpartition(".")
     tables = [*inspector.get_table_names(schema or None), *inspector.get_view_names(schema or None)]
+    with suppress(NotImplementedError):  # not every database has them
+        tables += inspector.get_materialized_view_names(schema or None)
     if name not in tables:
         hint = did_you_mean(name, tables) or f"It has: {', '.join(sorted(tables)) or 'no table'}"
         raise ConfigError(f"posts.table: there is no table '{settings.table}' in {place(engine)}", hint=hint)

@@ -77,8 +77,9 @@ class PastPosts(PostStore):
         wanted = [name for name in self.posts.columns if with_content or name != "content"]
         return self.posts[wanted].iloc[: self.count(until)]
 
-    def summary(self, until: datetime) -> PostsSummary:
-        """Count the posts up to a moment."""
+    def summary(self, until: datetime, *, telling: bool = True) -> PostsSummary:
+        """Count the posts up to a moment; all of them can be used."""
+        del telling
         count = self.count(until)
         with_content = count if "content" in self.posts else 0
         return PostsSummary(count, with_content, *((self.first, self._time(count - 1)) if count else (None, None)))

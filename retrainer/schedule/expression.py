@@ -40,7 +40,9 @@ class Expression:
         Args:
             moment: of the machine's clock, without a time zone.
         """
-        return next(CronSim(self.text, moment)).astimezone()
+        following = next(CronSim(self.text, moment))
+        # Where clocks go forward there may be no such time: cron calls after the change, which is the later reading.
+        return max(following.replace(fold=fold).astimezone() for fold in ((0, 1) if _is_skipped(following) else (0,)))
 
     def calendar(self) -> list[str]:
         """Return it as systemd's OnCalendar lines; any one of them fires.
@@ -55,6 +57,11 @@ class Expression:
         if fields.day_and or not weekdays or days == "*":
             return [f"{weekdays}*-{months}-{days} {time}"]
         return [f"*-{months}-{days} {time}", f"{weekdays}*-{months}-* {time}"]  # cron: the one or the other
+
+
+def _is_skipped(moment: datetime) -> bool:
+    """Whether a time of the machine's clock is one that the clock never shows."""
+    return moment.astimezone(UTC).astimezone().replace(tzinfo=None, fold=0) != moment
 
 
 def parse_schedule(text: str) -> Expression:

@@ -21,9 +21,13 @@ def service(command: UnattendedCommand, user: str) -> str:
 
 
 def server(command: UnattendedCommand, user: str) -> str:
-    """Return the service that keeps a server running; the runs that it started go on when it stops."""
-    lines = [*_head("The REST API of the prediction models"), *_how_it_runs(command, user)]
-    lines += ["Restart=on-failure", "KillMode=process", "", "[Install]", "WantedBy=multi-user.target"]
+    """Return the service that keeps a server running; the runs that it started go on when it stops.
+
+    It is tried again for ever: at boot, a database may come later than it.
+    """
+    head = _head("The REST API of the prediction models", "StartLimitIntervalSec=0")
+    lines = [*head, *_how_it_runs(command, user), "Restart=on-failure", "RestartSec=5", "KillMode=process"]
+    lines += ["", "[Install]", "WantedBy=multi-user.target"]
     return "\n".join(lines) + "\n"
 
 
@@ -35,9 +39,9 @@ def timer(expression: Expression) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _head(description: str) -> list[str]:
+def _head(description: str, *more: str) -> list[str]:
     unit = ["[Unit]", f"Description={description}", "Wants=network-online.target", "After=network-online.target"]
-    return [*unit, "", "[Service]"]
+    return [*unit, *more, "", "[Service]"]
 
 
 def _how_it_runs(command: UnattendedCommand, user: str) -> list[str]:

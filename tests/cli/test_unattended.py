@@ -58,6 +58,12 @@ def test_a_type_is_due_when_the_days_have_passed(project: Project, days: float, 
     assert due(project, "content", NOW + timedelta(days=days)).is_due
 
 
+def test_a_run_that_was_made_while_the_clock_was_ahead_does_not_stop_the_schedule(project: Project) -> None:
+    retrain(project, "timing", NOW + timedelta(days=30))
+    found = due(project, "timing", NOW)
+    assert (found.is_due, found.why) == (True, "the last run is dated 30.0 days from now")
+
+
 @pytest.mark.parametrize(("days", "schedule"), [(1, "1"), (7, "7"), (14, "14")])
 def test_no_run_is_lost_when_the_clocks_go_forward(folder: Path, days: int, schedule: str) -> None:
     berlin = ZoneInfo("Europe/Berlin")
@@ -294,6 +300,29 @@ def test_what_is_not_due_stands_in_the_log_file_and_not_in_the_mail(retrainer: R
     done = retrainer("train", "timing", "--if-due", "--log-file", "runs.log")
     assert (done.code, done.out, done.err) == (0, "", "")
     assert "The timing model is not due: the last run was 0.0 days ago" in (folder / "runs.log").read_text()
+
+
+def test_posts_that_cannot_be_used_are_told_once_a_run_and_not_where_nothing_is_due(
+    retrainer: Runner, folder: Path
+) -> None:
+    posts = regular_posts(120)
+    with sqlite3.connect(folder / "theirs.db") as theirs:
+        theirs.execute("CREATE TABLE posts (post_id, created_at, content)")
+        times = ["someday", *(str(moment) for moment in posts["created_at"])]
+        theirs.executemany("INSERT INTO posts VALUES (?, ?, 'x')", list(enumerate(times)))
+    environ = {"RETRAINER_POSTS__URL": "sqlite:///theirs.db", "RETRAINER_RETRAINING__MIN_NEW_POSTS": "50"}
+    done = retrainer("--quiet", "train", "timing", "--if-due", env=environ)
+    assert done.code == 0
+    (warning,) = done.err.splitlines()
+    assert "Left out 1 posts of the table 'posts' of " in warning
+    assert warning.endswith("whose time cannot be read, such as 'someday'")
+    done = retrainer("--quiet", "train", "timing", "--if-due", env=environ)
+    assert (done.code, done.out, done.err) == (0, "", "")
+
+
+def test_the_folder_of_a_log_file_is_made_where_it_is_gone(retrainer: Runner, folder: Path) -> None:
+    assert retrainer("history", "--log-file", "gone/runs.log").code == 0
+    assert (folder / "gone/runs.log").exists()
 
 
 def test_an_error_is_an_object_too_and_stands_in_the_log_file(retrainer: Runner, folder: Path) -> None:

@@ -24,7 +24,7 @@ from retrainer.pipeline.versions import load_version
 from retrainer.registry.database import Database
 from retrainer.registry.migrations import HEAD, REVISIONS
 from retrainer.registry.tables import VERSION_TABLE, Base, ModelVersion, TrainingRun
-from tests.conftest import NOW, open_project, regular_posts
+from tests.conftest import NOW, configure, open_project, regular_posts
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -251,6 +251,28 @@ def test_a_server_that_takes_connections_and_never_answers_is_given_up(tmp_path:
         url = f"postgresql+psycopg://someone@127.0.0.1:{silent.getsockname()[1]}/posts"
         with pytest.raises(DatabaseError, match="timeout"):
             Database.open(url, tmp_path)
+
+
+def test_posts_are_read_from_a_materialized_view_of_a_server_with_manners_of_its_own(
+    sqlite_folder: Path, postgresql_url: str
+) -> None:
+    engine = sa.create_engine(postgresql_url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        name = sa.make_url(postgresql_url).database
+        connection.execute(sa.text(f"ALTER DATABASE {name} SET DateStyle = 'German, DMY'"))
+        connection.execute(
+            sa.text(
+                "CREATE MATERIALIZED VIEW theirs AS SELECT n AS post_id, 'x' AS content, "
+                "timestamptz '2024-02-25 12:00Z' + n * interval '5 hours' AS created_at FROM generate_series(1, 60) n"
+            )
+        )
+    engine.dispose()
+    configure(sqlite_folder, table="theirs")
+    settings = sqlite_folder / "config" / "config.yaml"
+    settings.write_text(settings.read_text().replace("  url: null", f'  url: "{postgresql_url}"'))
+    project = open_project(sqlite_folder)
+    assert project.posts.summary(NOW).count == 60
+    assert str(project.posts.summary(NOW).first) == "2024-02-25 17:00:00+00:00"
 
 
 def test_a_file_that_is_no_database_is_refused(sqlite_folder: Path) -> None:

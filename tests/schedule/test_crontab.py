@@ -308,15 +308,25 @@ def test_a_path_that_no_line_can_hold_is_refused() -> None:
         UnattendedCommand(Path("/bin/python"), Path("/a\nb"), Path("/log"))
 
 
-def test_the_next_call_has_the_offset_that_the_clock_has_by_then(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("schedule", "now", "following"),
+    [
+        ("monthly", datetime(2026, 10, 20, 12), "2026-11-01T03:00:00+01:00"),  # noqa: DTZ001  the clock on the wall
+        ("30 2 * * *", datetime(2026, 3, 28, 12), "2026-03-29T03:30:00+02:00"),  # noqa: DTZ001  it skips from 2 to 3
+        ("30 2 * * *", datetime(2026, 10, 24, 12), "2026-10-25T02:30:00+02:00"),  # noqa: DTZ001  that hour comes twice
+    ],
+)
+def test_the_next_call_has_the_offset_that_the_clock_has_by_then(
+    schedule: str, now: datetime, following: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("TZ", "Europe/Berlin")
     time.tzset()
     try:
-        found = parse_schedule("monthly").next_after(datetime(2026, 10, 20, 12))  # noqa: DTZ001  the clock on the wall
+        found = parse_schedule(schedule).next_after(now)
     finally:
         monkeypatch.undo()
         time.tzset()
-    assert found.isoformat() == "2026-11-01T03:00:00+01:00"
+    assert found.isoformat() == following
 
 
 def test_a_crontab_lock_that_somebody_holds_is_not_waited_for_for_ever(
