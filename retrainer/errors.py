@@ -170,6 +170,8 @@ class NothingToRollBack(RetrainerError):
 
 def unexpected(error: Exception) -> RetrainerError:
     """Return what a user is told of an error that nobody foresaw."""
+    if isinstance(error, MemoryError):
+        return RetrainerError("out of memory", hint="Give it more, or fewer posts (a view of the recent ones)")
     hint = "This is a fault in retrainer or in a plugin: --traceback shows where"
     return RetrainerError(f"unexpected {type(error).__name__}: '{error}'", hint=hint)
 
