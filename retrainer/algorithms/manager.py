@@ -9,9 +9,11 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 import re
 from contextlib import contextmanager
 from contextvars import ContextVar
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -308,7 +310,8 @@ class LoadedAlgorithm:
 
     def _call(self, hook: str, *, may_be_none: bool = False, **arguments: Any) -> Any:
         try:
-            answer = getattr(self.manager.hook, hook)(**arguments)
+            with _one_process():
+                answer = getattr(self.manager.hook, hook)(**arguments)
         except RetrainerError:
             raise
         except OSError as error:
@@ -323,6 +326,20 @@ class LoadedAlgorithm:
 
     def _fail(self, hook: str, problem: str, cause: BaseException | None = None) -> NoReturn:
         raise AlgorithmError(f"the plugin '{self.name}': its hook {hook} {problem}") from cause
+
+
+@contextmanager
+def _one_process() -> Iterator[None]:
+    """End at once a second process that comes out of the block, where code of others forked and both went on.
+
+    It would carry the run to its end too: record it twice, and promote twice.
+    """
+    process = os.getpid()
+    try:
+        yield
+    finally:
+        if os.getpid() != process:
+            os._exit(1)
 
 
 @contextmanager
@@ -345,7 +362,8 @@ def broadcast(event: Mapping[str, Any]) -> None:
         manager.add_hookspecs(ObserverHooks)
         try:
             manager.register(observer, name)
-            manager.hook.on_event(event=event)
+            with _one_process():
+                manager.hook.on_event(event=deepcopy(event))  # what one does to it is not what the next one hears
         except (Exception, SystemExit) as error:  # noqa: BLE001  whatever it is, the run is done and stays done
             log.warning("The observer '%s' failed: %s", name, _describe(error))
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from retrainer.algorithms import hookimpl
 from retrainer.algorithms.hookspecs import AlgorithmHooks, ObserverHooks
+from retrainer.algorithms.manager import broadcast, observed_by
 from tests.conftest import constant_timing, open_project, regular_posts
 
 if TYPE_CHECKING:
@@ -267,6 +270,46 @@ def test_an_observer_cannot_answer_in_an_algorithms_place_nor_block_it(retrainer
     for name in ("usurper", "misfit", "quitter"):
         assert f"The observer '{name}'" in done.err
     assert retrainer("predict", "timing", env=plugins.environ).code == 0
+
+
+def test_an_observer_cannot_falsify_what_another_hears() -> None:
+    heard = []
+
+    @hookimpl
+    def falsify(event: dict[str, Any]) -> None:
+        event["kind"] = "promotion"
+        event["run"]["status"] = "completed"
+
+    @hookimpl
+    def listen(event: dict[str, Any]) -> None:
+        heard.append(event)
+
+    event = {"kind": "failure", "run": {"status": "failed"}}
+    with observed_by("liar", SimpleNamespace(on_event=falsify)), observed_by("ear", SimpleNamespace(on_event=listen)):
+        broadcast(event)
+    assert heard == [event] == [{"kind": "failure", "run": {"status": "failed"}}]
+
+
+@pytest.mark.usefixtures("fifty_posts")
+@pytest.mark.parametrize("afterwards", ["pass", "raise ValueError('in the child')", "import sys; sys.exit(0)"])
+def test_a_plugin_that_forks_does_not_carry_the_run_to_its_end_twice(
+    afterwards: str, retrainer: Runner, plugins: Plugins, folder: Path
+) -> None:
+    body = f"""import os
+        if not (child := os.fork()):
+            {afterwards}
+        else:
+            print("the child ended with", os.waitpid(child, 0)[1] >> 8)
+        return {{"hours": 1}}"""
+    plugins.add("forking", constant_timing("forking", 1).replace('return {"hours": 1}', body))
+    done = retrainer("train", "timing", "--algorithm", "forking", "--json", env=plugins.environ)
+    assert done.code == 0
+    assert done.json["count"] == 1
+    assert "the child ended with 1" in done.err
+    assert done.err.count("RETRAINING COMPLETE") == 1
+    (run,) = retrainer("history", "--json").json["training_runs"]
+    assert run["promoted_to_production"]
+    assert len(list((folder / "models" / "timing").iterdir())) == 1
 
 
 @pytest.mark.usefixtures("fifty_posts")
