@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import textwrap
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -288,6 +289,63 @@ def test_an_observer_cannot_falsify_what_another_hears() -> None:
     with observed_by("liar", SimpleNamespace(on_event=falsify)), observed_by("ear", SimpleNamespace(on_event=listen)):
         broadcast(event)
     assert heard == [event] == [{"kind": "failure", "run": {"status": "failed"}}]
+
+
+UNFIT_OBSERVERS = {
+    "usurper": ("@hookimpl\ndef train(posts):\n    return {}\n", "its hook train is no wrapper"),
+    "misspelled": ("@hookimpl\ndef on_evnt(event):\n    pass\n", "unknown hook 'on_evnt'. Did you mean 'on_event'?"),
+    "misfit": ("@hookimpl\ndef on_event(what):\n    pass\n", "Argument(s) {'what'} are declared"),
+    "unmarked": ("def on_event(event):\n    pass\n", "it has no hook; mark its functions"),
+    "unimportable": ("import there_is_no_such_module\n", "cannot be imported: ModuleNotFoundError"),
+}
+
+
+def test_an_observer_that_cannot_be_used_is_listed_and_told_of_once(
+    retrainer: Runner, plugins: Plugins, folder: Path
+) -> None:
+    for name, (code, _) in UNFIT_OBSERVERS.items():
+        plugins.add(name, "from retrainer.algorithms import hookimpl\n" + code, group="retrainer.observers")
+    fit = "from retrainer.algorithms import hookimpl\n@hookimpl\ndef on_event(event):\n    pass\n"
+    plugins.add("fit", fit, group="retrainer.observers")
+    listed = retrainer("plugins", env=plugins.environ)
+    observers = {one["name"]: one for one in listed.json if one["kind"] == "observer"}
+    assert observers.keys() == {*UNFIT_OBSERVERS, "fit"}
+    assert observers["fit"]["status"] == "ok"
+    assert observers["fit"]["hooks"] == ["on_event"]
+    for name, (_, problem) in UNFIT_OBSERVERS.items():
+        assert observers[name]["status"] == "broken"
+        assert problem in observers[name]["problem"]
+        assert listed.err.count(f"The observer '{name}'") == 1
+    assert len(listed.err.splitlines()) == len(UNFIT_OBSERVERS)
+
+
+@pytest.mark.usefixtures("fifty_posts")
+@pytest.mark.parametrize(
+    ("body", "problem"),
+    [
+        ("yield", "returned None instead of what it was given"),
+        ("yield\n    raise KeyError('oh')", "failed: KeyError: 'oh'"),
+    ],
+)
+def test_an_observer_that_spoils_a_hook_is_named_in_place_of_the_algorithm(
+    body: str, problem: str, retrainer: Runner, plugins: Plugins
+) -> None:
+    code = f"from retrainer.algorithms import hookimpl\n@hookimpl(wrapper=True)\ndef predict(posts):\n    {body}\n"
+    plugins.add("spoiler", code, group="retrainer.observers")
+    done = retrainer("train", "timing", env=plugins.environ)
+    assert done.code == 1
+    assert f"the observer 'spoiler', around the hook predict of 'baseline', {problem}. Mend or uninstall it" in done.err
+    plugins.add("silent", NEEDED.format(name="silent") + "\n    @hookimpl\n    def predict():\n        return None\n")
+    done = retrainer("train", "timing", "--algorithm", "silent", env=plugins.environ)
+    assert "the plugin 'silent': its hook predict returned None" in done.err
+
+
+def test_what_a_plugin_prints_when_it_is_imported_is_not_in_the_list(retrainer: Runner, plugins: Plugins) -> None:
+    plugins.add("noisy", "print('noise')\n" + textwrap.dedent(constant_timing("noisy", 1)))
+    plugins.add("loud", "print('more noise')\n", group="retrainer.observers")
+    listed = retrainer("plugins", cwd=plugins.site, env=plugins.environ)
+    assert {"noisy", "loud"} <= {one["name"] for one in listed.json}
+    assert "more noise" in listed.err
 
 
 @pytest.mark.usefixtures("fifty_posts")
