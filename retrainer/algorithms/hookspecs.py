@@ -117,8 +117,8 @@ class AlgorithmHooks:
     def train(self, posts: pd.DataFrame, config: BaseModel, model_type: ModelTypeName) -> Any:
         """Learn from the posts and return a model.
 
-        :param posts: the training posts in order: `post_id` (str), `created_at` (datetime64, UTC), `content` (str;
-            missing only for timing).
+        :param posts: the training posts in order: `post_id` (str), `created_at` (datetime64, UTC), and for content
+            `content` (str, never empty); for timing there is no such column.
         :param config: the options.
         :param model_type: `timing` or `content`, for an algorithm that serves both.
         """
@@ -128,6 +128,8 @@ class AlgorithmHooks:
         self, model: Any, posts: pd.DataFrame, origins: Origins, config: BaseModel, model_type: ModelTypeName
     ) -> Any:
         """Return one forecast an origin, using no post later than the origin.
+
+        The same question must get the same answer: seed what is random, and change neither model nor options.
 
         :param model: what `load` returned.
         :param posts: all posts in order, as in `train`; the forecast from origin i may use

@@ -49,6 +49,7 @@ log = logging.getLogger(__name__)
 
 MODEL_FILE = "model.json"
 RESERVED_FILE = "manifest.json"  # the registry writes it beside the model's files
+TWO_ANSWERS = "gives two answers to the same question: seed it, and do not change the model or the options in predict"
 MAY_BE_NONE = frozenset({"check_ready", "score"})  # the hooks that need not answer
 OBSERVER = "observer"  # and a number and its name: what an observer is registered as beside an algorithm
 
@@ -243,6 +244,12 @@ class LoadedAlgorithm:
             return kind_of(model_type).checked(answer, len(origins))
         except (ValueError, TypeError) as error:
             self._fail("predict", f"returned {error}", error)
+
+    def predict_anew(
+        self, model: Any, posts: pd.DataFrame, origins: Origins, config: BaseModel, model_type: ModelTypeName
+    ) -> Any:
+        """Do what `predict` does, whatever is remembered of the same question: here, nothing is."""
+        return self.predict(model, posts, origins, config, model_type)
 
     def is_known_blind(self, model: Any) -> bool:
         """Whether a model need not be asked again whether later posts change its forecasts: here, it always is."""

@@ -199,6 +199,27 @@ def test_a_model_that_looks_into_the_future_fails_at_run_time_too(retrainer: Run
     assert retrainer("production", "--json").json["timing_model"] is None
 
 
+@pytest.mark.usefixtures("fifty_posts")
+@pytest.mark.parametrize(
+    "hours",
+    [
+        "np.random.default_rng().uniform(1, 2)",
+        "model.setdefault('counts', []).append(1) or len(model['counts'])",
+        "float(not model.__setitem__('odd', not model.get('odd')) and model['odd'])",  # two answers, in turn
+        "1.0 if 'seen' in model else model.__setitem__('seen', 1) or 2.0",  # another one the first time
+    ],
+)
+@pytest.mark.parametrize("command", [("train", "timing"), ("replay", "timing", "--from", "2024-10-30")])
+def test_a_model_that_gives_two_answers_is_told_so_at_run_time_too(
+    command: tuple[str, ...], hours: str, retrainer: Runner, plugins: Plugins
+) -> None:
+    code = constant_timing("moody", 1).replace('float(model["hours"])', hours)
+    plugins.add("moody", code)
+    done = retrainer(*command, env={**plugins.environ, "RETRAINER_TIMING_MODEL__ALGORITHM": "moody"})
+    assert "the plugin 'moody' gives two answers to the same question: seed it, and do not change" in done.err
+    assert "looks into the future" not in done.err
+
+
 def test_two_packages_of_one_name_are_both_named(retrainer: Runner, plugins: Plugins, folder: Path) -> None:
     plugins.add("twice", constant_timing("twice", 1), distribution="first-package")
     plugins.add("twice", constant_timing("twice", 2), distribution="second-package")

@@ -17,6 +17,8 @@ from retrainer.algorithms.testing import ConformanceError, check_algorithm, chec
 from retrainer.model_types.base import hours_between, utc_times
 from retrainer.model_types.content import ContentForecast
 from retrainer.model_types.timing import TimingForecasts
+from retrainer.pipeline.posts import load_latest
+from tests.conftest import NOW
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
     from retrainer.model_types import ModelTypeName
     from retrainer.model_types.base import Origins
+    from retrainer.project import Project
 
 
 def loaded(
@@ -56,6 +59,55 @@ def last_gap(posts: pd.DataFrame, origins: Origins) -> TimingForecasts:
 
 def test_an_honest_algorithm_of_two_functions_passes() -> None:
     check_algorithm(loaded(last_gap))
+
+
+@pytest.mark.parametrize("model_type", ["timing", "content"])
+def test_the_posts_have_the_columns_that_a_run_gives_them(model_type: ModelTypeName, project: Project) -> None:
+    run = load_latest(project, model_type, NOW)
+    seen = []
+
+    def train(posts: pd.DataFrame) -> dict[str, int]:
+        seen.append(posts)
+        return {}
+
+    def predict(posts: pd.DataFrame, origins: Origins) -> Any:
+        seen.append(posts)
+        return last_gap(posts, origins) if model_type == "timing" else [ContentForecast("text")] * len(origins)
+
+    check_algorithm(loaded(predict, train, model_type))
+    for posts in seen:
+        assert list(posts.columns) == list(run.columns)
+        assert (posts.dtypes == run.dtypes).all()
+
+
+def by_chance(model: dict[str, int], posts: pd.DataFrame, origins: Origins) -> TimingForecasts:
+    return constant(np.random.default_rng().uniform(1, 2, len(origins)))
+
+
+def by_a_count(model: dict[str, int], posts: pd.DataFrame, origins: Origins) -> TimingForecasts:
+    model["count"] += 1
+    return constant(np.full(len(origins), float(model["count"])))
+
+
+def by_chance_alone(model: dict[str, int], posts: pd.DataFrame, origins: Origins) -> TimingForecasts:
+    return by_chance(model, posts, origins) if len(origins) == 1 else last_gap(posts, origins)
+
+
+@pytest.mark.parametrize("predict", [by_chance, by_a_count, by_chance_alone])
+def test_a_model_that_answers_the_same_question_in_two_ways_is_told_so(predict: Callable[..., Any]) -> None:
+    with pytest.raises(ConformanceError, match="gives two answers to the same question: seed it"):
+        check_algorithm(loaded(predict))
+
+
+def test_a_model_may_change_the_posts_and_origins_that_it_is_given() -> None:
+    def predict(posts: pd.DataFrame, origins: Origins) -> TimingForecasts:
+        forecasts = last_gap(posts, origins)
+        posts["created_at"] += np.timedelta64(1, "D")
+        posts.iloc[:, 0] = "another"
+        origins.time[:] += np.timedelta64(1, "D")
+        return forecasts
+
+    check_algorithm(loaded(predict))
 
 
 def test_a_model_that_reads_the_next_post_fails() -> None:
