@@ -167,7 +167,8 @@ class AlgorithmHooks:
     def save(self, model: Any, directory: Path) -> list[str]:
         """Write the model into the directory as plain data and return the names of the files written.
 
-        Optional: a model of dicts, lists, strings, numbers is otherwise kept as `model.json`.
+        Optional: a model of dicts (with texts as keys), lists, strings, numbers is otherwise kept as `model.json`.
+        Tuples come back from it as lists.
         """
 
     @hookspec(firstresult=True)

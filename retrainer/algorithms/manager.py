@@ -308,6 +308,9 @@ class LoadedAlgorithm:
             except (TypeError, ValueError) as error:
                 problem = f"returned a model that JSON cannot hold ({error}); return plain data, or add save and load"
                 self._fail("train", problem, error)
+            lost = _lost_in_json(model, json.loads(text))
+            if lost is not None:
+                self._fail("train", f"returned a model that JSON would change: {lost}")
             (directory / MODEL_FILE).write_text(text, encoding="utf-8")
             return [MODEL_FILE]
         names = self._call("save", model=model, directory=directory)
@@ -534,6 +537,26 @@ def _checked_importance(one: Any) -> Importance:
     if not math.isfinite(value):
         raise ValueError(f"{value} for '{one.label}': a finite number is needed")
     return Importance(one.label, value, one.unit, one.note)
+
+
+def _lost_in_json(given: Any, read: Any, place: str = "model") -> str | None:
+    """Return the first thing in a model that comes back from JSON as another, and what to do; None where nothing does.
+
+    A tuple comes back as a list, which serves as well.
+    """
+    if given == read:
+        return None
+    if isinstance(given, dict) and isinstance(read, dict):
+        for key in given:
+            if not isinstance(key, str):
+                return f"the key {key!r} of {place} comes back as a text; use texts as keys, or add save and load"
+        pairs = ((value, read[key], f"{place}[{key!r}]") for key, value in given.items())
+    elif type(given) in {list, tuple} and isinstance(read, list):
+        pairs = ((one, other, f"{place}[{index}]") for index, (one, other) in enumerate(zip(given, read, strict=True)))
+    else:
+        kind = type(given).__name__
+        return f"{place}, a {kind}, comes back as a {type(read).__name__}; return plain data, or add save and load"
+    return next(filter(None, (_lost_in_json(*pair) for pair in pairs)), None)
 
 
 def _is_options_class(config: Any) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from datetime import UTC, datetime
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -22,6 +22,7 @@ from tests.conftest import NOW
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     import pandas as pd
 
@@ -227,6 +228,29 @@ def test_a_model_that_json_cannot_hold_fails() -> None:
 
     with pytest.raises(ConformanceError, match="JSON cannot hold"):
         check_algorithm(loaded(last_gap, train))
+
+
+class Point(NamedTuple):
+    x: float
+
+
+@pytest.mark.parametrize(
+    ("model", "problem"),
+    [
+        ({"by hour": [{"a": 1}, {1: 2}]}, r"the key 1 of model\['by hour'\]\[1\] comes back as a text"),
+        ({None: 2}, "the key None of model comes back as a text"),
+        ({"at": Point(1.5)}, r"model\['at'\], a Point, comes back as a list; return plain data, or add save and load"),
+    ],
+)
+def test_a_model_that_json_would_change_fails_when_it_is_trained(model: Any, problem: str) -> None:
+    with pytest.raises(ConformanceError, match="its hook train returned a model that JSON would change: " + problem):
+        check_algorithm(loaded(last_gap, lambda: model))
+
+
+def test_plain_data_comes_back_from_json_with_lists_for_tuples(tmp_path: Path) -> None:
+    algorithm = loaded(last_gap)
+    assert algorithm.save({"pair": (1, 2.5), "none": None, "deep": [{"é": True}]}, tmp_path) == ["model.json"]
+    assert algorithm.load(tmp_path) == {"pair": [1, 2.5], "none": None, "deep": [{"é": True}]}
 
 
 def test_a_model_that_gives_up_after_a_long_silence_fails() -> None:
