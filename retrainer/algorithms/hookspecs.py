@@ -183,10 +183,11 @@ class ObserverHooks:
     def on_event(self, event: Mapping[str, Any]) -> None:
         """Hear of a completed or failed run, a promotion, a rollback, after it is committed; at most once.
 
-        :param event: `kind` (`run`, `promotion`, `rollback`, `failure`, `end`), `model_type`, `version_id`, `reason`,
-            and for a `run` its document as in `history --json`. A run that failed is a `run`; `failure` is what failed
-            before it was recorded, of no model type where it concerns all; `end` follows a run that hung, whose process
-            ends at once. A failure here is a warning and changes nothing.
+        :param event: `kind` (`run`, `promotion`, `rollback`, `failure`, `end`), `model_type`, `version_id`, `reason`;
+            for a `run` its document as in `history --json`, under `run`; for a `promotion` and a `rollback`
+            `from_version_id`, what was live before. A run that failed is a `run`; `failure` is what failed before it
+            was recorded, of no model type where it concerns all; `end` follows a run that hung, whose process ends at
+            once. A failure here is a warning and changes nothing. Each observer gets a copy of its own.
         """
 
 
