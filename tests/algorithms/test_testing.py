@@ -111,6 +111,16 @@ def test_a_model_may_change_the_posts_and_origins_that_it_is_given() -> None:
     check_algorithm(loaded(predict))
 
 
+def test_a_model_may_use_its_arrays_again_for_the_next_question() -> None:
+    quantiles = np.empty((400, 99))
+
+    def predict(posts: pd.DataFrame, origins: Origins) -> TimingForecasts:
+        quantiles[: len(origins)] = last_gap(posts, origins).quantiles
+        return TimingForecasts(quantiles[: len(origins)], quantiles[: len(origins), 0])
+
+    check_algorithm(loaded(predict))
+
+
 def test_a_model_that_reads_the_next_post_fails() -> None:
     def predict(posts: pd.DataFrame, origins: Origins) -> TimingForecasts:
         times = utc_times(posts)
