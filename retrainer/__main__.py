@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 import signal
 import sys
+import threading
+import time
 from typing import TYPE_CHECKING, NoReturn
 
 from typer.exceptions import Abort, TyperException
@@ -14,9 +17,12 @@ from retrainer import output
 from retrainer.errors import RetrainerError, UsageError, unexpected
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
+
+log = logging.getLogger(__name__)
 
 INTERRUPTED = 130
+PATIENCE_SECONDS = 3.0  # with threads that a plugin left running
 GLOBAL_FLAGS = ("--traceback", "--verbose", "--quiet")
 GLOBAL_OPTIONS = ("--log-format", "--log-file")  # each with a value
 
@@ -32,6 +38,8 @@ def main() -> NoReturn:
         sys.stdout.flush()
     except BrokenPipeError:
         code = _reader_is_gone()
+    if any(_strays()):
+        threading.Thread(target=_end_in_spite_of_strays, args=(code,), name="end of the program", daemon=True).start()
     sys.exit(code)
 
 
@@ -87,6 +95,27 @@ def _flags_first(arguments: list[str]) -> list[str]:
         else:
             rest.append(word)
     return [*first, *rest, *arguments[end:]]
+
+
+def _strays() -> Iterator[threading.Thread]:
+    """Give the threads for which Python would wait when the program is done, as a plugin may have left them."""
+    for thread in threading.enumerate():
+        if thread is not threading.main_thread() and not thread.daemon:
+            yield thread
+
+
+def _end_in_spite_of_strays(code: int) -> None:
+    """End the process if threads keep it from ending: under cron, one a day would pile up.
+
+    Runs beside the exit, which goes its usual way and may let them end, as the idle ones of a pool.
+    """
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    for thread in _strays():
+        thread.join(max(deadline - time.monotonic(), 0))
+    names = ", ".join(f"'{thread.name}'" for thread in _strays())
+    if names:
+        log.warning("All is done; ended with threads that did not end by themselves, as a plugin left them: %s", names)
+        os._exit(code)
 
 
 def _reader_is_gone() -> int:

@@ -302,10 +302,11 @@ def next_post_document(forecast: NextPost) -> Document:
 
 
 def plugins_document(plugins: Sequence[PluginStatus]) -> list[Document]:
-    """List the installed algorithms."""
+    """List the installed algorithms and observers."""
     return [
         {
             "name": plugin.name,
+            "kind": plugin.kind,
             "version": plugin.version,
             "distribution": plugin.distribution,
             "model_types": list(plugin.description.model_types) if plugin.description else [],

@@ -220,12 +220,12 @@ def progress(line: str) -> None:
 @contextmanager
 def working() -> Iterator[None]:
     """Show that work is going on, on a terminal; nothing in a pipe. What a plugin prints meanwhile goes to stderr."""
-    with _stdout_to_stderr(), _spinner.running() if sys.stderr.isatty() else nullcontext():
+    with stdout_to_stderr(), _spinner.running() if sys.stderr.isatty() else nullcontext():
         yield
 
 
 @contextmanager
-def _stdout_to_stderr() -> Iterator[None]:
+def stdout_to_stderr() -> Iterator[None]:
     """Keep stdout for the result, also from what writes to the file descriptor itself."""
     try:
         ours = os.dup(1)

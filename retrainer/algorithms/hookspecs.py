@@ -117,8 +117,8 @@ class AlgorithmHooks:
     def train(self, posts: pd.DataFrame, config: BaseModel, model_type: ModelTypeName) -> Any:
         """Learn from the posts and return a model.
 
-        :param posts: the training posts in order: `post_id` (str), `created_at` (datetime64, UTC), `content` (str;
-            missing only for timing).
+        :param posts: the training posts in order: `post_id` (str), `created_at` (datetime64, UTC), and for content
+            `content` (str, never empty); for timing there is no such column.
         :param config: the options.
         :param model_type: `timing` or `content`, for an algorithm that serves both.
         """
@@ -128,6 +128,8 @@ class AlgorithmHooks:
         self, model: Any, posts: pd.DataFrame, origins: Origins, config: BaseModel, model_type: ModelTypeName
     ) -> Any:
         """Return one forecast an origin, using no post later than the origin.
+
+        The same question must get the same answer: seed what is random, and change neither model nor options.
 
         :param model: what `load` returned.
         :param posts: all posts in order, as in `train`; the forecast from origin i may use
@@ -165,7 +167,8 @@ class AlgorithmHooks:
     def save(self, model: Any, directory: Path) -> list[str]:
         """Write the model into the directory as plain data and return the names of the files written.
 
-        Optional: a model of dicts, lists, strings, numbers is otherwise kept as `model.json`.
+        Optional: a model of dicts (with texts as keys), lists, strings, numbers is otherwise kept as `model.json`.
+        Tuples come back from it as lists.
         """
 
     @hookspec(firstresult=True)
@@ -180,10 +183,11 @@ class ObserverHooks:
     def on_event(self, event: Mapping[str, Any]) -> None:
         """Hear of a completed or failed run, a promotion, a rollback, after it is committed; at most once.
 
-        :param event: `kind` (`run`, `promotion`, `rollback`, `failure`, `end`), `model_type`, `version_id`, `reason`,
-            and for a `run` its document as in `history --json`. A run that failed is a `run`; `failure` is what failed
-            before it was recorded, of no model type where it concerns all; `end` follows a run that hung, whose process
-            ends at once. A failure here is a warning and changes nothing.
+        :param event: `kind` (`run`, `promotion`, `rollback`, `failure`, `end`), `model_type`, `version_id`, `reason`;
+            for a `run` its document as in `history --json`, under `run`; for a `promotion` and a `rollback`
+            `from_version_id`, what was live before. A run that failed is a `run`; `failure` is what failed before it
+            was recorded, of no model type where it concerns all; `end` follows a run that hung, whose process ends at
+            once. A failure here is a warning and changes nothing. Each observer gets a copy of its own.
         """
 
 

@@ -9,11 +9,15 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 import re
 from contextlib import contextmanager
 from contextvars import ContextVar
+from copy import deepcopy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn
+from functools import lru_cache
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn
 
 import pluggy
 from pydantic import BaseModel, ValidationError
@@ -25,17 +29,19 @@ from retrainer.algorithms.hookspecs import (
     CostEstimate,
     Importance,
     ObserverHooks,
+    hookimpl,
 )
 from retrainer.config import explain_options_error
 from retrainer.errors import AlgorithmError, RetrainerError, UnknownName, UsageError, did_you_mean
 from retrainer.installed import ALGORITHMS, OBSERVERS, installed_algorithms, offered
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Generator, Iterator, Mapping
     from pathlib import Path
 
     import pandas as pd
 
+    from retrainer.installed import Offer
     from retrainer.model_types import ModelTypeName
     from retrainer.model_types.base import Origins
 
@@ -43,6 +49,9 @@ log = logging.getLogger(__name__)
 
 MODEL_FILE = "model.json"
 RESERVED_FILE = "manifest.json"  # the registry writes it beside the model's files
+TWO_ANSWERS = "gives two answers to the same question: seed it, and do not change the model or the options in predict"
+MAY_BE_NONE = frozenset({"check_ready", "score"})  # the hooks that need not answer
+OBSERVER = "observer"  # and a number and its name: what an observer is registered as beside an algorithm
 
 _added: ContextVar[tuple[tuple[str, object], ...]] = ContextVar("observers added", default=())
 _stand_in: ContextVar[Callable[[str], LoadedAlgorithm] | None] = ContextVar("stand_in", default=None)
@@ -59,6 +68,7 @@ class PluginStatus:
         hooks: the hooks it has, sorted.
         description: what it says of itself; None where it is broken.
         problem: why it cannot be used; None where it can.
+        kind: `algorithm` or `observer`.
     """
 
     name: str
@@ -67,6 +77,7 @@ class PluginStatus:
     hooks: tuple[str, ...] = ()
     description: Algorithm | None = None
     problem: str | None = None
+    kind: Literal["algorithm", "observer"] = "algorithm"
 
 
 def list_plugins() -> list[PluginStatus]:
@@ -80,6 +91,11 @@ def list_plugins() -> list[PluginStatus]:
         else:
             statuses.append(PluginStatus(name, distribution, version, loaded.hook_names, loaded.description))
     return statuses
+
+
+def list_observers() -> list[PluginStatus]:
+    """Describe every installed observer; a broken one is listed with its problem."""
+    return [observer.status for observer in _installed_observers(offered(OBSERVERS))]
 
 
 def load_algorithm(name: str, model_type: ModelTypeName | None = None) -> LoadedAlgorithm:
@@ -149,16 +165,11 @@ class LoadedAlgorithm:
         Raises:
             AlgorithmError: it lacks a needed hook, or has one that does not fit.
         """
-        manager = pluggy.PluginManager("retrainer")
-        manager.add_hookspecs(AlgorithmHooks)
-        manager.add_hookspecs(ObserverHooks)
+        manager = _manager_of_hooks()
         try:
-            manager.register(plugin, name)
-            manager.check_pending()
-        except (pluggy.PluginValidationError, ValueError, TypeError) as error:
-            problem = " ".join(str(error).split())
-            raise AlgorithmError(f"the plugin '{name}' has a hook that does not fit: {problem}") from error
-        hooks = tuple(sorted(caller.name for caller in manager.get_hookcallers(plugin) or []))
+            hooks = _registered_hooks(manager, plugin, name)
+        except ValueError as error:
+            raise AlgorithmError(f"the plugin '{name}' has a hook that does not fit: {error}") from error
         missing = [hook for hook in NEEDED_HOOKS if hook not in hooks]
         if missing:
             raise AlgorithmError(
@@ -167,8 +178,9 @@ class LoadedAlgorithm:
             )
         if ("save" in hooks) != ("load" in hooks):
             raise AlgorithmError(f"the plugin '{name}' has only one of the hooks save and load")
-        for observer_name, observer in _observers():
-            _add_observer(manager, observer_name, observer)
+        for number, (observer_name, observer) in enumerate(_observers()):
+            manager.register(observer, f"{OBSERVER}:{number}:{observer_name}")
+        manager.register(_innermost(name))
         loaded = cls(Algorithm(name, (), ""), *distribution, hooks, manager)
         description = loaded._call("algorithm")
         _check_description(description, name)
@@ -213,7 +225,7 @@ class LoadedAlgorithm:
 
     def check_ready(self, config: BaseModel) -> None:
         """Let the plugin say that a forecast could not be made, before any work is done."""
-        self._call("check_ready", may_be_none=True, config=config)
+        self._call("check_ready", config=config)
 
     def train(self, posts: pd.DataFrame, config: BaseModel, model_type: ModelTypeName) -> Any:
         """Train a model on a copy of the posts, which the plugin may change as it likes."""
@@ -233,6 +245,12 @@ class LoadedAlgorithm:
         except (ValueError, TypeError) as error:
             self._fail("predict", f"returned {error}", error)
 
+    def predict_anew(
+        self, model: Any, posts: pd.DataFrame, origins: Origins, config: BaseModel, model_type: ModelTypeName
+    ) -> Any:
+        """Do what `predict` does, whatever is remembered of the same question: here, nothing is."""
+        return self.predict(model, posts, origins, config, model_type)
+
     def is_known_blind(self, model: Any) -> bool:
         """Whether a model need not be asked again whether later posts change its forecasts: here, it always is."""
         del model
@@ -243,7 +261,7 @@ class LoadedAlgorithm:
 
     def score(self, forecasts: Any, targets: Any, model_type: ModelTypeName) -> dict[str, float]:
         """Return the plugin's own metrics; an empty mapping where it has none."""
-        own = self._call("score", may_be_none=True, forecasts=forecasts, targets=targets, model_type=model_type)
+        own = self._call("score", forecasts=forecasts, targets=targets, model_type=model_type)
         try:
             metrics = {str(key): float(value) for key, value in (own or {}).items()}
         except (ValueError, TypeError, AttributeError) as error:
@@ -290,6 +308,9 @@ class LoadedAlgorithm:
             except (TypeError, ValueError) as error:
                 problem = f"returned a model that JSON cannot hold ({error}); return plain data, or add save and load"
                 self._fail("train", problem, error)
+            lost = _lost_in_json(model, json.loads(text))
+            if lost is not None:
+                self._fail("train", f"returned a model that JSON would change: {lost}")
             (directory / MODEL_FILE).write_text(text, encoding="utf-8")
             return [MODEL_FILE]
         names = self._call("save", model=model, directory=directory)
@@ -306,23 +327,45 @@ class LoadedAlgorithm:
             return json.loads((directory / MODEL_FILE).read_text(encoding="utf-8"))
         return self._call("load", directory=directory)
 
-    def _call(self, hook: str, *, may_be_none: bool = False, **arguments: Any) -> Any:
+    def _call(self, hook: str, **arguments: Any) -> Any:
         try:
-            answer = getattr(self.manager.hook, hook)(**arguments)
+            with _one_process():
+                answer = getattr(self.manager.hook, hook)(**arguments)
         except RetrainerError:
             raise
-        except OSError as error:
-            if hook == "save":
+        except (Exception, SystemExit) as error:
+            if hook == "save" and isinstance(error, OSError):
                 raise
-            self._fail(hook, f"failed: {_describe(error)}", error)
-        except (Exception, SystemExit) as error:  # noqa: BLE001  a plugin may fail in any way; which one and where is what the user needs
-            self._fail(hook, f"failed: {_describe(error)}", error)
-        if answer is None and not may_be_none:
-            self._fail(hook, "returned None")
+            self._blame_observers(hook, f"failed: {_describe(error)}", error)
+        if answer is None and hook not in MAY_BE_NONE:
+            self._blame_observers(hook, "returned None instead of what it was given")
         return answer
 
+    def _blame_observers(self, hook: str, problem: str, cause: BaseException | None = None) -> NoReturn:
+        """Say what went wrong in a hook that the algorithm itself has answered."""
+        around: list[str] = [one.plugin_name for one in getattr(self.manager.hook, hook).get_hookimpls()]
+        names = [f"'{one.split(':', 2)[2]}'" for one in around if one.startswith(f"{OBSERVER}:")]
+        who = f"the observer {names[0]}" if len(names) == 1 else f"one of the observers {', '.join(names)}"
+        raise AlgorithmError(
+            f"{who}, around the hook {hook} of '{self.name}', {problem}", hint="Mend or uninstall it"
+        ) from cause
+
     def _fail(self, hook: str, problem: str, cause: BaseException | None = None) -> NoReturn:
-        raise AlgorithmError(f"the plugin '{self.name}': its hook {hook} {problem}") from cause
+        raise _failure(self.name, hook, problem) from cause
+
+
+@contextmanager
+def _one_process() -> Iterator[None]:
+    """End at once a second process that comes out of the block, where code of others forked and both went on.
+
+    It would carry the run to its end too: record it twice, and promote twice.
+    """
+    process = os.getpid()
+    try:
+        yield
+    finally:
+        if os.getpid() != process:
+            os._exit(1)
 
 
 @contextmanager
@@ -340,39 +383,125 @@ def broadcast(event: Mapping[str, Any]) -> None:
     if _stand_in.get() is not None:
         return
     for name, observer in _observers():
-        manager = pluggy.PluginManager("retrainer")
-        manager.add_hookspecs(AlgorithmHooks)
-        manager.add_hookspecs(ObserverHooks)
+        manager = _manager_of_hooks()
+        manager.register(observer, name)
         try:
-            manager.register(observer, name)
-            manager.hook.on_event(event=event)
+            with _one_process():
+                manager.hook.on_event(event=deepcopy(event))  # what one does to it is not what the next one hears
         except (Exception, SystemExit) as error:  # noqa: BLE001  whatever it is, the run is done and stays done
             log.warning("The observer '%s' failed: %s", name, _describe(error))
 
 
-def _add_observer(manager: pluggy.PluginManager, name: str, observer: object) -> None:
-    """Let an observer wrap the hooks of an algorithm; what would answer in the algorithm's place is left out."""
-    try:
-        manager.register(observer, f"observer:{name}")
-    except (pluggy.PluginValidationError, ValueError, TypeError) as error:
-        log.warning("The observer '%s' is left out: %s", name, _describe(error))
-        return
-    for caller in manager.get_hookcallers(observer) or []:
-        mine = [hook for hook in caller.get_hookimpls() if hook.plugin is observer]
-        if caller.name != "on_event" and not all(hook.wrapper or hook.hookwrapper for hook in mine):
-            log.warning("The observer '%s' is left out: its hook %s is no wrapper", name, caller.name)
-            manager.unregister(observer)
-            return
-
-
 def _observers() -> list[tuple[str, object]]:
-    observers = list(_added.get())
-    for offer in offered(OBSERVERS):
+    """Return the observers that can be called, each once."""
+    installed = [
+        (one.status.name, one.plugin) for one in _installed_observers(offered(OBSERVERS)) if one.plugin is not None
+    ]
+    found: dict[int, tuple[str, object]] = {}
+    for name, observer in (*_added.get(), *installed):
+        found.setdefault(id(observer), (name, observer))
+    return list(found.values())
+
+
+class _Observer(NamedTuple):
+    """An installed observer, and what imports as it; None where that cannot be used."""
+
+    status: PluginStatus
+    plugin: object | None
+
+
+@lru_cache(maxsize=1)
+def _installed_observers(offers: tuple[Offer, ...]) -> tuple[_Observer, ...]:
+    """Import and check the observers, once a process: of one that cannot be used, one warning tells."""
+    return tuple(_checked_observer(offer) for offer in offers)
+
+
+def _checked_observer(offer: Offer) -> _Observer:
+    who = (offer.name, offer.distribution, offer.version)
+    try:
+        plugin = offer.point.load()
+    except (Exception, SystemExit) as error:  # noqa: BLE001  an observer never blocks a command
+        problem = f"the observer '{offer.name}' ({offer.origin}) cannot be imported: {_describe(error)}"
+    else:
         try:
-            observers.append((offer.name, offer.point.load()))
-        except (Exception, SystemExit) as error:  # noqa: BLE001  an observer never blocks a command
-            log.warning("The observer '%s' (%s) cannot be imported: %s", offer.name, offer.origin, _describe(error))
-    return observers
+            return _Observer(PluginStatus(*who, _observing_hooks(plugin, offer.name), kind="observer"), plugin)
+        except ValueError as error:
+            problem = f"the observer '{offer.name}' ({offer.origin}) is left out: {error}"
+    log.warning("%s", problem[0].upper() + problem[1:])
+    return _Observer(PluginStatus(*who, problem=problem, kind="observer"), None)
+
+
+def _observing_hooks(observer: object, name: str) -> tuple[str, ...]:
+    """Return the names of an observer's hooks, sorted.
+
+    Raises:
+        ValueError: it has none, or one that does not fit, or one that would answer in an algorithm's place.
+    """
+    manager = _manager_of_hooks()
+    hooks = _registered_hooks(manager, observer, name)
+    if not hooks:
+        raise ValueError("it has no hook; mark its functions with @retrainer.algorithms.hookimpl")
+    for hook in hooks:
+        (mine,) = getattr(manager.hook, hook).get_hookimpls()
+        if hook != "on_event" and not mine.wrapper:
+            raise ValueError(f"its hook {hook} is no wrapper; mark it with @hookimpl(wrapper=True)")
+    return hooks
+
+
+def _manager_of_hooks() -> pluggy.PluginManager:
+    """Return a plugin manager that knows the hooks, and no plugin yet."""
+    manager = pluggy.PluginManager("retrainer")
+    manager.add_hookspecs(AlgorithmHooks)
+    manager.add_hookspecs(ObserverHooks)
+    return manager
+
+
+def _registered_hooks(manager: pluggy.PluginManager, plugin: object, name: str) -> tuple[str, ...]:
+    """Register a plugin and return the names of its hooks, sorted.
+
+    Raises:
+        ValueError: a hook does not fit, or there is none of its name.
+    """
+    known = {hook for hooks in (AlgorithmHooks, ObserverHooks) for hook in vars(hooks) if not hook.startswith("_")}
+    try:
+        manager.register(plugin, name)
+    except (pluggy.PluginValidationError, ValueError, TypeError) as error:
+        raise ValueError(" ".join(str(error).split())) from error
+    hooks = sorted(caller.name for caller in manager.get_hookcallers(plugin) or [])
+    for hook in hooks:
+        if hook not in known and not all(one.optionalhook for one in getattr(manager.hook, hook).get_hookimpls()):
+            raise ValueError(f"unknown hook '{hook}'. {did_you_mean(hook, known)}".strip())
+    return tuple(hooks)
+
+
+def _innermost(name: str) -> SimpleNamespace:
+    """Return what stands around each hook of an algorithm, within all observers, and names it where it fails.
+
+    So whatever else goes wrong in a hook call is an observer's fault.
+    """
+
+    def around(hook: str) -> Callable[[], Generator[None, Any, Any]]:
+        @hookimpl(wrapper=True, trylast=True)
+        def guard() -> Generator[None, Any, Any]:
+            try:
+                answer = yield
+            except RetrainerError:
+                raise
+            except (Exception, SystemExit) as error:
+                if hook == "save" and isinstance(error, OSError):
+                    raise
+                raise _failure(name, hook, f"failed: {_describe(error)}") from error
+            if answer is None and hook not in MAY_BE_NONE:
+                raise _failure(name, hook, "returned None")
+            return answer
+
+        return guard
+
+    return SimpleNamespace(**{hook: around(hook) for hook in vars(AlgorithmHooks) if not hook.startswith("_")})
+
+
+def _failure(name: str, hook: str, problem: str) -> AlgorithmError:
+    return AlgorithmError(f"the plugin '{name}': its hook {hook} {problem}")
 
 
 def _check_description(description: Any, name: str) -> None:
@@ -408,6 +537,26 @@ def _checked_importance(one: Any) -> Importance:
     if not math.isfinite(value):
         raise ValueError(f"{value} for '{one.label}': a finite number is needed")
     return Importance(one.label, value, one.unit, one.note)
+
+
+def _lost_in_json(given: Any, read: Any, place: str = "model") -> str | None:
+    """Return the first thing in a model that comes back from JSON as another, and what to do; None where nothing does.
+
+    A tuple comes back as a list, which serves as well.
+    """
+    if given == read:
+        return None
+    if isinstance(given, dict) and isinstance(read, dict):
+        for key in given:
+            if not isinstance(key, str):
+                return f"the key {key!r} of {place} comes back as a text; use texts as keys, or add save and load"
+        pairs = ((value, read[key], f"{place}[{key!r}]") for key, value in given.items())
+    elif type(given) in {list, tuple} and isinstance(read, list):
+        pairs = ((one, other, f"{place}[{index}]") for index, (one, other) in enumerate(zip(given, read, strict=True)))
+    else:
+        kind = type(given).__name__
+        return f"{place}, a {kind}, comes back as a {type(read).__name__}; return plain data, or add save and load"
+    return next(filter(None, (_lost_in_json(*pair) for pair in pairs)), None)
 
 
 def _is_options_class(config: Any) -> bool:

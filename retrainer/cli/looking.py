@@ -126,12 +126,14 @@ def predict(
 
 @app.command(rich_help_panel=LOOK)
 def plugins(*, as_json: AsJson = False) -> None:
-    """List the installed algorithms as JSON, broken ones too.
+    """List the installed algorithms and observers as JSON, broken ones too.
 
     Example: retrainer plugins
     """
-    from retrainer.algorithms.manager import list_plugins  # noqa: PLC0415
+    from retrainer.algorithms.manager import list_observers, list_plugins  # noqa: PLC0415
 
     # A JSON array on a terminal too: short, complete, and nothing slow is imported to draw it.
     del as_json
-    output.document(documents.plugins_document(list_plugins()))
+    with output.stdout_to_stderr():  # of a plugin that prints when it is imported
+        found = [*list_plugins(), *list_observers()]
+    output.document(documents.plugins_document(found))

@@ -175,8 +175,9 @@ class Timing(ModelType[TimingForecasts, TimingTargets]):
         """Check shapes, finiteness, sign and order of the quantiles."""
         if not isinstance(forecasts, TimingForecasts):
             raise TypeError(f"a {type(forecasts).__name__} instead of TimingForecasts")
-        quantiles = np.asarray(forecasts.quantiles, dtype=float)
-        point = np.asarray(forecasts.point, dtype=float)
+        # Copies: a plugin may use its arrays again for the next question.
+        quantiles = np.array(forecasts.quantiles, dtype=float)
+        point = np.array(forecasts.point, dtype=float)
         if quantiles.shape != (count, len(LEVELS)):
             raise ValueError(f"quantiles of shape {quantiles.shape} instead of ({count}, {len(LEVELS)})")
         if point.shape != (count,):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from retrainer.algorithms.manager import load_algorithm
+from retrainer.algorithms.manager import TWO_ANSWERS, load_algorithm
 from retrainer.algorithms.paying import opened_workspace
 from retrainer.documents import moment
 from retrainer.errors import AlgorithmError, InsufficientData, RetrainerError, UsageError
@@ -245,7 +245,8 @@ def evaluate(ready: ReadyModel, posts: pd.DataFrame, window: Window) -> Evaluati
         window: what is foretold, and from where.
 
     Raises:
-        AlgorithmError: a hook failed, too few forecasts can be scored, or the model looked into the future.
+        AlgorithmError: a hook failed, too few forecasts can be scored, the model looked into the future, or it answers
+            the same question in two ways.
         ConfigError: the model that measures meaning cannot be loaded; nothing was forecast then.
     """
     encoder = None if ready.semantic_model is None else load_semantic_model(ready.semantic_model)
@@ -398,8 +399,19 @@ def _require_blindness(ready: ReadyModel, posts: pd.DataFrame, origins: Origins,
         keep = np.arange(len(origins)) == row
         first, _ = kind.select(forecasts, targets, keep)
         if not kind.same(first, again):
+            _require_one_answer(ready, known, origins[[row]], again)
+            _require_one_answer(ready, posts, origins, forecasts)
             raise AlgorithmError(
                 f"the plugin '{ready.algorithm.name}' looks into the future: its forecast from "
                 f"{origins.time[row]} UTC changes when later posts are taken away",
                 hint="Its scores mean nothing. See retrainer.algorithms.testing",
             )
+
+
+def _require_one_answer(ready: ReadyModel, posts: pd.DataFrame, origins: Origins, forecasts: Any) -> None:
+    """Check that the same question gets the forecasts that it got before; asked where these are in doubt."""
+    if not kind_of(ready.model_type).same(forecasts, ready.predict_anew(posts, origins)):
+        raise AlgorithmError(
+            f"the plugin '{ready.algorithm.name}' {TWO_ANSWERS}",
+            hint="Its scores cannot be repeated. See retrainer.algorithms.testing",
+        )

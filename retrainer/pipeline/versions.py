@@ -41,6 +41,10 @@ class ReadyModel:
         """Return one forecast an origin."""
         return self.algorithm.predict(self.model, posts, origins, self.options, self.model_type)
 
+    def predict_anew(self, posts: pd.DataFrame, origins: Origins) -> Any:
+        """Return one forecast an origin, made now even where an algorithm remembers what it answered before."""
+        return self.algorithm.predict_anew(self.model, posts, origins, self.options, self.model_type)
+
 
 def load_version(project: Project, version: ModelVersion) -> ReadyModel:
     """Load a version after checking its files against their hashes.

@@ -172,6 +172,12 @@ class RememberingAlgorithm(LoadedAlgorithm):
 
         return unpack_forecasts(self.memory.once(key, make), model_type)
 
+    def predict_anew(
+        self, model: Any, posts: pd.DataFrame, origins: Origins, config: BaseModel, model_type: ModelTypeName
+    ) -> Any:
+        """Return forecasts that are made now, and not kept; never asked for where they are paid for."""
+        return super().predict(model.model, posts, origins, config, model_type)
+
     def is_known_blind(self, model: KnownModel) -> bool:
         """Whether it was asked before: a replay has one code of the plugin, and tries a version on many posts."""
         seconds = self.memory.blind.get(model.key)

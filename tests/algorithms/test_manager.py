@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+import textwrap
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from retrainer.algorithms import hookimpl
 from retrainer.algorithms.hookspecs import AlgorithmHooks, ObserverHooks
+from retrainer.algorithms.manager import broadcast, observed_by
 from tests.conftest import constant_timing, open_project, regular_posts
 
 if TYPE_CHECKING:
@@ -195,6 +199,61 @@ def test_a_model_that_looks_into_the_future_fails_at_run_time_too(retrainer: Run
     assert retrainer("production", "--json").json["timing_model"] is None
 
 
+@pytest.mark.usefixtures("fifty_posts")
+def test_a_thread_that_a_plugin_leaves_does_not_keep_the_program_from_ending(
+    retrainer: Runner, plugins: Plugins
+) -> None:
+    body = """import threading
+        threading.Thread(target=threading.Event().wait, name="left for good").start()
+        return {"hours": 1}"""
+    plugins.add("leaving", constant_timing("leaving", 1).replace('return {"hours": 1}', body))
+    done = retrainer("train", "timing", "--algorithm", "leaving", "--exit-code", "--json", env=plugins.environ)
+    assert done.code == 0
+    assert done.json["count"] == 1
+    assert done.err.splitlines()[-1].startswith(
+        "WARNING: All is done; ended with threads that did not end by themselves"
+    )
+    assert done.err.splitlines()[-1].endswith(": 'left for good'")
+    refused = retrainer(
+        "train", "timing", "--algorithm", "leaving", "--no-auto-promote", "--exit-code", env=plugins.environ
+    )
+    assert refused.code == 10
+
+
+@pytest.mark.usefixtures("fifty_posts")
+def test_a_pool_of_threads_that_a_plugin_leaves_ends_with_the_program(retrainer: Runner, plugins: Plugins) -> None:
+    body = """import atexit, concurrent.futures, sys
+        concurrent.futures.ThreadPoolExecutor().submit(int).result()
+        atexit.register(print, "ended as usual", file=sys.stderr)
+        return {"hours": 1}"""
+    plugins.add("pooling", constant_timing("pooling", 1).replace('return {"hours": 1}', body))
+    done = retrainer("train", "timing", "--algorithm", "pooling", env=plugins.environ)
+    assert done.code == 0
+    assert "did not end" not in done.err
+    assert "ended as usual" in done.err
+
+
+@pytest.mark.usefixtures("fifty_posts")
+@pytest.mark.parametrize(
+    "hours",
+    [
+        "np.random.default_rng().uniform(1, 2)",
+        "model.setdefault('counts', []).append(1) or len(model['counts'])",
+        "float(not model.__setitem__('odd', not model.get('odd')) and model['odd'])",  # two answers, in turn
+        "1.0 if 'seen' in model else model.__setitem__('seen', 1) or 2.0",  # another one the first time
+    ],
+)
+@pytest.mark.parametrize("command", [("train", "timing"), ("replay", "timing", "--from", "2024-10-30")])
+def test_a_model_that_gives_two_answers_is_told_so_at_run_time_too(
+    command: tuple[str, ...], hours: str, retrainer: Runner, plugins: Plugins
+) -> None:
+    code = constant_timing("moody", 1).replace('float(model["hours"])', hours)
+    plugins.add("moody", code)
+    done = retrainer(*command, env={**plugins.environ, "RETRAINER_TIMING_MODEL__ALGORITHM": "moody"})
+    assert "the plugin 'moody' gives two answers to the same question: seed it, and do not change" in done.err
+    assert "looks into the future" not in done.err
+
+
 def test_two_packages_of_one_name_are_both_named(retrainer: Runner, plugins: Plugins, folder: Path) -> None:
     plugins.add("twice", constant_timing("twice", 1), distribution="first-package")
     plugins.add("twice", constant_timing("twice", 2), distribution="second-package")
@@ -267,6 +326,103 @@ def test_an_observer_cannot_answer_in_an_algorithms_place_nor_block_it(retrainer
     for name in ("usurper", "misfit", "quitter"):
         assert f"The observer '{name}'" in done.err
     assert retrainer("predict", "timing", env=plugins.environ).code == 0
+
+
+def test_an_observer_cannot_falsify_what_another_hears() -> None:
+    heard = []
+
+    @hookimpl
+    def falsify(event: dict[str, Any]) -> None:
+        event["kind"] = "promotion"
+        event["run"]["status"] = "completed"
+
+    @hookimpl
+    def listen(event: dict[str, Any]) -> None:
+        heard.append(event)
+
+    event = {"kind": "failure", "run": {"status": "failed"}}
+    with observed_by("liar", SimpleNamespace(on_event=falsify)), observed_by("ear", SimpleNamespace(on_event=listen)):
+        broadcast(event)
+    assert heard == [event] == [{"kind": "failure", "run": {"status": "failed"}}]
+
+
+UNFIT_OBSERVERS = {
+    "usurper": ("@hookimpl\ndef train(posts):\n    return {}\n", "its hook train is no wrapper"),
+    "misspelled": ("@hookimpl\ndef on_evnt(event):\n    pass\n", "unknown hook 'on_evnt'. Did you mean 'on_event'?"),
+    "misfit": ("@hookimpl\ndef on_event(what):\n    pass\n", "Argument(s) {'what'} are declared"),
+    "unmarked": ("def on_event(event):\n    pass\n", "it has no hook; mark its functions"),
+    "unimportable": ("import there_is_no_such_module\n", "cannot be imported: ModuleNotFoundError"),
+}
+
+
+def test_an_observer_that_cannot_be_used_is_listed_and_told_of_once(
+    retrainer: Runner, plugins: Plugins, folder: Path
+) -> None:
+    for name, (code, _) in UNFIT_OBSERVERS.items():
+        plugins.add(name, "from retrainer.algorithms import hookimpl\n" + code, group="retrainer.observers")
+    fit = "from retrainer.algorithms import hookimpl\n@hookimpl\ndef on_event(event):\n    pass\n"
+    plugins.add("fit", fit, group="retrainer.observers")
+    listed = retrainer("plugins", env=plugins.environ)
+    observers = {one["name"]: one for one in listed.json if one["kind"] == "observer"}
+    assert observers.keys() == {*UNFIT_OBSERVERS, "fit"}
+    assert observers["fit"]["status"] == "ok"
+    assert observers["fit"]["hooks"] == ["on_event"]
+    for name, (_, problem) in UNFIT_OBSERVERS.items():
+        assert observers[name]["status"] == "broken"
+        assert problem in observers[name]["problem"]
+        assert listed.err.count(f"The observer '{name}'") == 1
+    assert len(listed.err.splitlines()) == len(UNFIT_OBSERVERS)
+
+
+@pytest.mark.usefixtures("fifty_posts")
+@pytest.mark.parametrize(
+    ("body", "problem"),
+    [
+        ("yield", "returned None instead of what it was given"),
+        ("yield\n    raise KeyError('oh')", "failed: KeyError: 'oh'"),
+    ],
+)
+def test_an_observer_that_spoils_a_hook_is_named_in_place_of_the_algorithm(
+    body: str, problem: str, retrainer: Runner, plugins: Plugins
+) -> None:
+    code = f"from retrainer.algorithms import hookimpl\n@hookimpl(wrapper=True)\ndef predict(posts):\n    {body}\n"
+    plugins.add("spoiler", code, group="retrainer.observers")
+    done = retrainer("train", "timing", env=plugins.environ)
+    assert done.code == 1
+    assert f"the observer 'spoiler', around the hook predict of 'baseline', {problem}. Mend or uninstall it" in done.err
+    plugins.add("silent", NEEDED.format(name="silent") + "\n    @hookimpl\n    def predict():\n        return None\n")
+    done = retrainer("train", "timing", "--algorithm", "silent", env=plugins.environ)
+    assert "the plugin 'silent': its hook predict returned None" in done.err
+
+
+def test_what_a_plugin_prints_when_it_is_imported_is_not_in_the_list(retrainer: Runner, plugins: Plugins) -> None:
+    plugins.add("noisy", "print('noise')\n" + textwrap.dedent(constant_timing("noisy", 1)))
+    plugins.add("loud", "print('more noise')\n", group="retrainer.observers")
+    listed = retrainer("plugins", cwd=plugins.site, env=plugins.environ)
+    assert {"noisy", "loud"} <= {one["name"] for one in listed.json}
+    assert "more noise" in listed.err
+
+
+@pytest.mark.usefixtures("fifty_posts")
+@pytest.mark.parametrize("afterwards", ["pass", "raise ValueError('in the child')", "import sys; sys.exit(0)"])
+def test_a_plugin_that_forks_does_not_carry_the_run_to_its_end_twice(
+    afterwards: str, retrainer: Runner, plugins: Plugins, folder: Path
+) -> None:
+    body = f"""import os
+        if not (child := os.fork()):
+            {afterwards}
+        else:
+            print("the child ended with", os.waitpid(child, 0)[1] >> 8)
+        return {{"hours": 1}}"""
+    plugins.add("forking", constant_timing("forking", 1).replace('return {"hours": 1}', body))
+    done = retrainer("train", "timing", "--algorithm", "forking", "--json", env=plugins.environ)
+    assert done.code == 0
+    assert done.json["count"] == 1
+    assert "the child ended with 1" in done.err
+    assert done.err.count("RETRAINING COMPLETE") == 1
+    (run,) = retrainer("history", "--json").json["training_runs"]
+    assert run["promoted_to_production"]
+    assert len(list((folder / "models" / "timing").iterdir())) == 1
 
 
 @pytest.mark.usefixtures("fifty_posts")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from datetime import UTC, datetime
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -17,14 +17,18 @@ from retrainer.algorithms.testing import ConformanceError, check_algorithm, chec
 from retrainer.model_types.base import hours_between, utc_times
 from retrainer.model_types.content import ContentForecast
 from retrainer.model_types.timing import TimingForecasts
+from retrainer.pipeline.posts import load_latest
+from tests.conftest import NOW
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     import pandas as pd
 
     from retrainer.model_types import ModelTypeName
     from retrainer.model_types.base import Origins
+    from retrainer.project import Project
 
 
 def loaded(
@@ -56,6 +60,65 @@ def last_gap(posts: pd.DataFrame, origins: Origins) -> TimingForecasts:
 
 def test_an_honest_algorithm_of_two_functions_passes() -> None:
     check_algorithm(loaded(last_gap))
+
+
+@pytest.mark.parametrize("model_type", ["timing", "content"])
+def test_the_posts_have_the_columns_that_a_run_gives_them(model_type: ModelTypeName, project: Project) -> None:
+    run = load_latest(project, model_type, NOW)
+    seen = []
+
+    def train(posts: pd.DataFrame) -> dict[str, int]:
+        seen.append(posts)
+        return {}
+
+    def predict(posts: pd.DataFrame, origins: Origins) -> Any:
+        seen.append(posts)
+        return last_gap(posts, origins) if model_type == "timing" else [ContentForecast("text")] * len(origins)
+
+    check_algorithm(loaded(predict, train, model_type))
+    for posts in seen:
+        assert list(posts.columns) == list(run.columns)
+        assert (posts.dtypes == run.dtypes).all()
+
+
+def by_chance(model: dict[str, int], posts: pd.DataFrame, origins: Origins) -> TimingForecasts:
+    return constant(np.random.default_rng().uniform(1, 2, len(origins)))
+
+
+def by_a_count(model: dict[str, int], posts: pd.DataFrame, origins: Origins) -> TimingForecasts:
+    model["count"] += 1
+    return constant(np.full(len(origins), float(model["count"])))
+
+
+def by_chance_alone(model: dict[str, int], posts: pd.DataFrame, origins: Origins) -> TimingForecasts:
+    return by_chance(model, posts, origins) if len(origins) == 1 else last_gap(posts, origins)
+
+
+@pytest.mark.parametrize("predict", [by_chance, by_a_count, by_chance_alone])
+def test_a_model_that_answers_the_same_question_in_two_ways_is_told_so(predict: Callable[..., Any]) -> None:
+    with pytest.raises(ConformanceError, match="gives two answers to the same question: seed it"):
+        check_algorithm(loaded(predict))
+
+
+def test_a_model_may_change_the_posts_and_origins_that_it_is_given() -> None:
+    def predict(posts: pd.DataFrame, origins: Origins) -> TimingForecasts:
+        forecasts = last_gap(posts, origins)
+        posts["created_at"] += np.timedelta64(1, "D")
+        posts.iloc[:, 0] = "another"
+        origins.time[:] += np.timedelta64(1, "D")
+        return forecasts
+
+    check_algorithm(loaded(predict))
+
+
+def test_a_model_may_use_its_arrays_again_for_the_next_question() -> None:
+    quantiles = np.empty((400, 99))
+
+    def predict(posts: pd.DataFrame, origins: Origins) -> TimingForecasts:
+        quantiles[: len(origins)] = last_gap(posts, origins).quantiles
+        return TimingForecasts(quantiles[: len(origins)], quantiles[: len(origins), 0])
+
+    check_algorithm(loaded(predict))
 
 
 def test_a_model_that_reads_the_next_post_fails() -> None:
@@ -175,6 +238,29 @@ def test_a_model_that_json_cannot_hold_fails() -> None:
 
     with pytest.raises(ConformanceError, match="JSON cannot hold"):
         check_algorithm(loaded(last_gap, train))
+
+
+class Point(NamedTuple):
+    x: float
+
+
+@pytest.mark.parametrize(
+    ("model", "problem"),
+    [
+        ({"by hour": [{"a": 1}, {1: 2}]}, r"the key 1 of model\['by hour'\]\[1\] comes back as a text"),
+        ({None: 2}, "the key None of model comes back as a text"),
+        ({"at": Point(1.5)}, r"model\['at'\], a Point, comes back as a list; return plain data, or add save and load"),
+    ],
+)
+def test_a_model_that_json_would_change_fails_when_it_is_trained(model: Any, problem: str) -> None:
+    with pytest.raises(ConformanceError, match="its hook train returned a model that JSON would change: " + problem):
+        check_algorithm(loaded(last_gap, lambda: model))
+
+
+def test_plain_data_comes_back_from_json_with_lists_for_tuples(tmp_path: Path) -> None:
+    algorithm = loaded(last_gap)
+    assert algorithm.save({"pair": (1, 2.5), "none": None, "deep": [{"é": True}]}, tmp_path) == ["model.json"]
+    assert algorithm.load(tmp_path) == {"pair": [1, 2.5], "none": None, "deep": [{"é": True}]}
 
 
 def test_a_model_that_gives_up_after_a_long_silence_fails() -> None:
