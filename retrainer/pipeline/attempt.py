@@ -111,7 +111,8 @@ def recorded(project: Project, run: TrainingRun, watch: Stopwatch) -> Iterator[N
 
 def _tell_end(run: TrainingRun) -> None:
     """Tell the observers of a run that did not come back to its command, as what it is recorded."""
-    event = {"kind": "run", "model_type": run.model_type, "version_id": run.model_version_id}
+    version_id = run.model_version_id if run.status == "completed" else None
+    event = {"kind": "run", "model_type": run.model_type, "version_id": version_id}
     with lines_of_run(run.run_id):
         broadcast({**event, "reason": run.error or run.promotion_reason, "run": run_document(run)})
 
