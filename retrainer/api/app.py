@@ -15,10 +15,10 @@ from retrainer.api.jobs import Jobs
 from retrainer.api.kept import Kept
 from retrainer.api.monitoring import Monitoring, Watch
 from retrainer.api.service import Service
-from retrainer.api.work import Work
 
 if TYPE_CHECKING:
     from retrainer.api.access import Access
+    from retrainer.api.work import Work
     from retrainer.project import Project
 
 DESCRIPTION = """Keep a prediction model fresh: train, evaluate honestly, promote safely, roll back.
@@ -38,12 +38,12 @@ class Application(FastAPI):
         return self.openapi_schema
 
 
-def create_app(project: Project, access: Access) -> FastAPI:
+def create_app(project: Project, access: Access, work: Work) -> FastAPI:
     """Make the application for one project.
 
     There are no pages that show the OpenAPI document: they would run code of another site, which could call this.
     """
-    monitoring = Monitoring(project)
+    monitoring = Monitoring(project, work)
     app = Application(
         title="retrainer",
         version=__version__,
@@ -53,7 +53,7 @@ def create_app(project: Project, access: Access) -> FastAPI:
         redirect_slashes=False,
         middleware=[Middleware(Watch, monitoring=monitoring), Middleware(Gate, access=access)],
     )
-    app.state.service = Service(project, access, Work(), Jobs(project), Kept(project), monitoring)
+    app.state.service = Service(project, access, work, Jobs(project), Kept(project), monitoring)
     add_handlers(app)
     for module in (looking, changing, operating):
         app.include_router(module.router)

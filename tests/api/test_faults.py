@@ -166,16 +166,6 @@ def test_a_locked_database_is_waited_for_and_the_rest_goes_on(trained: str, serv
         assert {call.result().status_code for call in calls} == {409}
 
 
-@pytest.fixture
-def waiting_in_production(
-    trained: str, waiting: dict[str, str], retrainer: Runner, turnstile: Turnstile
-) -> dict[str, str]:
-    """A timing version whose forecasts wait; returns the environment of a server where they do."""
-    version_id = retrainer("train", "timing", "--json", env=waiting).json["training_runs"][0]["model_version_id"]
-    assert retrainer("promote", version_id, env=waiting).code == 0
-    return {**waiting, "WAIT_TO_PREDICT": str(turnstile.path)}
-
-
 def test_forecasts_keep_nobody_else_waiting(
     serve: Serve, waiting_in_production: dict[str, str], turnstile: Turnstile
 ) -> None:
