@@ -102,13 +102,13 @@ async def compare(service: Of, request: Request, version_a: VersionId, version_b
     Where a token is set and the forecasts cost money, it is asked for.
     """
     a, b = [await service.work.look(service.project.registry.version, name) for name in (version_a, version_b)]
-    if not request.state.trusted and (costs_money(a) or costs_money(b)):
-        return token_wanted(wrong=False)
 
-    def document() -> documents.Document:
-        return documents.comparison_document(compare_versions(service.project, a, b, datetime.now(UTC)))
+    def answer() -> JSONResponse:
+        if not request.state.trusted and (costs_money(a) or costs_money(b)):
+            return token_wanted(wrong=False)
+        return JSONResponse(documents.comparison_document(compare_versions(service.project, a, b, datetime.now(UTC))))
 
-    return JSONResponse(await service.work.forecast(document))
+    return await service.work.forecast(answer)
 
 
 @router.get("/predict/timing", responses={200: {"model": schemas.NextTiming}, **answers(409, 500)})
@@ -136,13 +136,16 @@ async def predict_content(service: Of, request: Request) -> JSONResponse:
 
 
 async def _predicted(service: Service, request: Request, model_type: ModelTypeName, level: float) -> JSONResponse:
-    def document() -> documents.Document:
-        return documents.next_post_document(predict_next(service.project, model_type, datetime.now(UTC), level))
-
     live = await service.work.look(service.project.registry.production, model_type)
-    if live is not None and not request.state.trusted and costs_money(live):
-        return token_wanted(wrong=False)
-    return JSONResponse(await service.work.forecast(document))
+
+    def answer() -> JSONResponse:
+        if live is not None and not request.state.trusted and costs_money(live):
+            return token_wanted(wrong=False)
+        return JSONResponse(
+            documents.next_post_document(predict_next(service.project, model_type, datetime.now(UTC), level))
+        )
+
+    return await service.work.forecast(answer)
 
 
 def _looked_after(project: Project) -> Project:

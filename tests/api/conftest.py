@@ -177,6 +177,8 @@ WAITING = """
             with open(os.environ[place] + ".go", "rb", buffering=0) as go:
                 go.read(1)
 
+    wait_at("WAIT_TO_IMPORT")
+
     @hookimpl
     def algorithm():
         return Algorithm(name="waiting", model_types=("timing",), summary="Waits until told to go on.")

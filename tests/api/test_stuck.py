@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.api.conftest import PATIENCE
+from tests.api.conftest import PATIENCE, TOKEN
 
 if TYPE_CHECKING:
     from tests.api.conftest import Serve, Turnstile
@@ -51,6 +51,22 @@ def test_where_no_thread_is_left_the_server_says_so_until_one_comes_back(
         turnstile.let_through()
     assert server.get("/models/predict/timing").status_code == 200
     assert server.get("/health/ready").status_code == 200
+
+
+def test_who_asks_what_a_forecast_costs_keeps_nobody_else_waiting(
+    serve: Serve, waiting_in_production: dict[str, str], turnstile: Turnstile
+) -> None:
+    """Whether it costs money, the plugin says: it has to be imported."""
+    waiting = {name: value for name, value in waiting_in_production.items() if name != "WAIT_TO_PREDICT"}
+    server = serve(env={**waiting, "RETRAINER_API_TOKEN": TOKEN, "WAIT_TO_IMPORT": str(turnstile.path)})
+    with ThreadPoolExecutor(1) as threads:
+        call = threads.submit(server.get, "/models/predict/timing")
+        turnstile.await_arrival()
+        try:
+            assert server.get("/health/live").status_code == 200
+        finally:
+            turnstile.let_through()
+        assert call.result(PATIENCE).status_code == 200
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
