@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import select
 import signal
 import socket
 from concurrent.futures import ThreadPoolExecutor
@@ -68,6 +69,20 @@ def test_a_body_that_does_not_come_is_not_waited_for_for_ever(bad_input_server: 
         text = answer.read()  # to the end: the server closes the connection
     assert text.startswith(b"HTTP/1.1 408 ")
     assert b'"code":"too_slow"' in text
+
+
+def test_a_body_that_comes_byte_by_byte_is_cut_off(bad_input_server: Server) -> None:
+    connection = raw(bad_input_server, "POST /models/rollback/timing HTTP/1.1")
+    with connection, connection.makefile("rb") as answer:
+        connection.sendall(b"Content-Type: application/json\r\nContent-Length: 100\r\n\r\n")
+        for _ in range(20):
+            connection.sendall(b" ")
+            answered, _, _ = select.select([connection], [], [], 3)
+            if answered:
+                break
+        text = answer.read()  # to the end: the server closes the connection
+    assert text.startswith(b"HTTP/1.1 408 ")
+    assert b"the body was not complete within 30 s" in text
 
 
 def test_a_body_of_another_type_is_told_which_is_wanted(bad_input_server: Server) -> None:
