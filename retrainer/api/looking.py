@@ -21,6 +21,7 @@ from retrainer.registry.promotions import CHANGES_OF_PRODUCTION
 from retrainer.registry.runs import RunFilter
 
 router = APIRouter(prefix="/models", tags=["look"], dependencies=[Depends(only_known_parameters)])
+MAY_COST = ("/models/compare/", "/models/predict/")  # forecasts, which some algorithms pay for
 RunId = Annotated[str, Path(min_length=1, max_length=200, description="A run id.")]
 
 
@@ -70,7 +71,7 @@ async def training_history(
     ] = None,
     promoted: Annotated[bool | None, Query(description="Only runs that promoted their version, or not.")] = None,
 ) -> JSONResponse:
-    """Show training runs, the newest first, and the changes of production."""
+    """Show training runs, the newest first, and the latest changes of production, whichever runs are asked for."""
 
     def document() -> documents.Document:
         registry = _looked_after(service.project).registry
