@@ -80,6 +80,7 @@ def test_a_body_that_comes_byte_by_byte_is_cut_off(bad_input_server: Server) -> 
             answered, _, _ = select.select([connection], [], [], 3)
             if answered:
                 break
+        assert answered, "it is cut off while it still comes"
         text = answer.read()  # to the end: the server closes the connection
     assert text.startswith(b"HTTP/1.1 408 ")
     assert b"the body was not complete within 30 s" in text
