@@ -156,7 +156,7 @@ def version_life_document(
 
 
 def history_document(runs: Sequence[TrainingRun], total: int, changes: Sequence[LedgerEntry]) -> Document:
-    """List training runs, of how many there are, and the changes of production beside them."""
+    """List training runs, of how many there are, and the latest changes of production, whichever runs are asked for."""
     return {
         "training_runs": [run_document(run) for run in runs],
         "count": len(runs),

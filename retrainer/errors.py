@@ -11,6 +11,8 @@
     ├── RunInProgress               4  409   another run of this model type is going on
     ├── PostsError                  1  422   a file or table of posts that cannot be read
     ├── RunTookTooLong              1  500   a run that went on for longer than it may
+    ├── AnswerTookTooLong           1  503   an algorithm that the server waited for as long as it may
+    ├── ServerBusy                  1  503   no thread of the server became free for an algorithm
     ├── AlgorithmError              1  500   a plugin that is broken, or answered nonsense
     ├── ArtifactError               1  500   model files that are missing, changed or cannot be written
     ├── CostLimitReached            1  409   one more paid call could exceed what may be spent
@@ -113,6 +115,20 @@ class RunTookTooLong(RetrainerError):
     """A run went on for longer than `max_run_minutes`."""
 
     code = "run_took_too_long"
+
+
+class AnswerTookTooLong(RetrainerError):
+    """An algorithm was asked over HTTP, and its answer was not there when the server had waited as long as it may."""
+
+    http_status = 503
+    code = "took_too_long"
+
+
+class ServerBusy(RetrainerError):
+    """No thread of the server became free to ask an algorithm: those asked before work on, or do not come back."""
+
+    http_status = 503
+    code = "busy"
 
 
 class PostsError(RetrainerError):

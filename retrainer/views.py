@@ -111,7 +111,7 @@ def history(runs: Sequence[TrainingRun], total: int, changes: Sequence[LedgerEnt
     columns = ["Started (UTC)", "Type", "Version", "Status", "Score", "Production", "Promoted", "Why"]
     output.table(columns, rows, title=f"Training runs ({len(runs)} of {total})", right=["Score", "Production"])
     if changes:
-        _ledger("Changes of production", changes)
+        _ledger("Latest changes of production", changes)
 
 
 def versions(rows: Sequence[ModelVersion]) -> None:

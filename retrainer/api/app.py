@@ -8,17 +8,20 @@ from fastapi import FastAPI
 from starlette.middleware import Middleware
 
 from retrainer import __version__
-from retrainer.api import changing, looking, operating
+from retrainer.api import changing, looking, operating, schemas
 from retrainer.api.failures import add_handlers
 from retrainer.api.gate import ALWAYS_OPEN, Gate
 from retrainer.api.jobs import Jobs
 from retrainer.api.kept import Kept
+from retrainer.api.looking import MAY_COST
 from retrainer.api.monitoring import Monitoring, Watch
 from retrainer.api.service import Service
-from retrainer.api.work import Work
 
 if TYPE_CHECKING:
+    from fastapi.routing import APIRoute
+
     from retrainer.api.access import Access
+    from retrainer.api.work import Work
     from retrainer.project import Project
 
 DESCRIPTION = """Keep a prediction model fresh: train, evaluate honestly, promote safely, roll back.
@@ -33,17 +36,18 @@ class Application(FastAPI):
         """Return the OpenAPI document."""
         if self.openapi_schema is None:
             document = super().openapi()
+            _restore_examples(document)
             _describe_access(document, self.state.service.access)
             self.openapi_schema = document
         return self.openapi_schema
 
 
-def create_app(project: Project, access: Access) -> FastAPI:
+def create_app(project: Project, access: Access, work: Work) -> FastAPI:
     """Make the application for one project.
 
     There are no pages that show the OpenAPI document: they would run code of another site, which could call this.
     """
-    monitoring = Monitoring(project)
+    monitoring = Monitoring(project, work)
     app = Application(
         title="retrainer",
         version=__version__,
@@ -51,21 +55,47 @@ def create_app(project: Project, access: Access) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        generate_unique_id_function=_operation_id,
         middleware=[Middleware(Watch, monitoring=monitoring), Middleware(Gate, access=access)],
     )
-    app.state.service = Service(project, access, Work(), Jobs(project), Kept(project), monitoring)
+    app.state.service = Service(project, access, work, Jobs(project), Kept(project), monitoring)
     add_handlers(app)
     for module in (looking, changing, operating):
         app.include_router(module.router)
     return app
 
 
+def _operation_id(route: APIRoute) -> str:
+    """Return the name by which generated clients call an operation."""
+    return route.name
+
+
+def _restore_examples(document: dict[str, Any]) -> None:
+    """Put the examples back as they are written: FastAPI drops every null of the document, also of examples."""
+    for name, schema in document["components"]["schemas"].items():
+        if "examples" in schema:
+            schema["examples"] = getattr(schemas, name).model_config["json_schema_extra"]["examples"]
+
+
 def _describe_access(document: dict[str, Any], access: Access) -> None:
-    """Say which operations ask for the token."""
-    if access.token is None:
-        return
-    document.setdefault("components", {})["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+    """Say which operations ask for the token, always or where forecasts cost money, and whom a web page is refused."""
+    if access.token is not None:
+        document["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
-            if path not in ALWAYS_OPEN and (method == "post" or access.protect_reads):
-                operation["security"] = [{"token": []}]
+            asked = _security(path, method, access)
+            if asked:
+                operation["security"] = asked
+            else:
+                del operation["responses"]["401"]
+            if access.token is not None:
+                del operation["responses"]["403"]
+
+
+def _security(path: str, method: str, access: Access) -> list[dict[str, list[str]]]:
+    if access.token is None or path in ALWAYS_OPEN:
+        return []
+    token: dict[str, list[str]] = {"token": []}
+    if method == "post" or access.protect_reads:
+        return [token]
+    return [{}, token] if path.startswith(MAY_COST) else []

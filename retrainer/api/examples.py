@@ -47,6 +47,65 @@ _CONTENT: Example = VERSION | {
 PRODUCTION: Example = {"timing_model": VERSION, "content_model": _CONTENT}
 VERSIONS: Example = {"versions": [VERSION], "count": 1}
 
+_OLD_METRICS: Example = {"overall_score": 0.6753, "mae_hours": 9.12, "within_6h_accuracy": 0.59}
+METRICS: Example = {
+    "overall_score": 0.7123,
+    "mae_hours": 8.45,
+    "rmse_hours": 12.6,
+    "within_6h_accuracy": 0.625,
+    "within_12h_accuracy": 0.78,
+    "within_24h_accuracy": 0.93,
+}
+_NAIVE_METRICS: Example = {"overall_score": 0.4127, "mae_hours": 15.3, "within_6h_accuracy": 0.43}
+WINDOW: Example = {"start": "2025-08-14T09:31:12Z", "end": "2025-11-06T11:12:00Z", "posts": 75, "origin": "post"}
+EVIDENCE: Example = {
+    "interval_percentage": [1.2, 9.7],
+    "level": 0.95,
+    "probability_better": 0.993,
+    "settled_at": 0.95,
+    "smallest_detectable_percentage": 5.1,
+    "more_posts": 0,
+    "num_predictions": 20,
+    "block_length": 3,
+    "resamples": 2000,
+    "seed": 0,
+}
+COSTS: Example = {"a": 0.082, "b": 0.075}
+DIFFERENCE: Example = {"situation": "on a weekend", "num_predictions": 8, "score_a": 0.61, "score_b": 0.72}
+EVALUATION: Example = {
+    "evaluation_id": "eval_20251106_120330_c7d1",
+    "run_id": RUN_ID,
+    "evaluated_at": "2025-11-06T12:03:30Z",
+    "version_id": TIMING,
+    "metrics": METRICS | {"num_predictions": 20},
+    "baseline": {"metrics": _NAIVE_METRICS},
+    "num_predictions": 20,
+    "window": WINDOW,
+    "reliability": [{"what": "post within 6 h", "stated": 0.62, "observed": 0.58, "num_predictions": 20}],
+    "forecasts_file": "evaluations/eval_20251106_120330_c7d1.npz",
+    "predictions_json": [
+        {
+            "post_id": "115026551",
+            "point_hours": 2.5,
+            "median_hours": 3.1,
+            "interval_hours": [0.4, 11.6],
+            "actual_hours": 4.2,
+        }
+    ],
+}
+FIGURES: Example = {
+    "version_a": OLD,
+    "version_b": TIMING,
+    "metrics_a": _OLD_METRICS,
+    "metrics_b": METRICS,
+    "baseline_metrics": _NAIVE_METRICS,
+    "num_predictions": 20,
+    "window": WINDOW,
+    "evidence": EVIDENCE,
+    "cost_usd": None,
+    "differences": [DIFFERENCE],
+}
+
 _REASON = "New model is 5.5% better"
 _DECISION: Example = {
     "at": "2025-11-06T12:03:45Z",
@@ -60,12 +119,19 @@ _DECISION: Example = {
     "automatic": True,
     "reason": _REASON,
     "run_id": RUN_ID,
-    "evidence": {},
+    "evidence": FIGURES,
 }
 VERSION_LIFE: Example = VERSION | {
-    "evaluations": [],
+    "evaluations": [EVALUATION],
     "ledger": [_DECISION],
-    "importance": [],
+    "importance": [
+        {
+            "label": "hour of the week",
+            "value": 0.31,
+            "unit": "bits a post",
+            "note": "busiest Tuesday 14:00, quietest Sunday 04:00",
+        }
+    ],
 }
 
 RUN: Example = {
@@ -89,19 +155,25 @@ RUN: Example = {
     "improvement_percentage": 5.48,
     "promotion_reason": _REASON,
     "error": None,
+    "tokens": 0,
+    "cost_usd": 0.0,
+    "refusals": 0,
 }
 HISTORY: Example = {"training_runs": [RUN], "count": 1, "total": 37, "changes": [_DECISION]}
 
 COMPARISON: Example = {
-    "version_a": {"version_id": OLD, "score": 0.6753, "metrics": {"overall_score": 0.6753}},
-    "version_b": {"version_id": TIMING, "score": 0.7123, "metrics": {"overall_score": 0.7123}},
-    "baseline": {"metrics": {"overall_score": 0.4127}},
+    "version_a": {"version_id": OLD, "score": 0.6753, "metrics": _OLD_METRICS},
+    "version_b": {"version_id": TIMING, "score": 0.7123, "metrics": METRICS},
+    "baseline": {"metrics": _NAIVE_METRICS},
     "winner": TIMING,
     "improvement_percentage": 5.48,
     "recommendation": "promote",
     "reason": _REASON,
     "num_predictions": 20,
-    "window": {"start": "2025-08-14T09:31:12Z", "end": "2025-11-06T11:12:00Z", "posts": 75, "origin": "post"},
+    "window": WINDOW,
+    "evidence": EVIDENCE,
+    "cost_usd": None,
+    "differences": [DIFFERENCE],
 }
 STARTED: Example = {
     "status": "started",

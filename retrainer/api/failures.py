@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
 from retrainer.documents import error_document
-from retrainer.errors import RetrainerError
+from retrainer.errors import DatabaseError, RetrainerError, ServerBusy
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 _SHOWN = 80  # letters of a wrong value that a message repeats
 _LOWEST_FAULT = 500  # from this status on the caller is not to blame
 _TRY_AGAIN_SECONDS = "5"
+_PASSING = (DatabaseError, ServerBusy)  # what may be over soon
 _OF_HTTP = {
     400: ("bad_request", "The body must be one JSON object"),
     404: ("not_found", "/openapi.json lists the paths"),
@@ -46,6 +47,11 @@ def fault(error: Exception) -> JSONResponse:
     return failure(500, RetrainerError.code, "an unexpected error", hint="The log of the server says more")
 
 
+def stopping() -> JSONResponse:
+    """Make the answer to a request that was not done when the server had to stop."""
+    return failure(503, "stopping", "the server stopped before this was done", headers={"Connection": "close"})
+
+
 def add_handlers(app: FastAPI) -> None:
     """Answer every kind of error in the one shape."""
     handlers: dict[type[Exception], Callable[[Request, Any], Awaitable[JSONResponse]]] = {
@@ -60,7 +66,7 @@ def add_handlers(app: FastAPI) -> None:
 async def _of_ours(_request: Request, error: RetrainerError) -> JSONResponse:
     if error.http_status >= _LOWEST_FAULT:
         log.error("%s", error)
-    headers = {"Retry-After": _TRY_AGAIN_SECONDS} if error.code == "database" else None
+    headers = {"Retry-After": _TRY_AGAIN_SECONDS} if isinstance(error, _PASSING) else None
     document = error_document(error)
     document["error"]["message"] = _sendable(document["error"]["message"])
     return JSONResponse(document, error.http_status, headers)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from anyio import fail_after
+from anyio import current_time, fail_after
 from fastapi.routing import APIRoute
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from retrainer.api.access import Access
 
 MAX_BODY_BYTES = 1_000_000
-BODY_SECONDS = 5  # between one part of a body and the next
+PART_SECONDS = 5  # between one part of a body and the next
+BODY_SECONDS = 30  # for the whole of it
 ALWAYS_OPEN = ("/health/live", "/health/ready")
 _OWN_PAGES = {"same-origin", "none"}  # what a browser says of a request that no foreign page made
 _HOST = re.compile(r"(?:(?P<name>[^:\[\]]+)|\[(?P<ipv6>[^\[\]]+)\])(?::[0-9]+)?")
@@ -128,16 +129,19 @@ def _size_refused(headers: Headers) -> JSONResponse | None:
 def _counting(receive: Receive) -> Receive:
     """Stop reading a body that turns out too large, or does not come: it would also hold up the server's end."""
     seen, complete = 0, False
+    deadline = current_time() + BODY_SECONDS
 
     async def counted() -> Message:
         nonlocal seen, complete
         if complete:  # what comes now is that the caller has gone
             return await receive()
         try:
-            with fail_after(BODY_SECONDS):
+            with fail_after(min(PART_SECONDS, deadline - current_time())):
                 message = await receive()
         except TimeoutError:
-            raise HTTPException(408, f"no more of the body came within {BODY_SECONDS} s", _CLOSE) from None
+            late = f"the body was not complete within {BODY_SECONDS} s"
+            said = late if current_time() >= deadline else f"no more of the body came within {PART_SECONDS} s"
+            raise HTTPException(408, said, _CLOSE) from None
         complete = not message.get("more_body", False)
         seen += len(message.get("body", b""))
         if seen > MAX_BODY_BYTES:

@@ -21,6 +21,7 @@ from retrainer.registry.promotions import CHANGES_OF_PRODUCTION
 from retrainer.registry.runs import RunFilter
 
 router = APIRouter(prefix="/models", tags=["look"], dependencies=[Depends(only_known_parameters)])
+MAY_COST = ("/models/compare/", "/models/predict/")  # forecasts, which some algorithms pay for
 RunId = Annotated[str, Path(min_length=1, max_length=200, description="A run id.")]
 
 
@@ -70,7 +71,7 @@ async def training_history(
     ] = None,
     promoted: Annotated[bool | None, Query(description="Only runs that promoted their version, or not.")] = None,
 ) -> JSONResponse:
-    """Show training runs, the newest first, and the changes of production."""
+    """Show training runs, the newest first, and the latest changes of production, whichever runs are asked for."""
 
     def document() -> documents.Document:
         registry = _looked_after(service.project).registry
@@ -102,13 +103,13 @@ async def compare(service: Of, request: Request, version_a: VersionId, version_b
     Where a token is set and the forecasts cost money, it is asked for.
     """
     a, b = [await service.work.look(service.project.registry.version, name) for name in (version_a, version_b)]
-    if not request.state.trusted and (costs_money(a) or costs_money(b)):
-        return token_wanted(wrong=False)
 
-    def document() -> documents.Document:
-        return documents.comparison_document(compare_versions(service.project, a, b, datetime.now(UTC)))
+    def answer() -> JSONResponse:
+        if not request.state.trusted and (costs_money(a) or costs_money(b)):
+            return token_wanted(wrong=False)
+        return JSONResponse(documents.comparison_document(compare_versions(service.project, a, b, datetime.now(UTC))))
 
-    return JSONResponse(await service.work.forecast(document))
+    return await service.work.forecast(answer)
 
 
 @router.get("/predict/timing", responses={200: {"model": schemas.NextTiming}, **answers(409, 500)})
@@ -136,13 +137,16 @@ async def predict_content(service: Of, request: Request) -> JSONResponse:
 
 
 async def _predicted(service: Service, request: Request, model_type: ModelTypeName, level: float) -> JSONResponse:
-    def document() -> documents.Document:
-        return documents.next_post_document(predict_next(service.project, model_type, datetime.now(UTC), level))
-
     live = await service.work.look(service.project.registry.production, model_type)
-    if live is not None and not request.state.trusted and costs_money(live):
-        return token_wanted(wrong=False)
-    return JSONResponse(await service.work.forecast(document))
+
+    def answer() -> JSONResponse:
+        if live is not None and not request.state.trusted and costs_money(live):
+            return token_wanted(wrong=False)
+        return JSONResponse(
+            documents.next_post_document(predict_next(service.project, model_type, datetime.now(UTC), level))
+        )
+
+    return await service.work.forecast(answer)
 
 
 def _looked_after(project: Project) -> Project:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from typing import TYPE_CHECKING
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 
-from retrainer.api.failures import fault
+from retrainer.api.failures import fault, stopping
 from retrainer.errors import RetrainerError
 from retrainer.model_types import MODEL_TYPE_NAMES
 from retrainer.registry.runs import RunFilter
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from prometheus_client.core import Metric
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+    from retrainer.api.work import Work
     from retrainer.project import Project
 
 log = logging.getLogger(__name__)
@@ -30,9 +32,10 @@ NO_ROUTE = "none"  # the label of requests for a path that there is not
 class Monitoring:
     """The figures of one server."""
 
-    def __init__(self, project: Project) -> None:
+    def __init__(self, project: Project, work: Work) -> None:
         self._registry = CollectorRegistry()
         self._registry.register(_OfTheProject(project))
+        self._registry.register(_OfTheThreads(work))
         self.requests = Counter(
             "retrainer_http_requests",
             "Requests, by method, route and status.",
@@ -73,6 +76,9 @@ class Watch:
 
         try:
             await self._app(scope, receive, noted)
+        except asyncio.CancelledError:  # the server stops and has waited long enough; its task ends here
+            if not status:
+                await stopping()(scope, receive, noted)
         except Exception as error:
             if status:  # half an answer is out: the connection must break
                 raise
@@ -87,6 +93,22 @@ class Watch:
         self._monitoring.seconds.labels(route).observe(seconds)
         path = scope.get("raw_path", b"").decode("latin-1")  # still escaped: no line can be forged by it
         log.info("%s %s %d %.0f ms", method, path[:200], status, seconds * 1000)
+
+
+class _OfTheThreads:
+    """Looks at the threads at every scrape."""
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield how many threads of each kind of work do not come back."""
+        stuck = GaugeMetricFamily(
+            "retrainer_stuck_threads", "Threads taken by an algorithm that was given up, by work.", labels=["work"]
+        )
+        for kind, count in self._work.stuck().items():
+            stuck.add_metric([kind], count)
+        yield stuck
 
 
 class _OfTheProject:

@@ -18,7 +18,11 @@ async def live() -> JSONResponse:
 
 @router.get("/health/ready", responses={200: {"model": schemas.Health}, **answers()})
 async def ready(service: Of) -> JSONResponse:
-    """Say whether requests can be served: the database answers, and was not made by a later release."""
+    """Say whether requests can be served.
+
+    The database answers and was not made by a later release, and a thread is left to ask an algorithm in.
+    """
+    service.work.require_threads()
     await service.work.look(service.project.registry.database.revision)
     return JSONResponse({"status": "ready"})
 

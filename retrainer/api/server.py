@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import socket
+import threading
+import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import h11
@@ -17,9 +21,12 @@ from retrainer.errors import RetrainerError
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
+    from retrainer.api.work import Work
+
 log = logging.getLogger(__name__)
 
 GRACE_SECONDS = 60  # so long a request may take to end after the server was told to stop
+THREAD_SECONDS = 2  # then, so long a thread may take to see that there is no more work
 
 
 class _Protocol(H11Protocol):
@@ -34,7 +41,7 @@ class _Protocol(H11Protocol):
         self.transport.close()
 
 
-def serve(app: FastAPI, host: str, port: int) -> None:
+def serve(app: FastAPI, work: Work, host: str, port: int) -> None:
     """Serve until SIGTERM, SIGINT or SIGHUP.
 
     Raises:
@@ -60,7 +67,30 @@ def serve(app: FastAPI, host: str, port: int) -> None:
         server.run(sockets=[listening])
     except KeyboardInterrupt:  # raised again by uvicorn when it has stopped as asked
         log.debug("Stopped by a signal")
+    finally:
+        work.close()
     log.info("Stopped")
+
+
+def end_despite_threads() -> None:
+    """End the process with exit code 0 where a thread does not come back; Python itself would wait for it.
+
+    Call it last: nothing that is left to do at the end of a process is done.
+    """
+    deadline = time.monotonic() + THREAD_SECONDS
+    with suppress(KeyboardInterrupt):  # told to stop once more
+        for thread in _others():
+            thread.join(max(0.0, deadline - time.monotonic()))
+    left = len(_others())
+    if left:
+        log.warning("Ended without waiting for threads that do not come back: %d", left)
+        logging.shutdown()
+        os._exit(0)
+
+
+def _others() -> list[threading.Thread]:
+    """Return the threads that Python waits for at its end."""
+    return [one for one in threading.enumerate() if not one.daemon and one is not threading.current_thread()]
 
 
 def _listen(host: str, port: int) -> socket.socket:

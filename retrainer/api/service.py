@@ -69,7 +69,7 @@ def answers(*statuses: int) -> Mapping[int | str, dict[str, Any]]:
         413: "The body is too large.",
         422: "A parameter is wrong.",
         500: "Model files were changed, or an algorithm failed.",
-        503: "The database is out of reach, or an algorithm has nothing to log in with.",
+        503: "The database is out of reach, or an algorithm takes too long or has nothing to log in with.",
     }
     return {
         status: {"model": Failure, "description": meanings[status]}

@@ -246,6 +246,8 @@ def history(
 ) -> None:
     """Show training runs and what was decided about each.
 
+    The latest changes of production stand below them, whichever runs are asked for.
+
     Example: retrainer history --type timing --limit 5
     """
     kind = model_type_named(model_type) if model_type else None

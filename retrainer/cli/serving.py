@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from retrainer.project import Project
 
 LOG_FILE = Path("logs") / "server.log"
+ANSWER_SECONDS = 60
 
 
 @app.command(rich_help_panel=SET_UP)
@@ -31,6 +32,10 @@ def serve(
         typer.Option(metavar="FILE", readable=False, help="Holds the bearer token; instead of RETRAINER_API_TOKEN."),
     ] = None,
     protect_reads: Annotated[bool, typer.Option("--protect-reads", help="Ask for the token to read, too.")] = False,
+    answer_seconds: Annotated[
+        int,
+        typer.Option(metavar="N", min=1, help="How long an algorithm may take to answer before the caller gets a 503."),
+    ] = ANSWER_SECONDS,
     systemd: Annotated[
         bool, typer.Option("--systemd", help="Print a systemd unit that keeps this server running, instead of serving.")
     ] = False,
@@ -53,12 +58,16 @@ def serve(
     if systemd:
         if token_file is not None and not token_file.is_file():
             raise UsageError(f"--token-file: there is no file '{token_file}'", hint="Make it, with the token in it")
-        output.text(_unit(project, _arguments(host, port, token_file, protect_reads=protect_reads), env_file))
+        output.text(
+            _unit(project, _arguments(host, port, token_file, answer_seconds, protect_reads=protect_reads), env_file)
+        )
         return
     try:
         from retrainer.api.access import access_from  # noqa: PLC0415
         from retrainer.api.app import create_app  # noqa: PLC0415  FastAPI is an extra, and slow to import
+        from retrainer.api.server import end_despite_threads  # noqa: PLC0415
         from retrainer.api.server import serve as run  # noqa: PLC0415
+        from retrainer.api.work import Work  # noqa: PLC0415
     except ModuleNotFoundError as error:
         if error.name not in {"fastapi", "uvicorn", "starlette", "prometheus_client"}:
             raise
@@ -72,15 +81,25 @@ def serve(
     try:
         with observing(project, os.environ):
             _prepare(project)
-            run(create_app(project, access), host, port)
+            work = Work(answer_seconds)
+            run(create_app(project, access, work), work, host, port)
     finally:
         project.close()
+    end_despite_threads()
 
 
-def _arguments(host: str, port: int, token_file: Path | None, *, protect_reads: bool) -> tuple[str, ...]:
+def _arguments(
+    host: str, port: int, token_file: Path | None, answer_seconds: int, *, protect_reads: bool
+) -> tuple[str, ...]:
     """Return the command that serves as asked, with absolute paths."""
-    token = ("--token-file", str(token_file.absolute())) if token_file else ()
-    return ("serve", "--host", host, "--port", str(port), *token, *(["--protect-reads"] if protect_reads else []))
+    words = ["serve", "--host", host, "--port", str(port)]
+    if token_file is not None:
+        words += ["--token-file", str(token_file.absolute())]
+    if protect_reads:
+        words.append("--protect-reads")
+    if answer_seconds != ANSWER_SECONDS:
+        words += ["--answer-seconds", str(answer_seconds)]
+    return tuple(words)
 
 
 def _unit(project: Project, arguments: tuple[str, ...], env_file: Path | None) -> str:

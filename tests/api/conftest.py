@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.conftest import Plugins
+    from tests.conftest import Plugins, Runner
 
 TOKEN = "a-token-of-many-letters"  # noqa: S105  of the tests
 WITH_TOKEN = {"Authorization": f"Bearer {TOKEN}"}
@@ -177,6 +177,8 @@ WAITING = """
             with open(os.environ[place] + ".go", "rb", buffering=0) as go:
                 go.read(1)
 
+    wait_at("WAIT_TO_IMPORT")
+
     @hookimpl
     def algorithm():
         return Algorithm(name="waiting", model_types=("timing",), summary="Waits until told to go on.")
@@ -237,6 +239,16 @@ def turnstile(tmp_path: Path) -> Iterator[Turnstile]:
     made = Turnstile.at(tmp_path / "turnstile")
     yield made
     made.close()
+
+
+@pytest.fixture
+def waiting_in_production(
+    trained: str, waiting: dict[str, str], retrainer: Runner, turnstile: Turnstile
+) -> dict[str, str]:
+    """A timing version whose forecasts wait; returns the environment of a server where they do."""
+    version_id = retrainer("train", "timing", "--json", env=waiting).json["training_runs"][0]["model_version_id"]
+    assert retrainer("promote", version_id, env=waiting).code == 0
+    return {**waiting, "WAIT_TO_PREDICT": str(turnstile.path)}
 
 
 @pytest.fixture(scope="module")

@@ -147,6 +147,23 @@ def test_the_api_answers_with_the_documents_of_the_command_line(
         assert server.get(path).json() == retrainer(*arguments, "--json").json, path
 
 
+def test_the_latest_changes_are_told_whichever_runs_are_asked_for(
+    two_versions: tuple[str, str], serve: Serve, retrainer: Runner
+) -> None:
+    old, new = two_versions
+    server = serve()
+    for version in (new, old, new):
+        server.post(f"/models/promote/{version}")
+    latest = [change["to_version_id"] for change in server.get("/models/training-history").json()["changes"]][:2]
+    assert latest == [new, old]
+    for filters in ("page=3", "promoted=false", "status=failed"):
+        history = server.get(f"/models/training-history?limit=2&{filters}").json()
+        assert [change["to_version_id"] for change in history["changes"]] == latest, filters
+    described = server.get("/openapi.json").json()["components"]["schemas"]["History"]["properties"]["changes"]
+    assert "the same on every page" in described["description"]
+    assert "Latest changes of production" in retrainer("history", "--not-promoted").out
+
+
 def test_the_next_forecast_of_each_type(trained: str, serve: Serve, retrainer: Runner) -> None:
     server = serve()
     timing = server.get("/models/predict/timing?interval=0.5").json()

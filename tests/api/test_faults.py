@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import select
 import signal
 import socket
 from concurrent.futures import ThreadPoolExecutor
@@ -68,6 +69,21 @@ def test_a_body_that_does_not_come_is_not_waited_for_for_ever(bad_input_server: 
         text = answer.read()  # to the end: the server closes the connection
     assert text.startswith(b"HTTP/1.1 408 ")
     assert b'"code":"too_slow"' in text
+
+
+def test_a_body_that_comes_byte_by_byte_is_cut_off(bad_input_server: Server) -> None:
+    connection = raw(bad_input_server, "POST /models/rollback/timing HTTP/1.1")
+    with connection, connection.makefile("rb") as answer:
+        connection.sendall(b"Content-Type: application/json\r\nContent-Length: 100\r\n\r\n")
+        for _ in range(20):
+            connection.sendall(b" ")
+            answered, _, _ = select.select([connection], [], [], 3)
+            if answered:
+                break
+        assert answered, "it is cut off while it still comes"
+        text = answer.read()  # to the end: the server closes the connection
+    assert text.startswith(b"HTTP/1.1 408 ")
+    assert b"the body was not complete within 30 s" in text
 
 
 def test_a_body_of_another_type_is_told_which_is_wanted(bad_input_server: Server) -> None:
@@ -164,16 +180,6 @@ def test_a_locked_database_is_waited_for_and_the_rest_goes_on(trained: str, serv
             for path in ("/health/live", "/models/production", "/models/versions"):
                 assert server.get(path).status_code == 200, path
         assert {call.result().status_code for call in calls} == {409}
-
-
-@pytest.fixture
-def waiting_in_production(
-    trained: str, waiting: dict[str, str], retrainer: Runner, turnstile: Turnstile
-) -> dict[str, str]:
-    """A timing version whose forecasts wait; returns the environment of a server where they do."""
-    version_id = retrainer("train", "timing", "--json", env=waiting).json["training_runs"][0]["model_version_id"]
-    assert retrainer("promote", version_id, env=waiting).code == 0
-    return {**waiting, "WAIT_TO_PREDICT": str(turnstile.path)}
 
 
 def test_forecasts_keep_nobody_else_waiting(

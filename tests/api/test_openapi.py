@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import inspect
+import copy
+import json
+import re
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
 import jsonschema_rs
 import pytest
-from pydantic import BaseModel
 
 from retrainer.api import schemas
 from retrainer.api.gate import ALWAYS_OPEN
+from retrainer.api.looking import MAY_COST
 from tests.api.conftest import TOKEN, WITH_TOKEN
+from tests.api.test_endpoints import SPECIFICATION
 from tests.conftest import open_project, regular_posts
 
 if TYPE_CHECKING:
@@ -82,20 +85,36 @@ def test_schemathesis_finds_nothing_without_the_token(
     assert server.get("/models/training-history").json()["total"] == 3, "no run was started"
 
 
-MODELS = [
-    model
-    for _, model in inspect.getmembers(schemas, inspect.isclass)
-    if issubclass(model, BaseModel) and model is not BaseModel and "examples" in model.model_json_schema()
-]
+def served(server: Server, **options: Any) -> dict[str, Any]:
+    document: dict[str, Any] = server.get("/openapi.json", **options).json()
+    return document
 
 
-@pytest.mark.parametrize("model", MODELS)
-def test_the_examples_are_what_they_are_examples_of(model: type[BaseModel]) -> None:
-    schema = model.model_json_schema()
-    for example in schema["examples"]:
-        jsonschema_rs.validate(schema, example)
-        required = set(schema.get("required", ()))
-        assert required <= set(example) <= set(schema["properties"])
+def schema_of(document: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return one schema of the document, in which its references to the others can be followed."""
+    return {"$ref": f"#/components/schemas/{name}", "components": document["components"]}
+
+
+def closed(document: dict[str, Any]) -> dict[str, Any]:
+    """Forbid, at every depth, fields that the document does not describe."""
+    found = copy.deepcopy(document)
+    for schema in found["components"]["schemas"].values():
+        schema.setdefault("additionalProperties", False)
+    return found
+
+
+def test_the_examples_are_what_they_are_examples_of(bad_input_server: Server) -> None:
+    document = closed(served(bad_input_server))
+    examples = {
+        name: example
+        for name, schema in document["components"]["schemas"].items()
+        for example in schema.get("examples", ())
+    }
+    assert {"Run", "History", "Production", "Versions", "VersionLife", "Comparison"} <= set(examples)
+    for name, example in examples.items():
+        jsonschema_rs.validate(schema_of(document, name), example)
+        model = getattr(schemas, name)
+        assert example in model.model_config["json_schema_extra"]["examples"], "nothing is lost on the way"
 
 
 def test_every_operation_has_an_example_of_its_answer_and_its_body(bad_input_server: Server) -> None:
@@ -118,41 +137,117 @@ def test_every_operation_has_an_example_of_its_answer_and_its_body(bad_input_ser
                 assert not fields or "examples" in schema or all("examples" in field for field in fields.values()), path
 
 
-def test_every_field_is_described(two_versions: tuple[str, str], serve: Serve) -> None:
+def test_every_answer_is_described_field_by_field(two_versions: tuple[str, str], serve: Serve) -> None:
     server = serve()
     old, new = two_versions
-    history = server.get("/models/training-history").json()
-    documents: list[tuple[type[BaseModel], dict[str, Any]]] = [
-        (schemas.Version, server.get("/models/versions").json()["versions"][0]),
-        (schemas.History, history),
-        (schemas.Run, history["training_runs"][0]),
-        (schemas.Decision, history["changes"][0]),
-        (schemas.NextTiming, server.get("/models/predict/timing").json()),
-        (schemas.NextContent, server.get("/models/predict/content").json()),
-        (schemas.VersionLife, server.get(f"/models/versions/{new}").json()),
-        (schemas.Comparison, server.get(f"/models/compare/{old}/{new}").json()),
+    content = server.get("/models/production").json()["content_model"]
+    server.post(f"/models/promote/{new}")
+    document = closed(served(server))
+    for path, name in {
+        "/models/production": "Production",
+        "/models/versions": "Versions",
+        "/models/training-history": "History",
+        "/models/predict/timing": "NextTiming",
+        "/models/predict/content": "NextContent",
+        f"/models/versions/{new}": "VersionLife",
+        f"/models/versions/{content['version_id']}": "VersionLife",
+        f"/models/compare/{old}/{new}": "Comparison",
+    }.items():
+        jsonschema_rs.validate(schema_of(document, name), server.get(path).json())
+
+
+@pytest.mark.skipif(not SPECIFICATION.exists(), reason="the specification is not kept with the project")
+def test_an_evaluation_has_the_fields_of_the_specification(two_versions: tuple[str, str], serve: Serve) -> None:
+    text = SPECIFICATION.read_text()
+    text = text.partition("### ModelEvaluation Table")[2].partition("\n---")[0]
+    fields = set(re.findall(r"^\| `(\w+)`", text, re.MULTILINE)) - {"model_version_id"}  # it is called version_id
+    assert "overall_score" in fields
+    server = serve()
+    (evaluation,) = server.get(f"/models/versions/{two_versions[1]}").json()["evaluations"]
+    assert fields <= evaluation.keys() | evaluation["metrics"].keys()
+    described = served(server)["components"]["schemas"]
+    assert fields <= described["ModelEvaluation"]["properties"].keys() | described["Metrics"]["properties"].keys()
+
+
+def test_every_object_is_typed_but_the_options_of_an_algorithm(bad_input_server: Server) -> None:
+    untyped = [
+        (name, field)
+        for name, schema in served(bad_input_server)["components"]["schemas"].items()
+        for field, of_field in schema.get("properties", {}).items()
+        if '"additionalProperties": true' in json.dumps(of_field)
     ]
-    for model, document in documents:
-        assert document.keys() <= model.model_fields.keys(), model
+    assert untyped == [(name, "hyperparameters") for name in ("Version", "VersionLife")]
+
+
+def test_an_operation_has_the_name_by_which_a_generated_client_calls_it(bad_input_server: Server) -> None:
+    names = [
+        operation["operationId"]
+        for operations in served(bad_input_server)["paths"].values()
+        for operation in operations.values()
+    ]
+    assert sorted(names) == [
+        "compare",
+        "live",
+        "metrics",
+        "predict_content",
+        "predict_timing",
+        "production",
+        "promote",
+        "ready",
+        "retrain",
+        "rollback",
+        "run",
+        "training_history",
+        "version",
+        "versions",
+    ]
+
+
+def test_the_options_of_a_change_are_one_object_that_may_be_left_out(
+    two_versions: tuple[str, str], serve: Serve
+) -> None:
+    server = serve()
+    for operations in served(server)["paths"].values():
+        if "post" in operations:
+            body = operations["post"]["requestBody"]
+            assert not body.get("required", False)
+            assert set(body["content"]["application/json"]["schema"]) == {"$ref"}
+    for number, json_body in enumerate(["", "{}", "null", " null\n"]):
+        answer = server.post(
+            f"/models/promote/{two_versions[1 - number % 2]}",
+            content=json_body,
+            headers={"Content-Type": "application/json"} if json_body else {},
+        )
+        if "null" not in json_body:
+            assert answer.json()["changed"] is True
+        else:
+            assert answer.status_code == 422
+            assert answer.json()["error"]["message"] == "body: it is not one JSON object"
 
 
 @pytest.mark.parametrize("protect_reads", [False, True])
 def test_the_document_says_which_operations_ask_for_the_token(protect_reads: bool, serve: Serve, folder: Path) -> None:
     server = serve(*(["--protect-reads"] if protect_reads else []), env=PROTECTED)
-    document = server.get("/openapi.json", headers=WITH_TOKEN).json()
+    document = served(server, headers=WITH_TOKEN)
     assert document["components"]["securitySchemes"] == {"token": {"type": "http", "scheme": "bearer"}}
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
             asks = path not in ALWAYS_OPEN and (method == "post" or protect_reads)
-            assert ("security" in operation) is asks, path
+            may_ask = path.startswith(MAY_COST) and not asks
+            wanted: list[dict[str, Any]] | None = [{"token": []}] if asks else [{}, {"token": []}] if may_ask else None
+            assert operation.get("security") == wanted, path
+            assert ("401" in operation["responses"]) is (asks or may_ask), path
+            assert "403" not in operation["responses"], "a web page does not know the token"
             answer = server.request(method.upper(), path)
             assert (answer.status_code == 401) is asks, path
 
 
 def test_without_a_token_the_document_asks_for_none(trained: str, serve: Serve) -> None:
-    document = serve().get("/openapi.json").json()
+    document = served(serve())
     assert "securitySchemes" not in document.get("components", {})
-    assert not any("security" in operation for path in document["paths"].values() for operation in path.values())
+    operations = [operation for path in document["paths"].values() for operation in path.values()]
+    assert not any("security" in operation or "401" in operation["responses"] for operation in operations)
+    assert all("403" in operation["responses"] for operation in operations)
 
 
 def test_no_page_is_served_that_would_run_the_code_of_another_site(bad_input_server: Server) -> None:

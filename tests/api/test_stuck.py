@@ -1,0 +1,103 @@
+"""An algorithm that does not come back: its callers are answered, the rest goes on, and the server still ends."""
+
+from __future__ import annotations
+
+import signal
+import socket
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.api.conftest import PATIENCE, TOKEN
+
+if TYPE_CHECKING:
+    from tests.api.conftest import Serve, Turnstile
+    from tests.conftest import Runner
+
+IMPATIENT = ("--answer-seconds", "2")
+
+
+def test_a_forecast_that_does_not_come_back_is_given_up(
+    serve: Serve, waiting_in_production: dict[str, str], turnstile: Turnstile
+) -> None:
+    server = serve(*IMPATIENT, env=waiting_in_production)
+    answer = server.get("/models/predict/timing")
+    assert answer.status_code == 503
+    error = answer.json()["error"]
+    assert (error["code"], error["message"]) == ("took_too_long", "there was no answer after 2 s")
+    assert "--answer-seconds" in error["hint"]
+    assert 'retrainer_stuck_threads{work="forecast"} 1.0' in server.get("/metrics").text
+    assert server.get("/health/ready").status_code == 200, "there is a second thread"
+    for _ in range(2):
+        turnstile.let_through()
+    assert server.get("/models/predict/timing").status_code == 200
+
+
+def test_where_no_thread_is_left_the_server_says_so_until_one_comes_back(
+    serve: Serve, waiting_in_production: dict[str, str], turnstile: Turnstile
+) -> None:
+    server = serve(*IMPATIENT, env=waiting_in_production)
+    with ThreadPoolExecutor(2) as threads:
+        codes = list(threads.map(lambda path: server.get(path).status_code, ["/models/predict/timing"] * 2))
+    assert codes == [503, 503]
+    assert 'retrainer_stuck_threads{work="forecast"} 2.0' in server.get("/metrics").text
+    for path in ("/models/predict/content", "/health/ready"):
+        answer = server.get(path)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "busy"), path
+        assert answer.headers["Retry-After"]
+    assert server.get("/health/live").status_code == 200
+    for _ in range(3):
+        turnstile.let_through()
+    assert server.get("/models/predict/timing").status_code == 200
+    assert server.get("/health/ready").status_code == 200
+
+
+def test_who_asks_what_a_forecast_costs_keeps_nobody_else_waiting(
+    serve: Serve, waiting_in_production: dict[str, str], turnstile: Turnstile
+) -> None:
+    """Whether it costs money, the plugin says: it has to be imported."""
+    waiting = {name: value for name, value in waiting_in_production.items() if name != "WAIT_TO_PREDICT"}
+    server = serve(env={**waiting, "RETRAINER_API_TOKEN": TOKEN, "WAIT_TO_IMPORT": str(turnstile.path)})
+    with ThreadPoolExecutor(1) as threads:
+        call = threads.submit(server.get, "/models/predict/timing")
+        turnstile.await_arrival()
+        try:
+            assert server.get("/health/live").status_code == 200
+        finally:
+            turnstile.let_through()
+        assert call.result(PATIENCE).status_code == 200
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_server_whose_threads_do_not_come_back_ends_all_the_same(
+    number: signal.Signals, serve: Serve, waiting_in_production: dict[str, str], turnstile: Turnstile
+) -> None:
+    server = serve(*IMPATIENT, env=waiting_in_production)
+    assert server.get("/models/predict/timing").status_code == 503
+    assert server.stop(number) == 0
+    assert server.lines[-2:] == [
+        "Stopped\n",
+        "WARNING: Ended without waiting for threads that do not come back: 1\n",
+    ]
+
+
+def test_a_server_that_may_not_wait_answers_what_is_under_way(
+    serve: Serve, waiting_in_production: dict[str, str], turnstile: Turnstile
+) -> None:
+    server = serve(env=waiting_in_production)
+    with ThreadPoolExecutor(1) as threads:
+        call = threads.submit(server.get, "/models/predict/timing")
+        turnstile.await_arrival()
+        with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) as idle:
+            server.process.send_signal(signal.SIGINT)
+            assert idle.recv(1) == b"", "it has begun to stop"
+        server.process.send_signal(signal.SIGINT)  # the second says: at once
+        answer = call.result(PATIENCE)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "stopping")
+    assert server.process.wait(PATIENCE) == 0
+
+
+def test_the_unit_for_systemd_keeps_the_patience_that_was_asked_for(trained: str, retrainer: Runner) -> None:
+    assert "--answer-seconds" not in retrainer("serve", "--systemd").out
+    assert "--answer-seconds 300" in retrainer("serve", "--systemd", "--answer-seconds", "300").out
