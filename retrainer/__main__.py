@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 INTERRUPTED = 130
-PATIENCE_SECONDS = 3.0  # with threads that a plugin left running
+PATIENCE_SECONDS = 3.0  # with threads that do not end, as a plugin may leave them
 GLOBAL_FLAGS = ("--traceback", "--verbose", "--quiet")
 GLOBAL_OPTIONS = ("--log-format", "--log-file")  # each with a value
 
@@ -114,7 +114,7 @@ def _end_in_spite_of_strays(code: int) -> None:
         thread.join(max(deadline - time.monotonic(), 0))
     names = ", ".join(f"'{thread.name}'" for thread in _strays())
     if names:
-        log.warning("All is done; ended with threads that did not end by themselves, as a plugin left them: %s", names)
+        log.warning("All is done; ended with threads that did not end by themselves: %s", names)
         os._exit(code)
 
 

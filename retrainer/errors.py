@@ -118,14 +118,14 @@ class RunTookTooLong(RetrainerError):
 
 
 class AnswerTookTooLong(RetrainerError):
-    """An algorithm was asked over HTTP, and its answer was not there when the server had waited as long as it may."""
+    """Something was asked over HTTP, and no answer was there when the server had waited for it as long as it may."""
 
     http_status = 503
     code = "took_too_long"
 
 
 class ServerBusy(RetrainerError):
-    """No thread of the server became free to ask an algorithm: those asked before work on, or do not come back."""
+    """No thread of the server became free: what was asked before goes on, or does not come back."""
 
     http_status = 503
     code = "busy"

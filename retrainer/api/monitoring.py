@@ -7,7 +7,7 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 
 from retrainer.api.failures import fault, stopping
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_DATABASE_UP = ("retrainer_database_up", "Whether the database answers.")
 NO_ROUTE = "none"  # the label of requests for a path that there is not
 
 
@@ -33,25 +34,36 @@ class Monitoring:
     """The figures of one server."""
 
     def __init__(self, project: Project, work: Work) -> None:
-        self._registry = CollectorRegistry()
-        self._registry.register(_OfTheProject(project))
-        self._registry.register(_OfTheThreads(work))
+        self._of_the_project = CollectorRegistry()
+        self._of_the_project.register(_OfTheProject(project))
+        self._of_the_server = CollectorRegistry()
+        self._of_the_server.register(_OfTheThreads(work))
         self.requests = Counter(
             "retrainer_http_requests",
             "Requests, by method, route and status.",
             ["method", "route", "status"],
-            registry=self._registry,
+            registry=self._of_the_server,
         )
         self.seconds = Histogram(
             "retrainer_http_request_duration_seconds",
             "How long requests took, by route.",
             ["route"],
-            registry=self._registry,
+            registry=self._of_the_server,
         )
 
-    def text(self) -> bytes:
-        """Return all figures in the text format of Prometheus."""
-        return generate_latest(self._registry)
+    def of_the_project(self) -> bytes:
+        """Return what the database says, in the text format of Prometheus."""
+        return generate_latest(self._of_the_project)
+
+    def without_the_project(self) -> bytes:
+        """Return what is said of the project where the database does not answer."""
+        registry = CollectorRegistry()
+        Gauge(*_DATABASE_UP, registry=registry).set(0)
+        return generate_latest(registry)
+
+    def of_the_server(self) -> bytes:
+        """Return what the server knows by itself, in the text format of Prometheus."""
+        return generate_latest(self._of_the_server)
 
 
 class Watch:
@@ -104,7 +116,7 @@ class _OfTheThreads:
     def collect(self) -> Iterator[Metric]:
         """Yield how many threads of each kind of work do not come back."""
         stuck = GaugeMetricFamily(
-            "retrainer_stuck_threads", "Threads taken by an algorithm that was given up, by work.", labels=["work"]
+            "retrainer_stuck_threads", "Threads taken by what was given up, by the kind of work.", labels=["work"]
         )
         for kind, count in self._work.stuck().items():
             stuck.add_metric([kind], count)
@@ -123,12 +135,12 @@ class _OfTheProject:
 
     def collect(self) -> Iterator[Metric]:
         """Yield what the database says; where it is out of reach, only that it is."""
-        up = GaugeMetricFamily("retrainer_database_up", "Whether the database answers.")
         try:
             found = [*self._production(), *self._runs()]
         except RetrainerError as error:
             log.warning("Metrics without the database: %s", error)
             found = []
+        up = GaugeMetricFamily(*_DATABASE_UP)
         up.add_metric([], 1 if found else 0)
         yield up
         yield from found

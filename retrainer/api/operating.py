@@ -6,6 +6,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from retrainer.api import schemas
 from retrainer.api.service import Of, answers, only_known_parameters
+from retrainer.errors import AnswerTookTooLong, ServerBusy
 
 router = APIRouter(tags=["operate"], dependencies=[Depends(only_known_parameters)])
 
@@ -34,4 +35,8 @@ async def ready(service: Of) -> JSONResponse:
 )
 async def metrics(service: Of) -> Response:
     """Return the figures in the text format of Prometheus."""
-    return Response(await service.work.look(service.monitoring.text), media_type=CONTENT_TYPE_LATEST)
+    try:
+        of_the_project = await service.work.look(service.monitoring.of_the_project)
+    except (AnswerTookTooLong, ServerBusy):  # the more there is to be told of the server
+        of_the_project = service.monitoring.without_the_project()
+    return Response(of_the_project + service.monitoring.of_the_server(), media_type=CONTENT_TYPE_LATEST)

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import logging
-import os
 import signal
 import socket
-import threading
-import time
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import h11
@@ -70,27 +66,6 @@ def serve(app: FastAPI, work: Work, host: str, port: int) -> None:
     finally:
         work.close()
     log.info("Stopped")
-
-
-def end_despite_threads() -> None:
-    """End the process with exit code 0 where a thread does not come back; Python itself would wait for it.
-
-    Call it last: nothing that is left to do at the end of a process is done.
-    """
-    deadline = time.monotonic() + THREAD_SECONDS
-    with suppress(KeyboardInterrupt):  # told to stop once more
-        for thread in _others():
-            thread.join(max(0.0, deadline - time.monotonic()))
-    left = len(_others())
-    if left:
-        log.warning("Ended without waiting for threads that do not come back: %d", left)
-        logging.shutdown()
-        os._exit(0)
-
-
-def _others() -> list[threading.Thread]:
-    """Return the threads that Python waits for at its end."""
-    return [one for one in threading.enumerate() if not one.daemon and one is not threading.current_thread()]
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -65,7 +65,6 @@ def serve(
     try:
         from retrainer.api.access import access_from  # noqa: PLC0415
         from retrainer.api.app import create_app  # noqa: PLC0415  FastAPI is an extra, and slow to import
-        from retrainer.api.server import end_despite_threads  # noqa: PLC0415
         from retrainer.api.server import serve as run  # noqa: PLC0415
         from retrainer.api.work import Work  # noqa: PLC0415
     except ModuleNotFoundError as error:
@@ -85,7 +84,6 @@ def serve(
             run(create_app(project, access, work), work, host, port)
     finally:
         project.close()
-    end_despite_threads()
 
 
 def _arguments(

@@ -8,10 +8,14 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
+import sqlalchemy as sa
 
 from tests.api.conftest import PATIENCE, TOKEN
+from tests.conftest import configure
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.api.conftest import Serve, Turnstile
     from tests.conftest import Runner
 
@@ -69,6 +73,30 @@ def test_who_asks_what_a_forecast_costs_keeps_nobody_else_waiting(
         assert call.result(PATIENCE).status_code == 200
 
 
+def test_a_database_that_does_not_answer_is_not_waited_for_for_ever(
+    sqlite_folder: Path, postgresql_url: str, serve: Serve
+) -> None:
+    """It takes the question and is silent: here because somebody holds a lock on everything."""
+    configure(sqlite_folder, url=f'"{postgresql_url}"')
+    server = serve()
+    engine = sa.create_engine(postgresql_url)
+    with engine.connect() as connection:
+        tables = ", ".join(sa.inspect(connection).get_table_names())
+        connection.execute(sa.text(f"LOCK TABLE {tables} IN ACCESS EXCLUSIVE MODE"))
+        with ThreadPoolExecutor(3) as threads:
+            asked = threads.map(server.get, ["/models/versions", "/health/ready", "/metrics"])
+            versions, ready, metrics = list(asked)
+        for answer in (versions, ready):
+            assert (answer.status_code, answer.json()["error"]["code"]) == (503, "took_too_long")
+        assert metrics.status_code == 200
+        assert "retrainer_database_up 0.0" in metrics.text
+        assert 'retrainer_stuck_threads{work="look"} 3.0' in metrics.text
+        connection.rollback()
+    engine.dispose()
+    assert server.get("/health/ready").status_code == 200
+    assert server.get("/models/versions").json() == {"versions": [], "count": 0}
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_server_whose_threads_do_not_come_back_ends_all_the_same(
     number: signal.Signals, serve: Serve, waiting_in_production: dict[str, str], turnstile: Turnstile
@@ -78,7 +106,7 @@ def test_a_server_whose_threads_do_not_come_back_ends_all_the_same(
     assert server.stop(number) == 0
     assert server.lines[-2:] == [
         "Stopped\n",
-        "WARNING: Ended without waiting for threads that do not come back: 1\n",
+        "WARNING: All is done; ended with threads that did not end by themselves: 'forecast_0'\n",
     ]
 
 
