@@ -41,6 +41,7 @@ def _policy(one: PolicyReport) -> Document:
         "trainings": one.trainings,
         "failed_runs": one.failures,
         "promotions": one.promotions,
+        "decisions": one.decisions,
         "decisions_looked_at": one.looked_at,
         "promotions_reversed": one.reversed_promotions,
         "rejections_missed": one.missed,
@@ -83,7 +84,7 @@ def _step(record: StepRecord) -> Document:
         "num_predictions": len(record.rows),
         "live_score": record.score,
         "baseline_score": record.naive_score,
-        "later_look": {None: None, True: "wrong", False: "stands"}[record.wrong],
+        "later_look": record.later_look,
     }
 
 

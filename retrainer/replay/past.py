@@ -54,12 +54,12 @@ class PastPosts(PostStore):
     @property
     def first(self) -> datetime:
         """The time of the first post."""
-        return self._time(0)
+        return self.time_of(0)
 
     @property
     def last(self) -> datetime:
         """The time of the last post."""
-        return self._time(-1)
+        return self.time_of(-1)
 
     def __len__(self) -> int:
         return len(self.posts)
@@ -81,7 +81,7 @@ class PastPosts(PostStore):
         """Count the posts up to a moment."""
         count = self.count(until)
         with_content = count if "content" in self.posts else 0
-        return PostsSummary(count, with_content, *((self.first, self._time(count - 1)) if count else (None, None)))
+        return PostsSummary(count, with_content, *((self.first, self.time_of(count - 1)) if count else (None, None)))
 
     def require_writable(self) -> None:
         """The past cannot be written."""
@@ -100,7 +100,8 @@ class PastPosts(PostStore):
         same = list(posts["post_id"].iloc[ends]) == list(self.posts["post_id"].iloc[ends])
         return self.digest(count) if same else None
 
-    def _time(self, row: int) -> datetime:
+    def time_of(self, row: int) -> datetime:
+        """Return when the post in this place among all came, UTC."""
         moment: datetime = self.posts["created_at"].iloc[row].to_pydatetime()
         return moment
 

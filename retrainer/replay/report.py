@@ -16,6 +16,7 @@ from retrainer.pipeline.comparison import FEWEST_TARGETS
 from retrainer.pipeline.evidence import Evidence, score_interval, weigh
 from retrainer.pipeline.verdict import improvement_percentage
 from retrainer.replay.policies import CONFIGURED
+from retrainer.replay.steps import JUDGED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -142,18 +143,23 @@ class PolicyReport:
 
     @property
     def reversed_promotions(self) -> int:
-        """How many promotions the posts up to the next step would have reversed."""
-        return sum(record.promoted and bool(record.wrong) for record in self.records)
+        """How many promotions a later look would have reversed."""
+        return sum(record.promoted and record.later_look == "wrong" for record in self.records)
 
     @property
     def missed(self) -> int:
-        """How many rejected versions would have been better on the posts up to the next step."""
-        return sum(not record.promoted and bool(record.wrong) for record in self.records)
+        """How many rejected versions a later look would have promoted."""
+        return sum(not record.promoted and record.later_look == "wrong" for record in self.records)
+
+    @property
+    def decisions(self) -> int:
+        """How many decisions there were between two versions."""
+        return sum(record.later_look is not None for record in self.records)
 
     @property
     def looked_at(self) -> int:
-        """How many decisions were looked at again."""
-        return sum(record.wrong is not None for record in self.records)
+        """How many of them later posts could judge."""
+        return sum(record.later_look in JUDGED for record in self.records)
 
     @property
     def time_live(self) -> timedelta:

@@ -6,21 +6,20 @@ import logging
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
-from retrainer.algorithms.manager import load_algorithm
 from retrainer.algorithms.paying import opened_workspace
 from retrainer.errors import AlgorithmError, InsufficientData
 from retrainer.model_types import kind_of
-from retrainer.pipeline.comparison import compare
+from retrainer.pipeline.comparison import FEWEST_TARGETS, compare
 from retrainer.pipeline.evaluation import Evaluation, Window, evaluate, window_after
 from retrainer.pipeline.posts import load_latest, split_by_time
 from retrainer.pipeline.promotion import promote_by_hand
 from retrainer.pipeline.run import RunResult, rehearse, retrain
 from retrainer.pipeline.training import trained_model
-from retrainer.pipeline.versions import chosen_algorithm, load_version
+from retrainer.pipeline.versions import chosen_algorithm, costs_money, load_version
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from retrainer.model_types import ModelTypeName
+    from retrainer.pipeline.comparison import Comparison
     from retrainer.registry.tables import ModelVersion
     from retrainer.replay.past import PastProject
     from retrainer.replay.plan import Step
@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 
 PROMOTED_BY_POLICY = "Promoted, since this policy promotes every version"
 LOOK_CONFIDENCE = 0.95  # at least; of a later look that calls a decision wrong
+
+LaterLook = Literal["wrong", "stands", "not enough posts", "cannot forecast", "costs money"]
+JUDGED: tuple[LaterLook, ...] = ("wrong", "stands")
 
 # A run's own lines, thousands of times over, would say nothing; what becomes of it is told a line a step.
 _TALKATIVE = ("retrainer.pipeline", "retrainer.algorithms", "retrainer.registry")
@@ -49,7 +52,7 @@ class StepRecord:
     Attributes:
         at: the moment of the step, UTC.
         until: up to when the live version was looked at.
-        digest: the SHA-256 of the posts up to then.
+        digest: the SHA-256 of all posts that the record depends on, those that judge the decision included.
         version_id: what was trained; None where nothing was.
         promoted: whether it went live.
         replaced: what was live before; None where nothing was, or nothing changed.
@@ -62,8 +65,8 @@ class StepRecord:
         naive_figures: (n, k) the same of the naive forecast.
         score: the live score on these posts; None without any.
         naive_score: that of the naive forecast.
-        wrong: whether the posts up to the next step say clearly that the decision was wrong; None where that was not
-            looked at.
+        later_look: whether later posts say clearly that the decision was wrong, or why they were not asked or say
+            nothing; None where there was nothing to decide between.
         seconds: of processor time that training and evaluating took, or would have, had nothing been shared.
         tokens, cost_usd: of the run's paid forecasts.
         live_cost_usd: of the paid forecasts made live.
@@ -84,7 +87,7 @@ class StepRecord:
     naive_figures: list[list[float]] = field(default_factory=list)
     score: float | None = None
     naive_score: float | None = None
-    wrong: bool | None = None
+    later_look: LaterLook | None = None
     seconds: float = 0.0
     tokens: int = 0
     cost_usd: float = 0.0
@@ -127,7 +130,10 @@ def take_step(
         live = project.registry.production(model_type)
         record = _decision(project, step, run, live)
         record = replace(record, seconds=seconds, **_run_cost(model_type, run))
-        return _looked_at(project, model_type, step, record, live)
+        if live is None:
+            return record
+        record, of_live = _with_live_scores(project, model_type, step, record, live)
+        return replace(record, later_look=_later_look(project, step, record, live, of_live))
 
 
 @contextmanager
@@ -164,7 +170,7 @@ def _decision(project: PastProject, step: Step, run: _Run, live: ModelVersion | 
     record = StepRecord(
         step.at,
         step.until,
-        project.past.digest(project.past.count(step.until)),
+        project.past.digest(project.past.count(step.look_until)),
         live=live.version_id if live else None,
         reason=run.error,
         failed=bool(run.error),
@@ -184,34 +190,32 @@ def _decision(project: PastProject, step: Step, run: _Run, live: ModelVersion | 
     )
 
 
-def _looked_at(
-    project: PastProject, model_type: ModelTypeName, step: Step, record: StepRecord, live: ModelVersion | None
-) -> StepRecord:
-    """Add how well the live version forecast the posts up to the next step, and whether the decision was wrong."""
-    if live is None:
-        return record
+def _with_live_scores(
+    project: PastProject, model_type: ModelTypeName, step: Step, record: StepRecord, live: ModelVersion
+) -> tuple[StepRecord, Evaluation | None]:
+    """Add how well the live version forecast the posts up to the next step, and return its evaluation too."""
     posts = load_latest(project, model_type, step.until)
-    window = live_window(project, model_type, posts, step, paid=_is_paid(live))
+    window = live_window(project, model_type, posts, step, paid=costs_money(live))
     if window is None:
-        return record
+        return record, None
     try:
         of_live = _live_evaluation(project, live, posts, window)
     except AlgorithmError as error:
-        return replace(record, reason=f"{record.reason}. Live, {error}" if record.reason else str(error))
+        return replace(record, reason=f"{record.reason}. Live, {error}" if record.reason else str(error)), None
     kind = kind_of(model_type)
     scored = of_live.scored
     naive = kind.contributions(*kind.select(of_live.naive_forecasts, of_live.targets, scored))
     figures = of_live.contributions_where(scored)
-    return replace(
+    scores = replace(
         record,
         rows=[int(row) for row in window.rows[scored]],
         figures=figures.tolist(),
         naive_figures=naive.tolist(),
         score=_overall(model_type, figures),
         naive_score=_overall(model_type, naive),
-        wrong=_was_wrong(project, posts, record, live, of_live),
         live_cost_usd=kind.tally(of_live.forecasts).get("cost_usd", 0.0),
     )
+    return scores, of_live
 
 
 def live_window(
@@ -240,11 +244,12 @@ def foresee(project: PastProject, policy: Policy, model_type: ModelTypeName, ste
             known = load_latest(project, model_type, step.at)
             split = split_by_time(known, settings.retraining.test_split, 1, project.posts.place)
             algorithm, options = chosen_algorithm(settings, model_type, name)
-            posts = load_latest(project, model_type, step.until)
-            window = live_window(project, model_type, posts, step, paid=False)
             with trained_model(project, algorithm, options, model_type, split) as trained:
-                if window is not None:
-                    evaluate(trained.ready, posts, window)
+                for until in sorted({step.until, step.look_until}):
+                    posts = load_latest(project, model_type, until)
+                    window = live_window(project, model_type, posts, step, paid=False)
+                    if window is not None:
+                        evaluate(trained.ready, posts, window)
         except (InsufficientData, AlgorithmError):
             return
 
@@ -254,27 +259,47 @@ def _live_evaluation(project: PastProject, version: ModelVersion, posts: pd.Data
         return evaluate(load_version(project, version), posts, window)
 
 
-def _was_wrong(
-    project: PastProject, posts: pd.DataFrame, record: StepRecord, live: ModelVersion, of_live: Evaluation
-) -> bool | None:
-    """Let the version that lost forecast the same posts, and ask whether it should be promoted over what is live.
+def _later_look(
+    project: PastProject, step: Step, record: StepRecord, live: ModelVersion, of_live: Evaluation | None
+) -> LaterLook | None:
+    """Let the version that lost forecast the posts that followed, and ask whether they would promote it.
 
     It is asked by the policy's own rule, and with a confidence of 95% at least: on few posts, half of all good
     decisions look wrong.
+
+    Args:
+        of_live: the live version's forecasts of the posts up to the next step; None where there are none.
     """
     loser = record.replaced if record.promoted else record.version_id
     if loser is None:
         return None
     version = project.registry.version(loser)
-    if _is_paid(version) or _is_paid(live):
-        return None
+    if costs_money(version) or costs_money(live):
+        return "costs money"
+    if project.past.count(step.look_until) - project.past.count(step.at) < FEWEST_TARGETS:
+        return "not enough posts"
     try:
-        of_loser = _live_evaluation(project, version, posts, of_live.window)
+        comparison = _compared_later(project, step, version, live, of_live)
     except AlgorithmError:
-        return False
+        return "cannot forecast"
+    if comparison is None or comparison.evidence is None:  # too few of the forecasts can be scored
+        return "not enough posts"
+    return "wrong" if comparison.recommendation == "promote" else "stands"
+
+
+def _compared_later(
+    project: PastProject, step: Step, loser: ModelVersion, live: ModelVersion, of_live: Evaluation | None
+) -> Comparison | None:
+    posts = load_latest(project, live.type_name, step.look_until)
+    if of_live is None or step.look_until > step.until:
+        window = live_window(project, live.type_name, posts, step, paid=False)
+        if window is None:
+            return None
+        of_live = _live_evaluation(project, live, posts, window)
+    of_loser = _live_evaluation(project, loser, posts, of_live.window)
     settings = project.settings.retraining
     surely = settings.model_copy(update={"min_confidence": max(settings.min_confidence or 0.0, LOOK_CONFIDENCE)})
-    return compare(live, version, (of_live, of_loser), posts, surely).recommendation == "promote"
+    return compare(live, loser, (of_live, of_loser), posts, surely)
 
 
 def _run_cost(model_type: ModelTypeName, run: _Run) -> dict[str, Any]:
@@ -291,10 +316,6 @@ def _run_cost(model_type: ModelTypeName, run: _Run) -> dict[str, Any]:
         "tokens": int(sum(tally.get("tokens", 0) for tally in tallies)),
         "cost_usd": float(sum(tally.get("cost_usd", 0.0) for tally in tallies)),
     }
-
-
-def _is_paid(version: ModelVersion) -> bool:
-    return load_algorithm(version.algorithm, version.type_name).description.paid
 
 
 def _overall(model_type: ModelTypeName, figures: NDArray[np.float64]) -> float | None:

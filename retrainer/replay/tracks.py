@@ -65,7 +65,7 @@ class Track:
         """
         records = [StepRecord.of(document) for document in memory.work.steps(self.key)]
         past = memory.past
-        plan = [(step.at, step.until, past.digest(past.count(step.until))) for step in self.steps[: len(records)]]
+        plan = [(step.at, step.until, past.digest(past.count(step.look_until))) for step in self.steps[: len(records)]]
         same = bool(records) and plan == [(record.at, record.until, record.digest) for record in records]
         if same and self._agrees(records[-1]) and not any(record.failed for record in records):
             self.records = records

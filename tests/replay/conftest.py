@@ -73,7 +73,7 @@ def told(record: StepRecord) -> tuple[Any, ...]:
         record.rows,
         record.figures,
         record.naive_figures,
-        record.wrong,
+        record.later_look,
     )
 
 

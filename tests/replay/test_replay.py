@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from retrainer.errors import DatabaseError, InsufficientData, RunInProgress, UsageError
-from retrainer.pipeline.comparison import compare_versions
+from retrainer.pipeline.comparison import FEWEST_TARGETS, compare_versions
 from retrainer.pipeline.evaluation import BLINDNESS_CHECKS
 from retrainer.pipeline.run import retrain
 from retrainer.posts.sample import sample_posts
@@ -163,11 +163,15 @@ def test_nobody_is_notified(eager: Path, plugins: Plugins, tmp_path: Path, monke
     assert (tmp_path / "heard").exists()
 
 
+def ten_posts_came(posts: pd.DataFrame, start: datetime, end: pd.Timestamp) -> bool:
+    return ((posts["created_at"] > start) & (posts["created_at"] <= end)).sum() >= FEWEST_TARGETS
+
+
 @pytest.mark.parametrize("seed", [1, 2])
 def test_no_step_sees_a_later_post(folder: Path, tmp_path: Path, seed: int) -> None:
     """Everything after a date is changed: times, ids, how many. What happened before it stays the same."""
     configure(folder, min_improvement_threshold="0.0")
-    change_at = pd.Timestamp(START + timedelta(days=28))
+    change_at = pd.Timestamp(START + timedelta(days=49))
     original = sample_posts()
     late = original["created_at"] > change_at
     generator = np.random.default_rng(seed)
@@ -183,10 +187,14 @@ def test_no_step_sees_a_later_post(folder: Path, tmp_path: Path, seed: int) -> N
         reports.append(everything(replayed(project, workdir=tmp_path / name)))
     for name, first in reports[0].items():
         early = [step for step in first if step[1] <= change_at]
-        assert len(early) == 4
-        assert reports[1][name][: len(early)] == early
+        assert len(early) == 7
+        # A decision may be judged by posts later than the step; the digest is that of the last one which judges it.
+        assert [step[:2] + step[3:10] for step in reports[1][name][:7]] == [step[:2] + step[3:10] for step in early]
+        judged = [number for number, step in enumerate(early) if ten_posts_came(original, step[0], change_at)]
+        assert len(judged) >= 2
+        assert [reports[1][name][number] for number in judged] == [early[number] for number in judged]
         # The step right before the date is still decided by what was known; only its live score may change.
-        assert [step[:2] + step[3:7] for step in reports[1][name][4:5]] == [step[:2] + step[3:7] for step in first[4:5]]
+        assert [step[:2] + step[3:7] for step in reports[1][name][7:8]] == [step[:2] + step[3:7] for step in first[7:8]]
         assert reports[1][name] != first, "later steps do see the change"
 
 
@@ -424,13 +432,75 @@ def test_a_wrong_decision_is_what_a_sure_comparison_of_the_later_posts_would_und
         end=NOW - timedelta(hours=1),
     )
     always, configured = report.of("always"), report.of("configured")
-    assert [record.wrong for record in always.records] == [None, True, False, False]
+    assert [record.later_look for record in always.records] == [None, "wrong", "stands", "stands"]
     assert always.reversed_promotions == 1
     assert configured.reversed_promotions == 0
     assert (configured.promotions, configured.missed) == (1, 0)
     assert report.best == "configured"
     assert "'configured' and 'never' forecast best" in report.conclusion
     assert report.conclusion.endswith("that is more than noise.")
+
+
+SPARSE = (
+    DRIFTING.replace('name="drifting"', 'name="sparse"').replace("40.0 if", "400.0 if").replace("else 5.0", "else 55.0")
+)
+
+
+def test_a_decision_is_judged_by_later_steps_posts_where_its_own_are_few(
+    folder: Path, plugins: Plugins, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three posts come a week: a decision is judged by those of three to four weeks, the last three by none."""
+    from tests.conftest import regular_posts
+
+    plugins.add("sparse", SPARSE)
+    monkeypatch.syspath_prepend(str(plugins.site))
+    project = open_project(folder)
+    project.posts.add(regular_posts(400, gap_hours=55), NOW)
+    report = replayed(
+        open_project(folder, {"RETRAINER_TIMING_MODEL__ALGORITHM": "sparse"}),
+        start=NOW - timedelta(hours=55 * 126),  # the first version is trained on 220 posts, the second on 222
+        end=NOW - timedelta(hours=55 * 126) + timedelta(days=56),
+    )
+    always = report.of("always")
+    assert [record.later_look for record in always.records] == [
+        None,
+        *["wrong"],
+        *["stands"] * 3,
+        *["not enough posts"] * 3,
+    ]
+    assert (always.decisions, always.looked_at, always.reversed_promotions) == (7, 4, 1)
+    assert all(len(record.rows) <= 4 for record in always.records)
+
+
+# Forecasts for two weeks at most after the last post that it knew when it was trained.
+TIRING = (
+    constant_timing("tiring", 5.0)
+    .replace('return {"hours": 5.0}', 'return {"hours": 5.0, "count": len(posts)}')
+    .replace(
+        "quantiles =",
+        "if posts.shape[0] > model['count'] * 1.25 + 50: raise ValueError('too tired')\n        quantiles =",
+    )
+    .replace("def predict(model,", "def predict(model, posts,")
+)
+
+
+def test_a_decision_is_not_judged_where_the_loser_cannot_forecast(
+    folder: Path, plugins: Plugins, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tests.conftest import regular_posts
+
+    plugins.add("tiring", TIRING)
+    monkeypatch.syspath_prepend(str(plugins.site))
+    project = open_project(folder)
+    project.posts.add(regular_posts(400), NOW)
+    report = replayed(
+        open_project(folder, {"RETRAINER_TIMING_MODEL__ALGORITHM": "tiring"}),
+        start=NOW - timedelta(days=28),
+        end=NOW - timedelta(hours=1),
+    )
+    always = report.of("always")
+    assert [record.later_look for record in always.records] == [None, *["cannot forecast"] * 3]
+    assert (always.failures, always.decisions, always.looked_at) == (0, 3, 0)
 
 
 def test_a_replay_uses_its_folder_alone(eager: Path) -> None:
