@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
+_WEEK = timedelta(days=7)
 _DOUBT = 0.05  # the probability of calling any of the differences real where there is none
 
 
@@ -110,6 +111,46 @@ def _within(interval: tuple[float, float] | None, highest: float) -> tuple[float
     return interval and (max(interval[0], 0.0), min(interval[1], highest))
 
 
+class BesideNaive(NamedTuple):
+    """For how long a policy was live, and worse than the naive forecast, by the weeks of the replay.
+
+    The weeks count from the replay's start, whatever the policy's own steps are, so that policies can be held side by
+    side. In each, the score of its posts is held against that of the naive forecasts of the same posts. The naive
+    forecast is that of the step: it knows the posts up to it.
+
+    Attributes:
+        live: the time of the weeks in which posts came that could be scored.
+        worse: of these, that of the weeks in which the score was below the naive one.
+    """
+
+    live: timedelta = timedelta()
+    worse: timedelta = timedelta()
+
+    @classmethod
+    def of(
+        cls, live: LiveScores, times: NDArray[np.datetime64], start: datetime, done: tuple[datetime, datetime]
+    ) -> BesideNaive:
+        """Sum up the weeks.
+
+        Args:
+            live: the policy's scores.
+            times: (n,) when each of all the posts came, UTC.
+            start: of the replay.
+            done: from when to when the policy took steps; a week reaches no farther.
+        """
+        since = times[live.rows] - np.datetime64(start.astimezone(UTC).replace(tzinfo=None), "us")
+        week_of = -(-since // np.timedelta64(_WEEK)) - 1  # a post at the very end of a week belongs to it
+        overall = kind_of(live.model_type).overall
+        total = worse = timedelta()
+        for week in np.unique(week_of):
+            own, naive = (figures[week_of == week].mean(axis=0) for figures in (live.figures, live.naive_figures))
+            begin = start + int(week) * _WEEK
+            time = min(begin + _WEEK, done[1]) - max(begin, done[0])
+            total += time
+            worse += time if overall(own) < overall(naive) else timedelta()
+        return cls(total, worse)
+
+
 @dataclass(frozen=True)
 class PolicyReport:
     """What a policy came to.
@@ -117,6 +158,7 @@ class PolicyReport:
     Attributes:
         records: its steps, in order.
         live: its live scores; None where it forecast no post.
+        beside_naive: for how long it was live, and worse than the naive forecast.
         against_configured: how sure the difference from the configured policy is, on the posts that both forecast; None
             for that policy itself, and where these are fewer than ten.
     """
@@ -124,6 +166,7 @@ class PolicyReport:
     policy: Policy
     records: list[StepRecord]
     live: LiveScores | None
+    beside_naive: BesideNaive
     against_configured: Evidence | None = None
 
     @property
@@ -160,17 +203,6 @@ class PolicyReport:
     def looked_at(self) -> int:
         """How many of them later posts could judge."""
         return sum(record.later_look in JUDGED for record in self.records)
-
-    @property
-    def time_live(self) -> timedelta:
-        """For how long there was a version whose forecasts could be scored."""
-        return sum((record.until - record.at for record in self.records if record.score is not None), timedelta())
-
-    @property
-    def time_worse_than_naive(self) -> timedelta:
-        """For how much of that its score was below that of the naive forecast, step by step."""
-        worse = (record for record in self.records if _is_worse(record))
-        return sum((record.until - record.at for record in worse), timedelta())
 
     @property
     def seconds(self) -> float:
@@ -257,6 +289,9 @@ def report(
             policy,
             records,
             lives[policy.name] if len(lives[policy.name]) else None,
+            BesideNaive.of(lives[policy.name], times, span[0], (records[0].at, records[-1].until))
+            if records
+            else BesideNaive(),
             None if policy.name == CONFIGURED else evidence_of(configured, lives[policy.name]),
         )
         for policy, records in done
@@ -320,7 +355,3 @@ def _by_how_much(old: float, new: float, evidence: Evidence | None, other: str) 
         low, high = evidence.interval_percentage
         figures += f", 95% interval {low:.1f} to {high:.1f}%"
     return f"{shown}better than '{other}' ({figures})"
-
-
-def _is_worse(record: StepRecord) -> bool:
-    return record.score is not None and record.naive_score is not None and record.score < record.naive_score

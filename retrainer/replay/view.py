@@ -86,9 +86,8 @@ def _difference(one: PolicyReport) -> str:
 
 
 def _share(one: PolicyReport) -> str:
-    if not one.time_live:
-        return "-"
-    return f"{one.time_worse_than_naive / one.time_live:.0%} of {_days(one.time_live)}"
+    live, worse = one.beside_naive
+    return f"{worse / live:.0%} of {_days(live)}" if live else "-"
 
 
 def _days(time: timedelta) -> str:

@@ -70,6 +70,22 @@ def test_json_names_the_policies_and_tells_every_step(retrainer: Runner) -> None
     assert document["conclusion"]
 
 
+def test_the_live_score_follows_from_the_steps_of_the_json(retrainer: Runner) -> None:
+    document = retrainer("replay", *FROM, *TO, *DAILY, "--json").json
+    for one in document["policies"].values():
+        steps = [step for step in one["steps"] if step["num_predictions"]]
+        assert len(steps) < len(one["steps"]) or one["schedule_days"] > 1, "on some days no post comes"
+        total = sum(step["num_predictions"] for step in steps)
+        assert total == one["live"]["num_predictions"]
+        for parts, expected in (("live_parts", one["live"]), ("baseline_parts", one["live"]["baseline"])):
+            within, error = (
+                sum(step[parts][key] * step["num_predictions"] for step in steps) / total
+                for key in ("within_6h_accuracy", "mae_hours")
+            )
+            score = 0.7 * within + 0.3 * (1 - min(error / 24, 1))
+            assert score == pytest.approx(expected["overall_score"]["value"])
+
+
 @pytest.mark.parametrize(("name", "start"), [("plot.png", b"\x89PNG"), ("plot.svg", b"<?xml")])
 def test_a_plot_is_drawn_by_the_ending_of_its_name(folder: Path, retrainer: Runner, name: str, start: bytes) -> None:
     assert retrainer("replay", *FROM, *TO, "--plot", name).code == 0
