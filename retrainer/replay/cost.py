@@ -19,12 +19,13 @@ if TYPE_CHECKING:
 
     from retrainer.model_types import ModelTypeName
     from retrainer.replay.plan import Step
+    from retrainer.replay.remembering import Purse
     from retrainer.replay.tracks import Track
 
 log = logging.getLogger(__name__)
 
 
-def require_max_cost(tracks: Sequence[Track], model_type: ModelTypeName, max_cost: float | None) -> None:
+def require_max_cost(tracks: Sequence[Track], model_type: ModelTypeName, purse: Purse) -> None:
     """Say what the paid forecasts of a replay would cost at most; nothing is said where there are none.
 
     Raises:
@@ -38,17 +39,18 @@ def require_max_cost(tracks: Sequence[Track], model_type: ModelTypeName, max_cos
         algorithm.check_ready(options)
     most = most_it_costs(tracks, model_type)
     names = ", ".join(f"'{name}'" for name in sorted(paid))
-    if max_cost is None:
+    if purse.limit is None:
         raise UsageError(
             f"forecasts of {names} cost money: this replay up to about ${most.cost_usd:.2f}, by {most.calls} calls",
             hint="Say with --max-cost how many dollars it may spend",
         )
     log.warning(
-        "This replay costs up to about $%.2f, by %d calls of %s; it stops before it has spent more than $%g",
+        "This replay costs up to about $%.2f, by %d calls of %s; it stops before it has spent more than $%g%s",
         most.cost_usd,
         most.calls,
         names,
-        max_cost,
+        purse.limit,
+        f", of which ${purse.spent:.4f} is spent" if purse.spent else "",
     )
 
 

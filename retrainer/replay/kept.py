@@ -28,6 +28,7 @@ _BUSY_SECONDS = 60
 _TABLES = """
 CREATE TABLE IF NOT EXISTS kept (key TEXT PRIMARY KEY, seconds REAL NOT NULL, data BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS steps (policy TEXT, number INTEGER, document TEXT NOT NULL, PRIMARY KEY (policy, number));
+CREATE TABLE IF NOT EXISTS spent (one INTEGER PRIMARY KEY CHECK (one = 1), usd REAL NOT NULL);
 """
 
 
@@ -63,6 +64,15 @@ class Work:
     def keep(self, key: str, made: Kept) -> None:
         """Keep something under a key; the same key always stands for the same."""
         self._connection.execute("INSERT OR REPLACE INTO kept VALUES (?, ?, ?)", (key, made.seconds, made.data))
+
+    def spent(self) -> float:
+        """Return what paid forecasts cost since the replay was begun, in US dollars."""
+        row = self._connection.execute("SELECT usd FROM spent").fetchone()
+        return 0.0 if row is None else float(row[0])
+
+    def note_spent(self, usd: float) -> None:
+        """Record what paid forecasts cost since the replay was begun."""
+        self._connection.execute("INSERT OR REPLACE INTO spent VALUES (1, ?)", (usd,))
 
     def steps(self, policy: str) -> list[dict[str, Any]]:
         """Return the steps of a policy that are done, in order."""

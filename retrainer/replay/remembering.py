@@ -42,7 +42,7 @@ class Purse:
 
     Attributes:
         limit: None where nothing is paid for.
-        spent: by this replay; what was kept from an earlier one is not paid for again.
+        spent: by this replay since it was begun, the calls that it was resumed after included.
     """
 
     limit: float | None = None
@@ -88,6 +88,11 @@ class Memory:
             given = {field.name: getattr(found, field.name) for field in fields(LoadedAlgorithm)}
             self._loaded[name] = RememberingAlgorithm(**given, memory=self)
         return self._loaded[name]
+
+    def pay(self, usd: float) -> None:
+        """Take the cost of forecasts out of the purse; that stays so if the replay is resumed."""
+        self.purse.spent += usd
+        self.work.note_spent(self.purse.spent)
 
     def once(self, key: str, make: Callable[[], bytes]) -> bytes:
         """Return what is kept under a key; made now where nothing is."""
@@ -208,7 +213,7 @@ class RememberingAlgorithm(LoadedAlgorithm):
             told = kind_of(model_type).tally(forecasts).get("cost_usd", 0.0)
             return forecasts
         finally:  # what failed may be paid for too; the plugin of a stranger may keep no account
-            self.memory.purse.spent += max(account.cost_usd - before, told)
+            self.memory.pay(max(account.cost_usd - before, told))
 
     def _identity(self, config: BaseModel, model_type: ModelTypeName) -> tuple[str, ...]:
         options = json.dumps(config.model_dump(mode="json"), sort_keys=True)

@@ -231,7 +231,7 @@ class Ending(NamedTuple):
     Attributes:
         stopped: why it ended before its last step; empty where it did not.
         interrupted: whether the user stopped it.
-        spent_usd: what its paid forecasts cost, each counted once.
+        spent_usd: what its paid forecasts cost since it was begun, each counted once.
     """
 
     stopped: str = ""

@@ -409,6 +409,19 @@ def test_what_failed_forecasts_cost_counts_too(eager: Path, plugins: Plugins, mo
     assert sum(record.cost_usd for one in report.policies for record in one.records) == pytest.approx(0.2)
 
 
+def test_what_may_be_spent_is_for_the_whole_replay_however_often_it_is_resumed(
+    eager: Path, plugins: Plugins, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plugins.add("wasteful", WASTEFUL)
+    monkeypatch.syspath_prepend(str(plugins.site))
+    project = open_project(eager, {"RETRAINER_CONTENT_MODEL__ALGORITHM": "wasteful"})
+    spent = [
+        replayed(project, model_type="content", max_cost=limit, resume=resume).ending.spent_usd
+        for limit, resume in [(0.25, False), (0.25, True), (0.35, True), (0.15, False)]
+    ]
+    assert spent == pytest.approx([0.2, 0.2, 0.3, 0.1]), "begun anew, nothing is spent yet"
+
+
 # Right until it is trained on so many posts, then far off, then right again.
 DRIFTING = constant_timing("drifting", 5.0).replace(
     'return {"hours": 5.0}', 'return {"hours": 40.0 if 220 < len(posts) < 260 else 5.0}'
