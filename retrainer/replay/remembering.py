@@ -1,7 +1,7 @@
 """Algorithms that remember: what was trained or forecast once, from the same, is not made again.
 
 The pipeline calls them as any other. A model is known by the hash of its files; a forecast by that of the model, the
-posts, the origins, the options and the plugin's version.
+posts, the origins, the options, and the plugin's version and code.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from retrainer.errors import CostLimitReached
 from retrainer.model_types import kind_of
 from retrainer.registry.artifacts import EVALUATIONS
 from retrainer.replay.kept import Kept, pack_files, pack_forecasts, unpack_files, unpack_forecasts
+from retrainer.replay.source import source_digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -217,7 +218,11 @@ class RememberingAlgorithm(LoadedAlgorithm):
 
     def _identity(self, config: BaseModel, model_type: ModelTypeName) -> tuple[str, ...]:
         options = json.dumps(config.model_dump(mode="json"), sort_keys=True)
-        return (__version__, self.name, self.distribution, self.version, model_type, options)
+        return (__version__, self.name, self.distribution, self.version, self._source, model_type, options)
+
+    @cached_property
+    def _source(self) -> str:
+        return source_digest(self)
 
 
 def _processor_seconds() -> float:

@@ -12,6 +12,7 @@ from retrainer import __version__
 from retrainer.pipeline.versions import chosen_algorithm
 from retrainer.registry.runs import RunFilter
 from retrainer.replay.past import room_of
+from retrainer.replay.source import source_digest
 from retrainer.replay.steps import StepRecord, take_step
 
 if TYPE_CHECKING:
@@ -96,7 +97,8 @@ def _key(policy: Policy, first: Step, model_type: ModelTypeName) -> str:
         "retrainer": __version__,
         "model_type": model_type,
         "start": first.at.isoformat(),
-        "algorithm": [algorithm.name, algorithm.distribution, algorithm.version, options.model_dump(mode="json")],
+        "algorithm": [algorithm.name, algorithm.distribution, algorithm.version, source_digest(algorithm)],
+        "options": options.model_dump(mode="json"),
         "retraining": policy.settings.retraining.model_dump(mode="json"),
         "retrains": policy.retrains,
         "promotes_all": policy.promotes_all,

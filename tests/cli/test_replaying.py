@@ -14,12 +14,12 @@ import pytest
 
 from retrainer.posts.sample import sample_posts
 from tests.claude_server import ClaudeServer
-from tests.conftest import NOW, configure, open_project
+from tests.conftest import NOW, configure, constant_timing, open_project
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.conftest import Runner
+    from tests.conftest import Plugins, Runner
 
 FROM, TO = ("--from", "2024-03-01"), ("--to", "2024-04-05")
 DAILY = ("--policy", "daily: schedule_days=1, min_improvement_threshold=5, min_confidence=0.95")
@@ -171,6 +171,22 @@ def test_the_processes_that_work_ahead_end_with_a_replay_that_is_killed(folder: 
         process.kill()
     assert len(helpers) >= 2
     assert not psutil.wait_procs(helpers, timeout=30)[1]
+
+
+def test_what_is_kept_of_a_plugin_is_not_used_after_its_code_was_edited(retrainer: Runner, plugins: Plugins) -> None:
+    plugins.add("mine", constant_timing("mine", 5.0))
+    environ = {**plugins.environ, "RETRAINER_TIMING_MODEL__ALGORITHM": "mine"}
+    span = ("replay", *FROM, *TO, "--json")
+    first = retrainer(*span, env=environ)
+    same = retrainer(*span, "--resume", env=environ)
+    assert "15 are known" in same.err
+    module = plugins.site / "retrainer_mine_module.py"
+    module.write_text(module.read_text().replace("5.0", "30.0"))
+    edited = retrainer(*span, "--resume", env=environ)
+    assert "are known" not in edited.err
+    fresh = retrainer(*span, "--workdir", "elsewhere", env=environ)
+    error = [done.json["policies"]["never"]["live"]["parts"]["mae_hours"] for done in (first, same, edited, fresh)]
+    assert error[0] == error[1] != error[2] == error[3]
 
 
 @pytest.fixture
