@@ -16,6 +16,7 @@ from retrainer.posts.store import PostsSummary, PostStore
 from retrainer.project import Project
 from retrainer.registry.database import Database
 from retrainer.registry.tables import POSTS_TABLE
+from retrainer.replay.room import PastRegistry
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -124,6 +125,17 @@ class PastProject(Project):
     """A project whose posts are those of the past, with a registry and a models folder of its own."""
 
     past: PastPosts
+
+    @property
+    def time_stands_still(self) -> bool:
+        """A replay is not to depend on the machine."""
+        return True
+
+    @cached_property
+    def registry(self) -> PastRegistry:
+        """What is remembered; the name of the folder is that of the policy."""
+        database = Database.open(self.settings.database.url, self.folder, self.models_dir)
+        return PastRegistry(database, self.folder.name)
 
     @cached_property
     def posts(self) -> PostStore:
