@@ -94,7 +94,7 @@ def replay(
         try:
             with set_apart(memory.algorithm):
                 for track in tracks:
-                    track.recall(memory)
+                    track.recall(memory, model_type)
                 require_max_cost(tracks, model_type, memory.purse)
                 if resume and not any(track.records for track in tracks):
                     log.warning("No kept step is one of these policies and this span: all steps are taken anew")

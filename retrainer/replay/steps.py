@@ -114,10 +114,8 @@ class _Run(NamedTuple):
     cost_usd: float = 0.0
 
 
-def take_step(
-    project: PastProject, policy: Policy, model_type: ModelTypeName, step: Step, memory: Memory
-) -> StepRecord:
-    """Retrain as of the step's date if the policy does, and let the live version forecast the posts up to the next.
+def decide(project: PastProject, policy: Policy, model_type: ModelTypeName, step: Step, memory: Memory) -> StepRecord:
+    """Retrain as of the step's date if the policy does; return the record of what was decided, and of its cost.
 
     Raises:
         CostLimitReached: the forecasts would cost more than may be spent.
@@ -129,7 +127,18 @@ def take_step(
         seconds = memory.seconds
         live = project.registry.production(model_type)
         record = _decision(project, step, run, live)
-        record = replace(record, seconds=seconds, **_run_cost(model_type, run))
+        return replace(record, seconds=seconds, **_run_cost(model_type, run))
+
+
+def look_back(project: PastProject, model_type: ModelTypeName, step: Step, record: StepRecord) -> StepRecord:
+    """Let what is live after a decision forecast the posts up to the next step, and see whether they bear it out.
+
+    Raises:
+        CostLimitReached: the forecasts would cost more than may be spent.
+        RetrainerError: nothing can go on.
+    """
+    with quietly():
+        live = project.registry.production(model_type)
         if live is None:
             return record
         record, of_live = _with_live_scores(project, model_type, step, record, live)

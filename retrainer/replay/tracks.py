@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from retrainer import __version__
+from retrainer.pipeline.recovery import remove_half_written
 from retrainer.pipeline.versions import chosen_algorithm
 from retrainer.registry.runs import RunFilter
 from retrainer.replay.past import room_of
 from retrainer.replay.source import source_digest
-from retrainer.replay.steps import StepRecord, take_step
+from retrainer.replay.steps import StepRecord, decide, look_back
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,6 +39,7 @@ class Track:
         room: the project in which it lives.
         key: the hash of all that its steps depend on but the posts.
         records: the steps that are done, the first of the plan.
+        decided: the record of the step after these where it was interrupted after its decision; else None.
     """
 
     policy: Policy
@@ -45,6 +47,7 @@ class Track:
     room: PastProject
     key: str
     records: list[StepRecord] = field(default_factory=list)
+    decided: StepRecord | None = None
 
     @classmethod
     def of(cls, policy: Policy, steps: list[Step], model_type: ModelTypeName, past: PastPosts, folder: Path) -> Track:
@@ -53,23 +56,35 @@ class Track:
         return cls(policy, steps, room_of(folder / policy.name, policy.settings, past), key)
 
     def take(self, number: int, model_type: ModelTypeName, memory: Memory) -> StepRecord:
-        """Take the next step, and keep what became of it."""
-        record = take_step(self.room, self.policy, model_type, self.steps[number], memory)
+        """Take the next step, and keep what was decided, and then what became of it."""
+        step = self.steps[number]
+        decided, self.decided = self.decided, None
+        if decided is None:
+            decided = decide(self.room, self.policy, model_type, step, memory)
+            memory.work.note_decided(self.key, number, decided.document())
+        record = look_back(self.room, model_type, step, decided)
         memory.work.add_step(self.key, number, record.document())
         self.records.append(record)
         return record
 
-    def recall(self, memory: Memory) -> None:
+    def recall(self, memory: Memory, model_type: ModelTypeName) -> None:
         """Take over the steps that are kept, if they are the first of this plan on the same posts; else begin anew.
 
-        Also where one of them failed: it is tried again, and what did not fail is not made again.
+        What an interrupted run had recorded is forgotten; where a step was interrupted after its decision, that is
+        taken over. Where one of the steps failed, all begin anew: it is tried again, and what did not fail is not made
+        again.
         """
-        records = [StepRecord.of(document) for document in memory.work.steps(self.key)]
+        done = [StepRecord.of(document) for document in memory.work.steps(self.key)]
+        pending = memory.work.decided(self.key, len(done))
+        decided = None if pending is None else StepRecord.of(pending)
+        records = done if decided is None else [*done, decided]
         past = memory.past
         plan = [(step.at, step.until, past.digest(past.count(step.look_until))) for step in self.steps[: len(records)]]
         same = bool(records) and plan == [(record.at, record.until, record.digest) for record in records]
-        if same and self._agrees(records[-1]) and not any(record.failed for record in records):
-            self.records = records
+        if same and not any(record.failed for record in records) and self._agrees(records[-1]):
+            self.records, self.decided = done, decided
+            self.room.registry.forget_unfinished_runs()
+            remove_half_written(self.room, model_type)
             return
         memory.work.forget_steps(self.key)
         self.room.close()

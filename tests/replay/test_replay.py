@@ -290,6 +290,50 @@ def test_a_kill_between_the_decision_and_its_record_is_made_good(eager: Path, tm
     assert everything(replayed(eager, resume=True)) == whole
 
 
+# Presses Ctrl-C once, the moment it is asked to forecast so many times.
+TOUCHY = COUNTING.replace('name="counting"', 'name="touchy"').replace(
+    "def predict(model, posts, origins):",
+    """def predict(model, posts, origins):
+        bell = Path(os.environ["BELL"])
+        if bell.exists():
+            left = int(bell.read_text())
+            bell.write_text(str(left - 1))
+            if left == 0:
+                bell.unlink()
+                raise KeyboardInterrupt""",
+)
+
+
+@pytest.mark.parametrize("forecast", [0, 5, 12])
+def test_wherever_a_step_is_interrupted_only_that_step_is_taken_again(
+    eager: Path,
+    plugins: Plugins,
+    calls: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    forecast: int,
+) -> None:
+    plugins.add("touchy", TOUCHY)
+    bell = tmp_path / "bell"
+    monkeypatch.setenv("BELL", str(bell))
+    project = open_project(eager, {"RETRAINER_TIMING_MODEL__ALGORITHM": "touchy"})
+    whole = everything(replayed(project, workdir=tmp_path / "whole"))
+    bell.write_text(str(forecast))
+    partial = replayed(project)
+    assert partial.ending.interrupted
+    done = sum(len(one.records) for one in partial.policies)
+    caplog.set_level("INFO", "retrainer.replay")
+    resumed = replayed(project, resume=True)
+    assert everything(resumed) == whole, "the ids too"
+    assert (f"; {done} are known" in caplog.text) == (done > 0)
+    for one in resumed.policies:
+        room = sqlite3.connect(eager / f".retrainer/replay/timing/policies/{one.policy.name}/registry.db")
+        assert room.execute("SELECT COUNT(*) FROM retrainer_training_runs").fetchall() == [(one.trainings,)]
+        room.close()
+    assert calls.exists()
+
+
 def test_a_replay_is_a_function_of_the_posts_the_policies_and_the_dates(eager: Path, tmp_path: Path) -> None:
     """Neither the clock nor chance has a part in it, but for the seconds of the processors."""
     documents = []
