@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import sqlite3
 from datetime import timedelta
@@ -249,6 +250,34 @@ def test_with_jobs_the_results_are_the_same(eager: Path, calls: Path, tmp_path: 
     calls.unlink()
     assert everything(replayed(counting(eager), jobs=2, workdir=tmp_path / "jobs")) == alone
     assert set(calls.read_text().splitlines()) == forecasts, "nothing is made ahead that is not needed"
+
+
+# Takes every process but the first one down with it, as a crash in native code would.
+CRASHING = COUNTING.replace('name="counting"', 'name="crashing"').replace(
+    "def train(posts):",
+    """def train(posts):
+        if str(os.getpid()) != os.environ["FIRST_PROCESS"] and len(posts) > 245:
+            os._exit(1)""",
+)
+
+
+def test_where_a_process_that_works_ahead_dies_the_replay_goes_on_without(
+    eager: Path,
+    plugins: Plugins,
+    calls: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    plugins.add("crashing", CRASHING)
+    monkeypatch.setenv("FIRST_PROCESS", str(os.getpid()))
+    project = open_project(eager, {"RETRAINER_TIMING_MODEL__ALGORITHM": "crashing"})
+    alone = everything(replayed(project, workdir=tmp_path / "alone"))
+    assert calls.read_text().count("train") > 5
+    report = replayed(project, jobs=2)
+    assert everything(report) == alone
+    assert not report.ending.stopped
+    assert caplog.text.count("A process that worked ahead died") == 1
 
 
 def interrupting(after: int) -> object:
