@@ -13,7 +13,7 @@ import numpy as np
 from retrainer.model_types import kind_of
 from retrainer.model_types.base import skill_score
 from retrainer.pipeline.comparison import FEWEST_TARGETS
-from retrainer.pipeline.evidence import Evidence, score_interval, weigh
+from retrainer.pipeline.evidence import LEVEL, Evidence, score_interval, weigh
 from retrainer.pipeline.verdict import improvement_percentage
 from retrainer.replay.policies import CONFIGURED
 from retrainer.replay.steps import JUDGED
@@ -300,20 +300,27 @@ def report(
     return ReplayReport(model_type, *span, reports, best, conclusion, ending, times)
 
 
-def evidence_of(a: LiveScores, b: LiveScores, *, confidence: float | None = None) -> Evidence | None:
-    """Return how sure b's difference from a is, on the posts that both forecast; None with fewer than ten of them."""
+def evidence_of(a: LiveScores, b: LiveScores, *, level: float = LEVEL) -> Evidence | None:
+    """Return how sure b's difference from a is, on the posts that both forecast; None with fewer than ten of them.
+
+    Args:
+        a: the scores of one policy.
+        b: those of another.
+        level: of the interval.
+    """
     common, in_a, in_b = np.intersect1d(a.rows, b.rows, return_indices=True)
     if len(common) < FEWEST_TARGETS:
         return None
     overall = kind_of(a.model_type).overall
-    return weigh(a.figures[in_a], b.figures[in_b], overall, confidence=confidence)
+    return weigh(a.figures[in_a], b.figures[in_b], overall, level=level)
 
 
 def conclude(lives: dict[str, LiveScores]) -> tuple[str | None, str]:
     """Return the best policy and one sentence about it: on the posts that all forecast, and whether it is but noise.
 
-    With several policies, one of them looks good by luck more easily: the confidence asked for rises with their number
-    (Bonferroni), so that in one replay of twenty at most, policies that are equally good are called different.
+    It is more than noise where the interval of the improvement lies above 0. With several policies, one of them looks
+    good by luck more easily: the level of the interval rises with their number (Bonferroni), so that in one replay of
+    twenty at most, policies that are equally good are called different.
     """
     if not lives:
         return None, "Nothing is known yet: no post was forecast."
@@ -331,11 +338,18 @@ def conclude(lives: dict[str, LiveScores]) -> tuple[str | None, str]:
     if not others:
         return chosen, f"{where}, all policies score the same, {score[chosen]:.4f}: it makes no difference here."
     other = CONFIGURED if CONFIGURED in others else max(others, key=lambda name: score[name])
-    evidence = evidence_of(shared[other], shared[chosen], confidence=1 - _DOUBT / 2 / (len(score) - 1))
+    evidence = evidence_of(shared[other], shared[chosen], level=1 - _DOUBT / (len(score) - 1))
     first = f"{where}, {listed(best)} forecast best, {_by_how_much(score[other], score[chosen], evidence, other)}"
-    if evidence is not None and evidence.is_settled:
+    if evidence is not None and _is_more_than_noise(evidence):
         return chosen, f"{first}: that is more than noise."
     return chosen, f"{first}: the difference is within noise, and no reason to prefer one of them."
+
+
+def _is_more_than_noise(evidence: Evidence) -> bool:
+    """Whether the interval lies above 0; where there is none, whether so many of the resamples do."""
+    if evidence.interval_percentage is None:
+        return evidence.probability_better >= (1 + evidence.level) / 2
+    return evidence.interval_percentage[0] > 0
 
 
 def listed(names: Sequence[str]) -> str:
@@ -345,7 +359,7 @@ def listed(names: Sequence[str]) -> str:
 
 
 def _by_how_much(old: float, new: float, evidence: Evidence | None, other: str) -> str:
-    """Say how much better the new score is, with the 95% interval."""
+    """Say how much better the new score is, with the interval that decides whether it is more than noise."""
     improvement = improvement_percentage(old, new)
     shown = "" if improvement is None else f"{improvement:.1f}% "
     if shown == "0.0% ":
@@ -353,5 +367,5 @@ def _by_how_much(old: float, new: float, evidence: Evidence | None, other: str) 
     figures = f"{new:.4f} against {old:.4f}"
     if evidence is not None and evidence.interval_percentage is not None:
         low, high = evidence.interval_percentage
-        figures += f", 95% interval {low:.1f} to {high:.1f}%"
+        figures += f", {100 * evidence.level:.4g}% interval {low:.1f} to {high:.1f}%"
     return f"{shown}better than '{other}' ({figures})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -53,6 +54,25 @@ def test_policies_that_are_equally_good_are_seldom_called_different() -> None:
         lives = {name: live(noisy(10 * seed + place, 6.0)) for place, name in enumerate(["configured", *"abcd"])}
         called += "more than noise" in conclude(lives)[1]
     assert called <= 6
+
+
+@pytest.mark.parametrize("others", [1, 2, 4])
+def test_the_interval_that_is_told_is_the_one_that_decides(others: int) -> None:
+    """Its level rises with the number of policies; what it does not rule out is called noise."""
+    told = set()
+    for seed in range(25):
+        equal = live(noisy(seed, 7.5, count=150))
+        lives = {"configured": equal, **{name: live(noisy(seed + 99, 6.0, count=150)) for name in "abcd"[:others]}}
+        sentence = conclude(lives)[1]
+        if "'configured' forecast best" in sentence:
+            continue
+        level = {1: "95", 2: "97.5", 4: "98.75"}[others]
+        found = re.search(rf"{re.escape(level)}% interval (-?[\d.]+) to (-?[\d.]+)%\)", sentence)
+        assert found, sentence
+        if float(found[1]):
+            assert (float(found[1]) > 0) == sentence.endswith("more than noise."), sentence
+            told.add(float(found[1]) > 0)
+    assert told == {True, False}, "else nothing is shown"
 
 
 def test_only_posts_that_all_forecast_are_compared() -> None:
