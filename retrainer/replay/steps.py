@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
     from retrainer.model_types import ModelTypeName
     from retrainer.pipeline.comparison import Comparison
+    from retrainer.pipeline.posts import Split
+    from retrainer.pipeline.training import Trained
     from retrainer.registry.tables import ModelVersion
     from retrainer.replay.past import PastProject
     from retrainer.replay.plan import Step
@@ -240,20 +242,32 @@ def live_window(
     return window_after(posts, (last["created_at"], str(last["post_id"])), most, "post")
 
 
+@contextmanager
+def trained_as_of(
+    project: PastProject, algorithm: str, model_type: ModelTypeName, at: datetime
+) -> Iterator[tuple[Trained, Split]]:
+    """Train as a run at a moment does, and give the model and the split posts; nothing is recorded.
+
+    Raises:
+        InsufficientData: there are too few posts to split, or they carry nothing to learn from.
+        AlgorithmError: a hook failed.
+    """
+    chosen, options = chosen_algorithm(project.settings, model_type, algorithm)
+    known = load_latest(project, model_type, at)
+    split = split_by_time(known, project.settings.retraining.test_split, 1, project.posts.place)
+    with trained_model(project, chosen, options, model_type, split) as trained:
+        yield trained, split
+
+
 def foresee(project: PastProject, policy: Policy, model_type: ModelTypeName, step: Step) -> None:
     """Make what a step will need whatever is live by then: the new version, and its forecasts before and after.
 
     Nothing is recorded; what was made is remembered. What cannot be made fails again in its turn, and is told then.
     """
-    name = policy.algorithm
     with quietly():
         try:
-            rehearse(project, model_type, step.at, algorithm=name)
-            settings = project.settings
-            known = load_latest(project, model_type, step.at)
-            split = split_by_time(known, settings.retraining.test_split, 1, project.posts.place)
-            algorithm, options = chosen_algorithm(settings, model_type, name)
-            with trained_model(project, algorithm, options, model_type, split) as trained:
+            rehearse(project, model_type, step.at, algorithm=policy.algorithm)
+            with trained_as_of(project, policy.algorithm, model_type, step.at) as (trained, _):
                 for until in sorted({step.until, step.look_until}):
                     posts = load_latest(project, model_type, until)
                     window = live_window(project, model_type, posts, step, paid=False)

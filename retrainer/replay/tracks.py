@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from retrainer import __version__
-from retrainer.pipeline.recovery import remove_half_written
 from retrainer.pipeline.versions import chosen_algorithm
+from retrainer.registry.artifacts import remove
 from retrainer.registry.runs import RunFilter
 from retrainer.replay.past import room_of
 from retrainer.replay.source import source_digest
@@ -83,8 +83,7 @@ class Track:
         same = bool(records) and plan == [(record.at, record.until, record.digest) for record in records]
         if same and not any(record.failed for record in records) and self._agrees(records[-1]):
             self.records, self.decided = done, decided
-            self.room.registry.forget_unfinished_runs()
-            remove_half_written(self.room, model_type)
+            self._tidy(model_type)
             return
         memory.work.forget_steps(self.key)
         self.room.close()
@@ -93,6 +92,16 @@ class Track:
         folder.mkdir(parents=True)
         (folder / KEY_FILE).write_text(self.key)
         self.room = room_of(folder, self.policy.settings, past)
+
+    def _tidy(self, model_type: ModelTypeName) -> None:
+        """Forget runs that were interrupted, with the files that they left; nobody else uses the room."""
+        self.room.registry.forget_unfinished_runs()
+        artifacts = self.room.artifacts
+        for folder in artifacts.unregistered_folders(model_type):
+            remove(folder)
+        for version in self.room.registry.versions(model_type):
+            for path in artifacts.stray_files(version):
+                remove(path)
 
     def _agrees(self, last: StepRecord) -> bool:
         """Whether the room is where the records end: a kill may have fallen between the two."""
