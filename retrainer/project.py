@@ -53,6 +53,11 @@ class Project:
         return self.folder / self.settings.models_dir
 
     @property
+    def time_stands_still(self) -> bool:
+        """Whether a run takes no time by its own record: in a replay, which is not to depend on the machine."""
+        return False
+
+    @property
     def answers_dir(self) -> Path:
         """Where the answers of paid calls are kept until the run that asked for them is over."""
         return self.folder / ".retrainer" / "answers"

@@ -45,7 +45,7 @@ def replay(
     ] = None,
     max_cost: Annotated[
         float | None,
-        typer.Option(metavar="DOLLARS", min=0, help="What paid forecasts may cost; needed where there are any."),
+        typer.Option(metavar="DOLLARS", min=0, help="What paid forecasts may cost in all; needed where there are any."),
     ] = None,
     as_json: AsJson = False,
 ) -> int:

@@ -37,13 +37,16 @@ POLL_SECONDS = 0.25  # between looks at a run that is waited for
 class Stopwatch:
     """Tells the time of a run: the moment it counts from, plus what has passed since."""
 
-    def __init__(self, now: datetime) -> None:
+    def __init__(self, now: datetime, *, stands_still: bool = False) -> None:
+        """Start at a moment; where it stands still, the run takes no time, whatever the machine does meanwhile."""
         self.started_at = now
+        self._stands_still = stands_still
         self._monotonic = time.monotonic()
 
     def now(self) -> datetime:
         """Return the run's time, UTC."""
-        return self.started_at + timedelta(seconds=time.monotonic() - self._monotonic)
+        passed = 0.0 if self._stands_still else time.monotonic() - self._monotonic
+        return self.started_at + timedelta(seconds=passed)
 
 
 def begun(

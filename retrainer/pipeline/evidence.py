@@ -36,8 +36,8 @@ class Evidence:
     """How sure a comparison is.
 
     Attributes:
-        interval_percentage: the 95% interval of the improvement, in percent of a's score; None where a scored 0, or
-            did in more than 2.5% of the resamples.
+        interval_percentage: the interval of the improvement, in percent of a's score; None where a scored 0, or did in
+            a larger share of the resamples than lies below the interval.
         probability_better: the probability that b is better: the share of resamples in which it scores higher, those in
             which both score the same counted half.
         smallest_detectable_percentage: the improvement that such a window would have shown in 80% of cases, at the
@@ -50,6 +50,7 @@ class Evidence:
         block_length: in posts.
         resamples: how many were drawn.
         seed: they were drawn with.
+        level: of the interval.
     """
 
     interval_percentage: tuple[float, float] | None
@@ -61,6 +62,7 @@ class Evidence:
     block_length: int
     resamples: int
     seed: int
+    level: float = LEVEL
 
     @property
     def is_settled(self) -> bool:
@@ -72,7 +74,7 @@ class Evidence:
         interval = self.interval_percentage
         return {
             "interval_percentage": None if interval is None else [round(bound, 4) for bound in interval],
-            "level": LEVEL,
+            "level": self.level,
             "probability_better": self.probability_better,
             "settled_at": self.settled_at,
             "smallest_detectable_percentage": self.smallest_detectable_percentage,
@@ -85,7 +87,13 @@ class Evidence:
 
 
 def weigh(
-    a: Floats, b: Floats, overall: Callable[[Floats], Floats], *, confidence: float | None = None, seed: int = SEED
+    a: Floats,
+    b: Floats,
+    overall: Callable[[Floats], Floats],
+    *,
+    confidence: float | None = None,
+    level: float = LEVEL,
+    seed: int = SEED,
 ) -> Evidence:
     """Draw the posts again and again, and see how the improvement varies.
 
@@ -97,6 +105,7 @@ def weigh(
         b: the same of b, on the same posts.
         overall: turns (…, k) means into (…) scores.
         confidence: one-sided, at which the question counts as settled; None: 0.95.
+        level: of the interval.
         seed: of the draws.
     """
     count = len(a)
@@ -110,13 +119,13 @@ def weigh(
     differences[np.abs(differences) < 1e-12] = 0.0  # noqa: PLR2004  the same but for rounding
     better = float((differences > 0).mean() + (differences == 0).mean() / 2)
     interval, detectable = None, None
-    if old > 0 and (olds <= 0).mean() <= (1 - LEVEL) / 2:
+    if old > 0 and (olds <= 0).mean() <= (1 - level) / 2:
         # The improvement is a ratio: how a's score varies belongs to it. A resample in which a scores 0 has none; where
         # more than an end of the interval would be missing, those that are left would not be an interval of anything.
         improvement = (new - old) / old * 100
         ratios = (news - olds)[olds > 0] / olds[olds > 0] * 100
         improvements = improvement + widening * (ratios - improvement)
-        low, high = (float(bound) for bound in np.quantile(improvements, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]))
+        low, high = (float(bound) for bound in np.quantile(improvements, [(1 - level) / 2, (1 + level) / 2]))
         interval = (low, high)
         detectable = _detectable_errors(settled_at) * float(improvements.std())
     return Evidence(
@@ -129,6 +138,7 @@ def weigh(
         block_length=length,
         resamples=len(means),
         seed=seed,
+        level=level,
     )
 
 

@@ -154,7 +154,7 @@ def retrain(
         RetrainerError: the run failed; what it was is recorded, and production is what it was.
     """
     chosen, options = chosen_algorithm(project.settings, model_type, algorithm)
-    watch = Stopwatch(now)
+    watch = Stopwatch(now, stands_still=project.time_stands_still)
     _banner(f"{model_type.upper()} MODEL RETRAINING")
     if as_of:
         log.warning("This run counts as of %s UTC. If it promotes, that goes live now", f"{now:%Y-%m-%d %H:%M}")

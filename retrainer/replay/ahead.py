@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import select
 import signal
 import sys
 import threading
 import warnings
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, NamedTuple
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from retrainer.replay.plan import Step
     from retrainer.replay.policies import Policy
     from retrainer.replay.tracks import Track
+
+log = logging.getLogger(__name__)
 
 POSTS = "posts.parquet"
 ROOMS = "ahead"
@@ -51,6 +55,8 @@ def working_ahead(
     order: Sequence[tuple[Track, int]], place: Place, past: PastPosts, jobs: int
 ) -> Iterator[Callable[[Track, int], None]]:
     """Let processes work ahead, and give a function that waits until they have come to a step.
+
+    Where one of them dies, nothing more is made ahead: what is needed is made in its turn, or fails then.
 
     Args:
         order: all steps, in the order in which they are taken.
@@ -78,8 +84,13 @@ def working_ahead(
         def wait(track: Track, number: int) -> None:
             nonlocal finished
             while finished <= task_of.get((track.key, number), -1):
-                next(done)
-                finished += 1
+                try:
+                    next(done)
+                except BrokenProcessPool:  # as where a plugin's library crashes, or the memory is used up
+                    log.warning("A process that worked ahead died: the rest is made without such processes")
+                    finished = len(chosen)
+                else:
+                    finished += 1
 
         yield wait
 

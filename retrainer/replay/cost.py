@@ -9,22 +9,23 @@ from retrainer.algorithms import CostEstimate
 from retrainer.algorithms.manager import load_algorithm
 from retrainer.errors import InsufficientData, UsageError
 from retrainer.pipeline.evaluation import origins_of, require_window
-from retrainer.pipeline.posts import load_latest, split_by_time
-from retrainer.pipeline.training import describe, trained_model
+from retrainer.pipeline.posts import load_latest
+from retrainer.pipeline.training import describe
 from retrainer.pipeline.versions import chosen_algorithm
-from retrainer.replay.steps import live_window, quietly
+from retrainer.replay.steps import live_window, quietly, trained_as_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from retrainer.model_types import ModelTypeName
     from retrainer.replay.plan import Step
+    from retrainer.replay.remembering import Purse
     from retrainer.replay.tracks import Track
 
 log = logging.getLogger(__name__)
 
 
-def require_max_cost(tracks: Sequence[Track], model_type: ModelTypeName, max_cost: float | None) -> None:
+def require_max_cost(tracks: Sequence[Track], model_type: ModelTypeName, purse: Purse) -> None:
     """Say what the paid forecasts of a replay would cost at most; nothing is said where there are none.
 
     Raises:
@@ -38,17 +39,18 @@ def require_max_cost(tracks: Sequence[Track], model_type: ModelTypeName, max_cos
         algorithm.check_ready(options)
     most = most_it_costs(tracks, model_type)
     names = ", ".join(f"'{name}'" for name in sorted(paid))
-    if max_cost is None:
+    if purse.limit is None:
         raise UsageError(
             f"forecasts of {names} cost money: this replay up to about ${most.cost_usd:.2f}, by {most.calls} calls",
             hint="Say with --max-cost how many dollars it may spend",
         )
     log.warning(
-        "This replay costs up to about $%.2f, by %d calls of %s; it stops before it has spent more than $%g",
+        "This replay costs up to about $%.2f, by %d calls of %s; it stops before it has spent more than $%g%s",
         most.cost_usd,
         most.calls,
         names,
-        max_cost,
+        purse.limit,
+        f", of which ${purse.spent:.4f} is spent" if purse.spent else "",
     )
 
 
@@ -73,21 +75,20 @@ def most_it_costs(tracks: Sequence[Track], model_type: ModelTypeName) -> CostEst
 def _most_of(track: Track, model_type: ModelTypeName, step: Step) -> tuple[CostEstimate, CostEstimate]:
     """Return the most that the test posts of a step, and the posts after it, should cost by a version trained then."""
     room, settings = track.room, track.policy.settings
-    algorithm, options = chosen_algorithm(settings, model_type, track.policy.algorithm)
     none = CostEstimate()
     try:
-        known = load_latest(room, model_type, step.at)
-        split = split_by_time(known, settings.retraining.test_split, 1, room.posts.place)
         posts = load_latest(room, model_type, step.until)
         after = live_window(room, model_type, posts, step, paid=True)
-        with trained_model(room, algorithm, options, model_type, split) as trained:
+        with trained_as_of(room, track.policy.algorithm, model_type, step.at) as (trained, split):
             version = describe(room, trained, split, "(not recorded)", step.at)
-            test = require_window(known, version, settings.retraining.max_predictions(model_type))
-            model = trained.ready.model
+            test = require_window(split.posts, version, settings.retraining.max_predictions(model_type))
+            ready = trained.ready
             of_test, of_live = (
                 none
                 if window is None
-                else algorithm.estimate(model, posts, origins_of(model_type, posts, window), options, model_type)
+                else ready.algorithm.estimate(
+                    ready.model, posts, origins_of(model_type, posts, window), ready.options, model_type
+                )
                 for window in (test, after)
             )
     except InsufficientData:

@@ -1,21 +1,33 @@
-"""The JSON document of a replay."""
+"""The JSON document of a replay.
+
+All of it but the seconds is a function of the posts, the policies and the dates.
+"""
 
 from __future__ import annotations
 
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 from retrainer.documents import moment
+from retrainer.model_types import kind_of
 
 if TYPE_CHECKING:
     from datetime import timedelta
 
     from retrainer.documents import Document
+    from retrainer.model_types import ModelTypeName
     from retrainer.replay.report import Figure, LiveScores, PolicyReport, ReplayReport
     from retrainer.replay.steps import StepRecord
 
 
 def replay_document(report: ReplayReport) -> Document:
-    """Describe a replay: its policies by name, and every step of each."""
+    """Describe a replay: its policies by name, and every step of each.
+
+    A live score follows from the steps: each of its parts is the mean of the steps' parts, weighted by their
+    `num_predictions`, and the score is made of these as that of any evaluation: for timing 0.7 · within_6h_accuracy
+    + 0.3 · (1 − min(mae_hours / 24, 1)), for content the mean of its parts. It is not the mean of the steps' scores,
+    since the error is cut at 24 hours only as a whole. The same holds for the naive forecast.
+    """
     return {
         "model_type": report.model_type,
         "from": moment(report.start),
@@ -23,13 +35,13 @@ def replay_document(report: ReplayReport) -> Document:
         "complete": not report.ending.stopped,
         "stopped": report.ending.stopped or None,
         "spent_usd": report.ending.spent_usd,
-        "policies": {one.policy.name: _policy(one) for one in report.policies},
+        "policies": {one.policy.name: _policy(one, report.model_type) for one in report.policies},
         "best": report.best,
         "conclusion": report.conclusion,
     }
 
 
-def _policy(one: PolicyReport) -> Document:
+def _policy(one: PolicyReport, model_type: ModelTypeName) -> Document:
     evidence = one.against_configured
     return {
         "algorithm": one.policy.algorithm,
@@ -41,18 +53,19 @@ def _policy(one: PolicyReport) -> Document:
         "trainings": one.trainings,
         "failed_runs": one.failures,
         "promotions": one.promotions,
+        "decisions": one.decisions,
         "decisions_looked_at": one.looked_at,
         "promotions_reversed": one.reversed_promotions,
         "rejections_missed": one.missed,
-        "days_live": _days(one.time_live),
-        "days_worse_than_naive": _days(one.time_worse_than_naive),
+        "days_live": _days(one.beside_naive.live),
+        "days_worse_than_naive": _days(one.beside_naive.worse),
         "cost": {
             "seconds": round(one.seconds, 3),
             "tokens": one.tokens,
             "cost_usd": one.cost_usd,
             "live_cost_usd": one.live_cost_usd,
         },
-        "steps": [_step(record) for record in one.records],
+        "steps": [_step(record, model_type) for record in one.records],
     }
 
 
@@ -70,7 +83,7 @@ def _figure(figure: Figure) -> Document:
     return {"value": figure.value, "interval": None if figure.interval is None else list(figure.interval)}
 
 
-def _step(record: StepRecord) -> Document:
+def _step(record: StepRecord, model_type: ModelTypeName) -> Document:
     return {
         "at": moment(record.at),
         "until": moment(record.until),
@@ -82,8 +95,19 @@ def _step(record: StepRecord) -> Document:
         "live_version_id": record.live,
         "num_predictions": len(record.rows),
         "live_score": record.score,
+        "live_parts": _means(record.figures, model_type),
         "baseline_score": record.naive_score,
-        "later_look": {None: None, True: "wrong", False: "stands"}[record.wrong],
+        "baseline_parts": _means(record.naive_figures, model_type),
+        "later_look": record.later_look,
+    }
+
+
+def _means(figures: list[list[float]], model_type: ModelTypeName) -> Document | None:
+    """Return the parts of a score by name; None without any post."""
+    if not figures:
+        return None
+    return {
+        key: fmean(column) for key, column in zip(kind_of(model_type).parts, zip(*figures, strict=True), strict=True)
     }
 
 

@@ -28,6 +28,8 @@ _BUSY_SECONDS = 60
 _TABLES = """
 CREATE TABLE IF NOT EXISTS kept (key TEXT PRIMARY KEY, seconds REAL NOT NULL, data BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS steps (policy TEXT, number INTEGER, document TEXT NOT NULL, PRIMARY KEY (policy, number));
+CREATE TABLE IF NOT EXISTS decided (policy TEXT PRIMARY KEY, number INTEGER NOT NULL, document TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS spent (one INTEGER PRIMARY KEY CHECK (one = 1), usd REAL NOT NULL);
 """
 
 
@@ -64,6 +66,15 @@ class Work:
         """Keep something under a key; the same key always stands for the same."""
         self._connection.execute("INSERT OR REPLACE INTO kept VALUES (?, ?, ?)", (key, made.seconds, made.data))
 
+    def spent(self) -> float:
+        """Return what paid forecasts cost since the replay was begun, in US dollars."""
+        row = self._connection.execute("SELECT usd FROM spent").fetchone()
+        return 0.0 if row is None else float(row[0])
+
+    def note_spent(self, usd: float) -> None:
+        """Record what paid forecasts cost since the replay was begun."""
+        self._connection.execute("INSERT OR REPLACE INTO spent VALUES (1, ?)", (usd,))
+
     def steps(self, policy: str) -> list[dict[str, Any]]:
         """Return the steps of a policy that are done, in order."""
         query = "SELECT document FROM steps WHERE policy = ? ORDER BY number"
@@ -73,8 +84,20 @@ class Work:
         """Record that a step of a policy is done."""
         self._connection.execute("INSERT INTO steps VALUES (?, ?, ?)", (policy, number, json.dumps(document)))
 
+    def decided(self, policy: str, number: int) -> dict[str, Any] | None:
+        """Return what was decided at a step of a policy, if it was the last to be decided."""
+        query = "SELECT document FROM decided WHERE policy = ? AND number = ?"
+        row = self._connection.execute(query, (policy, number)).fetchone()
+        return None if row is None else json.loads(row[0])
+
+    def note_decided(self, policy: str, number: int, document: Mapping[str, Any]) -> None:
+        """Record what was decided at a step of a policy that is not done yet."""
+        row = (policy, number, json.dumps(document))
+        self._connection.execute("INSERT OR REPLACE INTO decided VALUES (?, ?, ?)", row)
+
     def forget_steps(self, policy: str) -> None:
-        """Forget that any step of a policy is done."""
+        """Forget that any step of a policy is done, or decided."""
+        self._connection.execute("DELETE FROM decided WHERE policy = ?", (policy,))
         self._connection.execute("DELETE FROM steps WHERE policy = ?", (policy,))
 
 

@@ -16,6 +16,7 @@ from retrainer.posts.store import PostsSummary, PostStore
 from retrainer.project import Project
 from retrainer.registry.database import Database
 from retrainer.registry.tables import POSTS_TABLE
+from retrainer.replay.room import PastRegistry
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -54,12 +55,12 @@ class PastPosts(PostStore):
     @property
     def first(self) -> datetime:
         """The time of the first post."""
-        return self._time(0)
+        return self.time_of(0)
 
     @property
     def last(self) -> datetime:
         """The time of the last post."""
-        return self._time(-1)
+        return self.time_of(-1)
 
     def __len__(self) -> int:
         return len(self.posts)
@@ -82,7 +83,7 @@ class PastPosts(PostStore):
         del telling
         count = self.count(until)
         with_content = count if "content" in self.posts else 0
-        return PostsSummary(count, with_content, *((self.first, self._time(count - 1)) if count else (None, None)))
+        return PostsSummary(count, with_content, *((self.first, self.time_of(count - 1)) if count else (None, None)))
 
     def require_writable(self) -> None:
         """The past cannot be written."""
@@ -101,7 +102,8 @@ class PastPosts(PostStore):
         same = list(posts["post_id"].iloc[ends]) == list(self.posts["post_id"].iloc[ends])
         return self.digest(count) if same else None
 
-    def _time(self, row: int) -> datetime:
+    def time_of(self, row: int) -> datetime:
+        """Return when the post in this place among all came, UTC."""
         moment: datetime = self.posts["created_at"].iloc[row].to_pydatetime()
         return moment
 
@@ -124,6 +126,17 @@ class PastProject(Project):
     """A project whose posts are those of the past, with a registry and a models folder of its own."""
 
     past: PastPosts
+
+    @property
+    def time_stands_still(self) -> bool:
+        """A replay is not to depend on the machine."""
+        return True
+
+    @cached_property
+    def registry(self) -> PastRegistry:
+        """What is remembered; the name of the folder is that of the policy."""
+        database = Database.open(self.settings.database.url, self.folder, self.models_dir)
+        return PastRegistry(database, self.folder.name)
 
     @cached_property
     def posts(self) -> PostStore:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from retrainer.errors import InsufficientData, UsageError
+from retrainer.pipeline.comparison import FEWEST_TARGETS
 
 if TYPE_CHECKING:
     from retrainer.replay.past import PastPosts
@@ -26,10 +27,14 @@ class Step:
     Attributes:
         at: the moment, UTC; the run knows the posts up to it.
         until: the next one; the posts after `at` and up to this are forecast by what is live then.
+        look_until: up to when the posts are that judge the decision: `until` or, where fewer came by then than can be
+            compared, the moment of the first post that makes enough of them; `until` too where they never come, and of
+            the first step, at which there is nothing to decide between.
     """
 
     at: datetime
     until: datetime
+    look_until: datetime
 
 
 def span_of(past: PastPosts, start: datetime, end: datetime | None) -> tuple[datetime, datetime]:
@@ -88,7 +93,14 @@ def steps_of(policy: Policy, past: PastPosts, start: datetime, end: datetime) ->
             _day(enough[0]),
             settings.min_training_samples,
         )
-    return [Step(at, until) for at, until in zip(enough, [*enough[1:], end], strict=True)]
+    pairs = zip(enough, [*enough[1:], end], strict=True)
+    first, *others = [Step(at, until, _look_until(past, at, until, end)) for at, until in pairs]
+    return [replace(first, look_until=first.until), *others]
+
+
+def _look_until(past: PastPosts, at: datetime, until: datetime, end: datetime) -> datetime:
+    row = past.count(at) + FEWEST_TARGETS - 1
+    return max(until, past.time_of(row)) if row < past.count(end) else until
 
 
 def _midnight(moment: datetime) -> datetime:

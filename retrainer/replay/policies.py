@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from retrainer.model_types import ModelTypeName
 
 CONFIGURED, NEVER, ALWAYS = "configured", "never", "always"
-BUILT_IN = (CONFIGURED, NEVER, ALWAYS)
 
 _KEYS = (
     "schedule_days",

@@ -1,7 +1,7 @@
 """Algorithms that remember: what was trained or forecast once, from the same, is not made again.
 
 The pipeline calls them as any other. A model is known by the hash of its files; a forecast by that of the model, the
-posts, the origins, the options and the plugin's version.
+posts, the origins, the options, and the plugin's version and code.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from retrainer.errors import CostLimitReached
 from retrainer.model_types import kind_of
 from retrainer.registry.artifacts import EVALUATIONS
 from retrainer.replay.kept import Kept, pack_files, pack_forecasts, unpack_files, unpack_forecasts
+from retrainer.replay.source import source_digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,7 +43,7 @@ class Purse:
 
     Attributes:
         limit: None where nothing is paid for.
-        spent: by this replay; what was kept from an earlier one is not paid for again.
+        spent: by this replay since it was begun, the calls that it was resumed after included.
     """
 
     limit: float | None = None
@@ -88,6 +89,11 @@ class Memory:
             given = {field.name: getattr(found, field.name) for field in fields(LoadedAlgorithm)}
             self._loaded[name] = RememberingAlgorithm(**given, memory=self)
         return self._loaded[name]
+
+    def pay(self, usd: float) -> None:
+        """Take the cost of forecasts out of the purse; that stays so if the replay is resumed."""
+        self.purse.spent += usd
+        self.work.note_spent(self.purse.spent)
 
     def once(self, key: str, make: Callable[[], bytes]) -> bytes:
         """Return what is kept under a key; made now where nothing is."""
@@ -214,11 +220,15 @@ class RememberingAlgorithm(LoadedAlgorithm):
             told = kind_of(model_type).tally(forecasts).get("cost_usd", 0.0)
             return forecasts
         finally:  # what failed may be paid for too; the plugin of a stranger may keep no account
-            self.memory.purse.spent += max(account.cost_usd - before, told)
+            self.memory.pay(max(account.cost_usd - before, told))
 
     def _identity(self, config: BaseModel, model_type: ModelTypeName) -> tuple[str, ...]:
         options = json.dumps(config.model_dump(mode="json"), sort_keys=True)
-        return (__version__, self.name, self.distribution, self.version, model_type, options)
+        return (__version__, self.name, self.distribution, self.version, self._source, model_type, options)
+
+    @cached_property
+    def _source(self) -> str:
+        return source_digest(self)
 
 
 def _processor_seconds() -> float:

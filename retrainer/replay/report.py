@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -13,9 +13,10 @@ import numpy as np
 from retrainer.model_types import kind_of
 from retrainer.model_types.base import skill_score
 from retrainer.pipeline.comparison import FEWEST_TARGETS
-from retrainer.pipeline.evidence import Evidence, score_interval, weigh
+from retrainer.pipeline.evidence import LEVEL, Evidence, score_interval, weigh
 from retrainer.pipeline.verdict import improvement_percentage
 from retrainer.replay.policies import CONFIGURED
+from retrainer.replay.steps import JUDGED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
+_WEEK = timedelta(days=7)
 _DOUBT = 0.05  # the probability of calling any of the differences real where there is none
 
 
@@ -109,6 +111,46 @@ def _within(interval: tuple[float, float] | None, highest: float) -> tuple[float
     return interval and (max(interval[0], 0.0), min(interval[1], highest))
 
 
+class BesideNaive(NamedTuple):
+    """For how long a policy was live, and worse than the naive forecast, by the weeks of the replay.
+
+    The weeks count from the replay's start, whatever the policy's own steps are, so that policies can be held side by
+    side. In each, the score of its posts is held against that of the naive forecasts of the same posts. The naive
+    forecast is that of the step: it knows the posts up to it.
+
+    Attributes:
+        live: the time of the weeks in which posts came that could be scored.
+        worse: of these, that of the weeks in which the score was below the naive one.
+    """
+
+    live: timedelta = timedelta()
+    worse: timedelta = timedelta()
+
+    @classmethod
+    def of(
+        cls, live: LiveScores, times: NDArray[np.datetime64], start: datetime, done: tuple[datetime, datetime]
+    ) -> BesideNaive:
+        """Sum up the weeks.
+
+        Args:
+            live: the policy's scores.
+            times: (n,) when each of all the posts came, UTC.
+            start: of the replay.
+            done: from when to when the policy took steps; a week reaches no farther.
+        """
+        since = times[live.rows] - np.datetime64(start.astimezone(UTC).replace(tzinfo=None), "us")
+        week_of = -(-since // np.timedelta64(_WEEK)) - 1  # a post at the very end of a week belongs to it
+        overall = kind_of(live.model_type).overall
+        total = worse = timedelta()
+        for week in np.unique(week_of):
+            own, naive = (figures[week_of == week].mean(axis=0) for figures in (live.figures, live.naive_figures))
+            begin = start + int(week) * _WEEK
+            time = min(begin + _WEEK, done[1]) - max(begin, done[0])
+            total += time
+            worse += time if overall(own) < overall(naive) else timedelta()
+        return cls(total, worse)
+
+
 @dataclass(frozen=True)
 class PolicyReport:
     """What a policy came to.
@@ -116,6 +158,7 @@ class PolicyReport:
     Attributes:
         records: its steps, in order.
         live: its live scores; None where it forecast no post.
+        beside_naive: for how long it was live, and worse than the naive forecast.
         against_configured: how sure the difference from the configured policy is, on the posts that both forecast; None
             for that policy itself, and where these are fewer than ten.
     """
@@ -123,6 +166,7 @@ class PolicyReport:
     policy: Policy
     records: list[StepRecord]
     live: LiveScores | None
+    beside_naive: BesideNaive
     against_configured: Evidence | None = None
 
     @property
@@ -142,29 +186,23 @@ class PolicyReport:
 
     @property
     def reversed_promotions(self) -> int:
-        """How many promotions the posts up to the next step would have reversed."""
-        return sum(record.promoted and bool(record.wrong) for record in self.records)
+        """How many promotions a later look would have reversed."""
+        return sum(record.promoted and record.later_look == "wrong" for record in self.records)
 
     @property
     def missed(self) -> int:
-        """How many rejected versions would have been better on the posts up to the next step."""
-        return sum(not record.promoted and bool(record.wrong) for record in self.records)
+        """How many rejected versions a later look would have promoted."""
+        return sum(not record.promoted and record.later_look == "wrong" for record in self.records)
+
+    @property
+    def decisions(self) -> int:
+        """How many decisions there were between two versions."""
+        return sum(record.later_look is not None for record in self.records)
 
     @property
     def looked_at(self) -> int:
-        """How many decisions were looked at again."""
-        return sum(record.wrong is not None for record in self.records)
-
-    @property
-    def time_live(self) -> timedelta:
-        """For how long there was a version whose forecasts could be scored."""
-        return sum((record.until - record.at for record in self.records if record.score is not None), timedelta())
-
-    @property
-    def time_worse_than_naive(self) -> timedelta:
-        """For how much of that its score was below that of the naive forecast, step by step."""
-        worse = (record for record in self.records if _is_worse(record))
-        return sum((record.until - record.at for record in worse), timedelta())
+        """How many of them later posts could judge."""
+        return sum(record.later_look in JUDGED for record in self.records)
 
     @property
     def seconds(self) -> float:
@@ -193,7 +231,7 @@ class Ending(NamedTuple):
     Attributes:
         stopped: why it ended before its last step; empty where it did not.
         interrupted: whether the user stopped it.
-        spent_usd: what its paid forecasts cost, each counted once.
+        spent_usd: what its paid forecasts cost since it was begun, each counted once.
     """
 
     stopped: str = ""
@@ -251,6 +289,9 @@ def report(
             policy,
             records,
             lives[policy.name] if len(lives[policy.name]) else None,
+            BesideNaive.of(lives[policy.name], times, span[0], (records[0].at, records[-1].until))
+            if records
+            else BesideNaive(),
             None if policy.name == CONFIGURED else evidence_of(configured, lives[policy.name]),
         )
         for policy, records in done
@@ -259,20 +300,27 @@ def report(
     return ReplayReport(model_type, *span, reports, best, conclusion, ending, times)
 
 
-def evidence_of(a: LiveScores, b: LiveScores, *, confidence: float | None = None) -> Evidence | None:
-    """Return how sure b's difference from a is, on the posts that both forecast; None with fewer than ten of them."""
+def evidence_of(a: LiveScores, b: LiveScores, *, level: float = LEVEL) -> Evidence | None:
+    """Return how sure b's difference from a is, on the posts that both forecast; None with fewer than ten of them.
+
+    Args:
+        a: the scores of one policy.
+        b: those of another.
+        level: of the interval.
+    """
     common, in_a, in_b = np.intersect1d(a.rows, b.rows, return_indices=True)
     if len(common) < FEWEST_TARGETS:
         return None
     overall = kind_of(a.model_type).overall
-    return weigh(a.figures[in_a], b.figures[in_b], overall, confidence=confidence)
+    return weigh(a.figures[in_a], b.figures[in_b], overall, level=level)
 
 
 def conclude(lives: dict[str, LiveScores]) -> tuple[str | None, str]:
     """Return the best policy and one sentence about it: on the posts that all forecast, and whether it is but noise.
 
-    With several policies, one of them looks good by luck more easily: the confidence asked for rises with their number
-    (Bonferroni), so that in one replay of twenty at most, policies that are equally good are called different.
+    It is more than noise where the interval of the improvement lies above 0. With several policies, one of them looks
+    good by luck more easily: the level of the interval rises with their number (Bonferroni), so that in one replay of
+    twenty at most, policies that are equally good are called different.
     """
     if not lives:
         return None, "Nothing is known yet: no post was forecast."
@@ -290,11 +338,18 @@ def conclude(lives: dict[str, LiveScores]) -> tuple[str | None, str]:
     if not others:
         return chosen, f"{where}, all policies score the same, {score[chosen]:.4f}: it makes no difference here."
     other = CONFIGURED if CONFIGURED in others else max(others, key=lambda name: score[name])
-    evidence = evidence_of(shared[other], shared[chosen], confidence=1 - _DOUBT / 2 / (len(score) - 1))
+    evidence = evidence_of(shared[other], shared[chosen], level=1 - _DOUBT / (len(score) - 1))
     first = f"{where}, {listed(best)} forecast best, {_by_how_much(score[other], score[chosen], evidence, other)}"
-    if evidence is not None and evidence.is_settled:
+    if evidence is not None and _is_more_than_noise(evidence):
         return chosen, f"{first}: that is more than noise."
     return chosen, f"{first}: the difference is within noise, and no reason to prefer one of them."
+
+
+def _is_more_than_noise(evidence: Evidence) -> bool:
+    """Whether the interval lies above 0; where there is none, whether so many of the resamples do."""
+    if evidence.interval_percentage is None:
+        return evidence.probability_better >= (1 + evidence.level) / 2
+    return evidence.interval_percentage[0] > 0
 
 
 def listed(names: Sequence[str]) -> str:
@@ -304,7 +359,7 @@ def listed(names: Sequence[str]) -> str:
 
 
 def _by_how_much(old: float, new: float, evidence: Evidence | None, other: str) -> str:
-    """Say how much better the new score is, with the 95% interval."""
+    """Say how much better the new score is, with the interval that decides whether it is more than noise."""
     improvement = improvement_percentage(old, new)
     shown = "" if improvement is None else f"{improvement:.1f}% "
     if shown == "0.0% ":
@@ -312,9 +367,5 @@ def _by_how_much(old: float, new: float, evidence: Evidence | None, other: str) 
     figures = f"{new:.4f} against {old:.4f}"
     if evidence is not None and evidence.interval_percentage is not None:
         low, high = evidence.interval_percentage
-        figures += f", 95% interval {low:.1f} to {high:.1f}%"
+        figures += f", {100 * evidence.level:.4g}% interval {low:.1f} to {high:.1f}%"
     return f"{shown}better than '{other}' ({figures})"
-
-
-def _is_worse(record: StepRecord) -> bool:
-    return record.score is not None and record.naive_score is not None and record.score < record.naive_score

@@ -70,7 +70,7 @@ def replay(
         workdir: where its registries and its work are kept; None: `.retrainer/replay` in the project folder.
         jobs: how many processes train ahead; 1: none but this.
         resume: go on from what an earlier replay in this folder left.
-        max_cost: US dollars that paid forecasts may cost; needed where there are any.
+        max_cost: US dollars that paid forecasts may cost, those before a `resume` included; needed where there are any.
         tell: is told how far it is, after every step.
 
     Returns:
@@ -88,14 +88,14 @@ def replay(
     plans = [(policy, steps_of(policy, past, *span)) for policy in chosen]
     folder = (workdir or project.folder / ".retrainer" / "replay") / model_type
     with folders.opened(folder, resume=resume), closing(Work(folder / folders.WORK)) as work:
-        memory = Memory(work, past, Purse(max_cost))
+        memory = Memory(work, past, Purse(max_cost, work.spent()))
         tracks = [Track.of(*plan, model_type, past, folder / folders.POLICIES) for plan in plans]
         place = Place(folder, folder / folders.WORK, past.place, model_type)
         try:
             with set_apart(memory.algorithm):
                 for track in tracks:
-                    track.recall(memory)
-                require_max_cost(tracks, model_type, max_cost)
+                    track.recall(memory, model_type)
+                require_max_cost(tracks, model_type, memory.purse)
                 if resume and not any(track.records for track in tracks):
                     log.warning("No kept step is one of these policies and this span: all steps are taken anew")
                 ending = _take_all(tracks, place, memory, jobs, tell)

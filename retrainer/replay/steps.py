@@ -6,21 +6,20 @@ import logging
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
-from retrainer.algorithms.manager import load_algorithm
 from retrainer.algorithms.paying import opened_workspace
 from retrainer.errors import AlgorithmError, InsufficientData
 from retrainer.model_types import kind_of
-from retrainer.pipeline.comparison import compare
+from retrainer.pipeline.comparison import FEWEST_TARGETS, compare
 from retrainer.pipeline.evaluation import Evaluation, Window, evaluate, window_after
 from retrainer.pipeline.posts import load_latest, split_by_time
 from retrainer.pipeline.promotion import promote_by_hand
 from retrainer.pipeline.run import RunResult, rehearse, retrain
 from retrainer.pipeline.training import trained_model
-from retrainer.pipeline.versions import chosen_algorithm, load_version
+from retrainer.pipeline.versions import chosen_algorithm, costs_money, load_version
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,6 +28,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from retrainer.model_types import ModelTypeName
+    from retrainer.pipeline.comparison import Comparison
+    from retrainer.pipeline.posts import Split
+    from retrainer.pipeline.training import Trained
     from retrainer.registry.tables import ModelVersion
     from retrainer.replay.past import PastProject
     from retrainer.replay.plan import Step
@@ -37,6 +39,9 @@ if TYPE_CHECKING:
 
 PROMOTED_BY_POLICY = "Promoted, since this policy promotes every version"
 LOOK_CONFIDENCE = 0.95  # at least; of a later look that calls a decision wrong
+
+LaterLook = Literal["wrong", "stands", "not enough posts", "cannot forecast", "costs money"]
+JUDGED: tuple[LaterLook, ...] = ("wrong", "stands")
 
 # A run's own lines, thousands of times over, would say nothing; what becomes of it is told a line a step.
 _TALKATIVE = ("retrainer.pipeline", "retrainer.algorithms", "retrainer.registry")
@@ -49,7 +54,7 @@ class StepRecord:
     Attributes:
         at: the moment of the step, UTC.
         until: up to when the live version was looked at.
-        digest: the SHA-256 of the posts up to then.
+        digest: the SHA-256 of all posts that the record depends on, those that judge the decision included.
         version_id: what was trained; None where nothing was.
         promoted: whether it went live.
         replaced: what was live before; None where nothing was, or nothing changed.
@@ -62,8 +67,8 @@ class StepRecord:
         naive_figures: (n, k) the same of the naive forecast.
         score: the live score on these posts; None without any.
         naive_score: that of the naive forecast.
-        wrong: whether the posts up to the next step say clearly that the decision was wrong; None where that was not
-            looked at.
+        later_look: whether later posts say clearly that the decision was wrong, or why they were not asked or say
+            nothing; None where there was nothing to decide between.
         seconds: of processor time that training and evaluating took, or would have, had nothing been shared.
         tokens, cost_usd: of the run's paid forecasts.
         live_cost_usd: of the paid forecasts made live.
@@ -84,7 +89,7 @@ class StepRecord:
     naive_figures: list[list[float]] = field(default_factory=list)
     score: float | None = None
     naive_score: float | None = None
-    wrong: bool | None = None
+    later_look: LaterLook | None = None
     seconds: float = 0.0
     tokens: int = 0
     cost_usd: float = 0.0
@@ -111,10 +116,8 @@ class _Run(NamedTuple):
     cost_usd: float = 0.0
 
 
-def take_step(
-    project: PastProject, policy: Policy, model_type: ModelTypeName, step: Step, memory: Memory
-) -> StepRecord:
-    """Retrain as of the step's date if the policy does, and let the live version forecast the posts up to the next.
+def decide(project: PastProject, policy: Policy, model_type: ModelTypeName, step: Step, memory: Memory) -> StepRecord:
+    """Retrain as of the step's date if the policy does; return the record of what was decided, and of its cost.
 
     Raises:
         CostLimitReached: the forecasts would cost more than may be spent.
@@ -126,8 +129,22 @@ def take_step(
         seconds = memory.seconds
         live = project.registry.production(model_type)
         record = _decision(project, step, run, live)
-        record = replace(record, seconds=seconds, **_run_cost(model_type, run))
-        return _looked_at(project, model_type, step, record, live)
+        return replace(record, seconds=seconds, **_run_cost(model_type, run))
+
+
+def look_back(project: PastProject, model_type: ModelTypeName, step: Step, record: StepRecord) -> StepRecord:
+    """Let what is live after a decision forecast the posts up to the next step, and see whether they bear it out.
+
+    Raises:
+        CostLimitReached: the forecasts would cost more than may be spent.
+        RetrainerError: nothing can go on.
+    """
+    with quietly():
+        live = project.registry.production(model_type)
+        if live is None:
+            return record
+        record, of_live = _with_live_scores(project, model_type, step, record, live)
+        return replace(record, later_look=_later_look(project, step, record, live, of_live))
 
 
 @contextmanager
@@ -164,7 +181,7 @@ def _decision(project: PastProject, step: Step, run: _Run, live: ModelVersion | 
     record = StepRecord(
         step.at,
         step.until,
-        project.past.digest(project.past.count(step.until)),
+        project.past.digest(project.past.count(step.look_until)),
         live=live.version_id if live else None,
         reason=run.error,
         failed=bool(run.error),
@@ -184,34 +201,32 @@ def _decision(project: PastProject, step: Step, run: _Run, live: ModelVersion | 
     )
 
 
-def _looked_at(
-    project: PastProject, model_type: ModelTypeName, step: Step, record: StepRecord, live: ModelVersion | None
-) -> StepRecord:
-    """Add how well the live version forecast the posts up to the next step, and whether the decision was wrong."""
-    if live is None:
-        return record
+def _with_live_scores(
+    project: PastProject, model_type: ModelTypeName, step: Step, record: StepRecord, live: ModelVersion
+) -> tuple[StepRecord, Evaluation | None]:
+    """Add how well the live version forecast the posts up to the next step, and return its evaluation too."""
     posts = load_latest(project, model_type, step.until)
-    window = live_window(project, model_type, posts, step, paid=_is_paid(live))
+    window = live_window(project, model_type, posts, step, paid=costs_money(live))
     if window is None:
-        return record
+        return record, None
     try:
         of_live = _live_evaluation(project, live, posts, window)
     except AlgorithmError as error:
-        return replace(record, reason=f"{record.reason}. Live, {error}" if record.reason else str(error))
+        return replace(record, reason=f"{record.reason}. Live, {error}" if record.reason else str(error)), None
     kind = kind_of(model_type)
     scored = of_live.scored
     naive = kind.contributions(*kind.select(of_live.naive_forecasts, of_live.targets, scored))
     figures = of_live.contributions_where(scored)
-    return replace(
+    scores = replace(
         record,
         rows=[int(row) for row in window.rows[scored]],
         figures=figures.tolist(),
         naive_figures=naive.tolist(),
         score=_overall(model_type, figures),
         naive_score=_overall(model_type, naive),
-        wrong=_was_wrong(project, posts, record, live, of_live),
         live_cost_usd=kind.tally(of_live.forecasts).get("cost_usd", 0.0),
     )
+    return scores, of_live
 
 
 def live_window(
@@ -227,24 +242,37 @@ def live_window(
     return window_after(posts, (last["created_at"], str(last["post_id"])), most, "post")
 
 
+@contextmanager
+def trained_as_of(
+    project: PastProject, algorithm: str, model_type: ModelTypeName, at: datetime
+) -> Iterator[tuple[Trained, Split]]:
+    """Train as a run at a moment does, and give the model and the split posts; nothing is recorded.
+
+    Raises:
+        InsufficientData: there are too few posts to split, or they carry nothing to learn from.
+        AlgorithmError: a hook failed.
+    """
+    chosen, options = chosen_algorithm(project.settings, model_type, algorithm)
+    known = load_latest(project, model_type, at)
+    split = split_by_time(known, project.settings.retraining.test_split, 1, project.posts.place)
+    with trained_model(project, chosen, options, model_type, split) as trained:
+        yield trained, split
+
+
 def foresee(project: PastProject, policy: Policy, model_type: ModelTypeName, step: Step) -> None:
     """Make what a step will need whatever is live by then: the new version, and its forecasts before and after.
 
     Nothing is recorded; what was made is remembered. What cannot be made fails again in its turn, and is told then.
     """
-    name = policy.algorithm
     with quietly():
         try:
-            rehearse(project, model_type, step.at, algorithm=name)
-            settings = project.settings
-            known = load_latest(project, model_type, step.at)
-            split = split_by_time(known, settings.retraining.test_split, 1, project.posts.place)
-            algorithm, options = chosen_algorithm(settings, model_type, name)
-            posts = load_latest(project, model_type, step.until)
-            window = live_window(project, model_type, posts, step, paid=False)
-            with trained_model(project, algorithm, options, model_type, split) as trained:
-                if window is not None:
-                    evaluate(trained.ready, posts, window)
+            rehearse(project, model_type, step.at, algorithm=policy.algorithm)
+            with trained_as_of(project, policy.algorithm, model_type, step.at) as (trained, _):
+                for until in sorted({step.until, step.look_until}):
+                    posts = load_latest(project, model_type, until)
+                    window = live_window(project, model_type, posts, step, paid=False)
+                    if window is not None:
+                        evaluate(trained.ready, posts, window)
         except (InsufficientData, AlgorithmError):
             return
 
@@ -254,27 +282,47 @@ def _live_evaluation(project: PastProject, version: ModelVersion, posts: pd.Data
         return evaluate(load_version(project, version), posts, window)
 
 
-def _was_wrong(
-    project: PastProject, posts: pd.DataFrame, record: StepRecord, live: ModelVersion, of_live: Evaluation
-) -> bool | None:
-    """Let the version that lost forecast the same posts, and ask whether it should be promoted over what is live.
+def _later_look(
+    project: PastProject, step: Step, record: StepRecord, live: ModelVersion, of_live: Evaluation | None
+) -> LaterLook | None:
+    """Let the version that lost forecast the posts that followed, and ask whether they would promote it.
 
     It is asked by the policy's own rule, and with a confidence of 95% at least: on few posts, half of all good
     decisions look wrong.
+
+    Args:
+        of_live: the live version's forecasts of the posts up to the next step; None where there are none.
     """
     loser = record.replaced if record.promoted else record.version_id
     if loser is None:
         return None
     version = project.registry.version(loser)
-    if _is_paid(version) or _is_paid(live):
-        return None
+    if costs_money(version) or costs_money(live):
+        return "costs money"
+    if project.past.count(step.look_until) - project.past.count(step.at) < FEWEST_TARGETS:
+        return "not enough posts"
     try:
-        of_loser = _live_evaluation(project, version, posts, of_live.window)
+        comparison = _compared_later(project, step, version, live, of_live)
     except AlgorithmError:
-        return False
+        return "cannot forecast"
+    if comparison is None or comparison.evidence is None:  # too few of the forecasts can be scored
+        return "not enough posts"
+    return "wrong" if comparison.recommendation == "promote" else "stands"
+
+
+def _compared_later(
+    project: PastProject, step: Step, loser: ModelVersion, live: ModelVersion, of_live: Evaluation | None
+) -> Comparison | None:
+    posts = load_latest(project, live.type_name, step.look_until)
+    if of_live is None or step.look_until > step.until:
+        window = live_window(project, live.type_name, posts, step, paid=False)
+        if window is None:
+            return None
+        of_live = _live_evaluation(project, live, posts, window)
+    of_loser = _live_evaluation(project, loser, posts, of_live.window)
     settings = project.settings.retraining
     surely = settings.model_copy(update={"min_confidence": max(settings.min_confidence or 0.0, LOOK_CONFIDENCE)})
-    return compare(live, version, (of_live, of_loser), posts, surely).recommendation == "promote"
+    return compare(live, loser, (of_live, of_loser), posts, surely)
 
 
 def _run_cost(model_type: ModelTypeName, run: _Run) -> dict[str, Any]:
@@ -291,10 +339,6 @@ def _run_cost(model_type: ModelTypeName, run: _Run) -> dict[str, Any]:
         "tokens": int(sum(tally.get("tokens", 0) for tally in tallies)),
         "cost_usd": float(sum(tally.get("cost_usd", 0.0) for tally in tallies)),
     }
-
-
-def _is_paid(version: ModelVersion) -> bool:
-    return load_algorithm(version.algorithm, version.type_name).description.paid
 
 
 def _overall(model_type: ModelTypeName, figures: NDArray[np.float64]) -> float | None:

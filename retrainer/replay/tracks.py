@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 
 from retrainer import __version__
 from retrainer.pipeline.versions import chosen_algorithm
+from retrainer.registry.artifacts import remove
 from retrainer.registry.runs import RunFilter
 from retrainer.replay.past import room_of
-from retrainer.replay.steps import StepRecord, take_step
+from retrainer.replay.source import source_digest
+from retrainer.replay.steps import StepRecord, decide, look_back
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,6 +39,7 @@ class Track:
         room: the project in which it lives.
         key: the hash of all that its steps depend on but the posts.
         records: the steps that are done, the first of the plan.
+        decided: the record of the step after these where it was interrupted after its decision; else None.
     """
 
     policy: Policy
@@ -44,6 +47,7 @@ class Track:
     room: PastProject
     key: str
     records: list[StepRecord] = field(default_factory=list)
+    decided: StepRecord | None = None
 
     @classmethod
     def of(cls, policy: Policy, steps: list[Step], model_type: ModelTypeName, past: PastPosts, folder: Path) -> Track:
@@ -52,23 +56,34 @@ class Track:
         return cls(policy, steps, room_of(folder / policy.name, policy.settings, past), key)
 
     def take(self, number: int, model_type: ModelTypeName, memory: Memory) -> StepRecord:
-        """Take the next step, and keep what became of it."""
-        record = take_step(self.room, self.policy, model_type, self.steps[number], memory)
+        """Take the next step, and keep what was decided, and then what became of it."""
+        step = self.steps[number]
+        decided, self.decided = self.decided, None
+        if decided is None:
+            decided = decide(self.room, self.policy, model_type, step, memory)
+            memory.work.note_decided(self.key, number, decided.document())
+        record = look_back(self.room, model_type, step, decided)
         memory.work.add_step(self.key, number, record.document())
         self.records.append(record)
         return record
 
-    def recall(self, memory: Memory) -> None:
+    def recall(self, memory: Memory, model_type: ModelTypeName) -> None:
         """Take over the steps that are kept, if they are the first of this plan on the same posts; else begin anew.
 
-        Also where one of them failed: it is tried again, and what did not fail is not made again.
+        What an interrupted run had recorded is forgotten; where a step was interrupted after its decision, that is
+        taken over. Where one of the steps failed, all begin anew: it is tried again, and what did not fail is not made
+        again.
         """
-        records = [StepRecord.of(document) for document in memory.work.steps(self.key)]
+        done = [StepRecord.of(document) for document in memory.work.steps(self.key)]
+        pending = memory.work.decided(self.key, len(done))
+        decided = None if pending is None else StepRecord.of(pending)
+        records = done if decided is None else [*done, decided]
         past = memory.past
-        plan = [(step.at, step.until, past.digest(past.count(step.until))) for step in self.steps[: len(records)]]
+        plan = [(step.at, step.until, past.digest(past.count(step.look_until))) for step in self.steps[: len(records)]]
         same = bool(records) and plan == [(record.at, record.until, record.digest) for record in records]
-        if same and self._agrees(records[-1]) and not any(record.failed for record in records):
-            self.records = records
+        if same and not any(record.failed for record in records) and self._agrees(records[-1]):
+            self.records, self.decided = done, decided
+            self._tidy(model_type)
             return
         memory.work.forget_steps(self.key)
         self.room.close()
@@ -77,6 +92,16 @@ class Track:
         folder.mkdir(parents=True)
         (folder / KEY_FILE).write_text(self.key)
         self.room = room_of(folder, self.policy.settings, past)
+
+    def _tidy(self, model_type: ModelTypeName) -> None:
+        """Forget runs that were interrupted, with the files that they left; nobody else uses the room."""
+        self.room.registry.forget_unfinished_runs()
+        artifacts = self.room.artifacts
+        for folder in artifacts.unregistered_folders(model_type):
+            remove(folder)
+        for version in self.room.registry.versions(model_type):
+            for path in artifacts.stray_files(version):
+                remove(path)
 
     def _agrees(self, last: StepRecord) -> bool:
         """Whether the room is where the records end: a kill may have fallen between the two."""
@@ -96,7 +121,8 @@ def _key(policy: Policy, first: Step, model_type: ModelTypeName) -> str:
         "retrainer": __version__,
         "model_type": model_type,
         "start": first.at.isoformat(),
-        "algorithm": [algorithm.name, algorithm.distribution, algorithm.version, options.model_dump(mode="json")],
+        "algorithm": [algorithm.name, algorithm.distribution, algorithm.version, source_digest(algorithm)],
+        "options": options.model_dump(mode="json"),
         "retraining": policy.settings.retraining.model_dump(mode="json"),
         "retrains": policy.retrains,
         "promotes_all": policy.promotes_all,

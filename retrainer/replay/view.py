@@ -53,6 +53,7 @@ def _decisions(report: ReplayReport) -> None:
             one.policy.name,
             str(one.trainings) + (f" ({one.failures} failed)" if one.failures else ""),
             str(one.promotions),
+            f"{one.looked_at} of {one.decisions}" if one.decisions else "-",
             str(one.reversed_promotions),
             str(one.missed),
             _share(one),
@@ -61,8 +62,8 @@ def _decisions(report: ReplayReport) -> None:
         )
         for one in report.policies
     ]
-    columns = ["Policy", "Trainings", "Promotions", "Reversed later", "Missed", "Worse than naive", "Computing"]
-    columns += ["Tokens", "Cost", "Live cost"] if paid else []
+    columns = ["Policy", "Trainings", "Promotions", "Judged later", "Reversed", "Missed", "Worse than naive"]
+    columns += ["Computing", *(("Tokens", "Cost", "Live cost") if paid else ())]
     output.table(columns, rows, right=columns[1:])
 
 
@@ -85,9 +86,8 @@ def _difference(one: PolicyReport) -> str:
 
 
 def _share(one: PolicyReport) -> str:
-    if not one.time_live:
-        return "-"
-    return f"{one.time_worse_than_naive / one.time_live:.0%} of {_days(one.time_live)}"
+    live, worse = one.beside_naive
+    return f"{worse / live:.0%} of {_days(live)}" if live else "-"
 
 
 def _days(time: timedelta) -> str:

@@ -7,19 +7,21 @@ import re
 import signal
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
 
 from retrainer.posts.sample import sample_posts
+from tests.api.conftest import WAITING, Turnstile
 from tests.claude_server import ClaudeServer
-from tests.conftest import NOW, configure, open_project
+from tests.conftest import NOW, configure, constant_timing, open_project
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.conftest import Runner
+    from tests.conftest import Plugins, Runner
 
 FROM, TO = ("--from", "2024-03-01"), ("--to", "2024-04-05")
 DAILY = ("--policy", "daily: schedule_days=1, min_improvement_threshold=5, min_confidence=0.95")
@@ -68,6 +70,22 @@ def test_json_names_the_policies_and_tells_every_step(retrainer: Runner) -> None
     assert document["complete"]
     assert document["from"] == "2024-03-01T00:00:00Z"
     assert document["conclusion"]
+
+
+def test_the_live_score_follows_from_the_steps_of_the_json(retrainer: Runner) -> None:
+    document = retrainer("replay", *FROM, *TO, *DAILY, "--json").json
+    for one in document["policies"].values():
+        steps = [step for step in one["steps"] if step["num_predictions"]]
+        assert len(steps) < len(one["steps"]) or one["schedule_days"] > 1, "on some days no post comes"
+        total = sum(step["num_predictions"] for step in steps)
+        assert total == one["live"]["num_predictions"]
+        for parts, expected in (("live_parts", one["live"]), ("baseline_parts", one["live"]["baseline"])):
+            within, error = (
+                sum(step[parts][key] * step["num_predictions"] for step in steps) / total
+                for key in ("within_6h_accuracy", "mae_hours")
+            )
+            score = 0.7 * within + 0.3 * (1 - min(error / 24, 1))
+            assert score == pytest.approx(expected["overall_score"]["value"])
 
 
 @pytest.mark.parametrize(("name", "start"), [("plot.png", b"\x89PNG"), ("plot.svg", b"<?xml")])
@@ -121,40 +139,85 @@ def test_it_says_that_it_starts_later_where_posts_are_few(retrainer: Runner) -> 
     assert "before, there are fewer than 50 posts" in done.err
 
 
-def test_ctrl_c_prints_what_is_known_and_resume_goes_on(folder: Path, retrainer: Runner) -> None:
-    whole = retrainer("replay", *FROM, *TO, "--json", "--workdir", "elsewhere").json
-    command = [sys.executable, "-m", "retrainer", "replay", *FROM, *TO, "--verbose"]
+@pytest.fixture
+def turnstile(tmp_path: Path) -> Iterator[Turnstile]:
+    made = Turnstile.at(tmp_path / "turnstile")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def waiting(plugins: Plugins, turnstile: Turnstile) -> dict[str, str]:
+    """The environment of a replay whose algorithm waits at the turnstile whenever it trains."""
+    plugins.add("waiting", WAITING)
+    algorithm = {"RETRAINER_TIMING_MODEL__ALGORITHM": "waiting"}
+    return {**plugins.environ, **algorithm, "WAIT_TO_TRAIN": str(turnstile.path)}
+
+
+def test_ctrl_c_prints_what_is_known_and_resume_goes_on(
+    folder: Path, retrainer: Runner, waiting: dict[str, str], turnstile: Turnstile
+) -> None:
+    command = [sys.executable, "-m", "retrainer", "replay", *FROM, *TO]
     with subprocess.Popen(
-        command, cwd=folder, env=os.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command,
+        cwd=folder,
+        env={**os.environ, **waiting},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     ) as process:
-        assert process.stderr is not None
-        for line in process.stderr:
-            if line.startswith("2024-03-08 00:00 always"):
-                process.send_signal(signal.SIGINT)
-                break
+        turnstile.await_arrival()
+        turnstile.let_through()
+        turnstile.await_arrival()  # at the second step, and never let through: it cannot be over
+        process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
-    assert re.match(r"Interrupted after \d+ of 15 steps. What is known so far:", out)
+    assert out.startswith("Interrupted after 3 of 15 steps. What is known so far:")
     assert "configured" in out
     assert err.splitlines()[-1] == "Error: interrupted"
-    resumed = retrainer("replay", *FROM, *TO, "--json", "--resume")
-    assert re.search(r"Replaying 15 steps of 3 policies; \d+ are known", resumed.err)
-    for name, one in whole["policies"].items():
-        assert resumed.json["policies"][name]["live"] == one["live"]
-        decisions = [(step["promoted"], step["reason"]) for step in one["steps"]]
-        assert [(step["promoted"], step["reason"]) for step in resumed.json["policies"][name]["steps"]] == decisions
+    del waiting["WAIT_TO_TRAIN"]
+    resumed = retrainer("replay", *FROM, *TO, "--json", "--resume", env=waiting)
+    assert "Replaying 15 steps of 3 policies; 3 are known" in resumed.err
+    whole = retrainer("replay", *FROM, *TO, "--json", "--workdir", "elsewhere", env=waiting)
+    assert without_seconds(resumed.json) == without_seconds(whole.json)
+
+
+def without_seconds(document: dict[str, Any]) -> dict[str, Any]:
+    """Return what a replay came to, without the time of the processors."""
+    for policy in document["policies"].values():
+        del policy["cost"]["seconds"]
+    return document
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere they end by themselves, some minutes later")
-def test_the_processes_that_work_ahead_end_with_a_replay_that_is_killed(folder: Path) -> None:
-    command = [sys.executable, "-m", "retrainer", "replay", *FROM, "--jobs", "2", "--verbose"]
-    with subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        next(line for line in process.stderr if line.startswith("2024-03-01 00:00 always"))
+def test_the_processes_that_work_ahead_end_with_a_replay_that_is_killed(
+    folder: Path, waiting: dict[str, str], turnstile: Turnstile
+) -> None:
+    command = [sys.executable, "-m", "retrainer", "replay", *FROM, "--jobs", "2"]
+    environ = {**os.environ, **waiting}
+    with subprocess.Popen(command, cwd=folder, env=environ, stderr=subprocess.DEVNULL) as process:
+        for _ in range(2):
+            turnstile.await_arrival()  # both of them, and neither is let through: nothing ends by itself
         helpers = psutil.Process(process.pid).children(recursive=True)
         process.kill()
     assert len(helpers) >= 2
     assert not psutil.wait_procs(helpers, timeout=30)[1]
+
+
+def test_what_is_kept_of_a_plugin_is_not_used_after_its_code_was_edited(retrainer: Runner, plugins: Plugins) -> None:
+    plugins.add("mine", constant_timing("mine", 5.0))
+    environ = {**plugins.environ, "RETRAINER_TIMING_MODEL__ALGORITHM": "mine"}
+    span = ("replay", *FROM, *TO, "--json")
+    first = retrainer(*span, env=environ)
+    same = retrainer(*span, "--resume", env=environ)
+    assert "15 are known" in same.err
+    module = plugins.site / "retrainer_mine_module.py"
+    module.write_text(module.read_text().replace("5.0", "30.0"))
+    edited = retrainer(*span, "--resume", env=environ)
+    assert "are known" not in edited.err
+    fresh = retrainer(*span, "--workdir", "elsewhere", env=environ)
+    error = [done.json["policies"]["never"]["live"]["parts"]["mae_hours"] for done in (first, same, edited, fresh)]
+    assert error[0] == error[1] != error[2] == error[3]
 
 
 @pytest.fixture

@@ -61,19 +61,19 @@ def replayed(folder: Path | Project, **given: Any) -> ReplayReport:
 
 
 def told(record: StepRecord) -> tuple[Any, ...]:
-    """Return what a step came to, without the parts of its ids that are drawn, and without how long it took."""
+    """Return what a step came to, without how long it took."""
     return (
         record.at,
         record.until,
         record.digest,
-        record.version_id and record.version_id[:-5],
+        record.version_id,
         record.promoted,
         record.reason,
         record.improvement_percentage,
         record.rows,
         record.figures,
         record.naive_figures,
-        record.wrong,
+        record.later_look,
     )
 
 

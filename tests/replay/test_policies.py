@@ -83,7 +83,16 @@ def test_the_steps_tile_the_span() -> None:
     (configured, *_) = policies_of(SETTINGS, "timing", [])
     steps = steps_of(configured, a_day_apart(200), DAY + timedelta(days=100), DAY + timedelta(days=117))
     moments = [DAY + timedelta(days=days) for days in (100, 107, 114, 117)]
-    assert steps == [Step(*pair) for pair in itertools.pairwise(moments)]
+    assert [(step.at, step.until) for step in steps] == list(itertools.pairwise(moments))
+
+
+def test_a_decision_is_judged_by_ten_posts_at_least_where_so_many_come_before_the_end() -> None:
+    (configured, *_) = policies_of(SETTINGS, "timing", [])
+    steps = steps_of(configured, a_day_apart(200), DAY + timedelta(days=100), DAY + timedelta(days=128))
+    assert [step.look_until - step.at for step in steps] == [timedelta(days=days) for days in (7, 10, 10, 7)]
+    steps = steps_of(configured, a_day_apart(200), DAY + timedelta(days=100), DAY + timedelta(days=117))
+    moments = [DAY + timedelta(days=days) for days in (107, 114, 117)]
+    assert steps[1] == Step(*moments), "a post at the very end counts"
 
 
 def test_a_policy_starts_later_where_posts_are_few_and_says_so(caplog: pytest.LogCaptureFixture) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import sqlite3
 from datetime import timedelta
@@ -13,10 +14,11 @@ import pandas as pd
 import pytest
 
 from retrainer.errors import DatabaseError, InsufficientData, RunInProgress, UsageError
-from retrainer.pipeline.comparison import compare_versions
+from retrainer.pipeline.comparison import FEWEST_TARGETS, compare_versions
 from retrainer.pipeline.evaluation import BLINDNESS_CHECKS
 from retrainer.pipeline.run import retrain
 from retrainer.posts.sample import sample_posts
+from retrainer.replay.document import replay_document
 from retrainer.replay.folder import opened
 from tests.conftest import NOW, configure, constant_timing, open_project
 from tests.replay.conftest import COUNTING, END, START, everything, replayed
@@ -163,11 +165,15 @@ def test_nobody_is_notified(eager: Path, plugins: Plugins, tmp_path: Path, monke
     assert (tmp_path / "heard").exists()
 
 
+def ten_posts_came(posts: pd.DataFrame, start: datetime, end: pd.Timestamp) -> bool:
+    return ((posts["created_at"] > start) & (posts["created_at"] <= end)).sum() >= FEWEST_TARGETS
+
+
 @pytest.mark.parametrize("seed", [1, 2])
 def test_no_step_sees_a_later_post(folder: Path, tmp_path: Path, seed: int) -> None:
     """Everything after a date is changed: times, ids, how many. What happened before it stays the same."""
     configure(folder, min_improvement_threshold="0.0")
-    change_at = pd.Timestamp(START + timedelta(days=28))
+    change_at = pd.Timestamp(START + timedelta(days=49))
     original = sample_posts()
     late = original["created_at"] > change_at
     generator = np.random.default_rng(seed)
@@ -183,10 +189,14 @@ def test_no_step_sees_a_later_post(folder: Path, tmp_path: Path, seed: int) -> N
         reports.append(everything(replayed(project, workdir=tmp_path / name)))
     for name, first in reports[0].items():
         early = [step for step in first if step[1] <= change_at]
-        assert len(early) == 4
-        assert reports[1][name][: len(early)] == early
+        assert len(early) == 7
+        # A decision may be judged by posts later than the step; the digest is that of the last one which judges it.
+        assert [step[:2] + step[3:10] for step in reports[1][name][:7]] == [step[:2] + step[3:10] for step in early]
+        judged = [number for number, step in enumerate(early) if ten_posts_came(original, step[0], change_at)]
+        assert len(judged) >= 2
+        assert [reports[1][name][number] for number in judged] == [early[number] for number in judged]
         # The step right before the date is still decided by what was known; only its live score may change.
-        assert [step[:2] + step[3:7] for step in reports[1][name][4:5]] == [step[:2] + step[3:7] for step in first[4:5]]
+        assert [step[:2] + step[3:7] for step in reports[1][name][7:8]] == [step[:2] + step[3:7] for step in first[7:8]]
         assert reports[1][name] != first, "later steps do see the change"
 
 
@@ -220,8 +230,10 @@ def test_what_several_policies_need_is_made_once(eager: Path, calls: Path) -> No
 
 def test_a_policy_like_another_but_for_its_name_decides_and_costs_the_same(eager: Path, calls: Path) -> None:
     report = replayed(counting(eager), policies=["weekly: schedule_days=7"])
-    steps = everything(report)
-    assert steps["weekly"] == steps["configured"]
+    weekly, configured = (
+        [step[:3] + step[4:] for step in everything(report)[name]] for name in ("weekly", "configured")
+    )
+    assert weekly == configured, "but for the ids"
     assert report.of("weekly").seconds == pytest.approx(report.of("configured").seconds)
     assert calls.exists()
 
@@ -238,6 +250,34 @@ def test_with_jobs_the_results_are_the_same(eager: Path, calls: Path, tmp_path: 
     calls.unlink()
     assert everything(replayed(counting(eager), jobs=2, workdir=tmp_path / "jobs")) == alone
     assert set(calls.read_text().splitlines()) == forecasts, "nothing is made ahead that is not needed"
+
+
+# Takes every process but the first one down with it, as a crash in native code would.
+CRASHING = COUNTING.replace('name="counting"', 'name="crashing"').replace(
+    "def train(posts):",
+    """def train(posts):
+        if str(os.getpid()) != os.environ["FIRST_PROCESS"] and len(posts) > 245:
+            os._exit(1)""",
+)
+
+
+def test_where_a_process_that_works_ahead_dies_the_replay_goes_on_without(
+    eager: Path,
+    plugins: Plugins,
+    calls: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    plugins.add("crashing", CRASHING)
+    monkeypatch.setenv("FIRST_PROCESS", str(os.getpid()))
+    project = open_project(eager, {"RETRAINER_TIMING_MODEL__ALGORITHM": "crashing"})
+    alone = everything(replayed(project, workdir=tmp_path / "alone"))
+    assert calls.read_text().count("train") > 5
+    report = replayed(project, jobs=2)
+    assert everything(report) == alone
+    assert not report.ending.stopped
+    assert caplog.text.count("A process that worked ahead died") == 1
 
 
 def interrupting(after: int) -> object:
@@ -277,6 +317,65 @@ def test_a_kill_between_the_decision_and_its_record_is_made_good(eager: Path, tm
     work.commit()
     work.close()
     assert everything(replayed(eager, resume=True)) == whole
+
+
+# Presses Ctrl-C once, the moment it is asked to forecast so many times.
+TOUCHY = COUNTING.replace('name="counting"', 'name="touchy"').replace(
+    "def predict(model, posts, origins):",
+    """def predict(model, posts, origins):
+        bell = Path(os.environ["BELL"])
+        if bell.exists():
+            left = int(bell.read_text())
+            bell.write_text(str(left - 1))
+            if left == 0:
+                bell.unlink()
+                raise KeyboardInterrupt""",
+)
+
+
+@pytest.mark.parametrize("forecast", [0, 5, 12])
+def test_wherever_a_step_is_interrupted_only_that_step_is_taken_again(
+    eager: Path,
+    plugins: Plugins,
+    calls: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    forecast: int,
+) -> None:
+    plugins.add("touchy", TOUCHY)
+    bell = tmp_path / "bell"
+    monkeypatch.setenv("BELL", str(bell))
+    project = open_project(eager, {"RETRAINER_TIMING_MODEL__ALGORITHM": "touchy"})
+    whole = everything(replayed(project, workdir=tmp_path / "whole"))
+    bell.write_text(str(forecast))
+    partial = replayed(project)
+    assert partial.ending.interrupted
+    done = sum(len(one.records) for one in partial.policies)
+    caplog.set_level("INFO", "retrainer.replay")
+    resumed = replayed(project, resume=True)
+    assert everything(resumed) == whole, "the ids too"
+    assert (f"; {done} are known" in caplog.text) == (done > 0)
+    for one in resumed.policies:
+        room = sqlite3.connect(eager / f".retrainer/replay/timing/policies/{one.policy.name}/registry.db")
+        assert room.execute("SELECT COUNT(*) FROM retrainer_training_runs").fetchall() == [(one.trainings,)]
+        room.close()
+    assert calls.exists()
+
+
+def test_a_replay_is_a_function_of_the_posts_the_policies_and_the_dates(eager: Path, tmp_path: Path) -> None:
+    """Neither the clock nor chance has a part in it, but for the seconds of the processors."""
+    documents = []
+    for name, jobs in (("one", 1), ("two", 2)):
+        document = replay_document(replayed(eager, workdir=tmp_path / name, jobs=jobs, policies=["p: test_split=0.3"]))
+        for policy in document["policies"].values():
+            assert policy["cost"].pop("seconds") >= 0
+        documents.append(document)
+    assert documents[0] == documents[1]
+    ids = [step["version_id"] for policy in documents[0]["policies"].values() for step in policy["steps"]]
+    trained = [version_id for version_id in ids if version_id is not None]
+    assert len(trained) == len(set(trained)) == 9 + 1 + 9 + 9
+    assert all(re.fullmatch(r"baseline_timing_2024\d{4}_000000_[0-9a-f]{4}", version_id) for version_id in trained)
 
 
 def test_without_resume_a_replay_begins_anew(eager: Path, calls: Path) -> None:
@@ -401,6 +500,19 @@ def test_what_failed_forecasts_cost_counts_too(eager: Path, plugins: Plugins, mo
     assert sum(record.cost_usd for one in report.policies for record in one.records) == pytest.approx(0.2)
 
 
+def test_what_may_be_spent_is_for_the_whole_replay_however_often_it_is_resumed(
+    eager: Path, plugins: Plugins, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plugins.add("wasteful", WASTEFUL)
+    monkeypatch.syspath_prepend(str(plugins.site))
+    project = open_project(eager, {"RETRAINER_CONTENT_MODEL__ALGORITHM": "wasteful"})
+    spent = [
+        replayed(project, model_type="content", max_cost=limit, resume=resume).ending.spent_usd
+        for limit, resume in [(0.25, False), (0.25, True), (0.35, True), (0.15, False)]
+    ]
+    assert spent == pytest.approx([0.2, 0.2, 0.3, 0.1]), "begun anew, nothing is spent yet"
+
+
 # Right until it is trained on so many posts, then far off, then right again.
 DRIFTING = constant_timing("drifting", 5.0).replace(
     'return {"hours": 5.0}', 'return {"hours": 40.0 if 220 < len(posts) < 260 else 5.0}'
@@ -424,13 +536,75 @@ def test_a_wrong_decision_is_what_a_sure_comparison_of_the_later_posts_would_und
         end=NOW - timedelta(hours=1),
     )
     always, configured = report.of("always"), report.of("configured")
-    assert [record.wrong for record in always.records] == [None, True, False, False]
+    assert [record.later_look for record in always.records] == [None, "wrong", "stands", "stands"]
     assert always.reversed_promotions == 1
     assert configured.reversed_promotions == 0
     assert (configured.promotions, configured.missed) == (1, 0)
     assert report.best == "configured"
     assert "'configured' and 'never' forecast best" in report.conclusion
     assert report.conclusion.endswith("that is more than noise.")
+
+
+SPARSE = (
+    DRIFTING.replace('name="drifting"', 'name="sparse"').replace("40.0 if", "400.0 if").replace("else 5.0", "else 55.0")
+)
+
+
+def test_a_decision_is_judged_by_later_steps_posts_where_its_own_are_few(
+    folder: Path, plugins: Plugins, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three posts come a week: a decision is judged by those of three to four weeks, the last three by none."""
+    from tests.conftest import regular_posts
+
+    plugins.add("sparse", SPARSE)
+    monkeypatch.syspath_prepend(str(plugins.site))
+    project = open_project(folder)
+    project.posts.add(regular_posts(400, gap_hours=55), NOW)
+    report = replayed(
+        open_project(folder, {"RETRAINER_TIMING_MODEL__ALGORITHM": "sparse"}),
+        start=NOW - timedelta(hours=55 * 126),  # the first version is trained on 220 posts, the second on 222
+        end=NOW - timedelta(hours=55 * 126) + timedelta(days=56),
+    )
+    always = report.of("always")
+    assert [record.later_look for record in always.records] == [
+        None,
+        *["wrong"],
+        *["stands"] * 3,
+        *["not enough posts"] * 3,
+    ]
+    assert (always.decisions, always.looked_at, always.reversed_promotions) == (7, 4, 1)
+    assert all(len(record.rows) <= 4 for record in always.records)
+
+
+# Forecasts for two weeks at most after the last post that it knew when it was trained.
+TIRING = (
+    constant_timing("tiring", 5.0)
+    .replace('return {"hours": 5.0}', 'return {"hours": 5.0, "count": len(posts)}')
+    .replace(
+        "quantiles =",
+        "if posts.shape[0] > model['count'] * 1.25 + 50: raise ValueError('too tired')\n        quantiles =",
+    )
+    .replace("def predict(model,", "def predict(model, posts,")
+)
+
+
+def test_a_decision_is_not_judged_where_the_loser_cannot_forecast(
+    folder: Path, plugins: Plugins, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tests.conftest import regular_posts
+
+    plugins.add("tiring", TIRING)
+    monkeypatch.syspath_prepend(str(plugins.site))
+    project = open_project(folder)
+    project.posts.add(regular_posts(400), NOW)
+    report = replayed(
+        open_project(folder, {"RETRAINER_TIMING_MODEL__ALGORITHM": "tiring"}),
+        start=NOW - timedelta(days=28),
+        end=NOW - timedelta(hours=1),
+    )
+    always = report.of("always")
+    assert [record.later_look for record in always.records] == [None, *["cannot forecast"] * 3]
+    assert (always.failures, always.decisions, always.looked_at) == (0, 3, 0)
 
 
 def test_a_replay_uses_its_folder_alone(eager: Path) -> None:

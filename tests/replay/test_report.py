@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from datetime import UTC, datetime, timedelta
+
 import numpy as np
 import pytest
 
-from retrainer.replay.report import LiveScores, conclude, evidence_of
+from retrainer.config import Settings
+from retrainer.replay.policies import policies_of
+from retrainer.replay.report import Ending, LiveScores, conclude, evidence_of, report
+from retrainer.replay.steps import StepRecord
+
+START = datetime(2024, 1, 1, tzinfo=UTC)
 
 
 def live(errors: np.ndarray, first_row: int = 0) -> LiveScores:
@@ -48,6 +56,25 @@ def test_policies_that_are_equally_good_are_seldom_called_different() -> None:
     assert called <= 6
 
 
+@pytest.mark.parametrize("others", [1, 2, 4])
+def test_the_interval_that_is_told_is_the_one_that_decides(others: int) -> None:
+    """Its level rises with the number of policies; what it does not rule out is called noise."""
+    told = set()
+    for seed in range(25):
+        equal = live(noisy(seed, 7.5, count=150))
+        lives = {"configured": equal, **{name: live(noisy(seed + 99, 6.0, count=150)) for name in "abcd"[:others]}}
+        sentence = conclude(lives)[1]
+        if "'configured' forecast best" in sentence:
+            continue
+        level = {1: "95", 2: "97.5", 4: "98.75"}[others]
+        found = re.search(rf"{re.escape(level)}% interval (-?[\d.]+) to (-?[\d.]+)%\)", sentence)
+        assert found, sentence
+        if float(found[1]):
+            assert (float(found[1]) > 0) == sentence.endswith("more than noise."), sentence
+            told.add(float(found[1]) > 0)
+    assert told == {True, False}, "else nothing is shown"
+
+
 def test_only_posts_that_all_forecast_are_compared() -> None:
     late = live(noisy(2, 4.0, count=100), first_row=300)
     _, sentence = conclude({"configured": live(noisy(1, 9.0)), "late": late})
@@ -79,3 +106,30 @@ def test_a_part_is_the_mean_of_its_figures_with_its_interval() -> None:
     assert parts["mae_hours"].value == pytest.approx(noisy(1, 6.0).mean())
     low, high = parts["mae_hours"].interval or (0, 0)
     assert low < parts["mae_hours"].value < high
+
+
+def steps_of_days(days: int) -> list[StepRecord]:
+    """Steps so many days long, over 28 days of one post a day, the errors of which are 9 hours, in the third week 1.
+
+    The naive forecast errs by 5 hours. The first post comes at the first midnight after the start.
+    """
+    records = []
+    for first in range(0, 28, days):
+        rows = list(range(first, first + days))
+        at, until = START + timedelta(days=first), START + timedelta(days=first + days)
+        errors = [1.0 if 14 <= row < 21 else 9.0 for row in rows]
+        figures, naive = [[error <= 6, error] for error in errors], [[True, 5.0] for _ in rows]
+        records.append(StepRecord(at, until, "", None, rows=rows, figures=figures, naive_figures=naive))
+    return records
+
+
+@pytest.mark.parametrize("days", [1, 7, 14, 28])
+def test_the_time_worse_than_naive_does_not_depend_on_how_long_the_steps_are(days: int) -> None:
+    times = np.datetime64("2024-01-02", "us") + np.arange(28) * np.timedelta64(1, "D")
+    policy = policies_of(Settings(), "timing", [])[0]
+    span = (START, START + timedelta(days=28))
+    whole = report("timing", span, [(policy, steps_of_days(days))], Ending(), times).of("configured")
+    assert whole.beside_naive == (timedelta(days=28), timedelta(days=21))
+    begun = steps_of_days(1)[:10]
+    stopped = report("timing", span, [(policy, begun)], Ending("Stopped"), times).of("configured")
+    assert stopped.beside_naive == (timedelta(days=10), timedelta(days=10)), "what was not reached does not count"
