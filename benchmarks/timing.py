@@ -27,7 +27,7 @@ from rich.progress import track
 from rich.table import Table
 
 from benchmarks.streams import streams
-from retrainer.algorithms.manager import list_plugins, load_algorithm
+from retrainer.algorithms.manager import list_algorithms, load_algorithm
 from retrainer.model_types.base import Origins, hours_between, spread, utc_times
 from retrainer.model_types.timing import LEVELS, Timing, TimingForecasts, TimingTargets
 
@@ -88,7 +88,7 @@ def measured(name: str, posts: pd.DataFrame, options: dict[str, Any], most: int)
     settings = {"post": after_posts(posts, training, most), "clock": by_the_clock(posts, training, most)}
     result: dict[str, Any] = {"stream": name, "posts": len(posts), "fit_seconds": {}}
     result |= {kind: constants(setting) for kind, setting in settings.items()}
-    names = [plugin.name for plugin in list_plugins() if plugin.description and is_timing(plugin.description)]
+    names = [plugin.name for plugin in list_algorithms() if plugin.description and is_timing(plugin.description)]
     for algorithm_name in sorted(names, key=lambda one: one != NAIVE):
         algorithm = load_algorithm(algorithm_name, "timing")
         chosen = algorithm.options(options if algorithm_name == "prophet" else {}, "timing")

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from retrainer.algorithms import Importance
-    from retrainer.algorithms.manager import PluginStatus
+    from retrainer.algorithms.calling import PluginStatus
     from retrainer.doctor import Finding
     from retrainer.errors import RetrainerError
     from retrainer.model_types import ModelTypeName

@@ -7,45 +7,39 @@ algorithm, and an observer may wrap it (`hookimpl(wrapper=True)`).
 from __future__ import annotations
 
 import json
-import logging
 import math
-import os
 import re
 from contextlib import contextmanager
 from contextvars import ContextVar
-from copy import deepcopy
 from dataclasses import dataclass
-from functools import lru_cache
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-import pluggy
 from pydantic import BaseModel, ValidationError
 
+from retrainer.algorithms.calling import PluginStatus, describe, manager_of_hooks, one_process, registered_hooks
 from retrainer.algorithms.hookspecs import (
     NEEDED_HOOKS,
     Algorithm,
     AlgorithmHooks,
     CostEstimate,
     Importance,
-    ObserverHooks,
     hookimpl,
 )
+from retrainer.algorithms.observers import all_observers, unheard
 from retrainer.config import explain_options_error
 from retrainer.errors import AlgorithmError, RetrainerError, UnknownName, UsageError, did_you_mean
-from retrainer.installed import ALGORITHMS, OBSERVERS, installed_algorithms, offered
+from retrainer.installed import ALGORITHMS, installed_algorithms, offered
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping
     from pathlib import Path
 
     import pandas as pd
+    import pluggy
 
-    from retrainer.installed import Offer
     from retrainer.model_types import ModelTypeName
     from retrainer.model_types.base import Origins
-
-log = logging.getLogger(__name__)
 
 MODEL_FILE = "model.json"
 RESERVED_FILE = "manifest.json"  # the registry writes it beside the model's files
@@ -53,34 +47,10 @@ TWO_ANSWERS = "gives two answers to the same question: seed it, and do not chang
 MAY_BE_NONE = frozenset({"check_ready", "score"})  # the hooks that need not answer
 OBSERVER = "observer"  # and a number and its name: what an observer is registered as beside an algorithm
 
-_added: ContextVar[tuple[tuple[str, object], ...]] = ContextVar("observers added", default=())
 _stand_in: ContextVar[Callable[[str], LoadedAlgorithm] | None] = ContextVar("stand_in", default=None)
 
 
-@dataclass(frozen=True)
-class PluginStatus:
-    """One installed plugin, as `retrainer plugins` shows it.
-
-    Attributes:
-        name: the entry point's name.
-        distribution: the package it came with.
-        version: that package's version.
-        hooks: the hooks it has, sorted.
-        description: what it says of itself; None where it is broken.
-        problem: why it cannot be used; None where it can.
-        kind: `algorithm` or `observer`.
-    """
-
-    name: str
-    distribution: str
-    version: str
-    hooks: tuple[str, ...] = ()
-    description: Algorithm | None = None
-    problem: str | None = None
-    kind: Literal["algorithm", "observer"] = "algorithm"
-
-
-def list_plugins() -> list[PluginStatus]:
+def list_algorithms() -> list[PluginStatus]:
     """Describe every installed algorithm; a broken one is listed with its problem."""
     statuses = []
     for name, distribution, version, _ in offered(ALGORITHMS):
@@ -91,11 +61,6 @@ def list_plugins() -> list[PluginStatus]:
         else:
             statuses.append(PluginStatus(name, distribution, version, loaded.hook_names, loaded.description))
     return statuses
-
-
-def list_observers() -> list[PluginStatus]:
-    """Describe every installed observer; a broken one is listed with its problem."""
-    return [observer.status for observer in _installed_observers(offered(OBSERVERS))]
 
 
 def load_algorithm(name: str, model_type: ModelTypeName | None = None) -> LoadedAlgorithm:
@@ -120,7 +85,8 @@ def set_apart(load: Callable[[str], LoadedAlgorithm]) -> Iterator[None]:
     """
     token = _stand_in.set(load)
     try:
-        yield
+        with unheard():
+            yield
     finally:
         _stand_in.reset(token)
 
@@ -140,7 +106,7 @@ def found_algorithm(name: str) -> LoadedAlgorithm:
         plugin = offer.point.load()
     except (Exception, SystemExit) as error:
         raise AlgorithmError(
-            f"the plugin '{name}' ({offer.origin}) cannot be imported: {_describe(error)}",
+            f"the plugin '{name}' ({offer.origin}) cannot be imported: {describe(error)}",
             hint="Mend or uninstall it",
         ) from error
     return LoadedAlgorithm.from_plugin(plugin, name, (offer.distribution, offer.version))
@@ -165,9 +131,9 @@ class LoadedAlgorithm:
         Raises:
             AlgorithmError: it lacks a needed hook, or has one that does not fit.
         """
-        manager = _manager_of_hooks()
+        manager = manager_of_hooks()
         try:
-            hooks = _registered_hooks(manager, plugin, name)
+            hooks = registered_hooks(manager, plugin, name)
         except ValueError as error:
             raise AlgorithmError(f"the plugin '{name}' has a hook that does not fit: {error}") from error
         missing = [hook for hook in NEEDED_HOOKS if hook not in hooks]
@@ -178,7 +144,7 @@ class LoadedAlgorithm:
             )
         if ("save" in hooks) != ("load" in hooks):
             raise AlgorithmError(f"the plugin '{name}' has only one of the hooks save and load")
-        for number, (observer_name, observer) in enumerate(_observers()):
+        for number, (observer_name, observer) in enumerate(all_observers()):
             manager.register(observer, f"{OBSERVER}:{number}:{observer_name}")
         manager.register(_innermost(name))
         loaded = cls(Algorithm(name, (), ""), *distribution, hooks, manager)
@@ -329,14 +295,14 @@ class LoadedAlgorithm:
 
     def _call(self, hook: str, **arguments: Any) -> Any:
         try:
-            with _one_process():
+            with one_process():
                 answer = getattr(self.manager.hook, hook)(**arguments)
         except RetrainerError:
             raise
         except (Exception, SystemExit) as error:
             if hook == "save" and isinstance(error, OSError):
                 raise
-            self._blame_observers(hook, f"failed: {_describe(error)}", error)
+            self._blame_observers(hook, f"failed: {describe(error)}", error)
         if answer is None and hook not in MAY_BE_NONE:
             self._blame_observers(hook, "returned None instead of what it was given")
         return answer
@@ -352,126 +318,6 @@ class LoadedAlgorithm:
 
     def _fail(self, hook: str, problem: str, cause: BaseException | None = None) -> NoReturn:
         raise _failure(self.name, hook, problem) from cause
-
-
-@contextmanager
-def _one_process() -> Iterator[None]:
-    """End at once a second process that comes out of the block, where code of others forked and both went on.
-
-    It would carry the run to its end too: record it twice, and promote twice.
-    """
-    process = os.getpid()
-    try:
-        yield
-    finally:
-        if os.getpid() != process:
-            os._exit(1)
-
-
-@contextmanager
-def observed_by(name: str, observer: object) -> Iterator[None]:
-    """Let an observer that no entry point names hear the events of the block."""
-    token = _added.set((*_added.get(), (name, observer)))
-    try:
-        yield
-    finally:
-        _added.reset(token)
-
-
-def broadcast(event: Mapping[str, Any]) -> None:
-    """Tell every observer of an event, each on its own: one that fails is a warning, and the others still hear."""
-    if _stand_in.get() is not None:
-        return
-    for name, observer in _observers():
-        manager = _manager_of_hooks()
-        manager.register(observer, name)
-        try:
-            with _one_process():
-                manager.hook.on_event(event=deepcopy(event))  # what one does to it is not what the next one hears
-        except (Exception, SystemExit) as error:  # noqa: BLE001  whatever it is, the run is done and stays done
-            log.warning("The observer '%s' failed: %s", name, _describe(error))
-
-
-def _observers() -> list[tuple[str, object]]:
-    """Return the observers that can be called, each once."""
-    installed = [
-        (one.status.name, one.plugin) for one in _installed_observers(offered(OBSERVERS)) if one.plugin is not None
-    ]
-    found: dict[int, tuple[str, object]] = {}
-    for name, observer in (*_added.get(), *installed):
-        found.setdefault(id(observer), (name, observer))
-    return list(found.values())
-
-
-class _Observer(NamedTuple):
-    """An installed observer, and what imports as it; None where that cannot be used."""
-
-    status: PluginStatus
-    plugin: object | None
-
-
-@lru_cache(maxsize=1)
-def _installed_observers(offers: tuple[Offer, ...]) -> tuple[_Observer, ...]:
-    """Import and check the observers, once a process: of one that cannot be used, one warning tells."""
-    return tuple(_checked_observer(offer) for offer in offers)
-
-
-def _checked_observer(offer: Offer) -> _Observer:
-    who = (offer.name, offer.distribution, offer.version)
-    try:
-        plugin = offer.point.load()
-    except (Exception, SystemExit) as error:  # noqa: BLE001  an observer never blocks a command
-        problem = f"the observer '{offer.name}' ({offer.origin}) cannot be imported: {_describe(error)}"
-    else:
-        try:
-            return _Observer(PluginStatus(*who, _observing_hooks(plugin, offer.name), kind="observer"), plugin)
-        except ValueError as error:
-            problem = f"the observer '{offer.name}' ({offer.origin}) is left out: {error}"
-    log.warning("%s", problem[0].upper() + problem[1:])
-    return _Observer(PluginStatus(*who, problem=problem, kind="observer"), None)
-
-
-def _observing_hooks(observer: object, name: str) -> tuple[str, ...]:
-    """Return the names of an observer's hooks, sorted.
-
-    Raises:
-        ValueError: it has none, or one that does not fit, or one that would answer in an algorithm's place.
-    """
-    manager = _manager_of_hooks()
-    hooks = _registered_hooks(manager, observer, name)
-    if not hooks:
-        raise ValueError("it has no hook; mark its functions with @retrainer.algorithms.hookimpl")
-    for hook in hooks:
-        (mine,) = getattr(manager.hook, hook).get_hookimpls()
-        if hook != "on_event" and not mine.wrapper:
-            raise ValueError(f"its hook {hook} is no wrapper; mark it with @hookimpl(wrapper=True)")
-    return hooks
-
-
-def _manager_of_hooks() -> pluggy.PluginManager:
-    """Return a plugin manager that knows the hooks, and no plugin yet."""
-    manager = pluggy.PluginManager("retrainer")
-    manager.add_hookspecs(AlgorithmHooks)
-    manager.add_hookspecs(ObserverHooks)
-    return manager
-
-
-def _registered_hooks(manager: pluggy.PluginManager, plugin: object, name: str) -> tuple[str, ...]:
-    """Register a plugin and return the names of its hooks, sorted.
-
-    Raises:
-        ValueError: a hook does not fit, or there is none of its name.
-    """
-    known = {hook for hooks in (AlgorithmHooks, ObserverHooks) for hook in vars(hooks) if not hook.startswith("_")}
-    try:
-        manager.register(plugin, name)
-    except (pluggy.PluginValidationError, ValueError, TypeError) as error:
-        raise ValueError(" ".join(str(error).split())) from error
-    hooks = sorted(caller.name for caller in manager.get_hookcallers(plugin) or [])
-    for hook in hooks:
-        if hook not in known and not all(one.optionalhook for one in getattr(manager.hook, hook).get_hookimpls()):
-            raise ValueError(f"unknown hook '{hook}'. {did_you_mean(hook, known)}".strip())
-    return tuple(hooks)
 
 
 def _innermost(name: str) -> SimpleNamespace:
@@ -490,7 +336,7 @@ def _innermost(name: str) -> SimpleNamespace:
             except (Exception, SystemExit) as error:
                 if hook == "save" and isinstance(error, OSError):
                     raise
-                raise _failure(name, hook, f"failed: {_describe(error)}") from error
+                raise _failure(name, hook, f"failed: {describe(error)}") from error
             if answer is None and hook not in MAY_BE_NONE:
                 raise _failure(name, hook, "returned None")
             return answer
@@ -561,8 +407,3 @@ def _lost_in_json(given: Any, read: Any, place: str = "model") -> str | None:
 
 def _is_options_class(config: Any) -> bool:
     return isinstance(config, type) and issubclass(config, BaseModel) and config.model_config.get("extra") == "forbid"
-
-
-def _describe(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__

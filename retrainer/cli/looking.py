@@ -130,10 +130,11 @@ def plugins(*, as_json: AsJson = False) -> None:
 
     Example: retrainer plugins
     """
-    from retrainer.algorithms.manager import list_observers, list_plugins  # noqa: PLC0415
+    from retrainer.algorithms.manager import list_algorithms  # noqa: PLC0415
+    from retrainer.algorithms.observers import list_observers  # noqa: PLC0415
 
     # A JSON array on a terminal too: short, complete, and nothing slow is imported to draw it.
     del as_json
     with output.stdout_to_stderr():  # of a plugin that prints when it is imported
-        found = [*list_plugins(), *list_observers()]
+        found = [*list_algorithms(), *list_observers()]
     output.document(documents.plugins_document(found))

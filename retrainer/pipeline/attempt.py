@@ -10,7 +10,7 @@ from contextvars import copy_context
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from retrainer.algorithms.manager import broadcast
+from retrainer.algorithms.observers import broadcast
 from retrainer.algorithms.paying import opened_workspace, workspace
 from retrainer.documents import run_document
 from retrainer.errors import RetrainerError, RunInProgress

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from retrainer.algorithms.manager import broadcast
+from retrainer.algorithms.observers import broadcast
 from retrainer.errors import ArtifactError
 from retrainer.model_types.base import Origins, utc_times
 from retrainer.pipeline.posts import load_latest

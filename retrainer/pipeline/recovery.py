@@ -6,7 +6,7 @@ import logging
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from retrainer.algorithms.manager import broadcast
+from retrainer.algorithms.observers import broadcast
 from retrainer.documents import run_document
 from retrainer.errors import ArtifactError
 from retrainer.model_types import MODEL_TYPE_NAMES

@@ -6,7 +6,8 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from retrainer.algorithms.manager import broadcast, load_algorithm
+from retrainer.algorithms.manager import load_algorithm
+from retrainer.algorithms.observers import broadcast
 from retrainer.documents import run_document
 from retrainer.errors import MissingCredentials, RetrainerError, unexpected
 from retrainer.logs import lines_of_run

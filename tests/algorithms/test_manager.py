@@ -13,7 +13,7 @@ import pytest
 
 from retrainer.algorithms import hookimpl
 from retrainer.algorithms.hookspecs import AlgorithmHooks, ObserverHooks
-from retrainer.algorithms.manager import broadcast, observed_by
+from retrainer.algorithms.observers import broadcast, observed_by
 from tests.conftest import constant_timing, open_project, regular_posts
 
 if TYPE_CHECKING:

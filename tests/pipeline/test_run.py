@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from retrainer.algorithms import hookimpl
-from retrainer.algorithms.manager import observed_by
+from retrainer.algorithms.observers import observed_by
 from retrainer.errors import InsufficientData, ProductionChanged, RunInProgress
 from retrainer.model_types.timing import Timing
 from retrainer.pipeline.comparison import FEWEST_TARGETS, compare_versions
