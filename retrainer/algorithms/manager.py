@@ -45,6 +45,7 @@ MODEL_FILE = "model.json"
 RESERVED_FILE = "manifest.json"  # the registry writes it beside the model's files
 TWO_ANSWERS = "gives two answers to the same question: seed it, and do not change the model or the options in predict"
 MAY_BE_NONE = frozenset({"check_ready", "score"})  # the hooks that need not answer
+INNERMOST = "innermost"  # what `_innermost` is registered as
 OBSERVER = "observer"  # and a number and its name: what an observer is registered as beside an algorithm
 
 _stand_in: ContextVar[Callable[[str], LoadedAlgorithm] | None] = ContextVar("stand_in", default=None)
@@ -146,7 +147,7 @@ class LoadedAlgorithm:
             raise AlgorithmError(f"the plugin '{name}' has only one of the hooks save and load")
         for number, (observer_name, observer) in enumerate(all_observers()):
             manager.register(observer, f"{OBSERVER}:{number}:{observer_name}")
-        manager.register(_innermost(name))
+        manager.register(_innermost(name), INNERMOST)
         loaded = cls(Algorithm(name, (), ""), *distribution, hooks, manager)
         description = loaded._call("algorithm")
         _check_description(description, name)
