@@ -8,6 +8,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from retrainer.algorithms.manager import INNERMOST
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -21,6 +23,9 @@ def source_digest(algorithm: LoadedAlgorithm) -> str:
     """
     running = hashlib.sha256()
     for name, plugin in sorted(algorithm.manager.list_name_plugin()):
+        hooks = {caller.name for caller in algorithm.manager.get_hookcallers(plugin) or ()}
+        if name == INNERMOST or hooks <= {"on_event"}:  # an observer that only hears, as in the first process alone
+            continue
         running.update(f"{name}\0".encode())
         for file in _files_of(plugin):
             try:

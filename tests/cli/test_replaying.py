@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -187,6 +189,18 @@ def without_seconds(document: dict[str, Any]) -> dict[str, Any]:
     for policy in document["policies"].values():
         del policy["cost"]["seconds"]
     return document
+
+
+def test_what_was_made_ahead_is_not_made_again(retrainer: Runner, folder: Path) -> None:
+    for jobs in ("1", "2"):
+        assert retrainer("replay", *FROM, *TO, "--jobs", jobs, "--workdir", f"jobs{jobs}").code == 0
+    assert kept_pieces(folder / "jobs2") == kept_pieces(folder / "jobs1")
+
+
+def kept_pieces(workdir: Path) -> int:
+    with closing(sqlite3.connect(workdir / "timing" / "work.db")) as work:
+        (count,) = work.execute("SELECT count(*) FROM kept").fetchone()
+    return int(count)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere they end by themselves, some minutes later")

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from retrainer.algorithms import hookimpl
 from retrainer.algorithms.manager import found_algorithm
+from retrainer.algorithms.observers import observed_by
 from retrainer.replay.source import source_digest
 from tests.conftest import constant_timing
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     import pytest
 
     from tests.conftest import Plugins
@@ -38,6 +42,28 @@ def test_a_package_is_known_by_all_of_its_files(plugins: Plugins, monkeypatch: p
     assert source_digest(found_algorithm("deep")) == first
     (inner.parent / "weights.json").write_text("[1, 2]")
     assert source_digest(found_algorithm("deep")) != first
+
+
+def test_an_observer_counts_only_where_it_may_change_an_answer(
+    plugins: Plugins, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plugins.add("lonely", constant_timing("lonely", 5.0))
+    monkeypatch.syspath_prepend(str(plugins.site))
+    alone = source_digest(found_algorithm("lonely"))
+
+    class Hearing:
+        @hookimpl
+        def on_event(self, event: object) -> None: ...
+
+    class Wrapping:
+        @hookimpl(wrapper=True)
+        def predict(self) -> Generator[None, object, object]:
+            return (yield)
+
+    with observed_by("hearing", Hearing()):
+        assert source_digest(found_algorithm("lonely")) == alone
+    with observed_by("wrapping", Wrapping()):
+        assert source_digest(found_algorithm("lonely")) != alone
 
 
 def test_a_module_that_cannot_be_read_leaves_the_version_to_tell(
