@@ -219,7 +219,7 @@ class Artifacts:
 
         Args:
             model_type: whose folders.
-            since: only those that were written later than this, by the clock of the machine.
+            since: only those that were written then or later; None: all.
 
         Only meaningful while no run of the type is going on: a run moves its files into place before it registers them.
         """
@@ -232,8 +232,8 @@ class Artifacts:
         """Whether a folder holds a version that was written to its end, whoever knows it."""
         return (folder / MANIFEST).exists()
 
-    def set_aside(self, folder: Path) -> Path:
-        """Move a version's folder away, to where nothing looks for one; return where it is then.
+    def set_aside(self, folder: Path) -> None:
+        """Move a version's folder away, to where nothing looks for one.
 
         Raises:
             ArtifactError: the models folder cannot be written.
@@ -244,7 +244,6 @@ class Artifacts:
             if target.exists():
                 remove(target)
             folder.rename(target)
-        return target
 
     def stray_files(self, version: ModelVersion) -> list[Path]:
         """Return the files in a version's folder that the database does not know."""

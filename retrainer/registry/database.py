@@ -49,7 +49,6 @@ _HINTS = {
     "connection is bad": "See whether the server runs, and check database.url",
     "connection timeout": "See whether the server runs and can be reached",
     "has no equivalent in encoding": "The database must be made with the encoding UTF8",
-    "out of range": "A time before year 1 or after year 9999, or 'infinity', cannot be used: mend it, or use a view",
     "timestamp too": "A time before year 1 or after year 9999, or 'infinity', cannot be used: mend it, or use a view",
 }
 _ADVISORY_LOCK = 7_265_747_261  # "retra": any number, the same in every process
@@ -128,16 +127,17 @@ class Database:
             return sa.inspect(self.engine).has_table(name)
 
     def _bring_up(self, models: Path | None) -> None:
-        holds_versions = models is not None and _holds_versions(models)  # looked at first: the database is made first
-        if holds_versions and self._is_missing:
+        if self._is_missing and models is not None and _holds_versions(models):
             raise self._lost(models, "is gone")
         revision = self.revision()
-        if holds_versions and revision is None:
+        if revision == HEAD:
+            return
+        # Asked again after a look at the models: another process may have made both meanwhile.
+        if revision is None and models is not None and _holds_versions(models) and self.revision() is None:
             raise self._lost(models, "has no table of retrainer's")
-        if revision != HEAD:
-            self.upgrade()
+        self.upgrade()
 
-    def _lost(self, models: Path | None, what: str) -> DatabaseError:
+    def _lost(self, models: Path, what: str) -> DatabaseError:
         return DatabaseError(
             f"the database {self.place} {what}, but '{models}' holds versions that it knew",
             hint="Put it back, or mend database.url; or, to start anew, move the models folder away",
