@@ -36,14 +36,14 @@ from benchmarks.streams import streams
 from retrainer.algorithms.manager import load_algorithm
 from retrainer.model_types.base import Origins, spread
 from retrainer.model_types.content import Content, ContentForecast
-from retrainer.model_types.matching import similarity_rows
-from retrainer.model_types.semantic import embedding_rank_auc, load_semantic_model
+from retrainer.model_types.embeddings import embedding_rank_auc, load_semantic_model
+from retrainer.model_types.similarity import similarity_rows
 
 if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from retrainer.model_types.semantic import SemanticModel
+    from retrainer.model_types.embeddings import SemanticModel
 
     Floats = NDArray[np.float64]
 

@@ -14,9 +14,9 @@ import math
 import numpy as np
 
 from retrainer.config import RetrainingSettings
+from retrainer.evaluation.bootstrap import weigh
+from retrainer.evaluation.decision_rule import judge
 from retrainer.model_types import kind_of
-from retrainer.pipeline.evidence import weigh
-from retrainer.pipeline.verdict import judge
 
 SEED = 20240229
 REPLICATES = 1000

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from retrainer.errors import RetrainerError
-from retrainer.posts.importing import read_posts_file
+from retrainer.posts.importer import read_posts_file
 from retrainer.posts.sample import sample_posts
 
 if TYPE_CHECKING:

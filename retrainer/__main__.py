@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from typer.exceptions import Abort, TyperException
 
-from retrainer import output
+from retrainer import console
 from retrainer.errors import RetrainerError, UsageError, unexpected
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def main() -> NoReturn:
     for name in (signal.SIGTERM, signal.SIGHUP):  # asked to stop, or left alone: a run is closed as with Ctrl-C
         if signal.getsignal(name) is not signal.SIG_IGN:  # as under nohup
             signal.signal(name, signal.default_int_handler)
-    output.prepare_streams()
+    console.prepare_streams()
     code = run(sys.argv[1:])
     try:
         sys.stdout.flush()
@@ -62,22 +62,22 @@ def _run(given: list[str]) -> int:
         hint = "`retrainer --help` shows the commands and their options"
         return _told(UsageError(error.format_message().rstrip("."), hint=hint), given)
     except (KeyboardInterrupt, Abort):  # outside of a command, or at a prompt
-        output.error("interrupted")
+        console.error("interrupted")
         return INTERRUPTED
     except BrokenPipeError:
         raise
     except Exception as error:  # noqa: BLE001  whatever it is, a user gets one line
         return _told(unexpected(error), given)
     if result == INTERRUPTED:  # Typer has caught the interrupt and made it this code
-        output.error("interrupted")
+        console.error("interrupted")
     return result if isinstance(result, int) else 0
 
 
 def _told(error: RetrainerError, given: list[str]) -> int:
     """Print an error while it is being handled; return its exit code."""
     if "--traceback" in given:
-        output.traceback()
-    output.error(error, as_json="--json" in given)
+        console.traceback()
+    console.error(error, as_json="--json" in given)
     return error.exit_code
 
 

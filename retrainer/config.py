@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from retrainer.entry_points import installed_algorithms
 from retrainer.errors import ConfigError, did_you_mean
-from retrainer.installed import installed_algorithms
 from retrainer.model_types import MODEL_TYPE_NAMES, ModelTypeName, OriginRule
 
 if TYPE_CHECKING:

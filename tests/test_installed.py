@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from retrainer.installed import ALGORITHMS, installed_algorithms, offered
+from retrainer.entry_points import ALGORITHMS, installed_algorithms, offered
 from tests.conftest import constant_timing
 
 if TYPE_CHECKING:

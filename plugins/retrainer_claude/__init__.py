@@ -115,7 +115,7 @@ def check_ready(config: ClaudeOptions) -> None:
         MissingCredentials: none are found, or what is found cannot be used.
         ConfigError: the cost is limited, but not known.
     """
-    from retrainer_claude.readiness import require_credentials, require_price, warn_of_model  # noqa: PLC0415  slow
+    from retrainer_claude.preflight import require_credentials, require_price, warn_of_model  # noqa: PLC0415  slow
 
     require_credentials()
     require_price(config)
@@ -129,7 +129,7 @@ def train(posts: pd.DataFrame, config: ClaudeOptions) -> dict[str, Any]:
     Raises:
         InsufficientData: no post has a text.
     """
-    from retrainer_claude.training import trained  # noqa: PLC0415  pandas and numpy are slow to import
+    from retrainer_claude.examples import trained  # noqa: PLC0415  pandas and numpy are slow to import
 
     return trained(posts, config)
 
@@ -144,7 +144,7 @@ def predict(
         MissingCredentials: there are none, or the API does not accept them.
         AlgorithmError: something stops all calls, or too few of them came through.
     """
-    from retrainer_claude.forecasting import forecast  # noqa: PLC0415  anthropic and pandas are slow to import
+    from retrainer_claude.client import forecast  # noqa: PLC0415  anthropic and pandas are slow to import
 
     return forecast(model, posts, origins, config)
 
@@ -152,8 +152,8 @@ def predict(
 @hookimpl
 def estimate(model: dict[str, Any], posts: pd.DataFrame, origins: Origins, config: ClaudeOptions) -> CostEstimate:
     """Return the most that one forecast an origin should take, retries left out; no network."""
-    from retrainer_claude.prompting import build_requests  # noqa: PLC0415  pandas and numpy are slow to import
-    from retrainer_claude.spending import estimated  # noqa: PLC0415
+    from retrainer_claude.pricing import estimated  # noqa: PLC0415
+    from retrainer_claude.prompt import build_requests  # noqa: PLC0415  pandas and numpy are slow to import
 
     each = [estimated(request, config) for request in build_requests(model, posts, origins, config)]
     return sum(each, CostEstimate())

@@ -59,7 +59,7 @@ def check_ready(config: ProphetOptions) -> None:
         ConfigError: it does not.
     """
     if config.holidays is not None:
-        from retrainer_prophet.rhythm import require_holidays  # noqa: PLC0415  pandas is slow to import
+        from retrainer_prophet.seasonality import require_holidays  # noqa: PLC0415  pandas is slow to import
 
         require_holidays(config.holidays)
 
@@ -67,17 +67,17 @@ def check_ready(config: ProphetOptions) -> None:
 @hookimpl
 def train(posts: pd.DataFrame, config: ProphetOptions) -> dict[str, Any]:
     """Fit the rhythm of the week and the hazard of the next post."""
-    from retrainer_prophet import waiting  # noqa: PLC0415  Prophet is slow to import
+    from retrainer_prophet import waiting_time  # noqa: PLC0415  Prophet is slow to import
 
-    return waiting.train(posts, config)
+    return waiting_time.train(posts, config)
 
 
 @hookimpl
 def predict(model: dict[str, Any], posts: pd.DataFrame, origins: Origins) -> TimingForecasts:
     """Return the distribution of the wait from each origin."""
-    from retrainer_prophet import waiting  # noqa: PLC0415
+    from retrainer_prophet import waiting_time  # noqa: PLC0415
 
-    return waiting.predict(model, posts, origins)
+    return waiting_time.predict(model, posts, origins)
 
 
 @hookimpl

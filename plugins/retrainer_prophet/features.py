@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from retrainer_prophet.silence import ENDS, LOG_SILENCE, STAGES, STARTS, WIDTHS
+from retrainer_prophet.elapsed_time import ENDS, LOG_SILENCE, STAGES, STARTS, WIDTHS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from retrainer_prophet.rhythm import Rhythm
+    from retrainer_prophet.seasonality import Rhythm
 
     Floats = NDArray[np.float64]
     Integers = NDArray[np.int64]

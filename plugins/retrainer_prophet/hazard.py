@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from retrainer_prophet.elapsed_time import CLASS, CLASSES, cells_passed, shapes
 from retrainer_prophet.features import COLUMNS
-from retrainer_prophet.silence import CLASS, CLASSES, cells_passed, shapes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from pydantic import BaseModel, ValidationError
 
 from retrainer.algorithms.calling import PluginStatus, describe, manager_of_hooks, one_process, registered_hooks
+from retrainer.algorithms.events import all_observers, unheard
 from retrainer.algorithms.hookspecs import (
     NEEDED_HOOKS,
     Algorithm,
@@ -26,10 +27,9 @@ from retrainer.algorithms.hookspecs import (
     Importance,
     hookimpl,
 )
-from retrainer.algorithms.observers import all_observers, unheard
 from retrainer.config import explain_options_error
+from retrainer.entry_points import ALGORITHMS, installed_algorithms, offered
 from retrainer.errors import AlgorithmError, RetrainerError, UnknownName, UsageError, did_you_mean
-from retrainer.installed import ALGORITHMS, installed_algorithms, offered
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping

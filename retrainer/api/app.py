@@ -8,20 +8,21 @@ from fastapi import FastAPI
 from starlette.middleware import Middleware
 
 from retrainer import __version__
-from retrainer.api import changing, looking, operating, schemas
-from retrainer.api.failures import add_handlers
-from retrainer.api.gate import ALWAYS_OPEN, Gate
-from retrainer.api.jobs import Jobs
-from retrainer.api.kept import Kept
-from retrainer.api.looking import MAY_COST
-from retrainer.api.monitoring import Monitoring, Watch
-from retrainer.api.service import Service
+from retrainer.api.cache import Kept
+from retrainer.api.dependencies import Service
+from retrainer.api.errors import add_handlers
+from retrainer.api.metrics import Monitoring, Watch
+from retrainer.api.middleware import ALWAYS_OPEN, Gate
+from retrainer.api.routes import health, read, write
+from retrainer.api.routes.read import MAY_COST
+from retrainer.api.runs import Jobs
+from retrainer.render import schemas
 
 if TYPE_CHECKING:
     from fastapi.routing import APIRoute
 
-    from retrainer.api.access import Access
-    from retrainer.api.work import Work
+    from retrainer.api.auth import Access
+    from retrainer.api.threads import Work
     from retrainer.project import Project
 
 DESCRIPTION = """Keep a prediction model fresh: train, evaluate honestly, promote safely, roll back.
@@ -60,7 +61,7 @@ def create_app(project: Project, access: Access, work: Work) -> FastAPI:
     )
     app.state.service = Service(project, access, work, Jobs(project), Kept(project), monitoring)
     add_handlers(app)
-    for module in (looking, changing, operating):
+    for module in (read, write, health):
         app.include_router(module.router)
     return app
 

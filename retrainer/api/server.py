@@ -11,13 +11,13 @@ import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from retrainer.api.failures import failure
+from retrainer.api.errors import failure
 from retrainer.errors import RetrainerError
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-    from retrainer.api.work import Work
+    from retrainer.api.threads import Work
 
 log = logging.getLogger(__name__)
 

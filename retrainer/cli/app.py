@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from retrainer import __version__, documents, output
+from retrainer import __version__, console
 from retrainer.errors import UsageError
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from retrainer.notify import Attempt
     from retrainer.project import Project
+    from retrainer.render import documents
 
 SIX = "The six commands"
 TRY = "Try a policy on the past"
@@ -65,7 +66,7 @@ VersionArgument = Annotated[str, typer.Argument(metavar="VERSION", help="A versi
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        output.text(f"retrainer {__version__}")
+        console.text(f"retrainer {__version__}")
         raise typer.Exit
 
 
@@ -95,7 +96,7 @@ def options(
     """Keep a prediction model fresh: train, evaluate honestly, promote safely, roll back."""
     if log_format not in {"text", "json"}:
         raise UsageError(f"--log-format: '{log_format}' is none", hint="It is text or json")
-    output.configure_logging(
+    console.configure_logging(
         logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO,
         tracebacks=traceback,
         kind="json" if log_format == "json" else "text",
@@ -116,7 +117,7 @@ def project_of(context: typer.Context, *, recovering: bool = True, attempt: Atte
 
     project = Project.find(Path.cwd(), os.environ, context.obj)
     try:
-        with output.working(), observing(project, os.environ, attempt):
+        with console.working(), observing(project, os.environ, attempt):
             if recovering:
                 from retrainer.pipeline.recovery import recover  # noqa: PLC0415
 
@@ -148,6 +149,6 @@ def past_moment(option: str, text: str) -> datetime:
 
 def say(document: documents.Document, message: str, *, as_json: bool) -> None:
     if as_json:
-        output.document(document)
+        console.document(document)
     else:
-        output.text(message)
+        console.text(message)

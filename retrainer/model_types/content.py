@@ -21,7 +21,7 @@ from retrainer.model_types.base import (
     skill_score,
     spread,
 )
-from retrainer.model_types.matching import matching, similarity_rows
+from retrainer.model_types.similarity import matching, similarity_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -44,7 +44,7 @@ class Attempt:
 
 def tell_of_failure(error: RetrainerError, model_type: str | None = None) -> None:
     """Tell the observers of a retraining that failed without a run on record; no type where it concerns all."""
-    from retrainer.algorithms.observers import broadcast  # noqa: PLC0415
+    from retrainer.algorithms.events import broadcast  # noqa: PLC0415
 
     event = {"kind": "failure", "model_type": model_type, "version_id": None, "reason": str(error), "run": None}
     broadcast(event)
@@ -58,7 +58,7 @@ def observing(project: Project, environ: Mapping[str, str], attempt: Attempt | N
         environ: where the URLs and keys are.
         attempt: a call of `train`, for the healthcheck; its errors are told too. None for another command.
     """
-    from retrainer.algorithms.observers import observed_by  # noqa: PLC0415
+    from retrainer.algorithms.events import observed_by  # noqa: PLC0415
     from retrainer.notify.notifier import Notifier  # noqa: PLC0415
 
     notifier = Notifier(project.settings.notifications, environ, project.folder.name)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from retrainer.documents import moment
+from retrainer.render.documents import moment
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

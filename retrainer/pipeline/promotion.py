@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from retrainer.algorithms.observers import broadcast
+from retrainer.algorithms.events import broadcast
 from retrainer.errors import ArtifactError
 from retrainer.model_types.base import Origins, utc_times
-from retrainer.pipeline.posts import load_latest
-from retrainer.pipeline.versions import load_version
+from retrainer.pipeline.loading import load_version
+from retrainer.pipeline.split import load_latest
 from retrainer.registry.promotions import Change, Decision
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from retrainer.model_types import ModelTypeName
-    from retrainer.pipeline.comparison import Comparison
-    from retrainer.pipeline.versions import ReadyModel
+    from retrainer.pipeline.comparing import Comparison
+    from retrainer.pipeline.loading import ReadyModel
     from retrainer.project import Project
 
 log = logging.getLogger(__name__)

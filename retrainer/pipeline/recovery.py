@@ -6,11 +6,11 @@ import logging
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from retrainer.algorithms.observers import broadcast
-from retrainer.documents import run_document
+from retrainer.algorithms.events import broadcast
 from retrainer.errors import ArtifactError
 from retrainer.model_types import MODEL_TYPE_NAMES
 from retrainer.registry.artifacts import remove
+from retrainer.render.documents import run_document
 
 if TYPE_CHECKING:
     from datetime import datetime

@@ -6,16 +6,13 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from retrainer.algorithms.events import broadcast
 from retrainer.algorithms.manager import load_algorithm
-from retrainer.algorithms.observers import broadcast
-from retrainer.documents import run_document
 from retrainer.errors import MissingCredentials, RetrainerError, unexpected
 from retrainer.logs import lines_of_run
 from retrainer.model_types import kind_of
-from retrainer.pipeline.archive import archive_old_versions
-from retrainer.pipeline.attempt import Stopwatch, begun, closed_as_failed, note_spending, recorded
-from retrainer.pipeline.comparison import FEWEST_TARGETS, Comparison, compare_with_production
-from retrainer.pipeline.evaluation import (
+from retrainer.pipeline.comparing import FEWEST_TARGETS, Comparison, compare_with_production
+from retrainer.pipeline.evaluations import (
     Evaluation,
     evaluate,
     origins_of,
@@ -23,10 +20,13 @@ from retrainer.pipeline.evaluation import (
     require_semantic_model,
     require_window,
 )
-from retrainer.pipeline.posts import load_latest, split_by_time
+from retrainer.pipeline.loading import chosen_algorithm, load_version, options_of
 from retrainer.pipeline.promotion import announce, decide
+from retrainer.pipeline.retention import archive_old_versions
+from retrainer.pipeline.run_context import Stopwatch, begun, closed_as_failed, note_spending, recorded
+from retrainer.pipeline.split import load_latest, split_by_time
 from retrainer.pipeline.training import describe, register, trained_model
-from retrainer.pipeline.versions import chosen_algorithm, load_version, options_of
+from retrainer.render.documents import run_document
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from retrainer.algorithms.manager import LoadedAlgorithm
     from retrainer.model_types import ModelTypeName
-    from retrainer.pipeline.posts import Split
+    from retrainer.pipeline.split import Split
     from retrainer.pipeline.training import Trained
     from retrainer.project import Project
     from retrainer.registry.promotions import Decision

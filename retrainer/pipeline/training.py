@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from retrainer.pipeline.versions import ReadyModel
+from retrainer.pipeline.loading import ReadyModel
 from retrainer.registry.artifacts import writing
 from retrainer.registry.tables import ModelVersion
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from retrainer.algorithms.manager import LoadedAlgorithm
     from retrainer.model_types import ModelTypeName
-    from retrainer.pipeline.posts import Split
+    from retrainer.pipeline.split import Split
     from retrainer.project import Project
 
 log = logging.getLogger(__name__)

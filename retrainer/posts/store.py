@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
 from retrainer.errors import ConfigError, PostsError, did_you_mean
-from retrainer.posts.values import microseconds
+from retrainer.posts.validation import microseconds
 from retrainer.registry.database import connect, place, translated
 from retrainer.registry.tables import POSTS_INDEX, POSTS_TABLE, Post
 

@@ -12,8 +12,8 @@ from sqlalchemy.orm import aliased
 
 from retrainer.errors import NothingToRollBack, ProductionChanged, PromotionRefused
 from retrainer.model_types import MODEL_TYPE_NAMES
-from retrainer.registry.process import actor
-from retrainer.registry.rows import go_live, id_of, production_in, version_in
+from retrainer.registry.liveness import actor
+from retrainer.registry.queries import go_live, id_of, production_in, version_in
 from retrainer.registry.tables import LEDGER_ACTIONS, Hold, LedgerEntry, ModelVersion, VersionFile
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Select, func, select, update
 
 from retrainer.errors import RunInProgress, UnknownName
-from retrainer.registry.process import ProcessIdentity, actor, why_gone
+from retrainer.registry.liveness import ProcessIdentity, actor, why_gone
 from retrainer.registry.promotions import Change, Decision, recheck
-from retrainer.registry.rows import fresh_id, go_live, id_of, production_in, running_in, version_in
+from retrainer.registry.queries import fresh_id, go_live, id_of, production_in, running_in, version_in
 from retrainer.registry.tables import LedgerEntry, TrainingRun
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import func, select, update
 
-from retrainer.registry.rows import fresh_id, production_in, running_in, version_in
+from retrainer.registry.queries import fresh_id, production_in, running_in, version_in
 from retrainer.registry.tables import ModelEvaluation, ModelVersion, TrainingRun, VersionFile
 
 if TYPE_CHECKING:

@@ -9,11 +9,11 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from retrainer.errors import InsufficientData, UsageError
-from retrainer.pipeline.comparison import FEWEST_TARGETS
+from retrainer.pipeline.comparing import FEWEST_TARGETS
 
 if TYPE_CHECKING:
-    from retrainer.replay.past import PastPosts
     from retrainer.replay.policies import Policy
+    from retrainer.replay.sandbox import PastPosts
 
 log = logging.getLogger(__name__)
 

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from retrainer.evaluation.bootstrap import LEVEL, Evidence, score_interval, weigh
+from retrainer.evaluation.decision_rule import improvement_percentage
 from retrainer.model_types import kind_of
 from retrainer.model_types.base import skill_score
-from retrainer.pipeline.comparison import FEWEST_TARGETS
-from retrainer.pipeline.evidence import LEVEL, Evidence, score_interval, weigh
-from retrainer.pipeline.verdict import improvement_percentage
+from retrainer.pipeline.comparing import FEWEST_TARGETS
 from retrainer.replay.policies import CONFIGURED
-from retrainer.replay.steps import JUDGED
+from retrainer.replay.step import JUDGED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from retrainer.model_types import ModelTypeName
     from retrainer.replay.policies import Policy
-    from retrainer.replay.steps import StepRecord
+    from retrainer.replay.step import StepRecord
 
     Floats = NDArray[np.float64]
 

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from retrainer.algorithms.manager import set_apart
 from retrainer.errors import CostLimitReached
-from retrainer.replay import folder as folders
-from retrainer.replay.ahead import Place, working_ahead
-from retrainer.replay.cost import require_max_cost
-from retrainer.replay.kept import Work
-from retrainer.replay.past import read_past
+from retrainer.replay import workdir as folders
+from retrainer.replay.budget import require_max_cost
+from retrainer.replay.cache import Work
+from retrainer.replay.cached_algorithm import Memory, Purse
 from retrainer.replay.plan import span_of, steps_of
 from retrainer.replay.policies import policies_of
-from retrainer.replay.remembering import Memory, Purse
+from retrainer.replay.policy_run import Track, in_order
+from retrainer.replay.prefetch import Place, working_ahead
 from retrainer.replay.report import Ending, report
-from retrainer.replay.tracks import Track, in_order
+from retrainer.replay.sandbox import read_past
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from retrainer.model_types import ModelTypeName
     from retrainer.project import Project
     from retrainer.replay.report import ReplayReport
-    from retrainer.replay.steps import StepRecord
+    from retrainer.replay.step import StepRecord
 
 log = logging.getLogger(__name__)
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from retrainer.algorithms import hookimpl
+from retrainer.algorithms.events import broadcast, observed_by
 from retrainer.algorithms.hookspecs import AlgorithmHooks, ObserverHooks
-from retrainer.algorithms.observers import broadcast, observed_by
 from tests.conftest import constant_timing, open_project, regular_posts
 
 if TYPE_CHECKING:

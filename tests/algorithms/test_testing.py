@@ -17,7 +17,7 @@ from retrainer.algorithms.testing import ConformanceError, check_algorithm, chec
 from retrainer.model_types.base import hours_between, utc_times
 from retrainer.model_types.content import ContentForecast
 from retrainer.model_types.timing import TimingForecasts
-from retrainer.pipeline.posts import load_latest
+from retrainer.pipeline.split import load_latest
 from tests.conftest import NOW
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import jsonschema_rs
 import pytest
 
-from retrainer.api import schemas
-from retrainer.api.gate import ALWAYS_OPEN
-from retrainer.api.looking import MAY_COST
+from retrainer.api.middleware import ALWAYS_OPEN
+from retrainer.api.routes.read import MAY_COST
+from retrainer.render import schemas
 from tests.api.conftest import TOKEN, WITH_TOKEN
 from tests.api.test_endpoints import SPECIFICATION
 from tests.conftest import open_project, regular_posts

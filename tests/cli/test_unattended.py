@@ -15,9 +15,9 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from retrainer.errors import InsufficientData
-from retrainer.pipeline.due import due
 from retrainer.pipeline.run import retrain
 from retrainer.posts.sample import sample_posts, write_sample_csv
+from retrainer.schedule.due import due
 from tests.conftest import NOW, configure, open_project, regular_posts
 from tests.notify.receiver import Receiver
 
@@ -186,7 +186,7 @@ def test_a_run_that_takes_too_long_ends_as_failed(retrainer: Runner, plugins: Pl
 def test_a_run_stuck_where_python_does_not_run_is_ended_too(retrainer: Runner, plugins: Plugins) -> None:
     """A lock of C that no signal interrupts; the grace is cut short by the plugin, so that the test is quick."""
     wait = """
-        import ctypes, retrainer.pipeline.watchdog as watchdog
+        import ctypes, retrainer.pipeline.timeout as watchdog
         watchdog.GRACE_SECONDS = 0.5
         ctypes.PyDLL(None)  # holds no lock, but the call below does not come back to Python
         libc = ctypes.CDLL(None)
@@ -340,11 +340,11 @@ def test_an_error_is_an_object_too_and_stands_in_the_log_file(retrainer: Runner,
 def test_a_run_that_holds_pythons_lock_is_ended_from_outside(retrainer: Runner, plugins: Plugins) -> None:
     """A wait in C that never gives Python's lock back: the next command finds the process gone and closes the run."""
     wait = """
-        import ctypes, retrainer.pipeline.watchdog as watchdog
+        import ctypes, retrainer.pipeline.timeout as watchdog
         ctypes.PyDLL(None).pause()
     """
     shortened = """
-    import retrainer.pipeline.watchdog as watchdog
+    import retrainer.pipeline.timeout as watchdog
     watchdog.GRACE_SECONDS = watchdog.LAST_SECONDS = 0.5
 """
     plugins.add("stuck", shortened + STUCK.format(wait=wait.strip()))

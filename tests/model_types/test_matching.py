@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from retrainer.model_types.content import similarity
-from retrainer.model_types.matching import MOST_OF_DIFFERENT_TEXTS, Matching, matching, similarity_rows
+from retrainer.model_types.similarity import MOST_OF_DIFFERENT_TEXTS, Matching, matching, similarity_rows
 from retrainer.posts.sample import sample_posts
 
 # Few letters and words, so that texts share words, agree in length, and differ in nothing but case or space.

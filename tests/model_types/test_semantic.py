@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from retrainer.errors import ConfigError
-from retrainer.model_types.semantic import SemanticModel, load_semantic_model, model_folder
+from retrainer.model_types.embeddings import SemanticModel, load_semantic_model, model_folder
 from retrainer.posts.sample import sample_posts, write_sample_csv
 from tests.conftest import configure
 

@@ -12,8 +12,8 @@ import pytest
 from retrainer.errors import InsufficientData, UsageError
 from retrainer.model_types import kind_of
 from retrainer.model_types.base import utc_times
-from retrainer.pipeline.comparison import compare_versions
-from retrainer.pipeline.evaluation import evaluate_version, recorded_reliability, window_after
+from retrainer.pipeline.comparing import compare_versions
+from retrainer.pipeline.evaluations import evaluate_version, recorded_reliability, window_after
 from retrainer.pipeline.run import retrain
 from retrainer.posts.sample import sample_posts
 from tests.conftest import NOW, configure, constant_timing, open_project, regular_posts

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from retrainer.config import ContentRetrainingSettings, RetrainingSettings
+from retrainer.evaluation import bootstrap
+from retrainer.evaluation.bootstrap import Evidence, block_length, resampled_means, score_interval, starts, weigh
+from retrainer.evaluation.decision_rule import Costs, judge
 from retrainer.model_types import kind_of
 from retrainer.model_types.content import ContentForecast, ContentTargets
 from retrainer.model_types.timing import LEVELS, TimingForecasts, TimingTargets
-from retrainer.pipeline import evidence
-from retrainer.pipeline.evidence import Evidence, block_length, resampled_means, score_interval, starts, weigh
-from retrainer.pipeline.verdict import Costs, judge
 
 TIMING = kind_of("timing")
 SIMULATION_SEED = 20240229  # fixed before the first run
@@ -160,7 +160,7 @@ def test_the_contributions_make_the_overall_score(model_type: str) -> None:
 
 
 def settled(better: float, interval: tuple[float, float] | None, more: int | None = 310) -> Evidence:
-    return Evidence(interval, better, 4.0, more, 0.95, 148, 6, evidence.RESAMPLES, evidence.SEED)
+    return Evidence(interval, better, 4.0, more, 0.95, 148, 6, bootstrap.RESAMPLES, bootstrap.SEED)
 
 
 SETTLE = "about 310 more posts would settle it"

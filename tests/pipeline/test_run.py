@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 
 from retrainer.algorithms import hookimpl
-from retrainer.algorithms.observers import observed_by
+from retrainer.algorithms.events import observed_by
 from retrainer.errors import InsufficientData, ProductionChanged, RunInProgress
+from retrainer.evaluation.decision_rule import is_enough, verdict
 from retrainer.model_types.timing import Timing
-from retrainer.pipeline.comparison import FEWEST_TARGETS, compare_versions
-from retrainer.pipeline.evaluation import evaluate_version
-from retrainer.pipeline.posts import split_by_time
+from retrainer.pipeline.comparing import FEWEST_TARGETS, compare_versions
+from retrainer.pipeline.evaluations import evaluate_version
 from retrainer.pipeline.promotion import promote_by_hand, roll_back
 from retrainer.pipeline.run import rehearse, retrain
-from retrainer.pipeline.verdict import is_enough, verdict
+from retrainer.pipeline.split import split_by_time
 from retrainer.posts.sample import sample_posts
 from tests.conftest import NOW, configure, constant_timing, open_project, regular_posts
 

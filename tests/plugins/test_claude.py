@@ -22,7 +22,7 @@ from pydantic import TypeAdapter
 
 from retrainer.errors import AlgorithmError, ConfigError, InsufficientData, MissingCredentials
 from retrainer.model_types.base import Origins
-from retrainer_claude.subjects import likeness, word_weights
+from retrainer_claude.tfidf import likeness, word_weights
 from tests import claude_server
 from tests.claude_server import KEY, ClaudeServer, Received, Reply
 

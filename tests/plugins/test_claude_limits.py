@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from retrainer.algorithms.paying import Account, LimitReached, opened_workspace
+from retrainer.algorithms.budget import Account, LimitReached, opened_workspace
 from retrainer.errors import AlgorithmError, ConfigError
 from tests import claude_server
 from tests.claude_server import KEY, ClaudeServer, Reply

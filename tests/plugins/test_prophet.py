@@ -17,7 +17,7 @@ from retrainer.model_types.base import Origins, utc_times
 from retrainer.posts.sample import sample_posts
 from retrainer_prophet import hazard
 from retrainer_prophet.features import History
-from retrainer_prophet.rhythm import Rhythm, since_monday
+from retrainer_prophet.seasonality import Rhythm, since_monday
 from tests.conftest import regular_posts
 
 PROPHET = load_algorithm("prophet")

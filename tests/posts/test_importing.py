@@ -22,8 +22,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retrainer.errors import PostsError, UsageError
-from retrainer.posts.formats import RejectedRow
-from retrainer.posts.importing import PostsFile, read_posts_file
+from retrainer.posts.importer import PostsFile, read_posts_file
+from retrainer.posts.readers import RejectedRow
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

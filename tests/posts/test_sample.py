@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from retrainer.errors import RetrainerError
-from retrainer.posts.importing import read_posts_file
+from retrainer.posts.importer import read_posts_file
 from retrainer.posts.sample import sample_posts, write_sample_csv
 
 if TYPE_CHECKING:

@@ -15,11 +15,11 @@ import sqlalchemy as sa
 
 from retrainer.doctor import examine
 from retrainer.errors import ArtifactError
-from retrainer.pipeline.archive import prunable, prune
+from retrainer.pipeline.loading import load_version
 from retrainer.pipeline.promotion import promote_by_hand
 from retrainer.pipeline.recovery import recover
+from retrainer.pipeline.retention import prunable, prune
 from retrainer.pipeline.run import retrain
-from retrainer.pipeline.versions import load_version
 from retrainer.registry.tables import VersionFile
 from tests.conftest import NOW, configure, open_project, regular_posts
 

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from sqlalchemy.exc import DBAPIError
 
 from retrainer.errors import ArtifactError, NothingToRollBack, PromotionRefused
-from retrainer.pipeline.evaluation import evaluate_version
-from retrainer.pipeline.next_post import predict_next
+from retrainer.pipeline.evaluations import evaluate_version
+from retrainer.pipeline.forecast import predict_next
 from retrainer.pipeline.promotion import promote_by_hand, roll_back
 from retrainer.pipeline.run import retrain
 from retrainer.registry.database import Database

@@ -19,8 +19,8 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from retrainer.errors import ArtifactError, ConfigError, DatabaseError, NothingToRollBack, UnknownName
+from retrainer.pipeline.loading import load_version
 from retrainer.pipeline.run import retrain
-from retrainer.pipeline.versions import load_version
 from retrainer.registry.database import Database
 from retrainer.registry.migrations import HEAD, REVISIONS
 from retrainer.registry.tables import VERSION_TABLE, Base, ModelVersion, TrainingRun

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from retrainer.project import Project
     from retrainer.replay.report import ReplayReport
-    from retrainer.replay.steps import StepRecord
+    from retrainer.replay.step import StepRecord
 
 START = datetime(2024, 3, 1, tzinfo=UTC)
 END = datetime(2024, 5, 3, tzinfo=UTC)

@@ -9,9 +9,9 @@ import pytest
 
 from retrainer.config import Settings
 from retrainer.errors import InsufficientData, RetrainerError, UsageError
-from retrainer.replay.past import PastPosts
 from retrainer.replay.plan import Step, span_of, steps_of
 from retrainer.replay.policies import parse_policy, policies_of
+from retrainer.replay.sandbox import PastPosts
 from tests.conftest import regular_posts
 
 SETTINGS = Settings()

@@ -14,12 +14,12 @@ import pandas as pd
 import pytest
 
 from retrainer.errors import DatabaseError, InsufficientData, RunInProgress, UsageError
-from retrainer.pipeline.comparison import FEWEST_TARGETS, compare_versions
-from retrainer.pipeline.evaluation import BLINDNESS_CHECKS
+from retrainer.pipeline.comparing import FEWEST_TARGETS, compare_versions
+from retrainer.pipeline.evaluations import BLINDNESS_CHECKS
 from retrainer.pipeline.run import retrain
 from retrainer.posts.sample import sample_posts
-from retrainer.replay.document import replay_document
-from retrainer.replay.folder import opened
+from retrainer.render.replay_document import replay_document
+from retrainer.replay.workdir import opened
 from tests.conftest import NOW, configure, constant_timing, open_project
 from tests.replay.conftest import COUNTING, END, START, everything, replayed
 
@@ -467,7 +467,7 @@ def test_a_plugin_that_looks_ahead_promotes_nothing_in_a_replay_either(
 # Pays for its forecasts, and then fails.
 WASTEFUL = """
     from retrainer.algorithms import Algorithm, CostEstimate, hookimpl
-    from retrainer.algorithms.paying import workspace
+    from retrainer.algorithms.budget import workspace
 
     @hookimpl
     def algorithm():
@@ -664,7 +664,7 @@ def test_the_score_of_a_policy_is_that_of_all_its_posts(eager: Path) -> None:
 
 def test_versions_of_a_room_can_be_compared_like_any(eager: Path) -> None:
     """What a replay leaves is a registry like any other."""
-    from retrainer.replay.past import read_past, room_of
+    from retrainer.replay.sandbox import read_past, room_of
 
     replayed(eager)
     project = open_project(eager)

@@ -11,7 +11,7 @@ import pytest
 from retrainer.config import Settings
 from retrainer.replay.policies import policies_of
 from retrainer.replay.report import Ending, LiveScores, conclude, evidence_of, report
-from retrainer.replay.steps import StepRecord
+from retrainer.replay.step import StepRecord
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from retrainer.algorithms import hookimpl
+from retrainer.algorithms.events import observed_by
 from retrainer.algorithms.manager import found_algorithm
-from retrainer.algorithms.observers import observed_by
-from retrainer.replay.source import source_digest
+from retrainer.replay.fingerprint import source_digest
 from tests.conftest import constant_timing
 
 if TYPE_CHECKING:

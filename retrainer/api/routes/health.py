@@ -1,0 +1,42 @@
+"""The endpoints for those who operate the server: whether it lives and is ready, and its figures."""
+
+from fastapi import APIRouter, Depends, Response
+from fastapi.responses import JSONResponse
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from retrainer.api.dependencies import Of, answers, only_known_parameters
+from retrainer.errors import AnswerTookTooLong, ServerBusy
+from retrainer.render import schemas
+
+router = APIRouter(tags=["operate"], dependencies=[Depends(only_known_parameters)])
+
+
+@router.get("/health/live", responses={200: {"model": schemas.Health}, **answers()})
+async def live() -> JSONResponse:
+    """Say that the process answers. Asks nothing of the database."""
+    return JSONResponse({"status": "live"})
+
+
+@router.get("/health/ready", responses={200: {"model": schemas.Health}, **answers()})
+async def ready(service: Of) -> JSONResponse:
+    """Say whether requests can be served.
+
+    The database answers and was not made by a later release, and a thread is left to ask an algorithm in.
+    """
+    service.work.require_threads()
+    await service.work.look(service.project.registry.database.revision)
+    return JSONResponse({"status": "ready"})
+
+
+@router.get(
+    "/metrics",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **answers()},
+)
+async def metrics(service: Of) -> Response:
+    """Return the figures in the text format of Prometheus."""
+    try:
+        of_the_project = await service.work.look(service.monitoring.of_the_project)
+    except (AnswerTookTooLong, ServerBusy):  # the more there is to be told of the server
+        of_the_project = service.monitoring.without_the_project()
+    return Response(of_the_project + service.monitoring.of_the_server(), media_type=CONTENT_TYPE_LATEST)

@@ -1,0 +1,1 @@
+"""How forecasts are compared: pure functions, without database or files."""

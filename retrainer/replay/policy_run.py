@@ -1,0 +1,136 @@
+"""A policy on its way through the past: its plan, its room, and what is done of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from retrainer import __version__
+from retrainer.pipeline.loading import chosen_algorithm
+from retrainer.registry.artifacts import remove
+from retrainer.registry.runs import RunFilter
+from retrainer.replay.fingerprint import source_digest
+from retrainer.replay.sandbox import room_of
+from retrainer.replay.step import StepRecord, decide, look_back
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from retrainer.model_types import ModelTypeName
+    from retrainer.replay.cached_algorithm import Memory
+    from retrainer.replay.plan import Step
+    from retrainer.replay.policies import Policy
+    from retrainer.replay.sandbox import PastPosts, PastProject
+
+KEY_FILE = "policy.sha256"
+
+
+@dataclass
+class Track:
+    """A policy on its way.
+
+    Attributes:
+        policy: the policy.
+        steps: its plan.
+        room: the project in which it lives.
+        key: the hash of all that its steps depend on but the posts.
+        records: the steps that are done, the first of the plan.
+        decided: the record of the step after these where it was interrupted after its decision; else None.
+    """
+
+    policy: Policy
+    steps: list[Step]
+    room: PastProject
+    key: str
+    records: list[StepRecord] = field(default_factory=list)
+    decided: StepRecord | None = None
+
+    @classmethod
+    def of(cls, policy: Policy, steps: list[Step], model_type: ModelTypeName, past: PastPosts, folder: Path) -> Track:
+        """Return the track of a policy, whose room is a folder of its name."""
+        key = _key(policy, steps[0], model_type)
+        return cls(policy, steps, room_of(folder / policy.name, policy.settings, past), key)
+
+    def take(self, number: int, model_type: ModelTypeName, memory: Memory) -> StepRecord:
+        """Take the next step, and keep what was decided, and then what became of it."""
+        step = self.steps[number]
+        decided, self.decided = self.decided, None
+        if decided is None:
+            decided = decide(self.room, self.policy, model_type, step, memory)
+            memory.work.note_decided(self.key, number, decided.document())
+        record = look_back(self.room, model_type, step, decided)
+        memory.work.add_step(self.key, number, record.document())
+        self.records.append(record)
+        return record
+
+    def recall(self, memory: Memory, model_type: ModelTypeName) -> None:
+        """Take over the steps that are kept, if they are the first of this plan on the same posts; else begin anew.
+
+        What an interrupted run had recorded is forgotten; where a step was interrupted after its decision, that is
+        taken over. Where one of the steps failed, all begin anew: it is tried again, and what did not fail is not made
+        again.
+        """
+        done = [StepRecord.of(document) for document in memory.work.steps(self.key)]
+        pending = memory.work.decided(self.key, len(done))
+        decided = None if pending is None else StepRecord.of(pending)
+        records = done if decided is None else [*done, decided]
+        past = memory.past
+        plan = [(step.at, step.until, past.digest(past.count(step.look_until))) for step in self.steps[: len(records)]]
+        same = bool(records) and plan == [(record.at, record.until, record.digest) for record in records]
+        if same and not any(record.failed for record in records) and self._agrees(records[-1]):
+            self.records, self.decided = done, decided
+            self._tidy(model_type)
+            return
+        memory.work.forget_steps(self.key)
+        self.room.close()
+        folder = self.room.folder
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        (folder / KEY_FILE).write_text(self.key)
+        self.room = room_of(folder, self.policy.settings, past)
+
+    def _tidy(self, model_type: ModelTypeName) -> None:
+        """Forget runs that were interrupted, with the files that they left; nobody else uses the room."""
+        self.room.registry.forget_unfinished_runs()
+        artifacts = self.room.artifacts
+        for folder in artifacts.unregistered_folders(model_type):
+            remove(folder)
+        for version in self.room.registry.versions(model_type):
+            for path in artifacts.stray_files(version):
+                remove(path)
+
+    def _agrees(self, last: StepRecord) -> bool:
+        """Whether the room is where the records end: a kill may have fallen between the two."""
+        marker = self.room.folder / KEY_FILE
+        if not marker.is_file() or marker.read_text() != self.key:
+            return False
+        registry = self.room.registry
+        live = [version.version_id for version in registry.versions(status="active")]
+        later = registry.runs(limit=1, which=RunFilter(since=last.until, status="completed"))
+        return not later and live == ([last.live] if last.live else [])
+
+
+def _key(policy: Policy, first: Step, model_type: ModelTypeName) -> str:
+    algorithm, options = chosen_algorithm(policy.settings, model_type, policy.algorithm)
+    facts = {
+        "name": policy.name,  # two policies may be the same but for it
+        "retrainer": __version__,
+        "model_type": model_type,
+        "start": first.at.isoformat(),
+        "algorithm": [algorithm.name, algorithm.distribution, algorithm.version, source_digest(algorithm)],
+        "options": options.model_dump(mode="json"),
+        "retraining": policy.settings.retraining.model_dump(mode="json"),
+        "retrains": policy.retrains,
+        "promotes_all": policy.promotes_all,
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def in_order(tracks: Sequence[Track]) -> list[tuple[Track, int]]:
+    """Return each track with the number of a step, all steps of all tracks in the order of time."""
+    every = [(step.at, place, number) for place, track in enumerate(tracks) for number, step in enumerate(track.steps)]
+    return [(tracks[place], number) for _, place, number in sorted(every)]
