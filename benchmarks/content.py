@@ -34,7 +34,7 @@ from rich.table import Table
 
 from benchmarks.streams import streams
 from retrainer.algorithms.manager import load_algorithm
-from retrainer.model_types.base import Origins, spread
+from retrainer.model_types.base import Origins, evenly_spaced
 from retrainer.model_types.content import Content, ContentForecast
 from retrainer.model_types.embeddings import embedding_rank_auc, load_semantic_model
 from retrainer.model_types.similarity import similarity_rows
@@ -99,8 +99,8 @@ def prepared(posts: pd.DataFrame) -> pd.DataFrame:
 def measured(name: str, posts: pd.DataFrame, most: int, seed: int, encoder: SemanticModel | None) -> dict[str, Any]:
     """Measure every trivial forecast on one stream."""
     training = int(len(posts) * TRAINING_SHARE)
-    rows = training + spread(len(posts) - training, most)
-    targets = CONTENT.targets(posts, Origins.before(posts, rows, tell_time=True), rows)
+    rows = training + evenly_spaced(len(posts) - training, most)
+    targets = CONTENT.targets(posts, Origins.before(posts, rows, knows_target_time=True), rows)
     foretold = trivial_forecasts(posts, training, rows, np.random.default_rng(seed))
     figures = {
         forecast: CONTENT.score([ContentForecast(text) for text in texts], targets)
@@ -123,7 +123,7 @@ def trivial_forecasts(
         "meaningless string": ["x" * length] * len(rows),
         "random earlier post": [texts[random.integers(row)] for row in rows],
         "test posts shuffled": [came[place] for place in random.permutation(len(rows))],
-        "training medoid": [medoid([known[row] for row in spread(training, MEDOID_OF)])] * len(rows),
+        "training medoid": [medoid([known[row] for row in evenly_spaced(training, MEDOID_OF)])] * len(rows),
         "previous post": [texts[row - 1] for row in rows],
         "moving medoid": moving_medoid(posts, rows),
         "best training post": [known[int(row.argmax())] for row in similarity_rows(came, known)],
@@ -137,7 +137,7 @@ def medoid(texts: list[str]) -> str:
 
 def moving_medoid(posts: pd.DataFrame, rows: NDArray[np.int64]) -> list[str]:
     naive = load_algorithm("baseline", "content")
-    origins = Origins.before(posts, rows, tell_time=True)
+    origins = Origins.before(posts, rows, knows_target_time=True)
     return [forecast.text for forecast in naive.predict({}, posts, origins, naive.options({}, "content"), "content")]
 
 

@@ -14,14 +14,14 @@ import math
 import numpy as np
 
 from retrainer.config import RetrainingSettings
-from retrainer.evaluation.bootstrap import weigh
-from retrainer.evaluation.decision_rule import judge
-from retrainer.model_types import kind_of
+from retrainer.evaluation.bootstrap import bootstrap_comparison
+from retrainer.evaluation.decision_rule import recommend
+from retrainer.model_types import get_model_type
 
 SEED = 20240229
 REPLICATES = 1000
 ALONE, SURE = RetrainingSettings(), RetrainingSettings(min_confidence=0.95)
-TIMING = kind_of("timing")
+TIMING = get_model_type("timing")
 
 
 def main() -> None:
@@ -41,9 +41,9 @@ def shares(posts: int, shrink: float) -> tuple[float, float, float]:
         first, second = (np.exp(common + 0.5 * alike(rng, posts)) for _ in range(2))
         a, b = (np.column_stack([errors <= 6, errors]) for errors in (first, second * shrink))  # noqa: PLR2004
         old, new = (float(TIMING.overall(side.mean(axis=0))) for side in (a, b))
-        found = weigh(a, b, TIMING.overall, confidence=SURE.min_confidence)
+        found = bootstrap_comparison(a, b, TIMING.overall, confidence=SURE.min_confidence)
         low, high = found.interval_percentage or (0.0, 0.0)
-        counts += [judge(old, new, found, rules)[0] == "promote" for rules in (ALONE, SURE)] + [low <= 0 <= high]
+        counts += [recommend(old, new, found, rules)[0] == "promote" for rules in (ALONE, SURE)] + [low <= 0 <= high]
     alone, sure, covered = counts / REPLICATES
     return alone, sure, covered
 

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import insert
 
-from retrainer.pipeline.promotion import promote_by_hand
+from retrainer.pipeline.promotion import promote_version
 from retrainer.pipeline.run import retrain
 from retrainer.posts.sample import sample_posts
 from retrainer.project import Project, create_project
-from retrainer.registry.promotions import CHANGES_OF_PRODUCTION
+from retrainer.registry.promotions import PRODUCTION_CHANGES
 from retrainer.registry.tables import LedgerEntry, ModelVersion, TrainingRun
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def main() -> None:
         projects = [filled_project(Path(place) / str(size), size) for size in SIZES]
 
         def history(project: Project, _real: list[str]) -> object:
-            changes = project.registry.ledger(actions=CHANGES_OF_PRODUCTION, limit=10)
+            changes = project.registry.ledger(actions=PRODUCTION_CHANGES, limit=10)
             return project.registry.runs(limit=10), changes
 
         def production(project: Project, _real: list[str]) -> object:
@@ -83,7 +83,7 @@ def main() -> None:
         def promote(project: Project, real: list[str]) -> object:
             live = project.registry.production("timing")
             other = real[0] if live and live.version_id == real[1] else real[1]
-            return promote_by_hand(project, other, "benchmark", datetime.now(UTC))
+            return promote_version(project, other, "benchmark", datetime.now(UTC))
 
         for work in (history, production, promote):
             times: list[list[float]] = [[], []]

@@ -28,7 +28,7 @@ from rich.table import Table
 
 from benchmarks.streams import streams
 from retrainer.algorithms.manager import list_algorithms, load_algorithm
-from retrainer.model_types.base import Origins, hours_between, spread, utc_times
+from retrainer.model_types.base import Origins, evenly_spaced, hours_between, utc_times
 from retrainer.model_types.timing import LEVELS, Timing, TimingForecasts, TimingTargets
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def is_timing(description: Any) -> bool:
 
 def after_posts(posts: pd.DataFrame, training: int, most: int) -> Setting:
     times = utc_times(posts)
-    rows = training + spread(len(posts) - training, most)
+    rows = training + evenly_spaced(len(posts) - training, most)
     gaps = hours_between(times[: training - 1], times[1:training])
     return Setting(Origins.before(posts, rows), TimingTargets(hours_between(times[rows - 1], times[rows])), gaps)
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NoReturn
 from typer.exceptions import Abort, TyperException
 
 from retrainer import console
-from retrainer.errors import RetrainerError, UsageError, unexpected
+from retrainer.errors import RetrainerError, UsageError, wrap_unexpected
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -37,8 +37,8 @@ def main() -> NoReturn:
     try:
         sys.stdout.flush()
     except BrokenPipeError:
-        code = _reader_is_gone()
-    if any(_strays()):
+        code = _handle_closed_stdout()
+    if any(_lingering_threads()):
         threading.Thread(target=_end_in_spite_of_strays, args=(code,), name="end of the program", daemon=True).start()
     sys.exit(code)
 
@@ -48,32 +48,32 @@ def run(arguments: Sequence[str]) -> int:
     try:
         return _run(list(arguments) or ["--help"])
     except BrokenPipeError:
-        return _reader_is_gone()
+        return _handle_closed_stdout()
 
 
 def _run(given: list[str]) -> int:
     try:
         from retrainer.cli import app  # noqa: PLC0415  an error in it is shown like any other
 
-        result = app(args=_flags_first(given), prog_name="retrainer", standalone_mode=False)
+        result = app(args=_hoist_global_options(given), prog_name="retrainer", standalone_mode=False)
     except RetrainerError as error:
-        return _told(error, given)
+        return _report_error(error, given)
     except TyperException as error:
         hint = "`retrainer --help` shows the commands and their options"
-        return _told(UsageError(error.format_message().rstrip("."), hint=hint), given)
+        return _report_error(UsageError(error.format_message().rstrip("."), hint=hint), given)
     except (KeyboardInterrupt, Abort):  # outside of a command, or at a prompt
         console.error("interrupted")
         return INTERRUPTED
     except BrokenPipeError:
         raise
     except Exception as error:  # noqa: BLE001  whatever it is, a user gets one line
-        return _told(unexpected(error), given)
+        return _report_error(wrap_unexpected(error), given)
     if result == INTERRUPTED:  # Typer has caught the interrupt and made it this code
         console.error("interrupted")
     return result if isinstance(result, int) else 0
 
 
-def _told(error: RetrainerError, given: list[str]) -> int:
+def _report_error(error: RetrainerError, given: list[str]) -> int:
     """Print an error while it is being handled; return its exit code."""
     if "--traceback" in given:
         console.traceback()
@@ -81,7 +81,7 @@ def _told(error: RetrainerError, given: list[str]) -> int:
     return error.exit_code
 
 
-def _flags_first(arguments: list[str]) -> list[str]:
+def _hoist_global_options(arguments: list[str]) -> list[str]:
     """Let the options that belong to every command stand behind the command too."""
     end = arguments.index("--") if "--" in arguments else len(arguments)
     first: list[str] = []
@@ -97,7 +97,7 @@ def _flags_first(arguments: list[str]) -> list[str]:
     return [*first, *rest, *arguments[end:]]
 
 
-def _strays() -> Iterator[threading.Thread]:
+def _lingering_threads() -> Iterator[threading.Thread]:
     """Give the threads for which Python would wait when the program is done, as a plugin may have left them."""
     for thread in threading.enumerate():
         if thread is not threading.main_thread() and not thread.daemon:
@@ -110,15 +110,15 @@ def _end_in_spite_of_strays(code: int) -> None:
     Runs beside the exit, which goes its usual way and may let them end, as the idle ones of a pool.
     """
     deadline = time.monotonic() + PATIENCE_SECONDS
-    for thread in _strays():
+    for thread in _lingering_threads():
         thread.join(max(deadline - time.monotonic(), 0))
-    names = ", ".join(f"'{thread.name}'" for thread in _strays())
+    names = ", ".join(f"'{thread.name}'" for thread in _lingering_threads())
     if names:
         log.warning("All is done; ended with threads that did not end by themselves: %s", names)
         os._exit(code)
 
 
-def _reader_is_gone() -> int:
+def _handle_closed_stdout() -> int:
     """Whoever read our output (`| head`) has enough; keep Python from complaining about it at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0

@@ -131,7 +131,7 @@ def configure_logging(
         handlers.append(file_handler(file, kind, lambda line: _to_stderr(f"WARNING: {line}")))
     for handler in handlers:
         handler.addFilter(lambda record: record.name.startswith("retrainer") or record.levelno >= logging.WARNING)
-        handler.addFilter(logs.mark_run)
+        handler.addFilter(logs.add_run_id)
     logging.basicConfig(level=min(level, logging.INFO), handlers=handlers, force=True)
 
 
@@ -139,11 +139,11 @@ class _StderrHandler(logging.Handler):
     """Writes log lines as a person reads them: the level only where something is wrong."""
 
     def __init__(self, tracebacks: bool, kind: LogFormat) -> None:
-        from retrainer.logs import JsonFormatter, without_secrets  # noqa: PLC0415  as above
+        from retrainer.logs import JsonFormatter, redact  # noqa: PLC0415  as above
 
         super().__init__()
         self._tracebacks = tracebacks
-        self._without_secrets = without_secrets
+        self._without_secrets = redact
         self.setFormatter(logging.Formatter("%(message)s"))
         self._json = JsonFormatter(tracebacks=tracebacks) if kind == "json" else None
 
@@ -306,7 +306,7 @@ def metrics_table(title: str, metrics: Sequence[Metric], sides: Mapping[str, Map
             _good(metric, next(iter(present.values()), {}).get(metric.key)),
         )
         for metric in metrics
-        if any(metric.is_worth_showing(values.get(metric.key)) for values in present.values())
+        if any(metric.is_shown(values.get(metric.key)) for values in present.values())
     ]
     table(["Metric", *present, "Good value"], rows, title=title, right=list(present))
 

@@ -108,7 +108,7 @@ def _files(project: Project, version: ModelVersion) -> Iterator[_Case]:
         state = "is missing" if problem.kind == "missing" else "is not what was written"
         message = f"'{problem.path}' of '{version.version_id}' {state}"
         kind: FindingKind = "missing_file" if problem.kind == "missing" else "changed_file"
-        mend = partial(project.artifacts.write_again, version, problem.path)
+        mend = partial(project.artifacts.restore_file, version, problem.path)
         yield _Case(Finding(kind, version.version_id, message), mend)
     for path in project.artifacts.stray_files(version):
         message = f"'{path}' is no file of '{version.version_id}'"
@@ -116,13 +116,13 @@ def _files(project: Project, version: ModelVersion) -> Iterator[_Case]:
 
 
 def _link(project: Project, model_type: ModelTypeName) -> Iterator[_Case]:
-    problem = project.artifacts.wrong_link(model_type)
+    problem = project.artifacts.link_problem(model_type)
     if problem is None:
         return
 
     def mend() -> bool:
         project.artifacts.link_production()
-        return project.artifacts.wrong_link(model_type) is None
+        return project.artifacts.link_problem(model_type) is None
 
     link = project.models_dir / f"{model_type}_model"
     yield _Case(Finding("wrong_link", str(link), f"the link '{link}' is wrong: {problem}"), mend)

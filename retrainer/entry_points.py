@@ -15,7 +15,7 @@ ALGORITHMS = "retrainer.algorithms"
 OBSERVERS = "retrainer.observers"
 
 
-class Offer(NamedTuple):
+class InstalledPlugin(NamedTuple):
     """One entry point.
 
     Attributes:
@@ -35,7 +35,7 @@ class Offer(NamedTuple):
         return f"{self.distribution} {self.version}"
 
 
-def offered(group: str) -> tuple[Offer, ...]:
+def find_entry_points(group: str) -> tuple[InstalledPlugin, ...]:
     """Return what is offered under a group, sorted by name and package.
 
     Looking through all packages takes a while, so it is done once, and again where one was installed or removed.
@@ -45,17 +45,17 @@ def offered(group: str) -> tuple[Offer, ...]:
 
 def installed_algorithms() -> list[str]:
     """Return the names of the installed algorithms."""
-    return sorted({offer.name for offer in offered(ALGORITHMS)})
+    return sorted({offer.name for offer in find_entry_points(ALGORITHMS)})
 
 
 @lru_cache(maxsize=4)
-def _offered(group: str, _state: tuple[tuple[str, int], ...]) -> tuple[Offer, ...]:
+def _offered(group: str, _state: tuple[tuple[str, int], ...]) -> tuple[InstalledPlugin, ...]:
     from importlib.metadata import entry_points  # noqa: PLC0415  slow to import
 
     offers = []
     for point in entry_points(group=group):
         package = (point.dist.name, point.dist.version) if point.dist else ("unknown", "0")
-        offers.append(Offer(point.name, *package, point))
+        offers.append(InstalledPlugin(point.name, *package, point))
     return tuple(sorted(offers, key=lambda offer: (offer.name, offer.origin)))
 
 

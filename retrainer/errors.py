@@ -10,8 +10,8 @@
     ├── RetrainingDisabled          1  409   the settings switch the runs of this model type off
     ├── RunInProgress               4  409   another run of this model type is going on
     ├── PostsError                  1  422   a file or table of posts that cannot be read
-    ├── RunTookTooLong              1  500   a run that went on for longer than it may
-    ├── AnswerTookTooLong           1  503   an algorithm that the server waited for as long as it may
+    ├── RunTimeout              1  500   a run that went on for longer than it may
+    ├── RequestTimeout           1  503   an algorithm that the server waited for as long as it may
     ├── ServerBusy                  1  503   no thread of the server became free for an algorithm
     ├── AlgorithmError              1  500   a plugin that is broken, or answered nonsense
     ├── ArtifactError               1  500   model files that are missing, changed or cannot be written
@@ -111,13 +111,13 @@ class RunInProgress(RetrainerError):
     code = "run_in_progress"
 
 
-class RunTookTooLong(RetrainerError):
+class RunTimeout(RetrainerError):
     """A run went on for longer than `max_run_minutes`."""
 
     code = "run_took_too_long"
 
 
-class AnswerTookTooLong(RetrainerError):
+class RequestTimeout(RetrainerError):
     """Something was asked over HTTP, and no answer was there when the server had waited for it as long as it may."""
 
     http_status = 503
@@ -184,7 +184,7 @@ class NothingToRollBack(RetrainerError):
     code = "nothing_to_roll_back"
 
 
-def unexpected(error: Exception) -> RetrainerError:
+def wrap_unexpected(error: Exception) -> RetrainerError:
     """Return what a user is told of an error that nobody foresaw."""
     if isinstance(error, MemoryError):
         return RetrainerError("out of memory", hint="Give it more, or fewer posts (a view of the recent ones)")

@@ -27,7 +27,7 @@ _run_id: ContextVar[str | None] = ContextVar("run_id", default=None)
 
 
 @contextmanager
-def lines_of_run(run_id: str | None) -> Iterator[None]:
+def run_log_context(run_id: str | None) -> Iterator[None]:
     """Mark the log lines of the block with the run that they belong to; None for no run."""
     token = _run_id.set(run_id)
     try:
@@ -36,7 +36,7 @@ def lines_of_run(run_id: str | None) -> Iterator[None]:
         _run_id.reset(token)
 
 
-def mark_run(record: logging.LogRecord) -> bool:
+def add_run_id(record: logging.LogRecord) -> bool:
     """Note on a record which run it belongs to; a logging filter that lets everything through."""
     record.run_id = _run_id.get()
     return True
@@ -48,7 +48,7 @@ def hide(secret: str) -> None:
         _secrets.add(secret)
 
 
-def without_secrets(text: str) -> str:
+def redact(text: str) -> str:
     """Return a text with asterisks in the place of every secret that was hidden."""
     for secret in sorted(_secrets, key=len, reverse=True):
         text = text.replace(secret, _HIDDEN)
@@ -78,7 +78,7 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info and self._tracebacks:
             line["traceback"] = self.formatException(record.exc_info)
-        return without_secrets(json.dumps(line, ensure_ascii=False))
+        return redact(json.dumps(line, ensure_ascii=False))
 
 
 class TextFormatter(logging.Formatter):
@@ -95,7 +95,7 @@ class TextFormatter(logging.Formatter):
         line = f"{time:%Y-%m-%dT%H:%M:%SZ} {record.levelname:7} {run or '-'} {record.getMessage()}"
         if record.exc_info and self._tracebacks:
             line += "\n" + self.formatException(record.exc_info)
-        return without_secrets(line)
+        return redact(line)
 
 
 class RecentLines(logging.Handler):

@@ -21,7 +21,7 @@ import yaml
 from dockerfile_parse import DockerfileParser
 
 from retrainer.schedule import systemd
-from retrainer.schedule.command import UnattendedCommand
+from retrainer.schedule.command import ScheduledCommand
 from retrainer.schedule.expression import parse_schedule
 from tests.conftest import NOW, open_project, regular_posts
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 DEPLOY = Path(__file__).parent.parent / "deploy"
 HOME = Path("/srv/retrainer")
-COMMAND = UnattendedCommand(
+COMMAND = ScheduledCommand(
     HOME / "venv/bin/python", HOME / "config/config.yaml", HOME / "logs/retrainer.log", HOME / "env"
 )
 SERVING = ("serve", "--host", "127.0.0.1", "--port", "8000", "--protect-reads")
@@ -147,7 +147,7 @@ def test_serve_prints_its_unit(folder: Path, retrainer: Runner, tmp_path: Path) 
     (tmp_path / "env").write_text("RETRAINER_API_TOKEN=a-token-of-many-letters\n")
     done = retrainer("serve", "--systemd", "--protect-reads", "--env-file", str(tmp_path / "env"))
     assert done.out.startswith(f"# {systemd.FOLDER}/{systemd.SERVER}\n")
-    command = UnattendedCommand(
+    command = ScheduledCommand(
         Path(sys.executable), folder / "config/config.yaml", folder / "logs/server.log", tmp_path / "env", SERVING
     )
     assert done.out.partition("\n")[2] == systemd.server(command, getpass.getuser())

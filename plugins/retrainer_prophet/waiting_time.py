@@ -62,7 +62,7 @@ def train(posts: pd.DataFrame, options: ProphetOptions) -> dict[str, Any]:
         history = History.of(hours, learnt_rhythm, usual)
         rows = Rows.of(history)
         learnt_hazard = hazard.fit(rows)
-        leans_on = importances(rows, learnt_hazard, learnt_rhythm, hours)
+        feature_importance = importances(rows, learnt_hazard, learnt_rhythm, hours)
     recent = every[every >= times[0]]
     return {
         "format": FORMAT,
@@ -70,7 +70,7 @@ def train(posts: pd.DataFrame, options: ProphetOptions) -> dict[str, Any]:
         "hazard": learnt_hazard.document(),
         "usual_gap": usual,
         "share_of_same_moment": float((recent[1:] == recent[:-1]).mean()),
-        "importances": leans_on,
+        "importances": feature_importance,
     }
 
 

@@ -41,7 +41,7 @@ class PluginStatus:
     kind: Literal["algorithm", "observer"] = "algorithm"
 
 
-def manager_of_hooks() -> pluggy.PluginManager:
+def create_plugin_manager() -> pluggy.PluginManager:
     """Return a plugin manager that knows the hooks, and no plugin yet."""
     manager = pluggy.PluginManager("retrainer")
     manager.add_hookspecs(AlgorithmHooks)
@@ -49,7 +49,7 @@ def manager_of_hooks() -> pluggy.PluginManager:
     return manager
 
 
-def registered_hooks(manager: pluggy.PluginManager, plugin: object, name: str) -> tuple[str, ...]:
+def register_plugin(manager: pluggy.PluginManager, plugin: object, name: str) -> tuple[str, ...]:
     """Register a plugin and return the names of its hooks, sorted.
 
     Raises:

@@ -12,13 +12,13 @@ from copy import deepcopy
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from retrainer.algorithms.calling import PluginStatus, describe, manager_of_hooks, one_process, registered_hooks
-from retrainer.entry_points import OBSERVERS, offered
+from retrainer.algorithms.calling import PluginStatus, create_plugin_manager, describe, one_process, register_plugin
+from retrainer.entry_points import OBSERVERS, find_entry_points
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from retrainer.entry_points import Offer
+    from retrainer.entry_points import InstalledPlugin
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ _unheard: ContextVar[bool] = ContextVar("unheard", default=False)
 
 def list_observers() -> list[PluginStatus]:
     """Describe every installed observer; a broken one is listed with its problem."""
-    return [observer.status for observer in _installed_observers(offered(OBSERVERS))]
+    return [observer.status for observer in _installed_observers(find_entry_points(OBSERVERS))]
 
 
 @contextmanager
@@ -51,12 +51,12 @@ def unheard() -> Iterator[None]:
         _unheard.reset(token)
 
 
-def broadcast(event: Mapping[str, Any]) -> None:
+def publish(event: Mapping[str, Any]) -> None:
     """Tell every observer of an event, each on its own: one that fails is a warning, and the others still hear."""
     if _unheard.get():
         return
     for name, observer in all_observers():
-        manager = manager_of_hooks()
+        manager = create_plugin_manager()
         manager.register(observer, name)
         try:
             with one_process():
@@ -68,7 +68,9 @@ def broadcast(event: Mapping[str, Any]) -> None:
 def all_observers() -> list[tuple[str, object]]:
     """Return the observers that can be called, each once."""
     installed = [
-        (one.status.name, one.plugin) for one in _installed_observers(offered(OBSERVERS)) if one.plugin is not None
+        (one.status.name, one.plugin)
+        for one in _installed_observers(find_entry_points(OBSERVERS))
+        if one.plugin is not None
     ]
     found: dict[int, tuple[str, object]] = {}
     for name, observer in (*_added.get(), *installed):
@@ -84,12 +86,12 @@ class _Observer(NamedTuple):
 
 
 @lru_cache(maxsize=1)
-def _installed_observers(offers: tuple[Offer, ...]) -> tuple[_Observer, ...]:
+def _installed_observers(offers: tuple[InstalledPlugin, ...]) -> tuple[_Observer, ...]:
     """Import and check the observers, once a process: of one that cannot be used, one warning tells."""
     return tuple(_checked_observer(offer) for offer in offers)
 
 
-def _checked_observer(offer: Offer) -> _Observer:
+def _checked_observer(offer: InstalledPlugin) -> _Observer:
     who = (offer.name, offer.distribution, offer.version)
     try:
         plugin = offer.point.load()
@@ -110,8 +112,8 @@ def _observing_hooks(observer: object, name: str) -> tuple[str, ...]:
     Raises:
         ValueError: it has none, or one that does not fit, or one that would answer in an algorithm's place.
     """
-    manager = manager_of_hooks()
-    hooks = registered_hooks(manager, observer, name)
+    manager = create_plugin_manager()
+    hooks = register_plugin(manager, observer, name)
     if not hooks:
         raise ValueError("it has no hook; mark its functions with @retrainer.algorithms.hookimpl")
     for hook in hooks:

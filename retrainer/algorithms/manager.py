@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from pydantic import BaseModel, ValidationError
 
-from retrainer.algorithms.calling import PluginStatus, describe, manager_of_hooks, one_process, registered_hooks
+from retrainer.algorithms.calling import PluginStatus, create_plugin_manager, describe, one_process, register_plugin
 from retrainer.algorithms.events import all_observers, unheard
 from retrainer.algorithms.hookspecs import (
     NEEDED_HOOKS,
@@ -28,7 +28,7 @@ from retrainer.algorithms.hookspecs import (
     hookimpl,
 )
 from retrainer.config import explain_options_error
-from retrainer.entry_points import ALGORITHMS, installed_algorithms, offered
+from retrainer.entry_points import ALGORITHMS, find_entry_points, installed_algorithms
 from retrainer.errors import AlgorithmError, RetrainerError, UnknownName, UsageError, did_you_mean
 
 if TYPE_CHECKING:
@@ -43,7 +43,9 @@ if TYPE_CHECKING:
 
 MODEL_FILE = "model.json"
 RESERVED_FILE = "manifest.json"  # the registry writes it beside the model's files
-TWO_ANSWERS = "gives two answers to the same question: seed it, and do not change the model or the options in predict"
+NOT_DETERMINISTIC = (
+    "gives two answers to the same question: seed it, and do not change the model or the options in predict"
+)
 MAY_BE_NONE = frozenset({"check_ready", "score"})  # the hooks that need not answer
 INNERMOST = "innermost"  # what `_innermost` is registered as
 OBSERVER = "observer"  # and a number and its name: what an observer is registered as beside an algorithm
@@ -54,7 +56,7 @@ _stand_in: ContextVar[Callable[[str], LoadedAlgorithm] | None] = ContextVar("sta
 def list_algorithms() -> list[PluginStatus]:
     """Describe every installed algorithm; a broken one is listed with its problem."""
     statuses = []
-    for name, distribution, version, _ in offered(ALGORITHMS):
+    for name, distribution, version, _ in find_entry_points(ALGORITHMS):
         try:
             loaded = load_algorithm(name)
         except RetrainerError as error:
@@ -72,7 +74,7 @@ def load_algorithm(name: str, model_type: ModelTypeName | None = None) -> Loaded
         UsageError: it does not forecast this model type.
         AlgorithmError: two packages provide it, or it is broken.
     """
-    loaded = (_stand_in.get() or found_algorithm)(name)
+    loaded = (_stand_in.get() or find_algorithm)(name)
     if model_type is not None:
         loaded.require(model_type)
     return loaded
@@ -92,9 +94,9 @@ def set_apart(load: Callable[[str], LoadedAlgorithm]) -> Iterator[None]:
         _stand_in.reset(token)
 
 
-def found_algorithm(name: str) -> LoadedAlgorithm:
+def find_algorithm(name: str) -> LoadedAlgorithm:
     """Import one algorithm and check it, whatever stands in for it; see `load_algorithm`."""
-    offers = [offer for offer in offered(ALGORITHMS) if offer.name == name]
+    offers = [offer for offer in find_entry_points(ALGORITHMS) if offer.name == name]
     if not offers:
         known = installed_algorithms()
         hint = did_you_mean(name, known) or f"Installed: {', '.join(known)}"
@@ -132,9 +134,9 @@ class LoadedAlgorithm:
         Raises:
             AlgorithmError: it lacks a needed hook, or has one that does not fit.
         """
-        manager = manager_of_hooks()
+        manager = create_plugin_manager()
         try:
-            hooks = registered_hooks(manager, plugin, name)
+            hooks = register_plugin(manager, plugin, name)
         except ValueError as error:
             raise AlgorithmError(f"the plugin '{name}' has a hook that does not fit: {error}") from error
         missing = [hook for hook in NEEDED_HOOKS if hook not in hooks]
@@ -202,13 +204,13 @@ class LoadedAlgorithm:
         self, model: Any, posts: pd.DataFrame, origins: Origins, config: BaseModel, model_type: ModelTypeName
     ) -> Any:
         """Return the forecasts, checked to be one an origin and of this model type."""
-        from retrainer.model_types import kind_of  # noqa: PLC0415  numpy and pandas are slow to import
+        from retrainer.model_types import get_model_type  # noqa: PLC0415  numpy and pandas are slow to import
 
         answer = self._call(
             "predict", model=model, posts=posts.copy(), origins=origins.copy(), config=config, model_type=model_type
         )
         try:
-            return kind_of(model_type).checked(answer, len(origins))
+            return get_model_type(model_type).checked(answer, len(origins))
         except (ValueError, TypeError) as error:
             self._fail("predict", f"returned {error}", error)
 

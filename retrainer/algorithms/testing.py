@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from retrainer.algorithms.manager import TWO_ANSWERS, LoadedAlgorithm, load_algorithm
+from retrainer.algorithms.manager import NOT_DETERMINISTIC, LoadedAlgorithm, load_algorithm
 from retrainer.errors import RetrainerError
-from retrainer.model_types import kind_of
-from retrainer.model_types.base import Origins, spread, utc_times
+from retrainer.model_types import get_model_type
+from retrainer.model_types.base import Origins, evenly_spaced, utc_times
 from retrainer.posts.sample import sample_posts
 
 if TYPE_CHECKING:
@@ -68,11 +68,11 @@ class _Case:
         return self.algorithm.predict(chosen, posts, origins, self.options, self.model_type)
 
     def require_same(self, one: Any, other: Any, problem: str) -> None:
-        if not kind_of(self.model_type).same(one, other):
+        if not get_model_type(self.model_type).same(one, other):
             raise ConformanceError(f"'{self.algorithm.name}' ({self.model_type}): {problem}")
 
     def only(self, forecasts: Any, index: int) -> Any:
-        kind = kind_of(self.model_type)
+        kind = get_model_type(self.model_type)
         keep = np.arange(len(self.origins)) == index
         return kind.select(forecasts, kind.targets(self.posts, self.origins, self.origins.position + 1), keep)[0]
 
@@ -179,10 +179,10 @@ def check_the_same_question_gets_the_same_answer(case: _Case) -> None:
 
     It may not answer by chance without a seed, nor change the model or the options when it forecasts.
     """
-    case.require_same(case.forecasts, case.predict(case.posts, case.origins), TWO_ANSWERS)
+    case.require_same(case.forecasts, case.predict(case.posts, case.origins), NOT_DETERMINISTIC)
     for index in range(len(case.origins)):
         alone = case.predict(case.posts, case.origins[[index]])
-        case.require_same(alone, case.predict(case.posts, case.origins[[index]]), TWO_ANSWERS)
+        case.require_same(alone, case.predict(case.posts, case.origins[[index]]), NOT_DETERMINISTIC)
 
 
 def check_the_future_changes_nothing(case: _Case) -> None:
@@ -241,7 +241,9 @@ def check_few_posts_are_enough(case: _Case) -> None:
     """Fifty posts, the fewest that the settings allow by default, give a model that forecasts."""
     few = case.posts.iloc[:50]
     model = case.algorithm.train(few.iloc[:40], case.options, case.model_type)
-    origins = Origins.before(few, np.array([41, 49]), tell_time=kind_of(case.model_type).tell_time)
+    origins = Origins.before(
+        few, np.array([41, 49]), knows_target_time=get_model_type(case.model_type).knows_target_time
+    )
     case.predict(few, origins, _saved_and_loaded(case.algorithm, model))
 
 
@@ -325,8 +327,8 @@ def _case(
     try:
         trained = algorithm.train(usable.iloc[:training_count], options, model_type)
         model = _saved_and_loaded(algorithm, trained)
-        rows = training_count + spread(len(usable) - training_count - 3, ORIGINS)
-        origins = Origins.before(usable, rows, tell_time=kind_of(model_type).tell_time)
+        rows = training_count + evenly_spaced(len(usable) - training_count - 3, ORIGINS)
+        origins = Origins.before(usable, rows, knows_target_time=get_model_type(model_type).knows_target_time)
         if model_type == "timing":
             origins = _with_silences(usable, origins)
         forecasts = algorithm.predict(model, usable, origins, options, model_type)
@@ -336,8 +338,8 @@ def _case(
 
 
 def _as_loaded(posts: pd.DataFrame, model_type: ModelTypeName) -> pd.DataFrame:
-    """Return the posts as `pipeline.posts.load_latest` gives them to a run: for timing, without their texts."""
-    usable = kind_of(model_type).usable(posts)
+    """Return the posts as `pipeline.posts.load_posts` gives them to a run: for timing, without their texts."""
+    usable = get_model_type(model_type).usable(posts)
     columns = {
         "post_id": usable["post_id"].astype(object),
         "created_at": usable["created_at"].astype("datetime64[us, UTC]"),

@@ -11,8 +11,8 @@ from retrainer import __version__
 from retrainer.api.cache import Kept
 from retrainer.api.dependencies import Service
 from retrainer.api.errors import add_handlers
-from retrainer.api.metrics import Monitoring, Watch
-from retrainer.api.middleware import ALWAYS_OPEN, Gate
+from retrainer.api.metrics import MetricsMiddleware, Monitoring
+from retrainer.api.middleware import PUBLIC_PATHS, AccessMiddleware
 from retrainer.api.routes import health, read, write
 from retrainer.api.routes.read import MAY_COST
 from retrainer.api.runs import Jobs
@@ -21,7 +21,7 @@ from retrainer.render import schemas
 if TYPE_CHECKING:
     from fastapi.routing import APIRoute
 
-    from retrainer.api.auth import Access
+    from retrainer.api.auth import Auth
     from retrainer.api.threads import Work
     from retrainer.project import Project
 
@@ -43,7 +43,7 @@ class Application(FastAPI):
         return self.openapi_schema
 
 
-def create_app(project: Project, access: Access, work: Work) -> FastAPI:
+def create_app(project: Project, access: Auth, work: Work) -> FastAPI:
     """Make the application for one project.
 
     There are no pages that show the OpenAPI document: they would run code of another site, which could call this.
@@ -57,7 +57,7 @@ def create_app(project: Project, access: Access, work: Work) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
         generate_unique_id_function=_operation_id,
-        middleware=[Middleware(Watch, monitoring=monitoring), Middleware(Gate, access=access)],
+        middleware=[Middleware(MetricsMiddleware, monitoring=monitoring), Middleware(AccessMiddleware, access=access)],
     )
     app.state.service = Service(project, access, work, Jobs(project), Kept(project), monitoring)
     add_handlers(app)
@@ -78,7 +78,7 @@ def _restore_examples(document: dict[str, Any]) -> None:
             schema["examples"] = getattr(schemas, name).model_config["json_schema_extra"]["examples"]
 
 
-def _describe_access(document: dict[str, Any], access: Access) -> None:
+def _describe_access(document: dict[str, Any], access: Auth) -> None:
     """Say which operations ask for the token, always or where forecasts cost money, and whom a web page is refused."""
     if access.token is not None:
         document["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
@@ -93,8 +93,8 @@ def _describe_access(document: dict[str, Any], access: Access) -> None:
                 del operation["responses"]["403"]
 
 
-def _security(path: str, method: str, access: Access) -> list[dict[str, list[str]]]:
-    if access.token is None or path in ALWAYS_OPEN:
+def _security(path: str, method: str, access: Auth) -> list[dict[str, list[str]]]:
+    if access.token is None or path in PUBLIC_PATHS:
         return []
     token: dict[str, list[str]] = {"token": []}
     if method == "post" or access.protect_reads:

@@ -19,12 +19,12 @@ log = logging.getLogger(__name__)
 
 TOKEN_VARIABLE = "RETRAINER_API_TOKEN"  # noqa: S105  the variable's name
 SHORTEST_TOKEN = 16  # letters
-MAKE_ONE = 'Make one with: python3 -c "import secrets; print(secrets.token_urlsafe(32))"'
+TOKEN_HINT = 'Make one with: python3 -c "import secrets; print(secrets.token_urlsafe(32))"'  # noqa: S105  how to make one
 _LARGEST_FILE = 4096  # bytes; a larger one holds no token
 
 
 @dataclass(frozen=True)
-class Access:
+class Auth:
     """Who may call.
 
     Attributes:
@@ -43,7 +43,7 @@ class Access:
         return scheme.lower() == b"bearer" and secrets.compare_digest(given.strip(), self.token.encode())
 
 
-def access_from(environ: Mapping[str, str], token_file: Path | None, host: str, *, protect_reads: bool) -> Access:
+def load_auth(environ: Mapping[str, str], token_file: Path | None, host: str, *, protect_reads: bool) -> Auth:
     """Find the token, in the file or else in the environment, and check that what is asked for is safe.
 
     Raises:
@@ -56,12 +56,12 @@ def access_from(environ: Mapping[str, str], token_file: Path | None, host: str, 
         token = _checked(environ[TOKEN_VARIABLE], TOKEN_VARIABLE)
     else:
         token = None
-    how = f"Set {TOKEN_VARIABLE} or --token-file. {MAKE_ONE}"
+    how = f"Set {TOKEN_VARIABLE} or --token-file. {TOKEN_HINT}"
     if token is None and protect_reads:
         raise UsageError("--protect-reads: there is no token to protect them with", hint=how)
     if token is None and not is_loopback(host):
         raise UsageError(f"--host: '{host}' can be reached by others, and no token is set", hint=how)
-    return Access(token, protect_reads)
+    return Auth(token, protect_reads)
 
 
 def is_loopback(host: str) -> bool:
@@ -78,9 +78,9 @@ def _checked(token: str, source: str) -> str:
     """Check a token. Messages never show it."""
     token = token.strip()
     if not (token.isascii() and token.isprintable()) or " " in token:
-        raise ConfigError(f"{source}: a token is one word of ASCII letters, digits and signs", hint=MAKE_ONE)
+        raise ConfigError(f"{source}: a token is one word of ASCII letters, digits and signs", hint=TOKEN_HINT)
     if len(token) < SHORTEST_TOKEN:
-        raise ConfigError(f"{source}: the token is shorter than {SHORTEST_TOKEN} letters", hint=MAKE_ONE)
+        raise ConfigError(f"{source}: the token is shorter than {SHORTEST_TOKEN} letters", hint=TOKEN_HINT)
     return token
 
 
@@ -92,7 +92,7 @@ def _read(path: Path) -> str:
     except OSError as error:
         raise ConfigError(f"cannot read the token file '{path}': {error.strerror}") from error
     except UnicodeDecodeError:
-        raise ConfigError(f"the token file '{path}' is not text", hint=MAKE_ONE) from None
+        raise ConfigError(f"the token file '{path}' is not text", hint=TOKEN_HINT) from None
     if mode & (stat.S_IRGRP | stat.S_IROTH):
         log.warning("Others can read the token file '%s': chmod 600 closes it", path)
     return text

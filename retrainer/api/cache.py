@@ -6,8 +6,8 @@ from collections import OrderedDict
 from threading import Lock
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from retrainer.pipeline.evaluations import recorded_reliability
-from retrainer.pipeline.loading import leans_on
+from retrainer.pipeline.evaluations import load_reliability
+from retrainer.pipeline.loading import feature_importance
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,12 +32,12 @@ class Kept:
     def reliability(self, version: ModelVersion, evaluation: ModelEvaluation) -> list[Reliability]:
         """Return how what an evaluation's forecasts stated held against what came."""
         return self._reliability.of(
-            evaluation.evaluation_id, lambda: list(recorded_reliability(self._project, version, evaluation))
+            evaluation.evaluation_id, lambda: list(load_reliability(self._project, version, evaluation))
         )
 
     def importance(self, version: ModelVersion) -> list[Importance]:
         """Return what a version's forecasts lean on."""
-        return self._importance.of(version.version_id, lambda: leans_on(self._project, version))
+        return self._importance.of(version.version_id, lambda: feature_importance(self._project, version))
 
 
 class _Answers(Generic[T]):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import Depends, Path, Query, Request
 
-from retrainer.api.auth import Access
+from retrainer.api.auth import Auth
 from retrainer.api.cache import Kept
 from retrainer.api.metrics import Monitoring
 from retrainer.api.runs import Jobs
@@ -25,7 +25,7 @@ class Service:
     """One server's project and what it works with."""
 
     project: Project
-    access: Access
+    access: Auth
     work: Work
     jobs: Jobs
     kept: Kept
@@ -37,7 +37,7 @@ async def _service_of(request: Request) -> Service:
     return service
 
 
-async def only_known_parameters(request: Request) -> None:
+async def reject_unknown_parameters(request: Request) -> None:
     """Refuse a parameter that an endpoint does not have: a misspelled `limit` would be ignored without a word.
 
     Raises:
@@ -52,7 +52,7 @@ async def only_known_parameters(request: Request) -> None:
 
 
 Of = Annotated[Service, Depends(_service_of)]
-TypeOrBoth = Annotated[ModelTypeName | None, Query(description="Only timing or only content.")]
+OptionalModelType = Annotated[ModelTypeName | None, Query(description="Only timing or only content.")]
 Limit = Annotated[int, Query(ge=1, le=1000, description="How many at most.")]
 VersionId = Annotated[str, Path(min_length=1, max_length=200, description="A version id.")]
 

@@ -38,7 +38,9 @@ def failure(
     status: int, code: str, message: str, *, hint: str = "", headers: Mapping[str, str] | None = None
 ) -> JSONResponse:
     """Make the answer to a request that failed."""
-    return JSONResponse({"error": {"code": code, "message": _sendable(message), "hint": hint}}, status, headers)
+    return JSONResponse(
+        {"error": {"code": code, "message": _escape_surrogates(message), "hint": hint}}, status, headers
+    )
 
 
 def fault(error: Exception) -> JSONResponse:
@@ -68,7 +70,7 @@ async def _of_ours(_request: Request, error: RetrainerError) -> JSONResponse:
         log.error("%s", error)
     headers = {"Retry-After": _TRY_AGAIN_SECONDS} if isinstance(error, _PASSING) else None
     document = error_document(error)
-    document["error"]["message"] = _sendable(document["error"]["message"])
+    document["error"]["message"] = _escape_surrogates(document["error"]["message"])
     return JSONResponse(document, error.http_status, headers)
 
 
@@ -101,6 +103,6 @@ def _cut(text: str) -> str:
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
-def _sendable(text: str) -> str:
+def _escape_surrogates(text: str) -> str:
     """Escape what is no letter, such as half of a surrogate pair, which JSON can carry and UTF-8 cannot."""
     return text.encode("utf-8", "backslashreplace").decode()

@@ -66,7 +66,7 @@ class Monitoring:
         return generate_latest(self._of_the_server)
 
 
-class Watch:
+class MetricsMiddleware:
     """Counts, times and logs every request; answers for one that met a fault of ours."""
 
     def __init__(self, app: ASGIApp, monitoring: Monitoring) -> None:

@@ -10,7 +10,7 @@ from fastapi.routing import APIRoute
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 
-from retrainer.api.auth import MAKE_ONE, is_loopback
+from retrainer.api.auth import TOKEN_HINT, is_loopback
 from retrainer.api.errors import failure
 
 if TYPE_CHECKING:
@@ -20,26 +20,26 @@ if TYPE_CHECKING:
     from starlette.responses import JSONResponse, Response
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from retrainer.api.auth import Access
+    from retrainer.api.auth import Auth
 
 MAX_BODY_BYTES = 1_000_000
 PART_SECONDS = 5  # between one part of a body and the next
 BODY_SECONDS = 30  # for the whole of it
-ALWAYS_OPEN = ("/health/live", "/health/ready")
+PUBLIC_PATHS = ("/health/live", "/health/ready")
 _OWN_PAGES = {"same-origin", "none"}  # what a browser says of a request that no foreign page made
 _HOST = re.compile(r"(?:(?P<name>[^:\[\]]+)|\[(?P<ipv6>[^\[\]]+)\])(?::[0-9]+)?")
 _CLOSE = {"Connection": "close"}
 _TOO_LARGE = f"the body is larger than {MAX_BODY_BYTES} bytes"
 
 
-class Gate:
+class AccessMiddleware:
     """Refuses what may not pass.
 
     Without a token, whoever is on this machine may call, and so might any web page in a browser on it. Such a page is
     known by the name it called (`Host`: a name of its own that was made to point here) and by its `Origin`.
     """
 
-    def __init__(self, app: ASGIApp, access: Access) -> None:
+    def __init__(self, app: ASGIApp, access: Auth) -> None:
         self._app = app
         self._access = access
 
@@ -52,17 +52,17 @@ class Gate:
         authorization = headers.get("authorization")
         known = self._access.holds(authorization.encode("latin-1") if authorization else None)
         refusal = (
-            self._page_refused(scope, headers)
-            or self._reader_refused(scope, authorization, known=known)
-            or _size_refused(headers)
+            self._reject_browser(scope, headers)
+            or self._reject_anonymous_read(scope, authorization, known=known)
+            or _reject_large_body(headers)
         )
         if refusal is not None:
             await refusal(scope, receive, send)
             return
         scope["state"]["trusted"] = known or self._access.token is None
-        await self._app(scope, _counting(receive), send)
+        await self._app(scope, _limit_body(receive), send)
 
-    def _page_refused(self, scope: Scope, headers: Headers) -> JSONResponse | None:
+    def _reject_browser(self, scope: Scope, headers: Headers) -> JSONResponse | None:
         if self._access.token is not None:  # no page knows it
             return None
         host = headers.get("host", "")
@@ -71,18 +71,18 @@ class Gate:
                 403,
                 "forbidden_host",
                 f"the name '{host[:80]}' is not this machine's own",
-                hint=f"Call localhost or 127.0.0.1, or set a token. {MAKE_ONE}",
+                hint=f"Call localhost or 127.0.0.1, or set a token. {TOKEN_HINT}",
             )
         own = (None, f"{scope['scheme']}://{host}")
         if headers.get("origin") not in own or headers.get("sec-fetch-site", "none") not in _OWN_PAGES:
             return failure(403, "forbidden_origin", "a web page may not call this", hint="Set a token to allow more")
         return None
 
-    def _reader_refused(self, scope: Scope, authorization: str | None, *, known: bool) -> JSONResponse | None:
+    def _reject_anonymous_read(self, scope: Scope, authorization: str | None, *, known: bool) -> JSONResponse | None:
         """Where reads are closed, ask for the token whatever is asked for."""
-        if known or not self._access.protect_reads or scope["path"] in ALWAYS_OPEN:
+        if known or not self._access.protect_reads or scope["path"] in PUBLIC_PATHS:
             return None
-        return token_wanted(wrong=authorization is not None)
+        return unauthorized(wrong=authorization is not None)
 
 
 class TrustedRoute(APIRoute):
@@ -94,13 +94,13 @@ class TrustedRoute(APIRoute):
 
         async def answer_if_trusted(request: Request) -> Response:
             if not request.state.trusted:
-                return token_wanted(wrong="authorization" in request.headers)
+                return unauthorized(wrong="authorization" in request.headers)
             return await answer(request)
 
         return answer_if_trusted
 
 
-def token_wanted(*, wrong: bool) -> JSONResponse:
+def unauthorized(*, wrong: bool) -> JSONResponse:
     """Answer a request without the token, or with a wrong one (RFC 6750, section 3)."""
     said = 'Bearer realm="retrainer"' + (', error="invalid_token"' if wrong else "")
     return failure(
@@ -118,7 +118,7 @@ def _name_of(host: str) -> str:
     return (parts["name"] or parts["ipv6"]).lower() if parts else ""
 
 
-def _size_refused(headers: Headers) -> JSONResponse | None:
+def _reject_large_body(headers: Headers) -> JSONResponse | None:
     """Refuse a large body before any of it is read."""
     length = headers.get("content-length", "0")
     if length.isdigit() and int(length) <= MAX_BODY_BYTES:
@@ -126,7 +126,7 @@ def _size_refused(headers: Headers) -> JSONResponse | None:
     return failure(413, "too_large", _TOO_LARGE, headers=_CLOSE)
 
 
-def _counting(receive: Receive) -> Receive:
+def _limit_body(receive: Receive) -> Receive:
     """Stop reading a body that turns out too large, or does not come: it would also hold up the server's end."""
     seen, complete = 0, False
     deadline = current_time() + BODY_SECONDS

@@ -8,7 +8,7 @@ from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from retrainer.errors import AnswerTookTooLong, ServerBusy
+from retrainer.errors import RequestTimeout, ServerBusy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -26,7 +26,7 @@ class Work:
     """The threads of one server.
 
     What is waited for may not come back: an algorithm, or a database that takes a question and does not answer. Then
-    whoever asked is answered all the same: AnswerTookTooLong where it goes on for longer than it may (it keeps its
+    whoever asked is answered all the same: RequestTimeout where it goes on for longer than it may (it keeps its
     thread until it comes back), ServerBusy where no thread became free for so long (it will not be begun). Every kind
     of work raises these two.
 
@@ -105,7 +105,7 @@ class _Threads:
                 return answer.result()
             self._given_up.add(future)
             future.add_done_callback(self._given_up.discard)
-            raise AnswerTookTooLong(f"there was no answer after {self._seconds:g} s", hint=self._hint)
+            raise RequestTimeout(f"there was no answer after {self._seconds:g} s", hint=self._hint)
         finally:
             future.cancel()  # where it has not begun, it never will
             answer.cancel()  # nobody asks any more what came of it

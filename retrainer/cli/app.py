@@ -106,7 +106,9 @@ def options(
 
 
 @contextmanager
-def project_of(context: typer.Context, *, recovering: bool = True, attempt: Attempt | None = None) -> Iterator[Project]:
+def open_project(
+    context: typer.Context, *, recovering: bool = True, attempt: Attempt | None = None
+) -> Iterator[Project]:
     """Find the project, put right what a dead process left, and give its connections back at the end.
 
     Args:
@@ -139,7 +141,7 @@ def moment(option: str, text: str) -> datetime:
         raise UsageError(f"{option}: '{text}' is beyond the times that there are") from None
 
 
-def past_moment(option: str, text: str) -> datetime:
+def parse_past_time(option: str, text: str) -> datetime:
     """Parse a past moment, as `moment` does."""
     parsed = moment(option, text)
     if parsed > datetime.now(UTC):

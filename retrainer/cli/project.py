@@ -15,8 +15,8 @@ from retrainer.cli.app import (
     AsJson,
     PanelGroup,
     app,
-    past_moment,
-    project_of,
+    open_project,
+    parse_past_time,
     say,
 )
 from retrainer.render import documents, tables
@@ -68,7 +68,7 @@ def posts_import(
 
     Example: retrainer posts import posts.csv --column content=message
     """
-    with project_of(context) as project:
+    with open_project(context) as project:
         from retrainer.posts.importer import import_posts, parse_columns  # noqa: PLC0415
 
         result = import_posts(project.posts, file, parse_columns(column or []), datetime.now(UTC), strict=strict)
@@ -84,7 +84,7 @@ def posts_count(context: typer.Context, *, as_json: AsJson = False) -> None:
 
     Example: retrainer posts count
     """
-    with project_of(context) as project:
+    with open_project(context) as project:
         summary = project.posts.summary(datetime.now(UTC))
         place = project.posts.place
     if as_json:
@@ -110,7 +110,7 @@ def posts_sample(
 
     posts = sample_posts(seed=seed, count=count)
     if before is not None:
-        posts = posts[posts["created_at"] < past_moment("--before", before)]
+        posts = posts[posts["created_at"] < parse_past_time("--before", before)]
     write_sample_csv(file, posts)
     message = f"Wrote {len(posts)} synthetic posts to {file}"
     say({"status": "success", "message": message, "count": len(posts)}, message, as_json=as_json)
@@ -124,7 +124,7 @@ def db_upgrade(context: typer.Context, *, as_json: AsJson = False) -> None:
     """
     from retrainer.registry.migrations import HEAD  # noqa: PLC0415
 
-    with project_of(context) as project:
+    with open_project(context) as project:
         place = project.registry.database.place  # opening it upgrades it
     say(
         {"database": place.strip("'"), "revision": HEAD},
@@ -143,7 +143,7 @@ def notify_test(context: typer.Context, *, as_json: AsJson = False) -> int:
     """
     from retrainer.notify.notifier import Notifier  # noqa: PLC0415
 
-    with project_of(context, recovering=False) as project:
+    with open_project(context, recovering=False) as project:
         results = Notifier(project.settings.notifications, os.environ, project.folder.name).test()
     lines = [f"{name}: {problem or 'sent'}" for name, problem in results.items()]
     rows = [{"to": name, "problem": problem} for name, problem in results.items()]

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from retrainer import console
-from retrainer.cli.app import TRY, AsJson, app, moment, project_of
-from retrainer.model_types import model_type_named
+from retrainer.cli.app import TRY, AsJson, app, moment, open_project
+from retrainer.model_types import parse_model_type
 
 if TYPE_CHECKING:
     from retrainer.replay.runner import Progress
@@ -57,9 +57,9 @@ def replay(
 
     Example: retrainer replay timing --from 2024-01-01 --policy "daily: schedule_days=1, min_confidence=0.95"
     """
-    kind = model_type_named(model_type)
+    kind = parse_model_type(model_type)
     first, last = moment("--from", start), None if end is None else moment("--to", end)
-    with project_of(context, recovering=False) as project:
+    with open_project(context, recovering=False) as project:
         from retrainer.render import plots  # noqa: PLC0415  numpy is slow to import
         from retrainer.replay import runner  # noqa: PLC0415
 

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from retrainer import console
-from retrainer.cli.app import SET_UP, AsJson, PanelGroup, app, project_of, say
+from retrainer.cli.app import SET_UP, AsJson, PanelGroup, app, open_project, say
 from retrainer.errors import UsageError
 
 if TYPE_CHECKING:
     from retrainer.render.documents import Document
-    from retrainer.schedule.command import UnattendedCommand
+    from retrainer.schedule.command import ScheduledCommand
     from retrainer.schedule.expression import Expression
 
 schedule_app = typer.Typer(cls=PanelGroup, rich_markup_mode=None, help="Let cron or systemd retrain when it is due.")
@@ -64,7 +64,7 @@ def schedule_install(
     from retrainer.schedule.crontab import Crontab, installed_line, with_block  # noqa: PLC0415
 
     expression, command = _asked(context, when, job_log, env_file)
-    with project_of(context) as project:
+    with open_project(context) as project:
         line = f"{expression.text} {command.crontab_command()}"
         crontab = Crontab()
         before = installed_line(crontab.read(), project.config_file)
@@ -120,7 +120,7 @@ def schedule_remove(context: typer.Context, *, as_json: AsJson = False) -> None:
     """
     from retrainer.schedule.crontab import Crontab, without_block  # noqa: PLC0415
 
-    with project_of(context) as project:
+    with open_project(context) as project:
         changed = Crontab().change(lambda text: without_block(text, project.config_file))
     message = "Removed from your crontab" if changed else "Your crontab has no line of this project"
     say({"status": "success", "message": message, "changed": changed}, message, as_json=as_json)
@@ -128,12 +128,12 @@ def schedule_remove(context: typer.Context, *, as_json: AsJson = False) -> None:
 
 def _asked(
     context: typer.Context, when: str, log: Path | None, environment: Path | None
-) -> tuple[Expression, UnattendedCommand]:
-    from retrainer.schedule.command import UnattendedCommand  # noqa: PLC0415
+) -> tuple[Expression, ScheduledCommand]:
+    from retrainer.schedule.command import ScheduledCommand  # noqa: PLC0415
     from retrainer.schedule.expression import parse_schedule  # noqa: PLC0415
 
-    with project_of(context, recovering=False) as project:
-        return parse_schedule(when), UnattendedCommand.of(project, log, environment)
+    with open_project(context, recovering=False) as project:
+        return parse_schedule(when), ScheduledCommand.of(project, log, environment)
 
 
 def _show_installed(context: typer.Context, *, as_json: bool) -> None:
@@ -141,7 +141,7 @@ def _show_installed(context: typer.Context, *, as_json: bool) -> None:
     from retrainer.model_types import MODEL_TYPE_NAMES  # noqa: PLC0415
     from retrainer.schedule.crontab import Crontab, installed_line  # noqa: PLC0415
 
-    with project_of(context) as project:
+    with open_project(context) as project:
         from retrainer.schedule.due import due  # noqa: PLC0415
 
         line = installed_line(Crontab().read(), project.config_file)

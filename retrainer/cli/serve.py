@@ -64,7 +64,7 @@ def serve(
         return
     try:
         from retrainer.api.app import create_app  # noqa: PLC0415  FastAPI is an extra, and slow to import
-        from retrainer.api.auth import access_from  # noqa: PLC0415
+        from retrainer.api.auth import load_auth  # noqa: PLC0415
         from retrainer.api.server import serve as run  # noqa: PLC0415
         from retrainer.api.threads import Work  # noqa: PLC0415
     except ModuleNotFoundError as error:
@@ -76,7 +76,7 @@ def serve(
         ) from None
     from retrainer.notify import observing  # noqa: PLC0415
 
-    access = access_from(os.environ, token_file, host, protect_reads=protect_reads)
+    access = load_auth(os.environ, token_file, host, protect_reads=protect_reads)
     try:
         with observing(project, os.environ):
             _prepare(project)
@@ -102,9 +102,9 @@ def _arguments(
 
 def _unit(project: Project, arguments: tuple[str, ...], env_file: Path | None) -> str:
     from retrainer.schedule import systemd  # noqa: PLC0415
-    from retrainer.schedule.command import UnattendedCommand  # noqa: PLC0415
+    from retrainer.schedule.command import ScheduledCommand  # noqa: PLC0415
 
-    command = UnattendedCommand.of(project, None, env_file, arguments=arguments, usual_log=LOG_FILE)
+    command = ScheduledCommand.of(project, None, env_file, arguments=arguments, usual_log=LOG_FILE)
     return f"# {systemd.FOLDER}/{systemd.SERVER}\n{systemd.server(command, getpass.getuser())}".rstrip("\n")
 
 

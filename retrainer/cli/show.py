@@ -16,11 +16,11 @@ from retrainer.cli.app import (
     TypeOption,
     VersionArgument,
     app,
-    past_moment,
-    project_of,
+    open_project,
+    parse_past_time,
 )
 from retrainer.errors import UsageError
-from retrainer.model_types import MODEL_TYPE_NAMES, model_type_named
+from retrainer.model_types import MODEL_TYPE_NAMES, parse_model_type
 from retrainer.render import documents, tables
 
 LOWEST_LEVEL, HIGHEST_LEVEL = 0.02, 0.98  # between the first and the last of a forecast's quantiles
@@ -37,8 +37,8 @@ def production(
 
     Example: retrainer production --at 2025-11-06T12:00
     """
-    moment = None if at is None else past_moment("--at", at)
-    with project_of(context) as project:
+    moment = None if at is None else parse_past_time("--at", at)
+    with open_project(context) as project:
         registry = project.registry
         live = {
             kind: registry.production(kind) if moment is None else registry.production_at(kind, moment)
@@ -59,8 +59,8 @@ def versions(
 
     Example: retrainer versions --type timing
     """
-    kind = model_type_named(model_type) if model_type else None
-    with project_of(context) as project:
+    kind = parse_model_type(model_type) if model_type else None
+    with open_project(context) as project:
         rows = project.registry.versions(kind, limit)
     if as_json:
         console.document(documents.versions_document(rows))
@@ -74,18 +74,18 @@ def show(context: typer.Context, version_id: VersionArgument, *, as_json: AsJson
 
     Example: retrainer show prophet_timing_20251106_120000_a3f2
     """
-    with project_of(context) as project:
-        from retrainer.pipeline.evaluations import recorded_reliability  # noqa: PLC0415  numpy is slow to import
-        from retrainer.pipeline.loading import leans_on  # noqa: PLC0415
+    with open_project(context) as project:
+        from retrainer.pipeline.evaluations import load_reliability  # noqa: PLC0415  numpy is slow to import
+        from retrainer.pipeline.loading import feature_importance  # noqa: PLC0415
 
         version = project.registry.version(version_id)
         evaluations = project.registry.evaluations(version_id)
-        entries = project.registry.life(version_id)
-        importance = leans_on(project, version)
+        entries = project.registry.version_history(version_id)
+        importance = feature_importance(project, version)
         if as_json:
-            evaluated = [(row, recorded_reliability(project, version, row)) for row in evaluations]
+            evaluated = [(row, load_reliability(project, version, row)) for row in evaluations]
     if as_json:
-        console.document(documents.version_life_document(version, evaluated, entries, importance))
+        console.document(documents.version_detail_document(version, evaluated, entries, importance))
     else:
         tables.version(version, evaluations, entries, importance)
 
@@ -108,12 +108,12 @@ def predict(
 
     Example: retrainer predict timing --interval 0.5
     """
-    kind = model_type_named(model_type)
+    kind = parse_model_type(model_type)
     if interval is not None and kind != "timing":
         raise UsageError(f"--interval: there is none for {kind}", hint="It is for `retrainer predict timing`")
     if interval is not None and not LOWEST_LEVEL <= interval <= HIGHEST_LEVEL:
         raise UsageError(f"--interval: '{interval:g}' is not from {LOWEST_LEVEL} to {HIGHEST_LEVEL}")
-    with project_of(context) as project:
+    with open_project(context) as project:
         from retrainer.model_types.timing import INTERVAL_LEVEL  # noqa: PLC0415
         from retrainer.pipeline.forecast import predict_next  # noqa: PLC0415
 

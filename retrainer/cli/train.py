@@ -23,12 +23,12 @@ from retrainer.cli.app import (
     VersionArgument,
     app,
     moment,
-    past_moment,
-    project_of,
+    open_project,
+    parse_past_time,
     say,
 )
-from retrainer.errors import RetrainerError, UsageError, unexpected
-from retrainer.model_types import MODEL_TYPE_NAMES, ORIGIN_RULES, ModelTypeName, model_type_named
+from retrainer.errors import RetrainerError, UsageError, wrap_unexpected
+from retrainer.model_types import MODEL_TYPE_NAMES, ORIGIN_RULES, ModelTypeName, parse_model_type
 from retrainer.notify import Attempt
 from retrainer.render import documents, tables
 
@@ -83,20 +83,20 @@ def train(
 
     Example: retrainer train timing --auto-promote
     """
-    model_types = [model_type_named(model_type)] if model_type else list(MODEL_TYPE_NAMES)
-    now = datetime.now(UTC) if as_of is None else past_moment("--as-of", as_of)
+    model_types = [parse_model_type(model_type)] if model_type else list(MODEL_TYPE_NAMES)
+    now = datetime.now(UTC) if as_of is None else parse_past_time("--as-of", as_of)
     if summary is not None:
         _require_writable(summary)
     not_due: list[str] = []
     attempt = None if dry_run else Attempt()
-    with _failure_summarised(summary), project_of(context, attempt=attempt) as project:
+    with _failure_summarised(summary), open_project(context, attempt=attempt) as project:
         from retrainer.pipeline import run  # noqa: PLC0415
 
         def one(kind: ModelTypeName) -> run.RunResult:
             if run_id is not None:
-                return run.carry_out(project, run_id, now, auto_promote=auto_promote)
+                return run.retrain_opened_run(project, run_id, now, auto_promote=auto_promote)
             if dry_run:
-                return run.rehearse(project, kind, now, algorithm=algorithm, auto_promote=auto_promote)
+                return run.dry_run_retrain(project, kind, now, algorithm=algorithm, auto_promote=auto_promote)
             return run.retrain(
                 project,
                 kind,
@@ -109,7 +109,7 @@ def train(
 
         if if_due:
             model_types, not_due = _due(project, model_types, now)
-        outcomes = run.each_type(project, model_types, one)
+        outcomes = run.retrain_each(project, model_types, one)
         code = run.exit_code(outcomes)
         if attempt is not None:
             attempt.ended(outcomes, code)
@@ -141,7 +141,7 @@ def evaluate(
 
     Example: retrainer evaluate prophet_timing_20251106_120000_a3f2
     """
-    with project_of(context) as project:
+    with open_project(context) as project:
         from retrainer.pipeline.evaluations import evaluate_version  # noqa: PLC0415
 
         evaluation = evaluate_version(project, version_id, datetime.now(UTC), _origin_rule(origin))
@@ -163,10 +163,10 @@ def promote(
 
     Example: retrainer promote prophet_timing_20251106_120000_a3f2 --reason "reviewed"
     """
-    with project_of(context) as project:
-        from retrainer.pipeline.promotion import promote_by_hand  # noqa: PLC0415
+    with open_project(context) as project:
+        from retrainer.pipeline.promotion import promote_version  # noqa: PLC0415
 
-        change = promote_by_hand(project, version_id, reason, datetime.now(UTC))
+        change = promote_version(project, version_id, reason, datetime.now(UTC))
     message = f"Model {version_id} promoted to production" if change else f"Model {version_id} is in production already"
     say(documents.change_document(message, version_id, change), message, as_json=as_json)
 
@@ -189,10 +189,10 @@ def rollback(
 
     Example: retrainer rollback timing --reason "too many misses since Sunday"
     """
-    with project_of(context) as project:
+    with open_project(context) as project:
         from retrainer.pipeline.promotion import roll_back  # noqa: PLC0415
 
-        kind = model_type_named(model_type)
+        kind = parse_model_type(model_type)
         change = roll_back(project, kind, reason, datetime.now(UTC), to=to, hold=hold)
     message = f"Rolled back from {change.from_version} to {change.to_version}"
     if hold:
@@ -215,7 +215,7 @@ def compare(
 
     Example: retrainer compare prophet_timing_20251106_120000_a3f2 baseline_timing_20251113_120000_09be
     """
-    with project_of(context) as project:
+    with open_project(context) as project:
         from retrainer.pipeline.comparing import compare_versions  # noqa: PLC0415
 
         a, b = project.registry.version(version_a), project.registry.version(version_b)
@@ -251,11 +251,11 @@ def history(
 
     Example: retrainer history --type timing --limit 5
     """
-    kind = model_type_named(model_type) if model_type else None
+    kind = parse_model_type(model_type) if model_type else None
     if status not in {None, "running", "completed", "failed"}:
         raise UsageError(f"--status: '{status}' is none", hint="It is running, completed or failed")
-    with project_of(context) as project:
-        from retrainer.registry.promotions import CHANGES_OF_PRODUCTION  # noqa: PLC0415
+    with open_project(context) as project:
+        from retrainer.registry.promotions import PRODUCTION_CHANGES  # noqa: PLC0415
         from retrainer.registry.runs import RunFilter  # noqa: PLC0415
 
         which = RunFilter(
@@ -267,7 +267,7 @@ def history(
         )
         runs = project.registry.runs(kind, limit, which)
         total = project.registry.count_runs(kind, which)
-        changes = project.registry.ledger(model_type=kind, actions=CHANGES_OF_PRODUCTION, limit=limit)
+        changes = project.registry.ledger(model_type=kind, actions=PRODUCTION_CHANGES, limit=limit)
     if as_json:
         console.document(documents.history_document(runs, total, changes))
     else:
@@ -314,7 +314,7 @@ def _failure_summarised(path: Path | None) -> Iterator[None]:
         if path is not None:
             from retrainer.render.markdown import markdown_of_failure  # noqa: PLC0415
 
-            _append(path, markdown_of_failure(error if isinstance(error, RetrainerError) else unexpected(error)))
+            _append(path, markdown_of_failure(error if isinstance(error, RetrainerError) else wrap_unexpected(error)))
         raise
 
 

@@ -86,7 +86,7 @@ class Evidence:
         }
 
 
-def weigh(
+def bootstrap_comparison(
     a: Floats,
     b: Floats,
     overall: Callable[[Floats], Floats],
@@ -145,7 +145,7 @@ def weigh(
 def score_interval(
     figures: Floats, overall: Callable[[Floats], Floats], seed: int = SEED
 ) -> tuple[float, float] | None:
-    """Return the 95% interval of a score, by the same draws and the same widening as `weigh`.
+    """Return the 95% interval of a score, by the same draws and the same widening as `bootstrap_comparison`.
 
     Args:
         figures: (n, k) per post, in order of time: the figures whose means make the score.

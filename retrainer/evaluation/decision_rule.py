@@ -31,21 +31,21 @@ class Costs(NamedTuple):
         return most is not None and (self.b > self.a if increase is None else increase > most + _ROUNDING)
 
 
-def judge(
+def recommend(
     old: float, new: float, evidence: Evidence, settings: RetrainingSettings, costs: Costs | None = None
 ) -> tuple[Recommendation, str]:
     """Return the verdict on two scores, and the reason for it in one sentence.
 
     A model that would be promoted is rejected where it costs more than `max_cost_increase` allows.
     """
-    recommendation, reason = _judged(old, new, evidence, settings, costs)
+    recommendation, reason = _recommend(old, new, evidence, settings, costs)
     most = settings.content_model.max_cost_increase
     if recommendation == "promote" and costs is not None and costs.exceed(most):
         return "reject", f"{reason}; max_cost_increase is {most:g}%"
     return recommendation, reason
 
 
-def _judged(
+def _recommend(
     old: float, new: float, evidence: Evidence, settings: RetrainingSettings, costs: Costs | None
 ) -> tuple[Recommendation, str]:
     """Return the verdict on the scores alone.
@@ -56,8 +56,10 @@ def _judged(
     confidence, or where both score the same. Where `min_confidence` is not set, thin evidence is told and stops
     nothing.
     """
-    enough = is_enough(old, new, settings.min_improvement_threshold)
-    words = _with_figures(_with_cost(verdict(old, new, settings.min_improvement_threshold), costs), evidence)
+    enough = meets_threshold(old, new, settings.min_improvement_threshold)
+    words = _with_figures(
+        _with_cost(describe_improvement(old, new, settings.min_improvement_threshold), costs), evidence
+    )
     if settings.min_confidence is None:
         thin = enough and not evidence.is_settled
         return ("promote" if enough else "reject"), words + (
@@ -81,13 +83,13 @@ def improvement_percentage(old: float, new: float) -> float | None:
     return (new - old) / old * 100 if old > 0 else None
 
 
-def is_enough(old: float, new: float, threshold: float) -> bool:
+def meets_threshold(old: float, new: float, threshold: float) -> bool:
     """Whether the new score is better by at least the threshold, in percent; than 0, any score is better."""
     improvement = improvement_percentage(old, new)
     return new > old and (improvement is None or improvement >= threshold - _ROUNDING)
 
 
-def verdict(old: float, new: float, threshold: float) -> str:
+def describe_improvement(old: float, new: float, threshold: float) -> str:
     """Say how the new score compares, in the specification's words."""
     improvement = improvement_percentage(old, new)
     if new == old:
@@ -96,7 +98,7 @@ def verdict(old: float, new: float, threshold: float) -> str:
         return f"New model scores {new:.4f} against 0"
     if improvement < 0:
         return f"New model is {_shown(-improvement)}% worse"
-    if is_enough(old, new, threshold):
+    if meets_threshold(old, new, threshold):
         return f"New model is {_shown(improvement)}% better"
     written = f"{threshold:.1f}" if round(threshold, 1) == threshold else f"{threshold:g}"
     return f"New model is {_shown(improvement, below=threshold)}% better (below {written}% threshold)"

@@ -17,7 +17,7 @@ OriginRule = Literal["post", "clock"]
 ORIGIN_RULES: tuple[OriginRule, ...] = get_args(OriginRule)
 
 
-def model_type_named(name: str) -> ModelTypeName:
+def parse_model_type(name: str) -> ModelTypeName:
     """Return the model type of this name.
 
     Raises:
@@ -30,7 +30,7 @@ def model_type_named(name: str) -> ModelTypeName:
     raise UnknownName(f"unknown model type '{name}'", hint=hint)
 
 
-def kind_of(name: ModelTypeName) -> ModelType[Any, Any]:
+def get_model_type(name: ModelTypeName) -> ModelType[Any, Any]:
     """Return what is known of the model type: its forecasts, targets, metrics and files."""
     if name == "timing":
         from retrainer.model_types.timing import Timing  # noqa: PLC0415  numpy and pandas are slow to import

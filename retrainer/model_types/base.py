@@ -47,14 +47,14 @@ class Origins:
         return Origins(self.time[index], self.position[index], chosen)
 
     @classmethod
-    def before(cls, posts: pd.DataFrame, rows: NDArray[np.int64], *, tell_time: bool = False) -> Origins:
+    def before(cls, posts: pd.DataFrame, rows: NDArray[np.int64], *, knows_target_time: bool = False) -> Origins:
         """Return the origins from which the posts at `rows` are forecast: right after the post before each.
 
         Args:
-            tell_time: whether the forecaster is told when those posts come, which for timing would be the answer.
+            knows_target_time: whether the forecaster knows when those posts come (for timing, the answer).
         """
         times = utc_times(posts)
-        return cls(time=times[rows - 1], position=rows - 1, target_time=times[rows] if tell_time else None)
+        return cls(time=times[rows - 1], position=rows - 1, target_time=times[rows] if knows_target_time else None)
 
     @classmethod
     def at(cls, posts: pd.DataFrame, times: NDArray[np.datetime64]) -> Origins:
@@ -124,7 +124,7 @@ class Metric:
             case "number":
                 return f"{value:.4f}"
 
-    def is_worth_showing(self, value: float | None) -> bool:
+    def is_shown(self, value: float | None) -> bool:
         """Whether there is a figure; nothing counted and nothing paid are none."""
         return value is not None and (value != 0 or self.unit not in {"count", "dollars"})
 
@@ -176,7 +176,7 @@ class ModelType(ABC, Generic[Forecasts, Targets]):
     metrics: ClassVar[tuple[Metric, ...]]
     parts: ClassVar[tuple[str, ...]]  # the metrics that the means of the contributions are
     forecasts_suffix: ClassVar[str]
-    tell_time: ClassVar[bool]  # whether a forecaster is told when the post to foretell comes
+    knows_target_time: ClassVar[bool]  # whether a forecaster is told when the post to foretell comes
 
     @abstractmethod
     def usable(self, posts: pd.DataFrame) -> pd.DataFrame:
@@ -271,7 +271,7 @@ class ModelType(ABC, Generic[Forecasts, Targets]):
         """Return by name in which of n situations of a user's kind each origin is, told by what it knows."""
 
 
-def parts_of_the_day(times: NDArray[np.datetime64]) -> dict[str, NDArray[np.bool_]]:
+def quarters_of_day(times: NDArray[np.datetime64]) -> dict[str, NDArray[np.bool_]]:
     """Return which of (n,) times, UTC, lie in each quarter of the day, by a name for it."""
     hours = times.astype("datetime64[h]").astype(int) % 24
     return {
@@ -280,7 +280,7 @@ def parts_of_the_day(times: NDArray[np.datetime64]) -> dict[str, NDArray[np.bool
     }
 
 
-def spread(count: int, most: int) -> NDArray[np.int64]:
+def evenly_spaced(count: int, most: int) -> NDArray[np.int64]:
     """Return at most `most` of 0 … count-1, evenly spread over the whole span, first and last among them."""
     if count <= most:
         return np.arange(count, dtype=np.int64)

@@ -17,9 +17,9 @@ from retrainer.model_types.base import (
     Origins,
     Reliability,
     StoredForecasts,
-    parts_of_the_day,
+    evenly_spaced,
+    quarters_of_day,
     skill_score,
-    spread,
 )
 from retrainer.model_types.similarity import matching, similarity_rows
 
@@ -69,7 +69,7 @@ class ContentTargets:
         texts: the texts of n posts.
         positions: (n) the row of the last post known to each forecast; None in a file of a release that did not keep
             them: copies cannot be told then.
-        first_row: the first row with each text known, as `as_compared` writes it.
+        first_row: the first row with each text known, as `normalize_text` writes it.
     """
 
     texts: list[str]
@@ -85,18 +85,18 @@ class ContentTargets:
         if self.positions is None:
             raise ValueError("without the positions of the origins, copies cannot be told")
         return [
-            self.first_row.get(as_compared(forecast.text or ""), position + 1) <= position
+            self.first_row.get(normalize_text(forecast.text or ""), position + 1) <= position
             for forecast, position in zip(forecasts, self.positions, strict=True)
         ]
 
 
-def as_compared(text: str) -> str:
+def normalize_text(text: str) -> str:
     """Return the text as copies are told by: letters of one case, one space between words."""
     return " ".join(text.casefold().split())
 
 
 def first_rows(texts: Iterable[str], rows: Iterable[int] | None = None) -> dict[str, int]:
-    """Return the lowest row of each text, as `as_compared` writes it.
+    """Return the lowest row of each text, as `normalize_text` writes it.
 
     Args:
         texts: any number of them.
@@ -104,7 +104,7 @@ def first_rows(texts: Iterable[str], rows: Iterable[int] | None = None) -> dict[
     """
     found: dict[str, int] = {}
     for row, text in enumerate(texts) if rows is None else zip(rows, texts, strict=True):
-        key = as_compared(text)
+        key = normalize_text(text)
         found[key] = min(row, found.get(key, row))
     return found
 
@@ -132,7 +132,7 @@ class Content(ModelType[ContentForecasts, ContentTargets]):
     name: ClassVar[ModelTypeName] = "content"
     parts: ClassVar[tuple[str, ...]] = ("length_similarity", "word_overlap")
     forecasts_suffix: ClassVar[str] = ".jsonl"
-    tell_time: ClassVar[bool] = True
+    knows_target_time: ClassVar[bool] = True
     metrics: ClassVar[tuple[Metric, ...]] = (
         Metric("overall_score", "Overall score", "number", (">", 0.5)),
         Metric("length_similarity", "Length similarity", "number", (">", 0.7)),
@@ -244,7 +244,7 @@ class Content(ModelType[ContentForecasts, ContentTargets]):
             "word_overlap": overlap,
             "overall_score": float(self.overall(means)),
         }
-        return {**deciding, **beside_the_score(forecasts, targets)}
+        return {**deciding, **secondary_metrics(forecasts, targets)}
 
     def tally(self, forecasts: ContentForecasts) -> dict[str, float]:
         """Return how many gave no text to score, and why, and what all of them took."""
@@ -344,7 +344,7 @@ class Content(ModelType[ContentForecasts, ContentTargets]):
                 "outcome": forecasts[row].outcome,
                 "actual": targets.texts[row],
             }
-            for row in spread(len(forecasts), PREDICTIONS_SAMPLE)
+            for row in evenly_spaced(len(forecasts), PREDICTIONS_SAMPLE)
         ]
 
     def contributions(self, forecasts: ContentForecasts, targets: ContentTargets) -> NDArray[np.float64]:
@@ -362,21 +362,21 @@ class Content(ModelType[ContentForecasts, ContentTargets]):
         moments = origins.time if origins.target_time is None else origins.target_time
         length = posts["content"].iloc[origins.position].str.len().to_numpy(dtype=float)
         long = length > np.median(length)
-        return {**parts_of_the_day(moments), "after a longer post": long, "after a shorter post": ~long}
+        return {**quarters_of_day(moments), "after a longer post": long, "after a shorter post": ~long}
 
 
-def beside_the_score(forecasts: ContentForecasts, targets: ContentTargets) -> dict[str, float]:
+def secondary_metrics(forecasts: ContentForecasts, targets: ContentTargets) -> dict[str, float]:
     """Return the measures that decide nothing, of forecasts that can all be scored."""
     texts = [forecast.text or "" for forecast in forecasts]
     lift, rank_auc = matching(similarity_rows(texts, targets.texts))
     measures = {"lift": lift, "rank_auc": rank_auc}
     if targets.positions is not None:
         measures["copy_rate"] = sum(targets.repeated_by(forecasts)) / len(forecasts)
-    measures["distinct_share"] = len({as_compared(text) for text in texts}) / len(texts)
-    return {**measures, **translation_scores(texts, targets.texts)}
+    measures["distinct_share"] = len({normalize_text(text) for text in texts}) / len(texts)
+    return {**measures, **bleu_and_chrf(texts, targets.texts)}
 
 
-def translation_scores(texts: Sequence[str], posts: Sequence[str]) -> dict[str, float]:
+def bleu_and_chrf(texts: Sequence[str], posts: Sequence[str]) -> dict[str, float]:
     """Return BLEU and chrF of the texts together, 0 to 100, by sacrebleu with its defaults.
 
     No gate: a link or a signature that both sides carry is found in the post, whatever the text around it says.

@@ -41,7 +41,7 @@ _TIE_DECIMALS = 9  # two cosines that differ by rounding only are equal
 
 
 @dataclass(frozen=True)
-class Nearness:
+class SemanticSimilarity:
     """How near n texts are to n posts in meaning.
 
     Attributes:
@@ -80,9 +80,9 @@ class SemanticModel:
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
 
-    def nearness(self, texts: Sequence[str], posts: Sequence[str]) -> Nearness:
+    def semantic_similarity(self, texts: Sequence[str], posts: Sequence[str]) -> SemanticSimilarity:
         """Measure n texts against n posts."""
-        return Nearness(self.embeddings(texts), self.embeddings(posts), self.bertscore_f1(texts, posts))
+        return SemanticSimilarity(self.embeddings(texts), self.embeddings(posts), self.bertscore_f1(texts, posts))
 
     def embeddings(self, texts: Sequence[str]) -> Floats:
         """Return (n, d) the mean of each text's token vectors, scaled to length 1; (n, d) zeros for one without tokens.
@@ -153,7 +153,7 @@ def load_semantic_model(name: str) -> SemanticModel:
         transformers = _libraries()
         try:
             model = _loaded(transformers, folder)
-            model.nearness(["a", ""], ["b", ""])
+            model.semantic_similarity(["a", ""], ["b", ""])
         except Exception as error:
             problem = next(iter(str(error).splitlines()), type(error).__name__)
             raise ConfigError(

@@ -16,10 +16,10 @@ from retrainer.model_types.base import (
     Origins,
     Reliability,
     StoredForecasts,
+    evenly_spaced,
     hours_between,
-    parts_of_the_day,
+    quarters_of_day,
     skill_score,
-    spread,
     utc_times,
 )
 
@@ -140,7 +140,7 @@ class Timing(ModelType[TimingForecasts, TimingTargets]):
     name: ClassVar[ModelTypeName] = "timing"
     parts: ClassVar[tuple[str, ...]] = ("within_6h_accuracy", "mae_hours")
     forecasts_suffix: ClassVar[str] = ".npz"
-    tell_time: ClassVar[bool] = False
+    knows_target_time: ClassVar[bool] = False
     metrics: ClassVar[tuple[Metric, ...]] = (
         Metric("overall_score", "Overall score", "number", (">", 0.65)),
         Metric("mae_hours", "MAE", "hours", ("<", 12)),
@@ -331,7 +331,7 @@ class Timing(ModelType[TimingForecasts, TimingTargets]):
                 "interval_hours": [round(float(forecasts.quantiles[row, column]), 4) for column in INTERVAL],
                 "actual_hours": round(float(targets.wait_hours[row]), 4),
             }
-            for row in spread(len(forecasts), PREDICTIONS_SAMPLE)
+            for row in evenly_spaced(len(forecasts), PREDICTIONS_SAMPLE)
         ]
 
     def contributions(self, forecasts: TimingForecasts, targets: TimingTargets) -> NDArray[np.float64]:
@@ -360,7 +360,7 @@ class Timing(ModelType[TimingForecasts, TimingTargets]):
         weekend = np.is_busday(origins.time.astype("datetime64[D]"), weekmask="Sat Sun")
         written = f"{long:.0f} h" if long >= 1 else f"{long * 60:.0f} min"
         return {
-            **parts_of_the_day(origins.time),
+            **quarters_of_day(origins.time),
             "on a weekday": ~weekend,
             "on a weekend": weekend,
             f"after a silence of over {written}": silence > long,

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from retrainer.errors import RetrainerError, unexpected
+from retrainer.errors import RetrainerError, wrap_unexpected
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -44,10 +44,10 @@ class Attempt:
 
 def tell_of_failure(error: RetrainerError, model_type: str | None = None) -> None:
     """Tell the observers of a retraining that failed without a run on record; no type where it concerns all."""
-    from retrainer.algorithms.events import broadcast  # noqa: PLC0415
+    from retrainer.algorithms.events import publish  # noqa: PLC0415
 
     event = {"kind": "failure", "model_type": model_type, "version_id": None, "reason": str(error), "run": None}
-    broadcast(event)
+    publish(event)
 
 
 @contextmanager
@@ -72,7 +72,7 @@ def observing(project: Project, environ: Mapping[str, str], attempt: Attempt | N
         except BaseException as error:
             attempt.failed = True
             if isinstance(error, Exception):
-                tell_of_failure(error if isinstance(error, RetrainerError) else unexpected(error))
+                tell_of_failure(error if isinstance(error, RetrainerError) else wrap_unexpected(error))
             raise
         finally:
             notifier.ping("fail" if attempt.failed else "success")

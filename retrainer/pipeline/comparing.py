@@ -7,20 +7,20 @@ from typing import TYPE_CHECKING, Any
 
 from retrainer.algorithms.budget import opened_workspace
 from retrainer.errors import RetrainerError, UsageError
-from retrainer.evaluation.bootstrap import Evidence, weigh
-from retrainer.evaluation.decision_rule import Costs, Recommendation, improvement_percentage, judge
-from retrainer.model_types import kind_of
+from retrainer.evaluation.bootstrap import Evidence, bootstrap_comparison
+from retrainer.evaluation.decision_rule import Costs, Recommendation, improvement_percentage, recommend
+from retrainer.model_types import get_model_type
 from retrainer.pipeline.evaluations import (
     Evaluation,
     Window,
-    chosen_origin,
     evaluate,
-    nothing_later,
+    held_out_window,
+    no_later_posts_error,
+    resolve_origin_rule,
     trained_through,
-    window_after,
 )
-from retrainer.pipeline.loading import ReadyModel, load_version
-from retrainer.pipeline.split import load_latest
+from retrainer.pipeline.loading import TrainedModel, load_version
+from retrainer.pipeline.split import load_posts
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from retrainer.project import Project
     from retrainer.registry.tables import ModelVersion
 
-FEWEST_TARGETS = 10
-FEWEST_IN_A_SITUATION = 5
+MIN_COMPARED_POSTS = 10
+MIN_POSTS_IN_SITUATION = 5
 DIFFERENCES_SHOWN = 3
 
 
@@ -128,7 +128,7 @@ def common_window(
     posts: pd.DataFrame, a: ModelVersion, b: ModelVersion, most: int, origin: OriginRule
 ) -> Window | None:
     """Return the window of the posts later than the training of both versions; None without any."""
-    return window_after(posts, max(trained_through(a), trained_through(b)), most, origin)
+    return held_out_window(posts, max(trained_through(a), trained_through(b)), most, origin)
 
 
 def compare(
@@ -148,31 +148,31 @@ def compare(
         settings: `min_improvement_threshold` and `min_confidence` decide; see `verdict.judge`.
     """
     of_a, of_b = scores
-    if not of_a.foretells_the_same(of_b):
+    if not of_a.has_same_targets(of_b):
         raise ValueError("two versions can only be compared on the same posts, forecast from the same origins")
     both = of_a.scored & of_b.scored
     count = int(both.sum())
     if not count:
         return _nothing_to_compare(a, b, of_a.window, "no post has a forecast of both versions")
-    metrics_a, metrics_b = of_a.score_where(both), of_b.score_where(both)
+    metrics_a, metrics_b = of_a.score_on(both), of_b.score_on(both)
     old, new = metrics_a["overall_score"], metrics_b["overall_score"]
     evidence = None
     costs = _costs(of_a, of_b)
-    if count < FEWEST_TARGETS:
+    if count < MIN_COMPARED_POSTS:
         recommendation: Recommendation = "not_enough_evidence"
-        reason = f"Not enough evidence: only {count} posts could be compared ({FEWEST_TARGETS} are needed)"
+        reason = f"Not enough evidence: only {count} posts could be compared ({MIN_COMPARED_POSTS} are needed)"
     else:
-        overall = kind_of(of_a.model_type).overall
-        parts = (of_a.contributions_where(both), of_b.contributions_where(both))
-        evidence = weigh(*parts, overall, confidence=settings.min_confidence)
-        recommendation, reason = judge(old, new, evidence, settings, costs)
+        overall = get_model_type(of_a.model_type).overall
+        parts = (of_a.contributions_on(both), of_b.contributions_on(both))
+        evidence = bootstrap_comparison(*parts, overall, confidence=settings.min_confidence)
+        recommendation, reason = recommend(old, new, evidence, settings, costs)
     return Comparison(
         model_type=of_a.model_type,
         version_a=a.version_id,
         version_b=b.version_id,
         metrics_a=metrics_a,
         metrics_b=metrics_b,
-        naive_metrics=of_a.naive_where(both),
+        naive_metrics=of_a.naive_metrics_on(both),
         num_predictions=count,
         window=of_a.window,
         improvement_percentage=improvement_percentage(old, new),
@@ -191,7 +191,7 @@ def compare_with_production(
     posts: pd.DataFrame,
     production: ModelVersion,
     candidate: ModelVersion,
-    ready: ReadyModel,
+    ready: TrainedModel,
     of_candidate: Evaluation,
 ) -> Comparison:
     """Let production forecast the posts that the candidate did, and compare.
@@ -232,13 +232,13 @@ def compare_versions(
             f"'{a.version_id}' forecasts {a.model_type} and '{b.version_id}' {b.model_type}",
             hint="Compare versions of one model type",
         )
-    rule = chosen_origin(project, a.type_name, origin)
+    rule = resolve_origin_rule(project, a.model_type_name, origin)
     ready_a, ready_b = load_version(project, a), load_version(project, b)
-    posts = load_latest(project, ready_a.model_type, now)
+    posts = load_posts(project, ready_a.model_type, now)
     settings = project.settings.retraining
     window = common_window(posts, a, b, settings.max_predictions(ready_a.model_type), rule)
     if window is None:
-        raise nothing_later(max(a, b, key=trained_through), rule)
+        raise no_later_posts_error(max(a, b, key=trained_through), rule)
     for ready in (ready_a, ready_b):
         ready.algorithm.check_ready(ready.options)
     with opened_workspace(project.answers_dir):
@@ -248,7 +248,7 @@ def compare_versions(
 
 def _costs(of_a: Evaluation, of_b: Evaluation) -> Costs | None:
     """Return what all forecasts of the window cost, those that cannot be scored included."""
-    a, b = (kind_of(of.model_type).tally(of.forecasts).get("cost_usd", 0.0) for of in (of_a, of_b))
+    a, b = (get_model_type(of.model_type).tally(of.forecasts).get("cost_usd", 0.0) for of in (of_a, of_b))
     return Costs(a, b) if a or b else None
 
 
@@ -256,13 +256,13 @@ def _differences(
     of_a: Evaluation, of_b: Evaluation, both: NDArray[np.bool_], posts: pd.DataFrame
 ) -> tuple[Difference, ...]:
     """Return the situations that make most of the difference: that of the scores, times the number of posts."""
-    kind = kind_of(of_a.model_type)
+    kind = get_model_type(of_a.model_type)
     found = []
     for situation, is_so in kind.situations(posts, of_a.origins).items():
         chosen = both & is_so
-        if chosen.sum() < FEWEST_IN_A_SITUATION or chosen.sum() == both.sum():
+        if chosen.sum() < MIN_POSTS_IN_SITUATION or chosen.sum() == both.sum():
             continue
-        old, new = (float(kind.overall(of.contributions_where(chosen).mean(axis=0))) for of in (of_a, of_b))
+        old, new = (float(kind.overall(of.contributions_on(chosen).mean(axis=0))) for of in (of_a, of_b))
         if old != new:
             found.append(Difference(situation, int(chosen.sum()), old, new))
     found.sort(key=lambda one: -abs(one.score_b - one.score_a) * one.num_predictions)
@@ -271,7 +271,7 @@ def _differences(
 
 def _nothing_to_compare(a: ModelVersion, b: ModelVersion, window: Window | None, why: str) -> Comparison:
     return Comparison(
-        model_type=a.type_name,
+        model_type=a.model_type_name,
         version_a=a.version_id,
         version_b=b.version_id,
         metrics_a=None,

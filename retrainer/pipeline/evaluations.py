@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from retrainer.algorithms.budget import opened_workspace
-from retrainer.algorithms.manager import TWO_ANSWERS, load_algorithm
+from retrainer.algorithms.manager import NOT_DETERMINISTIC, load_algorithm
 from retrainer.errors import AlgorithmError, InsufficientData, RetrainerError, UsageError
-from retrainer.model_types import kind_of
-from retrainer.model_types.base import Origins, spread, utc_times
+from retrainer.model_types import get_model_type
+from retrainer.model_types.base import Origins, evenly_spaced, utc_times
 from retrainer.model_types.embeddings import load_semantic_model
-from retrainer.pipeline.loading import ReadyModel, load_version
-from retrainer.pipeline.split import load_latest
+from retrainer.pipeline.loading import TrainedModel, load_version
+from retrainer.pipeline.split import load_posts
 from retrainer.registry.tables import ModelEvaluation
 from retrainer.render.documents import moment
 
@@ -29,15 +29,15 @@ if TYPE_CHECKING:
     from retrainer.model_types import ModelTypeName, OriginRule
     from retrainer.model_types.base import Reliability
     from retrainer.model_types.content import ContentForecasts, ContentTargets
-    from retrainer.model_types.embeddings import Nearness, SemanticModel
+    from retrainer.model_types.embeddings import SemanticModel, SemanticSimilarity
     from retrainer.project import Project
     from retrainer.registry.tables import ModelVersion
 
 log = logging.getLogger(__name__)
 
 NAIVE_ALGORITHM = "baseline"
-FEWEST_SCORED_SHARE = 0.5
-BLINDNESS_CHECKS = 3  # how many forecasts of an evaluation are made again without any later post
+MIN_SCORED_SHARE = 0.5
+LOOKAHEAD_CHECKS = 3  # how many forecasts of an evaluation are made again without any later post
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Evaluation:
 
     Attributes:
         nearness: how near the forecasts are to the posts in meaning; None where no model measures that.
-        naive_nearness: the same of the naive forecasts.
+        naive_semantic_similarity: the same of the naive forecasts.
     """
 
     model_type: ModelTypeName
@@ -86,19 +86,19 @@ class Evaluation:
     forecasts: Any
     naive_forecasts: Any
     own_metrics: dict[str, float]
-    nearness: Nearness | None = None
-    naive_nearness: Nearness | None = None
+    nearness: SemanticSimilarity | None = None
+    naive_semantic_similarity: SemanticSimilarity | None = None
 
     @cached_property
     def scored(self) -> NDArray[np.bool_]:
         """(n,) which forecasts can be scored."""
-        return kind_of(self.model_type).scored(self.forecasts)
+        return get_model_type(self.model_type).scored(self.forecasts)
 
     @cached_property
     def metrics(self) -> dict[str, float]:
         """The deciding metrics, the counts, the plugin's own metrics, and the skill against the naive forecast."""
-        kind = kind_of(self.model_type)
-        metrics = self.score_where(self.scored)
+        kind = get_model_type(self.model_type)
+        metrics = self.score_on(self.scored)
         skill = kind.skill(metrics, self.naive_metrics)
         count = {"num_predictions": int(self.scored.sum())}
         return {**self.own_metrics, **metrics, **skill, **kind.tally(self.forecasts), **count}
@@ -106,7 +106,7 @@ class Evaluation:
     @cached_property
     def naive_metrics(self) -> dict[str, float]:
         """The deciding metrics of the naive forecast on the posts that were scored."""
-        return self.naive_where(self.scored)
+        return self.naive_metrics_on(self.scored)
 
     @property
     def num_predictions(self) -> int:
@@ -116,10 +116,10 @@ class Evaluation:
     @cached_property
     def reliability(self) -> list[Reliability]:
         """Stated probabilities beside what came."""
-        kind = kind_of(self.model_type)
+        kind = get_model_type(self.model_type)
         return kind.reliability(*kind.select(self.forecasts, self.targets, self.scored))
 
-    def foretells_the_same(self, other: Evaluation) -> bool:
+    def has_same_targets(self, other: Evaluation) -> bool:
         """Whether both forecast the same posts from the same origins."""
         return (
             self.post_ids == other.post_ids
@@ -127,25 +127,25 @@ class Evaluation:
             and np.array_equal(self.origins.position, other.origins.position)
         )
 
-    def naive_where(self, keep: NDArray[np.bool_]) -> dict[str, float]:
+    def naive_metrics_on(self, keep: NDArray[np.bool_]) -> dict[str, float]:
         """Return the deciding metrics of the naive forecast on some of the posts, and how many they are."""
-        kind = kind_of(self.model_type)
+        kind = get_model_type(self.model_type)
         metrics = kind.score(*kind.select(self.naive_forecasts, self.targets, keep))
-        return {**metrics, **_in_meaning(self.naive_nearness, keep), "num_predictions": int(keep.sum())}
+        return {**metrics, **_in_meaning(self.naive_semantic_similarity, keep), "num_predictions": int(keep.sum())}
 
-    def contributions_where(self, keep: NDArray[np.bool_]) -> NDArray[np.float64]:
+    def contributions_on(self, keep: NDArray[np.bool_]) -> NDArray[np.float64]:
         """Return (n, k) the figures of some of the posts whose means make the overall score."""
-        kind = kind_of(self.model_type)
+        kind = get_model_type(self.model_type)
         return kind.contributions(*kind.select(self.forecasts, self.targets, keep))
 
-    def score_where(self, keep: NDArray[np.bool_]) -> dict[str, float]:
+    def score_on(self, keep: NDArray[np.bool_]) -> dict[str, float]:
         """Return the deciding metrics on some of the posts."""
-        kind = kind_of(self.model_type)
+        kind = get_model_type(self.model_type)
         metrics = kind.score(*kind.select(self.forecasts, self.targets, keep))
         return {**metrics, **_in_meaning(self.nearness, keep)}
 
 
-def window_after(
+def held_out_window(
     posts: pd.DataFrame, trained_through: tuple[datetime, str], most: int, origin: OriginRule = "post"
 ) -> Window | None:
     """Return the window of posts later than the last training post, by (time, post id); None without any.
@@ -168,12 +168,12 @@ def window_after(
         return None
     first, last = candidates[0], candidates[-1]
     if origin == "post":
-        origins = Origins.before(posts, candidates[spread(len(candidates), most)].astype(np.int64))
+        origins = Origins.before(posts, candidates[evenly_spaced(len(candidates), most)].astype(np.int64))
     else:
         times = utc_times(posts)
         if times[first] == times[last]:
             return None
-        origins = Origins.at(posts, _middles(times[first], times[last], min(len(candidates), most)))
+        origins = Origins.at(posts, _midpoints(times[first], times[last], min(len(candidates), most)))
     return Window(
         first_row=int(first),
         origin=origin,
@@ -185,7 +185,7 @@ def window_after(
     )
 
 
-def _middles(start: np.datetime64, end: np.datetime64, count: int) -> NDArray[np.datetime64]:
+def _midpoints(start: np.datetime64, end: np.datetime64, count: int) -> NDArray[np.datetime64]:
     """Return the middles of `count` equal parts of the time from start to end; before the end, every one of them."""
     span = (end - start).astype("timedelta64[us]").astype(np.int64)
     after = np.floor((np.arange(count) + 0.5) / count * span).astype(np.int64)
@@ -193,19 +193,21 @@ def _middles(start: np.datetime64, end: np.datetime64, count: int) -> NDArray[np
     return middles
 
 
-def require_window(posts: pd.DataFrame, version: ModelVersion, most: int, origin: OriginRule = "post") -> Window:
+def require_held_out_window(
+    posts: pd.DataFrame, version: ModelVersion, most: int, origin: OriginRule = "post"
+) -> Window:
     """Return the window of posts later than a version's training.
 
     Raises:
         InsufficientData: there is no later post, or for the rule `clock` no moment between two.
     """
-    window = window_after(posts, trained_through(version), most, origin)
+    window = held_out_window(posts, trained_through(version), most, origin)
     if window is None:
-        raise nothing_later(version, origin)
+        raise no_later_posts_error(version, origin)
     return window
 
 
-def nothing_later(version: ModelVersion, origin: OriginRule) -> InsufficientData:
+def no_later_posts_error(version: ModelVersion, origin: OriginRule) -> InsufficientData:
     """Say that nothing after a version's training can be foretold."""
     what = "no post is" if origin == "post" else "no two posts at different times are"
     return InsufficientData(
@@ -215,7 +217,7 @@ def nothing_later(version: ModelVersion, origin: OriginRule) -> InsufficientData
     )
 
 
-def chosen_origin(project: Project, model_type: ModelTypeName, given: OriginRule | None) -> OriginRule:
+def resolve_origin_rule(project: Project, model_type: ModelTypeName, given: OriginRule | None) -> OriginRule:
     """Return from where the evaluations of a type forecast: as given, or as in the settings.
 
     Raises:
@@ -233,7 +235,7 @@ def trained_through(version: ModelVersion) -> tuple[datetime, str]:
     return version.trained_through, version.trained_through_post_id
 
 
-def evaluate(ready: ReadyModel, posts: pd.DataFrame, window: Window) -> Evaluation:
+def evaluate(ready: TrainedModel, posts: pd.DataFrame, window: Window) -> Evaluation:
     """Forecast from each origin of the window, in one call, and let the naive reference do the same.
 
     The naive reference is trained on the posts up to the window's start. Where forecasts are free, a few are made a
@@ -250,23 +252,23 @@ def evaluate(ready: ReadyModel, posts: pd.DataFrame, window: Window) -> Evaluati
         ConfigError: the model that measures meaning cannot be loaded; nothing was forecast then.
     """
     encoder = None if ready.semantic_model is None else load_semantic_model(ready.semantic_model)
-    kind = kind_of(ready.model_type)
-    origins = origins_of(ready.model_type, posts, window)
+    kind = get_model_type(ready.model_type)
+    origins = window_origins(ready.model_type, posts, window)
     forecasts = ready.predict(posts, origins)
     targets = kind.targets(posts, origins, window.rows)
     if not (ready.algorithm.description.paid or ready.algorithm.is_known_blind(ready.model)):
-        _require_blindness(ready, posts, origins, forecasts, targets)
+        _require_no_lookahead(ready, posts, origins, forecasts, targets)
         ready.algorithm.note_blind(ready.model)
     scored = kind.scored(forecasts)
-    if scored.sum() < FEWEST_SCORED_SHARE * len(origins):
+    if scored.sum() < MIN_SCORED_SHARE * len(origins):
         # Else a model could keep silent about the posts that it does not know how to foretell.
         raise AlgorithmError(
             f"only {scored.sum()} of {len(origins)} forecasts of '{ready.algorithm.name}' can be scored: "
-            f"at least {FEWEST_SCORED_SHARE:.0%} are needed"
+            f"at least {MIN_SCORED_SHARE:.0%} are needed"
         )
     # A single known post has no gap to learn from; two do, and the second one is where the window starts.
     known = posts.iloc[: max(window.first_row, 2)]
-    naive_forecasts = naive_model(ready.model_type, known).predict(posts, origins)
+    naive_forecasts = train_naive_model(ready.model_type, known).predict(posts, origins)
     return Evaluation(
         model_type=ready.model_type,
         window=window,
@@ -276,14 +278,14 @@ def evaluate(ready: ReadyModel, posts: pd.DataFrame, window: Window) -> Evaluati
         forecasts=forecasts,
         naive_forecasts=naive_forecasts,
         own_metrics=ready.algorithm.score(*kind.select(forecasts, targets, scored), ready.model_type),
-        nearness=_nearness(encoder, forecasts, targets),
-        naive_nearness=_nearness(encoder, naive_forecasts, targets),
+        nearness=_measure_semantic_similarity(encoder, forecasts, targets),
+        naive_semantic_similarity=_measure_semantic_similarity(encoder, naive_forecasts, targets),
     )
 
 
-def origins_of(model_type: ModelTypeName, posts: pd.DataFrame, window: Window) -> Origins:
+def window_origins(model_type: ModelTypeName, posts: pd.DataFrame, window: Window) -> Origins:
     """Return the origins of a window as a forecaster of that type gets them."""
-    if not kind_of(model_type).tell_time:
+    if not get_model_type(model_type).knows_target_time:
         return window.origins
     return replace(window.origins, target_time=utc_times(posts)[window.rows])
 
@@ -301,14 +303,14 @@ def evaluate_version(project: Project, version_id: str, now: datetime, origin: O
         ArtifactError, AlgorithmError: it cannot be loaded, or cannot forecast.
     """
     version = project.registry.version(version_id)
-    rule = chosen_origin(project, version.type_name, origin)
+    rule = resolve_origin_rule(project, version.model_type_name, origin)
     ready = load_version(project, version)
     ready.algorithm.check_ready(ready.options)
     require_semantic_model(project, ready.model_type)
-    posts = load_latest(project, ready.model_type, now)
+    posts = load_posts(project, ready.model_type, now)
     most = project.settings.retraining.max_predictions(ready.model_type)
     with opened_workspace(project.answers_dir):
-        evaluation = evaluate(ready, posts, require_window(posts, version, most, rule))
+        evaluation = evaluate(ready, posts, require_held_out_window(posts, version, most, rule))
         record(project, version, evaluation, now)
     project.registry.mark_evaluation_succeeded(version_id)
     return evaluation
@@ -318,8 +320,8 @@ def record(
     project: Project, version: ModelVersion, evaluation: Evaluation, now: datetime, run_id: str | None = None
 ) -> ModelEvaluation:
     """Keep an evaluation with its forecasts, from which every figure can be computed again."""
-    kind = kind_of(evaluation.model_type)
-    evaluation_id = project.registry.fresh_evaluation_id(now)
+    kind = get_model_type(evaluation.model_type)
+    evaluation_id = project.registry.new_evaluation_id(now)
     content = kind.dump(
         evaluation.forecasts, evaluation.targets, evaluation.origins, evaluation.post_ids, evaluation.naive_forecasts
     )
@@ -349,11 +351,11 @@ def record(
     return row
 
 
-def recorded_reliability(project: Project, version: ModelVersion, row: ModelEvaluation) -> list[Reliability]:
+def load_reliability(project: Project, version: ModelVersion, row: ModelEvaluation) -> list[Reliability]:
     """Compute the reliability of a recorded evaluation from its forecasts file; empty where that is gone."""
     if version.pruned_at is not None:
         return []
-    kind = kind_of(version.type_name)
+    kind = get_model_type(version.model_type_name)
     try:
         stored = kind.parse(project.artifacts.read_forecasts(version, row.forecasts_file))
     except RetrainerError as error:
@@ -373,34 +375,38 @@ def require_semantic_model(project: Project, model_type: ModelTypeName) -> None:
         load_semantic_model(name)
 
 
-def _nearness(encoder: SemanticModel | None, forecasts: ContentForecasts, targets: ContentTargets) -> Nearness | None:
+def _measure_semantic_similarity(
+    encoder: SemanticModel | None, forecasts: ContentForecasts, targets: ContentTargets
+) -> SemanticSimilarity | None:
     """Return how near the forecasts are to the posts in meaning; of one that cannot be scored, nothing is asked."""
     if encoder is None:
         return None
-    return encoder.nearness([forecast.text or "" for forecast in forecasts], targets.texts)
+    return encoder.semantic_similarity([forecast.text or "" for forecast in forecasts], targets.texts)
 
 
-def _in_meaning(nearness: Nearness | None, keep: NDArray[np.bool_]) -> dict[str, float]:
+def _in_meaning(nearness: SemanticSimilarity | None, keep: NDArray[np.bool_]) -> dict[str, float]:
     return {} if nearness is None else nearness.measures(keep)
 
 
-def naive_model(model_type: ModelTypeName, known: pd.DataFrame) -> ReadyModel:
+def train_naive_model(model_type: ModelTypeName, known: pd.DataFrame) -> TrainedModel:
     """Return the naive reference, trained on the posts known."""
     algorithm = load_algorithm(NAIVE_ALGORITHM, model_type)
     options = algorithm.options({}, model_type)
-    return ReadyModel(algorithm, options, algorithm.train(known, options, model_type), model_type)
+    return TrainedModel(algorithm, options, algorithm.train(known, options, model_type), model_type)
 
 
-def _require_blindness(ready: ReadyModel, posts: pd.DataFrame, origins: Origins, forecasts: Any, targets: Any) -> None:
-    kind = kind_of(ready.model_type)
-    for row in spread(len(origins), BLINDNESS_CHECKS):
+def _require_no_lookahead(
+    ready: TrainedModel, posts: pd.DataFrame, origins: Origins, forecasts: Any, targets: Any
+) -> None:
+    kind = get_model_type(ready.model_type)
+    for row in evenly_spaced(len(origins), LOOKAHEAD_CHECKS):
         known = posts.iloc[: origins.position[row] + 1]
         again = ready.predict(known, origins[[row]])
         keep = np.arange(len(origins)) == row
         first, _ = kind.select(forecasts, targets, keep)
         if not kind.same(first, again):
-            _require_one_answer(ready, known, origins[[row]], again)
-            _require_one_answer(ready, posts, origins, forecasts)
+            _require_determinism(ready, known, origins[[row]], again)
+            _require_determinism(ready, posts, origins, forecasts)
             raise AlgorithmError(
                 f"the plugin '{ready.algorithm.name}' looks into the future: its forecast from "
                 f"{origins.time[row]} UTC changes when later posts are taken away",
@@ -408,10 +414,10 @@ def _require_blindness(ready: ReadyModel, posts: pd.DataFrame, origins: Origins,
             )
 
 
-def _require_one_answer(ready: ReadyModel, posts: pd.DataFrame, origins: Origins, forecasts: Any) -> None:
+def _require_determinism(ready: TrainedModel, posts: pd.DataFrame, origins: Origins, forecasts: Any) -> None:
     """Check that the same question gets the forecasts that it got before; asked where these are in doubt."""
-    if not kind_of(ready.model_type).same(forecasts, ready.predict_anew(posts, origins)):
+    if not get_model_type(ready.model_type).same(forecasts, ready.predict_anew(posts, origins)):
         raise AlgorithmError(
-            f"the plugin '{ready.algorithm.name}' {TWO_ANSWERS}",
+            f"the plugin '{ready.algorithm.name}' {NOT_DETERMINISTIC}",
             hint="Its scores cannot be repeated. See retrainer.algorithms.testing",
         )

@@ -12,9 +12,9 @@ import numpy as np
 from retrainer.errors import InsufficientData, NothingInProduction
 from retrainer.model_types.base import Origins
 from retrainer.model_types.timing import HORIZONS_HOURS, INTERVAL_LEVEL
-from retrainer.pipeline.evaluations import naive_model
+from retrainer.pipeline.evaluations import train_naive_model
 from retrainer.pipeline.loading import load_version
-from retrainer.pipeline.split import load_latest
+from retrainer.pipeline.split import load_posts
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -85,7 +85,7 @@ def _next_timing(
     project: Project, version: ModelVersion, now: datetime, interval_level: float = INTERVAL_LEVEL
 ) -> NextPost:
     ready = load_version(project, version)
-    posts = _some_posts(project, "timing", now)
+    posts = _require_posts(project, "timing", now)
     _warn_of_staleness(posts, now)
     forecast = ready.predict(posts, _origin(posts, now, None))
     point, median = float(forecast.point[0]), float(forecast.median[0])
@@ -108,17 +108,17 @@ def _median_wait(project: Project, now: datetime) -> float:
     version = project.registry.production("timing")
     if version is not None:
         return _next_timing(project, version, now).median_hours or 0.0
-    posts = _some_posts(project, "timing", now)
+    posts = _require_posts(project, "timing", now)
     if len(posts) < 2:  # noqa: PLR2004  one post has no gap to learn from
         return 0.0
-    forecast = naive_model("timing", posts).predict(posts, _origin(posts, now, None))
+    forecast = train_naive_model("timing", posts).predict(posts, _origin(posts, now, None))
     return float(forecast.median[0])
 
 
 def _next_content(project: Project, version: ModelVersion, now: datetime, at: datetime) -> NextPost:
     ready = load_version(project, version)
     ready.algorithm.check_ready(ready.options)
-    posts = _some_posts(project, "content", now)
+    posts = _require_posts(project, "content", now)
     (forecast,) = ready.predict(posts, _origin(posts, now, at))
     return NextPost(
         model_type="content",
@@ -142,8 +142,8 @@ def _production(project: Project, model_type: ModelTypeName) -> ModelVersion:
     return version
 
 
-def _some_posts(project: Project, model_type: ModelTypeName, now: datetime) -> pd.DataFrame:
-    posts = load_latest(project, model_type, now)
+def _require_posts(project: Project, model_type: ModelTypeName, now: datetime) -> pd.DataFrame:
+    posts = load_posts(project, model_type, now)
     if posts.empty:
         raise InsufficientData(f"no post to forecast from: {project.posts.place} is empty", hint="Import posts first")
     return posts

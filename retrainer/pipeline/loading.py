@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class ReadyModel:
+class TrainedModel:
     """A trained model that can forecast, with the options it was trained with.
 
     Attributes:
@@ -46,26 +46,26 @@ class ReadyModel:
         return self.algorithm.predict_anew(self.model, posts, origins, self.options, self.model_type)
 
 
-def load_version(project: Project, version: ModelVersion) -> ReadyModel:
+def load_version(project: Project, version: ModelVersion) -> TrainedModel:
     """Load a version after checking its files against their hashes.
 
     Raises:
         ArtifactError: a file is missing or was changed.
         UnknownName, AlgorithmError: its algorithm is not installed, or is broken.
     """
-    model_type = version.type_name
+    model_type = version.model_type_name
     if version.pruned_at is not None:
         raise ArtifactError(
             f"the files of '{version.version_id}' were pruned on {version.pruned_at:%Y-%m-%d %H:%M} UTC",
             hint="Its scores and decisions remain (`retrainer show`); the model itself is gone for good",
         )
-    folder = project.artifacts.verified_folder(version)
+    folder = project.artifacts.verify(version)
     algorithm = load_algorithm(version.algorithm, model_type)
     options = options_of(project, version, algorithm)
-    return ReadyModel(algorithm, options, algorithm.load(folder), model_type, project.semantic_model(model_type))
+    return TrainedModel(algorithm, options, algorithm.load(folder), model_type, project.semantic_model(model_type))
 
 
-def chosen_algorithm(
+def load_configured_algorithm(
     settings: Settings, model_type: ModelTypeName, name: str | None = None
 ) -> tuple[LoadedAlgorithm, BaseModel]:
     """Return the algorithm that the settings choose for a model type, or that of a name, with its options of today.
@@ -86,7 +86,7 @@ def options_of(project: Project, version: ModelVersion, algorithm: LoadedAlgorit
     Raises:
         ConfigError: they are not, or no longer, the algorithm's.
     """
-    model_type = version.type_name
+    model_type = version.model_type_name
     recorded = algorithm.recorded_options(version.hyperparameters, model_type)
     names = algorithm.description.operational
     if not names:
@@ -95,18 +95,18 @@ def options_of(project: Project, version: ModelVersion, algorithm: LoadedAlgorit
     return recorded.model_copy(update={name: getattr(today, name) for name in names})
 
 
-def costs_money(version: ModelVersion) -> bool:
+def is_paid(version: ModelVersion) -> bool:
     """Whether each forecast of a version has to be paid for."""
-    return load_algorithm(version.algorithm, version.type_name).description.paid
+    return load_algorithm(version.algorithm, version.model_type_name).description.paid
 
 
-def leans_on(project: Project, version: ModelVersion) -> list[Importance]:
+def feature_importance(project: Project, version: ModelVersion) -> list[Importance]:
     """Return what a version's forecasts lean on; empty where its algorithm does not say.
 
     Where the version cannot be loaded any more, a warning says why: its record can be read all the same.
     """
     try:
-        if "explain" not in load_algorithm(version.algorithm, version.type_name).hook_names:
+        if "explain" not in load_algorithm(version.algorithm, version.model_type_name).hook_names:
             return []
         ready = load_version(project, version)
         return ready.algorithm.explain(ready.model, ready.options, ready.model_type)

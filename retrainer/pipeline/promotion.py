@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from retrainer.algorithms.events import broadcast
+from retrainer.algorithms.events import publish
 from retrainer.errors import ArtifactError
 from retrainer.model_types.base import Origins, utc_times
 from retrainer.pipeline.loading import load_version
-from retrainer.pipeline.split import load_latest
+from retrainer.pipeline.split import load_posts
 from retrainer.registry.promotions import Change, Decision
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from retrainer.model_types import ModelTypeName
     from retrainer.pipeline.comparing import Comparison
-    from retrainer.pipeline.loading import ReadyModel
+    from retrainer.pipeline.loading import TrainedModel
     from retrainer.project import Project
 
 log = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ def _unless_off(reason: str, auto_promote: bool) -> str:
     return reason if auto_promote else f"{reason}, but automatic promotion is off"
 
 
-def promote_by_hand(project: Project, version_id: str, reason: str, now: datetime) -> Change | None:
+def promote_version(project: Project, version_id: str, reason: str, now: datetime) -> Change | None:
     """Put a version live, after its files were checked and its model was loaded.
 
     Returns:
@@ -63,12 +63,12 @@ def promote_by_hand(project: Project, version_id: str, reason: str, now: datetim
         PromotionRefused: its evaluation failed, or production changed meanwhile.
     """
     version = project.registry.version(version_id)
-    production = project.registry.production(version.type_name)
+    production = project.registry.production(version.model_type_name)
     expected = production.version_id if production else None
     load_version(project, version)
     change = project.registry.promote(version_id, expected, reason, now)
     if change is not None:
-        announce(project, "promotion", change)
+        publish_change(project, "promotion", change)
     return change
 
 
@@ -97,20 +97,20 @@ def roll_back(
         project.registry.version(to)
     promotions = project.registry.promotions_to_undo(model_type, to)
     target = project.registry.version(promotions[-1].from_version_id or "")
-    _try_forecast(project, load_version(project, target), now)
+    _require_working_forecast(project, load_version(project, target), now)
     change = project.registry.roll_back(promotions, reason, now, hold=hold)
-    announce(project, "rollback", change)
+    publish_change(project, "rollback", change)
     return change
 
 
-def announce(project: Project, kind: str, change: Change) -> None:
+def publish_change(project: Project, kind: str, change: Change) -> None:
     """Set the production link and tell the observers, after a change of production was committed."""
     try:
         project.artifacts.link_production()
     except ArtifactError as error:
         # What is live is decided by the database; the link is set again by the next command that changes something.
         log.warning("Production changed, but its link could not be set: %s", error)
-    broadcast(
+    publish(
         {
             "kind": kind,
             "model_type": change.model_type,
@@ -121,11 +121,11 @@ def announce(project: Project, kind: str, change: Change) -> None:
     )
 
 
-def _try_forecast(project: Project, ready: ReadyModel, now: datetime) -> None:
+def _require_working_forecast(project: Project, ready: TrainedModel, now: datetime) -> None:
     """Make one forecast, unless forecasts cost money or there is no post to make one from."""
     if ready.algorithm.description.paid:
         return
-    posts = load_latest(project, ready.model_type, now)
+    posts = load_posts(project, ready.model_type, now)
     if posts.empty:
         return
     last = len(posts) - 1

@@ -6,7 +6,7 @@ import logging
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from retrainer.algorithms.events import broadcast
+from retrainer.algorithms.events import publish
 from retrainer.errors import ArtifactError
 from retrainer.model_types import MODEL_TYPE_NAMES
 from retrainer.registry.artifacts import remove
@@ -32,7 +32,7 @@ def recover(project: Project) -> None:
     dead = project.registry.close_dead_runs()
     for run in dead:
         log.warning("Closed the run '%s' as failed. %s", run.run_id, run.error)
-        broadcast(
+        publish(
             {
                 "kind": "run",
                 "model_type": run.model_type,
@@ -47,14 +47,14 @@ def recover(project: Project) -> None:
         for model_type in MODEL_TYPE_NAMES:
             starts = [run.process_started_at for run in dead if run.model_type == model_type]
             if starts:
-                remove_half_written(project, model_type, min(starts))
-        if any(project.artifacts.wrong_link(model_type) for model_type in MODEL_TYPE_NAMES):
+                remove_leftovers(project, model_type, min(starts))
+        if any(project.artifacts.link_problem(model_type) for model_type in MODEL_TYPE_NAMES):
             project.artifacts.link_production()
     except ArtifactError as error:
         log.debug("Not put right: %s", error)
 
 
-def remove_half_written(project: Project, model_type: ModelTypeName, since: datetime) -> None:
+def remove_leftovers(project: Project, model_type: ModelTypeName, since: datetime) -> None:
     """Remove what dead runs left: folders of versions never registered, and forecasts files never recorded.
 
     Args:
@@ -71,4 +71,4 @@ def remove_half_written(project: Project, model_type: ModelTypeName, since: date
             for path in project.artifacts.stray_files(version):
                 remove(path)
 
-    project.registry.while_idle(model_type, tidy)
+    project.registry.run_while_idle(model_type, tidy)

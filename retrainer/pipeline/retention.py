@@ -29,7 +29,7 @@ def archive_old_versions(project: Project, model_type: ModelTypeName, now: datet
     settings = project.settings.retraining
     if not settings.archive_old_versions:
         return []
-    archived = project.registry.archive_all_but(model_type, settings.keep_versions, now)
+    archived = project.registry.archive_old(model_type, settings.keep_versions, now)
     if archived:
         log.info("Archived %d old versions: %s", len(archived), ", ".join(archived))
     return archived
@@ -48,7 +48,7 @@ def restore(project: Project, version_id: str, reason: str, now: datetime) -> bo
     """
     version = project.registry.version(version_id)
     if version.status == "archived" and version.pruned_at is None:
-        project.artifacts.verified_folder(version)
+        project.artifacts.verify(version)
     return project.registry.restore(version_id, reason, now)
 
 

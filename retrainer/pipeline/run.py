@@ -6,26 +6,26 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from retrainer.algorithms.events import broadcast
+from retrainer.algorithms.events import publish
 from retrainer.algorithms.manager import load_algorithm
-from retrainer.errors import MissingCredentials, RetrainerError, unexpected
-from retrainer.logs import lines_of_run
-from retrainer.model_types import kind_of
-from retrainer.pipeline.comparing import FEWEST_TARGETS, Comparison, compare_with_production
+from retrainer.errors import MissingCredentials, RetrainerError, wrap_unexpected
+from retrainer.logs import run_log_context
+from retrainer.model_types import get_model_type
+from retrainer.pipeline.comparing import MIN_COMPARED_POSTS, Comparison, compare_with_production
 from retrainer.pipeline.evaluations import (
     Evaluation,
     evaluate,
-    origins_of,
     record,
+    require_held_out_window,
     require_semantic_model,
-    require_window,
+    window_origins,
 )
-from retrainer.pipeline.loading import chosen_algorithm, load_version, options_of
-from retrainer.pipeline.promotion import announce, decide
+from retrainer.pipeline.loading import load_configured_algorithm, load_version, options_of
+from retrainer.pipeline.promotion import decide, publish_change
 from retrainer.pipeline.retention import archive_old_versions
-from retrainer.pipeline.run_context import Stopwatch, begun, closed_as_failed, note_spending, recorded
-from retrainer.pipeline.split import load_latest, split_by_time
-from retrainer.pipeline.training import describe, register, trained_model
+from retrainer.pipeline.run_context import Stopwatch, close_as_failed, record_spending, start_run, track_run
+from retrainer.pipeline.split import load_posts, split_by_time
+from retrainer.pipeline.training import describe, register, train_candidate
 from retrainer.render.documents import run_document
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from retrainer.algorithms.manager import LoadedAlgorithm
     from retrainer.model_types import ModelTypeName
     from retrainer.pipeline.split import Split
-    from retrainer.pipeline.training import Trained
+    from retrainer.pipeline.training import Candidate
     from retrainer.project import Project
     from retrainer.registry.promotions import Decision
     from retrainer.registry.tables import ModelVersion, TrainingRun
@@ -68,7 +68,7 @@ class RunResult:
     race_lost: bool = False
 
     @property
-    def needs_a_look(self) -> bool:
+    def needs_attention(self) -> bool:
         """Whether the run came to its end, but not in a way that can be left alone."""
         return self.race_lost or (self.comparison is not None and self.comparison.production_broken)
 
@@ -92,7 +92,7 @@ class Failure:
     run: TrainingRun | None = None
 
 
-def each_type(
+def retrain_each(
     project: Project, model_types: Sequence[ModelTypeName], one: Callable[[ModelTypeName], RunResult]
 ) -> list[RunResult | Failure]:
     """Retrain several model types one after another; a failure of one does not stop the others.
@@ -109,9 +109,9 @@ def each_type(
         try:
             outcomes.append(one(model_type))
         except Exception as error:
-            failure = error if isinstance(error, RetrainerError) else unexpected(error)
+            failure = error if isinstance(error, RetrainerError) else wrap_unexpected(error)
             run_id = getattr(error, "run_id", None)
-            with lines_of_run(run_id):
+            with run_log_context(run_id):
                 # The traceback shows with --traceback only.
                 log.exception("Model training failed: %s [%s, %s]", failure, model_type, project.folder)
             outcomes.append(Failure(model_type, failure, project.registry.run(run_id) if run_id else None))
@@ -124,7 +124,7 @@ def exit_code(outcomes: Sequence[RunResult | Failure]) -> int:
     A lost race is a 1, and so is a production version that cannot forecast: somebody must look.
     """
     codes = {outcome.error.exit_code for outcome in outcomes if isinstance(outcome, Failure)}
-    if any(isinstance(outcome, RunResult) and outcome.needs_a_look for outcome in outcomes):
+    if any(isinstance(outcome, RunResult) and outcome.needs_attention for outcome in outcomes):
         codes.add(RetrainerError.exit_code)
     return min(codes, default=0)
 
@@ -154,19 +154,19 @@ def retrain(
         RunInProgress: another run of this type is going on.
         RetrainerError: the run failed; what it was is recorded, and production is what it was.
     """
-    chosen, options = chosen_algorithm(project.settings, model_type, algorithm)
+    chosen, options = load_configured_algorithm(project.settings, model_type, algorithm)
     watch = Stopwatch(now, stands_still=project.time_stands_still)
     _banner(f"{model_type.upper()} MODEL RETRAINING")
     if as_of:
         log.warning("This run counts as of %s UTC. If it promotes, that goes live now", f"{now:%Y-%m-%d %H:%M}")
-    run = opened or begun(project, model_type, chosen, watch, as_of=as_of, wait_seconds=wait_seconds)
-    with recorded(project, run, watch):
+    run = opened or start_run(project, model_type, chosen, watch, as_of=as_of, wait_seconds=wait_seconds)
+    with track_run(project, run, watch):
         _require_ready(project, chosen, options, model_type)
         # 1 and 2: load the latest posts, split them by time
         split = _load_and_split(project, model_type, now)
-        project.registry.note_split(run.run_id, split.training_count, split.test_count)
+        project.registry.record_split(run.run_id, split.training_count, split.test_count)
         # 3: train a new version
-        with trained_model(project, chosen, options, model_type, split) as trained:
+        with train_candidate(project, chosen, options, model_type, split) as trained:
             version = register(project, trained, split, run.run_id, watch.now())
         # 4: forecast the test posts, score the forecasts
         evaluation = _evaluate_and_record(project, trained, split, version, run.run_id, watch)
@@ -177,16 +177,16 @@ def retrain(
         # 6: promote or not
         log.info("Checking if new model should be promoted...")
         decision = decide(model_type, comparison, auto_promote=_auto_promote(project, auto_promote))
-        note_spending(project.registry, run.run_id)
+        record_spending(project.registry, run.run_id)
         finished = project.registry.complete_run(run.run_id, decision, watch.now())
     # From here on the decision stands, whatever happens.
-    with lines_of_run(run.run_id):
+    with run_log_context(run.run_id):
         if finished.change is not None:
-            announce(project, "promotion", finished.change)
-        _tell_decision(finished.run)
+            publish_change(project, "promotion", finished.change)
+        _log_decision(finished.run)
         # 7: keep the last N
         _archive(project, model_type, watch)
-        _tell_completion(finished.run)
+        _publish_completion(finished.run)
     return RunResult(
         model_type=model_type,
         algorithm=chosen.name,
@@ -198,14 +198,14 @@ def retrain(
     )
 
 
-def _tell_completion(run: TrainingRun) -> None:
+def _publish_completion(run: TrainingRun) -> None:
     event = {"kind": "run", "model_type": run.model_type, "version_id": run.model_version_id}
-    broadcast({**event, "reason": run.promotion_reason, "run": run_document(run)})
+    publish({**event, "reason": run.promotion_reason, "run": run_document(run)})
     _banner(f"{run.model_type.upper()} MODEL RETRAINING COMPLETE")
     log.info("Duration: %.1f seconds", run.duration_seconds or 0)
 
 
-def carry_out(project: Project, run_id: str, now: datetime, *, auto_promote: bool | None = None) -> RunResult:
+def retrain_opened_run(project: Project, run_id: str, now: datetime, *, auto_promote: bool | None = None) -> RunResult:
     """Retrain in a run that the parent process opened for this one, with the algorithm recorded in it.
 
     Raises:
@@ -215,13 +215,15 @@ def carry_out(project: Project, run_id: str, now: datetime, *, auto_promote: boo
     """
     run = project.registry.take_over(run_id)
     try:
-        return retrain(project, run.type_name, now, algorithm=run.algorithm, auto_promote=auto_promote, opened=run)
+        return retrain(
+            project, run.model_type_name, now, algorithm=run.algorithm, auto_promote=auto_promote, opened=run
+        )
     except BaseException as error:
-        closed_as_failed(project.registry, run, error, now)  # where it failed before there was anything to record
+        close_as_failed(project.registry, run, error, now)  # where it failed before there was anything to record
         raise
 
 
-def rehearse(
+def dry_run_retrain(
     project: Project,
     model_type: ModelTypeName,
     now: datetime,
@@ -233,13 +235,13 @@ def rehearse(
 
     Forecasts that cost money are not made; evaluation, comparison and decision are then None.
     """
-    chosen, options = chosen_algorithm(project.settings, model_type, algorithm)
+    chosen, options = load_configured_algorithm(project.settings, model_type, algorithm)
     _banner(f"{model_type.upper()} MODEL RETRAINING (DRY RUN: NOTHING IS RECORDED)")
     _require_ready(project, chosen, options, model_type)
     split = _load_and_split(project, model_type, now)
-    with trained_model(project, chosen, options, model_type, split) as trained:
+    with train_candidate(project, chosen, options, model_type, split) as trained:
         if _costs_money(project, chosen, model_type):
-            _tell_cost(project, trained, split, now)
+            _log_cost_estimate(project, trained, split, now)
             return RunResult(model_type=model_type, algorithm=chosen.name)
         version = describe(project, trained, split, "(not recorded)", now)
         evaluation = _evaluate(project, trained, split, version)
@@ -255,14 +257,14 @@ def rehearse(
     )
 
 
-def _tell_cost(project: Project, trained: Trained, split: Split, now: datetime) -> None:
+def _log_cost_estimate(project: Project, trained: Candidate, split: Split, now: datetime) -> None:
     """Say what the evaluation of a dry run would cost, which is not made."""
     model_type = trained.ready.model_type
     most = min(project.settings.retraining.max_predictions(model_type), split.test_count)
     log.info("Not evaluated: up to %d forecasts of each version would have to be paid for", most)
     version = describe(project, trained, split, "(not recorded)", now)
-    window = require_window(split.posts, version, most)
-    origins = origins_of(model_type, split.posts, window)
+    window = require_held_out_window(split.posts, version, most)
+    origins = window_origins(model_type, split.posts, window)
     sides = {"The new version": trained.ready}
     production = project.registry.production(model_type)
     if production is not None:
@@ -295,7 +297,7 @@ def _require_ready(project: Project, chosen: LoadedAlgorithm, options: BaseModel
 def _algorithm_of(version: ModelVersion | None) -> LoadedAlgorithm | None:
     """Return a version's algorithm; None where it is broken, or no longer installed."""
     try:
-        return None if version is None else load_algorithm(version.algorithm, version.type_name)
+        return None if version is None else load_algorithm(version.algorithm, version.model_type_name)
     except RetrainerError as error:
         log.debug("Production cannot be loaded: %s", error)
         return None
@@ -314,26 +316,26 @@ def _load_and_split(project: Project, model_type: ModelTypeName, now: datetime) 
     """Steps 1 and 2."""
     log.info("Loading and splitting data...")
     settings = project.settings.retraining
-    posts = load_latest(project, model_type, now)
+    posts = load_posts(project, model_type, now)
     split = split_by_time(posts, settings.test_split, settings.min_training_samples, project.posts.place)
-    kind_of(model_type).require_trainable(split.training)
+    get_model_type(model_type).require_trainable(split.training)
     return split
 
 
-def _evaluate(project: Project, trained: Trained, split: Split, version: ModelVersion) -> Evaluation:
+def _evaluate(project: Project, trained: Candidate, split: Split, version: ModelVersion) -> Evaluation:
     """Step 4."""
     log.info("Evaluating model on test set...")
     model_type = trained.ready.model_type
     most = project.settings.retraining.max_predictions(model_type)
-    if most < FEWEST_TARGETS:
+    if most < MIN_COMPARED_POSTS:
         log.warning(
             "evaluation_max_predictions is %d: fewer than %d forecasts never give a reason to replace production",
             most,
-            FEWEST_TARGETS,
+            MIN_COMPARED_POSTS,
         )
     origin = project.settings.retraining.origin(model_type)
-    evaluation = evaluate(trained.ready, split.posts, require_window(split.posts, version, most, origin))
-    kind = kind_of(model_type)
+    evaluation = evaluate(trained.ready, split.posts, require_held_out_window(split.posts, version, most, origin))
+    kind = get_model_type(model_type)
     log.info("%s", kind.headline(evaluation.metrics))
     naive = evaluation.naive_metrics["overall_score"]
     log.info("Naive forecast: %.4f | Skill: %+.3f", naive, evaluation.metrics["skill"])
@@ -341,7 +343,7 @@ def _evaluate(project: Project, trained: Trained, split: Split, version: ModelVe
 
 
 def _evaluate_and_record(
-    project: Project, trained: Trained, split: Split, version: ModelVersion, run_id: str, watch: Stopwatch
+    project: Project, trained: Candidate, split: Split, version: ModelVersion, run_id: str, watch: Stopwatch
 ) -> Evaluation:
     try:
         evaluation = _evaluate(project, trained, split, version)
@@ -353,7 +355,7 @@ def _evaluate_and_record(
 
 
 def _compare(
-    project: Project, trained: Trained, split: Split, version: ModelVersion, evaluation: Evaluation
+    project: Project, trained: Candidate, split: Split, version: ModelVersion, evaluation: Evaluation
 ) -> Comparison | None:
     """Step 5; None where there is no production version yet."""
     production = project.registry.production(evaluation.model_type)
@@ -384,7 +386,7 @@ def _record_comparison(
         record(project, version, comparison.of_b, watch.now(), run_id)
 
 
-def _tell_decision(run: TrainingRun) -> None:
+def _log_decision(run: TrainingRun) -> None:
     if run.promoted_to_production:
         log.info("✓ Model promoted to production! Reason: %s", run.promotion_reason)
         return

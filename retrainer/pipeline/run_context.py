@@ -11,10 +11,10 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from retrainer.algorithms.budget import opened_workspace, workspace
-from retrainer.algorithms.events import broadcast
+from retrainer.algorithms.events import publish
 from retrainer.errors import RetrainerError, RunInProgress
-from retrainer.logs import lines_of_run
-from retrainer.pipeline.promotion import announce
+from retrainer.logs import run_log_context
+from retrainer.pipeline.promotion import publish_change
 from retrainer.pipeline.timeout import time_limit
 from retrainer.registry.liveness import HEARTBEAT_SECONDS
 from retrainer.registry.promotions import Change
@@ -49,7 +49,7 @@ class Stopwatch:
         return self.started_at + timedelta(seconds=passed)
 
 
-def begun(
+def start_run(
     project: Project,
     model_type: ModelTypeName,
     algorithm: LoadedAlgorithm,
@@ -78,25 +78,25 @@ def begun(
 
 
 @contextmanager
-def recorded(project: Project, run: TrainingRun, watch: Stopwatch) -> Iterator[None]:
+def track_run(project: Project, run: TrainingRun, watch: Stopwatch) -> Iterator[None]:
     """Keep an open run alive; close it as failed, with the reason, if the block does not come to its end.
 
     Raises:
-        RunTookTooLong: it took longer than `max_run_minutes`.
+        RunTimeout: it took longer than `max_run_minutes`.
     """
     registry = project.registry
     here = copy_context()  # the observers of this process; the time limit is kept by another thread
 
     def give_up(error: RetrainerError) -> None:
-        here.run(_tell_end, registry.fail_run(run.run_id, str(error), watch.now()))
-        here.run(broadcast, {"kind": "end", "model_type": run.model_type, "version_id": None, "reason": str(error)})
+        here.run(_publish_failed_run, registry.fail_run(run.run_id, str(error), watch.now()))
+        here.run(publish, {"kind": "end", "model_type": run.model_type, "version_id": None, "reason": str(error)})
 
     settings = project.settings
     telling_seconds = 2 * settings.notifications.timeout_seconds  # a message, and the ping of a healthcheck
 
     try:
         with (
-            lines_of_run(run.run_id),
+            run_log_context(run.run_id),
             time_limit(settings.retraining.max_run_minutes, give_up, telling_seconds),
             _heartbeat(registry, run.run_id),
             opened_workspace(project.answers_dir),
@@ -104,23 +104,23 @@ def recorded(project: Project, run: TrainingRun, watch: Stopwatch) -> Iterator[N
         ):
             yield
     except BaseException as error:
-        closed = closed_as_failed(registry, run, error, watch.now())
+        closed = close_as_failed(registry, run, error, watch.now())
         if closed.promoted_to_production:  # ended between the commit of its decision and here: the decision stands
             version, reason = str(closed.model_version_id), str(closed.promotion_reason)
-            announce(project, "promotion", Change(closed.type_name, closed.compared_with, version, reason))
-        _tell_end(closed)
+            publish_change(project, "promotion", Change(closed.model_type_name, closed.compared_with, version, reason))
+        _publish_failed_run(closed)
         raise
 
 
-def _tell_end(run: TrainingRun) -> None:
+def _publish_failed_run(run: TrainingRun) -> None:
     """Tell the observers of a run that did not come back to its command, as what it is recorded."""
     version_id = run.model_version_id if run.status == "completed" else None
     event = {"kind": "run", "model_type": run.model_type, "version_id": version_id}
-    with lines_of_run(run.run_id):
-        broadcast({**event, "reason": run.error or run.promotion_reason, "run": run_document(run)})
+    with run_log_context(run.run_id):
+        publish({**event, "reason": run.error or run.promotion_reason, "run": run_document(run)})
 
 
-def closed_as_failed(registry: Registry, run: TrainingRun, error: BaseException, now: datetime) -> TrainingRun:
+def close_as_failed(registry: Registry, run: TrainingRun, error: BaseException, now: datetime) -> TrainingRun:
     """Close a run by what ended it, unless it is closed already."""
     interrupted = isinstance(error, KeyboardInterrupt | SystemExit)
     reason = "interrupted" if interrupted else str(error) or type(error).__name__
@@ -135,15 +135,15 @@ def _spending_noted(registry: Registry, run: TrainingRun) -> Iterator[None]:
         yield
     except BaseException:
         with suppress(RetrainerError):  # the failure that is told is the first one
-            note_spending(registry, run.run_id)
+            record_spending(registry, run.run_id)
         raise
 
 
-def note_spending(registry: Registry, run_id: str) -> None:
+def record_spending(registry: Registry, run_id: str) -> None:
     """Record what the paid calls of a run took so far."""
     account = workspace().account
     tokens = account.input_tokens + account.output_tokens
-    registry.note_spending(run_id, tokens=tokens, cost_usd=account.cost_usd, refusals=account.refusals)
+    registry.record_spending(run_id, tokens=tokens, cost_usd=account.cost_usd, refusals=account.refusals)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from retrainer.errors import InsufficientData
-from retrainer.model_types import kind_of
+from retrainer.model_types import get_model_type
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-FEW_POSTS = 100  # below this the specification warns: "Need at least 100+ posts for good retraining"
+RECOMMENDED_POSTS = 100  # below this the specification warns: "Need at least 100+ posts for good retraining"
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,10 @@ class Split:
         return len(self.posts) - self.training_count
 
 
-def load_latest(project: Project, model_type: ModelTypeName, now: datetime) -> pd.DataFrame:
+def load_posts(project: Project, model_type: ModelTypeName, now: datetime) -> pd.DataFrame:
     """Load the posts up to now that count for this model type, ordered by (created_at, post_id)."""
     posts = project.posts.load(now, with_content=model_type == "content")
-    return kind_of(model_type).usable(posts)
+    return get_model_type(model_type).usable(posts)
 
 
 def split_by_time(posts: pd.DataFrame, test_split: float, min_training_samples: int, place: str) -> Split:
@@ -73,7 +73,7 @@ def split_by_time(posts: pd.DataFrame, test_split: float, min_training_samples: 
         )
     first, last = posts["created_at"].iloc[0], posts["created_at"].iloc[-1]
     log.info("Loaded %d posts from %s to %s", len(posts), f"{first:%Y-%m-%d}", f"{last:%Y-%m-%d}")
-    if len(posts) < FEW_POSTS:
-        log.warning("%d posts are few: at least %d are needed for good retraining", len(posts), FEW_POSTS)
+    if len(posts) < RECOMMENDED_POSTS:
+        log.warning("%d posts are few: at least %d are needed for good retraining", len(posts), RECOMMENDED_POSTS)
     log.info("Split data: %d train, %d test", split.training_count, split.test_count)
     return split

@@ -11,7 +11,7 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from retrainer.errors import RunTookTooLong
+from retrainer.errors import RunTimeout
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,10 +24,8 @@ LAST_SECONDS = 10.0  # after the grace, for the failure to be recorded, beside w
 
 
 @contextmanager
-def time_limit(
-    minutes: float | None, give_up: Callable[[RunTookTooLong], None], telling_seconds: float
-) -> Iterator[None]:
-    """End the block by RunTookTooLong when it takes longer than so many minutes.
+def time_limit(minutes: float | None, give_up: Callable[[RunTimeout], None], telling_seconds: float) -> Iterator[None]:
+    """End the block by RunTimeout when it takes longer than so many minutes.
 
     The main thread is interrupted as by Ctrl-C, and the block closes itself. Where it does not answer, being stuck in
     code that is not Python's, `give_up` is called and the process ends at once with the exit code of the error: what
@@ -40,12 +38,12 @@ def time_limit(
         telling_seconds: how long telling may take.
 
     Raises:
-        RunTookTooLong: the time was up.
+        RunTimeout: the time was up.
     """
     if minutes is None or threading.current_thread() is not threading.main_thread():
         yield
         return
-    error = RunTookTooLong(
+    error = RunTimeout(
         f"the run took longer than {minutes:g} minutes (retraining.max_run_minutes)",
         hint="Raise the limit, or see what it was busy with (--verbose)",
     )

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from retrainer.pipeline.loading import ReadyModel
+from retrainer.pipeline.loading import TrainedModel
 from retrainer.registry.artifacts import writing
 from retrainer.registry.tables import ModelVersion
 
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Trained:
+class Candidate:
     """A new model, saved to a staging folder and read back: what is evaluated is what would go live.
 
     Attributes:
@@ -38,16 +38,16 @@ class Trained:
         duration_seconds: how long training took.
     """
 
-    ready: ReadyModel
+    ready: TrainedModel
     folder: Path
     written: list[str]
     duration_seconds: float
 
 
 @contextmanager
-def trained_model(
+def train_candidate(
     project: Project, algorithm: LoadedAlgorithm, options: BaseModel, model_type: ModelTypeName, split: Split
-) -> Iterator[Trained]:
+) -> Iterator[Candidate]:
     """Train on the training part and save to a staging folder, which is gone at the end unless it was registered.
 
     Raises:
@@ -64,11 +64,11 @@ def trained_model(
             written = algorithm.save(model, folder)
         log.info("Model training complete!")
         semantic_model = project.semantic_model(model_type)
-        ready = ReadyModel(algorithm, options, algorithm.load(folder), model_type, semantic_model)
-        yield Trained(ready, folder, written, duration)
+        ready = TrainedModel(algorithm, options, algorithm.load(folder), model_type, semantic_model)
+        yield Candidate(ready, folder, written, duration)
 
 
-def describe(project: Project, trained: Trained, split: Split, version_id: str, now: datetime) -> ModelVersion:
+def describe(project: Project, trained: Candidate, split: Split, version_id: str, now: datetime) -> ModelVersion:
     """Return the row of a new version, not recorded yet and without the hash of its files."""
     ready = trained.ready
     last = split.training.iloc[-1]
@@ -89,14 +89,14 @@ def describe(project: Project, trained: Trained, split: Split, version_id: str, 
     )
 
 
-def register(project: Project, trained: Trained, split: Split, run_id: str, now: datetime) -> ModelVersion:
+def register(project: Project, trained: Candidate, split: Split, run_id: str, now: datetime) -> ModelVersion:
     """Move the model to its place and record it as a new version of status `trained`.
 
     Raises:
         ArtifactError: the models folder cannot be written; nothing is recorded then.
     """
     ready = trained.ready
-    version_id = project.registry.fresh_version_id(ready.algorithm.name, ready.model_type, now)
+    version_id = project.registry.new_version_id(ready.algorithm.name, ready.model_type, now)
     version = describe(project, trained, split, version_id, now)
     stored = project.artifacts.store(trained.folder, ready.model_type, version_id, trained.written)
     version.manifest_sha256 = stored.manifest_sha256

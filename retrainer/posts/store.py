@@ -49,7 +49,7 @@ class PostStore:
         self._settings = settings
         self._database = database
         self._foreign = foreign
-        self._told: set[str] = set()  # what was warned of: once is enough
+        self._report_error: set[str] = set()  # what was warned of: once is enough
 
     @classmethod
     def open(cls, settings: PostsSettings, database: Database, folder: Path) -> PostStore:
@@ -195,8 +195,8 @@ class PostStore:
 
     def _tell_left_out(self, rows: pd.Series[bool], why: str) -> None:
         message = f"Left out {int(rows.sum())} posts of {self.place} {why}"
-        if rows.any() and message not in self._told:
-            self._told.add(message)
+        if rows.any() and message not in self._report_error:
+            self._report_error.add(message)
             log.warning("%s", message)
 
 

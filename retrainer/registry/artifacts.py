@@ -120,7 +120,7 @@ class Artifacts:
         """Remove the folder of a version that was never registered."""
         shutil.rmtree(self.folder(model_type, version_id), ignore_errors=True)
 
-    def verified_folder(self, version: ModelVersion) -> Path:
+    def verify(self, version: ModelVersion) -> Path:
         """Return the version's folder after checking every file in it against its hash; make what is missing again.
 
         Raises:
@@ -131,7 +131,7 @@ class Artifacts:
         if not folder.exists():
             self._restore_missing(version)
         for row in rows:
-            if not (folder / row.path).exists() and not self.write_again(version, row.path):
+            if not (folder / row.path).exists() and not self.restore_file(version, row.path):
                 raise _gone(version, folder / row.path)
             _check(_read(folder / row.path, version.version_id), row.sha256, row.path, version.version_id)
         manifest = _read(folder / MANIFEST, version.version_id)
@@ -267,7 +267,7 @@ class Artifacts:
                 problems.append(FileProblem("changed", row.path))
         return problems
 
-    def write_again(self, version: ModelVersion, path: str) -> bool:
+    def restore_file(self, version: ModelVersion, path: str) -> bool:
         """Write one of a version's files from the database; False where the database does not hold it intact."""
         (row,) = self._registry.files(version.version_id, [path])
         data = self._registry.file_data(version.version_id, path)
@@ -276,7 +276,7 @@ class Artifacts:
         _write_file(self.folder(version.model_type, version.version_id) / path, data)
         return True
 
-    def wrong_link(self, model_type: ModelTypeName) -> str | None:
+    def link_problem(self, model_type: ModelTypeName) -> str | None:
         """Say what is wrong with a type's production link; None where it is right."""
         link = self.models_dir / f"{model_type}_model"
         production = self._registry.production(model_type)
@@ -294,7 +294,7 @@ class Artifacts:
         if production is None:
             link.unlink(missing_ok=True)
             return
-        if self.wrong_link(model_type) is None:
+        if self.link_problem(model_type) is None:
             return
         fresh = self.models_dir / f".{model_type}_model.new"  # of one name: we hold the lock
         fresh.unlink(missing_ok=True)

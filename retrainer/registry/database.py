@@ -77,14 +77,14 @@ class Database:
         """
         database = cls(connect(url, folder))
         try:
-            database._bring_up(models)
+            database._upgrade_if_needed(models)
         except BaseException:
             database.close()
             raise
         return database
 
     @classmethod
-    def open_untouched(cls, url: str, folder: Path, models: Path) -> Database:
+    def open_read_only(cls, url: str, folder: Path, models: Path) -> Database:
         """Open a database to read from, as it is: nothing is made, brought to a newer schema, or left beside it.
 
         Args:
@@ -126,7 +126,7 @@ class Database:
         with self._errors():
             return sa.inspect(self.engine).has_table(name)
 
-    def _bring_up(self, models: Path | None) -> None:
+    def _upgrade_if_needed(self, models: Path | None) -> None:
         if self._is_missing and models is not None and _holds_versions(models):
             raise self._lost(models, "is gone")
         revision = self.revision()

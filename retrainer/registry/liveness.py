@@ -40,7 +40,7 @@ class ProcessIdentity:
         return cls(socket.gethostname(), pid, _boot_id(), _started_at(psutil.Process(pid)))
 
 
-def why_gone(identity: ProcessIdentity, heartbeat_at: datetime, clock: datetime) -> str | None:
+def explain_death(identity: ProcessIdentity, heartbeat_at: datetime, clock: datetime) -> str | None:
     """Say why the process of a run no longer counts as alive; None where it does."""
     if identity.host == socket.gethostname():
         if identity.boot_id != _boot_id():

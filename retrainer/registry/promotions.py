@@ -13,7 +13,7 @@ from sqlalchemy.orm import aliased
 from retrainer.errors import NothingToRollBack, ProductionChanged, PromotionRefused
 from retrainer.model_types import MODEL_TYPE_NAMES
 from retrainer.registry.liveness import actor
-from retrainer.registry.queries import go_live, id_of, production_in, version_in
+from retrainer.registry.queries import get_production, get_version, set_production, version_id_of
 from retrainer.registry.tables import LEDGER_ACTIONS, Hold, LedgerEntry, ModelVersion, VersionFile
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from retrainer.registry.database import Database
 
 
-CHANGES_OF_PRODUCTION = ("promotion", "rollback")
+PRODUCTION_CHANGES = ("promotion", "rollback")
 
 
 @dataclass(frozen=True)
@@ -82,8 +82,8 @@ class Promotions:
             ProductionChanged: production is another version by now.
         """
         with self.database.write() as session:
-            version = version_in(session, version_id)
-            model_type = version.type_name
+            version = get_version(session, version_id)
+            model_type = version.model_type_name
             if version.is_production:
                 return None
             if version.status == "failed":
@@ -91,16 +91,16 @@ class Promotions:
                     f"'{version_id}' cannot go live: its evaluation failed",
                     hint=f"Try `retrainer evaluate {version_id}` first",
                 )
-            production = production_in(session, model_type)
-            if id_of(production) != expected_production:
-                raise ProductionChanged(changed(expected_production, id_of(production)), hint="Compare again")
+            production = get_production(session, model_type)
+            if version_id_of(production) != expected_production:
+                raise ProductionChanged(changed(expected_production, version_id_of(production)), hint="Compare again")
             _require_files(version)
-            go_live(session, version, production)
+            set_production(session, version, production)
             entry = _entry("promotion", model_type, reason, now)
             entry.version_id = entry.to_version_id = version_id
-            entry.from_version_id = id_of(production)
+            entry.from_version_id = version_id_of(production)
             session.add(entry)
-            return Change(model_type, id_of(production), version_id, reason)
+            return Change(model_type, version_id_of(production), version_id, reason)
 
     def promotions_to_undo(self, model_type: ModelTypeName, to: str | None = None) -> list[LedgerEntry]:
         """Return the promotions that a rollback undoes, the latest first: one, or all since `to` was live.
@@ -109,7 +109,7 @@ class Promotions:
             NothingToRollBack: no promotion is left to undo, or `to` was not live before the present version.
         """
         with self.database.read() as session:
-            return promotions_to_undo_in(session, model_type, to)
+            return get_promotions_to_undo(session, model_type, to)
 
     def roll_back(self, promotions: Sequence[LedgerEntry], reason: str, now: datetime, *, hold: bool) -> Change:
         """Undo promotions: the version that the earliest of them replaced goes live; with `hold`, the type is held.
@@ -121,16 +121,18 @@ class Promotions:
             ProductionChanged: these are no longer the latest promotions.
             PromotionRefused: the files of the version to return to were pruned.
         """
-        model_type = promotions[0].type_name
+        model_type = promotions[0].model_type_name
         target = promotions[-1].from_version_id
         with self.database.write() as session:
-            production = production_in(session, model_type)
-            latest = promotions_to_undo_in(session, model_type, target if len(promotions) > 1 else None)
+            production = get_production(session, model_type)
+            latest = get_promotions_to_undo(session, model_type, target if len(promotions) > 1 else None)
             if [entry.entry_id for entry in latest] != [entry.entry_id for entry in promotions]:
-                raise ProductionChanged(changed(promotions[0].to_version_id, id_of(production)), hint="Try again")
-            version = version_in(session, target or "")
+                raise ProductionChanged(
+                    changed(promotions[0].to_version_id, version_id_of(production)), hint="Try again"
+                )
+            version = get_version(session, target or "")
             _require_files(version)
-            go_live(session, version, production)
+            set_production(session, version, production)
             for promotion in promotions:
                 entry = _entry("rollback", model_type, reason, now)
                 entry.version_id = entry.to_version_id = promotion.from_version_id
@@ -139,13 +141,13 @@ class Promotions:
                 session.flush()  # one after another, so that their order in the ledger is that of the steps
             if hold:
                 _hold(session, model_type, reason, now)
-            return Change(model_type, id_of(production), version.version_id, reason)
+            return Change(model_type, version_id_of(production), version.version_id, reason)
 
     def production_at(self, model_type: ModelTypeName, moment: datetime) -> ModelVersion | None:
         """Return the version that was live at a moment, by the clock of the ledger; None where none was."""
         latest: list[LedgerEntry] = []
         with self.database.read() as session:
-            for action in CHANGES_OF_PRODUCTION:  # one by one, each is a look at the end of an index
+            for action in PRODUCTION_CHANGES:  # one by one, each is a look at the end of an index
                 query = (
                     select(LedgerEntry)
                     .where(LedgerEntry.model_type == model_type, LedgerEntry.action == action)
@@ -178,7 +180,7 @@ class Promotions:
             session.add(_standing(session, "release", model_type, reason, now))
             return True
 
-    def archive_all_but(self, model_type: ModelTypeName, keep: int, now: datetime) -> list[str]:
+    def archive_old(self, model_type: ModelTypeName, keep: int, now: datetime) -> list[str]:
         """Archive versions beyond the newest `keep`: never production, its predecessor, or a pinned one.
 
         Returns:
@@ -192,7 +194,7 @@ class Promotions:
         )
         archived = []
         with self.database.write() as session:
-            predecessor = predecessor_in(session, model_type)
+            predecessor = get_predecessor(session, model_type)
             for version in session.scalars(query):
                 if version.is_production or version.pinned or version.version_id == predecessor:
                     continue
@@ -210,7 +212,7 @@ class Promotions:
             PromotionRefused: its files were pruned.
         """
         with self.database.write() as session:
-            version = version_in(session, version_id)
+            version = get_version(session, version_id)
             if version.status != "archived":
                 return False
             _require_files(version)
@@ -225,7 +227,7 @@ class Promotions:
             UnknownName: there is no such version.
         """
         with self.database.write() as session:
-            version = version_in(session, version_id)
+            version = get_version(session, version_id)
             if version.pinned == pinned:
                 return False
             version.pinned = pinned
@@ -241,7 +243,7 @@ class Promotions:
         pruned = []
         with self.database.write() as session:
             for version_id in version_ids:
-                version = version_in(session, version_id)
+                version = get_version(session, version_id)
                 if version.status != "archived" or version.pinned or version.pruned_at is not None:
                     continue
                 session.execute(delete(VersionFile).where(VersionFile.version_id == version_id))
@@ -250,7 +252,7 @@ class Promotions:
                 pruned.append(version_id)
         return pruned
 
-    def life(self, version_id: str) -> list[LedgerEntry]:
+    def version_history(self, version_id: str) -> list[LedgerEntry]:
         """Return the decisions about a version, the newest first, and those in which it went out of production."""
         moved_out = (LedgerEntry.from_version_id == version_id) & (LedgerEntry.to_version_id != version_id)
         query = select(LedgerEntry).where((LedgerEntry.version_id == version_id) | moved_out)
@@ -281,8 +283,8 @@ def recheck(
     if hold is not None:
         reason = f"{decision.reason}, but {model_type} is on hold since {hold.since:%Y-%m-%d %H:%M} UTC"
         return _instead(decision, reason)
-    if id_of(production) != decision.expected_production:
-        return _instead(decision, f"{changed(decision.expected_production, id_of(production))}; compare again")
+    if version_id_of(production) != decision.expected_production:
+        return _instead(decision, f"{changed(decision.expected_production, version_id_of(production))}; compare again")
     return decision
 
 
@@ -301,15 +303,15 @@ def changed(expected: str | None, found: str | None) -> str:
     return f"production changed from '{expected or 'none'}' to '{found or 'none'}' meanwhile"
 
 
-def predecessor_in(session: Session, model_type: ModelTypeName) -> str | None:
+def get_predecessor(session: Session, model_type: ModelTypeName) -> str | None:
     """Return the version that `rollback` would put live."""
     try:
-        return promotions_to_undo_in(session, model_type, None)[0].from_version_id
+        return get_promotions_to_undo(session, model_type, None)[0].from_version_id
     except NothingToRollBack:
         return None
 
 
-def promotions_to_undo_in(session: Session, model_type: ModelTypeName, to: str | None) -> list[LedgerEntry]:
+def get_promotions_to_undo(session: Session, model_type: ModelTypeName, to: str | None) -> list[LedgerEntry]:
     """See `Promotions.promotions_to_undo`."""
     undoing = aliased(LedgerEntry)
     query = (
@@ -329,7 +331,7 @@ def promotions_to_undo_in(session: Session, model_type: ModelTypeName, to: str |
         chain.append(entry)
         if to is None or entry.from_version_id == to:
             return chain
-    production = id_of(production_in(session, model_type))
+    production = version_id_of(get_production(session, model_type))
     if production is None:
         raise NothingToRollBack(f"nothing to roll back: no {model_type} version was ever promoted")
     if to == production:
@@ -375,7 +377,7 @@ def _entry(action: str, model_type: ModelTypeName, reason: str, now: datetime) -
 def _standing(session: Session, action: str, model_type: ModelTypeName, reason: str, now: datetime) -> LedgerEntry:
     """Return an entry of something that leaves production as it is."""
     entry = _entry(action, model_type, reason, now)
-    entry.from_version_id = entry.to_version_id = id_of(production_in(session, model_type))
+    entry.from_version_id = entry.to_version_id = version_id_of(get_production(session, model_type))
     return entry
 
 
@@ -383,6 +385,6 @@ def _about(
     session: Session, action: str, version: ModelVersion, reason: str, now: datetime, *, automatic: bool = False
 ) -> LedgerEntry:
     """Return an entry about a version that leaves production as it is."""
-    entry = _standing(session, action, version.type_name, reason, now)
+    entry = _standing(session, action, version.model_type_name, reason, now)
     entry.version_id, entry.automatic = version.version_id, automatic
     return entry

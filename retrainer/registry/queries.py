@@ -17,26 +17,26 @@ if TYPE_CHECKING:
     from retrainer.model_types import ModelTypeName
 
 
-def production_in(session: Session, model_type: ModelTypeName) -> ModelVersion | None:
+def get_production(session: Session, model_type: ModelTypeName) -> ModelVersion | None:
     query = select(ModelVersion).where(ModelVersion.model_type == model_type, ModelVersion.is_production)
     return session.scalars(query).one_or_none()
 
 
-def version_in(session: Session, version_id: str) -> ModelVersion:
+def get_version(session: Session, version_id: str) -> ModelVersion:
     version = session.get(ModelVersion, version_id) if "\0" not in version_id else None
     if version is None:
         raise UnknownName(f"unknown version '{version_id}'", hint="`retrainer versions` lists them")
     return version
 
 
-def running_in(session: Session, run_id: str) -> TrainingRun:
+def get_running_run(session: Session, run_id: str) -> TrainingRun:
     run = session.get_one(TrainingRun, run_id)
     if run.status != "running":
         raise RunInProgress(f"the run '{run_id}' was closed by another process: {run.error}", hint="Start it again")
     return run
 
 
-def go_live(session: Session, version: ModelVersion, production: ModelVersion | None) -> None:
+def set_production(session: Session, version: ModelVersion, production: ModelVersion | None) -> None:
     if production is not None:
         production.is_production, production.status = False, "trained"
         session.flush()  # the index allows no second production version, not even for a moment
@@ -44,11 +44,11 @@ def go_live(session: Session, version: ModelVersion, production: ModelVersion | 
     session.flush()
 
 
-def id_of(version: ModelVersion | None) -> str | None:
+def version_id_of(version: ModelVersion | None) -> str | None:
     return version.version_id if version else None
 
 
-def fresh_id(
+def new_id(
     session: Session, table: type[ModelVersion | TrainingRun | ModelEvaluation], prefix: str, now: datetime
 ) -> str:
     """Make `{prefix}_{YYYYMMDD}_{HHMMSS}_{4 hex}`, not in use yet."""

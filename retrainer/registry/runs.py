@@ -10,9 +10,16 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Select, func, select, update
 
 from retrainer.errors import RunInProgress, UnknownName
-from retrainer.registry.liveness import ProcessIdentity, actor, why_gone
+from retrainer.registry.liveness import ProcessIdentity, actor, explain_death
 from retrainer.registry.promotions import Change, Decision, recheck
-from retrainer.registry.queries import fresh_id, go_live, id_of, production_in, running_in, version_in
+from retrainer.registry.queries import (
+    get_production,
+    get_running_run,
+    get_version,
+    new_id,
+    set_production,
+    version_id_of,
+)
 from retrainer.registry.tables import LedgerEntry, TrainingRun
 
 if TYPE_CHECKING:
@@ -118,7 +125,7 @@ class Runs:
         self.run(run_id)
         me = ProcessIdentity.current()
         with self.database.write() as session:
-            run = running_in(session, run_id)
+            run = get_running_run(session, run_id)
             if run.host != me.host or run.pid not in {me.pid, os.getppid()}:
                 raise RunInProgress(f"the run '{run_id}' is that of process {run.pid} on '{run.host}'")
             for column, value in _held_by(me).items():
@@ -131,7 +138,7 @@ class Runs:
         with self.database.write() as session:
             session.execute(query.values(heartbeat_at=datetime.now(UTC)))
 
-    def note_spending(self, run_id: str, *, tokens: int, cost_usd: float, refusals: int) -> None:
+    def record_spending(self, run_id: str, *, tokens: int, cost_usd: float, refusals: int) -> None:
         """Record what the paid calls of a run took so far."""
         query = update(TrainingRun).where(TrainingRun.run_id == run_id)
         with self.database.write() as session:
@@ -156,15 +163,15 @@ class Runs:
             RunInProgress: the run was closed by another process that took this one for dead.
         """
         with self.database.write() as session:
-            run = running_in(session, run_id)
-            model_type = run.type_name
-            version = version_in(session, run.model_version_id or "")
-            production = production_in(session, model_type)
+            run = get_running_run(session, run_id)
+            model_type = run.model_type_name
+            version = get_version(session, run.model_version_id or "")
+            production = get_production(session, model_type)
             final = recheck(session, model_type, production, decision)
             change = None
             if final.promote:
-                go_live(session, version, production)
-                change = Change(model_type, id_of(production), version.version_id, final.reason)
+                set_production(session, version, production)
+                change = Change(model_type, version_id_of(production), version.version_id, final.reason)
             close(run, "completed", now)
             run.compared_with = final.expected_production
             run.production_score = final.production_score
@@ -178,8 +185,8 @@ class Runs:
                     model_type=model_type,
                     action="promotion" if final.promote else "rejection",
                     version_id=version.version_id,
-                    from_version_id=id_of(production),
-                    to_version_id=version.version_id if final.promote else id_of(production),
+                    from_version_id=version_id_of(production),
+                    to_version_id=version.version_id if final.promote else version_id_of(production),
                     actor=actor(),
                     automatic=automatic,
                     reason=final.reason,
@@ -187,13 +194,13 @@ class Runs:
                     evidence=final.evidence,
                 )
             )
-        race_lost = decision.promote and id_of(production) != decision.expected_production
+        race_lost = decision.promote and version_id_of(production) != decision.expected_production
         return FinishedRun(run, change, race_lost)
 
-    def note_split(self, run_id: str, training: int, test: int) -> None:
+    def record_split(self, run_id: str, training: int, test: int) -> None:
         """Record how many posts a run trains on and tests with."""
         with self.database.write() as session:
-            run = running_in(session, run_id)
+            run = get_running_run(session, run_id)
             run.num_training_samples, run.num_test_samples = training, test
 
     def run(self, run_id: str) -> TrainingRun:
@@ -241,7 +248,7 @@ class Runs:
     def dead_runs(self) -> list[tuple[TrainingRun, str]]:
         """Return the runs that are recorded as running although their process is gone, and how that is known."""
         clock = datetime.now(UTC)
-        return [(run, reason) for run in self.running() if (reason := _why_gone(run, clock))]
+        return [(run, reason) for run in self.running() if (reason := _explain_death(run, clock))]
 
     def close_dead_runs(self) -> list[TrainingRun]:
         """Close as failed every run whose process is gone; return them."""
@@ -252,7 +259,7 @@ class Runs:
             found = session.scalars(select(TrainingRun).where(TrainingRun.status == "running")).all()
             return [run for run in found if _closed_if_dead(run, clock)]
 
-    def while_idle(self, model_type: ModelTypeName, action: Callable[[], None]) -> None:
+    def run_while_idle(self, model_type: ModelTypeName, action: Callable[[], None]) -> None:
         """Do something to a type's files while no run of it is going on and none can begin."""
         query = select(TrainingRun.run_id).where(TrainingRun.model_type == model_type, TrainingRun.status == "running")
         with self.database.write() as session:
@@ -265,7 +272,7 @@ def _open(
 ) -> TrainingRun:
     _require_no_other(session, model_type, datetime.now(UTC))
     run = TrainingRun(
-        run_id=fresh_id(session, TrainingRun, "run", now),
+        run_id=new_id(session, TrainingRun, "run", now),
         model_type=model_type,
         algorithm=algorithm,
         status="running",
@@ -308,13 +315,13 @@ def close(run: TrainingRun, status: str, now: datetime) -> None:
     run.duration_seconds = (run.completed_at - run.started_at).total_seconds()
 
 
-def _why_gone(run: TrainingRun, clock: datetime) -> str | None:
+def _explain_death(run: TrainingRun, clock: datetime) -> str | None:
     identity = ProcessIdentity(run.host, run.pid, run.boot_id, run.process_started_at)
-    return why_gone(identity, run.heartbeat_at, clock)
+    return explain_death(identity, run.heartbeat_at, clock)
 
 
 def _closed_if_dead(run: TrainingRun, clock: datetime) -> bool:
-    reason = _why_gone(run, clock)
+    reason = _explain_death(run, clock)
     if reason is None:
         return False
     close(run, "failed", run.heartbeat_at)

@@ -26,7 +26,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from retrainer.model_types import ModelTypeName, model_type_named
+from retrainer.model_types import ModelTypeName, parse_model_type
 
 PREFIX = "retrainer_"
 POSTS_TABLE = "posts"
@@ -81,18 +81,18 @@ class Base(DeclarativeBase):
     type_annotation_map = {datetime: UTCDateTime, float: Double, dict[str, Any]: JSON, list[Any]: JSON}  # noqa: RUF012
 
 
-class _OfOneType:
+class _HasModelType:
     """A row about one model type."""
 
     model_type: Mapped[str] = mapped_column(String(20))
 
     @property
-    def type_name(self) -> ModelTypeName:
+    def model_type_name(self) -> ModelTypeName:
         """The model type, as the name that it is."""
-        return model_type_named(self.model_type)
+        return parse_model_type(self.model_type)
 
 
-class ModelVersion(_OfOneType, Base):
+class ModelVersion(_HasModelType, Base):
     """One trained model."""
 
     __tablename__ = f"{PREFIX}model_versions"
@@ -128,7 +128,7 @@ class ModelVersion(_OfOneType, Base):
     )
 
 
-class TrainingRun(_OfOneType, Base):
+class TrainingRun(_HasModelType, Base):
     """One attempt to retrain one model type. The row with status `running` is the lock of its model type."""
 
     __tablename__ = f"{PREFIX}training_runs"
@@ -218,7 +218,7 @@ class VersionFile(Base):
     data: Mapped[bytes | None] = mapped_column(LargeBinary, deferred=True)  # none where the version is over 32 MB
 
 
-class LedgerEntry(_OfOneType, Base):
+class LedgerEntry(_HasModelType, Base):
     """One decision, never changed afterwards: what happened to which version, who said so, and why."""
 
     __tablename__ = f"{PREFIX}ledger"

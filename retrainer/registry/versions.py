@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import func, select, update
 
-from retrainer.registry.queries import fresh_id, production_in, running_in, version_in
+from retrainer.registry.queries import get_production, get_running_run, get_version, new_id
 from retrainer.registry.tables import ModelEvaluation, ModelVersion, TrainingRun, VersionFile
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ class Versions:
     def production(self, model_type: ModelTypeName) -> ModelVersion | None:
         """Return the version that is live; None where there is none yet."""
         with self.database.read() as session:
-            return production_in(session, model_type)
+            return get_production(session, model_type)
 
     def version(self, version_id: str) -> ModelVersion:
         """Return one version.
@@ -34,7 +34,7 @@ class Versions:
             UnknownName: there is none of this id.
         """
         with self.database.read() as session:
-            return version_in(session, version_id)
+            return get_version(session, version_id)
 
     def has_version(self, version_id: str) -> bool:
         """Whether there is a version of this id."""
@@ -59,7 +59,7 @@ class Versions:
             session.add(version)
             session.flush()
             session.add_all(files)
-            running_in(session, run_id).model_version_id = version.version_id
+            get_running_run(session, run_id).model_version_id = version.version_id
 
     def mark_evaluation_failed(self, version_id: str) -> None:
         """Record that a new version could not be evaluated: it cannot go live until an evaluation succeeds."""
@@ -129,12 +129,12 @@ class Versions:
         with self.database.read() as session:
             return list(session.scalars(order))
 
-    def fresh_version_id(self, algorithm: str, model_type: ModelTypeName, now: datetime) -> str:
+    def new_version_id(self, algorithm: str, model_type: ModelTypeName, now: datetime) -> str:
         """Make the id of a new version: {algorithm}_{model_type}_{YYYYMMDD}_{HHMMSS}_{4 hex}."""
         with self.database.read() as session:
-            return fresh_id(session, ModelVersion, f"{algorithm}_{model_type}", now)
+            return new_id(session, ModelVersion, f"{algorithm}_{model_type}", now)
 
-    def fresh_evaluation_id(self, now: datetime) -> str:
+    def new_evaluation_id(self, now: datetime) -> str:
         """Make the id of a new evaluation."""
         with self.database.read() as session:
-            return fresh_id(session, ModelEvaluation, "evaluation", now)
+            return new_id(session, ModelEvaluation, "evaluation", now)

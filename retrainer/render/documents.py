@@ -140,7 +140,7 @@ def ledger_document(entry: LedgerEntry) -> Document:
     }
 
 
-def version_life_document(
+def version_detail_document(
     version: ModelVersion,
     evaluations: Sequence[tuple[ModelEvaluation, Sequence[Reliability]]],
     entries: Sequence[LedgerEntry],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from retrainer.model_types import kind_of
+from retrainer.model_types import get_model_type
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -57,7 +57,7 @@ def _result(outcome: RunResult) -> str:
                 "production": comparison.metrics_a,
                 "naive": comparison.naive_metrics,
             }
-        parts.append(_table(kind_of(outcome.model_type).metrics, sides))
+        parts.append(_table(get_model_type(outcome.model_type).metrics, sides))
         if comparison is not None and comparison.evidence is not None:
             found = comparison.evidence
             detectable = found.smallest_detectable_percentage
@@ -72,7 +72,7 @@ def _table(metrics: Sequence[Metric], sides: Mapping[str, Mapping[str, float] | 
     present = {name: values for name, values in sides.items() if values}
     lines = ["| | " + " | ".join(present) + " |", "|---|" + "---:|" * len(present)]
     for metric in metrics:
-        if not any(metric.is_worth_showing(values.get(metric.key)) for values in present.values()):
+        if not any(metric.is_shown(values.get(metric.key)) for values in present.values()):
             continue
         figures = [metric.written(values.get(metric.key)) for values in present.values()]
         lines.append(f"| {metric.label} | " + " | ".join(figures) + " |")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from retrainer.errors import RetrainerError, UsageError
-from retrainer.model_types import kind_of
+from retrainer.model_types import get_model_type
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
 
-    from retrainer.replay.report import PolicyReport, ReplayReport
+    from retrainer.replay.results import PolicyReport, ReplayReport
 
 FORMATS = (".png", ".svg")
 PARTS_SMOOTHED = 12  # a point of a line is the score of one part in so many of all posts, …
@@ -99,7 +99,7 @@ def _smoothed(
     sums = np.concatenate([np.zeros((1, figures.shape[1])), np.cumsum(figures, axis=0)])
     means = (sums[together:] - sums[:-together]) / together
     middle = rows[(together - 1) // 2 : (together - 1) // 2 + len(means)]
-    return report.times[middle], kind_of(report.model_type).overall(means)
+    return report.times[middle], get_model_type(report.model_type).overall(means)
 
 
 def _utc(moment: datetime) -> datetime:

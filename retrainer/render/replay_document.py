@@ -8,7 +8,7 @@ from __future__ import annotations
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from retrainer.model_types import kind_of
+from retrainer.model_types import get_model_type
 from retrainer.render.documents import moment
 
 if TYPE_CHECKING:
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from retrainer.model_types import ModelTypeName
     from retrainer.render.documents import Document
-    from retrainer.replay.report import Figure, LiveScores, PolicyReport, ReplayReport
-    from retrainer.replay.step import StepRecord
+    from retrainer.replay.results import Figure, LiveScores, PolicyReport, ReplayReport
+    from retrainer.replay.step import StepResult
 
 
 def replay_document(report: ReplayReport) -> Document:
@@ -57,8 +57,8 @@ def _policy(one: PolicyReport, model_type: ModelTypeName) -> Document:
         "decisions_looked_at": one.looked_at,
         "promotions_reversed": one.reversed_promotions,
         "rejections_missed": one.missed,
-        "days_live": _days(one.beside_naive.live),
-        "days_worse_than_naive": _days(one.beside_naive.worse),
+        "days_live": _days(one.naive_comparison.live),
+        "days_worse_than_naive": _days(one.naive_comparison.worse),
         "cost": {
             "seconds": round(one.seconds, 3),
             "tokens": one.tokens,
@@ -83,7 +83,7 @@ def _figure(figure: Figure) -> Document:
     return {"value": figure.value, "interval": None if figure.interval is None else list(figure.interval)}
 
 
-def _step(record: StepRecord, model_type: ModelTypeName) -> Document:
+def _step(record: StepResult, model_type: ModelTypeName) -> Document:
     return {
         "at": moment(record.at),
         "until": moment(record.until),
@@ -107,7 +107,8 @@ def _means(figures: list[list[float]], model_type: ModelTypeName) -> Document | 
     if not figures:
         return None
     return {
-        key: fmean(column) for key, column in zip(kind_of(model_type).parts, zip(*figures, strict=True), strict=True)
+        key: fmean(column)
+        for key, column in zip(get_model_type(model_type).parts, zip(*figures, strict=True), strict=True)
     }
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from retrainer import console
-from retrainer.model_types import kind_of
+from retrainer.model_types import get_model_type
 
 if TYPE_CHECKING:
     from datetime import timedelta
 
     from retrainer.model_types.base import Metric
-    from retrainer.replay.report import Figure, PolicyReport, ReplayReport
+    from retrainer.replay.results import Figure, PolicyReport, ReplayReport
 
 
 def show_replay(report: ReplayReport) -> None:
@@ -25,8 +25,8 @@ def show_replay(report: ReplayReport) -> None:
 
 
 def _scores(report: ReplayReport) -> None:
-    metrics = {metric.key: metric for metric in kind_of(report.model_type).metrics}
-    parts = [metrics[key] for key in kind_of(report.model_type).parts]
+    metrics = {metric.key: metric for metric in get_model_type(report.model_type).metrics}
+    parts = [metrics[key] for key in get_model_type(report.model_type).parts]
     rows = [
         (
             one.policy.name,
@@ -86,7 +86,7 @@ def _difference(one: PolicyReport) -> str:
 
 
 def _share(one: PolicyReport) -> str:
-    live, worse = one.beside_naive
+    live, worse = one.naive_comparison
     return f"{worse / live:.0%} of {_days(live)}" if live else "-"
 
 

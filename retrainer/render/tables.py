@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from retrainer import console
-from retrainer.model_types import kind_of
+from retrainer.model_types import get_model_type
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -48,7 +48,7 @@ def train_outcomes(outcomes: Sequence[RunResult | Failure]) -> None:
             count = outcome.evaluation.num_predictions
         foretold = _foretold(count, outcome.evaluation.window.origin, "test posts")
         title = f"{outcome.model_type.capitalize()}: {outcome.algorithm}, {foretold}"
-        console.metrics_table(title, kind_of(outcome.model_type).metrics, _with_skill(outcome.model_type, sides))
+        console.metrics_table(title, get_model_type(outcome.model_type).metrics, _with_skill(outcome.model_type, sides))
         decision = outcome.run.promotion_reason if outcome.run else outcome.decision and outcome.decision.reason
         if comparison is not None:
             _differences(comparison, "production", "new")
@@ -66,8 +66,8 @@ def evaluation(version_id: str, made: Evaluation) -> None:
     foretold = _foretold(made.num_predictions, made.window.origin, "posts")
     title = f"{version_id}: {foretold} from {_day(made.window.start)} to {_day(made.window.end)}"
     sides = {"version": made.metrics, "naive": made.naive_metrics}
-    console.metrics_table(title, kind_of(made.model_type).metrics, sides)
-    _legend(kind_of(made.model_type).metrics, made.metrics)
+    console.metrics_table(title, get_model_type(made.model_type).metrics, sides)
+    _legend(get_model_type(made.model_type).metrics, made.metrics)
     console.text(_skill(made.metrics))
     if made.num_predictions < len(made.post_ids):
         console.text(f"{len(made.post_ids) - made.num_predictions} forecasts could not be scored")
@@ -179,7 +179,7 @@ def version(
             f"from {window['start'][:10]} to {window['end'][:10]}"
         )
         sides = {"version": made.metrics, "naive": made.baseline_metrics}
-        console.metrics_table(title, kind_of(row.type_name).metrics, sides)
+        console.metrics_table(title, get_model_type(row.model_type_name).metrics, sides)
     for entry in reversed(entries):
         console.text(_sentence(entry, row.version_id))
 
@@ -338,7 +338,7 @@ def _legend(metrics: Sequence[Metric], shown: Mapping[str, Any]) -> None:
 
 def _scores_only(model_type: ModelTypeName) -> tuple[Metric, ...]:
     """Return the metrics that are scores; what a side cost is not part of a comparison's figures."""
-    return tuple(metric for metric in kind_of(model_type).metrics if metric.unit not in {"count", "dollars"})
+    return tuple(metric for metric in get_model_type(model_type).metrics if metric.unit not in {"count", "dollars"})
 
 
 def _with_skill(
@@ -349,7 +349,7 @@ def _with_skill(
     if not naive:
         return dict(sides)
     return {
-        heading: {**metrics, **kind_of(model_type).skill(dict(metrics), dict(naive))}
+        heading: {**metrics, **get_model_type(model_type).skill(dict(metrics), dict(naive))}
         if metrics and heading != "naive"
         else metrics
         for heading, metrics in sides.items()

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 from retrainer import __version__
 from retrainer.algorithms.budget import workspace
-from retrainer.algorithms.manager import RESERVED_FILE, LoadedAlgorithm, found_algorithm
+from retrainer.algorithms.manager import RESERVED_FILE, LoadedAlgorithm, find_algorithm
 from retrainer.errors import CostLimitReached
-from retrainer.model_types import kind_of
+from retrainer.model_types import get_model_type
 from retrainer.registry.artifacts import EVALUATIONS
 from retrainer.replay.cache import Kept, pack_files, pack_forecasts, unpack_files, unpack_forecasts
-from retrainer.replay.fingerprint import source_digest
+from retrainer.replay.fingerprint import fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,11 +34,11 @@ if TYPE_CHECKING:
     from retrainer.model_types import ModelTypeName
     from retrainer.model_types.base import Origins
     from retrainer.replay.cache import Work
-    from retrainer.replay.sandbox import PastPosts
+    from retrainer.replay.sandbox import PostHistory
 
 
 @dataclass
-class Purse:
+class SpendingLimit:
     """What may be spent on paid forecasts, and what was, in US dollars.
 
     Attributes:
@@ -73,21 +73,21 @@ class Memory:
         asking_since: what `seconds` was when it was last asked.
     """
 
-    def __init__(self, work: Work, past: PastPosts, purse: Purse) -> None:
+    def __init__(self, work: Work, past: PostHistory, purse: SpendingLimit) -> None:
         self.work = work
         self.past = past
         self.purse = purse
         self.seconds = 0.0
         self.blind: dict[str, float] = {}
         self.asking_since = 0.0
-        self._loaded: dict[str, RememberingAlgorithm] = {}
+        self._loaded: dict[str, CachedAlgorithm] = {}
 
     def algorithm(self, name: str) -> LoadedAlgorithm:
         """Return an algorithm that remembers, for `algorithms.manager.set_apart`."""
         if name not in self._loaded:
-            found = found_algorithm(name)
+            found = find_algorithm(name)
             given = {field.name: getattr(found, field.name) for field in fields(LoadedAlgorithm)}
-            self._loaded[name] = RememberingAlgorithm(**given, memory=self)
+            self._loaded[name] = CachedAlgorithm(**given, memory=self)
         return self._loaded[name]
 
     def pay(self, usd: float) -> None:
@@ -107,7 +107,7 @@ class Memory:
         return kept.data
 
 
-class KnownModel:
+class CachedModel:
     """A model by its files, read when it is needed.
 
     Attributes:
@@ -128,7 +128,7 @@ class KnownModel:
 
 
 @dataclass(frozen=True)
-class RememberingAlgorithm(LoadedAlgorithm):
+class CachedAlgorithm(LoadedAlgorithm):
     """An algorithm whose models and forecasts are kept."""
 
     memory: Memory
@@ -137,10 +137,10 @@ class RememberingAlgorithm(LoadedAlgorithm):
         """Return the model trained on these posts with these options, trained at most once."""
         known = self.memory.past.digest_of(posts)
         if known is None:
-            return KnownModel(self._trained_files(posts, config, model_type), super().load)
+            return CachedModel(self._trained_files(posts, config, model_type), super().load)
         key = _hash("train", *self._identity(config, model_type), known)
         files = self.memory.once(key, lambda: pack_files(self._trained_files(posts, config, model_type)))
-        return KnownModel(unpack_files(files), super().load)
+        return CachedModel(unpack_files(files), super().load)
 
     def _trained_files(self, posts: pd.DataFrame, config: BaseModel, model_type: ModelTypeName) -> dict[str, bytes]:
         model = super().train(posts, config, model_type)
@@ -156,7 +156,7 @@ class RememberingAlgorithm(LoadedAlgorithm):
         """Read the model's files; what stands beside them is none of the model."""
         names = (path.relative_to(directory) for path in directory.rglob("*") if path.is_file())
         own = [name for name in names if str(name) != RESERVED_FILE and name.parts[0] != EVALUATIONS]
-        return KnownModel({name.as_posix(): (directory / name).read_bytes() for name in own}, super().load)
+        return CachedModel({name.as_posix(): (directory / name).read_bytes() for name in own}, super().load)
 
     def predict(
         self, model: Any, posts: pd.DataFrame, origins: Origins, config: BaseModel, model_type: ModelTypeName
@@ -184,7 +184,7 @@ class RememberingAlgorithm(LoadedAlgorithm):
         """Return forecasts that are made now, and not kept; never asked for where they are paid for."""
         return super().predict(model.model, posts, origins, config, model_type)
 
-    def is_known_blind(self, model: KnownModel) -> bool:
+    def is_known_blind(self, model: CachedModel) -> bool:
         """Whether it was asked before: a replay has one code of the plugin, and tries a version on many posts."""
         seconds = self.memory.blind.get(model.key)
         if seconds is None:
@@ -193,7 +193,7 @@ class RememberingAlgorithm(LoadedAlgorithm):
         self.memory.seconds += seconds
         return True
 
-    def note_blind(self, model: KnownModel) -> None:
+    def note_blind(self, model: CachedModel) -> None:
         """Remember it until the replay ends."""
         self.memory.blind[model.key] = self.memory.seconds - self.memory.asking_since
 
@@ -208,7 +208,7 @@ class RememberingAlgorithm(LoadedAlgorithm):
         return super().explain(model.model, config, model_type)
 
     def _paid_forecasts(
-        self, model: KnownModel, posts: pd.DataFrame, origins: Origins, config: BaseModel, model_type: ModelTypeName
+        self, model: CachedModel, posts: pd.DataFrame, origins: Origins, config: BaseModel, model_type: ModelTypeName
     ) -> Any:
         if not self.description.paid:
             return super().predict(model.model, posts, origins, config, model_type)
@@ -217,7 +217,7 @@ class RememberingAlgorithm(LoadedAlgorithm):
         before, told = account.cost_usd, 0.0
         try:
             forecasts = super().predict(model.model, posts, origins, config, model_type)
-            told = kind_of(model_type).tally(forecasts).get("cost_usd", 0.0)
+            told = get_model_type(model_type).tally(forecasts).get("cost_usd", 0.0)
             return forecasts
         finally:  # what failed may be paid for too; the plugin of a stranger may keep no account
             self.memory.pay(max(account.cost_usd - before, told))
@@ -228,7 +228,7 @@ class RememberingAlgorithm(LoadedAlgorithm):
 
     @cached_property
     def _source(self) -> str:
-        return source_digest(self)
+        return fingerprint(self)
 
 
 def _processor_seconds() -> float:

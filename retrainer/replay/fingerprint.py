@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from retrainer.algorithms.manager import LoadedAlgorithm
 
 
-def source_digest(algorithm: LoadedAlgorithm) -> str:
+def fingerprint(algorithm: LoadedAlgorithm) -> str:
     """Return the SHA-256 of all files of the packages of an algorithm and of the observers that may wrap its hooks.
 
     Where a file cannot be read, such as that of a module in a zip, it is left out: the version alone tells then.

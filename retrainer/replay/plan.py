@@ -9,11 +9,11 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from retrainer.errors import InsufficientData, UsageError
-from retrainer.pipeline.comparing import FEWEST_TARGETS
+from retrainer.pipeline.comparing import MIN_COMPARED_POSTS
 
 if TYPE_CHECKING:
     from retrainer.replay.policies import Policy
-    from retrainer.replay.sandbox import PastPosts
+    from retrainer.replay.sandbox import PostHistory
 
 log = logging.getLogger(__name__)
 
@@ -27,17 +27,17 @@ class Step:
     Attributes:
         at: the moment, UTC; the run knows the posts up to it.
         until: the next one; the posts after `at` and up to this are forecast by what is live then.
-        look_until: up to when the posts are that judge the decision: `until` or, where fewer came by then than can be
+        review_until: up to when the posts are that judge the decision: `until` or, where fewer came by then than can be
             compared, the moment of the first post that makes enough of them; `until` too where they never come, and of
             the first step, at which there is nothing to decide between.
     """
 
     at: datetime
     until: datetime
-    look_until: datetime
+    review_until: datetime
 
 
-def span_of(past: PastPosts, start: datetime, end: datetime | None) -> tuple[datetime, datetime]:
+def resolve_span(past: PostHistory, start: datetime, end: datetime | None) -> tuple[datetime, datetime]:
     """Return from when to when a replay goes; without an end, to the last post.
 
     Raises:
@@ -63,7 +63,7 @@ def span_of(past: PastPosts, start: datetime, end: datetime | None) -> tuple[dat
     return start, end
 
 
-def steps_of(policy: Policy, past: PastPosts, start: datetime, end: datetime) -> list[Step]:
+def plan_steps(policy: Policy, past: PostHistory, start: datetime, end: datetime) -> list[Step]:
     """Return the steps of a policy, the first one at the first moment with enough posts.
 
     Raises:
@@ -95,11 +95,11 @@ def steps_of(policy: Policy, past: PastPosts, start: datetime, end: datetime) ->
         )
     pairs = zip(enough, [*enough[1:], end], strict=True)
     first, *others = [Step(at, until, _look_until(past, at, until, end)) for at, until in pairs]
-    return [replace(first, look_until=first.until), *others]
+    return [replace(first, review_until=first.until), *others]
 
 
-def _look_until(past: PastPosts, at: datetime, until: datetime, end: datetime) -> datetime:
-    row = past.count(at) + FEWEST_TARGETS - 1
+def _look_until(past: PostHistory, at: datetime, until: datetime, end: datetime) -> datetime:
+    row = past.count(at) + MIN_COMPARED_POSTS - 1
     return max(until, past.time_of(row)) if row < past.count(end) else until
 
 

@@ -54,7 +54,7 @@ class Policy:
     changes: dict[str, Any] = field(default_factory=dict)
 
 
-def policies_of(settings: Settings, model_type: ModelTypeName, given: Sequence[str]) -> list[Policy]:
+def build_policies(settings: Settings, model_type: ModelTypeName, given: Sequence[str]) -> list[Policy]:
     """Return the three policies that every replay has, and those given.
 
     Args:

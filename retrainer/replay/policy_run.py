@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from retrainer import __version__
-from retrainer.pipeline.loading import chosen_algorithm
+from retrainer.pipeline.loading import load_configured_algorithm
 from retrainer.registry.artifacts import remove
 from retrainer.registry.runs import RunFilter
-from retrainer.replay.fingerprint import source_digest
-from retrainer.replay.sandbox import room_of
-from retrainer.replay.step import StepRecord, decide, look_back
+from retrainer.replay.fingerprint import fingerprint
+from retrainer.replay.sandbox import open_sandbox
+from retrainer.replay.step import StepResult, decide, review_step
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from retrainer.replay.cached_algorithm import Memory
     from retrainer.replay.plan import Step
     from retrainer.replay.policies import Policy
-    from retrainer.replay.sandbox import PastPosts, PastProject
+    from retrainer.replay.sandbox import PostHistory, SandboxProject
 
 KEY_FILE = "policy.sha256"
 
 
 @dataclass
-class Track:
+class PolicyRun:
     """A policy on its way.
 
     Attributes:
@@ -44,25 +44,27 @@ class Track:
 
     policy: Policy
     steps: list[Step]
-    room: PastProject
+    room: SandboxProject
     key: str
-    records: list[StepRecord] = field(default_factory=list)
-    decided: StepRecord | None = None
+    records: list[StepResult] = field(default_factory=list)
+    decided: StepResult | None = None
 
     @classmethod
-    def of(cls, policy: Policy, steps: list[Step], model_type: ModelTypeName, past: PastPosts, folder: Path) -> Track:
+    def of(
+        cls, policy: Policy, steps: list[Step], model_type: ModelTypeName, past: PostHistory, folder: Path
+    ) -> PolicyRun:
         """Return the track of a policy, whose room is a folder of its name."""
         key = _key(policy, steps[0], model_type)
-        return cls(policy, steps, room_of(folder / policy.name, policy.settings, past), key)
+        return cls(policy, steps, open_sandbox(folder / policy.name, policy.settings, past), key)
 
-    def take(self, number: int, model_type: ModelTypeName, memory: Memory) -> StepRecord:
+    def take(self, number: int, model_type: ModelTypeName, memory: Memory) -> StepResult:
         """Take the next step, and keep what was decided, and then what became of it."""
         step = self.steps[number]
         decided, self.decided = self.decided, None
         if decided is None:
             decided = decide(self.room, self.policy, model_type, step, memory)
             memory.work.note_decided(self.key, number, decided.document())
-        record = look_back(self.room, model_type, step, decided)
+        record = review_step(self.room, model_type, step, decided)
         memory.work.add_step(self.key, number, record.document())
         self.records.append(record)
         return record
@@ -74,12 +76,14 @@ class Track:
         taken over. Where one of the steps failed, all begin anew: it is tried again, and what did not fail is not made
         again.
         """
-        done = [StepRecord.of(document) for document in memory.work.steps(self.key)]
+        done = [StepResult.of(document) for document in memory.work.steps(self.key)]
         pending = memory.work.decided(self.key, len(done))
-        decided = None if pending is None else StepRecord.of(pending)
+        decided = None if pending is None else StepResult.of(pending)
         records = done if decided is None else [*done, decided]
         past = memory.past
-        plan = [(step.at, step.until, past.digest(past.count(step.look_until))) for step in self.steps[: len(records)]]
+        plan = [
+            (step.at, step.until, past.digest(past.count(step.review_until))) for step in self.steps[: len(records)]
+        ]
         same = bool(records) and plan == [(record.at, record.until, record.digest) for record in records]
         if same and not any(record.failed for record in records) and self._agrees(records[-1]):
             self.records, self.decided = done, decided
@@ -91,7 +95,7 @@ class Track:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         (folder / KEY_FILE).write_text(self.key)
-        self.room = room_of(folder, self.policy.settings, past)
+        self.room = open_sandbox(folder, self.policy.settings, past)
 
     def _tidy(self, model_type: ModelTypeName) -> None:
         """Forget runs that were interrupted, with the files that they left; nobody else uses the room."""
@@ -103,7 +107,7 @@ class Track:
             for path in artifacts.stray_files(version):
                 remove(path)
 
-    def _agrees(self, last: StepRecord) -> bool:
+    def _agrees(self, last: StepResult) -> bool:
         """Whether the room is where the records end: a kill may have fallen between the two."""
         marker = self.room.folder / KEY_FILE
         if not marker.is_file() or marker.read_text() != self.key:
@@ -115,13 +119,13 @@ class Track:
 
 
 def _key(policy: Policy, first: Step, model_type: ModelTypeName) -> str:
-    algorithm, options = chosen_algorithm(policy.settings, model_type, policy.algorithm)
+    algorithm, options = load_configured_algorithm(policy.settings, model_type, policy.algorithm)
     facts = {
         "name": policy.name,  # two policies may be the same but for it
         "retrainer": __version__,
         "model_type": model_type,
         "start": first.at.isoformat(),
-        "algorithm": [algorithm.name, algorithm.distribution, algorithm.version, source_digest(algorithm)],
+        "algorithm": [algorithm.name, algorithm.distribution, algorithm.version, fingerprint(algorithm)],
         "options": options.model_dump(mode="json"),
         "retraining": policy.settings.retraining.model_dump(mode="json"),
         "retrains": policy.retrains,
@@ -130,7 +134,7 @@ def _key(policy: Policy, first: Step, model_type: ModelTypeName) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
-def in_order(tracks: Sequence[Track]) -> list[tuple[Track, int]]:
+def chronological_order(tracks: Sequence[PolicyRun]) -> list[tuple[PolicyRun, int]]:
     """Return each track with the number of a step, all steps of all tracks in the order of time."""
     every = [(step.at, place, number) for place, track in enumerate(tracks) for number, step in enumerate(track.steps)]
     return [(tracks[place], number) for _, place, number in sorted(every)]

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from retrainer.algorithms.manager import load_algorithm, set_apart
 from retrainer.replay.cache import Work
-from retrainer.replay.cached_algorithm import Memory, Purse
-from retrainer.replay.sandbox import PastPosts, room_of
-from retrainer.replay.step import foresee
+from retrainer.replay.cached_algorithm import Memory, SpendingLimit
+from retrainer.replay.sandbox import PostHistory, open_sandbox
+from retrainer.replay.step import prefetch_step
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from retrainer.model_types import ModelTypeName
     from retrainer.replay.plan import Step
     from retrainer.replay.policies import Policy
-    from retrainer.replay.policy_run import Track
+    from retrainer.replay.policy_run import PolicyRun
 
 log = logging.getLogger(__name__)
 
@@ -51,9 +51,9 @@ class Place(NamedTuple):
 
 
 @contextmanager
-def working_ahead(
-    order: Sequence[tuple[Track, int]], place: Place, past: PastPosts, jobs: int
-) -> Iterator[Callable[[Track, int], None]]:
+def prefetching(
+    order: Sequence[tuple[PolicyRun, int]], place: Place, past: PostHistory, jobs: int
+) -> Iterator[Callable[[PolicyRun, int], None]]:
     """Let processes work ahead, and give a function that waits until they have come to a step.
 
     Where one of them dies, nothing more is made ahead: what is needed is made in its turn, or fails then.
@@ -81,7 +81,7 @@ def working_ahead(
     with closing(_done_in_order(place, chosen, jobs)) as done:
         finished = 0
 
-        def wait(track: Track, number: int) -> None:
+        def wait(track: PolicyRun, number: int) -> None:
             nonlocal finished
             while finished <= task_of.get((track.key, number), -1):
                 try:
@@ -95,14 +95,14 @@ def working_ahead(
         yield wait
 
 
-def _is_foreseeable(track: Track, number: int, model_type: ModelTypeName) -> bool:
+def _is_foreseeable(track: PolicyRun, number: int, model_type: ModelTypeName) -> bool:
     """Whether a step is still to be taken, trains a version, and costs no money, which is spent in its turn only."""
     if number < len(track.records) or (number > 0 and not track.policy.retrains):
         return False
     return not load_algorithm(track.policy.algorithm, model_type).description.paid
 
 
-def _what_is_made(track: Track, number: int, model_type: ModelTypeName) -> tuple[object, ...]:
+def _what_is_made(track: PolicyRun, number: int, model_type: ModelTypeName) -> tuple[object, ...]:
     """Return what tells tasks apart: two steps that agree in it need the same."""
     settings = track.policy.settings.retraining
     training = (track.policy.algorithm, settings.test_split, settings.min_training_samples)
@@ -129,10 +129,10 @@ def _make(place: Place, policy: Policy, step: Step, waiting: int) -> None:
     _end_with(waiting)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever waits for us hears it too, and decides
     memory = _memory(place)
-    room = room_of(place.folder / ROOMS / str(os.getpid()), policy.settings, memory.past)
+    room = open_sandbox(place.folder / ROOMS / str(os.getpid()), policy.settings, memory.past)
     try:
         with set_apart(memory.algorithm):
-            foresee(room, policy, place.model_type, step)
+            prefetch_step(room, policy, place.model_type, step)
     finally:
         room.close()
 
@@ -158,4 +158,4 @@ def _end_with(process: int) -> None:
 def _memory(place: Place) -> Memory:
     import pandas as pd  # noqa: PLC0415  slow to import
 
-    return Memory(Work(place.work), PastPosts(pd.read_parquet(place.folder / POSTS), place.source), Purse())
+    return Memory(Work(place.work), PostHistory(pd.read_parquet(place.folder / POSTS), place.source), SpendingLimit())

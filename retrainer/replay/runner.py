@@ -12,13 +12,13 @@ from retrainer.errors import CostLimitReached
 from retrainer.replay import workdir as folders
 from retrainer.replay.budget import require_max_cost
 from retrainer.replay.cache import Work
-from retrainer.replay.cached_algorithm import Memory, Purse
-from retrainer.replay.plan import span_of, steps_of
-from retrainer.replay.policies import policies_of
-from retrainer.replay.policy_run import Track, in_order
-from retrainer.replay.prefetch import Place, working_ahead
-from retrainer.replay.report import Ending, report
-from retrainer.replay.sandbox import read_past
+from retrainer.replay.cached_algorithm import Memory, SpendingLimit
+from retrainer.replay.plan import plan_steps, resolve_span
+from retrainer.replay.policies import build_policies
+from retrainer.replay.policy_run import PolicyRun, chronological_order
+from retrainer.replay.prefetch import Place, prefetching
+from retrainer.replay.results import Ending, report
+from retrainer.replay.sandbox import read_history
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
     from retrainer.model_types import ModelTypeName
     from retrainer.project import Project
-    from retrainer.replay.report import ReplayReport
-    from retrainer.replay.step import StepRecord
+    from retrainer.replay.results import ReplayReport
+    from retrainer.replay.step import StepResult
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ def replay(
         now: posts later than this are not read.
         start: the first step, UTC.
         end: no step is taken then or later, and no later post is looked at; None: the last post.
-        policies: beside the three that every replay has; see `policies.policies_of`.
+        policies: beside the three that every replay has; see `policies.build_policies`.
         workdir: where its registries and its work are kept; None: `.retrainer/replay` in the project folder.
         jobs: how many processes train ahead; 1: none but this.
         resume: go on from what an earlier replay in this folder left.
@@ -82,14 +82,14 @@ def replay(
         RunInProgress: another replay uses the folder.
         RetrainerError: nothing can go on.
     """
-    chosen = policies_of(project.settings, model_type, policies)
-    past = read_past(project, model_type, now)
-    span = span_of(past, start, end)
-    plans = [(policy, steps_of(policy, past, *span)) for policy in chosen]
+    chosen = build_policies(project.settings, model_type, policies)
+    past = read_history(project, model_type, now)
+    span = resolve_span(past, start, end)
+    plans = [(policy, plan_steps(policy, past, *span)) for policy in chosen]
     folder = (workdir or project.folder / ".retrainer" / "replay") / model_type
     with folders.opened(folder, resume=resume), closing(Work(folder / folders.WORK)) as work:
-        memory = Memory(work, past, Purse(max_cost, work.spent()))
-        tracks = [Track.of(*plan, model_type, past, folder / folders.POLICIES) for plan in plans]
+        memory = Memory(work, past, SpendingLimit(max_cost, work.spent()))
+        tracks = [PolicyRun.of(*plan, model_type, past, folder / folders.POLICIES) for plan in plans]
         place = Place(folder, folder / folders.WORK, past.place, model_type)
         try:
             with set_apart(memory.algorithm):
@@ -108,16 +108,16 @@ def replay(
 
 
 def _take_all(
-    tracks: Sequence[Track], place: Place, memory: Memory, jobs: int, tell: Callable[[Progress], None]
+    tracks: Sequence[PolicyRun], place: Place, memory: Memory, jobs: int, tell: Callable[[Progress], None]
 ) -> Ending:
     """Take the steps of all policies that are not done yet, in the order of time."""
-    order = in_order(tracks)
+    order = chronological_order(tracks)
     total, known = len(order), sum(len(track.records) for track in tracks)
     log.info("Replaying %d steps of %d policies%s", total, len(tracks), f"; {known} are known" if known else "")
     started = time.monotonic()
     done = known
     try:
-        with working_ahead(order, place, memory.past, jobs) as wait_for:
+        with prefetching(order, place, memory.past, jobs) as wait_for:
             for track, number in order:
                 if number < len(track.records):
                     continue
@@ -133,12 +133,12 @@ def _take_all(
     return Ending(spent_usd=memory.purse.spent)
 
 
-def _tell_failures(failed: Sequence[StepRecord]) -> None:
+def _tell_failures(failed: Sequence[StepResult]) -> None:
     if failed:
         log.warning("%d runs failed, the first as of %s: %s", len(failed), f"{failed[0].at:%Y-%m-%d}", failed[0].reason)
 
 
-def _tell_step(track: Track, record: StepRecord) -> None:
+def _tell_step(track: PolicyRun, record: StepResult) -> None:
     """Say in one line what became of a step."""
     if record.failed:
         what = "failed"

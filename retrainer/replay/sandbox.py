@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from retrainer.errors import InsufficientData, PostsError
-from retrainer.model_types import kind_of
+from retrainer.model_types import get_model_type
 from retrainer.model_types.base import utc_times
 from retrainer.posts.store import PostsSummary, PostStore
 from retrainer.project import Project
 from retrainer.registry.database import Database
 from retrainer.registry.tables import POSTS_TABLE
-from retrainer.replay.sandbox_registry import PastRegistry
+from retrainer.replay.sandbox_registry import SandboxRegistry
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from retrainer.model_types import ModelTypeName
 
 
-class PastPosts(PostStore):
+class PostHistory(PostStore):
     """Posts of one model type, in memory; a moment shows those up to it and hides the others.
 
     Attributes:
@@ -40,7 +40,7 @@ class PastPosts(PostStore):
         """Hold posts.
 
         Args:
-            posts: as `load_latest` gives them for the model type, all of them.
+            posts: as `load_posts` gives them for the model type, all of them.
             place: where they come from, for messages.
         """
         self.posts = posts
@@ -122,10 +122,10 @@ class PastPosts(PostStore):
 
 
 @dataclass(frozen=True)
-class PastProject(Project):
+class SandboxProject(Project):
     """A project whose posts are those of the past, with a registry and a models folder of its own."""
 
-    past: PastPosts
+    past: PostHistory
 
     @property
     def time_stands_still(self) -> bool:
@@ -133,10 +133,10 @@ class PastProject(Project):
         return True
 
     @cached_property
-    def registry(self) -> PastRegistry:
+    def registry(self) -> SandboxRegistry:
         """What is remembered; the name of the folder is that of the policy."""
         database = Database.open(self.settings.database.url, self.folder, self.models_dir)
-        return PastRegistry(database, self.folder.name)
+        return SandboxRegistry(database, self.folder.name)
 
     @cached_property
     def posts(self) -> PostStore:
@@ -144,7 +144,7 @@ class PastProject(Project):
         return self.past
 
 
-def read_past(project: Project, model_type: ModelTypeName, until: datetime) -> PastPosts:
+def read_history(project: Project, model_type: ModelTypeName, until: datetime) -> PostHistory:
     """Read the posts of a project once, and leave its database as it is.
 
     Raises:
@@ -152,24 +152,24 @@ def read_past(project: Project, model_type: ModelTypeName, until: datetime) -> P
         DatabaseError: it cannot be read.
     """
     where = project.settings.posts
-    database = Database.open_untouched(project.settings.database.url, project.folder, project.models_dir)
+    database = Database.open_read_only(project.settings.database.url, project.folder, project.models_dir)
     store = None
     try:
         if where.url is None and where.table == POSTS_TABLE and not database.has_table(POSTS_TABLE):
             raise InsufficientData(f"there is no post in {database.place}", hint="Import posts first")
         store = PostStore.open(where, database, project.folder)
-        posts = kind_of(model_type).usable(store.load(until, with_content=model_type == "content"))
-        return PastPosts(posts, store.place)
+        posts = get_model_type(model_type).usable(store.load(until, with_content=model_type == "content"))
+        return PostHistory(posts, store.place)
     finally:
         if store is not None:
             store.close()
         database.close()
 
 
-def room_of(folder: Path, settings: Settings, past: PastPosts) -> PastProject:
+def open_sandbox(folder: Path, settings: Settings, past: PostHistory) -> SandboxProject:
     """Return a project in a folder of its own, under some settings, that knows the posts of the past."""
     apart = settings.database.model_copy(update={"url": "sqlite:///registry.db"})
     # How long a run takes is of this machine and not of the past.
     unlimited = settings.retraining.model_copy(update={"max_run_minutes": None})
     own = settings.model_copy(update={"database": apart, "retraining": unlimited, "models_dir": "models"})
-    return PastProject(folder, folder / "config.yaml", own, past)
+    return SandboxProject(folder, folder / "config.yaml", own, past)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from retrainer.registry.database import Database
 
 
-class PastRegistry(Registry):
+class SandboxRegistry(Registry):
     """A registry of which nobody else knows."""
 
     def __init__(self, database: Database, policy: str) -> None:
@@ -26,9 +26,9 @@ class PastRegistry(Registry):
         super().__init__(database)
         self._policy = policy
 
-    def fresh_version_id(self, algorithm: str, model_type: ModelTypeName, now: datetime) -> str:
+    def new_version_id(self, algorithm: str, model_type: ModelTypeName, now: datetime) -> str:
         """Make the id of a new version; the same whenever and wherever the policy is replayed."""
-        stem = super().fresh_version_id(algorithm, model_type, now).rpartition("_")[0]
+        stem = super().new_version_id(algorithm, model_type, now).rpartition("_")[0]
         with self.database.read() as session:
             for number in itertools.count():
                 suffix = hashlib.sha256(f"{self._policy} {stem} {number}".encode()).hexdigest()[:4]

@@ -12,14 +12,14 @@ import numpy as np
 
 from retrainer.algorithms.budget import opened_workspace
 from retrainer.errors import AlgorithmError, InsufficientData
-from retrainer.model_types import kind_of
-from retrainer.pipeline.comparing import FEWEST_TARGETS, compare
-from retrainer.pipeline.evaluations import Evaluation, Window, evaluate, window_after
-from retrainer.pipeline.loading import chosen_algorithm, costs_money, load_version
-from retrainer.pipeline.promotion import promote_by_hand
-from retrainer.pipeline.run import RunResult, rehearse, retrain
-from retrainer.pipeline.split import load_latest, split_by_time
-from retrainer.pipeline.training import trained_model
+from retrainer.model_types import get_model_type
+from retrainer.pipeline.comparing import MIN_COMPARED_POSTS, compare
+from retrainer.pipeline.evaluations import Evaluation, Window, evaluate, held_out_window
+from retrainer.pipeline.loading import is_paid, load_configured_algorithm, load_version
+from retrainer.pipeline.promotion import promote_version
+from retrainer.pipeline.run import RunResult, dry_run_retrain, retrain
+from retrainer.pipeline.split import load_posts, split_by_time
+from retrainer.pipeline.training import train_candidate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,25 +30,25 @@ if TYPE_CHECKING:
     from retrainer.model_types import ModelTypeName
     from retrainer.pipeline.comparing import Comparison
     from retrainer.pipeline.split import Split
-    from retrainer.pipeline.training import Trained
+    from retrainer.pipeline.training import Candidate
     from retrainer.registry.tables import ModelVersion
     from retrainer.replay.cached_algorithm import Memory
     from retrainer.replay.plan import Step
     from retrainer.replay.policies import Policy
-    from retrainer.replay.sandbox import PastProject
+    from retrainer.replay.sandbox import SandboxProject
 
 PROMOTED_BY_POLICY = "Promoted, since this policy promotes every version"
 LOOK_CONFIDENCE = 0.95  # at least; of a later look that calls a decision wrong
 
-LaterLook = Literal["wrong", "stands", "not enough posts", "cannot forecast", "costs money"]
-JUDGED: tuple[LaterLook, ...] = ("wrong", "stands")
+Hindsight = Literal["wrong", "stands", "not enough posts", "cannot forecast", "costs money"]
+REVIEWED: tuple[Hindsight, ...] = ("wrong", "stands")
 
 # A run's own lines, thousands of times over, would say nothing; what becomes of it is told a line a step.
 _TALKATIVE = ("retrainer.pipeline", "retrainer.algorithms", "retrainer.registry")
 
 
 @dataclass(frozen=True)
-class StepRecord:
+class StepResult:
     """What became of a step.
 
     Attributes:
@@ -89,7 +89,7 @@ class StepRecord:
     naive_figures: list[list[float]] = field(default_factory=list)
     score: float | None = None
     naive_score: float | None = None
-    later_look: LaterLook | None = None
+    later_look: Hindsight | None = None
     seconds: float = 0.0
     tokens: int = 0
     cost_usd: float = 0.0
@@ -100,7 +100,7 @@ class StepRecord:
         return {**asdict(self), "at": self.at.isoformat(), "until": self.until.isoformat()}
 
     @classmethod
-    def of(cls, document: dict[str, Any]) -> StepRecord:
+    def of(cls, document: dict[str, Any]) -> StepResult:
         """Return the record of which this is the document."""
         at, until = (datetime.fromisoformat(document[key]) for key in ("at", "until"))
         return cls(**{**document, "at": at, "until": until})
@@ -116,7 +116,9 @@ class _Run(NamedTuple):
     cost_usd: float = 0.0
 
 
-def decide(project: PastProject, policy: Policy, model_type: ModelTypeName, step: Step, memory: Memory) -> StepRecord:
+def decide(
+    project: SandboxProject, policy: Policy, model_type: ModelTypeName, step: Step, memory: Memory
+) -> StepResult:
     """Retrain as of the step's date if the policy does; return the record of what was decided, and of its cost.
 
     Raises:
@@ -132,7 +134,7 @@ def decide(project: PastProject, policy: Policy, model_type: ModelTypeName, step
         return replace(record, seconds=seconds, **_run_cost(model_type, run))
 
 
-def look_back(project: PastProject, model_type: ModelTypeName, step: Step, record: StepRecord) -> StepRecord:
+def review_step(project: SandboxProject, model_type: ModelTypeName, step: Step, record: StepResult) -> StepResult:
     """Let what is live after a decision forecast the posts up to the next step, and see whether they bear it out.
 
     Raises:
@@ -160,7 +162,7 @@ def quietly() -> Iterator[None]:
             logging.getLogger(name).setLevel(level)
 
 
-def _run(project: PastProject, policy: Policy, model_type: ModelTypeName, step: Step) -> _Run:
+def _run(project: SandboxProject, policy: Policy, model_type: ModelTypeName, step: Step) -> _Run:
     """Retrain, as `train --as-of` does; a run that fails leaves what is live."""
     before = project.registry.production(model_type)
     if before is not None and not policy.retrains:
@@ -172,16 +174,16 @@ def _run(project: PastProject, policy: Policy, model_type: ModelTypeName, step: 
         row = None if run_id is None else project.registry.run(run_id)
         return _Run(before, None, str(error), (row and row.tokens) or 0, (row and row.cost_usd) or 0.0)
     if policy.promotes_all and not result.promoted and result.run is not None:
-        promote_by_hand(project, str(result.run.model_version_id), PROMOTED_BY_POLICY, step.at)
+        promote_version(project, str(result.run.model_version_id), PROMOTED_BY_POLICY, step.at)
     return _Run(before, result)
 
 
-def _decision(project: PastProject, step: Step, run: _Run, live: ModelVersion | None) -> StepRecord:
+def _decision(project: SandboxProject, step: Step, run: _Run, live: ModelVersion | None) -> StepResult:
     """Return the record of what was decided."""
-    record = StepRecord(
+    record = StepResult(
         step.at,
         step.until,
-        project.past.digest(project.past.count(step.look_until)),
+        project.past.digest(project.past.count(step.review_until)),
         live=live.version_id if live else None,
         reason=run.error,
         failed=bool(run.error),
@@ -202,21 +204,21 @@ def _decision(project: PastProject, step: Step, run: _Run, live: ModelVersion | 
 
 
 def _with_live_scores(
-    project: PastProject, model_type: ModelTypeName, step: Step, record: StepRecord, live: ModelVersion
-) -> tuple[StepRecord, Evaluation | None]:
+    project: SandboxProject, model_type: ModelTypeName, step: Step, record: StepResult, live: ModelVersion
+) -> tuple[StepResult, Evaluation | None]:
     """Add how well the live version forecast the posts up to the next step, and return its evaluation too."""
-    posts = load_latest(project, model_type, step.until)
-    window = live_window(project, model_type, posts, step, paid=costs_money(live))
+    posts = load_posts(project, model_type, step.until)
+    window = live_window(project, model_type, posts, step, paid=is_paid(live))
     if window is None:
         return record, None
     try:
         of_live = _live_evaluation(project, live, posts, window)
     except AlgorithmError as error:
         return replace(record, reason=f"{record.reason}. Live, {error}" if record.reason else str(error)), None
-    kind = kind_of(model_type)
+    kind = get_model_type(model_type)
     scored = of_live.scored
     naive = kind.contributions(*kind.select(of_live.naive_forecasts, of_live.targets, scored))
-    figures = of_live.contributions_where(scored)
+    figures = of_live.contributions_on(scored)
     scores = replace(
         record,
         rows=[int(row) for row in window.rows[scored]],
@@ -230,7 +232,7 @@ def _with_live_scores(
 
 
 def live_window(
-    project: PastProject, model_type: ModelTypeName, posts: pd.DataFrame, step: Step, *, paid: bool
+    project: SandboxProject, model_type: ModelTypeName, posts: pd.DataFrame, step: Step, *, paid: bool
 ) -> Window | None:
     """Return the posts after a step and up to the next, each to be foretold from the post before it; None without any.
 
@@ -239,37 +241,37 @@ def live_window(
     known = project.past.count(step.at)
     most = project.settings.retraining.max_predictions(model_type) if paid else len(posts)
     last = posts.iloc[known - 1]
-    return window_after(posts, (last["created_at"], str(last["post_id"])), most, "post")
+    return held_out_window(posts, (last["created_at"], str(last["post_id"])), most, "post")
 
 
 @contextmanager
-def trained_as_of(
-    project: PastProject, algorithm: str, model_type: ModelTypeName, at: datetime
-) -> Iterator[tuple[Trained, Split]]:
+def train_as_of(
+    project: SandboxProject, algorithm: str, model_type: ModelTypeName, at: datetime
+) -> Iterator[tuple[Candidate, Split]]:
     """Train as a run at a moment does, and give the model and the split posts; nothing is recorded.
 
     Raises:
         InsufficientData: there are too few posts to split, or they carry nothing to learn from.
         AlgorithmError: a hook failed.
     """
-    chosen, options = chosen_algorithm(project.settings, model_type, algorithm)
-    known = load_latest(project, model_type, at)
+    chosen, options = load_configured_algorithm(project.settings, model_type, algorithm)
+    known = load_posts(project, model_type, at)
     split = split_by_time(known, project.settings.retraining.test_split, 1, project.posts.place)
-    with trained_model(project, chosen, options, model_type, split) as trained:
+    with train_candidate(project, chosen, options, model_type, split) as trained:
         yield trained, split
 
 
-def foresee(project: PastProject, policy: Policy, model_type: ModelTypeName, step: Step) -> None:
+def prefetch_step(project: SandboxProject, policy: Policy, model_type: ModelTypeName, step: Step) -> None:
     """Make what a step will need whatever is live by then: the new version, and its forecasts before and after.
 
     Nothing is recorded; what was made is remembered. What cannot be made fails again in its turn, and is told then.
     """
     with quietly():
         try:
-            rehearse(project, model_type, step.at, algorithm=policy.algorithm)
-            with trained_as_of(project, policy.algorithm, model_type, step.at) as (trained, _):
-                for until in sorted({step.until, step.look_until}):
-                    posts = load_latest(project, model_type, until)
+            dry_run_retrain(project, model_type, step.at, algorithm=policy.algorithm)
+            with train_as_of(project, policy.algorithm, model_type, step.at) as (trained, _):
+                for until in sorted({step.until, step.review_until}):
+                    posts = load_posts(project, model_type, until)
                     window = live_window(project, model_type, posts, step, paid=False)
                     if window is not None:
                         evaluate(trained.ready, posts, window)
@@ -277,14 +279,14 @@ def foresee(project: PastProject, policy: Policy, model_type: ModelTypeName, ste
             return
 
 
-def _live_evaluation(project: PastProject, version: ModelVersion, posts: pd.DataFrame, window: Window) -> Evaluation:
+def _live_evaluation(project: SandboxProject, version: ModelVersion, posts: pd.DataFrame, window: Window) -> Evaluation:
     with opened_workspace(project.answers_dir):
         return evaluate(load_version(project, version), posts, window)
 
 
 def _later_look(
-    project: PastProject, step: Step, record: StepRecord, live: ModelVersion, of_live: Evaluation | None
-) -> LaterLook | None:
+    project: SandboxProject, step: Step, record: StepResult, live: ModelVersion, of_live: Evaluation | None
+) -> Hindsight | None:
     """Let the version that lost forecast the posts that followed, and ask whether they would promote it.
 
     It is asked by the policy's own rule, and with a confidence of 95% at least: on few posts, half of all good
@@ -297,9 +299,9 @@ def _later_look(
     if loser is None:
         return None
     version = project.registry.version(loser)
-    if costs_money(version) or costs_money(live):
+    if is_paid(version) or is_paid(live):
         return "costs money"
-    if project.past.count(step.look_until) - project.past.count(step.at) < FEWEST_TARGETS:
+    if project.past.count(step.review_until) - project.past.count(step.at) < MIN_COMPARED_POSTS:
         return "not enough posts"
     try:
         comparison = _compared_later(project, step, version, live, of_live)
@@ -311,11 +313,11 @@ def _later_look(
 
 
 def _compared_later(
-    project: PastProject, step: Step, loser: ModelVersion, live: ModelVersion, of_live: Evaluation | None
+    project: SandboxProject, step: Step, loser: ModelVersion, live: ModelVersion, of_live: Evaluation | None
 ) -> Comparison | None:
-    posts = load_latest(project, live.type_name, step.look_until)
-    if of_live is None or step.look_until > step.until:
-        window = live_window(project, live.type_name, posts, step, paid=False)
+    posts = load_posts(project, live.model_type_name, step.review_until)
+    if of_live is None or step.review_until > step.until:
+        window = live_window(project, live.model_type_name, posts, step, paid=False)
         if window is None:
             return None
         of_live = _live_evaluation(project, live, posts, window)
@@ -334,7 +336,7 @@ def _run_cost(model_type: ModelTypeName, run: _Run) -> dict[str, Any]:
     if result.comparison is not None:
         sides = (result.comparison.of_a, result.comparison.of_b)  # b's may be another, made afresh on a later window
         made += [side for side in sides if side is not None and side is not result.evaluation]
-    tallies = [kind_of(model_type).tally(evaluation.forecasts) for evaluation in made]
+    tallies = [get_model_type(model_type).tally(evaluation.forecasts) for evaluation in made]
     return {
         "tokens": int(sum(tally.get("tokens", 0) for tally in tallies)),
         "cost_usd": float(sum(tally.get("cost_usd", 0.0) for tally in tallies)),
@@ -342,4 +344,4 @@ def _run_cost(model_type: ModelTypeName, run: _Run) -> dict[str, Any]:
 
 
 def _overall(model_type: ModelTypeName, figures: NDArray[np.float64]) -> float | None:
-    return float(kind_of(model_type).overall(np.asarray(figures).mean(axis=0))) if len(figures) else None
+    return float(get_model_type(model_type).overall(np.asarray(figures).mean(axis=0))) if len(figures) else None

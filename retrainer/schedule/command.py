@@ -24,7 +24,7 @@ READS_A_FILE = "set -a; . "
 
 
 @dataclass(frozen=True)
-class UnattendedCommand:
+class ScheduledCommand:
     """A command of retrainer for one project.
 
     Attributes:
@@ -62,7 +62,7 @@ class UnattendedCommand:
         *,
         arguments: tuple[str, ...] = WHAT_IS_DUE,
         usual_log: Path = LOG_FILE,
-    ) -> UnattendedCommand:
+    ) -> ScheduledCommand:
         """Return the command of a project, run by this Python.
 
         Args:

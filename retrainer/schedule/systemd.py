@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from retrainer.schedule.command import UnattendedCommand
+    from retrainer.schedule.command import ScheduledCommand
     from retrainer.schedule.expression import Expression
 
 SERVICE = "retrainer.service"
@@ -14,13 +14,13 @@ SERVER = "retrainer-api.service"
 FOLDER = "/etc/systemd/system"
 
 
-def service(command: UnattendedCommand, user: str) -> str:
+def service(command: ScheduledCommand, user: str) -> str:
     """Return the service: one `train --if-due`."""
     lines = [*_head("Retrain the prediction models that are due"), "Type=oneshot", *_how_it_runs(command, user)]
     return "\n".join(lines) + "\n"
 
 
-def server(command: UnattendedCommand, user: str) -> str:
+def server(command: ScheduledCommand, user: str) -> str:
     """Return the service that keeps a server running; the runs that it started go on when it stops.
 
     It is tried again for ever: at boot, a database may come later than it.
@@ -44,7 +44,7 @@ def _head(description: str, *more: str) -> list[str]:
     return [*unit, *more, "", "[Service]"]
 
 
-def _how_it_runs(command: UnattendedCommand, user: str) -> list[str]:
+def _how_it_runs(command: ScheduledCommand, user: str) -> list[str]:
     lines = [f"User={user}"]
     if command.environment is not None:
         lines.append(f"EnvironmentFile={str(command.environment).replace('%', '%%')}")

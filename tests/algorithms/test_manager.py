@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from retrainer.algorithms import hookimpl
-from retrainer.algorithms.events import broadcast, observed_by
+from retrainer.algorithms.events import observed_by, publish
 from retrainer.algorithms.hookspecs import AlgorithmHooks, ObserverHooks
 from tests.conftest import constant_timing, open_project, regular_posts
 
@@ -342,7 +342,7 @@ def test_an_observer_cannot_falsify_what_another_hears() -> None:
 
     event = {"kind": "failure", "run": {"status": "failed"}}
     with observed_by("liar", SimpleNamespace(on_event=falsify)), observed_by("ear", SimpleNamespace(on_event=listen)):
-        broadcast(event)
+        publish(event)
     assert heard == [event] == [{"kind": "failure", "run": {"status": "failed"}}]
 
 

@@ -17,7 +17,7 @@ from retrainer.algorithms.testing import ConformanceError, check_algorithm, chec
 from retrainer.model_types.base import hours_between, utc_times
 from retrainer.model_types.content import ContentForecast
 from retrainer.model_types.timing import TimingForecasts
-from retrainer.pipeline.split import load_latest
+from retrainer.pipeline.split import load_posts
 from tests.conftest import NOW
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def test_an_honest_algorithm_of_two_functions_passes() -> None:
 
 @pytest.mark.parametrize("model_type", ["timing", "content"])
 def test_the_posts_have_the_columns_that_a_run_gives_them(model_type: ModelTypeName, project: Project) -> None:
-    run = load_latest(project, model_type, NOW)
+    run = load_posts(project, model_type, NOW)
     seen = []
 
     def train(posts: pd.DataFrame) -> dict[str, int]:

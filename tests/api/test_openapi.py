@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import jsonschema_rs
 import pytest
 
-from retrainer.api.middleware import ALWAYS_OPEN
+from retrainer.api.middleware import PUBLIC_PATHS
 from retrainer.api.routes.read import MAY_COST
 from retrainer.render import schemas
 from tests.api.conftest import TOKEN, WITH_TOKEN
@@ -232,7 +232,7 @@ def test_the_document_says_which_operations_ask_for_the_token(protect_reads: boo
     assert document["components"]["securitySchemes"] == {"token": {"type": "http", "scheme": "bearer"}}
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
-            asks = path not in ALWAYS_OPEN and (method == "post" or protect_reads)
+            asks = path not in PUBLIC_PATHS and (method == "post" or protect_reads)
             may_ask = path.startswith(MAY_COST) and not asks
             wanted: list[dict[str, Any]] | None = [{"token": []}] if asks else [{}, {"token": []}] if may_ask else None
             assert operation.get("security") == wanted, path

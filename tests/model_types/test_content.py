@@ -16,9 +16,9 @@ from retrainer.model_types.content import (
     Content,
     ContentForecast,
     ContentTargets,
-    as_compared,
     first_rows,
     length_similarity,
+    normalize_text,
     similarity,
     word_overlap,
 )
@@ -207,6 +207,6 @@ def test_without_the_positions_copies_cannot_be_told() -> None:
 
 
 def test_the_first_row_of_a_text_is_its_lowest() -> None:
-    assert as_compared("  Die  STRASSE\n") == as_compared("die straße")
+    assert normalize_text("  Die  STRASSE\n") == normalize_text("die straße")
     assert first_rows(["a", "b", "A "]) == {"a": 0, "b": 1}
     assert first_rows(["a", "b", "A "], [7, 5, 3]) == {"a": 3, "b": 5}

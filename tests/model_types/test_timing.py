@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from retrainer.errors import InsufficientData
-from retrainer.model_types.base import Origins, spread
+from retrainer.model_types.base import Origins, evenly_spaced
 from retrainer.model_types.timing import LEVELS, Timing, TimingForecasts, TimingTargets, score_maximising_point
 from tests.conftest import regular_posts
 
@@ -144,7 +144,7 @@ def test_posts_all_at_one_moment_cannot_be_learnt_from() -> None:
 
 @given(st.integers(1, 300), st.integers(1, 50))
 def test_test_posts_are_spread_over_the_whole_span(count: int, most: int) -> None:
-    chosen = spread(count, most)
+    chosen = evenly_spaced(count, most)
     assert len(chosen) == min(count, most)
     assert len(set(chosen.tolist())) == len(chosen)
     assert chosen[-1] == count - 1

@@ -11,12 +11,12 @@ import pytest
 from retrainer.algorithms import hookimpl
 from retrainer.algorithms.events import observed_by
 from retrainer.errors import InsufficientData, ProductionChanged, RunInProgress
-from retrainer.evaluation.decision_rule import is_enough, verdict
+from retrainer.evaluation.decision_rule import describe_improvement, meets_threshold
 from retrainer.model_types.timing import Timing
-from retrainer.pipeline.comparing import FEWEST_TARGETS, compare_versions
+from retrainer.pipeline.comparing import MIN_COMPARED_POSTS, compare_versions
 from retrainer.pipeline.evaluations import evaluate_version
-from retrainer.pipeline.promotion import promote_by_hand, roll_back
-from retrainer.pipeline.run import rehearse, retrain
+from retrainer.pipeline.promotion import promote_version, roll_back
+from retrainer.pipeline.run import dry_run_retrain, retrain
 from retrainer.pipeline.split import split_by_time
 from retrainer.posts.sample import sample_posts
 from tests.conftest import NOW, configure, constant_timing, open_project, regular_posts
@@ -168,8 +168,8 @@ def test_an_equal_model_is_not_promoted(five_hours: Project) -> None:
     ],
 )
 def test_the_threshold_decides_as_specified(old: float, new: float, threshold: float, enough: bool, words: str) -> None:
-    assert is_enough(old, new, threshold) is enough
-    assert verdict(old, new, threshold) == words
+    assert meets_threshold(old, new, threshold) is enough
+    assert describe_improvement(old, new, threshold) == words
 
 
 @pytest.mark.usefixtures("constants")
@@ -190,10 +190,10 @@ def test_without_auto_promotion_the_better_model_waits(five_hours: Project) -> N
     assert waiting.run
     assert str(waiting.run.promotion_reason).endswith("but automatic promotion is off")
     version_id = str(waiting.run.model_version_id)
-    change = promote_by_hand(five_hours, version_id, "reviewed", NOW)
+    change = promote_version(five_hours, version_id, "reviewed", NOW)
     assert change
     assert change.to_version == version_id
-    assert promote_by_hand(five_hours, version_id, "again", NOW) is None
+    assert promote_version(five_hours, version_id, "again", NOW) is None
     assert five_hours.registry.ledger(actions=("promotion",))[0].reason == "reviewed"
 
 
@@ -219,7 +219,7 @@ def test_promotion_loses_the_race_when_production_changed(five_hours: Project, m
     complete = five_hours.registry.complete_run
 
     def meanwhile(run_id: str, decision: object, now: datetime) -> object:
-        promote_by_hand(five_hours, str(other.model_version_id), "meanwhile", NOW)
+        promote_version(five_hours, str(other.model_version_id), "meanwhile", NOW)
         return complete(run_id, decision, now)  # type: ignore[arg-type]  # passed on as it came
 
     monkeypatch.setattr(five_hours.registry, "complete_run", meanwhile)
@@ -287,7 +287,7 @@ def test_few_common_posts_are_not_enough_evidence(five_hours: Project) -> None:
     """As of the past, only a few posts are later than what production was trained on."""
     retrain(five_hours, "timing", NOW, algorithm="wrong")
     trained_through = five_hours.registry.versions("timing")[0].trained_through
-    moment = trained_through + timedelta(hours=5 * (FEWEST_TARGETS - 1))
+    moment = trained_through + timedelta(hours=5 * (MIN_COMPARED_POSTS - 1))
     result = retrain(five_hours, "timing", moment, algorithm="right", as_of=True)
     assert result.comparison
     assert result.comparison.recommendation == "not_enough_evidence"
@@ -321,7 +321,7 @@ def test_a_run_as_of_the_past_sees_no_later_post(project: Project) -> None:
 
 def test_a_dry_run_records_nothing(project: Project) -> None:
     before = _files(project)
-    result = rehearse(project, "timing", NOW)
+    result = dry_run_retrain(project, "timing", NOW)
     assert result.run is None
     assert result.evaluation is not None
     assert result.decision is not None
@@ -416,7 +416,7 @@ def test_old_versions_are_archived_but_never_production_or_its_predecessor(folde
         run = retrain(project, "timing", NOW + timedelta(minutes=minutes), auto_promote=minutes < 1).run
         assert run
         ids.append(str(run.model_version_id))
-    promote_by_hand(project, ids[1], "older", NOW)
+    promote_version(project, ids[1], "older", NOW)
     run = retrain(project, "timing", NOW + timedelta(minutes=9), auto_promote=False).run
     assert run
     states = {version.version_id: version.status for version in project.registry.versions("timing")}

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from retrainer.doctor import examine
 from retrainer.errors import ArtifactError
 from retrainer.pipeline.loading import load_version
-from retrainer.pipeline.promotion import promote_by_hand
+from retrainer.pipeline.promotion import promote_version
 from retrainer.pipeline.recovery import recover
 from retrainer.pipeline.retention import prunable, prune
 from retrainer.pipeline.run import retrain
@@ -180,7 +180,7 @@ def test_a_pruned_version_has_nothing_to_mend_and_cannot_come_back(folder: Path)
         assert not project.artifacts.folder("timing", version_id).exists()
         assert project.registry.evaluations(version_id), "its scores stay"
     with pytest.raises(ArtifactError, match="were pruned on 2024-11-15"):
-        promote_by_hand(project, pruned[0], "back", NOW)
+        promote_version(project, pruned[0], "back", NOW)
 
 
 def test_doctor_on_the_command_line(sqlite_folder: Path, retrainer: Runner) -> None:

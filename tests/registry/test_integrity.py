@@ -20,7 +20,7 @@ from sqlalchemy.exc import DBAPIError
 from retrainer.errors import ArtifactError, NothingToRollBack, PromotionRefused
 from retrainer.pipeline.evaluations import evaluate_version
 from retrainer.pipeline.forecast import predict_next
-from retrainer.pipeline.promotion import promote_by_hand, roll_back
+from retrainer.pipeline.promotion import promote_version, roll_back
 from retrainer.pipeline.run import retrain
 from retrainer.registry.database import Database
 from retrainer.registry.migrations import HEAD
@@ -87,7 +87,7 @@ def two_versions(folder: Path, telltale: Path) -> tuple[Project, str, str]:
         run = retrain(project, "timing", NOW, algorithm="telltale").run
         assert run
         ids.append(str(run.model_version_id))
-    promote_by_hand(project, ids[1], "newer", NOW)
+    promote_version(project, ids[1], "newer", NOW)
     return project, ids[0], ids[1]
 
 
@@ -111,7 +111,7 @@ def test_any_flipped_byte_is_refused_before_the_file_is_read(
     if version_id == live:
         attempts.append(lambda: predict_next(project, "timing", NOW))
     else:
-        attempts.append(lambda: promote_by_hand(project, version_id, "flip", NOW))
+        attempts.append(lambda: promote_version(project, version_id, "flip", NOW))
         attempts.append(lambda: roll_back(project, "timing", "flip", NOW))
     try:
         for attempt in attempts:
@@ -162,7 +162,7 @@ def test_production_at_a_past_time_is_what_was_live_then(folder: Path) -> None:
     for _ in range(3):
         run = retrain(project, "timing", NOW).run
         assert run
-        promote_by_hand(project, str(run.model_version_id), "next", NOW)
+        promote_version(project, str(run.model_version_id), "next", NOW)
         moments.append(datetime.now(UTC))
         live.append(run.model_version_id)
     roll_back(project, "timing", "back", NOW)
@@ -182,7 +182,7 @@ def test_rollback_goes_back_again_and_again_and_to_a_version(folder: Path) -> No
         run = retrain(project, "timing", NOW).run
         assert run
         ids.append(str(run.model_version_id))
-        promote_by_hand(project, ids[-1], "next", NOW)
+        promote_version(project, ids[-1], "next", NOW)
     assert roll_back(project, "timing", "one", NOW).to_version == ids[3]
     assert roll_back(project, "timing", "two", NOW).to_version == ids[2]
     assert roll_back(project, "timing", "to", NOW, to=ids[0]).to_version == ids[0]
@@ -194,7 +194,7 @@ def test_rollback_goes_back_again_and_again_and_to_a_version(folder: Path) -> No
     ]
     with pytest.raises(NothingToRollBack, match="is the first timing version"):
         roll_back(project, "timing", "three", NOW)
-    promote_by_hand(project, ids[4], "forward", NOW)
+    promote_version(project, ids[4], "forward", NOW)
     assert roll_back(project, "timing", "again", NOW).to_version == ids[0]
     with pytest.raises(NothingToRollBack, match="was not in production before"):
         roll_back(project, "timing", "never", NOW, to=ids[4])
@@ -223,7 +223,7 @@ def test_a_pinned_version_is_not_archived_and_an_archived_one_comes_back(folder:
     assert registry.restore(archived[0], "needed", NOW)
     assert registry.version(archived[0]).status == "trained"
     assert not registry.restore(archived[0], "again", NOW)
-    actions = [entry.action for entry in registry.life(archived[0])]
+    actions = [entry.action for entry in registry.version_history(archived[0])]
     assert actions[:2] == ["restore", "archive"]
 
 
@@ -305,7 +305,7 @@ def test_the_queries_of_the_commands_use_indexes(folder: Path) -> None:
     registry.running()
     registry.promote(ids[1], ids[0], "plan", NOW)
     registry.promotions_to_undo("timing")
-    registry.life(ids[0])
+    registry.version_history(ids[0])
     registry.ledger(model_type="timing", actions=("promotion", "rollback"), limit=10)
     registry.evaluations(ids[0])
     registry.files(ids[0])

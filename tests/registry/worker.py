@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from retrainer.errors import NothingToRollBack, PromotionRefused
-from retrainer.pipeline.promotion import promote_by_hand, roll_back
+from retrainer.pipeline.promotion import promote_version, roll_back
 from retrainer.project import Project
 
 
@@ -36,7 +36,7 @@ def change(folder: Path, seconds: float, seed: int) -> None:
     while time.monotonic() < deadline:
         try:
             if choose.random() < 0.7:
-                promote_by_hand(project, choose.choice(ids), f"worker {seed}", datetime.now(UTC))
+                promote_version(project, choose.choice(ids), f"worker {seed}", datetime.now(UTC))
             else:
                 roll_back(project, "timing", f"worker {seed}", datetime.now(UTC), hold=False)
             done += 1

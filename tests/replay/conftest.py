@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from retrainer.project import Project
-    from retrainer.replay.report import ReplayReport
-    from retrainer.replay.step import StepRecord
+    from retrainer.replay.results import ReplayReport
+    from retrainer.replay.step import StepResult
 
 START = datetime(2024, 3, 1, tzinfo=UTC)
 END = datetime(2024, 5, 3, tzinfo=UTC)
@@ -60,7 +60,7 @@ def replayed(folder: Path | Project, **given: Any) -> ReplayReport:
     return replay(project, arguments.pop("model_type", "timing"), NOW, **arguments)
 
 
-def told(record: StepRecord) -> tuple[Any, ...]:
+def told(record: StepResult) -> tuple[Any, ...]:
     """Return what a step came to, without how long it took."""
     return (
         record.at,

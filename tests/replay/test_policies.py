@@ -9,22 +9,22 @@ import pytest
 
 from retrainer.config import Settings
 from retrainer.errors import InsufficientData, RetrainerError, UsageError
-from retrainer.replay.plan import Step, span_of, steps_of
-from retrainer.replay.policies import parse_policy, policies_of
-from retrainer.replay.sandbox import PastPosts
+from retrainer.replay.plan import Step, plan_steps, resolve_span
+from retrainer.replay.policies import build_policies, parse_policy
+from retrainer.replay.sandbox import PostHistory
 from tests.conftest import regular_posts
 
 SETTINGS = Settings()
 DAY = datetime(2024, 1, 1, tzinfo=UTC)
 
 
-def a_day_apart(count: int) -> PastPosts:
+def a_day_apart(count: int) -> PostHistory:
     """Posts a day apart, the first one on the first of January 2024."""
-    return PastPosts(regular_posts(count, gap_hours=24, start=DAY)[["post_id", "created_at"]], "here")
+    return PostHistory(regular_posts(count, gap_hours=24, start=DAY)[["post_id", "created_at"]], "here")
 
 
 def test_the_three_policies_of_every_replay_are_named_so() -> None:
-    configured, never, always = policies_of(SETTINGS, "timing", [])
+    configured, never, always = build_policies(SETTINGS, "timing", [])
     assert (configured.name, never.name, always.name) == ("configured", "never", "always")
     assert configured.settings == never.settings == always.settings == SETTINGS
     assert (never.retrains, always.promotes_all) == (False, True)
@@ -74,44 +74,44 @@ def test_a_policy_may_take_a_setting_back() -> None:
 )
 def test_a_policy_that_cannot_be_meant_is_one_clear_line(text: str, message: str) -> None:
     with pytest.raises(RetrainerError) as raised:
-        policies_of(SETTINGS, "timing", [text])
+        build_policies(SETTINGS, "timing", [text])
     assert str(raised.value).startswith(message)
     assert raised.value.exit_code == 2
 
 
 def test_the_steps_tile_the_span() -> None:
-    (configured, *_) = policies_of(SETTINGS, "timing", [])
-    steps = steps_of(configured, a_day_apart(200), DAY + timedelta(days=100), DAY + timedelta(days=117))
+    (configured, *_) = build_policies(SETTINGS, "timing", [])
+    steps = plan_steps(configured, a_day_apart(200), DAY + timedelta(days=100), DAY + timedelta(days=117))
     moments = [DAY + timedelta(days=days) for days in (100, 107, 114, 117)]
     assert [(step.at, step.until) for step in steps] == list(itertools.pairwise(moments))
 
 
 def test_a_decision_is_judged_by_ten_posts_at_least_where_so_many_come_before_the_end() -> None:
-    (configured, *_) = policies_of(SETTINGS, "timing", [])
-    steps = steps_of(configured, a_day_apart(200), DAY + timedelta(days=100), DAY + timedelta(days=128))
-    assert [step.look_until - step.at for step in steps] == [timedelta(days=days) for days in (7, 10, 10, 7)]
-    steps = steps_of(configured, a_day_apart(200), DAY + timedelta(days=100), DAY + timedelta(days=117))
+    (configured, *_) = build_policies(SETTINGS, "timing", [])
+    steps = plan_steps(configured, a_day_apart(200), DAY + timedelta(days=100), DAY + timedelta(days=128))
+    assert [step.review_until - step.at for step in steps] == [timedelta(days=days) for days in (7, 10, 10, 7)]
+    steps = plan_steps(configured, a_day_apart(200), DAY + timedelta(days=100), DAY + timedelta(days=117))
     moments = [DAY + timedelta(days=days) for days in (107, 114, 117)]
     assert steps[1] == Step(*moments), "a post at the very end counts"
 
 
 def test_a_policy_starts_later_where_posts_are_few_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
-    (configured, *_) = policies_of(SETTINGS, "timing", [])
-    steps = steps_of(configured, a_day_apart(200), DAY, DAY + timedelta(days=100))
+    (configured, *_) = build_policies(SETTINGS, "timing", [])
+    steps = plan_steps(configured, a_day_apart(200), DAY, DAY + timedelta(days=100))
     assert steps[0].at == DAY + timedelta(days=49), "with it, 50 posts are known"
     assert "'configured' starts on 2024-02-19: before, there are fewer than 50 posts" in caplog.text
 
 
 def test_never_enough_posts_is_an_error() -> None:
-    (configured, *_) = policies_of(SETTINGS, "timing", [])
+    (configured, *_) = build_policies(SETTINGS, "timing", [])
     with pytest.raises(InsufficientData, match="there are never 50 posts"):
-        steps_of(configured, a_day_apart(200), DAY, DAY + timedelta(days=20))
+        plan_steps(configured, a_day_apart(200), DAY, DAY + timedelta(days=20))
 
 
 def test_too_many_steps_are_refused_before_they_are_counted_out() -> None:
     policy = parse_policy("always-on: schedule_days=0.0001", SETTINGS, "timing")
     with pytest.raises(UsageError, match="'always-on' would take 1000000 steps, more than 20000"):
-        steps_of(policy, a_day_apart(200), DAY + timedelta(days=60), DAY + timedelta(days=160))
+        plan_steps(policy, a_day_apart(200), DAY + timedelta(days=60), DAY + timedelta(days=160))
 
 
 @pytest.mark.parametrize(
@@ -126,19 +126,19 @@ def test_too_many_steps_are_refused_before_they_are_counted_out() -> None:
 )
 def test_a_span_that_cannot_be_meant_is_one_clear_line(start: int, end: int, message: str) -> None:
     with pytest.raises(UsageError) as raised:
-        span_of(a_day_apart(200), DAY + timedelta(days=start), DAY + timedelta(days=end))
+        resolve_span(a_day_apart(200), DAY + timedelta(days=start), DAY + timedelta(days=end))
     assert str(raised.value).startswith(message)
 
 
 def test_the_day_after_the_last_post_is_its_end() -> None:
     end = DAY + timedelta(days=200)
-    assert span_of(a_day_apart(200), DAY, end) == (DAY, end)
+    assert resolve_span(a_day_apart(200), DAY, end) == (DAY, end)
 
 
 def test_without_an_end_it_goes_to_the_last_post() -> None:
-    assert span_of(a_day_apart(200), DAY, None)[1] == DAY + timedelta(days=199)
+    assert resolve_span(a_day_apart(200), DAY, None)[1] == DAY + timedelta(days=199)
 
 
 def test_there_is_nothing_to_replay_without_posts() -> None:
     with pytest.raises(InsufficientData, match="there is no post in here"):
-        span_of(PastPosts(a_day_apart(1).posts.iloc[:0], "here"), DAY, None)
+        resolve_span(PostHistory(a_day_apart(1).posts.iloc[:0], "here"), DAY, None)

@@ -14,8 +14,8 @@ import pandas as pd
 import pytest
 
 from retrainer.errors import DatabaseError, InsufficientData, RunInProgress, UsageError
-from retrainer.pipeline.comparing import FEWEST_TARGETS, compare_versions
-from retrainer.pipeline.evaluations import BLINDNESS_CHECKS
+from retrainer.pipeline.comparing import MIN_COMPARED_POSTS, compare_versions
+from retrainer.pipeline.evaluations import LOOKAHEAD_CHECKS
 from retrainer.pipeline.run import retrain
 from retrainer.posts.sample import sample_posts
 from retrainer.render.replay_document import replay_document
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from tests.conftest import Plugins
 
 
-def trained_as_of(folder: Path, dates: list[datetime]) -> list[tuple[object, ...]]:
+def train_as_of(folder: Path, dates: list[datetime]) -> list[tuple[object, ...]]:
     """Retrain a fresh project as of each date, as `train --as-of` does, and return what was decided."""
     project = open_project(folder)
     runs = [retrain(project, "timing", date, as_of=True, auto_promote=True).run for date in dates]
@@ -75,7 +75,7 @@ def test_the_promotions_are_those_of_train_as_of_at_the_same_dates(eager: Path) 
     report = replayed(eager)
     dates = [record.at for record in report.of("configured").records]
     assert len(dates) == 9
-    expected = trained_as_of(eager, dates)
+    expected = train_as_of(eager, dates)
     assert {promoted for _, promoted, *_ in expected} == {True, False}, "else nothing is shown"
     assert decided_in(eager) == expected
     assert [
@@ -166,7 +166,7 @@ def test_nobody_is_notified(eager: Path, plugins: Plugins, tmp_path: Path, monke
 
 
 def ten_posts_came(posts: pd.DataFrame, start: datetime, end: pd.Timestamp) -> bool:
-    return ((posts["created_at"] > start) & (posts["created_at"] <= end)).sum() >= FEWEST_TARGETS
+    return ((posts["created_at"] > start) & (posts["created_at"] <= end)).sum() >= MIN_COMPARED_POSTS
 
 
 @pytest.mark.parametrize("seed", [1, 2])
@@ -223,7 +223,7 @@ def test_what_several_policies_need_is_made_once(eager: Path, calls: Path) -> No
     versions = {line.split()[1] for line in lines if line.startswith("predict")}
     without_later_posts = [line for line in lines if re.fullmatch(r"predict \S+ (\d+) \[(\d+)\]", line)]
     asked = [line for line in without_later_posts if int(line.split()[2]) == int(line.split()[3].strip("[]")) + 1]
-    assert len(asked) == BLINDNESS_CHECKS * len(versions), "a version is asked once whether it looks ahead"
+    assert len(asked) == LOOKAHEAD_CHECKS * len(versions), "a version is asked once whether it looks ahead"
     assert report.of("configured").seconds > 0
     assert report.of("strict").seconds > 0, "a policy costs what it would cost alone"
 
@@ -664,12 +664,12 @@ def test_the_score_of_a_policy_is_that_of_all_its_posts(eager: Path) -> None:
 
 def test_versions_of_a_room_can_be_compared_like_any(eager: Path) -> None:
     """What a replay leaves is a registry like any other."""
-    from retrainer.replay.sandbox import read_past, room_of
+    from retrainer.replay.sandbox import open_sandbox, read_history
 
     replayed(eager)
     project = open_project(eager)
-    past = read_past(project, "timing", NOW)
-    room = room_of(eager / ".retrainer/replay/timing/policies/always", project.settings, past)
+    past = read_history(project, "timing", NOW)
+    room = open_sandbox(eager / ".retrainer/replay/timing/policies/always", project.settings, past)
     newest, older = room.registry.versions("timing", 2)
     assert compare_versions(room, older, newest, NOW).num_predictions > 0
     room.close()

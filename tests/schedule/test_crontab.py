@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from retrainer.errors import RetrainerError, UsageError
-from retrainer.schedule.command import UnattendedCommand
+from retrainer.schedule.command import ScheduledCommand
 from retrainer.schedule.crontab import installed_line, with_block, without_block
 from retrainer.schedule.expression import NAMED, parse_schedule
 
@@ -211,7 +211,7 @@ PATHS = ["/srv/project", "/srv/my project", "/srv/100%", "/srv/it's 5 %", "/srv/
 
 @pytest.mark.parametrize("place", PATHS)
 def test_any_path_comes_through_cron_and_the_shell(place: str) -> None:
-    command = UnattendedCommand(Path("/bin/echo"), Path(place) / "config.yaml", Path(place) / "log")
+    command = ScheduledCommand(Path("/bin/echo"), Path(place) / "config.yaml", Path(place) / "log")
     text = _as_cron_hands_it_on(command.crontab_command())
     assert shlex.split(text)[:-1] == command.words
 
@@ -236,7 +236,7 @@ def test_any_path_comes_through_systemd(place: str, tmp_path: Path) -> None:
     program = _program("systemd-analyze")
     from retrainer.schedule import systemd
 
-    command = UnattendedCommand(
+    command = ScheduledCommand(
         Path(sys.executable), Path(place) / "config.yaml", Path(place) / "log", Path("/dev/null")
     )
     (tmp_path / "retrainer.service").write_text(systemd.service(command, "root"))
@@ -256,7 +256,7 @@ def test_the_environment_file_reaches_the_command_and_is_missed_where_it_is_gone
     script.chmod(stat.S_IRWXU)
     variables = tmp_path / "my env"
     variables.write_text("KEY=se%cret\n")
-    command = UnattendedCommand(script, CONFIG, Path("/log"), variables).crontab_command()
+    command = ScheduledCommand(script, CONFIG, Path("/log"), variables).crontab_command()
     line = _as_cron_hands_it_on(command)
     done = subprocess.run(["/bin/sh", "-c", line], capture_output=True, text=True, check=True, env={})
     assert done.stderr.startswith("se%cret -P -m retrainer --quiet --config /srv/project")
@@ -305,7 +305,7 @@ def test_what_could_never_run_is_refused(
 
 def test_a_path_that_no_line_can_hold_is_refused() -> None:
     with pytest.raises(UsageError, match="cannot be printed"):
-        UnattendedCommand(Path("/bin/python"), Path("/a\nb"), Path("/log"))
+        ScheduledCommand(Path("/bin/python"), Path("/a\nb"), Path("/log"))
 
 
 @pytest.mark.parametrize(

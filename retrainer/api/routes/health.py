@@ -4,11 +4,11 @@ from fastapi import APIRouter, Depends, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from retrainer.api.dependencies import Of, answers, only_known_parameters
-from retrainer.errors import AnswerTookTooLong, ServerBusy
+from retrainer.api.dependencies import Of, answers, reject_unknown_parameters
+from retrainer.errors import RequestTimeout, ServerBusy
 from retrainer.render import schemas
 
-router = APIRouter(tags=["operate"], dependencies=[Depends(only_known_parameters)])
+router = APIRouter(tags=["operate"], dependencies=[Depends(reject_unknown_parameters)])
 
 
 @router.get("/health/live", responses={200: {"model": schemas.Health}, **answers()})
@@ -37,6 +37,6 @@ async def metrics(service: Of) -> Response:
     """Return the figures in the text format of Prometheus."""
     try:
         of_the_project = await service.work.look(service.monitoring.of_the_project)
-    except (AnswerTookTooLong, ServerBusy):  # the more there is to be told of the server
+    except (RequestTimeout, ServerBusy):  # the more there is to be told of the server
         of_the_project = service.monitoring.without_the_project()
     return Response(of_the_project + service.monitoring.of_the_server(), media_type=CONTENT_TYPE_LATEST)

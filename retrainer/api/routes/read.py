@@ -6,20 +6,28 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.responses import JSONResponse
 
-from retrainer.api.dependencies import Limit, Of, Service, TypeOrBoth, VersionId, answers, only_known_parameters
-from retrainer.api.middleware import token_wanted
+from retrainer.api.dependencies import (
+    Limit,
+    Of,
+    OptionalModelType,
+    Service,
+    VersionId,
+    answers,
+    reject_unknown_parameters,
+)
+from retrainer.api.middleware import unauthorized
 from retrainer.model_types import MODEL_TYPE_NAMES, ModelTypeName
 from retrainer.model_types.timing import INTERVAL_LEVEL
 from retrainer.pipeline.comparing import compare_versions
 from retrainer.pipeline.forecast import predict_next
-from retrainer.pipeline.loading import costs_money
+from retrainer.pipeline.loading import is_paid
 from retrainer.pipeline.recovery import recover
 from retrainer.project import Project
-from retrainer.registry.promotions import CHANGES_OF_PRODUCTION
+from retrainer.registry.promotions import PRODUCTION_CHANGES
 from retrainer.registry.runs import RunFilter
 from retrainer.render import documents, schemas
 
-router = APIRouter(prefix="/models", tags=["look"], dependencies=[Depends(only_known_parameters)])
+router = APIRouter(prefix="/models", tags=["look"], dependencies=[Depends(reject_unknown_parameters)])
 MAY_COST = ("/models/compare/", "/models/predict/")  # forecasts, which some algorithms pay for
 RunId = Annotated[str, Path(min_length=1, max_length=200, description="A run id.")]
 
@@ -36,7 +44,7 @@ async def production(service: Of) -> JSONResponse:
 
 
 @router.get("/versions", responses={200: {"model": schemas.Versions}, **answers()})
-async def versions(service: Of, model_type: TypeOrBoth = None, limit: Limit = 20) -> JSONResponse:
+async def versions(service: Of, model_type: OptionalModelType = None, limit: Limit = 20) -> JSONResponse:
     """List versions, the newest first."""
 
     def document() -> documents.Document:
@@ -53,8 +61,8 @@ async def version(service: Of, version_id: VersionId) -> JSONResponse:
         registry, kept = service.project.registry, service.kept
         found = registry.version(version_id)
         evaluations = [(row, kept.reliability(found, row)) for row in registry.evaluations(version_id)]
-        life = registry.life(version_id)
-        return documents.version_life_document(found, evaluations, life, kept.importance(found))
+        life = registry.version_history(version_id)
+        return documents.version_detail_document(found, evaluations, life, kept.importance(found))
 
     return JSONResponse(await service.work.inspect(document))
 
@@ -62,7 +70,7 @@ async def version(service: Of, version_id: VersionId) -> JSONResponse:
 @router.get("/training-history", responses={200: {"model": schemas.History}, **answers()})
 async def training_history(
     service: Of,
-    model_type: TypeOrBoth = None,
+    model_type: OptionalModelType = None,
     limit: Limit = 10,
     page: Annotated[int, Query(ge=1, le=1_000_000, description="Which page of so many runs, 1 the newest.")] = 1,
     status: Annotated[
@@ -75,7 +83,7 @@ async def training_history(
     def document() -> documents.Document:
         registry = _looked_after(service.project).registry
         which = RunFilter(status=status, promoted=promoted, offset=(page - 1) * limit)
-        changes = registry.ledger(model_type=model_type, actions=CHANGES_OF_PRODUCTION, limit=limit)
+        changes = registry.ledger(model_type=model_type, actions=PRODUCTION_CHANGES, limit=limit)
         return documents.history_document(
             registry.runs(model_type, limit, which), registry.count_runs(model_type, which), changes
         )
@@ -104,8 +112,8 @@ async def compare(service: Of, request: Request, version_a: VersionId, version_b
     a, b = [await service.work.look(service.project.registry.version, name) for name in (version_a, version_b)]
 
     def answer() -> JSONResponse:
-        if not request.state.trusted and (costs_money(a) or costs_money(b)):
-            return token_wanted(wrong=False)
+        if not request.state.trusted and (is_paid(a) or is_paid(b)):
+            return unauthorized(wrong=False)
         return JSONResponse(documents.comparison_document(compare_versions(service.project, a, b, datetime.now(UTC))))
 
     return await service.work.forecast(answer)
@@ -139,8 +147,8 @@ async def _predicted(service: Service, request: Request, model_type: ModelTypeNa
     live = await service.work.look(service.project.registry.production, model_type)
 
     def answer() -> JSONResponse:
-        if live is not None and not request.state.trusted and costs_money(live):
-            return token_wanted(wrong=False)
+        if live is not None and not request.state.trusted and is_paid(live):
+            return unauthorized(wrong=False)
         return JSONResponse(
             documents.next_post_document(predict_next(service.project, model_type, datetime.now(UTC), level))
         )

@@ -6,11 +6,11 @@ from typing import Annotated
 from fastapi import APIRouter, Body, Depends, Request
 from fastapi.responses import JSONResponse
 
-from retrainer.api.dependencies import Of, VersionId, answers, only_known_parameters
+from retrainer.api.dependencies import Of, VersionId, answers, reject_unknown_parameters
 from retrainer.api.middleware import TrustedRoute
 from retrainer.errors import UsageError
 from retrainer.model_types import ModelTypeName
-from retrainer.pipeline.promotion import promote_by_hand, roll_back
+from retrainer.pipeline.promotion import promote_version, roll_back
 from retrainer.render import documents, schemas
 
 
@@ -28,7 +28,7 @@ router = APIRouter(
     prefix="/models",
     tags=["change"],
     route_class=TrustedRoute,
-    dependencies=[Depends(only_known_parameters), Depends(_no_null)],
+    dependencies=[Depends(reject_unknown_parameters), Depends(_no_null)],
 )
 Retrain = Annotated[schemas.RetrainOptions, Body(default_factory=schemas.RetrainOptions)]
 Promote = Annotated[schemas.PromoteOptions, Body(default_factory=schemas.PromoteOptions)]
@@ -49,7 +49,7 @@ async def retrain(service: Of, options: Retrain) -> JSONResponse:
 async def promote(service: Of, version_id: VersionId, options: Promote) -> JSONResponse:
     """Put a version live by hand."""
     now = datetime.now(UTC)
-    change = await service.work.change(promote_by_hand, service.project, version_id, options.reason, now)
+    change = await service.work.change(promote_version, service.project, version_id, options.reason, now)
     message = f"Model {version_id} promoted to production" if change else f"Model {version_id} is in production already"
     return JSONResponse(documents.change_document(message, version_id, change))
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from retrainer.entry_points import ALGORITHMS, installed_algorithms, offered
+from retrainer.entry_points import ALGORITHMS, find_entry_points, installed_algorithms
 from tests.conftest import constant_timing
 
 if TYPE_CHECKING:
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 
 def test_the_packages_are_looked_through_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = offered(ALGORITHMS)
+    before = find_entry_points(ALGORITHMS)
     monkeypatch.setattr("importlib.metadata.entry_points", lambda **_: pytest.fail("looked through again"))
-    assert offered(ALGORITHMS) is before
+    assert find_entry_points(ALGORITHMS) is before
 
 
 def test_what_is_installed_or_removed_meanwhile_is_seen(plugins: Plugins, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -25,7 +25,7 @@ def test_what_is_installed_or_removed_meanwhile_is_seen(plugins: Plugins, monkey
     assert "late" not in installed_algorithms()
     plugins.add("late", constant_timing("late", 1.0))
     assert "late" in installed_algorithms()
-    assert [offer.origin for offer in offered(ALGORITHMS) if offer.name == "late"] == ["retrainer-late 1.0"]
+    assert [offer.origin for offer in find_entry_points(ALGORITHMS) if offer.name == "late"] == ["retrainer-late 1.0"]
     for path in plugins.site.glob("*.dist-info"):
         shutil.rmtree(path)
     assert "late" not in installed_algorithms()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.api.test_operating import of, samples
+from tests.api.test_operating_page import of, samples
 from tests.notify.receiver import Receiver
 
 if TYPE_CHECKING:

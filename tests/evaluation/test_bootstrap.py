@@ -11,13 +11,20 @@ import pytest
 
 from retrainer.config import ContentRetrainingSettings, RetrainingSettings
 from retrainer.evaluation import bootstrap
-from retrainer.evaluation.bootstrap import Evidence, block_length, resampled_means, score_interval, starts, weigh
-from retrainer.evaluation.decision_rule import Costs, judge
-from retrainer.model_types import kind_of
+from retrainer.evaluation.bootstrap import (
+    Evidence,
+    block_length,
+    bootstrap_comparison,
+    resampled_means,
+    score_interval,
+    starts,
+)
+from retrainer.evaluation.decision_rule import Costs, recommend
+from retrainer.model_types import get_model_type
 from retrainer.model_types.content import ContentForecast, ContentTargets
 from retrainer.model_types.timing import LEVELS, TimingForecasts, TimingTargets
 
-TIMING = kind_of("timing")
+TIMING = get_model_type("timing")
 SIMULATION_SEED = 20240229  # fixed before the first run
 REPLICATES = 2000
 POSTS = 300
@@ -51,7 +58,9 @@ def promoted_share(shrink: float, threshold: float) -> float:
     for errors_a, errors_b in zip(*replicates(shrink), strict=True):
         a, b = (np.column_stack([errors <= 6, errors]) for errors in (errors_a, errors_b))
         old, new = (float(TIMING.overall(side.mean(axis=0))) for side in (a, b))
-        promoted += judge(old, new, weigh(a, b, TIMING.overall, confidence=0.95), settings)[0] == "promote"
+        promoted += (
+            recommend(old, new, bootstrap_comparison(a, b, TIMING.overall, confidence=0.95), settings)[0] == "promote"
+        )
     return promoted / REPLICATES
 
 
@@ -100,7 +109,7 @@ def test_blocks_are_as_long_as_the_cube_root(count: int, length: int) -> None:
 def test_the_same_forecasts_leave_it_open_and_name_no_number_of_posts() -> None:
     errors = np.random.default_rng(3).exponential(5, 50)
     side = np.column_stack([errors <= 6, errors])
-    found = weigh(side, side.copy(), TIMING.overall)
+    found = bootstrap_comparison(side, side.copy(), TIMING.overall)
     assert found.interval_percentage == (0.0, 0.0)
     assert found.probability_better == 0.5
     assert found.more_posts is None
@@ -112,7 +121,7 @@ def test_a_score_of_zero_has_no_percentage_and_can_be_told_to_be_worse() -> None
         np.column_stack([np.zeros(30), np.full(30, 100.0)]),
         np.column_stack([np.ones(30), np.zeros(30)]),
     )
-    found = weigh(hopeless, perfect, TIMING.overall)
+    found = bootstrap_comparison(hopeless, perfect, TIMING.overall)
     assert found.interval_percentage is None
     assert found.smallest_detectable_percentage is None
     assert found.probability_better == 1.0
@@ -125,7 +134,7 @@ def test_evidence_grows_with_the_number_of_posts() -> None:
     errors = rng.exponential(6, 2000)
     better = errors * rng.uniform(0.5, 1.3, 2000)
     a, b = (np.column_stack([side <= 6, side]) for side in (errors, better))
-    few, many = weigh(a[:40], b[:40], TIMING.overall), weigh(a, b, TIMING.overall)
+    few, many = bootstrap_comparison(a[:40], b[:40], TIMING.overall), bootstrap_comparison(a, b, TIMING.overall)
     assert few.smallest_detectable_percentage
     assert many.smallest_detectable_percentage
     assert few.smallest_detectable_percentage > 3 * many.smallest_detectable_percentage
@@ -139,17 +148,17 @@ def test_the_number_of_posts_that_would_settle_it_settles_it_roughly() -> None:
     errors = rng.exponential(6, 60)
     better = errors * rng.uniform(0.65, 1.45, 60)
     a, b = (np.column_stack([side <= 6, side]) for side in (errors, better))
-    found = weigh(a, b, TIMING.overall)
+    found = bootstrap_comparison(a, b, TIMING.overall)
     assert found.more_posts
     again = math.ceil((60 + found.more_posts) / 60)
-    repeated = weigh(np.tile(a, (again, 1)), np.tile(b, (again, 1)), TIMING.overall)
+    repeated = bootstrap_comparison(np.tile(a, (again, 1)), np.tile(b, (again, 1)), TIMING.overall)
     assert repeated.is_settled
 
 
 @pytest.mark.parametrize("model_type", ["timing", "content"])
 def test_the_contributions_make_the_overall_score(model_type: str) -> None:
     rng = np.random.default_rng(4)
-    kind = kind_of(model_type)  # type: ignore[arg-type]
+    kind = get_model_type(model_type)  # type: ignore[arg-type]
     if model_type == "timing":
         quantiles = np.sort(rng.exponential(9, (40, len(LEVELS))), axis=1)
         pair = TimingForecasts.from_quantiles(quantiles), TimingTargets(rng.exponential(9, 40))
@@ -203,7 +212,7 @@ def test_verdicts(
 ) -> None:
     """Against a production that scores 0.6, with the threshold of 2%."""
     figures = f"95% interval {interval[0]} to {interval[1]}, 148 posts"
-    verdict = judge(0.6, new, settled(better, interval), RetrainingSettings(min_confidence=confidence))
+    verdict = recommend(0.6, new, settled(better, interval), RetrainingSettings(min_confidence=confidence))
     assert verdict == (recommendation, reason.replace("FIGURES", figures))
 
 
@@ -228,19 +237,22 @@ def test_a_model_that_costs_too_much_more_is_not_promoted(
     costs: tuple[float, float], most: float | None, recommendation: str, reason: str
 ) -> None:
     settings = RetrainingSettings(content_model=ContentRetrainingSettings(max_cost_increase=most))
-    made = judge(0.6, 0.633, settled(0.99, (1.2, 9.9)), settings, Costs(*costs))
+    made = recommend(0.6, 0.633, settled(0.99, (1.2, 9.9)), settings, Costs(*costs))
     assert made == (recommendation, reason.replace("FIGURES", "95% interval 1.2 to 9.9, 148 posts"))
 
 
 def test_a_model_that_is_worse_is_rejected_for_that_whatever_it_costs() -> None:
     settings = RetrainingSettings(content_model=ContentRetrainingSettings(max_cost_increase=5))
-    made = judge(0.6, 0.594, settled(0.1, (-3.0, 0.5)), settings, Costs(0.010, 0.014))
+    made = recommend(0.6, 0.594, settled(0.1, (-3.0, 0.5)), settings, Costs(0.010, 0.014))
     assert made == ("reject", "New model is 1.0% worse at 40.0% more cost (95% interval -3.0 to 0.5, 148 posts)")
 
 
 def test_where_production_scores_nothing_the_reason_has_no_percentage() -> None:
     found = settled(1.0, None, more=0)
-    assert judge(0.0, 0.4, found, RetrainingSettings()) == ("promote", "New model scores 0.4000 against 0 (148 posts)")
+    assert recommend(0.0, 0.4, found, RetrainingSettings()) == (
+        "promote",
+        "New model scores 0.4000 against 0 (148 posts)",
+    )
 
 
 def promotions_of_equal_models(posts: int, comparisons: int) -> float:
@@ -251,7 +263,7 @@ def promotions_of_equal_models(posts: int, comparisons: int) -> float:
     better = 0
     for sides in zip(first, second, strict=True):
         a, b = (np.column_stack([errors <= 6, errors]) for errors in sides)
-        better += weigh(a, b, TIMING.overall).probability_better >= 0.95
+        better += bootstrap_comparison(a, b, TIMING.overall).probability_better >= 0.95
     return better / comparisons
 
 
@@ -265,10 +277,10 @@ def test_the_smallest_detectable_improvement_is_seen_in_four_of_five_cases() -> 
     rng = np.random.default_rng(6)
     a = np.full((100, 1), 1.0)
     b = a + rng.normal(size=(100, 1))
-    found = weigh(a, b, lambda means: means[..., 0], confidence=0.9)
+    found = bootstrap_comparison(a, b, lambda means: means[..., 0], confidence=0.9)
     assert found.smallest_detectable_percentage
     assert found.smallest_detectable_percentage == pytest.approx((1.2816 + 0.8416) * 10, rel=0.25)
-    surer = weigh(a, b, lambda means: means[..., 0], confidence=0.99)
+    surer = bootstrap_comparison(a, b, lambda means: means[..., 0], confidence=0.99)
     assert surer.smallest_detectable_percentage
     ratio = surer.smallest_detectable_percentage / found.smallest_detectable_percentage
     assert ratio == pytest.approx((2.3263 + 0.8416) / (1.2816 + 0.8416), rel=1e-3)
@@ -283,7 +295,7 @@ def test_the_number_of_posts_asked_for_follows_the_square_root_law() -> None:
     noise = rng.normal(size=(100, 1))
     a = np.full((100, 1), 1.0)
     b = a + 0.1 + (noise - noise.mean()) / noise.std()
-    found = weigh(a, b, lambda means: means[..., 0])
+    found = bootstrap_comparison(a, b, lambda means: means[..., 0])
     assert found.more_posts == pytest.approx((1.6449 + 0.8416) ** 2 * 100 - 100, rel=0.4)
 
 
@@ -292,7 +304,7 @@ def test_where_production_scores_nothing_in_many_resamples_there_is_no_percentag
     hopeless = np.column_stack([np.zeros(300), np.full(300, 100.0)])
     lucky = hopeless.copy()
     lucky[5, 0] = 1
-    found = weigh(lucky, hopeless, TIMING.overall)
+    found = bootstrap_comparison(lucky, hopeless, TIMING.overall)
     assert found.interval_percentage is None
     assert found.smallest_detectable_percentage is None
 
@@ -307,7 +319,7 @@ def test_where_production_scores_nothing_in_many_resamples_there_is_no_percentag
 def test_the_reason_never_asks_for_a_confidence_that_is_there(
     new: float, better: float, interval: tuple[float, float], words: str
 ) -> None:
-    recommendation, reason = judge(0.6, new, settled(better, interval), RetrainingSettings(min_confidence=0.95))
+    recommendation, reason = recommend(0.6, new, settled(better, interval), RetrainingSettings(min_confidence=0.95))
     assert recommendation == "not_enough_evidence"
     assert reason.endswith(f"; {words}")
 

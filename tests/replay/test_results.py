@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from retrainer.config import Settings
-from retrainer.replay.policies import policies_of
-from retrainer.replay.report import Ending, LiveScores, conclude, evidence_of, report
-from retrainer.replay.step import StepRecord
+from retrainer.replay.policies import build_policies
+from retrainer.replay.results import Ending, LiveScores, conclude, evidence_of, report
+from retrainer.replay.step import StepResult
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 
@@ -108,7 +108,7 @@ def test_a_part_is_the_mean_of_its_figures_with_its_interval() -> None:
     assert low < parts["mae_hours"].value < high
 
 
-def steps_of_days(days: int) -> list[StepRecord]:
+def steps_of_days(days: int) -> list[StepResult]:
     """Steps so many days long, over 28 days of one post a day, the errors of which are 9 hours, in the third week 1.
 
     The naive forecast errs by 5 hours. The first post comes at the first midnight after the start.
@@ -119,17 +119,17 @@ def steps_of_days(days: int) -> list[StepRecord]:
         at, until = START + timedelta(days=first), START + timedelta(days=first + days)
         errors = [1.0 if 14 <= row < 21 else 9.0 for row in rows]
         figures, naive = [[error <= 6, error] for error in errors], [[True, 5.0] for _ in rows]
-        records.append(StepRecord(at, until, "", None, rows=rows, figures=figures, naive_figures=naive))
+        records.append(StepResult(at, until, "", None, rows=rows, figures=figures, naive_figures=naive))
     return records
 
 
 @pytest.mark.parametrize("days", [1, 7, 14, 28])
 def test_the_time_worse_than_naive_does_not_depend_on_how_long_the_steps_are(days: int) -> None:
     times = np.datetime64("2024-01-02", "us") + np.arange(28) * np.timedelta64(1, "D")
-    policy = policies_of(Settings(), "timing", [])[0]
+    policy = build_policies(Settings(), "timing", [])[0]
     span = (START, START + timedelta(days=28))
     whole = report("timing", span, [(policy, steps_of_days(days))], Ending(), times).of("configured")
-    assert whole.beside_naive == (timedelta(days=28), timedelta(days=21))
+    assert whole.naive_comparison == (timedelta(days=28), timedelta(days=21))
     begun = steps_of_days(1)[:10]
     stopped = report("timing", span, [(policy, begun)], Ending("Stopped"), times).of("configured")
-    assert stopped.beside_naive == (timedelta(days=10), timedelta(days=10)), "what was not reached does not count"
+    assert stopped.naive_comparison == (timedelta(days=10), timedelta(days=10)), "what was not reached does not count"

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from retrainer.evaluation.bootstrap import LEVEL, Evidence, score_interval, weigh
+from retrainer.evaluation.bootstrap import LEVEL, Evidence, bootstrap_comparison, score_interval
 from retrainer.evaluation.decision_rule import improvement_percentage
-from retrainer.model_types import kind_of
+from retrainer.model_types import get_model_type
 from retrainer.model_types.base import skill_score
-from retrainer.pipeline.comparing import FEWEST_TARGETS
+from retrainer.pipeline.comparing import MIN_COMPARED_POSTS
 from retrainer.replay.policies import CONFIGURED
-from retrainer.replay.step import JUDGED
+from retrainer.replay.step import REVIEWED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from retrainer.model_types import ModelTypeName
     from retrainer.replay.policies import Policy
-    from retrainer.replay.step import StepRecord
+    from retrainer.replay.step import StepResult
 
     Floats = NDArray[np.float64]
 
@@ -57,9 +57,9 @@ class LiveScores:
     naive_figures: Floats
 
     @classmethod
-    def of(cls, model_type: ModelTypeName, records: Sequence[StepRecord]) -> LiveScores:
+    def of(cls, model_type: ModelTypeName, records: Sequence[StepResult]) -> LiveScores:
         """Put the posts of all steps together."""
-        width = len(kind_of(model_type).parts)
+        width = len(get_model_type(model_type).parts)
         rows = np.array([row for record in records for row in record.rows], dtype=np.int64)
         figures, naive = (
             np.array([one for record in records for one in getattr(record, name)], dtype=float).reshape(-1, width)
@@ -88,7 +88,7 @@ class LiveScores:
     @cached_property
     def parts(self) -> dict[str, Figure]:
         """The figures whose means make the score, by the metric's key."""
-        kind = kind_of(self.model_type)
+        kind = get_model_type(self.model_type)
         in_hours = {metric.key for metric in kind.metrics if metric.unit == "hours"}
         figures = {}
         for key, column in zip(kind.parts, self.figures.T, strict=True):
@@ -102,7 +102,7 @@ class LiveScores:
         return LiveScores(self.model_type, self.rows[chosen], self.figures[chosen], self.naive_figures[chosen])
 
     def _figure(self, figures: Floats) -> Figure:
-        overall = kind_of(self.model_type).overall
+        overall = get_model_type(self.model_type).overall
         return Figure(float(overall(figures.mean(axis=0))), _within(score_interval(figures, overall), 1.0))
 
 
@@ -111,7 +111,7 @@ def _within(interval: tuple[float, float] | None, highest: float) -> tuple[float
     return interval and (max(interval[0], 0.0), min(interval[1], highest))
 
 
-class BesideNaive(NamedTuple):
+class NaiveComparison(NamedTuple):
     """For how long a policy was live, and worse than the naive forecast, by the weeks of the replay.
 
     The weeks count from the replay's start, whatever the policy's own steps are, so that policies can be held side by
@@ -129,7 +129,7 @@ class BesideNaive(NamedTuple):
     @classmethod
     def of(
         cls, live: LiveScores, times: NDArray[np.datetime64], start: datetime, done: tuple[datetime, datetime]
-    ) -> BesideNaive:
+    ) -> NaiveComparison:
         """Sum up the weeks.
 
         Args:
@@ -140,7 +140,7 @@ class BesideNaive(NamedTuple):
         """
         since = times[live.rows] - np.datetime64(start.astimezone(UTC).replace(tzinfo=None), "us")
         week_of = -(-since // np.timedelta64(_WEEK)) - 1  # a post at the very end of a week belongs to it
-        overall = kind_of(live.model_type).overall
+        overall = get_model_type(live.model_type).overall
         total = worse = timedelta()
         for week in np.unique(week_of):
             own, naive = (figures[week_of == week].mean(axis=0) for figures in (live.figures, live.naive_figures))
@@ -158,15 +158,15 @@ class PolicyReport:
     Attributes:
         records: its steps, in order.
         live: its live scores; None where it forecast no post.
-        beside_naive: for how long it was live, and worse than the naive forecast.
+        naive_comparison: for how long it was live, and worse than the naive forecast.
         against_configured: how sure the difference from the configured policy is, on the posts that both forecast; None
             for that policy itself, and where these are fewer than ten.
     """
 
     policy: Policy
-    records: list[StepRecord]
+    records: list[StepResult]
     live: LiveScores | None
-    beside_naive: BesideNaive
+    naive_comparison: NaiveComparison
     against_configured: Evidence | None = None
 
     @property
@@ -202,7 +202,7 @@ class PolicyReport:
     @property
     def looked_at(self) -> int:
         """How many of them later posts could judge."""
-        return sum(record.later_look in JUDGED for record in self.records)
+        return sum(record.later_look in REVIEWED for record in self.records)
 
     @property
     def seconds(self) -> float:
@@ -270,7 +270,7 @@ class ReplayReport:
 def report(
     model_type: ModelTypeName,
     span: tuple[datetime, datetime],
-    done: Sequence[tuple[Policy, list[StepRecord]]],
+    done: Sequence[tuple[Policy, list[StepResult]]],
     ending: Ending,
     times: NDArray[np.datetime64],
 ) -> ReplayReport:
@@ -289,9 +289,9 @@ def report(
             policy,
             records,
             lives[policy.name] if len(lives[policy.name]) else None,
-            BesideNaive.of(lives[policy.name], times, span[0], (records[0].at, records[-1].until))
+            NaiveComparison.of(lives[policy.name], times, span[0], (records[0].at, records[-1].until))
             if records
-            else BesideNaive(),
+            else NaiveComparison(),
             None if policy.name == CONFIGURED else evidence_of(configured, lives[policy.name]),
         )
         for policy, records in done
@@ -309,10 +309,10 @@ def evidence_of(a: LiveScores, b: LiveScores, *, level: float = LEVEL) -> Eviden
         level: of the interval.
     """
     common, in_a, in_b = np.intersect1d(a.rows, b.rows, return_indices=True)
-    if len(common) < FEWEST_TARGETS:
+    if len(common) < MIN_COMPARED_POSTS:
         return None
-    overall = kind_of(a.model_type).overall
-    return weigh(a.figures[in_a], b.figures[in_b], overall, level=level)
+    overall = get_model_type(a.model_type).overall
+    return bootstrap_comparison(a.figures[in_a], b.figures[in_b], overall, level=level)
 
 
 def conclude(lives: dict[str, LiveScores]) -> tuple[str | None, str]:
@@ -328,7 +328,7 @@ def conclude(lives: dict[str, LiveScores]) -> tuple[str | None, str]:
     for live in lives.values():
         common = np.intersect1d(common, live.rows)
     shared = {name: live.on(common) for name, live in lives.items()}
-    if len(common) < FEWEST_TARGETS:
+    if len(common) < MIN_COMPARED_POSTS:
         return None, f"Only {len(common)} posts were forecast under all policies: too few to tell them apart."
     score = {name: live.score.value for name, live in shared.items()}
     best = [name for name in score if score[name] == max(score.values())]

@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 
 from retrainer.errors import InsufficientData, UsageError
-from retrainer.model_types import kind_of
+from retrainer.model_types import get_model_type
 from retrainer.model_types.base import utc_times
 from retrainer.pipeline.comparing import compare_versions
-from retrainer.pipeline.evaluations import evaluate_version, recorded_reliability, window_after
+from retrainer.pipeline.evaluations import evaluate_version, held_out_window, load_reliability
 from retrainer.pipeline.run import retrain
 from retrainer.posts.sample import sample_posts
 from tests.conftest import NOW, configure, constant_timing, open_project, regular_posts
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from retrainer.registry.tables import ModelVersion
     from tests.conftest import Plugins
 
-TIMING = kind_of("timing")
+TIMING = get_model_type("timing")
 
 
 def through(posts: pd.DataFrame, row: int) -> tuple[pd.Timestamp, str]:
@@ -35,7 +35,7 @@ def through(posts: pd.DataFrame, row: int) -> tuple[pd.Timestamp, str]:
 
 def test_clock_origins_are_evenly_spaced_and_know_all_posts_up_to_them() -> None:
     posts = sample_posts()
-    window = window_after(posts, through(posts, 319), 50, "clock")
+    window = held_out_window(posts, through(posts, 319), 50, "clock")
     assert window
     origins, times = window.origins, utc_times(posts)
     assert len(origins) == 50
@@ -51,7 +51,7 @@ def test_a_clock_origin_at_the_moment_of_posts_knows_all_of_them() -> None:
     """Two posts at the very middle of the window, which is the only origin."""
     posts = regular_posts(5)
     posts["created_at"] = posts["created_at"].iloc[0] + pd.to_timedelta([0, 5, 10, 10, 15], unit="h")
-    window = window_after(posts, through(posts, 0), 1, "clock")
+    window = held_out_window(posts, through(posts, 0), 1, "clock")
     assert window
     assert window.origins.time[0] == utc_times(posts)[2]
     assert window.origins.position[0] == 3
@@ -59,7 +59,7 @@ def test_a_clock_origin_at_the_moment_of_posts_knows_all_of_them() -> None:
 
 def test_there_are_no_more_clock_origins_than_posts_to_foretell() -> None:
     posts = regular_posts(100)
-    window = window_after(posts, through(posts, 95), 500, "clock")
+    window = held_out_window(posts, through(posts, 95), 500, "clock")
     assert window
     assert len(window.origins) == 4
 
@@ -67,8 +67,8 @@ def test_there_are_no_more_clock_origins_than_posts_to_foretell() -> None:
 def test_posts_of_one_moment_leave_no_clock_origin() -> None:
     posts = regular_posts(20)
     posts.loc[18:, "created_at"] = posts["created_at"].iloc[18]
-    assert window_after(posts, through(posts, 17), 20, "clock") is None
-    assert window_after(posts, through(posts, 17), 20, "post")
+    assert held_out_window(posts, through(posts, 17), 20, "clock") is None
+    assert held_out_window(posts, through(posts, 17), 20, "post")
 
 
 @pytest.fixture
@@ -99,7 +99,7 @@ def test_every_figure_can_be_computed_again_from_the_forecasts_file(
     skill = TIMING.skill(metrics, naive)
     assert row.metrics == {**metrics, **skill, "num_predictions": 60}
     assert row.baseline_metrics == {**naive, "num_predictions": 60}
-    assert recorded_reliability(project, earlier, row) == made.reliability
+    assert load_reliability(project, earlier, row) == made.reliability
     assert len(stored.post_ids) == 60
 
 
@@ -110,7 +110,7 @@ def test_both_sides_of_a_comparison_forecast_from_the_same_clock_times(
     made = compare_versions(project, earlier, later, NOW, "clock")
     assert made.of_a
     assert made.of_b
-    assert made.of_a.foretells_the_same(made.of_b)
+    assert made.of_a.has_same_targets(made.of_b)
     assert made.window
     assert made.window.document()["origin"] == "clock"
     assert (made.of_a.origins.time > np.datetime64(later.trained_through.replace(tzinfo=None))).all()
@@ -191,7 +191,7 @@ def test_min_confidence_keeps_production_where_the_evidence_is_thin(folder: Path
         assert result.run
         assert result.run.promotion_reason == result.comparison.reason
         for version in project.registry.versions("timing"):
-            life = project.registry.life(version.version_id)
+            life = project.registry.version_history(version.version_id)
             assert all(entry.evidence.get("evidence", {}) is not None for entry in life if entry.evidence)
 
 

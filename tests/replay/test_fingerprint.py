@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from retrainer.algorithms import hookimpl
 from retrainer.algorithms.events import observed_by
-from retrainer.algorithms.manager import found_algorithm
-from retrainer.replay.fingerprint import source_digest
+from retrainer.algorithms.manager import find_algorithm
+from retrainer.replay.fingerprint import fingerprint
 from tests.conftest import constant_timing
 
 if TYPE_CHECKING:
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 def test_a_module_alone_is_known_by_its_file(plugins: Plugins, monkeypatch: pytest.MonkeyPatch) -> None:
     plugins.add("lonely", constant_timing("lonely", 5.0))
     monkeypatch.syspath_prepend(str(plugins.site))
-    first = source_digest(found_algorithm("lonely"))
+    first = fingerprint(find_algorithm("lonely"))
     (plugins.site / "another.txt").write_text("none of its files")
-    assert source_digest(found_algorithm("lonely")) == first
+    assert fingerprint(find_algorithm("lonely")) == first
     (plugins.site / "retrainer_lonely_module.py").write_text("# edited")
-    assert source_digest(found_algorithm("lonely")) != first
+    assert fingerprint(find_algorithm("lonely")) != first
 
 
 def test_a_package_is_known_by_all_of_its_files(plugins: Plugins, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -38,10 +38,10 @@ def test_a_package_is_known_by_all_of_its_files(plugins: Plugins, monkeypatch: p
     entry_points = plugins.site / "retrainer_deep-1.0.dist-info" / "entry_points.txt"
     entry_points.write_text("[retrainer.algorithms]\ndeep = package_of_deep.inner.code\n")
     monkeypatch.syspath_prepend(str(plugins.site))
-    first = source_digest(found_algorithm("deep"))
-    assert source_digest(found_algorithm("deep")) == first
+    first = fingerprint(find_algorithm("deep"))
+    assert fingerprint(find_algorithm("deep")) == first
     (inner.parent / "weights.json").write_text("[1, 2]")
-    assert source_digest(found_algorithm("deep")) != first
+    assert fingerprint(find_algorithm("deep")) != first
 
 
 def test_an_observer_counts_only_where_it_may_change_an_answer(
@@ -49,7 +49,7 @@ def test_an_observer_counts_only_where_it_may_change_an_answer(
 ) -> None:
     plugins.add("lonely", constant_timing("lonely", 5.0))
     monkeypatch.syspath_prepend(str(plugins.site))
-    alone = source_digest(found_algorithm("lonely"))
+    alone = fingerprint(find_algorithm("lonely"))
 
     class Hearing:
         @hookimpl
@@ -61,9 +61,9 @@ def test_an_observer_counts_only_where_it_may_change_an_answer(
             return (yield)
 
     with observed_by("hearing", Hearing()):
-        assert source_digest(found_algorithm("lonely")) == alone
+        assert fingerprint(find_algorithm("lonely")) == alone
     with observed_by("wrapping", Wrapping()):
-        assert source_digest(found_algorithm("lonely")) != alone
+        assert fingerprint(find_algorithm("lonely")) != alone
 
 
 def test_a_module_that_cannot_be_read_leaves_the_version_to_tell(
@@ -71,6 +71,6 @@ def test_a_module_that_cannot_be_read_leaves_the_version_to_tell(
 ) -> None:
     plugins.add("fleeting", constant_timing("fleeting", 5.0))
     monkeypatch.syspath_prepend(str(plugins.site))
-    found = found_algorithm("fleeting")
+    found = find_algorithm("fleeting")
     (plugins.site / "retrainer_fleeting_module.py").unlink()
-    assert source_digest(found)
+    assert fingerprint(found)

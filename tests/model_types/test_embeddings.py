@@ -32,7 +32,7 @@ def model() -> SemanticModel:
 
 
 def measures(model: SemanticModel, texts: Sequence[str], posts: Sequence[str]) -> dict[str, float]:
-    return model.nearness(texts, posts).measures(np.ones(len(posts), dtype=bool))
+    return model.semantic_similarity(texts, posts).measures(np.ones(len(posts), dtype=bool))
 
 
 def copy_of_the_model(target: Path, *without: str) -> Path:
@@ -89,7 +89,7 @@ def test_an_embedding_does_not_depend_on_the_texts_beside_it(model: SemanticMode
 
 
 def test_only_the_forecasts_that_are_kept_count(model: SemanticModel) -> None:
-    nearness = model.nearness([*POSTS[:3], ""], POSTS)
+    nearness = model.semantic_similarity([*POSTS[:3], ""], POSTS)
     assert nearness.measures(np.array([True, True, True, False])) == dict.fromkeys(MEASURES, 1.0)
 
 
