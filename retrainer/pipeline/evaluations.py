@@ -302,7 +302,7 @@ def evaluate_version(project: Project, version_id: str, now: datetime, origin: O
         InsufficientData: no post is later than its training.
         ArtifactError, AlgorithmError: it cannot be loaded, or cannot forecast.
     """
-    version = project.registry.version(version_id)
+    version = project.registry.get_version(version_id)
     rule = resolve_origin_rule(project, version.model_type_name, origin)
     ready = load_version(project, version)
     ready.algorithm.check_ready(ready.options)
