@@ -336,7 +336,7 @@ def _evaluate(project: Project, trained: Candidate, split: Split, version: Model
     origin = project.settings.retraining.origin(model_type)
     evaluation = evaluate(trained.ready, split.posts, require_held_out_window(split.posts, version, most, origin))
     kind = get_model_type(model_type)
-    log.info("%s", kind.headline(evaluation.metrics))
+    log.info("%s", kind.summary_line(evaluation.metrics))
     naive = evaluation.naive_metrics["overall_score"]
     log.info("Naive forecast: %.4f | Skill: %+.3f", naive, evaluation.metrics["skill"])
     return evaluation

@@ -158,7 +158,7 @@ def read_history(project: Project, model_type: ModelTypeName, until: datetime) -
         if where.url is None and where.table == POSTS_TABLE and not database.has_table(POSTS_TABLE):
             raise InsufficientData(f"there is no post in {database.location}", hint="Import posts first")
         store = PostStore.open(where, database, project.folder)
-        posts = get_model_type(model_type).usable(store.load(until, with_content=model_type == "content"))
+        posts = get_model_type(model_type).usable_posts(store.load(until, with_content=model_type == "content"))
         return PostHistory(posts, store.location)
     finally:
         if store is not None:

@@ -217,7 +217,7 @@ def _with_live_scores(
         return replace(record, reason=f"{record.reason}. Live, {error}" if record.reason else str(error)), None
     kind = get_model_type(model_type)
     scored = of_live.scored
-    naive = kind.contributions(*kind.select(of_live.naive_forecasts, of_live.targets, scored))
+    naive = kind.score_components(*kind.select(of_live.naive_forecasts, of_live.targets, scored))
     figures = of_live.contributions_on(scored)
     scores = replace(
         record,
@@ -226,7 +226,7 @@ def _with_live_scores(
         naive_figures=naive.tolist(),
         score=_overall(model_type, figures),
         naive_score=_overall(model_type, naive),
-        live_cost_usd=kind.tally(of_live.forecasts).get("cost_usd", 0.0),
+        live_cost_usd=kind.count_outcomes(of_live.forecasts).get("cost_usd", 0.0),
     )
     return scores, of_live
 
@@ -336,7 +336,7 @@ def _run_cost(model_type: ModelTypeName, run: _Run) -> dict[str, Any]:
     if result.comparison is not None:
         sides = (result.comparison.of_a, result.comparison.of_b)  # b's may be another, made afresh on a later window
         made += [side for side in sides if side is not None and side is not result.evaluation]
-    tallies = [get_model_type(model_type).tally(evaluation.forecasts) for evaluation in made]
+    tallies = [get_model_type(model_type).count_outcomes(evaluation.forecasts) for evaluation in made]
     return {
         "tokens": int(sum(tally.get("tokens", 0) for tally in tallies)),
         "cost_usd": float(sum(tally.get("cost_usd", 0.0) for tally in tallies)),
@@ -344,4 +344,4 @@ def _run_cost(model_type: ModelTypeName, run: _Run) -> dict[str, Any]:
 
 
 def _overall(model_type: ModelTypeName, figures: NDArray[np.float64]) -> float | None:
-    return float(get_model_type(model_type).overall(np.asarray(figures).mean(axis=0))) if len(figures) else None
+    return float(get_model_type(model_type).overall_score(np.asarray(figures).mean(axis=0))) if len(figures) else None

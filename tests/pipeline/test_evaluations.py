@@ -96,7 +96,7 @@ def test_every_figure_can_be_computed_again_from_the_forecasts_file(
     stored = TIMING.parse(project.artifacts.read_forecasts(earlier, row.forecasts_file))
     metrics = TIMING.score(stored.forecasts, stored.targets)
     naive = TIMING.score(stored.naive, stored.targets)
-    skill = TIMING.skill(metrics, naive)
+    skill = TIMING.skill_scores(metrics, naive)
     assert row.metrics == {**metrics, **skill, "num_predictions": 60}
     assert row.baseline_metrics == {**naive, "num_predictions": 60}
     assert load_reliability(project, earlier, row) == made.reliability
