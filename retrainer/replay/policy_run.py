@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from retrainer import __version__
 from retrainer.pipeline.loading import load_configured_algorithm
-from retrainer.registry.artifacts import remove
 from retrainer.registry.runs import RunFilter
 from retrainer.replay.fingerprint import fingerprint
 from retrainer.replay.sandbox import open_sandbox
@@ -100,12 +99,7 @@ class PolicyRun:
     def _tidy(self, model_type: ModelTypeName) -> None:
         """Forget runs that were interrupted, with the files that they left; nobody else uses the room."""
         self.room.registry.forget_unfinished_runs()
-        artifacts = self.room.artifacts
-        for folder in artifacts.unregistered_folders(model_type):
-            remove(folder)
-        for version in self.room.registry.list_versions(model_type):
-            for path in artifacts.stray_files(version):
-                remove(path)
+        self.room.artifacts.remove_strays(model_type)
 
     def _agrees(self, last: StepResult) -> bool:
         """Whether the room is where the records end: a kill may have fallen between the two."""

@@ -147,7 +147,7 @@ def test_a_changed_file_is_refused_before_it_is_read(project: Project) -> None:
     version = project.registry.get_version(str(run.model_version_id))
     path = project.artifacts.folder("timing", version.version_id) / "model.json"
     path.write_text(path.read_text().replace("[", "[ "))
-    with pytest.raises(ArtifactError, match=f"'model.json' of '{version.version_id}' is not what was written"):
+    with pytest.raises(ArtifactError, match=f"'model.json' of '{version.version_id}' was modified"):
         load_version(project, version)
 
 
