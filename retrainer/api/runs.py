@@ -88,7 +88,7 @@ class Jobs:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # a signal to the server's group is not for it
             )
-        identity = ProcessIdentity.of(process.pid)
+        identity = ProcessIdentity.from_pid(process.pid)
         here = copy_context()  # the observers of this process
         threading.Thread(target=here.run, args=(self._await_end, run.run_id, process), daemon=True).start()
         try:
