@@ -18,8 +18,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pytest
 from hypothesis import settings
 
+from retrainer.algorithms.events import EventBus, Observer
 from retrainer.posts.sample import sample_posts
 from retrainer.project import Project, create_project
+from retrainer.render.events import event_document
+from retrainer.runtime import Runtime
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -120,6 +123,12 @@ def open_project(folder: Path, environ: dict[str, str] | None = None) -> Project
     project = Project.find(folder, environ or {})
     _opened.append(project)
     return project
+
+
+def runtime_of(project: Project | None = None, *observers: object) -> Runtime:
+    """A runtime whose events reach these observers and the installed ones."""
+    named = [Observer(f"observer {number}", plugin) for number, plugin in enumerate(observers)]
+    return Runtime(events=EventBus(event_document, named), answers_dir=project.answers_dir if project else None)
 
 
 @pytest.fixture(autouse=True)
@@ -240,7 +249,7 @@ def trained(folder: Path) -> str:
     project = open_project(folder)
     project.posts.add(sample_posts(), NOW)
     moment = datetime(2024, 6, 1, tzinfo=UTC)
-    runs = [retrain(project, kind, moment, as_of=True).run for kind in MODEL_TYPE_NAMES]
+    runs = [retrain(project, runtime_of(project), kind, moment, as_of=True).run for kind in MODEL_TYPE_NAMES]
     project.close()
     assert runs[0]
     return str(runs[0].model_version_id)
