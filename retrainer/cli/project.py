@@ -86,7 +86,7 @@ def posts_count(context: typer.Context, *, as_json: AsJson = False) -> None:
     """
     with open_project(context) as (project, _):
         summary = project.posts.summary(datetime.now(UTC))
-        place = project.posts.place
+        place = project.posts.location
     if as_json:
         console.document(documents.posts_document(summary))
     else:

@@ -266,9 +266,9 @@ def history(
             promoted=promoted,
             offset=(page - 1) * limit,
         )
-        runs = project.registry.runs(kind, limit, which)
+        runs = project.registry.list_runs(kind, limit, which)
         total = project.registry.count_runs(kind, which)
-        changes = project.registry.ledger(model_type=kind, actions=PRODUCTION_CHANGES, limit=limit)
+        changes = project.registry.list_ledger_entries(model_type=kind, actions=PRODUCTION_CHANGE_ACTIONS, limit=limit)
     if as_json:
         console.document(documents.history_document(runs, total, changes))
     else:

@@ -59,8 +59,8 @@ def promote_version(project: Project, runtime: Runtime, version_id: str, reason:
         ArtifactError, AlgorithmError: it cannot be loaded.
         PromotionRefused: its evaluation failed, or production has changed meanwhile.
     """
-    version = project.registry.version(version_id)
-    production = project.registry.production(version.model_type_name)
+    version = project.registry.get_version(version_id)
+    production = project.registry.get_production(version.model_type_name)
     expected = production.version_id if production else None
     load_version(project, runtime, version)
     change = project.registry.promote(version_id, expected, reason, now)

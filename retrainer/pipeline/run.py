@@ -127,7 +127,7 @@ def retrain_opened_run(
         RunInProgress: it was closed meanwhile or belongs to another process.
         RetrainerError: the run failed; this is recorded.
     """
-    run = project.registry.take_over(run_id)
+    run = project.registry.take_over_run(run_id)
     try:
         return retrain(
             project,
@@ -247,7 +247,7 @@ def _load_and_split(project: Project, model_type: ModelTypeName, now: datetime) 
     log.info("Loading and splitting data...")
     settings = project.settings.retraining
     posts = load_posts(project, model_type, now)
-    split = split_by_time(posts, settings.test_split, settings.min_training_samples, project.posts.place)
+    split = split_by_time(posts, settings.test_split, settings.min_training_samples, project.posts.location)
     get_model_type(model_type).require_trainable(split.training)
     return split
 

@@ -166,7 +166,7 @@ def _run(project: SandboxProject, runtime: Runtime, policy: Policy, model_type: 
         )
     except (InsufficientData, AlgorithmError) as error:
         run_id = getattr(error, "run_id", None)
-        row = None if run_id is None else project.registry.run(run_id)
+        row = None if run_id is None else project.registry.get_run(run_id)
         return _Run(before, None, str(error), (row and row.tokens) or 0, (row and row.cost_usd) or 0.0)
     if policy.promotes_all and not result.promoted and result.run is not None:
         promote_version(project, runtime, str(result.run.model_version_id), PROMOTED_BY_POLICY, step.at)

@@ -97,7 +97,7 @@ def test_every_figure_can_be_computed_again_from_the_forecasts_file(
     stored = TIMING.parse(project.artifacts.read_forecasts(earlier, row.forecasts_file))
     metrics = TIMING.score(stored.forecasts, stored.targets)
     naive = TIMING.score(stored.naive, stored.targets)
-    skill = TIMING.skill(metrics, naive)
+    skill = TIMING.skill_scores(metrics, naive)
     assert row.metrics == {**metrics, **skill, "num_predictions": 60}
     assert row.baseline_metrics == {**naive, "num_predictions": 60}
     assert load_reliability(project, earlier, row) == made.reliability
@@ -191,7 +191,7 @@ def test_min_confidence_keeps_production_where_the_evidence_is_thin(folder: Path
         assert result.promoted is (recommendation == "promote")
         assert result.run
         assert result.run.promotion_reason == result.comparison.reason
-        for version in project.registry.versions("timing"):
+        for version in project.registry.list_versions("timing"):
             life = project.registry.version_history(version.version_id)
             assert all(entry.evidence.get("evidence", {}) is not None for entry in life if entry.evidence)
 

@@ -149,7 +149,7 @@ def test_a_dead_run_is_closed(project: Project) -> None:
     leave_a_dead_run(project)
     assert kinds(project) == ["dead_run"]
     mended(project)
-    assert project.registry.runs()[0].status == "failed"
+    assert project.registry.list_runs()[0].status == "failed"
 
 
 def test_what_is_damaged_on_both_sides_cannot_be_mended(project: Project, version_id: str) -> None:
@@ -178,7 +178,7 @@ def test_a_pruned_version_has_nothing_to_mend_and_cannot_come_back(folder: Path)
     assert examine(project) == []
     for version_id in pruned:
         assert not project.artifacts.folder("timing", version_id).exists()
-        assert project.registry.evaluations(version_id), "its scores stay"
+        assert project.registry.list_evaluations(version_id), "its scores stay"
     with pytest.raises(ArtifactError, match="were pruned on 2024-11-15"):
         promote_version(project, runtime_of(project), pruned[0], "back", NOW)
 

@@ -143,7 +143,7 @@ def test_another_program_may_have_the_database_open(eager: Path) -> None:
     assert (eager / "data/retrainer.db-wal").exists()
     assert replayed(eager).of("configured").trainings == 9
     assert contents(eager)["data/retrainer.db"] == before
-    assert project.registry.runs(), "its connection goes on working"
+    assert project.registry.list_runs(), "its connection goes on working"
 
 
 def test_nobody_is_notified(eager: Path, plugins: Plugins, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
