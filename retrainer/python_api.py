@@ -87,7 +87,7 @@ def compare(project: Project, version_a: str, version_b: str, *, origin: OriginR
     Raises:
         RetrainerError: the versions cannot be compared.
     """
-    a, b = (project.registry.version(version_id) for version_id in (version_a, version_b))
+    a, b = (project.registry.get_version(version_id) for version_id in (version_a, version_b))
     with open_runtime(project, os.environ) as runtime:
         return comparing.compare_versions(project, runtime, a, b, datetime.now(UTC), origin)
 
@@ -117,4 +117,4 @@ def history(
         model_type: only runs of this model type.
         limit: the maximum number of runs.
     """
-    return project.registry.runs(model_type, limit)
+    return project.registry.list_runs(model_type, limit)

@@ -201,7 +201,7 @@ class LoadedAlgorithm:
             budget=budget or Budget(),
         )
         try:
-            return get_model_type(model_type).checked(forecasts, len(origins))
+            return get_model_type(model_type).validate(forecasts, len(origins))
         except (ValueError, TypeError) as error:
             self._fail("predict", f"returned {error}", error)
 

@@ -125,7 +125,7 @@ def db_upgrade(context: typer.Context, *, as_json: AsJson = False) -> None:
     from retrainer.registry.migrations import HEAD  # noqa: PLC0415
 
     with open_project(context) as (project, _):
-        place = project.registry.database.place  # opening it upgrades it
+        place = project.registry.database.location  # opening it upgrades it
     say(
         {"database": place.strip("'"), "revision": HEAD},
         f"The database {place} has the newest schema, {HEAD}",

@@ -61,7 +61,7 @@ def versions(
     """
     kind = parse_model_type(model_type) if model_type else None
     with open_project(context) as (project, _):
-        rows = project.registry.versions(kind, limit)
+        rows = project.registry.list_versions(kind, limit)
     if as_json:
         console.document(documents.versions_document(rows))
     else:

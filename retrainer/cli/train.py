@@ -219,7 +219,7 @@ def compare(
     with open_project(context) as (project, runtime):
         from retrainer.pipeline.comparing import compare_versions  # noqa: PLC0415
 
-        a, b = project.registry.version(version_a), project.registry.version(version_b)
+        a, b = project.registry.get_version(version_a), project.registry.get_version(version_b)
         comparison = compare_versions(project, runtime, a, b, datetime.now(UTC), _origin_rule(origin))
     if as_json:
         console.document(documents.comparison_document(comparison))
@@ -256,7 +256,7 @@ def history(
     if status not in {None, "running", "completed", "failed"}:
         raise UsageError(f"--status: '{status}' is none", hint="It is running, completed or failed")
     with open_project(context) as (project, _):
-        from retrainer.registry.promotions import PRODUCTION_CHANGES  # noqa: PLC0415
+        from retrainer.registry.promotions import PRODUCTION_CHANGE_ACTIONS  # noqa: PLC0415
         from retrainer.registry.runs import RunFilter  # noqa: PLC0415
 
         which = RunFilter(

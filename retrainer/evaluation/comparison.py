@@ -140,7 +140,7 @@ def compare(
     else:
         contributions = (a.contributions_on(both), b.contributions_on(both))
         evidence = bootstrap_comparison(
-            *contributions, get_model_type(a.model_type).overall, confidence=settings.min_confidence
+            *contributions, get_model_type(a.model_type).overall_score, confidence=settings.min_confidence
         )
         recommendation, reason = recommend(old, new, evidence, settings, costs)
     return Comparison(
@@ -184,7 +184,9 @@ def no_comparison(
 
 def _costs(a: Evaluation, b: Evaluation) -> Costs | None:
     """Return the cost of all forecasts, including those that cannot be scored."""
-    cost_a, cost_b = (get_model_type(side.model_type).tally(side.forecasts).get("cost_usd", 0.0) for side in (a, b))
+    cost_a, cost_b = (
+        get_model_type(side.model_type).count_outcomes(side.forecasts).get("cost_usd", 0.0) for side in (a, b)
+    )
     return Costs(cost_a, cost_b) if cost_a or cost_b else None
 
 
@@ -194,11 +196,11 @@ def _largest_differences(
     """Return the situations with the largest difference of scores times number of posts."""
     model_type = get_model_type(a.model_type)
     found = []
-    for situation, mask in model_type.situations(posts, a.origins).items():
+    for situation, mask in model_type.segments(posts, a.origins).items():
         chosen = both & mask
         if chosen.sum() < MIN_POSTS_IN_SITUATION or chosen.sum() == both.sum():
             continue
-        old, new = (float(model_type.overall(side.contributions_on(chosen).mean(axis=0))) for side in (a, b))
+        old, new = (float(model_type.overall_score(side.contributions_on(chosen).mean(axis=0))) for side in (a, b))
         if old != new:
             found.append(Difference(situation, int(chosen.sum()), old, new))
     found.sort(key=lambda difference: -abs(difference.score_b - difference.score_a) * difference.num_predictions)

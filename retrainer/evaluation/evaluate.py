@@ -54,7 +54,7 @@ class Evaluation:
     @cached_property
     def scored(self) -> NDArray[np.bool_]:
         """(n,) which forecasts can be scored."""
-        return self._type.scored(self.forecasts)
+        return self._type.scorable(self.forecasts)
 
     @cached_property
     def metrics(self) -> dict[str, float]:
@@ -63,8 +63,8 @@ class Evaluation:
         return {
             **self.own_metrics,
             **metrics,
-            **self._type.skill(metrics, self.naive_metrics),
-            **self._type.tally(self.forecasts),
+            **self._type.skill_scores(metrics, self.naive_metrics),
+            **self._type.count_outcomes(self.forecasts),
             "num_predictions": self.num_predictions,
         }
 
@@ -107,7 +107,7 @@ class Evaluation:
 
     def contributions_on(self, keep: NDArray[np.bool_]) -> NDArray[np.float64]:
         """Return (m, k) the figures of a subset of the forecasts whose means give the overall score."""
-        return self._type.contributions(*self._type.select(self.forecasts, self.targets, keep))
+        return self._type.score_components(*self._type.select(self.forecasts, self.targets, keep))
 
     @property
     def _type(self) -> ModelType[Any, Any]:
@@ -148,7 +148,7 @@ def evaluate(
     targets = model_type.targets(posts, origins, window.rows)
     if not model.algorithm.description.paid:
         (check_lookahead or LookaheadCheck())(model, posts, origins, forecasts, targets)
-    scored = model_type.scored(forecasts)
+    scored = model_type.scorable(forecasts)
     if scored.sum() < MIN_SCORED_SHARE * len(origins):
         # Otherwise a model could decline to forecast the posts that it finds difficult.
         raise AlgorithmError(

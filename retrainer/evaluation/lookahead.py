@@ -36,7 +36,7 @@ class LookaheadCheck:
             known = posts.iloc[: origins.position[index] + 1]
             repeated = model.predict(known, origins[[index]])
             original, _ = model_type.select(forecasts, targets, np.arange(len(origins)) == index)
-            if model_type.same(original, repeated):
+            if model_type.are_equal(original, repeated):
                 continue
             self._require_deterministic(model, known, origins[[index]], repeated)
             self._require_deterministic(model, posts, origins, forecasts)
@@ -53,7 +53,7 @@ class LookaheadCheck:
     def _require_deterministic(
         self, model: TrainedModel, posts: pd.DataFrame, origins: Origins, forecasts: Any
     ) -> None:
-        if not get_model_type(model.model_type).same(forecasts, self.repeat(model, posts, origins)):
+        if not get_model_type(model.model_type).are_equal(forecasts, self.repeat(model, posts, origins)):
             raise AlgorithmError(
                 f"the plugin '{model.algorithm.name}' {NOT_DETERMINISTIC}",
                 hint="Its scores cannot be reproduced. See retrainer.algorithms.testing",

@@ -54,7 +54,7 @@ class Window:
 
     def origins_for(self, model_type: ModelTypeName, posts: pd.DataFrame) -> Origins:
         """Return the origins as an algorithm of this model type gets them: content knows the time of the post."""
-        if not get_model_type(model_type).knows_target_time:
+        if not get_model_type(model_type).target_time_known:
             return self.origins
         return replace(self.origins, target_time=utc_times(posts)[self.rows])
 

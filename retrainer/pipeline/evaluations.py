@@ -47,7 +47,7 @@ def evaluate_version(
         InsufficientData: no post is later than its training.
         ArtifactError, AlgorithmError: it cannot be loaded or cannot forecast.
     """
-    version = project.registry.version(version_id)
+    version = project.registry.get_version(version_id)
     rule = resolve_origin_rule(project, version.model_type_name, origin)
     model = load_version(project, runtime, version)
     model.algorithm.check_ready(model.options)
@@ -157,7 +157,7 @@ def load_reliability(project: Project, version: ModelVersion, row: ModelEvaluati
     except RetrainerError as error:
         log.warning("Cannot compute the reliability of '%s': %s", row.evaluation_id, error)
         return []
-    scored = model_type.scored(stored.forecasts)
+    scored = model_type.scorable(stored.forecasts)
     return model_type.reliability(*model_type.select(stored.forecasts, stored.targets, scored))
 
 

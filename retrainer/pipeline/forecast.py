@@ -83,7 +83,7 @@ def predict_next(
         InsufficientData: there are no posts.
         ArtifactError, AlgorithmError: the production version cannot be loaded or cannot forecast.
     """
-    version = project.registry.production(model_type)
+    version = project.registry.get_production(model_type)
     if version is None:
         raise NothingInProduction(
             f"no {model_type} version is in production", hint=f"Train one with `retrainer train {model_type}`"
@@ -122,7 +122,7 @@ def _next_timing(
 
 
 def _median_wait(project: Project, runtime: Runtime, now: datetime) -> float:
-    version = project.registry.production("timing")
+    version = project.registry.get_production("timing")
     if version is not None:
         return _next_timing(project, runtime, version, now).median_hours or 0.0
     posts = _require_posts(project, "timing", now)
@@ -155,7 +155,9 @@ def _next_content(
 def _require_posts(project: Project, model_type: ModelTypeName, now: datetime) -> pd.DataFrame:
     posts = load_posts(project, model_type, now)
     if posts.empty:
-        raise InsufficientData(f"no posts to forecast from: {project.posts.place} is empty", hint="Import posts first")
+        raise InsufficientData(
+            f"no posts to forecast from: {project.posts.location} is empty", hint="Import posts first"
+        )
     return posts
 
 

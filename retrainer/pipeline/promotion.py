@@ -92,9 +92,9 @@ def roll_back(
         ProductionChanged: another process has changed production meanwhile.
     """
     if to is not None:
-        project.registry.version(to)
-    promotions = project.registry.promotions_to_undo(model_type, to)
-    target = project.registry.version(promotions[-1].from_version_id or "")
+        project.registry.get_version(to)
+    promotions = project.registry.find_promotions_to_undo(model_type, to)
+    target = project.registry.get_version(promotions[-1].from_version_id or "")
     _require_working_forecast(project, load_version(project, runtime, target), now)
     change = project.registry.roll_back(promotions, reason, now, hold=hold)
     publish_change(project, runtime, "rollback", change)

@@ -61,4 +61,4 @@ def remove_leftovers(project: Project, model_type: ModelTypeName, since: datetim
             for path in project.artifacts.stray_files(version):
                 remove(path)
 
-    project.registry.run_while_idle(model_type, remove_files)
+    project.registry.call_while_idle(model_type, remove_files)

@@ -202,7 +202,7 @@ def retrain_each(
             with run_log_context(run_id):
                 # The traceback is shown with --traceback only.
                 log.exception("Model training failed: %s [%s, %s]", failure, model_type, project.folder)
-            outcomes.append(Failure(model_type, failure, project.registry.run(run_id) if run_id else None))
+            outcomes.append(Failure(model_type, failure, project.registry.get_run(run_id) if run_id else None))
     return outcomes
 
 
@@ -212,7 +212,7 @@ def _require_ready(
     """Check, before any work starts, that candidate and production could forecast and be scored."""
     chosen.check_ready(options)
     require_semantic_model(project, model_type)
-    production = project.registry.production(model_type)
+    production = project.registry.get_production(model_type)
     algorithm = _production_algorithm(runtime, production)
     if production is None or algorithm is None:
         return
@@ -234,7 +234,7 @@ def _production_algorithm(runtime: Runtime, version: ModelVersion | None) -> Loa
 
 
 def _costs_money(project: Project, runtime: Runtime, chosen: LoadedAlgorithm, model_type: ModelTypeName) -> bool:
-    production = _production_algorithm(runtime, project.registry.production(model_type))
+    production = _production_algorithm(runtime, project.registry.get_production(model_type))
     return chosen.description.paid or (production is not None and production.description.paid)
 
 
@@ -267,7 +267,7 @@ def _evaluate(
         )
     window = require_held_out_window(split.posts, version, max_predictions, settings.origin(model_type))
     evaluation = evaluate_model(runtime, candidate.model, split.posts, window, budget)
-    log.info("%s", get_model_type(model_type).headline(evaluation.metrics))
+    log.info("%s", get_model_type(model_type).summary_line(evaluation.metrics))
     naive_score = evaluation.naive_metrics["overall_score"]
     log.info("Naive forecast: %.4f | Skill: %+.3f", naive_score, evaluation.metrics["skill"])
     return evaluation
@@ -302,7 +302,7 @@ def _compare(
     budget: Budget,
 ) -> Comparison | None:
     """Step 5. Return None if there is no production version yet."""
-    production = project.registry.production(evaluation.model_type)
+    production = project.registry.get_production(evaluation.model_type)
     if production is None:
         return None
     comparison = compare_with_production(
@@ -326,7 +326,7 @@ def _record_comparison(
 ) -> None:
     """Record production's evaluation, and the candidate's if it was repeated on a later window."""
     if comparison.evaluation_a is not None:
-        production = project.registry.version(comparison.version_a)
+        production = project.registry.get_version(comparison.version_a)
         record(project, production, comparison.evaluation_a, stopwatch.now(), run_id)
     if comparison.evaluation_b is not None and comparison.evaluation_b is not evaluation:
         record(project, version, comparison.evaluation_b, stopwatch.now(), run_id)
@@ -342,7 +342,7 @@ def _log_cost_estimate(
     window = require_held_out_window(split.posts, version, max_predictions)
     origins = window.origins_for(model_type, split.posts)
     models = {"The new version": candidate.model}
-    production = project.registry.production(model_type)
+    production = project.registry.get_production(model_type)
     if production is not None:
         try:
             models["Production"] = load_version(project, runtime, production)

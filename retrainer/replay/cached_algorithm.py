@@ -232,7 +232,7 @@ class CachedAlgorithm(LoadedAlgorithm):
         before, reported = budget.cost_usd, 0.0
         try:
             forecasts = super().predict(model.model, posts, origins, config, model_type, budget)
-            reported = get_model_type(model_type).tally(forecasts).get("cost_usd", 0.0)
+            reported = get_model_type(model_type).count_outcomes(forecasts).get("cost_usd", 0.0)
             return forecasts
         finally:  # failed calls may cost money too, and a plugin may report costs without using the budget
             self.cache.pay(max(budget.cost_usd - before, reported))

@@ -44,7 +44,7 @@ def resolve_span(history: PostHistory, start: datetime, end: datetime | None) ->
         UsageError: the start is not before the end, or either lies outside the days that have posts.
     """
     if not len(history):
-        raise InsufficientData(f"there are no posts in {history.place}", hint="Import posts first")
+        raise InsufficientData(f"there are no posts in {history.location}", hint="Import posts first")
     end = history.last if end is None else end
     if start >= end:
         raise UsageError(

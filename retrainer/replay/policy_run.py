@@ -115,7 +115,7 @@ class PolicyRun:
         artifacts = self.sandbox.artifacts
         for folder in artifacts.unregistered_folders(self.model_type):
             remove(folder)
-        for version in self.sandbox.registry.versions(self.model_type):
+        for version in self.sandbox.registry.list_versions(self.model_type):
             for path in artifacts.stray_files(version):
                 remove(path)
 
@@ -125,8 +125,8 @@ class PolicyRun:
         if not marker.is_file() or marker.read_text() != self.key:
             return False
         registry = self.sandbox.registry
-        active = [version.version_id for version in registry.versions(status="active")]
-        later = registry.runs(limit=1, which=RunFilter(since=last.until, status="completed"))
+        active = [version.version_id for version in registry.list_versions(status="active")]
+        later = registry.list_runs(limit=1, run_filter=RunFilter(since=last.until, status="completed"))
         return not later and active == ([last.live] if last.live else [])
 
 

@@ -95,7 +95,7 @@ def replay(
         cache = AlgorithmCache(runtime.algorithms, store, history, spending)
         sandboxes = folder / workdirs.SANDBOXES
         runs = [PolicyRun.create(*plan, model_type, history, cache.runtime(), sandboxes) for plan in plans]
-        workspace = Workspace(folder, folder / workdirs.STORE, history.place, model_type)
+        workspace = Workspace(folder, folder / workdirs.STORE, history.location, model_type)
         try:
             for run in runs:
                 run.restore(cache)

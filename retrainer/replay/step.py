@@ -134,7 +134,7 @@ def decide(
     cache.seconds = 0.0
     with mute_run_logs():
         run = _run(project, runtime, policy, model_type, step)
-        result = _decision(project, step, run, project.registry.production(model_type))
+        result = _decision(project, step, run, project.registry.get_production(model_type))
         return replace(result, seconds=cache.seconds, **_run_cost(model_type, run))
 
 
@@ -148,7 +148,7 @@ def review_step(
         RetrainerError: the replay cannot go on.
     """
     with mute_run_logs():
-        production = project.registry.production(model_type)
+        production = project.registry.get_production(model_type)
         if production is None:
             return result
         result, live = _score_live(project, runtime, model_type, step, result, production)
@@ -157,7 +157,7 @@ def review_step(
 
 def _run(project: SandboxProject, runtime: Runtime, policy: Policy, model_type: ModelTypeName, step: Step) -> _Run:
     """Retrain like `train --as-of`. A failed run leaves production as it is."""
-    before = project.registry.production(model_type)
+    before = project.registry.get_production(model_type)
     if before is not None and not policy.retrains:
         return _Run(before, None)
     try:
@@ -217,7 +217,7 @@ def _score_live(
     definition = get_model_type(model_type)
     scored = evaluation.scored
     figures = evaluation.contributions_on(scored)
-    naive = definition.contributions(*definition.select(evaluation.naive_forecasts, evaluation.targets, scored))
+    naive = definition.score_components(*definition.select(evaluation.naive_forecasts, evaluation.targets, scored))
     scores = replace(
         result,
         rows=[int(row) for row in window.rows[scored]],
@@ -225,7 +225,7 @@ def _score_live(
         naive_figures=naive.tolist(),
         score=_overall_score(model_type, figures),
         naive_score=_overall_score(model_type, naive),
-        live_cost_usd=definition.tally(evaluation.forecasts).get("cost_usd", 0.0),
+        live_cost_usd=definition.count_outcomes(evaluation.forecasts).get("cost_usd", 0.0),
     )
     return scores, evaluation
 
@@ -258,7 +258,7 @@ def train_as_of(
     """
     chosen, options = load_configured_algorithm(project.settings, runtime, model_type, algorithm)
     known = load_posts(project, model_type, at)
-    split = split_by_time(known, project.settings.retraining.test_split, 1, project.posts.place)
+    split = split_by_time(known, project.settings.retraining.test_split, 1, project.posts.location)
     with train_candidate(project, chosen, options, model_type, split) as candidate:
         yield candidate, split
 
@@ -308,7 +308,7 @@ def _review(
     loser_id = result.replaced if result.promoted else result.version_id
     if loser_id is None:
         return None
-    loser = project.registry.version(loser_id)
+    loser = project.registry.get_version(loser_id)
     if is_paid(runtime, loser) or is_paid(runtime, production):
         return "costs money"
     if project.history.count(step.review_until) - project.history.count(step.at) < MIN_COMPARED_POSTS:
@@ -352,7 +352,7 @@ def _run_cost(model_type: ModelTypeName, run: _Run) -> dict[str, Any]:
     if result.comparison is not None:
         sides = (result.comparison.evaluation_a, result.comparison.evaluation_b)
         evaluations += [side for side in sides if side is not None and side is not result.evaluation]
-    tallies = [get_model_type(model_type).tally(evaluation.forecasts) for evaluation in evaluations]
+    tallies = [get_model_type(model_type).count_outcomes(evaluation.forecasts) for evaluation in evaluations]
     return {
         "tokens": int(sum(tally.get("tokens", 0) for tally in tallies)),
         "cost_usd": float(sum(tally.get("cost_usd", 0.0) for tally in tallies)),
@@ -360,4 +360,4 @@ def _run_cost(model_type: ModelTypeName, run: _Run) -> dict[str, Any]:
 
 
 def _overall_score(model_type: ModelTypeName, figures: NDArray[np.float64]) -> float | None:
-    return float(get_model_type(model_type).overall(np.asarray(figures).mean(axis=0))) if len(figures) else None
+    return float(get_model_type(model_type).overall_score(np.asarray(figures).mean(axis=0))) if len(figures) else None

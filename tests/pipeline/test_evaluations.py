@@ -82,7 +82,7 @@ def two_versions(folder: Path) -> tuple[Project, ModelVersion, ModelVersion]:
     early = posts["created_at"].iloc[400].to_pydatetime()
     retrain(project, runtime_of(project), "timing", early, algorithm="prophet", as_of=True)
     retrain(project, runtime_of(project), "timing", NOW - timedelta(days=60), as_of=True)
-    later, earlier = project.registry.versions("timing")
+    later, earlier = project.registry.list_versions("timing")
     return project, earlier, later
 
 
@@ -92,7 +92,7 @@ def test_every_figure_can_be_computed_again_from_the_forecasts_file(
 ) -> None:
     project, earlier, _ = two_versions
     made = evaluate_version(project, runtime_of(project), earlier.version_id, NOW, origin)
-    row = project.registry.evaluations(earlier.version_id)[0]
+    row = project.registry.list_evaluations(earlier.version_id)[0]
     assert row.window["origin"] == origin
     stored = TIMING.parse(project.artifacts.read_forecasts(earlier, row.forecasts_file))
     metrics = TIMING.score(stored.forecasts, stored.targets)
@@ -133,7 +133,7 @@ def test_the_setting_names_the_origins_of_a_run(folder: Path) -> None:
 
 def test_a_text_is_not_foretold_by_the_clock(project: Project) -> None:
     retrain(project, runtime_of(project), "content", NOW)
-    version = project.registry.production("content")
+    version = project.registry.get_production("content")
     assert version
     with pytest.raises(UsageError, match="--origin: 'clock' is not for content"):
         evaluate_version(project, runtime_of(project), version.version_id, NOW, "clock")
@@ -145,7 +145,7 @@ def test_without_two_times_after_the_training_the_clock_has_nothing_to_foretell(
     posts.loc[96:, "created_at"] = posts["created_at"].iloc[96]
     project.posts.add(posts, NOW)
     retrain(project, runtime_of(project), "timing", NOW)
-    version = project.registry.versions("timing")[0]
+    version = project.registry.list_versions("timing")[0]
     with pytest.raises(InsufficientData, match="no two posts at different times are later than the training data"):
         evaluate_version(project, runtime_of(project), version.version_id, NOW, "clock")
 

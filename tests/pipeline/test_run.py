@@ -194,7 +194,7 @@ def test_without_auto_promotion_the_better_model_waits(five_hours: Project) -> N
     assert change
     assert change.to_version == version_id
     assert promote_version(five_hours, runtime_of(five_hours), version_id, "again", NOW) is None
-    assert five_hours.registry.ledger(actions=("promotion",))[0].reason == "reviewed"
+    assert five_hours.registry.list_ledger_entries(actions=("promotion",))[0].reason == "reviewed"
 
 
 @pytest.mark.usefixtures("constants")
@@ -255,7 +255,7 @@ def test_a_promotion_is_told_even_if_the_run_is_interrupted_right_after_it(
 
     with pytest.raises(KeyboardInterrupt):
         retrain(five_hours, runtime_of(five_hours, Listener()), "timing", NOW, algorithm="right")
-    production = five_hours.registry.production("timing")
+    production = five_hours.registry.get_production("timing")
     assert production is not None
     assert production.algorithm == "right"
     promotion, end = heard
@@ -277,8 +277,8 @@ def test_only_posts_later_than_both_trainings_are_compared(five_hours: Project) 
     comparison = compare_versions(
         five_hours,
         runtime_of(five_hours),
-        five_hours.registry.version(str(early.run.model_version_id)),
-        five_hours.registry.version(str(late.model_version_id)),
+        five_hours.registry.get_version(str(early.run.model_version_id)),
+        five_hours.registry.get_version(str(late.model_version_id)),
         NOW,
     )
     assert comparison.window is not None
@@ -289,7 +289,7 @@ def test_only_posts_later_than_both_trainings_are_compared(five_hours: Project) 
 def test_few_common_posts_are_not_enough_evidence(five_hours: Project) -> None:
     """As of the past, only a few posts are later than what production was trained on."""
     retrain(five_hours, runtime_of(five_hours), "timing", NOW, algorithm="wrong")
-    trained_through = five_hours.registry.versions("timing")[0].trained_through
+    trained_through = five_hours.registry.list_versions("timing")[0].trained_through
     moment = trained_through + timedelta(hours=5 * (MIN_COMPARED_POSTS - 1))
     result = retrain(five_hours, runtime_of(five_hours), "timing", moment, algorithm="right", as_of=True)
     assert result.comparison
@@ -301,7 +301,7 @@ def test_few_common_posts_are_not_enough_evidence(five_hours: Project) -> None:
 @pytest.mark.usefixtures("constants")
 def test_without_common_posts_there_is_not_enough_evidence(five_hours: Project) -> None:
     retrain(five_hours, runtime_of(five_hours), "timing", NOW, algorithm="wrong")
-    trained_through = five_hours.registry.versions("timing")[0].trained_through
+    trained_through = five_hours.registry.list_versions("timing")[0].trained_through
     result = retrain(five_hours, runtime_of(five_hours), "timing", trained_through, algorithm="right", as_of=True)
     assert result.comparison
     assert result.comparison.reason == "Not enough evidence: no post is later than the training of both versions"
@@ -344,7 +344,7 @@ def test_too_few_posts_fail_the_run_and_leave_nothing_behind(folder: Path) -> No
     project.posts.add(regular_posts(35), NOW)
     with pytest.raises(InsufficientData, match="Insufficient data for training: 35 posts"):
         retrain(project, runtime_of(project), "timing", NOW)
-    (run,) = project.registry.runs()
+    (run,) = project.registry.list_runs()
     assert run.status == "failed"
     assert "Insufficient data for training: 35 posts" in str(run.error)
     assert project.registry.list_versions() == []
@@ -365,7 +365,7 @@ def test_evaluating_later_uses_the_posts_that_came_since(project: Project) -> No
     run = retrain(project, runtime_of(project), "timing", NOW - timedelta(days=300)).run
     assert run
     evaluation = evaluate_version(project, runtime_of(project), str(run.model_version_id), NOW)
-    version = project.registry.version(str(run.model_version_id))
+    version = project.registry.get_version(str(run.model_version_id))
     assert evaluation.window.start > version.trained_through
     assert len(project.registry.list_evaluations(version.version_id)) == 2
 
@@ -393,7 +393,7 @@ def test_rollback_undoes_the_latest_promotion_and_holds_the_type(five_hours: Pro
     assert production.version_id == first.model_version_id
     assert (five_hours.models_dir / "timing_model").resolve().name == first.model_version_id
     assert not retrain(five_hours, runtime_of(five_hours), "timing", NOW, algorithm="right").promoted
-    demoted = five_hours.registry.version(change.from_version or "")
+    demoted = five_hours.registry.get_version(change.from_version or "")
     assert demoted.status == "trained"
 
 
@@ -439,5 +439,5 @@ def test_archiving_can_be_switched_off(folder: Path) -> None:
     project.posts.add(regular_posts(100), NOW)
     for minutes in range(4):
         retrain(project, runtime_of(project), "timing", NOW + timedelta(minutes=minutes))
-    assert "archived" not in {version.status for version in project.registry.versions("timing")}
+    assert "archived" not in {version.status for version in project.registry.list_versions("timing")}
     project.close()

@@ -159,7 +159,7 @@ def test_calls_that_may_be_dear_are_announced(
 ) -> None:
     twenty(claude, None, **DEAR)
     assert "may cost up to" not in caplog.text
-    twenty(claude, warn_above_cost=0.01, **DEAR)
+    twenty(claude, None, warn_above_cost=0.01, **DEAR)
     assert "The next 20 calls of 'claude-haiku-5-5' may cost up to $0." in caplog.text
     assert len(server.requests) == 40
 

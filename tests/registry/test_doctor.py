@@ -111,7 +111,7 @@ def test_closing_a_dead_run_leaves_versions_that_it_did_not_write(project: Proje
     half_written = project.models_dir / "timing" / "baseline_timing_20200101_000000_1111"
     half_written.mkdir()
     recover(project, runtime_of(project))
-    assert project.registry.runs()[0].status == "failed"
+    assert project.registry.list_runs()[0].status == "failed"
     assert folder.exists()
     assert not half_written.exists()
 
@@ -160,7 +160,7 @@ def test_what_is_damaged_on_both_sides_cannot_be_mended(project: Project, versio
     (finding,) = examine(project, repair=True)
     assert finding.mended is False
     with pytest.raises(ArtifactError, match="files of .* are gone"):
-        load_version(project, runtime_of(project), project.registry.version(version_id))
+        load_version(project, runtime_of(project), project.registry.get_version(version_id))
 
 
 def test_a_pruned_version_has_nothing_to_mend_and_cannot_come_back(folder: Path) -> None:

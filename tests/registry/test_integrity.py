@@ -186,7 +186,7 @@ def test_rollback_goes_back_again_and_again_and_to_a_version(folder: Path) -> No
     assert roll_back(project, runtime_of(project), "timing", "one", NOW).to_version == ids[3]
     assert roll_back(project, runtime_of(project), "timing", "two", NOW).to_version == ids[2]
     assert roll_back(project, runtime_of(project), "timing", "to", NOW, to=ids[0]).to_version == ids[0]
-    assert [entry.to_version_id for entry in project.registry.ledger(actions=("rollback",))] == [
+    assert [entry.to_version_id for entry in project.registry.list_ledger_entries(actions=("rollback",))] == [
         ids[0],
         ids[1],
         ids[2],
@@ -216,7 +216,7 @@ def test_a_pinned_version_is_not_archived_and_an_archived_one_comes_back(folder:
     assert not registry.pin(str(second.model_version_id), "keep", NOW, pinned=True)
     for minutes in range(1, 4):
         retrain(project, runtime_of(project), "timing", NOW + timedelta(minutes=minutes))
-    states = {version.version_id: version.status for version in registry.versions("timing")}
+    states = {version.version_id: version.status for version in registry.list_versions("timing")}
     assert states[str(second.model_version_id)] == "trained"
     archived = [version_id for version_id, status in states.items() if status == "archived"]
     assert archived
@@ -239,7 +239,7 @@ def test_a_pruned_version_cannot_be_restored(folder: Path) -> None:
     project.posts.add(regular_posts(120), NOW)
     for minutes in range(4):
         retrain(project, runtime_of(project), "timing", NOW + timedelta(minutes=minutes))
-    (version, *_) = project.registry.versions("timing", status="archived")
+    (version, *_) = project.registry.list_versions("timing", status="archived")
     project.registry.prune([version.version_id], "space", NOW)
     with pytest.raises(PromotionRefused, match=r"were pruned on 2024-11-15.*gone for good"):
         project.registry.restore(version.version_id, "back", NOW)

@@ -111,9 +111,9 @@ def test_a_run_whose_process_is_gone_is_closed_by_the_next(project: Project) -> 
         "print(p.registry.start_run('timing', 'baseline', datetime.now(UTC), None).run_id)"
     )
     killed = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout.strip()
-    assert project.registry.run(killed).status == "running"
+    assert project.registry.get_run(killed).status == "running"
     assert retrain(project, runtime_of(project), "timing", datetime.now(UTC)).promoted
-    closed = project.registry.run(killed)
+    closed = project.registry.get_run(killed)
     assert closed.status == "failed"
     assert "The run was cut off: its process" in str(closed.error)
 
@@ -129,7 +129,7 @@ def test_a_run_elsewhere_counts_as_gone_after_ten_silent_heartbeats(project: Pro
 
 def test_a_rollback_with_nothing_to_undo_says_so(project: Project) -> None:
     with pytest.raises(NothingToRollBack, match="no timing version was ever promoted"):
-        project.registry.promotions_to_undo("timing")
+        project.registry.find_promotions_to_undo("timing")
     retrain(project, runtime_of(project), "timing", NOW)
     with pytest.raises(NothingToRollBack, match="is the first timing version"):
         project.registry.find_promotions_to_undo("timing")
@@ -169,7 +169,7 @@ def test_a_missing_models_folder_is_made_again_from_the_database(project: Projec
     version = project.registry.get_version(str(run.model_version_id))
     project.models_dir.rename(project.folder / "moved")
     assert load_version(project, runtime_of(project), version).model
-    (row,) = project.registry.evaluations(version.version_id)
+    (row,) = project.registry.list_evaluations(version.version_id)
     assert project.artifacts.read_forecasts(version, row.forecasts_file)
     project.artifacts.link_production()
     assert (project.models_dir / "timing_model" / "model.json").exists()

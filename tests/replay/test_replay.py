@@ -669,6 +669,6 @@ def test_versions_of_a_room_can_be_compared_like_any(eager: Path) -> None:
     project = open_project(eager)
     past = read_history(project, "timing", NOW)
     room = open_sandbox(eager / ".retrainer/replay/timing/policies/always", project.settings, past)
-    newest, older = room.registry.versions("timing", 2)
+    newest, older = room.registry.list_versions("timing", 2)
     assert compare_versions(room, runtime_of(room), older, newest, NOW).num_predictions > 0
     room.close()

@@ -96,7 +96,7 @@ async def run(service: Of, run_id: RunId) -> JSONResponse:
     """Show one run."""
 
     def document() -> documents.Document:
-        return documents.run_document(_looked_after(service).registry.run(run_id))
+        return documents.run_document(_looked_after(service).registry.get_run(run_id))
 
     return JSONResponse(await service.work.look(document))
 
@@ -162,6 +162,6 @@ async def _predicted(service: Service, request: Request, model_type: ModelTypeNa
 
 def _looked_after(service: Service) -> Project:
     """Close the runs whose process is gone before they are shown as running."""
-    if service.project.registry.dead_runs():
+    if service.project.registry.find_dead_runs():
         recover(service.project, service.runtime)
     return service.project
