@@ -19,7 +19,8 @@ from tests.conftest import constant_timing, open_project, regular_posts
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.conftest import Plugins, Runner
+    from tests.command_line import Runner
+    from tests.conftest import Plugins
 
 NEEDED = """
     from retrainer.algorithms import Algorithm, hookimpl

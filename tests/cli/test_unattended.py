@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from retrainer.project import Project
-    from tests.conftest import Plugins, Runner
+    from tests.command_line import Runner
+    from tests.conftest import Plugins
 
 
 def fresh_sample(until: datetime) -> object:

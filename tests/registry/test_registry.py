@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from retrainer.project import Project
-    from tests.conftest import Runner
+    from tests.command_line import Runner
 
 
 def version_row(version_id: str, **changes: object) -> ModelVersion:
