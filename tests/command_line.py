@@ -177,7 +177,8 @@ def _fresh_logging() -> Iterator[None]:
         yield
     finally:
         for handler in root.handlers:
-            handler.close()
+            with contextlib.suppress(OSError):  # a full disk, as at the end of a process
+                handler.close()
         root.handlers = handlers
         root.setLevel(level)
 
