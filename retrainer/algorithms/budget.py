@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import time
 from collections import Counter
 from contextlib import contextmanager, suppress
@@ -17,6 +16,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
+
+from retrainer.files import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -115,14 +116,9 @@ class Workspace:
         if self.answers is None:
             return
         path = self.answers / f"{key}.json"
-        aside = path.with_name(f".{path.name}.{os.getpid()}")
         try:
             self.answers.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with open(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:  # noqa: PTH123  the mode
-                file.write(json.dumps(answer, ensure_ascii=True).encode("ascii"))
-                file.flush()
-                os.fsync(file.fileno())
-            aside.replace(path)
+            write_atomically(path, json.dumps(answer, ensure_ascii=True).encode("ascii"), mode=0o600)
         except OSError as error:
             log.warning("An answer could not be kept in '%s': %s", self.answers, error.strerror)
             return

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from retrainer.pipeline.loading import TrainedModel
-from retrainer.registry.artifacts import writing
+from retrainer.registry.artifacts import report_write_errors
 from retrainer.registry.tables import ModelVersion
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def train_candidate(
         started = time.monotonic()
         model = algorithm.train(split.training, options, model_type)
         duration = time.monotonic() - started
-        with writing(folder):
+        with report_write_errors(folder):
             written = algorithm.save(model, folder)
         log.info("Model training complete!")
         semantic_model = project.semantic_model(model_type)

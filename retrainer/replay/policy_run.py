@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from retrainer import __version__
 from retrainer.pipeline.loading import load_configured_algorithm
-from retrainer.registry.artifacts import remove
 from retrainer.registry.runs import RunFilter
 from retrainer.replay.fingerprint import fingerprint
 from retrainer.replay.sandbox import open_sandbox
@@ -100,12 +99,7 @@ class PolicyRun:
     def _tidy(self, model_type: ModelTypeName) -> None:
         """Forget runs that were interrupted, with the files that they left; nobody else uses the room."""
         self.room.registry.forget_unfinished_runs()
-        artifacts = self.room.artifacts
-        for folder in artifacts.unregistered_folders(model_type):
-            remove(folder)
-        for version in self.room.registry.versions(model_type):
-            for path in artifacts.stray_files(version):
-                remove(path)
+        self.room.artifacts.remove_strays(model_type)
 
     def _agrees(self, last: StepResult) -> bool:
         """Whether the room is where the records end: a kill may have fallen between the two."""
@@ -113,8 +107,8 @@ class PolicyRun:
         if not marker.is_file() or marker.read_text() != self.key:
             return False
         registry = self.room.registry
-        live = [version.version_id for version in registry.versions(status="active")]
-        later = registry.runs(limit=1, which=RunFilter(since=last.until, status="completed"))
+        live = [version.version_id for version in registry.list_versions(status="active")]
+        later = registry.list_runs(limit=1, run_filter=RunFilter(since=last.until, status="completed"))
         return not later and live == ([last.live] if last.live else [])
 
 

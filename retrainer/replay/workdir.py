@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import shutil
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from retrainer import __version__
 from retrainer.errors import RetrainerError, RunInProgress, UsageError
+from retrainer.files import exclusive_lock, remove
 from retrainer.replay.prefetch import ROOMS
 
 if TYPE_CHECKING:
@@ -32,12 +31,12 @@ def opened(folder: Path, *, resume: bool) -> Iterator[None]:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with (folder.parent / f".{folder.name}.lock").open("w") as lock:
+        with ExitStack() as stack:
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+                stack.enter_context(exclusive_lock(folder.parent / f".{folder.name}.lock", timeout=0))
+            except TimeoutError:
                 hint = "Wait for it to end, or choose another --workdir"
-                raise RunInProgress(f"another replay is going on in '{folder}'", hint=hint) from None
+                raise RunInProgress(f"another replay is in progress in '{folder}'", hint=hint) from None
             _prepare(folder, resume=resume)
             yield
     except OSError as error:
@@ -52,8 +51,5 @@ def _prepare(folder: Path, *, resume: bool) -> None:
         raise UsageError(f"'{folder}' was not made by a replay", hint="Choose another --workdir")
     for path in found:
         if path.name == ROOMS or (path.name != MARKER and not resume):
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
+            remove(path)
     (folder / MARKER).write_text(json.dumps({"retrainer": __version__}))
