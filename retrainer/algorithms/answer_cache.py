@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import time
 from collections import Counter
 from contextlib import suppress
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
+
+from retrainer.files import write_atomically
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -58,14 +59,9 @@ class AnswerCache:
         if self._folder is None:
             return
         path = self._folder / f"{key}.json"
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:  # noqa: PTH123  the mode
-                file.write(json.dumps(answer, ensure_ascii=True).encode("ascii"))
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
+            write_atomically(path, json.dumps(answer, ensure_ascii=True).encode("ascii"), mode=0o600)
         except OSError as error:
             log.warning("Cannot cache an answer in '%s': %s", self._folder, error.strerror)
             return

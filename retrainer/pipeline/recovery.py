@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from retrainer.algorithms.events import Event
 from retrainer.errors import ArtifactError
 from retrainer.model_types import MODEL_TYPE_NAMES
-from retrainer.registry.artifacts import remove
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -35,7 +34,7 @@ def recover(project: Project, runtime: Runtime) -> None:
         runtime.events.publish(Event("run", run.model_type_name, None, run.error, run=run))
     try:
         for folder in project.artifacts.abandoned_staging_folders():
-            remove(folder)
+            project.artifacts.remove(folder)
         for model_type in MODEL_TYPE_NAMES:
             starts = [run.process_started_at for run in dead if run.model_type == model_type]
             if starts:
@@ -54,11 +53,7 @@ def remove_leftovers(project: Project, model_type: ModelTypeName, since: datetim
             version that another database knows.
     """
 
-    def remove_files() -> None:
-        for folder in project.artifacts.unregistered_folders(model_type, since - _CLOCK_TOLERANCE):
-            remove(folder)
-        for version in project.registry.list_versions(model_type):
-            for path in project.artifacts.stray_files(version):
-                remove(path)
+    def remove_strays() -> None:
+        project.artifacts.remove_strays(model_type, since - _CLOCK_TOLERANCE)
 
-    project.registry.call_while_idle(model_type, remove_files)
+    project.registry.call_while_idle(model_type, remove_strays)

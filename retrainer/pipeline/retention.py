@@ -6,8 +6,6 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from retrainer.registry.artifacts import remove
-
 if TYPE_CHECKING:
     from datetime import datetime
 
@@ -93,5 +91,5 @@ def prune(project: Project, versions: list[Prunable], now: datetime) -> list[str
     by_id = {prunable.version.version_id: prunable.version for prunable in versions}
     pruned = project.registry.prune(list(by_id), "Files deleted to save space", now)
     for version_id in pruned:
-        remove(project.artifacts.folder(by_id[version_id].model_type, version_id))
+        project.artifacts.remove(project.artifacts.folder(by_id[version_id].model_type, version_id))
     return pruned

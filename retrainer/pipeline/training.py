@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from retrainer.algorithms.model import TrainedModel
-from retrainer.registry.artifacts import writing
+from retrainer.registry.artifacts import report_write_errors
 from retrainer.registry.tables import ModelVersion
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def train_candidate(
         started = time.monotonic()
         trained = algorithm.train(split.training, options, model_type)
         duration = time.monotonic() - started
-        with writing(folder):
+        with report_write_errors(folder):
             files = algorithm.save(trained, folder)
         log.info("Model training complete!")
         loaded = algorithm.load(folder)

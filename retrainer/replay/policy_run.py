@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from retrainer import __version__
 from retrainer.pipeline.loading import load_configured_algorithm
-from retrainer.registry.artifacts import remove
 from retrainer.registry.runs import RunFilter
 from retrainer.replay.fingerprint import fingerprint
 from retrainer.replay.sandbox import open_sandbox
@@ -112,12 +111,7 @@ class PolicyRun:
     def _delete_unfinished(self) -> None:
         """Delete interrupted runs and the files they left; nobody else uses the sandbox."""
         self.sandbox.registry.delete_unfinished_runs()
-        artifacts = self.sandbox.artifacts
-        for folder in artifacts.unregistered_folders(self.model_type):
-            remove(folder)
-        for version in self.sandbox.registry.list_versions(self.model_type):
-            for path in artifacts.stray_files(version):
-                remove(path)
+        self.sandbox.artifacts.remove_strays(self.model_type)
 
     def _sandbox_agrees(self, last: StepResult) -> bool:
         """Whether the sandbox is where the results end: a kill may have come in between."""

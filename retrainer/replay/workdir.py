@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import shutil
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
-
-from filelock import FileLock, Timeout
 
 from retrainer import __version__
 from retrainer.errors import RetrainerError, RunInProgress, UsageError
+from retrainer.files import exclusive_lock, remove
 from retrainer.replay.prefetch import WORKER_FOLDERS
 
 if TYPE_CHECKING:
@@ -33,13 +31,14 @@ def opened(folder: Path, *, resume: bool) -> Iterator[None]:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        try:
-            with FileLock(folder.parent / f".{folder.name}.lock", timeout=0):
-                _prepare(folder, resume=resume)
-                yield
-        except Timeout:
-            hint = "Wait for it to end, or choose another --workdir"
-            raise RunInProgress(f"another replay is running in '{folder}'", hint=hint) from None
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(exclusive_lock(folder.parent / f".{folder.name}.lock", timeout=0))
+            except TimeoutError:
+                hint = "Wait for it to end, or choose another --workdir"
+                raise RunInProgress(f"another replay is running in '{folder}'", hint=hint) from None
+            _prepare(folder, resume=resume)
+            yield
     except OSError as error:
         raise RetrainerError(
             f"cannot write to '{folder}': {error.strerror}", hint="Free some space, or choose another --workdir"
@@ -52,8 +51,5 @@ def _prepare(folder: Path, *, resume: bool) -> None:
         raise UsageError(f"'{folder}' was not created by a replay", hint="Choose another --workdir")
     for path in found:
         if path.name == WORKER_FOLDERS or (path.name != MARKER and not resume):
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
+            remove(path)
     (folder / MARKER).write_text(json.dumps({"retrainer": __version__}))

@@ -19,7 +19,8 @@ from tests.conftest import constant_timing, open_project, regular_posts
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.conftest import Plugins, Runner
+    from tests.command_line import Runner
+    from tests.conftest import Plugins
 
 NEEDED = """
     from retrainer.algorithms import Algorithm, hookimpl
@@ -201,33 +202,35 @@ def test_a_model_that_looks_into_the_future_fails_at_run_time_too(retrainer: Run
 
 @pytest.mark.usefixtures("fifty_posts")
 def test_a_thread_that_a_plugin_leaves_does_not_keep_the_program_from_ending(
-    retrainer: Runner, plugins: Plugins
+    retrainer_process: Runner, plugins: Plugins
 ) -> None:
     body = """import threading
         threading.Thread(target=threading.Event().wait, name="left for good").start()
         return {"hours": 1}"""
     plugins.add("leaving", constant_timing("leaving", 1).replace('return {"hours": 1}', body))
-    done = retrainer("train", "timing", "--algorithm", "leaving", "--exit-code", "--json", env=plugins.environ)
+    done = retrainer_process("train", "timing", "--algorithm", "leaving", "--exit-code", "--json", env=plugins.environ)
     assert done.code == 0
     assert done.json["count"] == 1
     assert done.err.splitlines()[-1].startswith(
         "WARNING: All is done; ended with threads that did not end by themselves"
     )
     assert done.err.splitlines()[-1].endswith(": 'left for good'")
-    refused = retrainer(
+    refused = retrainer_process(
         "train", "timing", "--algorithm", "leaving", "--no-auto-promote", "--exit-code", env=plugins.environ
     )
     assert refused.code == 10
 
 
 @pytest.mark.usefixtures("fifty_posts")
-def test_a_pool_of_threads_that_a_plugin_leaves_ends_with_the_program(retrainer: Runner, plugins: Plugins) -> None:
+def test_a_pool_of_threads_that_a_plugin_leaves_ends_with_the_program(
+    retrainer_process: Runner, plugins: Plugins
+) -> None:
     body = """import atexit, concurrent.futures, sys
         concurrent.futures.ThreadPoolExecutor().submit(int).result()
         atexit.register(print, "ended as usual", file=sys.stderr)
         return {"hours": 1}"""
     plugins.add("pooling", constant_timing("pooling", 1).replace('return {"hours": 1}', body))
-    done = retrainer("train", "timing", "--algorithm", "pooling", env=plugins.environ)
+    done = retrainer_process("train", "timing", "--algorithm", "pooling", env=plugins.environ)
     assert done.code == 0
     assert "did not end" not in done.err
     assert "ended as usual" in done.err

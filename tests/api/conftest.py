@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.conftest import Plugins, Runner
+    from tests.command_line import Runner
+    from tests.conftest import Plugins
 
 TOKEN = "a-token-of-many-letters"  # noqa: S105  of the tests
 WITH_TOKEN = {"Authorization": f"Bearer {TOKEN}"}

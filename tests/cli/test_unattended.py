@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from retrainer.project import Project
-    from tests.conftest import Plugins, Runner
+    from tests.command_line import Runner
+    from tests.conftest import Plugins
 
 
 def fresh_sample(until: datetime) -> object:
@@ -183,7 +184,9 @@ def test_a_run_that_takes_too_long_ends_as_failed(retrainer: Runner, plugins: Pl
 
 
 @pytest.mark.usefixtures("posts")
-def test_a_run_stuck_where_python_does_not_run_is_ended_too(retrainer: Runner, plugins: Plugins) -> None:
+def test_a_run_stuck_where_python_does_not_run_is_ended_too(
+    retrainer: Runner, retrainer_process: Runner, plugins: Plugins
+) -> None:
     """A lock of C that no signal interrupts; the grace is cut short by the plugin, so that the test is quick."""
     wait = """
         import ctypes, retrainer.pipeline.timeout as watchdog
@@ -205,7 +208,7 @@ def test_a_run_stuck_where_python_does_not_run_is_ended_too(retrainer: Runner, p
             "RETRAINER_NOTIFICATIONS__WEBHOOK__URL_VARIABLE": "TOLD",
             "RETRAINER_NOTIFICATIONS__HEALTHCHECK__URL_VARIABLE": "TOLD",
         }
-        done = retrainer("train", "timing", "--algorithm", "stuck", env=environ)
+        done = retrainer_process("train", "timing", "--algorithm", "stuck", env=environ)
         assert [one.path for one in receiver.received] == ["/start", "/", "/fail"]
         assert receiver.received[1].json["event"] == "failure"
     assert done.code == 1
@@ -337,7 +340,9 @@ def test_an_error_is_an_object_too_and_stands_in_the_log_file(retrainer: Runner,
 
 
 @pytest.mark.usefixtures("posts")
-def test_a_run_that_holds_pythons_lock_is_ended_from_outside(retrainer: Runner, plugins: Plugins) -> None:
+def test_a_run_that_holds_pythons_lock_is_ended_from_outside(
+    retrainer: Runner, retrainer_process: Runner, plugins: Plugins
+) -> None:
     """A wait in C that never gives Python's lock back: the next command finds the process gone and closes the run."""
     wait = """
         import ctypes, retrainer.pipeline.timeout as watchdog
@@ -353,7 +358,7 @@ def test_a_run_that_holds_pythons_lock_is_ended_from_outside(retrainer: Runner, 
         "RETRAINER_RETRAINING__MAX_RUN_MINUTES": "0.02",
         "RETRAINER_NOTIFICATIONS__TIMEOUT_SECONDS": "0.5",
     }
-    done = retrainer("train", "timing", "--algorithm", "stuck", env=environ)
+    done = retrainer_process("train", "timing", "--algorithm", "stuck", env=environ)
     assert done.code == 1
     (run,) = retrainer("history", "--json").json["training_runs"]
     assert run["status"] == "failed"

@@ -17,7 +17,7 @@ from tests.conftest import NOW, configure, open_project, runtime_of
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.conftest import Runner
+    from tests.command_line import Runner
 
 
 @pytest.fixture

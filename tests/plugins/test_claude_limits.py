@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from retrainer.algorithms.manager import LoadedAlgorithm
     from retrainer.model_types.content import ContentForecast
-    from tests.conftest import Runner
+    from tests.command_line import Runner
 
 TWENTY = range(90, 110)
 PRICED = {"input": 1.0, "output": 5.0, "cache_write": 1.25, "cache_read": 0.1, "as_of": "2026-01-01"}

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from retrainer.project import Project
-    from tests.conftest import Runner
+    from tests.command_line import Runner
 
 
 @pytest.fixture
@@ -159,7 +159,7 @@ def test_what_is_damaged_on_both_sides_cannot_be_mended(project: Project, versio
         session.execute(sa.update(VersionFile).where(VersionFile.path == "model.json").values(data=None))
     (finding,) = examine(project, repair=True)
     assert finding.mended is False
-    with pytest.raises(ArtifactError, match="files of .* are gone"):
+    with pytest.raises(ArtifactError, match="cannot repair .*no copy in the database"):
         load_version(project, runtime_of(project), project.registry.get_version(version_id))
 
 

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from retrainer.project import Project
-    from tests.conftest import Plugins, Runner
+    from tests.command_line import Runner
+    from tests.conftest import Plugins
 
 TELLTALE = """
     import json
@@ -134,13 +135,13 @@ def test_a_flipped_byte_is_one_line_and_exit_1(
     for arguments in (("evaluate", live), ("predict", "timing")):
         done = retrainer(*arguments, env=plugins.environ)
         assert done.code == 1
-        assert f"Error: 'part/weights.bin' of '{live}' is not what was written" in done.err
+        assert f"Error: 'part/weights.bin' of '{live}' was modified" in done.err
     path = project.artifacts.folder("timing", old) / "model.json"
     path.write_bytes(b"[" + path.read_bytes()[1:])
     for arguments in (("promote", old), ("rollback", "timing")):
         done = retrainer(*arguments, env=plugins.environ)
         assert done.code == 1
-        assert f"Error: 'model.json' of '{old}' is not what was written" in done.err
+        assert f"Error: 'model.json' of '{old}' was modified" in done.err
 
 
 def test_the_ledger_can_only_grow(project: Project) -> None:

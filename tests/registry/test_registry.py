@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from retrainer.project import Project
-    from tests.conftest import Runner
+    from tests.command_line import Runner
 
 
 def version_row(version_id: str, **changes: object) -> ModelVersion:
@@ -147,7 +147,7 @@ def test_a_changed_file_is_refused_before_it_is_read(project: Project) -> None:
     version = project.registry.get_version(str(run.model_version_id))
     path = project.artifacts.folder("timing", version.version_id) / "model.json"
     path.write_text(path.read_text().replace("[", "[ "))
-    with pytest.raises(ArtifactError, match=f"'model.json' of '{version.version_id}' is not what was written"):
+    with pytest.raises(ArtifactError, match=f"'model.json' of '{version.version_id}' was modified"):
         load_version(project, runtime_of(project), version)
 
 

@@ -608,7 +608,7 @@ def test_a_decision_is_not_judged_where_the_loser_cannot_forecast(
 
 def test_a_replay_uses_its_folder_alone(eager: Path) -> None:
     folder = eager / ".retrainer/replay/timing"
-    with opened(folder, resume=False), pytest.raises(RunInProgress, match="another replay is going on in"):
+    with opened(folder, resume=False), pytest.raises(RunInProgress, match="another replay is in progress in"):
         replayed(eager)
 
 
