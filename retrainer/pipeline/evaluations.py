@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,7 @@ import numpy as np
 
 from retrainer.algorithms.budget import opened_workspace
 from retrainer.algorithms.manager import NOT_DETERMINISTIC, load_algorithm
-from retrainer.errors import AlgorithmError, InsufficientData, RetrainerError, UsageError
+from retrainer.errors import AlgorithmError, InsufficientData, UsageError
 from retrainer.model_types import get_model_type
 from retrainer.model_types.base import Origins, evenly_spaced, utc_times
 from retrainer.model_types.embeddings import load_semantic_model
@@ -32,8 +31,6 @@ if TYPE_CHECKING:
     from retrainer.model_types.embeddings import SemanticModel, SemanticSimilarity
     from retrainer.project import Project
     from retrainer.registry.tables import ModelVersion
-
-log = logging.getLogger(__name__)
 
 NAIVE_ALGORITHM = "baseline"
 MIN_SCORED_SHARE = 0.5
@@ -349,19 +346,6 @@ def record(
         project.artifacts.remove_forecasts(version, file.path)
         raise
     return row
-
-
-def load_reliability(project: Project, version: ModelVersion, row: ModelEvaluation) -> list[Reliability]:
-    """Compute the reliability of a recorded evaluation from its forecasts file; empty where that is gone."""
-    if version.pruned_at is not None:
-        return []
-    kind = get_model_type(version.model_type_name)
-    try:
-        stored = kind.parse(project.artifacts.read_forecasts(version, row.forecasts_file))
-    except RetrainerError as error:
-        log.warning("The reliability of '%s' cannot be told: %s", row.evaluation_id, error)
-        return []
-    return kind.reliability(*kind.select(stored.forecasts, stored.targets, kind.scored(stored.forecasts)))
 
 
 def require_semantic_model(project: Project, model_type: ModelTypeName) -> None:

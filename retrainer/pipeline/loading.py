@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from retrainer.algorithms.manager import LoadedAlgorithm, load_algorithm
 from retrainer.errors import ArtifactError, RetrainerError
+from retrainer.model_types import get_model_type
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -16,9 +17,9 @@ if TYPE_CHECKING:
     from retrainer.algorithms import Importance
     from retrainer.config import Settings
     from retrainer.model_types import ModelTypeName
-    from retrainer.model_types.base import Origins
+    from retrainer.model_types.base import Origins, Reliability
     from retrainer.project import Project
-    from retrainer.registry.tables import ModelVersion
+    from retrainer.registry.tables import ModelEvaluation, ModelVersion
 
 log = logging.getLogger(__name__)
 
@@ -101,9 +102,9 @@ def is_paid(version: ModelVersion) -> bool:
 
 
 def feature_importance(project: Project, version: ModelVersion) -> list[Importance]:
-    """Return what a version's forecasts lean on; empty where its algorithm does not say.
+    """Return the feature importance of a version; empty if its algorithm does not provide any.
 
-    Where the version cannot be loaded any more, a warning says why: its record can be read all the same.
+    A version that cannot be loaded is logged as a warning: its record can be read all the same.
     """
     try:
         if "explain" not in load_algorithm(version.algorithm, version.model_type_name).hook_names:
@@ -111,5 +112,19 @@ def feature_importance(project: Project, version: ModelVersion) -> list[Importan
         ready = load_version(project, version)
         return ready.algorithm.explain(ready.model, ready.options, ready.model_type)
     except RetrainerError as error:
-        log.warning("What '%s' leans on cannot be told: %s", version.version_id, error)
+        log.warning("Cannot compute the feature importance of '%s': %s", version.version_id, error)
         return []
+
+
+def load_reliability(project: Project, version: ModelVersion, evaluation: ModelEvaluation) -> list[Reliability]:
+    """Compute the reliability of a recorded evaluation from its forecasts file; empty if the file is missing."""
+    if version.pruned_at is not None:
+        return []
+    model_type = get_model_type(version.model_type_name)
+    try:
+        stored = model_type.parse(project.artifacts.read_forecasts(version, evaluation.forecasts_file))
+    except RetrainerError as error:
+        log.warning("Cannot compute the reliability of '%s': %s", evaluation.evaluation_id, error)
+        return []
+    scored = model_type.scored(stored.forecasts)
+    return model_type.reliability(*model_type.select(stored.forecasts, stored.targets, scored))

@@ -67,10 +67,10 @@ def test_posts_not_in_time_order(folder: Path, retrainer: Runner) -> None:
 
 @pytest.mark.parametrize(
     ("value", "problem"),
-    [("2999-01-01", "'2999-01-01' lies in the future"), ("soon", "'soon' is not a time"), ("", "'' is not a time")],
+    [("2999-01-01", "'2999-01-01' is in the future"), ("soon", "'soon' is not a time"), ("", "'' is not a time")],
 )
 def test_a_moment_that_cannot_be_meant(value: str, problem: str, folder: Path, retrainer: Runner) -> None:
-    assert f"Error: --as-of: {problem}" in the_line(retrainer("train", "--as-of", value), 2)
+    assert f"Error: Invalid value for '--as-of': {problem}" in the_line(retrainer("train", "--as-of", value), 2)
 
 
 @pytest.mark.parametrize(

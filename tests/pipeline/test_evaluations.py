@@ -13,7 +13,8 @@ from retrainer.errors import InsufficientData, UsageError
 from retrainer.model_types import get_model_type
 from retrainer.model_types.base import utc_times
 from retrainer.pipeline.comparing import compare_versions
-from retrainer.pipeline.evaluations import evaluate_version, held_out_window, load_reliability
+from retrainer.pipeline.evaluations import evaluate_version, held_out_window
+from retrainer.pipeline.loading import load_reliability
 from retrainer.pipeline.run import retrain
 from retrainer.posts.sample import sample_posts
 from tests.conftest import NOW, configure, constant_timing, open_project, regular_posts
