@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from retrainer.errors import RetrainerError, UsageError
-from retrainer.logs import COMMAND_ERROR, JsonFormatter, RecentLines, StderrFormatter, add_run_id
+from retrainer.logs import COMMAND_ERROR, JsonFormatter, RecentLines, StderrFormatter, apply_log_context
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -132,7 +132,7 @@ def configure_logging(
         handlers.append(file_handler(file, log_format, lambda line: _to_stderr(f"WARNING: {line}")))
     for handler in handlers:
         handler.addFilter(lambda record: record.name.startswith("retrainer") or record.levelno >= logging.WARNING)
-        handler.addFilter(add_run_id)
+        handler.addFilter(apply_log_context)
     logging.basicConfig(level=min(level, logging.INFO), handlers=handlers, force=True)
 
 

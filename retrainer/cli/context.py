@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from retrainer import console
-from retrainer.notify import observing
+from retrainer.notify import open_runtime
 from retrainer.pipeline.recovery import recover
 from retrainer.project import Project
 
@@ -17,24 +17,25 @@ if TYPE_CHECKING:
 
     import typer
 
-    from retrainer.notify import Attempt
+    from retrainer.notify import TrainCall
+    from retrainer.runtime import Runtime
 
 
 @contextmanager
 def open_project(
-    context: typer.Context, *, recovering: bool = True, attempt: Attempt | None = None
-) -> Iterator[Project]:
-    """Find the project, clean up after dead processes, and close its connections at the end.
+    context: typer.Context, *, recovering: bool = True, train_call: TrainCall | None = None
+) -> Iterator[tuple[Project, Runtime]]:
+    """Find the project, create its runtime, and clean up after processes that died; close its connections at the end.
 
     Args:
         recovering: whether to clean up.
-        attempt: a call of `train`, whose start and end are notified.
+        train_call: a call of `train`, for the healthcheck.
     """
     project = Project.find(Path.cwd(), os.environ, context.obj)
     try:
-        with console.working(), observing(project, os.environ, attempt):
+        with console.working(), open_runtime(project, os.environ, train_call) as runtime:
             if recovering:
-                recover(project)
-            yield project
+                recover(project, runtime)
+            yield project, runtime
     finally:
         project.close()

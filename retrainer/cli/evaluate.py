@@ -32,8 +32,8 @@ def evaluate(
 
     Example: retrainer evaluate prophet_timing_20251106_120000_a3f2
     """
-    with open_project(context) as project:
-        evaluation = evaluate_version(project, version_id, datetime.now(UTC), origin)
+    with open_project(context) as (project, runtime):
+        evaluation = evaluate_version(project, runtime, version_id, datetime.now(UTC), origin)
     if as_json:
         console.document(documents.evaluation_document(version_id, evaluation))
     else:
@@ -55,9 +55,9 @@ def compare(
 
     Example: retrainer compare prophet_timing_20251106_120000_a3f2 baseline_timing_20251113_120000_09be
     """
-    with open_project(context) as project:
+    with open_project(context) as (project, runtime):
         a, b = project.registry.get_version(version_a), project.registry.get_version(version_b)
-        comparison = compare_versions(project, a, b, datetime.now(UTC), origin)
+        comparison = compare_versions(project, runtime, a, b, datetime.now(UTC), origin)
     if as_json:
         console.document(documents.comparison_document(comparison))
     else:

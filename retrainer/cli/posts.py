@@ -40,7 +40,7 @@ def posts_import(
 
     Example: retrainer posts import posts.csv --column content=message
     """
-    with open_project(context) as project:
+    with open_project(context) as (project, _):
         result = import_posts(project.posts, file, parse_columns(column or []), datetime.now(UTC), strict=strict)
     if as_json:
         console.document(documents.import_document(result))
@@ -54,7 +54,7 @@ def posts_count(context: typer.Context, *, as_json: AsJson = False) -> None:
 
     Example: retrainer posts count
     """
-    with open_project(context) as project:
+    with open_project(context) as (project, _):
         summary = project.posts.summary(datetime.now(UTC))
         location = project.posts.location
     if as_json:

@@ -39,9 +39,9 @@ def predict(
         raise UsageError("--interval applies to timing only", hint="Remove it, or run `retrainer predict timing`")
     if interval is not None and not LOWEST_LEVEL <= interval <= HIGHEST_LEVEL:
         raise UsageError(f"--interval: '{interval:g}' is not between {LOWEST_LEVEL} and {HIGHEST_LEVEL}")
-    with open_project(context) as project:
+    with open_project(context) as (project, runtime):
         level = INTERVAL_LEVEL if interval is None else interval
-        forecast = predict_next(project, model_type, datetime.now(UTC), level)
+        forecast = predict_next(project, runtime, model_type, datetime.now(UTC), level)
     if as_json:
         console.document(documents.next_post_document(forecast))
     else:

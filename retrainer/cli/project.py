@@ -28,7 +28,7 @@ def db_upgrade(context: typer.Context, *, as_json: AsJson = False) -> None:
 
     Example: retrainer db upgrade
     """
-    with open_project(context) as project:
+    with open_project(context) as (project, _):
         location = project.registry.database.location  # opening it upgrades it
     message = f"The database {location} has the newest schema, {HEAD}"
     console.result({"database": location.strip("'"), "revision": HEAD}, message, as_json=as_json)
@@ -47,7 +47,7 @@ def doctor(
 
     Example: retrainer doctor --repair
     """
-    with open_project(context, recovering=False) as project:
+    with open_project(context, recovering=False) as (project, _):
         findings = examine(project, repair=repair)
     if as_json:
         console.document(documents.doctor_document(findings))
@@ -64,7 +64,7 @@ def notify_test(context: typer.Context, *, as_json: AsJson = False) -> int:
 
     Example: retrainer notify-test
     """
-    with open_project(context, recovering=False) as project:
+    with open_project(context, recovering=False) as (project, _):
         results = Notifier(project.settings.notifications, os.environ, project.folder.name).test()
     lines = [f"{name}: {problem or 'sent'}" for name, problem in results.items()]
     rows = [{"to": name, "problem": problem} for name, problem in results.items()]

@@ -28,8 +28,8 @@ def promote(
 
     Example: retrainer promote prophet_timing_20251106_120000_a3f2 --reason "reviewed"
     """
-    with open_project(context) as project:
-        change = promote_version(project, version_id, reason, datetime.now(UTC))
+    with open_project(context) as (project, runtime):
+        change = promote_version(project, runtime, version_id, reason, datetime.now(UTC))
     message = f"Model {version_id} promoted to production" if change else f"Model {version_id} is already in production"
     console.result(documents.change_document(message, version_id, change), message, as_json=as_json)
 
@@ -55,8 +55,8 @@ def rollback(
 
     Example: retrainer rollback timing --reason "too many misses since Sunday"
     """
-    with open_project(context) as project:
-        change = roll_back(project, model_type, reason, datetime.now(UTC), to=to, hold=hold)
+    with open_project(context) as (project, runtime):
+        change = roll_back(project, runtime, model_type, reason, datetime.now(UTC), to=to, hold=hold)
     message = f"Rolled back from {change.from_version} to {change.to_version}"
     if hold:
         message += f"; automatic promotion is on hold until `retrainer release {model_type}`"

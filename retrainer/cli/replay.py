@@ -74,11 +74,12 @@ def replay(
 
     Example: retrainer replay timing --from 2024-01-01 --policy "daily: schedule_days=1, min_confidence=0.95"
     """
-    with open_project(context, recovering=False) as project:
+    with open_project(context, recovering=False) as (project, runtime):
         if plot is not None:
             plots.require_format(plot)
         report = runner.replay(
             project,
+            runtime,
             model_type,
             datetime.now(UTC),
             start,
@@ -88,7 +89,7 @@ def replay(
             jobs=jobs,
             resume=resume,
             max_cost=max_cost,
-            tell=_show_progress,
+            on_progress=_show_progress,
         )
     if as_json:
         console.document(replay_document(report))

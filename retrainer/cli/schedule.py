@@ -67,7 +67,7 @@ def schedule_install(
     Example: retrainer schedule install weekly
     """
     expression, command = _scheduled_command(context, when, job_log, env_file)
-    with open_project(context) as project:
+    with open_project(context) as (project, _):
         line = f"{expression.text} {command.crontab_command()}"
         crontab = Crontab()
         before = installed_line(crontab.read(), project.config_file)
@@ -131,7 +131,7 @@ def schedule_remove(context: typer.Context, *, as_json: AsJson = False) -> None:
 
     Example: retrainer schedule remove
     """
-    with open_project(context) as project:
+    with open_project(context) as (project, _):
         changed = Crontab().change(lambda text: without_block(text, project.config_file))
     message = "Removed from your crontab" if changed else "Your crontab has no line for this project"
     console.success(message, as_json=as_json, changed=changed)
@@ -140,13 +140,13 @@ def schedule_remove(context: typer.Context, *, as_json: AsJson = False) -> None:
 def _scheduled_command(
     context: typer.Context, when: str, log_file: Path | None, env_file: Path | None
 ) -> tuple[Expression, ScheduledCommand]:
-    with open_project(context, recovering=False) as project:
+    with open_project(context, recovering=False) as (project, _):
         return parse_schedule(when), ScheduledCommand.of(project, log_file, env_file)
 
 
 def _show_installed(context: typer.Context, *, as_json: bool) -> None:
     """Show the line in the crontab, and whether each model type is due."""
-    with open_project(context) as project:
+    with open_project(context) as (project, _):
         line = installed_line(Crontab().read(), project.config_file)
         states = [due(project, model_type, datetime.now(UTC)) for model_type in MODEL_TYPE_NAMES]
     document = {"installed": line is not None, "line": line, "due": [vars(state) for state in states]}

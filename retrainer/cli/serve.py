@@ -6,17 +6,20 @@ import getpass
 import logging
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from retrainer import console
 from retrainer.errors import ConfigError, RetrainerError, UsageError
-from retrainer.notify import observing
+from retrainer.notify import open_runtime
 from retrainer.pipeline.recovery import recover
 from retrainer.project import Project
 from retrainer.schedule import systemd as units
 from retrainer.schedule.command import ScheduledCommand
+
+if TYPE_CHECKING:
+    from retrainer.runtime import Runtime
 
 LOG_FILE = Path("logs") / "server.log"
 ANSWER_SECONDS = 60
@@ -82,10 +85,10 @@ def serve(
         ) from None
     access = auth.load_auth(os.environ, token_file, host, protect_reads=protect_reads)
     try:
-        with observing(project, os.environ):
-            _open_connections(project)
+        with open_runtime(project, os.environ) as runtime:
+            _open_connections(project, runtime)
             work = threads.Work(answer_seconds)
-            server.serve(create_app(project, access, work), work, host, port)
+            server.serve(create_app(project, runtime, access, work), work, host, port)
     finally:
         project.close()
 
@@ -104,9 +107,9 @@ def _serve_arguments(
     return tuple(words)
 
 
-def _open_connections(project: Project) -> None:
+def _open_connections(project: Project, runtime: Runtime) -> None:
     """Open what the requests need while there is only one thread."""
-    recover(project)
+    recover(project, runtime)
     try:
         _ = project.posts
     except RetrainerError as error:  # the posts' own database: only forecasts need it

@@ -33,7 +33,7 @@ def production(
 
     Example: retrainer production --at 2025-11-06T12:00
     """
-    with open_project(context) as project:
+    with open_project(context) as (project, _):
         registry = project.registry
         live = {
             name: registry.get_production(name) if at is None else registry.get_production_at(name, at)
@@ -54,7 +54,7 @@ def versions(
 
     Example: retrainer versions --type timing
     """
-    with open_project(context) as project:
+    with open_project(context) as (project, _):
         rows = project.registry.list_versions(model_type, limit)
     if as_json:
         console.document(documents.versions_document(rows))
@@ -70,11 +70,11 @@ def show(context: typer.Context, version_id: VersionArgument, *, as_json: AsJson
 
     Example: retrainer show prophet_timing_20251106_120000_a3f2
     """
-    with open_project(context) as project:
+    with open_project(context) as (project, runtime):
         version = project.registry.get_version(version_id)
         evaluations = project.registry.list_evaluations(version_id)
         entries = project.registry.version_history(version_id)
-        importance = feature_importance(project, version)
+        importance = feature_importance(project, runtime, version)
         if as_json:
             evaluated = [(row, load_reliability(project, version, row)) for row in evaluations]
     if as_json:
@@ -120,7 +120,7 @@ def history(
     Example: retrainer history --type timing --limit 5
     """
     run_filter = RunFilter(since=since, until=until, status=status, promoted=promoted, offset=(page - 1) * limit)
-    with open_project(context) as project:
+    with open_project(context) as (project, _):
         runs = project.registry.list_runs(model_type, limit, run_filter)
         total = project.registry.count_runs(model_type, run_filter)
         changes = project.registry.list_ledger_entries(

@@ -15,8 +15,8 @@ from retrainer.cli.context import open_project
 from retrainer.cli.options import AsJson, parse_past_time
 from retrainer.errors import RetrainerError, UsageError, wrap_unexpected
 from retrainer.model_types import MODEL_TYPE_NAMES, ModelTypeName, parse_model_type
-from retrainer.notify import Attempt
-from retrainer.pipeline import run
+from retrainer.notify import TrainCall
+from retrainer.pipeline import results, run
 from retrainer.render import documents, tables
 from retrainer.render.markdown import markdown, markdown_of_failure
 from retrainer.schedule.due import due
@@ -81,16 +81,17 @@ def train(
     if summary is not None:
         _require_writable(summary)
     not_due: list[str] = []
-    attempt = None if dry_run else Attempt()
-    with _failure_summary(summary), open_project(context, attempt=attempt) as project:
+    train_call = None if dry_run else TrainCall()
+    with _failure_summary(summary), open_project(context, train_call=train_call) as (project, runtime):
 
-        def retrain(name: ModelTypeName) -> run.RunResult:
+        def retrain(name: ModelTypeName) -> results.RunResult:
             if run_id is not None:
-                return run.retrain_opened_run(project, run_id, now, auto_promote=auto_promote)
+                return run.retrain_opened_run(project, runtime, run_id, now, auto_promote=auto_promote)
             if dry_run:
-                return run.dry_run_retrain(project, name, now, algorithm=algorithm, auto_promote=auto_promote)
+                return run.dry_run(project, runtime, name, now, algorithm=algorithm, auto_promote=auto_promote)
             return run.retrain(
                 project,
+                runtime,
                 name,
                 now,
                 algorithm=algorithm,
@@ -102,9 +103,9 @@ def train(
         if if_due:
             model_types, not_due = _select_due(project, model_types, now)
         outcomes = run.retrain_each(project, model_types, retrain)
-        code = run.exit_code(outcomes)
-        if attempt is not None:
-            attempt.ended(outcomes, code)
+        code = results.exit_code(outcomes)
+        if train_call is not None:
+            train_call.finish(runtime, outcomes, code)
     if summary is not None:
         _append(summary, markdown(outcomes, not_due))
     if as_json:
@@ -113,7 +114,7 @@ def train(
         tables.train_outcomes(outcomes)
     if exit_code and if_due and not model_types:
         return NOTHING_DUE
-    promoted = any(isinstance(outcome, run.RunResult) and outcome.promoted for outcome in outcomes)
+    promoted = any(isinstance(outcome, results.RunResult) and outcome.promoted for outcome in outcomes)
     return NOTHING_PROMOTED if exit_code and code == 0 and not promoted else code
 
 

@@ -26,7 +26,7 @@ def hold(
 
     Example: retrainer hold timing --reason "holiday season"
     """
-    with open_project(context) as project:
+    with open_project(context) as (project, _):
         changed = project.registry.hold(model_type, reason, datetime.now(UTC))
     message = f"Automatic promotion of {model_type} is {'now' if changed else 'already'} on hold"
     console.success(message, as_json=as_json, changed=changed)
@@ -40,7 +40,7 @@ def release(
 
     Example: retrainer release timing
     """
-    with open_project(context) as project:
+    with open_project(context) as (project, _):
         changed = project.registry.release(model_type, reason, datetime.now(UTC))
     message = f"Automatic promotion of {model_type} is {'released' if changed else 'not on hold'}"
     console.success(message, as_json=as_json, changed=changed)
@@ -54,7 +54,7 @@ def pin(
 
     Example: retrainer pin prophet_timing_20251106_120000_a3f2 --reason "the version in the paper"
     """
-    with open_project(context) as project:
+    with open_project(context) as (project, _):
         changed = project.registry.pin(version_id, reason, datetime.now(UTC), pinned=True)
     message = f"{version_id} is {'now' if changed else 'already'} pinned"
     console.success(message, as_json=as_json, changed=changed)
@@ -68,7 +68,7 @@ def unpin(
 
     Example: retrainer unpin prophet_timing_20251106_120000_a3f2
     """
-    with open_project(context) as project:
+    with open_project(context) as (project, _):
         changed = project.registry.pin(version_id, reason, datetime.now(UTC), pinned=False)
     message = f"{version_id} is {'no longer' if changed else 'not'} pinned"
     console.success(message, as_json=as_json, changed=changed)
@@ -84,7 +84,7 @@ def restore(
 
     Example: retrainer restore prophet_timing_20251106_120000_a3f2
     """
-    with open_project(context) as project:
+    with open_project(context) as (project, _):
         changed = retention.restore(project, version_id, reason, datetime.now(UTC))
     message = f"{version_id} is {'restored' if changed else 'not archived'}"
     console.success(message, as_json=as_json, changed=changed)
@@ -105,7 +105,7 @@ def prune(
 
     Example: retrainer prune --dry-run
     """
-    with open_project(context) as project:
+    with open_project(context) as (project, _):
         found = retention.prunable(project, model_type)
     if not as_json:
         tables.prunable(found)
@@ -113,7 +113,7 @@ def prune(
     if found and not (dry_run or yes) and not console.confirmed(question):
         return
     if not dry_run:
-        with open_project(context) as project:
+        with open_project(context) as (project, _):
             pruned = retention.prune(project, found, datetime.now(UTC))
         found = [case for case in found if case.version.version_id in pruned]
     if as_json:

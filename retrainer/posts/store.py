@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
 from retrainer.errors import ConfigError, PostsError, did_you_mean
-from retrainer.posts.validation import microseconds
+from retrainer.posts.validation import to_microseconds
 from retrainer.registry.database import create_engine, location, translate_error
 from retrainer.registry.tables import POSTS_INDEX, POSTS_TABLE, Post
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-COUNTS = ("replies_count", "reblogs_count", "favourites_count")
+COUNT_COLUMNS = ("replies_count", "reblogs_count", "favourites_count")
 _INSERT_ROWS = 2_000
 _SHOWN = 40  # letters of a wrong value that a message repeats
 
@@ -238,18 +238,18 @@ def _foreign_times(values: pd.Series[Any]) -> pd.Series[Any]:
 
 def _micros_or_nat(value: object) -> np.datetime64:
     try:
-        return np.datetime64(microseconds(value), "us")
+        return np.datetime64(to_microseconds(value), "us")
     except (ValueError, ArithmeticError):  # no time at all, or NULL, which a frame may hold as a NaN
         return np.datetime64("NaT", "us")
 
 
 def _records(posts: pd.DataFrame, now: datetime) -> list[dict[str, Any]]:
-    counts = {name: posts[name].astype(object).where(posts[name].notna(), None) for name in COUNTS}
+    counts = {name: posts[name].astype(object).where(posts[name].notna(), None) for name in COUNT_COLUMNS}
     content = posts["content"].astype(object).where(posts["content"].notna(), None)
     times = [moment.to_pydatetime() for moment in posts["created_at"]]
     columns = [posts["post_id"], times, content, *counts.values()]
     moment = now.astimezone(UTC)
-    names = ["post_id", "created_at", "content", *COUNTS, "imported_at"]
+    names = ["post_id", "created_at", "content", *COUNT_COLUMNS, "imported_at"]
     return [
         dict(zip(names, (*(int(v) if isinstance(v, np.integer) else v for v in row), moment), strict=True))
         for row in zip(*columns, strict=True)

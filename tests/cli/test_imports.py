@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from typer.main import get_command
+from typer.main import get_group
 
 from retrainer.cli.app import COMMANDS, app
 
@@ -57,8 +57,9 @@ def test_the_help_of_a_command_imports_no_library_that_only_some_commands_need(c
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_the_help_of_the_program_shows_the_first_line_of_each_command(name: str) -> None:
-    command = get_command(app)
-    context = command.make_context("retrainer", [], resilient_parsing=True)
-    listed = command.get_command(context, name)
-    _, loaded, _ = command.resolve_command(context, [name])
-    assert loaded.help.splitlines()[0] == listed.help
+    group = get_group(app)
+    context = group.make_context("retrainer", [], resilient_parsing=True)
+    _, command, _ = group.resolve_command(context, [name])
+    assert command is not None
+    assert command.help is not None
+    assert command.help.splitlines()[0] == COMMANDS[name].help
