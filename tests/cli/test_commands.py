@@ -46,7 +46,7 @@ def test_train_prints_the_specified_words_and_the_figures_of_both(trained: str, 
         "=" * 60,
         "TIMING MODEL RETRAINING",
         "Loading and splitting data...",
-        "Loaded 400 posts from 2022-02-25 to 2024-10-29",
+        "Loaded 400 posts (2022-02-25 to 2024-10-29)",
         "Split data: 320 train, 80 test",
         "Training new timing model on 320 samples...",
         "Model training complete!",
@@ -107,7 +107,7 @@ def test_the_warning_under_100_posts_is_given(folder: Path, retrainer: Runner, t
     retrainer("posts", "import", str(tmp_path / "posts.csv"))
     done = retrainer("train", "timing")
     assert done.code == 0
-    assert "WARNING: 80 posts are few: at least 100 are needed for good retraining" in done.err
+    assert "WARNING: Only 80 posts; 100 or more recommended" in done.err
 
 
 def test_exit_code_tells_whether_anything_was_promoted(trained: str, retrainer: Runner) -> None:
