@@ -15,8 +15,7 @@ from retrainer.algorithms import Algorithm, Importance, hookimpl
 if TYPE_CHECKING:
     import pandas as pd
 
-    from retrainer.model_types import ModelTypeName
-    from retrainer.model_types.base import Origins
+    from retrainer.algorithms import ModelTypeName, Origins
 
 
 class BaselineOptions(BaseModel):

@@ -6,14 +6,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from retrainer.algorithms import Importance
-from retrainer.model_types.base import hours_between, utc_times
-from retrainer.model_types.timing import LEVELS, TimingForecasts, score_maximising_point
+from retrainer.algorithms import (
+    LEVELS,
+    Importance,
+    TimingForecasts,
+    hours_between,
+    score_maximising_point,
+    utc_times,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from retrainer.model_types.base import Origins
+    from retrainer.algorithms import Origins
 
 MOST_GAPS = 20_000  # more are thinned to that many quantiles of theirs
 _LONGEST_CONDITION = 0.99  # a silence beyond this quantile of the gaps is treated like one of that length

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from retrainer.model_types.content import ContentForecast, similarity
+from retrainer.algorithms import ContentForecast, similarity
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from retrainer.model_types.base import Origins
+    from retrainer.algorithms import Origins
 
 
 def predict(posts: pd.DataFrame, origins: Origins, window: int) -> list[ContentForecast]:

@@ -12,8 +12,7 @@ from retrainer.algorithms import Algorithm, Importance, hookimpl
 if TYPE_CHECKING:
     import pandas as pd
 
-    from retrainer.model_types.base import Origins
-    from retrainer.model_types.timing import TimingForecasts
+    from retrainer.algorithms import Origins, TimingForecasts
 
 
 class ProphetOptions(BaseModel):

@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
+from retrainer.algorithms import LEVELS, TimingForecasts, hours_between, utc_times
 from retrainer.errors import ArtifactError
-from retrainer.model_types.base import hours_between, utc_times
-from retrainer.model_types.timing import LEVELS, TimingForecasts
 from retrainer_prophet import calibration, hazard, seasonality
 from retrainer_prophet.calibration import Experience
 from retrainer_prophet.elapsed_time import CELLS, PARTS, WIDTHS, fine_edges
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from retrainer.model_types.base import Origins
+    from retrainer.algorithms import Origins
     from retrainer_prophet import ProphetOptions
 
     Floats = NDArray[np.float64]
