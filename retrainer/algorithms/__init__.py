@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from retrainer.algorithms.hookspecs import Algorithm, CostEstimate, Importance, hookimpl
 
 if TYPE_CHECKING:
+    from retrainer.algorithms.budget import Budget, BudgetExceeded
     from retrainer.model_types import ModelTypeName
     from retrainer.model_types.base import Origins, hours_between, utc_times
     from retrainer.model_types.content import ContentForecast, ContentTargets, similarity
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 __all__ = [
     "LEVELS",
     "Algorithm",
+    "Budget",
+    "BudgetExceeded",
     "ContentForecast",
     "ContentTargets",
     "CostEstimate",
@@ -36,6 +39,8 @@ __all__ = [
 
 _LAZY_MODULES = {
     "LEVELS": "retrainer.model_types.timing",
+    "Budget": "retrainer.algorithms.budget",
+    "BudgetExceeded": "retrainer.algorithms.budget",
     "ContentForecast": "retrainer.model_types.content",
     "ContentTargets": "retrainer.model_types.content",
     "ModelTypeName": "retrainer.model_types",

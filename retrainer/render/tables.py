@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from retrainer.algorithms import Importance
     from retrainer.doctor import Finding
     from retrainer.evaluation.bootstrap import Evidence
+    from retrainer.evaluation.comparison import Comparison
+    from retrainer.evaluation.evaluate import Evaluation
     from retrainer.model_types import ModelTypeName, OriginRule
     from retrainer.model_types.base import Metric, Reliability
-    from retrainer.pipeline.comparing import Comparison
-    from retrainer.pipeline.evaluations import Evaluation
     from retrainer.pipeline.forecast import NextPost
+    from retrainer.pipeline.results import Failure, RunResult
     from retrainer.pipeline.retention import Prunable
-    from retrainer.pipeline.run import Failure, RunResult
     from retrainer.posts.importer import ImportResult
     from retrainer.posts.store import PostsSummary
     from retrainer.registry.tables import Hold, LedgerEntry, ModelEvaluation, ModelVersion, TrainingRun
@@ -30,7 +30,7 @@ REJECTED_SHOWN = 10
 
 def train_outcomes(outcomes: Sequence[RunResult | Failure]) -> None:
     """Show each run's figures and the decision; a failure was told when it happened."""
-    from retrainer.pipeline.run import Failure  # noqa: PLC0415  imported by now: it made the outcomes
+    from retrainer.pipeline.results import Failure  # noqa: PLC0415  imported by now: it made the outcomes
 
     for outcome in outcomes:
         if isinstance(outcome, Failure) or outcome.evaluation is None:
@@ -327,12 +327,12 @@ def _sureness(name: str, evidence: Evidence) -> str:
 
 def _legend(metrics: Sequence[Metric], shown: Mapping[str, Any]) -> None:
     """Say in a line each what the figures beside the score mean, where they do not say so by their name."""
-    explained = [metric for metric in metrics if metric.meaning and metric.key in shown]
+    explained = [metric for metric in metrics if metric.description and metric.key in shown]
     if not explained:
         return
     console.text("The overall score decides. Beside it:")
     for metric in explained:
-        console.text(f"  {metric.label}: {metric.meaning}")
+        console.text(f"  {metric.label}: {metric.description}")
     console.text()
 
 
@@ -349,7 +349,7 @@ def _with_skill(
     if not naive:
         return dict(sides)
     return {
-        heading: {**metrics, **get_model_type(model_type).skill(dict(metrics), dict(naive))}
+        heading: {**metrics, **get_model_type(model_type).skill_scores(dict(metrics), dict(naive))}
         if metrics and heading != "naive"
         else metrics
         for heading, metrics in sides.items()

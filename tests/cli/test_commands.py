@@ -19,7 +19,8 @@ from tests.conftest import configure, constant_timing, open_project
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.conftest import Plugins, Runner
+    from tests.command_line import Runner
+    from tests.conftest import Plugins
 
 SIX = ["train", "evaluate", "promote", "rollback", "compare", "history"]
 OTHERS = ["production", "versions", "show", "predict", "plugins", "hold", "release", "pin", "unpin", "restore", "prune"]
@@ -559,9 +560,9 @@ def test_a_foreign_table_of_posts_is_read_and_never_written(folder: Path, retrai
     assert "was not made by retrainer and is only read" in refused.err
     assert path.read_bytes() == before
     project = open_project(folder)
-    assert project.registry.version(done.json["training_runs"][0]["model_version_id"]).trained_through_post_id == str(
-        10**17 + 319
-    )
+    assert project.registry.get_version(
+        done.json["training_runs"][0]["model_version_id"]
+    ).trained_through_post_id == str(10**17 + 319)
     project.close()
 
 

@@ -25,13 +25,14 @@ from retrainer.pipeline.run import retrain
 from retrainer.registry.database import Database
 from retrainer.registry.migrations import HEAD
 from retrainer.registry.runs import RunFilter
-from tests.conftest import NOW, configure, open_project, regular_posts
+from tests.conftest import NOW, configure, open_project, regular_posts, runtime_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from retrainer.project import Project
-    from tests.conftest import Plugins, Runner
+    from tests.command_line import Runner
+    from tests.conftest import Plugins
 
 TELLTALE = """
     import json
@@ -84,10 +85,10 @@ def two_versions(folder: Path, telltale: Path) -> tuple[Project, str, str]:
     project.posts.add(regular_posts(120), NOW)
     ids = []
     for _ in range(2):
-        run = retrain(project, "timing", NOW, algorithm="telltale").run
+        run = retrain(project, runtime_of(project), "timing", NOW, algorithm="telltale").run
         assert run
         ids.append(str(run.model_version_id))
-    promote_version(project, ids[1], "newer", NOW)
+    promote_version(project, runtime_of(project), ids[1], "newer", NOW)
     return project, ids[0], ids[1]
 
 
@@ -107,18 +108,18 @@ def test_any_flipped_byte_is_refused_before_the_file_is_read(
     bit = data.draw(st.integers(0, 7))
     path.write_bytes(whole[:place] + bytes([whole[place] ^ (1 << bit)]) + whole[place + 1 :])
     telltale.write_text("")
-    attempts: list[Callable[[], object]] = [lambda: evaluate_version(project, version_id, NOW)]
+    attempts: list[Callable[[], object]] = [lambda: evaluate_version(project, runtime_of(project), version_id, NOW)]
     if version_id == live:
-        attempts.append(lambda: predict_next(project, "timing", NOW))
+        attempts.append(lambda: predict_next(project, runtime_of(project), "timing", NOW))
     else:
-        attempts.append(lambda: promote_version(project, version_id, "flip", NOW))
-        attempts.append(lambda: roll_back(project, "timing", "flip", NOW))
+        attempts.append(lambda: promote_version(project, runtime_of(project), version_id, "flip", NOW))
+        attempts.append(lambda: roll_back(project, runtime_of(project), "timing", "flip", NOW))
     try:
         for attempt in attempts:
             with pytest.raises(ArtifactError, match=re.escape(f"'{path.relative_to(folder)}' of '{version_id}'")):
                 attempt()
         assert telltale.read_text() == "", "not a file was parsed"
-        production = project.registry.production("timing")
+        production = project.registry.get_production("timing")
         assert production
         assert production.version_id == live
     finally:
@@ -134,22 +135,22 @@ def test_a_flipped_byte_is_one_line_and_exit_1(
     for arguments in (("evaluate", live), ("predict", "timing")):
         done = retrainer(*arguments, env=plugins.environ)
         assert done.code == 1
-        assert f"Error: 'part/weights.bin' of '{live}' is not what was written" in done.err
+        assert f"Error: 'part/weights.bin' of '{live}' was modified" in done.err
     path = project.artifacts.folder("timing", old) / "model.json"
     path.write_bytes(b"[" + path.read_bytes()[1:])
     for arguments in (("promote", old), ("rollback", "timing")):
         done = retrainer(*arguments, env=plugins.environ)
         assert done.code == 1
-        assert f"Error: 'model.json' of '{old}' is not what was written" in done.err
+        assert f"Error: 'model.json' of '{old}' was modified" in done.err
 
 
 def test_the_ledger_can_only_grow(project: Project) -> None:
-    retrain(project, "timing", NOW)
+    retrain(project, runtime_of(project), "timing", NOW)
     engine = project.registry.database.engine
     for statement in ("UPDATE retrainer_ledger SET reason = 'another'", "DELETE FROM retrainer_ledger"):
         with pytest.raises(DBAPIError, match="the ledger can only grow"), engine.begin() as connection:
             connection.execute(sa.text(statement))
-    assert len(project.registry.ledger()) == 1
+    assert len(project.registry.list_ledger_entries()) == 1
 
 
 def test_production_at_a_past_time_is_what_was_live_then(folder: Path) -> None:
@@ -160,18 +161,18 @@ def test_production_at_a_past_time_is_what_was_live_then(folder: Path) -> None:
     moments.append(datetime.now(UTC))
     live.append(None)
     for _ in range(3):
-        run = retrain(project, "timing", NOW).run
+        run = retrain(project, runtime_of(project), "timing", NOW).run
         assert run
-        promote_version(project, str(run.model_version_id), "next", NOW)
+        promote_version(project, runtime_of(project), str(run.model_version_id), "next", NOW)
         moments.append(datetime.now(UTC))
         live.append(run.model_version_id)
-    roll_back(project, "timing", "back", NOW)
+    roll_back(project, runtime_of(project), "timing", "back", NOW)
     moments.append(datetime.now(UTC))
     live.append(live[-2])
     for moment, version_id in zip(moments, live, strict=True):
-        found = project.registry.production_at("timing", moment)
+        found = project.registry.get_production_at("timing", moment)
         assert (found and found.version_id) == version_id
-    assert project.registry.production_at("content", moments[-1]) is None
+    assert project.registry.get_production_at("content", moments[-1]) is None
 
 
 def test_rollback_goes_back_again_and_again_and_to_a_version(folder: Path) -> None:
@@ -179,27 +180,27 @@ def test_rollback_goes_back_again_and_again_and_to_a_version(folder: Path) -> No
     project.posts.add(regular_posts(120), NOW)
     ids = []
     for _ in range(5):
-        run = retrain(project, "timing", NOW).run
+        run = retrain(project, runtime_of(project), "timing", NOW).run
         assert run
         ids.append(str(run.model_version_id))
-        promote_version(project, ids[-1], "next", NOW)
-    assert roll_back(project, "timing", "one", NOW).to_version == ids[3]
-    assert roll_back(project, "timing", "two", NOW).to_version == ids[2]
-    assert roll_back(project, "timing", "to", NOW, to=ids[0]).to_version == ids[0]
-    assert [entry.to_version_id for entry in project.registry.ledger(actions=("rollback",))] == [
+        promote_version(project, runtime_of(project), ids[-1], "next", NOW)
+    assert roll_back(project, runtime_of(project), "timing", "one", NOW).to_version == ids[3]
+    assert roll_back(project, runtime_of(project), "timing", "two", NOW).to_version == ids[2]
+    assert roll_back(project, runtime_of(project), "timing", "to", NOW, to=ids[0]).to_version == ids[0]
+    assert [entry.to_version_id for entry in project.registry.list_ledger_entries(actions=("rollback",))] == [
         ids[0],
         ids[1],
         ids[2],
         ids[3],
     ]
     with pytest.raises(NothingToRollBack, match="is the first timing version"):
-        roll_back(project, "timing", "three", NOW)
-    promote_version(project, ids[4], "forward", NOW)
-    assert roll_back(project, "timing", "again", NOW).to_version == ids[0]
+        roll_back(project, runtime_of(project), "timing", "three", NOW)
+    promote_version(project, runtime_of(project), ids[4], "forward", NOW)
+    assert roll_back(project, runtime_of(project), "timing", "again", NOW).to_version == ids[0]
     with pytest.raises(NothingToRollBack, match="was not in production before"):
-        roll_back(project, "timing", "never", NOW, to=ids[4])
+        roll_back(project, runtime_of(project), "timing", "never", NOW, to=ids[4])
     with pytest.raises(NothingToRollBack, match="is in production already"):
-        roll_back(project, "timing", "same", NOW, to=ids[0])
+        roll_back(project, runtime_of(project), "timing", "same", NOW, to=ids[0])
     assert (project.models_dir / "timing_model").readlink().name == ids[0]
 
 
@@ -208,27 +209,27 @@ def test_a_pinned_version_is_not_archived_and_an_archived_one_comes_back(folder:
     project = open_project(folder)
     project.posts.add(regular_posts(120), NOW)
     registry = project.registry
-    first = retrain(project, "timing", NOW - timedelta(minutes=2)).run
-    second = retrain(project, "timing", NOW - timedelta(minutes=1)).run
+    first = retrain(project, runtime_of(project), "timing", NOW - timedelta(minutes=2)).run
+    second = retrain(project, runtime_of(project), "timing", NOW - timedelta(minutes=1)).run
     assert first
     assert second
     assert registry.pin(str(second.model_version_id), "keep", NOW, pinned=True)
     assert not registry.pin(str(second.model_version_id), "keep", NOW, pinned=True)
     for minutes in range(1, 4):
-        retrain(project, "timing", NOW + timedelta(minutes=minutes))
-    states = {version.version_id: version.status for version in registry.versions("timing")}
+        retrain(project, runtime_of(project), "timing", NOW + timedelta(minutes=minutes))
+    states = {version.version_id: version.status for version in registry.list_versions("timing")}
     assert states[str(second.model_version_id)] == "trained"
     archived = [version_id for version_id, status in states.items() if status == "archived"]
     assert archived
     assert registry.restore(archived[0], "needed", NOW)
-    assert registry.version(archived[0]).status == "trained"
+    assert registry.get_version(archived[0]).status == "trained"
     assert not registry.restore(archived[0], "again", NOW)
     actions = [entry.action for entry in registry.version_history(archived[0])]
     assert actions[:2] == ["restore", "archive"]
 
 
 def test_what_is_live_cannot_be_pruned(project: Project) -> None:
-    run = retrain(project, "timing", NOW).run
+    run = retrain(project, runtime_of(project), "timing", NOW).run
     assert run
     assert project.registry.prune([str(run.model_version_id)], "no", NOW) == []
 
@@ -238,8 +239,8 @@ def test_a_pruned_version_cannot_be_restored(folder: Path) -> None:
     project = open_project(folder)
     project.posts.add(regular_posts(120), NOW)
     for minutes in range(4):
-        retrain(project, "timing", NOW + timedelta(minutes=minutes))
-    (version, *_) = project.registry.versions("timing", status="archived")
+        retrain(project, runtime_of(project), "timing", NOW + timedelta(minutes=minutes))
+    (version, *_) = project.registry.list_versions("timing", status="archived")
     project.registry.prune([version.version_id], "space", NOW)
     with pytest.raises(PromotionRefused, match=r"were pruned on 2024-11-15.*gone for good"):
         project.registry.restore(version.version_id, "back", NOW)
@@ -249,16 +250,16 @@ def test_history_is_filtered_and_paged_in_the_database(folder: Path) -> None:
     project = open_project(folder)
     project.posts.add(regular_posts(120), NOW)
     for day in range(5):
-        retrain(project, "timing", NOW + timedelta(days=day))
+        retrain(project, runtime_of(project), "timing", NOW + timedelta(days=day))
     registry = project.registry
     assert registry.count_runs() == 5
-    assert [run.promoted_to_production for run in registry.runs(which=RunFilter(promoted=True))] == [True]
-    assert registry.count_runs(which=RunFilter(promoted=False)) == 4
-    middle = registry.runs(which=RunFilter(since=NOW + timedelta(days=1), until=NOW + timedelta(days=3)))
+    assert [run.promoted_to_production for run in registry.list_runs(run_filter=RunFilter(promoted=True))] == [True]
+    assert registry.count_runs(run_filter=RunFilter(promoted=False)) == 4
+    middle = registry.list_runs(run_filter=RunFilter(since=NOW + timedelta(days=1), until=NOW + timedelta(days=3)))
     assert [run.started_at for run in middle] == [NOW + timedelta(days=2), NOW + timedelta(days=1)]
-    second = registry.runs(limit=2, which=RunFilter(offset=2))
+    second = registry.list_runs(limit=2, run_filter=RunFilter(offset=2))
     assert [run.started_at for run in second] == [NOW + timedelta(days=2), NOW + timedelta(days=1)]
-    assert registry.count_runs(which=RunFilter(status="failed")) == 0
+    assert registry.count_runs(run_filter=RunFilter(status="failed")) == 0
     assert registry.count_runs("content") == 0
 
 
@@ -291,24 +292,24 @@ def test_the_queries_of_the_commands_use_indexes(folder: Path) -> None:
     project.posts.add(regular_posts(120), NOW)
     ids = []
     for _ in range(2):
-        run = retrain(project, "timing", NOW).run
+        run = retrain(project, runtime_of(project), "timing", NOW).run
         assert run
         ids.append(str(run.model_version_id))
     registry = project.registry
     statements = Statements(registry.database.engine)
-    registry.runs(limit=10)
-    registry.runs("timing", limit=10)
-    registry.versions(limit=10)
-    registry.versions("timing", limit=10)
-    registry.production("timing")
-    registry.production_at("timing", NOW)
-    registry.running()
+    registry.list_runs(limit=10)
+    registry.list_runs("timing", limit=10)
+    registry.list_versions(limit=10)
+    registry.list_versions("timing", limit=10)
+    registry.get_production("timing")
+    registry.get_production_at("timing", NOW)
+    registry.list_running_runs()
     registry.promote(ids[1], ids[0], "plan", NOW)
-    registry.promotions_to_undo("timing")
+    registry.find_promotions_to_undo("timing")
     registry.version_history(ids[0])
-    registry.ledger(model_type="timing", actions=("promotion", "rollback"), limit=10)
-    registry.evaluations(ids[0])
-    registry.files(ids[0])
+    registry.list_ledger_entries(model_type="timing", actions=("promotion", "rollback"), limit=10)
+    registry.list_evaluations(ids[0])
+    registry.list_files(ids[0])
     assert len(statements.seen) >= 13
     for statement, plan in statements.plans():
         assert not re.search(r"SCAN (?!.*USING (?:COVERING )?INDEX)|Seq Scan", plan), f"{statement}\n{plan}"
@@ -324,7 +325,7 @@ def _at_first_revision(folder: Path) -> Database:
     from retrainer.registry import database as module
 
     project = open_project(folder)
-    engine = module.connect(project.settings.database.url, folder)
+    engine = module.create_engine(project.settings.database.url, folder)
     database = Database(engine)
     with engine.execution_options(retrainer_writes=True).begin() as connection:
         config = Config(attributes={"connection": connection})
@@ -356,10 +357,10 @@ def test_every_revision_is_brought_to_the_newest_with_its_data(folder: Path) -> 
     database.close()
     project = open_project(folder)
     assert project.registry.database.revision() == HEAD
-    version = project.registry.version("old")
+    version = project.registry.get_version("old")
     assert version.is_production
     assert version.pruned_at is None
-    assert [entry.reason for entry in project.registry.ledger()] == ["first"]
+    assert [entry.reason for entry in project.registry.list_ledger_entries()] == ["first"]
     with pytest.raises(DBAPIError, match="only grow"), project.registry.database.engine.begin() as connection:
         connection.execute(sa.text("DELETE FROM retrainer_ledger"))
 
@@ -380,4 +381,4 @@ def test_a_migration_killed_half_way_leaves_the_old_schema_whole(folder: Path) -
     columns = {column["name"] for column in sa.inspect(database.engine).get_columns("retrainer_model_versions")}
     assert "pruned_at" not in columns
     database.close()
-    assert open_project(folder).registry.version("old").is_production
+    assert open_project(folder).registry.get_version("old").is_production

@@ -20,7 +20,7 @@ from retrainer.doctor import examine
 from retrainer.pipeline.recovery import recover
 from retrainer.pipeline.run import retrain
 from retrainer.registry.tables import ModelVersion
-from tests.conftest import NOW, configure, open_project, regular_posts
+from tests.conftest import NOW, configure, open_project, regular_posts, runtime_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -112,7 +112,7 @@ def six_versions(folder: Path) -> Project:
     project = open_project(folder)
     project.posts.add(regular_posts(120), NOW)
     for _ in range(6):
-        retrain(project, "timing", NOW)
+        retrain(project, runtime_of(project), "timing", NOW)
     return project
 
 
@@ -136,8 +136,8 @@ def test_sixteen_processes_change_production_and_a_watcher_always_sees_one(
     while any(process.poll() is None for process in processes):
         (live,) = production_ids(project)
         assert live
-        version = project.registry.version(link.readlink().name)
-        assert project.artifacts.problems(version) == [], "the link resolves to an intact folder"
+        version = project.registry.get_version(link.readlink().name)
+        assert project.artifacts.find_file_problems(version) == [], "the link resolves to an intact folder"
         looks += 1
     changes = 0
     for process in processes:
@@ -148,7 +148,7 @@ def test_sixteen_processes_change_production_and_a_watcher_always_sees_one(
     assert changes > 50
     (live,) = production_ids(project)
     assert link.readlink().name == live
-    entries = project.registry.ledger(model_type="timing", actions=("promotion", "rollback"))
+    entries = project.registry.list_ledger_entries(model_type="timing", actions=("promotion", "rollback"))
     for later, earlier in pairwise(entries):
         assert later.from_version_id == earlier.to_version_id, "each change starts from what the one before left"
     assert entries[0].to_version_id == live
@@ -161,7 +161,7 @@ def test_runs_of_one_type_never_overlap(folder: Path) -> None:
     go(processes)
     most = 0
     while any(process.poll() is None for process in processes):
-        most = max(most, len(project.registry.running()))
+        most = max(most, len(project.registry.list_running_runs()))
     codes = []
     for process in processes:
         _, err = process.communicate(timeout=60)
@@ -169,7 +169,7 @@ def test_runs_of_one_type_never_overlap(folder: Path) -> None:
         assert process.returncode in {0, 4}, err
     assert 0 in codes
     assert most == 1, "never two at once"
-    assert [run.status for run in project.registry.runs("timing")] == ["completed"] * codes.count(0)
+    assert [run.status for run in project.registry.list_runs("timing")] == ["completed"] * codes.count(0)
 
 
 def test_a_run_waits_for_another_when_told_to(folder: Path) -> None:
@@ -211,14 +211,14 @@ def test_a_run_killed_at_any_moment_loses_nothing(
         killed += is_killed
         promoted += "✓ Model promoted to production!" in err
         span *= 1.03 if is_killed else 0.85  # moments up to the end of a run, however fast the machine is just now
-        recover(project)  # what every command does first
+        recover(project, runtime_of(project))  # what every command does first
         assert examine(project) == [], f"after attempt {attempts}"
         _nothing_reported_is_missing(project, err)
-    last = retrain(project, "timing", datetime.now(UTC), algorithm="baseline")
+    last = retrain(project, runtime_of(project), "timing", datetime.now(UTC), algorithm="baseline")
     assert last.run
     assert last.run.status == "completed"
     assert promoted > 0, "some runs were killed after their promotion, or came to their end"
-    assert {run.status for run in project.registry.runs()} == {"completed", "failed"}
+    assert {run.status for run in project.registry.list_runs()} == {"completed", "failed"}
 
 
 def _seconds_of_a_run(folder: Path, plugins: Plugins) -> float:
@@ -235,11 +235,11 @@ def _nothing_reported_is_missing(project: Project, log: str) -> None:
     lines = log.splitlines()
     registered = [line.split(": ")[1] for line in lines if line.startswith("Model version registered: ")]
     for version_id in registered:
-        version = project.registry.version(version_id)
-        assert project.artifacts.problems(version) == []
+        version = project.registry.get_version(version_id)
+        assert project.artifacts.find_file_problems(version) == []
     if any(line.startswith("✓ Model promoted to production!") for line in lines):
         assert production_ids(project) == registered
-        (run,) = project.registry.runs("timing", 1)
+        (run,) = project.registry.list_runs("timing", 1)
         assert run.status == "completed"
         assert run.promoted_to_production
 
