@@ -10,6 +10,7 @@ import pytest
 from typer.main import get_group
 
 from retrainer.cli.app import COMMANDS, app
+from tests.conftest import open_project
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,7 +23,7 @@ def test_what_plugin_authors_import_is_imported_late() -> None:
     script = (
         "import sys, retrainer.algorithms as ours; from retrainer.algorithms import Algorithm, CostEstimate, hookimpl;"
         "early = 'numpy' in sys.modules; values = [getattr(ours, name) for name in ours.__all__];"
-        "print(early, all(values), hasattr(ours, 'no_such_name'))"
+        "print(early, all(value is not None for value in values), hasattr(ours, 'no_such_name'))"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "True", "False"]
@@ -63,3 +64,20 @@ def test_the_help_of_the_program_shows_the_first_line_of_each_command(name: str)
     assert command is not None
     assert command.help is not None
     assert command.help.splitlines()[0] == COMMANDS[name].help
+
+
+@pytest.mark.parametrize("command", ["history", "versions"])
+def test_reading_a_sqlite_registry_imports_no_more_than_it_needs(command: str, folder: Path) -> None:
+    project = open_project(folder)
+    assert project.registry.list_runs() == []
+    project.close()
+    script = (
+        "import sys; from retrainer.__main__ import run; code = run([sys.argv[1]]);"
+        f"heavy = sorted({{name.split('.')[0] for name in sys.modules}} & set({HEAVY!r}) - {{'sqlalchemy'}});"
+        "dialect = [name for name in sys.modules if name.startswith('sqlalchemy.dialects.postgresql')];"
+        "print(heavy, dialect, 'psutil' in sys.modules, file=sys.stderr); sys.exit(code)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, command], cwd=folder, capture_output=True, text=True, check=True
+    )
+    assert done.stderr.strip() == "[] [] False"
