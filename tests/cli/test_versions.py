@@ -57,7 +57,7 @@ def test_prune_shows_its_plan_and_asks_first(five: list[str], retrainer: Runner,
     assert all(row["bytes_on_disk"] > 0 for row in plan["versions"])
     refused = retrainer("prune")
     assert refused.code == 2
-    assert "there is no terminal to ask on. Say --yes" in refused.err
+    assert "no terminal to ask for confirmation. Add --yes" in refused.err
     assert (folder / "models" / "timing" / five[1]).exists()
     done = retrainer("prune", "--yes")
     assert done.code == 0
