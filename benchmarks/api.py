@@ -159,7 +159,7 @@ def main() -> None:
     for size in SIZES:
         with tempfile.TemporaryDirectory() as place:
             project, (old, new) = filled_project(Path(place), size)
-            run_id = project.registry.runs(limit=1)[0].run_id
+            run_id = project.registry.list_runs(limit=1)[0].run_id
             project.close()
             looks = {
                 "production": "/models/production",

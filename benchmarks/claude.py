@@ -35,7 +35,7 @@ def main() -> None:
     posts = sample_posts().dropna(subset="content").reset_index(drop=True)
     config = claude.options({}, "content")
     model = claude.train(posts.iloc[:300], config, "content")
-    origins = Origins.before(posts, np.arange(300, 300 + FORECASTS), knows_target_time=True)
+    origins = Origins.before(posts, np.arange(300, 300 + FORECASTS), target_time_known=True)
     seconds, calls = [], []
     for _ in range(ROUNDS):
         with SlowServer() as server:

@@ -93,14 +93,14 @@ def main() -> None:
 
 def prepared(posts: pd.DataFrame) -> pd.DataFrame:
     """Return the posts with a text, in order."""
-    return CONTENT.usable(posts.sort_values(["created_at", "post_id"]))[["post_id", "created_at", "content"]]
+    return CONTENT.usable_posts(posts.sort_values(["created_at", "post_id"]))[["post_id", "created_at", "content"]]
 
 
 def measured(name: str, posts: pd.DataFrame, most: int, seed: int, encoder: SemanticModel | None) -> dict[str, Any]:
     """Measure every trivial forecast on one stream."""
     training = int(len(posts) * TRAINING_SHARE)
     rows = training + evenly_spaced(len(posts) - training, most)
-    targets = CONTENT.targets(posts, Origins.before(posts, rows, knows_target_time=True), rows)
+    targets = CONTENT.targets(posts, Origins.before(posts, rows, target_time_known=True), rows)
     foretold = trivial_forecasts(posts, training, rows, np.random.default_rng(seed))
     figures = {
         forecast: CONTENT.score([ContentForecast(text) for text in texts], targets)
@@ -137,7 +137,7 @@ def medoid(texts: list[str]) -> str:
 
 def moving_medoid(posts: pd.DataFrame, rows: NDArray[np.int64]) -> list[str]:
     naive = load_algorithm("baseline", "content")
-    origins = Origins.before(posts, rows, knows_target_time=True)
+    origins = Origins.before(posts, rows, target_time_known=True)
     return [forecast.text for forecast in naive.predict({}, posts, origins, naive.options({}, "content"), "content")]
 
 

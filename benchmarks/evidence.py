@@ -40,8 +40,8 @@ def shares(posts: int, shrink: float) -> tuple[float, float, float]:
         common = 1.5 + alike(rng, posts)
         first, second = (np.exp(common + 0.5 * alike(rng, posts)) for _ in range(2))
         a, b = (np.column_stack([errors <= 6, errors]) for errors in (first, second * shrink))  # noqa: PLR2004
-        old, new = (float(TIMING.overall(side.mean(axis=0))) for side in (a, b))
-        found = bootstrap_comparison(a, b, TIMING.overall, confidence=SURE.min_confidence)
+        old, new = (float(TIMING.overall_score(side.mean(axis=0))) for side in (a, b))
+        found = bootstrap_comparison(a, b, TIMING.overall_score, confidence=SURE.min_confidence)
         low, high = found.interval_percentage or (0.0, 0.0)
         counts += [recommend(old, new, found, rules)[0] == "promote" for rules in (ALONE, SURE)] + [low <= 0 <= high]
     alone, sure, covered = counts / REPLICATES

@@ -18,7 +18,7 @@ from retrainer.pipeline.promotion import promote_version
 from retrainer.pipeline.run import retrain
 from retrainer.posts.sample import sample_posts
 from retrainer.project import Project, create_project
-from retrainer.registry.promotions import PRODUCTION_CHANGES
+from retrainer.registry.promotions import PRODUCTION_CHANGE_ACTIONS
 from retrainer.registry.tables import LedgerEntry, ModelVersion, TrainingRun
 
 if TYPE_CHECKING:
@@ -74,14 +74,14 @@ def main() -> None:
         projects = [filled_project(Path(place) / str(size), size) for size in SIZES]
 
         def history(project: Project, _real: list[str]) -> object:
-            changes = project.registry.ledger(actions=PRODUCTION_CHANGES, limit=10)
-            return project.registry.runs(limit=10), changes
+            changes = project.registry.list_ledger_entries(actions=PRODUCTION_CHANGE_ACTIONS, limit=10)
+            return project.registry.list_runs(limit=10), changes
 
         def production(project: Project, _real: list[str]) -> object:
-            return project.registry.production("timing"), project.registry.production("content")
+            return project.registry.get_production("timing"), project.registry.get_production("content")
 
         def promote(project: Project, real: list[str]) -> object:
-            live = project.registry.production("timing")
+            live = project.registry.get_production("timing")
             other = real[0] if live and live.version_id == real[1] else real[1]
             return promote_version(project, other, "benchmark", datetime.now(UTC))
 

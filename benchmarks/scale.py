@@ -40,7 +40,7 @@ def prepare(folder: Path, count: int) -> None:
     import numpy as np
     import pandas as pd
 
-    from retrainer.posts.store import COUNTS as COUNTS_OF_A_POST
+    from retrainer.posts.store import COUNT_COLUMNS
     from retrainer.project import Project, create_project
 
     create_project(folder)
@@ -53,7 +53,7 @@ def prepare(folder: Path, count: int) -> None:
         moments = np.sort(np.concatenate([moments, moments[: count - len(moments)] + 0.01]))
     times = pd.DatetimeIndex(pd.Timestamp(NOW) + pd.to_timedelta(moments - moments[-1] - 1, unit="h")).as_unit("us")
     posts = pd.DataFrame({"post_id": [f"{row:08d}" for row in range(count)], "created_at": times, "content": "a post"})
-    posts[list(COUNTS_OF_A_POST)] = pd.NA
+    posts[list(COUNT_COLUMNS)] = pd.NA
     Project.find(folder, {}).posts.add(posts, NOW)
 
 

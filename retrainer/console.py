@@ -302,18 +302,18 @@ def metrics_table(title: str, metrics: Sequence[Metric], sides: Mapping[str, Map
     rows = [
         (
             metric.label,
-            *(metric.written(values.get(metric.key)) for values in present.values()),
+            *(metric.format(values.get(metric.key)) for values in present.values()),
             _good(metric, next(iter(present.values()), {}).get(metric.key)),
         )
         for metric in metrics
-        if any(metric.is_shown(values.get(metric.key)) for values in present.values())
+        if any(metric.has_value(values.get(metric.key)) for values in present.values())
     ]
     table(["Metric", *present, "Good value"], rows, title=title, right=list(present))
 
 
 def _good(metric: Metric, value: float | None) -> str:
-    if metric.good is None or value is None:
+    if metric.threshold is None or value is None:
         return ""
-    sign, bound = metric.good
+    sign, bound = metric.threshold
     wanted = f"{sign} {bound:.0%}" if metric.unit == "share" else f"{sign} {bound:g}"
     return f"{wanted} {'✓' if metric.is_good(value) else '✗'}"

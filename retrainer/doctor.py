@@ -68,12 +68,12 @@ def examine(project: Project, *, repair: bool = False) -> list[Finding]:
 
 def _cases(project: Project) -> Iterator[_Case]:
     yield from _dead_runs(project)
-    for folder in project.artifacts.abandoned_staging():
+    for folder in project.artifacts.abandoned_staging_folders():
         message = f"'{folder}' was left by a process that is gone"
         yield _Case(Finding("stray_folder", str(folder), message), partial(_removed, folder))
     for model_type in MODEL_TYPE_NAMES:
         yield from _stray_folders(project, model_type)
-        for version in project.registry.versions(model_type):
+        for version in project.registry.list_versions(model_type):
             if version.pruned_at is None:
                 yield from _files(project, version)
     for model_type in MODEL_TYPE_NAMES:  # last: a link may need a folder that was made again above
@@ -81,19 +81,19 @@ def _cases(project: Project) -> Iterator[_Case]:
 
 
 def _dead_runs(project: Project) -> Iterator[_Case]:
-    for run, reason in project.registry.dead_runs():
+    for run, reason in project.registry.find_dead_runs():
         message = f"the run '{run.run_id}' is recorded as running, but {reason}"
         yield _Case(Finding("dead_run", run.run_id, message), partial(_closed, project, run.run_id))
 
 
 def _stray_folders(project: Project, model_type: ModelTypeName) -> Iterator[_Case]:
-    running = {run.model_type for run in project.registry.running()}
+    running = {run.model_type for run in project.registry.list_running_runs()}
     if model_type in running:
         return  # its folder may not be registered yet
-    knows_any = bool(project.registry.versions(limit=1))
+    knows_any = bool(project.registry.list_versions(limit=1))
     for folder in project.artifacts.unregistered_folders(model_type):
         message = f"'{folder}' belongs to no version that has files"
-        if knows_any and project.artifacts.is_whole_version(folder) and not project.registry.has_version(folder.name):
+        if knows_any and project.artifacts.has_manifest(folder) and not project.registry.has_version(folder.name):
             message += "; --repair moves it to '.set-aside', since it may be another database's"
             yield _Case(Finding("stray_folder", str(folder), message), partial(_set_aside, project, folder))
         elif knows_any:
@@ -104,7 +104,7 @@ def _stray_folders(project: Project, model_type: ModelTypeName) -> Iterator[_Cas
 
 
 def _files(project: Project, version: ModelVersion) -> Iterator[_Case]:
-    for problem in project.artifacts.problems(version):
+    for problem in project.artifacts.find_file_problems(version):
         state = "is missing" if problem.kind == "missing" else "is not what was written"
         message = f"'{problem.path}' of '{version.version_id}' {state}"
         kind: FindingKind = "missing_file" if problem.kind == "missing" else "changed_file"
@@ -116,13 +116,13 @@ def _files(project: Project, version: ModelVersion) -> Iterator[_Case]:
 
 
 def _link(project: Project, model_type: ModelTypeName) -> Iterator[_Case]:
-    problem = project.artifacts.link_problem(model_type)
+    problem = project.artifacts.find_link_problem(model_type)
     if problem is None:
         return
 
     def mend() -> bool:
         project.artifacts.link_production()
-        return project.artifacts.link_problem(model_type) is None
+        return project.artifacts.find_link_problem(model_type) is None
 
     link = project.models_dir / f"{model_type}_model"
     yield _Case(Finding("wrong_link", str(link), f"the link '{link}' is wrong: {problem}"), mend)
@@ -130,7 +130,7 @@ def _link(project: Project, model_type: ModelTypeName) -> Iterator[_Case]:
 
 def _closed(project: Project, run_id: str) -> bool:
     project.registry.close_dead_runs()
-    return project.registry.run(run_id).status != "running"
+    return project.registry.get_run(run_id).status != "running"
 
 
 def _set_aside(project: Project, folder: Path) -> bool:

@@ -52,7 +52,7 @@ def test_the_exit_codes_of_the_readme_are_those_of_the_errors() -> None:
 
 
 def test_every_figure_that_evaluate_explains_is_explained_in_the_readme() -> None:
-    explained = [metric.label for metric in get_model_type("content").metrics if metric.meaning]
+    explained = [metric.label for metric in get_model_type("content").metrics if metric.description]
     first_cells = re.findall(r"^\| ([^|]+) \|", README, re.MULTILINE)
     named = {label for cell in first_cells for label in cell.split(", ")}
     assert set(explained) <= named

@@ -51,8 +51,8 @@ def retrain_twice(retrainer: Runner, folder: Path, file: Path) -> None:
 def recompute(folder: Path, run: dict[str, object]) -> None:
     """Compute MAE, within 6 h and the score by the specification's formulas from the forecasts kept on disk."""
     project = open_project(folder)
-    version = project.registry.version(str(run["model_version_id"]))
-    (row,) = project.registry.evaluations(version.version_id)
+    version = project.registry.get_version(str(run["model_version_id"]))
+    (row,) = project.registry.list_evaluations(version.version_id)
     path = project.artifacts.folder("timing", version.version_id) / row.forecasts_file
     forecasts, targets, _, _ = Timing().parse(path.read_bytes())
     project.close()

@@ -210,7 +210,7 @@ class LoadedAlgorithm:
             "predict", model=model, posts=posts.copy(), origins=origins.copy(), config=config, model_type=model_type
         )
         try:
-            return get_model_type(model_type).checked(answer, len(origins))
+            return get_model_type(model_type).validate(answer, len(origins))
         except (ValueError, TypeError) as error:
             self._fail("predict", f"returned {error}", error)
 

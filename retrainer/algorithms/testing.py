@@ -68,7 +68,7 @@ class _Case:
         return self.algorithm.predict(chosen, posts, origins, self.options, self.model_type)
 
     def require_same(self, one: Any, other: Any, problem: str) -> None:
-        if not get_model_type(self.model_type).same(one, other):
+        if not get_model_type(self.model_type).are_equal(one, other):
             raise ConformanceError(f"'{self.algorithm.name}' ({self.model_type}): {problem}")
 
     def only(self, forecasts: Any, index: int) -> Any:
@@ -242,7 +242,7 @@ def check_few_posts_are_enough(case: _Case) -> None:
     few = case.posts.iloc[:50]
     model = case.algorithm.train(few.iloc[:40], case.options, case.model_type)
     origins = Origins.before(
-        few, np.array([41, 49]), knows_target_time=get_model_type(case.model_type).knows_target_time
+        few, np.array([41, 49]), target_time_known=get_model_type(case.model_type).target_time_known
     )
     case.predict(few, origins, _saved_and_loaded(case.algorithm, model))
 
@@ -328,7 +328,7 @@ def _case(
         trained = algorithm.train(usable.iloc[:training_count], options, model_type)
         model = _saved_and_loaded(algorithm, trained)
         rows = training_count + evenly_spaced(len(usable) - training_count - 3, ORIGINS)
-        origins = Origins.before(usable, rows, knows_target_time=get_model_type(model_type).knows_target_time)
+        origins = Origins.before(usable, rows, target_time_known=get_model_type(model_type).target_time_known)
         if model_type == "timing":
             origins = _with_silences(usable, origins)
         forecasts = algorithm.predict(model, usable, origins, options, model_type)
@@ -339,7 +339,7 @@ def _case(
 
 def _as_loaded(posts: pd.DataFrame, model_type: ModelTypeName) -> pd.DataFrame:
     """Return the posts as `pipeline.posts.load_posts` gives them to a run: for timing, without their texts."""
-    usable = get_model_type(model_type).usable(posts)
+    usable = get_model_type(model_type).usable_posts(posts)
     columns = {
         "post_id": usable["post_id"].astype(object),
         "created_at": usable["created_at"].astype("datetime64[us, UTC]"),

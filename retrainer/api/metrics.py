@@ -156,8 +156,8 @@ class _OfTheProject:
             "retrainer_automatic_promotion_held", "Whether automatic promotion is on hold.", labels=["model_type"]
         )
         for model_type in MODEL_TYPE_NAMES:
-            held.add_metric([model_type], 0 if self._project.registry.hold_on(model_type) is None else 1)
-            version = self._project.registry.production(model_type)
+            held.add_metric([model_type], 0 if self._project.registry.get_hold(model_type) is None else 1)
+            version = self._project.registry.get_production(model_type)
             if version is not None:
                 info.add_metric([model_type, version.version_id, version.algorithm], 1)
                 trained.add_metric([model_type], version.trained_at.timestamp())
@@ -171,12 +171,14 @@ class _OfTheProject:
         completed = GaugeMetricFamily(
             "retrainer_last_completed_run_timestamp_seconds", "When the latest run completed.", labels=["model_type"]
         )
-        dead = [run for run, _ in self._project.registry.dead_runs()]  # failed, but nobody has closed them yet
-        going_on = {run.model_type for run in self._project.registry.running()} - {run.model_type for run in dead}
+        dead = [run for run, _ in self._project.registry.find_dead_runs()]  # failed, but nobody has closed them yet
+        going_on = {run.model_type for run in self._project.registry.list_running_runs()} - {
+            run.model_type for run in dead
+        }
         for model_type in MODEL_TYPE_NAMES:
             running.add_metric([model_type], 1 if model_type in going_on else 0)
             latest = {
-                status: self._project.registry.runs(model_type, 1, RunFilter(status=status))
+                status: self._project.registry.list_runs(model_type, 1, RunFilter(status=status))
                 for status in ("completed", "failed")
             }
             ended = [run for runs in latest.values() for run in runs]

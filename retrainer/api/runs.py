@@ -60,7 +60,7 @@ class Jobs:
         wanted = _enabled(settings, [model_type] if model_type else list(MODEL_TYPE_NAMES))
         recover(self.project)
         algorithms = {kind: settings.model(kind).algorithm for kind in wanted}
-        runs = self.project.registry.open_runs(algorithms, datetime.now(UTC))
+        runs = self.project.registry.start_runs(algorithms, datetime.now(UTC))
         for place, run in enumerate(runs):
             try:
                 self._start(run, auto_promote)
@@ -92,7 +92,7 @@ class Jobs:
         here = copy_context()  # the observers of this process
         threading.Thread(target=here.run, args=(self._await_end, run.run_id, process), daemon=True).start()
         try:
-            self.project.registry.hand_over(run.run_id, identity)
+            self.project.registry.hand_over_run(run.run_id, identity)
         except RetrainerError as error:  # the run goes on: it takes itself over when it begins
             log.warning("Not noted that the run '%s' is process %d: %s", run.run_id, process.pid, error)
         log.info("Started the run '%s' as process %d", run.run_id, process.pid)

@@ -86,7 +86,7 @@ def posts_count(context: typer.Context, *, as_json: AsJson = False) -> None:
     """
     with open_project(context) as project:
         summary = project.posts.summary(datetime.now(UTC))
-        place = project.posts.place
+        place = project.posts.location
     if as_json:
         console.document(documents.posts_document(summary))
     else:
@@ -125,7 +125,7 @@ def db_upgrade(context: typer.Context, *, as_json: AsJson = False) -> None:
     from retrainer.registry.migrations import HEAD  # noqa: PLC0415
 
     with open_project(context) as project:
-        place = project.registry.database.place  # opening it upgrades it
+        place = project.registry.database.location  # opening it upgrades it
     say(
         {"database": place.strip("'"), "revision": HEAD},
         f"The database {place} has the newest schema, {HEAD}",

@@ -41,10 +41,10 @@ def production(
     with open_project(context) as project:
         registry = project.registry
         live = {
-            kind: registry.production(kind) if moment is None else registry.production_at(kind, moment)
+            kind: registry.get_production(kind) if moment is None else registry.get_production_at(kind, moment)
             for kind in MODEL_TYPE_NAMES
         }
-        holds = {kind: registry.hold_on(kind) if moment is None else None for kind in MODEL_TYPE_NAMES}
+        holds = {kind: registry.get_hold(kind) if moment is None else None for kind in MODEL_TYPE_NAMES}
     if as_json:
         console.document(documents.production_document(live))
     else:
@@ -61,7 +61,7 @@ def versions(
     """
     kind = parse_model_type(model_type) if model_type else None
     with open_project(context) as project:
-        rows = project.registry.versions(kind, limit)
+        rows = project.registry.list_versions(kind, limit)
     if as_json:
         console.document(documents.versions_document(rows))
     else:
@@ -78,8 +78,8 @@ def show(context: typer.Context, version_id: VersionArgument, *, as_json: AsJson
         from retrainer.pipeline.evaluations import load_reliability  # noqa: PLC0415  numpy is slow to import
         from retrainer.pipeline.loading import feature_importance  # noqa: PLC0415
 
-        version = project.registry.version(version_id)
-        evaluations = project.registry.evaluations(version_id)
+        version = project.registry.get_version(version_id)
+        evaluations = project.registry.list_evaluations(version_id)
         entries = project.registry.version_history(version_id)
         importance = feature_importance(project, version)
         if as_json:

@@ -218,7 +218,7 @@ def compare(
     with open_project(context) as project:
         from retrainer.pipeline.comparing import compare_versions  # noqa: PLC0415
 
-        a, b = project.registry.version(version_a), project.registry.version(version_b)
+        a, b = project.registry.get_version(version_a), project.registry.get_version(version_b)
         comparison = compare_versions(project, a, b, datetime.now(UTC), _origin_rule(origin))
     if as_json:
         console.document(documents.comparison_document(comparison))
@@ -255,7 +255,7 @@ def history(
     if status not in {None, "running", "completed", "failed"}:
         raise UsageError(f"--status: '{status}' is none", hint="It is running, completed or failed")
     with open_project(context) as project:
-        from retrainer.registry.promotions import PRODUCTION_CHANGES  # noqa: PLC0415
+        from retrainer.registry.promotions import PRODUCTION_CHANGE_ACTIONS  # noqa: PLC0415
         from retrainer.registry.runs import RunFilter  # noqa: PLC0415
 
         which = RunFilter(
@@ -265,9 +265,9 @@ def history(
             promoted=promoted,
             offset=(page - 1) * limit,
         )
-        runs = project.registry.runs(kind, limit, which)
+        runs = project.registry.list_runs(kind, limit, which)
         total = project.registry.count_runs(kind, which)
-        changes = project.registry.ledger(model_type=kind, actions=PRODUCTION_CHANGES, limit=limit)
+        changes = project.registry.list_ledger_entries(model_type=kind, actions=PRODUCTION_CHANGE_ACTIONS, limit=limit)
     if as_json:
         console.document(documents.history_document(runs, total, changes))
     else:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Forecasts = TypeVar("Forecasts")
 Targets = TypeVar("Targets")
 
-PREDICTIONS_SAMPLE = 20  # how many forecasts `predictions_json` holds
+SAMPLE_SIZE = 20  # how many forecasts `predictions_json` holds
 
 
 @dataclass(frozen=True)
@@ -47,14 +47,14 @@ class Origins:
         return Origins(self.time[index], self.position[index], chosen)
 
     @classmethod
-    def before(cls, posts: pd.DataFrame, rows: NDArray[np.int64], *, knows_target_time: bool = False) -> Origins:
+    def before(cls, posts: pd.DataFrame, rows: NDArray[np.int64], *, target_time_known: bool = False) -> Origins:
         """Return the origins from which the posts at `rows` are forecast: right after the post before each.
 
         Args:
-            knows_target_time: whether the forecaster knows when those posts come (for timing, the answer).
+            target_time_known: whether the forecaster knows when those posts come (for timing, the answer).
         """
         times = utc_times(posts)
-        return cls(time=times[rows - 1], position=rows - 1, target_time=times[rows] if knows_target_time else None)
+        return cls(time=times[rows - 1], position=rows - 1, target_time=times[rows] if target_time_known else None)
 
     @classmethod
     def at(cls, posts: pd.DataFrame, times: NDArray[np.datetime64]) -> Origins:
@@ -98,17 +98,17 @@ class Metric:
         key: its name in documents and tables.
         label: its name for a reader.
         unit: how it is written: hours, a share shown in percent, or a plain number.
-        good: what the specification calls a good value, or None.
-        meaning: what it says, in one line, for a reader who does not know it; empty where the label says it.
+        threshold: what the specification calls a good value, or None.
+        description: what it says, in one line, for a reader who does not know it; empty where the label says it.
     """
 
     key: str
     label: str
     unit: Literal["hours", "share", "number", "count", "dollars"]
-    good: tuple[Literal["<", ">"], float] | None = None
-    meaning: str = ""
+    threshold: tuple[Literal["<", ">"], float] | None = None
+    description: str = ""
 
-    def written(self, value: float | None) -> str:
+    def format(self, value: float | None) -> str:
         """Write a value in the metric's unit; a dash where there is none."""
         if value is None:
             return "-"
@@ -124,15 +124,15 @@ class Metric:
             case "number":
                 return f"{value:.4f}"
 
-    def is_shown(self, value: float | None) -> bool:
+    def has_value(self, value: float | None) -> bool:
         """Whether there is a figure; nothing counted and nothing paid are none."""
         return value is not None and (value != 0 or self.unit not in {"count", "dollars"})
 
     def is_good(self, value: float) -> bool | None:
         """Whether the value meets the specification's good value; None where it names none."""
-        if self.good is None:
+        if self.threshold is None:
             return None
-        sign, bound = self.good
+        sign, bound = self.threshold
         return value < bound if sign == "<" else value > bound
 
 
@@ -174,12 +174,12 @@ class ModelType(ABC, Generic[Forecasts, Targets]):
 
     name: ClassVar[ModelTypeName]
     metrics: ClassVar[tuple[Metric, ...]]
-    parts: ClassVar[tuple[str, ...]]  # the metrics that the means of the contributions are
+    component_names: ClassVar[tuple[str, ...]]  # the metrics that the means of the contributions are
     forecasts_suffix: ClassVar[str]
-    knows_target_time: ClassVar[bool]  # whether a forecaster is told when the post to foretell comes
+    target_time_known: ClassVar[bool]  # whether a forecaster is told when the post to foretell comes
 
     @abstractmethod
-    def usable(self, posts: pd.DataFrame) -> pd.DataFrame:
+    def usable_posts(self, posts: pd.DataFrame) -> pd.DataFrame:
         """Return the posts that count for this type, in order, with a fresh index."""
 
     @abstractmethod
@@ -195,7 +195,7 @@ class ModelType(ABC, Generic[Forecasts, Targets]):
         """Return what came true: the posts at `rows`, each forecast from the origin of the same place."""
 
     @abstractmethod
-    def checked(self, forecasts: Any, count: int) -> Forecasts:
+    def validate(self, forecasts: Any, count: int) -> Forecasts:
         """Return a plugin's answer as forecasts of this type.
 
         Raises:
@@ -203,7 +203,7 @@ class ModelType(ABC, Generic[Forecasts, Targets]):
         """
 
     @abstractmethod
-    def scored(self, forecasts: Forecasts) -> NDArray[np.bool_]:
+    def scorable(self, forecasts: Forecasts) -> NDArray[np.bool_]:
         """Return (n,) which forecasts can be scored at all."""
 
     @abstractmethod
@@ -215,19 +215,19 @@ class ModelType(ABC, Generic[Forecasts, Targets]):
         """Return the metrics of forecasts that can all be scored; the deciding one is `overall_score`."""
 
     @abstractmethod
-    def tally(self, forecasts: Forecasts) -> dict[str, float]:
+    def count_outcomes(self, forecasts: Forecasts) -> dict[str, float]:
         """Return what is counted over all forecasts, those that cannot be scored included."""
 
     @abstractmethod
-    def same(self, one: Forecasts, other: Forecasts) -> bool:
+    def are_equal(self, one: Forecasts, other: Forecasts) -> bool:
         """Whether two sets of forecasts are equal but for rounding."""
 
     @abstractmethod
-    def headline(self, metrics: dict[str, float]) -> str:
+    def summary_line(self, metrics: dict[str, float]) -> str:
         """Return the figures of an evaluation as one line of a log."""
 
     @abstractmethod
-    def skill(self, metrics: dict[str, float], naive: dict[str, float]) -> dict[str, float]:
+    def skill_scores(self, metrics: dict[str, float], naive: dict[str, float]) -> dict[str, float]:
         """Return how much better than the naive forecast: 0 is as good, 1 is perfect, below 0 is worse."""
 
     @abstractmethod
@@ -259,15 +259,15 @@ class ModelType(ABC, Generic[Forecasts, Targets]):
         """Return up to 20 forecasts beside what came true, evenly spread, for a reader."""
 
     @abstractmethod
-    def contributions(self, forecasts: Forecasts, targets: Targets) -> NDArray[np.float64]:
+    def score_components(self, forecasts: Forecasts, targets: Targets) -> NDArray[np.float64]:
         """Return (n, k) what each post adds: figures whose means make the overall score."""
 
     @abstractmethod
-    def overall(self, means: NDArray[np.float64]) -> NDArray[np.float64]:
+    def overall_score(self, means: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return (…) the overall scores of (…, k) means of contributions."""
 
     @abstractmethod
-    def situations(self, posts: pd.DataFrame, origins: Origins) -> dict[str, NDArray[np.bool_]]:
+    def segments(self, posts: pd.DataFrame, origins: Origins) -> dict[str, NDArray[np.bool_]]:
         """Return by name in which of n situations of a user's kind each origin is, told by what it knows."""
 
 

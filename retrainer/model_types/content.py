@@ -11,7 +11,7 @@ import numpy as np
 
 from retrainer.errors import InsufficientData
 from retrainer.model_types.base import (
-    PREDICTIONS_SAMPLE,
+    SAMPLE_SIZE,
     Metric,
     ModelType,
     Origins,
@@ -21,7 +21,7 @@ from retrainer.model_types.base import (
     quarters_of_day,
     skill_score,
 )
-from retrainer.model_types.similarity import matching, similarity_rows
+from retrainer.model_types.similarity import matching_scores, similarity_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -76,7 +76,7 @@ class ContentTargets:
     positions: list[int] | None = None
     first_row: Mapping[str, int] = field(default_factory=dict, compare=False, repr=False)
 
-    def repeated_by(self, forecasts: ContentForecasts) -> list[bool]:
+    def find_copies(self, forecasts: ContentForecasts) -> list[bool]:
         """Return (n) whether each forecast repeats a post known at its origin.
 
         Raises:
@@ -130,55 +130,64 @@ class Content(ModelType[ContentForecasts, ContentTargets]):
     """The content model type."""
 
     name: ClassVar[ModelTypeName] = "content"
-    parts: ClassVar[tuple[str, ...]] = ("length_similarity", "word_overlap")
+    component_names: ClassVar[tuple[str, ...]] = ("length_similarity", "word_overlap")
     forecasts_suffix: ClassVar[str] = ".jsonl"
-    knows_target_time: ClassVar[bool] = True
+    target_time_known: ClassVar[bool] = True
     metrics: ClassVar[tuple[Metric, ...]] = (
         Metric("overall_score", "Overall score", "number", (">", 0.5)),
         Metric("length_similarity", "Length similarity", "number", (">", 0.7)),
         Metric("word_overlap", "Word overlap", "number", (">", 0.3)),
         Metric("skill", "Skill", "number", (">", 0)),
         Metric(
-            "lift", "Lift", "number", meaning="how much more like its own post than like the others; a constant gets 0"
+            "lift",
+            "Lift",
+            "number",
+            description="how much more like its own post than like the others; a constant gets 0",
         ),
         Metric(
             "rank_auc",
             "Rank AUC",
             "number",
-            meaning="how often it is more like its own post than like another; a constant gets 0.5, the true posts 1",
+            description="how often it is more like its own post than like another; a constant gets 0.5",
         ),
-        Metric("copy_rate", "Copies", "share", meaning="forecasts that repeat an earlier post"),
-        Metric("distinct_share", "Distinct", "share", meaning="different texts among the forecasts"),
+        Metric("copy_rate", "Copies", "share", description="forecasts that repeat an earlier post"),
+        Metric("distinct_share", "Distinct", "share", description="different texts among the forecasts"),
         Metric(
-            "bleu", "BLEU", "number", meaning="runs of one to four words found in the post, 0 to 100; links inflate it"
+            "bleu",
+            "BLEU",
+            "number",
+            description="runs of one to four words found in the post, 0 to 100; links inflate it",
         ),
         Metric(
-            "chrf", "chrF", "number", meaning="runs of one to six letters found in the post, 0 to 100; links inflate it"
+            "chrf",
+            "chrF",
+            "number",
+            description="runs of one to six letters found in the post, 0 to 100; links inflate it",
         ),
         Metric(
             "embedding_similarity",
             "Embedding similarity",
             "number",
-            meaning="nearness to the post in meaning: the mean cosine of sentence embeddings, 1 for the same text",
+            description="nearness to the post in meaning: the mean cosine of sentence embeddings, 1 for the same text",
         ),
         Metric(
             "embedding_rank_auc",
             "Embedding AUC",
             "number",
-            meaning="how often it is nearer in meaning to its own post than to another; a constant gets 0.5",
+            description="how often it is nearer in meaning to its own post than to another; a constant gets 0.5",
         ),
         Metric(
             "bertscore_f1",
             "BERTScore",
             "number",
-            meaning="words found in the post by their meaning, 1 for the same text",
+            description="words found in the post by their meaning, 1 for the same text",
         ),
         Metric("refusals", "Refusals", "count"),
         Metric("tokens", "Tokens", "count"),
         Metric("cost_usd", "Cost", "dollars"),
     )
 
-    def usable(self, posts: pd.DataFrame) -> pd.DataFrame:
+    def usable_posts(self, posts: pd.DataFrame) -> pd.DataFrame:
         """Only posts with a text count."""
         has_text = posts["content"].fillna("").str.strip().astype(bool)
         return posts[has_text].reset_index(drop=True)
@@ -202,7 +211,7 @@ class Content(ModelType[ContentForecasts, ContentTargets]):
             first_row=first_rows(str(text) for text in known),
         )
 
-    def checked(self, forecasts: Any, count: int) -> ContentForecasts:
+    def validate(self, forecasts: Any, count: int) -> ContentForecasts:
         """Check that there are `count` forecasts, each with a text or a reason for having none."""
         if isinstance(forecasts, str) or not isinstance(forecasts, Sequence):
             raise TypeError(f"a {type(forecasts).__name__} instead of a list of ContentForecast")
@@ -215,7 +224,7 @@ class Content(ModelType[ContentForecasts, ContentTargets]):
                 raise ValueError("a forecast without a text whose outcome is 'ok'")
         return list(forecasts)
 
-    def scored(self, forecasts: ContentForecasts) -> NDArray[np.bool_]:
+    def scorable(self, forecasts: ContentForecasts) -> NDArray[np.bool_]:
         """A refusal, a text cut short and a failed call are counted apart, never scored."""
         return np.array([forecast.outcome == "ok" for forecast in forecasts], dtype=bool)
 
@@ -237,16 +246,16 @@ class Content(ModelType[ContentForecasts, ContentTargets]):
         That is lift and rank AUC (see `matching`), the shares of copies and of distinct texts, BLEU and chrF. Without
         the positions of the targets the share of copies is left out.
         """
-        means = self.contributions(forecasts, targets).mean(axis=0)
+        means = self.score_components(forecasts, targets).mean(axis=0)
         length, overlap = (float(mean) for mean in means)
         deciding = {
             "length_similarity": length,
             "word_overlap": overlap,
-            "overall_score": float(self.overall(means)),
+            "overall_score": float(self.overall_score(means)),
         }
         return {**deciding, **secondary_metrics(forecasts, targets)}
 
-    def tally(self, forecasts: ContentForecasts) -> dict[str, float]:
+    def count_outcomes(self, forecasts: ContentForecasts) -> dict[str, float]:
         """Return how many gave no text to score, and why, and what all of them took."""
         outcomes = [forecast.outcome for forecast in forecasts]
         return {
@@ -261,18 +270,18 @@ class Content(ModelType[ContentForecasts, ContentTargets]):
             "median_latency_seconds": float(np.median([forecast.latency_seconds for forecast in forecasts])),
         }
 
-    def same(self, one: ContentForecasts, other: ContentForecasts) -> bool:
+    def are_equal(self, one: ContentForecasts, other: ContentForecasts) -> bool:
         """Equal texts, one by one."""
         return [forecast.text for forecast in one] == [forecast.text for forecast in other]
 
-    def headline(self, metrics: dict[str, float]) -> str:
+    def summary_line(self, metrics: dict[str, float]) -> str:
         """Return the documented metrics."""
         return (
             f"Length similarity: {metrics['length_similarity']:.3f} | Word overlap: {metrics['word_overlap']:.3f} | "
             f"Overall score: {metrics['overall_score']:.4f}"
         )
 
-    def skill(self, metrics: dict[str, float], naive: dict[str, float]) -> dict[str, float]:
+    def skill_scores(self, metrics: dict[str, float], naive: dict[str, float]) -> dict[str, float]:
         """Return the skill of the overall score."""
         return {"skill": skill_score(metrics["overall_score"], naive["overall_score"])}
 
@@ -309,7 +318,7 @@ class Content(ModelType[ContentForecasts, ContentTargets]):
             for post_id, origin, forecast, actual, reference in rows
         ]
         if targets.positions is not None:
-            copies = zip(targets.positions, targets.repeated_by(forecasts), targets.repeated_by(naive), strict=True)
+            copies = zip(targets.positions, targets.find_copies(forecasts), targets.find_copies(naive), strict=True)
             for record, (position, copy, naive_copy) in zip(records, copies, strict=True):
                 record |= {"position": position, "copy": copy, "baseline_copy": naive_copy}
         lines = [json.dumps(record) for record in records]
@@ -344,20 +353,20 @@ class Content(ModelType[ContentForecasts, ContentTargets]):
                 "outcome": forecasts[row].outcome,
                 "actual": targets.texts[row],
             }
-            for row in evenly_spaced(len(forecasts), PREDICTIONS_SAMPLE)
+            for row in evenly_spaced(len(forecasts), SAMPLE_SIZE)
         ]
 
-    def contributions(self, forecasts: ContentForecasts, targets: ContentTargets) -> NDArray[np.float64]:
+    def score_components(self, forecasts: ContentForecasts, targets: ContentTargets) -> NDArray[np.float64]:
         """Return (n, 2): length similarity and word overlap."""
         pairs = [(forecast.text or "", text) for forecast, text in zip(forecasts, targets.texts, strict=True)]
         return np.array([(length_similarity(*pair), word_overlap(*pair)) for pair in pairs]).reshape(-1, 2)
 
-    def overall(self, means: NDArray[np.float64]) -> NDArray[np.float64]:
+    def overall_score(self, means: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the mean of length similarity and word overlap, as the specification has it."""
         score: NDArray[np.float64] = (means[..., 0] + means[..., 1]) / 2
         return score
 
-    def situations(self, posts: pd.DataFrame, origins: Origins) -> dict[str, NDArray[np.bool_]]:
+    def segments(self, posts: pd.DataFrame, origins: Origins) -> dict[str, NDArray[np.bool_]]:
         """Return the part of the day of the post to foretell, and whether the one before it was a long one."""
         moments = origins.time if origins.target_time is None else origins.target_time
         length = posts["content"].iloc[origins.position].str.len().to_numpy(dtype=float)
@@ -368,10 +377,10 @@ class Content(ModelType[ContentForecasts, ContentTargets]):
 def secondary_metrics(forecasts: ContentForecasts, targets: ContentTargets) -> dict[str, float]:
     """Return the measures that decide nothing, of forecasts that can all be scored."""
     texts = [forecast.text or "" for forecast in forecasts]
-    lift, rank_auc = matching(similarity_rows(texts, targets.texts))
+    lift, rank_auc = matching_scores(similarity_rows(texts, targets.texts))
     measures = {"lift": lift, "rank_auc": rank_auc}
     if targets.positions is not None:
-        measures["copy_rate"] = sum(targets.repeated_by(forecasts)) / len(forecasts)
+        measures["copy_rate"] = sum(targets.find_copies(forecasts)) / len(forecasts)
     measures["distinct_share"] = len({normalize_text(text) for text in texts}) / len(texts)
     return {**measures, **bleu_and_chrf(texts, targets.texts)}
 

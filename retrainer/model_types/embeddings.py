@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from retrainer.errors import ConfigError
-from retrainer.model_types.similarity import matching
+from retrainer.model_types.similarity import matching_scores
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -67,7 +67,7 @@ class SemanticSimilarity:
 
 def embedding_rank_auc(texts: Floats, posts: Floats) -> float:
     """Return the rank AUC (see `matching`) by the cosine, of n texts (n, d) and their posts (n, d), of length 1."""
-    return matching(np.round(posts @ text, _TIE_DECIMALS) for text in texts).rank_auc
+    return matching_scores(np.round(posts @ text, _TIE_DECIMALS) for text in texts).rank_auc
 
 
 class SemanticModel:

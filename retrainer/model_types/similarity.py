@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 MOST_OF_DIFFERENT_TEXTS = 1 - 1e-9
 
 
-class Matching(NamedTuple):
+class MatchingScores(NamedTuple):
     """How n forecasts stand to n posts.
 
     Attributes:
@@ -31,7 +31,7 @@ class Matching(NamedTuple):
     rank_auc: float
 
 
-def matching(rows: Iterable[Floats]) -> Matching:
+def matching_scores(rows: Iterable[Floats]) -> MatchingScores:
     """Return lift and rank AUC of a similarity matrix, read row by row.
 
     A single forecast has no other post to be held against: its lift is 0 and its rank AUC 0.5.
@@ -49,8 +49,8 @@ def matching(rows: Iterable[Floats]) -> Matching:
             share += float((others < row[place]).mean() + (others == row[place]).mean() / 2)
         count += 1
     if count <= 1:
-        return Matching(lift=0.0, rank_auc=0.5)
-    return Matching(lift=(own - mismatched) / count, rank_auc=share / count)
+        return MatchingScores(lift=0.0, rank_auc=0.5)
+    return MatchingScores(lift=(own - mismatched) / count, rank_auc=share / count)
 
 
 def similarity_rows(forecasts: Sequence[str], posts: Sequence[str]) -> Iterator[Floats]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from retrainer.errors import InsufficientData
 from retrainer.model_types.base import (
-    PREDICTIONS_SAMPLE,
+    SAMPLE_SIZE,
     Metric,
     ModelType,
     Origins,
@@ -138,9 +138,9 @@ class Timing(ModelType[TimingForecasts, TimingTargets]):
     """The timing model type."""
 
     name: ClassVar[ModelTypeName] = "timing"
-    parts: ClassVar[tuple[str, ...]] = ("within_6h_accuracy", "mae_hours")
+    component_names: ClassVar[tuple[str, ...]] = ("within_6h_accuracy", "mae_hours")
     forecasts_suffix: ClassVar[str] = ".npz"
-    knows_target_time: ClassVar[bool] = False
+    target_time_known: ClassVar[bool] = False
     metrics: ClassVar[tuple[Metric, ...]] = (
         Metric("overall_score", "Overall score", "number", (">", 0.65)),
         Metric("mae_hours", "MAE", "hours", ("<", 12)),
@@ -155,7 +155,7 @@ class Timing(ModelType[TimingForecasts, TimingTargets]):
         Metric("crps_skill", "CRPS skill", "number", (">", 0)),
     )
 
-    def usable(self, posts: pd.DataFrame) -> pd.DataFrame:
+    def usable_posts(self, posts: pd.DataFrame) -> pd.DataFrame:
         """Every post counts, with or without text."""
         return posts.reset_index(drop=True)
 
@@ -171,7 +171,7 @@ class Timing(ModelType[TimingForecasts, TimingTargets]):
         """Return the hours from each origin to the post at its row."""
         return TimingTargets(hours_between(origins.time, utc_times(posts)[rows]))
 
-    def checked(self, forecasts: Any, count: int) -> TimingForecasts:
+    def validate(self, forecasts: Any, count: int) -> TimingForecasts:
         """Check shapes, finiteness, sign and order of the quantiles."""
         if not isinstance(forecasts, TimingForecasts):
             raise TypeError(f"a {type(forecasts).__name__} instead of TimingForecasts")
@@ -192,7 +192,7 @@ class Timing(ModelType[TimingForecasts, TimingTargets]):
             raise ValueError("quantiles that fall as their level rises")
         return TimingForecasts(quantiles, point)
 
-    def scored(self, forecasts: TimingForecasts) -> NDArray[np.bool_]:
+    def scorable(self, forecasts: TimingForecasts) -> NDArray[np.bool_]:
         """Every timing forecast can be scored."""
         return np.ones(len(forecasts), dtype=bool)
 
@@ -225,14 +225,14 @@ class Timing(ModelType[TimingForecasts, TimingTargets]):
             "within_24h_accuracy": within[24],
             "crps_hours": float(2 * pinball.mean()),
             "interval_coverage": float(((low <= wait) & (wait <= high)).mean()),
-            "overall_score": float(self.overall(self.contributions(forecasts, targets).mean(axis=0))),
+            "overall_score": float(self.overall_score(self.score_components(forecasts, targets).mean(axis=0))),
         }
 
-    def tally(self, forecasts: TimingForecasts) -> dict[str, float]:  # noqa: ARG002
+    def count_outcomes(self, forecasts: TimingForecasts) -> dict[str, float]:  # noqa: ARG002
         """Nothing is refused, and nothing is paid for."""
         return {}
 
-    def same(self, one: TimingForecasts, other: TimingForecasts) -> bool:
+    def are_equal(self, one: TimingForecasts, other: TimingForecasts) -> bool:
         """Equal to a relative 1e-6: vectorised sums differ in their last digits."""
         return bool(
             one.quantiles.shape == other.quantiles.shape
@@ -240,14 +240,14 @@ class Timing(ModelType[TimingForecasts, TimingTargets]):
             and np.allclose(one.point, other.point, rtol=1e-6, atol=1e-9)
         )
 
-    def headline(self, metrics: dict[str, float]) -> str:
+    def summary_line(self, metrics: dict[str, float]) -> str:
         """Return the specification's line."""
         return (
             f"MAE: {metrics['mae_hours']:.2f}h | Within 6h: {metrics['within_6h_accuracy']:.1%} | "
             f"Overall score: {metrics['overall_score']:.4f}"
         )
 
-    def skill(self, metrics: dict[str, float], naive: dict[str, float]) -> dict[str, float]:
+    def skill_scores(self, metrics: dict[str, float], naive: dict[str, float]) -> dict[str, float]:
         """Return the skill of the overall score, and of the CRPS (1 − CRPS / CRPS of the naive forecast)."""
         reference = naive["crps_hours"]
         crps_skill = 1 - metrics["crps_hours"] / reference if reference > 0 else 0.0
@@ -331,21 +331,21 @@ class Timing(ModelType[TimingForecasts, TimingTargets]):
                 "interval_hours": [round(float(forecasts.quantiles[row, column]), 4) for column in INTERVAL],
                 "actual_hours": round(float(targets.wait_hours[row]), 4),
             }
-            for row in evenly_spaced(len(forecasts), PREDICTIONS_SAMPLE)
+            for row in evenly_spaced(len(forecasts), SAMPLE_SIZE)
         ]
 
-    def contributions(self, forecasts: TimingForecasts, targets: TimingTargets) -> NDArray[np.float64]:
+    def score_components(self, forecasts: TimingForecasts, targets: TimingTargets) -> NDArray[np.float64]:
         """Return (n, 2): 1 where the point is within 6 hours, else 0; and its error in hours."""
         error = np.abs(forecasts.point - targets.wait_hours)
         return np.column_stack([error <= _WITHIN_HOURS, error])
 
-    def overall(self, means: NDArray[np.float64]) -> NDArray[np.float64]:
+    def overall_score(self, means: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return 0.7 · within_6h_accuracy + 0.3 · (1 − min(mae_hours / 24, 1)), as the specification has it."""
         within, mae = means[..., 0], means[..., 1]
         score: NDArray[np.float64] = 0.7 * within + 0.3 * (1 - np.minimum(mae / _NORMALISING_HOURS, 1))
         return score
 
-    def situations(self, posts: pd.DataFrame, origins: Origins) -> dict[str, NDArray[np.bool_]]:
+    def segments(self, posts: pd.DataFrame, origins: Origins) -> dict[str, NDArray[np.bool_]]:
         """Return the part of the day, weekday or weekend, and whether the silence was a long one.
 
         The silence is that so far or, right after a post, the one before it. A long one is longer than nine in ten,

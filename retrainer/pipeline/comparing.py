@@ -162,7 +162,7 @@ def compare(
         recommendation: Recommendation = "not_enough_evidence"
         reason = f"Not enough evidence: only {count} posts could be compared ({MIN_COMPARED_POSTS} are needed)"
     else:
-        overall = get_model_type(of_a.model_type).overall
+        overall = get_model_type(of_a.model_type).overall_score
         parts = (of_a.contributions_on(both), of_b.contributions_on(both))
         evidence = bootstrap_comparison(*parts, overall, confidence=settings.min_confidence)
         recommendation, reason = recommend(old, new, evidence, settings, costs)
@@ -248,7 +248,7 @@ def compare_versions(
 
 def _costs(of_a: Evaluation, of_b: Evaluation) -> Costs | None:
     """Return what all forecasts of the window cost, those that cannot be scored included."""
-    a, b = (get_model_type(of.model_type).tally(of.forecasts).get("cost_usd", 0.0) for of in (of_a, of_b))
+    a, b = (get_model_type(of.model_type).count_outcomes(of.forecasts).get("cost_usd", 0.0) for of in (of_a, of_b))
     return Costs(a, b) if a or b else None
 
 
@@ -258,11 +258,11 @@ def _differences(
     """Return the situations that make most of the difference: that of the scores, times the number of posts."""
     kind = get_model_type(of_a.model_type)
     found = []
-    for situation, is_so in kind.situations(posts, of_a.origins).items():
+    for situation, is_so in kind.segments(posts, of_a.origins).items():
         chosen = both & is_so
         if chosen.sum() < MIN_POSTS_IN_SITUATION or chosen.sum() == both.sum():
             continue
-        old, new = (float(kind.overall(of.contributions_on(chosen).mean(axis=0))) for of in (of_a, of_b))
+        old, new = (float(kind.overall_score(of.contributions_on(chosen).mean(axis=0))) for of in (of_a, of_b))
         if old != new:
             found.append(Difference(situation, int(chosen.sum()), old, new))
     found.sort(key=lambda one: -abs(one.score_b - one.score_a) * one.num_predictions)

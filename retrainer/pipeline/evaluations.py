@@ -92,16 +92,16 @@ class Evaluation:
     @cached_property
     def scored(self) -> NDArray[np.bool_]:
         """(n,) which forecasts can be scored."""
-        return get_model_type(self.model_type).scored(self.forecasts)
+        return get_model_type(self.model_type).scorable(self.forecasts)
 
     @cached_property
     def metrics(self) -> dict[str, float]:
         """The deciding metrics, the counts, the plugin's own metrics, and the skill against the naive forecast."""
         kind = get_model_type(self.model_type)
         metrics = self.score_on(self.scored)
-        skill = kind.skill(metrics, self.naive_metrics)
+        skill = kind.skill_scores(metrics, self.naive_metrics)
         count = {"num_predictions": int(self.scored.sum())}
-        return {**self.own_metrics, **metrics, **skill, **kind.tally(self.forecasts), **count}
+        return {**self.own_metrics, **metrics, **skill, **kind.count_outcomes(self.forecasts), **count}
 
     @cached_property
     def naive_metrics(self) -> dict[str, float]:
@@ -136,7 +136,7 @@ class Evaluation:
     def contributions_on(self, keep: NDArray[np.bool_]) -> NDArray[np.float64]:
         """Return (n, k) the figures of some of the posts whose means make the overall score."""
         kind = get_model_type(self.model_type)
-        return kind.contributions(*kind.select(self.forecasts, self.targets, keep))
+        return kind.score_components(*kind.select(self.forecasts, self.targets, keep))
 
     def score_on(self, keep: NDArray[np.bool_]) -> dict[str, float]:
         """Return the deciding metrics on some of the posts."""
@@ -259,7 +259,7 @@ def evaluate(ready: TrainedModel, posts: pd.DataFrame, window: Window) -> Evalua
     if not (ready.algorithm.description.paid or ready.algorithm.is_known_blind(ready.model)):
         _require_no_lookahead(ready, posts, origins, forecasts, targets)
         ready.algorithm.note_blind(ready.model)
-    scored = kind.scored(forecasts)
+    scored = kind.scorable(forecasts)
     if scored.sum() < MIN_SCORED_SHARE * len(origins):
         # Else a model could keep silent about the posts that it does not know how to foretell.
         raise AlgorithmError(
@@ -285,7 +285,7 @@ def evaluate(ready: TrainedModel, posts: pd.DataFrame, window: Window) -> Evalua
 
 def window_origins(model_type: ModelTypeName, posts: pd.DataFrame, window: Window) -> Origins:
     """Return the origins of a window as a forecaster of that type gets them."""
-    if not get_model_type(model_type).knows_target_time:
+    if not get_model_type(model_type).target_time_known:
         return window.origins
     return replace(window.origins, target_time=utc_times(posts)[window.rows])
 
@@ -302,7 +302,7 @@ def evaluate_version(project: Project, version_id: str, now: datetime, origin: O
         InsufficientData: no post is later than its training.
         ArtifactError, AlgorithmError: it cannot be loaded, or cannot forecast.
     """
-    version = project.registry.version(version_id)
+    version = project.registry.get_version(version_id)
     rule = resolve_origin_rule(project, version.model_type_name, origin)
     ready = load_version(project, version)
     ready.algorithm.check_ready(ready.options)
@@ -361,7 +361,7 @@ def load_reliability(project: Project, version: ModelVersion, row: ModelEvaluati
     except RetrainerError as error:
         log.warning("The reliability of '%s' cannot be told: %s", row.evaluation_id, error)
         return []
-    return kind.reliability(*kind.select(stored.forecasts, stored.targets, kind.scored(stored.forecasts)))
+    return kind.reliability(*kind.select(stored.forecasts, stored.targets, kind.scorable(stored.forecasts)))
 
 
 def require_semantic_model(project: Project, model_type: ModelTypeName) -> None:
@@ -404,7 +404,7 @@ def _require_no_lookahead(
         again = ready.predict(known, origins[[row]])
         keep = np.arange(len(origins)) == row
         first, _ = kind.select(forecasts, targets, keep)
-        if not kind.same(first, again):
+        if not kind.are_equal(first, again):
             _require_determinism(ready, known, origins[[row]], again)
             _require_determinism(ready, posts, origins, forecasts)
             raise AlgorithmError(
@@ -416,7 +416,7 @@ def _require_no_lookahead(
 
 def _require_determinism(ready: TrainedModel, posts: pd.DataFrame, origins: Origins, forecasts: Any) -> None:
     """Check that the same question gets the forecasts that it got before; asked where these are in doubt."""
-    if not get_model_type(ready.model_type).same(forecasts, ready.predict_anew(posts, origins)):
+    if not get_model_type(ready.model_type).are_equal(forecasts, ready.predict_anew(posts, origins)):
         raise AlgorithmError(
             f"the plugin '{ready.algorithm.name}' {NOT_DETERMINISTIC}",
             hint="Its scores cannot be repeated. See retrainer.algorithms.testing",

@@ -105,7 +105,7 @@ def _next_timing(
 
 
 def _median_wait(project: Project, now: datetime) -> float:
-    version = project.registry.production("timing")
+    version = project.registry.get_production("timing")
     if version is not None:
         return _next_timing(project, version, now).median_hours or 0.0
     posts = _require_posts(project, "timing", now)
@@ -134,7 +134,7 @@ def _next_content(project: Project, version: ModelVersion, now: datetime, at: da
 
 
 def _production(project: Project, model_type: ModelTypeName) -> ModelVersion:
-    version = project.registry.production(model_type)
+    version = project.registry.get_production(model_type)
     if version is None:
         raise NothingInProduction(
             f"no {model_type} version is in production", hint=f"Train one with `retrainer train {model_type}`"
@@ -145,7 +145,9 @@ def _production(project: Project, model_type: ModelTypeName) -> ModelVersion:
 def _require_posts(project: Project, model_type: ModelTypeName, now: datetime) -> pd.DataFrame:
     posts = load_posts(project, model_type, now)
     if posts.empty:
-        raise InsufficientData(f"no post to forecast from: {project.posts.place} is empty", hint="Import posts first")
+        raise InsufficientData(
+            f"no post to forecast from: {project.posts.location} is empty", hint="Import posts first"
+        )
     return posts
 
 

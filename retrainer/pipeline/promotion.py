@@ -62,8 +62,8 @@ def promote_version(project: Project, version_id: str, reason: str, now: datetim
         ArtifactError, AlgorithmError: it cannot be loaded.
         PromotionRefused: its evaluation failed, or production changed meanwhile.
     """
-    version = project.registry.version(version_id)
-    production = project.registry.production(version.model_type_name)
+    version = project.registry.get_version(version_id)
+    production = project.registry.get_production(version.model_type_name)
     expected = production.version_id if production else None
     load_version(project, version)
     change = project.registry.promote(version_id, expected, reason, now)
@@ -94,9 +94,9 @@ def roll_back(
         ProductionChanged: another process changed production meanwhile.
     """
     if to is not None:
-        project.registry.version(to)
-    promotions = project.registry.promotions_to_undo(model_type, to)
-    target = project.registry.version(promotions[-1].from_version_id or "")
+        project.registry.get_version(to)
+    promotions = project.registry.find_promotions_to_undo(model_type, to)
+    target = project.registry.get_version(promotions[-1].from_version_id or "")
     _require_working_forecast(project, load_version(project, target), now)
     change = project.registry.roll_back(promotions, reason, now, hold=hold)
     publish_change(project, "rollback", change)

@@ -42,13 +42,13 @@ def recover(project: Project) -> None:
             }
         )
     try:
-        for folder in project.artifacts.abandoned_staging():
+        for folder in project.artifacts.abandoned_staging_folders():
             remove(folder)
         for model_type in MODEL_TYPE_NAMES:
             starts = [run.process_started_at for run in dead if run.model_type == model_type]
             if starts:
                 remove_leftovers(project, model_type, min(starts))
-        if any(project.artifacts.link_problem(model_type) for model_type in MODEL_TYPE_NAMES):
+        if any(project.artifacts.find_link_problem(model_type) for model_type in MODEL_TYPE_NAMES):
             project.artifacts.link_production()
     except ArtifactError as error:
         log.debug("Not put right: %s", error)
@@ -67,8 +67,8 @@ def remove_leftovers(project: Project, model_type: ModelTypeName, since: datetim
     def tidy() -> None:
         for folder in project.artifacts.unregistered_folders(model_type, since - _CLOCK_TOLERANCE):
             remove(folder)
-        for version in project.registry.versions(model_type):
+        for version in project.registry.list_versions(model_type):
             for path in project.artifacts.stray_files(version):
                 remove(path)
 
-    project.registry.run_while_idle(model_type, tidy)
+    project.registry.call_while_idle(model_type, tidy)

@@ -29,7 +29,7 @@ def archive_old_versions(project: Project, model_type: ModelTypeName, now: datet
     settings = project.settings.retraining
     if not settings.archive_old_versions:
         return []
-    archived = project.registry.archive_old(model_type, settings.keep_versions, now)
+    archived = project.registry.archive_old_versions(model_type, settings.keep_versions, now)
     if archived:
         log.info("Archived %d old versions: %s", len(archived), ", ".join(archived))
     return archived
@@ -46,7 +46,7 @@ def restore(project: Project, version_id: str, reason: str, now: datetime) -> bo
         PromotionRefused: its files were pruned.
         ArtifactError: its files were changed, or are gone.
     """
-    version = project.registry.version(version_id)
+    version = project.registry.get_version(version_id)
     if version.status == "archived" and version.pruned_at is None:
         project.artifacts.verify(version)
     return project.registry.restore(version_id, reason, now)
@@ -71,10 +71,10 @@ def prunable(project: Project, model_type: ModelTypeName | None = None) -> list[
     return [
         Prunable(
             version=version,
-            bytes_on_disk=project.artifacts.size(version),
-            bytes_in_database=project.registry.size_of_files(version.version_id),
+            bytes_on_disk=project.artifacts.size_on_disk(version),
+            bytes_in_database=project.registry.get_stored_size(version.version_id),
         )
-        for version in project.registry.versions(model_type, status="archived")
+        for version in project.registry.list_versions(model_type, status="archived")
         if version.pruned_at is None and not version.pinned
     ]
 

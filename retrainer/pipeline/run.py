@@ -114,7 +114,7 @@ def retrain_each(
             with run_log_context(run_id):
                 # The traceback shows with --traceback only.
                 log.exception("Model training failed: %s [%s, %s]", failure, model_type, project.folder)
-            outcomes.append(Failure(model_type, failure, project.registry.run(run_id) if run_id else None))
+            outcomes.append(Failure(model_type, failure, project.registry.get_run(run_id) if run_id else None))
     return outcomes
 
 
@@ -213,7 +213,7 @@ def retrain_opened_run(project: Project, run_id: str, now: datetime, *, auto_pro
         RunInProgress: it was closed meanwhile, or belongs to another process.
         RetrainerError: the run failed; what it was is recorded.
     """
-    run = project.registry.take_over(run_id)
+    run = project.registry.take_over_run(run_id)
     try:
         return retrain(
             project, run.model_type_name, now, algorithm=run.algorithm, auto_promote=auto_promote, opened=run
@@ -266,7 +266,7 @@ def _log_cost_estimate(project: Project, trained: Candidate, split: Split, now: 
     window = require_held_out_window(split.posts, version, most)
     origins = window_origins(model_type, split.posts, window)
     sides = {"The new version": trained.ready}
-    production = project.registry.production(model_type)
+    production = project.registry.get_production(model_type)
     if production is not None:
         try:
             sides["Production"] = load_version(project, production)
@@ -282,7 +282,7 @@ def _require_ready(project: Project, chosen: LoadedAlgorithm, options: BaseModel
     """Find out before any work whether the candidate could forecast and be measured, and production could forecast."""
     chosen.check_ready(options)
     require_semantic_model(project, model_type)
-    production = project.registry.production(model_type)
+    production = project.registry.get_production(model_type)
     algorithm = _algorithm_of(production)
     if production is None or algorithm is None:
         return
@@ -304,7 +304,7 @@ def _algorithm_of(version: ModelVersion | None) -> LoadedAlgorithm | None:
 
 
 def _costs_money(project: Project, chosen: LoadedAlgorithm, model_type: ModelTypeName) -> bool:
-    of_production = _algorithm_of(project.registry.production(model_type))
+    of_production = _algorithm_of(project.registry.get_production(model_type))
     return chosen.description.paid or (of_production is not None and of_production.description.paid)
 
 
@@ -317,7 +317,7 @@ def _load_and_split(project: Project, model_type: ModelTypeName, now: datetime) 
     log.info("Loading and splitting data...")
     settings = project.settings.retraining
     posts = load_posts(project, model_type, now)
-    split = split_by_time(posts, settings.test_split, settings.min_training_samples, project.posts.place)
+    split = split_by_time(posts, settings.test_split, settings.min_training_samples, project.posts.location)
     get_model_type(model_type).require_trainable(split.training)
     return split
 
@@ -336,7 +336,7 @@ def _evaluate(project: Project, trained: Candidate, split: Split, version: Model
     origin = project.settings.retraining.origin(model_type)
     evaluation = evaluate(trained.ready, split.posts, require_held_out_window(split.posts, version, most, origin))
     kind = get_model_type(model_type)
-    log.info("%s", kind.headline(evaluation.metrics))
+    log.info("%s", kind.summary_line(evaluation.metrics))
     naive = evaluation.naive_metrics["overall_score"]
     log.info("Naive forecast: %.4f | Skill: %+.3f", naive, evaluation.metrics["skill"])
     return evaluation
@@ -358,7 +358,7 @@ def _compare(
     project: Project, trained: Candidate, split: Split, version: ModelVersion, evaluation: Evaluation
 ) -> Comparison | None:
     """Step 5; None where there is no production version yet."""
-    production = project.registry.production(evaluation.model_type)
+    production = project.registry.get_production(evaluation.model_type)
     if production is None:
         return None
     comparison = compare_with_production(project, split.posts, production, version, trained.ready, evaluation)
@@ -380,7 +380,7 @@ def _record_comparison(
 ) -> None:
     """Record what the comparison rests on: production's evaluation, and the candidate's where it was made afresh."""
     if comparison.of_a is not None:
-        production = project.registry.version(comparison.version_a)
+        production = project.registry.get_version(comparison.version_a)
         record(project, production, comparison.of_a, watch.now(), run_id)
     if comparison.of_b is not None and comparison.of_b is not evaluation:
         record(project, version, comparison.of_b, watch.now(), run_id)

@@ -154,7 +154,7 @@ def _heartbeat(registry: Registry, run_id: str) -> Iterator[None]:
     def beat() -> None:
         while not over.wait(HEARTBEAT_SECONDS):
             try:
-                registry.beat(run_id)
+                registry.record_heartbeat(run_id)
             except RetrainerError as error:
                 log.debug("No heartbeat could be written: %s", error)
 

@@ -48,7 +48,7 @@ class Split:
 def load_posts(project: Project, model_type: ModelTypeName, now: datetime) -> pd.DataFrame:
     """Load the posts up to now that count for this model type, ordered by (created_at, post_id)."""
     posts = project.posts.load(now, with_content=model_type == "content")
-    return get_model_type(model_type).usable(posts)
+    return get_model_type(model_type).usable_posts(posts)
 
 
 def split_by_time(posts: pd.DataFrame, test_split: float, min_training_samples: int, place: str) -> Split:

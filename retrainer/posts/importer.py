@@ -14,19 +14,19 @@ import numpy as np
 import pandas as pd
 
 from retrainer.errors import PostsError, UsageError, did_you_mean
-from retrainer.posts.readers import RejectedRow, Row, listed, opened
-from retrainer.posts.store import COUNTS
+from retrainer.posts.readers import RejectedRow, Row, open_posts_file, quote_names
+from retrainer.posts.store import COUNT_COLUMNS
 from retrainer.posts.validation import (
     EPOCH,
     MICROSECOND,
     MISSING_COUNT,
-    RefusedError,
-    checked_count,
-    checked_id,
-    checked_text,
-    checked_time,
-    cut,
-    quoted,
+    InvalidValueError,
+    parse_count,
+    parse_id,
+    parse_text,
+    parse_time,
+    quote,
+    shorten,
 )
 
 if TYPE_CHECKING:
@@ -37,13 +37,13 @@ if TYPE_CHECKING:
     from retrainer.posts.store import PostStore
 
 # Our columns in order, each with the names that are recognised without being told, the likeliest first.
-ALIASES: dict[str, tuple[str, ...]] = {
+COLUMN_ALIASES: dict[str, tuple[str, ...]] = {
     "post_id": ("post_id", "id"),
     "created_at": ("created_at", "timestamp", "date"),
     "content": ("content", "text", "body"),
-    **{name: (name,) for name in COUNTS},
+    **{name: (name,) for name in COUNT_COLUMNS},
 }
-REQUIRED = ("post_id", "created_at")
+REQUIRED_COLUMNS = ("post_id", "created_at")
 
 
 @dataclass(frozen=True)
@@ -148,38 +148,38 @@ def read_posts_file(path: Path, *, columns: Mapping[str, str], now: datetime) ->
         PostsError: the file is missing, unreadable, broken, or without an id or a time column.
     """
     _check_ours(columns)
-    with opened(path) as table:
+    with open_posts_file(path) as table:
         mapping = _mapping(table.names, columns, path) if table.names else {}
-        checked = _Checked(table.place, (now - EPOCH) // MICROSECOND)
-        for row in table.rows([mapping.get(ours) for ours in ALIASES]):
+        checked = _RowCollector(table.row_unit, (now - EPOCH) // MICROSECOND)
+        for row in table.rows([mapping.get(ours) for ours in COLUMN_ALIASES]):
             checked.add(row)
     return PostsFile(checked.posts(), mapping, checked.rejected, checked.rows, checked.repeated)
 
 
 def _check_ours(columns: Mapping[str, str]) -> None:
     for ours in columns:
-        if ours not in ALIASES:
-            hint = f"{did_you_mean(ours, ALIASES)} Posts have {listed(list(ALIASES))}"
-            raise UsageError(f"'{cut(ours)}' is not a column of posts", hint=hint)
+        if ours not in COLUMN_ALIASES:
+            hint = f"{did_you_mean(ours, COLUMN_ALIASES)} Posts have {quote_names(list(COLUMN_ALIASES))}"
+            raise UsageError(f"'{shorten(ours)}' is not a column of posts", hint=hint)
 
 
 def _mapping(names: list[str], columns: Mapping[str, str], path: Path) -> dict[str, str]:
     """Return which column of the file is which of ours."""
     mapping: dict[str, str] = {}
-    for ours, aliases in ALIASES.items():
+    for ours, aliases in COLUMN_ALIASES.items():
         theirs = columns[ours] if ours in columns else _recognised(names, aliases)
         if theirs is None:
             continue
         if theirs not in names:
-            hint = f"{did_you_mean(theirs, names)} Its columns are {listed(names)}"
-            raise UsageError(f"'{path}' has no column '{cut(theirs)}'", hint=hint)
+            hint = f"{did_you_mean(theirs, names)} Its columns are {quote_names(names)}"
+            raise UsageError(f"'{path}' has no column '{shorten(theirs)}'", hint=hint)
         if names.count(theirs) > 1:
-            said = f"{names.count(theirs)} columns named '{cut(theirs)}'"
+            said = f"{names.count(theirs)} columns named '{shorten(theirs)}'"
             raise PostsError(f"'{path}' has {said}", hint="Rename all but one")
         mapping[ours] = theirs
-    for ours in REQUIRED:
+    for ours in REQUIRED_COLUMNS:
         if ours not in mapping:
-            said = f"no column for {ours}: its columns are {listed(names)}"
+            said = f"no column for {ours}: its columns are {quote_names(names)}"
             raise PostsError(f"'{path}' has {said}", hint=f"Say which one it is with --column {ours}=NAME")
     return mapping
 
@@ -194,7 +194,7 @@ def _recognised(names: list[str], aliases: tuple[str, ...]) -> str | None:
     return None
 
 
-class _Checked:
+class _RowCollector:
     """The rows accepted so far, column by column, and those that were not."""
 
     def __init__(self, place: str, now: int) -> None:
@@ -207,7 +207,7 @@ class _Checked:
         self._lines = array("q")
         self._times = array("q")
         self._texts: list[str | None] = []
-        self._counts = tuple(array("q") for _ in COUNTS)
+        self._counts = tuple(array("q") for _ in COUNT_COLUMNS)
 
     def add(self, row: Row) -> None:
         """Accept the row, drop it as a repetition, or reject it."""
@@ -218,14 +218,14 @@ class _Checked:
         line, values = row
         try:
             self._accept(line, *values)
-        except RefusedError as refusal:
+        except InvalidValueError as refusal:
             self.rejected.append(RejectedRow(line, str(refusal)))
 
     def _accept(self, line: int, post_id: object, time: object, content: object, *counts: object) -> None:
-        known_id = checked_id(post_id)
-        micros = checked_time(time, self._now)
-        text = checked_text(content)
-        numbers = [checked_count(name, count) for name, count in zip(COUNTS, counts, strict=True)]
+        known_id = parse_id(post_id)
+        micros = parse_time(time, self._now)
+        text = parse_text(content)
+        numbers = [parse_count(name, count) for name, count in zip(COUNT_COLUMNS, counts, strict=True)]
         first = self._seen.setdefault(known_id, len(self._lines))
         if first < len(self._lines):
             self._compare(known_id, first, micros, text)
@@ -243,7 +243,7 @@ class _Checked:
         if not all(same.values()):
             other = " and ".join(name for name, is_same in same.items() if not is_same)
             place = f"{self._place} {self._lines[first]}"
-            raise RefusedError(f"the id {quoted(post_id)} is that of {place}, with another {other}")
+            raise InvalidValueError(f"the id {quote(post_id)} is that of {place}, with another {other}")
 
     def posts(self) -> pd.DataFrame:
         """Return the accepted rows as a table."""
@@ -253,7 +253,7 @@ class _Checked:
                 "post_id": pd.Series(list(self._seen), dtype="str"),
                 "created_at": pd.Series(times).dt.tz_localize("UTC"),
                 "content": pd.Series(self._texts, dtype=object),
-                **{name: _counts_column(column) for name, column in zip(COUNTS, self._counts, strict=True)},
+                **{name: _counts_column(column) for name, column in zip(COUNT_COLUMNS, self._counts, strict=True)},
             }
         )
 

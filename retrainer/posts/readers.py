@@ -18,12 +18,12 @@ import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
 import pyarrow.parquet as pq  # type: ignore[import-untyped]  # it ships no types
 
 from retrainer.errors import PostsError
-from retrainer.posts.validation import cut, quoted
+from retrainer.posts.validation import quote, shorten
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-SHOWN_COLUMNS = 20  # of a file in an error
+MAX_SHOWN_COLUMNS = 20  # of a file in an error
 
 
 @dataclass(frozen=True)
@@ -45,22 +45,22 @@ _Binary = gzip.GzipFile | io.BufferedReader
 
 
 @dataclass(frozen=True)
-class Table:
+class PostsTable:
     """A file that was opened.
 
     Attributes:
         names: its columns; none at all where no record could be read.
         rows: given the file's columns in our order (None where absent), its rows: (line, values) or rejected.
-        place: what `line` counts, for a reader.
+        row_unit: what `line` counts, for a reader.
     """
 
     names: list[str]
     rows: Callable[[Sequence[str | None]], Iterator[Row]]
-    place: str
+    row_unit: str
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Table]:
+def open_posts_file(path: Path) -> Iterator[PostsTable]:
     """Open a file of posts by its suffix.
 
     Raises:
@@ -78,10 +78,10 @@ def opened(path: Path) -> Iterator[Table]:
             yield opener(binary, path)
 
 
-def listed(names: Sequence[str]) -> str:
+def quote_names(names: Sequence[str]) -> str:
     """Return names in quotes for a message, not too many of them."""
-    shown = ", ".join(quoted(name) for name in names[:SHOWN_COLUMNS])
-    return f"{shown} and {len(names) - SHOWN_COLUMNS} more" if len(names) > SHOWN_COLUMNS else shown
+    shown = ", ".join(quote(name) for name in names[:MAX_SHOWN_COLUMNS])
+    return f"{shown} and {len(names) - MAX_SHOWN_COLUMNS} more" if len(names) > MAX_SHOWN_COLUMNS else shown
 
 
 def _suffix(path: Path) -> str:
@@ -122,7 +122,7 @@ def _decoded(path: Path) -> Iterator[None]:
 
 
 def _broken_parquet(path: Path, error: Exception) -> PostsError:
-    return PostsError(f"cannot read '{path}' as Parquet: {cut(str(error), 200)}", hint="Write it again")
+    return PostsError(f"cannot read '{path}' as Parquet: {shorten(str(error), 200)}", hint="Write it again")
 
 
 def _not_utf8(path: Path, line: int) -> PostsError:
@@ -152,7 +152,7 @@ def _text(binary: _Binary, path: Path) -> io.TextIOWrapper:
     return io.TextIOWrapper(binary, encoding="utf-8-sig", newline="")
 
 
-def _csv(binary: _Binary, path: Path, delimiter: str = ",") -> Table:
+def _csv(binary: _Binary, path: Path, delimiter: str = ",") -> PostsTable:
     csv.field_size_limit(2**31 - 1)  # the default, 128 KiB, is less than some posts
     # Strict, so that a quote never closed is found and does not swallow the rows after it in silence.
     reader = csv.reader(_text(binary, path), delimiter=delimiter, strict=True)
@@ -180,7 +180,7 @@ def _csv(binary: _Binary, path: Path, delimiter: str = ",") -> Table:
             elif fields:
                 yield RejectedRow(line, f"{len(fields)} fields where the header has {len(header)}")
 
-    return Table(header, rows, "line")
+    return PostsTable(header, rows, "line")
 
 
 def _quotes_reason(error: csv.Error) -> str:
@@ -189,7 +189,7 @@ def _quotes_reason(error: csv.Error) -> str:
     return "its quotes do not match"
 
 
-def _json(binary: _Binary, path: Path) -> Table:
+def _json(binary: _Binary, path: Path) -> PostsTable:
     with _text(binary, path) as stream:
         text = stream.read()
     if not text.strip():
@@ -209,7 +209,7 @@ def _json(binary: _Binary, path: Path) -> Table:
         for number, record in enumerate(records, 1):
             yield _picked(number, record, chosen)
 
-    return Table(list(names), rows, "record")
+    return PostsTable(list(names), rows, "record")
 
 
 def _records(document: object, path: Path) -> list[object]:
@@ -222,12 +222,12 @@ def _records(document: object, path: Path) -> list[object]:
     found = filled or {name: value for name, value in lists.items() if not value}
     if len(found) == 1:
         return next(iter(found.values()))
-    said = f"{len(found)} arrays of objects: {listed(list(found))}" if found else "no array of objects"
+    said = f"{len(found)} arrays of objects: {quote_names(list(found))}" if found else "no array of objects"
     hint = "Give an array of objects, or an object with one such array"
     raise PostsError(f"'{path}' holds {said}", hint=hint)
 
 
-def _json_lines(binary: _Binary, path: Path) -> Table:
+def _json_lines(binary: _Binary, path: Path) -> PostsTable:
     text = _text(binary, path)
     names: dict[str, None] = {}
     blank = True
@@ -244,7 +244,7 @@ def _json_lines(binary: _Binary, path: Path) -> Table:
         for line, record in _parsed_lines(text):
             yield record if isinstance(record, RejectedRow) else _picked(line, record, chosen)
 
-    return Table(list(names), rows, "line")
+    return PostsTable(list(names), rows, "line")
 
 
 def _parsed_lines(text: io.TextIOWrapper) -> Iterator[tuple[int, object]]:
@@ -266,10 +266,10 @@ def _parsed(line: int, written: str) -> object:
 def _picked(line: int, record: object, chosen: Sequence[str | None]) -> Row:
     if isinstance(record, dict):
         return line, [None if name is None else record.get(name) for name in chosen]
-    return RejectedRow(line, f"{quoted(record)} is not an object")
+    return RejectedRow(line, f"{quote(record)} is not an object")
 
 
-def _parquet(binary: _Binary, path: Path) -> Table:
+def _parquet(binary: _Binary, path: Path) -> PostsTable:
     if not binary.read(1):
         raise _empty(path)
     binary.seek(0)
@@ -284,7 +284,7 @@ def _parquet(binary: _Binary, path: Path) -> Table:
                 number += 1
                 yield number, values
 
-    return Table(file.schema_arrow.names, rows, "record")
+    return PostsTable(file.schema_arrow.names, rows, "record")
 
 
 def _values(column: Any) -> list[object]:
@@ -303,7 +303,7 @@ def _values(column: Any) -> list[object]:
     return list(column.to_pylist())
 
 
-_FORMATS: dict[str, Callable[[_Binary, Path], Table]] = {
+_FORMATS: dict[str, Callable[[_Binary, Path], PostsTable]] = {
     ".csv": _csv,
     ".tsv": partial(_csv, delimiter="\t"),
     ".json": _json,

@@ -14,8 +14,8 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
 from retrainer.errors import ConfigError, PostsError, did_you_mean
-from retrainer.posts.validation import microseconds
-from retrainer.registry.database import connect, place, translated
+from retrainer.posts.validation import to_microseconds
+from retrainer.registry.database import create_engine, location, translate_error
 from retrainer.registry.tables import POSTS_INDEX, POSTS_TABLE, Post
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-COUNTS = ("replies_count", "reblogs_count", "favourites_count")
+COUNT_COLUMNS = ("replies_count", "reblogs_count", "favourites_count")
 _INSERT_ROWS = 2_000
 _SHOWN = 40  # letters of a wrong value that a message repeats
 
@@ -49,7 +49,7 @@ class PostStore:
         self._settings = settings
         self._database = database
         self._foreign = foreign
-        self._report_error: set[str] = set()  # what was warned of: once is enough
+        self._warned: set[str] = set()  # what was warned of: once is enough
 
     @classmethod
     def open(cls, settings: PostsSettings, database: Database, folder: Path) -> PostStore:
@@ -59,14 +59,14 @@ class PostStore:
             ConfigError: the table or one of its columns does not exist.
             DatabaseError: a foreign database cannot be reached.
         """
-        engine = database.engine if settings.url is None else connect(settings.url, folder, read_only=True)
+        engine = database.engine if settings.url is None else create_engine(settings.url, folder, read_only=True)
         try:
             inspector = sa.inspect(engine)
             foreign = settings.url is not None or not _is_ours(inspector, settings.table)
             if foreign:
                 _check_columns(inspector, settings, engine)
         except DBAPIError as error:
-            raise translated(error, engine) from error
+            raise translate_error(error, engine) from error
         return cls(engine, settings, database, foreign=foreign)
 
     def close(self) -> None:
@@ -75,9 +75,9 @@ class PostStore:
             self._engine.dispose()
 
     @property
-    def place(self) -> str:
+    def location(self) -> str:
         """Where the posts are, for messages."""
-        return f"the table '{self._settings.table}' of {place(self._engine)}"
+        return f"the table '{self._settings.table}' of {location(self._engine)}"
 
     def load(self, until: datetime, *, with_content: bool = True) -> pd.DataFrame:
         """Return the posts up to a moment, ordered by (created_at, post_id).
@@ -98,7 +98,7 @@ class PostStore:
             return self._load_ours(wanted, until)
         return self._load_foreign(wanted, until)
 
-    def _load_foreign(self, wanted: list[str], until: datetime, *, telling: bool = True) -> pd.DataFrame:
+    def _load_foreign(self, wanted: list[str], until: datetime, *, warn: bool = True) -> pd.DataFrame:
         """Load from a table of somebody else, whatever is in it."""
         names = self._settings.columns.model_dump()
         schema, _, name = self._settings.table.rpartition(".")
@@ -106,10 +106,10 @@ class PostStore:
         posts = self._frame(sa.select(*(sa.column(names[one]) for one in wanted)).select_from(table), wanted)
         without_id = posts["post_id"].isna()
         times = _foreign_times(posts["created_at"])
-        if telling:
-            self._tell_left_out(without_id, "without an id")
+        if warn:
+            self._warn_left_out(without_id, "without an id")
             unreadable = posts["created_at"][~without_id & times.isna()]
-            self._tell_left_out(~without_id & times.isna(), f"whose time cannot be read{_such_as(unreadable)}")
+            self._warn_left_out(~without_id & times.isna(), f"whose time cannot be read{_example(unreadable)}")
         posts["post_id"] = posts["post_id"].map(str).astype(object)
         posts["created_at"] = times
         posts = posts[~without_id & (times <= pd.Timestamp(until))]  # NaT is never up to a moment
@@ -117,7 +117,7 @@ class PostStore:
         twice = posts["post_id"][posts["post_id"].duplicated()]
         if len(twice):
             raise PostsError(
-                f"{self.place} holds the id '{twice.iloc[0]}' twice",
+                f"{self.location} holds the id '{twice.iloc[0]}' twice",
                 hint="posts.columns.post_id must name a unique column",
             )
         return posts
@@ -140,7 +140,7 @@ class PostStore:
     def _is_sqlite(self) -> bool:
         return self._engine.dialect.name == "sqlite"
 
-    def summary(self, until: datetime, *, telling: bool = True) -> PostsSummary:
+    def summary(self, until: datetime, *, warn: bool = True) -> PostsSummary:
         """Count the posts up to a moment; say which cannot be used, unless told not to."""
         if not self._foreign:
             known = Post.created_at <= until
@@ -148,7 +148,7 @@ class PostStore:
             with self._database.read() as session:
                 query = sa.select(sa.func.count(), sa.func.count(Post.content), first, last).where(known)
                 return PostsSummary(*session.execute(query).one())
-        posts = self._load_foreign(["post_id", "created_at", "content"], until, telling=telling)
+        posts = self._load_foreign(["post_id", "created_at", "content"], until, warn=warn)
         if posts.empty:
             return PostsSummary(0, 0, None, None)
         with_content = int(posts["content"].fillna("").map(str).str.strip().astype(bool).sum())
@@ -163,7 +163,7 @@ class PostStore:
         """
         if self._foreign:
             raise PostsError(
-                f"cannot import: {self.place} was not made by retrainer and is only read",
+                f"cannot import: {self.location} was not made by retrainer and is only read",
                 hint="Add posts there by its own means, or set posts.url to null and posts.table to 'posts' in an "
                 "empty database",
             )
@@ -191,16 +191,16 @@ class PostStore:
             with self._engine.connect() as connection:
                 return pd.DataFrame([tuple(row) for row in connection.execute(query)], columns=names)
         except DBAPIError as error:
-            raise translated(error, self._engine) from error
+            raise translate_error(error, self._engine) from error
 
-    def _tell_left_out(self, rows: pd.Series[bool], why: str) -> None:
-        message = f"Left out {int(rows.sum())} posts of {self.place} {why}"
-        if rows.any() and message not in self._report_error:
-            self._report_error.add(message)
+    def _warn_left_out(self, rows: pd.Series[bool], why: str) -> None:
+        message = f"Left out {int(rows.sum())} posts of {self.location} {why}"
+        if rows.any() and message not in self._warned:
+            self._warned.add(message)
             log.warning("%s", message)
 
 
-def _such_as(values: pd.Series[Any]) -> str:
+def _example(values: pd.Series[Any]) -> str:
     """Return an example of values that are there; empty where all are NULL."""
     there = values.dropna()
     return f", such as '{str(there.iloc[0])[:_SHOWN]}'" if len(there) else ""
@@ -219,13 +219,13 @@ def _check_columns(inspector: sa.Inspector, settings: PostsSettings, engine: sa.
         tables += inspector.get_materialized_view_names(schema or None)
     if name not in tables:
         hint = did_you_mean(name, tables) or f"It has: {', '.join(sorted(tables)) or 'no table'}"
-        raise ConfigError(f"posts.table: there is no table '{settings.table}' in {place(engine)}", hint=hint)
+        raise ConfigError(f"posts.table: there is no table '{settings.table}' in {location(engine)}", hint=hint)
     existing = [str(column["name"]) for column in inspector.get_columns(name, schema=schema or None)]
     for key, column in settings.columns.model_dump().items():
         if column not in existing:
             hint = did_you_mean(column, existing) or f"It has: {', '.join(existing)}"
             raise ConfigError(
-                f"posts.columns.{key}: the table '{settings.table}' in {place(engine)} has no column '{column}'",
+                f"posts.columns.{key}: the table '{settings.table}' in {location(engine)} has no column '{column}'",
                 hint=hint,
             )
 
@@ -238,18 +238,18 @@ def _foreign_times(values: pd.Series[Any]) -> pd.Series[Any]:
 
 def _micros_or_nat(value: object) -> np.datetime64:
     try:
-        return np.datetime64(microseconds(value), "us")
+        return np.datetime64(to_microseconds(value), "us")
     except (ValueError, ArithmeticError):  # no time at all, or NULL, which a frame may hold as a NaN
         return np.datetime64("NaT", "us")
 
 
 def _records(posts: pd.DataFrame, now: datetime) -> list[dict[str, Any]]:
-    counts = {name: posts[name].astype(object).where(posts[name].notna(), None) for name in COUNTS}
+    counts = {name: posts[name].astype(object).where(posts[name].notna(), None) for name in COUNT_COLUMNS}
     content = posts["content"].astype(object).where(posts["content"].notna(), None)
     times = [moment.to_pydatetime() for moment in posts["created_at"]]
     columns = [posts["post_id"], times, content, *counts.values()]
     moment = now.astimezone(UTC)
-    names = ["post_id", "created_at", "content", *COUNTS, "imported_at"]
+    names = ["post_id", "created_at", "content", *COUNT_COLUMNS, "imported_at"]
     return [
         dict(zip(names, (*(int(v) if isinstance(v, np.integer) else v for v in row), moment), strict=True))
         for row in zip(*columns, strict=True)

@@ -9,13 +9,13 @@ from decimal import Decimal
 
 import numpy as np
 
-SHOWN_CHARACTERS = 60  # of a value in a reason
+MAX_SHOWN_CHARACTERS = 60  # of a value in a reason
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
-FIRST_MOMENT = (datetime.min.replace(tzinfo=UTC) - EPOCH) // MICROSECOND
+MIN_TIME = (datetime.min.replace(tzinfo=UTC) - EPOCH) // MICROSECOND
 MISSING_COUNT = -1
-LARGEST_COUNT = 2**63 - 1
+MAX_COUNT = 2**63 - 1
 
 _CLOCK = r"[Tt ](?:[01]\d|2[0-3])"
 _ZONE = r"(?: ?(?:[Zz]|[+-]\d\d(?::?\d\d)?))?"
@@ -32,7 +32,7 @@ _ROUNDED_ID = re.compile(r"\d(?:\.\d+)?[eE]\+\d+", re.ASCII)
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 
-class RefusedError(ValueError):
+class InvalidValueError(ValueError):
     """A value that rejects its row; the message is the reason."""
 
 
@@ -42,37 +42,37 @@ def _is_missing(value: object) -> bool:
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 
-def checked_id(value: object) -> str:
+def parse_id(value: object) -> str:
     """Return the id as it is written."""
     if _is_missing(value):
-        raise RefusedError("the id is missing")
+        raise InvalidValueError("the id is missing")
     if isinstance(value, float | Decimal) or (isinstance(value, str) and _ROUNDED_ID.fullmatch(value)):
-        raise RefusedError(f"the id {quoted(value)} is a floating-point number, whose last digits are lost")
+        raise InvalidValueError(f"the id {quote(value)} is a floating-point number, whose last digits are lost")
     if isinstance(value, bool) or not isinstance(value, str | int):
-        raise RefusedError(f"the id {quoted(value)} is neither text nor a whole number")
+        raise InvalidValueError(f"the id {quote(value)} is neither text nor a whole number")
     written = str(value)
     if _UNSTORABLE.search(written):
-        raise RefusedError(f"the id {quoted(value)} holds a character that cannot be stored")
+        raise InvalidValueError(f"the id {quote(value)} holds a character that cannot be stored")
     return written
 
 
-def checked_time(value: object, now: int) -> int:
+def parse_time(value: object, now: int) -> int:
     """Return the time in microseconds since 1970, UTC."""
     if _is_missing(value) or (isinstance(value, np.datetime64) and np.isnat(value)):
-        raise RefusedError("the time is missing")
+        raise InvalidValueError("the time is missing")
     try:
-        micros = microseconds(value)
+        micros = to_microseconds(value)
     except ValueError as error:
         said = "is neither ISO-8601 nor seconds or milliseconds since 1970"
-        raise RefusedError(f"the time {quoted(value)} {said}") from error
+        raise InvalidValueError(f"the time {quote(value)} {said}") from error
     if micros > now:
-        raise RefusedError(f"the time {quoted(value)} lies in the future")
-    if micros < FIRST_MOMENT:
-        raise RefusedError(f"the time {quoted(value)} lies before the year 1")
+        raise InvalidValueError(f"the time {quote(value)} lies in the future")
+    if micros < MIN_TIME:
+        raise InvalidValueError(f"the time {quote(value)} lies before the year 1")
     return micros
 
 
-def microseconds(value: object) -> int:
+def to_microseconds(value: object) -> int:
     """Return a time in microseconds since 1970, UTC.
 
     Raises:
@@ -107,29 +107,29 @@ def _epoch_micros(number: Decimal) -> int:
     raise ValueError(number)
 
 
-def checked_text(value: object) -> str | None:
+def parse_text(value: object) -> str | None:
     if _is_missing(value):
         return None
     if not isinstance(value, str):
-        raise RefusedError(f"the content {quoted(value)} is not text")
+        raise InvalidValueError(f"the content {quote(value)} is not text")
     return _UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", value)
 
 
-def checked_count(name: str, value: object) -> int:
+def parse_count(name: str, value: object) -> int:
     """Return the count, or MISSING_COUNT."""
     if _is_missing(value):
         return MISSING_COUNT
     whole = _WHOLE_NUMBER.fullmatch(str(value).strip())
-    if whole is None or int(whole[1]) > LARGEST_COUNT:
-        raise RefusedError(f"{name} {quoted(value)} is not a whole number of 0 or more")
+    if whole is None or int(whole[1]) > MAX_COUNT:
+        raise InvalidValueError(f"{name} {quote(value)} is not a whole number of 0 or more")
     return int(whole[1])
 
 
-def quoted(value: object) -> str:
-    return f"'{cut(str(value))}'"
+def quote(value: object) -> str:
+    return f"'{shorten(str(value))}'"
 
 
-def cut(text: str, characters: int = SHOWN_CHARACTERS) -> str:
+def shorten(text: str, characters: int = MAX_SHOWN_CHARACTERS) -> str:
     """Return the text on one line, printable, no longer than `characters`."""
     shown = "".join(c if c.isprintable() else " " for c in text[: characters + 1])
     return shown if len(shown) <= characters else f"{shown[: characters - 1]}…"

@@ -127,7 +127,7 @@ class Artifacts:
             ArtifactError: a file was changed, or is missing and the database does not hold it.
         """
         folder = self.folder(version.model_type, version.version_id)
-        rows = self._registry.files(version.version_id)
+        rows = self._registry.list_files(version.version_id)
         if not folder.exists():
             self._restore_missing(version)
         for row in rows:
@@ -164,12 +164,12 @@ class Artifacts:
         Raises:
             ArtifactError: it is gone, or was changed.
         """
-        rows = self._registry.files(version.version_id, [path])
+        rows = self._registry.list_files(version.version_id, [path])
         if not rows:
             raise ArtifactError(f"'{version.version_id}' has no forecasts file '{path}'")
         target = self.folder(version.model_type, version.version_id) / path
         if not target.exists():
-            data = self._registry.file_data(version.version_id, path)
+            data = self._registry.read_file(version.version_id, path)
             if data is not None:
                 _write_file(target, data)
         content = _read(target, version.version_id)
@@ -188,7 +188,7 @@ class Artifacts:
         with writing(self.models_dir):
             self.models_dir.mkdir(parents=True, exist_ok=True)
             for model_type in MODEL_TYPE_NAMES:
-                production = self._registry.production(model_type)
+                production = self._registry.get_production(model_type)
                 if production is not None and not self.folder(model_type, production.version_id).exists():
                     self._restore_missing(production)
             with self._locked():
@@ -202,7 +202,7 @@ class Artifacts:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
-    def abandoned_staging(self) -> list[Path]:
+    def abandoned_staging_folders(self) -> list[Path]:
         """Return the staging folders whose process is gone.
 
         Raises:
@@ -224,11 +224,11 @@ class Artifacts:
         Only meaningful while no run of the type is going on: a run moves its files into place before it registers them.
         """
         found = [path for path in (self.models_dir / model_type).glob("*") if path.is_dir()]
-        kept = self._registry.version_ids_with_files(model_type) if found else set()
+        kept = self._registry.list_unpruned_version_ids(model_type) if found else set()
         strays = [path for path in found if path.name not in kept]
         return [path for path in strays if since is None or path.stat().st_mtime >= since.timestamp()]
 
-    def is_whole_version(self, folder: Path) -> bool:
+    def has_manifest(self, folder: Path) -> bool:
         """Whether a folder holds a version that was written to its end, whoever knows it."""
         return (folder / MANIFEST).exists()
 
@@ -248,18 +248,18 @@ class Artifacts:
     def stray_files(self, version: ModelVersion) -> list[Path]:
         """Return the files in a version's folder that the database does not know."""
         folder = self.folder(version.model_type, version.version_id)
-        known = {row.path for row in self._registry.files(version.version_id)}
+        known = {row.path for row in self._registry.list_files(version.version_id)}
         return [path for path in _files_in(folder) if path.relative_to(folder).as_posix() not in known]
 
-    def size(self, version: ModelVersion) -> int:
+    def size_on_disk(self, version: ModelVersion) -> int:
         """Return how many bytes a version's folder holds."""
         return sum(path.lstat().st_size for path in _files_in(self.folder(version.model_type, version.version_id)))
 
-    def problems(self, version: ModelVersion) -> list[FileProblem]:
+    def find_file_problems(self, version: ModelVersion) -> list[FileProblem]:
         """Hold every file of a version against the database: what is missing, and what was changed."""
         folder = self.folder(version.model_type, version.version_id)
         problems: list[FileProblem] = []
-        for row in self._registry.files(version.version_id):
+        for row in self._registry.list_files(version.version_id):
             path = folder / row.path
             if not path.is_file():
                 problems.append(FileProblem("missing", row.path))
@@ -269,17 +269,17 @@ class Artifacts:
 
     def restore_file(self, version: ModelVersion, path: str) -> bool:
         """Write one of a version's files from the database; False where the database does not hold it intact."""
-        (row,) = self._registry.files(version.version_id, [path])
-        data = self._registry.file_data(version.version_id, path)
+        (row,) = self._registry.list_files(version.version_id, [path])
+        data = self._registry.read_file(version.version_id, path)
         if data is None or _sha256(data) != row.sha256:
             return False
         _write_file(self.folder(version.model_type, version.version_id) / path, data)
         return True
 
-    def link_problem(self, model_type: ModelTypeName) -> str | None:
+    def find_link_problem(self, model_type: ModelTypeName) -> str | None:
         """Say what is wrong with a type's production link; None where it is right."""
         link = self.models_dir / f"{model_type}_model"
-        production = self._registry.production(model_type)
+        production = self._registry.get_production(model_type)
         if production is None:
             return "it is there, but nothing is in production" if link.is_symlink() or link.exists() else None
         if not link.is_symlink():
@@ -290,11 +290,11 @@ class Artifacts:
 
     def _link(self, model_type: ModelTypeName) -> None:
         link = self.models_dir / f"{model_type}_model"
-        production = self._registry.production(model_type)
+        production = self._registry.get_production(model_type)
         if production is None:
             link.unlink(missing_ok=True)
             return
-        if self.link_problem(model_type) is None:
+        if self.find_link_problem(model_type) is None:
             return
         fresh = self.models_dir / f".{model_type}_model.new"  # of one name: we hold the lock
         fresh.unlink(missing_ok=True)
@@ -306,10 +306,10 @@ class Artifacts:
     def _restore_missing(self, version: ModelVersion) -> None:
         """Make a version's folder again from the database."""
         target = self.folder(version.model_type, version.version_id)
-        names = [row.path for row in self._registry.files(version.version_id)]
+        names = [row.path for row in self._registry.list_files(version.version_id)]
         with self.staging() as staged:
             for name in names:
-                data = self._registry.file_data(version.version_id, name)
+                data = self._registry.read_file(version.version_id, name)
                 if data is None:
                     raise _gone(version, target / name)
                 _write_file(staged / name, data)

@@ -75,7 +75,7 @@ class Database:
             ConfigError: the URL is not one, or its driver is not installed.
             DatabaseError: the file is no database, is gone, cannot be reached, or is of a newer schema.
         """
-        database = cls(connect(url, folder))
+        database = cls(create_engine(url, folder))
         try:
             database._upgrade_if_needed(models)
         except BaseException:
@@ -96,7 +96,7 @@ class Database:
             ConfigError: the URL is not one, or its driver is not installed.
             DatabaseError: the file is gone.
         """
-        database = cls(connect(url, folder, read_only=True))
+        database = cls(create_engine(url, folder, read_only=True))
         if database._is_missing and _holds_versions(models):
             raise database._lost(models, "is gone")
         path = database._file
@@ -105,14 +105,14 @@ class Database:
         # A connection that cannot write leaves the empty files of a write-ahead log behind; one that may, but is told
         # not to, takes them away again. Where there is a log already, the first leaves everything as it is.
         database.close()
-        engine = connect(url, folder)
+        engine = create_engine(url, folder)
         event.listen(engine, "connect", _forbid_writing)
         return cls(engine)
 
     @property
     def _file(self) -> Path | None:
         """The file of a SQLite database; None of another."""
-        return Path(self.place[1:-1]) if self.engine.dialect.name == "sqlite" else None
+        return Path(self.location[1:-1]) if self.engine.dialect.name == "sqlite" else None
 
     @property
     def _is_missing(self) -> bool:
@@ -139,7 +139,7 @@ class Database:
 
     def _lost(self, models: Path, what: str) -> DatabaseError:
         return DatabaseError(
-            f"the database {self.place} {what}, but '{models}' holds versions that it knew",
+            f"the database {self.location} {what}, but '{models}' holds versions that it knew",
             hint="Put it back, or mend database.url; or, to start anew, move the models folder away",
         )
 
@@ -148,9 +148,9 @@ class Database:
         self.engine.dispose()
 
     @property
-    def place(self) -> str:
+    def location(self) -> str:
         """Where the database is, for messages; without a password."""
-        return place(self.engine)
+        return location(self.engine)
 
     @contextmanager
     def read(self) -> Iterator[Session]:
@@ -192,7 +192,7 @@ class Database:
     def _known(self, revision: str | None) -> str | None:
         if revision is not None and revision not in REVISIONS:
             raise DatabaseError(
-                f"the database {self.place} has schema '{revision}', newer than this program knows ('{HEAD}')",
+                f"the database {self.location} has schema '{revision}', newer than this program knows ('{HEAD}')",
                 hint="Upgrade retrainer",
             )
         return revision
@@ -217,20 +217,20 @@ class Database:
         try:
             yield
         except DBAPIError as error:
-            raise translated(error, self.engine) from error
+            raise translate_error(error, self.engine) from error
         except sa.exc.TimeoutError as error:
             raise DatabaseError(
-                f"no connection to the database {self.place} came free in time", hint="Try again later"
+                f"no connection to the database {self.location} came free in time", hint="Try again later"
             ) from error
         except OSError as error:
-            raise DatabaseError(f"cannot use the database {self.place}: {error.strerror}") from error
+            raise DatabaseError(f"cannot use the database {self.location}: {error.strerror}") from error
 
 
 def _holds_versions(models: Path) -> bool:
     return any(models.glob("*/*/manifest.json"))
 
 
-def connect(url: str, folder: Path, *, read_only: bool = False) -> sa.Engine:
+def create_engine(url: str, folder: Path, *, read_only: bool = False) -> sa.Engine:
     """Make an engine; nothing is opened yet but the folder of a SQLite file.
 
     Raises:
@@ -268,7 +268,7 @@ def connect(url: str, folder: Path, *, read_only: bool = False) -> sa.Engine:
     return engine.execution_options(postgresql_readonly=True) if read_only else engine
 
 
-def place(engine: sa.Engine) -> str:
+def location(engine: sa.Engine) -> str:
     """Return where an engine's database is, quoted, for messages; without a password."""
     if engine.dialect.name == "sqlite":
         return f"'{str(engine.url.database).removeprefix('file:').removesuffix('?mode=ro')}'"
@@ -277,17 +277,17 @@ def place(engine: sa.Engine) -> str:
     return f"'{engine.url.set(query=shown).render_as_string(hide_password=True)}'"
 
 
-def translated(error: DBAPIError, engine: sa.Engine) -> DatabaseError:
+def translate_error(error: DBAPIError, engine: sa.Engine) -> DatabaseError:
     """Say in one line what a driver's error means for the user."""
     whole = str(error.orig)
     for part, meaning, hint in _MEANINGS:
         if part in whole:
-            return DatabaseError(f"the database {place(engine)} {meaning}", hint=hint)
+            return DatabaseError(f"the database {location(engine)} {meaning}", hint=hint)
     first = next((line.strip() for line in whole.splitlines() if line.strip()), type(error.orig).__name__)
     for part, hint in _HINTS.items():
         if part in whole:
-            return DatabaseError(f"the database {place(engine)} failed: {first}", hint=hint)
-    return DatabaseError(f"the database {place(engine)} failed: {' '.join(whole.split()) or first}")
+            return DatabaseError(f"the database {location(engine)} failed: {first}", hint=hint)
+    return DatabaseError(f"the database {location(engine)} failed: {' '.join(whole.split()) or first}")
 
 
 def _connect_sqlite(url: sa.URL, folder: Path, *, read_only: bool) -> sa.Engine:

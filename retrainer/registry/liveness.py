@@ -53,7 +53,7 @@ def explain_death(identity: ProcessIdentity, heartbeat_at: datetime, clock: date
     return None
 
 
-def actor() -> str:
+def current_actor() -> str:
     """Return who is acting, for the record: user@host."""
     try:
         user = getpass.getuser()

@@ -12,8 +12,8 @@ from sqlalchemy.orm import aliased
 
 from retrainer.errors import NothingToRollBack, ProductionChanged, PromotionRefused
 from retrainer.model_types import MODEL_TYPE_NAMES
-from retrainer.registry.liveness import actor
-from retrainer.registry.queries import get_production, get_version, set_production, version_id_of
+from retrainer.registry.liveness import current_actor
+from retrainer.registry.queries import fetch_production, fetch_version, set_production, version_id_of
 from retrainer.registry.tables import LEDGER_ACTIONS, Hold, LedgerEntry, ModelVersion, VersionFile
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from retrainer.registry.database import Database
 
 
-PRODUCTION_CHANGES = ("promotion", "rollback")
+PRODUCTION_CHANGE_ACTIONS = ("promotion", "rollback")
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Promotions:
             ProductionChanged: production is another version by now.
         """
         with self.database.write() as session:
-            version = get_version(session, version_id)
+            version = fetch_version(session, version_id)
             model_type = version.model_type_name
             if version.is_production:
                 return None
@@ -91,7 +91,7 @@ class Promotions:
                     f"'{version_id}' cannot go live: its evaluation failed",
                     hint=f"Try `retrainer evaluate {version_id}` first",
                 )
-            production = get_production(session, model_type)
+            production = fetch_production(session, model_type)
             if version_id_of(production) != expected_production:
                 raise ProductionChanged(changed(expected_production, version_id_of(production)), hint="Compare again")
             _require_files(version)
@@ -102,7 +102,7 @@ class Promotions:
             session.add(entry)
             return Change(model_type, version_id_of(production), version_id, reason)
 
-    def promotions_to_undo(self, model_type: ModelTypeName, to: str | None = None) -> list[LedgerEntry]:
+    def find_promotions_to_undo(self, model_type: ModelTypeName, to: str | None = None) -> list[LedgerEntry]:
         """Return the promotions that a rollback undoes, the latest first: one, or all since `to` was live.
 
         Raises:
@@ -124,13 +124,13 @@ class Promotions:
         model_type = promotions[0].model_type_name
         target = promotions[-1].from_version_id
         with self.database.write() as session:
-            production = get_production(session, model_type)
+            production = fetch_production(session, model_type)
             latest = get_promotions_to_undo(session, model_type, target if len(promotions) > 1 else None)
             if [entry.entry_id for entry in latest] != [entry.entry_id for entry in promotions]:
                 raise ProductionChanged(
                     changed(promotions[0].to_version_id, version_id_of(production)), hint="Try again"
                 )
-            version = get_version(session, target or "")
+            version = fetch_version(session, target or "")
             _require_files(version)
             set_production(session, version, production)
             for promotion in promotions:
@@ -143,11 +143,11 @@ class Promotions:
                 _hold(session, model_type, reason, now)
             return Change(model_type, version_id_of(production), version.version_id, reason)
 
-    def production_at(self, model_type: ModelTypeName, moment: datetime) -> ModelVersion | None:
+    def get_production_at(self, model_type: ModelTypeName, moment: datetime) -> ModelVersion | None:
         """Return the version that was live at a moment, by the clock of the ledger; None where none was."""
         latest: list[LedgerEntry] = []
         with self.database.read() as session:
-            for action in PRODUCTION_CHANGES:  # one by one, each is a look at the end of an index
+            for action in PRODUCTION_CHANGE_ACTIONS:  # one by one, each is a look at the end of an index
                 query = (
                     select(LedgerEntry)
                     .where(LedgerEntry.model_type == model_type, LedgerEntry.action == action)
@@ -160,7 +160,7 @@ class Promotions:
             last = max(latest, key=lambda entry: (entry.recorded_at, entry.entry_id))
             return session.get(ModelVersion, last.to_version_id)
 
-    def hold_on(self, model_type: ModelTypeName) -> Hold | None:
+    def get_hold(self, model_type: ModelTypeName) -> Hold | None:
         """Return the hold of a model type; None where automatic promotion is free."""
         with self.database.read() as session:
             return session.get(Hold, model_type)
@@ -180,7 +180,7 @@ class Promotions:
             session.add(_standing(session, "release", model_type, reason, now))
             return True
 
-    def archive_old(self, model_type: ModelTypeName, keep: int, now: datetime) -> list[str]:
+    def archive_old_versions(self, model_type: ModelTypeName, keep: int, now: datetime) -> list[str]:
         """Archive versions beyond the newest `keep`: never production, its predecessor, or a pinned one.
 
         Returns:
@@ -212,7 +212,7 @@ class Promotions:
             PromotionRefused: its files were pruned.
         """
         with self.database.write() as session:
-            version = get_version(session, version_id)
+            version = fetch_version(session, version_id)
             if version.status != "archived":
                 return False
             _require_files(version)
@@ -227,7 +227,7 @@ class Promotions:
             UnknownName: there is no such version.
         """
         with self.database.write() as session:
-            version = get_version(session, version_id)
+            version = fetch_version(session, version_id)
             if version.pinned == pinned:
                 return False
             version.pinned = pinned
@@ -243,7 +243,7 @@ class Promotions:
         pruned = []
         with self.database.write() as session:
             for version_id in version_ids:
-                version = get_version(session, version_id)
+                version = fetch_version(session, version_id)
                 if version.status != "archived" or version.pinned or version.pruned_at is not None:
                     continue
                 session.execute(delete(VersionFile).where(VersionFile.version_id == version_id))
@@ -259,7 +259,7 @@ class Promotions:
         with self.database.read() as session:
             return list(session.scalars(query.order_by(LedgerEntry.entry_id.desc())))
 
-    def ledger(
+    def list_ledger_entries(
         self,
         model_type: ModelTypeName | None = None,
         actions: Sequence[str] = LEDGER_ACTIONS,
@@ -331,7 +331,7 @@ def get_promotions_to_undo(session: Session, model_type: ModelTypeName, to: str 
         chain.append(entry)
         if to is None or entry.from_version_id == to:
             return chain
-    production = version_id_of(get_production(session, model_type))
+    production = version_id_of(fetch_production(session, model_type))
     if production is None:
         raise NothingToRollBack(f"nothing to roll back: no {model_type} version was ever promoted")
     if to == production:
@@ -355,7 +355,7 @@ def _require_files(version: ModelVersion) -> None:
 def _hold(session: Session, model_type: ModelTypeName, reason: str, now: datetime) -> bool:
     if session.get(Hold, model_type) is not None:
         return False
-    session.add(Hold(model_type=model_type, since=now, actor=actor(), reason=reason))
+    session.add(Hold(model_type=model_type, since=now, actor=current_actor(), reason=reason))
     session.add(_standing(session, "hold", model_type, reason, now))
     return True
 
@@ -367,7 +367,7 @@ def _entry(action: str, model_type: ModelTypeName, reason: str, now: datetime) -
         recorded_at=datetime.now(UTC),
         model_type=model_type,
         action=action,
-        actor=actor(),
+        actor=current_actor(),
         automatic=False,
         reason=reason,
         evidence={},
@@ -377,7 +377,7 @@ def _entry(action: str, model_type: ModelTypeName, reason: str, now: datetime) -
 def _standing(session: Session, action: str, model_type: ModelTypeName, reason: str, now: datetime) -> LedgerEntry:
     """Return an entry of something that leaves production as it is."""
     entry = _entry(action, model_type, reason, now)
-    entry.from_version_id = entry.to_version_id = version_id_of(get_production(session, model_type))
+    entry.from_version_id = entry.to_version_id = version_id_of(fetch_production(session, model_type))
     return entry
 
 

@@ -17,19 +17,19 @@ if TYPE_CHECKING:
     from retrainer.model_types import ModelTypeName
 
 
-def get_production(session: Session, model_type: ModelTypeName) -> ModelVersion | None:
+def fetch_production(session: Session, model_type: ModelTypeName) -> ModelVersion | None:
     query = select(ModelVersion).where(ModelVersion.model_type == model_type, ModelVersion.is_production)
     return session.scalars(query).one_or_none()
 
 
-def get_version(session: Session, version_id: str) -> ModelVersion:
+def fetch_version(session: Session, version_id: str) -> ModelVersion:
     version = session.get(ModelVersion, version_id) if "\0" not in version_id else None
     if version is None:
         raise UnknownName(f"unknown version '{version_id}'", hint="`retrainer versions` lists them")
     return version
 
 
-def get_running_run(session: Session, run_id: str) -> TrainingRun:
+def fetch_running_run(session: Session, run_id: str) -> TrainingRun:
     run = session.get_one(TrainingRun, run_id)
     if run.status != "running":
         raise RunInProgress(f"the run '{run_id}' was closed by another process: {run.error}", hint="Start it again")

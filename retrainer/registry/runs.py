@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Select, func, select, update
 
 from retrainer.errors import RunInProgress, UnknownName
-from retrainer.registry.liveness import ProcessIdentity, actor, explain_death
+from retrainer.registry.liveness import ProcessIdentity, current_actor, explain_death
 from retrainer.registry.promotions import Change, Decision, recheck
 from retrainer.registry.queries import (
-    get_production,
-    get_running_run,
-    get_version,
+    fetch_production,
+    fetch_running_run,
+    fetch_version,
     new_id,
     set_production,
     version_id_of,
@@ -63,7 +63,7 @@ class RunFilter:
     promoted: bool | None = None
     offset: int = 0
 
-    def applied(self, query: Select[Any], model_type: ModelTypeName | None) -> Select[Any]:
+    def apply(self, query: Select[Any], model_type: ModelTypeName | None) -> Select[Any]:
         """Return the query with its conditions."""
         if model_type is not None:
             query = query.where(TrainingRun.model_type == model_type)
@@ -92,9 +92,9 @@ class Runs:
             RunInProgress: another run of this type is going on.
         """
         with self.database.write() as session:
-            return _open(session, model_type, algorithm, now, as_of)
+            return _start_run(session, model_type, algorithm, now, as_of)
 
-    def open_runs(self, algorithms: Mapping[ModelTypeName, str], now: datetime) -> list[TrainingRun]:
+    def start_runs(self, algorithms: Mapping[ModelTypeName, str], now: datetime) -> list[TrainingRun]:
         """Begin a run of each type on behalf of processes that are yet to start: all of them, or none.
 
         Until `hand_over`, the runs are this process's own, and are closed like any other if it dies.
@@ -107,32 +107,32 @@ class Runs:
             RunInProgress: another run of one of the types is going on.
         """
         with self.database.write() as session:
-            return [_open(session, model_type, name, now, None) for model_type, name in algorithms.items()]
+            return [_start_run(session, model_type, name, now, None) for model_type, name in algorithms.items()]
 
-    def hand_over(self, run_id: str, process: ProcessIdentity) -> None:
+    def hand_over_run(self, run_id: str, process: ProcessIdentity) -> None:
         """Make an open run that of another process, unless it is closed by now."""
         query = update(TrainingRun).where(TrainingRun.run_id == run_id, TrainingRun.status == "running")
         with self.database.write() as session:
-            session.execute(query.values(**_held_by(process)))
+            session.execute(query.values(**_owner_columns(process)))
 
-    def take_over(self, run_id: str) -> TrainingRun:
+    def take_over_run(self, run_id: str) -> TrainingRun:
         """Make a run one's own that the parent process opened for this one.
 
         Raises:
             UnknownName: there is no such run.
             RunInProgress: it was closed meanwhile, or belongs to another process.
         """
-        self.run(run_id)
+        self.get_run(run_id)
         me = ProcessIdentity.current()
         with self.database.write() as session:
-            run = get_running_run(session, run_id)
+            run = fetch_running_run(session, run_id)
             if run.host != me.host or run.pid not in {me.pid, os.getppid()}:
                 raise RunInProgress(f"the run '{run_id}' is that of process {run.pid} on '{run.host}'")
-            for column, value in _held_by(me).items():
+            for column, value in _owner_columns(me).items():
                 setattr(run, column, value)
         return run
 
-    def beat(self, run_id: str) -> None:
+    def record_heartbeat(self, run_id: str) -> None:
         """Say that the run's process still lives."""
         query = update(TrainingRun).where(TrainingRun.run_id == run_id, TrainingRun.status == "running")
         with self.database.write() as session:
@@ -163,10 +163,10 @@ class Runs:
             RunInProgress: the run was closed by another process that took this one for dead.
         """
         with self.database.write() as session:
-            run = get_running_run(session, run_id)
+            run = fetch_running_run(session, run_id)
             model_type = run.model_type_name
-            version = get_version(session, run.model_version_id or "")
-            production = get_production(session, model_type)
+            version = fetch_version(session, run.model_version_id or "")
+            production = fetch_production(session, model_type)
             final = recheck(session, model_type, production, decision)
             change = None
             if final.promote:
@@ -187,7 +187,7 @@ class Runs:
                     version_id=version.version_id,
                     from_version_id=version_id_of(production),
                     to_version_id=version.version_id if final.promote else version_id_of(production),
-                    actor=actor(),
+                    actor=current_actor(),
                     automatic=automatic,
                     reason=final.reason,
                     run_id=run_id,
@@ -200,10 +200,10 @@ class Runs:
     def record_split(self, run_id: str, training: int, test: int) -> None:
         """Record how many posts a run trains on and tests with."""
         with self.database.write() as session:
-            run = get_running_run(session, run_id)
+            run = fetch_running_run(session, run_id)
             run.num_training_samples, run.num_test_samples = training, test
 
-    def run(self, run_id: str) -> TrainingRun:
+    def get_run(self, run_id: str) -> TrainingRun:
         """Return one run.
 
         Raises:
@@ -215,16 +215,16 @@ class Runs:
             raise UnknownName(f"unknown run '{run_id}'", hint="`retrainer history` lists the runs")
         return run
 
-    def runs(
-        self, model_type: ModelTypeName | None = None, limit: int | None = None, which: RunFilter | None = None
+    def list_runs(
+        self, model_type: ModelTypeName | None = None, limit: int | None = None, run_filter: RunFilter = RunFilter()
     ) -> list[TrainingRun]:
         """Return runs, the newest first."""
         query = select(TrainingRun).order_by(TrainingRun.started_at.desc(), TrainingRun.run_id.desc())
-        query = (which or RunFilter()).applied(query, model_type).limit(limit).offset(which.offset if which else None)
+        query = run_filter.apply(query, model_type).limit(limit).offset(run_filter.offset)
         with self.database.read() as session:
             return list(session.scalars(query))
 
-    def last_completed_run(self, model_type: ModelTypeName) -> TrainingRun | None:
+    def get_last_completed_run(self, model_type: ModelTypeName) -> TrainingRun | None:
         """Return the latest run of a type that came to its end, runs of a past moment left out; None without one."""
         query = (
             select(TrainingRun)
@@ -234,32 +234,32 @@ class Runs:
         with self.database.read() as session:
             return session.scalars(query).first()
 
-    def count_runs(self, model_type: ModelTypeName | None = None, which: RunFilter | None = None) -> int:
+    def count_runs(self, model_type: ModelTypeName | None = None, run_filter: RunFilter = RunFilter()) -> int:
         """Return how many runs there are, whatever the offset."""
-        query = (which or RunFilter()).applied(select(func.count()).select_from(TrainingRun), model_type)
+        query = run_filter.apply(select(func.count()).select_from(TrainingRun), model_type)
         with self.database.read() as session:
             return session.scalar(query) or 0
 
-    def running(self) -> list[TrainingRun]:
+    def list_running_runs(self) -> list[TrainingRun]:
         """Return the runs that are going on, or were when their process died."""
         with self.database.read() as session:
             return list(session.scalars(select(TrainingRun).where(TrainingRun.status == "running")))
 
-    def dead_runs(self) -> list[tuple[TrainingRun, str]]:
+    def find_dead_runs(self) -> list[tuple[TrainingRun, str]]:
         """Return the runs that are recorded as running although their process is gone, and how that is known."""
         clock = datetime.now(UTC)
-        return [(run, reason) for run in self.running() if (reason := _explain_death(run, clock))]
+        return [(run, reason) for run in self.list_running_runs() if (reason := _explain_death(run, clock))]
 
     def close_dead_runs(self) -> list[TrainingRun]:
         """Close as failed every run whose process is gone; return them."""
-        if not self.dead_runs():
+        if not self.find_dead_runs():
             return []
         clock = datetime.now(UTC)
         with self.database.write() as session:
             found = session.scalars(select(TrainingRun).where(TrainingRun.status == "running")).all()
-            return [run for run in found if _closed_if_dead(run, clock)]
+            return [run for run in found if _close_if_dead(run, clock)]
 
-    def run_while_idle(self, model_type: ModelTypeName, action: Callable[[], None]) -> None:
+    def call_while_idle(self, model_type: ModelTypeName, action: Callable[[], None]) -> None:
         """Do something to a type's files while no run of it is going on and none can begin."""
         query = select(TrainingRun.run_id).where(TrainingRun.model_type == model_type, TrainingRun.status == "running")
         with self.database.write() as session:
@@ -267,10 +267,10 @@ class Runs:
                 action()
 
 
-def _open(
+def _start_run(
     session: Session, model_type: ModelTypeName, algorithm: str, now: datetime, as_of: datetime | None
 ) -> TrainingRun:
-    _require_no_other(session, model_type, datetime.now(UTC))
+    _require_no_other_run(session, model_type, datetime.now(UTC))
     run = TrainingRun(
         run_id=new_id(session, TrainingRun, "run", now),
         model_type=model_type,
@@ -279,14 +279,14 @@ def _open(
         started_at=now,
         as_of=as_of,
         promoted_to_production=False,
-        **_held_by(ProcessIdentity.current()),
+        **_owner_columns(ProcessIdentity.current()),
     )
     session.add(run)
     session.flush()
     return run
 
 
-def _held_by(process: ProcessIdentity) -> dict[str, Any]:
+def _owner_columns(process: ProcessIdentity) -> dict[str, Any]:
     """Return the columns that say whose a run is, as of now."""
     return {
         "host": process.host,
@@ -297,10 +297,10 @@ def _held_by(process: ProcessIdentity) -> dict[str, Any]:
     }
 
 
-def _require_no_other(session: Session, model_type: ModelTypeName, clock: datetime) -> None:
+def _require_no_other_run(session: Session, model_type: ModelTypeName, clock: datetime) -> None:
     query = select(TrainingRun).where(TrainingRun.model_type == model_type, TrainingRun.status == "running")
     for run in session.scalars(query):
-        if not _closed_if_dead(run, clock):
+        if not _close_if_dead(run, clock):
             raise RunInProgress(
                 f"another {model_type} run is in progress since {run.started_at:%Y-%m-%d %H:%M:%S} UTC "
                 f"on '{run.host}' (process {run.pid})",
@@ -320,7 +320,7 @@ def _explain_death(run: TrainingRun, clock: datetime) -> str | None:
     return explain_death(identity, run.heartbeat_at, clock)
 
 
-def _closed_if_dead(run: TrainingRun, clock: datetime) -> bool:
+def _close_if_dead(run: TrainingRun, clock: datetime) -> bool:
     reason = _explain_death(run, clock)
     if reason is None:
         return False

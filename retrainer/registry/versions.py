@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import func, select, update
 
-from retrainer.registry.queries import get_production, get_running_run, get_version, new_id
+from retrainer.registry.queries import fetch_production, fetch_running_run, fetch_version, new_id
 from retrainer.registry.tables import ModelEvaluation, ModelVersion, TrainingRun, VersionFile
 
 if TYPE_CHECKING:
@@ -22,26 +22,26 @@ class Versions:
 
     database: Database
 
-    def production(self, model_type: ModelTypeName) -> ModelVersion | None:
+    def get_production(self, model_type: ModelTypeName) -> ModelVersion | None:
         """Return the version that is live; None where there is none yet."""
         with self.database.read() as session:
-            return get_production(session, model_type)
+            return fetch_production(session, model_type)
 
-    def version(self, version_id: str) -> ModelVersion:
+    def get_version(self, version_id: str) -> ModelVersion:
         """Return one version.
 
         Raises:
             UnknownName: there is none of this id.
         """
         with self.database.read() as session:
-            return get_version(session, version_id)
+            return fetch_version(session, version_id)
 
     def has_version(self, version_id: str) -> bool:
         """Whether there is a version of this id."""
         with self.database.read() as session:
             return session.get(ModelVersion, version_id) is not None
 
-    def versions(
+    def list_versions(
         self, model_type: ModelTypeName | None = None, limit: int | None = None, *, status: str | None = None
     ) -> list[ModelVersion]:
         """Return versions, the newest first."""
@@ -59,7 +59,7 @@ class Versions:
             session.add(version)
             session.flush()
             session.add_all(files)
-            get_running_run(session, run_id).model_version_id = version.version_id
+            fetch_running_run(session, run_id).model_version_id = version.version_id
 
     def mark_evaluation_failed(self, version_id: str) -> None:
         """Record that a new version could not be evaluated: it cannot go live until an evaluation succeeds."""
@@ -77,7 +77,7 @@ class Versions:
                 .values(status=to)
             )
 
-    def files(self, version_id: str, paths: Sequence[str] | None = None) -> list[VersionFile]:
+    def list_files(self, version_id: str, paths: Sequence[str] | None = None) -> list[VersionFile]:
         """Return what the database holds of a version's files, without their bytes."""
         query = select(VersionFile).where(VersionFile.version_id == version_id).order_by(VersionFile.path)
         if paths is not None:
@@ -85,7 +85,7 @@ class Versions:
         with self.database.read() as session:
             return list(session.scalars(query))
 
-    def size_of_files(self, version_id: str) -> int:
+    def get_stored_size(self, version_id: str) -> int:
         """Return how many bytes of a version's files the database holds."""
         query = select(func.coalesce(func.sum(VersionFile.size), 0)).where(
             VersionFile.version_id == version_id, VersionFile.data.is_not(None)
@@ -93,7 +93,7 @@ class Versions:
         with self.database.read() as session:
             return int(session.scalar(query) or 0)
 
-    def version_ids_with_files(self, model_type: ModelTypeName) -> set[str]:
+    def list_unpruned_version_ids(self, model_type: ModelTypeName) -> set[str]:
         """Return the ids of a type's versions whose files were not pruned."""
         query = select(ModelVersion.version_id).where(
             ModelVersion.model_type == model_type, ModelVersion.pruned_at.is_(None)
@@ -101,7 +101,7 @@ class Versions:
         with self.database.read() as session:
             return set(session.scalars(query))
 
-    def file_data(self, version_id: str, path: str) -> bytes | None:
+    def read_file(self, version_id: str, path: str) -> bytes | None:
         """Return the bytes of one of a version's files; None where the database does not hold them."""
         query = select(VersionFile.data).where(VersionFile.version_id == version_id, VersionFile.path == path)
         with self.database.read() as session:
@@ -120,7 +120,7 @@ class Versions:
                 run.test_within_6h_accuracy = evaluation.within_6h_accuracy
                 run.test_overall_score = evaluation.overall_score
 
-    def evaluations(self, version_id: str, run_id: str | None = None) -> list[ModelEvaluation]:
+    def list_evaluations(self, version_id: str, run_id: str | None = None) -> list[ModelEvaluation]:
         """Return a version's evaluations, the newest first; with a run, only those made in it."""
         query = select(ModelEvaluation).where(ModelEvaluation.model_version_id == version_id)
         if run_id is not None:

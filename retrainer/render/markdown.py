@@ -72,9 +72,9 @@ def _table(metrics: Sequence[Metric], sides: Mapping[str, Mapping[str, float] | 
     present = {name: values for name, values in sides.items() if values}
     lines = ["| | " + " | ".join(present) + " |", "|---|" + "---:|" * len(present)]
     for metric in metrics:
-        if not any(metric.is_shown(values.get(metric.key)) for values in present.values()):
+        if not any(metric.has_value(values.get(metric.key)) for values in present.values()):
             continue
-        figures = [metric.written(values.get(metric.key)) for values in present.values()]
+        figures = [metric.format(values.get(metric.key)) for values in present.values()]
         lines.append(f"| {metric.label} | " + " | ".join(figures) + " |")
     return "\n".join(lines)
 

@@ -99,7 +99,7 @@ def _smoothed(
     sums = np.concatenate([np.zeros((1, figures.shape[1])), np.cumsum(figures, axis=0)])
     means = (sums[together:] - sums[:-together]) / together
     middle = rows[(together - 1) // 2 : (together - 1) // 2 + len(means)]
-    return report.times[middle], get_model_type(report.model_type).overall(means)
+    return report.times[middle], get_model_type(report.model_type).overall_score(means)
 
 
 def _utc(moment: datetime) -> datetime:

@@ -108,7 +108,7 @@ def _means(figures: list[list[float]], model_type: ModelTypeName) -> Document | 
         return None
     return {
         key: fmean(column)
-        for key, column in zip(get_model_type(model_type).parts, zip(*figures, strict=True), strict=True)
+        for key, column in zip(get_model_type(model_type).component_names, zip(*figures, strict=True), strict=True)
     }
 
 

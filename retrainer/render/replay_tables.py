@@ -26,7 +26,7 @@ def show_replay(report: ReplayReport) -> None:
 
 def _scores(report: ReplayReport) -> None:
     metrics = {metric.key: metric for metric in get_model_type(report.model_type).metrics}
-    parts = [metrics[key] for key in get_model_type(report.model_type).parts]
+    parts = [metrics[key] for key in get_model_type(report.model_type).component_names]
     rows = [
         (
             one.policy.name,

@@ -327,12 +327,12 @@ def _sureness(name: str, evidence: Evidence) -> str:
 
 def _legend(metrics: Sequence[Metric], shown: Mapping[str, Any]) -> None:
     """Say in a line each what the figures beside the score mean, where they do not say so by their name."""
-    explained = [metric for metric in metrics if metric.meaning and metric.key in shown]
+    explained = [metric for metric in metrics if metric.description and metric.key in shown]
     if not explained:
         return
     console.text("The overall score decides. Beside it:")
     for metric in explained:
-        console.text(f"  {metric.label}: {metric.meaning}")
+        console.text(f"  {metric.label}: {metric.description}")
     console.text()
 
 
@@ -349,7 +349,7 @@ def _with_skill(
     if not naive:
         return dict(sides)
     return {
-        heading: {**metrics, **get_model_type(model_type).skill(dict(metrics), dict(naive))}
+        heading: {**metrics, **get_model_type(model_type).skill_scores(dict(metrics), dict(naive))}
         if metrics and heading != "naive"
         else metrics
         for heading, metrics in sides.items()

@@ -217,7 +217,7 @@ class CachedAlgorithm(LoadedAlgorithm):
         before, told = account.cost_usd, 0.0
         try:
             forecasts = super().predict(model.model, posts, origins, config, model_type)
-            told = get_model_type(model_type).tally(forecasts).get("cost_usd", 0.0)
+            told = get_model_type(model_type).count_outcomes(forecasts).get("cost_usd", 0.0)
             return forecasts
         finally:  # what failed may be paid for too; the plugin of a stranger may keep no account
             self.memory.pay(max(account.cost_usd - before, told))

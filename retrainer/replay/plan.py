@@ -45,7 +45,7 @@ def resolve_span(past: PostHistory, start: datetime, end: datetime | None) -> tu
         UsageError: the span is none, or lies outside of the days on which there are posts.
     """
     if not len(past):
-        raise InsufficientData(f"there is no post in {past.place}", hint="Import posts first")
+        raise InsufficientData(f"there is no post in {past.location}", hint="Import posts first")
     end = past.last if end is None else end
     if start >= end:
         raise UsageError(

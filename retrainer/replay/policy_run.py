@@ -103,7 +103,7 @@ class PolicyRun:
         artifacts = self.room.artifacts
         for folder in artifacts.unregistered_folders(model_type):
             remove(folder)
-        for version in self.room.registry.versions(model_type):
+        for version in self.room.registry.list_versions(model_type):
             for path in artifacts.stray_files(version):
                 remove(path)
 
@@ -113,8 +113,8 @@ class PolicyRun:
         if not marker.is_file() or marker.read_text() != self.key:
             return False
         registry = self.room.registry
-        live = [version.version_id for version in registry.versions(status="active")]
-        later = registry.runs(limit=1, which=RunFilter(since=last.until, status="completed"))
+        live = [version.version_id for version in registry.list_versions(status="active")]
+        later = registry.list_runs(limit=1, run_filter=RunFilter(since=last.until, status="completed"))
         return not later and live == ([last.live] if last.live else [])
 
 

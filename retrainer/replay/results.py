@@ -59,7 +59,7 @@ class LiveScores:
     @classmethod
     def of(cls, model_type: ModelTypeName, records: Sequence[StepResult]) -> LiveScores:
         """Put the posts of all steps together."""
-        width = len(get_model_type(model_type).parts)
+        width = len(get_model_type(model_type).component_names)
         rows = np.array([row for record in records for row in record.rows], dtype=np.int64)
         figures, naive = (
             np.array([one for record in records for one in getattr(record, name)], dtype=float).reshape(-1, width)
@@ -91,7 +91,7 @@ class LiveScores:
         kind = get_model_type(self.model_type)
         in_hours = {metric.key for metric in kind.metrics if metric.unit == "hours"}
         figures = {}
-        for key, column in zip(kind.parts, self.figures.T, strict=True):
+        for key, column in zip(kind.component_names, self.figures.T, strict=True):
             interval = score_interval(column[:, None], lambda means: means[..., 0])
             figures[key] = Figure(float(column.mean()), _within(interval, math.inf if key in in_hours else 1.0))
         return figures
@@ -102,7 +102,7 @@ class LiveScores:
         return LiveScores(self.model_type, self.rows[chosen], self.figures[chosen], self.naive_figures[chosen])
 
     def _figure(self, figures: Floats) -> Figure:
-        overall = get_model_type(self.model_type).overall
+        overall = get_model_type(self.model_type).overall_score
         return Figure(float(overall(figures.mean(axis=0))), _within(score_interval(figures, overall), 1.0))
 
 
@@ -140,7 +140,7 @@ class NaiveComparison(NamedTuple):
         """
         since = times[live.rows] - np.datetime64(start.astimezone(UTC).replace(tzinfo=None), "us")
         week_of = -(-since // np.timedelta64(_WEEK)) - 1  # a post at the very end of a week belongs to it
-        overall = get_model_type(live.model_type).overall
+        overall = get_model_type(live.model_type).overall_score
         total = worse = timedelta()
         for week in np.unique(week_of):
             own, naive = (figures[week_of == week].mean(axis=0) for figures in (live.figures, live.naive_figures))
@@ -311,7 +311,7 @@ def evidence_of(a: LiveScores, b: LiveScores, *, level: float = LEVEL) -> Eviden
     common, in_a, in_b = np.intersect1d(a.rows, b.rows, return_indices=True)
     if len(common) < MIN_COMPARED_POSTS:
         return None
-    overall = get_model_type(a.model_type).overall
+    overall = get_model_type(a.model_type).overall_score
     return bootstrap_comparison(a.figures[in_a], b.figures[in_b], overall, level=level)
 
 

@@ -90,7 +90,7 @@ def replay(
     with folders.opened(folder, resume=resume), closing(Work(folder / folders.WORK)) as work:
         memory = Memory(work, past, SpendingLimit(max_cost, work.spent()))
         tracks = [PolicyRun.of(*plan, model_type, past, folder / folders.POLICIES) for plan in plans]
-        place = Place(folder, folder / folders.WORK, past.place, model_type)
+        place = Place(folder, folder / folders.WORK, past.location, model_type)
         try:
             with set_apart(memory.algorithm):
                 for track in tracks:

@@ -48,7 +48,7 @@ class PostHistory(PostStore):
         self.times = utc_times(posts)
 
     @property
-    def place(self) -> str:
+    def location(self) -> str:
         """Where the posts are, for messages."""
         return self._place
 
@@ -78,9 +78,9 @@ class PostHistory(PostStore):
         wanted = [name for name in self.posts.columns if with_content or name != "content"]
         return self.posts[wanted].iloc[: self.count(until)]
 
-    def summary(self, until: datetime, *, telling: bool = True) -> PostsSummary:
+    def summary(self, until: datetime, *, warn: bool = True) -> PostsSummary:
         """Count the posts up to a moment; all of them can be used."""
-        del telling
+        del warn
         count = self.count(until)
         with_content = count if "content" in self.posts else 0
         return PostsSummary(count, with_content, *((self.first, self.time_of(count - 1)) if count else (None, None)))
@@ -156,10 +156,10 @@ def read_history(project: Project, model_type: ModelTypeName, until: datetime) -
     store = None
     try:
         if where.url is None and where.table == POSTS_TABLE and not database.has_table(POSTS_TABLE):
-            raise InsufficientData(f"there is no post in {database.place}", hint="Import posts first")
+            raise InsufficientData(f"there is no post in {database.location}", hint="Import posts first")
         store = PostStore.open(where, database, project.folder)
-        posts = get_model_type(model_type).usable(store.load(until, with_content=model_type == "content"))
-        return PostHistory(posts, store.place)
+        posts = get_model_type(model_type).usable_posts(store.load(until, with_content=model_type == "content"))
+        return PostHistory(posts, store.location)
     finally:
         if store is not None:
             store.close()

@@ -129,7 +129,7 @@ def decide(
     with quietly():
         run = _run(project, policy, model_type, step)
         seconds = memory.seconds
-        live = project.registry.production(model_type)
+        live = project.registry.get_production(model_type)
         record = _decision(project, step, run, live)
         return replace(record, seconds=seconds, **_run_cost(model_type, run))
 
@@ -142,7 +142,7 @@ def review_step(project: SandboxProject, model_type: ModelTypeName, step: Step, 
         RetrainerError: nothing can go on.
     """
     with quietly():
-        live = project.registry.production(model_type)
+        live = project.registry.get_production(model_type)
         if live is None:
             return record
         record, of_live = _with_live_scores(project, model_type, step, record, live)
@@ -164,14 +164,14 @@ def quietly() -> Iterator[None]:
 
 def _run(project: SandboxProject, policy: Policy, model_type: ModelTypeName, step: Step) -> _Run:
     """Retrain, as `train --as-of` does; a run that fails leaves what is live."""
-    before = project.registry.production(model_type)
+    before = project.registry.get_production(model_type)
     if before is not None and not policy.retrains:
         return _Run(before, None)
     try:
         result = retrain(project, model_type, step.at, algorithm=policy.algorithm, auto_promote=True, as_of=True)
     except (InsufficientData, AlgorithmError) as error:
         run_id = getattr(error, "run_id", None)
-        row = None if run_id is None else project.registry.run(run_id)
+        row = None if run_id is None else project.registry.get_run(run_id)
         return _Run(before, None, str(error), (row and row.tokens) or 0, (row and row.cost_usd) or 0.0)
     if policy.promotes_all and not result.promoted and result.run is not None:
         promote_version(project, str(result.run.model_version_id), PROMOTED_BY_POLICY, step.at)
@@ -217,7 +217,7 @@ def _with_live_scores(
         return replace(record, reason=f"{record.reason}. Live, {error}" if record.reason else str(error)), None
     kind = get_model_type(model_type)
     scored = of_live.scored
-    naive = kind.contributions(*kind.select(of_live.naive_forecasts, of_live.targets, scored))
+    naive = kind.score_components(*kind.select(of_live.naive_forecasts, of_live.targets, scored))
     figures = of_live.contributions_on(scored)
     scores = replace(
         record,
@@ -226,7 +226,7 @@ def _with_live_scores(
         naive_figures=naive.tolist(),
         score=_overall(model_type, figures),
         naive_score=_overall(model_type, naive),
-        live_cost_usd=kind.tally(of_live.forecasts).get("cost_usd", 0.0),
+        live_cost_usd=kind.count_outcomes(of_live.forecasts).get("cost_usd", 0.0),
     )
     return scores, of_live
 
@@ -256,7 +256,7 @@ def train_as_of(
     """
     chosen, options = load_configured_algorithm(project.settings, model_type, algorithm)
     known = load_posts(project, model_type, at)
-    split = split_by_time(known, project.settings.retraining.test_split, 1, project.posts.place)
+    split = split_by_time(known, project.settings.retraining.test_split, 1, project.posts.location)
     with train_candidate(project, chosen, options, model_type, split) as trained:
         yield trained, split
 
@@ -298,7 +298,7 @@ def _later_look(
     loser = record.replaced if record.promoted else record.version_id
     if loser is None:
         return None
-    version = project.registry.version(loser)
+    version = project.registry.get_version(loser)
     if is_paid(version) or is_paid(live):
         return "costs money"
     if project.past.count(step.review_until) - project.past.count(step.at) < MIN_COMPARED_POSTS:
@@ -336,7 +336,7 @@ def _run_cost(model_type: ModelTypeName, run: _Run) -> dict[str, Any]:
     if result.comparison is not None:
         sides = (result.comparison.of_a, result.comparison.of_b)  # b's may be another, made afresh on a later window
         made += [side for side in sides if side is not None and side is not result.evaluation]
-    tallies = [get_model_type(model_type).tally(evaluation.forecasts) for evaluation in made]
+    tallies = [get_model_type(model_type).count_outcomes(evaluation.forecasts) for evaluation in made]
     return {
         "tokens": int(sum(tally.get("tokens", 0) for tally in tallies)),
         "cost_usd": float(sum(tally.get("cost_usd", 0.0) for tally in tallies)),
@@ -344,4 +344,4 @@ def _run_cost(model_type: ModelTypeName, run: _Run) -> dict[str, Any]:
 
 
 def _overall(model_type: ModelTypeName, figures: NDArray[np.float64]) -> float | None:
-    return float(get_model_type(model_type).overall(np.asarray(figures).mean(axis=0))) if len(figures) else None
+    return float(get_model_type(model_type).overall_score(np.asarray(figures).mean(axis=0))) if len(figures) else None

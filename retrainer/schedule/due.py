@@ -44,7 +44,7 @@ def due(project: Project, model_type: ModelTypeName, now: datetime) -> Due:
     settings = project.settings.retraining
     if not settings.is_enabled(model_type):
         return Due(model_type, False, f"retraining is disabled ({settings.disabling_key(model_type)} is false)")
-    last = project.registry.last_completed_run(model_type)
+    last = project.registry.get_last_completed_run(model_type)
     if last is None:
         return Due(model_type, True, "no run has been completed yet")
     schedule = timedelta(days=settings.schedule_days)
@@ -72,7 +72,7 @@ def _new_posts(project: Project, last: TrainingRun, now: datetime) -> int:
     """
 
     def usable(until: datetime) -> int:
-        summary = project.posts.summary(until, telling=False)  # cron would mail it though nothing is done
+        summary = project.posts.summary(until, warn=False)  # cron would mail it though nothing is done
         return summary.count if last.model_type == "timing" else summary.with_content
 
     there, had = usable(now), (last.num_training_samples or 0) + (last.num_test_samples or 0)

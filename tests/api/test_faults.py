@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 import sqlalchemy as sa
 
-from retrainer.registry.promotions import PRODUCTION_CHANGES
+from retrainer.registry.promotions import PRODUCTION_CHANGE_ACTIONS
 from tests.api.conftest import PATIENCE
 from tests.conftest import configure, open_project
 
@@ -251,6 +251,6 @@ def test_many_changes_at_once_leave_a_consistent_record(
     assert codes <= {200, 409}
     assert 200 in codes
     project = open_project(folder)
-    entries = project.registry.ledger(model_type="timing", actions=PRODUCTION_CHANGES)
+    entries = project.registry.list_ledger_entries(model_type="timing", actions=PRODUCTION_CHANGE_ACTIONS)
     assert all(new.from_version_id == old.to_version_id for new, old in pairwise(entries))
     assert retrainer("doctor").code == 0

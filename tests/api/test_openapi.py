@@ -47,8 +47,8 @@ def schemathesis(server: Server, folder: Path, *arguments: str) -> str:
     config = folder / "schemathesis.toml"
     config.write_text(
         CONFIG.format(
-            versions=[version.version_id for version in project.registry.versions("timing")],
-            runs=[run.run_id for run in project.registry.runs()],
+            versions=[version.version_id for version in project.registry.list_versions("timing")],
+            runs=[run.run_id for run in project.registry.list_runs()],
         )
     )
     project.close()

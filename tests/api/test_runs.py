@@ -35,7 +35,7 @@ def test_a_retrain_is_answered_at_once_with_runs_that_are_in_the_history(
     turnstile.await_arrival()
     assert server.get(f"/models/training-history/{timing}").json()["status"] == "running"
     (process,) = runs_of(folder, "timing")
-    (row,) = open_project(folder).registry.running()
+    (row,) = open_project(folder).registry.list_running_runs()
     assert (row.run_id, row.pid) == (timing, process.pid)
     turnstile.let_through()
     run = server.ended(timing)

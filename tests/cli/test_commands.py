@@ -559,9 +559,9 @@ def test_a_foreign_table_of_posts_is_read_and_never_written(folder: Path, retrai
     assert "was not made by retrainer and is only read" in refused.err
     assert path.read_bytes() == before
     project = open_project(folder)
-    assert project.registry.version(done.json["training_runs"][0]["model_version_id"]).trained_through_post_id == str(
-        10**17 + 319
-    )
+    assert project.registry.get_version(
+        done.json["training_runs"][0]["model_version_id"]
+    ).trained_through_post_id == str(10**17 + 319)
     project.close()
 
 

@@ -57,9 +57,10 @@ def promoted_share(shrink: float, threshold: float) -> float:
     promoted = 0
     for errors_a, errors_b in zip(*replicates(shrink), strict=True):
         a, b = (np.column_stack([errors <= 6, errors]) for errors in (errors_a, errors_b))
-        old, new = (float(TIMING.overall(side.mean(axis=0))) for side in (a, b))
+        old, new = (float(TIMING.overall_score(side.mean(axis=0))) for side in (a, b))
         promoted += (
-            recommend(old, new, bootstrap_comparison(a, b, TIMING.overall, confidence=0.95), settings)[0] == "promote"
+            recommend(old, new, bootstrap_comparison(a, b, TIMING.overall_score, confidence=0.95), settings)[0]
+            == "promote"
         )
     return promoted / REPLICATES
 
@@ -109,7 +110,7 @@ def test_blocks_are_as_long_as_the_cube_root(count: int, length: int) -> None:
 def test_the_same_forecasts_leave_it_open_and_name_no_number_of_posts() -> None:
     errors = np.random.default_rng(3).exponential(5, 50)
     side = np.column_stack([errors <= 6, errors])
-    found = bootstrap_comparison(side, side.copy(), TIMING.overall)
+    found = bootstrap_comparison(side, side.copy(), TIMING.overall_score)
     assert found.interval_percentage == (0.0, 0.0)
     assert found.probability_better == 0.5
     assert found.more_posts is None
@@ -121,7 +122,7 @@ def test_a_score_of_zero_has_no_percentage_and_can_be_told_to_be_worse() -> None
         np.column_stack([np.zeros(30), np.full(30, 100.0)]),
         np.column_stack([np.ones(30), np.zeros(30)]),
     )
-    found = bootstrap_comparison(hopeless, perfect, TIMING.overall)
+    found = bootstrap_comparison(hopeless, perfect, TIMING.overall_score)
     assert found.interval_percentage is None
     assert found.smallest_detectable_percentage is None
     assert found.probability_better == 1.0
@@ -134,7 +135,10 @@ def test_evidence_grows_with_the_number_of_posts() -> None:
     errors = rng.exponential(6, 2000)
     better = errors * rng.uniform(0.5, 1.3, 2000)
     a, b = (np.column_stack([side <= 6, side]) for side in (errors, better))
-    few, many = bootstrap_comparison(a[:40], b[:40], TIMING.overall), bootstrap_comparison(a, b, TIMING.overall)
+    few, many = (
+        bootstrap_comparison(a[:40], b[:40], TIMING.overall_score),
+        bootstrap_comparison(a, b, TIMING.overall_score),
+    )
     assert few.smallest_detectable_percentage
     assert many.smallest_detectable_percentage
     assert few.smallest_detectable_percentage > 3 * many.smallest_detectable_percentage
@@ -148,10 +152,10 @@ def test_the_number_of_posts_that_would_settle_it_settles_it_roughly() -> None:
     errors = rng.exponential(6, 60)
     better = errors * rng.uniform(0.65, 1.45, 60)
     a, b = (np.column_stack([side <= 6, side]) for side in (errors, better))
-    found = bootstrap_comparison(a, b, TIMING.overall)
+    found = bootstrap_comparison(a, b, TIMING.overall_score)
     assert found.more_posts
     again = math.ceil((60 + found.more_posts) / 60)
-    repeated = bootstrap_comparison(np.tile(a, (again, 1)), np.tile(b, (again, 1)), TIMING.overall)
+    repeated = bootstrap_comparison(np.tile(a, (again, 1)), np.tile(b, (again, 1)), TIMING.overall_score)
     assert repeated.is_settled
 
 
@@ -165,7 +169,7 @@ def test_the_contributions_make_the_overall_score(model_type: str) -> None:
     else:
         words = [" ".join(rng.choice(["a", "bb", "ccc", "dddd"], 5)) for _ in range(80)]
         pair = [ContentForecast(text) for text in words[:40]], ContentTargets(words[40:])  # type: ignore[assignment]
-    assert float(kind.overall(kind.contributions(*pair).mean(axis=0))) == kind.score(*pair)["overall_score"]
+    assert float(kind.overall_score(kind.score_components(*pair).mean(axis=0))) == kind.score(*pair)["overall_score"]
 
 
 def settled(better: float, interval: tuple[float, float] | None, more: int | None = 310) -> Evidence:
@@ -263,7 +267,7 @@ def promotions_of_equal_models(posts: int, comparisons: int) -> float:
     better = 0
     for sides in zip(first, second, strict=True):
         a, b = (np.column_stack([errors <= 6, errors]) for errors in sides)
-        better += bootstrap_comparison(a, b, TIMING.overall).probability_better >= 0.95
+        better += bootstrap_comparison(a, b, TIMING.overall_score).probability_better >= 0.95
     return better / comparisons
 
 
@@ -304,7 +308,7 @@ def test_where_production_scores_nothing_in_many_resamples_there_is_no_percentag
     hopeless = np.column_stack([np.zeros(300), np.full(300, 100.0)])
     lucky = hopeless.copy()
     lucky[5, 0] = 1
-    found = bootstrap_comparison(lucky, hopeless, TIMING.overall)
+    found = bootstrap_comparison(lucky, hopeless, TIMING.overall_score)
     assert found.interval_percentage is None
     assert found.smallest_detectable_percentage is None
 
@@ -334,4 +338,4 @@ def test_the_interval_of_a_score_holds_the_true_one_in_nineteen_cases_of_twenty(
 
 
 def test_a_single_post_says_nothing_of_how_a_score_varies() -> None:
-    assert score_interval(np.ones((1, 2)), TIMING.overall) is None
+    assert score_interval(np.ones((1, 2)), TIMING.overall_score) is None

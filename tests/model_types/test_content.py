@@ -63,11 +63,11 @@ def test_a_refusal_is_counted_and_not_scored() -> None:
         ContentForecast("cut sh", "truncated", 10, 5, 0.02),
         ContentForecast(None, "failed"),
     ]
-    keep = CONTENT.scored(forecasts)
+    keep = CONTENT.scorable(forecasts)
     assert keep.tolist() == [True, False, False, False]
     scored = CONTENT.score(*CONTENT.select(forecasts, ContentTargets(["same", "b", "c", "d"]), keep))
     assert scored["overall_score"] == 1.0
-    tally = CONTENT.tally(forecasts)
+    tally = CONTENT.count_outcomes(forecasts)
     assert {key: tally[key] for key in ("refusals", "truncated", "failed", "tokens")} == {
         "refusals": 1,
         "truncated": 1,
@@ -81,7 +81,7 @@ def test_posts_without_text_do_not_count_and_keep_their_order() -> None:
     posts = regular_posts(5)
     posts.loc[1, "content"] = None
     posts.loc[3, "content"] = "  \n"
-    usable = CONTENT.usable(posts)
+    usable = CONTENT.usable_posts(posts)
     assert usable["post_id"].tolist() == ["p00000", "p00002", "p00004"]
     assert usable.index.tolist() == [0, 1, 2]
 
@@ -89,23 +89,23 @@ def test_posts_without_text_do_not_count_and_keep_their_order() -> None:
 def test_no_text_at_all_leaves_no_post() -> None:
     posts = regular_posts(3)
     posts["content"] = pd.Series([None] * 3, dtype=object)
-    assert CONTENT.usable(posts).empty
+    assert CONTENT.usable_posts(posts).empty
 
 
 @pytest.mark.parametrize("answer", ["text", None, {"a": 1}, [1, 2], ["x", "y"]])
 def test_what_is_no_list_of_forecasts_is_refused(answer: object) -> None:
     with pytest.raises(TypeError, match="instead of a"):
-        CONTENT.checked(answer, 2)
+        CONTENT.validate(answer, 2)
 
 
 def test_a_wrong_number_of_forecasts_is_refused() -> None:
     with pytest.raises(ValueError, match="1 forecasts instead of 2"):
-        CONTENT.checked([ContentForecast("a")], 2)
+        CONTENT.validate([ContentForecast("a")], 2)
 
 
 def test_an_ok_forecast_needs_a_text() -> None:
     with pytest.raises(ValueError, match="without a text"):
-        CONTENT.checked([ContentForecast(None)], 1)
+        CONTENT.validate([ContentForecast(None)], 1)
 
 
 @given(st.lists(st.text(), min_size=2, max_size=2))
@@ -134,7 +134,7 @@ def test_a_copy_is_a_post_known_at_the_origin_whatever_its_case_and_space() -> N
         ContentForecast("three"),
         ContentForecast("x"),
     ]
-    assert targets.repeated_by(said) == [False, True, True, False]
+    assert targets.find_copies(said) == [False, True, True, False]
     assert CONTENT.score(said, targets)["copy_rate"] == 0.5
 
 
@@ -142,7 +142,7 @@ def test_a_later_post_is_no_copy_even_if_it_is_the_very_next() -> None:
     posts = posts_saying("one", "two", "three")
     rows = np.array([1, 2])
     targets = CONTENT.targets(posts, Origins.before(posts, rows), rows)
-    assert targets.repeated_by([ContentForecast("two"), ContentForecast("three")]) == [False, False]
+    assert targets.find_copies([ContentForecast("two"), ContentForecast("three")]) == [False, False]
 
 
 def test_the_share_of_distinct_texts_takes_no_notice_of_case_and_space() -> None:
@@ -179,7 +179,7 @@ def test_every_figure_can_be_computed_again_from_the_file(texts: list[str], said
     forecasts[2] = ContentForecast(None, "refusal")
     stored = CONTENT.parse(CONTENT.dump(forecasts, targets, origins, ["a", "b", "c", "d"], naive))
     assert stored.naive is not None
-    keep = CONTENT.scored(forecasts)
+    keep = CONTENT.scorable(forecasts)
     for before, after in ((forecasts, stored.forecasts), (naive, stored.naive)):
         again = CONTENT.score(*CONTENT.select(after, stored.targets, keep))
         assert again == CONTENT.score(*CONTENT.select(before, targets, keep))
@@ -203,7 +203,7 @@ def test_a_file_of_a_release_that_did_not_mark_copies_has_every_other_figure() -
 
 def test_without_the_positions_copies_cannot_be_told() -> None:
     with pytest.raises(ValueError, match="copies cannot be told"):
-        ContentTargets(["a"]).repeated_by([ContentForecast("a")])
+        ContentTargets(["a"]).find_copies([ContentForecast("a")])
 
 
 def test_the_first_row_of_a_text_is_its_lowest() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from retrainer.model_types.content import similarity
-from retrainer.model_types.similarity import MOST_OF_DIFFERENT_TEXTS, Matching, matching, similarity_rows
+from retrainer.model_types.similarity import MOST_OF_DIFFERENT_TEXTS, MatchingScores, matching_scores, similarity_rows
 from retrainer.posts.sample import sample_posts
 
 # Few letters and words, so that texts share words, agree in length, and differ in nothing but case or space.
@@ -16,8 +16,8 @@ WORDS = st.lists(st.sampled_from(["a", "b", "A", "ab", "die", "Straße", "  ", "
 TEXTS = st.one_of(WORDS, st.text(max_size=12))
 
 
-def of(forecasts: list[str], posts: list[str]) -> Matching:
-    return matching(similarity_rows(forecasts, posts))
+def of(forecasts: list[str], posts: list[str]) -> MatchingScores:
+    return matching_scores(similarity_rows(forecasts, posts))
 
 
 def by_brute_force(forecasts: list[str], posts: list[str]) -> np.ndarray:
@@ -80,7 +80,7 @@ def test_the_true_posts_shuffled_get_about_nothing(seed: int) -> None:
     posts = [texts[row] for row in random.permutation(len(texts))[:200]]
     shuffled = [posts[row] for row in random.permutation(len(posts))]
     rows = np.array(list(similarity_rows(shuffled, posts)))
-    lift, rank_auc = matching(rows)
+    lift, rank_auc = matching_scores(rows)
     # By the standard error of a mean over the forecasts; two texts that met by chance are among what is allowed.
     share = np.array(
         [((row < row[i]).sum() + ((row == row[i]).sum() - 1) / 2) / (len(row) - 1) for i, row in enumerate(rows)]

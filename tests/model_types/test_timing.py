@@ -71,9 +71,9 @@ def test_skill_is_zero_for_the_naive_forecast_itself_and_negative_for_a_worse_on
     targets = TimingTargets(np.array([1.0, 10.0, 20.0]))
     naive = TIMING.score(constant(10.0, 3), targets)
     worse = TIMING.score(constant(50.0, 3), targets)
-    assert TIMING.skill(naive, naive) == {"skill": 0.0, "crps_skill": 0.0}
-    assert TIMING.skill(worse, naive)["skill"] < 0
-    assert TIMING.skill(worse, naive)["crps_skill"] < 0
+    assert TIMING.skill_scores(naive, naive) == {"skill": 0.0, "crps_skill": 0.0}
+    assert TIMING.skill_scores(worse, naive)["skill"] < 0
+    assert TIMING.skill_scores(worse, naive)["crps_skill"] < 0
 
 
 @given(st.lists(st.floats(0, 500), min_size=99, max_size=99), st.lists(st.floats(0, 500), min_size=50, max_size=50))
@@ -106,12 +106,12 @@ def test_no_point_has_a_higher_expected_score_than_the_score_maximising_one(
 )
 def test_nonsense_is_refused(quantiles: np.ndarray, point: np.ndarray, problem: str) -> None:
     with pytest.raises(ValueError, match=problem):
-        TIMING.checked(TimingForecasts(quantiles, point), 2)
+        TIMING.validate(TimingForecasts(quantiles, point), 2)
 
 
 def test_another_type_is_refused() -> None:
     with pytest.raises(TypeError, match="list instead of TimingForecasts"):
-        TIMING.checked([1.0, 2.0], 2)
+        TIMING.validate([1.0, 2.0], 2)
 
 
 def test_targets_are_the_hours_since_the_post_before() -> None:
@@ -129,9 +129,9 @@ def test_a_forecasts_file_gives_back_what_was_put_in() -> None:
     naive = constant(3.0, 2)
     data = TIMING.dump(forecasts, targets, origins, ["a", "ü"], naive)
     again, true, ids, reference = TIMING.parse(data)
-    assert TIMING.same(forecasts, again)
+    assert TIMING.are_equal(forecasts, again)
     assert reference is not None
-    assert TIMING.same(naive, reference)
+    assert TIMING.are_equal(naive, reference)
     assert true.wait_hours.tolist() == targets.wait_hours.tolist()
     assert ids == ["a", "ü"]
 
@@ -210,7 +210,7 @@ def test_situations_are_told_by_what_the_origin_knows() -> None:
     weekend = [time.weekday() >= 5 for time in posts["created_at"]]
     rows = np.arange(30, 60)
     origins = Origins.before(posts, rows)
-    found = TIMING.situations(posts, origins)
+    found = TIMING.segments(posts, origins)
     parts = [found[f"from {start:02d}:00 to {start + 6:02d}:00 UTC"] for start in (0, 6, 12, 18)]
     assert (np.sum(parts, axis=0) == 1).all()
     assert (found["on a weekday"] != found["on a weekend"]).all()
@@ -220,4 +220,4 @@ def test_situations_are_told_by_what_the_origin_knows() -> None:
     assert after_a_silence.sum() == 1
     # What is to be foretold is no situation.
     other = posts.assign(created_at=posts["created_at"] + pd.to_timedelta(np.arange(60) // 59 * 300, unit="D"))
-    assert all((TIMING.situations(other, origins)[name] == mask).all() for name, mask in found.items())
+    assert all((TIMING.segments(other, origins)[name] == mask).all() for name, mask in found.items())

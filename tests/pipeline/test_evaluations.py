@@ -81,7 +81,7 @@ def two_versions(folder: Path) -> tuple[Project, ModelVersion, ModelVersion]:
     early = posts["created_at"].iloc[400].to_pydatetime()
     retrain(project, "timing", early, algorithm="prophet", as_of=True)
     retrain(project, "timing", NOW - timedelta(days=60), as_of=True)
-    later, earlier = project.registry.versions("timing")
+    later, earlier = project.registry.list_versions("timing")
     return project, earlier, later
 
 
@@ -91,12 +91,12 @@ def test_every_figure_can_be_computed_again_from_the_forecasts_file(
 ) -> None:
     project, earlier, _ = two_versions
     made = evaluate_version(project, earlier.version_id, NOW, origin)
-    row = project.registry.evaluations(earlier.version_id)[0]
+    row = project.registry.list_evaluations(earlier.version_id)[0]
     assert row.window["origin"] == origin
     stored = TIMING.parse(project.artifacts.read_forecasts(earlier, row.forecasts_file))
     metrics = TIMING.score(stored.forecasts, stored.targets)
     naive = TIMING.score(stored.naive, stored.targets)
-    skill = TIMING.skill(metrics, naive)
+    skill = TIMING.skill_scores(metrics, naive)
     assert row.metrics == {**metrics, **skill, "num_predictions": 60}
     assert row.baseline_metrics == {**naive, "num_predictions": 60}
     assert load_reliability(project, earlier, row) == made.reliability
@@ -132,7 +132,7 @@ def test_the_setting_names_the_origins_of_a_run(folder: Path) -> None:
 
 def test_a_text_is_not_foretold_by_the_clock(project: Project) -> None:
     retrain(project, "content", NOW)
-    version = project.registry.production("content")
+    version = project.registry.get_production("content")
     assert version
     with pytest.raises(UsageError, match="--origin: 'clock' is not for content"):
         evaluate_version(project, version.version_id, NOW, "clock")
@@ -144,7 +144,7 @@ def test_without_two_times_after_the_training_the_clock_has_nothing_to_foretell(
     posts.loc[96:, "created_at"] = posts["created_at"].iloc[96]
     project.posts.add(posts, NOW)
     retrain(project, "timing", NOW)
-    version = project.registry.versions("timing")[0]
+    version = project.registry.list_versions("timing")[0]
     with pytest.raises(InsufficientData, match="no two posts at different times are later than the training data"):
         evaluate_version(project, version.version_id, NOW, "clock")
 
@@ -190,7 +190,7 @@ def test_min_confidence_keeps_production_where_the_evidence_is_thin(folder: Path
         assert result.promoted is (recommendation == "promote")
         assert result.run
         assert result.run.promotion_reason == result.comparison.reason
-        for version in project.registry.versions("timing"):
+        for version in project.registry.list_versions("timing"):
             life = project.registry.version_history(version.version_id)
             assert all(entry.evidence.get("evidence", {}) is not None for entry in life if entry.evidence)
 

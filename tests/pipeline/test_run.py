@@ -51,7 +51,7 @@ def test_a_run_leads_from_posts_to_production(project: Project) -> None:
     assert (result.run.num_training_samples, result.run.num_test_samples) == (320, 80)
     assert result.promoted
     assert result.run.promotion_reason == "First timing model: there is no production version to compare with"
-    production = project.registry.production("timing")
+    production = project.registry.get_production("timing")
     assert production is not None
     assert production.version_id == result.run.model_version_id
     assert production.status == "active"
@@ -73,11 +73,11 @@ def test_the_second_run_compares_both_on_the_same_posts(project: Project) -> Non
     assert second.run
     assert second.comparison is not None
     assert second.run.compared_with == first.run.model_version_id
-    mine = project.registry.evaluations(str(second.run.model_version_id), second.run.run_id)
-    theirs = project.registry.evaluations(str(first.run.model_version_id), second.run.run_id)
+    mine = project.registry.list_evaluations(str(second.run.model_version_id), second.run.run_id)
+    theirs = project.registry.list_evaluations(str(first.run.model_version_id), second.run.run_id)
     assert mine[0].window == theirs[0].window
     assert mine[0].baseline_metrics == theirs[0].baseline_metrics
-    versions = [project.registry.version(row.model_version_id) for row in (mine[0], theirs[0])]
+    versions = [project.registry.get_version(row.model_version_id) for row in (mine[0], theirs[0])]
     kind = Timing()
     ids = [
         kind.parse(project.artifacts.read_forecasts(version, row.forecasts_file)).post_ids
@@ -90,8 +90,8 @@ def test_the_second_run_compares_both_on_the_same_posts(project: Project) -> Non
 def test_the_recorded_figures_follow_from_the_stored_forecasts(project: Project) -> None:
     run = retrain(project, "timing", NOW).run
     assert run is not None
-    version = project.registry.version(str(run.model_version_id))
-    (row,) = project.registry.evaluations(version.version_id)
+    version = project.registry.get_version(str(run.model_version_id))
+    (row,) = project.registry.list_evaluations(version.version_id)
     forecasts, targets, ids, _ = Timing().parse(project.artifacts.read_forecasts(version, row.forecasts_file))
     again = Timing().score(forecasts, targets)
     assert {key: row.metrics[key] for key in again} == pytest.approx(again)
@@ -121,7 +121,7 @@ def test_a_better_model_is_promoted_with_the_figures_as_reason(five_hours: Proje
     assert better.promoted
     assert better.run
     assert better.run.promotion_reason == "New model scores 1.0000 against 0 (20 posts)"
-    (entry, _first) = five_hours.registry.ledger(actions=("promotion",))
+    (entry, _first) = five_hours.registry.list_ledger_entries(actions=("promotion",))
     assert entry.automatic
     assert entry.evidence["metrics_b"]["overall_score"] == 1.0
     assert entry.evidence["num_predictions"] == 20
@@ -135,11 +135,11 @@ def test_a_bad_model_scores_badly_and_is_not_promoted(five_hours: Project) -> No
     assert bad.run.test_overall_score == pytest.approx(0.0)
     assert not bad.promoted
     assert bad.run.promotion_reason == "New model is 100.0% worse (95% interval -100.0 to -100.0, 20 posts)"
-    production = five_hours.registry.production("timing")
+    production = five_hours.registry.get_production("timing")
     assert production
     assert good.run
     assert production.version_id == good.run.model_version_id
-    (rejection,) = five_hours.registry.ledger(actions=("rejection",))
+    (rejection,) = five_hours.registry.list_ledger_entries(actions=("rejection",))
     assert rejection.version_id == bad.run.model_version_id
 
 
@@ -194,7 +194,7 @@ def test_without_auto_promotion_the_better_model_waits(five_hours: Project) -> N
     assert change
     assert change.to_version == version_id
     assert promote_version(five_hours, version_id, "again", NOW) is None
-    assert five_hours.registry.ledger(actions=("promotion",))[0].reason == "reviewed"
+    assert five_hours.registry.list_ledger_entries(actions=("promotion",))[0].reason == "reviewed"
 
 
 @pytest.mark.usefixtures("constants")
@@ -228,7 +228,7 @@ def test_promotion_loses_the_race_when_production_changed(five_hours: Project, m
     assert not lost.promoted
     assert lost.run
     assert "production changed from 'wrong_timing_" in str(lost.run.promotion_reason)
-    production = five_hours.registry.production("timing")
+    production = five_hours.registry.get_production("timing")
     assert production
     assert production.version_id == other.model_version_id
 
@@ -255,7 +255,7 @@ def test_a_promotion_is_told_even_if_the_run_is_interrupted_right_after_it(
 
     with observed_by("listener", Listener()), pytest.raises(KeyboardInterrupt):
         retrain(five_hours, "timing", NOW, algorithm="right")
-    production = five_hours.registry.production("timing")
+    production = five_hours.registry.get_production("timing")
     assert production is not None
     assert production.algorithm == "right"
     promotion, end = heard
@@ -274,19 +274,19 @@ def test_only_posts_later_than_both_trainings_are_compared(five_hours: Project) 
     assert early.run
     comparison = compare_versions(
         five_hours,
-        five_hours.registry.version(str(early.run.model_version_id)),
-        five_hours.registry.version(str(late.model_version_id)),
+        five_hours.registry.get_version(str(early.run.model_version_id)),
+        five_hours.registry.get_version(str(late.model_version_id)),
         NOW,
     )
     assert comparison.window is not None
-    assert comparison.window.start > five_hours.registry.version(str(late.model_version_id)).trained_through
+    assert comparison.window.start > five_hours.registry.get_version(str(late.model_version_id)).trained_through
 
 
 @pytest.mark.usefixtures("constants")
 def test_few_common_posts_are_not_enough_evidence(five_hours: Project) -> None:
     """As of the past, only a few posts are later than what production was trained on."""
     retrain(five_hours, "timing", NOW, algorithm="wrong")
-    trained_through = five_hours.registry.versions("timing")[0].trained_through
+    trained_through = five_hours.registry.list_versions("timing")[0].trained_through
     moment = trained_through + timedelta(hours=5 * (MIN_COMPARED_POSTS - 1))
     result = retrain(five_hours, "timing", moment, algorithm="right", as_of=True)
     assert result.comparison
@@ -298,7 +298,7 @@ def test_few_common_posts_are_not_enough_evidence(five_hours: Project) -> None:
 @pytest.mark.usefixtures("constants")
 def test_without_common_posts_there_is_not_enough_evidence(five_hours: Project) -> None:
     retrain(five_hours, "timing", NOW, algorithm="wrong")
-    trained_through = five_hours.registry.versions("timing")[0].trained_through
+    trained_through = five_hours.registry.list_versions("timing")[0].trained_through
     result = retrain(five_hours, "timing", trained_through, algorithm="right", as_of=True)
     assert result.comparison
     assert result.comparison.reason == "Not enough evidence: no post is later than the training of both versions"
@@ -314,7 +314,7 @@ def test_a_run_as_of_the_past_sees_no_later_post(project: Project) -> None:
     known = int((sample_posts()["created_at"] <= moment).sum())
     assert (result.run.num_training_samples or 0) + (result.run.num_test_samples or 0) == known
     assert result.run.as_of == moment
-    version = project.registry.version(str(result.run.model_version_id))
+    version = project.registry.get_version(str(result.run.model_version_id))
     assert version.trained_at - moment < timedelta(minutes=1)
     assert version.version_id.startswith("baseline_timing_20240101_0000")
 
@@ -326,8 +326,8 @@ def test_a_dry_run_records_nothing(project: Project) -> None:
     assert result.evaluation is not None
     assert result.decision is not None
     assert result.decision.promote
-    assert project.registry.runs() == []
-    assert project.registry.versions() == []
+    assert project.registry.list_runs() == []
+    assert project.registry.list_versions() == []
     assert _files(project) == before
 
 
@@ -341,10 +341,10 @@ def test_too_few_posts_fail_the_run_and_leave_nothing_behind(folder: Path) -> No
     project.posts.add(regular_posts(35), NOW)
     with pytest.raises(InsufficientData, match="Insufficient data for training: 35 posts"):
         retrain(project, "timing", NOW)
-    (run,) = project.registry.runs()
+    (run,) = project.registry.list_runs()
     assert run.status == "failed"
     assert "Insufficient data for training: 35 posts" in str(run.error)
-    assert project.registry.versions() == []
+    assert project.registry.list_versions() == []
     assert [path.name for path in project.models_dir.iterdir()] in ([], [".lock"])
     project.close()
 
@@ -362,9 +362,9 @@ def test_evaluating_later_uses_the_posts_that_came_since(project: Project) -> No
     run = retrain(project, "timing", NOW - timedelta(days=300)).run
     assert run
     evaluation = evaluate_version(project, str(run.model_version_id), NOW)
-    version = project.registry.version(str(run.model_version_id))
+    version = project.registry.get_version(str(run.model_version_id))
     assert evaluation.window.start > version.trained_through
-    assert len(project.registry.evaluations(version.version_id)) == 2
+    assert len(project.registry.list_evaluations(version.version_id)) == 2
 
 
 def test_a_version_without_later_posts_cannot_be_evaluated(folder: Path) -> None:
@@ -372,7 +372,7 @@ def test_a_version_without_later_posts_cannot_be_evaluated(folder: Path) -> None
     project.posts.add(regular_posts(100), NOW)
     run = retrain(project, "timing", NOW).run
     assert run
-    version = project.registry.version(str(run.model_version_id))
+    version = project.registry.get_version(str(run.model_version_id))
     with pytest.raises(InsufficientData, match="no post is later than the training data of"):
         evaluate_version(project, version.version_id, version.trained_through)
     project.close()
@@ -385,12 +385,12 @@ def test_rollback_undoes_the_latest_promotion_and_holds_the_type(five_hours: Pro
     assert first
     change = roll_back(five_hours, "timing", "misses", NOW)
     assert change.to_version == first.model_version_id
-    production = five_hours.registry.production("timing")
+    production = five_hours.registry.get_production("timing")
     assert production
     assert production.version_id == first.model_version_id
     assert (five_hours.models_dir / "timing_model").resolve().name == first.model_version_id
     assert not retrain(five_hours, "timing", NOW, algorithm="right").promoted
-    demoted = five_hours.registry.version(change.from_version or "")
+    demoted = five_hours.registry.get_version(change.from_version or "")
     assert demoted.status == "trained"
 
 
@@ -419,7 +419,7 @@ def test_old_versions_are_archived_but_never_production_or_its_predecessor(folde
     promote_version(project, ids[1], "older", NOW)
     run = retrain(project, "timing", NOW + timedelta(minutes=9), auto_promote=False).run
     assert run
-    states = {version.version_id: version.status for version in project.registry.versions("timing")}
+    states = {version.version_id: version.status for version in project.registry.list_versions("timing")}
     assert states[ids[1]] == "active"
     assert states[ids[0]] == "trained", "what a rollback returns to"
     assert states[str(run.model_version_id)] == "trained"
@@ -434,5 +434,5 @@ def test_archiving_can_be_switched_off(folder: Path) -> None:
     project.posts.add(regular_posts(100), NOW)
     for minutes in range(4):
         retrain(project, "timing", NOW + timedelta(minutes=minutes))
-    assert "archived" not in {version.status for version in project.registry.versions("timing")}
+    assert "archived" not in {version.status for version in project.registry.list_versions("timing")}
     project.close()

@@ -111,7 +111,7 @@ def test_closing_a_dead_run_leaves_versions_that_it_did_not_write(project: Proje
     half_written = project.models_dir / "timing" / "baseline_timing_20200101_000000_1111"
     half_written.mkdir()
     recover(project)
-    assert project.registry.runs()[0].status == "failed"
+    assert project.registry.list_runs()[0].status == "failed"
     assert folder.exists()
     assert not half_written.exists()
 
@@ -149,7 +149,7 @@ def test_a_dead_run_is_closed(project: Project) -> None:
     leave_a_dead_run(project)
     assert kinds(project) == ["dead_run"]
     mended(project)
-    assert project.registry.runs()[0].status == "failed"
+    assert project.registry.list_runs()[0].status == "failed"
 
 
 def test_what_is_damaged_on_both_sides_cannot_be_mended(project: Project, version_id: str) -> None:
@@ -160,7 +160,7 @@ def test_what_is_damaged_on_both_sides_cannot_be_mended(project: Project, versio
     (finding,) = examine(project, repair=True)
     assert finding.mended is False
     with pytest.raises(ArtifactError, match="files of .* are gone"):
-        load_version(project, project.registry.version(version_id))
+        load_version(project, project.registry.get_version(version_id))
 
 
 def test_a_pruned_version_has_nothing_to_mend_and_cannot_come_back(folder: Path) -> None:
@@ -178,7 +178,7 @@ def test_a_pruned_version_has_nothing_to_mend_and_cannot_come_back(folder: Path)
     assert examine(project) == []
     for version_id in pruned:
         assert not project.artifacts.folder("timing", version_id).exists()
-        assert project.registry.evaluations(version_id), "its scores stay"
+        assert project.registry.list_evaluations(version_id), "its scores stay"
     with pytest.raises(ArtifactError, match="were pruned on 2024-11-15"):
         promote_version(project, pruned[0], "back", NOW)
 

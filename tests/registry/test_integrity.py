@@ -118,7 +118,7 @@ def test_any_flipped_byte_is_refused_before_the_file_is_read(
             with pytest.raises(ArtifactError, match=re.escape(f"'{path.relative_to(folder)}' of '{version_id}'")):
                 attempt()
         assert telltale.read_text() == "", "not a file was parsed"
-        production = project.registry.production("timing")
+        production = project.registry.get_production("timing")
         assert production
         assert production.version_id == live
     finally:
@@ -149,7 +149,7 @@ def test_the_ledger_can_only_grow(project: Project) -> None:
     for statement in ("UPDATE retrainer_ledger SET reason = 'another'", "DELETE FROM retrainer_ledger"):
         with pytest.raises(DBAPIError, match="the ledger can only grow"), engine.begin() as connection:
             connection.execute(sa.text(statement))
-    assert len(project.registry.ledger()) == 1
+    assert len(project.registry.list_ledger_entries()) == 1
 
 
 def test_production_at_a_past_time_is_what_was_live_then(folder: Path) -> None:
@@ -169,9 +169,9 @@ def test_production_at_a_past_time_is_what_was_live_then(folder: Path) -> None:
     moments.append(datetime.now(UTC))
     live.append(live[-2])
     for moment, version_id in zip(moments, live, strict=True):
-        found = project.registry.production_at("timing", moment)
+        found = project.registry.get_production_at("timing", moment)
         assert (found and found.version_id) == version_id
-    assert project.registry.production_at("content", moments[-1]) is None
+    assert project.registry.get_production_at("content", moments[-1]) is None
 
 
 def test_rollback_goes_back_again_and_again_and_to_a_version(folder: Path) -> None:
@@ -186,7 +186,7 @@ def test_rollback_goes_back_again_and_again_and_to_a_version(folder: Path) -> No
     assert roll_back(project, "timing", "one", NOW).to_version == ids[3]
     assert roll_back(project, "timing", "two", NOW).to_version == ids[2]
     assert roll_back(project, "timing", "to", NOW, to=ids[0]).to_version == ids[0]
-    assert [entry.to_version_id for entry in project.registry.ledger(actions=("rollback",))] == [
+    assert [entry.to_version_id for entry in project.registry.list_ledger_entries(actions=("rollback",))] == [
         ids[0],
         ids[1],
         ids[2],
@@ -216,12 +216,12 @@ def test_a_pinned_version_is_not_archived_and_an_archived_one_comes_back(folder:
     assert not registry.pin(str(second.model_version_id), "keep", NOW, pinned=True)
     for minutes in range(1, 4):
         retrain(project, "timing", NOW + timedelta(minutes=minutes))
-    states = {version.version_id: version.status for version in registry.versions("timing")}
+    states = {version.version_id: version.status for version in registry.list_versions("timing")}
     assert states[str(second.model_version_id)] == "trained"
     archived = [version_id for version_id, status in states.items() if status == "archived"]
     assert archived
     assert registry.restore(archived[0], "needed", NOW)
-    assert registry.version(archived[0]).status == "trained"
+    assert registry.get_version(archived[0]).status == "trained"
     assert not registry.restore(archived[0], "again", NOW)
     actions = [entry.action for entry in registry.version_history(archived[0])]
     assert actions[:2] == ["restore", "archive"]
@@ -239,7 +239,7 @@ def test_a_pruned_version_cannot_be_restored(folder: Path) -> None:
     project.posts.add(regular_posts(120), NOW)
     for minutes in range(4):
         retrain(project, "timing", NOW + timedelta(minutes=minutes))
-    (version, *_) = project.registry.versions("timing", status="archived")
+    (version, *_) = project.registry.list_versions("timing", status="archived")
     project.registry.prune([version.version_id], "space", NOW)
     with pytest.raises(PromotionRefused, match=r"were pruned on 2024-11-15.*gone for good"):
         project.registry.restore(version.version_id, "back", NOW)
@@ -252,13 +252,13 @@ def test_history_is_filtered_and_paged_in_the_database(folder: Path) -> None:
         retrain(project, "timing", NOW + timedelta(days=day))
     registry = project.registry
     assert registry.count_runs() == 5
-    assert [run.promoted_to_production for run in registry.runs(which=RunFilter(promoted=True))] == [True]
-    assert registry.count_runs(which=RunFilter(promoted=False)) == 4
-    middle = registry.runs(which=RunFilter(since=NOW + timedelta(days=1), until=NOW + timedelta(days=3)))
+    assert [run.promoted_to_production for run in registry.list_runs(run_filter=RunFilter(promoted=True))] == [True]
+    assert registry.count_runs(run_filter=RunFilter(promoted=False)) == 4
+    middle = registry.list_runs(run_filter=RunFilter(since=NOW + timedelta(days=1), until=NOW + timedelta(days=3)))
     assert [run.started_at for run in middle] == [NOW + timedelta(days=2), NOW + timedelta(days=1)]
-    second = registry.runs(limit=2, which=RunFilter(offset=2))
+    second = registry.list_runs(limit=2, run_filter=RunFilter(offset=2))
     assert [run.started_at for run in second] == [NOW + timedelta(days=2), NOW + timedelta(days=1)]
-    assert registry.count_runs(which=RunFilter(status="failed")) == 0
+    assert registry.count_runs(run_filter=RunFilter(status="failed")) == 0
     assert registry.count_runs("content") == 0
 
 
@@ -296,19 +296,19 @@ def test_the_queries_of_the_commands_use_indexes(folder: Path) -> None:
         ids.append(str(run.model_version_id))
     registry = project.registry
     statements = Statements(registry.database.engine)
-    registry.runs(limit=10)
-    registry.runs("timing", limit=10)
-    registry.versions(limit=10)
-    registry.versions("timing", limit=10)
-    registry.production("timing")
-    registry.production_at("timing", NOW)
-    registry.running()
+    registry.list_runs(limit=10)
+    registry.list_runs("timing", limit=10)
+    registry.list_versions(limit=10)
+    registry.list_versions("timing", limit=10)
+    registry.get_production("timing")
+    registry.get_production_at("timing", NOW)
+    registry.list_running_runs()
     registry.promote(ids[1], ids[0], "plan", NOW)
-    registry.promotions_to_undo("timing")
+    registry.find_promotions_to_undo("timing")
     registry.version_history(ids[0])
-    registry.ledger(model_type="timing", actions=("promotion", "rollback"), limit=10)
-    registry.evaluations(ids[0])
-    registry.files(ids[0])
+    registry.list_ledger_entries(model_type="timing", actions=("promotion", "rollback"), limit=10)
+    registry.list_evaluations(ids[0])
+    registry.list_files(ids[0])
     assert len(statements.seen) >= 13
     for statement, plan in statements.plans():
         assert not re.search(r"SCAN (?!.*USING (?:COVERING )?INDEX)|Seq Scan", plan), f"{statement}\n{plan}"
@@ -324,7 +324,7 @@ def _at_first_revision(folder: Path) -> Database:
     from retrainer.registry import database as module
 
     project = open_project(folder)
-    engine = module.connect(project.settings.database.url, folder)
+    engine = module.create_engine(project.settings.database.url, folder)
     database = Database(engine)
     with engine.execution_options(retrainer_writes=True).begin() as connection:
         config = Config(attributes={"connection": connection})
@@ -356,10 +356,10 @@ def test_every_revision_is_brought_to_the_newest_with_its_data(folder: Path) -> 
     database.close()
     project = open_project(folder)
     assert project.registry.database.revision() == HEAD
-    version = project.registry.version("old")
+    version = project.registry.get_version("old")
     assert version.is_production
     assert version.pruned_at is None
-    assert [entry.reason for entry in project.registry.ledger()] == ["first"]
+    assert [entry.reason for entry in project.registry.list_ledger_entries()] == ["first"]
     with pytest.raises(DBAPIError, match="only grow"), project.registry.database.engine.begin() as connection:
         connection.execute(sa.text("DELETE FROM retrainer_ledger"))
 
@@ -380,4 +380,4 @@ def test_a_migration_killed_half_way_leaves_the_old_schema_whole(folder: Path) -
     columns = {column["name"] for column in sa.inspect(database.engine).get_columns("retrainer_model_versions")}
     assert "pruned_at" not in columns
     database.close()
-    assert open_project(folder).registry.version("old").is_production
+    assert open_project(folder).registry.get_version("old").is_production

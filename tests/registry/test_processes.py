@@ -136,8 +136,8 @@ def test_sixteen_processes_change_production_and_a_watcher_always_sees_one(
     while any(process.poll() is None for process in processes):
         (live,) = production_ids(project)
         assert live
-        version = project.registry.version(link.readlink().name)
-        assert project.artifacts.problems(version) == [], "the link resolves to an intact folder"
+        version = project.registry.get_version(link.readlink().name)
+        assert project.artifacts.find_file_problems(version) == [], "the link resolves to an intact folder"
         looks += 1
     changes = 0
     for process in processes:
@@ -148,7 +148,7 @@ def test_sixteen_processes_change_production_and_a_watcher_always_sees_one(
     assert changes > 50
     (live,) = production_ids(project)
     assert link.readlink().name == live
-    entries = project.registry.ledger(model_type="timing", actions=("promotion", "rollback"))
+    entries = project.registry.list_ledger_entries(model_type="timing", actions=("promotion", "rollback"))
     for later, earlier in pairwise(entries):
         assert later.from_version_id == earlier.to_version_id, "each change starts from what the one before left"
     assert entries[0].to_version_id == live
@@ -161,7 +161,7 @@ def test_runs_of_one_type_never_overlap(folder: Path) -> None:
     go(processes)
     most = 0
     while any(process.poll() is None for process in processes):
-        most = max(most, len(project.registry.running()))
+        most = max(most, len(project.registry.list_running_runs()))
     codes = []
     for process in processes:
         _, err = process.communicate(timeout=60)
@@ -169,7 +169,7 @@ def test_runs_of_one_type_never_overlap(folder: Path) -> None:
         assert process.returncode in {0, 4}, err
     assert 0 in codes
     assert most == 1, "never two at once"
-    assert [run.status for run in project.registry.runs("timing")] == ["completed"] * codes.count(0)
+    assert [run.status for run in project.registry.list_runs("timing")] == ["completed"] * codes.count(0)
 
 
 def test_a_run_waits_for_another_when_told_to(folder: Path) -> None:
@@ -218,7 +218,7 @@ def test_a_run_killed_at_any_moment_loses_nothing(
     assert last.run
     assert last.run.status == "completed"
     assert promoted > 0, "some runs were killed after their promotion, or came to their end"
-    assert {run.status for run in project.registry.runs()} == {"completed", "failed"}
+    assert {run.status for run in project.registry.list_runs()} == {"completed", "failed"}
 
 
 def _seconds_of_a_run(folder: Path, plugins: Plugins) -> float:
@@ -235,11 +235,11 @@ def _nothing_reported_is_missing(project: Project, log: str) -> None:
     lines = log.splitlines()
     registered = [line.split(": ")[1] for line in lines if line.startswith("Model version registered: ")]
     for version_id in registered:
-        version = project.registry.version(version_id)
-        assert project.artifacts.problems(version) == []
+        version = project.registry.get_version(version_id)
+        assert project.artifacts.find_file_problems(version) == []
     if any(line.startswith("✓ Model promoted to production!") for line in lines):
         assert production_ids(project) == registered
-        (run,) = project.registry.runs("timing", 1)
+        (run,) = project.registry.list_runs("timing", 1)
         assert run.status == "completed"
         assert run.promoted_to_production
 

@@ -100,8 +100,8 @@ def test_a_time_without_a_zone_is_refused(project: Project) -> None:
 
 def test_times_come_back_in_utc(project: Project) -> None:
     run = project.registry.start_run("timing", "baseline", NOW, None)
-    assert project.registry.run(run.run_id).started_at == NOW
-    assert project.registry.run(run.run_id).started_at.tzinfo == UTC
+    assert project.registry.get_run(run.run_id).started_at == NOW
+    assert project.registry.get_run(run.run_id).started_at.tzinfo == UTC
 
 
 def test_a_run_whose_process_is_gone_is_closed_by_the_next(project: Project) -> None:
@@ -111,9 +111,9 @@ def test_a_run_whose_process_is_gone_is_closed_by_the_next(project: Project) -> 
         "print(p.registry.start_run('timing', 'baseline', datetime.now(UTC), None).run_id)"
     )
     killed = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout.strip()
-    assert project.registry.run(killed).status == "running"
+    assert project.registry.get_run(killed).status == "running"
     assert retrain(project, "timing", datetime.now(UTC)).promoted
-    closed = project.registry.run(killed)
+    closed = project.registry.get_run(killed)
     assert closed.status == "failed"
     assert "The run was cut off: its process" in str(closed.error)
 
@@ -124,27 +124,27 @@ def test_a_run_elsewhere_counts_as_gone_after_ten_silent_heartbeats(project: Pro
         row = session.get_one(TrainingRun, run.run_id)
         row.host, row.heartbeat_at = "elsewhere", datetime.now(UTC) - timedelta(seconds=151)
     project.registry.start_run("timing", "baseline", NOW, None)
-    assert "on 'elsewhere' was silent for 151 s" in str(project.registry.run(run.run_id).error)
+    assert "on 'elsewhere' was silent for 151 s" in str(project.registry.get_run(run.run_id).error)
 
 
 def test_a_rollback_with_nothing_to_undo_says_so(project: Project) -> None:
     with pytest.raises(NothingToRollBack, match="no timing version was ever promoted"):
-        project.registry.promotions_to_undo("timing")
+        project.registry.find_promotions_to_undo("timing")
     retrain(project, "timing", NOW)
     with pytest.raises(NothingToRollBack, match="is the first timing version"):
-        project.registry.promotions_to_undo("timing")
+        project.registry.find_promotions_to_undo("timing")
 
 
 def test_an_unknown_version_is_named(project: Project) -> None:
     for version_id in ("nope", "../../etc/passwd", "a\0b", "x" * 10_000):
         with pytest.raises(UnknownName):
-            project.registry.version(version_id)
+            project.registry.get_version(version_id)
 
 
 def test_a_changed_file_is_refused_before_it_is_read(project: Project) -> None:
     run = retrain(project, "timing", NOW).run
     assert run
-    version = project.registry.version(str(run.model_version_id))
+    version = project.registry.get_version(str(run.model_version_id))
     path = project.artifacts.folder("timing", version.version_id) / "model.json"
     path.write_text(path.read_text().replace("[", "[ "))
     with pytest.raises(ArtifactError, match=f"'model.json' of '{version.version_id}' is not what was written"):
@@ -154,7 +154,7 @@ def test_a_changed_file_is_refused_before_it_is_read(project: Project) -> None:
 def test_a_changed_manifest_is_refused(project: Project) -> None:
     run = retrain(project, "timing", NOW).run
     assert run
-    version = project.registry.version(str(run.model_version_id))
+    version = project.registry.get_version(str(run.model_version_id))
     path = project.artifacts.folder("timing", version.version_id) / "manifest.json"
     manifest = json.loads(path.read_text())
     manifest["files"] = {}
@@ -166,10 +166,10 @@ def test_a_changed_manifest_is_refused(project: Project) -> None:
 def test_a_missing_models_folder_is_made_again_from_the_database(project: Project) -> None:
     run = retrain(project, "timing", NOW).run
     assert run
-    version = project.registry.version(str(run.model_version_id))
+    version = project.registry.get_version(str(run.model_version_id))
     project.models_dir.rename(project.folder / "moved")
     assert load_version(project, version).model
-    (row,) = project.registry.evaluations(version.version_id)
+    (row,) = project.registry.list_evaluations(version.version_id)
     assert project.artifacts.read_forecasts(version, row.forecasts_file)
     project.artifacts.link_production()
     assert (project.models_dir / "timing_model" / "model.json").exists()

@@ -20,7 +20,7 @@ def first_use(folder: Path) -> None:
     print("ready", flush=True)
     sys.stdin.readline()
     project = Project.find(folder, {})
-    assert project.registry.versions() == []
+    assert project.registry.list_versions() == []
     project.close()
 
 
@@ -28,7 +28,7 @@ def change(folder: Path, seconds: float, seed: int) -> None:
     """Promote and roll back versions as they come, for a while; losing a race is no failure."""
     choose = random.Random(seed)  # noqa: S311  no secret
     project = Project.find(folder, {})
-    ids = [version.version_id for version in project.registry.versions("timing")]
+    ids = [version.version_id for version in project.registry.list_versions("timing")]
     print("ready", flush=True)
     sys.stdin.readline()
     done = 0

@@ -142,7 +142,7 @@ def test_another_program_may_have_the_database_open(eager: Path) -> None:
     assert (eager / "data/retrainer.db-wal").exists()
     assert replayed(eager).of("configured").trainings == 9
     assert contents(eager)["data/retrainer.db"] == before
-    assert project.registry.runs(), "its connection goes on working"
+    assert project.registry.list_runs(), "its connection goes on working"
 
 
 def test_nobody_is_notified(eager: Path, plugins: Plugins, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -670,6 +670,6 @@ def test_versions_of_a_room_can_be_compared_like_any(eager: Path) -> None:
     project = open_project(eager)
     past = read_history(project, "timing", NOW)
     room = open_sandbox(eager / ".retrainer/replay/timing/policies/always", project.settings, past)
-    newest, older = room.registry.versions("timing", 2)
+    newest, older = room.registry.list_versions("timing", 2)
     assert compare_versions(room, older, newest, NOW).num_predictions > 0
     room.close()

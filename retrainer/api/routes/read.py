@@ -23,7 +23,7 @@ from retrainer.pipeline.forecast import predict_next
 from retrainer.pipeline.loading import is_paid
 from retrainer.pipeline.recovery import recover
 from retrainer.project import Project
-from retrainer.registry.promotions import PRODUCTION_CHANGES
+from retrainer.registry.promotions import PRODUCTION_CHANGE_ACTIONS
 from retrainer.registry.runs import RunFilter
 from retrainer.render import documents, schemas
 
@@ -38,7 +38,7 @@ async def production(service: Of) -> JSONResponse:
 
     def document() -> documents.Document:
         registry = service.project.registry
-        return documents.production_document({kind: registry.production(kind) for kind in MODEL_TYPE_NAMES})
+        return documents.production_document({kind: registry.get_production(kind) for kind in MODEL_TYPE_NAMES})
 
     return JSONResponse(await service.work.look(document))
 
@@ -48,7 +48,7 @@ async def versions(service: Of, model_type: OptionalModelType = None, limit: Lim
     """List versions, the newest first."""
 
     def document() -> documents.Document:
-        return documents.versions_document(service.project.registry.versions(model_type, limit))
+        return documents.versions_document(service.project.registry.list_versions(model_type, limit))
 
     return JSONResponse(await service.work.look(document))
 
@@ -59,8 +59,8 @@ async def version(service: Of, version_id: VersionId) -> JSONResponse:
 
     def document() -> documents.Document:
         registry, kept = service.project.registry, service.kept
-        found = registry.version(version_id)
-        evaluations = [(row, kept.reliability(found, row)) for row in registry.evaluations(version_id)]
+        found = registry.get_version(version_id)
+        evaluations = [(row, kept.reliability(found, row)) for row in registry.list_evaluations(version_id)]
         life = registry.version_history(version_id)
         return documents.version_detail_document(found, evaluations, life, kept.importance(found))
 
@@ -83,9 +83,9 @@ async def training_history(
     def document() -> documents.Document:
         registry = _looked_after(service.project).registry
         which = RunFilter(status=status, promoted=promoted, offset=(page - 1) * limit)
-        changes = registry.ledger(model_type=model_type, actions=PRODUCTION_CHANGES, limit=limit)
+        changes = registry.list_ledger_entries(model_type=model_type, actions=PRODUCTION_CHANGE_ACTIONS, limit=limit)
         return documents.history_document(
-            registry.runs(model_type, limit, which), registry.count_runs(model_type, which), changes
+            registry.list_runs(model_type, limit, which), registry.count_runs(model_type, which), changes
         )
 
     return JSONResponse(await service.work.look(document))
@@ -96,7 +96,7 @@ async def run(service: Of, run_id: RunId) -> JSONResponse:
     """Show one run."""
 
     def document() -> documents.Document:
-        return documents.run_document(_looked_after(service.project).registry.run(run_id))
+        return documents.run_document(_looked_after(service.project).registry.get_run(run_id))
 
     return JSONResponse(await service.work.look(document))
 
@@ -109,7 +109,7 @@ async def compare(service: Of, request: Request, version_a: VersionId, version_b
 
     Where a token is set and the forecasts cost money, it is asked for.
     """
-    a, b = [await service.work.look(service.project.registry.version, name) for name in (version_a, version_b)]
+    a, b = [await service.work.look(service.project.registry.get_version, name) for name in (version_a, version_b)]
 
     def answer() -> JSONResponse:
         if not request.state.trusted and (is_paid(a) or is_paid(b)):
@@ -144,7 +144,7 @@ async def predict_content(service: Of, request: Request) -> JSONResponse:
 
 
 async def _predicted(service: Service, request: Request, model_type: ModelTypeName, level: float) -> JSONResponse:
-    live = await service.work.look(service.project.registry.production, model_type)
+    live = await service.work.look(service.project.registry.get_production, model_type)
 
     def answer() -> JSONResponse:
         if live is not None and not request.state.trusted and is_paid(live):
@@ -158,6 +158,6 @@ async def _predicted(service: Service, request: Request, model_type: ModelTypeNa
 
 def _looked_after(project: Project) -> Project:
     """Close the runs whose process is gone before they are shown as running."""
-    if project.registry.dead_runs():
+    if project.registry.find_dead_runs():
         recover(project)
     return project
