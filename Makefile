@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test soak test-lowest lint format bench bench-registry bench-timing bench-content bench-scale bench-evidence bench-claude bench-replay bench-api clean
+.PHONY: demo test soak test-lowest lint format bench bench-registry bench-timing bench-content bench-scale bench-evidence bench-claude bench-replay bench-api clean docs docs-picture
 
 demo: $(STAMP)  ## watch a model being trained, compared, promoted
 	PATH="$(CURDIR)/$(BIN):$$PATH" sh demo.sh
@@ -22,6 +22,12 @@ lint: $(STAMP)
 format: $(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+docs: $(STAMP)  ## build the documentation into site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+docs-picture: $(STAMP)  ## record the demo again for the picture in README
+	$(BIN)/python docs/record_terminal.py
 
 bench: $(STAMP)  ## how long start-up and a run take, as ratios
 	$(BIN)/python -m benchmarks.startup

@@ -147,7 +147,9 @@ def _document(name: str, schema: Schema) -> str:
     ]
     examples = schema.get("examples", [])
     example = f"```json\n{json.dumps(examples[0], indent=2, ensure_ascii=False)}\n```" if examples else ""
-    return _paragraphs(f"### {name}", schema.get("description", ""), _table(("field", "type", "meaning"), rows), example)
+    return _paragraphs(
+        f"### {name}", schema.get("description", ""), _table(("field", "type", "meaning"), rows), example
+    )
 
 
 def _type(schema: Schema) -> str:
