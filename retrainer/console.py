@@ -131,7 +131,7 @@ def configure_logging(
         handlers.append(file_handler(file, kind, lambda line: _to_stderr(f"WARNING: {line}")))
     for handler in handlers:
         handler.addFilter(lambda record: record.name.startswith("retrainer") or record.levelno >= logging.WARNING)
-        handler.addFilter(logs.add_run_id)
+        handler.addFilter(logs.apply_log_context)
     logging.basicConfig(level=min(level, logging.INFO), handlers=handlers, force=True)
 
 

@@ -7,7 +7,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from retrainer.model_types import MODEL_TYPE_NAMES
-from retrainer.registry.artifacts import remove
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -70,7 +69,7 @@ def _cases(project: Project) -> Iterator[_Case]:
     yield from _dead_runs(project)
     for folder in project.artifacts.abandoned_staging_folders():
         message = f"'{folder}' was left by a process that is gone"
-        yield _Case(Finding("stray_folder", str(folder), message), partial(_removed, folder))
+        yield _Case(Finding("stray_folder", str(folder), message), partial(_remove, project, folder))
     for model_type in MODEL_TYPE_NAMES:
         yield from _stray_folders(project, model_type)
         for version in project.registry.list_versions(model_type):
@@ -97,7 +96,7 @@ def _stray_folders(project: Project, model_type: ModelTypeName) -> Iterator[_Cas
             message += "; --repair moves it to '.set-aside', since it may be another database's"
             yield _Case(Finding("stray_folder", str(folder), message), partial(_set_aside, project, folder))
         elif knows_any:
-            yield _Case(Finding("stray_folder", str(folder), message), partial(_removed, folder))
+            yield _Case(Finding("stray_folder", str(folder), message), partial(_remove, project, folder))
         else:  # a database that is new, or the wrong one: these may be the last copies
             message += "; the database knows no version at all, so it is left"
             yield _Case(Finding("stray_folder", str(folder), message), lambda: False)
@@ -112,7 +111,7 @@ def _files(project: Project, version: ModelVersion) -> Iterator[_Case]:
         yield _Case(Finding(kind, version.version_id, message), mend)
     for path in project.artifacts.stray_files(version):
         message = f"'{path}' is no file of '{version.version_id}'"
-        yield _Case(Finding("stray_file", version.version_id, message), partial(_removed, path))
+        yield _Case(Finding("stray_file", version.version_id, message), partial(_remove, project, path))
 
 
 def _link(project: Project, model_type: ModelTypeName) -> Iterator[_Case]:
@@ -138,6 +137,6 @@ def _set_aside(project: Project, folder: Path) -> bool:
     return True
 
 
-def _removed(path: Path) -> bool:
-    remove(path)
+def _remove(project: Project, path: Path) -> bool:
+    project.artifacts.remove(path)
     return True

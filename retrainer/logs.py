@@ -24,6 +24,7 @@ _HIDDEN = "***"
 _secrets: set[str] = set()
 _recent: deque[str] = deque(maxlen=RECENT_LINES)
 _run_id: ContextVar[str | None] = ContextVar("run_id", default=None)
+_muted: ContextVar[bool] = ContextVar("muted", default=False)
 
 
 @contextmanager
@@ -36,10 +37,20 @@ def run_log_context(run_id: str | None) -> Iterator[None]:
         _run_id.reset(token)
 
 
-def add_run_id(record: logging.LogRecord) -> bool:
-    """Note on a record which run it belongs to; a logging filter that lets everything through."""
+@contextmanager
+def mute_run_logs() -> Iterator[None]:
+    """Drop the program's own log records in the block, such as those of the runs of a replay."""
+    token = _muted.set(True)
+    try:
+        yield
+    finally:
+        _muted.reset(token)
+
+
+def apply_log_context(record: logging.LogRecord) -> bool:
+    """Add the run id to a record; a logging filter that drops muted records."""
     record.run_id = _run_id.get()
-    return True
+    return not (_muted.get() and record.name.startswith("retrainer."))
 
 
 def hide(secret: str) -> None:

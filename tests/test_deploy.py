@@ -26,7 +26,7 @@ from retrainer.schedule.expression import parse_schedule
 from tests.conftest import NOW, open_project, regular_posts
 
 if TYPE_CHECKING:
-    from tests.conftest import Runner
+    from tests.command_line import Runner
 
 DEPLOY = Path(__file__).parent.parent / "deploy"
 HOME = Path("/srv/retrainer")

@@ -21,7 +21,7 @@ from retrainer.posts.sample import sample_posts, write_sample_csv
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.conftest import Runner
+    from tests.command_line import Runner
 
 PAGE = (Path(__file__).parent.parent / "docs" / "plugins.md").read_text()
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)

@@ -16,6 +16,7 @@ from retrainer.algorithms import Algorithm, CostEstimate, hookimpl
 if TYPE_CHECKING:
     import pandas as pd
 
+    from retrainer.algorithms.budget import Budget
     from retrainer.model_types.base import Origins
     from retrainer.model_types.content import ContentForecast
 
@@ -136,7 +137,7 @@ def train(posts: pd.DataFrame, config: ClaudeOptions) -> dict[str, Any]:
 
 @hookimpl
 def predict(
-    model: dict[str, Any], posts: pd.DataFrame, origins: Origins, config: ClaudeOptions
+    model: dict[str, Any], posts: pd.DataFrame, origins: Origins, config: ClaudeOptions, budget: Budget
 ) -> list[ContentForecast]:
     """Return one forecast an origin, in their order; blocks until all calls are done.
 
@@ -146,7 +147,7 @@ def predict(
     """
     from retrainer_claude.client import forecast  # noqa: PLC0415  anthropic and pandas are slow to import
 
-    return forecast(model, posts, origins, config)
+    return forecast(model, posts, origins, config, budget)
 
 
 @hookimpl

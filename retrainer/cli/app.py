@@ -18,9 +18,10 @@ from retrainer.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from retrainer.notify import Attempt
+    from retrainer.notify import TrainCall
     from retrainer.project import Project
     from retrainer.render import documents
+    from retrainer.runtime import Runtime
 
 SIX = "The six commands"
 TRY = "Try a policy on the past"
@@ -107,24 +108,25 @@ def options(
 
 @contextmanager
 def open_project(
-    context: typer.Context, *, recovering: bool = True, attempt: Attempt | None = None
-) -> Iterator[Project]:
-    """Find the project, put right what a dead process left, and give its connections back at the end.
+    context: typer.Context, *, recovering: bool = True, train_call: TrainCall | None = None
+) -> Iterator[tuple[Project, Runtime]]:
+    """Find the project, create its runtime, and clean up after processes that died; close its connections at the end.
 
     Args:
-        attempt: a call of `train` that is told of from its start to its end.
+        recovering: whether to clean up.
+        train_call: a call of `train`, for the healthcheck.
     """
-    from retrainer.notify import observing  # noqa: PLC0415
+    from retrainer.notify import open_runtime  # noqa: PLC0415
     from retrainer.project import Project  # noqa: PLC0415  settings need pydantic and YAML, `--help` does not
 
     project = Project.find(Path.cwd(), os.environ, context.obj)
     try:
-        with console.working(), observing(project, os.environ, attempt):
+        with console.working(), open_runtime(project, os.environ, train_call) as runtime:
             if recovering:
                 from retrainer.pipeline.recovery import recover  # noqa: PLC0415
 
-                recover(project)
-            yield project
+                recover(project, runtime)
+            yield project, runtime
     finally:
         project.close()
 

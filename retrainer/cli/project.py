@@ -68,7 +68,7 @@ def posts_import(
 
     Example: retrainer posts import posts.csv --column content=message
     """
-    with open_project(context) as project:
+    with open_project(context) as (project, _):
         from retrainer.posts.importer import import_posts, parse_columns  # noqa: PLC0415
 
         result = import_posts(project.posts, file, parse_columns(column or []), datetime.now(UTC), strict=strict)
@@ -84,7 +84,7 @@ def posts_count(context: typer.Context, *, as_json: AsJson = False) -> None:
 
     Example: retrainer posts count
     """
-    with open_project(context) as project:
+    with open_project(context) as (project, _):
         summary = project.posts.summary(datetime.now(UTC))
         place = project.posts.location
     if as_json:
@@ -124,7 +124,7 @@ def db_upgrade(context: typer.Context, *, as_json: AsJson = False) -> None:
     """
     from retrainer.registry.migrations import HEAD  # noqa: PLC0415
 
-    with open_project(context) as project:
+    with open_project(context) as (project, _):
         place = project.registry.database.location  # opening it upgrades it
     say(
         {"database": place.strip("'"), "revision": HEAD},
@@ -143,7 +143,7 @@ def notify_test(context: typer.Context, *, as_json: AsJson = False) -> int:
     """
     from retrainer.notify.notifier import Notifier  # noqa: PLC0415
 
-    with open_project(context, recovering=False) as project:
+    with open_project(context, recovering=False) as (project, _):
         results = Notifier(project.settings.notifications, os.environ, project.folder.name).test()
     lines = [f"{name}: {problem or 'sent'}" for name, problem in results.items()]
     rows = [{"to": name, "problem": problem} for name, problem in results.items()]

@@ -59,7 +59,7 @@ def replay(
     """
     kind = parse_model_type(model_type)
     first, last = moment("--from", start), None if end is None else moment("--to", end)
-    with open_project(context, recovering=False) as project:
+    with open_project(context, recovering=False) as (project, runtime):
         from retrainer.render import plots  # noqa: PLC0415  numpy is slow to import
         from retrainer.replay import runner  # noqa: PLC0415
 
@@ -67,6 +67,7 @@ def replay(
             plots.require_format(plot)
         report = runner.replay(
             project,
+            runtime,
             kind,
             datetime.now(UTC),
             first,
@@ -76,7 +77,7 @@ def replay(
             jobs=jobs,
             resume=resume,
             max_cost=max_cost,
-            tell=_tell,
+            on_progress=_tell,
         )
     if as_json:
         from retrainer.render.replay_document import replay_document  # noqa: PLC0415

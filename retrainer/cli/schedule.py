@@ -64,7 +64,7 @@ def schedule_install(
     from retrainer.schedule.crontab import Crontab, installed_line, with_block  # noqa: PLC0415
 
     expression, command = _asked(context, when, job_log, env_file)
-    with open_project(context) as project:
+    with open_project(context) as (project, _):
         line = f"{expression.text} {command.crontab_command()}"
         crontab = Crontab()
         before = installed_line(crontab.read(), project.config_file)
@@ -120,7 +120,7 @@ def schedule_remove(context: typer.Context, *, as_json: AsJson = False) -> None:
     """
     from retrainer.schedule.crontab import Crontab, without_block  # noqa: PLC0415
 
-    with open_project(context) as project:
+    with open_project(context) as (project, _):
         changed = Crontab().change(lambda text: without_block(text, project.config_file))
     message = "Removed from your crontab" if changed else "Your crontab has no line of this project"
     say({"status": "success", "message": message, "changed": changed}, message, as_json=as_json)
@@ -132,7 +132,7 @@ def _asked(
     from retrainer.schedule.command import ScheduledCommand  # noqa: PLC0415
     from retrainer.schedule.expression import parse_schedule  # noqa: PLC0415
 
-    with open_project(context, recovering=False) as project:
+    with open_project(context, recovering=False) as (project, _):
         return parse_schedule(when), ScheduledCommand.of(project, log, environment)
 
 
@@ -141,7 +141,7 @@ def _show_installed(context: typer.Context, *, as_json: bool) -> None:
     from retrainer.model_types import MODEL_TYPE_NAMES  # noqa: PLC0415
     from retrainer.schedule.crontab import Crontab, installed_line  # noqa: PLC0415
 
-    with open_project(context) as project:
+    with open_project(context) as (project, _):
         from retrainer.schedule.due import due  # noqa: PLC0415
 
         line = installed_line(Crontab().read(), project.config_file)

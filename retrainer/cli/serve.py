@@ -16,6 +16,7 @@ from retrainer.errors import ConfigError, RetrainerError, UsageError
 
 if TYPE_CHECKING:
     from retrainer.project import Project
+    from retrainer.runtime import Runtime
 
 LOG_FILE = Path("logs") / "server.log"
 ANSWER_SECONDS = 60
@@ -74,14 +75,14 @@ def serve(
             f"`retrainer serve` needs a package that is not installed: '{error.name}'",
             hint="Install it with: pip install 'retrainer[api]'",
         ) from None
-    from retrainer.notify import observing  # noqa: PLC0415
+    from retrainer.notify import open_runtime  # noqa: PLC0415
 
     access = load_auth(os.environ, token_file, host, protect_reads=protect_reads)
     try:
-        with observing(project, os.environ):
-            _prepare(project)
+        with open_runtime(project, os.environ) as runtime:
+            _prepare(project, runtime)
             work = Work(answer_seconds)
-            run(create_app(project, access, work), work, host, port)
+            run(create_app(project, runtime, access, work), work, host, port)
     finally:
         project.close()
 
@@ -108,11 +109,11 @@ def _unit(project: Project, arguments: tuple[str, ...], env_file: Path | None) -
     return f"# {systemd.FOLDER}/{systemd.SERVER}\n{systemd.server(command, getpass.getuser())}".rstrip("\n")
 
 
-def _prepare(project: Project) -> None:
+def _prepare(project: Project, runtime: Runtime) -> None:
     """Open what the requests will need, before there is more than one thread."""
     from retrainer.pipeline.recovery import recover  # noqa: PLC0415
 
-    recover(project)
+    recover(project, runtime)
     try:
         _ = project.posts
     except RetrainerError as error:  # posts of another database: they are needed for forecasts alone

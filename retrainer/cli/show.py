@@ -38,7 +38,7 @@ def production(
     Example: retrainer production --at 2025-11-06T12:00
     """
     moment = None if at is None else parse_past_time("--at", at)
-    with open_project(context) as project:
+    with open_project(context) as (project, _):
         registry = project.registry
         live = {
             kind: registry.get_production(kind) if moment is None else registry.get_production_at(kind, moment)
@@ -60,7 +60,7 @@ def versions(
     Example: retrainer versions --type timing
     """
     kind = parse_model_type(model_type) if model_type else None
-    with open_project(context) as project:
+    with open_project(context) as (project, _):
         rows = project.registry.list_versions(kind, limit)
     if as_json:
         console.document(documents.versions_document(rows))
@@ -74,14 +74,14 @@ def show(context: typer.Context, version_id: VersionArgument, *, as_json: AsJson
 
     Example: retrainer show prophet_timing_20251106_120000_a3f2
     """
-    with open_project(context) as project:
+    with open_project(context) as (project, runtime):
         from retrainer.pipeline.evaluations import load_reliability  # noqa: PLC0415  numpy is slow to import
         from retrainer.pipeline.loading import feature_importance  # noqa: PLC0415
 
         version = project.registry.get_version(version_id)
         evaluations = project.registry.list_evaluations(version_id)
         entries = project.registry.version_history(version_id)
-        importance = feature_importance(project, version)
+        importance = feature_importance(project, runtime, version)
         if as_json:
             evaluated = [(row, load_reliability(project, version, row)) for row in evaluations]
     if as_json:
@@ -113,12 +113,12 @@ def predict(
         raise UsageError(f"--interval: there is none for {kind}", hint="It is for `retrainer predict timing`")
     if interval is not None and not LOWEST_LEVEL <= interval <= HIGHEST_LEVEL:
         raise UsageError(f"--interval: '{interval:g}' is not from {LOWEST_LEVEL} to {HIGHEST_LEVEL}")
-    with open_project(context) as project:
+    with open_project(context) as (project, runtime):
         from retrainer.model_types.timing import INTERVAL_LEVEL  # noqa: PLC0415
         from retrainer.pipeline.forecast import predict_next  # noqa: PLC0415
 
         level = INTERVAL_LEVEL if interval is None else interval
-        forecast = predict_next(project, kind, datetime.now(UTC), level)
+        forecast = predict_next(project, runtime, kind, datetime.now(UTC), level)
     if as_json:
         console.document(documents.next_post_document(forecast))
     else:

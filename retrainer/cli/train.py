@@ -29,14 +29,14 @@ from retrainer.cli.app import (
 )
 from retrainer.errors import RetrainerError, UsageError, wrap_unexpected
 from retrainer.model_types import MODEL_TYPE_NAMES, ORIGIN_RULES, ModelTypeName, parse_model_type
-from retrainer.notify import Attempt
+from retrainer.notify import TrainCall
 from retrainer.render import documents, tables
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from retrainer.model_types import OriginRule
-    from retrainer.pipeline import run
+    from retrainer.pipeline import results
     from retrainer.project import Project
 
 log = logging.getLogger(__name__)
@@ -88,17 +88,18 @@ def train(
     if summary is not None:
         _require_writable(summary)
     not_due: list[str] = []
-    attempt = None if dry_run else Attempt()
-    with _failure_summarised(summary), open_project(context, attempt=attempt) as project:
-        from retrainer.pipeline import run  # noqa: PLC0415
+    train_call = None if dry_run else TrainCall()
+    with _failure_summarised(summary), open_project(context, train_call=train_call) as (project, runtime):
+        from retrainer.pipeline import results, run  # noqa: PLC0415
 
-        def one(kind: ModelTypeName) -> run.RunResult:
+        def one(kind: ModelTypeName) -> results.RunResult:
             if run_id is not None:
-                return run.retrain_opened_run(project, run_id, now, auto_promote=auto_promote)
+                return run.retrain_opened_run(project, runtime, run_id, now, auto_promote=auto_promote)
             if dry_run:
-                return run.dry_run_retrain(project, kind, now, algorithm=algorithm, auto_promote=auto_promote)
+                return run.dry_run(project, runtime, kind, now, algorithm=algorithm, auto_promote=auto_promote)
             return run.retrain(
                 project,
+                runtime,
                 kind,
                 now,
                 algorithm=algorithm,
@@ -110,9 +111,9 @@ def train(
         if if_due:
             model_types, not_due = _due(project, model_types, now)
         outcomes = run.retrain_each(project, model_types, one)
-        code = run.exit_code(outcomes)
-        if attempt is not None:
-            attempt.ended(outcomes, code)
+        code = results.exit_code(outcomes)
+        if train_call is not None:
+            train_call.finish(runtime, outcomes, code)
     if summary is not None:
         from retrainer.render.markdown import markdown  # noqa: PLC0415
 
@@ -123,7 +124,7 @@ def train(
         tables.train_outcomes(outcomes)
     if exit_code and if_due and not model_types:
         return NONE_DUE
-    nothing_promoted = not any(isinstance(outcome, run.RunResult) and outcome.promoted for outcome in outcomes)
+    nothing_promoted = not any(isinstance(outcome, results.RunResult) and outcome.promoted for outcome in outcomes)
     return NONE_PROMOTED if exit_code and code == 0 and nothing_promoted else code
 
 
@@ -141,10 +142,10 @@ def evaluate(
 
     Example: retrainer evaluate prophet_timing_20251106_120000_a3f2
     """
-    with open_project(context) as project:
+    with open_project(context) as (project, runtime):
         from retrainer.pipeline.evaluations import evaluate_version  # noqa: PLC0415
 
-        evaluation = evaluate_version(project, version_id, datetime.now(UTC), _origin_rule(origin))
+        evaluation = evaluate_version(project, runtime, version_id, datetime.now(UTC), _origin_rule(origin))
     if as_json:
         console.document(documents.evaluation_document(version_id, evaluation))
     else:
@@ -163,10 +164,10 @@ def promote(
 
     Example: retrainer promote prophet_timing_20251106_120000_a3f2 --reason "reviewed"
     """
-    with open_project(context) as project:
+    with open_project(context) as (project, runtime):
         from retrainer.pipeline.promotion import promote_version  # noqa: PLC0415
 
-        change = promote_version(project, version_id, reason, datetime.now(UTC))
+        change = promote_version(project, runtime, version_id, reason, datetime.now(UTC))
     message = f"Model {version_id} promoted to production" if change else f"Model {version_id} is in production already"
     say(documents.change_document(message, version_id, change), message, as_json=as_json)
 
@@ -189,11 +190,11 @@ def rollback(
 
     Example: retrainer rollback timing --reason "too many misses since Sunday"
     """
-    with open_project(context) as project:
+    with open_project(context) as (project, runtime):
         from retrainer.pipeline.promotion import roll_back  # noqa: PLC0415
 
         kind = parse_model_type(model_type)
-        change = roll_back(project, kind, reason, datetime.now(UTC), to=to, hold=hold)
+        change = roll_back(project, runtime, kind, reason, datetime.now(UTC), to=to, hold=hold)
     message = f"Rolled back from {change.from_version} to {change.to_version}"
     if hold:
         message += f"; automatic promotion is on hold until `retrainer release {kind}`"
@@ -215,11 +216,11 @@ def compare(
 
     Example: retrainer compare prophet_timing_20251106_120000_a3f2 baseline_timing_20251113_120000_09be
     """
-    with open_project(context) as project:
+    with open_project(context) as (project, runtime):
         from retrainer.pipeline.comparing import compare_versions  # noqa: PLC0415
 
         a, b = project.registry.get_version(version_a), project.registry.get_version(version_b)
-        comparison = compare_versions(project, a, b, datetime.now(UTC), _origin_rule(origin))
+        comparison = compare_versions(project, runtime, a, b, datetime.now(UTC), _origin_rule(origin))
     if as_json:
         console.document(documents.comparison_document(comparison))
     else:
@@ -254,7 +255,7 @@ def history(
     kind = parse_model_type(model_type) if model_type else None
     if status not in {None, "running", "completed", "failed"}:
         raise UsageError(f"--status: '{status}' is none", hint="It is running, completed or failed")
-    with open_project(context) as project:
+    with open_project(context) as (project, _):
         from retrainer.registry.promotions import PRODUCTION_CHANGE_ACTIONS  # noqa: PLC0415
         from retrainer.registry.runs import RunFilter  # noqa: PLC0415
 

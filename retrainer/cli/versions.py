@@ -39,7 +39,7 @@ def hold(
     Example: retrainer hold timing --reason "holiday season"
     """
     kind = parse_model_type(model_type)
-    with open_project(context) as project:
+    with open_project(context) as (project, _):
         changed = project.registry.hold(kind, reason, datetime.now(UTC))
     message = f"Automatic promotion of {kind} is {'now' if changed else 'already'} on hold"
     say({"status": "success", "message": message, "changed": changed}, message, as_json=as_json)
@@ -58,7 +58,7 @@ def release(
     Example: retrainer release timing
     """
     kind = parse_model_type(model_type)
-    with open_project(context) as project:
+    with open_project(context) as (project, _):
         changed = project.registry.release(kind, reason, datetime.now(UTC))
     message = f"Automatic promotion of {kind} is {'released' if changed else 'not on hold'}"
     say({"status": "success", "message": message, "changed": changed}, message, as_json=as_json)
@@ -72,7 +72,7 @@ def pin(
 
     Example: retrainer pin prophet_timing_20251106_120000_a3f2 --reason "the one of the paper"
     """
-    with open_project(context) as project:
+    with open_project(context) as (project, _):
         changed = project.registry.pin(version_id, reason, datetime.now(UTC), pinned=True)
     message = f"{version_id} is {'now' if changed else 'already'} pinned"
     say({"status": "success", "message": message, "changed": changed}, message, as_json=as_json)
@@ -86,7 +86,7 @@ def unpin(
 
     Example: retrainer unpin prophet_timing_20251106_120000_a3f2
     """
-    with open_project(context) as project:
+    with open_project(context) as (project, _):
         changed = project.registry.pin(version_id, reason, datetime.now(UTC), pinned=False)
     message = f"{version_id} is {'no longer' if changed else 'not'} pinned"
     say({"status": "success", "message": message, "changed": changed}, message, as_json=as_json)
@@ -102,7 +102,7 @@ def restore(
 
     Example: retrainer restore prophet_timing_20251106_120000_a3f2
     """
-    with open_project(context) as project:
+    with open_project(context) as (project, _):
         from retrainer.pipeline import retention  # noqa: PLC0415
 
         changed = retention.restore(project, version_id, reason, datetime.now(UTC))
@@ -126,7 +126,7 @@ def prune(
     Example: retrainer prune --dry-run
     """
     kind = parse_model_type(model_type) if model_type else None
-    with open_project(context) as project:
+    with open_project(context) as (project, _):
         from retrainer.pipeline import retention  # noqa: PLC0415
 
         found = retention.prunable(project, kind)
@@ -135,7 +135,7 @@ def prune(
     if found and not (dry_run or yes) and not console.confirmed(f"Delete the files of {len(found)} versions for good?"):
         return
     if not dry_run:
-        with open_project(context) as project:
+        with open_project(context) as (project, _):
             pruned = retention.prune(project, found, datetime.now(UTC))
         found = [case for case in found if case.version.version_id in pruned]
     if as_json:
@@ -157,7 +157,7 @@ def doctor(
 
     Example: retrainer doctor --repair
     """
-    with open_project(context, recovering=False) as project:
+    with open_project(context, recovering=False) as (project, _):
         from retrainer.doctor import examine  # noqa: PLC0415
 
         findings = examine(project, repair=repair)

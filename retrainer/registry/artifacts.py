@@ -1,24 +1,24 @@
-"""Model files: written whole or not at all, checked before they are read.
+"""Model files: written completely or not at all, verified before they are read.
 
-A version is a folder `models/<type>/<version_id>/` of plain-data files and a `manifest.json` that names each with its
-SHA-256. The hash of the manifest is in the database, and so are the files (up to 32 MB): the folder is a copy, made
-again where it is missing. `models/timing_model` and `models/content_model` are links to the production versions.
+A version is a folder `models/<type>/<version_id>/` of plain-data files and a `manifest.json` with the SHA-256 of each.
+The hash of the manifest is in the database, and so are the files (up to 32 MB): the folder is a copy, restored where it
+is missing. `models/timing_model` and `models/content_model` are links to the production versions.
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
 import secrets
 import shutil
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib import metadata
 from typing import TYPE_CHECKING, Any, Literal
 
 from retrainer.errors import ArtifactError
+from retrainer.files import exclusive_lock, is_abandoned, liveness_lock, remove, sync, write_atomically
 from retrainer.model_types import MODEL_TYPE_NAMES
 from retrainer.registry.tables import VersionFile
 
@@ -37,7 +37,7 @@ FORMAT = 1
 MAX_BYTES_IN_DATABASE = 32 * 1024 * 1024
 _STAGING_PREFIX = ".staging-"
 _SET_ASIDE = ".set-aside"
-_LIBRARIES = ("retrainer", "numpy", "pandas", "prophet", "anthropic")
+_LIBRARIES = ("retrainer", "numpy", "pandas", "prophet", "anthropic")  # a model's files may depend on their versions
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,9 @@ class StoredVersion:
     """A version's folder as it was written.
 
     Attributes:
-        folder: where it is.
+        folder: the folder.
         manifest_sha256: the hash of its manifest.
-        files: the rows for the database, with the bytes where they are not too many.
+        files: the rows for the database, with the content unless the version is too large.
     """
 
     folder: Path
@@ -57,7 +57,7 @@ class StoredVersion:
 
 @dataclass(frozen=True)
 class FileProblem:
-    """A file of a version that is not what the database says."""
+    """A file of a version that differs from its record in the database."""
 
     kind: Literal["missing", "changed"]
     path: str
@@ -71,46 +71,43 @@ class Artifacts:
         self._registry = registry
 
     def folder(self, model_type: str, version_id: str) -> Path:
-        """Return where a version's folder is, or would be."""
+        """Return the path of a version's folder, whether it exists or not."""
         return self.models_dir / model_type / version_id
 
     @contextmanager
     def staging(self) -> Iterator[Path]:
-        """Give an empty folder on the models folder's filesystem; gone at the end, but for what was moved out.
+        """Provide an empty folder on the models folder's filesystem; it is removed at the end unless it was moved.
 
         Raises:
             ArtifactError: the models folder cannot be written.
         """
-        with writing(self.models_dir):
-            self.models_dir.mkdir(parents=True, exist_ok=True)
-            folder = self.models_dir / f"{_STAGING_PREFIX}{secrets.token_hex(8)}"
-            with self._locked():
-                folder.mkdir()
-                lock = os.open(folder, os.O_RDONLY)
-                fcntl.flock(lock, fcntl.LOCK_SH)  # says that its process lives; gone with it, whatever ends it
-        try:
+        with ExitStack() as stack:
+            with report_write_errors(self.models_dir):
+                self.models_dir.mkdir(parents=True, exist_ok=True)
+                folder = self.models_dir / f"{_STAGING_PREFIX}{secrets.token_hex(8)}"
+                with exclusive_lock(self._lock_file):
+                    folder.mkdir()
+                    stack.enter_context(liveness_lock(folder))
+            stack.callback(shutil.rmtree, folder, ignore_errors=True)
             yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-            os.close(lock)
 
     def store(self, staged: Path, model_type: ModelTypeName, version_id: str, written: list[str]) -> StoredVersion:
-        """Give the staged files a manifest, make them durable, and move them to the version's place in one step.
+        """Add a manifest to the staged files, make them durable, and move them into place in one step.
 
         Raises:
-            ArtifactError: the models folder cannot be written, or is full; nothing is left behind then.
+            ArtifactError: the models folder cannot be written, or is full; then nothing is left behind.
         """
         target = self.folder(model_type, version_id)
-        with writing(self.models_dir):
+        with report_write_errors(self.models_dir):
             data = {name: (staged / name).read_bytes() for name in written}
             manifest = _manifest(version_id, data)
             (staged / MANIFEST).write_bytes(manifest)
             for name in (*written, MANIFEST):
-                _sync(staged / name)
-            _sync(staged)
+                sync(staged / name)
+            sync(staged)
             target.parent.mkdir(parents=True, exist_ok=True)
             staged.rename(target)
-            _sync(target.parent)
+            sync(target.parent)
         in_database = sum(map(len, data.values())) <= MAX_BYTES_IN_DATABASE
         files = [_row(version_id, name, content, keep=in_database) for name, content in data.items()]
         files.append(_row(version_id, MANIFEST, manifest, keep=True))
@@ -121,37 +118,36 @@ class Artifacts:
         shutil.rmtree(self.folder(model_type, version_id), ignore_errors=True)
 
     def verify(self, version: ModelVersion) -> Path:
-        """Return the version's folder after checking every file in it against its hash; make what is missing again.
+        """Check every file of a version against its hash, restore missing ones, and return the folder.
 
         Raises:
-            ArtifactError: a file was changed, or is missing and the database does not hold it.
+            ArtifactError: a file was changed, or is missing and the database has no copy.
         """
         folder = self.folder(version.model_type, version.version_id)
-        rows = self._registry.list_files(version.version_id)
         if not folder.exists():
-            self._restore_missing(version)
-        for row in rows:
+            self._restore_folder(version)
+        for row in self._registry.list_files(version.version_id):
             if not (folder / row.path).exists() and not self.restore_file(version, row.path):
-                raise _gone(version, folder / row.path)
+                raise _no_copy(version, folder / row.path)
             _check(_read(folder / row.path, version.version_id), row.sha256, row.path, version.version_id)
         manifest = _read(folder / MANIFEST, version.version_id)
         _check(manifest, version.manifest_sha256, MANIFEST, version.version_id)
-        written_as = json.loads(manifest)["format"]
-        if written_as > FORMAT:
+        file_format = json.loads(manifest)["format"]
+        if file_format > FORMAT:
             raise ArtifactError(
-                f"'{version.version_id}' was written in format {written_as}, newer than this program knows ({FORMAT})",
+                f"cannot read '{version.version_id}': its format is {file_format}, this release reads up to {FORMAT}",
                 hint="Upgrade retrainer",
             )
         return folder
 
     def write_forecasts(self, version: ModelVersion, name: str, data: bytes) -> VersionFile:
-        """Keep the forecasts of an evaluation beside the model; return their row for the database.
+        """Write the forecasts of an evaluation beside the model; return their row for the database.
 
         Raises:
             ArtifactError: the models folder cannot be written.
         """
         path = f"{EVALUATIONS}/{name}"
-        _write_file(self.folder(version.model_type, version.version_id) / path, data)
+        _write(self.folder(version.model_type, version.version_id) / path, data)
         return _row(version.version_id, path, data, keep=True)
 
     def remove_forecasts(self, version: ModelVersion, path: str) -> None:
@@ -159,10 +155,10 @@ class Artifacts:
         (self.folder(version.model_type, version.version_id) / path).unlink(missing_ok=True)
 
     def read_forecasts(self, version: ModelVersion, path: str) -> bytes:
-        """Return the forecasts file of an evaluation, checked against its hash; from the database if it is missing.
+        """Return the forecasts file of an evaluation, checked against its hash and restored if missing.
 
         Raises:
-            ArtifactError: it is gone, or was changed.
+            ArtifactError: it was changed, or is missing and the database has no copy.
         """
         rows = self._registry.list_files(version.version_id, [path])
         if not rows:
@@ -171,39 +167,32 @@ class Artifacts:
         if not target.exists():
             data = self._registry.read_file(version.version_id, path)
             if data is not None:
-                _write_file(target, data)
+                _write(target, data)
         content = _read(target, version.version_id)
         _check(content, rows[0].sha256, path, version.version_id)
         return content
 
     def link_production(self) -> None:
-        """Point `timing_model` and `content_model` at what the database says is live.
+        """Point `timing_model` and `content_model` to the production versions.
 
-        Each call reads production afresh under a lock on the models folder, so the last one to run is right whatever
-        order several processes come in.
+        Each call reads the production versions under a lock on the models folder, so whichever of several processes
+        comes last sets the right links.
 
         Raises:
             ArtifactError: the models folder cannot be written.
         """
-        with writing(self.models_dir):
+        with report_write_errors(self.models_dir):
             self.models_dir.mkdir(parents=True, exist_ok=True)
             for model_type in MODEL_TYPE_NAMES:
                 production = self._registry.get_production(model_type)
                 if production is not None and not self.folder(model_type, production.version_id).exists():
-                    self._restore_missing(production)
-            with self._locked():
+                    self._restore_folder(production)
+            with exclusive_lock(self._lock_file):
                 for model_type in MODEL_TYPE_NAMES:
                     self._link(model_type)
 
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        """Hold the lock of the models folder, for a moment."""
-        with (self.models_dir / ".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
-
     def abandoned_staging_folders(self) -> list[Path]:
-        """Return the staging folders whose process is gone.
+        """Return the staging folders whose process is dead.
 
         Raises:
             ArtifactError: there may be some, but the models folder cannot be written.
@@ -211,52 +200,72 @@ class Artifacts:
         found = list(self.models_dir.glob(f"{_STAGING_PREFIX}*"))
         if not found:
             return []
-        with writing(self.models_dir), self._locked():
-            return [folder for folder in found if _is_abandoned(folder)]
+        with report_write_errors(self.models_dir), exclusive_lock(self._lock_file):
+            return [folder for folder in found if is_abandoned(folder)]
 
     def unregistered_folders(self, model_type: ModelTypeName, since: datetime | None = None) -> list[Path]:
-        """Return the folders of versions that the database does not know, or whose files were pruned.
+        """Return the folders of versions that are not in the database, or whose files were pruned.
+
+        Call it only while no run of the type is in progress: a run moves its files into place before it registers them.
 
         Args:
-            model_type: whose folders.
-            since: only those that were written then or later; None: all.
-
-        Only meaningful while no run of the type is going on: a run moves its files into place before it registers them.
+            model_type: the model type.
+            since: only folders written at or after this time; None: all.
         """
         found = [path for path in (self.models_dir / model_type).glob("*") if path.is_dir()]
-        kept = self._registry.list_unpruned_version_ids(model_type) if found else set()
-        strays = [path for path in found if path.name not in kept]
+        registered = self._registry.list_unpruned_version_ids(model_type) if found else set()
+        strays = [path for path in found if path.name not in registered]
         return [path for path in strays if since is None or path.stat().st_mtime >= since.timestamp()]
 
+    def stray_files(self, version: ModelVersion) -> list[Path]:
+        """Return the files in a version's folder that are not in the database."""
+        folder = self.folder(version.model_type, version.version_id)
+        known = {row.path for row in self._registry.list_files(version.version_id)}
+        return [path for path in _files_in(folder) if path.relative_to(folder).as_posix() not in known]
+
+    def remove_strays(self, model_type: ModelTypeName, since: datetime | None = None) -> None:
+        """Remove unregistered folders and stray files; see `unregistered_folders`.
+
+        Raises:
+            ArtifactError: one of them cannot be removed.
+        """
+        for folder in self.unregistered_folders(model_type, since):
+            self.remove(folder)
+        for version in self._registry.list_versions(model_type):
+            for path in self.stray_files(version):
+                self.remove(path)
+
+    def remove(self, path: Path) -> None:
+        """Remove a file or folder in the models folder.
+
+        Raises:
+            ArtifactError: it cannot be removed.
+        """
+        with report_write_errors(path.parent):
+            remove(path)
+
     def has_manifest(self, folder: Path) -> bool:
-        """Whether a folder holds a version that was written to its end, whoever knows it."""
+        """Whether a folder holds a version that was written completely, in this database or not."""
         return (folder / MANIFEST).exists()
 
     def set_aside(self, folder: Path) -> None:
-        """Move a version's folder away, to where nothing looks for one.
+        """Move a version's folder to `.set-aside`, which nothing reads.
 
         Raises:
             ArtifactError: the models folder cannot be written.
         """
         target = self.models_dir / _SET_ASIDE / folder.parent.name / folder.name
-        with writing(self.models_dir):
+        with report_write_errors(self.models_dir):
             target.parent.mkdir(parents=True, exist_ok=True)
-            if target.exists():
-                remove(target)
+            remove(target)
             folder.rename(target)
 
-    def stray_files(self, version: ModelVersion) -> list[Path]:
-        """Return the files in a version's folder that the database does not know."""
-        folder = self.folder(version.model_type, version.version_id)
-        known = {row.path for row in self._registry.list_files(version.version_id)}
-        return [path for path in _files_in(folder) if path.relative_to(folder).as_posix() not in known]
-
     def size_on_disk(self, version: ModelVersion) -> int:
-        """Return how many bytes a version's folder holds."""
+        """Return the size of a version's folder in bytes."""
         return sum(path.lstat().st_size for path in _files_in(self.folder(version.model_type, version.version_id)))
 
     def find_file_problems(self, version: ModelVersion) -> list[FileProblem]:
-        """Hold every file of a version against the database: what is missing, and what was changed."""
+        """Compare every file of a version with its record in the database."""
         folder = self.folder(version.model_type, version.version_id)
         problems: list[FileProblem] = []
         for row in self._registry.list_files(version.version_id):
@@ -268,25 +277,29 @@ class Artifacts:
         return problems
 
     def restore_file(self, version: ModelVersion, path: str) -> bool:
-        """Write one of a version's files from the database; False where the database does not hold it intact."""
+        """Write one of a version's files from the database; False if the database has no intact copy."""
         (row,) = self._registry.list_files(version.version_id, [path])
         data = self._registry.read_file(version.version_id, path)
         if data is None or _sha256(data) != row.sha256:
             return False
-        _write_file(self.folder(version.model_type, version.version_id) / path, data)
+        _write(self.folder(version.model_type, version.version_id) / path, data)
         return True
 
     def find_link_problem(self, model_type: ModelTypeName) -> str | None:
-        """Say what is wrong with a type's production link; None where it is right."""
+        """Describe what is wrong with a type's production link; None if it is right."""
         link = self.models_dir / f"{model_type}_model"
         production = self._registry.get_production(model_type)
         if production is None:
-            return "it is there, but nothing is in production" if link.is_symlink() or link.exists() else None
+            return "it exists, but there is no production version" if link.is_symlink() or link.exists() else None
         if not link.is_symlink():
-            return "it is no link" if link.exists() else "it is missing"
+            return "it is not a link" if link.exists() else "it is missing"
         if os.readlink(link) != _link_target(production):  # noqa: PTH115  Path would normalise what is compared
             return f"it does not point to '{production.version_id}'"
         return None if link.exists() else f"the folder of '{production.version_id}' is missing"
+
+    @property
+    def _lock_file(self) -> Path:
+        return self.models_dir / ".lock"
 
     def _link(self, model_type: ModelTypeName) -> None:
         link = self.models_dir / f"{model_type}_model"
@@ -296,74 +309,47 @@ class Artifacts:
             return
         if self.find_link_problem(model_type) is None:
             return
-        fresh = self.models_dir / f".{model_type}_model.new"  # of one name: we hold the lock
-        fresh.unlink(missing_ok=True)
-        fresh.symlink_to(_link_target(production), target_is_directory=True)
+        new_link = self.models_dir / f".{model_type}_model.new"  # always the same name: we hold the lock
+        new_link.unlink(missing_ok=True)
+        new_link.symlink_to(_link_target(production), target_is_directory=True)
         if link.is_dir() and not link.is_symlink():
-            raise ArtifactError(f"'{link}' is a folder where a link belongs", hint="Move it away")
-        fresh.replace(link)
+            raise ArtifactError(f"cannot link '{link}': it is a folder", hint="Move it away")
+        new_link.replace(link)
 
-    def _restore_missing(self, version: ModelVersion) -> None:
-        """Make a version's folder again from the database."""
+    def _restore_folder(self, version: ModelVersion) -> None:
+        """Restore a version's folder from the database."""
         target = self.folder(version.model_type, version.version_id)
-        names = [row.path for row in self._registry.list_files(version.version_id)]
         with self.staging() as staged:
-            for name in names:
-                data = self._registry.read_file(version.version_id, name)
+            for row in self._registry.list_files(version.version_id):
+                data = self._registry.read_file(version.version_id, row.path)
                 if data is None:
-                    raise _gone(version, target / name)
-                _write_file(staged / name, data)
-            with writing(self.models_dir):
+                    raise _no_copy(version, target / row.path)
+                _write(staged / row.path, data)
+            with report_write_errors(self.models_dir):
                 target.parent.mkdir(parents=True, exist_ok=True)
                 try:
                     staged.rename(target)
                 except OSError:
-                    if not target.exists():  # where another process was faster, its bytes are the same
+                    if not target.exists():  # if it does, another process was faster and wrote the same bytes
                         raise
 
 
-def _gone(version: ModelVersion, path: Path) -> ArtifactError:
+@contextmanager
+def report_write_errors(folder: Path) -> Iterator[None]:
+    """Translate an OSError into an ArtifactError that says why the models folder cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise ArtifactError(
+            f"cannot write to '{folder}': {error.strerror}", hint="Check its permissions and the free disk space"
+        ) from error
+
+
+def _no_copy(version: ModelVersion, path: Path) -> ArtifactError:
     return ArtifactError(
-        f"files of '{version.version_id}' are gone: '{path}' is missing and the database does not hold it",
-        hint="Bring it back from a copy, or train a new version",
+        f"cannot repair '{version.version_id}': '{path}' is missing and there is no copy in the database",
+        hint="Restore it from a backup, or train a new version",
     )
-
-
-def remove(path: Path) -> None:
-    """Remove a file, or a folder with all that is in it.
-
-    Raises:
-        ArtifactError: it cannot be removed.
-    """
-    with writing(path.parent):
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
-
-
-def library_versions() -> dict[str, str]:
-    """Return the versions of the libraries that a model's files depend on."""
-    found = {}
-    for library in _LIBRARIES:
-        with suppress(PackageNotFoundError):
-            found[library] = version(library)
-    return found
-
-
-def _is_abandoned(folder: Path) -> bool:
-    try:
-        lock = os.open(folder, os.O_RDONLY)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    else:
-        return True
-    finally:
-        os.close(lock)
 
 
 def _files_in(folder: Path) -> list[Path]:
@@ -375,10 +361,14 @@ def _link_target(version: ModelVersion) -> str:
 
 
 def _manifest(version_id: str, data: dict[str, bytes]) -> bytes:
+    libraries = {}
+    for library in _LIBRARIES:
+        with suppress(metadata.PackageNotFoundError):
+            libraries[library] = metadata.version(library)
     content: dict[str, Any] = {
         "format": FORMAT,
         "version_id": version_id,
-        "libraries": library_versions(),
+        "libraries": libraries,
         "files": {name: {"sha256": _sha256(part), "size": len(part)} for name, part in sorted(data.items())},
     }
     return (json.dumps(content, indent=2, sort_keys=True) + "\n").encode()
@@ -399,48 +389,20 @@ def _read(path: Path, version_id: str) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise ArtifactError(
-            f"cannot read '{path.name}' of '{version_id}': {error.strerror}", hint=f"Look at '{path.parent}'"
+            f"cannot read '{path.name}' of '{version_id}': {error.strerror}", hint=f"Check '{path.parent}'"
         ) from error
 
 
 def _check(data: bytes, expected: str, name: str, version_id: str) -> None:
     if _sha256(data) != expected:
         raise ArtifactError(
-            f"'{name}' of '{version_id}' is not what was written: its SHA-256 is {_sha256(data)[:12]}…, "
-            f"the record says {expected[:12]}…",
-            hint="It is not read. Remove the version's folder to have it made again from the database",
+            f"'{name}' of '{version_id}' was modified: its SHA-256 is {_sha256(data)[:12]}…, "
+            f"recorded was {expected[:12]}…",
+            hint="It was not loaded. Delete the version's folder to restore it from the database",
         )
 
 
-def _write_file(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all."""
-    with writing(path.parent):
+def _write(path: Path, data: bytes) -> None:
+    with report_write_errors(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            temporary.write_bytes(data)
-            _sync(temporary)
-            temporary.replace(path)
-            _sync(path.parent)
-        finally:
-            temporary.unlink(missing_ok=True)
-
-
-def _sync(path: Path) -> None:
-    """Ask the filesystem to make a file, or a folder's entries, durable."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-@contextmanager
-def writing(folder: Path) -> Iterator[None]:
-    """Say in one line why the models folder cannot be written, if it cannot."""
-    try:
-        yield
-    except OSError as error:
-        raise ArtifactError(
-            f"cannot write to '{folder}': {error.strerror}", hint="Check its rights and the free space"
-        ) from error
+        write_atomically(path, data)

@@ -6,7 +6,6 @@ BEGIN IMMEDIATE, PostgreSQL by an advisory lock), so what it reads stays true un
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import sqlite3
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.orm import Session
 
 from retrainer.errors import ConfigError, DatabaseError
+from retrainer.files import exclusive_lock
 from retrainer.registry.migrations import HEAD, REVISIONS
 from retrainer.registry.tables import VERSION_TABLE
 
@@ -204,8 +204,7 @@ class Database:
             yield
             return
         path = Path(self.engine.url.database or "")
-        with path.with_name(f".{path.name}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with exclusive_lock(path.with_name(f".{path.name}.lock")):
             with self.engine.connect() as connection:
                 connection.exec_driver_sql("COMMIT")
                 connection.exec_driver_sql("PRAGMA journal_mode=WAL")

@@ -10,16 +10,16 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from retrainer.algorithms import Importance
-    from retrainer.algorithms.calling import PluginStatus
+    from retrainer.algorithms.events import PluginStatus
     from retrainer.doctor import Finding
     from retrainer.errors import RetrainerError
+    from retrainer.evaluation.comparison import Comparison
+    from retrainer.evaluation.evaluate import Evaluation
     from retrainer.model_types import ModelTypeName
     from retrainer.model_types.base import Reliability
-    from retrainer.pipeline.comparing import Comparison
-    from retrainer.pipeline.evaluations import Evaluation
     from retrainer.pipeline.forecast import NextPost
+    from retrainer.pipeline.results import Failure, RunResult
     from retrainer.pipeline.retention import Prunable
-    from retrainer.pipeline.run import Failure, RunResult
     from retrainer.posts.importer import ImportResult
     from retrainer.posts.store import PostsSummary
     from retrainer.registry.promotions import Change
@@ -231,7 +231,7 @@ def comparison_document(comparison: Comparison) -> Document:
 
 def train_document(outcomes: Sequence[RunResult | Failure]) -> Document:
     """Describe what `train` did: its runs, each with its evaluation and comparison, and the errors."""
-    from retrainer.pipeline.run import Failure  # noqa: PLC0415  imported by now: it made the outcomes
+    from retrainer.pipeline.results import Failure  # noqa: PLC0415  imported by now: it made the outcomes
 
     runs: list[Document] = []
     errors: list[Document] = []

@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from retrainer.algorithms import Importance
     from retrainer.doctor import Finding
     from retrainer.evaluation.bootstrap import Evidence
+    from retrainer.evaluation.comparison import Comparison
+    from retrainer.evaluation.evaluate import Evaluation
     from retrainer.model_types import ModelTypeName, OriginRule
     from retrainer.model_types.base import Metric, Reliability
-    from retrainer.pipeline.comparing import Comparison
-    from retrainer.pipeline.evaluations import Evaluation
     from retrainer.pipeline.forecast import NextPost
+    from retrainer.pipeline.results import Failure, RunResult
     from retrainer.pipeline.retention import Prunable
-    from retrainer.pipeline.run import Failure, RunResult
     from retrainer.posts.importer import ImportResult
     from retrainer.posts.store import PostsSummary
     from retrainer.registry.tables import Hold, LedgerEntry, ModelEvaluation, ModelVersion, TrainingRun
@@ -30,7 +30,7 @@ REJECTED_SHOWN = 10
 
 def train_outcomes(outcomes: Sequence[RunResult | Failure]) -> None:
     """Show each run's figures and the decision; a failure was told when it happened."""
-    from retrainer.pipeline.run import Failure  # noqa: PLC0415  imported by now: it made the outcomes
+    from retrainer.pipeline.results import Failure  # noqa: PLC0415  imported by now: it made the outcomes
 
     for outcome in outcomes:
         if isinstance(outcome, Failure) or outcome.evaluation is None:

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
     from retrainer.project import Project
     from tests.api.conftest import Serve, Turnstile
-    from tests.conftest import Plugins, Runner
+    from tests.command_line import Runner
+    from tests.conftest import Plugins
 
 
 def test_a_retrain_is_answered_at_once_with_runs_that_are_in_the_history(

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from tests.conftest import Completed, Plugins, Runner
+    from tests.command_line import Completed, Runner
+    from tests.conftest import Plugins
 
 
 def the_line(done: Completed, code: int) -> str:
@@ -177,19 +178,19 @@ def test_a_models_folder_that_cannot_be_written(folder: Path, retrainer: Runner,
     assert run["status"] == "failed"
 
 
-def test_a_read_only_models_folder(folder: Path, retrainer: Runner) -> None:
+def test_a_read_only_models_folder(folder: Path, retrainer: Runner, powerless_retrainer: Runner) -> None:
     import_posts(retrainer, folder, regular_posts(100))
     (folder / "models").chmod(0o555)
-    line = the_line(retrainer("train", "timing", "--quiet", powerless=True), 1)
+    line = the_line(powerless_retrainer("train", "timing", "--quiet"), 1)
     (folder / "models").chmod(0o755)
     assert f"cannot write to '{folder}/models': Permission denied" in line
     assert retrainer("production", "--json").json["timing_model"] is None
 
 
-def test_a_file_that_may_not_be_read(folder: Path, retrainer: Runner) -> None:
+def test_a_file_that_may_not_be_read(folder: Path, powerless_retrainer: Runner) -> None:
     (folder / "posts.csv").write_text("id,date\n")
     (folder / "posts.csv").chmod(0)
-    line = the_line(retrainer("posts", "import", "posts.csv", powerless=True), 1)
+    line = the_line(powerless_retrainer("posts", "import", "posts.csv"), 1)
     assert "cannot read 'posts.csv': Permission denied" in line
 
 
@@ -292,9 +293,9 @@ def test_a_result_that_cannot_be_written_is_one_line(folder: Path, retrainer: Ru
     assert done.stderr == "Error: cannot write the result: No space left on device\n"
 
 
-def test_letters_that_a_terminal_lacks_are_escaped(folder: Path, retrainer: Runner) -> None:
+def test_letters_that_a_terminal_lacks_are_escaped(folder: Path, retrainer: Runner, retrainer_process: Runner) -> None:
     import_posts(retrainer, folder, regular_posts(60))
-    done = retrainer("train", "timing", PYTHONIOENCODING="ascii")
+    done = retrainer_process("train", "timing", PYTHONIOENCODING="ascii")
     assert done.code == 0
     assert "\\u2713 Model promoted to production!" in done.err
 

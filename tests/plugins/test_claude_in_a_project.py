@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.conftest import Runner
+    from tests.command_line import Runner
 
 KEY = "sk-ant-a-key-of-the-tests"
 

@@ -25,7 +25,7 @@ from retrainer.schedule.crontab import installed_line, with_block, without_block
 from retrainer.schedule.expression import NAMED, parse_schedule
 
 if TYPE_CHECKING:
-    from tests.conftest import Runner
+    from tests.command_line import Runner
 
 CONFIG = Path("/srv/project/config/config.yaml")
 

@@ -49,7 +49,9 @@ async def retrain(service: Of, options: Retrain) -> JSONResponse:
 async def promote(service: Of, version_id: VersionId, options: Promote) -> JSONResponse:
     """Put a version live by hand."""
     now = datetime.now(UTC)
-    change = await service.work.change(promote_version, service.project, version_id, options.reason, now)
+    change = await service.work.change(
+        promote_version, service.project, service.runtime, version_id, options.reason, now
+    )
     message = f"Model {version_id} promoted to production" if change else f"Model {version_id} is in production already"
     return JSONResponse(documents.change_document(message, version_id, change))
 
@@ -60,6 +62,7 @@ async def rollback(service: Of, model_type: ModelTypeName, options: Rollback) ->
     change = await service.work.change(
         roll_back,
         service.project,
+        service.runtime,
         model_type,
         options.reason,
         datetime.now(UTC),
