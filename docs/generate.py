@@ -18,10 +18,11 @@ from retrainer.api.app import create_app
 from retrainer.api.auth import Auth
 from retrainer.api.threads import Work
 from retrainer.cli import app
+from retrainer.notify import open_runtime
 from retrainer.project import Project, create_project
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 Schema = dict[str, Any]
 
@@ -103,7 +104,8 @@ def _openapi() -> Schema:
         create_project(Path(name))
         project = Project.find(Path(name), {})
         try:
-            return create_app(project, Auth(token="any"), Work(60)).openapi()  # noqa: S106  it protects nothing
+            with open_runtime(project, {}) as runtime:
+                return create_app(project, runtime, Auth(token="any"), Work(60)).openapi()  # noqa: S106  a stand-in
         finally:
             project.close()
 
@@ -163,7 +165,7 @@ def _type(schema: Schema) -> str:
     if schema.get("type") == "array":
         return f"list of {_type(schema['items'])}"
     bounds = [f"{sign} {schema[bound]}" for bound, sign in BOUNDS.items() if bound in schema]
-    return " ".join([schema.get("format", schema.get("type", "any")), *bounds])
+    return " ".join([str(schema.get("format") or schema.get("type", "any")), *bounds])
 
 
 def _default(schema: Schema) -> str:
@@ -175,7 +177,7 @@ def _reference(schema: Schema) -> str:
     return str(schema.get("$ref", "")).rpartition("/")[2]
 
 
-def _table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def _table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     if not rows:
         return ""
     lines = [header, ("---",) * len(header), *rows]

@@ -12,6 +12,7 @@ import sys
 import textwrap
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -70,7 +71,7 @@ if [ -n "$(jobs -p)" ]; then
 fi
 """
 STEP = "@@ step"
-PROGRAM = typer.main.get_command(app)
+PROGRAM: Any = typer.main.get_command(app)
 
 
 @dataclass(frozen=True)
@@ -235,13 +236,15 @@ def unknown_words(line: str) -> list[str]:
         elif word in inner:
             command = inner[word]
             known |= _options(command)
-    if command is PROGRAM:
+    if command is PROGRAM and words and words[-1] not in {"--help", "--version"}:
         unknown += words[:1]
     return unknown
 
 
-def _options(command: typer.core.TyperCommand) -> set[str]:
-    return {"--help"} | {name for option in command.params for name in (*option.opts, *option.secondary_opts)}
+def _options(command: Any) -> set[str]:
+    return {"--help", "--version"} | {
+        name for option in command.params for name in (*option.opts, *option.secondary_opts)
+    }
 
 
 def test_every_command_and_option_of_the_documentation_exists() -> None:

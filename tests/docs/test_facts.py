@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.conftest import Plugins, Runner
+    from tests.command_line import Runner
+    from tests.conftest import Plugins
 
 BANNED = re.compile(
     r"\b(told|foretold|foretell|mend(ed)?|anew|whoever|thereof|the specification)\b|\bof (theirs|yours)\b",
