@@ -17,7 +17,7 @@ import typer
 from retrainer.api.app import create_app
 from retrainer.api.auth import Auth
 from retrainer.api.threads import Work
-from retrainer.cli import app
+from retrainer.cli.app import app
 from retrainer.notify import open_runtime
 from retrainer.project import Project, create_project
 
@@ -56,14 +56,15 @@ def _root_context() -> typer.Context:
 
 def _command_contexts() -> Iterator[tuple[typer.Context, str]]:
     """Yield a context for every command that is not hidden, and the heading above it or its group."""
-    groups = [(_root_context(), "")]
+    groups: list[tuple[Any, str]] = [(_root_context(), "")]
     for parent, panel in groups:
-        for name, command in parent.command.commands.items():  # type: ignore[attr-defined]
+        for name, listed in parent.command.commands.items():
+            _, command, _ = parent.command.resolve_command(parent, [name])  # loads a command that is only listed
             context = typer.Context(command, info_name=name, parent=parent, max_content_width=HELP_WIDTH)
             if hasattr(command, "commands"):
-                groups.append((context, command.rich_help_panel))
+                groups.append((context, listed.rich_help_panel))
             elif not command.hidden:
-                yield context, panel or command.rich_help_panel
+                yield context, panel or listed.rich_help_panel
 
 
 def _help(context: typer.Context) -> str:

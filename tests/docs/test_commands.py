@@ -18,7 +18,7 @@ import pytest
 import typer
 
 from retrainer.__main__ import GLOBAL_FLAGS, GLOBAL_OPTIONS
-from retrainer.cli import app
+from retrainer.cli.app import app
 from retrainer.posts.sample import sample_posts, write_sample_csv
 from tests.claude_server import ClaudeServer
 from tests.docs.pages import PAGES, ROOT, SHELL, blocks, read
@@ -234,7 +234,7 @@ def unknown_words(line: str) -> list[str]:
             if word.partition("=")[0] not in known:
                 unknown.append(word)
         elif word in inner:
-            command = inner[word]
+            command = command.resolve_command(typer.Context(command), [word])[1]
             known |= _options(command)
     if command is PROGRAM and words and words[-1] not in {"--help", "--version"}:
         unknown += words[:1]
