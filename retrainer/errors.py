@@ -50,6 +50,10 @@ class RetrainerError(Exception):
         end = "" if self.message.endswith((".", "?", "!")) else "."
         return f"{self.message}{end} {self.hint}" if self.hint else self.message
 
+    def document(self) -> dict[str, dict[str, str]]:
+        """Return the error as the JSON document of the commands and the REST API."""
+        return {"error": {"code": self.code, "message": self.message, "hint": self.hint}}
+
 
 class UsageError(RetrainerError):
     """An argument that cannot be meant."""

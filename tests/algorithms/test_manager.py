@@ -209,9 +209,7 @@ def test_a_thread_that_a_plugin_leaves_does_not_keep_the_program_from_ending(
     done = retrainer_process("train", "timing", "--algorithm", "leaving", "--exit-code", "--json", env=plugins.environ)
     assert done.code == 0
     assert done.json["count"] == 1
-    assert done.err.splitlines()[-1].startswith(
-        "WARNING: All is done; ended with threads that did not end by themselves"
-    )
+    assert done.err.splitlines()[-1].startswith("WARNING: Exiting although threads are still running")
     assert done.err.splitlines()[-1].endswith(": 'left for good'")
     refused = retrainer_process(
         "train", "timing", "--algorithm", "leaving", "--no-auto-promote", "--exit-code", env=plugins.environ

@@ -41,7 +41,7 @@ def test_35_posts(folder: Path, retrainer: Runner) -> None:
     import_posts(retrainer, folder, regular_posts(35))
     line = the_line(retrainer("train", "--quiet", "timing"), 3)
     assert "Insufficient data for training: 35 posts" in line
-    assert "Collect more data before retraining: at least 50 posts are needed" in line
+    assert "Collect more data before retraining: at least 50 posts are required" in line
     assert retrainer("versions", "--json").json["count"] == 0
     assert list((folder / "models").iterdir()) == []
 
@@ -54,7 +54,7 @@ def test_one_post(folder: Path, retrainer: Runner) -> None:
 def test_all_posts_at_the_same_second(folder: Path, retrainer: Runner) -> None:
     import_posts(retrainer, folder, regular_posts(100, gap_hours=0))
     line = the_line(retrainer("train", "timing", "--quiet"), 3)
-    assert "all 80 training posts carry the same time, '2024-11-15T12:00:00+00:00'" in line
+    assert "all 80 training posts have the same time, '2024-11-15T12:00:00+00:00'" in line
     assert retrainer("train", "content").code == 0, "content does not need the gaps"
 
 
@@ -68,10 +68,10 @@ def test_posts_not_in_time_order(folder: Path, retrainer: Runner) -> None:
 
 @pytest.mark.parametrize(
     ("value", "problem"),
-    [("2999-01-01", "'2999-01-01' lies in the future"), ("soon", "'soon' is not a time"), ("", "'' is not a time")],
+    [("2999-01-01", "'2999-01-01' is in the future"), ("soon", "'soon' is not a time"), ("", "'' is not a time")],
 )
 def test_a_moment_that_cannot_be_meant(value: str, problem: str, folder: Path, retrainer: Runner) -> None:
-    assert f"Error: --as-of: {problem}" in the_line(retrainer("train", "--as-of", value), 2)
+    assert f"Error: Invalid value for '--as-of': {problem}" in the_line(retrainer("train", "--as-of", value), 2)
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_a_folder_that_cannot_be_written(folder: Path, retrainer: Runner, unwrit
     line = the_line(retrainer("init", str(unwritable / "project"), cwd=folder), 1)
     assert "cannot lay out a project in" in line
     environ = {"RETRAINER_DATABASE__URL": f"sqlite:///{unwritable}/x.db"}
-    assert "cannot make the folder" in the_line(retrainer("history", env=environ), 1)
+    assert "cannot create the folder" in the_line(retrainer("history", env=environ), 1)
 
 
 def test_a_models_folder_that_cannot_be_written(folder: Path, retrainer: Runner, unwritable: Path) -> None:
@@ -305,7 +305,7 @@ def test_stale_posts_are_told(folder: Path, retrainer: Runner) -> None:
     retrainer("train", "timing")
     done = retrainer("predict", "timing")
     assert done.code == 0
-    assert "days old, and no silence before was longer than 0.2 days: are newer posts missing?" in done.err
+    assert "days old, and no earlier gap was longer than 0.2 days: are newer posts missing?" in done.err
 
 
 def test_a_dry_run_beside_a_production_version_of_a_lost_plugin(

@@ -259,7 +259,7 @@ def test_the_summary_of_a_call_that_could_not_begin_says_why(retrainer: Runner, 
 def test_a_summary_that_cannot_be_written_is_told_before_any_work(retrainer: Runner, folder: Path) -> None:
     done = retrainer("train", "--summary", "no/such/folder/summary.md")
     assert done.code == 2
-    assert "--summary: 'no/such/folder/summary.md' cannot be written: No such file or directory" in done.err
+    assert "--summary: cannot write 'no/such/folder/summary.md': No such file or directory" in done.err
     assert not (folder / "data" / "retrainer.db").exists()
 
 
@@ -389,7 +389,7 @@ def test_a_full_log_disk_is_one_warning_and_not_the_end(retrainer: Runner) -> No
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        (("--log-format", "xml"), "--log-format: 'xml' is none"),
+        (("--log-format", "xml"), "Invalid value for '--log-format': 'xml' (choose text or json)"),
         (
             ("--log-file", "/no/such/folder/x.log"),
             "--log-file: '/no/such/folder/x.log' cannot be written: No such file",

@@ -62,7 +62,7 @@ def test_prune_shows_its_plan_and_asks_first(five: list[str], retrainer: Runner,
     assert all(row["bytes_on_disk"] > 0 for row in plan["versions"])
     refused = retrainer("prune")
     assert refused.code == 2
-    assert "there is no terminal to ask on. Say --yes" in refused.err
+    assert "no terminal to ask for confirmation. Add --yes" in refused.err
     assert (folder / "models" / "timing" / five[1]).exists()
     done = retrainer("prune", "--yes")
     assert done.code == 0
@@ -114,7 +114,7 @@ def test_rollback_to_a_version(five: list[str], retrainer: Runner) -> None:
     assert f"Rolled back from {five[4]} to {five[0]}" in done.out
     never = retrainer("rollback", "timing", "--to", five[2])
     assert never.code == 1
-    assert f"`retrainer promote {five[2]}` puts it live all the same" in never.err
+    assert f"Use `retrainer promote {five[2]}` instead" in never.err
     assert retrainer("rollback", "timing", "--to", "nope").code == 2
 
 
