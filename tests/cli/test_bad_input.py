@@ -54,7 +54,7 @@ def test_one_post(folder: Path, retrainer: Runner) -> None:
 def test_all_posts_at_the_same_second(folder: Path, retrainer: Runner) -> None:
     import_posts(retrainer, folder, regular_posts(100, gap_hours=0))
     line = the_line(retrainer("train", "timing", "--quiet"), 3)
-    assert "all 80 training posts carry the same time, '2024-11-15T12:00:00+00:00'" in line
+    assert "all 80 training posts have the same time, '2024-11-15T12:00:00+00:00'" in line
     assert retrainer("train", "content").code == 0, "content does not need the gaps"
 
 
