@@ -175,12 +175,20 @@ def assert_shown(page: str, shown: list[tuple[str, list[str]]], outputs: list[st
             assert without_figures(line) in printed, f"{page}: {command!r} does not print {line!r}:\n{output}"
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES_WITH_COMMANDS if page != "docs/operating.md"])
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, marks=() if page == "README.md" else pytest.mark.slow)
+        for page in PAGES_WITH_COMMANDS
+        if page != "docs/operating.md"
+    ],
+)
 @pytest.mark.usefixtures("cron_folder")
 def test_every_command_works_and_prints_what_the_page_shows(page: str, tmp_path: Path) -> None:
     assert_shown(page, steps_of(page), run_page(page, tmp_path).outputs)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("cron_folder")
 def test_the_installation_of_the_operating_page_works(tmp_path: Path) -> None:
     """From a virtual environment to the CI job; packages that are installed here are not downloaded."""
