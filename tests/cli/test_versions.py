@@ -18,12 +18,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.command_line import Runner
+    from tests.conftest import Prepare
 
 
 @pytest.fixture
-def five(folder: Path) -> list[str]:
+def five(folder: Path, prepare: Prepare) -> list[str]:
     """A project that keeps one version, with five timing versions trained; returns them, the oldest first."""
     configure(folder, keep_versions="1")
+    return prepare(folder, train_five_versions)
+
+
+def train_five_versions(folder: Path) -> list[str]:
     project = open_project(folder)
     project.posts.add(sample_posts(), NOW)
     runs = [
