@@ -196,6 +196,17 @@ def wrap_unexpected(error: Exception) -> RetrainerError:
     return RetrainerError(f"unexpected {type(error).__name__}: '{error}'", hint=hint)
 
 
+def invalid_value(name: str, value: object, problem: str) -> str:
+    """Say what is wrong with a value, such as `test_split: invalid value '2' (must be less than 1)`.
+
+    Args:
+        problem: the message of pydantic, such as `Input should be less than 1`.
+    """
+    for start in ("Value error, ", "Input ", "String ", "it "):
+        problem = problem.removeprefix(start)
+    return f"{name}: invalid value '{value}' ({problem.replace('should', 'must', 1)})"
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return `Did you mean 'x'?` for the nearest known name, or an empty string."""
     match = get_close_matches(word, list(known), n=1, cutoff=0.6)

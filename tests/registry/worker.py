@@ -138,7 +138,7 @@ def change(folder: Path, seconds: float, seed: int) -> None:
         except (PromotionRefused, NothingToRollBack):
             pass
     project.close()
-    print(changes)
+    print(changes)  # noqa: T201  its result
 
 
 def train(folder: Path, *arguments: str) -> None:
