@@ -219,9 +219,7 @@ def test_an_unknown_holiday_country_is_refused_before_training() -> None:
 
 
 def test_an_unknown_time_zone_is_refused() -> None:
-    with pytest.raises(
-        ConfigError, match="timing_model.prophet.timezone: 'Mars/Olympus' is not allowed: it must be the"
-    ):
+    with pytest.raises(ConfigError, match="timing_model.prophet.timezone: invalid value 'Mars/Olympus' \\(must be the"):
         PROPHET.options({"timezone": "Mars/Olympus"}, "timing")
 
 
@@ -231,7 +229,7 @@ def test_an_unknown_option_is_refused_with_a_near_match() -> None:
 
 
 def test_a_wrong_option_says_what_is_allowed() -> None:
-    with pytest.raises(ConfigError, match="timing_model.prophet.weeks: '1' is not allowed: it must be greater than"):
+    with pytest.raises(ConfigError, match="timing_model.prophet.weeks: invalid value '1' \\(must be greater than"):
         PROPHET.options({"weeks": 1}, "timing")
 
 
