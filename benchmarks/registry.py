@@ -1,4 +1,4 @@
-"""Whether looking and promoting take longer with many versions: 10 against 10,000, as ratios of one run.
+"""Compare the time of queries and promotions with 10 and with 10,000 versions.
 
 make bench-registry
 """
@@ -33,7 +33,7 @@ SIZES = (10, 10_000)
 
 
 def filled_project(folder: Path, versions: int) -> tuple[Project, list[str]]:
-    """Make a project with so many versions, two of them real; returns it and the real ones' ids."""
+    """Create a project with a number of versions, two of them real; return it and the ids of the real ones."""
     create_project(folder)
     project = Project.find(folder, {"RETRAINER_TIMING_MODEL__ALGORITHM": "baseline"})
     project.posts.add(sample_posts(), datetime.now(UTC))
@@ -44,18 +44,19 @@ def filled_project(folder: Path, versions: int) -> tuple[Project, list[str]]:
     ]
     start = datetime(2015, 1, 1, tzinfo=UTC)
     model, past_run, entry = (_copy_of(project, table) for table in (ModelVersion, TrainingRun, LedgerEntry))
-    made = [f"baseline_timing_old_{number:06d}" for number in range(versions - 2)]
-    moments = [start + timedelta(hours=6 * number) for number in range(versions - 2)]
+    created = {
+        f"baseline_timing_old_{number:06d}": start + timedelta(hours=6 * number) for number in range(versions - 2)
+    }
     old = {"status": "archived", "is_production": False, "promoted_at": None}
     with project.registry.database.write() as session:
-        rows = [{**model, **old, "version_id": one, "trained_at": at} for one, at in zip(made, moments, strict=True)]
+        rows = [{**model, **old, "version_id": name, "trained_at": at} for name, at in created.items()]
         runs = [
-            {**past_run, "run_id": f"run_{one}", "model_version_id": one, "started_at": at, "compared_with": None}
-            for one, at in zip(made, moments, strict=True)
+            {**past_run, "run_id": f"run_{name}", "model_version_id": name, "started_at": at, "compared_with": None}
+            for name, at in created.items()
         ]
         decisions = [
-            {**entry, "entry_id": None, "action": "rejection", "version_id": one, "recorded_at": at}
-            for one, at in zip(made, moments, strict=True)
+            {**entry, "entry_id": None, "action": "rejection", "version_id": name, "recorded_at": at}
+            for name, at in created.items()
         ]
         for table, values in ((ModelVersion, rows), (TrainingRun, runs), (LedgerEntry, decisions)):
             if values:
@@ -77,9 +78,9 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def main() -> None:
-    """Time each question on both projects in turn, and print the medians and their ratio."""
-    with tempfile.TemporaryDirectory() as place:
-        projects = [filled_project(Path(place) / str(size), size) for size in SIZES]
+    """Time each operation on both projects alternately, and print the medians and their ratio."""
+    with tempfile.TemporaryDirectory() as folder:
+        projects = [filled_project(Path(folder) / str(size), size) for size in SIZES]
 
         def history(project: Project, _real: list[str]) -> object:
             changes = project.registry.list_ledger_entries(actions=PRODUCTION_CHANGE_ACTIONS, limit=10)
