@@ -318,7 +318,7 @@ def test_posts_that_cannot_be_used_are_told_once_a_run_and_not_where_nothing_is_
     assert done.code == 0
     (warning,) = done.err.splitlines()
     assert "Left out 1 posts of the table 'posts' of " in warning
-    assert warning.endswith("whose time cannot be read, such as 'someday'")
+    assert warning.endswith("with an unreadable time, such as 'someday'")
     done = retrainer("--quiet", "train", "timing", "--if-due", env=environ)
     assert (done.code, done.out, done.err) == (0, "", "")
 
