@@ -160,7 +160,7 @@ def installed_line(text: bytes, config_file: Path) -> str | None:
 
 
 def _block_pattern(text: bytes, config_file: Path) -> re.Pattern[bytes]:
-    """Return the pattern of a project's block with its jobs, after checking that every block in the text is complete."""
+    """Return the pattern of a project's block with its jobs; the blocks in the text are checked to be complete."""
     begin, end = map(re.escape, _markers(config_file))
     pattern = re.compile(rb"^%b\r*\n(.*?)^%b\r*(?:\n|\Z)" % (begin, end), re.MULTILINE | re.DOTALL)
     markers = re.findall(rb"^(?:%b|%b)\r*$" % (begin, end), text, re.MULTILINE)
