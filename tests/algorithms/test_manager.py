@@ -393,7 +393,7 @@ def test_what_a_plugin_prints_when_it_is_imported_is_not_in_the_list(retrainer: 
 @pytest.mark.usefixtures("fifty_posts")
 @pytest.mark.parametrize("afterwards", ["pass", "raise ValueError('in the child')", "import sys; sys.exit(0)"])
 def test_a_plugin_that_forks_does_not_carry_the_run_to_its_end_twice(
-    afterwards: str, retrainer: Runner, plugins: Plugins, folder: Path
+    afterwards: str, retrainer: Runner, retrainer_process: Runner, plugins: Plugins, folder: Path
 ) -> None:
     body = f"""import os
         if not (child := os.fork()):
@@ -402,7 +402,7 @@ def test_a_plugin_that_forks_does_not_carry_the_run_to_its_end_twice(
             print("the child ended with", os.waitpid(child, 0)[1] >> 8)
         return {{"hours": 1}}"""
     plugins.add("forking", constant_timing("forking", 1).replace('return {"hours": 1}', body))
-    done = retrainer("train", "timing", "--algorithm", "forking", "--json", env=plugins.environ)
+    done = retrainer_process("train", "timing", "--algorithm", "forking", "--json", env=plugins.environ)
     assert done.code == 0
     assert done.json["count"] == 1
     assert "the child ended with 1" in done.err
