@@ -253,7 +253,7 @@ def test_a_model_that_gives_two_answers_is_told_so_at_run_time_too(
     code = constant_timing("moody", 1).replace('float(model["hours"])', hours)
     plugins.add("moody", code)
     done = retrainer(*command, env={**plugins.environ, "RETRAINER_TIMING_MODEL__ALGORITHM": "moody"})
-    assert "the plugin 'moody' gives two answers to the same question: seed it, and do not change" in done.err
+    assert "the plugin 'moody' is not deterministic: seed all randomness" in done.err
     assert "looks into the future" not in done.err
 
 
