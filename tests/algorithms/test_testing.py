@@ -246,7 +246,7 @@ class Point(NamedTuple):
 @pytest.mark.parametrize(
     ("model", "problem"),
     [
-        ({"by hour": [{"a": 1}, {1: 2}]}, r"the key 1 of model\['by hour'\]\[1\] comes back as a text"),
+        ({"by hour": [{"a": 1}, {1: 2}]}, r"the key 1 of model\['by hour'\]\[1\] comes back as a string"),
         ({None: 2}, "the key None of model comes back as a string"),
         ({"at": Point(1.5)}, r"model\['at'\], a Point, comes back as a list. Return plain data, or add save and load"),
     ],
