@@ -318,8 +318,9 @@ def evidence_of(a: LiveScores, b: LiveScores, *, level: float = LEVEL) -> Eviden
 def conclude(lives: dict[str, LiveScores]) -> tuple[str | None, str]:
     """Return the best policy on the posts that all policies forecast, and one sentence about it.
 
-    The difference is more than noise if the interval of the improvement lies above 0. The level of the interval rises with the
-    number of policies (Bonferroni), so that equally good policies are called different in at most 5% of replays.
+    The difference is more than noise if the interval of the improvement lies above 0. The level of the interval rises
+    with the number of policies (Bonferroni), so that equally good policies are called different in at most 5% of
+    replays.
     """
     if not lives:
         return None, "No posts were forecast yet."
