@@ -89,7 +89,7 @@ class Jobs:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # a signal to the server's group is not for it
             )
-        identity = ProcessIdentity.of(process.pid)
+        identity = ProcessIdentity.from_pid(process.pid)
         threading.Thread(target=self._await_end, args=(run.run_id, process), daemon=True).start()
         try:
             self.project.registry.hand_over_run(run.run_id, identity)

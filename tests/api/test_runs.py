@@ -122,7 +122,7 @@ def test_a_killed_run_is_shown_as_failed(
     process.kill()
     run = server.ended(run_id)
     assert run["status"] == "failed"
-    assert "The run was cut off" in run["error"]
+    assert "The run was interrupted" in run["error"]
     assert server.post("/models/retrain", json={"model_type": "timing"}).status_code == 202
 
 

@@ -166,7 +166,7 @@ def test_a_folder_that_cannot_be_written(folder: Path, retrainer: Runner, unwrit
     line = the_line(retrainer("init", str(unwritable / "project"), cwd=folder), 1)
     assert "cannot lay out a project in" in line
     environ = {"RETRAINER_DATABASE__URL": f"sqlite:///{unwritable}/x.db"}
-    assert "cannot make the folder" in the_line(retrainer("history", env=environ), 1)
+    assert "cannot create the folder" in the_line(retrainer("history", env=environ), 1)
 
 
 def test_a_models_folder_that_cannot_be_written(folder: Path, retrainer: Runner, unwritable: Path) -> None:

@@ -455,7 +455,7 @@ def test_a_killed_run_does_not_block_the_next(trained: str, plugins: Plugins, fo
     assert done.code == 0
     runs = retrainer("history", "--type", "timing", "--json").json["training_runs"]
     assert [run["status"] for run in runs] == ["completed", "failed", "completed"]
-    assert "The run was cut off: its process" in runs[1]["error"]
+    assert "The run was interrupted: its process" in runs[1]["error"]
 
 
 def test_a_reader_that_is_gone_before_an_error_is_told_hears_no_traceback(folder: Path) -> None:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.conftest import open_project
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -52,3 +54,20 @@ def test_light_commands_import_nothing_heavy(arguments: list[str], tmp_path: Pat
     )
     assert done.stderr.strip() == "[]"
     assert done.stdout
+
+
+@pytest.mark.parametrize("command", ["history", "versions"])
+def test_reading_a_sqlite_registry_imports_no_more_than_it_needs(command: str, folder: Path) -> None:
+    project = open_project(folder)
+    assert project.registry.list_runs() == []
+    project.close()
+    script = (
+        "import sys; from retrainer.__main__ import run; code = run([sys.argv[1]]);"
+        f"heavy = sorted({{name.split('.')[0] for name in sys.modules}} & set({HEAVY!r}) - {{'sqlalchemy'}});"
+        "dialect = [name for name in sys.modules if name.startswith('sqlalchemy.dialects.postgresql')];"
+        "print(heavy, dialect, 'psutil' in sys.modules, file=sys.stderr); sys.exit(code)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, command], cwd=folder, capture_output=True, text=True, check=True
+    )
+    assert done.stderr.strip() == "[] [] False"

@@ -109,7 +109,7 @@ def test_rollback_to_a_version(five: list[str], retrainer: Runner) -> None:
     assert f"Rolled back from {five[4]} to {five[0]}" in done.out
     never = retrainer("rollback", "timing", "--to", five[2])
     assert never.code == 1
-    assert f"`retrainer promote {five[2]}` puts it live all the same" in never.err
+    assert f"Use `retrainer promote {five[2]}` instead" in never.err
     assert retrainer("rollback", "timing", "--to", "nope").code == 2
 
 

@@ -76,7 +76,7 @@ def test_every_event_reaches_the_webhook_with_its_figures(
     [
         ({"RETRAINER_RETRAINING__MIN_TRAINING_SAMPLES": "5000"}, 3, "Insufficient data for training"),
         ({"RETRAINER_TIMING_MODEL__BASELINE__NONE": "1"}, 2, "unknown key"),
-        ({"RETRAINER_DATABASE__URL": "sqlite:////dev/null/x.db"}, 1, "cannot make the folder"),
+        ({"RETRAINER_DATABASE__URL": "sqlite:////dev/null/x.db"}, 1, "cannot create the folder"),
     ],
     ids=["in the run", "before the run", "before all runs"],
 )
@@ -294,7 +294,7 @@ def test_a_run_that_was_killed_is_told_by_the_next_command(
     subprocess.run([sys.executable, "-c", code], check=False)
     assert retrainer("history", env=webhook).code == 0
     assert receiver.events() == ["failure"]
-    assert "The run was cut off: its process" in receiver.received[0].json["text"]
+    assert "The run was interrupted: its process" in receiver.received[0].json["text"]
     retrainer("history", env=webhook)
     assert len(receiver.received) == 1
 

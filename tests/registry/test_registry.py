@@ -115,7 +115,7 @@ def test_a_run_whose_process_is_gone_is_closed_by_the_next(project: Project) -> 
     assert retrain(project, runtime_of(project), "timing", datetime.now(UTC)).promoted
     closed = project.registry.get_run(killed)
     assert closed.status == "failed"
-    assert "The run was cut off: its process" in str(closed.error)
+    assert "The run was interrupted: its process" in str(closed.error)
 
 
 def test_a_run_elsewhere_counts_as_gone_after_ten_silent_heartbeats(project: Project) -> None:
@@ -185,7 +185,7 @@ def test_model_files_can_be_read_by_whoever_the_umask_allows(project: Project) -
 def test_a_newer_database_is_refused_in_one_line(project: Project) -> None:
     with project.registry.database.engine.begin() as connection:
         connection.execute(sa.text(f"UPDATE {VERSION_TABLE} SET version_num = '9999'"))
-    with pytest.raises(DatabaseError, match="has schema '9999', newer than this program knows"):
+    with pytest.raises(DatabaseError, match="has schema '9999', newer than this release"):
         open_project(project.folder).registry  # noqa: B018  opening is the act
 
 
@@ -199,7 +199,7 @@ def test_no_empty_database_takes_the_place_of_one_that_is_gone(sqlite_folder: Pa
     for command in (("history",), ("doctor", "--repair"), ("train", "timing"), ("posts", "count")):
         done = retrainer(*command, cwd=sqlite_folder)
         assert done.code == 1
-        assert "is gone, but " in done.err
+        assert "is missing, but " in done.err
         assert sorted(path.name for path in (sqlite_folder / "models").rglob("*")) == before
     assert not (sqlite_folder / "data" / "retrainer.db").exists()
     (sqlite_folder / "data").rmdir()
@@ -222,7 +222,7 @@ def test_no_tables_are_made_in_an_empty_database_in_the_place_of_another(
     for command in (("history",), ("doctor", "--repair"), ("train", "timing"), ("posts", "count")):
         done = retrainer(*command, cwd=folder_on_each_database)
         assert done.code == 1
-        assert "has no table of retrainer's, but " in done.err
+        assert "has no retrainer tables, but " in done.err
     assert any((folder_on_each_database / "models").glob("timing/*/manifest.json"))
     with engine.connect() as connection:
         assert sa.inspect(connection).get_table_names() == []

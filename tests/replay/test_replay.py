@@ -639,7 +639,7 @@ def test_a_database_that_is_gone_is_not_taken_for_a_new_one(eager: Path) -> None
     retrain(project, runtime_of(project), "timing", START)
     project.close()
     (eager / "data/retrainer.db").unlink()
-    with pytest.raises(DatabaseError, match="is gone, but"):
+    with pytest.raises(DatabaseError, match="is missing, but"):
         replayed(eager)
     assert not (eager / "data/retrainer.db").exists()
 
