@@ -352,7 +352,7 @@ def test_what_a_model_leans_on_must_be_told_the_same_twice() -> None:
     [
         ({"gap": 1.0}, "a dict instead of a list of Importance"),
         ([("gap", 1.0)], "a tuple instead of an Importance"),
-        ([Importance("gap", float("nan"), "hours")], "a finite number is needed"),
+        ([Importance("gap", float("nan"), "hours")], "nan for .* instead of a finite number"),
         ([Importance(" ", 1.0, "hours")], "an importance without a label"),
     ],
 )

@@ -278,7 +278,7 @@ def test_where_a_process_that_works_ahead_dies_the_replay_goes_on_without(
     report = replayed(project, jobs=2)
     assert everything(report) == alone
     assert not report.ending.stopped
-    assert caplog.text.count("A process that worked ahead died") == 1
+    assert caplog.text.count("Prefetch worker crashed") == 1
 
 
 def interrupting(after: int) -> object:
@@ -356,7 +356,7 @@ def test_wherever_a_step_is_interrupted_only_that_step_is_taken_again(
     caplog.set_level("INFO", "retrainer.replay")
     resumed = replayed(project, resume=True)
     assert everything(resumed) == whole, "the ids too"
-    assert (f"; {done} are known" in caplog.text) == (done > 0)
+    assert (f"; {done} are done" in caplog.text) == (done > 0)
     for one in resumed.policies:
         room = sqlite3.connect(eager / f".retrainer/replay/timing/policies/{one.policy.name}/registry.db")
         assert room.execute("SELECT COUNT(*) FROM retrainer_training_runs").fetchall() == [(one.trainings,)]
@@ -615,7 +615,7 @@ def test_a_replay_uses_its_folder_alone(eager: Path) -> None:
 def test_a_folder_of_somebody_else_is_left_alone(eager: Path, tmp_path: Path) -> None:
     (tmp_path / "mine/timing").mkdir(parents=True)
     (tmp_path / "mine/timing/thesis.txt").write_text("the only copy")
-    with pytest.raises(UsageError, match="was not made by a replay"):
+    with pytest.raises(UsageError, match="was not created by a replay"):
         replayed(eager, workdir=tmp_path / "mine")
     assert (tmp_path / "mine/timing/thesis.txt").read_text() == "the only copy"
 
@@ -629,7 +629,7 @@ def test_posts_are_read_from_either_database(folder_on_each_database: Path) -> N
 
 def test_a_project_without_a_post_has_too_few_and_is_left_so(folder_on_each_database: Path) -> None:
     before = contents(folder_on_each_database)
-    with pytest.raises(InsufficientData, match="there is no post in"):
+    with pytest.raises(InsufficientData, match="there are no posts in"):
         replayed(folder_on_each_database)
     assert contents(folder_on_each_database) == before
 
