@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import sys
 import tempfile
 import textwrap
@@ -11,7 +12,7 @@ import warnings
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 import pytest
 from hypothesis import settings
@@ -24,11 +25,13 @@ from retrainer.runtime import Runtime
 from tests.command_line import run_as_process, run_in_process
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     import pandas as pd
 
     from tests.command_line import Runner
+
+T = TypeVar("T")
 
 NOW = datetime(2024, 11, 15, 12, tzinfo=UTC)  # shortly after the last of the sample posts
 settings.register_profile("retrainer", deadline=None)  # a busy machine is no failure
@@ -39,6 +42,10 @@ SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--whole-process", action="store_true", help="run every command of a test as a process")
+
+
+class Prepare(Protocol):
+    def __call__(self, folder: Path, make: Callable[[Path], T]) -> T: ...
 
 
 @pytest.fixture(autouse=True)
@@ -141,12 +148,62 @@ def _projects_are_closed() -> Iterator[None]:
         _opened.pop().close()
 
 
+@pytest.fixture(scope="session")
+def prepare(tmp_path_factory: pytest.TempPathFactory) -> Prepare:
+    """Bring a project folder into a state that is expensive to make: made once, then copied.
+
+    Call it with the folder and a function that makes the state and returns what the test wants to know of it.
+    """
+    made: dict[tuple[object, str], tuple[Path, Any]] = {}
+
+    def prepare(folder: Path, make: Callable[[Path], T]) -> T:
+        settings = (folder / "config" / "config.yaml").read_text()
+        if 'url: "sqlite:///data/' not in settings:
+            return make(folder)  # a database elsewhere is not copied with the folder
+        if (make, settings) not in made:
+            template = tmp_path_factory.mktemp("template") / "project"
+            shutil.copytree(folder, template, symlinks=True)
+            made[make, settings] = template, make(template)
+        template, result = made[make, settings]
+        shutil.copytree(template, folder, symlinks=True, dirs_exist_ok=True)
+        return cast("T", result)
+
+    return prepare
+
+
+def import_sample(folder: Path) -> None:
+    """Store the 400 sample posts."""
+    project = open_project(folder)
+    project.posts.add(sample_posts(), NOW)
+    project.close()
+
+
+def import_regular_posts(folder: Path) -> None:
+    """Store 120 posts at equal gaps."""
+    project = open_project(folder)
+    project.posts.add(regular_posts(120), NOW)
+    project.close()
+
+
+def train_both_types(folder: Path) -> str:
+    """Store the sample posts, train and promote a version of each type; return the timing one."""
+    from retrainer.model_types import MODEL_TYPE_NAMES
+    from retrainer.pipeline.run import retrain
+
+    import_sample(folder)
+    project = open_project(folder)
+    now = datetime(2024, 6, 1, tzinfo=UTC)
+    runs = [retrain(project, runtime_of(project), kind, now, as_of=True).run for kind in MODEL_TYPE_NAMES]
+    project.close()
+    assert runs[0]
+    return str(runs[0].model_version_id)
+
+
 @pytest.fixture
-def project(folder: Path) -> Project:
+def project(folder: Path, prepare: Prepare) -> Project:
     """A project with the 400 sample posts, opened in this process."""
-    opened = open_project(folder)
-    opened.posts.add(sample_posts(), NOW)
-    return opened
+    prepare(folder, import_sample)
+    return open_project(folder)
 
 
 def regular_posts(count: int, *, gap_hours: float = 5.0, start: datetime | None = None) -> pd.DataFrame:
@@ -213,18 +270,9 @@ class Plugins:
 
 
 @pytest.fixture
-def trained(folder: Path) -> str:
+def trained(folder: Path, prepare: Prepare) -> str:
     """A project with the sample posts and a timing and a content version in production; returns the timing one."""
-    from retrainer.model_types import MODEL_TYPE_NAMES
-    from retrainer.pipeline.run import retrain
-
-    project = open_project(folder)
-    project.posts.add(sample_posts(), NOW)
-    moment = datetime(2024, 6, 1, tzinfo=UTC)
-    runs = [retrain(project, runtime_of(project), kind, moment, as_of=True).run for kind in MODEL_TYPE_NAMES]
-    project.close()
-    assert runs[0]
-    return str(runs[0].model_version_id)
+    return prepare(folder, train_both_types)
 
 
 @pytest.fixture

@@ -16,9 +16,7 @@ from retrainer.algorithms import Algorithm, CostEstimate, hookimpl
 if TYPE_CHECKING:
     import pandas as pd
 
-    from retrainer.algorithms.budget import Budget
-    from retrainer.model_types.base import Origins
-    from retrainer.model_types.content import ContentForecast
+    from retrainer.algorithms import Budget, ContentForecast, Origins
 
 _STRICT = ConfigDict(extra="forbid", frozen=True, strict=True)
 _Dollars = Annotated[float, Field(ge=0, allow_inf_nan=False)]

@@ -27,9 +27,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from anthropic import AnthropicError, APIError, APIStatusError, AsyncAnthropic, Timeout
 from anthropic.types import Message, TextBlock
 
-from retrainer.algorithms.budget import BudgetExceeded
+from retrainer.algorithms import BudgetExceeded, ContentForecast
 from retrainer.errors import AlgorithmError
-from retrainer.model_types.content import ContentForecast
 from retrainer_claude.api_errors import fault_of_all_calls, reason_of_failure, reference
 from retrainer_claude.preflight import require_credentials, unusable_credentials
 from retrainer_claude.pricing import estimated, spent_on
@@ -42,8 +41,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from retrainer.algorithms.budget import Budget
-    from retrainer.model_types.base import Origins
+    from retrainer.algorithms import Budget, Origins
     from retrainer_claude import ClaudeOptions
     from retrainer_claude.prompt import Request
 

@@ -6,8 +6,7 @@ from collections import OrderedDict
 from threading import Lock
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from retrainer.pipeline.evaluations import load_reliability
-from retrainer.pipeline.loading import feature_importance
+from retrainer.pipeline.loading import feature_importance, load_reliability
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,7 +11,6 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
 from retrainer.errors import DatabaseError, RetrainerError, ServerBusy
-from retrainer.render.documents import error_document
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -69,7 +68,7 @@ async def _of_ours(_request: Request, error: RetrainerError) -> JSONResponse:
     if error.http_status >= _LOWEST_FAULT:
         log.error("%s", error)
     headers = {"Retry-After": _TRY_AGAIN_SECONDS} if isinstance(error, _PASSING) else None
-    document = error_document(error)
+    document = error.document()
     document["error"]["message"] = _escape_surrogates(document["error"]["message"])
     return JSONResponse(document, error.http_status, headers)
 

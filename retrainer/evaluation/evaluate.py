@@ -180,4 +180,4 @@ def _semantic_similarity(
 
 
 def _semantic_metrics(similarity: SemanticSimilarity | None, keep: NDArray[np.bool_]) -> dict[str, float]:
-    return {} if similarity is None else similarity.measures(keep)
+    return {} if similarity is None else similarity.metrics(keep)

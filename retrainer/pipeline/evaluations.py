@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 from functools import partial
 from typing import TYPE_CHECKING
 
-from retrainer.errors import InsufficientData, RetrainerError, UsageError
+from retrainer.errors import InsufficientData, UsageError
 from retrainer.evaluation.evaluate import evaluate
 from retrainer.evaluation.windows import held_out_window
 from retrainer.model_types import get_model_type
@@ -25,12 +24,9 @@ if TYPE_CHECKING:
     from retrainer.evaluation.evaluate import Evaluation
     from retrainer.evaluation.windows import Window
     from retrainer.model_types import ModelTypeName, OriginRule
-    from retrainer.model_types.base import Reliability
     from retrainer.project import Project
     from retrainer.registry.tables import ModelVersion
     from retrainer.runtime import Runtime
-
-log = logging.getLogger(__name__)
 
 
 def evaluate_version(
@@ -145,20 +141,6 @@ def record(
         project.artifacts.remove_forecasts(version, file.path)
         raise
     return row
-
-
-def load_reliability(project: Project, version: ModelVersion, row: ModelEvaluation) -> list[Reliability]:
-    """Compute the reliability of a recorded evaluation from its forecasts; empty if these are missing."""
-    if version.pruned_at is not None:
-        return []
-    model_type = get_model_type(version.model_type_name)
-    try:
-        stored = model_type.parse(project.artifacts.read_forecasts(version, row.forecasts_file))
-    except RetrainerError as error:
-        log.warning("Cannot compute the reliability of '%s': %s", row.evaluation_id, error)
-        return []
-    scored = model_type.scorable(stored.forecasts)
-    return model_type.reliability(*model_type.select(stored.forecasts, stored.targets, scored))
 
 
 def require_semantic_model(project: Project, model_type: ModelTypeName) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from retrainer.algorithms.model import TrainedModel
 from retrainer.errors import ArtifactError, RetrainerError
+from retrainer.model_types import get_model_type
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -16,8 +17,9 @@ if TYPE_CHECKING:
     from retrainer.algorithms.manager import LoadedAlgorithm
     from retrainer.config import Settings
     from retrainer.model_types import ModelTypeName
+    from retrainer.model_types.base import Reliability
     from retrainer.project import Project
-    from retrainer.registry.tables import ModelVersion
+    from retrainer.registry.tables import ModelEvaluation, ModelVersion
     from retrainer.runtime import Runtime
 
 log = logging.getLogger(__name__)
@@ -99,3 +101,17 @@ def feature_importance(project: Project, runtime: Runtime, version: ModelVersion
     except RetrainerError as error:
         log.warning("Cannot compute the feature importance of '%s': %s", version.version_id, error)
         return []
+
+
+def load_reliability(project: Project, version: ModelVersion, evaluation: ModelEvaluation) -> list[Reliability]:
+    """Compute the reliability of a recorded evaluation from its forecasts; empty if these are missing."""
+    if version.pruned_at is not None:
+        return []
+    model_type = get_model_type(version.model_type_name)
+    try:
+        stored = model_type.parse(project.artifacts.read_forecasts(version, evaluation.forecasts_file))
+    except RetrainerError as error:
+        log.warning("Cannot compute the reliability of '%s': %s", evaluation.evaluation_id, error)
+        return []
+    scored = model_type.scorable(stored.forecasts)
+    return model_type.reliability(*model_type.select(stored.forecasts, stored.targets, scored))

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from retrainer.algorithms import Importance
     from retrainer.algorithms.events import PluginStatus
     from retrainer.doctor import Finding
-    from retrainer.errors import RetrainerError
     from retrainer.evaluation.comparison import Comparison
     from retrainer.evaluation.evaluate import Evaluation
     from retrainer.model_types import ModelTypeName
@@ -52,11 +51,6 @@ def prune_document(versions: Sequence[Prunable], *, dry_run: bool) -> Document:
         ],
         "count": len(versions),
     }
-
-
-def error_document(error: RetrainerError) -> Document:
-    """{error: {code, message, hint}}."""
-    return {"error": {"code": error.code, "message": error.message, "hint": error.hint}}
 
 
 def version_document(version: ModelVersion) -> Document:
@@ -239,7 +233,7 @@ def train_document(outcomes: Sequence[RunResult | Failure]) -> Document:
         if not isinstance(outcome, Failure):
             runs.append(_result_document(outcome))
             continue
-        errors.append({"model_type": outcome.model_type, **error_document(outcome.error)["error"]})
+        errors.append({"model_type": outcome.model_type, **outcome.error.document()["error"]})
         if outcome.run is not None:
             runs.append(run_document(outcome.run))
     return {"training_runs": runs, "count": len(runs), "errors": errors}

@@ -10,7 +10,7 @@ import yaml
 from pydantic import ValidationError
 
 from retrainer.config import RetrainingSettings
-from retrainer.errors import UsageError, did_you_mean
+from retrainer.errors import UsageError, did_you_mean, invalid_value
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -131,8 +131,6 @@ def _changed(settings: Settings, model_type: ModelTypeName, name: str, changes: 
         retraining = RetrainingSettings.model_validate(tree)
     except ValidationError as error:
         first = error.errors()[0]
-        allowed = first["msg"].removeprefix("Input ").replace("should be", "it must be", 1)
-        raise UsageError(
-            f"--policy '{name}': {first['loc'][-1]}: '{first['input']}' is not allowed: {allowed}"
-        ) from None
+        problem = invalid_value(str(first["loc"][-1]), first["input"], first["msg"])
+        raise UsageError(f"--policy '{name}': {problem}") from None
     return settings.model_copy(update={"retraining": retraining})

@@ -14,13 +14,13 @@ import pytest
 from retrainer.algorithms import hookimpl
 from retrainer.algorithms.events import Event, EventBus, Observer
 from retrainer.algorithms.hookspecs import AlgorithmHooks, ObserverHooks
-from tests.conftest import constant_timing, open_project, regular_posts
+from tests.conftest import constant_timing, import_regular_posts
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.command_line import Runner
-    from tests.conftest import Plugins
+    from tests.conftest import Plugins, Prepare
 
 NEEDED = """
     from retrainer.algorithms import Algorithm, hookimpl
@@ -86,10 +86,8 @@ BROKEN = {
 
 
 @pytest.fixture
-def fifty_posts(folder: Path) -> None:
-    project = open_project(folder)
-    project.posts.add(regular_posts(100), regular_posts(1)["created_at"].iloc[0].to_pydatetime())
-    project.close()
+def fifty_posts(folder: Path, prepare: Prepare) -> None:
+    prepare(folder, import_regular_posts)
 
 
 @pytest.mark.parametrize("name", BROKEN)
@@ -211,9 +209,7 @@ def test_a_thread_that_a_plugin_leaves_does_not_keep_the_program_from_ending(
     done = retrainer_process("train", "timing", "--algorithm", "leaving", "--exit-code", "--json", env=plugins.environ)
     assert done.code == 0
     assert done.json["count"] == 1
-    assert done.err.splitlines()[-1].startswith(
-        "WARNING: All is done; ended with threads that did not end by themselves"
-    )
+    assert done.err.splitlines()[-1].startswith("WARNING: Exiting although threads are still running")
     assert done.err.splitlines()[-1].endswith(": 'left for good'")
     refused = retrainer_process(
         "train", "timing", "--algorithm", "leaving", "--no-auto-promote", "--exit-code", env=plugins.environ

@@ -46,7 +46,7 @@ def test_train_prints_the_specified_words_and_the_figures_of_both(trained: str, 
         "=" * 60,
         "TIMING MODEL RETRAINING",
         "Loading and splitting data...",
-        "Loaded 400 posts from 2022-02-25 to 2024-10-29",
+        "Loaded 400 posts (2022-02-25 to 2024-10-29)",
         "Split data: 320 train, 80 test",
         "Training new timing model on 320 samples...",
         "Model training complete!",
@@ -107,7 +107,7 @@ def test_the_warning_under_100_posts_is_given(folder: Path, retrainer: Runner, t
     retrainer("posts", "import", str(tmp_path / "posts.csv"))
     done = retrainer("train", "timing")
     assert done.code == 0
-    assert "WARNING: 80 posts are few: at least 100 are needed for good retraining" in done.err
+    assert "WARNING: Only 80 posts; 100 or more recommended" in done.err
 
 
 def test_exit_code_tells_whether_anything_was_promoted(trained: str, retrainer: Runner) -> None:
@@ -235,7 +235,7 @@ def test_promote_and_rollback_and_the_record_of_them(trained: str, retrainer: Ru
     assert retrainer("production", "--json").json["timing_model"]["version_id"] == newest
     again = retrainer("promote", newest)
     assert again.code == 0
-    assert "is in production already" in again.out
+    assert "is already in production" in again.out
     assert (folder / "models" / "timing_model").resolve().name == newest
     back = retrainer("rollback", "timing", "--reason", "did not")
     assert back.code == 0
@@ -361,7 +361,7 @@ def test_commands_find_the_project_by_flag_and_variable(trained: str, retrainer:
 def test_the_six_commands_stand_out_in_the_help(tmp_path: Path, retrainer: Runner) -> None:
     done = retrainer("--help", cwd=tmp_path)
     assert done.code == 0
-    section = done.out.split("The six commands:")[1].split("\n\n")[0]
+    section = done.out.split("Retraining:")[1].split("\n\n")[0]
     assert [line.split()[0] for line in section.strip().splitlines()] == SIX
     assert retrainer(cwd=tmp_path).out == done.out
 
@@ -557,7 +557,7 @@ def test_a_foreign_table_of_posts_is_read_and_never_written(folder: Path, retrai
     assert done.json["training_runs"][0]["num_training_samples"] == 320
     refused = retrainer("posts", "import", str(tmp_path / "x.csv"), env=environ)
     assert refused.code == 1
-    assert "was not made by retrainer and is only read" in refused.err
+    assert "was not created by retrainer and is read-only" in refused.err
     assert path.read_bytes() == before
     project = open_project(folder)
     assert project.registry.get_version(
@@ -597,14 +597,14 @@ def test_an_impossible_interval_is_refused(trained: str, retrainer: Runner, leve
     del trained
     done = retrainer("predict", "timing", f"--interval={level}")
     assert done.code == 2
-    assert f"--interval: '{float(level):g}' is not from 0.02 to 0.98" in done.err
+    assert f"--interval: '{float(level):g}' is not between 0.02 and 0.98" in done.err
 
 
 def test_an_unknown_origin_is_refused(trained: str, retrainer: Runner) -> None:
     for command in (("evaluate", trained), ("compare", trained, trained)):
         done = retrainer(*command, "--origin", "moon")
         assert done.code == 2
-        assert "--origin: 'moon' is none" in done.err
+        assert "Invalid value for '--origin': 'moon' (choose post or clock)" in done.err
 
 
 def test_show_says_what_a_version_leans_on(trained: str, retrainer: Runner, tmp_path: Path) -> None:
@@ -622,7 +622,7 @@ def test_show_says_what_a_version_leans_on(trained: str, retrainer: Runner, tmp_
     model.write_bytes(model.read_bytes()[:-2] + b"!}")
     damaged = retrainer("show", prophet)
     assert damaged.code == 0
-    assert f"What '{prophet}' leans on cannot be told" in damaged.err
+    assert f"Cannot compute the feature importance of '{prophet}'" in damaged.err
     assert "Evaluated" in damaged.out
 
 

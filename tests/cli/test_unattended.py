@@ -259,7 +259,7 @@ def test_the_summary_of_a_call_that_could_not_begin_says_why(retrainer: Runner, 
 def test_a_summary_that_cannot_be_written_is_told_before_any_work(retrainer: Runner, folder: Path) -> None:
     done = retrainer("train", "--summary", "no/such/folder/summary.md")
     assert done.code == 2
-    assert "--summary: 'no/such/folder/summary.md' cannot be written: No such file or directory" in done.err
+    assert "--summary: cannot write 'no/such/folder/summary.md': No such file or directory" in done.err
     assert not (folder / "data" / "retrainer.db").exists()
 
 
@@ -318,7 +318,7 @@ def test_posts_that_cannot_be_used_are_told_once_a_run_and_not_where_nothing_is_
     assert done.code == 0
     (warning,) = done.err.splitlines()
     assert "Left out 1 posts of the table 'posts' of " in warning
-    assert warning.endswith("whose time cannot be read, such as 'someday'")
+    assert warning.endswith("with an unreadable time, such as 'someday'")
     done = retrainer("--quiet", "train", "timing", "--if-due", env=environ)
     assert (done.code, done.out, done.err) == (0, "", "")
 
@@ -389,7 +389,7 @@ def test_a_full_log_disk_is_one_warning_and_not_the_end(retrainer: Runner) -> No
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        (("--log-format", "xml"), "--log-format: 'xml' is none"),
+        (("--log-format", "xml"), "Invalid value for '--log-format': 'xml' (choose text or json)"),
         (
             ("--log-file", "/no/such/folder/x.log"),
             "--log-file: '/no/such/folder/x.log' cannot be written: No such file",

@@ -18,12 +18,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.command_line import Runner
+    from tests.conftest import Prepare
 
 
 @pytest.fixture
-def five(folder: Path) -> list[str]:
+def five(folder: Path, prepare: Prepare) -> list[str]:
     """A project that keeps one version, with five timing versions trained; returns them, the oldest first."""
     configure(folder, keep_versions="1")
+    return prepare(folder, train_five_versions)
+
+
+def train_five_versions(folder: Path) -> list[str]:
     project = open_project(folder)
     project.posts.add(sample_posts(), NOW)
     runs = [
@@ -57,7 +62,7 @@ def test_prune_shows_its_plan_and_asks_first(five: list[str], retrainer: Runner,
     assert all(row["bytes_on_disk"] > 0 for row in plan["versions"])
     refused = retrainer("prune")
     assert refused.code == 2
-    assert "there is no terminal to ask on. Say --yes" in refused.err
+    assert "no terminal to ask for confirmation. Add --yes" in refused.err
     assert (folder / "models" / "timing" / five[1]).exists()
     done = retrainer("prune", "--yes")
     assert done.code == 0

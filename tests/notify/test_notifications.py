@@ -14,7 +14,7 @@ import pytest
 
 from retrainer.notify.delivery import NotDelivered, deliver, post
 from retrainer.notify.messages import message_of
-from tests.conftest import NOW, configure, constant_timing, open_project, regular_posts
+from tests.conftest import configure, constant_timing, import_regular_posts
 from tests.notify.receiver import Receiver
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.command_line import Completed, Runner
-    from tests.conftest import Plugins
+    from tests.conftest import Plugins, Prepare
 
 TOKEN = "T0123456789-very-secret"  # noqa: S105  made up
 
@@ -34,10 +34,8 @@ def receiver() -> Iterator[Receiver]:
 
 
 @pytest.fixture
-def with_posts(folder: Path) -> Path:
-    project = open_project(folder)
-    project.posts.add(regular_posts(120), NOW)
-    project.close()
+def with_posts(folder: Path, prepare: Prepare) -> Path:
+    prepare(folder, import_regular_posts)
     return folder
 
 

@@ -14,7 +14,8 @@ from retrainer.evaluation.windows import held_out_window
 from retrainer.model_types import get_model_type
 from retrainer.model_types.base import utc_times
 from retrainer.pipeline.comparing import compare_versions
-from retrainer.pipeline.evaluations import evaluate_version, load_reliability
+from retrainer.pipeline.evaluations import evaluate_version
+from retrainer.pipeline.loading import load_reliability
 from retrainer.pipeline.run import retrain
 from retrainer.posts.sample import sample_posts
 from tests.conftest import NOW, configure, constant_timing, open_project, regular_posts, runtime_of
