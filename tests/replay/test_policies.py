@@ -99,12 +99,12 @@ def test_a_policy_starts_later_where_posts_are_few_and_says_so(caplog: pytest.Lo
     (configured, *_) = build_policies(SETTINGS, runtime_of(), "timing", [])
     steps = plan_steps(configured, a_day_apart(200), DAY, DAY + timedelta(days=100))
     assert steps[0].at == DAY + timedelta(days=49), "with it, 50 posts are known"
-    assert "'configured' starts on 2024-02-19: before, there are fewer than 50 posts" in caplog.text
+    assert "'configured' starts on 2024-02-19: before that there are fewer than 50 posts" in caplog.text
 
 
 def test_never_enough_posts_is_an_error() -> None:
     (configured, *_) = build_policies(SETTINGS, runtime_of(), "timing", [])
-    with pytest.raises(InsufficientData, match="there are never 50 posts"):
+    with pytest.raises(InsufficientData, match="fewer than 50 posts"):
         plan_steps(configured, a_day_apart(200), DAY, DAY + timedelta(days=20))
 
 
