@@ -1,9 +1,9 @@
-"""Measure the time and memory of a timing run with few and with many posts.
+"""Measure the time and memory of a timing run with few and with very many posts.
 
     make bench-scale
 
 Each run is a separate process on a SQLite project: it reads the posts, trains `prophet`, and evaluates it and the naive
-forecast on 500 test posts. The time is without imports; the memory is the peak of the process.
+forecast on 500 test posts. Time is measured after the imports; memory is the peak of the process.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ def prepare(folder: Path, count: int) -> None:
 
 
 def train(folder: Path) -> None:
-    """Retrain the timing model of the project, and print time and memory."""
-    logging.getLogger("prophet.plot").disabled = True  # or it would warn that plotly is missing
+    """Retrain the timing model of the project; print the time and memory used."""
+    logging.getLogger("prophet.plot").disabled = True  # it warns that plotly is missing
     import prophet  # noqa: F401
     import sqlalchemy  # noqa: F401
     import threadpoolctl  # noqa: F401
@@ -73,7 +73,7 @@ def train(folder: Path) -> None:
     seconds = time.perf_counter() - started
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 / 1024
     scored = result.evaluation.num_predictions if result.evaluation else 0
-    print(f"{seconds:5.1f} s, {memory:.2f} GiB at most, {scored} forecasts scored")
+    print(f"{seconds:5.1f} s, {memory:.2f} GiB at peak, {scored} forecasts scored")
 
 
 if __name__ == "__main__":

@@ -34,7 +34,11 @@ def moment(value: datetime | None) -> str | None:
 
 def doctor_document(findings: Sequence[Finding]) -> Document:
     """List what `doctor` found."""
-    return {"findings": [asdict(finding) for finding in findings], "count": len(findings)}
+    rows = [
+        {"kind": found.kind, "subject": found.subject, "message": found.message, "mended": found.repaired}
+        for found in findings
+    ]
+    return {"findings": rows, "count": len(rows)}
 
 
 def prune_document(versions: Sequence[Prunable], *, dry_run: bool) -> Document:

@@ -47,7 +47,7 @@ def _policy(one: PolicyReport, model_type: ModelTypeName) -> Document:
         "algorithm": one.policy.algorithm,
         "changes": one.policy.changes,
         "schedule_days": one.policy.settings.retraining.schedule_days,
-        "first_step": moment(one.records[0].at) if one.records else None,
+        "first_step": moment(one.steps[0].at) if one.steps else None,
         "live": None if one.live is None else _live(one.live),
         "against_configured": None if evidence is None else evidence.document(),
         "trainings": one.trainings,
@@ -65,7 +65,7 @@ def _policy(one: PolicyReport, model_type: ModelTypeName) -> Document:
             "cost_usd": one.cost_usd,
             "live_cost_usd": one.live_cost_usd,
         },
-        "steps": [_step(record, model_type) for record in one.records],
+        "steps": [_step(record, model_type) for record in one.steps],
     }
 
 
