@@ -77,7 +77,11 @@ def _report_error(error: RetrainerError, given: list[str]) -> int:
     """Print an error while it is being handled; return its exit code."""
     if "--traceback" in given:
         console.traceback()
-    console.error(error, as_json="--json" in given)
+    console.error(error)
+    if "--json" in given:
+        from retrainer.render.documents.errors import Failure  # noqa: PLC0415
+
+        console.document(Failure.from_error(error))
     return error.exit_code
 
 

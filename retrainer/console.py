@@ -18,12 +18,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from pydantic import BaseModel
     from rich.console import Console
 
     from retrainer.errors import RetrainerError
     from retrainer.logs import LogFormat
     from retrainer.model_types.base import Metric
-    from retrainer.render.documents import Document
+
+    Document = BaseModel | Mapping[str, Any]
 
 ASIDE = "aside"  # an attribute of a log record that is not to be seen in a pipe, unless with --verbose
 FOLDED_WIDTH = 24  # of a table's last column at least
@@ -58,16 +60,17 @@ def text(line: str = "") -> None:
         raise RetrainerError(f"cannot write the result: {problem.strerror}") from problem
 
 
-def document(content: Document | list[Document]) -> None:
-    """Print the one JSON document of a command."""
-    text(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False))
+def document(content: Document | Sequence[Document]) -> None:
+    """Print the JSON document of a command."""
+    text(json.dumps(content, default=_dump_model, indent=2, ensure_ascii=False, allow_nan=False))
 
 
-def error(problem: RetrainerError | str, *, as_json: bool = False) -> None:
-    """Print an error as one line to stderr and to the log file, and with `--json` as the error document to stdout."""
-    from retrainer.errors import RetrainerError  # noqa: PLC0415
-    from retrainer.render.documents import error_document  # noqa: PLC0415
+def _dump_model(model: BaseModel) -> dict[str, Any]:
+    return model.model_dump(mode="json")
 
+
+def error(problem: RetrainerError | str) -> None:
+    """Print an error as one line to stderr and to the log file."""
     record = log.makeRecord(log.name, logging.ERROR, "", 0, str(problem), (), None)
     handlers = [handler for handler in logging.getLogger().handlers if handler.filter(record)]
     for handler in handlers:
@@ -77,9 +80,6 @@ def error(problem: RetrainerError | str, *, as_json: bool = False) -> None:
             handler.emit(record)
     if not any(isinstance(handler, _StderrHandler) and handler.writes_json for handler in handlers):
         _to_stderr(f"Error: {problem}")
-    if as_json:
-        shown = problem if isinstance(problem, RetrainerError) else RetrainerError(problem)
-        document(error_document(shown))
 
 
 def traceback() -> None:

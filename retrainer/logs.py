@@ -13,6 +13,8 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
+from retrainer.timestamps import format_timestamp
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -92,7 +94,7 @@ class TextFormatter(logging.Formatter):
         """Return the line."""
         run = getattr(record, "run_id", None)
         time = datetime.fromtimestamp(record.created, UTC)
-        line = f"{time:%Y-%m-%dT%H:%M:%SZ} {record.levelname:7} {run or '-'} {record.getMessage()}"
+        line = f"{format_timestamp(time)} {record.levelname:7} {run or '-'} {record.getMessage()}"
         if record.exc_info and self._tracebacks:
             line += "\n" + self.formatException(record.exc_info)
         return redact(line)

@@ -18,9 +18,9 @@ from retrainer.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from retrainer.console import Document
     from retrainer.notify import Attempt
     from retrainer.project import Project
-    from retrainer.render import documents
 
 SIX = "The six commands"
 TRY = "Try a policy on the past"
@@ -149,7 +149,7 @@ def parse_past_time(option: str, text: str) -> datetime:
     return parsed
 
 
-def say(document: documents.Document, message: str, *, as_json: bool) -> None:
+def say(document: Document, message: str, *, as_json: bool) -> None:
     if as_json:
         console.document(document)
     else:

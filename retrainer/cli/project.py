@@ -19,7 +19,7 @@ from retrainer.cli.app import (
     parse_past_time,
     say,
 )
-from retrainer.render import documents, tables
+from retrainer.render import tables
 
 posts_app = typer.Typer(cls=PanelGroup, rich_markup_mode=None, help="Import and count posts.")
 db_app = typer.Typer(cls=PanelGroup, rich_markup_mode=None, help="Look after the database.")
@@ -73,7 +73,9 @@ def posts_import(
 
         result = import_posts(project.posts, file, parse_columns(column or []), datetime.now(UTC), strict=strict)
     if as_json:
-        console.document(documents.import_document(result))
+        from retrainer.render.documents.posts import Import  # noqa: PLC0415
+
+        console.document(Import.from_result(result))
     else:
         tables.imported(result)
 
@@ -88,7 +90,9 @@ def posts_count(context: typer.Context, *, as_json: AsJson = False) -> None:
         summary = project.posts.summary(datetime.now(UTC))
         place = project.posts.location
     if as_json:
-        console.document(documents.posts_document(summary))
+        from retrainer.render.documents.posts import PostsCount  # noqa: PLC0415
+
+        console.document(PostsCount.model_validate(summary))
     else:
         tables.posts(summary, place)
 

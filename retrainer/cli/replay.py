@@ -78,13 +78,11 @@ def replay(
             max_cost=max_cost,
             tell=_tell,
         )
-    if as_json:
-        from retrainer.render.replay_document import replay_document  # noqa: PLC0415
+    from retrainer.render.replay import replay_document, show_replay  # noqa: PLC0415
 
+    if as_json:
         console.document(replay_document(report))
     else:
-        from retrainer.render.replay_tables import show_replay  # noqa: PLC0415
-
         show_replay(report)
     if plot is not None:  # at the end: what took so long to find out is told whatever becomes of it
         plots.draw(report, plot)

@@ -15,9 +15,9 @@ import typer
 from retrainer import console
 from retrainer.cli.app import SET_UP, AsJson, PanelGroup, app, open_project, say
 from retrainer.errors import UsageError
+from retrainer.timestamps import format_timestamp
 
 if TYPE_CHECKING:
-    from retrainer.render.documents import Document
     from retrainer.schedule.command import ScheduledCommand
     from retrainer.schedule.expression import Expression
 
@@ -59,7 +59,6 @@ def schedule_install(
 
     Example: retrainer schedule install weekly
     """
-    from retrainer.render.documents import moment  # noqa: PLC0415
     from retrainer.schedule.command import READS_A_FILE  # noqa: PLC0415
     from retrainer.schedule.crontab import Crontab, installed_line, with_block  # noqa: PLC0415
 
@@ -78,8 +77,8 @@ def schedule_install(
     if env_file is None and before is not None and READS_A_FILE in before:
         log.warning("The line before read a file of variables, this one reads none: give --env-file to keep it")
     _warn_of_missing_variables(env_file)
-    document: Document = {"status": "success", "message": message, "changed": changed, "line": line}
-    say({**document, "next_call_at": moment(following)}, f"{line}\n{message}", as_json=as_json)
+    document = {"status": "success", "message": message, "changed": changed, "line": line}
+    say({**document, "next_call_at": format_timestamp(following)}, f"{line}\n{message}", as_json=as_json)
 
 
 @schedule_app.command("show")

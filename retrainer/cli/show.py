@@ -21,7 +21,7 @@ from retrainer.cli.app import (
 )
 from retrainer.errors import UsageError
 from retrainer.model_types import MODEL_TYPE_NAMES, parse_model_type
-from retrainer.render import documents, tables
+from retrainer.render import tables
 
 LOWEST_LEVEL, HIGHEST_LEVEL = 0.02, 0.98  # between the first and the last of a forecast's quantiles
 
@@ -46,7 +46,9 @@ def production(
         }
         holds = {kind: registry.get_hold(kind) if moment is None else None for kind in MODEL_TYPE_NAMES}
     if as_json:
-        console.document(documents.production_document(live))
+        from retrainer.render.documents.versions import Production  # noqa: PLC0415
+
+        console.document(Production.from_rows(live))
     else:
         tables.production(live, holds)
 
@@ -63,7 +65,9 @@ def versions(
     with open_project(context) as project:
         rows = project.registry.list_versions(kind, limit)
     if as_json:
-        console.document(documents.versions_document(rows))
+        from retrainer.render.documents.versions import Versions  # noqa: PLC0415
+
+        console.document(Versions.from_rows(rows))
     else:
         tables.versions(rows)
 
@@ -85,7 +89,9 @@ def show(context: typer.Context, version_id: VersionArgument, *, as_json: AsJson
         if as_json:
             evaluated = [(row, load_reliability(project, version, row)) for row in evaluations]
     if as_json:
-        console.document(documents.version_detail_document(version, evaluated, entries, importance))
+        from retrainer.render.documents.versions import VersionLife  # noqa: PLC0415
+
+        console.document(VersionLife.from_rows(version, evaluated, entries, importance))
     else:
         tables.version(version, evaluations, entries, importance)
 
@@ -120,7 +126,9 @@ def predict(
         level = INTERVAL_LEVEL if interval is None else interval
         forecast = predict_next(project, kind, datetime.now(UTC), level)
     if as_json:
-        console.document(documents.next_post_document(forecast))
+        from retrainer.render.documents.forecasts import next_post_document  # noqa: PLC0415
+
+        console.document(next_post_document(forecast))
     else:
         tables.next_post(forecast)
 
@@ -133,9 +141,10 @@ def plugins(*, as_json: AsJson = False) -> None:
     """
     from retrainer.algorithms.events import list_observers  # noqa: PLC0415
     from retrainer.algorithms.manager import list_algorithms  # noqa: PLC0415
+    from retrainer.render.documents.project import Plugin  # noqa: PLC0415
 
     # A JSON array on a terminal too: short, complete, and nothing slow is imported to draw it.
     del as_json
     with console.stdout_to_stderr():  # of a plugin that prints when it is imported
         found = [*list_algorithms(), *list_observers()]
-    console.document(documents.plugins_document(found))
+    console.document([Plugin.from_status(plugin) for plugin in found])

@@ -30,7 +30,7 @@ from retrainer.cli.app import (
 from retrainer.errors import RetrainerError, UsageError, wrap_unexpected
 from retrainer.model_types import MODEL_TYPE_NAMES, ORIGIN_RULES, ModelTypeName, parse_model_type
 from retrainer.notify import Attempt
-from retrainer.render import documents, tables
+from retrainer.render import tables
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -118,7 +118,9 @@ def train(
 
         _append(summary, markdown(outcomes, not_due))
     if as_json:
-        console.document(documents.train_document(outcomes))
+        from retrainer.render.documents.runs import Training  # noqa: PLC0415
+
+        console.document(Training.from_outcomes(outcomes))
     else:
         tables.train_outcomes(outcomes)
     if exit_code and if_due and not model_types:
@@ -146,7 +148,9 @@ def evaluate(
 
         evaluation = evaluate_version(project, version_id, datetime.now(UTC), _origin_rule(origin))
     if as_json:
-        console.document(documents.evaluation_document(version_id, evaluation))
+        from retrainer.render.documents.evaluations import Evaluation  # noqa: PLC0415
+
+        console.document(Evaluation.from_result(evaluation, version_id))
     else:
         tables.evaluation(version_id, evaluation)
 
@@ -165,10 +169,11 @@ def promote(
     """
     with open_project(context) as project:
         from retrainer.pipeline.promotion import promote_version  # noqa: PLC0415
+        from retrainer.render.documents.versions import Changed  # noqa: PLC0415
 
         change = promote_version(project, version_id, reason, datetime.now(UTC))
     message = f"Model {version_id} promoted to production" if change else f"Model {version_id} is in production already"
-    say(documents.change_document(message, version_id, change), message, as_json=as_json)
+    say(Changed.from_change(change, version_id, message), message, as_json=as_json)
 
 
 @app.command(rich_help_panel=SIX)
@@ -191,13 +196,14 @@ def rollback(
     """
     with open_project(context) as project:
         from retrainer.pipeline.promotion import roll_back  # noqa: PLC0415
+        from retrainer.render.documents.versions import Changed  # noqa: PLC0415
 
         kind = parse_model_type(model_type)
         change = roll_back(project, kind, reason, datetime.now(UTC), to=to, hold=hold)
     message = f"Rolled back from {change.from_version} to {change.to_version}"
     if hold:
         message += f"; automatic promotion is on hold until `retrainer release {kind}`"
-    say(documents.change_document(message, change.to_version, change), message, as_json=as_json)
+    say(Changed.from_change(change, change.to_version, message), message, as_json=as_json)
 
 
 @app.command(rich_help_panel=SIX)
@@ -221,7 +227,9 @@ def compare(
         a, b = project.registry.get_version(version_a), project.registry.get_version(version_b)
         comparison = compare_versions(project, a, b, datetime.now(UTC), _origin_rule(origin))
     if as_json:
-        console.document(documents.comparison_document(comparison))
+        from retrainer.render.documents.evaluations import Comparison  # noqa: PLC0415
+
+        console.document(Comparison.from_result(comparison))
     else:
         tables.comparison(comparison)
 
@@ -269,7 +277,9 @@ def history(
         total = project.registry.count_runs(kind, which)
         changes = project.registry.list_ledger_entries(model_type=kind, actions=PRODUCTION_CHANGE_ACTIONS, limit=limit)
     if as_json:
-        console.document(documents.history_document(runs, total, changes))
+        from retrainer.render.documents.runs import History  # noqa: PLC0415
+
+        console.document(History.from_rows(runs, total, changes))
     else:
         tables.history(runs, total, changes)
 

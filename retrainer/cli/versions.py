@@ -21,7 +21,7 @@ from retrainer.cli.app import (
     say,
 )
 from retrainer.model_types import parse_model_type
-from retrainer.render import documents, tables
+from retrainer.render import tables
 
 
 @app.command(rich_help_panel=STEER)
@@ -139,7 +139,9 @@ def prune(
             pruned = retention.prune(project, found, datetime.now(UTC))
         found = [case for case in found if case.version.version_id in pruned]
     if as_json:
-        console.document(documents.prune_document(found, dry_run=dry_run))
+        from retrainer.render.documents.versions import Pruned  # noqa: PLC0415
+
+        console.document(Pruned.from_result(found, dry_run=dry_run))
     elif not dry_run:
         console.text(f"Deleted the files of {len(found)} versions")
 
@@ -162,7 +164,9 @@ def doctor(
 
         findings = examine(project, repair=repair)
     if as_json:
-        console.document(documents.doctor_document(findings))
+        from retrainer.render.documents.project import Findings  # noqa: PLC0415
+
+        console.document(Findings.from_findings(findings))
     else:
         tables.findings(findings)
     return 0 if all(finding.mended for finding in findings) else 1

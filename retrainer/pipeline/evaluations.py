@@ -18,7 +18,7 @@ from retrainer.model_types.embeddings import load_semantic_model
 from retrainer.pipeline.loading import TrainedModel, load_version
 from retrainer.pipeline.split import load_posts
 from retrainer.registry.tables import ModelEvaluation
-from retrainer.render.documents import moment
+from retrainer.timestamps import format_timestamp
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -65,7 +65,7 @@ class Window:
 
     def document(self) -> dict[str, Any]:
         """Return the window as it is recorded and shown."""
-        start, end = moment(self.start), moment(self.end)
+        start, end = format_timestamp(self.start), format_timestamp(self.end)
         return {"start": start, "end": end, "posts": self.available, "origin": self.origin}
 
 

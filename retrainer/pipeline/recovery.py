@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from retrainer.algorithms.events import publish
 from retrainer.errors import ArtifactError
 from retrainer.model_types import MODEL_TYPE_NAMES
-from retrainer.render.documents import run_document
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -30,6 +29,8 @@ def recover(project: Project) -> None:
     """
     dead = project.registry.close_dead_runs()
     for run in dead:
+        from retrainer.render.documents.runs import run_document  # noqa: PLC0415  slow to import
+
         log.warning("Closed the run '%s' as failed. %s", run.run_id, run.error)
         publish(
             {

@@ -26,7 +26,7 @@ from retrainer.pipeline.retention import archive_old_versions
 from retrainer.pipeline.run_context import Stopwatch, close_as_failed, record_spending, start_run, track_run
 from retrainer.pipeline.split import load_posts, split_by_time
 from retrainer.pipeline.training import describe, register, train_candidate
-from retrainer.render.documents import run_document
+from retrainer.render.documents.runs import run_document
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

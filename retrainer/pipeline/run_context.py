@@ -18,7 +18,7 @@ from retrainer.pipeline.promotion import publish_change
 from retrainer.pipeline.timeout import time_limit
 from retrainer.registry.liveness import HEARTBEAT_SECONDS
 from retrainer.registry.promotions import Change
-from retrainer.render.documents import run_document
+from retrainer.render.documents.runs import run_document
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -18,7 +18,7 @@ from retrainer.pipeline.comparing import MIN_COMPARED_POSTS, compare_versions
 from retrainer.pipeline.evaluations import LOOKAHEAD_CHECKS
 from retrainer.pipeline.run import retrain
 from retrainer.posts.sample import sample_posts
-from retrainer.render.replay_document import replay_document
+from retrainer.render.replay import replay_document
 from retrainer.replay.workdir import opened
 from tests.conftest import NOW, configure, constant_timing, open_project
 from tests.replay.conftest import COUNTING, END, START, everything, replayed
