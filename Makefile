@@ -1,33 +1,47 @@
-# Needs only Python 3.11+ and make: the targets make .venv, install what they need, and run.
+# Needs only Python 3.11+ and make. The targets create .venv and install what they need into it.
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 
-.PHONY: demo test soak test-lowest lint format bench bench-registry bench-timing bench-content bench-scale bench-evidence bench-claude bench-replay bench-api clean
+.PHONY: help demo test test-slow soak test-lowest coverage lint format docs docs-picture clean \
+	bench bench-registry bench-timing bench-content bench-scale bench-evidence bench-claude bench-replay bench-api
 
-demo: $(STAMP)  ## watch a model being trained, compared, promoted
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(STAMP)  ## train, compare and promote a model in a temporary folder
 	PATH="$(CURDIR)/$(BIN):$$PATH" sh demo.sh
 
-test: lint  ## all checks
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+test: lint  ## lint and run the fast tests (5 minutes on 2 cores)
+	$(PYTEST)
 
-soak: $(STAMP)  ## what takes long: hundreds of kills, on both databases
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m soak
+test-slow: $(STAMP)  ## run the slow tests: kills, races, wheels, cron, load, real posts (10 minutes)
+	$(PYTEST) -m slow
 
-lint: $(STAMP)
+soak: $(STAMP)  ## run the soak tests: hundreds of kills on both databases, long fuzzing and load (hours)
+	$(PYTEST) -m soak
+
+coverage: $(STAMP)  ## run the fast tests and report the lines that none of them runs
+	$(PYTEST) --cov --cov-report=term-missing:skip-covered
+
+lint: $(STAMP)  ## check format, style, types and the layers of the packages
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-format: $(STAMP)
+format: $(STAMP)  ## format the code and fix what ruff can fix
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(STAMP)  ## how long start-up and a run take, as ratios
-	$(BIN)/python -m benchmarks.startup
+docs: $(STAMP)  ## build the documentation into site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
-clean:
-	rm -rf .venv
+docs-picture: $(STAMP)  ## record the demo again for the picture in README
+	$(BIN)/python docs/record_terminal.py
+
+clean:  ## delete the virtual environments and everything generated
+	rm -rf .venv .venv-lowest .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage* site dist
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
@@ -36,7 +50,7 @@ $(STAMP): pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable . --group dev
 	touch $(STAMP)
 
-test-lowest:  ## the tests with the lowest version of every dependency, those of `semantic` aside
+test-lowest:  ## run the fast tests with the lowest allowed version of every dependency, except those of `semantic`
 	$(PYTHON) -m venv --clear .venv-lowest
 	.venv-lowest/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
 	$(PYTHON) -c 'import re, tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
@@ -46,29 +60,32 @@ test-lowest:  ## the tests with the lowest version of every dependency, those of
 	.venv-lowest/bin/python -m pip install --quiet --constraint .venv-lowest/constraints.txt --editable . --group dev
 	.venv-lowest/bin/python -m pytest -n 2 --dist worksteal
 
-bench-registry: $(STAMP)  ## whether looking and promoting take longer with 10,000 versions
+bench: $(STAMP)  ## measure the time to start and to run, as ratios
+	$(BIN)/python -m benchmarks.startup
+
+bench-registry: $(STAMP)  ## measure whether queries and promotions slow down with 10,000 versions
 	$(BIN)/python -m benchmarks.registry
 
 DATA ?= ../shared/data
 OPTIONS ?= {}
-bench-timing: $(STAMP)  ## how well the timing algorithms forecast every CSV of the folder DATA
+bench-timing: $(STAMP)  ## score the timing algorithms on every CSV file in the folder DATA
 	$(BIN)/python -m benchmarks.timing --data '$(DATA)' --options '$(OPTIONS)'
 
 MODEL ?=
-bench-content: $(STAMP)  ## what trivial forecasts of the texts of every CSV of the folder DATA are measured at
+bench-content: $(STAMP)  ## score trivial forecasts of the texts in every CSV file in the folder DATA
 	$(BIN)/python -m benchmarks.content --data '$(DATA)' --model '$(MODEL)'
 
-bench-scale: $(STAMP)  ## how long a run takes, and how much memory, with 20,000 and 1,000,000 posts
+bench-scale: $(STAMP)  ## measure the time and memory of a run with 20,000 and 1,000,000 posts
 	$(BIN)/python -m benchmarks.scale
 
-bench-evidence: $(STAMP)  ## how often a comparison promotes what is no better, and what is
+bench-evidence: $(STAMP)  ## measure how often a comparison promotes an equal version, and a better one
 	$(BIN)/python -m benchmarks.evidence
 
-bench-claude: $(STAMP)  ## how long twenty forecasts by claude_api take
+bench-claude: $(STAMP)  ## measure the time of twenty forecasts by claude_api
 	$(BIN)/python -m benchmarks.claude
 
-bench-replay: $(STAMP)  ## how long a replay of six years takes, and how much memory, on a CSV of the folder DATA
+bench-replay: $(STAMP)  ## measure the time and memory of a replay of six years of a CSV file in the folder DATA
 	$(BIN)/python -m benchmarks.replay --data '$(DATA)'
 
-bench-api: $(STAMP)  ## how the REST API bears 50 connections while a retrain runs, with 10 and with 10,000 versions
+bench-api: $(STAMP)  ## load the REST API with 50 connections during a retrain, with 10 and with 10,000 versions
 	$(BIN)/python -m benchmarks.api

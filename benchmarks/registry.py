@@ -14,16 +14,20 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import insert
 
+from retrainer.algorithms.events import EventBus
 from retrainer.pipeline.promotion import promote_version
 from retrainer.pipeline.run import retrain
 from retrainer.posts.sample import sample_posts
 from retrainer.project import Project, create_project
 from retrainer.registry.promotions import PRODUCTION_CHANGE_ACTIONS
 from retrainer.registry.tables import LedgerEntry, ModelVersion, TrainingRun
+from retrainer.render.events import event_document
+from retrainer.runtime import Runtime
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+RUNTIME = Runtime(EventBus(event_document, mute=True))
 REPEATS = 200
 SIZES = (10, 10_000)
 
@@ -33,7 +37,11 @@ def filled_project(folder: Path, versions: int) -> tuple[Project, list[str]]:
     create_project(folder)
     project = Project.find(folder, {"RETRAINER_TIMING_MODEL__ALGORITHM": "baseline"})
     project.posts.add(sample_posts(), datetime.now(UTC))
-    real = [str(run.model_version_id) for _ in range(2) if (run := retrain(project, "timing", datetime.now(UTC)).run)]
+    real = [
+        str(run.model_version_id)
+        for _ in range(2)
+        if (run := retrain(project, RUNTIME, "timing", datetime.now(UTC)).run)
+    ]
     start = datetime(2015, 1, 1, tzinfo=UTC)
     model, past_run, entry = (_copy_of(project, table) for table in (ModelVersion, TrainingRun, LedgerEntry))
     made = [f"baseline_timing_old_{number:06d}" for number in range(versions - 2)]
@@ -83,7 +91,7 @@ def main() -> None:
         def promote(project: Project, real: list[str]) -> object:
             live = project.registry.get_production("timing")
             other = real[0] if live and live.version_id == real[1] else real[1]
-            return promote_version(project, other, "benchmark", datetime.now(UTC))
+            return promote_version(project, RUNTIME, other, "benchmark", datetime.now(UTC))
 
         for work in (history, production, promote):
             times: list[list[float]] = [[], []]

@@ -64,13 +64,12 @@ def train(folder: Path) -> None:
     import sqlalchemy  # noqa: F401
     import threadpoolctl  # noqa: F401
 
-    from retrainer.pipeline.run import retrain
-    from retrainer.project import Project
+    from retrainer import Project, retrain
 
     settings = {"RETRAINER_RETRAINING__EVALUATION_MAX_PREDICTIONS": str(ORIGINS)}
     started = time.perf_counter()
     project = Project.find(folder, settings)
-    result = retrain(project, "timing", NOW)
+    result = retrain(project, "timing", as_of=NOW)
     seconds = time.perf_counter() - started
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 / 1024
     scored = result.evaluation.num_predictions if result.evaluation else 0

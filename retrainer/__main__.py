@@ -1,4 +1,4 @@
-"""The program's entry: runs a command and turns what went wrong into one line and an exit code."""
+"""The program's entry point: it runs a command and turns an error into one line and an exit code."""
 
 from __future__ import annotations
 
@@ -14,22 +14,23 @@ from typing import TYPE_CHECKING, NoReturn
 from typer.exceptions import Abort, TyperException
 
 from retrainer import console
+from retrainer.cli.app import app
 from retrainer.errors import RetrainerError, UsageError, wrap_unexpected
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
 log = logging.getLogger(__name__)
 
 INTERRUPTED = 130
-PATIENCE_SECONDS = 3.0  # with threads that do not end, as a plugin may leave them
+THREAD_SECONDS = 3.0  # how long the program waits at its end for threads that a plugin left running
 GLOBAL_FLAGS = ("--traceback", "--verbose", "--quiet")
 GLOBAL_OPTIONS = ("--log-format", "--log-file")  # each with a value
 
 
 def main() -> NoReturn:
     """Run the command line of this process and exit."""
-    for name in (signal.SIGTERM, signal.SIGHUP):  # asked to stop, or left alone: a run is closed as with Ctrl-C
+    for name in (signal.SIGTERM, signal.SIGHUP):  # end like Ctrl-C, so that a run is closed
         if signal.getsignal(name) is not signal.SIG_IGN:  # as under nohup
             signal.signal(name, signal.default_int_handler)
     console.prepare_streams()
@@ -38,8 +39,8 @@ def main() -> NoReturn:
         sys.stdout.flush()
     except BrokenPipeError:
         code = _handle_closed_stdout()
-    if any(_lingering_threads()):
-        threading.Thread(target=_end_in_spite_of_strays, args=(code,), name="end of the program", daemon=True).start()
+    if _running_threads():
+        threading.Thread(target=_exit_despite_threads, args=(code,), daemon=True).start()
     sys.exit(code)
 
 
@@ -51,42 +52,35 @@ def run(arguments: Sequence[str]) -> int:
         return _handle_closed_stdout()
 
 
-def _run(given: list[str]) -> int:
+def _run(arguments: list[str]) -> int:
     try:
-        from retrainer.cli import app  # noqa: PLC0415  an error in it is shown like any other
-
-        result = app(args=_hoist_global_options(given), prog_name="retrainer", standalone_mode=False)
+        code = app(args=_move_global_options_first(arguments), prog_name="retrainer", standalone_mode=False)
     except RetrainerError as error:
-        return _report_error(error, given)
+        return _report_error(error, arguments)
     except TyperException as error:
         hint = "`retrainer --help` shows the commands and their options"
-        return _report_error(UsageError(error.format_message().rstrip("."), hint=hint), given)
+        return _report_error(UsageError(error.format_message().rstrip("."), hint=hint), arguments)
     except (KeyboardInterrupt, Abort):  # outside of a command, or at a prompt
-        console.error("interrupted")
-        return INTERRUPTED
+        code = INTERRUPTED
     except BrokenPipeError:
         raise
-    except Exception as error:  # noqa: BLE001  whatever it is, a user gets one line
-        return _report_error(wrap_unexpected(error), given)
-    if result == INTERRUPTED:  # Typer has caught the interrupt and made it this code
+    except Exception as error:  # noqa: BLE001  any exception is reported as one line
+        return _report_error(wrap_unexpected(error), arguments)
+    if code == INTERRUPTED:  # Typer turns an interrupt in a command into this code
         console.error("interrupted")
-    return result if isinstance(result, int) else 0
+    return code if isinstance(code, int) else 0
 
 
-def _report_error(error: RetrainerError, given: list[str]) -> int:
-    """Print an error while it is being handled; return its exit code."""
-    if "--traceback" in given:
-        console.traceback()
-    console.error(error)
-    if "--json" in given:
-        from retrainer.render.documents.errors import Failure  # noqa: PLC0415
-
-        console.document(Failure.from_error(error))
+def _report_error(error: RetrainerError, arguments: list[str]) -> int:
+    """Print the error being handled and return its exit code."""
+    if "--traceback" in arguments:
+        console.print_traceback()
+    console.error(error, as_json="--json" in arguments)
     return error.exit_code
 
 
-def _hoist_global_options(arguments: list[str]) -> list[str]:
-    """Let the options that belong to every command stand behind the command too."""
+def _move_global_options_first(arguments: list[str]) -> list[str]:
+    """Let the global options follow the command too, where Typer would not accept them."""
     end = arguments.index("--") if "--" in arguments else len(arguments)
     first: list[str] = []
     rest: list[str] = []
@@ -101,30 +95,28 @@ def _hoist_global_options(arguments: list[str]) -> list[str]:
     return [*first, *rest, *arguments[end:]]
 
 
-def _lingering_threads() -> Iterator[threading.Thread]:
-    """Give the threads for which Python would wait when the program is done, as a plugin may have left them."""
-    for thread in threading.enumerate():
-        if thread is not threading.main_thread() and not thread.daemon:
-            yield thread
+def _running_threads() -> list[threading.Thread]:
+    """Return the threads that Python would wait for at exit, such as those that a plugin left running."""
+    return [thread for thread in threading.enumerate() if thread is not threading.main_thread() and not thread.daemon]
 
 
-def _end_in_spite_of_strays(code: int) -> None:
-    """End the process if threads keep it from ending: under cron, one a day would pile up.
+def _exit_despite_threads(code: int) -> None:
+    """Exit although threads are still running: under cron, hanging processes would pile up.
 
-    Runs beside the exit, which goes its usual way and may let them end, as the idle ones of a pool.
+    Runs in a thread of its own while Python exits as usual, which ends the idle threads of a pool.
     """
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    for thread in _lingering_threads():
+    deadline = time.monotonic() + THREAD_SECONDS
+    for thread in _running_threads():
         thread.join(max(deadline - time.monotonic(), 0))
-    names = ", ".join(f"'{thread.name}'" for thread in _lingering_threads())
+    names = ", ".join(f"'{thread.name}'" for thread in _running_threads())
     if names:
-        log.warning("All is done; ended with threads that did not end by themselves: %s", names)
+        log.warning("Exiting although threads are still running: %s", names)
         os._exit(code)
 
 
 def _handle_closed_stdout() -> int:
-    """Whoever read our output (`| head`) has enough; keep Python from complaining about it at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    """Discard the rest of the output, whose reader has enough (`| head`); return the exit code."""
+    console.discard_stdout()
     return 0
 
 

@@ -1,7 +1,7 @@
-"""The settings: flag > environment > config.yaml > default, resolved once and checked as a whole.
+"""The settings: config.yaml, overlaid by the environment, checked as a whole.
 
-The file is plain YAML; the environment overlays it key by key (`RETRAINER_RETRAINING__TEST_SPLIT=0.3`) before one
-validation, so a wrong value is told the same way wherever it came from.
+The environment sets single keys (`RETRAINER_RETRAINING__TEST_SPLIT=0.3`) before validation, so a wrong value is
+reported in the same way wherever it comes from.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from retrainer.entry_points import installed_algorithms
-from retrainer.errors import ConfigError, did_you_mean
+from retrainer.errors import ConfigError, did_you_mean, invalid_value
 from retrainer.model_types import MODEL_TYPE_NAMES, ModelTypeName, OriginRule
 
 if TYPE_CHECKING:
@@ -29,9 +29,16 @@ RESERVED_VARIABLES = {CONFIG_VARIABLE, "RETRAINER_API_TOKEN"}
 MAY_HOLD_SECRETS = {"database", "posts", "notifications"}
 CONFIG_FILE = Path("config") / "config.yaml"
 
+Key = tuple[str, ...]  # such as ("retraining", "test_split")
+
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_section_is_default(cls, section: Any) -> Any:
+        return {} if section is None else section  # all its keys may be commented out
 
 
 class DatabaseSettings(_Section):
@@ -51,14 +58,14 @@ class PostsSettings(_Section):
 
 
 class ModelSettings(_Section):
-    """Which algorithm a model type uses. Its options stand under its name and are checked by the plugin's class."""
+    """The algorithm of a model type, and options by algorithm name, which the algorithms' plugins check."""
 
     model_config = ConfigDict(extra="allow", frozen=True, strict=True)
 
     algorithm: Annotated[str, Field(min_length=1)]
 
     def options(self, algorithm: str) -> dict[str, Any]:
-        """Return the options given under the algorithm's name; none given is an empty mapping."""
+        """Return the options under the algorithm's name; an empty mapping if there are none."""
         return dict((self.model_extra or {}).get(algorithm) or {})
 
 
@@ -101,20 +108,20 @@ class RetrainingSettings(_Section):
     content_model: ContentRetrainingSettings = ContentRetrainingSettings()
 
     def is_enabled(self, model_type: ModelTypeName) -> bool:
-        """Whether runs of this model type are switched on, both in general and for the type."""
+        """Whether retraining is enabled, both in general and for this model type."""
         return self.enabled and self._of_type(model_type).enabled
 
     def disabling_key(self, model_type: ModelTypeName) -> str:
-        """Return the key that switches a disabled type off."""
+        """Return the key that disables a disabled model type."""
         return "retraining.enabled" if not self.enabled else f"retraining.{model_type}_model.enabled"
 
     def max_predictions(self, model_type: ModelTypeName) -> int:
-        """Return how many test posts an evaluation of this type forecasts at most."""
+        """Return the maximum number of test posts that an evaluation of this model type forecasts."""
         own = self._of_type(model_type).evaluation_max_predictions
         return self.evaluation_max_predictions if own is None else own
 
     def origin(self, model_type: ModelTypeName) -> OriginRule:
-        """Return from where the evaluations of this type forecast; a text is always foretold from the post before."""
+        """Return the origin rule of this model type; content is always forecast from the previous post."""
         return self.timing_model.origin if model_type == "timing" else "post"
 
     def _of_type(self, model_type: ModelTypeName) -> TypeRetrainingSettings:
@@ -122,11 +129,9 @@ class RetrainingSettings(_Section):
 
 
 def _variable_name(name: str) -> str:
-    """Refuse what is no name of a variable, above all the secret itself; RETRAINER_… are settings."""
+    """Refuse what is not the name of a variable, such as the secret itself, or is the name of a setting."""
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) or name.startswith(ENV_PREFIX):
-        raise ValueError(
-            f"it must be the name of an environment variable that holds the value, not beginning with {ENV_PREFIX}"
-        )
+        raise ValueError(f"must be the name of an environment variable, not starting with {ENV_PREFIX}")
     return name
 
 
@@ -135,7 +140,7 @@ EventName = Literal["failure", "promotion", "rollback", "no_promotion"]
 
 
 class ChannelSettings(_Section):
-    """Where messages go: the variable that holds the URL, and which events are told."""
+    """A notification channel: the variable that holds its URL, and the events to send."""
 
     url_variable: VariableName | None = None
     events: list[EventName] = ["failure", "promotion", "rollback"]
@@ -157,7 +162,7 @@ class NotificationSettings(_Section):
 
 
 class Settings(_Section):
-    """All of config.yaml, checked."""
+    """The checked settings."""
 
     database: DatabaseSettings = DatabaseSettings()
     models_dir: Annotated[str, Field(min_length=1)] = "models"
@@ -172,11 +177,34 @@ class Settings(_Section):
         return self.timing_model if model_type == "timing" else self.content_model
 
 
+class _Sources(NamedTuple):
+    """Where the keys were set.
+
+    Attributes:
+        file: the settings file.
+        lines: the line of each key in the file.
+        variables: the environment variable of each key that the environment sets.
+    """
+
+    file: Path
+    lines: dict[Key, int]
+    variables: dict[Key, str]
+
+    def locate(self, key: Key) -> str:
+        """Return where a key was set, or else the nearest section around it, as the start of a message."""
+        for end in range(len(key), 0, -1):
+            if key[:end] in self.variables:
+                return f"{self.variables[key[:end]]} in the environment: "
+            if key[:end] in self.lines:
+                return f"'{self.file}' line {self.lines[key[:end]]}: "
+        return f"'{self.file}': "
+
+
 def find_config_file(start: Path, environ: Mapping[str, str], given: Path | None = None) -> Path:
-    """Find the config.yaml of the project: as given, by RETRAINER_CONFIG, or from `start` upward.
+    """Find the settings file: as given, by RETRAINER_CONFIG, or config/config.yaml from `start` upward.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: it does not exist.
     """
     variable = environ.get(CONFIG_VARIABLE)
     named = given or (Path(variable) if variable else None)
@@ -184,14 +212,14 @@ def find_config_file(start: Path, environ: Mapping[str, str], given: Path | None
         resolved = (start / named).resolve()
         if not resolved.is_file():
             source = "--config" if given else CONFIG_VARIABLE
-            raise ConfigError(f"no settings file '{named}' (from {source})", hint="Name an existing config.yaml")
+            raise ConfigError(f"no settings file '{named}' (from {source})", hint="Choose an existing config.yaml")
         return resolved
     for folder in (start, *start.parents):
         if (folder / CONFIG_FILE).is_file():
             return (folder / CONFIG_FILE).resolve()
     raise ConfigError(
-        f"no project here: neither '{start}' nor a folder above it has a {CONFIG_FILE}",
-        hint="Make one with `retrainer init`, or name one with --config",
+        f"no project here: no {CONFIG_FILE} in '{start}' or a folder above it",
+        hint="Create a project with `retrainer init`, or choose one with --config",
     )
 
 
@@ -202,30 +230,31 @@ def load_settings(path: Path, environ: Mapping[str, str] = os.environ) -> Settin
         ConfigError: the file cannot be read or is not YAML, or a key or value is wrong.
     """
     tree, lines = _read_yaml(path)
-    _drop_empty_sections(tree, Settings)
-    variables = _overlay_environment(tree, environ)
+    sources = _Sources(path, lines, _overlay_environment(tree, environ))
     try:
         settings = Settings.model_validate(tree)
     except ValidationError as error:
-        raise _explain(error.errors()[0], path, lines, variables) from None
+        raise _explain(error.errors()[0], sources) from None
     for model_type in MODEL_TYPE_NAMES:
-        _check_option_groups(settings, model_type, path, lines, variables)
+        _check_algorithms(settings.model(model_type), f"{model_type}_model", sources)
     return settings
 
 
 def explain_options_error(
     error: ValidationError, model_type: ModelTypeName, algorithm: str, options: type[BaseModel]
 ) -> ConfigError:
-    """Turn a plugin's refusal of its options into the same kind of line as any other wrong setting."""
+    """Turn an algorithm's rejection of its options into the same error as for any other setting."""
     first = error.errors()[0]
-    key = ".".join([f"{model_type}_model", algorithm, *map(str, first["loc"])])
+    key = (f"{model_type}_model", algorithm, *map(str, first["loc"]))
     if first["type"] == "extra_forbidden":
-        known = sorted(options.model_fields)
-        return _unknown_key(key, str(first["loc"][-1]), known, where="")
-    return ConfigError(f"{key}: '{first['input']}' is not allowed: {_allowed(first)}")
+        return _unknown_key(key, sorted(options.model_fields))
+    if first["type"] == "missing":
+        return ConfigError(f"{'.'.join(key)} is missing")
+    return ConfigError(invalid_value(".".join(key), first["input"], first["msg"]))
 
 
-def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[tuple[str, ...], int]]:
+def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[Key, int]]:
+    """Return the content of the settings file, and the line of each key."""
     try:
         text = path.read_text(encoding="utf-8")
         node = yaml.compose(text, Loader=yaml.SafeLoader)
@@ -236,150 +265,110 @@ def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[tuple[str, ...], int]]:
         raise ConfigError(f"'{path}' is not UTF-8 text") from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
-        place = f" line {mark.line + 1}" if mark else ""
+        where = f" line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or str(error)
-        raise ConfigError(f"'{path}'{place} is not YAML: {problem}", hint="Correct that line") from error
+        raise ConfigError(f"'{path}'{where} is not YAML: {problem}", hint="Correct that line") from error
     if tree is None:
         return {}, {}
     if not isinstance(tree, dict):
-        raise ConfigError(f"'{path}' holds no 'key: value' lines", hint="`retrainer init` writes a file to start from")
-    try:
-        return tree, dict(_line_numbers(node, ()))
-    except ConfigError as error:
-        raise ConfigError(f"'{path}' {error.message}", hint="Keep one of them") from None
+        raise ConfigError(f"'{path}' has no 'key: value' lines", hint="`retrainer init` creates a file to start from")
+    lines: dict[Key, int] = {}
+    for key, line in _key_lines(node):
+        if key in lines:
+            message = f"'{path}' line {line} sets '{'.'.join(key)}' again, after line {lines[key]}"
+            raise ConfigError(message, hint="Keep one of them")
+        lines[key] = line
+    return tree, lines
 
 
-def _drop_empty_sections(tree: dict[str, Any], section: type[BaseModel]) -> None:
-    """Let a section whose keys are all commented out be the default."""
-    for key, field in section.model_fields.items():
-        inner = field.annotation
-        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
-            continue
-        if key in tree and tree[key] is None:
-            del tree[key]
-        elif isinstance(tree.get(key), dict):
-            _drop_empty_sections(tree[key], inner)
-
-
-def _line_numbers(node: Any, at: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], int]]:
+def _key_lines(node: Any, section: Key = ()) -> Iterator[tuple[Key, int]]:
     if isinstance(node, yaml.MappingNode):
-        seen: dict[str, int] = {}
-        for key, value in node.value:
-            path = (*at, str(key.value))
-            first = seen.setdefault(str(key.value), key.start_mark.line + 1)
-            if first != key.start_mark.line + 1:
-                raise ConfigError(f"line {key.start_mark.line + 1} gives '{'.'.join(path)}' again, after line {first}")
-            yield path, key.start_mark.line + 1
-            yield from _line_numbers(value, path)
+        for name, value in node.value:
+            key = (*section, str(name.value))
+            yield key, name.start_mark.line + 1
+            yield from _key_lines(value, key)
 
 
-def _overlay_environment(tree: dict[str, Any], environ: Mapping[str, str]) -> dict[tuple[str, ...], str]:
-    """Set in `tree` what the environment gives; return which variable gave which key."""
-    variables: dict[tuple[str, ...], str] = {}
-    for name in sorted(environ):
-        if not name.startswith(ENV_PREFIX) or name in RESERVED_VARIABLES:
+def _overlay_environment(tree: dict[str, Any], environ: Mapping[str, str]) -> dict[Key, str]:
+    """Set the keys in `tree` that the environment sets; return the variable of each."""
+    variables: dict[Key, str] = {}
+    for variable in sorted(environ):
+        if not variable.startswith(ENV_PREFIX) or variable in RESERVED_VARIABLES:
             continue
-        path = tuple(name.removeprefix(ENV_PREFIX).lower().split("__"))
-        _refuse_unknown_variable(name, path)
-        branch: Any = tree
-        for key in path[:-1]:
-            if branch.get(key) is None:
-                branch[key] = {}
-            branch = branch[key]
-            if not isinstance(branch, dict):
-                raise ConfigError(f"{name} sets a key inside '{key}', which holds a value of its own")
+        key = tuple(variable.removeprefix(ENV_PREFIX).lower().split("__"))
+        _refuse_unknown_variable(variable, key)
+        section: Any = tree
+        for name in key[:-1]:
+            if section.get(name) is None:
+                section[name] = {}
+            section = section[name]
+            if not isinstance(section, dict):
+                raise ConfigError(f"{variable} sets a key inside '{name}', which has a value of its own")
         try:
-            branch[path[-1]] = yaml.safe_load(environ[name])
+            section[key[-1]] = yaml.safe_load(environ[variable])
         except yaml.YAMLError:
-            branch[path[-1]] = environ[name]
-        variables[path] = name
+            section[key[-1]] = environ[variable]
+        variables[key] = variable
     return variables
 
 
-def _refuse_unknown_variable(name: str, path: tuple[str, ...]) -> None:
+def _refuse_unknown_variable(variable: str, key: Key) -> None:
     section: type[BaseModel] | None = Settings
-    for key in path:
-        if section is None or (issubclass(section, ModelSettings) and key not in section.model_fields):
-            return  # an algorithm's own options: checked by its own class
-        if key not in section.model_fields:
-            given = name.removeprefix(ENV_PREFIX)  # what all names begin with is no likeness
-            near = did_you_mean(given, ["__".join(known).upper() for known in _all_keys(Settings)])
-            hint = near.replace("'", f"'{ENV_PREFIX}", 1) or "Its name must follow a key of config.yaml"
-            raise ConfigError(f"unknown variable '{name}' in the environment", hint=hint)
-        kind = section.model_fields[key].annotation
-        section = kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+    for name in key:
+        if section is None or (issubclass(section, ModelSettings) and name not in section.model_fields):
+            return  # an algorithm's options, which its plugin checks
+        if name not in section.model_fields:
+            names = ["__".join(known).upper() for known in _all_keys(Settings)]
+            near = did_you_mean(variable.removeprefix(ENV_PREFIX), names)  # the shared prefix is not a likeness
+            hint = near.replace("'", f"'{ENV_PREFIX}", 1) or "Its name must match a key of config.yaml"
+            raise ConfigError(f"unknown variable '{variable}' in the environment", hint=hint)
+        section = _subsection(section, name)
 
 
-def _all_keys(section: type[BaseModel], at: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    for key, field in section.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            yield from _all_keys(field.annotation, (*at, key))
+def _all_keys(section: type[BaseModel], key: Key = ()) -> Iterator[Key]:
+    for name in section.model_fields:
+        subsection = _subsection(section, name)
+        if subsection is None:
+            yield (*key, name)
         else:
-            yield (*at, key)
+            yield from _all_keys(subsection, (*key, name))
 
 
-def _check_option_groups(
-    settings: Settings,
-    model_type: ModelTypeName,
-    path: Path,
-    lines: dict[tuple[str, ...], int],
-    variables: dict[tuple[str, ...], str],
-) -> None:
-    """Refuse a key beside `algorithm` that is no installed algorithm's name, or whose value is no mapping."""
-    section = f"{model_type}_model"
-    chosen = settings.model(model_type).algorithm
-    if chosen not in installed_algorithms():
-        where = _where((section, "algorithm"), path, lines, variables)
-        hint = did_you_mean(chosen, installed_algorithms()) or f"Installed: {', '.join(installed_algorithms())}"
-        raise ConfigError(f"{where}{section}.algorithm: there is no algorithm '{chosen}'", hint=hint)
-    for key, value in (settings.model(model_type).model_extra or {}).items():
-        where = _where((section, key), path, lines, variables)
-        known = ["algorithm", *installed_algorithms()]
-        if key not in known:
-            raise _unknown_key(f"{section}.{key}", key, known, where)
-        if value is not None and not isinstance(value, dict):
-            raise ConfigError(f"{where}{section}.{key}: '{value}' is not allowed: it holds that algorithm's options")
+def _subsection(section: type[BaseModel], name: str) -> type[BaseModel] | None:
+    """Return the class of a key's value if it is a section."""
+    annotation = section.model_fields[name].annotation
+    return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
 
 
-def _explain(
-    error: ErrorDetails, path: Path, lines: dict[tuple[str, ...], int], variables: dict[tuple[str, ...], str]
-) -> ConfigError:
-    location = tuple(str(part) for part in error["loc"])
-    where = _where(location, path, lines, variables)
-    key = ".".join(location)
+def _check_algorithms(model: ModelSettings, section: str, sources: _Sources) -> None:
+    """Refuse an algorithm that is not installed, and a key beside `algorithm` that holds no algorithm's options."""
+    installed = installed_algorithms()
+    if model.algorithm not in installed:
+        where = sources.locate((section, "algorithm"))
+        hint = did_you_mean(model.algorithm, installed) or f"Installed: {', '.join(installed)}"
+        raise ConfigError(f"{where}{section}.algorithm: unknown algorithm '{model.algorithm}'", hint=hint)
+    for name, options in (model.model_extra or {}).items():
+        key = (section, name)
+        if name not in installed:
+            raise _unknown_key(key, ["algorithm", *installed], sources)
+        if options is not None and not isinstance(options, dict):
+            message = f"{section}.{name}: invalid value '{options}' (must be the options of the algorithm)"
+            raise ConfigError(sources.locate(key) + message)
+
+
+def _explain(error: ErrorDetails, sources: _Sources) -> ConfigError:
+    key = tuple(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
         section: type[BaseModel] = Settings
-        for part in location[:-1]:
-            kind = section.model_fields[part].annotation
-            if isinstance(kind, type) and issubclass(kind, BaseModel):
-                section = kind
-        return _unknown_key(key, location[-1], list(section.model_fields), where)
-    if error["type"] == "missing":
-        return ConfigError(f"{where}{key} is missing")
-    if location[0] in MAY_HOLD_SECRETS:  # a URL in the wrong place may carry a password
-        return ConfigError(f"{where}{key}: this value is not allowed: {_allowed(error)}")
-    return ConfigError(f"{where}{key}: '{error['input']}' is not allowed: {_allowed(error)}")
+        for name in key[:-1]:
+            section = _subsection(section, name) or section
+        return _unknown_key(key, list(section.model_fields), sources)
+    # A URL in the wrong place may hold a password.
+    value = "***" if key[0] in MAY_HOLD_SECRETS else error["input"]
+    return ConfigError(sources.locate(key) + invalid_value(".".join(key), value, error["msg"]))
 
 
-def _unknown_key(key: str, last: str, known: list[str], where: str) -> ConfigError:
-    allowed = f"Allowed here: {', '.join(known)}" if known else "No key is allowed here"
-    hint = did_you_mean(last, known) or allowed
-    return ConfigError(f"{where}unknown key '{key}'", hint=hint)
-
-
-def _where(
-    location: tuple[str, ...],
-    path: Path,
-    lines: dict[tuple[str, ...], int],
-    variables: dict[tuple[str, ...], str],
-) -> str:
-    for end in range(len(location), 0, -1):
-        if location[:end] in variables:
-            return f"{variables[location[:end]]} in the environment: "
-        if location[:end] in lines:
-            return f"'{path}' line {lines[location[:end]]}: "
-    return f"'{path}': "
-
-
-def _allowed(error: ErrorDetails) -> str:
-    return error["msg"].removeprefix("Input ").removeprefix("Value error, ").replace("should be", "it must be", 1)
+def _unknown_key(key: Key, known: list[str], sources: _Sources | None = None) -> ConfigError:
+    where = sources.locate(key) if sources else ""
+    hint = did_you_mean(key[-1], known) or f"Known keys: {', '.join(known) or 'none'}"
+    return ConfigError(f"{where}unknown key '{'.'.join(key)}'", hint=hint)

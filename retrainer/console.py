@@ -1,7 +1,7 @@
 """The only module that prints.
 
 Results go to stdout: tables for people, one JSON document with `--json`. Everything else goes to stderr: log lines,
-and on a terminal a spinner with the last of them and the time it has taken.
+and on a terminal a spinner that shows the last of them and the time elapsed.
 """
 
 from __future__ import annotations
@@ -11,30 +11,32 @@ import json
 import logging
 import os
 import sys
+import traceback
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from retrainer.errors import RetrainerError, UsageError
+from retrainer.logs import COMMAND_ERROR, JsonFormatter, RecentLines, StderrFormatter, apply_log_context
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from pydantic import BaseModel
-    from rich.console import Console
+    from rich.progress import Progress
 
-    from retrainer.errors import RetrainerError
     from retrainer.logs import LogFormat
-    from retrainer.model_types.base import Metric
 
     Document = BaseModel | Mapping[str, Any]
 
-ASIDE = "aside"  # an attribute of a log record that is not to be seen in a pipe, unless with --verbose
-FOLDED_WIDTH = 24  # of a table's last column at least
-PIPE_WIDTH = 200  # tables in a pipe or a file are not folded to a terminal's width
+TERMINAL_ONLY = "terminal_only"  # an attribute of a log record that stderr shows on a terminal or with --verbose only
+MIN_WRAPPED_WIDTH = 24  # of the last column of a table
+PIPE_WIDTH = 200  # of a table in a pipe or a file, which has no terminal's width
 log = logging.getLogger("retrainer")
 
 
 def prepare_streams() -> None:
-    """Make printing safe: a stream that was closed goes nowhere, and a letter it cannot hold is escaped."""
+    """Make printing safe: a closed stream is replaced by the null device, an unencodable character is escaped."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
@@ -47,17 +49,20 @@ def text(line: str = "") -> None:
     """Print one line of a result.
 
     Raises:
-        RetrainerError: it cannot be written, as on a full disk.
+        RetrainerError: stdout cannot be written, as on a full disk.
     """
     try:
         print(line, flush=True)
     except BrokenPipeError:
-        raise  # the reader has enough, which is no error
+        raise  # the reader has closed the pipe, which is not an error
     except OSError as problem:
-        from retrainer.errors import RetrainerError  # noqa: PLC0415
-
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the rest of it would fail again at exit
+        discard_stdout()  # or the unwritten rest would fail again at exit
         raise RetrainerError(f"cannot write the result: {problem.strerror}") from problem
+
+
+def discard_stdout() -> None:
+    """Send the rest of stdout to the null device."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def document(content: Document | Sequence[Document]) -> None:
@@ -69,167 +74,148 @@ def _dump_model(model: BaseModel) -> dict[str, Any]:
     return model.model_dump(mode="json")
 
 
-def error(problem: RetrainerError | str) -> None:
-    """Print an error as one line to stderr and to the log file."""
-    record = log.makeRecord(log.name, logging.ERROR, "", 0, str(problem), (), None)
-    handlers = [handler for handler in logging.getLogger().handlers if handler.filter(record)]
-    for handler in handlers:
-        if not isinstance(handler, _StderrHandler):
-            handler.handle(record)
-        elif handler.writes_json:
-            handler.emit(record)
-    if not any(isinstance(handler, _StderrHandler) and handler.writes_json for handler in handlers):
+def result(content: Document, message: str, *, as_json: bool) -> None:
+    """Print the result of a command: a JSON document, or a message for people."""
+    if as_json:
+        document(content)
+    else:
+        text(message)
+
+
+def success(message: str, *, as_json: bool, **fields: Any) -> None:
+    """Print a message of success; with `--json` as a document, with further fields."""
+    result({"status": "success", "message": message, **fields}, message, as_json=as_json)
+
+
+def error(problem: RetrainerError | str, *, as_json: bool = False) -> None:
+    """Log an error as one line, and with `--json` also print it to stdout as a document."""
+    if any(isinstance(handler, _StderrHandler) for handler in logging.getLogger().handlers):
+        log.error("%s", problem, extra={COMMAND_ERROR: True})
+    else:  # an error in the options, before logging was configured
         _to_stderr(f"Error: {problem}")
+    if as_json:
+        document((problem if isinstance(problem, RetrainerError) else RetrainerError(problem)).document())
 
 
-def traceback() -> None:
+def print_traceback() -> None:
     """Print the traceback of the exception being handled to stderr."""
-    import traceback as library  # noqa: PLC0415
-
-    library.print_exc()
+    traceback.print_exc()
 
 
 def confirmed(question: str) -> bool:
-    """Ask on a terminal.
+    """Ask for confirmation on the terminal.
 
     Raises:
-        UsageError: there is no terminal to ask on.
+        UsageError: there is no terminal.
     """
-    from retrainer.errors import UsageError  # noqa: PLC0415
-
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise UsageError(
-            "nothing was deleted: there is no terminal to ask on", hint="Say --yes, or look with --dry-run"
-        )
+        raise UsageError("nothing was deleted: no terminal to ask for confirmation", hint="Add --yes or --dry-run")
     print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip().lower() in {"y", "yes"}
 
 
 def configure_logging(
-    level: int, *, tracebacks: bool = False, kind: LogFormat = "text", file: Path | None = None
+    level: int, *, tracebacks: bool = False, log_format: LogFormat = "text", file: Path | None = None
 ) -> None:
-    """Send log lines of the program and its plugins to stderr from this level on, with or without tracebacks.
+    """Log to stderr from a level on, and to a file from INFO on at least.
 
-    Of libraries, and of plugins whose modules are not called retrainer_…, only warnings are shown.
+    Libraries, and plugins whose modules are not named retrainer_…, are logged from WARNING on.
 
     Args:
-        level: the lowest that goes to stderr.
-        tracebacks: whether an error's traceback is shown.
-        kind: of the lines.
-        file: a file that gets the lines too, from INFO on at least.
+        level: the lowest level for stderr.
+        tracebacks: whether stderr shows the tracebacks of errors.
+        log_format: the format of the lines, on stderr and in the file.
+        file: the log file.
 
     Raises:
         UsageError: the file cannot be written.
     """
-    from retrainer import logs  # noqa: PLC0415  `--help` writes no log
-
-    handlers: list[logging.Handler] = [_StderrHandler(tracebacks, kind), logs.RecentLines()]
-    handlers[0].setLevel(level)
+    formatter = JsonFormatter if log_format == "json" else StderrFormatter
+    handlers: list[logging.Handler] = [_StderrHandler(level), RecentLines()]
+    handlers[0].setFormatter(formatter(tracebacks=tracebacks))
     if file is not None:
-        from retrainer.log_files import file_handler  # noqa: PLC0415  slow to import
+        from retrainer.log_files import file_handler  # noqa: PLC0415  slow to import, and most commands write no file
 
-        handlers.append(file_handler(file, kind, lambda line: _to_stderr(f"WARNING: {line}")))
+        handlers.append(file_handler(file, log_format, lambda line: _to_stderr(f"WARNING: {line}")))
     for handler in handlers:
         handler.addFilter(lambda record: record.name.startswith("retrainer") or record.levelno >= logging.WARNING)
-        handler.addFilter(logs.add_run_id)
+        handler.addFilter(apply_log_context)
     logging.basicConfig(level=min(level, logging.INFO), handlers=handlers, force=True)
 
 
 class _StderrHandler(logging.Handler):
-    """Writes log lines as a person reads them: the level only where something is wrong."""
-
-    def __init__(self, tracebacks: bool, kind: LogFormat) -> None:
-        from retrainer.logs import JsonFormatter, redact  # noqa: PLC0415  as above
-
-        super().__init__()
-        self._tracebacks = tracebacks
-        self._without_secrets = redact
-        self.setFormatter(logging.Formatter("%(message)s"))
-        self._json = JsonFormatter(tracebacks=tracebacks) if kind == "json" else None
-
-    @property
-    def writes_json(self) -> bool:
-        """Whether it writes objects, not lines for a person."""
-        return self._json is not None
+    """Writes log lines to stderr, above the spinner where there is one."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        if getattr(record, ASIDE, False) and self.level > logging.DEBUG and not sys.stderr.isatty():
+        if getattr(record, TERMINAL_ONLY, False) and self.level > logging.DEBUG and not sys.stderr.isatty():
             return
-        prefix = f"{record.levelname}: " if record.levelno >= logging.WARNING else ""
-        line = prefix + (self.format(record) if self._tracebacks else record.getMessage())
-        if self._json is not None:
-            line = self._json.format(record)
-        line = self._without_secrets(line)
-        if _spinner.console is None:
-            _to_stderr(line)
-        else:
-            _spinner.show(line)
+        _spinner.print(self.format(record))
 
 
 def _to_stderr(line: str) -> None:
-    """Print a line to stderr; whoever read it may be gone, which is no reason to stop the work."""
+    """Print a line to stderr; a closed stderr must not stop the work."""
     with suppress(OSError):
         print(line, file=sys.stderr, flush=True)
 
 
 class _Spinner:
-    """What is being worked on, on a terminal's last line."""
+    """The last line of a terminal: what is being done, and for how long."""
 
     def __init__(self) -> None:
-        self.console: Console | None = None
-        self._progress: Any = None
-        self._task: Any = None
+        self._progress: Progress | None = None
 
     @contextmanager
     def running(self) -> Iterator[None]:
         """Spin until the block ends."""
-        from rich.console import Console  # noqa: PLC0415  slow to import
+        from rich.console import Console  # noqa: PLC0415  slow to import, and needed on a terminal only
         from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn  # noqa: PLC0415
 
-        console = Console(stderr=True, highlight=False)
         columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
-        with Progress(*columns, console=console, transient=True) as self._progress:
-            self._task = self._progress.add_task("Working...", total=None)
-            self.console = console
+        console = Console(stderr=True, highlight=False)
+        with Progress(*columns, console=console, transient=True) as progress:
+            progress.add_task("Working...", total=None)
+            self._progress = progress
             try:
                 yield
             finally:
-                self.console = None
+                self._progress = None
 
-    def show(self, line: str) -> None:
-        """Print a line above the spinner, and spin on with it."""
-        if self.console is not None:
-            self.console.print(line, markup=False, soft_wrap=True)
-            if line.strip("="):
-                self._progress.reset(self._task, description=line.splitlines()[0][:100])
+    def print(self, line: str) -> None:
+        """Print a line above the spinner and make it the description of what is being done."""
+        if self._progress is None:
+            _to_stderr(line)
+            return
+        self._progress.console.print(line, markup=False, soft_wrap=True)
+        if line.strip("="):
+            self._progress.reset(self._progress.task_ids[0], description=line.splitlines()[0][:100])
 
-    def tell(self, line: str) -> None:
-        """Spin on with another line; its time goes on."""
-        if self.console is not None:
-            self._progress.update(self._task, description=line)
+    def describe(self, line: str) -> None:
+        """Change the description; the time continues."""
+        if self._progress is not None:
+            self._progress.update(self._progress.task_ids[0], description=line)
 
 
 _spinner = _Spinner()
 
 
 def progress(line: str) -> None:
-    """Show on a terminal how far the work is, on its last line; nothing in a pipe."""
-    _spinner.tell(line)
+    """Show the progress of the work on the last line of a terminal; show nothing in a pipe."""
+    _spinner.describe(line)
 
 
 @contextmanager
 def working() -> Iterator[None]:
-    """Show that work is going on, on a terminal; nothing in a pipe. What a plugin prints meanwhile goes to stderr."""
+    """Show a spinner on a terminal while a block runs, and send what plugins print to stderr."""
     with stdout_to_stderr(), _spinner.running() if sys.stderr.isatty() else nullcontext():
         yield
 
 
 @contextmanager
 def stdout_to_stderr() -> Iterator[None]:
-    """Keep stdout for the result, also from what writes to the file descriptor itself."""
+    """Send stdout to stderr while a block runs, also what is written to the file descriptor itself."""
     try:
-        ours = os.dup(1)
-    except OSError:  # it was closed before we began
+        saved = os.dup(1)
+    except OSError:  # closed before the program started
         yield
         return
     sys.stdout.flush()
@@ -239,8 +225,8 @@ def stdout_to_stderr() -> Iterator[None]:
         yield
     finally:
         sys.stdout.flush()
-        os.dup2(ours, 1)
-        os.close(ours)
+        os.dup2(saved, 1)
+        os.close(saved)
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str = "", right: Sequence[str] = ()) -> None:
@@ -260,60 +246,31 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str =
     if title:
         text(title)
     cells = [tuple(row) for row in rows]
-    widths = [max(len(row[place]) for row in [tuple(columns), *cells]) for place in range(len(columns))]
+    widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
     console = Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
-    if sum(widths[:-1]) + min(widths[-1], FOLDED_WIDTH) + 2 * len(columns) > console.width:
-        _records(columns, cells)
+    if sum(widths[:-1]) + min(widths[-1], MIN_WRAPPED_WIDTH) + 2 * len(columns) > console.width:
+        _print_vertically(columns, cells)
         return
     drawn = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for place, (column, widest) in enumerate(zip(columns, widths, strict=True)):
-        # Only the last column, of sentences, is folded: a version id must stay whole, to be copied and found.
-        whole = place < len(columns) - 1
+    for index, (column, width) in enumerate(zip(columns, widths, strict=True)):
+        # Only the last column, of sentences, wraps: a version ID must stay whole, to be copied and searched.
+        is_last = index == len(columns) - 1
         drawn.add_column(
             column,
             justify="right" if column in right else "left",
             overflow="fold",
-            no_wrap=whole,
-            min_width=widest if whole else None,
+            no_wrap=not is_last,
+            min_width=None if is_last else width,
         )
     for row in cells:
-        drawn.add_row(*(Text(cell) for cell in row))
+        drawn.add_row(*map(Text, row))
     with console.capture() as captured:
         console.print(drawn)
     text(captured.get())
 
 
-def _records(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print rows one below the other, a line a cell, where they are wider than the terminal."""
+def _print_vertically(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print each cell on a line of its own, where a table would be wider than the terminal."""
     margin = max(map(len, columns)) + 2
     for row in rows:
         text("\n".join(f"{column:{margin}}{cell}" for column, cell in zip(columns, row, strict=True) if cell) + "\n")
-
-
-def metrics_table(title: str, metrics: Sequence[Metric], sides: Mapping[str, Mapping[str, float] | None]) -> None:
-    """Print figures side by side, beside the specification's good values.
-
-    Args:
-        title: a line above the table.
-        metrics: the metrics to show; one that no side has is left out.
-        sides: the metrics by heading, such as `new`, `production`, `naive`.
-    """
-    present = {heading: values for heading, values in sides.items() if values}
-    rows = [
-        (
-            metric.label,
-            *(metric.format(values.get(metric.key)) for values in present.values()),
-            _good(metric, next(iter(present.values()), {}).get(metric.key)),
-        )
-        for metric in metrics
-        if any(metric.has_value(values.get(metric.key)) for values in present.values())
-    ]
-    table(["Metric", *present, "Good value"], rows, title=title, right=list(present))
-
-
-def _good(metric: Metric, value: float | None) -> str:
-    if metric.threshold is None or value is None:
-        return ""
-    sign, bound = metric.threshold
-    wanted = f"{sign} {bound:.0%}" if metric.unit == "share" else f"{sign} {bound:g}"
-    return f"{wanted} {'✓' if metric.is_good(value) else '✗'}"

@@ -50,6 +50,10 @@ class RetrainerError(Exception):
         end = "" if self.message.endswith((".", "?", "!")) else "."
         return f"{self.message}{end} {self.hint}" if self.hint else self.message
 
+    def document(self) -> dict[str, dict[str, str]]:
+        """Return the error as the JSON document of the commands and the REST API."""
+        return {"error": {"code": self.code, "message": self.message, "hint": self.hint}}
+
 
 class UsageError(RetrainerError):
     """An argument that cannot be meant."""
@@ -190,6 +194,17 @@ def wrap_unexpected(error: Exception) -> RetrainerError:
         return RetrainerError("out of memory", hint="Give it more, or fewer posts (a view of the recent ones)")
     hint = "This is a fault in retrainer or in a plugin: --traceback shows where"
     return RetrainerError(f"unexpected {type(error).__name__}: '{error}'", hint=hint)
+
+
+def invalid_value(name: str, value: object, problem: str) -> str:
+    """Say what is wrong with a value, such as `test_split: invalid value '2' (must be less than 1)`.
+
+    Args:
+        problem: the message of pydantic, such as `Input should be less than 1`.
+    """
+    for start in ("Value error, ", "Input ", "String ", "it "):
+        problem = problem.removeprefix(start)
+    return f"{name}: invalid value '{value}' ({problem.replace('should', 'must', 1)})"
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from retrainer.errors import UsageError
-from retrainer.logs import JsonFormatter, TextFormatter, add_run_id
+from retrainer.logs import JsonFormatter, TextFormatter, apply_log_context
 
 if TYPE_CHECKING:
     import logging
@@ -93,5 +93,5 @@ def file_handler(path: Path, kind: LogFormat, warn: Callable[[str], None]) -> lo
             f"--log-file: '{path}' cannot be written: {error.strerror}", hint="Name a file in a folder of yours"
         ) from error
     handler.setFormatter(JsonFormatter(tracebacks=True) if kind == "json" else TextFormatter(tracebacks=True))
-    handler.addFilter(add_run_id)
+    handler.addFilter(apply_log_context)
     return handler

@@ -1,7 +1,4 @@
-"""How log lines are written: for people, or one JSON object a line; with the run that each belongs to.
-
-`output` writes them to stderr; a file of them, kept to a size, is written beside it.
-"""
+"""Log lines: their formats, for people or as JSON, the run that each belongs to, and the secrets kept out of them."""
 
 from __future__ import annotations
 
@@ -13,19 +10,18 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
-from retrainer.timestamps import format_timestamp
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 LogFormat = Literal["text", "json"]
 
 RECENT_LINES = 50
-_HIDDEN = "***"
+COMMAND_ERROR = "command_error"  # an attribute of the log record of the error that ended the command
 
 _secrets: set[str] = set()
 _recent: deque[str] = deque(maxlen=RECENT_LINES)
 _run_id: ContextVar[str | None] = ContextVar("run_id", default=None)
+_muted: ContextVar[bool] = ContextVar("muted", default=False)
 
 
 @contextmanager
@@ -38,36 +34,53 @@ def run_log_context(run_id: str | None) -> Iterator[None]:
         _run_id.reset(token)
 
 
-def add_run_id(record: logging.LogRecord) -> bool:
-    """Note on a record which run it belongs to; a logging filter that lets everything through."""
+@contextmanager
+def mute_run_logs() -> Iterator[None]:
+    """Drop the program's own log records in the block, such as those of the runs of a replay."""
+    token = _muted.set(True)
+    try:
+        yield
+    finally:
+        _muted.reset(token)
+
+
+def apply_log_context(record: logging.LogRecord) -> bool:
+    """Add the run ID to a record; a logging filter that drops muted records."""
     record.run_id = _run_id.get()
-    return True
+    return not (_muted.get() and record.name.startswith("retrainer."))
 
 
 def hide(secret: str) -> None:
-    """Keep a secret out of every log line from now on, also out of those of libraries."""
+    """Redact a secret from every later log line, including those of libraries."""
     if secret.strip():
         _secrets.add(secret)
 
 
 def redact(text: str) -> str:
-    """Return a text with asterisks in the place of every secret that was hidden."""
+    """Replace every hidden secret in a text by asterisks."""
     for secret in sorted(_secrets, key=len, reverse=True):
-        text = text.replace(secret, _HIDDEN)
+        text = text.replace(secret, "***")
     return text
 
 
 def recent_lines() -> list[str]:
-    """Return the last log lines of this process, the oldest first."""
+    """Return the last log lines of this process, oldest first."""
     return list(_recent)
 
 
-class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time (UTC), level, logger, message, run_id; the traceback where there is one."""
+class _Formatter(logging.Formatter):
+    """Base of the formats: secrets are redacted, tracebacks are optional."""
 
     def __init__(self, *, tracebacks: bool) -> None:
         super().__init__()
         self._tracebacks = tracebacks
+
+    def _traceback(self, record: logging.LogRecord) -> str:
+        return self.formatException(record.exc_info) if record.exc_info and self._tracebacks else ""
+
+
+class JsonFormatter(_Formatter):
+    """One JSON object a line: time (UTC), level, logger, message, run_id, and traceback if there is one."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
@@ -78,35 +91,40 @@ class JsonFormatter(logging.Formatter):
             "message": record.getMessage(),
             "run_id": getattr(record, "run_id", None),
         }
-        if record.exc_info and self._tracebacks:
-            line["traceback"] = self.formatException(record.exc_info)
+        if traceback := self._traceback(record):
+            line["traceback"] = traceback
         return redact(json.dumps(line, ensure_ascii=False))
 
 
-class TextFormatter(logging.Formatter):
-    """A line of a log file: time (UTC), level, run, message; below it the traceback where there is one."""
-
-    def __init__(self, *, tracebacks: bool) -> None:
-        super().__init__()
-        self._tracebacks = tracebacks
+class TextFormatter(_Formatter):
+    """A line of a log file: time (UTC), level, run, message; the traceback follows if there is one."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line."""
+        """Return the line, or several with a traceback."""
         run = getattr(record, "run_id", None)
         time = datetime.fromtimestamp(record.created, UTC)
-        line = f"{format_timestamp(time)} {record.levelname:7} {run or '-'} {record.getMessage()}"
-        if record.exc_info and self._tracebacks:
-            line += "\n" + self.formatException(record.exc_info)
-        return redact(line)
+        line = f"{time:%Y-%m-%dT%H:%M:%SZ} {record.levelname:7} {run or '-'} {record.getMessage()}"
+        return redact("\n".join(filter(None, (line, self._traceback(record)))))
+
+
+class StderrFormatter(_Formatter):
+    """A line for a person: the message, after the level if it is a warning or an error."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line, or several with a traceback."""
+        prefix = f"{record.levelname}: " if record.levelno >= logging.WARNING else ""
+        if getattr(record, COMMAND_ERROR, False):
+            prefix = "Error: "
+        return redact("\n".join(filter(None, (prefix + record.getMessage(), self._traceback(record)))))
 
 
 class RecentLines(logging.Handler):
-    """Remembers the last lines, for whoever is told of the run's end."""
+    """Keeps the last lines for `recent_lines`."""
 
     def __init__(self) -> None:
         super().__init__()
         self.setFormatter(TextFormatter(tracebacks=False))
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Remember a line."""
+        """Keep a line."""
         _recent.append(self.format(record))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.resources import files
@@ -12,7 +14,7 @@ from retrainer.config import CONFIG_FILE, Settings, find_config_file, load_setti
 from retrainer.errors import RetrainerError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from importlib.resources.abc import Traversable
 
     from retrainer.model_types import ModelTypeName
@@ -47,15 +49,24 @@ class Project:
         folder = config_file.parent.parent if config_file.parent.name == "config" else config_file.parent
         return cls(folder, config_file, load_settings(config_file, environ))
 
+    @classmethod
+    @contextmanager
+    def open(cls, folder: Path) -> Iterator[Project]:
+        """Open the project in a folder or above it, with the environment of this process, and close it at the end.
+
+        Raises:
+            ConfigError: there is no project, or its settings are invalid.
+        """
+        project = cls.find(folder.absolute(), os.environ)
+        try:
+            yield project
+        finally:
+            project.close()
+
     @property
     def models_dir(self) -> Path:
         """The folder of model files, absolute."""
         return self.folder / self.settings.models_dir
-
-    @property
-    def time_stands_still(self) -> bool:
-        """Whether a run takes no time by its own record: in a replay, which is not to depend on the machine."""
-        return False
 
     @property
     def answers_dir(self) -> Path:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
-import subprocess
+import shutil
 import sys
 import tempfile
 import textwrap
@@ -13,26 +12,40 @@ import warnings
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 import pytest
 from hypothesis import settings
 
+from retrainer.algorithms.events import EventBus, Observer
 from retrainer.posts.sample import sample_posts
 from retrainer.project import Project, create_project
+from retrainer.render.events import event_document
+from retrainer.runtime import Runtime
+from tests.command_line import run_as_process, run_in_process
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     import pandas as pd
+
+    from tests.command_line import Runner
+
+T = TypeVar("T")
 
 NOW = datetime(2024, 11, 15, 12, tzinfo=UTC)  # shortly after the last of the sample posts
 settings.register_profile("retrainer", deadline=None)  # a busy machine is no failure
 settings.load_profile("retrainer")
 
-# Permissions do not bind root; as a child of this, it is bound like anyone else.
-WITHOUT_POWER = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--whole-process", action="store_true", help="run every command of a test as a process")
+
+
+class Prepare(Protocol):
+    def __call__(self, folder: Path, make: Callable[[Path], T]) -> T: ...
 
 
 @pytest.fixture(autouse=True)
@@ -122,6 +135,12 @@ def open_project(folder: Path, environ: dict[str, str] | None = None) -> Project
     return project
 
 
+def runtime_of(project: Project | None = None, *observers: object) -> Runtime:
+    """A runtime whose events reach these observers and the installed ones."""
+    named = [Observer(f"observer {number}", plugin) for number, plugin in enumerate(observers)]
+    return Runtime(events=EventBus(event_document, named), answers_dir=project.answers_dir if project else None)
+
+
 @pytest.fixture(autouse=True)
 def _projects_are_closed() -> Iterator[None]:
     yield
@@ -129,12 +148,62 @@ def _projects_are_closed() -> Iterator[None]:
         _opened.pop().close()
 
 
+@pytest.fixture(scope="session")
+def prepare(tmp_path_factory: pytest.TempPathFactory) -> Prepare:
+    """Bring a project folder into a state that is expensive to make: made once, then copied.
+
+    Call it with the folder and a function that makes the state and returns what the test wants to know of it.
+    """
+    made: dict[tuple[object, str], tuple[Path, Any]] = {}
+
+    def prepare(folder: Path, make: Callable[[Path], T]) -> T:
+        settings = (folder / "config" / "config.yaml").read_text()
+        if 'url: "sqlite:///data/' not in settings:
+            return make(folder)  # a database elsewhere is not copied with the folder
+        if (make, settings) not in made:
+            template = tmp_path_factory.mktemp("template") / "project"
+            shutil.copytree(folder, template, symlinks=True)
+            made[make, settings] = template, make(template)
+        template, result = made[make, settings]
+        shutil.copytree(template, folder, symlinks=True, dirs_exist_ok=True)
+        return cast("T", result)
+
+    return prepare
+
+
+def import_sample(folder: Path) -> None:
+    """Store the 400 sample posts."""
+    project = open_project(folder)
+    project.posts.add(sample_posts(), NOW)
+    project.close()
+
+
+def import_regular_posts(folder: Path) -> None:
+    """Store 120 posts at equal gaps."""
+    project = open_project(folder)
+    project.posts.add(regular_posts(120), NOW)
+    project.close()
+
+
+def train_both_types(folder: Path) -> str:
+    """Store the sample posts, train and promote a version of each type; return the timing one."""
+    from retrainer.model_types import MODEL_TYPE_NAMES
+    from retrainer.pipeline.run import retrain
+
+    import_sample(folder)
+    project = open_project(folder)
+    now = datetime(2024, 6, 1, tzinfo=UTC)
+    runs = [retrain(project, runtime_of(project), kind, now, as_of=True).run for kind in MODEL_TYPE_NAMES]
+    project.close()
+    assert runs[0]
+    return str(runs[0].model_version_id)
+
+
 @pytest.fixture
-def project(folder: Path) -> Project:
+def project(folder: Path, prepare: Prepare) -> Project:
     """A project with the 400 sample posts, opened in this process."""
-    opened = open_project(folder)
-    opened.posts.add(sample_posts(), NOW)
-    return opened
+    prepare(folder, import_sample)
+    return open_project(folder)
 
 
 def regular_posts(count: int, *, gap_hours: float = 5.0, start: datetime | None = None) -> pd.DataFrame:
@@ -156,55 +225,24 @@ def regular_posts(count: int, *, gap_hours: float = 5.0, start: datetime | None 
     )
 
 
-@dataclass(frozen=True)
-class Completed:
-    """What a command line came to."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-class Runner(Protocol):
-    def __call__(
-        self,
-        *arguments: str,
-        cwd: Path | None = None,
-        env: dict[str, str] | None = None,
-        powerless: bool = False,
-        **environ: str,
-    ) -> Completed: ...
+@pytest.fixture
+def retrainer_process(tmp_path: Path) -> Runner:
+    """Run `retrainer` in a process of its own, for claims about processes, streams, imports and permissions."""
+    return run_as_process(tmp_path / "project")
 
 
 @pytest.fixture
-def retrainer(tmp_path: Path) -> Runner:
-    """Run the real command line in a process of its own, in the project folder unless told otherwise."""
+def powerless_retrainer(tmp_path: Path) -> Runner:
+    """Run `retrainer` in a process that file permissions bind even where the tests run as root."""
+    return run_as_process(tmp_path / "project", powerless=True)
 
-    def run(
-        *arguments: str,
-        cwd: Path | None = None,
-        env: dict[str, str] | None = None,
-        powerless: bool = False,
-        **environ: str,
-    ) -> Completed:
-        done = subprocess.run(
-            [*(WITHOUT_POWER if powerless else []), sys.executable, "-W", "error", "-m", "retrainer", *arguments],
-            cwd=cwd or tmp_path / "project",
-            env={**os.environ, **(env or {}), **environ},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-        assert "Traceback" not in done.stderr or "--traceback" in arguments, done.stderr
-        return Completed(done.returncode, done.stdout, done.stderr)
 
-    return run
+@pytest.fixture
+def retrainer(tmp_path: Path, request: pytest.FixtureRequest) -> Runner:
+    """Run `retrainer` in this process, in the project folder by default; with --whole-process, as a process."""
+    if request.config.getoption("whole_process"):
+        return run_as_process(tmp_path / "project")
+    return run_in_process(tmp_path / "project")
 
 
 @dataclass(frozen=True)
@@ -232,18 +270,9 @@ class Plugins:
 
 
 @pytest.fixture
-def trained(folder: Path) -> str:
+def trained(folder: Path, prepare: Prepare) -> str:
     """A project with the sample posts and a timing and a content version in production; returns the timing one."""
-    from retrainer.model_types import MODEL_TYPE_NAMES
-    from retrainer.pipeline.run import retrain
-
-    project = open_project(folder)
-    project.posts.add(sample_posts(), NOW)
-    moment = datetime(2024, 6, 1, tzinfo=UTC)
-    runs = [retrain(project, kind, moment, as_of=True).run for kind in MODEL_TYPE_NAMES]
-    project.close()
-    assert runs[0]
-    return str(runs[0].model_version_id)
+    return prepare(folder, train_both_types)
 
 
 @pytest.fixture

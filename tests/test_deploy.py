@@ -23,10 +23,11 @@ from dockerfile_parse import DockerfileParser
 from retrainer.schedule import systemd
 from retrainer.schedule.command import ScheduledCommand
 from retrainer.schedule.expression import parse_schedule
-from tests.conftest import NOW, open_project, regular_posts
+from tests.conftest import import_regular_posts
 
 if TYPE_CHECKING:
-    from tests.conftest import Runner
+    from tests.command_line import Runner
+    from tests.conftest import Prepare
 
 DEPLOY = Path(__file__).parent.parent / "deploy"
 HOME = Path("/srv/retrainer")
@@ -38,10 +39,8 @@ SERVER = replace(COMMAND, log=HOME / "logs/server.log", arguments=SERVING)
 
 
 @pytest.fixture
-def with_posts(folder: Path) -> Path:
-    project = open_project(folder)
-    project.posts.add(regular_posts(120), NOW)
-    project.close()
+def with_posts(folder: Path, prepare: Prepare) -> Path:
+    prepare(folder, import_regular_posts)
     (folder / "logs").mkdir()
     return folder
 

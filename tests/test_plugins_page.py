@@ -21,7 +21,7 @@ from retrainer.posts.sample import sample_posts, write_sample_csv
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.conftest import Runner
+    from tests.command_line import Runner
 
 PAGE = (Path(__file__).parent.parent / "docs" / "plugins.md").read_text()
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
@@ -129,7 +129,7 @@ def test_the_content_algorithm_of_the_page_asks_its_service(
     assert "Set WRITER_URL" in refused.err
     environ["WRITER_URL"] = service
     dry = retrainer(*train, "--dry-run", env=environ)
-    assert "would cost $0.0400 at most, by 20 calls" in dry.err
+    assert "would cost at most $0.0400 (20 calls)" in dry.err
     done = retrainer(*train, "--json", env=environ)
     assert done.code == 0
     metrics = done.json["training_runs"][0]["evaluation"]["metrics"]
@@ -137,7 +137,7 @@ def test_the_content_algorithm_of_the_page_asks_its_service(
     assert metrics["num_predictions"] == 20
     nobody = retrainer(*train, env={**environ, "WRITER_URL": "http://127.0.0.1:9"})
     assert nobody.code == 1
-    assert "only 0 of 20 forecasts of 'writer' can be scored: at least 50% are needed" in nobody.err
+    assert "only 0 of 20 forecasts of 'writer' can be scored: at least 50% are required" in nobody.err
 
 
 def test_the_events_are_those_of_the_page(retrainer: Runner, environ: dict[str, str], folder: Path) -> None:

@@ -22,7 +22,8 @@ from tests.programs import installed
 if TYPE_CHECKING:
     import pytest
 
-    from tests.conftest import Plugins, Runner
+    from tests.command_line import Runner
+    from tests.conftest import Plugins
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 

@@ -13,7 +13,7 @@ from tests.conftest import SHARED_DATA, open_project
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.conftest import Runner
+    from tests.command_line import Runner
 
 pytestmark = pytest.mark.skipif(not SHARED_DATA.is_dir(), reason="the real posts are not beside the project")
 STREAMS = {

@@ -1,7 +1,7 @@
-"""The naive forecasts that every other algorithm is measured against, as an algorithm of its own.
+"""The algorithm `baseline`: the naive forecasts that every other algorithm is compared with.
 
 Timing: the distribution of the gaps between the training posts. Content: the moving medoid, the one of the last posts
-that is most like the others of them by the content score.
+that is most like the others by the content score.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ from retrainer.algorithms import Algorithm, Importance, hookimpl
 if TYPE_CHECKING:
     import pandas as pd
 
-    from retrainer.model_types import ModelTypeName
-    from retrainer.model_types.base import Origins
+    from retrainer.algorithms import ModelTypeName, Origins
 
 
 class BaselineOptions(BaseModel):
@@ -24,7 +23,7 @@ class BaselineOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    window: Annotated[int, Field(ge=1, le=1000)] = 20  # content: of how many last posts the medoid is taken
+    window: Annotated[int, Field(ge=1, le=1000)] = 20  # content: the number of last posts to choose the medoid from
 
 
 @hookimpl
@@ -48,11 +47,7 @@ def train(posts: pd.DataFrame, model_type: ModelTypeName) -> dict[str, Any]:
 
 @hookimpl
 def predict(
-    model: dict[str, Any],
-    posts: pd.DataFrame,
-    origins: Origins,
-    config: BaselineOptions,
-    model_type: ModelTypeName,
+    model: dict[str, Any], posts: pd.DataFrame, origins: Origins, config: BaselineOptions, model_type: ModelTypeName
 ) -> Any:
     """Return the naive forecast from each origin."""
     from retrainer_baseline import gaps, medoid  # noqa: PLC0415
@@ -64,7 +59,7 @@ def predict(
 
 @hookimpl
 def explain(model: dict[str, Any], config: BaselineOptions, model_type: ModelTypeName) -> list[Importance]:
-    """Say what the naive forecast leans on."""
+    """Return the median gap, or the number of posts to choose from."""
     from retrainer_baseline import gaps  # noqa: PLC0415
 
     if model_type == "timing":

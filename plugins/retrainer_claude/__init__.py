@@ -16,8 +16,7 @@ from retrainer.algorithms import Algorithm, CostEstimate, hookimpl
 if TYPE_CHECKING:
     import pandas as pd
 
-    from retrainer.model_types.base import Origins
-    from retrainer.model_types.content import ContentForecast
+    from retrainer.algorithms import Budget, ContentForecast, Origins
 
 _STRICT = ConfigDict(extra="forbid", frozen=True, strict=True)
 _Dollars = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -136,7 +135,7 @@ def train(posts: pd.DataFrame, config: ClaudeOptions) -> dict[str, Any]:
 
 @hookimpl
 def predict(
-    model: dict[str, Any], posts: pd.DataFrame, origins: Origins, config: ClaudeOptions
+    model: dict[str, Any], posts: pd.DataFrame, origins: Origins, config: ClaudeOptions, budget: Budget
 ) -> list[ContentForecast]:
     """Return one forecast an origin, in their order; blocks until all calls are done.
 
@@ -146,7 +145,7 @@ def predict(
     """
     from retrainer_claude.client import forecast  # noqa: PLC0415  anthropic and pandas are slow to import
 
-    return forecast(model, posts, origins, config)
+    return forecast(model, posts, origins, config, budget)
 
 
 @hookimpl

@@ -27,9 +27,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from anthropic import AnthropicError, APIError, APIStatusError, AsyncAnthropic, Timeout
 from anthropic.types import Message, TextBlock
 
-from retrainer.algorithms.budget import LimitReached, workspace
+from retrainer.algorithms import BudgetExceeded, ContentForecast
 from retrainer.errors import AlgorithmError
-from retrainer.model_types.content import ContentForecast
 from retrainer_claude.api_errors import fault_of_all_calls, reason_of_failure, reference
 from retrainer_claude.preflight import require_credentials, unusable_credentials
 from retrainer_claude.pricing import estimated, spent_on
@@ -42,8 +41,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from retrainer.algorithms.budget import Workspace
-    from retrainer.model_types.base import Origins
+    from retrainer.algorithms import Budget, Origins
     from retrainer_claude import ClaudeOptions
     from retrainer_claude.prompt import Request
 
@@ -82,7 +80,7 @@ class Ask:
 
 
 def forecast(
-    model: dict[str, Any], posts: pd.DataFrame, origins: Origins, options: ClaudeOptions
+    model: dict[str, Any], posts: pd.DataFrame, origins: Origins, options: ClaudeOptions, budget: Budget
 ) -> list[ContentForecast]:
     """Return one forecast an origin, in their order.
 
@@ -91,25 +89,24 @@ def forecast(
         AlgorithmError: something stops all calls, or too few of them came through.
     """
     require_credentials()
-    desk = workspace()
-    desk.restart()
-    asks = [Ask(request, desk.key_of(request)) for request in build_requests(model, posts, origins, options)]
-    answers = {ask.key: _recalled(desk, ask) for ask in asks}
+    budget.answers.start_batch()
+    asks = [Ask(request, budget.answers.key(request)) for request in build_requests(model, posts, origins, options)]
+    answers = {ask.key: _recalled(budget, ask) for ask in asks}
     open_asks = [ask for ask in asks if answers[ask.key] is None]
     if len(open_asks) < len(asks):
         paid = len(asks) - len(open_asks)
         log.info("%d of %d forecasts were paid for before and are not asked for again", paid, len(asks))
     if open_asks:
         _warn_of_cost(open_asks, options)
-        answers.update(_run(_ask_all(open_asks, options, desk)))
+        answers.update(_run(_ask_all(open_asks, options, budget)))
     made = [answer for ask in asks if (answer := answers[ask.key]) is not None]
     _require_successes(made, options.min_success_share)
     _tell(made, options)
     return [answer.forecast for answer in made]
 
 
-def _recalled(desk: Workspace, ask: Ask) -> Answer | None:
-    kept = desk.recall(ask.key)
+def _recalled(budget: Budget, ask: Ask) -> Answer | None:
+    kept = budget.answers.get(ask.key)
     try:
         return None if kept is None else Answer(ContentForecast(**kept["forecast"]), kept["problem"])
     except (KeyError, TypeError):  # kept by another release
@@ -134,7 +131,7 @@ def _run(calls: Coroutine[Any, Any, dict[str, Answer]]) -> dict[str, Answer]:
         return executor.submit(contextvars.copy_context().run, asyncio.run, calls).result()
 
 
-async def _ask_all(asks: list[Ask], options: ClaudeOptions, desk: Workspace) -> dict[str, Answer]:
+async def _ask_all(asks: list[Ask], options: ClaudeOptions, budget: Budget) -> dict[str, Answer]:
     """Make the first call alone, which fills the prompt cache, then the others, which read it."""
     gate = asyncio.Semaphore(options.concurrency)
     timeout = Timeout(options.timeout_seconds, connect=min(_CONNECT_SECONDS, options.timeout_seconds))
@@ -142,7 +139,7 @@ async def _ask_all(asks: list[Ask], options: ClaudeOptions, desk: Workspace) -> 
 
         async def answered(ask: Ask) -> tuple[str, Answer]:
             async with gate:
-                return ask.key, await _ask(client, ask, options, desk)
+                return ask.key, await _ask(client, ask, options, budget)
 
         first = await answered(asks[0])
         try:
@@ -153,7 +150,7 @@ async def _ask_all(asks: list[Ask], options: ClaudeOptions, desk: Workspace) -> 
         return dict([first, *(other.result() for other in others)])
 
 
-async def _ask(client: AsyncAnthropic, ask: Ask, options: ClaudeOptions, desk: Workspace) -> Answer:
+async def _ask(client: AsyncAnthropic, ask: Ask, options: ClaudeOptions, budget: Budget) -> Answer:
     """Ask for one forecast until an answer came, as often and as long as the options allow."""
     retries = Retries(options.max_retries, options.timeout_seconds)
     try:
@@ -161,8 +158,8 @@ async def _ask(client: AsyncAnthropic, ask: Ask, options: ClaudeOptions, desk: W
         async with asyncio.timeout(options.timeout_seconds):
             async for attempt in retries:
                 with attempt:
-                    return await _attempt(client, ask, options, desk, retries.made)
-    except LimitReached as limit:
+                    return await _attempt(client, ask, options, budget, retries.made)
+    except BudgetExceeded as limit:
         return Answer.failed(str(limit), retries.made)
     except APIStatusError as error:
         if fault := fault_of_all_calls(error, options.model):
@@ -179,10 +176,10 @@ async def _ask(client: AsyncAnthropic, ask: Ask, options: ClaudeOptions, desk: W
     raise AssertionError("the retries end with an answer or an error")
 
 
-async def _attempt(client: AsyncAnthropic, ask: Ask, options: ClaudeOptions, desk: Workspace, retries: int) -> Answer:
+async def _attempt(client: AsyncAnthropic, ask: Ask, options: ClaudeOptions, budget: Budget, retries: int) -> Answer:
     """Make one HTTP request, paid for from the account; an answer that came is kept at once."""
     estimate = estimated(ask.request, options).cost_usd
-    desk.account.begin(estimate, max_calls=options.max_calls, max_cost=options.max_cost)
+    budget.reserve(estimate, max_calls=options.max_calls, max_cost=options.max_cost)
     started = time.monotonic()
     cost = estimate  # until an answer says otherwise, also where this is cancelled on the way
     try:
@@ -200,11 +197,11 @@ async def _attempt(client: AsyncAnthropic, ask: Ask, options: ClaudeOptions, des
     except ValueError:  # the SDK lets the JSON decoder's error through
         raise LostAnswerError("the Claude API answered with something that is not JSON") from None
     finally:
-        desk.account.end(estimate, cost)
-    desk.account.input_tokens += took.input_tokens
-    desk.account.output_tokens += took.output_tokens
-    desk.account.refusals += took.outcome == "refusal"
-    desk.keep(ask.key, {"forecast": asdict(took), "problem": answer.problem})
+        budget.settle(estimate, cost)
+    budget.input_tokens += took.input_tokens
+    budget.output_tokens += took.output_tokens
+    budget.refusals += took.outcome == "refusal"
+    budget.answers.put(ask.key, {"forecast": asdict(took), "problem": answer.problem})
     return answer
 
 

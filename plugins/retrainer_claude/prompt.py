@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     )
     from numpy.typing import NDArray
 
-    from retrainer.model_types.base import Origins
+    from retrainer.algorithms import Origins
     from retrainer_claude import ClaudeOptions
 
 _WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")

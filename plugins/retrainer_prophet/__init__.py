@@ -1,4 +1,4 @@
-"""Timing by Prophet: the rhythm of the week inside, a distribution of the waiting time out."""
+"""The algorithm `prophet`: timing forecasts from a hazard model with Prophet's weekly profile inside."""
 
 from __future__ import annotations
 
@@ -12,22 +12,21 @@ from retrainer.algorithms import Algorithm, Importance, hookimpl
 if TYPE_CHECKING:
     import pandas as pd
 
-    from retrainer.model_types.base import Origins
-    from retrainer.model_types.timing import TimingForecasts
+    from retrainer.algorithms import Origins, TimingForecasts
 
 
 class ProphetOptions(BaseModel):
-    """The options of `prophet`. `make bench-timing OPTIONS='{"trend": true}'` measures what one does."""
+    """The options of `prophet`. `make bench-timing OPTIONS='{"trend": true}'` measures the effect of one."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    # The rhythm is learnt from the last so many weeks; from more where they hold fewer than 200 posts.
+    # Weeks of posts that the weekly profile is fitted to; more if they hold fewer than 200 posts.
     weeks: Annotated[int, Field(ge=2, le=520)] = 26
-    # The local time that the posts keep to, such as Europe/Paris: matters where clocks change in spring and autumn.
+    # The time zone that the posts follow, such as Europe/Paris. Matters where clocks change in spring and autumn.
     timezone: str = "UTC"
-    # Whether the likelihood of a post may also rise or fall over the training weeks; afterwards it stays where it was.
+    # Whether the activity may rise or fall over the training weeks; it stays constant afterwards.
     trend: bool = False
-    # The country whose public holidays are days of their own, by its two letters, such as US.
+    # The country whose public holidays differ from other days: a two-letter code such as US.
     holidays: Annotated[str, Field(pattern="^[A-Z]{2,3}$")] | None = None
 
     @field_validator("timezone")
@@ -53,7 +52,7 @@ def algorithm() -> Algorithm:
 
 @hookimpl
 def check_ready(config: ProphetOptions) -> None:
-    """Check that Prophet knows the country whose holidays are asked for.
+    """Check that Prophet knows the holidays of the country.
 
     Raises:
         ConfigError: it does not.
@@ -66,21 +65,21 @@ def check_ready(config: ProphetOptions) -> None:
 
 @hookimpl
 def train(posts: pd.DataFrame, config: ProphetOptions) -> dict[str, Any]:
-    """Fit the rhythm of the week and the hazard of the next post."""
-    from retrainer_prophet import waiting_time  # noqa: PLC0415  Prophet is slow to import
+    """Fit the weekly profile and the hazard of the next post."""
+    from retrainer_prophet.model import train_model  # noqa: PLC0415  numpy and pandas are slow to import
 
-    return waiting_time.train(posts, config)
+    return train_model(posts, config)
 
 
 @hookimpl
 def predict(model: dict[str, Any], posts: pd.DataFrame, origins: Origins) -> TimingForecasts:
     """Return the distribution of the wait from each origin."""
-    from retrainer_prophet import waiting_time  # noqa: PLC0415
+    from retrainer_prophet.model import predict_waits  # noqa: PLC0415
 
-    return waiting_time.predict(model, posts, origins)
+    return predict_waits(model, posts, origins)
 
 
 @hookimpl
 def explain(model: dict[str, Any]) -> list[Importance]:
-    """Return what the hazard leans on, as measured on the training gaps."""
-    return [Importance(**one) for one in model.get("importances", [])]
+    """Return the feature importance, measured on the training gaps."""
+    return [Importance(**stored) for stored in model.get("importances", [])]

@@ -1,9 +1,9 @@
-"""What the gaps that an origin already knows tell of the forecasts: a level, and a recalibration.
+"""Correct the hazard by the gaps that an origin already knows: a level and a recalibration.
 
-The level corrects the hazard where a stream has become busier or quieter since training, by stages of the silence:
-posts that came against posts that were expected, a moving average that starts from 1. The recalibration lets forecasts
-at level p come true in a share p of cases: the histogram of the probability integral transform (Dawid 1984,
-"Statistical theory: the prequential approach") of the gaps before the origin, drawn to the even one.
+The level follows a stream that became busier or quieter after training. For each stage of the silence it is a moving
+average, starting from 1, of observed posts over expected ones. The recalibration makes forecasts at level p come true
+in a share p of cases: it is the cumulative histogram of the probability integral transform, PIT (Dawid 1984,
+"Statistical theory: the prequential approach"), of the gaps before the origin, shrunk to the uniform distribution.
 """
 
 from __future__ import annotations
@@ -13,78 +13,69 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from retrainer_prophet.elapsed_time import MIDDLES, cells_passed
+from retrainer_prophet.time_grid import MIDPOINTS, split_gaps
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from retrainer_prophet.features import History
     from retrainer_prophet.hazard import Hazard
+    from retrainer_prophet.time_grid import Floats, Integers
 
-    Floats = NDArray[np.float64]
-    Integers = NDArray[np.int64]
+GAPS = 600  # before each origin
 
-GAPS = 600  # before each origin are looked at
-
-_STAGES = np.searchsorted(np.array([0.5, 2, 6, 12, 36]), MIDDLES, side="right")  # (cells,) hours of silence
-_STAGE_COUNT = int(_STAGES[-1]) + 1
+_STAGES = np.searchsorted(np.array([0.5, 2, 6, 12, 36]), MIDPOINTS, side="right")  # (cells,) by hours of silence
+_NUM_STAGES = int(_STAGES[-1]) + 1
 _HALF_LIFE = 300.0  # of the level, in gaps
-_LEVEL_PRIOR = 60.0  # posts that say that nothing has changed
+_LEVEL_PRIOR = 60.0  # weight of the level 1, in posts
 _PIT_GAPS = 300
 _PIT_BINS = 10
-_PIT_PRIOR = 150.0  # gaps that say that the forecasts are calibrated
+_PIT_PRIOR = 150.0  # weight of the uniform distribution, in gaps
 
 
 @dataclass(frozen=True)
-class Experience:
-    """What n origins have learnt.
+class Calibration:
+    """The corrections at n origins.
 
     Attributes:
-        level: (n, cells) by what factor the hazard is corrected.
-        calibration: (n, bins + 1) the share of gaps whose forecast distribution was at most 0, 1/bins, … 1 at the post.
+        level: (n, cells) the factor of the hazard.
+        pit: (n, bins + 1) the share of gaps whose PIT was at most 0, 1/bins, … 1.
     """
 
     level: Floats
-    calibration: Floats
-
-    @classmethod
-    def at(cls, history: History, hazard: Hazard, posts: Integers) -> Experience:
-        """Look back from each post over the gaps before it.
-
-        Args:
-            history: posts up to the last origin, and enough before the first.
-            hazard: the fitted hazard.
-            posts: (n,) the last post that each origin knows, by its place in the history.
-        """
-        came, expected = _gaps_before(history, hazard, posts)
-        weights = 0.5 ** (np.arange(GAPS) / _HALF_LIFE)
-        level = np.ones((len(posts), _STAGE_COUNT))
-        counts = np.zeros((len(posts), _PIT_BINS))
-        for row, post in enumerate(posts):
-            known = slice(max(0, post - GAPS), post)
-            recent = weights[: known.stop - known.start][::-1]
-            level[row] = (_LEVEL_PRIOR + recent @ came[known]) / (_LEVEL_PRIOR + recent @ expected[known])
-            passed = -np.expm1(-(expected[known][-_PIT_GAPS:] @ level[row]))
-            counts[row] = np.bincount(np.minimum((passed * _PIT_BINS).astype(int), _PIT_BINS - 1), minlength=_PIT_BINS)
-        shares = np.cumsum(counts + _PIT_PRIOR / _PIT_BINS, axis=1)
-        calibration = np.concatenate([np.zeros((len(posts), 1)), shares / shares[:, -1:]], axis=1)
-        return cls(level[:, _STAGES], calibration)
+    pit: Floats
 
 
-def _gaps_before(history: History, hazard: Hazard, posts: Integers) -> tuple[Floats, Floats]:
-    """Return (posts, stages) twice: the post that ended the gap after each post, and what was expected of the gap.
+def calibrate(history: History, hazard: Hazard, posts: Integers) -> Calibration:
+    """Compare the gaps before each post with what the hazard expected.
 
-    Only the gaps that some origin looks at are computed; the others are 0.
+    Args:
+        history: posts up to the last origin, and enough before the first.
+        hazard: the fitted hazard.
+        posts: (n,) the index in the history of the last post that each origin knows.
     """
-    last = int(posts.max())
-    looked_at = np.zeros(last + 1, dtype=np.int64)
-    np.add.at(looked_at, np.maximum(posts - GAPS, 0), 1)
-    np.add.at(looked_at, posts, -1)
-    chosen = np.flatnonzero(np.cumsum(looked_at)[:last] > 0)
-    came, expected = np.zeros((last, _STAGE_COUNT)), np.zeros((last, _STAGE_COUNT))
-    if len(chosen):
-        gap, cell, spent, ended = cells_passed(np.diff(history.hours)[chosen], hazard.shape)
-        place, stage = chosen[gap], _STAGES[cell]
-        np.add.at(expected, (place, stage), hazard.rates(history, place, cell) * spent)
-        np.add.at(came, (place[ended], stage[ended]), 1.0)
-    return came, expected
+    observed, expected = _posts_per_stage(history, hazard, posts)
+    weights = 0.5 ** (np.arange(GAPS) / _HALF_LIFE)
+    level = np.ones((len(posts), _NUM_STAGES))
+    counts = np.zeros((len(posts), _PIT_BINS))
+    for row, post in enumerate(posts):
+        known = slice(max(0, post - GAPS), post)
+        recent = weights[: known.stop - known.start][::-1]
+        level[row] = (_LEVEL_PRIOR + recent @ observed[known]) / (_LEVEL_PRIOR + recent @ expected[known])
+        pit = -np.expm1(-(expected[known][-_PIT_GAPS:] @ level[row]))
+        counts[row] = np.bincount(np.minimum((pit * _PIT_BINS).astype(int), _PIT_BINS - 1), minlength=_PIT_BINS)
+    cumulative = np.cumsum(counts + _PIT_PRIOR / _PIT_BINS, axis=1)
+    shares = np.concatenate([np.zeros((len(posts), 1)), cumulative / cumulative[:, -1:]], axis=1)
+    return Calibration(level[:, _STAGES], shares)
+
+
+def _posts_per_stage(history: History, hazard: Hazard, posts: Integers) -> tuple[Floats, Floats]:
+    """Return (gaps, stages) observed and (gaps, stages) expected posts of the gap after each post.
+
+    Gaps that no origin looks back at stay 0.
+    """
+    needed = np.unique(np.concatenate([np.arange(max(0, post - GAPS), post) for post in posts]))
+    gap, cell, exposure, ended = split_gaps(np.diff(history.hours)[needed], hazard.shapes)
+    index, stage = needed[gap], _STAGES[cell]
+    observed, expected = np.zeros((2, int(posts.max()), _NUM_STAGES))
+    np.add.at(expected, (index, stage), hazard.rates(history, index, cell) * exposure)
+    np.add.at(observed, (index[ended], stage[ended]), 1.0)
+    return observed, expected

@@ -1,7 +1,7 @@
-"""What the hazard of the next post leans on besides the silence itself: the clock, the last gaps, habits.
+"""The features of the hazard besides the silence itself: the clock, the last gaps, recent counts, habits.
 
-A row is a pair of a post and a cell of the time since it. All that a row is computed from lies at or before its post,
-but for the clock time of the cell: given that nothing was posted meanwhile, there is nothing else to know.
+A row is a pair of a post and a cell of the time since it. Features use nothing after the post except the clock time of
+the cell: if nothing was posted meanwhile, there is nothing else to know.
 """
 
 from __future__ import annotations
@@ -11,135 +11,126 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from retrainer_prophet.elapsed_time import ENDS, LOG_SILENCE, STAGES, STARTS, WIDTHS
+from retrainer_prophet.time_grid import ENDS, LOG_SILENCE, STAGE_WEIGHTS, STARTS, WIDTHS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from retrainer_prophet.seasonality import Rhythm
+    from retrainer_prophet.seasonality import WeeklyProfile
+    from retrainer_prophet.time_grid import Floats, Integers
 
-    Floats = NDArray[np.float64]
-    Integers = NDArray[np.int64]
-
-GAPS_REMEMBERED = 800  # the longest moving average looks back so many gaps
-HOURS_REMEMBERED = 30 * 24.0  # counts and habits look back so far
+LOOKBACK_GAPS = 800  # of the moving averages
+LOOKBACK_HOURS = 30 * 24.0  # of counts and habits
 
 _MINUTE = 1 / 60
 _LAGS = 3
-_HALF_LIVES = (3, 10, 30, 100)  # of the moving averages of the gaps, in gaps
+_HALF_LIVES = (3, 10, 30, 100)  # of the moving averages, in gaps
 _COUNT_HOURS = (0.1, 0.3, 1, 3, 6, 12, 24, 72, 168, 720)
 _TENTHS = 10  # habits are counted in tenths of an hour
-_MOST_AN_HOUR = 3.0  # a burst at this time yesterday is no stronger a habit than so many posts an hour
+_MAX_HABIT = 3.0  # posts per hour; a burst at this time yesterday is no stronger a habit
 
-_GAPS = _LAGS + len(_HALF_LIVES)
-_COUNTS = len(_COUNT_HOURS)
-_HABITS = 5
-_TELLING_GAPS = (0, 3, 4, 5)
-_TELLING_COUNTS = (0, 1, 2, 6, 9)
-_TELLING_HABITS = (2, 3, 4)
+# The columns that also enter multiplied by the logarithm of the silence.
+_GAP_INTERACTIONS = (0, 3, 4, 5)
+_COUNT_INTERACTIONS = (0, 1, 2, 6, 9)
+_HABIT_INTERACTIONS = (2, 3, 4)
 
-# Which columns of the matrix belong to what, in the order of the columns.
-GROUPS: tuple[tuple[str, int], ...] = (
-    ("rhythm", STAGES.shape[1]),
-    ("gaps", _GAPS + len(_TELLING_GAPS)),
-    ("counts", _COUNTS + len(_TELLING_COUNTS)),
-    ("habits", _HABITS + len(_TELLING_HABITS)),
+# The groups of columns and their widths, in the order of the columns.
+FEATURE_GROUPS: tuple[tuple[str, int], ...] = (
+    ("rhythm", STAGE_WEIGHTS.shape[1]),
+    ("gaps", _LAGS + len(_HALF_LIVES) + len(_GAP_INTERACTIONS)),
+    ("counts", len(_COUNT_HOURS) + len(_COUNT_INTERACTIONS)),
+    ("habits", 5 + len(_HABIT_INTERACTIONS)),
 )
-COLUMNS = sum(width for _, width in GROUPS)
+NUM_FEATURES = sum(width for _, width in FEATURE_GROUPS)
 
 
 @dataclass(frozen=True)
 class History:
-    """Posts up to some moment, and what is remembered at each.
+    """The posts up to some time, and the features of each post.
 
     Attributes:
-        hours: (n,) their times, rising, in hours since a Monday (`rhythm.since_monday`).
-        rhythm: the rhythm of the week.
-        gaps: (n, 7) the logarithms of the last gaps in hours, and their moving averages.
-        counts: (n, 10) the logarithms of 1 + the posts of the last minutes, hours, days.
-        tenths: (k,) posts before each tenth of an hour since `first_tenth`.
-        first_tenth: the number of that tenth since the Monday.
+        hours: (n,) times of the posts, ascending, in hours since a Monday (`seasonality.hours_since_monday`).
+        profile: the weekly profile.
+        gaps: (n, 7) logarithms of the last gaps in hours, and their moving averages.
+        counts: (n, 10) logarithms of 1 + the number of posts in the last minutes, hours, days.
+        cumulative: (k,) posts before each tenth of an hour from `first_tenth` on.
+        first_tenth: the tenth of an hour of the first post, counted from the Monday.
     """
 
     hours: Floats
-    rhythm: Rhythm
+    profile: WeeklyProfile
     gaps: Floats
     counts: Floats
-    tenths: NDArray[np.int32]
+    cumulative: NDArray[np.int32]
     first_tenth: int
 
     @classmethod
-    def of(cls, hours: Floats, rhythm: Rhythm, usual_gap: float) -> History:
-        """Compute what is remembered at each post.
+    def from_hours(cls, hours: Floats, profile: WeeklyProfile, typical_gap: float) -> History:
+        """Compute the features of each post.
 
         Args:
-            hours: (n,) rising.
-            rhythm: the rhythm of the week.
-            usual_gap: the logarithm of the gap that stands in for those before the first post.
+            hours: (n,) ascending.
+            profile: the weekly profile.
+            typical_gap: the logarithm of the gap to assume before the first post.
         """
-        gaps = np.log(np.diff(hours) + _MINUTE)
-        before = np.full(GAPS_REMEMBERED, usual_gap)
-        padded = np.concatenate([before, [usual_gap], gaps])
-        last = len(hours)
-        lags = [padded[len(before) - lag : len(before) - lag + last] for lag in range(_LAGS)]
+        count = len(hours)
+        padded = np.concatenate([np.full(LOOKBACK_GAPS + 1, typical_gap), np.log(np.diff(hours) + _MINUTE)])
+        lags = [padded[LOOKBACK_GAPS - lag : LOOKBACK_GAPS - lag + count] for lag in range(_LAGS)]
         averages = [_moving_average(padded[1:], half_life) for half_life in _HALF_LIVES]
-        place = np.arange(1, last + 1)
-        counts = [np.log1p(place - np.searchsorted(hours, hours - back, side="right")) for back in _COUNT_HOURS]
+        rank = np.arange(1, count + 1)
+        counts = [np.log1p(rank - np.searchsorted(hours, hours - back, side="right")) for back in _COUNT_HOURS]
         tenths = _tenth(hours)
-        occupied = np.bincount(tenths - tenths[0], minlength=int(tenths[-1] - tenths[0]) + 2)
-        cumulative = np.concatenate([[0], np.cumsum(occupied)]).astype(np.int32)
+        per_tenth = np.bincount(tenths - tenths[0], minlength=int(tenths[-1] - tenths[0]) + 2)
+        cumulative = np.concatenate([[0], np.cumsum(per_tenth)]).astype(np.int32)
         return cls(
-            hours, rhythm, np.column_stack([*lags, *averages]), np.column_stack(counts), cumulative, int(tenths[0])
+            hours, profile, np.column_stack([*lags, *averages]), np.column_stack(counts), cumulative, int(tenths[0])
         )
 
-    def matrix(self, posts: Integers, cells: Integers) -> Floats:
-        """Return (rows, COLUMNS) for pairs of a post's place in the history and a cell."""
-        now = self.hours[posts]
-        starts, ends = now + STARTS[cells], now + ENDS[cells]
+    def features(self, posts: Integers, cells: Integers) -> Floats:
+        """Return (rows, NUM_FEATURES) for pairs of a post's index and a cell."""
+        post_hours = self.hours[posts]
+        starts, ends = post_hours + STARTS[cells], post_hours + ENDS[cells]
         silence = LOG_SILENCE[cells][:, None]
-        rhythm = self.rhythm.log_likelihood(starts, ends)[:, None] * STAGES[cells]
         gaps, counts = self.gaps[posts], self.counts[posts]
-        habits = self._habits(now, starts, ends, WIDTHS[cells])
+        habits = self._habits(post_hours, starts, ends, WIDTHS[cells])
         return np.column_stack(
             [
-                rhythm,
+                self.profile.log_relative_activity(starts, ends)[:, None] * STAGE_WEIGHTS[cells],
                 gaps,
-                gaps[:, _TELLING_GAPS] * silence,
+                gaps[:, _GAP_INTERACTIONS] * silence,
                 counts,
-                counts[:, _TELLING_COUNTS] * silence,
+                counts[:, _COUNT_INTERACTIONS] * silence,
                 habits,
-                habits[:, _TELLING_HABITS] * silence,
+                habits[:, _HABIT_INTERACTIONS] * silence,
             ]
         )
 
-    def _habits(self, now: Floats, starts: Floats, ends: Floats, widths: Floats) -> Floats:
-        """Return (rows, 5): how often there were posts at this time of day.
+    def _habits(self, post_hours: Floats, starts: Floats, ends: Floats, widths: Floats) -> Floats:
+        """Return (rows, 5): how many posts there were at this time of day.
 
-        Yesterday, closely and widely; in the last week; in the three weeks before it; on this day of the last four
-        weeks.
+        Yesterday within half an hour and within an hour and a half; in the last week; in the three weeks before it; on
+        this day of the last four weeks.
         """
-        present, first, last = (_tenth(moments) - self.first_tenth for moments in (now, starts, ends))
+        known, first, last = (_tenth(hours) - self.first_tenth for hours in (post_hours, starts, ends))
 
-        def posts_an_hour(days_back: int, margin: float) -> Floats:
-            # Where the cell is so far ahead that a day earlier is not over yet, only what is known counts.
+        def posts_per_hour(days_back: int, margin: float) -> Floats:
+            # For a cell far ahead, the earlier day may not be over yet: count known posts only.
             back, wider = 24 * _TENTHS * days_back, int(margin * _TENTHS)
-            late = self._posts_before(np.minimum(last - (back - wider), present))
-            early = self._posts_before(np.minimum(first - (back + wider), present))
-            rate: Floats = np.minimum((late - early) / (widths + 2 * margin), _MOST_AN_HOUR)
+            until = self._posts_before(np.minimum(last - (back - wider), known))
+            since = self._posts_before(np.minimum(first - (back + wider), known))
+            rate: Floats = np.minimum((until - since) / (widths + 2 * margin), _MAX_HABIT)
             return rate
 
-        days = [posts_an_hour(day, 0.5) for day in range(1, 29)]
-        habits = [days[0], posts_an_hour(1, 1.5), sum(days[:7]), sum(days[7:]), sum(days[6::7])]
+        days = [posts_per_hour(day, 0.5) for day in range(1, 29)]
+        habits = [days[0], posts_per_hour(1, 1.5), sum(days[:7]), sum(days[7:]), sum(days[6::7])]
         logarithms: Floats = np.log1p(np.column_stack(habits))
         return logarithms
 
     def _posts_before(self, tenths: Integers) -> NDArray[np.int32]:
-        """Return how many posts lie before tenths of an hour, counted from the first: none that is later."""
-        before: NDArray[np.int32] = self.tenths.take(tenths, mode="clip")
-        return before
+        return self.cumulative.take(tenths, mode="clip")
 
 
-def usual_gap(hours: Floats) -> float:
+def typical_log_gap(hours: Floats) -> float:
     """Return the median logarithm of the gaps in hours, as the features take it."""
     return float(np.median(np.log(np.diff(hours) + _MINUTE)))
 
@@ -149,10 +140,9 @@ def _tenth(hours: Floats) -> Integers:
 
 
 def _moving_average(values: Floats, half_life: float) -> Floats:
-    """Return the exponentially weighted mean of each value and the GAPS_REMEMBERED - 1 before it.
+    """Return the exponentially weighted mean of each value and the LOOKBACK_GAPS - 1 before it.
 
-    Cut off there, it does not depend on how much earlier history happens to be at hand.
+    Cut off there, so that it does not depend on how much earlier history is loaded.
     """
-    weights = 0.5 ** (np.arange(GAPS_REMEMBERED) / half_life)
-    average: Floats = np.convolve(values, weights / weights.sum(), mode="valid")
-    return average
+    weights = 0.5 ** (np.arange(LOOKBACK_GAPS) / half_life)
+    return np.convolve(values, weights / weights.sum(), mode="valid")

@@ -1,25 +1,25 @@
-"""What the forecast leans on: how much worse the hazard foretells the training gaps without each of its parts."""
+"""Feature importance: how much worse the hazard predicts the training gaps without each group of features."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from retrainer_prophet.features import GROUPS
-from retrainer_prophet.seasonality import HOURS_OF_WEEK
+from retrainer.algorithms import Importance
+from retrainer_prophet.features import FEATURE_GROUPS
+from retrainer_prophet.seasonality import HOURS_PER_WEEK
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from retrainer_prophet.hazard import Hazard, Rows
-    from retrainer_prophet.seasonality import Rhythm
-
-    Floats = NDArray[np.float64]
+    from retrainer_prophet.hazard import Hazard, RegressionData
+    from retrainer_prophet.seasonality import WeeklyProfile
+    from retrainer_prophet.time_grid import Floats
 
 UNIT = "bits a post"
-_NO_RHYTHM = 1e-9
+_FLAT = 1e-9
 _LABELS = {
+    "silence": "silence since the last post",
     "rhythm": "hour of the week",
     "gaps": "last gaps and their averages",
     "counts": "number of posts of late",
@@ -28,51 +28,51 @@ _LABELS = {
 _DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 
 
-def importances(rows: Rows, learnt: Hazard, rhythm: Rhythm, hours: Floats) -> list[dict[str, Any]]:
-    """Return label, value, unit and note of each part, the weightiest first.
+def feature_importance(
+    data: RegressionData, hazard: Hazard, profile: WeeklyProfile, hours: Floats
+) -> list[dict[str, Any]]:
+    """Return each group of features as an `Importance` in plain data, the most important first.
 
-    The value is the log likelihood of the training gaps that is lost where a part is left at its average and the level
-    of the hazard is set anew, in bits a post.
+    The value is the loss of log likelihood of the training gaps, in bits per post, when the group's part of the log
+    hazard is replaced by its average and the level of the hazard is refitted.
     """
-    parts = {"silence": learnt.of_class[rows.classes]}
+    parts = {"silence": hazard.intercepts[data.classes]}
     first = 0
-    for name, width in GROUPS:
+    for name, width in FEATURE_GROUPS:
         columns = slice(first, first + width)
-        parts[name] = rows.features[:, columns] @ learnt.slopes[columns]
+        parts[name] = data.features[:, columns] @ hazard.coefficients[columns]
         first += width
-    logarithm = np.sum(list(parts.values()), axis=0) + np.log(rows.spent)
-    with_all = _log_likelihood(logarithm, rows.came)
-    posts = max(rows.came.sum(), 1.0)
-    notes = _notes(rhythm, hours)
+    log_expected = np.sum(list(parts.values()), axis=0) + np.log(data.exposure)
+    full = _log_likelihood(log_expected, data.events)
+    posts = max(data.events.sum(), 1.0)
+    notes = _notes(profile, hours)
     found = []
     for name, part in parts.items():
-        lost = with_all - _log_likelihood(logarithm - part + np.average(part, weights=rows.spent), rows.came)
-        label = _LABELS.get(name, "silence since the last post")
-        found.append({"label": label, "value": float(lost / posts / np.log(2)), "unit": UNIT, "note": notes[name]})
-    return sorted(found, key=lambda one: -one["value"])
+        without = _log_likelihood(log_expected - part + np.average(part, weights=data.exposure), data.events)
+        bits = float((full - without) / posts / np.log(2))
+        found.append(Importance(_LABELS[name], bits, UNIT, notes.get(name, "")))
+    return [asdict(importance) for importance in sorted(found, key=lambda importance: -importance.value)]
 
 
-def _log_likelihood(logarithm: Floats, came: Floats) -> float:
-    level = np.log(max(came.sum(), 1.0) / np.exp(logarithm).sum())
-    return float((came * (logarithm + level)).sum() - came.sum())
+def _log_likelihood(log_expected: Floats, events: Floats) -> float:
+    level = np.log(max(events.sum(), 1.0) / np.exp(log_expected).sum())
+    return float((events * (log_expected + level)).sum() - events.sum())
 
 
-def _notes(rhythm: Rhythm, hours: Floats) -> dict[str, str]:
-    gaps = np.diff(hours)
-    median, long = np.quantile(gaps, [0.5, 0.9])
-    week = rhythm.week
-    flat = bool(np.ptp(week) < _NO_RHYTHM)
-    busiest, quietest = _hour(int(week.argmax())), _hour(int(week.argmin()))
-    a_day = (len(hours) - 1) / max((hours[-1] - hours[0]) / 24, 1 / 24)
+def _notes(profile: WeeklyProfile, hours: Floats) -> dict[str, str]:
+    median, long = np.quantile(np.diff(hours), [0.5, 0.9])
+    week = profile.week
+    busiest, quietest = _hour_name(int(week.argmax())), _hour_name(int(week.argmin()))
+    posts_per_day = (len(hours) - 1) / max((hours[-1] - hours[0]) / 24, 1 / 24)
     return {
         "silence": f"half of the gaps are under {median:.3g} h, nine in ten under {long:.3g} h",
-        "rhythm": "no rhythm found" if flat else f"busiest {busiest}, quietest {quietest} ({rhythm.timezone})",
-        "gaps": "",
-        "counts": f"{a_day:.3g} posts a day on average",
-        "habits": "",
+        "rhythm": "no rhythm found"
+        if np.ptp(week) < _FLAT
+        else f"busiest {busiest}, quietest {quietest} ({profile.timezone})",
+        "counts": f"{posts_per_day:.3g} posts a day on average",
     }
 
 
-def _hour(hour_of_week: int) -> str:
-    day, hour = divmod(hour_of_week % HOURS_OF_WEEK, 24)
+def _hour_name(hour_of_week: int) -> str:
+    day, hour = divmod(hour_of_week % HOURS_PER_WEEK, 24)
     return f"{_DAYS[day]} {hour:02d}:00"

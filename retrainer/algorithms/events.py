@@ -1,123 +1,199 @@
-"""Observers: they hear what happened, and may stand around the hooks of algorithms.
+"""Observers: plugins that receive events and may wrap the hooks of algorithms.
 
-Each is imported and checked once a process; one that cannot be used is a warning, and never blocks a command.
+Each is imported and checked once per process. One that cannot be used is logged as a warning and blocks nothing.
 """
 
 from __future__ import annotations
 
 import logging
-from contextlib import contextmanager
-from contextvars import ContextVar
 from copy import deepcopy
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from retrainer.algorithms.calling import PluginStatus, create_plugin_manager, describe, one_process, register_plugin
+import pluggy
+
+from retrainer.algorithms.hookspecs import AlgorithmHooks, ObserverHooks
 from retrainer.entry_points import OBSERVERS, find_entry_points
+from retrainer.errors import did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
+    from retrainer.algorithms.hookspecs import Algorithm
     from retrainer.entry_points import InstalledPlugin
+    from retrainer.model_types import ModelTypeName
+    from retrainer.registry.tables import TrainingRun
 
 log = logging.getLogger(__name__)
 
-_added: ContextVar[tuple[tuple[str, object], ...]] = ContextVar("observers added", default=())
-_unheard: ContextVar[bool] = ContextVar("unheard", default=False)
+_HOOK_NAMES = {hook for hooks in (AlgorithmHooks, ObserverHooks) for hook in vars(hooks) if not hook.startswith("_")}
+
+
+@dataclass(frozen=True)
+class PluginStatus:
+    """One installed plugin, as `retrainer plugins` shows it.
+
+    Attributes:
+        name: the entry point's name.
+        distribution: the package that provides it.
+        version: that package's version.
+        hooks: the hooks it implements, sorted.
+        description: what it says about itself; None if it is broken or an observer.
+        problem: why it cannot be used; None if it can.
+        kind: `algorithm` or `observer`.
+    """
+
+    name: str
+    distribution: str
+    version: str
+    hooks: tuple[str, ...] = ()
+    description: Algorithm | None = None
+    problem: str | None = None
+    kind: Literal["algorithm", "observer"] = "algorithm"
+
+
+class Observer(NamedTuple):
+    """An observer and the name under which it is registered."""
+
+    name: str
+    plugin: object
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened and was committed.
+
+    Attributes:
+        kind: see `ObserverHooks.on_event`.
+        reason: why, in one sentence.
+        from_version_id: the previous production version, for a promotion or rollback.
+        run: the run that completed or failed.
+    """
+
+    kind: Literal["run", "promotion", "rollback", "failure", "end"]
+    model_type: ModelTypeName | None
+    version_id: str | None
+    reason: str | None
+    from_version_id: str | None = None
+    run: TrainingRun | None = None
+
+
+class EventBus:
+    """Delivers events to observers, as the documents that `on_event` describes."""
+
+    def __init__(
+        self,
+        to_document: Callable[[Event], Mapping[str, Any]],
+        observers: Sequence[Observer] = (),
+        *,
+        mute: bool = False,
+    ) -> None:
+        """Deliver to the given observers and to the installed ones.
+
+        Args:
+            to_document: converts an event.
+            observers: in addition to the installed ones.
+            mute: deliver to nobody.
+        """
+        self._to_document = to_document
+        self._observers = observers
+        self._mute = mute
+
+    def publish(self, event: Event) -> None:
+        """Deliver an event to each observer; one that fails is logged, and the others still receive it."""
+        if self._mute:
+            return
+        observers = [*self._observers, *installed_observers()]
+        document = self._to_document(event) if observers else {}
+        for name, plugin in observers:
+            manager = create_plugin_manager()
+            manager.register(plugin, name)
+            try:
+                manager.hook.on_event(event=deepcopy(document))  # observers must not change each other's event
+            except (Exception, SystemExit) as error:  # noqa: BLE001  the run is committed, whatever an observer does
+                log.warning("Observer '%s' failed: %s", name, describe_error(error))
+
+
+def installed_observers() -> list[Observer]:
+    """Return the installed observers that can be used."""
+    loaded = _load_observers(find_entry_points(OBSERVERS))
+    return [Observer(status.name, plugin) for status, plugin in loaded if plugin is not None]
 
 
 def list_observers() -> list[PluginStatus]:
     """Describe every installed observer; a broken one is listed with its problem."""
-    return [observer.status for observer in _installed_observers(find_entry_points(OBSERVERS))]
+    return [status for status, _ in _load_observers(find_entry_points(OBSERVERS))]
 
 
-@contextmanager
-def observed_by(name: str, observer: object) -> Iterator[None]:
-    """Let an observer that no entry point names hear the events of the block."""
-    token = _added.set((*_added.get(), (name, observer)))
+def create_plugin_manager() -> pluggy.PluginManager:
+    """Return a plugin manager that knows all hooks but no plugin."""
+    manager = pluggy.PluginManager("retrainer")
+    manager.add_hookspecs(AlgorithmHooks)
+    manager.add_hookspecs(ObserverHooks)
+    return manager
+
+
+def register_plugin(manager: pluggy.PluginManager, plugin: object, name: str) -> tuple[str, ...]:
+    """Register a plugin and return the names of its hooks, sorted.
+
+    Raises:
+        ValueError: a hook has a wrong signature or an unknown name.
+    """
     try:
-        yield
-    finally:
-        _added.reset(token)
+        manager.register(plugin, name)
+    except (pluggy.PluginValidationError, ValueError, TypeError) as error:
+        raise ValueError(" ".join(str(error).split())) from error
+    hooks = sorted(caller.name for caller in manager.get_hookcallers(plugin) or [])
+    for hook in hooks:
+        if hook not in _HOOK_NAMES and not all(
+            impl.optionalhook for impl in getattr(manager.hook, hook).get_hookimpls()
+        ):
+            raise ValueError(f"unknown hook '{hook}'. {did_you_mean(hook, _HOOK_NAMES)}".strip())
+    return tuple(hooks)
 
 
-@contextmanager
-def unheard() -> Iterator[None]:
-    """Let no observer hear of the events of the block."""
-    token = _unheard.set(True)
-    try:
-        yield
-    finally:
-        _unheard.reset(token)
-
-
-def publish(event: Mapping[str, Any]) -> None:
-    """Tell every observer of an event, each on its own: one that fails is a warning, and the others still hear."""
-    if _unheard.get():
-        return
-    for name, observer in all_observers():
-        manager = create_plugin_manager()
-        manager.register(observer, name)
-        try:
-            with one_process():
-                manager.hook.on_event(event=deepcopy(event))  # what one does to it is not what the next one hears
-        except (Exception, SystemExit) as error:  # noqa: BLE001  whatever it is, the run is done and stays done
-            log.warning("The observer '%s' failed: %s", name, describe(error))
-
-
-def all_observers() -> list[tuple[str, object]]:
-    """Return the observers that can be called, each once."""
-    installed = [
-        (one.status.name, one.plugin)
-        for one in _installed_observers(find_entry_points(OBSERVERS))
-        if one.plugin is not None
-    ]
-    found: dict[int, tuple[str, object]] = {}
-    for name, observer in (*_added.get(), *installed):
-        found.setdefault(id(observer), (name, observer))
-    return list(found.values())
-
-
-class _Observer(NamedTuple):
-    """An installed observer, and what imports as it; None where that cannot be used."""
-
-    status: PluginStatus
-    plugin: object | None
+def describe_error(error: BaseException) -> str:
+    """Return the type and message of an exception on one line."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 @lru_cache(maxsize=1)
-def _installed_observers(offers: tuple[InstalledPlugin, ...]) -> tuple[_Observer, ...]:
-    """Import and check the observers, once a process: of one that cannot be used, one warning tells."""
-    return tuple(_checked_observer(offer) for offer in offers)
+def _load_observers(plugins: tuple[InstalledPlugin, ...]) -> tuple[tuple[PluginStatus, object | None], ...]:
+    return tuple(_load_observer(plugin) for plugin in plugins)
 
 
-def _checked_observer(offer: InstalledPlugin) -> _Observer:
-    who = (offer.name, offer.distribution, offer.version)
+def _load_observer(installed: InstalledPlugin) -> tuple[PluginStatus, object | None]:
+    """Import and check one observer; the plugin is None if it cannot be used, which is logged once."""
+    source = (installed.name, installed.distribution, installed.version)
     try:
-        plugin = offer.point.load()
+        plugin = installed.point.load()
     except (Exception, SystemExit) as error:  # noqa: BLE001  an observer never blocks a command
-        problem = f"the observer '{offer.name}' ({offer.origin}) cannot be imported: {describe(error)}"
+        problem = f"cannot import the observer '{installed.name}' ({installed.origin}): {describe_error(error)}"
     else:
         try:
-            return _Observer(PluginStatus(*who, _observing_hooks(plugin, offer.name), kind="observer"), plugin)
+            hooks = _check_observer(plugin, installed.name)
         except ValueError as error:
-            problem = f"the observer '{offer.name}' ({offer.origin}) is left out: {error}"
+            problem = f"ignoring the observer '{installed.name}' ({installed.origin}): {error}"
+        else:
+            return PluginStatus(*source, hooks, kind="observer"), plugin
     log.warning("%s", problem[0].upper() + problem[1:])
-    return _Observer(PluginStatus(*who, problem=problem, kind="observer"), None)
+    return PluginStatus(*source, problem=problem, kind="observer"), None
 
 
-def _observing_hooks(observer: object, name: str) -> tuple[str, ...]:
+def _check_observer(plugin: object, name: str) -> tuple[str, ...]:
     """Return the names of an observer's hooks, sorted.
 
     Raises:
-        ValueError: it has none, or one that does not fit, or one that would answer in an algorithm's place.
+        ValueError: it has no hook, an invalid one, or one that would replace an algorithm's.
     """
     manager = create_plugin_manager()
-    hooks = register_plugin(manager, observer, name)
+    hooks = register_plugin(manager, plugin, name)
     if not hooks:
-        raise ValueError("it has no hook; mark its functions with @retrainer.algorithms.hookimpl")
+        raise ValueError("it has no hooks. Mark its functions with @retrainer.algorithms.hookimpl")
     for hook in hooks:
-        (mine,) = getattr(manager.hook, hook).get_hookimpls()
-        if hook != "on_event" and not mine.wrapper:
-            raise ValueError(f"its hook {hook} is no wrapper; mark it with @hookimpl(wrapper=True)")
+        (implementation,) = getattr(manager.hook, hook).get_hookimpls()
+        if hook != "on_event" and not implementation.wrapper:
+            raise ValueError(f"its hook {hook} is not a wrapper. Mark it with @hookimpl(wrapper=True)")
     return hooks

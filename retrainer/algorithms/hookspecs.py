@@ -1,7 +1,7 @@
-"""The hooks of an algorithm and of an observer.
+"""The hooks of algorithms and observers.
 
-Needed of an algorithm: `algorithm`, `train`, `predict`. The others have defaults. A hook may leave out arguments that
-it does not use. `None` from a hook that must answer is an error that names the plugin and the hook.
+An algorithm must implement `algorithm`, `train` and `predict`; the other hooks have defaults. A hook implementation may
+omit arguments that it does not use.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from retrainer.algorithms.budget import Budget
     from retrainer.model_types import ModelTypeName
     from retrainer.model_types.base import Origins
 
@@ -40,9 +41,9 @@ class Algorithm:
         model_types: which of `timing` and `content` it forecasts.
         summary: one sentence for `retrainer plugins`.
         config: its options, a pydantic class with `extra="forbid"`.
-        paid: whether a forecast costs money, so that none is made only to check something.
+        paid: whether forecasts cost money. Paid forecasts are never made just to check something.
         operational: the names of the options that say how forecasts are made, not what they are, such as limits and
-            prices: a stored version takes them from today's settings, the others from its training.
+            prices. A stored version takes these from today's settings and all others from its training.
     """
 
     name: str
@@ -55,13 +56,13 @@ class Algorithm:
 
 @dataclass(frozen=True)
 class Importance:
-    """One thing that a model's forecasts lean on.
+    """The importance of one feature of a model.
 
     Attributes:
-        label: what it is, in a user's words, such as "hour of the week".
-        value: how much it matters, or what was learnt of it; finite.
-        unit: of the value, such as "bits a post" or "hours".
-        note: a short phrase beside it, such as "busiest Tuesday 14:00, quietest Sunday 04:00".
+        label: the feature in a user's words, such as "hour of the week".
+        value: how much it matters, or what was learned about it; finite.
+        unit: the unit of the value, such as "bits a post" or "hours".
+        note: a short remark, such as "busiest Tuesday 14:00, quietest Sunday 04:00".
     """
 
     label: str
@@ -72,12 +73,13 @@ class Importance:
 
 @dataclass(frozen=True)
 class CostEstimate:
-    """The most that some forecasts should take.
+    """An upper bound on the cost of some forecasts.
 
     Attributes:
         calls: requests to a service.
-        input_tokens, output_tokens: read and written.
-        cost_usd: in US dollars.
+        input_tokens: tokens read.
+        output_tokens: tokens written.
+        cost_usd: US dollars.
     """
 
     calls: int = 0
@@ -102,40 +104,48 @@ class AlgorithmHooks:
 
     @hookspec(firstresult=True)
     def algorithm(self) -> Algorithm:
-        """Describe the algorithm; called often, so cheap."""
+        """Describe the algorithm. Called often, so it must be cheap."""
 
     @hookspec(firstresult=True)
     def check_ready(self, config: BaseModel) -> None:
-        """Raise MissingCredentials, or another RetrainerError, if a forecast could not be made as things are now.
+        """Raise MissingCredentials, or another RetrainerError, if no forecast could be made right now. Optional.
 
-        Called before any work is done; needs no network. Optional.
+        Called before any work starts. Must not need the network.
 
         :param config: the options, an instance of the algorithm's `config` class.
         """
 
     @hookspec(firstresult=True)
     def train(self, posts: pd.DataFrame, config: BaseModel, model_type: ModelTypeName) -> Any:
-        """Learn from the posts and return a model.
+        """Train a model and return it.
 
         :param posts: the training posts in order: `post_id` (str), `created_at` (datetime64, UTC), and for content
-            `content` (str, never empty); for timing there is no such column.
+            `content` (str, never empty). Timing models get no `content` column.
         :param config: the options.
-        :param model_type: `timing` or `content`, for an algorithm that serves both.
+        :param model_type: `timing` or `content`, for an algorithm that supports both.
         """
 
     @hookspec(firstresult=True)
     def predict(
-        self, model: Any, posts: pd.DataFrame, origins: Origins, config: BaseModel, model_type: ModelTypeName
+        self,
+        model: Any,
+        posts: pd.DataFrame,
+        origins: Origins,
+        config: BaseModel,
+        model_type: ModelTypeName,
+        budget: Budget,
     ) -> Any:
-        """Return one forecast an origin, using no post later than the origin.
+        """Return one forecast per origin, using no post later than that origin.
 
-        The same question must get the same answer: seed what is random, and change neither model nor options.
+        Must be deterministic: seed all randomness, and change neither the model nor the options.
 
         :param model: what `load` returned.
-        :param posts: all posts in order, as in `train`; the forecast from origin i may use
-            `posts.iloc[: origins.position[i] + 1]` and no more.
+        :param posts: all posts in order, as in `train`. The forecast from origin i may use
+            `posts.iloc[: origins.position[i] + 1]` and nothing else.
         :param origins: n origins.
         :param config: the options that the model was trained with.
+        :param budget: what the paid calls of this run have used so far, and a cache of their answers. All forecasts of
+            a run share it.
         :return: `TimingForecasts` of n waits, or a list of n `ContentForecast`.
         """
 
@@ -143,11 +153,11 @@ class AlgorithmHooks:
     def estimate(
         self, model: Any, posts: pd.DataFrame, origins: Origins, config: BaseModel, model_type: ModelTypeName
     ) -> CostEstimate:
-        """Return the most that `predict` with these arguments should cost; no network. Optional, for paid forecasts."""
+        """Return the most that `predict` with these arguments should cost, without the network. Optional."""
 
     @hookspec(firstresult=True)
     def score(self, forecasts: Any, targets: Any, model_type: ModelTypeName) -> Mapping[str, float]:
-        """Return metrics of the plugin's own, beside those of the model type, which they cannot replace. Optional.
+        """Return additional metrics. They never replace the metrics of the model type. Optional.
 
         :param forecasts: the forecasts that can be scored.
         :param targets: `TimingTargets` or `ContentTargets`, of the same length.
@@ -155,9 +165,9 @@ class AlgorithmHooks:
 
     @hookspec(firstresult=True)
     def explain(self, model: Any, config: BaseModel, model_type: ModelTypeName) -> Sequence[Importance]:
-        """Say what the model's forecasts lean on, the weightiest first, for `retrainer show`. Optional.
+        """Return the model's feature importances, largest first, for `retrainer show`. Optional.
 
-        Answers at once, from what was learnt in training, and always the same for one model.
+        Must be fast and deterministic: use what training has learned.
 
         :param model: what `load` returned.
         :param config: the options that the model was trained with.
@@ -165,15 +175,15 @@ class AlgorithmHooks:
 
     @hookspec(firstresult=True)
     def save(self, model: Any, directory: Path) -> list[str]:
-        """Write the model into the directory as plain data and return the names of the files written.
+        """Write the model to the directory as plain data and return the names of the files written.
 
-        Optional: a model of dicts (with texts as keys), lists, strings, numbers is otherwise kept as `model.json`.
-        Tuples come back from it as lists.
+        Optional: by default a model made of dicts (with string keys), lists, strings and numbers is stored in
+        `model.json`. Tuples come back as lists.
         """
 
     @hookspec(firstresult=True)
     def load(self, directory: Path) -> Any:
-        """Read the model back; must never run code from a file. Goes with `save`."""
+        """Read the model back. Must never run code from a file. Required together with `save`."""
 
 
 class ObserverHooks:
@@ -181,14 +191,15 @@ class ObserverHooks:
 
     @hookspec
     def on_event(self, event: Mapping[str, Any]) -> None:
-        """Hear of a completed or failed run, a promotion, a rollback, after it is committed; at most once.
+        """Receive an event after it was committed, at most once. An exception is logged and changes nothing.
 
-        :param event: `kind` (`run`, `promotion`, `rollback`, `failure`, `end`), `model_type`, `version_id`, `reason`;
-            for a `run` its document as in `history --json`, under `run`; for a `promotion` and a `rollback`
-            `from_version_id`, what was live before. A run that failed is a `run`; `failure` is what failed before it
-            was recorded, of no model type where it concerns all; `end` follows a run that hung, whose process ends at
-            once. A failure here is a warning and changes nothing. Each observer gets a copy of its own.
+        :param event: `kind` (`run`, `promotion`, `rollback`, `failure`, `end`), `model_type`, `version_id`, `reason`.
+            A `run` carries its document, as in `history --json`, under `run`. A `promotion` and a `rollback` carry the
+            previous production version under `from_version_id`. A failed run is a `run`; `failure` is an error before
+            the run was recorded, without a model type if it concerns all of them. `end` follows a run that hung and
+            whose process exits immediately. Each observer gets its own copy.
         """
 
 
-NEEDED_HOOKS = ("algorithm", "train", "predict")
+REQUIRED_HOOKS = ("algorithm", "train", "predict")
+OPTIONAL_RESULTS = frozenset({"check_ready", "score"})  # the hooks that may return None

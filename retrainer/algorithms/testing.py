@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from retrainer.algorithms.manager import NOT_DETERMINISTIC, LoadedAlgorithm, load_algorithm
+from retrainer.algorithms.manager import LoadedAlgorithm, load_algorithm
+from retrainer.algorithms.model import NOT_DETERMINISTIC
 from retrainer.errors import RetrainerError
 from retrainer.model_types import get_model_type
 from retrainer.model_types.base import Origins, evenly_spaced, utc_times

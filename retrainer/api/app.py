@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from retrainer.api.auth import Auth
     from retrainer.api.threads import Work
     from retrainer.project import Project
+    from retrainer.runtime import Runtime
 
 DESCRIPTION = """Keep a prediction model fresh: train, evaluate honestly, promote safely, roll back.
 
@@ -43,7 +44,7 @@ class Application(FastAPI):
         return self.openapi_schema
 
 
-def create_app(project: Project, access: Auth, work: Work) -> FastAPI:
+def create_app(project: Project, runtime: Runtime, access: Auth, work: Work) -> FastAPI:
     """Make the application for one project.
 
     There are no pages that show the OpenAPI document: they would run code of another site, which could call this.
@@ -59,7 +60,9 @@ def create_app(project: Project, access: Auth, work: Work) -> FastAPI:
         generate_unique_id_function=_operation_id,
         middleware=[Middleware(MetricsMiddleware, monitoring=monitoring), Middleware(AccessMiddleware, access=access)],
     )
-    app.state.service = Service(project, access, work, Jobs(project), Kept(project), monitoring)
+    app.state.service = Service(
+        project, runtime, access, work, Jobs(project, runtime), Kept(project, runtime), monitoring
+    )
     add_handlers(app)
     for module in (read, write, health):
         app.include_router(module.router)

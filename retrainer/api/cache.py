@@ -6,8 +6,7 @@ from collections import OrderedDict
 from threading import Lock
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from retrainer.pipeline.evaluations import load_reliability
-from retrainer.pipeline.loading import feature_importance
+from retrainer.pipeline.loading import feature_importance, load_reliability
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
     from retrainer.model_types.base import Reliability
     from retrainer.project import Project
     from retrainer.registry.tables import ModelEvaluation, ModelVersion
+    from retrainer.runtime import Runtime
 
 T = TypeVar("T")
 MOST = 1000  # answers of each kind; the oldest are given up
@@ -24,8 +24,9 @@ MOST = 1000  # answers of each kind; the oldest are given up
 class Kept:
     """The kept answers of one server. Empty ones are not kept: they may come of files that are missing for now."""
 
-    def __init__(self, project: Project) -> None:
+    def __init__(self, project: Project, runtime: Runtime) -> None:
         self._project = project
+        self._runtime = runtime
         self._reliability: _Answers[list[Reliability]] = _Answers()
         self._importance: _Answers[list[Importance]] = _Answers()
 
@@ -37,7 +38,9 @@ class Kept:
 
     def importance(self, version: ModelVersion) -> list[Importance]:
         """Return what a version's forecasts lean on."""
-        return self._importance.of(version.version_id, lambda: feature_importance(self._project, version))
+        return self._importance.of(
+            version.version_id, lambda: feature_importance(self._project, self._runtime, version)
+        )
 
 
 class _Answers(Generic[T]):

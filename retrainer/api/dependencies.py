@@ -15,6 +15,7 @@ from retrainer.errors import UsageError, did_you_mean
 from retrainer.model_types import ModelTypeName
 from retrainer.project import Project
 from retrainer.render.documents.errors import Failure
+from retrainer.runtime import Runtime
 
 if TYPE_CHECKING:
     from fastapi.routing import APIRoute
@@ -25,6 +26,7 @@ class Service:
     """One server's project and what it works with."""
 
     project: Project
+    runtime: Runtime
     access: Auth
     work: Work
     jobs: Jobs

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import threading
 from contextlib import contextmanager
-from contextvars import copy_context
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import IO, TYPE_CHECKING
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
 
     from retrainer.config import Settings
     from retrainer.registry.tables import TrainingRun
+    from retrainer.runtime import Runtime
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +37,7 @@ class Jobs:
     """Starts runs of one project."""
 
     project: Project
+    runtime: Runtime
 
     @property
     def log_folder(self) -> Path:
@@ -58,7 +59,7 @@ class Jobs:
         """
         settings = Project.find(self.project.folder, os.environ, self.project.config_file).settings  # as they are now
         wanted = _enabled(settings, [model_type] if model_type else list(MODEL_TYPE_NAMES))
-        recover(self.project)
+        recover(self.project, self.runtime)
         algorithms = {kind: settings.model(kind).algorithm for kind in wanted}
         runs = self.project.registry.start_runs(algorithms, datetime.now(UTC))
         for place, run in enumerate(runs):
@@ -88,9 +89,8 @@ class Jobs:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # a signal to the server's group is not for it
             )
-        identity = ProcessIdentity.of(process.pid)
-        here = copy_context()  # the observers of this process
-        threading.Thread(target=here.run, args=(self._await_end, run.run_id, process), daemon=True).start()
+        identity = ProcessIdentity.from_pid(process.pid)
+        threading.Thread(target=self._await_end, args=(run.run_id, process), daemon=True).start()
         try:
             self.project.registry.hand_over_run(run.run_id, identity)
         except RetrainerError as error:  # the run goes on: it takes itself over when it begins
@@ -117,7 +117,7 @@ class Jobs:
         code = process.wait()
         log.info("The run '%s' ended with exit code %d; its log is in '%s'", run_id, code, self.log_folder)
         try:
-            recover(self.project)
+            recover(self.project, self.runtime)
         except RetrainerError as error:  # the next command does it
             log.warning("Not looked after the run '%s': %s", run_id, error)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
@@ -96,7 +95,7 @@ class _Threads:
             loop.call_soon_threadsafe(begun.set)
             return call()
 
-        future = self._executor.submit(copy_context().run, begin)  # the observers are in the context
+        future = self._executor.submit(begin)
         answer = asyncio.wrap_future(future)
         try:
             await self._turn_of(future, begun)

@@ -1,67 +1,101 @@
-"""What the commands share: the application, its groups, their options, and how a project is opened."""
+"""The command line: its global options and its commands, each imported when it is called."""
 
 from __future__ import annotations
 
 import logging
-import os
-from contextlib import contextmanager
-from datetime import UTC, datetime
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_group
 
 from retrainer import __version__, console
-from retrainer.errors import UsageError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from retrainer.console import Document
-    from retrainer.notify import Attempt
-    from retrainer.project import Project
-
-SIX = "The six commands"
-TRY = "Try a policy on the past"
-LOOK = "See what there is"
-STEER = "Steer automatic promotion"
-KEEP = "Keep the versions"
-SET_UP = "Set up"
-
-NONE_PROMOTED = 10
-NONE_DUE = 11
+from retrainer.cli.options import choice
 
 
-class PanelGroup(TyperGroup):
-    """Lists commands under the headings of their panels, as Typer does by means of rich, but without importing it."""
+class _Command(NamedTuple):
+    """Where a command is defined, and its line in the help of the program: the first line of its own help."""
 
-    def format_commands(self, ctx: Any, formatter: Any) -> None:
-        """Write one section a panel, in the order in which the panels first appear."""
-        panels: dict[str, list[tuple[str, str]]] = {}
-        for name in self.list_commands(ctx):
-            command = self.get_command(ctx, name)
-            if command is not None and not command.hidden:
-                panel = getattr(command, "rich_help_panel", None)
-                heading = panel if isinstance(panel, str) else "Commands"
-                panels.setdefault(heading, []).append((name, command.get_short_help_str(limit=formatter.width - 18)))
-        for heading, rows in panels.items():
-            with formatter.section(heading):
-                formatter.write_dl(rows)
+    module: str
+    panel: str
+    help: str
+
+
+RETRAIN = "Retraining"
+REPLAY = "Replay"
+INSPECT = "Inspection"
+CONTROL = "Automatic promotion"
+MAINTAIN = "Version maintenance"
+SET_UP = "Setup"
+
+COMMANDS = {
+    "train": _Command("train", RETRAIN, "Train a new version and promote it if it is better."),
+    "evaluate": _Command("evaluate", RETRAIN, "Score a version on posts later than its training data."),
+    "promote": _Command("promote", RETRAIN, "Promote a version to production."),
+    "rollback": _Command("promote", RETRAIN, "Undo the latest promotion of a model type."),
+    "compare": _Command("evaluate", RETRAIN, "Score two versions on the same posts."),
+    "history": _Command("show", RETRAIN, "Show training runs and what was decided about each."),
+    "replay": _Command("replay", REPLAY, "Test the retraining policy, and others, on past posts."),
+    "production": _Command("show", INSPECT, "Show the production versions, now or at a past time."),
+    "versions": _Command("show", INSPECT, "List versions, newest first."),
+    "show": _Command("show", INSPECT, "Show one version: training, scores, decisions."),
+    "predict": _Command("predict", INSPECT, "Forecast the next post with the production version."),
+    "plugins": _Command("plugins", INSPECT, "List installed algorithms and observers as JSON."),
+    "hold": _Command("versions", CONTROL, "Stop automatic promotion of a model type."),
+    "release": _Command("versions", CONTROL, "Resume automatic promotion of a model type."),
+    "pin": _Command("versions", MAINTAIN, "Protect a version from being archived."),
+    "unpin": _Command("versions", MAINTAIN, "Allow a pinned version to be archived again."),
+    "restore": _Command("versions", MAINTAIN, "Restore an archived version."),
+    "prune": _Command("versions", MAINTAIN, "Delete the files of archived versions permanently."),
+    "doctor": _Command("project", MAINTAIN, "Check every run, version, file and link."),
+    "init": _Command("init", SET_UP, "Create a project folder."),
+    "notify-test": _Command("project", SET_UP, "Send a test message to every notification channel."),
+    "serve": _Command("serve", SET_UP, "Serve the REST API."),
+    "posts": _Command("posts", SET_UP, "Import and count posts."),
+    "db": _Command("project", SET_UP, "Manage the database."),
+    "schedule": _Command("schedule", SET_UP, "Schedule retraining with cron or systemd."),
+}
+
+
+class LazyGroup(TyperGroup):
+    """Lists `COMMANDS` under the headings of their panels, and imports a command's module when it is called."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        self.commands = {
+            name: TyperCommand(name, help=command.help, rich_help_panel=command.panel)
+            for name, command in COMMANDS.items()
+        }
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        """Load the command that the arguments start with; those of the help and of shell completion stay as listed."""
+        name, _, rest = super().resolve_command(ctx, args)
+        if name is None:
+            return None, None, rest
+        module = import_module(f"retrainer.cli.{COMMANDS[name].module}")
+        return name, get_group(module.app).commands[name], rest
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002  the signature of its base class
+        """Write one section a panel, as Typer does by means of rich, but without importing it."""
+        for panel in dict.fromkeys(command.panel for command in COMMANDS.values()):
+            with formatter.section(panel):
+                formatter.write_dl(
+                    [
+                        (name, self.commands[name].get_short_help_str(limit=formatter.width - 18))
+                        for name, command in COMMANDS.items()
+                        if command.panel == panel
+                    ]
+                )
 
 
 app = typer.Typer(
-    cls=PanelGroup,
+    cls=LazyGroup,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
-TypeArgument = Annotated[str, typer.Argument(metavar="TYPE", help="timing or content.")]
-TypeOption = Annotated[str | None, typer.Option("--type", metavar="TYPE", help="Only timing or only content.")]
-Reason = Annotated[str, typer.Option(metavar="TEXT", help="Why, for the record.")]
-Limit = Annotated[int, typer.Option(metavar="N", min=1, max=1_000_000, help="How many at most.")]
-VersionArgument = Annotated[str, typer.Argument(metavar="VERSION", help="A version id, as `versions` lists them.")]
 
 
 def _print_version(wanted: bool) -> None:
@@ -71,86 +105,36 @@ def _print_version(wanted: bool) -> None:
 
 
 @app.callback()
-def options(
+def global_options(
     context: typer.Context,
     *,
     config: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="The settings file; otherwise found from this folder upward."),
+        typer.Option(metavar="FILE", help="The settings file. By default, searched for from this folder upward."),
     ] = None,
-    verbose: Annotated[bool, typer.Option("--verbose", help="Say more on stderr.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Say only what is wrong on stderr.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Log more to stderr.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Log only warnings and errors to stderr.")] = False,
     traceback: Annotated[bool, typer.Option("--traceback", help="Show the traceback of an error.")] = False,
     log_format: Annotated[
-        str, typer.Option("--log-format", metavar="text|json", help="Log lines for people, or JSON objects.")
+        str,
+        typer.Option(
+            "--log-format", metavar="text|json", parser=choice("text", "json"), help="Log as text or as JSON objects."
+        ),
     ] = "text",
     log_file: Annotated[
         Path | None,
-        typer.Option("--log-file", metavar="FILE", help="Append the log lines to this file too; kept to 5 MiB."),
+        typer.Option("--log-file", metavar="FILE", help="Also append log lines to this file, rotated at 5 MiB."),
     ] = None,
-    version: Annotated[  # noqa: ARG001  its callback does it
+    version: Annotated[  # noqa: ARG001  handled by its callback
         bool,
         typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_print_version),
     ] = False,
 ) -> None:
     """Keep a prediction model fresh: train, evaluate honestly, promote safely, roll back."""
-    if log_format not in {"text", "json"}:
-        raise UsageError(f"--log-format: '{log_format}' is none", hint="It is text or json")
     console.configure_logging(
         logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO,
         tracebacks=traceback,
-        kind="json" if log_format == "json" else "text",
+        log_format="json" if log_format == "json" else "text",
         file=log_file,
     )
     context.obj = config
-
-
-@contextmanager
-def open_project(
-    context: typer.Context, *, recovering: bool = True, attempt: Attempt | None = None
-) -> Iterator[Project]:
-    """Find the project, put right what a dead process left, and give its connections back at the end.
-
-    Args:
-        attempt: a call of `train` that is told of from its start to its end.
-    """
-    from retrainer.notify import observing  # noqa: PLC0415
-    from retrainer.project import Project  # noqa: PLC0415  settings need pydantic and YAML, `--help` does not
-
-    project = Project.find(Path.cwd(), os.environ, context.obj)
-    try:
-        with console.working(), observing(project, os.environ, attempt):
-            if recovering:
-                from retrainer.pipeline.recovery import recover  # noqa: PLC0415
-
-                recover(project)
-            yield project
-    finally:
-        project.close()
-
-
-def moment(option: str, text: str) -> datetime:
-    """Parse a moment: ISO-8601, UTC where it names no zone."""
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise UsageError(f"{option}: '{text}' is not a time", hint="Write it like 2024-10-31T12:00:00Z") from None
-    try:
-        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-    except OverflowError:
-        raise UsageError(f"{option}: '{text}' is beyond the times that there are") from None
-
-
-def parse_past_time(option: str, text: str) -> datetime:
-    """Parse a past moment, as `moment` does."""
-    parsed = moment(option, text)
-    if parsed > datetime.now(UTC):
-        raise UsageError(f"{option}: '{text}' lies in the future", hint="Name a past moment")
-    return parsed
-
-
-def say(document: Document, message: str, *, as_json: bool) -> None:
-    if as_json:
-        console.document(document)
-    else:
-        console.text(message)

@@ -1,16 +1,20 @@
-"""The command that tries a retraining policy on the past."""
+"""The command that tests retraining policies on past posts."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from pathlib import Path  # noqa: TC003  Typer reads the annotations
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from retrainer import console
-from retrainer.cli.app import TRY, AsJson, app, moment, open_project
-from retrainer.model_types import parse_model_type
+from retrainer.cli.context import open_project
+from retrainer.cli.options import AsJson, parse_time
+from retrainer.model_types import ModelTypeName, parse_model_type
+from retrainer.render import plots
+from retrainer.render.replay import replay_document, show_replay
+from retrainer.replay import runner
 
 if TYPE_CHECKING:
     from retrainer.replay.runner import Progress
@@ -18,83 +22,87 @@ if TYPE_CHECKING:
 INTERRUPTED = 130
 INCOMPLETE = 1
 
+app = typer.Typer(rich_markup_mode=None)
 
-@app.command(rich_help_panel=TRY)
+
+@app.command()
 def replay(
     context: typer.Context,
-    model_type: Annotated[str, typer.Argument(metavar="timing|content", help="The model type.")] = "timing",
+    model_type: Annotated[
+        ModelTypeName, typer.Argument(metavar="timing|content", parser=parse_model_type, help="The model type.")
+    ] = "timing",
     *,
-    start: Annotated[str, typer.Option("--from", metavar="DATE", help="The first step (ISO, UTC).")],
+    start: Annotated[
+        datetime, typer.Option("--from", metavar="DATE", parser=parse_time, help="The first step (ISO 8601, UTC).")
+    ],
     end: Annotated[
-        str | None, typer.Option("--to", metavar="DATE", help="Up to when; otherwise to the last post.")
+        datetime | None,
+        typer.Option("--to", metavar="DATE", parser=parse_time, help="The end. By default, the last post."),
     ] = None,
     policy: Annotated[
         list[str] | None,
         typer.Option(
             metavar="'NAME: KEY=VALUE, …'",
-            help="One more policy: keys of `retraining` such as schedule_days, or algorithm; may be given again.",
+            help="Another policy: keys of `retraining` such as schedule_days, or algorithm. Repeatable.",
         ),
     ] = None,
-    jobs: Annotated[int, typer.Option(metavar="N", min=1, max=256, help="So many processes train ahead.")] = 1,
+    jobs: Annotated[
+        int, typer.Option(metavar="N", min=1, max=256, help="The number of processes that train in advance.")
+    ] = 1,
     plot: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Draw the live scores over time, as PNG or SVG.")
+        Path | None, typer.Option(metavar="FILE", help="Plot the live scores over time, as PNG or SVG.")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from what an earlier replay left.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an earlier replay.")] = False,
     workdir: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where it works; otherwise .retrainer/replay in the project.")
+        Path | None,
+        typer.Option(metavar="DIR", help="The working folder. By default, .retrainer/replay in the project."),
     ] = None,
     max_cost: Annotated[
         float | None,
-        typer.Option(metavar="DOLLARS", min=0, help="What paid forecasts may cost in all; needed where there are any."),
+        typer.Option(
+            metavar="DOLLARS", min=0, help="The total that paid forecasts may cost; required if there are any."
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> int:
-    """Try the retraining policy, and others, on the past.
+    """Test the retraining policy, and others, on past posts.
 
-    At each step it does what `train --as-of` does, in a registry of its own, and lets the version that is live then
-    forecast the posts up to the next. Beside the configured policy stand `never` (the first version stays) and
-    `always` (every version goes live).
+    Each step does what `train --as-of` does, in a separate registry, and lets the version that is live then forecast
+    the posts up to the next step. The configured policy is compared with `never` (keep the first version) and `always`
+    (promote every version).
 
     Example: retrainer replay timing --from 2024-01-01 --policy "daily: schedule_days=1, min_confidence=0.95"
     """
-    kind = parse_model_type(model_type)
-    first, last = moment("--from", start), None if end is None else moment("--to", end)
-    with open_project(context, recovering=False) as project:
-        from retrainer.render import plots  # noqa: PLC0415  numpy is slow to import
-        from retrainer.replay import runner  # noqa: PLC0415
-
+    with open_project(context, recovering=False) as (project, runtime):
         if plot is not None:
             plots.require_format(plot)
         report = runner.replay(
             project,
-            kind,
+            runtime,
+            model_type,
             datetime.now(UTC),
-            first,
-            last,
+            start,
+            end,
             policies=policy or (),
             workdir=None if workdir is None else workdir.absolute(),
             jobs=jobs,
             resume=resume,
             max_cost=max_cost,
-            tell=_tell,
+            on_progress=_show_progress,
         )
-    from retrainer.render.replay import replay_document, show_replay  # noqa: PLC0415
-
     if as_json:
         console.document(replay_document(report))
     else:
         show_replay(report)
-    if plot is not None:  # at the end: what took so long to find out is told whatever becomes of it
+    if plot is not None:  # last: a plot that fails must not hide the result
         plots.draw(report, plot)
     if report.ending.interrupted:
         return INTERRUPTED
-    nothing_known = all(one.live is None for one in report.policies)
-    return INCOMPLETE if report.ending.stopped or nothing_known else 0
+    no_result = all(policy_report.live is None for policy_report in report.policies)
+    return INCOMPLETE if report.ending.stopped or no_result else 0
 
 
-def _tell(progress: Progress) -> None:
-    """Show on a terminal how far the replay is."""
-    left = max(round(progress.seconds_left), 0)
-    minutes, seconds = divmod(left, 60)
+def _show_progress(progress: Progress) -> None:
+    minutes, seconds = divmod(max(round(progress.seconds_left), 0), 60)
     time = f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
     console.progress(f"Step {progress.done} of {progress.total}, about {time} left")

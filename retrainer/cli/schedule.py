@@ -1,4 +1,4 @@
-"""The commands that let cron or systemd retrain when it is due."""
+"""The commands that schedule retraining with cron or systemd."""
 
 from __future__ import annotations
 
@@ -13,20 +13,27 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from retrainer import console
-from retrainer.cli.app import SET_UP, AsJson, PanelGroup, app, open_project, say
+from retrainer.cli.context import open_project
+from retrainer.cli.options import AsJson
+from retrainer.config import CONFIG_VARIABLE
 from retrainer.errors import UsageError
-from retrainer.timestamps import format_timestamp
+from retrainer.model_types import MODEL_TYPE_NAMES
+from retrainer.schedule import systemd as units
+from retrainer.schedule.command import SOURCES_A_FILE, ScheduledCommand
+from retrainer.schedule.crontab import Crontab, installed_line, with_block, without_block
+from retrainer.schedule.due import due
+from retrainer.schedule.expression import parse_schedule
+from retrainer.times import format_time
 
 if TYPE_CHECKING:
-    from retrainer.schedule.command import ScheduledCommand
     from retrainer.schedule.expression import Expression
 
-schedule_app = typer.Typer(cls=PanelGroup, rich_markup_mode=None, help="Let cron or systemd retrain when it is due.")
-app.add_typer(schedule_app, name="schedule", rich_help_panel=SET_UP)
+app = typer.Typer(rich_markup_mode=None)
+schedule_app = typer.Typer(rich_markup_mode=None, help="Schedule retraining with cron or systemd.")
+app.add_typer(schedule_app, name="schedule")
 
 log = logging.getLogger(__name__)
 
-DEFAULT = "daily"
 _USER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*\$?")
 When = Annotated[
     str,
@@ -35,60 +42,60 @@ When = Annotated[
     ),
 ]
 LogFile = Annotated[
-    Path | None, typer.Option("--job-log", metavar="FILE", help="The job's log file; logs/retrainer.log by default.")
+    Path | None, typer.Option("--job-log", metavar="FILE", help="The job's log file. By default, logs/retrainer.log.")
 ]
 EnvFile = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="A file of NAME=value lines, such as API keys: cron knows no others."),
+    typer.Option(metavar="FILE", help="A file of NAME=value lines, such as API keys. cron sets no others."),
 ]
 
 
 @schedule_app.command("install")
 def schedule_install(
     context: typer.Context,
-    when: When = DEFAULT,
+    when: When = "daily",
     *,
     job_log: LogFile = None,
     env_file: EnvFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Put a line into your crontab that trains what is due.
+    """Add a line to your crontab that trains what is due.
 
-    It asks at the times given whether a type is due; how often one is retrained is retraining.schedule_days. Installing
-    again replaces the line; all other lines stay as they are.
+    At the given times, it checks whether a model type is due; retraining.schedule_days sets how often one is retrained.
+    Installing again replaces the line; all other lines stay unchanged.
 
     Example: retrainer schedule install weekly
     """
-    from retrainer.schedule.command import READS_A_FILE  # noqa: PLC0415
-    from retrainer.schedule.crontab import Crontab, installed_line, with_block  # noqa: PLC0415
-
-    expression, command = _asked(context, when, job_log, env_file)
-    with open_project(context) as project:
+    expression, command = _scheduled_command(context, when, job_log, env_file)
+    with open_project(context) as (project, _):
         line = f"{expression.text} {command.crontab_command()}"
         crontab = Crontab()
         before = installed_line(crontab.read(), project.config_file)
         changed = crontab.change(lambda text: with_block(text, project.config_file, line))
         days = project.settings.retraining.schedule_days
-    following = expression.next_after(datetime.now())  # noqa: DTZ005  the machine's clock, as cron goes by it
+    next_call = expression.next_after(datetime.now())  # noqa: DTZ005  cron goes by the machine's clock
     message = (
-        f"{'Installed' if changed else 'Already installed'}. Next call: {following:%Y-%m-%d %H:%M %Z}; "
-        f"it retrains a type {days:g} days after its last run (retraining.schedule_days)"
+        f"{'Installed' if changed else 'Already installed'}. Next call: {next_call:%Y-%m-%d %H:%M %Z}; "
+        f"it retrains a model type {days:g} days after its last run (retraining.schedule_days)"
     )
-    if env_file is None and before is not None and READS_A_FILE in before:
-        log.warning("The line before read a file of variables, this one reads none: give --env-file to keep it")
-    _warn_of_missing_variables(env_file)
+    if env_file is None and before is not None and SOURCES_A_FILE in before:
+        log.warning("The previous line read an environment file, this one does not: add --env-file to keep it")
+    if env_file is None:
+        _warn_of_missing_variables()
     document = {"status": "success", "message": message, "changed": changed, "line": line}
-    say({**document, "next_call_at": format_timestamp(following)}, f"{line}\n{message}", as_json=as_json)
+    console.result({**document, "next_call_at": format_time(next_call)}, f"{line}\n{message}", as_json=as_json)
 
 
 @schedule_app.command("show")
 def schedule_show(
     context: typer.Context,
-    when: When = DEFAULT,
+    when: When = "daily",
     *,
     system: Annotated[bool, typer.Option("--system", help="Print a line for /etc/cron.d instead.")] = False,
     systemd: Annotated[bool, typer.Option("--systemd", help="Print a systemd service and timer instead.")] = False,
-    user: Annotated[str | None, typer.Option(metavar="NAME", help="With either: who runs it; you by default.")] = None,
+    user: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The user of the printed line or service. By default, you.")
+    ] = None,
     job_log: LogFile = None,
     env_file: EnvFile = None,
     as_json: AsJson = False,
@@ -98,85 +105,62 @@ def schedule_show(
     Example: retrainer schedule show --systemd
     """
     if system and systemd:
-        raise UsageError("--system and --systemd are two ways to the same", hint="Give one of them")
+        raise UsageError("--system and --systemd exclude each other", hint="Choose one of them")
     if user is not None and not _USER.fullmatch(user):
-        raise UsageError(f"--user: '{user}' is no name of a user", hint="Name one that the machine has")
-    if systemd:
-        _show_systemd(context, when, user or getpass.getuser(), job_log, env_file, as_json=as_json)
-    elif system:
-        expression, command = _asked(context, when, job_log, env_file)
-        line = f"{expression.text} {user or getpass.getuser()} {command.crontab_command()}"
-        say({"file": "/etc/cron.d/retrainer", "line": line}, line, as_json=as_json)
-    else:
+        raise UsageError(f"--user: '{user}' is not a valid user name", hint="Choose a user of this machine")
+    if not (system or systemd):
         _show_installed(context, as_json=as_json)
+        return
+    expression, command = _scheduled_command(context, when, job_log, env_file)
+    user = user or getpass.getuser()
+    if system:
+        line = f"{expression.text} {user} {command.crontab_command()}"
+        console.result({"file": "/etc/cron.d/retrainer", "line": line}, line, as_json=as_json)
+        return
+    files = {
+        f"{units.FOLDER}/{units.SERVICE}": units.service(command, user),
+        f"{units.FOLDER}/{units.TIMER}": units.timer(expression),
+    }
+    text = "\n".join(f"# {path}\n{unit}" for path, unit in files.items()).rstrip("\n")
+    console.result({"files": files}, text, as_json=as_json)
 
 
 @schedule_app.command("remove")
 def schedule_remove(context: typer.Context, *, as_json: AsJson = False) -> None:
-    """Take the line out of your crontab again.
+    """Remove the line from your crontab.
 
     Example: retrainer schedule remove
     """
-    from retrainer.schedule.crontab import Crontab, without_block  # noqa: PLC0415
-
-    with open_project(context) as project:
+    with open_project(context) as (project, _):
         changed = Crontab().change(lambda text: without_block(text, project.config_file))
-    message = "Removed from your crontab" if changed else "Your crontab has no line of this project"
-    say({"status": "success", "message": message, "changed": changed}, message, as_json=as_json)
+    message = "Removed from your crontab" if changed else "Your crontab has no line for this project"
+    console.success(message, as_json=as_json, changed=changed)
 
 
-def _asked(
-    context: typer.Context, when: str, log: Path | None, environment: Path | None
+def _scheduled_command(
+    context: typer.Context, when: str, log_file: Path | None, env_file: Path | None
 ) -> tuple[Expression, ScheduledCommand]:
-    from retrainer.schedule.command import ScheduledCommand  # noqa: PLC0415
-    from retrainer.schedule.expression import parse_schedule  # noqa: PLC0415
-
-    with open_project(context, recovering=False) as project:
-        return parse_schedule(when), ScheduledCommand.of(project, log, environment)
+    with open_project(context, recovering=False) as (project, _):
+        return parse_schedule(when), ScheduledCommand.of(project, log_file, env_file)
 
 
 def _show_installed(context: typer.Context, *, as_json: bool) -> None:
-    """Show the line in the crontab, and what it would do now."""
-    from retrainer.model_types import MODEL_TYPE_NAMES  # noqa: PLC0415
-    from retrainer.schedule.crontab import Crontab, installed_line  # noqa: PLC0415
-
-    with open_project(context) as project:
-        from retrainer.schedule.due import due  # noqa: PLC0415
-
+    """Show the line in the crontab, and whether each model type is due."""
+    with open_project(context) as (project, _):
         line = installed_line(Crontab().read(), project.config_file)
         states = [due(project, model_type, datetime.now(UTC)) for model_type in MODEL_TYPE_NAMES]
-    if as_json:
-        console.document({"installed": line is not None, "line": line, "due": [vars(state) for state in states]})
-        return
-    console.text(line or "Not in your crontab. `retrainer schedule install` puts it there")
-    for state in states:
-        console.text(f"The {state.model_type} model is {'' if state.is_due else 'not '}due: {state.why}")
+    document = {"installed": line is not None, "line": line, "due": [vars(state) for state in states]}
+    lines = [line or "Not in your crontab. Add it with `retrainer schedule install`"]
+    console.result(document, "\n".join([*lines, *(state.sentence for state in states)]), as_json=as_json)
 
 
-def _show_systemd(
-    context: typer.Context, when: str, user: str, log: Path | None, environment: Path | None, *, as_json: bool
-) -> None:
-    from retrainer.schedule import systemd  # noqa: PLC0415
-
-    expression, command = _asked(context, when, log, environment)
-    files = {systemd.SERVICE: systemd.service(command, user), systemd.TIMER: systemd.timer(expression)}
-    if as_json:
-        console.document({"files": {f"{systemd.FOLDER}/{name}": text for name, text in files.items()}})
-        return
-    console.text("\n".join(f"# {systemd.FOLDER}/{name}\n{text}" for name, text in files.items()).rstrip("\n"))
-
-
-def _warn_of_missing_variables(env_file: Path | None) -> None:
-    """Name the settings and credentials of this shell that cron will not have."""
-    here = sorted(name for name in os.environ if _is_for_the_job(name))
-    if here and env_file is None:
+def _warn_of_missing_variables() -> None:
+    """Name the settings and credentials of this shell that cron will not set."""
+    names = sorted(
+        name for name in os.environ if name.startswith(("RETRAINER_", "ANTHROPIC_")) and name != CONFIG_VARIABLE
+    )
+    if names:
         log.warning(
-            "cron will not know %s, which this shell has set: write what the job needs into a file, --env-file FILE",
-            ", ".join(here),
+            "cron will not set %s, which this shell sets: write them to a file and add --env-file FILE",
+            ", ".join(names),
         )
-
-
-def _is_for_the_job(name: str) -> bool:
-    from retrainer.config import CONFIG_VARIABLE  # noqa: PLC0415  settings need pydantic, `--help` does not
-
-    return name.startswith(("RETRAINER_", "ANTHROPIC_")) and name != CONFIG_VARIABLE

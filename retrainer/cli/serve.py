@@ -11,30 +11,42 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from retrainer import console
-from retrainer.cli.app import SET_UP, app
 from retrainer.errors import ConfigError, RetrainerError, UsageError
+from retrainer.notify import open_runtime
+from retrainer.pipeline.recovery import recover
+from retrainer.project import Project
+from retrainer.schedule import systemd as units
+from retrainer.schedule.command import ScheduledCommand
 
 if TYPE_CHECKING:
-    from retrainer.project import Project
+    from retrainer.runtime import Runtime
 
 LOG_FILE = Path("logs") / "server.log"
 ANSWER_SECONDS = 60
+API_PACKAGES = {"fastapi", "uvicorn", "starlette", "prometheus_client"}
+
+log = logging.getLogger(__name__)
+app = typer.Typer(rich_markup_mode=None)
 
 
-@app.command(rich_help_panel=SET_UP)
+@app.command()
 def serve(
     context: typer.Context,
     *,
     host: Annotated[str, typer.Option(metavar="ADDRESS", help="The address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(metavar="N", min=0, max=65_535, help="The port; 0 takes a free one.")] = 8000,
+    port: Annotated[int, typer.Option(metavar="N", min=0, max=65_535, help="The port; 0 picks a free one.")] = 8000,
     token_file: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", readable=False, help="Holds the bearer token; instead of RETRAINER_API_TOKEN."),
+        typer.Option(
+            metavar="FILE", readable=False, help="The file with the bearer token; replaces RETRAINER_API_TOKEN."
+        ),
     ] = None,
-    protect_reads: Annotated[bool, typer.Option("--protect-reads", help="Ask for the token to read, too.")] = False,
+    protect_reads: Annotated[
+        bool, typer.Option("--protect-reads", help="Require the token for read requests too.")
+    ] = False,
     answer_seconds: Annotated[
         int,
-        typer.Option(metavar="N", min=1, help="How long an algorithm may take to answer before the caller gets a 503."),
+        typer.Option(metavar="N", min=1, help="How long an algorithm may take before the client gets a 503."),
     ] = ANSWER_SECONDS,
     systemd: Annotated[
         bool, typer.Option("--systemd", help="Print a systemd unit that keeps this server running, instead of serving.")
@@ -46,50 +58,45 @@ def serve(
 ) -> None:
     """Serve the REST API.
 
-    What changes something needs the bearer token; without one, only this machine can call.
+    Requests that change something need the bearer token. Without a token, only this machine has access.
 
     Example: retrainer serve --port 8000 --token-file /etc/retrainer/token
     """
-    from retrainer.project import Project  # noqa: PLC0415  settings need pydantic and YAML, `--help` does not
-
     project = Project.find(Path.cwd(), os.environ, context.obj)
     if env_file is not None and not systemd:
-        raise UsageError("--env-file is for --systemd", hint="Read it by the shell: set -a; . FILE; set +a")
+        raise UsageError("--env-file requires --systemd", hint="Load it in the shell: set -a; . FILE; set +a")
     if systemd:
         if token_file is not None and not token_file.is_file():
-            raise UsageError(f"--token-file: there is no file '{token_file}'", hint="Make it, with the token in it")
-        console.text(
-            _unit(project, _arguments(host, port, token_file, answer_seconds, protect_reads=protect_reads), env_file)
-        )
+            raise UsageError(f"--token-file: no file '{token_file}'", hint="Create it and write the token to it")
+        arguments = _serve_arguments(host, port, token_file, answer_seconds, protect_reads=protect_reads)
+        command = ScheduledCommand.of(project, None, env_file, arguments=arguments, usual_log=LOG_FILE)
+        unit = units.server(command, getpass.getuser()).rstrip("\n")
+        console.text(f"# {units.FOLDER}/{units.SERVER}\n{unit}")
         return
     try:
-        from retrainer.api.app import create_app  # noqa: PLC0415  FastAPI is an extra, and slow to import
-        from retrainer.api.auth import load_auth  # noqa: PLC0415
-        from retrainer.api.server import serve as run  # noqa: PLC0415
-        from retrainer.api.threads import Work  # noqa: PLC0415
+        from retrainer.api import auth, server, threads  # noqa: PLC0415  FastAPI is an extra
+        from retrainer.api.app import create_app  # noqa: PLC0415
     except ModuleNotFoundError as error:
-        if error.name not in {"fastapi", "uvicorn", "starlette", "prometheus_client"}:
+        if error.name not in API_PACKAGES:
             raise
         raise ConfigError(
-            f"`retrainer serve` needs a package that is not installed: '{error.name}'",
+            f"`retrainer serve` requires a package that is not installed: '{error.name}'",
             hint="Install it with: pip install 'retrainer[api]'",
         ) from None
-    from retrainer.notify import observing  # noqa: PLC0415
-
-    access = load_auth(os.environ, token_file, host, protect_reads=protect_reads)
+    access = auth.load_auth(os.environ, token_file, host, protect_reads=protect_reads)
     try:
-        with observing(project, os.environ):
-            _prepare(project)
-            work = Work(answer_seconds)
-            run(create_app(project, access, work), work, host, port)
+        with open_runtime(project, os.environ) as runtime:
+            _open_connections(project, runtime)
+            work = threads.Work(answer_seconds)
+            server.serve(create_app(project, runtime, access, work), work, host, port)
     finally:
         project.close()
 
 
-def _arguments(
+def _serve_arguments(
     host: str, port: int, token_file: Path | None, answer_seconds: int, *, protect_reads: bool
 ) -> tuple[str, ...]:
-    """Return the command that serves as asked, with absolute paths."""
+    """Return the command line that serves with these options, with absolute paths."""
     words = ["serve", "--host", host, "--port", str(port)]
     if token_file is not None:
         words += ["--token-file", str(token_file.absolute())]
@@ -100,20 +107,10 @@ def _arguments(
     return tuple(words)
 
 
-def _unit(project: Project, arguments: tuple[str, ...], env_file: Path | None) -> str:
-    from retrainer.schedule import systemd  # noqa: PLC0415
-    from retrainer.schedule.command import ScheduledCommand  # noqa: PLC0415
-
-    command = ScheduledCommand.of(project, None, env_file, arguments=arguments, usual_log=LOG_FILE)
-    return f"# {systemd.FOLDER}/{systemd.SERVER}\n{systemd.server(command, getpass.getuser())}".rstrip("\n")
-
-
-def _prepare(project: Project) -> None:
-    """Open what the requests will need, before there is more than one thread."""
-    from retrainer.pipeline.recovery import recover  # noqa: PLC0415
-
-    recover(project)
+def _open_connections(project: Project, runtime: Runtime) -> None:
+    """Open what the requests need while there is only one thread."""
+    recover(project, runtime)
     try:
         _ = project.posts
-    except RetrainerError as error:  # posts of another database: they are needed for forecasts alone
-        logging.getLogger(__name__).warning("Serving without posts for now: %s", error)
+    except RetrainerError as error:  # the posts' own database: only forecasts need it
+        log.warning("Serving without posts for now: %s", error)

@@ -1,4 +1,4 @@
-"""What a forecast of each model type is, how it is scored, and what the naive forecast is."""
+"""The model types: their forecasts, targets and metrics."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ if TYPE_CHECKING:
 ModelTypeName = Literal["timing", "content"]
 MODEL_TYPE_NAMES: tuple[ModelTypeName, ...] = get_args(ModelTypeName)
 
-# Where an evaluation forecasts from: right after the post before each test post, or at evenly spaced wall-clock times.
+# The origins of an evaluation: right after the post before each test post, or at evenly spaced wall-clock times.
 OriginRule = Literal["post", "clock"]
 ORIGIN_RULES: tuple[OriginRule, ...] = get_args(OriginRule)
 
 
 def parse_model_type(name: str) -> ModelTypeName:
-    """Return the model type of this name.
+    """Check the name of a model type.
 
     Raises:
-        UnknownName: there is none.
+        UnknownName: there is no such model type.
     """
     for known in MODEL_TYPE_NAMES:
         if name == known:
             return known
-    hint = did_you_mean(name, MODEL_TYPE_NAMES) or "It is 'timing' or 'content'"
+    hint = did_you_mean(name, MODEL_TYPE_NAMES) or "Use 'timing' or 'content'"
     raise UnknownName(f"unknown model type '{name}'", hint=hint)
 
 
 def get_model_type(name: ModelTypeName) -> ModelType[Any, Any]:
-    """Return what is known of the model type: its forecasts, targets, metrics and files."""
+    """Return the model type with this name."""
     if name == "timing":
         from retrainer.model_types.timing import Timing  # noqa: PLC0415  numpy and pandas are slow to import
 

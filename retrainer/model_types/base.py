@@ -1,4 +1,4 @@
-"""What both model types have in common: origins, metrics, and the shape of a model type."""
+"""The interface of a model type, and what both types share: origins and metrics."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ if TYPE_CHECKING:
 Forecasts = TypeVar("Forecasts")
 Targets = TypeVar("Targets")
 
-SAMPLE_SIZE = 20  # how many forecasts `predictions_json` holds
+SAMPLE_SIZE = 20  # forecasts in `predictions_json`
 
 
 @dataclass(frozen=True)
 class Origins:
-    """The moments at which n forecasts are made.
+    """The origins of n forecasts: when each is made, and which posts it knows.
 
-    Posts are ordered by (created_at, post_id). An origin knows the rows `posts.iloc[: position + 1]` and no other,
-    so a later post of the same second stays unknown to it.
+    Posts are ordered by (created_at, post_id). An origin knows the rows `posts.iloc[: position + 1]` and no others, so
+    it does not know a later post of the same second.
 
     Attributes:
-        time: (n,) datetime64[us], UTC; when the forecast is made, never before the last post it knows.
-        position: (n,) int64; the row of the last post known.
-        target_time: (n,) datetime64[us], UTC; for content, the moment of the post that is to be foretold.
+        time: (n,) datetime64[us], UTC; when the forecast is made, not before the last known post.
+        position: (n,) int64; the row of the last known post.
+        target_time: (n,) datetime64[us], UTC; for content, the time of the post to forecast.
     """
 
     time: NDArray[np.datetime64]
@@ -43,36 +43,39 @@ class Origins:
         return len(self.position)
 
     def __getitem__(self, index: slice | NDArray[Any] | Sequence[int]) -> Origins:
-        chosen = None if self.target_time is None else self.target_time[index]
-        return Origins(self.time[index], self.position[index], chosen)
+        target_time = None if self.target_time is None else self.target_time[index]
+        return Origins(self.time[index], self.position[index], target_time)
 
     @classmethod
     def before(cls, posts: pd.DataFrame, rows: NDArray[np.int64], *, target_time_known: bool = False) -> Origins:
-        """Return the origins from which the posts at `rows` are forecast: right after the post before each.
+        """Return the origins for forecasting the posts at `rows`: each right after the previous post.
 
         Args:
-            target_time_known: whether the forecaster knows when those posts come (for timing, the answer).
+            posts: all posts, in order.
+            rows: (n,) the posts to forecast.
+            target_time_known: whether forecasts may use the times of these posts. For timing, they are the answer.
         """
         times = utc_times(posts)
         return cls(time=times[rows - 1], position=rows - 1, target_time=times[rows] if target_time_known else None)
 
     @classmethod
     def at(cls, posts: pd.DataFrame, times: NDArray[np.datetime64]) -> Origins:
-        """Return the origins at wall-clock times, each knowing every post up to it, those of that very moment included.
+        """Return the origins at wall-clock times, each knowing every post up to and including its time.
 
         Args:
-            times: (n,) datetime64[us], UTC; none before the first post.
+            posts: all posts, in order.
+            times: (n,) datetime64[us], UTC.
 
         Raises:
-            ValueError: a time lies before the first post.
+            ValueError: a time is before the first post.
         """
         position = np.searchsorted(utc_times(posts), times, side="right") - 1
         if (position < 0).any():
-            raise ValueError(f"no post is known at '{times.min()}'")
+            raise ValueError(f"no post at or before '{times.min()}'")
         return cls(time=times, position=position.astype(np.int64))
 
     def copy(self) -> Origins:
-        """Return origins that can be changed without changing these."""
+        """Return a deep copy."""
         target = None if self.target_time is None else self.target_time.copy()
         return Origins(self.time.copy(), self.position.copy(), target)
 
@@ -92,14 +95,14 @@ def hours_between(start: NDArray[np.datetime64], end: NDArray[np.datetime64]) ->
 
 @dataclass(frozen=True)
 class Metric:
-    """One figure of an evaluation, as it is shown.
+    """How a metric of an evaluation is shown.
 
     Attributes:
-        key: its name in documents and tables.
-        label: its name for a reader.
-        unit: how it is written: hours, a share shown in percent, or a plain number.
-        threshold: what the specification calls a good value, or None.
-        description: what it says, in one line, for a reader who does not know it; empty where the label says it.
+        key: its key in documents.
+        label: its name in tables.
+        unit: its unit; a share is shown in percent.
+        threshold: what a good value is below or above; None if that is not defined.
+        description: an explanation in one line; empty if the label says enough.
     """
 
     key: str
@@ -109,7 +112,7 @@ class Metric:
     description: str = ""
 
     def format(self, value: float | None) -> str:
-        """Write a value in the metric's unit; a dash where there is none."""
+        """Format a value in the metric's unit; a dash for None."""
         if value is None:
             return "-"
         match self.unit:
@@ -125,11 +128,11 @@ class Metric:
                 return f"{value:.4f}"
 
     def has_value(self, value: float | None) -> bool:
-        """Whether there is a figure; nothing counted and nothing paid are none."""
+        """Whether there is a value to show; a count or cost of 0 is not shown."""
         return value is not None and (value != 0 or self.unit not in {"count", "dollars"})
 
     def is_good(self, value: float) -> bool | None:
-        """Whether the value meets the specification's good value; None where it names none."""
+        """Whether a value is good; None if that is not defined."""
         if self.threshold is None:
             return None
         sign, bound = self.threshold
@@ -138,13 +141,13 @@ class Metric:
 
 @dataclass(frozen=True)
 class Reliability:
-    """What was stated, held against what came.
+    """A row of a reliability diagram: predicted probability against observed frequency.
 
     Attributes:
-        what: what was stated of each forecast, in a reader's words.
-        stated: the probability stated, or the mean of those stated.
-        observed: the share of the forecasts for which it came true.
-        num_predictions: of how many forecasts.
+        what: the event, for a reader.
+        stated: the predicted probability, or the mean of the predicted ones.
+        observed: the share of forecasts for which the event occurred.
+        num_predictions: the number of forecasts.
     """
 
     what: str
@@ -154,13 +157,13 @@ class Reliability:
 
 
 class StoredForecasts(NamedTuple, Generic[Forecasts, Targets]):
-    """What a forecasts file holds.
+    """The content of a forecasts file.
 
     Attributes:
-        forecasts: the version's.
-        targets: what came true.
-        post_ids: the ids of the posts foretold.
-        naive: the naive forecasts beside them; None in a file of a release that did not keep them.
+        forecasts: the version's forecasts.
+        targets: the actual values.
+        post_ids: the ids of the forecast posts.
+        naive: the naive forecasts; None in a file from a release that did not store them.
     """
 
     forecasts: Forecasts
@@ -170,21 +173,21 @@ class StoredForecasts(NamedTuple, Generic[Forecasts, Targets]):
 
 
 class ModelType(ABC, Generic[Forecasts, Targets]):
-    """One model type: its forecasts, targets, metrics and files. It has no state."""
+    """A model type: its forecasts, targets, metrics and files. It has no state."""
 
     name: ClassVar[ModelTypeName]
     metrics: ClassVar[tuple[Metric, ...]]
-    component_names: ClassVar[tuple[str, ...]]  # the metrics that the means of the contributions are
+    component_names: ClassVar[tuple[str, ...]]  # the metrics that are the means of `score_components`
     forecasts_suffix: ClassVar[str]
-    target_time_known: ClassVar[bool]  # whether a forecaster is told when the post to foretell comes
+    target_time_known: ClassVar[bool]  # whether forecasts may use the time of the post to forecast
 
     @abstractmethod
     def usable_posts(self, posts: pd.DataFrame) -> pd.DataFrame:
-        """Return the posts that count for this type, in order, with a fresh index."""
+        """Return the posts that this type can use, in order, with a new index."""
 
     @abstractmethod
     def require_trainable(self, posts: pd.DataFrame) -> None:
-        """Check that the training posts carry what this type learns from.
+        """Check that the training posts have what this type learns from.
 
         Raises:
             InsufficientData: they do not.
@@ -192,51 +195,52 @@ class ModelType(ABC, Generic[Forecasts, Targets]):
 
     @abstractmethod
     def targets(self, posts: pd.DataFrame, origins: Origins, rows: NDArray[np.int64]) -> Targets:
-        """Return what came true: the posts at `rows`, each forecast from the origin of the same place."""
+        """Return the actual values of the posts at `rows`, each forecast from the origin with the same index."""
 
     @abstractmethod
     def validate(self, forecasts: Any, count: int) -> Forecasts:
         """Return a plugin's answer as forecasts of this type.
 
         Raises:
-            ValueError: it is not `count` forecasts, or they are not of this type; says what is wrong.
+            TypeError: it is not a collection of forecasts of this type.
+            ValueError: it is not `count` forecasts, or one of them is invalid.
         """
 
     @abstractmethod
     def scorable(self, forecasts: Forecasts) -> NDArray[np.bool_]:
-        """Return (n,) which forecasts can be scored at all."""
+        """Return (n,) which forecasts can be scored."""
 
     @abstractmethod
     def select(self, forecasts: Forecasts, targets: Targets, keep: NDArray[np.bool_]) -> tuple[Forecasts, Targets]:
-        """Return the forecasts and targets where `keep` is true."""
+        """Return the forecasts and targets where `keep` (n,) is true."""
 
     @abstractmethod
     def score(self, forecasts: Forecasts, targets: Targets) -> dict[str, float]:
-        """Return the metrics of forecasts that can all be scored; the deciding one is `overall_score`."""
+        """Return the metrics of scorable forecasts; `overall_score` decides comparisons."""
 
     @abstractmethod
     def count_outcomes(self, forecasts: Forecasts) -> dict[str, float]:
-        """Return what is counted over all forecasts, those that cannot be scored included."""
+        """Return counts and costs over all forecasts, including those that cannot be scored."""
 
     @abstractmethod
     def are_equal(self, one: Forecasts, other: Forecasts) -> bool:
-        """Whether two sets of forecasts are equal but for rounding."""
+        """Whether two sets of forecasts are equal up to rounding."""
 
     @abstractmethod
     def summary_line(self, metrics: dict[str, float]) -> str:
-        """Return the figures of an evaluation as one line of a log."""
+        """Return the main metrics as one line for the log."""
 
     @abstractmethod
     def skill_scores(self, metrics: dict[str, float], naive: dict[str, float]) -> dict[str, float]:
-        """Return how much better than the naive forecast: 0 is as good, 1 is perfect, below 0 is worse."""
+        """Return the skill over the naive forecast: 0 is equal, 1 is perfect, below 0 is worse."""
 
     @abstractmethod
     def reliability(self, forecasts: Forecasts, targets: Targets) -> list[Reliability]:
-        """Return stated probabilities beside what came; an empty list for a type that states none.
+        """Return the reliability of predicted probabilities; empty for a type that predicts none.
 
         Args:
-            forecasts: forecasts that can all be scored.
-            targets: of the same length.
+            forecasts: scorable forecasts.
+            targets: their actual values.
         """
 
     @abstractmethod
@@ -248,31 +252,31 @@ class ModelType(ABC, Generic[Forecasts, Targets]):
         post_ids: Sequence[str],
         naive: Forecasts,
     ) -> bytes:
-        """Return the forecasts file: everything that the figures of an evaluation can be computed from again."""
+        """Return the content of a forecasts file, from which every metric of an evaluation can be recomputed."""
 
     @abstractmethod
     def parse(self, data: bytes) -> StoredForecasts[Forecasts, Targets]:
-        """Read a forecasts file back."""
+        """Parse a forecasts file."""
 
     @abstractmethod
     def sample(self, forecasts: Forecasts, targets: Targets, post_ids: Sequence[str]) -> list[dict[str, Any]]:
-        """Return up to 20 forecasts beside what came true, evenly spread, for a reader."""
+        """Return up to 20 evenly spaced forecasts with their actual values, for a reader."""
 
     @abstractmethod
     def score_components(self, forecasts: Forecasts, targets: Targets) -> NDArray[np.float64]:
-        """Return (n, k) what each post adds: figures whose means make the overall score."""
+        """Return (n, k) the components of the score of each post, whose means give the overall score."""
 
     @abstractmethod
     def overall_score(self, means: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return (…) the overall scores of (…, k) means of contributions."""
+        """Return (…) the overall scores for (…, k) means of score components."""
 
     @abstractmethod
     def segments(self, posts: pd.DataFrame, origins: Origins) -> dict[str, NDArray[np.bool_]]:
-        """Return by name in which of n situations of a user's kind each origin is, told by what it knows."""
+        """Return, by name, a mask (n,) of the origins in each segment, using only what the origins know."""
 
 
 def quarters_of_day(times: NDArray[np.datetime64]) -> dict[str, NDArray[np.bool_]]:
-    """Return which of (n,) times, UTC, lie in each quarter of the day, by a name for it."""
+    """Return, by name, a mask of the (n,) times, UTC, in each quarter of the day."""
     hours = times.astype("datetime64[h]").astype(int) % 24
     return {
         f"from {start:02d}:00 to {start + 6:02d}:00 UTC": (hours >= start) & (hours < start + 6)
@@ -280,20 +284,21 @@ def quarters_of_day(times: NDArray[np.datetime64]) -> dict[str, NDArray[np.bool_
     }
 
 
-def evenly_spaced(count: int, most: int) -> NDArray[np.int64]:
-    """Return at most `most` of 0 … count-1, evenly spread over the whole span, first and last among them."""
-    if count <= most:
+def evenly_spaced(count: int, max_count: int) -> NDArray[np.int64]:
+    """Return at most `max_count` of 0 … count-1, evenly spaced, including the first and the last."""
+    if count <= max_count:
         return np.arange(count, dtype=np.int64)
-    if most == 1:
+    if max_count == 1:
         return np.array([count - 1], dtype=np.int64)
-    return np.round(np.linspace(0, count - 1, most)).astype(np.int64)
+    return np.round(np.linspace(0, count - 1, max_count)).astype(np.int64)
 
 
 def skill_score(score: float, reference: float) -> float:
     """Return the skill (S - S_ref) / (1 - S_ref) of a score whose perfect value is 1.
 
-    Source: Wilks, Statistical Methods in the Atmospheric Sciences, "skill scores". A perfect reference leaves nothing
-    to gain: the skill is then 0 for an equal score.
+    Against a perfect reference, the skill of an equal score is 0.
+
+    Source: Wilks, Statistical Methods in the Atmospheric Sciences, "skill scores".
     """
     if reference >= 1:
         return 0.0 if score >= reference else float(score - reference)

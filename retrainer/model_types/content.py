@@ -34,17 +34,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ContentForecast:
-    """One foretold text.
+    """A forecast text.
 
     Attributes:
-        text: the text, or None where none came.
+        text: the text; None if there is none.
         outcome: `ok`, or why there is no text to score: the model refused, was cut short, or the call failed.
-        input_tokens: tokens read, cached ones included; 0 where nothing is counted.
+        input_tokens: tokens read, including cached ones; 0 if tokens are not counted.
         output_tokens: tokens written.
-        cost_usd: what the answer cost, in US dollars.
-        cache_read_tokens, cache_write_tokens: of the tokens read, those that a prompt cache gave, and took in.
-        latency_seconds: how long the answer took; 0 where nobody was asked.
-        retries: how often it had to be asked for again.
+        cost_usd: the cost in US dollars.
+        cache_read_tokens, cache_write_tokens: those of the tokens read that came from, or went into, a prompt cache.
+        latency_seconds: the duration of the call; 0 without a call.
+        retries: the number of retries.
     """
 
     text: str | None
@@ -63,13 +63,13 @@ ContentForecasts = list[ContentForecast]
 
 @dataclass(frozen=True)
 class ContentTargets:
-    """What came true, and which texts had been posted by then.
+    """The actual texts, and the texts known at each origin.
 
     Attributes:
         texts: the texts of n posts.
-        positions: (n) the row of the last post known to each forecast; None in a file of a release that did not keep
-            them: copies cannot be told then.
-        first_row: the first row with each text known, as `normalize_text` writes it.
+        positions: (n) the row of the last post known at each origin; None in a file from a release that did not store
+            them.
+        first_row: the first row with each known text, by its normalized form.
     """
 
     texts: list[str]
@@ -80,10 +80,10 @@ class ContentTargets:
         """Return (n) whether each forecast repeats a post known at its origin.
 
         Raises:
-            ValueError: the positions are not known.
+            ValueError: the positions are missing.
         """
         if self.positions is None:
-            raise ValueError("without the positions of the origins, copies cannot be told")
+            raise ValueError("copies cannot be found without the positions of the origins")
         return [
             self.first_row.get(normalize_text(forecast.text or ""), position + 1) <= position
             for forecast, position in zip(forecasts, self.positions, strict=True)
@@ -91,16 +91,16 @@ class ContentTargets:
 
 
 def normalize_text(text: str) -> str:
-    """Return the text as copies are told by: letters of one case, one space between words."""
+    """Return the form in which texts are compared to find copies: case-folded, with single spaces between words."""
     return " ".join(text.casefold().split())
 
 
 def first_rows(texts: Iterable[str], rows: Iterable[int] | None = None) -> dict[str, int]:
-    """Return the lowest row of each text, as `normalize_text` writes it.
+    """Return the lowest row of each normalized text.
 
     Args:
-        texts: any number of them.
-        rows: where each stands; None: 0, 1, 2, …
+        texts: the texts.
+        rows: the row of each; None: 0, 1, 2, …
     """
     found: dict[str, int] = {}
     for row, text in enumerate(texts) if rows is None else zip(rows, texts, strict=True):
@@ -110,19 +110,19 @@ def first_rows(texts: Iterable[str], rows: Iterable[int] | None = None) -> dict[
 
 
 def length_similarity(one: str, other: str) -> float:
-    """Return 1 − |len a − len b| / max(len), in characters, trailing white space left out; 1 where both are empty."""
+    """Return 1 − |len a − len b| / max(len), in characters without trailing white space; 1 if both are empty."""
     a, b = len(one.rstrip()), len(other.rstrip())
     return 1 - abs(a - b) / max(a, b) if max(a, b) else 1.0
 
 
 def word_overlap(one: str, other: str) -> float:
-    """Return the Jaccard index of the lower-cased words, split at white space; 1 where both are empty."""
+    """Return the Jaccard index of the lower-cased words, split at white space; 1 if both are empty."""
     a, b = set(one.lower().split()), set(other.lower().split())
     return len(a & b) / len(a | b) if a | b else 1.0
 
 
 def similarity(one: str, other: str) -> float:
-    """Return the documented content score of one text: the mean of length similarity and word overlap."""
+    """Return the content score of a text: the mean of length similarity and word overlap."""
     return (length_similarity(one, other) + word_overlap(one, other)) / 2
 
 
@@ -138,49 +138,38 @@ class Content(ModelType[ContentForecasts, ContentTargets]):
         Metric("length_similarity", "Length similarity", "number", (">", 0.7)),
         Metric("word_overlap", "Word overlap", "number", (">", 0.3)),
         Metric("skill", "Skill", "number", (">", 0)),
-        Metric(
-            "lift",
-            "Lift",
-            "number",
-            description="how much more like its own post than like the others; a constant gets 0",
-        ),
+        Metric("lift", "Lift", "number", None, "similarity to its own post minus that to the others; 0 for a constant"),
         Metric(
             "rank_auc",
             "Rank AUC",
             "number",
-            description="how often it is more like its own post than like another; a constant gets 0.5",
+            None,
+            "how often its own post is more similar to it than another; 0.5 for a constant, 1 for the true posts",
         ),
-        Metric("copy_rate", "Copies", "share", description="forecasts that repeat an earlier post"),
-        Metric("distinct_share", "Distinct", "share", description="different texts among the forecasts"),
+        Metric("copy_rate", "Copies", "share", None, "forecasts that repeat an earlier post"),
+        Metric("distinct_share", "Distinct", "share", None, "different texts among the forecasts"),
         Metric(
-            "bleu",
-            "BLEU",
-            "number",
-            description="runs of one to four words found in the post, 0 to 100; links inflate it",
+            "bleu", "BLEU", "number", None, "sequences of 1 to 4 words found in the post, 0 to 100; links inflate it"
         ),
         Metric(
-            "chrf",
-            "chrF",
-            "number",
-            description="runs of one to six letters found in the post, 0 to 100; links inflate it",
+            "chrf", "chrF", "number", None, "sequences of 1 to 6 letters found in the post, 0 to 100; links inflate it"
         ),
         Metric(
             "embedding_similarity",
             "Embedding similarity",
             "number",
-            description="nearness to the post in meaning: the mean cosine of sentence embeddings, 1 for the same text",
+            None,
+            "similarity in meaning: the mean cosine of sentence embeddings, 1 for the same text",
         ),
         Metric(
             "embedding_rank_auc",
             "Embedding AUC",
             "number",
-            description="how often it is nearer in meaning to its own post than to another; a constant gets 0.5",
+            None,
+            "how often it is closer in meaning to its own post than to another; 0.5 for a constant",
         ),
         Metric(
-            "bertscore_f1",
-            "BERTScore",
-            "number",
-            description="words found in the post by their meaning, 1 for the same text",
+            "bertscore_f1", "BERTScore", "number", None, "words matched with the post by meaning, 1 for the same text"
         ),
         Metric("refusals", "Refusals", "count"),
         Metric("tokens", "Tokens", "count"),
@@ -188,22 +177,17 @@ class Content(ModelType[ContentForecasts, ContentTargets]):
     )
 
     def usable_posts(self, posts: pd.DataFrame) -> pd.DataFrame:
-        """Only posts with a text count."""
+        """Only posts with a text are usable."""
         has_text = posts["content"].fillna("").str.strip().astype(bool)
         return posts[has_text].reset_index(drop=True)
 
     def require_trainable(self, posts: pd.DataFrame) -> None:
-        """One text is enough to start from; how many are asked for is a setting."""
+        """At least one post must have a text; the minimum number of posts is a setting."""
         if posts.empty:
-            raise InsufficientData("no training post has a text", hint="Import posts with a text")
+            raise InsufficientData("no training post has a text", hint="Import posts with texts")
 
-    def targets(
-        self,
-        posts: pd.DataFrame,
-        origins: Origins,
-        rows: NDArray[np.int64],
-    ) -> ContentTargets:
-        """Return the texts of the posts at `rows`, and those that were known."""
+    def targets(self, posts: pd.DataFrame, origins: Origins, rows: NDArray[np.int64]) -> ContentTargets:
+        """Return the texts of the posts at `rows`, and those known at the origins."""
         known = posts["content"].iloc[: int(origins.position.max(initial=-1)) + 1]
         return ContentTargets(
             texts=[str(text) for text in posts["content"].iloc[rows]],
@@ -212,7 +196,6 @@ class Content(ModelType[ContentForecasts, ContentTargets]):
         )
 
     def validate(self, forecasts: Any, count: int) -> ContentForecasts:
-        """Check that there are `count` forecasts, each with a text or a reason for having none."""
         if isinstance(forecasts, str) or not isinstance(forecasts, Sequence):
             raise TypeError(f"a {type(forecasts).__name__} instead of a list of ContentForecast")
         if len(forecasts) != count:
@@ -225,38 +208,43 @@ class Content(ModelType[ContentForecasts, ContentTargets]):
         return list(forecasts)
 
     def scorable(self, forecasts: ContentForecasts) -> NDArray[np.bool_]:
-        """A refusal, a text cut short and a failed call are counted apart, never scored."""
+        """Refusals, truncated texts and failed calls are counted, but not scored."""
         return np.array([forecast.outcome == "ok" for forecast in forecasts], dtype=bool)
 
     def select(
         self, forecasts: ContentForecasts, targets: ContentTargets, keep: NDArray[np.bool_]
     ) -> tuple[ContentForecasts, ContentTargets]:
-        """Return the forecasts and texts where `keep` is true."""
         rows = np.flatnonzero(keep)
-        chosen = ContentTargets(
+        selected = ContentTargets(
             texts=[targets.texts[row] for row in rows],
             positions=None if targets.positions is None else [targets.positions[row] for row in rows],
             first_row=targets.first_row,
         )
-        return [forecasts[row] for row in rows], chosen
+        return [forecasts[row] for row in rows], selected
 
     def score(self, forecasts: ContentForecasts, targets: ContentTargets) -> dict[str, float]:
-        """Return length similarity, word overlap, and their mean, the overall score; beside them what decides nothing.
+        """Return length similarity, word overlap, their mean (the overall score), and metrics that decide nothing.
 
-        That is lift and rank AUC (see `matching`), the shares of copies and of distinct texts, BLEU and chrF. Without
-        the positions of the targets the share of copies is left out.
+        The latter are lift and rank AUC (see `MatchingScores`), the shares of copies (if the positions are known) and
+        of distinct texts, BLEU and chrF.
         """
         means = self.score_components(forecasts, targets).mean(axis=0)
-        length, overlap = (float(mean) for mean in means)
-        deciding = {
-            "length_similarity": length,
-            "word_overlap": overlap,
+        texts = [forecast.text or "" for forecast in forecasts]
+        lift, rank_auc = matching_scores(similarity_rows(texts, targets.texts))
+        metrics = {
+            "length_similarity": float(means[0]),
+            "word_overlap": float(means[1]),
             "overall_score": float(self.overall_score(means)),
+            "lift": lift,
+            "rank_auc": rank_auc,
         }
-        return {**deciding, **secondary_metrics(forecasts, targets)}
+        if targets.positions is not None:
+            metrics["copy_rate"] = sum(targets.find_copies(forecasts)) / len(forecasts)
+        metrics["distinct_share"] = len({normalize_text(text) for text in texts}) / len(texts)
+        return {**metrics, **bleu_and_chrf(texts, targets.texts)}
 
     def count_outcomes(self, forecasts: ContentForecasts) -> dict[str, float]:
-        """Return how many gave no text to score, and why, and what all of them took."""
+        """Return the numbers of forecasts without a text to score, by reason, and the usage of all forecasts."""
         outcomes = [forecast.outcome for forecast in forecasts]
         return {
             "refusals": outcomes.count("refusal"),
@@ -271,26 +259,20 @@ class Content(ModelType[ContentForecasts, ContentTargets]):
         }
 
     def are_equal(self, one: ContentForecasts, other: ContentForecasts) -> bool:
-        """Equal texts, one by one."""
+        """Compare the texts."""
         return [forecast.text for forecast in one] == [forecast.text for forecast in other]
 
     def summary_line(self, metrics: dict[str, float]) -> str:
-        """Return the documented metrics."""
         return (
             f"Length similarity: {metrics['length_similarity']:.3f} | Word overlap: {metrics['word_overlap']:.3f} | "
             f"Overall score: {metrics['overall_score']:.4f}"
         )
 
     def skill_scores(self, metrics: dict[str, float], naive: dict[str, float]) -> dict[str, float]:
-        """Return the skill of the overall score."""
         return {"skill": skill_score(metrics["overall_score"], naive["overall_score"])}
 
-    def reliability(
-        self,
-        forecasts: ContentForecasts,  # noqa: ARG002
-        targets: ContentTargets,  # noqa: ARG002
-    ) -> list[Reliability]:
-        """No probability is stated of a text."""
+    def reliability(self, forecasts: ContentForecasts, targets: ContentTargets) -> list[Reliability]:  # noqa: ARG002
+        """Return no rows: a text states no probability."""
         return []
 
     def dump(
@@ -301,10 +283,10 @@ class Content(ModelType[ContentForecasts, ContentTargets]):
         post_ids: Sequence[str],
         naive: ContentForecasts,
     ) -> bytes:
-        """Return JSON Lines: post_id, origin (UTC), the forecast's fields, the text that came true, the naive one.
+        """Return JSON Lines: post_id, origin (UTC), the forecast's fields, the actual text, and the naive forecast.
 
-        Beside them the row of the last post known (`position`), and whether forecast and naive one repeat a post known
-        (`copy`, `baseline_copy`), so that copies can be told without the posts.
+        With the positions, also the row of the last known post (`position`), and whether forecast and naive forecast
+        repeat a known post (`copy`, `baseline_copy`), so that copies can be counted without the posts.
         """
         rows = zip(post_ids, origins.time.astype("datetime64[us]"), forecasts, targets.texts, naive, strict=True)
         records = [
@@ -325,27 +307,25 @@ class Content(ModelType[ContentForecasts, ContentTargets]):
         return "".join(f"{line}\n" for line in lines).encode("ascii")
 
     def parse(self, data: bytes) -> StoredForecasts[ContentForecasts, ContentTargets]:
-        """Read the JSON Lines back."""
         rows = [json.loads(line) for line in data.decode("ascii").splitlines()]
         fields = ContentForecast.__dataclass_fields__
-        kept = all("baseline_text" in row for row in rows)
-        copies_told = all("position" in row for row in rows)
+        has_naive = all("baseline_text" in row for row in rows)
+        has_copies = all("position" in row for row in rows)
         return StoredForecasts(
-            # A file of an earlier release lacks some of the fields.
+            # A file from an earlier release lacks some of the fields.
             forecasts=[ContentForecast(**{key: row[key] for key in fields if key in row}) for row in rows],
             targets=ContentTargets(
                 texts=[row["actual"] for row in rows],
-                positions=[row["position"] for row in rows] if copies_told else None,
-                first_row=_rows_of_copies(rows) if copies_told else {},
+                positions=[row["position"] for row in rows] if has_copies else None,
+                first_row=_rows_of_copies(rows) if has_copies else {},
             ),
             post_ids=[row["post_id"] for row in rows],
-            naive=[ContentForecast(row["baseline_text"]) for row in rows] if kept else None,
+            naive=[ContentForecast(row["baseline_text"]) for row in rows] if has_naive else None,
         )
 
     def sample(
         self, forecasts: ContentForecasts, targets: ContentTargets, post_ids: Sequence[str]
     ) -> list[dict[str, Any]]:
-        """Return the post, the text foretold and the text that came."""
         return [
             {
                 "post_id": post_ids[row],
@@ -362,48 +342,37 @@ class Content(ModelType[ContentForecasts, ContentTargets]):
         return np.array([(length_similarity(*pair), word_overlap(*pair)) for pair in pairs]).reshape(-1, 2)
 
     def overall_score(self, means: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the mean of length similarity and word overlap, as the specification has it."""
+        """Return the mean of length similarity and word overlap."""
         score: NDArray[np.float64] = (means[..., 0] + means[..., 1]) / 2
         return score
 
     def segments(self, posts: pd.DataFrame, origins: Origins) -> dict[str, NDArray[np.bool_]]:
-        """Return the part of the day of the post to foretell, and whether the one before it was a long one."""
-        moments = origins.time if origins.target_time is None else origins.target_time
+        """Return the quarter of the day of the post to forecast, and whether the previous post was long."""
+        times = origins.time if origins.target_time is None else origins.target_time
         length = posts["content"].iloc[origins.position].str.len().to_numpy(dtype=float)
         long = length > np.median(length)
-        return {**quarters_of_day(moments), "after a longer post": long, "after a shorter post": ~long}
-
-
-def secondary_metrics(forecasts: ContentForecasts, targets: ContentTargets) -> dict[str, float]:
-    """Return the measures that decide nothing, of forecasts that can all be scored."""
-    texts = [forecast.text or "" for forecast in forecasts]
-    lift, rank_auc = matching_scores(similarity_rows(texts, targets.texts))
-    measures = {"lift": lift, "rank_auc": rank_auc}
-    if targets.positions is not None:
-        measures["copy_rate"] = sum(targets.find_copies(forecasts)) / len(forecasts)
-    measures["distinct_share"] = len({normalize_text(text) for text in texts}) / len(texts)
-    return {**measures, **bleu_and_chrf(texts, targets.texts)}
+        return {**quarters_of_day(times), "after a longer post": long, "after a shorter post": ~long}
 
 
 def bleu_and_chrf(texts: Sequence[str], posts: Sequence[str]) -> dict[str, float]:
-    """Return BLEU and chrF of the texts together, 0 to 100, by sacrebleu with its defaults.
+    """Return corpus BLEU and chrF, 0 to 100, by sacrebleu with its defaults.
 
-    No gate: a link or a signature that both sides carry is found in the post, whatever the text around it says.
+    They decide nothing: a link or a signature in both texts raises them, whatever the rest says.
 
     Source: Papineni et al. 2002; Popović 2015.
     """
-    from sacrebleu.metrics.bleu import BLEU  # noqa: PLC0415  needed by nobody who only looks
+    from sacrebleu.metrics.bleu import BLEU  # noqa: PLC0415  slow to import
     from sacrebleu.metrics.chrf import CHRF  # noqa: PLC0415
 
     references = [list(posts)]
     return {
-        "bleu": float(BLEU(force=True).corpus_score(list(texts), references).score),  # forced: no warning about dots
+        "bleu": float(BLEU(force=True).corpus_score(list(texts), references).score),  # force: no warning about dots
         "chrf": float(CHRF().corpus_score(list(texts), references).score),
     }
 
 
 def _rows_of_copies(rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
-    """Return where the texts that were marked as copies had been posted by: a copy is one for every later origin."""
+    """Return by which row each text marked as a copy had been posted, as `ContentTargets.first_row`."""
     copies = [
         (row[text] or "", row["position"])
         for text, marked in (("text", "copy"), ("baseline_text", "baseline_copy"))

@@ -32,12 +32,12 @@ if TYPE_CHECKING:
     from retrainer.model_types import ModelTypeName
 
 LEVELS = np.arange(1, 100) / 100
-MEDIAN = 49  # the column of LEVELS at 0.50
-INTERVAL = (9, 89)  # the columns at 0.10 and 0.90: the 80% interval
+MEDIAN = 49  # the index of level 0.50
+INTERVAL = (9, 89)  # the indices of levels 0.10 and 0.90: the 80% interval
 INTERVAL_LEVEL = 0.8
-HORIZONS_HOURS = (6, 12, 24)  # within which the probability of a post is stated
+HORIZONS_HOURS = (6, 12, 24)  # for which the probability of a post is shown
 
-_STEP = 0.01  # between two of LEVELS
+_STEP = 0.01  # between levels
 _RELIABILITY_LEVELS = (0.1, 0.25, 0.5, 0.75, 0.9)
 _BINNED_HORIZON_HOURS = 6
 _BINS = 5
@@ -45,7 +45,7 @@ _BINS = 5
 _WITHIN_HOURS = 6.0
 _NORMALISING_HOURS = 24.0
 _ROUNDING_HOURS = 1e-9
-_LONGEST_WAIT_HOURS = 1000 * 365.25 * 24  # beyond it, the time of the next post could not be written down
+_MAX_WAIT_HOURS = 1000 * 365.25 * 24  # so that the time of the next post can be represented
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,8 @@ class TimingForecasts:
     """n forecasts of the wait until the next post, in hours from each origin.
 
     Attributes:
-        quantiles: (n, 99) the wait at levels 0.01 to 0.99; finite, not negative, never falling along a row.
-        point: (n,) the one number that the error metrics judge.
+        quantiles: (n, 99) the wait at levels 0.01 to 0.99; finite, non-negative, not decreasing along a row.
+        point: (n,) the point forecast, which the error metrics score.
     """
 
     quantiles: NDArray[np.float64]
@@ -62,44 +62,43 @@ class TimingForecasts:
 
     @classmethod
     def from_quantiles(cls, quantiles: NDArray[np.float64]) -> TimingForecasts:
-        """Return forecasts whose point is the one that maximises the expected overall score."""
+        """Return forecasts whose point maximises the expected overall score."""
         return cls(quantiles, score_maximising_point(quantiles))
 
     @property
     def median(self) -> NDArray[np.float64]:
-        """(n,) the wait that is exceeded half of the time, in hours."""
+        """(n,) the median wait in hours."""
         return self.quantiles[:, MEDIAN]
 
     def quantile(self, level: float) -> NDArray[np.float64]:
-        """Return (n,) the wait at any level from 0.01 to 0.99, in hours; straight lines between the 99 quantiles."""
-        rank = np.clip(np.round(level / _STEP - 1, 9), 0, len(LEVELS) - 1)  # rounded, so that 0.1 is the tenth exactly
+        """Return (n,) the wait in hours at any level from 0.01 to 0.99, interpolated linearly between the quantiles."""
+        rank = np.clip(np.round(level / _STEP - 1, 9), 0, len(LEVELS) - 1)  # rounded: 0.1 is exactly the tenth
         below, above = int(np.floor(rank)), int(np.ceil(rank))
         low, high = self.quantiles[:, below], self.quantiles[:, above]
         wait: NDArray[np.float64] = low + (rank - below) * (high - low)
         return wait
 
     def interval(self, level: float = INTERVAL_LEVEL) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return the ends (n,), (n,) of the central interval of a level from 0.02 to 0.98, in hours."""
+        """Return the bounds (n,), (n,) in hours of the central interval with a level from 0.02 to 0.98."""
         return self.quantile((1 - level) / 2), self.quantile((1 + level) / 2)
 
     def probability_within(self, hours: float | NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return (n,) the probability of a post within so many hours from the origin.
+        """Return (n,) the probability of a post within some hours from the origin.
 
-        Read off the 99 quantiles: between two of them in a straight line; below the first, in a straight line from 0 at
-        no wait to 0.01; at or beyond the last it is 0.99, since more is not known. Where quantiles are equal, the
-        highest of their levels counts.
+        It is interpolated linearly between the 99 quantiles, starting with 0 at no wait, and 0.99 beyond the last. Of
+        equal quantiles, the highest level counts.
 
         Args:
-            hours: one number, or (n,) one for each forecast; none negative.
+            hours: a number, or (n,) one for each forecast; non-negative.
         """
         wait = np.broadcast_to(np.asarray(hours, dtype=float), (len(self),))
-        reached = (self.quantiles <= wait[:, None]).sum(axis=1)  # how many of the 99 lie within
+        reached = (self.quantiles <= wait[:, None]).sum(axis=1)  # the number of quantiles within
         padded = np.concatenate([np.zeros((len(self), 1)), self.quantiles], axis=1)  # level 0 is no wait
         rows = np.arange(len(self))
         low, high = padded[rows, reached], padded[rows, np.minimum(reached + 1, len(LEVELS))]
         width = high - low
-        part = np.divide(wait - low, width, out=np.zeros(len(self)), where=width > 0)
-        probability: NDArray[np.float64] = _STEP * (reached + part)
+        fraction = np.divide(wait - low, width, out=np.zeros(len(self)), where=width > 0)
+        probability: NDArray[np.float64] = _STEP * (reached + fraction)
         return probability
 
     def __len__(self) -> int:
@@ -108,16 +107,16 @@ class TimingForecasts:
 
 @dataclass(frozen=True)
 class TimingTargets:
-    """What came true: (n,) the wait until the next post, in hours from each origin."""
+    """The actual values: (n,) the wait until the next post, in hours from each origin."""
 
     wait_hours: NDArray[np.float64]
 
 
 def score_maximising_point(quantiles: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return (n,) the point that maximises the overall score expected under each forecast's own distribution.
+    """Return (n,) the point that maximises the expected overall score under each forecast's own distribution.
 
-    The expectation is of 0.7 · [error ≤ 6 h] − 0.3 · error / 24 h over the 99 quantiles, taken as equally likely. It
-    can only peak at a quantile, or where a quantile is just 6 h away: these are the candidates.
+    This is the mean of 0.7 · [error ≤ 6 h] − 0.3 · error / 24 h over the 99 quantiles, taken as equally likely. It can
+    only peak at a quantile, or exactly 6 h from one, so only these candidates are tried.
 
     Args:
         quantiles: (n, 99) hours.
@@ -127,7 +126,7 @@ def score_maximising_point(quantiles: NDArray[np.float64]) -> NDArray[np.float64
         block = quantiles[start : start + 128]
         just_within = _WITHIN_HOURS - _ROUNDING_HOURS
         candidates = np.concatenate([block, np.maximum(block - just_within, 0), block + just_within], axis=1)
-        candidates.sort(axis=1)  # of equally good ones, the earliest
+        candidates.sort(axis=1)  # so that argmax picks the earliest of equally good ones
         errors = np.abs(candidates[:, :, None] - block[:, None, :])
         expected = 0.7 * (errors <= _WITHIN_HOURS).mean(axis=2) - 0.3 * errors.mean(axis=2) / _NORMALISING_HOURS
         points[start : start + 128] = np.take_along_axis(candidates, expected.argmax(axis=1)[:, None], axis=1)[:, 0]
@@ -156,15 +155,15 @@ class Timing(ModelType[TimingForecasts, TimingTargets]):
     )
 
     def usable_posts(self, posts: pd.DataFrame) -> pd.DataFrame:
-        """Every post counts, with or without text."""
+        """Every post is usable, with or without text."""
         return posts.reset_index(drop=True)
 
     def require_trainable(self, posts: pd.DataFrame) -> None:
-        """Posts must lie at two moments at least: the model learns from the gaps between them."""
+        """The posts must have at least two different times: the model learns from the gaps."""
         if posts["created_at"].nunique() < 2:  # noqa: PLR2004
             raise InsufficientData(
-                f"all {len(posts)} training posts carry the same time, '{posts['created_at'].iloc[0].isoformat()}'",
-                hint="Check created_at in the source: a timing model learns from the gaps between posts",
+                f"all {len(posts)} training posts have the same time, '{posts['created_at'].iloc[0].isoformat()}'",
+                hint="Check created_at in the source; a timing model learns from the gaps between posts",
             )
 
     def targets(self, posts: pd.DataFrame, origins: Origins, rows: NDArray[np.int64]) -> TimingTargets:
@@ -172,10 +171,9 @@ class Timing(ModelType[TimingForecasts, TimingTargets]):
         return TimingTargets(hours_between(origins.time, utc_times(posts)[rows]))
 
     def validate(self, forecasts: Any, count: int) -> TimingForecasts:
-        """Check shapes, finiteness, sign and order of the quantiles."""
         if not isinstance(forecasts, TimingForecasts):
             raise TypeError(f"a {type(forecasts).__name__} instead of TimingForecasts")
-        # Copies: a plugin may use its arrays again for the next question.
+        # Copies, since a plugin may reuse its arrays.
         quantiles = np.array(forecasts.quantiles, dtype=float)
         point = np.array(forecasts.point, dtype=float)
         if quantiles.shape != (count, len(LEVELS)):
@@ -186,10 +184,10 @@ class Timing(ModelType[TimingForecasts, TimingTargets]):
             raise ValueError("a wait that is not a finite number of hours")
         if (quantiles < 0).any() or (point < 0).any():
             raise ValueError("a negative wait")
-        if (quantiles > _LONGEST_WAIT_HOURS).any() or (point > _LONGEST_WAIT_HOURS).any():
+        if (quantiles > _MAX_WAIT_HOURS).any() or (point > _MAX_WAIT_HOURS).any():
             raise ValueError("a wait of more than a thousand years")
         if (np.diff(quantiles, axis=1) < -_ROUNDING_HOURS).any():
-            raise ValueError("quantiles that fall as their level rises")
+            raise ValueError("quantiles that decrease with the level")
         return TimingForecasts(quantiles, point)
 
     def scorable(self, forecasts: TimingForecasts) -> NDArray[np.bool_]:
@@ -199,12 +197,11 @@ class Timing(ModelType[TimingForecasts, TimingTargets]):
     def select(
         self, forecasts: TimingForecasts, targets: TimingTargets, keep: NDArray[np.bool_]
     ) -> tuple[TimingForecasts, TimingTargets]:
-        """Return the rows where `keep` is true."""
-        chosen = TimingForecasts(forecasts.quantiles[keep], forecasts.point[keep])
-        return chosen, TimingTargets(targets.wait_hours[keep])
+        selected = TimingForecasts(forecasts.quantiles[keep], forecasts.point[keep])
+        return selected, TimingTargets(targets.wait_hours[keep])
 
     def score(self, forecasts: TimingForecasts, targets: TimingTargets) -> dict[str, float]:
-        """Return the specification's metrics of the point, and CRPS and coverage of the distribution.
+        """Return the error metrics of the point, and CRPS and coverage of the distribution.
 
         overall_score = 0.7 · within_6h_accuracy + 0.3 · (1 − min(mae_hours / 24, 1)). CRPS is twice the mean pinball
         loss over the 99 levels (Gneiting and Raftery 2007, eq. 21 with quantile scores).
@@ -229,11 +226,11 @@ class Timing(ModelType[TimingForecasts, TimingTargets]):
         }
 
     def count_outcomes(self, forecasts: TimingForecasts) -> dict[str, float]:  # noqa: ARG002
-        """Nothing is refused, and nothing is paid for."""
+        """Return nothing: timing forecasts are never refused, and cost nothing."""
         return {}
 
     def are_equal(self, one: TimingForecasts, other: TimingForecasts) -> bool:
-        """Equal to a relative 1e-6: vectorised sums differ in their last digits."""
+        """Compare to a relative 1e-6, since vectorised sums differ in their last digits."""
         return bool(
             one.quantiles.shape == other.quantiles.shape
             and np.allclose(one.quantiles, other.quantiles, rtol=1e-6, atol=1e-9)
@@ -241,7 +238,6 @@ class Timing(ModelType[TimingForecasts, TimingTargets]):
         )
 
     def summary_line(self, metrics: dict[str, float]) -> str:
-        """Return the specification's line."""
         return (
             f"MAE: {metrics['mae_hours']:.2f}h | Within 6h: {metrics['within_6h_accuracy']:.1%} | "
             f"Overall score: {metrics['overall_score']:.4f}"
@@ -257,12 +253,10 @@ class Timing(ModelType[TimingForecasts, TimingTargets]):
         }
 
     def reliability(self, forecasts: TimingForecasts, targets: TimingTargets) -> list[Reliability]:
-        """Hold stated levels and probabilities against what came.
+        """Return the reliability of five quantiles, and of the probability of a post within 6, 12 and 24 hours.
 
-        First, for five levels, the share of waits that were no longer than the quantile of that level. Then, for a post
-        within 6, 12 and 24 hours, the mean probability stated and the share of posts that came. Last, for 6 hours, the
-        same among the forecasts that stated 0 to 20%, 20 to 40%, … (a forecast on a bound counts above it); a part
-        without forecasts is left out.
+        For 6 hours, it is also returned for each bin of 0 to 20%, 20 to 40%, … that has forecasts; one on an edge is in
+        the upper bin.
         """
         wait = targets.wait_hours
         rows = [
@@ -273,16 +267,15 @@ class Timing(ModelType[TimingForecasts, TimingTargets]):
             _reliability(f"post within {hours} h", forecasts.probability_within(hours), wait <= hours)
             for hours in HORIZONS_HOURS
         ]
-        stated, came = forecasts.probability_within(_BINNED_HORIZON_HOURS), wait <= _BINNED_HORIZON_HOURS
-        part = np.minimum((np.round(stated, 9) * _BINS).astype(int), _BINS - 1)
+        predicted, observed = forecasts.probability_within(_BINNED_HORIZON_HOURS), wait <= _BINNED_HORIZON_HOURS
+        bins = np.minimum((np.round(predicted, 9) * _BINS).astype(int), _BINS - 1)
         rows += [
             _reliability(
                 f"post within {_BINNED_HORIZON_HOURS} h, stated {number / _BINS:.0%} to {(number + 1) / _BINS:.0%}",
-                stated[part == number],
-                came[part == number],
+                predicted[bins == number],
+                observed[bins == number],
             )
-            for number in range(_BINS)
-            if (part == number).any()
+            for number in np.unique(bins)
         ]
         return rows
 
@@ -294,7 +287,7 @@ class Timing(ModelType[TimingForecasts, TimingTargets]):
         post_ids: Sequence[str],
         naive: TimingForecasts,
     ) -> bytes:
-        """Return an .npz: post_id, origin (datetime64[us], UTC), wait_hours, point, quantiles, and the naive ones."""
+        """Return an .npz: post_id, origin (datetime64[us], UTC), wait_hours, point and quantiles, also of `naive`."""
         buffer = io.BytesIO()
         np.savez_compressed(
             buffer,
@@ -309,20 +302,19 @@ class Timing(ModelType[TimingForecasts, TimingTargets]):
         return buffer.getvalue()
 
     def parse(self, data: bytes) -> StoredForecasts[TimingForecasts, TimingTargets]:
-        """Read the .npz back; nothing in it can be code (`allow_pickle` is off)."""
+        """Parse the .npz; with `allow_pickle` off, nothing in it can be code."""
         with np.load(io.BytesIO(data), allow_pickle=False) as stored:
-            kept = "baseline_point" in stored
+            has_naive = "baseline_point" in stored
             return StoredForecasts(
                 forecasts=TimingForecasts(stored["quantiles"], stored["point"]),
                 targets=TimingTargets(stored["wait_hours"]),
                 post_ids=[str(post_id) for post_id in stored["post_id"]],
-                naive=TimingForecasts(stored["baseline_quantiles"], stored["baseline_point"]) if kept else None,
+                naive=TimingForecasts(stored["baseline_quantiles"], stored["baseline_point"]) if has_naive else None,
             )
 
     def sample(
         self, forecasts: TimingForecasts, targets: TimingTargets, post_ids: Sequence[str]
     ) -> list[dict[str, Any]]:
-        """Return the post, the wait foretold and the wait that came."""
         return [
             {
                 "post_id": post_ids[row],
@@ -340,32 +332,32 @@ class Timing(ModelType[TimingForecasts, TimingTargets]):
         return np.column_stack([error <= _WITHIN_HOURS, error])
 
     def overall_score(self, means: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return 0.7 · within_6h_accuracy + 0.3 · (1 − min(mae_hours / 24, 1)), as the specification has it."""
+        """Return 0.7 · within_6h_accuracy + 0.3 · (1 − min(mae_hours / 24, 1))."""
         within, mae = means[..., 0], means[..., 1]
         score: NDArray[np.float64] = 0.7 * within + 0.3 * (1 - np.minimum(mae / _NORMALISING_HOURS, 1))
         return score
 
     def segments(self, posts: pd.DataFrame, origins: Origins) -> dict[str, NDArray[np.bool_]]:
-        """Return the part of the day, weekday or weekend, and whether the silence was a long one.
+        """Return the quarter of the day, weekday or weekend, and whether the silence was long.
 
-        The silence is that so far or, right after a post, the one before it. A long one is longer than nine in ten,
-        in whole hours (below one, in whole minutes).
+        The silence is the one so far or, right after a post, the one before it. It is long above the 90% quantile, in
+        whole hours (whole minutes if less than one).
         """
         times = utc_times(posts)
         so_far = hours_between(times[origins.position], origins.time)
         before = hours_between(times[np.maximum(origins.position - 1, 0)], times[origins.position])
         silence = np.where(so_far > 0, so_far, before)
-        usual = float(np.quantile(silence, 0.9))
-        long = float(round(usual)) if usual >= 1 else max(round(usual * 60), 1) / 60
+        quantile = float(np.quantile(silence, 0.9))
+        long = float(round(quantile)) if quantile >= 1 else max(round(quantile * 60), 1) / 60
         weekend = np.is_busday(origins.time.astype("datetime64[D]"), weekmask="Sat Sun")
-        written = f"{long:.0f} h" if long >= 1 else f"{long * 60:.0f} min"
+        duration = f"{long:.0f} h" if long >= 1 else f"{long * 60:.0f} min"
         return {
             **quarters_of_day(origins.time),
             "on a weekday": ~weekend,
             "on a weekend": weekend,
-            f"after a silence of over {written}": silence > long,
+            f"after a silence of over {duration}": silence > long,
         }
 
 
-def _reliability(what: str, stated: NDArray[np.float64], came: NDArray[np.bool_]) -> Reliability:
-    return Reliability(what, round(float(stated.mean()), 6), float(came.mean()), len(came))
+def _reliability(what: str, predicted: NDArray[np.float64], observed: NDArray[np.bool_]) -> Reliability:
+    return Reliability(what, round(float(predicted.mean()), 6), float(observed.mean()), len(observed))

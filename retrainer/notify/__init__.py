@@ -1,6 +1,6 @@
-"""Who is told of what: a webhook, mail and chats through apprise, and a healthcheck.
+"""Notifications by webhook, by mail and chat (apprise), and healthcheck pings.
 
-They hear of events as any observer does, after the commit; what cannot be delivered is a warning and changes nothing.
+The notifier receives events like any observer, after the commit. A delivery that fails is logged and changes nothing.
 """
 
 from __future__ import annotations
@@ -14,65 +14,70 @@ from retrainer.errors import RetrainerError, wrap_unexpected
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from retrainer.pipeline.run import Failure, RunResult
+    from retrainer.pipeline.results import Failure, RunResult
     from retrainer.project import Project
+    from retrainer.runtime import Runtime
 
 
 @dataclass
-class Attempt:
+class TrainCall:
     """One call of `train`, which a healthcheck follows.
 
     Attributes:
-        failed: whether anything of it went wrong.
+        failed: whether any part of it failed.
     """
 
     failed: bool = False
 
-    def ended(self, outcomes: Sequence[RunResult | Failure], code: int) -> None:
-        """Tell of what failed before a run could be recorded; the runs told of themselves.
+    def finish(self, runtime: Runtime, outcomes: Sequence[RunResult | Failure], code: int) -> None:
+        """Publish the failures that have no recorded run; recorded runs have published theirs.
 
         Args:
             code: the exit code of the outcomes.
         """
-        from retrainer.pipeline.run import Failure  # noqa: PLC0415  imported by now: it made the outcomes
+        from retrainer.pipeline.results import Failure  # noqa: PLC0415  already imported by whoever made the outcomes
 
         self.failed = code != 0
         for outcome in outcomes:
             if isinstance(outcome, Failure) and outcome.run is None:
-                tell_of_failure(outcome.error, outcome.model_type)
+                _publish_failure(runtime, outcome)
 
 
-def tell_of_failure(error: RetrainerError, model_type: str | None = None) -> None:
-    """Tell the observers of a retraining that failed without a run on record; no type where it concerns all."""
-    from retrainer.algorithms.events import publish  # noqa: PLC0415
+def _publish_failure(runtime: Runtime, failure: Failure) -> None:
+    from retrainer.algorithms.events import Event  # noqa: PLC0415  as above
 
-    event = {"kind": "failure", "model_type": model_type, "version_id": None, "reason": str(error), "run": None}
-    publish(event)
+    runtime.events.publish(Event("failure", failure.model_type, None, str(failure.error)))
 
 
 @contextmanager
-def observing(project: Project, environ: Mapping[str, str], attempt: Attempt | None = None) -> Iterator[None]:
-    """Tell those whom the settings name of what happens in the block.
+def open_runtime(
+    project: Project, environ: Mapping[str, str], train_call: TrainCall | None = None
+) -> Iterator[Runtime]:
+    """Create the runtime of a command, whose events are delivered to the configured channels and installed observers.
 
     Args:
-        environ: where the URLs and keys are.
-        attempt: a call of `train`, for the healthcheck; its errors are told too. None for another command.
+        environ: where the URLs and keys of the channels are.
+        train_call: a call of `train`, which pings the healthcheck and publishes its errors; None for other commands.
     """
-    from retrainer.algorithms.events import observed_by  # noqa: PLC0415
+    from retrainer.algorithms.events import Event, EventBus, Observer  # noqa: PLC0415  slow to import
     from retrainer.notify.notifier import Notifier  # noqa: PLC0415
+    from retrainer.render.events import event_document  # noqa: PLC0415
+    from retrainer.runtime import Runtime  # noqa: PLC0415
 
     notifier = Notifier(project.settings.notifications, environ, project.folder.name)
-    with observed_by("notifications", notifier):
-        if attempt is None:
-            yield
-            return
-        notifier.ping("start")
-        try:
-            yield
-        except BaseException as error:
-            attempt.failed = True
-            if isinstance(error, Exception):
-                tell_of_failure(error if isinstance(error, RetrainerError) else wrap_unexpected(error))
-            raise
-        finally:
-            notifier.ping("fail" if attempt.failed else "success")
+    events = EventBus(event_document, [Observer("notifications", notifier)])
+    runtime = Runtime(events=events, answers_dir=project.answers_dir)
+    if train_call is None:
+        yield runtime
+        return
+    notifier.ping("start")
+    try:
+        yield runtime
+    except BaseException as error:
+        train_call.failed = True
+        if isinstance(error, Exception):
+            failure = error if isinstance(error, RetrainerError) else wrap_unexpected(error)
+            events.publish(Event("failure", None, None, str(failure)))
+        raise
+    finally:
+        notifier.ping("fail" if train_call.failed else "success")

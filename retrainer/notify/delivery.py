@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from contextvars import copy_context
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -93,7 +92,7 @@ def deliver(jobs: Mapping[str, Callable[[], None]], limit_seconds: float) -> dic
 
     deadline = time.monotonic() + limit_seconds
     threads = {
-        name: threading.Thread(target=copy_context().run, args=(run, name, job), name=f"to {name}", daemon=True)
+        name: threading.Thread(target=run, args=(name, job), name=f"to {name}", daemon=True)
         for name, job in jobs.items()
     }
     for thread in threads.values():

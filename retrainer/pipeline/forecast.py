@@ -1,4 +1,4 @@
-"""The forecast that production is for: the next post, from now."""
+"""Forecast the next post with the production version."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ import numpy as np
 from retrainer.errors import InsufficientData, NothingInProduction
 from retrainer.model_types.base import Origins
 from retrainer.model_types.timing import HORIZONS_HOURS, INTERVAL_LEVEL
-from retrainer.pipeline.evaluations import train_naive_model
-from retrainer.pipeline.loading import load_version
+from retrainer.pipeline.loading import load_version, train_naive_model
 from retrainer.pipeline.split import load_posts
 
 if TYPE_CHECKING:
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from retrainer.model_types import ModelTypeName
     from retrainer.project import Project
     from retrainer.registry.tables import ModelVersion
-
+    from retrainer.runtime import Runtime
 
 log = logging.getLogger(__name__)
 
@@ -35,12 +34,17 @@ class NextPost:
 
     Attributes:
         made_at: when the forecast was made, UTC.
-        last_post_at: the last post known to it.
-        next_post_at: timing: the point forecast; content: the moment that the text is written for.
-        point_hours, median_hours: timing: the wait from `made_at`.
-        interval_hours: timing: the ends of the interval that holds the next post with probability `interval_level`.
-        probability: timing: that of a post within 6, 12, 24 hours, by these numbers.
-        text, outcome, tokens, cost_usd: content.
+        last_post_at: the time of the last known post, UTC.
+        next_post_at: timing: the point forecast; content: the time for which the text was written. UTC.
+        point_hours: timing: the point forecast of the wait from `made_at`.
+        median_hours: timing: the median of the wait.
+        interval_level: timing: the probability that the interval covers the wait.
+        interval_hours: timing: the central interval of the wait.
+        probability: timing: the probability of a post within 6, 12 and 24 hours, by hours.
+        text: content: the text; None without one.
+        outcome: content: `ok`, or why there is no text.
+        tokens: content: tokens read and written.
+        cost_usd: content: what the forecast cost, in US dollars.
     """
 
     model_type: ModelTypeName
@@ -60,34 +64,47 @@ class NextPost:
 
 
 def predict_next(
-    project: Project, model_type: ModelTypeName, now: datetime, interval_level: float = INTERVAL_LEVEL
+    project: Project,
+    runtime: Runtime,
+    model_type: ModelTypeName,
+    now: datetime,
+    interval_level: float = INTERVAL_LEVEL,
 ) -> NextPost:
-    """Let production forecast the next post from now, knowing all posts and the silence since the last one.
+    """Forecast the next post from now, given all posts and the time since the last one.
 
-    Content is written for the moment that the production timing model expects (its median); where no timing version
-    is in production, the naive forecast's.
+    A content forecast is written for the median forecast of the production timing version or, if there is none, of the
+    naive forecast.
 
     Args:
-        interval_level: timing: of the interval, from 0.02 to 0.98.
+        interval_level: timing: the level of the interval, 0.02 to 0.98.
 
     Raises:
         NothingInProduction: there is no production version.
-        InsufficientData: there is no post.
-        ArtifactError, AlgorithmError: production cannot be loaded, or cannot forecast.
+        InsufficientData: there are no posts.
+        ArtifactError, AlgorithmError: the production version cannot be loaded or cannot forecast.
     """
-    version = _production(project, model_type)
+    version = project.registry.get_production(model_type)
+    if version is None:
+        raise NothingInProduction(
+            f"no {model_type} version is in production", hint=f"Train one with `retrainer train {model_type}`"
+        )
     if model_type == "timing":
-        return _next_timing(project, version, now, interval_level)
-    return _next_content(project, version, now, now + timedelta(hours=_median_wait(project, now)))
+        return _next_timing(project, runtime, version, now, interval_level)
+    target_time = now + timedelta(hours=_median_wait(project, runtime, now))
+    return _next_content(project, runtime, version, now, target_time)
 
 
 def _next_timing(
-    project: Project, version: ModelVersion, now: datetime, interval_level: float = INTERVAL_LEVEL
+    project: Project,
+    runtime: Runtime,
+    version: ModelVersion,
+    now: datetime,
+    interval_level: float = INTERVAL_LEVEL,
 ) -> NextPost:
-    ready = load_version(project, version)
+    model = load_version(project, runtime, version)
     posts = _require_posts(project, "timing", now)
-    _warn_of_staleness(posts, now)
-    forecast = ready.predict(posts, _origin(posts, now, None))
+    _warn_if_stale(posts, now)
+    forecast = model.predict(posts, _origin(posts, now))
     point, median = float(forecast.point[0]), float(forecast.median[0])
     low, high = forecast.interval(interval_level)
     return NextPost(
@@ -104,28 +121,30 @@ def _next_timing(
     )
 
 
-def _median_wait(project: Project, now: datetime) -> float:
+def _median_wait(project: Project, runtime: Runtime, now: datetime) -> float:
     version = project.registry.get_production("timing")
     if version is not None:
-        return _next_timing(project, version, now).median_hours or 0.0
+        return _next_timing(project, runtime, version, now).median_hours or 0.0
     posts = _require_posts(project, "timing", now)
-    if len(posts) < 2:  # noqa: PLR2004  one post has no gap to learn from
+    if len(posts) < 2:  # noqa: PLR2004  a single post has no gap to learn from
         return 0.0
-    forecast = train_naive_model("timing", posts).predict(posts, _origin(posts, now, None))
+    forecast = train_naive_model(runtime, "timing", posts).predict(posts, _origin(posts, now))
     return float(forecast.median[0])
 
 
-def _next_content(project: Project, version: ModelVersion, now: datetime, at: datetime) -> NextPost:
-    ready = load_version(project, version)
-    ready.algorithm.check_ready(ready.options)
+def _next_content(
+    project: Project, runtime: Runtime, version: ModelVersion, now: datetime, target_time: datetime
+) -> NextPost:
+    model = load_version(project, runtime, version)
+    model.algorithm.check_ready(model.options)
     posts = _require_posts(project, "content", now)
-    (forecast,) = ready.predict(posts, _origin(posts, now, at))
+    (forecast,) = model.predict(posts, _origin(posts, now, target_time))
     return NextPost(
         model_type="content",
         version_id=version.version_id,
         made_at=now,
         last_post_at=posts["created_at"].iloc[-1].to_pydatetime(),
-        next_post_at=at,
+        next_post_at=target_time,
         text=forecast.text,
         outcome=forecast.outcome,
         tokens=forecast.input_tokens + forecast.output_tokens,
@@ -133,39 +152,30 @@ def _next_content(project: Project, version: ModelVersion, now: datetime, at: da
     )
 
 
-def _production(project: Project, model_type: ModelTypeName) -> ModelVersion:
-    version = project.registry.get_production(model_type)
-    if version is None:
-        raise NothingInProduction(
-            f"no {model_type} version is in production", hint=f"Train one with `retrainer train {model_type}`"
-        )
-    return version
-
-
 def _require_posts(project: Project, model_type: ModelTypeName, now: datetime) -> pd.DataFrame:
     posts = load_posts(project, model_type, now)
     if posts.empty:
         raise InsufficientData(
-            f"no post to forecast from: {project.posts.location} is empty", hint="Import posts first"
+            f"no posts to forecast from: {project.posts.location} is empty", hint="Import posts first"
         )
     return posts
 
 
-def _warn_of_staleness(posts: pd.DataFrame, now: datetime) -> None:
-    """Say so when the stream has been silent for longer than ever: then posts are missing, or it has ended."""
+def _warn_if_stale(posts: pd.DataFrame, now: datetime) -> None:
+    """Warn if the stream has never been silent for so long: posts may be missing."""
     silence = now - posts["created_at"].iloc[-1].to_pydatetime()
     longest = posts["created_at"].diff().max()
-    if silence > longest:  # not so where there is one post alone, whose gap is no time
+    if silence > longest:  # false for a single post, which has no gap
         log.warning(
-            "The last post is %.1f days old, and no silence before was longer than %.1f days: are newer posts missing?",
+            "The last post is %.1f days old, and no earlier gap was longer than %.1f days: are newer posts missing?",
             silence.total_seconds() / 86_400,
             longest.total_seconds() / 86_400,
         )
 
 
-def _origin(posts: pd.DataFrame, now: datetime, at: datetime | None) -> Origins:
-    def utc(value: datetime) -> np.datetime64:
-        return np.datetime64(value.replace(tzinfo=None), "us")
+def _origin(posts: pd.DataFrame, now: datetime, target_time: datetime | None = None) -> Origins:
+    def utc(time: datetime) -> np.datetime64:
+        return np.datetime64(time.replace(tzinfo=None), "us")
 
-    target = None if at is None else np.array([utc(at)])
+    target = None if target_time is None else np.array([utc(target_time)])
     return Origins(np.array([utc(now)]), np.array([len(posts) - 1]), target)

@@ -1,4 +1,4 @@
-"""What a command does first: put right what a process that died left behind."""
+"""Clean up after processes that died. Every command does this first."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from retrainer.algorithms.events import publish
+from retrainer.algorithms.events import Event
 from retrainer.errors import ArtifactError
 from retrainer.model_types import MODEL_TYPE_NAMES
 
@@ -15,32 +15,23 @@ if TYPE_CHECKING:
 
     from retrainer.model_types import ModelTypeName
     from retrainer.project import Project
+    from retrainer.runtime import Runtime
 
 log = logging.getLogger(__name__)
 
-_CLOCK_TOLERANCE = timedelta(minutes=1)  # when a process began is known from the time of boot, which may move
+_CLOCK_TOLERANCE = timedelta(minutes=1)  # process start times are derived from the boot time, which may shift
 
 
-def recover(project: Project) -> None:
-    """Close runs whose process is gone, remove what they had half written, and set the production links right.
+def recover(project: Project, runtime: Runtime) -> None:
+    """Close runs whose process is gone, remove their partial files, and repair the production links.
 
-    Cheap where nothing died: one query, and a look at the links. A models folder that cannot be written is no hindrance
-    to a command that only reads: what cannot be put right is left for the next one.
+    Cheap if nothing died: one query and a look at the links. A models folder that cannot be written does not stop a
+    command that only reads; what cannot be repaired is left for the next command.
     """
     dead = project.registry.close_dead_runs()
     for run in dead:
-        from retrainer.render.documents.runs import run_document  # noqa: PLC0415  slow to import
-
         log.warning("Closed the run '%s' as failed. %s", run.run_id, run.error)
-        publish(
-            {
-                "kind": "run",
-                "model_type": run.model_type,
-                "version_id": None,
-                "reason": run.error,
-                "run": run_document(run),
-            }
-        )
+        runtime.events.publish(Event("run", run.model_type_name, None, run.error, run=run))
     try:
         for folder in project.artifacts.abandoned_staging_folders():
             project.artifacts.remove(folder)
@@ -51,16 +42,14 @@ def recover(project: Project) -> None:
         if any(project.artifacts.find_link_problem(model_type) for model_type in MODEL_TYPE_NAMES):
             project.artifacts.link_production()
     except ArtifactError as error:
-        log.debug("Not put right: %s", error)
+        log.debug("Not repaired: %s", error)
 
 
 def remove_leftovers(project: Project, model_type: ModelTypeName, since: datetime) -> None:
-    """Remove what dead runs left: folders of versions never registered, and forecasts files never recorded.
+    """Remove what dead runs left: folders of unregistered versions, and forecasts that were not recorded.
 
     Args:
-        project: the project.
-        model_type: of the runs.
-        since: when the first of their processes began. An older folder is not theirs: it may be the last copy of a
+        since: when the first of their processes started. Older folders are not theirs: one may be the last copy of a
             version that another database knows.
     """
 

@@ -1,4 +1,4 @@
-"""Step 7: keep the last N versions; and, by hand, restore archived ones, or prune their files."""
+"""Step 7: archive all but the latest versions. Also restoring and pruning archived versions by hand."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ log = logging.getLogger(__name__)
 
 
 def archive_old_versions(project: Project, model_type: ModelTypeName, now: datetime) -> list[str]:
-    """Archive the versions beyond the newest `keep_versions`; their files and records stay.
+    """Archive all but the newest `keep_versions` versions; their files and records stay.
 
-    Never archived: the production version, the one that a rollback would return to, and a pinned one.
+    The production version, the version that a rollback would return to, and pinned versions are never archived.
 
     Returns:
-        The ids archived.
+        The ids of the archived versions.
     """
     settings = project.settings.retraining
     if not settings.archive_old_versions:
@@ -34,15 +34,15 @@ def archive_old_versions(project: Project, model_type: ModelTypeName, now: datet
 
 
 def restore(project: Project, version_id: str, reason: str, now: datetime) -> bool:
-    """Bring an archived version back, its files checked and, where they are missing, made again from the database.
+    """Restore an archived version after verifying its files, which are rebuilt from the database if missing.
 
     Returns:
-        False where the version is not archived.
+        False if the version is not archived.
 
     Raises:
         UnknownName: there is no such version.
         PromotionRefused: its files were pruned.
-        ArtifactError: its files were changed, or are gone.
+        ArtifactError: its files were changed or are missing.
     """
     version = project.registry.get_version(version_id)
     if version.status == "archived" and version.pruned_at is None:
@@ -52,11 +52,11 @@ def restore(project: Project, version_id: str, reason: str, now: datetime) -> bo
 
 @dataclass(frozen=True)
 class Prunable:
-    """An archived version and what deleting its files frees.
+    """An archived version and the space that pruning it frees.
 
     Attributes:
-        bytes_on_disk: in the models folder.
-        bytes_in_database: of the copy in the database.
+        bytes_on_disk: size of its files in the models folder.
+        bytes_in_database: size of their copy in the database.
     """
 
     version: ModelVersion
@@ -65,7 +65,7 @@ class Prunable:
 
 
 def prunable(project: Project, model_type: ModelTypeName | None = None) -> list[Prunable]:
-    """Return the archived versions whose files could be deleted, the newest first; pinned ones are kept."""
+    """Return the archived versions whose files can be deleted, newest first. Pinned versions are kept."""
     return [
         Prunable(
             version=version,
@@ -78,18 +78,18 @@ def prunable(project: Project, model_type: ModelTypeName | None = None) -> list[
 
 
 def prune(project: Project, versions: list[Prunable], now: datetime) -> list[str]:
-    """Delete the files of archived versions, in the database and in the models folder; their records stay.
+    """Delete the files of archived versions from the database and the models folder; their records stay.
 
-    The database goes first: a folder that outlives a kill in between is found and removed by `doctor --repair`.
+    The database comes first: a folder left by a kill in between is removed by `doctor --repair`.
 
     Returns:
-        The ids pruned; a version that was restored meanwhile is none of them.
+        The ids of the pruned versions, without those that were restored meanwhile.
 
     Raises:
         ArtifactError: a folder cannot be deleted.
     """
-    chosen = {case.version.version_id: case.version for case in versions}
-    pruned = project.registry.prune(list(chosen), "Files deleted to save space", now)
+    by_id = {prunable.version.version_id: prunable.version for prunable in versions}
+    pruned = project.registry.prune(list(by_id), "Files deleted to save space", now)
     for version_id in pruned:
-        project.artifacts.remove(project.artifacts.folder(chosen[version_id].model_type, version_id))
+        project.artifacts.remove(project.artifacts.folder(by_id[version_id].model_type, version_id))
     return pruned

@@ -1,4 +1,4 @@
-"""Steps 1 and 2: load the latest posts, and split them by time."""
+"""Steps 1 and 2: load the latest posts and split them by time."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-RECOMMENDED_POSTS = 100  # below this the specification warns: "Need at least 100+ posts for good retraining"
+RECOMMENDED_POSTS = 100
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ class Split:
     """Posts split by time.
 
     Attributes:
-        posts: all of them, in order.
-        training_count: how many of the first of them are for training; the rest are for testing.
+        posts: all posts, in order.
+        training_count: the number of training posts, which come first; the rest are test posts.
     """
 
     posts: pd.DataFrame
@@ -36,32 +36,35 @@ class Split:
 
     @property
     def training(self) -> pd.DataFrame:
-        """The posts to train on."""
+        """The training posts."""
         return self.posts.iloc[: self.training_count]
 
     @property
     def test_count(self) -> int:
-        """How many posts are for testing."""
+        """The number of test posts."""
         return len(self.posts) - self.training_count
 
 
 def load_posts(project: Project, model_type: ModelTypeName, now: datetime) -> pd.DataFrame:
-    """Load the posts up to now that count for this model type, ordered by (created_at, post_id)."""
+    """Load the posts up to now that this model type can use, ordered by (created_at, post_id)."""
     posts = project.posts.load(now, with_content=model_type == "content")
     return get_model_type(model_type).usable_posts(posts)
 
 
-def split_by_time(posts: pd.DataFrame, test_split: float, min_training_samples: int, place: str) -> Split:
-    """Put the first posts in the training part and the last share of them, `test_split`, in the test part.
+def split_by_time(posts: pd.DataFrame, test_split: float, min_training_samples: int, location: str) -> Split:
+    """Split posts into a training part and, with the share `test_split` of the latest posts, a test part.
+
+    Args:
+        location: where the posts are stored, for messages.
 
     Raises:
-        InsufficientData: there are fewer than `min_training_samples` posts, or one part would be too small.
+        InsufficientData: there are fewer than `min_training_samples` posts, or a part would be too small.
     """
     if len(posts) < min_training_samples:
         raise InsufficientData(
             f"Insufficient data for training: {len(posts)} posts",
-            hint=f"Collect more data before retraining: at least {min_training_samples} posts are needed "
-            f"(retraining.min_training_samples) and {place} has {len(posts)}",
+            hint=f"Collect more data before retraining: at least {min_training_samples} posts are required "
+            f"(retraining.min_training_samples) and {location} has {len(posts)}",
         )
     training_count = int(len(posts) * (1 - test_split) + 1e-9)  # 373 posts: 298 to train, 75 to test
     split = Split(posts, training_count)
@@ -72,8 +75,8 @@ def split_by_time(posts: pd.DataFrame, test_split: float, min_training_samples: 
             hint="Collect more data before retraining, or change retraining.test_split",
         )
     first, last = posts["created_at"].iloc[0], posts["created_at"].iloc[-1]
-    log.info("Loaded %d posts from %s to %s", len(posts), f"{first:%Y-%m-%d}", f"{last:%Y-%m-%d}")
+    log.info("Loaded %d posts (%s to %s)", len(posts), f"{first:%Y-%m-%d}", f"{last:%Y-%m-%d}")
     if len(posts) < RECOMMENDED_POSTS:
-        log.warning("%d posts are few: at least %d are needed for good retraining", len(posts), RECOMMENDED_POSTS)
+        log.warning("Only %d posts; %d or more recommended", len(posts), RECOMMENDED_POSTS)
     log.info("Split data: %d train, %d test", split.training_count, split.test_count)
     return split

@@ -1,4 +1,4 @@
-"""The time limit of a run: one that takes too long ends as failed, whatever it is stuck in."""
+"""The time limit of a run."""
 
 from __future__ import annotations
 
@@ -18,50 +18,48 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-GRACE_SECONDS = 20.0  # for a run that was interrupted to close itself
+GRACE_SECONDS = 20.0  # for an interrupted run to close itself
 INTERRUPTS = 2
-LAST_SECONDS = 10.0  # after the grace, for the failure to be recorded, beside what telling it takes
+RECORD_SECONDS = 10.0  # to record the failure after the grace period, in addition to publishing it
 
 
 @contextmanager
-def time_limit(minutes: float | None, give_up: Callable[[RunTimeout], None], telling_seconds: float) -> Iterator[None]:
-    """End the block by RunTimeout when it takes longer than so many minutes.
+def time_limit(minutes: float | None, give_up: Callable[[RunTimeout], None], publish_seconds: float) -> Iterator[None]:
+    """End the block with RunTimeout if it takes longer than a number of minutes.
 
-    The main thread is interrupted as by Ctrl-C, and the block closes itself. Where it does not answer, being stuck in
-    code that is not Python's, `give_up` is called and the process ends at once with the exit code of the error: what
-    was half done is put right by the next command, as after a kill. Where even that cannot run, since such code holds
-    Python's lock, the process is ended from outside of Python a little later; the next command closes the run.
+    The main thread is interrupted as by Ctrl-C, and the block closes itself. If it is stuck in native code, `give_up`
+    is called and the process exits with the exit code of the error; the next command cleans up as after
+    a kill. If not even that can run, because native code holds the GIL, faulthandler ends the process a little later.
 
     Args:
-        minutes: None: no limit.
-        give_up: records the failure and tells of it; called in another thread.
-        telling_seconds: how long telling may take.
+        minutes: None for no limit.
+        give_up: records and publishes the failure; called in another thread.
+        publish_seconds: how long publishing may take.
 
     Raises:
-        RunTimeout: the time was up.
+        RunTimeout: the block took too long.
     """
     if minutes is None or threading.current_thread() is not threading.main_thread():
         yield
         return
     error = RunTimeout(
         f"the run took longer than {minutes:g} minutes (retraining.max_run_minutes)",
-        hint="Raise the limit, or see what it was busy with (--verbose)",
+        hint="Raise the limit, or find out what takes so long with --verbose",
     )
     main_thread = threading.get_ident()
-    over, expired = threading.Event(), threading.Event()
+    done, expired = threading.Event(), threading.Event()
     lock = threading.Lock()
 
     def watch() -> None:
-        if over.wait(minutes * 60):
+        if done.wait(minutes * 60):
             return
-        for _ in range(INTERRUPTS):  # the first may fall on deaf ears, such as those of a finalizer
+        for _ in range(INTERRUPTS):  # the first may be swallowed, for example by a finalizer
             with lock:
-                if over.is_set():
+                if done.is_set():
                     return
                 expired.set()
-                # A signal, so that a wait for a lock is interrupted too.
-                signal.pthread_kill(main_thread, signal.SIGINT)
-            if over.wait(GRACE_SECONDS / INTERRUPTS):
+                signal.pthread_kill(main_thread, signal.SIGINT)  # a signal also interrupts waiting for a lock
+            if done.wait(GRACE_SECONDS / INTERRUPTS):
                 return
         give_up(error)
         log.error("%s", error)
@@ -69,17 +67,17 @@ def time_limit(minutes: float | None, give_up: Callable[[RunTimeout], None], tel
 
     thread = threading.Thread(target=watch, name="time limit of a run", daemon=True)
     thread.start()
-    last = minutes * 60 + GRACE_SECONDS + telling_seconds + LAST_SECONDS
-    faulthandler.dump_traceback_later(last, exit=True, file=sys.stderr)
+    latest = minutes * 60 + GRACE_SECONDS + publish_seconds + RECORD_SECONDS
+    faulthandler.dump_traceback_later(latest, exit=True, file=sys.stderr)
     try:
         yield
-        with lock:  # from here on it is not interrupted any more
-            over.set()
+        with lock:  # no interrupt from here on
+            done.set()
     except KeyboardInterrupt:
         if expired.is_set():
             raise error from None
         raise
     finally:
         faulthandler.cancel_dump_traceback_later()
-        over.set()
+        done.set()
         thread.join()

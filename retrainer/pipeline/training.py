@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from retrainer.pipeline.loading import TrainedModel
+from retrainer.algorithms.model import TrainedModel
 from retrainer.registry.artifacts import report_write_errors
 from retrainer.registry.tables import ModelVersion
 
@@ -29,18 +29,18 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Candidate:
-    """A new model, saved to a staging folder and read back: what is evaluated is what would go live.
+    """A new model, saved to a staging folder and loaded again: what is evaluated is what would be promoted.
 
     Attributes:
-        ready: the model as read back.
+        model: the loaded model.
         folder: the staging folder.
-        written: the names of its files.
+        files: the names of its files.
         duration_seconds: how long training took.
     """
 
-    ready: TrainedModel
+    model: TrainedModel
     folder: Path
-    written: list[str]
+    files: list[str]
     duration_seconds: float
 
 
@@ -48,63 +48,63 @@ class Candidate:
 def train_candidate(
     project: Project, algorithm: LoadedAlgorithm, options: BaseModel, model_type: ModelTypeName, split: Split
 ) -> Iterator[Candidate]:
-    """Train on the training part and save to a staging folder, which is gone at the end unless it was registered.
+    """Train on the training part and save to a staging folder, which is deleted at the end unless registered.
 
     Raises:
-        InsufficientData: the posts carry nothing to learn from.
+        InsufficientData: the posts contain nothing to learn from.
         AlgorithmError: a hook failed.
         ArtifactError: the models folder cannot be written.
     """
     log.info("Training new %s model on %d samples...", model_type, split.training_count)
     with project.artifacts.staging() as folder:
         started = time.monotonic()
-        model = algorithm.train(split.training, options, model_type)
+        trained = algorithm.train(split.training, options, model_type)
         duration = time.monotonic() - started
         with report_write_errors(folder):
-            written = algorithm.save(model, folder)
+            files = algorithm.save(trained, folder)
         log.info("Model training complete!")
-        semantic_model = project.semantic_model(model_type)
-        ready = TrainedModel(algorithm, options, algorithm.load(folder), model_type, semantic_model)
-        yield Candidate(ready, folder, written, duration)
+        loaded = algorithm.load(folder)
+        model = TrainedModel(algorithm, options, loaded, model_type, project.semantic_model(model_type))
+        yield Candidate(model, folder, files, duration)
 
 
-def describe(project: Project, trained: Candidate, split: Split, version_id: str, now: datetime) -> ModelVersion:
-    """Return the row of a new version, not recorded yet and without the hash of its files."""
-    ready = trained.ready
+def describe(project: Project, candidate: Candidate, split: Split, version_id: str, now: datetime) -> ModelVersion:
+    """Return the row of a new version, not recorded yet and without the hash of its manifest."""
+    model = candidate.model
     last = split.training.iloc[-1]
     return ModelVersion(
         version_id=version_id,
-        model_type=ready.model_type,
-        algorithm=ready.algorithm.name,
+        model_type=model.model_type,
+        algorithm=model.algorithm.name,
         trained_at=now,
         status="trained",
         is_production=False,
         num_training_samples=split.training_count,
-        training_duration_seconds=trained.duration_seconds,
-        hyperparameters=ready.options.model_dump(mode="json"),
-        file_path=f"{project.settings.models_dir}/{ready.model_type}/{version_id}",
+        training_duration_seconds=candidate.duration_seconds,
+        hyperparameters=model.options.model_dump(mode="json"),
+        file_path=f"{project.settings.models_dir}/{model.model_type}/{version_id}",
         trained_through=last["created_at"].to_pydatetime(),
         trained_through_post_id=str(last["post_id"]),
         pinned=False,
     )
 
 
-def register(project: Project, trained: Candidate, split: Split, run_id: str, now: datetime) -> ModelVersion:
-    """Move the model to its place and record it as a new version of status `trained`.
+def register(project: Project, candidate: Candidate, split: Split, run_id: str, now: datetime) -> ModelVersion:
+    """Move the model into place and record it as a new version with status `trained`.
 
     Raises:
-        ArtifactError: the models folder cannot be written; nothing is recorded then.
+        ArtifactError: the models folder cannot be written; nothing is recorded.
     """
-    ready = trained.ready
-    version_id = project.registry.new_version_id(ready.algorithm.name, ready.model_type, now)
-    version = describe(project, trained, split, version_id, now)
-    stored = project.artifacts.store(trained.folder, ready.model_type, version_id, trained.written)
+    model = candidate.model
+    version_id = project.registry.new_version_id(model.algorithm.name, model.model_type, now)
+    version = describe(project, candidate, split, version_id, now)
+    stored = project.artifacts.store(candidate.folder, model.model_type, version_id, candidate.files)
     version.manifest_sha256 = stored.manifest_sha256
     log.info("Trained model saved: %s", version.file_path)
     try:
         project.registry.register_version(version, stored.files, run_id)
     except BaseException:
-        project.artifacts.discard(ready.model_type, version_id)
+        project.artifacts.discard(model.model_type, version_id)
         raise
     log.info("Model version registered: %s", version_id)
     return version

@@ -1,1 +1,1 @@
-"""What is remembered: versions, runs, evaluations, decisions, and the model files."""
+"""The registry: versions, runs, evaluations, decisions, and model files."""

@@ -1,4 +1,4 @@
-"""Which process a run belongs to, and whether that process still lives."""
+"""Process identity: which process a run belongs to, and whether that process is alive."""
 
 from __future__ import annotations
 
@@ -9,20 +9,18 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import psutil
-
 HEARTBEAT_SECONDS = 15
-SILENT_HEARTBEATS = 10  # after so many unheard ones a process elsewhere counts as gone
+MAX_MISSED_HEARTBEATS = 10  # after which a process on another host counts as dead
 
-# When a process started is known from the time of boot, which moves when the clock is set; a number is not given to
-# another process so soon.
-_SAME_START = timedelta(minutes=1)
+# The start time of a process is derived from the boot time, which moves when the clock is set. The system does not
+# reuse a process id this soon.
+_START_TOLERANCE = timedelta(minutes=1)
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 @dataclass(frozen=True)
 class ProcessIdentity:
-    """What tells one process from every other, on this machine and after a restart of it."""
+    """What distinguishes a process from every other one, also across reboots."""
 
     host: str
     pid: int
@@ -32,29 +30,29 @@ class ProcessIdentity:
     @classmethod
     def current(cls) -> ProcessIdentity:
         """Identify this process."""
-        return cls.of(os.getpid())
+        return cls.from_pid(os.getpid())
 
     @classmethod
-    def of(cls, pid: int) -> ProcessIdentity:
-        """Identify a process of this machine that is there: this one, or a child not waited for yet."""
-        return cls(socket.gethostname(), pid, _boot_id(), _started_at(psutil.Process(pid)))
+    def from_pid(cls, pid: int) -> ProcessIdentity:
+        """Identify a process on this host: this one, or a child that has not been waited for."""
+        return cls(socket.gethostname(), pid, _boot_id(), _started_at(pid))
 
 
 def explain_death(identity: ProcessIdentity, heartbeat_at: datetime, clock: datetime) -> str | None:
-    """Say why the process of a run no longer counts as alive; None where it does."""
+    """Explain why the process of a run counts as dead; None if it is alive."""
     if identity.host == socket.gethostname():
         if identity.boot_id != _boot_id():
             return f"the machine '{identity.host}' was restarted"
-        if not _lives(identity):
+        if not _is_alive(identity):
             return f"its process {identity.pid} is gone"
     silence = clock - heartbeat_at
-    if silence > timedelta(seconds=HEARTBEAT_SECONDS * SILENT_HEARTBEATS):
+    if silence > timedelta(seconds=HEARTBEAT_SECONDS * MAX_MISSED_HEARTBEATS):
         return f"its process {identity.pid} on '{identity.host}' was silent for {silence.total_seconds():.0f} s"
     return None
 
 
 def current_actor() -> str:
-    """Return who is acting, for the record: user@host."""
+    """Return the user who acts, for the record: user@host."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # a container's user without an entry in passwd
@@ -62,18 +60,25 @@ def current_actor() -> str:
     return f"{user}@{socket.gethostname()}"
 
 
-def _lives(identity: ProcessIdentity) -> bool:
+def _is_alive(identity: ProcessIdentity) -> bool:
+    import psutil  # noqa: PLC0415  not needed by commands that only read
+
     try:
-        process = psutil.Process(identity.pid)
-        is_same = abs(_started_at(process) - identity.started_at) < _SAME_START
-        return is_same and process.status() != psutil.STATUS_ZOMBIE
+        is_same = abs(_started_at(identity.pid) - identity.started_at) < _START_TOLERANCE
+        return is_same and psutil.Process(identity.pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
 
 
-def _started_at(process: psutil.Process) -> datetime:
-    return datetime.fromtimestamp(process.create_time(), UTC)
+def _started_at(pid: int) -> datetime:
+    import psutil  # noqa: PLC0415
+
+    return datetime.fromtimestamp(psutil.Process(pid).create_time(), UTC)
 
 
 def _boot_id() -> str:
-    return _BOOT_ID.read_text().strip() if _BOOT_ID.exists() else str(int(psutil.boot_time()))
+    if _BOOT_ID.exists():
+        return _BOOT_ID.read_text().strip()
+    import psutil  # noqa: PLC0415
+
+    return str(int(psutil.boot_time()))

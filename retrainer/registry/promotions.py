@@ -1,8 +1,8 @@
-"""The registry of what is live: promotions, rollbacks, holds, the archive, and the ledger that records them all."""
+"""The registry's production versions: promotions, rollbacks, holds, the archive, and the ledger that records them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import product
 from typing import TYPE_CHECKING, Any
@@ -30,14 +30,14 @@ PRODUCTION_CHANGE_ACTIONS = ("promotion", "rollback")
 
 @dataclass(frozen=True)
 class Decision:
-    """What to do with a candidate, and why.
+    """Whether to promote a candidate, and why.
 
     Attributes:
-        promote: whether it goes live.
+        promote: whether to promote it.
         reason: one sentence with the figures.
-        expected_production: the version it was compared with; production must still be that one.
-        production_score: that version's score on the same posts.
-        improvement_percentage: by how much the candidate is better; None where nothing could be compared.
+        expected_production: the version it was compared with, which must still be in production.
+        production_score: the score of that version on the same posts.
+        improvement_percentage: how much better the candidate is; None if nothing could be compared.
         evidence: the figures behind the reason.
     """
 
@@ -51,11 +51,11 @@ class Decision:
 
 @dataclass(frozen=True)
 class Change:
-    """A change of production that was made.
+    """A change of the production version.
 
     Attributes:
-        from_version: production before; None where there was none.
-        to_version: production now.
+        from_version: the version before; None if there was none.
+        to_version: the version now.
         reason: why.
     """
 
@@ -66,20 +66,20 @@ class Change:
 
 
 class Promotions:
-    """What is remembered of what is live."""
+    """The part of the registry about production, the archive and the ledger."""
 
     database: Database
 
     def promote(self, version_id: str, expected_production: str | None, reason: str, now: datetime) -> Change | None:
-        """Put a version live by hand, if production is still the version read beforehand.
+        """Promote a version by hand, if production is still the version read beforehand.
 
         Returns:
-            The change; None where the version was live already, which enters no record.
+            The change; None if the version was in production already, which is not recorded.
 
         Raises:
             UnknownName: there is no such version.
             PromotionRefused: its evaluation failed, or its files were pruned.
-            ProductionChanged: production is another version by now.
+            ProductionChanged: another version is in production now.
         """
         with self.database.write() as session:
             version = fetch_version(session, version_id)
@@ -88,34 +88,36 @@ class Promotions:
                 return None
             if version.status == "failed":
                 raise PromotionRefused(
-                    f"'{version_id}' cannot go live: its evaluation failed",
-                    hint=f"Try `retrainer evaluate {version_id}` first",
+                    f"cannot promote '{version_id}': its evaluation failed",
+                    hint=f"Run `retrainer evaluate {version_id}` first",
                 )
             production = fetch_production(session, model_type)
-            if version_id_of(production) != expected_production:
-                raise ProductionChanged(changed(expected_production, version_id_of(production)), hint="Compare again")
+            live_id = version_id_of(production)
+            if live_id != expected_production:
+                raise ProductionChanged(describe_race(expected_production, live_id), hint="Compare again")
             _require_files(version)
             set_production(session, version, production)
-            entry = _entry("promotion", model_type, reason, now)
-            entry.version_id = entry.to_version_id = version_id
-            entry.from_version_id = version_id_of(production)
-            session.add(entry)
-            return Change(model_type, version_id_of(production), version_id, reason)
+            ids = {"version_id": version_id, "from_version_id": live_id, "to_version_id": version_id}
+            session.add(new_entry("promotion", model_type, reason, now, **ids))
+            return Change(model_type, live_id, version_id, reason)
 
     def find_promotions_to_undo(self, model_type: ModelTypeName, to: str | None = None) -> list[LedgerEntry]:
-        """Return the promotions that a rollback undoes, the latest first: one, or all since `to` was live.
+        """Return the promotions that a rollback undoes, latest first: one, or all since `to` was in production.
 
         Raises:
-            NothingToRollBack: no promotion is left to undo, or `to` was not live before the present version.
+            NothingToRollBack: no promotion is left to undo, or `to` was not in production before the present version.
         """
         with self.database.read() as session:
-            return get_promotions_to_undo(session, model_type, to)
+            return _fetch_promotions_to_undo(session, model_type, to)
 
     def roll_back(self, promotions: Sequence[LedgerEntry], reason: str, now: datetime, *, hold: bool) -> Change:
-        """Undo promotions: the version that the earliest of them replaced goes live; with `hold`, the type is held.
+        """Undo promotions: return to the version that the earliest of them replaced.
 
         Args:
-            promotions: as `promotions_to_undo` returned them.
+            promotions: what `find_promotions_to_undo` returned.
+            reason: why.
+            now: the time that the rollback counts from.
+            hold: whether to stop automatic promotion of the type.
 
         Raises:
             ProductionChanged: these are no longer the latest promotions.
@@ -125,33 +127,31 @@ class Promotions:
         target = promotions[-1].from_version_id
         with self.database.write() as session:
             production = fetch_production(session, model_type)
-            latest = get_promotions_to_undo(session, model_type, target if len(promotions) > 1 else None)
+            live_id = version_id_of(production)
+            latest = _fetch_promotions_to_undo(session, model_type, target if len(promotions) > 1 else None)
             if [entry.entry_id for entry in latest] != [entry.entry_id for entry in promotions]:
-                raise ProductionChanged(
-                    changed(promotions[0].to_version_id, version_id_of(production)), hint="Try again"
-                )
+                raise ProductionChanged(describe_race(promotions[0].to_version_id, live_id), hint="Try again")
             version = fetch_version(session, target or "")
             _require_files(version)
             set_production(session, version, production)
             for promotion in promotions:
-                entry = _entry("rollback", model_type, reason, now)
-                entry.version_id = entry.to_version_id = promotion.from_version_id
-                entry.from_version_id, entry.undoes = promotion.to_version_id, promotion.entry_id
-                session.add(entry)
-                session.flush()  # one after another, so that their order in the ledger is that of the steps
+                before, after = promotion.to_version_id, promotion.from_version_id
+                ids = {"version_id": after, "from_version_id": before, "to_version_id": after}
+                session.add(new_entry("rollback", model_type, reason, now, undoes=promotion.entry_id, **ids))
+                session.flush()  # one by one, so that the ledger has them in order
             if hold:
                 _hold(session, model_type, reason, now)
-            return Change(model_type, version_id_of(production), version.version_id, reason)
+            return Change(model_type, live_id, version.version_id, reason)
 
-    def get_production_at(self, model_type: ModelTypeName, moment: datetime) -> ModelVersion | None:
-        """Return the version that was live at a moment, by the clock of the ledger; None where none was."""
+    def get_production_at(self, model_type: ModelTypeName, time: datetime) -> ModelVersion | None:
+        """Return the version in production at a time, by `recorded_at` in the ledger; None if there was none."""
         latest: list[LedgerEntry] = []
         with self.database.read() as session:
-            for action in PRODUCTION_CHANGE_ACTIONS:  # one by one, each is a look at the end of an index
+            for action in PRODUCTION_CHANGE_ACTIONS:  # one by one: each reads only the end of an index
                 query = (
                     select(LedgerEntry)
                     .where(LedgerEntry.model_type == model_type, LedgerEntry.action == action)
-                    .where(LedgerEntry.recorded_at <= moment)
+                    .where(LedgerEntry.recorded_at <= time)
                     .order_by(LedgerEntry.recorded_at.desc(), LedgerEntry.entry_id.desc())
                 )
                 latest += session.scalars(query.limit(1))
@@ -161,30 +161,30 @@ class Promotions:
             return session.get(ModelVersion, last.to_version_id)
 
     def get_hold(self, model_type: ModelTypeName) -> Hold | None:
-        """Return the hold of a model type; None where automatic promotion is free."""
+        """Return the hold on a model type; None if automatic promotion is allowed."""
         with self.database.read() as session:
             return session.get(Hold, model_type)
 
     def hold(self, model_type: ModelTypeName, reason: str, now: datetime) -> bool:
-        """Stop automatic promotion of a type; False where it was stopped already."""
+        """Stop automatic promotion of a type; False if it was stopped already."""
         with self.database.write() as session:
             return _hold(session, model_type, reason, now)
 
     def release(self, model_type: ModelTypeName, reason: str, now: datetime) -> bool:
-        """Resume automatic promotion of a type; False where it was not stopped."""
+        """Resume automatic promotion of a type; False if it was not stopped."""
         with self.database.write() as session:
             hold = session.get(Hold, model_type)
             if hold is None:
                 return False
             session.delete(hold)
-            session.add(_standing(session, "release", model_type, reason, now))
+            _record(session, "release", model_type, reason, now)
             return True
 
     def archive_old_versions(self, model_type: ModelTypeName, keep: int, now: datetime) -> list[str]:
-        """Archive versions beyond the newest `keep`: never production, its predecessor, or a pinned one.
+        """Archive versions beyond the newest `keep`, except production, its predecessor, and pinned ones.
 
         Returns:
-            The ids archived, the newest first.
+            The ids archived, newest first.
         """
         query = (
             select(ModelVersion)
@@ -194,18 +194,18 @@ class Promotions:
         )
         archived = []
         with self.database.write() as session:
-            predecessor = get_predecessor(session, model_type)
+            predecessor = _fetch_predecessor(session, model_type)
             for version in session.scalars(query):
                 if version.is_production or version.pinned or version.version_id == predecessor:
                     continue
                 version.status = "archived"
                 reason = f"Not among the newest {keep} versions"
-                session.add(_about(session, "archive", version, reason, now, automatic=True))
+                _record(session, "archive", model_type, reason, now, version_id=version.version_id, automatic=True)
                 archived.append(version.version_id)
         return archived
 
     def restore(self, version_id: str, reason: str, now: datetime) -> bool:
-        """Bring an archived version back; False where it is not archived.
+        """Restore an archived version; False if it is not archived.
 
         Raises:
             UnknownName: there is no such version.
@@ -217,11 +217,11 @@ class Promotions:
                 return False
             _require_files(version)
             version.status = "trained"
-            session.add(_about(session, "restore", version, reason, now))
+            _record(session, "restore", version.model_type_name, reason, now, version_id=version_id)
             return True
 
     def pin(self, version_id: str, reason: str, now: datetime, *, pinned: bool) -> bool:
-        """Keep a version from being archived, or no longer; False where that is so already.
+        """Protect a version from being archived, or no longer; False if nothing changes.
 
         Raises:
             UnknownName: there is no such version.
@@ -231,11 +231,12 @@ class Promotions:
             if version.pinned == pinned:
                 return False
             version.pinned = pinned
-            session.add(_about(session, "pin" if pinned else "unpin", version, reason, now))
+            action = "pin" if pinned else "unpin"
+            _record(session, action, version.model_type_name, reason, now, version_id=version_id)
             return True
 
     def prune(self, version_ids: Sequence[str], reason: str, now: datetime) -> list[str]:
-        """Forget the files of archived versions for good; their rows, scores and decisions stay.
+        """Delete the files of archived versions from the database; their rows, scores and decisions stay.
 
         Returns:
             The ids pruned: those that are still archived and not pinned.
@@ -248,14 +249,14 @@ class Promotions:
                     continue
                 session.execute(delete(VersionFile).where(VersionFile.version_id == version_id))
                 version.pruned_at = now
-                session.add(_about(session, "prune", version, reason, now))
+                _record(session, "prune", version.model_type_name, reason, now, version_id=version_id)
                 pruned.append(version_id)
         return pruned
 
     def version_history(self, version_id: str) -> list[LedgerEntry]:
-        """Return the decisions about a version, the newest first, and those in which it went out of production."""
-        moved_out = (LedgerEntry.from_version_id == version_id) & (LedgerEntry.to_version_id != version_id)
-        query = select(LedgerEntry).where((LedgerEntry.version_id == version_id) | moved_out)
+        """Return the decisions about a version and those that took it out of production, newest first."""
+        replaced = (LedgerEntry.from_version_id == version_id) & (LedgerEntry.to_version_id != version_id)
+        query = select(LedgerEntry).where((LedgerEntry.version_id == version_id) | replaced)
         with self.database.read() as session:
             return list(session.scalars(query.order_by(LedgerEntry.entry_id.desc())))
 
@@ -265,11 +266,12 @@ class Promotions:
         actions: Sequence[str] = LEDGER_ACTIONS,
         limit: int | None = None,
     ) -> list[LedgerEntry]:
-        """Return decisions, the newest first."""
+        """Return decisions, newest first."""
+        model_types = MODEL_TYPE_NAMES if model_type is None else [model_type]
         found: list[LedgerEntry] = []
         with self.database.read() as session:
-            for kind, action in product(MODEL_TYPE_NAMES if model_type is None else [model_type], actions):
-                query = select(LedgerEntry).where(LedgerEntry.model_type == kind, LedgerEntry.action == action)
+            for name, action in product(model_types, actions):  # one by one: each reads only the end of an index
+                query = select(LedgerEntry).where(LedgerEntry.model_type == name, LedgerEntry.action == action)
                 found += session.scalars(query.order_by(LedgerEntry.entry_id.desc()).limit(limit))
         return sorted(found, key=lambda entry: entry.entry_id, reverse=True)[:limit]
 
@@ -277,42 +279,70 @@ class Promotions:
 def recheck(
     session: Session, model_type: ModelTypeName, production: ModelVersion | None, decision: Decision
 ) -> Decision:
+    """Withdraw a promotion if the type is on hold by now, or another version is in production."""
     if not decision.promote:
         return decision
     hold = session.get(Hold, model_type)
     if hold is not None:
         reason = f"{decision.reason}, but {model_type} is on hold since {hold.since:%Y-%m-%d %H:%M} UTC"
-        return _instead(decision, reason)
+        return replace(decision, promote=False, reason=reason)
     if version_id_of(production) != decision.expected_production:
-        return _instead(decision, f"{changed(decision.expected_production, version_id_of(production))}; compare again")
+        race = describe_race(decision.expected_production, version_id_of(production))
+        return replace(decision, promote=False, reason=f"{race}; compare again")
     return decision
 
 
-def _instead(decision: Decision, reason: str) -> Decision:
-    return Decision(
-        promote=False,
+def describe_race(expected: str | None, found: str | None) -> str:
+    return f"production changed from '{expected or 'none'}' to '{found or 'none'}' in the meantime"
+
+
+def new_entry(action: str, model_type: ModelTypeName, reason: str, now: datetime, **columns: Any) -> LedgerEntry:
+    """Return a new ledger entry, made by hand unless the columns say otherwise."""
+    return LedgerEntry(
+        at=now,
+        recorded_at=datetime.now(UTC),
+        model_type=model_type,
+        action=action,
+        actor=current_actor(),
         reason=reason,
-        expected_production=decision.expected_production,
-        production_score=decision.production_score,
-        improvement_percentage=decision.improvement_percentage,
-        evidence=decision.evidence,
+        **{"automatic": False, "evidence": {}, **columns},
     )
 
 
-def changed(expected: str | None, found: str | None) -> str:
-    return f"production changed from '{expected or 'none'}' to '{found or 'none'}' meanwhile"
+def _record(
+    session: Session, action: str, model_type: ModelTypeName, reason: str, now: datetime, **columns: Any
+) -> None:
+    """Add a ledger entry about something that leaves production unchanged."""
+    live_id = version_id_of(fetch_production(session, model_type))
+    entry = new_entry(action, model_type, reason, now, from_version_id=live_id, to_version_id=live_id, **columns)
+    session.add(entry)
 
 
-def get_predecessor(session: Session, model_type: ModelTypeName) -> str | None:
-    """Return the version that `rollback` would put live."""
+def _hold(session: Session, model_type: ModelTypeName, reason: str, now: datetime) -> bool:
+    if session.get(Hold, model_type) is not None:
+        return False
+    session.add(Hold(model_type=model_type, since=now, actor=current_actor(), reason=reason))
+    _record(session, "hold", model_type, reason, now)
+    return True
+
+
+def _require_files(version: ModelVersion) -> None:
+    if version.pruned_at is not None:
+        raise PromotionRefused(
+            f"the files of '{version.version_id}' were pruned on {version.pruned_at:%Y-%m-%d %H:%M} UTC",
+            hint="Its scores and decisions remain, but the model is gone for good. Train a new version",
+        )
+
+
+def _fetch_predecessor(session: Session, model_type: ModelTypeName) -> str | None:
+    """Return the version that a rollback would return to."""
     try:
-        return get_promotions_to_undo(session, model_type, None)[0].from_version_id
+        return _fetch_promotions_to_undo(session, model_type, None)[0].from_version_id
     except NothingToRollBack:
         return None
 
 
-def get_promotions_to_undo(session: Session, model_type: ModelTypeName, to: str | None) -> list[LedgerEntry]:
-    """See `Promotions.promotions_to_undo`."""
+def _fetch_promotions_to_undo(session: Session, model_type: ModelTypeName, to: str | None) -> list[LedgerEntry]:
     undoing = aliased(LedgerEntry)
     query = (
         select(LedgerEntry)
@@ -340,51 +370,5 @@ def get_promotions_to_undo(session: Session, model_type: ModelTypeName, to: str 
         raise NothingToRollBack(f"nothing to roll back: '{production}' is the first {model_type} version")
     raise NothingToRollBack(
         f"cannot roll back to '{to}': it was not in production before '{production}'",
-        hint=f"`retrainer promote {to}` puts it live all the same",
+        hint=f"Use `retrainer promote {to}` instead",
     )
-
-
-def _require_files(version: ModelVersion) -> None:
-    if version.pruned_at is not None:
-        raise PromotionRefused(
-            f"the files of '{version.version_id}' were pruned on {version.pruned_at:%Y-%m-%d %H:%M} UTC",
-            hint="Its scores and decisions remain; the model itself is gone for good. Train a new version",
-        )
-
-
-def _hold(session: Session, model_type: ModelTypeName, reason: str, now: datetime) -> bool:
-    if session.get(Hold, model_type) is not None:
-        return False
-    session.add(Hold(model_type=model_type, since=now, actor=current_actor(), reason=reason))
-    session.add(_standing(session, "hold", model_type, reason, now))
-    return True
-
-
-def _entry(action: str, model_type: ModelTypeName, reason: str, now: datetime) -> LedgerEntry:
-    """Return a new entry of the ledger, made by a person."""
-    return LedgerEntry(
-        at=now,
-        recorded_at=datetime.now(UTC),
-        model_type=model_type,
-        action=action,
-        actor=current_actor(),
-        automatic=False,
-        reason=reason,
-        evidence={},
-    )
-
-
-def _standing(session: Session, action: str, model_type: ModelTypeName, reason: str, now: datetime) -> LedgerEntry:
-    """Return an entry of something that leaves production as it is."""
-    entry = _entry(action, model_type, reason, now)
-    entry.from_version_id = entry.to_version_id = version_id_of(fetch_production(session, model_type))
-    return entry
-
-
-def _about(
-    session: Session, action: str, version: ModelVersion, reason: str, now: datetime, *, automatic: bool = False
-) -> LedgerEntry:
-    """Return an entry about a version that leaves production as it is."""
-    entry = _standing(session, action, version.model_type_name, reason, now)
-    entry.version_id, entry.automatic = version.version_id, automatic
-    return entry

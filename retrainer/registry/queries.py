@@ -1,4 +1,4 @@
-"""What is asked and changed inside a transaction, by more than one part of the registry."""
+"""Queries and changes that several parts of the registry make inside a transaction."""
 
 from __future__ import annotations
 
@@ -37,9 +37,10 @@ def fetch_running_run(session: Session, run_id: str) -> TrainingRun:
 
 
 def set_production(session: Session, version: ModelVersion, production: ModelVersion | None) -> None:
+    """Put a version into production in place of the present one."""
     if production is not None:
         production.is_production, production.status = False, "trained"
-        session.flush()  # the index allows no second production version, not even for a moment
+        session.flush()  # first, since the index never allows two production versions
     version.is_production, version.status, version.promoted_at = True, "active", datetime.now(UTC)
     session.flush()
 
@@ -51,7 +52,7 @@ def version_id_of(version: ModelVersion | None) -> str | None:
 def new_id(
     session: Session, table: type[ModelVersion | TrainingRun | ModelEvaluation], prefix: str, now: datetime
 ) -> str:
-    """Make `{prefix}_{YYYYMMDD}_{HHMMSS}_{4 hex}`, not in use yet."""
+    """Return an unused id `{prefix}_{YYYYMMDD}_{HHMMSS}_{4 hex}`."""
     stem = f"{prefix}_{now.astimezone(UTC):%Y%m%d_%H%M%S}"
     while True:
         candidate = f"{stem}_{secrets.token_hex(2)}"

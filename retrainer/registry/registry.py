@@ -1,6 +1,6 @@
-"""Every question to the database about versions, and every change of state as one transaction.
+"""The registry: every query about versions, and every change of state as one transaction.
 
-`now` is the moment that a change counts from; the clock is read only for heartbeats and for `recorded_at`.
+`now` is the time that a change counts from. The clock is read only for heartbeats, `promoted_at` and `recorded_at`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Registry(Versions, Runs, Promotions):
-    """What is remembered, in three parts: versions, runs, and what is live."""
+    """The registry of versions, runs and promotions."""
 
     def __init__(self, database: Database) -> None:
         self.database = database

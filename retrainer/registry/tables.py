@@ -1,7 +1,10 @@
-"""The tables. What must never be true of them is forbidden here, by constraints and partial unique indexes.
+"""The tables, with the constraints and partial unique indexes that keep them consistent.
 
-Every name carries the prefix `retrainer_`, so that the tables can live in a database that others use too. Only
-`posts` has the plain name that the settings start with; where a table of that name exists already, it is left alone.
+Every table has the prefix `retrainer_`, so that they can share a database with others. Only `posts` has the plain name
+that is the default setting; an existing table of that name is left alone.
+
+The migrations create the tables. An index here names only the SQLite condition of a partial index: naming the
+PostgreSQL one would import that dialect, which takes longer than most commands need to start.
 """
 
 from __future__ import annotations
@@ -30,7 +33,7 @@ from retrainer.model_types import ModelTypeName, parse_model_type
 
 PREFIX = "retrainer_"
 POSTS_TABLE = "posts"
-POSTS_INDEX = "ix_retrainer_posts_created_at"  # its presence says that the posts table is ours
+POSTS_INDEX = "ix_retrainer_posts_created_at"  # tells our posts table from a foreign one
 VERSION_TABLE = "retrainer_alembic_version"
 
 VERSION_STATUSES = ("trained", "active", "archived", "failed")
@@ -50,13 +53,13 @@ LEDGER_ACTIONS = (
 
 
 class UTCDateTime(TypeDecorator[datetime]):
-    """An aware UTC time, kept as timestamptz on PostgreSQL and as ISO text in UTC on SQLite."""
+    """An aware UTC time, stored as timestamptz on PostgreSQL and as ISO text in UTC on SQLite."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Refuse a time without a zone: it would be a guess."""
+        """Convert to UTC; refuse a time without a zone."""
         if value is None:
             return None
         if value.tzinfo is None:
@@ -65,7 +68,7 @@ class UTCDateTime(TypeDecorator[datetime]):
         return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
-        """Give every time its zone back."""
+        """Add the zone that the database dropped."""
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
@@ -76,7 +79,7 @@ def _one_of(column: str, values: tuple[str, ...]) -> str:
 
 
 class Base(DeclarativeBase):
-    """The tables of retrainer."""
+    """Base of the tables."""
 
     type_annotation_map = {datetime: UTCDateTime, float: Double, dict[str, Any]: JSON, list[Any]: JSON}  # noqa: RUF012
 
@@ -88,7 +91,7 @@ class _HasModelType:
 
     @property
     def model_type_name(self) -> ModelTypeName:
-        """The model type, as the name that it is."""
+        """The model type, checked."""
         return parse_model_type(self.model_type)
 
 
@@ -108,7 +111,7 @@ class ModelVersion(_HasModelType, Base):
     hyperparameters: Mapped[dict[str, Any]]
     file_path: Mapped[str] = mapped_column(Text)
     manifest_sha256: Mapped[str] = mapped_column(String(64))
-    trained_through: Mapped[datetime]  # the last post it was trained on: its time …
+    trained_through: Mapped[datetime]  # the time of the last post it was trained on …
     trained_through_post_id: Mapped[str] = mapped_column(Text)  # … and its id, since times may repeat
     pinned: Mapped[bool] = mapped_column(default=False)
     pruned_at: Mapped[datetime | None]  # when its files were deleted for good
@@ -121,7 +124,6 @@ class ModelVersion(_HasModelType, Base):
             "model_type",
             unique=True,
             sqlite_where=text("is_production = 1"),
-            postgresql_where=text("is_production"),
         ),
         Index("ix_retrainer_model_versions_trained_at", "trained_at", "version_id"),
         Index("ix_retrainer_model_versions_type_trained_at", "model_type", "trained_at", "version_id"),
@@ -129,7 +131,7 @@ class ModelVersion(_HasModelType, Base):
 
 
 class TrainingRun(_HasModelType, Base):
-    """One attempt to retrain one model type. The row with status `running` is the lock of its model type."""
+    """One attempt to retrain a model type. The row with status `running` is the lock of its type."""
 
     __tablename__ = f"{PREFIX}training_runs"
 
@@ -140,7 +142,7 @@ class TrainingRun(_HasModelType, Base):
     started_at: Mapped[datetime]
     completed_at: Mapped[datetime | None]
     duration_seconds: Mapped[float | None]
-    as_of: Mapped[datetime | None]  # the past moment that the run was made for; none for an ordinary run
+    as_of: Mapped[datetime | None]  # the past time the run is for; NULL for an ordinary run
     num_training_samples: Mapped[int | None]
     num_test_samples: Mapped[int | None]
     test_mae_hours: Mapped[float | None]
@@ -152,7 +154,7 @@ class TrainingRun(_HasModelType, Base):
     improvement_percentage: Mapped[float | None]
     promotion_reason: Mapped[str | None] = mapped_column(Text)
     error: Mapped[str | None] = mapped_column(Text)
-    tokens: Mapped[int | None]  # of paid calls, as are the cost and the refusals; none of a run of an earlier release
+    tokens: Mapped[int | None]  # of paid calls, like cost and refusals; NULL for runs of earlier releases
     cost_usd: Mapped[float | None]
     refusals: Mapped[int | None]
     host: Mapped[str] = mapped_column(Text)
@@ -168,7 +170,6 @@ class TrainingRun(_HasModelType, Base):
             "model_type",
             unique=True,
             sqlite_where=text("status = 'running'"),
-            postgresql_where=text("status = 'running'"),
         ),
         Index("ix_retrainer_training_runs_started_at", "started_at", "run_id"),
         Index("ix_retrainer_training_runs_type_started_at", "model_type", "started_at", "run_id"),
@@ -177,7 +178,7 @@ class TrainingRun(_HasModelType, Base):
 
 
 class ModelEvaluation(Base):
-    """The scores of one version on one window of test posts. What does not belong to its type is null."""
+    """The scores of a version on a window of test posts. Columns of the other model type are NULL."""
 
     __tablename__ = f"{PREFIX}model_evaluations"
 
@@ -194,10 +195,10 @@ class ModelEvaluation(Base):
     word_overlap: Mapped[float | None]
     overall_score: Mapped[float]
     num_predictions: Mapped[int]
-    metrics: Mapped[dict[str, Any]]  # all of them, the columns above included
-    baseline_metrics: Mapped[dict[str, Any]]  # of the naive forecast, on the same posts
+    metrics: Mapped[dict[str, Any]]  # all of them, including the columns above
+    baseline_metrics: Mapped[dict[str, Any]]  # of the naive forecast on the same posts
     window: Mapped[dict[str, Any]]
-    forecasts_file: Mapped[str] = mapped_column(Text)  # its bytes and hash are in the version's files
+    forecasts_file: Mapped[str] = mapped_column(Text)  # among the version's files
     predictions_json: Mapped[list[Any]]
 
     __table_args__ = (
@@ -215,16 +216,16 @@ class VersionFile(Base):
     path: Mapped[str] = mapped_column(String(400), primary_key=True)  # relative to the version's folder
     sha256: Mapped[str] = mapped_column(String(64))
     size: Mapped[int] = mapped_column(BigInteger)
-    data: Mapped[bytes | None] = mapped_column(LargeBinary, deferred=True)  # none where the version is over 32 MB
+    data: Mapped[bytes | None] = mapped_column(LargeBinary, deferred=True)  # NULL if the version is larger than 32 MB
 
 
 class LedgerEntry(_HasModelType, Base):
-    """One decision, never changed afterwards: what happened to which version, who said so, and why."""
+    """One decision, never changed afterwards: what happened to which version, by whom, and why."""
 
     __tablename__ = f"{PREFIX}ledger"
 
     entry_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
-    at: Mapped[datetime]  # the moment it counts from: the run's own, which `train --as-of` sets
+    at: Mapped[datetime]  # the time it counts from; in the past for `train --as-of`
     recorded_at: Mapped[datetime]  # the clock when it was written
     action: Mapped[str] = mapped_column(String(20))
     version_id: Mapped[str | None] = mapped_column(ForeignKey(ModelVersion.version_id))
@@ -247,7 +248,7 @@ class LedgerEntry(_HasModelType, Base):
 
 
 class Hold(Base):
-    """A model type whose automatic promotion is stopped until it is released."""
+    """A stop of automatic promotion of a model type, until it is released."""
 
     __tablename__ = f"{PREFIX}holds"
 
@@ -258,7 +259,7 @@ class Hold(Base):
 
 
 class Post(Base):
-    """One post that was imported."""
+    """An imported post."""
 
     __tablename__ = POSTS_TABLE
 

@@ -1,4 +1,4 @@
-"""The registry of versions: their rows, files and evaluations."""
+"""The registry's versions: their rows, files and evaluations."""
 
 from __future__ import annotations
 
@@ -18,33 +18,33 @@ if TYPE_CHECKING:
 
 
 class Versions:
-    """What is remembered of versions."""
+    """The part of the registry about versions."""
 
     database: Database
 
     def get_production(self, model_type: ModelTypeName) -> ModelVersion | None:
-        """Return the version that is live; None where there is none yet."""
+        """Return the production version, if any."""
         with self.database.read() as session:
             return fetch_production(session, model_type)
 
     def get_version(self, version_id: str) -> ModelVersion:
-        """Return one version.
+        """Return a version.
 
         Raises:
-            UnknownName: there is none of this id.
+            UnknownName: there is no version with this id.
         """
         with self.database.read() as session:
             return fetch_version(session, version_id)
 
     def has_version(self, version_id: str) -> bool:
-        """Whether there is a version of this id."""
+        """Whether there is a version with this id."""
         with self.database.read() as session:
             return session.get(ModelVersion, version_id) is not None
 
     def list_versions(
         self, model_type: ModelTypeName | None = None, limit: int | None = None, *, status: str | None = None
     ) -> list[ModelVersion]:
-        """Return versions, the newest first."""
+        """Return versions, newest first."""
         query = select(ModelVersion).order_by(ModelVersion.trained_at.desc(), ModelVersion.version_id.desc())
         if model_type is not None:
             query = query.where(ModelVersion.model_type == model_type)
@@ -53,8 +53,16 @@ class Versions:
         with self.database.read() as session:
             return list(session.scalars(query.limit(limit)))
 
+    def list_unpruned_version_ids(self, model_type: ModelTypeName) -> set[str]:
+        """Return the ids of the versions whose files were not pruned."""
+        query = select(ModelVersion.version_id).where(
+            ModelVersion.model_type == model_type, ModelVersion.pruned_at.is_(None)
+        )
+        with self.database.read() as session:
+            return set(session.scalars(query))
+
     def register_version(self, version: ModelVersion, files: Iterable[VersionFile], run_id: str) -> None:
-        """Record a trained version with its files, and that the run made it."""
+        """Record a trained version with its files, and link the run to it."""
         with self.database.write() as session:
             session.add(version)
             session.flush()
@@ -62,53 +70,42 @@ class Versions:
             fetch_running_run(session, run_id).model_version_id = version.version_id
 
     def mark_evaluation_failed(self, version_id: str) -> None:
-        """Record that a new version could not be evaluated: it cannot go live until an evaluation succeeds."""
-        self._move(version_id, "trained", "failed")
+        """Record that the evaluation of a new version failed: it cannot be promoted until one succeeds."""
+        self._change_status(version_id, "trained", "failed")
 
     def mark_evaluation_succeeded(self, version_id: str) -> None:
-        """Record that a version which once could not be evaluated now was."""
-        self._move(version_id, "failed", "trained")
+        """Record that an evaluation succeeded, so that a version whose first one failed can be promoted."""
+        self._change_status(version_id, "failed", "trained")
 
-    def _move(self, version_id: str, status: str, to: str) -> None:
+    def _change_status(self, version_id: str, before: str, after: str) -> None:
+        query = update(ModelVersion).where(ModelVersion.version_id == version_id, ModelVersion.status == before)
         with self.database.write() as session:
-            session.execute(
-                update(ModelVersion)
-                .where(ModelVersion.version_id == version_id, ModelVersion.status == status)
-                .values(status=to)
-            )
+            session.execute(query.values(status=after))
 
     def list_files(self, version_id: str, paths: Sequence[str] | None = None) -> list[VersionFile]:
-        """Return what the database holds of a version's files, without their bytes."""
+        """Return the records of a version's files, without their content."""
         query = select(VersionFile).where(VersionFile.version_id == version_id).order_by(VersionFile.path)
         if paths is not None:
             query = query.where(VersionFile.path.in_(paths))
         with self.database.read() as session:
             return list(session.scalars(query))
 
+    def read_file(self, version_id: str, path: str) -> bytes | None:
+        """Return the content of one of a version's files; None if the database has no copy."""
+        query = select(VersionFile.data).where(VersionFile.version_id == version_id, VersionFile.path == path)
+        with self.database.read() as session:
+            return session.scalars(query).first()
+
     def get_stored_size(self, version_id: str) -> int:
-        """Return how many bytes of a version's files the database holds."""
+        """Return the size in bytes of a version's files in the database."""
         query = select(func.coalesce(func.sum(VersionFile.size), 0)).where(
             VersionFile.version_id == version_id, VersionFile.data.is_not(None)
         )
         with self.database.read() as session:
             return int(session.scalar(query) or 0)
 
-    def list_unpruned_version_ids(self, model_type: ModelTypeName) -> set[str]:
-        """Return the ids of a type's versions whose files were not pruned."""
-        query = select(ModelVersion.version_id).where(
-            ModelVersion.model_type == model_type, ModelVersion.pruned_at.is_(None)
-        )
-        with self.database.read() as session:
-            return set(session.scalars(query))
-
-    def read_file(self, version_id: str, path: str) -> bytes | None:
-        """Return the bytes of one of a version's files; None where the database does not hold them."""
-        query = select(VersionFile.data).where(VersionFile.version_id == version_id, VersionFile.path == path)
-        with self.database.read() as session:
-            return session.scalars(query).first()
-
     def record_evaluation(self, evaluation: ModelEvaluation, forecasts: VersionFile) -> None:
-        """Record an evaluation with its forecasts file, and in its run the figures of the candidate."""
+        """Record an evaluation with its forecasts file, and the candidate's scores in its run."""
         with self.database.write() as session:
             session.add(evaluation)
             session.add(forecasts)
@@ -121,7 +118,7 @@ class Versions:
                 run.test_overall_score = evaluation.overall_score
 
     def list_evaluations(self, version_id: str, run_id: str | None = None) -> list[ModelEvaluation]:
-        """Return a version's evaluations, the newest first; with a run, only those made in it."""
+        """Return a version's evaluations, newest first; with a run, only those made in it."""
         query = select(ModelEvaluation).where(ModelEvaluation.model_version_id == version_id)
         if run_id is not None:
             query = query.where(ModelEvaluation.run_id == run_id)
@@ -130,11 +127,11 @@ class Versions:
             return list(session.scalars(order))
 
     def new_version_id(self, algorithm: str, model_type: ModelTypeName, now: datetime) -> str:
-        """Make the id of a new version: {algorithm}_{model_type}_{YYYYMMDD}_{HHMMSS}_{4 hex}."""
+        """Return an unused version id: {algorithm}_{model_type}_{YYYYMMDD}_{HHMMSS}_{4 hex}."""
         with self.database.read() as session:
             return new_id(session, ModelVersion, f"{algorithm}_{model_type}", now)
 
     def new_evaluation_id(self, now: datetime) -> str:
-        """Make the id of a new evaluation."""
+        """Return an unused evaluation id."""
         with self.database.read() as session:
             return new_id(session, ModelEvaluation, "evaluation", now)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from retrainer.errors import RetrainerError
     from retrainer.model_types.base import Metric
-    from retrainer.pipeline.run import Failure, RunResult
+    from retrainer.pipeline.results import Failure, RunResult
 
 
 def markdown(outcomes: Sequence[RunResult | Failure], not_due: Sequence[str] = ()) -> str:
@@ -21,7 +21,7 @@ def markdown(outcomes: Sequence[RunResult | Failure], not_due: Sequence[str] = (
         outcomes: of the runs.
         not_due: a line for each model type that was not due.
     """
-    from retrainer.pipeline.run import Failure  # noqa: PLC0415  imported by now: it made the outcomes
+    from retrainer.pipeline.results import Failure  # noqa: PLC0415  imported by now: it made the outcomes
 
     sections = [_failure(outcome) if isinstance(outcome, Failure) else _result(outcome) for outcome in outcomes]
     sections += [f"- {_escaped(line)}" for line in not_due]

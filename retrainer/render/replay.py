@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from retrainer import console
 from retrainer.model_types import get_model_type
-from retrainer.timestamps import format_timestamp
+from retrainer.times import format_time
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -108,8 +108,8 @@ def replay_document(report: ReplayReport) -> dict[str, Any]:
     """
     return {
         "model_type": report.model_type,
-        "from": format_timestamp(report.start),
-        "to": format_timestamp(report.end),
+        "from": format_time(report.start),
+        "to": format_time(report.end),
         "complete": not report.ending.stopped,
         "stopped": report.ending.stopped or None,
         "spent_usd": report.ending.spent_usd,
@@ -125,7 +125,7 @@ def _policy_document(policy: PolicyReport, model_type: ModelTypeName) -> dict[st
         "algorithm": policy.policy.algorithm,
         "changes": policy.policy.changes,
         "schedule_days": policy.policy.settings.retraining.schedule_days,
-        "first_step": format_timestamp(policy.records[0].at) if policy.records else None,
+        "first_step": format_time(policy.records[0].at) if policy.records else None,
         "live": _live_document(policy),
         "against_configured": evidence and evidence.document(),
         "trainings": policy.trainings,
@@ -162,8 +162,8 @@ def _live_document(policy: PolicyReport) -> dict[str, Any] | None:
 
 def _step_document(step: StepResult, model_type: ModelTypeName) -> dict[str, Any]:
     return {
-        "at": format_timestamp(step.at),
-        "until": format_timestamp(step.until),
+        "at": format_time(step.at),
+        "until": format_time(step.until),
         "version_id": step.version_id,
         "promoted": step.promoted,
         "failed": step.failed,

@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from retrainer.algorithms import Importance
     from retrainer.doctor import Finding
     from retrainer.evaluation.bootstrap import Evidence
+    from retrainer.evaluation.comparison import Comparison
+    from retrainer.evaluation.evaluate import Evaluation
     from retrainer.model_types import ModelTypeName, OriginRule
     from retrainer.model_types.base import Metric, Reliability
-    from retrainer.pipeline.comparing import Comparison
-    from retrainer.pipeline.evaluations import Evaluation
     from retrainer.pipeline.forecast import NextPost
+    from retrainer.pipeline.results import Failure, RunResult
     from retrainer.pipeline.retention import Prunable
-    from retrainer.pipeline.run import Failure, RunResult
     from retrainer.posts.importer import ImportResult
     from retrainer.posts.store import PostsSummary
     from retrainer.registry.tables import Hold, LedgerEntry, ModelEvaluation, ModelVersion, TrainingRun
@@ -30,7 +30,7 @@ REJECTED_SHOWN = 10
 
 def train_outcomes(outcomes: Sequence[RunResult | Failure]) -> None:
     """Show each run's figures and the decision; a failure was told when it happened."""
-    from retrainer.pipeline.run import Failure  # noqa: PLC0415  imported by now: it made the outcomes
+    from retrainer.pipeline.results import Failure  # noqa: PLC0415  imported by now: it made the outcomes
 
     for outcome in outcomes:
         if isinstance(outcome, Failure) or outcome.evaluation is None:
@@ -48,7 +48,7 @@ def train_outcomes(outcomes: Sequence[RunResult | Failure]) -> None:
             count = outcome.evaluation.num_predictions
         foretold = _foretold(count, outcome.evaluation.window.origin, "test posts")
         title = f"{outcome.model_type.capitalize()}: {outcome.algorithm}, {foretold}"
-        console.metrics_table(title, get_model_type(outcome.model_type).metrics, _with_skill(outcome.model_type, sides))
+        _metrics_table(title, get_model_type(outcome.model_type).metrics, _with_skill(outcome.model_type, sides))
         decision = outcome.run.promotion_reason if outcome.run else outcome.decision and outcome.decision.reason
         if comparison is not None:
             _differences(comparison, "production", "new")
@@ -66,7 +66,7 @@ def evaluation(version_id: str, made: Evaluation) -> None:
     foretold = _foretold(made.num_predictions, made.window.origin, "posts")
     title = f"{version_id}: {foretold} from {_day(made.window.start)} to {_day(made.window.end)}"
     sides = {"version": made.metrics, "naive": made.naive_metrics}
-    console.metrics_table(title, get_model_type(made.model_type).metrics, sides)
+    _metrics_table(title, get_model_type(made.model_type).metrics, sides)
     _legend(get_model_type(made.model_type).metrics, made.metrics)
     console.text(_skill(made.metrics))
     if made.num_predictions < len(made.post_ids):
@@ -80,7 +80,7 @@ def comparison(made: Comparison) -> None:
     console.text(f"B: {made.version_b}")
     sides = {"B": made.metrics_b, "A": made.metrics_a, "naive": made.naive_metrics}
     foretold = _foretold(made.num_predictions, made.window.origin if made.window else "post", "posts")
-    console.metrics_table(foretold, _scores_only(made.model_type), _with_skill(made.model_type, sides))
+    _metrics_table(foretold, _scores_only(made.model_type), _with_skill(made.model_type, sides))
     _differences(made, "A", "B")
     if made.evidence is not None:
         console.text(_sureness("B", made.evidence))
@@ -179,7 +179,7 @@ def version(
             f"from {window['start'][:10]} to {window['end'][:10]}"
         )
         sides = {"version": made.metrics, "naive": made.baseline_metrics}
-        console.metrics_table(title, get_model_type(row.model_type_name).metrics, sides)
+        _metrics_table(title, get_model_type(row.model_type_name).metrics, sides)
     for entry in reversed(entries):
         console.text(_sentence(entry, row.version_id))
 
@@ -323,6 +323,35 @@ def _sureness(name: str, evidence: Evidence) -> str:
         f"{sentence}; an improvement of {evidence.smallest_detectable_percentage:.1f}% would have shown on such posts "
         f"in 8 of 10 cases"
     )
+
+
+def _metrics_table(title: str, metrics: Sequence[Metric], sides: Mapping[str, Mapping[str, float] | None]) -> None:
+    """Print figures side by side, beside the good values.
+
+    Args:
+        title: a line above the table.
+        metrics: the metrics to show; one that no side has is left out.
+        sides: the metrics by heading, such as `new`, `production`, `naive`.
+    """
+    present = {heading: values for heading, values in sides.items() if values}
+    rows = [
+        (
+            metric.label,
+            *(metric.format(values.get(metric.key)) for values in present.values()),
+            _good_value(metric, next(iter(present.values()), {}).get(metric.key)),
+        )
+        for metric in metrics
+        if any(metric.has_value(values.get(metric.key)) for values in present.values())
+    ]
+    console.table(["Metric", *present, "Good value"], rows, title=title, right=list(present))
+
+
+def _good_value(metric: Metric, value: float | None) -> str:
+    if metric.threshold is None or value is None:
+        return ""
+    sign, bound = metric.threshold
+    wanted = f"{sign} {bound:.0%}" if metric.unit == "share" else f"{sign} {bound:g}"
+    return f"{wanted} {'✓' if metric.is_good(value) else '✗'}"
 
 
 def _legend(metrics: Sequence[Metric], shown: Mapping[str, Any]) -> None:

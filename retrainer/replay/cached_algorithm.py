@@ -1,7 +1,7 @@
-"""Algorithms that remember: what was trained or forecast once, from the same, is not made again.
+"""Algorithms whose models and forecasts are cached: nothing is computed twice from the same input.
 
-The pipeline calls them as any other. A model is known by the hash of its files; a forecast by that of the model, the
-posts, the origins, the options, and the plugin's version and code.
+The pipeline calls them like any other. A model is identified by the hash of its files; a forecast by the hashes of the
+model, the posts, the origins and the options, and by the plugin's version and code.
 """
 
 from __future__ import annotations
@@ -16,13 +16,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from retrainer import __version__
-from retrainer.algorithms.budget import workspace
-from retrainer.algorithms.manager import RESERVED_FILE, LoadedAlgorithm, find_algorithm
+from retrainer.algorithms.budget import Budget
+from retrainer.algorithms.events import EventBus
+from retrainer.algorithms.manager import MANIFEST_FILE, LoadedAlgorithm
 from retrainer.errors import CostLimitReached
+from retrainer.evaluation.lookahead import LookaheadCheck
 from retrainer.model_types import get_model_type
 from retrainer.registry.artifacts import EVALUATIONS
-from retrainer.replay.cache import Kept, pack_files, pack_forecasts, unpack_files, unpack_forecasts
 from retrainer.replay.fingerprint import fingerprint
+from retrainer.replay.store import CachedResult, pack_files, pack_forecasts, unpack_files, unpack_forecasts
+from retrainer.runtime import FrozenStopwatch, Runtime
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,87 +34,101 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from retrainer.algorithms import CostEstimate, Importance
+    from retrainer.algorithms.manager import AlgorithmSource
+    from retrainer.algorithms.model import TrainedModel
     from retrainer.model_types import ModelTypeName
     from retrainer.model_types.base import Origins
-    from retrainer.replay.cache import Work
     from retrainer.replay.sandbox import PostHistory
+    from retrainer.replay.store import ReplayStore
 
 
 @dataclass
 class SpendingLimit:
-    """What may be spent on paid forecasts, and what was, in US dollars.
+    """What paid forecasts may cost and have cost, in US dollars.
 
     Attributes:
-        limit: None where nothing is paid for.
-        spent: by this replay since it was begun, the calls that it was resumed after included.
+        max_usd: None if no forecast is paid.
+        spent_usd: since the replay was first started, across resumes.
     """
 
-    limit: float | None = None
-    spent: float = 0.0
+    max_usd: float | None = None
+    spent_usd: float = 0.0
 
     def require(self, estimate: CostEstimate | None) -> None:
         """Check that forecasts can be paid for.
 
         Raises:
-            CostLimitReached: they could take the cost over the limit.
+            CostLimitReached: they could exceed the limit.
         """
         cost = estimate.cost_usd if estimate is not None else 0.0
-        if self.limit is not None and self.spent + cost > self.limit:
+        if self.max_usd is not None and self.spent_usd + cost > self.max_usd:
             raise CostLimitReached(
-                f"the next forecasts could cost ${cost:.4f}, more than is left of --max-cost ${self.limit:g}: "
-                f"${self.spent:.4f} is spent",
-                hint="Go on with --resume and a higher --max-cost",
+                f"the next forecasts could cost ${cost:.4f}, which exceeds --max-cost ${self.max_usd:g}: "
+                f"${self.spent_usd:.4f} is spent",
+                hint="Continue with --resume and a higher --max-cost",
             )
 
 
-class Memory:
-    """What the algorithms of a replay remember.
+class AlgorithmCache:
+    """The cached models and forecasts of a replay. Called with a name, it returns a cached algorithm.
 
     Attributes:
-        seconds: processor time that all that was used took when it was made; set it to 0 to count anew.
-        blind: the keys of models that later posts were seen not to change, and how long it took to see.
-        asking_since: what `seconds` was when it was last asked.
+        seconds: the processor time that computing everything used so far has taken, cached or not. Set it to 0 to
+            measure a step.
     """
 
-    def __init__(self, work: Work, past: PostHistory, purse: SpendingLimit) -> None:
-        self.work = work
-        self.past = past
-        self.purse = purse
+    def __init__(
+        self, algorithms: AlgorithmSource, store: ReplayStore, history: PostHistory, spending: SpendingLimit
+    ) -> None:
+        self.store = store
+        self.history = history
+        self.spending = spending
         self.seconds = 0.0
-        self.blind: dict[str, float] = {}
-        self.asking_since = 0.0
+        self._algorithms = algorithms
         self._loaded: dict[str, CachedAlgorithm] = {}
 
-    def algorithm(self, name: str) -> LoadedAlgorithm:
-        """Return an algorithm that remembers, for `algorithms.manager.set_apart`."""
+    def __call__(self, name: str, model_type: ModelTypeName | None = None) -> LoadedAlgorithm:
+        """Return the cached algorithm of this name; see `load_algorithm`."""
         if name not in self._loaded:
-            found = find_algorithm(name)
-            given = {field.name: getattr(found, field.name) for field in fields(LoadedAlgorithm)}
-            self._loaded[name] = CachedAlgorithm(**given, memory=self)
+            loaded = self._algorithms(name)
+            attributes = {field.name: getattr(loaded, field.name) for field in fields(LoadedAlgorithm)}
+            self._loaded[name] = CachedAlgorithm(**attributes, cache=self)
+        if model_type is not None:
+            self._loaded[name].require(model_type)
         return self._loaded[name]
 
-    def pay(self, usd: float) -> None:
-        """Take the cost of forecasts out of the purse; that stays so if the replay is resumed."""
-        self.purse.spent += usd
-        self.work.note_spent(self.purse.spent)
+    def runtime(self) -> Runtime:
+        """Return a runtime with these algorithms, frozen time and no listeners."""
+        return Runtime(
+            events=EventBus(lambda _: {}, mute=True),
+            algorithms=self,
+            stopwatch=FrozenStopwatch,
+            check_lookahead=CachedLookaheadCheck(self),
+        )
 
-    def once(self, key: str, make: Callable[[], bytes]) -> bytes:
-        """Return what is kept under a key; made now where nothing is."""
-        kept = self.work.recall(key)
-        if kept is None:
+    def get_or_compute(self, key: str, compute: Callable[[], bytes]) -> bytes:
+        """Return the cached data of a key, computing it if necessary."""
+        result = self.store.get(key)
+        if result is None:
             started = _processor_seconds()
-            data = make()
-            kept = Kept(_processor_seconds() - started, data)
-            self.work.keep(key, kept)
-        self.seconds += kept.seconds
-        return kept.data
+            data = compute()
+            result = CachedResult(_processor_seconds() - started, data)
+            self.store.put(key, result)
+        self.seconds += result.seconds
+        return result.data
+
+    def pay(self, usd: float) -> None:
+        """Record the cost of forecasts, so that a resumed replay knows it."""
+        self.spending.spent_usd += usd
+        self.store.record_spending(self.spending.spent_usd)
 
 
 class CachedModel:
-    """A model by its files, read when it is needed.
+    """A model identified by its files, and loaded when it is needed.
 
     Attributes:
-        key: the hash of its files.
+        files: the files by name.
+        key: the hash of the files.
     """
 
     def __init__(self, files: dict[str, bytes], load: Callable[[Path], Any]) -> None:
@@ -123,79 +140,72 @@ class CachedModel:
     def model(self) -> Any:
         """What the plugin's `load` returns."""
         with tempfile.TemporaryDirectory() as folder:
-            _write(self.files, Path(folder))
+            _write_files(self.files, Path(folder))
             return self._load(Path(folder))
 
 
 @dataclass(frozen=True)
 class CachedAlgorithm(LoadedAlgorithm):
-    """An algorithm whose models and forecasts are kept."""
+    """An algorithm whose models and forecasts are cached."""
 
-    memory: Memory
+    cache: AlgorithmCache
 
     def train(self, posts: pd.DataFrame, config: BaseModel, model_type: ModelTypeName) -> Any:
-        """Return the model trained on these posts with these options, trained at most once."""
-        known = self.memory.past.digest_of(posts)
-        if known is None:
-            return CachedModel(self._trained_files(posts, config, model_type), super().load)
-        key = _hash("train", *self._identity(config, model_type), known)
-        files = self.memory.once(key, lambda: pack_files(self._trained_files(posts, config, model_type)))
+        """Return the model trained on these posts with these options."""
+        digest = self.cache.history.digest_of(posts)
+        if digest is None:
+            return CachedModel(self._train_files(posts, config, model_type), super().load)
+        key = _hash("train", *self._identity(config, model_type), digest)
+        files = self.cache.get_or_compute(key, lambda: pack_files(self._train_files(posts, config, model_type)))
         return CachedModel(unpack_files(files), super().load)
 
-    def _trained_files(self, posts: pd.DataFrame, config: BaseModel, model_type: ModelTypeName) -> dict[str, bytes]:
+    def _train_files(self, posts: pd.DataFrame, config: BaseModel, model_type: ModelTypeName) -> dict[str, bytes]:
         model = super().train(posts, config, model_type)
         with tempfile.TemporaryDirectory() as folder:
             return {name: (Path(folder) / name).read_bytes() for name in super().save(model, Path(folder))}
 
     def save(self, model: Any, directory: Path) -> list[str]:
         """Write the model's files."""
-        _write(model.files, directory)
+        _write_files(model.files, directory)
         return sorted(model.files)
 
     def load(self, directory: Path) -> Any:
-        """Read the model's files; what stands beside them is none of the model."""
+        """Read the model's files, without the manifest and the evaluations beside them."""
         names = (path.relative_to(directory) for path in directory.rglob("*") if path.is_file())
-        own = [name for name in names if str(name) != RESERVED_FILE and name.parts[0] != EVALUATIONS]
+        own = [name for name in names if str(name) != MANIFEST_FILE and name.parts[0] != EVALUATIONS]
         return CachedModel({name.as_posix(): (directory / name).read_bytes() for name in own}, super().load)
 
     def predict(
-        self, model: Any, posts: pd.DataFrame, origins: Origins, config: BaseModel, model_type: ModelTypeName
+        self,
+        model: Any,
+        posts: pd.DataFrame,
+        origins: Origins,
+        config: BaseModel,
+        model_type: ModelTypeName,
+        budget: Budget | None = None,
     ) -> Any:
-        """Return the forecasts, made at most once.
+        """Return the forecasts.
 
         Raises:
-            CostLimitReached: they must be paid for, and could cost more than is left.
+            CostLimitReached: they are paid and could exceed the limit.
         """
-        known = self.memory.past.digest_of(posts)
-        if known is None:
-            return self._paid_forecasts(model, posts, origins, config, model_type)
-        told = b"" if origins.target_time is None else origins.target_time.astype("datetime64[us]").tobytes()
-        moments = (origins.time.astype("datetime64[us]").tobytes(), origins.position.tobytes(), told)
-        key = _hash("predict", *self._identity(config, model_type), model.key, known, *moments)
 
-        def make() -> bytes:
-            return pack_forecasts(self._paid_forecasts(model, posts, origins, config, model_type))
+        def compute() -> Any:
+            return self._predict_within_limit(model, posts, origins, config, model_type, budget or Budget())
 
-        return unpack_forecasts(self.memory.once(key, make), model_type)
+        digest = self.cache.history.digest_of(posts)
+        if digest is None:
+            return compute()
+        target_time = b"" if origins.target_time is None else origins.target_time.astype("datetime64[us]").tobytes()
+        times = (origins.time.astype("datetime64[us]").tobytes(), origins.position.tobytes(), target_time)
+        key = _hash("predict", *self._identity(config, model_type), model.key, digest, *times)
+        return unpack_forecasts(self.cache.get_or_compute(key, lambda: pack_forecasts(compute())), model_type)
 
-    def predict_anew(
-        self, model: Any, posts: pd.DataFrame, origins: Origins, config: BaseModel, model_type: ModelTypeName
+    def predict_uncached(
+        self, model: CachedModel, posts: pd.DataFrame, origins: Origins, config: BaseModel, model_type: ModelTypeName
     ) -> Any:
-        """Return forecasts that are made now, and not kept; never asked for where they are paid for."""
+        """Return forecasts from a new call of the plugin, without caching them."""
         return super().predict(model.model, posts, origins, config, model_type)
-
-    def is_known_blind(self, model: CachedModel) -> bool:
-        """Whether it was asked before: a replay has one code of the plugin, and tries a version on many posts."""
-        seconds = self.memory.blind.get(model.key)
-        if seconds is None:
-            self.memory.asking_since = self.memory.seconds
-            return False
-        self.memory.seconds += seconds
-        return True
-
-    def note_blind(self, model: CachedModel) -> None:
-        """Remember it until the replay ends."""
-        self.memory.blind[model.key] = self.memory.seconds - self.memory.asking_since
 
     def estimate(
         self, model: Any, posts: pd.DataFrame, origins: Origins, config: BaseModel, model_type: ModelTypeName
@@ -204,47 +214,78 @@ class CachedAlgorithm(LoadedAlgorithm):
         return super().estimate(model.model, posts, origins, config, model_type)
 
     def explain(self, model: Any, config: BaseModel, model_type: ModelTypeName) -> list[Importance]:
-        """Return what the model's forecasts lean on."""
+        """Return the model's feature importances."""
         return super().explain(model.model, config, model_type)
 
-    def _paid_forecasts(
-        self, model: CachedModel, posts: pd.DataFrame, origins: Origins, config: BaseModel, model_type: ModelTypeName
+    def _predict_within_limit(
+        self,
+        model: CachedModel,
+        posts: pd.DataFrame,
+        origins: Origins,
+        config: BaseModel,
+        model_type: ModelTypeName,
+        budget: Budget,
     ) -> Any:
         if not self.description.paid:
-            return super().predict(model.model, posts, origins, config, model_type)
-        self.memory.purse.require(self.estimate(model, posts, origins, config, model_type))
-        account = workspace().account
-        before, told = account.cost_usd, 0.0
+            return super().predict(model.model, posts, origins, config, model_type, budget)
+        self.cache.spending.require(self.estimate(model, posts, origins, config, model_type))
+        before, reported = budget.cost_usd, 0.0
         try:
-            forecasts = super().predict(model.model, posts, origins, config, model_type)
-            told = get_model_type(model_type).count_outcomes(forecasts).get("cost_usd", 0.0)
+            forecasts = super().predict(model.model, posts, origins, config, model_type, budget)
+            reported = get_model_type(model_type).count_outcomes(forecasts).get("cost_usd", 0.0)
             return forecasts
-        finally:  # what failed may be paid for too; the plugin of a stranger may keep no account
-            self.memory.pay(max(account.cost_usd - before, told))
+        finally:  # failed calls may cost money too, and a plugin may report costs without using the budget
+            self.cache.pay(max(budget.cost_usd - before, reported))
 
     def _identity(self, config: BaseModel, model_type: ModelTypeName) -> tuple[str, ...]:
         options = json.dumps(config.model_dump(mode="json"), sort_keys=True)
-        return (__version__, self.name, self.distribution, self.version, self._source, model_type, options)
+        return (__version__, self.name, self.distribution, self.version, self._fingerprint, model_type, options)
 
     @cached_property
-    def _source(self) -> str:
+    def _fingerprint(self) -> str:
         return fingerprint(self)
 
 
+class CachedLookaheadCheck(LookaheadCheck):
+    """Checks each model of a replay once: the code does not change, and a version is evaluated many times."""
+
+    def __init__(self, cache: AlgorithmCache) -> None:
+        self._cache = cache
+        self._seconds: dict[str, float] = {}  # the processor time of the check, by model
+
+    def __call__(
+        self, model: TrainedModel, posts: pd.DataFrame, origins: Origins, forecasts: Any, targets: Any
+    ) -> None:
+        """Check the forecasts of a model that was not checked yet."""
+        key = model.model.key
+        if key in self._seconds:
+            self._cache.seconds += self._seconds[key]
+            return
+        before = self._cache.seconds
+        super().__call__(model, posts, origins, forecasts, targets)
+        self._seconds[key] = self._cache.seconds - before
+
+    def repeat(self, model: TrainedModel, posts: pd.DataFrame, origins: Origins) -> Any:
+        """Return forecasts from a new call of the plugin, whatever is cached."""
+        algorithm = model.algorithm
+        assert isinstance(algorithm, CachedAlgorithm)  # noqa: S101  a replay has no other
+        return algorithm.predict_uncached(model.model, posts, origins, model.options, model.model_type)
+
+
 def _processor_seconds() -> float:
-    """Return what this process and those it waited for took of the processors; what else runs here does not count."""
+    """Return the processor time of this process and its finished children."""
     return sum(os.times()[:4])
 
 
-def _write(files: dict[str, bytes], folder: Path) -> None:
+def _write_files(files: dict[str, bytes], folder: Path) -> None:
     for name, data in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(data)
 
 
 def _hash(*parts: str | bytes) -> str:
-    running = hashlib.sha256()
+    digest = hashlib.sha256()
     for part in parts:
         data = part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part
-        running.update(len(data).to_bytes(8, "big") + data)
-    return running.hexdigest()
+        digest.update(len(data).to_bytes(8, "big") + data)
+    return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""The code of a plugin as a hash: what was kept of an edited one is not used again, whatever its version says."""
+"""The fingerprint of a plugin's code: results of a plugin that was edited since are not reused."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ import sys
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
-
-from retrainer.algorithms.manager import INNERMOST
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -19,30 +17,30 @@ if TYPE_CHECKING:
 def fingerprint(algorithm: LoadedAlgorithm) -> str:
     """Return the SHA-256 of all files of the packages of an algorithm and of the observers that may wrap its hooks.
 
-    Where a file cannot be read, such as that of a module in a zip, it is left out: the version alone tells then.
+    Files that cannot be read, such as those of a module in a zip, are omitted; only the version distinguishes these.
     """
-    running = hashlib.sha256()
+    digest = hashlib.sha256()
     for name, plugin in sorted(algorithm.manager.list_name_plugin()):
         hooks = {caller.name for caller in algorithm.manager.get_hookcallers(plugin) or ()}
-        if name == INNERMOST or hooks <= {"on_event"}:  # an observer that only hears, as in the first process alone
+        if hooks <= {"on_event"}:  # an observer that wraps nothing
             continue
-        running.update(f"{name}\0".encode())
-        for file in _files_of(plugin):
+        digest.update(f"{name}\0".encode())
+        for file in _package_files(plugin):
             try:
                 content = file.read_bytes()
             except OSError:
                 continue
-            running.update(hashlib.sha256(content).digest())
-    return running.hexdigest()
+            digest.update(hashlib.sha256(content).digest())
+    return digest.hexdigest()
 
 
-def _files_of(plugin: object) -> Iterable[Path]:
-    """Return all files of the outermost package that a plugin's module lies in, or that of the module alone."""
+def _package_files(plugin: object) -> Iterable[Path]:
+    """Return all files of the outermost package of a plugin's module, or the module's own file."""
     parts = (plugin.__name__ if isinstance(plugin, ModuleType) else type(plugin).__module__).split(".")
     for count in range(1, len(parts) + 1):
         module = sys.modules.get(".".join(parts[:count]))
         file = getattr(module, "__file__", None)
-        if file is None:  # a namespace package is of several distributions
+        if file is None:  # a namespace package, shared by several distributions
             continue
         if not hasattr(module, "__path__"):
             return [Path(file)]

@@ -1,4 +1,4 @@
-"""Policies: when to retrain, and when to promote, as the project's settings with a few keys changed."""
+"""Policies: when to retrain and when to promote, as the project's settings with some keys changed."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from pydantic import ValidationError
 
-from retrainer.algorithms.manager import load_algorithm
 from retrainer.config import RetrainingSettings
-from retrainer.errors import UsageError, did_you_mean
+from retrainer.errors import UsageError, did_you_mean, invalid_value
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from retrainer.config import Settings
     from retrainer.model_types import ModelTypeName
+    from retrainer.runtime import Runtime
 
 CONFIGURED, NEVER, ALWAYS = "configured", "never", "always"
 
@@ -29,21 +29,21 @@ _KEYS = (
     "min_improvement_threshold",
     "min_confidence",
 )
-_KEYS_OF_A_TYPE = {"timing": ("origin",), "content": ("max_cost_increase",)}
+_KEYS_BY_TYPE = {"timing": ("origin",), "content": ("max_cost_increase",)}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
 @dataclass(frozen=True)
 class Policy:
-    """When to retrain, and when to promote.
+    """When to retrain and when to promote.
 
     Attributes:
-        name: by which it is told apart.
-        settings: the project's settings under it.
-        algorithm: what it trains.
-        retrains: whether it trains again once a first version is live.
-        promotes_all: whether every version goes live, whatever the comparison says.
-        changes: what was changed of the project's settings, by key.
+        name: unique within a replay.
+        settings: the project's settings with its changes.
+        algorithm: the algorithm that it trains.
+        retrains: whether it trains again after the first promotion.
+        promotes_all: whether it promotes every version, whatever the comparison says.
+        changes: the changed settings, by key.
     """
 
     name: str
@@ -54,15 +54,17 @@ class Policy:
     changes: dict[str, Any] = field(default_factory=dict)
 
 
-def build_policies(settings: Settings, model_type: ModelTypeName, given: Sequence[str]) -> list[Policy]:
-    """Return the three policies that every replay has, and those given.
+def build_policies(
+    settings: Settings, runtime: Runtime, model_type: ModelTypeName, given: Sequence[str]
+) -> list[Policy]:
+    """Return the three policies that every replay has, and the given ones.
 
     Args:
         given: each like `daily: schedule_days=1, min_confidence=0.95`.
 
     Raises:
-        UsageError: a policy is not written so, has a name that is taken, or an unknown key or a wrong value.
-        UnknownName, ConfigError: an algorithm is not installed, or its options are wrong.
+        UsageError: a policy has a wrong format, a duplicate name, an unknown key or an invalid value.
+        UnknownName, ConfigError: an algorithm is not installed, or its options are invalid.
     """
     algorithm = settings.model(model_type).algorithm
     policies = [
@@ -73,24 +75,24 @@ def build_policies(settings: Settings, model_type: ModelTypeName, given: Sequenc
     for text in given:
         policy = parse_policy(text, settings, model_type)
         if policy.name in {other.name for other in policies}:
-            raise UsageError(f"--policy: the name '{policy.name}' is taken", hint="Give it another name")
+            raise UsageError(f"--policy: the name '{policy.name}' is already used", hint="Choose another name")
         policies.append(policy)
     for policy in policies:
-        load_algorithm(policy.algorithm, model_type)
+        runtime.algorithms(policy.algorithm, model_type)
     return policies
 
 
 def parse_policy(text: str, settings: Settings, model_type: ModelTypeName) -> Policy:
-    """Return the policy that is written as `name: key=value, key=value`.
+    """Parse a policy like `name: key=value, key=value`.
 
     Raises:
-        UsageError: it is not written so, or a key is unknown or its value wrong.
+        UsageError: the format is wrong, or a key is unknown or its value invalid.
     """
     name, colon, rest = (part.strip() for part in text.partition(":"))
     if not colon or not _NAME.fullmatch(name):
         raise UsageError(
-            f"--policy: '{text}' is no policy",
-            hint="Write it like 'daily: schedule_days=1, min_confidence=0.95', the name of letters and digits",
+            f"--policy: invalid policy '{text}'",
+            hint="Write it like 'daily: schedule_days=1, min_confidence=0.95'; names consist of letters, digits, _ . -",
         )
     changes: dict[str, Any] = {}
     for part in filter(None, (piece.strip() for piece in rest.split(","))):
@@ -104,7 +106,7 @@ def parse_policy(text: str, settings: Settings, model_type: ModelTypeName) -> Po
 
 def _key_and_value(part: str, name: str, model_type: ModelTypeName) -> tuple[str, Any]:
     key, equals, value = (piece.strip() for piece in part.partition("="))
-    known = [*_KEYS, *_KEYS_OF_A_TYPE[model_type], "algorithm"]
+    known = [*_KEYS, *_KEYS_BY_TYPE[model_type], "algorithm"]
     if not equals or not value:
         raise UsageError(f"--policy '{name}': '{part}' is not of the form key=value")
     if key not in known:
@@ -117,20 +119,18 @@ def _key_and_value(part: str, name: str, model_type: ModelTypeName) -> tuple[str
 
 
 def _changed(settings: Settings, model_type: ModelTypeName, name: str, changes: dict[str, Any]) -> Settings:
-    """Return the settings with the keys of `retraining` changed; what a type overrides is changed there."""
+    """Return the settings with keys of `retraining` changed; keys that the model type overrides are changed there."""
     tree = settings.retraining.model_dump()
-    of_type = tree[f"{model_type}_model"]
+    overrides = tree[f"{model_type}_model"]
     for key, value in changes.items():
         if key in _KEYS:
             tree[key] = value
-        if key in of_type:
-            of_type[key] = value
+        if key in overrides:
+            overrides[key] = value
     try:
         retraining = RetrainingSettings.model_validate(tree)
     except ValidationError as error:
         first = error.errors()[0]
-        allowed = first["msg"].removeprefix("Input ").replace("should be", "it must be", 1)
-        raise UsageError(
-            f"--policy '{name}': {first['loc'][-1]}: '{first['input']}' is not allowed: {allowed}"
-        ) from None
+        problem = invalid_value(str(first["loc"][-1]), first["input"], first["msg"])
+        raise UsageError(f"--policy '{name}': {problem}") from None
     return settings.model_copy(update={"retraining": retraining})

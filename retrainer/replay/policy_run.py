@@ -1,11 +1,11 @@
-"""A policy on its way through the past: its plan, its room, and what is done of it."""
+"""The replay of one policy: its plan, its sandbox, and the results of its steps."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from retrainer import __version__
@@ -20,102 +20,114 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from retrainer.model_types import ModelTypeName
-    from retrainer.replay.cached_algorithm import Memory
+    from retrainer.replay.cached_algorithm import AlgorithmCache
     from retrainer.replay.plan import Step
     from retrainer.replay.policies import Policy
     from retrainer.replay.sandbox import PostHistory, SandboxProject
+    from retrainer.runtime import Runtime
 
 KEY_FILE = "policy.sha256"
 
 
 @dataclass
 class PolicyRun:
-    """A policy on its way.
+    """The replay of one policy.
 
     Attributes:
         policy: the policy.
-        steps: its plan.
-        room: the project in which it lives.
-        key: the hash of all that its steps depend on but the posts.
-        records: the steps that are done, the first of the plan.
-        decided: the record of the step after these where it was interrupted after its decision; else None.
+        model_type: the model type.
+        steps: the plan.
+        sandbox: the project of its own.
+        runtime: the runtime of its runs.
+        key: the hash of everything that its steps depend on, except the posts.
+        results: the results of the completed steps, the first of the plan.
+        decision: the decision of the next step, if it was interrupted after its decision; else None.
     """
 
     policy: Policy
+    model_type: ModelTypeName
     steps: list[Step]
-    room: SandboxProject
+    sandbox: SandboxProject
+    runtime: Runtime
     key: str
-    records: list[StepResult] = field(default_factory=list)
-    decided: StepResult | None = None
+    results: list[StepResult] = field(default_factory=list)
+    decision: StepResult | None = None
 
     @classmethod
-    def of(
-        cls, policy: Policy, steps: list[Step], model_type: ModelTypeName, past: PostHistory, folder: Path
+    def create(
+        cls,
+        policy: Policy,
+        steps: list[Step],
+        model_type: ModelTypeName,
+        history: PostHistory,
+        runtime: Runtime,
+        folder: Path,
     ) -> PolicyRun:
-        """Return the track of a policy, whose room is a folder of its name."""
-        key = _key(policy, steps[0], model_type)
-        return cls(policy, steps, open_sandbox(folder / policy.name, policy.settings, past), key)
+        """Return the replay of a policy, whose sandbox is a subfolder named after it."""
+        key = _key(policy, runtime, steps[0], model_type)
+        sandbox = open_sandbox(folder / policy.name, policy.settings, history)
+        return cls(policy, model_type, steps, sandbox, replace(runtime, answers_dir=sandbox.answers_dir), key)
 
-    def take(self, number: int, model_type: ModelTypeName, memory: Memory) -> StepResult:
-        """Take the next step, and keep what was decided, and then what became of it."""
+    def take_step(self, number: int, cache: AlgorithmCache) -> StepResult:
+        """Take the next step, recording its decision and then its result."""
         step = self.steps[number]
-        decided, self.decided = self.decided, None
-        if decided is None:
-            decided = decide(self.room, self.policy, model_type, step, memory)
-            memory.work.note_decided(self.key, number, decided.document())
-        record = review_step(self.room, model_type, step, decided)
-        memory.work.add_step(self.key, number, record.document())
-        self.records.append(record)
-        return record
+        decision, self.decision = self.decision, None
+        if decision is None:
+            decision = decide(self.sandbox, self.runtime, self.policy, self.model_type, step, cache)
+            cache.store.record_decision(self.key, number, decision.document())
+        result = review_step(self.sandbox, self.runtime, self.model_type, step, decision)
+        cache.store.add_step(self.key, number, result.document())
+        self.results.append(result)
+        return result
 
-    def recall(self, memory: Memory, model_type: ModelTypeName) -> None:
-        """Take over the steps that are kept, if they are the first of this plan on the same posts; else begin anew.
+    def restore(self, cache: AlgorithmCache) -> None:
+        """Restore the recorded steps if they are the first of this plan on the same posts; else start over.
 
-        What an interrupted run had recorded is forgotten; where a step was interrupted after its decision, that is
-        taken over. Where one of the steps failed, all begin anew: it is tried again, and what did not fail is not made
-        again.
+        Interrupted runs are deleted; a step that was interrupted after its decision keeps it. If one of the steps has
+        failed all are repeated: this tries it again, and the others are cached.
         """
-        done = [StepResult.of(document) for document in memory.work.steps(self.key)]
-        pending = memory.work.decided(self.key, len(done))
-        decided = None if pending is None else StepResult.of(pending)
-        records = done if decided is None else [*done, decided]
-        past = memory.past
+        completed = [StepResult.from_document(document) for document in cache.store.steps(self.key)]
+        pending = cache.store.decision(self.key, len(completed))
+        decision = None if pending is None else StepResult.from_document(pending)
+        recorded = completed if decision is None else [*completed, decision]
+        history = cache.history
         plan = [
-            (step.at, step.until, past.digest(past.count(step.review_until))) for step in self.steps[: len(records)]
+            (step.at, step.until, history.digest(history.count(step.review_until)))
+            for step in self.steps[: len(recorded)]
         ]
-        same = bool(records) and plan == [(record.at, record.until, record.digest) for record in records]
-        if same and not any(record.failed for record in records) and self._agrees(records[-1]):
-            self.records, self.decided = done, decided
-            self._tidy(model_type)
+        same = bool(recorded) and plan == [(result.at, result.until, result.digest) for result in recorded]
+        if same and not any(result.failed for result in recorded) and self._sandbox_agrees(recorded[-1]):
+            self.results, self.decision = completed, decision
+            self._delete_unfinished()
             return
-        memory.work.forget_steps(self.key)
-        self.room.close()
-        folder = self.room.folder
+        cache.store.delete_steps(self.key)
+        self.sandbox.close()
+        folder = self.sandbox.folder
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         (folder / KEY_FILE).write_text(self.key)
-        self.room = open_sandbox(folder, self.policy.settings, past)
+        self.sandbox = open_sandbox(folder, self.policy.settings, history)
 
-    def _tidy(self, model_type: ModelTypeName) -> None:
-        """Forget runs that were interrupted, with the files that they left; nobody else uses the room."""
-        self.room.registry.forget_unfinished_runs()
-        self.room.artifacts.remove_strays(model_type)
+    def _delete_unfinished(self) -> None:
+        """Delete interrupted runs and the files they left; nobody else uses the sandbox."""
+        self.sandbox.registry.delete_unfinished_runs()
+        self.sandbox.artifacts.remove_strays(self.model_type)
 
-    def _agrees(self, last: StepResult) -> bool:
-        """Whether the room is where the records end: a kill may have fallen between the two."""
-        marker = self.room.folder / KEY_FILE
+    def _sandbox_agrees(self, last: StepResult) -> bool:
+        """Whether the sandbox is where the results end: a kill may have come in between."""
+        marker = self.sandbox.folder / KEY_FILE
         if not marker.is_file() or marker.read_text() != self.key:
             return False
-        registry = self.room.registry
-        live = [version.version_id for version in registry.list_versions(status="active")]
+        registry = self.sandbox.registry
+        active = [version.version_id for version in registry.list_versions(status="active")]
         later = registry.list_runs(limit=1, run_filter=RunFilter(since=last.until, status="completed"))
-        return not later and live == ([last.live] if last.live else [])
+        return not later and active == ([last.live] if last.live else [])
 
 
-def _key(policy: Policy, first: Step, model_type: ModelTypeName) -> str:
-    algorithm, options = load_configured_algorithm(policy.settings, model_type, policy.algorithm)
+def _key(policy: Policy, runtime: Runtime, first: Step, model_type: ModelTypeName) -> str:
+    algorithm, options = load_configured_algorithm(policy.settings, runtime, model_type, policy.algorithm)
     facts = {
-        "name": policy.name,  # two policies may be the same but for it
+        "name": policy.name,  # two policies may differ in nothing else
         "retrainer": __version__,
         "model_type": model_type,
         "start": first.at.isoformat(),
@@ -128,7 +140,7 @@ def _key(policy: Policy, first: Step, model_type: ModelTypeName) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
-def chronological_order(tracks: Sequence[PolicyRun]) -> list[tuple[PolicyRun, int]]:
-    """Return each track with the number of a step, all steps of all tracks in the order of time."""
-    every = [(step.at, place, number) for place, track in enumerate(tracks) for number, step in enumerate(track.steps)]
-    return [(tracks[place], number) for _, place, number in sorted(every)]
+def chronological_order(runs: Sequence[PolicyRun]) -> list[tuple[PolicyRun, int]]:
+    """Return all steps of all policies in the order of time, as pairs of policy run and step number."""
+    steps = [(step.at, index, number) for index, run in enumerate(runs) for number, step in enumerate(run.steps)]
+    return [(runs[index], number) for _, index, number in sorted(steps)]

@@ -1,4 +1,4 @@
-"""Other processes that make ahead of time what the steps of a replay will need, whatever is live by then."""
+"""Worker processes that compute in advance what the steps of a replay will need, whatever is in production by then."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from contextlib import closing, contextmanager
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
-from retrainer.algorithms.manager import load_algorithm, set_apart
-from retrainer.replay.cache import Work
-from retrainer.replay.cached_algorithm import Memory, SpendingLimit
+from retrainer.algorithms.manager import load_algorithm
+from retrainer.replay.cached_algorithm import AlgorithmCache, SpendingLimit
 from retrainer.replay.sandbox import PostHistory, open_sandbox
 from retrainer.replay.step import prefetch_step
+from retrainer.replay.store import ReplayStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
@@ -31,63 +31,64 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-POSTS = "posts.parquet"
-ROOMS = "ahead"
+POSTS_FILE = "posts.parquet"
+WORKER_FOLDERS = "ahead"
 
 
-class Place(NamedTuple):
-    """What the processes share.
+class Workspace(NamedTuple):
+    """What the processes of a replay share.
 
     Attributes:
         folder: of the replay.
-        work: the file of kept work.
-        source: where the posts are from, for messages.
+        store: the path of its store.
+        location: where the posts are stored, for messages.
+        model_type: the model type.
     """
 
     folder: Path
-    work: Path
-    source: str
+    store: Path
+    location: str
     model_type: ModelTypeName
 
 
 @contextmanager
 def prefetching(
-    order: Sequence[tuple[PolicyRun, int]], place: Place, past: PostHistory, jobs: int
+    order: Sequence[tuple[PolicyRun, int]], workspace: Workspace, history: PostHistory, jobs: int
 ) -> Iterator[Callable[[PolicyRun, int], None]]:
-    """Let processes work ahead, and give a function that waits until they have come to a step.
+    """Let worker processes compute in advance; yield a function that waits for the workers to finish a step.
 
-    Where one of them dies, nothing more is made ahead: what is needed is made in its turn, or fails then.
+    If a worker crashes, the rest is computed without workers.
 
     Args:
         order: all steps, in the order in which they are taken.
-        past: the posts.
-        jobs: how many processes; with 1, nothing is made ahead.
+        history: the posts.
+        jobs: the number of processes; with 1, nothing is prefetched.
     """
     tasks: dict[tuple[object, ...], int] = {}
-    task_of: dict[tuple[str, int], int] = {}
+    task_of_step: dict[tuple[str, int], int] = {}
     chosen: list[tuple[Policy, Step]] = []
-    for track, number in order if jobs > 1 else ():
-        if not _is_foreseeable(track, number, place.model_type):
+    for run, number in order if jobs > 1 else ():
+        if not _can_prefetch(run, number):
             continue
-        what = _what_is_made(track, number, place.model_type)
-        if what not in tasks:
-            tasks[what] = len(chosen)
-            chosen.append((track.policy, track.steps[number]))
-        task_of[track.key, number] = tasks[what]
+        inputs = _inputs(run, number)
+        if inputs not in tasks:
+            tasks[inputs] = len(chosen)
+            chosen.append((run.policy, run.steps[number]))
+        task_of_step[run.key, number] = tasks[inputs]
     if not chosen:
-        yield lambda _track, _number: None
+        yield lambda _run, _number: None
         return
-    past.posts.to_parquet(place.folder / POSTS)
-    with closing(_done_in_order(place, chosen, jobs)) as done:
+    history.posts.to_parquet(workspace.folder / POSTS_FILE)
+    with closing(_run_tasks(workspace, chosen, jobs)) as completed:
         finished = 0
 
-        def wait(track: PolicyRun, number: int) -> None:
+        def wait(run: PolicyRun, number: int) -> None:
             nonlocal finished
-            while finished <= task_of.get((track.key, number), -1):
+            while finished <= task_of_step.get((run.key, number), -1):
                 try:
-                    next(done)
-                except BrokenProcessPool:  # as where a plugin's library crashes, or the memory is used up
-                    log.warning("A process that worked ahead died: the rest is made without such processes")
+                    next(completed)
+                except BrokenProcessPool:  # a library crashed, or the system is out of memory
+                    log.warning("Prefetch worker crashed; continuing without it")
                     finished = len(chosen)
                 else:
                     finished += 1
@@ -95,55 +96,56 @@ def prefetching(
         yield wait
 
 
-def _is_foreseeable(track: PolicyRun, number: int, model_type: ModelTypeName) -> bool:
-    """Whether a step is still to be taken, trains a version, and costs no money, which is spent in its turn only."""
-    if number < len(track.records) or (number > 0 and not track.policy.retrains):
+def _can_prefetch(run: PolicyRun, number: int) -> bool:
+    """Whether a step is still to be taken, trains a version, and is free."""
+    if number < len(run.results) or (number > 0 and not run.policy.retrains):
         return False
-    return not load_algorithm(track.policy.algorithm, model_type).description.paid
+    return not run.runtime.algorithms(run.policy.algorithm, run.model_type).description.paid
 
 
-def _what_is_made(track: PolicyRun, number: int, model_type: ModelTypeName) -> tuple[object, ...]:
-    """Return what tells tasks apart: two steps that agree in it need the same."""
-    settings = track.policy.settings.retraining
-    training = (track.policy.algorithm, settings.test_split, settings.min_training_samples)
-    return (*training, settings.max_predictions(model_type), settings.origin(model_type), track.steps[number])
+def _inputs(run: PolicyRun, number: int) -> tuple[object, ...]:
+    """Return what a step's computations depend on: steps with equal inputs need the same."""
+    settings = run.policy.settings.retraining
+    training = (run.policy.algorithm, settings.test_split, settings.min_training_samples)
+    return (*training, settings.max_predictions(run.model_type), settings.origin(run.model_type), run.steps[number])
 
 
-def _done_in_order(place: Place, tasks: Sequence[tuple[Policy, Step]], jobs: int) -> Generator[None, None, None]:
-    """Work through tasks in other processes; yields when one is done, in their order."""
+def _run_tasks(workspace: Workspace, tasks: Sequence[tuple[Policy, Step]], jobs: int) -> Generator[None, None, None]:
+    """Run tasks in worker processes; yield as each is completed, in their order."""
     from joblib import Parallel, delayed  # noqa: PLC0415  slow to import, and rarely needed
     from joblib.externals.loky import get_reusable_executor  # noqa: PLC0415
 
     parallel = Parallel(n_jobs=jobs, return_as="generator", pre_dispatch="2*n_jobs", batch_size=1)
-    running = parallel(delayed(_make)(place, policy, step, os.getpid()) for policy, step in tasks)
+    completed = parallel(delayed(_prefetch)(workspace, policy, step, os.getpid()) for policy, step in tasks)
     try:
-        yield from running
+        yield from completed
     finally:
-        with warnings.catch_warnings(action="ignore"):  # what was made and is not waited for is kept all the same
-            running.close()
-        get_reusable_executor().shutdown(kill_workers=True)  # they would stay, with the environment of their beginning
+        with warnings.catch_warnings(action="ignore"):  # results that nobody waits for are cached all the same
+            completed.close()
+        get_reusable_executor().shutdown(kill_workers=True)  # idle workers would stay, with their old environment
 
 
-def _make(place: Place, policy: Policy, step: Step, waiting: int) -> None:
-    """Make what a step will need, in a process of its own; ends it when the process that waits for it is gone."""
-    _end_with(waiting)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever waits for us hears it too, and decides
-    memory = _memory(place)
-    room = open_sandbox(place.folder / ROOMS / str(os.getpid()), policy.settings, memory.past)
+def _prefetch(workspace: Workspace, policy: Policy, step: Step, parent: int) -> None:
+    """Compute what a step will need, in a worker process."""
+    _exit_with(parent)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is interrupted too, and decides
+    logging.disable(logging.CRITICAL)  # the step itself reports
+    algorithms = _open_cache(workspace)
+    folder = workspace.folder / WORKER_FOLDERS / str(os.getpid())
+    sandbox = open_sandbox(folder, policy.settings, algorithms.history)
     try:
-        with set_apart(memory.algorithm):
-            prefetch_step(room, policy, place.model_type, step)
+        prefetch_step(sandbox, algorithms.runtime(), policy, workspace.model_type, step)
     finally:
-        room.close()
+        sandbox.close()
 
 
 @cache
-def _end_with(process: int) -> None:
-    """End this process as soon as another is gone, by whatever signal: otherwise it would stay for minutes."""
+def _exit_with(parent: int) -> None:
+    """End this process as soon as its parent is gone, whatever signal ended it; loky would take minutes."""
     if sys.platform != "linux":
         return
     try:
-        handle = os.pidfd_open(process)
+        handle = os.pidfd_open(parent)
     except ProcessLookupError:
         os._exit(1)
 
@@ -151,11 +153,12 @@ def _end_with(process: int) -> None:
         select.select([handle], [], [])
         os._exit(1)
 
-    threading.Thread(target=wait, name="end with the replay", daemon=True).start()
+    threading.Thread(target=wait, name="exit with the replay", daemon=True).start()
 
 
 @lru_cache(maxsize=1)
-def _memory(place: Place) -> Memory:
+def _open_cache(workspace: Workspace) -> AlgorithmCache:
     import pandas as pd  # noqa: PLC0415  slow to import
 
-    return Memory(Work(place.work), PostHistory(pd.read_parquet(place.folder / POSTS), place.source), SpendingLimit())
+    history = PostHistory(pd.read_parquet(workspace.folder / POSTS_FILE), workspace.location)
+    return AlgorithmCache(load_algorithm, ReplayStore(workspace.store), history, SpendingLimit())

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from retrainer.evaluation.bootstrap import LEVEL, Evidence, bootstrap_comparison, score_interval
+from retrainer.evaluation.comparison import MIN_COMPARED_POSTS
 from retrainer.evaluation.decision_rule import improvement_percentage
 from retrainer.model_types import get_model_type
 from retrainer.model_types.base import skill_score
-from retrainer.pipeline.comparing import MIN_COMPARED_POSTS
 from retrainer.replay.policies import CONFIGURED
 from retrainer.replay.step import REVIEWED
 

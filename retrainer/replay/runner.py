@@ -1,4 +1,4 @@
-"""A replay from its first step to its last: all policies side by side, in the order of time."""
+"""Replay a model type's past: all policies side by side, step by step in the order of time."""
 
 from __future__ import annotations
 
@@ -7,18 +7,17 @@ import time
 from contextlib import closing
 from typing import TYPE_CHECKING, NamedTuple
 
-from retrainer.algorithms.manager import set_apart
 from retrainer.errors import CostLimitReached
-from retrainer.replay import workdir as folders
+from retrainer.replay import workdir as workdirs
 from retrainer.replay.budget import require_max_cost
-from retrainer.replay.cache import Work
-from retrainer.replay.cached_algorithm import Memory, SpendingLimit
+from retrainer.replay.cached_algorithm import AlgorithmCache, SpendingLimit
 from retrainer.replay.plan import plan_steps, resolve_span
 from retrainer.replay.policies import build_policies
 from retrainer.replay.policy_run import PolicyRun, chronological_order
-from retrainer.replay.prefetch import Place, prefetching
+from retrainer.replay.prefetch import Workspace, prefetching
 from retrainer.replay.results import Ending, report
 from retrainer.replay.sandbox import read_history
+from retrainer.replay.store import ReplayStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -29,16 +28,18 @@ if TYPE_CHECKING:
     from retrainer.project import Project
     from retrainer.replay.results import ReplayReport
     from retrainer.replay.step import StepResult
+    from retrainer.runtime import Runtime
 
 log = logging.getLogger(__name__)
 
 
 class Progress(NamedTuple):
-    """How far a replay is.
+    """The progress of a replay.
 
     Attributes:
-        done, total: steps, of all policies.
-        seconds_left: roughly.
+        done: steps completed, of all policies.
+        total: steps planned, of all policies.
+        seconds_left: an estimate.
     """
 
     done: int
@@ -48,6 +49,7 @@ class Progress(NamedTuple):
 
 def replay(
     project: Project,
+    runtime: Runtime,
     model_type: ModelTypeName,
     now: datetime,
     start: datetime,
@@ -58,96 +60,102 @@ def replay(
     jobs: int = 1,
     resume: bool = False,
     max_cost: float | None = None,
-    tell: Callable[[Progress], None] = lambda _: None,
+    on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> ReplayReport:
     """Replay a model type's past under several policies, without touching the project's database and models.
 
     Args:
-        now: posts later than this are not read.
-        start: the first step, UTC.
-        end: no step is taken then or later, and no later post is looked at; None: the last post.
-        policies: beside the three that every replay has; see `policies.build_policies`.
-        workdir: where its registries and its work are kept; None: `.retrainer/replay` in the project folder.
-        jobs: how many processes train ahead; 1: none but this.
-        resume: go on from what an earlier replay in this folder left.
-        max_cost: US dollars that paid forecasts may cost, those before a `resume` included; needed where there are any.
-        tell: is told how far it is, after every step.
+        runtime: where the algorithms come from.
+        now: later posts are not read.
+        start: the time of the first step, UTC.
+        end: no step is taken at or after this time, and no later post is used; None for the last post.
+        policies: in addition to the three that every replay has; see `build_policies`.
+        workdir: where sandboxes and cache are stored; None for `.retrainer/replay` in the project folder.
+        jobs: the number of processes that compute in advance; 1 for none.
+        resume: continue an earlier replay in this folder.
+        max_cost: what paid forecasts may cost in US dollars, across resumes; required if there are any.
+        on_progress: called after every step.
 
     Returns:
-        What it came to; where it was interrupted or its money was spent, what is known so far.
+        The results; if the replay was interrupted or the limit was reached, the results so far.
 
     Raises:
-        UsageError: a policy, the span, or the folder is wrong, or money is needed and `max_cost` is not given.
+        UsageError: a policy, the dates or the folder are invalid, or `max_cost` is required.
         InsufficientData: there are never enough posts.
         RunInProgress: another replay uses the folder.
-        RetrainerError: nothing can go on.
+        RetrainerError: the replay cannot go on.
     """
-    chosen = build_policies(project.settings, model_type, policies)
-    past = read_history(project, model_type, now)
-    span = resolve_span(past, start, end)
-    plans = [(policy, plan_steps(policy, past, *span)) for policy in chosen]
+    chosen = build_policies(project.settings, runtime, model_type, policies)
+    history = read_history(project, model_type, now)
+    span = resolve_span(history, start, end)
+    plans = [(policy, plan_steps(policy, history, *span)) for policy in chosen]
     folder = (workdir or project.folder / ".retrainer" / "replay") / model_type
-    with folders.opened(folder, resume=resume), closing(Work(folder / folders.WORK)) as work:
-        memory = Memory(work, past, SpendingLimit(max_cost, work.spent()))
-        tracks = [PolicyRun.of(*plan, model_type, past, folder / folders.POLICIES) for plan in plans]
-        place = Place(folder, folder / folders.WORK, past.location, model_type)
+    with workdirs.opened(folder, resume=resume), closing(ReplayStore(folder / workdirs.STORE)) as store:
+        spending = SpendingLimit(max_cost, store.spent_usd())
+        cache = AlgorithmCache(runtime.algorithms, store, history, spending)
+        sandboxes = folder / workdirs.SANDBOXES
+        runs = [PolicyRun.create(*plan, model_type, history, cache.runtime(), sandboxes) for plan in plans]
+        workspace = Workspace(folder, folder / workdirs.STORE, history.location, model_type)
         try:
-            with set_apart(memory.algorithm):
-                for track in tracks:
-                    track.recall(memory, model_type)
-                require_max_cost(tracks, model_type, memory.purse)
-                if resume and not any(track.records for track in tracks):
-                    log.warning("No kept step is one of these policies and this span: all steps are taken anew")
-                ending = _take_all(tracks, place, memory, jobs, tell)
+            for run in runs:
+                run.restore(cache)
+            require_max_cost(runs, spending)
+            if resume and not any(run.results for run in runs):
+                log.warning("No recorded step matches these policies and dates: starting over")
+            ending = _take_steps(runs, workspace, cache, jobs, on_progress)
         finally:
-            for track in tracks:
-                track.room.close()
-    done = [(track.policy, track.records) for track in tracks]
-    _tell_failures([record for _, records in done for record in records if record.failed])
-    return report(model_type, span, done, ending, past.times)
+            for run in runs:
+                run.sandbox.close()
+    results = [(run.policy, run.results) for run in runs]
+    _log_failures([result for _, steps in results for result in steps if result.failed])
+    return report(model_type, span, results, ending, history.times)
 
 
-def _take_all(
-    tracks: Sequence[PolicyRun], place: Place, memory: Memory, jobs: int, tell: Callable[[Progress], None]
+def _take_steps(
+    runs: Sequence[PolicyRun],
+    workspace: Workspace,
+    cache: AlgorithmCache,
+    jobs: int,
+    on_progress: Callable[[Progress], None],
 ) -> Ending:
-    """Take the steps of all policies that are not done yet, in the order of time."""
-    order = chronological_order(tracks)
-    total, known = len(order), sum(len(track.records) for track in tracks)
-    log.info("Replaying %d steps of %d policies%s", total, len(tracks), f"; {known} are known" if known else "")
+    """Take the remaining steps of all policies, in the order of time."""
+    order = chronological_order(runs)
+    total, restored = len(order), sum(len(run.results) for run in runs)
+    log.info("Replaying %d steps of %d policies%s", total, len(runs), f"; {restored} are done" if restored else "")
     started = time.monotonic()
-    done = known
+    done = restored
     try:
-        with prefetching(order, place, memory.past, jobs) as wait_for:
-            for track, number in order:
-                if number < len(track.records):
+        with prefetching(order, workspace, cache.history, jobs) as wait_for:
+            for run, number in order:
+                if number < len(run.results):
                     continue
-                wait_for(track, number)
-                _tell_step(track, track.take(number, place.model_type, memory))
+                wait_for(run, number)
+                _log_step(run, run.take_step(number, cache))
                 done += 1
-                each = (time.monotonic() - started) / (done - known)
-                tell(Progress(done, total, each * (total - done)))
+                seconds = (time.monotonic() - started) / (done - restored)
+                on_progress(Progress(done, total, seconds * (total - done)))
     except KeyboardInterrupt:
-        return Ending(f"Interrupted after {done} of {total} steps", interrupted=True, spent_usd=memory.purse.spent)
+        reason = f"Interrupted after {done} of {total} steps"
+        return Ending(reason, interrupted=True, spent_usd=cache.spending.spent_usd)
     except CostLimitReached as error:
-        return Ending(f"Stopped after {done} of {total} steps: {error}", spent_usd=memory.purse.spent)
-    return Ending(spent_usd=memory.purse.spent)
+        return Ending(f"Stopped after {done} of {total} steps: {error}", spent_usd=cache.spending.spent_usd)
+    return Ending(spent_usd=cache.spending.spent_usd)
 
 
-def _tell_failures(failed: Sequence[StepResult]) -> None:
+def _log_failures(failed: Sequence[StepResult]) -> None:
     if failed:
         log.warning("%d runs failed, the first as of %s: %s", len(failed), f"{failed[0].at:%Y-%m-%d}", failed[0].reason)
 
 
-def _tell_step(track: PolicyRun, record: StepResult) -> None:
-    """Say in one line what became of a step."""
-    if record.failed:
-        what = "failed"
-    elif record.version_id is None:
-        what = "not retrained"
+def _log_step(run: PolicyRun, result: StepResult) -> None:
+    if result.failed:
+        outcome = "failed"
+    elif result.version_id is None:
+        outcome = "not retrained"
     else:
-        what = f"{record.version_id} {'promoted' if record.promoted else 'not promoted'}"
-    live = "no post forecast"
-    if record.score is not None:
-        live = f"live {record.score:.4f} on {len(record.rows)} posts, naive {record.naive_score:.4f}"
-    reason = f" ({record.reason})" if record.reason else ""
-    log.debug("%s %s: %s%s; %s", f"{record.at:%Y-%m-%d %H:%M}", track.policy.name, what, reason, live)
+        outcome = f"{result.version_id} {'promoted' if result.promoted else 'not promoted'}"
+    live = "no posts forecast"
+    if result.score is not None:
+        live = f"live {result.score:.4f} on {len(result.rows)} posts, naive {result.naive_score:.4f}"
+    reason = f" ({result.reason})" if result.reason else ""
+    log.debug("%s %s: %s%s; %s", f"{result.at:%Y-%m-%d %H:%M}", run.policy.name, outcome, reason, live)

@@ -1,13 +1,15 @@
-"""The past: posts read once, cut off at any moment, and known by the hash of all that came before."""
+"""The sandbox of a policy: a project of its own, on the posts of the past."""
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
+from sqlalchemy import delete, select
 
 from retrainer.errors import InsufficientData, PostsError
 from retrainer.model_types import get_model_type
@@ -15,8 +17,8 @@ from retrainer.model_types.base import utc_times
 from retrainer.posts.store import PostsSummary, PostStore
 from retrainer.project import Project
 from retrainer.registry.database import Database
-from retrainer.registry.tables import POSTS_TABLE
-from retrainer.replay.sandbox_registry import SandboxRegistry
+from retrainer.registry.registry import Registry
+from retrainer.registry.tables import POSTS_TABLE, ModelEvaluation, ModelVersion, TrainingRun, VersionFile
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -29,28 +31,28 @@ if TYPE_CHECKING:
 
 
 class PostHistory(PostStore):
-    """Posts of one model type, in memory; a moment shows those up to it and hides the others.
+    """All posts of one model type, in memory, readable as of any time.
 
     Attributes:
-        posts: all of them, in order.
-        times: (n,) datetime64[us], UTC: when each of them came.
+        posts: all posts, in order.
+        times: (n,) datetime64[us], UTC: their times.
     """
 
-    def __init__(self, posts: pd.DataFrame, place: str) -> None:
+    def __init__(self, posts: pd.DataFrame, location: str) -> None:
         """Hold posts.
 
         Args:
-            posts: as `load_posts` gives them for the model type, all of them.
-            place: where they come from, for messages.
+            posts: all posts, as `load_posts` returns them for the model type.
+            location: where they are stored, for messages.
         """
         self.posts = posts
-        self._place = place
+        self._location = location
         self.times = utc_times(posts)
 
     @property
     def location(self) -> str:
-        """Where the posts are, for messages."""
-        return self._place
+        """Where the posts are stored, for messages."""
+        return self._location
 
     @property
     def first(self) -> datetime:
@@ -66,35 +68,34 @@ class PostHistory(PostStore):
         return len(self.posts)
 
     def close(self) -> None:
-        """There is nothing to give back."""
+        """Do nothing: there are no connections."""
 
     def count(self, until: datetime) -> int:
-        """Return how many posts there are up to a moment."""
-        moment = np.datetime64(until.replace(tzinfo=None), "us")
-        return int(np.searchsorted(self.times, moment, side="right"))
+        """Return the number of posts up to a time."""
+        return int(np.searchsorted(self.times, np.datetime64(until.replace(tzinfo=None), "us"), side="right"))
 
     def load(self, until: datetime, *, with_content: bool = True) -> pd.DataFrame:
-        """Return the posts up to a moment, as `PostStore.load` does."""
-        wanted = [name for name in self.posts.columns if with_content or name != "content"]
-        return self.posts[wanted].iloc[: self.count(until)]
+        """Return the posts up to a time, like `PostStore.load`."""
+        columns = [name for name in self.posts.columns if with_content or name != "content"]
+        return self.posts[columns].iloc[: self.count(until)]
 
     def summary(self, until: datetime, *, warn: bool = True) -> PostsSummary:
-        """Count the posts up to a moment; all of them can be used."""
+        """Count the posts up to a time."""
         del warn
         count = self.count(until)
         with_content = count if "content" in self.posts else 0
         return PostsSummary(count, with_content, *((self.first, self.time_of(count - 1)) if count else (None, None)))
 
     def require_writable(self) -> None:
-        """The past cannot be written."""
+        """Refuse: the past is read-only."""
         raise PostsError("the posts of a replay cannot be changed")
 
     def digest(self, count: int) -> str:
-        """Return the SHA-256 of the first `count` posts, all that a model of this type could learn from included."""
+        """Return the SHA-256 of the first `count` posts."""
         return self._digests[count - 1].hex() if count else ""
 
     def digest_of(self, posts: pd.DataFrame) -> str | None:
-        """Return the digest of a frame that holds the first posts of these and no other; None for any other frame."""
+        """Return the digest of a frame that holds exactly the first posts of these; None for any other frame."""
         count = len(posts)
         if not 0 < count <= len(self.posts) or list(posts.columns) != list(self.posts.columns):
             return None
@@ -103,13 +104,13 @@ class PostHistory(PostStore):
         return self.digest(count) if same else None
 
     def time_of(self, row: int) -> datetime:
-        """Return when the post in this place among all came, UTC."""
-        moment: datetime = self.posts["created_at"].iloc[row].to_pydatetime()
-        return moment
+        """Return the time of the post in a row, UTC."""
+        time: datetime = self.posts["created_at"].iloc[row].to_pydatetime()
+        return time
 
     @cached_property
     def _digests(self) -> list[bytes]:
-        """The SHA-256 of every beginning of the posts."""
+        """The SHA-256 of every prefix of the posts."""
         running = hashlib.sha256()
         columns = [self.posts["post_id"], self.times.astype(np.int64)]
         if "content" in self.posts:
@@ -121,43 +122,74 @@ class PostHistory(PostStore):
         return digests
 
 
+class SandboxRegistry(Registry):
+    """A registry whose version ids depend on nothing but the policy and the time."""
+
+    def __init__(self, database: Database, policy: str) -> None:
+        super().__init__(database)
+        self._policy = policy
+
+    def new_version_id(self, algorithm: str, model_type: ModelTypeName, now: datetime) -> str:
+        """Return the id of a new version, the same in every replay of the policy."""
+        stem = super().new_version_id(algorithm, model_type, now).rpartition("_")[0]
+        with self.database.read() as session:
+            for number in itertools.count():
+                suffix = hashlib.sha256(f"{self._policy} {stem} {number}".encode()).hexdigest()[:4]
+                if session.get(ModelVersion, f"{stem}_{suffix}") is None:
+                    break
+        return f"{stem}_{suffix}"
+
+    def delete_unfinished_runs(self) -> None:
+        """Delete runs that did not complete and everything they recorded; the ledger has no entries of them."""
+        with self.database.write() as session:
+            unfinished = session.scalars(select(TrainingRun).where(TrainingRun.status != "completed")).all()
+            runs = [run.run_id for run in unfinished]
+            versions = [run.model_version_id for run in unfinished if run.model_version_id is not None]
+            evaluations = session.scalars(select(ModelEvaluation).where(ModelEvaluation.run_id.in_(runs))).all()
+            for evaluation in evaluations:
+                path, version_id = evaluation.forecasts_file, evaluation.model_version_id
+                session.execute(
+                    delete(VersionFile).where(VersionFile.version_id == version_id, VersionFile.path == path)
+                )
+                session.delete(evaluation)
+            session.flush()
+            session.execute(delete(TrainingRun).where(TrainingRun.run_id.in_(runs)))
+            session.execute(delete(VersionFile).where(VersionFile.version_id.in_(versions)))
+            session.execute(delete(ModelVersion).where(ModelVersion.version_id.in_(versions)))
+
+
 @dataclass(frozen=True)
 class SandboxProject(Project):
-    """A project whose posts are those of the past, with a registry and a models folder of its own."""
+    """A project on the posts of the past, with a registry and a models folder of its own."""
 
-    past: PostHistory
-
-    @property
-    def time_stands_still(self) -> bool:
-        """A replay is not to depend on the machine."""
-        return True
+    history: PostHistory
 
     @cached_property
     def registry(self) -> SandboxRegistry:
-        """What is remembered; the name of the folder is that of the policy."""
+        """The registry; the name of the folder is that of the policy."""
         database = Database.open(self.settings.database.url, self.folder, self.models_dir)
         return SandboxRegistry(database, self.folder.name)
 
     @cached_property
     def posts(self) -> PostStore:
         """The posts of the past."""
-        return self.past
+        return self.history
 
 
 def read_history(project: Project, model_type: ModelTypeName, until: datetime) -> PostHistory:
-    """Read the posts of a project once, and leave its database as it is.
+    """Read the posts of a project without changing its database.
 
     Raises:
-        InsufficientData: no post was ever brought into it.
-        DatabaseError: it cannot be read.
+        InsufficientData: no posts were ever imported.
+        DatabaseError: the database cannot be read.
     """
-    where = project.settings.posts
+    settings = project.settings.posts
     database = Database.open_read_only(project.settings.database.url, project.folder, project.models_dir)
     store = None
     try:
-        if where.url is None and where.table == POSTS_TABLE and not database.has_table(POSTS_TABLE):
-            raise InsufficientData(f"there is no post in {database.location}", hint="Import posts first")
-        store = PostStore.open(where, database, project.folder)
+        if settings.url is None and settings.table == POSTS_TABLE and not database.has_table(POSTS_TABLE):
+            raise InsufficientData(f"there are no posts in {database.location}", hint="Import posts first")
+        store = PostStore.open(settings, database, project.folder)
         posts = get_model_type(model_type).usable_posts(store.load(until, with_content=model_type == "content"))
         return PostHistory(posts, store.location)
     finally:
@@ -166,10 +198,10 @@ def read_history(project: Project, model_type: ModelTypeName, until: datetime) -
         database.close()
 
 
-def open_sandbox(folder: Path, settings: Settings, past: PostHistory) -> SandboxProject:
-    """Return a project in a folder of its own, under some settings, that knows the posts of the past."""
-    apart = settings.database.model_copy(update={"url": "sqlite:///registry.db"})
-    # How long a run takes is of this machine and not of the past.
-    unlimited = settings.retraining.model_copy(update={"max_run_minutes": None})
-    own = settings.model_copy(update={"database": apart, "retraining": unlimited, "models_dir": "models"})
-    return SandboxProject(folder, folder / "config.yaml", own, past)
+def open_sandbox(folder: Path, settings: Settings, history: PostHistory) -> SandboxProject:
+    """Return a project in a folder of its own, with the given settings, on the posts of the past."""
+    database = settings.database.model_copy(update={"url": "sqlite:///registry.db"})
+    # How long a run takes depends on this machine, not on the past.
+    retraining = settings.retraining.model_copy(update={"max_run_minutes": None})
+    own = settings.model_copy(update={"database": database, "retraining": retraining, "models_dir": "models"})
+    return SandboxProject(folder, folder / "config.yaml", own, history)

@@ -1,8 +1,7 @@
-"""One step of one policy: the real run as of its date, and how well what is live then forecasts what follows."""
+"""One step of one policy: the real run as of its date, and how well production then forecasts what follows."""
 
 from __future__ import annotations
 
-import logging
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
@@ -10,14 +9,15 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
-from retrainer.algorithms.budget import opened_workspace
 from retrainer.errors import AlgorithmError, InsufficientData
+from retrainer.evaluation.comparison import MIN_COMPARED_POSTS, compare
+from retrainer.evaluation.windows import Window, held_out_window
+from retrainer.logs import mute_run_logs
 from retrainer.model_types import get_model_type
-from retrainer.pipeline.comparing import MIN_COMPARED_POSTS, compare
-from retrainer.pipeline.evaluations import Evaluation, Window, evaluate, held_out_window
+from retrainer.pipeline.evaluations import evaluate_model
 from retrainer.pipeline.loading import is_paid, load_configured_algorithm, load_version
 from retrainer.pipeline.promotion import promote_version
-from retrainer.pipeline.run import RunResult, dry_run_retrain, retrain
+from retrainer.pipeline.run import dry_run, retrain
 from retrainer.pipeline.split import load_posts, split_by_time
 from retrainer.pipeline.training import train_candidate
 
@@ -27,51 +27,52 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
+    from retrainer.evaluation.comparison import Comparison
+    from retrainer.evaluation.evaluate import Evaluation
     from retrainer.model_types import ModelTypeName
-    from retrainer.pipeline.comparing import Comparison
+    from retrainer.pipeline.results import RunResult
     from retrainer.pipeline.split import Split
     from retrainer.pipeline.training import Candidate
     from retrainer.registry.tables import ModelVersion
-    from retrainer.replay.cached_algorithm import Memory
+    from retrainer.replay.cached_algorithm import AlgorithmCache
     from retrainer.replay.plan import Step
     from retrainer.replay.policies import Policy
     from retrainer.replay.sandbox import SandboxProject
+    from retrainer.runtime import Runtime
 
 PROMOTED_BY_POLICY = "Promoted, since this policy promotes every version"
-LOOK_CONFIDENCE = 0.95  # at least; of a later look that calls a decision wrong
+REVIEW_CONFIDENCE = 0.95  # at least, for a review to call a decision wrong
 
-Hindsight = Literal["wrong", "stands", "not enough posts", "cannot forecast", "costs money"]
-REVIEWED: tuple[Hindsight, ...] = ("wrong", "stands")
-
-# A run's own lines, thousands of times over, would say nothing; what becomes of it is told a line a step.
-_TALKATIVE = ("retrainer.pipeline", "retrainer.algorithms", "retrainer.registry")
+Review = Literal["wrong", "stands", "not enough posts", "cannot forecast", "costs money"]
+REVIEWED: tuple[Review, ...] = ("wrong", "stands")
 
 
 @dataclass(frozen=True)
 class StepResult:
-    """What became of a step.
+    """The result of a step.
 
     Attributes:
-        at: the moment of the step, UTC.
-        until: up to when the live version was looked at.
-        digest: the SHA-256 of all posts that the record depends on, those that judge the decision included.
-        version_id: what was trained; None where nothing was.
-        promoted: whether it went live.
-        replaced: what was live before; None where nothing was, or nothing changed.
-        reason: why it went live or not, or why nothing was trained.
+        at: the time of the step, UTC.
+        until: the time up to which the production version was scored, UTC.
+        digest: the SHA-256 of all posts that the result depends on, including those used for the review.
+        version_id: the version that was trained; None if there is none.
+        promoted: whether it was promoted.
+        replaced: the previous production version; None if there was none or production did not change.
+        reason: why it was promoted or not, or why nothing was trained.
         failed: whether the run failed.
         improvement_percentage: of the run's comparison.
-        live: the version that is live after the step.
-        rows: (n) the posts that it forecast and that could be scored, by their place among all posts.
-        figures: (n, k) what each adds to the score.
-        naive_figures: (n, k) the same of the naive forecast.
-        score: the live score on these posts; None without any.
-        naive_score: that of the naive forecast.
-        later_look: whether later posts say clearly that the decision was wrong, or why they were not asked or say
-            nothing; None where there was nothing to decide between.
-        seconds: of processor time that training and evaluating took, or would have, had nothing been shared.
-        tokens, cost_usd: of the run's paid forecasts.
-        live_cost_usd: of the paid forecasts made live.
+        live: the production version after the step.
+        rows: (n) the rows of the posts that production forecast and that could be scored.
+        figures: (n, k) the contributions of these posts to the score.
+        naive_figures: (n, k) the contributions of the naive forecasts.
+        score: the live score on these posts; None if there are none.
+        naive_score: the score of the naive forecasts.
+        later_look: whether later posts show that the decision was wrong, or why they do not say; None if there was
+            nothing to decide between.
+        seconds: the processor time of training and evaluating, as if nothing had been cached.
+        tokens: of the run's paid forecasts.
+        cost_usd: of the run's paid forecasts.
+        live_cost_usd: of the paid live forecasts.
     """
 
     at: datetime
@@ -89,25 +90,25 @@ class StepResult:
     naive_figures: list[list[float]] = field(default_factory=list)
     score: float | None = None
     naive_score: float | None = None
-    later_look: Hindsight | None = None
+    later_look: Review | None = None
     seconds: float = 0.0
     tokens: int = 0
     cost_usd: float = 0.0
     live_cost_usd: float = 0.0
 
     def document(self) -> dict[str, Any]:
-        """Return the record as plain data."""
+        """Return the result as plain data."""
         return {**asdict(self), "at": self.at.isoformat(), "until": self.until.isoformat()}
 
     @classmethod
-    def of(cls, document: dict[str, Any]) -> StepResult:
-        """Return the record of which this is the document."""
+    def from_document(cls, document: dict[str, Any]) -> StepResult:
+        """Reverse `document`."""
         at, until = (datetime.fromisoformat(document[key]) for key in ("at", "until"))
         return cls(**{**document, "at": at, "until": until})
 
 
 class _Run(NamedTuple):
-    """What a run came to, and what was live before it; of one that failed, why and what it took."""
+    """A run and the production version before it. If it failed, the error and what it spent."""
 
     before: ModelVersion | None
     result: RunResult | None
@@ -117,84 +118,77 @@ class _Run(NamedTuple):
 
 
 def decide(
-    project: SandboxProject, policy: Policy, model_type: ModelTypeName, step: Step, memory: Memory
+    project: SandboxProject,
+    runtime: Runtime,
+    policy: Policy,
+    model_type: ModelTypeName,
+    step: Step,
+    cache: AlgorithmCache,
 ) -> StepResult:
-    """Retrain as of the step's date if the policy does; return the record of what was decided, and of its cost.
+    """Retrain as of the date of a step, if the policy does, and return the decision and its cost.
 
     Raises:
-        CostLimitReached: the forecasts would cost more than may be spent.
-        RetrainerError: nothing can go on: credentials are missing, or the registry cannot be written.
+        CostLimitReached: the forecasts could exceed the limit.
+        RetrainerError: the replay cannot go on: credentials are missing, or the registry cannot be written.
     """
-    memory.seconds = 0.0
-    with quietly():
-        run = _run(project, policy, model_type, step)
-        seconds = memory.seconds
-        live = project.registry.get_production(model_type)
-        record = _decision(project, step, run, live)
-        return replace(record, seconds=seconds, **_run_cost(model_type, run))
+    cache.seconds = 0.0
+    with mute_run_logs():
+        run = _run(project, runtime, policy, model_type, step)
+        result = _decision(project, step, run, project.registry.get_production(model_type))
+        return replace(result, seconds=cache.seconds, **_run_cost(model_type, run))
 
 
-def review_step(project: SandboxProject, model_type: ModelTypeName, step: Step, record: StepResult) -> StepResult:
-    """Let what is live after a decision forecast the posts up to the next step, and see whether they bear it out.
+def review_step(
+    project: SandboxProject, runtime: Runtime, model_type: ModelTypeName, step: Step, result: StepResult
+) -> StepResult:
+    """Score production on the posts up to the next step, and review the decision in hindsight.
 
     Raises:
-        CostLimitReached: the forecasts would cost more than may be spent.
-        RetrainerError: nothing can go on.
+        CostLimitReached: the forecasts could exceed the limit.
+        RetrainerError: the replay cannot go on.
     """
-    with quietly():
-        live = project.registry.get_production(model_type)
-        if live is None:
-            return record
-        record, of_live = _with_live_scores(project, model_type, step, record, live)
-        return replace(record, later_look=_later_look(project, step, record, live, of_live))
+    with mute_run_logs():
+        production = project.registry.get_production(model_type)
+        if production is None:
+            return result
+        result, live = _score_live(project, runtime, model_type, step, result, production)
+        return replace(result, later_look=_review(project, runtime, step, result, production, live))
 
 
-@contextmanager
-def quietly() -> Iterator[None]:
-    """Keep the lines of single runs back."""
-    levels = {name: logging.getLogger(name).level for name in _TALKATIVE}
-    for name in _TALKATIVE:
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        for name, level in levels.items():
-            logging.getLogger(name).setLevel(level)
-
-
-def _run(project: SandboxProject, policy: Policy, model_type: ModelTypeName, step: Step) -> _Run:
-    """Retrain, as `train --as-of` does; a run that fails leaves what is live."""
+def _run(project: SandboxProject, runtime: Runtime, policy: Policy, model_type: ModelTypeName, step: Step) -> _Run:
+    """Retrain like `train --as-of`. A failed run leaves production as it is."""
     before = project.registry.get_production(model_type)
     if before is not None and not policy.retrains:
         return _Run(before, None)
     try:
-        result = retrain(project, model_type, step.at, algorithm=policy.algorithm, auto_promote=True, as_of=True)
+        result = retrain(
+            project, runtime, model_type, step.at, algorithm=policy.algorithm, auto_promote=True, as_of=True
+        )
     except (InsufficientData, AlgorithmError) as error:
         run_id = getattr(error, "run_id", None)
         row = None if run_id is None else project.registry.get_run(run_id)
         return _Run(before, None, str(error), (row and row.tokens) or 0, (row and row.cost_usd) or 0.0)
     if policy.promotes_all and not result.promoted and result.run is not None:
-        promote_version(project, str(result.run.model_version_id), PROMOTED_BY_POLICY, step.at)
+        promote_version(project, runtime, str(result.run.model_version_id), PROMOTED_BY_POLICY, step.at)
     return _Run(before, result)
 
 
-def _decision(project: SandboxProject, step: Step, run: _Run, live: ModelVersion | None) -> StepResult:
-    """Return the record of what was decided."""
-    record = StepResult(
+def _decision(project: SandboxProject, step: Step, run: _Run, production: ModelVersion | None) -> StepResult:
+    result = StepResult(
         step.at,
         step.until,
-        project.past.digest(project.past.count(step.review_until)),
-        live=live.version_id if live else None,
+        project.history.digest(project.history.count(step.review_until)),
+        live=production.version_id if production else None,
         reason=run.error,
         failed=bool(run.error),
     )
     if run.result is None or run.result.run is None:
-        return record
+        return result
     row = run.result.run
-    promoted = live is not None and live.version_id == row.model_version_id
+    promoted = production is not None and production.version_id == row.model_version_id
     forced = promoted and not row.promoted_to_production
     return replace(
-        record,
+        result,
         version_id=row.model_version_id,
         promoted=promoted,
         replaced=run.before.version_id if promoted and run.before else None,
@@ -203,108 +197,124 @@ def _decision(project: SandboxProject, step: Step, run: _Run, live: ModelVersion
     )
 
 
-def _with_live_scores(
-    project: SandboxProject, model_type: ModelTypeName, step: Step, record: StepResult, live: ModelVersion
+def _score_live(
+    project: SandboxProject,
+    runtime: Runtime,
+    model_type: ModelTypeName,
+    step: Step,
+    result: StepResult,
+    production: ModelVersion,
 ) -> tuple[StepResult, Evaluation | None]:
-    """Add how well the live version forecast the posts up to the next step, and return its evaluation too."""
+    """Add production's scores on the posts up to the next step; also return its evaluation."""
     posts = load_posts(project, model_type, step.until)
-    window = live_window(project, model_type, posts, step, paid=is_paid(live))
+    window = live_window(project, model_type, posts, step, paid=is_paid(runtime, production))
     if window is None:
-        return record, None
+        return result, None
     try:
-        of_live = _live_evaluation(project, live, posts, window)
+        evaluation = _evaluate_live(project, runtime, production, posts, window)
     except AlgorithmError as error:
-        return replace(record, reason=f"{record.reason}. Live, {error}" if record.reason else str(error)), None
-    kind = get_model_type(model_type)
-    scored = of_live.scored
-    naive = kind.score_components(*kind.select(of_live.naive_forecasts, of_live.targets, scored))
-    figures = of_live.contributions_on(scored)
+        return replace(result, reason=f"{result.reason}. Live, {error}" if result.reason else str(error)), None
+    definition = get_model_type(model_type)
+    scored = evaluation.scored
+    figures = evaluation.contributions_on(scored)
+    naive = definition.score_components(*definition.select(evaluation.naive_forecasts, evaluation.targets, scored))
     scores = replace(
-        record,
+        result,
         rows=[int(row) for row in window.rows[scored]],
         figures=figures.tolist(),
         naive_figures=naive.tolist(),
-        score=_overall(model_type, figures),
-        naive_score=_overall(model_type, naive),
-        live_cost_usd=kind.count_outcomes(of_live.forecasts).get("cost_usd", 0.0),
+        score=_overall_score(model_type, figures),
+        naive_score=_overall_score(model_type, naive),
+        live_cost_usd=definition.count_outcomes(evaluation.forecasts).get("cost_usd", 0.0),
     )
-    return scores, of_live
+    return scores, evaluation
 
 
 def live_window(
     project: SandboxProject, model_type: ModelTypeName, posts: pd.DataFrame, step: Step, *, paid: bool
 ) -> Window | None:
-    """Return the posts after a step and up to the next, each to be foretold from the post before it; None without any.
+    """Return the posts after a step, each forecast from the preceding post; None if there are none.
 
-    Where forecasts are paid for, `evaluation_max_predictions` of them at most, evenly spread.
+    Paid forecasts are limited to `evaluation_max_predictions`, evenly spread.
+
+    Args:
+        posts: all posts up to the end of the window.
     """
-    known = project.past.count(step.at)
-    most = project.settings.retraining.max_predictions(model_type) if paid else len(posts)
+    known = project.history.count(step.at)
+    max_predictions = project.settings.retraining.max_predictions(model_type) if paid else len(posts)
     last = posts.iloc[known - 1]
-    return held_out_window(posts, (last["created_at"], str(last["post_id"])), most, "post")
+    return held_out_window(posts, (last["created_at"], str(last["post_id"])), max_predictions, "post")
 
 
 @contextmanager
 def train_as_of(
-    project: SandboxProject, algorithm: str, model_type: ModelTypeName, at: datetime
+    project: SandboxProject, runtime: Runtime, algorithm: str, model_type: ModelTypeName, at: datetime
 ) -> Iterator[tuple[Candidate, Split]]:
-    """Train as a run at a moment does, and give the model and the split posts; nothing is recorded.
+    """Train like a run as of a time, without recording anything; yield the candidate and the split.
 
     Raises:
-        InsufficientData: there are too few posts to split, or they carry nothing to learn from.
+        InsufficientData: there are too few posts to split, or they contain nothing to learn from.
         AlgorithmError: a hook failed.
     """
-    chosen, options = load_configured_algorithm(project.settings, model_type, algorithm)
+    chosen, options = load_configured_algorithm(project.settings, runtime, model_type, algorithm)
     known = load_posts(project, model_type, at)
     split = split_by_time(known, project.settings.retraining.test_split, 1, project.posts.location)
-    with train_candidate(project, chosen, options, model_type, split) as trained:
-        yield trained, split
+    with train_candidate(project, chosen, options, model_type, split) as candidate:
+        yield candidate, split
 
 
-def prefetch_step(project: SandboxProject, policy: Policy, model_type: ModelTypeName, step: Step) -> None:
-    """Make what a step will need whatever is live by then: the new version, and its forecasts before and after.
+def prefetch_step(
+    project: SandboxProject, runtime: Runtime, policy: Policy, model_type: ModelTypeName, step: Step
+) -> None:
+    """Compute what a step will need whatever is in production by then: the new version and its forecasts.
 
-    Nothing is recorded; what was made is remembered. What cannot be made fails again in its turn, and is told then.
+    Nothing is recorded, but everything is cached. What fails here fails again in the step itself, which reports it.
     """
-    with quietly():
-        try:
-            dry_run_retrain(project, model_type, step.at, algorithm=policy.algorithm)
-            with train_as_of(project, policy.algorithm, model_type, step.at) as (trained, _):
-                for until in sorted({step.until, step.review_until}):
-                    posts = load_posts(project, model_type, until)
-                    window = live_window(project, model_type, posts, step, paid=False)
-                    if window is not None:
-                        evaluate(trained.ready, posts, window)
-        except (InsufficientData, AlgorithmError):
-            return
+    try:
+        dry_run(project, runtime, model_type, step.at, algorithm=policy.algorithm)
+        with train_as_of(project, runtime, policy.algorithm, model_type, step.at) as (candidate, _):
+            for until in sorted({step.until, step.review_until}):
+                posts = load_posts(project, model_type, until)
+                window = live_window(project, model_type, posts, step, paid=False)
+                if window is not None:
+                    with runtime.open_budget() as budget:
+                        evaluate_model(runtime, candidate.model, posts, window, budget)
+    except (InsufficientData, AlgorithmError):
+        return
 
 
-def _live_evaluation(project: SandboxProject, version: ModelVersion, posts: pd.DataFrame, window: Window) -> Evaluation:
-    with opened_workspace(project.answers_dir):
-        return evaluate(load_version(project, version), posts, window)
+def _evaluate_live(
+    project: SandboxProject, runtime: Runtime, version: ModelVersion, posts: pd.DataFrame, window: Window
+) -> Evaluation:
+    with runtime.open_budget() as budget:
+        return evaluate_model(runtime, load_version(project, runtime, version), posts, window, budget)
 
 
-def _later_look(
-    project: SandboxProject, step: Step, record: StepResult, live: ModelVersion, of_live: Evaluation | None
-) -> Hindsight | None:
+def _review(
+    project: SandboxProject,
+    runtime: Runtime,
+    step: Step,
+    result: StepResult,
+    production: ModelVersion,
+    live: Evaluation | None,
+) -> Review | None:
     """Let the version that lost forecast the posts that followed, and ask whether they would promote it.
 
-    It is asked by the policy's own rule, and with a confidence of 95% at least: on few posts, half of all good
-    decisions look wrong.
+    The policy's own rule decides, with at least 95% confidence: on few posts, half of all good decisions look wrong.
 
     Args:
-        of_live: the live version's forecasts of the posts up to the next step; None where there are none.
+        live: production's evaluation on the posts up to the next step; None if there is none.
     """
-    loser = record.replaced if record.promoted else record.version_id
-    if loser is None:
+    loser_id = result.replaced if result.promoted else result.version_id
+    if loser_id is None:
         return None
-    version = project.registry.get_version(loser)
-    if is_paid(version) or is_paid(live):
+    loser = project.registry.get_version(loser_id)
+    if is_paid(runtime, loser) or is_paid(runtime, production):
         return "costs money"
-    if project.past.count(step.review_until) - project.past.count(step.at) < MIN_COMPARED_POSTS:
+    if project.history.count(step.review_until) - project.history.count(step.at) < MIN_COMPARED_POSTS:
         return "not enough posts"
     try:
-        comparison = _compared_later(project, step, version, live, of_live)
+        comparison = _compare_in_hindsight(project, runtime, step, loser, production, live)
     except AlgorithmError:
         return "cannot forecast"
     if comparison is None or comparison.evidence is None:  # too few of the forecasts can be scored
@@ -312,36 +322,42 @@ def _later_look(
     return "wrong" if comparison.recommendation == "promote" else "stands"
 
 
-def _compared_later(
-    project: SandboxProject, step: Step, loser: ModelVersion, live: ModelVersion, of_live: Evaluation | None
+def _compare_in_hindsight(
+    project: SandboxProject,
+    runtime: Runtime,
+    step: Step,
+    loser: ModelVersion,
+    production: ModelVersion,
+    live: Evaluation | None,
 ) -> Comparison | None:
-    posts = load_posts(project, live.model_type_name, step.review_until)
-    if of_live is None or step.review_until > step.until:
-        window = live_window(project, live.model_type_name, posts, step, paid=False)
+    posts = load_posts(project, production.model_type_name, step.review_until)
+    if live is None or step.review_until > step.until:
+        window = live_window(project, production.model_type_name, posts, step, paid=False)
         if window is None:
             return None
-        of_live = _live_evaluation(project, live, posts, window)
-    of_loser = _live_evaluation(project, loser, posts, of_live.window)
+        live = _evaluate_live(project, runtime, production, posts, window)
+    other = _evaluate_live(project, runtime, loser, posts, live.window)
     settings = project.settings.retraining
-    surely = settings.model_copy(update={"min_confidence": max(settings.min_confidence or 0.0, LOOK_CONFIDENCE)})
-    return compare(live, loser, (of_live, of_loser), posts, surely)
+    confidence = max(settings.min_confidence or 0.0, REVIEW_CONFIDENCE)
+    strict = settings.model_copy(update={"min_confidence": confidence})
+    return compare((production.version_id, loser.version_id), (live, other), posts, strict)
 
 
 def _run_cost(model_type: ModelTypeName, run: _Run) -> dict[str, Any]:
-    """Return tokens and dollars of a run's forecasts, as if each had been paid for by this run."""
+    """Return tokens and US dollars of a run's forecasts, as if this run had paid for all of them."""
     result = run.result
     if result is None or result.evaluation is None:
         return {"tokens": run.tokens, "cost_usd": run.cost_usd}
-    made = [result.evaluation]
+    evaluations = [result.evaluation]
     if result.comparison is not None:
-        sides = (result.comparison.of_a, result.comparison.of_b)  # b's may be another, made afresh on a later window
-        made += [side for side in sides if side is not None and side is not result.evaluation]
-    tallies = [get_model_type(model_type).count_outcomes(evaluation.forecasts) for evaluation in made]
+        sides = (result.comparison.evaluation_a, result.comparison.evaluation_b)
+        evaluations += [side for side in sides if side is not None and side is not result.evaluation]
+    tallies = [get_model_type(model_type).count_outcomes(evaluation.forecasts) for evaluation in evaluations]
     return {
         "tokens": int(sum(tally.get("tokens", 0) for tally in tallies)),
         "cost_usd": float(sum(tally.get("cost_usd", 0.0) for tally in tallies)),
     }
 
 
-def _overall(model_type: ModelTypeName, figures: NDArray[np.float64]) -> float | None:
+def _overall_score(model_type: ModelTypeName, figures: NDArray[np.float64]) -> float | None:
     return float(get_model_type(model_type).overall_score(np.asarray(figures).mean(axis=0))) if len(figures) else None

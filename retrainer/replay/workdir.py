@@ -1,4 +1,4 @@
-"""The folder of a replay: used by one at a time, emptied when it begins anew, and never a folder of somebody else's."""
+"""The folder of a replay, used by one replay at a time. Folders that a replay did not create are refused."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from typing import TYPE_CHECKING
 from retrainer import __version__
 from retrainer.errors import RetrainerError, RunInProgress, UsageError
 from retrainer.files import exclusive_lock, remove
-from retrainer.replay.prefetch import ROOMS
+from retrainer.replay.prefetch import WORKER_FOLDERS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-MARKER = "replay.json"  # says that a folder is one of ours
-WORK = "work.db"
-POLICIES = "policies"
+MARKER = "replay.json"  # identifies the folder as a replay's
+STORE = "work.db"
+SANDBOXES = "policies"
 
 
 @contextmanager
 def opened(folder: Path, *, resume: bool) -> Iterator[None]:
-    """Use a folder alone; without `resume`, what an earlier replay left in it is removed first.
+    """Use a folder exclusively; without `resume`, delete what an earlier replay left in it.
 
     Raises:
-        UsageError: the folder holds something that is not ours.
+        UsageError: the folder contains files that are not a replay's.
         RunInProgress: another replay uses it.
         RetrainerError: it cannot be written.
     """
@@ -36,20 +36,20 @@ def opened(folder: Path, *, resume: bool) -> Iterator[None]:
                 stack.enter_context(exclusive_lock(folder.parent / f".{folder.name}.lock", timeout=0))
             except TimeoutError:
                 hint = "Wait for it to end, or choose another --workdir"
-                raise RunInProgress(f"another replay is in progress in '{folder}'", hint=hint) from None
+                raise RunInProgress(f"another replay is running in '{folder}'", hint=hint) from None
             _prepare(folder, resume=resume)
             yield
     except OSError as error:
         raise RetrainerError(
-            f"cannot write in '{folder}': {error.strerror}", hint="Make room, or choose another --workdir"
+            f"cannot write to '{folder}': {error.strerror}", hint="Free some space, or choose another --workdir"
         ) from error
 
 
 def _prepare(folder: Path, *, resume: bool) -> None:
     found = list(folder.iterdir())
     if found and not (folder / MARKER).is_file():
-        raise UsageError(f"'{folder}' was not made by a replay", hint="Choose another --workdir")
+        raise UsageError(f"'{folder}' was not created by a replay", hint="Choose another --workdir")
     for path in found:
-        if path.name == ROOMS or (path.name != MARKER and not resume):
+        if path.name == WORKER_FOLDERS or (path.name != MARKER and not resume):
             remove(path)
     (folder / MARKER).write_text(json.dumps({"retrainer": __version__}))

@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 LOG_FILE = Path("logs") / "retrainer.log"
 WHAT_IS_DUE = ("train", "--if-due")
-READS_A_FILE = "set -a; . "
+SOURCES_A_FILE = "set -a; . "
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class ScheduledCommand:
         line = " ".join(_cron_quoted(word) for word in self.words) + " >/dev/null"
         if self.environment is None:
             return line
-        return f"{READS_A_FILE}{_cron_quoted(str(self.environment))}; set +a; {line}"
+        return f"{SOURCES_A_FILE}{_cron_quoted(str(self.environment))}; set +a; {line}"
 
     def systemd_command(self) -> str:
         """Return it for ExecStart=."""

@@ -32,6 +32,11 @@ class Due:
     is_due: bool
     why: str
 
+    @property
+    def sentence(self) -> str:
+        """The same for people."""
+        return f"The {self.model_type} model is {'' if self.is_due else 'not '}due: {self.why}"
+
 
 def due(project: Project, model_type: ModelTypeName, now: datetime) -> Due:
     """Look whether a model type is due.

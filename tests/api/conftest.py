@@ -20,13 +20,14 @@ import pytest
 
 from retrainer.pipeline.run import retrain
 from retrainer.project import create_project
-from tests.conftest import configure, open_project
+from tests.conftest import configure, open_project, runtime_of, train_both_types
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.conftest import Plugins, Runner
+    from tests.command_line import Runner
+    from tests.conftest import Plugins, Prepare
 
 TOKEN = "a-token-of-many-letters"  # noqa: S105  of the tests
 WITH_TOKEN = {"Authorization": f"Bearer {TOKEN}"}
@@ -156,13 +157,20 @@ def runs_of(folder: Path, model_type: str = "") -> list[psutil.Process]:
 
 
 @pytest.fixture
-def two_versions(trained: str, folder: Path) -> tuple[str, str]:
+def two_versions(folder: Path, prepare: Prepare) -> tuple[str, str]:
     """Two timing versions, the first of them in production; returns both."""
+    return prepare(folder, train_two_versions)
+
+
+def train_two_versions(folder: Path) -> tuple[str, str]:
+    first = train_both_types(folder)
     project = open_project(folder)
-    run = retrain(project, "timing", datetime(2024, 6, 2, tzinfo=UTC), as_of=True, auto_promote=False).run
+    run = retrain(
+        project, runtime_of(project), "timing", datetime(2024, 6, 2, tzinfo=UTC), as_of=True, auto_promote=False
+    ).run
     project.close()
     assert run
-    return trained, str(run.model_version_id)
+    return first, str(run.model_version_id)
 
 
 WAITING = """

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.api.conftest import Serve
-    from tests.conftest import Plugins, Runner
+    from tests.command_line import Runner
+    from tests.conftest import Plugins
 
 PROTECTED = {"RETRAINER_API_TOKEN": TOKEN}
 

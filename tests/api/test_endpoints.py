@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.api.conftest import Serve, Server
-    from tests.conftest import Runner
+    from tests.command_line import Runner
 
 SPECIFICATION = SHARED_DATA.parent / "RETRAINING.md"
 

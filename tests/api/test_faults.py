@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.api.conftest import Serve, Server, Turnstile
-    from tests.conftest import Runner
+    from tests.command_line import Runner
 
 
 def raw(server: Server, head: str) -> socket.socket:

@@ -9,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 if TYPE_CHECKING:
     from tests.api.conftest import Serve, Server
-    from tests.conftest import Runner
+    from tests.command_line import Runner
 
 
 def samples(server: Server) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:

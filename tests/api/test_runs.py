@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
     from retrainer.project import Project
     from tests.api.conftest import Serve, Turnstile
-    from tests.conftest import Plugins, Runner
+    from tests.command_line import Runner
+    from tests.conftest import Plugins
 
 
 def test_a_retrain_is_answered_at_once_with_runs_that_are_in_the_history(
@@ -121,7 +122,7 @@ def test_a_killed_run_is_shown_as_failed(
     process.kill()
     run = server.ended(run_id)
     assert run["status"] == "failed"
-    assert "The run was cut off" in run["error"]
+    assert "The run was interrupted" in run["error"]
     assert server.post("/models/retrain", json={"model_type": "timing"}).status_code == 202
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.api.conftest import Serve, Turnstile
-    from tests.conftest import Runner
+    from tests.command_line import Runner
 
 IMPATIENT = ("--answer-seconds", "2")
 
@@ -107,7 +107,7 @@ def test_a_server_whose_threads_do_not_come_back_ends_all_the_same(
     assert server.stop(number) == 0
     assert server.lines[-2:] == [
         "Stopped\n",
-        "WARNING: All is done; ended with threads that did not end by themselves: 'forecast_0'\n",
+        "WARNING: Exiting although threads are still running: 'forecast_0'\n",
     ]
 
 

@@ -19,7 +19,8 @@ from tests.conftest import configure, constant_timing, open_project
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.conftest import Plugins, Runner
+    from tests.command_line import Runner
+    from tests.conftest import Plugins
 
 SIX = ["train", "evaluate", "promote", "rollback", "compare", "history"]
 OTHERS = ["production", "versions", "show", "predict", "plugins", "hold", "release", "pin", "unpin", "restore", "prune"]
@@ -45,7 +46,7 @@ def test_train_prints_the_specified_words_and_the_figures_of_both(trained: str, 
         "=" * 60,
         "TIMING MODEL RETRAINING",
         "Loading and splitting data...",
-        "Loaded 400 posts from 2022-02-25 to 2024-10-29",
+        "Loaded 400 posts (2022-02-25 to 2024-10-29)",
         "Split data: 320 train, 80 test",
         "Training new timing model on 320 samples...",
         "Model training complete!",
@@ -106,7 +107,7 @@ def test_the_warning_under_100_posts_is_given(folder: Path, retrainer: Runner, t
     retrainer("posts", "import", str(tmp_path / "posts.csv"))
     done = retrainer("train", "timing")
     assert done.code == 0
-    assert "WARNING: 80 posts are few: at least 100 are needed for good retraining" in done.err
+    assert "WARNING: Only 80 posts; 100 or more recommended" in done.err
 
 
 def test_exit_code_tells_whether_anything_was_promoted(trained: str, retrainer: Runner) -> None:
@@ -234,7 +235,7 @@ def test_promote_and_rollback_and_the_record_of_them(trained: str, retrainer: Ru
     assert retrainer("production", "--json").json["timing_model"]["version_id"] == newest
     again = retrainer("promote", newest)
     assert again.code == 0
-    assert "is in production already" in again.out
+    assert "is already in production" in again.out
     assert (folder / "models" / "timing_model").resolve().name == newest
     back = retrainer("rollback", "timing", "--reason", "did not")
     assert back.code == 0
@@ -360,7 +361,7 @@ def test_commands_find_the_project_by_flag_and_variable(trained: str, retrainer:
 def test_the_six_commands_stand_out_in_the_help(tmp_path: Path, retrainer: Runner) -> None:
     done = retrainer("--help", cwd=tmp_path)
     assert done.code == 0
-    section = done.out.split("The six commands:")[1].split("\n\n")[0]
+    section = done.out.split("Retraining:")[1].split("\n\n")[0]
     assert [line.split()[0] for line in section.strip().splitlines()] == SIX
     assert retrainer(cwd=tmp_path).out == done.out
 
@@ -454,7 +455,7 @@ def test_a_killed_run_does_not_block_the_next(trained: str, plugins: Plugins, fo
     assert done.code == 0
     runs = retrainer("history", "--type", "timing", "--json").json["training_runs"]
     assert [run["status"] for run in runs] == ["completed", "failed", "completed"]
-    assert "The run was cut off: its process" in runs[1]["error"]
+    assert "The run was interrupted: its process" in runs[1]["error"]
 
 
 def test_a_reader_that_is_gone_before_an_error_is_told_hears_no_traceback(folder: Path) -> None:
@@ -596,14 +597,14 @@ def test_an_impossible_interval_is_refused(trained: str, retrainer: Runner, leve
     del trained
     done = retrainer("predict", "timing", f"--interval={level}")
     assert done.code == 2
-    assert f"--interval: '{float(level):g}' is not from 0.02 to 0.98" in done.err
+    assert f"--interval: '{float(level):g}' is not between 0.02 and 0.98" in done.err
 
 
 def test_an_unknown_origin_is_refused(trained: str, retrainer: Runner) -> None:
     for command in (("evaluate", trained), ("compare", trained, trained)):
         done = retrainer(*command, "--origin", "moon")
         assert done.code == 2
-        assert "--origin: 'moon' is none" in done.err
+        assert "Invalid value for '--origin': 'moon' (choose post or clock)" in done.err
 
 
 def test_show_says_what_a_version_leans_on(trained: str, retrainer: Runner, tmp_path: Path) -> None:
@@ -621,7 +622,7 @@ def test_show_says_what_a_version_leans_on(trained: str, retrainer: Runner, tmp_
     model.write_bytes(model.read_bytes()[:-2] + b"!}")
     damaged = retrainer("show", prophet)
     assert damaged.code == 0
-    assert f"What '{prophet}' leans on cannot be told" in damaged.err
+    assert f"Cannot compute the feature importance of '{prophet}'" in damaged.err
     assert "Evaluated" in damaged.out
 
 

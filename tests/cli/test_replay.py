@@ -14,26 +14,24 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 
-from retrainer.posts.sample import sample_posts
 from tests.api.conftest import WAITING, Turnstile
 from tests.claude_server import ClaudeServer
-from tests.conftest import NOW, configure, constant_timing, open_project
+from tests.conftest import configure, constant_timing, import_sample
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.conftest import Plugins, Runner
+    from tests.command_line import Runner
+    from tests.conftest import Plugins, Prepare
 
 FROM, TO = ("--from", "2024-03-01"), ("--to", "2024-04-05")
 DAILY = ("--policy", "daily: schedule_days=1, min_improvement_threshold=5, min_confidence=0.95")
 
 
 @pytest.fixture(autouse=True)
-def _posts(folder: Path) -> None:
-    project = open_project(folder)
-    project.posts.add(sample_posts(), NOW)
-    project.close()
+def _posts(folder: Path, prepare: Prepare) -> None:
+    prepare(folder, import_sample)
 
 
 def test_policies_stand_side_by_side_and_a_sentence_at_the_end(retrainer: Runner) -> None:

@@ -18,14 +18,15 @@ from retrainer.errors import InsufficientData
 from retrainer.pipeline.run import retrain
 from retrainer.posts.sample import sample_posts, write_sample_csv
 from retrainer.schedule.due import due
-from tests.conftest import NOW, configure, open_project, regular_posts
+from tests.conftest import NOW, configure, open_project, regular_posts, runtime_of
 from tests.notify.receiver import Receiver
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from retrainer.project import Project
-    from tests.conftest import Plugins, Runner
+    from tests.command_line import Runner
+    from tests.conftest import Plugins
 
 
 def fresh_sample(until: datetime) -> object:
@@ -51,7 +52,7 @@ def test_a_type_without_a_run_is_due(project: Project) -> None:
 @pytest.mark.parametrize(("days", "is_due"), [(0.1, False), (6.9, False), (6.97, True), (7, True), (30, True)])
 def test_a_type_is_due_when_the_days_have_passed(project: Project, days: float, is_due: bool) -> None:
     """Give or take an hour, so that a nightly look does not slip by a day; a missed week is caught up."""
-    retrain(project, "timing", NOW)
+    retrain(project, runtime_of(project), "timing", NOW)
     found = due(project, "timing", NOW + timedelta(days=days))
     assert found.is_due is is_due
     assert f"the last run was {days:.1f} days ago (schedule_days is 7)" in found.why
@@ -59,7 +60,7 @@ def test_a_type_is_due_when_the_days_have_passed(project: Project, days: float, 
 
 
 def test_a_run_that_was_made_while_the_clock_was_ahead_does_not_stop_the_schedule(project: Project) -> None:
-    retrain(project, "timing", NOW + timedelta(days=30))
+    retrain(project, runtime_of(project), "timing", NOW + timedelta(days=30))
     found = due(project, "timing", NOW)
     assert (found.is_due, found.why) == (True, "the last run is dated 30.0 days from now")
 
@@ -71,7 +72,7 @@ def test_no_run_is_lost_when_the_clocks_go_forward(folder: Path, days: int, sche
     project.posts.add(regular_posts(200), NOW)
     change = datetime(2025, 3, 30, 3, 0, 5, tzinfo=berlin)
     before = datetime(2025, 3, 30, 3, 0, 10, tzinfo=berlin) - timedelta(days=days)  # by the clock on the wall
-    retrain(project, "timing", before.astimezone(UTC))
+    retrain(project, runtime_of(project), "timing", before.astimezone(UTC))
     assert due(project, "timing", change.astimezone(UTC)).is_due
 
 
@@ -80,7 +81,7 @@ def test_posts_that_come_while_old_ones_are_deleted_are_counted(folder: Path) ->
     posts = regular_posts(200)
     moment = posts["created_at"].iloc[149].to_pydatetime()
     project.posts.add(posts.iloc[:150], NOW)
-    retrain(project, "timing", moment)
+    retrain(project, runtime_of(project), "timing", moment)
     project.posts.add(posts.iloc[150:180], NOW)
     with sqlite3.connect(folder / "data" / "retrainer.db") as database:
         database.execute("DELETE FROM posts WHERE post_id < 'p00040'")
@@ -91,10 +92,10 @@ def test_posts_that_come_while_old_ones_are_deleted_are_counted(folder: Path) ->
 def test_a_run_of_a_past_moment_and_a_failed_one_do_not_count(folder: Path) -> None:
     project = open_project(folder)
     project.posts.add(regular_posts(200), NOW)
-    retrain(project, "timing", NOW - timedelta(days=1), as_of=True)
+    retrain(project, runtime_of(project), "timing", NOW - timedelta(days=1), as_of=True)
     few = open_project(folder, {"RETRAINER_RETRAINING__MIN_TRAINING_SAMPLES": "5000"})
     with pytest.raises(InsufficientData):
-        retrain(few, "timing", NOW - timedelta(hours=1))
+        retrain(few, runtime_of(few), "timing", NOW - timedelta(hours=1))
     assert due(project, "timing", NOW).why == "no run has been completed yet"
 
 
@@ -103,7 +104,7 @@ def test_a_type_is_due_when_enough_posts_have_come(folder: Path) -> None:
     project = open_project(folder, {"RETRAINER_RETRAINING__MIN_NEW_POSTS": "20"})
     posts = regular_posts(200)
     project.posts.add(posts.iloc[20:], NOW)
-    retrain(project, "timing", NOW)
+    retrain(project, runtime_of(project), "timing", NOW)
     assert not due(project, "timing", NOW + timedelta(hours=1)).is_due
     project.posts.add(posts.iloc[1:20], NOW)
     found = due(project, "timing", NOW + timedelta(hours=1))
@@ -183,7 +184,9 @@ def test_a_run_that_takes_too_long_ends_as_failed(retrainer: Runner, plugins: Pl
 
 
 @pytest.mark.usefixtures("posts")
-def test_a_run_stuck_where_python_does_not_run_is_ended_too(retrainer: Runner, plugins: Plugins) -> None:
+def test_a_run_stuck_where_python_does_not_run_is_ended_too(
+    retrainer: Runner, retrainer_process: Runner, plugins: Plugins
+) -> None:
     """A lock of C that no signal interrupts; the grace is cut short by the plugin, so that the test is quick."""
     wait = """
         import ctypes, retrainer.pipeline.timeout as watchdog
@@ -205,7 +208,7 @@ def test_a_run_stuck_where_python_does_not_run_is_ended_too(retrainer: Runner, p
             "RETRAINER_NOTIFICATIONS__WEBHOOK__URL_VARIABLE": "TOLD",
             "RETRAINER_NOTIFICATIONS__HEALTHCHECK__URL_VARIABLE": "TOLD",
         }
-        done = retrainer("train", "timing", "--algorithm", "stuck", env=environ)
+        done = retrainer_process("train", "timing", "--algorithm", "stuck", env=environ)
         assert [one.path for one in receiver.received] == ["/start", "/", "/fail"]
         assert receiver.received[1].json["event"] == "failure"
     assert done.code == 1
@@ -256,7 +259,7 @@ def test_the_summary_of_a_call_that_could_not_begin_says_why(retrainer: Runner, 
 def test_a_summary_that_cannot_be_written_is_told_before_any_work(retrainer: Runner, folder: Path) -> None:
     done = retrainer("train", "--summary", "no/such/folder/summary.md")
     assert done.code == 2
-    assert "--summary: 'no/such/folder/summary.md' cannot be written: No such file or directory" in done.err
+    assert "--summary: cannot write 'no/such/folder/summary.md': No such file or directory" in done.err
     assert not (folder / "data" / "retrainer.db").exists()
 
 
@@ -337,7 +340,9 @@ def test_an_error_is_an_object_too_and_stands_in_the_log_file(retrainer: Runner,
 
 
 @pytest.mark.usefixtures("posts")
-def test_a_run_that_holds_pythons_lock_is_ended_from_outside(retrainer: Runner, plugins: Plugins) -> None:
+def test_a_run_that_holds_pythons_lock_is_ended_from_outside(
+    retrainer: Runner, retrainer_process: Runner, plugins: Plugins
+) -> None:
     """A wait in C that never gives Python's lock back: the next command finds the process gone and closes the run."""
     wait = """
         import ctypes, retrainer.pipeline.timeout as watchdog
@@ -353,7 +358,7 @@ def test_a_run_that_holds_pythons_lock_is_ended_from_outside(retrainer: Runner, 
         "RETRAINER_RETRAINING__MAX_RUN_MINUTES": "0.02",
         "RETRAINER_NOTIFICATIONS__TIMEOUT_SECONDS": "0.5",
     }
-    done = retrainer("train", "timing", "--algorithm", "stuck", env=environ)
+    done = retrainer_process("train", "timing", "--algorithm", "stuck", env=environ)
     assert done.code == 1
     (run,) = retrainer("history", "--json").json["training_runs"]
     assert run["status"] == "failed"
@@ -384,7 +389,7 @@ def test_a_full_log_disk_is_one_warning_and_not_the_end(retrainer: Runner) -> No
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        (("--log-format", "xml"), "--log-format: 'xml' is none"),
+        (("--log-format", "xml"), "Invalid value for '--log-format': 'xml' (choose text or json)"),
         (
             ("--log-file", "/no/such/folder/x.log"),
             "--log-file: '/no/such/folder/x.log' cannot be written: No such file",

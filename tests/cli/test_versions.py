@@ -12,21 +12,29 @@ import pytest
 
 from retrainer.pipeline.run import retrain
 from retrainer.posts.sample import sample_posts
-from tests.conftest import NOW, configure, open_project
+from tests.conftest import NOW, configure, open_project, runtime_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.conftest import Runner
+    from tests.command_line import Runner
+    from tests.conftest import Prepare
 
 
 @pytest.fixture
-def five(folder: Path) -> list[str]:
+def five(folder: Path, prepare: Prepare) -> list[str]:
     """A project that keeps one version, with five timing versions trained; returns them, the oldest first."""
     configure(folder, keep_versions="1")
+    return prepare(folder, train_five_versions)
+
+
+def train_five_versions(folder: Path) -> list[str]:
     project = open_project(folder)
     project.posts.add(sample_posts(), NOW)
-    runs = [retrain(project, "timing", datetime(2024, 10, day, tzinfo=UTC), as_of=True).run for day in range(1, 6)]
+    runs = [
+        retrain(project, runtime_of(project), "timing", datetime(2024, 10, day, tzinfo=UTC), as_of=True).run
+        for day in range(1, 6)
+    ]
     project.close()
     return [str(run.model_version_id) for run in runs if run]
 
@@ -54,7 +62,7 @@ def test_prune_shows_its_plan_and_asks_first(five: list[str], retrainer: Runner,
     assert all(row["bytes_on_disk"] > 0 for row in plan["versions"])
     refused = retrainer("prune")
     assert refused.code == 2
-    assert "there is no terminal to ask on. Say --yes" in refused.err
+    assert "no terminal to ask for confirmation. Add --yes" in refused.err
     assert (folder / "models" / "timing" / five[1]).exists()
     done = retrainer("prune", "--yes")
     assert done.code == 0
@@ -106,7 +114,7 @@ def test_rollback_to_a_version(five: list[str], retrainer: Runner) -> None:
     assert f"Rolled back from {five[4]} to {five[0]}" in done.out
     never = retrainer("rollback", "timing", "--to", five[2])
     assert never.code == 1
-    assert f"`retrainer promote {five[2]}` puts it live all the same" in never.err
+    assert f"Use `retrainer promote {five[2]}` instead" in never.err
     assert retrainer("rollback", "timing", "--to", "nope").code == 2
 
 

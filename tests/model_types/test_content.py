@@ -202,7 +202,7 @@ def test_a_file_of_a_release_that_did_not_mark_copies_has_every_other_figure() -
 
 
 def test_without_the_positions_copies_cannot_be_told() -> None:
-    with pytest.raises(ValueError, match="copies cannot be told"):
+    with pytest.raises(ValueError, match="copies cannot be found"):
         ContentTargets(["a"]).find_copies([ContentForecast("a")])
 
 

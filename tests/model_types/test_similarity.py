@@ -8,7 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from retrainer.model_types.content import similarity
-from retrainer.model_types.similarity import MOST_OF_DIFFERENT_TEXTS, MatchingScores, matching_scores, similarity_rows
+from retrainer.model_types.similarity import (
+    MAX_SIMILARITY_OF_DIFFERENT_TEXTS,
+    MatchingScores,
+    matching_scores,
+    similarity_rows,
+)
 from retrainer.posts.sample import sample_posts
 
 # Few letters and words, so that texts share words, agree in length, and differ in nothing but case or space.
@@ -24,7 +29,9 @@ def by_brute_force(forecasts: list[str], posts: list[str]) -> np.ndarray:
     return np.array(
         [
             [
-                1.0 if one.rstrip() == other.rstrip() else min(similarity(one, other), MOST_OF_DIFFERENT_TEXTS)
+                1.0
+                if one.rstrip() == other.rstrip()
+                else min(similarity(one, other), MAX_SIMILARITY_OF_DIFFERENT_TEXTS)
                 for other in posts
             ]
             for one in forecasts
@@ -96,7 +103,7 @@ def test_a_single_forecast_tells_nothing() -> None:
 def test_the_same_words_in_another_order_are_not_the_post() -> None:
     assert similarity("a b", "b a") == 1
     assert of(["b a", "a b"], ["b a", "a b"]).rank_auc == 1
-    assert next(similarity_rows(["a b"], ["b a"]))[0] == MOST_OF_DIFFERENT_TEXTS
+    assert next(similarity_rows(["a b"], ["b a"]))[0] == MAX_SIMILARITY_OF_DIFFERENT_TEXTS
 
 
 def test_trailing_white_space_makes_no_other_text() -> None:

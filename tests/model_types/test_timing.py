@@ -101,7 +101,7 @@ def test_no_point_has_a_higher_expected_score_than_the_score_maximising_one(
         (np.zeros((2, 99)), np.array([0, np.inf]), "finite"),
         (np.full((2, 99), -1.0), np.zeros(2), "negative"),
         (np.full((2, 99), 1e12), np.zeros(2), "thousand years"),
-        (np.tile(np.arange(99.0)[::-1], (2, 1)), np.zeros(2), "fall"),
+        (np.tile(np.arange(99.0)[::-1], (2, 1)), np.zeros(2), "decrease"),
     ],
 )
 def test_nonsense_is_refused(quantiles: np.ndarray, point: np.ndarray, problem: str) -> None:
@@ -138,17 +138,17 @@ def test_a_forecasts_file_gives_back_what_was_put_in() -> None:
 
 def test_posts_all_at_one_moment_cannot_be_learnt_from() -> None:
     posts = regular_posts(60, gap_hours=0)
-    with pytest.raises(InsufficientData, match="all 60 training posts carry the same time, '2024-11-15T12:00:00"):
+    with pytest.raises(InsufficientData, match="all 60 training posts have the same time, '2024-11-15T12:00:00"):
         TIMING.require_trainable(posts)
 
 
 @given(st.integers(1, 300), st.integers(1, 50))
-def test_test_posts_are_spread_over_the_whole_span(count: int, most: int) -> None:
-    chosen = evenly_spaced(count, most)
-    assert len(chosen) == min(count, most)
+def test_test_posts_are_spread_over_the_whole_span(count: int, max_count: int) -> None:
+    chosen = evenly_spaced(count, max_count)
+    assert len(chosen) == min(count, max_count)
     assert len(set(chosen.tolist())) == len(chosen)
     assert chosen[-1] == count - 1
-    if most > 1:
+    if max_count > 1:
         assert chosen[0] == 0
         assert np.ptp(np.diff(chosen)) <= 1 if len(chosen) > 1 else True
 

@@ -14,14 +14,15 @@ import pytest
 
 from retrainer.notify.delivery import NotDelivered, deliver, post
 from retrainer.notify.messages import message_of
-from tests.conftest import NOW, configure, constant_timing, open_project, regular_posts
+from tests.conftest import configure, constant_timing, import_regular_posts
 from tests.notify.receiver import Receiver
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.conftest import Completed, Plugins, Runner
+    from tests.command_line import Completed, Runner
+    from tests.conftest import Plugins, Prepare
 
 TOKEN = "T0123456789-very-secret"  # noqa: S105  made up
 
@@ -33,10 +34,8 @@ def receiver() -> Iterator[Receiver]:
 
 
 @pytest.fixture
-def with_posts(folder: Path) -> Path:
-    project = open_project(folder)
-    project.posts.add(regular_posts(120), NOW)
-    project.close()
+def with_posts(folder: Path, prepare: Prepare) -> Path:
+    prepare(folder, import_regular_posts)
     return folder
 
 
@@ -75,7 +74,7 @@ def test_every_event_reaches_the_webhook_with_its_figures(
     [
         ({"RETRAINER_RETRAINING__MIN_TRAINING_SAMPLES": "5000"}, 3, "Insufficient data for training"),
         ({"RETRAINER_TIMING_MODEL__BASELINE__NONE": "1"}, 2, "unknown key"),
-        ({"RETRAINER_DATABASE__URL": "sqlite:////dev/null/x.db"}, 1, "cannot make the folder"),
+        ({"RETRAINER_DATABASE__URL": "sqlite:////dev/null/x.db"}, 1, "cannot create the folder"),
     ],
     ids=["in the run", "before the run", "before all runs"],
 )
@@ -293,7 +292,7 @@ def test_a_run_that_was_killed_is_told_by_the_next_command(
     subprocess.run([sys.executable, "-c", code], check=False)
     assert retrainer("history", env=webhook).code == 0
     assert receiver.events() == ["failure"]
-    assert "The run was cut off: its process" in receiver.received[0].json["text"]
+    assert "The run was interrupted: its process" in receiver.received[0].json["text"]
     retrainer("history", env=webhook)
     assert len(receiver.received) == 1
 

@@ -10,13 +10,15 @@ import pandas as pd
 import pytest
 
 from retrainer.errors import InsufficientData, UsageError
+from retrainer.evaluation.windows import held_out_window
 from retrainer.model_types import get_model_type
 from retrainer.model_types.base import utc_times
 from retrainer.pipeline.comparing import compare_versions
-from retrainer.pipeline.evaluations import evaluate_version, held_out_window, load_reliability
+from retrainer.pipeline.evaluations import evaluate_version
+from retrainer.pipeline.loading import load_reliability
 from retrainer.pipeline.run import retrain
 from retrainer.posts.sample import sample_posts
-from tests.conftest import NOW, configure, constant_timing, open_project, regular_posts
+from tests.conftest import NOW, configure, constant_timing, open_project, regular_posts, runtime_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -79,8 +81,8 @@ def two_versions(folder: Path) -> tuple[Project, ModelVersion, ModelVersion]:
     posts = sample_posts(count=600)
     project.posts.add(posts, NOW)
     early = posts["created_at"].iloc[400].to_pydatetime()
-    retrain(project, "timing", early, algorithm="prophet", as_of=True)
-    retrain(project, "timing", NOW - timedelta(days=60), as_of=True)
+    retrain(project, runtime_of(project), "timing", early, algorithm="prophet", as_of=True)
+    retrain(project, runtime_of(project), "timing", NOW - timedelta(days=60), as_of=True)
     later, earlier = project.registry.list_versions("timing")
     return project, earlier, later
 
@@ -90,7 +92,7 @@ def test_every_figure_can_be_computed_again_from_the_forecasts_file(
     two_versions: tuple[Project, ModelVersion, ModelVersion], origin: OriginRule
 ) -> None:
     project, earlier, _ = two_versions
-    made = evaluate_version(project, earlier.version_id, NOW, origin)
+    made = evaluate_version(project, runtime_of(project), earlier.version_id, NOW, origin)
     row = project.registry.list_evaluations(earlier.version_id)[0]
     assert row.window["origin"] == origin
     stored = TIMING.parse(project.artifacts.read_forecasts(earlier, row.forecasts_file))
@@ -107,14 +109,14 @@ def test_both_sides_of_a_comparison_forecast_from_the_same_clock_times(
     two_versions: tuple[Project, ModelVersion, ModelVersion],
 ) -> None:
     project, earlier, later = two_versions
-    made = compare_versions(project, earlier, later, NOW, "clock")
-    assert made.of_a
-    assert made.of_b
-    assert made.of_a.has_same_targets(made.of_b)
+    made = compare_versions(project, runtime_of(project), earlier, later, NOW, "clock")
+    assert made.evaluation_a
+    assert made.evaluation_b
+    assert made.evaluation_a.has_same_targets(made.evaluation_b)
     assert made.window
     assert made.window.document()["origin"] == "clock"
-    assert (made.of_a.origins.time > np.datetime64(later.trained_through.replace(tzinfo=None))).all()
-    by_post = compare_versions(project, earlier, later, NOW)
+    assert (made.evaluation_a.origins.time > np.datetime64(later.trained_through.replace(tzinfo=None))).all()
+    by_post = compare_versions(project, runtime_of(project), earlier, later, NOW)
     assert by_post.metrics_a != made.metrics_a
 
 
@@ -122,20 +124,20 @@ def test_the_setting_names_the_origins_of_a_run(folder: Path) -> None:
     configure(folder, evaluation_max_predictions="30")
     project = open_project(folder, {"RETRAINER_RETRAINING__TIMING_MODEL__ORIGIN": "clock"})
     project.posts.add(sample_posts(), NOW)
-    result = retrain(project, "timing", NOW)
+    result = retrain(project, runtime_of(project), "timing", NOW)
     assert result.evaluation
     assert result.evaluation.window.origin == "clock"
-    content = retrain(project, "content", NOW)
+    content = retrain(project, runtime_of(project), "content", NOW)
     assert content.evaluation
     assert content.evaluation.window.origin == "post"
 
 
 def test_a_text_is_not_foretold_by_the_clock(project: Project) -> None:
-    retrain(project, "content", NOW)
+    retrain(project, runtime_of(project), "content", NOW)
     version = project.registry.get_production("content")
     assert version
     with pytest.raises(UsageError, match="--origin: 'clock' is not for content"):
-        evaluate_version(project, version.version_id, NOW, "clock")
+        evaluate_version(project, runtime_of(project), version.version_id, NOW, "clock")
 
 
 def test_without_two_times_after_the_training_the_clock_has_nothing_to_foretell(folder: Path) -> None:
@@ -143,10 +145,10 @@ def test_without_two_times_after_the_training_the_clock_has_nothing_to_foretell(
     posts = regular_posts(120)
     posts.loc[96:, "created_at"] = posts["created_at"].iloc[96]
     project.posts.add(posts, NOW)
-    retrain(project, "timing", NOW)
+    retrain(project, runtime_of(project), "timing", NOW)
     version = project.registry.list_versions("timing")[0]
     with pytest.raises(InsufficientData, match="no two posts at different times are later than the training data"):
-        evaluate_version(project, version.version_id, NOW, "clock")
+        evaluate_version(project, runtime_of(project), version.version_id, NOW, "clock")
 
 
 @pytest.mark.usefixtures("constants")
@@ -158,8 +160,8 @@ def test_a_comparison_says_where_the_two_differ(folder: Path) -> None:
     hours = posts["created_at"].dt.hour
     by_day = posts[(hours >= 6) & (hours < 18)].reset_index(drop=True)
     project.posts.add(by_day, NOW)
-    retrain(project, "timing", NOW, algorithm="two")
-    made = retrain(project, "timing", NOW, algorithm="sixteen").comparison
+    retrain(project, runtime_of(project), "timing", NOW, algorithm="two")
+    made = retrain(project, runtime_of(project), "timing", NOW, algorithm="sixteen").comparison
     assert made
     assert made.recommendation == "reject"
     found = {one.situation: one for one in made.differences}
@@ -181,8 +183,8 @@ def test_min_confidence_keeps_production_where_the_evidence_is_thin(folder: Path
     for confidence, recommendation in (("0.99", "not_enough_evidence"), ("null", "promote")):
         project = open_project(folder, {"RETRAINER_RETRAINING__MIN_CONFIDENCE": confidence})
         project.posts.add(posts, now)
-        retrain(project, "timing", now, algorithm="two")
-        result = retrain(project, "timing", now, algorithm="four")
+        retrain(project, runtime_of(project), "timing", now, algorithm="two")
+        result = retrain(project, runtime_of(project), "timing", now, algorithm="four")
         assert result.comparison
         assert result.comparison.improvement_percentage
         assert result.comparison.improvement_percentage > 2

@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 
 from retrainer.algorithms import hookimpl
-from retrainer.algorithms.events import observed_by
 from retrainer.errors import InsufficientData, ProductionChanged, RunInProgress
+from retrainer.evaluation.comparison import MIN_COMPARED_POSTS
 from retrainer.evaluation.decision_rule import describe_improvement, meets_threshold
 from retrainer.model_types.timing import Timing
-from retrainer.pipeline.comparing import MIN_COMPARED_POSTS, compare_versions
+from retrainer.pipeline.comparing import compare_versions
 from retrainer.pipeline.evaluations import evaluate_version
 from retrainer.pipeline.promotion import promote_version, roll_back
-from retrainer.pipeline.run import dry_run_retrain, retrain
+from retrainer.pipeline.run import dry_run, retrain
 from retrainer.pipeline.split import split_by_time
 from retrainer.posts.sample import sample_posts
-from tests.conftest import NOW, configure, constant_timing, open_project, regular_posts
+from tests.conftest import NOW, configure, constant_timing, open_project, regular_posts, runtime_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,7 +45,7 @@ def five_hours(folder: Path) -> Project:
 
 
 def test_a_run_leads_from_posts_to_production(project: Project) -> None:
-    result = retrain(project, "timing", NOW)
+    result = retrain(project, runtime_of(project), "timing", NOW)
     assert result.run is not None
     assert result.run.status == "completed"
     assert (result.run.num_training_samples, result.run.num_test_samples) == (320, 80)
@@ -67,8 +67,8 @@ def test_the_specified_split_leaves_75_of_373_posts_for_testing() -> None:
 
 
 def test_the_second_run_compares_both_on_the_same_posts(project: Project) -> None:
-    first = retrain(project, "timing", NOW - timedelta(days=200))
-    second = retrain(project, "timing", NOW)
+    first = retrain(project, runtime_of(project), "timing", NOW - timedelta(days=200))
+    second = retrain(project, runtime_of(project), "timing", NOW)
     assert first.run
     assert second.run
     assert second.comparison is not None
@@ -88,7 +88,7 @@ def test_the_second_run_compares_both_on_the_same_posts(project: Project) -> Non
 
 
 def test_the_recorded_figures_follow_from_the_stored_forecasts(project: Project) -> None:
-    run = retrain(project, "timing", NOW).run
+    run = retrain(project, runtime_of(project), "timing", NOW).run
     assert run is not None
     version = project.registry.get_version(str(run.model_version_id))
     (row,) = project.registry.list_evaluations(version.version_id)
@@ -106,7 +106,7 @@ def test_the_recorded_figures_follow_from_the_stored_forecasts(project: Project)
 
 
 def test_content_is_evaluated_on_posts_with_text_only(project: Project) -> None:
-    result = retrain(project, "content", NOW)
+    result = retrain(project, runtime_of(project), "content", NOW)
     assert result.run
     with_text = int(sample_posts()["content"].notna().sum())
     assert (result.run.num_training_samples or 0) + (result.run.num_test_samples or 0) == with_text
@@ -116,8 +116,8 @@ def test_content_is_evaluated_on_posts_with_text_only(project: Project) -> None:
 
 @pytest.mark.usefixtures("constants")
 def test_a_better_model_is_promoted_with_the_figures_as_reason(five_hours: Project) -> None:
-    retrain(five_hours, "timing", NOW, algorithm="wrong")
-    better = retrain(five_hours, "timing", NOW, algorithm="right")
+    retrain(five_hours, runtime_of(five_hours), "timing", NOW, algorithm="wrong")
+    better = retrain(five_hours, runtime_of(five_hours), "timing", NOW, algorithm="right")
     assert better.promoted
     assert better.run
     assert better.run.promotion_reason == "New model scores 1.0000 against 0 (20 posts)"
@@ -129,8 +129,8 @@ def test_a_better_model_is_promoted_with_the_figures_as_reason(five_hours: Proje
 
 @pytest.mark.usefixtures("constants")
 def test_a_bad_model_scores_badly_and_is_not_promoted(five_hours: Project) -> None:
-    good = retrain(five_hours, "timing", NOW, algorithm="right")
-    bad = retrain(five_hours, "timing", NOW, algorithm="wrong")
+    good = retrain(five_hours, runtime_of(five_hours), "timing", NOW, algorithm="right")
+    bad = retrain(five_hours, runtime_of(five_hours), "timing", NOW, algorithm="wrong")
     assert bad.run
     assert bad.run.test_overall_score == pytest.approx(0.0)
     assert not bad.promoted
@@ -145,8 +145,8 @@ def test_a_bad_model_scores_badly_and_is_not_promoted(five_hours: Project) -> No
 
 @pytest.mark.usefixtures("constants")
 def test_an_equal_model_is_not_promoted(five_hours: Project) -> None:
-    retrain(five_hours, "timing", NOW, algorithm="right")
-    equal = retrain(five_hours, "timing", NOW, algorithm="right")
+    retrain(five_hours, runtime_of(five_hours), "timing", NOW, algorithm="right")
+    equal = retrain(five_hours, runtime_of(five_hours), "timing", NOW, algorithm="right")
     assert equal.comparison
     assert equal.comparison.winner is None
     assert not equal.promoted
@@ -174,56 +174,56 @@ def test_the_threshold_decides_as_specified(old: float, new: float, threshold: f
 
 @pytest.mark.usefixtures("constants")
 def test_the_threshold_of_the_settings_is_the_one_that_decides(folder: Path, five_hours: Project) -> None:
-    retrain(five_hours, "timing", NOW, algorithm="baseline")
+    retrain(five_hours, runtime_of(five_hours), "timing", NOW, algorithm="baseline")
     five_hours.close()
     configure(folder, min_improvement_threshold="10000")
     project = open_project(folder)
-    assert not retrain(project, "timing", NOW, algorithm="right").promoted
+    assert not retrain(project, runtime_of(project), "timing", NOW, algorithm="right").promoted
     project.close()
 
 
 @pytest.mark.usefixtures("constants")
 def test_without_auto_promotion_the_better_model_waits(five_hours: Project) -> None:
-    retrain(five_hours, "timing", NOW, algorithm="wrong")
-    waiting = retrain(five_hours, "timing", NOW, algorithm="right", auto_promote=False)
+    retrain(five_hours, runtime_of(five_hours), "timing", NOW, algorithm="wrong")
+    waiting = retrain(five_hours, runtime_of(five_hours), "timing", NOW, algorithm="right", auto_promote=False)
     assert not waiting.promoted
     assert waiting.run
     assert str(waiting.run.promotion_reason).endswith("but automatic promotion is off")
     version_id = str(waiting.run.model_version_id)
-    change = promote_version(five_hours, version_id, "reviewed", NOW)
+    change = promote_version(five_hours, runtime_of(five_hours), version_id, "reviewed", NOW)
     assert change
     assert change.to_version == version_id
-    assert promote_version(five_hours, version_id, "again", NOW) is None
+    assert promote_version(five_hours, runtime_of(five_hours), version_id, "again", NOW) is None
     assert five_hours.registry.list_ledger_entries(actions=("promotion",))[0].reason == "reviewed"
 
 
 @pytest.mark.usefixtures("constants")
 def test_a_held_type_is_compared_and_not_promoted(five_hours: Project) -> None:
-    retrain(five_hours, "timing", NOW, algorithm="wrong")
+    retrain(five_hours, runtime_of(five_hours), "timing", NOW, algorithm="wrong")
     five_hours.registry.hold("timing", "holiday", NOW)
-    held = retrain(five_hours, "timing", NOW, algorithm="right")
+    held = retrain(five_hours, runtime_of(five_hours), "timing", NOW, algorithm="right")
     assert not held.promoted
     assert not held.race_lost
     assert held.run
     assert "timing is on hold since 2024-11-15 12:00 UTC" in str(held.run.promotion_reason)
     five_hours.registry.release("timing", "back", NOW)
-    assert retrain(five_hours, "timing", NOW, algorithm="right").promoted
+    assert retrain(five_hours, runtime_of(five_hours), "timing", NOW, algorithm="right").promoted
 
 
 @pytest.mark.usefixtures("constants")
 def test_promotion_loses_the_race_when_production_changed(five_hours: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another process promotes a version after the comparison and before the decision is carried out."""
-    retrain(five_hours, "timing", NOW, algorithm="wrong")
-    other = retrain(five_hours, "timing", NOW, algorithm="right", auto_promote=False).run
+    retrain(five_hours, runtime_of(five_hours), "timing", NOW, algorithm="wrong")
+    other = retrain(five_hours, runtime_of(five_hours), "timing", NOW, algorithm="right", auto_promote=False).run
     assert other is not None
     complete = five_hours.registry.complete_run
 
     def meanwhile(run_id: str, decision: object, now: datetime) -> object:
-        promote_version(five_hours, str(other.model_version_id), "meanwhile", NOW)
+        promote_version(five_hours, runtime_of(five_hours), str(other.model_version_id), "meanwhile", NOW)
         return complete(run_id, decision, now)  # type: ignore[arg-type]  # passed on as it came
 
     monkeypatch.setattr(five_hours.registry, "complete_run", meanwhile)
-    lost = retrain(five_hours, "timing", NOW, algorithm="right")
+    lost = retrain(five_hours, runtime_of(five_hours), "timing", NOW, algorithm="right")
     assert lost.race_lost
     assert not lost.promoted
     assert lost.run
@@ -237,7 +237,7 @@ def test_promotion_loses_the_race_when_production_changed(five_hours: Project, m
 def test_a_promotion_is_told_even_if_the_run_is_interrupted_right_after_it(
     five_hours: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = retrain(five_hours, "timing", NOW, algorithm="wrong").run
+    first = retrain(five_hours, runtime_of(five_hours), "timing", NOW, algorithm="wrong").run
     assert first is not None
     complete = five_hours.registry.complete_run
 
@@ -253,8 +253,8 @@ def test_a_promotion_is_told_even_if_the_run_is_interrupted_right_after_it(
         def on_event(self, event: dict[str, Any]) -> None:
             heard.append(event)
 
-    with observed_by("listener", Listener()), pytest.raises(KeyboardInterrupt):
-        retrain(five_hours, "timing", NOW, algorithm="right")
+    with pytest.raises(KeyboardInterrupt):
+        retrain(five_hours, runtime_of(five_hours, Listener()), "timing", NOW, algorithm="right")
     production = five_hours.registry.get_production("timing")
     assert production is not None
     assert production.algorithm == "right"
@@ -268,12 +268,15 @@ def test_a_promotion_is_told_even_if_the_run_is_interrupted_right_after_it(
 @pytest.mark.usefixtures("constants")
 def test_only_posts_later_than_both_trainings_are_compared(five_hours: Project) -> None:
     """Production saw more than the candidate: those posts must not count for it."""
-    late = retrain(five_hours, "timing", NOW, algorithm="right").run
-    early = retrain(five_hours, "timing", NOW - timedelta(days=30), algorithm="right", as_of=True)
+    late = retrain(five_hours, runtime_of(five_hours), "timing", NOW, algorithm="right").run
+    early = retrain(
+        five_hours, runtime_of(five_hours), "timing", NOW - timedelta(days=30), algorithm="right", as_of=True
+    )
     assert late
     assert early.run
     comparison = compare_versions(
         five_hours,
+        runtime_of(five_hours),
         five_hours.registry.get_version(str(early.run.model_version_id)),
         five_hours.registry.get_version(str(late.model_version_id)),
         NOW,
@@ -285,10 +288,10 @@ def test_only_posts_later_than_both_trainings_are_compared(five_hours: Project) 
 @pytest.mark.usefixtures("constants")
 def test_few_common_posts_are_not_enough_evidence(five_hours: Project) -> None:
     """As of the past, only a few posts are later than what production was trained on."""
-    retrain(five_hours, "timing", NOW, algorithm="wrong")
+    retrain(five_hours, runtime_of(five_hours), "timing", NOW, algorithm="wrong")
     trained_through = five_hours.registry.list_versions("timing")[0].trained_through
     moment = trained_through + timedelta(hours=5 * (MIN_COMPARED_POSTS - 1))
-    result = retrain(five_hours, "timing", moment, algorithm="right", as_of=True)
+    result = retrain(five_hours, runtime_of(five_hours), "timing", moment, algorithm="right", as_of=True)
     assert result.comparison
     assert result.comparison.recommendation == "not_enough_evidence"
     assert result.comparison.reason == "Not enough evidence: only 9 posts could be compared (10 are needed)"
@@ -297,9 +300,9 @@ def test_few_common_posts_are_not_enough_evidence(five_hours: Project) -> None:
 
 @pytest.mark.usefixtures("constants")
 def test_without_common_posts_there_is_not_enough_evidence(five_hours: Project) -> None:
-    retrain(five_hours, "timing", NOW, algorithm="wrong")
+    retrain(five_hours, runtime_of(five_hours), "timing", NOW, algorithm="wrong")
     trained_through = five_hours.registry.list_versions("timing")[0].trained_through
-    result = retrain(five_hours, "timing", trained_through, algorithm="right", as_of=True)
+    result = retrain(five_hours, runtime_of(five_hours), "timing", trained_through, algorithm="right", as_of=True)
     assert result.comparison
     assert result.comparison.reason == "Not enough evidence: no post is later than the training of both versions"
     assert result.run
@@ -309,7 +312,7 @@ def test_without_common_posts_there_is_not_enough_evidence(five_hours: Project) 
 
 def test_a_run_as_of_the_past_sees_no_later_post(project: Project) -> None:
     moment = datetime(2024, 1, 1, tzinfo=UTC)
-    result = retrain(project, "timing", moment, as_of=True)
+    result = retrain(project, runtime_of(project), "timing", moment, as_of=True)
     assert result.run
     known = int((sample_posts()["created_at"] <= moment).sum())
     assert (result.run.num_training_samples or 0) + (result.run.num_test_samples or 0) == known
@@ -321,7 +324,7 @@ def test_a_run_as_of_the_past_sees_no_later_post(project: Project) -> None:
 
 def test_a_dry_run_records_nothing(project: Project) -> None:
     before = _files(project)
-    result = dry_run_retrain(project, "timing", NOW)
+    result = dry_run(project, runtime_of(project), "timing", NOW)
     assert result.run is None
     assert result.evaluation is not None
     assert result.decision is not None
@@ -340,7 +343,7 @@ def test_too_few_posts_fail_the_run_and_leave_nothing_behind(folder: Path) -> No
     project = open_project(folder)
     project.posts.add(regular_posts(35), NOW)
     with pytest.raises(InsufficientData, match="Insufficient data for training: 35 posts"):
-        retrain(project, "timing", NOW)
+        retrain(project, runtime_of(project), "timing", NOW)
     (run,) = project.registry.list_runs()
     assert run.status == "failed"
     assert "Insufficient data for training: 35 posts" in str(run.error)
@@ -352,16 +355,16 @@ def test_too_few_posts_fail_the_run_and_leave_nothing_behind(folder: Path) -> No
 def test_two_runs_of_one_type_do_not_overlap(project: Project) -> None:
     lock = project.registry.start_run("timing", "baseline", NOW, None)
     with pytest.raises(RunInProgress, match="another timing run is in progress since 2024-11-15 12:00:00 UTC on"):
-        retrain(project, "timing", NOW)
-    assert retrain(project, "content", NOW).promoted, "the other type is free"
+        retrain(project, runtime_of(project), "timing", NOW)
+    assert retrain(project, runtime_of(project), "content", NOW).promoted, "the other type is free"
     project.registry.fail_run(lock.run_id, "given up", NOW)
-    assert retrain(project, "timing", NOW).promoted
+    assert retrain(project, runtime_of(project), "timing", NOW).promoted
 
 
 def test_evaluating_later_uses_the_posts_that_came_since(project: Project) -> None:
-    run = retrain(project, "timing", NOW - timedelta(days=300)).run
+    run = retrain(project, runtime_of(project), "timing", NOW - timedelta(days=300)).run
     assert run
-    evaluation = evaluate_version(project, str(run.model_version_id), NOW)
+    evaluation = evaluate_version(project, runtime_of(project), str(run.model_version_id), NOW)
     version = project.registry.get_version(str(run.model_version_id))
     assert evaluation.window.start > version.trained_through
     assert len(project.registry.list_evaluations(version.version_id)) == 2
@@ -370,35 +373,35 @@ def test_evaluating_later_uses_the_posts_that_came_since(project: Project) -> No
 def test_a_version_without_later_posts_cannot_be_evaluated(folder: Path) -> None:
     project = open_project(folder)
     project.posts.add(regular_posts(100), NOW)
-    run = retrain(project, "timing", NOW).run
+    run = retrain(project, runtime_of(project), "timing", NOW).run
     assert run
     version = project.registry.get_version(str(run.model_version_id))
     with pytest.raises(InsufficientData, match="no post is later than the training data of"):
-        evaluate_version(project, version.version_id, version.trained_through)
+        evaluate_version(project, runtime_of(project), version.version_id, version.trained_through)
     project.close()
 
 
 @pytest.mark.usefixtures("constants")
 def test_rollback_undoes_the_latest_promotion_and_holds_the_type(five_hours: Project) -> None:
-    first = retrain(five_hours, "timing", NOW, algorithm="wrong").run
-    retrain(five_hours, "timing", NOW, algorithm="right")
+    first = retrain(five_hours, runtime_of(five_hours), "timing", NOW, algorithm="wrong").run
+    retrain(five_hours, runtime_of(five_hours), "timing", NOW, algorithm="right")
     assert first
-    change = roll_back(five_hours, "timing", "misses", NOW)
+    change = roll_back(five_hours, runtime_of(five_hours), "timing", "misses", NOW)
     assert change.to_version == first.model_version_id
     production = five_hours.registry.get_production("timing")
     assert production
     assert production.version_id == first.model_version_id
     assert (five_hours.models_dir / "timing_model").resolve().name == first.model_version_id
-    assert not retrain(five_hours, "timing", NOW, algorithm="right").promoted
+    assert not retrain(five_hours, runtime_of(five_hours), "timing", NOW, algorithm="right").promoted
     demoted = five_hours.registry.get_version(change.from_version or "")
     assert demoted.status == "trained"
 
 
 @pytest.mark.usefixtures("constants")
 def test_a_manual_promotion_loses_the_race_too(five_hours: Project) -> None:
-    first = retrain(five_hours, "timing", NOW, algorithm="wrong").run
-    second = retrain(five_hours, "timing", NOW, algorithm="right", auto_promote=False).run
-    third = retrain(five_hours, "timing", NOW, algorithm="right", auto_promote=False).run
+    first = retrain(five_hours, runtime_of(five_hours), "timing", NOW, algorithm="wrong").run
+    second = retrain(five_hours, runtime_of(five_hours), "timing", NOW, algorithm="right", auto_promote=False).run
+    third = retrain(five_hours, runtime_of(five_hours), "timing", NOW, algorithm="right", auto_promote=False).run
     assert first
     assert second
     assert third
@@ -413,11 +416,13 @@ def test_old_versions_are_archived_but_never_production_or_its_predecessor(folde
     project.posts.add(regular_posts(200), NOW)
     ids = []
     for minutes in range(6):
-        run = retrain(project, "timing", NOW + timedelta(minutes=minutes), auto_promote=minutes < 1).run
+        run = retrain(
+            project, runtime_of(project), "timing", NOW + timedelta(minutes=minutes), auto_promote=minutes < 1
+        ).run
         assert run
         ids.append(str(run.model_version_id))
-    promote_version(project, ids[1], "older", NOW)
-    run = retrain(project, "timing", NOW + timedelta(minutes=9), auto_promote=False).run
+    promote_version(project, runtime_of(project), ids[1], "older", NOW)
+    run = retrain(project, runtime_of(project), "timing", NOW + timedelta(minutes=9), auto_promote=False).run
     assert run
     states = {version.version_id: version.status for version in project.registry.list_versions("timing")}
     assert states[ids[1]] == "active"
@@ -433,6 +438,6 @@ def test_archiving_can_be_switched_off(folder: Path) -> None:
     project = open_project(folder)
     project.posts.add(regular_posts(100), NOW)
     for minutes in range(4):
-        retrain(project, "timing", NOW + timedelta(minutes=minutes))
+        retrain(project, runtime_of(project), "timing", NOW + timedelta(minutes=minutes))
     assert "archived" not in {version.status for version in project.registry.list_versions("timing")}
     project.close()

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.conftest import Runner
+    from tests.command_line import Runner
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ import pytest
 from retrainer.algorithms.manager import load_algorithm
 from retrainer.algorithms.testing import check_algorithm
 from retrainer.model_types.base import Origins, utc_times
-from retrainer.model_types.content import similarity
 from retrainer.posts.sample import sample_posts
 from retrainer_baseline.medoid import medoid
 from tests.conftest import regular_posts
@@ -20,7 +19,7 @@ BASELINE = load_algorithm("baseline")
 OPTIONS = BASELINE.options({}, "timing")
 
 
-def test_it_conforms() -> None:
+def test_baseline_passes_the_conformance_suite() -> None:
     check_algorithm("baseline")
 
 
@@ -38,8 +37,7 @@ def test_timing_is_conditioned_on_the_silence_so_far() -> None:
     gaps = np.arange(1, 101)
     posts["created_at"] = posts["created_at"].iloc[0] + pd.to_timedelta(np.concatenate([[0], gaps.cumsum()]), unit="h")
     model = BASELINE.train(posts, OPTIONS, "timing")
-    last = utc_times(posts)[[100]]
-    later = Origins(last + np.timedelta64(60, "h"), np.array([100]))
+    later = Origins.at(posts, utc_times(posts)[[100]] + np.timedelta64(60, "h"))
     forecast = BASELINE.predict(model, posts, later, OPTIONS, "timing")
     remaining = np.arange(60, 101) - 60
     assert forecast.quantiles[0] == pytest.approx(np.quantile(remaining, np.arange(1, 100) / 100))
@@ -53,12 +51,12 @@ def test_a_silence_longer_than_any_gap_still_gives_a_forecast() -> None:
 
 
 def test_content_is_the_most_typical_of_the_last_posts() -> None:
-    texts = ["odd one out entirely different words", "the sky is clear", "the sky is grey", "the sky is dark"]
-    assert medoid(texts) == max(reversed(texts), key=lambda one: sum(similarity(one, other) for other in texts))
+    texts = ["the sky is clear", "the sky is grey", "the sky is dark", "odd one out entirely different words"]
+    assert medoid(texts) == "the sky is dark"  # as typical as grey, and later
     assert medoid(["only"]) == "only"
 
 
-def test_content_looks_at_the_configured_number_of_posts() -> None:
+def test_content_considers_the_configured_number_of_posts() -> None:
     posts = regular_posts(30)
     options = BASELINE.options({"window": 1}, "content")
     origins = Origins.before(posts, np.array([10, 20]))
@@ -66,9 +64,9 @@ def test_content_looks_at_the_configured_number_of_posts() -> None:
     assert [forecast.text for forecast in forecasts] == [posts["content"][9], posts["content"][19]]
 
 
-def test_a_million_gaps_are_kept_as_quantiles() -> None:
+def test_many_gaps_are_reduced_to_quantiles() -> None:
     posts = regular_posts(2)
-    long = pd.DataFrame({"created_at": posts["created_at"].iloc[0] + pd.to_timedelta(np.arange(50_000) * 60, unit="s")})
-    model = BASELINE.train(long, OPTIONS, "timing")
+    many = pd.DataFrame({"created_at": posts["created_at"].iloc[0] + pd.to_timedelta(np.arange(50_000) * 60, unit="s")})
+    model = BASELINE.train(many, OPTIONS, "timing")
     assert len(model["gaps_hours"]) == 20_000
     assert timedelta(hours=model["gaps_hours"][0]) == timedelta(minutes=1)

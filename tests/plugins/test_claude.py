@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from pydantic import BaseModel
 
+    from retrainer.algorithms.budget import Budget
     from retrainer.algorithms.manager import LoadedAlgorithm
     from retrainer.model_types.content import ContentForecast
 
@@ -99,12 +100,18 @@ def options(claude: LoadedAlgorithm, **given: Any) -> BaseModel:
 
 
 def predict(
-    claude: LoadedAlgorithm, posts: pd.DataFrame, origins: Origins, *, training: int = 80, **given: Any
+    claude: LoadedAlgorithm,
+    posts: pd.DataFrame,
+    origins: Origins,
+    *,
+    training: int = 80,
+    budget: Budget | None = None,
+    **given: Any,
 ) -> list[ContentForecast]:
     """Train on the first posts and forecast with the same options."""
     config = options(claude, **given)
     model = claude.train(posts[:training], config, "content")
-    forecasts: list[ContentForecast] = claude.predict(model, posts, origins, config, "content")
+    forecasts: list[ContentForecast] = claude.predict(model, posts, origins, config, "content", budget)
     return forecasts
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.conftest import Runner
+    from tests.command_line import Runner
 
 KEY = "sk-ant-a-key-of-the-tests"
 
@@ -63,7 +63,7 @@ def test_it_trains_evaluates_compares_and_predicts(
 def test_a_dry_run_pays_for_nothing(server: ClaudeServer, environ: dict[str, str], retrainer: Runner) -> None:
     done = retrainer("train", "content", "--dry-run", env=environ)
     assert done.code == 0
-    assert "Not evaluated: up to 20 forecasts of each version would have to be paid for" in done.err
+    assert "Not evaluated: up to 20 paid forecasts of each version would be needed" in done.err
     assert server.requests == []
 
 

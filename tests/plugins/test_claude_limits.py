@@ -12,51 +12,61 @@ import socket
 import stat
 import subprocess
 import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from retrainer.algorithms.budget import Account, LimitReached, opened_workspace
+from retrainer.algorithms.answer_cache import AnswerCache
+from retrainer.algorithms.budget import Budget, BudgetExceeded
 from retrainer.errors import AlgorithmError, ConfigError
 from tests import claude_server
 from tests.claude_server import KEY, ClaudeServer, Reply
 from tests.plugins.test_claude import before, make_posts, markers_in, predict, question
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from retrainer.algorithms.manager import LoadedAlgorithm
     from retrainer.model_types.content import ContentForecast
-    from tests.conftest import Runner
+    from tests.command_line import Runner
 
 TWENTY = range(90, 110)
 PRICED = {"input": 1.0, "output": 5.0, "cache_write": 1.25, "cache_read": 0.1, "as_of": "2026-01-01"}
 DEAR = {"prices": {"claude-haiku-5-5": PRICED}}
 
 
-def twenty(claude: LoadedAlgorithm, **given: Any) -> list[ContentForecast]:
+def twenty(claude: LoadedAlgorithm, budget: Budget | None = None, **given: Any) -> list[ContentForecast]:
     posts = make_posts()
-    return predict(claude, posts, before(posts, *TWENTY), **given)
+    return predict(claude, posts, before(posts, *TWENTY), budget=budget, **given)
+
+
+@contextmanager
+def open_budget(answers: Path | None) -> Iterator[Budget]:
+    budget = Budget(AnswerCache(answers))
+    yield budget
+    budget.answers.clear_used()
 
 
 def outcomes(forecasts: list[ContentForecast]) -> list[str]:
     return [forecast.outcome for forecast in forecasts]
 
 
-# --- the account ----------------------------------------------------------------------------------
+# --- the budget ----------------------------------------------------------------------------------
 
 
-def test_an_account_counts_what_is_under_way_at_its_estimate() -> None:
-    account = Account()
-    account.begin(0.4, max_calls=None, max_cost=1.0)
-    account.begin(0.4, max_calls=None, max_cost=1.0)
-    with pytest.raises(LimitReached, match=r"could take the cost over \$1 \(max_cost\)"):
-        account.begin(0.4, max_calls=None, max_cost=1.0)
-    account.end(0.4, 0.1)
-    account.begin(0.4, max_calls=None, max_cost=1.0)
-    assert account.attempts == 3
-    assert account.cost_usd == pytest.approx(0.1)
-    assert account.reserved_usd == pytest.approx(0.8)
+def test_a_budget_counts_calls_in_flight_at_their_estimate() -> None:
+    budget = Budget()
+    budget.reserve(0.4, max_calls=None, max_cost=1.0)
+    budget.reserve(0.4, max_calls=None, max_cost=1.0)
+    with pytest.raises(BudgetExceeded, match=r"could raise the cost above \$1 \(max_cost\)"):
+        budget.reserve(0.4, max_calls=None, max_cost=1.0)
+    budget.settle(0.4, 0.1)
+    budget.reserve(0.4, max_calls=None, max_cost=1.0)
+    assert budget.calls == 3
+    assert budget.cost_usd == pytest.approx(0.1)
+    assert budget.reserved_usd == pytest.approx(0.8)
 
 
 def test_twenty_forecasts_are_twenty_calls_the_first_alone(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
@@ -89,19 +99,19 @@ def test_what_came_before_the_limit_is_kept_and_scored(
 
 
 def test_the_cost_never_goes_over_the_limit(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
-    with opened_workspace(None) as desk:
-        forecasts = twenty(claude, max_cost=0.02, min_success_share=0, **DEAR)
+    with open_budget(None) as budget:
+        forecasts = twenty(claude, budget, max_cost=0.02, min_success_share=0, **DEAR)
     spent = sum(forecast.cost_usd for forecast in forecasts)
     assert 0 < spent <= 0.02
-    assert desk.account.cost_usd == pytest.approx(spent)
-    assert desk.account.reserved_usd == pytest.approx(0, abs=1e-12)
+    assert budget.cost_usd == pytest.approx(spent)
+    assert budget.reserved_usd == pytest.approx(0, abs=1e-12)
     assert 0 < len(server.requests) < 20
 
 
 def test_an_answer_that_is_lost_counts_at_its_estimate(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
     server.script(claude_server.cut_short())
-    with opened_workspace(None) as desk:
-        forecasts = twenty(claude, **DEAR)
+    with open_budget(None) as budget:
+        forecasts = twenty(claude, budget, **DEAR)
     assert outcomes(forecasts) == ["ok"] * 20
     assert sum(forecast.retries for forecast in forecasts) == 1
     answered = sum(forecast.cost_usd for forecast in forecasts)
@@ -109,22 +119,22 @@ def test_an_answer_that_is_lost_counts_at_its_estimate(claude: LoadedAlgorithm, 
     model = claude.train(posts[:80], claude.options(DEAR, "content"), "content")
     estimate = claude.estimate(model, posts, before(posts, TWENTY[0]), claude.options(DEAR, "content"), "content")
     assert estimate
-    assert desk.account.cost_usd == pytest.approx(answered + estimate.cost_usd)
+    assert budget.cost_usd == pytest.approx(answered + estimate.cost_usd)
 
 
 def test_a_call_that_is_refused_before_any_work_costs_nothing(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
     server.script(claude_server.overloaded(), claude_server.rate_limited())
-    with opened_workspace(None) as desk:
-        forecasts = twenty(claude, **DEAR)
-    assert desk.account.attempts == 22
-    assert desk.account.cost_usd == pytest.approx(sum(forecast.cost_usd for forecast in forecasts))
+    with open_budget(None) as budget:
+        forecasts = twenty(claude, budget, **DEAR)
+    assert budget.calls == 22
+    assert budget.cost_usd == pytest.approx(sum(forecast.cost_usd for forecast in forecasts))
 
 
 def test_two_predictions_of_one_run_share_its_limit(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
     """The second side has other requests, so that nothing of it was answered before."""
-    with opened_workspace(None):
-        first = twenty(claude, max_calls=30, min_success_share=0)
-        second = twenty(claude, max_calls=30, min_success_share=0, examples=3)
+    with open_budget(None) as budget:
+        first = twenty(claude, budget, max_calls=30, min_success_share=0)
+        second = twenty(claude, budget, max_calls=30, min_success_share=0, examples=3)
     assert outcomes(first).count("ok") == 20
     assert outcomes(second).count("ok") == 10
     assert len(server.requests) == 30
@@ -137,7 +147,7 @@ def test_the_estimate_is_more_than_what_it_takes(claude: LoadedAlgorithm, server
     model = claude.train(posts[:80], config, "content")
     estimate = claude.estimate(model, posts, before(posts, *TWENTY), config, "content")
     assert not server.requests
-    forecasts = twenty(claude, **DEAR)
+    forecasts = twenty(claude, None, **DEAR)
     assert estimate
     assert estimate.calls == 20
     assert estimate.input_tokens >= sum(forecast.input_tokens for forecast in forecasts)
@@ -147,9 +157,9 @@ def test_the_estimate_is_more_than_what_it_takes(claude: LoadedAlgorithm, server
 def test_calls_that_may_be_dear_are_announced(
     claude: LoadedAlgorithm, server: ClaudeServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    twenty(claude, **DEAR)
+    twenty(claude, None, **DEAR)
     assert "may cost up to" not in caplog.text
-    twenty(claude, warn_above_cost=0.01, **DEAR)
+    twenty(claude, None, warn_above_cost=0.01, **DEAR)
     assert "The next 20 calls of 'claude-haiku-5-5' may cost up to $0." in caplog.text
     assert len(server.requests) == 40
 
@@ -212,11 +222,11 @@ def test_faults_mixed_at_thirty_percent(
     chance = random.Random(seed)  # noqa: S311  not a secret
     script = [chance.choice(list(FAULTS.values()))[0] if chance.random() < 0.3 else Reply() for _ in range(60)]
     server.script(*script)
-    with pytest.raises(ZeroDivisionError), opened_workspace(tmp_path / "answers") as desk:
-        forecasts = twenty(claude, max_calls=26, max_retries=1, min_success_share=0, concurrency=4, **DEAR)
+    with pytest.raises(ZeroDivisionError), open_budget(tmp_path / "answers") as budget:
+        forecasts = twenty(claude, budget, max_calls=26, max_retries=1, min_success_share=0, concurrency=4, **DEAR)
         1 / 0  # noqa: B018  the run comes to a bad end after the forecasts
     assert len(server.requests) <= 26
-    assert desk.account.attempts == len(server.requests)
+    assert budget.calls == len(server.requests)
     assert len(forecasts) == 20
     asked = {question(request) for request in server.requests}
     answered = {
@@ -226,8 +236,8 @@ def test_faults_mixed_at_thirty_percent(
     }
     assert len(list((tmp_path / "answers").glob("*.json"))) == len(answered)
     before_the_second = len(server.requests)
-    with opened_workspace(tmp_path / "answers"):
-        again = twenty(claude, max_retries=5, concurrency=4, min_success_share=0, **DEAR)
+    with open_budget(tmp_path / "answers") as budget:
+        again = twenty(claude, budget, max_retries=5, concurrency=4, min_success_share=0, **DEAR)
     later = {question(request) for request in server.requests[before_the_second:]}
     assert not later & answered, "what was answered is not asked for again"
     assert asked | later == {question(request) for request in server.requests}
@@ -245,8 +255,8 @@ def test_an_answer_is_kept_for_its_reader_alone_without_key_or_request(
 ) -> None:
     del server
     folder = tmp_path / "answers"
-    with pytest.raises(ZeroDivisionError), opened_workspace(folder):
-        twenty(claude)
+    with pytest.raises(ZeroDivisionError), open_budget(folder) as budget:
+        twenty(claude, budget)
         1 / 0  # noqa: B018
     files = list(folder.iterdir())
     assert len(files) == 20
@@ -261,8 +271,8 @@ def test_an_answer_is_kept_for_its_reader_alone_without_key_or_request(
 
 def test_answers_of_another_request_are_not_used(claude: LoadedAlgorithm, server: ClaudeServer, tmp_path: Path) -> None:
     for examples in (5, 6):
-        with pytest.raises(ZeroDivisionError), opened_workspace(tmp_path / "answers"):
-            twenty(claude, examples=examples)
+        with pytest.raises(ZeroDivisionError), open_budget(tmp_path / "answers") as budget:
+            twenty(claude, budget, examples=examples)
             1 / 0  # noqa: B018
     assert len(server.requests) == 40
 
@@ -271,8 +281,8 @@ def test_the_same_request_asked_twice_in_one_prediction_is_two_calls(
     claude: LoadedAlgorithm, server: ClaudeServer, tmp_path: Path
 ) -> None:
     posts = make_posts()
-    with opened_workspace(tmp_path / "answers"):
-        predict(claude, posts, before(posts, 100, 100, 100))
+    with open_budget(tmp_path / "answers") as budget:
+        predict(claude, posts, before(posts, 100, 100, 100), budget=budget)
     assert len(server.requests) == 3
 
 
@@ -280,9 +290,9 @@ def test_a_folder_that_cannot_be_written_is_a_warning(
     claude: LoadedAlgorithm, server: ClaudeServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "answers").write_text("a file stands in the way")
-    with opened_workspace(tmp_path / "answers"):
-        assert outcomes(twenty(claude)) == ["ok"] * 20
-    assert "An answer could not be kept in" in caplog.text
+    with open_budget(tmp_path / "answers") as budget:
+        assert outcomes(twenty(claude, budget)) == ["ok"] * 20
+    assert "Cannot cache an answer in" in caplog.text
     assert len(server.requests) == 20
 
 
@@ -367,9 +377,9 @@ def test_a_dry_run_tells_what_both_sides_would_cost(
     asked = len(server.requests)
     done = retrainer("train", "content", "--dry-run", env=environ)
     assert done.code == 0
-    assert "The new version would cost $0.0" in done.err
-    assert "Production would cost $0.0" in done.err
-    assert "by 20 calls" in done.err
+    assert "The new version would cost at most $0.0" in done.err
+    assert "Production would cost at most $0.0" in done.err
+    assert "(20 calls)" in done.err
     assert len(server.requests) == asked
 
 
@@ -423,10 +433,10 @@ def test_a_connection_that_was_never_made_costs_nothing(
 ) -> None:
     del server
     monkeypatch.setenv("ANTHROPIC_BASE_URL", "http://127.0.0.1:9")
-    with pytest.raises(AlgorithmError, match="cannot be reached"), opened_workspace(None) as desk:
-        twenty(claude, max_retries=0, **DEAR)
-    assert desk.account.attempts == 20
-    assert desk.account.cost_usd == 0
+    with pytest.raises(AlgorithmError, match="cannot be reached"), open_budget(None) as budget:
+        twenty(claude, budget, max_retries=0, **DEAR)
+    assert budget.calls == 20
+    assert budget.cost_usd == 0
 
 
 def test_an_estimate_counts_the_bytes_of_other_scripts(claude: LoadedAlgorithm) -> None:

@@ -18,7 +18,7 @@ from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixe
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.conftest import Runner
+    from tests.command_line import Runner
 
 BIN = Path(sys.executable).parent
 

@@ -21,18 +21,18 @@ from retrainer.pipeline.recovery import recover
 from retrainer.pipeline.retention import prunable, prune
 from retrainer.pipeline.run import retrain
 from retrainer.registry.tables import VersionFile
-from tests.conftest import NOW, configure, open_project, regular_posts
+from tests.conftest import NOW, configure, open_project, regular_posts, runtime_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from retrainer.project import Project
-    from tests.conftest import Runner
+    from tests.command_line import Runner
 
 
 @pytest.fixture
 def version_id(project: Project) -> str:
-    run = retrain(project, "timing", NOW).run
+    run = retrain(project, runtime_of(project), "timing", NOW).run
     assert run
     return str(run.model_version_id)
 
@@ -110,7 +110,7 @@ def test_closing_a_dead_run_leaves_versions_that_it_did_not_write(project: Proje
     leave_a_dead_run(project)
     half_written = project.models_dir / "timing" / "baseline_timing_20200101_000000_1111"
     half_written.mkdir()
-    recover(project)
+    recover(project, runtime_of(project))
     assert project.registry.list_runs()[0].status == "failed"
     assert folder.exists()
     assert not half_written.exists()
@@ -131,7 +131,7 @@ def test_a_wrong_link_is_set_right(damage: str, project: Project, version_id: st
 
 def test_a_wrong_link_is_set_right_by_the_next_command_too(project: Project, version_id: str) -> None:
     (project.models_dir / "timing_model").unlink()
-    recover(project)
+    recover(project, runtime_of(project))
     assert (project.models_dir / "timing_model").resolve().name == version_id
 
 
@@ -160,7 +160,7 @@ def test_what_is_damaged_on_both_sides_cannot_be_mended(project: Project, versio
     (finding,) = examine(project, repair=True)
     assert finding.mended is False
     with pytest.raises(ArtifactError, match="cannot repair .*no copy in the database"):
-        load_version(project, project.registry.get_version(version_id))
+        load_version(project, runtime_of(project), project.registry.get_version(version_id))
 
 
 def test_a_pruned_version_has_nothing_to_mend_and_cannot_come_back(folder: Path) -> None:
@@ -168,7 +168,7 @@ def test_a_pruned_version_has_nothing_to_mend_and_cannot_come_back(folder: Path)
     project = open_project(folder)
     project.posts.add(regular_posts(120), NOW)
     for _ in range(4):
-        retrain(project, "timing", NOW)
+        retrain(project, runtime_of(project), "timing", NOW)
     cases = prunable(project)
     assert cases
     assert all(case.bytes_on_disk > 0 and case.bytes_in_database > 0 for case in cases)
@@ -180,13 +180,13 @@ def test_a_pruned_version_has_nothing_to_mend_and_cannot_come_back(folder: Path)
         assert not project.artifacts.folder("timing", version_id).exists()
         assert project.registry.list_evaluations(version_id), "its scores stay"
     with pytest.raises(ArtifactError, match="were pruned on 2024-11-15"):
-        promote_version(project, pruned[0], "back", NOW)
+        promote_version(project, runtime_of(project), pruned[0], "back", NOW)
 
 
 def test_doctor_on_the_command_line(sqlite_folder: Path, retrainer: Runner) -> None:
     project = open_project(sqlite_folder)
     project.posts.add(regular_posts(120), NOW)
-    run = retrain(project, "timing", NOW).run
+    run = retrain(project, runtime_of(project), "timing", NOW).run
     assert run
     project.close()
     sound = retrainer("doctor")

@@ -25,13 +25,14 @@ from retrainer.pipeline.run import retrain
 from retrainer.registry.database import Database
 from retrainer.registry.migrations import HEAD
 from retrainer.registry.runs import RunFilter
-from tests.conftest import NOW, configure, open_project, regular_posts
+from tests.conftest import NOW, configure, open_project, regular_posts, runtime_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from retrainer.project import Project
-    from tests.conftest import Plugins, Runner
+    from tests.command_line import Runner
+    from tests.conftest import Plugins
 
 TELLTALE = """
     import json
@@ -84,10 +85,10 @@ def two_versions(folder: Path, telltale: Path) -> tuple[Project, str, str]:
     project.posts.add(regular_posts(120), NOW)
     ids = []
     for _ in range(2):
-        run = retrain(project, "timing", NOW, algorithm="telltale").run
+        run = retrain(project, runtime_of(project), "timing", NOW, algorithm="telltale").run
         assert run
         ids.append(str(run.model_version_id))
-    promote_version(project, ids[1], "newer", NOW)
+    promote_version(project, runtime_of(project), ids[1], "newer", NOW)
     return project, ids[0], ids[1]
 
 
@@ -107,12 +108,12 @@ def test_any_flipped_byte_is_refused_before_the_file_is_read(
     bit = data.draw(st.integers(0, 7))
     path.write_bytes(whole[:place] + bytes([whole[place] ^ (1 << bit)]) + whole[place + 1 :])
     telltale.write_text("")
-    attempts: list[Callable[[], object]] = [lambda: evaluate_version(project, version_id, NOW)]
+    attempts: list[Callable[[], object]] = [lambda: evaluate_version(project, runtime_of(project), version_id, NOW)]
     if version_id == live:
-        attempts.append(lambda: predict_next(project, "timing", NOW))
+        attempts.append(lambda: predict_next(project, runtime_of(project), "timing", NOW))
     else:
-        attempts.append(lambda: promote_version(project, version_id, "flip", NOW))
-        attempts.append(lambda: roll_back(project, "timing", "flip", NOW))
+        attempts.append(lambda: promote_version(project, runtime_of(project), version_id, "flip", NOW))
+        attempts.append(lambda: roll_back(project, runtime_of(project), "timing", "flip", NOW))
     try:
         for attempt in attempts:
             with pytest.raises(ArtifactError, match=re.escape(f"'{path.relative_to(folder)}' of '{version_id}'")):
@@ -144,7 +145,7 @@ def test_a_flipped_byte_is_one_line_and_exit_1(
 
 
 def test_the_ledger_can_only_grow(project: Project) -> None:
-    retrain(project, "timing", NOW)
+    retrain(project, runtime_of(project), "timing", NOW)
     engine = project.registry.database.engine
     for statement in ("UPDATE retrainer_ledger SET reason = 'another'", "DELETE FROM retrainer_ledger"):
         with pytest.raises(DBAPIError, match="the ledger can only grow"), engine.begin() as connection:
@@ -160,12 +161,12 @@ def test_production_at_a_past_time_is_what_was_live_then(folder: Path) -> None:
     moments.append(datetime.now(UTC))
     live.append(None)
     for _ in range(3):
-        run = retrain(project, "timing", NOW).run
+        run = retrain(project, runtime_of(project), "timing", NOW).run
         assert run
-        promote_version(project, str(run.model_version_id), "next", NOW)
+        promote_version(project, runtime_of(project), str(run.model_version_id), "next", NOW)
         moments.append(datetime.now(UTC))
         live.append(run.model_version_id)
-    roll_back(project, "timing", "back", NOW)
+    roll_back(project, runtime_of(project), "timing", "back", NOW)
     moments.append(datetime.now(UTC))
     live.append(live[-2])
     for moment, version_id in zip(moments, live, strict=True):
@@ -179,13 +180,13 @@ def test_rollback_goes_back_again_and_again_and_to_a_version(folder: Path) -> No
     project.posts.add(regular_posts(120), NOW)
     ids = []
     for _ in range(5):
-        run = retrain(project, "timing", NOW).run
+        run = retrain(project, runtime_of(project), "timing", NOW).run
         assert run
         ids.append(str(run.model_version_id))
-        promote_version(project, ids[-1], "next", NOW)
-    assert roll_back(project, "timing", "one", NOW).to_version == ids[3]
-    assert roll_back(project, "timing", "two", NOW).to_version == ids[2]
-    assert roll_back(project, "timing", "to", NOW, to=ids[0]).to_version == ids[0]
+        promote_version(project, runtime_of(project), ids[-1], "next", NOW)
+    assert roll_back(project, runtime_of(project), "timing", "one", NOW).to_version == ids[3]
+    assert roll_back(project, runtime_of(project), "timing", "two", NOW).to_version == ids[2]
+    assert roll_back(project, runtime_of(project), "timing", "to", NOW, to=ids[0]).to_version == ids[0]
     assert [entry.to_version_id for entry in project.registry.list_ledger_entries(actions=("rollback",))] == [
         ids[0],
         ids[1],
@@ -193,13 +194,13 @@ def test_rollback_goes_back_again_and_again_and_to_a_version(folder: Path) -> No
         ids[3],
     ]
     with pytest.raises(NothingToRollBack, match="is the first timing version"):
-        roll_back(project, "timing", "three", NOW)
-    promote_version(project, ids[4], "forward", NOW)
-    assert roll_back(project, "timing", "again", NOW).to_version == ids[0]
+        roll_back(project, runtime_of(project), "timing", "three", NOW)
+    promote_version(project, runtime_of(project), ids[4], "forward", NOW)
+    assert roll_back(project, runtime_of(project), "timing", "again", NOW).to_version == ids[0]
     with pytest.raises(NothingToRollBack, match="was not in production before"):
-        roll_back(project, "timing", "never", NOW, to=ids[4])
+        roll_back(project, runtime_of(project), "timing", "never", NOW, to=ids[4])
     with pytest.raises(NothingToRollBack, match="is in production already"):
-        roll_back(project, "timing", "same", NOW, to=ids[0])
+        roll_back(project, runtime_of(project), "timing", "same", NOW, to=ids[0])
     assert (project.models_dir / "timing_model").readlink().name == ids[0]
 
 
@@ -208,14 +209,14 @@ def test_a_pinned_version_is_not_archived_and_an_archived_one_comes_back(folder:
     project = open_project(folder)
     project.posts.add(regular_posts(120), NOW)
     registry = project.registry
-    first = retrain(project, "timing", NOW - timedelta(minutes=2)).run
-    second = retrain(project, "timing", NOW - timedelta(minutes=1)).run
+    first = retrain(project, runtime_of(project), "timing", NOW - timedelta(minutes=2)).run
+    second = retrain(project, runtime_of(project), "timing", NOW - timedelta(minutes=1)).run
     assert first
     assert second
     assert registry.pin(str(second.model_version_id), "keep", NOW, pinned=True)
     assert not registry.pin(str(second.model_version_id), "keep", NOW, pinned=True)
     for minutes in range(1, 4):
-        retrain(project, "timing", NOW + timedelta(minutes=minutes))
+        retrain(project, runtime_of(project), "timing", NOW + timedelta(minutes=minutes))
     states = {version.version_id: version.status for version in registry.list_versions("timing")}
     assert states[str(second.model_version_id)] == "trained"
     archived = [version_id for version_id, status in states.items() if status == "archived"]
@@ -228,7 +229,7 @@ def test_a_pinned_version_is_not_archived_and_an_archived_one_comes_back(folder:
 
 
 def test_what_is_live_cannot_be_pruned(project: Project) -> None:
-    run = retrain(project, "timing", NOW).run
+    run = retrain(project, runtime_of(project), "timing", NOW).run
     assert run
     assert project.registry.prune([str(run.model_version_id)], "no", NOW) == []
 
@@ -238,7 +239,7 @@ def test_a_pruned_version_cannot_be_restored(folder: Path) -> None:
     project = open_project(folder)
     project.posts.add(regular_posts(120), NOW)
     for minutes in range(4):
-        retrain(project, "timing", NOW + timedelta(minutes=minutes))
+        retrain(project, runtime_of(project), "timing", NOW + timedelta(minutes=minutes))
     (version, *_) = project.registry.list_versions("timing", status="archived")
     project.registry.prune([version.version_id], "space", NOW)
     with pytest.raises(PromotionRefused, match=r"were pruned on 2024-11-15.*gone for good"):
@@ -249,7 +250,7 @@ def test_history_is_filtered_and_paged_in_the_database(folder: Path) -> None:
     project = open_project(folder)
     project.posts.add(regular_posts(120), NOW)
     for day in range(5):
-        retrain(project, "timing", NOW + timedelta(days=day))
+        retrain(project, runtime_of(project), "timing", NOW + timedelta(days=day))
     registry = project.registry
     assert registry.count_runs() == 5
     assert [run.promoted_to_production for run in registry.list_runs(run_filter=RunFilter(promoted=True))] == [True]
@@ -291,7 +292,7 @@ def test_the_queries_of_the_commands_use_indexes(folder: Path) -> None:
     project.posts.add(regular_posts(120), NOW)
     ids = []
     for _ in range(2):
-        run = retrain(project, "timing", NOW).run
+        run = retrain(project, runtime_of(project), "timing", NOW).run
         assert run
         ids.append(str(run.model_version_id))
     registry = project.registry

@@ -20,7 +20,7 @@ from retrainer.doctor import examine
 from retrainer.pipeline.recovery import recover
 from retrainer.pipeline.run import retrain
 from retrainer.registry.tables import ModelVersion
-from tests.conftest import NOW, configure, open_project, regular_posts
+from tests.conftest import NOW, configure, open_project, regular_posts, runtime_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -112,7 +112,7 @@ def six_versions(folder: Path) -> Project:
     project = open_project(folder)
     project.posts.add(regular_posts(120), NOW)
     for _ in range(6):
-        retrain(project, "timing", NOW)
+        retrain(project, runtime_of(project), "timing", NOW)
     return project
 
 
@@ -211,10 +211,10 @@ def test_a_run_killed_at_any_moment_loses_nothing(
         killed += is_killed
         promoted += "✓ Model promoted to production!" in err
         span *= 1.03 if is_killed else 0.85  # moments up to the end of a run, however fast the machine is just now
-        recover(project)  # what every command does first
+        recover(project, runtime_of(project))  # what every command does first
         assert examine(project) == [], f"after attempt {attempts}"
         _nothing_reported_is_missing(project, err)
-    last = retrain(project, "timing", datetime.now(UTC), algorithm="baseline")
+    last = retrain(project, runtime_of(project), "timing", datetime.now(UTC), algorithm="baseline")
     assert last.run
     assert last.run.status == "completed"
     assert promoted > 0, "some runs were killed after their promotion, or came to their end"

@@ -24,13 +24,13 @@ from retrainer.pipeline.run import retrain
 from retrainer.registry.database import Database
 from retrainer.registry.migrations import HEAD, REVISIONS
 from retrainer.registry.tables import VERSION_TABLE, Base, ModelVersion, TrainingRun
-from tests.conftest import NOW, configure, open_project, regular_posts
+from tests.conftest import NOW, configure, open_project, regular_posts, runtime_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from retrainer.project import Project
-    from tests.conftest import Runner
+    from tests.command_line import Runner
 
 
 def version_row(version_id: str, **changes: object) -> ModelVersion:
@@ -112,10 +112,10 @@ def test_a_run_whose_process_is_gone_is_closed_by_the_next(project: Project) -> 
     )
     killed = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout.strip()
     assert project.registry.get_run(killed).status == "running"
-    assert retrain(project, "timing", datetime.now(UTC)).promoted
+    assert retrain(project, runtime_of(project), "timing", datetime.now(UTC)).promoted
     closed = project.registry.get_run(killed)
     assert closed.status == "failed"
-    assert "The run was cut off: its process" in str(closed.error)
+    assert "The run was interrupted: its process" in str(closed.error)
 
 
 def test_a_run_elsewhere_counts_as_gone_after_ten_silent_heartbeats(project: Project) -> None:
@@ -130,7 +130,7 @@ def test_a_run_elsewhere_counts_as_gone_after_ten_silent_heartbeats(project: Pro
 def test_a_rollback_with_nothing_to_undo_says_so(project: Project) -> None:
     with pytest.raises(NothingToRollBack, match="no timing version was ever promoted"):
         project.registry.find_promotions_to_undo("timing")
-    retrain(project, "timing", NOW)
+    retrain(project, runtime_of(project), "timing", NOW)
     with pytest.raises(NothingToRollBack, match="is the first timing version"):
         project.registry.find_promotions_to_undo("timing")
 
@@ -142,17 +142,17 @@ def test_an_unknown_version_is_named(project: Project) -> None:
 
 
 def test_a_changed_file_is_refused_before_it_is_read(project: Project) -> None:
-    run = retrain(project, "timing", NOW).run
+    run = retrain(project, runtime_of(project), "timing", NOW).run
     assert run
     version = project.registry.get_version(str(run.model_version_id))
     path = project.artifacts.folder("timing", version.version_id) / "model.json"
     path.write_text(path.read_text().replace("[", "[ "))
     with pytest.raises(ArtifactError, match=f"'model.json' of '{version.version_id}' was modified"):
-        load_version(project, version)
+        load_version(project, runtime_of(project), version)
 
 
 def test_a_changed_manifest_is_refused(project: Project) -> None:
-    run = retrain(project, "timing", NOW).run
+    run = retrain(project, runtime_of(project), "timing", NOW).run
     assert run
     version = project.registry.get_version(str(run.model_version_id))
     path = project.artifacts.folder("timing", version.version_id) / "manifest.json"
@@ -160,15 +160,15 @@ def test_a_changed_manifest_is_refused(project: Project) -> None:
     manifest["files"] = {}
     path.write_text(json.dumps(manifest))
     with pytest.raises(ArtifactError, match="manifest.json"):
-        load_version(project, version)
+        load_version(project, runtime_of(project), version)
 
 
 def test_a_missing_models_folder_is_made_again_from_the_database(project: Project) -> None:
-    run = retrain(project, "timing", NOW).run
+    run = retrain(project, runtime_of(project), "timing", NOW).run
     assert run
     version = project.registry.get_version(str(run.model_version_id))
     project.models_dir.rename(project.folder / "moved")
-    assert load_version(project, version).model
+    assert load_version(project, runtime_of(project), version).model
     (row,) = project.registry.list_evaluations(version.version_id)
     assert project.artifacts.read_forecasts(version, row.forecasts_file)
     project.artifacts.link_production()
@@ -176,7 +176,7 @@ def test_a_missing_models_folder_is_made_again_from_the_database(project: Projec
 
 
 def test_model_files_can_be_read_by_whoever_the_umask_allows(project: Project) -> None:
-    run = retrain(project, "timing", NOW).run
+    run = retrain(project, runtime_of(project), "timing", NOW).run
     assert run
     folder = project.artifacts.folder("timing", str(run.model_version_id))
     assert folder.stat().st_mode & 0o777 == project.models_dir.stat().st_mode & 0o777
@@ -185,21 +185,21 @@ def test_model_files_can_be_read_by_whoever_the_umask_allows(project: Project) -
 def test_a_newer_database_is_refused_in_one_line(project: Project) -> None:
     with project.registry.database.engine.begin() as connection:
         connection.execute(sa.text(f"UPDATE {VERSION_TABLE} SET version_num = '9999'"))
-    with pytest.raises(DatabaseError, match="has schema '9999', newer than this program knows"):
+    with pytest.raises(DatabaseError, match="has schema '9999', newer than this release"):
         open_project(project.folder).registry  # noqa: B018  opening is the act
 
 
 def test_no_empty_database_takes_the_place_of_one_that_is_gone(sqlite_folder: Path, retrainer: Runner) -> None:
     project = open_project(sqlite_folder)
     project.posts.add(regular_posts(120), NOW)
-    retrain(project, "timing", NOW)
+    retrain(project, runtime_of(project), "timing", NOW)
     project.close()
     (sqlite_folder / "data").rename(sqlite_folder / "away")
     before = sorted(path.name for path in (sqlite_folder / "models").rglob("*"))
     for command in (("history",), ("doctor", "--repair"), ("train", "timing"), ("posts", "count")):
         done = retrainer(*command, cwd=sqlite_folder)
         assert done.code == 1
-        assert "is gone, but " in done.err
+        assert "is missing, but " in done.err
         assert sorted(path.name for path in (sqlite_folder / "models").rglob("*")) == before
     assert not (sqlite_folder / "data" / "retrainer.db").exists()
     (sqlite_folder / "data").rmdir()
@@ -212,7 +212,7 @@ def test_no_tables_are_made_in_an_empty_database_in_the_place_of_another(
 ) -> None:
     project = open_project(folder_on_each_database)
     project.posts.add(regular_posts(120), NOW)
-    retrain(project, "timing", NOW)
+    retrain(project, runtime_of(project), "timing", NOW)
     engine = project.registry.database.engine
     with engine.begin() as connection:
         everything = sa.MetaData()
@@ -222,7 +222,7 @@ def test_no_tables_are_made_in_an_empty_database_in_the_place_of_another(
     for command in (("history",), ("doctor", "--repair"), ("train", "timing"), ("posts", "count")):
         done = retrainer(*command, cwd=folder_on_each_database)
         assert done.code == 1
-        assert "has no table of retrainer's, but " in done.err
+        assert "has no retrainer tables, but " in done.err
     assert any((folder_on_each_database / "models").glob("timing/*/manifest.json"))
     with engine.connect() as connection:
         assert sa.inspect(connection).get_table_names() == []
@@ -232,7 +232,7 @@ def test_no_tables_are_made_in_an_empty_database_in_the_place_of_another(
 def test_folders_are_left_where_the_database_knows_no_version(sqlite_folder: Path, retrainer: Runner) -> None:
     project = open_project(sqlite_folder)
     project.posts.add(regular_posts(120), NOW)
-    retrain(project, "timing", NOW)
+    retrain(project, runtime_of(project), "timing", NOW)
     project.close()
     models = sqlite_folder / "models"
     models.rename(sqlite_folder / "kept")
@@ -313,8 +313,8 @@ def test_a_foreign_database_keeps_its_tables(sqlite_folder: Path) -> None:
         connection.executemany("INSERT INTO posts VALUES (?, ?, ?)", rows)
     connection.close()
     project = open_project(sqlite_folder)
-    assert retrain(project, "timing", NOW).promoted
-    assert retrain(project, "content", NOW).promoted
+    assert retrain(project, runtime_of(project), "timing", NOW).promoted
+    assert retrain(project, runtime_of(project), "content", NOW).promoted
     project.close()
     with sqlite3.connect(path) as connection:
         assert connection.execute("SELECT count(*) FROM posts").fetchone() == (200,)

@@ -10,9 +10,12 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
+from retrainer.algorithms.events import EventBus
 from retrainer.errors import NothingToRollBack, PromotionRefused
 from retrainer.pipeline.promotion import promote_version, roll_back
 from retrainer.project import Project
+from retrainer.render.events import event_document
+from retrainer.runtime import Runtime
 
 
 def first_use(folder: Path) -> None:
@@ -36,9 +39,22 @@ def change(folder: Path, seconds: float, seed: int) -> None:
     while time.monotonic() < deadline:
         try:
             if choose.random() < 0.7:
-                promote_version(project, choose.choice(ids), f"worker {seed}", datetime.now(UTC))
+                promote_version(
+                    project,
+                    Runtime(EventBus(event_document, mute=True)),
+                    choose.choice(ids),
+                    f"worker {seed}",
+                    datetime.now(UTC),
+                )
             else:
-                roll_back(project, "timing", f"worker {seed}", datetime.now(UTC), hold=False)
+                roll_back(
+                    project,
+                    Runtime(EventBus(event_document, mute=True)),
+                    "timing",
+                    f"worker {seed}",
+                    datetime.now(UTC),
+                    hold=False,
+                )
             done += 1
         except (PromotionRefused, NothingToRollBack):
             pass

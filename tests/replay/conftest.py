@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from retrainer.replay.runner import replay
-from tests.conftest import NOW, open_project
+from tests.conftest import NOW, open_project, runtime_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,7 +57,7 @@ def replayed(folder: Path | Project, **given: Any) -> ReplayReport:
 
     project = folder if isinstance(folder, Project) else open_project(folder)
     arguments: dict[str, Any] = {"start": START, "end": END, **given}
-    return replay(project, arguments.pop("model_type", "timing"), NOW, **arguments)
+    return replay(project, runtime_of(project), arguments.pop("model_type", "timing"), NOW, **arguments)
 
 
 def told(record: StepResult) -> tuple[Any, ...]:

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from retrainer.algorithms import hookimpl
-from retrainer.algorithms.events import observed_by
-from retrainer.algorithms.manager import find_algorithm
+from retrainer.algorithms.manager import load_algorithm
 from retrainer.replay.fingerprint import fingerprint
 from tests.conftest import constant_timing
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
-
     import pytest
 
     from tests.conftest import Plugins
@@ -21,11 +17,11 @@ if TYPE_CHECKING:
 def test_a_module_alone_is_known_by_its_file(plugins: Plugins, monkeypatch: pytest.MonkeyPatch) -> None:
     plugins.add("lonely", constant_timing("lonely", 5.0))
     monkeypatch.syspath_prepend(str(plugins.site))
-    first = fingerprint(find_algorithm("lonely"))
+    first = fingerprint(load_algorithm("lonely"))
     (plugins.site / "another.txt").write_text("none of its files")
-    assert fingerprint(find_algorithm("lonely")) == first
+    assert fingerprint(load_algorithm("lonely")) == first
     (plugins.site / "retrainer_lonely_module.py").write_text("# edited")
-    assert fingerprint(find_algorithm("lonely")) != first
+    assert fingerprint(load_algorithm("lonely")) != first
 
 
 def test_a_package_is_known_by_all_of_its_files(plugins: Plugins, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -38,10 +34,10 @@ def test_a_package_is_known_by_all_of_its_files(plugins: Plugins, monkeypatch: p
     entry_points = plugins.site / "retrainer_deep-1.0.dist-info" / "entry_points.txt"
     entry_points.write_text("[retrainer.algorithms]\ndeep = package_of_deep.inner.code\n")
     monkeypatch.syspath_prepend(str(plugins.site))
-    first = fingerprint(find_algorithm("deep"))
-    assert fingerprint(find_algorithm("deep")) == first
+    first = fingerprint(load_algorithm("deep"))
+    assert fingerprint(load_algorithm("deep")) == first
     (inner.parent / "weights.json").write_text("[1, 2]")
-    assert fingerprint(find_algorithm("deep")) != first
+    assert fingerprint(load_algorithm("deep")) != first
 
 
 def test_an_observer_counts_only_where_it_may_change_an_answer(
@@ -49,21 +45,14 @@ def test_an_observer_counts_only_where_it_may_change_an_answer(
 ) -> None:
     plugins.add("lonely", constant_timing("lonely", 5.0))
     monkeypatch.syspath_prepend(str(plugins.site))
-    alone = fingerprint(find_algorithm("lonely"))
+    alone = fingerprint(load_algorithm("lonely"))
 
-    class Hearing:
-        @hookimpl
-        def on_event(self, event: object) -> None: ...
-
-    class Wrapping:
-        @hookimpl(wrapper=True)
-        def predict(self) -> Generator[None, object, object]:
-            return (yield)
-
-    with observed_by("hearing", Hearing()):
-        assert fingerprint(find_algorithm("lonely")) == alone
-    with observed_by("wrapping", Wrapping()):
-        assert fingerprint(find_algorithm("lonely")) != alone
+    hook = "from retrainer.algorithms import hookimpl\n"
+    plugins.add("listening", f"{hook}@hookimpl\ndef on_event(event):\n    pass\n", group="retrainer.observers")
+    assert fingerprint(load_algorithm("lonely")) == alone
+    wrapper = f"{hook}@hookimpl(wrapper=True)\ndef predict():\n    return (yield)\n"
+    plugins.add("wrapping", wrapper, group="retrainer.observers")
+    assert fingerprint(load_algorithm("lonely")) != alone
 
 
 def test_a_module_that_cannot_be_read_leaves_the_version_to_tell(
@@ -71,6 +60,6 @@ def test_a_module_that_cannot_be_read_leaves_the_version_to_tell(
 ) -> None:
     plugins.add("fleeting", constant_timing("fleeting", 5.0))
     monkeypatch.syspath_prepend(str(plugins.site))
-    found = find_algorithm("fleeting")
+    found = load_algorithm("fleeting")
     (plugins.site / "retrainer_fleeting_module.py").unlink()
     assert fingerprint(found)

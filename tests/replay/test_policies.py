@@ -12,7 +12,7 @@ from retrainer.errors import InsufficientData, RetrainerError, UsageError
 from retrainer.replay.plan import Step, plan_steps, resolve_span
 from retrainer.replay.policies import build_policies, parse_policy
 from retrainer.replay.sandbox import PostHistory
-from tests.conftest import regular_posts
+from tests.conftest import regular_posts, runtime_of
 
 SETTINGS = Settings()
 DAY = datetime(2024, 1, 1, tzinfo=UTC)
@@ -24,7 +24,7 @@ def a_day_apart(count: int) -> PostHistory:
 
 
 def test_the_three_policies_of_every_replay_are_named_so() -> None:
-    configured, never, always = build_policies(SETTINGS, "timing", [])
+    configured, never, always = build_policies(SETTINGS, runtime_of(), "timing", [])
     assert (configured.name, never.name, always.name) == ("configured", "never", "always")
     assert configured.settings == never.settings == always.settings == SETTINGS
     assert (never.retrains, always.promotes_all) == (False, True)
@@ -63,9 +63,9 @@ def test_a_policy_may_take_a_setting_back() -> None:
         ("d: max_cost_increase=1", "--policy 'd': unknown key 'max_cost_increase'. "),
         ("d: schedule_days", "--policy 'd': 'schedule_days' is not of the form key=value"),
         ("d: schedule_days=", "--policy 'd': 'schedule_days=' is not of the form key=value"),
-        ("d: schedule_days=0", "--policy 'd': schedule_days: '0' is not allowed: it must be greater than 0"),
-        ("d: schedule_days=soon", "--policy 'd': schedule_days: 'soon' is not allowed: it must be a valid number"),
-        ("d: min_confidence=2", "--policy 'd': min_confidence: '2' is not allowed: it must be less than 1"),
+        ("d: schedule_days=0", "--policy 'd': schedule_days: invalid value '0' (must be greater than 0)"),
+        ("d: schedule_days=soon", "--policy 'd': schedule_days: invalid value 'soon' (must be a valid number"),
+        ("d: min_confidence=2", "--policy 'd': min_confidence: invalid value '2' (must be less than 1)"),
         ("d: schedule_days=1, schedule_days=2", "--policy 'd': 'schedule_days' is given twice. Keep one of them"),
         ("never: schedule_days=1", "--policy: the name 'never' is taken. Give it another name"),
         ("d: algorithm=profet", "unknown algorithm 'profet'. Did you mean 'prophet'?"),
@@ -74,20 +74,20 @@ def test_a_policy_may_take_a_setting_back() -> None:
 )
 def test_a_policy_that_cannot_be_meant_is_one_clear_line(text: str, message: str) -> None:
     with pytest.raises(RetrainerError) as raised:
-        build_policies(SETTINGS, "timing", [text])
+        build_policies(SETTINGS, runtime_of(), "timing", [text])
     assert str(raised.value).startswith(message)
     assert raised.value.exit_code == 2
 
 
 def test_the_steps_tile_the_span() -> None:
-    (configured, *_) = build_policies(SETTINGS, "timing", [])
+    (configured, *_) = build_policies(SETTINGS, runtime_of(), "timing", [])
     steps = plan_steps(configured, a_day_apart(200), DAY + timedelta(days=100), DAY + timedelta(days=117))
     moments = [DAY + timedelta(days=days) for days in (100, 107, 114, 117)]
     assert [(step.at, step.until) for step in steps] == list(itertools.pairwise(moments))
 
 
 def test_a_decision_is_judged_by_ten_posts_at_least_where_so_many_come_before_the_end() -> None:
-    (configured, *_) = build_policies(SETTINGS, "timing", [])
+    (configured, *_) = build_policies(SETTINGS, runtime_of(), "timing", [])
     steps = plan_steps(configured, a_day_apart(200), DAY + timedelta(days=100), DAY + timedelta(days=128))
     assert [step.review_until - step.at for step in steps] == [timedelta(days=days) for days in (7, 10, 10, 7)]
     steps = plan_steps(configured, a_day_apart(200), DAY + timedelta(days=100), DAY + timedelta(days=117))
@@ -96,14 +96,14 @@ def test_a_decision_is_judged_by_ten_posts_at_least_where_so_many_come_before_th
 
 
 def test_a_policy_starts_later_where_posts_are_few_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
-    (configured, *_) = build_policies(SETTINGS, "timing", [])
+    (configured, *_) = build_policies(SETTINGS, runtime_of(), "timing", [])
     steps = plan_steps(configured, a_day_apart(200), DAY, DAY + timedelta(days=100))
     assert steps[0].at == DAY + timedelta(days=49), "with it, 50 posts are known"
     assert "'configured' starts on 2024-02-19: before, there are fewer than 50 posts" in caplog.text
 
 
 def test_never_enough_posts_is_an_error() -> None:
-    (configured, *_) = build_policies(SETTINGS, "timing", [])
+    (configured, *_) = build_policies(SETTINGS, runtime_of(), "timing", [])
     with pytest.raises(InsufficientData, match="there are never 50 posts"):
         plan_steps(configured, a_day_apart(200), DAY, DAY + timedelta(days=20))
 

@@ -14,13 +14,14 @@ import pandas as pd
 import pytest
 
 from retrainer.errors import DatabaseError, InsufficientData, RunInProgress, UsageError
-from retrainer.pipeline.comparing import MIN_COMPARED_POSTS, compare_versions
-from retrainer.pipeline.evaluations import LOOKAHEAD_CHECKS
+from retrainer.evaluation.comparison import MIN_COMPARED_POSTS
+from retrainer.evaluation.lookahead import CHECKED_FORECASTS
+from retrainer.pipeline.comparing import compare_versions
 from retrainer.pipeline.run import retrain
 from retrainer.posts.sample import sample_posts
 from retrainer.render.replay import replay_document
 from retrainer.replay.workdir import opened
-from tests.conftest import NOW, configure, constant_timing, open_project
+from tests.conftest import NOW, configure, constant_timing, open_project, runtime_of
 from tests.replay.conftest import COUNTING, END, START, everything, replayed
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 def train_as_of(folder: Path, dates: list[datetime]) -> list[tuple[object, ...]]:
     """Retrain a fresh project as of each date, as `train --as-of` does, and return what was decided."""
     project = open_project(folder)
-    runs = [retrain(project, "timing", date, as_of=True, auto_promote=True).run for date in dates]
+    runs = [retrain(project, runtime_of(project), "timing", date, as_of=True, auto_promote=True).run for date in dates]
     return [
         (
             run.as_of,
@@ -89,7 +90,7 @@ def test_the_promotions_of_prophet_are_those_of_train_as_of(eager: Path) -> None
     report = replayed(open_project(eager, environ), end=START + timedelta(days=21))
     project = open_project(eager, environ)
     for record in report.of("configured").records:
-        run = retrain(project, "timing", record.at, as_of=True).run
+        run = retrain(project, runtime_of(project), "timing", record.at, as_of=True).run
         assert run is not None
         assert (record.promoted, record.reason) == (run.promoted_to_production, run.promotion_reason)
 
@@ -126,7 +127,7 @@ def test_a_policy_has_its_own_schedule_and_algorithm(eager: Path) -> None:
 
 def test_the_users_database_and_models_are_byte_for_byte_the_same(eager: Path) -> None:
     project = open_project(eager)
-    retrain(project, "timing", START)
+    retrain(project, runtime_of(project), "timing", START)
     project.close()
     before = contents(eager)
     assert "data/retrainer.db" in before
@@ -137,7 +138,7 @@ def test_the_users_database_and_models_are_byte_for_byte_the_same(eager: Path) -
 
 def test_another_program_may_have_the_database_open(eager: Path) -> None:
     project = open_project(eager)
-    retrain(project, "timing", START)
+    retrain(project, runtime_of(project), "timing", START)
     before = contents(eager)["data/retrainer.db"]
     assert (eager / "data/retrainer.db-wal").exists()
     assert replayed(eager).of("configured").trainings == 9
@@ -161,7 +162,7 @@ def test_nobody_is_notified(eager: Path, plugins: Plugins, tmp_path: Path, monke
     monkeypatch.syspath_prepend(str(plugins.site))
     replayed(eager)
     assert not (tmp_path / "heard").exists()
-    retrain(open_project(eager), "timing", NOW)
+    retrain(open_project(eager), runtime_of(open_project(eager)), "timing", NOW)
     assert (tmp_path / "heard").exists()
 
 
@@ -223,7 +224,7 @@ def test_what_several_policies_need_is_made_once(eager: Path, calls: Path) -> No
     versions = {line.split()[1] for line in lines if line.startswith("predict")}
     without_later_posts = [line for line in lines if re.fullmatch(r"predict \S+ (\d+) \[(\d+)\]", line)]
     asked = [line for line in without_later_posts if int(line.split()[2]) == int(line.split()[3].strip("[]")) + 1]
-    assert len(asked) == LOOKAHEAD_CHECKS * len(versions), "a version is asked once whether it looks ahead"
+    assert len(asked) == CHECKED_FORECASTS * len(versions), "a version is asked once whether it looks ahead"
     assert report.of("configured").seconds > 0
     assert report.of("strict").seconds > 0, "a policy costs what it would cost alone"
 
@@ -467,7 +468,6 @@ def test_a_plugin_that_looks_ahead_promotes_nothing_in_a_replay_either(
 # Pays for its forecasts, and then fails.
 WASTEFUL = """
     from retrainer.algorithms import Algorithm, CostEstimate, hookimpl
-    from retrainer.algorithms.budget import workspace
 
     @hookimpl
     def algorithm():
@@ -482,10 +482,9 @@ WASTEFUL = """
         return CostEstimate(calls=1, cost_usd=0.1)
 
     @hookimpl
-    def predict(model, origins):
-        account = workspace().account
-        account.begin(0.1, max_calls=None, max_cost=None)
-        account.end(0.1, 0.1)
+    def predict(model, origins, budget):
+        budget.reserve(0.1, max_calls=None, max_cost=None)
+        budget.settle(0.1, 0.1)
         raise ValueError("nothing came of it")
 """
 
@@ -496,7 +495,7 @@ def test_what_failed_forecasts_cost_counts_too(eager: Path, plugins: Plugins, mo
     project = open_project(eager, {"RETRAINER_CONTENT_MODEL__ALGORITHM": "wasteful"})
     report = replayed(project, model_type="content", max_cost=0.25)
     assert report.ending.spent_usd == pytest.approx(0.2)
-    assert "more than is left of --max-cost $0.25" in report.ending.stopped
+    assert "exceeds --max-cost $0.25" in report.ending.stopped
     assert sum(record.cost_usd for one in report.policies for record in one.records) == pytest.approx(0.2)
 
 
@@ -637,10 +636,10 @@ def test_a_project_without_a_post_has_too_few_and_is_left_so(folder_on_each_data
 
 def test_a_database_that_is_gone_is_not_taken_for_a_new_one(eager: Path) -> None:
     project = open_project(eager)
-    retrain(project, "timing", START)
+    retrain(project, runtime_of(project), "timing", START)
     project.close()
     (eager / "data/retrainer.db").unlink()
-    with pytest.raises(DatabaseError, match="is gone, but"):
+    with pytest.raises(DatabaseError, match="is missing, but"):
         replayed(eager)
     assert not (eager / "data/retrainer.db").exists()
 
@@ -671,5 +670,5 @@ def test_versions_of_a_room_can_be_compared_like_any(eager: Path) -> None:
     past = read_history(project, "timing", NOW)
     room = open_sandbox(eager / ".retrainer/replay/timing/policies/always", project.settings, past)
     newest, older = room.registry.list_versions("timing", 2)
-    assert compare_versions(room, older, newest, NOW).num_predictions > 0
+    assert compare_versions(room, runtime_of(room), older, newest, NOW).num_predictions > 0
     room.close()

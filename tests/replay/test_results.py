@@ -12,6 +12,7 @@ from retrainer.config import Settings
 from retrainer.replay.policies import build_policies
 from retrainer.replay.results import Ending, LiveScores, conclude, evidence_of, report
 from retrainer.replay.step import StepResult
+from tests.conftest import runtime_of
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 
@@ -126,7 +127,7 @@ def steps_of_days(days: int) -> list[StepResult]:
 @pytest.mark.parametrize("days", [1, 7, 14, 28])
 def test_the_time_worse_than_naive_does_not_depend_on_how_long_the_steps_are(days: int) -> None:
     times = np.datetime64("2024-01-02", "us") + np.arange(28) * np.timedelta64(1, "D")
-    policy = build_policies(Settings(), "timing", [])[0]
+    policy = build_policies(Settings(), runtime_of(), "timing", [])[0]
     span = (START, START + timedelta(days=28))
     whole = report("timing", span, [(policy, steps_of_days(days))], Ending(), times).of("configured")
     assert whole.naive_comparison == (timedelta(days=28), timedelta(days=21))

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from tests.conftest import Runner
+    from tests.command_line import Runner
 
 PATIENCE_SECONDS = 400  # cron looks once a minute, and a busy machine trains slowly
 

@@ -25,7 +25,7 @@ from retrainer.schedule.crontab import installed_line, with_block, without_block
 from retrainer.schedule.expression import NAMED, parse_schedule
 
 if TYPE_CHECKING:
-    from tests.conftest import Runner
+    from tests.command_line import Runner
 
 CONFIG = Path("/srv/project/config/config.yaml")
 
@@ -282,7 +282,7 @@ def test_a_file_of_variables_is_not_lost_without_a_word(
     assert "chmod 600 closes it" in retrainer("schedule", "install", "--env-file", str(variables)).err
     variables.chmod(0o600)
     assert retrainer("schedule", "install", "--env-file", str(variables)).err == ""
-    assert "this one reads none: give --env-file to keep it" in retrainer("schedule", "install", "weekly").err
+    assert "this one does not: add --env-file to keep it" in retrainer("schedule", "install", "weekly").err
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,7 @@ async def training_history(
     """Show training runs, the newest first, and the latest changes of production, whichever runs are asked for."""
 
     def document() -> History:
-        registry = _looked_after(service.project).registry
+        registry = _looked_after(service).registry
         which = RunFilter(status=status, promoted=promoted, offset=(page - 1) * limit)
         changes = registry.list_ledger_entries(model_type=model_type, actions=PRODUCTION_CHANGE_ACTIONS, limit=limit)
         return History.from_rows(
@@ -100,7 +100,7 @@ async def run(service: Of, run_id: RunId) -> JSONResponse:
     """Show one run."""
 
     def document() -> Run:
-        return Run.model_validate(_looked_after(service.project).registry.get_run(run_id))
+        return Run.model_validate(_looked_after(service).registry.get_run(run_id))
 
     return DocumentResponse(await service.work.look(document))
 
@@ -114,9 +114,11 @@ async def compare(service: Of, request: Request, version_a: VersionId, version_b
     a, b = [await service.work.look(service.project.registry.get_version, name) for name in (version_a, version_b)]
 
     def answer() -> JSONResponse:
-        if not request.state.trusted and (is_paid(a) or is_paid(b)):
+        if not request.state.trusted and (is_paid(service.runtime, a) or is_paid(service.runtime, b)):
             return unauthorized(wrong=False)
-        return DocumentResponse(Comparison.from_result(compare_versions(service.project, a, b, datetime.now(UTC))))
+        return DocumentResponse(
+            Comparison.from_result(compare_versions(service.project, service.runtime, a, b, datetime.now(UTC)))
+        )
 
     return await service.work.forecast(answer)
 
@@ -149,15 +151,17 @@ async def _predicted(service: Service, request: Request, model_type: ModelTypeNa
     live = await service.work.look(service.project.registry.get_production, model_type)
 
     def answer() -> JSONResponse:
-        if live is not None and not request.state.trusted and is_paid(live):
+        if live is not None and not request.state.trusted and is_paid(service.runtime, live):
             return unauthorized(wrong=False)
-        return DocumentResponse(next_post_document(predict_next(service.project, model_type, datetime.now(UTC), level)))
+        return DocumentResponse(
+            next_post_document(predict_next(service.project, service.runtime, model_type, datetime.now(UTC), level))
+        )
 
     return await service.work.forecast(answer)
 
 
-def _looked_after(project: Project) -> Project:
+def _looked_after(service: Service) -> Project:
     """Close the runs whose process is gone before they are shown as running."""
-    if project.registry.find_dead_runs():
-        recover(project)
-    return project
+    if service.project.registry.find_dead_runs():
+        recover(service.project, service.runtime)
+    return service.project

@@ -89,7 +89,9 @@ async def retrain(service: Of, options: Retrain) -> DocumentResponse:
 async def promote(service: Of, version_id: VersionId, options: Promote) -> DocumentResponse:
     """Put a version live by hand."""
     now = datetime.now(UTC)
-    change = await service.work.change(promote_version, service.project, version_id, options.reason, now)
+    change = await service.work.change(
+        promote_version, service.project, service.runtime, version_id, options.reason, now
+    )
     message = f"Model {version_id} promoted to production" if change else f"Model {version_id} is in production already"
     return DocumentResponse(Changed.from_change(change, version_id, message))
 
@@ -100,6 +102,7 @@ async def rollback(service: Of, model_type: ModelTypeName, options: Rollback) ->
     change = await service.work.change(
         roll_back,
         service.project,
+        service.runtime,
         model_type,
         options.reason,
         datetime.now(UTC),

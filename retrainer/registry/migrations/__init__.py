@@ -1,4 +1,4 @@
-"""The database schema, step by step. `REVISIONS` names the steps in order, so that a look needs no Alembic."""
+"""The migrations. `REVISIONS` lists them in order, so that checking the schema does not need Alembic."""
 
 REVISIONS = ("0001", "0002", "0003")
 HEAD = REVISIONS[-1]

@@ -1,4 +1,4 @@
-"""Alembic's entry: runs inside the transaction and on the connection that `Database.upgrade` opened."""
+"""The Alembic environment: runs on the connection, and in the transaction, that `Database.upgrade` opened."""
 
 from alembic import context
 
@@ -8,6 +8,6 @@ context.configure(
     connection=context.config.attributes["connection"],
     target_metadata=Base.metadata,
     version_table=VERSION_TABLE,
-    transactional_ddl=True,  # SQLite can, but Alembic assumes that it cannot
+    transactional_ddl=True,  # SQLite can, though Alembic assumes it cannot
 )
 context.run_migrations()

@@ -10,7 +10,7 @@ from pydantic.fields import FieldInfo
 from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import core_schema
 
-from retrainer.timestamps import format_timestamp
+from retrainer.times import format_time
 
 
 class Document(BaseModel):
@@ -82,7 +82,7 @@ def _example(annotation: Any, metadata: Iterable[Any] = ()) -> Any:
 
 Timestamp = Annotated[
     datetime,
-    PlainSerializer(format_timestamp),
+    PlainSerializer(format_time),
     WithJsonSchema({"type": "string", "format": "date-time"}),
     Field(examples=["2025-11-06T12:00:00Z"]),
 ]

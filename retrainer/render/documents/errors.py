@@ -2,7 +2,6 @@
 
 from pydantic import Field
 
-from retrainer.errors import RetrainerError
 from retrainer.render.documents.base import Document
 
 
@@ -18,7 +17,3 @@ class Failure(Document):
     """The answer to a request that failed."""
 
     error: ErrorText
-
-    @classmethod
-    def from_error(cls, error: RetrainerError) -> "Failure":
-        return cls(error=ErrorText.model_validate(error))

@@ -18,8 +18,8 @@ from retrainer.render.documents.base import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from retrainer.evaluation import comparison, evaluate
     from retrainer.model_types import base
-    from retrainer.pipeline import comparing, evaluations
     from retrainer.registry import tables
 
 
@@ -106,7 +106,7 @@ class Evaluation(Document):
     reliability: list[Reliability]
 
     @classmethod
-    def from_result(cls, evaluation: "evaluations.Evaluation", version_id: str | None) -> "Evaluation":
+    def from_result(cls, evaluation: "evaluate.Evaluation", version_id: str | None) -> "Evaluation":
         return cls(
             version_id=version_id,
             metrics=evaluation.metrics,
@@ -236,7 +236,7 @@ class Comparison(Document):
     differences: list[Difference] = Field(description="Where the scores differ most, largest first.")
 
     @classmethod
-    def from_result(cls, comparison: "comparing.Comparison") -> "Comparison":
+    def from_result(cls, comparison: "comparison.Comparison") -> "Comparison":
         return cls(
             version_a=Side.from_metrics(comparison.version_a, comparison.metrics_a),
             version_b=Side.from_metrics(comparison.version_b, comparison.metrics_b),

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from retrainer import doctor
-    from retrainer.algorithms.calling import PluginStatus
+    from retrainer.algorithms.events import PluginStatus
 
 
 class Plugin(Document):

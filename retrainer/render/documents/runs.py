@@ -7,12 +7,11 @@ from pydantic import Field
 
 from retrainer.model_types import ModelTypeName
 from retrainer.render.documents.base import PREVIOUS_VERSION_ID, Document, RunId, Timestamp, VersionId
-from retrainer.render.documents.errors import ErrorText
 from retrainer.render.documents.evaluations import Comparison, Evaluation
 from retrainer.render.documents.versions import Decision
 
 if TYPE_CHECKING:
-    from retrainer.pipeline.run import Failure, RunResult
+    from retrainer.pipeline.results import Failure, RunResult
     from retrainer.registry import tables
 
 
@@ -108,7 +107,7 @@ class Training(Document):
 
     @classmethod
     def from_outcomes(cls, outcomes: "Sequence[RunResult | Failure]") -> "Training":
-        from retrainer.pipeline.run import Failure  # noqa: PLC0415  imported by now: it made the outcomes
+        from retrainer.pipeline.results import Failure  # noqa: PLC0415  imported by now: it made the outcomes
 
         runs: list[ScoredRun | DryRun | Run] = []
         errors: list[RunError] = []
@@ -116,7 +115,7 @@ class Training(Document):
             if not isinstance(outcome, Failure):
                 runs.append(_run_from_result(outcome))
                 continue
-            errors.append(RunError(model_type=outcome.model_type, **dict(ErrorText.model_validate(outcome.error))))
+            errors.append(RunError(model_type=outcome.model_type, **outcome.error.document()["error"]))
             if outcome.run is not None:
                 runs.append(Run.model_validate(outcome.run))
         return cls(training_runs=runs, count=len(runs), errors=errors)

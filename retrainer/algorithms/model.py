@@ -1,0 +1,41 @@
+"""A trained model that can forecast."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from pydantic import BaseModel
+
+    from retrainer.algorithms.budget import Budget
+    from retrainer.algorithms.manager import LoadedAlgorithm
+    from retrainer.model_types import ModelTypeName
+    from retrainer.model_types.base import Origins
+
+
+NOT_DETERMINISTIC = "is not deterministic: seed all randomness, and change neither model nor options in predict"
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A model together with its algorithm and the options it was trained with.
+
+    Attributes:
+        algorithm: the algorithm that trained it.
+        options: the algorithm's options.
+        model: what the algorithm's `load` returned.
+        model_type: `timing` or `content`.
+        embedding_model: the folder or package of the model that embeds its texts for scoring; None for no embeddings.
+    """
+
+    algorithm: LoadedAlgorithm
+    options: BaseModel
+    model: Any
+    model_type: ModelTypeName
+    embedding_model: str | None = None
+
+    def predict(self, posts: pd.DataFrame, origins: Origins, budget: Budget | None = None) -> Any:
+        """Return one forecast per origin, within a budget; None for a budget of its own."""
+        return self.algorithm.predict(self.model, posts, origins, self.options, self.model_type, budget)

@@ -1,0 +1,41 @@
+"""The project that a command works on."""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from retrainer import console
+from retrainer.notify import open_runtime
+from retrainer.pipeline.recovery import recover
+from retrainer.project import Project
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import typer
+
+    from retrainer.notify import TrainCall
+    from retrainer.runtime import Runtime
+
+
+@contextmanager
+def open_project(
+    context: typer.Context, *, recovering: bool = True, train_call: TrainCall | None = None
+) -> Iterator[tuple[Project, Runtime]]:
+    """Find the project, create its runtime, and clean up after processes that died; close its connections at the end.
+
+    Args:
+        recovering: whether to clean up.
+        train_call: a call of `train`, for the healthcheck.
+    """
+    project = Project.find(Path.cwd(), os.environ, context.obj)
+    try:
+        with console.working(), open_runtime(project, os.environ, train_call) as runtime:
+            if recovering:
+                recover(project, runtime)
+            yield project, runtime
+    finally:
+        project.close()

@@ -1,0 +1,64 @@
+"""The commands that score versions: evaluate and compare."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+
+from retrainer import console
+from retrainer.cli.context import open_project
+from retrainer.cli.options import AsJson, Origin, VersionArgument
+from retrainer.pipeline.comparing import compare_versions
+from retrainer.pipeline.evaluations import evaluate_version
+from retrainer.render import documents, tables
+
+app = typer.Typer(rich_markup_mode=None)
+
+
+@app.command()
+def evaluate(
+    context: typer.Context,
+    version_id: VersionArgument,
+    *,
+    origin: Origin = None,
+    as_json: AsJson = False,
+) -> None:
+    """Score a version on posts later than its training data.
+
+    The naive forecast is scored on the same posts. Where the version states probabilities, they are compared with what
+    happened.
+
+    Example: retrainer evaluate prophet_timing_20251106_120000_a3f2
+    """
+    with open_project(context) as (project, runtime):
+        evaluation = evaluate_version(project, runtime, version_id, datetime.now(UTC), origin)
+    if as_json:
+        console.document(documents.Evaluation.from_result(evaluation, version_id))
+    else:
+        tables.evaluation(version_id, evaluation)
+
+
+@app.command()
+def compare(
+    context: typer.Context,
+    version_a: Annotated[str, typer.Argument(metavar="A", help="The version to compare with.")],
+    version_b: Annotated[str, typer.Argument(metavar="B", help="The version to judge.")],
+    *,
+    origin: Origin = None,
+    as_json: AsJson = False,
+) -> None:
+    """Score two versions on the same posts.
+
+    The posts are those later than the training data of both.
+
+    Example: retrainer compare prophet_timing_20251106_120000_a3f2 baseline_timing_20251113_120000_09be
+    """
+    with open_project(context) as (project, runtime):
+        a, b = project.registry.get_version(version_a), project.registry.get_version(version_b)
+        comparison = compare_versions(project, runtime, a, b, datetime.now(UTC), origin)
+    if as_json:
+        console.document(documents.Comparison.from_result(comparison))
+    else:
+        tables.comparison(comparison)

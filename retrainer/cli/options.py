@@ -1,0 +1,64 @@
+"""The options and arguments that several commands share, and how their values are parsed."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from retrainer.model_types import ORIGIN_RULES, ModelTypeName, OriginRule, parse_model_type
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def choice(*choices: str) -> Callable[[str], str]:
+    """Return a parser that accepts these words only."""
+
+    def parse(text: str) -> str:
+        if text not in choices:
+            raise typer.BadParameter(f"'{text}' (choose {', '.join(choices[:-1])} or {choices[-1]})")
+        return text
+
+    return parse
+
+
+def parse_time(text: str) -> datetime:
+    """Parse an ISO 8601 time; UTC where it names no zone."""
+    try:
+        time = datetime.fromisoformat(text)
+        return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+    except ValueError:
+        raise typer.BadParameter(f"'{text}' is not a time (write it like 2024-10-31T12:00:00Z)") from None
+    except OverflowError:
+        raise typer.BadParameter(f"'{text}' is out of range") from None
+
+
+def parse_past_time(text: str) -> datetime:
+    """Parse an ISO 8601 time that is not in the future."""
+    time = parse_time(text)
+    if time > datetime.now(UTC):
+        raise typer.BadParameter(f"'{text}' is in the future")
+    return time
+
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+TypeArgument = Annotated[
+    ModelTypeName, typer.Argument(metavar="TYPE", parser=parse_model_type, help="timing or content.")
+]
+TypeOption = Annotated[
+    ModelTypeName | None,
+    typer.Option("--type", metavar="TYPE", parser=parse_model_type, help="Only timing or only content."),
+]
+VersionArgument = Annotated[str, typer.Argument(metavar="VERSION", help="A version ID, as listed by `versions`.")]
+Origin = Annotated[
+    OriginRule | None,
+    typer.Option(
+        metavar="post|clock",
+        parser=choice(*ORIGIN_RULES),
+        help="Timing: forecast right after each post, or at evenly spaced times. By default, as in the settings.",
+    ),
+]
+Reason = Annotated[str, typer.Option(metavar="TEXT", help="The reason to record.")]
+Limit = Annotated[int, typer.Option(metavar="N", min=1, max=1_000_000, help="The maximum number to show.")]

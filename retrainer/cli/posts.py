@@ -1,0 +1,86 @@
+"""The commands for posts: import, count, sample."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from retrainer import console
+from retrainer.cli.context import open_project
+from retrainer.cli.options import AsJson, parse_past_time
+from retrainer.posts.importer import import_posts, parse_columns
+from retrainer.posts.sample import sample_posts, write_sample_csv
+from retrainer.render import documents, tables
+
+app = typer.Typer(rich_markup_mode=None)
+posts_app = typer.Typer(rich_markup_mode=None, help="Import and count posts.")
+app.add_typer(posts_app, name="posts")
+
+
+@posts_app.command("import")
+def posts_import(
+    context: typer.Context,
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", readable=False, help="CSV, TSV, JSON, JSON Lines or Parquet.")
+    ],
+    *,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(metavar="OURS=THEIRS", help="Map a column, as in content=message. Repeatable."),
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Refuse the file if any row is rejected.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Import posts from a file.
+
+    Posts that exist already are left unchanged.
+
+    Example: retrainer posts import posts.csv --column content=message
+    """
+    with open_project(context) as (project, _):
+        result = import_posts(project.posts, file, parse_columns(column or []), datetime.now(UTC), strict=strict)
+    if as_json:
+        console.document(documents.Import.from_result(result))
+    else:
+        tables.imported(result)
+
+
+@posts_app.command("count")
+def posts_count(context: typer.Context, *, as_json: AsJson = False) -> None:
+    """Count the posts.
+
+    Example: retrainer posts count
+    """
+    with open_project(context) as (project, _):
+        summary = project.posts.summary(datetime.now(UTC))
+        location = project.posts.location
+    if as_json:
+        console.document(documents.PostsCount.model_validate(summary))
+    else:
+        tables.posts(summary, location)
+
+
+@posts_app.command("sample")
+def posts_sample(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The CSV file to write.")],
+    *,
+    count: Annotated[int, typer.Option(metavar="N", min=1, max=1_000_000, help="The number of posts.")] = 400,
+    seed: Annotated[int, typer.Option(metavar="N", min=0, help="The seed of the random numbers.")] = 20240601,
+    before: Annotated[
+        datetime | None,
+        typer.Option(metavar="TIME", parser=parse_past_time, help="Write only posts before this time (UTC)."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write a file of synthetic posts to try things out.
+
+    Example: retrainer posts sample posts.csv
+    """
+    posts = sample_posts(seed=seed, count=count)
+    if before is not None:
+        posts = posts[posts["created_at"] < before]
+    write_sample_csv(file, posts)
+    console.success(f"Wrote {len(posts)} synthetic posts to {file}", as_json=as_json, count=len(posts))

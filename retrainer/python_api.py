@@ -1,0 +1,120 @@
+"""The Python API: the commands as functions, exported by `retrainer`.
+
+Each call publishes its events like the command does, to the configured channels and the installed observers.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from retrainer.model_types.timing import INTERVAL_LEVEL
+from retrainer.notify import open_runtime
+from retrainer.pipeline import comparing, evaluations, forecast, run
+from retrainer.pipeline.recovery import recover
+
+if TYPE_CHECKING:
+    from retrainer.evaluation.comparison import Comparison
+    from retrainer.evaluation.evaluate import Evaluation
+    from retrainer.model_types import ModelTypeName, OriginRule
+    from retrainer.pipeline.forecast import NextPost
+    from retrainer.pipeline.results import RunResult
+    from retrainer.project import Project
+    from retrainer.registry.tables import TrainingRun
+
+
+def retrain(
+    project: Project,
+    model_type: ModelTypeName,
+    *,
+    as_of: datetime | None = None,
+    algorithm: str | None = None,
+    auto_promote: bool | None = None,
+    wait_seconds: float = 0,
+) -> RunResult:
+    """Train a new version and promote it if it is better, like `retrainer train`.
+
+    Args:
+        project: the project.
+        model_type: `timing` or `content`.
+        as_of: run as of a past time (aware); None for now.
+        algorithm: overrides the configured algorithm.
+        auto_promote: overrides `retraining.auto_promote`.
+        wait_seconds: how long to wait for another run of this model type to end.
+
+    Raises:
+        RetrainerError: the run failed; this is recorded, and production is unchanged.
+    """
+    with open_runtime(project, os.environ) as runtime:
+        recover(project, runtime)
+        return run.retrain(
+            project,
+            runtime,
+            model_type,
+            as_of or datetime.now(UTC),
+            as_of=as_of is not None,
+            algorithm=algorithm,
+            auto_promote=auto_promote,
+            wait_seconds=wait_seconds,
+        )
+
+
+def evaluate(project: Project, version_id: str, *, origin: OriginRule | None = None) -> Evaluation:
+    """Score a version on the posts later than its training, like `retrainer evaluate`.
+
+    Args:
+        project: the project.
+        version_id: the version.
+        origin: forecast right after each post (`post`) or at evenly spaced times (`clock`); None as configured.
+
+    Raises:
+        RetrainerError: the version cannot be evaluated.
+    """
+    with open_runtime(project, os.environ) as runtime:
+        return evaluations.evaluate_version(project, runtime, version_id, datetime.now(UTC), origin)
+
+
+def compare(project: Project, version_a: str, version_b: str, *, origin: OriginRule | None = None) -> Comparison:
+    """Score two versions on the same posts, like `retrainer compare`.
+
+    Args:
+        project: the project.
+        version_a: the reference version.
+        version_b: the other version.
+        origin: as in `evaluate`.
+
+    Raises:
+        RetrainerError: the versions cannot be compared.
+    """
+    a, b = (project.registry.get_version(version_id) for version_id in (version_a, version_b))
+    with open_runtime(project, os.environ) as runtime:
+        return comparing.compare_versions(project, runtime, a, b, datetime.now(UTC), origin)
+
+
+def predict(project: Project, model_type: ModelTypeName, *, interval_level: float = INTERVAL_LEVEL) -> NextPost:
+    """Forecast the next post with the production version, like `retrainer predict`.
+
+    Args:
+        project: the project.
+        model_type: `timing` or `content`.
+        interval_level: timing: the probability that the interval covers the wait, 0.02 to 0.98.
+
+    Raises:
+        RetrainerError: nothing is in production, or it cannot forecast.
+    """
+    with open_runtime(project, os.environ) as runtime:
+        return forecast.predict_next(project, runtime, model_type, datetime.now(UTC), interval_level)
+
+
+def history(
+    project: Project, model_type: ModelTypeName | None = None, *, limit: int | None = None
+) -> list[TrainingRun]:
+    """Return training runs, newest first, like `retrainer history`.
+
+    Args:
+        project: the project.
+        model_type: only runs of this model type.
+        limit: the maximum number of runs.
+    """
+    return project.registry.list_runs(model_type, limit)

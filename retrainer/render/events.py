@@ -1,0 +1,25 @@
+"""Events as documents, for observers and notifications."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from retrainer.render.documents import run_document
+
+if TYPE_CHECKING:
+    from retrainer.algorithms.events import Event
+
+
+def event_document(event: Event) -> dict[str, Any]:
+    """Describe an event, as the hook `on_event` receives it."""
+    document: dict[str, Any] = {
+        "kind": event.kind,
+        "model_type": event.model_type,
+        "version_id": event.version_id,
+        "reason": event.reason,
+    }
+    if event.kind in {"promotion", "rollback"}:
+        document["from_version_id"] = event.from_version_id
+    if event.kind in {"run", "failure"}:
+        document["run"] = None if event.run is None else run_document(event.run)
+    return document

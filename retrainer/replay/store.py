@@ -1,0 +1,133 @@
+"""The file of a replay: cached models and forecasts, and the results of its steps.
+
+One SQLite file that several processes use at once. It holds plain data: files as a zip, arrays as .npz, JSON.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import sqlite3
+import zipfile
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from retrainer.errors import RetrainerError
+from retrainer.model_types.content import ContentForecast
+from retrainer.model_types.timing import TimingForecasts
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from retrainer.model_types import ModelTypeName
+
+_BUSY_SECONDS = 60
+_TABLES = """
+CREATE TABLE IF NOT EXISTS cache (key TEXT PRIMARY KEY, seconds REAL NOT NULL, data BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS steps (policy TEXT, number INTEGER, document TEXT NOT NULL, PRIMARY KEY (policy, number));
+CREATE TABLE IF NOT EXISTS decisions (policy TEXT PRIMARY KEY, number INTEGER NOT NULL, document TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS spending (id INTEGER PRIMARY KEY CHECK (id = 1), usd REAL NOT NULL);
+"""
+
+
+class CachedResult(NamedTuple):
+    """A cached result and the processor time in seconds that it took to compute."""
+
+    seconds: float
+    data: bytes
+
+
+class ReplayStore:
+    """The file of a replay."""
+
+    def __init__(self, path: Path) -> None:
+        self._connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)
+        try:
+            self._connection.execute("PRAGMA journal_mode=WAL")
+            self._connection.execute("PRAGMA synchronous=NORMAL")  # what a power failure loses is recomputed
+            self._connection.executescript(_TABLES)
+        except sqlite3.DatabaseError as error:
+            self._connection.close()
+            raise RetrainerError(f"cannot read '{path}': {error}", hint="Start over, without --resume") from error
+
+    def close(self) -> None:
+        """Close the file."""
+        self._connection.close()
+
+    def get(self, key: str) -> CachedResult | None:
+        """Return the cached result of a key; None if there is none."""
+        row = self._connection.execute("SELECT seconds, data FROM cache WHERE key = ?", (key,)).fetchone()
+        return None if row is None else CachedResult(*row)
+
+    def put(self, key: str, result: CachedResult) -> None:
+        """Cache a result. A key always stands for the same result."""
+        self._connection.execute("INSERT OR REPLACE INTO cache VALUES (?, ?, ?)", (key, result.seconds, result.data))
+
+    def spent_usd(self) -> float:
+        """Return what paid forecasts have cost since the replay was first started, in US dollars."""
+        row = self._connection.execute("SELECT usd FROM spending").fetchone()
+        return 0.0 if row is None else float(row[0])
+
+    def record_spending(self, usd: float) -> None:
+        """Record what paid forecasts have cost since the replay was first started."""
+        self._connection.execute("INSERT OR REPLACE INTO spending VALUES (1, ?)", (usd,))
+
+    def steps(self, policy: str) -> list[dict[str, Any]]:
+        """Return the completed steps of a policy, in order."""
+        query = "SELECT document FROM steps WHERE policy = ? ORDER BY number"
+        return [json.loads(document) for (document,) in self._connection.execute(query, (policy,))]
+
+    def add_step(self, policy: str, number: int, document: Mapping[str, Any]) -> None:
+        """Record a completed step of a policy."""
+        self._connection.execute("INSERT INTO steps VALUES (?, ?, ?)", (policy, number, json.dumps(document)))
+
+    def decision(self, policy: str, number: int) -> dict[str, Any] | None:
+        """Return the decision of a step that is not completed, if it is the policy's latest decision."""
+        query = "SELECT document FROM decisions WHERE policy = ? AND number = ?"
+        row = self._connection.execute(query, (policy, number)).fetchone()
+        return None if row is None else json.loads(row[0])
+
+    def record_decision(self, policy: str, number: int, document: Mapping[str, Any]) -> None:
+        """Record the decision of a step that is not completed yet."""
+        row = (policy, number, json.dumps(document))
+        self._connection.execute("INSERT OR REPLACE INTO decisions VALUES (?, ?, ?)", row)
+
+    def delete_steps(self, policy: str) -> None:
+        """Delete all steps and decisions of a policy."""
+        self._connection.execute("DELETE FROM decisions WHERE policy = ?", (policy,))
+        self._connection.execute("DELETE FROM steps WHERE policy = ?", (policy,))
+
+
+def pack_files(files: Mapping[str, bytes]) -> bytes:
+    """Pack files by name into a zip."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, data in sorted(files.items()):
+            archive.writestr(name, data)
+    return buffer.getvalue()
+
+
+def unpack_files(data: bytes) -> dict[str, bytes]:
+    """Reverse `pack_files`."""
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def pack_forecasts(forecasts: TimingForecasts | list[ContentForecast]) -> bytes:
+    """Return forecasts of either model type as plain data."""
+    if isinstance(forecasts, TimingForecasts):
+        buffer = io.BytesIO()
+        np.savez(buffer, quantiles=forecasts.quantiles, point=forecasts.point)
+        return buffer.getvalue()
+    return json.dumps([asdict(forecast) for forecast in forecasts]).encode("ascii")
+
+
+def unpack_forecasts(data: bytes, model_type: ModelTypeName) -> TimingForecasts | list[ContentForecast]:
+    """Reverse `pack_forecasts`, bit by bit."""
+    if model_type == "timing":
+        with np.load(io.BytesIO(data), allow_pickle=False) as stored:
+            return TimingForecasts(stored["quantiles"], stored["point"])
+    return [ContentForecast(**forecast) for forecast in json.loads(data)]
