@@ -1,4 +1,4 @@
-"""How long the forecasts of an evaluation by `claude_api` take, against a local server that needs 300 ms for an answer.
+"""Time the forecasts of an evaluation by `claude_api` against a local server that answers after 300 ms.
 
 make bench-claude
 """
@@ -23,7 +23,7 @@ ROUNDS = 5
 
 
 class SlowServer(ClaudeServer):
-    """A server that takes its time for each answer."""
+    """A server that answers after a delay."""
 
     def answer(self, request: Received) -> Reply:
         threading.Event().wait(ANSWER_SECONDS)
@@ -44,11 +44,11 @@ def main() -> None:
             claude.predict(model, posts, origins, config, "content")
             seconds.append(time.perf_counter() - started)
             calls.append(len(server.requests))
-    one_by_one = FORECASTS * ANSWER_SECONDS
+    sequential = FORECASTS * ANSWER_SECONDS
     median = statistics.median(seconds)
     print(
-        f"{FORECASTS} forecasts at {ANSWER_SECONDS * 1000:.0f} ms: {median:.2f} s, {median / one_by_one:.2f} of one "
-        f"after another; calls: {calls}"
+        f"{FORECASTS} forecasts at {ANSWER_SECONDS * 1000:.0f} ms: {median:.2f} s, {median / sequential:.2f} of the "
+        f"sequential time; calls: {calls}"
     )
 
 

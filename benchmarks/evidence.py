@@ -1,10 +1,10 @@
-"""How often a comparison promotes a model that is no better, and one that is.
+"""Simulate how often a comparison promotes a model that is not better, and one that is.
 
     make bench-evidence
 
-Two models' errors on the same posts are drawn: log-normal, alike by what makes a post hard, each post like the one
-before it (correlation 0.3). The share of 1,000 comparisons that promote, by the 2% threshold alone and with
-`min_confidence: 0.95` in addition; and how often the 95% interval holds the true improvement of equal models: 0.
+The errors of two models on the same posts are log-normal, correlated because some posts are harder, and autocorrelated
+(0.3). Prints the share of 1,000 comparisons that promote, by the 2% threshold alone and with `min_confidence: 0.95`,
+and how often the 95% interval contains the true improvement of equal models: 0.
 """
 
 from __future__ import annotations
@@ -20,35 +20,38 @@ from retrainer.model_types import get_model_type
 
 SEED = 20240229
 REPLICATES = 1000
-ALONE, SURE = RetrainingSettings(), RetrainingSettings(min_confidence=0.95)
+THRESHOLD_ALONE, WITH_CONFIDENCE = RetrainingSettings(), RetrainingSettings(min_confidence=0.95)
 TIMING = get_model_type("timing")
 
 
 def main() -> None:
-    print("posts  error smaller by  threshold alone  with min_confidence  interval holds 0")
+    print("posts  error smaller by  threshold alone  with min_confidence  interval contains 0")
     for posts in (20, 75, 300, 1000):
         for smaller in (0.0, 0.15, 0.3):
             alone, sure, covered = shares(posts, 1 - smaller)
-            holds = f"{covered:17.1%}" if smaller == 0 else ""
+            holds = f"{covered:21.1%}" if smaller == 0 else ""
             print(f"{posts:5}  {smaller:16.0%}  {alone:15.1%}  {sure:19.1%}{holds}", flush=True)
 
 
 def shares(posts: int, shrink: float) -> tuple[float, float, float]:
+    """Return the shares that promote under both rules, and the share of intervals that contain 0."""
     rng = np.random.default_rng(SEED)
     counts = np.zeros(3)
     for _ in range(REPLICATES):
-        common = 1.5 + alike(rng, posts)
-        first, second = (np.exp(common + 0.5 * alike(rng, posts)) for _ in range(2))
+        common = 1.5 + autocorrelated(rng, posts)
+        first, second = (np.exp(common + 0.5 * autocorrelated(rng, posts)) for _ in range(2))
         a, b = (np.column_stack([errors <= 6, errors]) for errors in (first, second * shrink))  # noqa: PLR2004
         old, new = (float(TIMING.overall_score(side.mean(axis=0))) for side in (a, b))
-        found = bootstrap_comparison(a, b, TIMING.overall_score, confidence=SURE.min_confidence)
+        found = bootstrap_comparison(a, b, TIMING.overall_score, confidence=WITH_CONFIDENCE.min_confidence)
         low, high = found.interval_percentage or (0.0, 0.0)
-        counts += [recommend(old, new, found, rules)[0] == "promote" for rules in (ALONE, SURE)] + [low <= 0 <= high]
+        counts += [
+            recommend(old, new, found, rules)[0] == "promote" for rules in (THRESHOLD_ALONE, WITH_CONFIDENCE)
+        ] + [low <= 0 <= high]
     alone, sure, covered = counts / REPLICATES
     return alone, sure, covered
 
 
-def alike(rng: np.random.Generator, posts: int) -> np.ndarray:
+def autocorrelated(rng: np.random.Generator, posts: int) -> np.ndarray:
     """Return (posts,) standard normal numbers, each correlated by 0.3 with the one before it."""
     values = rng.normal(size=posts)
     for row in range(1, posts):

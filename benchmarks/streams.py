@@ -1,4 +1,4 @@
-"""The streams of posts that a benchmark is run on: the synthetic sample, and each CSV of a folder."""
+"""The streams of posts that benchmarks run on: the synthetic sample and each CSV file of a folder."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ if TYPE_CHECKING:
 
 
 def streams(
-    folder: Path, prepared: Callable[[pd.DataFrame], pd.DataFrame], fewest: int, what: str
+    folder: Path, prepare: Callable[[pd.DataFrame], pd.DataFrame], min_posts: int, noun: str
 ) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Yield each stream's name and its posts, prepared; say which are left out.
+    """Yield the name and the prepared posts of each stream; print which are skipped.
 
     Args:
-        folder: of the CSV files; where it is not there, only the sample is measured.
-        prepared: returns the posts that count.
-        fewest: a stream with fewer of them measures nothing.
-        what: they are called.
+        folder: of the CSV files; if it is missing, only the sample is measured.
+        prepare: selects the posts to measure.
+        min_posts: a stream with fewer posts is skipped.
+        noun: what these posts are called.
     """
-    yield "(synthetic sample)", prepared(sample_posts())
+    yield "(synthetic sample)", prepare(sample_posts())
     if not folder.is_dir():
-        print(f"There is no folder '{folder}': only the synthetic sample is measured")
+        print(f"No folder '{folder}': measuring only the synthetic sample")
         return
     for path in sorted(folder.glob("*.csv")):
         try:
-            posts = prepared(read_posts_file(path, columns={}, now=datetime.now(tz=UTC)).posts)
+            posts = prepare(read_posts_file(path, columns={}, now=datetime.now(tz=UTC)).posts)
         except RetrainerError as error:
-            print(f"'{path.name}' is left out: {error}")
+            print(f"'{path.name}' skipped: {error}")
             continue
-        if len(posts) < fewest:
-            print(f"'{path.name}' is left out: {len(posts) or 'no'} {what}")
+        if len(posts) < min_posts:
+            print(f"'{path.name}' skipped: {len(posts) or 'no'} {noun}")
             continue
         yield path.stem, posts

@@ -27,8 +27,8 @@ def test_every_stream_with_texts_is_measured_and_the_others_are_named(tmp_path: 
         text=True,
         check=True,
     )
-    assert "'silent.csv' is left out: no posts with a text" in done.stdout
-    assert "'nothing.csv' is left out: " in done.stdout
+    assert "'silent.csv' skipped: no posts with a text" in done.stdout
+    assert "'nothing.csv' skipped: " in done.stdout
     streams = json.loads((tmp_path / "bench-content.json").read_text())["streams"]
     assert [stream["stream"] for stream in streams] == ["(synthetic sample)", "stream"]
     for stream in streams:

@@ -35,7 +35,7 @@ COMMAND = ScheduledCommand(
     HOME / "venv/bin/python", HOME / "config/config.yaml", HOME / "logs/retrainer.log", HOME / "env"
 )
 SERVING = ("serve", "--host", "127.0.0.1", "--port", "8000", "--protect-reads")
-SERVER = replace(COMMAND, log=HOME / "logs/server.log", arguments=SERVING)
+SERVER = replace(COMMAND, log_file=HOME / "logs/server.log", arguments=SERVING)
 
 
 @pytest.fixture

@@ -6,14 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from retrainer.algorithms import (
-    LEVELS,
-    Importance,
-    TimingForecasts,
-    hours_between,
-    score_maximising_point,
-    utc_times,
-)
+from retrainer.algorithms import LEVELS, Importance, TimingForecasts, hours_between, score_maximising_point, utc_times
 
 if TYPE_CHECKING:
     import pandas as pd

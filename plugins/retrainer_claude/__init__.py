@@ -1,7 +1,7 @@
-"""The algorithm `claude_api`: content forecasts written by a Claude model that is shown earlier posts.
+"""The algorithm `claude_api`: content forecasts written by a Claude model that sees earlier posts.
 
-Training costs nothing: it picks examples from the training posts and keeps them. A forecast is one call of
-the Messages API, paid by the token. Credentials and the base URL are what the `anthropic` package finds.
+Training is free: it chooses examples from the training posts. A forecast is one call of the Messages API, paid by the
+token. The `anthropic` package finds the credentials and the base URL.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _Dollars = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class Prices(BaseModel):
-    """What a model costs, in US dollars a million tokens, and the day on which that was so."""
+    """The prices of a model in US dollars per million tokens, and the day they were looked up."""
 
     model_config = _STRICT
 
@@ -31,15 +31,15 @@ class Prices(BaseModel):
     output: _Dollars
     cache_write: _Dollars
     cache_read: _Dollars
-    as_of: Annotated[date, Field(strict=False)]  # a plain string too, as the options come back from a database
+    as_of: Annotated[date, Field(strict=False)]  # also a string, as in the database
 
 
 def _known_prices() -> dict[str, Prices]:
     haiku = Prices(input=0.10, output=0.50, cache_write=0.125, cache_read=0.01, as_of=date(2026, 10, 7))
-    return {"claude-haiku-5-5": haiku}  # for prompts of up to 100,000 tokens, which these stay far below
+    return {"claude-haiku-5-5": haiku}  # for prompts of up to 100,000 tokens
 
 
-# Limits, prices and patience are those of today, also for a version that was trained with others.
+# A version takes these from today's settings, not from its training.
 _OPERATIONAL = (
     "concurrency",
     "timeout_seconds",
@@ -53,43 +53,37 @@ _OPERATIONAL = (
 
 
 class ClaudeOptions(BaseModel):
-    """The options of `claude_api`, each with a default that works."""
+    """The options of `claude_api`."""
 
     model_config = _STRICT
 
-    # A model id of the Claude API.
     model: Annotated[str, Field(min_length=1)] = "claude-haiku-5-5"
-    # Tokens that one forecast may take, thinking included; a text that reaches them counts as cut short.
+    # The maximum tokens of one answer, thinking included; a text that reaches it counts as truncated.
     max_tokens: Annotated[int, Field(ge=1, le=64_000)] = 1024
-    # How thinking is kept small; models differ in what they accept. `adaptive` goes with the lowest effort.
+    # Models differ in what they accept; `adaptive` is sent with the lowest effort.
     thinking: Literal["disabled", "between_tools", "adaptive"] = "disabled"
 
-    # Training posts that are shown as examples.
-    examples: Annotated[int, Field(ge=0, le=100)] = 20
-    # They are chosen from the last so many training posts.
-    examples_from_last: Annotated[int, Field(ge=1)] = 1000
-    # Characters at which an example, or one of the latest posts, is cut.
+    examples: Annotated[int, Field(ge=0, le=100)] = 20  # training posts shown as examples
+    examples_from_last: Annotated[int, Field(ge=1)] = 1000  # the last training posts to choose them from
+    # The maximum characters of an example or a recent post; longer ones are cut.
     example_max_characters: Annotated[int, Field(ge=1, le=10_000)] = 1000
-    # Posts right before the forecast that are shown as the latest ones.
-    recent_posts: Annotated[int, Field(ge=0, le=100)] = 5
+    recent_posts: Annotated[int, Field(ge=0, le=100)] = 5  # posts right before the forecast that are shown too
 
-    # Calls under way at the same time.
-    concurrency: Annotated[int, Field(ge=1, le=100)] = 8
-    # Seconds that one forecast may take, its retries and the waits between them included.
+    concurrency: Annotated[int, Field(ge=1, le=100)] = 8  # concurrent calls
+    # Seconds that one forecast may take, including retries and the waits between them.
     timeout_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 120.0
-    # Retries of a call after a rate limit, an overload, a fault of the server or a lost connection.
+    # Retries of a call after a rate limit, an overload, a server error or a lost connection.
     max_retries: Annotated[int, Field(ge=0, le=20)] = 2
-    # The share of calls that must not fail; with fewer, the whole prediction is an error.
+    # The minimum share of calls that must not fail; below it, the whole prediction is an error.
     min_success_share: Annotated[float, Field(ge=0, le=1)] = 0.5
 
-    # Limits of a run, for both sides of its comparison together: HTTP requests, retries included, and US dollars.
-    # Checked before every request, which counts at what it may cost at most until its answer is there. null: no limit.
+    # Limits of a run, including both sides of its comparison: HTTP requests (with retries) and US dollars. Checked
+    # before every request, which counts at its estimated cost until its answer arrives. null: no limit.
     max_calls: Annotated[int, Field(ge=1)] | None = None
     max_cost: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    # Calls that may together cost more dollars than this are announced by a warning.
-    warn_above_cost: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = 1.0
-
-    # Prices by model id; a model without one is counted as costing nothing, with a warning.
+    # Warn before calls that may together cost more US dollars than this. null: never.
+    warn_above_cost: _Dollars | None = 1.0
+    # Prices by model id; the cost of a model without one counts as 0, with a warning.
     prices: dict[str, Prices] = Field(default_factory=_known_prices)
 
 
@@ -108,51 +102,36 @@ def algorithm() -> Algorithm:
 
 @hookimpl
 def check_ready(config: ClaudeOptions) -> None:
-    """Check that there are credentials, and warn of a model that is retired soon or has no price; no network.
-
-    Raises:
-        MissingCredentials: none are found, or what is found cannot be used.
-        ConfigError: the cost is limited, but not known.
-    """
-    from retrainer_claude.preflight import require_credentials, require_price, warn_of_model  # noqa: PLC0415  slow
+    """Check credentials, model and price, without network."""
+    from retrainer_claude.preflight import check_model, require_credentials  # noqa: PLC0415  anthropic is slow
 
     require_credentials()
-    require_price(config)
-    warn_of_model(config)
+    check_model(config)
 
 
 @hookimpl
 def train(posts: pd.DataFrame, config: ClaudeOptions) -> dict[str, Any]:
-    """Return the model as plain data: examples, facts about the style, the prompt, the options; no network.
+    """Return the model as plain data: examples, style, prompt, options; no network."""
+    from retrainer_claude.examples import train_model  # noqa: PLC0415  pandas and numpy are slow to import
 
-    Raises:
-        InsufficientData: no post has a text.
-    """
-    from retrainer_claude.examples import trained  # noqa: PLC0415  pandas and numpy are slow to import
-
-    return trained(posts, config)
+    return train_model(posts, config)
 
 
 @hookimpl
 def predict(
     model: dict[str, Any], posts: pd.DataFrame, origins: Origins, config: ClaudeOptions, budget: Budget
 ) -> list[ContentForecast]:
-    """Return one forecast an origin, in their order; blocks until all calls are done.
+    """Return one forecast per origin, in order, when all calls are done."""
+    from retrainer_claude.client import predict_texts  # noqa: PLC0415  anthropic and pandas are slow to import
 
-    Raises:
-        MissingCredentials: there are none, or the API does not accept them.
-        AlgorithmError: something stops all calls, or too few of them came through.
-    """
-    from retrainer_claude.client import forecast  # noqa: PLC0415  anthropic and pandas are slow to import
-
-    return forecast(model, posts, origins, config, budget)
+    return predict_texts(model, posts, origins, config, budget)
 
 
 @hookimpl
 def estimate(model: dict[str, Any], posts: pd.DataFrame, origins: Origins, config: ClaudeOptions) -> CostEstimate:
-    """Return the most that one forecast an origin should take, retries left out; no network."""
-    from retrainer_claude.pricing import estimated  # noqa: PLC0415
+    """Return an upper bound on the cost of one forecast per origin, without retries; no network."""
+    from retrainer_claude.pricing import estimate_request  # noqa: PLC0415
     from retrainer_claude.prompt import build_requests  # noqa: PLC0415  pandas and numpy are slow to import
 
-    each = [estimated(request, config) for request in build_requests(model, posts, origins, config)]
-    return sum(each, CostEstimate())
+    requests = build_requests(model, posts, origins, config)
+    return sum((estimate_request(request, config) for request in requests), CostEstimate())

@@ -1,17 +1,17 @@
-"""Calls of the Messages API: made side by side, bounded in time, number and cost, each read as one forecast.
+"""Call the Messages API concurrently, within limits of time, number and cost, and read each answer as a forecast.
 
-What becomes of a fault:
+Errors:
 
-- No credentials, wrong ones, a spend limit, an unpaid bill, a model that is not known or not allowed: everything stops.
-- Rate limit, overload, 5xx, 408, 409: tried again, after as long as the answer asks for.
-- A connection that cannot be made, hangs or breaks; an answer that is not JSON or no message: tried again, and the
-  lost attempt counts at its estimate.
-- Still failing after `max_retries`, not done within `timeout_seconds`, any other 4xx, an empty text: this forecast
+- No or invalid credentials, a spend limit, an unpaid bill, an unknown or forbidden model: all calls stop.
+- Rate limit, overload, 5xx, 408, 409: the call is retried, after as long as the answer asks for.
+- A connection that fails, hangs or breaks; an answer that is not JSON or not a message: the call is retried, and the
+  lost attempt counts at its estimated cost.
+- Still failing after `max_retries`, not done within `timeout_seconds`, any other 4xx, an empty text: the forecast
   failed.
-- A refusal, a text cut short: counted apart, never scored.
-- `max_calls` or `max_cost` reached: no more calls; the forecasts without an answer failed.
+- A refusal, a truncated text: counted separately, never scored.
+- `max_calls` or `max_cost` reached: no more calls; the remaining forecasts failed.
 
-Fewer than `min_success_share` of the forecasts: the whole prediction is an error.
+If the share of forecasts that did not fail is below `min_success_share`, the whole prediction is an error.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import contextvars
 import logging
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from anthropic import AnthropicError, APIError, APIStatusError, AsyncAnthropic, Timeout
@@ -29,100 +29,82 @@ from anthropic.types import Message, TextBlock
 
 from retrainer.algorithms import BudgetExceeded, ContentForecast
 from retrainer.errors import AlgorithmError
-from retrainer_claude.api_errors import fault_of_all_calls, reason_of_failure, reference
+from retrainer_claude.api_errors import failure_reason, fatal_error, request_reference
 from retrainer_claude.preflight import require_credentials, unusable_credentials
-from retrainer_claude.pricing import estimated, spent_on
+from retrainer_claude.pricing import estimate_request, reported_usage
 from retrainer_claude.prompt import build_requests
-from retrainer_claude.retries import LostAnswerError, Retries, is_lost
-from retrainer_claude.text import cleaned
+from retrainer_claude.retries import LostAnswerError, is_lost, retry_policy
+from retrainer_claude.text import clean_text
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
     import pandas as pd
+    from anthropic.types.message_create_params import MessageCreateParamsNonStreaming as Request
 
     from retrainer.algorithms import Budget, Origins
     from retrainer_claude import ClaudeOptions
-    from retrainer_claude.prompt import Request
 
 log = logging.getLogger(__name__)
 
-Outcome = Literal["ok", "refusal", "truncated", "failed"]
 _FINISHED = ("end_turn", "stop_sequence", None)
-_CONNECT_SECONDS = 5.0  # as the SDK has it: an address that nobody answers at is soon given up
-_CUT_SHORT = ("max_tokens", "model_context_window_exceeded")
+_TRUNCATED = ("max_tokens", "model_context_window_exceeded")
+_CONNECT_SECONDS = 5.0  # the SDK's default
 
 
 @dataclass(frozen=True)
-class Answer:
-    """A forecast, and why it failed where it did."""
+class Result:
+    """A forecast, and why it failed; empty if it did not."""
 
     forecast: ContentForecast
     problem: str = ""
 
-    @classmethod
-    def failed(cls, problem: str, retries: int = 0) -> Answer:
-        """Return a forecast that never came and cost nothing that is known."""
-        return cls(ContentForecast(text=None, outcome="failed", retries=retries), problem=problem)
 
-
-@dataclass(frozen=True)
-class Ask:
-    """One forecast to ask for.
-
-    Attributes:
-        request: the arguments of the call.
-        key: under which its answer is kept.
-    """
-
-    request: Request
-    key: str
-
-
-def forecast(
+def predict_texts(
     model: dict[str, Any], posts: pd.DataFrame, origins: Origins, options: ClaudeOptions, budget: Budget
 ) -> list[ContentForecast]:
-    """Return one forecast an origin, in their order.
+    """Return one forecast per origin, in order.
 
     Raises:
-        MissingCredentials: there are none, or the API does not accept them.
-        AlgorithmError: something stops all calls, or too few of them came through.
+        MissingCredentials: there are none, or the API rejects them.
+        AlgorithmError: an error stops all calls, or too many calls failed.
     """
     require_credentials()
     budget.answers.start_batch()
-    asks = [Ask(request, budget.answers.key(request)) for request in build_requests(model, posts, origins, options)]
-    answers = {ask.key: _recalled(budget, ask) for ask in asks}
-    open_asks = [ask for ask in asks if answers[ask.key] is None]
-    if len(open_asks) < len(asks):
-        paid = len(asks) - len(open_asks)
-        log.info("%d of %d forecasts were paid for before and are not asked for again", paid, len(asks))
-    if open_asks:
-        _warn_of_cost(open_asks, options)
-        answers.update(_run(_ask_all(open_asks, options, budget)))
-    made = [answer for ask in asks if (answer := answers[ask.key]) is not None]
-    _require_successes(made, options.min_success_share)
-    _tell(made, options)
-    return [answer.forecast for answer in made]
+    requests = {budget.answers.key(request): request for request in build_requests(model, posts, origins, options)}
+    results = {key: result for key in requests if (result := _cached_result(budget, key))}
+    if results:
+        log.info("%d of %d forecasts were paid for by an earlier run and are reused", len(results), len(requests))
+    if missing := {key: request for key, request in requests.items() if key not in results}:
+        cost = sum(estimate_request(request, options).cost_usd for request in missing.values())
+        if options.warn_above_cost is not None and cost > options.warn_above_cost:
+            log.warning("The next %d calls of '%s' may cost up to $%.4f", len(missing), options.model, cost)
+        results |= _run(_request_all(missing, options, budget))
+    ordered = [results[key] for key in requests]
+    _require_successes(ordered, options.min_success_share)
+    forecasts = [result.forecast for result in ordered]
+    if forecasts:
+        log.info(
+            "%d forecasts by '%s': %d tokens read, of them %d from the prompt cache, and %d written",
+            len(forecasts),
+            options.model,
+            sum(forecast.input_tokens for forecast in forecasts),
+            sum(forecast.cache_read_tokens for forecast in forecasts),
+            sum(forecast.output_tokens for forecast in forecasts),
+        )
+    return forecasts
 
 
-def _recalled(budget: Budget, ask: Ask) -> Answer | None:
-    kept = budget.answers.get(ask.key)
+def _cached_result(budget: Budget, key: str) -> Result | None:
+    cached = budget.answers.get(key)
     try:
-        return None if kept is None else Answer(ContentForecast(**kept["forecast"]), kept["problem"])
-    except (KeyError, TypeError):  # kept by another release
+        return Result(ContentForecast(**cached["forecast"]), cached["problem"]) if cached else None
+    except (KeyError, TypeError):  # written by another release
         return None
 
 
-def _warn_of_cost(asks: list[Ask], options: ClaudeOptions) -> None:
-    if options.warn_above_cost is None:
-        return
-    most = sum(estimated(ask.request, options).cost_usd for ask in asks)
-    if most > options.warn_above_cost:
-        log.warning("The next %d calls of '%s' may cost up to $%.4f", len(asks), options.model, most)
-
-
-def _run(calls: Coroutine[Any, Any, dict[str, Answer]]) -> dict[str, Answer]:
-    """Run the calls to their end, in a thread of their own where this one already runs an event loop."""
+def _run(calls: Coroutine[Any, Any, dict[str, Result]]) -> dict[str, Result]:
+    """Run the calls, in a thread of their own if this one already runs an event loop."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -131,147 +113,123 @@ def _run(calls: Coroutine[Any, Any, dict[str, Answer]]) -> dict[str, Answer]:
         return executor.submit(contextvars.copy_context().run, asyncio.run, calls).result()
 
 
-async def _ask_all(asks: list[Ask], options: ClaudeOptions, budget: Budget) -> dict[str, Answer]:
+async def _request_all(requests: dict[str, Request], options: ClaudeOptions, budget: Budget) -> dict[str, Result]:
     """Make the first call alone, which fills the prompt cache, then the others, which read it."""
-    gate = asyncio.Semaphore(options.concurrency)
+    first, *others = requests
+    semaphore = asyncio.Semaphore(options.concurrency)
     timeout = Timeout(options.timeout_seconds, connect=min(_CONNECT_SECONDS, options.timeout_seconds))
     async with AsyncAnthropic(max_retries=0, timeout=timeout) as client:
 
-        async def answered(ask: Ask) -> tuple[str, Answer]:
-            async with gate:
-                return ask.key, await _ask(client, ask, options, budget)
+        async def request(key: str) -> Result:
+            async with semaphore:
+                return await _request(client, key, requests[key], options, budget)
 
-        first = await answered(asks[0])
+        results = {first: await request(first)}
         try:
             async with asyncio.TaskGroup() as group:
-                others = [group.create_task(answered(ask)) for ask in asks[1:]]
-        except ExceptionGroup as faults:
-            raise faults.exceptions[0] from None  # the first has cancelled the others; one line is enough
-        return dict([first, *(other.result() for other in others)])
+                tasks = {key: group.create_task(request(key)) for key in others}
+        except ExceptionGroup as errors:
+            raise errors.exceptions[0] from None  # it cancelled the other calls
+        return results | {key: task.result() for key, task in tasks.items()}
 
 
-async def _ask(client: AsyncAnthropic, ask: Ask, options: ClaudeOptions, budget: Budget) -> Answer:
-    """Ask for one forecast until an answer came, as often and as long as the options allow."""
-    retries = Retries(options.max_retries, options.timeout_seconds)
+async def _request(
+    client: AsyncAnthropic, key: str, request: Request, options: ClaudeOptions, budget: Budget
+) -> Result:
+    """Request one forecast, with retries."""
+    retrying = retry_policy(options.max_retries, options.timeout_seconds)
+
+    def retries() -> int:
+        made: int = retrying.statistics.get("attempt_number", 1) - 1
+        return made
+
+    async def attempt() -> Result:
+        return await _attempt(client, key, request, options, budget, retries())
+
     try:
-        # A wait that the API asks for may be as long as it likes; the forecast's time is not.
         async with asyncio.timeout(options.timeout_seconds):
-            async for attempt in retries:
-                with attempt:
-                    return await _attempt(client, ask, options, budget, retries.made)
-    except BudgetExceeded as limit:
-        return Answer.failed(str(limit), retries.made)
-    except APIStatusError as error:
-        if fault := fault_of_all_calls(error, options.model):
-            raise fault from None  # the cause would carry the request into a traceback
-        return Answer.failed(reason_of_failure(error, ask.request), retries.made)
+            return await retrying(attempt)
     except APIError as error:
-        return Answer.failed(reason_of_failure(error, ask.request), retries.made)
-    except AnthropicError as error:  # no answer of the API at all: a token could not be had
+        if isinstance(error, APIStatusError) and (fatal := fatal_error(error, options.model)):
+            raise fatal from None  # a traceback would show the request
+        problem = failure_reason(error, request)
+    except AnthropicError as error:  # no answer of the API: the SDK could not get a token
         raise unusable_credentials(error) from None
+    except (BudgetExceeded, LostAnswerError) as error:
+        problem = str(error)
     except TimeoutError:
-        return Answer.failed(f"no answer came within {options.timeout_seconds:g} seconds", retries.made)
-    except LostAnswerError as error:
-        return Answer.failed(str(error), retries.made)
-    raise AssertionError("the retries end with an answer or an error")
+        problem = f"no answer came within {options.timeout_seconds:g} seconds"
+    return Result(ContentForecast(text=None, outcome="failed", retries=retries()), problem)
 
 
-async def _attempt(client: AsyncAnthropic, ask: Ask, options: ClaudeOptions, budget: Budget, retries: int) -> Answer:
-    """Make one HTTP request, paid for from the account; an answer that came is kept at once."""
-    estimate = estimated(ask.request, options).cost_usd
+async def _attempt(
+    client: AsyncAnthropic, key: str, request: Request, options: ClaudeOptions, budget: Budget, retries: int
+) -> Result:
+    """Make one HTTP request within the budget, and cache its answer at once."""
+    estimate = estimate_request(request, options).cost_usd
     budget.reserve(estimate, max_calls=options.max_calls, max_cost=options.max_cost)
     started = time.monotonic()
-    cost = estimate  # until an answer says otherwise, also where this is cancelled on the way
+    cost = estimate  # unless the outcome is known; also if this task is cancelled
     try:
-        message = await client.messages.create(**ask.request)
+        message = await client.messages.create(**request)
         if not isinstance(message, Message):
             raise LostAnswerError("the Claude API answered with something that is not a message")
-        answer = _read(message, options)
-        took = replace(answer.forecast, latency_seconds=round(time.monotonic() - started, 3), retries=retries)
-        answer = replace(answer, forecast=took)
-        cost = took.cost_usd
+        outcome, text, problem = _read(message)
+        forecast = ContentForecast(
+            text=text,
+            outcome=outcome,
+            latency_seconds=round(time.monotonic() - started, 3),
+            retries=retries,
+            **reported_usage(message.usage, options),
+        )
+        cost = forecast.cost_usd
     except APIError as error:
         if not is_lost(error):
-            cost = 0.0  # refused before any work
+            cost = 0.0
         raise
-    except ValueError:  # the SDK lets the JSON decoder's error through
+    except ValueError:  # from the SDK's JSON decoder
         raise LostAnswerError("the Claude API answered with something that is not JSON") from None
     finally:
         budget.settle(estimate, cost)
-    budget.input_tokens += took.input_tokens
-    budget.output_tokens += took.output_tokens
-    budget.refusals += took.outcome == "refusal"
-    budget.answers.put(ask.key, {"forecast": asdict(took), "problem": answer.problem})
-    return answer
+    budget.input_tokens += forecast.input_tokens
+    budget.output_tokens += forecast.output_tokens
+    budget.refusals += forecast.outcome == "refusal"
+    budget.answers.put(key, {"forecast": asdict(forecast), "problem": problem})
+    return Result(forecast, problem)
 
 
-def _read(message: Message, options: ClaudeOptions) -> Answer:
-    """Read a message as a forecast. The SDK checks no answer: any part may be missing or of another kind."""
-    text = _text_of(message)
-    outcome, problem = _outcome(message.stop_reason, text)
-    if problem:
-        problem += reference(getattr(message, "_request_id", None))
-    kept = text if outcome in ("ok", "truncated") else None
-    spent = spent_on(message.usage, options.prices.get(options.model))
-    made = ContentForecast(
-        text=kept,
-        outcome=outcome,
-        input_tokens=spent.input_tokens,
-        output_tokens=spent.output_tokens,
-        cost_usd=spent.cost_usd,
-        cache_read_tokens=spent.cache_read_tokens,
-        cache_write_tokens=spent.cache_write_tokens,
-    )
-    return Answer(made, problem)
-
-
-def _outcome(stop_reason: str | None, text: str) -> tuple[Outcome, str]:
-    """Return what the answer counts as and, where it failed, why."""
-    if stop_reason == "refusal":
-        return "refusal", ""
-    if stop_reason in _CUT_SHORT:
-        return "truncated", ""
-    if stop_reason not in _FINISHED:
-        return "failed", f"the model stopped for '{stop_reason}'"
-    if not text:
-        return "failed", "the model answered with no text"
-    return "ok", ""
-
-
-def _text_of(message: Message) -> str:
-    blocks: Any = message.content  # typed by the SDK, and not checked
-    if not isinstance(blocks, list):
-        return ""
+def _read(message: Message) -> tuple[Literal["ok", "refusal", "truncated", "failed"], str | None, str]:
+    """Return the outcome, the text and, if the forecast failed, why. The SDK does not validate answers."""
+    content: Any = message.content
+    blocks = content if isinstance(content, list) else []
     texts: list[Any] = [block.text for block in blocks if isinstance(block, TextBlock) and block.type == "text"]
-    return cleaned("".join(text for text in texts if isinstance(text, str)))
+    text = clean_text("".join(text for text in texts if isinstance(text, str)))
+    if message.stop_reason == "refusal":
+        return "refusal", None, ""
+    if message.stop_reason in _TRUNCATED:
+        return "truncated", text, ""
+    if message.stop_reason in _FINISHED and text:
+        return "ok", text, ""
+    problem = "the answer has no text"
+    if message.stop_reason not in _FINISHED:
+        problem = f"the model stopped for '{message.stop_reason}'"
+    reference = request_reference(getattr(message, "_request_id", None))
+    return "failed", None, f"{problem} ({reference})" if reference else problem
 
 
-def _require_successes(answers: list[Answer], share: float) -> None:
-    """Check that enough calls came through: a refusal or a text cut short did, an error did not.
+def _require_successes(results: list[Result], min_share: float) -> None:
+    """Check that enough calls did not fail; a refusal or a truncated text is not a failure.
 
     Raises:
-        AlgorithmError: too few did; gives the last reason.
+        AlgorithmError: too many failed; gives the last reason.
     """
-    problems = [answer.problem for answer in answers if answer.forecast.outcome == "failed"]
+    problems = [result.problem for result in results if result.problem]
     if not problems:
         return
-    failures = f"{len(problems)} of {len(answers)} forecasts failed, the last because {problems[-1]}"
-    if len(answers) - len(problems) < share * len(answers):
+    summary = f"{len(problems)} of {len(results)} forecasts failed, the last because {problems[-1]}"
+    if len(results) - len(problems) < min_share * len(results):
         raise AlgorithmError(
-            failures,
-            hint="Try again: what came is kept and not paid for twice. See also timeout_seconds, max_retries, max_cost",
+            summary,
+            hint="Try again: answers are cached and not paid for twice. See timeout_seconds, max_retries and max_cost",
         )
-    log.warning("%s", failures)
-
-
-def _tell(answers: list[Answer], options: ClaudeOptions) -> None:
-    if not answers:
-        return
-    log.info(
-        "%d forecasts by '%s': %d tokens read, of them %d from the prompt cache, and %d written",
-        len(answers),
-        options.model,
-        sum(answer.forecast.input_tokens for answer in answers),
-        sum(answer.forecast.cache_read_tokens for answer in answers),
-        sum(answer.forecast.output_tokens for answer in answers),
-    )
+    log.warning("%s", summary)

@@ -1,4 +1,4 @@
-"""What can be known before the first call: whether there are credentials, and whether the model is in use."""
+"""Checks before the first call: credentials, the model, its price."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SECRET_HEADERS = ("authorization", "x-api-key")
-HINT = (
-    "Set ANTHROPIC_API_KEY; ANTHROPIC_AUTH_TOKEN, a profile in ~/.config/anthropic and workload identity serve as well"
+CREDENTIALS_HINT = (
+    "Set ANTHROPIC_API_KEY, or use ANTHROPIC_AUTH_TOKEN, a profile in ~/.config/anthropic or workload identity"
 )
 
 
 def require_credentials() -> None:
-    """Let the SDK look for credentials as it does for a call, without network, and check what it found.
+    """Check that the SDK finds credentials that can be sent, without network.
 
     Raises:
-        MissingCredentials: it found none, or what it found cannot be used.
+        MissingCredentials: it finds none, or they cannot be used.
     """
     try:
         with Anthropic() as client:
@@ -33,46 +33,39 @@ def require_credentials() -> None:
             has_provider = client.credentials is not None
     except AnthropicError as error:
         raise unusable_credentials(error) from None
-    secrets = [headers[name] for name in SECRET_HEADERS if headers.get(name)]
+    secrets = [str(headers[name]) for name in SECRET_HEADERS if headers.get(name)]
     if not secrets and not has_provider:
-        raise MissingCredentials("no credentials for the Claude API are found", hint=HINT)
-    if not all(isinstance(secret, str) and _can_be_sent(secret) for secret in secrets):
-        # Sent all the same, the HTTP library would quote the key in its own error.
+        raise MissingCredentials("no credentials for the Claude API were found", hint=CREDENTIALS_HINT)
+    if not all(secret.isascii() and secret.isprintable() and secret == secret.strip() for secret in secrets):
+        # The HTTP library would quote the key in its own error.
         raise MissingCredentials(
-            "the credentials for the Claude API hold a character that cannot be sent, such as a line break",
-            hint="Set ANTHROPIC_API_KEY anew",
+            "the credentials for the Claude API contain a character that cannot be sent, such as a line break",
+            hint="Set ANTHROPIC_API_KEY again",
         )
 
 
 def unusable_credentials(error: AnthropicError) -> MissingCredentials:
-    """Explain that credentials cannot be read or exchanged; the SDK keeps secrets out of its own words."""
-    return MissingCredentials(f"the credentials for the Claude API cannot be used: {error}", hint=HINT)
+    """Return the error for credentials that cannot be read or exchanged; the SDK's messages contain no secrets."""
+    return MissingCredentials(f"the credentials for the Claude API cannot be used: {error}", hint=CREDENTIALS_HINT)
 
 
-def require_price(options: ClaudeOptions) -> None:
-    """Check that a limit of the cost can be kept.
+def check_model(options: ClaudeOptions) -> None:
+    """Warn about a model that is deprecated or has no price.
 
     Raises:
         ConfigError: `max_cost` is set for a model without a price.
     """
-    if options.max_cost is not None and options.model not in options.prices:
-        raise ConfigError(
-            f"content_model.claude_api.max_cost is set, but no price of the model '{options.model}'",
-            hint="Set content_model.claude_api.prices for it, or limit max_calls instead",
-        )
-
-
-def warn_of_model(options: ClaudeOptions) -> None:
-    """Warn of a model that is being retired, and of one whose price is not known."""
     if options.model in DEPRECATED_MODELS:
         log.warning(
-            "The model '%s' is deprecated and is retired on %s: choose another",
+            "The model '%s' is deprecated and will be retired on %s: choose another",
             options.model,
             DEPRECATED_MODELS[options.model],
         )
-    if options.model not in options.prices:
-        log.warning("No price is set for the model '%s': its cost is counted as 0", options.model)
-
-
-def _can_be_sent(secret: str) -> bool:
-    return secret.isascii() and secret.isprintable() and secret == secret.strip()
+    if options.model in options.prices:
+        return
+    if options.max_cost is not None:
+        raise ConfigError(
+            f"content_model.claude_api.max_cost is set, but the model '{options.model}' has no price",
+            hint="Add it to content_model.claude_api.prices, or limit max_calls instead",
+        )
+    log.warning("No price is set for the model '%s': its cost counts as 0", options.model)

@@ -1,23 +1,19 @@
-"""What is sent: the body of one request, made of the model and the posts known at the origin."""
+"""The requests: the prompt and the examples of the model, and the posts known at each origin."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from itertools import islice
 from string import Template
-from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
+from typing import TYPE_CHECKING, Any, cast
 
-from retrainer_claude.text import cleaned, cut
+from retrainer_claude.text import clean_text, truncate
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
-    from anthropic.types import (
-        CacheControlEphemeralParam,
-        MessageParam,
-        OutputConfigParam,
-        TextBlockParam,
-        ThinkingConfigParam,
-    )
+    from anthropic.types import CacheControlEphemeralParam, MessageParam, TextBlockParam, ThinkingConfigParam
+    from anthropic.types.message_create_params import MessageCreateParamsNonStreaming as Request
     from numpy.typing import NDArray
 
     from retrainer.algorithms import Origins
@@ -27,64 +23,42 @@ _WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday",
 _CACHED: CacheControlEphemeralParam = {"type": "ephemeral"}
 
 
-class Request(TypedDict):
-    """The arguments of `messages.create`."""
-
-    model: str
-    max_tokens: int
-    system: list[TextBlockParam]
-    messages: list[MessageParam]
-    thinking: ThinkingConfigParam
-    output_config: NotRequired[OutputConfigParam]
-
-
 def build_requests(
     model: dict[str, Any], posts: pd.DataFrame, origins: Origins, options: ClaudeOptions
 ) -> list[Request]:
-    """Return one request an origin: the same inputs give the same requests, whatever follows the origin.
+    """Return one request per origin; posts after the origin do not affect it.
 
-    All begin with the same text, the prompt and the examples, and that part is marked for the prompt cache.
+    All begin with the prompt and the examples, and mark that part for the prompt cache.
     """
     times = _utc(origins.time)
     targets = times if origins.target_time is None else _utc(origins.target_time)
     return [
-        _request(model, posts.iloc[: position + 1], origin=time, target=target, options=options)
+        _build_request(model, posts.iloc[: position + 1], time, target, options)
         for position, time, target in zip(origins.position, times, targets, strict=True)
     ]
 
 
-def _request(
+def _build_request(
     model: dict[str, Any], known: pd.DataFrame, origin: datetime, target: datetime, options: ClaudeOptions
 ) -> Request:
     request: Request = {
         "model": options.model,
         "max_tokens": options.max_tokens,
-        "system": [{"type": "text", "text": _system_text(model), "cache_control": _CACHED}],
+        "system": [{"type": "text", "text": _system_prompt(model), "cache_control": _CACHED}],
         "messages": [
             *_example_turns(_known_examples(model["examples"], known, origin)),
-            {"role": "user", "content": _question(_latest_posts(known, options), target)},
+            {"role": "user", "content": _question(_recent_posts(known, options), target)},
         ],
-        "thinking": _thinking(options),
+        "thinking": cast("ThinkingConfigParam", {"type": options.thinking}),
     }
     if options.thinking == "adaptive":
         request["output_config"] = {"effort": "low"}
     return request
 
 
-def _thinking(options: ClaudeOptions) -> ThinkingConfigParam:
-    match options.thinking:  # a literal in each branch: the SDK's types know no other spelling
-        case "disabled":
-            return {"type": "disabled"}
-        case "between_tools":
-            return {"type": "between_tools"}
-        case "adaptive":
-            return {"type": "adaptive"}
-
-
-def _system_text(model: dict[str, Any]) -> str:
-    facts = {
-        name: f"{value:.0%}" if name.startswith("share_") else f"{value:.0f}" for name, value in model["style"].items()
-    }
+def _system_prompt(model: dict[str, Any]) -> str:
+    style = model["style"].items()
+    facts = {name: f"{value:.0%}" if name.startswith("share_") else f"{value:.0f}" for name, value in style}
     return Template(model["prompt"]).substitute(facts).strip()
 
 
@@ -109,27 +83,23 @@ def _example_turns(examples: list[dict[str, str]]) -> list[MessageParam]:
     return turns
 
 
-def _latest_posts(known: pd.DataFrame, options: ClaudeOptions) -> list[str]:
-    """Return the last posts with a text, oldest first, each headed by its time."""
-    contents, times = known["content"].array, known["created_at"].array
-    latest: list[str] = []
-    for row in range(len(known) - 1, -1, -1):
-        if len(latest) == options.recent_posts:
-            break
-        if text := cleaned(contents[row]):
-            text = cut(text, options.example_max_characters)
-            latest.append(f'<post time="{_spoken(times[row])}">\n{text}\n</post>')
-    return latest[::-1]
+def _recent_posts(known: pd.DataFrame, options: ClaudeOptions) -> list[str]:
+    """Return the last posts with a text, oldest first, each with its time."""
+    newest_first = zip(known["created_at"].array[::-1], known["content"].array[::-1], strict=True)
+    with_text = ((time, text) for time, content in newest_first if (text := clean_text(content)))
+    recent = [
+        f'<post time="{_format_time(time)}">\n{truncate(text, options.example_max_characters)}\n</post>'
+        for time, text in islice(with_text, options.recent_posts)
+    ]
+    return recent[::-1]
 
 
-def _question(latest_posts: list[str], target: datetime) -> str:
-    ask = f"The post of {_spoken(target)}:"
-    if not latest_posts:
-        return ask
-    return "\n\n".join(["The latest posts, oldest first:", *latest_posts, ask])
+def _question(recent_posts: list[str], target: datetime) -> str:
+    question = f"The post of {_format_time(target)}:"
+    return "\n\n".join(["The latest posts, oldest first:", *recent_posts, question]) if recent_posts else question
 
 
-def _spoken(time: datetime) -> str:
+def _format_time(time: datetime) -> str:
     return f"{_WEEKDAYS[time.weekday()]}, {time:%Y-%m-%d %H:%M} UTC"
 
 

@@ -1,4 +1,4 @@
-"""What texts are about: the weights of their words, and how alike two of them are."""
+"""TF-IDF vectors of texts, and their cosine similarity."""
 
 from __future__ import annotations
 
@@ -14,26 +14,25 @@ _WORD = re.compile(r"\w{3,}")
 _LINK = re.compile(r"https?://\S+")
 
 
-def word_weights(texts: Sequence[str]) -> list[dict[str, float]]:
-    """Return for each text its words with their weights, of length 1 as a vector; empty where it has no word.
+def tfidf_vectors(texts: Sequence[str]) -> list[dict[str, float]]:
+    """Return each text's words with their weights, as a vector of length 1; empty for a text without words.
 
-    The weight is TF-IDF: how often the word is in the text, times ln((1 + n) / (1 + texts with it)) + 1 (Salton and
-    Buckley 1988, "Term-weighting approaches in automatic text retrieval"; smoothed). Links and words of one or two
+    The weight is the number of times the word occurs in the text, times ln((1 + n) / (1 + texts with it)) + 1 (Salton
+    and Buckley 1988, "Term-weighting approaches in automatic text retrieval"; smoothed). Links and words of one or two
     letters are left out.
     """
     counts = [Counter(_WORD.findall(_LINK.sub(" ", text.casefold()))) for text in texts]
-    found_in = Counter(word for count in counts for word in count)
-    rarity = {word: math.log((1 + len(texts)) / (1 + found)) + 1 for word, found in found_in.items()}
-    weighted = [{word: times * rarity[word] for word, times in count.items()} for count in counts]
-    return [_of_length_one(weights) for weights in weighted]
+    document_frequency = Counter(word for count in counts for word in count)
+    idf = {word: math.log((1 + len(texts)) / (1 + found)) + 1 for word, found in document_frequency.items()}
+    return [_normalized({word: times * idf[word] for word, times in count.items()}) for count in counts]
 
 
-def likeness(one: Mapping[str, float], other: Mapping[str, float]) -> float:
-    """Return the cosine of two texts' word weights: 0 without a word in common, 1 for the same words."""
-    few, many = sorted((one, other), key=len)
-    return sum(weight * many.get(word, 0.0) for word, weight in few.items())
+def cosine_similarity(first: Mapping[str, float], second: Mapping[str, float]) -> float:
+    """Return the cosine of two TF-IDF vectors: 0 without a common word, 1 for the same words."""
+    shorter, longer = sorted((first, second), key=len)
+    return sum(weight * longer.get(word, 0.0) for word, weight in shorter.items())
 
 
-def _of_length_one(weights: dict[str, float]) -> dict[str, float]:
-    length = math.sqrt(sum(weight**2 for weight in weights.values()))
-    return {word: weight / length for word, weight in weights.items()} if length else {}
+def _normalized(vector: dict[str, float]) -> dict[str, float]:
+    length = math.sqrt(sum(weight**2 for weight in vector.values()))
+    return {word: weight / length for word, weight in vector.items()}

@@ -52,11 +52,7 @@ def algorithm() -> Algorithm:
 
 @hookimpl
 def check_ready(config: ProphetOptions) -> None:
-    """Check that Prophet knows the holidays of the country.
-
-    Raises:
-        ConfigError: it does not.
-    """
+    """Check that Prophet knows the holidays of the country."""
     if config.holidays is not None:
         from retrainer_prophet.seasonality import require_holidays  # noqa: PLC0415  pandas is slow to import
 

@@ -8,7 +8,6 @@ in a share p of cases: it is the cumulative histogram of the probability integra
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -31,26 +30,17 @@ _PIT_BINS = 10
 _PIT_PRIOR = 150.0  # weight of the uniform distribution, in gaps
 
 
-@dataclass(frozen=True)
-class Calibration:
-    """The corrections at n origins.
-
-    Attributes:
-        level: (n, cells) the factor of the hazard.
-        pit: (n, bins + 1) the share of gaps whose PIT was at most 0, 1/bins, … 1.
-    """
-
-    level: Floats
-    pit: Floats
-
-
-def calibrate(history: History, hazard: Hazard, posts: Integers) -> Calibration:
+def calibrate(history: History, hazard: Hazard, posts: Integers) -> tuple[Floats, Floats]:
     """Compare the gaps before each post with what the hazard expected.
 
     Args:
         history: posts up to the last origin, and enough before the first.
         hazard: the fitted hazard.
         posts: (n,) the index in the history of the last post that each origin knows.
+
+    Returns:
+        (n, cells) the level, a factor of the hazard, and (n, bins + 1) the share of gaps whose PIT was at most 0,
+        1/bins, … 1.
     """
     observed, expected = _posts_per_stage(history, hazard, posts)
     weights = 0.5 ** (np.arange(GAPS) / _HALF_LIFE)
@@ -64,7 +54,7 @@ def calibrate(history: History, hazard: Hazard, posts: Integers) -> Calibration:
         counts[row] = np.bincount(np.minimum((pit * _PIT_BINS).astype(int), _PIT_BINS - 1), minlength=_PIT_BINS)
     cumulative = np.cumsum(counts + _PIT_PRIOR / _PIT_BINS, axis=1)
     shares = np.concatenate([np.zeros((len(posts), 1)), cumulative / cumulative[:, -1:]], axis=1)
-    return Calibration(level[:, _STAGES], shares)
+    return level[:, _STAGES], shares
 
 
 def _posts_per_stage(history: History, hazard: Hazard, posts: Integers) -> tuple[Floats, Floats]:

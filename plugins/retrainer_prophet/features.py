@@ -116,8 +116,8 @@ class History:
         def posts_per_hour(days_back: int, margin: float) -> Floats:
             # For a cell far ahead, the earlier day may not be over yet: count known posts only.
             back, wider = 24 * _TENTHS * days_back, int(margin * _TENTHS)
-            until = self._posts_before(np.minimum(last - (back - wider), known))
-            since = self._posts_before(np.minimum(first - (back + wider), known))
+            until = self.cumulative.take(np.minimum(last - (back - wider), known), mode="clip")
+            since = self.cumulative.take(np.minimum(first - (back + wider), known), mode="clip")
             rate: Floats = np.minimum((until - since) / (widths + 2 * margin), _MAX_HABIT)
             return rate
 
@@ -125,9 +125,6 @@ class History:
         habits = [days[0], posts_per_hour(1, 1.5), sum(days[:7]), sum(days[7:]), sum(days[6::7])]
         logarithms: Floats = np.log1p(np.column_stack(habits))
         return logarithms
-
-    def _posts_before(self, tenths: Integers) -> NDArray[np.int32]:
-        return self.cumulative.take(tenths, mode="clip")
 
 
 def typical_log_gap(hours: Floats) -> float:

@@ -18,13 +18,6 @@ if TYPE_CHECKING:
 
 UNIT = "bits a post"
 _FLAT = 1e-9
-_LABELS = {
-    "silence": "silence since the last post",
-    "rhythm": "hour of the week",
-    "gaps": "last gaps and their averages",
-    "counts": "number of posts of late",
-    "habits": "posts at this time on earlier days",
-}
 _DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 
 
@@ -45,12 +38,13 @@ def feature_importance(
     log_expected = np.sum(list(parts.values()), axis=0) + np.log(data.exposure)
     full = _log_likelihood(log_expected, data.events)
     posts = max(data.events.sum(), 1.0)
-    notes = _notes(profile, hours)
+    texts = _labels_and_notes(profile, hours)
     found = []
     for name, part in parts.items():
         without = _log_likelihood(log_expected - part + np.average(part, weights=data.exposure), data.events)
         bits = float((full - without) / posts / np.log(2))
-        found.append(Importance(_LABELS[name], bits, UNIT, notes.get(name, "")))
+        label, note = texts[name]
+        found.append(Importance(label, bits, UNIT, note))
     return [asdict(importance) for importance in sorted(found, key=lambda importance: -importance.value)]
 
 
@@ -59,17 +53,20 @@ def _log_likelihood(log_expected: Floats, events: Floats) -> float:
     return float((events * (log_expected + level)).sum() - events.sum())
 
 
-def _notes(profile: WeeklyProfile, hours: Floats) -> dict[str, str]:
+def _labels_and_notes(profile: WeeklyProfile, hours: Floats) -> dict[str, tuple[str, str]]:
     median, long = np.quantile(np.diff(hours), [0.5, 0.9])
-    week = profile.week
-    busiest, quietest = _hour_name(int(week.argmax())), _hour_name(int(week.argmin()))
+    busiest, quietest = _hour_name(int(profile.week.argmax())), _hour_name(int(profile.week.argmin()))
+    rhythm = f"busiest {busiest}, quietest {quietest} ({profile.timezone})"
     posts_per_day = (len(hours) - 1) / max((hours[-1] - hours[0]) / 24, 1 / 24)
     return {
-        "silence": f"half of the gaps are under {median:.3g} h, nine in ten under {long:.3g} h",
-        "rhythm": "no rhythm found"
-        if np.ptp(week) < _FLAT
-        else f"busiest {busiest}, quietest {quietest} ({profile.timezone})",
-        "counts": f"{posts_per_day:.3g} posts a day on average",
+        "silence": (
+            "silence since the last post",
+            f"half of the gaps are under {median:.3g} h, nine in ten under {long:.3g} h",
+        ),
+        "rhythm": ("hour of the week", "no rhythm found" if np.ptp(profile.week) < _FLAT else rhythm),
+        "gaps": ("last gaps and their averages", ""),
+        "counts": ("number of posts of late", f"{posts_per_day:.3g} posts a day on average"),
+        "habits": ("posts at this time on earlier days", ""),
     }
 
 

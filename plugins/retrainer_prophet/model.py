@@ -24,8 +24,6 @@ from retrainer_prophet.seasonality import WeeklyProfile, fit_profile, hours_sinc
 from retrainer_prophet.time_grid import NUM_CELLS, PARTS, WIDTHS, part_edges
 
 if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
-
     import pandas as pd
     from numpy.typing import NDArray
 
@@ -37,6 +35,8 @@ FORMAT = 3
 
 _MIN_SURVIVAL = 1e-9
 _MIN_RATE = 1e-5  # posts per hour beyond the last cell
+
+_thread_pools = cache(ThreadpoolController)  # linear algebra runs in one thread: on small matrices two are slower
 
 
 def train_model(posts: pd.DataFrame, options: ProphetOptions) -> dict[str, Any]:
@@ -54,7 +54,7 @@ def train_model(posts: pd.DataFrame, options: ProphetOptions) -> dict[str, Any]:
     profile = fit_profile(times, options)
     hours = hours_since_monday(times)
     typical_gap = typical_log_gap(hours)
-    with _single_threaded():
+    with _thread_pools().limit(limits=1, user_api="blas"):
         data = RegressionData.from_history(History.from_hours(hours, profile, typical_gap))
         hazard = fit_hazard(data)
         importances = feature_importance(data, hazard, profile, hours)
@@ -85,29 +85,20 @@ def predict_waits(model: dict[str, Any], posts: pd.DataFrame, origins: Origins) 
     last_posts, inverse = np.unique(
         np.searchsorted(hours, hours_since_monday(last_times), side="right") - 1, return_inverse=True
     )
-    with _single_threaded():
-        expected = _expected_posts(hazard, history, last_posts)
-        corrections = calibrate(history, hazard, last_posts)
+    count = len(last_posts)
+    with _thread_pools().limit(limits=1, user_api="blas"):
+        rates = hazard.rates(history, np.repeat(last_posts, NUM_CELLS), np.tile(np.arange(NUM_CELLS), count))
+        level, pit = calibrate(history, hazard, last_posts)
+    expected = rates.reshape(count, NUM_CELLS) * WIDTHS * level  # posts in each cell, given none before
     silence = hours_between(last_times, origins.time)
     edges = part_edges(hazard.shapes)
     quantiles = np.empty((len(origins), len(LEVELS)))
     for row, index in enumerate(inverse):
-        per_part = np.repeat(expected[index] * corrections.level[index] / PARTS, PARTS)
+        per_part = np.repeat(expected[index] / PARTS, PARTS)
         cumulative_hazard = np.concatenate([[0.0], np.cumsum(per_part)])
         same_time = model["share_of_same_moment"] if silence[row] == 0 else 0.0
-        quantiles[row] = _remaining_wait(edges, cumulative_hazard, corrections.pit[index], silence[row], same_time)
+        quantiles[row] = _remaining_wait(edges, cumulative_hazard, pit[index], silence[row], same_time)
     return TimingForecasts.from_quantiles(quantiles)
-
-
-def _single_threaded() -> AbstractContextManager[object]:
-    """Limit linear algebra to one thread: on small matrices two are slower."""
-    limited: AbstractContextManager[object] = _thread_pools().limit(limits=1, user_api="blas")
-    return limited
-
-
-@cache
-def _thread_pools() -> ThreadpoolController:
-    return ThreadpoolController()
 
 
 def _required_times(times: NDArray[np.datetime64], positions: Integers) -> NDArray[np.datetime64]:
@@ -120,20 +111,13 @@ def _required_times(times: NDArray[np.datetime64], positions: Integers) -> NDArr
     return distinct[max(0, min(first_gap - LOOKBACK_GAPS - 1, int(np.searchsorted(distinct, start)) - 1)) :]
 
 
-def _expected_posts(hazard: Hazard, history: History, posts: Integers) -> Floats:
-    """Return (n, cells) the expected posts in each cell after each post, given that none came before."""
-    cells = np.tile(np.arange(NUM_CELLS), len(posts))
-    rates = hazard.rates(history, np.repeat(posts, NUM_CELLS), cells)
-    return rates.reshape(len(posts), NUM_CELLS) * WIDTHS
-
-
 def _remaining_wait(edges: Floats, cumulative_hazard: Floats, pit: Floats, silence: float, same_time: float) -> Floats:
     """Return the hours from the origin at each level.
 
     Args:
         edges: (k,) hours since the last post; see `time_grid.part_edges`.
         cumulative_hazard: (k,) posts expected from the last post to each edge.
-        pit: (bins + 1,) see `Calibration`.
+        pit: (bins + 1,) see `calibration.calibrate`.
         silence: hours since the last post.
         same_time: the probability that the next post has the same time as the last.
     """

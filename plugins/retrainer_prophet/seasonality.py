@@ -218,10 +218,7 @@ def _silenced_prophet() -> Iterator[None]:
     for logger in loggers:
         logger.disabled = True
     try:
-        with warnings.catch_warnings():
-            # Prophet uses pandas features that the next major release of pandas drops, which pyproject.toml excludes.
-            warnings.simplefilter("ignore", DeprecationWarning)
-            warnings.simplefilter("ignore", FutureWarning)
+        with warnings.catch_warnings(action="ignore"):  # Prophet uses deprecated features of pandas
             yield
     finally:
         for logger in loggers:

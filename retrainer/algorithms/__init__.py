@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from retrainer.algorithms.budget import Budget, BudgetExceeded
     from retrainer.model_types import ModelTypeName
     from retrainer.model_types.base import Origins, hours_between, utc_times
-    from retrainer.model_types.content import ContentForecast, ContentTargets, similarity
+    from retrainer.model_types.content import ContentForecast, ContentTargets, normalize_text, similarity
     from retrainer.model_types.timing import LEVELS, TimingForecasts, TimingTargets, score_maximising_point
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "TimingTargets",
     "hookimpl",
     "hours_between",
+    "normalize_text",
     "score_maximising_point",
     "similarity",
     "utc_times",
@@ -48,6 +49,7 @@ _LAZY_MODULES = {
     "TimingForecasts": "retrainer.model_types.timing",
     "TimingTargets": "retrainer.model_types.timing",
     "hours_between": "retrainer.model_types.base",
+    "normalize_text": "retrainer.model_types.content",
     "score_maximising_point": "retrainer.model_types.timing",
     "similarity": "retrainer.model_types.content",
     "utc_times": "retrainer.model_types.base",

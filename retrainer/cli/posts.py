@@ -29,7 +29,7 @@ def posts_import(
     *,
     column: Annotated[
         list[str] | None,
-        typer.Option(metavar="OURS=THEIRS", help="Map a column, as in content=message. Repeatable."),
+        typer.Option(metavar="COLUMN=NAME", help="Map a column, as in content=message. Repeatable."),
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Refuse the file if any row is rejected.")] = False,
     as_json: AsJson = False,

@@ -53,7 +53,7 @@ def doctor(
         console.document(documents.Findings.from_findings(findings))
     else:
         tables.findings(findings)
-    return 0 if all(finding.mended for finding in findings) else 1
+    return 0 if all(finding.repaired for finding in findings) else 1
 
 
 @app.command("notify-test")

@@ -141,7 +141,7 @@ def _scheduled_command(
     context: typer.Context, when: str, log_file: Path | None, env_file: Path | None
 ) -> tuple[Expression, ScheduledCommand]:
     with open_project(context, recovering=False) as (project, _):
-        return parse_schedule(when), ScheduledCommand.of(project, log_file, env_file)
+        return parse_schedule(when), ScheduledCommand.for_project(project, log_file, env_file)
 
 
 def _show_installed(context: typer.Context, *, as_json: bool) -> None:

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NamedTuple, T
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Sequence, Sized
 
     import pandas as pd
     from numpy.typing import NDArray
 
     from retrainer.model_types import ModelTypeName
 
-Forecasts = TypeVar("Forecasts")
+Forecasts = TypeVar("Forecasts", bound="Sized")
 Targets = TypeVar("Targets")
 
 SAMPLE_SIZE = 20  # forecasts in `predictions_json`
@@ -206,9 +206,9 @@ class ModelType(ABC, Generic[Forecasts, Targets]):
             ValueError: it is not `count` forecasts, or one of them is invalid.
         """
 
-    @abstractmethod
     def scorable(self, forecasts: Forecasts) -> NDArray[np.bool_]:
         """Return (n,) which forecasts can be scored."""
+        return np.ones(len(forecasts), dtype=bool)
 
     @abstractmethod
     def select(self, forecasts: Forecasts, targets: Targets, keep: NDArray[np.bool_]) -> tuple[Forecasts, Targets]:
@@ -218,9 +218,9 @@ class ModelType(ABC, Generic[Forecasts, Targets]):
     def score(self, forecasts: Forecasts, targets: Targets) -> dict[str, float]:
         """Return the metrics of scorable forecasts; `overall_score` decides comparisons."""
 
-    @abstractmethod
-    def count_outcomes(self, forecasts: Forecasts) -> dict[str, float]:
+    def count_outcomes(self, forecasts: Forecasts) -> dict[str, float]:  # noqa: ARG002
         """Return counts and costs over all forecasts, including those that cannot be scored."""
+        return {}
 
     @abstractmethod
     def are_equal(self, one: Forecasts, other: Forecasts) -> bool:
@@ -230,18 +230,18 @@ class ModelType(ABC, Generic[Forecasts, Targets]):
     def summary_line(self, metrics: dict[str, float]) -> str:
         """Return the main metrics as one line for the log."""
 
-    @abstractmethod
     def skill_scores(self, metrics: dict[str, float], naive: dict[str, float]) -> dict[str, float]:
         """Return the skill over the naive forecast: 0 is equal, 1 is perfect, below 0 is worse."""
+        return {"skill": skill_score(metrics["overall_score"], naive["overall_score"])}
 
-    @abstractmethod
-    def reliability(self, forecasts: Forecasts, targets: Targets) -> list[Reliability]:
+    def reliability(self, forecasts: Forecasts, targets: Targets) -> list[Reliability]:  # noqa: ARG002
         """Return the reliability of predicted probabilities; empty for a type that predicts none.
 
         Args:
             forecasts: scorable forecasts.
             targets: their actual values.
         """
+        return []
 
     @abstractmethod
     def dump(
@@ -258,9 +258,14 @@ class ModelType(ABC, Generic[Forecasts, Targets]):
     def parse(self, data: bytes) -> StoredForecasts[Forecasts, Targets]:
         """Parse a forecasts file."""
 
-    @abstractmethod
     def sample(self, forecasts: Forecasts, targets: Targets, post_ids: Sequence[str]) -> list[dict[str, Any]]:
         """Return up to 20 evenly spaced forecasts with their actual values, for a reader."""
+        rows = evenly_spaced(len(forecasts), SAMPLE_SIZE)
+        return [{"post_id": post_ids[row], **self.describe(forecasts, targets, row)} for row in rows]
+
+    @abstractmethod
+    def describe(self, forecasts: Forecasts, targets: Targets, row: int) -> dict[str, Any]:
+        """Return a forecast with its actual value, for a reader."""
 
     @abstractmethod
     def score_components(self, forecasts: Forecasts, targets: Targets) -> NDArray[np.float64]:

@@ -10,17 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 
 from retrainer.errors import InsufficientData
-from retrainer.model_types.base import (
-    SAMPLE_SIZE,
-    Metric,
-    ModelType,
-    Origins,
-    Reliability,
-    StoredForecasts,
-    evenly_spaced,
-    quarters_of_day,
-    skill_score,
-)
+from retrainer.model_types.base import Metric, ModelType, Origins, StoredForecasts, quarters_of_day
 from retrainer.model_types.similarity import matching_scores, similarity_rows
 
 if TYPE_CHECKING:
@@ -251,10 +241,10 @@ class Content(ModelType[ContentForecasts, ContentTargets]):
             "truncated": outcomes.count("truncated"),
             "failed": outcomes.count("failed"),
             "tokens": sum(forecast.input_tokens + forecast.output_tokens for forecast in forecasts),
-            "cost_usd": sum(forecast.cost_usd for forecast in forecasts),
-            "cache_read_tokens": sum(forecast.cache_read_tokens for forecast in forecasts),
-            "cache_write_tokens": sum(forecast.cache_write_tokens for forecast in forecasts),
-            "retries": sum(forecast.retries for forecast in forecasts),
+            **{
+                name: sum(getattr(forecast, name) for forecast in forecasts)
+                for name in ("cost_usd", "cache_read_tokens", "cache_write_tokens", "retries")
+            },
             "median_latency_seconds": float(np.median([forecast.latency_seconds for forecast in forecasts])),
         }
 
@@ -267,13 +257,6 @@ class Content(ModelType[ContentForecasts, ContentTargets]):
             f"Length similarity: {metrics['length_similarity']:.3f} | Word overlap: {metrics['word_overlap']:.3f} | "
             f"Overall score: {metrics['overall_score']:.4f}"
         )
-
-    def skill_scores(self, metrics: dict[str, float], naive: dict[str, float]) -> dict[str, float]:
-        return {"skill": skill_score(metrics["overall_score"], naive["overall_score"])}
-
-    def reliability(self, forecasts: ContentForecasts, targets: ContentTargets) -> list[Reliability]:  # noqa: ARG002
-        """Return no rows: a text states no probability."""
-        return []
 
     def dump(
         self,
@@ -323,18 +306,8 @@ class Content(ModelType[ContentForecasts, ContentTargets]):
             naive=[ContentForecast(row["baseline_text"]) for row in rows] if has_naive else None,
         )
 
-    def sample(
-        self, forecasts: ContentForecasts, targets: ContentTargets, post_ids: Sequence[str]
-    ) -> list[dict[str, Any]]:
-        return [
-            {
-                "post_id": post_ids[row],
-                "text": forecasts[row].text,
-                "outcome": forecasts[row].outcome,
-                "actual": targets.texts[row],
-            }
-            for row in evenly_spaced(len(forecasts), SAMPLE_SIZE)
-        ]
+    def describe(self, forecasts: ContentForecasts, targets: ContentTargets, row: int) -> dict[str, Any]:
+        return {"text": forecasts[row].text, "outcome": forecasts[row].outcome, "actual": targets.texts[row]}
 
     def score_components(self, forecasts: ContentForecasts, targets: ContentTargets) -> NDArray[np.float64]:
         """Return (n, 2): length similarity and word overlap."""

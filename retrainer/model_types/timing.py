@@ -10,16 +10,13 @@ import numpy as np
 
 from retrainer.errors import InsufficientData
 from retrainer.model_types.base import (
-    SAMPLE_SIZE,
     Metric,
     ModelType,
     Origins,
     Reliability,
     StoredForecasts,
-    evenly_spaced,
     hours_between,
     quarters_of_day,
-    skill_score,
     utc_times,
 )
 
@@ -190,10 +187,6 @@ class Timing(ModelType[TimingForecasts, TimingTargets]):
             raise ValueError("quantiles that decrease with the level")
         return TimingForecasts(quantiles, point)
 
-    def scorable(self, forecasts: TimingForecasts) -> NDArray[np.bool_]:
-        """Every timing forecast can be scored."""
-        return np.ones(len(forecasts), dtype=bool)
-
     def select(
         self, forecasts: TimingForecasts, targets: TimingTargets, keep: NDArray[np.bool_]
     ) -> tuple[TimingForecasts, TimingTargets]:
@@ -208,26 +201,18 @@ class Timing(ModelType[TimingForecasts, TimingTargets]):
         """
         wait = targets.wait_hours
         error = np.abs(forecasts.point - wait)
-        mae = float(error.mean())
-        within = {hours: float((error <= hours).mean()) for hours in (6, 12, 24)}
         shortfall = wait[:, None] - forecasts.quantiles
         pinball = np.maximum(LEVELS * shortfall, (LEVELS - 1) * shortfall)
         low, high = (forecasts.quantiles[:, column] for column in INTERVAL)
         return {
-            "mae_hours": mae,
+            "mae_hours": float(error.mean()),
             "rmse_hours": float(np.sqrt((error**2).mean())),
             "median_error_hours": float(np.median(error)),
-            "within_6h_accuracy": within[6],
-            "within_12h_accuracy": within[12],
-            "within_24h_accuracy": within[24],
+            **{f"within_{hours}h_accuracy": float((error <= hours).mean()) for hours in HORIZONS_HOURS},
             "crps_hours": float(2 * pinball.mean()),
             "interval_coverage": float(((low <= wait) & (wait <= high)).mean()),
             "overall_score": float(self.overall_score(self.score_components(forecasts, targets).mean(axis=0))),
         }
-
-    def count_outcomes(self, forecasts: TimingForecasts) -> dict[str, float]:  # noqa: ARG002
-        """Return nothing: timing forecasts are never refused, and cost nothing."""
-        return {}
 
     def are_equal(self, one: TimingForecasts, other: TimingForecasts) -> bool:
         """Compare to a relative 1e-6, since vectorised sums differ in their last digits."""
@@ -247,10 +232,7 @@ class Timing(ModelType[TimingForecasts, TimingTargets]):
         """Return the skill of the overall score, and of the CRPS (1 − CRPS / CRPS of the naive forecast)."""
         reference = naive["crps_hours"]
         crps_skill = 1 - metrics["crps_hours"] / reference if reference > 0 else 0.0
-        return {
-            "skill": skill_score(metrics["overall_score"], naive["overall_score"]),
-            "crps_skill": crps_skill,
-        }
+        return {**super().skill_scores(metrics, naive), "crps_skill": crps_skill}
 
     def reliability(self, forecasts: TimingForecasts, targets: TimingTargets) -> list[Reliability]:
         """Return the reliability of five quantiles, and of the probability of a post within 6, 12 and 24 hours.
@@ -312,19 +294,13 @@ class Timing(ModelType[TimingForecasts, TimingTargets]):
                 naive=TimingForecasts(stored["baseline_quantiles"], stored["baseline_point"]) if has_naive else None,
             )
 
-    def sample(
-        self, forecasts: TimingForecasts, targets: TimingTargets, post_ids: Sequence[str]
-    ) -> list[dict[str, Any]]:
-        return [
-            {
-                "post_id": post_ids[row],
-                "point_hours": round(float(forecasts.point[row]), 4),
-                "median_hours": round(float(forecasts.median[row]), 4),
-                "interval_hours": [round(float(forecasts.quantiles[row, column]), 4) for column in INTERVAL],
-                "actual_hours": round(float(targets.wait_hours[row]), 4),
-            }
-            for row in evenly_spaced(len(forecasts), SAMPLE_SIZE)
-        ]
+    def describe(self, forecasts: TimingForecasts, targets: TimingTargets, row: int) -> dict[str, Any]:
+        return {
+            "point_hours": round(float(forecasts.point[row]), 4),
+            "median_hours": round(float(forecasts.median[row]), 4),
+            "interval_hours": [round(float(forecasts.quantiles[row, column]), 4) for column in INTERVAL],
+            "actual_hours": round(float(targets.wait_hours[row]), 4),
+        }
 
     def score_components(self, forecasts: TimingForecasts, targets: TimingTargets) -> NDArray[np.float64]:
         """Return (n, 2): 1 where the point is within 6 hours, else 0; and its error in hours."""

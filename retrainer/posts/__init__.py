@@ -1,1 +1,1 @@
-"""The posts: where they are kept, how files of them are read, and a synthetic sample."""
+"""The posts: where they are stored, how they are imported, and a synthetic sample."""

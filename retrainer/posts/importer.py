@@ -1,7 +1,6 @@
-"""Import posts from a file: find its columns, check its rows, add what is new.
+"""Import posts from a file: find its columns, validate its rows, and add the new ones.
 
-What is wrong with one row rejects that row, with its line and a reason; what is wrong with the file is a
-PostsError.
+An invalid value rejects its row, with a line and a reason. A problem with the file as a whole is a PostsError.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
 
     from retrainer.posts.store import PostStore
 
-# Our columns in order, each with the names that are recognised without being told, the likeliest first.
+# The columns of posts in order, each with the names recognised in a file, the likeliest first.
 COLUMN_ALIASES: dict[str, tuple[str, ...]] = {
     "post_id": ("post_id", "id"),
     "created_at": ("created_at", "timestamp", "date"),
@@ -48,16 +47,16 @@ REQUIRED_COLUMNS = ("post_id", "created_at")
 
 @dataclass(frozen=True)
 class PostsFile:
-    """What a file of posts holds.
+    """The content of a posts file.
 
     Attributes:
-        posts: the accepted posts in the file's order: post_id (str), created_at (datetime64[us, UTC]),
-            content (object: str, or None where missing), and replies_count, reblogs_count, favourites_count
-            (Int64, may be missing).
-        mapping: our column -> the file's column, in our order; columns that the file lacks are absent.
-        rejected: the rows left out, in the file's order.
-        rows: all rows read, accepted or not; blank lines and the header are none.
-        repeated: rows that say again what an earlier one says (same id, time and text) and were dropped.
+        posts: the accepted posts in the order of the file: post_id (str), created_at (datetime64[us, UTC]), content
+            (object: str, or None if missing), and replies_count, reblogs_count, favourites_count (Int64, may be
+            missing).
+        mapping: column of posts -> column of the file, in our order, without columns that the file lacks.
+        rejected: the rejected rows, in the order of the file.
+        rows: the number of rows, without blank lines and the header.
+        repeated: the number of rows dropped because they repeat an earlier one (same id, time and text).
     """
 
     posts: pd.DataFrame
@@ -69,11 +68,11 @@ class PostsFile:
 
 @dataclass(frozen=True)
 class ImportResult:
-    """What an import did.
+    """The result of an import.
 
     Attributes:
-        file: what the file holds.
-        added: how many posts were not there yet.
+        file: the content of the file.
+        added: the number of new posts.
     """
 
     file: PostsFile
@@ -83,108 +82,98 @@ class ImportResult:
 def import_posts(
     store: PostStore, path: Path, columns: Mapping[str, str], now: datetime, *, strict: bool = False
 ) -> ImportResult:
-    """Read a file and add its posts in one transaction; a post whose id is there already is left as it is.
+    """Read a file and add its posts in one transaction. Posts whose id exists already are left unchanged.
 
     Args:
+        store: where to add the posts.
+        path: the file.
         columns: see `read_posts_file`.
-        strict: refuse the file as a whole if any row of it is rejected.
+        now: the time of the import.
+        strict: refuse the whole file if any row is rejected.
 
     Raises:
-        UsageError: `columns` names a column that is not ours or not in the file.
-        PostsError: the file cannot be read, or is refused, or the posts are in a foreign table.
+        UsageError: `columns` names an unknown column, or one that is not in the file.
+        PostsError: the file cannot be read or is refused, or the posts are in a foreign table.
     """
     store.require_writable()
     file = read_posts_file(path, columns=columns, now=now)
-    if strict and file.rejected:
+    if file.rejected and (strict or file.posts.empty):
         first = file.rejected[0]
+        number = f"{len(file.rejected)} of {file.rows}" if strict else f"all {file.rows}"
+        hint = "Fix them, or omit --strict" if strict else "Check the columns used, or choose others with --column"
         raise PostsError(
-            f"refused '{path}': {len(file.rejected)} of {file.rows} rows are rejected, the first at {first.line}: "
-            f"{first.reason}",
-            hint="Mend them, or import the others without --strict",
-        )
-    if file.rejected and file.posts.empty:
-        first = file.rejected[0]
-        raise PostsError(
-            f"no post in '{path}' can be used: all {file.rows} rows are rejected, the first at {first.line}: "
-            f"{first.reason}",
-            hint="Look at the columns used, or name others with --column",
+            f"cannot import '{path}': {number} rows are rejected, the first at {first.line}: {first.reason}", hint=hint
         )
     return ImportResult(file, store.add(file.posts, now))
 
 
-def parse_columns(given: Iterable[str]) -> dict[str, str]:
-    """Parse `ours=theirs`, as given to --column.
+def parse_columns(options: Iterable[str]) -> dict[str, str]:
+    """Parse the `column=name` values of --column.
 
     Raises:
-        UsageError: one is not of that form.
+        UsageError: one has another form.
     """
     columns = {}
-    for pair in given:
-        ours, equals, theirs = pair.partition("=")
-        if not (ours and equals and theirs):
-            raise UsageError(f"--column: '{pair}' is not of the form OURS=THEIRS", hint="Write it like content=message")
-        columns[ours] = theirs
+    for option in options:
+        column, equals, name = option.partition("=")
+        if not (column and equals and name):
+            raise UsageError(f"--column: '{option}' is not of the form COLUMN=NAME", hint="Example: content=message")
+        columns[column] = name
     return columns
 
 
 def read_posts_file(path: Path, *, columns: Mapping[str, str], now: datetime) -> PostsFile:
-    """Read a file of posts by its suffix: .csv, .tsv, .json, .jsonl, .ndjson (each also with .gz), .parquet.
+    """Read a posts file by its suffix: .csv, .tsv, .json, .jsonl, .ndjson (each also with .gz), .parquet.
 
-    Ids are kept as they are written, and never taken from a floating-point number.
-    Times are ISO-8601 to the day or finer, with a T or a space after the date, or a number since 1970: from
-    1e9 to below 1e11 it counts seconds, from 1e12 to below 1e14 milliseconds; any other number is refused.
-    Without a zone they are UTC. Digits beyond microseconds are cut off.
-    Texts that are empty or white space are missing; NUL and lone surrogates become U+FFFD.
-    Of rows with the same id the first counts: a later one with another time or text is rejected, one that
-    differs in its counts alone, or not at all, is a repetition.
+    Ids are kept as written, and rejected if they are floating-point numbers. Times are ISO-8601 to the day or finer,
+    with a T or a space after the date, or numbers since 1970: seconds from 1e9 to below 1e11, milliseconds from 1e12 to
+    below 1e14; other numbers are rejected. Times without a zone are UTC; digits beyond microseconds are cut off. Texts
+    that are empty or white space are missing; NUL and lone surrogates become U+FFFD. Of rows with the same id the first
+    counts: a later one with another time or text is rejected, any other is dropped as a repetition.
 
     Args:
-        path: the file, UTF-8 where it is text.
-        columns: our column -> the file's column, for files whose names are not recognised by themselves.
-        now: aware; a post from later than this is rejected.
+        path: the file, in UTF-8 if it is text.
+        columns: column of posts -> column of the file, for files whose columns are not recognised by name.
+        now: aware; later posts are rejected.
 
     Raises:
-        UsageError: `columns` names a column that is not ours or not in the file.
-        PostsError: the file is missing, unreadable, broken, or without an id or a time column.
+        UsageError: `columns` names an unknown column, or one that is not in the file.
+        PostsError: the file is missing, unreadable, damaged, or has no id or time column.
     """
-    _check_ours(columns)
+    for column in columns:
+        if column not in COLUMN_ALIASES:
+            hint = f"{did_you_mean(column, COLUMN_ALIASES)} Posts have {quote_names(list(COLUMN_ALIASES))}"
+            raise UsageError(f"'{shorten(column)}' is not a column of posts", hint=hint)
     with open_posts_file(path) as table:
-        mapping = _mapping(table.names, columns, path) if table.names else {}
-        checked = _RowCollector(table.row_unit, (now - EPOCH) // MICROSECOND)
-        for row in table.rows([mapping.get(ours) for ours in COLUMN_ALIASES]):
-            checked.add(row)
-    return PostsFile(checked.posts(), mapping, checked.rejected, checked.rows, checked.repeated)
+        mapping = _map_columns(table.columns, columns, path) if table.columns else {}
+        collector = _RowCollector(table.row_unit, (now - EPOCH) // MICROSECOND)
+        for row in table.rows([mapping.get(column) for column in COLUMN_ALIASES]):
+            collector.add(row)
+    return PostsFile(collector.posts(), mapping, collector.rejected, collector.rows, collector.repeated)
 
 
-def _check_ours(columns: Mapping[str, str]) -> None:
-    for ours in columns:
-        if ours not in COLUMN_ALIASES:
-            hint = f"{did_you_mean(ours, COLUMN_ALIASES)} Posts have {quote_names(list(COLUMN_ALIASES))}"
-            raise UsageError(f"'{shorten(ours)}' is not a column of posts", hint=hint)
-
-
-def _mapping(names: list[str], columns: Mapping[str, str], path: Path) -> dict[str, str]:
-    """Return which column of the file is which of ours."""
+def _map_columns(names: list[str], columns: Mapping[str, str], path: Path) -> dict[str, str]:
+    """Return column of posts -> column of the file."""
     mapping: dict[str, str] = {}
-    for ours, aliases in COLUMN_ALIASES.items():
-        theirs = columns[ours] if ours in columns else _recognised(names, aliases)
-        if theirs is None:
+    for column, aliases in COLUMN_ALIASES.items():
+        name = columns[column] if column in columns else _recognise(names, aliases)
+        if name is None:
             continue
-        if theirs not in names:
-            hint = f"{did_you_mean(theirs, names)} Its columns are {quote_names(names)}"
-            raise UsageError(f"'{path}' has no column '{shorten(theirs)}'", hint=hint)
-        if names.count(theirs) > 1:
-            said = f"{names.count(theirs)} columns named '{shorten(theirs)}'"
-            raise PostsError(f"'{path}' has {said}", hint="Rename all but one")
-        mapping[ours] = theirs
-    for ours in REQUIRED_COLUMNS:
-        if ours not in mapping:
-            said = f"no column for {ours}: its columns are {quote_names(names)}"
-            raise PostsError(f"'{path}' has {said}", hint=f"Say which one it is with --column {ours}=NAME")
+        if name not in names:
+            hint = f"{did_you_mean(name, names)} Its columns are {quote_names(names)}"
+            raise UsageError(f"'{path}' has no column '{shorten(name)}'", hint=hint)
+        if names.count(name) > 1:
+            problem = f"{names.count(name)} columns named '{shorten(name)}'"
+            raise PostsError(f"'{path}' has {problem}", hint="Rename all but one")
+        mapping[column] = name
+    for column in REQUIRED_COLUMNS:
+        if column not in mapping:
+            problem = f"no column for {column}: its columns are {quote_names(names)}"
+            raise PostsError(f"'{path}' has {problem}", hint=f"Choose one with --column {column}=NAME")
     return mapping
 
 
-def _recognised(names: list[str], aliases: tuple[str, ...]) -> str | None:
+def _recognise(names: list[str], aliases: tuple[str, ...]) -> str | None:
     for alias in aliases:
         if alias in names:
             return alias
@@ -195,15 +184,15 @@ def _recognised(names: list[str], aliases: tuple[str, ...]) -> str | None:
 
 
 class _RowCollector:
-    """The rows accepted so far, column by column, and those that were not."""
+    """The rows so far: the accepted ones, column by column, and the rejected ones."""
 
-    def __init__(self, place: str, now: int) -> None:
+    def __init__(self, row_unit: str, now: int) -> None:
         self.rejected: list[RejectedRow] = []
         self.rows = 0
         self.repeated = 0
-        self._place = place
-        self._now = now  # microseconds since 1970, as all times here
-        self._seen: dict[str, int] = {}  # id -> its place in the columns below
+        self._row_unit = row_unit
+        self._now = now  # microseconds since 1970, like all times here
+        self._index: dict[str, int] = {}  # by id, in the columns below
         self._lines = array("q")
         self._times = array("q")
         self._texts: list[str | None] = []
@@ -218,46 +207,46 @@ class _RowCollector:
         line, values = row
         try:
             self._accept(line, *values)
-        except InvalidValueError as refusal:
-            self.rejected.append(RejectedRow(line, str(refusal)))
+        except InvalidValueError as error:
+            self.rejected.append(RejectedRow(line, str(error)))
 
-    def _accept(self, line: int, post_id: object, time: object, content: object, *counts: object) -> None:
-        known_id = parse_id(post_id)
-        micros = parse_time(time, self._now)
+    def _accept(self, line: int, raw_id: object, raw_time: object, content: object, *raw_counts: object) -> None:
+        post_id = parse_id(raw_id)
+        time = parse_time(raw_time, self._now)
         text = parse_text(content)
-        numbers = [parse_count(name, count) for name, count in zip(COUNT_COLUMNS, counts, strict=True)]
-        first = self._seen.setdefault(known_id, len(self._lines))
+        counts = [parse_count(name, count) for name, count in zip(COUNT_COLUMNS, raw_counts, strict=True)]
+        first = self._index.setdefault(post_id, len(self._lines))
         if first < len(self._lines):
-            self._compare(known_id, first, micros, text)
+            self._require_same(post_id, first, time, text)
             self.repeated += 1
             return
         self._lines.append(line)
-        self._times.append(micros)
+        self._times.append(time)
         self._texts.append(text)
-        for column, number in zip(self._counts, numbers, strict=True):
-            column.append(number)
+        for column, count in zip(self._counts, counts, strict=True):
+            column.append(count)
 
-    def _compare(self, post_id: str, first: int, micros: int, text: str | None) -> None:
-        """Reject a row whose id stands for another post already."""
-        same = {"time": self._times[first] == micros, "text": self._texts[first] == text}
+    def _require_same(self, post_id: str, first: int, time: int, text: str | None) -> None:
+        """Reject a row whose id belongs to another post."""
+        same = {"time": self._times[first] == time, "text": self._texts[first] == text}
         if not all(same.values()):
-            other = " and ".join(name for name, is_same in same.items() if not is_same)
-            place = f"{self._place} {self._lines[first]}"
-            raise InvalidValueError(f"the id {quote(post_id)} is that of {place}, with another {other}")
+            different = " and ".join(name for name, is_same in same.items() if not is_same)
+            owner = f"{self._row_unit} {self._lines[first]}"
+            raise InvalidValueError(f"the id {quote(post_id)} is also that of {owner}, with another {different}")
 
     def posts(self) -> pd.DataFrame:
         """Return the accepted rows as a table."""
         times = np.array(self._times, dtype=np.int64).view("datetime64[us]")
         return pd.DataFrame(
             {
-                "post_id": pd.Series(list(self._seen), dtype="str"),
+                "post_id": pd.Series(list(self._index), dtype="str"),
                 "created_at": pd.Series(times).dt.tz_localize("UTC"),
                 "content": pd.Series(self._texts, dtype=object),
-                **{name: _counts_column(column) for name, column in zip(COUNT_COLUMNS, self._counts, strict=True)},
+                **{name: _count_column(counts) for name, counts in zip(COUNT_COLUMNS, self._counts, strict=True)},
             }
         )
 
 
-def _counts_column(numbers: array[int]) -> pd.api.extensions.ExtensionArray:
-    values = np.array(numbers, dtype=np.int64)
+def _count_column(counts: array[int]) -> pd.api.extensions.ExtensionArray:
+    values = np.array(counts, dtype=np.int64)
     return pd.arrays.IntegerArray(values, values == MISSING_COUNT)

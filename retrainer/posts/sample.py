@@ -1,10 +1,8 @@
-"""Synthetic posts: the account of an invented observatory and its garden, written by a seeded program.
+"""Synthetic posts of an invented observatory with a garden, for demonstrations and tests.
 
-For a first try without data, for demonstrations and for tests. The times have a daily and a weekly rhythm,
-bursts and silences; the texts are put together from a small vocabulary that follows the seasons.
-
-Everything comes from `Generator.random` of PCG64 and plain arithmetic: logarithms and sines may differ in
-their last digit between platforms, and so would the posts.
+The times have a daily and a weekly rhythm, bursts and silences; the texts are combined from a small vocabulary that
+follows the seasons. Only `Generator.random` of PCG64 and plain arithmetic are used, so that the posts are the same on
+every platform: logarithms and sines may differ in their last digit.
 """
 
 from __future__ import annotations
@@ -23,29 +21,29 @@ if TYPE_CHECKING:
 
 Choice = TypeVar("Choice")
 
-# The share of moments kept, by hour of the day (UTC) and by day of the week (Monday first): a busy evening, a
-# smaller peak in the morning, and public nights before the week-end.
+# The relative rates of posts by hour of the day (UTC) and by day of the week (Monday first): a busy evening, a smaller
+# peak in the morning, and public nights before the weekend.
 BY_HOUR = (
     *(0.55, 0.40, 0.22, 0.10, 0.06, 0.08, 0.20, 0.42, 0.60, 0.62, 0.50, 0.40),
     *(0.36, 0.34, 0.32, 0.35, 0.42, 0.52, 0.66, 0.80, 0.94, 1.00, 0.92, 0.74),
 )
 BY_WEEKDAY = (0.45, 0.55, 0.60, 0.65, 0.90, 1.00, 0.70)
 
-BURST_SHARE = 0.22  # of the posts that the rhythm gives, followed by more
-BURST_FOLLOWERS = 4  # at most
-BURST_SECONDS = 2_700  # in which they follow
-SILENCE_EVERY_DAYS = 75  # one closing of the house in so many days
+BURST_SHARE = 0.22  # of the posts by the rhythm
+MAX_BURST_FOLLOWERS = 4
+BURST_SECONDS = 2_700
+SILENCE_EVERY_DAYS = 75
 SILENCE_DAYS = (2.0, 9.0)
 
 MISSING_TEXT_SHARE = 0.05
 GREETING_SHARE = 0.30
-REMARK_SHARE = 0.55  # of texts with one more sentence, again and again
-LONGEST_TEXT = 6  # sentences
+REMARK_SHARE = 0.55  # of texts with one more sentence, repeatedly
+MAX_SENTENCES = 6
 TAG_SHARE = 0.30
 LINK_SHARE = 0.22
-# Middle values of the counts: one post in two lies above, one in ten above nine times as many.
-TYPICAL_COUNTS = {"replies_count": 3, "reblogs_count": 8, "favourites_count": 25}
-LARGEST_COUNT = 1_000_000
+# The medians of the counts; one post in ten has more than nine times as many.
+MEDIAN_COUNTS = {"replies_count": 3, "reblogs_count": 8, "favourites_count": 25}
+MAX_COUNT = 1_000_000
 
 SEASONS = (
     *("winter", "winter", "spring", "spring", "spring", "summer"),
@@ -54,32 +52,12 @@ SEASONS = (
 GREETINGS = ("Good evening from the hill.", "Clear skies at last!", "A note from the dome.", "Well now.")
 SUBJECTS = {
     "winter": ("Orion", "the Pleiades", "the frosted hedge", "the winter hexagon", "the greenhouse stove"),
-    "spring": (
-        "Leo",
-        "the seedlings",
-        "the Beehive cluster",
-        "the cherry by the gate",
-        "the first bumblebee",
-    ),
+    "spring": ("Leo", "the seedlings", "the Beehive cluster", "the cherry by the gate", "the first bumblebee"),
     "summer": ("the Milky Way", "the tomato frame", "Vega", "the night-scented stocks", "a slow meteor"),
     "autumn": ("Andromeda", "the apple harvest", "the compost heap", "Fomalhaut", "the mist over the pond"),
 }
-VERBS = (
-    "looked splendid",
-    "kept us busy",
-    "surprised everyone",
-    "hid from us",
-    "drew a crowd",
-    "won us over",
-)
-WHENS = (
-    "tonight",
-    "last night",
-    "just before dawn",
-    "this week",
-    "between two showers",
-    "shortly after nine",
-)
+VERBS = ("looked splendid", "kept us busy", "surprised everyone", "hid from us", "drew a crowd", "won us over")
+WHENS = ("tonight", "last night", "just before dawn", "this week", "between two showers", "shortly after nine")
 REMARKS = (
     "Doors open at eight, bring a warm coat.",
     "The small telescope is free for anyone to use.",
@@ -96,13 +74,13 @@ TAGS = ("#hilltopdome", "#stargazing", "#gardendiary", "#opennight", "#skywatch"
 
 
 class _Draws:
-    """Random draws, all from `Generator.random`."""
+    """Random numbers, all from `Generator.random`."""
 
     def __init__(self, seed: int) -> None:
         self._generator = np.random.Generator(np.random.PCG64(seed))
 
     def share(self) -> float:
-        """Return a number from 0 to below 1."""
+        """Return a number in [0, 1)."""
         return float(self._generator.random())
 
     def chance(self, share: float) -> bool:
@@ -122,15 +100,15 @@ def sample_posts(
     end: datetime = datetime(2024, 10, 31, tzinfo=UTC),
     days: float = 985,
 ) -> pd.DataFrame:
-    """Return `count` invented posts from the `days` days before `end`, in time order.
+    """Return synthetic posts from the days before `end`, in time order.
 
     The same arguments give the same posts on every platform.
 
     Args:
-        seed: of the generator; recorded by whoever needs the posts again.
-        count: 0 or more.
+        seed: the seed of the generator.
+        count: the number of posts, 0 or more.
         end: aware; every post is earlier.
-        days: more than 0.
+        days: the length of the period, more than 0.
 
     Returns:
         post_id (str), created_at (datetime64[us, UTC], whole seconds), content (object: str, or None where
@@ -143,7 +121,7 @@ def sample_posts(
         raise ValueError("sample_posts needs count >= 0, days > 0 and an end with a zone")
     draws = _Draws(seed)
     times = _times(draws, count, end.astimezone(UTC), days)
-    counts = {name: [_count(draws, typical) for _ in times] for name, typical in TYPICAL_COUNTS.items()}
+    counts = {name: [_count(draws, median) for _ in times] for name, median in MEDIAN_COUNTS.items()}
     return pd.DataFrame(
         {
             "post_id": pd.Series([f"sample-{number:06d}" for number in range(1, count + 1)], dtype="str"),
@@ -162,28 +140,28 @@ def write_sample_csv(path: Path, posts: pd.DataFrame) -> None:
     """
     table = posts.rename(columns={"post_id": "id", "content": "text"})
     table["created_at"] = [time.isoformat().replace("+00:00", "Z") for time in table["created_at"]]
-    columns = ["id", "created_at", "text", *TYPICAL_COUNTS]
+    columns = ["id", "created_at", "text", *MEDIAN_COUNTS]
     try:
         table.to_csv(path, columns=columns, index=False, encoding="utf-8", lineterminator="\n")
     except OSError as error:
-        hint = "Choose a place you can write to"
+        hint = "Choose a writable path"
         raise RetrainerError(f"cannot write '{path}': {error.strerror or error}", hint=hint) from error
 
 
 def _times(draws: _Draws, count: int, end: datetime, days: float) -> list[datetime]:
-    """Return `count` moments in order: thinned to the rhythm, some with a burst, none in a silence."""
+    """Return `count` times in order: following the rhythm, some with a burst, none in a silence."""
     end = end.replace(microsecond=0)
     span = max(int(days * 86_400), 1)
     silences = _silences(draws, end, days)
 
-    def is_open(moment: datetime) -> bool:
-        return moment < end and not any(start <= moment < until for start, until in silences)
+    def is_open(time: datetime) -> bool:
+        return time < end and not any(start <= time < until for start, until in silences)
 
     found: list[datetime] = []
     while len(found) < count:
-        moment = end - timedelta(seconds=1 + int(draws.share() * span))
-        if draws.chance(BY_HOUR[moment.hour] * BY_WEEKDAY[moment.weekday()]) and is_open(moment):
-            found += [moment, *filter(is_open, _burst(draws, moment))]
+        time = end - timedelta(seconds=1 + int(draws.share() * span))
+        if draws.chance(BY_HOUR[time.hour] * BY_WEEKDAY[time.weekday()]) and is_open(time):
+            found += [time, *filter(is_open, _burst(draws, time))]
     return sorted(found[:count])
 
 
@@ -192,11 +170,11 @@ def _silences(draws: _Draws, end: datetime, days: float) -> list[tuple[datetime,
     return [(start, start + timedelta(days=draws.between(*SILENCE_DAYS))) for start in starts]
 
 
-def _burst(draws: _Draws, moment: datetime) -> list[datetime]:
+def _burst(draws: _Draws, time: datetime) -> list[datetime]:
     if not draws.chance(BURST_SHARE):
         return []
-    followers = 1 + int(draws.share() * BURST_FOLLOWERS)
-    return [moment + timedelta(seconds=1 + int(draws.share() * BURST_SECONDS)) for _ in range(followers)]
+    followers = 1 + int(draws.share() * MAX_BURST_FOLLOWERS)
+    return [time + timedelta(seconds=1 + int(draws.share() * BURST_SECONDS)) for _ in range(followers)]
 
 
 def _content(draws: _Draws, time: datetime) -> str | None:
@@ -204,7 +182,7 @@ def _content(draws: _Draws, time: datetime) -> str | None:
         return None
     sentences = [draws.one_of(GREETINGS)] if draws.chance(GREETING_SHARE) else []
     sentences.append(_report(draws, SUBJECTS[SEASONS[time.month - 1]]))
-    while len(sentences) < LONGEST_TEXT and draws.chance(REMARK_SHARE):
+    while len(sentences) < MAX_SENTENCES and draws.chance(REMARK_SHARE):
         sentences.append(draws.one_of([remark for remark in REMARKS if remark not in sentences]))
     text = " ".join(sentences)
     if draws.chance(TAG_SHARE):
@@ -215,10 +193,10 @@ def _content(draws: _Draws, time: datetime) -> str | None:
 
 
 def _report(draws: _Draws, subjects: Sequence[str]) -> str:
-    said = f"{draws.one_of(subjects)} {draws.one_of(VERBS)} {draws.one_of(WHENS)}."
-    return said[0].upper() + said[1:]
+    sentence = f"{draws.one_of(subjects)} {draws.one_of(VERBS)} {draws.one_of(WHENS)}."
+    return sentence[0].upper() + sentence[1:]
 
 
-def _count(draws: _Draws, typical: int) -> int:
+def _count(draws: _Draws, median: int) -> int:
     share = draws.share()
-    return min(int(typical * share / (1 - share)), LARGEST_COUNT)
+    return min(int(median * share / (1 - share)), MAX_COUNT)

@@ -1,4 +1,4 @@
-"""What a value of a post may look like, whatever file or table it comes from."""
+"""Validation of the values of posts, from whatever file or table they come."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from decimal import Decimal
 
 import numpy as np
 
-MAX_SHOWN_CHARACTERS = 60  # of a value in a reason
+MAX_SHOWN_CHARACTERS = 60  # of a value in a message
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
@@ -26,14 +26,14 @@ _ISO_8601 = re.compile(
 )
 _PLAIN_NUMBER = re.compile(r"\d+(?:\.\d+)?", re.ASCII)
 _WHOLE_NUMBER = re.compile(r"0*(\d{1,19})(?:\.0*)?", re.ASCII)
-# What spreadsheets and data frames make of a long id: the digits after the sixteenth are gone.
+# What spreadsheets and data frames turn a long id into: the digits after the sixteenth are lost.
 _ROUNDED_ID = re.compile(r"\d(?:\.\d+)?[eE]\+\d+", re.ASCII)
-# Neither can be stored as text in a database.
+# Databases cannot store these as text.
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 
 class InvalidValueError(ValueError):
-    """A value that rejects its row; the message is the reason."""
+    """An invalid value, which rejects its row; the message is the reason."""
 
 
 def _is_missing(value: object) -> bool:
@@ -43,17 +43,17 @@ def _is_missing(value: object) -> bool:
 
 
 def parse_id(value: object) -> str:
-    """Return the id as it is written."""
+    """Return the id as written."""
     if _is_missing(value):
         raise InvalidValueError("the id is missing")
     if isinstance(value, float | Decimal) or (isinstance(value, str) and _ROUNDED_ID.fullmatch(value)):
         raise InvalidValueError(f"the id {quote(value)} is a floating-point number, whose last digits are lost")
     if isinstance(value, bool) or not isinstance(value, str | int):
         raise InvalidValueError(f"the id {quote(value)} is neither text nor a whole number")
-    written = str(value)
-    if _UNSTORABLE.search(written):
-        raise InvalidValueError(f"the id {quote(value)} holds a character that cannot be stored")
-    return written
+    text = str(value)
+    if _UNSTORABLE.search(text):
+        raise InvalidValueError(f"the id {quote(value)} contains a character that cannot be stored")
+    return text
 
 
 def parse_time(value: object, now: int) -> int:
@@ -63,12 +63,12 @@ def parse_time(value: object, now: int) -> int:
     try:
         micros = to_microseconds(value)
     except ValueError as error:
-        said = "is neither ISO-8601 nor seconds or milliseconds since 1970"
-        raise InvalidValueError(f"the time {quote(value)} {said}") from error
+        problem = "is neither ISO-8601 nor seconds or milliseconds since 1970"
+        raise InvalidValueError(f"the time {quote(value)} {problem}") from error
     if micros > now:
-        raise InvalidValueError(f"the time {quote(value)} lies in the future")
+        raise InvalidValueError(f"the time {quote(value)} is in the future")
     if micros < MIN_TIME:
-        raise InvalidValueError(f"the time {quote(value)} lies before the year 1")
+        raise InvalidValueError(f"the time {quote(value)} is before the year 1")
     return micros
 
 
@@ -76,27 +76,27 @@ def to_microseconds(value: object) -> int:
     """Return a time in microseconds since 1970, UTC.
 
     Raises:
-        ValueError: it is no time.
+        ValueError: it is not a time.
     """
     if isinstance(value, np.datetime64):
         return int(value.astype(np.int64))
     if isinstance(value, datetime):
         return (value.replace(tzinfo=value.tzinfo or UTC) - EPOCH) // MICROSECOND
     if isinstance(value, str):
-        written = value.strip()
-        if _ISO_8601.fullmatch(written):
-            return _iso_micros(written)
-        if _PLAIN_NUMBER.fullmatch(written):
-            return _epoch_micros(Decimal(written))
+        text = value.strip()
+        if _ISO_8601.fullmatch(text):
+            return _iso_micros(text)
+        if _PLAIN_NUMBER.fullmatch(text):
+            return _epoch_micros(Decimal(text))
     elif isinstance(value, int | float | Decimal) and not isinstance(value, bool):
-        return _epoch_micros(Decimal(str(value)))  # as it is written: 0.1, not the binary number beside it
+        return _epoch_micros(Decimal(str(value)))  # exactly as written: 0.1, not the nearest binary number
     raise ValueError(value)
 
 
-def _iso_micros(written: str) -> int:
-    # Python wants capitals and no space before a zone; it cuts a fraction after six digits by itself.
-    moment = datetime.fromisoformat(written.upper().replace(" Z", "Z").replace(" +", "+").replace(" -", "-"))
-    return ((moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - EPOCH) // MICROSECOND
+def _iso_micros(text: str) -> int:
+    # Python needs capitals and no space before a zone; it truncates a fraction to six digits.
+    time = datetime.fromisoformat(text.upper().replace(" Z", "Z").replace(" +", "+").replace(" -", "-"))
+    return (time.replace(tzinfo=time.tzinfo or UTC) - EPOCH) // MICROSECOND
 
 
 def _epoch_micros(number: Decimal) -> int:
@@ -108,6 +108,7 @@ def _epoch_micros(number: Decimal) -> int:
 
 
 def parse_text(value: object) -> str | None:
+    """Return the text, with characters that cannot be stored replaced; None if it is missing."""
     if _is_missing(value):
         return None
     if not isinstance(value, str):
@@ -119,17 +120,17 @@ def parse_count(name: str, value: object) -> int:
     """Return the count, or MISSING_COUNT."""
     if _is_missing(value):
         return MISSING_COUNT
-    whole = _WHOLE_NUMBER.fullmatch(str(value).strip())
-    if whole is None or int(whole[1]) > MAX_COUNT:
+    match = _WHOLE_NUMBER.fullmatch(str(value).strip())
+    if match is None or int(match[1]) > MAX_COUNT:
         raise InvalidValueError(f"{name} {quote(value)} is not a whole number of 0 or more")
-    return int(whole[1])
+    return int(match[1])
 
 
 def quote(value: object) -> str:
     return f"'{shorten(str(value))}'"
 
 
-def shorten(text: str, characters: int = MAX_SHOWN_CHARACTERS) -> str:
-    """Return the text on one line, printable, no longer than `characters`."""
-    shown = "".join(c if c.isprintable() else " " for c in text[: characters + 1])
-    return shown if len(shown) <= characters else f"{shown[: characters - 1]}…"
+def shorten(text: str, max_characters: int = MAX_SHOWN_CHARACTERS) -> str:
+    """Return the text on one line, printable, in at most `max_characters`."""
+    shown = "".join(c if c.isprintable() else " " for c in text[: max_characters + 1])
+    return shown if len(shown) <= max_characters else f"{shown[: max_characters - 1]}…"

@@ -127,9 +127,7 @@ class Artifacts:
         if not folder.exists():
             self._restore_folder(version)
         for row in self._registry.list_files(version.version_id):
-            if not (folder / row.path).exists() and not self.restore_file(version, row.path):
-                raise _no_copy(version, folder / row.path)
-            _check(_read(folder / row.path, version.version_id), row.sha256, row.path, version.version_id)
+            self._read_verified(version, row)
         manifest = _read(folder / MANIFEST, version.version_id)
         _check(manifest, version.manifest_sha256, MANIFEST, version.version_id)
         file_format = json.loads(manifest)["format"]
@@ -163,14 +161,7 @@ class Artifacts:
         rows = self._registry.list_files(version.version_id, [path])
         if not rows:
             raise ArtifactError(f"'{version.version_id}' has no forecasts file '{path}'")
-        target = self.folder(version.model_type, version.version_id) / path
-        if not target.exists():
-            data = self._registry.read_file(version.version_id, path)
-            if data is not None:
-                _write(target, data)
-        content = _read(target, version.version_id)
-        _check(content, rows[0].sha256, path, version.version_id)
-        return content
+        return self._read_verified(version, rows[0])
 
     def link_production(self) -> None:
         """Point `timing_model` and `content_model` to the production versions.
@@ -296,6 +287,14 @@ class Artifacts:
         if os.readlink(link) != _link_target(production):  # noqa: PTH115  Path would normalise what is compared
             return f"it does not point to '{production.version_id}'"
         return None if link.exists() else f"the folder of '{production.version_id}' is missing"
+
+    def _read_verified(self, version: ModelVersion, row: VersionFile) -> bytes:
+        path = self.folder(version.model_type, version.version_id) / row.path
+        if not path.exists() and not self.restore_file(version, row.path):
+            raise _no_copy(version, path)
+        content = _read(path, version.version_id)
+        _check(content, row.sha256, row.path, version.version_id)
+        return content
 
     @property
     def _lock_file(self) -> Path:

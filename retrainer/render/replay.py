@@ -125,7 +125,7 @@ def _policy_document(policy: PolicyReport, model_type: ModelTypeName) -> dict[st
         "algorithm": policy.policy.algorithm,
         "changes": policy.policy.changes,
         "schedule_days": policy.policy.settings.retraining.schedule_days,
-        "first_step": format_time(policy.records[0].at) if policy.records else None,
+        "first_step": format_time(policy.steps[0].at) if policy.steps else None,
         "live": _live_document(policy),
         "against_configured": evidence and evidence.document(),
         "trainings": policy.trainings,
@@ -143,7 +143,7 @@ def _policy_document(policy: PolicyReport, model_type: ModelTypeName) -> dict[st
             "cost_usd": policy.cost_usd,
             "live_cost_usd": policy.live_cost_usd,
         },
-        "steps": [_step_document(step, model_type) for step in policy.records],
+        "steps": [_step_document(step, model_type) for step in policy.steps],
     }
 
 

@@ -197,7 +197,7 @@ def test_a_file_that_may_not_be_read(folder: Path, powerless_retrainer: Runner) 
 @pytest.mark.parametrize(
     ("environ", "problem"),
     [
-        ({"RETRAINER_POSTS__TABLE": "postz"}, "posts.table: there is no table 'postz' in"),
+        ({"RETRAINER_POSTS__TABLE": "postz"}, "posts.table: no table 'postz' in"),
         ({"RETRAINER_POSTS__URL": "sqlite:///gone.db"}, "cannot be opened"),
         (
             {"RETRAINER_POSTS__TABLE": "retrainer_holds"},
@@ -223,13 +223,13 @@ def test_a_database_out_of_reach_shows_no_password(folder: Path, retrainer: Runn
 def test_every_row_of_a_file_rejected_is_a_failure(folder: Path, retrainer: Runner) -> None:
     (folder / "posts.csv").write_text("id,created_at\n1,soon\n2,later\n")
     line = the_line(retrainer("posts", "import", "posts.csv"), 1)
-    assert "no post in 'posts.csv' can be used: all 2 rows are rejected, the first at 2:" in line
+    assert "cannot import 'posts.csv': all 2 rows are rejected, the first at 2:" in line
 
 
 def test_strict_refuses_a_file_with_a_rejected_row(folder: Path, retrainer: Runner) -> None:
     (folder / "posts.csv").write_text("id,created_at\n1,2024-01-01\n2,later\n")
     line = the_line(retrainer("posts", "import", "posts.csv", "--strict"), 1)
-    assert "refused 'posts.csv': 1 of 2 rows are rejected, the first at 3:" in line
+    assert "cannot import 'posts.csv': 1 of 2 rows are rejected, the first at 3:" in line
     assert retrainer("posts", "count", "--json").json["count"] == 0
     loose = retrainer("posts", "import", "posts.csv", "--json").json
     assert (loose["added"], len(loose["rejected"])) == (1, 1)

@@ -557,7 +557,7 @@ def test_a_foreign_table_of_posts_is_read_and_never_written(folder: Path, retrai
     assert done.json["training_runs"][0]["num_training_samples"] == 320
     refused = retrainer("posts", "import", str(tmp_path / "x.csv"), env=environ)
     assert refused.code == 1
-    assert "was not made by retrainer and is only read" in refused.err
+    assert "was not created by retrainer and is read-only" in refused.err
     assert path.read_bytes() == before
     project = open_project(folder)
     assert project.registry.get_version(

@@ -22,7 +22,7 @@ from pydantic import TypeAdapter
 
 from retrainer.errors import AlgorithmError, ConfigError, InsufficientData, MissingCredentials
 from retrainer.model_types.base import Origins
-from retrainer_claude.tfidf import likeness, word_weights
+from retrainer_claude.tfidf import cosine_similarity, tfidf_vectors
 from tests import claude_server
 from tests.claude_server import KEY, ClaudeServer, Received, Reply
 
@@ -185,11 +185,11 @@ def test_examples_are_of_all_subjects(claude: LoadedAlgorithm) -> None:
 
 
 def test_texts_are_alike_by_the_words_that_tell() -> None:
-    weights = word_weights(["the cat sat", "the cat ran", "the dog barked", "https://example.org/cat", ""])
-    assert likeness(weights[0], weights[0]) == pytest.approx(1)
-    assert likeness(weights[0], weights[1]) > likeness(weights[0], weights[2]) > 0
+    weights = tfidf_vectors(["the cat sat", "the cat ran", "the dog barked", "https://example.org/cat", ""])
+    assert cosine_similarity(weights[0], weights[0]) == pytest.approx(1)
+    assert cosine_similarity(weights[0], weights[1]) > cosine_similarity(weights[0], weights[2]) > 0
     assert weights[3] == weights[4] == {}
-    assert likeness(weights[0], weights[3]) == 0
+    assert cosine_similarity(weights[0], weights[3]) == 0
 
 
 def test_no_text_is_shown_twice_and_none_is_empty(claude: LoadedAlgorithm) -> None:
@@ -459,15 +459,15 @@ def test_a_text_cut_short_is_counted_apart(claude: LoadedAlgorithm, server: Clau
 @pytest.mark.parametrize(
     ("reply", "reason"),
     [
-        (claude_server.empty(), "answered with no text"),
-        (claude_server.saying(" \n"), "answered with no text"),
-        (Reply(changes={"content": ["?", {"type": "novelty", "text": "?"}]}), "answered with no text"),
-        (Reply(changes={"content": None}), "answered with no text"),
+        (claude_server.empty(), "the answer has no text"),
+        (claude_server.saying(" \n"), "the answer has no text"),
+        (Reply(changes={"content": ["?", {"type": "novelty", "text": "?"}]}), "the answer has no text"),
+        (Reply(changes={"content": None}), "the answer has no text"),
         (Reply(changes={"stop_reason": "pause_turn"}), "stopped for 'pause_turn'"),
         (Reply(body=b"[]"), "not a message"),
         (claude_server.web_page(), "not a message"),
         (claude_server.malformed(), "not JSON"),
-        (claude_server.cut_short(), "broke off"),
+        (claude_server.cut_short(), "connection to the Claude API failed"),
         (
             claude_server.bad_request("messages: too many tokens"),
             r"request req_test0002\): messages: too many tokens",
@@ -541,7 +541,7 @@ def test_just_enough_successes_are_enough(claude: LoadedAlgorithm, server: Claud
 def test_a_server_out_of_reach_is_said_in_one_line(claude: LoadedAlgorithm, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
     monkeypatch.setenv("ANTHROPIC_BASE_URL", "http://127.0.0.1:1")
-    with pytest.raises(AlgorithmError, match=r"1 of 1 forecasts failed, .* cannot be reached"):
+    with pytest.raises(AlgorithmError, match=r"1 of 1 forecasts failed, .* the connection to the Claude API failed"):
         predict_one(claude, max_retries=0)
 
 
@@ -744,7 +744,7 @@ def test_a_model_that_is_being_retired_is_warned_of(
     claude.check_ready(options(claude))
     assert caplog.messages == []
     claude.check_ready(options(claude, model="claude-sonnet-4-5"))
-    assert "'claude-sonnet-4-5' is deprecated and is retired on November 30th, 2026" in caplog.text
+    assert "'claude-sonnet-4-5' is deprecated and will be retired on November 30th, 2026" in caplog.text
     assert "No price is set for the model 'claude-sonnet-4-5'" in caplog.text
 
 

@@ -327,7 +327,7 @@ def test_a_killed_evaluation_tried_again_makes_only_the_missing_calls(
     done = retrainer("train", "content", "--json", env=environ)
     assert done.code == 0, done.err
     assert len(server.requests) == 8 + 13
-    assert "7 of 20 forecasts were paid for before and are not asked for again" in done.err
+    assert "7 of 20 forecasts were paid for by an earlier run and are reused" in done.err
     (run,) = done.json["training_runs"]
     assert run["evaluation"]["num_predictions"] == 20
     assert run["evaluation"]["metrics"]["tokens"] > run["tokens"] > 0
@@ -417,7 +417,7 @@ def test_todays_limit_holds_for_a_production_that_was_trained_without_one(
 
 def test_a_limit_of_the_cost_without_a_price_is_refused(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
     del server
-    with pytest.raises(ConfigError, match="max_cost is set, but no price of the model 'claude-haiku-4-5'"):
+    with pytest.raises(ConfigError, match="max_cost is set, but the model 'claude-haiku-4-5' has no price"):
         claude.check_ready(claude.options({"max_cost": 1.0, "model": "claude-haiku-4-5"}, "content"))
 
 
@@ -433,7 +433,7 @@ def test_a_connection_that_was_never_made_costs_nothing(
 ) -> None:
     del server
     monkeypatch.setenv("ANTHROPIC_BASE_URL", "http://127.0.0.1:9")
-    with pytest.raises(AlgorithmError, match="cannot be reached"), open_budget(None) as budget:
+    with pytest.raises(AlgorithmError, match="connection to the Claude API failed"), open_budget(None) as budget:
         twenty(claude, budget, max_retries=0, **DEAR)
     assert budget.calls == 20
     assert budget.cost_usd == 0

@@ -185,8 +185,8 @@ def test_an_id_that_is_no_text_or_cannot_be_stored_is_rejected(tmp_path: Path) -
     assert reasons(read_records(tmp_path, *({"id": value, "date": TIME} for value in ids))) == [
         "the id 'True' is neither text nor a whole number",
         "the id '['a']' is neither text nor a whole number",
-        "the id 'a b' holds a character that cannot be stored",
-        "the id 'a ' holds a character that cannot be stored",
+        "the id 'a b' contains a character that cannot be stored",
+        "the id 'a ' contains a character that cannot be stored",
     ]
 
 
@@ -276,13 +276,13 @@ def test_parquet_timestamps_of_every_unit_and_zone_are_the_same_instant(tmp_path
 
 def test_a_time_later_than_now_is_rejected_and_now_itself_is_not(tmp_path: Path) -> None:
     file = read_bytes(tmp_path, "posts.csv", "id,date\n1,2025-06-01T12:00:00.000001Z\n2,2025-06-01 14:00+02\n")
-    assert file.rejected == [RejectedRow(2, "the time '2025-06-01T12:00:00.000001Z' lies in the future")]
+    assert file.rejected == [RejectedRow(2, "the time '2025-06-01T12:00:00.000001Z' is in the future")]
     assert list(file.posts["post_id"]) == ["2"]
 
 
 def test_a_time_before_the_year_1_is_rejected(tmp_path: Path) -> None:
     file = read_bytes(tmp_path, "posts.csv", "id,date\n1,0001-01-01T00:00+14:00\n")
-    assert reasons(file) == ["the time '0001-01-01T00:00+14:00' lies before the year 1"]
+    assert reasons(file) == ["the time '0001-01-01T00:00+14:00' is before the year 1"]
 
 
 def test_a_missing_id_or_time_is_rejected(tmp_path: Path) -> None:
@@ -297,16 +297,16 @@ def test_the_same_id_with_another_time_or_text_is_rejected_and_names_the_first_l
     again = ["1,2024-10-31,a", "1,2024-11-01,a", "1,2024-10-31,b", "1,2024-11-01,", "1,2024-10-31T00:00Z,a"]
     file = read_bytes(tmp_path, "posts.csv", "\n".join(["id,date,text", "0,never,x", *again]))
     assert [(row.line, row.reason) for row in file.rejected[1:]] == [
-        (4, "the id '1' is that of line 3, with another time"),
-        (5, "the id '1' is that of line 3, with another text"),
-        (6, "the id '1' is that of line 3, with another time and text"),
+        (4, "the id '1' is also that of line 3, with another time"),
+        (5, "the id '1' is also that of line 3, with another text"),
+        (6, "the id '1' is also that of line 3, with another time and text"),
     ]
     assert (file.rows, len(file.posts), file.repeated) == (6, 1, 1)
 
 
 def test_records_are_named_where_there_are_no_lines(tmp_path: Path) -> None:
     file = read_records(tmp_path, {"id": 1, "date": TIME}, {"id": "1", "date": "2024-10-31"})
-    assert file.rejected == [RejectedRow(2, "the id '1' is that of record 1, with another time")]
+    assert file.rejected == [RejectedRow(2, "the id '1' is also that of record 1, with another time")]
 
 
 def test_an_equal_repeat_is_dropped_and_counted_even_with_other_counts(tmp_path: Path) -> None:
@@ -386,7 +386,7 @@ def test_a_quote_that_does_not_match_costs_its_own_row_and_says_what_it_swallows
     file = read_bytes(tmp_path, "posts.csv", f"id,date,text\n{rows}")
     assert file.rejected == [
         RejectedRow(2, "its quotes do not match"),
-        RejectedRow(4, "a quote is opened and never closed, so that the rest of the file belongs to it"),
+        RejectedRow(4, "a quote is never closed, so that the rest of the file belongs to it"),
     ]
     assert list(file.posts["content"]) == ['b "so" c']
 
@@ -465,9 +465,9 @@ def test_an_object_with_one_array_of_objects_is_read(tmp_path: Path) -> None:
 def test_an_object_with_two_arrays_of_objects_or_with_none_is_an_error(tmp_path: Path) -> None:
     document = {"posts": [{"id": 1}], "users": [{"id": 2}]}
     said = error_of(tmp_path, "posts.json", json.dumps(document))
-    assert said == "'posts.json' holds 2 arrays of objects: 'posts', 'users'"
+    assert said == "'posts.json' contains 2 arrays of objects: 'posts', 'users'"
     for content in ('{"id": 1}', '"posts"', "7"):
-        assert error_of(tmp_path, "posts.json", content) == "'posts.json' holds no array of objects"
+        assert error_of(tmp_path, "posts.json", content) == "'posts.json' contains no array of objects"
 
 
 def test_a_json_error_is_named_by_its_line(tmp_path: Path) -> None:
@@ -485,8 +485,8 @@ def test_a_broken_json_line_is_rejected_and_the_file_goes_on(tmp_path: Path) -> 
     assert [(row.line, row.reason.split(":")[0]) for row in file.rejected] == [
         (3, "not JSON"),
         (4, "'[1]' is not an object"),
-        (5, "not JSON that can be read"),
-        (6, "not JSON that can be read"),
+        (5, "not readable as JSON"),
+        (6, "not readable as JSON"),
     ]
     assert file.rejected[0].reason == "not JSON: Expecting ',' delimiter at character 9"
     assert (file.rows, list(file.posts["post_id"])) == (6, ["1", "3"])
@@ -529,7 +529,7 @@ def test_a_damaged_gzip_file_is_an_error(tmp_path: Path) -> None:
     packed = gzip.compress(b"id,date\n" + b"".join(b"%d,2024-01-01\n" % number for number in range(20_000)))
     cut, wrong_sum, wrong_bits = packed[: len(packed) // 2], packed[:-8] + b"\0" * 8, packed[:10] + b"\xff" * 500
     for content in (cut, wrong_sum, wrong_bits, b"id,date\n"):
-        assert error_of(tmp_path, "posts.csv.gz", content) == "'posts.csv.gz' is not a whole gzip file"
+        assert error_of(tmp_path, "posts.csv.gz", content) == "'posts.csv.gz' is not a complete gzip file"
 
 
 def test_a_damaged_parquet_file_is_an_error(tmp_path: Path) -> None:
@@ -599,7 +599,7 @@ def test_a_file_without_an_id_or_a_time_column_says_what_it_has_and_how_to_map(t
     with pytest.raises(PostsError) as caught:
         read(path)
     assert caught.value.message == f"'{path}' has no column for post_id: its columns are 'key', 'date', 'text'"
-    assert caught.value.hint == "Say which one it is with --column post_id=NAME"
+    assert caught.value.hint == "Choose one with --column post_id=NAME"
     with pytest.raises(PostsError, match="no column for created_at"):
         read_bytes(tmp_path, "posts.json", '[{"id": 1}]')
     many = ",".join(f"column{number}" for number in range(50))

@@ -1,4 +1,4 @@
-"""`doctor` finds what is not as recorded, and mends what the database knows better."""
+"""`doctor` finds what is not as recorded, and repairs what the database has a copy of."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ def kinds(project: Project) -> list[str]:
     return [finding.kind for finding in examine(project)]
 
 
-def mended(project: Project) -> None:
+def assert_repaired(project: Project) -> None:
     """Repair, and find nothing afterwards."""
-    assert all(finding.mended for finding in examine(project, repair=True))
+    assert all(finding.repaired for finding in examine(project, repair=True))
     assert examine(project) == []
 
 
-def test_a_sound_registry_has_nothing_to_mend(project: Project, version_id: str) -> None:
+def test_a_sound_registry_has_no_problems(project: Project, version_id: str) -> None:
     assert examine(project) == []
 
 
@@ -56,7 +56,7 @@ def test_a_missing_file_is_written_again(project: Project, version_id: str) -> N
     before = path.read_bytes()
     path.unlink()
     assert kinds(project) == ["missing_file"]
-    mended(project)
+    assert_repaired(project)
     assert path.read_bytes() == before
 
 
@@ -65,14 +65,14 @@ def test_a_changed_file_is_written_again(project: Project, version_id: str) -> N
     before = path.read_bytes()
     path.write_bytes(before + b" ")
     assert kinds(project) == ["changed_file"]
-    mended(project)
+    assert_repaired(project)
     assert path.read_bytes() == before
 
 
 def test_a_missing_models_folder_is_made_again(project: Project, version_id: str) -> None:
     shutil.rmtree(project.models_dir)
     assert set(kinds(project)) == {"missing_file", "wrong_link"}
-    mended(project)
+    assert_repaired(project)
     assert (project.models_dir / "timing_model" / "model.json").exists()
 
 
@@ -82,7 +82,7 @@ def test_a_stray_file_and_a_stray_folder_are_removed(project: Project, version_i
     stray.mkdir()
     (stray / "model.json").write_text("{}")
     assert sorted(kinds(project)) == ["stray_file", "stray_folder"]
-    mended(project)
+    assert_repaired(project)
     assert not stray.exists()
 
 
@@ -98,7 +98,7 @@ def test_a_whole_version_that_another_database_may_know_is_moved_away_and_kept(
 ) -> None:
     folder = foreign_version(project, version_id)
     assert kinds(project) == ["stray_folder"]
-    mended(project)
+    assert_repaired(project)
     assert not folder.exists()
     assert (project.models_dir / ".set-aside/timing" / folder.name / "manifest.json").exists()
 
@@ -125,7 +125,7 @@ def test_a_wrong_link_is_set_right(damage: str, project: Project, version_id: st
     elif damage == "dangling":
         link.symlink_to("timing/nothing")
     assert kinds(project) == ["wrong_link"]
-    mended(project)
+    assert_repaired(project)
     assert link.resolve().name == version_id
 
 
@@ -148,22 +148,22 @@ def leave_a_dead_run(project: Project) -> None:
 def test_a_dead_run_is_closed(project: Project) -> None:
     leave_a_dead_run(project)
     assert kinds(project) == ["dead_run"]
-    mended(project)
+    assert_repaired(project)
     assert project.registry.list_runs()[0].status == "failed"
 
 
-def test_what_is_damaged_on_both_sides_cannot_be_mended(project: Project, version_id: str) -> None:
+def test_what_is_damaged_on_both_sides_cannot_be_repaired(project: Project, version_id: str) -> None:
     path = project.artifacts.folder("timing", version_id) / "model.json"
     path.unlink()
     with project.registry.database.write() as session:
         session.execute(sa.update(VersionFile).where(VersionFile.path == "model.json").values(data=None))
     (finding,) = examine(project, repair=True)
-    assert finding.mended is False
+    assert finding.repaired is False
     with pytest.raises(ArtifactError, match="cannot repair .*no copy in the database"):
         load_version(project, runtime_of(project), project.registry.get_version(version_id))
 
 
-def test_a_pruned_version_has_nothing_to_mend_and_cannot_come_back(folder: Path) -> None:
+def test_a_pruned_version_has_no_problems_and_cannot_come_back(folder: Path) -> None:
     configure(folder, keep_versions="1")
     project = open_project(folder)
     project.posts.add(regular_posts(120), NOW)
@@ -190,7 +190,7 @@ def test_doctor_on_the_command_line(sqlite_folder: Path, retrainer: Runner) -> N
     assert run
     project.close()
     sound = retrainer("doctor")
-    assert (sound.code, sound.out) == (0, "Nothing to mend\n")
+    assert (sound.code, sound.out) == (0, "No problems found\n")
     path = sqlite_folder / "models" / "timing" / str(run.model_version_id) / "model.json"
     path.write_text("{}")
     found = retrainer("doctor", "--json")
@@ -199,5 +199,5 @@ def test_doctor_on_the_command_line(sqlite_folder: Path, retrainer: Runner) -> N
     assert "`retrainer doctor --repair`" in retrainer("doctor").out
     repaired = retrainer("doctor", "--repair")
     assert repaired.code == 0
-    assert "(mended)" in repaired.out
+    assert "(repaired)" in repaired.out
     assert json.loads(path.read_text())["gaps_hours"]

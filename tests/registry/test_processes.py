@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import pytest
 import sqlalchemy as sa
@@ -21,14 +18,14 @@ from retrainer.pipeline.recovery import recover
 from retrainer.pipeline.run import retrain
 from retrainer.registry.tables import ModelVersion
 from tests.conftest import NOW, configure, open_project, regular_posts, runtime_of
+from tests.registry.worker import Worker, change, first_use, release, train
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from retrainer.project import Project
     from tests.conftest import Plugins
 
-ROOT = Path(__file__).parents[2]
 SEED = 20240601
 
 IMPROVING = """
@@ -56,40 +53,39 @@ IMPROVING = """
 """
 
 
-def start(*arguments: str, env: dict[str, str] | None = None) -> subprocess.Popen[str]:
-    """Start a worker; it waits for a line after its imports."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "tests.registry.worker", *arguments],
-        cwd=ROOT,
-        env={**os.environ, **(env or {})},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+SLOW = pytest.mark.slow
+SOAK = pytest.mark.soak
 
 
-def go(processes: list[subprocess.Popen[str]]) -> None:
-    """Let workers go at once, when all of them are ready."""
-    for process in processes:
-        assert process.stdout
-        line = process.stdout.readline()
-        assert line == "ready\n", process.stderr.read() if process.stderr else line
-    for process in processes:
-        assert process.stdin
-        process.stdin.write("go\n")
-        process.stdin.flush()
+class Start(Protocol):
+    def __call__(
+        self, work: Callable[..., None], *arguments: object, env: Mapping[str, str] | None = None
+    ) -> Worker: ...
 
 
-@pytest.mark.parametrize("times", [5, pytest.param(20, marks=pytest.mark.soak)])
-def test_eight_processes_make_first_use_of_one_database(times: int, folder: Path) -> None:
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Start workers; none outlives the test."""
+    workers: list[Worker] = []
+
+    def start(work: Callable[..., None], *arguments: object, env: Mapping[str, str] | None = None) -> Worker:
+        workers.append(Worker.start(tmp_path, work, *arguments, env=env))
+        return workers[-1]
+
+    yield start
+    for worker in workers:
+        worker.kill()
+        worker.finish()
+
+
+@pytest.mark.parametrize("times", [1, pytest.param(5, marks=SLOW), pytest.param(20, marks=SOAK)])
+def test_eight_processes_make_first_use_of_one_database(times: int, folder: Path, start: Start) -> None:
     database = Path(folder / "data" / "retrainer.db")
     for _ in range(times):
-        processes = [start("first_use", str(folder)) for _ in range(8)]
-        go(processes)
-        for process in processes:
-            _, err = process.communicate(timeout=60)
-            assert process.returncode == 0, err
+        workers = [start(first_use, folder) for _ in range(8)]
+        release(workers)
+        for worker in workers:
+            assert worker.finish() == 0, worker.err
         if database.exists():
             for path in database.parent.glob("retrainer.db*"):
                 path.unlink()
@@ -124,28 +120,29 @@ def production_ids(project: Project) -> list[str]:
         return list(session.scalars(query))
 
 
-@pytest.mark.parametrize("seconds", [20])
-def test_sixteen_processes_change_production_and_a_watcher_always_sees_one(
-    seconds: float, six_versions: Project
+@pytest.mark.parametrize(
+    ("count", "seconds"), [(4, 3), pytest.param(16, 20, marks=SLOW), pytest.param(16, 200, marks=SOAK)]
+)
+def test_processes_change_production_and_a_watcher_always_sees_one(
+    count: int, seconds: float, six_versions: Project, start: Start
 ) -> None:
     project = six_versions
-    processes = [start("change", str(project.folder), str(seconds), str(SEED + n)) for n in range(16)]
-    go(processes)
+    workers = [start(change, project.folder, seconds, SEED + number) for number in range(count)]
+    release(workers)
     link = project.models_dir / "timing_model"
     looks = 0
-    while any(process.poll() is None for process in processes):
+    while any(worker.is_running() for worker in workers):
         (live,) = production_ids(project)
         assert live
         version = project.registry.get_version(link.readlink().name)
         assert project.artifacts.find_file_problems(version) == [], "the link resolves to an intact folder"
         looks += 1
     changes = 0
-    for process in processes:
-        out, err = process.communicate(timeout=60)
-        assert process.returncode == 0, err
-        changes += int(out)
-    assert looks > 50
-    assert changes > 50
+    for worker in workers:
+        assert worker.finish() == 0, worker.err
+        changes += int(worker.out)
+    assert looks > seconds
+    assert changes > seconds
     (live,) = production_ids(project)
     assert link.readlink().name == live
     entries = project.registry.list_ledger_entries(model_type="timing", actions=("promotion", "rollback"))
@@ -154,79 +151,69 @@ def test_sixteen_processes_change_production_and_a_watcher_always_sees_one(
     assert entries[0].to_version_id == live
 
 
-def test_runs_of_one_type_never_overlap(folder: Path) -> None:
+def test_runs_of_one_type_never_overlap(folder: Path, start: Start) -> None:
     project = open_project(folder)
     project.posts.add(regular_posts(120), NOW)
-    processes = [start("train", str(folder)) for _ in range(6)]
-    go(processes)
+    workers = [start(train, folder) for _ in range(6)]
+    release(workers)
     most = 0
-    while any(process.poll() is None for process in processes):
+    while any(worker.is_running() for worker in workers):
         most = max(most, len(project.registry.list_running_runs()))
-    codes = []
-    for process in processes:
-        _, err = process.communicate(timeout=60)
-        codes.append(process.returncode)
-        assert process.returncode in {0, 4}, err
+    codes = [worker.finish() for worker in workers]
+    assert set(codes) <= {0, 4}, [worker.err for worker in workers]
     assert 0 in codes
     assert most == 1, "never two at once"
     assert [run.status for run in project.registry.list_runs("timing")] == ["completed"] * codes.count(0)
 
 
-def test_a_run_waits_for_another_when_told_to(folder: Path) -> None:
+def test_a_run_waits_for_another_when_told_to(folder: Path, start: Start) -> None:
     project = open_project(folder)
     project.posts.add(regular_posts(120), NOW)
-    processes = [start("train", str(folder), "--wait", "50") for _ in range(3)]
-    go(processes)
-    codes = [process.wait(timeout=100) for process in processes]
-    for process in processes:
-        process.communicate()
-    assert codes == [0, 0, 0]
+    workers = [start(train, folder, "--wait", "50") for _ in range(3)]
+    release(workers)
+    assert [worker.finish(100) for worker in workers] == [0, 0, 0]
 
 
-@pytest.mark.parametrize("kills", [30, pytest.param(300, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("kills", [5, pytest.param(30, marks=SLOW), pytest.param(300, marks=SOAK)])
 def test_a_run_killed_at_any_moment_loses_nothing(
-    kills: int, folder: Path, plugins: Plugins, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+    kills: int, folder: Path, plugins: Plugins, monkeypatch: pytest.MonkeyPatch, start: Start
 ) -> None:
     """Each run is better than the last, so that it promotes, and old versions are archived on the way."""
-    if kills < 100 and "postgresql" in request.node.name:
-        pytest.skip("the short version runs on SQLite; `make soak` runs the long one on both")
     plugins.add("improving", IMPROVING)
     monkeypatch.syspath_prepend(str(plugins.site))
     configure(folder, keep_versions="3", min_improvement_threshold="0")
     project = open_project(folder)
     project.posts.add(regular_posts(120), NOW)
     choose = random.Random(SEED)  # noqa: S311
-    span = _seconds_of_a_run(folder, plugins)
+    span = _seconds_of_a_run(folder, plugins, start)
     killed = promoted = attempts = 0
-    while killed < kills:
+    while killed < kills or not promoted:  # killed after the promotion, or at the end before the kill
         attempts += 1
-        assert attempts < 4 * kills, f"only {killed} runs were still going on when they were killed"
-        env = {**plugins.environ, "RETRAINER_TIMING_MODEL__IMPROVING__HOURS": str(19.0 - 13 * attempts / (4 * kills))}
-        process = start("train", str(folder), "--algorithm", "improving", env=env)
-        go([process])
+        assert attempts < 4 * kills + 20, f"{killed} killed while they were running, {promoted} promoted"
+        hours = 19.0 - 13 * attempts / (4 * kills + 20)
+        env = {**plugins.environ, "RETRAINER_TIMING_MODEL__IMPROVING__HOURS": str(hours)}
+        worker = start(train, folder, "--algorithm", "improving", env=env)
+        release([worker])
         time.sleep(choose.uniform(0, span))  # the moment is the point
-        process.send_signal(signal.SIGKILL)
-        _, err = process.communicate(timeout=60)
-        is_killed = process.returncode == -signal.SIGKILL
+        worker.kill()
+        is_killed = worker.finish() == -signal.SIGKILL
         killed += is_killed
-        promoted += "✓ Model promoted to production!" in err
+        promoted += "✓ Model promoted to production!" in worker.err
         span *= 1.03 if is_killed else 0.85  # moments up to the end of a run, however fast the machine is just now
         recover(project, runtime_of(project))  # what every command does first
         assert examine(project) == [], f"after attempt {attempts}"
-        _nothing_reported_is_missing(project, err)
+        _nothing_reported_is_missing(project, worker.err)
     last = retrain(project, runtime_of(project), "timing", datetime.now(UTC), algorithm="baseline")
     assert last.run
     assert last.run.status == "completed"
-    assert promoted > 0, "some runs were killed after their promotion, or came to their end"
     assert {run.status for run in project.registry.list_runs()} == {"completed", "failed"}
 
 
-def _seconds_of_a_run(folder: Path, plugins: Plugins) -> float:
-    process = start("train", str(folder), "--algorithm", "improving", env=plugins.environ)
-    go([process])
+def _seconds_of_a_run(folder: Path, plugins: Plugins, start: Start) -> float:
+    worker = start(train, folder, "--algorithm", "improving", env=plugins.environ)
+    release([worker])
     started = time.monotonic()
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 0, err
+    assert worker.finish() == 0, worker.err
     return time.monotonic() - started
 
 
@@ -242,13 +229,3 @@ def _nothing_reported_is_missing(project: Project, log: str) -> None:
         (run,) = project.registry.list_runs("timing", 1)
         assert run.status == "completed"
         assert run.promoted_to_production
-
-
-@pytest.fixture(autouse=True)
-def _no_process_outlives_its_test() -> Iterator[None]:
-    yield
-    import psutil
-
-    for child in psutil.Process().children(recursive=True):
-        if "tests.registry.worker" in " ".join(child.cmdline()):
-            child.kill()

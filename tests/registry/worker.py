@@ -1,14 +1,15 @@
-"""What the processes do that the tests start, stop and kill: `python -m tests.registry.worker WHAT FOLDER …`."""
+"""What worker processes do, and how tests start them: forked from a server that has imported everything already."""
 
 from __future__ import annotations
 
-import importlib
+import multiprocessing
 import os
 import random
 import sys
 import time
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from retrainer.algorithms.events import EventBus
 from retrainer.errors import NothingToRollBack, PromotionRefused
@@ -17,68 +18,132 @@ from retrainer.project import Project
 from retrainer.render.events import event_document
 from retrainer.runtime import Runtime
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from multiprocessing.context import ForkServerProcess
+    from multiprocessing.synchronize import Event
+    from pathlib import Path
+
+IMPORTED = ["pandas", "psycopg", "retrainer.cli.train", "retrainer.pipeline.run", "retrainer.posts.store"]
+IMPORTED += ["retrainer.registry.database", "retrainer.registry.registry", "retrainer_baseline"]
+_CONTEXT = multiprocessing.get_context("forkserver")
+_CONTEXT.set_forkserver_preload(IMPORTED)
+
+
+@dataclass
+class Worker:
+    """A process that waits, ready for its work, until it is released."""
+
+    process: ForkServerProcess
+    ready: Event
+    released: Event
+    out_file: Path
+    err_file: Path
+
+    @classmethod
+    def start(
+        cls, folder: Path, work: Callable[..., None], *arguments: object, env: Mapping[str, str] | None = None
+    ) -> Worker:
+        """Start a worker.
+
+        Args:
+            folder: where its output is written.
+            work: a function at the top level of a module.
+            arguments: the arguments of the function.
+            env: additional environment variables.
+        """
+        ready, released = _CONTEXT.Event(), _CONTEXT.Event()
+        number = len(list(folder.glob("worker*.out")))
+        out_file, err_file = (folder / f"worker{number}.{name}" for name in ("out", "err"))
+        out_file.touch()
+        process = _CONTEXT.Process(
+            target=_work_when_released,
+            args=(work, arguments, {**os.environ, **(env or {})}, (out_file, err_file), ready, released),
+            daemon=True,
+        )
+        process.start()
+        return cls(process, ready, released, out_file, err_file)
+
+    def is_running(self) -> bool:
+        return self.process.is_alive()
+
+    def kill(self) -> None:
+        self.process.kill()
+
+    def finish(self, timeout: float = 60) -> int:
+        """Wait for the end; return the exit code, which is negative for a signal."""
+        self.process.join(timeout)
+        assert self.process.exitcode is not None, f"still running after {timeout} s: {self.err}"
+        return self.process.exitcode
+
+    @property
+    def out(self) -> str:
+        return self.out_file.read_text()
+
+    @property
+    def err(self) -> str:
+        return self.err_file.read_text()
+
+
+def release(workers: Sequence[Worker]) -> None:
+    """Let workers begin at once, when all of them are ready."""
+    for worker in workers:
+        assert worker.ready.wait(60), worker.err
+    for worker in workers:
+        worker.released.set()
+
+
+def _work_when_released(
+    work: Callable[..., None],
+    arguments: tuple[object, ...],
+    environ: dict[str, str],
+    files: tuple[Path, Path],
+    ready: Event,
+    released: Event,
+) -> None:
+    os.environ.clear()
+    os.environ.update(environ)
+    sys.path[:0] = filter(None, environ.get("PYTHONPATH", "").split(os.pathsep))
+    for number, file in enumerate(files, start=1):
+        os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT), number)
+    sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115  until the process ends
+    sys.stderr = open(2, "w", encoding="utf-8", buffering=1, closefd=False)  # noqa: SIM115  as above
+    ready.set()
+    released.wait()
+    work(*arguments)
+
 
 def first_use(folder: Path) -> None:
-    """Open a registry that nobody has used yet, as soon as told to."""
-    print("ready", flush=True)
-    sys.stdin.readline()
+    """Open a registry that nobody has used yet."""
     project = Project.find(folder, {})
     assert project.registry.list_versions() == []
     project.close()
 
 
 def change(folder: Path, seconds: float, seed: int) -> None:
-    """Promote and roll back versions as they come, for a while; losing a race is no failure."""
+    """Promote and roll back versions at random for a while, and print how often; losing a race is no failure."""
     choose = random.Random(seed)  # noqa: S311  no secret
+    runtime = Runtime(EventBus(event_document, mute=True))
     project = Project.find(folder, {})
     ids = [version.version_id for version in project.registry.list_versions("timing")]
-    print("ready", flush=True)
-    sys.stdin.readline()
-    done = 0
+    changes = 0
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         try:
             if choose.random() < 0.7:
-                promote_version(
-                    project,
-                    Runtime(EventBus(event_document, mute=True)),
-                    choose.choice(ids),
-                    f"worker {seed}",
-                    datetime.now(UTC),
-                )
+                promote_version(project, runtime, choose.choice(ids), f"worker {seed}", datetime.now(UTC))
             else:
-                roll_back(
-                    project,
-                    Runtime(EventBus(event_document, mute=True)),
-                    "timing",
-                    f"worker {seed}",
-                    datetime.now(UTC),
-                    hold=False,
-                )
-            done += 1
+                roll_back(project, runtime, "timing", f"worker {seed}", datetime.now(UTC), hold=False)
+            changes += 1
         except (PromotionRefused, NothingToRollBack):
             pass
     project.close()
-    print(done)
+    print(changes)  # noqa: T201  its result
 
 
 def train(folder: Path, *arguments: str) -> None:
-    """Run `retrainer train` in this process, from the moment that everything is imported."""
-    for module in ("pandas", "retrainer.pipeline.run", "retrainer.registry.database", "retrainer.posts.store"):
-        importlib.import_module(module)
+    """Run `retrainer train timing`."""
     from retrainer.__main__ import run
 
     os.chdir(folder)
-    print("ready", flush=True)
-    sys.stdin.readline()
     sys.exit(run(["train", "timing", *arguments]))
-
-
-if __name__ == "__main__":
-    what, where, *rest = sys.argv[1:]
-    if what == "first_use":
-        first_use(Path(where))
-    elif what == "change":
-        change(Path(where), float(rest[0]), int(rest[1]))
-    else:
-        train(Path(where), *rest)

@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING
 
+from pydantic import Field
+
 from retrainer.render.documents.base import Document
 
 if TYPE_CHECKING:
@@ -46,7 +48,7 @@ class Finding(Document):
     kind: str
     subject: str
     message: str
-    mended: bool | None
+    mended: bool | None = Field(validation_alias="repaired")
 
 
 class Findings(Document):
