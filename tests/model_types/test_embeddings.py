@@ -56,11 +56,13 @@ def refusal(name: str) -> str:
     return str(caught.value)
 
 
+@pytest.mark.slow
 def test_the_true_posts_are_nearest_and_a_constant_tells_nothing(model: SemanticModel) -> None:
     assert measures(model, POSTS, POSTS) == dict.fromkeys(MEASURES, 1.0)
     assert measures(model, [POSTS[0]] * 4, POSTS)["embedding_rank_auc"] == 0.5
 
 
+@pytest.mark.slow
 def test_what_is_said_in_other_words_is_nearer_than_what_is_about_something_else(model: SemanticModel) -> None:
     near = ["A kitten dozed until evening", "Stocks lost value", "it is wet outside", "Many happy returns, Anna"]
     found = measures(model, near, POSTS)
@@ -68,6 +70,7 @@ def test_what_is_said_in_other_words_is_nearer_than_what_is_about_something_else
     assert found["embedding_similarity"] > measures(model, near[::-1], POSTS)["embedding_similarity"]
 
 
+@pytest.mark.slow
 def test_bertscore_is_that_of_the_package(model: SemanticModel) -> None:
     import bert_score
 
@@ -76,11 +79,13 @@ def test_bertscore_is_that_of_the_package(model: SemanticModel) -> None:
     assert model.bertscore_f1(texts, POSTS * 10) == pytest.approx(f1.numpy(), abs=1e-6)
 
 
+@pytest.mark.slow
 def test_a_text_without_words_is_near_to_nothing_and_no_trouble(model: SemanticModel) -> None:
     assert model.bertscore_f1(["", " \n", "\u200b", "a"], ["a", "a", "a", ""]).tolist() == [0, 0, 0, 0]
     assert np.isfinite(model.embeddings(["", "\u200b"])).all()
 
 
+@pytest.mark.slow
 def test_an_embedding_does_not_depend_on_the_texts_beside_it(model: SemanticModel) -> None:
     alone = model.embeddings([POSTS[0]])
     beside_a_long_one = model.embeddings(["much longer than the other " * 20, POSTS[0]])
@@ -88,11 +93,13 @@ def test_an_embedding_does_not_depend_on_the_texts_beside_it(model: SemanticMode
     assert np.linalg.norm(alone[0]) == pytest.approx(1)
 
 
+@pytest.mark.slow
 def test_only_the_forecasts_that_are_kept_count(model: SemanticModel) -> None:
     nearness = model.semantic_similarity([*POSTS[:3], ""], POSTS)
     assert nearness.metrics(np.array([True, True, True, False])) == dict.fromkeys(MEASURES, 1.0)
 
 
+@pytest.mark.slow
 def test_a_tokenizer_that_states_no_limit_is_no_trouble(tmp_path: Path) -> None:
     folder = copy_of_the_model(tmp_path / "model")
     stated = json.loads((folder / "tokenizer_config.json").read_text())
@@ -127,6 +134,7 @@ def test_a_folder_that_is_no_model_is_refused(tmp_path: Path) -> None:
     assert f"'{weightless}' has no model" in refusal(str(weightless))
 
 
+@pytest.mark.slow
 def test_a_model_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
     cut = copy_of_the_model(tmp_path / "cut")
     replace(cut / "model.safetensors", (model_folder(PACKAGE) / "model.safetensors").read_bytes()[:5000])
@@ -153,6 +161,7 @@ def test_an_unusable_model_stops_a_run_before_it_begins(folder: Path, retrainer:
     assert retrainer("train", "timing").code == 0
 
 
+@pytest.mark.slow
 def test_evaluations_of_both_sides_are_measured_without_a_network_and_the_same_every_time(
     folder: Path, retrainer: Runner
 ) -> None:

@@ -10,7 +10,6 @@ import os
 import time
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,12 +23,13 @@ from hypothesis import strategies as st
 from retrainer.errors import PostsError, UsageError
 from retrainer.posts.importer import PostsFile, read_posts_file
 from retrainer.posts.readers import RejectedRow
+from tests.shared import REAL_STREAMS, real_stream
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
 NOW = datetime(2025, 6, 1, 12, tzinfo=UTC)
-DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 LONG_ID = "107797156496908384"  # more digits than a float holds
 TIME = "2024-10-31T05:03:01Z"
 NO_TIME = "is neither ISO-8601 nor seconds or milliseconds since 1970"
@@ -624,18 +624,9 @@ def test_rows_keep_the_order_of_the_file(tmp_path: Path) -> None:
     assert list(file.posts.index) == [0, 1, 2]
 
 
-@pytest.mark.parametrize(
-    ("name", "rows"),
-    [
-        ("trump_truth_2022_2026.csv", 32_433),
-        ("trump_twitter_2009_2017.csv", 20_761),
-        ("trump_twitter_2016_2017.csv", 3_232),
-    ],
-)
-def test_a_real_stream_imports_without_an_option_and_quickly(name: str, rows: int) -> None:
-    path = DATA / name
-    if not path.exists():
-        pytest.skip(f"no {path}: the real streams lie beside the project, not in it")
+@pytest.mark.parametrize("name", REAL_STREAMS)
+def test_a_real_stream_imports_without_an_option_and_quickly(name: str) -> None:
+    path, rows = real_stream(name), REAL_STREAMS[name].rows
     started = time.process_time()
     file = read_posts_file(path, columns={}, now=datetime(2026, 11, 1, tzinfo=UTC))
     assert time.process_time() - started < 5  # takes 0.3 seconds; a slow or busy machine may take longer
