@@ -208,5 +208,5 @@ def test_without_the_positions_copies_cannot_be_told() -> None:
 
 def test_the_first_row_of_a_text_is_its_lowest() -> None:
     assert normalize_text("  Die  STRASSE\n") == normalize_text("die straße")
-    assert first_rows(["a", "b", "A "]) == {"a": 0, "b": 1}
-    assert first_rows(["a", "b", "A "], [7, 5, 3]) == {"a": 3, "b": 5}
+    assert first_rows(enumerate(["a", "b", "A "])) == {"a": 0, "b": 1}
+    assert first_rows(zip([7, 5, 3], ["a", "b", "A "], strict=True)) == {"a": 3, "b": 5}

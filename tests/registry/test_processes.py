@@ -135,7 +135,7 @@ def test_processes_change_production_and_a_watcher_always_sees_one(
         (live,) = production_ids(project)
         assert live
         version = project.registry.get_version(link.readlink().name)
-        assert project.artifacts.find_file_problems(version) == [], "the link resolves to an intact folder"
+        assert project.artifacts.find_file_problems(version) == {}, "the link resolves to an intact folder"
         looks += 1
     changes = 0
     for worker in workers:
@@ -223,7 +223,7 @@ def _nothing_reported_is_missing(project: Project, log: str) -> None:
     registered = [line.split(": ")[1] for line in lines if line.startswith("Model version registered: ")]
     for version_id in registered:
         version = project.registry.get_version(version_id)
-        assert project.artifacts.find_file_problems(version) == []
+        assert project.artifacts.find_file_problems(version) == {}
     if any(line.startswith("✓ Model promoted to production!") for line in lines):
         assert production_ids(project) == registered
         (run,) = project.registry.list_runs("timing", 1)
