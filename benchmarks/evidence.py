@@ -26,12 +26,12 @@ TIMING = get_model_type("timing")
 
 
 def main() -> None:
-    print("posts  error smaller by  threshold alone  with min_confidence  interval holds 0")
+    print("posts  error smaller by  threshold alone  with min_confidence  interval contains 0")
     for posts in (20, 75, 300, 1000):
         for reduction in (0.0, 0.15, 0.3):
             alone, confident, coverage = simulate(posts, reduction)
-            holds = f"{coverage:17.1%}" if reduction == 0 else ""
-            print(f"{posts:5}  {reduction:16.0%}  {alone:15.1%}  {confident:19.1%}{holds}", flush=True)
+            contains = f"{coverage:21.1%}" if reduction == 0 else ""
+            print(f"{posts:5}  {reduction:16.0%}  {alone:15.1%}  {confident:19.1%}{contains}", flush=True)
 
 
 def simulate(posts: int, reduction: float) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Whether looking and promoting take longer with many versions: 10 against 10,000, as ratios of one run.
+"""Compare reading and promoting with 10 and with 10,000 versions, as ratios within one run.
 
 make bench-registry
 """
@@ -33,7 +33,7 @@ SIZES = (10, 10_000)
 
 
 def filled_project(folder: Path, versions: int) -> tuple[Project, list[str]]:
-    """Make a project with so many versions, two of them real; returns it and the real ones' ids."""
+    """Create a project with this many versions, two of them real; return it and the ids of these two."""
     create_project(folder)
     project = Project.find(folder, {"RETRAINER_TIMING_MODEL__ALGORITHM": "baseline"})
     project.posts.add(sample_posts(), datetime.now(UTC))
@@ -43,19 +43,26 @@ def filled_project(folder: Path, versions: int) -> tuple[Project, list[str]]:
         if (run := retrain(project, RUNTIME, "timing", datetime.now(UTC)).run)
     ]
     start = datetime(2015, 1, 1, tzinfo=UTC)
-    model, past_run, entry = (_copy_of(project, table) for table in (ModelVersion, TrainingRun, LedgerEntry))
-    made = [f"baseline_timing_old_{number:06d}" for number in range(versions - 2)]
-    moments = [start + timedelta(hours=6 * number) for number in range(versions - 2)]
+    model, past_run, entry = (_first_row(project, table) for table in (ModelVersion, TrainingRun, LedgerEntry))
+    version_ids = [f"baseline_timing_old_{number:06d}" for number in range(versions - 2)]
+    times = [start + timedelta(hours=6 * number) for number in range(versions - 2)]
+    pairs = list(zip(version_ids, times, strict=True))
     old = {"status": "archived", "is_production": False, "promoted_at": None}
     with project.registry.database.write() as session:
-        rows = [{**model, **old, "version_id": one, "trained_at": at} for one, at in zip(made, moments, strict=True)]
+        rows = [{**model, **old, "version_id": version, "trained_at": at} for version, at in pairs]
         runs = [
-            {**past_run, "run_id": f"run_{one}", "model_version_id": one, "started_at": at, "compared_with": None}
-            for one, at in zip(made, moments, strict=True)
+            {
+                **past_run,
+                "run_id": f"run_{version}",
+                "model_version_id": version,
+                "started_at": at,
+                "compared_with": None,
+            }
+            for version, at in pairs
         ]
         decisions = [
-            {**entry, "entry_id": None, "action": "rejection", "version_id": one, "recorded_at": at}
-            for one, at in zip(made, moments, strict=True)
+            {**entry, "entry_id": None, "action": "rejection", "version_id": version, "recorded_at": at}
+            for version, at in pairs
         ]
         for table, values in ((ModelVersion, rows), (TrainingRun, runs), (LedgerEntry, decisions)):
             if values:
@@ -63,23 +70,23 @@ def filled_project(folder: Path, versions: int) -> tuple[Project, list[str]]:
     return project, real
 
 
-def _copy_of(project: Project, table: type[ModelVersion | TrainingRun | LedgerEntry]) -> dict[str, object]:
+def _first_row(project: Project, table: type[ModelVersion | TrainingRun | LedgerEntry]) -> dict[str, object]:
     with project.registry.database.read() as session:
         row = session.query(table).first()
         return {column.key: getattr(row, column.key) for column in table.__table__.columns}
 
 
-def seconds(work: Callable[[], object]) -> float:
-    """Time one call."""
+def seconds(call: Callable[[], object]) -> float:
+    """Return the wall time of a call."""
     started = time.perf_counter()
-    work()
+    call()
     return time.perf_counter() - started
 
 
 def main() -> None:
-    """Time each question on both projects in turn, and print the medians and their ratio."""
-    with tempfile.TemporaryDirectory() as place:
-        projects = [filled_project(Path(place) / str(size), size) for size in SIZES]
+    """Time each call on both projects in turn, and print the medians and their ratio."""
+    with tempfile.TemporaryDirectory() as root:
+        projects = [filled_project(Path(root) / str(size), size) for size in SIZES]
 
         def history(project: Project, _real: list[str]) -> object:
             changes = project.registry.list_ledger_entries(actions=PRODUCTION_CHANGE_ACTIONS, limit=10)
@@ -89,18 +96,18 @@ def main() -> None:
             return project.registry.get_production("timing"), project.registry.get_production("content")
 
         def promote(project: Project, real: list[str]) -> object:
-            live = project.registry.get_production("timing")
-            other = real[0] if live and live.version_id == real[1] else real[1]
+            production = project.registry.get_production("timing")
+            other = real[0] if production and production.version_id == real[1] else real[1]
             return promote_version(project, RUNTIME, other, "benchmark", datetime.now(UTC))
 
-        for work in (history, production, promote):
+        for call in (history, production, promote):
             times: list[list[float]] = [[], []]
             for _ in range(REPEATS):
                 for column, (project, real) in zip(times, projects, strict=True):
-                    column.append(seconds(lambda w=work, p=project, r=real: w(p, r)))  # type: ignore[misc]
+                    column.append(seconds(lambda c=call, p=project, r=real: c(p, r)))  # type: ignore[misc]
             few, many = (statistics.median(column) for column in times)
             print(
-                f"{work.__name__:12} {SIZES[0]} versions {few * 1000:7.2f} ms   "
+                f"{call.__name__:12} {SIZES[0]} versions {few * 1000:7.2f} ms   "
                 f"{SIZES[1]} versions {many * 1000:7.2f} ms   ratio {many / few:.2f}"
             )
         for project, _ in projects:

@@ -1,10 +1,10 @@
-"""How long a replay of six years takes, and how much memory.
+"""Measure the time and memory of a replay of six years.
 
     make bench-replay
 
-Replays a real stream weekly from 2012 to 2017 with `prophet`, under the three policies that every replay has, in two
-processes that train ahead. The memory is the sum of the largest proportional set sizes (PSS) of the processes that live
-at the same time, looked at twice a second.
+Replays a real stream weekly from 2012 to 2017 with `prophet`, under the three policies of every replay, with two
+prefetch processes. Memory is the largest sum of the proportional set sizes (PSS) of all processes, sampled twice a
+second.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SPAN = ("2012-01-01", "2018-01-01")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="the folder of CSV files")
+    parser.add_argument("--data", type=Path, required=True, help="folder of CSV files")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--from", dest="start", default=SPAN[0])
     parser.add_argument("--to", dest="end", default=SPAN[1])
@@ -34,31 +34,31 @@ def main() -> None:
         retrainer("posts", "import", str((given.data / STREAM).resolve()), folder=folder)
         span = ("--from", given.start, "--to", given.end)
         started = time.perf_counter()
-        most = retrainer("replay", "timing", *span, "--jobs", str(given.jobs), folder=folder, watched=True)
+        peak = retrainer("replay", "timing", *span, "--jobs", str(given.jobs), folder=folder, measure=True)
         seconds = time.perf_counter() - started
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     print(
-        f"{seconds:.0f} s, {most / 1024**3:.2f} GiB at most; of the processors {used.ru_utime + used.ru_stime:.0f} s, "
-        f"by {given.jobs} processes beside the first; load of the machine afterwards {os.getloadavg()[0]:.1f}"
+        f"{seconds:.0f} s, {peak / 1024**3:.2f} GiB at peak; {used.ru_utime + used.ru_stime:.0f} s of processor "
+        f"time, {given.jobs} prefetch processes; load average afterwards {os.getloadavg()[0]:.1f}"
     )
 
 
-def retrainer(*arguments: str, folder: str, watched: bool = False) -> int:
-    """Run a command in a folder; return the most memory that it took, in bytes, if it is to be watched."""
+def retrainer(*arguments: str, folder: str, measure: bool = False) -> int:
+    """Run a command in a folder; return its peak memory in bytes if `measure` is set."""
     command = [sys.executable, "-m", "retrainer", *arguments]
-    quiet = None if watched else subprocess.DEVNULL
-    with subprocess.Popen(command, cwd=folder, stdout=quiet, stderr=quiet) as process:
-        most = 0
+    output = None if measure else subprocess.DEVNULL
+    with subprocess.Popen(command, cwd=folder, stdout=output, stderr=output) as process:
+        peak = 0
         while process.poll() is None:
-            most = max(most, memory_of(process.pid)) if watched else 0
+            peak = max(peak, memory_of(process.pid)) if measure else 0
             time.sleep(0.5)
     if process.returncode:
-        sys.exit(f"`retrainer {' '.join(arguments)}` ended with {process.returncode}")
-    return most
+        sys.exit(f"`retrainer {' '.join(arguments)}` exited with {process.returncode}")
+    return peak
 
 
 def memory_of(pid: int) -> int:
-    """Return the bytes that a process and all that it started hold now; what they share is counted once."""
+    """Return the memory of a process and its descendants in bytes; shared pages are counted once."""
     import psutil
 
     try:

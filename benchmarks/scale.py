@@ -1,9 +1,9 @@
-"""How long a timing run takes, and how much memory, with few and with very many posts.
+"""Measure the time and memory of a timing run with few and with very many posts.
 
     make bench-scale
 
-Each run is a process of its own on a project in SQLite: reading the posts, training `prophet`, and evaluating it on 500
-test posts, the naive forecast beside it. The seconds are counted after the imports; the peak memory is the process's.
+Each run is a separate process on a SQLite project: it reads the posts, trains `prophet`, and evaluates it and the naive
+forecast on 500 test posts. Time is measured after the imports; memory is the peak of the process.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ def main() -> None:
 
 
 def run(step: str, *arguments: str) -> str:
-    """Run one step of this file in a process of its own and return what it prints."""
+    """Run one step of this file in a separate process and return its output."""
     command = [sys.executable, "-m", "benchmarks.scale", step, *arguments]
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
 
 
 def prepare(folder: Path, count: int) -> None:
-    """Make a project with posts that keep to a daily rhythm, 30 a day on average."""
+    """Create a project with posts in a daily rhythm, 30 a day on average."""
     import numpy as np
     import pandas as pd
 
@@ -58,8 +58,8 @@ def prepare(folder: Path, count: int) -> None:
 
 
 def train(folder: Path) -> None:
-    """Retrain the timing model of the project, and say what it took after the imports."""
-    logging.getLogger("prophet.plot").disabled = True  # it would say that plotly is missing
+    """Retrain the timing model of the project; print the time and memory used."""
+    logging.getLogger("prophet.plot").disabled = True  # it warns that plotly is missing
     import prophet  # noqa: F401
     import sqlalchemy  # noqa: F401
     import threadpoolctl  # noqa: F401
@@ -73,7 +73,7 @@ def train(folder: Path) -> None:
     seconds = time.perf_counter() - started
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 / 1024
     scored = result.evaluation.num_predictions if result.evaluation else 0
-    print(f"{seconds:5.1f} s, {memory:.2f} GiB at most, {scored} forecasts scored")
+    print(f"{seconds:5.1f} s, {memory:.2f} GiB at peak, {scored} forecasts scored")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How long the light commands take to start, as a ratio to an empty Python process of the same run.
+"""Time the start of light commands, as a ratio to an empty Python process.
 
 make bench
 """
@@ -19,14 +19,14 @@ COMMANDS = {
 
 
 def seconds(command: list[str]) -> float:
-    """Run a command once and return its wall time."""
+    """Return the wall time of a command."""
     started = time.perf_counter()
     subprocess.run(command, check=True, capture_output=True)
     return time.perf_counter() - started
 
 
 def main() -> None:
-    """Time the commands in turn, so that a slow moment of the machine hits all of them, and print the medians."""
+    """Time the commands in turn, so that a slow moment affects all of them, and print the medians."""
     for command in COMMANDS.values():
         seconds(command)
     rounds = [{name: seconds(command) for name, command in COMMANDS.items()} for _ in range(RUNS)]

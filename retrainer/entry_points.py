@@ -1,33 +1,25 @@
-"""What the installed packages offer to retrainer, by entry point; nothing of theirs is imported here."""
+"""The plugins that installed packages provide by entry points. Nothing is imported from them here."""
 
 from __future__ import annotations
 
 import sys
 from contextlib import suppress
 from functools import lru_cache
+from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
-
-if TYPE_CHECKING:
-    from importlib.metadata import EntryPoint
+from typing import NamedTuple
 
 ALGORITHMS = "retrainer.algorithms"
 OBSERVERS = "retrainer.observers"
 
 
 class InstalledPlugin(NamedTuple):
-    """One entry point.
-
-    Attributes:
-        name: of the entry point.
-        distribution, version: the package that it came with.
-        point: what imports it.
-    """
+    """An entry point of an installed package."""
 
     name: str
     distribution: str
     version: str
-    point: EntryPoint
+    entry_point: metadata.EntryPoint
 
     @property
     def origin(self) -> str:
@@ -36,31 +28,29 @@ class InstalledPlugin(NamedTuple):
 
 
 def find_entry_points(group: str) -> tuple[InstalledPlugin, ...]:
-    """Return what is offered under a group, sorted by name and package.
+    """Return the entry points of a group, sorted by name and package.
 
-    Looking through all packages takes a while, so it is done once, and again where one was installed or removed.
+    The result is cached, since reading the metadata of all packages is slow, until a package is installed or removed.
     """
-    return _offered(group, tuple(_changed_at(place) for place in sys.path))
+    return _find_entry_points(group, tuple(_modification_time(folder) for folder in sys.path))
 
 
 def installed_algorithms() -> list[str]:
     """Return the names of the installed algorithms."""
-    return sorted({offer.name for offer in find_entry_points(ALGORITHMS)})
+    return sorted({plugin.name for plugin in find_entry_points(ALGORITHMS)})
 
 
 @lru_cache(maxsize=4)
-def _offered(group: str, _state: tuple[tuple[str, int], ...]) -> tuple[InstalledPlugin, ...]:
-    from importlib.metadata import entry_points  # noqa: PLC0415  slow to import
-
-    offers = []
-    for point in entry_points(group=group):
-        package = (point.dist.name, point.dist.version) if point.dist else ("unknown", "0")
-        offers.append(InstalledPlugin(point.name, *package, point))
-    return tuple(sorted(offers, key=lambda offer: (offer.name, offer.origin)))
+def _find_entry_points(group: str, _packages: tuple[tuple[str, int], ...]) -> tuple[InstalledPlugin, ...]:
+    plugins = []
+    for point in metadata.entry_points(group=group):
+        distribution = (point.dist.name, point.dist.version) if point.dist else ("unknown", "0")
+        plugins.append(InstalledPlugin(point.name, *distribution, point))
+    return tuple(sorted(plugins, key=lambda plugin: (plugin.name, plugin.origin)))
 
 
-def _changed_at(place: str) -> tuple[str, int]:
-    """Return a folder of packages and when something was last put into it or taken away, in ns."""
+def _modification_time(folder: str) -> tuple[str, int]:
+    """Return a folder of packages and when its content last changed, in ns."""
     with suppress(OSError):
-        return place, Path(place or ".").stat().st_mtime_ns
-    return place, 0
+        return folder, Path(folder or ".").stat().st_mtime_ns
+    return folder, 0

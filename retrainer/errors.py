@@ -1,27 +1,27 @@
 """The errors that a user may meet, each with its exit code and HTTP status.
 
     RetrainerError                  1  500   something failed
-    ├── UsageError                  2  422   a wrong argument
-    │   └── UnknownName             2  404   no such version, model type, algorithm
+    ├── UsageError                  2  422   an invalid argument
+    │   └── UnknownName             2  404   no such version, model type or algorithm
     ├── ConfigError                 2  500   a wrong setting, or no project here
-    ├── MissingCredentials          2  503   an algorithm has nothing to log in with
+    ├── MissingCredentials          2  503   an algorithm has no credentials for its service
     ├── InsufficientData            3  409   too few posts
-    ├── NothingInProduction         1  409   a forecast is asked for, and no version is live
-    ├── RetrainingDisabled          1  409   the settings switch the runs of this model type off
-    ├── RunInProgress               4  409   another run of this model type is going on
-    ├── PostsError                  1  422   a file or table of posts that cannot be read
-    ├── RunTimeout              1  500   a run that went on for longer than it may
-    ├── RequestTimeout           1  503   an algorithm that the server waited for as long as it may
-    ├── ServerBusy                  1  503   no thread of the server became free for an algorithm
-    ├── AlgorithmError              1  500   a plugin that is broken, or answered nonsense
-    ├── ArtifactError               1  500   model files that are missing, changed or cannot be written
-    ├── CostLimitReached            1  409   one more paid call could exceed what may be spent
-    ├── DatabaseError               1  503   the database is not one, is newer than the program, or is out of reach
-    ├── PromotionRefused            1  409   this version cannot go live
-    │   └── ProductionChanged       1  409   production is no longer what it was compared with
-    └── NothingToRollBack           1  409   no promotion is left to undo
+    ├── NothingInProduction         1  409   a forecast without a production version
+    ├── RetrainingDisabled          1  409   the settings disable the model type
+    ├── RunInProgress               4  409   another run of the model type is in progress
+    ├── PostsError                  1  422   a file or table of posts cannot be read
+    ├── RunTimeout                  1  500   a run exceeded max_run_minutes
+    ├── RequestTimeout              1  503   an algorithm did not answer the server in time
+    ├── ServerBusy                  1  503   the server has no free thread for an algorithm
+    ├── AlgorithmError              1  500   a plugin is broken or returned an invalid value
+    ├── ArtifactError               1  500   model files are missing, changed or cannot be written
+    ├── CostLimitReached            1  409   another paid call might exceed the cost limit
+    ├── DatabaseError               1  503   the database is invalid, too new or unreachable
+    ├── PromotionRefused            1  409   the version cannot be promoted
+    │   └── ProductionChanged       1  409   the production version changed since the comparison
+    └── NothingToRollBack           1  409   there is no promotion to undo
 
-A message says what failed, with the value in quotes; the hint says what to do. Together they are one line.
+The message says what failed, with the value in quotes; the hint says what to do. Together they are one line.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 class RetrainerError(Exception):
-    """Base of all errors that are shown as one line instead of a traceback."""
+    """Base of all errors that are reported as one line instead of a traceback."""
 
     exit_code: ClassVar[int] = 1
     http_status: ClassVar[int] = 500
@@ -42,7 +42,7 @@ class RetrainerError(Exception):
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)
-        self.run_id: str | None = None  # the run that failed by it, if there was one
+        self.run_id: str | None = None  # the run that failed, if any
         self.message = " ".join(message.split())
         self.hint = " ".join(hint.split())
 
@@ -56,7 +56,7 @@ class RetrainerError(Exception):
 
 
 class UsageError(RetrainerError):
-    """An argument that cannot be meant."""
+    """An argument is invalid."""
 
     exit_code = 2
     http_status = 422
@@ -64,21 +64,21 @@ class UsageError(RetrainerError):
 
 
 class UnknownName(UsageError):
-    """A version, model type or algorithm that does not exist."""
+    """A version, model type or algorithm does not exist."""
 
     http_status = 404
     code = "unknown_name"
 
 
 class ConfigError(RetrainerError):
-    """A setting that is unknown or wrong, or no project where one is needed."""
+    """A setting is unknown or wrong, or there is no project here."""
 
     exit_code = 2
     code = "configuration"
 
 
 class MissingCredentials(RetrainerError):
-    """An algorithm would call a service and has nothing to log in with."""
+    """An algorithm has no credentials for the service it calls."""
 
     exit_code = 2
     http_status = 503
@@ -86,7 +86,7 @@ class MissingCredentials(RetrainerError):
 
 
 class InsufficientData(RetrainerError):
-    """Too few posts for what was asked."""
+    """There are too few posts."""
 
     exit_code = 3
     http_status = 409
@@ -94,21 +94,21 @@ class InsufficientData(RetrainerError):
 
 
 class NothingInProduction(RetrainerError):
-    """A forecast was asked for, and no version of the model type is live."""
+    """A forecast was requested, but the model type has no production version."""
 
     http_status = 409
     code = "nothing_in_production"
 
 
 class RetrainingDisabled(RetrainerError):
-    """A run was asked for that the settings switch off."""
+    """The settings disable retraining of the model type."""
 
     http_status = 409
     code = "retraining_disabled"
 
 
 class RunInProgress(RetrainerError):
-    """Another run of the same model type is going on."""
+    """Another run of the model type is in progress."""
 
     exit_code = 4
     http_status = 409
@@ -116,83 +116,83 @@ class RunInProgress(RetrainerError):
 
 
 class RunTimeout(RetrainerError):
-    """A run went on for longer than `max_run_minutes`."""
+    """A run exceeded `max_run_minutes`."""
 
     code = "run_took_too_long"
 
 
 class RequestTimeout(RetrainerError):
-    """Something was asked over HTTP, and no answer was there when the server had waited for it as long as it may."""
+    """An algorithm did not answer within the time that the server allows."""
 
     http_status = 503
     code = "took_too_long"
 
 
 class ServerBusy(RetrainerError):
-    """No thread of the server became free: what was asked before goes on, or does not come back."""
+    """All threads of the server are busy with algorithms."""
 
     http_status = 503
     code = "busy"
 
 
 class PostsError(RetrainerError):
-    """A file or a table of posts that cannot be read or was refused."""
+    """A file or table of posts cannot be read or was refused."""
 
     http_status = 422
     code = "posts"
 
 
 class AlgorithmError(RetrainerError):
-    """A plugin that cannot be loaded, failed in a hook, or answered nonsense."""
+    """A plugin cannot be loaded, failed in a hook, or returned an invalid value."""
 
     code = "algorithm"
 
 
 class ArtifactError(RetrainerError):
-    """Model files that are missing, were changed, or cannot be written."""
+    """Model files are missing, were changed, or cannot be written."""
 
     code = "artifact"
 
 
 class CostLimitReached(RetrainerError):
-    """One more set of paid forecasts could take the cost over what may be spent."""
+    """Further paid forecasts might exceed the cost limit."""
 
     http_status = 409
     code = "cost_limit"
 
 
 class DatabaseError(RetrainerError):
-    """The database cannot be opened, is not one, or is newer than this program."""
+    """The database cannot be opened, is not a database, or is newer than this program."""
 
     http_status = 503
     code = "database"
 
 
 class PromotionRefused(RetrainerError):
-    """This version cannot go live as it is."""
+    """The version cannot be promoted."""
 
     http_status = 409
     code = "promotion_refused"
 
 
 class ProductionChanged(PromotionRefused):
-    """Production is no longer the version that the decision was made against."""
+    """The production version changed since the comparison."""
 
     code = "production_changed"
 
 
 class NothingToRollBack(RetrainerError):
-    """No promotion of this model type is left to undo."""
+    """The model type has no promotion to undo."""
 
     http_status = 409
     code = "nothing_to_roll_back"
 
 
 def wrap_unexpected(error: Exception) -> RetrainerError:
-    """Return what a user is told of an error that nobody foresaw."""
+    """Wrap an unexpected exception in an error that names it."""
     if isinstance(error, MemoryError):
-        return RetrainerError("out of memory", hint="Give it more, or fewer posts (a view of the recent ones)")
-    hint = "This is a fault in retrainer or in a plugin: --traceback shows where"
+        return RetrainerError("out of memory", hint="Add memory, or use fewer posts (such as a view of recent ones)")
+    hint = "This is a bug in retrainer or in a plugin; --traceback shows where"
     return RetrainerError(f"unexpected {type(error).__name__}: '{error}'", hint=hint)
 
 

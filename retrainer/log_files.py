@@ -1,6 +1,6 @@
-"""The log file: kept to a size, and written as long as it can be.
+"""The log file: rotated by size, and shared by several processes.
 
-Apart from `logs`, since what it needs is slow to import, and most commands write none.
+Separate from `logs` because its imports are slow and most commands write no log file.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from retrainer.errors import UsageError
-from retrainer.logs import JsonFormatter, TextFormatter, apply_log_context
+from retrainer.logs import JsonFormatter, TextFormatter
 
 if TYPE_CHECKING:
     import logging
@@ -21,77 +21,76 @@ if TYPE_CHECKING:
 
     from retrainer.logs import LogFormat
 
-LARGEST_FILE = 5 * 1024 * 1024
-OLD_FILES = 5
+MAX_BYTES = 5 * 1024 * 1024
+BACKUPS = 5
 
 
 class _FileHandler(RotatingFileHandler):
-    """Writes to a file as long as it can; the first failure is told, the work goes on.
+    """Warns once if the file cannot be written, and goes on.
 
-    Several processes may write to one file; where another has begun a new one, they go on in that.
+    When another process has rotated the file, this one continues in the new file.
     """
 
     def __init__(self, path: Path, warn: Callable[[str], None]) -> None:
-        super().__init__(path, maxBytes=LARGEST_FILE, backupCount=OLD_FILES, encoding="utf-8", delay=False)
+        super().__init__(path, maxBytes=MAX_BYTES, backupCount=BACKUPS, encoding="utf-8")
         self._warn: Callable[[str], None] | None = warn
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a line to the file that has the name now."""
+        """Write a line to the current file."""
         if self.stream is not None and not self._is_current(self.stream.fileno()):
             self.stream.close()
-            self.stream = None  # opened again for the line
+            self.stream = None  # reopened for the line
         super().emit(record)
 
-    def doRollover(self) -> None:  # noqa: N802  logging's own name
-        """Begin a new file, unless another process is about to.
+    def doRollover(self) -> None:  # noqa: N802  the name in logging
+        """Rotate the file, unless another process is doing so.
 
-        It is not waited for: whoever may read the file may hold its lock, and a log must not stop the work.
+        The lock is not waited for: any user who can read the file can hold it, and logging must not block.
         """
         if self.stream is None:
             return
-        held = os.dup(self.stream.fileno())  # the lock outlasts the stream, which is closed meanwhile
+        held = os.dup(self.stream.fileno())  # keeps the lock while the stream is closed
         try:
-            with suppress(OSError):  # a lock that is held, or a file system without them
+            with suppress(OSError):  # locked by another process, or a file system without locks
                 fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if self._is_current(held):
                     super().doRollover()
         finally:
             os.close(held)
 
-    def _is_current(self, opened: int) -> bool:
+    def _is_current(self, descriptor: int) -> bool:
         try:
-            return os.path.samestat(os.fstat(opened), Path(self.baseFilename).stat())
+            return os.path.samestat(os.fstat(descriptor), Path(self.baseFilename).stat())
         except FileNotFoundError:
             return False
-        except OSError:  # it cannot be looked at: then what is open is used
+        except OSError:  # stay with the open file
             return True
 
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  logging's own name
-        """Say once that lines are lost."""
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  the name in logging
+        """Warn once that lines are lost."""
         del record
         if self._warn is not None:
             warn, self._warn = self._warn, None
-            warn(f"the log file '{self.baseFilename}' cannot be written: log lines are lost from here on")
+            warn(f"cannot write the log file '{self.baseFilename}'; further log lines are lost")
 
 
-def file_handler(path: Path, kind: LogFormat, warn: Callable[[str], None]) -> logging.Handler:
-    """Return a handler that appends to a file, and begins a new one at 5 MiB; five old ones are kept.
+def file_handler(path: Path, log_format: LogFormat, warn: Callable[[str], None]) -> logging.Handler:
+    """Return a handler that appends to a file and rotates it at 5 MiB, keeping five old files.
 
     Args:
-        path: of the file; its folder is made where it is missing.
-        kind: of the lines.
-        warn: told, once, when the file cannot be written any more.
+        path: the file; its folder is created if it is missing.
+        log_format: the format of the lines.
+        warn: called once if the file cannot be written any more.
 
     Raises:
-        UsageError: it cannot be opened.
+        UsageError: the file cannot be opened.
     """
     try:
-        path.parent.mkdir(exist_ok=True)  # the last one only: a longer path that is missing is a slip
+        path.parent.mkdir(exist_ok=True)  # without parents: a longer missing path is likely a typo
         handler = _FileHandler(path, warn)
     except OSError as error:
         raise UsageError(
-            f"--log-file: '{path}' cannot be written: {error.strerror}", hint="Name a file in a folder of yours"
+            f"--log-file: cannot write '{path}': {error.strerror}", hint="Choose a writable path"
         ) from error
-    handler.setFormatter(JsonFormatter(tracebacks=True) if kind == "json" else TextFormatter(tracebacks=True))
-    handler.addFilter(apply_log_context)
+    handler.setFormatter((JsonFormatter if log_format == "json" else TextFormatter)(tracebacks=True))
     return handler

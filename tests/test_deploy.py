@@ -35,7 +35,7 @@ COMMAND = ScheduledCommand(
     HOME / "venv/bin/python", HOME / "config/config.yaml", HOME / "logs/retrainer.log", HOME / "env"
 )
 SERVING = ("serve", "--host", "127.0.0.1", "--port", "8000", "--protect-reads")
-SERVER = replace(COMMAND, log=HOME / "logs/server.log", arguments=SERVING)
+SERVER = replace(COMMAND, log_file=HOME / "logs/server.log", arguments=SERVING)
 
 
 @pytest.fixture
@@ -174,6 +174,7 @@ def install_lines() -> list[str]:
     return [line for line in lines if line.startswith("pip install")]
 
 
+@pytest.mark.slow
 def test_every_install_line_works_in_a_folder_that_init_made(folder: Path, retrainer: Runner, wheel: Path) -> None:
     lines = install_lines()
     assert len(lines) == 3

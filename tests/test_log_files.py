@@ -13,7 +13,7 @@ WRITER = """
 import logging, sys
 from pathlib import Path
 from retrainer import log_files
-log_files.LARGEST_FILE, log_files.OLD_FILES = 10_000, 100
+log_files.MAX_BYTES, log_files.BACKUPS = 10_000, 100
 log = logging.getLogger("retrainer.test")
 log.setLevel(logging.INFO)
 log.addHandler(log_files.file_handler(Path(sys.argv[1]), "text", print))

@@ -168,7 +168,7 @@ def _load_observer(installed: InstalledPlugin) -> tuple[PluginStatus, object | N
     """Import and check one observer; the plugin is None if it cannot be used, which is logged once."""
     source = (installed.name, installed.distribution, installed.version)
     try:
-        plugin = installed.point.load()
+        plugin = installed.entry_point.load()
     except (Exception, SystemExit) as error:  # noqa: BLE001  an observer never blocks a command
         problem = f"cannot import the observer '{installed.name}' ({installed.origin}): {describe_error(error)}"
     else:

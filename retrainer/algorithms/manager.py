@@ -80,7 +80,7 @@ def load_algorithm(name: str, model_type: ModelTypeName | None = None) -> Loaded
         raise AlgorithmError(f"two packages provide the algorithm '{name}': {both}", hint="Uninstall one of them")
     (installed,) = found
     try:
-        plugin = installed.point.load()
+        plugin = installed.entry_point.load()
     except (Exception, SystemExit) as error:
         raise AlgorithmError(
             f"cannot import the plugin '{name}' ({installed.origin}): {describe_error(error)}",

@@ -1,14 +1,14 @@
-"""The conformance suite: what every algorithm must pass, for the tests of whoever writes one.
+"""The conformance suite for algorithms, for the tests of their authors.
 
     from retrainer.algorithms.testing import check_algorithm
 
     def test_my_algorithm_conforms():
         check_algorithm("my_algorithm")
 
-`check_conditioning` is a stricter test for a timing algorithm that claims to give a distribution.
+`check_conditioning` is a stricter check for timing algorithms that forecast a distribution.
 
-It trains on a small synthetic stream and makes forecasts; an algorithm that calls a service calls it, so its tests
-point it at a server of their own.
+The suite trains on a small synthetic stream and makes forecasts. An algorithm that calls a service calls it, so its
+tests should point it at a stand-in server.
 """
 
 from __future__ import annotations
@@ -34,26 +34,27 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from retrainer.model_types import ModelTypeName
+    from retrainer.model_types.base import ModelType
 
-ORIGINS = 6  # of each kind: right after a post, and for timing in the middle of the gap after it
+ORIGINS = 6  # right after a post; for timing as many more in the middle of the gaps that follow
 TRAINING_SHARE = 0.8
 SHIFT = np.timedelta64(28, "D")
-SHIFT_TOLERANCE = 1e-3  # relative, and in hours: a fit by iteration stops at slightly other places
+SHIFT_TOLERANCE = 1e-3  # relative, and in hours: an iterative fit stops at slightly different places
 
-SILENCE_LEVELS = (0.25, 0.5)  # conditioned on a silence as long as these quantiles of the wait …
-CONDITIONED_LEVELS = (0.1, 0.25, 0.5, 0.75, 0.9)  # … the wait is compared at these
-# In probability. Straight lines between 99 quantiles are within 0.01 of the curve, and after a silence that half of the
-# waits survive that counts twice, at both ends.
+SILENCE_LEVELS = (0.25, 0.5)  # the quantiles of the wait used as silences …
+CONDITIONED_LEVELS = (0.1, 0.25, 0.5, 0.75, 0.9)  # … and the levels at which the conditioned wait is compared
+# In probability. Linear interpolation between 99 quantiles is within 0.01 of the curve; after a silence that half of
+# the waits survive this counts twice, at both ends.
 CONDITIONING_TOLERANCE = 0.03
 
 
 class ConformanceError(AssertionError):
-    """An algorithm that does not keep what the hooks promise. Names the check and what was seen."""
+    """An algorithm does not conform. Names the check and what was observed."""
 
 
 @dataclass(frozen=True)
 class _Case:
-    """An algorithm trained on the sample, and some forecasts of it."""
+    """An algorithm trained on the sample, with some forecasts."""
 
     algorithm: LoadedAlgorithm
     model_type: ModelTypeName
@@ -64,66 +65,78 @@ class _Case:
     origins: Origins
     forecasts: Any
 
+    @property
+    def label(self) -> str:
+        return f"'{self.algorithm.name}' ({self.model_type})"
+
+    @property
+    def definition(self) -> ModelType[Any, Any]:
+        return get_model_type(self.model_type)
+
+    def train(self, posts: pd.DataFrame) -> Any:
+        """Train a model, save it and load it again."""
+        return _save_and_load(self.algorithm, self.algorithm.train(posts, self.options, self.model_type))
+
     def predict(self, posts: pd.DataFrame, origins: Origins, model: Any = None) -> Any:
         chosen = self.model if model is None else model
         return self.algorithm.predict(chosen, posts, origins, self.options, self.model_type)
 
-    def require_same(self, one: Any, other: Any, problem: str) -> None:
-        if not get_model_type(self.model_type).are_equal(one, other):
-            raise ConformanceError(f"'{self.algorithm.name}' ({self.model_type}): {problem}")
+    def require_equal(self, one: Any, other: Any, problem: str) -> None:
+        if not self.definition.are_equal(one, other):
+            raise ConformanceError(f"{self.label}: {problem}")
 
-    def only(self, forecasts: Any, index: int) -> Any:
-        kind = get_model_type(self.model_type)
+    def forecast_at(self, index: int, forecasts: Any = None) -> Any:
+        """Return one of the forecasts."""
+        chosen = self.forecasts if forecasts is None else forecasts
         keep = np.arange(len(self.origins)) == index
-        return kind.select(forecasts, kind.targets(self.posts, self.origins, self.origins.position + 1), keep)[0]
+        targets = self.definition.targets(self.posts, self.origins, self.origins.position + 1)
+        return self.definition.select(chosen, targets, keep)[0]
 
-    def place(self, index: int) -> str:
+    def describe_origin(self, index: int) -> str:
         return f"at {self.origins.time[index]} UTC, which knows the posts up to row {self.origins.position[index]},"
 
 
 def check_algorithm(
-    algorithm: str | LoadedAlgorithm,
+    algorithm: str | object,
     *,
     options: Mapping[str, Any] | None = None,
     posts: pd.DataFrame | None = None,
 ) -> None:
-    """Put an algorithm through every check, for each model type that it forecasts.
+    """Run every check, for each model type that the algorithm forecasts.
 
     Args:
-        algorithm: its entry point's name, or one loaded from a plugin object by `LoadedAlgorithm.from_plugin`.
-        options: as they would stand in config.yaml under its name.
-        posts: other posts to try it on than the synthetic sample: `post_id`, `created_at` (UTC), and `content`, which
-            an algorithm gets for content only.
+        algorithm: the name of its entry point, or the plugin itself: a module or object with hooks.
+        options: its options, as in config.yaml under its name.
+        posts: posts to use instead of the synthetic sample: `post_id`, `created_at` (UTC), and `content`, which only
+            content algorithms get.
 
     Raises:
         ConformanceError: a check failed; the first one is named.
     """
-    loaded = load_algorithm(algorithm) if isinstance(algorithm, str) else algorithm
+    loaded = _load(algorithm)
     for model_type in loaded.description.model_types:
-        case = _case(loaded, model_type, options or {}, sample_posts() if posts is None else posts)
+        case = _create_case(loaded, model_type, options or {}, sample_posts() if posts is None else posts)
         for check in CHECKS:
             try:
                 check(case)
             except RetrainerError as error:
                 name = check.__name__.removeprefix("check_")
-                raise ConformanceError(
-                    f"'{loaded.name}' ({model_type}) failed in the check '{name}': {error}"
-                ) from error
+                raise ConformanceError(f"{case.label} failed the check '{name}': {error}") from error
 
 
 def check_conditioning(
-    algorithm: str | LoadedAlgorithm,
+    algorithm: str | object,
     *,
     options: Mapping[str, Any] | None = None,
     posts: pd.DataFrame | None = None,
     tolerance: float = CONDITIONING_TOLERANCE,
 ) -> float:
-    """Check that a timing forecast made later, with no post in between, is the earlier one conditioned on the silence.
+    """Check that a later timing forecast, without a post in between, is the earlier one conditioned on the silence.
 
-    With F the earlier distribution of the wait and s the silence, the later one must be
+    With F the earlier distribution of the wait and s the silence, the later distribution must be
     (F(s + w) − F(s)) / (1 − F(s)). They are compared in probability, at the levels 0.1, 0.25, 0.5, 0.75 and 0.9 of the
     later one, after silences as long as the 0.25 and the 0.5 quantile of the earlier one. Not part of
-    `check_algorithm`: a point forecast that takes no notice of the silence is allowed, and cannot pass.
+    `check_algorithm`: a point forecast that ignores the silence is valid and cannot pass.
 
     Args:
         algorithm: as in `check_algorithm`.
@@ -137,239 +150,244 @@ def check_conditioning(
     Raises:
         ConformanceError: a difference is larger, or the algorithm cannot forecast.
     """
-    loaded = load_algorithm(algorithm) if isinstance(algorithm, str) else algorithm
-    case = _case(loaded, "timing", options or {}, sample_posts() if posts is None else posts)
+    loaded = _load(algorithm)
+    case = _create_case(loaded, "timing", options or {}, sample_posts() if posts is None else posts)
     largest = 0.0
     for index in range(ORIGINS):
         for level in SILENCE_LEVELS:
             try:
-                difference, where = _off_by(case, index, level)
+                difference, details = _conditioning_difference(case, index, level)
             except RetrainerError as error:
-                raise ConformanceError(f"'{loaded.name}' failed in the check 'conditioning': {error}") from error
+                raise ConformanceError(f"'{loaded.name}' failed the check 'conditioning': {error}") from error
             if difference > tolerance:
                 raise ConformanceError(
-                    f"'{loaded.name}' (timing): the forecast {case.place(index)} is not conditioned on the silence "
-                    f"after it: {where}, {difference:.3f} too far off (allowed: {tolerance})"
+                    f"{case.label}: the forecast {case.describe_origin(index)} is not conditioned on the silence "
+                    f"after it: {details}, a difference of {difference:.3f} (allowed: {tolerance})"
                 )
             largest = max(largest, difference)
     return largest
 
 
-def _off_by(case: _Case, index: int, level: float) -> tuple[float, str]:
-    """Return how far a forecast after a silence is from the conditioned one, in probability, and where."""
-    earlier = case.only(case.forecasts, index)
+def _conditioning_difference(case: _Case, index: int, level: float) -> tuple[float, str]:
+    """Return the largest difference of a later forecast from the conditioned one, in probability, and where it is."""
+    earlier = case.forecast_at(index)
     silence = earlier.quantile(level)
     position = case.origins.position[[index]]
     after = Origins(case.origins.time[[index]] + (silence * 3.6e9).astype("timedelta64[us]"), position)
     later = case.predict(case.posts.iloc[: position[0] + 1], after)
-    gone = earlier.probability_within(silence)
-    found = []
-    for wanted in CONDITIONED_LEVELS:
-        wait = later.quantile(wanted)
-        conditioned = float(((earlier.probability_within(silence + wait) - gone) / (1 - gone))[0])
-        where = (
-            f"after {silence[0]:.2f} h its {wanted:.0%} quantile is {wait[0]:.2f} h, where the conditioned one "
-            f"stands at {conditioned:.1%}"
+    elapsed = earlier.probability_within(silence)
+    differences = []
+    for expected in CONDITIONED_LEVELS:
+        wait = later.quantile(expected)
+        conditioned = float(((earlier.probability_within(silence + wait) - elapsed) / (1 - elapsed))[0])
+        details = (
+            f"after {silence[0]:.2f} h its {expected:.0%} quantile is {wait[0]:.2f} h, where the conditioned "
+            f"distribution is at {conditioned:.1%}"
         )
-        found.append((abs(conditioned - wanted), where))
-    return max(found)
+        differences.append((abs(conditioned - expected), details))
+    return max(differences)
 
 
-def check_the_same_question_gets_the_same_answer(case: _Case) -> None:
-    """Asked the same again, all at once and each alone, a model forecasts the same; else no other check means anything.
+def check_forecasts_are_deterministic(case: _Case) -> None:
+    """The same call returns the same forecasts, for all origins at once and for each alone.
 
-    It may not answer by chance without a seed, nor change the model or the options when it forecasts.
+    Otherwise no other check means anything. Randomness must be seeded; predict must not change the model or options.
     """
-    case.require_same(case.forecasts, case.predict(case.posts, case.origins), NOT_DETERMINISTIC)
+    case.require_equal(case.forecasts, case.predict(case.posts, case.origins), NOT_DETERMINISTIC)
     for index in range(len(case.origins)):
         alone = case.predict(case.posts, case.origins[[index]])
-        case.require_same(alone, case.predict(case.posts, case.origins[[index]]), NOT_DETERMINISTIC)
+        case.require_equal(alone, case.predict(case.posts, case.origins[[index]]), NOT_DETERMINISTIC)
 
 
-def check_the_future_changes_nothing(case: _Case) -> None:
+def check_later_posts_do_not_matter(case: _Case) -> None:
     """The forecast from an origin stays the same when every later post is changed."""
     for index in range(len(case.origins)):
-        position = int(case.origins.position[index])
-        forecast = case.predict(_with_another_future(case.posts, position), case.origins[[index]])
-        problem = f"looks into the future: the forecast {case.place(index)} changes with later posts"
-        case.require_same(case.only(case.forecasts, index), forecast, problem)
+        changed = _change_posts_after(case.posts, int(case.origins.position[index]))
+        forecast = case.predict(changed, case.origins[[index]])
+        problem = f"looks into the future: the forecast {case.describe_origin(index)} changes with later posts"
+        case.require_equal(case.forecast_at(index), forecast, problem)
 
 
-def check_later_posts_are_not_needed(case: _Case) -> None:
-    """The forecast from an origin is the same when there is no later post at all."""
+def check_later_posts_are_not_required(case: _Case) -> None:
+    """The forecast from an origin stays the same when there are no later posts."""
     for index in range(len(case.origins)):
         position = int(case.origins.position[index])
         forecast = case.predict(case.posts.iloc[: position + 1], case.origins[[index]])
-        problem = f"the forecast {case.place(index)} is another one when later posts are taken away"
-        case.require_same(case.only(case.forecasts, index), forecast, problem)
+        problem = f"the forecast {case.describe_origin(index)} changes when later posts are removed"
+        case.require_equal(case.forecast_at(index), forecast, problem)
 
 
-def check_posts_of_the_same_second_stay_unknown(case: _Case) -> None:
-    """A later post that carries the origin's own time changes nothing either."""
+def check_later_posts_of_the_same_second_do_not_matter(case: _Case) -> None:
+    """A later post with the origin's own time changes nothing either."""
     right_after_a_post = case.origins.time == utc_times(case.posts)[case.origins.position]
     index = int(np.flatnonzero(right_after_a_post)[-1])
     position = int(case.origins.position[index])
-    changed = _with_another_future(case.posts, position)
+    changed = _change_posts_after(case.posts, position)
     changed.loc[position + 1 : position + 3, "created_at"] = changed["created_at"].iloc[position]
     forecast = case.predict(changed, case.origins[[index]])
     problem = f"a post of the same second as row {position}, but after it, changes the forecast"
-    case.require_same(case.only(case.forecasts, index), forecast, problem)
+    case.require_equal(case.forecast_at(index), forecast, problem)
 
 
-def check_forecasts_do_not_depend_on_each_other(case: _Case) -> None:
-    """Asked for in another order, the forecasts are the same."""
+def check_forecasts_are_independent(case: _Case) -> None:
+    """The forecasts stay the same in another order."""
     order = np.arange(len(case.origins))[::-1]
     backwards = case.predict(case.posts, case.origins[order])
     for index in order:
-        there = case.only(backwards, len(order) - 1 - int(index))
-        case.require_same(case.only(case.forecasts, int(index)), there, "forecasts depend on their order")
+        reordered = case.forecast_at(len(order) - 1 - int(index), backwards)
+        case.require_equal(case.forecast_at(int(index)), reordered, "forecasts depend on their order")
 
 
-def check_the_same_posts_give_the_same_model(case: _Case) -> None:
-    """Trained twice on the same posts, the model forecasts the same."""
-    again = case.algorithm.train(case.posts.iloc[: case.training_count], case.options, case.model_type)
-    forecasts = case.predict(case.posts, case.origins, _saved_and_loaded(case.algorithm, again))
-    case.require_same(case.forecasts, forecasts, "training twice on the same posts gives two different models")
+def check_training_is_deterministic(case: _Case) -> None:
+    """Trained again on the same posts, the model forecasts the same."""
+    model = case.train(case.posts.iloc[: case.training_count])
+    problem = "training twice on the same posts gives two different models"
+    case.require_equal(case.forecasts, case.predict(case.posts, case.origins, model), problem)
 
 
-def check_a_second_load_forecasts_the_same(case: _Case) -> None:
+def check_loading_again_changes_nothing(case: _Case) -> None:
     """Saved and loaded once more, the model forecasts the same."""
-    forecasts = case.predict(case.posts, case.origins, _saved_and_loaded(case.algorithm, case.model))
-    case.require_same(case.forecasts, forecasts, "a model that was saved and loaded forecasts something else")
+    forecasts = case.predict(case.posts, case.origins, _save_and_load(case.algorithm, case.model))
+    case.require_equal(case.forecasts, forecasts, "the forecasts change when the model is saved and loaded")
 
 
 def check_few_posts_are_enough(case: _Case) -> None:
-    """Fifty posts, the fewest that the settings allow by default, give a model that forecasts."""
+    """Fifty posts, the default minimum, are enough to train and forecast."""
     few = case.posts.iloc[:50]
-    model = case.algorithm.train(few.iloc[:40], case.options, case.model_type)
-    origins = Origins.before(
-        few, np.array([41, 49]), target_time_known=get_model_type(case.model_type).target_time_known
-    )
-    case.predict(few, origins, _saved_and_loaded(case.algorithm, model))
+    model = case.train(few.iloc[:40])
+    origins = Origins.before(few, np.array([41, 49]), target_time_known=case.definition.target_time_known)
+    case.predict(few, origins, model)
 
 
-def check_repeated_times_and_bursts_are_borne(case: _Case) -> None:
-    """Several posts of one second, and a hundred of one minute, are no trouble."""
+def check_bursts_and_repeated_times_are_handled(case: _Case) -> None:
+    """Several posts in one second, and a hundred in one minute, are no problem."""
     burst = case.posts.copy()
     times = utc_times(burst).copy()
     middle = len(times) // 2
     times[middle : middle + 100] = times[middle] + np.arange(100) * np.timedelta64(600_000, "us")
     times[middle + 100 : middle + 105] = times[middle + 99]
     burst["created_at"] = pd.DatetimeIndex(np.maximum.accumulate(times)).tz_localize("UTC")
-    model = case.algorithm.train(burst.iloc[: case.training_count], case.options, case.model_type)
-    case.predict(burst, case.origins, _saved_and_loaded(case.algorithm, model))
+    case.predict(burst, case.origins, case.train(burst.iloc[: case.training_count]))
 
 
-def check_recorded_options_can_be_read_back(case: _Case) -> None:
-    """What is recorded of the options gives the same options again."""
+def check_recorded_options_are_restored(case: _Case) -> None:
+    """Options recorded as JSON come back as the same options."""
     recorded = case.options.model_dump(mode="json")
     if case.algorithm.recorded_options(recorded, case.model_type) != case.options:
-        raise ConformanceError(f"'{case.algorithm.name}': its options are other ones after they were recorded as JSON")
+        raise ConformanceError(f"{case.label}: its options change when they are recorded as JSON")
 
 
-def check_it_forecasts_after_a_silence(case: _Case) -> None:
-    """A forecast can be made long after the last post."""
+def check_long_silences_are_handled(case: _Case) -> None:
+    """A timing model can forecast long after the last post."""
     if case.model_type == "timing":
         later = case.origins.time + np.timedelta64(400, "D")
         case.predict(case.posts, Origins(later, case.origins.position, None))
 
 
-def check_a_shift_of_all_times_shifts_the_forecast(case: _Case) -> None:
-    """Trained on and asked about the same posts four weeks later, a timing model forecasts the same waits.
+def check_forecasts_shift_with_the_posts(case: _Case) -> None:
+    """Trained on the same posts four weeks later, a timing model forecasts the same waits.
 
-    To a relative 0.001, or 0.001 h. Four weeks keep the hours of the day and of the week; an option that knows the
-    calendar, such as holidays or a time zone with summer time, is not for this check.
+    To a relative 0.001, or 0.001 h. Four weeks preserve the hours of the day and of the week; options that depend on
+    the calendar, such as holidays or a time zone with daylight saving time, cannot pass.
     """
     if case.model_type != "timing":
         return
     later = case.posts.assign(created_at=case.posts["created_at"] + pd.Timedelta(SHIFT))
-    model = case.algorithm.train(later.iloc[: case.training_count], case.options, case.model_type)
     origins = Origins(case.origins.time + SHIFT, case.origins.position)
-    shifted = case.predict(later, origins, _saved_and_loaded(case.algorithm, model)).quantiles
+    shifted = case.predict(later, origins, case.train(later.iloc[: case.training_count])).quantiles
     if not np.allclose(shifted, case.forecasts.quantiles, rtol=SHIFT_TOLERANCE, atol=SHIFT_TOLERANCE):
-        most = np.abs(shifted - case.forecasts.quantiles).max()
+        largest = np.abs(shifted - case.forecasts.quantiles).max()
         raise ConformanceError(
-            f"'{case.algorithm.name}' ({case.model_type}): the same posts four weeks later give another forecast: "
-            f"a quantile differs by {most:.3g} h"
+            f"{case.label}: the same posts four weeks later give different forecasts: a quantile differs by "
+            f"{largest:.3g} h"
         )
 
 
-def check_what_it_leans_on_is_told_the_same_twice(case: _Case) -> None:
-    """`explain`, where there is one, answers with what can be shown, the same for the same model."""
-    told = case.algorithm.explain(case.model, case.options, case.model_type)
-    again = case.algorithm.explain(_saved_and_loaded(case.algorithm, case.model), case.options, case.model_type)
-    if told != again:
-        raise ConformanceError(f"'{case.algorithm.name}' ({case.model_type}): explain answers {told}, and then {again}")
+def check_explanations_are_deterministic(case: _Case) -> None:
+    """`explain`, if implemented, returns the same importances for the same model."""
+    first = case.algorithm.explain(case.model, case.options, case.model_type)
+    second = case.algorithm.explain(_save_and_load(case.algorithm, case.model), case.options, case.model_type)
+    if first != second:
+        raise ConformanceError(f"{case.label}: explain returned {first}, and then {second}")
 
 
 CHECKS: tuple[Callable[[_Case], None], ...] = (
-    check_the_same_question_gets_the_same_answer,
-    check_the_future_changes_nothing,
-    check_later_posts_are_not_needed,
-    check_posts_of_the_same_second_stay_unknown,
-    check_forecasts_do_not_depend_on_each_other,
-    check_the_same_posts_give_the_same_model,
-    check_a_second_load_forecasts_the_same,
+    check_forecasts_are_deterministic,
+    check_later_posts_do_not_matter,
+    check_later_posts_are_not_required,
+    check_later_posts_of_the_same_second_do_not_matter,
+    check_forecasts_are_independent,
+    check_training_is_deterministic,
+    check_loading_again_changes_nothing,
     check_few_posts_are_enough,
-    check_repeated_times_and_bursts_are_borne,
-    check_recorded_options_can_be_read_back,
-    check_it_forecasts_after_a_silence,
-    check_a_shift_of_all_times_shifts_the_forecast,
-    check_what_it_leans_on_is_told_the_same_twice,
+    check_bursts_and_repeated_times_are_handled,
+    check_recorded_options_are_restored,
+    check_long_silences_are_handled,
+    check_forecasts_shift_with_the_posts,
+    check_explanations_are_deterministic,
 )
 
 
-def _case(
+def _load(algorithm: str | object) -> LoadedAlgorithm:
+    if isinstance(algorithm, LoadedAlgorithm):
+        return algorithm
+    if isinstance(algorithm, str):
+        return load_algorithm(algorithm)
+    describe = getattr(algorithm, "algorithm", None)
+    return LoadedAlgorithm.from_plugin(algorithm, describe().name if describe else "plugin")
+
+
+def _create_case(
     algorithm: LoadedAlgorithm, model_type: ModelTypeName, given: Mapping[str, Any], posts: pd.DataFrame
 ) -> _Case:
-    usable = _as_loaded(posts, model_type)
+    usable = _posts_of_a_run(posts, model_type)
     training_count = int(len(usable) * TRAINING_SHARE)
     options = algorithm.options(given, model_type)
     try:
         trained = algorithm.train(usable.iloc[:training_count], options, model_type)
-        model = _saved_and_loaded(algorithm, trained)
+        model = _save_and_load(algorithm, trained)
         rows = training_count + evenly_spaced(len(usable) - training_count - 3, ORIGINS)
         origins = Origins.before(usable, rows, target_time_known=get_model_type(model_type).target_time_known)
         if model_type == "timing":
-            origins = _with_silences(usable, origins)
+            origins = _add_silences(usable, origins)
         forecasts = algorithm.predict(model, usable, origins, options, model_type)
     except RetrainerError as error:
         raise ConformanceError(f"'{algorithm.name}' ({model_type}) cannot train and forecast: {error}") from error
     return _Case(algorithm, model_type, options, usable, training_count, model, origins, forecasts)
 
 
-def _as_loaded(posts: pd.DataFrame, model_type: ModelTypeName) -> pd.DataFrame:
-    """Return the posts as `pipeline.posts.load_posts` gives them to a run: for timing, without their texts."""
+def _posts_of_a_run(posts: pd.DataFrame, model_type: ModelTypeName) -> pd.DataFrame:
+    """Return the posts as a run gets them: timing models get no texts."""
     usable = get_model_type(model_type).usable_posts(posts)
     columns = {
         "post_id": usable["post_id"].astype(object),
         "created_at": usable["created_at"].astype("datetime64[us, UTC]"),
     }
     if model_type == "content":
-        columns["content"] = pd.Series(usable["content"].tolist())  # whatever pandas takes texts for
+        columns["content"] = pd.Series(usable["content"].tolist())  # with whatever dtype pandas gives texts
     return pd.DataFrame(columns)
 
 
-def _with_silences(posts: pd.DataFrame, origins: Origins) -> Origins:
-    """Return the origins, and after them as many in the middles of the gaps that begin at them."""
+def _add_silences(posts: pd.DataFrame, origins: Origins) -> Origins:
+    """Return the origins followed by as many in the middle of the gaps that start at them."""
     times = utc_times(posts)
     middles = origins.time + (times[origins.position + 1] - origins.time) // 2
     return Origins(np.concatenate([origins.time, middles]), np.concatenate([origins.position, origins.position]))
 
 
-def _saved_and_loaded(algorithm: LoadedAlgorithm, model: Any) -> Any:
+def _save_and_load(algorithm: LoadedAlgorithm, model: Any) -> Any:
     with tempfile.TemporaryDirectory() as folder:
         algorithm.save(model, Path(folder))
         return algorithm.load(Path(folder))
 
 
-def _with_another_future(posts: pd.DataFrame, position: int) -> pd.DataFrame:
-    """Return the posts with everything after the row at another time and with another text."""
+def _change_posts_after(posts: pd.DataFrame, position: int) -> pd.DataFrame:
+    """Return the posts with a different time, text and id for every post after the row."""
     changed = posts.copy()
     later = np.arange(len(posts)) > position
     shift = pd.to_timedelta(np.cumsum(later) * 7, unit="h") + pd.Timedelta(hours=31)
     changed.loc[later, "created_at"] = (posts["created_at"] + shift)[later]
     if "content" in changed:
-        changed.loc[later, "content"] = [f"something else altogether, number {row}" for row in np.flatnonzero(later)]
+        changed.loc[later, "content"] = [f"something else entirely, number {row}" for row in np.flatnonzero(later)]
     changed.loc[later, "post_id"] = [f"another-{row:09d}" for row in np.flatnonzero(later)]
     return changed

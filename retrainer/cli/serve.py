@@ -69,7 +69,7 @@ def serve(
         if token_file is not None and not token_file.is_file():
             raise UsageError(f"--token-file: no file '{token_file}'", hint="Create it and write the token to it")
         arguments = _serve_arguments(host, port, token_file, answer_seconds, protect_reads=protect_reads)
-        command = ScheduledCommand.of(project, None, env_file, arguments=arguments, usual_log=LOG_FILE)
+        command = ScheduledCommand.for_project(project, None, env_file, arguments=arguments, default_log_file=LOG_FILE)
         unit = units.server(command, getpass.getuser()).rstrip("\n")
         console.text(f"# {units.FOLDER}/{units.SERVER}\n{unit}")
         return

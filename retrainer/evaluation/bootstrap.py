@@ -1,9 +1,9 @@
-"""What a comparison on some posts can say: how sure the improvement is, and how small a one it could have shown.
+"""How certain a comparison is: the interval of the improvement and the minimum detectable effect, by bootstrap.
 
-Both versions are scored on the same posts, so the posts are drawn again for both together; neighbouring posts' errors
-are alike, so they are drawn in blocks: the circular block bootstrap (Politis and Romano 1992, "A circular block
-resampling procedure for stationary data"), with blocks of n^(1/3) posts, rounded up (the rate of Hall, Horowitz and
-Jing 1995, "On blocking rules for the bootstrap with dependent data").
+Both versions are scored on the same posts, so posts are resampled for both together. The errors of neighbouring posts
+are correlated, so they are resampled in blocks: the circular block bootstrap (Politis and Romano 1992, "A circular
+block resampling procedure for stationary data"), with blocks of n^(1/3) posts, rounded up (the rate of Hall, Horowitz
+and Jing 1995, "On blocking rules for the bootstrap with dependent data").
 """
 
 from __future__ import annotations
@@ -33,24 +33,24 @@ _RESAMPLES_AT_ONCE = 250  # 20,000 posts in 715 blocks of 4 figures: 6 MB
 
 @dataclass(frozen=True)
 class Evidence:
-    """How sure a comparison is.
+    """How certain a comparison is.
 
     Attributes:
-        interval_percentage: the interval of the improvement, in percent of a's score; None where a scored 0, or did in
-            a larger share of the resamples than lies below the interval.
-        probability_better: the probability that b is better: the share of resamples in which it scores higher, those in
-            which both score the same counted half.
-        smallest_detectable_percentage: the improvement that such a window would have shown in 80% of cases, at the
-            one-sided confidence of `settled_at`: (z(settled_at) + z(0.8)) times the standard error (the minimum
-            detectable effect of Bloom 1995, "Minimum detectable effects"); None where the interval is.
-        more_posts: roughly how many more posts would settle at that confidence whether b is better, if it is by as much
-            as was seen; 0 where it is settled, None where that cannot be told.
-        settled_at: the one-sided confidence.
-        num_predictions: how many posts both were scored on.
-        block_length: in posts.
-        resamples: how many were drawn.
-        seed: they were drawn with.
-        level: of the interval.
+        interval_percentage: the confidence interval of the improvement, in percent of a's score; None if a scored 0, or
+            did so in a larger share of the resamples than lies below the interval.
+        probability_better: the probability that b is better: the share of resamples in which it scores higher; ties
+            count half.
+        smallest_detectable_percentage: the minimum detectable effect with 80% power at the one-sided confidence
+            `settled_at`: (z(settled_at) + z(0.8)) times the standard error (Bloom 1995, "Minimum detectable effects");
+            None if there is no interval.
+        more_posts: roughly how many more posts would settle whether b is better, if the difference stays the same; 0 if
+            it is settled, None if unknown.
+        settled_at: the one-sided confidence at which the question counts as settled.
+        num_predictions: the number of posts on which both were scored.
+        block_length: the length of a block, in posts.
+        resamples: the number of resamples.
+        seed: the seed of the resamples.
+        level: the level of the interval.
     """
 
     interval_percentage: tuple[float, float] | None
@@ -66,7 +66,7 @@ class Evidence:
 
     @property
     def is_settled(self) -> bool:
-        """Whether one of the two is better, at the confidence of `settled_at`."""
+        """Whether one of the two is better with the confidence `settled_at`."""
         return max(self.probability_better, 1 - self.probability_better) >= self.settled_at
 
     def document(self) -> dict[str, Any]:
@@ -95,18 +95,18 @@ def bootstrap_comparison(
     level: float = LEVEL,
     seed: int = SEED,
 ) -> Evidence:
-    """Draw the posts again and again, and see how the improvement varies.
+    """Resample the posts and measure how the improvement varies.
 
-    With few blocks a bootstrap is too sure of itself: its deviations are those of a sample about its own mean, and are
-    read as normal. They are widened by sqrt(m / (m − 1)) for m blocks, and by Student's t over the normal quantile.
+    With few blocks a bootstrap interval is too narrow, since deviations are taken from the sample's own mean. It is
+    widened by sqrt(m / (m − 1)) for m blocks, and by the ratio of Student's t to the normal quantile.
 
     Args:
-        a: (n, k) per post, in order of time: the figures whose means make a's score.
-        b: the same of b, on the same posts.
-        overall: turns (…, k) means into (…) scores.
-        confidence: one-sided, at which the question counts as settled; None: 0.95.
-        level: of the interval.
-        seed: of the draws.
+        a: (n, k) contributions of each post, in order of time; their means give a's score.
+        b: (n, k) contributions to b's score, on the same posts.
+        overall: maps means (…, k) to scores (…).
+        confidence: the one-sided confidence at which the question counts as settled; None for 0.95.
+        level: the level of the interval.
+        seed: the seed of the resamples.
     """
     count = len(a)
     length = block_length(count)
@@ -116,12 +116,12 @@ def bootstrap_comparison(
     olds, news = overall(means[:, : a.shape[1]]), overall(means[:, a.shape[1] :])
     widening = _widening(math.ceil(count / length))
     differences = (new - old) + widening * ((news - olds) - (new - old))
-    differences[np.abs(differences) < 1e-12] = 0.0  # noqa: PLR2004  the same but for rounding
+    differences[np.abs(differences) < 1e-12] = 0.0  # noqa: PLR2004  equal up to rounding
     better = float((differences > 0).mean() + (differences == 0).mean() / 2)
     interval, detectable = None, None
     if old > 0 and (olds <= 0).mean() <= (1 - level) / 2:
-        # The improvement is a ratio: how a's score varies belongs to it. A resample in which a scores 0 has none; where
-        # more than an end of the interval would be missing, those that are left would not be an interval of anything.
+        # The improvement is a ratio, undefined in a resample in which a scores 0. If more of these occur than lie below
+        # the interval, the rest would not give a valid interval.
         improvement = (new - old) / old * 100
         ratios = (news - olds)[olds > 0] / olds[olds > 0] * 100
         improvements = improvement + widening * (ratios - improvement)
@@ -145,15 +145,15 @@ def bootstrap_comparison(
 def score_interval(
     figures: Floats, overall: Callable[[Floats], Floats], seed: int = SEED
 ) -> tuple[float, float] | None:
-    """Return the 95% interval of a score, by the same draws and the same widening as `bootstrap_comparison`.
+    """Return the 95% interval of a score, resampled and widened as in `bootstrap_comparison`.
 
     Args:
-        figures: (n, k) per post, in order of time: the figures whose means make the score.
-        overall: turns (…, k) means into (…) scores.
-        seed: of the draws.
+        figures: (n, k) contributions of each post, in order of time.
+        overall: maps means (…, k) to scores (…).
+        seed: the seed of the resamples.
 
     Returns:
-        The ends; None where there are fewer than two posts, which say nothing of how a score varies.
+        The interval; None for fewer than two posts.
     """
     count = len(figures)
     if count < 2:  # noqa: PLR2004
@@ -167,17 +167,17 @@ def score_interval(
 
 
 def block_length(count: int) -> int:
-    """Return how many neighbouring posts are drawn together: the cube root, rounded up."""
+    """Return the block length for a number of posts: its cube root, rounded up."""
     return math.ceil(round(math.pow(count, 1 / 3), 9))
 
 
 def resampled_means(figures: Floats, length: int, seed: int) -> Floats:
-    """Return (RESAMPLES, k) means of n rows drawn in blocks that go round in a circle; the last block is cut to fit.
+    """Return (RESAMPLES, k) means of n rows resampled in circular blocks; the last block is cut to fit.
 
     Args:
         figures: (n, k).
-        length: of a block, in rows.
-        seed: of the draws.
+        length: the length of a block, in rows.
+        seed: the seed of the resamples.
     """
     count = len(figures)
     blocks = math.ceil(count / length)
@@ -194,12 +194,12 @@ def resampled_means(figures: Floats, length: int, seed: int) -> Floats:
 
 
 def starts(generator: np.random.Generator, resamples: int, blocks: int, count: int) -> Integers:
-    """Draw (resamples, blocks) rows at which blocks start."""
+    """Draw (resamples, blocks) start rows of blocks."""
     return generator.integers(0, count, size=(resamples, blocks))
 
 
 def _widening(blocks: int) -> float:
-    """Return by what factor a bootstrap over so many blocks is too narrow.
+    """Return the factor by which a bootstrap interval over this number of blocks is too narrow.
 
     Student's quantile at 0.95 is the expansion of Abramowitz and Stegun (1964), 26.7.5.
     """
@@ -212,18 +212,18 @@ def _widening(blocks: int) -> float:
 
 
 def _detectable_errors(confidence: float) -> float:
-    """Return how many standard errors a difference must be, to be seen at that confidence in 80% of cases."""
+    """Return the minimum detectable effect in standard errors, with 80% power."""
     return NormalDist().inv_cdf(confidence) + NormalDist().inv_cdf(POWER)
 
 
 def _more_posts(count: int, difference: float, error: float, better: float, confidence: float) -> int | None:
-    """Return how many more posts settle it, by the square root law of the standard error; two digits at most."""
+    """Return how many more posts are needed if the standard error falls with their square root; two digits."""
     if max(better, 1 - better) >= confidence:
         return 0
     if difference == 0 or error == 0:
         return None
     needed = count * (_detectable_errors(confidence) * error / abs(difference)) ** 2 - count
-    if not needed > 0 or needed > 1e9:  # noqa: PLR2004  no stream of posts is that long
+    if not needed > 0 or needed > 1e9:  # noqa: PLR2004  longer than any stream
         return None
     step: int = 10 ** max(0, math.floor(math.log10(needed)) - 1)
     return math.ceil(needed / step) * step

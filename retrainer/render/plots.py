@@ -76,7 +76,7 @@ def _draw_promotions(axes: Axes, report: ReplayReport) -> None:
     """Draw a mark for each promotion, a row a policy."""
     names = []
     for place, one in enumerate(report.policies):
-        when = np.array([_utc(record.at) for record in one.records if record.promoted], dtype="datetime64[us]")
+        when = np.array([_utc(record.at) for record in one.steps if record.promoted], dtype="datetime64[us]")
         axes.plot(when, np.full(len(when), place), "|", color=f"C{place}", markersize=8)
         names.append(f"{one.policy.name} ({one.promotions})")
     axes.set_yticks(range(len(names)), names)

@@ -206,13 +206,13 @@ def prunable(cases: Sequence[Prunable]) -> None:
 def findings(found: Sequence[Finding]) -> None:
     """Show what `doctor` found."""
     if not found:
-        console.text("Nothing to mend")
+        console.text("No problems found")
         return
     for finding in found:
-        state = {None: "", True: " (mended)", False: " (cannot be mended: the database does not hold it)"}
-        console.text(f"{finding.kind}: {finding.message}{state[finding.mended]}")
-    if any(finding.mended is None for finding in found):
-        console.text("`retrainer doctor --repair` mends what the database knows better")
+        state = {None: "", True: " (repaired)", False: " (cannot repair: no copy in the database)"}
+        console.text(f"{finding.kind}: {finding.message}{state[finding.repaired]}")
+    if any(finding.repaired is None for finding in found):
+        console.text("Repair them with `retrainer doctor --repair`")
 
 
 def next_post(forecast: NextPost) -> None:

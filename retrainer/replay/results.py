@@ -1,4 +1,4 @@
-"""What a replay came to: how well each policy would have done, and whether the difference is more than noise."""
+"""The results of a replay: how well each policy would have done, and whether the difference is more than noise."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 _WEEK = timedelta(days=7)
-_DOUBT = 0.05  # the probability of calling any of the differences real where there is none
+_FALSE_POSITIVE_RATE = 0.05  # of calling any difference real although there is none
 
 
 class Figure(NamedTuple):
-    """A figure with its 95% interval; None where so few posts say nothing of how it varies."""
+    """A figure with its 95% interval; None if there are too few posts for an interval."""
 
     value: float
     interval: tuple[float, float] | None
@@ -43,12 +43,12 @@ class Figure(NamedTuple):
 
 @dataclass(frozen=True)
 class LiveScores:
-    """How well what was live forecast the posts that came.
+    """How well the production versions forecast the posts that followed.
 
     Attributes:
-        rows: (n) the posts, by their place among all.
-        figures: (n, k) what each adds to the score.
-        naive_figures: (n, k) the same of the naive forecast.
+        rows: (n) the rows of the posts.
+        figures: (n, k) their contributions to the score.
+        naive_figures: (n, k) the contributions of the naive forecasts.
     """
 
     model_type: ModelTypeName
@@ -57,12 +57,12 @@ class LiveScores:
     naive_figures: Floats
 
     @classmethod
-    def of(cls, model_type: ModelTypeName, records: Sequence[StepResult]) -> LiveScores:
-        """Put the posts of all steps together."""
+    def from_steps(cls, model_type: ModelTypeName, steps: Sequence[StepResult]) -> LiveScores:
+        """Combine the posts of all steps."""
         width = len(get_model_type(model_type).component_names)
-        rows = np.array([row for record in records for row in record.rows], dtype=np.int64)
+        rows = np.array([row for step in steps for row in step.rows], dtype=np.int64)
         figures, naive = (
-            np.array([one for record in records for one in getattr(record, name)], dtype=float).reshape(-1, width)
+            np.array([figure for step in steps for figure in getattr(step, name)], dtype=float).reshape(-1, width)
             for name in ("figures", "naive_figures")
         )
         return cls(model_type, rows, figures, naive)
@@ -77,17 +77,17 @@ class LiveScores:
 
     @cached_property
     def naive_score(self) -> Figure:
-        """That of the naive forecast on the same posts."""
+        """The overall score of the naive forecast on the same posts."""
         return self._figure(self.naive_figures)
 
     @property
     def skill(self) -> float:
-        """The gain over the naive forecast: 0 is as good, 1 is perfect."""
+        """The skill against the naive forecast: 0 is equally good, 1 is perfect."""
         return skill_score(self.score.value, self.naive_score.value)
 
     @cached_property
     def parts(self) -> dict[str, Figure]:
-        """The figures whose means make the score, by the metric's key."""
+        """The figures whose means give the score, by metric key."""
         kind = get_model_type(self.model_type)
         in_hours = {metric.key for metric in kind.metrics if metric.unit == "hours"}
         figures = {}
@@ -97,7 +97,7 @@ class LiveScores:
         return figures
 
     def on(self, rows: NDArray[np.int64]) -> LiveScores:
-        """Return the scores on some of the posts only."""
+        """Return the scores on a subset of the posts."""
         chosen = np.isin(self.rows, rows)
         return LiveScores(self.model_type, self.rows[chosen], self.figures[chosen], self.naive_figures[chosen])
 
@@ -107,39 +107,39 @@ class LiveScores:
 
 
 def _within(interval: tuple[float, float] | None, highest: float) -> tuple[float, float] | None:
-    """Cut an interval at 0 and at the highest value: widened, as it is on few posts, it may end beyond them."""
+    """Clip an interval to the range from 0 to the highest value: widened for few posts, it may exceed it."""
     return interval and (max(interval[0], 0.0), min(interval[1], highest))
 
 
 class NaiveComparison(NamedTuple):
-    """For how long a policy was live, and worse than the naive forecast, by the weeks of the replay.
+    """For how long a policy was live, and for how long it was worse than the naive forecast.
 
-    The weeks count from the replay's start, whatever the policy's own steps are, so that policies can be held side by
-    side. In each, the score of its posts is held against that of the naive forecasts of the same posts. The naive
-    forecast is that of the step: it knows the posts up to it.
+    Measured in weeks from the start of the replay, whatever the policy's own steps are, so that policies can be
+    compared. In each week the score of its posts is compared with that of the naive forecasts of the same posts. The
+    naive forecast is that of the step: it knows the posts up to it.
 
     Attributes:
-        live: the time of the weeks in which posts came that could be scored.
-        worse: of these, that of the weeks in which the score was below the naive one.
+        live: the duration of the weeks with posts that could be scored.
+        worse: the duration of those weeks in which the score was below the naive score.
     """
 
     live: timedelta = timedelta()
     worse: timedelta = timedelta()
 
     @classmethod
-    def of(
+    def from_scores(
         cls, live: LiveScores, times: NDArray[np.datetime64], start: datetime, done: tuple[datetime, datetime]
     ) -> NaiveComparison:
-        """Sum up the weeks.
+        """Sum over the weeks.
 
         Args:
             live: the policy's scores.
-            times: (n,) when each of all the posts came, UTC.
-            start: of the replay.
-            done: from when to when the policy took steps; a week reaches no farther.
+            times: (n,) the times of all posts, UTC.
+            start: the start of the replay.
+            done: start and end of the policy's steps; weeks are cut to this period.
         """
         since = times[live.rows] - np.datetime64(start.astimezone(UTC).replace(tzinfo=None), "us")
-        week_of = -(-since // np.timedelta64(_WEEK)) - 1  # a post at the very end of a week belongs to it
+        week_of = -(-since // np.timedelta64(_WEEK)) - 1  # a post at the very end of a week counts for it
         overall = get_model_type(live.model_type).overall_score
         total = worse = timedelta()
         for week in np.unique(week_of):
@@ -153,85 +153,85 @@ class NaiveComparison(NamedTuple):
 
 @dataclass(frozen=True)
 class PolicyReport:
-    """What a policy came to.
+    """The results of a policy.
 
     Attributes:
-        records: its steps, in order.
-        live: its live scores; None where it forecast no post.
-        naive_comparison: for how long it was live, and worse than the naive forecast.
-        against_configured: how sure the difference from the configured policy is, on the posts that both forecast; None
-            for that policy itself, and where these are fewer than ten.
+        steps: the results of its steps, in order.
+        live: its live scores; None if it forecast no posts.
+        naive_comparison: for how long it was live, and for how long it was worse than the naive forecast.
+        against_configured: how certain the difference from the configured policy is, on the posts that both forecast;
+            None for that policy itself, and for fewer than ten posts.
     """
 
     policy: Policy
-    records: list[StepResult]
+    steps: list[StepResult]
     live: LiveScores | None
     naive_comparison: NaiveComparison
     against_configured: Evidence | None = None
 
     @property
     def trainings(self) -> int:
-        """How many versions were trained."""
-        return sum(record.version_id is not None for record in self.records)
+        """The number of versions trained."""
+        return sum(step.version_id is not None for step in self.steps)
 
     @property
     def failures(self) -> int:
-        """How many runs failed."""
-        return sum(record.failed for record in self.records)
+        """The number of failed runs."""
+        return sum(step.failed for step in self.steps)
 
     @property
     def promotions(self) -> int:
-        """How many versions went live, the first one included."""
-        return sum(record.promoted for record in self.records)
+        """The number of promotions, including the first."""
+        return sum(step.promoted for step in self.steps)
 
     @property
     def reversed_promotions(self) -> int:
-        """How many promotions a later look would have reversed."""
-        return sum(record.promoted and record.later_look == "wrong" for record in self.records)
+        """The number of promotions that were wrong in hindsight."""
+        return sum(step.promoted and step.later_look == "wrong" for step in self.steps)
 
     @property
     def missed(self) -> int:
-        """How many rejected versions a later look would have promoted."""
-        return sum(not record.promoted and record.later_look == "wrong" for record in self.records)
+        """The number of rejections that were wrong in hindsight."""
+        return sum(not step.promoted and step.later_look == "wrong" for step in self.steps)
 
     @property
     def decisions(self) -> int:
-        """How many decisions there were between two versions."""
-        return sum(record.later_look is not None for record in self.records)
+        """The number of decisions between two versions."""
+        return sum(step.later_look is not None for step in self.steps)
 
     @property
     def looked_at(self) -> int:
-        """How many of them later posts could judge."""
-        return sum(record.later_look in REVIEWED for record in self.records)
+        """The number of decisions that later posts could review."""
+        return sum(step.later_look in REVIEWED for step in self.steps)
 
     @property
     def seconds(self) -> float:
-        """Processor time that training and evaluating took, or would have, had nothing been shared."""
-        return sum(record.seconds for record in self.records)
+        """The processor time of training and evaluating, as if nothing had been cached."""
+        return sum(step.seconds for step in self.steps)
 
     @property
     def tokens(self) -> int:
-        """Tokens of the runs' paid forecasts."""
-        return sum(record.tokens for record in self.records)
+        """The tokens of the runs' paid forecasts."""
+        return sum(step.tokens for step in self.steps)
 
     @property
     def cost_usd(self) -> float:
-        """Dollars of the runs' paid forecasts."""
-        return sum(record.cost_usd for record in self.records)
+        """The cost of the runs' paid forecasts."""
+        return sum(step.cost_usd for step in self.steps)
 
     @property
     def live_cost_usd(self) -> float:
-        """Dollars of the paid forecasts that were made live."""
-        return sum(record.live_cost_usd for record in self.records)
+        """The cost of the paid live forecasts."""
+        return sum(step.live_cost_usd for step in self.steps)
 
 
 class Ending(NamedTuple):
     """How a replay ended.
 
     Attributes:
-        stopped: why it ended before its last step; empty where it did not.
-        interrupted: whether the user stopped it.
-        spent_usd: what its paid forecasts cost since it was begun, each counted once.
+        stopped: why it ended before its last step; empty if it did not.
+        interrupted: whether the user interrupted it.
+        spent_usd: what its paid forecasts have cost since it was first started.
     """
 
     stopped: str = ""
@@ -241,16 +241,16 @@ class Ending(NamedTuple):
 
 @dataclass(frozen=True)
 class ReplayReport:
-    """What a replay came to.
+    """The results of a replay.
 
     Attributes:
-        start: from when on, UTC.
-        end: up to when.
-        policies: what each came to, in the order given.
-        best: the policy with the highest live score on the posts that all forecast; None where that cannot be told.
+        start: its start, UTC.
+        end: its end, UTC.
+        policies: the results of each policy, in the order given.
+        best: the policy with the highest live score on the posts that all policies forecast; None if unknown.
         conclusion: one sentence about it.
         ending: how the replay ended.
-        times: (n,) datetime64[us], UTC: when each of all the posts came.
+        times: (n,) datetime64[us], UTC: the times of all posts.
     """
 
     model_type: ModelTypeName
@@ -262,9 +262,9 @@ class ReplayReport:
     ending: Ending
     times: NDArray[np.datetime64]
 
-    def of(self, name: str) -> PolicyReport:
-        """Return what the policy of this name came to."""
-        return next(one for one in self.policies if one.policy.name == name)
+    def policy(self, name: str) -> PolicyReport:
+        """Return the results of the policy of this name."""
+        return next(report for report in self.policies if report.policy.name == name)
 
 
 def report(
@@ -274,39 +274,39 @@ def report(
     ending: Ending,
     times: NDArray[np.datetime64],
 ) -> ReplayReport:
-    """Sum up the steps of all policies.
+    """Summarize the steps of all policies.
 
     Args:
-        span: from when to when, UTC.
-        done: each policy with the steps that were taken.
+        span: start and end, UTC.
+        done: each policy with the results of its steps.
         ending: how the replay ended.
-        times: (n,) when each of all the posts came, UTC.
+        times: (n,) the times of all posts, UTC.
     """
-    lives = {policy.name: LiveScores.of(model_type, records) for policy, records in done}
+    lives = {policy.name: LiveScores.from_steps(model_type, steps) for policy, steps in done}
     configured = lives[CONFIGURED]
     reports = [
         PolicyReport(
             policy,
-            records,
+            steps,
             lives[policy.name] if len(lives[policy.name]) else None,
-            NaiveComparison.of(lives[policy.name], times, span[0], (records[0].at, records[-1].until))
-            if records
+            NaiveComparison.from_scores(lives[policy.name], times, span[0], (steps[0].at, steps[-1].until))
+            if steps
             else NaiveComparison(),
             None if policy.name == CONFIGURED else evidence_of(configured, lives[policy.name]),
         )
-        for policy, records in done
+        for policy, steps in done
     ]
-    best, conclusion = conclude({one.policy.name: one.live for one in reports if one.live is not None})
+    best, conclusion = conclude({report.policy.name: report.live for report in reports if report.live is not None})
     return ReplayReport(model_type, *span, reports, best, conclusion, ending, times)
 
 
 def evidence_of(a: LiveScores, b: LiveScores, *, level: float = LEVEL) -> Evidence | None:
-    """Return how sure b's difference from a is, on the posts that both forecast; None with fewer than ten of them.
+    """Return how certain b's difference from a is, on the posts that both forecast; None for fewer than ten posts.
 
     Args:
         a: the scores of one policy.
-        b: those of another.
-        level: of the interval.
+        b: the scores of another policy.
+        level: the level of the interval.
     """
     common, in_a, in_b = np.intersect1d(a.rows, b.rows, return_indices=True)
     if len(common) < MIN_COMPARED_POSTS:
@@ -316,54 +316,55 @@ def evidence_of(a: LiveScores, b: LiveScores, *, level: float = LEVEL) -> Eviden
 
 
 def conclude(lives: dict[str, LiveScores]) -> tuple[str | None, str]:
-    """Return the best policy and one sentence about it: on the posts that all forecast, and whether it is but noise.
+    """Return the best policy on the posts that all policies forecast, and one sentence about it.
 
-    It is more than noise where the interval of the improvement lies above 0. With several policies, one of them looks
-    good by luck more easily: the level of the interval rises with their number (Bonferroni), so that in one replay of
-    twenty at most, policies that are equally good are called different.
+    The difference is more than noise if the interval of the improvement lies above 0. The level of the interval rises
+    with the number of policies (Bonferroni), so that equally good policies are called different in at most 5% of
+    replays.
     """
     if not lives:
-        return None, "Nothing is known yet: no post was forecast."
+        return None, "No posts were forecast yet."
     common = next(iter(lives.values())).rows
     for live in lives.values():
         common = np.intersect1d(common, live.rows)
     shared = {name: live.on(common) for name, live in lives.items()}
     if len(common) < MIN_COMPARED_POSTS:
-        return None, f"Only {len(common)} posts were forecast under all policies: too few to tell them apart."
+        return None, f"Only {len(common)} posts were forecast under all policies: too few to compare them."
     score = {name: live.score.value for name, live in shared.items()}
     best = [name for name in score if score[name] == max(score.values())]
     chosen = CONFIGURED if CONFIGURED in best else best[0]
     others = [name for name in score if name not in best]
-    where = f"On the {len(common):,} posts that came"
+    where = f"On {len(common):,} posts"
     if not others:
-        return chosen, f"{where}, all policies score the same, {score[chosen]:.4f}: it makes no difference here."
+        return chosen, f"{where}, all policies score the same ({score[chosen]:.4f})."
     other = CONFIGURED if CONFIGURED in others else max(others, key=lambda name: score[name])
-    evidence = evidence_of(shared[other], shared[chosen], level=1 - _DOUBT / (len(score) - 1))
-    first = f"{where}, {listed(best)} forecast best, {_by_how_much(score[other], score[chosen], evidence, other)}"
+    evidence = evidence_of(shared[other], shared[chosen], level=1 - _FALSE_POSITIVE_RATE / (len(score) - 1))
+    difference = _describe_difference(score[other], score[chosen], evidence, other)
+    first = f"{where}, {quote_names(best)} forecast best, {difference}"
     if evidence is not None and _is_more_than_noise(evidence):
         return chosen, f"{first}: that is more than noise."
-    return chosen, f"{first}: the difference is within noise, and no reason to prefer one of them."
+    return chosen, f"{first}: the difference is within noise, and no reason to prefer a policy."
 
 
 def _is_more_than_noise(evidence: Evidence) -> bool:
-    """Whether the interval lies above 0; where there is none, whether so many of the resamples do."""
+    """Whether the interval lies above 0; without an interval, whether enough of the resamples do."""
     if evidence.interval_percentage is None:
         return evidence.probability_better >= (1 + evidence.level) / 2
     return evidence.interval_percentage[0] > 0
 
 
-def listed(names: Sequence[str]) -> str:
-    """Return names as in a sentence."""
+def quote_names(names: Sequence[str]) -> str:
+    """Return quoted names, joined as in a sentence."""
     quoted = [f"'{name}'" for name in names]
     return quoted[0] if len(quoted) == 1 else f"{', '.join(quoted[:-1])} and {quoted[-1]}"
 
 
-def _by_how_much(old: float, new: float, evidence: Evidence | None, other: str) -> str:
-    """Say how much better the new score is, with the interval that decides whether it is more than noise."""
+def _describe_difference(old: float, new: float, evidence: Evidence | None, other: str) -> str:
+    """Describe how much better the new score is, with the interval that decides whether it is more than noise."""
     improvement = improvement_percentage(old, new)
     shown = "" if improvement is None else f"{improvement:.1f}% "
     if shown == "0.0% ":
-        shown = "a trifle "
+        shown = "slightly "
     figures = f"{new:.4f} against {old:.4f}"
     if evidence is not None and evidence.interval_percentage is not None:
         low, high = evidence.interval_percentage

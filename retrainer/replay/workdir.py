@@ -36,7 +36,7 @@ def opened(folder: Path, *, resume: bool) -> Iterator[None]:
                 stack.enter_context(exclusive_lock(folder.parent / f".{folder.name}.lock", timeout=0))
             except TimeoutError:
                 hint = "Wait for it to end, or choose another --workdir"
-                raise RunInProgress(f"another replay is running in '{folder}'", hint=hint) from None
+                raise RunInProgress(f"another replay is in progress in '{folder}'", hint=hint) from None
             _prepare(folder, resume=resume)
             yield
     except OSError as error:

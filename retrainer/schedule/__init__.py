@@ -1,1 +1,1 @@
-"""When runs are made: what is due, and the line or unit by which cron or systemd asks for it."""
+"""Scheduling: whether a model type is due, and the crontab line or systemd units that ask for it."""

@@ -1,4 +1,4 @@
-"""The command lines that cron or systemd runs: absolute paths, no shell start-up files, any working directory."""
+"""The command lines for cron and systemd: absolute paths, independent of the shell and the working directory."""
 
 from __future__ import annotations
 
@@ -16,103 +16,102 @@ from retrainer.errors import UsageError
 if TYPE_CHECKING:
     from retrainer.project import Project
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 LOG_FILE = Path("logs") / "retrainer.log"
-WHAT_IS_DUE = ("train", "--if-due")
-SOURCES_A_FILE = "set -a; . "
+TRAIN_IF_DUE = ("train", "--if-due")
+SOURCES_A_FILE = "set -a; . "  # how a crontab line reads its environment file
 
 
 @dataclass(frozen=True)
 class ScheduledCommand:
-    """A command of retrainer for one project.
+    """A retrainer command for one project.
 
     Attributes:
-        interpreter: Python, of the environment that retrainer is installed in.
-        config: the project's settings file.
-        log: the log file.
-        environment: a file of `NAME=value` lines, for credentials; None for none.
-        arguments: the command itself.
+        interpreter: the Python that retrainer is installed in.
+        config_file: the project's settings file.
+        log_file: the log file.
+        env_file: a file of `NAME=value` lines, for credentials, if any.
+        arguments: the command and its options.
     """
 
     interpreter: Path
-    config: Path
-    log: Path
-    environment: Path | None = None
-    arguments: tuple[str, ...] = WHAT_IS_DUE
+    config_file: Path
+    log_file: Path
+    env_file: Path | None = None
+    arguments: tuple[str, ...] = TRAIN_IF_DUE
 
     def __post_init__(self) -> None:
-        """Refuse a path that one line cannot hold.
+        """Refuse a path that does not fit on one line.
 
         Raises:
-            UsageError: a path has a line break in it.
+            UsageError: a path contains a line break or another unprintable character.
         """
-        for word in (self.interpreter, self.config, self.log, self.environment, *self.arguments):
+        for word in (self.interpreter, self.config_file, self.log_file, self.env_file, *self.arguments):
             if word is not None and not str(word).isprintable():
-                raise UsageError(
-                    f"'{word}' cannot stand in a crontab or unit: it holds a character that cannot be printed"
-                )
+                raise UsageError(f"'{word}' contains an unprintable character", hint="cron and systemd need one line")
 
     @classmethod
-    def of(
+    def for_project(
         cls,
         project: Project,
-        log: Path | None,
-        environment: Path | None,
+        log_file: Path | None,
+        env_file: Path | None,
         *,
-        arguments: tuple[str, ...] = WHAT_IS_DUE,
-        usual_log: Path = LOG_FILE,
+        arguments: tuple[str, ...] = TRAIN_IF_DUE,
+        default_log_file: Path = LOG_FILE,
     ) -> ScheduledCommand:
-        """Return the command of a project, run by this Python.
+        """Return a command of a project, run by this Python.
 
         Args:
-            usual_log: the log file in the project's folder where `log` names no other.
+            default_log_file: relative to the project folder; for `log_file` None.
 
         Raises:
-            UsageError: the environment file does not exist, or there cannot be the log file.
+            UsageError: the environment file does not exist, or the log file cannot be created.
         """
-        if environment is not None and not environment.is_file():
-            raise UsageError(f"--env-file: there is no file '{environment}'", hint="Make it, with lines NAME=value")
-        if environment is not None and environment.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-            logger.warning("Others may use the file '%s', which holds secrets: chmod 600 closes it", environment)
-        if log is not None and (log.is_dir() or not log.absolute().parent.is_dir()):
-            raise UsageError(f"--job-log: '{log}' cannot be a log file", hint="Name a file in a folder that there is")
-        if log is None:
-            with suppress(OSError):  # then the job says so, as of any log file that cannot be written
-                (project.folder / usual_log).parent.mkdir(exist_ok=True)
+        if env_file is not None and not env_file.is_file():
+            raise UsageError(f"--env-file: no file '{env_file}'", hint="Create it, with lines NAME=value")
+        if env_file is not None and env_file.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+            log.warning("Other users can access '%s', which holds secrets. Run chmod 600 on it", env_file)
+        if log_file is not None and (log_file.is_dir() or not log_file.absolute().parent.is_dir()):
+            raise UsageError(f"--job-log: cannot write '{log_file}'", hint="Choose a file in an existing folder")
+        if log_file is None:
+            log_file = project.folder / default_log_file
+            with suppress(OSError):  # the job reports a log file that it cannot write
+                log_file.parent.mkdir(exist_ok=True)
         return cls(
             interpreter=Path(sys.executable),
-            config=project.config_file,
-            log=(log or project.folder / usual_log).absolute(),
-            environment=environment and environment.absolute(),
+            config_file=project.config_file,
+            log_file=log_file.absolute(),
+            env_file=env_file and env_file.absolute(),
             arguments=arguments,
         )
 
     @property
     def words(self) -> list[str]:
-        """The words of the command. `-P` keeps modules in the working directory from being taken for Python's own."""
+        """The words of the command. `-P` keeps Python from importing modules of the working directory."""
         command = [str(self.interpreter), "-P", "-m", "retrainer", "--quiet"]
-        return [*command, "--config", str(self.config), "--log-file", str(self.log), *self.arguments]
+        return [*command, "--config", str(self.config_file), "--log-file", str(self.log_file), *self.arguments]
 
     def crontab_command(self) -> str:
-        """Return it for a crontab: what is wrong is mailed, and no % is left bare, which ends a line."""
-        line = " ".join(_cron_quoted(word) for word in self.words) + " >/dev/null"
-        if self.environment is None:
+        """Return the command for a crontab: only warnings and errors are mailed, and every % is escaped."""
+        line = " ".join(_quote_for_cron(word) for word in self.words) + " >/dev/null"
+        if self.env_file is None:
             return line
-        return f"{SOURCES_A_FILE}{_cron_quoted(str(self.environment))}; set +a; {line}"
+        return f"{SOURCES_A_FILE}{_quote_for_cron(str(self.env_file))}; set +a; {line}"
 
     def systemd_command(self) -> str:
-        """Return it for ExecStart=."""
-        return " ".join(_systemd_quoted(word) for word in self.words)
+        """Return the command for ExecStart=."""
+        return " ".join(_quote_for_systemd(word) for word in self.words)
 
 
-def _cron_quoted(word: str) -> str:
-    """Quote a word for the shell, with every % outside of quotes and behind a backslash, which cron takes away."""
+def _quote_for_cron(word: str) -> str:
+    """Quote a word for the shell, and escape every %, outside of quotes, by a backslash that cron removes."""
     quoted = shlex.quote(word)
     return quoted.replace("%", "'\\%'" if quoted.startswith("'") else "\\%")
 
 
-def _systemd_quoted(word: str) -> str:
-    """Quote a word for systemd, which knows % and $ and the backslash as special."""
+def _quote_for_systemd(word: str) -> str:
+    """Quote a word for systemd, where % and $ and the backslash are special."""
     special = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
     return f'"{special}"' if special != word or not word.isascii() or any(char in word for char in " ';") else word

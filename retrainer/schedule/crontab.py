@@ -1,11 +1,12 @@
-"""The user's crontab: one marked block a project, all other bytes left as they are.
+"""The user's crontab: one marked block per project, every other byte unchanged.
 
-It is read and written by the `crontab` program alone, which knows where it is kept and tells the daemon.
+Only the `crontab` program reads and writes it: it knows the file and notifies the daemon.
 """
 
 from __future__ import annotations
 
 import fcntl
+import itertools
 import os
 import re
 import shutil
@@ -21,27 +22,24 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _ATTEMPTS = 5
-_LOCK_SECONDS = (
-    10  # whoever may read the program may hold its lock: then each change is only seen to be in it afterwards
-)
-_NO_CRONTAB = re.compile(rb"no crontab|no such file", re.IGNORECASE)  # Vixie's and cronie's words, and BusyBox's
-_HINT = "Look at it with `crontab -e`"
+_LOCK_SECONDS = 10
+_NO_CRONTAB = re.compile(rb"no crontab|no such file", re.IGNORECASE)  # Vixie cron and cronie; BusyBox
 
 
 class Crontab:
-    """The crontab of the user who runs this."""
+    """The crontab of the current user."""
 
     def __init__(self) -> None:
         program = shutil.which("crontab")
         if program is None:
             raise RetrainerError(
-                "there is no `crontab` program here",
+                "`crontab` is not installed",
                 hint="Install cron, or use `retrainer schedule show --systemd`",
             )
         self._program = program
 
     def read(self) -> bytes:
-        """Return its text; empty where there is none.
+        """Return the text of the crontab; empty if there is none.
 
         Raises:
             RetrainerError: it cannot be read.
@@ -51,15 +49,15 @@ class Crontab:
             return done.stdout
         if _NO_CRONTAB.search(done.stderr):
             return b""
-        raise RetrainerError(f"the crontab cannot be read: {_said(done)}", hint="Nothing was changed")
+        raise RetrainerError(f"cannot read the crontab: {_message(done)}", hint="Nothing was changed")
 
     def change(self, edit: Callable[[bytes], bytes]) -> bool:
-        """Replace its text by what `edit` makes of it; what another program writes meanwhile is kept.
+        """Edit the text, without losing concurrent changes by other programs.
 
-        It is read again right before it is written, and afterwards to see that the change is in it.
+        It is read again right before it is written, and afterwards to verify the change.
 
         Args:
-            edit: gives back what it is given where there is nothing to change.
+            edit: returns the new text, or the same text if there is nothing to change.
 
         Returns:
             Whether anything was changed.
@@ -68,7 +66,7 @@ class Crontab:
             RetrainerError: it cannot be read or written, or another program keeps changing it.
         """
         written = False
-        with self._one_at_a_time():
+        with self._lock():
             for _ in range(_ATTEMPTS):
                 before = self.read()
                 after = edit(before)
@@ -82,7 +80,7 @@ class Crontab:
     def _write(self, text: bytes) -> None:
         done = self._run("-", given=text)
         if done.returncode != 0:
-            raise RetrainerError(f"the crontab cannot be written: {_said(done)}", hint="It is what it was before")
+            raise RetrainerError(f"cannot write the crontab: {_message(done)}", hint="It was not changed")
 
     def _run(self, argument: str, *, given: bytes = b"") -> subprocess.CompletedProcess[bytes]:
         try:
@@ -95,104 +93,87 @@ class Crontab:
                 env={**os.environ, "LC_ALL": "C"},
             )
         except (OSError, subprocess.TimeoutExpired) as error:
-            raise RetrainerError(f"`{self._program}` cannot be run: {error}") from error
+            raise RetrainerError(f"cannot run `{self._program}`: {error}") from error
 
     @contextmanager
-    def _one_at_a_time(self) -> Iterator[None]:
-        """Let one retrainer at a time change crontabs; the lock is on the one file that all of them know."""
+    def _lock(self) -> Iterator[None]:
+        """Let one retrainer process at a time change crontabs, by a lock on the program, the file common to all.
+
+        Any user who can read the program can hold its lock, so the wait ends after 10 seconds: the change is still
+        verified.
+        """
         try:
             file = os.open(self._program, os.O_RDONLY)
         except OSError:  # it may be executable only
             yield
             return
+        deadline = time.monotonic() + _LOCK_SECONDS
         try:
-            _wait_for(file)
+            while time.monotonic() < deadline:
+                with suppress(BlockingIOError):
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                time.sleep(0.05)
             yield
         finally:
             os.close(file)
 
 
-def with_block(text: bytes, config: Path, line: str) -> bytes:
-    """Return the text with the project's block, replaced where it stands, else at the end.
+def with_block(text: bytes, config_file: Path, line: str) -> bytes:
+    """Return the text with the project's block, replaced in place or else appended.
 
-    A last line without its line break gets one: cron reads no other.
+    A last line without a line break gets one, since cron ignores it otherwise.
 
     Args:
-        config: the project's settings file, by which its block is known.
+        config_file: the project's settings file, which identifies its block.
         line: the job.
 
     Raises:
-        RetrainerError: a block is damaged.
+        RetrainerError: the block is damaged.
     """
-    begin, end = _marks(config)
+    begin, end = _markers(config_file)
     block = b"".join(part + b"\n" for part in (begin, os.fsencode(line), end))
-    lines, spans = _blocks(text, config)
-    if not spans:
-        gap = b"\n" if text and not text.endswith(b"\n") else b""
-        return text + gap + block
-    first, rest = spans[0], spans[1:]
-    kept = [part for number, part in enumerate(lines) if not any(number in span for span in rest)]
-    kept[first.start : first.stop] = [block]
-    return b"".join(kept)
+    pattern = _block_pattern(text, config_file)
+    if not pattern.search(text):
+        return text + (b"\n" if text and not text.endswith(b"\n") else b"") + block
+    replacements = itertools.chain([block], itertools.repeat(b""))
+    return pattern.sub(lambda _: next(replacements), text)
 
 
-def without_block(text: bytes, config: Path) -> bytes:
+def without_block(text: bytes, config_file: Path) -> bytes:
     """Return the text without the project's block.
 
     Raises:
-        RetrainerError: a block is damaged.
+        RetrainerError: the block is damaged.
     """
-    lines, spans = _blocks(text, config)
-    return b"".join(part for number, part in enumerate(lines) if not any(number in span for span in spans))
+    return _block_pattern(text, config_file).sub(b"", text)
 
 
-def installed_line(text: bytes, config: Path) -> str | None:
-    """Return the job in the project's block; None where there is none.
+def installed_line(text: bytes, config_file: Path) -> str | None:
+    """Return the job in the project's block; None if there is no block.
 
     Raises:
-        RetrainerError: a block is damaged.
+        RetrainerError: the block is damaged.
     """
-    lines, spans = _blocks(text, config)
-    jobs = [lines[number] for span in spans for number in span][1:-1]
-    return os.fsdecode(jobs[0].rstrip(b"\r\n")) if jobs else None
+    block = _block_pattern(text, config_file).search(text)
+    return os.fsdecode(block[1].splitlines()[0]) if block and block[1] else None
 
 
-def _blocks(text: bytes, config: Path) -> tuple[list[bytes], list[range]]:
-    """Return the lines with their line breaks, and which of them are the project's blocks, their marks included."""
-    begin, end = _marks(config)
-    lines = [part for part in re.split(rb"(?<=\n)", text) if part]
-    spans: list[range] = []
-    start: int | None = None
-    for number, part in enumerate(lines):
-        bare = part.rstrip(b"\r\n")
-        if bare == begin:
-            if start is not None:
-                raise RetrainerError(f"the crontab has '{os.fsdecode(begin)}' without its end", hint=_HINT)
-            start = number
-        elif bare == end:
-            if start is None:
-                raise RetrainerError(f"the crontab has '{os.fsdecode(end)}' without its beginning", hint=_HINT)
-            spans.append(range(start, number + 1))
-            start = None
-    if start is not None:
-        raise RetrainerError(f"the crontab has '{os.fsdecode(begin)}' without its end", hint=_HINT)
-    return lines, spans
+def _block_pattern(text: bytes, config_file: Path) -> re.Pattern[bytes]:
+    """Return the pattern of a project's block with its jobs; the blocks in the text are checked to be complete."""
+    begin, end = map(re.escape, _markers(config_file))
+    pattern = re.compile(rb"^%b\r*\n(.*?)^%b\r*(?:\n|\Z)" % (begin, end), re.MULTILINE | re.DOTALL)
+    markers = re.findall(rb"^(?:%b|%b)\r*$" % (begin, end), text, re.MULTILINE)
+    if len(markers) != 2 * len(pattern.findall(text)):
+        names = " and ".join(f"'{os.fsdecode(marker)}'" for marker in _markers(config_file))
+        raise RetrainerError(f"the crontab lines {names} do not pair up", hint="Correct them with `crontab -e`")
+    return pattern
 
 
-def _marks(config: Path) -> tuple[bytes, bytes]:
-    name = os.fsencode(config)
+def _markers(config_file: Path) -> tuple[bytes, bytes]:
+    name = os.fsencode(config_file)
     return b"# BEGIN retrainer " + name, b"# END retrainer " + name
 
 
-def _wait_for(lock: int) -> None:
-    deadline = time.monotonic() + _LOCK_SECONDS
-    while time.monotonic() < deadline:
-        with suppress(BlockingIOError):
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        time.sleep(0.05)
-
-
-def _said(done: subprocess.CompletedProcess[bytes]) -> str:
-    said = " ".join(os.fsdecode(done.stderr).split())
-    return said or f"`crontab` ended with {done.returncode}"
+def _message(done: subprocess.CompletedProcess[bytes]) -> str:
+    return " ".join(os.fsdecode(done.stderr).split()) or f"`crontab` exited with {done.returncode}"

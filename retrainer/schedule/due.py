@@ -1,4 +1,4 @@
-"""When a model type is due for a run: the schedule is kept by looking, not by waiting."""
+"""Whether a model type is due for a run."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from retrainer.project import Project
     from retrainer.registry.tables import TrainingRun
 
-# A daily crontab line does not start at the same second every day, and comes an hour early when the clocks go forward:
-# a run of 03:00:10 a week ago must not put off that of 03:00:05 by a day.
+# A daily crontab line does not start at the same second every day, and starts an hour early when the clocks go forward:
+# a run at 03:00:10 a week ago must not delay the one at 03:00:05 by a day.
 _TOLERANCE_SHARE = 0.06
-_LONGEST_TOLERANCE = timedelta(minutes=90)
+_MAX_TOLERANCE = timedelta(minutes=90)
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,8 @@ class Due:
     """Whether a model type is due.
 
     Attributes:
-        is_due: whether a run should be made now.
-        why: which condition holds, or how far off each is.
+        is_due: whether it should be trained now.
+        why: the condition that holds, or how far off each condition is.
     """
 
     model_type: ModelTypeName
@@ -34,51 +34,50 @@ class Due:
 
     @property
     def sentence(self) -> str:
-        """The same for people."""
+        """The state as a sentence."""
         return f"The {self.model_type} model is {'' if self.is_due else 'not '}due: {self.why}"
 
 
 def due(project: Project, model_type: ModelTypeName, now: datetime) -> Due:
-    """Look whether a model type is due.
+    """Check whether a model type is due.
 
-    It is when `schedule_days` have passed since its last completed run began, give or take 6% of them (90 minutes
-    at most), when that run is dated in the future, or when `min_new_posts` posts have come since. Runs of a past moment
-    (`--as-of`) do not count, and a run that failed is tried again at the next look. A schedule that was missed is
-    caught up by one run.
+    It is due when `schedule_days` have passed since the start of its last completed run, with a tolerance of 6% (at
+    most 90 minutes); when that run is dated in the future; or when `min_new_posts` new posts have arrived. Runs with
+    `--as-of` do not count, and a failed run is retried at the next check. One run makes up for all that were missed.
     """
     settings = project.settings.retraining
     if not settings.is_enabled(model_type):
         return Due(model_type, False, f"retraining is disabled ({settings.disabling_key(model_type)} is false)")
     last = project.registry.get_last_completed_run(model_type)
     if last is None:
-        return Due(model_type, True, "no run has been completed yet")
+        return Due(model_type, True, "no run has completed yet")
     schedule = timedelta(days=settings.schedule_days)
     passed = now - last.started_at
     days = f"the last run was {passed / timedelta(days=1):.1f} days ago (schedule_days is {settings.schedule_days:g})"
-    ahead = passed < -_LONGEST_TOLERANCE  # made while the clock was: the schedule would wait until it gets there
-    if ahead:
+    in_future = passed < -_MAX_TOLERANCE  # the clock was wrong then; waiting for that time could take years
+    if in_future:
         days = f"the last run is dated {-passed / timedelta(days=1):.1f} days from now"
-    if ahead or passed >= schedule - min(schedule * _TOLERANCE_SHARE, _LONGEST_TOLERANCE):
+    if in_future or passed >= schedule - min(schedule * _TOLERANCE_SHARE, _MAX_TOLERANCE):
         return Due(model_type, True, days)
     if settings.min_new_posts is None:
         return Due(model_type, False, days)
     new = _new_posts(project, last, now)
-    posts = f"{new} new posts have come (min_new_posts is {settings.min_new_posts})"
+    posts = f"{new} new posts have arrived (min_new_posts is {settings.min_new_posts})"
     if new >= settings.min_new_posts:
         return Due(model_type, True, posts)
     return Due(model_type, False, f"{days}, {posts}")
 
 
 def _new_posts(project: Project, last: TrainingRun, now: datetime) -> int:
-    """Count the posts that a run had not yet.
+    """Count the posts that a run did not have.
 
-    They are those later than the run, or the more there are than it had, whichever is more: posts may be imported late,
-    and old ones may be deleted meanwhile.
+    That is the number of posts later than the run, or the increase in the total if it is larger: posts may be imported
+    late, and old ones may be deleted.
     """
 
     def usable(until: datetime) -> int:
-        summary = project.posts.summary(until, warn=False)  # cron would mail it though nothing is done
+        summary = project.posts.summary(until, warn=False)  # or cron would mail the warning at every check
         return summary.count if last.model_type == "timing" else summary.with_content
 
-    there, had = usable(now), (last.num_training_samples or 0) + (last.num_test_samples or 0)
-    return max(there - had, there - usable(last.started_at))
+    total, previous_total = usable(now), (last.num_training_samples or 0) + (last.num_test_samples or 0)
+    return max(total - previous_total, total - usable(last.started_at))

@@ -1,4 +1,4 @@
-"""The systemd units: a service with its timer, and the server's."""
+"""The systemd units: the training service and its timer, and the server."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ FOLDER = "/etc/systemd/system"
 
 
 def service(command: ScheduledCommand, user: str) -> str:
-    """Return the service: one `train --if-due`."""
-    lines = [*_head("Retrain the prediction models that are due"), "Type=oneshot", *_how_it_runs(command, user)]
+    """Return the service that runs `train --if-due` once."""
+    lines = [*_head("Retrain the prediction models that are due"), "Type=oneshot", *_execution(command, user)]
     return "\n".join(lines) + "\n"
 
 
 def server(command: ScheduledCommand, user: str) -> str:
-    """Return the service that keeps a server running; the runs that it started go on when it stops.
+    """Return the service that keeps the server running; runs that it started continue when it stops.
 
-    It is tried again for ever: at boot, a database may come later than it.
+    It restarts without limit: at boot, the database may start later.
     """
     head = _head("The REST API of the prediction models", "StartLimitIntervalSec=0")
-    lines = [*head, *_how_it_runs(command, user), "Restart=on-failure", "RestartSec=5", "KillMode=process"]
+    lines = [*head, *_execution(command, user), "Restart=on-failure", "RestartSec=5", "KillMode=process"]
     lines += ["", "[Install]", "WantedBy=multi-user.target"]
     return "\n".join(lines) + "\n"
 
 
 def timer(expression: Expression) -> str:
-    """Return the timer; a time that passed while the machine was off is caught up."""
+    """Return the timer; it catches up on a time missed while the machine was off."""
     lines = ["[Unit]", "Description=Retrain the prediction models that are due, by the clock", "", "[Timer]"]
     lines += [f"OnCalendar={calendar}" for calendar in expression.calendar()]
     lines += ["Persistent=true", "", "[Install]", "WantedBy=timers.target"]
@@ -44,8 +44,8 @@ def _head(description: str, *more: str) -> list[str]:
     return [*unit, *more, "", "[Service]"]
 
 
-def _how_it_runs(command: ScheduledCommand, user: str) -> list[str]:
+def _execution(command: ScheduledCommand, user: str) -> list[str]:
     lines = [f"User={user}"]
-    if command.environment is not None:
-        lines.append(f"EnvironmentFile={str(command.environment).replace('%', '%%')}")
+    if command.env_file is not None:
+        lines.append(f"EnvironmentFile={str(command.env_file).replace('%', '%%')}")
     return [*lines, f"ExecStart={command.systemd_command()}", "NoNewPrivileges=yes"]

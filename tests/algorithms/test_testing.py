@@ -35,7 +35,7 @@ def loaded(
     predict: Callable[..., Any],
     train: Callable[..., Any] | None = None,
     model_type: ModelTypeName = "timing",
-) -> LoadedAlgorithm:
+) -> object:
     """An algorithm made of two functions."""
 
     @hookimpl
@@ -45,8 +45,7 @@ def loaded(
     def train_default(posts: pd.DataFrame) -> dict[str, int]:
         return {"count": len(posts)}
 
-    plugin = SimpleNamespace(algorithm=algorithm, train=hookimpl(train or train_default), predict=hookimpl(predict))
-    return LoadedAlgorithm.from_plugin(plugin, "mine")
+    return SimpleNamespace(algorithm=algorithm, train=hookimpl(train or train_default), predict=hookimpl(predict))
 
 
 def constant(waits: np.ndarray) -> TimingForecasts:
@@ -96,7 +95,7 @@ def by_chance_alone(model: dict[str, int], posts: pd.DataFrame, origins: Origins
 
 @pytest.mark.parametrize("predict", [by_chance, by_a_count, by_chance_alone])
 def test_a_model_that_answers_the_same_question_in_two_ways_is_told_so(predict: Callable[..., Any]) -> None:
-    with pytest.raises(ConformanceError, match="gives two answers to the same question: seed it"):
+    with pytest.raises(ConformanceError, match="is not deterministic: seed all randomness"):
         check_algorithm(loaded(predict))
 
 
@@ -145,7 +144,7 @@ def test_a_model_that_counts_the_posts_to_come_fails() -> None:
     def predict(posts: pd.DataFrame, origins: Origins) -> TimingForecasts:
         return constant(np.full(len(origins), float(len(posts))))
 
-    with pytest.raises(ConformanceError, match="when later posts are taken away"):
+    with pytest.raises(ConformanceError, match="when later posts are removed"):
         check_algorithm(loaded(predict))
 
 
@@ -195,8 +194,8 @@ def test_options_that_json_changes_are_found() -> None:
         return {}
 
     plugin = SimpleNamespace(algorithm=algorithm, train=hookimpl(train), predict=hookimpl(last_gap))
-    with pytest.raises(ConformanceError, match="after they were recorded as JSON"):
-        check_algorithm(LoadedAlgorithm.from_plugin(plugin, "mine"))
+    with pytest.raises(ConformanceError, match="change when they are recorded as JSON"):
+        check_algorithm(plugin)
 
 
 def test_a_content_model_that_reads_the_post_itself_fails() -> None:
@@ -247,9 +246,9 @@ class Point(NamedTuple):
 @pytest.mark.parametrize(
     ("model", "problem"),
     [
-        ({"by hour": [{"a": 1}, {1: 2}]}, r"the key 1 of model\['by hour'\]\[1\] comes back as a text"),
-        ({None: 2}, "the key None of model comes back as a text"),
-        ({"at": Point(1.5)}, r"model\['at'\], a Point, comes back as a list; return plain data, or add save and load"),
+        ({"by hour": [{"a": 1}, {1: 2}]}, r"the key 1 of model\['by hour'\]\[1\] comes back as a string"),
+        ({None: 2}, "the key None of model comes back as a string"),
+        ({"at": Point(1.5)}, r"model\['at'\], a Point, comes back as a list. Return plain data, or add save and load"),
     ],
 )
 def test_a_model_that_json_would_change_fails_when_it_is_trained(model: Any, problem: str) -> None:
@@ -258,7 +257,7 @@ def test_a_model_that_json_would_change_fails_when_it_is_trained(model: Any, pro
 
 
 def test_plain_data_comes_back_from_json_with_lists_for_tuples(tmp_path: Path) -> None:
-    algorithm = loaded(last_gap)
+    algorithm = LoadedAlgorithm.from_plugin(loaded(last_gap), "mine")
     assert algorithm.save({"pair": (1, 2.5), "none": None, "deep": [{"é": True}]}, tmp_path) == ["model.json"]
     assert algorithm.load(tmp_path) == {"pair": [1, 2.5], "none": None, "deep": [{"é": True}]}
 
@@ -268,7 +267,7 @@ def test_a_model_that_gives_up_after_a_long_silence_fails() -> None:
         silence = hours_between(utc_times(posts)[origins.position], origins.time)
         return constant(np.where(silence > 24 * 100, np.nan, 1.0))
 
-    with pytest.raises(ConformanceError, match="it_forecasts_after_a_silence.*finite"):
+    with pytest.raises(ConformanceError, match="long_silences_are_handled.*finite"):
         check_algorithm(loaded(predict))
 
 
@@ -300,7 +299,7 @@ def test_a_model_that_depends_on_the_date_fails_the_shift_by_four_weeks() -> Non
     def predict(origins: Origins) -> TimingForecasts:
         return constant((origins.time - np.datetime64("2024-01-01")) / np.timedelta64(100, "D") % 7 + 1)
 
-    with pytest.raises(ConformanceError, match="the same posts four weeks later give another forecast"):
+    with pytest.raises(ConformanceError, match="the same posts four weeks later give different forecasts"):
         check_algorithm(loaded(predict))
 
 
@@ -332,20 +331,19 @@ def test_the_shipped_timing_algorithms_condition_on_the_silence(algorithm: str) 
     check_conditioning(algorithm)
 
 
-def explaining(answer: Callable[[], Any]) -> LoadedAlgorithm:
-    plugin = SimpleNamespace(
+def explaining(answer: Callable[[], Any]) -> object:
+    return SimpleNamespace(
         algorithm=hookimpl(lambda: Algorithm(name="mine", model_types=("timing",), summary="Made for a test.")),
         train=hookimpl(lambda posts: {"count": len(posts)}),
         predict=hookimpl(last_gap),
         explain=hookimpl(answer),
     )
-    return LoadedAlgorithm.from_plugin(plugin, "mine")
 
 
 def test_what_a_model_leans_on_must_be_told_the_same_twice() -> None:
     check_algorithm(explaining(lambda: [Importance("the last gap", 1.0, "hours", "nothing else")]))
     counter = itertools.count()
-    with pytest.raises(ConformanceError, match="explain answers"):
+    with pytest.raises(ConformanceError, match="explain returned"):
         check_algorithm(explaining(lambda: [Importance("the last gap", float(next(counter)), "hours")]))
 
 
@@ -354,7 +352,7 @@ def test_what_a_model_leans_on_must_be_told_the_same_twice() -> None:
     [
         ({"gap": 1.0}, "a dict instead of a list of Importance"),
         ([("gap", 1.0)], "a tuple instead of an Importance"),
-        ([Importance("gap", float("nan"), "hours")], "a finite number is needed"),
+        ([Importance("gap", float("nan"), "hours")], "nan for .* instead of a finite number"),
         ([Importance(" ", 1.0, "hours")], "an importance without a label"),
     ],
 )

@@ -46,7 +46,7 @@ def posts(folder: Path, retrainer: Runner) -> None:
 
 def test_a_type_without_a_run_is_due(project: Project) -> None:
     found = due(project, "timing", NOW)
-    assert (found.is_due, found.why) == (True, "no run has been completed yet")
+    assert (found.is_due, found.why) == (True, "no run has completed yet")
 
 
 @pytest.mark.parametrize(("days", "is_due"), [(0.1, False), (6.9, False), (6.97, True), (7, True), (30, True)])
@@ -86,7 +86,7 @@ def test_posts_that_come_while_old_ones_are_deleted_are_counted(folder: Path) ->
     with sqlite3.connect(folder / "data" / "retrainer.db") as database:
         database.execute("DELETE FROM posts WHERE post_id < 'p00040'")
     found = due(project, "timing", posts["created_at"].iloc[179].to_pydatetime())
-    assert (found.is_due, found.why) == (True, "30 new posts have come (min_new_posts is 20)")
+    assert (found.is_due, found.why) == (True, "30 new posts have arrived (min_new_posts is 20)")
 
 
 def test_a_run_of_a_past_moment_and_a_failed_one_do_not_count(folder: Path) -> None:
@@ -96,7 +96,7 @@ def test_a_run_of_a_past_moment_and_a_failed_one_do_not_count(folder: Path) -> N
     few = open_project(folder, {"RETRAINER_RETRAINING__MIN_TRAINING_SAMPLES": "5000"})
     with pytest.raises(InsufficientData):
         retrain(few, runtime_of(few), "timing", NOW - timedelta(hours=1))
-    assert due(project, "timing", NOW).why == "no run has been completed yet"
+    assert due(project, "timing", NOW).why == "no run has completed yet"
 
 
 def test_a_type_is_due_when_enough_posts_have_come(folder: Path) -> None:
@@ -109,17 +109,17 @@ def test_a_type_is_due_when_enough_posts_have_come(folder: Path) -> None:
     project.posts.add(posts.iloc[1:20], NOW)
     found = due(project, "timing", NOW + timedelta(hours=1))
     assert not found.is_due
-    assert "19 new posts have come (min_new_posts is 20)" in found.why
+    assert "19 new posts have arrived (min_new_posts is 20)" in found.why
     project.posts.add(posts, NOW)
     found = due(project, "timing", NOW + timedelta(hours=1))
-    assert (found.is_due, found.why) == (True, "20 new posts have come (min_new_posts is 20)")
+    assert (found.is_due, found.why) == (True, "20 new posts have arrived (min_new_posts is 20)")
 
 
 @pytest.mark.usefixtures("posts")
 def test_not_due_says_nothing_to_cron_and_why_when_asked(retrainer: Runner) -> None:
     first = retrainer("train", "--if-due", "--exit-code")
     assert first.code == 0
-    assert "The timing model is due: no run has been completed yet" in first.err
+    assert "The timing model is due: no run has completed yet" in first.err
     again = retrainer("train", "--if-due")
     assert (again.code, again.out, again.err) == (0, "", "")
     assert retrainer("train", "--if-due", "--exit-code").code == 11
@@ -383,7 +383,7 @@ def test_a_log_file_gets_the_traceback_of_a_plugin_that_fails(
 def test_a_full_log_disk_is_one_warning_and_not_the_end(retrainer: Runner) -> None:
     done = retrainer("train", "timing", "--log-file", "/dev/full")
     assert done.code == 0
-    assert done.err.count("WARNING: the log file '/dev/full' cannot be written: log lines are lost from here on") == 1
+    assert done.err.count("WARNING: cannot write the log file '/dev/full'; further log lines are lost") == 1
 
 
 @pytest.mark.parametrize(
@@ -392,7 +392,7 @@ def test_a_full_log_disk_is_one_warning_and_not_the_end(retrainer: Runner) -> No
         (("--log-format", "xml"), "Invalid value for '--log-format': 'xml' (choose text or json)"),
         (
             ("--log-file", "/no/such/folder/x.log"),
-            "--log-file: '/no/such/folder/x.log' cannot be written: No such file",
+            "--log-file: cannot write '/no/such/folder/x.log': No such file",
         ),
     ],
 )

@@ -31,10 +31,6 @@ NOT_RUN = {
     ("docs/operating.md", "docker build -f deploy/Dockerfile -t retrainer ."): "needs Docker and its images",
     ("docs/operating.md", "sudo cp retrainer-api.service /etc/systemd/system/"): "changes the machine",
 }
-PAGES_WITH_COMMANDS = [
-    page for page in PAGES if any((page, each.first_line) not in NOT_RUN for each in blocks(page, *SHELL))
-]
-
 BASELINE = {"RETRAINER_TIMING_MODEL__ALGORITHM": "baseline", "RETRAINER_CONTENT_MODEL__ALGORITHM": "baseline"}
 SETTINGS = {
     "docs/tutorial.md": {},
@@ -45,6 +41,7 @@ SETUP = {
     "docs/content.md": f"{NEW_PROJECT}; retrainer train timing",
     "docs/metrics.md": f"{NEW_PROJECT}; retrainer train content",
     "docs/promotion.md": NEW_PROJECT,
+    "docs/python-api.md": NEW_PROJECT,
     "docs/replay.md": NEW_PROJECT,
     "docs/rest-api.md": NEW_PROJECT,
 }
@@ -109,6 +106,9 @@ def steps_of(page: str) -> list[tuple[str, list[str]]]:
         elif block.file_name is None:
             steps.append((f"python3 - <<'END_OF_BLOCK'\n{block.text}END_OF_BLOCK", []))
     return steps
+
+
+PAGES_WITH_COMMANDS = [page for page in PAGES if steps_of(page)]
 
 
 def run_page(page: str, folder: Path, *, after: str = "") -> PageRun:

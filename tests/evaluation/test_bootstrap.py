@@ -191,7 +191,7 @@ SETTLE = "about 310 more posts would settle it"
         (0.633, 0.95, 0.95, (0.1, 9.9), "promote", "New model is 5.5% better (FIGURES)"),
         (
             *(0.633, 0.95, 0.8, (-3.1, 14.2), "not_enough_evidence"),
-            "Not enough evidence: new model is 5.5% better (FIGURES); better with probability 0.80, 0.95 is asked for, "
+            "Not enough evidence: new model is 5.5% better (FIGURES); better with probability 0.80, 0.95 required, "
             + SETTLE,
         ),
         (0.6048, 0.95, 0.99, (0.1, 1.5), "reject", "New model is 0.8% better (below 2.0% threshold; FIGURES)"),
@@ -199,7 +199,7 @@ SETTLE = "about 310 more posts would settle it"
             *(0.6048, 0.95, 0.7, (-2.0, 3.6), "not_enough_evidence"),
             (
                 "Not enough evidence: new model is 0.8% better (below 2.0% threshold; FIGURES); better with "
-                f"probability 0.70, 0.95 is asked for, {SETTLE}"
+                f"probability 0.70, 0.95 required, {SETTLE}"
             ),
         ),
         (0.594, 0.95, 0.04, (-3.0, 2.5), "reject", "New model is 1.0% worse (FIGURES)"),
@@ -317,7 +317,7 @@ def test_where_production_scores_nothing_in_many_resamples_there_is_no_percentag
     ("new", "better", "interval", "words"),
     [
         (0.6048, 0.97, (0.1, 2.5), "it is better, but an improvement of 2% is not ruled out"),
-        (0.633, 0.9499, (0.1, 9.9), f"better with probability 0.94, 0.95 is asked for, {SETTLE}"),
+        (0.633, 0.9499, (0.1, 9.9), f"better with probability 0.94, 0.95 required, {SETTLE}"),
     ],
 )
 def test_the_reason_never_asks_for_a_confidence_that_is_there(

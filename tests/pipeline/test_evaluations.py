@@ -136,7 +136,7 @@ def test_a_text_is_not_foretold_by_the_clock(project: Project) -> None:
     retrain(project, runtime_of(project), "content", NOW)
     version = project.registry.get_production("content")
     assert version
-    with pytest.raises(UsageError, match="--origin: 'clock' is not for content"):
+    with pytest.raises(UsageError, match="--origin: 'clock' applies to timing only"):
         evaluate_version(project, runtime_of(project), version.version_id, NOW, "clock")
 
 

@@ -294,7 +294,7 @@ def test_few_common_posts_are_not_enough_evidence(five_hours: Project) -> None:
     result = retrain(five_hours, runtime_of(five_hours), "timing", moment, algorithm="right", as_of=True)
     assert result.comparison
     assert result.comparison.recommendation == "not_enough_evidence"
-    assert result.comparison.reason == "Not enough evidence: only 9 posts could be compared (10 are needed)"
+    assert result.comparison.reason == "Not enough evidence: only 9 posts could be compared (10 required)"
     assert not result.promoted
 
 

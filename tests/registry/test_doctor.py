@@ -1,4 +1,4 @@
-"""`doctor` finds what is not as recorded, and mends what the database knows better."""
+"""`doctor` finds differences from the registry, and repairs what it can."""
 
 from __future__ import annotations
 
@@ -41,38 +41,38 @@ def kinds(project: Project) -> list[str]:
     return [finding.kind for finding in examine(project)]
 
 
-def mended(project: Project) -> None:
-    """Repair, and find nothing afterwards."""
-    assert all(finding.mended for finding in examine(project, repair=True))
+def assert_repaired(project: Project) -> None:
+    """Repair, and check that nothing is left to repair."""
+    assert all(finding.repaired for finding in examine(project, repair=True))
     assert examine(project) == []
 
 
-def test_a_sound_registry_has_nothing_to_mend(project: Project, version_id: str) -> None:
+def test_a_sound_registry_has_no_problems(project: Project, version_id: str) -> None:
     assert examine(project) == []
 
 
-def test_a_missing_file_is_written_again(project: Project, version_id: str) -> None:
+def test_a_missing_file_is_restored(project: Project, version_id: str) -> None:
     path = project.artifacts.folder("timing", version_id) / "model.json"
     before = path.read_bytes()
     path.unlink()
     assert kinds(project) == ["missing_file"]
-    mended(project)
+    assert_repaired(project)
     assert path.read_bytes() == before
 
 
-def test_a_changed_file_is_written_again(project: Project, version_id: str) -> None:
+def test_a_changed_file_is_restored(project: Project, version_id: str) -> None:
     path = project.artifacts.folder("timing", version_id) / "manifest.json"
     before = path.read_bytes()
     path.write_bytes(before + b" ")
     assert kinds(project) == ["changed_file"]
-    mended(project)
+    assert_repaired(project)
     assert path.read_bytes() == before
 
 
-def test_a_missing_models_folder_is_made_again(project: Project, version_id: str) -> None:
+def test_a_missing_models_folder_is_restored(project: Project, version_id: str) -> None:
     shutil.rmtree(project.models_dir)
     assert set(kinds(project)) == {"missing_file", "wrong_link"}
-    mended(project)
+    assert_repaired(project)
     assert (project.models_dir / "timing_model" / "model.json").exists()
 
 
@@ -82,28 +82,26 @@ def test_a_stray_file_and_a_stray_folder_are_removed(project: Project, version_i
     stray.mkdir()
     (stray / "model.json").write_text("{}")
     assert sorted(kinds(project)) == ["stray_file", "stray_folder"]
-    mended(project)
+    assert_repaired(project)
     assert not stray.exists()
 
 
 def foreign_version(project: Project, version_id: str) -> Path:
-    """A whole version that another database knows: a copy under another id."""
+    """Copy a version to another id, like a complete version of another database."""
     folder = project.models_dir / "timing" / "baseline_timing_20200101_000000_0000"
     shutil.copytree(project.artifacts.folder("timing", version_id), folder)
     return folder
 
 
-def test_a_whole_version_that_another_database_may_know_is_moved_away_and_kept(
-    project: Project, version_id: str
-) -> None:
+def test_a_complete_version_of_another_database_is_set_aside(project: Project, version_id: str) -> None:
     folder = foreign_version(project, version_id)
     assert kinds(project) == ["stray_folder"]
-    mended(project)
+    assert_repaired(project)
     assert not folder.exists()
     assert (project.models_dir / ".set-aside/timing" / folder.name / "manifest.json").exists()
 
 
-def test_closing_a_dead_run_leaves_versions_that_it_did_not_write(project: Project, version_id: str) -> None:
+def test_closing_a_dead_run_keeps_versions_it_did_not_write(project: Project, version_id: str) -> None:
     folder = foreign_version(project, version_id)
     an_hour_ago = time.time() - 3600
     os.utime(folder, (an_hour_ago, an_hour_ago))
@@ -117,7 +115,7 @@ def test_closing_a_dead_run_leaves_versions_that_it_did_not_write(project: Proje
 
 
 @pytest.mark.parametrize("damage", ["gone", "elsewhere", "dangling"])
-def test_a_wrong_link_is_set_right(damage: str, project: Project, version_id: str) -> None:
+def test_a_wrong_link_is_repaired(damage: str, project: Project, version_id: str) -> None:
     link = project.models_dir / "timing_model"
     link.unlink()
     if damage == "elsewhere":
@@ -125,18 +123,18 @@ def test_a_wrong_link_is_set_right(damage: str, project: Project, version_id: st
     elif damage == "dangling":
         link.symlink_to("timing/nothing")
     assert kinds(project) == ["wrong_link"]
-    mended(project)
+    assert_repaired(project)
     assert link.resolve().name == version_id
 
 
-def test_a_wrong_link_is_set_right_by_the_next_command_too(project: Project, version_id: str) -> None:
+def test_the_next_command_also_repairs_a_wrong_link(project: Project, version_id: str) -> None:
     (project.models_dir / "timing_model").unlink()
     recover(project, runtime_of(project))
     assert (project.models_dir / "timing_model").resolve().name == version_id
 
 
 def leave_a_dead_run(project: Project) -> None:
-    """Begin a run in a process that ends without closing it."""
+    """Start a run in a process that ends without closing it."""
     script = (
         "from pathlib import Path; from retrainer.project import Project; from datetime import datetime, UTC;"
         f"p = Project.find(Path({str(project.folder)!r}), {{}});"
@@ -148,22 +146,22 @@ def leave_a_dead_run(project: Project) -> None:
 def test_a_dead_run_is_closed(project: Project) -> None:
     leave_a_dead_run(project)
     assert kinds(project) == ["dead_run"]
-    mended(project)
+    assert_repaired(project)
     assert project.registry.list_runs()[0].status == "failed"
 
 
-def test_what_is_damaged_on_both_sides_cannot_be_mended(project: Project, version_id: str) -> None:
+def test_what_is_damaged_on_both_sides_cannot_be_repaired(project: Project, version_id: str) -> None:
     path = project.artifacts.folder("timing", version_id) / "model.json"
     path.unlink()
     with project.registry.database.write() as session:
         session.execute(sa.update(VersionFile).where(VersionFile.path == "model.json").values(data=None))
     (finding,) = examine(project, repair=True)
-    assert finding.mended is False
+    assert finding.repaired is False
     with pytest.raises(ArtifactError, match="cannot repair .*no copy in the database"):
         load_version(project, runtime_of(project), project.registry.get_version(version_id))
 
 
-def test_a_pruned_version_has_nothing_to_mend_and_cannot_come_back(folder: Path) -> None:
+def test_a_pruned_version_has_no_problems_and_cannot_be_restored(folder: Path) -> None:
     configure(folder, keep_versions="1")
     project = open_project(folder)
     project.posts.add(regular_posts(120), NOW)
@@ -190,7 +188,7 @@ def test_doctor_on_the_command_line(sqlite_folder: Path, retrainer: Runner) -> N
     assert run
     project.close()
     sound = retrainer("doctor")
-    assert (sound.code, sound.out) == (0, "Nothing to mend\n")
+    assert (sound.code, sound.out) == (0, "No problems found\n")
     path = sqlite_folder / "models" / "timing" / str(run.model_version_id) / "model.json"
     path.write_text("{}")
     found = retrainer("doctor", "--json")
@@ -199,5 +197,5 @@ def test_doctor_on_the_command_line(sqlite_folder: Path, retrainer: Runner) -> N
     assert "`retrainer doctor --repair`" in retrainer("doctor").out
     repaired = retrainer("doctor", "--repair")
     assert repaired.code == 0
-    assert "(mended)" in repaired.out
+    assert "(repaired)" in repaired.out
     assert json.loads(path.read_text())["gaps_hours"]

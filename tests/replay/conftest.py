@@ -79,7 +79,7 @@ def told(record: StepResult) -> tuple[Any, ...]:
 
 def everything(report: ReplayReport) -> dict[str, list[tuple[Any, ...]]]:
     """Return what all steps of all policies came to."""
-    return {one.policy.name: [told(record) for record in one.records] for one in report.policies}
+    return {one.policy.name: [told(record) for record in one.steps] for one in report.policies}
 
 
 @pytest.fixture

@@ -55,9 +55,9 @@ def test_a_policy_may_take_a_setting_back() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("daily", "--policy: 'daily' is no policy. Write it like"),
-        (": schedule_days=1", "--policy: ': schedule_days=1' is no policy"),
-        ("../up: schedule_days=1", "--policy: '../up: schedule_days=1' is no policy"),
+        ("daily", "--policy: invalid policy 'daily'. Write it like"),
+        (": schedule_days=1", "--policy: invalid policy ': schedule_days=1'"),
+        ("../up: schedule_days=1", "--policy: invalid policy '../up: schedule_days=1'"),
         ("d: schedule_dayz=1", "--policy 'd': unknown key 'schedule_dayz'. Did you mean 'schedule_days'?"),
         ("d: keep_versions=1", "--policy 'd': unknown key 'keep_versions'. "),
         ("d: max_cost_increase=1", "--policy 'd': unknown key 'max_cost_increase'. "),
@@ -67,7 +67,7 @@ def test_a_policy_may_take_a_setting_back() -> None:
         ("d: schedule_days=soon", "--policy 'd': schedule_days: invalid value 'soon' (must be a valid number"),
         ("d: min_confidence=2", "--policy 'd': min_confidence: invalid value '2' (must be less than 1)"),
         ("d: schedule_days=1, schedule_days=2", "--policy 'd': 'schedule_days' is given twice. Keep one of them"),
-        ("never: schedule_days=1", "--policy: the name 'never' is taken. Give it another name"),
+        ("never: schedule_days=1", "--policy: the name 'never' is already used. Choose another name"),
         ("d: algorithm=profet", "unknown algorithm 'profet'. Did you mean 'prophet'?"),
         ("d: algorithm=claude_api", "the algorithm 'claude_api' forecasts content, not timing"),
     ],
@@ -99,12 +99,12 @@ def test_a_policy_starts_later_where_posts_are_few_and_says_so(caplog: pytest.Lo
     (configured, *_) = build_policies(SETTINGS, runtime_of(), "timing", [])
     steps = plan_steps(configured, a_day_apart(200), DAY, DAY + timedelta(days=100))
     assert steps[0].at == DAY + timedelta(days=49), "with it, 50 posts are known"
-    assert "'configured' starts on 2024-02-19: before, there are fewer than 50 posts" in caplog.text
+    assert "'configured' starts on 2024-02-19: before that there are fewer than 50 posts" in caplog.text
 
 
 def test_never_enough_posts_is_an_error() -> None:
     (configured, *_) = build_policies(SETTINGS, runtime_of(), "timing", [])
-    with pytest.raises(InsufficientData, match="there are never 50 posts"):
+    with pytest.raises(InsufficientData, match="fewer than 50 posts"):
         plan_steps(configured, a_day_apart(200), DAY, DAY + timedelta(days=20))
 
 
@@ -117,11 +117,11 @@ def test_too_many_steps_are_refused_before_they_are_counted_out() -> None:
 @pytest.mark.parametrize(
     ("start", "end", "message"),
     [
-        (30, 20, "--from '2024-01-31' is not before --to '2024-01-21': there is no step to take"),
-        (30, 30, "--from '2024-01-31' is not before --to '2024-01-31': there is no step to take"),
-        (-1, 20, "--from: '2023-12-31' lies outside of the posts, which go from 2024-01-01 to 2024-07-18"),
-        (30, 300, "--to: '2024-10-27' lies outside of the posts, which go from 2024-01-01 to 2024-07-18"),
-        (300, 301, "--from: '2024-10-27' lies outside of the posts"),
+        (30, 20, "--from '2024-01-31' is not before --to '2024-01-21'"),
+        (30, 30, "--from '2024-01-31' is not before --to '2024-01-31'"),
+        (-1, 20, "--from: '2023-12-31' lies outside the posts (2024-01-01 to 2024-07-18)"),
+        (30, 300, "--to: '2024-10-27' lies outside the posts (2024-01-01 to 2024-07-18)"),
+        (300, 301, "--from: '2024-10-27' lies outside the posts"),
     ],
 )
 def test_a_span_that_cannot_be_meant_is_one_clear_line(start: int, end: int, message: str) -> None:
@@ -140,5 +140,5 @@ def test_without_an_end_it_goes_to_the_last_post() -> None:
 
 
 def test_there_is_nothing_to_replay_without_posts() -> None:
-    with pytest.raises(InsufficientData, match="there is no post in here"):
+    with pytest.raises(InsufficientData, match="there are no posts in here"):
         resolve_span(PostHistory(a_day_apart(1).posts.iloc[:0], "here"), DAY, None)

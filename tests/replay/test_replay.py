@@ -19,7 +19,7 @@ from retrainer.evaluation.lookahead import CHECKED_FORECASTS
 from retrainer.pipeline.comparing import compare_versions
 from retrainer.pipeline.run import retrain
 from retrainer.posts.sample import sample_posts
-from retrainer.render.replay_document import replay_document
+from retrainer.render.replay import replay_document
 from retrainer.replay.workdir import opened
 from tests.conftest import NOW, configure, constant_timing, open_project, runtime_of
 from tests.replay.conftest import COUNTING, END, START, everything, replayed
@@ -74,14 +74,14 @@ def contents(folder: Path) -> dict[str, str]:
 
 def test_the_promotions_are_those_of_train_as_of_at_the_same_dates(eager: Path) -> None:
     report = replayed(eager)
-    dates = [record.at for record in report.of("configured").records]
+    dates = [record.at for record in report.policy("configured").steps]
     assert len(dates) == 9
     expected = train_as_of(eager, dates)
     assert {promoted for _, promoted, *_ in expected} == {True, False}, "else nothing is shown"
     assert decided_in(eager) == expected
     assert [
         (record.at, record.promoted, record.reason, record.improvement_percentage)
-        for record in report.of("configured").records
+        for record in report.policy("configured").steps
     ] == [decision[:4] for decision in expected]
 
 
@@ -89,7 +89,7 @@ def test_the_promotions_of_prophet_are_those_of_train_as_of(eager: Path) -> None
     environ = {"RETRAINER_TIMING_MODEL__ALGORITHM": "prophet"}
     report = replayed(open_project(eager, environ), end=START + timedelta(days=21))
     project = open_project(eager, environ)
-    for record in report.of("configured").records:
+    for record in report.policy("configured").steps:
         run = retrain(project, runtime_of(project), "timing", record.at, as_of=True).run
         assert run is not None
         assert (record.promoted, record.reason) == (run.promoted_to_production, run.promotion_reason)
@@ -99,7 +99,7 @@ def test_the_live_version_is_scored_on_the_posts_up_to_the_next_step(eager: Path
     report = replayed(eager)
     times = sample_posts()["created_at"].sort_values(ignore_index=True)
     for one in report.policies:
-        for record in one.records:
+        for record in one.steps:
             expected = np.flatnonzero((times > record.at) & (times <= record.until))
             assert record.rows == expected.tolist()
     assert report.end == END
@@ -107,19 +107,19 @@ def test_the_live_version_is_scored_on_the_posts_up_to_the_next_step(eager: Path
 
 def test_never_keeps_the_first_version_and_always_promotes_every_one(eager: Path) -> None:
     report = replayed(eager)
-    never, always = report.of("never"), report.of("always")
+    never, always = report.policy("never"), report.policy("always")
     assert (never.trainings, never.promotions) == (1, 1)
-    assert len({record.live for record in never.records}) == 1
+    assert len({record.live for record in never.steps}) == 1
     assert (always.trainings, always.promotions) == (9, 9)
-    assert all(record.live == record.version_id for record in always.records)
+    assert all(record.live == record.version_id for record in always.steps)
 
 
 def test_a_policy_has_its_own_schedule_and_algorithm(eager: Path) -> None:
     report = replayed(eager, policies=["slow: schedule_days=21", "daily: schedule_days=1, min_confidence=0.95"])
-    assert len(report.of("slow").records) == 3
-    assert report.of("daily").trainings == 63
-    assert report.of("slow").live is not None
-    assert report.of("daily").live is not None
+    assert len(report.policy("slow").steps) == 3
+    assert report.policy("daily").trainings == 63
+    assert report.policy("slow").live is not None
+    assert report.policy("daily").live is not None
     rows = {one.policy.name: one.live.rows.tolist() for one in report.policies if one.live is not None}
     assert len(rows) == 5
     assert all(own == rows["configured"] for own in rows.values()), "all foretell the same posts"
@@ -141,7 +141,7 @@ def test_another_program_may_have_the_database_open(eager: Path) -> None:
     retrain(project, runtime_of(project), "timing", START)
     before = contents(eager)["data/retrainer.db"]
     assert (eager / "data/retrainer.db-wal").exists()
-    assert replayed(eager).of("configured").trainings == 9
+    assert replayed(eager).policy("configured").trainings == 9
     assert contents(eager)["data/retrainer.db"] == before
     assert project.registry.list_runs(), "its connection goes on working"
 
@@ -217,7 +217,7 @@ def counting(folder: Path) -> Project:
 
 def test_what_several_policies_need_is_made_once(eager: Path, calls: Path) -> None:
     report = replayed(counting(eager), policies=["strict: min_confidence=0.99", "loose: min_improvement_threshold=50"])
-    assert report.of("strict").trainings == 9
+    assert report.policy("strict").trainings == 9
     lines = calls.read_text().splitlines()
     assert 0 < sum(line.startswith("train") for line in lines) <= 9
     assert len(lines) == len(set(lines)), "nothing is trained or forecast twice"
@@ -225,8 +225,8 @@ def test_what_several_policies_need_is_made_once(eager: Path, calls: Path) -> No
     without_later_posts = [line for line in lines if re.fullmatch(r"predict \S+ (\d+) \[(\d+)\]", line)]
     asked = [line for line in without_later_posts if int(line.split()[2]) == int(line.split()[3].strip("[]")) + 1]
     assert len(asked) == CHECKED_FORECASTS * len(versions), "a version is asked once whether it looks ahead"
-    assert report.of("configured").seconds > 0
-    assert report.of("strict").seconds > 0, "a policy costs what it would cost alone"
+    assert report.policy("configured").seconds > 0
+    assert report.policy("strict").seconds > 0, "a policy costs what it would cost alone"
 
 
 def test_a_policy_like_another_but_for_its_name_decides_and_costs_the_same(eager: Path, calls: Path) -> None:
@@ -235,13 +235,13 @@ def test_a_policy_like_another_but_for_its_name_decides_and_costs_the_same(eager
         [step[:3] + step[4:] for step in everything(report)[name]] for name in ("weekly", "configured")
     )
     assert weekly == configured, "but for the ids"
-    assert report.of("weekly").seconds == pytest.approx(report.of("configured").seconds)
+    assert report.policy("weekly").seconds == pytest.approx(report.policy("configured").seconds)
     assert calls.exists()
 
 
 def test_how_long_a_run_may_take_is_no_part_of_a_policy(eager: Path, calls: Path) -> None:
     settings = {"RETRAINER_TIMING_MODEL__ALGORITHM": "counting", "RETRAINER_RETRAINING__MAX_RUN_MINUTES": "0.00001"}
-    assert replayed(open_project(eager, settings)).of("configured").trainings == 9
+    assert replayed(open_project(eager, settings)).policy("configured").trainings == 9
     assert calls.exists()
 
 
@@ -278,7 +278,7 @@ def test_where_a_process_that_works_ahead_dies_the_replay_goes_on_without(
     report = replayed(project, jobs=2)
     assert everything(report) == alone
     assert not report.ending.stopped
-    assert caplog.text.count("A process that worked ahead died") == 1
+    assert caplog.text.count("Prefetch worker crashed") == 1
 
 
 def interrupting(after: int) -> object:
@@ -297,11 +297,11 @@ def test_an_interrupted_replay_tells_what_is_known_and_goes_on(
 ) -> None:
     whole = everything(replayed(counting(eager), workdir=tmp_path / "whole"))
     calls.unlink()
-    partial = replayed(counting(eager), tell=interrupting(10), jobs=jobs)
+    partial = replayed(counting(eager), on_progress=interrupting(10), jobs=jobs)
     assert partial.ending.interrupted
     assert partial.ending.stopped == "Interrupted after 10 of 27 steps"
-    assert [len(one.records) for one in partial.policies] == [4, 3, 3]
-    assert partial.of("configured").live is not None
+    assert [len(one.steps) for one in partial.policies] == [4, 3, 3]
+    assert partial.policy("configured").live is not None
     resumed = replayed(counting(eager), resume=True, jobs=jobs)
     assert everything(resumed) == whole
     assert not resumed.ending.stopped
@@ -312,7 +312,7 @@ def test_an_interrupted_replay_tells_what_is_known_and_goes_on(
 
 def test_a_kill_between_the_decision_and_its_record_is_made_good(eager: Path, tmp_path: Path) -> None:
     whole = everything(replayed(eager, workdir=tmp_path / "whole"))
-    replayed(eager, tell=interrupting(12))
+    replayed(eager, on_progress=interrupting(12))
     work = sqlite3.connect(eager / ".retrainer/replay/timing/work.db")
     work.execute("DELETE FROM steps WHERE number = 3")
     work.commit()
@@ -352,11 +352,11 @@ def test_wherever_a_step_is_interrupted_only_that_step_is_taken_again(
     bell.write_text(str(forecast))
     partial = replayed(project)
     assert partial.ending.interrupted
-    done = sum(len(one.records) for one in partial.policies)
+    done = sum(len(one.steps) for one in partial.policies)
     caplog.set_level("INFO", "retrainer.replay")
     resumed = replayed(project, resume=True)
     assert everything(resumed) == whole, "the ids too"
-    assert (f"; {done} are known" in caplog.text) == (done > 0)
+    assert (f"; {done} are done" in caplog.text) == (done > 0)
     for one in resumed.policies:
         room = sqlite3.connect(eager / f".retrainer/replay/timing/policies/{one.policy.name}/registry.db")
         assert room.execute("SELECT COUNT(*) FROM retrainer_training_runs").fetchall() == [(one.trainings,)]
@@ -413,10 +413,10 @@ def test_a_run_that_fails_leaves_live_what_is_live(
     plugins.add("moody", MOODY)
     monkeypatch.syspath_prepend(str(plugins.site))
     report = replayed(eager, policies=["moody: algorithm=moody"])
-    moody = report.of("moody")
+    moody = report.policy("moody")
     assert 0 < moody.failures < 9
     assert moody.trainings + moody.failures == 9
-    failed = next(record for record in moody.records if record.failed)
+    failed = next(record for record in moody.steps if record.failed)
     assert "no mood" in failed.reason
     assert not report.ending.stopped
 
@@ -442,7 +442,7 @@ def test_what_failed_is_tried_again_when_a_replay_is_resumed(
     whole = everything(replayed(project, workdir=tmp_path / "whole"))
     outage.touch()
     broken = replayed(project)
-    assert broken.of("configured").failures == 9
+    assert broken.policy("configured").failures == 9
     assert "runs failed, the first as of 2024-03-01: " in caplog.text
     assert "out of reach" in caplog.text
     outage.unlink()
@@ -459,9 +459,9 @@ def test_a_plugin_that_looks_ahead_promotes_nothing_in_a_replay_either(
 ) -> None:
     plugins.add("peeking", PEEKING)
     report = replayed(eager, policies=["peeking: algorithm=peeking"])
-    peeking = report.of("peeking")
+    peeking = report.policy("peeking")
     assert (peeking.failures, peeking.promotions) == (9, 0)
-    assert "looks into the future" in peeking.records[0].reason
+    assert "looks into the future" in peeking.steps[0].reason
     assert calls.exists()
 
 
@@ -496,7 +496,7 @@ def test_what_failed_forecasts_cost_counts_too(eager: Path, plugins: Plugins, mo
     report = replayed(project, model_type="content", max_cost=0.25)
     assert report.ending.spent_usd == pytest.approx(0.2)
     assert "exceeds --max-cost $0.25" in report.ending.stopped
-    assert sum(record.cost_usd for one in report.policies for record in one.records) == pytest.approx(0.2)
+    assert sum(record.cost_usd for one in report.policies for record in one.steps) == pytest.approx(0.2)
 
 
 def test_what_may_be_spent_is_for_the_whole_replay_however_often_it_is_resumed(
@@ -534,8 +534,8 @@ def test_a_wrong_decision_is_what_a_sure_comparison_of_the_later_posts_would_und
         start=NOW - timedelta(days=28),
         end=NOW - timedelta(hours=1),
     )
-    always, configured = report.of("always"), report.of("configured")
-    assert [record.later_look for record in always.records] == [None, "wrong", "stands", "stands"]
+    always, configured = report.policy("always"), report.policy("configured")
+    assert [record.later_look for record in always.steps] == [None, "wrong", "stands", "stands"]
     assert always.reversed_promotions == 1
     assert configured.reversed_promotions == 0
     assert (configured.promotions, configured.missed) == (1, 0)
@@ -564,15 +564,15 @@ def test_a_decision_is_judged_by_later_steps_posts_where_its_own_are_few(
         start=NOW - timedelta(hours=55 * 126),  # the first version is trained on 220 posts, the second on 222
         end=NOW - timedelta(hours=55 * 126) + timedelta(days=56),
     )
-    always = report.of("always")
-    assert [record.later_look for record in always.records] == [
+    always = report.policy("always")
+    assert [record.later_look for record in always.steps] == [
         None,
         *["wrong"],
         *["stands"] * 3,
         *["not enough posts"] * 3,
     ]
     assert (always.decisions, always.looked_at, always.reversed_promotions) == (7, 4, 1)
-    assert all(len(record.rows) <= 4 for record in always.records)
+    assert all(len(record.rows) <= 4 for record in always.steps)
 
 
 # Forecasts for two weeks at most after the last post that it knew when it was trained.
@@ -601,8 +601,8 @@ def test_a_decision_is_not_judged_where_the_loser_cannot_forecast(
         start=NOW - timedelta(days=28),
         end=NOW - timedelta(hours=1),
     )
-    always = report.of("always")
-    assert [record.later_look for record in always.records] == [None, *["cannot forecast"] * 3]
+    always = report.policy("always")
+    assert [record.later_look for record in always.steps] == [None, *["cannot forecast"] * 3]
     assert (always.failures, always.decisions, always.looked_at) == (0, 3, 0)
 
 
@@ -615,7 +615,7 @@ def test_a_replay_uses_its_folder_alone(eager: Path) -> None:
 def test_a_folder_of_somebody_else_is_left_alone(eager: Path, tmp_path: Path) -> None:
     (tmp_path / "mine/timing").mkdir(parents=True)
     (tmp_path / "mine/timing/thesis.txt").write_text("the only copy")
-    with pytest.raises(UsageError, match="was not made by a replay"):
+    with pytest.raises(UsageError, match="was not created by a replay"):
         replayed(eager, workdir=tmp_path / "mine")
     assert (tmp_path / "mine/timing/thesis.txt").read_text() == "the only copy"
 
@@ -624,12 +624,12 @@ def test_posts_are_read_from_either_database(folder_on_each_database: Path) -> N
     project = open_project(folder_on_each_database)
     project.posts.add(sample_posts(), NOW)
     report = replayed(folder_on_each_database, end=START + timedelta(days=14))
-    assert report.of("configured").trainings == 2
+    assert report.policy("configured").trainings == 2
 
 
 def test_a_project_without_a_post_has_too_few_and_is_left_so(folder_on_each_database: Path) -> None:
     before = contents(folder_on_each_database)
-    with pytest.raises(InsufficientData, match="there is no post in"):
+    with pytest.raises(InsufficientData, match="there are no posts in"):
         replayed(folder_on_each_database)
     assert contents(folder_on_each_database) == before
 
@@ -646,14 +646,14 @@ def test_a_database_that_is_gone_is_not_taken_for_a_new_one(eager: Path) -> None
 
 def test_content_is_replayed_too(eager: Path) -> None:
     report = replayed(eager, model_type="content", end=START + timedelta(days=21))
-    live = report.of("configured").live
+    live = report.policy("configured").live
     assert live is not None
     assert set(live.parts) == {"length_similarity", "word_overlap"}
     assert live.score.value == pytest.approx(sum(part.value for part in live.parts.values()) / 2)
 
 
 def test_the_score_of_a_policy_is_that_of_all_its_posts(eager: Path) -> None:
-    live = replayed(eager).of("configured").live
+    live = replayed(eager).policy("configured").live
     assert live is not None
     within, error = live.parts["within_6h_accuracy"].value, live.parts["mae_hours"].value
     assert live.score.value == pytest.approx(0.7 * within + 0.3 * (1 - min(error / 24, 1)))

@@ -78,7 +78,7 @@ def test_a_user_without_a_crontab_gets_one(folder: Path, cron_folder: Path, retr
     assert done.json["line"].startswith("15 4 * * mon-fri /")
     shown = retrainer("schedule", "show")
     assert done.json["line"] in shown.out
-    assert "The timing model is due: no run has been completed yet" in shown.out
+    assert "The timing model is due: no run has completed yet" in shown.out
     assert retrainer("schedule", "show", "--json").json["installed"] is True
 
 
@@ -160,19 +160,17 @@ def test_a_crontab_that_may_not_be_read_or_written_is_one_clear_line(
     program.write_text("#!/bin/sh\necho 'You (me) are not allowed to use this program (crontab)' >&2; exit 1\n")
     done = retrainer("schedule", "install")
     assert done.code == 1
-    assert "cannot be read: You (me) are not allowed" in done.err
+    assert "cannot read the crontab: You (me) are not allowed" in done.err
     program.write_text("#!/bin/sh\n[ $1 = -l ] && exit 0\necho 'no space left' >&2; exit 1\n")
     done = retrainer("schedule", "install")
     assert done.code == 1
-    assert "cannot be written: no space left" in done.err
+    assert "cannot write the crontab: no space left" in done.err
 
 
 def test_without_a_crontab_program_there_is_one_clear_line(folder: Path, tmp_path: Path, retrainer: Runner) -> None:
     done = retrainer("schedule", "install", PATH=str(tmp_path))
     assert done.code == 1
-    assert done.err == (
-        "Error: there is no `crontab` program here. Install cron, or use `retrainer schedule show --systemd`\n"
-    )
+    assert done.err == ("Error: `crontab` is not installed. Install cron, or use `retrainer schedule show --systemd`\n")
 
 
 @pytest.mark.parametrize(
@@ -279,7 +277,7 @@ def test_a_file_of_variables_is_not_lost_without_a_word(
     variables = tmp_path / "env"
     variables.write_text("ANTHROPIC_API_KEY=sk-secret\n")
     variables.chmod(0o644)
-    assert "chmod 600 closes it" in retrainer("schedule", "install", "--env-file", str(variables)).err
+    assert "Run chmod 600 on it" in retrainer("schedule", "install", "--env-file", str(variables)).err
     variables.chmod(0o600)
     assert retrainer("schedule", "install", "--env-file", str(variables)).err == ""
     assert "this one does not: add --env-file to keep it" in retrainer("schedule", "install", "weekly").err
@@ -304,7 +302,7 @@ def test_what_could_never_run_is_refused(
 
 
 def test_a_path_that_no_line_can_hold_is_refused() -> None:
-    with pytest.raises(UsageError, match="cannot be printed"):
+    with pytest.raises(UsageError, match="unprintable"):
         ScheduledCommand(Path("/bin/python"), Path("/a\nb"), Path("/log"))
 
 
@@ -344,7 +342,7 @@ def test_the_system_line_names_its_user(folder: Path, retrainer: Runner) -> None
 
 
 def test_a_damaged_block_raises_and_says_where_to_look() -> None:
-    with pytest.raises(RetrainerError, match="without its end"):
+    with pytest.raises(RetrainerError, match="do not pair up"):
         installed_line(b"# BEGIN retrainer /srv/project/config/config.yaml\n1 1 * * * x\n", CONFIG)
 
 
