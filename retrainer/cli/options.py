@@ -45,7 +45,7 @@ def parse_past_time(text: str) -> datetime:
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 TypeArgument = Annotated[
-    ModelTypeName, typer.Argument(metavar="TYPE", parser=parse_model_type, help="timing or content.")
+    ModelTypeName, typer.Argument(metavar="TYPE", parser=parse_model_type, help="The model type.")
 ]
 TypeOption = Annotated[
     ModelTypeName | None,
