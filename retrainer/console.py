@@ -22,9 +22,12 @@ from retrainer.logs import COMMAND_ERROR, JsonFormatter, RecentLines, StderrForm
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from pydantic import BaseModel
     from rich.progress import Progress
 
     from retrainer.logs import LogFormat
+
+    Document = BaseModel | Mapping[str, Any]
 
 TERMINAL_ONLY = "terminal_only"  # an attribute of a log record that stderr shows on a terminal or with --verbose only
 MIN_WRAPPED_WIDTH = 24  # of the last column of a table
@@ -62,12 +65,16 @@ def discard_stdout() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def document(content: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> None:
+def document(content: Document | Sequence[Document]) -> None:
     """Print the JSON document of a command."""
-    text(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False))
+    text(json.dumps(content, default=_dump_model, indent=2, ensure_ascii=False, allow_nan=False))
 
 
-def result(content: Mapping[str, Any], message: str, *, as_json: bool) -> None:
+def _dump_model(model: BaseModel) -> dict[str, Any]:
+    return model.model_dump(mode="json")
+
+
+def result(content: Document, message: str, *, as_json: bool) -> None:
     """Print the result of a command: a JSON document, or a message for people."""
     if as_json:
         document(content)

@@ -73,6 +73,7 @@ def _imported(folder: Path, retrainer: Runner) -> None:
     assert retrainer("posts", "import", "posts.csv").code == 0
 
 
+@pytest.mark.slow
 def test_the_tests_of_the_page_pass(package: Path, site: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:llmock", "tests"],

@@ -16,7 +16,7 @@ from retrainer.api.middleware import PUBLIC_PATHS, AccessMiddleware
 from retrainer.api.routes import health, read, write
 from retrainer.api.routes.read import MAY_COST
 from retrainer.api.runs import Jobs
-from retrainer.render import schemas
+from retrainer.render.documents.base import documents_by_name
 
 if TYPE_CHECKING:
     from fastapi.routing import APIRoute
@@ -38,7 +38,7 @@ class Application(FastAPI):
         """Return the OpenAPI document."""
         if self.openapi_schema is None:
             document = super().openapi()
-            _restore_examples(document)
+            _add_examples(document)
             _describe_access(document, self.state.service.access)
             self.openapi_schema = document
         return self.openapi_schema
@@ -74,11 +74,12 @@ def _operation_id(route: APIRoute) -> str:
     return route.name
 
 
-def _restore_examples(document: dict[str, Any]) -> None:
-    """Put the examples back as they are written: FastAPI drops every null of the document, also of examples."""
+def _add_examples(document: dict[str, Any]) -> None:
+    """Add an example of each JSON document. FastAPI would drop the nulls in them."""
+    models = documents_by_name()
     for name, schema in document["components"]["schemas"].items():
-        if "examples" in schema:
-            schema["examples"] = getattr(schemas, name).model_config["json_schema_extra"]["examples"]
+        if name in models:
+            schema["examples"] = [models[name].example()]
 
 
 def _describe_access(document: dict[str, Any], access: Auth) -> None:

@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse
 
+from retrainer.api.responses import DocumentResponse
 from retrainer.errors import DatabaseError, RetrainerError, ServerBusy
+from retrainer.render.documents.errors import ErrorText, Failure
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from fastapi import FastAPI
     from starlette.requests import Request
+    from starlette.responses import JSONResponse
 
 log = logging.getLogger(__name__)
 
@@ -37,9 +39,8 @@ def failure(
     status: int, code: str, message: str, *, hint: str = "", headers: Mapping[str, str] | None = None
 ) -> JSONResponse:
     """Make the answer to a request that failed."""
-    return JSONResponse(
-        {"error": {"code": code, "message": _escape_surrogates(message), "hint": hint}}, status, headers
-    )
+    error = ErrorText(code=code, message=_escape_surrogates(message), hint=hint)
+    return DocumentResponse(Failure(error=error), status, headers)
 
 
 def fault(error: Exception) -> JSONResponse:
@@ -68,9 +69,7 @@ async def _of_ours(_request: Request, error: RetrainerError) -> JSONResponse:
     if error.http_status >= _LOWEST_FAULT:
         log.error("%s", error)
     headers = {"Retry-After": _TRY_AGAIN_SECONDS} if isinstance(error, _PASSING) else None
-    document = error.document()
-    document["error"]["message"] = _escape_surrogates(document["error"]["message"])
-    return JSONResponse(document, error.http_status, headers)
+    return failure(error.http_status, error.code, error.message, hint=error.hint, headers=headers)
 
 
 async def _of_parameters(_request: Request, error: RequestValidationError) -> JSONResponse:

@@ -31,7 +31,7 @@ def promote(
     with open_project(context) as (project, runtime):
         change = promote_version(project, runtime, version_id, reason, datetime.now(UTC))
     message = f"Model {version_id} promoted to production" if change else f"Model {version_id} is already in production"
-    console.result(documents.change_document(message, version_id, change), message, as_json=as_json)
+    console.result(documents.Changed.from_change(change, version_id, message), message, as_json=as_json)
 
 
 @app.command()
@@ -60,4 +60,4 @@ def rollback(
     message = f"Rolled back from {change.from_version} to {change.to_version}"
     if hold:
         message += f"; automatic promotion is on hold until `retrainer release {model_type}`"
-    console.result(documents.change_document(message, change.to_version, change), message, as_json=as_json)
+    console.result(documents.Changed.from_change(change, change.to_version, message), message, as_json=as_json)

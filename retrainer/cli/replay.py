@@ -13,8 +13,7 @@ from retrainer.cli.context import open_project
 from retrainer.cli.options import AsJson, parse_time
 from retrainer.model_types import ModelTypeName, parse_model_type
 from retrainer.render import plots
-from retrainer.render.replay_document import replay_document
-from retrainer.render.replay_tables import show_replay
+from retrainer.render.replay import replay_document, show_replay
 from retrainer.replay import runner
 
 if TYPE_CHECKING:

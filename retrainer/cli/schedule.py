@@ -18,12 +18,12 @@ from retrainer.cli.options import AsJson
 from retrainer.config import CONFIG_VARIABLE
 from retrainer.errors import UsageError
 from retrainer.model_types import MODEL_TYPE_NAMES
-from retrainer.render.documents import moment
 from retrainer.schedule import systemd as units
 from retrainer.schedule.command import SOURCES_A_FILE, ScheduledCommand
 from retrainer.schedule.crontab import Crontab, installed_line, with_block, without_block
 from retrainer.schedule.due import due
 from retrainer.schedule.expression import parse_schedule
+from retrainer.times import format_time
 
 if TYPE_CHECKING:
     from retrainer.schedule.expression import Expression
@@ -83,7 +83,7 @@ def schedule_install(
     if env_file is None:
         _warn_of_missing_variables()
     document = {"status": "success", "message": message, "changed": changed, "line": line}
-    console.result({**document, "next_call_at": moment(next_call)}, f"{line}\n{message}", as_json=as_json)
+    console.result({**document, "next_call_at": format_time(next_call)}, f"{line}\n{message}", as_json=as_json)
 
 
 @schedule_app.command("show")

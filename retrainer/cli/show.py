@@ -41,7 +41,7 @@ def production(
         }
         holds = {name: registry.get_hold(name) if at is None else None for name in MODEL_TYPE_NAMES}
     if as_json:
-        console.document(documents.production_document(live))
+        console.document(documents.Production.from_rows(live))
     else:
         tables.production(live, holds)
 
@@ -57,7 +57,7 @@ def versions(
     with open_project(context) as (project, _):
         rows = project.registry.list_versions(model_type, limit)
     if as_json:
-        console.document(documents.versions_document(rows))
+        console.document(documents.Versions.from_rows(rows))
     else:
         tables.versions(rows)
 
@@ -78,7 +78,7 @@ def show(context: typer.Context, version_id: VersionArgument, *, as_json: AsJson
         if as_json:
             evaluated = [(row, load_reliability(project, version, row)) for row in evaluations]
     if as_json:
-        console.document(documents.version_detail_document(version, evaluated, entries, importance))
+        console.document(documents.VersionLife.from_rows(version, evaluated, entries, importance))
     else:
         tables.version(version, evaluations, entries, importance)
 
@@ -127,6 +127,6 @@ def history(
             model_type=model_type, actions=PRODUCTION_CHANGE_ACTIONS, limit=limit
         )
     if as_json:
-        console.document(documents.history_document(runs, total, changes))
+        console.document(documents.History.from_rows(runs, total, changes))
     else:
         tables.history(runs, total, changes)

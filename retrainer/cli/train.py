@@ -109,7 +109,7 @@ def train(
     if summary is not None:
         _append(summary, markdown(outcomes, not_due))
     if as_json:
-        console.document(documents.train_document(outcomes))
+        console.document(documents.Training.from_outcomes(outcomes))
     else:
         tables.train_outcomes(outcomes)
     if exit_code and if_due and not model_types:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from retrainer.render.documents import moment
+from retrainer.times import format_time
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -78,7 +78,7 @@ def _message(name: EventName | None, title: str, reason: str, project: str, even
     document = {
         "event": name or "test",
         "id": str(uuid.uuid4()),  # the same when it is sent again
-        "sent_at": moment(datetime.now(UTC)),
+        "sent_at": format_time(datetime.now(UTC)),
         "text": text,
         "project": project,
         "host": host,

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from retrainer.algorithms.budget import Budget
     from retrainer.algorithms.model import TrainedModel
     from retrainer.evaluation.evaluate import Evaluation
     from retrainer.evaluation.windows import Window
     from retrainer.model_types import OriginRule
+    from retrainer.pipeline.run_context import RunContext
     from retrainer.project import Project
     from retrainer.registry.tables import ModelVersion
     from retrainer.runtime import Runtime
@@ -39,14 +39,12 @@ def common_window(
 
 
 def compare_with_production(
-    project: Project,
-    runtime: Runtime,
+    context: RunContext,
     posts: pd.DataFrame,
     production: ModelVersion,
     candidate: ModelVersion,
     model: TrainedModel,
     evaluation: Evaluation,
-    budget: Budget,
 ) -> Comparison:
     """Let production forecast the same posts as the candidate, and compare.
 
@@ -56,26 +54,23 @@ def compare_with_production(
         model: the candidate's model.
         evaluation: the candidate's evaluation.
     """
-    settings = project.settings.retraining
-    versions = production.version_id, candidate.version_id
-    max_predictions = settings.max_predictions(evaluation.model_type)
+    versions, model_type = (production.version_id, candidate.version_id), context.model_type
+    max_predictions = context.settings.max_predictions(model_type)
     window = common_window(posts, production, candidate, max_predictions, evaluation.window.origin)
     if window is None:
-        return no_comparison(
-            evaluation.model_type, versions, None, "no post is later than the training of both versions"
-        )
+        return no_comparison(model_type, versions, None, "no post is later than the training of both versions")
     if window.first_row != evaluation.window.first_row:
-        evaluation = evaluate_model(runtime, model, posts, window, budget)
+        evaluation = context.evaluate(model, posts, window)
     try:
-        production_model = load_version(project, runtime, production)
-        production_evaluation = evaluate_model(runtime, production_model, posts, window, budget)
+        production_model = load_version(context.project, context.runtime, production)
+        production_evaluation = context.evaluate(production_model, posts, window)
     except RetrainerError as error:
         reason = (
             f"production '{production.version_id}' cannot forecast: {error.message}. "
             "If the new version is good, promote it by hand"
         )
-        return no_comparison(evaluation.model_type, versions, window, reason, production_broken=True)
-    return compare(versions, (production_evaluation, evaluation), posts, settings)
+        return no_comparison(model_type, versions, window, reason, production_broken=True)
+    return compare(versions, (production_evaluation, evaluation), posts, context.settings)
 
 
 def compare_versions(

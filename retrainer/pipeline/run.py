@@ -13,7 +13,6 @@ from retrainer.logs import run_log_context
 from retrainer.model_types import get_model_type
 from retrainer.pipeline.comparing import compare_with_production
 from retrainer.pipeline.evaluations import (
-    evaluate_model,
     record,
     require_held_out_window,
     require_semantic_model,
@@ -22,7 +21,7 @@ from retrainer.pipeline.loading import load_configured_algorithm, load_version, 
 from retrainer.pipeline.promotion import decide, publish_change
 from retrainer.pipeline.results import Failure, RunResult
 from retrainer.pipeline.retention import archive_old_versions
-from retrainer.pipeline.run_context import close_as_failed, record_spending, start_run, track_run
+from retrainer.pipeline.run_context import RunContext, close_as_failed, record_spending, start_run, track_run
 from retrainer.pipeline.split import load_posts, split_by_time
 from retrainer.pipeline.training import describe, register, train_candidate
 
@@ -79,24 +78,24 @@ def retrain(
     if as_of:
         log.warning("This run is as of %s UTC, but a promotion takes effect now", f"{now:%Y-%m-%d %H:%M}")
     run = opened or start_run(project, model_type, chosen, stopwatch, as_of=as_of, wait_seconds=wait_seconds)
-    with track_run(project, runtime, run, stopwatch) as budget:
-        _require_ready(project, runtime, chosen, options, model_type)
+    with track_run(project, runtime, run, stopwatch) as context:
+        _require_ready(context, chosen, options)
         # 1 and 2: load the latest posts and split them by time
-        split = _load_and_split(project, model_type, now)
+        split = _load_and_split(context, now)
         project.registry.record_split(run.run_id, split.training_count, split.test_count)
         # 3: train a new version
         with train_candidate(project, chosen, options, model_type, split) as candidate:
             version = register(project, candidate, split, run.run_id, stopwatch.now())
         # 4: forecast the test posts and score the forecasts
-        evaluation = _evaluate_and_record(project, runtime, candidate, split, version, run.run_id, stopwatch, budget)
+        evaluation = _evaluate_and_record(context, candidate, split, version)
         # 5: compare with production on the same posts
-        comparison = _compare(project, runtime, candidate, split, version, evaluation, budget)
+        comparison = _compare(context, candidate, split, version, evaluation)
         if comparison is not None:
-            _record_comparison(project, version, evaluation, comparison, run.run_id, stopwatch)
+            _record_comparison(context, version, evaluation, comparison)
         # 6: promote or not
         log.info("Checking if new model should be promoted...")
         decision = decide(model_type, comparison, auto_promote=_auto_promote(project, auto_promote))
-        record_spending(project.registry, run.run_id, budget)
+        record_spending(project.registry, run.run_id, context.budget)
         finished = project.registry.complete_run(run.run_id, decision, stopwatch.now())
     # The decision is committed; nothing below can change it.
     with run_log_context(run.run_id):
@@ -158,16 +157,16 @@ def dry_run(
     """
     chosen, options = load_configured_algorithm(project.settings, runtime, model_type, algorithm)
     _log_banner(f"{model_type.upper()} MODEL RETRAINING (DRY RUN: NOTHING IS RECORDED)")
-    _require_ready(project, runtime, chosen, options, model_type)
-    split = _load_and_split(project, model_type, now)
+    context = RunContext(project, runtime, model_type, runtime.stopwatch(now), Budget())
+    _require_ready(context, chosen, options)
+    split = _load_and_split(context, now)
     with train_candidate(project, chosen, options, model_type, split) as candidate:
         version = describe(project, candidate, split, "(not recorded)", now)
-        if _costs_money(project, runtime, chosen, model_type):
-            _log_cost_estimate(project, runtime, candidate, split, version)
+        if _costs_money(context, chosen):
+            _log_cost_estimate(context, candidate, split, version)
             return RunResult(model_type=model_type, algorithm=chosen.name)
-        budget = Budget()
-        evaluation = _evaluate(project, runtime, candidate, split, version, budget)
-        comparison = _compare(project, runtime, candidate, split, version, evaluation, budget)
+        evaluation = _evaluate(context, candidate, split, version)
+        comparison = _compare(context, candidate, split, version, evaluation)
     decision = decide(model_type, comparison, auto_promote=_auto_promote(project, auto_promote))
     log.info("It would %sbe promoted. Reason: %s", "" if decision.promote else "not ", decision.reason)
     return RunResult(
@@ -206,35 +205,34 @@ def retrain_each(
     return outcomes
 
 
-def _require_ready(
-    project: Project, runtime: Runtime, chosen: LoadedAlgorithm, options: BaseModel, model_type: ModelTypeName
-) -> None:
+def _require_ready(context: RunContext, chosen: LoadedAlgorithm, options: BaseModel) -> None:
     """Check, before any work starts, that candidate and production could forecast and be scored."""
     chosen.check_ready(options)
-    require_semantic_model(project, model_type)
-    production = project.registry.get_production(model_type)
-    algorithm = _production_algorithm(runtime, production)
+    require_semantic_model(context.project, context.model_type)
+    production = context.registry.get_production(context.model_type)
+    algorithm = _production_algorithm(context)
     if production is None or algorithm is None:
         return
     try:
-        algorithm.check_ready(version_options(project, production, algorithm))
+        algorithm.check_ready(version_options(context.project, production, algorithm))
     except MissingCredentials:
         raise
     except RetrainerError as error:  # reported by the comparison; the candidate is trained all the same
         log.debug("Production is not ready: %s", error)
 
 
-def _production_algorithm(runtime: Runtime, version: ModelVersion | None) -> LoadedAlgorithm | None:
-    """Return the algorithm of the production version; None if it is broken or no longer installed."""
+def _production_algorithm(context: RunContext) -> LoadedAlgorithm | None:
+    """Return the algorithm of the production version; None if there is none, it is broken or no longer installed."""
+    production = context.registry.get_production(context.model_type)
     try:
-        return None if version is None else runtime.algorithms(version.algorithm, version.model_type_name)
+        return None if production is None else context.runtime.algorithms(production.algorithm, context.model_type)
     except RetrainerError as error:
         log.debug("Cannot load production: %s", error)
         return None
 
 
-def _costs_money(project: Project, runtime: Runtime, chosen: LoadedAlgorithm, model_type: ModelTypeName) -> bool:
-    production = _production_algorithm(runtime, project.registry.get_production(model_type))
+def _costs_money(context: RunContext, chosen: LoadedAlgorithm) -> bool:
+    production = _production_algorithm(context)
     return chosen.description.paid or (production is not None and production.description.paid)
 
 
@@ -242,72 +240,54 @@ def _auto_promote(project: Project, override: bool | None) -> bool:
     return project.settings.retraining.auto_promote if override is None else override
 
 
-def _load_and_split(project: Project, model_type: ModelTypeName, now: datetime) -> Split:
+def _load_and_split(context: RunContext, now: datetime) -> Split:
     """Steps 1 and 2."""
     log.info("Loading and splitting data...")
-    settings = project.settings.retraining
-    posts = load_posts(project, model_type, now)
-    split = split_by_time(posts, settings.test_split, settings.min_training_samples, project.posts.location)
-    get_model_type(model_type).require_trainable(split.training)
+    settings = context.settings
+    posts = load_posts(context.project, context.model_type, now)
+    location = context.project.posts.location
+    split = split_by_time(posts, settings.test_split, settings.min_training_samples, location)
+    get_model_type(context.model_type).require_trainable(split.training)
     return split
 
 
-def _evaluate(
-    project: Project, runtime: Runtime, candidate: Candidate, split: Split, version: ModelVersion, budget: Budget
-) -> Evaluation:
+def _evaluate(context: RunContext, candidate: Candidate, split: Split, version: ModelVersion) -> Evaluation:
     """Step 4."""
     log.info("Evaluating model on test set...")
-    settings, model_type = project.settings.retraining, candidate.model.model_type
-    max_predictions = settings.max_predictions(model_type)
+    model_type = context.model_type
+    max_predictions = context.settings.max_predictions(model_type)
     if max_predictions < MIN_COMPARED_POSTS:
         log.warning(
             "evaluation_max_predictions is %d: with fewer than %d forecasts production is never replaced",
             max_predictions,
             MIN_COMPARED_POSTS,
         )
-    window = require_held_out_window(split.posts, version, max_predictions, settings.origin(model_type))
-    evaluation = evaluate_model(runtime, candidate.model, split.posts, window, budget)
+    window = require_held_out_window(split.posts, version, max_predictions, context.settings.origin(model_type))
+    evaluation = context.evaluate(candidate.model, split.posts, window)
     log.info("%s", get_model_type(model_type).summary_line(evaluation.metrics))
     naive_score = evaluation.naive_metrics["overall_score"]
     log.info("Naive forecast: %.4f | Skill: %+.3f", naive_score, evaluation.metrics["skill"])
     return evaluation
 
 
-def _evaluate_and_record(
-    project: Project,
-    runtime: Runtime,
-    candidate: Candidate,
-    split: Split,
-    version: ModelVersion,
-    run_id: str,
-    stopwatch: Stopwatch,
-    budget: Budget,
-) -> Evaluation:
+def _evaluate_and_record(context: RunContext, candidate: Candidate, split: Split, version: ModelVersion) -> Evaluation:
     try:
-        evaluation = _evaluate(project, runtime, candidate, split, version, budget)
+        evaluation = _evaluate(context, candidate, split, version)
     except BaseException:
-        project.registry.mark_evaluation_failed(version.version_id)
+        context.registry.mark_evaluation_failed(version.version_id)
         raise
-    record(project, version, evaluation, stopwatch.now(), run_id)
+    record(context.project, version, evaluation, context.stopwatch.now(), context.run_id)
     return evaluation
 
 
 def _compare(
-    project: Project,
-    runtime: Runtime,
-    candidate: Candidate,
-    split: Split,
-    version: ModelVersion,
-    evaluation: Evaluation,
-    budget: Budget,
+    context: RunContext, candidate: Candidate, split: Split, version: ModelVersion, evaluation: Evaluation
 ) -> Comparison | None:
     """Step 5. Return None if there is no production version yet."""
-    production = project.registry.get_production(evaluation.model_type)
+    production = context.registry.get_production(context.model_type)
     if production is None:
         return None
-    comparison = compare_with_production(
-        project, runtime, split.posts, production, version, candidate.model, evaluation, budget
-    )
+    comparison = compare_with_production(context, split.posts, production, version, candidate.model, evaluation)
     if comparison.production_broken:
         log.warning("%s", comparison.reason)
     if comparison.metrics_a and comparison.metrics_b:
@@ -317,35 +297,30 @@ def _compare(
 
 
 def _record_comparison(
-    project: Project,
-    version: ModelVersion,
-    evaluation: Evaluation,
-    comparison: Comparison,
-    run_id: str,
-    stopwatch: Stopwatch,
+    context: RunContext, version: ModelVersion, evaluation: Evaluation, comparison: Comparison
 ) -> None:
     """Record production's evaluation, and the candidate's if it was repeated on a later window."""
-    if comparison.evaluation_a is not None:
-        production = project.registry.get_version(comparison.version_a)
-        record(project, production, comparison.evaluation_a, stopwatch.now(), run_id)
-    if comparison.evaluation_b is not None and comparison.evaluation_b is not evaluation:
-        record(project, version, comparison.evaluation_b, stopwatch.now(), run_id)
+    for version_id, side in (
+        (comparison.version_a, comparison.evaluation_a),
+        (version.version_id, comparison.evaluation_b),
+    ):
+        if side is not None and side is not evaluation:
+            row = context.registry.get_version(version_id)
+            record(context.project, row, side, context.stopwatch.now(), context.run_id)
 
 
-def _log_cost_estimate(
-    project: Project, runtime: Runtime, candidate: Candidate, split: Split, version: ModelVersion
-) -> None:
+def _log_cost_estimate(context: RunContext, candidate: Candidate, split: Split, version: ModelVersion) -> None:
     """Log what the evaluation that a dry run skips would cost."""
-    model_type = candidate.model.model_type
-    max_predictions = min(project.settings.retraining.max_predictions(model_type), split.test_count)
+    model_type = context.model_type
+    max_predictions = min(context.settings.max_predictions(model_type), split.test_count)
     log.info("Not evaluated: up to %d paid forecasts of each version would be needed", max_predictions)
     window = require_held_out_window(split.posts, version, max_predictions)
     origins = window.origins_for(model_type, split.posts)
     models = {"The new version": candidate.model}
-    production = project.registry.get_production(model_type)
+    production = context.registry.get_production(model_type)
     if production is not None:
         try:
-            models["Production"] = load_version(project, runtime, production)
+            models["Production"] = load_version(context.project, context.runtime, production)
         except RetrainerError as error:
             log.debug("Cannot load production: %s", error)
     for name, model in models.items():

@@ -6,11 +6,13 @@ import logging
 import threading
 import time
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from retrainer.algorithms.events import Event
 from retrainer.errors import RetrainerError, RunInProgress
 from retrainer.logs import run_log_context
+from retrainer.pipeline.evaluations import evaluate_model
 from retrainer.pipeline.promotion import publish_change
 from retrainer.pipeline.timeout import time_limit
 from retrainer.registry.liveness import HEARTBEAT_SECONDS
@@ -20,8 +22,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
+    import pandas as pd
+
     from retrainer.algorithms.budget import Budget
     from retrainer.algorithms.manager import LoadedAlgorithm
+    from retrainer.algorithms.model import TrainedModel
+    from retrainer.config import RetrainingSettings
+    from retrainer.evaluation.evaluate import Evaluation
+    from retrainer.evaluation.windows import Window
     from retrainer.model_types import ModelTypeName
     from retrainer.project import Project
     from retrainer.registry.registry import Registry
@@ -63,8 +71,43 @@ def start_run(
             started_at = stopwatch.now()
 
 
+@dataclass(frozen=True)
+class RunContext:
+    """What the steps of a run share.
+
+    Attributes:
+        run: the recorded run; None for a dry run.
+    """
+
+    project: Project
+    runtime: Runtime
+    model_type: ModelTypeName
+    stopwatch: Stopwatch
+    budget: Budget
+    run: TrainingRun | None = None
+
+    @property
+    def settings(self) -> RetrainingSettings:
+        """The retraining settings."""
+        return self.project.settings.retraining
+
+    @property
+    def registry(self) -> Registry:
+        """The project's registry."""
+        return self.project.registry
+
+    @property
+    def run_id(self) -> str | None:
+        """The id of the recorded run; None for a dry run."""
+        return None if self.run is None else self.run.run_id
+
+    def evaluate(self, model: TrainedModel, posts: pd.DataFrame, window: Window) -> Evaluation:
+        """Evaluate a model on a window, within the budget of the run."""
+        return evaluate_model(self.runtime, model, posts, window, self.budget)
+
+
 @contextmanager
-def track_run(project: Project, runtime: Runtime, run: TrainingRun, stopwatch: Stopwatch) -> Iterator[Budget]:
+def track_run(project: Project, runtime: Runtime, run: TrainingRun, stopwatch: Stopwatch) -> Iterator[RunContext]:
     """Keep a run alive and give it a budget; close it as failed, with the reason, if the block fails.
 
     Raises:
@@ -86,7 +129,7 @@ def track_run(project: Project, runtime: Runtime, run: TrainingRun, stopwatch: S
             runtime.open_budget() as budget,
             _record_spending_on_failure(registry, run, budget),
         ):
-            yield budget
+            yield RunContext(project, runtime, run.model_type_name, stopwatch, budget, run)
     except BaseException as error:
         closed = close_as_failed(registry, run, error, stopwatch.now())
         if closed.promoted_to_production:  # interrupted after its decision was committed: the decision stands

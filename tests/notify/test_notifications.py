@@ -285,7 +285,7 @@ def test_a_run_that_was_killed_is_told_by_the_next_command(
     webhook: dict[str, str], receiver: Receiver, folder: Path, retrainer: Runner
 ) -> None:
     code = (
-        "import os; from tests.conftest import *;"
+        "import os; from pathlib import Path; from tests.conftest import NOW, Project;"
         f"project = Project.find(Path({str(folder)!r}), {{}});"
         "project.registry.start_run('timing', 'baseline', NOW, None); os.kill(os.getpid(), 9)"
     )
@@ -297,9 +297,9 @@ def test_a_run_that_was_killed_is_told_by_the_next_command(
     assert len(receiver.received) == 1
 
 
-def test_notify_test_says_where_nobody_is_named(folder: Path, retrainer: Runner) -> None:
+def test_notify_test_says_that_no_channel_is_configured(folder: Path, retrainer: Runner) -> None:
     done = retrainer("notify-test")
-    assert (done.code, done.out) == (0, "Nobody is named under notifications\n")
+    assert (done.code, done.out) == (0, "No notification channels configured\n")
 
 
 def test_a_promoted_run_is_told_once() -> None:

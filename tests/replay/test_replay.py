@@ -19,7 +19,7 @@ from retrainer.evaluation.lookahead import CHECKED_FORECASTS
 from retrainer.pipeline.comparing import compare_versions
 from retrainer.pipeline.run import retrain
 from retrainer.posts.sample import sample_posts
-from retrainer.render.replay_document import replay_document
+from retrainer.render.replay import replay_document
 from retrainer.replay.workdir import opened
 from tests.conftest import NOW, configure, constant_timing, open_project, runtime_of
 from tests.replay.conftest import COUNTING, END, START, everything, replayed

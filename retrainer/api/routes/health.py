@@ -1,23 +1,32 @@
 """The endpoints for those who operate the server: whether it lives and is ready, and its figures."""
 
+from typing import Annotated
+
 from fastapi import APIRouter, Depends, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST
+from pydantic import BaseModel, Field
 
 from retrainer.api.dependencies import Of, answers, reject_unknown_parameters
 from retrainer.errors import RequestTimeout, ServerBusy
-from retrainer.render import schemas
+
+
+class Health(BaseModel):
+    """That the server is alive, or ready."""
+
+    status: Annotated[str, Field(examples=["ready"])]
+
 
 router = APIRouter(tags=["operate"], dependencies=[Depends(reject_unknown_parameters)])
 
 
-@router.get("/health/live", responses={200: {"model": schemas.Health}, **answers()})
+@router.get("/health/live", responses={200: {"model": Health}, **answers()})
 async def live() -> JSONResponse:
     """Say that the process answers. Asks nothing of the database."""
     return JSONResponse({"status": "live"})
 
 
-@router.get("/health/ready", responses={200: {"model": schemas.Health}, **answers()})
+@router.get("/health/ready", responses={200: {"model": Health}, **answers()})
 async def ready(service: Of) -> JSONResponse:
     """Say whether requests can be served.
 

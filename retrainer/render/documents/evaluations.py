@@ -1,0 +1,253 @@
+"""The documents of evaluations and comparisons: scores on posts that no version was trained on."""
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field
+
+from retrainer.render.documents.base import (
+    PREVIOUS_VERSION_ID,
+    Absent,
+    Bounds,
+    DescribedBy,
+    Document,
+    RunId,
+    Timestamp,
+    VersionId,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from retrainer.evaluation import comparison, evaluate
+    from retrainer.model_types import base
+    from retrainer.registry import tables
+
+
+_PREVIOUS_METRICS = {"overall_score": 0.6753, "mae_hours": 9.12, "within_6h_accuracy": 0.59}
+
+
+class Metrics(Document):
+    """The metrics of some forecasts: those of their model type, and those that a plugin adds."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, float]
+
+    overall_score: float = Field(examples=[0.7123])
+    num_predictions: int | Absent = Field(None, examples=[20], description="How many forecasts were scored.")
+    mae_hours: float | Absent = Field(None, examples=[8.45])
+    rmse_hours: float | Absent = Field(None, examples=[12.6])
+    median_error_hours: float | Absent = None
+    within_6h_accuracy: float | Absent = Field(None, examples=[0.625], description="Share within 6 hours of the point.")
+    within_12h_accuracy: float | Absent = Field(None, examples=[0.78], description="Share within 12 hours.")
+    within_24h_accuracy: float | Absent = Field(None, examples=[0.93], description="Share within 24 hours.")
+    crps_hours: float | Absent = None
+    interval_coverage: float | Absent = Field(None, description="Share of waits in the 80% interval.")
+    length_similarity: float | Absent = None
+    word_overlap: float | Absent = None
+    skill: float | Absent = Field(None, description="Gain of the overall score over the naive forecast's.")
+    crps_skill: float | Absent = Field(None, description="Gain of the CRPS over the naive forecast's.")
+
+
+class Window(Document):
+    """The posts that were forecast, and the origins of the forecasts."""
+
+    start: Timestamp = Field(examples=["2025-08-14T09:31:12Z"], description="The first post that could be forecast.")
+    end: Timestamp = Field(examples=["2025-11-06T11:12:00Z"], description="The last one.")
+    posts: int = Field(examples=[75], description="How many posts the window holds.")
+    origin: Literal["post", "clock"] = Field(
+        description="Whether forecasts are made right after each post, or at evenly spaced times."
+    )
+
+
+class Naive(Document):
+    """The naive forecast on the same posts."""
+
+    metrics: Annotated[dict[str, Any] | None, DescribedBy(Metrics | None)] = Field(
+        examples=[{"overall_score": 0.4127, "mae_hours": 15.3, "within_6h_accuracy": 0.43}]
+    )
+
+
+class Reliability(Document):
+    """A stated probability beside the observed share."""
+
+    what: str = Field(examples=["post within 6 h"])
+    stated: float = Field(examples=[0.62], description="The probability, or the mean of those stated.")
+    observed: float = Field(examples=[0.58], description="The share for which it came true.")
+    num_predictions: int = Field(examples=[20])
+
+
+class TimingPrediction(Document):
+    """One forecast of a wait, in hours, and the actual wait."""
+
+    post_id: str = Field(examples=["115026551"])
+    point_hours: float = Field(examples=[2.5])
+    median_hours: float = Field(examples=[3.1])
+    interval_hours: Bounds = Field(examples=[[0.4, 11.6]], description="The 80% interval.")
+    actual_hours: float = Field(examples=[4.2])
+
+
+class ContentPrediction(Document):
+    """One forecast of a text, and the actual text."""
+
+    post_id: str = Field(examples=["115026551"])
+    text: str | None = Field(examples=["The first frost is here. Time to bring the pots inside."])
+    outcome: str = Field(examples=["ok"])
+    actual: str = Field(examples=["First frost tonight. The pots are inside."])
+
+
+class Evaluation(Document):
+    """The scores of a model on a window of posts that it was not trained on."""
+
+    version_id: VersionId | None
+    metrics: Annotated[dict[str, Any], DescribedBy(Metrics)]
+    baseline: Naive
+    num_predictions: int
+    window: Annotated[dict[str, Any], DescribedBy(Window)]
+    reliability: list[Reliability]
+
+    @classmethod
+    def from_result(cls, evaluation: "evaluate.Evaluation", version_id: str | None) -> "Evaluation":
+        return cls(
+            version_id=version_id,
+            metrics=evaluation.metrics,
+            baseline=Naive(metrics=evaluation.naive_metrics),
+            num_predictions=evaluation.num_predictions,
+            window={**evaluation.window.document(), "post_ids": evaluation.post_ids},
+            reliability=Reliability.list_of(evaluation.reliability),
+        )
+
+
+class ModelEvaluation(Document):
+    """A recorded evaluation of a version."""
+
+    evaluation_id: str = Field(examples=["eval_20251106_120330_c7d1"])
+    run_id: RunId | None
+    evaluated_at: Timestamp
+    version_id: VersionId
+    metrics: Annotated[dict[str, Any], DescribedBy(Metrics)]
+    baseline: Naive
+    num_predictions: int = Field(examples=[20])
+    window: Annotated[dict[str, Any], DescribedBy(Window)]
+    reliability: list[Reliability]
+    forecasts_file: str = Field(
+        examples=["evaluations/eval_20251106_120330_c7d1.npz"], description="The version's file with all forecasts."
+    )
+    predictions_json: Annotated[list[Any], DescribedBy(list[TimingPrediction | ContentPrediction])] = Field(
+        description="A sample of the forecasts."
+    )
+
+    @classmethod
+    def from_row(cls, row: "tables.ModelEvaluation", reliability: "Sequence[base.Reliability]") -> "ModelEvaluation":
+        return cls(
+            evaluation_id=row.evaluation_id,
+            run_id=row.run_id,
+            evaluated_at=row.evaluated_at,
+            version_id=row.model_version_id,
+            metrics=row.metrics,
+            baseline=Naive(metrics=row.baseline_metrics),
+            num_predictions=row.metrics["num_predictions"],
+            window={"origin": "post", **row.window},  # the only rule when none was recorded
+            reliability=Reliability.list_of(reliability),
+            forecasts_file=row.forecasts_file,
+            predictions_json=row.predictions_json,
+        )
+
+
+class Evidence(Document):
+    """How certain a comparison is."""
+
+    interval_percentage: Bounds | None = Field(
+        examples=[[1.2, 9.7]], description="The confidence interval of the improvement."
+    )
+    level: float = Field(examples=[0.95], description="The level of that interval.")
+    probability_better: float = Field(examples=[0.993], description="The probability that b is better than a.")
+    settled_at: float = Field(examples=[0.95], description="The one-sided confidence that settles the comparison.")
+    smallest_detectable_percentage: float | None = Field(
+        examples=[5.1], description="The minimum detectable effect, at 80% power."
+    )
+    more_posts: int | None = Field(
+        examples=[0], description="About how many more posts would settle it; 0 if settled, null if unknown."
+    )
+    num_predictions: int = Field(examples=[20])
+    block_length: int = Field(examples=[3], description="The block length of the bootstrap, in posts.")
+    resamples: int = Field(examples=[2000])
+    seed: int = Field(examples=[0])
+
+
+class Costs(Document):
+    """The cost of the forecasts of both versions, in US dollars."""
+
+    a: float = Field(examples=[0.082])
+    b: float = Field(examples=[0.075])
+
+
+class Difference(Document):
+    """A situation in which the scores of two versions differ."""
+
+    situation: str = Field(examples=["on a weekend"])
+    num_predictions: int = Field(examples=[8], description="How many posts were forecast in it.")
+    score_a: float = Field(examples=[0.61])
+    score_b: float = Field(examples=[0.72])
+
+
+class Figures(Document):
+    """The figures behind a decision; empty if it was made by hand, or there was no version to compare with."""
+
+    version_a: VersionId | Absent = Field(None, examples=[PREVIOUS_VERSION_ID])
+    version_b: VersionId | Absent = None
+    metrics_a: Metrics | None = Field(None, examples=[_PREVIOUS_METRICS])
+    metrics_b: Metrics | None = None
+    baseline_metrics: Metrics | None = None
+    num_predictions: int | Absent = Field(None, examples=[20])
+    window: Window | None = None
+    evidence: Evidence | None = None
+    cost_usd: Costs | None = None
+    differences: list[Difference] | Absent = None
+
+
+class Side(Document):
+    """One of two versions."""
+
+    version_id: VersionId
+    score: float | None = Field(examples=[0.7123])
+    metrics: Annotated[dict[str, Any] | None, DescribedBy(Metrics | None)]
+
+    @classmethod
+    def from_metrics(cls, version_id: str, metrics: dict[str, float] | None) -> "Side":
+        return cls(version_id=version_id, score=metrics["overall_score"] if metrics else None, metrics=metrics)
+
+
+class Comparison(Document):
+    """Version b against version a, on the same posts."""
+
+    version_a: Side = Field(
+        examples=[{"version_id": PREVIOUS_VERSION_ID, "score": 0.6753, "metrics": _PREVIOUS_METRICS}]
+    )
+    version_b: Side
+    baseline: Naive
+    winner: VersionId | None
+    improvement_percentage: float | None = Field(examples=[5.48])
+    recommendation: Literal["promote", "reject", "not_enough_evidence"]
+    reason: str = Field(examples=["New model is 5.5% better"])
+    num_predictions: int = Field(examples=[20])
+    window: Annotated[dict[str, Any] | None, DescribedBy(Window | None)]
+    evidence: Annotated[dict[str, Any] | None, DescribedBy(Evidence | None)]
+    cost_usd: Costs | None = Field(description="Null if the forecasts of neither version cost anything.")
+    differences: list[Difference] = Field(description="Where the scores differ most, largest first.")
+
+    @classmethod
+    def from_result(cls, comparison: "comparison.Comparison") -> "Comparison":
+        return cls(
+            version_a=Side.from_metrics(comparison.version_a, comparison.metrics_a),
+            version_b=Side.from_metrics(comparison.version_b, comparison.metrics_b),
+            baseline=Naive(metrics=comparison.naive_metrics),
+            winner=comparison.winner,
+            improvement_percentage=comparison.improvement_percentage,
+            recommendation=comparison.recommendation,
+            reason=comparison.reason,
+            num_predictions=comparison.num_predictions,
+            window=comparison.window.document() if comparison.window else None,
+            evidence=comparison.evidence.document() if comparison.evidence else None,
+            cost_usd=Costs.model_validate(comparison.costs) if comparison.costs else None,
+            differences=Difference.list_of(comparison.differences),
+        )

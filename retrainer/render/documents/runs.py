@@ -1,0 +1,164 @@
+"""The documents of training runs."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from retrainer.model_types import ModelTypeName
+from retrainer.render.documents.base import PREVIOUS_VERSION_ID, Document, RunId, Timestamp, VersionId
+from retrainer.render.documents.evaluations import Comparison, Evaluation
+from retrainer.render.documents.versions import Decision
+
+if TYPE_CHECKING:
+    from retrainer.pipeline.results import Failure, RunResult
+    from retrainer.registry import tables
+
+
+class Run(Document):
+    """One training run."""
+
+    run_id: RunId
+    model_type: ModelTypeName
+    algorithm: str = Field(examples=["prophet"])
+    model_version_id: VersionId | None
+    started_at: Timestamp
+    completed_at: Timestamp | None = Field(examples=["2025-11-06T12:03:45Z"])
+    duration_seconds: float | None = Field(examples=[225.3])
+    as_of: Timestamp | None = Field(examples=[None])
+    status: Literal["running", "completed", "failed"] = Field(examples=["completed"])
+    num_training_samples: int | None = Field(examples=[298])
+    num_test_samples: int | None = Field(examples=[75])
+    test_mae_hours: float | None = Field(examples=[8.45])
+    test_within_6h_accuracy: float | None = Field(examples=[0.625])
+    test_overall_score: float | None = Field(examples=[0.7123])
+    compared_with: VersionId | None = Field(examples=[PREVIOUS_VERSION_ID])
+    production_score: float | None = Field(examples=[0.6753])
+    promoted_to_production: bool = Field(examples=[True])
+    improvement_percentage: float | None = Field(examples=[5.48])
+    promotion_reason: str | None = Field(examples=["New model is 5.5% better"])
+    error: str | None = Field(examples=[None])
+    tokens: int | None = Field(examples=[0], description="Tokens of paid calls.")
+    cost_usd: float | None = Field(examples=[0.0], description="Cost of paid calls.")
+    refusals: int | None = Field(examples=[0], description="Paid calls that the service refused.")
+
+
+def run_document(run: "tables.TrainingRun") -> dict[str, Any]:
+    """Return a run as events carry it."""
+    return Run.model_validate(run).model_dump(mode="json")
+
+
+class History(Document):
+    """Training runs, newest first, and the latest changes of production."""
+
+    training_runs: list[Run]
+    count: int = Field(examples=[1], description="How many runs this page lists.")
+    total: int = Field(examples=[37], description="How many runs match the filters.")
+    changes: list[Decision] = Field(
+        description="The latest promotions and rollbacks of the model type, at most `limit`, newest first. They are"
+        " the same on every page, whatever `status` and `promoted` select: those filter runs, and a rollback belongs"
+        " to no run."
+    )
+
+    @classmethod
+    def from_rows(
+        cls, runs: "Sequence[tables.TrainingRun]", total: int, changes: "Sequence[tables.LedgerEntry]"
+    ) -> "History":
+        return cls(training_runs=Run.list_of(runs), count=len(runs), total=total, changes=Decision.list_of(changes))
+
+
+class ScoredRun(Run):
+    """A completed run with its evaluation, and its comparison with production."""
+
+    evaluation: Evaluation | None
+    comparison: Comparison | None
+
+
+class DryRun(Document):
+    """A dry run, of which nothing was recorded."""
+
+    run_id: None = None
+    model_type: ModelTypeName
+    algorithm: str
+    status: Literal["dry_run"] = "dry_run"
+    promoted_to_production: bool = False
+    would_promote: bool | None
+    improvement_percentage: float | None
+    promotion_reason: str | None
+    evaluation: Evaluation | None
+    comparison: Comparison | None
+
+
+class RunError(Document):
+    """Why a model type was not retrained."""
+
+    model_type: ModelTypeName
+    code: str
+    message: str
+    hint: str
+
+
+class Training(Document):
+    """What `train` did: its runs, and the errors."""
+
+    training_runs: list[ScoredRun | DryRun | Run]
+    count: int
+    errors: list[RunError]
+
+    @classmethod
+    def from_outcomes(cls, outcomes: "Sequence[RunResult | Failure]") -> "Training":
+        from retrainer.pipeline.results import Failure  # noqa: PLC0415  imported by now: it made the outcomes
+
+        runs: list[ScoredRun | DryRun | Run] = []
+        errors: list[RunError] = []
+        for outcome in outcomes:
+            if not isinstance(outcome, Failure):
+                runs.append(_run_from_result(outcome))
+                continue
+            errors.append(RunError(model_type=outcome.model_type, **outcome.error.document()["error"]))
+            if outcome.run is not None:
+                runs.append(Run.model_validate(outcome.run))
+        return cls(training_runs=runs, count=len(runs), errors=errors)
+
+
+def _run_from_result(result: "RunResult") -> ScoredRun | DryRun:
+    version_id = result.run.model_version_id if result.run else None
+    evaluation = Evaluation.from_result(result.evaluation, version_id) if result.evaluation else None
+    comparison = Comparison.from_result(result.comparison) if result.comparison else None
+    if result.run is not None:
+        return ScoredRun(**dict(Run.model_validate(result.run)), evaluation=evaluation, comparison=comparison)
+    decision = result.decision
+    return DryRun(
+        model_type=result.model_type,
+        algorithm=result.algorithm,
+        would_promote=decision.promote if decision else None,
+        improvement_percentage=decision.improvement_percentage if decision else None,
+        promotion_reason=decision.reason if decision else None,
+        evaluation=evaluation,
+        comparison=comparison,
+    )
+
+
+class RunIds(Document):
+    """The id of each model type's run; null if none was started."""
+
+    timing: RunId | None
+    content: RunId | None = Field(examples=["run_20251106_120000_b4e9"])
+
+
+class Started(Document):
+    """The runs that were started."""
+
+    status: Literal["started"]
+    message: str = Field(examples=["Model retraining started in background"])
+    note: str = Field(examples=["Check /models/training-history for progress"])
+    run_ids: RunIds
+
+    @classmethod
+    def from_run_ids(cls, run_ids: Mapping[str, str | None]) -> "Started":
+        return cls(
+            status="started",
+            message="Model retraining started in background",
+            note="Check /models/training-history for progress",
+            run_ids=RunIds.model_validate(run_ids),
+        )

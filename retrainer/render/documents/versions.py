@@ -1,0 +1,151 @@
+"""The documents of versions, and of the decisions about them."""
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field
+
+from retrainer.model_types import ModelTypeName
+from retrainer.render.documents.base import PREVIOUS_VERSION_ID, DescribedBy, Document, RunId, Timestamp, VersionId
+from retrainer.render.documents.evaluations import Figures, ModelEvaluation
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from retrainer import algorithms
+    from retrainer.model_types import base
+    from retrainer.pipeline.retention import Prunable
+    from retrainer.registry import tables
+    from retrainer.registry.promotions import Change
+
+
+class Version(Document):
+    """One trained model."""
+
+    version_id: VersionId
+    model_type: ModelTypeName
+    algorithm: str = Field(examples=["prophet"])
+    trained_at: Timestamp
+    status: Literal["trained", "active", "archived", "failed"] = Field(examples=["active"])
+    is_production: bool = Field(examples=[True])
+    promoted_at: Timestamp | None = Field(examples=["2025-11-06T12:05:00Z"])
+    num_training_samples: int = Field(examples=[298])
+    training_duration_seconds: float = Field(examples=[12.5])
+    trained_through: Timestamp = Field(examples=["2025-08-14T09:31:12Z"])
+    trained_through_post_id: str = Field(examples=["115026551"])
+    hyperparameters: dict[str, Any] = Field(examples=[{}])
+    file_path: str = Field(examples=["models/timing/prophet_timing_20251106_120000_a3f2"])
+    pinned: bool = Field(examples=[False])
+    pruned_at: Timestamp | None = Field(examples=[None])
+
+
+class Production(Document):
+    """The production version of each model type; null if there is none."""
+
+    timing_model: Version | None
+    content_model: Version | None = Field(examples=[None])
+
+    @classmethod
+    def from_rows(cls, rows: "Mapping[ModelTypeName, tables.ModelVersion | None]") -> "Production":
+        return cls.model_validate({f"{model_type}_model": row for model_type, row in rows.items()})
+
+
+class Versions(Document):
+    """Versions, newest first."""
+
+    versions: list[Version]
+    count: int = Field(examples=[1])
+
+    @classmethod
+    def from_rows(cls, rows: "Sequence[tables.ModelVersion]") -> "Versions":
+        return cls(versions=Version.list_of(rows), count=len(rows))
+
+
+class Importance(Document):
+    """How much one input matters to a version's forecasts."""
+
+    label: str = Field(examples=["hour of the week"])
+    value: float = Field(examples=[0.31], description="How much it matters, or what was learned about it.")
+    unit: str = Field(examples=["bits a post"])
+    note: str = Field(examples=["busiest Tuesday 14:00, quietest Sunday 04:00"])
+
+
+class Decision(Document):
+    """One entry of the ledger."""
+
+    at: Timestamp
+    recorded_at: Timestamp
+    model_type: ModelTypeName
+    action: str = Field(examples=["promotion"])
+    version_id: VersionId | None
+    from_version_id: VersionId | None = Field(examples=[PREVIOUS_VERSION_ID])
+    to_version_id: VersionId | None
+    actor: str = Field(examples=["retrainer@server"])
+    automatic: bool = Field(examples=[True])
+    reason: str = Field(examples=["New model is 5.5% better"])
+    run_id: RunId | None
+    evidence: Annotated[dict[str, Any], DescribedBy(Figures)]
+
+
+class VersionLife(Version):
+    """One version with its evaluations and the decisions about it, newest first."""
+
+    evaluations: list[ModelEvaluation]
+    ledger: list[Decision]
+    importance: list[Importance] = Field(description="Feature importance, if the algorithm reports it.")
+
+    @classmethod
+    def from_rows(
+        cls,
+        version: "tables.ModelVersion",
+        evaluations: "Sequence[tuple[tables.ModelEvaluation, Sequence[base.Reliability]]]",
+        entries: "Sequence[tables.LedgerEntry]",
+        importance: "Sequence[algorithms.Importance]",
+    ) -> "VersionLife":
+        return cls(
+            **dict(Version.model_validate(version)),
+            evaluations=[ModelEvaluation.from_row(row, reliability) for row, reliability in evaluations],
+            ledger=Decision.list_of(entries),
+            importance=Importance.list_of(importance),
+        )
+
+
+class Changed(Document):
+    """The result of a promotion or rollback."""
+
+    status: Literal["success"]
+    message: str = Field(examples=["Model prophet_timing_20251106_120000_a3f2 promoted to production"])
+    version_id: VersionId
+    from_version_id: VersionId | None = Field(examples=[PREVIOUS_VERSION_ID])
+    changed: bool = Field(examples=[True])
+
+    @classmethod
+    def from_change(cls, change: "Change | None", version_id: str, message: str) -> "Changed":
+        """Build the document; without a change, the version was in production already."""
+        return cls(
+            status="success",
+            message=message,
+            version_id=version_id,
+            from_version_id=change.from_version if change else None,
+            changed=change is not None,
+        )
+
+
+class PrunedVersion(Document):
+    """An archived version, and what deleting its files frees."""
+
+    version_id: str
+    bytes_on_disk: int
+    bytes_in_database: int
+
+
+class Pruned(Document):
+    """The versions whose files were deleted, or would be."""
+
+    dry_run: bool
+    versions: list[PrunedVersion]
+    count: int
+
+    @classmethod
+    def from_result(cls, prunable: "Sequence[Prunable]", *, dry_run: bool) -> "Pruned":
+        versions = [{**vars(item), "version_id": item.version.version_id} for item in prunable]
+        return cls(dry_run=dry_run, versions=PrunedVersion.list_of(versions), count=len(versions))

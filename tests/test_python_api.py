@@ -1,0 +1,56 @@
+"""The Python API: what `import retrainer` offers."""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+import textwrap
+from typing import TYPE_CHECKING
+
+import pytest
+
+import retrainer
+from retrainer import Project, compare, evaluate, history, predict, retrain
+from retrainer.posts.sample import sample_posts
+from tests.conftest import NOW
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_importing_the_package_imports_nothing_slow() -> None:
+    slow = {"numpy", "pandas", "pydantic", "retrainer.config", "sqlalchemy"}
+    code = f"import retrainer, sys; print({slow} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
+
+
+def test_every_exported_name_is_documented_and_no_other_is_there() -> None:
+    for name in set(retrainer.__all__) - {"__version__"}:
+        assert inspect.getdoc(getattr(retrainer, name))
+    with pytest.raises(AttributeError, match="has no attribute 'retrian'"):
+        _ = retrainer.retrian
+
+
+def test_the_commands_are_functions(folder: Path) -> None:
+    with Project.open(folder) as project:
+        project.posts.add(sample_posts(), NOW)
+        first = retrain(project, "timing", as_of=NOW)
+        second = retrain(project, "timing", algorithm="baseline")
+        assert first.run is not None
+        assert second.run is not None
+        ids = [str(result.run.model_version_id) for result in (first, second) if result.run]
+        assert [run.model_version_id for run in history(project, "timing")] == ids[::-1]
+        assert evaluate(project, ids[0]).num_predictions == 20
+        assert compare(project, *ids).winner is None
+        assert predict(project, "timing", interval_level=0.5).version_id == ids[0]
+
+
+def test_the_example_of_the_package_runs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Project.open(folder) as project:
+        project.posts.add(sample_posts(), NOW)
+    folder.rename(folder.parent / "my-project")
+    monkeypatch.chdir(folder.parent)
+    _, _, example = str(retrainer.__doc__).partition("is used.\n\n")
+    exec(textwrap.dedent(example), {})  # noqa: S102  the example in the package's docstring
