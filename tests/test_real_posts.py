@@ -1,4 +1,4 @@
-"""Real streams, where they lie beside the project: they import without an option and can be retrained on."""
+"""Real streams, if they are beside the project, can be imported without options and retrained."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def first_rows(name: str, count: int, target: Path) -> Path:
-    """Write the first rows of a stream to a file of the test's own."""
+    """Write the first rows of a stream to another file."""
     import pandas as pd
 
     pd.read_csv(real_stream(name), dtype=str, nrows=count).to_csv(target, index=False)
@@ -26,7 +26,7 @@ def first_rows(name: str, count: int, target: Path) -> Path:
 
 
 def retrain_twice(retrainer: Runner, folder: Path, file: Path) -> None:
-    """Import a stream, train, train again, and hold what is printed against the stored forecasts."""
+    """Import a stream, train twice, and compare the output with the stored forecasts."""
     imported = retrainer("posts", "import", str(file), "--json")
     assert imported.code == 0
     assert imported.json["rejected"] == []
@@ -43,7 +43,7 @@ def retrain_twice(retrainer: Runner, folder: Path, file: Path) -> None:
 
 
 def recompute(folder: Path, run: dict[str, object]) -> None:
-    """Compute MAE, within 6 h and the score by the specification's formulas from the forecasts kept on disk."""
+    """Recompute MAE, within 6 h and the overall score from the stored forecasts."""
     project = open_project(folder)
     version = project.registry.get_version(str(run["model_version_id"]))
     (row,) = project.registry.list_evaluations(version.version_id)
@@ -59,7 +59,7 @@ def recompute(folder: Path, run: dict[str, object]) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", REAL_STREAMS)
-def test_a_real_stream_is_imported_and_retrained_on_twice(name: str, retrainer: Runner, folder: Path) -> None:
+def test_a_real_stream_is_imported_and_retrained_twice(name: str, retrainer: Runner, folder: Path) -> None:
     file, rows = real_stream(name), REAL_STREAMS[name].rows
     retrain_twice(retrainer, folder, file)
     assert retrainer("posts", "count", "--json").json["count"] == rows

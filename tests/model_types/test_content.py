@@ -1,4 +1,4 @@
-"""Content scores: the documented formulas, and nothing that is not a text."""
+"""The forecasts, metrics and files of content."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_a_refusal_is_counted_and_not_scored() -> None:
     assert tally["cost_usd"] == pytest.approx(0.03)
 
 
-def test_posts_without_text_do_not_count_and_keep_their_order() -> None:
+def test_posts_without_text_are_left_out() -> None:
     posts = regular_posts(5)
     posts.loc[1, "content"] = None
     posts.loc[3, "content"] = "  \n"
@@ -86,14 +86,14 @@ def test_posts_without_text_do_not_count_and_keep_their_order() -> None:
     assert usable.index.tolist() == [0, 1, 2]
 
 
-def test_no_text_at_all_leaves_no_post() -> None:
+def test_without_any_text_no_post_is_usable() -> None:
     posts = regular_posts(3)
     posts["content"] = pd.Series([None] * 3, dtype=object)
     assert CONTENT.usable_posts(posts).empty
 
 
 @pytest.mark.parametrize("answer", ["text", None, {"a": 1}, [1, 2], ["x", "y"]])
-def test_what_is_no_list_of_forecasts_is_refused(answer: object) -> None:
+def test_an_answer_that_is_not_a_list_of_forecasts_is_refused(answer: object) -> None:
     with pytest.raises(TypeError, match="instead of a"):
         CONTENT.validate(answer, 2)
 
@@ -109,7 +109,7 @@ def test_an_ok_forecast_needs_a_text() -> None:
 
 
 @given(st.lists(st.text(), min_size=2, max_size=2))
-def test_a_forecasts_file_gives_back_any_text(texts: list[str]) -> None:
+def test_a_forecasts_file_round_trips_any_text(texts: list[str]) -> None:
     posts = regular_posts(4)
     rows = np.array([2, 3])
     forecasts = [ContentForecast(texts[0], "ok", 1, 2, 0.5), ContentForecast(None, "refusal")]
@@ -124,7 +124,7 @@ def posts_saying(*texts: str) -> pd.DataFrame:
     return posts
 
 
-def test_a_copy_is_a_post_known_at_the_origin_whatever_its_case_and_space() -> None:
+def test_a_copy_repeats_a_known_post_regardless_of_case_and_space() -> None:
     posts = posts_saying("one", "Two  Words", "three", "four", "two words", "five")
     rows = np.array([1, 2, 3, 5])
     targets = CONTENT.targets(posts, Origins.before(posts, rows), rows)
@@ -138,27 +138,27 @@ def test_a_copy_is_a_post_known_at_the_origin_whatever_its_case_and_space() -> N
     assert CONTENT.score(said, targets)["copy_rate"] == 0.5
 
 
-def test_a_later_post_is_no_copy_even_if_it_is_the_very_next() -> None:
+def test_repeating_a_later_post_is_not_a_copy() -> None:
     posts = posts_saying("one", "two", "three")
     rows = np.array([1, 2])
     targets = CONTENT.targets(posts, Origins.before(posts, rows), rows)
     assert targets.find_copies([ContentForecast("two"), ContentForecast("three")]) == [False, False]
 
 
-def test_the_share_of_distinct_texts_takes_no_notice_of_case_and_space() -> None:
+def test_distinct_texts_ignore_case_and_space() -> None:
     forecasts = [ContentForecast(text) for text in ("a b", "A  b", "c", "d")]
     assert CONTENT.score(forecasts, ContentTargets(["w", "x", "y", "z"]))["distinct_share"] == 0.75
 
 
 @given(st.lists(st.tuples(st.text(), st.text()), min_size=1, max_size=5))
-def test_bleu_and_chrf_are_what_sacrebleu_says(pairs: list[tuple[str, str]]) -> None:
+def test_bleu_and_chrf_are_those_of_sacrebleu(pairs: list[tuple[str, str]]) -> None:
     forecasts, posts = (list(texts) for texts in zip(*pairs, strict=True))
     metrics = CONTENT.score([ContentForecast(text) for text in forecasts], ContentTargets(posts))
     assert metrics["bleu"] == sacrebleu.corpus_bleu(forecasts, [posts], force=True).score
     assert metrics["chrf"] == sacrebleu.corpus_chrf(forecasts, [posts]).score
 
 
-def test_the_documented_metrics_are_untouched_by_those_beside_them() -> None:
+def test_other_metrics_do_not_affect_the_overall_score() -> None:
     constant = [ContentForecast("x" * 20)] * 3
     metrics = CONTENT.score(constant, ContentTargets(["y" * 20, "z" * 10, "w" * 40]))
     assert metrics["overall_score"] == pytest.approx((1 + 0.5 + 0.5) / 3 / 2)
@@ -170,7 +170,7 @@ def test_the_documented_metrics_are_untouched_by_those_beside_them() -> None:
     st.lists(st.sampled_from(["a", "A ", "b", "a b", "c"]), min_size=12, max_size=12),
     st.lists(st.sampled_from(["a", "b", "A  B", "c", ""]), min_size=8, max_size=8),
 )
-def test_every_figure_can_be_computed_again_from_the_file(texts: list[str], said: list[str]) -> None:
+def test_every_metric_can_be_recomputed_from_the_file(texts: list[str], said: list[str]) -> None:
     posts = posts_saying(*texts)
     rows = np.array([3, 5, 6, 11])
     origins = Origins.before(posts, rows)
@@ -186,7 +186,7 @@ def test_every_figure_can_be_computed_again_from_the_file(texts: list[str], said
         assert "copy_rate" in again
 
 
-def test_a_file_of_a_release_that_did_not_mark_copies_has_every_other_figure() -> None:
+def test_a_file_from_a_release_without_copies_gives_every_other_metric() -> None:
     posts = posts_saying("one", "two", "one")
     rows = np.array([1, 2])
     origins = Origins.before(posts, rows)
@@ -201,7 +201,7 @@ def test_a_file_of_a_release_that_did_not_mark_copies_has_every_other_figure() -
     assert CONTENT.score(stored.forecasts, stored.targets) == now
 
 
-def test_without_the_positions_copies_cannot_be_told() -> None:
+def test_copies_cannot_be_found_without_positions() -> None:
     with pytest.raises(ValueError, match="copies cannot be found"):
         ContentTargets(["a"]).find_copies([ContentForecast("a")])
 

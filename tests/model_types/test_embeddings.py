@@ -1,4 +1,4 @@
-"""Nearness in meaning: by a model that lies on this machine, the same every time, and nothing without it."""
+"""Semantic similarity: offline, reproducible, and only with a usable model."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def measures(model: SemanticModel, texts: Sequence[str], posts: Sequence[str]) -
 
 
 def copy_of_the_model(target: Path, *without: str) -> Path:
-    """Lay out the packaged model in a folder of the test's own, its weights by link."""
+    """Link the files of the packaged model into a folder."""
     target.mkdir()
     for file in model_folder(PACKAGE).iterdir():
         if file.is_file() and file.name not in without:
@@ -57,13 +57,13 @@ def refusal(name: str) -> str:
 
 
 @pytest.mark.slow
-def test_the_true_posts_are_nearest_and_a_constant_tells_nothing(model: SemanticModel) -> None:
+def test_the_true_posts_are_the_most_similar_and_a_constant_scores_half(model: SemanticModel) -> None:
     assert measures(model, POSTS, POSTS) == dict.fromkeys(MEASURES, 1.0)
     assert measures(model, [POSTS[0]] * 4, POSTS)["embedding_rank_auc"] == 0.5
 
 
 @pytest.mark.slow
-def test_what_is_said_in_other_words_is_nearer_than_what_is_about_something_else(model: SemanticModel) -> None:
+def test_a_paraphrase_is_more_similar_than_another_subject(model: SemanticModel) -> None:
     near = ["A kitten dozed until evening", "Stocks lost value", "it is wet outside", "Many happy returns, Anna"]
     found = measures(model, near, POSTS)
     assert found["embedding_rank_auc"] > 0.9
@@ -80,7 +80,7 @@ def test_bertscore_is_that_of_the_package(model: SemanticModel) -> None:
 
 
 @pytest.mark.slow
-def test_a_text_without_words_is_near_to_nothing_and_no_trouble(model: SemanticModel) -> None:
+def test_a_text_without_words_has_no_similarity(model: SemanticModel) -> None:
     assert model.bertscore_f1(["", " \n", "\u200b", "a"], ["a", "a", "a", ""]).tolist() == [0, 0, 0, 0]
     assert np.isfinite(model.embeddings(["", "\u200b"])).all()
 
@@ -94,13 +94,13 @@ def test_an_embedding_does_not_depend_on_the_texts_beside_it(model: SemanticMode
 
 
 @pytest.mark.slow
-def test_only_the_forecasts_that_are_kept_count(model: SemanticModel) -> None:
+def test_only_selected_forecasts_count(model: SemanticModel) -> None:
     nearness = model.semantic_similarity([*POSTS[:3], ""], POSTS)
     assert nearness.metrics(np.array([True, True, True, False])) == dict.fromkeys(MEASURES, 1.0)
 
 
 @pytest.mark.slow
-def test_a_tokenizer_that_states_no_limit_is_no_trouble(tmp_path: Path) -> None:
+def test_a_tokenizer_without_a_limit(tmp_path: Path) -> None:
     folder = copy_of_the_model(tmp_path / "model")
     stated = json.loads((folder / "tokenizer_config.json").read_text())
     del stated["model_max_length"]
@@ -111,7 +111,7 @@ def test_a_tokenizer_that_states_no_limit_is_no_trouble(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("missing", ["bert_score", "torch", "transformers"])
-def test_without_the_extra_it_says_what_to_install(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_extra_the_error_says_what_to_install(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
     load_semantic_model.cache_clear()
     monkeypatch.setitem(sys.modules, missing, None)
     said = refusal(PACKAGE)
@@ -119,13 +119,13 @@ def test_without_the_extra_it_says_what_to_install(missing: str, monkeypatch: py
     assert "pip install 'retrainer[semantic]'" in said
 
 
-def test_a_name_that_is_neither_a_folder_nor_a_package_is_refused() -> None:
+def test_a_name_that_is_neither_folder_nor_package_is_refused() -> None:
     assert "no folder and no installed package 'no/such/model'" in refusal("no/such/model")
     assert "no folder and no installed package 'no-such-model'" in refusal("no-such-model")
     assert "the package 'hypothesis' contains no model" in refusal("hypothesis")
 
 
-def test_a_folder_that_is_no_model_is_refused(tmp_path: Path) -> None:
+def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
     assert f"'{empty}' has no model" in refusal(str(empty))
@@ -151,7 +151,7 @@ def with_posts(folder: Path, retrainer: Runner, semantic_model: str) -> None:
     configure(folder, semantic_model=semantic_model)
 
 
-def test_an_unusable_model_stops_a_run_before_it_begins(folder: Path, retrainer: Runner) -> None:
+def test_an_unusable_model_stops_a_run_before_it_starts(folder: Path, retrainer: Runner) -> None:
     with_posts(folder, retrainer, "no-such-model")
     for arguments in (("train", "content"), ("train", "content", "--dry-run")):
         done = retrainer(*arguments)
@@ -162,9 +162,7 @@ def test_an_unusable_model_stops_a_run_before_it_begins(folder: Path, retrainer:
 
 
 @pytest.mark.slow
-def test_evaluations_of_both_sides_are_measured_without_a_network_and_the_same_every_time(
-    folder: Path, retrainer: Runner
-) -> None:
+def test_semantic_metrics_of_both_sides_need_no_network_and_are_reproducible(folder: Path, retrainer: Runner) -> None:
     with_posts(folder, retrainer, "null")
     assert retrainer("train", "content").code == 0
     version = retrainer("versions", "--json").json["versions"][0]["version_id"]
@@ -200,7 +198,7 @@ def test_evaluations_of_both_sides_are_measured_without_a_network_and_the_same_e
     assert retrainer("show", version, "--json").json["evaluations"][0]["metrics"] == evaluation["metrics"]
 
 
-def test_production_forecasts_though_the_measuring_model_is_gone(folder: Path, retrainer: Runner) -> None:
+def test_production_can_forecast_without_the_semantic_model(folder: Path, retrainer: Runner) -> None:
     with_posts(folder, retrainer, "null")
     assert retrainer("train", "content").code == 0
     configure(folder, semantic_model="no-such-model")

@@ -1,4 +1,4 @@
-"""No byte of a version's files can change unnoticed; and what the ledger and the indexes promise."""
+"""Changed model files are noticed; the ledger, the indexes and the migrations keep their promises."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ TELLTALE = """
 
 @pytest.fixture
 def telltale(plugins: Plugins, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """An installed algorithm that notes in this file whenever its model's files are read."""
+    """Install an algorithm that records in this file whenever it loads its model."""
     path = tmp_path / "telltale"
     plugins.add("telltale", TELLTALE.format(telltale=str(path)))
     monkeypatch.syspath_prepend(str(plugins.site))
@@ -153,7 +153,7 @@ def test_the_ledger_can_only_grow(project: Project) -> None:
     assert len(project.registry.list_ledger_entries()) == 1
 
 
-def test_production_at_a_past_time_is_what_was_live_then(folder: Path) -> None:
+def test_production_at_a_past_time(folder: Path) -> None:
     project = open_project(folder)
     project.posts.add(regular_posts(120), NOW)
     moments: list[datetime] = []
@@ -175,7 +175,7 @@ def test_production_at_a_past_time_is_what_was_live_then(folder: Path) -> None:
     assert project.registry.get_production_at("content", moments[-1]) is None
 
 
-def test_rollback_goes_back_again_and_again_and_to_a_version(folder: Path) -> None:
+def test_rollback_one_by_one_and_to_a_version(folder: Path) -> None:
     project = open_project(folder)
     project.posts.add(regular_posts(120), NOW)
     ids = []
@@ -204,7 +204,7 @@ def test_rollback_goes_back_again_and_again_and_to_a_version(folder: Path) -> No
     assert (project.models_dir / "timing_model").readlink().name == ids[0]
 
 
-def test_a_pinned_version_is_not_archived_and_an_archived_one_comes_back(folder: Path) -> None:
+def test_a_pinned_version_is_not_archived_and_an_archived_one_can_be_restored(folder: Path) -> None:
     configure(folder, keep_versions="1")
     project = open_project(folder)
     project.posts.add(regular_posts(120), NOW)
@@ -228,7 +228,7 @@ def test_a_pinned_version_is_not_archived_and_an_archived_one_comes_back(folder:
     assert actions[:2] == ["restore", "archive"]
 
 
-def test_what_is_live_cannot_be_pruned(project: Project) -> None:
+def test_the_production_version_cannot_be_pruned(project: Project) -> None:
     run = retrain(project, runtime_of(project), "timing", NOW).run
     assert run
     assert project.registry.prune([str(run.model_version_id)], "no", NOW) == []
@@ -276,7 +276,7 @@ class Statements:
             self.seen.append((statement, parameters))
 
     def plans(self) -> Iterator[tuple[str, str]]:
-        """Give each statement with the database's plan for it."""
+        """Yield each statement with its query plan."""
         sa.event.remove(self._engine, "before_cursor_execute", self._note)
         explain = "EXPLAIN QUERY PLAN " if self._engine.dialect.name == "sqlite" else "EXPLAIN "
         with self._engine.connect() as connection:
@@ -318,7 +318,7 @@ def test_the_queries_of_the_commands_use_indexes(folder: Path) -> None:
 
 
 def _at_first_revision(folder: Path) -> Database:
-    """Make a database of the first schema, with a version and a decision in it."""
+    """Create a database with the first schema, a version and a decision."""
     from alembic import command
     from alembic.config import Config
 
@@ -351,7 +351,7 @@ def _at_first_revision(folder: Path) -> Database:
     return database
 
 
-def test_every_revision_is_brought_to_the_newest_with_its_data(folder: Path) -> None:
+def test_an_old_schema_is_upgraded_with_its_data(folder: Path) -> None:
     database = _at_first_revision(folder)
     assert database.revision() == "0001"
     database.close()
@@ -365,8 +365,8 @@ def test_every_revision_is_brought_to_the_newest_with_its_data(folder: Path) -> 
         connection.execute(sa.text("DELETE FROM retrainer_ledger"))
 
 
-def test_a_migration_killed_half_way_leaves_the_old_schema_whole(folder: Path) -> None:
-    """The process kills itself for real after the first statement that changes the schema."""
+def test_a_migration_killed_half_way_leaves_the_old_schema_intact(folder: Path) -> None:
+    """The process kills itself after the first statement that changes the schema."""
     database = _at_first_revision(folder)
     script = (
         "import os, signal, sys; from pathlib import Path; import sqlalchemy as sa; from sqlalchemy import event;"
