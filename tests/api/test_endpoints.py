@@ -292,5 +292,4 @@ def test_a_fault_of_ours_says_nothing_to_the_caller_and_all_to_the_log(
     answer = server.get("/models/predict/timing")
     assert answer.status_code == 500
     assert answer.json()["error"]["code"] == "artifact"
-    server.stop()
     assert any("manifest.json" in line for line in server.lines)

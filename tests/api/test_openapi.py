@@ -22,7 +22,7 @@ from tests.shared import requirements
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.api.conftest import Serve, Server
+    from tests.api.conftest import Serve, ServeProcess, Server
 
 PROTECTED = {"RETRAINER_API_TOKEN": TOKEN}
 SEED = "20240601"
@@ -61,9 +61,9 @@ def schemathesis(server: Server, folder: Path, *arguments: str) -> str:
 
 @pytest.mark.slow
 def test_schemathesis_finds_nothing_where_no_token_is_set(
-    two_versions: tuple[str, str], serve: Serve, folder: Path
+    two_versions: tuple[str, str], serve_process: ServeProcess, folder: Path
 ) -> None:
-    server = serve()
+    server = serve_process()
     said = schemathesis(server, folder, "--max-examples", "10")
     assert "14 passed" in said
     assert not any(" 500 " in line for line in server.lines)
@@ -71,7 +71,7 @@ def test_schemathesis_finds_nothing_where_no_token_is_set(
 
 @pytest.mark.slow
 def test_schemathesis_finds_nothing_with_the_token(two_versions: tuple[str, str], serve: Serve, folder: Path) -> None:
-    server = serve("--protect-reads", env=PROTECTED)
+    server = serve(protect_reads=True, env=PROTECTED)
     header = f"Authorization: {WITH_TOKEN['Authorization']}"
     said = schemathesis(server, folder, "--max-examples", "5", "--phases", "coverage,fuzzing", "--header", header)
     assert "14 passed" in said
@@ -228,7 +228,7 @@ def test_the_options_of_a_change_are_one_object_that_may_be_left_out(
 
 @pytest.mark.parametrize("protect_reads", [False, True])
 def test_the_document_says_which_operations_ask_for_the_token(protect_reads: bool, serve: Serve, folder: Path) -> None:
-    server = serve(*(["--protect-reads"] if protect_reads else []), env=PROTECTED)
+    server = serve(protect_reads=protect_reads, env=PROTECTED)
     document = served(server, headers=WITH_TOKEN)
     assert document["components"]["securitySchemes"] == {"token": {"type": "http", "scheme": "bearer"}}
     for path, operations in document["paths"].items():
