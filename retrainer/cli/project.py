@@ -38,7 +38,7 @@ def db_upgrade(context: typer.Context, *, as_json: AsJson = False) -> None:
 def doctor(
     context: typer.Context,
     *,
-    repair: Annotated[bool, typer.Option("--repair", help="Repair what the database allows.")] = False,
+    repair: Annotated[bool, typer.Option("--repair", help="Also repair what can be repaired.")] = False,
     as_json: AsJson = False,
 ) -> int:
     """Check every run, version, file and link.
