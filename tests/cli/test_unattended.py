@@ -20,13 +20,14 @@ from retrainer.posts.sample import sample_posts, write_sample_csv
 from retrainer.schedule.due import due
 from tests.conftest import NOW, configure, open_project, regular_posts, runtime_of
 from tests.notify.receiver import Receiver
+from tests.plugins_for_tests import timing_algorithm
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from retrainer.project import Project
     from tests.command_line import Runner
-    from tests.conftest import Plugins
+    from tests.plugins_for_tests import Plugins
 
 
 def fresh_sample(until: datetime) -> object:
@@ -151,24 +152,10 @@ def test_a_disabled_type_is_skipped_without_a_word(retrainer: Runner) -> None:
 
 # --- how long it may take -------------------------------------------------------------------------
 
-STUCK = """
-    from retrainer.algorithms import Algorithm, hookimpl
-    @hookimpl
-    def algorithm():
-        return Algorithm(name="stuck", model_types=("timing",), summary="Never ends.")
-    @hookimpl
-    def train(posts):
-        import threading
-        {wait}
-    @hookimpl
-    def predict(model, origins):
-        return None
-"""
-
 
 @pytest.mark.usefixtures("posts")
 def test_a_run_that_takes_too_long_ends_as_failed(retrainer: Runner, plugins: Plugins) -> None:
-    plugins.add("stuck", STUCK.format(wait="threading.Event().wait(600)"))
+    plugins.add("stuck", timing_algorithm("stuck", train="import threading; threading.Event().wait(600)"))
     environ = {**plugins.environ, "RETRAINER_RETRAINING__MAX_RUN_MINUTES": "0.02"}
     assert retrainer("train", "timing").code == 0
     production = retrainer("production", "--json").json
@@ -199,7 +186,7 @@ def test_a_run_stuck_where_python_does_not_run_is_ended_too(
             except KeyboardInterrupt:
                 pass
     """
-    plugins.add("stuck", STUCK.format(wait=wait.strip().replace("\n        ", "\n        ")))
+    plugins.add("stuck", timing_algorithm("stuck", train=wait))
     with Receiver() as receiver:
         environ = {
             **plugins.environ,
@@ -344,15 +331,11 @@ def test_a_run_that_holds_pythons_lock_is_ended_from_outside(
     retrainer: Runner, retrainer_process: Runner, plugins: Plugins
 ) -> None:
     """A wait in C that never gives Python's lock back: the next command finds the process gone and closes the run."""
-    wait = """
-        import ctypes, retrainer.pipeline.timeout as watchdog
-        ctypes.PyDLL(None).pause()
-    """
     shortened = """
-    import retrainer.pipeline.timeout as watchdog
-    watchdog.GRACE_SECONDS = watchdog.LAST_SECONDS = 0.5
-"""
-    plugins.add("stuck", shortened + STUCK.format(wait=wait.strip()))
+        import retrainer.pipeline.timeout as watchdog
+        watchdog.GRACE_SECONDS = watchdog.LAST_SECONDS = 0.5
+    """
+    plugins.add("stuck", timing_algorithm("stuck", setup=shortened, train="import ctypes; ctypes.PyDLL(None).pause()"))
     environ = {
         **plugins.environ,
         "RETRAINER_RETRAINING__MAX_RUN_MINUTES": "0.02",
@@ -370,7 +353,7 @@ def test_a_run_that_holds_pythons_lock_is_ended_from_outside(
 def test_a_log_file_gets_the_traceback_of_a_plugin_that_fails(
     retrainer: Runner, plugins: Plugins, folder: Path
 ) -> None:
-    plugins.add("stuck", STUCK.format(wait="raise ValueError('no idea')"))
+    plugins.add("stuck", timing_algorithm("stuck", train="raise ValueError('no idea')"))
     done = retrainer("train", "timing", "--algorithm", "stuck", "--log-file", "runs.log", env=plugins.environ)
     assert done.code == 1
     assert "Traceback" not in done.err

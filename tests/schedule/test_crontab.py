@@ -328,8 +328,9 @@ def test_the_next_call_has_the_offset_that_the_clock_has_by_then(
 
 
 def test_a_crontab_lock_that_somebody_holds_is_not_waited_for_for_ever(
-    folder: Path, cron_folder: Path, retrainer: Runner
+    folder: Path, cron_folder: Path, retrainer: Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("retrainer.schedule.crontab._LOCK_SECONDS", 0.2)
     with (cron_folder / "crontab").open() as program:
         fcntl.flock(program, fcntl.LOCK_EX)
         assert retrainer("schedule", "install").code == 0
