@@ -609,7 +609,7 @@ def test_an_unknown_origin_is_refused(trained: str, retrainer: Runner) -> None:
 
 def test_show_says_what_a_version_leans_on(trained: str, retrainer: Runner, tmp_path: Path) -> None:
     shown = retrainer("show", trained)
-    assert "What the forecast leans on" in shown.out
+    assert "Feature importance" in shown.out
     (first, *_) = retrainer("show", trained, "--json").json["importance"]
     assert first.keys() == {"label", "value", "unit", "note"}
     prophet = retrainer("train", "timing", "--algorithm", "prophet", "--json").json["training_runs"][0][
