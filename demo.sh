@@ -1,10 +1,10 @@
 #!/bin/sh
-# A model is trained, promoted, retrained on newer posts and compared, in a project folder of its own.
-# The posts are synthetic: `retrainer posts sample` makes them up from a seed.
+# Trains a model, promotes it, trains another on newer posts, and compares the two, in a temporary project folder.
+# The posts are synthetic, generated from a seed by `retrainer posts sample`.
 set -eu
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
-export RETRAINER_CONTENT_MODEL__ALGORITHM=baseline  # claude_api would need a key
+export RETRAINER_CONTENT_MODEL__ALGORITHM=baseline  # claude_api needs an API key
 
 run() {
     printf '\n$ retrainer %s\n' "$*"
@@ -12,7 +12,7 @@ run() {
 }
 
 cd "$folder"
-echo "The posts of this demo are synthetic. The project folder is $folder, removed at the end."
+echo "This demo uses synthetic posts in the temporary project folder $folder."
 run init
 run posts sample first.csv --before 2024-05-01
 run posts import first.csv

@@ -1,10 +1,10 @@
-"""Simulate how often a comparison promotes a model that is not better, and one that is.
+"""Simulate how often a comparison promotes an equal model, and a better one.
 
     make bench-evidence
 
-The errors of two models on the same posts are log-normal, correlated because some posts are harder, and autocorrelated
-(0.3). Prints the share of 1,000 comparisons that promote, by the 2% threshold alone and with `min_confidence: 0.95`,
-and how often the 95% interval contains the true improvement of equal models: 0.
+Draws the errors of two models on the same posts: log-normal, sharing how hard a post is, with a correlation of 0.3
+between neighbouring posts. Prints the share of 1,000 comparisons that promote, by the 2% threshold alone and with
+`min_confidence: 0.95` in addition, and for equal models how often the 95% interval contains the true improvement, 0.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from retrainer.model_types import get_model_type
 
 SEED = 20240229
 REPLICATES = 1000
+WITHIN_HOURS = 6
 THRESHOLD_ALONE, WITH_CONFIDENCE = RetrainingSettings(), RetrainingSettings(min_confidence=0.95)
 TIMING = get_model_type("timing")
 
@@ -27,34 +28,35 @@ TIMING = get_model_type("timing")
 def main() -> None:
     print("posts  error smaller by  threshold alone  with min_confidence  interval contains 0")
     for posts in (20, 75, 300, 1000):
-        for smaller in (0.0, 0.15, 0.3):
-            alone, sure, covered = shares(posts, 1 - smaller)
-            holds = f"{covered:21.1%}" if smaller == 0 else ""
-            print(f"{posts:5}  {smaller:16.0%}  {alone:15.1%}  {sure:19.1%}{holds}", flush=True)
+        for reduction in (0.0, 0.15, 0.3):
+            alone, confident, coverage = simulate(posts, reduction)
+            contains = f"{coverage:21.1%}" if reduction == 0 else ""
+            print(f"{posts:5}  {reduction:16.0%}  {alone:15.1%}  {confident:19.1%}{contains}", flush=True)
 
 
-def shares(posts: int, shrink: float) -> tuple[float, float, float]:
-    """Return the shares that promote under both rules, and the share of intervals that contain 0."""
+def simulate(posts: int, reduction: float) -> np.ndarray:
+    """Return the shares of comparisons that promote by each rule, and whose interval contains 0."""
     rng = np.random.default_rng(SEED)
     counts = np.zeros(3)
     for _ in range(REPLICATES):
-        common = 1.5 + autocorrelated(rng, posts)
-        first, second = (np.exp(common + 0.5 * autocorrelated(rng, posts)) for _ in range(2))
-        a, b = (np.column_stack([errors <= 6, errors]) for errors in (first, second * shrink))  # noqa: PLR2004
-        old, new = (float(TIMING.overall_score(side.mean(axis=0))) for side in (a, b))
-        found = bootstrap_comparison(a, b, TIMING.overall_score, confidence=WITH_CONFIDENCE.min_confidence)
-        low, high = found.interval_percentage or (0.0, 0.0)
-        counts += [
-            recommend(old, new, found, rules)[0] == "promote" for rules in (THRESHOLD_ALONE, WITH_CONFIDENCE)
-        ] + [low <= 0 <= high]
-    alone, sure, covered = counts / REPLICATES
-    return alone, sure, covered
+        difficulty = 1.5 + correlated_normals(rng, posts)
+        errors = [np.exp(difficulty + 0.5 * correlated_normals(rng, posts)) for _ in range(2)]
+        errors[1] *= 1 - reduction
+        production, candidate = (np.column_stack([side <= WITHIN_HOURS, side]) for side in errors)
+        old, new = (float(TIMING.overall_score(side.mean(axis=0))) for side in (production, candidate))
+        evidence = bootstrap_comparison(
+            production, candidate, TIMING.overall_score, confidence=WITH_CONFIDENCE.min_confidence
+        )
+        low, high = evidence.interval_percentage or (0.0, 0.0)
+        rules = (THRESHOLD_ALONE, WITH_CONFIDENCE)
+        counts += [*(recommend(old, new, evidence, rule)[0] == "promote" for rule in rules), low <= 0 <= high]
+    return counts / REPLICATES
 
 
-def autocorrelated(rng: np.random.Generator, posts: int) -> np.ndarray:
-    """Return (posts,) standard normal numbers, each correlated by 0.3 with the one before it."""
-    values = rng.normal(size=posts)
-    for row in range(1, posts):
+def correlated_normals(rng: np.random.Generator, count: int) -> np.ndarray:
+    """Return (count,) standard normal numbers, each with a correlation of 0.3 to the one before."""
+    values = rng.normal(size=count)
+    for row in range(1, count):
         values[row] = 0.3 * values[row - 1] + math.sqrt(1 - 0.3**2) * values[row]
     return values
 

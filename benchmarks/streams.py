@@ -1,9 +1,14 @@
-"""The streams of posts that benchmarks run on: the synthetic sample and each CSV file of a folder."""
+"""The streams of posts that a benchmark measures: the synthetic sample, and every CSV file of a folder."""
 
 from __future__ import annotations
 
+import argparse
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import track
 
 from retrainer.errors import RetrainerError
 from retrainer.posts.importer import read_posts_file
@@ -11,33 +16,50 @@ from retrainer.posts.sample import sample_posts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     import pandas as pd
 
+    Prepare = Callable[[pd.DataFrame], pd.DataFrame]
+    Measure = Callable[[str, pd.DataFrame], dict[str, Any]]
 
-def streams(
-    folder: Path, prepare: Callable[[pd.DataFrame], pd.DataFrame], min_posts: int, noun: str
-) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Yield the name and the prepared posts of each stream; print which are skipped.
+
+def argument_parser(description: str | None, json_file: str) -> argparse.ArgumentParser:
+    """Return a parser of the arguments that benchmarks of streams share."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="a folder of CSV files")
+    parser.add_argument("--json", type=Path, default=Path(json_file), help="the file for all results")
+    return parser
+
+
+def measure_streams(
+    folder: Path, measure: Measure, prepare: Prepare, *, min_posts: int, unit: str
+) -> list[dict[str, Any]]:
+    """Return the result of each stream, the sample first, showing the progress on a terminal.
 
     Args:
-        folder: of the CSV files; if it is missing, only the sample is measured.
-        prepare: selects the posts to measure.
-        min_posts: a stream with fewer posts is skipped.
-        noun: what these posts are called.
+        folder: the folder of CSV files; if it is missing, only the sample is measured.
+        measure: returns the result for the name and the prepared posts of a stream.
+        prepare: returns the posts to use.
+        min_posts: streams with fewer posts are skipped.
+        unit: what the posts are called in the message about a skipped stream.
     """
+    streams = list(_load_streams(folder, prepare, min_posts, unit))
+    console = Console(stderr=True)
+    shown = track(streams, "Streams", console=console, transient=True, disable=not console.is_terminal)
+    return [measure(name, posts) for name, posts in shown]
+
+
+def _load_streams(folder: Path, prepare: Prepare, min_posts: int, unit: str) -> Iterator[tuple[str, pd.DataFrame]]:
     yield "(synthetic sample)", prepare(sample_posts())
     if not folder.is_dir():
-        print(f"No folder '{folder}': measuring only the synthetic sample")
-        return
+        print(f"No folder '{folder}': measuring the synthetic sample only")
     for path in sorted(folder.glob("*.csv")):
         try:
             posts = prepare(read_posts_file(path, columns={}, now=datetime.now(tz=UTC)).posts)
         except RetrainerError as error:
-            print(f"'{path.name}' skipped: {error}")
+            print(f"Skipped '{path.name}': {error}")
             continue
         if len(posts) < min_posts:
-            print(f"'{path.name}' skipped: {len(posts) or 'no'} {noun}")
+            print(f"Skipped '{path.name}': {len(posts) or 'no'} {unit}")
             continue
         yield path.stem, posts

@@ -1,32 +1,30 @@
-"""Measure how well the timing algorithms forecast streams of posts, next to two constants.
+"""Score the timing algorithms, and two constants, on streams of posts.
 
-    make bench-timing                               the synthetic sample and every CSV of ../shared/data
+    make bench-timing                               every CSV of ../shared/data, and the synthetic sample
     make bench-timing DATA=folder                   every CSV of a folder
     make bench-timing OPTIONS='{"trend": true}'     with options of `prophet`
 
-Protocol: the last 12,000 posts, one per point in time. The first 80% train, in one fit. Forecasts one step ahead from
-at most 500 origins, spread evenly over the rest: right after a post (`post`) or at evenly spaced times (`clock`). The
-constants are the median of the training gaps (for clock origins: of the waits at 20,000 evenly spaced training times)
-and the value that maximises the overall score on them. Skill is 1 − CRPS / CRPS of the distribution of these gaps or
-waits; skill over `baseline` is 1 − CRPS / CRPS of `baseline`, which at clock origins knows the silence so far. `cov80`
-is the share of waits inside the 80% interval.
+Of the last 12,000 posts, without repeated times, the first 80% are for training, with one fit. One-step forecasts are
+made from at most 500 origins, evenly spaced over the rest: right after posts (`post`), or at wall-clock times
+(`clock`). The constants are the median of the training waits, and the value that maximises the overall score on them;
+these waits are the gaps, or for `clock` the waits at 20,000 evenly spaced training times. Skill is 1 − CRPS / CRPS of
+the distribution of these waits; skill over `baseline` is 1 − CRPS / CRPS of `baseline`, which at clock origins knows
+the silence so far. `cov80` is the share of waits inside the 80% interval.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 
-from benchmarks.streams import streams
+from benchmarks.streams import argument_parser, measure_streams
 from retrainer.algorithms.manager import list_algorithms, load_algorithm
 from retrainer.model_types.base import Origins, evenly_spaced, hours_between, utc_times
 from retrainer.model_types.timing import LEVELS, Timing, TimingForecasts, TimingTargets
@@ -40,18 +38,18 @@ if TYPE_CHECKING:
 MAX_POSTS = 12_000
 TRAINING_SHARE = 0.8
 TRAINING_TIMES = 20_000
-MIN_POSTS = 20
+MIN_POSTS = 20  # with four test posts
 NAIVE = "baseline"
 TIMING = Timing()
 
 
 @dataclass(frozen=True)
 class Setting:
-    """The origins of one kind in one stream.
+    """One kind of origins of a stream.
 
     Attributes:
-        origins: when the forecasts are made.
-        targets: the waits that occurred.
+        origins: the origins of the forecasts.
+        targets: the actual waits.
         training_waits: waits of the same kind in the training part.
     """
 
@@ -61,49 +59,51 @@ class Setting:
 
 
 def main() -> None:
-    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of CSV files")
-    arguments.add_argument("--options", type=json.loads, default={}, help="options of `prophet`, as JSON")
-    arguments.add_argument("--origins", type=int, default=500, help="maximum number of origins of each kind")
-    arguments.add_argument("--json", type=Path, default=Path("bench-timing.json"), help="file to write all figures to")
-    given = arguments.parse_args()
-    found = list(streams(given.data, prepare, MIN_POSTS, "posts"))
-    shown = track(found, "Streams", console=Console(stderr=True), transient=True, disable=not Console().is_terminal)
-    results = [measure(name, posts, given.options, given.origins) for name, posts in shown]
-    given.json.write_text(json.dumps({"options": given.options, "streams": results}, indent=1) + "\n", encoding="utf-8")
-    for kind in ("post", "clock"):
-        print_table(kind, results)
-    print(f"All figures: {given.json}")
+    parser = argument_parser(__doc__, "bench-timing.json")
+    parser.add_argument("--options", type=json.loads, default={}, help="options of `prophet`, as JSON")
+    parser.add_argument("--origins", type=int, default=500, help="the maximum number of origins of each kind")
+    options = parser.parse_args()
+    measure_stream = partial(measure, options=options.options, max_origins=options.origins)
+    results = measure_streams(options.data, measure_stream, prepare, min_posts=MIN_POSTS, unit="posts")
+    document = {"options": options.options, "streams": results}
+    options.json.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    for origin in ("post", "clock"):
+        print_table(origin, results)
+    print(f"All results: {options.json}")
 
 
 def prepare(posts: pd.DataFrame) -> pd.DataFrame:
-    """Return the last posts in order, one per point in time."""
+    """Return the last posts in order, without repeated times."""
     ordered = posts.sort_values(["created_at", "post_id"]).drop_duplicates("created_at")
     return ordered[["post_id", "created_at", "content"]].tail(MAX_POSTS).reset_index(drop=True)
 
 
 def measure(name: str, posts: pd.DataFrame, options: dict[str, Any], max_origins: int) -> dict[str, Any]:
-    """Train and score every algorithm on one stream."""
+    """Train and score every algorithm on a stream."""
     training = int(len(posts) * TRAINING_SHARE)
-    settings = {"post": after_posts(posts, training, max_origins), "clock": by_the_clock(posts, training, max_origins)}
+    settings = {
+        "post": after_posts(posts, training, max_origins),
+        "clock": at_clock_times(posts, training, max_origins),
+    }
     result: dict[str, Any] = {"stream": name, "posts": len(posts), "fit_seconds": {}}
-    result |= {kind: constants(setting) for kind, setting in settings.items()}
-    names = [plugin.name for plugin in list_algorithms() if plugin.description and is_timing(plugin.description)]
-    for algorithm_name in sorted(names, key=lambda name: name != NAIVE):
+    result |= {origin: score_constants(setting) for origin, setting in settings.items()}
+    descriptions = {plugin.name: plugin.description for plugin in list_algorithms()}
+    names = [name for name, description in descriptions.items() if description and "timing" in description.model_types]
+    for algorithm_name in sorted(names, key=lambda name: name != NAIVE):  # first, since others are compared with it
         algorithm = load_algorithm(algorithm_name, "timing")
-        chosen = algorithm.options(options if algorithm_name == "prophet" else {}, "timing")
+        config = algorithm.options(options if algorithm_name == "prophet" else {}, "timing")
         started = time.perf_counter()
-        model = algorithm.train(posts.iloc[:training], chosen, "timing")
+        model = algorithm.train(posts.iloc[:training], config, "timing")
         result["fit_seconds"][algorithm_name] = time.perf_counter() - started
-        for kind, setting in settings.items():
+        for origin, setting in settings.items():
             started = time.perf_counter()
-            forecasts = algorithm.predict(model, posts, setting.origins, chosen, "timing")
+            forecasts = algorithm.predict(model, posts, setting.origins, config, "timing")
             seconds = time.perf_counter() - started
             metrics = TIMING.score(forecasts, setting.targets)
-            crps = result[kind]["reference"]["crps_hours"]
-            naive = result[kind].get(NAIVE, metrics)["crps_hours"]
+            crps = result[origin]["reference"]["crps_hours"]
+            naive = result[origin].get(NAIVE, metrics)["crps_hours"]
             median = TIMING.score(TimingForecasts(forecasts.quantiles, forecasts.median), setting.targets)
-            result[kind][algorithm_name] = {
+            result[origin][algorithm_name] = {
                 **metrics,
                 "num_predictions": len(setting.origins),
                 "skill": 1 - metrics["crps_hours"] / crps,
@@ -114,10 +114,6 @@ def measure(name: str, posts: pd.DataFrame, options: dict[str, Any], max_origins
     return result
 
 
-def is_timing(description: Any) -> bool:
-    return "timing" in description.model_types
-
-
 def after_posts(posts: pd.DataFrame, training: int, max_origins: int) -> Setting:
     times = utc_times(posts)
     rows = training + evenly_spaced(len(posts) - training, max_origins)
@@ -125,27 +121,27 @@ def after_posts(posts: pd.DataFrame, training: int, max_origins: int) -> Setting
     return Setting(Origins.before(posts, rows), TimingTargets(hours_between(times[rows - 1], times[rows])), gaps)
 
 
-def by_the_clock(posts: pd.DataFrame, training: int, max_origins: int) -> Setting:
+def at_clock_times(posts: pd.DataFrame, training: int, max_origins: int) -> Setting:
     times = utc_times(posts)
-    at, known, waits = waits_from(times, times[training], times[-1], max_origins)
-    _, _, training_waits = waits_from(times[:training], times[0], times[training - 1], TRAINING_TIMES)
+    at, known, waits = waits_at(times, times[training], times[-1], max_origins)
+    _, _, training_waits = waits_at(times[:training], times[0], times[training - 1], TRAINING_TIMES)
     return Setting(Origins(at, known), TimingTargets(waits), training_waits)
 
 
-def waits_from(
+def waits_at(
     times: NDArray[np.datetime64], start: np.datetime64, end: np.datetime64, count: int
 ) -> tuple[NDArray[np.datetime64], NDArray[np.int64], Floats]:
-    """Return evenly spaced times between two, the last post before each, and the wait until the next."""
+    """Return evenly spaced times, the last post before each, and the wait until the next post."""
     at = start + (np.arange(1, count + 1) / (count + 1) * (end - start).astype(float)).astype("timedelta64[us]")
     known = np.searchsorted(times, at, side="right") - 1
     return at, known, hours_between(at, times[known + 1])
 
 
-def constants(setting: Setting) -> dict[str, Any]:
-    """Score the two constants and the distribution of the training waits."""
+def score_constants(setting: Setting) -> dict[str, Any]:
+    """Score the two constants, and the distribution of the training waits."""
     candidates = np.unique(np.quantile(setting.training_waits, np.linspace(0, 1, 401)))
     scores = [
-        TIMING.score(forecast_of(point, setting.training_waits), TimingTargets(setting.training_waits))
+        TIMING.score(constant_forecasts(point, setting.training_waits), TimingTargets(setting.training_waits))
         for point in candidates
     ]
     best = candidates[int(np.argmax([score["overall_score"] for score in scores]))]
@@ -153,7 +149,7 @@ def constants(setting: Setting) -> dict[str, Any]:
     found: dict[str, Any] = {
         name: {
             "point_hours": point,
-            **TIMING.score(forecast_of(point, setting.targets.wait_hours), setting.targets),
+            **TIMING.score(constant_forecasts(point, setting.targets.wait_hours), setting.targets),
         }
         for name, point in points.items()
     }
@@ -162,44 +158,33 @@ def constants(setting: Setting) -> dict[str, Any]:
     return found
 
 
-def forecast_of(point: float, waits: Floats) -> TimingForecasts:
+def constant_forecasts(point: float, waits: Floats) -> TimingForecasts:
     return TimingForecasts(np.full((len(waits), len(LEVELS)), point), np.full(len(waits), point))
 
 
-def print_table(kind: str, results: list[dict[str, Any]]) -> None:
+def print_table(origin: str, results: list[dict[str, Any]]) -> None:
     names = [name for name in results[0]["fit_seconds"] if name != NAIVE]
-    table = Table(title=f"Origins: {kind}", title_justify="left")
+    table = Table(title=f"Origins: {origin}", title_justify="left")
     table.add_column("stream", no_wrap=True)
     columns = ["n", "median const.", "best const.", NAIVE]
     for name in names:
         columns += [name, "its median", "skill", f"over {NAIVE}", "cov80", "fit s", "predict s"]
     for column in columns:
         table.add_column(column, justify="right")
-    lines = [(result["stream"], line(kind, result, names)) for result in results]
-    for stream, figures in lines:
-        table.add_row(stream, *format_row(figures))
-    table.add_row(
-        "mean", *format_row([float(np.mean(column)) for column in zip(*(figures for _, figures in lines), strict=True)])
-    )
+    rows = {result["stream"]: row_values(result[origin], result["fit_seconds"], names) for result in results}
+    rows["mean"] = np.mean(list(rows.values()), axis=0).tolist()
+    for stream, values in rows.items():
+        table.add_row(stream, f"{values[0]:.0f}", *(f"{value:.3f}" for value in values[1:]))
     Console(width=160).print(table)
 
 
-def line(kind: str, result: dict[str, Any], names: list[str]) -> list[float]:
-    scores = result[kind]
-    figures = [
-        scores[NAIVE]["num_predictions"],
-        *(scores[name]["overall_score"] for name in ("constant_median", "constant_best")),
-    ]
-    figures.append(scores[NAIVE]["overall_score"])
+def row_values(scores: dict[str, Any], fit_seconds: dict[str, float], names: list[str]) -> list[float]:
+    constants = ("constant_median", "constant_best", NAIVE)
+    values = [scores[NAIVE]["num_predictions"], *(scores[name]["overall_score"] for name in constants)]
+    keys = ("overall_score", "overall_score_of_the_median", "skill", "skill_over_baseline", "interval_coverage")
     for name in names:
-        figures += [scores[name][key] for key in ("overall_score", "overall_score_of_the_median", "skill")]
-        figures += [scores[name]["skill_over_baseline"], scores[name]["interval_coverage"], result["fit_seconds"][name]]
-        figures.append(scores[name]["predict_seconds"])
-    return figures
-
-
-def format_row(figures: list[float]) -> list[str]:
-    return [f"{figures[0]:.0f}", *(f"{figure:.3f}" for figure in figures[1:])]
+        values += [*(scores[name][key] for key in keys), fit_seconds[name], scores[name]["predict_seconds"]]
+    return values
 
 
 if __name__ == "__main__":

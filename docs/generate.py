@@ -1,13 +1,15 @@
-"""MkDocs hook: generate the command and REST API references from the code.
+"""MkDocs hook: generate the references of commands, REST API and layers from the code.
 
 A line `<!-- generated: NAME -->` of a page is replaced by what the function of that name in GENERATORS returns.
 """
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import tempfile
+import tomllib
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
 Schema = dict[str, Any]
 
+ROOT = Path(__file__).resolve().parent.parent
 MARKER = re.compile(r"^<!-- generated: (\w+) -->$", re.MULTILINE)
 HELP_WIDTH = 88
 BOUNDS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
@@ -48,6 +51,25 @@ def commands() -> str:
         name = context.command_path.removeprefix("retrainer ")
         panels.setdefault(panel, []).append(f"### {name}\n\n{_help(context)}")
     return _paragraphs(f"## {panel}\n\n{_paragraphs(*sections)}" for panel, sections in panels.items())
+
+
+def layers() -> str:
+    """Return the layers of the import contract, top to bottom, with the first lines of their docstrings."""
+    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    (contract,) = (each for each in pyproject["tool"]["importlinter"]["contracts"] if each["type"] == "layers")
+    rows = [
+        (str(number), f"`{module}`", _summary(module))
+        for number, layer in enumerate(contract["layers"], start=1)
+        for module in re.split(r" [|:] ", layer)
+    ]
+    return _table(("layer", "module", "purpose"), rows)
+
+
+def _summary(module: str) -> str:
+    """Return the first line of a module's docstring."""
+    path = ROOT / module.replace(".", "/")
+    source = (path / "__init__.py" if path.is_dir() else path.with_suffix(".py")).read_text()
+    return (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0]
 
 
 def _root_context() -> typer.Context:
@@ -193,6 +215,7 @@ def _paragraphs(*parts: str | Iterator[str]) -> str:
 GENERATORS = {
     "commands": commands,
     "global_options": global_options,
+    "layers": layers,
     "rest_documents": rest_documents,
     "rest_errors": rest_errors,
     "rest_operations": rest_operations,

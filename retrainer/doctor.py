@@ -105,11 +105,11 @@ def _stray_folders(project: Project, model_type: ModelTypeName) -> Iterator[tupl
 
 
 def _file_problems(project: Project, version: ModelVersion) -> Iterator[tuple[Finding, Repair]]:
-    for problem in project.artifacts.find_file_problems(version):
-        kind: FindingKind = "missing_file" if problem.kind == "missing" else "changed_file"
-        state = "is missing" if problem.kind == "missing" else "was changed"
-        message = f"'{problem.path}' of '{version.version_id}' {state}"
-        repair = partial(project.artifacts.restore_file, version, problem.path)
+    for file, problem in project.artifacts.find_file_problems(version).items():
+        kind: FindingKind = "missing_file" if problem == "missing" else "changed_file"
+        state = "is missing" if problem == "missing" else "was changed"
+        message = f"'{file}' of '{version.version_id}' {state}"
+        repair = partial(project.artifacts.restore_file, version, file)
         yield Finding(kind, version.version_id, message), repair
     for path in project.artifacts.stray_files(version):
         message = f"'{path}' does not belong to '{version.version_id}'"

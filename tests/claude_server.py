@@ -1,14 +1,14 @@
-"""A local server that speaks the Messages API to the real SDK, for tests.
+"""A local server that implements the Messages API for the real SDK, for tests.
 
     with ClaudeServer() as server:
-        server.script(overloaded(), refusal())      # the next two requests; then ordinary answers again
-        server.reply_to("some words", truncated())  # every request that contains them
+        server.enqueue(overloaded(), refusal())     # replies to the next two requests; then default ones again
+        server.reply_to("some words", truncated())  # the reply to every request that contains them
         ...                                         # ANTHROPIC_BASE_URL = server.url
         server.requests[0].prompt
 
-A request is checked as the API checks it: against the SDK's own types, and for what current models refuse.
-An ordinary answer repeats one of the assistant turns of the request, or a fixed text; which one depends on
-the body alone. Usage follows the rules of the prompt cache at four characters a token.
+Requests are validated like the API does: against the SDK's own types, and for what current models reject. A default
+reply repeats one of the assistant turns of the request, or a fixed text; which one depends only on the body. Usage
+follows the rules of the prompt cache at four characters per token.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ from pydantic import TypeAdapter, ValidationError
 if TYPE_CHECKING:
     from types import TracebackType
 
-KEY = "sk-ant-test-abcdefghijklmnopqrstuvwxyz-0123456789"  # any will do
-CHARACTERS_A_TOKEN = 4
+KEY = "sk-ant-test-abcdefghijklmnopqrstuvwxyz-0123456789"
+CHARACTERS_PER_TOKEN = 4
 MINIMUM_CACHED_TOKENS = 512
 FIXED_TEXT = "Nothing was shown to me, so this is what I say."
 
 _MODELS = frozenset(get_args(get_args(ModelParam)[0]))
 _REQUESTS: TypeAdapter[Any] = TypeAdapter(MessageCreateParamsNonStreaming)
-_GATHERING_SECONDS = 10.0
+_TIMEOUT_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
 class Received:
-    """A request as it came in."""
+    """A request as received."""
 
     path: str
     headers: Mapping[str, str]  # names in lower case
@@ -56,46 +56,46 @@ class Received:
 
     @property
     def texts(self) -> list[str]:
-        """All texts that the model would read: the system prompt and the turns, in order."""
+        """The texts of the system prompt and the turns, in order."""
         body = self.body
         return [text for part in [body.get("system", []), *body["messages"]] for text in _texts(part)]
 
     @property
     def prompt(self) -> str:
-        """The same as one string."""
+        """The texts as one string."""
         return "\n".join(self.texts)
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What to answer: an ordinary message with some fields changed, or a body of another kind.
+    """What to answer: the default message with some fields changed, or another body.
 
     Attributes:
-        status: of HTTP.
-        body: sent instead of a message; bytes are sent as they are.
-        headers: sent besides `request-id` and the content type.
-        changes: fields that replace those of the ordinary message; None as a value leaves the field out.
-        fate: `cut` closes the connection in the middle of the body, `hung` never answers.
+        status: the HTTP status.
+        body: sent instead of the default message; bytes are sent as they are.
+        headers: sent in addition to `request-id` and the content type.
+        changes: fields that replace those of the default message; None removes a field.
+        delivery: `cut` closes the connection in the middle of the body, `hung` never answers.
     """
 
     status: int = 200
     body: Mapping[str, Any] | bytes | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     changes: Mapping[str, Any] = field(default_factory=dict)
-    fate: Literal["sent", "cut", "hung"] = "sent"
+    delivery: Literal["sent", "cut", "hung"] = "sent"
 
 
 def error(
     status: int,
-    kind: str,
+    error_type: str,
     message: str,
     *,
     error_code: str | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Reply:
-    """Return an error in the API's shape; `error_code` names its cause where the API gives one."""
+    """Return an error in the API's format; `error_code` gives the cause of some errors."""
     details = {"details": {"error_code": error_code}} if error_code else {}
-    body = {"type": "error", "error": {"type": kind, "message": message, **details}}
+    body = {"type": "error", "error": {"type": error_type, "message": message, **details}}
     return Reply(status, body, headers or {})
 
 
@@ -124,7 +124,7 @@ def rate_limited(retry_after: str = "0.01") -> Reply:
 
 
 def spend_limit() -> Reply:
-    """The tier's monthly limit: a rate limit by status and type, told apart by the code; no `retry-after`."""
+    """The monthly limit: a rate limit by status and type, with a code of its own and no `retry-after`."""
     return error(429, "rate_limit_error", "this month's usage is spent", error_code="enforced_spend_limit_reached")
 
 
@@ -137,22 +137,22 @@ def overloaded() -> Reply:
 
 
 def cut_short() -> Reply:
-    """The connection is closed in the middle of the answer."""
-    return Reply(fate="cut")
+    """Close the connection in the middle of the answer."""
+    return Reply(delivery="cut")
 
 
 def hanging() -> Reply:
-    """Nothing is answered until the server closes."""
-    return Reply(fate="hung")
+    """Do not answer until the server closes."""
+    return Reply(delivery="hung")
 
 
 def malformed() -> Reply:
-    """A success whose body is no JSON, though it says so."""
+    """A success whose body claims to be JSON, but is not."""
     return Reply(body=b'{"id": "msg_1", "type": "mess')
 
 
 def web_page() -> Reply:
-    """A success that comes from somebody else, a proxy's log-in page perhaps."""
+    """A success from something else, such as the log-in page of a proxy."""
     return Reply(body=b"<html>Log in</html>", headers={"content-type": "text/html"})
 
 
@@ -169,8 +169,8 @@ def empty() -> Reply:
     return Reply(changes={"content": []})
 
 
-def saying(text: str, *, after_thinking: str = "") -> Reply:
-    """An ordinary answer with this text, behind a block of thinking where one is given."""
+def text_reply(text: str, *, after_thinking: str = "") -> Reply:
+    """The default message with this text, after a thinking block if one is given."""
     thinking = [{"type": "thinking", "thinking": after_thinking, "signature": "c2ln"}] if after_thinking else []
     return Reply(changes={"content": [*thinking, {"type": "text", "text": text, "citations": None}]})
 
@@ -179,22 +179,22 @@ class ClaudeServer:
     """The server; it runs inside the `with` block.
 
     Attributes:
-        requests: what came in, in the order of arrival, retries included.
-        most_at_once: the largest number of requests that were open at the same time.
+        requests: the requests in the order of arrival, including retries.
+        max_concurrent: the largest number of requests that were open at the same time.
     """
 
     def __init__(self) -> None:
         self.requests: list[Received] = []
-        self.most_at_once = 0
+        self.max_concurrent = 0
         self._open_now = 0
         self._lock = threading.Lock()
         self._arrived = threading.Condition(self._lock)
-        self._scripted: deque[Reply] = deque()
+        self._queue: deque[Reply] = deque()
         self._rules: list[tuple[str, Reply]] = []
-        self._gathering: threading.Barrier | None = None
+        self._barrier: threading.Barrier | None = None
         self._cached: set[str] = set()
         self._closing = threading.Event()
-        self._faults: list[BaseException] = []
+        self._server_errors: list[BaseException] = []
         self._http = _HTTPServer(self)
         self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.01})
 
@@ -203,48 +203,48 @@ class ClaudeServer:
         """The base URL for the SDK."""
         return f"http://127.0.0.1:{self._http.server_port}"
 
-    def script(self, *replies: Reply) -> None:
-        """Answer the next requests with these, one each in the order of arrival."""
-        self._scripted.extend(replies)
+    def enqueue(self, *replies: Reply) -> None:
+        """Answer the next requests with these, in the order of arrival."""
+        self._queue.extend(replies)
 
     def reply_to(self, text: str, reply: Reply) -> None:
-        """Answer every request that contains the text with this; an empty text is in all of them."""
+        """Answer every request that contains the text with this. All requests contain the empty text."""
         self._rules.append((text, reply))
 
-    def gather(self, count: int) -> None:
-        """Hold back every answer but the first one until `count` requests are waiting for theirs."""
-        self._gathering = threading.Barrier(count)
+    def require_concurrent(self, count: int) -> None:
+        """Delay every answer but the first until `count` requests are open."""
+        self._barrier = threading.Barrier(count)
 
     def wait_for_requests(self, count: int) -> None:
-        """Return when so many requests have come in."""
+        """Return when this many requests have arrived."""
         with self._arrived:
-            assert self._arrived.wait_for(lambda: len(self.requests) >= count, _GATHERING_SECONDS * 6)
+            assert self._arrived.wait_for(lambda: len(self.requests) >= count, _TIMEOUT_SECONDS * 6)
 
     def __enter__(self) -> Self:
         self._thread.start()
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._closing.set()
         self._http.shutdown()
         self._http.server_close()
         self._thread.join()
-        if self._faults and problem is None:
-            raise self._faults[0]
+        if self._server_errors and exc is None:
+            raise self._server_errors[0]
 
     def answer(self, request: Received) -> Reply:
-        """Return the reply to a request, which is recorded. Called in a thread of the request's own."""
+        """Record a request and return the reply. Called in a thread per request."""
         with self._lock:
             self.requests.append(request)
             self._arrived.notify_all()
             number = len(self.requests)
             self._open_now += 1
-            self.most_at_once = max(self.most_at_once, self._open_now)
+            self.max_concurrent = max(self.max_concurrent, self._open_now)
         try:
-            if self._gathering is not None and number > 1:
-                self._gathering.wait(_GATHERING_SECONDS)
+            if self._barrier is not None and number > 1:
+                self._barrier.wait(_TIMEOUT_SECONDS)
             with self._lock:
                 return self._reply(request, number)
         finally:
@@ -255,15 +255,14 @@ class ClaudeServer:
         """Return when the `with` block ends."""
         self._closing.wait()
 
-    def record_fault(self, problem: BaseException) -> None:
-        """Keep an error of the server itself, to be raised at the end of the `with` block."""
-        self._faults.append(problem)
+    def record_error(self, error: BaseException) -> None:
+        """Record an error of this server, to raise it at the end of the `with` block."""
+        self._server_errors.append(error)
 
     def _reply(self, request: Received, number: int) -> Reply:
-        refused = _refused(request)
-        chosen = refused or next((reply for text, reply in self._rules if text in request.prompt), None)
+        chosen = _rejection(request) or next((reply for text, reply in self._rules if text in request.prompt), None)
         if chosen is None:
-            chosen = self._scripted.popleft() if self._scripted else Reply()
+            chosen = self._queue.popleft() if self._queue else Reply()
         body = chosen.body
         if body is None:
             changed = self._message(request, number) | dict(chosen.changes)
@@ -271,7 +270,7 @@ class ClaudeServer:
         request_id = f"req_test{number:04d}"
         if chosen.status != 200 and not isinstance(body, bytes):
             body = {**body, "request_id": request_id}
-        return Reply(chosen.status, body, {"request-id": request_id, **chosen.headers}, {}, chosen.fate)
+        return Reply(chosen.status, body, {"request-id": request_id, **chosen.headers}, {}, chosen.delivery)
 
     def _message(self, request: Received, number: int) -> dict[str, Any]:
         text = _answer_text(request)
@@ -289,8 +288,8 @@ class ClaudeServer:
         }
 
     def _usage(self, request: Received, text: str) -> dict[str, Any]:
-        """Count tokens; a prefix that ends at a mark is written to the cache once and then read from it."""
-        total = sum(map(len, request.texts)) // CHARACTERS_A_TOKEN
+        """Count tokens. A prefix that ends at a cache mark is written to the cache once, then read from it."""
+        total = sum(map(len, request.texts)) // CHARACTERS_PER_TOKEN
         marked = {key: tokens for key, tokens in _marked_prefixes(request.body) if tokens >= MINIMUM_CACHED_TOKENS}
         read = max((tokens for key, tokens in marked.items() if key in self._cached), default=0)
         written = max(marked.values(), default=0) - read
@@ -300,24 +299,24 @@ class ClaudeServer:
             "cache_creation_input_tokens": written,
             "cache_read_input_tokens": read,
             "cache_creation": {"ephemeral_5m_input_tokens": written, "ephemeral_1h_input_tokens": 0},
-            "output_tokens": len(text) // CHARACTERS_A_TOKEN + 1,
+            "output_tokens": len(text) // CHARACTERS_PER_TOKEN + 1,
             "server_tool_use": None,
             "service_tier": "standard",
         }
 
 
 class _HTTPServer(ThreadingHTTPServer):
-    daemon_threads = False  # closing waits for the threads, so that no socket outlives a test
+    daemon_threads = False  # closing waits for the threads, so no socket outlives a test
 
     def __init__(self, claude: ClaudeServer) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.claude = claude
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        problem = sys.exc_info()[1]
-        if problem is None or isinstance(problem, ConnectionError):
-            return  # a client may give up at any time
-        self.claude.record_fault(problem)
+        error = sys.exc_info()[1]
+        if error is None or isinstance(error, ConnectionError):
+            return  # a client may close the connection at any time
+        self.claude.record_error(error)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -328,10 +327,10 @@ class _Handler(BaseHTTPRequestHandler):
         length = int(self.headers["content-length"])
         raw = self.rfile.read(length)
         if len(raw) < length:
-            return  # the client gave up while it was sending
+            return  # the client closed the connection
         headers = {name.lower(): value for name, value in self.headers.items()}
         reply = self.server.claude.answer(Received(self.path, headers, raw))
-        if reply.fate == "hung":
+        if reply.delivery == "hung":
             self.server.claude.wait_until_closed()
             self.close_connection = True
             return
@@ -341,7 +340,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.send_header("content-length", str(len(body)))
         self.end_headers()
-        if reply.fate == "cut":
+        if reply.delivery == "cut":
             self.wfile.write(body[: len(body) // 2])
             self.wfile.flush()
             self.connection.shutdown(socket.SHUT_RDWR)
@@ -350,15 +349,15 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  the name is the base class's
-        """Write nothing: a test says itself what it expects."""
+        """Print nothing."""
 
 
-def _refused(request: Received) -> Reply | None:
-    """Return the error that the API gives to a request that it does not accept, otherwise None."""
-    return _refused_head(request) or _refused_body(request)
+def _rejection(request: Received) -> Reply | None:
+    """Return the error with which the API rejects a request, or None."""
+    return _head_rejection(request) or _body_rejection(request)
 
 
-def _refused_head(request: Received) -> Reply | None:
+def _head_rejection(request: Received) -> Reply | None:
     if request.path.split("?")[0] != "/v1/messages":
         return error(404, "not_found_error", "no such path")
     if not (request.headers.get("x-api-key") or request.headers.get("authorization", "").startswith("Bearer ")):
@@ -368,9 +367,9 @@ def _refused_head(request: Received) -> Reply | None:
     return None
 
 
-def _refused_body(request: Received) -> Reply | None:
+def _body_rejection(request: Received) -> Reply | None:
     try:
-        # Given here, both hold for the types inside as well; as configuration they would not.
+        # As arguments, unlike in a configuration, both also apply to nested types.
         _consume(_REQUESTS.validate_python(request.body, strict=True, extra="forbid"))
     except ValidationError as problem:
         first = problem.errors(include_url=False, include_input=False)[0]
@@ -386,7 +385,7 @@ def _refused_body(request: Received) -> Reply | None:
 
 
 def _consume(value: object) -> None:
-    """Walk through what pydantic would check only when it is read."""
+    """Iterate over everything that pydantic validates lazily."""
     if isinstance(value, Mapping):
         for item in value.values():
             _consume(item)
@@ -396,10 +395,10 @@ def _consume(value: object) -> None:
 
 
 def _answer_text(request: Received) -> str:
-    """Return one of the assistant turns, or the fixed text; which one depends on the body alone."""
-    said = [text for turn in request.body["messages"] if turn["role"] == "assistant" for text in _texts(turn)]
+    """Return one of the assistant turns, or the fixed text; which one depends only on the body."""
+    turns = [text for turn in request.body["messages"] if turn["role"] == "assistant" for text in _texts(turn)]
     digest = hashlib.sha256(request.raw).digest()
-    return said[int.from_bytes(digest[:8], "big") % len(said)] if said else FIXED_TEXT
+    return turns[int.from_bytes(digest[:8], "big") % len(turns)] if turns else FIXED_TEXT
 
 
 def _texts(part: object) -> list[str]:
@@ -414,7 +413,7 @@ def _texts(part: object) -> list[str]:
 
 
 def _marked_prefixes(body: dict[str, Any]) -> Iterator[tuple[str, int]]:
-    """Yield a key and the number of tokens of each beginning of the prompt that ends at a `cache_control`."""
+    """Yield a key and the number of tokens of each prefix of the prompt that ends at a `cache_control`."""
     digest = hashlib.sha256(body["model"].encode())
     characters = 0
     system = body.get("system", [])
@@ -426,4 +425,4 @@ def _marked_prefixes(body: dict[str, Any]) -> Iterator[tuple[str, int]]:
             characters += len(text)
             digest.update(json.dumps([role, text]).encode())
             if block.get("cache_control"):
-                yield digest.hexdigest(), characters // CHARACTERS_A_TOKEN
+                yield digest.hexdigest(), characters // CHARACTERS_PER_TOKEN

@@ -94,9 +94,9 @@ def run_in_process(folder: Path) -> Runner:
         from retrainer import console
 
         with (
-            _environment(variables),
+            environment(variables),
             contextlib.chdir(cwd or folder),
-            _packages(variables.get("PYTHONPATH", "")),
+            packages(variables.get("PYTHONPATH", "")),
             _fresh_logging(),
             warnings.catch_warnings(action="error"),
             _captured_streams() as read,
@@ -118,7 +118,8 @@ def _without_traceback(done: Completed, arguments: tuple[str, ...]) -> Completed
 
 
 @contextmanager
-def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+def environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables for the block, and put back what they were."""
     before = dict(os.environ)
     os.environ.update(variables)
     time.tzset()
@@ -131,7 +132,7 @@ def _environment(variables: Mapping[str, str]) -> Iterator[None]:
 
 
 @contextmanager
-def _packages(python_path: str) -> Iterator[None]:
+def packages(python_path: str) -> Iterator[None]:
     """Put folders of packages first on the path, import what is in them anew, and forget it afterwards."""
     folders = [folder for folder in python_path.split(os.pathsep) if folder]
     names = {path.stem for folder in folders for path in Path(folder).iterdir() if path.suffix in {"", ".py"}}

@@ -11,7 +11,6 @@ import textwrap
 import warnings
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 import pytest
@@ -26,6 +25,7 @@ from tests.command_line import run_as_process, run_in_process
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     import pandas as pd
 
@@ -36,8 +36,6 @@ T = TypeVar("T")
 NOW = datetime(2024, 11, 15, 12, tzinfo=UTC)  # shortly after the last of the sample posts
 settings.register_profile("retrainer", deadline=None)  # a busy machine is no failure
 settings.load_profile("retrainer")
-
-SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -1,4 +1,4 @@
-"""The table of `make bench-content`: every trivial forecast, for every stream that has texts."""
+"""`make bench-content` scores every trivial forecast of every stream with texts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from retrainer.posts.sample import sample_posts, write_sample_csv
 ROOT = Path(__file__).parent.parent
 
 
-def test_every_stream_with_texts_is_measured_and_the_others_are_named(tmp_path: Path) -> None:
+def test_streams_with_texts_are_measured_and_the_others_are_skipped(tmp_path: Path) -> None:
     write_sample_csv(tmp_path / "stream.csv", sample_posts(seed=7))
     sample_posts().drop(columns="content").to_csv(tmp_path / "silent.csv", index=False)
     (tmp_path / "nothing.csv").write_text("a,b\n1,2\n")
@@ -27,8 +27,8 @@ def test_every_stream_with_texts_is_measured_and_the_others_are_named(tmp_path: 
         text=True,
         check=True,
     )
-    assert "'silent.csv' skipped: no posts with a text" in done.stdout
-    assert "'nothing.csv' skipped: " in done.stdout
+    assert "Skipped 'silent.csv': no posts with a text" in done.stdout
+    assert "Skipped 'nothing.csv': " in done.stdout
     streams = json.loads((tmp_path / "bench-content.json").read_text())["streams"]
     assert [stream["stream"] for stream in streams] == ["(synthetic sample)", "stream"]
     for stream in streams:

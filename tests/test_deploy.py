@@ -174,6 +174,7 @@ def install_lines() -> list[str]:
     return [line for line in lines if line.startswith("pip install")]
 
 
+@pytest.mark.slow
 def test_every_install_line_works_in_a_folder_that_init_made(folder: Path, retrainer: Runner, wheel: Path) -> None:
     lines = install_lines()
     assert len(lines) == 3

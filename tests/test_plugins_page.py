@@ -1,4 +1,4 @@
-"""docs/plugins.md says what is true: its blocks are installed, tested and run as they stand."""
+"""The code of docs/plugins.md works: it is installed, tested and run as printed."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 
+from retrainer import algorithms
+from retrainer.algorithms.hookspecs import AlgorithmHooks, ObserverHooks
 from retrainer.posts.sample import sample_posts, write_sample_csv
 
 if TYPE_CHECKING:
@@ -29,23 +31,23 @@ BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The package of the page, written down."""
-    place = tmp_path_factory.mktemp("my-plugins")
+    """The package of the page, as files."""
+    folder = tmp_path_factory.mktemp("my-plugins")
     for language, text in BLOCKS:
         if language != "yaml":
-            path = place / text.splitlines()[0].removeprefix("# ")
+            path = folder / text.splitlines()[0].removeprefix("# ")
             path.parent.mkdir(exist_ok=True)
             path.write_text(text)
-    return place
+    return folder
 
 
 @pytest.fixture(scope="module")
 def site(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The package of the page, installed."""
-    place = tmp_path_factory.mktemp("site")
-    offline = ["--quiet", "--no-deps", "--no-index", "--no-build-isolation", "--target", str(place)]
+    folder = tmp_path_factory.mktemp("site")
+    offline = ["--quiet", "--no-deps", "--no-index", "--no-build-isolation", "--target", str(folder)]
     subprocess.run([sys.executable, "-m", "pip", "install", *offline, str(package)], check=True, timeout=120)
-    return place
+    return folder
 
 
 @pytest.fixture
@@ -55,7 +57,7 @@ def environ(site: Path, folder: Path) -> dict[str, str]:
 
 @pytest.fixture
 def service(package: Path) -> Iterator[str]:
-    """The URL of the service of the page's tests."""
+    """The URL of the writer service."""
     spec = importlib.util.spec_from_file_location("tests_of_the_page", package / "tests" / "test_plugins.py")
     assert spec
     assert spec.loader
@@ -73,7 +75,8 @@ def _imported(folder: Path, retrainer: Runner) -> None:
     assert retrainer("posts", "import", "posts.csv").code == 0
 
 
-def test_the_tests_of_the_page_pass(package: Path, site: Path) -> None:
+@pytest.mark.slow
+def test_the_tests_on_the_page_pass(package: Path, site: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:llmock", "tests"],
         cwd=package,
@@ -87,19 +90,22 @@ def test_the_tests_of_the_page_pass(package: Path, site: Path) -> None:
     assert "3 passed" in done.stdout
 
 
-def test_all_three_plugins_of_the_page_are_listed(retrainer: Runner, environ: dict[str, str]) -> None:
-    listed = {one["name"]: one for one in retrainer("plugins", env=environ).json if one["distribution"] == "my-plugins"}
-    assert {name: (one["kind"], one["status"]) for name, one in listed.items()} == {
+def test_all_three_plugins_are_listed(retrainer: Runner, environ: dict[str, str]) -> None:
+    plugins = [plugin for plugin in retrainer("plugins", env=environ).json if plugin["distribution"] == "my-plugins"]
+    assert {plugin["name"]: (plugin["kind"], plugin["status"]) for plugin in plugins} == {
         "gaps": ("algorithm", "ok"),
         "writer": ("algorithm", "ok"),
         "diary": ("observer", "ok"),
     }
 
 
+def test_every_public_name_and_hook_is_on_the_page() -> None:
+    hooks = {hook for hooks in (AlgorithmHooks, ObserverHooks) for hook in vars(hooks) if not hook.startswith("_")}
+    assert {name for name in {*hooks, *algorithms.__all__} if not re.search(rf"`{name}\b", PAGE)} == set()
+
+
 @pytest.mark.usefixtures("_imported")
-def test_the_timing_algorithm_of_the_page_trains_with_its_options(
-    retrainer: Runner, environ: dict[str, str], folder: Path
-) -> None:
+def test_gaps_trains_with_its_options(retrainer: Runner, environ: dict[str, str], folder: Path) -> None:
     (block,) = (text for language, text in BLOCKS if language == "yaml")
     path = folder / "config" / "config.yaml"
     path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), **yaml.safe_load(block)}))
@@ -120,30 +126,31 @@ def test_the_timing_algorithm_of_the_page_trains_with_its_options(
 
 
 @pytest.mark.usefixtures("_imported")
-def test_the_content_algorithm_of_the_page_asks_its_service(
-    retrainer: Runner, environ: dict[str, str], service: str
-) -> None:
+def test_writer_calls_its_service(retrainer: Runner, environ: dict[str, str], service: str) -> None:
     train = ("train", "content", "--algorithm", "writer")
-    refused = retrainer(*train, env=environ)
-    assert refused.code == 2
-    assert "Set WRITER_URL" in refused.err
+    without_url = retrainer(*train, env=environ)
+    assert without_url.code == 2
+    assert "Set WRITER_URL" in without_url.err
     environ["WRITER_URL"] = service
     dry = retrainer(*train, "--dry-run", env=environ)
     assert "would cost at most $0.0400 (20 calls)" in dry.err
     done = retrainer(*train, "--json", env=environ)
     assert done.code == 0
-    metrics = done.json["training_runs"][0]["evaluation"]["metrics"]
-    assert metrics["cost_usd"] == pytest.approx(0.04)
-    assert metrics["num_predictions"] == 20
-    nobody = retrainer(*train, env={**environ, "WRITER_URL": "http://127.0.0.1:9"})
-    assert nobody.code == 1
-    assert "only 0 of 20 forecasts of 'writer' can be scored: at least 50% are required" in nobody.err
+    (run,) = done.json["training_runs"]
+    assert run["cost_usd"] == run["evaluation"]["metrics"]["cost_usd"] == pytest.approx(0.04)
+    assert run["tokens"] == run["evaluation"]["metrics"]["tokens"] > 0
+    assert run["evaluation"]["num_predictions"] == 20
+    limited = retrainer(*train, "--json", env={**environ, "RETRAINER_CONTENT_MODEL__WRITER__MAX_COST": "0.031"})
+    assert limited.json["training_runs"][0]["cost_usd"] == pytest.approx(0.03)
+    unreachable = retrainer(*train, env={**environ, "WRITER_URL": "http://127.0.0.1:9"})
+    assert unreachable.code == 1
+    assert "only 0 of 20 forecasts of 'writer' can be scored: at least 50% are required" in unreachable.err
 
 
 def test_the_events_are_those_of_the_page(retrainer: Runner, environ: dict[str, str], folder: Path) -> None:
     rows = re.findall(r"^\| `(\w+)` \| [^|]+ \| (`model_type`.*) \|$", PAGE, re.MULTILINE)
-    told = {kind: {"kind", *re.findall(r"`(\w+)`", fields)} for kind, fields in rows}
-    assert told.keys() == {"run", "promotion", "rollback", "failure", "end"}
+    documented = {kind: {"kind", *re.findall(r"`(\w+)`", fields)} for kind, fields in rows}
+    assert documented.keys() == {"run", "promotion", "rollback", "failure", "end"}
     assert retrainer("train", "timing", "--algorithm", "no_such", env=environ).code == 2
     write_sample_csv(folder / "posts.csv", sample_posts())
     assert retrainer("posts", "import", "posts.csv").code == 0
@@ -155,4 +162,4 @@ def test_the_events_are_those_of_the_page(retrainer: Runner, environ: dict[str, 
     events = [json.loads(line) for line in (folder / "diary.jsonl").read_text().splitlines()]
     assert [event["kind"] for event in events] == ["failure", *["run", "promotion"] * 2, "rollback"]
     for event in events:
-        assert event.keys() == told[event["kind"]]
+        assert event.keys() == documented[event["kind"]]

@@ -1,4 +1,4 @@
-"""Real streams, where they lie beside the project: they import without an option and can be retrained on."""
+"""Real streams, if they are beside the project, can be imported without options and retrained."""
 
 from __future__ import annotations
 
@@ -8,31 +8,25 @@ import numpy as np
 import pytest
 
 from retrainer.model_types.timing import Timing
-from tests.conftest import SHARED_DATA, open_project
+from tests.conftest import open_project
+from tests.shared import REAL_STREAMS, real_stream
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.command_line import Runner
 
-pytestmark = pytest.mark.skipif(not SHARED_DATA.is_dir(), reason="the real posts are not beside the project")
-STREAMS = {
-    "trump_truth_2022_2026.csv": 32_433,
-    "trump_twitter_2009_2017.csv": 20_761,
-    "trump_twitter_2016_2017.csv": 3_232,
-}
-
 
 def first_rows(name: str, count: int, target: Path) -> Path:
-    """Write the first rows of a stream to a file of the test's own."""
+    """Write the first rows of a stream to another file."""
     import pandas as pd
 
-    pd.read_csv(SHARED_DATA / name, dtype=str, nrows=count).to_csv(target, index=False)
+    pd.read_csv(real_stream(name), dtype=str, nrows=count).to_csv(target, index=False)
     return target
 
 
 def retrain_twice(retrainer: Runner, folder: Path, file: Path) -> None:
-    """Import a stream, train, train again, and hold what is printed against the stored forecasts."""
+    """Import a stream, train twice, and compare the output with the stored forecasts."""
     imported = retrainer("posts", "import", str(file), "--json")
     assert imported.code == 0
     assert imported.json["rejected"] == []
@@ -49,7 +43,7 @@ def retrain_twice(retrainer: Runner, folder: Path, file: Path) -> None:
 
 
 def recompute(folder: Path, run: dict[str, object]) -> None:
-    """Compute MAE, within 6 h and the score by the specification's formulas from the forecasts kept on disk."""
+    """Recompute MAE, within 6 h and the overall score from the stored forecasts."""
     project = open_project(folder)
     version = project.registry.get_version(str(run["model_version_id"]))
     (row,) = project.registry.list_evaluations(version.version_id)
@@ -63,12 +57,14 @@ def recompute(folder: Path, run: dict[str, object]) -> None:
     assert run["test_overall_score"] == pytest.approx(0.7 * within + 0.3 * (1 - min(error.mean() / 24, 1)))
 
 
-@pytest.mark.parametrize("name", STREAMS)
-def test_a_real_stream_is_imported_and_retrained_on_twice(name: str, retrainer: Runner, folder: Path) -> None:
-    retrain_twice(retrainer, folder, SHARED_DATA / name)
-    assert retrainer("posts", "count", "--json").json["count"] == STREAMS[name]
-    again = retrainer("posts", "import", str(SHARED_DATA / name), "--json").json
-    assert (again["added"], again["already_there"]) == (0, STREAMS[name])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", REAL_STREAMS)
+def test_a_real_stream_is_imported_and_retrained_twice(name: str, retrainer: Runner, folder: Path) -> None:
+    file, rows = real_stream(name), REAL_STREAMS[name].rows
+    retrain_twice(retrainer, folder, file)
+    assert retrainer("posts", "count", "--json").json["count"] == rows
+    again = retrainer("posts", "import", str(file), "--json").json
+    assert (again["added"], again["already_there"]) == (0, rows)
 
 
 def test_a_sparse_stream_of_the_specified_size(retrainer: Runner, folder: Path, tmp_path: Path) -> None:

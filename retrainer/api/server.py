@@ -37,13 +37,8 @@ class _Protocol(H11Protocol):
         self.transport.close()
 
 
-def serve(app: FastAPI, work: Work, host: str, port: int) -> None:
-    """Serve until SIGTERM, SIGINT or SIGHUP.
-
-    Raises:
-        RetrainerError: the address cannot be listened on.
-    """
-    listening = _listen(host, port)
+def create_server(app: FastAPI) -> uvicorn.Server:
+    """Return a server of the application, not running yet."""
     config = uvicorn.Config(
         app,
         log_config=None,
@@ -55,7 +50,17 @@ def serve(app: FastAPI, work: Work, host: str, port: int) -> None:
         server_header=False,
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
-    server = uvicorn.Server(config)
+    return uvicorn.Server(config)
+
+
+def serve(app: FastAPI, work: Work, host: str, port: int) -> None:
+    """Serve until SIGTERM, SIGINT or SIGHUP.
+
+    Raises:
+        RetrainerError: the address cannot be listened on.
+    """
+    listening = _listen(host, port)
+    server = create_server(app)
     signal.signal(signal.SIGHUP, server.handle_exit)
     address, bound, *_ = listening.getsockname()
     log.info("Listening on http://%s:%d", f"[{address}]" if ":" in address else address, bound)

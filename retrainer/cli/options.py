@@ -44,9 +44,7 @@ def parse_past_time(text: str) -> datetime:
 
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
-TypeArgument = Annotated[
-    ModelTypeName, typer.Argument(metavar="TYPE", parser=parse_model_type, help="timing or content.")
-]
+TypeArgument = Annotated[ModelTypeName, typer.Argument(metavar="TYPE", parser=parse_model_type, help="The model type.")]
 TypeOption = Annotated[
     ModelTypeName | None,
     typer.Option("--type", metavar="TYPE", parser=parse_model_type, help="Only timing or only content."),

@@ -46,7 +46,7 @@ LogFile = Annotated[
 ]
 EnvFile = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="A file of NAME=value lines, such as API keys. cron sets no others."),
+    typer.Option(metavar="FILE", help="A file of NAME=value lines, such as API keys; cron passes on nothing else."),
 ]
 
 
@@ -61,8 +61,8 @@ def schedule_install(
 ) -> None:
     """Add a line to your crontab that trains what is due.
 
-    At the given times, it checks whether a model type is due; retraining.schedule_days sets how often one is retrained.
-    Installing again replaces the line; all other lines stay unchanged.
+    It runs at the given times and trains a model type if it is due: retraining.schedule_days sets how often. Installing
+    again replaces the line; all other lines stay unchanged.
 
     Example: retrainer schedule install weekly
     """

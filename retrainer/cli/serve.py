@@ -77,10 +77,11 @@ def serve(
         from retrainer.api import auth, server, threads  # noqa: PLC0415  FastAPI is an extra
         from retrainer.api.app import create_app  # noqa: PLC0415
     except ModuleNotFoundError as error:
-        if error.name not in API_PACKAGES:
+        package = (error.name or "").partition(".")[0]
+        if package not in API_PACKAGES:
             raise
         raise ConfigError(
-            f"`retrainer serve` requires a package that is not installed: '{error.name}'",
+            f"`retrainer serve` requires a package that is not installed: '{package}'",
             hint="Install it with: pip install 'retrainer[api]'",
         ) from None
     access = auth.load_auth(os.environ, token_file, host, protect_reads=protect_reads)

@@ -85,15 +85,10 @@ def normalize_text(text: str) -> str:
     return " ".join(text.casefold().split())
 
 
-def first_rows(texts: Iterable[str], rows: Iterable[int] | None = None) -> dict[str, int]:
-    """Return the lowest row of each normalized text.
-
-    Args:
-        texts: the texts.
-        rows: the row of each; None: 0, 1, 2, …
-    """
+def first_rows(texts: Iterable[tuple[int, str]]) -> dict[str, int]:
+    """Return the lowest row of each normalized text, given (row, text) pairs."""
     found: dict[str, int] = {}
-    for row, text in enumerate(texts) if rows is None else zip(rows, texts, strict=True):
+    for row, text in texts:
         key = normalize_text(text)
         found[key] = min(row, found.get(key, row))
     return found
@@ -182,7 +177,7 @@ class Content(ModelType[ContentForecasts, ContentTargets]):
         return ContentTargets(
             texts=[str(text) for text in posts["content"].iloc[rows]],
             positions=[int(position) for position in origins.position],
-            first_row=first_rows(str(text) for text in known),
+            first_row=first_rows(enumerate(map(str, known))),
         )
 
     def validate(self, forecasts: Any, count: int) -> ContentForecasts:
@@ -346,10 +341,9 @@ def bleu_and_chrf(texts: Sequence[str], posts: Sequence[str]) -> dict[str, float
 
 def _rows_of_copies(rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
     """Return by which row each text marked as a copy had been posted, as `ContentTargets.first_row`."""
-    copies = [
-        (row[text] or "", row["position"])
+    return first_rows(
+        (row["position"], row[text] or "")
         for text, marked in (("text", "copy"), ("baseline_text", "baseline_copy"))
         for row in rows
         if row[marked]
-    ]
-    return first_rows((text for text, _ in copies), (position for _, position in copies))
+    )

@@ -55,14 +55,6 @@ class StoredVersion:
     files: list[VersionFile]
 
 
-@dataclass(frozen=True)
-class FileProblem:
-    """A file of a version that differs from its record in the database."""
-
-    kind: Literal["missing", "changed"]
-    path: str
-
-
 class Artifacts:
     """The models folder."""
 
@@ -255,16 +247,16 @@ class Artifacts:
         """Return the size of a version's folder in bytes."""
         return sum(path.lstat().st_size for path in _files_in(self.folder(version.model_type, version.version_id)))
 
-    def find_file_problems(self, version: ModelVersion) -> list[FileProblem]:
-        """Compare every file of a version with its record in the database."""
+    def find_file_problems(self, version: ModelVersion) -> dict[str, Literal["missing", "changed"]]:
+        """Compare every file of a version with its record in the database; return the problems by path."""
         folder = self.folder(version.model_type, version.version_id)
-        problems: list[FileProblem] = []
+        problems: dict[str, Literal["missing", "changed"]] = {}
         for row in self._registry.list_files(version.version_id):
             path = folder / row.path
             if not path.is_file():
-                problems.append(FileProblem("missing", row.path))
+                problems[row.path] = "missing"
             elif _sha256(path.read_bytes()) != row.sha256:
-                problems.append(FileProblem("changed", row.path))
+                problems[row.path] = "changed"
         return problems
 
     def restore_file(self, version: ModelVersion, path: str) -> bool:

@@ -91,23 +91,43 @@ class Runs:
         Raises:
             RunInProgress: another run of this type is in progress.
         """
-        with self.database.write() as session:
-            return _start_run(session, model_type, algorithm, now, as_of)
+        (run,) = self.start_runs({model_type: algorithm}, now, as_of)
+        return run
 
-    def start_runs(self, algorithms: Mapping[ModelTypeName, str], now: datetime) -> list[TrainingRun]:
-        """Start a run of each type on behalf of processes yet to start: all of them, or none.
+    def start_runs(
+        self, algorithms: Mapping[ModelTypeName, str], now: datetime, as_of: datetime | None = None
+    ) -> list[TrainingRun]:
+        """Start a run of each type: all of them, or none.
 
         Until `hand_over_run`, the runs belong to this process and are closed like any other if it dies.
 
         Args:
             algorithms: the algorithm to train, by model type.
             now: the start of the runs.
+            as_of: the past time that the runs are for, if any.
 
         Raises:
             RunInProgress: another run of one of the types is in progress.
         """
+        owner = _owner_columns(ProcessIdentity.current())
+        runs = []
         with self.database.write() as session:
-            return [_start_run(session, model_type, name, now, None) for model_type, name in algorithms.items()]
+            for model_type, algorithm in algorithms.items():
+                _require_no_other_run(session, model_type)
+                run = TrainingRun(
+                    run_id=new_id(session, TrainingRun, "run", now),
+                    model_type=model_type,
+                    algorithm=algorithm,
+                    status="running",
+                    started_at=now,
+                    as_of=as_of,
+                    promoted_to_production=False,
+                    **owner,
+                )
+                session.add(run)
+                session.flush()
+                runs.append(run)
+        return runs
 
     def hand_over_run(self, run_id: str, process: ProcessIdentity) -> None:
         """Assign a run to another process, unless it is closed by now."""
@@ -260,25 +280,6 @@ class Runs:
 
 _RUNNING = select(TrainingRun).where(TrainingRun.status == "running")
 _NEWEST_FIRST = select(TrainingRun).order_by(TrainingRun.started_at.desc(), TrainingRun.run_id.desc())
-
-
-def _start_run(
-    session: Session, model_type: ModelTypeName, algorithm: str, now: datetime, as_of: datetime | None
-) -> TrainingRun:
-    _require_no_other_run(session, model_type)
-    run = TrainingRun(
-        run_id=new_id(session, TrainingRun, "run", now),
-        model_type=model_type,
-        algorithm=algorithm,
-        status="running",
-        started_at=now,
-        as_of=as_of,
-        promoted_to_production=False,
-        **_owner_columns(ProcessIdentity.current()),
-    )
-    session.add(run)
-    session.flush()
-    return run
 
 
 def _owner_columns(process: ProcessIdentity) -> dict[str, Any]:

@@ -457,6 +457,7 @@ def test_every_hook_is_documented() -> None:
                 assert hook.__doc__, name
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("fifty_posts")
 def test_a_strangers_package_installs_and_trains(retrainer: Runner, folder: Path, tmp_path: Path) -> None:
     """A package with a pyproject.toml of its own, installed by pip; nothing in retrainer knows of it."""

@@ -1,15 +1,17 @@
-"""Real servers: `retrainer serve` in a process of its own, called over HTTP."""
+"""Servers of the REST API, called over HTTP: in a thread, and as processes."""
 
 from __future__ import annotations
 
+import logging
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
-from contextlib import suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
@@ -19,11 +21,12 @@ import psutil
 import pytest
 
 from retrainer.pipeline.run import retrain
-from retrainer.project import create_project
+from retrainer.project import Project, create_project
+from tests.command_line import environment, packages
 from tests.conftest import configure, open_project, runtime_of, train_both_types
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from tests.command_line import Runner
@@ -36,39 +39,15 @@ PATIENCE = 60  # seconds; nothing takes so long but what will never come
 
 @dataclass
 class Server:
-    """A running server."""
+    """A running server, called over HTTP.
 
-    process: subprocess.Popen[str]
+    Attributes:
+        url: its address, without a slash at the end.
+        lines: what it has logged.
+    """
+
     url: str
     lines: list[str] = field(default_factory=list)
-    _reader: threading.Thread | None = None
-
-    @classmethod
-    def start(cls, folder: Path, *arguments: str, env: dict[str, str] | None = None) -> Server:
-        command = [sys.executable, "-W", "error", "-m", "retrainer", "serve", "--port", "0", *arguments]
-        process = subprocess.Popen(
-            command,
-            cwd=folder,
-            env={**os.environ, **(env or {})},
-            stdin=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            preexec_fn=_with_default_signals,  # noqa: PLW1509  it calls nothing but signal()
-        )
-        assert process.stderr
-        said = []
-        for line in process.stderr:
-            said.append(line)
-            if line.startswith("Listening on "):
-                server = cls(process, line.split()[-1], said)
-                server._reader = threading.Thread(target=server._read, daemon=True)
-                server._reader.start()
-                return server
-        raise AssertionError(f"the server did not start: {''.join(said)}")
-
-    def _read(self) -> None:
-        assert self.process.stderr
-        self.lines.extend(self.process.stderr)
 
     @property
     def port(self) -> int:
@@ -97,7 +76,124 @@ class Server:
             document: dict[str, Any] = self.get(f"/models/training-history/{run_id}").json()
             if document["status"] != "running":
                 return document
+            time.sleep(0.05)
         raise AssertionError(f"{run_id} does not end")
+
+
+@contextmanager
+def thread_server(
+    folder: Path, *, protect_reads: bool = False, answer_seconds: float = 60, env: Mapping[str, str] | None = None
+) -> Iterator[Server]:
+    """Serve a project as `retrainer serve` does, from a thread of this process.
+
+    Args:
+        folder: the project folder.
+        protect_reads: whether reads need the token too.
+        answer_seconds: how long an algorithm may take to answer.
+        env: additional environment variables, which the runs that the server starts inherit.
+    """
+    from retrainer.api import server as module
+    from retrainer.api.app import create_app
+    from retrainer.api.auth import load_auth
+    from retrainer.api.threads import Work
+    from retrainer.cli.serve import _open_connections
+    from retrainer.notify import open_runtime
+
+    with ExitStack() as stack:
+        stack.enter_context(environment(env or {}))
+        stack.enter_context(packages((env or {}).get("PYTHONPATH", "")))
+        project = stack.enter_context(closing(Project.find(folder, os.environ)))
+        runtime = stack.enter_context(open_runtime(project, os.environ))
+        log = stack.enter_context(_log_lines())
+        access = load_auth(os.environ, None, "127.0.0.1", protect_reads=protect_reads)
+        _open_connections(project, runtime)
+        work = Work(answer_seconds)
+        running = module.create_server(create_app(project, runtime, access, work))
+        listening = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        thread = threading.Thread(target=running.run, args=([listening],), name="server of a test", daemon=True)
+        thread.start()
+        yield Server(f"http://127.0.0.1:{listening.getsockname()[1]}", log)
+        running.should_exit = True
+        thread.join(PATIENCE)
+        assert not thread.is_alive(), "the server does not stop"
+        work.close()
+
+
+@contextmanager
+def _log_lines() -> Iterator[list[str]]:
+    """Collect the log lines of retrainer, as `serve` prints them."""
+    lines: list[str] = []
+
+    class Collect(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            level = f"{record.levelname}: " if record.levelno >= logging.WARNING else ""
+            lines.append(f"{level}{self.format(record)}\n")
+
+    logger, handler = logging.getLogger("retrainer"), Collect()
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield lines
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+
+
+class Serve(Protocol):
+    def __call__(
+        self, *, protect_reads: bool = False, answer_seconds: float = 60, env: Mapping[str, str] | None = None
+    ) -> Server: ...
+
+
+@pytest.fixture
+def serve(folder: Path) -> Iterator[Serve]:
+    """Serve the project from a thread of this process; the runs that it starts are processes, ended after the test."""
+    with ExitStack() as stack:
+
+        def start(
+            *, protect_reads: bool = False, answer_seconds: float = 60, env: Mapping[str, str] | None = None
+        ) -> Server:
+            server = thread_server(folder, protect_reads=protect_reads, answer_seconds=answer_seconds, env=env)
+            return stack.enter_context(server)
+
+        yield start
+    _end_runs_of(folder)
+
+
+@dataclass
+class ServerProcess(Server):
+    """`retrainer serve` in a process of its own."""
+
+    process: subprocess.Popen[str] = field(kw_only=True)
+    _reader: threading.Thread | None = None
+
+    @classmethod
+    def start(cls, folder: Path, *arguments: str, env: Mapping[str, str] | None = None) -> ServerProcess:
+        command = [sys.executable, "-W", "error", "-m", "retrainer", "serve", "--port", "0", *arguments]
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            env={**os.environ, **(env or {})},
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=_with_default_signals,  # noqa: PLW1509  it calls nothing but signal()
+        )
+        assert process.stderr
+        printed = []
+        for line in process.stderr:
+            printed.append(line)
+            if line.startswith("Listening on "):
+                server = cls(line.split()[-1], printed, process=process)
+                server._reader = threading.Thread(target=server._read, daemon=True)
+                server._reader.start()
+                return server
+        raise AssertionError(f"the server did not start: {''.join(printed)}")
+
+    def _read(self) -> None:
+        assert self.process.stderr
+        self.lines.extend(self.process.stderr)
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Stop the server; return its exit code."""
@@ -107,39 +203,47 @@ class Server:
             self._reader.join(PATIENCE)
         return code
 
+    def close(self) -> None:
+        """Kill the server, if it still runs."""
+        self.process.kill()
+        self.process.wait()
+        if self._reader:
+            self._reader.join(PATIENCE)
+        assert self.process.stderr
+        self.process.stderr.close()
+        assert "Traceback" not in "".join(self.lines), "".join(self.lines)
+
 
 def _with_default_signals() -> None:
     for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(name, signal.SIG_DFL)
 
 
-class Serve(Protocol):
-    def __call__(self, *arguments: str, env: dict[str, str] | None = None) -> Server: ...
+class ServeProcess(Protocol):
+    def __call__(self, *arguments: str, env: Mapping[str, str] | None = None) -> ServerProcess: ...
 
 
 @pytest.fixture
-def serve(folder: Path) -> Iterator[Serve]:
-    """Start servers of the project; they and the runs they started are gone after the test."""
-    servers: list[Server] = []
+def serve_process(folder: Path) -> Iterator[ServeProcess]:
+    """Start `retrainer serve` processes in the project; they and the runs they started are ended after the test."""
+    servers: list[ServerProcess] = []
 
-    def start(*arguments: str, env: dict[str, str] | None = None) -> Server:
-        servers.append(Server.start(folder, *arguments, env=env))
+    def start(*arguments: str, env: Mapping[str, str] | None = None) -> ServerProcess:
+        servers.append(ServerProcess.start(folder, *arguments, env=env))
         return servers[-1]
 
     yield start
-    for server in servers:
-        server.process.kill()
-        server.process.wait()
-        if server._reader:
-            server._reader.join(PATIENCE)
-        assert server.process.stderr
-        server.process.stderr.close()
+    with ExitStack() as stack:
+        for server in servers:
+            stack.callback(server.close)
+        stack.callback(_end_runs_of, folder)
+
+
+def _end_runs_of(folder: Path) -> None:
     for process in runs_of(folder):
         with suppress(psutil.NoSuchProcess):
             process.kill()
             process.wait(PATIENCE)
-    for server in servers:
-        assert "Traceback" not in "".join(server.lines), "".join(server.lines)
 
 
 def runs_of(folder: Path, model_type: str = "") -> list[psutil.Process]:
@@ -259,16 +363,13 @@ def waiting_in_production(
     return {**waiting, "WAIT_TO_PREDICT": str(turnstile.path)}
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def bad_input_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server that many tests of wrong requests share: none of them changes anything."""
     folder = tmp_path_factory.mktemp("shared") / "project"
     create_project(folder)
     configure(folder)
-    server = Server.start(folder)
-    yield server
-    assert server.stop() == 0
-    assert server.process.stderr
-    server.process.stderr.close()
-    assert "Traceback" not in "".join(server.lines), "".join(server.lines)
+    with closing(ServerProcess.start(folder)) as server:
+        yield server
+        assert server.stop() == 0
     assert runs_of(folder) == []

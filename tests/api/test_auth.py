@@ -13,7 +13,7 @@ from tests.api.conftest import TOKEN, WITH_TOKEN
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.api.conftest import Serve
+    from tests.api.conftest import Serve, ServeProcess
     from tests.command_line import Runner
     from tests.conftest import Plugins
 
@@ -60,7 +60,7 @@ def test_the_scheme_may_be_written_in_any_case(trained: str, serve: Serve) -> No
 
 
 def test_reads_can_be_closed_but_not_the_health(trained: str, serve: Serve) -> None:
-    server = serve("--protect-reads", env=PROTECTED)
+    server = serve(protect_reads=True, env=PROTECTED)
     for path in ("/models/production", "/models/versions", "/metrics", "/openapi.json", "/nothing"):
         assert server.get(path).status_code == 401, path
     assert server.get("/models/production", headers=WITH_TOKEN).status_code == 200
@@ -69,11 +69,13 @@ def test_reads_can_be_closed_but_not_the_health(trained: str, serve: Serve) -> N
     assert server.get("/health/ready").status_code == 200
 
 
-def test_the_token_can_be_in_a_file_which_wins_over_the_environment(trained: str, serve: Serve, tmp_path: Path) -> None:
+def test_the_token_can_be_in_a_file_which_wins_over_the_environment(
+    trained: str, serve_process: ServeProcess, tmp_path: Path
+) -> None:
     file = tmp_path / "token"
     file.write_text(f"{TOKEN}\n")
     file.chmod(0o644)
-    server = serve("--token-file", str(file), env={"RETRAINER_API_TOKEN": "some-other-token-of-letters"})
+    server = serve_process("--token-file", str(file), env={"RETRAINER_API_TOKEN": "some-other-token-of-letters"})
     assert server.post(f"/models/promote/{trained}", headers=WITH_TOKEN).status_code == 200
     assert any("Others can read the token file" in line for line in server.lines)
 
@@ -171,8 +173,8 @@ def test_with_a_token_forecasts_that_cost_money_need_it(
     assert server.get("/models/predict/timing").status_code == 200
 
 
-def test_the_token_is_in_no_process_log_or_answer(trained: str, serve: Serve, folder: Path) -> None:
-    server = serve(env=PROTECTED)
+def test_the_token_is_in_no_process_log_or_answer(trained: str, serve_process: ServeProcess, folder: Path) -> None:
+    server = serve_process(env=PROTECTED)
     ids = server.post("/models/retrain", headers=WITH_TOKEN).json()["run_ids"]
     server.ended(ids["timing"])
     server.ended(ids["content"])

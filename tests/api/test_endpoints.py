@@ -11,16 +11,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.api.conftest import PATIENCE
-from tests.conftest import SHARED_DATA
 from tests.programs import installed
+from tests.shared import requirements
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.api.conftest import Serve, Server
     from tests.command_line import Runner
-
-SPECIFICATION = SHARED_DATA.parent / "RETRAINING.md"
 
 # The endpoints of the specification: how each is called there, and the fields of its answer.
 VERSION = {"version_id", "algorithm", "trained_at", "promoted_at", "num_training_samples"}
@@ -106,11 +104,10 @@ def test_every_endpoint_of_the_specification_gives_its_fields(two_versions: tupl
     assert seen == set(ENDPOINTS)
 
 
-@pytest.mark.skipif(not SPECIFICATION.exists(), reason="the specification is not kept with the project")
 def test_every_curl_line_of_the_specification_gives_its_documented_fields(
     two_versions: tuple[str, str], serve: Serve
 ) -> None:
-    text = SPECIFICATION.read_text()
+    text = requirements()
     lines = re.findall(r"^curl .*$", text, re.MULTILINE)
     assert set(CURL_LINES) <= set(lines)
     documented = {}
@@ -295,5 +292,4 @@ def test_a_fault_of_ours_says_nothing_to_the_caller_and_all_to_the_log(
     answer = server.get("/models/predict/timing")
     assert answer.status_code == 500
     assert answer.json()["error"]["code"] == "artifact"
-    server.stop()
     assert any("manifest.json" in line for line in server.lines)

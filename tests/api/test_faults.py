@@ -20,7 +20,7 @@ from tests.conftest import configure, open_project
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.api.conftest import Serve, Server, Turnstile
+    from tests.api.conftest import Serve, ServeProcess, Server, Turnstile
     from tests.command_line import Runner
 
 
@@ -62,8 +62,16 @@ def test_what_is_no_http_is_answered_in_the_one_shape_too(head: str, bad_input_s
     assert error == {"code": "bad_request", "message": "Invalid HTTP request received", "hint": ""}
 
 
-def test_a_body_that_does_not_come_is_not_waited_for_for_ever(bad_input_server: Server) -> None:
-    connection = raw(bad_input_server, "POST /models/rollback/timing HTTP/1.1")
+@pytest.fixture
+def impatient_server(folder: Path, serve: Serve, monkeypatch: pytest.MonkeyPatch) -> Server:
+    """A server that waits half a second for the next part of a body, and a second for all of it."""
+    monkeypatch.setattr("retrainer.api.middleware.PART_SECONDS", 0.5)
+    monkeypatch.setattr("retrainer.api.middleware.BODY_SECONDS", 1)
+    return serve()
+
+
+def test_a_body_that_does_not_come_is_not_waited_for_for_ever(impatient_server: Server) -> None:
+    connection = raw(impatient_server, "POST /models/rollback/timing HTTP/1.1")
     with connection, connection.makefile("rb") as answer:
         connection.sendall(b"Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{")
         text = answer.read()  # to the end: the server closes the connection
@@ -71,19 +79,19 @@ def test_a_body_that_does_not_come_is_not_waited_for_for_ever(bad_input_server: 
     assert b'"code":"too_slow"' in text
 
 
-def test_a_body_that_comes_byte_by_byte_is_cut_off(bad_input_server: Server) -> None:
-    connection = raw(bad_input_server, "POST /models/rollback/timing HTTP/1.1")
+def test_a_body_that_comes_byte_by_byte_is_cut_off(impatient_server: Server) -> None:
+    connection = raw(impatient_server, "POST /models/rollback/timing HTTP/1.1")
     with connection, connection.makefile("rb") as answer:
         connection.sendall(b"Content-Type: application/json\r\nContent-Length: 100\r\n\r\n")
         for _ in range(20):
             connection.sendall(b" ")
-            answered, _, _ = select.select([connection], [], [], 3)
+            answered, _, _ = select.select([connection], [], [], 0.2)
             if answered:
                 break
         assert answered, "it is cut off while it still comes"
         text = answer.read()  # to the end: the server closes the connection
     assert text.startswith(b"HTTP/1.1 408 ")
-    assert b"the body was not complete within 30 s" in text
+    assert b"the body was not complete within 1 s" in text
 
 
 def test_a_body_of_another_type_is_told_which_is_wanted(bad_input_server: Server) -> None:
@@ -199,9 +207,9 @@ def test_forecasts_keep_nobody_else_waiting(
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_request_is_finished_before_the_server_stops(
-    number: signal.Signals, serve: Serve, waiting_in_production: dict[str, str], turnstile: Turnstile
+    number: signal.Signals, serve_process: ServeProcess, waiting_in_production: dict[str, str], turnstile: Turnstile
 ) -> None:
-    server = serve(env=waiting_in_production)
+    server = serve_process(env=waiting_in_production)
     with ThreadPoolExecutor(1) as threads:
         call = threads.submit(server.get, "/models/predict/timing")
         turnstile.await_arrival()
@@ -220,9 +228,9 @@ def test_a_request_is_finished_before_the_server_stops(
 
 
 def test_a_caller_who_leaves_is_no_fault(
-    serve: Serve, waiting_in_production: dict[str, str], turnstile: Turnstile
+    serve_process: ServeProcess, waiting_in_production: dict[str, str], turnstile: Turnstile
 ) -> None:
-    server = serve(env=waiting_in_production)
+    server = serve_process(env=waiting_in_production)
     with raw(server, "GET /models/predict/timing HTTP/1.1") as connection:
         connection.sendall(b"\r\n")
         turnstile.await_arrival()
@@ -241,9 +249,9 @@ def test_a_port_in_use_is_one_line(serve: Serve, folder: Path, retrainer: Runner
 
 
 def test_many_changes_at_once_leave_a_consistent_record(
-    two_versions: tuple[str, str], serve: Serve, folder: Path, retrainer: Runner
+    two_versions: tuple[str, str], serve_process: ServeProcess, folder: Path, retrainer: Runner
 ) -> None:
-    servers = [serve(), serve()]
+    servers = [serve_process(), serve_process()]
     paths = [*(f"/models/promote/{version}" for version in two_versions), "/models/rollback/timing"]
     with ThreadPoolExecutor(12) as threads:
         calls = [threads.submit(servers[n % 2].post, paths[n % 3]) for n in range(60)]

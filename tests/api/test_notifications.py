@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.api.conftest import Serve, Turnstile
+    from tests.api.conftest import Serve, ServeProcess, Turnstile
 
 
 @pytest.fixture
@@ -71,12 +71,14 @@ def test_a_run_that_was_killed_counts_as_failed_and_is_told_by_the_server_that_f
     assert receiver.events() == ["failure"]
 
 
-def test_whoever_holds_the_log_files_lock_does_not_hold_up_the_server(serve: Serve, folder: Path) -> None:
+def test_whoever_holds_the_log_files_lock_does_not_hold_up_the_server(
+    serve_process: ServeProcess, folder: Path
+) -> None:
     log = folder / "server.log"
     log.touch()
     with log.open() as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        server = serve("--log-file", str(log))
+        server = serve_process("--log-file", str(log))
         assert server.get("/health/live").status_code == 200
         assert server.get("/health/live").status_code == 200
         assert server.stop() == 0

@@ -16,13 +16,13 @@ from retrainer.api.middleware import PUBLIC_PATHS
 from retrainer.api.routes.read import MAY_COST
 from retrainer.render.documents.base import documents_by_name
 from tests.api.conftest import TOKEN, WITH_TOKEN
-from tests.api.test_endpoints import SPECIFICATION
 from tests.conftest import open_project, regular_posts
+from tests.shared import requirements
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.api.conftest import Serve, Server
+    from tests.api.conftest import Serve, ServeProcess, Server
 
 PROTECTED = {"RETRAINER_API_TOKEN": TOKEN}
 SEED = "20240601"
@@ -59,17 +59,19 @@ def schemathesis(server: Server, folder: Path, *arguments: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_schemathesis_finds_nothing_where_no_token_is_set(
-    two_versions: tuple[str, str], serve: Serve, folder: Path
+    two_versions: tuple[str, str], serve_process: ServeProcess, folder: Path
 ) -> None:
-    server = serve()
+    server = serve_process()
     said = schemathesis(server, folder, "--max-examples", "10")
     assert "14 passed" in said
     assert not any(" 500 " in line for line in server.lines)
 
 
+@pytest.mark.slow
 def test_schemathesis_finds_nothing_with_the_token(two_versions: tuple[str, str], serve: Serve, folder: Path) -> None:
-    server = serve("--protect-reads", env=PROTECTED)
+    server = serve(protect_reads=True, env=PROTECTED)
     header = f"Authorization: {WITH_TOKEN['Authorization']}"
     said = schemathesis(server, folder, "--max-examples", "5", "--phases", "coverage,fuzzing", "--header", header)
     assert "14 passed" in said
@@ -157,10 +159,8 @@ def test_every_answer_is_described_field_by_field(two_versions: tuple[str, str],
         jsonschema_rs.validate(schema_of(document, name), server.get(path).json())
 
 
-@pytest.mark.skipif(not SPECIFICATION.exists(), reason="the specification is not kept with the project")
 def test_an_evaluation_has_the_fields_of_the_specification(two_versions: tuple[str, str], serve: Serve) -> None:
-    text = SPECIFICATION.read_text()
-    text = text.partition("### ModelEvaluation Table")[2].partition("\n---")[0]
+    text = requirements().partition("### ModelEvaluation Table")[2].partition("\n---")[0]
     fields = set(re.findall(r"^\| `(\w+)`", text, re.MULTILINE)) - {"model_version_id"}  # it is called version_id
     assert "overall_score" in fields
     server = serve()
@@ -228,7 +228,7 @@ def test_the_options_of_a_change_are_one_object_that_may_be_left_out(
 
 @pytest.mark.parametrize("protect_reads", [False, True])
 def test_the_document_says_which_operations_ask_for_the_token(protect_reads: bool, serve: Serve, folder: Path) -> None:
-    server = serve(*(["--protect-reads"] if protect_reads else []), env=PROTECTED)
+    server = serve(protect_reads=protect_reads, env=PROTECTED)
     document = served(server, headers=WITH_TOKEN)
     assert document["components"]["securitySchemes"] == {"token": {"type": "http", "scheme": "bearer"}}
     for path, operations in document["paths"].items():

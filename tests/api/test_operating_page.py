@@ -8,7 +8,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from prometheus_client.parser import text_string_to_metric_families
 
 if TYPE_CHECKING:
-    from tests.api.conftest import Serve, Server
+    from tests.api.conftest import Serve, ServeProcess, Server
     from tests.command_line import Runner
 
 
@@ -64,8 +64,8 @@ def test_health_needs_nothing_to_be_trained(bad_input_server: Server) -> None:
     assert bad_input_server.get("/health/ready").json() == {"status": "ready"}
 
 
-def test_a_line_a_request_is_logged_and_none_can_be_forged(serve: Serve, folder: object) -> None:
-    server = serve()
+def test_a_line_a_request_is_logged_and_none_can_be_forged(serve_process: ServeProcess, folder: object) -> None:
+    server = serve_process()
     server.get("/models/versions?limit=3")
     server.get("/models/versions/x%0aGET%20/forged%20200")
     server.stop()

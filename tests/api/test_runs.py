@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from retrainer.project import Project
-    from tests.api.conftest import Serve, Turnstile
+    from tests.api.conftest import Serve, ServeProcess, Turnstile
     from tests.command_line import Runner
     from tests.conftest import Plugins
 
@@ -49,9 +49,9 @@ def test_a_retrain_is_answered_at_once_with_runs_that_are_in_the_history(
 
 
 def test_a_runs_process_has_a_session_of_its_own_and_not_the_token(
-    trained: str, serve: Serve, waiting: dict[str, str], turnstile: Turnstile, folder: Path
+    trained: str, serve_process: ServeProcess, waiting: dict[str, str], turnstile: Turnstile, folder: Path
 ) -> None:
-    server = serve(env={**waiting, "WAIT_TO_TRAIN": str(turnstile.path), "RETRAINER_API_TOKEN": TOKEN})
+    server = serve_process(env={**waiting, "WAIT_TO_TRAIN": str(turnstile.path), "RETRAINER_API_TOKEN": TOKEN})
     assert server.post("/models/retrain", json={"model_type": "timing"}, headers=WITH_TOKEN).status_code == 202
     turnstile.await_arrival()
     (process,) = runs_of(folder)
@@ -61,13 +61,13 @@ def test_a_runs_process_has_a_session_of_its_own_and_not_the_token(
 
 
 def test_a_run_survives_the_servers_restart(
-    trained: str, serve: Serve, waiting: dict[str, str], turnstile: Turnstile, folder: Path
+    trained: str, serve_process: ServeProcess, waiting: dict[str, str], turnstile: Turnstile, folder: Path
 ) -> None:
     for number in (signal.SIGTERM, signal.SIGKILL):
-        first = serve(env={**waiting, "WAIT_TO_TRAIN": str(turnstile.path)})
+        first = serve_process(env={**waiting, "WAIT_TO_TRAIN": str(turnstile.path)})
         run_id = first.post("/models/retrain", json={"model_type": "timing"}).json()["run_ids"]["timing"]
         first.stop(number)
-        second = serve(env=waiting)
+        second = serve_process(env=waiting)
         assert second.get(f"/models/training-history/{run_id}").json()["status"] == "running"
         turnstile.await_arrival()
         turnstile.let_through()
@@ -76,9 +76,9 @@ def test_a_run_survives_the_servers_restart(
 
 
 def test_of_retrains_at_the_same_moment_one_is_started(
-    trained: str, serve: Serve, waiting: dict[str, str], turnstile: Turnstile, folder: Path
+    trained: str, serve_process: ServeProcess, waiting: dict[str, str], turnstile: Turnstile, folder: Path
 ) -> None:
-    servers = [serve(env={**waiting, "WAIT_TO_TRAIN": str(turnstile.path)}) for _ in range(2)]
+    servers = [serve_process(env={**waiting, "WAIT_TO_TRAIN": str(turnstile.path)}) for _ in range(2)]
     with ThreadPoolExecutor(8) as threads:
         calls = [
             threads.submit(servers[n % 2].post, "/models/retrain", json={"model_type": "timing"}) for n in range(8)
@@ -164,7 +164,6 @@ def test_a_run_goes_on_where_no_log_can_be_written(trained: str, serve: Serve, f
     server = serve()
     ids = server.post("/models/retrain", json={"model_type": "timing"}).json()["run_ids"]
     assert server.ended(ids["timing"])["status"] == "completed"
-    server.stop()
     assert any("goes on without a log file" in line for line in server.lines)
 
 

@@ -17,20 +17,20 @@ from tests.conftest import configure
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.api.conftest import Serve, Turnstile
+    from tests.api.conftest import Serve, ServeProcess, Turnstile
     from tests.command_line import Runner
 
-IMPATIENT = ("--answer-seconds", "2")
+IMPATIENT = 0.5  # seconds
 
 
 def test_a_forecast_that_does_not_come_back_is_given_up(
     serve: Serve, waiting_in_production: dict[str, str], turnstile: Turnstile
 ) -> None:
-    server = serve(*IMPATIENT, env=waiting_in_production)
+    server = serve(answer_seconds=IMPATIENT, env=waiting_in_production)
     answer = server.get("/models/predict/timing")
     assert answer.status_code == 503
     error = answer.json()["error"]
-    assert (error["code"], error["message"]) == ("took_too_long", "there was no answer after 2 s")
+    assert (error["code"], error["message"]) == ("took_too_long", "there was no answer after 0.5 s")
     assert "--answer-seconds" in error["hint"]
     assert 'retrainer_stuck_threads{work="forecast"} 1.0' in server.get("/metrics").text
     assert server.get("/health/ready").status_code == 200, "there is a second thread"
@@ -42,7 +42,7 @@ def test_a_forecast_that_does_not_come_back_is_given_up(
 def test_where_no_thread_is_left_the_server_says_so_until_one_comes_back(
     serve: Serve, waiting_in_production: dict[str, str], turnstile: Turnstile
 ) -> None:
-    server = serve(*IMPATIENT, env=waiting_in_production)
+    server = serve(answer_seconds=IMPATIENT, env=waiting_in_production)
     with ThreadPoolExecutor(2) as threads:
         codes = list(threads.map(lambda path: server.get(path).status_code, ["/models/predict/timing"] * 2))
     assert codes == [503, 503]
@@ -75,9 +75,10 @@ def test_who_asks_what_a_forecast_costs_keeps_nobody_else_waiting(
 
 
 def test_a_database_that_does_not_answer_is_not_waited_for_for_ever(
-    sqlite_folder: Path, postgresql_url: str, serve: Serve
+    sqlite_folder: Path, postgresql_url: str, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It takes the question and is silent: here because somebody holds a lock on everything."""
+    monkeypatch.setattr("retrainer.api.threads.LOOK_SECONDS", 1.0)
     configure(sqlite_folder, url=f'"{postgresql_url}"')
     server = serve()
     engine = sa.create_engine(postgresql_url)
@@ -100,9 +101,9 @@ def test_a_database_that_does_not_answer_is_not_waited_for_for_ever(
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_server_whose_threads_do_not_come_back_ends_all_the_same(
-    number: signal.Signals, serve: Serve, waiting_in_production: dict[str, str], turnstile: Turnstile
+    number: signal.Signals, serve_process: ServeProcess, waiting_in_production: dict[str, str], turnstile: Turnstile
 ) -> None:
-    server = serve(*IMPATIENT, env=waiting_in_production)
+    server = serve_process("--answer-seconds", "1", env=waiting_in_production)
     assert server.get("/models/predict/timing").status_code == 503
     assert server.stop(number) == 0
     assert server.lines[-2:] == [
@@ -112,9 +113,9 @@ def test_a_server_whose_threads_do_not_come_back_ends_all_the_same(
 
 
 def test_a_server_that_may_not_wait_answers_what_is_under_way(
-    serve: Serve, waiting_in_production: dict[str, str], turnstile: Turnstile
+    serve_process: ServeProcess, waiting_in_production: dict[str, str], turnstile: Turnstile
 ) -> None:
-    server = serve(env=waiting_in_production)
+    server = serve_process(env=waiting_in_production)
     with ThreadPoolExecutor(1) as threads:
         call = threads.submit(server.get, "/models/predict/timing")
         turnstile.await_arrival()

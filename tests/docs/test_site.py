@@ -51,6 +51,7 @@ def test_the_references_are_generated(site: Path) -> None:
     assert "Usage: retrainer schedule install " in commands
     rest = (site / "rest-api" / "index.html").read_text()
     assert "POST /models/rollback/{model_type}" in rest
+    assert "retrainer.evaluation" in (site / "architecture" / "index.html").read_text()
     assert all("generated: " not in path.read_text() for path in site.rglob("*.html"))
 
 

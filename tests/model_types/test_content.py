@@ -1,4 +1,4 @@
-"""Content scores: the documented formulas, and nothing that is not a text."""
+"""The forecasts, metrics and files of content."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_a_refusal_is_counted_and_not_scored() -> None:
     assert tally["cost_usd"] == pytest.approx(0.03)
 
 
-def test_posts_without_text_do_not_count_and_keep_their_order() -> None:
+def test_posts_without_text_are_left_out() -> None:
     posts = regular_posts(5)
     posts.loc[1, "content"] = None
     posts.loc[3, "content"] = "  \n"
@@ -86,14 +86,14 @@ def test_posts_without_text_do_not_count_and_keep_their_order() -> None:
     assert usable.index.tolist() == [0, 1, 2]
 
 
-def test_no_text_at_all_leaves_no_post() -> None:
+def test_without_any_text_no_post_is_usable() -> None:
     posts = regular_posts(3)
     posts["content"] = pd.Series([None] * 3, dtype=object)
     assert CONTENT.usable_posts(posts).empty
 
 
 @pytest.mark.parametrize("answer", ["text", None, {"a": 1}, [1, 2], ["x", "y"]])
-def test_what_is_no_list_of_forecasts_is_refused(answer: object) -> None:
+def test_an_answer_that_is_not_a_list_of_forecasts_is_refused(answer: object) -> None:
     with pytest.raises(TypeError, match="instead of a"):
         CONTENT.validate(answer, 2)
 
@@ -109,7 +109,7 @@ def test_an_ok_forecast_needs_a_text() -> None:
 
 
 @given(st.lists(st.text(), min_size=2, max_size=2))
-def test_a_forecasts_file_gives_back_any_text(texts: list[str]) -> None:
+def test_a_forecasts_file_round_trips_any_text(texts: list[str]) -> None:
     posts = regular_posts(4)
     rows = np.array([2, 3])
     forecasts = [ContentForecast(texts[0], "ok", 1, 2, 0.5), ContentForecast(None, "refusal")]
@@ -118,47 +118,47 @@ def test_a_forecasts_file_gives_back_any_text(texts: list[str]) -> None:
     assert CONTENT.parse(data) == StoredForecasts(forecasts, ContentTargets(texts), ["a", "b"], naive)
 
 
-def posts_saying(*texts: str) -> pd.DataFrame:
+def posts_with_texts(*texts: str) -> pd.DataFrame:
     posts = regular_posts(len(texts))
     posts["content"] = list(texts)
     return posts
 
 
-def test_a_copy_is_a_post_known_at_the_origin_whatever_its_case_and_space() -> None:
-    posts = posts_saying("one", "Two  Words", "three", "four", "two words", "five")
+def test_a_copy_repeats_a_known_post_regardless_of_case_and_space() -> None:
+    posts = posts_with_texts("one", "Two  Words", "three", "four", "two words", "five")
     rows = np.array([1, 2, 3, 5])
     targets = CONTENT.targets(posts, Origins.before(posts, rows), rows)
-    said = [
+    predicted = [
         ContentForecast("two words"),
         ContentForecast("TWO\nwords "),
         ContentForecast("three"),
         ContentForecast("x"),
     ]
-    assert targets.find_copies(said) == [False, True, True, False]
-    assert CONTENT.score(said, targets)["copy_rate"] == 0.5
+    assert targets.find_copies(predicted) == [False, True, True, False]
+    assert CONTENT.score(predicted, targets)["copy_rate"] == 0.5
 
 
-def test_a_later_post_is_no_copy_even_if_it_is_the_very_next() -> None:
-    posts = posts_saying("one", "two", "three")
+def test_repeating_a_later_post_is_not_a_copy() -> None:
+    posts = posts_with_texts("one", "two", "three")
     rows = np.array([1, 2])
     targets = CONTENT.targets(posts, Origins.before(posts, rows), rows)
     assert targets.find_copies([ContentForecast("two"), ContentForecast("three")]) == [False, False]
 
 
-def test_the_share_of_distinct_texts_takes_no_notice_of_case_and_space() -> None:
+def test_distinct_texts_ignore_case_and_space() -> None:
     forecasts = [ContentForecast(text) for text in ("a b", "A  b", "c", "d")]
     assert CONTENT.score(forecasts, ContentTargets(["w", "x", "y", "z"]))["distinct_share"] == 0.75
 
 
 @given(st.lists(st.tuples(st.text(), st.text()), min_size=1, max_size=5))
-def test_bleu_and_chrf_are_what_sacrebleu_says(pairs: list[tuple[str, str]]) -> None:
+def test_bleu_and_chrf_are_those_of_sacrebleu(pairs: list[tuple[str, str]]) -> None:
     forecasts, posts = (list(texts) for texts in zip(*pairs, strict=True))
     metrics = CONTENT.score([ContentForecast(text) for text in forecasts], ContentTargets(posts))
     assert metrics["bleu"] == sacrebleu.corpus_bleu(forecasts, [posts], force=True).score
     assert metrics["chrf"] == sacrebleu.corpus_chrf(forecasts, [posts]).score
 
 
-def test_the_documented_metrics_are_untouched_by_those_beside_them() -> None:
+def test_other_metrics_do_not_affect_the_overall_score() -> None:
     constant = [ContentForecast("x" * 20)] * 3
     metrics = CONTENT.score(constant, ContentTargets(["y" * 20, "z" * 10, "w" * 40]))
     assert metrics["overall_score"] == pytest.approx((1 + 0.5 + 0.5) / 3 / 2)
@@ -170,12 +170,12 @@ def test_the_documented_metrics_are_untouched_by_those_beside_them() -> None:
     st.lists(st.sampled_from(["a", "A ", "b", "a b", "c"]), min_size=12, max_size=12),
     st.lists(st.sampled_from(["a", "b", "A  B", "c", ""]), min_size=8, max_size=8),
 )
-def test_every_figure_can_be_computed_again_from_the_file(texts: list[str], said: list[str]) -> None:
-    posts = posts_saying(*texts)
+def test_every_metric_can_be_recomputed_from_the_file(texts: list[str], predicted: list[str]) -> None:
+    posts = posts_with_texts(*texts)
     rows = np.array([3, 5, 6, 11])
     origins = Origins.before(posts, rows)
     targets = CONTENT.targets(posts, origins, rows)
-    forecasts, naive = ([ContentForecast(text) for text in part] for part in (said[:4], said[4:]))
+    forecasts, naive = ([ContentForecast(text) for text in part] for part in (predicted[:4], predicted[4:]))
     forecasts[2] = ContentForecast(None, "refusal")
     stored = CONTENT.parse(CONTENT.dump(forecasts, targets, origins, ["a", "b", "c", "d"], naive))
     assert stored.naive is not None
@@ -186,27 +186,27 @@ def test_every_figure_can_be_computed_again_from_the_file(texts: list[str], said
         assert "copy_rate" in again
 
 
-def test_a_file_of_a_release_that_did_not_mark_copies_has_every_other_figure() -> None:
-    posts = posts_saying("one", "two", "one")
+def test_a_file_from_a_release_without_copies_gives_every_other_metric() -> None:
+    posts = posts_with_texts("one", "two", "one")
     rows = np.array([1, 2])
     origins = Origins.before(posts, rows)
     targets = CONTENT.targets(posts, origins, rows)
-    said = [ContentForecast("one"), ContentForecast("two")]
-    lines = [json.loads(line) for line in CONTENT.dump(said, targets, origins, ["a", "b"], said).splitlines()]
+    predicted = [ContentForecast("one"), ContentForecast("two")]
+    lines = [json.loads(line) for line in CONTENT.dump(predicted, targets, origins, ["a", "b"], predicted).splitlines()]
     assert [line["copy"] for line in lines] == [True, True]
     old = [{key: line[key] for key in line if key not in {"position", "copy", "baseline_copy"}} for line in lines]
     stored = CONTENT.parse("".join(json.dumps(line) + "\n" for line in old).encode())
-    now = CONTENT.score(said, targets)
+    now = CONTENT.score(predicted, targets)
     assert now.pop("copy_rate") == 1
     assert CONTENT.score(stored.forecasts, stored.targets) == now
 
 
-def test_without_the_positions_copies_cannot_be_told() -> None:
+def test_copies_cannot_be_found_without_positions() -> None:
     with pytest.raises(ValueError, match="copies cannot be found"):
         ContentTargets(["a"]).find_copies([ContentForecast("a")])
 
 
 def test_the_first_row_of_a_text_is_its_lowest() -> None:
     assert normalize_text("  Die  STRASSE\n") == normalize_text("die straße")
-    assert first_rows(["a", "b", "A "]) == {"a": 0, "b": 1}
-    assert first_rows(["a", "b", "A "], [7, 5, 3]) == {"a": 3, "b": 5}
+    assert first_rows(enumerate(["a", "b", "A "])) == {"a": 0, "b": 1}
+    assert first_rows(zip([7, 5, 3], ["a", "b", "A "], strict=True)) == {"a": 3, "b": 5}

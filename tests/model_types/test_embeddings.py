@@ -1,4 +1,4 @@
-"""Nearness in meaning: by a model that lies on this machine, the same every time, and nothing without it."""
+"""Semantic similarity: offline, reproducible, and only with a usable model."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def measures(model: SemanticModel, texts: Sequence[str], posts: Sequence[str]) -
 
 
 def copy_of_the_model(target: Path, *without: str) -> Path:
-    """Lay out the packaged model in a folder of the test's own, its weights by link."""
+    """Link the files of the packaged model into a folder."""
     target.mkdir()
     for file in model_folder(PACKAGE).iterdir():
         if file.is_file() and file.name not in without:
@@ -56,18 +56,21 @@ def refusal(name: str) -> str:
     return str(caught.value)
 
 
-def test_the_true_posts_are_nearest_and_a_constant_tells_nothing(model: SemanticModel) -> None:
+@pytest.mark.slow
+def test_the_true_posts_are_the_most_similar_and_a_constant_scores_half(model: SemanticModel) -> None:
     assert measures(model, POSTS, POSTS) == dict.fromkeys(MEASURES, 1.0)
     assert measures(model, [POSTS[0]] * 4, POSTS)["embedding_rank_auc"] == 0.5
 
 
-def test_what_is_said_in_other_words_is_nearer_than_what_is_about_something_else(model: SemanticModel) -> None:
+@pytest.mark.slow
+def test_a_paraphrase_is_more_similar_than_another_subject(model: SemanticModel) -> None:
     near = ["A kitten dozed until evening", "Stocks lost value", "it is wet outside", "Many happy returns, Anna"]
     found = measures(model, near, POSTS)
     assert found["embedding_rank_auc"] > 0.9
     assert found["embedding_similarity"] > measures(model, near[::-1], POSTS)["embedding_similarity"]
 
 
+@pytest.mark.slow
 def test_bertscore_is_that_of_the_package(model: SemanticModel) -> None:
     import bert_score
 
@@ -76,11 +79,13 @@ def test_bertscore_is_that_of_the_package(model: SemanticModel) -> None:
     assert model.bertscore_f1(texts, POSTS * 10) == pytest.approx(f1.numpy(), abs=1e-6)
 
 
-def test_a_text_without_words_is_near_to_nothing_and_no_trouble(model: SemanticModel) -> None:
+@pytest.mark.slow
+def test_a_text_without_words_has_no_similarity(model: SemanticModel) -> None:
     assert model.bertscore_f1(["", " \n", "\u200b", "a"], ["a", "a", "a", ""]).tolist() == [0, 0, 0, 0]
     assert np.isfinite(model.embeddings(["", "\u200b"])).all()
 
 
+@pytest.mark.slow
 def test_an_embedding_does_not_depend_on_the_texts_beside_it(model: SemanticModel) -> None:
     alone = model.embeddings([POSTS[0]])
     beside_a_long_one = model.embeddings(["much longer than the other " * 20, POSTS[0]])
@@ -88,12 +93,14 @@ def test_an_embedding_does_not_depend_on_the_texts_beside_it(model: SemanticMode
     assert np.linalg.norm(alone[0]) == pytest.approx(1)
 
 
-def test_only_the_forecasts_that_are_kept_count(model: SemanticModel) -> None:
+@pytest.mark.slow
+def test_only_selected_forecasts_count(model: SemanticModel) -> None:
     nearness = model.semantic_similarity([*POSTS[:3], ""], POSTS)
     assert nearness.metrics(np.array([True, True, True, False])) == dict.fromkeys(MEASURES, 1.0)
 
 
-def test_a_tokenizer_that_states_no_limit_is_no_trouble(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_a_tokenizer_without_a_limit(tmp_path: Path) -> None:
     folder = copy_of_the_model(tmp_path / "model")
     stated = json.loads((folder / "tokenizer_config.json").read_text())
     del stated["model_max_length"]
@@ -104,21 +111,21 @@ def test_a_tokenizer_that_states_no_limit_is_no_trouble(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("missing", ["bert_score", "torch", "transformers"])
-def test_without_the_extra_it_says_what_to_install(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_extra_the_error_says_what_to_install(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
     load_semantic_model.cache_clear()
     monkeypatch.setitem(sys.modules, missing, None)
-    said = refusal(PACKAGE)
-    assert f"needs the package '{missing}'" in said
-    assert "pip install 'retrainer[semantic]'" in said
+    message = refusal(PACKAGE)
+    assert f"needs the package '{missing}'" in message
+    assert "pip install 'retrainer[semantic]'" in message
 
 
-def test_a_name_that_is_neither_a_folder_nor_a_package_is_refused() -> None:
+def test_a_name_that_is_neither_folder_nor_package_is_refused() -> None:
     assert "no folder and no installed package 'no/such/model'" in refusal("no/such/model")
     assert "no folder and no installed package 'no-such-model'" in refusal("no-such-model")
     assert "the package 'hypothesis' contains no model" in refusal("hypothesis")
 
 
-def test_a_folder_that_is_no_model_is_refused(tmp_path: Path) -> None:
+def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
     assert f"'{empty}' has no model" in refusal(str(empty))
@@ -127,6 +134,7 @@ def test_a_folder_that_is_no_model_is_refused(tmp_path: Path) -> None:
     assert f"'{weightless}' has no model" in refusal(str(weightless))
 
 
+@pytest.mark.slow
 def test_a_model_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
     cut = copy_of_the_model(tmp_path / "cut")
     replace(cut / "model.safetensors", (model_folder(PACKAGE) / "model.safetensors").read_bytes()[:5000])
@@ -143,7 +151,7 @@ def with_posts(folder: Path, retrainer: Runner, semantic_model: str) -> None:
     configure(folder, semantic_model=semantic_model)
 
 
-def test_an_unusable_model_stops_a_run_before_it_begins(folder: Path, retrainer: Runner) -> None:
+def test_an_unusable_model_stops_a_run_before_it_starts(folder: Path, retrainer: Runner) -> None:
     with_posts(folder, retrainer, "no-such-model")
     for arguments in (("train", "content"), ("train", "content", "--dry-run")):
         done = retrainer(*arguments)
@@ -153,9 +161,8 @@ def test_an_unusable_model_stops_a_run_before_it_begins(folder: Path, retrainer:
     assert retrainer("train", "timing").code == 0
 
 
-def test_evaluations_of_both_sides_are_measured_without_a_network_and_the_same_every_time(
-    folder: Path, retrainer: Runner
-) -> None:
+@pytest.mark.slow
+def test_semantic_metrics_of_both_sides_need_no_network_and_are_reproducible(folder: Path, retrainer: Runner) -> None:
     with_posts(folder, retrainer, "null")
     assert retrainer("train", "content").code == 0
     version = retrainer("versions", "--json").json["versions"][0]["version_id"]
@@ -191,7 +198,7 @@ def test_evaluations_of_both_sides_are_measured_without_a_network_and_the_same_e
     assert retrainer("show", version, "--json").json["evaluations"][0]["metrics"] == evaluation["metrics"]
 
 
-def test_production_forecasts_though_the_measuring_model_is_gone(folder: Path, retrainer: Runner) -> None:
+def test_production_can_forecast_without_the_semantic_model(folder: Path, retrainer: Runner) -> None:
     with_posts(folder, retrainer, "null")
     assert retrainer("train", "content").code == 0
     configure(folder, semantic_model="no-such-model")

@@ -1,4 +1,4 @@
-"""Timing scores: computed by the specification's formulas, and honest about bad models."""
+"""The forecasts, metrics and files of timing."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def constant(point: float, count: int) -> TimingForecasts:
     return TimingForecasts(np.full((count, 99), point), np.full(count, point))
 
 
-def test_the_metrics_are_the_specified_ones() -> None:
+def test_the_metrics_follow_their_formulas() -> None:
     targets = TimingTargets(np.array([1.0, 10.0, 20.0, 40.0]))
     metrics = TIMING.score(constant(10.0, 4), targets)  # errors 9, 0, 10, 30
     assert metrics["mae_hours"] == pytest.approx(12.25)
@@ -34,7 +34,7 @@ def test_the_metrics_are_the_specified_ones() -> None:
     assert metrics["overall_score"] == pytest.approx(0.7 * 0.25 + 0.3 * (1 - 12.25 / 24))
 
 
-def test_an_error_of_more_than_a_day_costs_no_more_than_a_day() -> None:
+def test_an_error_of_more_than_a_day_counts_as_a_day() -> None:
     metrics = TIMING.score(constant(0.0, 2), TimingTargets(np.array([100.0, 200.0])))
     assert metrics["overall_score"] == 0.0
 
@@ -59,7 +59,7 @@ def test_the_interval_covers_what_lies_between_the_outer_tenths() -> None:
 
 
 def test_predicting_the_busiest_hour_instead_of_the_first_arrival_scores_badly() -> None:
-    """A rule that names an hour a day away is judged by the wait that came, not by the nearest point of a grid."""
+    """The error is measured from the actual wait, not from the nearest point of a grid."""
     wait = np.full(50, 2.0)
     busiest = TIMING.score(constant(20.0, 50), TimingTargets(wait))
     first = TIMING.score(constant(2.5, 50), TimingTargets(wait))
@@ -104,7 +104,7 @@ def test_no_point_has_a_higher_expected_score_than_the_score_maximising_one(
         (np.tile(np.arange(99.0)[::-1], (2, 1)), np.zeros(2), "decrease"),
     ],
 )
-def test_nonsense_is_refused(quantiles: np.ndarray, point: np.ndarray, problem: str) -> None:
+def test_invalid_forecasts_are_refused(quantiles: np.ndarray, point: np.ndarray, problem: str) -> None:
     with pytest.raises(ValueError, match=problem):
         TIMING.validate(TimingForecasts(quantiles, point), 2)
 
@@ -120,7 +120,7 @@ def test_targets_are_the_hours_since_the_post_before() -> None:
     assert TIMING.targets(posts, Origins.before(posts, rows), rows).wait_hours.tolist() == [5.5, 5.5]
 
 
-def test_a_forecasts_file_gives_back_what_was_put_in() -> None:
+def test_a_forecasts_file_round_trips() -> None:
     posts = regular_posts(10)
     rows = np.array([4, 7])
     origins = Origins.before(posts, rows)
@@ -136,14 +136,14 @@ def test_a_forecasts_file_gives_back_what_was_put_in() -> None:
     assert ids == ["a", "ü"]
 
 
-def test_posts_all_at_one_moment_cannot_be_learnt_from() -> None:
+def test_posts_that_all_have_one_time_cannot_be_trained_on() -> None:
     posts = regular_posts(60, gap_hours=0)
     with pytest.raises(InsufficientData, match="all 60 training posts have the same time, '2024-11-15T12:00:00"):
         TIMING.require_trainable(posts)
 
 
 @given(st.integers(1, 300), st.integers(1, 50))
-def test_test_posts_are_spread_over_the_whole_span(count: int, max_count: int) -> None:
+def test_evenly_spaced_covers_the_whole_range(count: int, max_count: int) -> None:
     chosen = evenly_spaced(count, max_count)
     assert len(chosen) == min(count, max_count)
     assert len(set(chosen.tolist())) == len(chosen)
@@ -154,13 +154,13 @@ def test_test_posts_are_spread_over_the_whole_span(count: int, max_count: int) -
 
 
 def exponential(rates: np.ndarray) -> TimingForecasts:
-    """Forecasts of exponential waits, by their rates an hour."""
+    """Return forecasts of exponential waits with these rates per hour."""
     return TimingForecasts.from_quantiles(-np.log(1 - LEVELS)[None, :] / rates[:, None])
 
 
 @given(st.lists(st.floats(0, 500), min_size=99, max_size=99), st.floats(0.01, 0.99))
 def test_the_probability_within_a_quantile_is_at_least_its_level(values: list[float], level: float) -> None:
-    """And exactly its level where the quantiles rise."""
+    """It is exactly its level if the quantiles increase."""
     forecast = constant(0.0, 1)
     forecast = TimingForecasts(np.sort(np.array(values))[None, :], forecast.point)
     probability = forecast.probability_within(forecast.quantile(level))[0]
@@ -176,7 +176,7 @@ def test_the_probability_rises_with_the_hours_from_0_to_99_percent(values: list[
     assert 0 <= less <= more <= 0.99
 
 
-def test_an_interval_of_any_level_lies_between_the_quantiles() -> None:
+def test_an_interval_of_any_level() -> None:
     forecast = exponential(np.array([0.2]))
     low, high = forecast.interval(0.8)
     assert (low[0], high[0]) == (forecast.quantiles[0, 9], forecast.quantiles[0, 89])
@@ -204,7 +204,7 @@ def test_the_reliability_of_an_overconfident_forecast_is_not() -> None:
     assert by_name["post within 6 h"].observed == pytest.approx(1 - np.exp(-1), abs=0.05)
 
 
-def test_situations_are_told_by_what_the_origin_knows() -> None:
+def test_segments_depend_only_on_what_the_origin_knows() -> None:
     posts = regular_posts(60, start=datetime(2024, 1, 1, tzinfo=UTC))  # a Monday
     posts["created_at"] += pd.to_timedelta(np.where(np.arange(60) < 50, 0, 5), unit="D")
     weekend = [time.weekday() >= 5 for time in posts["created_at"]]
@@ -218,6 +218,6 @@ def test_situations_are_told_by_what_the_origin_knows() -> None:
     (after_a_silence,) = (mask for name, mask in found.items() if name.startswith("after a silence of over 5 h"))
     assert (rows[after_a_silence] == 51).all(), "every gap is five hours here, but for the one before row 50"
     assert after_a_silence.sum() == 1
-    # What is to be foretold is no situation.
+    # The post to forecast does not matter.
     other = posts.assign(created_at=posts["created_at"] + pd.to_timedelta(np.arange(60) // 59 * 300, unit="D"))
     assert all((TIMING.segments(other, origins)[name] == mask).all() for name, mask in found.items())

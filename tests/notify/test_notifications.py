@@ -285,7 +285,7 @@ def test_a_run_that_was_killed_is_told_by_the_next_command(
     webhook: dict[str, str], receiver: Receiver, folder: Path, retrainer: Runner
 ) -> None:
     code = (
-        "import os; from tests.conftest import *;"
+        "import os; from pathlib import Path; from tests.conftest import NOW, Project;"
         f"project = Project.find(Path({str(folder)!r}), {{}});"
         "project.registry.start_run('timing', 'baseline', NOW, None); os.kill(os.getpid(), 9)"
     )

@@ -1,4 +1,4 @@
-"""What the tests of the plugins share."""
+"""Fixtures of the plugin tests."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ClaudeServer]:
-    """The Claude API, as far as the SDK of this process can tell."""
+    """A local server that the SDK of this process uses as the Claude API."""
     with ClaudeServer() as running:
         monkeypatch.setenv("ANTHROPIC_BASE_URL", running.url)
         monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
@@ -34,6 +34,6 @@ def claude() -> LoadedAlgorithm:
 
 @pytest.fixture
 def posts(folder: Path, retrainer: Runner) -> None:
-    """A project with the sample."""
+    """A project with the sample posts."""
     write_sample_csv(folder / "posts.csv", sample_posts())
     assert retrainer("posts", "import", "posts.csv").code == 0

@@ -1,4 +1,4 @@
-"""The algorithm `claude_api`, called as the pipeline calls it, with the real SDK, against a local server."""
+"""The algorithm `claude_api`, called like by the pipeline, with the real SDK and a local server."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ WORDS = [
 ]
 
 
-# --- posts, origins, and the algorithm ------------------------------------------------------------
+# --- helpers --------------------------------------------------------------------------------------
 
 
 def make_posts(count: int = 120, **columns: Sequence[Any]) -> pd.DataFrame:
@@ -88,7 +88,7 @@ def before(posts: pd.DataFrame, *rows: int) -> Origins:
 
 @pytest.fixture(autouse=True)
 def _no_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Hide whatever credentials and proxies this machine has."""
+    """Hide the credentials and proxies of this machine."""
     for name in list(os.environ):
         if name.startswith("ANTHROPIC_") or name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
@@ -121,12 +121,12 @@ def predict_one(claude: LoadedAlgorithm, **given: Any) -> ContentForecast:
 
 
 def question(request: Received) -> str:
-    """Return the last turn, the one that differs from request to request."""
+    """Return the last turn, which differs between requests."""
     text: str = request.body["messages"][-1]["content"]
     return text
 
 
-# --- what is learned ------------------------------------------------------------------------------
+# --- training -------------------------------------------------------------------------------------
 
 
 def test_training_needs_no_key_and_no_network(claude: LoadedAlgorithm) -> None:
@@ -135,7 +135,7 @@ def test_training_needs_no_key_and_no_network(claude: LoadedAlgorithm) -> None:
     assert json.loads(json.dumps(model)) == model
 
 
-def test_the_same_posts_give_the_same_model(claude: LoadedAlgorithm) -> None:
+def test_training_is_deterministic(claude: LoadedAlgorithm) -> None:
     posts = make_posts()
     assert claude.train(posts, options(claude), "content") == claude.train(posts, options(claude), "content")
 
@@ -154,7 +154,7 @@ def test_examples_are_in_order_of_time(claude: LoadedAlgorithm) -> None:
     assert all(time.endswith("+00:00") for time in times)
 
 
-def test_examples_are_as_long_and_as_short_as_the_posts(claude: LoadedAlgorithm) -> None:
+def test_examples_have_the_lengths_of_the_posts(claude: LoadedAlgorithm) -> None:
     posts = make_posts(400)
     model = claude.train(posts, options(claude, examples=20), "content")
     chosen = [len(example["content"]) for example in model["examples"]]
@@ -162,7 +162,7 @@ def test_examples_are_as_long_and_as_short_as_the_posts(claude: LoadedAlgorithm)
         assert np.quantile(chosen, share) == pytest.approx(posts["content"].str.len().quantile(share), abs=5)
 
 
-def test_examples_are_of_all_times_of_day(claude: LoadedAlgorithm) -> None:
+def test_examples_cover_all_times_of_day(claude: LoadedAlgorithm) -> None:
     posts = make_posts(400)
     night = np.arange(400) % 10 == 0  # one post in ten comes at night
     times = pd.Series([START.replace(hour=3 if dark else 15) + timedelta(days=row) for row, dark in enumerate(night)])
@@ -171,8 +171,8 @@ def test_examples_are_of_all_times_of_day(claude: LoadedAlgorithm) -> None:
     assert hours.count(3) >= 8
 
 
-def test_examples_are_of_all_subjects(claude: LoadedAlgorithm) -> None:
-    """All are as long, and nearly all are about the garden; of ten examples, three at least are not."""
+def test_examples_cover_all_subjects(claude: LoadedAlgorithm) -> None:
+    """All posts have the same length, and nearly all are about the garden; at least three of ten examples are not."""
     rare = {30: "volcano", 50: "orchestra", 70: "submarine", 90: "parliament"}
     texts = [
         (f"{rare[row]} {rare[row]}s" if row in rare else "the garden and its flowers").ljust(26, "!") + f" {row:03d}"
@@ -184,7 +184,7 @@ def test_examples_are_of_all_subjects(claude: LoadedAlgorithm) -> None:
     assert sum(word in shown for word in rare.values()) >= 3
 
 
-def test_texts_are_alike_by_the_words_that_tell() -> None:
+def test_rare_words_count_more_in_the_similarity_of_texts() -> None:
     weights = tfidf_vectors(["the cat sat", "the cat ran", "the dog barked", "https://example.org/cat", ""])
     assert cosine_similarity(weights[0], weights[0]) == pytest.approx(1)
     assert cosine_similarity(weights[0], weights[1]) > cosine_similarity(weights[0], weights[2]) > 0
@@ -192,14 +192,14 @@ def test_texts_are_alike_by_the_words_that_tell() -> None:
     assert cosine_similarity(weights[0], weights[3]) == 0
 
 
-def test_no_text_is_shown_twice_and_none_is_empty(claude: LoadedAlgorithm) -> None:
+def test_examples_are_neither_repeated_nor_empty(claude: LoadedAlgorithm) -> None:
     texts = ["Make it so", "make  IT so", "", "  \n ", None, "\x00\x07", "Another one"]
     posts = make_posts(len(texts), content=texts)
     model = claude.train(posts, options(claude), "content")
     assert [example["content"] for example in model["examples"]] == ["make  IT so", "Another one"]
 
 
-def test_no_example_is_longer_than_the_limit(claude: LoadedAlgorithm) -> None:
+def test_long_examples_are_cut_at_the_limit(claude: LoadedAlgorithm) -> None:
     posts = make_posts(3, content=["word " * 100, "x" * 500, "short"])
     model = claude.train(posts, options(claude, example_max_characters=42), "content")
     assert [example["content"] for example in model["examples"]] == [("word " * 8).strip(), "x" * 42, "short"]
@@ -221,19 +221,17 @@ def test_the_style_is_measured(claude: LoadedAlgorithm) -> None:
     assert style["characters_50"] == np.median([len(text) for text in texts])
 
 
-def test_posts_without_any_text_are_not_enough(claude: LoadedAlgorithm) -> None:
+def test_training_posts_without_text_are_insufficient(claude: LoadedAlgorithm) -> None:
     with pytest.raises(InsufficientData, match="no training post has a text"):
         claude.train(make_posts(3, content=["", " ", None]), options(claude), "content")
 
 
-def test_a_stored_model_asks_as_the_fresh_one_does(
-    claude: LoadedAlgorithm, server: ClaudeServer, tmp_path: Path
-) -> None:
+def test_a_loaded_model_sends_the_same_request(claude: LoadedAlgorithm, server: ClaudeServer, tmp_path: Path) -> None:
     posts, config = make_posts(), options(claude)
     model = claude.train(posts[:80], config, "content")
     assert claude.save(model, tmp_path) == ["model.json"]
-    for asked in (model, claude.load(tmp_path)):
-        claude.predict(asked, posts, before(posts, 100), config, "content")
+    for source in (model, claude.load(tmp_path)):
+        claude.predict(source, posts, before(posts, 100), config, "content")
     assert server.requests[0].raw == server.requests[1].raw
 
 
@@ -244,20 +242,20 @@ def test_a_version_keeps_the_prompt_that_it_was_trained_with(claude: LoadedAlgor
     assert server.requests[0].texts[0] == "Write like them: 0% links."
 
 
-# --- what is sent ---------------------------------------------------------------------------------
+# --- requests -------------------------------------------------------------------------------------
 
 
-def test_nothing_after_the_origin_reaches_the_request(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
+def test_no_post_after_the_origin_is_sent(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
     posts, rows = make_posts(), range(80, 120)
     predict(claude, posts, before(posts, *rows))
     assert len(server.requests) == len(rows)
     for request in server.requests:
-        newest = max(markers_in(question(request)))  # the post right before the one asked for
+        newest = max(markers_in(question(request)))  # the post right before the one to predict
         assert markers_in(request.prompt) <= set(range(newest + 1))
     assert {max(markers_in(question(request))) + 1 for request in server.requests} == set(rows)
 
 
-def test_another_future_gives_the_same_request(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
+def test_later_posts_do_not_change_the_request(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
     posts = make_posts()
     config = options(claude)
     model = claude.train(posts[:80], config, "content")
@@ -268,7 +266,7 @@ def test_another_future_gives_the_same_request(claude: LoadedAlgorithm, server: 
     assert len({request.raw for request in server.requests}) == 1
 
 
-def test_a_later_post_of_the_same_second_stays_unknown(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
+def test_a_later_post_of_the_same_second_is_not_sent(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
     posts = make_posts()
     posts.loc[[99, 100, 101], "created_at"] = posts["created_at"][99]
     predict(claude, posts, before(posts, 100))
@@ -276,7 +274,7 @@ def test_a_later_post_of_the_same_second_stays_unknown(claude: LoadedAlgorithm, 
 
 
 @pytest.mark.parametrize("same_second", [False, True])
-def test_an_origin_among_the_training_posts_sees_no_later_example(
+def test_an_origin_among_the_training_posts_gets_no_later_example(
     claude: LoadedAlgorithm, server: ClaudeServer, *, same_second: bool
 ) -> None:
     posts = make_posts(40)
@@ -286,40 +284,40 @@ def test_an_origin_among_the_training_posts_sees_no_later_example(
     assert markers_in(server.requests[0].prompt) == set(range(20))
 
 
-def test_the_latest_posts_are_shown_oldest_first(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
+def test_recent_posts_are_sent_oldest_first(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
     posts = make_posts()
     predict(claude, posts, before(posts, 100), recent_posts=3)
-    asked = question(server.requests[0])
-    places = [asked.index(marker(row)) for row in (97, 98, 99)]
-    assert places == sorted(places)
-    assert markers_in(asked) == {97, 98, 99}
+    last_turn = question(server.requests[0])
+    indexes = [last_turn.index(marker(row)) for row in (97, 98, 99)]
+    assert indexes == sorted(indexes)
+    assert markers_in(last_turn) == {97, 98, 99}
 
 
 @pytest.mark.parametrize("nothing", ["", " \n\t", None, float("nan"), pd.NA, "\x00"])
-def test_posts_without_a_text_are_passed_over(claude: LoadedAlgorithm, server: ClaudeServer, nothing: object) -> None:
+def test_posts_without_text_are_skipped(claude: LoadedAlgorithm, server: ClaudeServer, nothing: object) -> None:
     posts = make_posts().astype({"content": object})
     posts.loc[[96, 98, 99], "content"] = nothing  # type: ignore[call-overload]  # any object may lie in such a column
     predict(claude, posts, before(posts, 100), recent_posts=2)
     assert markers_in(question(server.requests[0])) == {95, 97}
 
 
-def test_the_true_time_of_the_post_is_told(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
+def test_the_true_time_of_the_post_is_sent(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
     posts = make_posts()
     origins = before(posts, 100)
     time = datetime(2027, 1, 31, 23, 59, tzinfo=UTC)
-    told = Origins(origins.time, origins.position, np.array([time.replace(tzinfo=None)], dtype="datetime64[us]"))
-    predict(claude, posts, told)
+    with_target = Origins(origins.time, origins.position, np.array([time.replace(tzinfo=None)], dtype="datetime64[us]"))
+    predict(claude, posts, with_target)
     assert question(server.requests[0]).endswith("The post of Sunday, 2027-01-31 23:59 UTC:")
 
 
-def test_without_a_target_the_time_of_the_origin_is_told(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
+def test_without_a_target_time_the_time_of_the_origin_is_sent(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
     posts = make_posts()
     origins = Origins(np.array(["2027-02-01T06:30"], dtype="datetime64[us]"), np.array([100]))
     predict(claude, posts, origins)
     assert question(server.requests[0]).endswith("The post of Monday, 2027-02-01 06:30 UTC:")
 
 
-def test_a_request_is_shaped_as_current_models_want_it(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
+def test_a_request_has_the_form_that_current_models_accept(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
     predict_one(claude, examples=4, max_tokens=300)
     body = server.requests[0].body
     assert set(body) == {"model", "max_tokens", "system", "messages", "thinking"}
@@ -330,21 +328,21 @@ def test_a_request_is_shaped_as_current_models_want_it(claude: LoadedAlgorithm, 
     assert body["messages"][-2]["content"][0]["cache_control"] == {"type": "ephemeral"}
 
 
-def test_the_prompt_has_no_blank_left_to_fill(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
+def test_the_prompt_has_no_placeholder_left(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
     predict_one(claude)
     system = server.requests[0].texts[0]
     assert "$" not in system
     assert "0% hold a link" in system
 
 
-def test_a_model_that_always_thinks_is_asked_for_little_effort(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
+def test_adaptive_thinking_is_sent_with_low_effort(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
     predict_one(claude, model="claude-opus-5-5", thinking="adaptive")
     body = server.requests[0].body
     assert body["thinking"] == {"type": "adaptive"}
     assert body["output_config"] == {"effort": "low"}
 
 
-def test_a_forecast_without_examples_or_latest_posts_is_possible(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
+def test_a_forecast_works_without_examples_and_recent_posts(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
     forecast = predict_one(claude, examples=0, recent_posts=0)
     assert forecast.text == claude_server.FIXED_TEXT
     assert len(server.requests[0].body["messages"]) == 1
@@ -359,7 +357,7 @@ def test_a_forecast_without_examples_or_latest_posts_is_possible(claude: LoadedA
         ("🎉 naïve “quotes” $100 ${x} {y} <post> \\", "🎉 naïve “quotes” $100 ${x} {y} <post> \\"),
     ],
 )
-def test_odd_characters_can_be_sent(claude: LoadedAlgorithm, server: ClaudeServer, odd: str, sent: str) -> None:
+def test_unusual_characters_can_be_sent(claude: LoadedAlgorithm, server: ClaudeServer, odd: str, sent: str) -> None:
     posts = make_posts().astype({"content": object})
     posts["content"] = odd + " " + posts["content"]
     predict(claude, posts, before(posts, 100))
@@ -367,14 +365,14 @@ def test_odd_characters_can_be_sent(claude: LoadedAlgorithm, server: ClaudeServe
     assert any(text.startswith(f"{sent} marker") for text in server.requests[0].texts)
 
 
-# --- the calls ------------------------------------------------------------------------------------
+# --- calls ----------------------------------------------------------------------------------------
 
 
-def test_forecasts_come_in_the_order_of_the_origins(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
+def test_forecasts_are_in_the_order_of_the_origins(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
     posts, rows = make_posts(), (100, 85, 119, 90, 101)
     for row in rows:
-        asked = f"{marker(row - 1)} {' '.join(WORDS[: 2 + (row - 1) * 7 % len(WORDS)])}\n</post>\n\nThe post"
-        server.reply_to(asked, claude_server.saying(f"forecast of {row}"))
+        recent = f"{marker(row - 1)} {' '.join(WORDS[: 2 + (row - 1) * 7 % len(WORDS)])}\n</post>\n\nThe post"
+        server.reply_to(recent, claude_server.text_reply(f"forecast of {row}"))
     forecasts = predict(claude, posts, before(posts, *rows))
     assert [forecast.text for forecast in forecasts] == [f"forecast of {row}" for row in rows]
     assert {forecast.outcome for forecast in forecasts} == {"ok"}
@@ -388,11 +386,11 @@ def test_the_first_call_fills_the_cache_and_the_others_read_it(claude: LoadedAlg
     assert all(forecast.cost_usd < price for forecast, price in zip(forecasts[1:], full[1:], strict=True))
 
 
-def test_as_many_calls_as_configured_are_under_way_at_once(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
+def test_calls_are_as_concurrent_as_configured(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
     posts = make_posts()
-    server.gather(3)  # no call but the first is answered until three are open
+    server.require_concurrent(3)  # no call but the first is answered until three are open
     assert len(predict(claude, posts, before(posts, *range(100, 107)), concurrency=3)) == 7
-    assert server.most_at_once == 3
+    assert server.max_concurrent == 3
 
 
 def test_predict_works_inside_a_running_event_loop(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
@@ -402,30 +400,30 @@ def test_predict_works_inside_a_running_event_loop(claude: LoadedAlgorithm, serv
     assert asyncio.run(from_a_web_server()).outcome == "ok"
 
 
-def test_no_origins_ask_for_nothing(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
+def test_no_origins_make_no_calls(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
     posts = make_posts()
     assert predict(claude, posts, before(posts)) == []
     assert server.requests == []
 
 
-def test_cached_tokens_count_and_are_priced_apart(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
+def test_cached_tokens_have_prices_of_their_own(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
     usage = {
         "input_tokens": 1000,
         "cache_creation_input_tokens": 200,
         "cache_read_input_tokens": 30,
         "output_tokens": 4,
     }
-    server.script(Reply(changes={"usage": usage}))
+    server.enqueue(Reply(changes={"usage": usage}))
     forecast = predict_one(claude)
     assert (forecast.input_tokens, forecast.output_tokens) == (1230, 4)
     assert forecast.cost_usd == pytest.approx((1000 * 0.10 + 200 * 0.125 + 30 * 0.01 + 4 * 0.50) / 1_000_000)
 
 
 @pytest.mark.parametrize("usage", [None, {}, {"input_tokens": 7}, {"output_tokens": None, "input_tokens": 7}])
-def test_usage_that_is_left_out_counts_as_nothing(
+def test_missing_usage_counts_as_zero(
     claude: LoadedAlgorithm, server: ClaudeServer, usage: dict[str, Any] | None
 ) -> None:
-    server.script(Reply(changes={"usage": usage}))
+    server.enqueue(Reply(changes={"usage": usage}))
     forecast = predict_one(claude)
     assert (forecast.outcome, forecast.output_tokens) == ("ok", 0)
     assert forecast.input_tokens == (7 if usage else 0)
@@ -438,21 +436,21 @@ def test_a_model_without_a_price_costs_nothing(claude: LoadedAlgorithm, server: 
 
 
 def test_the_text_is_taken_from_the_text_blocks(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
-    server.script(claude_server.saying("  the post \n", after_thinking="what would they write?"))
+    server.enqueue(claude_server.text_reply("  the post \n", after_thinking="what would they write?"))
     assert predict_one(claude).text == "the post"
 
 
 def test_a_refusal_is_counted_and_its_text_dropped(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
     blocks = [{"type": "text", "text": "I would rather not", "citations": None}]
-    server.script(Reply(changes={"stop_reason": "refusal", "content": blocks}), claude_server.refusal())
+    server.enqueue(Reply(changes={"stop_reason": "refusal", "content": blocks}), claude_server.refusal())
     posts = make_posts()
     for forecast in predict(claude, posts, before(posts, 100, 101), min_success_share=1.0):
         assert (forecast.outcome, forecast.text) == ("refusal", None)
         assert forecast.input_tokens > 0
 
 
-def test_a_text_cut_short_is_counted_apart(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
-    server.script(claude_server.truncated())
+def test_a_truncated_text_is_counted_separately(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
+    server.enqueue(claude_server.truncated())
     assert predict_one(claude).outcome == "truncated"
 
 
@@ -460,7 +458,7 @@ def test_a_text_cut_short_is_counted_apart(claude: LoadedAlgorithm, server: Clau
     ("reply", "reason"),
     [
         (claude_server.empty(), "the answer has no text"),
-        (claude_server.saying(" \n"), "the answer has no text"),
+        (claude_server.text_reply(" \n"), "the answer has no text"),
         (Reply(changes={"content": ["?", {"type": "novelty", "text": "?"}]}), "the answer has no text"),
         (Reply(changes={"content": None}), "the answer has no text"),
         (Reply(changes={"stop_reason": "pause_turn"}), "stopped for 'pause_turn'"),
@@ -477,7 +475,7 @@ def test_a_text_cut_short_is_counted_apart(claude: LoadedAlgorithm, server: Clau
         (claude_server.rate_limited(), r"\(429 rate_limit_error, request req_test0002\)"),
     ],
 )
-def test_a_call_that_fails_alone_is_one_forecast_less(
+def test_one_failed_call_is_one_failed_forecast(
     claude: LoadedAlgorithm,
     server: ClaudeServer,
     caplog: pytest.LogCaptureFixture,
@@ -485,7 +483,7 @@ def test_a_call_that_fails_alone_is_one_forecast_less(
     reason: str,
 ) -> None:
     posts = make_posts()
-    server.script(Reply(), reply)
+    server.enqueue(Reply(), reply)
     forecasts = predict(claude, posts, before(posts, 100, 101), max_retries=0)
     assert [forecast.outcome for forecast in forecasts] == ["ok", "failed"]
     assert forecasts[1].text is None
@@ -503,49 +501,51 @@ def test_a_call_that_fails_alone_is_one_forecast_less(
         claude_server.cut_short(),
     ],
 )
-def test_a_passing_fault_is_tried_again(claude: LoadedAlgorithm, server: ClaudeServer, reply: Reply) -> None:
-    server.script(reply)
+def test_a_transient_error_is_retried(claude: LoadedAlgorithm, server: ClaudeServer, reply: Reply) -> None:
+    server.enqueue(reply)
     assert predict_one(claude, max_retries=1).outcome == "ok"
     assert len(server.requests) == 2
     assert server.requests[0].raw == server.requests[1].raw
 
 
-def test_a_call_that_hangs_is_given_up_in_time(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
+def test_a_call_that_hangs_times_out(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
     posts = make_posts()
-    server.script(Reply(), claude_server.hanging())
+    server.enqueue(Reply(), claude_server.hanging())
     forecasts = predict(claude, posts, before(posts, 100, 101), timeout_seconds=1)
     assert [forecast.outcome for forecast in forecasts] == ["ok", "failed"]
 
 
-def test_a_long_wait_that_the_server_asks_for_is_bounded(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
+def test_a_long_retry_after_does_not_exceed_the_timeout(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
     posts = make_posts()
-    server.script(Reply(), claude_server.rate_limited(retry_after="3600"))
+    server.enqueue(Reply(), claude_server.rate_limited(retry_after="3600"))
     forecasts = predict(claude, posts, before(posts, 100, 101), timeout_seconds=1)
     assert [forecast.outcome for forecast in forecasts] == ["ok", "failed"]
 
 
-def test_too_few_successes_are_an_error_that_counts_them(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
+def test_too_many_failures_are_an_error_with_their_number(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
     posts = make_posts()
-    server.script(Reply(), claude_server.overloaded(), claude_server.overloaded(), claude_server.overloaded())
+    server.enqueue(Reply(), claude_server.overloaded(), claude_server.overloaded(), claude_server.overloaded())
     with pytest.raises(AlgorithmError, match=r"3 of 4 forecasts failed, the last because .*529 overloaded_error"):
         predict(claude, posts, before(posts, 100, 101, 102, 103), max_retries=0)
 
 
 def test_just_enough_successes_are_enough(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
     posts = make_posts()
-    server.script(Reply(), claude_server.overloaded(), claude_server.overloaded(), Reply())
+    server.enqueue(Reply(), claude_server.overloaded(), claude_server.overloaded(), Reply())
     forecasts = predict(claude, posts, before(posts, 100, 101, 102, 103), max_retries=0, min_success_share=0.5)
     assert [forecast.outcome for forecast in forecasts].count("failed") == 2
 
 
-def test_a_server_out_of_reach_is_said_in_one_line(claude: LoadedAlgorithm, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_server_is_reported_in_one_line(
+    claude: LoadedAlgorithm, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
     monkeypatch.setenv("ANTHROPIC_BASE_URL", "http://127.0.0.1:1")
     with pytest.raises(AlgorithmError, match=r"1 of 1 forecasts failed, .* the connection to the Claude API failed"):
         predict_one(claude, max_retries=0)
 
 
-# --- what stops everything ------------------------------------------------------------------------
+# --- fatal errors ---------------------------------------------------------------------------------
 
 FATAL = [
     (
@@ -578,7 +578,7 @@ FATAL = [
 
 
 @pytest.mark.parametrize(("reply", "kind", "message"), FATAL)
-def test_a_fault_of_all_calls_stops_at_the_first(
+def test_a_fatal_error_stops_at_the_first_call(
     claude: LoadedAlgorithm, server: ClaudeServer, reply: Reply, kind: type[Exception], message: str
 ) -> None:
     posts = make_posts()
@@ -590,20 +590,20 @@ def test_a_fault_of_all_calls_stops_at_the_first(
     assert "req_test0001" in str(caught.value)
 
 
-def test_a_fault_of_all_calls_ends_the_ones_under_way(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
+def test_a_fatal_error_cancels_the_calls_in_flight(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
     posts = make_posts()
-    server.script(Reply(), claude_server.hanging(), claude_server.hanging(), claude_server.permission_error())
+    server.enqueue(Reply(), claude_server.hanging(), claude_server.hanging(), claude_server.permission_error())
     with pytest.raises(AlgorithmError, match="403"):
         predict(claude, posts, before(posts, *range(100, 120)), concurrency=3, timeout_seconds=60)
-    assert len(server.requests) <= 5  # one more may have started when the fault freed a place
+    assert len(server.requests) <= 5  # one more may have started when the error freed a slot
 
 
-def test_a_model_that_the_api_does_not_have_is_named(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
+def test_an_unknown_model_is_named(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
     with pytest.raises(AlgorithmError, match="does not know the model 'claude-nonsense-9'"):
         predict_one(claude, model="claude-nonsense-9")
 
 
-def test_a_wrong_base_url_is_hinted_at(
+def test_the_hint_for_not_found_mentions_the_base_url(
     claude: LoadedAlgorithm, server: ClaudeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ANTHROPIC_BASE_URL", f"{server.url}/elsewhere")
@@ -627,7 +627,7 @@ def test_an_error_that_echoes_the_request_is_not_repeated(
 
 
 @pytest.mark.parametrize("reply", [Reply(), claude_server.server_error(), claude_server.authentication_error()])
-def test_the_key_is_in_no_message_and_no_log(
+def test_the_key_is_never_in_a_message_or_log(
     claude: LoadedAlgorithm, server: ClaudeServer, caplog: pytest.LogCaptureFixture, reply: Reply
 ) -> None:
     server.reply_to("", reply)
@@ -641,10 +641,10 @@ def test_the_key_is_in_no_message_and_no_log(
     assert KEY not in caplog.text + shown
 
 
-# --- credentials and readiness --------------------------------------------------------------------
+# --- credentials ----------------------------------------------------------------------------------
 
 
-def test_missing_credentials_are_said_before_any_request(
+def test_missing_credentials_are_reported_before_any_request(
     claude: LoadedAlgorithm, server: ClaudeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("ANTHROPIC_API_KEY")
@@ -711,7 +711,7 @@ def test_a_profile_without_its_secrets_is_missing_credentials(
     assert server.requests == []
 
 
-def test_a_profile_that_is_named_and_broken_is_missing_credentials(
+def test_a_missing_named_profile_is_missing_credentials(
     claude: LoadedAlgorithm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ANTHROPIC_PROFILE", "nobody")
@@ -737,7 +737,7 @@ def test_a_key_that_cannot_be_sent_is_not_quoted(
     assert server.requests == []
 
 
-def test_a_model_that_is_being_retired_is_warned_of(
+def test_a_deprecated_model_is_a_warning(
     claude: LoadedAlgorithm, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
@@ -764,35 +764,35 @@ def test_a_model_that_is_being_retired_is_warned_of(
         {"prices": {"claude-haiku-5-5": {"input": 1.0}}},
     ],
 )
-def test_an_option_that_is_unknown_or_wrong_is_refused(claude: LoadedAlgorithm, given: dict[str, Any]) -> None:
+def test_unknown_and_invalid_options_are_rejected(claude: LoadedAlgorithm, given: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(given))):
         options(claude, **given)
 
 
-def test_options_come_back_from_json_as_they_were(claude: LoadedAlgorithm) -> None:
+def test_options_survive_json(claude: LoadedAlgorithm) -> None:
     config = options(claude, examples=3, timeout_seconds=30)
     stored = json.loads(json.dumps(config.model_dump(mode="json")))
     assert options(claude, **stored) == config
 
 
-def test_declaring_the_plugin_imports_nothing_slow() -> None:
+def test_describing_the_plugin_imports_nothing_slow() -> None:
     code = "import sys, retrainer_claude as c; c.algorithm(); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"anthropic", "pandas", "numpy", "httpx2"} & set(done.stdout.split())
 
 
-# --- the server itself, which is only worth as much as it resembles the API -----------------------
+# --- the test server ------------------------------------------------------------------------------
 
 
-def test_the_servers_answers_are_of_the_sdks_types() -> None:
+def test_the_server_replies_with_the_sdks_types() -> None:
     body = {"model": "claude-haiku-5-5", "max_tokens": 5, "messages": [{"role": "user", "content": "Hello"}]}
     headers = {"x-api-key": "k", "anthropic-version": "2026-10-21"}
     with ClaudeServer() as server:
-        server.script(
+        server.enqueue(
             Reply(),
             claude_server.refusal(),
             claude_server.truncated(),
-            claude_server.saying("this", after_thinking="that"),
+            claude_server.text_reply("this", after_thinking="that"),
             claude_server.spend_limit(),
             claude_server.overloaded(),
             claude_server.unknown_model("x"),
@@ -816,7 +816,7 @@ def test_the_servers_answers_are_of_the_sdks_types() -> None:
         ({"model": "claude-nonsense-9"}, 404),
     ],
 )
-def test_the_server_refuses_what_the_api_refuses(change: dict[str, Any], status: int) -> None:
+def test_the_server_rejects_what_the_api_rejects(change: dict[str, Any], status: int) -> None:
     body = {
         "model": "claude-haiku-5-5",
         "max_tokens": 5,

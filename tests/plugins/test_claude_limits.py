@@ -1,4 +1,4 @@
-"""What `claude_api` may spend, what it does about faults, and that no answer is paid for twice."""
+"""The limits of `claude_api`, its retries, and the cache that prevents paying twice."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ if TYPE_CHECKING:
 
 TWENTY = range(90, 110)
 PRICED = {"input": 1.0, "output": 5.0, "cache_write": 1.25, "cache_read": 0.1, "as_of": "2026-01-01"}
-DEAR = {"prices": {"claude-haiku-5-5": PRICED}}
+EXPENSIVE = {"prices": {"claude-haiku-5-5": PRICED}}
 
 
-def twenty(claude: LoadedAlgorithm, budget: Budget | None = None, **given: Any) -> list[ContentForecast]:
+def predict_twenty(claude: LoadedAlgorithm, budget: Budget | None = None, **given: Any) -> list[ContentForecast]:
     posts = make_posts()
     return predict(claude, posts, before(posts, *TWENTY), budget=budget, **given)
 
@@ -53,7 +53,7 @@ def outcomes(forecasts: list[ContentForecast]) -> list[str]:
     return [forecast.outcome for forecast in forecasts]
 
 
-# --- the budget ----------------------------------------------------------------------------------
+# --- the budget -----------------------------------------------------------------------------------
 
 
 def test_a_budget_counts_calls_in_flight_at_their_estimate() -> None:
@@ -69,12 +69,12 @@ def test_a_budget_counts_calls_in_flight_at_their_estimate() -> None:
     assert budget.reserved_usd == pytest.approx(0.8)
 
 
-def test_twenty_forecasts_are_twenty_calls_the_first_alone(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
-    server.gather(19)
-    forecasts = twenty(claude, concurrency=19)
+def test_the_first_of_twenty_calls_is_made_alone(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
+    server.require_concurrent(19)
+    forecasts = predict_twenty(claude, concurrency=19)
     assert outcomes(forecasts) == ["ok"] * 20
     assert len(server.requests) == 20
-    assert server.most_at_once == 19
+    assert server.max_concurrent == 19
     assert forecasts[0].cache_write_tokens > 0
     assert all(forecast.cache_read_tokens > 0 for forecast in forecasts[1:])
     assert all(forecast.latency_seconds > 0 for forecast in forecasts)
@@ -83,14 +83,14 @@ def test_twenty_forecasts_are_twenty_calls_the_first_alone(claude: LoadedAlgorit
 def test_retries_count_as_calls(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
     server.reply_to("", claude_server.overloaded())
     with pytest.raises(AlgorithmError, match=r"20 of 20 forecasts failed, the last because .*max_calls"):
-        twenty(claude, max_calls=7, max_retries=2, concurrency=1)
+        predict_twenty(claude, max_calls=7, max_retries=2, concurrency=1)
     assert len(server.requests) == 7
 
 
-def test_what_came_before_the_limit_is_kept_and_scored(
+def test_forecasts_before_the_limit_are_scored(
     claude: LoadedAlgorithm, server: ClaudeServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    forecasts = twenty(claude, max_calls=12)
+    forecasts = predict_twenty(claude, max_calls=12)
     assert outcomes(forecasts).count("ok") == 12
     assert outcomes(forecasts).count("failed") == 8
     assert len(server.requests) == 12
@@ -98,9 +98,9 @@ def test_what_came_before_the_limit_is_kept_and_scored(
     assert "8 of 20 forecasts failed, the last because the limit of 12 calls (max_calls) is reached" in warning
 
 
-def test_the_cost_never_goes_over_the_limit(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
+def test_the_cost_never_exceeds_the_limit(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
     with open_budget(None) as budget:
-        forecasts = twenty(claude, budget, max_cost=0.02, min_success_share=0, **DEAR)
+        forecasts = predict_twenty(claude, budget, max_cost=0.02, min_success_share=0, **EXPENSIVE)
     spent = sum(forecast.cost_usd for forecast in forecasts)
     assert 0 < spent <= 0.02
     assert budget.cost_usd == pytest.approx(spent)
@@ -108,95 +108,95 @@ def test_the_cost_never_goes_over_the_limit(claude: LoadedAlgorithm, server: Cla
     assert 0 < len(server.requests) < 20
 
 
-def test_an_answer_that_is_lost_counts_at_its_estimate(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
-    server.script(claude_server.cut_short())
+def test_a_lost_answer_counts_at_its_estimate(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
+    server.enqueue(claude_server.cut_short())
     with open_budget(None) as budget:
-        forecasts = twenty(claude, budget, **DEAR)
+        forecasts = predict_twenty(claude, budget, **EXPENSIVE)
     assert outcomes(forecasts) == ["ok"] * 20
     assert sum(forecast.retries for forecast in forecasts) == 1
     answered = sum(forecast.cost_usd for forecast in forecasts)
     posts = make_posts()
-    model = claude.train(posts[:80], claude.options(DEAR, "content"), "content")
-    estimate = claude.estimate(model, posts, before(posts, TWENTY[0]), claude.options(DEAR, "content"), "content")
+    model = claude.train(posts[:80], claude.options(EXPENSIVE, "content"), "content")
+    estimate = claude.estimate(model, posts, before(posts, TWENTY[0]), claude.options(EXPENSIVE, "content"), "content")
     assert estimate
     assert budget.cost_usd == pytest.approx(answered + estimate.cost_usd)
 
 
-def test_a_call_that_is_refused_before_any_work_costs_nothing(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
-    server.script(claude_server.overloaded(), claude_server.rate_limited())
+def test_a_rejected_call_costs_nothing(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
+    server.enqueue(claude_server.overloaded(), claude_server.rate_limited())
     with open_budget(None) as budget:
-        forecasts = twenty(claude, budget, **DEAR)
+        forecasts = predict_twenty(claude, budget, **EXPENSIVE)
     assert budget.calls == 22
     assert budget.cost_usd == pytest.approx(sum(forecast.cost_usd for forecast in forecasts))
 
 
 def test_two_predictions_of_one_run_share_its_limit(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
-    """The second side has other requests, so that nothing of it was answered before."""
+    """The second side makes other requests, so the cache has no answers to them."""
     with open_budget(None) as budget:
-        first = twenty(claude, budget, max_calls=30, min_success_share=0)
-        second = twenty(claude, budget, max_calls=30, min_success_share=0, examples=3)
+        first = predict_twenty(claude, budget, max_calls=30, min_success_share=0)
+        second = predict_twenty(claude, budget, max_calls=30, min_success_share=0, examples=3)
     assert outcomes(first).count("ok") == 20
     assert outcomes(second).count("ok") == 10
     assert len(server.requests) == 30
-    assert outcomes(twenty(claude, max_calls=30)).count("ok") == 20, "another run has an account of its own"
+    assert outcomes(predict_twenty(claude, max_calls=30)).count("ok") == 20, "another run has a budget of its own"
 
 
-def test_the_estimate_is_more_than_what_it_takes(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
+def test_the_estimate_is_an_upper_bound(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
     posts = make_posts()
-    config = claude.options(DEAR, "content")
+    config = claude.options(EXPENSIVE, "content")
     model = claude.train(posts[:80], config, "content")
     estimate = claude.estimate(model, posts, before(posts, *TWENTY), config, "content")
     assert not server.requests
-    forecasts = twenty(claude, None, **DEAR)
+    forecasts = predict_twenty(claude, None, **EXPENSIVE)
     assert estimate
     assert estimate.calls == 20
     assert estimate.input_tokens >= sum(forecast.input_tokens for forecast in forecasts)
     assert estimate.cost_usd >= sum(forecast.cost_usd for forecast in forecasts)
 
 
-def test_calls_that_may_be_dear_are_announced(
+def test_expensive_calls_are_announced(
     claude: LoadedAlgorithm, server: ClaudeServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    twenty(claude, None, **DEAR)
+    predict_twenty(claude, None, **EXPENSIVE)
     assert "may cost up to" not in caplog.text
-    twenty(claude, None, warn_above_cost=0.01, **DEAR)
+    predict_twenty(claude, None, warn_above_cost=0.01, **EXPENSIVE)
     assert "The next 20 calls of 'claude-haiku-5-5' may cost up to $0." in caplog.text
     assert len(server.requests) == 40
 
 
-# --- faults ---------------------------------------------------------------------------------------
+# --- errors ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("asked", ["0.02", "Wed, 21 Oct 2015 07:28:00 GMT"])
-def test_a_wait_that_the_api_asks_for_is_kept_to(claude: LoadedAlgorithm, server: ClaudeServer, asked: str) -> None:
-    server.script(claude_server.rate_limited(asked))
-    forecasts = twenty(claude)
+@pytest.mark.parametrize("retry_after", ["0.02", "Wed, 21 Oct 2015 07:28:00 GMT"])
+def test_retry_after_is_respected(claude: LoadedAlgorithm, server: ClaudeServer, retry_after: str) -> None:
+    server.enqueue(claude_server.rate_limited(retry_after))
+    forecasts = predict_twenty(claude)
     assert forecasts[0].retries == 1
     assert outcomes(forecasts) == ["ok"] * 20
 
 
-def test_a_wait_longer_than_there_is_time_is_not_begun(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
-    """The request is not made again, and the reason is the API's answer, not the clock."""
+def test_a_retry_after_beyond_the_timeout_is_not_waited_for(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
+    """There is no second request, and the reason is the API's answer, not the timeout."""
     server.reply_to("", claude_server.rate_limited("3600"))
     with pytest.raises(AlgorithmError, match=r"the last because the Claude API answered with an error \(429 rate"):
-        twenty(claude, timeout_seconds=60)
+        predict_twenty(claude, timeout_seconds=60)
     assert len(server.requests) == 20
 
 
-def test_the_api_may_say_that_trying_again_is_of_no_use(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
+def test_the_api_may_advise_against_a_retry(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
     no_use = Reply(500, claude_server.server_error().body, {"x-should-retry": "false"})
-    server.script(no_use)
-    assert twenty(claude)[0].outcome == "failed"
+    server.enqueue(no_use)
+    assert predict_twenty(claude)[0].outcome == "failed"
     assert len(server.requests) == 20
 
 
-FAULTS: dict[str, tuple[Reply, str]] = {
-    "rate limit": (claude_server.rate_limited(), "tried again"),
-    "overload": (claude_server.overloaded(), "tried again"),
-    "server error": (claude_server.server_error(), "tried again"),
-    "broken mid-body": (claude_server.cut_short(), "tried again"),
-    "malformed": (claude_server.malformed(), "tried again"),
-    "web page": (claude_server.web_page(), "tried again"),
+ERRORS: dict[str, tuple[Reply, str]] = {
+    "rate limit": (claude_server.rate_limited(), "retried"),
+    "overload": (claude_server.overloaded(), "retried"),
+    "server error": (claude_server.server_error(), "retried"),
+    "broken mid-body": (claude_server.cut_short(), "retried"),
+    "malformed": (claude_server.malformed(), "retried"),
+    "web page": (claude_server.web_page(), "retried"),
     "bad request": (claude_server.bad_request(), "failed"),
     "refusal": (claude_server.refusal(), "refusal"),
     "truncated": (claude_server.truncated(), "truncated"),
@@ -204,59 +204,61 @@ FAULTS: dict[str, tuple[Reply, str]] = {
 }
 
 
-@pytest.mark.parametrize("name", FAULTS)
-def test_each_fault_alone_has_its_outcome(claude: LoadedAlgorithm, server: ClaudeServer, name: str) -> None:
-    reply, expected = FAULTS[name]
-    server.script(Reply(), reply)
-    made = outcomes(twenty(claude, concurrency=1))
-    wanted = "ok" if expected == "tried again" else expected
+@pytest.mark.parametrize("name", ERRORS)
+def test_each_error_has_its_outcome(claude: LoadedAlgorithm, server: ClaudeServer, name: str) -> None:
+    reply, expected = ERRORS[name]
+    server.enqueue(Reply(), reply)
+    made = outcomes(predict_twenty(claude, concurrency=1))
+    wanted = "ok" if expected == "retried" else expected
     assert made == ["ok", wanted, *["ok"] * 18]
-    assert len(server.requests) == (21 if expected == "tried again" else 20)
+    assert len(server.requests) == (21 if expected == "retried" else 20)
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_faults_mixed_at_thirty_percent(
+def test_random_errors_in_a_third_of_the_calls(
     claude: LoadedAlgorithm, server: ClaudeServer, tmp_path: Path, seed: int
 ) -> None:
-    """Whatever comes in whatever order: within the limits, nothing lost that was answered, nothing asked for twice."""
+    """In any order, limits hold, no answer is lost, and no request is repeated after an answer."""
     chance = random.Random(seed)  # noqa: S311  not a secret
-    script = [chance.choice(list(FAULTS.values()))[0] if chance.random() < 0.3 else Reply() for _ in range(60)]
-    server.script(*script)
+    script = [chance.choice(list(ERRORS.values()))[0] if chance.random() < 0.3 else Reply() for _ in range(60)]
+    server.enqueue(*script)
     with pytest.raises(ZeroDivisionError), open_budget(tmp_path / "answers") as budget:
-        forecasts = twenty(claude, budget, max_calls=26, max_retries=1, min_success_share=0, concurrency=4, **DEAR)
+        forecasts = predict_twenty(
+            claude, budget, max_calls=26, max_retries=1, min_success_share=0, concurrency=4, **EXPENSIVE
+        )
         1 / 0  # noqa: B018  the run comes to a bad end after the forecasts
     assert len(server.requests) <= 26
     assert budget.calls == len(server.requests)
     assert len(forecasts) == 20
-    asked = {question(request) for request in server.requests}
+    requested = {question(request) for request in server.requests}
     answered = {
         question(request)
         for request, reply in zip(server.requests, script, strict=False)
-        if reply.status == 200 and reply.fate == "sent" and not isinstance(reply.body, bytes)
+        if reply.status == 200 and reply.delivery == "sent" and not isinstance(reply.body, bytes)
     }
     assert len(list((tmp_path / "answers").glob("*.json"))) == len(answered)
     before_the_second = len(server.requests)
     with open_budget(tmp_path / "answers") as budget:
-        again = twenty(claude, budget, max_retries=5, concurrency=4, min_success_share=0, **DEAR)
+        again = predict_twenty(claude, budget, max_retries=5, concurrency=4, min_success_share=0, **EXPENSIVE)
     later = {question(request) for request in server.requests[before_the_second:]}
-    assert not later & answered, "what was answered is not asked for again"
-    assert asked | later == {question(request) for request in server.requests}
+    assert not later & answered, "answered requests are not repeated"
+    assert requested | later == {question(request) for request in server.requests}
     for first, second in zip(forecasts, again, strict=True):
         if first.outcome in {"ok", "refusal", "truncated"}:
             assert first == second
     assert not list((tmp_path / "answers").glob("*.json"))
 
 
-# --- nothing is paid for twice --------------------------------------------------------------------
+# --- the answer cache -----------------------------------------------------------------------------
 
 
-def test_an_answer_is_kept_for_its_reader_alone_without_key_or_request(
+def test_cached_answers_are_private_and_contain_no_key_or_request(
     claude: LoadedAlgorithm, server: ClaudeServer, tmp_path: Path
 ) -> None:
     del server
     folder = tmp_path / "answers"
     with pytest.raises(ZeroDivisionError), open_budget(folder) as budget:
-        twenty(claude, budget)
+        predict_twenty(claude, budget)
         1 / 0  # noqa: B018
     files = list(folder.iterdir())
     assert len(files) == 20
@@ -269,15 +271,17 @@ def test_an_answer_is_kept_for_its_reader_alone_without_key_or_request(
         assert set(json.loads(content)) == {"forecast", "problem"}
 
 
-def test_answers_of_another_request_are_not_used(claude: LoadedAlgorithm, server: ClaudeServer, tmp_path: Path) -> None:
+def test_answers_to_other_requests_are_not_reused(
+    claude: LoadedAlgorithm, server: ClaudeServer, tmp_path: Path
+) -> None:
     for examples in (5, 6):
         with pytest.raises(ZeroDivisionError), open_budget(tmp_path / "answers") as budget:
-            twenty(claude, budget, examples=examples)
+            predict_twenty(claude, budget, examples=examples)
             1 / 0  # noqa: B018
     assert len(server.requests) == 40
 
 
-def test_the_same_request_asked_twice_in_one_prediction_is_two_calls(
+def test_identical_requests_of_one_prediction_are_separate_calls(
     claude: LoadedAlgorithm, server: ClaudeServer, tmp_path: Path
 ) -> None:
     posts = make_posts()
@@ -286,12 +290,12 @@ def test_the_same_request_asked_twice_in_one_prediction_is_two_calls(
     assert len(server.requests) == 3
 
 
-def test_a_folder_that_cannot_be_written_is_a_warning(
+def test_an_unwritable_cache_folder_is_a_warning(
     claude: LoadedAlgorithm, server: ClaudeServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "answers").write_text("a file stands in the way")
     with open_budget(tmp_path / "answers") as budget:
-        assert outcomes(twenty(claude, budget)) == ["ok"] * 20
+        assert outcomes(predict_twenty(claude, budget)) == ["ok"] * 20
     assert "Cannot cache an answer in" in caplog.text
     assert len(server.requests) == 20
 
@@ -307,11 +311,11 @@ def environ(server: ClaudeServer) -> dict[str, str]:
 
 
 @pytest.mark.usefixtures("posts")
-def test_a_killed_evaluation_tried_again_makes_only_the_missing_calls(
+def test_the_run_after_a_killed_one_makes_only_the_missing_calls(
     server: ClaudeServer, environ: dict[str, str], retrainer: Runner, folder: Path
 ) -> None:
     """The eighth request is never answered; while it waits, the process is killed."""
-    server.script(*[Reply()] * 7, claude_server.hanging())
+    server.enqueue(*[Reply()] * 7, claude_server.hanging())
     process = subprocess.Popen(
         [sys.executable, "-m", "retrainer", "train", "content"],
         cwd=folder,
@@ -336,10 +340,10 @@ def test_a_killed_evaluation_tried_again_makes_only_the_missing_calls(
 
 
 @pytest.mark.usefixtures("posts")
-def test_a_run_that_failed_keeps_what_it_paid_for(
+def test_the_answers_of_a_failed_run_are_reused(
     server: ClaudeServer, environ: dict[str, str], retrainer: Runner, folder: Path
 ) -> None:
-    server.script(*[Reply()] * 5, claude_server.spend_limit())
+    server.enqueue(*[Reply()] * 5, claude_server.spend_limit())
     failed = retrainer("train", "content", "--json", env=environ)
     assert failed.code == 1
     (run,) = failed.json["training_runs"]
@@ -353,8 +357,8 @@ def test_a_run_that_failed_keeps_what_it_paid_for(
 
 
 @pytest.mark.usefixtures("posts")
-def test_the_record_tells_what_a_run_took(server: ClaudeServer, environ: dict[str, str], retrainer: Runner) -> None:
-    server.script(claude_server.refusal())
+def test_the_record_of_a_run_has_its_cost(server: ClaudeServer, environ: dict[str, str], retrainer: Runner) -> None:
+    server.enqueue(claude_server.refusal())
     (run,) = retrainer("train", "content", "--json", env=environ).json["training_runs"]
     assert run["refusals"] == 1
     assert run["tokens"] == run["evaluation"]["metrics"]["tokens"]
@@ -370,23 +374,21 @@ def test_the_record_tells_what_a_run_took(server: ClaudeServer, environ: dict[st
 
 
 @pytest.mark.usefixtures("posts")
-def test_a_dry_run_tells_what_both_sides_would_cost(
+def test_a_dry_run_estimates_the_cost_of_both_sides(
     server: ClaudeServer, environ: dict[str, str], retrainer: Runner
 ) -> None:
     assert retrainer("train", "content", env=environ).code == 0
-    asked = len(server.requests)
+    before_the_dry_run = len(server.requests)
     done = retrainer("train", "content", "--dry-run", env=environ)
     assert done.code == 0
     assert "The new version would cost at most $0.0" in done.err
     assert "Production would cost at most $0.0" in done.err
     assert "(20 calls)" in done.err
-    assert len(server.requests) == asked
+    assert len(server.requests) == before_the_dry_run
 
 
-def test_nothing_of_a_test_post_is_in_its_own_request_at_any_origin(
-    claude: LoadedAlgorithm, server: ClaudeServer
-) -> None:
-    """The text of each post holds its number; a request for one holds smaller numbers only."""
+def test_no_request_contains_the_post_to_predict(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
+    """The text of each post contains its number; a request contains smaller numbers only."""
     posts = make_posts()
     rows = list(range(1, 120))
     predict(claude, posts, before(posts, *rows), concurrency=1)
@@ -395,10 +397,10 @@ def test_nothing_of_a_test_post_is_in_its_own_request_at_any_origin(
 
 
 @pytest.mark.usefixtures("posts")
-def test_todays_limit_holds_for_a_production_that_was_trained_without_one(
+def test_todays_limit_applies_to_a_version_trained_without_one(
     server: ClaudeServer, environ: dict[str, str], retrainer: Runner
 ) -> None:
-    """The new version asks for other examples, so that no answer serves both sides."""
+    """The new version sends other examples, so no answer serves both sides."""
     assert retrainer("train", "content", env=environ).code == 0
     limited = {
         **environ,
@@ -415,32 +417,32 @@ def test_todays_limit_holds_for_a_production_that_was_trained_without_one(
     assert len(server.requests) - before_the_third == 3
 
 
-def test_a_limit_of_the_cost_without_a_price_is_refused(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
+def test_max_cost_without_a_price_is_rejected(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
     del server
     with pytest.raises(ConfigError, match="max_cost is set, but the model 'claude-haiku-4-5' has no price"):
         claude.check_ready(claude.options({"max_cost": 1.0, "model": "claude-haiku-4-5"}, "content"))
 
 
 @pytest.mark.parametrize("usage", ["many", ["a", "list"], {"input_tokens": "some", "output_tokens": -3}])
-def test_usage_that_is_nonsense_counts_as_nothing(claude: LoadedAlgorithm, server: ClaudeServer, usage: object) -> None:
-    server.script(Reply(changes={"usage": usage}))
-    first = twenty(claude)[0]
+def test_invalid_usage_counts_as_zero(claude: LoadedAlgorithm, server: ClaudeServer, usage: object) -> None:
+    server.enqueue(Reply(changes={"usage": usage}))
+    first = predict_twenty(claude)[0]
     assert (first.outcome, first.input_tokens, first.output_tokens, first.cost_usd) == ("ok", 0, 0, 0.0)
 
 
-def test_a_connection_that_was_never_made_costs_nothing(
+def test_a_failed_connection_costs_nothing(
     claude: LoadedAlgorithm, monkeypatch: pytest.MonkeyPatch, server: ClaudeServer
 ) -> None:
     del server
     monkeypatch.setenv("ANTHROPIC_BASE_URL", "http://127.0.0.1:9")
     with pytest.raises(AlgorithmError, match="connection to the Claude API failed"), open_budget(None) as budget:
-        twenty(claude, budget, max_retries=0, **DEAR)
+        predict_twenty(claude, budget, max_retries=0, **EXPENSIVE)
     assert budget.calls == 20
     assert budget.cost_usd == 0
 
 
-def test_an_estimate_counts_the_bytes_of_other_scripts(claude: LoadedAlgorithm) -> None:
-    config = claude.options(DEAR, "content")
+def test_an_estimate_counts_bytes_not_characters(claude: LoadedAlgorithm) -> None:
+    config = claude.options(EXPENSIVE, "content")
 
     def tokens(text: str) -> int:
         posts = make_posts(content=[text] * 120)

@@ -1,4 +1,4 @@
-"""`claude_api` against two servers that others wrote: the same code, another base URL."""
+"""`claude_api` with two independent servers: the same code, another base URL."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def wait_until_it_answers(port: int) -> None:
 
 @contextmanager
 def running(command: list[str], port: int, **environ: str) -> Iterator[str]:
-    """Run a server on loopback and give its base URL."""
+    """Run a server on loopback and yield its base URL."""
     process = subprocess.Popen(
         command, env={**os.environ, **environ}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
@@ -80,7 +80,7 @@ def test_it_works_with_llmock(retrainer: Runner) -> None:
 
 
 @pytest.mark.usefixtures("posts")
-def test_it_works_with_llmock_where_every_fifth_request_fails(retrainer: Runner) -> None:
+def test_it_works_with_llmock_if_every_fifth_request_fails(retrainer: Runner) -> None:
     port = free_port()
     command = [str(BIN / "llmock"), "serve", "--host", "127.0.0.1", "--port", str(port), "--error-rate", "503=0.2"]
     with running(command, port) as url:
@@ -89,7 +89,7 @@ def test_it_works_with_llmock_where_every_fifth_request_fails(retrainer: Runner)
 
 @pytest.mark.usefixtures("posts")
 def test_it_works_with_localstack_claude(retrainer: Runner) -> None:
-    """Which knows older models only; no price is set for this one."""
+    """It knows older models only, and this one has no price."""
     port = free_port()
     with running([str(BIN / "claude-local")], port, CLAUDE_HOST="127.0.0.1", CLAUDE_PORT=str(port)) as url:
         trained_and_evaluated(retrainer, url, RETRAINER_CONTENT_MODEL__CLAUDE_API__MODEL="claude-haiku-4-5")

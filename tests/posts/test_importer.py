@@ -1,4 +1,4 @@
-"""Reading a file of posts: what is accepted, what is rejected with which line and reason, what stops the import."""
+"""Reading posts files: accepted and rejected rows, and errors of the whole file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import os
 import time
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,12 +23,13 @@ from hypothesis import strategies as st
 from retrainer.errors import PostsError, UsageError
 from retrainer.posts.importer import PostsFile, read_posts_file
 from retrainer.posts.readers import RejectedRow
+from tests.shared import REAL_STREAMS, real_stream
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
 NOW = datetime(2025, 6, 1, 12, tzinfo=UTC)
-DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 LONG_ID = "107797156496908384"  # more digits than a float holds
 TIME = "2024-10-31T05:03:01Z"
 NO_TIME = "is neither ISO-8601 nor seconds or milliseconds since 1970"
@@ -57,7 +57,7 @@ def read_records(folder: Path, *records: Mapping[str, object], name: str = "post
 
 
 def posts_with(name: str, values: Sequence[object]) -> list[dict[str, object]]:
-    """Return one record for each value of the column named, otherwise in order."""
+    """Return a record for each value of a column, otherwise valid."""
     return [{"id": number, "date": TIME, name: value} for number, value in enumerate(values)]
 
 
@@ -78,7 +78,7 @@ def csv_text(rows: Sequence[Sequence[object]], delimiter: str = ",") -> str:
 
 
 def write(path: Path, records: list[dict[str, Any]]) -> None:
-    """Write the records in the format that the suffix names."""
+    """Write records in the format of the suffix."""
     names = list(records[0])
     rows = [names, *([record[name] for name in names] for record in records)]
     texts = {
@@ -180,7 +180,7 @@ def test_an_id_from_a_floating_point_number_is_rejected(tmp_path: Path) -> None:
     assert list(file.posts["post_id"]) == ["1e5"]  # without a sign it may well be a name
 
 
-def test_an_id_that_is_no_text_or_cannot_be_stored_is_rejected(tmp_path: Path) -> None:
+def test_an_id_that_is_not_text_or_cannot_be_stored_is_rejected(tmp_path: Path) -> None:
     ids = [True, ["a"], "a\0b", "a\ud800"]
     assert reasons(read_records(tmp_path, *({"id": value, "date": TIME} for value in ids))) == [
         "the id 'True' is neither text nor a whole number",
@@ -228,7 +228,7 @@ def test_a_time_is_iso_8601_or_a_number_since_1970(tmp_path: Path, written: str,
         *("2024-10-31T05:03:01+25:00", "999999999", "100000000000", "1.73e9", "٢٠٢٤-10-31", "Thu Oct 31 2024"),
     ],
 )
-def test_what_is_not_surely_a_time_is_rejected_and_not_guessed(tmp_path: Path, written: str) -> None:
+def test_an_ambiguous_time_is_rejected(tmp_path: Path, written: str) -> None:
     file = read_bytes(tmp_path, "posts.csv", f"id,date\n1,{written}\n2,{TIME}\n")
     assert file.rejected == [RejectedRow(2, f"the time '{written}' {NO_TIME}")]
     assert list(file.posts["post_id"]) == ["2"]
@@ -244,7 +244,7 @@ def test_a_number_in_json_or_parquet_is_a_time_since_1970(tmp_path: Path) -> Non
     assert reasons(file) == [f"the time '{value}' {NO_TIME}" for value in wrong]
 
 
-def test_mixed_times_in_one_file_are_each_read_for_themselves(tmp_path: Path) -> None:
+def test_times_of_several_formats_in_one_file(tmp_path: Path) -> None:
     written = ["2024-10-31", "1730350981", "2024-10-31T05:03:01.123456789Z", "2024-10-31 05:03:01+02:00", "soon"]
     rows = "\n".join(f"{number},{value}" for number, value in enumerate(written))
     file = read_bytes(tmp_path, "posts.csv", f"id,date\n{rows}")
@@ -274,7 +274,7 @@ def test_parquet_timestamps_of_every_unit_and_zone_are_the_same_instant(tmp_path
     assert only_time(read(tmp_path / "posts.parquet")) == datetime(2024, 10, 31, tzinfo=UTC)
 
 
-def test_a_time_later_than_now_is_rejected_and_now_itself_is_not(tmp_path: Path) -> None:
+def test_a_time_after_now_is_rejected(tmp_path: Path) -> None:
     file = read_bytes(tmp_path, "posts.csv", "id,date\n1,2025-06-01T12:00:00.000001Z\n2,2025-06-01 14:00+02\n")
     assert file.rejected == [RejectedRow(2, "the time '2025-06-01T12:00:00.000001Z' is in the future")]
     assert list(file.posts["post_id"]) == ["2"]
@@ -304,19 +304,19 @@ def test_the_same_id_with_another_time_or_text_is_rejected_and_names_the_first_l
     assert (file.rows, len(file.posts), file.repeated) == (6, 1, 1)
 
 
-def test_records_are_named_where_there_are_no_lines(tmp_path: Path) -> None:
+def test_a_json_reason_refers_to_records(tmp_path: Path) -> None:
     file = read_records(tmp_path, {"id": 1, "date": TIME}, {"id": "1", "date": "2024-10-31"})
     assert file.rejected == [RejectedRow(2, "the id '1' is also that of record 1, with another time")]
 
 
-def test_an_equal_repeat_is_dropped_and_counted_even_with_other_counts(tmp_path: Path) -> None:
+def test_a_repeated_row_is_dropped_and_counted_even_with_other_counts(tmp_path: Path) -> None:
     rows = f"1,{TIME},a,5\n1,{TIME},a,5\n1,{TIME},a,9\n2,{TIME},,\n2,{TIME}, ,1\n"
     file = read_bytes(tmp_path, "posts.csv", f"id,date,text,replies_count\n{rows}")
     assert (file.rows, file.repeated, file.rejected) == (5, 3, [])
     assert list(file.posts["replies_count"])[:1] == [5]
 
 
-def test_a_row_that_was_rejected_does_not_claim_its_id(tmp_path: Path) -> None:
+def test_a_rejected_row_does_not_claim_its_id(tmp_path: Path) -> None:
     file = read_bytes(tmp_path, "posts.csv", f"id,date\n1,never\n1,{TIME}\n")
     assert (len(file.posts), len(file.rejected)) == (1, 1)
 
@@ -330,7 +330,7 @@ def test_a_count_that_is_not_a_whole_number_of_0_or_more_is_rejected(tmp_path: P
     assert list(file.posts["reblogs_count"]) == [4]
 
 
-def test_counts_may_be_missing_and_may_have_passed_through_a_float_column(tmp_path: Path) -> None:
+def test_counts_may_be_missing_or_floats(tmp_path: Path) -> None:
     rows = f"1,{TIME},\n2,{TIME},12.0\n3,{TIME}, 7 \n4,{TIME},9223372036854775807\n5,{TIME},007\n"
     file = read_bytes(tmp_path, "posts.csv", f"id,date,replies_count\n{rows}")
     assert file.rejected == []
@@ -344,7 +344,7 @@ def test_counts_may_be_missing_and_may_have_passed_through_a_float_column(tmp_pa
     assert [reason.split(" is ")[0] for reason in reasons(file)] == [f"replies_count '{it}'" for it in wrong]
 
 
-def test_text_stays_as_it_is_but_for_what_cannot_be_stored(tmp_path: Path) -> None:
+def test_text_is_unchanged_except_for_characters_that_cannot_be_stored(tmp_path: Path) -> None:
     written = ["  kept  ", "a\0b\ud83dc", "\ud83d\ude00", "NaN", "null", "two\r\nlines"]
     records = [{"id": number, "date": TIME, "text": text} for number, text in enumerate(written)]
     kept = ["  kept  ", "a\N{REPLACEMENT CHARACTER}b\N{REPLACEMENT CHARACTER}c", "😀", "NaN", "null", "two\r\nlines"]
@@ -355,7 +355,7 @@ def test_text_stays_as_it_is_but_for_what_cannot_be_stored(tmp_path: Path) -> No
     assert list(file.posts["content"]) == ["a\N{REPLACEMENT CHARACTER}b", "two\r\nlines", "NaN"]
 
 
-def test_missing_text_is_none_however_it_is_missing(tmp_path: Path) -> None:
+def test_missing_text_is_none(tmp_path: Path) -> None:
     absent = {"id": "none", "date": TIME}
     file = read_records(tmp_path, *posts_with("text", [None, "", " \n\t", float("nan")]), absent)
     assert list(file.posts["content"]) == [None] * 5
@@ -364,12 +364,12 @@ def test_missing_text_is_none_however_it_is_missing(tmp_path: Path) -> None:
     assert "content" not in file.mapping
 
 
-def test_text_that_is_no_text_is_rejected(tmp_path: Path) -> None:
+def test_content_that_is_not_text_is_rejected(tmp_path: Path) -> None:
     file = read_records(tmp_path, {"id": 1, "date": TIME, "text": {"de": "x"}}, {"id": 2, "date": TIME, "text": 5})
     assert reasons(file) == ["the content '{'de': 'x'}' is not text", "the content '5' is not text"]
 
 
-def test_lines_are_counted_as_the_file_has_them(tmp_path: Path) -> None:
+def test_lines_are_those_of_the_file(tmp_path: Path) -> None:
     rows = ["id,date,text", f'1,{TIME},"one', "two", 'three"', "", '2,soon,"a', 'b"', f"3,{TIME}", f"4,{TIME},d"]
     for end in ("\n", "\r\n", "\r"):
         file = read_bytes(tmp_path, "posts.csv", end.join(rows))
@@ -381,7 +381,7 @@ def test_lines_are_counted_as_the_file_has_them(tmp_path: Path) -> None:
         assert list(file.posts["content"]) == [f"one{end}two{end}three", "d"]
 
 
-def test_a_quote_that_does_not_match_costs_its_own_row_and_says_what_it_swallows(tmp_path: Path) -> None:
+def test_an_unmatched_quote_rejects_its_row(tmp_path: Path) -> None:
     rows = f'1,{TIME},"a"b\n2,{TIME},b "so" c\n3,{TIME},"open\n4,{TIME},d\n'
     file = read_bytes(tmp_path, "posts.csv", f"id,date,text\n{rows}")
     assert file.rejected == [
@@ -391,14 +391,14 @@ def test_a_quote_that_does_not_match_costs_its_own_row_and_says_what_it_swallows
     assert list(file.posts["content"]) == ['b "so" c']
 
 
-def test_a_value_in_a_reason_is_one_line_of_at_most_60_characters(tmp_path: Path) -> None:
+def test_a_value_in_a_reason_is_shortened_to_60_characters(tmp_path: Path) -> None:
     file = read_records(tmp_path, {"id": 1, "date": "a\n\x1b[31m" + "b" * 100})
     assert reasons(file) == [f"the time 'a  [31m{'b' * 52}…' {NO_TIME}"]
     file = read_records(tmp_path, {"id": 1, "date": "b" * 60})
     assert reasons(file) == [f"the time '{'b' * 60}' {NO_TIME}"]
 
 
-def test_a_field_longer_than_the_csv_module_allows_by_default_is_read(tmp_path: Path) -> None:
+def test_a_field_longer_than_the_default_limit_of_csv_is_read(tmp_path: Path) -> None:
     file = read_bytes(tmp_path, "posts.csv", f"id,date,text\n1,{TIME},{'x' * 300_000}\n")
     assert len(file.posts["content"].iloc[0]) == 300_000
 
@@ -414,14 +414,14 @@ def test_a_byte_order_mark_is_skipped(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
 @pytest.mark.parametrize("name", TEXT_FORMATS)
-def test_utf_16_is_named_as_what_it_is_not(tmp_path: Path, name: str, encoding: str) -> None:
+def test_utf_16_is_an_error(tmp_path: Path, name: str, encoding: str) -> None:
     write(tmp_path / name, [{"id": "1", "date": TIME}])
     content = (tmp_path / name).read_text(encoding="utf-8").encode(encoding)
     assert error_of(tmp_path, name, content) == f"'{name}' is not UTF-8 text: line 1 cannot be decoded"
 
 
 @pytest.mark.parametrize("name", ["posts.csv", "posts.csv.gz", "posts.json", "posts.jsonl"])
-def test_bytes_that_are_not_utf_8_are_named_by_their_line(tmp_path: Path, name: str) -> None:
+def test_an_error_names_the_line_that_is_not_utf_8(tmp_path: Path, name: str) -> None:
     lines = b"id,date,text\n" + b"1,2024-01-01,x\n" * 5000 + b"2,2024-01-01,caf\xe9\n"
     content = gzip.compress(lines) if name.endswith(".gz") else lines
     assert error_of(tmp_path, name, content) == f"'{name}' is not UTF-8 text: line 5002 cannot be decoded"
@@ -433,7 +433,7 @@ def test_an_empty_file_is_an_error(tmp_path: Path, name: str, content: str) -> N
     assert error_of(tmp_path, name, content) == f"'{name}' is empty"
 
 
-def test_an_empty_packed_or_parquet_file_is_an_error(tmp_path: Path) -> None:
+def test_an_empty_compressed_or_parquet_file_is_an_error(tmp_path: Path) -> None:
     assert error_of(tmp_path, "posts.parquet", b"") == "'posts.parquet' is empty"
     assert error_of(tmp_path, "posts.csv.gz", b"") == "'posts.csv.gz' is empty"
     assert error_of(tmp_path, "posts.csv.gz", gzip.compress(b"")) == "'posts.csv.gz' is empty"
@@ -462,7 +462,7 @@ def test_an_object_with_one_array_of_objects_is_read(tmp_path: Path) -> None:
     assert file.rejected == [RejectedRow(2, "'7' is not an object")]
 
 
-def test_an_object_with_two_arrays_of_objects_or_with_none_is_an_error(tmp_path: Path) -> None:
+def test_an_object_with_two_or_no_arrays_of_objects_is_an_error(tmp_path: Path) -> None:
     document = {"posts": [{"id": 1}], "users": [{"id": 2}]}
     said = error_of(tmp_path, "posts.json", json.dumps(document))
     assert said == "'posts.json' contains 2 arrays of objects: 'posts', 'users'"
@@ -470,7 +470,7 @@ def test_an_object_with_two_arrays_of_objects_or_with_none_is_an_error(tmp_path:
         assert error_of(tmp_path, "posts.json", content) == "'posts.json' contains no array of objects"
 
 
-def test_a_json_error_is_named_by_its_line(tmp_path: Path) -> None:
+def test_a_json_error_names_the_line(tmp_path: Path) -> None:
     said = error_of(tmp_path, "posts.json", '[\n{"id": 1},\n{"id": }\n]')
     assert said == "'posts.json' is not JSON: Expecting value at line 3"
     assert "Extra data at line 2" in error_of(tmp_path, "posts.json", '{"id": 1}\n{"id": 2}')
@@ -478,7 +478,7 @@ def test_a_json_error_is_named_by_its_line(tmp_path: Path) -> None:
     assert "cannot read 'posts.json' as JSON" in error_of(tmp_path, "posts.json", f"[{'9' * 5000}]")
 
 
-def test_a_broken_json_line_is_rejected_and_the_file_goes_on(tmp_path: Path) -> None:
+def test_an_invalid_json_line_is_rejected(tmp_path: Path) -> None:
     good = json.dumps({"id": 1, "date": TIME})
     lines = [good, "", '{"id": 2', "[1]", "[" * 100_000, "9" * 5000, json.dumps({"date": TIME, "id": 3, "text": "c"})]
     file = read_bytes(tmp_path, "posts.jsonl", "\n".join(lines))
@@ -493,14 +493,14 @@ def test_a_broken_json_line_is_rejected_and_the_file_goes_on(tmp_path: Path) -> 
     assert list(file.posts["content"]) == [None, "c"]  # a column that only a later line has is still found
 
 
-def test_json_lines_of_which_none_can_be_read_are_all_rejected(tmp_path: Path) -> None:
+def test_json_lines_may_all_be_rejected(tmp_path: Path) -> None:
     file = read_bytes(tmp_path, "posts.jsonl", "one\ntwo\n")
     assert [row.line for row in file.rejected] == [1, 2]
     assert (file.rows, file.mapping, len(file.posts)) == (2, {}, 0)
 
 
 @pytest.mark.parametrize("name", ["posts.xlsx", "posts", "posts.txt.gz", "posts.parquet.gz", "posts.csv.zip"])
-def test_another_suffix_is_named_with_those_that_are_read(tmp_path: Path, name: str) -> None:
+def test_the_error_for_an_unknown_suffix_lists_the_known_ones(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"x")
     with pytest.raises(PostsError) as caught:
         read(tmp_path / name)
@@ -514,7 +514,7 @@ def test_a_suffix_may_be_in_capitals(tmp_path: Path) -> None:
     assert len(read_bytes(tmp_path, "POSTS.CSV", f"ID,Date\n1,{TIME}\n").posts) == 1
 
 
-def test_a_folder_a_missing_file_and_an_unreadable_one_are_errors(tmp_path: Path) -> None:
+def test_a_folder_a_missing_file_and_an_unreadable_file_are_errors(tmp_path: Path) -> None:
     (tmp_path / "posts.csv").mkdir()
     with pytest.raises(PostsError, match=r"posts\.csv' is a folder"):
         read(tmp_path / "posts.csv")
@@ -565,7 +565,7 @@ def test_columns_are_recognised_by_name_in_any_case(tmp_path: Path, header: str,
     assert found == dict(zip(["post_id", "created_at", "content"], mapping, strict=True))
 
 
-def test_given_columns_go_before_recognised_ones(tmp_path: Path) -> None:
+def test_given_columns_override_recognised_ones(tmp_path: Path) -> None:
     path = tmp_path / "posts.csv"
     path.write_text(f"id,key,date,when,text,likes\n1,k,2020-01-01,{TIME},a,6\n", encoding="utf-8")
     columns = {"favourites_count": "likes", "created_at": "when", "post_id": "key"}
@@ -580,7 +580,7 @@ def test_given_columns_go_before_recognised_ones(tmp_path: Path) -> None:
     assert file.posts["favourites_count"].tolist() == [6]
 
 
-def test_a_given_column_that_is_not_ours_or_not_there_is_a_usage_error_with_a_near_match(tmp_path: Path) -> None:
+def test_an_unknown_given_column_is_a_usage_error_with_a_suggestion(tmp_path: Path) -> None:
     path = tmp_path / "posts.csv"
     path.write_text("id,date,Message\n", encoding="utf-8")
     with pytest.raises(UsageError) as caught:
@@ -593,7 +593,7 @@ def test_a_given_column_that_is_not_ours_or_not_there_is_a_usage_error_with_a_ne
     assert caught.value.hint == "Did you mean 'Message'? Its columns are 'id', 'date', 'Message'"
 
 
-def test_a_file_without_an_id_or_a_time_column_says_what_it_has_and_how_to_map(tmp_path: Path) -> None:
+def test_a_file_without_an_id_or_time_column_is_an_error_that_lists_its_columns(tmp_path: Path) -> None:
     path = tmp_path / "posts.csv"
     path.write_text("key,date,text\n", encoding="utf-8")
     with pytest.raises(PostsError) as caught:
@@ -606,12 +606,12 @@ def test_a_file_without_an_id_or_a_time_column_says_what_it_has_and_how_to_map(t
     assert error_of(tmp_path, "posts.csv", many).endswith("'column19' and 30 more")
 
 
-def test_two_columns_of_the_same_name_are_an_error_where_one_is_needed(tmp_path: Path) -> None:
+def test_a_needed_column_that_exists_twice_is_an_error(tmp_path: Path) -> None:
     assert error_of(tmp_path, "posts.csv", "id,id,date\n") == "'posts.csv' has 2 columns named 'id'"
     assert read_bytes(tmp_path, "posts.csv", "id,x,x,date\n").rows == 0
 
 
-def test_a_header_whose_quotes_do_not_match_is_an_error(tmp_path: Path) -> None:
+def test_a_header_with_unmatched_quotes_is_an_error(tmp_path: Path) -> None:
     said = "cannot read the header of 'posts.csv': its quotes do not match"
     assert error_of(tmp_path, "posts.csv", '"id,date\n1,2\n') == said
 
@@ -624,18 +624,9 @@ def test_rows_keep_the_order_of_the_file(tmp_path: Path) -> None:
     assert list(file.posts.index) == [0, 1, 2]
 
 
-@pytest.mark.parametrize(
-    ("name", "rows"),
-    [
-        ("trump_truth_2022_2026.csv", 32_433),
-        ("trump_twitter_2009_2017.csv", 20_761),
-        ("trump_twitter_2016_2017.csv", 3_232),
-    ],
-)
-def test_a_real_stream_imports_without_an_option_and_quickly(name: str, rows: int) -> None:
-    path = DATA / name
-    if not path.exists():
-        pytest.skip(f"no {path}: the real streams lie beside the project, not in it")
+@pytest.mark.parametrize("name", REAL_STREAMS)
+def test_a_real_stream_imports_without_options_and_quickly(name: str) -> None:
+    path, rows = real_stream(name), REAL_STREAMS[name].rows
     started = time.process_time()
     file = read_posts_file(path, columns={}, now=datetime(2026, 11, 1, tzinfo=UTC))
     assert time.process_time() - started < 5  # takes 0.3 seconds; a slow or busy machine may take longer

@@ -1,4 +1,4 @@
-"""Sample posts: the same everywhere, alive like a real account, and of nobody's."""
+"""Sample posts: reproducible, and similar to a real account."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_another_seed_gives_other_posts() -> None:
     assert sample_posts(seed=1).equals(sample_posts(seed=1))
 
 
-def test_the_table_is_of_the_same_shape_as_an_imported_one(tmp_path: Path) -> None:
+def test_the_table_equals_an_imported_one(tmp_path: Path) -> None:
     posts = sample_posts()
     write_sample_csv(tmp_path / "posts.csv", posts)
     file = read_posts_file(tmp_path / "posts.csv", columns={}, now=END)
@@ -55,7 +55,7 @@ def test_the_csv_has_the_documented_columns(tmp_path: Path) -> None:
     assert first.startswith("sample-000001,20")
 
 
-def test_posts_are_in_time_order_within_the_days_asked_for() -> None:
+def test_posts_are_in_time_order_within_the_period() -> None:
     posts = sample_posts(count=300, days=30, end=END)
     assert len(posts) == 300
     assert posts["created_at"].is_monotonic_increasing
@@ -102,12 +102,12 @@ def test_texts_follow_the_seasons(many: pd.DataFrame) -> None:
     assert set(posts["created_at"].dt.month[about]) == {12, 1, 2}
 
 
-def test_what_cannot_be_meant_is_refused() -> None:
+def test_invalid_arguments_are_refused() -> None:
     for wrong in ({"count": -1}, {"days": 0}, {"end": datetime(2024, 1, 1)}):  # noqa: DTZ001  the point
         with pytest.raises(ValueError, match="sample_posts needs"):
             sample_posts(**wrong)
 
 
-def test_a_place_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+def test_an_unwritable_path_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(RetrainerError, match=r"cannot write '.*posts\.csv'"):
         write_sample_csv(tmp_path / "none" / "posts.csv", sample_posts(count=1))

@@ -1,4 +1,4 @@
-"""`doctor` finds what is not as recorded, and repairs what the database has a copy of."""
+"""`doctor` finds differences from the registry, and repairs what it can."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def kinds(project: Project) -> list[str]:
 
 
 def assert_repaired(project: Project) -> None:
-    """Repair, and find nothing afterwards."""
+    """Repair, and check that nothing is left to repair."""
     assert all(finding.repaired for finding in examine(project, repair=True))
     assert examine(project) == []
 
@@ -51,7 +51,7 @@ def test_a_sound_registry_has_no_problems(project: Project, version_id: str) -> 
     assert examine(project) == []
 
 
-def test_a_missing_file_is_written_again(project: Project, version_id: str) -> None:
+def test_a_missing_file_is_restored(project: Project, version_id: str) -> None:
     path = project.artifacts.folder("timing", version_id) / "model.json"
     before = path.read_bytes()
     path.unlink()
@@ -60,7 +60,7 @@ def test_a_missing_file_is_written_again(project: Project, version_id: str) -> N
     assert path.read_bytes() == before
 
 
-def test_a_changed_file_is_written_again(project: Project, version_id: str) -> None:
+def test_a_changed_file_is_restored(project: Project, version_id: str) -> None:
     path = project.artifacts.folder("timing", version_id) / "manifest.json"
     before = path.read_bytes()
     path.write_bytes(before + b" ")
@@ -69,7 +69,7 @@ def test_a_changed_file_is_written_again(project: Project, version_id: str) -> N
     assert path.read_bytes() == before
 
 
-def test_a_missing_models_folder_is_made_again(project: Project, version_id: str) -> None:
+def test_a_missing_models_folder_is_restored(project: Project, version_id: str) -> None:
     shutil.rmtree(project.models_dir)
     assert set(kinds(project)) == {"missing_file", "wrong_link"}
     assert_repaired(project)
@@ -87,15 +87,13 @@ def test_a_stray_file_and_a_stray_folder_are_removed(project: Project, version_i
 
 
 def foreign_version(project: Project, version_id: str) -> Path:
-    """A whole version that another database knows: a copy under another id."""
+    """Copy a version to another id, like a complete version of another database."""
     folder = project.models_dir / "timing" / "baseline_timing_20200101_000000_0000"
     shutil.copytree(project.artifacts.folder("timing", version_id), folder)
     return folder
 
 
-def test_a_whole_version_that_another_database_may_know_is_moved_away_and_kept(
-    project: Project, version_id: str
-) -> None:
+def test_a_complete_version_of_another_database_is_set_aside(project: Project, version_id: str) -> None:
     folder = foreign_version(project, version_id)
     assert kinds(project) == ["stray_folder"]
     assert_repaired(project)
@@ -103,7 +101,7 @@ def test_a_whole_version_that_another_database_may_know_is_moved_away_and_kept(
     assert (project.models_dir / ".set-aside/timing" / folder.name / "manifest.json").exists()
 
 
-def test_closing_a_dead_run_leaves_versions_that_it_did_not_write(project: Project, version_id: str) -> None:
+def test_closing_a_dead_run_keeps_versions_it_did_not_write(project: Project, version_id: str) -> None:
     folder = foreign_version(project, version_id)
     an_hour_ago = time.time() - 3600
     os.utime(folder, (an_hour_ago, an_hour_ago))
@@ -117,7 +115,7 @@ def test_closing_a_dead_run_leaves_versions_that_it_did_not_write(project: Proje
 
 
 @pytest.mark.parametrize("damage", ["gone", "elsewhere", "dangling"])
-def test_a_wrong_link_is_set_right(damage: str, project: Project, version_id: str) -> None:
+def test_a_wrong_link_is_repaired(damage: str, project: Project, version_id: str) -> None:
     link = project.models_dir / "timing_model"
     link.unlink()
     if damage == "elsewhere":
@@ -129,14 +127,14 @@ def test_a_wrong_link_is_set_right(damage: str, project: Project, version_id: st
     assert link.resolve().name == version_id
 
 
-def test_a_wrong_link_is_set_right_by_the_next_command_too(project: Project, version_id: str) -> None:
+def test_the_next_command_also_repairs_a_wrong_link(project: Project, version_id: str) -> None:
     (project.models_dir / "timing_model").unlink()
     recover(project, runtime_of(project))
     assert (project.models_dir / "timing_model").resolve().name == version_id
 
 
 def leave_a_dead_run(project: Project) -> None:
-    """Begin a run in a process that ends without closing it."""
+    """Start a run in a process that ends without closing it."""
     script = (
         "from pathlib import Path; from retrainer.project import Project; from datetime import datetime, UTC;"
         f"p = Project.find(Path({str(project.folder)!r}), {{}});"
@@ -163,7 +161,7 @@ def test_what_is_damaged_on_both_sides_cannot_be_repaired(project: Project, vers
         load_version(project, runtime_of(project), project.registry.get_version(version_id))
 
 
-def test_a_pruned_version_has_no_problems_and_cannot_come_back(folder: Path) -> None:
+def test_a_pruned_version_has_no_problems_and_cannot_be_restored(folder: Path) -> None:
     configure(folder, keep_versions="1")
     project = open_project(folder)
     project.posts.add(regular_posts(120), NOW)

@@ -1,4 +1,4 @@
-"""No byte of a version's files can change unnoticed; and what the ledger and the indexes promise."""
+"""Changed model files are noticed; the ledger, the indexes and the migrations keep their promises."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ TELLTALE = """
 
 @pytest.fixture
 def telltale(plugins: Plugins, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """An installed algorithm that notes in this file whenever its model's files are read."""
+    """Install an algorithm that records in this file whenever it loads its model."""
     path = tmp_path / "telltale"
     plugins.add("telltale", TELLTALE.format(telltale=str(path)))
     monkeypatch.syspath_prepend(str(plugins.site))
@@ -103,10 +103,10 @@ def test_any_flipped_byte_is_refused_before_the_file_is_read(
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     assert {path.name for path in files} >= {"manifest.json", "model.json", "weights.bin"}
     path = data.draw(st.sampled_from(files))
-    whole = path.read_bytes()
-    place = data.draw(st.integers(0, len(whole) - 1))
+    content = path.read_bytes()
+    index = data.draw(st.integers(0, len(content) - 1))
     bit = data.draw(st.integers(0, 7))
-    path.write_bytes(whole[:place] + bytes([whole[place] ^ (1 << bit)]) + whole[place + 1 :])
+    path.write_bytes(content[:index] + bytes([content[index] ^ (1 << bit)]) + content[index + 1 :])
     telltale.write_text("")
     attempts: list[Callable[[], object]] = [lambda: evaluate_version(project, runtime_of(project), version_id, NOW)]
     if version_id == live:
@@ -123,7 +123,7 @@ def test_any_flipped_byte_is_refused_before_the_file_is_read(
         assert production
         assert production.version_id == live
     finally:
-        path.write_bytes(whole)
+        path.write_bytes(content)
 
 
 def test_a_flipped_byte_is_one_line_and_exit_1(
@@ -153,29 +153,29 @@ def test_the_ledger_can_only_grow(project: Project) -> None:
     assert len(project.registry.list_ledger_entries()) == 1
 
 
-def test_production_at_a_past_time_is_what_was_live_then(folder: Path) -> None:
+def test_production_at_a_past_time(folder: Path) -> None:
     project = open_project(folder)
     project.posts.add(regular_posts(120), NOW)
-    moments: list[datetime] = []
+    times: list[datetime] = []
     live: list[str | None] = []
-    moments.append(datetime.now(UTC))
+    times.append(datetime.now(UTC))
     live.append(None)
     for _ in range(3):
         run = retrain(project, runtime_of(project), "timing", NOW).run
         assert run
         promote_version(project, runtime_of(project), str(run.model_version_id), "next", NOW)
-        moments.append(datetime.now(UTC))
+        times.append(datetime.now(UTC))
         live.append(run.model_version_id)
     roll_back(project, runtime_of(project), "timing", "back", NOW)
-    moments.append(datetime.now(UTC))
+    times.append(datetime.now(UTC))
     live.append(live[-2])
-    for moment, version_id in zip(moments, live, strict=True):
-        found = project.registry.get_production_at("timing", moment)
+    for time, version_id in zip(times, live, strict=True):
+        found = project.registry.get_production_at("timing", time)
         assert (found and found.version_id) == version_id
-    assert project.registry.get_production_at("content", moments[-1]) is None
+    assert project.registry.get_production_at("content", times[-1]) is None
 
 
-def test_rollback_goes_back_again_and_again_and_to_a_version(folder: Path) -> None:
+def test_rollback_one_by_one_and_to_a_version(folder: Path) -> None:
     project = open_project(folder)
     project.posts.add(regular_posts(120), NOW)
     ids = []
@@ -204,7 +204,7 @@ def test_rollback_goes_back_again_and_again_and_to_a_version(folder: Path) -> No
     assert (project.models_dir / "timing_model").readlink().name == ids[0]
 
 
-def test_a_pinned_version_is_not_archived_and_an_archived_one_comes_back(folder: Path) -> None:
+def test_a_pinned_version_is_not_archived_and_an_archived_one_can_be_restored(folder: Path) -> None:
     configure(folder, keep_versions="1")
     project = open_project(folder)
     project.posts.add(regular_posts(120), NOW)
@@ -228,7 +228,7 @@ def test_a_pinned_version_is_not_archived_and_an_archived_one_comes_back(folder:
     assert actions[:2] == ["restore", "archive"]
 
 
-def test_what_is_live_cannot_be_pruned(project: Project) -> None:
+def test_the_production_version_cannot_be_pruned(project: Project) -> None:
     run = retrain(project, runtime_of(project), "timing", NOW).run
     assert run
     assert project.registry.prune([str(run.model_version_id)], "no", NOW) == []
@@ -276,7 +276,7 @@ class Statements:
             self.seen.append((statement, parameters))
 
     def plans(self) -> Iterator[tuple[str, str]]:
-        """Give each statement with the database's plan for it."""
+        """Yield each statement with its query plan."""
         sa.event.remove(self._engine, "before_cursor_execute", self._note)
         explain = "EXPLAIN QUERY PLAN " if self._engine.dialect.name == "sqlite" else "EXPLAIN "
         with self._engine.connect() as connection:
@@ -318,7 +318,7 @@ def test_the_queries_of_the_commands_use_indexes(folder: Path) -> None:
 
 
 def _at_first_revision(folder: Path) -> Database:
-    """Make a database of the first schema, with a version and a decision in it."""
+    """Create a database with the first schema, a version and a decision."""
     from alembic import command
     from alembic.config import Config
 
@@ -331,27 +331,27 @@ def _at_first_revision(folder: Path) -> Database:
         config = Config(attributes={"connection": connection})
         config.set_main_option("script_location", str(Path(module.__file__).parent / "migrations"))
         command.upgrade(config, "0001")
-        moment = "2024-01-01 00:00:00.000000"
+        time = "2024-01-01 00:00:00.000000"
         connection.execute(
             sa.text(
                 "INSERT INTO retrainer_model_versions (version_id, model_type, algorithm, trained_at, status, "
                 "is_production, promoted_at, num_training_samples, training_duration_seconds, hyperparameters, "
                 "file_path, manifest_sha256, trained_through, trained_through_post_id, pinned) "
-                f"VALUES ('old', 'timing', 'baseline', '{moment}', 'active', TRUE, '{moment}', 10, 1.0, "
-                f"'{{}}', 'models/timing/old', '{'0' * 64}', '{moment}', 'p1', FALSE)"
+                f"VALUES ('old', 'timing', 'baseline', '{time}', 'active', TRUE, '{time}', 10, 1.0, "
+                f"'{{}}', 'models/timing/old', '{'0' * 64}', '{time}', 'p1', FALSE)"
             )
         )
         connection.execute(
             sa.text(
                 "INSERT INTO retrainer_ledger (at, recorded_at, model_type, action, version_id, to_version_id, actor, "
-                f"automatic, reason, evidence) VALUES ('{moment}', '{moment}', 'timing', 'promotion', 'old', 'old', "
+                f"automatic, reason, evidence) VALUES ('{time}', '{time}', 'timing', 'promotion', 'old', 'old', "
                 "'me', TRUE, 'first', '{}')"
             )
         )
     return database
 
 
-def test_every_revision_is_brought_to_the_newest_with_its_data(folder: Path) -> None:
+def test_an_old_schema_is_upgraded_with_its_data(folder: Path) -> None:
     database = _at_first_revision(folder)
     assert database.revision() == "0001"
     database.close()
@@ -365,8 +365,8 @@ def test_every_revision_is_brought_to_the_newest_with_its_data(folder: Path) -> 
         connection.execute(sa.text("DELETE FROM retrainer_ledger"))
 
 
-def test_a_migration_killed_half_way_leaves_the_old_schema_whole(folder: Path) -> None:
-    """The process kills itself for real after the first statement that changes the schema."""
+def test_a_migration_killed_half_way_leaves_the_old_schema_intact(folder: Path) -> None:
+    """The process kills itself after the first statement that changes the schema."""
     database = _at_first_revision(folder)
     script = (
         "import os, signal, sys; from pathlib import Path; import sqlalchemy as sa; from sqlalchemy import event;"

@@ -1,4 +1,4 @@
-"""Many processes at once, killed at any moment: what the registry promises holds on both databases."""
+"""The registry stays consistent with many processes at once, and with processes killed at any time."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ IMPROVING = """
 
     @hookimpl
     def algorithm():
-        return Algorithm(name="improving", model_types=("timing",), summary="As told.", config=Options)
+        return Algorithm(name="improving", model_types=("timing",), summary="As configured.", config=Options)
 
     @hookimpl
     def train(posts, config):
@@ -79,7 +79,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 
 @pytest.mark.parametrize("times", [1, pytest.param(5, marks=SLOW), pytest.param(20, marks=SOAK)])
-def test_eight_processes_make_first_use_of_one_database(times: int, folder: Path, start: Start) -> None:
+def test_eight_processes_create_one_database(times: int, folder: Path, start: Start) -> None:
     database = Path(folder / "data" / "retrainer.db")
     for _ in range(times):
         workers = [start(first_use, folder) for _ in range(8)]
@@ -94,7 +94,7 @@ def test_eight_processes_make_first_use_of_one_database(times: int, folder: Path
 
 
 def _empty(folder: Path) -> None:
-    """Take everything out of a PostgreSQL database."""
+    """Drop everything in a PostgreSQL database."""
     project = open_project(folder)
     engine = sa.create_engine(project.settings.database.url)
     with engine.begin() as connection:
@@ -135,7 +135,7 @@ def test_processes_change_production_and_a_watcher_always_sees_one(
         (live,) = production_ids(project)
         assert live
         version = project.registry.get_version(link.readlink().name)
-        assert project.artifacts.find_file_problems(version) == [], "the link resolves to an intact folder"
+        assert project.artifacts.find_file_problems(version) == {}, "the link resolves to an intact folder"
         looks += 1
     changes = 0
     for worker in workers:
@@ -166,7 +166,7 @@ def test_runs_of_one_type_never_overlap(folder: Path, start: Start) -> None:
     assert [run.status for run in project.registry.list_runs("timing")] == ["completed"] * codes.count(0)
 
 
-def test_a_run_waits_for_another_when_told_to(folder: Path, start: Start) -> None:
+def test_a_run_waits_for_another_with_wait(folder: Path, start: Start) -> None:
     project = open_project(folder)
     project.posts.add(regular_posts(120), NOW)
     workers = [start(train, folder, "--wait", "50") for _ in range(3)]
@@ -218,12 +218,12 @@ def _seconds_of_a_run(folder: Path, plugins: Plugins, start: Start) -> float:
 
 
 def _nothing_reported_is_missing(project: Project, log: str) -> None:
-    """Hold what a killed run had said on stderr against the registry."""
+    """Compare what a killed run logged with the registry."""
     lines = log.splitlines()
     registered = [line.split(": ")[1] for line in lines if line.startswith("Model version registered: ")]
     for version_id in registered:
         version = project.registry.get_version(version_id)
-        assert project.artifacts.find_file_problems(version) == []
+        assert project.artifacts.find_file_problems(version) == {}
     if any(line.startswith("✓ Model promoted to production!") for line in lines):
         assert production_ids(project) == registered
         (run,) = project.registry.list_runs("timing", 1)

@@ -1,4 +1,4 @@
-"""The registry: what must never be true is forbidden by the database itself."""
+"""The registry, and the constraints that the database itself enforces."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_the_database_allows_one_running_run_a_type(project: Project) -> None:
         connection.execute(sa.text(f"INSERT INTO {table} (run_id, {names}) SELECT 'other', {names} FROM {table}"))
 
 
-def test_the_database_knows_no_active_version_outside_production(project: Project) -> None:
+def test_the_database_refuses_an_active_version_outside_production(project: Project) -> None:
     with pytest.raises(IntegrityError), project.registry.database.engine.begin() as connection:
         with Session(connection) as session:
             session.add(version_row("a", status="active", is_production=False))
@@ -104,7 +104,7 @@ def test_times_come_back_in_utc(project: Project) -> None:
     assert project.registry.get_run(run.run_id).started_at.tzinfo == UTC
 
 
-def test_a_run_whose_process_is_gone_is_closed_by_the_next(project: Project) -> None:
+def test_the_next_run_closes_one_whose_process_is_dead(project: Project) -> None:
     script = (
         "from pathlib import Path; from retrainer.project import Project; from datetime import datetime, UTC;"
         f"p = Project.find(Path({str(project.folder)!r}), {{}});"
@@ -118,7 +118,7 @@ def test_a_run_whose_process_is_gone_is_closed_by_the_next(project: Project) -> 
     assert "The run was interrupted: its process" in str(closed.error)
 
 
-def test_a_run_elsewhere_counts_as_gone_after_ten_silent_heartbeats(project: Project) -> None:
+def test_a_run_on_another_host_counts_as_dead_after_ten_missed_heartbeats(project: Project) -> None:
     run = project.registry.start_run("timing", "baseline", NOW, None)
     with project.registry.database.write() as session:
         row = session.get_one(TrainingRun, run.run_id)
@@ -127,7 +127,7 @@ def test_a_run_elsewhere_counts_as_gone_after_ten_silent_heartbeats(project: Pro
     assert "on 'elsewhere' was silent for 151 s" in str(project.registry.get_run(run.run_id).error)
 
 
-def test_a_rollback_with_nothing_to_undo_says_so(project: Project) -> None:
+def test_a_rollback_with_nothing_to_undo_is_refused(project: Project) -> None:
     with pytest.raises(NothingToRollBack, match="no timing version was ever promoted"):
         project.registry.find_promotions_to_undo("timing")
     retrain(project, runtime_of(project), "timing", NOW)
@@ -163,7 +163,7 @@ def test_a_changed_manifest_is_refused(project: Project) -> None:
         load_version(project, runtime_of(project), version)
 
 
-def test_a_missing_models_folder_is_made_again_from_the_database(project: Project) -> None:
+def test_a_missing_models_folder_is_restored_from_the_database(project: Project) -> None:
     run = retrain(project, runtime_of(project), "timing", NOW).run
     assert run
     version = project.registry.get_version(str(run.model_version_id))
@@ -175,7 +175,7 @@ def test_a_missing_models_folder_is_made_again_from_the_database(project: Projec
     assert (project.models_dir / "timing_model" / "model.json").exists()
 
 
-def test_model_files_can_be_read_by_whoever_the_umask_allows(project: Project) -> None:
+def test_model_files_have_the_permissions_of_the_umask(project: Project) -> None:
     run = retrain(project, runtime_of(project), "timing", NOW).run
     assert run
     folder = project.artifacts.folder("timing", str(run.model_version_id))
@@ -189,7 +189,7 @@ def test_a_newer_database_is_refused_in_one_line(project: Project) -> None:
         open_project(project.folder).registry  # noqa: B018  opening is the act
 
 
-def test_no_empty_database_takes_the_place_of_one_that_is_gone(sqlite_folder: Path, retrainer: Runner) -> None:
+def test_a_missing_database_is_not_replaced_by_an_empty_one(sqlite_folder: Path, retrainer: Runner) -> None:
     project = open_project(sqlite_folder)
     project.posts.add(regular_posts(120), NOW)
     retrain(project, runtime_of(project), "timing", NOW)
@@ -207,7 +207,7 @@ def test_no_empty_database_takes_the_place_of_one_that_is_gone(sqlite_folder: Pa
     assert retrainer("doctor", cwd=sqlite_folder).code == 0
 
 
-def test_no_tables_are_made_in_an_empty_database_in_the_place_of_another(
+def test_no_tables_are_created_in_an_empty_database_that_replaced_another(
     folder_on_each_database: Path, tmp_path: Path, retrainer: Runner
 ) -> None:
     project = open_project(folder_on_each_database)
@@ -229,7 +229,7 @@ def test_no_tables_are_made_in_an_empty_database_in_the_place_of_another(
     engine.dispose()
 
 
-def test_folders_are_left_where_the_database_knows_no_version(sqlite_folder: Path, retrainer: Runner) -> None:
+def test_folders_are_kept_if_the_database_has_no_version(sqlite_folder: Path, retrainer: Runner) -> None:
     project = open_project(sqlite_folder)
     project.posts.add(regular_posts(120), NOW)
     retrain(project, runtime_of(project), "timing", NOW)
@@ -242,18 +242,18 @@ def test_folders_are_left_where_the_database_knows_no_version(sqlite_folder: Pat
     (sqlite_folder / "kept").rename(models)
     done = retrainer("doctor", "--repair", cwd=sqlite_folder)
     assert done.code == 1
-    assert "the database knows no version at all, so it is left" in done.out
+    assert "it is not removed, since the database has no versions at all" in done.out
     assert any(models.glob("timing/*/manifest.json"))
 
 
-def test_a_server_that_takes_connections_and_never_answers_is_given_up(tmp_path: Path) -> None:
+def test_a_server_that_never_answers_times_out(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"postgresql+psycopg://someone@127.0.0.1:{silent.getsockname()[1]}/posts"
         with pytest.raises(DatabaseError, match="timeout"):
             Database.open(url, tmp_path)
 
 
-def test_posts_are_read_from_a_materialized_view_of_a_server_with_manners_of_its_own(
+def test_posts_are_read_from_a_materialized_view_of_a_server_with_another_date_style(
     sqlite_folder: Path, postgresql_url: str
 ) -> None:
     engine = sa.create_engine(postgresql_url, isolation_level="AUTOCOMMIT")
@@ -275,7 +275,7 @@ def test_posts_are_read_from_a_materialized_view_of_a_server_with_manners_of_its
     assert str(project.posts.summary(NOW).first) == "2024-02-25 17:00:00+00:00"
 
 
-def test_a_file_that_is_no_database_is_refused(sqlite_folder: Path) -> None:
+def test_a_file_that_is_not_a_database_is_refused(sqlite_folder: Path) -> None:
     (sqlite_folder / "data" / "retrainer.db").write_text("this is not a database, but long enough to be looked at" * 50)
     with pytest.raises(DatabaseError, match="is not a SQLite database"):
         open_project(sqlite_folder).registry  # noqa: B018
@@ -288,7 +288,7 @@ def test_a_file_that_is_no_database_is_refused(sqlite_folder: Path) -> None:
         "postgresql+psycopg://u:secret@127.0.0.1:port/x",
     ],
 )
-def test_a_url_that_could_be_read_in_two_ways_is_refused(url: str, tmp_path: Path) -> None:
+def test_an_ambiguous_url_is_refused(url: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         Database.open(url, tmp_path)
     assert "secret" not in str(caught.value)
@@ -303,7 +303,7 @@ def test_a_wrong_url_is_refused_without_showing_its_password(url: str, tmp_path:
 
 
 def test_a_foreign_database_keeps_its_tables(sqlite_folder: Path) -> None:
-    """A database that others use already, with tables whose names the specification knows too."""
+    """A database with tables of others, some with obvious names."""
     path = sqlite_folder / "data" / "retrainer.db"
     with sqlite3.connect(path) as connection:
         connection.execute("CREATE TABLE posts (post_id INTEGER PRIMARY KEY, created_at TEXT, content TEXT)")

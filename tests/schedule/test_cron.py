@@ -42,6 +42,7 @@ def running_cron() -> Iterator[None]:
         subprocess.run(["crontab", "-r"], check=False, capture_output=True)
 
 
+@pytest.mark.slow
 def test_an_installed_line_trains_a_model_within_its_minute(
     running_cron: None, tmp_path: Path, sqlite_folder: Path, retrainer: Runner
 ) -> None:

@@ -1,4 +1,4 @@
-"""`claude_api` through the whole program: the real command line, the real SDK, a server that speaks the wire format."""
+"""`claude_api` in a project: the real command line, the real SDK, a local server."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def environ(server: ClaudeServer) -> dict[str, str]:
     }
 
 
-def test_it_conforms(server: ClaudeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_claude_api_passes_the_conformance_suite(server: ClaudeServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ANTHROPIC_BASE_URL", server.url)
     monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
     check_algorithm("claude_api", options={"examples": 4})
@@ -60,7 +60,7 @@ def test_it_trains_evaluates_compares_and_predicts(
 
 
 @pytest.mark.usefixtures("posts")
-def test_a_dry_run_pays_for_nothing(server: ClaudeServer, environ: dict[str, str], retrainer: Runner) -> None:
+def test_a_dry_run_makes_no_calls(server: ClaudeServer, environ: dict[str, str], retrainer: Runner) -> None:
     done = retrainer("train", "content", "--dry-run", env=environ)
     assert done.code == 0
     assert "Not evaluated: up to 20 paid forecasts of each version would be needed" in done.err
@@ -68,10 +68,10 @@ def test_a_dry_run_pays_for_nothing(server: ClaudeServer, environ: dict[str, str
 
 
 @pytest.mark.usefixtures("posts")
-def test_a_refusal_is_counted_and_the_others_are_scored(
+def test_refusals_are_counted_and_the_others_are_scored(
     server: ClaudeServer, environ: dict[str, str], retrainer: Runner
 ) -> None:
-    server.script(refusal())
+    server.enqueue(refusal())
     (run,) = retrainer("train", "content", "--json", env=environ).json["training_runs"]
     assert run["evaluation"]["metrics"]["refusals"] == 1
     assert run["evaluation"]["num_predictions"] == 19
@@ -103,8 +103,8 @@ def test_without_credentials_nothing_is_sent_and_production_stays(server: Claude
 
 
 @pytest.mark.usefixtures("posts")
-def test_productions_credentials_are_asked_for_before_any_work_too(environ: dict[str, str], retrainer: Runner) -> None:
-    """The candidate needs no key, but the version that it would be compared with does."""
+def test_credentials_for_production_are_checked_before_any_work(environ: dict[str, str], retrainer: Runner) -> None:
+    """The candidate needs no key, but the production version does."""
     assert retrainer("train", "content", env=environ).code == 0
     done = retrainer("train", "content", "--algorithm", "baseline", "--json")
     assert done.code == 2
