@@ -190,7 +190,7 @@ def test_evaluate_says_what_the_figures_beside_a_content_score_mean(
     retrainer("train", "content")
     version = retrainer("versions", "--json").json["versions"][0]["version_id"]
     shown = retrainer("evaluate", version)
-    table, legend = shown.out.split("The overall score decides. Beside it:\n")
+    table, legend = shown.out.split("The overall score decides. The other metrics:\n")
     explained = [line.strip().split(": ")[0] for line in legend.split("\n\n")[0].splitlines()]
     assert explained == ["Lift", "Rank AUC", "Copies", "Distinct", "BLEU", "chrF"]
     rows = {line.split("  ")[0]: line.split("  ", 1)[1].split() for line in table.splitlines()[3:] if "  " in line}

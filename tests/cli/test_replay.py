@@ -176,7 +176,7 @@ def test_ctrl_c_prints_what_is_known_and_resume_goes_on(
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
-    assert out.startswith("Interrupted after 3 of 15 steps. What is known so far:")
+    assert out.startswith("Interrupted after 3 of 15 steps. Results so far:")
     assert "configured" in out
     assert err.splitlines()[-1] == "Error: interrupted"
     del waiting["WAIT_TO_TRAIN"]
