@@ -9,7 +9,7 @@ import typer
 
 from retrainer import console
 from retrainer.cli.context import open_project
-from retrainer.cli.options import AsJson, Limit, TypeOption, VersionArgument, choice, parse_past_time, parse_time
+from retrainer.cli.options import AsJson, Limit, TypeOption, VersionArgument, choice, time_option
 from retrainer.model_types import MODEL_TYPE_NAMES
 from retrainer.pipeline.loading import feature_importance, load_reliability
 from retrainer.registry.promotions import PRODUCTION_CHANGE_ACTIONS
@@ -23,10 +23,7 @@ app = typer.Typer(rich_markup_mode=None)
 def production(
     context: typer.Context,
     *,
-    at: Annotated[
-        datetime | None,
-        typer.Option(metavar="TIME", parser=parse_past_time, help="What was live at this time (ISO 8601, UTC)."),
-    ] = None,
+    at: Annotated[datetime | None, time_option("What was live at this time (ISO 8601, UTC).", past=True)] = None,
     as_json: AsJson = False,
 ) -> None:
     """Show the production versions, now or at a past time.
@@ -92,14 +89,8 @@ def history(
     page: Annotated[
         int, typer.Option(metavar="N", min=1, max=1_000_000, help="The page to show; page 1 is the newest.")
     ] = 1,
-    since: Annotated[
-        datetime | None,
-        typer.Option(metavar="TIME", parser=parse_time, help="Only runs started at this time or later (UTC)."),
-    ] = None,
-    until: Annotated[
-        datetime | None,
-        typer.Option(metavar="TIME", parser=parse_time, help="Only runs started before this time (UTC)."),
-    ] = None,
+    since: Annotated[datetime | None, time_option("Only runs started at this time or later (UTC).")] = None,
+    until: Annotated[datetime | None, time_option("Only runs started before this time (UTC).")] = None,
     status: Annotated[
         str | None,
         typer.Option(

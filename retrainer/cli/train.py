@@ -12,7 +12,7 @@ import typer
 
 from retrainer import console
 from retrainer.cli.context import open_project
-from retrainer.cli.options import AsJson, parse_past_time
+from retrainer.cli.options import AsJson, time_option
 from retrainer.errors import RetrainerError, UsageError, wrap_unexpected
 from retrainer.model_types import MODEL_TYPE_NAMES, ModelTypeName, parse_model_type
 from retrainer.notify import TrainCall
@@ -51,10 +51,7 @@ def train(
         typer.Option("--auto-promote/--no-auto-promote", help="Override retraining.auto_promote."),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Train and compare, but record nothing.")] = False,
-    as_of: Annotated[
-        datetime | None,
-        typer.Option(metavar="TIME", parser=parse_past_time, help="Run as if it were this time (ISO 8601, UTC)."),
-    ] = None,
+    as_of: Annotated[datetime | None, time_option("Run as if it were this time (ISO 8601, UTC).", past=True)] = None,
     wait: Annotated[
         float, typer.Option(metavar="SECONDS", min=0, help="Wait up to this long for another run to end.")
     ] = 0,

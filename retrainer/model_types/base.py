@@ -101,15 +101,15 @@ class Metric:
         key: its key in documents.
         label: its name in tables.
         unit: its unit; a share is shown in percent.
-        threshold: what a good value is below or above; None if that is not defined.
         description: an explanation in one line; empty if the label says enough.
+        threshold: what a good value is below or above; None if that is not defined.
     """
 
     key: str
     label: str
     unit: Literal["hours", "share", "number", "count", "dollars"]
-    threshold: tuple[Literal["<", ">"], float] | None = None
     description: str = ""
+    threshold: tuple[Literal["<", ">"], float] | None = None
 
     @property
     def is_tally(self) -> bool:
