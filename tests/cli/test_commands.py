@@ -190,7 +190,7 @@ def test_evaluate_explains_the_metrics_beside_the_content_score(
     retrainer("train", "content")
     version = retrainer("versions", "--json").json["versions"][0]["version_id"]
     shown = retrainer("evaluate", version)
-    table, legend = shown.out.split("The overall score decides. Beside it:\n")
+    table, legend = shown.out.split("The overall score decides. The other metrics:\n")
     explained = [line.strip().split(": ")[0] for line in legend.split("\n\n")[0].splitlines()]
     assert explained == ["Lift", "Rank AUC", "Copies", "Distinct", "BLEU", "chrF"]
     rows = {line.split("  ")[0]: line.split("  ", 1)[1].split() for line in table.splitlines()[3:] if "  " in line}
@@ -609,7 +609,7 @@ def test_an_unknown_origin_is_refused(trained: str, retrainer: Runner) -> None:
 
 def test_show_prints_the_feature_importance(trained: str, retrainer: Runner, tmp_path: Path) -> None:
     shown = retrainer("show", trained)
-    assert "What the forecast leans on" in shown.out
+    assert "Feature importance" in shown.out
     (first, *_) = retrainer("show", trained, "--json").json["importance"]
     assert first.keys() == {"label", "value", "unit", "note"}
     prophet = retrainer("train", "timing", "--algorithm", "prophet", "--json").json["training_runs"][0][

@@ -107,8 +107,12 @@ def test_the_file_name_determines_the_format_of_a_plot(
         ((), 2, "Missing option '--from'"),
         (("sentiment", *FROM), 2, "unknown model type 'sentiment'"),
         ((*FROM, "--policy", "d: schedule_dayz=1"), 2, "unknown key 'schedule_dayz'. Did you mean 'schedule_days'?"),
-        ((*FROM, "--plot", "plot.gif"), 2, "--plot: 'plot.gif' ends in none of .png, .svg"),
-        ((*FROM, "--plot", "none/plot.svg"), 2, "--plot: there is no folder 'none'"),
+        (
+            (*FROM, "--plot", "plot.gif"),
+            2,
+            "--plot: unsupported format 'plot.gif'. Choose a name that ends in .png or .svg",
+        ),
+        ((*FROM, "--plot", "none/plot.svg"), 2, "--plot: folder 'none' does not exist"),
         ((*FROM, "--jobs", "0"), 2, "--jobs"),
         (
             ("--from", "2022-02-25", "--to", "2022-03-03"),

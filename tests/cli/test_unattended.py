@@ -233,7 +233,8 @@ def test_the_summary_is_appended_as_markdown(retrainer: Runner, folder: Path) ->
     assert "## – timing: not promoted" in text
     assert "| | new | production | naive |" in text
     assert "| Overall score | " in text
-    assert "Better with probability 0.50 on 20 posts" in text
+    assert "The new model is better with probability 0.50 on 20 posts" in text
+    assert [line.count("|") for line in text.splitlines() if line.startswith("| Skill |")] == [4, 5], "in both sections"
     retrainer("train", "timing", "--if-due", "--summary", "summary.md")
     assert "- The timing model is not due" in (folder / "summary.md").read_text()
 
