@@ -98,10 +98,10 @@ def test_a_plot_is_drawn_by_the_ending_of_its_name(folder: Path, retrainer: Runn
     ("arguments", "code", "message"),
     [
         (("--from", "2024-04-01", "--to", "2024-03-01"), 2, "--from '2024-04-01' is not before --to '2024-03-01'"),
-        (("--from", "2024-04-01", "--to", "2024-04-01"), 2, "there is no step to take"),
-        (("--from", "2012-01-01"), 2, "--from: '2012-01-01' lies outside of the posts, which go from 2022-02-25 to"),
-        ((*FROM, "--to", "2025-01-01"), 2, "--to: '2025-01-01' lies outside of the posts"),
-        (("--from", "soon"), 2, "--from: 'soon' is not a time"),
+        (("--from", "2024-04-01", "--to", "2024-04-01"), 2, "is not before --to '2024-04-01'"),
+        (("--from", "2012-01-01"), 2, "--from: '2012-01-01' lies outside the posts (2022-02-25 to"),
+        ((*FROM, "--to", "2025-01-01"), 2, "--to: '2025-01-01' lies outside the posts"),
+        (("--from", "soon"), 2, "'--from': 'soon' is not a time"),
         ((), 2, "Missing option '--from'"),
         (("sentiment", *FROM), 2, "unknown model type 'sentiment'"),
         ((*FROM, "--policy", "d: schedule_dayz=1"), 2, "unknown key 'schedule_dayz'. Did you mean 'schedule_days'?"),
@@ -111,7 +111,7 @@ def test_a_plot_is_drawn_by_the_ending_of_its_name(folder: Path, retrainer: Runn
         (
             ("--from", "2022-02-25", "--to", "2022-03-03"),
             3,
-            "takes no step before 2022-03-03: there are never 50 posts",
+            "takes no step before 2022-03-03: fewer than 50 posts",
         ),
     ],
 )
@@ -128,7 +128,7 @@ def test_a_project_without_a_database_is_left_without_one(tmp_path: Path, retrai
     assert retrainer("init", ".", cwd=tmp_path / "fresh").code == 0
     done = retrainer("replay", *FROM, cwd=tmp_path / "fresh")
     assert done.code == 3
-    assert done.err.startswith("Error: there is no post in '")
+    assert done.err.startswith("Error: there are no posts in '")
     assert list((tmp_path / "fresh/data").iterdir()) == []
 
 
@@ -136,7 +136,7 @@ def test_it_says_that_it_starts_later_where_posts_are_few(retrainer: Runner) -> 
     done = retrainer("replay", "--from", "2022-02-26", "--to", "2022-07-01", "--json")
     assert done.code == 0, done.err
     assert "WARNING: 'configured' starts on 2022-" in done.err
-    assert "before, there are fewer than 50 posts" in done.err
+    assert "before that there are fewer than 50 posts" in done.err
 
 
 @pytest.fixture
@@ -172,12 +172,12 @@ def test_ctrl_c_prints_what_is_known_and_resume_goes_on(
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
-    assert out.startswith("Interrupted after 3 of 15 steps. What is known so far:")
+    assert out.startswith("Interrupted after 3 of 15 steps. Results so far:")
     assert "configured" in out
     assert err.splitlines()[-1] == "Error: interrupted"
     del waiting["WAIT_TO_TRAIN"]
     resumed = retrainer("replay", *FROM, *TO, "--json", "--resume", env=waiting)
-    assert "Replaying 15 steps of 3 policies; 3 are known" in resumed.err
+    assert "Replaying 15 steps of 3 policies; 3 are done" in resumed.err
     whole = retrainer("replay", *FROM, *TO, "--json", "--workdir", "elsewhere", env=waiting)
     assert without_seconds(resumed.json) == without_seconds(whole.json)
 
@@ -197,7 +197,7 @@ def test_what_was_made_ahead_is_not_made_again(retrainer: Runner, folder: Path) 
 
 def kept_pieces(workdir: Path) -> int:
     with closing(sqlite3.connect(workdir / "timing" / "work.db")) as work:
-        (count,) = work.execute("SELECT count(*) FROM kept").fetchone()
+        (count,) = work.execute("SELECT count(*) FROM cache").fetchone()
     return int(count)
 
 
@@ -222,11 +222,11 @@ def test_what_is_kept_of_a_plugin_is_not_used_after_its_code_was_edited(retraine
     span = ("replay", *FROM, *TO, "--json")
     first = retrainer(*span, env=environ)
     same = retrainer(*span, "--resume", env=environ)
-    assert "15 are known" in same.err
+    assert "15 are done" in same.err
     module = plugins.site / "retrainer_mine_module.py"
     module.write_text(module.read_text().replace("5.0", "30.0"))
     edited = retrainer(*span, "--resume", env=environ)
-    assert "are known" not in edited.err
+    assert "are done" not in edited.err
     fresh = retrainer(*span, "--workdir", "elsewhere", env=environ)
     error = [done.json["policies"]["never"]["live"]["parts"]["mae_hours"] for done in (first, same, edited, fresh)]
     assert error[0] == error[1] != error[2] == error[3]
@@ -247,7 +247,7 @@ def test_paid_forecasts_are_replayed_only_up_to_a_cost_that_is_given(retrainer: 
         content = ("replay", "content", *FROM, "--to", "2024-03-20")
         refused = retrainer(*content, env=environ)
         assert refused.code == 2
-        assert re.search(r"forecasts of 'claude_api' cost money: this replay up to about \$\d", refused.err)
+        assert re.search(r"forecasts of 'claude_api' cost money: this replay costs up to about \$\d", refused.err)
         assert "--max-cost" in refused.err
         assert server.requests == []
 
@@ -258,7 +258,7 @@ def test_paid_forecasts_are_replayed_only_up_to_a_cost_that_is_given(retrainer: 
 
         done = retrainer(*content, "--max-cost", "5", "--json", env=environ)
         assert done.code == 0, done.err
-        assert re.search(r"This replay costs up to about \$\d+\.\d\d, by \d+ calls of 'claude_api'", done.err)
+        assert re.search(r"This replay costs up to about \$\d+\.\d\d \(\d+ calls of 'claude_api'\)", done.err)
         said = int(re.search(r"by (\d+) calls", done.err)[1])  # type: ignore[index]
         assert 0 < len(server.requests) <= said
         assert done.json["spent_usd"] <= 5
