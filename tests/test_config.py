@@ -1,4 +1,4 @@
-"""Settings: the shipped file is the default, every source is checked, and a wrong one is one line."""
+"""Settings: the shipped file has the defaults, every source is checked, and an error is one line."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_the_shipped_file_holds_the_specified_keys_and_the_defaults(tmp_path: Pa
     assert load_settings(write(tmp_path, without_options), {}) == Settings()
 
 
-def test_every_setting_stands_in_the_shipped_file() -> None:
+def test_the_shipped_file_has_every_setting() -> None:
     shipped = yaml.safe_load(default_config().read_text())
     for section, field in Settings.model_fields.items():
         assert section in shipped
@@ -86,7 +86,7 @@ def test_a_wrong_value_is_named_with_its_line_and_what_is_allowed(
     assert allowed in message
 
 
-def test_a_section_that_is_no_mapping_is_refused(tmp_path: Path) -> None:
+def test_a_section_that_is_not_a_mapping_is_refused(tmp_path: Path) -> None:
     assert "retraining: invalid value '7'" in refusal(tmp_path, "retraining: 7\n")
 
 
@@ -96,7 +96,7 @@ def test_a_file_that_is_not_yaml_is_refused_with_its_line(tmp_path: Path) -> Non
     assert "is not YAML" in message
 
 
-def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_mapping_is_refused(tmp_path: Path) -> None:
     assert "has no 'key: value' lines" in refusal(tmp_path, "just a word\n")
 
 
@@ -107,7 +107,7 @@ def test_a_file_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
         load_settings(path, {})
 
 
-def test_the_environment_wins_over_the_file(tmp_path: Path) -> None:
+def test_the_environment_overrides_the_file(tmp_path: Path) -> None:
     path = write(tmp_path, "retraining:\n  test_split: 0.4\n  auto_promote: true\n")
     environ = {
         "RETRAINER_RETRAINING__TEST_SPLIT": "0.3",
@@ -136,7 +136,7 @@ def test_an_unknown_variable_is_refused_with_a_near_match(tmp_path: Path) -> Non
     assert "'RETRAINER_RETRAINING__TEST_SPLIT'" in message
 
 
-def test_reserved_variables_are_no_settings(tmp_path: Path) -> None:
+def test_reserved_variables_are_not_settings(tmp_path: Path) -> None:
     environ = {"RETRAINER_CONFIG": "x", "RETRAINER_API_TOKEN": "secret"}
     assert load_settings(write(tmp_path, ""), environ) == Settings()
 
@@ -169,13 +169,13 @@ def test_a_password_in_the_wrong_place_is_not_shown(tmp_path: Path) -> None:
     assert "hush" not in refusal(tmp_path, "posts: {url: [postgresql://u:hush@h/db]}")
 
 
-def test_options_that_are_no_mapping_are_refused(tmp_path: Path) -> None:
+def test_options_that_are_not_a_mapping_are_refused(tmp_path: Path) -> None:
     assert "timing_model.prophet: invalid value '3'" in refusal(
         tmp_path, "timing_model: {algorithm: prophet, prophet: 3}"
     )
 
 
-def test_a_type_can_be_switched_off_alone_or_with_all(tmp_path: Path) -> None:
+def test_a_type_can_be_disabled_alone_or_with_all(tmp_path: Path) -> None:
     one = load_settings(write(tmp_path, "retraining: {content_model: {enabled: false}}"), {})
     assert one.retraining.is_enabled("timing")
     assert not one.retraining.is_enabled("content")
@@ -195,7 +195,7 @@ def test_the_project_is_found_by_variable_and_by_flag(folder: Path, tmp_path: Pa
     assert Project.find(tmp_path, {"RETRAINER_CONFIG": "/nowhere"}, config).folder == folder
 
 
-def test_a_settings_file_elsewhere_has_its_project_beside_it(tmp_path: Path) -> None:
+def test_the_project_folder_of_a_settings_file_elsewhere(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text("models_dir: here\n")
     project = Project.find(tmp_path, {}, path)

@@ -1,4 +1,4 @@
-"""The files of deploy/: each can be parsed, and the command line in it retrains."""
+"""The files of deploy/ can be parsed, and their command lines train models."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def with_posts(folder: Path, prepare: Prepare) -> Path:
 
 
 def run_bare(command: str | list[str], folder: Path, **environ: str) -> subprocess.CompletedProcess[str]:
-    """Run a command line as cron does: hardly any environment, another folder; the paths of the file made ours."""
+    """Run a command line as cron does, in another folder and with a minimal environment; replace its example paths."""
     ours = [
         word.replace(str(COMMAND.interpreter), sys.executable).replace(str(HOME), str(folder))
         for word in ([command] if isinstance(command, str) else command)
@@ -110,11 +110,11 @@ def command_of(unit: str) -> list[str]:
     return shlex.split(parsed["Service"]["ExecStart"])
 
 
-def test_the_systemd_unit_of_the_server_serves_behind_the_token(with_posts: Path) -> None:
+def test_the_systemd_unit_of_the_server_requires_the_token(with_posts: Path) -> None:
     words = command_of((DEPLOY / systemd.SERVER).read_text())
     assert words[words.index("--port") + 1] == "8000"
     words[words.index("--port") + 1] = "0"
-    token = "a-token-of-many-letters"  # noqa: S105  of the test
+    token = "a-token-of-many-letters"  # noqa: S105  for the test
     ours = [
         word.replace(str(COMMAND.interpreter), sys.executable).replace(str(HOME), str(with_posts)) for word in words
     ]
@@ -132,7 +132,7 @@ def test_the_systemd_unit_of_the_server_serves_behind_the_token(with_posts: Path
 
 
 def address_in(log: Path) -> str:
-    """Return the address that a server writes into its log when it listens."""
+    """Return the address that a server logs when it starts to listen."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         found = re.search(r"Listening on (\S+)", log.read_text()) if log.exists() else None
@@ -164,7 +164,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def install_lines() -> list[str]:
-    """Return the commands by which the files of deploy/ install retrainer."""
+    """Return the commands in the files of deploy/ that install retrainer."""
     (render,) = yaml.safe_load((DEPLOY / "render.yaml").read_text())["services"]
     workflow = yaml.safe_load((DEPLOY / "retrain.yml").read_text())
     steps = [step["run"] for step in workflow["jobs"]["retrain"]["steps"] if "run" in step]

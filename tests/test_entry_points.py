@@ -1,4 +1,4 @@
-"""What other packages offer: looked up once, and again where the packages change."""
+"""Entry points are cached until the installed packages change."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from tests.plugins_for_tests import Plugins
 
 
-def test_the_packages_are_looked_through_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_entry_points_are_cached(monkeypatch: pytest.MonkeyPatch) -> None:
     before = find_entry_points(ALGORITHMS)
     monkeypatch.setattr("importlib.metadata.entry_points", lambda **_: pytest.fail("looked through again"))
     assert find_entry_points(ALGORITHMS) is before
 
 
-def test_what_is_installed_or_removed_meanwhile_is_seen(plugins: Plugins, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_installed_and_removed_packages_are_noticed(plugins: Plugins, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(plugins.site)
     assert "late" not in installed_algorithms()
     plugins.add("late", timing_algorithm("late", 1.0))

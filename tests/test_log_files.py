@@ -1,4 +1,4 @@
-"""A log file that several processes write to, as cron's run and one by hand."""
+"""A log file that several processes write to, such as a scheduled run and a manual one."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ for number in range(1_000):
 PROCESSES = 4
 
 
-def test_no_line_is_lost_or_torn_where_several_processes_begin_new_files(tmp_path: Path) -> None:
+def test_several_processes_rotate_a_log_without_losing_a_line(tmp_path: Path) -> None:
     log = tmp_path / "runs.log"
     command = [sys.executable, "-W", "error", "-c", WRITER, str(log)]
     writers = [subprocess.Popen([*command, str(number)], stdout=subprocess.PIPE) for number in range(PROCESSES)]

@@ -34,22 +34,8 @@ class Prices(BaseModel):
     as_of: Annotated[date, Field(strict=False)]  # also a string, as in the database
 
 
-def _known_prices() -> dict[str, Prices]:
-    haiku = Prices(input=0.10, output=0.50, cache_write=0.125, cache_read=0.01, as_of=date(2026, 10, 7))
-    return {"claude-haiku-5-5": haiku}  # for prompts of up to 100,000 tokens
-
-
-# A version takes these from today's settings, not from its training.
-_OPERATIONAL = (
-    "concurrency",
-    "timeout_seconds",
-    "max_retries",
-    "min_success_share",
-    "max_calls",
-    "max_cost",
-    "warn_above_cost",
-    "prices",
-)
+# For prompts of up to 100,000 tokens.
+_HAIKU_PRICES = Prices(input=0.10, output=0.50, cache_write=0.125, cache_read=0.01, as_of=date(2026, 10, 7))
 
 
 class ClaudeOptions(BaseModel):
@@ -84,7 +70,7 @@ class ClaudeOptions(BaseModel):
     # Warn before calls that may together cost more US dollars than this. null: never.
     warn_above_cost: _Dollars | None = 1.0
     # Prices by model id; the cost of a model without one counts as 0, with a warning.
-    prices: dict[str, Prices] = Field(default_factory=_known_prices)
+    prices: dict[str, Prices] = {"claude-haiku-5-5": _HAIKU_PRICES}
 
 
 @hookimpl
@@ -96,7 +82,16 @@ def algorithm() -> Algorithm:
         summary="A Claude model writing the next post after examples of earlier ones; needs a paid API key.",
         config=ClaudeOptions,
         paid=True,
-        operational=_OPERATIONAL,
+        operational=(
+            "concurrency",
+            "timeout_seconds",
+            "max_retries",
+            "min_success_share",
+            "max_calls",
+            "max_cost",
+            "warn_above_cost",
+            "prices",
+        ),
     )
 
 

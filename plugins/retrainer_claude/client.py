@@ -140,8 +140,7 @@ async def _request(
     retrying = retry_policy(options.max_retries, options.timeout_seconds)
 
     def retries() -> int:
-        made: int = retrying.statistics.get("attempt_number", 1) - 1
-        return made
+        return int(retrying.statistics.get("attempt_number", 1)) - 1
 
     async def attempt() -> Result:
         return await _attempt(client, key, request, options, budget, retries())

@@ -6,7 +6,6 @@ import hashlib
 import re
 from collections import Counter
 from importlib.resources import files
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -74,27 +73,20 @@ def choose_examples(candidates: Sequence[Any], count: int) -> list[Any]:
     latest_by_text = {normalize_text(post.text): post for post in candidates}
     by_time = sorted(latest_by_text.values(), key=lambda post: (post.created_at, post.post_id))
     recency = {post.post_id: rank / len(by_time) for rank, post in enumerate(by_time)}
-    vectors = {
-        post.post_id: vector
-        for post, vector in zip(by_time, tfidf_vectors([post.text for post in by_time]), strict=True)
-    }
+    ids, texts = [post.post_id for post in by_time], [post.text for post in by_time]
+    vectors = dict(zip(ids, tfidf_vectors(texts), strict=True))
     by_length = sorted(by_time, key=lambda post: len(post.text))
-    count = min(count, len(by_length))
-    bounds = [len(by_length) * part // count for part in range(count + 1)] if count else []
+    total, count = len(by_length), min(count, len(by_length))
     per_quarter: Counter[int] = Counter()
     chosen: list[Any] = []
 
     def priority(post: Any) -> tuple[int, float, str]:
         vector = vectors[post.post_id]
         nearest = max((cosine_similarity(vector, vectors[other.post_id]) for other in chosen), default=0.0)
-        return (
-            -per_quarter[post.quarter_of_day],
-            round(1 - nearest + recency[post.post_id], 9),
-            post.post_id,
-        )
+        return -per_quarter[post.quarter_of_day], round(1 - nearest + recency[post.post_id], 9), post.post_id
 
-    for start, end in pairwise(bounds):
-        best = max(by_length[start:end], key=priority)
+    for part in range(count):
+        best = max(by_length[total * part // count : total * (part + 1) // count], key=priority)
         per_quarter[best.quarter_of_day] += 1
         chosen.append(best)
     return sorted(chosen, key=lambda post: (post.created_at, post.post_id))

@@ -74,12 +74,12 @@ def _known_examples(examples: list[dict[str, str]], known: pd.DataFrame, origin:
 
 def _example_turns(examples: list[dict[str, str]]) -> list[MessageParam]:
     turns: list[MessageParam] = []
-    for number, example in enumerate(examples, start=1):
+    for example in examples:
+        question = _question([], datetime.fromisoformat(example["created_at"]))
         answer: TextBlockParam = {"type": "text", "text": example["content"]}
-        if number == len(examples):
+        if example is examples[-1]:
             answer["cache_control"] = _CACHED
-        turns.append({"role": "user", "content": _question([], datetime.fromisoformat(example["created_at"]))})
-        turns.append({"role": "assistant", "content": [answer]})
+        turns += [{"role": "user", "content": question}, {"role": "assistant", "content": [answer]}]
     return turns
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from retrainer_prophet.hazard import Hazard
     from retrainer_prophet.time_grid import Floats, Integers
 
-GAPS = 600  # before each origin
+CALIBRATION_GAPS = 600  # before each origin
 
 _STAGES = np.searchsorted(np.array([0.5, 2, 6, 12, 36]), MIDPOINTS, side="right")  # (cells,) by hours of silence
 _NUM_STAGES = int(_STAGES[-1]) + 1
@@ -43,11 +43,11 @@ def calibrate(history: History, hazard: Hazard, posts: Integers) -> tuple[Floats
         1/bins, … 1.
     """
     observed, expected = _posts_per_stage(history, hazard, posts)
-    weights = 0.5 ** (np.arange(GAPS) / _HALF_LIFE)
+    weights = 0.5 ** (np.arange(CALIBRATION_GAPS) / _HALF_LIFE)
     level = np.ones((len(posts), _NUM_STAGES))
     counts = np.zeros((len(posts), _PIT_BINS))
     for row, post in enumerate(posts):
-        known = slice(max(0, post - GAPS), post)
+        known = slice(max(0, post - CALIBRATION_GAPS), post)
         recent = weights[: known.stop - known.start][::-1]
         level[row] = (_LEVEL_PRIOR + recent @ observed[known]) / (_LEVEL_PRIOR + recent @ expected[known])
         pit = -np.expm1(-(expected[known][-_PIT_GAPS:] @ level[row]))
@@ -62,7 +62,7 @@ def _posts_per_stage(history: History, hazard: Hazard, posts: Integers) -> tuple
 
     Gaps that no origin looks back at stay 0.
     """
-    needed = np.unique(np.concatenate([np.arange(max(0, post - GAPS), post) for post in posts]))
+    needed = np.unique(np.concatenate([np.arange(max(0, post - CALIBRATION_GAPS), post) for post in posts]))
     gap, cell, exposure, ended = split_gaps(np.diff(history.hours)[needed], hazard.shapes)
     index, stage = needed[gap], _STAGES[cell]
     observed, expected = np.zeros((2, int(posts.max()), _NUM_STAGES))

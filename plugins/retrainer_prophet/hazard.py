@@ -133,8 +133,7 @@ def _baseline_hazard(data: RegressionData) -> Floats:
     hazard = np.empty(NUM_CLASSES)
     previous = posts.sum() / hours.sum()
     for index in range(NUM_CLASSES):
-        previous = (posts[index] + _NEIGHBOUR_POSTS) / (hours[index] + _NEIGHBOUR_POSTS / previous)
-        hazard[index] = previous
+        hazard[index] = previous = (posts[index] + _NEIGHBOUR_POSTS) / (hours[index] + _NEIGHBOUR_POSTS / previous)
     return hazard
 
 

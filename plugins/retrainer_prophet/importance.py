@@ -9,14 +9,12 @@ import numpy as np
 
 from retrainer.algorithms import Importance
 from retrainer_prophet.features import FEATURE_GROUPS
-from retrainer_prophet.seasonality import HOURS_PER_WEEK
 
 if TYPE_CHECKING:
     from retrainer_prophet.hazard import Hazard, RegressionData
     from retrainer_prophet.seasonality import WeeklyProfile
     from retrainer_prophet.time_grid import Floats
 
-UNIT = "bits a post"
 _FLAT = 1e-9
 _DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 
@@ -44,7 +42,7 @@ def feature_importance(
         without = _log_likelihood(log_expected - part + np.average(part, weights=data.exposure), data.events)
         bits = float((full - without) / posts / np.log(2))
         label, note = texts[name]
-        found.append(Importance(label, bits, UNIT, note))
+        found.append(Importance(label, bits, "bits a post", note))
     return [asdict(importance) for importance in sorted(found, key=lambda importance: -importance.value)]
 
 
@@ -65,11 +63,10 @@ def _labels_and_notes(profile: WeeklyProfile, hours: Floats) -> dict[str, tuple[
         ),
         "rhythm": ("hour of the week", "no rhythm found" if np.ptp(profile.week) < _FLAT else rhythm),
         "gaps": ("last gaps and their averages", ""),
-        "counts": ("number of posts of late", f"{posts_per_day:.3g} posts a day on average"),
+        "counts": ("recent number of posts", f"{posts_per_day:.3g} posts a day on average"),
         "habits": ("posts at this time on earlier days", ""),
     }
 
 
 def _hour_name(hour_of_week: int) -> str:
-    day, hour = divmod(hour_of_week % HOURS_PER_WEEK, 24)
-    return f"{_DAYS[day]} {hour:02d}:00"
+    return f"{_DAYS[hour_of_week // 24]} {hour_of_week % 24:02d}:00"

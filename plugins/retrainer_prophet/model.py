@@ -15,8 +15,7 @@ from threadpoolctl import ThreadpoolController
 
 from retrainer.algorithms import LEVELS, TimingForecasts, hours_between, utc_times
 from retrainer.errors import ArtifactError
-from retrainer_prophet import calibration
-from retrainer_prophet.calibration import calibrate
+from retrainer_prophet.calibration import CALIBRATION_GAPS, calibrate
 from retrainer_prophet.features import LOOKBACK_GAPS, LOOKBACK_HOURS, History, typical_log_gap
 from retrainer_prophet.hazard import MAX_GAPS, Hazard, RegressionData, fit_hazard
 from retrainer_prophet.importance import feature_importance
@@ -106,7 +105,7 @@ def _required_times(times: NDArray[np.datetime64], positions: Integers) -> NDArr
     distinct = np.unique(times[: int(positions.max()) + 1])
     first_known = int(np.searchsorted(distinct, times[int(positions.min())]))
     # The first gap used for calibration needs a history of its own.
-    first_gap = max(0, first_known - calibration.GAPS)
+    first_gap = max(0, first_known - CALIBRATION_GAPS)
     start = distinct[first_gap] - np.timedelta64(int(LOOKBACK_HOURS * 3600) + 3600, "s")
     return distinct[max(0, min(first_gap - LOOKBACK_GAPS - 1, int(np.searchsorted(distinct, start)) - 1)) :]
 

@@ -27,11 +27,10 @@ if TYPE_CHECKING:
     from retrainer_prophet.time_grid import Floats
 
 HOURS_PER_WEEK = 168
-
 _MIN_SHARE = 0.05  # no hour is quieter than this share of the average hour
 _MIN_POSTS = 200
 _MAX_WEEKS = 104
-_HOLIDAY_YEARS = 5  # of holidays after the training posts that a model knows
+_HOLIDAY_YEARS = 5  # after the training posts, of which a model knows the holidays
 _SATURDAY = 5
 _MONDAY = np.datetime64("1970-01-05T00", "h")
 
@@ -148,7 +147,7 @@ def fit_profile(times: NDArray[np.datetime64], options: ProphetOptions) -> Weekl
 
 def hours_since_monday(times: NDArray[np.datetime64]) -> Floats:
     """Return hours since Monday 1970-01-05 00:00 UTC, with fractions; modulo 168 they are the hour of the week."""
-    return hours_between(np.broadcast_to(_MONDAY, times.shape), times)
+    return hours_between(np.asarray(_MONDAY), times)
 
 
 def require_holidays(country: str) -> None:

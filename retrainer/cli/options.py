@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -41,6 +41,11 @@ def parse_past_time(text: str) -> datetime:
     if time > datetime.now(UTC):
         raise typer.BadParameter(f"'{text}' is in the future")
     return time
+
+
+def time_option(help: str, *names: str, metavar: str = "TIME", past: bool = False) -> Any:  # noqa: A002  as in Typer
+    """Return an option that holds a time, by default named after its parameter."""
+    return typer.Option(*names, metavar=metavar, parser=parse_past_time if past else parse_time, help=help)
 
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]

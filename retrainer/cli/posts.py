@@ -10,7 +10,7 @@ import typer
 
 from retrainer import console
 from retrainer.cli.context import open_project
-from retrainer.cli.options import AsJson, parse_past_time
+from retrainer.cli.options import AsJson, time_option
 from retrainer.posts.importer import import_posts, parse_columns
 from retrainer.posts.sample import sample_posts, write_sample_csv
 from retrainer.render import documents, tables
@@ -45,7 +45,7 @@ def posts_import(
     if as_json:
         console.document(documents.Import.from_result(result))
     else:
-        tables.imported(result)
+        tables.show_import(result)
 
 
 @posts_app.command("count")
@@ -60,7 +60,7 @@ def posts_count(context: typer.Context, *, as_json: AsJson = False) -> None:
     if as_json:
         console.document(documents.PostsCount.model_validate(summary))
     else:
-        tables.posts(summary, location)
+        tables.show_posts(summary, location)
 
 
 @posts_app.command("sample")
@@ -69,10 +69,7 @@ def posts_sample(
     *,
     count: Annotated[int, typer.Option(metavar="N", min=1, max=1_000_000, help="The number of posts.")] = 400,
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="The seed of the random numbers.")] = 20240601,
-    before: Annotated[
-        datetime | None,
-        typer.Option(metavar="TIME", parser=parse_past_time, help="Write only posts before this time (UTC)."),
-    ] = None,
+    before: Annotated[datetime | None, time_option("Write only posts before this time (UTC).", past=True)] = None,
     as_json: AsJson = False,
 ) -> None:
     """Write a file of synthetic posts to try things out.

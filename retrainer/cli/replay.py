@@ -10,7 +10,7 @@ import typer
 
 from retrainer import console
 from retrainer.cli.context import open_project
-from retrainer.cli.options import AsJson, parse_time
+from retrainer.cli.options import AsJson, time_option
 from retrainer.model_types import ModelTypeName, parse_model_type
 from retrainer.render import plots
 from retrainer.render.replay import replay_document, show_replay
@@ -32,13 +32,8 @@ def replay(
         ModelTypeName, typer.Argument(metavar="timing|content", parser=parse_model_type, help="The model type.")
     ] = "timing",
     *,
-    start: Annotated[
-        datetime, typer.Option("--from", metavar="DATE", parser=parse_time, help="The first step (ISO 8601, UTC).")
-    ],
-    end: Annotated[
-        datetime | None,
-        typer.Option("--to", metavar="DATE", parser=parse_time, help="The end. By default, the last post."),
-    ] = None,
+    start: Annotated[datetime, time_option("The first step (ISO 8601, UTC).", "--from", metavar="DATE")],
+    end: Annotated[datetime | None, time_option("The end. By default, the last post.", "--to", metavar="DATE")] = None,
     policy: Annotated[
         list[str] | None,
         typer.Option(

@@ -9,7 +9,7 @@ import typer
 
 from retrainer import console
 from retrainer.cli.context import open_project
-from retrainer.cli.options import AsJson, Limit, TypeOption, VersionArgument, choice, parse_past_time, parse_time
+from retrainer.cli.options import AsJson, Limit, TypeOption, VersionArgument, choice, time_option
 from retrainer.model_types import MODEL_TYPE_NAMES
 from retrainer.pipeline.loading import feature_importance, load_reliability
 from retrainer.registry.promotions import PRODUCTION_CHANGE_ACTIONS
@@ -23,10 +23,7 @@ app = typer.Typer(rich_markup_mode=None)
 def production(
     context: typer.Context,
     *,
-    at: Annotated[
-        datetime | None,
-        typer.Option(metavar="TIME", parser=parse_past_time, help="What was live at this time (ISO 8601, UTC)."),
-    ] = None,
+    at: Annotated[datetime | None, time_option("What was live at this time (ISO 8601, UTC).", past=True)] = None,
     as_json: AsJson = False,
 ) -> None:
     """Show the production versions, now or at a past time.
@@ -43,7 +40,7 @@ def production(
     if as_json:
         console.document(documents.Production.from_rows(live))
     else:
-        tables.production(live, holds)
+        tables.show_production(live, holds)
 
 
 @app.command()
@@ -59,7 +56,7 @@ def versions(
     if as_json:
         console.document(documents.Versions.from_rows(rows))
     else:
-        tables.versions(rows)
+        tables.show_versions(rows)
 
 
 @app.command()
@@ -80,7 +77,7 @@ def show(context: typer.Context, version_id: VersionArgument, *, as_json: AsJson
     if as_json:
         console.document(documents.VersionLife.from_rows(version, evaluated, entries, importance))
     else:
-        tables.version(version, evaluations, entries, importance)
+        tables.show_version(version, evaluations, entries, importance)
 
 
 @app.command()
@@ -92,14 +89,8 @@ def history(
     page: Annotated[
         int, typer.Option(metavar="N", min=1, max=1_000_000, help="The page to show; page 1 is the newest.")
     ] = 1,
-    since: Annotated[
-        datetime | None,
-        typer.Option(metavar="TIME", parser=parse_time, help="Only runs started at this time or later (UTC)."),
-    ] = None,
-    until: Annotated[
-        datetime | None,
-        typer.Option(metavar="TIME", parser=parse_time, help="Only runs started before this time (UTC)."),
-    ] = None,
+    since: Annotated[datetime | None, time_option("Only runs started at this time or later (UTC).")] = None,
+    until: Annotated[datetime | None, time_option("Only runs started before this time (UTC).")] = None,
     status: Annotated[
         str | None,
         typer.Option(
@@ -129,4 +120,4 @@ def history(
     if as_json:
         console.document(documents.History.from_rows(runs, total, changes))
     else:
-        tables.history(runs, total, changes)
+        tables.show_history(runs, total, changes)

@@ -12,12 +12,12 @@ import typer
 
 from retrainer import console
 from retrainer.cli.context import open_project
-from retrainer.cli.options import AsJson, parse_past_time
+from retrainer.cli.options import AsJson, time_option
 from retrainer.errors import RetrainerError, UsageError, wrap_unexpected
 from retrainer.model_types import MODEL_TYPE_NAMES, ModelTypeName, parse_model_type
 from retrainer.notify import TrainCall
 from retrainer.pipeline import results, run
-from retrainer.render import documents, tables
+from retrainer.render import documents, scores
 from retrainer.render.markdown import markdown, markdown_of_failure
 from retrainer.schedule.due import due
 
@@ -51,10 +51,7 @@ def train(
         typer.Option("--auto-promote/--no-auto-promote", help="Override retraining.auto_promote."),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Train and compare, but record nothing.")] = False,
-    as_of: Annotated[
-        datetime | None,
-        typer.Option(metavar="TIME", parser=parse_past_time, help="Run as if it were this time (ISO 8601, UTC)."),
-    ] = None,
+    as_of: Annotated[datetime | None, time_option("Run as if it were this time (ISO 8601, UTC).", past=True)] = None,
     wait: Annotated[
         float, typer.Option(metavar="SECONDS", min=0, help="Wait up to this long for another run to end.")
     ] = 0,
@@ -111,7 +108,7 @@ def train(
     if as_json:
         console.document(documents.Training.from_outcomes(outcomes))
     else:
-        tables.train_outcomes(outcomes)
+        scores.show_run_results(outcomes)
     if exit_code and if_due and not model_types:
         return NOTHING_DUE
     promoted = any(isinstance(outcome, results.RunResult) and outcome.promoted for outcome in outcomes)

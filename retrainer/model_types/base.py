@@ -101,15 +101,20 @@ class Metric:
         key: its key in documents.
         label: its name in tables.
         unit: its unit; a share is shown in percent.
-        threshold: what a good value is below or above; None if that is not defined.
         description: an explanation in one line; empty if the label says enough.
+        threshold: what a good value is below or above; None if that is not defined.
     """
 
     key: str
     label: str
     unit: Literal["hours", "share", "number", "count", "dollars"]
-    threshold: tuple[Literal["<", ">"], float] | None = None
     description: str = ""
+    threshold: tuple[Literal["<", ">"], float] | None = None
+
+    @property
+    def is_tally(self) -> bool:
+        """Whether the metric is a count or a cost, summed over all forecasts, not only the scored ones."""
+        return self.unit in {"count", "dollars"}
 
     def format(self, value: float | None) -> str:
         """Format a value in the metric's unit; a dash for None."""
@@ -129,7 +134,7 @@ class Metric:
 
     def has_value(self, value: float | None) -> bool:
         """Whether there is a value to show; a count or cost of 0 is not shown."""
-        return value is not None and (value != 0 or self.unit not in {"count", "dollars"})
+        return value is not None and (value != 0 or not self.is_tally)
 
     def is_good(self, value: float) -> bool | None:
         """Whether a value is good; None if that is not defined."""

@@ -138,17 +138,17 @@ class Timing(ModelType[TimingForecasts, TimingTargets]):
     forecasts_suffix: ClassVar[str] = ".npz"
     target_time_known: ClassVar[bool] = False
     metrics: ClassVar[tuple[Metric, ...]] = (
-        Metric("overall_score", "Overall score", "number", (">", 0.65)),
-        Metric("mae_hours", "MAE", "hours", ("<", 12)),
-        Metric("rmse_hours", "RMSE", "hours", ("<", 16)),
+        Metric("overall_score", "Overall score", "number", threshold=(">", 0.65)),
+        Metric("mae_hours", "MAE", "hours", threshold=("<", 12)),
+        Metric("rmse_hours", "RMSE", "hours", threshold=("<", 16)),
         Metric("median_error_hours", "Median error", "hours"),
-        Metric("within_6h_accuracy", "Within 6h", "share", (">", 0.50)),
-        Metric("within_12h_accuracy", "Within 12h", "share", (">", 0.70)),
-        Metric("within_24h_accuracy", "Within 24h", "share", (">", 0.85)),
+        Metric("within_6h_accuracy", "Within 6h", "share", threshold=(">", 0.50)),
+        Metric("within_12h_accuracy", "Within 12h", "share", threshold=(">", 0.70)),
+        Metric("within_24h_accuracy", "Within 24h", "share", threshold=(">", 0.85)),
         Metric("crps_hours", "CRPS", "hours"),
         Metric("interval_coverage", "80% interval covers", "share"),
-        Metric("skill", "Skill", "number", (">", 0)),
-        Metric("crps_skill", "CRPS skill", "number", (">", 0)),
+        Metric("skill", "Skill", "number", threshold=(">", 0)),
+        Metric("crps_skill", "CRPS skill", "number", threshold=(">", 0)),
     )
 
     def usable_posts(self, posts: pd.DataFrame) -> pd.DataFrame:

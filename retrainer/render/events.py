@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from retrainer.render.documents import run_document
-
 if TYPE_CHECKING:
     from retrainer.algorithms.events import Event
 
 
 def event_document(event: Event) -> dict[str, Any]:
     """Describe an event, as the hook `on_event` receives it."""
+    from retrainer.render.documents import run_document  # noqa: PLC0415  slow to import, and most commands emit no event
+
     document: dict[str, Any] = {
         "kind": event.kind,
         "model_type": event.model_type,

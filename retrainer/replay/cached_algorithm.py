@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from pydantic import BaseModel
 
-    from retrainer.algorithms import CostEstimate, Importance
+    from retrainer.algorithms import CostEstimate
     from retrainer.algorithms.manager import AlgorithmSource
     from retrainer.algorithms.model import TrainedModel
     from retrainer.model_types import ModelTypeName
@@ -201,22 +201,6 @@ class CachedAlgorithm(LoadedAlgorithm):
         key = _hash("predict", *self._identity(config, model_type), model.key, digest, *times)
         return unpack_forecasts(self.cache.get_or_compute(key, lambda: pack_forecasts(compute())), model_type)
 
-    def predict_uncached(
-        self, model: CachedModel, posts: pd.DataFrame, origins: Origins, config: BaseModel, model_type: ModelTypeName
-    ) -> Any:
-        """Return forecasts from a new call of the plugin, without caching them."""
-        return super().predict(model.model, posts, origins, config, model_type)
-
-    def estimate(
-        self, model: Any, posts: pd.DataFrame, origins: Origins, config: BaseModel, model_type: ModelTypeName
-    ) -> CostEstimate | None:
-        """Return the most that forecasts should cost."""
-        return super().estimate(model.model, posts, origins, config, model_type)
-
-    def explain(self, model: Any, config: BaseModel, model_type: ModelTypeName) -> list[Importance]:
-        """Return the model's feature importances."""
-        return super().explain(model.model, config, model_type)
-
     def _predict_within_limit(
         self,
         model: CachedModel,
@@ -227,15 +211,21 @@ class CachedAlgorithm(LoadedAlgorithm):
         budget: Budget,
     ) -> Any:
         if not self.description.paid:
-            return super().predict(model.model, posts, origins, config, model_type, budget)
+            return super().predict(model, posts, origins, config, model_type, budget)
         self.cache.spending.require(self.estimate(model, posts, origins, config, model_type))
         before, reported = budget.cost_usd, 0.0
         try:
-            forecasts = super().predict(model.model, posts, origins, config, model_type, budget)
+            forecasts = super().predict(model, posts, origins, config, model_type, budget)
             reported = get_model_type(model_type).count_outcomes(forecasts).get("cost_usd", 0.0)
             return forecasts
         finally:  # failed calls may cost money too, and a plugin may report costs without using the budget
             self.cache.pay(max(budget.cost_usd - before, reported))
+
+    def _call(self, hook: str, **arguments: Any) -> Any:
+        """Call a hook with the plugin's own model."""
+        if isinstance(arguments.get("model"), CachedModel):
+            arguments["model"] = arguments["model"].model
+        return super()._call(hook, **arguments)
 
     def _identity(self, config: BaseModel, model_type: ModelTypeName) -> tuple[str, ...]:
         options = json.dumps(config.model_dump(mode="json"), sort_keys=True)
@@ -267,9 +257,7 @@ class CachedLookaheadCheck(LookaheadCheck):
 
     def repeat(self, model: TrainedModel, posts: pd.DataFrame, origins: Origins) -> Any:
         """Return forecasts from a new call of the plugin, whatever is cached."""
-        algorithm = model.algorithm
-        assert isinstance(algorithm, CachedAlgorithm)  # noqa: S101  a replay has no other
-        return algorithm.predict_uncached(model.model, posts, origins, model.options, model.model_type)
+        return LoadedAlgorithm.predict(model.algorithm, model.model, posts, origins, model.options, model.model_type)
 
 
 def _processor_seconds() -> float:

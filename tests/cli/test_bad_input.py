@@ -1,4 +1,4 @@
-"""Bad input and absence: one clear line, the right exit code, nothing half-written."""
+"""Invalid input and missing files: one clear line, the right exit code, nothing half-written."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def the_line(done: Completed, code: int) -> str:
-    """Return the one line that a failed command says."""
+    """Return the only line that a failed command printed to stderr."""
     assert done.code == code, done
     (line,) = done.err.splitlines()
     return line
@@ -71,7 +71,7 @@ def test_posts_not_in_time_order(folder: Path, retrainer: Runner) -> None:
     ("value", "problem"),
     [("2999-01-01", "'2999-01-01' is in the future"), ("soon", "'soon' is not a time"), ("", "'' is not a time")],
 )
-def test_a_moment_that_cannot_be_meant(value: str, problem: str, folder: Path, retrainer: Runner) -> None:
+def test_an_invalid_time(value: str, problem: str, folder: Path, retrainer: Runner) -> None:
     assert f"Error: Invalid value for '--as-of': {problem}" in the_line(retrainer("train", "--as-of", value), 2)
 
 
@@ -122,7 +122,7 @@ def test_no_project_here(tmp_path: Path, retrainer: Runner) -> None:
     assert "`retrainer init`" in line
 
 
-def test_a_database_file_that_is_not_one(folder: Path, retrainer: Runner) -> None:
+def test_a_database_file_that_is_not_a_database(folder: Path, retrainer: Runner) -> None:
     (folder / "data" / "retrainer.db").write_text("hello, " * 1000)
     line = the_line(retrainer("history"), 1)
     assert f"'{folder}/data/retrainer.db' is not a SQLite database" in line
@@ -135,7 +135,7 @@ def test_a_config_file_that_is_not_yaml(folder: Path, retrainer: Runner) -> None
     assert "is not YAML" in line
 
 
-def test_a_wrong_setting_stops_before_anything_is_made(folder: Path, retrainer: Runner) -> None:
+def test_a_wrong_setting_stops_the_command_before_it_writes_anything(folder: Path, retrainer: Runner) -> None:
     configure(folder, test_split="1.5")
     line = the_line(retrainer("train"), 2)
     assert "retraining.test_split: invalid value '1.5' (must be less than 1)" in line
@@ -157,13 +157,13 @@ def test_errors_are_documents_with_json(folder: Path, retrainer: Runner) -> None
 
 @pytest.fixture
 def unwritable(tmp_path: Path) -> Path:
-    """A place where no folder can be made, for root too: a file stands in the way."""
+    """A path below which no folder can be created, not even by root: it is a file."""
     path = tmp_path / "file"
     path.write_text("in the way")
     return path
 
 
-def test_a_folder_that_cannot_be_written(folder: Path, retrainer: Runner, unwritable: Path) -> None:
+def test_a_project_folder_that_cannot_be_written(folder: Path, retrainer: Runner, unwritable: Path) -> None:
     line = the_line(retrainer("init", str(unwritable / "project"), cwd=folder), 1)
     assert "cannot lay out a project in" in line
     environ = {"RETRAINER_DATABASE__URL": f"sqlite:///{unwritable}/x.db"}
@@ -188,7 +188,7 @@ def test_a_read_only_models_folder(folder: Path, retrainer: Runner, powerless_re
     assert retrainer("production", "--json").json["timing_model"] is None
 
 
-def test_a_file_that_may_not_be_read(folder: Path, powerless_retrainer: Runner) -> None:
+def test_a_file_without_read_permission(folder: Path, powerless_retrainer: Runner) -> None:
     (folder / "posts.csv").write_text("id,date\n")
     (folder / "posts.csv").chmod(0)
     line = the_line(powerless_retrainer("posts", "import", "posts.csv"), 1)
@@ -206,14 +206,12 @@ def test_a_file_that_may_not_be_read(folder: Path, powerless_retrainer: Runner) 
         ),
     ],
 )
-def test_a_table_of_posts_that_is_not_there(
-    environ: dict[str, str], problem: str, folder: Path, retrainer: Runner
-) -> None:
+def test_a_missing_table_of_posts(environ: dict[str, str], problem: str, folder: Path, retrainer: Runner) -> None:
     assert problem in the_line(retrainer("posts", "count", env=environ), 2 if "TABLE" in str(environ) else 1)
     assert not (folder / "gone.db").exists()
 
 
-def test_a_database_out_of_reach_shows_no_password(folder: Path, retrainer: Runner) -> None:
+def test_an_unreachable_database_shows_no_password(folder: Path, retrainer: Runner) -> None:
     pytest.importorskip("psycopg", reason="the extra 'postgresql' is not installed")
     url = "postgresql+psycopg://someone:hush-hush@127.0.0.1:1/none"
     line = the_line(retrainer("history", RETRAINER_DATABASE__URL=url), 1)
@@ -221,7 +219,7 @@ def test_a_database_out_of_reach_shows_no_password(folder: Path, retrainer: Runn
     assert "127.0.0.1" in line
 
 
-def test_every_row_of_a_file_rejected_is_a_failure(folder: Path, retrainer: Runner) -> None:
+def test_a_file_whose_rows_are_all_rejected_is_an_error(folder: Path, retrainer: Runner) -> None:
     (folder / "posts.csv").write_text("id,created_at\n1,soon\n2,later\n")
     line = the_line(retrainer("posts", "import", "posts.csv"), 1)
     assert "cannot import 'posts.csv': all 2 rows are rejected, the first at 2:" in line
@@ -236,7 +234,7 @@ def test_strict_refuses_a_file_with_a_rejected_row(folder: Path, retrainer: Runn
     assert (loose["added"], len(loose["rejected"])) == (1, 1)
 
 
-def test_a_column_that_is_not_of_the_form(folder: Path, retrainer: Runner) -> None:
+def test_an_invalid_column_mapping(folder: Path, retrainer: Runner) -> None:
     (folder / "posts.csv").write_text("id,when,message\n1,2024-01-01,hello\n")
     assert "'content' is not of the form" in the_line(
         retrainer("posts", "import", "posts.csv", "--column", "content"), 2
@@ -248,7 +246,7 @@ def test_a_column_that_is_not_of_the_form(folder: Path, retrainer: Runner) -> No
     assert done.json["added"] == 1
 
 
-def test_rows_of_a_foreign_table_that_cannot_be_used_are_left_out(folder: Path, retrainer: Runner) -> None:
+def test_unusable_rows_of_a_foreign_table_are_skipped(folder: Path, retrainer: Runner) -> None:
     import sqlite3
 
     connection = sqlite3.connect(folder / "theirs.db")
@@ -271,7 +269,7 @@ def test_rows_of_a_foreign_table_that_cannot_be_used_are_left_out(folder: Path, 
 
 
 @pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
-def test_a_closed_stream_does_not_stop_the_work(closed: str, folder: Path, retrainer: Runner) -> None:
+def test_a_closed_stream_does_not_stop_a_run(closed: str, folder: Path, retrainer: Runner) -> None:
     import_posts(retrainer, folder, regular_posts(60))
     command = f"{sys.executable} -m retrainer train timing {closed}"
     done = subprocess.run(command, shell=True, cwd=folder, capture_output=True, text=True, check=False)  # noqa: S602
@@ -280,28 +278,28 @@ def test_a_closed_stream_does_not_stop_the_work(closed: str, folder: Path, retra
     assert retrainer("history", "--json").json["training_runs"][0]["status"] == "completed"
 
 
-def test_a_reader_of_the_log_that_goes_away_does_not_stop_the_work(folder: Path, retrainer: Runner) -> None:
+def test_a_closed_pipe_on_stderr_does_not_stop_a_run(folder: Path, retrainer: Runner) -> None:
     import_posts(retrainer, folder, regular_posts(60))
     command = f"{sys.executable} -m retrainer train timing 2>&1 >/dev/null | head -n 1"
     subprocess.run(command, shell=True, cwd=folder, capture_output=True, text=True, check=True)  # noqa: S602
     assert retrainer("production", "--json").json["timing_model"] is not None
 
 
-def test_a_result_that_cannot_be_written_is_one_line(folder: Path, retrainer: Runner) -> None:
+def test_a_full_disk_on_stdout_is_one_line(folder: Path, retrainer: Runner) -> None:
     command = f"{sys.executable} -m retrainer production --json > /dev/full"
     done = subprocess.run(command, shell=True, cwd=folder, capture_output=True, text=True, check=False)  # noqa: S602
     assert done.returncode == 1
     assert done.stderr == "Error: cannot write the result: No space left on device\n"
 
 
-def test_letters_that_a_terminal_lacks_are_escaped(folder: Path, retrainer: Runner, retrainer_process: Runner) -> None:
+def test_unencodable_characters_are_escaped(folder: Path, retrainer: Runner, retrainer_process: Runner) -> None:
     import_posts(retrainer, folder, regular_posts(60))
     done = retrainer_process("train", "timing", PYTHONIOENCODING="ascii")
     assert done.code == 0
     assert "\\u2713 Model promoted to production!" in done.err
 
 
-def test_stale_posts_are_told(folder: Path, retrainer: Runner) -> None:
+def test_stale_posts_are_a_warning(folder: Path, retrainer: Runner) -> None:
     import_posts(retrainer, folder, regular_posts(60))
     retrainer("train", "timing")
     done = retrainer("predict", "timing")
@@ -309,7 +307,7 @@ def test_stale_posts_are_told(folder: Path, retrainer: Runner) -> None:
     assert "days old, and no earlier gap was longer than 0.2 days: are newer posts missing?" in done.err
 
 
-def test_a_dry_run_beside_a_production_version_of_a_lost_plugin(
+def test_a_dry_run_reports_a_production_version_whose_plugin_is_missing(
     folder: Path, retrainer: Runner, plugins: Plugins
 ) -> None:
     import_posts(retrainer, folder, regular_posts(100))

@@ -1,4 +1,4 @@
-"""Every command on the real command line, with and without --json."""
+"""Every command, with and without --json."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ OTHERS = ["production", "versions", "show", "predict", "plugins", "hold", "relea
 OTHERS += ["doctor", "init"]
 
 
-def test_init_lays_out_a_project_and_keeps_what_is_there(tmp_path: Path, retrainer: Runner) -> None:
+def test_init_creates_a_project_and_keeps_existing_files(tmp_path: Path, retrainer: Runner) -> None:
     first = retrainer("init", "new", cwd=tmp_path)
     assert first.code == 0
     assert "made" in first.out
@@ -40,7 +40,7 @@ def test_init_lays_out_a_project_and_keeps_what_is_there(tmp_path: Path, retrain
     assert config.read_text().endswith("# mine\n")
 
 
-def test_train_prints_the_specified_words_and_the_figures_of_both(trained: str, retrainer: Runner) -> None:
+def test_train_logs_the_specified_lines_and_prints_both_scores(trained: str, retrainer: Runner) -> None:
     done = retrainer("train", "timing")
     assert done.code == 0
     for words in (
@@ -72,7 +72,7 @@ def test_train_prints_the_specified_words_and_the_figures_of_both(trained: str, 
     assert "\r" not in done.err
 
 
-def test_train_json_is_one_document_of_the_specified_fields(trained: str, retrainer: Runner) -> None:
+def test_train_json_has_the_specified_fields(trained: str, retrainer: Runner) -> None:
     done = retrainer("train", "--json")
     assert done.code == 0
     document = done.json
@@ -103,7 +103,7 @@ def test_train_json_is_one_document_of_the_specified_fields(trained: str, retrai
     assert content["evaluation"]["metrics"].keys() >= {"length_similarity", "word_overlap", "overall_score"}
 
 
-def test_the_warning_under_100_posts_is_given(folder: Path, retrainer: Runner, tmp_path: Path) -> None:
+def test_fewer_than_100_posts_are_a_warning(folder: Path, retrainer: Runner, tmp_path: Path) -> None:
     write_sample_csv(tmp_path / "posts.csv", sample_posts()[:80])
     retrainer("posts", "import", str(tmp_path / "posts.csv"))
     done = retrainer("train", "timing")
@@ -111,7 +111,7 @@ def test_the_warning_under_100_posts_is_given(folder: Path, retrainer: Runner, t
     assert "WARNING: Only 80 posts; 100 or more recommended" in done.err
 
 
-def test_exit_code_tells_whether_anything_was_promoted(trained: str, retrainer: Runner) -> None:
+def test_exit_code_10_if_nothing_was_promoted(trained: str, retrainer: Runner) -> None:
     assert retrainer("train", "timing", "--exit-code").code == 10
     assert retrainer("train", "timing").code == 0
 
@@ -156,7 +156,7 @@ def test_a_disabled_type_is_skipped(trained: str, retrainer: Runner, folder: Pat
 
 
 def test_one_types_failure_does_not_stop_the_other(folder: Path, retrainer: Runner, tmp_path: Path) -> None:
-    """Without credentials the content run fails before any work, and says what to set; timing completes."""
+    """Without credentials the content run fails before it starts; the timing run completes."""
     write_sample_csv(tmp_path / "posts.csv", sample_posts())
     retrainer("posts", "import", str(tmp_path / "posts.csv"))
     done = retrainer("train", "--json", RETRAINER_CONTENT_MODEL__ALGORITHM="claude_api")
@@ -183,7 +183,7 @@ def test_evaluate_shows_the_naive_forecast_beside_the_version(trained: str, retr
     assert document["baseline"]["metrics"]["mae_hours"] > 0
 
 
-def test_evaluate_says_what_the_figures_beside_a_content_score_mean(
+def test_evaluate_explains_the_metrics_beside_the_content_score(
     folder: Path, retrainer: Runner, tmp_path: Path
 ) -> None:
     write_sample_csv(tmp_path / "posts.csv", sample_posts())
@@ -191,7 +191,7 @@ def test_evaluate_says_what_the_figures_beside_a_content_score_mean(
     retrainer("train", "content")
     version = retrainer("versions", "--json").json["versions"][0]["version_id"]
     shown = retrainer("evaluate", version)
-    table, legend = shown.out.split("The overall score decides. Beside it:\n")
+    table, legend = shown.out.split("The overall score decides. The other metrics:\n")
     explained = [line.strip().split(": ")[0] for line in legend.split("\n\n")[0].splitlines()]
     assert explained == ["Lift", "Rank AUC", "Copies", "Distinct", "BLEU", "chrF"]
     rows = {line.split("  ")[0]: line.split("  ", 1)[1].split() for line in table.splitlines()[3:] if "  " in line}
@@ -204,7 +204,7 @@ def test_evaluate_says_what_the_figures_beside_a_content_score_mean(
     assert retrainer("show", version).out.count("Rank AUC") == 3
 
 
-def test_compare_gives_the_specified_document(trained: str, retrainer: Runner) -> None:
+def test_compare_json_has_the_specified_fields(trained: str, retrainer: Runner) -> None:
     retrainer("train", "timing")
     newest = retrainer("versions", "--type", "timing", "--json").json["versions"][0]["version_id"]
     document = retrainer("compare", trained, newest, "--json").json
@@ -226,7 +226,7 @@ def test_compare_refuses_versions_of_two_types(trained: str, retrainer: Runner) 
     assert f"'{trained}' forecasts timing and '{content}' content" in done.err
 
 
-def test_promote_and_rollback_and_the_record_of_them(trained: str, retrainer: Runner, folder: Path) -> None:
+def test_promote_and_rollback_are_recorded(trained: str, retrainer: Runner, folder: Path) -> None:
     retrainer("train", "timing")
     newest = retrainer("versions", "--type", "timing", "--json").json["versions"][0]["version_id"]
     promoted = retrainer("promote", newest, "--reason", "looks good", "--json")
@@ -261,7 +261,7 @@ def test_promote_and_rollback_and_the_record_of_them(trained: str, retrainer: Ru
     assert retrainer("hold", "timing", "--json").json["changed"] is False
 
 
-def test_rollback_without_hold_leaves_promotion_free(trained: str, retrainer: Runner) -> None:
+def test_rollback_without_hold_does_not_stop_automatic_promotion(trained: str, retrainer: Runner) -> None:
     retrainer("train", "timing")
     newest = retrainer("versions", "--type", "timing", "--json").json["versions"][0]["version_id"]
     retrainer("promote", newest)
@@ -280,7 +280,7 @@ def test_history_is_limited_filtered_and_newest_first(trained: str, retrainer: R
     assert "First timing model" in retrainer("history").out
 
 
-def test_versions_gives_the_specified_fields(trained: str, retrainer: Runner) -> None:
+def test_versions_json_has_the_specified_fields(trained: str, retrainer: Runner) -> None:
     document = retrainer("versions", "--json").json
     assert document["count"] == 2
     assert {
@@ -296,7 +296,7 @@ def test_versions_gives_the_specified_fields(trained: str, retrainer: Runner) ->
     assert trained in retrainer("versions", "--type", "timing").out
 
 
-def test_production_gives_the_specified_document(trained: str, retrainer: Runner) -> None:
+def test_production_json_has_the_specified_fields(trained: str, retrainer: Runner) -> None:
     document = retrainer("production", "--json").json
     assert document.keys() == {"timing_model", "content_model"}
     assert {"version_id", "algorithm", "trained_at", "promoted_at", "num_training_samples"} <= document[
@@ -304,7 +304,7 @@ def test_production_gives_the_specified_document(trained: str, retrainer: Runner
     ].keys()
 
 
-def test_show_tells_a_versions_life(trained: str, retrainer: Runner) -> None:
+def test_show_prints_the_history_of_a_version(trained: str, retrainer: Runner) -> None:
     shown = retrainer("show", trained)
     assert shown.code == 0
     for words in (trained, "active, in production", "Evaluated", "naive", "First timing model"):
@@ -343,7 +343,7 @@ def test_empty_results_are_empty_documents(folder: Path, retrainer: Runner) -> N
     assert "No versions yet" in retrainer("versions").out
 
 
-def test_db_upgrade_says_which_schema(folder: Path, retrainer: Runner) -> None:
+def test_db_upgrade_prints_the_schema_revision(folder: Path, retrainer: Runner) -> None:
     done = retrainer("db", "upgrade")
     assert done.code == 0
     assert "has the newest schema" in done.out
@@ -359,7 +359,7 @@ def test_commands_find_the_project_by_flag_and_variable(trained: str, retrainer:
     assert list(outside.glob("**/retrainer.db")) == [folder / "data" / "retrainer.db"]
 
 
-def test_the_six_commands_stand_out_in_the_help(tmp_path: Path, retrainer: Runner) -> None:
+def test_the_help_lists_the_main_commands_first(tmp_path: Path, retrainer: Runner) -> None:
     done = retrainer("--help", cwd=tmp_path)
     assert done.code == 0
     section = done.out.split("Retraining:")[1].split("\n\n")[0]
@@ -379,7 +379,7 @@ def test_version_is_printed(tmp_path: Path, retrainer: Runner) -> None:
     assert retrainer("--version", cwd=tmp_path).out.startswith("retrainer 0.")
 
 
-def test_quiet_and_verbose_may_stand_behind_the_command(trained: str, retrainer: Runner) -> None:
+def test_global_options_may_follow_the_command(trained: str, retrainer: Runner) -> None:
     assert retrainer("train", "timing", "--quiet").err == ""
     assert "Loaded 400 posts" in retrainer("--verbose", "train", "timing").err
 
@@ -390,7 +390,7 @@ SLOW = timing_algorithm(
 
 
 def _with_default_signals() -> None:
-    """Undo what the shell that runs the tests in its background has done: let the signals through."""
+    """Restore the signals that a shell ignores in its background processes."""
     for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(name, signal.SIG_DFL)
 
@@ -409,7 +409,7 @@ def test_an_interrupted_run_is_closed_and_exits_with_130(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=_with_default_signals,  # noqa: PLW1509  no thread of ours is running
+        preexec_fn=_with_default_signals,  # noqa: PLW1509  no other thread is running
     ) as process:
         assert process.stderr is not None
         assert process.stderr.readline() == "training\n"
@@ -444,7 +444,7 @@ def test_a_killed_run_does_not_block_the_next(trained: str, plugins: Plugins, fo
     assert "The run was interrupted: its process" in runs[1]["error"]
 
 
-def test_a_reader_that_is_gone_before_an_error_is_told_hears_no_traceback(folder: Path) -> None:
+def test_a_closed_pipe_on_stdout_is_no_traceback_in_an_error(folder: Path) -> None:
     read, write = os.pipe()
     os.close(read)
     done = subprocess.run(
@@ -460,7 +460,7 @@ def test_a_reader_that_is_gone_before_an_error_is_told_hears_no_traceback(folder
     assert done.stderr.count("\n") == 1
 
 
-def test_a_reader_that_has_enough_is_no_error(trained: str, folder: Path) -> None:
+def test_a_closed_pipe_on_stdout_is_not_an_error(trained: str, folder: Path) -> None:
     command = f"{sys.executable} -m retrainer show {trained} --json | head -n 1"
     done = subprocess.run(command, shell=True, cwd=folder, capture_output=True, text=True, check=False)  # noqa: S602
     assert done.stdout == "{\n"
@@ -468,7 +468,7 @@ def test_a_reader_that_has_enough_is_no_error(trained: str, folder: Path) -> Non
 
 
 def test_progress_shows_on_a_terminal_and_the_result_is_the_same(trained: str, folder: Path) -> None:
-    """A pseudo-terminal as stderr: a spinner appears there, stdout stays one JSON document."""
+    """stderr is a pseudo-terminal that shows a spinner; stdout is still one JSON document."""
     import pty
 
     ours, theirs = pty.openpty()
@@ -495,7 +495,7 @@ def test_progress_shows_on_a_terminal_and_the_result_is_the_same(trained: str, f
     assert b"0:00:0" in shown
 
 
-def test_on_a_narrow_terminal_nothing_of_a_table_is_cut_off(trained: str, folder: Path) -> None:
+def test_a_narrow_terminal_truncates_no_table(trained: str, folder: Path) -> None:
     import pty
 
     ours, theirs = pty.openpty()
@@ -503,7 +503,7 @@ def test_on_a_narrow_terminal_nothing_of_a_table_is_cut_off(trained: str, folder
     with subprocess.Popen(command, cwd=folder, env={**os.environ, "COLUMNS": "60"}, stdout=theirs) as process:
         os.close(theirs)
         shown = b""
-        with suppress(OSError):  # the end: the process has closed its side
+        with suppress(OSError):  # the process has closed its end
             while part := os.read(ours, 65536):
                 shown += part
         assert process.wait(60) == 0
@@ -552,7 +552,7 @@ def test_a_foreign_table_of_posts_is_read_and_never_written(folder: Path, retrai
     project.close()
 
 
-def test_evaluate_by_the_clock_shows_how_reliable_the_probabilities_are(trained: str, retrainer: Runner) -> None:
+def test_evaluate_with_clock_origins_shows_the_reliability(trained: str, retrainer: Runner) -> None:
     shown = retrainer("evaluate", trained, "--origin", "clock")
     assert shown.code == 0
     assert "stated" in shown.out.lower()
@@ -566,7 +566,7 @@ def test_evaluate_by_the_clock_shows_how_reliable_the_probabilities_are(trained:
     assert recorded[0]["reliability"] == document["reliability"]
 
 
-def test_predict_tells_an_interval_of_the_level_asked_for_and_probabilities(trained: str, retrainer: Runner) -> None:
+def test_predict_prints_the_requested_interval_and_probabilities(trained: str, retrainer: Runner) -> None:
     del trained
     wide, narrow = (retrainer("predict", "timing", "--interval", level, "--json").json for level in ("0.9", "0.5"))
     assert (wide["interval"]["level"], narrow["interval"]["level"]) == (0.9, 0.5)
@@ -579,7 +579,7 @@ def test_predict_tells_an_interval_of_the_level_asked_for_and_probabilities(trai
 
 
 @pytest.mark.parametrize("level", ["2", "0", "0.99", "-0.5"])
-def test_an_impossible_interval_is_refused(trained: str, retrainer: Runner, level: str) -> None:
+def test_an_interval_level_out_of_range_is_refused(trained: str, retrainer: Runner, level: str) -> None:
     del trained
     done = retrainer("predict", "timing", f"--interval={level}")
     assert done.code == 2
@@ -593,9 +593,9 @@ def test_an_unknown_origin_is_refused(trained: str, retrainer: Runner) -> None:
         assert "Invalid value for '--origin': 'moon' (choose post or clock)" in done.err
 
 
-def test_show_says_what_a_version_leans_on(trained: str, retrainer: Runner, tmp_path: Path) -> None:
+def test_show_prints_the_feature_importance(trained: str, retrainer: Runner, tmp_path: Path) -> None:
     shown = retrainer("show", trained)
-    assert "What the forecast leans on" in shown.out
+    assert "Feature importance" in shown.out
     (first, *_) = retrainer("show", trained, "--json").json["importance"]
     assert first.keys() == {"label", "value", "unit", "note"}
     prophet = retrainer("train", "timing", "--algorithm", "prophet", "--json").json["training_runs"][0][
@@ -612,7 +612,7 @@ def test_show_says_what_a_version_leans_on(trained: str, retrainer: Runner, tmp_
     assert "Evaluated" in damaged.out
 
 
-def test_compare_says_how_sure_it_is_and_where_the_two_differ(trained: str, retrainer: Runner) -> None:
+def test_compare_prints_its_evidence_and_the_largest_differences(trained: str, retrainer: Runner) -> None:
     retrainer("train", "timing", "--algorithm", "prophet")
     newest = retrainer("versions", "--type", "timing", "--json").json["versions"][0]["version_id"]
     shown = retrainer("compare", trained, newest)

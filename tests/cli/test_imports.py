@@ -1,4 +1,4 @@
-"""Fast to start: what the light commands must not import."""
+"""Start-up time: what light commands must not import."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NEVER_FOR_HELP = ("prophet", "anthropic", "alembic", "rich", "httpx2", "joblib",
 HEAVY = (*NEVER_FOR_HELP, "pandas", "numpy", "sqlalchemy", "pyarrow")
 
 
-def test_what_plugin_authors_import_is_imported_late() -> None:
+def test_the_plugin_api_is_imported_lazily() -> None:
     script = (
         "import sys, retrainer.algorithms as ours; from retrainer.algorithms import Algorithm, CostEstimate, hookimpl;"
         "early = 'numpy' in sys.modules; values = [getattr(ours, name) for name in ours.__all__];"
@@ -43,7 +43,7 @@ def assert_imports_none_of(names: tuple[str, ...], arguments: list[str], folder:
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], []])
-def test_the_help_of_the_program_imports_nothing_heavy(arguments: list[str], tmp_path: Path) -> None:
+def test_the_main_help_imports_nothing_heavy(arguments: list[str], tmp_path: Path) -> None:
     assert_imports_none_of((*HEAVY, "pydantic"), arguments, tmp_path)
 
 
@@ -52,12 +52,12 @@ def test_listing_plugins_imports_nothing_heavy(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("command", ["train", "replay", "serve", "history"])
-def test_the_help_of_a_command_imports_no_library_that_only_some_commands_need(command: str, tmp_path: Path) -> None:
+def test_the_help_of_a_command_imports_no_optional_library(command: str, tmp_path: Path) -> None:
     assert_imports_none_of(NEVER_FOR_HELP, [command, "--help"], tmp_path)
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_the_help_of_the_program_shows_the_first_line_of_each_command(name: str) -> None:
+def test_the_main_help_shows_the_first_line_of_each_command(name: str) -> None:
     group = get_group(app)
     context = group.make_context("retrainer", [], resilient_parsing=True)
     _, command, _ = group.resolve_command(context, [name])

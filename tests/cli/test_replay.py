@@ -1,4 +1,4 @@
-"""`retrainer replay` by its command line: what is printed, drawn, refused, interrupted and paid for."""
+"""The command `replay`: its output and plots, invalid input, interrupts, prefetching and cost limits."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _posts(folder: Path, prepare: Prepare) -> None:
     prepare(folder, import_sample)
 
 
-def test_policies_stand_side_by_side_and_a_sentence_at_the_end(retrainer: Runner) -> None:
+def test_replay_prints_a_table_of_policies_and_a_conclusion(retrainer: Runner) -> None:
     done = retrainer("replay", "timing", *FROM, *TO, *DAILY)
     assert done.code == 0, done.err
     first = [line.split()[0] for line in done.out.splitlines() if line and not line.startswith(("─", " "))]
@@ -46,14 +46,14 @@ def test_policies_stand_side_by_side_and_a_sentence_at_the_end(retrainer: Runner
     assert done.err == "Replaying 50 steps of 4 policies\n", "no progress in a pipe"
 
 
-def test_verbose_says_a_line_a_step(retrainer: Runner) -> None:
+def test_verbose_logs_one_line_per_step(retrainer: Runner) -> None:
     done = retrainer("replay", *FROM, *TO, "--verbose")
     steps = re.findall(r"^2024-0\d-\d\d 00:00 (configured|never|always): ", done.err, re.MULTILINE)
     assert len(steps) == 15
     assert "MODEL RETRAINING" not in done.err
 
 
-def test_a_plot_that_cannot_be_written_loses_nothing_of_the_report(retrainer: Runner, folder: Path) -> None:
+def test_a_plot_that_cannot_be_written_does_not_lose_the_report(retrainer: Runner, folder: Path) -> None:
     (folder / "plot.svg").mkdir()
     done = retrainer("replay", *FROM, "--to", "2024-03-09", "--plot", "plot.svg")
     assert done.code == 1
@@ -61,7 +61,7 @@ def test_a_plot_that_cannot_be_written_loses_nothing_of_the_report(retrainer: Ru
     assert done.out.startswith("Timing, live from 2024-03-01")
 
 
-def test_json_names_the_policies_and_tells_every_step(retrainer: Runner) -> None:
+def test_json_lists_the_policies_and_every_step(retrainer: Runner) -> None:
     document = retrainer("replay", *FROM, *TO, *DAILY, "--json").json
     assert set(document["policies"]) == {"configured", "never", "always", "daily"}
     daily = document["policies"]["daily"]
@@ -74,7 +74,7 @@ def test_json_names_the_policies_and_tells_every_step(retrainer: Runner) -> None
     assert document["conclusion"]
 
 
-def test_the_live_score_follows_from_the_steps_of_the_json(retrainer: Runner) -> None:
+def test_the_live_score_can_be_computed_from_the_steps(retrainer: Runner) -> None:
     document = retrainer("replay", *FROM, *TO, *DAILY, "--json").json
     for one in document["policies"].values():
         steps = [step for step in one["steps"] if step["num_predictions"]]
@@ -91,7 +91,9 @@ def test_the_live_score_follows_from_the_steps_of_the_json(retrainer: Runner) ->
 
 
 @pytest.mark.parametrize(("name", "start"), [("plot.png", b"\x89PNG"), ("plot.svg", b"<?xml")])
-def test_a_plot_is_drawn_by_the_ending_of_its_name(folder: Path, retrainer: Runner, name: str, start: bytes) -> None:
+def test_the_file_name_determines_the_format_of_a_plot(
+    folder: Path, retrainer: Runner, name: str, start: bytes
+) -> None:
     assert retrainer("replay", *FROM, *TO, "--plot", name).code == 0
     assert (folder / name).read_bytes().startswith(start)
 
@@ -100,20 +102,24 @@ def test_a_plot_is_drawn_by_the_ending_of_its_name(folder: Path, retrainer: Runn
     ("arguments", "code", "message"),
     [
         (("--from", "2024-04-01", "--to", "2024-03-01"), 2, "--from '2024-04-01' is not before --to '2024-03-01'"),
-        (("--from", "2024-04-01", "--to", "2024-04-01"), 2, "there is no step to take"),
-        (("--from", "2012-01-01"), 2, "--from: '2012-01-01' lies outside of the posts, which go from 2022-02-25 to"),
-        ((*FROM, "--to", "2025-01-01"), 2, "--to: '2025-01-01' lies outside of the posts"),
-        (("--from", "soon"), 2, "--from: 'soon' is not a time"),
+        (("--from", "2024-04-01", "--to", "2024-04-01"), 2, "--from '2024-04-01' is not before --to '2024-04-01'"),
+        (("--from", "2012-01-01"), 2, "--from: '2012-01-01' lies outside the posts (2022-02-25 to"),
+        ((*FROM, "--to", "2025-01-01"), 2, "--to: '2025-01-01' lies outside the posts"),
+        (("--from", "soon"), 2, "Invalid value for '--from': 'soon' is not a time"),
         ((), 2, "Missing option '--from'"),
         (("sentiment", *FROM), 2, "unknown model type 'sentiment'"),
         ((*FROM, "--policy", "d: schedule_dayz=1"), 2, "unknown key 'schedule_dayz'. Did you mean 'schedule_days'?"),
-        ((*FROM, "--plot", "plot.gif"), 2, "--plot: 'plot.gif' ends in none of .png, .svg"),
-        ((*FROM, "--plot", "none/plot.svg"), 2, "--plot: there is no folder 'none'"),
+        (
+            (*FROM, "--plot", "plot.gif"),
+            2,
+            "--plot: unsupported format 'plot.gif'. Choose a name that ends in .png or .svg",
+        ),
+        ((*FROM, "--plot", "none/plot.svg"), 2, "--plot: folder 'none' does not exist"),
         ((*FROM, "--jobs", "0"), 2, "--jobs"),
         (
             ("--from", "2022-02-25", "--to", "2022-03-03"),
             3,
-            "takes no step before 2022-03-03: there are never 50 posts",
+            "takes no step before 2022-03-03: fewer than 50 posts",
         ),
     ],
 )
@@ -125,20 +131,20 @@ def test_bad_input_is_one_line(retrainer: Runner, arguments: tuple[str, ...], co
     assert done.out == ""
 
 
-def test_a_project_without_a_database_is_left_without_one(tmp_path: Path, retrainer: Runner) -> None:
+def test_replay_creates_no_project_database(tmp_path: Path, retrainer: Runner) -> None:
     (tmp_path / "fresh").mkdir()
     assert retrainer("init", ".", cwd=tmp_path / "fresh").code == 0
     done = retrainer("replay", *FROM, cwd=tmp_path / "fresh")
     assert done.code == 3
-    assert done.err.startswith("Error: there is no post in '")
+    assert done.err.startswith("Error: there are no posts in '")
     assert list((tmp_path / "fresh/data").iterdir()) == []
 
 
-def test_it_says_that_it_starts_later_where_posts_are_few(retrainer: Runner) -> None:
+def test_replay_warns_if_it_starts_later_for_lack_of_posts(retrainer: Runner) -> None:
     done = retrainer("replay", "--from", "2022-02-26", "--to", "2022-07-01", "--json")
     assert done.code == 0, done.err
     assert "WARNING: 'configured' starts on 2022-" in done.err
-    assert "before, there are fewer than 50 posts" in done.err
+    assert "before that there are fewer than 50 posts" in done.err
 
 
 @pytest.fixture
@@ -156,7 +162,7 @@ def waiting(plugins: Plugins, turnstile: Turnstile) -> dict[str, str]:
     return {**plugins.environ, **algorithm, "WAIT_TO_TRAIN": str(turnstile.path)}
 
 
-def test_ctrl_c_prints_what_is_known_and_resume_goes_on(
+def test_an_interrupted_replay_prints_its_results_and_can_be_resumed(
     folder: Path, retrainer: Runner, waiting: dict[str, str], turnstile: Turnstile
 ) -> None:
     command = [sys.executable, "-m", "retrainer", "replay", *FROM, *TO]
@@ -170,28 +176,28 @@ def test_ctrl_c_prints_what_is_known_and_resume_goes_on(
     ) as process:
         turnstile.await_arrival()
         turnstile.let_through()
-        turnstile.await_arrival()  # at the second step, and never let through: it cannot be over
+        turnstile.await_arrival()  # at the second step, which never continues
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
-    assert out.startswith("Interrupted after 3 of 15 steps. What is known so far:")
+    assert out.startswith("Interrupted after 3 of 15 steps. Results so far:")
     assert "configured" in out
     assert err.splitlines()[-1] == "Error: interrupted"
     del waiting["WAIT_TO_TRAIN"]
     resumed = retrainer("replay", *FROM, *TO, "--json", "--resume", env=waiting)
-    assert "Replaying 15 steps of 3 policies; 3 are known" in resumed.err
+    assert "Replaying 15 steps of 3 policies; 3 are done" in resumed.err
     whole = retrainer("replay", *FROM, *TO, "--json", "--workdir", "elsewhere", env=waiting)
     assert without_seconds(resumed.json) == without_seconds(whole.json)
 
 
 def without_seconds(document: dict[str, Any]) -> dict[str, Any]:
-    """Return what a replay came to, without the time of the processors."""
+    """Return the document without the processor time."""
     for policy in document["policies"].values():
         del policy["cost"]["seconds"]
     return document
 
 
-def test_what_was_made_ahead_is_not_made_again(retrainer: Runner, folder: Path) -> None:
+def test_prefetched_work_is_not_repeated(retrainer: Runner, folder: Path) -> None:
     for jobs in ("1", "2"):
         assert retrainer("replay", *FROM, *TO, "--jobs", jobs, "--workdir", f"jobs{jobs}").code == 0
     assert kept_pieces(folder / "jobs2") == kept_pieces(folder / "jobs1")
@@ -199,36 +205,36 @@ def test_what_was_made_ahead_is_not_made_again(retrainer: Runner, folder: Path) 
 
 def kept_pieces(workdir: Path) -> int:
     with closing(sqlite3.connect(workdir / "timing" / "work.db")) as work:
-        (count,) = work.execute("SELECT count(*) FROM kept").fetchone()
+        (count,) = work.execute("SELECT count(*) FROM cache").fetchone()
     return int(count)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere they end by themselves, some minutes later")
-def test_the_processes_that_work_ahead_end_with_a_replay_that_is_killed(
+def test_prefetch_workers_end_when_a_replay_is_killed(
     folder: Path, waiting: dict[str, str], turnstile: Turnstile
 ) -> None:
     command = [sys.executable, "-m", "retrainer", "replay", *FROM, "--jobs", "2"]
     environ = {**os.environ, **waiting}
     with subprocess.Popen(command, cwd=folder, env=environ, stderr=subprocess.DEVNULL) as process:
         for _ in range(2):
-            turnstile.await_arrival()  # both of them, and neither is let through: nothing ends by itself
+            turnstile.await_arrival()  # both workers, neither of which continues
         helpers = psutil.Process(process.pid).children(recursive=True)
         process.kill()
     assert len(helpers) >= 2
     assert not psutil.wait_procs(helpers, timeout=30)[1]
 
 
-def test_what_is_kept_of_a_plugin_is_not_used_after_its_code_was_edited(retrainer: Runner, plugins: Plugins) -> None:
+def test_the_cache_of_a_plugin_is_invalid_after_its_code_changes(retrainer: Runner, plugins: Plugins) -> None:
     plugins.add("mine", timing_algorithm("mine", 5.0))
     environ = {**plugins.environ, "RETRAINER_TIMING_MODEL__ALGORITHM": "mine"}
     span = ("replay", *FROM, *TO, "--json")
     first = retrainer(*span, env=environ)
     same = retrainer(*span, "--resume", env=environ)
-    assert "15 are known" in same.err
+    assert "15 are done" in same.err
     module = plugins.site / "retrainer_mine_module.py"
     module.write_text(module.read_text().replace("5.0", "30.0"))
     edited = retrainer(*span, "--resume", env=environ)
-    assert "are known" not in edited.err
+    assert "are done" not in edited.err
     fresh = retrainer(*span, "--workdir", "elsewhere", env=environ)
     error = [done.json["policies"]["never"]["live"]["parts"]["mae_hours"] for done in (first, same, edited, fresh)]
     assert error[0] == error[1] != error[2] == error[3]
@@ -243,13 +249,13 @@ def paid() -> dict[str, str]:
     }
 
 
-def test_paid_forecasts_are_replayed_only_up_to_a_cost_that_is_given(retrainer: Runner, paid: dict[str, str]) -> None:
+def test_paid_forecasts_require_and_respect_a_cost_limit(retrainer: Runner, paid: dict[str, str]) -> None:
     with ClaudeServer() as server:
         environ = {**paid, "ANTHROPIC_BASE_URL": server.url}
         content = ("replay", "content", *FROM, "--to", "2024-03-20")
         refused = retrainer(*content, env=environ)
         assert refused.code == 2
-        assert re.search(r"forecasts of 'claude_api' cost money: this replay up to about \$\d", refused.err)
+        assert re.search(r"forecasts of 'claude_api' cost money: this replay costs up to about \$\d", refused.err)
         assert "--max-cost" in refused.err
         assert server.requests == []
 
@@ -260,8 +266,8 @@ def test_paid_forecasts_are_replayed_only_up_to_a_cost_that_is_given(retrainer: 
 
         done = retrainer(*content, "--max-cost", "5", "--json", env=environ)
         assert done.code == 0, done.err
-        assert re.search(r"This replay costs up to about \$\d+\.\d\d, by \d+ calls of 'claude_api'", done.err)
-        said = int(re.search(r"by (\d+) calls", done.err)[1])  # type: ignore[index]
+        assert re.search(r"This replay costs up to about \$\d+\.\d\d \(\d+ calls of 'claude_api'\)", done.err)
+        said = int(re.search(r"(\d+) calls of", done.err)[1])  # type: ignore[index]
         assert 0 < len(server.requests) <= said
         assert done.json["spent_usd"] <= 5
         configured = done.json["policies"]["configured"]
@@ -272,7 +278,7 @@ def test_paid_forecasts_are_replayed_only_up_to_a_cost_that_is_given(retrainer: 
         assert len(server.requests) == made, "what was paid for is not paid for again"
 
 
-def test_the_settings_of_the_project_may_name_another_algorithm_by_policy(folder: Path, retrainer: Runner) -> None:
+def test_a_policy_may_choose_another_algorithm(folder: Path, retrainer: Runner) -> None:
     configure(folder, min_improvement_threshold="0.0")
     done = retrainer("replay", *FROM, "--to", "2024-03-09", "--policy", "p: algorithm=prophet", "--json")
     assert done.code == 0, done.err

@@ -1,4 +1,4 @@
-"""Runs that nobody watches: when they are due, how long they may take, what they leave to read."""
+"""Unattended runs: when they are due, their time limit, and their logs and summaries."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 def fresh_sample(until: datetime) -> object:
-    """The sample, shifted so that its last post lies shortly before a moment."""
+    """The sample posts, shifted so that the last one is an hour before a time."""
     posts = sample_posts()
     return posts.assign(created_at=posts["created_at"] + (until - posts["created_at"].iloc[-1] - timedelta(hours=1)))
 
@@ -42,7 +42,7 @@ def posts(folder: Path, retrainer: Runner) -> None:
     assert retrainer("posts", "import", "posts.csv").code == 0
 
 
-# --- when it is due -------------------------------------------------------------------------------
+# --- due -------------------------------------------------------------------------------
 
 
 def test_a_type_without_a_run_is_due(project: Project) -> None:
@@ -52,7 +52,7 @@ def test_a_type_without_a_run_is_due(project: Project) -> None:
 
 @pytest.mark.parametrize(("days", "is_due"), [(0.1, False), (6.9, False), (6.97, True), (7, True), (30, True)])
 def test_a_type_is_due_when_the_days_have_passed(project: Project, days: float, is_due: bool) -> None:
-    """Give or take an hour, so that a nightly look does not slip by a day; a missed week is caught up."""
+    """With a tolerance of about an hour, so that a nightly check is not delayed by a day."""
     retrain(project, runtime_of(project), "timing", NOW)
     found = due(project, "timing", NOW + timedelta(days=days))
     assert found.is_due is is_due
@@ -60,24 +60,24 @@ def test_a_type_is_due_when_the_days_have_passed(project: Project, days: float, 
     assert due(project, "content", NOW + timedelta(days=days)).is_due
 
 
-def test_a_run_that_was_made_while_the_clock_was_ahead_does_not_stop_the_schedule(project: Project) -> None:
+def test_a_run_dated_in_the_future_does_not_stop_the_schedule(project: Project) -> None:
     retrain(project, runtime_of(project), "timing", NOW + timedelta(days=30))
     found = due(project, "timing", NOW)
     assert (found.is_due, found.why) == (True, "the last run is dated 30.0 days from now")
 
 
 @pytest.mark.parametrize(("days", "schedule"), [(1, "1"), (7, "7"), (14, "14")])
-def test_no_run_is_lost_when_the_clocks_go_forward(folder: Path, days: int, schedule: str) -> None:
+def test_no_run_is_skipped_when_the_clocks_go_forward(folder: Path, days: int, schedule: str) -> None:
     berlin = ZoneInfo("Europe/Berlin")
     project = open_project(folder, {"RETRAINER_RETRAINING__SCHEDULE_DAYS": schedule})
     project.posts.add(regular_posts(200), NOW)
     change = datetime(2025, 3, 30, 3, 0, 5, tzinfo=berlin)
-    before = datetime(2025, 3, 30, 3, 0, 10, tzinfo=berlin) - timedelta(days=days)  # by the clock on the wall
+    before = datetime(2025, 3, 30, 3, 0, 10, tzinfo=berlin) - timedelta(days=days)  # local time
     retrain(project, runtime_of(project), "timing", before.astimezone(UTC))
     assert due(project, "timing", change.astimezone(UTC)).is_due
 
 
-def test_posts_that_come_while_old_ones_are_deleted_are_counted(folder: Path) -> None:
+def test_new_posts_are_counted_even_if_old_ones_were_deleted(folder: Path) -> None:
     project = open_project(folder, {"RETRAINER_RETRAINING__MIN_NEW_POSTS": "20"})
     posts = regular_posts(200)
     moment = posts["created_at"].iloc[149].to_pydatetime()
@@ -90,7 +90,7 @@ def test_posts_that_come_while_old_ones_are_deleted_are_counted(folder: Path) ->
     assert (found.is_due, found.why) == (True, "30 new posts have arrived (min_new_posts is 20)")
 
 
-def test_a_run_of_a_past_moment_and_a_failed_one_do_not_count(folder: Path) -> None:
+def test_as_of_runs_and_failed_runs_do_not_count(folder: Path) -> None:
     project = open_project(folder)
     project.posts.add(regular_posts(200), NOW)
     retrain(project, runtime_of(project), "timing", NOW - timedelta(days=1), as_of=True)
@@ -100,8 +100,8 @@ def test_a_run_of_a_past_moment_and_a_failed_one_do_not_count(folder: Path) -> N
     assert due(project, "timing", NOW).why == "no run has completed yet"
 
 
-def test_a_type_is_due_when_enough_posts_have_come(folder: Path) -> None:
-    """Counted by what the last run had, so that posts imported late count too."""
+def test_a_type_is_due_when_enough_new_posts_have_arrived(folder: Path) -> None:
+    """Compared with the posts of the last run, so that posts imported late count too."""
     project = open_project(folder, {"RETRAINER_RETRAINING__MIN_NEW_POSTS": "20"})
     posts = regular_posts(200)
     project.posts.add(posts.iloc[20:], NOW)
@@ -117,7 +117,7 @@ def test_a_type_is_due_when_enough_posts_have_come(folder: Path) -> None:
 
 
 @pytest.mark.usefixtures("posts")
-def test_not_due_says_nothing_to_cron_and_why_when_asked(retrainer: Runner) -> None:
+def test_not_due_prints_nothing_unless_verbose(retrainer: Runner) -> None:
     first = retrainer("train", "--if-due", "--exit-code")
     assert first.code == 0
     assert "The timing model is due: no run has completed yet" in first.err
@@ -131,7 +131,7 @@ def test_not_due_says_nothing_to_cron_and_why_when_asked(retrainer: Runner) -> N
 
 
 @pytest.mark.usefixtures("posts")
-def test_not_due_is_told_on_a_terminal(retrainer: Runner, folder: Path) -> None:
+def test_not_due_is_logged_on_a_terminal(retrainer: Runner, folder: Path) -> None:
     assert retrainer("train", "timing").code == 0
     master, slave = pty.openpty()
     command = [sys.executable, "-m", "retrainer", "train", "timing", "--if-due"]
@@ -139,22 +139,22 @@ def test_not_due_is_told_on_a_terminal(retrainer: Runner, folder: Path) -> None:
         os.close(slave)
         shown = b""
         while b"The timing model is not due" not in shown:
-            shown += os.read(master, 65_536)  # an error once the process has ended
+            shown += os.read(master, 65_536)  # fails when the process has ended
     os.close(master)
     assert process.returncode == 0
 
 
 @pytest.mark.usefixtures("posts")
-def test_a_disabled_type_is_skipped_without_a_word(retrainer: Runner) -> None:
+def test_a_disabled_type_is_skipped_silently(retrainer: Runner) -> None:
     done = retrainer("train", "--if-due", RETRAINER_RETRAINING__ENABLED="false")
     assert (done.code, done.out, done.err) == (0, "", "")
 
 
-# --- how long it may take -------------------------------------------------------------------------
+# --- time limit -------------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("posts")
-def test_a_run_that_takes_too_long_ends_as_failed(retrainer: Runner, plugins: Plugins) -> None:
+def test_a_run_that_exceeds_its_time_limit_fails(retrainer: Runner, plugins: Plugins) -> None:
     plugins.add("stuck", timing_algorithm("stuck", train="import threading; threading.Event().wait(600)"))
     environ = {**plugins.environ, "RETRAINER_RETRAINING__MAX_RUN_MINUTES": "0.02"}
     assert retrainer("train", "timing").code == 0
@@ -171,14 +171,12 @@ def test_a_run_that_takes_too_long_ends_as_failed(retrainer: Runner, plugins: Pl
 
 
 @pytest.mark.usefixtures("posts")
-def test_a_run_stuck_where_python_does_not_run_is_ended_too(
-    retrainer: Runner, retrainer_process: Runner, plugins: Plugins
-) -> None:
-    """A lock of C that no signal interrupts; the grace is cut short by the plugin, so that the test is quick."""
+def test_a_run_stuck_in_c_code_is_ended(retrainer: Runner, retrainer_process: Runner, plugins: Plugins) -> None:
+    """C code that no signal interrupts; the plugin shortens the grace period to keep the test short."""
     wait = """
-        import ctypes, retrainer.pipeline.timeout as watchdog
-        watchdog.GRACE_SECONDS = 0.5
-        ctypes.PyDLL(None)  # holds no lock, but the call below does not come back to Python
+        import ctypes, retrainer.pipeline.timeout as timeout
+        timeout.GRACE_SECONDS = 0.5
+        ctypes.PyDLL(None)  # releases the GIL, but the call below never returns to Python
         libc = ctypes.CDLL(None)
         while True:
             try:
@@ -207,7 +205,7 @@ def test_a_run_stuck_where_python_does_not_run_is_ended_too(
     assert retrainer("train", "timing").code == 0
 
 
-# --- what it leaves to read -----------------------------------------------------------------------
+# --- logs and summaries -----------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("posts")
@@ -222,19 +220,20 @@ def test_the_summary_is_appended_as_markdown(retrainer: Runner, folder: Path) ->
     assert "## – timing: not promoted" in text
     assert "| | new | production | naive |" in text
     assert "| Overall score | " in text
-    assert "Better with probability 0.50 on 20 posts" in text
+    assert "The new model is better with probability 0.50 on 20 posts" in text
+    assert [line.count("|") for line in text.splitlines() if line.startswith("| Skill |")] == [4, 5], "in both sections"
     retrainer("train", "timing", "--if-due", "--summary", "summary.md")
     assert "- The timing model is not due" in (folder / "summary.md").read_text()
 
 
 @pytest.mark.usefixtures("posts")
-def test_the_summary_of_a_failure_says_why(retrainer: Runner, folder: Path) -> None:
+def test_the_summary_of_a_failed_run_has_the_reason(retrainer: Runner, folder: Path) -> None:
     done = retrainer("train", "timing", "--summary", "s.md", RETRAINER_RETRAINING__MIN_TRAINING_SAMPLES="100000")
     assert done.code == 3
     assert (folder / "s.md").read_text().startswith("## ✗ timing: failed\n\n")
 
 
-def test_the_summary_of_a_call_that_could_not_begin_says_why(retrainer: Runner, folder: Path) -> None:
+def test_the_summary_of_a_failure_before_the_first_run_has_the_reason(retrainer: Runner, folder: Path) -> None:
     configure(folder, test_split="1.5")
     done = retrainer("train", "--summary", "s.md")
     assert done.code == 2
@@ -243,7 +242,7 @@ def test_the_summary_of_a_call_that_could_not_begin_says_why(retrainer: Runner, 
     assert "test\\_split" in text
 
 
-def test_a_summary_that_cannot_be_written_is_told_before_any_work(retrainer: Runner, folder: Path) -> None:
+def test_a_summary_that_cannot_be_written_is_refused_before_training(retrainer: Runner, folder: Path) -> None:
     done = retrainer("train", "--summary", "no/such/folder/summary.md")
     assert done.code == 2
     assert "--summary: cannot write 'no/such/folder/summary.md': No such file or directory" in done.err
@@ -251,7 +250,7 @@ def test_a_summary_that_cannot_be_written_is_told_before_any_work(retrainer: Run
 
 
 @pytest.mark.usefixtures("posts")
-def test_log_lines_are_json_objects_with_the_run(retrainer: Runner) -> None:
+def test_json_log_lines_have_the_run_id(retrainer: Runner) -> None:
     done = retrainer("train", "timing", "--log-format", "json")
     lines = [json.loads(line) for line in done.err.splitlines()]
     assert all(line.keys() == {"time", "level", "logger", "message", "run_id"} for line in lines)
@@ -274,7 +273,7 @@ def test_log_lines_are_json_objects_with_the_run(retrainer: Runner) -> None:
 
 
 @pytest.mark.usefixtures("posts")
-def test_a_log_file_gets_every_line_also_where_stderr_is_quiet(retrainer: Runner, folder: Path) -> None:
+def test_a_log_file_gets_every_line_even_with_quiet(retrainer: Runner, folder: Path) -> None:
     done = retrainer("--quiet", "--log-file", "runs.log", "train", "timing")
     assert (done.code, done.err) == (0, "")
     (run,) = retrainer("history", "--json").json["training_runs"]
@@ -285,16 +284,14 @@ def test_a_log_file_gets_every_line_also_where_stderr_is_quiet(retrainer: Runner
 
 
 @pytest.mark.usefixtures("posts")
-def test_what_is_not_due_stands_in_the_log_file_and_not_in_the_mail(retrainer: Runner, folder: Path) -> None:
+def test_not_due_is_in_the_log_file_but_not_on_stderr(retrainer: Runner, folder: Path) -> None:
     assert retrainer("train", "timing").code == 0
     done = retrainer("train", "timing", "--if-due", "--log-file", "runs.log")
     assert (done.code, done.out, done.err) == (0, "", "")
     assert "The timing model is not due: the last run was 0.0 days ago" in (folder / "runs.log").read_text()
 
 
-def test_posts_that_cannot_be_used_are_told_once_a_run_and_not_where_nothing_is_due(
-    retrainer: Runner, folder: Path
-) -> None:
+def test_unusable_posts_are_logged_once_per_run_and_not_if_nothing_is_due(retrainer: Runner, folder: Path) -> None:
     posts = regular_posts(120)
     with sqlite3.connect(folder / "theirs.db") as theirs:
         theirs.execute("CREATE TABLE posts (post_id, created_at, content)")
@@ -310,12 +307,12 @@ def test_posts_that_cannot_be_used_are_told_once_a_run_and_not_where_nothing_is_
     assert (done.code, done.out, done.err) == (0, "", "")
 
 
-def test_the_folder_of_a_log_file_is_made_where_it_is_gone(retrainer: Runner, folder: Path) -> None:
+def test_the_folder_of_the_log_file_is_created(retrainer: Runner, folder: Path) -> None:
     assert retrainer("history", "--log-file", "gone/runs.log").code == 0
     assert (folder / "gone/runs.log").exists()
 
 
-def test_an_error_is_an_object_too_and_stands_in_the_log_file(retrainer: Runner, folder: Path) -> None:
+def test_an_error_is_logged_as_json_and_in_the_log_file(retrainer: Runner, folder: Path) -> None:
     done = retrainer("evaluate", "nope", "--log-format", "json", "--log-file", "runs.log")
     assert done.code == 2
     for text in (done.err, (folder / "runs.log").read_text()):
@@ -327,13 +324,13 @@ def test_an_error_is_an_object_too_and_stands_in_the_log_file(retrainer: Runner,
 
 
 @pytest.mark.usefixtures("posts")
-def test_a_run_that_holds_pythons_lock_is_ended_from_outside(
+def test_a_run_that_holds_the_gil_is_ended_by_a_timer(
     retrainer: Runner, retrainer_process: Runner, plugins: Plugins
 ) -> None:
-    """A wait in C that never gives Python's lock back: the next command finds the process gone and closes the run."""
+    """C code that never releases the GIL: the process is killed, and the next command closes the run."""
     shortened = """
-        import retrainer.pipeline.timeout as watchdog
-        watchdog.GRACE_SECONDS = watchdog.LAST_SECONDS = 0.5
+        import retrainer.pipeline.timeout as timeout
+        timeout.GRACE_SECONDS = timeout.RECORD_SECONDS = 0.5
     """
     plugins.add("stuck", timing_algorithm("stuck", setup=shortened, train="import ctypes; ctypes.PyDLL(None).pause()"))
     environ = {
@@ -350,9 +347,7 @@ def test_a_run_that_holds_pythons_lock_is_ended_from_outside(
 
 
 @pytest.mark.usefixtures("posts")
-def test_a_log_file_gets_the_traceback_of_a_plugin_that_fails(
-    retrainer: Runner, plugins: Plugins, folder: Path
-) -> None:
+def test_a_log_file_gets_the_traceback_of_a_plugin_error(retrainer: Runner, plugins: Plugins, folder: Path) -> None:
     plugins.add("stuck", timing_algorithm("stuck", train="raise ValueError('no idea')"))
     done = retrainer("train", "timing", "--algorithm", "stuck", "--log-file", "runs.log", env=plugins.environ)
     assert done.code == 1
@@ -363,7 +358,7 @@ def test_a_log_file_gets_the_traceback_of_a_plugin_that_fails(
 
 
 @pytest.mark.usefixtures("posts")
-def test_a_full_log_disk_is_one_warning_and_not_the_end(retrainer: Runner) -> None:
+def test_a_full_disk_for_the_log_is_one_warning(retrainer: Runner) -> None:
     done = retrainer("train", "timing", "--log-file", "/dev/full")
     assert done.code == 0
     assert done.err.count("WARNING: cannot write the log file '/dev/full'; further log lines are lost") == 1
@@ -379,7 +374,7 @@ def test_a_full_log_disk_is_one_warning_and_not_the_end(retrainer: Runner) -> No
         ),
     ],
 )
-def test_wrong_log_options_are_refused(
+def test_invalid_log_options_are_refused(
     retrainer: Runner, tmp_path: Path, arguments: tuple[str, str], problem: str
 ) -> None:
     done = retrainer("versions", *arguments, cwd=tmp_path)

@@ -1,4 +1,4 @@
-"""The commands that look after versions: pin, restore, prune, production at a time, rollback to a version."""
+"""The commands for versions: pin, restore, prune, production at a past time, rollback to a version."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def five(folder: Path, prepare: Prepare) -> list[str]:
-    """A project that keeps one version, with five timing versions trained; returns them, the oldest first."""
+    """Train five timing versions in a project that keeps one; return their ids, oldest first."""
     configure(folder, keep_versions="1")
     return prepare(folder, train_five_versions)
 
@@ -118,12 +118,12 @@ def test_rollback_to_a_version(five: list[str], retrainer: Runner) -> None:
     assert retrainer("rollback", "timing", "--to", "nope").code == 2
 
 
-def test_show_tells_the_decision_in_a_sentence_with_figures(five: list[str], retrainer: Runner) -> None:
+def test_show_prints_the_decision_with_its_scores(five: list[str], retrainer: Runner) -> None:
     told = retrainer("show", five[4]).out
     assert "it was not promoted (automatically, " in told
     assert "naive 0." in told
     assert "on the same 20 posts." in told
-    assert "it went into production by promotion (automatically, " in retrainer("show", five[0]).out
+    assert "it was promoted to production (automatically, " in retrainer("show", five[0]).out
 
 
 def test_history_pages_and_filters(five: list[str], retrainer: Runner) -> None:
@@ -142,8 +142,8 @@ def test_history_pages_and_filters(five: list[str], retrainer: Runner) -> None:
     assert retrainer("history", "--since", "yesterday").code == 2
 
 
-def test_an_empty_models_folder_is_filled_by_the_next_command(five: list[str], retrainer: Runner, folder: Path) -> None:
-    """A CI job on an empty disk, with the database elsewhere."""
+def test_the_next_command_restores_an_empty_models_folder(five: list[str], retrainer: Runner, folder: Path) -> None:
+    """As in a CI job, which has an empty disk and a database elsewhere."""
     import shutil
 
     shutil.rmtree(folder / "models")
@@ -153,7 +153,7 @@ def test_an_empty_models_folder_is_filled_by_the_next_command(five: list[str], r
     assert (folder / "models" / "timing_model" / "manifest.json").exists()
 
 
-def test_a_full_disk_is_a_clear_error_and_production_stays(
+def test_a_full_disk_is_one_error_and_production_is_unchanged(
     five: list[str], retrainer: Runner, folder: Path, tmp_path: Path
 ) -> None:
     place = tmp_path / "small"

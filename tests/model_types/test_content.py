@@ -118,28 +118,28 @@ def test_a_forecasts_file_round_trips_any_text(texts: list[str]) -> None:
     assert CONTENT.parse(data) == StoredForecasts(forecasts, ContentTargets(texts), ["a", "b"], naive)
 
 
-def posts_saying(*texts: str) -> pd.DataFrame:
+def posts_with_texts(*texts: str) -> pd.DataFrame:
     posts = regular_posts(len(texts))
     posts["content"] = list(texts)
     return posts
 
 
 def test_a_copy_repeats_a_known_post_regardless_of_case_and_space() -> None:
-    posts = posts_saying("one", "Two  Words", "three", "four", "two words", "five")
+    posts = posts_with_texts("one", "Two  Words", "three", "four", "two words", "five")
     rows = np.array([1, 2, 3, 5])
     targets = CONTENT.targets(posts, Origins.before(posts, rows), rows)
-    said = [
+    predicted = [
         ContentForecast("two words"),
         ContentForecast("TWO\nwords "),
         ContentForecast("three"),
         ContentForecast("x"),
     ]
-    assert targets.find_copies(said) == [False, True, True, False]
-    assert CONTENT.score(said, targets)["copy_rate"] == 0.5
+    assert targets.find_copies(predicted) == [False, True, True, False]
+    assert CONTENT.score(predicted, targets)["copy_rate"] == 0.5
 
 
 def test_repeating_a_later_post_is_not_a_copy() -> None:
-    posts = posts_saying("one", "two", "three")
+    posts = posts_with_texts("one", "two", "three")
     rows = np.array([1, 2])
     targets = CONTENT.targets(posts, Origins.before(posts, rows), rows)
     assert targets.find_copies([ContentForecast("two"), ContentForecast("three")]) == [False, False]
@@ -170,12 +170,12 @@ def test_other_metrics_do_not_affect_the_overall_score() -> None:
     st.lists(st.sampled_from(["a", "A ", "b", "a b", "c"]), min_size=12, max_size=12),
     st.lists(st.sampled_from(["a", "b", "A  B", "c", ""]), min_size=8, max_size=8),
 )
-def test_every_metric_can_be_recomputed_from_the_file(texts: list[str], said: list[str]) -> None:
-    posts = posts_saying(*texts)
+def test_every_metric_can_be_recomputed_from_the_file(texts: list[str], predicted: list[str]) -> None:
+    posts = posts_with_texts(*texts)
     rows = np.array([3, 5, 6, 11])
     origins = Origins.before(posts, rows)
     targets = CONTENT.targets(posts, origins, rows)
-    forecasts, naive = ([ContentForecast(text) for text in part] for part in (said[:4], said[4:]))
+    forecasts, naive = ([ContentForecast(text) for text in part] for part in (predicted[:4], predicted[4:]))
     forecasts[2] = ContentForecast(None, "refusal")
     stored = CONTENT.parse(CONTENT.dump(forecasts, targets, origins, ["a", "b", "c", "d"], naive))
     assert stored.naive is not None
@@ -187,16 +187,16 @@ def test_every_metric_can_be_recomputed_from_the_file(texts: list[str], said: li
 
 
 def test_a_file_from_a_release_without_copies_gives_every_other_metric() -> None:
-    posts = posts_saying("one", "two", "one")
+    posts = posts_with_texts("one", "two", "one")
     rows = np.array([1, 2])
     origins = Origins.before(posts, rows)
     targets = CONTENT.targets(posts, origins, rows)
-    said = [ContentForecast("one"), ContentForecast("two")]
-    lines = [json.loads(line) for line in CONTENT.dump(said, targets, origins, ["a", "b"], said).splitlines()]
+    predicted = [ContentForecast("one"), ContentForecast("two")]
+    lines = [json.loads(line) for line in CONTENT.dump(predicted, targets, origins, ["a", "b"], predicted).splitlines()]
     assert [line["copy"] for line in lines] == [True, True]
     old = [{key: line[key] for key in line if key not in {"position", "copy", "baseline_copy"}} for line in lines]
     stored = CONTENT.parse("".join(json.dumps(line) + "\n" for line in old).encode())
-    now = CONTENT.score(said, targets)
+    now = CONTENT.score(predicted, targets)
     assert now.pop("copy_rate") == 1
     assert CONTENT.score(stored.forecasts, stored.targets) == now
 

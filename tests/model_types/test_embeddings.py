@@ -114,9 +114,9 @@ def test_a_tokenizer_without_a_limit(tmp_path: Path) -> None:
 def test_without_the_extra_the_error_says_what_to_install(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
     load_semantic_model.cache_clear()
     monkeypatch.setitem(sys.modules, missing, None)
-    said = refusal(PACKAGE)
-    assert f"needs the package '{missing}'" in said
-    assert "pip install 'retrainer[semantic]'" in said
+    message = refusal(PACKAGE)
+    assert f"needs the package '{missing}'" in message
+    assert "pip install 'retrainer[semantic]'" in message
 
 
 def test_a_name_that_is_neither_folder_nor_package_is_refused() -> None:

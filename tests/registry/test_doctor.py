@@ -150,7 +150,7 @@ def test_a_dead_run_is_closed(project: Project) -> None:
     assert project.registry.list_runs()[0].status == "failed"
 
 
-def test_what_is_damaged_on_both_sides_cannot_be_repaired(project: Project, version_id: str) -> None:
+def test_a_file_damaged_in_the_database_too_cannot_be_repaired(project: Project, version_id: str) -> None:
     path = project.artifacts.folder("timing", version_id) / "model.json"
     path.unlink()
     with project.registry.database.write() as session:

@@ -103,10 +103,10 @@ def test_any_flipped_byte_is_refused_before_the_file_is_read(
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     assert {path.name for path in files} >= {"manifest.json", "model.json", "weights.bin"}
     path = data.draw(st.sampled_from(files))
-    whole = path.read_bytes()
-    place = data.draw(st.integers(0, len(whole) - 1))
+    content = path.read_bytes()
+    index = data.draw(st.integers(0, len(content) - 1))
     bit = data.draw(st.integers(0, 7))
-    path.write_bytes(whole[:place] + bytes([whole[place] ^ (1 << bit)]) + whole[place + 1 :])
+    path.write_bytes(content[:index] + bytes([content[index] ^ (1 << bit)]) + content[index + 1 :])
     telltale.write_text("")
     attempts: list[Callable[[], object]] = [lambda: evaluate_version(project, runtime_of(project), version_id, NOW)]
     if version_id == live:
@@ -123,7 +123,7 @@ def test_any_flipped_byte_is_refused_before_the_file_is_read(
         assert production
         assert production.version_id == live
     finally:
-        path.write_bytes(whole)
+        path.write_bytes(content)
 
 
 def test_a_flipped_byte_is_one_line_and_exit_1(
@@ -156,23 +156,23 @@ def test_the_ledger_can_only_grow(project: Project) -> None:
 def test_production_at_a_past_time(folder: Path) -> None:
     project = open_project(folder)
     project.posts.add(regular_posts(120), NOW)
-    moments: list[datetime] = []
+    times: list[datetime] = []
     live: list[str | None] = []
-    moments.append(datetime.now(UTC))
+    times.append(datetime.now(UTC))
     live.append(None)
     for _ in range(3):
         run = retrain(project, runtime_of(project), "timing", NOW).run
         assert run
         promote_version(project, runtime_of(project), str(run.model_version_id), "next", NOW)
-        moments.append(datetime.now(UTC))
+        times.append(datetime.now(UTC))
         live.append(run.model_version_id)
     roll_back(project, runtime_of(project), "timing", "back", NOW)
-    moments.append(datetime.now(UTC))
+    times.append(datetime.now(UTC))
     live.append(live[-2])
-    for moment, version_id in zip(moments, live, strict=True):
-        found = project.registry.get_production_at("timing", moment)
+    for time, version_id in zip(times, live, strict=True):
+        found = project.registry.get_production_at("timing", time)
         assert (found and found.version_id) == version_id
-    assert project.registry.get_production_at("content", moments[-1]) is None
+    assert project.registry.get_production_at("content", times[-1]) is None
 
 
 def test_rollback_one_by_one_and_to_a_version(folder: Path) -> None:
@@ -331,20 +331,20 @@ def _at_first_revision(folder: Path) -> Database:
         config = Config(attributes={"connection": connection})
         config.set_main_option("script_location", str(Path(module.__file__).parent / "migrations"))
         command.upgrade(config, "0001")
-        moment = "2024-01-01 00:00:00.000000"
+        time = "2024-01-01 00:00:00.000000"
         connection.execute(
             sa.text(
                 "INSERT INTO retrainer_model_versions (version_id, model_type, algorithm, trained_at, status, "
                 "is_production, promoted_at, num_training_samples, training_duration_seconds, hyperparameters, "
                 "file_path, manifest_sha256, trained_through, trained_through_post_id, pinned) "
-                f"VALUES ('old', 'timing', 'baseline', '{moment}', 'active', TRUE, '{moment}', 10, 1.0, "
-                f"'{{}}', 'models/timing/old', '{'0' * 64}', '{moment}', 'p1', FALSE)"
+                f"VALUES ('old', 'timing', 'baseline', '{time}', 'active', TRUE, '{time}', 10, 1.0, "
+                f"'{{}}', 'models/timing/old', '{'0' * 64}', '{time}', 'p1', FALSE)"
             )
         )
         connection.execute(
             sa.text(
                 "INSERT INTO retrainer_ledger (at, recorded_at, model_type, action, version_id, to_version_id, actor, "
-                f"automatic, reason, evidence) VALUES ('{moment}', '{moment}', 'timing', 'promotion', 'old', 'old', "
+                f"automatic, reason, evidence) VALUES ('{time}', '{time}', 'timing', 'promotion', 'old', 'old', "
                 "'me', TRUE, 'first', '{}')"
             )
         )

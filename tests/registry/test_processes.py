@@ -39,7 +39,7 @@ IMPROVING = """
 
     @hookimpl
     def algorithm():
-        return Algorithm(name="improving", model_types=("timing",), summary="As told.", config=Options)
+        return Algorithm(name="improving", model_types=("timing",), summary="As configured.", config=Options)
 
     @hookimpl
     def train(posts, config):

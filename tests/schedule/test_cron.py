@@ -1,4 +1,4 @@
-"""Debian's cron, really running, calls the line that `schedule install` wrote."""
+"""A real cron daemon runs the line installed by `schedule install`."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
     from tests.command_line import Runner
 
-PATIENCE_SECONDS = 400  # cron looks once a minute, and a busy machine trains slowly
+PATIENCE_SECONDS = 400  # cron checks once a minute, and training is slow on a busy machine
 
 
 @pytest.fixture
 def running_cron() -> Iterator[None]:
-    """A cron daemon: one that is running already, else one of our own; the crontab is put back at the end."""
+    """Run a cron daemon, unless one is running already; restore the crontab at the end."""
     program = installed("cron")
     if os.geteuid() != 0:
         pytest.skip("a cron daemon can be started by root only")
@@ -43,10 +43,10 @@ def running_cron() -> Iterator[None]:
 
 
 @pytest.mark.slow
-def test_an_installed_line_trains_a_model_within_its_minute(
+def test_cron_runs_the_installed_line(
     running_cron: None, tmp_path: Path, sqlite_folder: Path, retrainer: Runner
 ) -> None:
-    folder = tmp_path / "100% of it's paths"  # cron and the shell each have their own idea of these letters
+    folder = tmp_path / "100% of it's paths"  # characters that are special for cron or the shell
     sqlite_folder.rename(folder)
     configure(folder, enabled="true")
     project = open_project(folder)
@@ -62,12 +62,12 @@ def test_an_installed_line_trains_a_model_within_its_minute(
     assert {run["model_type"] for run in history} == {"timing", "content"}
     assert all(run["promoted_to_production"] for run in history)
     assert "Split data: 60 train, 60 test" in log.read_text(), "the environment file was read"
-    # Where the minute turned between the writing of the line and the answer, cron may have called once already.
+    # If the minute changed before the command finished, cron may have run the line a minute early.
     promised = datetime.fromisoformat(done.json["next_call_at"])
     assert datetime.fromisoformat(history[-1]["started_at"]) >= promised - timedelta(minutes=1)
     assert retrainer("schedule", "remove", cwd=folder).code == 0
     assert len(retrainer("history", "--json", cwd=folder).json["training_runs"]) == 2
-    # Where a run takes over a minute, the next call finds it in progress.
+    # If a run takes over a minute, the next one finds it in progress.
     errors = [line for line in log.read_text().splitlines() if " ERROR " in line]
     assert [line for line in errors if "is in progress" not in line] == []
 
@@ -75,5 +75,5 @@ def test_an_installed_line_trains_a_model_within_its_minute(
 def _wait_until(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not condition():
-        assert time.monotonic() < deadline, "cron did not do it"
+        assert time.monotonic() < deadline, "cron did not run the line"
         time.sleep(0.5)

@@ -1,4 +1,4 @@
-"""The user's crontab is edited by the `crontab` program, and nothing but the project's block changes."""
+"""Schedules, and the user's crontab: nothing but the project's block changes."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ CONFIG = Path("/srv/project/config/config.yaml")
         b"# END retrainer /another/config.yaml of a comment\n0 5 * * * x\n",
     ],
 )
-def test_installing_and_removing_leaves_every_other_byte(
+def test_install_and_remove_leave_every_other_byte_unchanged(
     text: bytes, folder: Path, cron_folder: Path, retrainer: Runner
 ) -> None:
     table = cron_folder / "table"
@@ -63,7 +63,7 @@ def test_installing_and_removing_leaves_every_other_byte(
     assert retrainer("schedule", "remove", "--json").json["changed"] is False
 
 
-def test_a_last_line_without_its_line_break_gets_one(folder: Path, cron_folder: Path, retrainer: Runner) -> None:
+def test_a_last_line_without_a_line_break_gets_one(folder: Path, cron_folder: Path, retrainer: Runner) -> None:
     (cron_folder / "table").write_bytes(b"0 5 * * * backup")
     assert retrainer("schedule", "install").code == 0
     assert (cron_folder / "table").read_bytes().startswith(b"0 5 * * * backup\n# BEGIN retrainer ")
@@ -82,7 +82,7 @@ def test_a_user_without_a_crontab_gets_one(folder: Path, cron_folder: Path, retr
     assert retrainer("schedule", "show", "--json").json["installed"] is True
 
 
-def test_projects_have_blocks_of_their_own() -> None:
+def test_each_project_has_its_own_block() -> None:
     other = Path("/srv/other/config.yaml")
     both = with_block(with_block(b"", CONFIG, "1 1 * * * a"), other, "2 2 * * * b")
     assert installed_line(both, CONFIG) == "1 1 * * * a"
@@ -92,7 +92,7 @@ def test_projects_have_blocks_of_their_own() -> None:
 
 
 @given(st.lists(st.sampled_from([b"0 1 * * * x", b"", b"# caf\xe9", b"A=b\r", b"\xff"])), st.integers(0, 6))
-def test_wherever_the_block_was_moved_it_is_replaced_there(lines: list[bytes], place: int) -> None:
+def test_a_moved_block_is_replaced_in_place(lines: list[bytes], place: int) -> None:
     block = with_block(b"", CONFIG, "1 1 * * * old")
     before, after = (b"".join(line + b"\n" for line in part) for part in (lines[:place], lines[place:]))
     replaced = with_block(before + block + after + block, CONFIG, "2 2 * * * new")
@@ -114,7 +114,7 @@ def test_a_damaged_block_is_refused(damage: str, folder: Path, cron_folder: Path
     assert table.read_bytes() == before
 
 
-def test_what_another_program_writes_meanwhile_is_kept(folder: Path, cron_folder: Path, retrainer: Runner) -> None:
+def test_concurrent_changes_by_another_program_are_kept(folder: Path, cron_folder: Path, retrainer: Runner) -> None:
     (cron_folder / "hook").write_text("test -e once || { echo '0 9 * * * theirs' >> table; touch once; }\n")
     (cron_folder / "table").write_bytes(b"0 5 * * * mine\n")
     assert retrainer("schedule", "install").code == 0
@@ -122,7 +122,7 @@ def test_what_another_program_writes_meanwhile_is_kept(folder: Path, cron_folder
     assert text.startswith("0 5 * * * mine\n0 9 * * * theirs\n# BEGIN retrainer ")
 
 
-def test_a_crontab_that_never_stands_still_is_refused(folder: Path, cron_folder: Path, retrainer: Runner) -> None:
+def test_a_crontab_that_keeps_changing_is_refused(folder: Path, cron_folder: Path, retrainer: Runner) -> None:
     (cron_folder / "table").write_bytes(b"0 5 * * * mine\n")
     (cron_folder / "hook").write_text("echo '0 9 * * * theirs' >> table\n")
     done = retrainer("schedule", "install")
@@ -131,7 +131,7 @@ def test_a_crontab_that_never_stands_still_is_refused(folder: Path, cron_folder:
     assert "retrainer" not in (cron_folder / "table").read_text()
 
 
-def test_a_change_that_was_overwritten_is_made_again(folder: Path, cron_folder: Path, retrainer: Runner) -> None:
+def test_an_overwritten_change_is_repeated(folder: Path, cron_folder: Path, retrainer: Runner) -> None:
     program = cron_folder / "crontab"
     overwritten = "(folder / 'table').write_bytes(b'# theirs\\n')\n    once.touch()"
     program.write_text(
@@ -142,7 +142,7 @@ def test_a_change_that_was_overwritten_is_made_again(folder: Path, cron_folder: 
     assert (cron_folder / "table").read_text().startswith("# theirs\n# BEGIN retrainer ")
 
 
-def test_many_at_once_lose_no_block(folder: Path, cron_folder: Path, tmp_path: Path) -> None:
+def test_concurrent_installs_lose_no_block(folder: Path, cron_folder: Path, tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from retrainer.schedule.crontab import Crontab, with_block;"
         "Crontab().change(lambda text: with_block(text, Path(sys.argv[1]), '1 1 * * * job'))"
@@ -153,7 +153,7 @@ def test_many_at_once_lose_no_block(folder: Path, cron_folder: Path, tmp_path: P
     assert all(installed_line(text, Path(f"/srv/{number}")) for number in range(6))
 
 
-def test_a_crontab_that_may_not_be_read_or_written_is_one_clear_line(
+def test_a_crontab_that_cannot_be_read_or_written_is_one_line(
     folder: Path, cron_folder: Path, retrainer: Runner
 ) -> None:
     program = cron_folder / "crontab"
@@ -167,7 +167,7 @@ def test_a_crontab_that_may_not_be_read_or_written_is_one_clear_line(
     assert "cannot write the crontab: no space left" in done.err
 
 
-def test_without_a_crontab_program_there_is_one_clear_line(folder: Path, tmp_path: Path, retrainer: Runner) -> None:
+def test_a_missing_crontab_program_is_one_line(folder: Path, tmp_path: Path, retrainer: Runner) -> None:
     done = retrainer("schedule", "install", PATH=str(tmp_path))
     assert done.code == 1
     assert done.err == ("Error: `crontab` is not installed. Install cron, or use `retrainer schedule show --systemd`\n")
@@ -178,12 +178,12 @@ def test_without_a_crontab_program_there_is_one_clear_line(folder: Path, tmp_pat
     ["", "weekyl", "@daily", "* * * *", "* * * * * *", "60 0 * * *", "0 0 L * *", "0 0 * * 1#2", "5/15 * * * *",
      "0 3 * * *\n* * * * * rm", "0 3 30 2 *", "0 3 * * 8", "% * * * *", "0 0 * * xyz"],
 )  # fmt: skip
-def test_what_is_no_schedule_is_refused(text: str) -> None:
+def test_an_invalid_schedule_is_refused(text: str) -> None:
     with pytest.raises(UsageError):
         parse_schedule(text)
 
 
-def test_the_names_are_the_specification_s() -> None:
+def test_the_named_schedules() -> None:
     assert parse_schedule("weekly").text == "0 3 * * 0"
     assert parse_schedule("Bi-Weekly").text == "0 3 */14 * *"
     assert {parse_schedule(name).text for name in NAMED} == set(NAMED.values())
@@ -208,14 +208,14 @@ PATHS = ["/srv/project", "/srv/my project", "/srv/100%", "/srv/it's 5 %", "/srv/
 
 
 @pytest.mark.parametrize("place", PATHS)
-def test_any_path_comes_through_cron_and_the_shell(place: str) -> None:
+def test_any_path_survives_cron_and_the_shell(place: str) -> None:
     command = ScheduledCommand(Path("/bin/echo"), Path(place) / "config.yaml", Path(place) / "log")
-    text = _as_cron_hands_it_on(command.crontab_command())
+    text = _as_run_by_cron(command.crontab_command())
     assert shlex.split(text)[:-1] == command.words
 
 
-def _as_cron_hands_it_on(command: str) -> str:
-    """What Vixie's cron makes of a command: a bare % ends it, and a backslash before a % is taken away."""
+def _as_run_by_cron(command: str) -> str:
+    """Return what Vixie cron runs: a bare % ends the command, and a backslash before a % is removed."""
     result = ""
     escaped = False
     for char in command:
@@ -230,7 +230,7 @@ def _as_cron_hands_it_on(command: str) -> str:
 
 
 @pytest.mark.parametrize("place", PATHS)
-def test_any_path_comes_through_systemd(place: str, tmp_path: Path) -> None:
+def test_any_path_survives_systemd(place: str, tmp_path: Path) -> None:
     program = _program("systemd-analyze")
     from retrainer.schedule import systemd
 
@@ -248,14 +248,14 @@ def test_any_path_comes_through_systemd(place: str, tmp_path: Path) -> None:
     assert "retrainer." not in done.stderr, done.stderr
 
 
-def test_the_environment_file_reaches_the_command_and_is_missed_where_it_is_gone(tmp_path: Path) -> None:
+def test_the_environment_file_is_read_and_required(tmp_path: Path) -> None:
     script = tmp_path / "python"
     script.write_text('#!/bin/sh\necho "$KEY $*" >&2\n')
     script.chmod(stat.S_IRWXU)
     variables = tmp_path / "my env"
     variables.write_text("KEY=se%cret\n")
     command = ScheduledCommand(script, CONFIG, Path("/log"), variables).crontab_command()
-    line = _as_cron_hands_it_on(command)
+    line = _as_run_by_cron(command)
     done = subprocess.run(["/bin/sh", "-c", line], capture_output=True, text=True, check=True, env={})
     assert done.stderr.startswith("se%cret -P -m retrainer --quiet --config /srv/project")
     variables.unlink()
@@ -264,14 +264,14 @@ def test_the_environment_file_reaches_the_command_and_is_missed_where_it_is_gone
     assert "-m retrainer" not in gone.stderr
 
 
-def test_variables_that_cron_will_not_know_are_named(folder: Path, cron_folder: Path, retrainer: Runner) -> None:
+def test_install_warns_of_variables_that_cron_will_not_set(folder: Path, cron_folder: Path, retrainer: Runner) -> None:
     done = retrainer("schedule", "install", ANTHROPIC_API_KEY="sk-secret", RETRAINER_RETRAINING__SCHEDULE_DAYS="2")
     assert "ANTHROPIC_API_KEY, RETRAINER_RETRAINING__SCHEDULE_DAYS" in done.err
     assert "sk-secret" not in done.err + done.out
     assert retrainer("schedule", "install", "--env-file", "none").code == 2
 
 
-def test_a_file_of_variables_is_not_lost_without_a_word(
+def test_install_warns_if_it_drops_the_environment_file(
     folder: Path, cron_folder: Path, retrainer: Runner, tmp_path: Path
 ) -> None:
     variables = tmp_path / "env"
@@ -293,7 +293,7 @@ def test_a_file_of_variables_is_not_lost_without_a_word(
         ("show", "--system", "--systemd"),
     ],
 )
-def test_what_could_never_run_is_refused(
+def test_invalid_schedule_options_are_refused(
     arguments: tuple[str, ...], folder: Path, cron_folder: Path, retrainer: Runner
 ) -> None:
     done = retrainer("schedule", *arguments)
@@ -301,7 +301,7 @@ def test_what_could_never_run_is_refused(
     assert not (cron_folder / "table").exists()
 
 
-def test_a_path_that_no_line_can_hold_is_refused() -> None:
+def test_an_unprintable_path_is_refused() -> None:
     with pytest.raises(UsageError, match="unprintable"):
         ScheduledCommand(Path("/bin/python"), Path("/a\nb"), Path("/log"))
 
@@ -309,12 +309,12 @@ def test_a_path_that_no_line_can_hold_is_refused() -> None:
 @pytest.mark.parametrize(
     ("schedule", "now", "following"),
     [
-        ("monthly", datetime(2026, 10, 20, 12), "2026-11-01T03:00:00+01:00"),  # noqa: DTZ001  the clock on the wall
-        ("30 2 * * *", datetime(2026, 3, 28, 12), "2026-03-29T03:30:00+02:00"),  # noqa: DTZ001  it skips from 2 to 3
+        ("monthly", datetime(2026, 10, 20, 12), "2026-11-01T03:00:00+01:00"),  # noqa: DTZ001  local time
+        ("30 2 * * *", datetime(2026, 3, 28, 12), "2026-03-29T03:30:00+02:00"),  # noqa: DTZ001  the clock skips from 2 to 3
         ("30 2 * * *", datetime(2026, 10, 24, 12), "2026-10-25T02:30:00+02:00"),  # noqa: DTZ001  that hour comes twice
     ],
 )
-def test_the_next_call_has_the_offset_that_the_clock_has_by_then(
+def test_the_next_call_has_its_own_utc_offset(
     schedule: str, now: datetime, following: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TZ", "Europe/Berlin")
@@ -327,7 +327,7 @@ def test_the_next_call_has_the_offset_that_the_clock_has_by_then(
     assert found.isoformat() == following
 
 
-def test_a_crontab_lock_that_somebody_holds_is_not_waited_for_for_ever(
+def test_a_held_crontab_lock_is_waited_for_only_so_long(
     folder: Path, cron_folder: Path, retrainer: Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("retrainer.schedule.crontab._LOCK_SECONDS", 0.2)
@@ -337,12 +337,12 @@ def test_a_crontab_lock_that_somebody_holds_is_not_waited_for_for_ever(
     assert b"BEGIN retrainer" in (cron_folder / "table").read_bytes()
 
 
-def test_the_system_line_names_its_user(folder: Path, retrainer: Runner) -> None:
+def test_the_system_line_has_the_user(folder: Path, retrainer: Runner) -> None:
     done = retrainer("schedule", "show", "weekly", "--system", "--user", "trainer")
     assert done.out.startswith(f"0 3 * * 0 trainer {sys.executable} -P -m retrainer --quiet --config {folder}/config/")
 
 
-def test_a_damaged_block_raises_and_says_where_to_look() -> None:
+def test_the_error_of_a_damaged_block_names_its_lines() -> None:
     with pytest.raises(RetrainerError, match="do not pair up"):
         installed_line(b"# BEGIN retrainer /srv/project/config/config.yaml\n1 1 * * * x\n", CONFIG)
 
