@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -43,8 +44,8 @@ def counting_algorithm(
             with Path(os.environ["CALLS"]).open("a") as file:
                 file.write(line + "\\n")
         """,
-        train=f"{train}\nnote(f'train {{len(posts)}}')\ntimes = utc_times(posts)",
-        predict=f"{predict}\nnote(f'predict {{model[\"hours\"]}} {{len(posts)}} {{origins.position.tolist()}}')",
+        train=f"{textwrap.dedent(train)}\nnote(f'train {{len(posts)}}')\ntimes = utc_times(posts)",
+        predict=f"{textwrap.dedent(predict)}\nnote(f'predict {{model[\"hours\"]}} {{len(posts)}} {{origins.position.tolist()}}')",
         wait=wait,
     )
 
