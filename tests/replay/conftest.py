@@ -40,12 +40,12 @@ def counting_algorithm(
         setup="""
         from retrainer.model_types.base import hours_between, utc_times
 
-        def note(line):
+        def note(*words):
             with Path(os.environ["CALLS"]).open("a") as file:
-                file.write(line + "\\n")
+                print(*words, file=file)
         """,
-        train=f"{textwrap.dedent(train)}\nnote(f'train {{len(posts)}}')\ntimes = utc_times(posts)",
-        predict=f"{textwrap.dedent(predict)}\nnote(f'predict {{model[\"hours\"]}} {{len(posts)}} {{origins.position.tolist()}}')",
+        train=f"{textwrap.dedent(train)}\nnote('train', len(posts))\ntimes = utc_times(posts)",
+        predict=f"{textwrap.dedent(predict)}\nnote('predict', model['hours'], len(posts), origins.position.tolist())",
         wait=wait,
     )
 
