@@ -97,7 +97,7 @@ def thread_server(
     from retrainer.api import server as module
     from retrainer.api.app import create_app
     from retrainer.api.auth import load_auth
-    from retrainer.api.threads import Work
+    from retrainer.api.threads import Threads
     from retrainer.cli.serve import _open_connections
     from retrainer.notify import open_runtime
 
@@ -109,8 +109,7 @@ def thread_server(
         log = stack.enter_context(_log_lines())
         access = load_auth(os.environ, None, "127.0.0.1", protect_reads=protect_reads)
         _open_connections(project, runtime)
-        work = Work(answer_seconds)
-        running = module.create_server(create_app(project, runtime, access, work))
+        running = module.create_server(create_app(project, runtime, access, Threads(answer_seconds)))
         listening = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         thread = threading.Thread(target=running.run, args=([listening],), name="server of a test", daemon=True)
         thread.start()
@@ -118,7 +117,6 @@ def thread_server(
         running.should_exit = True
         thread.join(PATIENCE)
         assert not thread.is_alive(), "the server does not stop"
-        work.close()
 
 
 @contextmanager
