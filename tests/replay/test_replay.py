@@ -86,6 +86,7 @@ def test_the_promotions_are_those_of_train_as_of_at_the_same_dates(eager: Path) 
     ] == [decision[:4] for decision in expected]
 
 
+@pytest.mark.slow
 def test_the_promotions_of_prophet_are_those_of_train_as_of(eager: Path) -> None:
     environ = {"RETRAINER_TIMING_MODEL__ALGORITHM": "prophet"}
     report = replayed(open_project(eager, environ), end=START + timedelta(days=21))
@@ -126,14 +127,15 @@ def test_a_policy_has_its_own_schedule_and_algorithm(eager: Path) -> None:
     assert all(own == rows["configured"] for own in rows.values()), "all foretell the same posts"
 
 
-def test_the_users_database_and_models_are_byte_for_byte_the_same(eager: Path) -> None:
+@pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_the_users_database_and_models_are_byte_for_byte_the_same(eager: Path, jobs: int) -> None:
     project = open_project(eager)
     retrain(project, runtime_of(project), "timing", START)
     project.close()
     before = contents(eager)
     assert "data/retrainer.db" in before
     assert "models/timing_model" in before
-    replayed(eager, jobs=2)
+    replayed(eager, jobs=jobs)
     assert contents(eager) == before
 
 
@@ -170,7 +172,7 @@ def ten_posts_came(posts: pd.DataFrame, start: datetime, end: pd.Timestamp) -> b
     return ((posts["created_at"] > start) & (posts["created_at"] <= end)).sum() >= MIN_COMPARED_POSTS
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_no_step_sees_a_later_post(folder: Path, tmp_path: Path, seed: int) -> None:
     """Everything after a date is changed: times, ids, how many. What happened before it stays the same."""
     configure(folder, min_improvement_threshold="0.0")
@@ -259,6 +261,7 @@ CRASHING = counting_algorithm(
 )
 
 
+@pytest.mark.slow
 def test_where_a_process_that_works_ahead_dies_the_replay_goes_on_without(
     eager: Path,
     plugins: Plugins,
@@ -288,7 +291,7 @@ def interrupting(after: int) -> object:
     return tell
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_an_interrupted_replay_tells_what_is_known_and_goes_on(
     eager: Path, calls: Path, tmp_path: Path, jobs: int
 ) -> None:
@@ -332,7 +335,9 @@ TOUCHY = counting_algorithm(
 )
 
 
-@pytest.mark.parametrize("forecast", [0, 5, 12])
+@pytest.mark.parametrize(
+    "forecast", [pytest.param(0, marks=pytest.mark.slow), 5, pytest.param(12, marks=pytest.mark.slow)]
+)
 def test_wherever_a_step_is_interrupted_only_that_step_is_taken_again(
     eager: Path,
     plugins: Plugins,
