@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from retrainer.project import Project
     from retrainer.replay.results import ReplayReport
     from retrainer.replay.step import StepResult
+    from tests.conftest import Prepare
 
 START = datetime(2024, 3, 1, tzinfo=UTC)
 END = datetime(2024, 5, 3, tzinfo=UTC)
@@ -89,3 +90,9 @@ def eager(project: Project) -> Path:
     configure(project.folder, min_improvement_threshold="0.0")
     project.close()
     return project.folder
+
+
+@pytest.fixture
+def report(eager: Path, prepare: Prepare) -> ReplayReport:
+    """The replay of that project, in its default folder; made once for all tests."""
+    return prepare(eager, replayed)

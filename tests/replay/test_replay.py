@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from retrainer.project import Project
+    from retrainer.replay.results import ReplayReport
     from retrainer.replay.runner import Progress
     from tests.plugins_for_tests import Plugins
 
@@ -73,8 +74,7 @@ def contents(folder: Path) -> dict[str, str]:
     }
 
 
-def test_the_promotions_are_those_of_train_as_of_at_the_same_dates(eager: Path) -> None:
-    report = replayed(eager)
+def test_the_promotions_are_those_of_train_as_of_at_the_same_dates(eager: Path, report: ReplayReport) -> None:
     dates = [record.at for record in report.policy("configured").steps]
     assert len(dates) == 9
     expected = train_as_of(eager, dates)
@@ -97,8 +97,7 @@ def test_the_promotions_of_prophet_are_those_of_train_as_of(eager: Path) -> None
         assert (record.promoted, record.reason) == (run.promoted_to_production, run.promotion_reason)
 
 
-def test_the_live_version_is_scored_on_the_posts_up_to_the_next_step(eager: Path) -> None:
-    report = replayed(eager)
+def test_the_live_version_is_scored_on_the_posts_up_to_the_next_step(report: ReplayReport) -> None:
     times = sample_posts()["created_at"].sort_values(ignore_index=True)
     for one in report.policies:
         for record in one.steps:
@@ -107,8 +106,7 @@ def test_the_live_version_is_scored_on_the_posts_up_to_the_next_step(eager: Path
     assert report.end == END
 
 
-def test_never_keeps_the_first_version_and_always_promotes_every_one(eager: Path) -> None:
-    report = replayed(eager)
+def test_never_keeps_the_first_version_and_always_promotes_every_one(report: ReplayReport) -> None:
     never, always = report.policy("never"), report.policy("always")
     assert (never.trainings, never.promotions) == (1, 1)
     assert len({record.live for record in never.steps}) == 1
@@ -310,14 +308,13 @@ def test_an_interrupted_replay_tells_what_is_known_and_goes_on(
         assert len(lines) == len(set(lines)), "what was made is not made again"
 
 
-def test_a_kill_between_the_decision_and_its_record_is_made_good(eager: Path, tmp_path: Path) -> None:
-    whole = everything(replayed(eager, workdir=tmp_path / "whole"))
+def test_a_kill_between_the_decision_and_its_record_is_made_good(eager: Path, report: ReplayReport) -> None:
     replayed(eager, on_progress=interrupting(12))
     work = sqlite3.connect(eager / ".retrainer/replay/timing/work.db")
     work.execute("DELETE FROM steps WHERE number = 3")
     work.commit()
     work.close()
-    assert everything(replayed(eager, resume=True)) == whole
+    assert everything(replayed(eager, resume=True)) == everything(report)
 
 
 # Presses Ctrl-C once, the moment it is asked to forecast so many times.
@@ -389,8 +386,8 @@ def test_without_resume_a_replay_begins_anew(eager: Path, calls: Path) -> None:
     assert "train" in calls.read_text()
 
 
+@pytest.mark.usefixtures("report")
 def test_resuming_on_changed_posts_begins_anew(eager: Path, tmp_path: Path) -> None:
-    replayed(eager)
     project = open_project(eager)
     early = sample_posts().head(1)
     early["post_id"], early["created_at"] = "earlier", early["created_at"] - timedelta(hours=1)
@@ -400,9 +397,9 @@ def test_resuming_on_changed_posts_begins_anew(eager: Path, tmp_path: Path) -> N
     assert resumed == everything(replayed(eager, workdir=tmp_path / "fresh"))
 
 
-def test_resuming_to_a_later_date_gives_what_one_replay_would(eager: Path, tmp_path: Path) -> None:
+def test_resuming_to_a_later_date_gives_what_one_replay_would(eager: Path, report: ReplayReport) -> None:
     replayed(eager, end=START + timedelta(days=24))
-    assert everything(replayed(eager, resume=True)) == everything(replayed(eager, workdir=tmp_path / "fresh"))
+    assert everything(replayed(eager, resume=True)) == everything(report)
 
 
 MOODY = timing_algorithm("moody", train="if len(posts) % 3 == 0: raise ValueError('no mood')")
@@ -643,8 +640,8 @@ def test_content_is_replayed_too(eager: Path) -> None:
     assert live.score.value == pytest.approx(sum(part.value for part in live.parts.values()) / 2)
 
 
-def test_the_score_of_a_policy_is_that_of_all_its_posts(eager: Path) -> None:
-    live = replayed(eager).policy("configured").live
+def test_the_score_of_a_policy_is_that_of_all_its_posts(report: ReplayReport) -> None:
+    live = report.policy("configured").live
     assert live is not None
     within, error = live.parts["within_6h_accuracy"].value, live.parts["mae_hours"].value
     assert live.score.value == pytest.approx(0.7 * within + 0.3 * (1 - min(error / 24, 1)))
@@ -652,11 +649,11 @@ def test_the_score_of_a_policy_is_that_of_all_its_posts(eager: Path) -> None:
     assert live.score.interval[0] < live.score.value < live.score.interval[1]
 
 
+@pytest.mark.usefixtures("report")
 def test_versions_of_a_room_can_be_compared_like_any(eager: Path) -> None:
     """What a replay leaves is a registry like any other."""
     from retrainer.replay.sandbox import open_sandbox, read_history
 
-    replayed(eager)
     project = open_project(eager)
     past = read_history(project, "timing", NOW)
     room = open_sandbox(eager / ".retrainer/replay/timing/policies/always", project.settings, past)
