@@ -24,13 +24,15 @@ from retrainer.pipeline.run import retrain
 from retrainer.project import Project, create_project
 from tests.command_line import environment, packages
 from tests.conftest import configure, open_project, runtime_of, train_both_types
+from tests.plugins_for_tests import timing_algorithm
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from tests.command_line import Runner
-    from tests.conftest import Plugins, Prepare
+    from tests.conftest import Prepare
+    from tests.plugins_for_tests import Plugins
 
 TOKEN = "a-token-of-many-letters"  # noqa: S105  of the tests
 WITH_TOKEN = {"Authorization": f"Bearer {TOKEN}"}
@@ -275,36 +277,21 @@ def train_two_versions(folder: Path) -> tuple[str, str]:
     return first, str(run.model_version_id)
 
 
-WAITING = """
-    import os
-    import numpy as np
-    from retrainer.algorithms import Algorithm, hookimpl
-
-    def wait_at(place):
-        if place in os.environ:
-            with open(os.environ[place] + ".arrived", "w") as arrived:
+WAITING = timing_algorithm(
+    "waiting",
+    setup="""
+    def wait_at(location):
+        if location in os.environ:
+            with open(os.environ[location] + ".arrived", "w") as arrived:
                 arrived.write("x")
-            with open(os.environ[place] + ".go", "rb", buffering=0) as go:
+            with open(os.environ[location] + ".go", "rb", buffering=0) as go:
                 go.read(1)
 
     wait_at("WAIT_TO_IMPORT")
-
-    @hookimpl
-    def algorithm():
-        return Algorithm(name="waiting", model_types=("timing",), summary="Waits until told to go on.")
-
-    @hookimpl
-    def train(posts):
-        wait_at("WAIT_TO_TRAIN")
-        return {"hours": 5.0}
-
-    @hookimpl
-    def predict(model, origins):
-        from retrainer.model_types.timing import TimingForecasts
-        wait_at("WAIT_TO_PREDICT")
-        quantiles = np.full((len(origins), 99), float(model["hours"]))
-        return TimingForecasts(quantiles, quantiles[:, 0])
-"""
+    """,
+    train='wait_at("WAIT_TO_TRAIN")',
+    predict='wait_at("WAIT_TO_PREDICT")',
+)
 
 
 @dataclass

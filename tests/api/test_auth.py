@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from tests.api.conftest import Serve, ServeProcess
     from tests.command_line import Runner
-    from tests.conftest import Plugins
+    from tests.plugins_for_tests import Plugins
 
 PROTECTED = {"RETRAINER_API_TOKEN": TOKEN}
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.command_line import Runner
-    from tests.conftest import Plugins
+    from tests.plugins_for_tests import Plugins
 
 BANNED = re.compile(
     r"\b(told|foretold|foretell|mend(ed)?|anew|whoever|thereof|the specification)\b|\bof (theirs|yours)\b",

@@ -14,15 +14,17 @@ import pytest
 
 from retrainer.notify.delivery import NotDelivered, deliver, post
 from retrainer.notify.messages import message_of
-from tests.conftest import configure, constant_timing, import_regular_posts
+from tests.conftest import configure, import_regular_posts
 from tests.notify.receiver import Receiver
+from tests.plugins_for_tests import timing_algorithm
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from tests.command_line import Completed, Runner
-    from tests.conftest import Plugins, Prepare
+    from tests.conftest import Prepare
+    from tests.plugins_for_tests import Plugins
 
 TOKEN = "T0123456789-very-secret"  # noqa: S105  made up
 
@@ -48,6 +50,12 @@ def webhook(with_posts: Path, receiver: Receiver) -> dict[str, str]:
         "RETRAINER_NOTIFICATIONS__WEBHOOK__EVENTS": "[failure, promotion, rollback, no_promotion]",
         "RETRAINER_NOTIFICATIONS__TIMEOUT_SECONDS": "3",
     }
+
+
+@pytest.fixture
+def impatient_webhook(webhook: dict[str, str]) -> dict[str, str]:
+    """The environment of such a project, which waits for a second only."""
+    return {**webhook, "RETRAINER_NOTIFICATIONS__TIMEOUT_SECONDS": "1"}
 
 
 def test_every_event_reaches_the_webhook_with_its_figures(
@@ -120,16 +128,18 @@ def assert_harmless(done: Completed, words: str) -> None:
     assert TOKEN not in done.err + done.out
 
 
-def test_a_webhook_that_hangs_is_given_up(webhook: dict[str, str], receiver: Receiver, retrainer: Runner) -> None:
+def test_a_webhook_that_hangs_is_given_up(
+    impatient_webhook: dict[str, str], receiver: Receiver, retrainer: Runner
+) -> None:
     receiver.answers = ["hang"] * 10
-    assert_harmless(retrainer("train", "timing", env=webhook), " 3 s")
+    assert_harmless(retrainer("train", "timing", env=impatient_webhook), " 1 s")
 
 
 def test_a_webhook_that_answers_a_byte_at_a_time_is_given_up(
-    webhook: dict[str, str], receiver: Receiver, retrainer: Runner
+    impatient_webhook: dict[str, str], receiver: Receiver, retrainer: Runner
 ) -> None:
     receiver.answers = ["drip"] * 10
-    assert_harmless(retrainer("train", "timing", env=webhook), "not finished after 3 s")
+    assert_harmless(retrainer("train", "timing", env=impatient_webhook), "not finished after 1 s")
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
@@ -151,9 +161,11 @@ def test_an_answer_of_500_is_tried_again(webhook: dict[str, str], receiver: Rece
     assert len(receiver.received) == 3
 
 
-def test_an_answer_that_stays_500_is_given_up(webhook: dict[str, str], receiver: Receiver, retrainer: Runner) -> None:
+def test_an_answer_that_stays_500_is_given_up(
+    impatient_webhook: dict[str, str], receiver: Receiver, retrainer: Runner
+) -> None:
     receiver.answers = [500] * 100
-    assert_harmless(retrainer("train", "timing", env=webhook), "it answered HTTP 500")
+    assert_harmless(retrainer("train", "timing", env=impatient_webhook), "it answered HTTP 500")
 
 
 def test_an_answer_of_404_is_not_tried_again(webhook: dict[str, str], receiver: Receiver, retrainer: Runner) -> None:
@@ -264,9 +276,7 @@ def test_an_interrupted_run_is_a_failure(
     healthcheck: dict[str, str], receiver: Receiver, plugins: Plugins, folder: Path
 ) -> None:
     started = folder / "started"
-    waiting = f"import pathlib, time; pathlib.Path({str(started)!r}).touch(); time.sleep(600)"
-    code = constant_timing("slow", 3).replace("def train(posts):", f"def train(posts):\n        {waiting}")
-    plugins.add("slow", code)
+    plugins.add("slow", timing_algorithm("slow", train=f"import time; Path({str(started)!r}).touch(); time.sleep(600)"))
     process = subprocess.Popen(
         [sys.executable, "-m", "retrainer", "train", "timing", "--algorithm", "slow"],
         cwd=folder,

@@ -21,8 +21,9 @@ from retrainer.pipeline.run import retrain
 from retrainer.posts.sample import sample_posts
 from retrainer.render.replay import replay_document
 from retrainer.replay.workdir import opened
-from tests.conftest import NOW, configure, constant_timing, open_project, runtime_of
-from tests.replay.conftest import COUNTING, END, START, everything, replayed
+from tests.conftest import NOW, configure, open_project, runtime_of
+from tests.plugins_for_tests import timing_algorithm
+from tests.replay.conftest import END, START, counting_algorithm, everything, replayed
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
     from retrainer.project import Project
     from retrainer.replay.runner import Progress
-    from tests.conftest import Plugins
+    from tests.plugins_for_tests import Plugins
 
 
 def train_as_of(folder: Path, dates: list[datetime]) -> list[tuple[object, ...]]:
@@ -147,23 +148,22 @@ def test_another_program_may_have_the_database_open(eager: Path) -> None:
 
 
 def test_nobody_is_notified(eager: Path, plugins: Plugins, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    plugins.add(
+    heard = tmp_path / "heard"
+    plugins.add_observer(
         "loud",
         f"""
         from pathlib import Path
-        from retrainer.algorithms import hookimpl
 
         @hookimpl
         def on_event(event):
-            Path({str(tmp_path / "heard")!r}).write_text(event["kind"])
+            Path({str(heard)!r}).write_text(event["kind"])
         """,
-        group="retrainer.observers",
     )
     monkeypatch.syspath_prepend(str(plugins.site))
     replayed(eager)
-    assert not (tmp_path / "heard").exists()
+    assert not heard.exists()
     retrain(open_project(eager), runtime_of(open_project(eager)), "timing", NOW)
-    assert (tmp_path / "heard").exists()
+    assert heard.exists()
 
 
 def ten_posts_came(posts: pd.DataFrame, start: datetime, end: pd.Timestamp) -> bool:
@@ -204,7 +204,7 @@ def test_no_step_sees_a_later_post(folder: Path, tmp_path: Path, seed: int) -> N
 @pytest.fixture
 def calls(plugins: Plugins, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An installed algorithm that writes a line for every call, and the file that it writes to."""
-    plugins.add("counting", COUNTING)
+    plugins.add("counting", counting_algorithm())
     monkeypatch.syspath_prepend(str(plugins.site))
     monkeypatch.setenv("PYTHONPATH", str(plugins.site))
     monkeypatch.setenv("CALLS", str(tmp_path / "calls"))
@@ -254,11 +254,8 @@ def test_with_jobs_the_results_are_the_same(eager: Path, calls: Path, tmp_path: 
 
 
 # Takes every process but the first one down with it, as a crash in native code would.
-CRASHING = COUNTING.replace('name="counting"', 'name="crashing"').replace(
-    "def train(posts):",
-    """def train(posts):
-        if str(os.getpid()) != os.environ["FIRST_PROCESS"] and len(posts) > 245:
-            os._exit(1)""",
+CRASHING = counting_algorithm(
+    "crashing", train='if str(os.getpid()) != os.environ["FIRST_PROCESS"] and len(posts) > 245: os._exit(1)'
 )
 
 
@@ -321,16 +318,17 @@ def test_a_kill_between_the_decision_and_its_record_is_made_good(eager: Path, tm
 
 
 # Presses Ctrl-C once, the moment it is asked to forecast so many times.
-TOUCHY = COUNTING.replace('name="counting"', 'name="touchy"').replace(
-    "def predict(model, posts, origins):",
-    """def predict(model, posts, origins):
-        bell = Path(os.environ["BELL"])
-        if bell.exists():
-            left = int(bell.read_text())
-            bell.write_text(str(left - 1))
-            if left == 0:
-                bell.unlink()
-                raise KeyboardInterrupt""",
+TOUCHY = counting_algorithm(
+    "touchy",
+    predict="""
+    bell = Path(os.environ["BELL"])
+    if bell.exists():
+        left = int(bell.read_text())
+        bell.write_text(str(left - 1))
+        if left == 0:
+            bell.unlink()
+            raise KeyboardInterrupt
+    """,
 )
 
 
@@ -402,9 +400,7 @@ def test_resuming_to_a_later_date_gives_what_one_replay_would(eager: Path, tmp_p
     assert everything(replayed(eager, resume=True)) == everything(replayed(eager, workdir=tmp_path / "fresh"))
 
 
-MOODY = constant_timing("moody", 5.0).replace(
-    "return {", "if len(posts) % 3 == 0: raise ValueError('no mood')\n        return {"
-)
+MOODY = timing_algorithm("moody", train="if len(posts) % 3 == 0: raise ValueError('no mood')")
 
 
 def test_a_run_that_fails_leaves_live_what_is_live(
@@ -421,10 +417,7 @@ def test_a_run_that_fails_leaves_live_what_is_live(
     assert not report.ending.stopped
 
 
-AILING = COUNTING.replace('name="counting"', 'name="ailing"').replace(
-    "def train(posts):",
-    "def train(posts):\n        if Path(os.environ['OUTAGE']).exists(): raise OSError('out of reach')",
-)
+AILING = counting_algorithm("ailing", train="if Path(os.environ['OUTAGE']).exists(): raise OSError('out of reach')")
 
 
 def test_what_failed_is_tried_again_when_a_replay_is_resumed(
@@ -451,7 +444,7 @@ def test_what_failed_is_tried_again_when_a_replay_is_resumed(
 
 
 # Its forecasts depend on how many posts there are after their origin.
-PEEKING = COUNTING.replace('name="counting"', 'name="peeking"').replace("99), model", "99), len(posts) + model")
+PEEKING = counting_algorithm("peeking", wait="len(posts) + model['hours']")
 
 
 def test_a_plugin_that_looks_ahead_promotes_nothing_in_a_replay_either(
@@ -513,9 +506,7 @@ def test_what_may_be_spent_is_for_the_whole_replay_however_often_it_is_resumed(
 
 
 # Right until it is trained on so many posts, then far off, then right again.
-DRIFTING = constant_timing("drifting", 5.0).replace(
-    'return {"hours": 5.0}', 'return {"hours": 40.0 if 220 < len(posts) < 260 else 5.0}'
-)
+DRIFTING = timing_algorithm("drifting", "40.0 if 220 < len(posts) < 260 else 5.0")
 
 
 def test_a_wrong_decision_is_what_a_sure_comparison_of_the_later_posts_would_undo(
@@ -524,7 +515,7 @@ def test_a_wrong_decision_is_what_a_sure_comparison_of_the_later_posts_would_und
     """The new algorithm is far off, and `always` promotes it: a later look says so."""
     from tests.conftest import regular_posts
 
-    plugins.add("right", constant_timing("right", 5.0))
+    plugins.add("right", timing_algorithm("right", 5.0))
     plugins.add("drifting", DRIFTING)
     monkeypatch.syspath_prepend(str(plugins.site))
     project = open_project(folder)
@@ -544,9 +535,7 @@ def test_a_wrong_decision_is_what_a_sure_comparison_of_the_later_posts_would_und
     assert report.conclusion.endswith("that is more than noise.")
 
 
-SPARSE = (
-    DRIFTING.replace('name="drifting"', 'name="sparse"').replace("40.0 if", "400.0 if").replace("else 5.0", "else 55.0")
-)
+SPARSE = timing_algorithm("sparse", "400.0 if 220 < len(posts) < 260 else 55.0")
 
 
 def test_a_decision_is_judged_by_later_steps_posts_where_its_own_are_few(
@@ -576,14 +565,11 @@ def test_a_decision_is_judged_by_later_steps_posts_where_its_own_are_few(
 
 
 # Forecasts for two weeks at most after the last post that it knew when it was trained.
-TIRING = (
-    constant_timing("tiring", 5.0)
-    .replace('return {"hours": 5.0}', 'return {"hours": 5.0, "count": len(posts)}')
-    .replace(
-        "quantiles =",
-        "if posts.shape[0] > model['count'] * 1.25 + 50: raise ValueError('too tired')\n        quantiles =",
-    )
-    .replace("def predict(model,", "def predict(model, posts,")
+TIRING = timing_algorithm(
+    "tiring",
+    "[5.0, len(posts)]",
+    predict="if posts.shape[0] > model['hours'][1] * 1.25 + 50: raise ValueError('too tired')",
+    wait="model['hours'][0]",
 )
 
 
