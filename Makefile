@@ -29,6 +29,7 @@ lint: $(STAMP)  ## check format, style, types and the layers of the packages
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 format: $(STAMP)  ## format the code and fix what ruff can fix
 	$(BIN)/ruff format .

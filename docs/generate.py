@@ -18,7 +18,7 @@ import typer
 
 from retrainer.api.app import create_app
 from retrainer.api.auth import Auth
-from retrainer.api.threads import Work
+from retrainer.api.threads import Threads
 from retrainer.cli.app import app
 from retrainer.notify import open_runtime
 from retrainer.project import Project, create_project
@@ -128,7 +128,7 @@ def _openapi() -> Schema:
         project = Project.find(Path(name), {})
         try:
             with open_runtime(project, {}) as runtime:
-                return create_app(project, runtime, Auth(token="any"), Work(60)).openapi()  # noqa: S106  a stand-in
+                return create_app(project, runtime, Auth(token="any"), Threads(60)).openapi()  # noqa: S106  a stand-in
         finally:
             project.close()
 

@@ -9,7 +9,6 @@ import sys
 import tempfile
 import textwrap
 import warnings
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
@@ -22,6 +21,7 @@ from retrainer.project import Project, create_project
 from retrainer.render.events import event_document
 from retrainer.runtime import Runtime
 from tests.command_line import run_as_process, run_in_process
+from tests.plugins_for_tests import Plugins
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -243,30 +243,6 @@ def retrainer(tmp_path: Path, request: pytest.FixtureRequest) -> Runner:
     return run_in_process(tmp_path / "project")
 
 
-@dataclass(frozen=True)
-class Plugins:
-    """A folder of installed packages, as `pip install --target` leaves them."""
-
-    site: Path
-
-    def add(
-        self, name: str, code: str, *, distribution: str | None = None, group: str = "retrainer.algorithms"
-    ) -> None:
-        """Install a package with one module and one entry point."""
-        distribution = distribution or f"retrainer-{name.replace('_', '-')}"
-        module = distribution.replace("-", "_") + "_module"
-        (self.site / f"{module}.py").write_text(textwrap.dedent(code))
-        info = self.site / f"{distribution.replace('-', '_')}-1.0.dist-info"
-        info.mkdir()
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.0\n")
-        (info / "entry_points.txt").write_text(f"[{group}]\n{name} = {module}\n")
-
-    @property
-    def environ(self) -> dict[str, str]:
-        """What makes a process find them."""
-        return {"PYTHONPATH": str(self.site)}
-
-
 @pytest.fixture
 def trained(folder: Path, prepare: Prepare) -> str:
     """A project with the sample posts and a timing and a content version in production; returns the timing one."""
@@ -275,34 +251,10 @@ def trained(folder: Path, prepare: Prepare) -> str:
 
 @pytest.fixture
 def plugins(tmp_path: Path) -> Plugins:
+    """A folder that packages with plugins are installed into."""
     site = tmp_path / "site"
     site.mkdir()
     return Plugins(site)
-
-
-CONSTANT_TIMING = """
-    import numpy as np
-    from retrainer.algorithms import Algorithm, hookimpl
-
-    @hookimpl
-    def algorithm():
-        return Algorithm(name="{name}", model_types=("timing",), summary="Always the same wait.")
-
-    @hookimpl
-    def train(posts):
-        return {{"hours": {hours}}}
-
-    @hookimpl
-    def predict(model, origins):
-        from retrainer.model_types.timing import TimingForecasts
-        quantiles = np.full((len(origins), 99), float(model["hours"]))
-        return TimingForecasts(quantiles, quantiles[:, 0])
-"""
-
-
-def constant_timing(name: str, hours: float) -> str:
-    """The code of a timing plugin that always forecasts the same wait."""
-    return CONSTANT_TIMING.format(name=name, hours=hours)
 
 
 # Behaves like the real `crontab`, as far as it is used, on a file of its own; `hook` is what another program does just

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from retrainer.entry_points import ALGORITHMS, find_entry_points, installed_algorithms
-from tests.conftest import constant_timing
+from tests.plugins_for_tests import timing_algorithm
 
 if TYPE_CHECKING:
-    from tests.conftest import Plugins
+    from tests.plugins_for_tests import Plugins
 
 
 def test_entry_points_are_cached(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -23,7 +23,7 @@ def test_entry_points_are_cached(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_installed_and_removed_packages_are_noticed(plugins: Plugins, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(plugins.site)
     assert "late" not in installed_algorithms()
-    plugins.add("late", constant_timing("late", 1.0))
+    plugins.add("late", timing_algorithm("late", 1.0))
     assert "late" in installed_algorithms()
     assert [offer.origin for offer in find_entry_points(ALGORITHMS) if offer.name == "late"] == ["retrainer-late 1.0"]
     for path in plugins.site.glob("*.dist-info"):

@@ -1,1 +1,1 @@
-"""The REST API: the calls of the command line over HTTP, with the same documents and the same errors."""
+"""The REST API: the functions of the command line over HTTP, with the same documents and errors."""

@@ -1,19 +1,22 @@
-"""What the endpoints share: the project, the threads, and the types of their parameters."""
+"""What the endpoints share: the state of the server, threads, and the types of their parameters."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import wraps
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import Depends, Path, Query, Request
 
 from retrainer.api.auth import Auth
-from retrainer.api.cache import Kept
-from retrainer.api.metrics import Monitoring
-from retrainer.api.runs import Jobs
-from retrainer.api.threads import Work
+from retrainer.api.cache import VersionCache
+from retrainer.api.metrics import Metrics
+from retrainer.api.responses import DocumentResponse
+from retrainer.api.runs import RunStarter
+from retrainer.api.threads import Threads, Work
 from retrainer.errors import UsageError, did_you_mean
 from retrainer.model_types import ModelTypeName
 from retrainer.project import Project
+from retrainer.render.documents.base import Document
 from retrainer.render.documents.errors import Failure
 from retrainer.runtime import Runtime
 
@@ -22,25 +25,25 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Service:
-    """One server's project and what it works with."""
+class AppState:
+    """The project that a server serves, and what the endpoints use."""
 
     project: Project
     runtime: Runtime
-    access: Auth
-    work: Work
-    jobs: Jobs
-    kept: Kept
-    monitoring: Monitoring
+    auth: Auth
+    threads: Threads
+    runs: RunStarter
+    cache: VersionCache
+    metrics: Metrics
 
 
-async def _service_of(request: Request) -> Service:
-    service: Service = request.app.state.service
-    return service
+async def _get_state(request: Request) -> AppState:
+    state: AppState = request.app.state.app_state
+    return state
 
 
 async def reject_unknown_parameters(request: Request) -> None:
-    """Refuse a parameter that an endpoint does not have: a misspelled `limit` would be ignored without a word.
+    """Reject a query parameter that the endpoint does not have, such as a misspelled one.
 
     Raises:
         UsageError: there is one.
@@ -49,31 +52,50 @@ async def reject_unknown_parameters(request: Request) -> None:
     known = [field.alias for field in route.dependant.query_params]
     for name in request.query_params:
         if name not in known:
-            hint = did_you_mean(name, known) or f"Known here: {', '.join(known) or 'none'}"
+            hint = did_you_mean(name, known) or f"Known parameters: {', '.join(known) or 'none'}"
             raise UsageError(f"unknown parameter '{name[:80]}'", hint=hint)
 
 
-Of = Annotated[Service, Depends(_service_of)]
-OptionalModelType = Annotated[ModelTypeName | None, Query(description="Only timing or only content.")]
-Limit = Annotated[int, Query(ge=1, le=1000, description="How many at most.")]
-VersionId = Annotated[str, Path(min_length=1, max_length=200, description="A version id.")]
+State = Annotated[AppState, Depends(_get_state)]
+OptionalModelType = Annotated[ModelTypeName | None, Query(description="Only this model type.")]
+Limit = Annotated[int, Query(ge=1, le=1000, description="The maximum number to return.")]
+VersionId = Annotated[str, Path(min_length=1, max_length=200, description="The id of a version.")]
 
 
-def answers(*statuses: int) -> Mapping[int | str, dict[str, Any]]:
-    """Document which failures an endpoint may answer, beside 422 and 503, which any may."""
-    meanings = {
+def in_thread(work: Work, *, status: int = 200) -> Callable[[Callable[..., Document]], Callable[..., Awaitable[Any]]]:
+    """Run an endpoint in a thread, and answer with the document that it returns.
+
+    Args:
+        work: the kind of work.
+        status: the HTTP status of the answer.
+    """
+
+    def decorate(endpoint: Callable[..., Document]) -> Callable[..., Awaitable[Any]]:
+        @wraps(endpoint)
+        async def run(**parameters: Any) -> DocumentResponse:
+            state: AppState = parameters["state"]
+            return DocumentResponse(await state.threads.run(work, endpoint, **parameters), status)
+
+        return run
+
+    return decorate
+
+
+def failures(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Describe the failures of an endpoint for OpenAPI: these statuses, and those that any endpoint may answer with."""
+    descriptions = {
         400: "The body cannot be read.",
         401: "The token is missing or wrong.",
-        403: "A web page called.",
-        404: "There is no such version or run.",
-        408: "The body does not come.",
-        409: "Not in this state: a run is in progress, production changed, or there is too little data.",
+        403: "The request comes from a web page.",
+        404: "The version or run does not exist.",
+        408: "The body was not received in time.",
+        409: "A conflict: a run is in progress, production has changed, or there is too little data.",
         413: "The body is too large.",
-        422: "A parameter is wrong.",
+        422: "A parameter is invalid.",
         500: "Model files were changed, or an algorithm failed.",
-        503: "The database is out of reach, or an algorithm takes too long or has nothing to log in with.",
+        503: "The database is unreachable, or an algorithm takes too long or has no credentials.",
     }
     return {
-        status: {"model": Failure, "description": meanings[status]}
+        status: {"model": Failure, "description": descriptions[status]}
         for status in sorted({401, 403, 408, 413, 422, 503, *statuses})
     }

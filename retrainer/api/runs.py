@@ -1,4 +1,4 @@
-"""Runs that the server starts: each a process of its own, which goes on when the server stops."""
+"""Start runs: each is a process of its own, which continues when the server stops."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-KEPT_LOGS = 100  # the logs of older runs are deleted
+MAX_LOGS = 100  # older logs are deleted
 
 
 @dataclass(frozen=True)
-class Jobs:
+class RunStarter:
     """Starts runs of one project."""
 
     project: Project
@@ -41,68 +41,69 @@ class Jobs:
 
     @property
     def log_folder(self) -> Path:
-        """Where each run's log is kept, by its id."""
+        """The folder of the runs' log files, which are named by run id."""
         return self.project.folder / "logs" / "runs"
 
     def start(self, model_type: ModelTypeName | None, *, auto_promote: bool | None) -> dict[str, str | None]:
-        """Start a run of one model type, or of both; return the run ids by model type.
+        """Start a run of one model type or of both, and return the run ids by model type.
 
-        The runs are in the database, as those of their processes, before this returns.
+        When this returns, the runs are recorded with the processes that carry them out.
 
         Args:
-            model_type: None: of each type that is not disabled.
+            model_type: None for each type that is enabled.
             auto_promote: overrides `retraining.auto_promote`.
 
         Raises:
-            RunInProgress: another run of one of the types is going on; nothing is started then.
-            RetrainingDisabled: the settings switch it off.
+            RunInProgress: a run of one of the types is in progress; nothing is started then.
+            RetrainingDisabled: the settings disable it.
         """
-        settings = Project.find(self.project.folder, os.environ, self.project.config_file).settings  # as they are now
-        wanted = _enabled(settings, [model_type] if model_type else list(MODEL_TYPE_NAMES))
+        # The settings as they are now, not as they were when the server started.
+        settings = Project.find(self.project.folder, os.environ, self.project.config_file).settings
+        model_types = _enabled_types(settings, [model_type] if model_type else list(MODEL_TYPE_NAMES))
         recover(self.project, self.runtime)
-        algorithms = {kind: settings.model(kind).algorithm for kind in wanted}
+        algorithms = {name: settings.model(name).algorithm for name in model_types}
         runs = self.project.registry.start_runs(algorithms, datetime.now(UTC))
-        for place, run in enumerate(runs):
+        for index, run in enumerate(runs):
             try:
-                self._start(run, auto_promote)
+                self._start_process(run, auto_promote)
             except OSError as error:
                 reason = f"cannot start a process: {error.strerror}"
-                for left in runs[place:]:
-                    self.project.registry.fail_run(left.run_id, reason, datetime.now(UTC))
-                raise RetrainerError(reason, hint="The machine is out of processes or of memory") from error
-        ids: dict[str, str | None] = dict.fromkeys(MODEL_TYPE_NAMES)
-        return ids | {run.model_type: run.run_id for run in runs}
+                for not_started in runs[index:]:
+                    self.project.registry.fail_run(not_started.run_id, reason, datetime.now(UTC))
+                raise RetrainerError(reason, hint="The machine is out of processes or memory") from error
+        run_ids: dict[str, str | None] = dict.fromkeys(MODEL_TYPE_NAMES)
+        return run_ids | {run.model_type: run.run_id for run in runs}
 
-    def _start(self, run: TrainingRun, auto_promote: bool | None) -> None:
+    def _start_process(self, run: TrainingRun, auto_promote: bool | None) -> None:
         promotion = {None: [], True: ["--auto-promote"], False: ["--no-auto-promote"]}[auto_promote]
-        # -P: what lies in the project folder is not to be imported.
+        # -P: nothing is imported from the project folder.
         command = [sys.executable, "-P", "-m", "retrainer", "--config", str(self.project.config_file)]
         command += ["train", run.model_type, "--run-id", run.run_id, *promotion]
         environ = {name: value for name, value in os.environ.items() if name != TOKEN_VARIABLE}
-        with self._log_of(run.run_id) as output:
-            process = subprocess.Popen(  # noqa: S603  every word of it is ours
+        with self._open_log(run.run_id) as output:
+            process = subprocess.Popen(  # noqa: S603  the command is built above
                 command,
                 cwd=self.project.folder,
                 env=environ,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,  # a signal to the server's group is not for it
+                start_new_session=True,  # signals to the server's process group do not reach it
             )
         identity = ProcessIdentity.from_pid(process.pid)
         threading.Thread(target=self._await_end, args=(run.run_id, process), daemon=True).start()
         try:
             self.project.registry.hand_over_run(run.run_id, identity)
-        except RetrainerError as error:  # the run goes on: it takes itself over when it begins
-            log.warning("Not noted that the run '%s' is process %d: %s", run.run_id, process.pid, error)
+        except RetrainerError as error:  # the process takes the run over by itself when it begins
+            log.warning("Could not record that the run '%s' is process %d: %s", run.run_id, process.pid, error)
         log.info("Started the run '%s' as process %d", run.run_id, process.pid)
 
     @contextmanager
-    def _log_of(self, run_id: str) -> Iterator[IO[bytes] | int]:
-        """Open a run's log file; where there can be none, as on a full disk, the run goes on without."""
+    def _open_log(self, run_id: str) -> Iterator[IO[bytes] | int]:
+        """Open a run's log file; without one if it cannot be written, as on a full disk."""
         try:
             self.log_folder.mkdir(parents=True, exist_ok=True)
-            for old in sorted(self.log_folder.glob("run_*.log"))[: -KEPT_LOGS + 1]:
+            for old in sorted(self.log_folder.glob("run_*.log"))[: -MAX_LOGS + 1]:
                 old.unlink(missing_ok=True)
             file = (self.log_folder / f"{run_id}.log").open("wb")
         except OSError as error:
@@ -113,18 +114,18 @@ class Jobs:
             yield file
 
     def _await_end(self, run_id: str, process: subprocess.Popen[bytes]) -> None:
-        """Wait for a run's process, so that it does not stay a zombie; close the run if it could not do so itself."""
+        """Wait for a run's process, which would stay a zombie, and close the run if it died."""
         code = process.wait()
         log.info("The run '%s' ended with exit code %d; its log is in '%s'", run_id, code, self.log_folder)
         try:
             recover(self.project, self.runtime)
         except RetrainerError as error:  # the next command does it
-            log.warning("Not looked after the run '%s': %s", run_id, error)
+            log.warning("Could not close the run '%s' if it died: %s", run_id, error)
 
 
-def _enabled(settings: Settings, wanted: Sequence[ModelTypeName]) -> list[ModelTypeName]:
-    enabled = [kind for kind in wanted if settings.retraining.is_enabled(kind)]
+def _enabled_types(settings: Settings, model_types: Sequence[ModelTypeName]) -> list[ModelTypeName]:
+    enabled = [name for name in model_types if settings.retraining.is_enabled(name)]
     if not enabled:
-        key = settings.retraining.disabling_key(wanted[0])
-        raise RetrainingDisabled(f"retraining is disabled: {key} is false", hint="Switch it on in the settings")
+        key = settings.retraining.disabling_key(model_types[0])
+        raise RetrainingDisabled(f"retraining is disabled: {key} is false", hint="Enable it in the settings")
     return enabled

@@ -1,4 +1,4 @@
-"""Listens, and serves until told to stop; what was begun is finished first."""
+"""The uvicorn server: it listens until a signal stops it, and finishes the requests in progress first."""
 
 from __future__ import annotations
 
@@ -17,16 +17,14 @@ from retrainer.errors import RetrainerError
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-    from retrainer.api.threads import Work
 
 log = logging.getLogger(__name__)
 
-GRACE_SECONDS = 60  # so long a request may take to end after the server was told to stop
-THREAD_SECONDS = 2  # then, so long a thread may take to see that there is no more work
+GRACE_SECONDS = 60  # for requests in progress when the server is stopped
 
 
 class _Protocol(H11Protocol):
-    """Also answers what is not HTTP in the one shape of errors."""
+    """Answers malformed HTTP with the error document, too."""
 
     def send_400_response(self, msg: str) -> None:
         """Answer, and close the connection."""
@@ -42,9 +40,9 @@ def create_server(app: FastAPI) -> uvicorn.Server:
     config = uvicorn.Config(
         app,
         log_config=None,
-        access_log=False,  # the application has its own
+        access_log=False,  # `MetricsMiddleware` logs the requests
         lifespan="off",
-        http=_Protocol,  # the same limits, whatever else is installed: a head of 64 KB at most
+        http=_Protocol,  # not httptools, if that is installed: a header of 64 KB at most
         loop="asyncio",
         ws="none",
         server_header=False,
@@ -53,11 +51,11 @@ def create_server(app: FastAPI) -> uvicorn.Server:
     return uvicorn.Server(config)
 
 
-def serve(app: FastAPI, work: Work, host: str, port: int) -> None:
+def serve(app: FastAPI, host: str, port: int) -> None:
     """Serve until SIGTERM, SIGINT or SIGHUP.
 
     Raises:
-        RetrainerError: the address cannot be listened on.
+        RetrainerError: it cannot listen on the address.
     """
     listening = _listen(host, port)
     server = create_server(app)
@@ -66,10 +64,8 @@ def serve(app: FastAPI, work: Work, host: str, port: int) -> None:
     log.info("Listening on http://%s:%d", f"[{address}]" if ":" in address else address, bound)
     try:
         server.run(sockets=[listening])
-    except KeyboardInterrupt:  # raised again by uvicorn when it has stopped as asked
+    except KeyboardInterrupt:  # uvicorn raises it again after it has stopped
         log.debug("Stopped by a signal")
-    finally:
-        work.close()
     log.info("Stopped")
 
 
@@ -84,6 +80,6 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def _address_of(host: str, port: int) -> tuple[Any, ...]:
-    """Resolve a name; IPv4 first, since `localhost` may be both."""
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return min(found, key=lambda one: one[0] != socket.AF_INET)
+    """Resolve a name, to IPv4 if possible, since `localhost` may be both."""
+    addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return min(addresses, key=lambda address: address[0] != socket.AF_INET)

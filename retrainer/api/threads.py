@@ -1,11 +1,16 @@
-"""Where blocking work is done: in threads, a few for each kind of it, so that no kind keeps another from its turn."""
+"""Threads for blocking work, a few for each kind of it, so that no kind of work holds up another."""
 
 from __future__ import annotations
 
 import asyncio
-from concurrent.futures import Future, ThreadPoolExecutor
+import math
+import threading
+from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Literal, ParamSpec, TypeVar
+
+from anyio import CapacityLimiter, move_on_after
+from anyio.to_thread import run_sync
 
 from retrainer.errors import RequestTimeout, ServerBusy
 
@@ -14,121 +19,101 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 T = TypeVar("T")
+Work = Literal["look", "change", "inspect", "forecast"]  # the labels of the metric `retrainer_stuck_threads`
 
-# Together they use no more connections than the database engine gives (five, and ten more when they are busy).
-LOOKS, INSPECTIONS, CHANGES, FORECASTS = 6, 2, 3, 2
-LOOK_SECONDS = 10.0
-CHANGE_SECONDS = 60.0  # more than a change waits for another one to be committed
+# Together they use no more connections than the database engine allows: five, and ten more under load.
+THREADS: dict[Work, int] = {"look": 6, "change": 3, "inspect": 2, "forecast": 2}
+QUERY_SECONDS = 10.0
+CHANGE_SECONDS = 60.0  # longer than a change waits for another one to be committed
+
+_DATABASE_HINT = "Check whether the database answers. The request may still be carried out"
+_ALGORITHM_HINT = "`retrainer serve --answer-seconds` allows more. The algorithm continues until it returns"
+_BUSY_HINT = "Try again later. Threads that /metrics counts as stuck are freed only by a restart of the server"
 
 
-class Work:
+class Threads:
     """The threads of one server.
 
-    What is waited for may not come back: an algorithm, or a database that takes a question and does not answer. Then
-    whoever asked is answered all the same: RequestTimeout where it goes on for longer than it may (it keeps its
-    thread until it comes back), ServerBusy where no thread became free for so long (it will not be begun). Every kind
-    of work raises these two.
+    A call may never return, be it to an algorithm or to a database that does not answer. Its request is answered all
+    the same: with RequestTimeout if the call takes too long (it keeps its thread until it returns), with ServerBusy if
+    no thread became free (the call is not started). Every kind of work raises these two.
 
     Args:
-        seconds: how long an algorithm may take for an answer; so long, too, a request waits for its turn to ask one.
+        answer_seconds: the time limit for work that asks an algorithm, and for waiting until it can start.
     """
 
-    def __init__(self, seconds: float) -> None:
-        self._kinds = {
-            "look": _Threads("look", LOOKS, LOOK_SECONDS, _DATABASE),
-            "change": _Threads("change", CHANGES, CHANGE_SECONDS, _DATABASE),
-            "inspect": _Threads("inspect", INSPECTIONS, seconds, _ALGORITHM),
-            "forecast": _Threads("forecast", FORECASTS, seconds, _ALGORITHM),
+    def __init__(self, answer_seconds: float) -> None:
+        self._pools: dict[Work, _Pool] = {
+            "look": _Pool("look", QUERY_SECONDS, _DATABASE_HINT),
+            "change": _Pool("change", CHANGE_SECONDS, _DATABASE_HINT),
+            "inspect": _Pool("inspect", answer_seconds, _ALGORITHM_HINT),
+            "forecast": _Pool("forecast", answer_seconds, _ALGORITHM_HINT),
         }
 
-    async def look(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Do what takes a few milliseconds: a question to the database."""
-        return await self._kinds["look"].run(partial(call, *args, **kwargs))
+    async def run(self, work: Work, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run a call in a thread.
 
-    async def change(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Do what changes something."""
-        return await self._kinds["change"].run(partial(call, *args, **kwargs))
+        Args:
+            work: `look` for a query of the database, `change` for a change of it, `inspect` for what may load a
+                version, `forecast` for what may make forecasts.
+            call: the call, with its arguments.
+        """
+        return await self._pools[work].run(partial(call, *args, **kwargs))
 
-    async def inspect(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Do what may have to read a version's files, and ask its algorithm about them."""
-        return await self._kinds["inspect"].run(partial(call, *args, **kwargs))
+    def count_stuck(self) -> Mapping[Work, int]:
+        """Return the number of threads in calls that were given up, by the kind of work."""
+        return {work: pool.stuck for work, pool in self._pools.items()}
 
-    async def forecast(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Do what takes seconds of computing: load an algorithm and a model, make forecasts."""
-        return await self._kinds["forecast"].run(partial(call, *args, **kwargs))
-
-    def stuck(self) -> Mapping[str, int]:
-        """Return, by the kind of work, how many threads are taken by what was given up."""
-        return {kind: threads.stuck for kind, threads in self._kinds.items()}
-
-    def require_threads(self) -> None:
+    def require_free(self) -> None:
         """Check that every kind of work can be done.
 
         Raises:
-            ServerBusy: all threads of a kind are stuck.
+            ServerBusy: all threads for one kind of work are stuck.
         """
-        for kind, threads in self._kinds.items():
-            if threads.is_stuck:
-                raise ServerBusy(f"all threads of '{kind}' wait for what does not come back", hint=_RESTART)
-
-    def close(self) -> None:
-        """Begin nothing any more, and let the threads go that wait for nothing."""
-        for threads in self._kinds.values():
-            threads.close()
+        for work, pool in self._pools.items():
+            if pool.stuck >= THREADS[work]:
+                raise ServerBusy(f"all threads for '{work}' are stuck", hint=_BUSY_HINT)
 
 
-class _Threads:
-    """Threads of one kind of work. What they do cannot be ended from outside, but it can be given up."""
+class _Pool:
+    """The threads for one kind of work. A call cannot be stopped, but it can be given up."""
 
-    def __init__(self, kind: str, count: int, seconds: float, hint: str) -> None:
-        self._count = count
+    def __init__(self, work: Work, seconds: float, hint: str) -> None:
+        self._work = work
         self._seconds = seconds
         self._hint = hint
-        self._executor = ThreadPoolExecutor(count, thread_name_prefix=kind)
-        self._given_up: set[Future[Any]] = set()
-
-    async def run(self, call: Callable[[], T]) -> T:
-        """Wait for a thread, then for what the call returns."""
-        begun, loop = asyncio.Event(), asyncio.get_running_loop()
-
-        def begin() -> T:
-            loop.call_soon_threadsafe(begun.set)
-            return call()
-
-        future = self._executor.submit(begin)
-        answer = asyncio.wrap_future(future)
-        try:
-            await self._turn_of(future, begun)
-            await asyncio.wait([answer], timeout=self._seconds)
-            if answer.done():
-                return answer.result()
-            self._given_up.add(future)
-            future.add_done_callback(self._given_up.discard)
-            raise RequestTimeout(f"there was no answer after {self._seconds:g} s", hint=self._hint)
-        finally:
-            future.cancel()  # where it has not begun, it never will
-            answer.cancel()  # nobody asks any more what came of it
-
-    async def _turn_of(self, future: Future[Any], begun: asyncio.Event) -> None:
-        try:
-            async with asyncio.timeout(self._seconds):
-                await begun.wait()
-        except TimeoutError:
-            if future.cancel():
-                raise ServerBusy(f"no thread became free within {self._seconds:g} s", hint=_RESTART) from None
+        self._slots = CapacityLimiter(THREADS[work])
+        self._unlimited = CapacityLimiter(math.inf)
+        self._given_up: dict[object, bool] = {}  # whether a call was given up, by the slot it holds
 
     @property
     def stuck(self) -> int:
-        return len(self._given_up)
+        return sum(self._given_up.values())
 
-    @property
-    def is_stuck(self) -> bool:
-        return self.stuck >= self._count
+    async def run(self, call: Callable[[], T]) -> T:
+        """Wait for a thread, then for the result of the call."""
+        slot, loop = object(), asyncio.get_running_loop()
 
-    def close(self) -> None:
-        self._executor.shutdown(wait=False, cancel_futures=True)
+        def run_call() -> T:
+            threading.current_thread().name = self._work
+            try:
+                return call()
+            finally:
+                with suppress(RuntimeError):  # the server has stopped
+                    loop.call_soon_threadsafe(self._release, slot)
 
+        with move_on_after(self._seconds) as waiting:
+            await self._slots.acquire_on_behalf_of(slot)
+        if waiting.cancelled_caught:
+            raise ServerBusy(f"no thread became free within {self._seconds:g} s", hint=_BUSY_HINT)
+        self._given_up[slot] = False
+        # The limiter of `run_sync` would free the slot of a call that is given up, although its thread still runs.
+        with move_on_after(self._seconds):
+            return await run_sync(run_call, abandon_on_cancel=True, limiter=self._unlimited)
+        if slot in self._given_up:  # the call may have returned just now
+            self._given_up[slot] = True
+        raise RequestTimeout(f"no answer within {self._seconds:g} s", hint=self._hint)
 
-_ALGORITHM = "`retrainer serve --answer-seconds` allows more. The algorithm goes on until it comes back"
-_DATABASE = "See whether the database answers. What was asked for may still come to its end"
-_RESTART = "Try again later; what /metrics counts as stuck only a restart of the server ends"
+    def _release(self, slot: object) -> None:
+        del self._given_up[slot]
+        self._slots.release_on_behalf_of(slot)

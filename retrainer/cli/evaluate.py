@@ -12,7 +12,7 @@ from retrainer.cli.context import open_project
 from retrainer.cli.options import AsJson, Origin, VersionArgument
 from retrainer.pipeline.comparing import compare_versions
 from retrainer.pipeline.evaluations import evaluate_version
-from retrainer.render import documents, tables
+from retrainer.render import documents, scores
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -37,7 +37,7 @@ def evaluate(
     if as_json:
         console.document(documents.Evaluation.from_result(evaluation, version_id))
     else:
-        tables.evaluation(version_id, evaluation)
+        scores.show_evaluation(version_id, evaluation)
 
 
 @app.command()
@@ -61,4 +61,4 @@ def compare(
     if as_json:
         console.document(documents.Comparison.from_result(comparison))
     else:
-        tables.comparison(comparison)
+        scores.show_comparison(comparison)

@@ -45,7 +45,7 @@ def posts_import(
     if as_json:
         console.document(documents.Import.from_result(result))
     else:
-        tables.imported(result)
+        tables.show_import(result)
 
 
 @posts_app.command("count")
@@ -60,7 +60,7 @@ def posts_count(context: typer.Context, *, as_json: AsJson = False) -> None:
     if as_json:
         console.document(documents.PostsCount.model_validate(summary))
     else:
-        tables.posts(summary, location)
+        tables.show_posts(summary, location)
 
 
 @posts_app.command("sample")

@@ -45,4 +45,4 @@ def predict(
     if as_json:
         console.document(documents.next_post_document(forecast))
     else:
-        tables.next_post(forecast)
+        tables.show_next_post(forecast)

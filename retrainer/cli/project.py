@@ -52,7 +52,7 @@ def doctor(
     if as_json:
         console.document(documents.Findings.from_findings(findings))
     else:
-        tables.findings(findings)
+        tables.show_findings(findings)
     return 0 if all(finding.repaired for finding in findings) else 1
 
 

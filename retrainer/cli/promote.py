@@ -30,8 +30,8 @@ def promote(
     """
     with open_project(context) as (project, runtime):
         change = promote_version(project, runtime, version_id, reason, datetime.now(UTC))
-    message = f"Model {version_id} promoted to production" if change else f"Model {version_id} is already in production"
-    console.result(documents.Changed.from_change(change, version_id, message), message, as_json=as_json)
+    document = documents.Changed.from_promotion(change, version_id)
+    console.result(document, document.message, as_json=as_json)
 
 
 @app.command()
@@ -57,7 +57,5 @@ def rollback(
     """
     with open_project(context) as (project, runtime):
         change = roll_back(project, runtime, model_type, reason, datetime.now(UTC), to=to, hold=hold)
-    message = f"Rolled back from {change.from_version} to {change.to_version}"
-    if hold:
-        message += f"; automatic promotion is on hold until `retrainer release {model_type}`"
-    console.result(documents.Changed.from_change(change, change.to_version, message), message, as_json=as_json)
+    document = documents.Changed.from_rollback(change, hold=hold)
+    console.result(document, document.message, as_json=as_json)

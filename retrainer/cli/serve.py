@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 LOG_FILE = Path("logs") / "server.log"
 ANSWER_SECONDS = 60
-API_PACKAGES = {"fastapi", "uvicorn", "starlette", "prometheus_client"}
+API_PACKAGES = {"anyio", "cachetools", "fastapi", "prometheus_client", "starlette", "uvicorn"}
 
 log = logging.getLogger(__name__)
 app = typer.Typer(rich_markup_mode=None)
@@ -88,8 +88,7 @@ def serve(
     try:
         with open_runtime(project, os.environ) as runtime:
             _open_connections(project, runtime)
-            work = threads.Work(answer_seconds)
-            server.serve(create_app(project, runtime, access, work), work, host, port)
+            server.serve(create_app(project, runtime, access, threads.Threads(answer_seconds)), host, port)
     finally:
         project.close()
 

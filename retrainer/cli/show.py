@@ -40,7 +40,7 @@ def production(
     if as_json:
         console.document(documents.Production.from_rows(live))
     else:
-        tables.production(live, holds)
+        tables.show_production(live, holds)
 
 
 @app.command()
@@ -56,7 +56,7 @@ def versions(
     if as_json:
         console.document(documents.Versions.from_rows(rows))
     else:
-        tables.versions(rows)
+        tables.show_versions(rows)
 
 
 @app.command()
@@ -77,7 +77,7 @@ def show(context: typer.Context, version_id: VersionArgument, *, as_json: AsJson
     if as_json:
         console.document(documents.VersionLife.from_rows(version, evaluated, entries, importance))
     else:
-        tables.version(version, evaluations, entries, importance)
+        tables.show_version(version, evaluations, entries, importance)
 
 
 @app.command()
@@ -120,4 +120,4 @@ def history(
     if as_json:
         console.document(documents.History.from_rows(runs, total, changes))
     else:
-        tables.history(runs, total, changes)
+        tables.show_history(runs, total, changes)

@@ -17,7 +17,7 @@ from retrainer.errors import RetrainerError, UsageError, wrap_unexpected
 from retrainer.model_types import MODEL_TYPE_NAMES, ModelTypeName, parse_model_type
 from retrainer.notify import TrainCall
 from retrainer.pipeline import results, run
-from retrainer.render import documents, tables
+from retrainer.render import documents, scores
 from retrainer.render.markdown import markdown, markdown_of_failure
 from retrainer.schedule.due import due
 
@@ -108,7 +108,7 @@ def train(
     if as_json:
         console.document(documents.Training.from_outcomes(outcomes))
     else:
-        tables.train_outcomes(outcomes)
+        scores.show_run_results(outcomes)
     if exit_code and if_due and not model_types:
         return NOTHING_DUE
     promoted = any(isinstance(outcome, results.RunResult) and outcome.promoted for outcome in outcomes)

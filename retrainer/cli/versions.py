@@ -108,7 +108,7 @@ def prune(
     with open_project(context) as (project, _):
         found = retention.prunable(project, model_type)
     if not as_json:
-        tables.prunable(found)
+        tables.show_prunable(found)
     question = f"Delete the files of {len(found)} versions permanently?"
     if found and not (dry_run or yes) and not console.confirmed(question):
         return

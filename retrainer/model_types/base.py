@@ -111,6 +111,11 @@ class Metric:
     description: str = ""
     threshold: tuple[Literal["<", ">"], float] | None = None
 
+    @property
+    def is_tally(self) -> bool:
+        """Whether the metric is a count or a cost, summed over all forecasts, not only the scored ones."""
+        return self.unit in {"count", "dollars"}
+
     def format(self, value: float | None) -> str:
         """Format a value in the metric's unit; a dash for None."""
         if value is None:
@@ -129,7 +134,7 @@ class Metric:
 
     def has_value(self, value: float | None) -> bool:
         """Whether there is a value to show; a count or cost of 0 is not shown."""
-        return value is not None and (value != 0 or self.unit not in {"count", "dollars"})
+        return value is not None and (value != 0 or not self.is_tally)
 
     def is_good(self, value: float) -> bool | None:
         """Whether a value is good; None if that is not defined."""

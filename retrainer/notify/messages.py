@@ -1,4 +1,4 @@
-"""What is said of an event."""
+"""The messages about events."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Message:
-    """What is said.
+    """A notification.
 
     Attributes:
-        event: by which it is chosen; None for a test, which all get.
+        event: selects the channels; None for a test message, which all channels get.
         title: a few words.
         text: a sentence or two.
-        document: for a webhook.
+        document: the JSON document for the webhook.
     """
 
     event: EventName | None
@@ -34,50 +34,46 @@ class Message:
 
 
 def message_of(event: Mapping[str, Any], project: str) -> Message | None:
-    """Return what is said of an event; None where nothing is, such as of a run whose promotion was told already.
+    """Return the message about an event; None if there is none, as for a run whose promotion was an event already.
 
     Args:
-        event: as the hook `on_event` gets it.
+        event: the event as `on_event` receives it.
         project: the name of the project's folder.
     """
-    name = _name(event)
+    name = _event_name(event)
     if name is None:
         return None
     subject = f"The {event['model_type']} model" if event.get("model_type") else "The retraining"
-    what = {
-        "failure": "failed" if not event.get("model_type") else "could not be retrained",
+    predicate = {
+        "failure": "could not be retrained" if event.get("model_type") else "failed",
         "promotion": f"has a new version in production: {event.get('version_id')}",
-        "rollback": f"was rolled back: {event.get('version_id')} is live again",
-        "no_promotion": "stays as it was",
+        "rollback": f"was rolled back to {event.get('version_id')}",
+        "no_promotion": "keeps its production version",
     }[name]
-    return _message(name, f"{subject} {what}", str(event.get("reason") or ""), project, event)
+    return _create_message(name, f"{subject} {predicate}", str(event.get("reason") or ""), project, event)
 
 
 def test_message(project: str) -> Message:
-    """Return a message that says only that messages arrive."""
-    return _message(None, "A test message", "Notifications arrive.", project, {})
+    """Return a message that tests whether messages arrive."""
+    return _create_message(None, "A test message", "Notifications arrive.", project, {})
 
 
-def _name(event: Mapping[str, Any]) -> EventName | None:
-    kind = event.get("kind")
-    if kind == "failure":
-        return "failure"
-    if kind == "promotion":
-        return "promotion"
-    if kind == "rollback":
-        return "rollback"
+def _event_name(event: Mapping[str, Any]) -> EventName | None:
+    if event.get("kind") in {"failure", "promotion", "rollback"}:
+        name: EventName = event["kind"]
+        return name
     run = event.get("run") or {}
     if run.get("status") == "failed":
         return "failure"
     return "no_promotion" if run.get("status") == "completed" and not run.get("promoted_to_production") else None
 
 
-def _message(name: EventName | None, title: str, reason: str, project: str, event: Mapping[str, Any]) -> Message:
+def _create_message(name: EventName | None, title: str, reason: str, project: str, event: Mapping[str, Any]) -> Message:
     host = socket.gethostname()
     text = f"{title} (project '{project}' on '{host}'). {reason}".strip()
     document = {
         "event": name or "test",
-        "id": str(uuid.uuid4()),  # the same when it is sent again
+        "id": str(uuid.uuid4()),  # stays the same when the message is sent again
         "sent_at": format_time(datetime.now(UTC)),
         "text": text,
         "project": project,

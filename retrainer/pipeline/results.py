@@ -47,6 +47,13 @@ class RunResult:
         """Whether the candidate was promoted."""
         return self.run is not None and self.run.promoted_to_production
 
+    @property
+    def reason(self) -> str | None:
+        """Why the candidate was promoted or not, or would be; None if a dry run did not evaluate it."""
+        if self.run is not None:
+            return self.run.promotion_reason
+        return self.decision.reason if self.decision else None
+
 
 @dataclass(frozen=True)
 class Failure:

@@ -9,8 +9,8 @@ if TYPE_CHECKING:
 
 
 def event_document(event: Event) -> dict[str, Any]:
-    """Describe an event, as the hook `on_event` receives it."""
-    from retrainer.render.documents import run_document  # noqa: PLC0415  slow to import, and most commands emit no event
+    """Return an event as the hook `on_event` receives it."""
+    from retrainer.render import documents  # noqa: PLC0415  slow to import, and most commands emit no event
 
     document: dict[str, Any] = {
         "kind": event.kind,
@@ -21,5 +21,5 @@ def event_document(event: Event) -> dict[str, Any]:
     if event.kind in {"promotion", "rollback"}:
         document["from_version_id"] = event.from_version_id
     if event.kind in {"run", "failure"}:
-        document["run"] = None if event.run is None else run_document(event.run)
+        document["run"] = None if event.run is None else documents.run_document(event.run)
     return document

@@ -1,84 +1,69 @@
-"""What a run came to, as Markdown: for the page that a CI service shows of a job."""
+"""The results of runs as Markdown, for the job page of a CI service."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from retrainer.model_types import get_model_type
+from retrainer.render.scores import describe_evidence, metric_rows, run_sides
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from retrainer.errors import RetrainerError
-    from retrainer.model_types.base import Metric
     from retrainer.pipeline.results import Failure, RunResult
 
 
 def markdown(outcomes: Sequence[RunResult | Failure], not_due: Sequence[str] = ()) -> str:
-    """Return one section a model type: the decision, the figures beside the naive forecast's, the evidence.
+    """Return a section for each model type: the decision, the scores and how certain they are.
 
     Args:
-        outcomes: of the runs.
-        not_due: a line for each model type that was not due.
+        outcomes: the results of the runs.
+        not_due: a sentence for each model type that was not due.
     """
-    from retrainer.pipeline.results import Failure  # noqa: PLC0415  imported by now: it made the outcomes
+    from retrainer.pipeline.results import Failure  # noqa: PLC0415  already imported by whoever made the outcomes
 
-    sections = [_failure(outcome) if isinstance(outcome, Failure) else _result(outcome) for outcome in outcomes]
-    sections += [f"- {_escaped(line)}" for line in not_due]
+    sections = [
+        _failure_section(outcome.model_type, outcome.error)
+        if isinstance(outcome, Failure)
+        else _result_section(outcome)
+        for outcome in outcomes
+    ]
+    sections += [f"- {_escape(sentence)}" for sentence in not_due]
     return "\n\n".join(sections) + "\n" if sections else ""
 
 
 def markdown_of_failure(error: RetrainerError) -> str:
-    """Return the section of a call that failed before any model type's turn."""
-    return _failed("retraining", error) + "\n"
+    """Return the section of a command that failed before it came to a model type."""
+    return _failure_section("retraining", error) + "\n"
 
 
-def _failure(outcome: Failure) -> str:
-    return _failed(outcome.model_type, outcome.error)
+def _failure_section(subject: str, error: RetrainerError) -> str:
+    return f"## ✗ {subject}: failed\n\n{_escape(str(error))}"
 
 
-def _failed(what: str, error: RetrainerError) -> str:
-    return f"## ✗ {what}: failed\n\n{_escaped(str(error))}"
-
-
-def _result(outcome: RunResult) -> str:
-    reason = outcome.run.promotion_reason if outcome.run else outcome.decision and outcome.decision.reason
-    sign, what = ("✓", "promoted") if outcome.promoted else ("–", "not promoted")
-    if outcome.run is None:
-        sign, what = "–", "dry run, nothing is recorded"
-    version = f"`{outcome.run.model_version_id}`" if outcome.run else outcome.algorithm
-    parts = [f"## {sign} {outcome.model_type}: {what}", f"{version}: {_escaped(reason or 'not evaluated')}"]
-    if outcome.evaluation is not None:
-        evaluation, comparison = outcome.evaluation, outcome.comparison
-        sides: dict[str, Mapping[str, float] | None] = {"new": evaluation.metrics, "naive": evaluation.naive_metrics}
-        if comparison is not None and comparison.metrics_b is not None:
-            sides = {
-                "new": comparison.metrics_b,
-                "production": comparison.metrics_a,
-                "naive": comparison.naive_metrics,
-            }
-        parts.append(_table(get_model_type(outcome.model_type).metrics, sides))
-        if comparison is not None and comparison.evidence is not None:
-            found = comparison.evidence
-            detectable = found.smallest_detectable_percentage
-            parts.append(
-                f"Better with probability {found.probability_better:.2f} on {found.num_predictions} posts"
-                + (f"; an improvement of {detectable:.1f}% would have shown in 8 of 10 cases." if detectable else ".")
-            )
+def _result_section(result: RunResult) -> str:
+    if result.run is None:
+        heading, model = "– {}: dry run, nothing is recorded", result.algorithm
+    else:
+        heading = "✓ {}: promoted" if result.promoted else "– {}: not promoted"
+        model = f"`{result.run.model_version_id}`"
+    parts = [f"## {heading.format(result.model_type)}", f"{model}: {_escape(result.reason or 'not evaluated')}"]
+    if result.evaluation is not None:
+        parts.append(_scores_table(result))
+    if result.comparison is not None and result.comparison.evidence is not None:
+        parts.append(f"{describe_evidence('The new model', result.comparison.evidence)}.")
     return "\n\n".join(parts)
 
 
-def _table(metrics: Sequence[Metric], sides: Mapping[str, Mapping[str, float] | None]) -> str:
-    present = {name: values for name, values in sides.items() if values}
-    lines = ["| | " + " | ".join(present) + " |", "|---|" + "---:|" * len(present)]
-    for metric in metrics:
-        if not any(metric.has_value(values.get(metric.key)) for values in present.values()):
-            continue
-        figures = [metric.format(values.get(metric.key)) for values in present.values()]
-        lines.append(f"| {metric.label} | " + " | ".join(figures) + " |")
+def _scores_table(result: RunResult) -> str:
+    sides, _ = run_sides(result)
+    headings, rows = metric_rows(get_model_type(result.model_type).metrics, sides)
+    lines = ["| | " + " | ".join(headings) + " |", "|---|" + "---:|" * len(headings)]
+    lines += [f"| {metric.label} | " + " | ".join(values) + " |" for metric, values in rows]
     return "\n".join(lines)
 
 
-def _escaped(text: str) -> str:
-    """Return a text that Markdown shows as it is."""
-    return "".join(f"\\{letter}" if letter in r"\`*_{}[]<>#|" else letter for letter in text)
+def _escape(text: str) -> str:
+    """Escape characters with a meaning in Markdown."""
+    return "".join(f"\\{character}" if character in r"\`*_{}[]<>#|" else character for character in text)

@@ -1,4 +1,4 @@
-"""The plot of a replay: the live score over time of each policy, and below it when each promoted a version."""
+"""The plot of a replay: the live score of each policy over time, with its promotions below."""
 
 from __future__ import annotations
 
@@ -20,28 +20,31 @@ if TYPE_CHECKING:
     from retrainer.replay.results import PolicyReport, ReplayReport
 
 FORMATS = (".png", ".svg")
-PARTS_SMOOTHED = 12  # a point of a line is the score of one part in so many of all posts, …
-FEWEST_SMOOTHED = 50  # … but of no fewer than these
+# Each point of a line is the score of a moving window: one part in 12 of all posts, but at least 50.
+WINDOW_FRACTION = 12
+MIN_WINDOW = 50
 _NAIVE_COLOUR = "0.6"
 
 
 def require_format(path: Path) -> None:
-    """Check that a plot can be written under this name.
+    """Check that a plot can be written to a file.
 
     Raises:
-        UsageError: its ending names no known format, or its folder does not exist.
+        UsageError: the extension is not a supported format, or the folder does not exist.
     """
     if path.suffix.lower() not in FORMATS:
-        raise UsageError(f"--plot: '{path.name}' ends in none of {', '.join(FORMATS)}", hint="Name it like replay.svg")
+        raise UsageError(
+            f"--plot: unsupported format '{path.name}'", hint=f"Choose a name that ends in {' or '.join(FORMATS)}"
+        )
     if not path.absolute().parent.is_dir():
-        raise UsageError(f"--plot: there is no folder '{path.parent}'", hint="Make it, or choose another")
+        raise UsageError(f"--plot: folder '{path.parent}' does not exist", hint="Create it, or choose another")
 
 
 def draw(report: ReplayReport, path: Path) -> None:
-    """Write the plot as PNG or SVG, by the name's ending.
+    """Write the plot as PNG or SVG, depending on the extension.
 
     Raises:
-        RetrainerError: it cannot be written.
+        RetrainerError: the file cannot be written.
     """
     import matplotlib as mpl  # noqa: PLC0415  slow to import
     from matplotlib.figure import Figure  # noqa: PLC0415
@@ -49,8 +52,8 @@ def draw(report: ReplayReport, path: Path) -> None:
     with mpl.rc_context({"svg.hashsalt": "retrainer", "axes.spines.top": False, "axes.spines.right": False}):
         figure = Figure(figsize=(9, 5), layout="constrained")
         scores, promotions = figure.subplots(2, sharex=True, height_ratios=(4, 1))
-        for place, one in enumerate(report.policies):
-            _draw_policy(scores, report, one, f"C{place}")
+        for index, policy in enumerate(report.policies):
+            _draw_policy(scores, report, policy, f"C{index}")
         _draw_naive(scores, report)
         _draw_promotions(promotions, report)
         scores.set_ylabel("live score")
@@ -65,42 +68,42 @@ def draw(report: ReplayReport, path: Path) -> None:
             ) from error
 
 
-def _draw_policy(axes: Axes, report: ReplayReport, one: PolicyReport, colour: str) -> None:
-    if one.live is None:
+def _draw_policy(axes: Axes, report: ReplayReport, policy: PolicyReport, colour: str) -> None:
+    if policy.live is None:
         return
-    times, scores = _smoothed(report, one.live.rows, one.live.figures)
-    axes.plot(times, scores, "-" if one.policy.retrains else "--", color=colour, label=one.policy.name)
+    times, scores = _moving_score(report, policy.live.rows, policy.live.figures)
+    axes.plot(times, scores, "-" if policy.policy.retrains else "--", color=colour, label=policy.policy.name)
 
 
 def _draw_promotions(axes: Axes, report: ReplayReport) -> None:
-    """Draw a mark for each promotion, a row a policy."""
+    """Draw a row for each policy, with a mark for each promotion."""
     names = []
-    for place, one in enumerate(report.policies):
-        when = np.array([_utc(record.at) for record in one.steps if record.promoted], dtype="datetime64[us]")
-        axes.plot(when, np.full(len(when), place), "|", color=f"C{place}", markersize=8)
-        names.append(f"{one.policy.name} ({one.promotions})")
+    for index, policy in enumerate(report.policies):
+        times = np.array([_utc(step.at) for step in policy.steps if step.promoted], dtype="datetime64[us]")
+        axes.plot(times, np.full(len(times), index), "|", color=f"C{index}", markersize=8)
+        names.append(f"{policy.policy.name} ({policy.promotions})")
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.set_title("promotions", loc="left", fontsize="medium")
 
 
 def _draw_naive(axes: Axes, report: ReplayReport) -> None:
-    live = next((one.live for one in report.policies if one.live is not None), None)
+    live = next((policy.live for policy in report.policies if policy.live is not None), None)
     if live is not None:
-        times, scores = _smoothed(report, live.rows, live.naive_figures)
+        times, scores = _moving_score(report, live.rows, live.naive_figures)
         axes.plot(times, scores, ":", color=_NAIVE_COLOUR, label="naive forecast")
 
 
-def _smoothed(
+def _moving_score(
     report: ReplayReport, rows: NDArray[np.int64], figures: NDArray[np.float64]
 ) -> tuple[NDArray[np.datetime64], NDArray[np.float64]]:
-    """Return (m,) times and (m,) scores: those of so many neighbouring posts, at the time of the middle one."""
-    together = min(max(len(rows) // PARTS_SMOOTHED, FEWEST_SMOOTHED), len(rows))
+    """Return (m,) times and (m,) scores of a moving window of posts, each at the time of the middle post."""
+    window = min(max(len(rows) // WINDOW_FRACTION, MIN_WINDOW), len(rows))
     sums = np.concatenate([np.zeros((1, figures.shape[1])), np.cumsum(figures, axis=0)])
-    means = (sums[together:] - sums[:-together]) / together
-    middle = rows[(together - 1) // 2 : (together - 1) // 2 + len(means)]
+    means = (sums[window:] - sums[:-window]) / window
+    middle = rows[(window - 1) // 2 : (window - 1) // 2 + len(means)]
     return report.times[middle], get_model_type(report.model_type).overall_score(means)
 
 
-def _utc(moment: datetime) -> datetime:
-    return moment.astimezone(UTC).replace(tzinfo=None)
+def _utc(time: datetime) -> datetime:
+    return time.astimezone(UTC).replace(tzinfo=None)

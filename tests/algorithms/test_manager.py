@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import textwrap
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -14,79 +13,71 @@ import pytest
 from retrainer.algorithms import hookimpl
 from retrainer.algorithms.events import Event, EventBus, Observer
 from retrainer.algorithms.hookspecs import AlgorithmHooks, ObserverHooks
-from tests.conftest import constant_timing, import_regular_posts
+from tests.conftest import import_regular_posts
+from tests.plugins_for_tests import timing_algorithm
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.command_line import Runner
-    from tests.conftest import Plugins, Prepare
+    from tests.conftest import Prepare
+    from tests.plugins_for_tests import Plugins
 
-NEEDED = """
-    from retrainer.algorithms import Algorithm, hookimpl
 
-    @hookimpl
-    def algorithm():
-        return Algorithm(name="{name}", model_types=("timing",), summary="For a test.")
+def without_predict(name: str, hooks: str = "") -> str:
+    """Return the code of a timing algorithm that has these hooks in place of predict."""
+    return f"""\
+from retrainer.algorithms import Algorithm, hookimpl
 
-    @hookimpl
-    def train(posts):
-        return {{}}
+@hookimpl
+def algorithm():
+    return Algorithm(name="{name}", model_types=("timing",), summary="For a test.")
+
+@hookimpl
+def train(posts):
+    return {{}}
+
+{hooks}
 """
 
-ONE_FORECAST = """from retrainer.model_types.timing import TimingForecasts
-        import numpy as np
-        return TimingForecasts(np.zeros((1, 99)), np.zeros(1))"""
+
+ONE_FORECAST = """\
+from retrainer.model_types.timing import TimingForecasts
+    import numpy as np
+    return TimingForecasts(np.zeros((1, 99)), np.zeros(1))"""
 
 BROKEN = {
     "unimportable": ("import there_is_no_such_module", "ModuleNotFoundError"),
     "syntax_error": ("def f(:", "SyntaxError"),
-    "no_predict": (NEEDED, "does not implement predict"),
+    "no_predict": (without_predict("no_predict"), "does not implement predict"),
     "wrong_signature": (
-        NEEDED + "\n    @hookimpl\n    def predict(model, postings):\n        return None\n",
+        without_predict("wrong_signature", "@hookimpl\ndef predict(model, postings):\n    return None"),
         "invalid hook",
     ),
     "misspelled": (
-        NEEDED
-        + "\n    @hookimpl\n    def predict(model):\n        return 1\n"
-        + "\n    @hookimpl\n    def predcit(model):\n        return 1\n",
+        timing_algorithm("misspelled", hooks="@hookimpl\ndef predcit(model):\n    return 1"),
         "invalid hook: unknown hook 'predcit'",
     ),
     "another_name": (
-        constant_timing("some_other", 1),
+        timing_algorithm("some_other", 1),
         "the plugin registered as 'another_name' calls itself 'some_other'",
     ),
     "half_saved": (
-        constant_timing("half_saved", 1) + "\n    @hookimpl\n    def save(model, directory):\n        return []\n",
+        timing_algorithm("half_saved", hooks="@hookimpl\ndef save(model, directory):\n    return []"),
         "implements only one of save and load",
     ),
     "loose_options": (
-        """
-        from pydantic import BaseModel
-        from retrainer.algorithms import Algorithm, hookimpl
-
-        class Options(BaseModel):
-            x: int = 1
-
-        @hookimpl
-        def algorithm():
-            return Algorithm(name="loose_options", model_types=("timing",), summary="s", config=Options)
-
-        @hookimpl
-        def train(posts):
-            return {}
-
-        @hookimpl
-        def predict(model):
-            return None
-        """,
+        timing_algorithm(
+            "loose_options",
+            setup="from pydantic import BaseModel\nclass Options(BaseModel):\n    x: int = 1",
+        ).replace("summary=", "config=Options, summary="),
         "not a pydantic class with extra='forbid'",
     ),
 }
 
 
 @pytest.fixture
-def fifty_posts(folder: Path, prepare: Prepare) -> None:
+def with_posts(folder: Path, prepare: Prepare) -> None:
     prepare(folder, import_regular_posts)
 
 
@@ -95,7 +86,7 @@ def test_a_broken_plugin_is_listed_with_its_problem(
     name: str, retrainer: Runner, plugins: Plugins, folder: Path
 ) -> None:
     code, problem = BROKEN[name]
-    plugins.add(name, code.format(name=name) if "{name}" in code else code)
+    plugins.add(name, code)
     listed = retrainer("plugins", env=plugins.environ)
     assert listed.code == 0
     (found,) = [plugin for plugin in listed.json if plugin["name"] == name]
@@ -108,17 +99,17 @@ def test_a_broken_plugin_is_listed_with_its_problem(
     }
 
 
-@pytest.mark.usefixtures("fifty_posts")
+@pytest.mark.usefixtures("with_posts")
 def test_a_broken_plugin_that_is_not_chosen_blocks_nothing(retrainer: Runner, plugins: Plugins) -> None:
     plugins.add("unimportable", "import there_is_no_such_module")
     assert retrainer("train", env=plugins.environ).code == 0
 
 
-@pytest.mark.usefixtures("fifty_posts")
+@pytest.mark.usefixtures("with_posts")
 @pytest.mark.parametrize("name", ["unimportable", "no_predict", "wrong_signature"])
 def test_a_broken_plugin_that_is_chosen_is_one_clear_line(name: str, retrainer: Runner, plugins: Plugins) -> None:
     code, problem = BROKEN[name]
-    plugins.add(name, code.format(name=name))
+    plugins.add(name, code)
     done = retrainer("train", "timing", "--algorithm", name, "--quiet", env=plugins.environ)
     assert done.code == 1
     (line,) = done.err.splitlines()
@@ -149,12 +140,11 @@ def test_the_traceback_of_a_broken_plugin_is_shown_when_asked_for(
         ),
     ],
 )
-@pytest.mark.usefixtures("fifty_posts")
+@pytest.mark.usefixtures("with_posts")
 def test_nonsense_from_a_hook_names_the_plugin_and_the_hook(
     body: str, problem: str, retrainer: Runner, plugins: Plugins
 ) -> None:
-    code = NEEDED.format(name="nonsense") + f"\n    @hookimpl\n    def predict(model):\n        {body}\n"
-    plugins.add("nonsense", code)
+    plugins.add("nonsense", without_predict("nonsense", f"@hookimpl\ndef predict(model):\n    {body}"))
     done = retrainer("train", "timing", "--algorithm", "nonsense", env=plugins.environ)
     assert done.code == 1
     assert f"ERROR: Model training failed: the plugin 'nonsense': {problem}" in done.err
@@ -168,29 +158,15 @@ def test_nonsense_from_a_hook_names_the_plugin_and_the_hook(
     assert refused.code == 1
 
 
-@pytest.mark.usefixtures("fifty_posts")
+@pytest.mark.usefixtures("with_posts")
 def test_a_model_that_looks_into_the_future_fails_at_run_time_too(retrainer: Runner, plugins: Plugins) -> None:
-    code = """
-    import numpy as np
-    from retrainer.algorithms import Algorithm, hookimpl
-
-    @hookimpl
-    def algorithm():
-        return Algorithm(name="clairvoyant", model_types=("timing",), summary="Knows what comes.")
-
-    @hookimpl
-    def train(posts):
-        return {}
-
-    @hookimpl
-    def predict(model, posts, origins):
-        from retrainer.model_types.base import hours_between, utc_times
-        from retrainer.model_types.timing import TimingForecasts
+    setup = "from retrainer.model_types.base import hours_between, utc_times"
+    look_ahead = """
         times = utc_times(posts)
         following = np.minimum(origins.position + 1, len(posts) - 1)
-        wait = hours_between(times[origins.position], times[following])
-        return TimingForecasts(np.repeat(wait[:, None], 99, axis=1), wait)
     """
+    wait = "hours_between(times[origins.position], times[following])"
+    code = timing_algorithm("clairvoyant", setup=setup, predict=look_ahead, wait=wait)
     plugins.add("clairvoyant", code)
     done = retrainer("train", "timing", "--algorithm", "clairvoyant", env=plugins.environ)
     assert done.code == 1
@@ -198,14 +174,16 @@ def test_a_model_that_looks_into_the_future_fails_at_run_time_too(retrainer: Run
     assert retrainer("production", "--json").json["timing_model"] is None
 
 
-@pytest.mark.usefixtures("fifty_posts")
+@pytest.mark.usefixtures("with_posts")
 def test_a_thread_that_a_plugin_leaves_does_not_keep_the_program_from_ending(
     retrainer_process: Runner, plugins: Plugins
 ) -> None:
-    body = """import threading
+    leave = """
+        import __main__, threading
+        __main__.THREAD_SECONDS = 0.5
         threading.Thread(target=threading.Event().wait, name="left for good").start()
-        return {"hours": 1}"""
-    plugins.add("leaving", constant_timing("leaving", 1).replace('return {"hours": 1}', body))
+    """
+    plugins.add("leaving", timing_algorithm("leaving", train=leave))
     done = retrainer_process("train", "timing", "--algorithm", "leaving", "--exit-code", "--json", env=plugins.environ)
     assert done.code == 0
     assert done.json["count"] == 1
@@ -217,22 +195,23 @@ def test_a_thread_that_a_plugin_leaves_does_not_keep_the_program_from_ending(
     assert refused.code == 10
 
 
-@pytest.mark.usefixtures("fifty_posts")
+@pytest.mark.usefixtures("with_posts")
 def test_a_pool_of_threads_that_a_plugin_leaves_ends_with_the_program(
     retrainer_process: Runner, plugins: Plugins
 ) -> None:
-    body = """import atexit, concurrent.futures, sys
+    leave = """
+        import atexit, concurrent.futures, sys
         concurrent.futures.ThreadPoolExecutor().submit(int).result()
         atexit.register(print, "ended as usual", file=sys.stderr)
-        return {"hours": 1}"""
-    plugins.add("pooling", constant_timing("pooling", 1).replace('return {"hours": 1}', body))
+    """
+    plugins.add("pooling", timing_algorithm("pooling", train=leave))
     done = retrainer_process("train", "timing", "--algorithm", "pooling", env=plugins.environ)
     assert done.code == 0
     assert "did not end" not in done.err
     assert "ended as usual" in done.err
 
 
-@pytest.mark.usefixtures("fifty_posts")
+@pytest.mark.usefixtures("with_posts")
 @pytest.mark.parametrize(
     "hours",
     [
@@ -246,16 +225,15 @@ def test_a_pool_of_threads_that_a_plugin_leaves_ends_with_the_program(
 def test_a_model_that_gives_two_answers_is_told_so_at_run_time_too(
     command: tuple[str, ...], hours: str, retrainer: Runner, plugins: Plugins
 ) -> None:
-    code = constant_timing("moody", 1).replace('float(model["hours"])', hours)
-    plugins.add("moody", code)
+    plugins.add("moody", timing_algorithm("moody", wait=hours))
     done = retrainer(*command, env={**plugins.environ, "RETRAINER_TIMING_MODEL__ALGORITHM": "moody"})
     assert "the plugin 'moody' is not deterministic: seed all randomness" in done.err
     assert "looks into the future" not in done.err
 
 
 def test_two_packages_of_one_name_are_both_named(retrainer: Runner, plugins: Plugins, folder: Path) -> None:
-    plugins.add("twice", constant_timing("twice", 1), distribution="first-package")
-    plugins.add("twice", constant_timing("twice", 2), distribution="second-package")
+    plugins.add("twice", timing_algorithm("twice", 1), distribution="first-package")
+    plugins.add("twice", timing_algorithm("twice", 2), distribution="second-package")
     done = retrainer("train", "timing", "--algorithm", "twice", "--quiet", env=plugins.environ)
     assert done.code == 1
     assert "two packages provide the algorithm 'twice': first-package 1.0 and second-package 1.0" in done.err
@@ -273,14 +251,13 @@ def test_an_algorithm_of_the_other_type_is_refused(retrainer: Runner, folder: Pa
     assert "the algorithm 'prophet' forecasts timing, not content" in done.err
 
 
-@pytest.mark.usefixtures("fifty_posts")
+@pytest.mark.usefixtures("with_posts")
 def test_an_observer_hears_of_runs_and_may_wrap_and_one_that_fails_changes_nothing(
     retrainer: Runner, plugins: Plugins, folder: Path, tmp_path: Path
 ) -> None:
     heard = tmp_path / "heard.jsonl"
     code = f"""
     import json
-    from retrainer.algorithms import hookimpl
 
     def note(what):
         with open({str(heard)!r}, "a") as file:
@@ -295,10 +272,10 @@ def test_an_observer_hears_of_runs_and_may_wrap_and_one_that_fails_changes_nothi
     def on_event(event):
         note(event)
     """
-    plugins.add("listener", code, group="retrainer.observers")
-    plugins.add("deaf", "raise RuntimeError('no ears')", group="retrainer.observers")
-    failing = "from retrainer.algorithms import hookimpl\n@hookimpl\ndef on_event(event):\n    raise ValueError('no')\n"
-    plugins.add("failing", failing, group="retrainer.observers")
+    plugins.add_observer("listener", code)
+    plugins.add_observer("deaf", "raise RuntimeError('no ears')")
+    failing = "@hookimpl\ndef on_event(event):\n    raise ValueError('no')\n"
+    plugins.add_observer("failing", failing)
     done = retrainer("train", "timing", env=plugins.environ)
     assert done.code == 0
     assert "WARNING: Observer 'failing' failed: ValueError: no" in done.err
@@ -312,13 +289,13 @@ def test_an_observer_hears_of_runs_and_may_wrap_and_one_that_fails_changes_nothi
     assert run["run_id"] == retrainer("history", "--json").json["training_runs"][0]["run_id"]
 
 
-@pytest.mark.usefixtures("fifty_posts")
+@pytest.mark.usefixtures("with_posts")
 def test_an_observer_cannot_answer_in_an_algorithms_place_nor_block_it(retrainer: Runner, plugins: Plugins) -> None:
-    usurper = "from retrainer.algorithms import hookimpl\n@hookimpl\ndef train(posts):\n    return {'usurped': 1}\n"
-    plugins.add("usurper", usurper, group="retrainer.observers")
-    misfit = "from retrainer.algorithms import hookimpl\n@hookimpl\ndef on_event(what):\n    pass\n"
-    plugins.add("misfit", misfit, group="retrainer.observers")
-    plugins.add("quitter", "import sys\nsys.exit(7)\n", group="retrainer.observers")
+    usurper = "@hookimpl\ndef train(posts):\n    return {'usurped': 1}\n"
+    plugins.add_observer("usurper", usurper)
+    misfit = "@hookimpl\ndef on_event(what):\n    pass\n"
+    plugins.add_observer("misfit", misfit)
+    plugins.add_observer("quitter", "import sys\nsys.exit(7)\n")
     done = retrainer("train", "timing", "--json", env=plugins.environ)
     assert done.code == 0
     assert done.json["training_runs"][0]["promoted_to_production"]
@@ -359,9 +336,9 @@ def test_an_observer_that_cannot_be_used_is_listed_and_told_of_once(
     retrainer: Runner, plugins: Plugins, folder: Path
 ) -> None:
     for name, (code, _) in UNFIT_OBSERVERS.items():
-        plugins.add(name, "from retrainer.algorithms import hookimpl\n" + code, group="retrainer.observers")
-    fit = "from retrainer.algorithms import hookimpl\n@hookimpl\ndef on_event(event):\n    pass\n"
-    plugins.add("fit", fit, group="retrainer.observers")
+        plugins.add_observer(name, code)
+    fit = "@hookimpl\ndef on_event(event):\n    pass\n"
+    plugins.add_observer("fit", fit)
     listed = retrainer("plugins", env=plugins.environ)
     observers = {one["name"]: one for one in listed.json if one["kind"] == "observer"}
     assert observers.keys() == {*UNFIT_OBSERVERS, "fit"}
@@ -374,23 +351,23 @@ def test_an_observer_that_cannot_be_used_is_listed_and_told_of_once(
     assert len(listed.err.splitlines()) == len(UNFIT_OBSERVERS)
 
 
-@pytest.mark.usefixtures("fifty_posts")
+@pytest.mark.usefixtures("with_posts")
 def test_a_hook_that_returns_none_is_an_error_that_names_plugin_and_hook(retrainer: Runner, plugins: Plugins) -> None:
-    plugins.add("silent", NEEDED.format(name="silent") + "\n    @hookimpl\n    def predict():\n        return None\n")
+    plugins.add("silent", without_predict("silent", "@hookimpl\ndef predict():\n    return None"))
     done = retrainer("train", "timing", "--algorithm", "silent", env=plugins.environ)
     assert done.code == 1
     assert "the plugin 'silent': its hook predict returned None" in done.err
 
 
 def test_what_a_plugin_prints_when_it_is_imported_is_not_in_the_list(retrainer: Runner, plugins: Plugins) -> None:
-    plugins.add("noisy", "print('noise')\n" + textwrap.dedent(constant_timing("noisy", 1)))
-    plugins.add("loud", "print('more noise')\n", group="retrainer.observers")
+    plugins.add("noisy", timing_algorithm("noisy", setup="print('noise')"))
+    plugins.add_observer("loud", "print('more noise')\n")
     listed = retrainer("plugins", cwd=plugins.site, env=plugins.environ)
     assert {"noisy", "loud"} <= {one["name"] for one in listed.json}
     assert "more noise" in listed.err
 
 
-@pytest.mark.usefixtures("fifty_posts")
+@pytest.mark.usefixtures("with_posts")
 @pytest.mark.parametrize(
     ("body", "problem"),
     [
@@ -401,44 +378,42 @@ def test_what_a_plugin_prints_when_it_is_imported_is_not_in_the_list(retrainer: 
 def test_a_plugin_that_stops_the_program_is_an_error_like_any_other(
     body: str, problem: str, retrainer: Runner, plugins: Plugins
 ) -> None:
-    code = constant_timing("stopper", 1).replace('return {"hours": 1}', body)
-    plugins.add("stopper", code)
+    plugins.add("stopper", timing_algorithm("stopper", train=body))
     done = retrainer("train", "--json", env={**plugins.environ, "RETRAINER_TIMING_MODEL__ALGORITHM": "stopper"})
     assert done.code == 1
     assert problem in done.json["errors"][0]["message"]
     assert [run["status"] for run in done.json["training_runs"]] == ["failed", "completed"]
 
 
-@pytest.mark.usefixtures("fifty_posts")
+@pytest.mark.usefixtures("with_posts")
 def test_what_a_plugin_prints_does_not_reach_the_document(retrainer: Runner, plugins: Plugins) -> None:
-    body = 'import os; print("noise"); os.write(1, b"more noise"); return {"hours": 1}'
-    plugins.add("noisy", constant_timing("noisy", 1).replace('return {"hours": 1}', body))
+    plugins.add("noisy", timing_algorithm("noisy", train="print('noise'); os.write(1, b'more noise')"))
     done = retrainer("train", "timing", "--algorithm", "noisy", "--json", env=plugins.environ)
     assert done.json["count"] == 1
     assert "noise" in done.err
 
 
-@pytest.mark.usefixtures("fifty_posts")
+@pytest.mark.usefixtures("with_posts")
 def test_metrics_of_a_plugin_cannot_take_the_place_of_others(retrainer: Runner, plugins: Plugins) -> None:
-    score = "\n    @hookimpl\n    def score(forecasts):\n        return {'window': 1.0, 'metrics': 2.0, 'skill': 9.0}\n"
-    plugins.add("boaster", constant_timing("boaster", 1) + score)
+    score = "@hookimpl\ndef score(forecasts):\n    return {'window': 1.0, 'metrics': 2.0, 'skill': 9.0}"
+    plugins.add("boaster", timing_algorithm("boaster", hooks=score))
     done = retrainer("train", "timing", "--algorithm", "boaster", "--json", env=plugins.environ)
     assert done.code == 0
     metrics = done.json["training_runs"][0]["evaluation"]["metrics"]
     assert metrics["window"] == 1.0
     assert metrics["skill"] < 1
     endless = score.replace("9.0", "float('nan')")
-    plugins.add("endless", constant_timing("endless", 1) + endless)
+    plugins.add("endless", timing_algorithm("endless", hooks=endless))
     done = retrainer("train", "timing", "--algorithm", "endless", env=plugins.environ)
     assert done.code == 1
     assert "its hook score returned nan for 'skill'" in done.err
 
 
-@pytest.mark.usefixtures("fifty_posts")
+@pytest.mark.usefixtures("with_posts")
 def test_a_production_version_that_cannot_forecast_is_told_and_does_not_stop_the_training(
     retrainer: Runner, plugins: Plugins
 ) -> None:
-    plugins.add("gone", constant_timing("gone", 1))
+    plugins.add("gone", timing_algorithm("gone", 1))
     assert retrainer("train", "timing", "--algorithm", "gone", env=plugins.environ).code == 0
     done = retrainer("train", "timing", "--json")
     assert done.code == 1
@@ -458,7 +433,7 @@ def test_every_hook_is_documented() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("fifty_posts")
+@pytest.mark.usefixtures("with_posts")
 def test_a_strangers_package_installs_and_trains(retrainer: Runner, folder: Path, tmp_path: Path) -> None:
     """A package with a pyproject.toml of its own, installed by pip; nothing in retrainer knows of it."""
     source = tmp_path / "stranger"

@@ -24,13 +24,15 @@ from retrainer.pipeline.run import retrain
 from retrainer.project import Project, create_project
 from tests.command_line import environment, packages
 from tests.conftest import configure, open_project, runtime_of, train_both_types
+from tests.plugins_for_tests import timing_algorithm
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from tests.command_line import Runner
-    from tests.conftest import Plugins, Prepare
+    from tests.conftest import Prepare
+    from tests.plugins_for_tests import Plugins
 
 TOKEN = "a-token-of-many-letters"  # noqa: S105  of the tests
 WITH_TOKEN = {"Authorization": f"Bearer {TOKEN}"}
@@ -95,7 +97,7 @@ def thread_server(
     from retrainer.api import server as module
     from retrainer.api.app import create_app
     from retrainer.api.auth import load_auth
-    from retrainer.api.threads import Work
+    from retrainer.api.threads import Threads
     from retrainer.cli.serve import _open_connections
     from retrainer.notify import open_runtime
 
@@ -107,8 +109,7 @@ def thread_server(
         log = stack.enter_context(_log_lines())
         access = load_auth(os.environ, None, "127.0.0.1", protect_reads=protect_reads)
         _open_connections(project, runtime)
-        work = Work(answer_seconds)
-        running = module.create_server(create_app(project, runtime, access, work))
+        running = module.create_server(create_app(project, runtime, access, Threads(answer_seconds)))
         listening = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         thread = threading.Thread(target=running.run, args=([listening],), name="server of a test", daemon=True)
         thread.start()
@@ -116,7 +117,6 @@ def thread_server(
         running.should_exit = True
         thread.join(PATIENCE)
         assert not thread.is_alive(), "the server does not stop"
-        work.close()
 
 
 @contextmanager
@@ -277,36 +277,21 @@ def train_two_versions(folder: Path) -> tuple[str, str]:
     return first, str(run.model_version_id)
 
 
-WAITING = """
-    import os
-    import numpy as np
-    from retrainer.algorithms import Algorithm, hookimpl
-
-    def wait_at(place):
-        if place in os.environ:
-            with open(os.environ[place] + ".arrived", "w") as arrived:
+WAITING = timing_algorithm(
+    "waiting",
+    setup="""
+    def wait_at(location):
+        if location in os.environ:
+            with open(os.environ[location] + ".arrived", "w") as arrived:
                 arrived.write("x")
-            with open(os.environ[place] + ".go", "rb", buffering=0) as go:
+            with open(os.environ[location] + ".go", "rb", buffering=0) as go:
                 go.read(1)
 
     wait_at("WAIT_TO_IMPORT")
-
-    @hookimpl
-    def algorithm():
-        return Algorithm(name="waiting", model_types=("timing",), summary="Waits until told to go on.")
-
-    @hookimpl
-    def train(posts):
-        wait_at("WAIT_TO_TRAIN")
-        return {"hours": 5.0}
-
-    @hookimpl
-    def predict(model, origins):
-        from retrainer.model_types.timing import TimingForecasts
-        wait_at("WAIT_TO_PREDICT")
-        quantiles = np.full((len(origins), 99), float(model["hours"]))
-        return TimingForecasts(quantiles, quantiles[:, 0])
-"""
+    """,
+    train='wait_at("WAIT_TO_TRAIN")',
+    predict='wait_at("WAIT_TO_PREDICT")',
+)
 
 
 @dataclass

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from tests.api.conftest import Serve, ServeProcess
     from tests.command_line import Runner
-    from tests.conftest import Plugins
+    from tests.plugins_for_tests import Plugins
 
 PROTECTED = {"RETRAINER_API_TOKEN": TOKEN}
 
@@ -77,18 +77,18 @@ def test_the_token_can_be_in_a_file_which_wins_over_the_environment(
     file.chmod(0o644)
     server = serve_process("--token-file", str(file), env={"RETRAINER_API_TOKEN": "some-other-token-of-letters"})
     assert server.post(f"/models/promote/{trained}", headers=WITH_TOKEN).status_code == 200
-    assert any("Others can read the token file" in line for line in server.lines)
+    assert any("Other users can read the token file" in line for line in server.lines)
 
 
 @pytest.mark.parametrize(
     ("arguments", "token", "message"),
     [
-        (["--host", "0.0.0.0"], None, "--host: '0.0.0.0' can be reached by others, and no token is set"),  # noqa: S104
-        (["--host", "::"], None, "--host: '::' can be reached by others"),
-        (["--host", "example.org"], None, "--host: 'example.org' can be reached by others"),
-        (["--protect-reads"], None, "--protect-reads: there is no token to protect them with"),
-        ([], "short", "RETRAINER_API_TOKEN: the token is shorter than 16 letters"),
-        ([], "", "RETRAINER_API_TOKEN: the token is shorter than 16 letters"),
+        (["--host", "0.0.0.0"], None, "--host: '0.0.0.0' can be reached from other machines, and no token is set"),  # noqa: S104
+        (["--host", "::"], None, "--host: '::' can be reached from other machines"),
+        (["--host", "example.org"], None, "--host: 'example.org' can be reached from other machines"),
+        (["--protect-reads"], None, "--protect-reads requires a token, and none is set"),
+        ([], "short", "RETRAINER_API_TOKEN: the token has fewer than 16 characters"),
+        ([], "", "RETRAINER_API_TOKEN: the token has fewer than 16 characters"),
         ([], "two words of letters", "RETRAINER_API_TOKEN: a token is one word"),
         ([], "ein-schlüssel-mit-umlaut", "RETRAINER_API_TOKEN: a token is one word"),
         (["--token-file", "nowhere"], None, "cannot read the token file 'nowhere': No such file"),

@@ -65,7 +65,7 @@ def test_what_is_no_http_is_answered_in_the_one_shape_too(head: str, bad_input_s
 @pytest.fixture
 def impatient_server(folder: Path, serve: Serve, monkeypatch: pytest.MonkeyPatch) -> Server:
     """A server that waits half a second for the next part of a body, and a second for all of it."""
-    monkeypatch.setattr("retrainer.api.middleware.PART_SECONDS", 0.5)
+    monkeypatch.setattr("retrainer.api.middleware.CHUNK_SECONDS", 0.5)
     monkeypatch.setattr("retrainer.api.middleware.BODY_SECONDS", 1)
     return serve()
 

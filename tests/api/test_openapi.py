@@ -13,7 +13,7 @@ import jsonschema_rs
 import pytest
 
 from retrainer.api.middleware import PUBLIC_PATHS
-from retrainer.api.routes.read import MAY_COST
+from retrainer.api.routes.read import PAID_PREFIXES
 from retrainer.render.documents.base import documents_by_name
 from tests.api.conftest import TOKEN, WITH_TOKEN
 from tests.conftest import open_project, regular_posts
@@ -223,7 +223,7 @@ def test_the_options_of_a_change_are_one_object_that_may_be_left_out(
             assert answer.json()["changed"] is True
         else:
             assert answer.status_code == 422
-            assert answer.json()["error"]["message"] == "body: it is not one JSON object"
+            assert answer.json()["error"]["message"] == "body: not one JSON object"
 
 
 @pytest.mark.parametrize("protect_reads", [False, True])
@@ -234,7 +234,7 @@ def test_the_document_says_which_operations_ask_for_the_token(protect_reads: boo
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
             asks = path not in PUBLIC_PATHS and (method == "post" or protect_reads)
-            may_ask = path.startswith(MAY_COST) and not asks
+            may_ask = path.startswith(PAID_PREFIXES) and not asks
             wanted: list[dict[str, Any]] | None = [{"token": []}] if asks else [{}, {"token": []}] if may_ask else None
             assert operation.get("security") == wanted, path
             assert ("401" in operation["responses"]) is (asks or may_ask), path

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from retrainer.project import Project
     from tests.api.conftest import Serve, ServeProcess, Turnstile
     from tests.command_line import Runner
-    from tests.conftest import Plugins
+    from tests.plugins_for_tests import Plugins
 
 
 def test_a_retrain_is_answered_at_once_with_runs_that_are_in_the_history(

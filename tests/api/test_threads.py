@@ -30,7 +30,7 @@ def test_a_forecast_that_does_not_come_back_is_given_up(
     answer = server.get("/models/predict/timing")
     assert answer.status_code == 503
     error = answer.json()["error"]
-    assert (error["code"], error["message"]) == ("took_too_long", "there was no answer after 0.5 s")
+    assert (error["code"], error["message"]) == ("took_too_long", "no answer within 0.5 s")
     assert "--answer-seconds" in error["hint"]
     assert 'retrainer_stuck_threads{work="forecast"} 1.0' in server.get("/metrics").text
     assert server.get("/health/ready").status_code == 200, "there is a second thread"
@@ -78,7 +78,7 @@ def test_a_database_that_does_not_answer_is_not_waited_for_for_ever(
     sqlite_folder: Path, postgresql_url: str, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It takes the question and is silent: here because somebody holds a lock on everything."""
-    monkeypatch.setattr("retrainer.api.threads.LOOK_SECONDS", 1.0)
+    monkeypatch.setattr("retrainer.api.threads.QUERY_SECONDS", 1.0)
     configure(sqlite_folder, url=f'"{postgresql_url}"')
     server = serve()
     engine = sa.create_engine(postgresql_url)
@@ -108,7 +108,7 @@ def test_a_server_whose_threads_do_not_come_back_ends_all_the_same(
     assert server.stop(number) == 0
     assert server.lines[-2:] == [
         "Stopped\n",
-        "WARNING: Exiting although threads are still running: 'forecast_0'\n",
+        "WARNING: Exiting although threads are still running: 'forecast'\n",
     ]
 
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from retrainer.posts.sample import write_sample_csv
-from tests.conftest import configure, constant_timing, regular_posts
+from tests.conftest import configure, regular_posts
+from tests.plugins_for_tests import timing_algorithm
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from tests.command_line import Completed, Runner
-    from tests.conftest import Plugins
+    from tests.plugins_for_tests import Plugins
 
 
 def the_line(done: Completed, code: int) -> str:
@@ -310,7 +311,7 @@ def test_a_dry_run_reports_a_production_version_whose_plugin_is_missing(
     folder: Path, retrainer: Runner, plugins: Plugins
 ) -> None:
     import_posts(retrainer, folder, regular_posts(100))
-    plugins.add("gone", constant_timing("gone", 1))
+    plugins.add("gone", timing_algorithm("gone", 1))
     assert retrainer("train", "timing", "--algorithm", "gone", env=plugins.environ).code == 0
     done = retrainer("train", "timing", "--dry-run", "--json")
     assert done.code == 1

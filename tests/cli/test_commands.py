@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from retrainer.posts.sample import sample_posts, write_sample_csv
-from tests.conftest import configure, constant_timing, open_project
+from tests.conftest import configure, open_project
+from tests.plugins_for_tests import timing_algorithm
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.command_line import Runner
-    from tests.conftest import Plugins
+    from tests.plugins_for_tests import Plugins
 
 SIX = ["train", "evaluate", "promote", "rollback", "compare", "history"]
 OTHERS = ["production", "versions", "show", "predict", "plugins", "hold", "release", "pin", "unpin", "restore", "prune"]
@@ -118,8 +119,8 @@ def test_exit_code_10_if_nothing_was_promoted(trained: str, retrainer: Runner) -
 def test_auto_promote_overrides_the_settings_both_ways(
     trained: str, retrainer: Runner, folder: Path, plugins: Plugins
 ) -> None:
-    plugins.add("exact", constant_timing("exact", 1.0))
-    plugins.add("far", constant_timing("far", 500.0))
+    plugins.add("exact", timing_algorithm("exact", 1.0))
+    plugins.add("far", timing_algorithm("far", 500.0))
     assert retrainer("train", "timing", "--algorithm", "far", env=plugins.environ).code == 0
     (far,) = [v for v in retrainer("versions", "--json").json["versions"] if v["algorithm"] == "far"]
     assert retrainer("promote", far["version_id"], env=plugins.environ).code == 0
@@ -190,7 +191,7 @@ def test_evaluate_explains_the_metrics_beside_the_content_score(
     retrainer("train", "content")
     version = retrainer("versions", "--json").json["versions"][0]["version_id"]
     shown = retrainer("evaluate", version)
-    table, legend = shown.out.split("The overall score decides. Beside it:\n")
+    table, legend = shown.out.split("The overall score decides. The other metrics:\n")
     explained = [line.strip().split(": ")[0] for line in legend.split("\n\n")[0].splitlines()]
     assert explained == ["Lift", "Rank AUC", "Copies", "Distinct", "BLEU", "chrF"]
     rows = {line.split("  ")[0]: line.split("  ", 1)[1].split() for line in table.splitlines()[3:] if "  " in line}
@@ -383,24 +384,9 @@ def test_global_options_may_follow_the_command(trained: str, retrainer: Runner) 
     assert "Loaded 400 posts" in retrainer("--verbose", "train", "timing").err
 
 
-SLOW = """
-    import time
-    from retrainer.algorithms import Algorithm, hookimpl
-
-    @hookimpl
-    def algorithm():
-        return Algorithm(name="slow", model_types=("timing",), summary="Takes for ever.")
-
-    @hookimpl
-    def train(posts):
-        import sys
-        print("training", file=sys.stderr, flush=True)
-        time.sleep(600)
-
-    @hookimpl
-    def predict(model):
-        return None
-"""
+SLOW = timing_algorithm(
+    "slow", train="import sys, time; print('training', file=sys.stderr, flush=True); time.sleep(600)"
+)
 
 
 def _with_default_signals() -> None:
@@ -609,7 +595,7 @@ def test_an_unknown_origin_is_refused(trained: str, retrainer: Runner) -> None:
 
 def test_show_prints_the_feature_importance(trained: str, retrainer: Runner, tmp_path: Path) -> None:
     shown = retrainer("show", trained)
-    assert "What the forecast leans on" in shown.out
+    assert "Feature importance" in shown.out
     (first, *_) = retrainer("show", trained, "--json").json["importance"]
     assert first.keys() == {"label", "value", "unit", "note"}
     prophet = retrainer("train", "timing", "--algorithm", "prophet", "--json").json["training_runs"][0][

@@ -16,14 +16,16 @@ import pytest
 
 from tests.api.conftest import WAITING, Turnstile
 from tests.claude_server import ClaudeServer
-from tests.conftest import configure, constant_timing, import_sample
+from tests.conftest import configure, import_sample
+from tests.plugins_for_tests import timing_algorithm
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from tests.command_line import Runner
-    from tests.conftest import Plugins, Prepare
+    from tests.conftest import Prepare
+    from tests.plugins_for_tests import Plugins
 
 FROM, TO = ("--from", "2024-03-01"), ("--to", "2024-04-05")
 DAILY = ("--policy", "daily: schedule_days=1, min_improvement_threshold=5, min_confidence=0.95")
@@ -107,8 +109,12 @@ def test_the_file_name_determines_the_format_of_a_plot(
         ((), 2, "Missing option '--from'"),
         (("sentiment", *FROM), 2, "unknown model type 'sentiment'"),
         ((*FROM, "--policy", "d: schedule_dayz=1"), 2, "unknown key 'schedule_dayz'. Did you mean 'schedule_days'?"),
-        ((*FROM, "--plot", "plot.gif"), 2, "--plot: 'plot.gif' ends in none of .png, .svg"),
-        ((*FROM, "--plot", "none/plot.svg"), 2, "--plot: there is no folder 'none'"),
+        (
+            (*FROM, "--plot", "plot.gif"),
+            2,
+            "--plot: unsupported format 'plot.gif'. Choose a name that ends in .png or .svg",
+        ),
+        ((*FROM, "--plot", "none/plot.svg"), 2, "--plot: folder 'none' does not exist"),
         ((*FROM, "--jobs", "0"), 2, "--jobs"),
         (
             ("--from", "2022-02-25", "--to", "2022-03-03"),
@@ -219,7 +225,7 @@ def test_prefetch_workers_end_when_a_replay_is_killed(
 
 
 def test_the_cache_of_a_plugin_is_invalid_after_its_code_changes(retrainer: Runner, plugins: Plugins) -> None:
-    plugins.add("mine", constant_timing("mine", 5.0))
+    plugins.add("mine", timing_algorithm("mine", 5.0))
     environ = {**plugins.environ, "RETRAINER_TIMING_MODEL__ALGORITHM": "mine"}
     span = ("replay", *FROM, *TO, "--json")
     first = retrainer(*span, env=environ)

@@ -20,13 +20,14 @@ from retrainer.posts.sample import sample_posts, write_sample_csv
 from retrainer.schedule.due import due
 from tests.conftest import NOW, configure, open_project, regular_posts, runtime_of
 from tests.notify.receiver import Receiver
+from tests.plugins_for_tests import timing_algorithm
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from retrainer.project import Project
     from tests.command_line import Runner
-    from tests.conftest import Plugins
+    from tests.plugins_for_tests import Plugins
 
 
 def fresh_sample(until: datetime) -> object:
@@ -151,24 +152,10 @@ def test_a_disabled_type_is_skipped_silently(retrainer: Runner) -> None:
 
 # --- time limit -------------------------------------------------------------------------
 
-STUCK = """
-    from retrainer.algorithms import Algorithm, hookimpl
-    @hookimpl
-    def algorithm():
-        return Algorithm(name="stuck", model_types=("timing",), summary="Never ends.")
-    @hookimpl
-    def train(posts):
-        import threading
-        {wait}
-    @hookimpl
-    def predict(model, origins):
-        return None
-"""
-
 
 @pytest.mark.usefixtures("posts")
 def test_a_run_that_exceeds_its_time_limit_fails(retrainer: Runner, plugins: Plugins) -> None:
-    plugins.add("stuck", STUCK.format(wait="threading.Event().wait(600)"))
+    plugins.add("stuck", timing_algorithm("stuck", train="import threading; threading.Event().wait(600)"))
     environ = {**plugins.environ, "RETRAINER_RETRAINING__MAX_RUN_MINUTES": "0.02"}
     assert retrainer("train", "timing").code == 0
     production = retrainer("production", "--json").json
@@ -187,8 +174,8 @@ def test_a_run_that_exceeds_its_time_limit_fails(retrainer: Runner, plugins: Plu
 def test_a_run_stuck_in_c_code_is_ended(retrainer: Runner, retrainer_process: Runner, plugins: Plugins) -> None:
     """C code that no signal interrupts; the plugin shortens the grace period to keep the test short."""
     wait = """
-        import ctypes, retrainer.pipeline.timeout as watchdog
-        watchdog.GRACE_SECONDS = 0.5
+        import ctypes, retrainer.pipeline.timeout as timeout
+        timeout.GRACE_SECONDS = 0.5
         ctypes.PyDLL(None)  # releases the GIL, but the call below never returns to Python
         libc = ctypes.CDLL(None)
         while True:
@@ -197,7 +184,7 @@ def test_a_run_stuck_in_c_code_is_ended(retrainer: Runner, retrainer_process: Ru
             except KeyboardInterrupt:
                 pass
     """
-    plugins.add("stuck", STUCK.format(wait=wait.strip().replace("\n        ", "\n        ")))
+    plugins.add("stuck", timing_algorithm("stuck", train=wait))
     with Receiver() as receiver:
         environ = {
             **plugins.environ,
@@ -233,7 +220,8 @@ def test_the_summary_is_appended_as_markdown(retrainer: Runner, folder: Path) ->
     assert "## – timing: not promoted" in text
     assert "| | new | production | naive |" in text
     assert "| Overall score | " in text
-    assert "Better with probability 0.50 on 20 posts" in text
+    assert "The new model is better with probability 0.50 on 20 posts" in text
+    assert [line.count("|") for line in text.splitlines() if line.startswith("| Skill |")] == [4, 5], "in both sections"
     retrainer("train", "timing", "--if-due", "--summary", "summary.md")
     assert "- The timing model is not due" in (folder / "summary.md").read_text()
 
@@ -340,18 +328,14 @@ def test_a_run_that_holds_the_gil_is_ended_by_a_timer(
     retrainer: Runner, retrainer_process: Runner, plugins: Plugins
 ) -> None:
     """C code that never releases the GIL: the process is killed, and the next command closes the run."""
-    wait = """
-        import ctypes, retrainer.pipeline.timeout as watchdog
-        ctypes.PyDLL(None).pause()
-    """
     shortened = """
-    import retrainer.pipeline.timeout as watchdog
-    watchdog.GRACE_SECONDS = watchdog.LAST_SECONDS = 0.5
-"""
-    plugins.add("stuck", shortened + STUCK.format(wait=wait.strip()))
+        import retrainer.pipeline.timeout as timeout
+        timeout.GRACE_SECONDS = timeout.RECORD_SECONDS = 0.5
+    """
+    plugins.add("stuck", timing_algorithm("stuck", setup=shortened, train="import ctypes; ctypes.PyDLL(None).pause()"))
     environ = {
         **plugins.environ,
-        "RETRAINER_RETRAINING__MAX_RUN_MINUTES": "0.02",
+        "RETRAINER_RETRAINING__MAX_RUN_MINUTES": "0.05",
         "RETRAINER_NOTIFICATIONS__TIMEOUT_SECONDS": "0.5",
     }
     done = retrainer_process("train", "timing", "--algorithm", "stuck", env=environ)
@@ -364,7 +348,7 @@ def test_a_run_that_holds_the_gil_is_ended_by_a_timer(
 
 @pytest.mark.usefixtures("posts")
 def test_a_log_file_gets_the_traceback_of_a_plugin_error(retrainer: Runner, plugins: Plugins, folder: Path) -> None:
-    plugins.add("stuck", STUCK.format(wait="raise ValueError('no idea')"))
+    plugins.add("stuck", timing_algorithm("stuck", train="raise ValueError('no idea')"))
     done = retrainer("train", "timing", "--algorithm", "stuck", "--log-file", "runs.log", env=plugins.environ)
     assert done.code == 1
     assert "Traceback" not in done.err

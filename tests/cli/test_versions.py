@@ -123,7 +123,7 @@ def test_show_prints_the_decision_with_its_scores(five: list[str], retrainer: Ru
     assert "it was not promoted (automatically, " in told
     assert "naive 0." in told
     assert "on the same 20 posts." in told
-    assert "it went into production by promotion (automatically, " in retrainer("show", five[0]).out
+    assert "it was promoted to production (automatically, " in retrainer("show", five[0]).out
 
 
 def test_history_pages_and_filters(five: list[str], retrainer: Runner) -> None:

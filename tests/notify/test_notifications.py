@@ -14,15 +14,17 @@ import pytest
 
 from retrainer.notify.delivery import NotDelivered, deliver, post
 from retrainer.notify.messages import message_of
-from tests.conftest import configure, constant_timing, import_regular_posts
+from tests.conftest import configure, import_regular_posts
 from tests.notify.receiver import Receiver
+from tests.plugins_for_tests import timing_algorithm
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from tests.command_line import Completed, Runner
-    from tests.conftest import Plugins, Prepare
+    from tests.conftest import Prepare
+    from tests.plugins_for_tests import Plugins
 
 TOKEN = "T0123456789-very-secret"  # noqa: S105  made up
 
@@ -48,6 +50,12 @@ def webhook(with_posts: Path, receiver: Receiver) -> dict[str, str]:
         "RETRAINER_NOTIFICATIONS__WEBHOOK__EVENTS": "[failure, promotion, rollback, no_promotion]",
         "RETRAINER_NOTIFICATIONS__TIMEOUT_SECONDS": "3",
     }
+
+
+@pytest.fixture
+def impatient_webhook(webhook: dict[str, str]) -> dict[str, str]:
+    """The environment of such a project, which waits for a second only."""
+    return {**webhook, "RETRAINER_NOTIFICATIONS__TIMEOUT_SECONDS": "1"}
 
 
 def test_every_event_reaches_the_webhook_with_its_figures(
@@ -107,7 +115,7 @@ def test_the_body_is_signed_and_never_sent_unsigned(
     digest = hmac.new("kéy".encode(), one.raw, hashlib.sha256).hexdigest()
     assert one.headers["x-retrainer-signature"] == f"sha256={digest}"
     done = retrainer("notify-test", env=signed)
-    assert (done.code, done.out) == (1, "The webhook: the environment has no HOOK_KEY\n")
+    assert (done.code, done.out) == (1, "The webhook: the environment variable HOOK_KEY is not set\n")
     assert len(receiver.received) == 1
 
 
@@ -115,21 +123,23 @@ def assert_harmless(done: Completed, words: str) -> None:
     """The run is what it would have been; one warning tells of the webhook, without its URL."""
     assert done.code == 0
     assert "TIMING MODEL RETRAINING COMPLETE" in done.err
-    assert done.err.count("WARNING: The webhook was not told of the promotion: ") == 1
+    assert done.err.count("WARNING: The webhook was not notified of the promotion: ") == 1
     assert words in done.err
     assert TOKEN not in done.err + done.out
 
 
-def test_a_webhook_that_hangs_is_given_up(webhook: dict[str, str], receiver: Receiver, retrainer: Runner) -> None:
+def test_a_webhook_that_hangs_is_given_up(
+    impatient_webhook: dict[str, str], receiver: Receiver, retrainer: Runner
+) -> None:
     receiver.answers = ["hang"] * 10
-    assert_harmless(retrainer("train", "timing", env=webhook), " 3 s")
+    assert_harmless(retrainer("train", "timing", env=impatient_webhook), " 1 s")
 
 
 def test_a_webhook_that_answers_a_byte_at_a_time_is_given_up(
-    webhook: dict[str, str], receiver: Receiver, retrainer: Runner
+    impatient_webhook: dict[str, str], receiver: Receiver, retrainer: Runner
 ) -> None:
     receiver.answers = ["drip"] * 10
-    assert_harmless(retrainer("train", "timing", env=webhook), "no end after 3 s")
+    assert_harmless(retrainer("train", "timing", env=impatient_webhook), "not finished after 1 s")
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
@@ -146,14 +156,16 @@ def test_a_redirection_is_not_followed(
 def test_an_answer_of_500_is_tried_again(webhook: dict[str, str], receiver: Receiver, retrainer: Runner) -> None:
     receiver.answers = [500, 429]
     done = retrainer("train", "timing", env={**webhook, "RETRAINER_NOTIFICATIONS__TIMEOUT_SECONDS": "60"})
-    assert "was not told" not in done.err
+    assert "was not notified" not in done.err
     assert len({one.json["id"] for one in receiver.received}) == 1
     assert len(receiver.received) == 3
 
 
-def test_an_answer_that_stays_500_is_given_up(webhook: dict[str, str], receiver: Receiver, retrainer: Runner) -> None:
+def test_an_answer_that_stays_500_is_given_up(
+    impatient_webhook: dict[str, str], receiver: Receiver, retrainer: Runner
+) -> None:
     receiver.answers = [500] * 100
-    assert_harmless(retrainer("train", "timing", env=webhook), "it answered HTTP 500")
+    assert_harmless(retrainer("train", "timing", env=impatient_webhook), "it answered HTTP 500")
 
 
 def test_an_answer_of_404_is_not_tried_again(webhook: dict[str, str], receiver: Receiver, retrainer: Runner) -> None:
@@ -166,10 +178,10 @@ def test_an_answer_of_404_is_not_tried_again(webhook: dict[str, str], receiver: 
     ("url", "words"),
     [
         (f"http://127.0.0.1:9/{TOKEN}", "no answer"),
-        (f"ftp://127.0.0.1/{TOKEN}", "no http or https URL"),
+        (f"ftp://127.0.0.1/{TOKEN}", "not hold an http or https URL"),
         (f"http://[{TOKEN}", "of the promotion"),
-        (TOKEN, "no http or https URL"),
-        ("", "the environment has no HOOK"),
+        (TOKEN, "not hold an http or https URL"),
+        ("", "the environment variable HOOK is not set"),
     ],
 )
 def test_a_url_that_leads_nowhere_is_a_warning_without_it(
@@ -206,15 +218,15 @@ def test_apprise_passes_messages_on_and_its_words_stay_inside(
     )
     assert "First timing model" in one.json["message"]
     for urls, words in (
-        (f"json://127.0.0.1:9/{TOKEN}", "one of its services did not take it"),
-        (f"nonsense://{TOKEN}", "one of its URLs is none that it knows"),
+        (f"json://127.0.0.1:9/{TOKEN}", "one of its services did not accept the message"),
+        (f"nonsense://{TOKEN}", "it does not support one of the URLs"),
     ):
         done = retrainer("notify-test", "--verbose", env={**environ, "URLS": urls})
         assert (done.code, done.out) == (1, f"Apprise: {words}\n")
         assert TOKEN not in done.err
     (plugins.site / "apprise.py").write_text("raise ImportError('not here')\n")
     done = retrainer("notify-test", env={**environ, **plugins.environ})
-    assert done.out == "Apprise: it is not installed: pip install 'retrainer[notify]'\n"
+    assert done.out == "Apprise: not installed. Install it with: pip install 'retrainer[notify]'\n"
 
 
 def _version(text: str) -> str:
@@ -256,7 +268,7 @@ def test_a_healthcheck_is_pinged_at_the_start_and_at_the_end_with_the_last_lines
 def test_a_dead_healthcheck_changes_nothing(healthcheck: dict[str, str], retrainer: Runner) -> None:
     done = retrainer("train", "timing", env={**healthcheck, "PING": f"http://127.0.0.1:9/{TOKEN}"})
     assert done.code == 0
-    assert "The healthcheck was not told of the start: no answer" in done.err
+    assert "The healthcheck was not notified of the start: no answer" in done.err
     assert TOKEN not in done.err
 
 
@@ -264,9 +276,7 @@ def test_an_interrupted_run_is_a_failure(
     healthcheck: dict[str, str], receiver: Receiver, plugins: Plugins, folder: Path
 ) -> None:
     started = folder / "started"
-    waiting = f"import pathlib, time; pathlib.Path({str(started)!r}).touch(); time.sleep(600)"
-    code = constant_timing("slow", 3).replace("def train(posts):", f"def train(posts):\n        {waiting}")
-    plugins.add("slow", code)
+    plugins.add("slow", timing_algorithm("slow", train=f"import time; Path({str(started)!r}).touch(); time.sleep(600)"))
     process = subprocess.Popen(
         [sys.executable, "-m", "retrainer", "train", "timing", "--algorithm", "slow"],
         cwd=folder,
@@ -314,11 +324,11 @@ def test_jobs_run_side_by_side_and_a_library_s_words_are_not_repeated() -> None:
     def refused() -> None:
         raise NotDelivered("no")
 
-    assert deliver({"a": broken, "b": refused, "c": lambda: None}, 5) == {"a": "an unexpected ValueError", "b": "no"}
+    assert deliver({"a": broken, "b": refused, "c": lambda: None}, 5) == {"a": "unexpected ValueError", "b": "no"}
 
 
 def test_a_ping_keeps_the_query_of_its_url(receiver: Receiver) -> None:
-    post(f"{receiver.url}/a/?key=1", b"", {}, 5, below="/start")
+    post(f"{receiver.url}/a/?key=1", b"", {}, 5, path_suffix="/start")
     assert receiver.received[0].path == "/a/start?key=1"
 
 

@@ -18,7 +18,8 @@ from retrainer.pipeline.evaluations import evaluate_version
 from retrainer.pipeline.loading import load_reliability
 from retrainer.pipeline.run import retrain
 from retrainer.posts.sample import sample_posts
-from tests.conftest import NOW, configure, constant_timing, open_project, regular_posts, runtime_of
+from tests.conftest import NOW, configure, open_project, regular_posts, runtime_of
+from tests.plugins_for_tests import timing_algorithm
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from retrainer.model_types import OriginRule
     from retrainer.project import Project
     from retrainer.registry.tables import ModelVersion
-    from tests.conftest import Plugins
+    from tests.plugins_for_tests import Plugins
 
 TIMING = get_model_type("timing")
 
@@ -200,5 +201,5 @@ def test_min_confidence_keeps_production_where_the_evidence_is_thin(folder: Path
 @pytest.fixture
 def constants(plugins: Plugins, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, hours in (("two", 2.0), ("four", 4.0), ("sixteen", 16.0)):
-        plugins.add(name, constant_timing(name, hours))
+        plugins.add(name, timing_algorithm(name, hours))
     monkeypatch.syspath_prepend(str(plugins.site))

@@ -19,20 +19,21 @@ from retrainer.pipeline.promotion import promote_version, roll_back
 from retrainer.pipeline.run import dry_run, retrain
 from retrainer.pipeline.split import split_by_time
 from retrainer.posts.sample import sample_posts
-from tests.conftest import NOW, configure, constant_timing, open_project, regular_posts, runtime_of
+from tests.conftest import NOW, configure, open_project, regular_posts, runtime_of
+from tests.plugins_for_tests import timing_algorithm
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from retrainer.project import Project
-    from tests.conftest import Plugins
+    from tests.plugins_for_tests import Plugins
 
 
 @pytest.fixture
 def constants(plugins: Plugins, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two installed algorithms: one that is always right on posts five hours apart, and one that is far off."""
-    plugins.add("right", constant_timing("right", 5.0))
-    plugins.add("wrong", constant_timing("wrong", 30.0))
+    plugins.add("right", timing_algorithm("right", 5.0))
+    plugins.add("wrong", timing_algorithm("wrong", 30.0))
     monkeypatch.syspath_prepend(str(plugins.site))
 
 

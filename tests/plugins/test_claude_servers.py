@@ -79,6 +79,7 @@ def test_it_works_with_llmock(retrainer: Runner) -> None:
         trained_and_evaluated(retrainer, f"{url}/anthropic")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("posts")
 def test_it_works_with_llmock_if_every_fifth_request_fails(retrainer: Runner) -> None:
     port = free_port()
@@ -87,6 +88,7 @@ def test_it_works_with_llmock_if_every_fifth_request_fails(retrainer: Runner) ->
         trained_and_evaluated(retrainer, f"{url}/anthropic", RETRAINER_CONTENT_MODEL__CLAUDE_API__MAX_RETRIES="8")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("posts")
 def test_it_works_with_localstack_claude(retrainer: Runner) -> None:
     """It knows older models only, and this one has no price."""

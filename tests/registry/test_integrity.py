@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from retrainer.project import Project
     from tests.command_line import Runner
-    from tests.conftest import Plugins
+    from tests.plugins_for_tests import Plugins
 
 TELLTALE = """
     import json

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from retrainer.project import Project
-    from tests.conftest import Plugins
+    from tests.plugins_for_tests import Plugins
 
 SEED = 20240601
 

@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session
 from retrainer.errors import ArtifactError, ConfigError, DatabaseError, NothingToRollBack, UnknownName
 from retrainer.pipeline.loading import load_version
 from retrainer.pipeline.run import retrain
-from retrainer.registry.database import Database
+from retrainer.registry.database import _POSTGRESQL_DEFAULTS, Database
 from retrainer.registry.migrations import HEAD, REVISIONS
 from retrainer.registry.tables import VERSION_TABLE, Base, ModelVersion, TrainingRun
 from tests.conftest import NOW, configure, open_project, regular_posts, runtime_of
@@ -246,7 +246,8 @@ def test_folders_are_kept_if_the_database_has_no_version(sqlite_folder: Path, re
     assert any(models.glob("timing/*/manifest.json"))
 
 
-def test_a_server_that_never_answers_times_out(tmp_path: Path) -> None:
+def test_a_server_that_never_answers_times_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(_POSTGRESQL_DEFAULTS, "connect_timeout", 2)  # the shortest that libpq allows
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"postgresql+psycopg://someone@127.0.0.1:{silent.getsockname()[1]}/posts"
         with pytest.raises(DatabaseError, match="timeout"):

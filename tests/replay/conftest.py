@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from retrainer.replay.runner import replay
 from tests.conftest import NOW, open_project, runtime_of
+from tests.plugins_for_tests import timing_algorithm
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,39 +18,37 @@ if TYPE_CHECKING:
     from retrainer.project import Project
     from retrainer.replay.results import ReplayReport
     from retrainer.replay.step import StepResult
+    from tests.conftest import Prepare
 
 START = datetime(2024, 3, 1, tzinfo=UTC)
 END = datetime(2024, 5, 3, tzinfo=UTC)
 
-# Writes a line for every call, so that a test can count them; forecasts the mean gap of its training posts.
-COUNTING = """
-    import os
-    import numpy as np
-    from pathlib import Path
-    from retrainer.algorithms import Algorithm, hookimpl
-    from retrainer.model_types.base import hours_between, utc_times
-    from retrainer.model_types.timing import TimingForecasts
 
-    def note(line):
-        with Path(os.environ["CALLS"]).open("a") as file:
-            file.write(line + "\\n")
+def counting_algorithm(
+    name: str = "counting", *, train: str = "", predict: str = "", wait: str = "model['hours']"
+) -> str:
+    """Return the code of an algorithm that forecasts the mean gap of its posts and writes a line for every call.
 
-    @hookimpl
-    def algorithm():
-        return Algorithm(name="counting", model_types=("timing",), summary="The mean gap.")
+    Args:
+        name: of the algorithm.
+        train: statements to run first when it is trained.
+        predict: statements to run first when it forecasts.
+        wait: an expression of the forecast wait.
+    """
+    return timing_algorithm(
+        name,
+        "float(hours_between(times[:-1], times[1:]).mean())",
+        setup="""
+        from retrainer.model_types.base import hours_between, utc_times
 
-    @hookimpl
-    def train(posts):
-        note(f"train {len(posts)}")
-        times = utc_times(posts)
-        return {"hours": float(hours_between(times[:-1], times[1:]).mean())}
-
-    @hookimpl
-    def predict(model, posts, origins):
-        note(f"predict {model['hours']} {len(posts)} {origins.position.tolist()}")
-        quantiles = np.full((len(origins), 99), model["hours"])
-        return TimingForecasts(quantiles, quantiles[:, 0])
-"""
+        def note(*words):
+            with Path(os.environ["CALLS"]).open("a") as file:
+                print(*words, file=file)
+        """,
+        train=f"{textwrap.dedent(train)}\nnote('train', len(posts))\ntimes = utc_times(posts)",
+        predict=f"{textwrap.dedent(predict)}\nnote('predict', model['hours'], len(posts), origins.position.tolist())",
+        wait=wait,
+    )
 
 
 def replayed(folder: Path | Project, **given: Any) -> ReplayReport:
@@ -90,3 +90,9 @@ def eager(project: Project) -> Path:
     configure(project.folder, min_improvement_threshold="0.0")
     project.close()
     return project.folder
+
+
+@pytest.fixture
+def report(eager: Path, prepare: Prepare) -> ReplayReport:
+    """The replay of that project, in its default folder; made once for all tests."""
+    return prepare(eager, replayed)

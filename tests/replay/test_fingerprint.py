@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING
 
 from retrainer.algorithms.manager import load_algorithm
 from retrainer.replay.fingerprint import fingerprint
-from tests.conftest import constant_timing
+from tests.plugins_for_tests import timing_algorithm
 
 if TYPE_CHECKING:
     import pytest
 
-    from tests.conftest import Plugins
+    from tests.plugins_for_tests import Plugins
 
 
 def test_a_module_alone_is_known_by_its_file(plugins: Plugins, monkeypatch: pytest.MonkeyPatch) -> None:
-    plugins.add("lonely", constant_timing("lonely", 5.0))
+    plugins.add("lonely", timing_algorithm("lonely", 5.0))
     monkeypatch.syspath_prepend(str(plugins.site))
     first = fingerprint(load_algorithm("lonely"))
     (plugins.site / "another.txt").write_text("none of its files")
@@ -29,7 +29,7 @@ def test_a_package_is_known_by_all_of_its_files(plugins: Plugins, monkeypatch: p
     inner.mkdir(parents=True)
     for folder in (inner, inner.parent):
         (folder / "__init__.py").touch()
-    plugins.add("deep", constant_timing("deep", 5.0))
+    plugins.add("deep", timing_algorithm("deep", 5.0))
     (plugins.site / "retrainer_deep_module.py").rename(inner / "code.py")
     entry_points = plugins.site / "retrainer_deep-1.0.dist-info" / "entry_points.txt"
     entry_points.write_text("[retrainer.algorithms]\ndeep = package_of_deep.inner.code\n")
@@ -43,22 +43,20 @@ def test_a_package_is_known_by_all_of_its_files(plugins: Plugins, monkeypatch: p
 def test_an_observer_counts_only_where_it_may_change_an_answer(
     plugins: Plugins, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plugins.add("lonely", constant_timing("lonely", 5.0))
+    plugins.add("lonely", timing_algorithm("lonely", 5.0))
     monkeypatch.syspath_prepend(str(plugins.site))
     alone = fingerprint(load_algorithm("lonely"))
 
-    hook = "from retrainer.algorithms import hookimpl\n"
-    plugins.add("listening", f"{hook}@hookimpl\ndef on_event(event):\n    pass\n", group="retrainer.observers")
+    plugins.add_observer("listening", "@hookimpl\ndef on_event(event):\n    pass\n")
     assert fingerprint(load_algorithm("lonely")) == alone
-    wrapper = f"{hook}@hookimpl(wrapper=True)\ndef predict():\n    return (yield)\n"
-    plugins.add("wrapping", wrapper, group="retrainer.observers")
+    plugins.add_observer("wrapping", "@hookimpl(wrapper=True)\ndef predict():\n    return (yield)\n")
     assert fingerprint(load_algorithm("lonely")) != alone
 
 
 def test_a_module_that_cannot_be_read_leaves_the_version_to_tell(
     plugins: Plugins, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plugins.add("fleeting", constant_timing("fleeting", 5.0))
+    plugins.add("fleeting", timing_algorithm("fleeting", 5.0))
     monkeypatch.syspath_prepend(str(plugins.site))
     found = load_algorithm("fleeting")
     (plugins.site / "retrainer_fleeting_module.py").unlink()

@@ -21,16 +21,18 @@ from retrainer.pipeline.run import retrain
 from retrainer.posts.sample import sample_posts
 from retrainer.render.replay import replay_document
 from retrainer.replay.workdir import opened
-from tests.conftest import NOW, configure, constant_timing, open_project, runtime_of
-from tests.replay.conftest import COUNTING, END, START, everything, replayed
+from tests.conftest import NOW, configure, open_project, runtime_of
+from tests.plugins_for_tests import timing_algorithm
+from tests.replay.conftest import END, START, counting_algorithm, everything, replayed
 
 if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
     from retrainer.project import Project
+    from retrainer.replay.results import ReplayReport
     from retrainer.replay.runner import Progress
-    from tests.conftest import Plugins
+    from tests.plugins_for_tests import Plugins
 
 
 def train_as_of(folder: Path, dates: list[datetime]) -> list[tuple[object, ...]]:
@@ -72,8 +74,7 @@ def contents(folder: Path) -> dict[str, str]:
     }
 
 
-def test_the_promotions_are_those_of_train_as_of_at_the_same_dates(eager: Path) -> None:
-    report = replayed(eager)
+def test_the_promotions_are_those_of_train_as_of_at_the_same_dates(eager: Path, report: ReplayReport) -> None:
     dates = [record.at for record in report.policy("configured").steps]
     assert len(dates) == 9
     expected = train_as_of(eager, dates)
@@ -85,6 +86,7 @@ def test_the_promotions_are_those_of_train_as_of_at_the_same_dates(eager: Path) 
     ] == [decision[:4] for decision in expected]
 
 
+@pytest.mark.slow
 def test_the_promotions_of_prophet_are_those_of_train_as_of(eager: Path) -> None:
     environ = {"RETRAINER_TIMING_MODEL__ALGORITHM": "prophet"}
     report = replayed(open_project(eager, environ), end=START + timedelta(days=21))
@@ -95,8 +97,7 @@ def test_the_promotions_of_prophet_are_those_of_train_as_of(eager: Path) -> None
         assert (record.promoted, record.reason) == (run.promoted_to_production, run.promotion_reason)
 
 
-def test_the_live_version_is_scored_on_the_posts_up_to_the_next_step(eager: Path) -> None:
-    report = replayed(eager)
+def test_the_live_version_is_scored_on_the_posts_up_to_the_next_step(report: ReplayReport) -> None:
     times = sample_posts()["created_at"].sort_values(ignore_index=True)
     for one in report.policies:
         for record in one.steps:
@@ -105,8 +106,7 @@ def test_the_live_version_is_scored_on_the_posts_up_to_the_next_step(eager: Path
     assert report.end == END
 
 
-def test_never_keeps_the_first_version_and_always_promotes_every_one(eager: Path) -> None:
-    report = replayed(eager)
+def test_never_keeps_the_first_version_and_always_promotes_every_one(report: ReplayReport) -> None:
     never, always = report.policy("never"), report.policy("always")
     assert (never.trainings, never.promotions) == (1, 1)
     assert len({record.live for record in never.steps}) == 1
@@ -125,14 +125,15 @@ def test_a_policy_has_its_own_schedule_and_algorithm(eager: Path) -> None:
     assert all(own == rows["configured"] for own in rows.values()), "all foretell the same posts"
 
 
-def test_the_users_database_and_models_are_byte_for_byte_the_same(eager: Path) -> None:
+@pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_the_users_database_and_models_are_byte_for_byte_the_same(eager: Path, jobs: int) -> None:
     project = open_project(eager)
     retrain(project, runtime_of(project), "timing", START)
     project.close()
     before = contents(eager)
     assert "data/retrainer.db" in before
     assert "models/timing_model" in before
-    replayed(eager, jobs=2)
+    replayed(eager, jobs=jobs)
     assert contents(eager) == before
 
 
@@ -147,30 +148,29 @@ def test_another_program_may_have_the_database_open(eager: Path) -> None:
 
 
 def test_nobody_is_notified(eager: Path, plugins: Plugins, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    plugins.add(
+    heard = tmp_path / "heard"
+    plugins.add_observer(
         "loud",
         f"""
         from pathlib import Path
-        from retrainer.algorithms import hookimpl
 
         @hookimpl
         def on_event(event):
-            Path({str(tmp_path / "heard")!r}).write_text(event["kind"])
+            Path({str(heard)!r}).write_text(event["kind"])
         """,
-        group="retrainer.observers",
     )
     monkeypatch.syspath_prepend(str(plugins.site))
     replayed(eager)
-    assert not (tmp_path / "heard").exists()
+    assert not heard.exists()
     retrain(open_project(eager), runtime_of(open_project(eager)), "timing", NOW)
-    assert (tmp_path / "heard").exists()
+    assert heard.exists()
 
 
 def ten_posts_came(posts: pd.DataFrame, start: datetime, end: pd.Timestamp) -> bool:
     return ((posts["created_at"] > start) & (posts["created_at"] <= end)).sum() >= MIN_COMPARED_POSTS
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_no_step_sees_a_later_post(folder: Path, tmp_path: Path, seed: int) -> None:
     """Everything after a date is changed: times, ids, how many. What happened before it stays the same."""
     configure(folder, min_improvement_threshold="0.0")
@@ -204,7 +204,7 @@ def test_no_step_sees_a_later_post(folder: Path, tmp_path: Path, seed: int) -> N
 @pytest.fixture
 def calls(plugins: Plugins, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An installed algorithm that writes a line for every call, and the file that it writes to."""
-    plugins.add("counting", COUNTING)
+    plugins.add("counting", counting_algorithm())
     monkeypatch.syspath_prepend(str(plugins.site))
     monkeypatch.setenv("PYTHONPATH", str(plugins.site))
     monkeypatch.setenv("CALLS", str(tmp_path / "calls"))
@@ -254,14 +254,12 @@ def test_with_jobs_the_results_are_the_same(eager: Path, calls: Path, tmp_path: 
 
 
 # Takes every process but the first one down with it, as a crash in native code would.
-CRASHING = COUNTING.replace('name="counting"', 'name="crashing"').replace(
-    "def train(posts):",
-    """def train(posts):
-        if str(os.getpid()) != os.environ["FIRST_PROCESS"] and len(posts) > 245:
-            os._exit(1)""",
+CRASHING = counting_algorithm(
+    "crashing", train='if str(os.getpid()) != os.environ["FIRST_PROCESS"] and len(posts) > 245: os._exit(1)'
 )
 
 
+@pytest.mark.slow
 def test_where_a_process_that_works_ahead_dies_the_replay_goes_on_without(
     eager: Path,
     plugins: Plugins,
@@ -291,7 +289,7 @@ def interrupting(after: int) -> object:
     return tell
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_an_interrupted_replay_tells_what_is_known_and_goes_on(
     eager: Path, calls: Path, tmp_path: Path, jobs: int
 ) -> None:
@@ -310,31 +308,33 @@ def test_an_interrupted_replay_tells_what_is_known_and_goes_on(
         assert len(lines) == len(set(lines)), "what was made is not made again"
 
 
-def test_a_kill_between_the_decision_and_its_record_is_made_good(eager: Path, tmp_path: Path) -> None:
-    whole = everything(replayed(eager, workdir=tmp_path / "whole"))
+def test_a_kill_between_the_decision_and_its_record_is_made_good(eager: Path, report: ReplayReport) -> None:
     replayed(eager, on_progress=interrupting(12))
     work = sqlite3.connect(eager / ".retrainer/replay/timing/work.db")
     work.execute("DELETE FROM steps WHERE number = 3")
     work.commit()
     work.close()
-    assert everything(replayed(eager, resume=True)) == whole
+    assert everything(replayed(eager, resume=True)) == everything(report)
 
 
 # Presses Ctrl-C once, the moment it is asked to forecast so many times.
-TOUCHY = COUNTING.replace('name="counting"', 'name="touchy"').replace(
-    "def predict(model, posts, origins):",
-    """def predict(model, posts, origins):
-        bell = Path(os.environ["BELL"])
-        if bell.exists():
-            left = int(bell.read_text())
-            bell.write_text(str(left - 1))
-            if left == 0:
-                bell.unlink()
-                raise KeyboardInterrupt""",
+TOUCHY = counting_algorithm(
+    "touchy",
+    predict="""
+    bell = Path(os.environ["BELL"])
+    if bell.exists():
+        left = int(bell.read_text())
+        bell.write_text(str(left - 1))
+        if left == 0:
+            bell.unlink()
+            raise KeyboardInterrupt
+    """,
 )
 
 
-@pytest.mark.parametrize("forecast", [0, 5, 12])
+@pytest.mark.parametrize(
+    "forecast", [pytest.param(0, marks=pytest.mark.slow), 5, pytest.param(12, marks=pytest.mark.slow)]
+)
 def test_wherever_a_step_is_interrupted_only_that_step_is_taken_again(
     eager: Path,
     plugins: Plugins,
@@ -386,8 +386,8 @@ def test_without_resume_a_replay_begins_anew(eager: Path, calls: Path) -> None:
     assert "train" in calls.read_text()
 
 
+@pytest.mark.usefixtures("report")
 def test_resuming_on_changed_posts_begins_anew(eager: Path, tmp_path: Path) -> None:
-    replayed(eager)
     project = open_project(eager)
     early = sample_posts().head(1)
     early["post_id"], early["created_at"] = "earlier", early["created_at"] - timedelta(hours=1)
@@ -397,14 +397,12 @@ def test_resuming_on_changed_posts_begins_anew(eager: Path, tmp_path: Path) -> N
     assert resumed == everything(replayed(eager, workdir=tmp_path / "fresh"))
 
 
-def test_resuming_to_a_later_date_gives_what_one_replay_would(eager: Path, tmp_path: Path) -> None:
+def test_resuming_to_a_later_date_gives_what_one_replay_would(eager: Path, report: ReplayReport) -> None:
     replayed(eager, end=START + timedelta(days=24))
-    assert everything(replayed(eager, resume=True)) == everything(replayed(eager, workdir=tmp_path / "fresh"))
+    assert everything(replayed(eager, resume=True)) == everything(report)
 
 
-MOODY = constant_timing("moody", 5.0).replace(
-    "return {", "if len(posts) % 3 == 0: raise ValueError('no mood')\n        return {"
-)
+MOODY = timing_algorithm("moody", train="if len(posts) % 3 == 0: raise ValueError('no mood')")
 
 
 def test_a_run_that_fails_leaves_live_what_is_live(
@@ -421,10 +419,7 @@ def test_a_run_that_fails_leaves_live_what_is_live(
     assert not report.ending.stopped
 
 
-AILING = COUNTING.replace('name="counting"', 'name="ailing"').replace(
-    "def train(posts):",
-    "def train(posts):\n        if Path(os.environ['OUTAGE']).exists(): raise OSError('out of reach')",
-)
+AILING = counting_algorithm("ailing", train="if Path(os.environ['OUTAGE']).exists(): raise OSError('out of reach')")
 
 
 def test_what_failed_is_tried_again_when_a_replay_is_resumed(
@@ -451,7 +446,7 @@ def test_what_failed_is_tried_again_when_a_replay_is_resumed(
 
 
 # Its forecasts depend on how many posts there are after their origin.
-PEEKING = COUNTING.replace('name="counting"', 'name="peeking"').replace("99), model", "99), len(posts) + model")
+PEEKING = counting_algorithm("peeking", wait="len(posts) + model['hours']")
 
 
 def test_a_plugin_that_looks_ahead_promotes_nothing_in_a_replay_either(
@@ -513,9 +508,7 @@ def test_what_may_be_spent_is_for_the_whole_replay_however_often_it_is_resumed(
 
 
 # Right until it is trained on so many posts, then far off, then right again.
-DRIFTING = constant_timing("drifting", 5.0).replace(
-    'return {"hours": 5.0}', 'return {"hours": 40.0 if 220 < len(posts) < 260 else 5.0}'
-)
+DRIFTING = timing_algorithm("drifting", "40.0 if 220 < len(posts) < 260 else 5.0")
 
 
 def test_a_wrong_decision_is_what_a_sure_comparison_of_the_later_posts_would_undo(
@@ -524,7 +517,7 @@ def test_a_wrong_decision_is_what_a_sure_comparison_of_the_later_posts_would_und
     """The new algorithm is far off, and `always` promotes it: a later look says so."""
     from tests.conftest import regular_posts
 
-    plugins.add("right", constant_timing("right", 5.0))
+    plugins.add("right", timing_algorithm("right", 5.0))
     plugins.add("drifting", DRIFTING)
     monkeypatch.syspath_prepend(str(plugins.site))
     project = open_project(folder)
@@ -544,9 +537,7 @@ def test_a_wrong_decision_is_what_a_sure_comparison_of_the_later_posts_would_und
     assert report.conclusion.endswith("that is more than noise.")
 
 
-SPARSE = (
-    DRIFTING.replace('name="drifting"', 'name="sparse"').replace("40.0 if", "400.0 if").replace("else 5.0", "else 55.0")
-)
+SPARSE = timing_algorithm("sparse", "400.0 if 220 < len(posts) < 260 else 55.0")
 
 
 def test_a_decision_is_judged_by_later_steps_posts_where_its_own_are_few(
@@ -576,14 +567,11 @@ def test_a_decision_is_judged_by_later_steps_posts_where_its_own_are_few(
 
 
 # Forecasts for two weeks at most after the last post that it knew when it was trained.
-TIRING = (
-    constant_timing("tiring", 5.0)
-    .replace('return {"hours": 5.0}', 'return {"hours": 5.0, "count": len(posts)}')
-    .replace(
-        "quantiles =",
-        "if posts.shape[0] > model['count'] * 1.25 + 50: raise ValueError('too tired')\n        quantiles =",
-    )
-    .replace("def predict(model,", "def predict(model, posts,")
+TIRING = timing_algorithm(
+    "tiring",
+    "[5.0, len(posts)]",
+    predict="if posts.shape[0] > model['hours'][1] * 1.25 + 50: raise ValueError('too tired')",
+    wait="model['hours'][0]",
 )
 
 
@@ -652,8 +640,8 @@ def test_content_is_replayed_too(eager: Path) -> None:
     assert live.score.value == pytest.approx(sum(part.value for part in live.parts.values()) / 2)
 
 
-def test_the_score_of_a_policy_is_that_of_all_its_posts(eager: Path) -> None:
-    live = replayed(eager).policy("configured").live
+def test_the_score_of_a_policy_is_that_of_all_its_posts(report: ReplayReport) -> None:
+    live = report.policy("configured").live
     assert live is not None
     within, error = live.parts["within_6h_accuracy"].value, live.parts["mae_hours"].value
     assert live.score.value == pytest.approx(0.7 * within + 0.3 * (1 - min(error / 24, 1)))
@@ -661,11 +649,11 @@ def test_the_score_of_a_policy_is_that_of_all_its_posts(eager: Path) -> None:
     assert live.score.interval[0] < live.score.value < live.score.interval[1]
 
 
+@pytest.mark.usefixtures("report")
 def test_versions_of_a_room_can_be_compared_like_any(eager: Path) -> None:
     """What a replay leaves is a registry like any other."""
     from retrainer.replay.sandbox import open_sandbox, read_history
 
-    replayed(eager)
     project = open_project(eager)
     past = read_history(project, "timing", NOW)
     room = open_sandbox(eager / ".retrainer/replay/timing/policies/always", project.settings, past)

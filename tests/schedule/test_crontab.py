@@ -327,7 +327,10 @@ def test_the_next_call_has_its_own_utc_offset(
     assert found.isoformat() == following
 
 
-def test_a_held_crontab_lock_is_waited_for_only_so_long(folder: Path, cron_folder: Path, retrainer: Runner) -> None:
+def test_a_held_crontab_lock_is_waited_for_only_so_long(
+    folder: Path, cron_folder: Path, retrainer: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("retrainer.schedule.crontab._LOCK_SECONDS", 0.2)
     with (cron_folder / "crontab").open() as program:
         fcntl.flock(program, fcntl.LOCK_EX)
         assert retrainer("schedule", "install").code == 0

@@ -1,4 +1,4 @@
-"""The endpoints for those who operate the server: whether it lives and is ready, and its figures."""
+"""The endpoints for operators: health and metrics."""
 
 from typing import Annotated
 
@@ -7,12 +7,12 @@ from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel, Field
 
-from retrainer.api.dependencies import Of, answers, reject_unknown_parameters
+from retrainer.api.dependencies import State, failures, reject_unknown_parameters
 from retrainer.errors import RequestTimeout, ServerBusy
 
 
 class Health(BaseModel):
-    """That the server is alive, or ready."""
+    """The state of the server."""
 
     status: Annotated[str, Field(examples=["ready"])]
 
@@ -20,32 +20,32 @@ class Health(BaseModel):
 router = APIRouter(tags=["operate"], dependencies=[Depends(reject_unknown_parameters)])
 
 
-@router.get("/health/live", responses={200: {"model": Health}, **answers()})
+@router.get("/health/live", response_model=Health, responses=failures())
 async def live() -> JSONResponse:
-    """Say that the process answers. Asks nothing of the database."""
+    """Answer if the process is alive, without a query of the database."""
     return JSONResponse({"status": "live"})
 
 
-@router.get("/health/ready", responses={200: {"model": Health}, **answers()})
-async def ready(service: Of) -> JSONResponse:
-    """Say whether requests can be served.
+@router.get("/health/ready", response_model=Health, responses=failures())
+async def ready(state: State) -> JSONResponse:
+    """Answer if the server can handle requests.
 
-    The database answers and was not made by a later release, and a thread is left to ask an algorithm in.
+    The database must answer and have the schema of this release, and every kind of work must have a free thread.
     """
-    service.work.require_threads()
-    await service.work.look(service.project.registry.database.revision)
+    state.threads.require_free()
+    await state.threads.run("look", state.project.registry.database.revision)
     return JSONResponse({"status": "ready"})
 
 
 @router.get(
     "/metrics",
     response_class=Response,
-    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **answers()},
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **failures()},
 )
-async def metrics(service: Of) -> Response:
-    """Return the figures in the text format of Prometheus."""
+async def metrics(state: State) -> Response:
+    """Return the metrics in the text format of Prometheus."""
     try:
-        of_the_project = await service.work.look(service.monitoring.of_the_project)
-    except (RequestTimeout, ServerBusy):  # the more there is to be told of the server
-        of_the_project = service.monitoring.without_the_project()
-    return Response(of_the_project + service.monitoring.of_the_server(), media_type=CONTENT_TYPE_LATEST)
+        of_project = await state.threads.run("look", state.metrics.of_project)
+    except (RequestTimeout, ServerBusy):  # then the metrics of the server matter all the more
+        of_project = state.metrics.without_database()
+    return Response(of_project + state.metrics.of_server(), media_type=CONTENT_TYPE_LATEST)

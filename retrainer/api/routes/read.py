@@ -1,5 +1,6 @@
-"""The endpoints that only look."""
+"""The endpoints that read."""
 
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Literal
 
@@ -7,12 +8,13 @@ from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.responses import JSONResponse
 
 from retrainer.api.dependencies import (
+    AppState,
     Limit,
-    Of,
     OptionalModelType,
-    Service,
+    State,
     VersionId,
-    answers,
+    failures,
+    in_thread,
     reject_unknown_parameters,
 )
 from retrainer.api.middleware import unauthorized
@@ -23,145 +25,140 @@ from retrainer.pipeline.comparing import compare_versions
 from retrainer.pipeline.forecast import predict_next
 from retrainer.pipeline.loading import is_paid
 from retrainer.pipeline.recovery import recover
-from retrainer.project import Project
 from retrainer.registry.promotions import PRODUCTION_CHANGE_ACTIONS
 from retrainer.registry.runs import RunFilter
+from retrainer.registry.tables import ModelVersion
+from retrainer.render.documents.base import Document
 from retrainer.render.documents.evaluations import Comparison
 from retrainer.render.documents.forecasts import NextContent, NextTiming, next_post_document
 from retrainer.render.documents.runs import History, Run
 from retrainer.render.documents.versions import Production, VersionLife, Versions
 
 router = APIRouter(prefix="/models", tags=["look"], dependencies=[Depends(reject_unknown_parameters)])
-MAY_COST = ("/models/compare/", "/models/predict/")  # forecasts, which some algorithms pay for
-RunId = Annotated[str, Path(min_length=1, max_length=200, description="A run id.")]
+PAID_PREFIXES = ("/models/compare/", "/models/predict/")  # their forecasts may cost money
+RunId = Annotated[str, Path(min_length=1, max_length=200, description="The id of a run.")]
 
 
-@router.get("/production", responses={200: {"model": Production}, **answers()})
-async def production(service: Of) -> JSONResponse:
-    """Say which versions are live."""
-
-    def document() -> Production:
-        registry = service.project.registry
-        return Production.from_rows({kind: registry.get_production(kind) for kind in MODEL_TYPE_NAMES})
-
-    return DocumentResponse(await service.work.look(document))
+@router.get("/production", responses=failures())
+@in_thread("look")
+def production(state: State) -> Production:
+    """Return the production version of each model type."""
+    return Production.from_rows({name: state.project.registry.get_production(name) for name in MODEL_TYPE_NAMES})
 
 
-@router.get("/versions", responses={200: {"model": Versions}, **answers()})
-async def versions(service: Of, model_type: OptionalModelType = None, limit: Limit = 20) -> JSONResponse:
-    """List versions, the newest first."""
-
-    def document() -> Versions:
-        return Versions.from_rows(service.project.registry.list_versions(model_type, limit))
-
-    return DocumentResponse(await service.work.look(document))
+@router.get("/versions", responses=failures())
+@in_thread("look")
+def versions(state: State, model_type: OptionalModelType = None, limit: Limit = 20) -> Versions:
+    """List versions, newest first."""
+    return Versions.from_rows(state.project.registry.list_versions(model_type, limit))
 
 
-@router.get("/versions/{version_id}", responses={200: {"model": VersionLife}, **answers(404, 500)})
-async def version(service: Of, version_id: VersionId) -> JSONResponse:
-    """Show one version: its training, its scores, the decisions about it."""
-
-    def document() -> VersionLife:
-        registry, kept = service.project.registry, service.kept
-        found = registry.get_version(version_id)
-        evaluations = [(row, kept.reliability(found, row)) for row in registry.list_evaluations(version_id)]
-        life = registry.version_history(version_id)
-        return VersionLife.from_rows(found, evaluations, life, kept.importance(found))
-
-    return DocumentResponse(await service.work.inspect(document))
+@router.get("/versions/{version_id}", responses=failures(404, 500))
+@in_thread("inspect")
+def version(state: State, version_id: VersionId) -> VersionLife:
+    """Return one version: its training, its scores, the decisions about it."""
+    registry = state.project.registry
+    found = registry.get_version(version_id)
+    evaluations = [(row, state.cache.reliability(found, row)) for row in registry.list_evaluations(version_id)]
+    entries = registry.version_history(version_id)
+    return VersionLife.from_rows(found, evaluations, entries, state.cache.importance(found))
 
 
-@router.get("/training-history", responses={200: {"model": History}, **answers()})
-async def training_history(
-    service: Of,
+@router.get("/training-history", responses=failures())
+@in_thread("look")
+def training_history(
+    state: State,
     model_type: OptionalModelType = None,
     limit: Limit = 10,
-    page: Annotated[int, Query(ge=1, le=1_000_000, description="Which page of so many runs, 1 the newest.")] = 1,
+    page: Annotated[int, Query(ge=1, le=1_000_000, description="The page, 1 is the newest.")] = 1,
     status: Annotated[
-        Literal["running", "completed", "failed"] | None, Query(description="Only runs of this status.")
+        Literal["running", "completed", "failed"] | None, Query(description="Only runs with this status.")
     ] = None,
     promoted: Annotated[bool | None, Query(description="Only runs that promoted their version, or not.")] = None,
-) -> JSONResponse:
-    """Show training runs, the newest first, and the latest changes of production, whichever runs are asked for."""
-
-    def document() -> History:
-        registry = _looked_after(service).registry
-        which = RunFilter(status=status, promoted=promoted, offset=(page - 1) * limit)
-        changes = registry.list_ledger_entries(model_type=model_type, actions=PRODUCTION_CHANGE_ACTIONS, limit=limit)
-        return History.from_rows(
-            registry.list_runs(model_type, limit, which), registry.count_runs(model_type, which), changes
-        )
-
-    return DocumentResponse(await service.work.look(document))
+) -> History:
+    """List training runs, newest first, and the latest changes of production, regardless of the filters."""
+    _close_dead_runs(state)
+    registry = state.project.registry
+    run_filter = RunFilter(status=status, promoted=promoted, offset=(page - 1) * limit)
+    return History.from_rows(
+        registry.list_runs(model_type, limit, run_filter),
+        registry.count_runs(model_type, run_filter),
+        registry.list_ledger_entries(model_type=model_type, actions=PRODUCTION_CHANGE_ACTIONS, limit=limit),
+    )
 
 
-@router.get("/training-history/{run_id}", responses={200: {"model": Run}, **answers(404)})
-async def run(service: Of, run_id: RunId) -> JSONResponse:
-    """Show one run."""
-
-    def document() -> Run:
-        return Run.model_validate(_looked_after(service).registry.get_run(run_id))
-
-    return DocumentResponse(await service.work.look(document))
+@router.get("/training-history/{run_id}", responses=failures(404))
+@in_thread("look")
+def run(state: State, run_id: RunId) -> Run:
+    """Return one run."""
+    _close_dead_runs(state)
+    return Run.model_validate(state.project.registry.get_run(run_id))
 
 
-@router.get("/compare/{version_a}/{version_b}", responses={200: {"model": Comparison}, **answers(404, 409, 500)})
-async def compare(service: Of, request: Request, version_a: VersionId, version_b: VersionId) -> JSONResponse:
-    """Score two versions on the same posts, those later than the training of both.
+@router.get("/compare/{version_a}/{version_b}", response_model=Comparison, responses=failures(404, 409, 500))
+async def compare(state: State, request: Request, version_a: VersionId, version_b: VersionId) -> JSONResponse:
+    """Score two versions on the same posts, those later than the training data of both.
 
-    Where a token is set and the forecasts cost money, it is asked for.
+    If a token is set and the forecasts cost money, the token is required.
     """
-    a, b = [await service.work.look(service.project.registry.get_version, name) for name in (version_a, version_b)]
-
-    def answer() -> JSONResponse:
-        if not request.state.trusted and (is_paid(service.runtime, a) or is_paid(service.runtime, b)):
-            return unauthorized(wrong=False)
-        return DocumentResponse(
-            Comparison.from_result(compare_versions(service.project, service.runtime, a, b, datetime.now(UTC)))
-        )
-
-    return await service.work.forecast(answer)
+    get_version = state.project.registry.get_version
+    a, b = [await state.threads.run("look", get_version, version_id) for version_id in (version_a, version_b)]
+    return await _forecast(
+        state,
+        request,
+        [a, b],
+        lambda: Comparison.from_result(compare_versions(state.project, state.runtime, a, b, datetime.now(UTC))),
+    )
 
 
-@router.get("/predict/timing", responses={200: {"model": NextTiming}, **answers(409, 500)})
+@router.get("/predict/timing", response_model=NextTiming, responses=failures(409, 500))
 async def predict_timing(
-    service: Of,
+    state: State,
     request: Request,
     interval: Annotated[
-        float, Query(ge=0.02, le=0.98, description="With which probability the interval holds the next post.")
+        float, Query(ge=0.02, le=0.98, description="The probability that the interval holds the next post.")
     ] = INTERVAL_LEVEL,
 ) -> JSONResponse:
-    """Forecast when the next post comes, with the version in production.
+    """Forecast when the next post comes, with the production version.
 
-    Where a token is set and the forecast costs money, it is asked for.
+    If a token is set and the forecast costs money, the token is required.
     """
-    return await _predicted(service, request, "timing", interval)
+    return await _predict(state, request, "timing", interval)
 
 
-@router.get("/predict/content", responses={200: {"model": NextContent}, **answers(409, 500)})
-async def predict_content(service: Of, request: Request) -> JSONResponse:
-    """Forecast what the next post says, with the version in production.
+@router.get("/predict/content", response_model=NextContent, responses=failures(409, 500))
+async def predict_content(state: State, request: Request) -> JSONResponse:
+    """Forecast what the next post says, with the production version.
 
-    Where a token is set and the forecast costs money, it is asked for.
+    If a token is set and the forecast costs money, the token is required.
     """
-    return await _predicted(service, request, "content", INTERVAL_LEVEL)
+    return await _predict(state, request, "content")
 
 
-async def _predicted(service: Service, request: Request, model_type: ModelTypeName, level: float) -> JSONResponse:
-    live = await service.work.look(service.project.registry.get_production, model_type)
+async def _predict(
+    state: AppState, request: Request, model_type: ModelTypeName, interval: float = INTERVAL_LEVEL
+) -> JSONResponse:
+    def predict() -> Document:
+        return next_post_document(predict_next(state.project, state.runtime, model_type, datetime.now(UTC), interval))
 
-    def answer() -> JSONResponse:
-        if live is not None and not request.state.trusted and is_paid(service.runtime, live):
+    live = await state.threads.run("look", state.project.registry.get_production, model_type)
+    return await _forecast(state, request, [live] if live else [], predict)
+
+
+async def _forecast(
+    state: AppState, request: Request, versions: Sequence[ModelVersion], forecast: Callable[[], Document]
+) -> JSONResponse:
+    """Answer with forecasts of versions, if they are free or the caller has the token."""
+
+    def answer() -> JSONResponse:  # the plugins, which know whether forecasts are paid, may be slow to import
+        if not request.state.trusted and any(is_paid(state.runtime, version) for version in versions):
             return unauthorized(wrong=False)
-        return DocumentResponse(
-            next_post_document(predict_next(service.project, service.runtime, model_type, datetime.now(UTC), level))
-        )
+        return DocumentResponse(forecast())
 
-    return await service.work.forecast(answer)
+    return await state.threads.run("forecast", answer)
 
 
-def _looked_after(service: Service) -> Project:
-    """Close the runs whose process is gone before they are shown as running."""
-    if service.project.registry.find_dead_runs():
-        recover(service.project, service.runtime)
-    return service.project
+def _close_dead_runs(state: AppState) -> None:
+    """Close the runs whose process is gone, rather than show them as running."""
+    if state.project.registry.find_dead_runs():
+        recover(state.project, state.runtime)

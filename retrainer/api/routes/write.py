@@ -6,9 +6,8 @@ from typing import Annotated
 from fastapi import APIRouter, Body, Depends, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from retrainer.api.dependencies import Of, VersionId, answers, reject_unknown_parameters
+from retrainer.api.dependencies import State, VersionId, failures, in_thread, reject_unknown_parameters
 from retrainer.api.middleware import TrustedRoute
-from retrainer.api.responses import DocumentResponse
 from retrainer.errors import UsageError
 from retrainer.model_types import ModelTypeName
 from retrainer.pipeline.promotion import promote_version, roll_back
@@ -20,8 +19,10 @@ class _Options(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
-# PostgreSQL keeps no NUL in a text.
-Reason = Annotated[str, Field(min_length=1, max_length=1000, pattern=r"^[^\x00]*$", description="Why, for the record.")]
+# PostgreSQL cannot store NUL in a text.
+Reason = Annotated[
+    str, Field(min_length=1, max_length=1000, pattern=r"^[^\x00]*$", description="The reason, for the record.")
+]
 
 
 class RetrainOptions(_Options):
@@ -29,8 +30,8 @@ class RetrainOptions(_Options):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"model_type": "timing"}]})
 
-    model_type: Annotated[ModelTypeName | None, Field(description="Only this model type; otherwise both.")] = None
-    auto_promote: Annotated[bool | None, Field(description="Instead of retraining.auto_promote.")] = None
+    model_type: Annotated[ModelTypeName | None, Field(description="Only this model type. By default, both.")] = None
+    auto_promote: Annotated[bool | None, Field(description="Overrides retraining.auto_promote.")] = None
 
 
 class PromoteOptions(_Options):
@@ -48,68 +49,56 @@ class RollbackOptions(_Options):
 
     to: Annotated[
         str | None,
-        Field(min_length=1, max_length=200, description="Go back until this version is live; otherwise one step."),
+        Field(min_length=1, max_length=200, description="Roll back to this version. By default, undo one promotion."),
     ] = None
     reason: Reason = "Rolled back through the API"
-    hold: Annotated[bool, Field(description="Stop automatic promotion of the type until `retrainer release`.")] = True
+    hold: Annotated[bool, Field(description="Stop automatic promotion until `retrainer release`.")] = True
 
 
-async def _no_null(request: Request) -> None:
-    """Refuse a body of `null`, which is no object; whether FastAPI takes it for none at all depends on its release.
+async def _reject_null(request: Request) -> None:
+    """Reject the body `null`, which FastAPI would treat as no body.
 
     Raises:
-        UsageError: it is one.
+        UsageError: the body is `null`.
     """
     if (await request.body()).strip() == b"null":
-        raise UsageError("body: it is not one JSON object", hint="Send {} or nothing for the defaults")
+        raise UsageError("body: not one JSON object", hint="Send {} or nothing for the defaults")
 
 
 router = APIRouter(
     prefix="/models",
     tags=["change"],
     route_class=TrustedRoute,
-    dependencies=[Depends(reject_unknown_parameters), Depends(_no_null)],
+    dependencies=[Depends(reject_unknown_parameters), Depends(_reject_null)],
 )
 Retrain = Annotated[RetrainOptions, Body(default_factory=RetrainOptions)]
 Promote = Annotated[PromoteOptions, Body(default_factory=PromoteOptions)]
 Rollback = Annotated[RollbackOptions, Body(default_factory=RollbackOptions)]
 
 
-@router.post("/retrain", status_code=202, responses={202: {"model": Started}, **answers(400, 409, 500)})
-async def retrain(service: Of, options: Retrain) -> DocumentResponse:
-    """Start a run of each model type, in the background.
+@router.post("/retrain", status_code=202, responses=failures(400, 409, 500))
+@in_thread("change", status=202)
+def retrain(state: State, options: Retrain) -> Started:
+    """Start a run of each model type in the background.
 
-    The runs are in the training history before this answers, and go on if the server stops.
+    The answer comes when the runs are recorded. They continue if the server stops.
     """
-    ids = await service.work.change(service.jobs.start, options.model_type, auto_promote=options.auto_promote)
-    return DocumentResponse(Started.from_run_ids(ids), 202)
+    return Started.from_run_ids(state.runs.start(options.model_type, auto_promote=options.auto_promote))
 
 
-@router.post("/promote/{version_id}", responses={200: {"model": Changed}, **answers(400, 404, 409, 500)})
-async def promote(service: Of, version_id: VersionId, options: Promote) -> DocumentResponse:
-    """Put a version live by hand."""
+@router.post("/promote/{version_id}", responses=failures(400, 404, 409, 500))
+@in_thread("change")
+def promote(state: State, version_id: VersionId, options: Promote) -> Changed:
+    """Promote a version to production."""
     now = datetime.now(UTC)
-    change = await service.work.change(
-        promote_version, service.project, service.runtime, version_id, options.reason, now
-    )
-    message = f"Model {version_id} promoted to production" if change else f"Model {version_id} is in production already"
-    return DocumentResponse(Changed.from_change(change, version_id, message))
+    change = promote_version(state.project, state.runtime, version_id, options.reason, now)
+    return Changed.from_promotion(change, version_id)
 
 
-@router.post("/rollback/{model_type}", responses={200: {"model": Changed}, **answers(400, 404, 409, 500)})
-async def rollback(service: Of, model_type: ModelTypeName, options: Rollback) -> DocumentResponse:
-    """Undo the latest promotion: the version before goes live."""
-    change = await service.work.change(
-        roll_back,
-        service.project,
-        service.runtime,
-        model_type,
-        options.reason,
-        datetime.now(UTC),
-        to=options.to,
-        hold=options.hold,
-    )
-    message = f"Rolled back from {change.from_version} to {change.to_version}"
-    if options.hold:
-        message += f"; automatic promotion is on hold until `retrainer release {model_type}`"
-    return DocumentResponse(Changed.from_change(change, change.to_version, message))
+@router.post("/rollback/{model_type}", responses=failures(400, 404, 409, 500))
+@in_thread("change")
+def rollback(state: State, model_type: ModelTypeName, options: Rollback) -> Changed:
+    """Undo the latest promotion: the previous version returns to production."""
+    now = datetime.now(UTC)
+    change = roll_back(state.project, state.runtime, model_type, options.reason, now, to=options.to, hold=options.hold)
+    return Changed.from_rollback(change, hold=options.hold)

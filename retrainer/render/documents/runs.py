@@ -133,7 +133,7 @@ def _run_from_result(result: "RunResult") -> ScoredRun | DryRun:
         algorithm=result.algorithm,
         would_promote=decision.promote if decision else None,
         improvement_percentage=decision.improvement_percentage if decision else None,
-        promotion_reason=decision.reason if decision else None,
+        promotion_reason=result.reason,
         evaluation=evaluation,
         comparison=comparison,
     )

@@ -119,14 +119,28 @@ class Changed(Document):
     changed: bool = Field(examples=[True])
 
     @classmethod
-    def from_change(cls, change: "Change | None", version_id: str, message: str) -> "Changed":
-        """Build the document; without a change, the version was in production already."""
+    def from_promotion(cls, change: "Change | None", version_id: str) -> "Changed":
+        """Build the document of a promotion; without a change, the version was in production already."""
         return cls(
             status="success",
-            message=message,
+            message=f"Model {version_id} {'promoted to' if change else 'is already in'} production",
             version_id=version_id,
             from_version_id=change.from_version if change else None,
             changed=change is not None,
+        )
+
+    @classmethod
+    def from_rollback(cls, change: "Change", *, hold: bool) -> "Changed":
+        """Build the document of a rollback that puts automatic promotion on hold, or does not."""
+        message = f"Rolled back from {change.from_version} to {change.to_version}"
+        if hold:
+            message += f"; automatic promotion is on hold until `retrainer release {change.model_type}`"
+        return cls(
+            status="success",
+            message=message,
+            version_id=change.to_version,
+            from_version_id=change.from_version,
+            changed=True,
         )
 
 

@@ -1,0 +1,103 @@
+"""Plugins as a stranger would install them: a folder of packages, and the code of algorithms and observers."""
+
+from __future__ import annotations
+
+import textwrap
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_TIMING = """\
+import os
+from pathlib import Path
+
+import numpy as np
+from retrainer.algorithms import Algorithm, hookimpl
+{setup}
+
+@hookimpl
+def algorithm():
+    return Algorithm(name="{name}", model_types=("timing",), summary="The same wait for every origin.")
+
+@hookimpl
+def train(posts):
+{train}
+    return {{"hours": {hours}}}
+
+@hookimpl
+def predict(model, posts, origins):
+{predict}
+    from retrainer.model_types.timing import TimingForecasts
+
+    wait = np.broadcast_to(np.asarray({wait}, dtype=float), len(origins))
+    return TimingForecasts(np.repeat(wait[:, None], 99, axis=1), wait)
+{hooks}
+"""
+
+_OBSERVER = """\
+from retrainer.algorithms import hookimpl
+
+{hooks}
+"""
+
+
+def timing_algorithm(
+    name: str,
+    hours: str | float = 5.0,
+    *,
+    setup: str = "",
+    train: str = "",
+    predict: str = "",
+    wait: str = "model['hours']",
+    hooks: str = "",
+) -> str:
+    """Return the code of a timing algorithm, which forecasts a wait of so many hours unless more is given.
+
+    Args:
+        name: the algorithm's name.
+        hours: an expression of the wait that the model holds; it may use `posts`.
+        setup: statements of the module.
+        train: statements before the model is returned.
+        predict: statements before the forecasts are made; they may use `model`, `posts` and `origins`.
+        wait: an expression of the forecast wait, for all origins or for each.
+        hooks: further functions of the module.
+    """
+    return _TIMING.format(
+        name=name,
+        hours=hours,
+        setup=textwrap.dedent(setup),
+        train=textwrap.indent(textwrap.dedent(train), "    "),
+        predict=textwrap.indent(textwrap.dedent(predict), "    "),
+        wait=wait,
+        hooks=textwrap.dedent(hooks),
+    )
+
+
+@dataclass(frozen=True)
+class Plugins:
+    """A folder of installed packages, as `pip install --target` leaves them."""
+
+    site: Path
+
+    def add(
+        self, name: str, code: str, *, distribution: str | None = None, group: str = "retrainer.algorithms"
+    ) -> None:
+        """Install a package with one module and one entry point."""
+        distribution = distribution or f"retrainer-{name.replace('_', '-')}"
+        module = distribution.replace("-", "_") + "_module"
+        (self.site / f"{module}.py").write_text(textwrap.dedent(code))
+        info = self.site / f"{distribution.replace('-', '_')}-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(f"[{group}]\n{name} = {module}\n")
+
+    def add_observer(self, name: str, hooks: str) -> None:
+        """Install a package with an observer that has these hooks."""
+        self.add(name, _OBSERVER.format(hooks=textwrap.dedent(hooks)), group="retrainer.observers")
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """The environment in which a process finds the packages."""
+        return {"PYTHONPATH": str(self.site)}
