@@ -16,8 +16,7 @@ from retrainer.api.threads import Threads, Work
 from retrainer.errors import UsageError, did_you_mean
 from retrainer.model_types import ModelTypeName
 from retrainer.project import Project
-from retrainer.render.documents.base import Document
-from retrainer.render.documents.errors import Failure
+from retrainer.render.documents.base import Document, Failure
 from retrainer.runtime import Runtime
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 
 from retrainer.api.responses import DocumentResponse
 from retrainer.errors import DatabaseError, RetrainerError, ServerBusy
-from retrainer.render.documents.errors import ErrorText, Failure
+from retrainer.render.documents.base import ErrorText, Failure
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping

@@ -10,16 +10,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from retrainer.render.documents.evaluations import Comparison, Evaluation
     from retrainer.render.documents.forecasts import next_post_document
-    from retrainer.render.documents.posts import Import, PostsCount
-    from retrainer.render.documents.project import Findings, Plugin
+    from retrainer.render.documents.project import Findings, Import, Plugin, PostsCount
     from retrainer.render.documents.runs import History, Training, run_document
     from retrainer.render.documents.versions import Changed, Production, Pruned, VersionLife, Versions
 
 _MODULES = {
     "evaluations": ["Comparison", "Evaluation"],
     "forecasts": ["next_post_document"],
-    "posts": ["Import", "PostsCount"],
-    "project": ["Findings", "Plugin"],
+    "project": ["Findings", "Import", "Plugin", "PostsCount"],
     "runs": ["History", "Training", "run_document"],
     "versions": ["Changed", "Production", "Pruned", "VersionLife", "Versions"],
 }

@@ -1,4 +1,4 @@
-"""The base class of the documents, and the types that their fields share."""
+"""The base class of the documents, the types that their fields share, and the document of an error."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -23,9 +23,9 @@ class Document(BaseModel):
     model_config = ConfigDict(from_attributes=True, defer_build=True)
 
     @classmethod
-    def list_of(cls, objects: Iterable[object]) -> list[Self]:
-        """Build one document for each object."""
-        return [cls.model_validate(item) for item in objects]
+    def build(cls, source: object, **fields: object) -> Self:
+        """Build a document from the attributes of an object, except for the fields given."""
+        return cls.model_validate({**vars(source), **fields})
 
     @classmethod
     def example(cls) -> dict[str, Any]:
@@ -34,6 +34,20 @@ class Document(BaseModel):
         return {
             name: value for name, value in found.items() if value is not None or cls.model_fields[name].is_required()
         }
+
+
+class ErrorText(Document):
+    """What went wrong, and what to do."""
+
+    code: str = Field(examples=["unknown_name"])
+    message: str = Field(examples=["unknown version 'prophet_timing_20251106_120000_a3f2'"])
+    hint: str = Field(examples=["`retrainer versions` lists them"])
+
+
+class Failure(Document):
+    """The answer to a request that failed."""
+
+    error: ErrorText
 
 
 def documents_by_name(parent: type[Document] = Document) -> dict[str, type[Document]]:

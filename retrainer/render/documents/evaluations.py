@@ -107,13 +107,15 @@ class Evaluation(Document):
 
     @classmethod
     def from_result(cls, evaluation: "evaluate.Evaluation", version_id: str | None) -> "Evaluation":
-        return cls(
+        window = {**evaluation.window.document(), "post_ids": evaluation.post_ids}
+        return cls.build(
+            evaluation,
             version_id=version_id,
             metrics=evaluation.metrics,
-            baseline=Naive(metrics=evaluation.naive_metrics),
+            baseline={"metrics": evaluation.naive_metrics},
             num_predictions=evaluation.num_predictions,
-            window={**evaluation.window.document(), "post_ids": evaluation.post_ids},
-            reliability=Reliability.list_of(evaluation.reliability),
+            window=window,
+            reliability=evaluation.reliability,
         )
 
 
@@ -138,18 +140,10 @@ class ModelEvaluation(Document):
 
     @classmethod
     def from_row(cls, row: "tables.ModelEvaluation", reliability: "Sequence[base.Reliability]") -> "ModelEvaluation":
-        return cls(
-            evaluation_id=row.evaluation_id,
-            run_id=row.run_id,
-            evaluated_at=row.evaluated_at,
-            version_id=row.model_version_id,
-            metrics=row.metrics,
-            baseline=Naive(metrics=row.baseline_metrics),
-            num_predictions=row.metrics["num_predictions"],
-            window={"origin": "post", **row.window},  # the only rule when none was recorded
-            reliability=Reliability.list_of(reliability),
-            forecasts_file=row.forecasts_file,
-            predictions_json=row.predictions_json,
+        window = {"origin": "post", **row.window}  # the only rule when none was recorded
+        baseline = {"metrics": row.baseline_metrics}
+        return cls.build(
+            row, version_id=row.model_version_id, baseline=baseline, window=window, reliability=reliability
         )
 
 
@@ -237,17 +231,13 @@ class Comparison(Document):
 
     @classmethod
     def from_result(cls, comparison: "comparison.Comparison") -> "Comparison":
-        return cls(
+        return cls.build(
+            comparison,
             version_a=Side.from_metrics(comparison.version_a, comparison.metrics_a),
             version_b=Side.from_metrics(comparison.version_b, comparison.metrics_b),
-            baseline=Naive(metrics=comparison.naive_metrics),
+            baseline={"metrics": comparison.naive_metrics},
             winner=comparison.winner,
-            improvement_percentage=comparison.improvement_percentage,
-            recommendation=comparison.recommendation,
-            reason=comparison.reason,
-            num_predictions=comparison.num_predictions,
             window=comparison.window.document() if comparison.window else None,
             evidence=comparison.evidence.document() if comparison.evidence else None,
-            cost_usd=Costs.model_validate(comparison.costs) if comparison.costs else None,
-            differences=Difference.list_of(comparison.differences),
+            cost_usd=comparison.costs,
         )

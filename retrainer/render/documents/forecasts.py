@@ -52,4 +52,4 @@ def next_post_document(forecast: "NextPost") -> NextTiming | NextContent:
         return NextContent.model_validate(forecast)
     interval = {"level": forecast.interval_level, "hours": list(forecast.interval_hours or ())}
     probability = {f"within_{hours}h": share for hours, share in (forecast.probability or {}).items()}
-    return NextTiming.model_validate({**vars(forecast), "interval": interval, "probability": probability})
+    return NextTiming.build(forecast, interval=interval, probability=probability)

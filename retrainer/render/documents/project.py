@@ -1,16 +1,48 @@
-"""The documents of the project: its plugins, and what `doctor` finds."""
+"""The documents of posts, plugins, and what `doctor` finds."""
 
 from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from retrainer.render.documents.base import Document
+from retrainer.render.documents.base import Document, Timestamp
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from retrainer import doctor
     from retrainer.algorithms.events import PluginStatus
+    from retrainer.posts.importer import ImportResult
+
+
+class PostsCount(Document):
+    """How many posts there are."""
+
+    count: int
+    with_content: int
+    first: Timestamp | None
+    last: Timestamp | None
+
+
+class RejectedRow(Document):
+    """A row of a file that was left out."""
+
+    line: int
+    reason: str
+
+
+class Import(Document):
+    """The result of an import."""
+
+    mapping: dict[str, str]
+    rows: int
+    added: int
+    already_there: int
+    repeated: int
+    rejected: list[RejectedRow]
+
+    @classmethod
+    def from_result(cls, result: "ImportResult") -> "Import":
+        return cls.build(result.file, added=result.added, already_there=len(result.file.posts) - result.added)
 
 
 class Plugin(Document):
@@ -20,25 +52,20 @@ class Plugin(Document):
     kind: str
     version: str
     distribution: str
-    model_types: list[str]
+    model_types: tuple[str, ...]
     summary: str | None
-    hooks: list[str]
+    hooks: tuple[str, ...]
     status: str
     problem: str | None
 
     @classmethod
     def from_status(cls, plugin: "PluginStatus") -> "Plugin":
         description = plugin.description
-        return cls(
-            name=plugin.name,
-            kind=plugin.kind,
-            version=plugin.version,
-            distribution=plugin.distribution,
-            model_types=list(description.model_types) if description else [],
+        return cls.build(
+            plugin,
+            model_types=description.model_types if description else (),
             summary=description.summary if description else None,
-            hooks=list(plugin.hooks),
             status="broken" if plugin.problem else "ok",
-            problem=plugin.problem,
         )
 
 
@@ -52,11 +79,11 @@ class Finding(Document):
 
 
 class Findings(Document):
-    """What `doctor` found."""
+    """Everything that `doctor` found."""
 
     findings: list[Finding]
     count: int
 
     @classmethod
     def from_findings(cls, findings: "Sequence[doctor.Finding]") -> "Findings":
-        return cls(findings=Finding.list_of(findings), count=len(findings))
+        return cls.model_validate({"findings": findings, "count": len(findings)})

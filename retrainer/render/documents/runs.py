@@ -64,7 +64,7 @@ class History(Document):
     def from_rows(
         cls, runs: "Sequence[tables.TrainingRun]", total: int, changes: "Sequence[tables.LedgerEntry]"
     ) -> "History":
-        return cls(training_runs=Run.list_of(runs), count=len(runs), total=total, changes=Decision.list_of(changes))
+        return cls.model_validate({"training_runs": runs, "count": len(runs), "total": total, "changes": changes})
 
 
 class ScoredRun(Run):
@@ -126,11 +126,10 @@ def _run_from_result(result: "RunResult") -> ScoredRun | DryRun:
     evaluation = Evaluation.from_result(result.evaluation, version_id) if result.evaluation else None
     comparison = Comparison.from_result(result.comparison) if result.comparison else None
     if result.run is not None:
-        return ScoredRun(**dict(Run.model_validate(result.run)), evaluation=evaluation, comparison=comparison)
+        return ScoredRun.build(result.run, evaluation=evaluation, comparison=comparison)
     decision = result.decision
-    return DryRun(
-        model_type=result.model_type,
-        algorithm=result.algorithm,
+    return DryRun.build(
+        result,
         would_promote=decision.promote if decision else None,
         improvement_percentage=decision.improvement_percentage if decision else None,
         promotion_reason=result.reason,

@@ -57,7 +57,7 @@ class Versions(Document):
 
     @classmethod
     def from_rows(cls, rows: "Sequence[tables.ModelVersion]") -> "Versions":
-        return cls(versions=Version.list_of(rows), count=len(rows))
+        return cls.model_validate({"versions": rows, "count": len(rows)})
 
 
 class Importance(Document):
@@ -101,12 +101,8 @@ class VersionLife(Version):
         entries: "Sequence[tables.LedgerEntry]",
         importance: "Sequence[algorithms.Importance]",
     ) -> "VersionLife":
-        return cls(
-            **dict(Version.model_validate(version)),
-            evaluations=[ModelEvaluation.from_row(row, reliability) for row, reliability in evaluations],
-            ledger=Decision.list_of(entries),
-            importance=Importance.list_of(importance),
-        )
+        documents = [ModelEvaluation.from_row(row, reliability) for row, reliability in evaluations]
+        return cls.build(version, evaluations=documents, ledger=entries, importance=importance)
 
 
 class Changed(Document):
@@ -161,5 +157,5 @@ class Pruned(Document):
 
     @classmethod
     def from_result(cls, prunable: "Sequence[Prunable]", *, dry_run: bool) -> "Pruned":
-        versions = [{**vars(item), "version_id": item.version.version_id} for item in prunable]
-        return cls(dry_run=dry_run, versions=PrunedVersion.list_of(versions), count=len(versions))
+        versions = [PrunedVersion.build(item, version_id=item.version.version_id) for item in prunable]
+        return cls(dry_run=dry_run, versions=versions, count=len(versions))
