@@ -246,13 +246,16 @@ def test_a_port_in_use_is_one_line(serve: Serve, folder: Path, retrainer: Runner
     assert line.startswith(f"Error: cannot listen on '127.0.0.1' port {server.port}: ")
 
 
+@pytest.mark.parametrize(
+    "count", [30, pytest.param(300, marks=pytest.mark.slow), pytest.param(5000, marks=pytest.mark.soak)]
+)
 def test_many_concurrent_changes_leave_a_consistent_record(
-    two_versions: tuple[str, str], serve_process: ServeProcess, folder: Path, retrainer: Runner
+    count: int, two_versions: tuple[str, str], serve_process: ServeProcess, folder: Path, retrainer: Runner
 ) -> None:
     servers = [serve_process(), serve_process()]
     paths = [*(f"/models/promote/{version}" for version in two_versions), "/models/rollback/timing"]
     with ThreadPoolExecutor(12) as threads:
-        calls = [threads.submit(servers[n % 2].post, paths[n % 3]) for n in range(60)]
+        calls = [threads.submit(servers[n % 2].post, paths[n % 3]) for n in range(count)]
         codes = {call.result().status_code for call in calls}
     assert codes <= {200, 409}
     assert 200 in codes

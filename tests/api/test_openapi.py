@@ -41,7 +41,7 @@ runs = {{ values = {runs} }}
 """
 
 
-def schemathesis(server: Server, folder: Path, *arguments: str) -> str:
+def schemathesis(server: Server, folder: Path, *arguments: str, timeout: float = 300) -> str:
     """Run schemathesis over the document of a server; return what it says."""
     project = open_project(folder)
     config = folder / "schemathesis.toml"
@@ -54,17 +54,20 @@ def schemathesis(server: Server, folder: Path, *arguments: str) -> str:
     project.close()
     command = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(config), "run"]
     command += [f"{server.url}/openapi.json", "--checks", "all", "--mode", "all", "--seed", SEED, "--no-color"]
-    done = subprocess.run([*command, *arguments], cwd=folder, capture_output=True, text=True, check=False, timeout=300)
+    command += arguments
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=timeout)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
-@pytest.mark.slow
+@pytest.mark.parametrize(
+    "examples", [pytest.param(10, marks=pytest.mark.slow), pytest.param(500, marks=pytest.mark.soak)]
+)
 def test_schemathesis_finds_nothing_if_no_token_is_set(
-    two_versions: tuple[str, str], serve_process: ServeProcess, folder: Path
+    examples: int, two_versions: tuple[str, str], serve_process: ServeProcess, folder: Path
 ) -> None:
     server = serve_process()
-    said = schemathesis(server, folder, "--max-examples", "10")
+    said = schemathesis(server, folder, "--max-examples", str(examples), timeout=300 * examples)
     assert "14 passed" in said
     assert not any(" 500 " in line for line in server.lines)
 
