@@ -1,7 +1,6 @@
 """The JSON documents of `--json`, the REST API and the events: each is one pydantic model, with its example.
 
-The names of the models are those of the OpenAPI document, by which generated clients call them. The modules are
-imported on first use: a command that prints a table does not need them.
+The modules are imported on first use: a command that prints a table does not need them.
 """
 
 from importlib import import_module

@@ -20,7 +20,14 @@ class Document(BaseModel):
     """
 
     # Most commands use few of the documents, so that each is completed on first use.
-    model_config = ConfigDict(from_attributes=True, defer_build=True)
+    model_config = ConfigDict(
+        from_attributes=True, defer_build=True, model_title_generator=lambda model: model.__qualname__
+    )
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        # OpenAPI, and the clients generated from it, call a document by what it describes.
+        cls.__qualname__ = cls.__name__.removesuffix("Document")
 
     @classmethod
     def build(cls, source: object, **fields: object) -> Self:
@@ -36,7 +43,7 @@ class Document(BaseModel):
         }
 
 
-class ErrorText(Document):
+class ErrorTextDocument(Document):
     """What went wrong, and what to do."""
 
     code: str = Field(examples=["unknown_name"])
@@ -44,17 +51,17 @@ class ErrorText(Document):
     hint: str = Field(examples=["`retrainer versions` lists them"])
 
 
-class Failure(Document):
+class FailureDocument(Document):
     """The answer to a request that failed."""
 
-    error: ErrorText
+    error: ErrorTextDocument
 
 
 def documents_by_name(parent: type[Document] = Document) -> dict[str, type[Document]]:
     """Return the documents of all modules imported so far, by the names that OpenAPI gives them."""
     found: dict[str, type[Document]] = {}
     for child in parent.__subclasses__():
-        found |= {child.__name__: child, **documents_by_name(child)}
+        found |= {child.__qualname__: child, **documents_by_name(child)}
     return found
 
 

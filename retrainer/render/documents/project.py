@@ -1,6 +1,6 @@
 """The documents of posts, plugins, and what `doctor` finds."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from pydantic import Field
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from retrainer.posts.importer import ImportResult
 
 
-class PostsCount(Document):
+class PostsCountDocument(Document):
     """How many posts there are."""
 
     count: int
@@ -23,14 +23,14 @@ class PostsCount(Document):
     last: Timestamp | None
 
 
-class RejectedRow(Document):
+class RejectedRowDocument(Document):
     """A row of a file that was left out."""
 
     line: int
     reason: str
 
 
-class Import(Document):
+class ImportDocument(Document):
     """The result of an import."""
 
     mapping: dict[str, str]
@@ -38,14 +38,14 @@ class Import(Document):
     added: int
     already_there: int
     repeated: int
-    rejected: list[RejectedRow]
+    rejected: list[RejectedRowDocument]
 
     @classmethod
-    def from_result(cls, result: "ImportResult") -> "Import":
+    def from_result(cls, result: "ImportResult") -> Self:
         return cls.build(result.file, added=result.added, already_there=len(result.file.posts) - result.added)
 
 
-class Plugin(Document):
+class PluginDocument(Document):
     """One installed algorithm or observer."""
 
     name: str
@@ -59,7 +59,7 @@ class Plugin(Document):
     problem: str | None
 
     @classmethod
-    def from_status(cls, plugin: "PluginStatus") -> "Plugin":
+    def from_status(cls, plugin: "PluginStatus") -> Self:
         description = plugin.description
         return cls.build(
             plugin,
@@ -69,7 +69,7 @@ class Plugin(Document):
         )
 
 
-class Finding(Document):
+class FindingDocument(Document):
     """Something that `doctor` found."""
 
     kind: str
@@ -78,12 +78,12 @@ class Finding(Document):
     mended: bool | None = Field(validation_alias="repaired")
 
 
-class Findings(Document):
+class FindingsDocument(Document):
     """Everything that `doctor` found."""
 
-    findings: list[Finding]
+    findings: list[FindingDocument]
     count: int
 
     @classmethod
-    def from_findings(cls, findings: "Sequence[doctor.Finding]") -> "Findings":
+    def from_findings(cls, findings: "Sequence[doctor.Finding]") -> Self:
         return cls.model_validate({"findings": findings, "count": len(findings)})
