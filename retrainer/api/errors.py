@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 
 from retrainer.api.responses import DocumentResponse
 from retrainer.errors import DatabaseError, RetrainerError, ServerBusy
-from retrainer.render.documents.errors import ErrorText, Failure
+from retrainer.render.documents.base import ErrorTextDocument, FailureDocument
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -39,8 +39,8 @@ def failure(
     status: int, code: str, message: str, *, hint: str = "", headers: Mapping[str, str] | None = None
 ) -> JSONResponse:
     """Return the answer to a request that failed."""
-    error = ErrorText(code=code, message=_escape_surrogates(message), hint=hint)
-    return DocumentResponse(Failure(error=error), status, headers)
+    error = ErrorTextDocument(code=code, message=_escape_surrogates(message), hint=hint)
+    return DocumentResponse(FailureDocument(error=error), status, headers)
 
 
 def internal_error(error: Exception) -> JSONResponse:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 
 from retrainer.api.errors import internal_error, stopping
+from retrainer.api.threads import THREADS
 from retrainer.errors import RetrainerError
 from retrainer.model_types import MODEL_TYPE_NAMES
 from retrainer.registry.runs import RunFilter
@@ -37,7 +39,14 @@ class Metrics:
         self._of_project = CollectorRegistry()
         self._of_project.register(_ProjectCollector(project))
         self._of_server = CollectorRegistry()
-        self._of_server.register(_ThreadsCollector(threads))
+        stuck = Gauge(
+            "retrainer_stuck_threads",
+            "Threads in calls that were given up, by the kind of work.",
+            ["work"],
+            registry=self._of_server,
+        )
+        for work in THREADS:
+            stuck.labels(work).set_function(partial(threads.count_stuck, work))
         self.requests = Counter(
             "retrainer_http_requests",
             "Requests, by method, route and status.",
@@ -107,22 +116,6 @@ class MetricsMiddleware:
         log.info("%s %s %d %.0f ms", method, path[:200], status, seconds * 1000)
 
 
-class _ThreadsCollector:
-    """Counts the stuck threads at every scrape."""
-
-    def __init__(self, threads: Threads) -> None:
-        self._threads = threads
-
-    def collect(self) -> Iterator[Metric]:
-        """Yield the number of stuck threads for each kind of work."""
-        stuck = GaugeMetricFamily(
-            "retrainer_stuck_threads", "Threads in calls that were given up, by the kind of work.", labels=["work"]
-        )
-        for work, count in self._threads.count_stuck().items():
-            stuck.add_metric([work], count)
-        yield stuck
-
-
 class _ProjectCollector:
     """Queries the database at every scrape."""
 
@@ -146,34 +139,25 @@ class _ProjectCollector:
         yield from families
 
     def _production(self) -> Iterator[Metric]:
+        registry = self._project.registry
         info = GaugeMetricFamily(
             "retrainer_production_info", "The production version.", labels=["model_type", "version_id", "algorithm"]
         )
-        trained = GaugeMetricFamily(
-            "retrainer_production_trained_timestamp_seconds",
-            "When the production version was trained.",
-            labels=["model_type"],
-        )
-        held = GaugeMetricFamily(
-            "retrainer_automatic_promotion_held", "Whether automatic promotion is on hold.", labels=["model_type"]
-        )
+        trained = _gauge("retrainer_production_trained_timestamp_seconds", "When the production version was trained.")
+        held = _gauge("retrainer_automatic_promotion_held", "Whether automatic promotion is on hold.")
         for model_type in MODEL_TYPE_NAMES:
-            held.add_metric([model_type], 0 if self._project.registry.get_hold(model_type) is None else 1)
-            version = self._project.registry.get_production(model_type)
+            held.add_metric([model_type], 0 if registry.get_hold(model_type) is None else 1)
+            version = registry.get_production(model_type)
             if version is not None:
                 info.add_metric([model_type, version.version_id, version.algorithm], 1)
                 trained.add_metric([model_type], version.trained_at.timestamp())
         yield from (info, trained, held)
 
     def _runs(self) -> Iterator[Metric]:
-        running = GaugeMetricFamily("retrainer_run_running", "Whether a run is in progress.", labels=["model_type"])
-        failed = GaugeMetricFamily(
-            "retrainer_last_run_failed", "Whether the latest run that ended failed.", labels=["model_type"]
-        )
-        completed = GaugeMetricFamily(
-            "retrainer_last_completed_run_timestamp_seconds", "When the latest run completed.", labels=["model_type"]
-        )
         registry = self._project.registry
+        running = _gauge("retrainer_run_running", "Whether a run is in progress.")
+        failed = _gauge("retrainer_last_run_failed", "Whether the latest run that ended failed.")
+        completed = _gauge("retrainer_last_completed_run_timestamp_seconds", "When the latest run completed.")
         dead = [run for run, _ in registry.find_dead_runs()]  # failed, although still recorded as running
         in_progress = {run.model_type for run in registry.list_running_runs()} - {run.model_type for run in dead}
         for model_type in MODEL_TYPE_NAMES:
@@ -189,3 +173,7 @@ class _ProjectCollector:
                 if run.completed_at is not None:
                     completed.add_metric([model_type], run.completed_at.timestamp())
         yield from (running, failed, completed)
+
+
+def _gauge(name: str, documentation: str) -> GaugeMetricFamily:
+    return GaugeMetricFamily(name, documentation, labels=["model_type"])

@@ -15,7 +15,7 @@ from anyio.to_thread import run_sync
 from retrainer.errors import RequestTimeout, ServerBusy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -60,9 +60,9 @@ class Threads:
         """
         return await self._pools[work].run(partial(call, *args, **kwargs))
 
-    def count_stuck(self) -> Mapping[Work, int]:
-        """Return the number of threads in calls that were given up, by the kind of work."""
-        return {work: pool.stuck for work, pool in self._pools.items()}
+    def count_stuck(self, work: Work) -> int:
+        """Return the number of threads in calls that were given up."""
+        return self._pools[work].stuck
 
     def require_free(self) -> None:
         """Check that every kind of work can be done.

@@ -35,7 +35,7 @@ def evaluate(
     with open_project(context) as (project, runtime):
         evaluation = evaluate_version(project, runtime, version_id, datetime.now(UTC), origin)
     if as_json:
-        console.document(documents.Evaluation.from_result(evaluation, version_id))
+        console.document(documents.evaluations.EvaluationDocument.from_result(evaluation, version_id))
     else:
         scores.show_evaluation(version_id, evaluation)
 
@@ -59,6 +59,6 @@ def compare(
         a, b = project.registry.get_version(version_a), project.registry.get_version(version_b)
         comparison = compare_versions(project, runtime, a, b, datetime.now(UTC), origin)
     if as_json:
-        console.document(documents.Comparison.from_result(comparison))
+        console.document(documents.evaluations.ComparisonDocument.from_result(comparison))
     else:
         scores.show_comparison(comparison)

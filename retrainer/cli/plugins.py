@@ -24,4 +24,4 @@ def plugins(*, as_json: AsJson = False) -> None:
     del as_json  # always JSON: short, complete, and drawn without a slow import
     with console.stdout_to_stderr():  # a plugin may print when it is imported
         found = [*list_algorithms(), *list_observers()]
-    console.document([documents.Plugin.from_status(plugin) for plugin in found])
+    console.document([documents.project.PluginDocument.from_status(plugin) for plugin in found])

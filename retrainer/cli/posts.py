@@ -43,7 +43,7 @@ def posts_import(
     with open_project(context) as (project, _):
         result = import_posts(project.posts, file, parse_columns(column or []), datetime.now(UTC), strict=strict)
     if as_json:
-        console.document(documents.Import.from_result(result))
+        console.document(documents.project.ImportDocument.from_result(result))
     else:
         tables.show_import(result)
 
@@ -58,7 +58,7 @@ def posts_count(context: typer.Context, *, as_json: AsJson = False) -> None:
         summary = project.posts.summary(datetime.now(UTC))
         location = project.posts.location
     if as_json:
-        console.document(documents.PostsCount.model_validate(summary))
+        console.document(documents.project.PostsCountDocument.model_validate(summary))
     else:
         tables.show_posts(summary, location)
 

@@ -43,6 +43,6 @@ def predict(
         level = INTERVAL_LEVEL if interval is None else interval
         forecast = predict_next(project, runtime, model_type, datetime.now(UTC), level)
     if as_json:
-        console.document(documents.next_post_document(forecast))
+        console.document(documents.forecasts.next_post_document(forecast))
     else:
         tables.show_next_post(forecast)

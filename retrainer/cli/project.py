@@ -50,7 +50,7 @@ def doctor(
     with open_project(context, recovering=False) as (project, _):
         findings = examine(project, repair=repair)
     if as_json:
-        console.document(documents.Findings.from_findings(findings))
+        console.document(documents.project.FindingsDocument.from_findings(findings))
     else:
         tables.show_findings(findings)
     return 0 if all(finding.repaired for finding in findings) else 1

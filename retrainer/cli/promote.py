@@ -30,7 +30,7 @@ def promote(
     """
     with open_project(context) as (project, runtime):
         change = promote_version(project, runtime, version_id, reason, datetime.now(UTC))
-    document = documents.Changed.from_promotion(change, version_id)
+    document = documents.versions.ChangedDocument.from_promotion(change, version_id)
     console.result(document, document.message, as_json=as_json)
 
 
@@ -57,5 +57,5 @@ def rollback(
     """
     with open_project(context) as (project, runtime):
         change = roll_back(project, runtime, model_type, reason, datetime.now(UTC), to=to, hold=hold)
-    document = documents.Changed.from_rollback(change, hold=hold)
+    document = documents.versions.ChangedDocument.from_rollback(change, hold=hold)
     console.result(document, document.message, as_json=as_json)

@@ -38,7 +38,7 @@ def production(
         }
         holds = {name: registry.get_hold(name) if at is None else None for name in MODEL_TYPE_NAMES}
     if as_json:
-        console.document(documents.Production.from_rows(live))
+        console.document(documents.versions.ProductionDocument.from_rows(live))
     else:
         tables.show_production(live, holds)
 
@@ -54,7 +54,7 @@ def versions(
     with open_project(context) as (project, _):
         rows = project.registry.list_versions(model_type, limit)
     if as_json:
-        console.document(documents.Versions.from_rows(rows))
+        console.document(documents.versions.VersionsDocument.from_rows(rows))
     else:
         tables.show_versions(rows)
 
@@ -75,7 +75,7 @@ def show(context: typer.Context, version_id: VersionArgument, *, as_json: AsJson
         if as_json:
             evaluated = [(row, load_reliability(project, version, row)) for row in evaluations]
     if as_json:
-        console.document(documents.VersionLife.from_rows(version, evaluated, entries, importance))
+        console.document(documents.versions.VersionLifeDocument.from_rows(version, evaluated, entries, importance))
     else:
         tables.show_version(version, evaluations, entries, importance)
 
@@ -118,6 +118,6 @@ def history(
             model_type=model_type, actions=PRODUCTION_CHANGE_ACTIONS, limit=limit
         )
     if as_json:
-        console.document(documents.History.from_rows(runs, total, changes))
+        console.document(documents.runs.HistoryDocument.from_rows(runs, total, changes))
     else:
         tables.show_history(runs, total, changes)

@@ -106,7 +106,7 @@ def train(
     if summary is not None:
         _append(summary, markdown(outcomes, not_due))
     if as_json:
-        console.document(documents.Training.from_outcomes(outcomes))
+        console.document(documents.runs.TrainingDocument.from_outcomes(outcomes))
     else:
         scores.show_run_results(outcomes)
     if exit_code and if_due and not model_types:

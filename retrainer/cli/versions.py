@@ -117,6 +117,6 @@ def prune(
             pruned = retention.prune(project, found, datetime.now(UTC))
         found = [case for case in found if case.version.version_id in pruned]
     if as_json:
-        console.document(documents.Pruned.from_result(found, dry_run=dry_run))
+        console.document(documents.versions.PrunedDocument.from_result(found, dry_run=dry_run))
     elif not dry_run:
         console.text(f"Deleted the files of {len(found)} versions")

@@ -35,7 +35,7 @@ class TrainCall:
         Args:
             code: the exit code of the outcomes.
         """
-        from retrainer.pipeline.results import Failure  # noqa: PLC0415  already imported by whoever made the outcomes
+        from retrainer.pipeline.results import Failure  # noqa: PLC0415  imported by now: it made the outcomes
 
         self.failed = code != 0
         for outcome in outcomes:

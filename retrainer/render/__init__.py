@@ -1,1 +1,1 @@
-"""What a result looks like: JSON documents, tables, Markdown, plots."""
+"""How results are shown: JSON documents, tables, Markdown, plots."""

@@ -21,5 +21,5 @@ def event_document(event: Event) -> dict[str, Any]:
     if event.kind in {"promotion", "rollback"}:
         document["from_version_id"] = event.from_version_id
     if event.kind in {"run", "failure"}:
-        document["run"] = None if event.run is None else documents.run_document(event.run)
+        document["run"] = None if event.run is None else documents.runs.run_document(event.run)
     return document

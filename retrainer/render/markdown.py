@@ -21,7 +21,7 @@ def markdown(outcomes: Sequence[RunResult | Failure], not_due: Sequence[str] = (
         outcomes: the results of the runs.
         not_due: a sentence for each model type that was not due.
     """
-    from retrainer.pipeline.results import Failure  # noqa: PLC0415  already imported by whoever made the outcomes
+    from retrainer.pipeline.results import Failure  # noqa: PLC0415  imported by now: it made the outcomes
 
     sections = [
         _failure_section(outcome.model_type, outcome.error)

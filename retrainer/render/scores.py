@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 def show_run_results(outcomes: Sequence[RunResult | Failure]) -> None:
     """Print the scores and the decision of each run. Failures and unevaluated dry runs are in the log."""
-    from retrainer.pipeline.results import RunResult  # noqa: PLC0415  already imported by whoever made the outcomes
+    from retrainer.pipeline.results import RunResult  # noqa: PLC0415  imported by now: it made the outcomes
 
     for result in outcomes:
         if not isinstance(result, RunResult) or result.evaluation is None:

@@ -1,4 +1,4 @@
-"""Who may call: the token, and what a web page or another machine can do without it."""
+"""Authentication: the token, and what web pages and other machines can do without it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 PROTECTED = {"RETRAINER_API_TOKEN": TOKEN}
 
 
-def test_changing_needs_the_token_and_looking_does_not(two_versions: tuple[str, str], serve: Serve) -> None:
+def test_writes_need_the_token_and_reads_do_not(two_versions: tuple[str, str], serve: Serve) -> None:
     server = serve(env=PROTECTED)
     promotion = f"/models/promote/{two_versions[1]}"
     for path in (promotion, "/models/retrain", "/models/rollback/timing"):
@@ -59,7 +59,7 @@ def test_the_scheme_may_be_written_in_any_case(trained: str, serve: Serve) -> No
     assert answer.status_code == 200
 
 
-def test_reads_can_be_closed_but_not_the_health(trained: str, serve: Serve) -> None:
+def test_protect_reads_covers_everything_but_health(trained: str, serve: Serve) -> None:
     server = serve(protect_reads=True, env=PROTECTED)
     for path in ("/models/production", "/models/versions", "/metrics", "/openapi.json", "/nothing"):
         assert server.get(path).status_code == 401, path
@@ -69,9 +69,7 @@ def test_reads_can_be_closed_but_not_the_health(trained: str, serve: Serve) -> N
     assert server.get("/health/ready").status_code == 200
 
 
-def test_the_token_can_be_in_a_file_which_wins_over_the_environment(
-    trained: str, serve_process: ServeProcess, tmp_path: Path
-) -> None:
+def test_a_token_file_overrides_the_environment(trained: str, serve_process: ServeProcess, tmp_path: Path) -> None:
     file = tmp_path / "token"
     file.write_text(f"{TOKEN}\n")
     file.chmod(0o644)
@@ -96,7 +94,7 @@ def test_the_token_can_be_in_a_file_which_wins_over_the_environment(
         (["--port", "70000"], None, "Invalid value for '--port'"),
     ],
 )
-def test_what_would_be_unsafe_is_refused_in_one_line(
+def test_unsafe_options_are_refused_in_one_line(
     arguments: list[str], token: str | None, message: str, folder: Path, retrainer: Runner
 ) -> None:
     done = retrainer("serve", *arguments, env={} if token is None else {"RETRAINER_API_TOKEN": token})
@@ -107,7 +105,7 @@ def test_what_would_be_unsafe_is_refused_in_one_line(
         assert token not in line
 
 
-def test_without_a_token_no_name_but_the_machines_own_is_served(trained: str, serve: Serve) -> None:
+def test_without_a_token_only_local_host_names_are_served(trained: str, serve: Serve) -> None:
     server = serve()
     for host in ("evil.example", f"evil.example:{server.port}", "127.0.0.1.evil.example", "", "[::1].evil", "0.0.0.0"):  # noqa: S104
         for method, path in (("GET", "/models/production"), ("POST", f"/models/promote/{trained}")):
@@ -135,7 +133,7 @@ def test_without_a_token_no_web_page_can_call(trained: str, serve: Serve) -> Non
         assert server.post(promotion, headers=headers).status_code == 200, headers
 
 
-def test_with_a_token_any_name_is_served_as_behind_a_proxy(trained: str, serve: Serve) -> None:
+def test_with_a_token_any_host_name_is_served(trained: str, serve: Serve) -> None:
     server = serve(env=PROTECTED)
     headers = {"Host": "models.example.org", "Origin": "https://models.example.org", **WITH_TOKEN}
     assert server.post(f"/models/promote/{trained}", headers=headers).status_code == 200
@@ -159,9 +157,7 @@ PAID = """
 """
 
 
-def test_with_a_token_forecasts_that_cost_money_need_it(
-    trained: str, serve: Serve, plugins: Plugins, retrainer: Runner
-) -> None:
+def test_paid_forecasts_need_the_token(trained: str, serve: Serve, plugins: Plugins, retrainer: Runner) -> None:
     plugins.add("paid", PAID)
     run = retrainer("train", "content", "--algorithm", "paid", "--json", env=plugins.environ).json
     paid = run["training_runs"][0]["model_version_id"]
@@ -173,7 +169,7 @@ def test_with_a_token_forecasts_that_cost_money_need_it(
     assert server.get("/models/predict/timing").status_code == 200
 
 
-def test_the_token_is_in_no_process_log_or_answer(trained: str, serve_process: ServeProcess, folder: Path) -> None:
+def test_the_token_appears_nowhere(trained: str, serve_process: ServeProcess, folder: Path) -> None:
     server = serve_process(env=PROTECTED)
     ids = server.post("/models/retrain", headers=WITH_TOKEN).json()["run_ids"]
     server.ended(ids["timing"])
@@ -186,7 +182,7 @@ def test_the_token_is_in_no_process_log_or_answer(trained: str, serve_process: S
     assert not any(TOKEN in text for text in logs)
 
 
-def test_without_the_extra_one_line_says_what_to_install(folder: Path) -> None:
+def test_a_missing_extra_is_one_line_with_the_command_to_install_it(folder: Path) -> None:
     script = "import sys; sys.modules[sys.argv[1]] = None; from retrainer.__main__ import run; sys.exit(run(['serve']))"
     for package in ("fastapi", "uvicorn", "prometheus_client"):
         done = subprocess.run(

@@ -1,4 +1,4 @@
-"""The endpoints: the documents of the command line, the fields of the specification, one shape for what fails."""
+"""The endpoints: their documents, and the answers to invalid requests."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def called_as_in(line: str, server: Server, versions: tuple[str, str]) -> tuple[
     return endpoint, json.loads(done.stdout)
 
 
-def test_every_endpoint_of_the_specification_gives_its_fields(two_versions: tuple[str, str], serve: Serve) -> None:
+def test_every_endpoint_returns_its_specified_fields(two_versions: tuple[str, str], serve: Serve) -> None:
     server = serve()
     seen = set()
     for line in CURL_LINES:
@@ -104,7 +104,7 @@ def test_every_endpoint_of_the_specification_gives_its_fields(two_versions: tupl
     assert seen == set(ENDPOINTS)
 
 
-def test_every_curl_line_of_the_specification_gives_its_documented_fields(
+def test_every_curl_line_of_the_specification_returns_its_documented_fields(
     two_versions: tuple[str, str], serve: Serve
 ) -> None:
     text = requirements()
@@ -123,7 +123,7 @@ def test_every_curl_line_of_the_specification_gives_its_documented_fields(
         assert wanted <= keys_of(document), line
 
 
-def test_the_api_answers_with_the_documents_of_the_command_line(
+def test_the_api_returns_the_documents_of_the_command_line(
     two_versions: tuple[str, str], serve: Serve, retrainer: Runner
 ) -> None:
     old, new = two_versions
@@ -144,7 +144,7 @@ def test_the_api_answers_with_the_documents_of_the_command_line(
         assert server.get(path).json() == retrainer(*arguments, "--json").json, path
 
 
-def test_the_latest_changes_are_told_whichever_runs_are_asked_for(
+def test_the_latest_changes_are_the_same_for_every_page_and_filter(
     two_versions: tuple[str, str], serve: Serve, retrainer: Runner
 ) -> None:
     old, new = two_versions
@@ -227,7 +227,7 @@ def test_promote_and_roll_back(two_versions: tuple[str, str], serve: Serve, fold
         ("/docs", 404, "not found"),
     ],
 )
-def test_what_a_caller_gets_wrong(path: str, status: int, message: str, bad_input_server: Server) -> None:
+def test_invalid_requests(path: str, status: int, message: str, bad_input_server: Server) -> None:
     answer = bad_input_server.get(path)
     assert answer.status_code == status, answer.text
     assert answer.json()["error"]["message"].startswith(message)
@@ -259,9 +259,7 @@ def test_what_a_caller_gets_wrong(path: str, status: int, message: str, bad_inpu
         ("/models/retrain?model_type=timing", "", 422, "unknown parameter 'model_type'"),
     ],
 )
-def test_what_a_caller_posts_wrong(
-    path: str, body: str | bytes, status: int, message: str, bad_input_server: Server
-) -> None:
+def test_invalid_bodies(path: str, body: str | bytes, status: int, message: str, bad_input_server: Server) -> None:
     answer = bad_input_server.post(path, content=body, headers={"Content-Type": "application/json"})
     assert answer.status_code == status, answer.text
     assert answer.json()["error"]["message"].startswith(message)
@@ -274,7 +272,7 @@ def test_other_methods_are_refused_with_those_allowed(bad_input_server: Server) 
         assert answer.headers["Allow"] == "POST"
 
 
-def test_asking_too_early_is_told_apart_from_a_fault(folder: Path, serve: Serve) -> None:
+def test_a_request_before_the_first_version_is_a_conflict(folder: Path, serve: Serve) -> None:
     server = serve()
     assert server.get("/models/production").json() == {"timing_model": None, "content_model": None}
     answer = server.get("/models/predict/timing")
@@ -283,9 +281,7 @@ def test_asking_too_early_is_told_apart_from_a_fault(folder: Path, serve: Serve)
     assert server.post("/models/rollback/timing").status_code == 409
 
 
-def test_a_fault_of_ours_says_nothing_to_the_caller_and_all_to_the_log(
-    trained: str, serve: Serve, folder: Path
-) -> None:
+def test_internal_errors_are_logged_and_not_revealed(trained: str, serve: Serve, folder: Path) -> None:
     manifest = folder / "models" / "timing" / trained / "manifest.json"
     manifest.write_text(json.dumps({"format": 1}))
     server = serve()

@@ -1,4 +1,4 @@
-"""What the server tells: messages of what it does and finds, figures and log lines, whatever stands in their way."""
+"""Notifications, metrics and log lines of the server."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.api.test_operating_page import of, samples
+from tests.api.test_operation import of, samples
 from tests.notify.receiver import Receiver
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ def receiver() -> Iterator[Receiver]:
 
 
 @pytest.fixture
-def told(receiver: Receiver) -> dict[str, str]:
-    """The environment in which a webhook hears of everything."""
+def webhook_environment(receiver: Receiver) -> dict[str, str]:
+    """The environment in which a webhook receives every event."""
     return {
         "HOOK": receiver.url,
         "RETRAINER_NOTIFICATIONS__WEBHOOK__URL_VARIABLE": "HOOK",
@@ -36,27 +36,27 @@ def told(receiver: Receiver) -> dict[str, str]:
     }
 
 
-def test_changes_through_the_server_are_told(
-    two_versions: tuple[str, str], serve: Serve, receiver: Receiver, told: dict[str, str]
+def test_changes_through_the_server_are_notified(
+    two_versions: tuple[str, str], serve: Serve, receiver: Receiver, webhook_environment: dict[str, str]
 ) -> None:
     old, new = two_versions
-    server = serve(env=told)
+    server = serve(env=webhook_environment)
     assert server.post(f"/models/promote/{new}").status_code == 200
     assert server.post("/models/rollback/timing").status_code == 200
     assert receiver.events() == ["promotion", "rollback"]
     assert [one.json["version_id"] for one in receiver.received] == [new, old]
 
 
-def test_a_run_that_was_killed_counts_as_failed_and_is_told_by_the_server_that_finds_it(
+def test_a_killed_run_counts_as_failed_and_is_notified_by_the_server(
     trained: str,
     serve: Serve,
     waiting: dict[str, str],
     turnstile: Turnstile,
     folder: Path,
     receiver: Receiver,
-    told: dict[str, str],
+    webhook_environment: dict[str, str],
 ) -> None:
-    server = serve(env={**waiting, **told})
+    server = serve(env={**waiting, **webhook_environment})
     command = [sys.executable, "-m", "retrainer", "--quiet", "train", "timing"]
     environ = {**os.environ, **waiting, "WAIT_TO_TRAIN": str(turnstile.path)}
     with subprocess.Popen(command, cwd=folder, env=environ) as run:
@@ -71,9 +71,7 @@ def test_a_run_that_was_killed_counts_as_failed_and_is_told_by_the_server_that_f
     assert receiver.events() == ["failure"]
 
 
-def test_whoever_holds_the_log_files_lock_does_not_hold_up_the_server(
-    serve_process: ServeProcess, folder: Path
-) -> None:
+def test_a_locked_log_file_does_not_hold_up_the_server(serve_process: ServeProcess, folder: Path) -> None:
     log = folder / "server.log"
     log.touch()
     with log.open() as file:

@@ -1,4 +1,4 @@
-"""Runs started over HTTP: there at once, one a type, and alive when the server is not."""
+"""Runs started over HTTP: recorded at once, one for each model type, independent of the server."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tests.plugins_for_tests import Plugins
 
 
-def test_a_retrain_is_answered_at_once_with_runs_that_are_in_the_history(
+def test_retrain_answers_at_once_with_recorded_runs(
     trained: str, serve: Serve, waiting: dict[str, str], turnstile: Turnstile, folder: Path
 ) -> None:
     server = serve(env={**waiting, "WAIT_TO_TRAIN": str(turnstile.path)})
@@ -48,7 +48,7 @@ def test_a_retrain_is_answered_at_once_with_runs_that_are_in_the_history(
     assert "TIMING MODEL RETRAINING COMPLETE" in log
 
 
-def test_a_runs_process_has_a_session_of_its_own_and_not_the_token(
+def test_a_run_has_its_own_session_and_not_the_token(
     trained: str, serve_process: ServeProcess, waiting: dict[str, str], turnstile: Turnstile, folder: Path
 ) -> None:
     server = serve_process(env={**waiting, "WAIT_TO_TRAIN": str(turnstile.path), "RETRAINER_API_TOKEN": TOKEN})
@@ -60,7 +60,7 @@ def test_a_runs_process_has_a_session_of_its_own_and_not_the_token(
     assert process.cwd() == str(folder)
 
 
-def test_a_run_survives_the_servers_restart(
+def test_a_run_survives_a_restart_of_the_server(
     trained: str, serve_process: ServeProcess, waiting: dict[str, str], turnstile: Turnstile, folder: Path
 ) -> None:
     for number in (signal.SIGTERM, signal.SIGKILL):
@@ -75,7 +75,7 @@ def test_a_run_survives_the_servers_restart(
         psutil.wait_procs(runs_of(folder), timeout=PATIENCE)
 
 
-def test_of_retrains_at_the_same_moment_one_is_started(
+def test_only_one_of_several_concurrent_retrains_starts(
     trained: str, serve_process: ServeProcess, waiting: dict[str, str], turnstile: Turnstile, folder: Path
 ) -> None:
     servers = [serve_process(env={**waiting, "WAIT_TO_TRAIN": str(turnstile.path)}) for _ in range(2)]
@@ -159,7 +159,7 @@ def test_disabled_types_are_not_retrained(trained: str, serve: Serve, folder: Pa
     assert server.ended(ids["timing"])["status"] == "completed"
 
 
-def test_a_run_goes_on_where_no_log_can_be_written(trained: str, serve: Serve, folder: Path) -> None:
+def test_a_run_goes_on_without_a_log_file(trained: str, serve: Serve, folder: Path) -> None:
     (folder / "logs").write_text("in the way")
     server = serve()
     ids = server.post("/models/retrain", json={"model_type": "timing"}).json()["run_ids"]

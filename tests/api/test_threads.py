@@ -1,4 +1,4 @@
-"""An algorithm that does not come back: its callers are answered, the rest goes on, and the server still ends."""
+"""Stuck threads: callers are answered, other requests go on, and the server stops."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 IMPATIENT = 0.5  # seconds
 
 
-def test_a_forecast_that_does_not_come_back_is_given_up(
+def test_a_stuck_forecast_is_given_up(
     serve: Serve, waiting_in_production: dict[str, str], turnstile: Turnstile
 ) -> None:
     server = serve(answer_seconds=IMPATIENT, env=waiting_in_production)
@@ -39,7 +39,7 @@ def test_a_forecast_that_does_not_come_back_is_given_up(
     assert server.get("/models/predict/timing").status_code == 200
 
 
-def test_where_no_thread_is_left_the_server_says_so_until_one_comes_back(
+def test_the_server_is_busy_until_a_stuck_thread_comes_back(
     serve: Serve, waiting_in_production: dict[str, str], turnstile: Turnstile
 ) -> None:
     server = serve(answer_seconds=IMPATIENT, env=waiting_in_production)
@@ -58,7 +58,7 @@ def test_where_no_thread_is_left_the_server_says_so_until_one_comes_back(
     assert server.get("/health/ready").status_code == 200
 
 
-def test_who_asks_what_a_forecast_costs_keeps_nobody_else_waiting(
+def test_a_slow_plugin_import_does_not_hold_up_other_requests(
     serve: Serve, waiting_in_production: dict[str, str], turnstile: Turnstile
 ) -> None:
     """Whether it costs money, the plugin says: it has to be imported."""
@@ -74,7 +74,7 @@ def test_who_asks_what_a_forecast_costs_keeps_nobody_else_waiting(
         assert call.result(PATIENCE).status_code == 200
 
 
-def test_a_database_that_does_not_answer_is_not_waited_for_for_ever(
+def test_a_database_that_does_not_answer_times_out(
     sqlite_folder: Path, postgresql_url: str, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It takes the question and is silent: here because somebody holds a lock on everything."""
@@ -100,7 +100,7 @@ def test_a_database_that_does_not_answer_is_not_waited_for_for_ever(
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_server_whose_threads_do_not_come_back_ends_all_the_same(
+def test_a_server_with_stuck_threads_stops(
     number: signal.Signals, serve_process: ServeProcess, waiting_in_production: dict[str, str], turnstile: Turnstile
 ) -> None:
     server = serve_process("--answer-seconds", "1", env=waiting_in_production)
@@ -112,7 +112,7 @@ def test_a_server_whose_threads_do_not_come_back_ends_all_the_same(
     ]
 
 
-def test_a_server_that_may_not_wait_answers_what_is_under_way(
+def test_a_server_stopped_at_once_answers_requests_in_progress(
     serve_process: ServeProcess, waiting_in_production: dict[str, str], turnstile: Turnstile
 ) -> None:
     server = serve_process(env=waiting_in_production)
@@ -128,6 +128,6 @@ def test_a_server_that_may_not_wait_answers_what_is_under_way(
     assert server.process.wait(PATIENCE) == 0
 
 
-def test_the_unit_for_systemd_keeps_the_patience_that_was_asked_for(trained: str, retrainer: Runner) -> None:
+def test_the_systemd_unit_keeps_answer_seconds(trained: str, retrainer: Runner) -> None:
     assert "--answer-seconds" not in retrainer("serve", "--systemd").out
     assert "--answer-seconds 300" in retrainer("serve", "--systemd", "--answer-seconds", "300").out

@@ -1,4 +1,4 @@
-"""A local HTTP server that records what it is sent, and behaves as told."""
+"""A local HTTP server that records what it receives, and answers as configured."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who is told of what, and that nothing of it can hurt a run."""
+"""Which channels are notified of what, and that a failed delivery changes nothing."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def with_posts(folder: Path, prepare: Prepare) -> Path:
 
 @pytest.fixture
 def webhook(with_posts: Path, receiver: Receiver) -> dict[str, str]:
-    """The environment of a project whose webhook is the receiver, told of everything."""
+    """The environment of a project whose webhook is the receiver of every event."""
     return {
         "HOOK": f"{receiver.url}/services/{TOKEN}",
         "RETRAINER_NOTIFICATIONS__WEBHOOK__URL_VARIABLE": "HOOK",
@@ -58,7 +58,7 @@ def impatient_webhook(webhook: dict[str, str]) -> dict[str, str]:
     return {**webhook, "RETRAINER_NOTIFICATIONS__TIMEOUT_SECONDS": "1"}
 
 
-def test_every_event_reaches_the_webhook_with_its_figures(
+def test_every_event_reaches_the_webhook_with_its_run(
     webhook: dict[str, str], receiver: Receiver, retrainer: Runner
 ) -> None:
     first = retrainer("train", "timing", "--json", env=webhook).json["training_runs"][0]["model_version_id"]
@@ -67,9 +67,9 @@ def test_every_event_reaches_the_webhook_with_its_figures(
     assert receiver.received[0].headers["x-retrainer-event"] == "promotion"
     second = retrainer("train", "timing", "--json", env=webhook).json["training_runs"][0]
     assert receiver.events()[1:] == ["no_promotion"]
-    told = receiver.received[1].json
-    assert told["run"] == {key: second[key] for key in told["run"]}
-    assert told["reason"] in told["text"]
+    message = receiver.received[1].json
+    assert message["run"] == {key: second[key] for key in message["run"]}
+    assert message["reason"] in message["text"]
     assert retrainer("promote", second["model_version_id"], env=webhook).code == 0
     assert retrainer("rollback", "timing", env=webhook).code == 0
     assert receiver.events()[2:] == ["promotion", "rollback"]
@@ -86,7 +86,7 @@ def test_every_event_reaches_the_webhook_with_its_figures(
     ],
     ids=["in the run", "before the run", "before all runs"],
 )
-def test_a_failure_is_told_wherever_it_happens(
+def test_a_failure_is_notified_wherever_it_happens(
     given: dict[str, str], code: int, words: str, webhook: dict[str, str], receiver: Receiver, retrainer: Runner
 ) -> None:
     done = retrainer("train", "timing", env={**webhook, **given})
@@ -94,10 +94,10 @@ def test_a_failure_is_told_wherever_it_happens(
     assert receiver.events() == ["failure"]
     assert words in receiver.received[0].json["text"]
     assert retrainer("train", "timing", "--dry-run", env={**webhook, **given}).code == code
-    assert receiver.events() == ["failure"], "nobody is told of a rehearsal"
+    assert receiver.events() == ["failure"], "a dry run is not notified"
 
 
-def test_only_what_was_selected_is_told(webhook: dict[str, str], receiver: Receiver, retrainer: Runner) -> None:
+def test_only_selected_events_are_notified(webhook: dict[str, str], receiver: Receiver, retrainer: Runner) -> None:
     only = {**webhook, "RETRAINER_NOTIFICATIONS__WEBHOOK__EVENTS": "[rollback]"}
     retrainer("train", "timing", env=only)
     second = retrainer("train", "timing", "--json", env=only).json["training_runs"][0]
@@ -120,7 +120,7 @@ def test_the_body_is_signed_and_never_sent_unsigned(
 
 
 def assert_harmless(done: Completed, words: str) -> None:
-    """The run is what it would have been; one warning tells of the webhook, without its URL."""
+    """The run is unchanged; there is one warning about the webhook, without its URL."""
     assert done.code == 0
     assert "TIMING MODEL RETRAINING COMPLETE" in done.err
     assert done.err.count("WARNING: The webhook was not notified of the promotion: ") == 1
@@ -184,7 +184,7 @@ def test_an_answer_of_404_is_not_tried_again(webhook: dict[str, str], receiver: 
         ("", "the environment variable HOOK is not set"),
     ],
 )
-def test_a_url_that_leads_nowhere_is_a_warning_without_it(
+def test_an_unusable_url_is_a_warning_without_the_url(
     url: str, words: str, webhook: dict[str, str], retrainer: Runner, tmp_path: Path, folder: Path
 ) -> None:
     environ = {**webhook, "HOOK": url}
@@ -203,7 +203,7 @@ def test_a_url_in_the_settings_is_refused_and_not_repeated(folder: Path, retrain
         assert TOKEN not in done.err
 
 
-def test_apprise_passes_messages_on_and_its_words_stay_inside(
+def test_apprise_delivers_messages_and_its_errors_are_not_repeated(
     with_posts: Path, receiver: Receiver, retrainer: Runner, plugins: Plugins
 ) -> None:
     environ = {
@@ -242,7 +242,7 @@ def healthcheck(with_posts: Path, receiver: Receiver) -> dict[str, str]:
     }
 
 
-def test_a_healthcheck_is_pinged_at_the_start_and_at_the_end_with_the_last_lines(
+def test_a_healthcheck_is_pinged_at_start_and_end_with_the_last_log_lines(
     healthcheck: dict[str, str], receiver: Receiver, retrainer: Runner
 ) -> None:
     assert retrainer("train", "timing", env=healthcheck).code == 0
@@ -291,7 +291,7 @@ def test_an_interrupted_run_is_a_failure(
     assert receiver.received[-1].path == f"/{TOKEN}/fail"
 
 
-def test_a_run_that_was_killed_is_told_by_the_next_command(
+def test_a_killed_run_is_notified_by_the_next_command(
     webhook: dict[str, str], receiver: Receiver, folder: Path, retrainer: Runner
 ) -> None:
     code = (
@@ -312,12 +312,12 @@ def test_notify_test_says_that_no_channel_is_configured(folder: Path, retrainer:
     assert (done.code, done.out) == (0, "No notification channels configured\n")
 
 
-def test_a_promoted_run_is_told_once() -> None:
+def test_a_promoted_run_is_notified_once() -> None:
     run = {"status": "completed", "promoted_to_production": True}
     assert message_of({"kind": "run", "model_type": "timing", "run": run}, "p") is None
 
 
-def test_jobs_run_side_by_side_and_a_library_s_words_are_not_repeated() -> None:
+def test_deliveries_are_concurrent_and_library_errors_are_not_repeated() -> None:
     def broken() -> None:
         raise ValueError(TOKEN)
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import sqlalchemy as sa
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy.exc import DBAPIError
 
@@ -92,12 +92,22 @@ def two_versions(folder: Path, telltale: Path) -> tuple[Project, str, str]:
     return project, ids[0], ids[1]
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=st.data())
+@pytest.mark.parametrize(
+    "flips", [20, pytest.param(300, marks=pytest.mark.slow), pytest.param(5000, marks=pytest.mark.soak)]
+)
 def test_any_flipped_byte_is_refused_before_the_file_is_read(
-    data: st.DataObject, two_versions: tuple[Project, str, str], telltale: Path
+    flips: int, two_versions: tuple[Project, str, str], telltale: Path
 ) -> None:
-    project, old, live = two_versions
+    @settings(max_examples=flips)
+    @given(data=st.data())
+    def flip(data: st.DataObject) -> None:
+        flip_a_bit(data, *two_versions, telltale)
+
+    flip()
+
+
+def flip_a_bit(data: st.DataObject, project: Project, old: str, live: str, telltale: Path) -> None:
+    """Flip any bit of any file of either version, and try every use of it."""
     version_id = data.draw(st.sampled_from([old, live]))
     folder = project.artifacts.folder("timing", version_id)
     files = sorted(path for path in folder.rglob("*") if path.is_file())

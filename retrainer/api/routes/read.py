@@ -29,10 +29,10 @@ from retrainer.registry.promotions import PRODUCTION_CHANGE_ACTIONS
 from retrainer.registry.runs import RunFilter
 from retrainer.registry.tables import ModelVersion
 from retrainer.render.documents.base import Document
-from retrainer.render.documents.evaluations import Comparison
-from retrainer.render.documents.forecasts import NextContent, NextTiming, next_post_document
-from retrainer.render.documents.runs import History, Run
-from retrainer.render.documents.versions import Production, VersionLife, Versions
+from retrainer.render.documents.evaluations import ComparisonDocument
+from retrainer.render.documents.forecasts import NextContentDocument, NextTimingDocument, next_post_document
+from retrainer.render.documents.runs import HistoryDocument, RunDocument
+from retrainer.render.documents.versions import ProductionDocument, VersionLifeDocument, VersionsDocument
 
 router = APIRouter(prefix="/models", tags=["look"], dependencies=[Depends(reject_unknown_parameters)])
 PAID_PREFIXES = ("/models/compare/", "/models/predict/")  # their forecasts may cost money
@@ -41,27 +41,29 @@ RunId = Annotated[str, Path(min_length=1, max_length=200, description="The id of
 
 @router.get("/production", responses=failures())
 @in_thread("look")
-def production(state: State) -> Production:
+def production(state: State) -> ProductionDocument:
     """Return the production version of each model type."""
-    return Production.from_rows({name: state.project.registry.get_production(name) for name in MODEL_TYPE_NAMES})
+    return ProductionDocument.from_rows(
+        {name: state.project.registry.get_production(name) for name in MODEL_TYPE_NAMES}
+    )
 
 
 @router.get("/versions", responses=failures())
 @in_thread("look")
-def versions(state: State, model_type: OptionalModelType = None, limit: Limit = 20) -> Versions:
+def versions(state: State, model_type: OptionalModelType = None, limit: Limit = 20) -> VersionsDocument:
     """List versions, newest first."""
-    return Versions.from_rows(state.project.registry.list_versions(model_type, limit))
+    return VersionsDocument.from_rows(state.project.registry.list_versions(model_type, limit))
 
 
 @router.get("/versions/{version_id}", responses=failures(404, 500))
 @in_thread("inspect")
-def version(state: State, version_id: VersionId) -> VersionLife:
+def version(state: State, version_id: VersionId) -> VersionLifeDocument:
     """Return one version: its training, its scores, the decisions about it."""
     registry = state.project.registry
     found = registry.get_version(version_id)
     evaluations = [(row, state.cache.reliability(found, row)) for row in registry.list_evaluations(version_id)]
     entries = registry.version_history(version_id)
-    return VersionLife.from_rows(found, evaluations, entries, state.cache.importance(found))
+    return VersionLifeDocument.from_rows(found, evaluations, entries, state.cache.importance(found))
 
 
 @router.get("/training-history", responses=failures())
@@ -75,12 +77,12 @@ def training_history(
         Literal["running", "completed", "failed"] | None, Query(description="Only runs with this status.")
     ] = None,
     promoted: Annotated[bool | None, Query(description="Only runs that promoted their version, or not.")] = None,
-) -> History:
+) -> HistoryDocument:
     """List training runs, newest first, and the latest changes of production, regardless of the filters."""
     _close_dead_runs(state)
     registry = state.project.registry
     run_filter = RunFilter(status=status, promoted=promoted, offset=(page - 1) * limit)
-    return History.from_rows(
+    return HistoryDocument.from_rows(
         registry.list_runs(model_type, limit, run_filter),
         registry.count_runs(model_type, run_filter),
         registry.list_ledger_entries(model_type=model_type, actions=PRODUCTION_CHANGE_ACTIONS, limit=limit),
@@ -89,13 +91,13 @@ def training_history(
 
 @router.get("/training-history/{run_id}", responses=failures(404))
 @in_thread("look")
-def run(state: State, run_id: RunId) -> Run:
+def run(state: State, run_id: RunId) -> RunDocument:
     """Return one run."""
     _close_dead_runs(state)
-    return Run.model_validate(state.project.registry.get_run(run_id))
+    return RunDocument.model_validate(state.project.registry.get_run(run_id))
 
 
-@router.get("/compare/{version_a}/{version_b}", response_model=Comparison, responses=failures(404, 409, 500))
+@router.get("/compare/{version_a}/{version_b}", response_model=ComparisonDocument, responses=failures(404, 409, 500))
 async def compare(state: State, request: Request, version_a: VersionId, version_b: VersionId) -> JSONResponse:
     """Score two versions on the same posts, those later than the training data of both.
 
@@ -107,11 +109,11 @@ async def compare(state: State, request: Request, version_a: VersionId, version_
         state,
         request,
         [a, b],
-        lambda: Comparison.from_result(compare_versions(state.project, state.runtime, a, b, datetime.now(UTC))),
+        lambda: ComparisonDocument.from_result(compare_versions(state.project, state.runtime, a, b, datetime.now(UTC))),
     )
 
 
-@router.get("/predict/timing", response_model=NextTiming, responses=failures(409, 500))
+@router.get("/predict/timing", response_model=NextTimingDocument, responses=failures(409, 500))
 async def predict_timing(
     state: State,
     request: Request,
@@ -126,7 +128,7 @@ async def predict_timing(
     return await _predict(state, request, "timing", interval)
 
 
-@router.get("/predict/content", response_model=NextContent, responses=failures(409, 500))
+@router.get("/predict/content", response_model=NextContentDocument, responses=failures(409, 500))
 async def predict_content(state: State, request: Request) -> JSONResponse:
     """Forecast what the next post says, with the production version.
 

@@ -11,8 +11,8 @@ from retrainer.api.middleware import TrustedRoute
 from retrainer.errors import UsageError
 from retrainer.model_types import ModelTypeName
 from retrainer.pipeline.promotion import promote_version, roll_back
-from retrainer.render.documents.runs import Started
-from retrainer.render.documents.versions import Changed
+from retrainer.render.documents.runs import StartedDocument
+from retrainer.render.documents.versions import ChangedDocument
 
 
 class _Options(BaseModel):
@@ -78,27 +78,27 @@ Rollback = Annotated[RollbackOptions, Body(default_factory=RollbackOptions)]
 
 @router.post("/retrain", status_code=202, responses=failures(400, 409, 500))
 @in_thread("change", status=202)
-def retrain(state: State, options: Retrain) -> Started:
+def retrain(state: State, options: Retrain) -> StartedDocument:
     """Start a run of each model type in the background.
 
     The answer comes when the runs are recorded. They continue if the server stops.
     """
-    return Started.from_run_ids(state.runs.start(options.model_type, auto_promote=options.auto_promote))
+    return StartedDocument.from_run_ids(state.runs.start(options.model_type, auto_promote=options.auto_promote))
 
 
 @router.post("/promote/{version_id}", responses=failures(400, 404, 409, 500))
 @in_thread("change")
-def promote(state: State, version_id: VersionId, options: Promote) -> Changed:
+def promote(state: State, version_id: VersionId, options: Promote) -> ChangedDocument:
     """Promote a version to production."""
     now = datetime.now(UTC)
     change = promote_version(state.project, state.runtime, version_id, options.reason, now)
-    return Changed.from_promotion(change, version_id)
+    return ChangedDocument.from_promotion(change, version_id)
 
 
 @router.post("/rollback/{model_type}", responses=failures(400, 404, 409, 500))
 @in_thread("change")
-def rollback(state: State, model_type: ModelTypeName, options: Rollback) -> Changed:
+def rollback(state: State, model_type: ModelTypeName, options: Rollback) -> ChangedDocument:
     """Undo the latest promotion: the previous version returns to production."""
     now = datetime.now(UTC)
     change = roll_back(state.project, state.runtime, model_type, options.reason, now, to=options.to, hold=options.hold)
-    return Changed.from_rollback(change, hold=options.hold)
+    return ChangedDocument.from_rollback(change, hold=options.hold)

@@ -1,49 +1,18 @@
 """The JSON documents of `--json`, the REST API and the events: each is one pydantic model, with its example.
 
-The names of the models are those of the OpenAPI document, by which generated clients call them. They are imported on
-first use: a command that prints a table does not need them.
+The modules are imported on first use: a command that prints a table does not need them.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from retrainer.render.documents.evaluations import Comparison, Evaluation
-    from retrainer.render.documents.forecasts import next_post_document
-    from retrainer.render.documents.posts import Import, PostsCount
-    from retrainer.render.documents.project import Findings, Plugin
-    from retrainer.render.documents.runs import History, Training, run_document
-    from retrainer.render.documents.versions import Changed, Production, Pruned, VersionLife, Versions
+    from retrainer.render.documents import evaluations, forecasts, project, runs, versions
 
-_MODULES = {
-    "evaluations": ["Comparison", "Evaluation"],
-    "forecasts": ["next_post_document"],
-    "posts": ["Import", "PostsCount"],
-    "project": ["Findings", "Plugin"],
-    "runs": ["History", "Training", "run_document"],
-    "versions": ["Changed", "Production", "Pruned", "VersionLife", "Versions"],
-}
-__all__ = [
-    "Changed",
-    "Comparison",
-    "Evaluation",
-    "Findings",
-    "History",
-    "Import",
-    "Plugin",
-    "PostsCount",
-    "Production",
-    "Pruned",
-    "Training",
-    "VersionLife",
-    "Versions",
-    "next_post_document",
-    "run_document",
-]
+__all__ = ["evaluations", "forecasts", "project", "runs", "versions"]
 
 
 def __getattr__(name: str) -> object:
-    for module, names in _MODULES.items():
-        if name in names:
-            return getattr(import_module(f"{__name__}.{module}"), name)
-    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    if name not in __all__:
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    return import_module(f"{__name__}.{name}")

@@ -1,4 +1,4 @@
-"""The base class of the documents, and the types that their fields share."""
+"""The base class of the documents, the types that their fields share, and the document of an error."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -20,12 +20,19 @@ class Document(BaseModel):
     """
 
     # Most commands use few of the documents, so that each is completed on first use.
-    model_config = ConfigDict(from_attributes=True, defer_build=True)
+    model_config = ConfigDict(
+        from_attributes=True, defer_build=True, model_title_generator=lambda model: model.__qualname__
+    )
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        # OpenAPI, and the clients generated from it, call a document by what it describes.
+        cls.__qualname__ = cls.__name__.removesuffix("Document")
 
     @classmethod
-    def list_of(cls, objects: Iterable[object]) -> list[Self]:
-        """Build one document for each object."""
-        return [cls.model_validate(item) for item in objects]
+    def build(cls, source: object, **fields: object) -> Self:
+        """Build a document from the attributes of an object, except for the fields given."""
+        return cls.model_validate({**vars(source), **fields})
 
     @classmethod
     def example(cls) -> dict[str, Any]:
@@ -36,11 +43,25 @@ class Document(BaseModel):
         }
 
 
+class ErrorTextDocument(Document):
+    """What went wrong, and what to do."""
+
+    code: str = Field(examples=["unknown_name"])
+    message: str = Field(examples=["unknown version 'prophet_timing_20251106_120000_a3f2'"])
+    hint: str = Field(examples=["`retrainer versions` lists them"])
+
+
+class FailureDocument(Document):
+    """The answer to a request that failed."""
+
+    error: ErrorTextDocument
+
+
 def documents_by_name(parent: type[Document] = Document) -> dict[str, type[Document]]:
     """Return the documents of all modules imported so far, by the names that OpenAPI gives them."""
     found: dict[str, type[Document]] = {}
     for child in parent.__subclasses__():
-        found |= {child.__name__: child, **documents_by_name(child)}
+        found |= {child.__qualname__: child, **documents_by_name(child)}
     return found
 
 

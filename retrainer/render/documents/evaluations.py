@@ -1,6 +1,6 @@
 """The documents of evaluations and comparisons: scores on posts that no version was trained on."""
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _PREVIOUS_METRICS = {"overall_score": 0.6753, "mae_hours": 9.12, "within_6h_accuracy": 0.59}
 
 
-class Metrics(Document):
+class MetricsDocument(Document):
     """The metrics of some forecasts: those of their model type, and those that a plugin adds."""
 
     model_config = ConfigDict(extra="allow")
@@ -48,7 +48,7 @@ class Metrics(Document):
     crps_skill: float | Absent = Field(None, description="Gain of the CRPS over the naive forecast's.")
 
 
-class Window(Document):
+class WindowDocument(Document):
     """The posts that were forecast, and the origins of the forecasts."""
 
     start: Timestamp = Field(examples=["2025-08-14T09:31:12Z"], description="The first post that could be forecast.")
@@ -59,15 +59,15 @@ class Window(Document):
     )
 
 
-class Naive(Document):
+class NaiveDocument(Document):
     """The naive forecast on the same posts."""
 
-    metrics: Annotated[dict[str, Any] | None, DescribedBy(Metrics | None)] = Field(
+    metrics: Annotated[dict[str, Any] | None, DescribedBy(MetricsDocument | None)] = Field(
         examples=[{"overall_score": 0.4127, "mae_hours": 15.3, "within_6h_accuracy": 0.43}]
     )
 
 
-class Reliability(Document):
+class ReliabilityDocument(Document):
     """A stated probability beside the observed share."""
 
     what: str = Field(examples=["post within 6 h"])
@@ -76,7 +76,7 @@ class Reliability(Document):
     num_predictions: int = Field(examples=[20])
 
 
-class TimingPrediction(Document):
+class TimingPredictionDocument(Document):
     """One forecast of a wait, in hours, and the actual wait."""
 
     post_id: str = Field(examples=["115026551"])
@@ -86,7 +86,7 @@ class TimingPrediction(Document):
     actual_hours: float = Field(examples=[4.2])
 
 
-class ContentPrediction(Document):
+class ContentPredictionDocument(Document):
     """One forecast of a text, and the actual text."""
 
     post_id: str = Field(examples=["115026551"])
@@ -95,65 +95,59 @@ class ContentPrediction(Document):
     actual: str = Field(examples=["First frost tonight. The pots are inside."])
 
 
-class Evaluation(Document):
+class EvaluationDocument(Document):
     """The scores of a model on a window of posts that it was not trained on."""
 
     version_id: VersionId | None
-    metrics: Annotated[dict[str, Any], DescribedBy(Metrics)]
-    baseline: Naive
+    metrics: Annotated[dict[str, Any], DescribedBy(MetricsDocument)]
+    baseline: NaiveDocument
     num_predictions: int
-    window: Annotated[dict[str, Any], DescribedBy(Window)]
-    reliability: list[Reliability]
+    window: Annotated[dict[str, Any], DescribedBy(WindowDocument)]
+    reliability: list[ReliabilityDocument]
 
     @classmethod
-    def from_result(cls, evaluation: "evaluate.Evaluation", version_id: str | None) -> "Evaluation":
-        return cls(
+    def from_result(cls, evaluation: "evaluate.Evaluation", version_id: str | None) -> Self:
+        window = {**evaluation.window.document(), "post_ids": evaluation.post_ids}
+        return cls.build(
+            evaluation,
             version_id=version_id,
             metrics=evaluation.metrics,
-            baseline=Naive(metrics=evaluation.naive_metrics),
+            baseline={"metrics": evaluation.naive_metrics},
             num_predictions=evaluation.num_predictions,
-            window={**evaluation.window.document(), "post_ids": evaluation.post_ids},
-            reliability=Reliability.list_of(evaluation.reliability),
+            window=window,
+            reliability=evaluation.reliability,
         )
 
 
-class ModelEvaluation(Document):
+class ModelEvaluationDocument(Document):
     """A recorded evaluation of a version."""
 
     evaluation_id: str = Field(examples=["eval_20251106_120330_c7d1"])
     run_id: RunId | None
     evaluated_at: Timestamp
     version_id: VersionId
-    metrics: Annotated[dict[str, Any], DescribedBy(Metrics)]
-    baseline: Naive
+    metrics: Annotated[dict[str, Any], DescribedBy(MetricsDocument)]
+    baseline: NaiveDocument
     num_predictions: int = Field(examples=[20])
-    window: Annotated[dict[str, Any], DescribedBy(Window)]
-    reliability: list[Reliability]
+    window: Annotated[dict[str, Any], DescribedBy(WindowDocument)]
+    reliability: list[ReliabilityDocument]
     forecasts_file: str = Field(
         examples=["evaluations/eval_20251106_120330_c7d1.npz"], description="The version's file with all forecasts."
     )
-    predictions_json: Annotated[list[Any], DescribedBy(list[TimingPrediction | ContentPrediction])] = Field(
-        description="A sample of the forecasts."
+    predictions_json: Annotated[list[Any], DescribedBy(list[TimingPredictionDocument | ContentPredictionDocument])] = (
+        Field(description="A sample of the forecasts.")
     )
 
     @classmethod
-    def from_row(cls, row: "tables.ModelEvaluation", reliability: "Sequence[base.Reliability]") -> "ModelEvaluation":
-        return cls(
-            evaluation_id=row.evaluation_id,
-            run_id=row.run_id,
-            evaluated_at=row.evaluated_at,
-            version_id=row.model_version_id,
-            metrics=row.metrics,
-            baseline=Naive(metrics=row.baseline_metrics),
-            num_predictions=row.metrics["num_predictions"],
-            window={"origin": "post", **row.window},  # the only rule when none was recorded
-            reliability=Reliability.list_of(reliability),
-            forecasts_file=row.forecasts_file,
-            predictions_json=row.predictions_json,
+    def from_row(cls, row: "tables.ModelEvaluation", reliability: "Sequence[base.Reliability]") -> Self:
+        window = {"origin": "post", **row.window}  # the only rule when none was recorded
+        baseline = {"metrics": row.baseline_metrics}
+        return cls.build(
+            row, version_id=row.model_version_id, baseline=baseline, window=window, reliability=reliability
         )
 
 
-class Evidence(Document):
+class EvidenceDocument(Document):
     """How certain a comparison is."""
 
     interval_percentage: Bounds | None = Field(
@@ -174,14 +168,14 @@ class Evidence(Document):
     seed: int = Field(examples=[0])
 
 
-class Costs(Document):
+class CostsDocument(Document):
     """The cost of the forecasts of both versions, in US dollars."""
 
     a: float = Field(examples=[0.082])
     b: float = Field(examples=[0.075])
 
 
-class Difference(Document):
+class DifferenceDocument(Document):
     """A situation in which the scores of two versions differ."""
 
     situation: str = Field(examples=["on a weekend"])
@@ -190,64 +184,60 @@ class Difference(Document):
     score_b: float = Field(examples=[0.72])
 
 
-class Figures(Document):
+class FiguresDocument(Document):
     """The figures behind a decision; empty if it was made by hand, or there was no version to compare with."""
 
     version_a: VersionId | Absent = Field(None, examples=[PREVIOUS_VERSION_ID])
     version_b: VersionId | Absent = None
-    metrics_a: Metrics | None = Field(None, examples=[_PREVIOUS_METRICS])
-    metrics_b: Metrics | None = None
-    baseline_metrics: Metrics | None = None
+    metrics_a: MetricsDocument | None = Field(None, examples=[_PREVIOUS_METRICS])
+    metrics_b: MetricsDocument | None = None
+    baseline_metrics: MetricsDocument | None = None
     num_predictions: int | Absent = Field(None, examples=[20])
-    window: Window | None = None
-    evidence: Evidence | None = None
-    cost_usd: Costs | None = None
-    differences: list[Difference] | Absent = None
+    window: WindowDocument | None = None
+    evidence: EvidenceDocument | None = None
+    cost_usd: CostsDocument | None = None
+    differences: list[DifferenceDocument] | Absent = None
 
 
-class Side(Document):
+class SideDocument(Document):
     """One of two versions."""
 
     version_id: VersionId
     score: float | None = Field(examples=[0.7123])
-    metrics: Annotated[dict[str, Any] | None, DescribedBy(Metrics | None)]
+    metrics: Annotated[dict[str, Any] | None, DescribedBy(MetricsDocument | None)]
 
     @classmethod
-    def from_metrics(cls, version_id: str, metrics: dict[str, float] | None) -> "Side":
+    def from_metrics(cls, version_id: str, metrics: dict[str, float] | None) -> Self:
         return cls(version_id=version_id, score=metrics["overall_score"] if metrics else None, metrics=metrics)
 
 
-class Comparison(Document):
+class ComparisonDocument(Document):
     """Version b against version a, on the same posts."""
 
-    version_a: Side = Field(
+    version_a: SideDocument = Field(
         examples=[{"version_id": PREVIOUS_VERSION_ID, "score": 0.6753, "metrics": _PREVIOUS_METRICS}]
     )
-    version_b: Side
-    baseline: Naive
+    version_b: SideDocument
+    baseline: NaiveDocument
     winner: VersionId | None
     improvement_percentage: float | None = Field(examples=[5.48])
     recommendation: Literal["promote", "reject", "not_enough_evidence"]
     reason: str = Field(examples=["New model is 5.5% better"])
     num_predictions: int = Field(examples=[20])
-    window: Annotated[dict[str, Any] | None, DescribedBy(Window | None)]
-    evidence: Annotated[dict[str, Any] | None, DescribedBy(Evidence | None)]
-    cost_usd: Costs | None = Field(description="Null if the forecasts of neither version cost anything.")
-    differences: list[Difference] = Field(description="Where the scores differ most, largest first.")
+    window: Annotated[dict[str, Any] | None, DescribedBy(WindowDocument | None)]
+    evidence: Annotated[dict[str, Any] | None, DescribedBy(EvidenceDocument | None)]
+    cost_usd: CostsDocument | None = Field(description="Null if the forecasts of neither version cost anything.")
+    differences: list[DifferenceDocument] = Field(description="Where the scores differ most, largest first.")
 
     @classmethod
-    def from_result(cls, comparison: "comparison.Comparison") -> "Comparison":
-        return cls(
-            version_a=Side.from_metrics(comparison.version_a, comparison.metrics_a),
-            version_b=Side.from_metrics(comparison.version_b, comparison.metrics_b),
-            baseline=Naive(metrics=comparison.naive_metrics),
+    def from_result(cls, comparison: "comparison.Comparison") -> Self:
+        return cls.build(
+            comparison,
+            version_a=SideDocument.from_metrics(comparison.version_a, comparison.metrics_a),
+            version_b=SideDocument.from_metrics(comparison.version_b, comparison.metrics_b),
+            baseline={"metrics": comparison.naive_metrics},
             winner=comparison.winner,
-            improvement_percentage=comparison.improvement_percentage,
-            recommendation=comparison.recommendation,
-            reason=comparison.reason,
-            num_predictions=comparison.num_predictions,
             window=comparison.window.document() if comparison.window else None,
             evidence=comparison.evidence.document() if comparison.evidence else None,
-            cost_usd=Costs.model_validate(comparison.costs) if comparison.costs else None,
-            differences=Difference.list_of(comparison.differences),
+            cost_usd=comparison.costs,
         )

@@ -10,14 +10,14 @@ if TYPE_CHECKING:
     from retrainer.pipeline.forecast import NextPost
 
 
-class Interval(Document):
+class IntervalDocument(Document):
     """The interval that holds the next post with the probability `level`, in hours from now."""
 
     level: float = Field(examples=[0.8])
     hours: Bounds = Field(examples=[[0.4, 11.6]])
 
 
-class _NextPost(Document):
+class _NextPostDocument(Document):
     model_type: str
     version_id: VersionId
     made_at: Timestamp = Field(examples=["2025-11-06T12:10:00Z"])
@@ -25,17 +25,17 @@ class _NextPost(Document):
     next_post_at: Timestamp = Field(examples=["2025-11-06T14:40:00Z"])
 
 
-class NextTiming(_NextPost):
+class NextTimingDocument(_NextPostDocument):
     """When the next post comes."""
 
     model_type: Literal["timing"]
     point_hours: float = Field(examples=[2.5])
     median_hours: float = Field(examples=[3.1])
-    interval: Interval
+    interval: IntervalDocument
     probability: dict[str, float] = Field(examples=[{"within_6h": 0.71, "within_12h": 0.88, "within_24h": 0.97}])
 
 
-class NextContent(_NextPost):
+class NextContentDocument(_NextPostDocument):
     """What the next post says."""
 
     model_type: Literal["content"]
@@ -46,10 +46,10 @@ class NextContent(_NextPost):
     cost_usd: float | None = Field(examples=[0.0041])
 
 
-def next_post_document(forecast: "NextPost") -> NextTiming | NextContent:
+def next_post_document(forecast: "NextPost") -> NextTimingDocument | NextContentDocument:
     """Build the document of a forecast of either model type."""
     if forecast.model_type == "content":
-        return NextContent.model_validate(forecast)
+        return NextContentDocument.model_validate(forecast)
     interval = {"level": forecast.interval_level, "hours": list(forecast.interval_hours or ())}
     probability = {f"within_{hours}h": share for hours, share in (forecast.probability or {}).items()}
-    return NextTiming.model_validate({**vars(forecast), "interval": interval, "probability": probability})
+    return NextTimingDocument.build(forecast, interval=interval, probability=probability)

@@ -1,48 +1,75 @@
-"""The documents of the project: its plugins, and what `doctor` finds."""
+"""The documents of posts, plugins, and what `doctor` finds."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from pydantic import Field
 
-from retrainer.render.documents.base import Document
+from retrainer.render.documents.base import Document, Timestamp
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from retrainer import doctor
     from retrainer.algorithms.events import PluginStatus
+    from retrainer.posts.importer import ImportResult
 
 
-class Plugin(Document):
+class PostsCountDocument(Document):
+    """How many posts there are."""
+
+    count: int
+    with_content: int
+    first: Timestamp | None
+    last: Timestamp | None
+
+
+class RejectedRowDocument(Document):
+    """A row of a file that was left out."""
+
+    line: int
+    reason: str
+
+
+class ImportDocument(Document):
+    """The result of an import."""
+
+    mapping: dict[str, str]
+    rows: int
+    added: int
+    already_there: int
+    repeated: int
+    rejected: list[RejectedRowDocument]
+
+    @classmethod
+    def from_result(cls, result: "ImportResult") -> Self:
+        return cls.build(result.file, added=result.added, already_there=len(result.file.posts) - result.added)
+
+
+class PluginDocument(Document):
     """One installed algorithm or observer."""
 
     name: str
     kind: str
     version: str
     distribution: str
-    model_types: list[str]
+    model_types: tuple[str, ...]
     summary: str | None
-    hooks: list[str]
+    hooks: tuple[str, ...]
     status: str
     problem: str | None
 
     @classmethod
-    def from_status(cls, plugin: "PluginStatus") -> "Plugin":
+    def from_status(cls, plugin: "PluginStatus") -> Self:
         description = plugin.description
-        return cls(
-            name=plugin.name,
-            kind=plugin.kind,
-            version=plugin.version,
-            distribution=plugin.distribution,
-            model_types=list(description.model_types) if description else [],
+        return cls.build(
+            plugin,
+            model_types=description.model_types if description else (),
             summary=description.summary if description else None,
-            hooks=list(plugin.hooks),
             status="broken" if plugin.problem else "ok",
-            problem=plugin.problem,
         )
 
 
-class Finding(Document):
+class FindingDocument(Document):
     """Something that `doctor` found."""
 
     kind: str
@@ -51,12 +78,12 @@ class Finding(Document):
     mended: bool | None = Field(validation_alias="repaired")
 
 
-class Findings(Document):
-    """What `doctor` found."""
+class FindingsDocument(Document):
+    """Everything that `doctor` found."""
 
-    findings: list[Finding]
+    findings: list[FindingDocument]
     count: int
 
     @classmethod
-    def from_findings(cls, findings: "Sequence[doctor.Finding]") -> "Findings":
-        return cls(findings=Finding.list_of(findings), count=len(findings))
+    def from_findings(cls, findings: "Sequence[doctor.Finding]") -> Self:
+        return cls.model_validate({"findings": findings, "count": len(findings)})

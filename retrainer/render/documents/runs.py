@@ -1,21 +1,21 @@
 """The documents of training runs."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field
 
 from retrainer.model_types import ModelTypeName
 from retrainer.render.documents.base import PREVIOUS_VERSION_ID, Document, RunId, Timestamp, VersionId
-from retrainer.render.documents.evaluations import Comparison, Evaluation
-from retrainer.render.documents.versions import Decision
+from retrainer.render.documents.evaluations import ComparisonDocument, EvaluationDocument
+from retrainer.render.documents.versions import DecisionDocument
 
 if TYPE_CHECKING:
     from retrainer.pipeline.results import Failure, RunResult
     from retrainer.registry import tables
 
 
-class Run(Document):
+class RunDocument(Document):
     """One training run."""
 
     run_id: RunId
@@ -45,16 +45,16 @@ class Run(Document):
 
 def run_document(run: "tables.TrainingRun") -> dict[str, Any]:
     """Return a run as events carry it."""
-    return Run.model_validate(run).model_dump(mode="json")
+    return RunDocument.model_validate(run).model_dump(mode="json")
 
 
-class History(Document):
+class HistoryDocument(Document):
     """Training runs, newest first, and the latest changes of production."""
 
-    training_runs: list[Run]
+    training_runs: list[RunDocument]
     count: int = Field(examples=[1], description="How many runs this page lists.")
     total: int = Field(examples=[37], description="How many runs match the filters.")
-    changes: list[Decision] = Field(
+    changes: list[DecisionDocument] = Field(
         description="The latest promotions and rollbacks of the model type, at most `limit`, newest first. They are"
         " the same on every page, whatever `status` and `promoted` select: those filter runs, and a rollback belongs"
         " to no run."
@@ -63,18 +63,18 @@ class History(Document):
     @classmethod
     def from_rows(
         cls, runs: "Sequence[tables.TrainingRun]", total: int, changes: "Sequence[tables.LedgerEntry]"
-    ) -> "History":
-        return cls(training_runs=Run.list_of(runs), count=len(runs), total=total, changes=Decision.list_of(changes))
+    ) -> Self:
+        return cls.model_validate({"training_runs": runs, "count": len(runs), "total": total, "changes": changes})
 
 
-class ScoredRun(Run):
+class ScoredRunDocument(RunDocument):
     """A completed run with its evaluation, and its comparison with production."""
 
-    evaluation: Evaluation | None
-    comparison: Comparison | None
+    evaluation: EvaluationDocument | None
+    comparison: ComparisonDocument | None
 
 
-class DryRun(Document):
+class DryRunDocument(Document):
     """A dry run, of which nothing was recorded."""
 
     run_id: None = None
@@ -85,11 +85,11 @@ class DryRun(Document):
     would_promote: bool | None
     improvement_percentage: float | None
     promotion_reason: str | None
-    evaluation: Evaluation | None
-    comparison: Comparison | None
+    evaluation: EvaluationDocument | None
+    comparison: ComparisonDocument | None
 
 
-class RunError(Document):
+class RunErrorDocument(Document):
     """Why a model type was not retrained."""
 
     model_type: ModelTypeName
@@ -98,39 +98,38 @@ class RunError(Document):
     hint: str
 
 
-class Training(Document):
+class TrainingDocument(Document):
     """What `train` did: its runs, and the errors."""
 
-    training_runs: list[ScoredRun | DryRun | Run]
+    training_runs: list[ScoredRunDocument | DryRunDocument | RunDocument]
     count: int
-    errors: list[RunError]
+    errors: list[RunErrorDocument]
 
     @classmethod
-    def from_outcomes(cls, outcomes: "Sequence[RunResult | Failure]") -> "Training":
+    def from_outcomes(cls, outcomes: "Sequence[RunResult | Failure]") -> Self:
         from retrainer.pipeline.results import Failure  # noqa: PLC0415  imported by now: it made the outcomes
 
-        runs: list[ScoredRun | DryRun | Run] = []
-        errors: list[RunError] = []
+        runs: list[ScoredRunDocument | DryRunDocument | RunDocument] = []
+        errors: list[RunErrorDocument] = []
         for outcome in outcomes:
             if not isinstance(outcome, Failure):
                 runs.append(_run_from_result(outcome))
                 continue
-            errors.append(RunError(model_type=outcome.model_type, **outcome.error.document()["error"]))
+            errors.append(RunErrorDocument(model_type=outcome.model_type, **outcome.error.document()["error"]))
             if outcome.run is not None:
-                runs.append(Run.model_validate(outcome.run))
+                runs.append(RunDocument.model_validate(outcome.run))
         return cls(training_runs=runs, count=len(runs), errors=errors)
 
 
-def _run_from_result(result: "RunResult") -> ScoredRun | DryRun:
+def _run_from_result(result: "RunResult") -> ScoredRunDocument | DryRunDocument:
     version_id = result.run.model_version_id if result.run else None
-    evaluation = Evaluation.from_result(result.evaluation, version_id) if result.evaluation else None
-    comparison = Comparison.from_result(result.comparison) if result.comparison else None
+    evaluation = EvaluationDocument.from_result(result.evaluation, version_id) if result.evaluation else None
+    comparison = ComparisonDocument.from_result(result.comparison) if result.comparison else None
     if result.run is not None:
-        return ScoredRun(**dict(Run.model_validate(result.run)), evaluation=evaluation, comparison=comparison)
+        return ScoredRunDocument.build(result.run, evaluation=evaluation, comparison=comparison)
     decision = result.decision
-    return DryRun(
-        model_type=result.model_type,
-        algorithm=result.algorithm,
+    return DryRunDocument.build(
+        result,
         would_promote=decision.promote if decision else None,
         improvement_percentage=decision.improvement_percentage if decision else None,
         promotion_reason=result.reason,
@@ -139,26 +138,26 @@ def _run_from_result(result: "RunResult") -> ScoredRun | DryRun:
     )
 
 
-class RunIds(Document):
+class RunIdsDocument(Document):
     """The id of each model type's run; null if none was started."""
 
     timing: RunId | None
     content: RunId | None = Field(examples=["run_20251106_120000_b4e9"])
 
 
-class Started(Document):
+class StartedDocument(Document):
     """The runs that were started."""
 
     status: Literal["started"]
     message: str = Field(examples=["Model retraining started in background"])
     note: str = Field(examples=["Check /models/training-history for progress"])
-    run_ids: RunIds
+    run_ids: RunIdsDocument
 
     @classmethod
-    def from_run_ids(cls, run_ids: Mapping[str, str | None]) -> "Started":
+    def from_run_ids(cls, run_ids: Mapping[str, str | None]) -> Self:
         return cls(
             status="started",
             message="Model retraining started in background",
             note="Check /models/training-history for progress",
-            run_ids=RunIds.model_validate(run_ids),
+            run_ids=RunIdsDocument.model_validate(run_ids),
         )

@@ -1,12 +1,12 @@
 """The documents of versions, and of the decisions about them."""
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field
 
 from retrainer.model_types import ModelTypeName
 from retrainer.render.documents.base import PREVIOUS_VERSION_ID, DescribedBy, Document, RunId, Timestamp, VersionId
-from retrainer.render.documents.evaluations import Figures, ModelEvaluation
+from retrainer.render.documents.evaluations import FiguresDocument, ModelEvaluationDocument
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from retrainer.registry.promotions import Change
 
 
-class Version(Document):
+class VersionDocument(Document):
     """One trained model."""
 
     version_id: VersionId
@@ -38,29 +38,29 @@ class Version(Document):
     pruned_at: Timestamp | None = Field(examples=[None])
 
 
-class Production(Document):
+class ProductionDocument(Document):
     """The production version of each model type; null if there is none."""
 
-    timing_model: Version | None
-    content_model: Version | None = Field(examples=[None])
+    timing_model: VersionDocument | None
+    content_model: VersionDocument | None = Field(examples=[None])
 
     @classmethod
-    def from_rows(cls, rows: "Mapping[ModelTypeName, tables.ModelVersion | None]") -> "Production":
+    def from_rows(cls, rows: "Mapping[ModelTypeName, tables.ModelVersion | None]") -> Self:
         return cls.model_validate({f"{model_type}_model": row for model_type, row in rows.items()})
 
 
-class Versions(Document):
+class VersionsDocument(Document):
     """Versions, newest first."""
 
-    versions: list[Version]
+    versions: list[VersionDocument]
     count: int = Field(examples=[1])
 
     @classmethod
-    def from_rows(cls, rows: "Sequence[tables.ModelVersion]") -> "Versions":
-        return cls(versions=Version.list_of(rows), count=len(rows))
+    def from_rows(cls, rows: "Sequence[tables.ModelVersion]") -> Self:
+        return cls.model_validate({"versions": rows, "count": len(rows)})
 
 
-class Importance(Document):
+class ImportanceDocument(Document):
     """How much one input matters to a version's forecasts."""
 
     label: str = Field(examples=["hour of the week"])
@@ -69,7 +69,7 @@ class Importance(Document):
     note: str = Field(examples=["busiest Tuesday 14:00, quietest Sunday 04:00"])
 
 
-class Decision(Document):
+class DecisionDocument(Document):
     """One entry of the ledger."""
 
     at: Timestamp
@@ -83,15 +83,15 @@ class Decision(Document):
     automatic: bool = Field(examples=[True])
     reason: str = Field(examples=["New model is 5.5% better"])
     run_id: RunId | None
-    evidence: Annotated[dict[str, Any], DescribedBy(Figures)]
+    evidence: Annotated[dict[str, Any], DescribedBy(FiguresDocument)]
 
 
-class VersionLife(Version):
+class VersionLifeDocument(VersionDocument):
     """One version with its evaluations and the decisions about it, newest first."""
 
-    evaluations: list[ModelEvaluation]
-    ledger: list[Decision]
-    importance: list[Importance] = Field(description="Feature importance, if the algorithm reports it.")
+    evaluations: list[ModelEvaluationDocument]
+    ledger: list[DecisionDocument]
+    importance: list[ImportanceDocument] = Field(description="Feature importance, if the algorithm reports it.")
 
     @classmethod
     def from_rows(
@@ -100,16 +100,12 @@ class VersionLife(Version):
         evaluations: "Sequence[tuple[tables.ModelEvaluation, Sequence[base.Reliability]]]",
         entries: "Sequence[tables.LedgerEntry]",
         importance: "Sequence[algorithms.Importance]",
-    ) -> "VersionLife":
-        return cls(
-            **dict(Version.model_validate(version)),
-            evaluations=[ModelEvaluation.from_row(row, reliability) for row, reliability in evaluations],
-            ledger=Decision.list_of(entries),
-            importance=Importance.list_of(importance),
-        )
+    ) -> Self:
+        documents = [ModelEvaluationDocument.from_row(row, reliability) for row, reliability in evaluations]
+        return cls.build(version, evaluations=documents, ledger=entries, importance=importance)
 
 
-class Changed(Document):
+class ChangedDocument(Document):
     """The result of a promotion or rollback."""
 
     status: Literal["success"]
@@ -119,7 +115,7 @@ class Changed(Document):
     changed: bool = Field(examples=[True])
 
     @classmethod
-    def from_promotion(cls, change: "Change | None", version_id: str) -> "Changed":
+    def from_promotion(cls, change: "Change | None", version_id: str) -> Self:
         """Build the document of a promotion; without a change, the version was in production already."""
         return cls(
             status="success",
@@ -130,7 +126,7 @@ class Changed(Document):
         )
 
     @classmethod
-    def from_rollback(cls, change: "Change", *, hold: bool) -> "Changed":
+    def from_rollback(cls, change: "Change", *, hold: bool) -> Self:
         """Build the document of a rollback that puts automatic promotion on hold, or does not."""
         message = f"Rolled back from {change.from_version} to {change.to_version}"
         if hold:
@@ -144,7 +140,7 @@ class Changed(Document):
         )
 
 
-class PrunedVersion(Document):
+class PrunedVersionDocument(Document):
     """An archived version, and what deleting its files frees."""
 
     version_id: str
@@ -152,14 +148,14 @@ class PrunedVersion(Document):
     bytes_in_database: int
 
 
-class Pruned(Document):
+class PrunedDocument(Document):
     """The versions whose files were deleted, or would be."""
 
     dry_run: bool
-    versions: list[PrunedVersion]
+    versions: list[PrunedVersionDocument]
     count: int
 
     @classmethod
-    def from_result(cls, prunable: "Sequence[Prunable]", *, dry_run: bool) -> "Pruned":
-        versions = [{**vars(item), "version_id": item.version.version_id} for item in prunable]
-        return cls(dry_run=dry_run, versions=PrunedVersion.list_of(versions), count=len(versions))
+    def from_result(cls, prunable: "Sequence[Prunable]", *, dry_run: bool) -> Self:
+        versions = [PrunedVersionDocument.build(item, version_id=item.version.version_id) for item in prunable]
+        return cls(dry_run=dry_run, versions=versions, count=len(versions))

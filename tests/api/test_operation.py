@@ -1,4 +1,4 @@
-"""What those who operate the server see: health and metrics."""
+"""Health, metrics and the request log."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def of(name: str, **labels: str) -> tuple[str, frozenset[tuple[str, str]]]:
     return name, frozenset(labels.items())
 
 
-def test_metrics_say_what_is_live_and_how_the_runs_go(trained: str, serve: Serve, retrainer: Runner) -> None:
+def test_metrics_show_production_and_runs(trained: str, serve: Serve, retrainer: Runner) -> None:
     server = serve()
     seen = samples(server)
     assert seen[of("retrainer_database_up")] == 1
@@ -45,7 +45,7 @@ def test_metrics_say_what_is_live_and_how_the_runs_go(trained: str, serve: Serve
     assert seen[of("retrainer_last_run_failed", model_type="content")] == 0
 
 
-def test_requests_are_counted_by_route_and_not_by_what_a_caller_writes(trained: str, serve: Serve) -> None:
+def test_requests_are_counted_by_route_and_not_by_path(trained: str, serve: Serve) -> None:
     server = serve()
     for name in ("a", "b", "c"):
         server.get(f"/models/versions/{name}")
@@ -59,12 +59,12 @@ def test_requests_are_counted_by_route_and_not_by_what_a_caller_writes(trained: 
     assert seen[of("retrainer_http_request_duration_seconds_count", route="none")] == 3
 
 
-def test_health_needs_nothing_to_be_trained(bad_input_server: Server) -> None:
+def test_health_does_not_need_a_version(bad_input_server: Server) -> None:
     assert bad_input_server.get("/health/live").json() == {"status": "live"}
     assert bad_input_server.get("/health/ready").json() == {"status": "ready"}
 
 
-def test_a_line_a_request_is_logged_and_none_can_be_forged(serve_process: ServeProcess, folder: object) -> None:
+def test_each_request_is_one_log_line_that_cannot_be_forged(serve_process: ServeProcess, folder: object) -> None:
     server = serve_process()
     server.get("/models/versions?limit=3")
     server.get("/models/versions/x%0aGET%20/forged%20200")
