@@ -53,7 +53,7 @@ def test_a_wrong_token_or_scheme_is_refused(serve: Serve, folder: Path) -> None:
     assert server.get("/models/training-history").json()["total"] == 0
 
 
-def test_the_scheme_may_be_written_in_any_case(trained: str, serve: Serve) -> None:
+def test_the_authorization_scheme_is_case_insensitive(trained: str, serve: Serve) -> None:
     server = serve(env=PROTECTED)
     answer = server.post(f"/models/promote/{trained}", headers={"Authorization": f"bearer {TOKEN}"})
     assert answer.status_code == 200
@@ -115,7 +115,7 @@ def test_without_a_token_only_local_host_names_are_served(trained: str, serve: S
         assert server.get("/models/production", headers={"Host": host}).status_code == 200, host
 
 
-def test_without_a_token_no_web_page_can_call(trained: str, serve: Serve) -> None:
+def test_without_a_token_requests_of_web_pages_are_refused(trained: str, serve: Serve) -> None:
     server = serve()
     promotion = f"/models/promote/{trained}"
     for headers in (

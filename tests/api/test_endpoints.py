@@ -265,7 +265,7 @@ def test_invalid_bodies(path: str, body: str | bytes, status: int, message: str,
     assert answer.json()["error"]["message"].startswith(message)
 
 
-def test_other_methods_are_refused_with_those_allowed(bad_input_server: Server) -> None:
+def test_other_methods_are_refused_and_the_allowed_ones_named(bad_input_server: Server) -> None:
     for method in ("PUT", "DELETE", "PATCH"):
         answer = bad_input_server.request(method, "/models/retrain")
         assert answer.status_code == 405

@@ -31,7 +31,7 @@ def raw(server: Server, head: str) -> socket.socket:
     return connection
 
 
-def test_a_body_of_100_megabytes_is_refused_before_it_is_sent(bad_input_server: Server) -> None:
+def test_a_large_body_is_refused_before_it_is_sent(bad_input_server: Server) -> None:
     connection = raw(bad_input_server, "POST /models/retrain HTTP/1.1")
     with connection, connection.makefile("rb") as answer:
         connection.sendall(b"Content-Type: application/json\r\nContent-Length: 100000000\r\n\r\n")

@@ -123,7 +123,7 @@ def test_the_examples_are_valid(bad_input_server: Server) -> None:
             assert example == models[name].example(), "nothing is lost on the way"
 
 
-def test_every_operation_has_an_example_of_its_answer_and_its_body(bad_input_server: Server) -> None:
+def test_every_operation_has_examples(bad_input_server: Server) -> None:
     document = bad_input_server.get("/openapi.json").json()
 
     def resolved(schema: dict[str, Any]) -> dict[str, Any]:
@@ -162,7 +162,7 @@ def test_every_field_of_every_answer_is_described(two_versions: tuple[str, str],
         jsonschema_rs.validate(schema_of(document, name), server.get(path).json())
 
 
-def test_an_evaluation_has_the_fields_of_the_specification(two_versions: tuple[str, str], serve: Serve) -> None:
+def test_an_evaluation_has_the_required_fields(two_versions: tuple[str, str], serve: Serve) -> None:
     text = requirements().partition("### ModelEvaluation Table")[2].partition("\n---")[0]
     fields = set(re.findall(r"^\| `(\w+)`", text, re.MULTILINE)) - {"model_version_id"}  # it is called version_id
     assert "overall_score" in fields
@@ -173,7 +173,7 @@ def test_an_evaluation_has_the_fields_of_the_specification(two_versions: tuple[s
     assert fields <= described["ModelEvaluation"]["properties"].keys() | described["Metrics"]["properties"].keys()
 
 
-def test_every_object_is_typed_but_the_options_of_an_algorithm(bad_input_server: Server) -> None:
+def test_every_object_but_hyperparameters_is_typed(bad_input_server: Server) -> None:
     untyped = [
         (name, field)
         for name, schema in served(bad_input_server)["components"]["schemas"].items()
@@ -257,7 +257,7 @@ def test_no_page_with_scripts_of_another_site_is_served(bad_input_server: Server
         assert bad_input_server.get(path).status_code == 404
 
 
-def test_posts_may_come_later(folder: Path, serve: Serve) -> None:
+def test_posts_imported_while_serving_are_used(folder: Path, serve: Serve) -> None:
     server = serve()
     only = {"model_type": "timing"}
     first = server.post("/models/retrain", json=only).json()["run_ids"]["timing"]

@@ -91,7 +91,7 @@ def test_only_one_of_several_concurrent_retrains_starts(
     assert len(runs_of(folder)) == 1
 
 
-def test_nothing_is_started_if_one_of_both_types_is_busy(
+def test_no_run_starts_if_one_of_both_types_is_busy(
     trained: str, serve: Serve, waiting: dict[str, str], turnstile: Turnstile
 ) -> None:
     server = serve(env={**waiting, "WAIT_TO_TRAIN": str(turnstile.path)})
@@ -126,7 +126,7 @@ def test_a_killed_run_is_shown_as_failed(
     assert server.post("/models/retrain", json={"model_type": "timing"}).status_code == 202
 
 
-def test_a_run_that_cannot_begin_says_why(trained: str, serve: Serve, plugins: Plugins) -> None:
+def test_a_run_that_cannot_start_records_why(trained: str, serve: Serve, plugins: Plugins) -> None:
     plugins.add("broken", "raise ImportError('no such library')")
     server = serve(env={**plugins.environ, "RETRAINER_TIMING_MODEL__ALGORITHM": "broken"})
     run_id = server.post("/models/retrain", json={"model_type": "timing"}).json()["run_ids"]["timing"]

@@ -66,16 +66,16 @@ def promoted_share(shrink: float, threshold: float) -> float:
 
 
 @pytest.mark.parametrize("threshold", [2.0, 0.0])
-def test_equal_models_are_hardly_ever_promoted_with_min_confidence(threshold: float) -> None:
+def test_min_confidence_rarely_promotes_an_equal_model(threshold: float) -> None:
     assert promoted_share(1.0, threshold) <= 0.07
 
 
-def test_a_clearly_better_model_is_promoted_with_min_confidence() -> None:
+def test_min_confidence_promotes_a_clearly_better_model() -> None:
     """Errors a quarter smaller are found in nearly every case."""
     assert promoted_share(0.75, 2.0) >= 0.9
 
 
-def test_the_resampled_means_are_those_of_a_plain_loop_over_the_same_draws() -> None:
+def test_resampled_means_equal_those_of_a_plain_loop() -> None:
     rng = np.random.default_rng(1)
     figures, length = rng.normal(size=(23, 3)), 4
     blocks = math.ceil(23 / length)
@@ -87,7 +87,7 @@ def test_the_resampled_means_are_those_of_a_plain_loop_over_the_same_draws() -> 
     assert resampled_means(figures, length, seed=5)[:20] == pytest.approx(np.array(expected), abs=1e-12)
 
 
-def test_the_draws_agree_with_every_possible_resample() -> None:
+def test_draws_agree_with_the_enumeration_of_all_resamples() -> None:
     """Five posts in blocks of two: 125 equally likely resamples, their mean and spread, and how often b is better."""
     figures = np.array([[0.0], [1.0], [5.0], [2.0], [-3.0]])
     every = [
@@ -103,11 +103,11 @@ def test_the_draws_agree_with_every_possible_resample() -> None:
 
 
 @pytest.mark.parametrize(("count", "length"), [(1, 1), (8, 2), (10, 3), (27, 3), (300, 7), (20_000, 28)])
-def test_blocks_are_as_long_as_the_cube_root(count: int, length: int) -> None:
+def test_block_length_is_the_cube_root_of_the_sample(count: int, length: int) -> None:
     assert block_length(count) == length
 
 
-def test_the_same_forecasts_leave_it_open_and_name_no_number_of_posts() -> None:
+def test_identical_forecasts_are_inconclusive_without_a_required_sample_size() -> None:
     errors = np.random.default_rng(3).exponential(5, 50)
     side = np.column_stack([errors <= 6, errors])
     found = bootstrap_comparison(side, side.copy(), TIMING.overall_score)
@@ -117,7 +117,7 @@ def test_the_same_forecasts_leave_it_open_and_name_no_number_of_posts() -> None:
     assert not found.is_settled
 
 
-def test_a_score_of_zero_has_no_percentage_and_can_be_told_to_be_worse() -> None:
+def test_a_score_of_zero_has_no_percentage_and_can_be_worse() -> None:
     hopeless, perfect = (
         np.column_stack([np.zeros(30), np.full(30, 100.0)]),
         np.column_stack([np.ones(30), np.zeros(30)]),
@@ -146,7 +146,7 @@ def test_evidence_grows_with_the_number_of_posts() -> None:
     assert many.more_posts == 0
 
 
-def test_the_number_of_posts_that_would_settle_it_settles_it_roughly() -> None:
+def test_the_required_sample_size_is_roughly_right() -> None:
     """With the named number of posts of the same kind the standard error is as small as the effect asks for."""
     rng = np.random.default_rng(2)
     errors = rng.exponential(6, 60)
@@ -245,13 +245,13 @@ def test_a_model_that_costs_too_much_more_is_not_promoted(
     assert made == (recommendation, reason.replace("FIGURES", "95% interval 1.2 to 9.9, 148 posts"))
 
 
-def test_a_model_that_is_worse_is_rejected_for_that_whatever_it_costs() -> None:
+def test_a_worse_model_is_rejected_whatever_it_costs() -> None:
     settings = RetrainingSettings(content_model=ContentRetrainingSettings(max_cost_increase=5))
     made = recommend(0.6, 0.594, settled(0.1, (-3.0, 0.5)), settings, Costs(0.010, 0.014))
     assert made == ("reject", "New model is 1.0% worse at 40.0% more cost (95% interval -3.0 to 0.5, 148 posts)")
 
 
-def test_where_production_scores_nothing_the_reason_has_no_percentage() -> None:
+def test_the_reason_has_no_percentage_if_production_scores_zero() -> None:
     found = settled(1.0, None, more=0)
     assert recommend(0.0, 0.4, found, RetrainingSettings()) == (
         "promote",
@@ -271,12 +271,12 @@ def promotions_of_equal_models(posts: int, comparisons: int) -> float:
     return better / comparisons
 
 
-def test_with_few_posts_too_equal_models_are_hardly_ever_found_better() -> None:
+def test_equal_models_are_rarely_found_better_on_few_posts_too() -> None:
     """Without the widening for few blocks it is one in eight."""
     assert promotions_of_equal_models(20, 2000) <= 0.09
 
 
-def test_the_smallest_detectable_improvement_is_seen_in_four_of_five_cases() -> None:
+def test_the_minimum_detectable_effect_is_detected_in_four_of_five_cases() -> None:
     """One figure a post, independent and normal: the standard error is known, 10% of a's score at 100 posts."""
     rng = np.random.default_rng(6)
     a = np.full((100, 1), 1.0)
@@ -294,7 +294,7 @@ def test_the_smallest_detectable_improvement_is_seen_in_four_of_five_cases() -> 
     assert high - low > 2 * 1.7 * 10
 
 
-def test_the_number_of_posts_asked_for_follows_the_square_root_law() -> None:
+def test_the_required_sample_size_follows_the_square_root_law() -> None:
     rng = np.random.default_rng(6)
     noise = rng.normal(size=(100, 1))
     a = np.full((100, 1), 1.0)
@@ -303,7 +303,7 @@ def test_the_number_of_posts_asked_for_follows_the_square_root_law() -> None:
     assert found.more_posts == pytest.approx((1.6449 + 0.8416) ** 2 * 100 - 100, rel=0.4)
 
 
-def test_where_production_scores_nothing_in_many_resamples_there_is_no_percentage() -> None:
+def test_there_is_no_percentage_if_production_scores_zero_in_many_resamples() -> None:
     """One lucky hit in 300: the resamples that miss it have no percentage, and those that hold it all say -100%."""
     hopeless = np.column_stack([np.zeros(300), np.full(300, 100.0)])
     lucky = hopeless.copy()
@@ -320,7 +320,7 @@ def test_where_production_scores_nothing_in_many_resamples_there_is_no_percentag
         (0.633, 0.9499, (0.1, 9.9), f"better with probability 0.94, 0.95 required, {SETTLE}"),
     ],
 )
-def test_the_reason_never_asks_for_a_confidence_that_is_there(
+def test_the_reason_never_requires_a_confidence_that_is_reached(
     new: float, better: float, interval: tuple[float, float], words: str
 ) -> None:
     recommendation, reason = recommend(0.6, new, settled(better, interval), RetrainingSettings(min_confidence=0.95))
@@ -328,7 +328,7 @@ def test_the_reason_never_asks_for_a_confidence_that_is_there(
     assert reason.endswith(f"; {words}")
 
 
-def test_the_interval_of_a_score_holds_the_true_one_in_nineteen_cases_of_twenty() -> None:
+def test_the_interval_of_a_score_covers_the_true_score_in_95_percent() -> None:
     rng = np.random.default_rng(SIMULATION_SEED)
     held = 0
     for errors in 10 + autoregressive(rng, (400, POSTS), 3.0):
@@ -337,5 +337,5 @@ def test_the_interval_of_a_score_holds_the_true_one_in_nineteen_cases_of_twenty(
     assert 0.91 <= held / 400 <= 0.98
 
 
-def test_a_single_post_says_nothing_of_how_a_score_varies() -> None:
+def test_a_single_post_gives_no_interval() -> None:
     assert score_interval(np.ones((1, 2)), TIMING.overall_score) is None

@@ -128,14 +128,14 @@ def assert_harmless(done: Completed, words: str) -> None:
     assert TOKEN not in done.err + done.out
 
 
-def test_a_webhook_that_hangs_is_given_up(
+def test_a_webhook_that_hangs_times_out(
     impatient_webhook: dict[str, str], receiver: Receiver, retrainer: Runner
 ) -> None:
     receiver.answers = ["hang"] * 10
     assert_harmless(retrainer("train", "timing", env=impatient_webhook), " 1 s")
 
 
-def test_a_webhook_that_answers_a_byte_at_a_time_is_given_up(
+def test_a_webhook_that_answers_byte_by_byte_times_out(
     impatient_webhook: dict[str, str], receiver: Receiver, retrainer: Runner
 ) -> None:
     receiver.answers = ["drip"] * 10
@@ -143,7 +143,7 @@ def test_a_webhook_that_answers_a_byte_at_a_time_is_given_up(
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
-def test_a_redirection_is_not_followed(
+def test_a_redirect_is_not_followed(
     status: int, webhook: dict[str, str], receiver: Receiver, retrainer: Runner
 ) -> None:
     with Receiver() as elsewhere:
@@ -153,7 +153,7 @@ def test_a_redirection_is_not_followed(
     assert len(receiver.received) == 1
 
 
-def test_an_answer_of_500_is_tried_again(webhook: dict[str, str], receiver: Receiver, retrainer: Runner) -> None:
+def test_a_server_error_is_retried(webhook: dict[str, str], receiver: Receiver, retrainer: Runner) -> None:
     receiver.answers = [500, 429]
     done = retrainer("train", "timing", env={**webhook, "RETRAINER_NOTIFICATIONS__TIMEOUT_SECONDS": "60"})
     assert "was not notified" not in done.err
@@ -161,14 +161,14 @@ def test_an_answer_of_500_is_tried_again(webhook: dict[str, str], receiver: Rece
     assert len(receiver.received) == 3
 
 
-def test_an_answer_that_stays_500_is_given_up(
+def test_a_persistent_server_error_is_a_warning(
     impatient_webhook: dict[str, str], receiver: Receiver, retrainer: Runner
 ) -> None:
     receiver.answers = [500] * 100
     assert_harmless(retrainer("train", "timing", env=impatient_webhook), "it answered HTTP 500")
 
 
-def test_an_answer_of_404_is_not_tried_again(webhook: dict[str, str], receiver: Receiver, retrainer: Runner) -> None:
+def test_a_client_error_is_not_retried(webhook: dict[str, str], receiver: Receiver, retrainer: Runner) -> None:
     receiver.answers = [404] * 10
     assert_harmless(retrainer("train", "timing", env=webhook), "it answered HTTP 404")
     assert len(receiver.received) == 1
@@ -195,7 +195,7 @@ def test_an_unusable_url_is_a_warning_without_the_url(
     assert TOKEN.encode() not in (folder / "data" / "retrainer.db").read_bytes()
 
 
-def test_a_url_in_the_settings_is_refused_and_not_repeated(folder: Path, retrainer: Runner) -> None:
+def test_a_url_in_the_settings_is_refused_without_showing_it(folder: Path, retrainer: Runner) -> None:
     for name in (f"https://hooks.example/{TOKEN}", "RETRAINER_HOOK"):
         done = retrainer("train", RETRAINER_NOTIFICATIONS__HEALTHCHECK__URL_VARIABLE=f"'{name}'")
         assert done.code == 2
@@ -265,14 +265,14 @@ def test_a_healthcheck_is_pinged_at_start_and_end_with_the_last_log_lines(
     assert len(receiver.received) == 8
 
 
-def test_a_dead_healthcheck_changes_nothing(healthcheck: dict[str, str], retrainer: Runner) -> None:
+def test_an_unreachable_healthcheck_is_a_warning(healthcheck: dict[str, str], retrainer: Runner) -> None:
     done = retrainer("train", "timing", env={**healthcheck, "PING": f"http://127.0.0.1:9/{TOKEN}"})
     assert done.code == 0
     assert "The healthcheck was not notified of the start: no answer" in done.err
     assert TOKEN not in done.err
 
 
-def test_an_interrupted_run_is_a_failure(
+def test_an_interrupted_run_is_notified_as_failed(
     healthcheck: dict[str, str], receiver: Receiver, plugins: Plugins, folder: Path
 ) -> None:
     started = folder / "started"
@@ -332,6 +332,6 @@ def test_a_ping_keeps_the_query_of_its_url(receiver: Receiver) -> None:
     assert receiver.received[0].path == "/a/start?key=1"
 
 
-def test_settings_of_a_project_name_the_variables(with_posts: Path, receiver: Receiver, retrainer: Runner) -> None:
+def test_settings_name_environment_variables(with_posts: Path, receiver: Receiver, retrainer: Runner) -> None:
     configure(with_posts, secret_variable="HOOK_KEY")  # noqa: S106  a name
     assert retrainer("versions").code == 0

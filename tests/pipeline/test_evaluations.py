@@ -60,7 +60,7 @@ def test_a_clock_origin_at_the_moment_of_posts_knows_all_of_them() -> None:
     assert window.origins.position[0] == 3
 
 
-def test_there_are_no_more_clock_origins_than_posts_to_foretell() -> None:
+def test_there_are_no_more_clock_origins_than_posts_to_forecast() -> None:
     posts = regular_posts(100)
     window = held_out_window(posts, through(posts, 95), 500, "clock")
     assert window
@@ -89,7 +89,7 @@ def two_versions(folder: Path) -> tuple[Project, ModelVersion, ModelVersion]:
 
 
 @pytest.mark.parametrize("origin", ["post", "clock"])
-def test_every_figure_can_be_computed_again_from_the_forecasts_file(
+def test_every_metric_can_be_recomputed_from_the_forecasts_file(
     two_versions: tuple[Project, ModelVersion, ModelVersion], origin: OriginRule
 ) -> None:
     project, earlier, _ = two_versions
@@ -133,7 +133,7 @@ def test_the_setting_names_the_origins_of_a_run(folder: Path) -> None:
     assert content.evaluation.window.origin == "post"
 
 
-def test_a_text_is_not_foretold_by_the_clock(project: Project) -> None:
+def test_content_is_not_forecast_from_clock_origins(project: Project) -> None:
     retrain(project, runtime_of(project), "content", NOW)
     version = project.registry.get_production("content")
     assert version
@@ -141,7 +141,7 @@ def test_a_text_is_not_foretold_by_the_clock(project: Project) -> None:
         evaluate_version(project, runtime_of(project), version.version_id, NOW, "clock")
 
 
-def test_without_two_times_after_the_training_the_clock_has_nothing_to_foretell(folder: Path) -> None:
+def test_clock_origins_need_two_times_after_the_training_posts(folder: Path) -> None:
     project = open_project(folder)
     posts = regular_posts(120)
     posts.loc[96:, "created_at"] = posts["created_at"].iloc[96]
@@ -153,7 +153,7 @@ def test_without_two_times_after_the_training_the_clock_has_nothing_to_foretell(
 
 
 @pytest.mark.usefixtures("constants")
-def test_a_comparison_says_where_the_two_differ(folder: Path) -> None:
+def test_a_comparison_reports_the_segments_that_differ(folder: Path) -> None:
     """Posts come every two hours by day and stay away at night; one model always says 2 hours, the other 16."""
     configure(folder, evaluation_max_predictions="200")
     project = open_project(folder)
@@ -174,7 +174,7 @@ def test_a_comparison_says_where_the_two_differ(folder: Path) -> None:
 
 
 @pytest.mark.usefixtures("constants")
-def test_min_confidence_keeps_production_where_the_evidence_is_thin(folder: Path) -> None:
+def test_min_confidence_keeps_production_if_the_evidence_is_weak(folder: Path) -> None:
     """Two hours against four, on 20 posts that come after two to forty hours: better, and no more than that."""
     configure(folder)
     posts = regular_posts(300, gap_hours=1)

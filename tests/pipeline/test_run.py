@@ -116,7 +116,7 @@ def test_content_is_evaluated_on_posts_with_text_only(project: Project) -> None:
 
 
 @pytest.mark.usefixtures("constants")
-def test_a_better_model_is_promoted_with_the_figures_as_reason(five_hours: Project) -> None:
+def test_a_better_model_is_promoted_and_the_reason_has_the_scores(five_hours: Project) -> None:
     retrain(five_hours, runtime_of(five_hours), "timing", NOW, algorithm="wrong")
     better = retrain(five_hours, runtime_of(five_hours), "timing", NOW, algorithm="right")
     assert better.promoted
@@ -168,13 +168,13 @@ def test_an_equal_model_is_not_promoted(five_hours: Project) -> None:
         (0.5, 0.5010, 0.25, False, "New model is 0.2% better (below 0.25% threshold)"),
     ],
 )
-def test_the_threshold_decides_as_specified(old: float, new: float, threshold: float, enough: bool, words: str) -> None:
+def test_the_threshold_decides(old: float, new: float, threshold: float, enough: bool, words: str) -> None:
     assert meets_threshold(old, new, threshold) is enough
     assert describe_improvement(old, new, threshold) == words
 
 
 @pytest.mark.usefixtures("constants")
-def test_the_threshold_of_the_settings_is_the_one_that_decides(folder: Path, five_hours: Project) -> None:
+def test_the_threshold_in_the_settings_decides(folder: Path, five_hours: Project) -> None:
     retrain(five_hours, runtime_of(five_hours), "timing", NOW, algorithm="baseline")
     five_hours.close()
     configure(folder, min_improvement_threshold="10000")
@@ -184,7 +184,7 @@ def test_the_threshold_of_the_settings_is_the_one_that_decides(folder: Path, fiv
 
 
 @pytest.mark.usefixtures("constants")
-def test_without_auto_promotion_the_better_model_waits(five_hours: Project) -> None:
+def test_a_better_model_is_not_promoted_without_auto_promotion(five_hours: Project) -> None:
     retrain(five_hours, runtime_of(five_hours), "timing", NOW, algorithm="wrong")
     waiting = retrain(five_hours, runtime_of(five_hours), "timing", NOW, algorithm="right", auto_promote=False)
     assert not waiting.promoted
@@ -199,7 +199,7 @@ def test_without_auto_promotion_the_better_model_waits(five_hours: Project) -> N
 
 
 @pytest.mark.usefixtures("constants")
-def test_a_held_type_is_compared_and_not_promoted(five_hours: Project) -> None:
+def test_a_type_on_hold_is_compared_but_not_promoted(five_hours: Project) -> None:
     retrain(five_hours, runtime_of(five_hours), "timing", NOW, algorithm="wrong")
     five_hours.registry.hold("timing", "holiday", NOW)
     held = retrain(five_hours, runtime_of(five_hours), "timing", NOW, algorithm="right")
@@ -235,7 +235,7 @@ def test_promotion_loses_the_race_when_production_changed(five_hours: Project, m
 
 
 @pytest.mark.usefixtures("constants")
-def test_a_promotion_is_told_even_if_the_run_is_interrupted_right_after_it(
+def test_a_promotion_is_published_even_if_the_run_is_interrupted_right_after_it(
     five_hours: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = retrain(five_hours, runtime_of(five_hours), "timing", NOW, algorithm="wrong").run
@@ -267,7 +267,7 @@ def test_a_promotion_is_told_even_if_the_run_is_interrupted_right_after_it(
 
 
 @pytest.mark.usefixtures("constants")
-def test_only_posts_later_than_both_trainings_are_compared(five_hours: Project) -> None:
+def test_only_posts_later_than_both_training_sets_are_compared(five_hours: Project) -> None:
     """Production saw more than the candidate: those posts must not count for it."""
     late = retrain(five_hours, runtime_of(five_hours), "timing", NOW, algorithm="right").run
     early = retrain(
@@ -362,7 +362,7 @@ def test_two_runs_of_one_type_do_not_overlap(project: Project) -> None:
     assert retrain(project, runtime_of(project), "timing", NOW).promoted
 
 
-def test_evaluating_later_uses_the_posts_that_came_since(project: Project) -> None:
+def test_a_later_evaluation_uses_newer_posts(project: Project) -> None:
     run = retrain(project, runtime_of(project), "timing", NOW - timedelta(days=300)).run
     assert run
     evaluation = evaluate_version(project, runtime_of(project), str(run.model_version_id), NOW)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tests.plugins_for_tests import Plugins
 
 
-def test_a_module_alone_is_known_by_its_file(plugins: Plugins, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_single_module_is_identified_by_its_file(plugins: Plugins, monkeypatch: pytest.MonkeyPatch) -> None:
     plugins.add("lonely", timing_algorithm("lonely", 5.0))
     monkeypatch.syspath_prepend(str(plugins.site))
     first = fingerprint(load_algorithm("lonely"))
@@ -24,7 +24,7 @@ def test_a_module_alone_is_known_by_its_file(plugins: Plugins, monkeypatch: pyte
     assert fingerprint(load_algorithm("lonely")) != first
 
 
-def test_a_package_is_known_by_all_of_its_files(plugins: Plugins, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_package_is_identified_by_all_of_its_files(plugins: Plugins, monkeypatch: pytest.MonkeyPatch) -> None:
     inner = plugins.site / "package_of_deep" / "inner"
     inner.mkdir(parents=True)
     for folder in (inner, inner.parent):
@@ -40,7 +40,7 @@ def test_a_package_is_known_by_all_of_its_files(plugins: Plugins, monkeypatch: p
     assert fingerprint(load_algorithm("deep")) != first
 
 
-def test_an_observer_counts_only_where_it_may_change_an_answer(
+def test_only_an_observer_that_wraps_hooks_changes_the_fingerprint(
     plugins: Plugins, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plugins.add("lonely", timing_algorithm("lonely", 5.0))
@@ -53,9 +53,7 @@ def test_an_observer_counts_only_where_it_may_change_an_answer(
     assert fingerprint(load_algorithm("lonely")) != alone
 
 
-def test_a_module_that_cannot_be_read_leaves_the_version_to_tell(
-    plugins: Plugins, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unreadable_module_is_identified_by_its_version(plugins: Plugins, monkeypatch: pytest.MonkeyPatch) -> None:
     plugins.add("fleeting", timing_algorithm("fleeting", 5.0))
     monkeypatch.syspath_prepend(str(plugins.site))
     found = load_algorithm("fleeting")

@@ -23,7 +23,7 @@ def a_day_apart(count: int) -> PostHistory:
     return PostHistory(regular_posts(count, gap_hours=24, start=DAY)[["post_id", "created_at"]], "here")
 
 
-def test_the_three_policies_of_every_replay_are_named_so() -> None:
+def test_every_replay_has_three_named_policies() -> None:
     configured, never, always = build_policies(SETTINGS, runtime_of(), "timing", [])
     assert (configured.name, never.name, always.name) == ("configured", "never", "always")
     assert configured.settings == never.settings == always.settings == SETTINGS
@@ -40,14 +40,14 @@ def test_a_policy_changes_the_keys_that_it_names() -> None:
     assert retraining.test_split == SETTINGS.retraining.test_split
 
 
-def test_a_policy_wins_over_what_the_settings_say_of_a_type() -> None:
+def test_a_policy_overrides_the_settings_of_a_type() -> None:
     settings = Settings.model_validate({"retraining": {"timing_model": {"evaluation_max_predictions": 500}}})
     policy = parse_policy("few: evaluation_max_predictions=30, origin=clock", settings, "timing")
     assert policy.settings.retraining.max_predictions("timing") == 30
     assert policy.settings.retraining.origin("timing") == "clock"
 
 
-def test_a_policy_may_take_a_setting_back() -> None:
+def test_a_policy_may_reset_a_setting() -> None:
     settings = Settings.model_validate({"retraining": {"min_confidence": 0.95}})
     assert parse_policy("bold: min_confidence=null", settings, "timing").settings.retraining.min_confidence is None
 
@@ -72,7 +72,7 @@ def test_a_policy_may_take_a_setting_back() -> None:
         ("d: algorithm=claude_api", "the algorithm 'claude_api' forecasts content, not timing"),
     ],
 )
-def test_a_policy_that_cannot_be_meant_is_one_clear_line(text: str, message: str) -> None:
+def test_an_invalid_policy_is_one_clear_line(text: str, message: str) -> None:
     with pytest.raises(RetrainerError) as raised:
         build_policies(SETTINGS, runtime_of(), "timing", [text])
     assert str(raised.value).startswith(message)
@@ -86,7 +86,7 @@ def test_the_steps_tile_the_span() -> None:
     assert [(step.at, step.until) for step in steps] == list(itertools.pairwise(moments))
 
 
-def test_a_decision_is_judged_by_ten_posts_at_least_where_so_many_come_before_the_end() -> None:
+def test_a_decision_is_reviewed_on_ten_later_posts_if_there_are_as_many() -> None:
     (configured, *_) = build_policies(SETTINGS, runtime_of(), "timing", [])
     steps = plan_steps(configured, a_day_apart(200), DAY + timedelta(days=100), DAY + timedelta(days=128))
     assert [step.review_until - step.at for step in steps] == [timedelta(days=days) for days in (7, 10, 10, 7)]
@@ -95,7 +95,7 @@ def test_a_decision_is_judged_by_ten_posts_at_least_where_so_many_come_before_th
     assert steps[1] == Step(*moments), "a post at the very end counts"
 
 
-def test_a_policy_starts_later_where_posts_are_few_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_policy_starts_later_if_there_are_too_few_posts(caplog: pytest.LogCaptureFixture) -> None:
     (configured, *_) = build_policies(SETTINGS, runtime_of(), "timing", [])
     steps = plan_steps(configured, a_day_apart(200), DAY, DAY + timedelta(days=100))
     assert steps[0].at == DAY + timedelta(days=49), "with it, 50 posts are known"
@@ -108,7 +108,7 @@ def test_never_enough_posts_is_an_error() -> None:
         plan_steps(configured, a_day_apart(200), DAY, DAY + timedelta(days=20))
 
 
-def test_too_many_steps_are_refused_before_they_are_counted_out() -> None:
+def test_too_many_steps_are_refused_before_they_are_listed() -> None:
     policy = parse_policy("always-on: schedule_days=0.0001", SETTINGS, "timing")
     with pytest.raises(UsageError, match="'always-on' would take 1000000 steps, more than 20000"):
         plan_steps(policy, a_day_apart(200), DAY + timedelta(days=60), DAY + timedelta(days=160))
@@ -124,7 +124,7 @@ def test_too_many_steps_are_refused_before_they_are_counted_out() -> None:
         (300, 301, "--from: '2024-10-27' lies outside the posts"),
     ],
 )
-def test_a_span_that_cannot_be_meant_is_one_clear_line(start: int, end: int, message: str) -> None:
+def test_an_invalid_period_is_one_clear_line(start: int, end: int, message: str) -> None:
     with pytest.raises(UsageError) as raised:
         resolve_span(a_day_apart(200), DAY + timedelta(days=start), DAY + timedelta(days=end))
     assert str(raised.value).startswith(message)
@@ -135,10 +135,10 @@ def test_the_day_after_the_last_post_is_its_end() -> None:
     assert resolve_span(a_day_apart(200), DAY, end) == (DAY, end)
 
 
-def test_without_an_end_it_goes_to_the_last_post() -> None:
+def test_without_an_end_a_replay_goes_to_the_last_post() -> None:
     assert resolve_span(a_day_apart(200), DAY, None)[1] == DAY + timedelta(days=199)
 
 
-def test_there_is_nothing_to_replay_without_posts() -> None:
+def test_a_replay_without_posts_is_refused() -> None:
     with pytest.raises(InsufficientData, match="there are no posts in here"):
         resolve_span(PostHistory(a_day_apart(1).posts.iloc[:0], "here"), DAY, None)

@@ -97,7 +97,7 @@ def test_the_promotions_of_prophet_are_those_of_train_as_of(eager: Path) -> None
         assert (record.promoted, record.reason) == (run.promoted_to_production, run.promotion_reason)
 
 
-def test_the_live_version_is_scored_on_the_posts_up_to_the_next_step(report: ReplayReport) -> None:
+def test_the_production_version_is_scored_on_the_posts_up_to_the_next_step(report: ReplayReport) -> None:
     times = sample_posts()["created_at"].sort_values(ignore_index=True)
     for one in report.policies:
         for record in one.steps:
@@ -126,7 +126,7 @@ def test_a_policy_has_its_own_schedule_and_algorithm(eager: Path) -> None:
 
 
 @pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
-def test_the_users_database_and_models_are_byte_for_byte_the_same(eager: Path, jobs: int) -> None:
+def test_a_replay_does_not_change_the_database_or_the_models(eager: Path, jobs: int) -> None:
     project = open_project(eager)
     retrain(project, runtime_of(project), "timing", START)
     project.close()
@@ -137,7 +137,7 @@ def test_the_users_database_and_models_are_byte_for_byte_the_same(eager: Path, j
     assert contents(eager) == before
 
 
-def test_another_program_may_have_the_database_open(eager: Path) -> None:
+def test_a_replay_works_while_the_database_is_in_use(eager: Path) -> None:
     project = open_project(eager)
     retrain(project, runtime_of(project), "timing", START)
     before = contents(eager)["data/retrainer.db"]
@@ -147,7 +147,9 @@ def test_another_program_may_have_the_database_open(eager: Path) -> None:
     assert project.registry.list_runs(), "its connection goes on working"
 
 
-def test_nobody_is_notified(eager: Path, plugins: Plugins, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_replay_notifies_nobody(
+    eager: Path, plugins: Plugins, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     heard = tmp_path / "heard"
     plugins.add_observer(
         "loud",
@@ -215,7 +217,7 @@ def counting(folder: Path) -> Project:
     return open_project(folder, {"RETRAINER_TIMING_MODEL__ALGORITHM": "counting"})
 
 
-def test_what_several_policies_need_is_made_once(eager: Path, calls: Path) -> None:
+def test_work_that_several_policies_need_is_done_once(eager: Path, calls: Path) -> None:
     report = replayed(counting(eager), policies=["strict: min_confidence=0.99", "loose: min_improvement_threshold=50"])
     assert report.policy("strict").trainings == 9
     lines = calls.read_text().splitlines()
@@ -229,7 +231,7 @@ def test_what_several_policies_need_is_made_once(eager: Path, calls: Path) -> No
     assert report.policy("strict").seconds > 0, "a policy costs what it would cost alone"
 
 
-def test_a_policy_like_another_but_for_its_name_decides_and_costs_the_same(eager: Path, calls: Path) -> None:
+def test_two_policies_that_differ_in_name_only_decide_and_cost_the_same(eager: Path, calls: Path) -> None:
     report = replayed(counting(eager), policies=["weekly: schedule_days=7"])
     weekly, configured = (
         [step[:3] + step[4:] for step in everything(report)[name]] for name in ("weekly", "configured")
@@ -239,7 +241,7 @@ def test_a_policy_like_another_but_for_its_name_decides_and_costs_the_same(eager
     assert calls.exists()
 
 
-def test_how_long_a_run_may_take_is_no_part_of_a_policy(eager: Path, calls: Path) -> None:
+def test_the_time_limit_of_a_run_is_not_part_of_a_policy(eager: Path, calls: Path) -> None:
     settings = {"RETRAINER_TIMING_MODEL__ALGORITHM": "counting", "RETRAINER_RETRAINING__MAX_RUN_MINUTES": "0.00001"}
     assert replayed(open_project(eager, settings)).policy("configured").trainings == 9
     assert calls.exists()
@@ -260,7 +262,7 @@ CRASHING = counting_algorithm(
 
 
 @pytest.mark.slow
-def test_where_a_process_that_works_ahead_dies_the_replay_goes_on_without(
+def test_a_replay_continues_if_a_prefetch_worker_crashes(
     eager: Path,
     plugins: Plugins,
     calls: Path,
@@ -290,7 +292,7 @@ def interrupting(after: int) -> object:
 
 
 @pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
-def test_an_interrupted_replay_tells_what_is_known_and_goes_on(
+def test_an_interrupted_replay_reports_what_is_known_and_can_be_resumed(
     eager: Path, calls: Path, tmp_path: Path, jobs: int
 ) -> None:
     whole = everything(replayed(counting(eager), workdir=tmp_path / "whole"))
@@ -308,7 +310,7 @@ def test_an_interrupted_replay_tells_what_is_known_and_goes_on(
         assert len(lines) == len(set(lines)), "what was made is not made again"
 
 
-def test_a_kill_between_the_decision_and_its_record_is_made_good(eager: Path, report: ReplayReport) -> None:
+def test_a_replay_killed_between_a_decision_and_its_record_can_be_resumed(eager: Path, report: ReplayReport) -> None:
     replayed(eager, on_progress=interrupting(12))
     work = sqlite3.connect(eager / ".retrainer/replay/timing/work.db")
     work.execute("DELETE FROM steps WHERE number = 3")
@@ -335,7 +337,7 @@ TOUCHY = counting_algorithm(
 @pytest.mark.parametrize(
     "forecast", [pytest.param(0, marks=pytest.mark.slow), 5, pytest.param(12, marks=pytest.mark.slow)]
 )
-def test_wherever_a_step_is_interrupted_only_that_step_is_taken_again(
+def test_only_the_interrupted_step_is_repeated(
     eager: Path,
     plugins: Plugins,
     calls: Path,
@@ -364,7 +366,7 @@ def test_wherever_a_step_is_interrupted_only_that_step_is_taken_again(
     assert calls.exists()
 
 
-def test_a_replay_is_a_function_of_the_posts_the_policies_and_the_dates(eager: Path, tmp_path: Path) -> None:
+def test_a_replay_depends_only_on_posts_policies_and_dates(eager: Path, tmp_path: Path) -> None:
     """Neither the clock nor chance has a part in it, but for the seconds of the processors."""
     documents = []
     for name, jobs in (("one", 1), ("two", 2)):
@@ -379,7 +381,7 @@ def test_a_replay_is_a_function_of_the_posts_the_policies_and_the_dates(eager: P
     assert all(re.fullmatch(r"baseline_timing_2024\d{4}_000000_[0-9a-f]{4}", version_id) for version_id in trained)
 
 
-def test_without_resume_a_replay_begins_anew(eager: Path, calls: Path) -> None:
+def test_without_resume_a_replay_starts_over(eager: Path, calls: Path) -> None:
     replayed(counting(eager))
     calls.unlink()
     replayed(counting(eager))
@@ -387,7 +389,7 @@ def test_without_resume_a_replay_begins_anew(eager: Path, calls: Path) -> None:
 
 
 @pytest.mark.usefixtures("report")
-def test_resuming_on_changed_posts_begins_anew(eager: Path, tmp_path: Path) -> None:
+def test_resuming_with_changed_posts_starts_over(eager: Path, tmp_path: Path) -> None:
     project = open_project(eager)
     early = sample_posts().head(1)
     early["post_id"], early["created_at"] = "earlier", early["created_at"] - timedelta(hours=1)
@@ -397,7 +399,7 @@ def test_resuming_on_changed_posts_begins_anew(eager: Path, tmp_path: Path) -> N
     assert resumed == everything(replayed(eager, workdir=tmp_path / "fresh"))
 
 
-def test_resuming_to_a_later_date_gives_what_one_replay_would(eager: Path, report: ReplayReport) -> None:
+def test_resuming_to_a_later_date_equals_a_single_replay(eager: Path, report: ReplayReport) -> None:
     replayed(eager, end=START + timedelta(days=24))
     assert everything(replayed(eager, resume=True)) == everything(report)
 
@@ -405,7 +407,7 @@ def test_resuming_to_a_later_date_gives_what_one_replay_would(eager: Path, repor
 MOODY = timing_algorithm("moody", train="if len(posts) % 3 == 0: raise ValueError('no mood')")
 
 
-def test_a_run_that_fails_leaves_live_what_is_live(
+def test_a_failed_run_leaves_production_unchanged(
     eager: Path, plugins: Plugins, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plugins.add("moody", MOODY)
@@ -422,7 +424,7 @@ def test_a_run_that_fails_leaves_live_what_is_live(
 AILING = counting_algorithm("ailing", train="if Path(os.environ['OUTAGE']).exists(): raise OSError('out of reach')")
 
 
-def test_what_failed_is_tried_again_when_a_replay_is_resumed(
+def test_resuming_retries_failed_runs(
     eager: Path,
     plugins: Plugins,
     calls: Path,
@@ -449,7 +451,7 @@ def test_what_failed_is_tried_again_when_a_replay_is_resumed(
 PEEKING = counting_algorithm("peeking", wait="len(posts) + model['hours']")
 
 
-def test_a_plugin_that_looks_ahead_promotes_nothing_in_a_replay_either(
+def test_an_algorithm_that_looks_ahead_is_never_promoted_in_a_replay(
     eager: Path, plugins: Plugins, calls: Path
 ) -> None:
     plugins.add("peeking", PEEKING)
@@ -484,7 +486,7 @@ WASTEFUL = """
 """
 
 
-def test_what_failed_forecasts_cost_counts_too(eager: Path, plugins: Plugins, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cost_of_failed_forecasts_counts(eager: Path, plugins: Plugins, monkeypatch: pytest.MonkeyPatch) -> None:
     plugins.add("wasteful", WASTEFUL)
     monkeypatch.syspath_prepend(str(plugins.site))
     project = open_project(eager, {"RETRAINER_CONTENT_MODEL__ALGORITHM": "wasteful"})
@@ -494,7 +496,7 @@ def test_what_failed_forecasts_cost_counts_too(eager: Path, plugins: Plugins, mo
     assert sum(record.cost_usd for one in report.policies for record in one.steps) == pytest.approx(0.2)
 
 
-def test_what_may_be_spent_is_for_the_whole_replay_however_often_it_is_resumed(
+def test_the_cost_limit_covers_the_whole_replay_including_resumes(
     eager: Path, plugins: Plugins, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plugins.add("wasteful", WASTEFUL)
@@ -511,7 +513,7 @@ def test_what_may_be_spent_is_for_the_whole_replay_however_often_it_is_resumed(
 DRIFTING = timing_algorithm("drifting", "40.0 if 220 < len(posts) < 260 else 5.0")
 
 
-def test_a_wrong_decision_is_what_a_sure_comparison_of_the_later_posts_would_undo(
+def test_a_decision_is_wrong_if_later_posts_clearly_contradict_it(
     folder: Path, plugins: Plugins, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The new algorithm is far off, and `always` promotes it: a later look says so."""
@@ -540,7 +542,7 @@ def test_a_wrong_decision_is_what_a_sure_comparison_of_the_later_posts_would_und
 SPARSE = timing_algorithm("sparse", "400.0 if 220 < len(posts) < 260 else 55.0")
 
 
-def test_a_decision_is_judged_by_later_steps_posts_where_its_own_are_few(
+def test_a_decision_is_reviewed_on_posts_of_later_steps_if_its_own_are_few(
     folder: Path, plugins: Plugins, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Three posts come a week: a decision is judged by those of three to four weeks, the last three by none."""
@@ -575,7 +577,7 @@ TIRING = timing_algorithm(
 )
 
 
-def test_a_decision_is_not_judged_where_the_loser_cannot_forecast(
+def test_a_decision_is_not_reviewed_if_the_loser_cannot_forecast(
     folder: Path, plugins: Plugins, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from tests.conftest import regular_posts
@@ -594,13 +596,13 @@ def test_a_decision_is_not_judged_where_the_loser_cannot_forecast(
     assert (always.failures, always.decisions, always.looked_at) == (0, 3, 0)
 
 
-def test_a_replay_uses_its_folder_alone(eager: Path) -> None:
+def test_two_replays_cannot_share_a_folder(eager: Path) -> None:
     folder = eager / ".retrainer/replay/timing"
     with opened(folder, resume=False), pytest.raises(RunInProgress, match="another replay is in progress in"):
         replayed(eager)
 
 
-def test_a_folder_of_somebody_else_is_left_alone(eager: Path, tmp_path: Path) -> None:
+def test_a_folder_not_created_by_a_replay_is_not_touched(eager: Path, tmp_path: Path) -> None:
     (tmp_path / "mine/timing").mkdir(parents=True)
     (tmp_path / "mine/timing/thesis.txt").write_text("the only copy")
     with pytest.raises(UsageError, match="was not created by a replay"):
@@ -615,14 +617,14 @@ def test_posts_are_read_from_either_database(folder_on_each_database: Path) -> N
     assert report.policy("configured").trainings == 2
 
 
-def test_a_project_without_a_post_has_too_few_and_is_left_so(folder_on_each_database: Path) -> None:
+def test_a_replay_without_posts_changes_nothing(folder_on_each_database: Path) -> None:
     before = contents(folder_on_each_database)
     with pytest.raises(InsufficientData, match="there are no posts in"):
         replayed(folder_on_each_database)
     assert contents(folder_on_each_database) == before
 
 
-def test_a_database_that_is_gone_is_not_taken_for_a_new_one(eager: Path) -> None:
+def test_a_missing_database_is_not_taken_for_a_new_one(eager: Path) -> None:
     project = open_project(eager)
     retrain(project, runtime_of(project), "timing", START)
     project.close()
@@ -632,7 +634,7 @@ def test_a_database_that_is_gone_is_not_taken_for_a_new_one(eager: Path) -> None
     assert not (eager / "data/retrainer.db").exists()
 
 
-def test_content_is_replayed_too(eager: Path) -> None:
+def test_content_can_be_replayed(eager: Path) -> None:
     report = replayed(eager, model_type="content", end=START + timedelta(days=21))
     live = report.policy("configured").live
     assert live is not None
@@ -640,7 +642,7 @@ def test_content_is_replayed_too(eager: Path) -> None:
     assert live.score.value == pytest.approx(sum(part.value for part in live.parts.values()) / 2)
 
 
-def test_the_score_of_a_policy_is_that_of_all_its_posts(report: ReplayReport) -> None:
+def test_the_score_of_a_policy_is_over_all_its_posts(report: ReplayReport) -> None:
     live = report.policy("configured").live
     assert live is not None
     within, error = live.parts["within_6h_accuracy"].value, live.parts["mae_hours"].value
@@ -650,7 +652,7 @@ def test_the_score_of_a_policy_is_that_of_all_its_posts(report: ReplayReport) ->
 
 
 @pytest.mark.usefixtures("report")
-def test_versions_of_a_room_can_be_compared_like_any(eager: Path) -> None:
+def test_versions_of_a_sandbox_can_be_compared(eager: Path) -> None:
     """What a replay leaves is a registry like any other."""
     from retrainer.replay.sandbox import open_sandbox, read_history
 

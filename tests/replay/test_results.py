@@ -48,7 +48,7 @@ def test_equal_policies_make_no_difference() -> None:
     assert "all policies score the same" in sentence
 
 
-def test_policies_that_are_equally_good_are_seldom_called_different() -> None:
+def test_equally_good_policies_are_rarely_called_different() -> None:
     """Of five equally good policies, the best is called better by luck in about one replay of twenty, or fewer."""
     called = 0
     for seed in range(60):
@@ -58,7 +58,7 @@ def test_policies_that_are_equally_good_are_seldom_called_different() -> None:
 
 
 @pytest.mark.parametrize("others", [1, 2, 4])
-def test_the_interval_that_is_told_is_the_one_that_decides(others: int) -> None:
+def test_the_reported_interval_is_the_one_that_decides(others: int) -> None:
     """Its level rises with the number of policies; what it does not rule out is called noise."""
     told = set()
     for seed in range(25):
@@ -76,24 +76,24 @@ def test_the_interval_that_is_told_is_the_one_that_decides(others: int) -> None:
     assert told == {True, False}, "else nothing is shown"
 
 
-def test_only_posts_that_all_forecast_are_compared() -> None:
+def test_only_posts_that_every_policy_forecast_are_compared() -> None:
     late = live(noisy(2, 4.0, count=100), first_row=300)
     _, sentence = conclude({"configured": live(noisy(1, 9.0)), "late": late})
     assert sentence.startswith("On 100 posts")
 
 
-def test_too_few_posts_tell_nothing_apart() -> None:
+def test_too_few_posts_are_inconclusive() -> None:
     best, sentence = conclude({"configured": live(noisy(1, 9.0, count=9)), "daily": live(noisy(2, 4.0))})
     assert best is None
     assert sentence == "Only 9 posts were forecast under all policies: too few to compare them."
     assert evidence_of(live(noisy(1, 9.0, count=9)), live(noisy(2, 4.0))) is None
 
 
-def test_nothing_is_known_before_a_post_was_forecast() -> None:
+def test_there_is_no_result_before_the_first_forecast() -> None:
     assert conclude({}) == (None, "No posts were forecast yet.")
 
 
-def test_no_interval_ends_where_no_figure_can_be() -> None:
+def test_intervals_stay_within_the_range_of_the_metric() -> None:
     few = live(np.array([1.0, 40.0, 2.0, 90.0, 3.0, 5.0, 70.0]))
     assert few.score.interval is not None
     assert 0 <= few.score.interval[0] <= few.score.interval[1] <= 1
@@ -102,7 +102,7 @@ def test_no_interval_ends_where_no_figure_can_be() -> None:
         assert 0 <= low <= high <= highest
 
 
-def test_a_part_is_the_mean_of_its_figures_with_its_interval() -> None:
+def test_a_component_is_a_mean_with_an_interval() -> None:
     parts = live(noisy(1, 6.0)).parts
     assert parts["mae_hours"].value == pytest.approx(noisy(1, 6.0).mean())
     low, high = parts["mae_hours"].interval or (0, 0)
@@ -125,7 +125,7 @@ def steps_of_days(days: int) -> list[StepResult]:
 
 
 @pytest.mark.parametrize("days", [1, 7, 14, 28])
-def test_the_time_worse_than_naive_does_not_depend_on_how_long_the_steps_are(days: int) -> None:
+def test_the_time_worse_than_naive_does_not_depend_on_step_length(days: int) -> None:
     times = np.datetime64("2024-01-02", "us") + np.arange(28) * np.timedelta64(1, "D")
     policy = build_policies(Settings(), runtime_of(), "timing", [])[0]
     span = (START, START + timedelta(days=28))
