@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import signal
 import sys
 import tempfile
 import textwrap
@@ -42,6 +43,12 @@ settings.load_profile("retrainer")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--whole-process", action="store_true", help="run every command of a test as a process")
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C through, also where a shell runs the tests in the background and ignores it for them."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class Prepare(Protocol):
