@@ -8,6 +8,7 @@ import importlib
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -48,6 +49,12 @@ class Runner(Protocol):
     def __call__(
         self, *arguments: str, cwd: Path | None = None, env: Mapping[str, str] | None = None, **environ: str
     ) -> Completed: ...
+
+
+def with_default_signals() -> None:
+    """Restore the default signal handlers; for `preexec_fn`, since a shell ignores some in the background."""
+    for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(name, signal.SIG_DFL)
 
 
 def run_as_process(folder: Path, *, powerless: bool = False) -> Runner:

@@ -23,7 +23,7 @@ import pytest
 
 from retrainer.pipeline.run import retrain
 from retrainer.project import Project, create_project
-from tests.command_line import environment, packages
+from tests.command_line import environment, packages, with_default_signals
 from tests.conftest import configure, open_project, runtime_of, train_both_types
 from tests.plugins_for_tests import timing_algorithm
 
@@ -180,7 +180,7 @@ class ServerProcess(Server):
             stdin=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
-            preexec_fn=_with_default_signals,  # noqa: PLW1509  it calls nothing but signal()
+            preexec_fn=with_default_signals,  # noqa: PLW1509  it calls nothing but signal()
         )
         assert process.stderr
         printed = []
@@ -214,11 +214,6 @@ class ServerProcess(Server):
         assert self.process.stderr
         self.process.stderr.close()
         assert "Traceback" not in "".join(self.lines), "".join(self.lines)
-
-
-def _with_default_signals() -> None:
-    for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(name, signal.SIG_DFL)
 
 
 class ServeProcess(Protocol):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from retrainer.posts.sample import sample_posts, write_sample_csv
+from tests.command_line import with_default_signals
 from tests.conftest import configure, open_project
 from tests.plugins_for_tests import timing_algorithm
 
@@ -389,12 +390,6 @@ SLOW = timing_algorithm(
 )
 
 
-def _with_default_signals() -> None:
-    """Restore the signals that a shell ignores in its background processes."""
-    for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(name, signal.SIG_DFL)
-
-
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
 def test_an_interrupted_run_is_closed_and_exits_with_130(
     name: str, trained: str, plugins: Plugins, folder: Path, retrainer: Runner
@@ -409,7 +404,7 @@ def test_an_interrupted_run_is_closed_and_exits_with_130(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=_with_default_signals,  # noqa: PLW1509  no other thread is running
+        preexec_fn=with_default_signals,  # noqa: PLW1509  no other thread is running
     ) as process:
         assert process.stderr is not None
         assert process.stderr.readline() == "training\n"
