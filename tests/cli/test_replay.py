@@ -197,6 +197,7 @@ def without_seconds(document: dict[str, Any]) -> dict[str, Any]:
     return document
 
 
+@pytest.mark.slow
 def test_prefetched_work_is_not_repeated(retrainer: Runner, folder: Path) -> None:
     for jobs in ("1", "2"):
         assert retrainer("replay", *FROM, *TO, "--jobs", jobs, "--workdir", f"jobs{jobs}").code == 0

@@ -65,7 +65,7 @@ def promoted_share(shrink: float, threshold: float) -> float:
     return promoted / REPLICATES
 
 
-@pytest.mark.parametrize("threshold", [2.0, 0.0])
+@pytest.mark.parametrize("threshold", [2.0, pytest.param(0.0, marks=pytest.mark.slow)])
 def test_min_confidence_rarely_promotes_an_equal_model(threshold: float) -> None:
     assert promoted_share(1.0, threshold) <= 0.07
 
