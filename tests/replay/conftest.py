@@ -60,7 +60,7 @@ def replayed(folder: Path | Project, **given: Any) -> ReplayReport:
     return replay(project, runtime_of(project), arguments.pop("model_type", "timing"), NOW, **arguments)
 
 
-def told(record: StepResult) -> tuple[Any, ...]:
+def comparable(record: StepResult) -> tuple[Any, ...]:
     """Return what a step came to, without how long it took."""
     return (
         record.at,
@@ -79,7 +79,7 @@ def told(record: StepResult) -> tuple[Any, ...]:
 
 def everything(report: ReplayReport) -> dict[str, list[tuple[Any, ...]]]:
     """Return what all steps of all policies came to."""
-    return {one.policy.name: [told(record) for record in one.steps] for one in report.policies}
+    return {one.policy.name: [comparable(record) for record in one.steps] for one in report.policies}
 
 
 @pytest.fixture

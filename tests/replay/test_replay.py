@@ -506,7 +506,7 @@ def test_the_cost_limit_covers_the_whole_replay_including_resumes(
         replayed(project, model_type="content", max_cost=limit, resume=resume).ending.spent_usd
         for limit, resume in [(0.25, False), (0.25, True), (0.35, True), (0.15, False)]
     ]
-    assert spent == pytest.approx([0.2, 0.2, 0.3, 0.1]), "begun anew, nothing is spent yet"
+    assert spent == pytest.approx([0.2, 0.2, 0.3, 0.1]), "begun again, nothing is spent yet"
 
 
 # Right until it is trained on so many posts, then far off, then right again.
