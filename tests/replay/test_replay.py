@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from retrainer.replay.runner import Progress
     from tests.plugins_for_tests import Plugins
 
+FOUR_WEEKS_LATER = START + timedelta(days=28)
+
 
 def train_as_of(folder: Path, dates: list[datetime]) -> list[tuple[object, ...]]:
     """Retrain a fresh project as of each date, as `train --as-of` does, and return what was decided."""
@@ -115,9 +117,10 @@ def test_never_keeps_the_first_version_and_always_promotes_every_one(report: Rep
 
 
 def test_a_policy_has_its_own_schedule_and_algorithm(eager: Path) -> None:
-    report = replayed(eager, policies=["slow: schedule_days=21", "daily: schedule_days=1, min_confidence=0.95"])
-    assert len(report.policy("slow").steps) == 3
-    assert report.policy("daily").trainings == 63
+    policies = ["slow: schedule_days=14", "daily: schedule_days=1, min_confidence=0.95"]
+    report = replayed(eager, end=FOUR_WEEKS_LATER, policies=policies)
+    assert len(report.policy("slow").steps) == 2
+    assert report.policy("daily").trainings == 28
     assert report.policy("slow").live is not None
     assert report.policy("daily").live is not None
     rows = {one.policy.name: one.live.rows.tolist() for one in report.policies if one.live is not None}
@@ -133,7 +136,7 @@ def test_a_replay_does_not_change_the_database_or_the_models(eager: Path, jobs: 
     before = contents(eager)
     assert "data/retrainer.db" in before
     assert "models/timing_model" in before
-    replayed(eager, jobs=jobs)
+    replayed(eager, end=FOUR_WEEKS_LATER, jobs=jobs)
     assert contents(eager) == before
 
 
@@ -142,7 +145,7 @@ def test_a_replay_works_while_the_database_is_in_use(eager: Path) -> None:
     retrain(project, runtime_of(project), "timing", START)
     before = contents(eager)["data/retrainer.db"]
     assert (eager / "data/retrainer.db-wal").exists()
-    assert replayed(eager).policy("configured").trainings == 9
+    assert replayed(eager, end=FOUR_WEEKS_LATER).policy("configured").trainings == 4
     assert contents(eager)["data/retrainer.db"] == before
     assert project.registry.list_runs(), "its connection goes on working"
 
@@ -162,7 +165,7 @@ def test_a_replay_notifies_nobody(
         """,
     )
     monkeypatch.syspath_prepend(str(plugins.site))
-    replayed(eager)
+    replayed(eager, end=FOUR_WEEKS_LATER)
     assert not heard.exists()
     retrain(open_project(eager), runtime_of(open_project(eager)), "timing", NOW)
     assert heard.exists()
@@ -232,7 +235,7 @@ def test_work_that_several_policies_need_is_done_once(eager: Path, calls: Path) 
 
 
 def test_two_policies_that_differ_in_name_only_decide_and_cost_the_same(eager: Path, calls: Path) -> None:
-    report = replayed(counting(eager), policies=["weekly: schedule_days=7"])
+    report = replayed(counting(eager), end=FOUR_WEEKS_LATER, policies=["weekly: schedule_days=7"])
     weekly, configured = (
         [step[:3] + step[4:] for step in everything(report)[name]] for name in ("weekly", "configured")
     )
@@ -243,15 +246,16 @@ def test_two_policies_that_differ_in_name_only_decide_and_cost_the_same(eager: P
 
 def test_the_time_limit_of_a_run_is_not_part_of_a_policy(eager: Path, calls: Path) -> None:
     settings = {"RETRAINER_TIMING_MODEL__ALGORITHM": "counting", "RETRAINER_RETRAINING__MAX_RUN_MINUTES": "0.00001"}
-    assert replayed(open_project(eager, settings)).policy("configured").trainings == 9
+    assert replayed(open_project(eager, settings), end=FOUR_WEEKS_LATER).policy("configured").trainings == 4
     assert calls.exists()
 
 
 def test_with_jobs_the_results_are_the_same(eager: Path, calls: Path, tmp_path: Path) -> None:
-    alone = everything(replayed(counting(eager)))
+    alone = everything(replayed(counting(eager), end=FOUR_WEEKS_LATER))
     forecasts = set(calls.read_text().splitlines())
     calls.unlink()
-    assert everything(replayed(counting(eager), jobs=2, workdir=tmp_path / "jobs")) == alone
+    with_jobs = replayed(counting(eager), end=FOUR_WEEKS_LATER, jobs=2, workdir=tmp_path / "jobs")
+    assert everything(with_jobs) == alone
     assert set(calls.read_text().splitlines()) == forecasts, "nothing is made ahead that is not needed"
 
 
@@ -370,21 +374,22 @@ def test_a_replay_depends_only_on_posts_policies_and_dates(eager: Path, tmp_path
     """Neither the clock nor chance has a part in it, but for the seconds of the processors."""
     documents = []
     for name, jobs in (("one", 1), ("two", 2)):
-        document = replay_document(replayed(eager, workdir=tmp_path / name, jobs=jobs, policies=["p: test_split=0.3"]))
+        options = {"workdir": tmp_path / name, "jobs": jobs, "policies": ["p: test_split=0.3"]}
+        document = replay_document(replayed(eager, end=FOUR_WEEKS_LATER, **options))
         for policy in document["policies"].values():
             assert policy["cost"].pop("seconds") >= 0
         documents.append(document)
     assert documents[0] == documents[1]
     ids = [step["version_id"] for policy in documents[0]["policies"].values() for step in policy["steps"]]
     trained = [version_id for version_id in ids if version_id is not None]
-    assert len(trained) == len(set(trained)) == 9 + 1 + 9 + 9
+    assert len(trained) == len(set(trained)) == 4 + 1 + 4 + 4
     assert all(re.fullmatch(r"baseline_timing_2024\d{4}_000000_[0-9a-f]{4}", version_id) for version_id in trained)
 
 
 def test_without_resume_a_replay_starts_over(eager: Path, calls: Path) -> None:
-    replayed(counting(eager))
+    replayed(counting(eager), end=FOUR_WEEKS_LATER)
     calls.unlink()
-    replayed(counting(eager))
+    replayed(counting(eager), end=FOUR_WEEKS_LATER)
     assert "train" in calls.read_text()
 
 
@@ -436,14 +441,14 @@ def test_resuming_retries_failed_runs(
     outage = tmp_path / "outage"
     monkeypatch.setenv("OUTAGE", str(outage))
     project = open_project(eager, {"RETRAINER_TIMING_MODEL__ALGORITHM": "ailing"})
-    whole = everything(replayed(project, workdir=tmp_path / "whole"))
+    whole = everything(replayed(project, end=FOUR_WEEKS_LATER, workdir=tmp_path / "whole"))
     outage.touch()
-    broken = replayed(project)
-    assert broken.policy("configured").failures == 9
+    broken = replayed(project, end=FOUR_WEEKS_LATER)
+    assert broken.policy("configured").failures == 4
     assert "runs failed, the first as of 2024-03-01: " in caplog.text
     assert "out of reach" in caplog.text
     outage.unlink()
-    assert everything(replayed(project, resume=True)) == whole
+    assert everything(replayed(project, end=FOUR_WEEKS_LATER, resume=True)) == whole
     assert calls.exists()
 
 
@@ -455,9 +460,9 @@ def test_an_algorithm_that_looks_ahead_is_never_promoted_in_a_replay(
     eager: Path, plugins: Plugins, calls: Path
 ) -> None:
     plugins.add("peeking", PEEKING)
-    report = replayed(eager, policies=["peeking: algorithm=peeking"])
+    report = replayed(eager, end=FOUR_WEEKS_LATER, policies=["peeking: algorithm=peeking"])
     peeking = report.policy("peeking")
-    assert (peeking.failures, peeking.promotions) == (9, 0)
+    assert (peeking.failures, peeking.promotions) == (4, 0)
     assert "looks into the future" in peeking.steps[0].reason
     assert calls.exists()
 
