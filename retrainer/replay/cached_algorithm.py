@@ -189,9 +189,19 @@ class CachedAlgorithm(LoadedAlgorithm):
         Raises:
             CostLimitReached: they are paid and could exceed the limit.
         """
+        budget = budget or Budget()
 
         def compute() -> Any:
-            return self._predict_within_limit(model, posts, origins, config, model_type, budget or Budget())
+            if not self.description.paid:
+                return LoadedAlgorithm.predict(self, model, posts, origins, config, model_type, budget)
+            self.cache.spending.require(self.estimate(model, posts, origins, config, model_type))
+            before, reported = budget.cost_usd, 0.0
+            try:
+                forecasts = LoadedAlgorithm.predict(self, model, posts, origins, config, model_type, budget)
+                reported = get_model_type(model_type).count_outcomes(forecasts).get("cost_usd", 0.0)
+                return forecasts
+            finally:  # failed calls may cost money too, and a plugin may report costs without using the budget
+                self.cache.pay(max(budget.cost_usd - before, reported))
 
         digest = self.cache.history.digest_of(posts)
         if digest is None:
@@ -200,26 +210,6 @@ class CachedAlgorithm(LoadedAlgorithm):
         times = (origins.time.astype("datetime64[us]").tobytes(), origins.position.tobytes(), target_time)
         key = _hash("predict", *self._identity(config, model_type), model.key, digest, *times)
         return unpack_forecasts(self.cache.get_or_compute(key, lambda: pack_forecasts(compute())), model_type)
-
-    def _predict_within_limit(
-        self,
-        model: CachedModel,
-        posts: pd.DataFrame,
-        origins: Origins,
-        config: BaseModel,
-        model_type: ModelTypeName,
-        budget: Budget,
-    ) -> Any:
-        if not self.description.paid:
-            return super().predict(model, posts, origins, config, model_type, budget)
-        self.cache.spending.require(self.estimate(model, posts, origins, config, model_type))
-        before, reported = budget.cost_usd, 0.0
-        try:
-            forecasts = super().predict(model, posts, origins, config, model_type, budget)
-            reported = get_model_type(model_type).count_outcomes(forecasts).get("cost_usd", 0.0)
-            return forecasts
-        finally:  # failed calls may cost money too, and a plugin may report costs without using the budget
-            self.cache.pay(max(budget.cost_usd - before, reported))
 
     def _call(self, hook: str, **arguments: Any) -> Any:
         """Call a hook with the plugin's own model."""
