@@ -70,7 +70,7 @@ class Versions:
             fetch_running_run(session, run_id).model_version_id = version.version_id
 
     def mark_evaluated(self, version_id: str, *, succeeded: bool) -> None:
-        """Record whether an evaluation succeeded: a version whose first one failed cannot be promoted until one does."""
+        """Record the outcome of an evaluation: after a failure of the first, the version needs one to be promoted."""
         before, after = ("failed", "trained") if succeeded else ("trained", "failed")
         query = update(ModelVersion).where(ModelVersion.version_id == version_id, ModelVersion.status == before)
         with self.database.write() as session:
