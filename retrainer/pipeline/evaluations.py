@@ -52,7 +52,7 @@ def evaluate_version(
         window = require_held_out_window(posts, version, max_predictions, rule)
         evaluation = evaluate_model(runtime, model, posts, window, budget)
         record(project, version, evaluation, now)
-    project.registry.mark_evaluation_succeeded(version_id)
+    project.registry.mark_evaluated(version_id, succeeded=True)
     return evaluation
 
 

@@ -266,7 +266,7 @@ def _evaluate_and_record(context: RunContext, candidate: Candidate, split: Split
     try:
         evaluation = _evaluate(context, candidate, split, version)
     except BaseException:
-        context.registry.mark_evaluation_failed(version.version_id)
+        context.registry.mark_evaluated(version.version_id, succeeded=False)
         raise
     record(context.project, version, evaluation, context.stopwatch.now(), context.run_id)
     return evaluation
