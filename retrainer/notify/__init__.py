@@ -35,18 +35,13 @@ class TrainCall:
         Args:
             code: the exit code of the outcomes.
         """
-        from retrainer.pipeline.results import Failure  # noqa: PLC0415  imported by now: it made the outcomes
+        from retrainer.algorithms.events import Event  # noqa: PLC0415  imported by now: they made the outcomes
+        from retrainer.pipeline.results import Failure  # noqa: PLC0415
 
         self.failed = code != 0
         for outcome in outcomes:
             if isinstance(outcome, Failure) and outcome.run is None:
-                _publish_failure(runtime, outcome)
-
-
-def _publish_failure(runtime: Runtime, failure: Failure) -> None:
-    from retrainer.algorithms.events import Event  # noqa: PLC0415  as above
-
-    runtime.events.publish(Event("failure", failure.model_type, None, str(failure.error)))
+                runtime.events.publish(Event("failure", outcome.model_type, None, str(outcome.error)))
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from retrainer.algorithms.budget import Budget
 from retrainer.algorithms.events import EventBus
 from retrainer.algorithms.manager import MANIFEST_FILE, LoadedAlgorithm
 from retrainer.errors import CostLimitReached
-from retrainer.evaluation.lookahead import LookaheadCheck
+from retrainer.evaluation.lookahead import check_lookahead
 from retrainer.model_types import get_model_type
 from retrainer.registry.artifacts import EVALUATIONS
 from retrainer.replay.fingerprint import fingerprint
@@ -218,7 +218,7 @@ class CachedAlgorithm(LoadedAlgorithm):
         return fingerprint(self)
 
 
-class CachedLookaheadCheck(LookaheadCheck):
+class CachedLookaheadCheck:
     """Checks each model of a replay once: the code does not change, and a version is evaluated many times."""
 
     def __init__(self, cache: AlgorithmCache) -> None:
@@ -234,12 +234,13 @@ class CachedLookaheadCheck(LookaheadCheck):
             self._cache.seconds += self._seconds[key]
             return
         before = self._cache.seconds
-        super().__call__(model, posts, origins, forecasts, targets)
+        check_lookahead(model, posts, origins, forecasts, targets, _call_plugin)
         self._seconds[key] = self._cache.seconds - before
 
-    def repeat(self, model: TrainedModel, posts: pd.DataFrame, origins: Origins) -> Any:
-        """Return forecasts from a new call of the plugin, whatever is cached."""
-        return LoadedAlgorithm.predict(model.algorithm, model.model, posts, origins, model.options, model.model_type)
+
+def _call_plugin(model: TrainedModel, posts: pd.DataFrame, origins: Origins) -> Any:
+    """Return forecasts from a new call of the plugin, whatever is cached."""
+    return LoadedAlgorithm.predict(model.algorithm, model.model, posts, origins, model.options, model.model_type)
 
 
 def _processor_seconds() -> float:

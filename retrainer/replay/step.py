@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from retrainer.pipeline.results import RunResult
     from retrainer.pipeline.split import Split
     from retrainer.pipeline.training import Candidate
-    from retrainer.registry.tables import ModelVersion
+    from retrainer.registry.tables import ModelVersion, TrainingRun
     from retrainer.replay.cached_algorithm import AlgorithmCache
     from retrainer.replay.plan import Step
     from retrainer.replay.policies import Policy
@@ -170,8 +170,7 @@ def _retrain(
         failed = None if run_id is None else project.registry.get_run(run_id)
         cost = {"tokens": (failed and failed.tokens) or 0, "cost_usd": (failed and failed.cost_usd) or 0.0}
         return {"reason": str(error), "failed": True, **cost}
-    run = result.run
-    assert run is not None  # this is no dry run
+    run = cast("TrainingRun", result.run)  # None only for a dry run
     reason = str(run.promotion_reason)
     forced = policy.promotes_all and not result.promoted
     if forced:
