@@ -140,7 +140,7 @@ def environment(variables: Mapping[str, str]) -> Iterator[None]:
 
 @contextmanager
 def packages(python_path: str) -> Iterator[None]:
-    """Put folders of packages first on the path, import what is in them again, and forget it afterwards."""
+    """Put folders of packages first on the path, import their modules again, and forget them afterwards."""
     folders = [folder for folder in python_path.split(os.pathsep) if folder]
     names = {path.stem for folder in folders for path in Path(folder).iterdir() if path.suffix in {"", ".py"}}
     hidden = _pop_modules(names)

@@ -1,4 +1,4 @@
-"""Plugins as a stranger would install them: a folder of packages, and the code of algorithms and observers."""
+"""Third-party plugins for tests: the code of algorithms and observers, and a folder to install them into."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Programs of the machine that some tests need: found, or installed where that can be done."""
+"""Programs that some tests need: found on the machine, or installed if possible."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _PATH = f"{os.environ['PATH']}:/usr/sbin:/sbin"
 
 
 def installed(name: str) -> str:
-    """Return where a program is, of the Debian package of the same name; skip the test where it cannot be had."""
+    """Return the path of a program, which is in the Debian package of that name; skip the test if it is missing."""
     found = shutil.which(name, path=_PATH)
     if found is None and os.geteuid() == 0 and shutil.which("apt-get"):
         environ = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
@@ -22,5 +22,5 @@ def installed(name: str) -> str:
                 subprocess.run(command, env=environ, capture_output=True, check=False, timeout=300)
         found = shutil.which(name, path=_PATH)
     if found is None:
-        pytest.skip(f"there is no {name} here, and it cannot be installed")
+        pytest.skip(f"no program {name}, and it cannot be installed: install the Debian package {name}")
     return found

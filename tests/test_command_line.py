@@ -1,4 +1,4 @@
-"""The two ways in which tests call `retrainer` agree, and a call in process leaves nothing behind."""
+"""Both ways to call `retrainer` in tests give the same results, and a call in process leaves nothing behind."""
 
 from __future__ import annotations
 

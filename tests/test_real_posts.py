@@ -1,4 +1,4 @@
-"""Real streams, if they are beside the project, can be imported without options and retrained."""
+"""Real streams can be imported without options and trained on, if they are beside the project."""
 
 from __future__ import annotations
 

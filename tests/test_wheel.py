@@ -1,4 +1,4 @@
-"""What is built from the project is whole: `init` and the migrations work from a wheel."""
+"""The wheel is complete: `init` and the migrations work from it."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ def create_app(project: Project, runtime: Runtime, auth: Auth, threads: Threads)
 
     It serves no pages that show the OpenAPI document: these load scripts from another site, which could call the API.
     """
-    metrics = Metrics(project, threads)
+    metrics = Metrics(threads)
     app = Application(
         title="retrainer",
         version=__version__,

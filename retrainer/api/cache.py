@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from operator import attrgetter
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cachetools import LRUCache, cachedmethod
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from retrainer.registry.tables import ModelEvaluation, ModelVersion
     from retrainer.runtime import Runtime
 
-MAX_RESULTS = 1000  # of each kind
+MAX_RESULTS = 2000
 
 
 class VersionCache:
@@ -27,20 +27,15 @@ class VersionCache:
         self._project = project
         self._runtime = runtime
         self._lock = Lock()
-        self._reliability: LRUCache[str, list[Reliability]] = LRUCache(MAX_RESULTS, _size)
-        self._importance: LRUCache[str, list[Importance]] = LRUCache(MAX_RESULTS, _size)
+        # An empty result does not fit.
+        self._results: LRUCache[str, Any] = LRUCache(MAX_RESULTS, lambda result: 1 if result else MAX_RESULTS + 1)
 
-    @cachedmethod(attrgetter("_reliability"), lambda _self, _version, row: row.evaluation_id, attrgetter("_lock"))
+    @cachedmethod(attrgetter("_results"), lambda _self, _version, row: row.evaluation_id, attrgetter("_lock"))
     def reliability(self, version: ModelVersion, row: ModelEvaluation) -> list[Reliability]:
         """Return the reliability of a recorded evaluation."""
         return load_reliability(self._project, version, row)
 
-    @cachedmethod(attrgetter("_importance"), lambda _self, version: version.version_id, attrgetter("_lock"))
+    @cachedmethod(attrgetter("_results"), lambda _self, version: version.version_id, attrgetter("_lock"))
     def importance(self, version: ModelVersion) -> list[Importance]:
         """Return the feature importance of a version."""
         return feature_importance(self._project, self._runtime, version)
-
-
-def _size(result: list[Reliability] | list[Importance]) -> int:
-    """Return the share of the cache that a result takes: an empty one does not fit."""
-    return 1 if result else MAX_RESULTS + 1

@@ -42,11 +42,7 @@ class TrainCall:
         self.failed = code != 0
         for outcome in outcomes:
             if isinstance(outcome, Failure) and outcome.run is None:
-                _publish_failure(runtime, outcome)
-
-
-def _publish_failure(runtime: Runtime, failure: Failure) -> None:
-    runtime.events.publish(Event("failure", failure.model_type, None, str(failure.error)))
+                runtime.events.publish(Event("failure", outcome.model_type, None, str(outcome.error)))
 
 
 @contextmanager

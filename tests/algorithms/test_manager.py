@@ -1,4 +1,4 @@
-"""Plugins as strangers install them: found by entry point, checked when chosen, named when broken."""
+"""Third-party plugins: found by entry point, checked when selected, named when broken."""
 
 from __future__ import annotations
 
@@ -281,7 +281,7 @@ def test_an_observer_hears_of_runs_and_may_wrap_and_one_that_fails_changes_nothi
     assert "WARNING: Observer 'failing' failed: ValueError: no" in done.err
     events = [json.loads(line) for line in heard.read_text().splitlines()]
     kinds = [event["kind"] for event in events]
-    assert kinds.count("wrapped") == 2, "the training of the candidate, and that of the naive reference"
+    assert kinds.count("wrapped") == 2, "training of the candidate and of the naive reference"
     assert [kind for kind in kinds if kind != "wrapped"] == ["promotion", "run"]
     assert "First timing model" in events[-1]["reason"]
     run = events[-1]["run"]
@@ -435,7 +435,7 @@ def test_every_hook_is_documented() -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("with_posts")
 def test_a_strangers_package_installs_and_trains(retrainer: Runner, folder: Path, tmp_path: Path) -> None:
-    """A package with a pyproject.toml of its own, installed by pip; nothing in retrainer knows of it."""
+    """A package with its own pyproject.toml, installed by pip."""
     source = tmp_path / "stranger"
     (source / "retrainer_weekly").mkdir(parents=True)
     (source / "pyproject.toml").write_text(

@@ -1,4 +1,4 @@
-"""The conformance suite: it passes honest algorithms and finds the ways in which others cheat or break."""
+"""The conformance suite accepts correct algorithms and detects incorrect ones."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def loaded(
     train: Callable[..., Any] | None = None,
     model_type: ModelTypeName = "timing",
 ) -> object:
-    """An algorithm made of two functions."""
+    """Return an algorithm with these two functions."""
 
     @hookimpl
     def algorithm() -> Algorithm:
@@ -209,7 +209,7 @@ def test_a_content_model_that_reads_the_post_itself_fails() -> None:
 
 def test_a_model_whose_forecasts_depend_on_their_order_fails() -> None:
     def predict(posts: pd.DataFrame, origins: Origins) -> TimingForecasts:
-        # One origin alone is answered like the first of several, so only the order can show it.
+        # A single origin gets the forecast of the first of several, so only another order reveals it.
         waits = np.where(np.arange(len(origins)) < 1, 1.0, 1.0)
         backwards = len(origins) > 1 and origins.position[0] > origins.position[-1]
         return constant(waits + float(backwards))
@@ -282,7 +282,7 @@ def test_a_model_that_needs_many_posts_fails() -> None:
 
 
 def test_a_model_that_looks_ahead_only_between_posts_fails() -> None:
-    """Honest right after a post; in the middle of a gap it knows the next post."""
+    """Correct right after a post, but in the middle of a gap it uses the next post."""
 
     def predict(posts: pd.DataFrame, origins: Origins) -> TimingForecasts:
         times = utc_times(posts)
@@ -304,7 +304,7 @@ def test_a_model_that_depends_on_the_date_fails_the_shift_by_four_weeks() -> Non
 
 
 def exponential(hours: float, posts: pd.DataFrame, origins: Origins) -> TimingForecasts:
-    """Exponential waits: they have no memory, so conditioned on any silence they are the same."""
+    """Exponential waits: memoryless, so they are the same after any silence."""
     del posts
     quantiles = np.tile(-np.log(1 - np.arange(1, 100) / 100) * hours, (len(origins), 1))
     return TimingForecasts.from_quantiles(quantiles)
@@ -316,7 +316,7 @@ def test_a_distribution_without_memory_is_conditioned_on_any_silence() -> None:
 
 
 def test_a_forecast_that_starts_anew_after_a_silence_is_not_conditioned() -> None:
-    """Waits between 10 and 20 hours: after a silence of 12 there are 8 left at most, which it does not see."""
+    """Waits between 10 and 20 hours; after a silence of 12 hours at most 8 remain, which this ignores."""
 
     def predict(origins: Origins) -> TimingForecasts:
         return TimingForecasts.from_quantiles(np.tile(np.linspace(10, 20, 99), (len(origins), 1)))

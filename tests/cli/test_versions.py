@@ -119,10 +119,10 @@ def test_rollback_to_a_version(five: list[str], retrainer: Runner) -> None:
 
 
 def test_show_prints_the_decision_with_its_scores(five: list[str], retrainer: Runner) -> None:
-    told = retrainer("show", five[4]).out
-    assert "it was not promoted (automatically, " in told
-    assert "naive 0." in told
-    assert "on the same 20 posts." in told
+    shown = retrainer("show", five[4]).out
+    assert "it was not promoted (automatically, " in shown
+    assert "naive 0." in shown
+    assert "on the same 20 posts." in shown
     assert "it was promoted to production (automatically, " in retrainer("show", five[0]).out
 
 

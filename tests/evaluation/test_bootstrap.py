@@ -1,4 +1,4 @@
-"""How sure an improvement is: the bootstrap, its level and its power, and the verdicts drawn from it."""
+"""The evidence for an improvement: the bootstrap, its level and power, and the decision rule."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_min_confidence_rarely_promotes_an_equal_model(threshold: float) -> None
 
 
 def test_min_confidence_promotes_a_clearly_better_model() -> None:
-    """Errors a quarter smaller are found in nearly every case."""
+    """An error smaller by a quarter is detected in nearly every case."""
     assert promoted_share(0.75, 2.0) >= 0.9
 
 
@@ -147,7 +147,7 @@ def test_evidence_grows_with_the_number_of_posts() -> None:
 
 
 def test_the_required_sample_size_is_roughly_right() -> None:
-    """With the named number of posts of the same kind the standard error is as small as the effect asks for."""
+    """With the required number of posts, the standard error is as small as the effect requires."""
     rng = np.random.default_rng(2)
     errors = rng.exponential(6, 60)
     better = errors * rng.uniform(0.65, 1.45, 60)
@@ -272,7 +272,7 @@ def promotions_of_equal_models(posts: int, comparisons: int) -> float:
 
 
 def test_equal_models_are_rarely_found_better_on_few_posts_too() -> None:
-    """Without the widening for few blocks it is one in eight."""
+    """Without the wider interval for few blocks, it would be one in eight."""
     assert promotions_of_equal_models(20, 2000) <= 0.09
 
 
@@ -304,7 +304,7 @@ def test_the_required_sample_size_follows_the_square_root_law() -> None:
 
 
 def test_there_is_no_percentage_if_production_scores_zero_in_many_resamples() -> None:
-    """One lucky hit in 300: the resamples that miss it have no percentage, and those that hold it all say -100%."""
+    """One hit in 300: resamples without it have no percentage, and those with it all give -100%."""
     hopeless = np.column_stack([np.zeros(300), np.full(300, 100.0)])
     lucky = hopeless.copy()
     lucky[5, 0] = 1

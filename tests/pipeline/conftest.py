@@ -1,4 +1,4 @@
-"""Every test of this folder runs on SQLite and on PostgreSQL."""
+"""The pipeline tests run on SQLite and on PostgreSQL."""
 
 from __future__ import annotations
 
@@ -12,5 +12,5 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def folder(folder_on_each_database: Path) -> Path:
-    """A project folder on each database in turn."""
+    """A project folder on SQLite, then one on PostgreSQL."""
     return folder_on_each_database

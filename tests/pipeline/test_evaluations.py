@@ -1,4 +1,4 @@
-"""An evaluation at both kinds of origins: what it foretells from where, and what its file can give again."""
+"""Evaluations with both kinds of origins, and the files of forecasts that they leave."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_clock_origins_are_evenly_spaced_and_know_all_posts_up_to_them() -> None
 
 
 def test_a_clock_origin_at_the_moment_of_posts_knows_all_of_them() -> None:
-    """Two posts at the very middle of the window, which is the only origin."""
+    """Two posts share the time of the only origin, the middle of the window."""
     posts = regular_posts(5)
     posts["created_at"] = posts["created_at"].iloc[0] + pd.to_timedelta([0, 5, 10, 10, 15], unit="h")
     window = held_out_window(posts, through(posts, 0), 1, "clock")
@@ -154,7 +154,7 @@ def test_clock_origins_need_two_times_after_the_training_posts(folder: Path) -> 
 
 @pytest.mark.usefixtures("constants")
 def test_a_comparison_reports_the_segments_that_differ(folder: Path) -> None:
-    """Posts come every two hours by day and stay away at night; one model always says 2 hours, the other 16."""
+    """Posts come every two hours by day and never at night; one model always forecasts 2 hours, the other 16."""
     configure(folder, evaluation_max_predictions="200")
     project = open_project(folder)
     posts = regular_posts(1200, gap_hours=2)
@@ -175,7 +175,7 @@ def test_a_comparison_reports_the_segments_that_differ(folder: Path) -> None:
 
 @pytest.mark.usefixtures("constants")
 def test_min_confidence_keeps_production_if_the_evidence_is_weak(folder: Path) -> None:
-    """Two hours against four, on 20 posts that come after two to forty hours: better, and no more than that."""
+    """Forecasts of 2 against 4 hours on 20 waits of 2 to 40 hours: better, but without enough evidence."""
     configure(folder)
     posts = regular_posts(300, gap_hours=1)
     gaps = np.random.default_rng(12).choice([2.0, 4.0, 9.0, 40.0], 300)

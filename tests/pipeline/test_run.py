@@ -103,7 +103,7 @@ def test_the_recorded_figures_follow_from_the_stored_forecasts(project: Project)
     order = list(posts.index)
     waits = [(posts[one] - posts[order[order.index(one) - 1]]).total_seconds() / 3600 for one in ids]
     assert targets.wait_hours == pytest.approx(np.array(waits))
-    assert set(ids) <= set(order[320:]), "only test posts are foretold"
+    assert set(ids) <= set(order[320:]), "only test posts are forecast"
 
 
 def test_content_is_evaluated_on_posts_with_text_only(project: Project) -> None:
@@ -213,7 +213,7 @@ def test_a_type_on_hold_is_compared_but_not_promoted(five_hours: Project) -> Non
 
 @pytest.mark.usefixtures("constants")
 def test_promotion_loses_the_race_when_production_changed(five_hours: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another process promotes a version after the comparison and before the decision is carried out."""
+    """Another process promotes a version between the comparison and the promotion."""
     retrain(five_hours, runtime_of(five_hours), "timing", NOW, algorithm="wrong")
     other = retrain(five_hours, runtime_of(five_hours), "timing", NOW, algorithm="right", auto_promote=False).run
     assert other is not None
@@ -268,7 +268,7 @@ def test_a_promotion_is_published_even_if_the_run_is_interrupted_right_after_it(
 
 @pytest.mark.usefixtures("constants")
 def test_only_posts_later_than_both_training_sets_are_compared(five_hours: Project) -> None:
-    """Production saw more than the candidate: those posts must not count for it."""
+    """Posts that production was trained on are not compared, though the candidate never saw them."""
     late = retrain(five_hours, runtime_of(five_hours), "timing", NOW, algorithm="right").run
     early = retrain(
         five_hours, runtime_of(five_hours), "timing", NOW - timedelta(days=30), algorithm="right", as_of=True
@@ -288,7 +288,7 @@ def test_only_posts_later_than_both_training_sets_are_compared(five_hours: Proje
 
 @pytest.mark.usefixtures("constants")
 def test_few_common_posts_are_not_enough_evidence(five_hours: Project) -> None:
-    """As of the past, only a few posts are later than what production was trained on."""
+    """As of a past date, only a few posts are later than the training posts of production."""
     retrain(five_hours, runtime_of(five_hours), "timing", NOW, algorithm="wrong")
     trained_through = five_hours.registry.list_versions("timing")[0].trained_through
     moment = trained_through + timedelta(hours=5 * (MIN_COMPARED_POSTS - 1))
@@ -336,7 +336,7 @@ def test_a_dry_run_records_nothing(project: Project) -> None:
 
 
 def _files(project: Project) -> list[Path]:
-    """Return what is in the project folder but the database and the empty lock file of the models folder."""
+    """Return the files of the project except the database and the lock file of the models folder."""
     return sorted(path for path in project.folder.rglob("*") if "db" not in path.name and path.name != ".lock")
 
 
@@ -427,10 +427,10 @@ def test_old_versions_are_archived_but_never_production_or_its_predecessor(folde
     assert run
     states = {version.version_id: version.status for version in project.registry.list_versions("timing")}
     assert states[ids[1]] == "active"
-    assert states[ids[0]] == "trained", "what a rollback returns to"
+    assert states[ids[0]] == "trained", "a rollback returns to it"
     assert states[str(run.model_version_id)] == "trained"
     assert [states[version_id] for version_id in ids[2:5]] == ["archived"] * 3
-    assert project.artifacts.folder("timing", ids[2]).exists(), "archived files stay"
+    assert project.artifacts.folder("timing", ids[2]).exists(), "files of archived versions are kept"
     project.close()
 
 

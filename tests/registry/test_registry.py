@@ -324,6 +324,7 @@ def test_a_foreign_database_keeps_its_tables(sqlite_folder: Path) -> None:
     connection.close()
 
 
+@pytest.mark.slow
 def test_first_use_by_several_processes_at_once(folder: Path, retrainer: Runner) -> None:
     command = [sys.executable, "-m", "retrainer", "versions", "--json"]
     processes = [

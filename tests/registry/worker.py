@@ -1,4 +1,4 @@
-"""What worker processes do, and how tests start them: forked from a server that has imported everything already."""
+"""Worker processes of the registry tests, forked from a server that has imported everything already."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the tests of replays share."""
+"""Fixtures of the replay tests."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def counting_algorithm(
 
 
 def replayed(folder: Path | Project, **given: Any) -> ReplayReport:
-    """Replay the timing model of the sample for nine weeks, unless told otherwise."""
+    """Replay the timing model of the sample for nine weeks, or as `given` says."""
     from retrainer.project import Project
 
     project = folder if isinstance(folder, Project) else open_project(folder)
@@ -60,26 +60,26 @@ def replayed(folder: Path | Project, **given: Any) -> ReplayReport:
     return replay(project, runtime_of(project), arguments.pop("model_type", "timing"), NOW, **arguments)
 
 
-def comparable(record: StepResult) -> tuple[Any, ...]:
-    """Return what a step came to, without how long it took."""
+def outcome_of(step: StepResult) -> tuple[Any, ...]:
+    """Return the results of a step, except how long it took."""
     return (
-        record.at,
-        record.until,
-        record.digest,
-        record.version_id,
-        record.promoted,
-        record.reason,
-        record.improvement_percentage,
-        record.rows,
-        record.figures,
-        record.naive_figures,
-        record.later_look,
+        step.at,
+        step.until,
+        step.digest,
+        step.version_id,
+        step.promoted,
+        step.reason,
+        step.improvement_percentage,
+        step.rows,
+        step.figures,
+        step.naive_figures,
+        step.later_look,
     )
 
 
-def everything(report: ReplayReport) -> dict[str, list[tuple[Any, ...]]]:
-    """Return what all steps of all policies came to."""
-    return {one.policy.name: [comparable(record) for record in one.steps] for one in report.policies}
+def outcomes(report: ReplayReport) -> dict[str, list[tuple[Any, ...]]]:
+    """Return the results of all steps by policy."""
+    return {one.policy.name: [outcome_of(step) for step in one.steps] for one in report.policies}
 
 
 @pytest.fixture
@@ -94,5 +94,5 @@ def eager(project: Project) -> Path:
 
 @pytest.fixture
 def report(eager: Path, prepare: Prepare) -> ReplayReport:
-    """The replay of that project, in its default folder; made once for all tests."""
+    """The replay of that project in its default folder, which is made once for all tests."""
     return prepare(eager, replayed)

@@ -1,4 +1,4 @@
-"""The code of a plugin as a hash."""
+"""The fingerprint of a plugin changes with its code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Policies: written in one line, checked key by key; and when each takes its steps."""
+"""Policies: their one-line syntax, and the steps of each."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DAY = datetime(2024, 1, 1, tzinfo=UTC)
 
 
 def a_day_apart(count: int) -> PostHistory:
-    """Posts a day apart, the first one on the first of January 2024."""
+    """Return daily posts from 1 January 2024."""
     return PostHistory(regular_posts(count, gap_hours=24, start=DAY)[["post_id", "created_at"]], "here")
 
 

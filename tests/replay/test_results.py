@@ -1,4 +1,4 @@
-"""What a replay concludes: which policy was best, and whether that is more than noise."""
+"""The conclusion of a replay: which policy was best, and whether the difference is more than noise."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ START = datetime(2024, 1, 1, tzinfo=UTC)
 
 
 def live(errors: np.ndarray, first_row: int = 0) -> LiveScores:
-    """Live scores of forecasts with these errors, in hours."""
+    """Return the live score of forecasts with these errors, in hours."""
     figures = np.column_stack([errors <= 6, errors])
     return LiveScores("timing", np.arange(first_row, first_row + len(errors)), figures, figures)
 
@@ -49,7 +49,7 @@ def test_equal_policies_make_no_difference() -> None:
 
 
 def test_equally_good_policies_are_rarely_called_different() -> None:
-    """Of five equally good policies, the best is called better by luck in about one replay of twenty, or fewer."""
+    """Of five equally good policies, the best is called better in about one replay of twenty, or fewer."""
     called = 0
     for seed in range(60):
         lives = {name: live(noisy(10 * seed + place, 6.0)) for place, name in enumerate(["configured", *"abcd"])}
@@ -59,8 +59,8 @@ def test_equally_good_policies_are_rarely_called_different() -> None:
 
 @pytest.mark.parametrize("others", [1, 2, 4])
 def test_the_reported_interval_is_the_one_that_decides(others: int) -> None:
-    """Its level rises with the number of policies; what it does not rule out is called noise."""
-    told = set()
+    """Its level rises with the number of policies; a difference that it includes is called noise."""
+    signs = set()
     for seed in range(25):
         equal = live(noisy(seed, 7.5, count=150))
         lives = {"configured": equal, **{name: live(noisy(seed + 99, 6.0, count=150)) for name in "abcd"[:others]}}
@@ -72,8 +72,8 @@ def test_the_reported_interval_is_the_one_that_decides(others: int) -> None:
         assert found, sentence
         if float(found[1]):
             assert (float(found[1]) > 0) == sentence.endswith("more than noise."), sentence
-            told.add(float(found[1]) > 0)
-    assert told == {True, False}, "else nothing is shown"
+            signs.add(float(found[1]) > 0)
+    assert signs == {True, False}, "the test needs both"
 
 
 def test_only_posts_that_every_policy_forecast_are_compared() -> None:
@@ -133,4 +133,6 @@ def test_the_time_worse_than_naive_does_not_depend_on_step_length(days: int) -> 
     assert whole.naive_comparison == (timedelta(days=28), timedelta(days=21))
     begun = steps_of_days(1)[:10]
     stopped = report("timing", span, [(policy, begun)], Ending("Stopped"), times).policy("configured")
-    assert stopped.naive_comparison == (timedelta(days=10), timedelta(days=10)), "what was not reached does not count"
+    assert stopped.naive_comparison == (timedelta(days=10), timedelta(days=10)), (
+        "steps that were not reached do not count"
+    )

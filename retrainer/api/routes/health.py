@@ -8,6 +8,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel, Field
 
 from retrainer.api.dependencies import State, failures, reject_unknown_parameters
+from retrainer.api.metrics import metrics_without_database, project_metrics
 from retrainer.errors import RequestTimeout, ServerBusy
 
 
@@ -45,7 +46,7 @@ async def ready(state: State) -> JSONResponse:
 async def metrics(state: State) -> Response:
     """Return the metrics in the text format of Prometheus."""
     try:
-        of_project = await state.threads.run("look", state.metrics.of_project)
+        of_project = await state.threads.run("look", project_metrics, state.project)
     except (RequestTimeout, ServerBusy):  # then the metrics of the server matter all the more
-        of_project = state.metrics.without_database()
-    return Response(of_project + state.metrics.of_server(), media_type=CONTENT_TYPE_LATEST)
+        of_project = metrics_without_database()
+    return Response(of_project + state.metrics.text(), media_type=CONTENT_TYPE_LATEST)

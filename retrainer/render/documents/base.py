@@ -32,7 +32,8 @@ class Document(BaseModel):
     @classmethod
     def build(cls, source: object, **fields: object) -> Self:
         """Build a document from the attributes of an object, except for the fields given."""
-        return cls.model_validate({**vars(source), **fields})
+        found = {name: getattr(source, name) for name in cls.model_fields if hasattr(source, name)}
+        return cls.model_validate({**found, **fields})
 
     @classmethod
     def example(cls) -> dict[str, Any]:

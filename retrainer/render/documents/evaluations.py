@@ -109,13 +109,7 @@ class EvaluationDocument(Document):
     def from_result(cls, evaluation: "evaluate.Evaluation", version_id: str | None) -> Self:
         window = {**evaluation.window.document(), "post_ids": evaluation.post_ids}
         return cls.build(
-            evaluation,
-            version_id=version_id,
-            metrics=evaluation.metrics,
-            baseline={"metrics": evaluation.naive_metrics},
-            num_predictions=evaluation.num_predictions,
-            window=window,
-            reliability=evaluation.reliability,
+            evaluation, version_id=version_id, baseline={"metrics": evaluation.naive_metrics}, window=window
         )
 
 
@@ -236,7 +230,6 @@ class ComparisonDocument(Document):
             version_a=SideDocument.from_metrics(comparison.version_a, comparison.metrics_a),
             version_b=SideDocument.from_metrics(comparison.version_b, comparison.metrics_b),
             baseline={"metrics": comparison.naive_metrics},
-            winner=comparison.winner,
             window=comparison.window.document() if comparison.window else None,
             evidence=comparison.evidence.document() if comparison.evidence else None,
             cost_usd=comparison.costs,
