@@ -15,8 +15,10 @@ from tests.conftest import open_project
 if TYPE_CHECKING:
     from pathlib import Path
 
-HEAVY = ("prophet", "anthropic", "alembic", "rich", "httpx2", "joblib", "matplotlib", "fastapi")
-HEAVY += ("pandas", "numpy", "sqlalchemy", "pyarrow")
+HEAVY = (
+    *("prophet", "anthropic", "alembic", "rich", "httpx2", "joblib", "matplotlib", "fastapi"),
+    *("pandas", "numpy", "sqlalchemy", "pyarrow"),
+)
 
 
 def test_the_plugin_api_is_imported_lazily() -> None:
