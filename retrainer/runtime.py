@@ -57,7 +57,7 @@ class Runtime:
         algorithms: returns an algorithm by name.
         answers_dir: where the answers of paid calls are cached until their run has completed; None for no cache.
         stopwatch: starts the clock of a run.
-        check_lookahead: checks that forecasts do not depend on later posts; None for `LookaheadCheck`.
+        check_lookahead: checks that forecasts do not depend on later posts; None for `evaluation.lookahead`.
     """
 
     events: EventBus

@@ -10,18 +10,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from retrainer import console
-from retrainer.config import host_name
+import retrainer
+from retrainer import config, console, notify
 from retrainer.errors import ConfigError, RetrainerError, UsageError, invalid_value
-from retrainer.notify import open_runtime
-from retrainer.pipeline.recovery import recover
-from retrainer.project import Project
+from retrainer.pipeline import recovery
 from retrainer.schedule import systemd as units
 from retrainer.schedule.command import ScheduledCommand
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from retrainer import Project
     from retrainer.runtime import Runtime
 
 LOG_FILE = Path("logs") / "server.log"
@@ -70,7 +69,7 @@ def serve(
 
     Example: retrainer serve --port 8000 --token-file /etc/retrainer/token
     """
-    project = Project.find(Path.cwd(), os.environ, context.obj)
+    project = retrainer.Project.find(Path.cwd(), os.environ, context.obj)
     extra_hosts = [_check_host(name) for name in allowed_host or []]
     if env_file is not None and not systemd:
         raise UsageError("--env-file requires --systemd", hint="Load it in the shell: set -a; . FILE; set +a")
@@ -96,7 +95,7 @@ def serve(
     allowed_hosts = [*project.settings.api.allowed_hosts, *extra_hosts]
     access = auth.load_auth(os.environ, token_file, host, protect_reads=protect_reads, allowed_hosts=allowed_hosts)
     try:
-        with open_runtime(project, os.environ) as runtime:
+        with notify.open_runtime(project, os.environ) as runtime:
             _open_connections(project, runtime)
             server.serve(create_app(project, runtime, access, threads.Threads(answer_seconds)), host, port)
     finally:
@@ -105,7 +104,7 @@ def serve(
 
 def _check_host(name: str) -> str:
     try:
-        return host_name(name)
+        return config.host_name(name)
     except ValueError as error:
         raise UsageError(invalid_value("--allowed-host", name, str(error))) from None
 
@@ -134,7 +133,7 @@ def _serve_arguments(
 
 def _open_connections(project: Project, runtime: Runtime) -> None:
     """Open what the requests need while there is only one thread."""
-    recover(project, runtime)
+    recovery.recover(project, runtime)
     try:
         _ = project.posts
     except RetrainerError as error:  # the posts' own database: only forecasts need it

@@ -9,7 +9,7 @@ and Jing 1995, "On blocking rules for the bootstrap with dependent data").
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
@@ -72,18 +72,8 @@ class Evidence:
     def document(self) -> dict[str, Any]:
         """Return the evidence as it is recorded and shown."""
         interval = self.interval_percentage
-        return {
-            "interval_percentage": None if interval is None else [round(bound, 4) for bound in interval],
-            "level": self.level,
-            "probability_better": self.probability_better,
-            "settled_at": self.settled_at,
-            "smallest_detectable_percentage": self.smallest_detectable_percentage,
-            "more_posts": self.more_posts,
-            "num_predictions": self.num_predictions,
-            "block_length": self.block_length,
-            "resamples": self.resamples,
-            "seed": self.seed,
-        }
+        rounded = None if interval is None else [round(bound, 4) for bound in interval]
+        return {**asdict(self), "interval_percentage": rounded}
 
 
 def bootstrap_comparison(
@@ -93,7 +83,6 @@ def bootstrap_comparison(
     *,
     confidence: float | None = None,
     level: float = LEVEL,
-    seed: int = SEED,
 ) -> Evidence:
     """Resample the posts and measure how the improvement varies.
 
@@ -106,13 +95,12 @@ def bootstrap_comparison(
         overall: maps means (…, k) to scores (…).
         confidence: the one-sided confidence at which the question counts as settled; None for 0.95.
         level: the level of the interval.
-        seed: the seed of the resamples.
     """
     count = len(a)
     length = block_length(count)
     settled_at = LEVEL if confidence is None else confidence
     old, new = float(overall(a.mean(axis=0))), float(overall(b.mean(axis=0)))
-    means = resampled_means(np.hstack([a, b]), length, seed)
+    means = resampled_means(np.hstack([a, b]), length, SEED)
     olds, news = overall(means[:, : a.shape[1]]), overall(means[:, a.shape[1] :])
     widening = _widening(math.ceil(count / length))
     differences = (new - old) + widening * ((news - olds) - (new - old))
@@ -137,20 +125,17 @@ def bootstrap_comparison(
         num_predictions=count,
         block_length=length,
         resamples=len(means),
-        seed=seed,
+        seed=SEED,
         level=level,
     )
 
 
-def score_interval(
-    figures: Floats, overall: Callable[[Floats], Floats], seed: int = SEED
-) -> tuple[float, float] | None:
+def score_interval(figures: Floats, overall: Callable[[Floats], Floats]) -> tuple[float, float] | None:
     """Return the 95% interval of a score, resampled and widened as in `bootstrap_comparison`.
 
     Args:
         figures: (n, k) contributions of each post, in order of time.
         overall: maps means (…, k) to scores (…).
-        seed: the seed of the resamples.
 
     Returns:
         The interval; None for fewer than two posts.
@@ -160,7 +145,7 @@ def score_interval(
         return None
     length = block_length(count)
     score = float(overall(figures.mean(axis=0)))
-    scores = overall(resampled_means(figures, length, seed))
+    scores = overall(resampled_means(figures, length, SEED))
     widened = score + _widening(math.ceil(count / length)) * (scores - score)
     low, high = np.quantile(widened, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)

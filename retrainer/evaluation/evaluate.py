@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from retrainer.errors import AlgorithmError
-from retrainer.evaluation.lookahead import LookaheadCheck
+from retrainer.evaluation import lookahead
 from retrainer.model_types import get_model_type
 from retrainer.model_types.embeddings import load_semantic_model
 
@@ -93,21 +93,22 @@ class Evaluation:
 
     def metrics_on(self, keep: NDArray[np.bool_]) -> dict[str, float]:
         """Return the metrics of the model type on a subset (n,) of the forecasts."""
-        metrics = self._type.score(*self._type.select(self.forecasts, self.targets, keep))
-        return {**metrics, **_semantic_metrics(self.semantic_similarity, keep)}
+        return self._score(self.forecasts, self.semantic_similarity, keep)
 
     def naive_metrics_on(self, keep: NDArray[np.bool_]) -> dict[str, float]:
         """Return the metrics of the naive forecast on a subset (n,) of the forecasts, and their number."""
-        metrics = self._type.score(*self._type.select(self.naive_forecasts, self.targets, keep))
-        return {
-            **metrics,
-            **_semantic_metrics(self.naive_semantic_similarity, keep),
-            "num_predictions": int(keep.sum()),
-        }
+        metrics = self._score(self.naive_forecasts, self.naive_semantic_similarity, keep)
+        return {**metrics, "num_predictions": int(keep.sum())}
 
     def contributions_on(self, keep: NDArray[np.bool_]) -> NDArray[np.float64]:
         """Return (m, k) the figures of a subset of the forecasts whose means give the overall score."""
         return self._type.score_components(*self._type.select(self.forecasts, self.targets, keep))
+
+    def _score(
+        self, forecasts: Any, similarity: SemanticSimilarity | None, keep: NDArray[np.bool_]
+    ) -> dict[str, float]:
+        metrics = self._type.score(*self._type.select(forecasts, self.targets, keep))
+        return metrics if similarity is None else {**metrics, **similarity.metrics(keep)}
 
     @property
     def _type(self) -> ModelType[Any, Any]:
@@ -134,7 +135,7 @@ def evaluate(
         posts: all posts in order.
         window: what to forecast, and from where.
         budget: of paid calls; None for a budget of its own.
-        check_lookahead: see `LookaheadCheck`, the default.
+        check_lookahead: see `lookahead`, the default.
 
     Raises:
         AlgorithmError: a hook failed, too few forecasts can be scored, the model looks into the future, or it is not
@@ -147,7 +148,7 @@ def evaluate(
     forecasts = model.predict(posts, origins, budget)
     targets = model_type.targets(posts, origins, window.rows)
     if not model.algorithm.description.paid:
-        (check_lookahead or LookaheadCheck())(model, posts, origins, forecasts, targets)
+        (check_lookahead or lookahead.check_lookahead)(model, posts, origins, forecasts, targets)
     scored = model_type.scorable(forecasts)
     if scored.sum() < MIN_SCORED_SHARE * len(origins):
         # Otherwise a model could decline to forecast the posts that it finds difficult.
@@ -177,7 +178,3 @@ def _semantic_similarity(
     if encoder is None:
         return None
     return encoder.semantic_similarity([forecast.text or "" for forecast in forecasts], targets.texts)
-
-
-def _semantic_metrics(similarity: SemanticSimilarity | None, keep: NDArray[np.bool_]) -> dict[str, float]:
-    return {} if similarity is None else similarity.metrics(keep)

@@ -9,7 +9,6 @@ from retrainer.errors import InsufficientData, UsageError
 from retrainer.evaluation.evaluate import evaluate
 from retrainer.evaluation.windows import held_out_window
 from retrainer.model_types import get_model_type
-from retrainer.model_types.embeddings import load_semantic_model
 from retrainer.pipeline.loading import load_version, train_naive_model
 from retrainer.pipeline.split import load_posts
 from retrainer.registry.tables import ModelEvaluation
@@ -47,14 +46,13 @@ def evaluate_version(
     rule = resolve_origin_rule(project, version.model_type_name, origin)
     model = load_version(project, runtime, version)
     model.algorithm.check_ready(model.options)
-    require_semantic_model(project, model.model_type)
     posts = load_posts(project, model.model_type, now)
     max_predictions = project.settings.retraining.max_predictions(model.model_type)
     with runtime.open_budget() as budget:
         window = require_held_out_window(posts, version, max_predictions, rule)
         evaluation = evaluate_model(runtime, model, posts, window, budget)
         record(project, version, evaluation, now)
-    project.registry.mark_evaluation_succeeded(version_id)
+    project.registry.mark_evaluated(version_id, succeeded=True)
     return evaluation
 
 
@@ -141,14 +139,3 @@ def record(
         project.artifacts.remove_forecasts(version, file.path)
         raise
     return row
-
-
-def require_semantic_model(project: Project, model_type: ModelTypeName) -> None:
-    """Check, before any work starts, that the configured embedding model can be loaded.
-
-    Raises:
-        ConfigError: it cannot.
-    """
-    name = project.semantic_model(model_type)
-    if name is not None:
-        load_semantic_model(name)

@@ -11,13 +11,10 @@ from retrainer.errors import MissingCredentials, RetrainerError, wrap_unexpected
 from retrainer.evaluation.comparison import MIN_COMPARED_POSTS
 from retrainer.logs import run_log_context
 from retrainer.model_types import get_model_type
+from retrainer.model_types.embeddings import load_semantic_model
 from retrainer.pipeline.comparing import compare_with_production
-from retrainer.pipeline.evaluations import (
-    record,
-    require_held_out_window,
-    require_semantic_model,
-)
-from retrainer.pipeline.loading import load_configured_algorithm, load_version, version_options
+from retrainer.pipeline.evaluations import record, require_held_out_window
+from retrainer.pipeline.loading import is_paid, load_configured_algorithm, load_version, version_options
 from retrainer.pipeline.promotion import decide, publish_change
 from retrainer.pipeline.results import Failure, RunResult
 from retrainer.pipeline.retention import archive_old_versions
@@ -208,12 +205,14 @@ def retrain_each(
 def _require_ready(context: RunContext, chosen: LoadedAlgorithm, options: BaseModel) -> None:
     """Check, before any work starts, that candidate and production could forecast and be scored."""
     chosen.check_ready(options)
-    require_semantic_model(context.project, context.model_type)
+    semantic_model = context.project.semantic_model(context.model_type)
+    if semantic_model is not None:
+        load_semantic_model(semantic_model)
     production = context.registry.get_production(context.model_type)
-    algorithm = _production_algorithm(context)
-    if production is None or algorithm is None:
+    if production is None:
         return
     try:
+        algorithm = context.runtime.algorithms(production.algorithm, context.model_type)
         algorithm.check_ready(version_options(context.project, production, algorithm))
     except MissingCredentials:
         raise
@@ -221,19 +220,12 @@ def _require_ready(context: RunContext, chosen: LoadedAlgorithm, options: BaseMo
         log.debug("Production is not ready: %s", error)
 
 
-def _production_algorithm(context: RunContext) -> LoadedAlgorithm | None:
-    """Return the algorithm of the production version; None if there is none, it is broken or no longer installed."""
+def _costs_money(context: RunContext, chosen: LoadedAlgorithm) -> bool:
     production = context.registry.get_production(context.model_type)
     try:
-        return None if production is None else context.runtime.algorithms(production.algorithm, context.model_type)
-    except RetrainerError as error:
-        log.debug("Cannot load production: %s", error)
-        return None
-
-
-def _costs_money(context: RunContext, chosen: LoadedAlgorithm) -> bool:
-    production = _production_algorithm(context)
-    return chosen.description.paid or (production is not None and production.description.paid)
+        return chosen.description.paid or (production is not None and is_paid(context.runtime, production))
+    except RetrainerError:  # reported by the comparison
+        return False
 
 
 def _auto_promote(project: Project, override: bool | None) -> bool:
@@ -274,7 +266,7 @@ def _evaluate_and_record(context: RunContext, candidate: Candidate, split: Split
     try:
         evaluation = _evaluate(context, candidate, split, version)
     except BaseException:
-        context.registry.mark_evaluation_failed(version.version_id)
+        context.registry.mark_evaluated(version.version_id, succeeded=False)
         raise
     record(context.project, version, evaluation, context.stopwatch.now(), context.run_id)
     return evaluation

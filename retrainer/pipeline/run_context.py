@@ -127,9 +127,13 @@ def track_run(project: Project, runtime: Runtime, run: TrainingRun, stopwatch: S
             time_limit(settings.retraining.max_run_minutes, give_up, publish_seconds),
             _heartbeat(registry, run.run_id),
             runtime.open_budget() as budget,
-            _record_spending_on_failure(registry, run, budget),
         ):
-            yield RunContext(project, runtime, run.model_type_name, stopwatch, budget, run)
+            try:
+                yield RunContext(project, runtime, run.model_type_name, stopwatch, budget, run)
+            except BaseException:
+                with suppress(RetrainerError):  # the first failure is the one to report
+                    record_spending(registry, run.run_id, budget)
+                raise
     except BaseException as error:
         closed = close_as_failed(registry, run, error, stopwatch.now())
         if closed.promoted_to_production:  # interrupted after its decision was committed: the decision stands
@@ -160,16 +164,6 @@ def _publish_failed_run(runtime: Runtime, run: TrainingRun) -> None:
         runtime.events.publish(
             Event("run", run.model_type_name, version_id, run.error or run.promotion_reason, run=run)
         )
-
-
-@contextmanager
-def _record_spending_on_failure(registry: Registry, run: TrainingRun, budget: Budget) -> Iterator[None]:
-    try:
-        yield
-    except BaseException:
-        with suppress(RetrainerError):  # the first failure is the one to report
-            record_spending(registry, run.run_id, budget)
-        raise
 
 
 @contextmanager

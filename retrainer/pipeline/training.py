@@ -98,13 +98,12 @@ def register(project: Project, candidate: Candidate, split: Split, run_id: str, 
     model = candidate.model
     version_id = project.registry.new_version_id(model.algorithm.name, model.model_type, now)
     version = describe(project, candidate, split, version_id, now)
-    stored = project.artifacts.store(candidate.folder, model.model_type, version_id, candidate.files)
-    version.manifest_sha256 = stored.manifest_sha256
+    files = project.artifacts.store(candidate.folder, version, candidate.files)
     log.info("Trained model saved: %s", version.file_path)
     try:
-        project.registry.register_version(version, stored.files, run_id)
+        project.registry.register_version(version, files, run_id)
     except BaseException:
-        project.artifacts.discard(model.model_type, version_id)
+        project.artifacts.discard(version)
         raise
     log.info("Model version registered: %s", version_id)
     return version

@@ -13,7 +13,6 @@ import os
 import secrets
 import shutil
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from importlib import metadata
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -38,21 +37,6 @@ MAX_BYTES_IN_DATABASE = 32 * 1024 * 1024
 _STAGING_PREFIX = ".staging-"
 _SET_ASIDE = ".set-aside"
 _LIBRARIES = ("retrainer", "numpy", "pandas", "prophet", "anthropic")  # a model's files may depend on their versions
-
-
-@dataclass(frozen=True)
-class StoredVersion:
-    """A version's folder as it was written.
-
-    Attributes:
-        folder: the folder.
-        manifest_sha256: the hash of its manifest.
-        files: the rows for the database, with the content unless the version is too large.
-    """
-
-    folder: Path
-    manifest_sha256: str
-    files: list[VersionFile]
 
 
 class Artifacts:
@@ -83,13 +67,17 @@ class Artifacts:
             stack.callback(shutil.rmtree, folder, ignore_errors=True)
             yield folder
 
-    def store(self, staged: Path, model_type: ModelTypeName, version_id: str, written: list[str]) -> StoredVersion:
+    def store(self, staged: Path, version: ModelVersion, written: list[str]) -> list[VersionFile]:
         """Add a manifest to the staged files, make them durable, and move them into place in one step.
+
+        Returns:
+            The rows of the files for the database, with the content unless the version is too large.
 
         Raises:
             ArtifactError: the models folder cannot be written, or is full; then nothing is left behind.
         """
-        target = self.folder(model_type, version_id)
+        version_id = version.version_id
+        target = self.folder(version.model_type, version_id)
         with report_write_errors(self.models_dir):
             data = {name: (staged / name).read_bytes() for name in written}
             manifest = _manifest(version_id, data)
@@ -103,11 +91,12 @@ class Artifacts:
         in_database = sum(map(len, data.values())) <= MAX_BYTES_IN_DATABASE
         files = [_row(version_id, name, content, keep=in_database) for name, content in data.items()]
         files.append(_row(version_id, MANIFEST, manifest, keep=True))
-        return StoredVersion(target, _sha256(manifest), files)
+        version.manifest_sha256 = files[-1].sha256
+        return files
 
-    def discard(self, model_type: ModelTypeName, version_id: str) -> None:
+    def discard(self, version: ModelVersion) -> None:
         """Remove the folder of a version that was never registered."""
-        shutil.rmtree(self.folder(model_type, version_id), ignore_errors=True)
+        shutil.rmtree(self.folder(version.model_type, version.version_id), ignore_errors=True)
 
     def verify(self, version: ModelVersion) -> Path:
         """Check every file of a version against its hash, restore missing ones, and return the folder.
@@ -116,8 +105,6 @@ class Artifacts:
             ArtifactError: a file was changed, or is missing and the database has no copy.
         """
         folder = self.folder(version.model_type, version.version_id)
-        if not folder.exists():
-            self._restore_folder(version)
         for row in self._registry.list_files(version.version_id):
             self._read_verified(version, row)
         manifest = _read(folder / MANIFEST, version.version_id)
@@ -169,7 +156,7 @@ class Artifacts:
             for model_type in MODEL_TYPE_NAMES:
                 production = self._registry.get_production(model_type)
                 if production is not None and not self.folder(model_type, production.version_id).exists():
-                    self._restore_folder(production)
+                    self._restore_missing_files(production)
             with exclusive_lock(self._lock_file):
                 for model_type in MODEL_TYPE_NAMES:
                     self._link(model_type)
@@ -280,6 +267,11 @@ class Artifacts:
             return f"it does not point to '{production.version_id}'"
         return None if link.exists() else f"the folder of '{production.version_id}' is missing"
 
+    def _restore_missing_files(self, version: ModelVersion) -> None:
+        for path, problem in self.find_file_problems(version).items():
+            if problem == "missing" and not self.restore_file(version, path):
+                raise _no_copy(version, self.folder(version.model_type, version.version_id) / path)
+
     def _read_verified(self, version: ModelVersion, row: VersionFile) -> bytes:
         path = self.folder(version.model_type, version.version_id) / row.path
         if not path.exists() and not self.restore_file(version, row.path):
@@ -306,23 +298,6 @@ class Artifacts:
         if link.is_dir() and not link.is_symlink():
             raise ArtifactError(f"cannot link '{link}': it is a folder", hint="Move it away")
         new_link.replace(link)
-
-    def _restore_folder(self, version: ModelVersion) -> None:
-        """Restore a version's folder from the database."""
-        target = self.folder(version.model_type, version.version_id)
-        with self.staging() as staged:
-            for row in self._registry.list_files(version.version_id):
-                data = self._registry.read_file(version.version_id, row.path)
-                if data is None:
-                    raise _no_copy(version, target / row.path)
-                _write(staged / row.path, data)
-            with report_write_errors(self.models_dir):
-                target.parent.mkdir(parents=True, exist_ok=True)
-                try:
-                    staged.rename(target)
-                except OSError:
-                    if not target.exists():  # if it does, another process was faster and wrote the same bytes
-                        raise
 
 
 @contextmanager

@@ -69,15 +69,9 @@ class Versions:
             session.add_all(files)
             fetch_running_run(session, run_id).model_version_id = version.version_id
 
-    def mark_evaluation_failed(self, version_id: str) -> None:
-        """Record that the evaluation of a new version failed: it cannot be promoted until one succeeds."""
-        self._change_status(version_id, "trained", "failed")
-
-    def mark_evaluation_succeeded(self, version_id: str) -> None:
-        """Record that an evaluation succeeded, so that a version whose first one failed can be promoted."""
-        self._change_status(version_id, "failed", "trained")
-
-    def _change_status(self, version_id: str, before: str, after: str) -> None:
+    def mark_evaluated(self, version_id: str, *, succeeded: bool) -> None:
+        """Record the outcome of an evaluation: after a failure of the first, the version needs one to be promoted."""
+        before, after = ("failed", "trained") if succeeded else ("trained", "failed")
         query = update(ModelVersion).where(ModelVersion.version_id == version_id, ModelVersion.status == before)
         with self.database.write() as session:
             session.execute(query.values(status=after))
