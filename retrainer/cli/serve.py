@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from retrainer import console
+import retrainer
+from retrainer import console, notify
 from retrainer.errors import ConfigError, RetrainerError, UsageError
-from retrainer.notify import open_runtime
-from retrainer.pipeline.recovery import recover
-from retrainer.project import Project
+from retrainer.pipeline import recovery
 from retrainer.schedule import systemd as units
 from retrainer.schedule.command import ScheduledCommand
 
 if TYPE_CHECKING:
+    from retrainer import Project
     from retrainer.runtime import Runtime
 
 LOG_FILE = Path("logs") / "server.log"
@@ -62,7 +62,7 @@ def serve(
 
     Example: retrainer serve --port 8000 --token-file /etc/retrainer/token
     """
-    project = Project.find(Path.cwd(), os.environ, context.obj)
+    project = retrainer.Project.find(Path.cwd(), os.environ, context.obj)
     if env_file is not None and not systemd:
         raise UsageError("--env-file requires --systemd", hint="Load it in the shell: set -a; . FILE; set +a")
     if systemd:
@@ -86,7 +86,7 @@ def serve(
         ) from None
     access = auth.load_auth(os.environ, token_file, host, protect_reads=protect_reads)
     try:
-        with open_runtime(project, os.environ) as runtime:
+        with notify.open_runtime(project, os.environ) as runtime:
             _open_connections(project, runtime)
             server.serve(create_app(project, runtime, access, threads.Threads(answer_seconds)), host, port)
     finally:
@@ -109,7 +109,7 @@ def _serve_arguments(
 
 def _open_connections(project: Project, runtime: Runtime) -> None:
     """Open what the requests need while there is only one thread."""
-    recover(project, runtime)
+    recovery.recover(project, runtime)
     try:
         _ = project.posts
     except RetrainerError as error:  # the posts' own database: only forecasts need it
