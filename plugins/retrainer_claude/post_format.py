@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,7 @@ from retrainer.errors import ArtifactError
 from retrainer_claude.text import clean_text
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 # JSON allows these in a string, but they are or resemble line breaks, reverse the text after them, or cannot be seen or
 # sent: DEL and C1, marks of direction, line and paragraph separators, lone surrogates, and tags.
