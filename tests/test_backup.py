@@ -23,6 +23,7 @@ from retrainer.pipeline.promotion import promote_version
 from retrainer.pipeline.run import retrain
 from retrainer.project import create_project
 from retrainer.registry import artifacts
+from retrainer.registry.tables import Base
 from tests.command_line import run_in_process
 from tests.conftest import NOW, configure, open_project, regular_posts, runtime_of
 from tests.plugins_for_tests import timing_algorithm
@@ -85,9 +86,9 @@ def project(folder: Path) -> Project:
     project = open_project(folder)
     project.posts.add(regular_posts(120), NOW)
     for _ in range(2):
-        run = retrain(project, runtime_of(project), "timing", NOW).run
-        assert run
-    promote_version(project, runtime_of(project), str(run.model_version_id), "newer", NOW)
+        retrain(project, runtime_of(project), "timing", NOW)
+    newest = project.registry.list_versions()[0].version_id
+    promote_version(project, runtime_of(project), newest, "newer", NOW)
     return project
 
 
@@ -140,7 +141,7 @@ def records(project: Project) -> dict[str, Any]:
     with project.registry.database.read() as session:
         return {
             table.name: [tuple(row) for row in session.execute(sa.select(table).order_by(*table.primary_key))]
-            for table in backup.snapshot.Base.metadata.sorted_tables
+            for table in Base.metadata.sorted_tables
         }
 
 
