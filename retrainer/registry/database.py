@@ -10,6 +10,7 @@ import logging
 import sqlite3
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -65,6 +66,7 @@ class Database:
     def __init__(self, engine: sa.Engine) -> None:
         self.engine = engine
         self._writing_engine = engine.execution_options(retrainer_writes=True)
+        self._watch = _CommitCounter(engine)
 
     @classmethod
     def open(cls, url: str, folder: Path, models: Path | None = None) -> Database:
@@ -138,7 +140,16 @@ class Database:
 
     def close(self) -> None:
         """Close the connections."""
+        self._watch.close()
         self.engine.dispose()
+
+    def last_commit(self) -> object:
+        """Return a value that every commit changes, by whatever process; None if the database has no such value.
+
+        Only SQLite has one.
+        """
+        path = self._file
+        return self._watch.read(path) if path is not None else None
 
     @contextmanager
     def read(self) -> Iterator[Session]:
@@ -234,6 +245,43 @@ class Database:
             ) from error
         except OSError as error:
             raise DatabaseError(f"cannot use the database {self.location}: {error.strerror}") from error
+
+
+class _CommitCounter:
+    """Observes the commits to a SQLite file, by a connection that commits nothing itself."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+        self._lock = Lock()
+        self._connection: sa.PoolProxiedConnection | None = None
+        self._opened = 0  # the counter of each connection is its own
+        self._file: tuple[int, int] | None = None
+
+    def read(self, path: Path) -> object:
+        """Return a value that changes with every commit, and if another file takes the place; None if it fails."""
+        with self._lock:
+            try:
+                file = _identity(path)
+                if self._connection is None or file != self._file:
+                    self._close()
+                    self._connection = self._engine.raw_connection()
+                    self._file, self._opened = file, self._opened + 1
+                cursor = self._connection.cursor()
+                cursor.execute("PRAGMA data_version")
+                return self._opened, cursor.fetchone()
+            except (OSError, sqlite3.Error, sa.exc.SQLAlchemyError):
+                self._close()
+                return None
+
+    def close(self) -> None:
+        """Close the connection."""
+        with self._lock:
+            self._close()
+
+    def _close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.invalidate()
 
 
 def create_engine(url: str, folder: Path, *, read_only: bool = False) -> sa.Engine:
