@@ -57,6 +57,7 @@ _KNOWN_ERRORS = (
     ),
 )
 _CANNOT_WRITE = ("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_IOERR", "SQLITE_FULL")  # also while only reading
+_READ_AS_IT_IS = "read as it is"  # marks a connection that ignores the write-ahead log
 _ADVISORY_LOCK = 7_265_747_261  # "retra": any number, the same in every process
 
 
@@ -266,6 +267,9 @@ class _CommitCounter:
                     self._close()
                     self._connection = self._engine.raw_connection()
                     self._file, self._opened = file, self._opened + 1
+                if _READ_AS_IT_IS in self._connection.info:  # it would see no commit
+                    self._close()
+                    return None
                 cursor = self._connection.cursor()
                 cursor.execute("PRAGMA data_version")
                 return self._opened, cursor.fetchone()
@@ -414,12 +418,12 @@ def _allow_read_only_places(engine: sa.Engine, path: Path) -> None:
             state = content()
             if not error.sqlite_errorname.startswith(_CANNOT_WRITE) or state is None:
                 raise
-            record.info["content"] = state
+            record.info[_READ_AS_IT_IS] = state
             return dialect.connect(f"file:{quote(str(path))}?immutable=1", **{**parameters, "uri": True})
         return connection
 
     def check(_connection: Any, record: Any, _proxy: Any) -> None:
-        if "content" in record.info and record.info["content"] != content():
+        if _READ_AS_IT_IS in record.info and record.info[_READ_AS_IT_IS] != content():
             raise sa.exc.DisconnectionError
 
     event.listen(engine, "do_connect", connect)

@@ -78,7 +78,7 @@ def read_only(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        undo = ["umount", "--lazy", folder] if os.geteuid() == 0 else ["chmod", "-R", "u+w", folder]
+        undo = ["umount", "--lazy", str(folder)] if os.geteuid() == 0 else ["chmod", "-R", "u+w", str(folder)]
         subprocess.run(undo, check=True)
 
 
