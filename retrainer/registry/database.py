@@ -144,6 +144,11 @@ class Database:
         self._watch.close()
         self.engine.dispose()
 
+    def leave_wal(self) -> None:
+        """Keep a SQLite database that no other process has open in one file, without a write-ahead log."""
+        self.close()
+        self._set_journal_mode("DELETE")
+
     def last_commit(self) -> object:
         """Return a value that every commit changes, by whatever process; None if the database has no such value.
 
@@ -158,6 +163,15 @@ class Database:
         with self._translate_errors(), self.engine.connect() as connection, Session(connection) as session:
             yield session
             session.expunge_all()
+
+    @contextmanager
+    def snapshot(self) -> Iterator[sa.Connection]:
+        """Run a read-only transaction that sees the database as it is now, whatever others write meanwhile."""
+        engine = self.engine
+        if engine.dialect.name == "postgresql":  # a transaction of SQLite reads one state anyway
+            engine = engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+        with self._translate_errors(), engine.connect() as connection:
+            yield connection
 
     @contextmanager
     def write(self) -> Iterator[Session]:
@@ -176,13 +190,20 @@ class Database:
         with self._translate_errors(), self.engine.connect() as connection:
             return self._read_revision(connection)
 
-    def upgrade(self) -> tuple[str | None, str]:
-        """Upgrade the schema to the newest revision in one transaction; return the revisions before and after."""
+    def upgrade(self) -> None:
+        """Upgrade the schema to the newest revision in one transaction."""
+        with self.write_upgraded():
+            pass
+
+    @contextmanager
+    def write_upgraded(self) -> Iterator[Session]:
+        """Run an exclusive write transaction that begins by upgrading the schema to the newest revision."""
         with self._first_use_lock(), self._write_connection() as connection:
-            before = self._read_revision(connection)
-            if before != HEAD:
+            if self._read_revision(connection) != HEAD:
                 _run_migrations(connection)
-        return before, HEAD
+            with Session(connection, expire_on_commit=False) as session:
+                yield session
+                session.flush()
 
     def _upgrade_if_needed(self, models: Path | None) -> None:
         if self._is_missing and models is not None and _holds_versions(models):
@@ -228,11 +249,14 @@ class Database:
             yield
             return
         with self._translate_errors(), exclusive_lock(path.with_name(f".{path.name}.lock")):
-            with self.engine.connect() as connection:
-                connection.exec_driver_sql("COMMIT")
-                connection.exec_driver_sql("PRAGMA journal_mode=WAL")
-                connection.exec_driver_sql("BEGIN")
+            self._set_journal_mode("WAL")
             yield
+
+    def _set_journal_mode(self, mode: str) -> None:
+        with self.engine.connect() as connection:
+            connection.exec_driver_sql("COMMIT")
+            connection.exec_driver_sql(f"PRAGMA journal_mode={mode}")
+            connection.exec_driver_sql("BEGIN")
 
     @contextmanager
     def _translate_errors(self) -> Iterator[None]:
