@@ -16,6 +16,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from retrainer.entry_points import installed_algorithms
 from retrainer.errors import ConfigError, did_you_mean, invalid_value
+from retrainer.files import open_regular
 from retrainer.model_types import MODEL_TYPE_NAMES, ModelTypeName, OriginRule
 
 if TYPE_CHECKING:
@@ -274,7 +275,8 @@ def explain_options_error(
 def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[Key, int]]:
     """Return the content of the settings file, and the line of each key."""
     try:
-        text = path.read_text(encoding="utf-8")
+        with open_regular(path) as file:
+            text = file.read().decode()
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         tree = yaml.safe_load(text)
     except OSError as error:
