@@ -61,11 +61,10 @@ def text(*lines: str) -> None:
 def _print(output: str) -> None:
     try:
         print(output, flush=True)
-    except BrokenPipeError:
-        raise  # the reader has closed the pipe, which is not an error
     except OSError as problem:
         discard_stdout()  # or the unwritten rest would fail again at exit
-        raise RetrainerError(f"cannot write the result: {problem.strerror}") from problem
+        if not isinstance(problem, BrokenPipeError):  # its reader has enough (`| head`), which is not an error
+            raise RetrainerError(f"cannot write the result: {problem.strerror}") from problem
 
 
 def discard_stdout() -> None:
@@ -103,7 +102,8 @@ def error(problem: RetrainerError | str, *, as_json: bool = False) -> None:
     else:  # an error in the options, before logging was configured
         _to_stderr(visible(f"Error: {problem}"))
     if as_json:
-        document((problem if isinstance(problem, RetrainerError) else RetrainerError(problem)).document())
+        with suppress(RetrainerError):  # stdout cannot be written: the line above says what failed first
+            document((problem if isinstance(problem, RetrainerError) else RetrainerError(problem)).document())
 
 
 def print_traceback() -> None:
