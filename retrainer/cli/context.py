@@ -7,23 +7,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from retrainer import console
-from retrainer.notify import open_runtime
-from retrainer.pipeline.recovery import recover
-from retrainer.project import Project
+import retrainer
+from retrainer import console, notify
+from retrainer.pipeline import recovery
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import typer
 
-    from retrainer.notify import TrainCall
+    from retrainer import Project
     from retrainer.runtime import Runtime
 
 
 @contextmanager
 def open_project(
-    context: typer.Context, *, recovering: bool = True, train_call: TrainCall | None = None
+    context: typer.Context, *, recovering: bool = True, train_call: notify.TrainCall | None = None
 ) -> Iterator[tuple[Project, Runtime]]:
     """Find the project, create its runtime, and clean up after processes that died; close its connections at the end.
 
@@ -31,11 +30,11 @@ def open_project(
         recovering: whether to clean up.
         train_call: a call of `train`, for the healthcheck.
     """
-    project = Project.find(Path.cwd(), os.environ, context.obj)
+    project = retrainer.Project.find(Path.cwd(), os.environ, context.obj)
     try:
-        with console.working(), open_runtime(project, os.environ, train_call) as runtime:
+        with console.working(), notify.open_runtime(project, os.environ, train_call) as runtime:
             if recovering:
-                recover(project, runtime)
+                recovery.recover(project, runtime)
             yield project, runtime
     finally:
         project.close()
