@@ -64,10 +64,21 @@ class PostColumns(_Section):
     content: Text = "content"
 
 
+class PostsLimits(_Section):
+    """The limits of an imported file, since a few kilobytes can expand to gigabytes."""
+
+    file_megabytes: Annotated[int, Field(ge=1)] = 1024
+    json_megabytes: Annotated[int, Field(ge=1)] = 2048
+    row_megabytes: Annotated[int, Field(ge=1)] = 16
+    rows: Annotated[int, Field(ge=1)] = 5_000_000
+    rejected_rows: Annotated[int, Field(ge=1)] = 100_000
+
+
 class PostsSettings(_Section):
     url: Text | None = None
     table: Text = "posts"
     columns: PostColumns = PostColumns()
+    limits: PostsLimits = PostsLimits()
 
 
 class ModelSettings(_Section):
@@ -148,6 +159,19 @@ def _variable_name(name: str) -> str:
     return name
 
 
+def host_name(name: str) -> str:
+    """Return a host name, or an IP address, in lower case and without brackets.
+
+    Raises:
+        ValueError: it is neither, such as a URL or a name with a port.
+    """
+    name = name.lower().removeprefix("[").removesuffix("]")
+    if not re.fullmatch(r"[a-z0-9_.-]+|[0-9a-f.]*:[0-9a-f:.]*:[0-9a-f:.]*", name):
+        raise ValueError("must be a host name without scheme and port, such as models.example.org")
+    return name
+
+
+HostName = Annotated[str, AfterValidator(host_name)]
 VariableName = Annotated[str, AfterValidator(_variable_name)]
 EventName = Literal["failure", "promotion", "rollback", "no_promotion"]
 
@@ -174,6 +198,10 @@ class NotificationSettings(_Section):
     healthcheck: HealthcheckSettings = HealthcheckSettings()
 
 
+class ApiSettings(_Section):
+    allowed_hosts: list[HostName] = []
+
+
 class Settings(_Section):
     """The checked settings."""
 
@@ -184,6 +212,7 @@ class Settings(_Section):
     content_model: ContentModelSettings = ContentModelSettings()
     retraining: RetrainingSettings = RetrainingSettings()
     notifications: NotificationSettings = NotificationSettings()
+    api: ApiSettings = ApiSettings()
 
     def model(self, model_type: ModelTypeName) -> ModelSettings:
         """Return the settings of one model type's algorithm."""

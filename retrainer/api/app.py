@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from starlette.middleware import Middleware
 
 from retrainer import __version__
-from retrainer.api.cache import VersionCache
+from retrainer.api.cache import AnswerCache, VersionCache
 from retrainer.api.dependencies import AppState
 from retrainer.api.errors import add_error_handlers
 from retrainer.api.metrics import Metrics, MetricsMiddleware
@@ -61,7 +61,14 @@ def create_app(project: Project, runtime: Runtime, auth: Auth, threads: Threads)
         middleware=[Middleware(MetricsMiddleware, metrics=metrics), Middleware(AccessMiddleware, auth=auth)],
     )
     app.state.app_state = AppState(
-        project, runtime, auth, threads, RunStarter(project, runtime), VersionCache(project, runtime), metrics
+        project,
+        runtime,
+        auth,
+        threads,
+        RunStarter(project, runtime),
+        VersionCache(project, runtime),
+        AnswerCache(project.registry),
+        metrics,
     )
     add_error_handlers(app)
     for module in (read, write, health):
@@ -83,7 +90,7 @@ def _add_examples(schema: dict[str, Any]) -> None:
 
 
 def _describe_access(schema: dict[str, Any], auth: Auth) -> None:
-    """Say which operations need the token, always or for paid forecasts, and which may be refused to a web page."""
+    """Say which operations need the token, always or for paid forecasts, and which are refused to web pages."""
     if auth.token is not None:
         schema["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
     for path, operations in schema["paths"].items():
@@ -93,7 +100,7 @@ def _describe_access(schema: dict[str, Any], auth: Auth) -> None:
                 operation["security"] = security
             else:
                 del operation["responses"]["401"]
-            if auth.token is not None:
+            if path in PUBLIC_PATHS:
                 del operation["responses"]["403"]
 
 

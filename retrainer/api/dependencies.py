@@ -3,14 +3,14 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import wraps
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fastapi import Depends, Path, Query, Request
 
 from retrainer.api.auth import Auth
-from retrainer.api.cache import VersionCache
+from retrainer.api.cache import AnswerCache, VersionCache
 from retrainer.api.metrics import Metrics
-from retrainer.api.responses import DocumentResponse
+from retrainer.api.responses import DocumentResponse, document_body
 from retrainer.api.runs import RunStarter
 from retrainer.api.threads import Threads, Work
 from retrainer.errors import UsageError, did_you_mean
@@ -33,6 +33,7 @@ class AppState:
     threads: Threads
     runs: RunStarter
     cache: VersionCache
+    answers: AnswerCache
     metrics: Metrics
 
 
@@ -61,19 +62,32 @@ Limit = Annotated[int, Query(ge=1, le=1000, description="The maximum number to r
 VersionId = Annotated[str, Path(min_length=1, max_length=200, description="The id of a version.")]
 
 
-def in_thread(work: Work, *, status: int = 200) -> Callable[[Callable[..., Document]], Callable[..., Awaitable[Any]]]:
+def in_thread(
+    work: Work, *, status: int = 200, cached: Literal["never", "without runs", "always"] = "never"
+) -> Callable[[Callable[..., Document]], Callable[..., Awaitable[Any]]]:
     """Run an endpoint in a thread, and answer with the document that it returns.
 
     Args:
         work: the kind of work.
         status: the HTTP status of the answer.
+        cached: whether the document is kept while the database does not change, since it depends on nothing but the
+            parameters and the database: never, always, or while no run is in progress.
     """
 
     def decorate(endpoint: Callable[..., Document]) -> Callable[..., Awaitable[Any]]:
         @wraps(endpoint)
         async def run(**parameters: Any) -> DocumentResponse:
             state: AppState = parameters["state"]
-            return DocumentResponse(await state.threads.run(work, endpoint, **parameters), status)
+
+            def answer() -> bytes:
+                return document_body(endpoint(**parameters))
+
+            if cached == "never":
+                return DocumentResponse(await state.threads.run(work, answer), status)
+            key = (endpoint, *(value for name, value in parameters.items() if name != "state"))
+            shows_runs = cached == "without runs"
+            body = await state.threads.run(work, state.answers.get, key, answer, shows_runs=shows_runs)
+            return DocumentResponse(body, status)
 
         return run
 
@@ -85,7 +99,7 @@ def failures(*statuses: int) -> dict[int | str, dict[str, Any]]:
     descriptions = {
         400: "The body cannot be read.",
         401: "The token is missing or wrong.",
-        403: "The request comes from a web page.",
+        403: "The host name is not allowed, or the request comes from a web page.",
         404: "The version or run does not exist.",
         408: "The body was not received in time.",
         409: "A conflict: a run is in progress, production has changed, or there is too little data.",

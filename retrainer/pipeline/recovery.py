@@ -1,4 +1,4 @@
-"""Clean up after processes that died. Every command does this first."""
+"""Clean up after processes that died. `train` does this first; commands that only look never write."""
 
 from __future__ import annotations
 

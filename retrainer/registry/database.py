@@ -10,7 +10,9 @@ import logging
 import sqlite3
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import sqlalchemy as sa
 from sqlalchemy import event
@@ -37,11 +39,14 @@ _POSTGRESQL_DEFAULTS = {
 _KNOWN_ERRORS = (
     ("file is not a database", "is not a SQLite database", "Check database.url"),
     ("unable to open database file", "cannot be opened", "Check the path and its permissions"),
-    ("readonly database", "cannot be written", "Make its file and its folder writable, even for reading"),
+    ("readonly database", "cannot be written", "Make its file and its folder writable"),
+    ("read-only transaction", "cannot be written: it is read-only", "Use a database and a user that may write"),
     ("database is locked", f"was locked for {BUSY_TIMEOUT_SECONDS} s", "Try again later"),
     ("database or disk is full", "cannot be written: the disk is full", "Free some disk space"),
     ("disk I/O error", "cannot be read or written: disk I/O error", "Check whether the disk is full or failing"),
     ("permission denied", "", "Grant its user the missing permission"),
+    ("terminating connection", "closed the connection", "Run the command again"),
+    ("server closed the connection", "closed the connection", "Check that the server is running"),
     ("connection refused", "", "Check that the server is running, and check database.url"),
     ("connection failed", "", "Check that the server is running, and check database.url"),
     ("connection is bad", "", "Check that the server is running, and check database.url"),
@@ -53,6 +58,8 @@ _KNOWN_ERRORS = (
         "Fix times before year 1 or after year 9999 and 'infinity', or read from a view without them",
     ),
 )
+_CANNOT_WRITE = ("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_IOERR", "SQLITE_FULL")  # also while only reading
+_READ_AS_IT_IS = "read as it is"  # marks a connection that ignores the write-ahead log
 _ADVISORY_LOCK = 7_265_747_261  # "retra": any number, the same in every process
 
 
@@ -62,6 +69,7 @@ class Database:
     def __init__(self, engine: sa.Engine) -> None:
         self.engine = engine
         self._writing_engine = engine.execution_options(retrainer_writes=True)
+        self._watch = _CommitCounter(engine)
 
     @classmethod
     def open(cls, url: str, folder: Path, models: Path | None = None) -> Database:
@@ -135,7 +143,21 @@ class Database:
 
     def close(self) -> None:
         """Close the connections."""
+        self._watch.close()
         self.engine.dispose()
+
+    def leave_wal(self) -> None:
+        """Keep a SQLite database that no other process has open in one file, without a write-ahead log."""
+        self.close()
+        self._set_journal_mode("DELETE")
+
+    def last_commit(self) -> object:
+        """Return a value that every commit changes, by whatever process; None if the database has no such value.
+
+        Only SQLite has one.
+        """
+        path = self._file
+        return self._watch.read(path) if path is not None else None
 
     @contextmanager
     def read(self) -> Iterator[Session]:
@@ -143,6 +165,15 @@ class Database:
         with self._translate_errors(), self.engine.connect() as connection, Session(connection) as session:
             yield session
             session.expunge_all()
+
+    @contextmanager
+    def snapshot(self) -> Iterator[sa.Connection]:
+        """Run a read-only transaction that sees the database as it is now, whatever others write meanwhile."""
+        engine = self.engine
+        if engine.dialect.name == "postgresql":  # a transaction of SQLite reads one state anyway
+            engine = engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+        with self._translate_errors(), engine.connect() as connection:
+            yield connection
 
     @contextmanager
     def write(self) -> Iterator[Session]:
@@ -161,13 +192,20 @@ class Database:
         with self._translate_errors(), self.engine.connect() as connection:
             return self._read_revision(connection)
 
-    def upgrade(self) -> tuple[str | None, str]:
-        """Upgrade the schema to the newest revision in one transaction; return the revisions before and after."""
+    def upgrade(self) -> None:
+        """Upgrade the schema to the newest revision in one transaction."""
+        with self.write_upgraded():
+            pass
+
+    @contextmanager
+    def write_upgraded(self) -> Iterator[Session]:
+        """Run an exclusive write transaction that begins by upgrading the schema to the newest revision."""
         with self._first_use_lock(), self._write_connection() as connection:
-            before = self._read_revision(connection)
-            if before != HEAD:
+            if self._read_revision(connection) != HEAD:
                 _run_migrations(connection)
-        return before, HEAD
+            with Session(connection, expire_on_commit=False) as session:
+                yield session
+                session.flush()
 
     def _upgrade_if_needed(self, models: Path | None) -> None:
         if self._is_missing and models is not None and _holds_versions(models):
@@ -213,11 +251,14 @@ class Database:
             yield
             return
         with self._translate_errors(), exclusive_lock(path.with_name(f".{path.name}.lock")):
-            with self.engine.connect() as connection:
-                connection.exec_driver_sql("COMMIT")
-                connection.exec_driver_sql("PRAGMA journal_mode=WAL")
-                connection.exec_driver_sql("BEGIN")
+            self._set_journal_mode("WAL")
             yield
+
+    def _set_journal_mode(self, mode: str) -> None:
+        with self.engine.connect() as connection:
+            connection.exec_driver_sql("COMMIT")
+            connection.exec_driver_sql(f"PRAGMA journal_mode={mode}")
+            connection.exec_driver_sql("BEGIN")
 
     @contextmanager
     def _translate_errors(self) -> Iterator[None]:
@@ -231,6 +272,46 @@ class Database:
             ) from error
         except OSError as error:
             raise DatabaseError(f"cannot use the database {self.location}: {error.strerror}") from error
+
+
+class _CommitCounter:
+    """Observes the commits to a SQLite file, by a connection that commits nothing itself."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+        self._lock = Lock()
+        self._connection: sa.PoolProxiedConnection | None = None
+        self._opened = 0  # the counter of each connection is its own
+        self._file: tuple[int, int] | None = None
+
+    def read(self, path: Path) -> object:
+        """Return a value that changes with every commit, and if another file takes the place; None if it fails."""
+        with self._lock:
+            try:
+                file = _identity(path)
+                if self._connection is None or file != self._file:
+                    self._close()
+                    self._connection = self._engine.raw_connection()
+                    self._file, self._opened = file, self._opened + 1
+                if _READ_AS_IT_IS in self._connection.info:  # it would see no commit
+                    self._close()
+                    return None
+                cursor = self._connection.cursor()
+                cursor.execute("PRAGMA data_version")
+                return self._opened, cursor.fetchone()
+            except (OSError, sqlite3.Error, sa.exc.SQLAlchemyError):
+                self._close()
+                return None
+
+    def close(self) -> None:
+        """Close the connection."""
+        with self._lock:
+            self._close()
+
+    def _close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.invalidate()
 
 
 def create_engine(url: str, folder: Path, *, read_only: bool = False) -> sa.Engine:
@@ -311,6 +392,7 @@ def _create_sqlite_engine(url: sa.URL, folder: Path, *, read_only: bool) -> sa.E
     event.listen(engine, "begin", _begin_sqlite)
     if not read_only:
         _follow_file(engine, path)
+    _allow_read_only_places(engine, path)
     return engine
 
 
@@ -336,6 +418,42 @@ def _follow_file(engine: sa.Engine, path: Path) -> None:
 
     event.listen(engine, "checkout", check)
     event.listen(engine, "do_connect", refuse_to_create_another)
+
+
+def _allow_read_only_places(engine: sa.Engine, path: Path) -> None:
+    """Let a database be read where nothing can be written: a read-only folder, or a full disk.
+
+    Even for reading, SQLite creates the files of the write-ahead log. Where it cannot, and there is nothing in the log,
+    the file is read as it is. A new connection follows whenever the file has changed.
+    """
+
+    def content() -> tuple[int, int] | None:
+        """Return what tells whether the file was changed; None if a log belongs to it."""
+        log_file = path.with_name(f"{path.name}-wal")
+        if not path.exists() or (log_file.exists() and log_file.stat().st_size):
+            return None
+        status = path.stat()
+        return status.st_mtime_ns, status.st_size
+
+    def connect(dialect: Any, record: Any, arguments: Any, parameters: Any) -> Any:
+        connection = dialect.connect(*arguments, **parameters)
+        try:
+            connection.execute("PRAGMA schema_version").fetchone()
+        except sqlite3.OperationalError as error:
+            connection.close()
+            state = content()
+            if not error.sqlite_errorname.startswith(_CANNOT_WRITE) or state is None:
+                raise
+            record.info[_READ_AS_IT_IS] = state
+            return dialect.connect(f"file:{quote(str(path))}?immutable=1", **{**parameters, "uri": True})
+        return connection
+
+    def check(_connection: Any, record: Any, _proxy: Any) -> None:
+        if _READ_AS_IT_IS in record.info and record.info[_READ_AS_IT_IS] != content():
+            raise sa.exc.DisconnectionError
+
+    event.listen(engine, "do_connect", connect)
+    event.listen(engine, "checkout", check)
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
