@@ -5,14 +5,11 @@ It is below every other layer, since models, databases, replays and cached answe
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from filelock import BaseFileLock
@@ -31,32 +28,6 @@ def exclusive_lock(path: Path, timeout: float = -1) -> BaseFileLock:
     from filelock import FileLock  # noqa: PLC0415  slow to import, and rarely needed
 
     return FileLock(path, timeout=timeout, fallback_to_soft=False)
-
-
-@contextmanager
-def liveness_lock(folder: Path) -> Iterator[None]:
-    """Mark a folder as in use by this process. The mark disappears with the process, however it ends."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH)  # on the folder itself, which filelock cannot lock
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def is_abandoned(folder: Path) -> bool:
-    """Whether a folder exists that no process holds a `liveness_lock` on."""
-    try:
-        descriptor = os.open(folder, os.O_RDONLY)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    finally:
-        os.close(descriptor)
-    return True
 
 
 def write_atomically(path: Path, data: bytes, mode: int = 0o666) -> None:
@@ -94,3 +65,8 @@ def remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def files_in(folder: Path) -> list[Path]:
+    """Return the files in a folder and its subfolders, and links, which are not followed."""
+    return sorted(path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from retrainer import console
 from retrainer.notify import open_runtime
-from retrainer.pipeline.recovery import recover
+from retrainer.pipeline.recovery import close_dead_runs, recover
 from retrainer.project import Project
 
 if TYPE_CHECKING:
@@ -25,17 +25,19 @@ if TYPE_CHECKING:
 def open_project(
     context: typer.Context, *, recovering: bool = True, train_call: TrainCall | None = None
 ) -> Iterator[tuple[Project, Runtime]]:
-    """Find the project, create its runtime, and clean up after processes that died; close its connections at the end.
+    """Find the project and create its runtime; close its connections at the end.
 
     Args:
-        recovering: whether to clean up.
-        train_call: a call of `train`, for the healthcheck.
+        recovering: whether to close the runs of processes that died.
+        train_call: a call of `train`, for the healthcheck; it also cleans up the models folder.
     """
     project = Project.find(Path.cwd(), os.environ, context.obj)
     try:
         with console.working(), open_runtime(project, os.environ, train_call) as runtime:
-            if recovering:
+            if train_call is not None:
                 recover(project, runtime)
+            elif recovering:
+                close_dead_runs(project, runtime)
             yield project, runtime
     finally:
         project.close()

@@ -13,7 +13,7 @@ import typer
 from retrainer import console
 from retrainer.errors import ConfigError, RetrainerError, UsageError
 from retrainer.notify import open_runtime
-from retrainer.pipeline.recovery import recover
+from retrainer.pipeline.recovery import close_dead_runs
 from retrainer.project import Project
 from retrainer.schedule import systemd as units
 from retrainer.schedule.command import ScheduledCommand
@@ -109,7 +109,7 @@ def _serve_arguments(
 
 def _open_connections(project: Project, runtime: Runtime) -> None:
     """Open what the requests need while there is only one thread."""
-    recover(project, runtime)
+    close_dead_runs(project, runtime)
     try:
         _ = project.posts
     except RetrainerError as error:  # the posts' own database: only forecasts need it

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from retrainer import __version__
 from retrainer.pipeline.loading import load_configured_algorithm
+from retrainer.pipeline.recovery import clear_abandoned
 from retrainer.registry.runs import RunFilter
 from retrainer.replay.fingerprint import fingerprint
 from retrainer.replay.sandbox import open_sandbox
@@ -109,9 +110,14 @@ class PolicyRun:
         self.sandbox = open_sandbox(folder, self.policy.settings, history)
 
     def _delete_unfinished(self) -> None:
-        """Delete interrupted runs and the files they left; nobody else uses the sandbox."""
-        self.sandbox.registry.delete_unfinished_runs()
-        self.sandbox.artifacts.remove_strays(self.model_type)
+        """Delete interrupted runs and their versions; nobody else uses the sandbox."""
+        clear_abandoned(self.sandbox)
+        registry = self.sandbox.registry
+        for status in ("running", "failed"):
+            for run in registry.list_runs(run_filter=RunFilter(status=status)):
+                if run.model_version_id is not None:
+                    self.sandbox.artifacts.remove_files(registry.get_version(run.model_version_id))
+        registry.delete_unfinished_runs()
 
     def _sandbox_agrees(self, last: StepResult) -> bool:
         """Whether the sandbox is where the results end: a kill may have come in between."""

@@ -24,7 +24,7 @@ from retrainer.model_types.timing import INTERVAL_LEVEL
 from retrainer.pipeline.comparing import compare_versions
 from retrainer.pipeline.forecast import predict_next
 from retrainer.pipeline.loading import is_paid
-from retrainer.pipeline.recovery import recover
+from retrainer.pipeline.recovery import close_dead_runs
 from retrainer.registry.promotions import PRODUCTION_CHANGE_ACTIONS
 from retrainer.registry.runs import RunFilter
 from retrainer.registry.tables import ModelVersion
@@ -163,4 +163,4 @@ async def _forecast(
 def _close_dead_runs(state: AppState) -> None:
     """Close the runs whose process is gone, rather than show them as running."""
     if state.project.registry.find_dead_runs():
-        recover(state.project, state.runtime)
+        close_dead_runs(state.project, state.runtime)
