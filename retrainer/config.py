@@ -135,6 +135,19 @@ def _variable_name(name: str) -> str:
     return name
 
 
+def host_name(name: str) -> str:
+    """Return a host name, or an IP address, in lower case and without brackets.
+
+    Raises:
+        ValueError: it is neither, such as a URL or a name with a port.
+    """
+    name = name.lower().removeprefix("[").removesuffix("]")
+    if not re.fullmatch(r"[a-z0-9_.-]+|[0-9a-f.]*:[0-9a-f:.]*:[0-9a-f:.]*", name):
+        raise ValueError("must be a host name without scheme and port, such as models.example.org")
+    return name
+
+
+HostName = Annotated[str, AfterValidator(host_name)]
 VariableName = Annotated[str, AfterValidator(_variable_name)]
 EventName = Literal["failure", "promotion", "rollback", "no_promotion"]
 
@@ -161,6 +174,10 @@ class NotificationSettings(_Section):
     healthcheck: HealthcheckSettings = HealthcheckSettings()
 
 
+class ApiSettings(_Section):
+    allowed_hosts: list[HostName] = []
+
+
 class Settings(_Section):
     """The checked settings."""
 
@@ -171,6 +188,7 @@ class Settings(_Section):
     content_model: ContentModelSettings = ContentModelSettings()
     retraining: RetrainingSettings = RetrainingSettings()
     notifications: NotificationSettings = NotificationSettings()
+    api: ApiSettings = ApiSettings()
 
     def model(self, model_type: ModelTypeName) -> ModelSettings:
         """Return the settings of one model type's algorithm."""

@@ -40,6 +40,12 @@ class RetrainerError(Exception):
     http_status: ClassVar[int] = 500
     code: ClassVar[str] = "failed"
 
+    def __init_subclass__(cls, *, exit_code: int = 0, http_status: int = 0, code: str = "") -> None:
+        """Set what differs from the base class."""
+        cls.exit_code = exit_code or cls.exit_code
+        cls.http_status = http_status or cls.http_status
+        cls.code = code or cls.code
+
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)
         self.run_id: str | None = None  # the run that failed, if any
@@ -55,137 +61,80 @@ class RetrainerError(Exception):
         return {"error": {"code": self.code, "message": self.message, "hint": self.hint}}
 
 
-class UsageError(RetrainerError):
+class UsageError(RetrainerError, exit_code=2, http_status=422, code="usage"):
     """An argument is invalid."""
 
-    exit_code = 2
-    http_status = 422
-    code = "usage"
 
-
-class UnknownName(UsageError):
+class UnknownName(UsageError, http_status=404, code="unknown_name"):
     """A version, model type or algorithm does not exist."""
 
-    http_status = 404
-    code = "unknown_name"
 
-
-class ConfigError(RetrainerError):
+class ConfigError(RetrainerError, exit_code=2, code="configuration"):
     """A setting is unknown or wrong, or there is no project here."""
 
-    exit_code = 2
-    code = "configuration"
 
-
-class MissingCredentials(RetrainerError):
+class MissingCredentials(RetrainerError, exit_code=2, http_status=503, code="missing_credentials"):
     """An algorithm has no credentials for the service it calls."""
 
-    exit_code = 2
-    http_status = 503
-    code = "missing_credentials"
 
-
-class InsufficientData(RetrainerError):
+class InsufficientData(RetrainerError, exit_code=3, http_status=409, code="insufficient_data"):
     """There are too few posts."""
 
-    exit_code = 3
-    http_status = 409
-    code = "insufficient_data"
 
-
-class NothingInProduction(RetrainerError):
+class NothingInProduction(RetrainerError, http_status=409, code="nothing_in_production"):
     """A forecast was requested, but the model type has no production version."""
 
-    http_status = 409
-    code = "nothing_in_production"
 
-
-class RetrainingDisabled(RetrainerError):
+class RetrainingDisabled(RetrainerError, http_status=409, code="retraining_disabled"):
     """The settings disable retraining of the model type."""
 
-    http_status = 409
-    code = "retraining_disabled"
 
-
-class RunInProgress(RetrainerError):
+class RunInProgress(RetrainerError, exit_code=4, http_status=409, code="run_in_progress"):
     """Another run of the model type is in progress."""
 
-    exit_code = 4
-    http_status = 409
-    code = "run_in_progress"
 
-
-class RunTimeout(RetrainerError):
+class RunTimeout(RetrainerError, code="run_took_too_long"):
     """A run exceeded `max_run_minutes`."""
 
-    code = "run_took_too_long"
 
-
-class RequestTimeout(RetrainerError):
+class RequestTimeout(RetrainerError, http_status=503, code="took_too_long"):
     """An algorithm did not answer within the time that the server allows."""
 
-    http_status = 503
-    code = "took_too_long"
 
-
-class ServerBusy(RetrainerError):
+class ServerBusy(RetrainerError, http_status=503, code="busy"):
     """All threads of the server are busy with algorithms."""
 
-    http_status = 503
-    code = "busy"
 
-
-class PostsError(RetrainerError):
+class PostsError(RetrainerError, http_status=422, code="posts"):
     """A file or table of posts cannot be read or was refused."""
 
-    http_status = 422
-    code = "posts"
 
-
-class AlgorithmError(RetrainerError):
+class AlgorithmError(RetrainerError, code="algorithm"):
     """A plugin cannot be loaded, failed in a hook, or returned an invalid value."""
 
-    code = "algorithm"
 
-
-class ArtifactError(RetrainerError):
+class ArtifactError(RetrainerError, code="artifact"):
     """Model files are missing, were changed, or cannot be written."""
 
-    code = "artifact"
 
-
-class CostLimitReached(RetrainerError):
+class CostLimitReached(RetrainerError, http_status=409, code="cost_limit"):
     """Further paid forecasts might exceed the cost limit."""
 
-    http_status = 409
-    code = "cost_limit"
 
-
-class DatabaseError(RetrainerError):
+class DatabaseError(RetrainerError, http_status=503, code="database"):
     """The database cannot be opened, is not a database, or is newer than this program."""
 
-    http_status = 503
-    code = "database"
 
-
-class PromotionRefused(RetrainerError):
+class PromotionRefused(RetrainerError, http_status=409, code="promotion_refused"):
     """The version cannot be promoted."""
 
-    http_status = 409
-    code = "promotion_refused"
 
-
-class ProductionChanged(PromotionRefused):
+class ProductionChanged(PromotionRefused, code="production_changed"):
     """The production version changed since the comparison."""
 
-    code = "production_changed"
 
-
-class NothingToRollBack(RetrainerError):
+class NothingToRollBack(RetrainerError, http_status=409, code="nothing_to_roll_back"):
     """The model type has no promotion to undo."""
-
-    http_status = 409
-    code = "nothing_to_roll_back"
 
 
 def wrap_unexpected(error: Exception) -> RetrainerError:

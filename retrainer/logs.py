@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 LogFormat = Literal["text", "json"]
 
 RECENT_LINES = 50
+MAX_RECORDS = 20  # of a kind that `RateLimit` passes in LIMIT_SECONDS
+LIMIT_SECONDS = 60
 COMMAND_ERROR = "command_error"  # an attribute of the log record of the error that ended the command
 
 _secrets: set[str] = set()
@@ -66,6 +68,36 @@ def redact(text: str) -> str:
 def recent_lines() -> list[str]:
     """Return the last log lines of this process, oldest first."""
     return list(_recent)
+
+
+class RateLimit(logging.Filter):
+    """Drops records of a kind that occurs too often, and counts them in the next one that passes.
+
+    A kind is the attribute `kind` of the record, or else the line of code that logs it. One filter may serve several
+    handlers.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._windows: dict[object, tuple[float, int]] = {}  # when it began and the number of records, by kind
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether to log a record."""
+        decision = vars(record).setdefault("is_within_limit", None)
+        if decision is None:
+            decision = vars(record)["is_within_limit"] = self._count(record)
+        return bool(decision)
+
+    def _count(self, record: logging.LogRecord) -> bool:
+        kind = getattr(record, "kind", (record.pathname, record.lineno))
+        begun, count = self._windows.get(kind, (record.created, 0))
+        if abs(record.created - begun) >= LIMIT_SECONDS:
+            if count > MAX_RECORDS:
+                record.msg = f"{record.getMessage()} (and {count - MAX_RECORDS} more like this before it)"
+                record.args = ()
+            begun, count = record.created, 0
+        self._windows[kind] = (begun, count + 1)
+        return count < MAX_RECORDS
 
 
 class _Formatter(logging.Formatter):

@@ -30,14 +30,14 @@ from anthropic.types import Message, TextBlock
 from retrainer.algorithms import BudgetExceeded, ContentForecast
 from retrainer.errors import AlgorithmError
 from retrainer_claude.api_errors import failure_reason, fatal_error, request_reference
+from retrainer_claude.post_format import post_format
 from retrainer_claude.preflight import require_credentials, unusable_credentials
 from retrainer_claude.pricing import estimate_request, reported_usage
 from retrainer_claude.prompt import build_requests
 from retrainer_claude.retries import LostAnswerError, is_lost, retry_policy
-from retrainer_claude.text import clean_text
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine
 
     import pandas as pd
     from anthropic.types.message_create_params import MessageCreateParamsNonStreaming as Request
@@ -79,7 +79,7 @@ def predict_texts(
         cost = sum(estimate_request(request, options).cost_usd for request in missing.values())
         if options.warn_above_cost is not None and cost > options.warn_above_cost:
             log.warning("The next %d calls of '%s' may cost up to $%.4f", len(missing), options.model, cost)
-        results |= _run(_request_all(missing, options, budget))
+        results |= _run(_request_all(missing, options, budget, post_format(model).read_answer))
     ordered = [results[key] for key in requests]
     _require_successes(ordered, options.min_success_share)
     forecasts = [result.forecast for result in ordered]
@@ -113,16 +113,19 @@ def _run(calls: Coroutine[Any, Any, dict[str, Result]]) -> dict[str, Result]:
         return executor.submit(contextvars.copy_context().run, asyncio.run, calls).result()
 
 
-async def _request_all(requests: dict[str, Request], options: ClaudeOptions, budget: Budget) -> dict[str, Result]:
+async def _request_all(
+    requests: dict[str, Request], options: ClaudeOptions, budget: Budget, read_answer: Callable[[str], str]
+) -> dict[str, Result]:
     """Make the first call alone, which fills the prompt cache, then the others, which read it."""
     first, *others = requests
     semaphore = asyncio.Semaphore(options.concurrency)
     timeout = Timeout(options.timeout_seconds, connect=min(_CONNECT_SECONDS, options.timeout_seconds))
     async with AsyncAnthropic(max_retries=0, timeout=timeout) as client:
+        caller = _Caller(client, options, budget, read_answer)
 
         async def request(key: str) -> Result:
             async with semaphore:
-                return await _request(client, key, requests[key], options, budget)
+                return await caller.request(key, requests[key])
 
         results = {first: await request(first)}
         try:
@@ -133,76 +136,83 @@ async def _request_all(requests: dict[str, Request], options: ClaudeOptions, bud
         return results | {key: task.result() for key, task in tasks.items()}
 
 
-async def _request(
-    client: AsyncAnthropic, key: str, request: Request, options: ClaudeOptions, budget: Budget
-) -> Result:
-    """Request one forecast, with retries."""
-    retrying = retry_policy(options.max_retries, options.timeout_seconds)
+@dataclass(frozen=True)
+class _Caller:
+    """What the calls of a prediction share."""
 
-    def retries() -> int:
-        return int(retrying.statistics.get("attempt_number", 1)) - 1
+    client: AsyncAnthropic
+    options: ClaudeOptions
+    budget: Budget
+    read_answer: Callable[[str], str]
 
-    async def attempt() -> Result:
-        return await _attempt(client, key, request, options, budget, retries())
+    async def request(self, key: str, request: Request) -> Result:
+        """Request one forecast, with retries."""
+        retrying = retry_policy(self.options.max_retries, self.options.timeout_seconds)
 
-    try:
-        async with asyncio.timeout(options.timeout_seconds):
-            return await retrying(attempt)
-    except APIError as error:
-        if isinstance(error, APIStatusError) and (fatal := fatal_error(error, options.model)):
-            raise fatal from None  # a traceback would show the request
-        problem = failure_reason(error, request)
-    except AnthropicError as error:  # no answer of the API: the SDK could not get a token
-        raise unusable_credentials(error) from None
-    except (BudgetExceeded, LostAnswerError) as error:
-        problem = str(error)
-    except TimeoutError:
-        problem = f"no answer came within {options.timeout_seconds:g} seconds"
-    return Result(ContentForecast(text=None, outcome="failed", retries=retries()), problem)
+        def retries() -> int:
+            return int(retrying.statistics.get("attempt_number", 1)) - 1
+
+        async def attempt() -> Result:
+            return await self._attempt(key, request, retries())
+
+        try:
+            async with asyncio.timeout(self.options.timeout_seconds):
+                return await retrying(attempt)
+        except APIError as error:
+            if isinstance(error, APIStatusError) and (fatal := fatal_error(error, self.options.model)):
+                raise fatal from None  # a traceback would show the request
+            problem = failure_reason(error, request)
+        except AnthropicError as error:  # no answer of the API: the SDK could not get a token
+            raise unusable_credentials(error) from None
+        except (BudgetExceeded, LostAnswerError) as error:
+            problem = str(error)
+        except TimeoutError:
+            problem = f"no answer came within {self.options.timeout_seconds:g} seconds"
+        return Result(ContentForecast(text=None, outcome="failed", retries=retries()), problem)
+
+    async def _attempt(self, key: str, request: Request, retries: int) -> Result:
+        """Make one HTTP request within the budget, and cache its answer at once."""
+        budget, options = self.budget, self.options
+        estimate = estimate_request(request, options).cost_usd
+        budget.reserve(estimate, max_calls=options.max_calls, max_cost=options.max_cost)
+        started = time.monotonic()
+        cost = estimate  # unless the outcome is known; also if this task is cancelled
+        try:
+            message = await self.client.messages.create(**request)
+            if not isinstance(message, Message):
+                raise LostAnswerError("the Claude API answered with something that is not a message")
+            outcome, text, problem = _read(message, self.read_answer)
+            forecast = ContentForecast(
+                text=text,
+                outcome=outcome,
+                latency_seconds=round(time.monotonic() - started, 3),
+                retries=retries,
+                **reported_usage(message.usage, options),
+            )
+            cost = forecast.cost_usd
+        except APIError as error:
+            if not is_lost(error):
+                cost = 0.0
+            raise
+        except ValueError:  # from the SDK's JSON decoder
+            raise LostAnswerError("the Claude API answered with something that is not JSON") from None
+        finally:
+            budget.settle(estimate, cost)
+        budget.input_tokens += forecast.input_tokens
+        budget.output_tokens += forecast.output_tokens
+        budget.refusals += forecast.outcome == "refusal"
+        budget.answers.put(key, {"forecast": asdict(forecast), "problem": problem})
+        return Result(forecast, problem)
 
 
-async def _attempt(
-    client: AsyncAnthropic, key: str, request: Request, options: ClaudeOptions, budget: Budget, retries: int
-) -> Result:
-    """Make one HTTP request within the budget, and cache its answer at once."""
-    estimate = estimate_request(request, options).cost_usd
-    budget.reserve(estimate, max_calls=options.max_calls, max_cost=options.max_cost)
-    started = time.monotonic()
-    cost = estimate  # unless the outcome is known; also if this task is cancelled
-    try:
-        message = await client.messages.create(**request)
-        if not isinstance(message, Message):
-            raise LostAnswerError("the Claude API answered with something that is not a message")
-        outcome, text, problem = _read(message)
-        forecast = ContentForecast(
-            text=text,
-            outcome=outcome,
-            latency_seconds=round(time.monotonic() - started, 3),
-            retries=retries,
-            **reported_usage(message.usage, options),
-        )
-        cost = forecast.cost_usd
-    except APIError as error:
-        if not is_lost(error):
-            cost = 0.0
-        raise
-    except ValueError:  # from the SDK's JSON decoder
-        raise LostAnswerError("the Claude API answered with something that is not JSON") from None
-    finally:
-        budget.settle(estimate, cost)
-    budget.input_tokens += forecast.input_tokens
-    budget.output_tokens += forecast.output_tokens
-    budget.refusals += forecast.outcome == "refusal"
-    budget.answers.put(key, {"forecast": asdict(forecast), "problem": problem})
-    return Result(forecast, problem)
-
-
-def _read(message: Message) -> tuple[Literal["ok", "refusal", "truncated", "failed"], str | None, str]:
+def _read(
+    message: Message, read_answer: Callable[[str], str]
+) -> tuple[Literal["ok", "refusal", "truncated", "failed"], str | None, str]:
     """Return the outcome, the text and, if the forecast failed, why. The SDK does not validate answers."""
     content: Any = message.content
     blocks = content if isinstance(content, list) else []
     texts: list[Any] = [block.text for block in blocks if isinstance(block, TextBlock) and block.type == "text"]
-    text = clean_text("".join(text for text in texts if isinstance(text, str)))
+    text = read_answer("".join(text for text in texts if isinstance(text, str)).strip())
     if message.stop_reason == "refusal":
         return "refusal", None, ""
     if message.stop_reason in _TRUNCATED:

@@ -6,17 +6,19 @@ import hashlib
 import re
 from collections import Counter
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from retrainer.algorithms import normalize_text
 from retrainer.errors import InsufficientData
-from retrainer_claude.text import clean_text, truncate
+from retrainer_claude.post_format import FORMAT, post_format
+from retrainer_claude.text import truncate
 from retrainer_claude.tfidf import cosine_similarity, tfidf_vectors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
     import pandas as pd
 
@@ -27,6 +29,14 @@ _HASHTAG = re.compile(r"(?:^|\s)#\w")
 _MIN_CAPITALS = 0.7  # share of the letters of a text that counts as written in capitals
 
 
+class Candidate(NamedTuple):
+    """A post that may become an example, with its text as the example would show it."""
+
+    post_id: str
+    created_at: datetime
+    text: str
+
+
 def train_model(posts: pd.DataFrame, options: ClaudeOptions) -> dict[str, Any]:
     """Return the model as plain data.
 
@@ -35,30 +45,31 @@ def train_model(posts: pd.DataFrame, options: ClaudeOptions) -> dict[str, Any]:
     Raises:
         InsufficientData: no post has a text.
     """
-    texts = posts["content"].map(clean_text)
-    frame = posts.assign(text=texts, quarter_of_day=posts["created_at"].dt.hour // 6)
-    candidates: list[Any] = list(frame[texts != ""].tail(options.examples_from_last).itertuples())
-    if not candidates:
+    read_post = post_format({"format": FORMAT}).read_post
+    columns = (posts["post_id"], posts["created_at"], posts["content"])
+    readable = [(*post, text) for *post, content in zip(*columns, strict=True) if (text := read_post(content))]
+    if not readable:
         raise InsufficientData("no training post has a text", hint="Import posts with a text")
+    last = readable[-options.examples_from_last :]
+    candidates = [
+        Candidate(post_id, time, truncate(text, options.example_max_characters)) for post_id, time, text in last
+    ]
     prompt = files("retrainer_claude").joinpath("prompt.md").read_text(encoding="utf-8")
     return {
         "model_type": "claude_api",
+        "format": FORMAT,
         "examples": [
-            {
-                "post_id": post.post_id,
-                "created_at": post.created_at.isoformat(),
-                "content": truncate(post.text, options.example_max_characters),
-            }
+            {"post_id": post.post_id, "created_at": post.created_at.isoformat(), "content": post.text}
             for post in choose_examples(candidates, options.examples)
         ],
-        "style": measure_style([post.text for post in candidates]),
+        "style": measure_style([text for _, _, text in last]),
         "prompt": prompt,
         "prompt_sha256": hashlib.sha256(prompt.encode("utf-8")).hexdigest(),
         "config": options.model_dump(mode="json"),
     }
 
 
-def choose_examples(candidates: Sequence[Any], count: int) -> list[Any]:
+def choose_examples(candidates: Sequence[Candidate], count: int) -> list[Candidate]:
     """Return up to `count` different posts in order of time: recent ones of all lengths, times of day and subjects.
 
     The posts are sorted by length and divided into `count` equal parts. Each part gives one example, so that the
@@ -67,7 +78,7 @@ def choose_examples(candidates: Sequence[Any], count: int) -> list[Any]:
     words from the examples so far.
 
     Args:
-        candidates: posts with the attributes `post_id`, `created_at`, `text` and `quarter_of_day` (0 to 3, UTC).
+        candidates: at least one post.
         count: 0 or more.
     """
     latest_by_text = {normalize_text(post.text): post for post in candidates}
@@ -78,16 +89,16 @@ def choose_examples(candidates: Sequence[Any], count: int) -> list[Any]:
     by_length = sorted(by_time, key=lambda post: len(post.text))
     total, count = len(by_length), min(count, len(by_length))
     per_quarter: Counter[int] = Counter()
-    chosen: list[Any] = []
+    chosen: list[Candidate] = []
 
-    def priority(post: Any) -> tuple[int, float, str]:
+    def priority(post: Candidate) -> tuple[int, float, str]:
         vector = vectors[post.post_id]
         nearest = max((cosine_similarity(vector, vectors[other.post_id]) for other in chosen), default=0.0)
-        return -per_quarter[post.quarter_of_day], round(1 - nearest + recency[post.post_id], 9), post.post_id
+        return -per_quarter[post.created_at.hour // 6], round(1 - nearest + recency[post.post_id], 9), post.post_id
 
     for part in range(count):
         best = max(by_length[total * part // count : total * (part + 1) // count], key=priority)
-        per_quarter[best.quarter_of_day] += 1
+        per_quarter[best.created_at.hour // 6] += 1
         chosen.append(best)
     return sorted(chosen, key=lambda post: (post.created_at, post.post_id))
 

@@ -7,7 +7,8 @@ from itertools import islice
 from string import Template
 from typing import TYPE_CHECKING, Any, cast
 
-from retrainer_claude.text import clean_text, truncate
+from retrainer_claude.post_format import post_format
+from retrainer_claude.text import truncate
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from retrainer.algorithms import Origins
     from retrainer_claude import ClaudeOptions
+    from retrainer_claude.post_format import PostFormat
 
 _WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 _CACHED: CacheControlEphemeralParam = {"type": "ephemeral"}
@@ -41,13 +43,14 @@ def build_requests(
 def _build_request(
     model: dict[str, Any], known: pd.DataFrame, origin: datetime, target: datetime, options: ClaudeOptions
 ) -> Request:
+    form = post_format(model)
     request: Request = {
         "model": options.model,
         "max_tokens": options.max_tokens,
         "system": [{"type": "text", "text": _system_prompt(model), "cache_control": _CACHED}],
         "messages": [
-            *_example_turns(_known_examples(model["examples"], known, origin)),
-            {"role": "user", "content": _question(_recent_posts(known, options), target)},
+            *_example_turns(_known_examples(model["examples"], known, origin), form),
+            {"role": "user", "content": _question(_recent_posts(known, form, options), target)},
         ],
         "thinking": cast("ThinkingConfigParam", {"type": options.thinking}),
     }
@@ -72,23 +75,23 @@ def _known_examples(examples: list[dict[str, str]], known: pd.DataFrame, origin:
     ]
 
 
-def _example_turns(examples: list[dict[str, str]]) -> list[MessageParam]:
+def _example_turns(examples: list[dict[str, str]], form: PostFormat) -> list[MessageParam]:
     turns: list[MessageParam] = []
     for example in examples:
         question = _question([], datetime.fromisoformat(example["created_at"]))
-        answer: TextBlockParam = {"type": "text", "text": example["content"]}
+        answer: TextBlockParam = {"type": "text", "text": form.write_post(example["content"])}
         if example is examples[-1]:
             answer["cache_control"] = _CACHED
         turns += [{"role": "user", "content": question}, {"role": "assistant", "content": [answer]}]
     return turns
 
 
-def _recent_posts(known: pd.DataFrame, options: ClaudeOptions) -> list[str]:
+def _recent_posts(known: pd.DataFrame, form: PostFormat, options: ClaudeOptions) -> list[str]:
     """Return the last posts with a text, oldest first, each with its time."""
     newest_first = zip(known["created_at"].array[::-1], known["content"].array[::-1], strict=True)
-    with_text = ((time, text) for time, content in newest_first if (text := clean_text(content)))
+    with_text = ((time, text) for time, content in newest_first if (text := form.read_post(content)))
     recent = [
-        f'<post time="{_format_time(time)}">\n{truncate(text, options.example_max_characters)}\n</post>'
+        form.write_recent(_format_time(time), truncate(text, options.example_max_characters))
         for time, text in islice(with_text, options.recent_posts)
     ]
     return recent[::-1]

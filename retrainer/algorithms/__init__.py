@@ -38,25 +38,17 @@ __all__ = [
     "utc_times",
 ]
 
-_LAZY_MODULES = {
-    "LEVELS": "retrainer.model_types.timing",
-    "Budget": "retrainer.algorithms.budget",
-    "BudgetExceeded": "retrainer.algorithms.budget",
-    "ContentForecast": "retrainer.model_types.content",
-    "ContentTargets": "retrainer.model_types.content",
-    "ModelTypeName": "retrainer.model_types",
-    "Origins": "retrainer.model_types.base",
-    "TimingForecasts": "retrainer.model_types.timing",
-    "TimingTargets": "retrainer.model_types.timing",
-    "hours_between": "retrainer.model_types.base",
-    "normalize_text": "retrainer.model_types.content",
-    "score_maximising_point": "retrainer.model_types.timing",
-    "similarity": "retrainer.model_types.content",
-    "utc_times": "retrainer.model_types.base",
+_LAZY_NAMES = {
+    "retrainer.algorithms.budget": ("Budget", "BudgetExceeded"),
+    "retrainer.model_types": ("ModelTypeName",),
+    "retrainer.model_types.base": ("Origins", "hours_between", "utc_times"),
+    "retrainer.model_types.content": ("ContentForecast", "ContentTargets", "normalize_text", "similarity"),
+    "retrainer.model_types.timing": ("LEVELS", "TimingForecasts", "TimingTargets", "score_maximising_point"),
 }
 
 
 def __getattr__(name: str) -> object:
-    if name not in _LAZY_MODULES:
-        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
-    return getattr(import_module(_LAZY_MODULES[name]), name)
+    for module, names in _LAZY_NAMES.items():
+        if name in names:
+            return getattr(import_module(module), name)
+    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

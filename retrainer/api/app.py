@@ -83,7 +83,7 @@ def _add_examples(schema: dict[str, Any]) -> None:
 
 
 def _describe_access(schema: dict[str, Any], auth: Auth) -> None:
-    """Say which operations need the token, always or for paid forecasts, and which may be refused to a web page."""
+    """Say which operations need the token, always or for paid forecasts, and which are refused to web pages."""
     if auth.token is not None:
         schema["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
     for path, operations in schema["paths"].items():
@@ -93,7 +93,7 @@ def _describe_access(schema: dict[str, Any], auth: Auth) -> None:
                 operation["security"] = security
             else:
                 del operation["responses"]["401"]
-            if auth.token is not None:
+            if path in PUBLIC_PATHS:
                 del operation["responses"]["403"]
 
 

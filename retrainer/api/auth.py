@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from retrainer.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
 log = logging.getLogger(__name__)
@@ -30,10 +30,13 @@ class Auth:
     Attributes:
         token: required to change something; None if every program on this machine may.
         protect_reads: whether the token is required to read, too.
+        allowed_hosts: the names, besides those of a loopback address, by which callers without the token may call the
+            server; lower case, without a port.
     """
 
     token: str | None = None
     protect_reads: bool = False
+    allowed_hosts: frozenset[str] = frozenset()
 
     def accepts(self, authorization: bytes | None) -> bool:
         """Whether an `Authorization` header carries the token, compared in constant time."""
@@ -43,7 +46,14 @@ class Auth:
         return scheme.lower() == b"bearer" and secrets.compare_digest(token.strip(), self.token.encode())
 
 
-def load_auth(environ: Mapping[str, str], token_file: Path | None, host: str, *, protect_reads: bool) -> Auth:
+def load_auth(
+    environ: Mapping[str, str],
+    token_file: Path | None,
+    host: str,
+    *,
+    protect_reads: bool,
+    allowed_hosts: Iterable[str] = (),
+) -> Auth:
     """Read the token from a file or else the environment, and check that the options are safe.
 
     Raises:
@@ -61,7 +71,7 @@ def load_auth(environ: Mapping[str, str], token_file: Path | None, host: str, *,
         raise UsageError("--protect-reads requires a token, and none is set", hint=hint)
     if token is None and not is_loopback(host):
         raise UsageError(f"--host: '{host}' can be reached from other machines, and no token is set", hint=hint)
-    return Auth(token, protect_reads)
+    return Auth(token, protect_reads, frozenset(allowed_hosts))
 
 
 def is_loopback(host: str) -> bool:

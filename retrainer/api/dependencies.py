@@ -85,7 +85,7 @@ def failures(*statuses: int) -> dict[int | str, dict[str, Any]]:
     descriptions = {
         400: "The body cannot be read.",
         401: "The token is missing or wrong.",
-        403: "The request comes from a web page.",
+        403: "The host name is not allowed, or the request comes from a web page.",
         404: "The version or run does not exist.",
         408: "The body was not received in time.",
         409: "A conflict: a run is in progress, production has changed, or there is too little data.",

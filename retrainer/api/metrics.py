@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from starlette.requests import ClientDisconnect
 
 from retrainer.api.errors import internal_error, stopping
 from retrainer.api.threads import THREADS
@@ -85,6 +86,8 @@ class MetricsMiddleware:
         except asyncio.CancelledError:  # the server stops and has waited long enough
             if not status:
                 await stopping()(scope, receive, send_and_note_status)
+        except ClientDisconnect:  # before the body was complete
+            pass
         except Exception as error:
             if status:  # part of the answer has been sent: the connection must break
                 raise
@@ -98,7 +101,8 @@ class MetricsMiddleware:
         self._metrics.requests.labels(method, route, status).inc()
         self._metrics.seconds.labels(route).observe(seconds)
         path = scope.get("raw_path", b"").decode("latin-1")  # still escaped: it cannot forge a log line
-        log.info("%s %s %d %.0f ms", method, path[:200], status, seconds * 1000)
+        kind = (method, route, status)
+        log.info("%s %s %d %.0f ms", method, path[:200], status, seconds * 1000, extra={"kind": kind})
 
 
 def project_metrics(project: Project) -> bytes:

@@ -10,7 +10,7 @@ from fastapi.routing import APIRoute
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 
-from retrainer.api.auth import TOKEN_HINT, is_loopback
+from retrainer.api.auth import is_loopback
 from retrainer.api.errors import failure
 
 if TYPE_CHECKING:
@@ -35,8 +35,8 @@ _TOO_LARGE = f"the body is larger than {MAX_BODY_BYTES} bytes"
 class AccessMiddleware:
     """Rejects requests that are not allowed.
 
-    Without a token, every program on this machine may call, and so could any web page in a browser on it. Such a page
-    is recognized by the host name it called (a name of its own that resolves to this machine) and by its origin.
+    A web page in a browser can call the server too, if the browser can reach it. Such a page does not know the token,
+    and is recognized by the host name it called (a name of its own that resolves to the server) and by its origin.
     """
 
     def __init__(self, app: ASGIApp, auth: Auth) -> None:
@@ -51,11 +51,9 @@ class AccessMiddleware:
         headers = Headers(scope=scope)
         authorization = headers.get("authorization")
         has_token = self._auth.accepts(authorization.encode("latin-1") if authorization else None)
-        rejection = (
-            self._reject_browser(scope, headers)
-            or self._reject_anonymous_read(scope, authorization, has_token=has_token)
-            or _reject_large_body(headers)
-        )
+        rejection = _reject_framing(headers)
+        if rejection is None and not has_token and scope["path"] not in PUBLIC_PATHS:
+            rejection = self._reject_browser(scope, headers) or self._reject_anonymous_read(authorization)
         if rejection is not None:
             await rejection(scope, receive, send)
             return
@@ -63,28 +61,23 @@ class AccessMiddleware:
         await self._app(scope, _limit_body(receive), send)
 
     def _reject_browser(self, scope: Scope, headers: Headers) -> JSONResponse | None:
-        if self._auth.token is not None:  # no page knows it
-            return None
         host = headers.get("host", "")
-        if not is_loopback(_host_name(host)):
+        name = _host_name(host)
+        if not (is_loopback(name) or name in self._auth.allowed_hosts):
             return failure(
                 403,
                 "forbidden_host",
-                f"'{host[:80]}' is not a name of this machine",
-                hint=f"Call localhost or 127.0.0.1, or set a token. {TOKEN_HINT}",
+                f"'{host[:80]}' is not an allowed name of this server",
+                hint="Add it to api.allowed_hosts or --allowed-host, or send the token",
             )
         own_origin = f"{scope['scheme']}://{host}"
         if headers.get("origin", own_origin) != own_origin or headers.get("sec-fetch-site", "none") not in _SAME_SITE:
-            return failure(403, "forbidden_origin", "requests from web pages are refused", hint="Set a token")
+            return failure(403, "forbidden_origin", "requests from web pages are refused", hint="Send the token")
         return None
 
-    def _reject_anonymous_read(
-        self, scope: Scope, authorization: str | None, *, has_token: bool
-    ) -> JSONResponse | None:
+    def _reject_anonymous_read(self, authorization: str | None) -> JSONResponse | None:
         """Require the token for every path if reads are protected."""
-        if has_token or not self._auth.protect_reads or scope["path"] in PUBLIC_PATHS:
-            return None
-        return unauthorized(wrong=authorization is not None)
+        return unauthorized(wrong=authorization is not None) if self._auth.protect_reads else None
 
 
 class TrustedRoute(APIRoute):
@@ -120,9 +113,12 @@ def _host_name(host: str) -> str:
     return (parts["name"] or parts["ipv6"]).lower() if parts else ""
 
 
-def _reject_large_body(headers: Headers) -> JSONResponse | None:
-    """Reject a body by its length before any of it is read."""
+def _reject_framing(headers: Headers) -> JSONResponse | None:
+    """Reject a body before any of it is read: by its length, or because a proxy may have seen another length."""
     length = headers.get("content-length", "0")
+    if "content-length" in headers and "transfer-encoding" in headers:
+        message = "the request has both Content-Length and Transfer-Encoding"
+        return failure(400, "bad_request", message, hint="Send one of them", headers=_CLOSE)
     if length.isdigit() and int(length) <= MAX_BODY_BYTES:
         return None
     return failure(413, "too_large", _TOO_LARGE, headers=_CLOSE)

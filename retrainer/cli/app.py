@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import logging
+import sys
+from contextlib import contextmanager
 from importlib import import_module
+from importlib.machinery import ModuleSpec, PathFinder
+from importlib.util import LazyLoader
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -13,6 +17,9 @@ from typer.main import get_group
 
 from retrainer import __version__, console
 from retrainer.cli.options import choice
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 class _Command(NamedTuple):
@@ -33,16 +40,16 @@ SET_UP = "Setup"
 COMMANDS = {
     "train": _Command("train", RETRAIN, "Train a new version and promote it if it is better."),
     "evaluate": _Command("evaluate", RETRAIN, "Score a version on posts later than its training data."),
-    "promote": _Command("promote", RETRAIN, "Promote a version to production."),
-    "rollback": _Command("promote", RETRAIN, "Undo the latest promotion of a model type."),
+    "promote": _Command("versions", RETRAIN, "Promote a version to production."),
+    "rollback": _Command("versions", RETRAIN, "Undo the latest promotion of a model type."),
     "compare": _Command("evaluate", RETRAIN, "Score two versions on the same posts."),
     "history": _Command("show", RETRAIN, "Show training runs and what was decided about each."),
     "replay": _Command("replay", REPLAY, "Test the retraining policy, and others, on past posts."),
     "production": _Command("show", INSPECT, "Show the production versions, now or at a past time."),
     "versions": _Command("show", INSPECT, "List versions, newest first."),
     "show": _Command("show", INSPECT, "Show one version: training, scores, decisions."),
-    "predict": _Command("predict", INSPECT, "Forecast the next post with the production version."),
-    "plugins": _Command("plugins", INSPECT, "List installed algorithms and observers as JSON."),
+    "predict": _Command("show", INSPECT, "Forecast the next post with the production version."),
+    "plugins": _Command("show", INSPECT, "List installed algorithms and observers as JSON."),
     "hold": _Command("versions", CONTROL, "Stop automatic promotion of a model type."),
     "release": _Command("versions", CONTROL, "Resume automatic promotion of a model type."),
     "pin": _Command("versions", MAINTAIN, "Protect a version from being archived."),
@@ -50,13 +57,38 @@ COMMANDS = {
     "restore": _Command("versions", MAINTAIN, "Restore an archived version."),
     "prune": _Command("versions", MAINTAIN, "Delete the files of archived versions permanently."),
     "doctor": _Command("project", MAINTAIN, "Check every run, version, file and link."),
-    "init": _Command("init", SET_UP, "Create a project folder."),
+    "init": _Command("project", SET_UP, "Create a project folder."),
     "notify-test": _Command("project", SET_UP, "Send a test message to every notification channel."),
     "serve": _Command("serve", SET_UP, "Serve the REST API."),
     "posts": _Command("posts", SET_UP, "Import and count posts."),
     "db": _Command("project", SET_UP, "Manage the database."),
     "schedule": _Command("schedule", SET_UP, "Schedule retraining with cron or systemd."),
 }
+
+
+class _LazyFinder:
+    """Finds the program's modules like Python does, and has them loaded when one of their attributes is first read."""
+
+    @staticmethod
+    def find_spec(name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        """Return how to load a module."""
+        spec = PathFinder.find_spec(name, path, target) if name.startswith("retrainer.") else None
+        if spec is not None and spec.loader is not None:
+            spec.loader = LazyLoader(spec.loader)
+        return spec
+
+
+@contextmanager
+def _lazy_imports() -> Iterator[None]:
+    """Import modules without loading them: a command's help needs only its signature, `history` needs no numpy.
+
+    Such loading is not safe in threads, but only the command holds these modules, and it runs in the main thread.
+    """
+    sys.meta_path.insert(0, _LazyFinder)
+    try:
+        yield
+    finally:
+        sys.meta_path.remove(_LazyFinder)
 
 
 class LazyGroup(TyperGroup):
@@ -74,8 +106,9 @@ class LazyGroup(TyperGroup):
         name, _, rest = super().resolve_command(ctx, args)
         if name is None:
             return None, None, rest
-        module = import_module(f"retrainer.cli.{COMMANDS[name].module}")
-        return name, get_group(module.app).commands[name], rest
+        with _lazy_imports():
+            module = import_module(f"retrainer.cli.{COMMANDS[name].module}")
+            return name, get_group(module.app).commands[name], rest
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002  the signature of its base class
         """Write one section a panel, as Typer does by means of rich, but without importing it."""

@@ -7,23 +7,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from retrainer import console
-from retrainer.notify import open_runtime
-from retrainer.pipeline.recovery import close_dead_runs, recover
-from retrainer.project import Project
+import retrainer
+from retrainer import console, notify
+from retrainer.pipeline import recovery
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import typer
 
-    from retrainer.notify import TrainCall
+    from retrainer import Project
     from retrainer.runtime import Runtime
 
 
 @contextmanager
 def open_project(
-    context: typer.Context, *, recovering: bool = True, train_call: TrainCall | None = None
+    context: typer.Context, *, recovering: bool = True, train_call: notify.TrainCall | None = None
 ) -> Iterator[tuple[Project, Runtime]]:
     """Find the project and create its runtime; close its connections at the end.
 
@@ -31,13 +30,13 @@ def open_project(
         recovering: whether to close the runs of processes that died.
         train_call: a call of `train`, for the healthcheck; it also cleans up the models folder.
     """
-    project = Project.find(Path.cwd(), os.environ, context.obj)
+    project = retrainer.Project.find(Path.cwd(), os.environ, context.obj)
     try:
-        with console.working(), open_runtime(project, os.environ, train_call) as runtime:
+        with console.working(), notify.open_runtime(project, os.environ, train_call) as runtime:
             if train_call is not None:
-                recover(project, runtime)
+                recovery.recover(project, runtime)
             elif recovering:
-                close_dead_runs(project, runtime)
+                recovery.close_dead_runs(project, runtime)
             yield project, runtime
     finally:
         project.close()

@@ -10,8 +10,7 @@ import typer
 from retrainer import console
 from retrainer.cli.context import open_project
 from retrainer.cli.options import AsJson, Origin, VersionArgument
-from retrainer.pipeline.comparing import compare_versions
-from retrainer.pipeline.evaluations import evaluate_version
+from retrainer.pipeline import comparing, evaluations
 from retrainer.render import documents, scores
 
 app = typer.Typer(rich_markup_mode=None)
@@ -33,7 +32,7 @@ def evaluate(
     Example: retrainer evaluate prophet_timing_20251106_120000_a3f2
     """
     with open_project(context) as (project, runtime):
-        evaluation = evaluate_version(project, runtime, version_id, datetime.now(UTC), origin)
+        evaluation = evaluations.evaluate_version(project, runtime, version_id, datetime.now(UTC), origin)
     if as_json:
         console.document(documents.evaluations.EvaluationDocument.from_result(evaluation, version_id))
     else:
@@ -57,7 +56,7 @@ def compare(
     """
     with open_project(context) as (project, runtime):
         a, b = project.registry.get_version(version_a), project.registry.get_version(version_b)
-        comparison = compare_versions(project, runtime, a, b, datetime.now(UTC), origin)
+        comparison = comparing.compare_versions(project, runtime, a, b, datetime.now(UTC), origin)
     if as_json:
         console.document(documents.evaluations.ComparisonDocument.from_result(comparison))
     else:

@@ -11,8 +11,7 @@ import typer
 from retrainer import console
 from retrainer.cli.context import open_project
 from retrainer.cli.options import AsJson, time_option
-from retrainer.posts.importer import import_posts, parse_columns
-from retrainer.posts.sample import sample_posts, write_sample_csv
+from retrainer.posts import importer, sample
 from retrainer.render import documents, tables
 
 app = typer.Typer(rich_markup_mode=None)
@@ -41,7 +40,8 @@ def posts_import(
     Example: retrainer posts import posts.csv --column content=message
     """
     with open_project(context) as (project, _):
-        result = import_posts(project.posts, file, parse_columns(column or []), datetime.now(UTC), strict=strict)
+        columns = importer.parse_columns(column or [])
+        result = importer.import_posts(project.posts, file, columns, datetime.now(UTC), strict=strict)
     if as_json:
         console.document(documents.project.ImportDocument.from_result(result))
     else:
@@ -76,8 +76,8 @@ def posts_sample(
 
     Example: retrainer posts sample posts.csv
     """
-    posts = sample_posts(seed=seed, count=count)
+    posts = sample.sample_posts(seed=seed, count=count)
     if before is not None:
         posts = posts[posts["created_at"] < before]
-    write_sample_csv(file, posts)
+    sample.write_sample_csv(file, posts)
     console.success(f"Wrote {len(posts)} synthetic posts to {file}", as_json=as_json, count=len(posts))

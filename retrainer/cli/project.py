@@ -1,23 +1,45 @@
-"""The commands that look after a project: db, doctor, notify-test."""
+"""The commands that create a project and look after it: init, db, doctor, notify-test."""
 
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from retrainer import console
+from retrainer import console, doctor
+from retrainer import project as projects
 from retrainer.cli.context import open_project
 from retrainer.cli.options import AsJson
-from retrainer.doctor import examine
-from retrainer.notify.notifier import Notifier
-from retrainer.registry.migrations import HEAD
+from retrainer.notify import notifier
+from retrainer.registry import migrations
 from retrainer.render import documents, tables
 
 app = typer.Typer(rich_markup_mode=None)
 db_app = typer.Typer(rich_markup_mode=None, help="Manage the database.")
 app.add_typer(db_app, name="db")
+
+
+@app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The project folder.")] = Path(),
+    *,
+    deploy: Annotated[
+        bool, typer.Option("--deploy", help="Also create deploy/: files for cron, systemd, Docker, Render and GitHub.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Create a project folder.
+
+    It gets config/config.yaml, data/ and models/. Existing files are left unchanged.
+
+    Example: retrainer init my-project
+    """
+    made, kept = projects.create_project(folder.absolute(), deploy=deploy)
+    lines = [*(f"made {path}" for path in made), *(f"kept {path}" for path in kept)]
+    document = {"folder": str(folder.absolute()), "made": list(map(str, made)), "kept": list(map(str, kept))}
+    console.result(document, "\n".join(lines), as_json=as_json)
 
 
 @db_app.command("upgrade")
@@ -30,12 +52,12 @@ def db_upgrade(context: typer.Context, *, as_json: AsJson = False) -> None:
     """
     with open_project(context) as (project, _):
         location = project.registry.database.location  # opening it upgrades it
-    message = f"The database {location} has the newest schema, {HEAD}"
-    console.result({"database": location.strip("'"), "revision": HEAD}, message, as_json=as_json)
+    message = f"The database {location} has the newest schema, {migrations.HEAD}"
+    console.result({"database": location.strip("'"), "revision": migrations.HEAD}, message, as_json=as_json)
 
 
-@app.command()
-def doctor(
+@app.command("doctor")
+def examine(
     context: typer.Context,
     *,
     repair: Annotated[bool, typer.Option("--repair", help="Also repair what can be repaired.")] = False,
@@ -48,7 +70,7 @@ def doctor(
     Example: retrainer doctor --repair
     """
     with open_project(context, recovering=False) as (project, _):
-        findings = examine(project, repair=repair)
+        findings = doctor.examine(project, repair=repair)
     if as_json:
         console.document(documents.project.FindingsDocument.from_findings(findings))
     else:
@@ -65,7 +87,7 @@ def notify_test(context: typer.Context, *, as_json: AsJson = False) -> int:
     Example: retrainer notify-test
     """
     with open_project(context, recovering=False) as (project, _):
-        results = Notifier(project.settings.notifications, os.environ, project.folder.name).test()
+        results = notifier.Notifier(project.settings.notifications, os.environ, project.folder.name).test()
     lines = [f"{name}: {problem or 'sent'}" for name, problem in results.items()]
     rows = [{"to": name, "problem": problem} for name, problem in results.items()]
     message = "\n".join(lines) or "No notification channels configured"

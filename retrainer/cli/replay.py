@@ -13,7 +13,7 @@ from retrainer.cli.context import open_project
 from retrainer.cli.options import AsJson, time_option
 from retrainer.model_types import ModelTypeName, parse_model_type
 from retrainer.render import plots
-from retrainer.render.replay import replay_document, show_replay
+from retrainer.render import replay as render
 from retrainer.replay import runner
 
 if TYPE_CHECKING:
@@ -86,9 +86,9 @@ def replay(
             on_progress=_show_progress,
         )
     if as_json:
-        console.document(replay_document(report))
+        console.document(render.replay_document(report))
     else:
-        show_replay(report)
+        render.show_replay(report)
     if plot is not None:  # last: a plot that fails must not hide the result
         plots.draw(report, plot)
     if report.ending.interrupted:

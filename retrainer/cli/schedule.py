@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from retrainer import console
+from retrainer import config, console
 from retrainer.cli.context import open_project
 from retrainer.cli.options import AsJson
-from retrainer.config import CONFIG_VARIABLE
 from retrainer.errors import UsageError
 from retrainer.model_types import MODEL_TYPE_NAMES
 from retrainer.schedule import systemd as units
@@ -157,7 +156,7 @@ def _show_installed(context: typer.Context, *, as_json: bool) -> None:
 def _warn_of_missing_variables() -> None:
     """Name the settings and credentials of this shell that cron will not set."""
     names = sorted(
-        name for name in os.environ if name.startswith(("RETRAINER_", "ANTHROPIC_")) and name != CONFIG_VARIABLE
+        name for name in os.environ if name.startswith(("RETRAINER_", "ANTHROPIC_")) and name != config.CONFIG_VARIABLE
     )
     if names:
         log.warning(

@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from retrainer import console
-from retrainer.errors import ConfigError, RetrainerError, UsageError
-from retrainer.notify import open_runtime
-from retrainer.pipeline.recovery import close_dead_runs
-from retrainer.project import Project
+import retrainer
+from retrainer import config, console, notify
+from retrainer.errors import ConfigError, RetrainerError, UsageError, invalid_value
+from retrainer.pipeline import recovery
 from retrainer.schedule import systemd as units
 from retrainer.schedule.command import ScheduledCommand
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from retrainer import Project
     from retrainer.runtime import Runtime
 
 LOG_FILE = Path("logs") / "server.log"
@@ -44,6 +46,10 @@ def serve(
     protect_reads: Annotated[
         bool, typer.Option("--protect-reads", help="Require the token for read requests too.")
     ] = False,
+    allowed_host: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Also answer requests to this host name; repeatable."),
+    ] = None,
     answer_seconds: Annotated[
         int,
         typer.Option(metavar="N", min=1, help="How long an algorithm may take before the client gets a 503."),
@@ -58,17 +64,19 @@ def serve(
 ) -> None:
     """Serve the REST API.
 
-    Requests that change something need the bearer token. Without a token, only this machine has access.
+    Requests that change something need the bearer token. Without a token, only this machine has access. Requests
+    without the token must name an allowed host: localhost, a loopback address, api.allowed_hosts or --allowed-host.
 
     Example: retrainer serve --port 8000 --token-file /etc/retrainer/token
     """
-    project = Project.find(Path.cwd(), os.environ, context.obj)
+    project = retrainer.Project.find(Path.cwd(), os.environ, context.obj)
+    extra_hosts = [_check_host(name) for name in allowed_host or []]
     if env_file is not None and not systemd:
         raise UsageError("--env-file requires --systemd", hint="Load it in the shell: set -a; . FILE; set +a")
     if systemd:
         if token_file is not None and not token_file.is_file():
             raise UsageError(f"--token-file: no file '{token_file}'", hint="Create it and write the token to it")
-        arguments = _serve_arguments(host, port, token_file, answer_seconds, protect_reads=protect_reads)
+        arguments = _serve_arguments(host, port, token_file, extra_hosts, answer_seconds, protect_reads=protect_reads)
         command = ScheduledCommand.for_project(project, None, env_file, arguments=arguments, default_log_file=LOG_FILE)
         unit = units.server(command, getpass.getuser()).rstrip("\n")
         console.text(f"# {units.FOLDER}/{units.SERVER}\n{unit}")
@@ -84,17 +92,31 @@ def serve(
             f"`retrainer serve` requires a package that is not installed: '{package}'",
             hint="Install it with: pip install 'retrainer[api]'",
         ) from None
-    access = auth.load_auth(os.environ, token_file, host, protect_reads=protect_reads)
+    allowed_hosts = [*project.settings.api.allowed_hosts, *extra_hosts]
+    access = auth.load_auth(os.environ, token_file, host, protect_reads=protect_reads, allowed_hosts=allowed_hosts)
     try:
-        with open_runtime(project, os.environ) as runtime:
+        with notify.open_runtime(project, os.environ) as runtime:
             _open_connections(project, runtime)
             server.serve(create_app(project, runtime, access, threads.Threads(answer_seconds)), host, port)
     finally:
         project.close()
 
 
+def _check_host(name: str) -> str:
+    try:
+        return config.host_name(name)
+    except ValueError as error:
+        raise UsageError(invalid_value("--allowed-host", name, str(error))) from None
+
+
 def _serve_arguments(
-    host: str, port: int, token_file: Path | None, answer_seconds: int, *, protect_reads: bool
+    host: str,
+    port: int,
+    token_file: Path | None,
+    allowed_hosts: Sequence[str],
+    answer_seconds: int,
+    *,
+    protect_reads: bool,
 ) -> tuple[str, ...]:
     """Return the command line that serves with these options, with absolute paths."""
     words = ["serve", "--host", host, "--port", str(port)]
@@ -102,6 +124,8 @@ def _serve_arguments(
         words += ["--token-file", str(token_file.absolute())]
     if protect_reads:
         words.append("--protect-reads")
+    for name in allowed_hosts:
+        words += ["--allowed-host", name]
     if answer_seconds != ANSWER_SECONDS:
         words += ["--answer-seconds", str(answer_seconds)]
     return tuple(words)
@@ -109,7 +133,7 @@ def _serve_arguments(
 
 def _open_connections(project: Project, runtime: Runtime) -> None:
     """Open what the requests need while there is only one thread."""
-    close_dead_runs(project, runtime)
+    recovery.close_dead_runs(project, runtime)
     try:
         _ = project.posts
     except RetrainerError as error:  # the posts' own database: only forecasts need it

@@ -1,20 +1,23 @@
-"""The commands that show what is recorded: production, versions, show, history."""
+"""The commands that show something: production, versions, show, history, predict, plugins."""
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
 
 from retrainer import console
+from retrainer.algorithms import events, manager
 from retrainer.cli.context import open_project
-from retrainer.cli.options import AsJson, Limit, TypeOption, VersionArgument, choice, time_option
-from retrainer.model_types import MODEL_TYPE_NAMES
-from retrainer.pipeline.loading import feature_importance, load_reliability
-from retrainer.registry.promotions import PRODUCTION_CHANGE_ACTIONS
-from retrainer.registry.runs import RunFilter
+from retrainer.cli.options import AsJson, Limit, TypeArgument, TypeOption, VersionArgument, choice, time_option
+from retrainer.errors import UsageError
+from retrainer.model_types import MODEL_TYPE_NAMES, timing
+from retrainer.pipeline import forecast, loading
+from retrainer.registry import promotions, runs
 from retrainer.render import documents, tables
+
+LOWEST_LEVEL, HIGHEST_LEVEL = 0.02, 0.98  # between the first and the last of a forecast's quantiles
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -71,9 +74,9 @@ def show(context: typer.Context, version_id: VersionArgument, *, as_json: AsJson
         version = project.registry.get_version(version_id)
         evaluations = project.registry.list_evaluations(version_id)
         entries = project.registry.version_history(version_id)
-        importance = feature_importance(project, runtime, version)
+        importance = loading.feature_importance(project, runtime, version)
         if as_json:
-            evaluated = [(row, load_reliability(project, version, row)) for row in evaluations]
+            evaluated = [(row, loading.load_reliability(project, version, row)) for row in evaluations]
     if as_json:
         console.document(documents.versions.VersionLifeDocument.from_rows(version, evaluated, entries, importance))
     else:
@@ -110,14 +113,56 @@ def history(
 
     Example: retrainer history --type timing --limit 5
     """
-    run_filter = RunFilter(since=since, until=until, status=status, promoted=promoted, offset=(page - 1) * limit)
+    run_filter = runs.RunFilter(since=since, until=until, status=status, promoted=promoted, offset=(page - 1) * limit)
     with open_project(context) as (project, _):
-        runs = project.registry.list_runs(model_type, limit, run_filter)
+        rows = project.registry.list_runs(model_type, limit, run_filter)
         total = project.registry.count_runs(model_type, run_filter)
         changes = project.registry.list_ledger_entries(
-            model_type=model_type, actions=PRODUCTION_CHANGE_ACTIONS, limit=limit
+            model_type=model_type, actions=promotions.PRODUCTION_CHANGE_ACTIONS, limit=limit
         )
     if as_json:
-        console.document(documents.runs.HistoryDocument.from_rows(runs, total, changes))
+        console.document(documents.runs.HistoryDocument.from_rows(rows, total, changes))
     else:
-        tables.show_history(runs, total, changes)
+        tables.show_history(rows, total, changes)
+
+
+@app.command()
+def predict(
+    context: typer.Context,
+    model_type: TypeArgument,
+    *,
+    interval: Annotated[
+        float | None,
+        typer.Option(metavar="LEVEL", help="Timing: the probability of the interval, 0.02 to 0.98. By default, 0.8."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Forecast the next post with the production version.
+
+    Example: retrainer predict timing --interval 0.5
+    """
+    if interval is not None and model_type != "timing":
+        raise UsageError("--interval applies to timing only", hint="Remove it, or run `retrainer predict timing`")
+    if interval is not None and not LOWEST_LEVEL <= interval <= HIGHEST_LEVEL:
+        raise UsageError(f"--interval: '{interval:g}' is not between {LOWEST_LEVEL} and {HIGHEST_LEVEL}")
+    with open_project(context) as (project, runtime):
+        level = timing.INTERVAL_LEVEL if interval is None else interval
+        next_post = forecast.predict_next(project, runtime, model_type, datetime.now(UTC), level)
+    if as_json:
+        console.document(documents.forecasts.next_post_document(next_post))
+    else:
+        tables.show_next_post(next_post)
+
+
+@app.command()
+def plugins(*, as_json: AsJson = False) -> None:
+    """List installed algorithms and observers as JSON.
+
+    Broken ones are listed too, with the reason.
+
+    Example: retrainer plugins
+    """
+    del as_json  # always JSON: short, complete, and drawn without a slow import
+    with console.stdout_to_stderr():  # a plugin may print when it is imported
+        found = [*manager.list_algorithms(), *events.list_observers()]
+    console.document([documents.project.PluginDocument.from_status(plugin) for plugin in found])

@@ -10,16 +10,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from retrainer import console
+from retrainer import console, notify
 from retrainer.cli.context import open_project
 from retrainer.cli.options import AsJson, time_option
 from retrainer.errors import RetrainerError, UsageError, wrap_unexpected
 from retrainer.model_types import MODEL_TYPE_NAMES, ModelTypeName, parse_model_type
-from retrainer.notify import TrainCall
 from retrainer.pipeline import results, run
-from retrainer.render import documents, scores
-from retrainer.render.markdown import markdown, markdown_of_failure
-from retrainer.schedule.due import due
+from retrainer.render import documents, markdown, scores
+from retrainer.schedule import due
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -78,7 +76,7 @@ def train(
     if summary is not None:
         _require_writable(summary)
     not_due: list[str] = []
-    train_call = None if dry_run else TrainCall()
+    train_call = None if dry_run else notify.TrainCall()
     with _failure_summary(summary), open_project(context, train_call=train_call) as (project, runtime):
 
         def retrain(name: ModelTypeName) -> results.RunResult:
@@ -104,7 +102,7 @@ def train(
         if train_call is not None:
             train_call.finish(runtime, outcomes, code)
     if summary is not None:
-        _append(summary, markdown(outcomes, not_due))
+        _append(summary, markdown.summarize(outcomes, not_due))
     if as_json:
         console.document(documents.runs.TrainingDocument.from_outcomes(outcomes))
     else:
@@ -123,7 +121,7 @@ def _select_due(
     "Not due" is logged to the log file, but to stderr only on a terminal or with `--verbose`: cron would mail it
     every night.
     """
-    states = [due(project, model_type, now) for model_type in model_types]
+    states = [due.due(project, model_type, now) for model_type in model_types]
     for state in states:
         log.info(state.sentence, extra={console.TERMINAL_ONLY: not state.is_due})
     return (
@@ -149,7 +147,8 @@ def _failure_summary(path: Path | None) -> Iterator[None]:
         yield
     except Exception as error:
         if path is not None:
-            _append(path, markdown_of_failure(error if isinstance(error, RetrainerError) else wrap_unexpected(error)))
+            failure = error if isinstance(error, RetrainerError) else wrap_unexpected(error)
+            _append(path, markdown.summarize_failure(failure))
         raise
 
 

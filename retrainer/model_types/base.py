@@ -136,13 +136,6 @@ class Metric:
         """Whether there is a value to show; a count or cost of 0 is not shown."""
         return value is not None and (value != 0 or not self.is_tally)
 
-    def is_good(self, value: float) -> bool | None:
-        """Whether a value is good; None if that is not defined."""
-        if self.threshold is None:
-            return None
-        sign, bound = self.threshold
-        return value < bound if sign == "<" else value > bound
-
 
 @dataclass(frozen=True)
 class Reliability:

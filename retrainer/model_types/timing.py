@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from retrainer.model_types import ModelTypeName
 
 LEVELS = np.arange(1, 100) / 100
-MEDIAN = 49  # the index of level 0.50
-INTERVAL = (9, 89)  # the indices of levels 0.10 and 0.90: the 80% interval
 INTERVAL_LEVEL = 0.8
 HORIZONS_HOURS = (6, 12, 24)  # for which the probability of a post is shown
 
@@ -65,7 +63,7 @@ class TimingForecasts:
     @property
     def median(self) -> NDArray[np.float64]:
         """(n,) the median wait in hours."""
-        return self.quantiles[:, MEDIAN]
+        return self.quantile(0.5)
 
     def quantile(self, level: float) -> NDArray[np.float64]:
         """Return (n,) the wait in hours at any level from 0.01 to 0.99, interpolated linearly between the quantiles."""
@@ -203,7 +201,7 @@ class Timing(ModelType[TimingForecasts, TimingTargets]):
         error = np.abs(forecasts.point - wait)
         shortfall = wait[:, None] - forecasts.quantiles
         pinball = np.maximum(LEVELS * shortfall, (LEVELS - 1) * shortfall)
-        low, high = (forecasts.quantiles[:, column] for column in INTERVAL)
+        low, high = forecasts.interval()
         return {
             "mae_hours": float(error.mean()),
             "rmse_hours": float(np.sqrt((error**2).mean())),
@@ -298,7 +296,7 @@ class Timing(ModelType[TimingForecasts, TimingTargets]):
         return {
             "point_hours": round(float(forecasts.point[row]), 4),
             "median_hours": round(float(forecasts.median[row]), 4),
-            "interval_hours": [round(float(forecasts.quantiles[row, column]), 4) for column in INTERVAL],
+            "interval_hours": [round(float(bound[row]), 4) for bound in forecasts.interval()],
             "actual_hours": round(float(targets.wait_hours[row]), 4),
         }
 

@@ -9,14 +9,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from retrainer.algorithms.events import Event, EventBus, Observer
 from retrainer.errors import RetrainerError, wrap_unexpected
+from retrainer.notify.notifier import Notifier
+from retrainer.pipeline.results import Failure
+from retrainer.render.events import event_document
+from retrainer.runtime import Runtime
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from retrainer.pipeline.results import Failure, RunResult
+    from retrainer.pipeline.results import RunResult
     from retrainer.project import Project
-    from retrainer.runtime import Runtime
 
 
 @dataclass
@@ -35,18 +39,10 @@ class TrainCall:
         Args:
             code: the exit code of the outcomes.
         """
-        from retrainer.pipeline.results import Failure  # noqa: PLC0415  imported by now: it made the outcomes
-
         self.failed = code != 0
         for outcome in outcomes:
             if isinstance(outcome, Failure) and outcome.run is None:
-                _publish_failure(runtime, outcome)
-
-
-def _publish_failure(runtime: Runtime, failure: Failure) -> None:
-    from retrainer.algorithms.events import Event  # noqa: PLC0415  as above
-
-    runtime.events.publish(Event("failure", failure.model_type, None, str(failure.error)))
+                runtime.events.publish(Event("failure", outcome.model_type, None, str(outcome.error)))
 
 
 @contextmanager
@@ -59,11 +55,6 @@ def open_runtime(
         environ: where the URLs and keys of the channels are.
         train_call: a call of `train`, which pings the healthcheck and publishes its errors; None for other commands.
     """
-    from retrainer.algorithms.events import Event, EventBus, Observer  # noqa: PLC0415  slow to import
-    from retrainer.notify.notifier import Notifier  # noqa: PLC0415
-    from retrainer.render.events import event_document  # noqa: PLC0415
-    from retrainer.runtime import Runtime  # noqa: PLC0415
-
     notifier = Notifier(project.settings.notifications, environ, project.folder.name)
     events = EventBus(event_document, [Observer("notifications", notifier)])
     runtime = Runtime(events=events, answers_dir=project.answers_dir)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from retrainer.pipeline.results import Failure, RunResult
 
 
-def markdown(outcomes: Sequence[RunResult | Failure], not_due: Sequence[str] = ()) -> str:
+def summarize(outcomes: Sequence[RunResult | Failure], not_due: Sequence[str] = ()) -> str:
     """Return a section for each model type: the decision, the scores and how certain they are.
 
     Args:
@@ -33,7 +33,7 @@ def markdown(outcomes: Sequence[RunResult | Failure], not_due: Sequence[str] = (
     return "\n\n".join(sections) + "\n" if sections else ""
 
 
-def markdown_of_failure(error: RetrainerError) -> str:
+def summarize_failure(error: RetrainerError) -> str:
     """Return the section of a command that failed before it came to a model type."""
     return _failure_section("retraining", error) + "\n"
 

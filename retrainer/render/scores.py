@@ -153,7 +153,8 @@ def _good_value(metric: Metric, value: float | None) -> str:
         return ""
     sign, bound = metric.threshold
     wanted = f"{sign} {bound:.0%}" if metric.unit == "share" else f"{sign} {bound:g}"
-    return f"{wanted} {'✓' if metric.is_good(value) else '✗'}"
+    is_good = value < bound if sign == "<" else value > bound
+    return f"{wanted} {'✓' if is_good else '✗'}"
 
 
 def _count_forecasts(count: int, origin: OriginRule, posts: str) -> str:

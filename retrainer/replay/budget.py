@@ -17,20 +17,20 @@ from retrainer.replay.step import live_window, train_as_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from retrainer.replay.cached_algorithm import SpendingLimit
+    from retrainer.replay.cached_algorithm import AlgorithmCache
     from retrainer.replay.plan import Step
     from retrainer.replay.policy_run import PolicyRun
 
 log = logging.getLogger(__name__)
 
 
-def require_max_cost(runs: Sequence[PolicyRun], spending: SpendingLimit) -> None:
+def require_max_cost(runs: Sequence[PolicyRun], cache: AlgorithmCache) -> None:
     """Log what the paid forecasts of a replay would cost at most, if there are any.
 
     Raises:
         UsageError: there are, and no limit is given.
     """
-    paid = {run.policy.algorithm for run in runs if _is_paid(run)}
+    paid = {run.policy.algorithm for run in runs if run.paid}
     if not paid:
         return
     for run in runs:
@@ -40,7 +40,7 @@ def require_max_cost(runs: Sequence[PolicyRun], spending: SpendingLimit) -> None
         algorithm.check_ready(options)
     estimate = estimate_max_cost(runs)
     names = ", ".join(f"'{name}'" for name in sorted(paid))
-    if spending.max_usd is None:
+    if cache.max_cost is None:
         raise UsageError(
             f"forecasts of {names} cost money: this replay costs up to about ${estimate.cost_usd:.2f} "
             f"({estimate.calls} calls)",
@@ -51,8 +51,8 @@ def require_max_cost(runs: Sequence[PolicyRun], spending: SpendingLimit) -> None
         estimate.cost_usd,
         estimate.calls,
         names,
-        spending.max_usd,
-        f", of which ${spending.spent_usd:.4f} is spent" if spending.spent_usd else "",
+        cache.max_cost,
+        f", of which ${cache.spent_usd:.4f} is spent" if cache.spent_usd else "",
     )
 
 
@@ -64,7 +64,7 @@ def estimate_max_cost(runs: Sequence[PolicyRun]) -> CostEstimate:
     total = CostEstimate()
     with mute_run_logs():
         for run in runs:
-            if not _is_paid(run):
+            if not run.paid:
                 continue
             for number, step in enumerate(run.steps):
                 retrains = number == 0 or run.policy.retrains
@@ -96,7 +96,3 @@ def _estimate_step(run: PolicyRun, step: Step) -> tuple[CostEstimate, CostEstima
     except InsufficientData:
         return nothing, nothing
     return test_cost or nothing, live_cost or nothing
-
-
-def _is_paid(run: PolicyRun) -> bool:
-    return run.runtime.algorithms(run.policy.algorithm, run.model_type).description.paid

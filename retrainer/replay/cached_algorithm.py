@@ -11,7 +11,7 @@ import json
 import os
 import tempfile
 from dataclasses import dataclass, fields
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,52 +42,28 @@ if TYPE_CHECKING:
     from retrainer.replay.store import ReplayStore
 
 
-@dataclass
-class SpendingLimit:
-    """What paid forecasts may cost and have cost, in US dollars.
-
-    Attributes:
-        max_usd: None if no forecast is paid.
-        spent_usd: since the replay was first started, across resumes.
-    """
-
-    max_usd: float | None = None
-    spent_usd: float = 0.0
-
-    def require(self, estimate: CostEstimate | None) -> None:
-        """Check that forecasts can be paid for.
-
-        Raises:
-            CostLimitReached: they could exceed the limit.
-        """
-        cost = estimate.cost_usd if estimate is not None else 0.0
-        if self.max_usd is not None and self.spent_usd + cost > self.max_usd:
-            raise CostLimitReached(
-                f"the next forecasts could cost ${cost:.4f}, which exceeds --max-cost ${self.max_usd:g}: "
-                f"${self.spent_usd:.4f} is spent",
-                hint="Continue with --resume and a higher --max-cost",
-            )
-
-
 class AlgorithmCache:
     """The cached models and forecasts of a replay. Called with a name, it returns a cached algorithm.
 
     Attributes:
         seconds: the processor time that computing everything used so far has taken, cached or not. Set it to 0 to
             measure a step.
+        max_cost: what paid forecasts may cost, in US dollars; None if no forecast is paid.
+        spent_usd: what they have cost since the replay was first started, across resumes.
     """
 
     def __init__(
-        self, algorithms: AlgorithmSource, store: ReplayStore, history: PostHistory, spending: SpendingLimit
+        self, algorithms: AlgorithmSource, store: ReplayStore, history: PostHistory, max_cost: float | None = None
     ) -> None:
         self.store = store
         self.history = history
-        self.spending = spending
         self.seconds = 0.0
+        self.max_cost = max_cost
+        self.spent_usd = store.spent_usd()
         self._algorithms = algorithms
         self._loaded: dict[str, CachedAlgorithm] = {}
 
-    def __call__(self, name: str, model_type: ModelTypeName | None = None) -> LoadedAlgorithm:
+    def __call__(self, name: str, model_type: ModelTypeName | None = None) -> CachedAlgorithm:
         """Return the cached algorithm of this name; see `load_algorithm`."""
         if name not in self._loaded:
             loaded = self._algorithms(name)
@@ -119,8 +95,22 @@ class AlgorithmCache:
 
     def pay(self, usd: float) -> None:
         """Record the cost of forecasts, so that a resumed replay knows it."""
-        self.spending.spent_usd += usd
-        self.store.record_spending(self.spending.spent_usd)
+        self.spent_usd += usd
+        self.store.record_spending(self.spent_usd)
+
+    def require_budget(self, estimate: CostEstimate | None) -> None:
+        """Check that forecasts can be paid for.
+
+        Raises:
+            CostLimitReached: they could exceed the limit.
+        """
+        cost = estimate.cost_usd if estimate is not None else 0.0
+        if self.max_cost is not None and self.spent_usd + cost > self.max_cost:
+            raise CostLimitReached(
+                f"the next forecasts could cost ${cost:.4f}, which exceeds --max-cost ${self.max_cost:g}: "
+                f"${self.spent_usd:.4f} is spent",
+                hint="Continue with --resume and a higher --max-cost",
+            )
 
 
 class CachedModel:
@@ -155,7 +145,7 @@ class CachedAlgorithm(LoadedAlgorithm):
         digest = self.cache.history.digest_of(posts)
         if digest is None:
             return CachedModel(self._train_files(posts, config, model_type), super().load)
-        key = _hash("train", *self._identity(config, model_type), digest)
+        key = _hash("train", *self.identity(config, model_type), digest)
         files = self.cache.get_or_compute(key, lambda: pack_files(self._train_files(posts, config, model_type)))
         return CachedModel(unpack_files(files), super().load)
 
@@ -189,37 +179,28 @@ class CachedAlgorithm(LoadedAlgorithm):
         Raises:
             CostLimitReached: they are paid and could exceed the limit.
         """
+        budget = budget or Budget()
+        predict = partial(super().predict, model, posts, origins, config, model_type, budget)
 
         def compute() -> Any:
-            return self._predict_within_limit(model, posts, origins, config, model_type, budget or Budget())
+            if not self.description.paid:
+                return predict()
+            self.cache.require_budget(self.estimate(model, posts, origins, config, model_type))
+            before, reported = budget.cost_usd, 0.0
+            try:
+                forecasts = predict()
+                reported = get_model_type(model_type).count_outcomes(forecasts).get("cost_usd", 0.0)
+                return forecasts
+            finally:  # failed calls may cost money too, and a plugin may report costs without using the budget
+                self.cache.pay(max(budget.cost_usd - before, reported))
 
         digest = self.cache.history.digest_of(posts)
         if digest is None:
             return compute()
         target_time = b"" if origins.target_time is None else origins.target_time.astype("datetime64[us]").tobytes()
         times = (origins.time.astype("datetime64[us]").tobytes(), origins.position.tobytes(), target_time)
-        key = _hash("predict", *self._identity(config, model_type), model.key, digest, *times)
+        key = _hash("predict", *self.identity(config, model_type), model.key, digest, *times)
         return unpack_forecasts(self.cache.get_or_compute(key, lambda: pack_forecasts(compute())), model_type)
-
-    def _predict_within_limit(
-        self,
-        model: CachedModel,
-        posts: pd.DataFrame,
-        origins: Origins,
-        config: BaseModel,
-        model_type: ModelTypeName,
-        budget: Budget,
-    ) -> Any:
-        if not self.description.paid:
-            return super().predict(model, posts, origins, config, model_type, budget)
-        self.cache.spending.require(self.estimate(model, posts, origins, config, model_type))
-        before, reported = budget.cost_usd, 0.0
-        try:
-            forecasts = super().predict(model, posts, origins, config, model_type, budget)
-            reported = get_model_type(model_type).count_outcomes(forecasts).get("cost_usd", 0.0)
-            return forecasts
-        finally:  # failed calls may cost money too, and a plugin may report costs without using the budget
-            self.cache.pay(max(budget.cost_usd - before, reported))
 
     def _call(self, hook: str, **arguments: Any) -> Any:
         """Call a hook with the plugin's own model."""
@@ -227,7 +208,8 @@ class CachedAlgorithm(LoadedAlgorithm):
             arguments["model"] = arguments["model"].model
         return super()._call(hook, **arguments)
 
-    def _identity(self, config: BaseModel, model_type: ModelTypeName) -> tuple[str, ...]:
+    def identity(self, config: BaseModel, model_type: ModelTypeName) -> tuple[str, ...]:
+        """Return what determines the models and forecasts of this algorithm, besides posts and origins."""
         options = json.dumps(config.model_dump(mode="json"), sort_keys=True)
         return (__version__, self.name, self.distribution, self.version, self._fingerprint, model_type, options)
 

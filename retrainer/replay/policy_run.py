@@ -8,11 +8,8 @@ import shutil
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from retrainer import __version__
-from retrainer.pipeline.loading import load_configured_algorithm
 from retrainer.pipeline.recovery import clear_abandoned
 from retrainer.registry.runs import RunFilter
-from retrainer.replay.fingerprint import fingerprint
 from retrainer.replay.sandbox import open_sandbox
 from retrainer.replay.step import StepResult, decide, review_step
 
@@ -24,7 +21,7 @@ if TYPE_CHECKING:
     from retrainer.replay.cached_algorithm import AlgorithmCache
     from retrainer.replay.plan import Step
     from retrainer.replay.policies import Policy
-    from retrainer.replay.sandbox import PostHistory, SandboxProject
+    from retrainer.replay.sandbox import SandboxProject
     from retrainer.runtime import Runtime
 
 KEY_FILE = "policy.sha256"
@@ -40,6 +37,7 @@ class PolicyRun:
         steps: the plan.
         sandbox: the project of its own.
         runtime: the runtime of its runs.
+        cache: the cached algorithms of these runs.
         key: the hash of everything that its steps depend on, except the posts.
         results: the results of the completed steps, the first of the plan.
         decision: the decision of the next step, if it was interrupted after its decision; else None.
@@ -50,58 +48,57 @@ class PolicyRun:
     steps: list[Step]
     sandbox: SandboxProject
     runtime: Runtime
+    cache: AlgorithmCache
     key: str
     results: list[StepResult] = field(default_factory=list)
     decision: StepResult | None = None
 
     @classmethod
     def create(
-        cls,
-        policy: Policy,
-        steps: list[Step],
-        model_type: ModelTypeName,
-        history: PostHistory,
-        runtime: Runtime,
-        folder: Path,
+        cls, policy: Policy, steps: list[Step], model_type: ModelTypeName, cache: AlgorithmCache, folder: Path
     ) -> PolicyRun:
         """Return the replay of a policy, whose sandbox is a subfolder named after it."""
-        key = _key(policy, runtime, steps[0], model_type)
-        sandbox = open_sandbox(folder / policy.name, policy.settings, history)
-        return cls(policy, model_type, steps, sandbox, replace(runtime, answers_dir=sandbox.answers_dir), key)
+        key = _key(policy, cache, steps[0], model_type)
+        sandbox = open_sandbox(folder / policy.name, policy.settings, cache.history)
+        runtime = replace(cache.runtime(), answers_dir=sandbox.answers_dir)
+        return cls(policy, model_type, steps, sandbox, runtime, cache, key)
 
-    def take_step(self, number: int, cache: AlgorithmCache) -> StepResult:
+    @property
+    def paid(self) -> bool:
+        """Whether the forecasts of its versions cost money."""
+        return self.cache(self.policy.algorithm, self.model_type).description.paid
+
+    def take_step(self, number: int) -> StepResult:
         """Take the next step, recording its decision and then its result."""
         step = self.steps[number]
         decision, self.decision = self.decision, None
         if decision is None:
-            decision = decide(self.sandbox, self.runtime, self.policy, self.model_type, step, cache)
-            cache.store.record_decision(self.key, number, decision.document())
+            decision = decide(self.sandbox, self.runtime, self.policy, self.model_type, step, self.cache)
+            self.cache.store.record_step(self.key, number, decision.document())
         result = review_step(self.sandbox, self.runtime, self.model_type, step, decision)
-        cache.store.add_step(self.key, number, result.document())
+        self.cache.store.record_step(self.key, number, result.document())
         self.results.append(result)
         return result
 
-    def restore(self, cache: AlgorithmCache) -> None:
+    def restore(self) -> None:
         """Restore the recorded steps if they are the first of this plan on the same posts; else start over.
 
         Interrupted runs are deleted; a step that was interrupted after its decision keeps it. If one of the steps has
         failed all are repeated: this tries it again, and the others are cached.
         """
-        completed = [StepResult.from_document(document) for document in cache.store.steps(self.key)]
-        pending = cache.store.decision(self.key, len(completed))
-        decision = None if pending is None else StepResult.from_document(pending)
-        recorded = completed if decision is None else [*completed, decision]
-        history = cache.history
+        store, history = self.cache.store, self.cache.history
+        recorded = [StepResult.from_document(document) for document in store.steps(self.key)]
         plan = [
             (step.at, step.until, history.digest(history.count(step.review_until)))
             for step in self.steps[: len(recorded)]
         ]
         same = bool(recorded) and plan == [(result.at, result.until, result.digest) for result in recorded]
         if same and not any(result.failed for result in recorded) and self._sandbox_agrees(recorded[-1]):
-            self.results, self.decision = completed, decision
+            self.decision = None if recorded[-1].complete else recorded.pop()
+            self.results = recorded
             self._delete_unfinished()
             return
-        cache.store.delete_steps(self.key)
+        store.delete_steps(self.key)
         self.sandbox.close()
         folder = self.sandbox.folder
         shutil.rmtree(folder, ignore_errors=True)
@@ -130,15 +127,13 @@ class PolicyRun:
         return not later and active == ([last.live] if last.live else [])
 
 
-def _key(policy: Policy, runtime: Runtime, first: Step, model_type: ModelTypeName) -> str:
-    algorithm, options = load_configured_algorithm(policy.settings, runtime, model_type, policy.algorithm)
+def _key(policy: Policy, cache: AlgorithmCache, first: Step, model_type: ModelTypeName) -> str:
+    algorithm = cache(policy.algorithm, model_type)
+    options = algorithm.options(policy.settings.model(model_type).options(algorithm.name), model_type)
     facts = {
         "name": policy.name,  # two policies may differ in nothing else
-        "retrainer": __version__,
-        "model_type": model_type,
         "start": first.at.isoformat(),
-        "algorithm": [algorithm.name, algorithm.distribution, algorithm.version, fingerprint(algorithm)],
-        "options": options.model_dump(mode="json"),
+        "algorithm": algorithm.identity(options, model_type),
         "retraining": policy.settings.retraining.model_dump(mode="json"),
         "retrains": policy.retrains,
         "promotes_all": policy.promotes_all,

@@ -15,7 +15,7 @@ from functools import cache, lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from retrainer.algorithms.manager import load_algorithm
-from retrainer.replay.cached_algorithm import AlgorithmCache, SpendingLimit
+from retrainer.replay.cached_algorithm import AlgorithmCache
 from retrainer.replay.sandbox import PostHistory, open_sandbox
 from retrainer.replay.step import prefetch_step
 from retrainer.replay.store import ReplayStore
@@ -64,22 +64,17 @@ def prefetching(
         history: the posts.
         jobs: the number of processes; with 1, nothing is prefetched.
     """
-    tasks: dict[tuple[object, ...], int] = {}
+    tasks: dict[tuple[object, ...], tuple[int, Policy, Step]] = {}
     task_of_step: dict[tuple[str, int], int] = {}
-    chosen: list[tuple[Policy, Step]] = []
     for run, number in order if jobs > 1 else ():
-        if not _can_prefetch(run, number):
-            continue
-        inputs = _inputs(run, number)
-        if inputs not in tasks:
-            tasks[inputs] = len(chosen)
-            chosen.append((run.policy, run.steps[number]))
-        task_of_step[run.key, number] = tasks[inputs]
-    if not chosen:
+        if _can_prefetch(run, number):
+            task = tasks.setdefault(_inputs(run, number), (len(tasks), run.policy, run.steps[number]))
+            task_of_step[run.key, number] = task[0]
+    if not tasks:
         yield lambda _run, _number: None
         return
     history.posts.to_parquet(workspace.folder / POSTS_FILE)
-    with closing(_run_tasks(workspace, chosen, jobs)) as completed:
+    with closing(_run_tasks(workspace, [task[1:] for task in tasks.values()], jobs)) as completed:
         finished = 0
 
         def wait(run: PolicyRun, number: int) -> None:
@@ -89,7 +84,7 @@ def prefetching(
                     next(completed)
                 except BrokenProcessPool:  # a library crashed, or the system is out of memory
                     log.warning("Prefetch worker crashed; continuing without it")
-                    finished = len(chosen)
+                    finished = len(tasks)
                 else:
                     finished += 1
 
@@ -98,9 +93,7 @@ def prefetching(
 
 def _can_prefetch(run: PolicyRun, number: int) -> bool:
     """Whether a step is still to be taken, trains a version, and is free."""
-    if number < len(run.results) or (number > 0 and not run.policy.retrains):
-        return False
-    return not run.runtime.algorithms(run.policy.algorithm, run.model_type).description.paid
+    return number >= len(run.results) and (number == 0 or run.policy.retrains) and not run.paid
 
 
 def _inputs(run: PolicyRun, number: int) -> tuple[object, ...]:
@@ -161,4 +154,4 @@ def _open_cache(workspace: Workspace) -> AlgorithmCache:
     import pandas as pd  # noqa: PLC0415  slow to import
 
     history = PostHistory(pd.read_parquet(workspace.folder / POSTS_FILE), workspace.location)
-    return AlgorithmCache(load_algorithm, ReplayStore(workspace.store), history, SpendingLimit())
+    return AlgorithmCache(load_algorithm, ReplayStore(workspace.store), history)

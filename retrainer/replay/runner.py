@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from retrainer.errors import CostLimitReached
 from retrainer.replay import workdir as workdirs
 from retrainer.replay.budget import require_max_cost
-from retrainer.replay.cached_algorithm import AlgorithmCache, SpendingLimit
+from retrainer.replay.cached_algorithm import AlgorithmCache
 from retrainer.replay.plan import plan_steps, resolve_span
 from retrainer.replay.policies import build_policies
 from retrainer.replay.policy_run import PolicyRun, chronological_order
@@ -91,15 +91,14 @@ def replay(
     plans = [(policy, plan_steps(policy, history, *span)) for policy in chosen]
     folder = (workdir or project.folder / ".retrainer" / "replay") / model_type
     with workdirs.opened(folder, resume=resume), closing(ReplayStore(folder / workdirs.STORE)) as store:
-        spending = SpendingLimit(max_cost, store.spent_usd())
-        cache = AlgorithmCache(runtime.algorithms, store, history, spending)
+        cache = AlgorithmCache(runtime.algorithms, store, history, max_cost)
         sandboxes = folder / workdirs.SANDBOXES
-        runs = [PolicyRun.create(*plan, model_type, history, cache.runtime(), sandboxes) for plan in plans]
+        runs = [PolicyRun.create(*plan, model_type, cache, sandboxes) for plan in plans]
         workspace = Workspace(folder, folder / workdirs.STORE, history.location, model_type)
         try:
             for run in runs:
-                run.restore(cache)
-            require_max_cost(runs, spending)
+                run.restore()
+            require_max_cost(runs, cache)
             if resume and not any(run.results for run in runs):
                 log.warning("No recorded step matches these policies and dates: starting over")
             ending = _take_steps(runs, workspace, cache, jobs, on_progress)
@@ -130,16 +129,16 @@ def _take_steps(
                 if number < len(run.results):
                     continue
                 wait_for(run, number)
-                _log_step(run, run.take_step(number, cache))
+                _log_step(run, run.take_step(number))
                 done += 1
                 seconds = (time.monotonic() - started) / (done - restored)
                 on_progress(Progress(done, total, seconds * (total - done)))
     except KeyboardInterrupt:
         reason = f"Interrupted after {done} of {total} steps"
-        return Ending(reason, interrupted=True, spent_usd=cache.spending.spent_usd)
+        return Ending(reason, interrupted=True, spent_usd=cache.spent_usd)
     except CostLimitReached as error:
-        return Ending(f"Stopped after {done} of {total} steps: {error}", spent_usd=cache.spending.spent_usd)
-    return Ending(spent_usd=cache.spending.spent_usd)
+        return Ending(f"Stopped after {done} of {total} steps: {error}", spent_usd=cache.spent_usd)
+    return Ending(spent_usd=cache.spent_usd)
 
 
 def _log_failures(failed: Sequence[StepResult]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from retrainer.pipeline.results import RunResult
     from retrainer.pipeline.split import Split
     from retrainer.pipeline.training import Candidate
-    from retrainer.registry.tables import ModelVersion
+    from retrainer.registry.tables import ModelVersion, TrainingRun
     from retrainer.replay.cached_algorithm import AlgorithmCache
     from retrainer.replay.plan import Step
     from retrainer.replay.policies import Policy
@@ -73,6 +73,7 @@ class StepResult:
         tokens: of the run's paid forecasts.
         cost_usd: of the run's paid forecasts.
         live_cost_usd: of the paid live forecasts.
+        complete: whether production was scored and the decision was reviewed.
     """
 
     at: datetime
@@ -95,6 +96,7 @@ class StepResult:
     tokens: int = 0
     cost_usd: float = 0.0
     live_cost_usd: float = 0.0
+    complete: bool = False
 
     def document(self) -> dict[str, Any]:
         """Return the result as plain data."""
@@ -105,16 +107,6 @@ class StepResult:
         """Reverse `document`."""
         at, until = (datetime.fromisoformat(document[key]) for key in ("at", "until"))
         return cls(**{**document, "at": at, "until": until})
-
-
-class _Run(NamedTuple):
-    """A run and the production version before it. If it failed, the error and what it spent."""
-
-    before: ModelVersion | None
-    result: RunResult | None
-    error: str = ""
-    tokens: int = 0
-    cost_usd: float = 0.0
 
 
 def decide(
@@ -132,10 +124,14 @@ def decide(
         RetrainerError: the replay cannot go on: credentials are missing, or the registry cannot be written.
     """
     cache.seconds = 0.0
+    digest = project.history.digest(project.history.count(step.review_until))
+    result = StepResult(step.at, step.until, digest)
     with mute_run_logs():
-        run = _run(project, runtime, policy, model_type, step)
-        result = _decision(project, step, run, project.registry.get_production(model_type))
-        return replace(result, seconds=cache.seconds, **_run_cost(model_type, run))
+        before = project.registry.get_production(model_type)
+        if before is None or policy.retrains:
+            result = replace(result, **_retrain(project, runtime, policy, model_type, step, before))
+        production = project.registry.get_production(model_type)
+    return replace(result, live=production.version_id if production else None, seconds=cache.seconds)
 
 
 def review_step(
@@ -150,51 +146,45 @@ def review_step(
     with mute_run_logs():
         production = project.registry.get_production(model_type)
         if production is None:
-            return result
+            return replace(result, complete=True)
         result, live = _score_live(project, runtime, model_type, step, result, production)
-        return replace(result, later_look=_review(project, runtime, step, result, production, live))
+        review = _review(project, runtime, step, result, production, live)
+        return replace(result, later_look=review, complete=True)
 
 
-def _run(project: SandboxProject, runtime: Runtime, policy: Policy, model_type: ModelTypeName, step: Step) -> _Run:
-    """Retrain like `train --as-of`. A failed run leaves production as it is."""
-    before = project.registry.get_production(model_type)
-    if before is not None and not policy.retrains:
-        return _Run(before, None)
+def _retrain(
+    project: SandboxProject,
+    runtime: Runtime,
+    policy: Policy,
+    model_type: ModelTypeName,
+    step: Step,
+    before: ModelVersion | None,
+) -> dict[str, Any]:
+    """Retrain like `train --as-of` and return what the step's result says of it. A failed run changes no version."""
     try:
         result = retrain(
             project, runtime, model_type, step.at, algorithm=policy.algorithm, auto_promote=True, as_of=True
         )
     except (InsufficientData, AlgorithmError) as error:
         run_id = getattr(error, "run_id", None)
-        row = None if run_id is None else project.registry.get_run(run_id)
-        return _Run(before, None, str(error), (row and row.tokens) or 0, (row and row.cost_usd) or 0.0)
-    if policy.promotes_all and not result.promoted and result.run is not None:
-        promote_version(project, runtime, str(result.run.model_version_id), PROMOTED_BY_POLICY, step.at)
-    return _Run(before, result)
-
-
-def _decision(project: SandboxProject, step: Step, run: _Run, production: ModelVersion | None) -> StepResult:
-    result = StepResult(
-        step.at,
-        step.until,
-        project.history.digest(project.history.count(step.review_until)),
-        live=production.version_id if production else None,
-        reason=run.error,
-        failed=bool(run.error),
-    )
-    if run.result is None or run.result.run is None:
-        return result
-    row = run.result.run
-    promoted = production is not None and production.version_id == row.model_version_id
-    forced = promoted and not row.promoted_to_production
-    return replace(
-        result,
-        version_id=row.model_version_id,
-        promoted=promoted,
-        replaced=run.before.version_id if promoted and run.before else None,
-        reason=f"{PROMOTED_BY_POLICY}. {row.promotion_reason}" if forced else str(row.promotion_reason),
-        improvement_percentage=row.improvement_percentage,
-    )
+        failed = None if run_id is None else project.registry.get_run(run_id)
+        cost = {"tokens": (failed and failed.tokens) or 0, "cost_usd": (failed and failed.cost_usd) or 0.0}
+        return {"reason": str(error), "failed": True, **cost}
+    run = cast("TrainingRun", result.run)  # None only for a dry run
+    reason = str(run.promotion_reason)
+    forced = policy.promotes_all and not result.promoted
+    if forced:
+        promote_version(project, runtime, str(run.model_version_id), PROMOTED_BY_POLICY, step.at)
+        reason = f"{PROMOTED_BY_POLICY}. {reason}"
+    promoted = forced or result.promoted
+    return {
+        "version_id": run.model_version_id,
+        "promoted": promoted,
+        "replaced": before.version_id if promoted and before else None,
+        "reason": reason,
+        "improvement_percentage": run.improvement_percentage,
+        **_run_cost(result),
+    }
 
 
 def _score_live(
@@ -343,16 +333,14 @@ def _compare_in_hindsight(
     return compare((production.version_id, loser.version_id), (live, other), posts, strict)
 
 
-def _run_cost(model_type: ModelTypeName, run: _Run) -> dict[str, Any]:
+def _run_cost(result: RunResult) -> dict[str, Any]:
     """Return tokens and US dollars of a run's forecasts, as if this run had paid for all of them."""
-    result = run.result
-    if result is None or result.evaluation is None:
-        return {"tokens": run.tokens, "cost_usd": run.cost_usd}
-    evaluations = [result.evaluation]
+    evaluations = {id(result.evaluation): result.evaluation}
     if result.comparison is not None:
         sides = (result.comparison.evaluation_a, result.comparison.evaluation_b)
-        evaluations += [side for side in sides if side is not None and side is not result.evaluation]
-    tallies = [get_model_type(model_type).count_outcomes(evaluation.forecasts) for evaluation in evaluations]
+        evaluations.update((id(side), side) for side in sides)
+    count = get_model_type(result.model_type).count_outcomes
+    tallies = [count(evaluation.forecasts) for evaluation in evaluations.values() if evaluation is not None]
     return {
         "tokens": int(sum(tally.get("tokens", 0) for tally in tallies)),
         "cost_usd": float(sum(tally.get("cost_usd", 0.0) for tally in tallies)),

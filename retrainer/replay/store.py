@@ -28,7 +28,6 @@ _BUSY_SECONDS = 60
 _TABLES = """
 CREATE TABLE IF NOT EXISTS cache (key TEXT PRIMARY KEY, seconds REAL NOT NULL, data BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS steps (policy TEXT, number INTEGER, document TEXT NOT NULL, PRIMARY KEY (policy, number));
-CREATE TABLE IF NOT EXISTS decisions (policy TEXT PRIMARY KEY, number INTEGER NOT NULL, document TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS spending (id INTEGER PRIMARY KEY CHECK (id = 1), usd REAL NOT NULL);
 """
 
@@ -76,28 +75,17 @@ class ReplayStore:
         self._connection.execute("INSERT OR REPLACE INTO spending VALUES (1, ?)", (usd,))
 
     def steps(self, policy: str) -> list[dict[str, Any]]:
-        """Return the completed steps of a policy, in order."""
+        """Return the recorded steps of a policy, in order."""
         query = "SELECT document FROM steps WHERE policy = ? ORDER BY number"
         return [json.loads(document) for (document,) in self._connection.execute(query, (policy,))]
 
-    def add_step(self, policy: str, number: int, document: Mapping[str, Any]) -> None:
-        """Record a completed step of a policy."""
-        self._connection.execute("INSERT INTO steps VALUES (?, ?, ?)", (policy, number, json.dumps(document)))
-
-    def decision(self, policy: str, number: int) -> dict[str, Any] | None:
-        """Return the decision of a step that is not completed, if it is the policy's latest decision."""
-        query = "SELECT document FROM decisions WHERE policy = ? AND number = ?"
-        row = self._connection.execute(query, (policy, number)).fetchone()
-        return None if row is None else json.loads(row[0])
-
-    def record_decision(self, policy: str, number: int, document: Mapping[str, Any]) -> None:
-        """Record the decision of a step that is not completed yet."""
+    def record_step(self, policy: str, number: int, document: Mapping[str, Any]) -> None:
+        """Record a step of a policy: first its decision, then all of it."""
         row = (policy, number, json.dumps(document))
-        self._connection.execute("INSERT OR REPLACE INTO decisions VALUES (?, ?, ?)", row)
+        self._connection.execute("INSERT OR REPLACE INTO steps VALUES (?, ?, ?)", row)
 
     def delete_steps(self, policy: str) -> None:
-        """Delete all steps and decisions of a policy."""
-        self._connection.execute("DELETE FROM decisions WHERE policy = ?", (policy,))
+        """Delete all steps of a policy."""
         self._connection.execute("DELETE FROM steps WHERE policy = ?", (policy,))
 
 

@@ -6,7 +6,6 @@ import logging
 import os
 import select
 import signal
-import socket
 import ssl
 import subprocess
 import sys
@@ -28,7 +27,7 @@ from tests.conftest import configure, open_project, runtime_of, train_both_types
 from tests.plugins_for_tests import timing_algorithm
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from tests.command_line import Runner
@@ -86,13 +85,19 @@ class Server:
 
 @contextmanager
 def thread_server(
-    folder: Path, *, protect_reads: bool = False, answer_seconds: float = 60, env: Mapping[str, str] | None = None
+    folder: Path,
+    *,
+    protect_reads: bool = False,
+    allowed_hosts: Sequence[str] = (),
+    answer_seconds: float = 60,
+    env: Mapping[str, str] | None = None,
 ) -> Iterator[Server]:
     """Serve a project as `retrainer serve` does, from a thread of this process.
 
     Args:
         folder: the project folder.
         protect_reads: whether reads need the token too.
+        allowed_hosts: further host names of the server.
         answer_seconds: how long an algorithm may take to answer.
         env: additional environment variables, which the runs that the server starts inherit.
     """
@@ -109,10 +114,10 @@ def thread_server(
         project = stack.enter_context(closing(Project.find(folder, os.environ)))
         runtime = stack.enter_context(open_runtime(project, os.environ))
         log = stack.enter_context(_log_lines())
-        access = load_auth(os.environ, None, "127.0.0.1", protect_reads=protect_reads)
+        access = load_auth(os.environ, None, "127.0.0.1", protect_reads=protect_reads, allowed_hosts=allowed_hosts)
         _open_connections(project, runtime)
         running = module.create_server(create_app(project, runtime, access, Threads(answer_seconds)))
-        listening = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        listening = stack.enter_context(module.listen("127.0.0.1", 0))
         thread = threading.Thread(target=running.run, args=([listening],), name="server of a test", daemon=True)
         thread.start()
         yield Server(f"http://127.0.0.1:{listening.getsockname()[1]}", log)
@@ -143,8 +148,15 @@ def _log_lines() -> Iterator[list[str]]:
 
 
 class Serve(Protocol):
+    """Call `thread_server` on the project of the test."""
+
     def __call__(
-        self, *, protect_reads: bool = False, answer_seconds: float = 60, env: Mapping[str, str] | None = None
+        self,
+        *,
+        protect_reads: bool = False,
+        allowed_hosts: Sequence[str] = (),
+        answer_seconds: float = 60,
+        env: Mapping[str, str] | None = None,
     ) -> Server: ...
 
 
@@ -153,11 +165,8 @@ def serve(folder: Path) -> Iterator[Serve]:
     """Serve the project from a thread of this process; the runs that it starts are processes, ended after the test."""
     with ExitStack() as stack:
 
-        def start(
-            *, protect_reads: bool = False, answer_seconds: float = 60, env: Mapping[str, str] | None = None
-        ) -> Server:
-            server = thread_server(folder, protect_reads=protect_reads, answer_seconds=answer_seconds, env=env)
-            return stack.enter_context(server)
+        def start(**options: Any) -> Server:
+            return stack.enter_context(thread_server(folder, **options))
 
         yield start
     _end_runs_of(folder)

@@ -13,7 +13,7 @@ from tests.api.conftest import TOKEN, WITH_TOKEN
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.api.conftest import Serve, ServeProcess
+    from tests.api.conftest import Serve, ServeProcess, Server
     from tests.command_line import Runner
     from tests.plugins_for_tests import Plugins
 
@@ -92,6 +92,8 @@ def test_a_token_file_overrides_the_environment(trained: str, serve_process: Ser
         (["--token-file", "nowhere"], None, "cannot read the token file 'nowhere': No such file"),
         (["--token-file", "."], None, "cannot read the token file '.': Is a directory"),
         (["--port", "70000"], None, "Invalid value for '--port'"),
+        (["--allowed-host", "http://x"], None, "--allowed-host: invalid value 'http://x' (must be a host name"),
+        (["--allowed-host", "x:80"], None, "--allowed-host: invalid value 'x:80' (must be a host name"),
     ],
 )
 def test_unsafe_options_are_refused_in_one_line(
@@ -105,19 +107,28 @@ def test_unsafe_options_are_refused_in_one_line(
         assert token not in line
 
 
-def test_without_a_token_only_local_host_names_are_served(trained: str, serve: Serve) -> None:
-    server = serve()
-    for host in ("evil.example", f"evil.example:{server.port}", "127.0.0.1.evil.example", "", "[::1].evil", "0.0.0.0"):  # noqa: S104
+OTHER_HOSTS = ("evil.example", "evil.example:8000", "127.0.0.1.evil.example", "", "[::1].evil", "0.0.0.0")  # noqa: S104
+EACH_AUTH = pytest.mark.parametrize("env", [{}, PROTECTED], ids=["no token set", "token set"])
+
+
+@EACH_AUTH
+def test_without_the_token_only_allowed_host_names_are_served(env: dict[str, str], trained: str, serve: Serve) -> None:
+    """A page that rebinds its own name to this machine is not served, even where everybody may read."""
+    server = serve(env=env)
+    for host in OTHER_HOSTS:
         for method, path in (("GET", "/models/production"), ("POST", f"/models/promote/{trained}")):
             answer = server.request(method, path, headers={"Host": host})
-            assert (answer.status_code, answer.json()["error"]["code"]) == (403, "forbidden_host"), host
+            error = answer.json()["error"]
+            assert (answer.status_code, error["code"]) == (403, "forbidden_host"), host
+            assert "api.allowed_hosts" in error["hint"]
+        assert server.get("/health/ready", headers={"Host": host}).status_code == 200
     for host in ("localhost", "LOCALHOST:1", "127.0.0.1", "[::1]:8000"):
         assert server.get("/models/production", headers={"Host": host}).status_code == 200, host
 
 
-def test_without_a_token_requests_of_web_pages_are_refused(trained: str, serve: Serve) -> None:
-    server = serve()
-    promotion = f"/models/promote/{trained}"
+@EACH_AUTH
+def test_without_the_token_requests_of_web_pages_are_refused(env: dict[str, str], trained: str, serve: Serve) -> None:
+    server = serve(env=env)
     for headers in (
         {"Origin": "https://evil.example"},
         {"Origin": "null"},
@@ -126,17 +137,44 @@ def test_without_a_token_requests_of_web_pages_are_refused(trained: str, serve: 
         {"Sec-Fetch-Site": "cross-site"},
         {"Sec-Fetch-Site": "same-site"},
     ):
-        for method, path in (("POST", promotion), ("GET", "/models/predict/timing")):
+        for method, path in (("POST", f"/models/promote/{trained}"), ("GET", "/models/predict/timing")):
             answer = server.request(method, path, headers=headers)
             assert (answer.status_code, answer.json()["error"]["code"]) == (403, "forbidden_origin"), headers
     for headers in ({"Origin": server.url}, {"Sec-Fetch-Site": "same-origin"}, {"Sec-Fetch-Site": "none"}):
-        assert server.post(promotion, headers=headers).status_code == 200, headers
+        assert server.get("/models/production", headers=headers).status_code == 200, headers
 
 
-def test_with_a_token_any_host_name_is_served(trained: str, serve: Serve) -> None:
+def test_with_the_token_any_host_name_is_served(trained: str, serve: Serve) -> None:
     server = serve(env=PROTECTED)
     headers = {"Host": "models.example.org", "Origin": "https://models.example.org", **WITH_TOKEN}
     assert server.post(f"/models/promote/{trained}", headers=headers).status_code == 200
+    headers["Authorization"] += "x"
+    answer = server.get("/models/production", headers=headers)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (403, "forbidden_host")
+
+
+def test_further_host_names_are_allowed_by_option_and_by_setting(trained: str, serve_process: ServeProcess) -> None:
+    server = serve_process(
+        "--allowed-host",
+        "Models.Example.org",
+        "--allowed-host",
+        "[2001:db8::1]",
+        env={"RETRAINER_API__ALLOWED_HOSTS": "[retrainer, 10.0.0.7]"},
+    )
+    for host in ("models.example.org", "models.example.org:443", "[2001:db8::1]:8000", "retrainer", "10.0.0.7:8000"):
+        assert server.get("/models/production", headers={"Host": host}).status_code == 200, host
+    origin = {"Host": "models.example.org", "Origin": "http://models.example.org"}
+    assert server.get("/models/production", headers=origin).status_code == 200
+    assert server.get("/models/production", headers={"Host": "example.org"}).status_code == 403
+
+
+def test_every_answer_carries_headers_that_restrict_a_browser(bad_input_server: Server) -> None:
+    for path, host in (("/health/live", ""), ("/openapi.json", "127.0.0.1"), ("/x", "127.0.0.1"), ("/x", "evil")):
+        headers = bad_input_server.get(path, headers={"Host": host}).headers
+        assert headers["X-Content-Type-Options"] == "nosniff", path
+        assert headers["Content-Security-Policy"] == "default-src 'none'; frame-ancestors 'none'"
+        assert headers["Referrer-Policy"] == "no-referrer"
+        assert headers["Cache-Control"] == "no-store"
 
 
 PAID = """

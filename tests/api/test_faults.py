@@ -60,6 +60,7 @@ def test_malformed_http_is_answered_with_the_error_document(head: str, bad_input
     assert text.startswith(b"HTTP/1.1 400 ")
     (error,) = json.loads(text.partition(b"\r\n\r\n")[2]).values()
     assert error == {"code": "bad_request", "message": "Invalid HTTP request received", "hint": ""}
+    assert b"nosniff" in text
 
 
 @pytest.fixture

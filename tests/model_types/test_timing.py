@@ -76,7 +76,10 @@ def test_skill_is_zero_for_the_naive_forecast_itself_and_negative_for_a_worse_on
     assert TIMING.skill_scores(worse, naive)["crps_skill"] < 0
 
 
-@given(st.lists(st.floats(0, 500), min_size=99, max_size=99), st.lists(st.floats(0, 500), min_size=50, max_size=50))
+@given(
+    st.lists(st.floats(0, 500, allow_subnormal=False), min_size=99, max_size=99),
+    st.lists(st.floats(0, 500), min_size=50, max_size=50),
+)
 def test_no_point_has_a_higher_expected_score_than_the_score_maximising_one(
     values: list[float], others: list[float]
 ) -> None:
@@ -158,7 +161,7 @@ def exponential(rates: np.ndarray) -> TimingForecasts:
     return TimingForecasts.from_quantiles(-np.log(1 - LEVELS)[None, :] / rates[:, None])
 
 
-@given(st.lists(st.floats(0, 500), min_size=99, max_size=99), st.floats(0.01, 0.99))
+@given(st.lists(st.floats(0, 500, allow_subnormal=False), min_size=99, max_size=99), st.floats(0.01, 0.99))
 def test_the_probability_within_a_quantile_is_at_least_its_level(values: list[float], level: float) -> None:
     """It is exactly its level if the quantiles increase."""
     forecast = constant(0.0, 1)
@@ -169,7 +172,10 @@ def test_the_probability_within_a_quantile_is_at_least_its_level(values: list[fl
         assert probability == pytest.approx(level, abs=1e-6)
 
 
-@given(st.lists(st.floats(0, 500), min_size=99, max_size=99), st.lists(st.floats(0, 600), min_size=2, max_size=2))
+@given(
+    st.lists(st.floats(0, 500, allow_subnormal=False), min_size=99, max_size=99),
+    st.lists(st.floats(0, 600), min_size=2, max_size=2),
+)
 def test_the_probability_rises_with_the_hours_from_0_to_99_percent(values: list[float], hours: list[float]) -> None:
     forecast = TimingForecasts(np.sort(np.array(values))[None, :], np.zeros(1))
     less, more = (float(forecast.probability_within(value)[0]) for value in sorted(hours))

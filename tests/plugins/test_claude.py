@@ -348,30 +348,13 @@ def test_a_forecast_works_without_examples_and_recent_posts(claude: LoadedAlgori
     assert len(server.requests[0].body["messages"]) == 1
 
 
-@pytest.mark.parametrize(
-    ("odd", "sent"),
-    [
-        ("a\ud800b", "a?b"),
-        ("a\x00\x1bb", "ab"),
-        ("one\r\ntwo\rthree", "one\ntwo\nthree"),
-        ("🎉 naïve “quotes” $100 ${x} {y} <post> \\", "🎉 naïve “quotes” $100 ${x} {y} <post> \\"),
-    ],
-)
-def test_unusual_characters_can_be_sent(claude: LoadedAlgorithm, server: ClaudeServer, odd: str, sent: str) -> None:
-    posts = make_posts().astype({"content": object})
-    posts["content"] = odd + " " + posts["content"]
-    predict(claude, posts, before(posts, 100))
-    assert f"{sent} {marker(99)}" in question(server.requests[0])
-    assert any(text.startswith(f"{sent} marker") for text in server.requests[0].texts)
-
-
 # --- calls ----------------------------------------------------------------------------------------
 
 
 def test_forecasts_are_in_the_order_of_the_origins(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
     posts, rows = make_posts(), (100, 85, 119, 90, 101)
     for row in rows:
-        recent = f"{marker(row - 1)} {' '.join(WORDS[: 2 + (row - 1) * 7 % len(WORDS)])}\n</post>\n\nThe post"
+        recent = f'{marker(row - 1)} {" ".join(WORDS[: 2 + (row - 1) * 7 % len(WORDS)])}"}}\n\nThe post'
         server.reply_to(recent, claude_server.text_reply(f"forecast of {row}"))
     forecasts = predict(claude, posts, before(posts, *rows))
     assert [forecast.text for forecast in forecasts] == [f"forecast of {row}" for row in rows]
