@@ -102,14 +102,18 @@ def print_traceback() -> None:
     traceback.print_exc()
 
 
-def confirmed(question: str) -> bool:
+def confirmed(question: str, *, hint: str = "Add --yes or --dry-run") -> bool:
     """Ask for confirmation on the terminal.
+
+    Args:
+        question: the question.
+        hint: what to do without a terminal.
 
     Raises:
         UsageError: there is no terminal.
     """
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise UsageError("nothing was deleted: no terminal to ask for confirmation", hint="Add --yes or --dry-run")
+        raise UsageError("nothing was deleted: no terminal to ask for confirmation", hint=hint)
     print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip().lower() in {"y", "yes"}
 

@@ -5,12 +5,18 @@ It is below every other layer, since models, databases, replays and cached answe
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
+import stat
+import tempfile
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator, Mapping, Sequence
+    from typing import BinaryIO
 
     from filelock import BaseFileLock
 
@@ -28,6 +34,65 @@ def exclusive_lock(path: Path, timeout: float = -1) -> BaseFileLock:
     from filelock import FileLock  # noqa: PLC0415  slow to import, and rarely needed
 
     return FileLock(path, timeout=timeout, fallback_to_soft=False)
+
+
+def open_within(folder: Path, parts: Sequence[str]) -> BinaryIO:
+    """Open a regular file below a folder for reading. It follows no link below the folder, and waits for nothing.
+
+    Args:
+        folder: the folder; it may be a link itself.
+        parts: the names of the subfolders and of the file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        OSError: it cannot be opened, a part is a link or leads out of the folder, or it is not a regular file.
+    """
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    if any(part in {"", ".", ".."} or "/" in part for part in parts):
+        raise OSError(errno.EINVAL, "it is not below its folder")
+    with ExitStack() as stack:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        stack.callback(os.close, descriptor)
+        for part in parts[:-1]:
+            try:
+                descriptor = os.open(part, flags | os.O_DIRECTORY, dir_fd=descriptor)
+            except NotADirectoryError as error:
+                raise OSError(errno.ENOTDIR, f"'{part}' is a link or not a folder") from error
+            stack.callback(os.close, descriptor)
+        try:
+            return _as_regular_file(os.open(parts[-1], flags, dir_fd=descriptor))
+        except OSError as error:
+            if error.errno in {errno.ELOOP, errno.ENXIO}:
+                raise OSError(error.errno, _NOT_REGULAR[error.errno]) from error
+            raise
+
+
+_NOT_REGULAR = {errno.ELOOP: "it is a link", errno.ENXIO: "it is a socket"}
+
+
+def _as_regular_file(descriptor: int) -> BinaryIO:
+    """Return the file of a descriptor, which is closed if it is not a regular file."""
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        kinds = {stat.S_IFIFO: "a pipe", stat.S_IFDIR: "a folder", stat.S_IFSOCK: "a socket"}
+        raise OSError(errno.EINVAL, f"it is {kinds.get(stat.S_IFMT(mode), 'a device')}, not a regular file")
+    return os.fdopen(descriptor, "rb")
+
+
+@contextmanager
+def private_folder(files: Mapping[str, bytes]) -> Iterator[Path]:
+    """Provide a temporary folder with these files, which only this user can read; it is removed at the end."""
+    with tempfile.TemporaryDirectory(prefix="retrainer-") as folder:
+        write_files(files, Path(folder))
+        yield Path(folder)
+
+
+def write_files(files: Mapping[str, bytes], folder: Path) -> None:
+    """Write files, by path relative to a folder."""
+    for path, data in files.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(data)
 
 
 def write_atomically(path: Path, data: bytes, mode: int = 0o666) -> None:

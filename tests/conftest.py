@@ -111,13 +111,25 @@ def administer(server_url: str) -> Iterator[sa.Connection]:
 
 
 @pytest.fixture
-def postgresql_url(postgresql_server: str) -> Iterator[str]:
-    """The URL of an empty PostgreSQL database, dropped after the test."""
-    name = f"test_{secrets.token_hex(6)}"
+def make_postgresql_database(postgresql_server: str) -> Iterator[Callable[[], str]]:
+    """Create empty PostgreSQL databases, dropped after the test; each call returns the URL of a new one."""
+    names = []
+
+    def make() -> str:
+        names.append(f"test_{secrets.token_hex(6)}")
+        connection.execute(sa.text(f"CREATE DATABASE {names[-1]}"))
+        return postgresql_server.format(name=names[-1])
+
     with administer(postgresql_server) as connection:
-        connection.execute(sa.text(f"CREATE DATABASE {name}"))
-        yield postgresql_server.format(name=name)
-        connection.execute(sa.text(f"DROP DATABASE {name} WITH (FORCE)"))
+        yield make
+        for name in names:
+            connection.execute(sa.text(f"DROP DATABASE {name} WITH (FORCE)"))
+
+
+@pytest.fixture
+def postgresql_url(make_postgresql_database: Callable[[], str]) -> str:
+    """The URL of an empty PostgreSQL database, dropped after the test."""
+    return make_postgresql_database()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

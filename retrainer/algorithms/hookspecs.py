@@ -183,7 +183,10 @@ class AlgorithmHooks:
 
     @hookspec(firstresult=True)
     def load(self, directory: Path) -> Any:
-        """Read the model back. Must never run code from a file. Required together with `save`."""
+        """Read the model back. Must never run code from a file. Required together with `save`.
+
+        :param directory: a private copy of the files, which is removed when this returns.
+        """
 
 
 class ObserverHooks:

@@ -26,6 +26,7 @@ from retrainer.algorithms.hookspecs import OPTIONAL_RESULTS, REQUIRED_HOOKS, Alg
 from retrainer.config import explain_options_error
 from retrainer.entry_points import ALGORITHMS, find_entry_points, installed_algorithms
 from retrainer.errors import AlgorithmError, RetrainerError, UnknownName, UsageError, did_you_mean
+from retrainer.files import private_folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -267,11 +268,24 @@ class LoadedAlgorithm:
             self._fail("save", f"wrote '{MANIFEST_FILE}', a reserved name")
         return written
 
-    def load(self, directory: Path) -> Any:
-        """Read a model's files back; the caller has verified their hashes."""
+    def load(self, files: Mapping[str, bytes]) -> Any:
+        """Return the model of some files, whose hashes the caller has verified.
+
+        The plugin gets a private copy, which nobody else can change, and which is removed when it has been read.
+
+        Args:
+            files: the content by path, as `save` wrote it.
+        """
         if "load" not in self.hook_names:
-            return json.loads((directory / MODEL_FILE).read_text(encoding="utf-8"))
-        return self._call("load", directory=directory)
+            return json.loads(files[MODEL_FILE])
+        try:
+            with private_folder(files) as directory:
+                return self._call("load", directory=directory)
+        except OSError as error:
+            raise AlgorithmError(
+                f"cannot copy the model to a temporary folder: {error.strerror}",
+                hint="Set TMPDIR to a folder with free space",
+            ) from error
 
     def _call(self, hook: str, **arguments: Any) -> Any:
         try:

@@ -377,8 +377,8 @@ def _add_silences(posts: pd.DataFrame, origins: Origins) -> Origins:
 
 def _save_and_load(algorithm: LoadedAlgorithm, model: Any) -> Any:
     with tempfile.TemporaryDirectory() as folder:
-        algorithm.save(model, Path(folder))
-        return algorithm.load(Path(folder))
+        names = algorithm.save(model, Path(folder))
+        return algorithm.load({name: (Path(folder) / name).read_bytes() for name in names})
 
 
 def _change_posts_after(posts: pd.DataFrame, position: int) -> pd.DataFrame:

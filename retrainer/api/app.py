@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from starlette.middleware import Middleware
 
 from retrainer import __version__
-from retrainer.api.cache import VersionCache
+from retrainer.api.cache import AnswerCache, VersionCache
 from retrainer.api.dependencies import AppState
 from retrainer.api.errors import add_error_handlers
 from retrainer.api.metrics import Metrics, MetricsMiddleware
@@ -61,7 +61,14 @@ def create_app(project: Project, runtime: Runtime, auth: Auth, threads: Threads)
         middleware=[Middleware(MetricsMiddleware, metrics=metrics), Middleware(AccessMiddleware, auth=auth)],
     )
     app.state.app_state = AppState(
-        project, runtime, auth, threads, RunStarter(project, runtime), VersionCache(project, runtime), metrics
+        project,
+        runtime,
+        auth,
+        threads,
+        RunStarter(project, runtime),
+        VersionCache(project, runtime),
+        AnswerCache(project.registry.database),
+        metrics,
     )
     add_error_handlers(app)
     for module in (read, write, health):

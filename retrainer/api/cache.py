@@ -1,4 +1,4 @@
-"""A cache of what is computed from a version's files, which never change."""
+"""Caches: of what is computed from a version's files, which never change, and of answers until the database changes."""
 
 from __future__ import annotations
 
@@ -11,13 +11,17 @@ from cachetools import LRUCache, cachedmethod
 from retrainer.pipeline.loading import feature_importance, load_reliability
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable
+
     from retrainer.algorithms import Importance
     from retrainer.model_types.base import Reliability
     from retrainer.project import Project
+    from retrainer.registry.database import Database
     from retrainer.registry.tables import ModelEvaluation, ModelVersion
     from retrainer.runtime import Runtime
 
 MAX_RESULTS = 2000
+MAX_BYTES = 8_000_000  # of all answers
 
 
 class VersionCache:
@@ -39,3 +43,30 @@ class VersionCache:
     def importance(self, version: ModelVersion) -> list[Importance]:
         """Return the feature importance of a version."""
         return feature_importance(self._project, self._runtime, version)
+
+
+class AnswerCache:
+    """The bodies of answers that depend on nothing but the database, kept until anything in it changes."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._lock = Lock()
+        self._last_commit: object = None
+        self._bodies: LRUCache[Hashable, bytes] = LRUCache(MAX_BYTES, len)
+
+    def get(self, key: Hashable, compute: Callable[[], bytes]) -> bytes:
+        """Return the body under a key, which is computed again if the database has changed since."""
+        commit = self._database.last_commit()  # before the body is computed: it may be newer than this, never older
+        if commit is None:
+            return compute()
+        with self._lock:
+            if commit != self._last_commit:
+                self._bodies.clear()
+                self._last_commit = commit
+            body = self._bodies.get(key)
+        if body is None:
+            body = compute()
+            with self._lock:
+                if commit == self._last_commit and len(body) <= MAX_BYTES:
+                    self._bodies[key] = body
+        return body

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 from fastapi import Depends, Path, Query, Request
 
 from retrainer.api.auth import Auth
-from retrainer.api.cache import VersionCache
+from retrainer.api.cache import AnswerCache, VersionCache
 from retrainer.api.metrics import Metrics
-from retrainer.api.responses import DocumentResponse
+from retrainer.api.responses import DocumentResponse, document_body
 from retrainer.api.runs import RunStarter
 from retrainer.api.threads import Threads, Work
 from retrainer.errors import UsageError, did_you_mean
@@ -33,6 +33,7 @@ class AppState:
     threads: Threads
     runs: RunStarter
     cache: VersionCache
+    answers: AnswerCache
     metrics: Metrics
 
 
@@ -61,19 +62,29 @@ Limit = Annotated[int, Query(ge=1, le=1000, description="The maximum number to r
 VersionId = Annotated[str, Path(min_length=1, max_length=200, description="The id of a version.")]
 
 
-def in_thread(work: Work, *, status: int = 200) -> Callable[[Callable[..., Document]], Callable[..., Awaitable[Any]]]:
+def in_thread(
+    work: Work, *, status: int = 200, cached: bool = False
+) -> Callable[[Callable[..., Document]], Callable[..., Awaitable[Any]]]:
     """Run an endpoint in a thread, and answer with the document that it returns.
 
     Args:
         work: the kind of work.
         status: the HTTP status of the answer.
+        cached: whether the document depends on nothing but the parameters and the database.
     """
 
     def decorate(endpoint: Callable[..., Document]) -> Callable[..., Awaitable[Any]]:
         @wraps(endpoint)
         async def run(**parameters: Any) -> DocumentResponse:
             state: AppState = parameters["state"]
-            return DocumentResponse(await state.threads.run(work, endpoint, **parameters), status)
+
+            def answer() -> bytes:
+                return document_body(endpoint(**parameters))
+
+            if cached:
+                key = (endpoint, *(value for name, value in parameters.items() if name != "state"))
+                return DocumentResponse(await state.threads.run(work, state.answers.get, key, answer), status)
+            return DocumentResponse(await state.threads.run(work, answer), status)
 
         return run
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from fastapi import FastAPI
     from starlette.requests import Request
-    from starlette.responses import JSONResponse
+    from starlette.responses import Response
 
 log = logging.getLogger(__name__)
 
@@ -37,26 +37,26 @@ _HTTP_ERRORS = {  # code and hint, by status
 
 def failure(
     status: int, code: str, message: str, *, hint: str = "", headers: Mapping[str, str] | None = None
-) -> JSONResponse:
+) -> Response:
     """Return the answer to a request that failed."""
     error = ErrorTextDocument(code=code, message=_escape_surrogates(message), hint=hint)
     return DocumentResponse(FailureDocument(error=error), status, headers)
 
 
-def internal_error(error: Exception) -> JSONResponse:
+def internal_error(error: Exception) -> Response:
     """Log an unexpected exception and return an answer that reveals nothing about it."""
     log.error("Unexpected %s\n%s", type(error).__name__, "".join(traceback.format_exception(error)).rstrip())
     return failure(500, RetrainerError.code, "an unexpected error", hint="See the log of the server")
 
 
-def stopping() -> JSONResponse:
+def stopping() -> Response:
     """Return the answer to a request that was still running when the server had to stop."""
     return failure(503, "stopping", "the server stopped before this was done", headers={"Connection": "close"})
 
 
 def add_error_handlers(app: FastAPI) -> None:
     """Answer every kind of error in the one shape."""
-    handlers: dict[type[Exception], Callable[[Request, Any], Awaitable[JSONResponse]]] = {
+    handlers: dict[type[Exception], Callable[[Request, Any], Awaitable[Response]]] = {
         RetrainerError: _handle_error,
         RequestValidationError: _handle_invalid_request,
         HTTPException: _handle_http_error,
@@ -65,14 +65,14 @@ def add_error_handlers(app: FastAPI) -> None:
         app.add_exception_handler(error_type, handler)
 
 
-async def _handle_error(_request: Request, error: RetrainerError) -> JSONResponse:
+async def _handle_error(_request: Request, error: RetrainerError) -> Response:
     if error.http_status >= SERVER_ERROR:
         log.error("%s", error)
     headers = {"Retry-After": RETRY_SECONDS} if isinstance(error, TEMPORARY_ERRORS) else None
     return failure(error.http_status, error.code, error.message, hint=error.hint, headers=headers)
 
 
-async def _handle_invalid_request(_request: Request, error: RequestValidationError) -> JSONResponse:
+async def _handle_invalid_request(_request: Request, error: RequestValidationError) -> Response:
     first = error.errors()[0]
     location, *path = (str(part) for part in first["loc"])
     name = _shorten(".".join(path) if path and not path[0].isdigit() else location)
@@ -91,7 +91,7 @@ async def _handle_invalid_request(_request: Request, error: RequestValidationErr
     return failure(422, "usage", message, hint=hint)
 
 
-async def _handle_http_error(_request: Request, error: HTTPException) -> JSONResponse:
+async def _handle_http_error(_request: Request, error: HTTPException) -> Response:
     code, hint = _HTTP_ERRORS.get(error.status_code, ("http", ""))
     return failure(error.status_code, code, error.detail.lower(), hint=hint, headers=error.headers)
 

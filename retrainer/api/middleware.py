@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from starlette.requests import Request
-    from starlette.responses import JSONResponse, Response
+    from starlette.responses import Response
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from retrainer.api.auth import Auth
@@ -60,7 +60,7 @@ class AccessMiddleware:
         scope["state"]["trusted"] = has_token or self._auth.token is None
         await self._app(scope, _limit_body(receive), send)
 
-    def _reject_browser(self, scope: Scope, headers: Headers) -> JSONResponse | None:
+    def _reject_browser(self, scope: Scope, headers: Headers) -> Response | None:
         host = headers.get("host", "")
         name = _host_name(host)
         if not (is_loopback(name) or name in self._auth.allowed_hosts):
@@ -75,7 +75,7 @@ class AccessMiddleware:
             return failure(403, "forbidden_origin", "requests from web pages are refused", hint="Send the token")
         return None
 
-    def _reject_anonymous_read(self, authorization: str | None) -> JSONResponse | None:
+    def _reject_anonymous_read(self, authorization: str | None) -> Response | None:
         """Require the token for every path if reads are protected."""
         return unauthorized(wrong=authorization is not None) if self._auth.protect_reads else None
 
@@ -95,7 +95,7 @@ class TrustedRoute(APIRoute):
         return handle_if_trusted
 
 
-def unauthorized(*, wrong: bool) -> JSONResponse:
+def unauthorized(*, wrong: bool) -> Response:
     """Return the answer to a request without the token, or with a wrong one (RFC 6750, section 3)."""
     challenge = 'Bearer realm="retrainer"' + (', error="invalid_token"' if wrong else "")
     return failure(
@@ -113,7 +113,7 @@ def _host_name(host: str) -> str:
     return (parts["name"] or parts["ipv6"]).lower() if parts else ""
 
 
-def _reject_framing(headers: Headers) -> JSONResponse | None:
+def _reject_framing(headers: Headers) -> Response | None:
     """Reject a body before any of it is read: by its length, or because a proxy may have seen another length."""
     length = headers.get("content-length", "0")
     if "content-length" in headers and "transfer-encoding" in headers:

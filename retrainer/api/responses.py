@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from starlette.responses import JSONResponse
+from starlette.responses import Response
 
 if TYPE_CHECKING:
     from retrainer.render.documents.base import Document
 
 
-class DocumentResponse(JSONResponse):
-    """Serializes a document as the command line does, but on one line. FastAPI does not validate it again."""
+class DocumentResponse(Response):
+    """Sends a document as the command line prints it, but on one line. FastAPI does not validate it again."""
 
-    def render(self, content: Document) -> bytes:
-        """Return the body."""
-        return super().render(content.model_dump(mode="json"))
+    media_type = "application/json"
+
+    def render(self, content: Document | bytes) -> bytes:
+        """Return the body: of a document, or one that `document_body` made."""
+        return content if isinstance(content, bytes) else document_body(content)
+
+
+def document_body(document: Document) -> bytes:
+    """Serialize a document."""
+    return document.model_dump_json().encode()

@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import math
-import threading
-from contextlib import suppress
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from typing import TYPE_CHECKING, Literal, ParamSpec, TypeVar
-
-from anyio import CapacityLimiter, move_on_after
-from anyio.to_thread import run_sync
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
 
 from retrainer.errors import RequestTimeout, ServerBusy
 
@@ -39,7 +34,7 @@ class Threads:
     no thread became free (the call is not started). Every kind of work raises these two.
 
     Args:
-        answer_seconds: the time limit for work that asks an algorithm, and for waiting until it can start.
+        answer_seconds: the time limit for work that asks an algorithm, including the wait for a thread.
     """
 
     def __init__(self, answer_seconds: float) -> None:
@@ -79,41 +74,27 @@ class _Pool:
     """The threads for one kind of work. A call cannot be stopped, but it can be given up."""
 
     def __init__(self, work: Work, seconds: float, hint: str) -> None:
-        self._work = work
         self._seconds = seconds
         self._hint = hint
-        self._slots = CapacityLimiter(THREADS[work])
-        self._unlimited = CapacityLimiter(math.inf)
-        self._given_up: dict[object, bool] = {}  # whether a call was given up, by the slot it holds
+        self._executor = ThreadPoolExecutor(THREADS[work], thread_name_prefix=work)
+        self._given_up: set[Future[Any]] = set()
 
     @property
     def stuck(self) -> int:
-        return sum(self._given_up.values())
+        return len(self._given_up)
 
     async def run(self, call: Callable[[], T]) -> T:
-        """Wait for a thread, then for the result of the call."""
-        slot, loop = object(), asyncio.get_running_loop()
-
-        def run_call() -> T:
-            threading.current_thread().name = self._work
-            try:
-                return call()
-            finally:
-                with suppress(RuntimeError):  # the server has stopped
-                    loop.call_soon_threadsafe(self._release, slot)
-
-        with move_on_after(self._seconds) as waiting:
-            await self._slots.acquire_on_behalf_of(slot)
-        if waiting.cancelled_caught:
+        """Wait for a thread and for the result of the call."""
+        future = self._executor.submit(call)
+        try:
+            async with asyncio.timeout(self._seconds) as limit:
+                return await asyncio.wrap_future(future)
+        except TimeoutError:
+            if not limit.expired():
+                raise  # of the call itself
+        # The timeout has cancelled the call, unless a thread has begun it.
+        if future.cancelled():
             raise ServerBusy(f"no thread became free within {self._seconds:g} s", hint=_BUSY_HINT)
-        self._given_up[slot] = False
-        # The limiter of `run_sync` would free the slot of a call that is given up, although its thread still runs.
-        with move_on_after(self._seconds):
-            return await run_sync(run_call, abandon_on_cancel=True, limiter=self._unlimited)
-        if slot in self._given_up:  # the call may have returned just now
-            self._given_up[slot] = True
+        self._given_up.add(future)
+        future.add_done_callback(self._given_up.discard)
         raise RequestTimeout(f"no answer within {self._seconds:g} s", hint=self._hint)
-
-    def _release(self, slot: object) -> None:
-        del self._given_up[slot]
-        self._slots.release_on_behalf_of(slot)

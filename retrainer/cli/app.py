@@ -57,6 +57,8 @@ COMMANDS = {
     "restore": _Command("versions", MAINTAIN, "Restore an archived version."),
     "prune": _Command("versions", MAINTAIN, "Delete the files of archived versions permanently."),
     "doctor": _Command("project", MAINTAIN, "Check every run, version, file and link."),
+    "backup": _Command("backup", MAINTAIN, "Write a backup of the project to one file."),
+    "restore-backup": _Command("backup", MAINTAIN, "Restore a backup to the database and the models folder."),
     "init": _Command("project", SET_UP, "Create a project folder."),
     "notify-test": _Command("project", SET_UP, "Send a test message to every notification channel."),
     "serve": _Command("serve", SET_UP, "Serve the REST API."),

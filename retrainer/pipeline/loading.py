@@ -40,10 +40,10 @@ def load_version(project: Project, runtime: Runtime, version: ModelVersion) -> T
             f"the files of '{version.version_id}' were pruned on {version.pruned_at:%Y-%m-%d %H:%M} UTC",
             hint="Its scores and decisions remain (`retrainer show`), but the model is gone",
         )
-    folder = project.artifacts.verify(version)
+    files = project.artifacts.read(version)
     algorithm = runtime.algorithms(version.algorithm, model_type)
     options = version_options(project, version, algorithm)
-    return TrainedModel(algorithm, options, algorithm.load(folder), model_type, project.semantic_model(model_type))
+    return TrainedModel(algorithm, options, algorithm.load(files), model_type, project.semantic_model(model_type))
 
 
 def load_configured_algorithm(

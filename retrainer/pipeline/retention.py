@@ -34,7 +34,7 @@ def archive_old_versions(project: Project, model_type: ModelTypeName, now: datet
 
 
 def restore(project: Project, version_id: str, reason: str, now: datetime) -> bool:
-    """Restore an archived version after verifying its files, which are rebuilt from the database if missing.
+    """Restore an archived version after verifying its files.
 
     Returns:
         False if the version is not archived.
@@ -46,7 +46,7 @@ def restore(project: Project, version_id: str, reason: str, now: datetime) -> bo
     """
     version = project.registry.get_version(version_id)
     if version.status == "archived" and version.pruned_at is None:
-        project.artifacts.verify(version)
+        project.artifacts.read(version)
     return project.registry.restore(version_id, reason, now)
 
 

@@ -64,8 +64,9 @@ def train_candidate(
         with report_write_errors(folder):
             folder.mkdir()
             files = algorithm.save(trained, folder)
+            content = {name: (folder / name).read_bytes() for name in files}
         log.info("Model training complete!")
-        loaded = algorithm.load(folder)
+        loaded = algorithm.load(content)
         model = TrainedModel(algorithm, options, loaded, model_type, project.semantic_model(model_type))
         yield Candidate(model, staging, files, duration)
 

@@ -16,7 +16,8 @@ from sqlalchemy.exc import DBAPIError
 from retrainer.errors import ConfigError, PostsError, did_you_mean
 from retrainer.posts.validation import quote, to_microseconds
 from retrainer.registry.database import create_engine, location, translate_error
-from retrainer.registry.tables import POSTS_INDEX, POSTS_TABLE, Post
+from retrainer.registry.queries import has_own_posts, insert_new
+from retrainer.registry.tables import POSTS_TABLE, Post
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -61,7 +62,7 @@ class PostStore:
         engine = database.engine if settings.url is None else create_engine(settings.url, folder, read_only=True)
         try:
             inspector = sa.inspect(engine)
-            foreign = settings.url is not None or not _is_ours(inspector, settings.table)
+            foreign = settings.url is not None or settings.table != POSTS_TABLE or not has_own_posts(inspector)
             if foreign:
                 _check_columns(inspector, settings, engine)
         except DBAPIError as error:
@@ -172,7 +173,7 @@ class PostStore:
         records = _records(posts, now)
         with self._database.write() as session:
             before = session.scalar(sa.select(sa.func.count()).select_from(table)) or 0
-            insert = _insert_new(session.connection().dialect.name, table)
+            insert = insert_new(session.connection().dialect.name, table)
             for start in range(0, len(records), _INSERT_ROWS):
                 session.execute(insert, records[start : start + _INSERT_ROWS])
             after = session.scalar(sa.select(sa.func.count()).select_from(table)) or 0
@@ -193,12 +194,6 @@ class PostStore:
         if len(values) and message not in self._warnings:
             self._warnings.add(message)
             log.warning("%s", message)
-
-
-def _is_ours(inspector: sa.Inspector, table: str) -> bool:
-    if table != POSTS_TABLE or not inspector.has_table(POSTS_TABLE):
-        return False
-    return any(index["name"] == POSTS_INDEX for index in inspector.get_indexes(POSTS_TABLE))
 
 
 def _check_columns(inspector: sa.Inspector, settings: PostsSettings, engine: sa.Engine) -> None:
@@ -238,12 +233,3 @@ def _records(posts: pd.DataFrame, now: datetime) -> list[dict[Any, Any]]:
         record["created_at"] = record["created_at"].to_pydatetime()
         record["imported_at"] = now.astimezone(UTC)
     return records
-
-
-def _insert_new(dialect: str, table: sa.FromClause) -> sa.Insert:
-    from importlib import import_module  # noqa: PLC0415
-
-    assert isinstance(table, sa.Table)  # noqa: S101  what a mapped class is made on
-    module = import_module(f"sqlalchemy.dialects.{dialect}")  # the other one is slow to import
-    insert: sa.Insert = module.insert(table).on_conflict_do_nothing(index_elements=[table.c.post_id])
-    return insert

@@ -17,16 +17,17 @@ import logging
 import os
 from contextlib import ExitStack, contextmanager, suppress
 from importlib import metadata
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
 
 from retrainer.errors import ArtifactError
-from retrainer.files import exclusive_lock, files_in, sync
+from retrainer.files import exclusive_lock, files_in, open_within, sync
 from retrainer.model_types import MODEL_TYPE_NAMES
 from retrainer.registry.staging import STAGING, claim_abandoned, find_abandoned, open_staging
 from retrainer.registry.tables import VersionFile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from retrainer.model_types import ModelTypeName
@@ -98,6 +99,7 @@ class Artifacts:
             ArtifactError: the models folder cannot be written, or is full.
         """
         model, version_id = staging.folder / MODEL, version.version_id
+        _require_plain_paths(written, version_id)
         self.require_no_links(self.folder(version.model_type, version_id))
         with report_write_errors(self.models_dir):
             data = {name: (model / name).read_bytes() for name in written}
@@ -136,32 +138,34 @@ class Artifacts:
             for path in files_in(staging.folder):
                 self._move(path, path.relative_to(staging.folder))
 
-    def verify(self, version: ModelVersion) -> Path:
-        """Check every file of a version against its hash, restore missing ones, and return the folder.
+    def read(self, version: ModelVersion) -> dict[str, bytes]:
+        """Return the files of a version's model by path: the very bytes whose hashes were checked.
+
+        All files of the version are checked, each is opened once, and nothing is written: what is missing comes from
+        the database.
 
         Raises:
             ArtifactError: a file was changed, or is missing and the database has no copy.
         """
-        folder = self.folder(version.model_type, version.version_id)
-        for row in self._registry.list_files(version.version_id):
-            self._read_verified(version, row)
-        manifest = _read(folder / MANIFEST, version.version_id)
+        files = {row.path: self._read_verified(version, row) for row in self._list_files(version)}
+        manifest = files.get(MANIFEST, b"")
         _check(manifest, version.manifest_sha256, MANIFEST, version.version_id)
-        file_format = json.loads(manifest)["format"]
-        if file_format > FORMAT:
+        content = json.loads(manifest)
+        if content["format"] > FORMAT:
             raise ArtifactError(
-                f"cannot read '{version.version_id}': its format is {file_format}, this release reads up to {FORMAT}",
+                f"cannot read '{version.version_id}': its format is {content['format']}, "
+                f"this release reads up to {FORMAT}",
                 hint="Upgrade retrainer",
             )
-        return folder
+        return {path: files[path] for path in content["files"]}
 
     def read_forecasts(self, version: ModelVersion, path: str) -> bytes:
-        """Return the forecasts file of an evaluation, checked against its hash and restored if missing.
+        """Return the forecasts file of an evaluation, checked against its hash; from the database if it is missing.
 
         Raises:
             ArtifactError: it was changed, or is missing and the database has no copy.
         """
-        rows = self._registry.list_files(version.version_id, [path])
+        rows = self._list_files(version, path)
         if not rows:
             raise ArtifactError(f"'{version.version_id}' has no forecasts file '{path}'")
         return self._read_verified(version, rows[0])
@@ -283,19 +287,21 @@ class Artifacts:
         """Compare every file of a version with its record in the database; return the problems by path."""
         folder = self.folder(version.model_type, version.version_id)
         problems: dict[str, FileProblem] = {}
-        for row in self._registry.list_files(version.version_id):
-            path = folder / row.path
-            if self._find_link(path) is not None:
+        for row in self._list_files(version):
+            if self._find_link(folder / row.path) is not None:
                 problems[row.path] = "linked"
-            elif not path.is_file():
+                continue
+            try:
+                self._read_from_folder(version, row)
+            except FileNotFoundError:
                 problems[row.path] = "missing"
-            elif _sha256(path.read_bytes()) != row.sha256:
+            except ArtifactError:
                 problems[row.path] = "changed"
         return problems
 
     def restore_file(self, version: ModelVersion, path: str) -> bool:
         """Write one of a version's files from the database; False if the database has no intact copy."""
-        (row,) = self._registry.list_files(version.version_id, [path])
+        (row,) = self._list_files(version, path)
         data = self._registry.read_file(version.version_id, path)
         if data is None or _sha256(data) != row.sha256:
             return False
@@ -321,13 +327,49 @@ class Artifacts:
             if problem == "missing" and not self.restore_file(version, path):
                 raise _no_copy(version, self.folder(version.model_type, version.version_id) / path)
 
+    def _list_files(self, version: ModelVersion, path: str | None = None) -> list[VersionFile]:
+        """Return the records of a version's files, or of one of them.
+
+        Raises:
+            ArtifactError: the database holds a path that could lead elsewhere.
+        """
+        rows = self._registry.list_files(version.version_id)
+        _require_plain_paths((row.path for row in rows), version.version_id)
+        return [row for row in rows if path in {None, row.path}]
+
     def _read_verified(self, version: ModelVersion, row: VersionFile) -> bytes:
-        path = self.folder(version.model_type, version.version_id) / row.path
-        self.require_no_links(path)
-        if not path.exists() and not self.restore_file(version, row.path):
-            raise _no_copy(version, path)
-        content = _read(path, version.version_id)
+        """Return one of a version's files from its folder, or from the database if it is missing."""
+        try:
+            return self._read_from_folder(version, row)
+        except FileNotFoundError:
+            content = self._registry.read_file(version.version_id, row.path)
+        if content is None:
+            raise _no_copy(version, self.folder(version.model_type, version.version_id) / row.path)
         _check(content, row.sha256, row.path, version.version_id)
+        return content
+
+    def _read_from_folder(self, version: ModelVersion, row: VersionFile) -> bytes:
+        """Return one of a version's files, opened once.
+
+        Raises:
+            FileNotFoundError: it is missing.
+            ArtifactError: it was changed, cannot be read, or is a link or no regular file.
+        """
+        version_id = version.version_id
+        try:
+            with open_within(self.models_dir, (version.model_type, version_id, *PurePosixPath(row.path).parts)) as file:
+                size = os.fstat(file.fileno()).st_size
+                if size != row.size:
+                    raise _modified(row.path, version_id, f"it has {size} bytes, recorded were {row.size}")
+                content = file.read(row.size + 1)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise ArtifactError(
+                f"cannot read '{row.path}' of '{version_id}': {error.strerror}",
+                hint=f"Check '{self.folder(version.model_type, version_id)}'",
+            ) from error
+        _check(content, row.sha256, row.path, version_id)
         return content
 
     def _intact_files(self, version: ModelVersion) -> list[Path]:
@@ -439,19 +481,30 @@ def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _read(path: Path, version_id: str) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ArtifactError(
-            f"cannot read '{path.name}' of '{version_id}': {error.strerror}", hint=f"Check '{path.parent}'"
-        ) from error
+def _require_plain_paths(paths: Iterable[str], version_id: str) -> None:
+    """Check that each path names a file below the version's folder, on any system, and no two name the same one.
+
+    Raises:
+        ArtifactError: one does not.
+    """
+    seen: set[str] = set()
+    for path in paths:
+        is_plain = path.isprintable() and "\\" not in path and not {"", ".", ".."} & set(path.split("/"))
+        if not is_plain or path.casefold() in seen:
+            problem = "differs from another one only in case" if is_plain else "is not a plain relative path"
+            raise ArtifactError(
+                f"'{version_id}' has a file '{path}', which {problem}", hint="It was not loaded. Train a new version"
+            )
+        seen.add(path.casefold())
 
 
 def _check(data: bytes, expected: str, name: str, version_id: str) -> None:
     if _sha256(data) != expected:
-        raise ArtifactError(
-            f"'{name}' of '{version_id}' was modified: its SHA-256 is {_sha256(data)[:12]}…, "
-            f"recorded was {expected[:12]}…",
-            hint="It was not loaded. Delete the version's folder to restore it from the database",
-        )
+        raise _modified(name, version_id, f"its SHA-256 is {_sha256(data)[:12]}…, recorded was {expected[:12]}…")
+
+
+def _modified(name: str, version_id: str, difference: str) -> ArtifactError:
+    return ArtifactError(
+        f"'{name}' of '{version_id}' was modified: {difference}",
+        hint="It was not loaded. Delete the version's folder to restore it from the database",
+    )

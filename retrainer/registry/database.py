@@ -10,6 +10,7 @@ import logging
 import sqlite3
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -63,6 +64,7 @@ class Database:
     def __init__(self, engine: sa.Engine) -> None:
         self.engine = engine
         self._writing_engine = engine.execution_options(retrainer_writes=True)
+        self._watch = _CommitCounter(engine)
 
     @classmethod
     def open(cls, url: str, folder: Path, models: Path | None = None) -> Database:
@@ -136,7 +138,21 @@ class Database:
 
     def close(self) -> None:
         """Close the connections."""
+        self._watch.close()
         self.engine.dispose()
+
+    def leave_wal(self) -> None:
+        """Keep a SQLite database that no other process has open in one file, without a write-ahead log."""
+        self.close()
+        self._set_journal_mode("DELETE")
+
+    def last_commit(self) -> object:
+        """Return a value that every commit changes, by whatever process; None if the database has no such value.
+
+        Only SQLite has one.
+        """
+        path = self._file
+        return self._watch.read(path) if path is not None else None
 
     @contextmanager
     def read(self) -> Iterator[Session]:
@@ -144,6 +160,15 @@ class Database:
         with self._translate_errors(), self.engine.connect() as connection, Session(connection) as session:
             yield session
             session.expunge_all()
+
+    @contextmanager
+    def snapshot(self) -> Iterator[sa.Connection]:
+        """Run a read-only transaction that sees the database as it is now, whatever others write meanwhile."""
+        engine = self.engine
+        if engine.dialect.name == "postgresql":  # a transaction of SQLite reads one state anyway
+            engine = engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+        with self._translate_errors(), engine.connect() as connection:
+            yield connection
 
     @contextmanager
     def write(self) -> Iterator[Session]:
@@ -162,13 +187,20 @@ class Database:
         with self._translate_errors(), self.engine.connect() as connection:
             return self._read_revision(connection)
 
-    def upgrade(self) -> tuple[str | None, str]:
-        """Upgrade the schema to the newest revision in one transaction; return the revisions before and after."""
+    def upgrade(self) -> None:
+        """Upgrade the schema to the newest revision in one transaction."""
+        with self.write_upgraded():
+            pass
+
+    @contextmanager
+    def write_upgraded(self) -> Iterator[Session]:
+        """Run an exclusive write transaction that begins by upgrading the schema to the newest revision."""
         with self._first_use_lock(), self._write_connection() as connection:
-            before = self._read_revision(connection)
-            if before != HEAD:
+            if self._read_revision(connection) != HEAD:
                 _run_migrations(connection)
-        return before, HEAD
+            with Session(connection, expire_on_commit=False) as session:
+                yield session
+                session.flush()
 
     def _upgrade_if_needed(self, models: Path | None) -> None:
         if self._is_missing and models is not None and _holds_versions(models):
@@ -214,11 +246,14 @@ class Database:
             yield
             return
         with self._translate_errors(), exclusive_lock(path.with_name(f".{path.name}.lock")):
-            with self.engine.connect() as connection:
-                connection.exec_driver_sql("COMMIT")
-                connection.exec_driver_sql("PRAGMA journal_mode=WAL")
-                connection.exec_driver_sql("BEGIN")
+            self._set_journal_mode("WAL")
             yield
+
+    def _set_journal_mode(self, mode: str) -> None:
+        with self.engine.connect() as connection:
+            connection.exec_driver_sql("COMMIT")
+            connection.exec_driver_sql(f"PRAGMA journal_mode={mode}")
+            connection.exec_driver_sql("BEGIN")
 
     @contextmanager
     def _translate_errors(self) -> Iterator[None]:
@@ -232,6 +267,43 @@ class Database:
             ) from error
         except OSError as error:
             raise DatabaseError(f"cannot use the database {self.location}: {error.strerror}") from error
+
+
+class _CommitCounter:
+    """Observes the commits to a SQLite file, by a connection that commits nothing itself."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+        self._lock = Lock()
+        self._connection: sa.PoolProxiedConnection | None = None
+        self._opened = 0  # the counter of each connection is its own
+        self._file: tuple[int, int] | None = None
+
+    def read(self, path: Path) -> object:
+        """Return a value that changes with every commit, and if another file takes the place; None if it fails."""
+        with self._lock:
+            try:
+                file = _identity(path)
+                if self._connection is None or file != self._file:
+                    self._close()
+                    self._connection = self._engine.raw_connection()
+                    self._file, self._opened = file, self._opened + 1
+                cursor = self._connection.cursor()
+                cursor.execute("PRAGMA data_version")
+                return self._opened, cursor.fetchone()
+            except (OSError, sqlite3.Error, sa.exc.SQLAlchemyError):
+                self._close()
+                return None
+
+    def close(self) -> None:
+        """Close the connection."""
+        with self._lock:
+            self._close()
+
+    def _close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.invalidate()
 
 
 def create_engine(url: str, folder: Path, *, read_only: bool = False) -> sa.Engine:

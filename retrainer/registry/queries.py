@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import secrets
 from datetime import UTC, datetime
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 
 from retrainer.errors import RunInProgress, UnknownName
-from retrainer.registry.tables import ModelEvaluation, ModelVersion, TrainingRun
+from retrainer.registry.tables import POSTS_INDEX, POSTS_TABLE, ModelEvaluation, ModelVersion, TrainingRun
 
 if TYPE_CHECKING:
+    from sqlalchemy import FromClause, Insert, Inspector
     from sqlalchemy.orm import Session
 
     from retrainer.model_types import ModelTypeName
@@ -47,6 +49,20 @@ def set_production(session: Session, version: ModelVersion, production: ModelVer
 
 def version_id_of(version: ModelVersion | None) -> str | None:
     return version.version_id if version else None
+
+
+def has_own_posts(inspector: Inspector) -> bool:
+    """Whether a database has a posts table that is ours."""
+    if not inspector.has_table(POSTS_TABLE):
+        return False
+    return any(index["name"] == POSTS_INDEX for index in inspector.get_indexes(POSTS_TABLE))
+
+
+def insert_new(dialect: str, table: FromClause) -> Insert:
+    """Return a statement that inserts the rows whose primary key is new."""
+    module = import_module(f"sqlalchemy.dialects.{dialect}")  # the other one is slow to import
+    insert: Insert = module.insert(table).on_conflict_do_nothing(index_elements=list(table.primary_key))
+    return insert
 
 
 def new_id(

@@ -113,7 +113,7 @@ class Runs:
         runs = []
         with self.database.write() as session:
             for model_type, algorithm in algorithms.items():
-                _require_no_other_run(session, model_type)
+                require_no_run(session, model_type, hint="Wait for it to end (--wait SECONDS), or stop that process")
                 run = TrainingRun(
                     run_id=new_id(session, TrainingRun, "run", now),
                     model_type=model_type,
@@ -303,13 +303,18 @@ def _owner_columns(process: ProcessIdentity) -> dict[str, Any]:
     }
 
 
-def _require_no_other_run(session: Session, model_type: ModelTypeName) -> None:
+def require_no_run(session: Session, model_type: ModelTypeName, *, hint: str) -> None:
+    """Close a run of this type whose process is dead.
+
+    Raises:
+        RunInProgress: a run of this type is in progress.
+    """
     for run in session.scalars(_RUNNING.where(TrainingRun.model_type == model_type)):
         if not _close_if_dead(run, datetime.now(UTC)):
             raise RunInProgress(
                 f"another {model_type} run is in progress since {run.started_at:%Y-%m-%d %H:%M:%S} UTC "
                 f"on '{run.host}' (process {run.pid})",
-                hint="Wait for it to end (--wait SECONDS), or stop that process",
+                hint=hint,
             )
         session.flush()
 
@@ -329,8 +334,13 @@ def _close_if_dead(run: TrainingRun, clock: datetime) -> bool:
     reason = _explain_death(run, clock)
     if reason is None:
         return False
-    _close(run, "failed", run.heartbeat_at)
-    if run.as_of is not None:  # it counted from another time than the heartbeats
+    close_interrupted(run, reason, run.heartbeat_at)
+    return True
+
+
+def close_interrupted(run: TrainingRun, reason: str, at: datetime) -> None:
+    """Close a run as failed that was interrupted at some time."""
+    _close(run, "failed", at)
+    if run.as_of is not None:  # it counted from another time than the clock
         run.completed_at, run.duration_seconds = run.started_at, None
     run.error = f"The run was interrupted: {reason}"
-    return True

@@ -18,17 +18,17 @@ from typing import TYPE_CHECKING, Any
 from retrainer import __version__
 from retrainer.algorithms.budget import Budget
 from retrainer.algorithms.events import EventBus
-from retrainer.algorithms.manager import MANIFEST_FILE, LoadedAlgorithm
+from retrainer.algorithms.manager import LoadedAlgorithm
 from retrainer.errors import CostLimitReached
 from retrainer.evaluation.lookahead import check_lookahead
+from retrainer.files import write_files
 from retrainer.model_types import get_model_type
-from retrainer.registry.artifacts import EVALUATIONS
 from retrainer.replay.fingerprint import fingerprint
 from retrainer.replay.store import CachedResult, pack_files, pack_forecasts, unpack_files, unpack_forecasts
 from retrainer.runtime import FrozenStopwatch, Runtime
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     import pandas as pd
     from pydantic import BaseModel
@@ -121,7 +121,7 @@ class CachedModel:
         key: the hash of the files.
     """
 
-    def __init__(self, files: dict[str, bytes], load: Callable[[Path], Any]) -> None:
+    def __init__(self, files: dict[str, bytes], load: Callable[[Mapping[str, bytes]], Any]) -> None:
         self.files = files
         self.key = _hash(*(part for name, data in sorted(files.items()) for part in (name, data)))
         self._load = load
@@ -129,9 +129,7 @@ class CachedModel:
     @cached_property
     def model(self) -> Any:
         """What the plugin's `load` returns."""
-        with tempfile.TemporaryDirectory() as folder:
-            _write_files(self.files, Path(folder))
-            return self._load(Path(folder))
+        return self._load(self.files)
 
 
 @dataclass(frozen=True)
@@ -156,14 +154,12 @@ class CachedAlgorithm(LoadedAlgorithm):
 
     def save(self, model: Any, directory: Path) -> list[str]:
         """Write the model's files."""
-        _write_files(model.files, directory)
+        write_files(model.files, directory)
         return sorted(model.files)
 
-    def load(self, directory: Path) -> Any:
-        """Read the model's files, without the manifest and the evaluations beside them."""
-        names = (path.relative_to(directory) for path in directory.rglob("*") if path.is_file())
-        own = [name for name in names if str(name) != MANIFEST_FILE and name.parts[0] != EVALUATIONS]
-        return CachedModel({name.as_posix(): (directory / name).read_bytes() for name in own}, super().load)
+    def load(self, files: Mapping[str, bytes]) -> Any:
+        """Return a model that is loaded when it is needed."""
+        return CachedModel(dict(files), super().load)
 
     def predict(
         self,
@@ -246,12 +242,6 @@ def _call_plugin(model: TrainedModel, posts: pd.DataFrame, origins: Origins) -> 
 def _processor_seconds() -> float:
     """Return the processor time of this process and its finished children."""
     return sum(os.times()[:4])
-
-
-def _write_files(files: dict[str, bytes], folder: Path) -> None:
-    for name, data in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(data)
 
 
 def _hash(*parts: str | bytes) -> str:

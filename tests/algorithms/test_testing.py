@@ -259,7 +259,8 @@ def test_a_model_that_json_would_change_fails_when_it_is_trained(model: Any, pro
 def test_plain_data_comes_back_from_json_with_lists_for_tuples(tmp_path: Path) -> None:
     algorithm = LoadedAlgorithm.from_plugin(loaded(last_gap), "mine")
     assert algorithm.save({"pair": (1, 2.5), "none": None, "deep": [{"é": True}]}, tmp_path) == ["model.json"]
-    assert algorithm.load(tmp_path) == {"pair": [1, 2.5], "none": None, "deep": [{"é": True}]}
+    stored = {"model.json": (tmp_path / "model.json").read_bytes()}
+    assert algorithm.load(stored) == {"pair": [1, 2.5], "none": None, "deep": [{"é": True}]}
 
 
 def test_a_model_that_gives_up_after_a_long_silence_fails() -> None:

@@ -108,7 +108,7 @@ def test_a_server_with_stuck_threads_stops(
     assert server.stop(number) == 0
     assert server.lines[-2:] == [
         "Stopped\n",
-        "WARNING: Exiting although threads are still running: 'forecast'\n",
+        "WARNING: Exiting although threads are still running: 'forecast_0'\n",
     ]
 
 

@@ -230,7 +230,7 @@ def test_a_loaded_model_sends_the_same_request(claude: LoadedAlgorithm, server: 
     posts, config = make_posts(), options(claude)
     model = claude.train(posts[:80], config, "content")
     assert claude.save(model, tmp_path) == ["model.json"]
-    for source in (model, claude.load(tmp_path)):
+    for source in (model, claude.load({"model.json": (tmp_path / "model.json").read_bytes()})):
         claude.predict(source, posts, before(posts, 100), config, "content")
     assert server.requests[0].raw == server.requests[1].raw
 

@@ -4,8 +4,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Depends, Path, Query, Request
-from fastapi.responses import JSONResponse
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
 from retrainer.api.dependencies import (
     AppState,
@@ -40,7 +39,7 @@ RunId = Annotated[str, Path(min_length=1, max_length=200, description="The id of
 
 
 @router.get("/production", responses=failures())
-@in_thread("look")
+@in_thread("look", cached=True)
 def production(state: State) -> ProductionDocument:
     """Return the production version of each model type."""
     return ProductionDocument.from_rows(
@@ -49,7 +48,7 @@ def production(state: State) -> ProductionDocument:
 
 
 @router.get("/versions", responses=failures())
-@in_thread("look")
+@in_thread("look", cached=True)
 def versions(state: State, model_type: OptionalModelType = None, limit: Limit = 20) -> VersionsDocument:
     """List versions, newest first."""
     return VersionsDocument.from_rows(state.project.registry.list_versions(model_type, limit))
@@ -98,7 +97,7 @@ def run(state: State, run_id: RunId) -> RunDocument:
 
 
 @router.get("/compare/{version_a}/{version_b}", response_model=ComparisonDocument, responses=failures(404, 409, 500))
-async def compare(state: State, request: Request, version_a: VersionId, version_b: VersionId) -> JSONResponse:
+async def compare(state: State, request: Request, version_a: VersionId, version_b: VersionId) -> Response:
     """Score two versions on the same posts, those later than the training data of both.
 
     If a token is set and the forecasts cost money, the token is required.
@@ -120,7 +119,7 @@ async def predict_timing(
     interval: Annotated[
         float, Query(ge=0.02, le=0.98, description="The probability that the interval holds the next post.")
     ] = INTERVAL_LEVEL,
-) -> JSONResponse:
+) -> Response:
     """Forecast when the next post comes, with the production version.
 
     If a token is set and the forecast costs money, the token is required.
@@ -129,7 +128,7 @@ async def predict_timing(
 
 
 @router.get("/predict/content", response_model=NextContentDocument, responses=failures(409, 500))
-async def predict_content(state: State, request: Request) -> JSONResponse:
+async def predict_content(state: State, request: Request) -> Response:
     """Forecast what the next post says, with the production version.
 
     If a token is set and the forecast costs money, the token is required.
@@ -139,7 +138,7 @@ async def predict_content(state: State, request: Request) -> JSONResponse:
 
 async def _predict(
     state: AppState, request: Request, model_type: ModelTypeName, interval: float = INTERVAL_LEVEL
-) -> JSONResponse:
+) -> Response:
     def predict() -> Document:
         return next_post_document(predict_next(state.project, state.runtime, model_type, datetime.now(UTC), interval))
 
@@ -149,10 +148,10 @@ async def _predict(
 
 async def _forecast(
     state: AppState, request: Request, versions: Sequence[ModelVersion], forecast: Callable[[], Document]
-) -> JSONResponse:
+) -> Response:
     """Answer with forecasts of versions, if they are free or the caller has the token."""
 
-    def answer() -> JSONResponse:  # the plugins, which know whether forecasts are paid, may be slow to import
+    def answer() -> Response:  # the plugins, which know whether forecasts are paid, may be slow to import
         if not request.state.trusted and any(is_paid(state.runtime, version) for version in versions):
             return unauthorized(wrong=False)
         return DocumentResponse(forecast())

@@ -1,5 +1,6 @@
 """The documents of posts, plugins, and what `doctor` finds."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from pydantic import Field
@@ -43,6 +44,17 @@ class ImportDocument(Document):
     @classmethod
     def from_result(cls, result: "ImportResult") -> Self:
         return cls.build(result.file, added=result.added, already_there=len(result.file.posts) - result.added)
+
+
+class BackupDocument(Document):
+    """A backup that was written or restored."""
+
+    file: Path
+    created_at: Timestamp
+    release: str
+    versions: int
+    runs: int
+    posts: int | None
 
 
 class PluginDocument(Document):

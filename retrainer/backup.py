@@ -1,0 +1,265 @@
+"""Back up a project to one file, and restore it.
+
+A backup is a SQLite database with the project's tables and all model files, whichever database the project uses. It can
+be restored to either, and read with any SQLite tool. Its last line is the SHA-256 of everything before it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import re
+import shutil
+import stat
+import tempfile
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from retrainer import __version__
+from retrainer.errors import ArtifactError, RetrainerError, UsageError
+from retrainer.files import sync, write_atomically
+from retrainer.registry import snapshot
+from retrainer.registry.artifacts import Artifacts
+from retrainer.registry.database import Database, create_engine
+from retrainer.registry.migrations import HEAD, REVISIONS
+from retrainer.registry.registry import Registry
+from retrainer.registry.tables import POSTS_TABLE, ModelVersion, TrainingRun
+from retrainer.times import format_time
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from io import BufferedRandom
+
+    from retrainer.project import Project
+
+log = logging.getLogger(__name__)
+
+FORMAT = 1
+SETTINGS = "config.from-backup.yaml"  # where the settings of a backup are written, if they differ from the project's
+_DATABASE = "backup.db"
+_URL = f"sqlite:///{_DATABASE}"
+_LABEL = b"\nretrainer backup, SHA-256 "
+_SEAL_BYTES = len(_LABEL) + 64 + 1
+_INFO = sa.table("retrainer_backup", sa.column("info", sa.JSON))
+_PASSWORD = re.compile(r"(://[^:/@\s]*:|[?&]password=)[^@&\s\"']+")  # in a URL
+
+
+@dataclass(frozen=True)
+class Backup:
+    """What a backup holds.
+
+    Attributes:
+        file: the backup.
+        created_at: when it was made.
+        release: the release of retrainer that made it.
+        versions: the number of versions.
+        runs: the number of runs.
+        posts: the number of posts; None if they are in a table that retrainer only reads.
+    """
+
+    file: Path
+    created_at: datetime
+    release: str
+    versions: int
+    runs: int
+    posts: int | None
+
+
+def back_up(project: Project, file: Path, now: datetime) -> Backup:
+    """Write a backup of a project, as it is at one moment, whatever runs meanwhile.
+
+    Raises:
+        UsageError: the file exists.
+        RetrainerError: it cannot be written.
+    """
+    with _report_write_errors(file):
+        _refuse_existing(file)
+        with tempfile.TemporaryDirectory(dir=file.parent, prefix=f".{file.name}.") as folder:
+            made = Path(folder) / _DATABASE
+            info = _write(project, made, now)
+            _seal(made)
+            _refuse_existing(file)
+            made.rename(file)
+        sync(file.parent)
+    return _describe(file, info)
+
+
+def restore_backup(project: Project, file: Path, *, replace: bool = False) -> Backup:
+    """Restore a backup to the database and the models folder of a project.
+
+    The database changes in one transaction, after the backup was verified. Posts in the database, and files in the
+    models folder, are kept.
+
+    Args:
+        replace: whether to replace what the database holds.
+
+    Raises:
+        UsageError: the database is not empty, and `replace` is false.
+        RunInProgress: a run is in progress.
+        RetrainerError: the backup cannot be read, was changed, or was made by a newer release.
+    """
+    with (
+        tempfile.TemporaryDirectory(prefix="retrainer-") as folder,
+        closing(Database(create_engine(project.settings.database.url, project.folder))) as database,
+    ):
+        _copy_verified(file, Path(folder) / _DATABASE)
+        info = _read_info(Path(folder), file)
+        with closing(Database.open(_URL, Path(folder))) as backup:
+            _restore(project, backup, database, info, replace=replace)
+    project.artifacts.link_production()
+    _write_settings(project, info["settings"])
+    return _describe(file, info)
+
+
+def _write(project: Project, path: Path, now: datetime) -> dict[str, Any]:
+    """Write the database of a backup; return what it says about itself."""
+
+    def read_file(version: ModelVersion, name: str) -> bytes | None:
+        try:
+            return project.artifacts.read_forecasts(version, name)
+        except ArtifactError as error:
+            log.warning("A file is not in the backup: %s", error)
+            return None
+
+    with closing(Database.open(_URL, path.parent)) as backup:
+        with project.registry.database.snapshot() as source, backup.write() as session:
+            target = session.connection()
+            counts = snapshot.copy_rows(source, target)
+            posts = project.settings.posts
+            own_posts = posts.url is None and posts.table == POSTS_TABLE and POSTS_TABLE in counts
+            info = {
+                "format": FORMAT,
+                "created_at": format_time(now),
+                "release": __version__,
+                "revision": HEAD,
+                "versions": counts[ModelVersion.__tablename__],
+                "runs": counts[TrainingRun.__tablename__],
+                "posts": counts[POSTS_TABLE] if own_posts else None,
+                "large_files": snapshot.add_missing_data(session, read_file),
+                "settings": _settings_without_passwords(project),
+            }
+            target.execute(sa.text(f"CREATE TABLE {_INFO.name} (info JSON NOT NULL)"))
+            target.execute(_INFO.insert().values(info=info))
+        backup.leave_wal()
+    path.chmod(0o600)  # it holds the posts
+    return info
+
+
+def _restore(project: Project, backup: Database, database: Database, info: dict[str, Any], *, replace: bool) -> None:
+    with backup.snapshot() as source, database.write_upgraded() as session:
+        if not snapshot.is_empty(session):
+            if not replace:
+                raise UsageError(
+                    f"the database {database.location} is not empty", hint="Add --replace to replace what it holds"
+                )
+            snapshot.clear(session)
+        large = {(version_id, path) for version_id, path in info["large_files"]}
+        copied = snapshot.copy_rows(source, session.connection(), without_data=large)
+        if POSTS_TABLE not in copied and info["posts"]:
+            log.warning("The posts were not restored: the table '%s' is not retrainer's", POSTS_TABLE)
+        created_at = datetime.fromisoformat(info["created_at"])
+        snapshot.close_running_runs(session, "the backup was taken during this run", created_at)
+        _restore_files(project, Registry(backup))  # before the commit: some are nowhere else
+
+
+def _restore_files(project: Project, registry: Registry) -> None:
+    """Write the files that are missing in the models folder."""
+    artifacts = Artifacts(project.models_dir, registry)
+    for version in registry.list_versions():
+        for path, problem in artifacts.find_file_problems(version).items():
+            if problem == "missing":
+                artifacts.restore_file(version, path)
+            else:
+                log.warning("'%s' of '%s' is not as in the backup, and was left as it is", path, version.version_id)
+
+
+def _write_settings(project: Project, settings: str) -> None:
+    """Write the settings of a backup beside those of the project, if they differ."""
+    if settings == _settings_without_passwords(project):
+        return
+    path = project.config_file.with_name(SETTINGS)
+    with _report_write_errors(path):
+        write_atomically(path, settings.encode())
+    log.info("The backup was made with other settings: see '%s'", path)
+
+
+def _settings_without_passwords(project: Project) -> str:
+    return _PASSWORD.sub(r"\1***", project.config_file.read_text(encoding="utf-8"))
+
+
+def _describe(file: Path, info: dict[str, Any]) -> Backup:
+    created_at = datetime.fromisoformat(info["created_at"])
+    return Backup(file, created_at, info["release"], info["versions"], info["runs"], info["posts"])
+
+
+def _refuse_existing(file: Path) -> None:
+    if os.path.lexists(file):
+        raise UsageError(f"'{file}' exists", hint="Choose another name")
+
+
+def _seal(path: Path) -> None:
+    """Append the SHA-256 of a file to it, and make it durable. SQLite ignores what follows its last page."""
+    with path.open("rb+") as file:
+        file.write(_seal_of(file))
+    sync(path)
+
+
+def _seal_of(file: BufferedRandom) -> bytes:
+    """Return the last line of a backup for the content of a file."""
+    return _LABEL + hashlib.file_digest(file, "sha256").hexdigest().encode() + b"\n"
+
+
+def _copy_verified(file: Path, target: Path) -> None:
+    """Copy a backup and verify the copy, which nobody else can change.
+
+    Raises:
+        RetrainerError: it cannot be read, is not a backup, is incomplete, or was changed.
+    """
+    try:
+        source = open(os.open(file, os.O_RDONLY | os.O_NONBLOCK), "rb")  # noqa: PTH123, SIM115  a FIFO must not block
+    except OSError as error:
+        raise RetrainerError(f"cannot read '{file}': {error.strerror}", hint="Check the path") from error
+    with source, _report_write_errors(target), target.open("wb+") as copy:
+        if not stat.S_ISREG(os.fstat(source.fileno()).st_mode):
+            raise UsageError(f"'{file}' is not a file", hint="Choose a file written by `retrainer backup`")
+        shutil.copyfileobj(source, copy)
+        end = max(copy.tell() - _SEAL_BYTES, 0)
+        copy.seek(end)
+        seal = copy.read()
+        if not seal.startswith(_LABEL):
+            raise RetrainerError(f"'{file}' is not a backup, or is incomplete", hint="Use another backup")
+        copy.truncate(end)
+        copy.seek(0)
+        if seal != _seal_of(copy):
+            raise RetrainerError(f"'{file}' was changed: its SHA-256 is wrong", hint="Use another backup")
+
+
+def _read_info(folder: Path, file: Path) -> dict[str, Any]:
+    """Read what a verified backup says about itself.
+
+    Raises:
+        RetrainerError: it was made by a newer release.
+    """
+    engine = create_engine(_URL, folder)
+    with engine.connect() as connection:
+        info: dict[str, Any] = connection.execute(sa.select(_INFO)).scalar_one()
+    engine.dispose()
+    if info["format"] > FORMAT or info["revision"] not in REVISIONS:
+        raise RetrainerError(f"'{file}' was made by the newer release {info['release']}", hint="Upgrade retrainer")
+    return info
+
+
+@contextmanager
+def _report_write_errors(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise RetrainerError(
+            f"cannot write '{file}': {error.strerror}", hint="Choose a writable path with enough space"
+        ) from error

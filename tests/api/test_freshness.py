@@ -1,0 +1,69 @@
+"""Cached answers: each GET shows what any process has committed before it."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from typing import TYPE_CHECKING
+
+from tests.conftest import open_project
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.api.conftest import Serve, Server
+    from tests.command_line import Runner
+
+
+def in_production(server: Server) -> str:
+    version_id: str = server.get("/models/production").json()["timing_model"]["version_id"]
+    listed = server.get("/models/versions?model_type=timing").json()["versions"]
+    assert [version["version_id"] for version in listed if version["is_production"]] == [version_id]
+    return version_id
+
+
+def test_a_promotion_by_another_process_is_in_the_next_answer(
+    two_versions: tuple[str, str], serve: Serve, retrainer_process: Runner, retrainer: Runner
+) -> None:
+    server = serve()
+    assert in_production(server) == two_versions[0]
+    assert retrainer_process("promote", two_versions[1]).code == 0
+    assert in_production(server) == two_versions[1]
+    for number in range(10):
+        assert retrainer("promote", two_versions[number % 2]).code == 0
+        assert in_production(server) == two_versions[number % 2]
+
+
+def test_a_promotion_by_the_server_is_in_the_next_answer(two_versions: tuple[str, str], serve: Serve) -> None:
+    server = serve()
+    for number in range(10):
+        assert server.post(f"/models/promote/{two_versions[number % 2]}").status_code == 200
+        assert in_production(server) == two_versions[number % 2]
+
+
+def test_answers_differ_by_their_parameters(two_versions: tuple[str, str], serve: Serve) -> None:
+    server = serve()
+    for _ in range(2):
+        assert server.get("/models/versions?model_type=timing").json()["count"] == 2
+        assert server.get("/models/versions?limit=1").json()["count"] == 1
+        assert server.get("/models/versions?limit=0").status_code == 422
+
+
+def test_a_restored_database_is_in_the_next_answer(
+    sqlite_folder: Path, tmp_path: Path, two_versions: tuple[str, str], serve: Serve, retrainer: Runner
+) -> None:
+    project = open_project(sqlite_folder)
+    database = project.folder / "data" / "retrainer.db"
+    project.close()
+    backup = tmp_path / "backup.db"
+    with sqlite3.connect(database) as source, sqlite3.connect(backup) as target:
+        source.backup(target)
+    server = serve()
+    assert retrainer("promote", two_versions[1]).code == 0
+    assert in_production(server) == two_versions[1]
+    for suffix in ("-wal", "-shm"):
+        database.with_name(database.name + suffix).unlink(missing_ok=True)
+    shutil.move(backup, database)
+    assert in_production(server) == two_versions[0]
+    database.unlink()
+    assert server.get("/models/production").status_code == 503

@@ -1,0 +1,192 @@
+"""A model is loaded from the bytes whose hash was checked, and from regular files of its own folder only."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import stat
+import sys
+import threading
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import pytest
+
+from retrainer.doctor import examine
+from retrainer.errors import ArtifactError
+from retrainer.pipeline.evaluations import evaluate_version
+from retrainer.pipeline.forecast import predict_next
+from retrainer.pipeline.loading import load_version
+from retrainer.pipeline.run import retrain
+from retrainer.registry.tables import VersionFile
+from tests.conftest import NOW, runtime_of
+from tests.registry.test_integrity import TELLTALE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from retrainer.project import Project
+    from retrainer.registry.tables import ModelVersion
+    from tests.plugins_for_tests import Plugins
+
+
+@pytest.fixture
+def version(project: Project) -> ModelVersion:
+    run = retrain(project, runtime_of(project), "timing", NOW).run
+    assert run
+    return project.registry.get_version(str(run.model_version_id))
+
+
+@pytest.fixture
+def folder_of_version(project: Project, version: ModelVersion) -> Path:
+    return project.artifacts.folder("timing", version.version_id)
+
+
+@pytest.fixture
+def two_faced(folder_of_version: Path) -> Iterator[Path]:
+    """A pipe in place of a model that serves the true bytes to its first reader, and a forgery to all others."""
+    path = folder_of_version / "model.json"
+    true = path.read_bytes()
+    model = json.loads(true)
+    forged = json.dumps(
+        {name: [50.0] * len(value) if isinstance(value, list) else value for name, value in model.items()}
+    )
+    path.unlink()
+    os.mkfifo(path)
+    stopped = threading.Event()
+
+    def serve() -> None:
+        content = true
+        while not stopped.is_set():
+            with suppress(BrokenPipeError), path.open("wb") as pipe:  # waits for a reader
+                path.unlink()
+                os.mkfifo(path)  # for the next one
+                pipe.write(content)
+            content = forged.encode()
+
+    server = threading.Thread(target=serve)
+    server.start()
+    yield path
+    stopped.set()
+    with suppress(FileNotFoundError):
+        os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK))
+    server.join()
+
+
+@pytest.mark.usefixtures("two_faced")
+def test_a_pipe_cannot_serve_one_model_to_the_check_and_another_to_the_forecast(
+    project: Project, version: ModelVersion
+) -> None:
+    refusal = f"cannot read 'model.json' of '{version.version_id}': it is a pipe, not a regular file"
+    with pytest.raises(ArtifactError, match=refusal):
+        predict_next(project, runtime_of(project), "timing", NOW)
+    evaluations = len(project.registry.list_evaluations(version.version_id))
+    with pytest.raises(ArtifactError, match=refusal):
+        evaluate_version(project, runtime_of(project), version.version_id, NOW)
+    assert len(project.registry.list_evaluations(version.version_id)) == evaluations
+
+
+def make_socket(path: Path) -> None:
+    here = os.open(path.parent, os.O_RDONLY)
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(f"/proc/self/fd/{here}/{path.name}")  # the name of a socket is short
+    os.close(here)
+
+
+@pytest.mark.parametrize(
+    ("make", "problem"),
+    [
+        (os.mkfifo, "it is a pipe"),
+        (make_socket, "it is a socket"),
+        (os.mkdir, "it is a folder"),
+        (lambda path: os.mknod(path, stat.S_IFCHR | 0o600, os.makedev(1, 5)), "it is a device"),
+        (lambda path: path.symlink_to("/dev/zero"), "it is a link"),
+    ],
+)
+def test_only_a_regular_file_is_read(
+    make: Callable[[Path], None], problem: str, project: Project, version: ModelVersion, folder_of_version: Path
+) -> None:
+    path = folder_of_version / "model.json"
+    path.unlink()
+    try:
+        make(path)
+    except PermissionError:
+        pytest.skip("only root makes devices")
+    with pytest.raises(ArtifactError, match=f"'model.json' of '{version.version_id}': {problem}"):
+        load_version(project, runtime_of(project), version)
+    assert [finding.kind for finding in examine(project)] == ["changed_file"]
+
+
+@pytest.mark.parametrize("depth", ["version", "model type"])
+def test_a_folder_that_is_a_link_is_not_followed(
+    depth: str, project: Project, version: ModelVersion, folder_of_version: Path
+) -> None:
+    linked = folder_of_version if depth == "version" else folder_of_version.parent
+    linked.rename(project.folder / "elsewhere")
+    linked.symlink_to(project.folder / "elsewhere")
+    with pytest.raises(ArtifactError, match=f"'{linked.name}' is a link or not a folder"):
+        load_version(project, runtime_of(project), version)
+
+
+def test_the_size_is_compared_before_anything_is_read(
+    project: Project, version: ModelVersion, folder_of_version: Path
+) -> None:
+    path = folder_of_version / "model.json"
+    size = path.stat().st_size
+    os.truncate(path, 1 << 40)  # a sparse file of 1 TiB
+    with pytest.raises(ArtifactError, match=f"was modified: it has {1 << 40} bytes, recorded were {size}"):
+        load_version(project, runtime_of(project), version)
+
+
+def test_a_missing_file_is_read_from_the_database_and_nothing_is_written(
+    project: Project, version: ModelVersion, folder_of_version: Path
+) -> None:
+    shutil.rmtree(folder_of_version)
+    assert load_version(project, runtime_of(project), version).model
+    assert not folder_of_version.exists()
+
+
+@pytest.mark.parametrize(
+    "path", ["../other/model.json", "/etc/model.json", "a/./b", "a\\b", "a//b", "a\nb", "MODEL.json"]
+)
+def test_an_odd_path_in_the_database_is_refused_before_anything_is_opened(
+    path: str, project: Project, version: ModelVersion
+) -> None:
+    with project.registry.database.write() as session:
+        row = VersionFile(version_id=version.version_id, path=path, sha256="0" * 64, size=2, data=b"{}")
+        session.add(row)
+    with pytest.raises(ArtifactError, match="is not a plain relative path|differs from another one only in case"):
+        load_version(project, runtime_of(project), version)
+    with pytest.raises(ArtifactError, match="is not a plain relative path|differs from another one only in case"):
+        project.artifacts.restore_file(version, path)
+
+
+PRYING = TELLTALE.replace(
+    "    return json.loads(",
+    """    import os, stat
+        with open({telltale!r}, "a") as file:
+            for folder, _, names in os.walk(directory):
+                file.write(f"{{oct(stat.S_IMODE(os.stat(folder).st_mode))}} {{sorted(names)}}\\n")
+            file.write(f"{{directory}}\\n")
+        return json.loads(""",
+)
+
+
+def test_a_plugin_loads_from_a_private_copy_of_the_verified_bytes(
+    project: Project, plugins: Plugins, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    telltale = tmp_path / "telltale"
+    plugins.add("telltale", PRYING.format(telltale=str(telltale)))
+    monkeypatch.syspath_prepend(str(plugins.site))
+    monkeypatch.delitem(sys.modules, "retrainer_telltale_module", raising=False)  # of the other database
+    run = retrain(project, runtime_of(project), "timing", NOW, algorithm="telltale").run
+    assert run
+    telltale.unlink()  # training loads the model too
+    load_version(project, runtime_of(project), project.registry.get_version(str(run.model_version_id)))
+    *seen, directory = telltale.read_text().splitlines()
+    assert seen == ["read", "0o700 ['model.json']", "0o755 ['weights.bin']"]
+    assert not directory.startswith(str(project.models_dir))
+    assert not os.path.exists(directory)  # noqa: PTH110

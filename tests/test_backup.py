@@ -1,0 +1,405 @@
+"""A backup holds one consistent state, also of a project in use, and brings it back on either database."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError
+
+from retrainer import backup
+from retrainer.errors import RetrainerError
+from retrainer.pipeline.forecast import predict_next
+from retrainer.pipeline.promotion import promote_version
+from retrainer.pipeline.run import retrain
+from retrainer.project import create_project
+from retrainer.registry import artifacts
+from retrainer.registry.tables import Base
+from tests.command_line import run_in_process
+from tests.conftest import NOW, configure, open_project, regular_posts, runtime_of
+from tests.plugins_for_tests import timing_algorithm
+from tests.registry.worker import Worker, change, release
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from retrainer.project import Project
+    from tests.command_line import Runner
+    from tests.plugins_for_tests import Plugins
+
+TRAIN = [sys.executable, "-m", "retrainer", "train", "timing", "--algorithm", "waiting", "--no-auto-promote"]
+# Stops where everything is restored but nothing committed.
+KILLED = """
+import os, signal, sys
+from retrainer import __main__, backup
+
+backup._restore_files = lambda *arguments: os.kill(os.getpid(), signal.SIGKILL)
+__main__.run(sys.argv[1:])
+"""
+
+
+ON_EACH = pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+ELSEWHERE = pytest.mark.parametrize(
+    ("database", "database_elsewhere"),
+    [
+        ("sqlite", "postgresql"),
+        ("postgresql", "sqlite"),
+        pytest.param("sqlite", "sqlite", marks=pytest.mark.slow),
+        pytest.param("postgresql", "postgresql", marks=pytest.mark.slow),
+    ],
+)
+
+
+@pytest.fixture
+def database() -> str:
+    """The kind of database of the project, unless a test is parametrized."""
+    return "sqlite"
+
+
+@pytest.fixture
+def database_elsewhere() -> str:
+    """The kind of database of the other project, unless a test is parametrized."""
+    return "sqlite"
+
+
+@pytest.fixture
+def folder(sqlite_folder: Path, database: str, request: pytest.FixtureRequest) -> Path:
+    """A project folder."""
+    if database == "postgresql":
+        configure(sqlite_folder, url=f'"{request.getfixturevalue("make_postgresql_database")()}"')
+    return sqlite_folder
+
+
+@pytest.fixture
+def project(folder: Path) -> Project:
+    """A project with 120 posts and two versions, of which the second replaced the first."""
+    project = open_project(folder)
+    project.posts.add(regular_posts(120), NOW)
+    for _ in range(2):
+        retrain(project, runtime_of(project), "timing", NOW)
+    newest = project.registry.list_versions()[0].version_id
+    promote_version(project, runtime_of(project), newest, "newer", NOW)
+    return project
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """Where the backup goes."""
+    return tmp_path / "project.backup"
+
+
+@pytest.fixture
+def saved(project: Project, file: Path) -> Path:
+    """A backup of the project."""
+    backup.back_up(project, file, NOW)
+    return file
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, database_elsewhere: str, request: pytest.FixtureRequest) -> Path:
+    """Another project folder."""
+    folder = tmp_path / "elsewhere"
+    create_project(folder)
+    configure(folder)
+    if database_elsewhere == "postgresql":
+        configure(folder, url=f'"{request.getfixturevalue("make_postgresql_database")()}"')
+    return folder
+
+
+@pytest.fixture
+def run_in_flight(project: Project, plugins: Plugins) -> Iterator[subprocess.Popen[str]]:
+    """A run that waits inside `train` until its stdin is closed."""
+    code = timing_algorithm("waiting", train="print('training', flush=True)\nos.read(0, 1)")
+    plugins.add("waiting", code)
+    with subprocess.Popen(
+        TRAIN,
+        cwd=project.folder,
+        env={**os.environ, **plugins.environ},
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,  # where the program sends what a plugin prints
+        text=True,
+    ) as process:
+        assert process.stderr
+        lines = iter(process.stderr.readline, "")
+        assert any(line == "training\n" for line in lines), "it is inside `train`"
+        yield process
+        process.kill()
+
+
+def records(project: Project) -> dict[str, Any]:
+    """Return every row of the registry, by table."""
+    with project.registry.database.read() as session:
+        return {
+            table.name: [tuple(row) for row in session.execute(sa.select(table).order_by(*table.primary_key))]
+            for table in Base.metadata.sorted_tables
+        }
+
+
+@ELSEWHERE
+def test_a_backup_during_a_run_restores_a_working_project(
+    project: Project, run_in_flight: subprocess.Popen[str], retrainer: Runner, file: Path, elsewhere: Path
+) -> None:
+    before = project.registry.list_runs()
+    made = retrainer("backup", str(file), "--json")
+    assert made.code == 0, made.err
+    assert (made.json["versions"], made.json["runs"], made.json["posts"]) == (2, 3, 120)
+    _, err = run_in_flight.communicate()
+    assert run_in_flight.returncode == 0, err
+    assert len(project.registry.list_versions()) == 3
+
+    there = run_in_process(elsewhere)
+    restored = there("restore-backup", str(file), "--json")
+    assert restored.code == 0, restored.err
+    assert restored.json == made.json
+    copy = open_project(elsewhere)
+    interrupted, *completed = copy.registry.list_runs()
+    assert [run.run_id for run in completed] == [run.run_id for run in before if run.status == "completed"]
+    assert (interrupted.status, interrupted.error) == (
+        "failed",
+        "The run was interrupted: the backup was taken during this run",
+    )
+    theirs, ours = (predict_next(each, runtime_of(each), "timing", NOW) for each in (project, copy))
+    assert ours == theirs
+    assert there("doctor").out == "No problems found\n"
+    assert there("rollback", "timing", "--no-hold").code == 0
+    assert there("train", "timing").code == 0
+    assert there("doctor").code == 0
+
+
+@ON_EACH
+def test_everything_comes_back_after_a_total_loss(project: Project, saved: Path, retrainer: Runner) -> None:
+    before = records(project)
+    database = project.registry.database
+    if database.engine.dialect.name == "sqlite":
+        shutil.rmtree(project.folder / "data")
+    else:
+        with database.engine.begin() as connection:
+            connection.execute(sa.text("DROP SCHEMA public CASCADE"))
+            connection.execute(sa.text("CREATE SCHEMA public"))
+    project.close()
+    lost = retrainer("history")
+    assert lost.code == 1, "the models folder tells that a database is missing"
+    shutil.rmtree(project.models_dir)
+    done = retrainer("restore-backup", str(saved))
+    assert done.code == 0, done.err
+    assert done.out == f"Restored 2 versions, 2 runs and 120 posts ({saved})\n"
+    assert records(open_project(project.folder)) == before
+    assert retrainer("doctor").code == 0
+    assert retrainer("predict", "timing").code == 0
+
+
+def test_a_lost_database_is_restored_beside_its_models(project: Project, saved: Path, retrainer: Runner) -> None:
+    project.close()
+    shutil.rmtree(project.folder / "data")
+    note = project.models_dir / "timing" / "NOTES.md"
+    note.write_text("mine")
+    assert retrainer("restore-backup", str(saved)).code == 0
+    assert retrainer("predict", "timing").code == 0
+    assert note.read_text() == "mine"
+
+
+@ON_EACH
+def test_replacing_is_exact_and_keeps_posts_and_files(project: Project, saved: Path, retrainer: Runner) -> None:
+    before = records(project)
+    retrain(project, runtime_of(project), "timing", NOW)
+    newest = project.registry.list_versions()[0]
+    project.registry.hold("timing", "later", NOW)
+    project.posts.add(regular_posts(130), NOW)
+    refused = retrainer("restore-backup", str(saved))
+    assert refused.code == 2
+    assert f"the database {project.registry.database.location} is not empty. Add --replace" in refused.err
+    assert retrainer("restore-backup", str(saved), "--replace").code == 2, "no terminal to confirm it on"
+    assert len(project.registry.list_versions()) == 3
+    assert retrainer("restore-backup", str(saved), "--replace", "--yes").code == 0
+    after = records(open_project(project.folder))
+    assert after | {"posts": None} == before | {"posts": None}
+    assert len(after["posts"]) == 130
+    assert project.artifacts.folder("timing", newest.version_id).exists()
+    assert retrainer("train", "timing").code == 0, "the next decision gets a new number"
+    with (
+        pytest.raises(DBAPIError, match="the ledger can only grow"),
+        project.registry.database.engine.begin() as change,
+    ):
+        change.execute(sa.text("DELETE FROM retrainer_ledger"))
+
+
+def test_a_changed_or_truncated_backup_is_refused(project: Project, saved: Path, retrainer: Runner) -> None:
+    content, before = saved.read_bytes(), records(project)
+    end = len(content)
+    truncated = [content[:length] for length in (0, 1, 50_000, end - 1)]
+    positions = (0, 100, 5_000, end // 2, end - 70, end - 30, end - 1)
+    changed = [content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :] for at in positions]
+    for bad in truncated + changed:
+        saved.write_bytes(bad)
+        with pytest.raises(RetrainerError, match=r"was changed: its SHA-256|is not a backup, or is incomplete"):
+            backup.restore_backup(project, saved, replace=True)
+    assert records(project) == before
+    refused = retrainer("restore-backup", str(saved), "--replace", "--yes")
+    assert refused.code == 1
+    assert refused.err == f"Error: '{saved}' was changed: its SHA-256 is wrong. Use another backup\n"
+
+
+@pytest.mark.slow
+@ON_EACH
+def test_a_kill_during_a_restore_leaves_the_old_database(project: Project, saved: Path, retrainer: Runner) -> None:
+    retrain(project, runtime_of(project), "timing", NOW)
+    before = records(project)
+    arguments = ["restore-backup", str(saved), "--replace", "--yes"]
+    killed = subprocess.run([sys.executable, "-c", KILLED, *arguments], cwd=project.folder, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert records(project) == before
+    assert retrainer("doctor").code == 0
+    assert retrainer(*arguments).code == 0
+    assert len(open_project(project.folder).registry.list_versions()) == 2
+
+
+@pytest.mark.slow
+def test_a_restore_killed_in_a_lost_database_leaves_it_lost(project: Project, saved: Path, retrainer: Runner) -> None:
+    project.close()
+    shutil.rmtree(project.folder / "data")
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED, "restore-backup", str(saved)], cwd=project.folder, check=False
+    )
+    assert killed.returncode == -signal.SIGKILL
+    assert "has no retrainer tables, but" in retrainer("history").err
+    assert retrainer("restore-backup", str(saved)).code == 0
+
+
+@pytest.mark.parametrize("database", ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
+@pytest.mark.usefixtures("run_in_flight")
+def test_a_restore_during_a_run_is_refused(project: Project, saved: Path, retrainer: Runner) -> None:
+    refused = retrainer("restore-backup", str(saved), "--replace", "--yes")
+    assert refused.code == 4
+    assert "another timing run is in progress" in refused.err
+    assert "Wait for it to end, or stop that process" in refused.err
+    assert len(project.registry.list_running_runs()) == 1
+
+
+@pytest.mark.slow
+@ON_EACH
+def test_every_backup_of_a_project_in_use_is_consistent(project: Project, tmp_path: Path) -> None:
+    for _ in range(4):
+        retrain(project, runtime_of(project), "timing", NOW)
+    workers = [Worker.start(tmp_path, change, project.folder, 60.0, seed) for seed in range(3)]
+    release(workers)
+    seen = set()
+    for number in range(5):
+        saved = tmp_path / f"{number}.backup"
+        backup.back_up(project, saved, datetime.now(UTC))
+        with closing(sqlite3.connect(saved)) as database:
+            ((live,),) = database.execute("SELECT version_id FROM retrainer_model_versions WHERE is_production")
+            query = "SELECT to_version_id FROM retrainer_ledger ORDER BY entry_id DESC LIMIT 1"
+            assert database.execute(query).fetchall() == [(live,)], "the last decision is in effect"
+            seen.add(database.execute("SELECT count(*) FROM retrainer_ledger").fetchone())
+    assert all(worker.is_running() for worker in workers), [worker.err for worker in workers]
+    assert len(seen) > 1, "it did change meanwhile"
+    for worker in workers:
+        worker.kill()
+        worker.finish()
+
+
+@ON_EACH
+def test_a_version_too_large_for_the_database_is_in_the_backup(
+    folder: Path, saved_large: Path, elsewhere: Path, retrainer: Runner
+) -> None:
+    version = open_project(folder).registry.list_versions()[0]
+    there = run_in_process(elsewhere)
+    assert there("restore-backup", str(saved_large)).code == 0
+    assert there("doctor").code == 0
+    copy = open_project(elsewhere)
+    assert copy.registry.read_file(version.version_id, "model.json") is None
+    assert copy.artifacts.find_file_problems(version) == {}
+    shutil.rmtree(open_project(folder).artifacts.folder("timing", version.version_id))
+    incomplete = retrainer("backup", f"{saved_large}.2")
+    assert incomplete.code == 0
+    assert "A file is not in the backup: cannot repair" in incomplete.err
+
+
+@pytest.fixture
+def saved_large(folder: Path, file: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A backup of a project with a version whose files are larger than a database would hold."""
+    monkeypatch.setattr(artifacts, "MAX_BYTES_IN_DATABASE", 10)
+    project = open_project(folder)
+    project.posts.add(regular_posts(120), NOW)
+    retrain(project, runtime_of(project), "timing", NOW)
+    backup.back_up(project, file, NOW)
+    return file
+
+
+def test_a_backup_is_never_overwritten(saved: Path, retrainer: Runner) -> None:
+    content = saved.read_bytes()
+    refused = retrainer("backup", str(saved))
+    assert refused.code == 2
+    assert refused.err == f"Error: '{saved}' exists. Choose another name\n"
+    assert saved.read_bytes() == content
+    assert [path.name for path in saved.parent.iterdir() if saved.name in path.name] == [saved.name]
+    assert saved.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("command", ["backup", "restore-backup"])
+def test_a_place_that_cannot_be_used_is_one_line(command: str, retrainer: Runner, folder: Path) -> None:
+    missing = folder / "no" / "folder"
+    refused = retrainer(command, str(missing))
+    assert refused.code == 1
+    assert f"'{missing}': No such file or directory" in refused.err
+
+
+def test_a_fifo_is_refused_at_once(folder: Path, retrainer: Runner) -> None:
+    os.mkfifo(folder / "fifo")
+    refused = retrainer("restore-backup", str(folder / "fifo"))
+    assert refused.code == 2
+    assert "is not a file. Choose a file written by `retrainer backup`" in refused.err
+
+
+def rewrite(saved: Path, *statements: str) -> None:
+    """Change the database of a backup, and seal it again."""
+    content = saved.read_bytes()
+    saved.write_bytes(content[: content.rindex(b"\nretrainer backup")])
+    with closing(sqlite3.connect(saved, isolation_level=None)) as database:
+        for statement in statements:
+            database.execute(statement)
+    backup._seal(saved)
+
+
+def test_a_backup_of_a_newer_release_is_refused(saved: Path, retrainer: Runner) -> None:
+    rewrite(saved, """UPDATE retrainer_backup SET info = json_set(info, '$.revision', '9999', '$.release', '9.0')""")
+    refused = retrainer("restore-backup", str(saved), "--replace", "--yes")
+    assert refused.code == 1
+    assert refused.err == f"Error: '{saved}' was made by the newer release 9.0. Upgrade retrainer\n"
+
+
+def test_posts_that_are_only_read_are_not_in_the_backup(sqlite_folder: Path, file: Path, retrainer: Runner) -> None:
+    with closing(sqlite3.connect(sqlite_folder / "theirs.db")) as database:
+        database.execute("CREATE TABLE posts (post_id, created_at, content)")
+    configure(sqlite_folder)
+    with (sqlite_folder / "config" / "config.yaml").open("a") as settings:
+        settings.write("# the account is postgresql://reader:hunter2@db.example/posts\n")
+    made = retrainer("backup", str(file), RETRAINER_POSTS__URL="sqlite:///theirs.db")
+    assert made.out == (
+        f"Backed up 0 versions, 0 runs and no posts: they are in a table that retrainer only reads ({file})\n"
+    )
+    assert b"hunter2" not in file.read_bytes()
+    assert b"postgresql://reader:***@db.example/posts" in file.read_bytes()
+
+
+def test_other_settings_of_a_backup_are_written_beside_those_of_the_project(
+    folder: Path, saved: Path, elsewhere: Path
+) -> None:
+    settings = elsewhere / "config" / "config.yaml"
+    settings.write_text(settings.read_text() + "\n# another project\n")
+    before = settings.read_text()
+    done = run_in_process(elsewhere)("restore-backup", str(saved))
+    assert "The backup was made with other settings: see" in done.err
+    assert settings.read_text() == before
+    theirs = settings.with_name("config.from-backup.yaml").read_text()
+    assert theirs == (folder / "config" / "config.yaml").read_text()
