@@ -15,17 +15,9 @@ if TYPE_CHECKING:
 
     from retrainer.model_types import ModelTypeName
     from retrainer.project import Project
-    from retrainer.registry.artifacts import FileProblem
     from retrainer.registry.tables import ModelVersion
 
-FindingKind = Literal["dead_run", "missing_file", "changed_file", "stray_folder", "symbolic_link", "wrong_link"]
-
-
-_FILE_PROBLEMS: dict[FileProblem, tuple[FindingKind, str]] = {
-    "missing": ("missing_file", "is missing"),
-    "changed": ("changed_file", "was changed"),
-    "linked": ("symbolic_link", "is behind a symbolic link; replace the link by what it points to"),
-}
+FindingKind = Literal["dead_run", "missing_file", "changed_file", "stray_folder", "wrong_link"]
 
 
 @dataclass(frozen=True)
@@ -116,11 +108,11 @@ def _stray_folders(project: Project, model_type: ModelTypeName) -> Iterator[tupl
 
 def _file_problems(project: Project, version: ModelVersion) -> Iterator[tuple[Finding, Repair]]:
     for file, problem in project.artifacts.find_file_problems(version).items():
-        kind, state = _FILE_PROBLEMS[problem]
-        repair: Repair = partial(project.artifacts.restore_file, version, file)
-        if problem == "linked":
-            repair = _cannot_repair
-        yield Finding(kind, version.version_id, f"'{file}' of '{version.version_id}' {state}"), repair
+        kind: FindingKind = "missing_file" if problem == "missing" else "changed_file"
+        state = "is missing" if problem == "missing" else "was changed"
+        message = f"'{file}' of '{version.version_id}' {state}"
+        repair = partial(project.artifacts.restore_file, version, file)
+        yield Finding(kind, version.version_id, message), repair
 
 
 def _link_problems(project: Project, model_type: ModelTypeName) -> Iterator[tuple[Finding, Repair]]:

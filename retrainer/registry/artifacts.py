@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
-FileProblem = Literal["missing", "changed", "linked"]
 EVALUATIONS = "evaluations"  # the forecasts of a version's evaluations; not part of the model
 FORMAT = 1
 MAX_BYTES_IN_DATABASE = 32 * 1024 * 1024
@@ -283,14 +282,10 @@ class Artifacts:
         """Return the size in bytes of the files that `remove_files` would remove."""
         return sum(path.stat().st_size for path in self._intact_files(version))
 
-    def find_file_problems(self, version: ModelVersion) -> dict[str, FileProblem]:
+    def find_file_problems(self, version: ModelVersion) -> dict[str, Literal["missing", "changed"]]:
         """Compare every file of a version with its record in the database; return the problems by path."""
-        folder = self.folder(version.model_type, version.version_id)
-        problems: dict[str, FileProblem] = {}
+        problems: dict[str, Literal["missing", "changed"]] = {}
         for row in self._list_files(version):
-            if self._find_link(folder / row.path) is not None:
-                problems[row.path] = "linked"
-                continue
             try:
                 self._read_from_folder(version, row)
             except FileNotFoundError:
@@ -300,14 +295,21 @@ class Artifacts:
         return problems
 
     def restore_file(self, version: ModelVersion, path: str) -> bool:
-        """Write one of a version's files from the database; False if the database has no intact copy."""
+        """Write one of a version's files from the database.
+
+        Returns:
+            False if the database has no intact copy, or a link or folder is in its way.
+        """
         (row,) = self._list_files(version, path)
         data = self._registry.read_file(version.version_id, path)
-        if data is None or _sha256(data) != row.sha256:
+        target = self.folder(version.model_type, version.version_id) / path
+        blocked = target.is_dir() or self._find_link(target) is not None
+        if data is None or _sha256(data) != row.sha256 or blocked:
             return False
         with self.staging(version.model_type_name) as staging:
-            self._stage(staging, version, path, data)
-            self.publish(staging)
+            staged = self._stage(staging, version, path, data)
+            with report_write_errors(self.models_dir):
+                self._move(staged, target.relative_to(self.models_dir))
         return True
 
     def find_link_problem(self, model_type: ModelTypeName) -> str | None:
@@ -383,13 +385,14 @@ class Artifacts:
         below = [path, *path.parents][: len(path.relative_to(self.models_dir).parts)]
         return next((part for part in reversed(below) if part.is_symlink()), None)
 
-    def _stage(self, staging: Staging, version: ModelVersion, path: str, data: bytes) -> None:
+    def _stage(self, staging: Staging, version: ModelVersion, path: str, data: bytes) -> Path:
         self.require_no_links(self.folder(version.model_type, version.version_id) / path)
         staged = staging.folder / version.model_type / version.version_id / path
         with report_write_errors(self.models_dir):
             staged.parent.mkdir(parents=True)
             staged.write_bytes(data)
             sync(staged)
+        return staged
 
     def _move(self, staged: Path, path: Path) -> None:
         """Move a staged file to a path in the models folder."""
