@@ -51,10 +51,21 @@ class PostColumns(_Section):
     content: str = "content"
 
 
+class PostsLimits(_Section):
+    """The limits of an imported file, since a few kilobytes can expand to gigabytes."""
+
+    file_megabytes: Annotated[int, Field(ge=1)] = 1024
+    json_megabytes: Annotated[int, Field(ge=1)] = 2048
+    row_megabytes: Annotated[int, Field(ge=1)] = 16
+    rows: Annotated[int, Field(ge=1)] = 5_000_000
+    rejected_rows: Annotated[int, Field(ge=1)] = 100_000
+
+
 class PostsSettings(_Section):
     url: str | None = None
     table: Annotated[str, Field(min_length=1)] = "posts"
     columns: PostColumns = PostColumns()
+    limits: PostsLimits = PostsLimits()
 
 
 class ModelSettings(_Section):

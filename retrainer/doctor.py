@@ -82,7 +82,7 @@ def _find_problems(project: Project) -> Iterator[tuple[Finding, Repair]]:
 def _dead_runs(project: Project) -> Iterator[tuple[Finding, Repair]]:
     def close(run_id: str) -> bool:
         project.registry.close_dead_runs()
-        return project.registry.get_run(run_id).status != "running"
+        return run_id not in {run.run_id for run in project.registry.list_running_runs()}
 
     for run, reason in project.registry.find_dead_runs():
         message = f"the run '{run.run_id}' is recorded as running, but {reason}"

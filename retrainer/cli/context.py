@@ -22,21 +22,19 @@ if TYPE_CHECKING:
 
 @contextmanager
 def open_project(
-    context: typer.Context, *, recovering: bool = True, train_call: notify.TrainCall | None = None
+    context: typer.Context, *, train_call: notify.TrainCall | None = None
 ) -> Iterator[tuple[Project, Runtime]]:
     """Find the project and create its runtime; close its connections at the end.
 
     Args:
-        recovering: whether to close the runs of processes that died.
-        train_call: a call of `train`, for the healthcheck; it also cleans up the models folder.
+        train_call: a call of `train`, for the healthcheck; it first cleans up after runs whose process died. No other
+            command does, so that what only looks never has to write.
     """
     project = retrainer.Project.find(Path.cwd(), os.environ, context.obj)
     try:
         with console.working(), notify.open_runtime(project, os.environ, train_call) as runtime:
             if train_call is not None:
                 recovery.recover(project, runtime)
-            elif recovering:
-                recovery.close_dead_runs(project, runtime)
             yield project, runtime
     finally:
         project.close()

@@ -69,7 +69,7 @@ def examine(
 
     Example: retrainer doctor --repair
     """
-    with open_project(context, recovering=False) as (project, _):
+    with open_project(context) as (project, _):
         findings = doctor.examine(project, repair=repair)
     if as_json:
         console.document(documents.project.FindingsDocument.from_findings(findings))
@@ -86,7 +86,7 @@ def notify_test(context: typer.Context, *, as_json: AsJson = False) -> int:
 
     Example: retrainer notify-test
     """
-    with open_project(context, recovering=False) as (project, _):
+    with open_project(context) as (project, _):
         results = notifier.Notifier(project.settings.notifications, os.environ, project.folder.name).test()
     lines = [f"{name}: {problem or 'sent'}" for name, problem in results.items()]
     rows = [{"to": name, "problem": problem} for name, problem in results.items()]

@@ -139,7 +139,7 @@ def schedule_remove(context: typer.Context, *, as_json: AsJson = False) -> None:
 def _scheduled_command(
     context: typer.Context, when: str, log_file: Path | None, env_file: Path | None
 ) -> tuple[Expression, ScheduledCommand]:
-    with open_project(context, recovering=False) as (project, _):
+    with open_project(context) as (project, _):
         return parse_schedule(when), ScheduledCommand.for_project(project, log_file, env_file)
 
 

@@ -1,8 +1,4 @@
-"""Clean up after processes that died.
-
-Every command closes their runs, which changes the database only. `train` and `doctor --repair` also remove the files
-that they left and repair the links; commands that read leave the models folder as it is.
-"""
+"""Clean up after processes that died. `train` does this first; commands that only look never write."""
 
 from __future__ import annotations
 

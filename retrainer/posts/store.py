@@ -22,7 +22,7 @@ from retrainer.registry.tables import POSTS_TABLE, Post
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from retrainer.config import PostsSettings
+    from retrainer.config import PostsLimits, PostsSettings
     from retrainer.registry.database import Database
 
 log = logging.getLogger(__name__)
@@ -73,6 +73,11 @@ class PostStore:
         """Close the connections to a foreign database."""
         if self._engine is not self._database.engine:
             self._engine.dispose()
+
+    @property
+    def limits(self) -> PostsLimits:
+        """The limits of imported files."""
+        return self._settings.limits
 
     @property
     def location(self) -> str:
@@ -170,12 +175,11 @@ class PostStore:
         """
         self.require_writable()
         table = sa.inspect(Post).local_table
-        records = _records(posts, now)
         with self._database.write() as session:
             before = session.scalar(sa.select(sa.func.count()).select_from(table)) or 0
             insert = insert_new(session.connection().dialect.name, table)
-            for start in range(0, len(records), _INSERT_ROWS):
-                session.execute(insert, records[start : start + _INSERT_ROWS])
+            for start in range(0, len(posts), _INSERT_ROWS):
+                session.execute(insert, _records(posts.iloc[start : start + _INSERT_ROWS], now))
             after = session.scalar(sa.select(sa.func.count()).select_from(table)) or 0
         return after - before
 

@@ -23,7 +23,6 @@ from retrainer.model_types.timing import INTERVAL_LEVEL
 from retrainer.pipeline.comparing import compare_versions
 from retrainer.pipeline.forecast import predict_next
 from retrainer.pipeline.loading import is_paid
-from retrainer.pipeline.recovery import close_dead_runs
 from retrainer.registry.promotions import PRODUCTION_CHANGE_ACTIONS
 from retrainer.registry.runs import RunFilter
 from retrainer.registry.tables import ModelVersion
@@ -78,7 +77,6 @@ def training_history(
     promoted: Annotated[bool | None, Query(description="Only runs that promoted their version, or not.")] = None,
 ) -> HistoryDocument:
     """List training runs, newest first, and the latest changes of production, regardless of the filters."""
-    _close_dead_runs(state)
     registry = state.project.registry
     run_filter = RunFilter(status=status, promoted=promoted, offset=(page - 1) * limit)
     return HistoryDocument.from_rows(
@@ -92,7 +90,6 @@ def training_history(
 @in_thread("look")
 def run(state: State, run_id: RunId) -> RunDocument:
     """Return one run."""
-    _close_dead_runs(state)
     return RunDocument.model_validate(state.project.registry.get_run(run_id))
 
 
@@ -157,9 +154,3 @@ async def _forecast(
         return DocumentResponse(forecast())
 
     return await state.threads.run("forecast", answer)
-
-
-def _close_dead_runs(state: AppState) -> None:
-    """Close the runs whose process is gone, rather than show them as running."""
-    if state.project.registry.find_dead_runs():
-        close_dead_runs(state.project, state.runtime)
