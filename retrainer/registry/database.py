@@ -46,6 +46,8 @@ _KNOWN_ERRORS = (
     ("database or disk is full", "cannot be written: the disk is full", "Free some disk space"),
     ("disk I/O error", "cannot be read or written: disk I/O error", "Check whether the disk is full or failing"),
     ("permission denied", "", "Grant its user the missing permission"),
+    ("terminating connection", "closed the connection", "Run the command again"),
+    ("server closed the connection", "closed the connection", "Check that the server is running"),
     ("connection refused", "", "Check that the server is running, and check database.url"),
     ("connection failed", "", "Check that the server is running, and check database.url"),
     ("connection is bad", "", "Check that the server is running, and check database.url"),

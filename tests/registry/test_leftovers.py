@@ -21,7 +21,7 @@ from retrainer.pipeline.run import retrain
 from retrainer.registry.tables import Base
 from tests.api.conftest import ServerProcess
 from tests.conftest import NOW, configure, open_project, regular_posts, runtime_of
-from tests.registry.worker import Worker, kill_at, release
+from tests.worker import Worker, kill_at, release
 
 if TYPE_CHECKING:
     from pathlib import Path
