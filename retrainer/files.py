@@ -6,7 +6,6 @@ It is below every other layer, since models, databases, replays and cached answe
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import shutil
 import stat
@@ -35,32 +34,6 @@ def exclusive_lock(path: Path, timeout: float = -1) -> BaseFileLock:
     from filelock import FileLock  # noqa: PLC0415  slow to import, and rarely needed
 
     return FileLock(path, timeout=timeout, fallback_to_soft=False)
-
-
-@contextmanager
-def liveness_lock(folder: Path) -> Iterator[None]:
-    """Mark a folder as in use by this process. The mark disappears with the process, however it ends."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH)  # on the folder itself, which filelock cannot lock
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def is_abandoned(folder: Path) -> bool:
-    """Whether a folder exists that no process holds a `liveness_lock` on."""
-    try:
-        descriptor = os.open(folder, os.O_RDONLY)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    finally:
-        os.close(descriptor)
-    return True
 
 
 def open_regular(path: Path, *, pipe: bool = False) -> BinaryIO:
@@ -207,3 +180,8 @@ def remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def files_in(folder: Path) -> list[Path]:
+    """Return the files in a folder and its subfolders, and links, which are not followed."""
+    return sorted(path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
