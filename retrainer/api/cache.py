@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from retrainer.algorithms import Importance
     from retrainer.model_types.base import Reliability
     from retrainer.project import Project
-    from retrainer.registry.database import Database
+    from retrainer.registry.registry import Registry
     from retrainer.registry.tables import ModelEvaluation, ModelVersion
     from retrainer.runtime import Runtime
 
@@ -48,15 +48,24 @@ class VersionCache:
 class AnswerCache:
     """The bodies of answers that depend on nothing but the database, kept until anything in it changes."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
         self._lock = Lock()
         self._last_commit: object = None
         self._bodies: LRUCache[Hashable, bytes] = LRUCache(MAX_BYTES, len)
 
-    def get(self, key: Hashable, compute: Callable[[], bytes]) -> bytes:
-        """Return the body under a key, which is computed again if the database has changed since."""
-        commit = self._database.last_commit()  # before the body is computed: it may be newer than this, never older
+    def get(self, key: Hashable, compute: Callable[[], bytes], *, shows_runs: bool = False) -> bytes:
+        """Return the body under a key, which is computed again if the database has changed since.
+
+        Args:
+            key: distinguishes the answers.
+            compute: returns the body.
+            shows_runs: whether it shows if runs are in progress. Then it is not kept while there are any, since the
+                database does not show whether their processes are alive.
+        """
+        commit = (
+            self._registry.database.last_commit()
+        )  # before the body is computed: it may be newer than this, never older
         if commit is None:
             return compute()
         with self._lock:
@@ -66,6 +75,8 @@ class AnswerCache:
             body = self._bodies.get(key)
         if body is None:
             body = compute()
+            if shows_runs and self._registry.list_running_runs():
+                return body
             with self._lock:
                 if commit == self._last_commit and len(body) <= MAX_BYTES:
                     self._bodies[key] = body

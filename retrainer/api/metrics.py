@@ -13,7 +13,6 @@ from starlette.requests import ClientDisconnect
 
 from retrainer.api.errors import internal_error, stopping
 from retrainer.api.threads import THREADS
-from retrainer.errors import RetrainerError
 from retrainer.model_types import MODEL_TYPE_NAMES
 from retrainer.registry.runs import RunFilter
 
@@ -108,12 +107,8 @@ class MetricsMiddleware:
 def project_metrics(project: Project) -> bytes:
     """Query the database, and return its metrics in the text format of Prometheus."""
     registry = CollectorRegistry()
-    try:
-        _add_production(project.registry, registry)
-        _add_runs(project.registry, registry)
-    except RetrainerError as error:
-        log.warning("Metrics without the database: %s", error)
-        return metrics_without_database()
+    _add_production(project.registry, registry)
+    _add_runs(project.registry, registry)
     Gauge(*_DATABASE_UP, registry=registry).set(1)
     return generate_latest(registry)
 

@@ -6,12 +6,13 @@ import shutil
 import sqlite3
 from typing import TYPE_CHECKING
 
+from tests.api.conftest import runs_of
 from tests.conftest import open_project
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.api.conftest import Serve, Server
+    from tests.api.conftest import Serve, Server, Turnstile
     from tests.command_line import Runner
 
 
@@ -67,3 +68,22 @@ def test_a_restored_database_is_in_the_next_answer(
     assert in_production(server) == two_versions[0]
     database.unlink()
     assert server.get("/models/production").status_code == 503
+
+
+def test_a_run_that_starts_and_dies_is_in_the_next_answer(
+    trained: str, waiting: dict[str, str], turnstile: Turnstile, serve: Serve, folder: Path
+) -> None:
+    server = serve(env={**waiting, "WAIT_TO_TRAIN": str(turnstile.path)})
+    for _ in range(2):
+        assert server.get("/models/training-history").json()["total"] == 2
+        assert 'retrainer_run_running{model_type="timing"} 0.0' in server.get("/metrics").text
+    run_id = server.post("/models/retrain", json={"model_type": "timing"}).json()["run_ids"]["timing"]
+    turnstile.await_arrival()
+    for _ in range(2):
+        assert server.get(f"/models/training-history/{run_id}").json()["status"] == "running"
+        assert 'retrainer_run_running{model_type="timing"} 1.0' in server.get("/metrics").text
+    (process,) = runs_of(folder)
+    process.kill()
+    assert server.ended(run_id)["status"] == "failed"
+    assert server.get("/models/training-history?status=failed").json()["total"] == 1
+    assert 'retrainer_last_run_failed{model_type="timing"} 1.0' in server.get("/metrics").text

@@ -38,7 +38,7 @@ RunId = Annotated[str, Path(min_length=1, max_length=200, description="The id of
 
 
 @router.get("/production", responses=failures())
-@in_thread("look", cached=True)
+@in_thread("look", cached="always")
 def production(state: State) -> ProductionDocument:
     """Return the production version of each model type."""
     return ProductionDocument.from_rows(
@@ -47,7 +47,7 @@ def production(state: State) -> ProductionDocument:
 
 
 @router.get("/versions", responses=failures())
-@in_thread("look", cached=True)
+@in_thread("look", cached="always")
 def versions(state: State, model_type: OptionalModelType = None, limit: Limit = 20) -> VersionsDocument:
     """List versions, newest first."""
     return VersionsDocument.from_rows(state.project.registry.list_versions(model_type, limit))
@@ -65,7 +65,7 @@ def version(state: State, version_id: VersionId) -> VersionLifeDocument:
 
 
 @router.get("/training-history", responses=failures())
-@in_thread("look")
+@in_thread("look", cached="without runs")
 def training_history(
     state: State,
     model_type: OptionalModelType = None,
@@ -87,7 +87,7 @@ def training_history(
 
 
 @router.get("/training-history/{run_id}", responses=failures(404))
-@in_thread("look")
+@in_thread("look", cached="without runs")
 def run(state: State, run_id: RunId) -> RunDocument:
     """Return one run."""
     return RunDocument.model_validate(state.project.registry.get_run(run_id))
