@@ -21,6 +21,7 @@ from sqlalchemy.orm import Session
 
 from retrainer.errors import ConfigError, DatabaseError
 from retrainer.files import exclusive_lock
+from retrainer.model_types import MODEL_TYPE_NAMES
 from retrainer.registry.migrations import HEAD, REVISIONS
 from retrainer.registry.tables import VERSION_TABLE
 
@@ -45,6 +46,8 @@ _KNOWN_ERRORS = (
     ("database or disk is full", "cannot be written: the disk is full", "Free some disk space"),
     ("disk I/O error", "cannot be read or written: disk I/O error", "Check whether the disk is full or failing"),
     ("permission denied", "", "Grant its user the missing permission"),
+    ("terminating connection", "closed the connection", "Run the command again"),
+    ("server closed the connection", "closed the connection", "Check that the server is running"),
     ("connection refused", "", "Check that the server is running, and check database.url"),
     ("connection failed", "", "Check that the server is running, and check database.url"),
     ("connection is bad", "", "Check that the server is running, and check database.url"),
@@ -370,7 +373,7 @@ def translate_error(error: DBAPIError, engine: sa.Engine) -> DatabaseError:
 
 
 def _holds_versions(models: Path) -> bool:
-    return any(models.glob("*/*/manifest.json"))
+    return any(any((models / name).glob("*/manifest.json")) for name in MODEL_TYPE_NAMES)
 
 
 def _create_sqlite_engine(url: sa.URL, folder: Path, *, read_only: bool) -> sa.Engine:
