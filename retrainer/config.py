@@ -17,6 +17,7 @@ from yaml.error import MarkedYAMLError
 
 from retrainer.entry_points import installed_algorithms
 from retrainer.errors import ConfigError, did_you_mean, invalid_value
+from retrainer.files import open_regular
 from retrainer.model_types import MODEL_TYPE_NAMES, ModelTypeName, OriginRule
 
 if TYPE_CHECKING:
@@ -298,7 +299,8 @@ def explain_options_error(
 def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[Key, int]]:
     """Return the content of the settings file, and the line of each key."""
     try:
-        tree, node = _parse_yaml(path.read_text(encoding="utf-8"))
+        with open_regular(path) as file:
+            tree, node = _parse_yaml(file.read().decode())
     except OSError as error:
         raise ConfigError(f"cannot read '{path}': {error.strerror}") from error
     except UnicodeDecodeError as error:

@@ -11,7 +11,7 @@ from sqlalchemy import Select, case, func, select, update
 
 from retrainer.errors import RunInProgress, UnknownName
 from retrainer.registry.liveness import ProcessIdentity, explain_death
-from retrainer.registry.promotions import Change, Decision, new_entry, recheck
+from retrainer.registry.promotions import Change, Decision, new_entry, recheck, record_entry
 from retrainer.registry.queries import (
     fetch_production,
     fetch_running_run,
@@ -287,11 +287,22 @@ class Runs:
         with self.database.write() as session:
             return [run for run in session.scalars(_RUNNING).all() if _close_if_dead(run, clock)]
 
-    def call_while_idle(self, model_type: ModelTypeName, action: Callable[[], None]) -> None:
-        """Call a function while no run of a type is in progress and none can start; skip it if one is."""
+    def record_while_idle(self, model_type: ModelTypeName, action: str, work: Callable[[], str]) -> bool:
+        """Call a function while no run of a type is in progress and none can start; record its result in the ledger.
+
+        Args:
+            model_type: the type.
+            action: the action of the ledger entry.
+            work: what to do; it returns the reason of the ledger entry.
+
+        Returns:
+            False if a run of the type is in progress; nothing is done then.
+        """
         with self.database.write() as session:
-            if session.scalars(_RUNNING.where(TrainingRun.model_type == model_type)).first() is None:
-                action()
+            if session.scalars(_RUNNING.where(TrainingRun.model_type == model_type)).first() is not None:
+                return False
+            record_entry(session, action, model_type, work(), datetime.now(UTC), automatic=True)
+            return True
 
 
 _RUNNING = select(TrainingRun).where(TrainingRun.status == "running")
