@@ -158,7 +158,7 @@ class Generator:
             value = self.value(str(parameter.metavar), str(parameter.name))
             if positional:
                 words.append(value)
-            elif parameter.is_flag:  # type: ignore[attr-defined]  of an option
+            elif getattr(parameter, "is_flag", False):
                 words.append(self.draw.choice([*parameter.opts, *parameter.secondary_opts]))
             else:
                 name = self.draw.choice(parameter.opts)
@@ -238,7 +238,7 @@ def check(seed: str, folder: Path, versions: list[str], output: Path, count: int
         if worker.is_running():
             worker.kill()
             worker.process.join()
-            problem = "it hangs"
+            problem: str | None = "it hangs"
         else:
             problem = find_problem(worker, words)
         if problem:
