@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pkgutil
 import random
+import signal
 import sys
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from multiprocessing.forkserver import ensure_running
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from retrainer.algorithms.events import EventBus
@@ -26,7 +29,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from multiprocessing.context import ForkServerProcess
     from multiprocessing.synchronize import Event
-    from pathlib import Path
 
     from tests.faults.injection import Fault
 
@@ -171,3 +173,33 @@ def command(folder: Path, *arguments: str) -> None:
 
     os.chdir(folder)
     sys.exit(run(arguments))
+
+
+def kill_at(folder: Path, name: str, when: str, max_bytes: int | None) -> None:
+    """Train, and kill this process when it has called a function, or is about to call it.
+
+    Args:
+        folder: the project folder.
+        name: the dotted name of the function; `Path.mkdir` counts for a staging folder only.
+        when: `before` or `after`.
+        max_bytes: the largest version that is copied to the database; None for the usual.
+    """
+    from retrainer.registry import artifacts
+
+    if max_bytes is not None:
+        artifacts.MAX_BYTES_IN_DATABASE = max_bytes
+    owner, _, attribute = name.rpartition(".")
+    target = pkgutil.resolve_name(owner)
+    original = getattr(target, attribute)
+
+    def replacement(*arguments: object, **options: object) -> object:
+        counts = attribute != "mkdir" or (".staging" in str(arguments[0]) and len(Path(str(arguments[0])).name) == 16)
+        if counts and when == "before":
+            os.kill(os.getpid(), signal.SIGKILL)
+        result = original(*arguments, **options)
+        if counts:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+
+    setattr(target, attribute, replacement)
+    command(folder, "train", "timing")

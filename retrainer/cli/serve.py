@@ -77,7 +77,7 @@ def serve(
         arguments = _serve_arguments(host, port, token_file, extra_hosts, answer_seconds, protect_reads=protect_reads)
         command = ScheduledCommand.for_project(project, None, env_file, arguments=arguments, default_log_file=LOG_FILE)
         unit = units.server(command, getpass.getuser()).rstrip("\n")
-        console.text(f"# {units.FOLDER}/{units.SERVER}\n{unit}")
+        console.text(f"# {units.FOLDER}/{units.SERVER}", *unit.split("\n"))
         return
     try:
         from retrainer.api import auth, server, threads  # noqa: PLC0415  FastAPI is an extra

@@ -22,6 +22,7 @@ import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
 import pyarrow.parquet as pq  # type: ignore[import-untyped]  # it ships no types
 
 from retrainer.errors import PostsError
+from retrainer.files import open_regular
 from retrainer.posts.validation import quote, shorten
 
 if TYPE_CHECKING:
@@ -158,6 +159,7 @@ def open_posts_file(path: Path, limits: PostsLimits) -> Iterator[PostsTable]:
     with _translate_errors(path, limits):
         if stat.S_ISDIR(path.stat().st_mode):
             raise PostsError(f"'{path}' is a folder", hint="Choose a file of posts")
+        open_regular(path).close()  # readers would wait for a pipe
         reader = _FORMATS.get(_suffix(path).removesuffix(".gz"))
         if reader is None or _suffix(path) == ".parquet.gz":
             hint = f"Supported are {', '.join(_FORMATS)}; all but .parquet also with .gz"

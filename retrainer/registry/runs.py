@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ from sqlalchemy import Select, case, func, select, update
 
 from retrainer.errors import RunInProgress, UnknownName
 from retrainer.registry.liveness import ProcessIdentity, explain_death
-from retrainer.registry.promotions import Change, Decision, new_entry, recheck
+from retrainer.registry.promotions import Change, Decision, new_entry, recheck, record_entry
 from retrainer.registry.queries import (
     fetch_production,
     fetch_running_run,
@@ -157,7 +158,7 @@ class Runs:
 
     def record_heartbeat(self, run_id: str) -> None:
         """Record that the run's process is alive."""
-        self._update_running(run_id, heartbeat_at=datetime.now(UTC))
+        self._update_running(run_id, **_heartbeat())
 
     def _update_running(self, run_id: str, **values: Any) -> None:
         query = update(TrainingRun).where(TrainingRun.run_id == run_id, TrainingRun.status == "running")
@@ -287,11 +288,22 @@ class Runs:
         with self.database.write() as session:
             return [run for run in session.scalars(_RUNNING).all() if _close_if_dead(run, clock)]
 
-    def call_while_idle(self, model_type: ModelTypeName, action: Callable[[], None]) -> None:
-        """Call a function while no run of a type is in progress and none can start; skip it if one is."""
+    def record_while_idle(self, model_type: ModelTypeName, action: str, work: Callable[[], str]) -> bool:
+        """Call a function while no run of a type is in progress and none can start; record its result in the ledger.
+
+        Args:
+            model_type: the type.
+            action: the action of the ledger entry.
+            work: what to do; it returns the reason of the ledger entry.
+
+        Returns:
+            False if a run of the type is in progress; nothing is done then.
+        """
         with self.database.write() as session:
-            if session.scalars(_RUNNING.where(TrainingRun.model_type == model_type)).first() is None:
-                action()
+            if session.scalars(_RUNNING.where(TrainingRun.model_type == model_type)).first() is not None:
+                return False
+            record_entry(session, action, model_type, work(), datetime.now(UTC), automatic=True)
+            return True
 
 
 _RUNNING = select(TrainingRun).where(TrainingRun.status == "running")
@@ -304,8 +316,12 @@ def _owner_columns(process: ProcessIdentity) -> dict[str, Any]:
         "pid": process.pid,
         "boot_id": process.boot_id,
         "process_started_at": process.started_at,
-        "heartbeat_at": datetime.now(UTC),
+        **_heartbeat(),
     }
+
+
+def _heartbeat() -> dict[str, Any]:
+    return {"heartbeat_at": datetime.now(UTC), "heartbeat_monotonic": time.monotonic()}
 
 
 def require_no_run(session: Session, model_type: ModelTypeName, *, hint: str) -> None:
@@ -332,7 +348,7 @@ def _close(run: TrainingRun, status: str, now: datetime) -> None:
 
 def _explain_death(run: TrainingRun, clock: datetime) -> str | None:
     identity = ProcessIdentity(run.host, run.pid, run.boot_id, run.process_started_at)
-    return explain_death(identity, run.heartbeat_at, clock)
+    return explain_death(identity, run.heartbeat_at, run.heartbeat_monotonic, clock)
 
 
 def _close_if_dead(run: TrainingRun, clock: datetime) -> bool:
