@@ -88,5 +88,6 @@ bench-claude: $(STAMP)  ## measure the time of twenty forecasts by claude_api
 bench-replay: $(STAMP)  ## measure the time and memory of a replay of six years of a CSV file in the folder DATA
 	$(BIN)/python -m benchmarks.replay --data '$(DATA)'
 
-bench-api: $(STAMP)  ## load the REST API with 50 connections during a retrain, with 10 and with 10,000 versions
-	$(BIN)/python -m benchmarks.api
+BEFORE ?=
+bench-api: $(STAMP)  ## measure the REST API beside a bare FastAPI application, and beside the git revision BEFORE
+	BEFORE='$(BEFORE)' $(BIN)/python -m benchmarks.api

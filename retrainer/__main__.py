@@ -37,8 +37,8 @@ def main() -> NoReturn:
     code = run(sys.argv[1:])
     try:
         sys.stdout.flush()
-    except BrokenPipeError:
-        code = _handle_closed_stdout()
+    except OSError:
+        console.discard_stdout()
     if _running_threads():
         threading.Thread(target=_exit_despite_threads, args=(code,), daemon=True).start()
     sys.exit(code)
@@ -46,13 +46,7 @@ def main() -> NoReturn:
 
 def run(arguments: Sequence[str]) -> int:
     """Run a command line and return its exit code."""
-    try:
-        return _run(list(arguments) or ["--help"])
-    except BrokenPipeError:
-        return _handle_closed_stdout()
-
-
-def _run(arguments: list[str]) -> int:
+    arguments = list(arguments) or ["--help"]
     try:
         code = app(args=_move_global_options_first(arguments), prog_name="retrainer", standalone_mode=False)
     except RetrainerError as error:
@@ -62,8 +56,11 @@ def _run(arguments: list[str]) -> int:
         return _report_error(UsageError(error.format_message().rstrip("."), hint=hint), arguments)
     except (KeyboardInterrupt, Abort):  # outside of a command, or at a prompt
         code = INTERRUPTED
-    except BrokenPipeError:
-        raise
+    except SystemExit as end:
+        if not isinstance(end.__context__, BrokenPipeError):
+            raise
+        console.discard_stdout()  # of a help page whose reader has enough (`| head`), where Typer exits with 1
+        return 0
     except Exception as error:  # noqa: BLE001  any exception is reported as one line
         return _report_error(wrap_unexpected(error), arguments)
     if code == INTERRUPTED:  # Typer turns an interrupt in a command into this code
@@ -112,12 +109,6 @@ def _exit_despite_threads(code: int) -> None:
     if names:
         log.warning("Exiting although threads are still running: %s", names)
         os._exit(code)
-
-
-def _handle_closed_stdout() -> int:
-    """Discard the rest of the output, whose reader has enough (`| head`); return the exit code."""
-    console.discard_stdout()
-    return 0
 
 
 if __name__ == "__main__":

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from yaml.error import MarkedYAMLError
 
 from retrainer.entry_points import installed_algorithms
 from retrainer.errors import ConfigError, did_you_mean, invalid_value
+from retrainer.files import open_regular
 from retrainer.model_types import MODEL_TYPE_NAMES, ModelTypeName, OriginRule
 
 if TYPE_CHECKING:
@@ -29,7 +31,19 @@ RESERVED_VARIABLES = {CONFIG_VARIABLE, "RETRAINER_API_TOKEN"}
 MAY_HOLD_SECRETS = {"database", "posts", "notifications"}
 CONFIG_FILE = Path("config") / "config.yaml"
 
+MAX_DEPTH, MAX_NODES = 50, 10_000  # of a settings file, with all its aliases expanded
+
 Key = tuple[str, ...]  # such as ("retraining", "test_split")
+
+
+def _check_text(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("must not contain a null character")
+    return text
+
+
+Text = Annotated[str, Field(min_length=1), AfterValidator(_check_text)]
+Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
 
 
 class _Section(BaseModel):
@@ -42,19 +56,30 @@ class _Section(BaseModel):
 
 
 class DatabaseSettings(_Section):
-    url: Annotated[str, Field(min_length=1)] = "sqlite:///data/retrainer.db"
+    url: Text = "sqlite:///data/retrainer.db"
 
 
 class PostColumns(_Section):
-    post_id: str = "post_id"
-    created_at: str = "created_at"
-    content: str = "content"
+    post_id: Text = "post_id"
+    created_at: Text = "created_at"
+    content: Text = "content"
+
+
+class PostsLimits(_Section):
+    """The limits of an imported file, since a few kilobytes can expand to gigabytes."""
+
+    file_megabytes: Annotated[int, Field(ge=1)] = 1024
+    json_megabytes: Annotated[int, Field(ge=1)] = 2048
+    row_megabytes: Annotated[int, Field(ge=1)] = 16
+    rows: Annotated[int, Field(ge=1)] = 5_000_000
+    rejected_rows: Annotated[int, Field(ge=1)] = 100_000
 
 
 class PostsSettings(_Section):
-    url: str | None = None
-    table: Annotated[str, Field(min_length=1)] = "posts"
+    url: Text | None = None
+    table: Text = "posts"
     columns: PostColumns = PostColumns()
+    limits: PostsLimits = PostsLimits()
 
 
 class ModelSettings(_Section):
@@ -62,7 +87,7 @@ class ModelSettings(_Section):
 
     model_config = ConfigDict(extra="allow", frozen=True, strict=True)
 
-    algorithm: Annotated[str, Field(min_length=1)]
+    algorithm: Text
 
     def options(self, algorithm: str) -> dict[str, Any]:
         """Return the options under the algorithm's name; an empty mapping if there are none."""
@@ -70,16 +95,16 @@ class ModelSettings(_Section):
 
 
 class TimingModelSettings(ModelSettings):
-    algorithm: Annotated[str, Field(min_length=1)] = "prophet"
+    algorithm: Text = "prophet"
 
 
 class ContentModelSettings(ModelSettings):
-    algorithm: Annotated[str, Field(min_length=1)] = "claude_api"
+    algorithm: Text = "claude_api"
 
 
 class TypeRetrainingSettings(_Section):
     enabled: bool = True
-    evaluation_max_predictions: Annotated[int, Field(ge=1)] | None = None
+    evaluation_max_predictions: Count | None = None
 
 
 class TimingRetrainingSettings(TypeRetrainingSettings):
@@ -88,21 +113,21 @@ class TimingRetrainingSettings(TypeRetrainingSettings):
 
 class ContentRetrainingSettings(TypeRetrainingSettings):
     max_cost_increase: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
-    semantic_model: Annotated[str, Field(min_length=1)] | None = None
+    semantic_model: Text | None = None
 
 
 class RetrainingSettings(_Section):
     enabled: bool = True
-    schedule_days: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 7
-    min_new_posts: Annotated[int, Field(ge=1)] | None = None
-    max_run_minutes: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    schedule_days: Annotated[float, Field(gt=0, le=36_525, allow_inf_nan=False)] = 7
+    min_new_posts: Count | None = None
+    max_run_minutes: Annotated[float, Field(gt=0, le=525_600, allow_inf_nan=False)] | None = None
     test_split: Annotated[float, Field(gt=0, lt=1)] = 0.2
-    min_training_samples: Annotated[int, Field(ge=2)] = 50
-    evaluation_max_predictions: Annotated[int, Field(ge=1)] = 20
+    min_training_samples: Annotated[Count, Field(ge=2)] = 50
+    evaluation_max_predictions: Count = 20
     auto_promote: bool = True
     min_improvement_threshold: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 2.0
     min_confidence: Annotated[float, Field(gt=0.5, lt=1)] | None = None
-    keep_versions: Annotated[int, Field(ge=1)] = 10
+    keep_versions: Count = 10
     archive_old_versions: bool = True
     timing_model: TimingRetrainingSettings = TimingRetrainingSettings()
     content_model: ContentRetrainingSettings = ContentRetrainingSettings()
@@ -182,7 +207,7 @@ class Settings(_Section):
     """The checked settings."""
 
     database: DatabaseSettings = DatabaseSettings()
-    models_dir: Annotated[str, Field(min_length=1)] = "models"
+    models_dir: Text = "models"
     posts: PostsSettings = PostsSettings()
     timing_model: TimingModelSettings = TimingModelSettings()
     content_model: ContentModelSettings = ContentModelSettings()
@@ -274,9 +299,8 @@ def explain_options_error(
 def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[Key, int]]:
     """Return the content of the settings file, and the line of each key."""
     try:
-        text = path.read_text(encoding="utf-8")
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        tree = yaml.safe_load(text)
+        with open_regular(path) as file:
+            tree, node = _parse_yaml(file.read().decode())
     except OSError as error:
         raise ConfigError(f"cannot read '{path}': {error.strerror}") from error
     except UnicodeDecodeError as error:
@@ -285,7 +309,8 @@ def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[Key, int]]:
         mark = getattr(error, "problem_mark", None)
         where = f" line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or str(error)
-        raise ConfigError(f"'{path}'{where} is not YAML: {problem}", hint="Correct that line") from error
+        what = "cannot be read" if isinstance(error, _Unreadable) else "is not YAML"
+        raise ConfigError(f"'{path}'{where} {what}: {problem}", hint="Correct that line") from error
     if tree is None:
         return {}, {}
     if not isinstance(tree, dict):
@@ -297,6 +322,56 @@ def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[Key, int]]:
             raise ConfigError(message, hint="Keep one of them")
         lines[key] = line
     return tree, lines
+
+
+class _Unreadable(MarkedYAMLError):
+    """The text is YAML, but not of a kind that a person writes."""
+
+
+class _Loader(yaml.SafeLoader):
+    def construct_object(self, node: Any, deep: bool = False) -> Any:
+        """Return the value of a node; refuse what Python cannot hold or print, such as a date of February 30."""
+        try:
+            value = super().construct_object(node, deep)
+            str(value if isinstance(value, int) else "")  # at most 4,300 digits
+        except ValueError as error:
+            raise _Unreadable(problem=str(error).partition(";")[0], problem_mark=node.start_mark) from error
+        return value
+
+
+def _parse_yaml(text: str) -> tuple[Any, yaml.Node | None]:
+    """Return the value of a YAML text, and its node.
+
+    Raises:
+        yaml.YAMLError: it is not YAML, nested too deeply, or too large with its aliases expanded.
+    """
+    loader = _Loader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None, None
+        _check_size(node)
+        return loader.construct_document(node), node
+    except RecursionError:
+        raise _Unreadable(problem=f"more than {MAX_DEPTH} levels") from None
+    finally:
+        loader.dispose()
+
+
+def _check_size(root: yaml.Node) -> None:
+    """Refuse a text that grows beyond all bounds where its aliases, perhaps of aliases, are expanded."""
+    count = 0
+    waiting = [(root, 1)]
+    while waiting:
+        node, depth = waiting.pop()
+        count += 1
+        if depth > MAX_DEPTH or count > MAX_NODES:
+            limit = f"{MAX_DEPTH} levels" if depth > MAX_DEPTH else f"{MAX_NODES} values"
+            raise _Unreadable(problem=f"more than {limit}", problem_mark=node.start_mark)
+        if isinstance(node, yaml.MappingNode):
+            waiting += [(part, depth + 1) for pair in node.value for part in pair]
+        elif isinstance(node, yaml.SequenceNode):
+            waiting += [(part, depth + 1) for part in node.value]
 
 
 def _key_lines(node: Any, section: Key = ()) -> Iterator[tuple[Key, int]]:
@@ -323,7 +398,7 @@ def _overlay_environment(tree: dict[str, Any], environ: Mapping[str, str]) -> di
             if not isinstance(section, dict):
                 raise ConfigError(f"{variable} sets a key inside '{name}', which has a value of its own")
         try:
-            section[key[-1]] = yaml.safe_load(environ[variable])
+            section[key[-1]], _ = _parse_yaml(environ[variable])
         except yaml.YAMLError:
             section[key[-1]] = environ[variable]
         variables[key] = variable

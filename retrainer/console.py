@@ -2,10 +2,13 @@
 
 Results go to stdout: tables for people, one JSON document with `--json`. Everything else goes to stderr: log lines,
 and on a terminal a spinner that shows the last of them and the time elapsed.
+
+Whatever is printed for people passes through `visible`, so that no text from outside controls the terminal.
 """
 
 from __future__ import annotations
 
+import codecs
 import io
 import json
 import logging
@@ -17,7 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from retrainer.errors import RetrainerError, UsageError
-from retrainer.logs import COMMAND_ERROR, JsonFormatter, RecentLines, StderrFormatter, apply_log_context
+from retrainer.escapes import visible, visible_json, visible_lines
+from retrainer.logs import COMMAND_ERROR, JsonFormatter, RecentLines, StderrFormatter, apply_log_context, redact
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -45,19 +49,22 @@ def prepare_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def text(line: str = "") -> None:
-    """Print one line of a result.
+def text(*lines: str) -> None:
+    """Print lines of a result.
 
     Raises:
         RetrainerError: stdout cannot be written, as on a full disk.
     """
+    _print("\n".join(map(visible, lines)))
+
+
+def _print(output: str) -> None:
     try:
-        print(line, flush=True)
-    except BrokenPipeError:
-        raise  # the reader has closed the pipe, which is not an error
+        print(output, flush=True)
     except OSError as problem:
         discard_stdout()  # or the unwritten rest would fail again at exit
-        raise RetrainerError(f"cannot write the result: {problem.strerror}") from problem
+        if not isinstance(problem, BrokenPipeError):  # its reader has enough (`| head`), which is not an error
+            raise RetrainerError(f"cannot write the result: {problem.strerror}") from problem
 
 
 def discard_stdout() -> None:
@@ -67,19 +74,20 @@ def discard_stdout() -> None:
 
 def document(content: Document | Sequence[Document]) -> None:
     """Print the JSON document of a command."""
-    text(json.dumps(content, default=_dump_model, indent=2, ensure_ascii=False, allow_nan=False))
+    is_utf8 = codecs.lookup(sys.stdout.encoding).name == "utf-8"
+    _print(visible_json(json.dumps(content, default=_dump_model, indent=2, ensure_ascii=not is_utf8, allow_nan=False)))
 
 
 def _dump_model(model: BaseModel) -> dict[str, Any]:
     return model.model_dump(mode="json")
 
 
-def result(content: Document, message: str, *, as_json: bool) -> None:
-    """Print the result of a command: a JSON document, or a message for people."""
+def result(content: Document, *lines: str, as_json: bool) -> None:
+    """Print the result of a command: a JSON document, or lines for people."""
     if as_json:
         document(content)
     else:
-        text(message)
+        text(*lines)
 
 
 def success(message: str, *, as_json: bool, **fields: Any) -> None:
@@ -92,14 +100,15 @@ def error(problem: RetrainerError | str, *, as_json: bool = False) -> None:
     if any(isinstance(handler, _StderrHandler) for handler in logging.getLogger().handlers):
         log.error("%s", problem, extra={COMMAND_ERROR: True})
     else:  # an error in the options, before logging was configured
-        _to_stderr(f"Error: {problem}")
+        _to_stderr(visible(f"Error: {problem}"))
     if as_json:
-        document((problem if isinstance(problem, RetrainerError) else RetrainerError(problem)).document())
+        with suppress(RetrainerError):  # stdout cannot be written: the line above says what failed first
+            document((problem if isinstance(problem, RetrainerError) else RetrainerError(problem)).document())
 
 
 def print_traceback() -> None:
     """Print the traceback of the exception being handled to stderr."""
-    traceback.print_exc()
+    _to_stderr(visible_lines(redact(traceback.format_exc().rstrip())))
 
 
 def confirmed(question: str, *, hint: str = "Add --yes or --dry-run") -> bool:
@@ -140,7 +149,7 @@ def configure_logging(
     if file is not None:
         from retrainer.log_files import file_handler  # noqa: PLC0415  slow to import, and most commands write no file
 
-        handlers.append(file_handler(file, log_format, lambda line: _to_stderr(f"WARNING: {line}")))
+        handlers.append(file_handler(file, log_format, lambda line: _to_stderr(visible(f"WARNING: {line}"))))
     for handler in handlers:
         handler.addFilter(lambda record: record.name.startswith("retrainer") or record.levelno >= logging.WARNING)
         handler.addFilter(apply_log_context)
@@ -175,7 +184,7 @@ class _Spinner:
         from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn  # noqa: PLC0415
 
         columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
-        console = Console(stderr=True, highlight=False)
+        console = Console(stderr=True, highlight=False, emoji=False, markup=False)
         with Progress(*columns, console=console, transient=True) as progress:
             progress.add_task("Working...", total=None)
             self._progress = progress
@@ -189,14 +198,14 @@ class _Spinner:
         if self._progress is None:
             _to_stderr(line)
             return
-        self._progress.console.print(line, markup=False, soft_wrap=True)
+        self._progress.console.print(line, soft_wrap=True)
         if line.strip("="):
             self._progress.reset(self._progress.task_ids[0], description=line.splitlines()[0][:100])
 
     def describe(self, line: str) -> None:
         """Change the description; the time continues."""
         if self._progress is not None:
-            self._progress.update(self._progress.task_ids[0], description=line)
+            self._progress.update(self._progress.task_ids[0], description=visible(line))
 
 
 _spinner = _Spinner()
@@ -249,7 +258,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str =
 
     if title:
         text(title)
-    cells = [tuple(row) for row in rows]
+    cells = [tuple(map(visible, row)) for row in rows]
     widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
     console = Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
     if sum(widths[:-1]) + min(widths[-1], MIN_WRAPPED_WIDTH) + 2 * len(columns) > console.width:
@@ -270,11 +279,11 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str =
         drawn.add_row(*map(Text, row))
     with console.capture() as captured:
         console.print(drawn)
-    text(captured.get())
+    _print(captured.get())
 
 
 def _print_vertically(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print each cell on a line of its own, where a table would be wider than the terminal."""
     margin = max(map(len, columns)) + 2
     for row in rows:
-        text("\n".join(f"{column:{margin}}{cell}" for column, cell in zip(columns, row, strict=True) if cell) + "\n")
+        text(*(f"{column:{margin}}{cell}" for column, cell in zip(columns, row, strict=True) if cell), "")

@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from retrainer.model_types import MODEL_TYPE_NAMES
+from retrainer.pipeline.recovery import set_aside
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from retrainer.project import Project
     from retrainer.registry.tables import ModelVersion
 
-FindingKind = Literal["dead_run", "missing_file", "changed_file", "stray_file", "stray_folder", "wrong_link"]
+FindingKind = Literal["dead_run", "missing_file", "changed_file", "stray_folder", "wrong_link"]
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,8 @@ def examine(project: Project, *, repair: bool = False) -> list[Finding]:
     """Check every run, version, file and link.
 
     Args:
-        repair: restore files and links from the database, and remove what it does not know. A complete version that it
-            does not know is only moved to `.set-aside` in the models folder.
+        repair: restore files and links from the database, and remove what dead processes left. A complete version that
+            the database does not know is moved to `.set-aside` in the models folder.
 
     Returns:
         The problems found.
@@ -66,8 +67,9 @@ def _find_problems(project: Project) -> Iterator[tuple[Finding, Repair]]:
     """Find the problems one by one: each is repaired before the next is looked for."""
     yield from _dead_runs(project)
     for folder in project.artifacts.abandoned_staging_folders():
-        message = f"'{folder}' was left behind by a process that has ended"
-        yield Finding("stray_folder", str(folder), message), partial(project.artifacts.remove, folder)
+        if folder.exists():
+            message = f"'{folder}' was left behind by a process that has ended"
+            yield Finding("stray_folder", str(folder), message), partial(project.artifacts.clear_abandoned, folder)
     for model_type in MODEL_TYPE_NAMES:
         yield from _stray_folders(project, model_type)
         for version in project.registry.list_versions(model_type):
@@ -80,7 +82,7 @@ def _find_problems(project: Project) -> Iterator[tuple[Finding, Repair]]:
 def _dead_runs(project: Project) -> Iterator[tuple[Finding, Repair]]:
     def close(run_id: str) -> bool:
         project.registry.close_dead_runs()
-        return project.registry.get_run(run_id).status != "running"
+        return run_id not in {run.run_id for run in project.registry.list_running_runs()}
 
     for run, reason in project.registry.find_dead_runs():
         message = f"the run '{run.run_id}' is recorded as running, but {reason}"
@@ -89,19 +91,19 @@ def _dead_runs(project: Project) -> Iterator[tuple[Finding, Repair]]:
 
 def _stray_folders(project: Project, model_type: ModelTypeName) -> Iterator[tuple[Finding, Repair]]:
     artifacts, registry = project.artifacts, project.registry
-    if model_type in {run.model_type for run in registry.list_running_runs()}:
-        return  # the folder of its version may not be registered yet
     is_empty = not registry.list_versions(limit=1)
-    for folder in artifacts.unregistered_folders(model_type):
-        message = f"'{folder}' does not belong to a version that has files"
-        repair: Repair = partial(artifacts.remove, folder)
-        if is_empty:  # a new database, or the wrong one: these may be the last copies
-            message += "; it is not removed, since the database has no versions at all"
+    for folder in artifacts.unknown_versions(model_type):
+        message = f"'{folder}' is a version that the database does not know"
+        repair: Repair = partial(set_aside, project, model_type, folder)
+        if is_empty:  # a new database, or the wrong one
+            message += "; it is not moved, since the database has no versions at all"
             repair = _cannot_repair
-        elif artifacts.has_manifest(folder) and not registry.has_version(folder.name):
+        else:
             message += "; --repair moves it to '.set-aside', since it may belong to another database"
-            repair = partial(artifacts.set_aside, folder)
         yield Finding("stray_folder", str(folder), message), repair
+    for version in artifacts.pruned_versions_with_files(model_type):
+        message = f"'{artifacts.folder(model_type, version.version_id)}' has files of a version that was pruned"
+        yield Finding("stray_folder", version.version_id, message), partial(artifacts.remove_files, version)
 
 
 def _file_problems(project: Project, version: ModelVersion) -> Iterator[tuple[Finding, Repair]]:
@@ -111,9 +113,6 @@ def _file_problems(project: Project, version: ModelVersion) -> Iterator[tuple[Fi
         message = f"'{file}' of '{version.version_id}' {state}"
         repair = partial(project.artifacts.restore_file, version, file)
         yield Finding(kind, version.version_id, message), repair
-    for path in project.artifacts.stray_files(version):
-        message = f"'{path}' does not belong to '{version.version_id}'"
-        yield Finding("stray_file", version.version_id, message), partial(project.artifacts.remove, path)
 
 
 def _link_problems(project: Project, model_type: ModelTypeName) -> Iterator[tuple[Finding, Repair]]:

@@ -26,11 +26,16 @@ The message says what failed, with the value in quotes; the hint says what to do
 
 from __future__ import annotations
 
+import errno
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+
+MAX_CHARACTERS = 2000  # of a message, whose values come from files and command lines
+MAX_VALUE_CHARACTERS = 200
 
 
 class RetrainerError(Exception):
@@ -49,8 +54,8 @@ class RetrainerError(Exception):
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)
         self.run_id: str | None = None  # the run that failed, if any
-        self.message = " ".join(message.split())
-        self.hint = " ".join(hint.split())
+        self.message = _one_line(message)
+        self.hint = _one_line(hint)
 
     def __str__(self) -> str:
         end = "" if self.message.endswith((".", "?", "!")) else "."
@@ -137,10 +142,18 @@ class NothingToRollBack(RetrainerError, http_status=409, code="nothing_to_roll_b
     """The model type has no promotion to undo."""
 
 
+def _one_line(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= MAX_CHARACTERS else f"{line[:MAX_CHARACTERS]}…"
+
+
 def wrap_unexpected(error: Exception) -> RetrainerError:
     """Wrap an unexpected exception in an error that names it."""
     if isinstance(error, MemoryError):
         return RetrainerError("out of memory", hint="Add memory, or use fewer posts (such as a view of recent ones)")
+    if isinstance(error, OSError) and (error.filename or error.errno in {errno.ENOSPC, errno.EDQUOT}):
+        file = f"use '{error.filename}'" if error.filename else "write"
+        return RetrainerError(f"cannot {file}: {error.strerror}", hint="Check path, permissions and free space")
     hint = "This is a bug in retrainer or in a plugin; --traceback shows where"
     return RetrainerError(f"unexpected {type(error).__name__}: '{error}'", hint=hint)
 
@@ -153,7 +166,9 @@ def invalid_value(name: str, value: object, problem: str) -> str:
     """
     for start in ("Value error, ", "Input ", "String ", "it "):
         problem = problem.removeprefix(start)
-    return f"{name}: invalid value '{value}' ({problem.replace('should', 'must', 1)})"
+    shown = str(value)
+    shown = shown if len(shown) <= MAX_VALUE_CHARACTERS else f"{shown[:MAX_VALUE_CHARACTERS]}…"
+    return f"{name}: invalid value '{shown}' ({problem.replace('should', 'must', 1)})"
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -6,7 +6,6 @@ It is below every other layer, since models, databases, replays and cached answe
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import shutil
 import stat
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from typing import BinaryIO
+    from typing import BinaryIO, Literal
 
     from filelock import BaseFileLock
 
@@ -37,30 +36,41 @@ def exclusive_lock(path: Path, timeout: float = -1) -> BaseFileLock:
     return FileLock(path, timeout=timeout, fallback_to_soft=False)
 
 
-@contextmanager
-def liveness_lock(folder: Path) -> Iterator[None]:
-    """Mark a folder as in use by this process. The mark disappears with the process, however it ends."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH)  # on the folder itself, which filelock cannot lock
-        yield
-    finally:
-        os.close(descriptor)
+def open_regular(path: Path, *, pipe: bool = False) -> BinaryIO:
+    """Open a regular file for reading, without waiting for anything else. Links are followed.
+
+    Args:
+        path: the file.
+        pipe: whether what the shell passes as `<(…)` or /dev/stdin will do too.
+
+    Raises:
+        OSError: it cannot be opened, or is not a regular file.
+    """
+    descriptor = _open(path, os.O_RDONLY)
+    if pipe and _is_anonymous_pipe(descriptor):
+        os.set_blocking(descriptor, True)
+        return os.fdopen(descriptor, "rb")
+    return _as_regular_file(descriptor)
 
 
-def is_abandoned(folder: Path) -> bool:
-    """Whether a folder exists that no process holds a `liveness_lock` on."""
-    try:
-        descriptor = os.open(folder, os.O_RDONLY)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    finally:
-        os.close(descriptor)
-    return True
+def open_output(path: Path, *, append: bool = False) -> BinaryIO:
+    """Open a file for writing, created if it is missing. A terminal, /dev/null and /dev/stdout will do too.
+
+    Args:
+        path: the file.
+        append: keep what it holds.
+
+    Raises:
+        OSError: it cannot be opened, or is a named pipe, whose reader could let this process wait, or a block device.
+    """
+    descriptor = _open(path, os.O_WRONLY | os.O_CREAT | (os.O_APPEND if append else 0))
+    if stat.S_ISCHR(os.fstat(descriptor).st_mode) or _is_anonymous_pipe(descriptor):
+        os.set_blocking(descriptor, True)
+        return os.fdopen(descriptor, "wb")
+    file = _as_regular_file(descriptor, "wb")
+    if not append:
+        os.ftruncate(descriptor, 0)
+    return file
 
 
 def open_within(folder: Path, parts: Sequence[str]) -> BinaryIO:
@@ -74,7 +84,6 @@ def open_within(folder: Path, parts: Sequence[str]) -> BinaryIO:
         FileNotFoundError: there is no such file.
         OSError: it cannot be opened, a part is a link or leads out of the folder, or it is not a regular file.
     """
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     if any(part in {"", ".", ".."} or "/" in part for part in parts):
         raise OSError(errno.EINVAL, "it is not below its folder")
     with ExitStack() as stack:
@@ -82,29 +91,43 @@ def open_within(folder: Path, parts: Sequence[str]) -> BinaryIO:
         stack.callback(os.close, descriptor)
         for part in parts[:-1]:
             try:
-                descriptor = os.open(part, flags | os.O_DIRECTORY, dir_fd=descriptor)
+                descriptor = _open(part, os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY, descriptor)
             except NotADirectoryError as error:
                 raise OSError(errno.ENOTDIR, f"'{part}' is a link or not a folder") from error
             stack.callback(os.close, descriptor)
-        try:
-            return _as_regular_file(os.open(parts[-1], flags, dir_fd=descriptor))
-        except OSError as error:
-            if error.errno in {errno.ELOOP, errno.ENXIO}:
-                raise OSError(error.errno, _NOT_REGULAR[error.errno]) from error
-            raise
+        return _as_regular_file(_open(parts[-1], os.O_RDONLY | os.O_NOFOLLOW, descriptor))
 
 
-_NOT_REGULAR = {errno.ELOOP: "it is a link", errno.ENXIO: "it is a socket"}
+def _open(path: Path | str, flags: int, folder: int | None = None) -> int:
+    """Open a file, without waiting for the other end of a pipe; return its descriptor."""
+    try:
+        return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, 0o666, dir_fd=folder)
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            raise OSError(errno.ENXIO, "it is a socket, or a pipe that nobody reads") from error
+        if error.errno == errno.ELOOP:
+            raise OSError(errno.ELOOP, "it is a link") from error
+        raise
 
 
-def _as_regular_file(descriptor: int) -> BinaryIO:
+def _is_anonymous_pipe(descriptor: int) -> bool:
+    """Whether a descriptor is a pipe without a name, whose other end is a process that has it open."""
+    if not stat.S_ISFIFO(os.fstat(descriptor).st_mode):
+        return False
+    try:
+        return os.readlink(f"/proc/self/fd/{descriptor}").startswith("pipe:")  # noqa: PTH115  not a path
+    except OSError:  # not Linux
+        return False
+
+
+def _as_regular_file(descriptor: int, mode: Literal["rb", "wb"] = "rb") -> BinaryIO:
     """Return the file of a descriptor, which is closed if it is not a regular file."""
-    mode = os.fstat(descriptor).st_mode
-    if not stat.S_ISREG(mode):
+    kind = stat.S_IFMT(os.fstat(descriptor).st_mode)
+    if kind != stat.S_IFREG:
         os.close(descriptor)
         kinds = {stat.S_IFIFO: "a pipe", stat.S_IFDIR: "a folder", stat.S_IFSOCK: "a socket"}
-        raise OSError(errno.EINVAL, f"it is {kinds.get(stat.S_IFMT(mode), 'a device')}, not a regular file")
-    return os.fdopen(descriptor, "rb")
+        raise OSError(errno.EINVAL, f"it is {kinds.get(kind, 'a device')}, not a regular file")
+    return os.fdopen(descriptor, mode)
 
 
 @contextmanager
@@ -157,3 +180,8 @@ def remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def files_in(folder: Path) -> list[Path]:
+    """Return the files in a folder and its subfolders, and links, which are not followed."""
+    return sorted(path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())

@@ -8,11 +8,13 @@ from __future__ import annotations
 import fcntl
 import os
 from contextlib import suppress
+from io import TextIOWrapper
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from retrainer.errors import UsageError
+from retrainer.files import open_output
 from retrainer.logs import JsonFormatter, TextFormatter
 
 if TYPE_CHECKING:
@@ -34,6 +36,9 @@ class _FileHandler(RotatingFileHandler):
     def __init__(self, path: Path, warn: Callable[[str], None]) -> None:
         super().__init__(path, maxBytes=MAX_BYTES, backupCount=BACKUPS, encoding="utf-8")
         self._warn: Callable[[str], None] | None = warn
+
+    def _open(self) -> TextIOWrapper:
+        return TextIOWrapper(open_output(Path(self.baseFilename), append=True), encoding=self.encoding)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a line to the current file."""

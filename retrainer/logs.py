@@ -10,6 +10,8 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
+from retrainer.escapes import visible, visible_json, visible_lines
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -19,6 +21,7 @@ RECENT_LINES = 50
 MAX_RECORDS = 20  # of a kind that `RateLimit` passes in LIMIT_SECONDS
 LIMIT_SECONDS = 60
 COMMAND_ERROR = "command_error"  # an attribute of the log record of the error that ended the command
+WITH_TRACEBACK = "with_traceback"  # an attribute of a log record whose traceback is always shown
 
 _secrets: set[str] = set()
 _recent: deque[str] = deque(maxlen=RECENT_LINES)
@@ -101,14 +104,20 @@ class RateLimit(logging.Filter):
 
 
 class _Formatter(logging.Formatter):
-    """Base of the formats: secrets are redacted, tracebacks are optional."""
+    """Base of the formats: secrets are redacted, control characters are visible, tracebacks are optional."""
 
     def __init__(self, *, tracebacks: bool) -> None:
         super().__init__()
         self._tracebacks = tracebacks
 
     def _traceback(self, record: logging.LogRecord) -> str:
-        return self.formatException(record.exc_info) if record.exc_info and self._tracebacks else ""
+        wanted = self._tracebacks or getattr(record, WITH_TRACEBACK, False)
+        return redact(self.formatException(record.exc_info)) if record.exc_info and wanted else ""
+
+    def _lines(self, start: str, record: logging.LogRecord) -> str:
+        """Return the message on one line that starts like this, and the traceback below it."""
+        line = visible(start + redact(record.getMessage()))
+        return "\n".join(filter(None, (line, visible_lines(self._traceback(record)))))
 
 
 class JsonFormatter(_Formatter):
@@ -120,12 +129,12 @@ class JsonFormatter(_Formatter):
             "time": f"{datetime.fromtimestamp(record.created, UTC):%Y-%m-%dT%H:%M:%S.%f}"[:-3] + "Z",
             "level": record.levelname,
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": redact(record.getMessage()),
             "run_id": getattr(record, "run_id", None),
         }
         if traceback := self._traceback(record):
             line["traceback"] = traceback
-        return redact(json.dumps(line, ensure_ascii=False))
+        return visible_json(json.dumps(line, ensure_ascii=False))
 
 
 class TextFormatter(_Formatter):
@@ -135,8 +144,7 @@ class TextFormatter(_Formatter):
         """Return the line, or several with a traceback."""
         run = getattr(record, "run_id", None)
         time = datetime.fromtimestamp(record.created, UTC)
-        line = f"{time:%Y-%m-%dT%H:%M:%SZ} {record.levelname:7} {run or '-'} {record.getMessage()}"
-        return redact("\n".join(filter(None, (line, self._traceback(record)))))
+        return self._lines(f"{time:%Y-%m-%dT%H:%M:%SZ} {record.levelname:7} {run or '-'} ", record)
 
 
 class StderrFormatter(_Formatter):
@@ -147,7 +155,7 @@ class StderrFormatter(_Formatter):
         prefix = f"{record.levelname}: " if record.levelno >= logging.WARNING else ""
         if getattr(record, COMMAND_ERROR, False):
             prefix = "Error: "
-        return redact("\n".join(filter(None, (prefix + record.getMessage(), self._traceback(record)))))
+        return self._lines(prefix, record)
 
 
 class RecentLines(logging.Handler):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from retrainer.config import CONFIG_FILE, Settings, find_config_file, load_settings
 from retrainer.errors import RetrainerError
+from retrainer.files import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -137,7 +138,7 @@ def create_project(folder: Path, *, deploy: bool = False) -> tuple[list[Path], l
             if target.exists():
                 kept.append(target)
             else:
-                target.write_bytes(source.read_bytes())
+                write_atomically(target, source.read_bytes())  # half of it would be taken for the whole
                 made.append(target)
     except OSError as error:
         raise RetrainerError(

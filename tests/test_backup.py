@@ -27,7 +27,7 @@ from retrainer.registry.tables import Base
 from tests.command_line import run_in_process
 from tests.conftest import NOW, configure, open_project, regular_posts, runtime_of
 from tests.plugins_for_tests import timing_algorithm
-from tests.registry.worker import Worker, change, release
+from tests.worker import Worker, change, release
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -96,6 +96,55 @@ def test_a_file_that_is_not_yaml_is_refused_with_its_line(tmp_path: Path) -> Non
     assert "is not YAML" in message
 
 
+def doubled(*starts: str) -> str:
+    """A text of anchors, each of which holds the one before it twice."""
+    return "\n".join(f"a{n}: &a{n} {start.replace('*', f'*a{n - 1}')}" for n, start in enumerate(starts, 1))
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (f"a0: &a0 {{k: x}}\n{doubled(*['{x: *, y: *}'] * 40)}", "more than 10000 values"),
+        (f"a0: &a0 [x]\n{doubled(*['[*, *]'] * 40)}", "more than 10000 values"),
+        (f"a0: &a0 {{k: x}}\n{doubled(*['{<<: [*, *], k: 1}'] * 10)}", "more than 10000 values"),
+        ("retraining: &a\n  timing_model: *a\n", "line 1 cannot be read: more than 50 levels"),
+        ("timing_model: &a\n  algorithm: baseline\n  baseline: *a\n", "line 1 cannot be read: more than 50 levels"),
+        ("retraining: " + "[" * 5000, "more than 50 levels"),
+        ("retraining: " + "[" * 5000 + "]" * 5000, "more than 50 levels"),
+        ("retraining: " + "{a: " * 5000 + "}" * 5000, "more than 50 levels"),
+        ("retraining:\n  " + "- " * 5000 + "x", "more than 50 levels"),
+        ("retraining:\n  keep_versions: " + "9" * 5000, "line 2 cannot be read: Exceeds the limit (4300 digits)"),
+        ("retraining:\n  keep_versions: 0x" + "f" * 5000, "line 2 cannot be read: Exceeds the limit (4300 digits)"),
+        ("retraining:\n  keep_versions: 1" + ":59" * 5000, "line 2 cannot be read: Exceeds the limit (4300 digits)"),
+        ("retraining:\n  keep_versions: " + "9" * 400, "keep_versions: invalid value '99999"),
+        ("retraining:\n  keep_versions: 2024-02-30", "line 2 cannot be read: day is out of range for month"),
+        ("retraining:\n\tkeep_versions: 2", "line 2 is not YAML: found character '\\t'"),
+        ("retraining:\n  keep_versions: 2\0", "is not YAML: unacceptable character #x0000"),
+        ("retraining:\n  keep_versions: \x1b[2J", "is not YAML: unacceptable character #x001b"),
+        ("database:\n  url: 'sqlite:///\ufffe'", "is not YAML: unacceptable character #xfffe"),
+        ('database:\n  url: "sqlite:///a\\0b"', "database.url: invalid value '***' (must not contain a null"),
+        ('models_dir: "a\\0b"', "models_dir: invalid value 'a\0b' (must not contain a null character)"),
+        ("retraining:\n  keep_versions: " + "a" * 100_000, "line 2: retraining.keep_versions: invalid value 'aaa"),
+        ("retraining: !!python/object/apply:os.system ['true']", "could not determine a constructor for the tag"),
+    ],
+)
+def test_a_hostile_file_is_refused_in_one_short_line(text: str, problem: str, tmp_path: Path) -> None:
+    message = refusal(tmp_path, text)
+    assert problem in message
+    assert len(message) < 1000
+
+
+@pytest.mark.parametrize("value", ["&a [*a]", "[" * 5000, "9" * 5000, "2024-02-30", "&a {<<: *a}", "\x1b[2J", "{"])
+def test_a_hostile_variable_is_taken_as_text(value: str, tmp_path: Path) -> None:
+    assert load_settings(write(tmp_path, ""), {"RETRAINER_MODELS_DIR": value}).models_dir == value
+
+
+def test_aliases_are_allowed(tmp_path: Path) -> None:
+    text = "retraining:\n  timing_model: &same {evaluation_max_predictions: 7}\n  content_model: *same\n"
+    settings = load_settings(write(tmp_path, text), {})
+    assert settings.retraining.max_predictions("content") == 7
+
+
 def test_a_file_that_is_not_a_mapping_is_refused(tmp_path: Path) -> None:
     assert "has no 'key: value' lines" in refusal(tmp_path, "just a word\n")
 

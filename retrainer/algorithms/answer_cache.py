@@ -10,7 +10,7 @@ from contextlib import suppress
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
-from retrainer.files import write_atomically
+from retrainer.files import open_regular, write_atomically
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,7 +48,8 @@ class AnswerCache:
             return None
         path = self._folder / f"{key}.json"
         try:
-            answer: dict[str, Any] = json.loads(path.read_bytes())
+            with open_regular(path) as file:
+                answer: dict[str, Any] = json.load(file)
         except (OSError, ValueError):
             return None
         self._used.add(path)

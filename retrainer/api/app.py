@@ -67,7 +67,7 @@ def create_app(project: Project, runtime: Runtime, auth: Auth, threads: Threads)
         threads,
         RunStarter(project, runtime),
         VersionCache(project, runtime),
-        AnswerCache(project.registry.database),
+        AnswerCache(project.registry),
         metrics,
     )
     add_error_handlers(app)

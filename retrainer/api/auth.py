@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+import os
 import secrets
 import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from retrainer.errors import ConfigError, UsageError
+from retrainer.files import open_regular
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -96,8 +98,8 @@ def _check_token(token: str, source: str) -> str:
 
 def _read_file(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            mode = stat.S_IMODE(path.stat().st_mode)
+        with open_regular(path, pipe=True) as file:
+            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
             text = file.read(_MAX_FILE_BYTES).decode()
     except OSError as error:
         raise ConfigError(f"cannot read the token file '{path}': {error.strerror}") from error

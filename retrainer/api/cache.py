@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from retrainer.algorithms import Importance
     from retrainer.model_types.base import Reliability
     from retrainer.project import Project
-    from retrainer.registry.database import Database
+    from retrainer.registry.registry import Registry
     from retrainer.registry.tables import ModelEvaluation, ModelVersion
     from retrainer.runtime import Runtime
 
@@ -48,15 +48,22 @@ class VersionCache:
 class AnswerCache:
     """The bodies of answers that depend on nothing but the database, kept until anything in it changes."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
         self._lock = Lock()
         self._last_commit: object = None
         self._bodies: LRUCache[Hashable, bytes] = LRUCache(MAX_BYTES, len)
 
-    def get(self, key: Hashable, compute: Callable[[], bytes]) -> bytes:
-        """Return the body under a key, which is computed again if the database has changed since."""
-        commit = self._database.last_commit()  # before the body is computed: it may be newer than this, never older
+    def get(self, key: Hashable, compute: Callable[[], bytes], keep: Callable[[], bool] | None = None) -> bytes:
+        """Return the body under a key, which is computed again if the database has changed since.
+
+        Args:
+            key: distinguishes the answers.
+            compute: returns the body.
+            keep: whether the body that was computed depends on the database only; None if it always does.
+        """
+        # Read before the body is computed, which may then be newer than this commit, but never older.
+        commit = self._registry.database.last_commit()
         if commit is None:
             return compute()
         with self._lock:
@@ -66,7 +73,13 @@ class AnswerCache:
             body = self._bodies.get(key)
         if body is None:
             body = compute()
+            if keep is not None and not keep():
+                return body
             with self._lock:
                 if commit == self._last_commit and len(body) <= MAX_BYTES:
                     self._bodies[key] = body
         return body
+
+    def no_runs(self) -> bool:
+        """Whether no run is in progress. The database does not show whether the process of a run is still alive."""
+        return not self._registry.list_running_runs()

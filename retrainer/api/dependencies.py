@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import wraps
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fastapi import Depends, Path, Query, Request
 
@@ -63,14 +63,15 @@ VersionId = Annotated[str, Path(min_length=1, max_length=200, description="The i
 
 
 def in_thread(
-    work: Work, *, status: int = 200, cached: bool = False
+    work: Work, *, status: int = 200, cached: Literal["never", "without runs", "always"] = "never"
 ) -> Callable[[Callable[..., Document]], Callable[..., Awaitable[Any]]]:
     """Run an endpoint in a thread, and answer with the document that it returns.
 
     Args:
         work: the kind of work.
         status: the HTTP status of the answer.
-        cached: whether the document depends on nothing but the parameters and the database.
+        cached: whether the document is kept while the database does not change, since it depends on nothing but the
+            parameters and the database: never, always, or while no run is in progress.
     """
 
     def decorate(endpoint: Callable[..., Document]) -> Callable[..., Awaitable[Any]]:
@@ -81,10 +82,11 @@ def in_thread(
             def answer() -> bytes:
                 return document_body(endpoint(**parameters))
 
-            if cached:
-                key = (endpoint, *(value for name, value in parameters.items() if name != "state"))
-                return DocumentResponse(await state.threads.run(work, state.answers.get, key, answer), status)
-            return DocumentResponse(await state.threads.run(work, answer), status)
+            if cached == "never":
+                return DocumentResponse(await state.threads.run(work, answer), status)
+            key = (endpoint, *(value for name, value in parameters.items() if name != "state"))
+            keep = state.answers.no_runs if cached == "without runs" else None
+            return DocumentResponse(await state.threads.run(work, state.answers.get, key, answer, keep), status)
 
         return run
 

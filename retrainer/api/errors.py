@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import traceback
 from typing import TYPE_CHECKING, Any
 
 from fastapi.exceptions import RequestValidationError
@@ -11,6 +10,7 @@ from starlette.exceptions import HTTPException
 
 from retrainer.api.responses import DocumentResponse
 from retrainer.errors import DatabaseError, RetrainerError, ServerBusy
+from retrainer.logs import WITH_TRACEBACK
 from retrainer.render.documents.base import ErrorTextDocument, FailureDocument
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def failure(
 
 def internal_error(error: Exception) -> Response:
     """Log an unexpected exception and return an answer that reveals nothing about it."""
-    log.error("Unexpected %s\n%s", type(error).__name__, "".join(traceback.format_exception(error)).rstrip())
+    log.error("Unexpected %s", type(error).__name__, exc_info=error, extra={WITH_TRACEBACK: True})
     return failure(500, RetrainerError.code, "an unexpected error", hint="See the log of the server")
 
 

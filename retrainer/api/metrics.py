@@ -13,7 +13,6 @@ from starlette.requests import ClientDisconnect
 
 from retrainer.api.errors import internal_error, stopping
 from retrainer.api.threads import THREADS
-from retrainer.errors import RetrainerError
 from retrainer.model_types import MODEL_TYPE_NAMES
 from retrainer.registry.runs import RunFilter
 
@@ -108,12 +107,8 @@ class MetricsMiddleware:
 def project_metrics(project: Project) -> bytes:
     """Query the database, and return its metrics in the text format of Prometheus."""
     registry = CollectorRegistry()
-    try:
-        _add_production(project.registry, registry)
-        _add_runs(project.registry, registry)
-    except RetrainerError as error:
-        log.warning("Metrics without the database: %s", error)
-        return metrics_without_database()
+    _add_production(project.registry, registry)
+    _add_runs(project.registry, registry)
     Gauge(*_DATABASE_UP, registry=registry).set(1)
     return generate_latest(registry)
 
@@ -144,14 +139,13 @@ def _add_runs(runs: Registry, registry: CollectorRegistry) -> None:
     running = _gauge("retrainer_run_running", "Whether a run is in progress.", registry)
     failed = _gauge("retrainer_last_run_failed", "Whether the latest run that ended failed.", registry)
     completed = _gauge("retrainer_last_completed_run_timestamp_seconds", "When the latest run completed.", registry)
-    dead = [run for run, _ in runs.find_dead_runs()]  # failed, although still recorded as running
-    in_progress = {run.model_type for run in runs.list_running_runs()} - {run.model_type for run in dead}
+    in_progress = {run.model_type for run in runs.list_runs(run_filter=RunFilter(status="running"))}
     for model_type in MODEL_TYPE_NAMES:
         running.labels(model_type).set(model_type in in_progress)
         latest_completed, latest_failed = (
             runs.list_runs(model_type, 1, RunFilter(status=status)) for status in ("completed", "failed")
         )
-        ended = [*latest_completed, *latest_failed, *(run for run in dead if run.model_type == model_type)]
+        ended = [*latest_completed, *latest_failed]
         if ended:
             newest = max(ended, key=lambda run: run.started_at)
             failed.labels(model_type).set(newest.status != "completed")

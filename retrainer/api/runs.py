@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING
 from retrainer.api.auth import TOKEN_VARIABLE
 from retrainer.errors import RetrainerError, RetrainingDisabled
 from retrainer.model_types import MODEL_TYPE_NAMES, ModelTypeName
-from retrainer.pipeline.recovery import recover
+from retrainer.pipeline.recovery import close_dead_runs
 from retrainer.project import Project
 from retrainer.registry.liveness import ProcessIdentity
 
@@ -60,7 +60,7 @@ class RunStarter:
         # The settings as they are now, not as they were when the server started.
         settings = Project.find(self.project.folder, os.environ, self.project.config_file).settings
         model_types = _enabled_types(settings, [model_type] if model_type else list(MODEL_TYPE_NAMES))
-        recover(self.project, self.runtime)
+        close_dead_runs(self.project, self.runtime)
         algorithms = {name: settings.model(name).algorithm for name in model_types}
         runs = self.project.registry.start_runs(algorithms, datetime.now(UTC))
         for index, run in enumerate(runs):
@@ -118,7 +118,7 @@ class RunStarter:
         code = process.wait()
         log.info("The run '%s' ended with exit code %d; its log is in '%s'", run_id, code, self.log_folder)
         try:
-            recover(self.project, self.runtime)
+            close_dead_runs(self.project, self.runtime)
         except RetrainerError as error:  # the next command does it
             log.warning("Could not close the run '%s' if it died: %s", run_id, error)
 

@@ -28,7 +28,7 @@ def backup(context: typer.Context, file: BackupFile, *, as_json: AsJson = False)
 
     Example: retrainer backup retrainer-2025-11-06.backup
     """
-    with open_project(context, recovering=False) as (project, _):
+    with open_project(context) as (project, _):
         made = backups.back_up(project, file, datetime.now(UTC))
     _show("Backed up", made, as_json=as_json)
 
@@ -52,7 +52,7 @@ def restore_backup(
     question = "Replace all versions, runs and decisions in the database by those of the backup?"
     if replace and not yes and not console.confirmed(question, hint="Add --yes"):
         return
-    with open_project(context, recovering=False) as (project, _):
+    with open_project(context) as (project, _):
         restored = backups.restore_backup(project, file, replace=replace)
     _show("Restored", restored, as_json=as_json)
 

@@ -22,18 +22,18 @@ if TYPE_CHECKING:
 
 @contextmanager
 def open_project(
-    context: typer.Context, *, recovering: bool = True, train_call: notify.TrainCall | None = None
+    context: typer.Context, *, train_call: notify.TrainCall | None = None
 ) -> Iterator[tuple[Project, Runtime]]:
-    """Find the project, create its runtime, and clean up after processes that died; close its connections at the end.
+    """Find the project and create its runtime; close its connections at the end.
 
     Args:
-        recovering: whether to clean up.
-        train_call: a call of `train`, for the healthcheck.
+        train_call: a call of `train`, for the healthcheck; it first cleans up after runs whose process died. No other
+            command does, so that what only looks never has to write.
     """
     project = retrainer.Project.find(Path.cwd(), os.environ, context.obj)
     try:
         with console.working(), notify.open_runtime(project, os.environ, train_call) as runtime:
-            if recovering:
+            if train_call is not None:
                 recovery.recover(project, runtime)
             yield project, runtime
     finally:

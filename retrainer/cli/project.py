@@ -39,7 +39,7 @@ def init(
     made, kept = projects.create_project(folder.absolute(), deploy=deploy)
     lines = [*(f"made {path}" for path in made), *(f"kept {path}" for path in kept)]
     document = {"folder": str(folder.absolute()), "made": list(map(str, made)), "kept": list(map(str, kept))}
-    console.result(document, "\n".join(lines), as_json=as_json)
+    console.result(document, *lines, as_json=as_json)
 
 
 @db_app.command("upgrade")
@@ -69,7 +69,7 @@ def examine(
 
     Example: retrainer doctor --repair
     """
-    with open_project(context, recovering=False) as (project, _):
+    with open_project(context) as (project, _):
         findings = doctor.examine(project, repair=repair)
     if as_json:
         console.document(documents.project.FindingsDocument.from_findings(findings))
@@ -86,10 +86,10 @@ def notify_test(context: typer.Context, *, as_json: AsJson = False) -> int:
 
     Example: retrainer notify-test
     """
-    with open_project(context, recovering=False) as (project, _):
+    with open_project(context) as (project, _):
         results = notifier.Notifier(project.settings.notifications, os.environ, project.folder.name).test()
     lines = [f"{name}: {problem or 'sent'}" for name, problem in results.items()]
     rows = [{"to": name, "problem": problem} for name, problem in results.items()]
-    message = "\n".join(lines) or "No notification channels configured"
-    console.result({"notifications": rows}, message, as_json=as_json)
+    lines = lines or ["No notification channels configured"]
+    console.result({"notifications": rows}, *lines, as_json=as_json)
     return int(any(results.values()))

@@ -68,7 +68,7 @@ def replay(
 
     Example: retrainer replay timing --from 2024-01-01 --policy "daily: schedule_days=1, min_confidence=0.95"
     """
-    with open_project(context, recovering=False) as (project, runtime):
+    with open_project(context) as (project, runtime):
         if plot is not None:
             plots.require_format(plot)
         report = runner.replay(

@@ -82,7 +82,7 @@ def schedule_install(
     if env_file is None:
         _warn_of_missing_variables()
     document = {"status": "success", "message": message, "changed": changed, "line": line}
-    console.result({**document, "next_call_at": format_time(next_call)}, f"{line}\n{message}", as_json=as_json)
+    console.result({**document, "next_call_at": format_time(next_call)}, line, message, as_json=as_json)
 
 
 @schedule_app.command("show")
@@ -121,7 +121,7 @@ def schedule_show(
         f"{units.FOLDER}/{units.TIMER}": units.timer(expression),
     }
     text = "\n".join(f"# {path}\n{unit}" for path, unit in files.items()).rstrip("\n")
-    console.result({"files": files}, text, as_json=as_json)
+    console.result({"files": files}, *text.split("\n"), as_json=as_json)
 
 
 @schedule_app.command("remove")
@@ -139,7 +139,7 @@ def schedule_remove(context: typer.Context, *, as_json: AsJson = False) -> None:
 def _scheduled_command(
     context: typer.Context, when: str, log_file: Path | None, env_file: Path | None
 ) -> tuple[Expression, ScheduledCommand]:
-    with open_project(context, recovering=False) as (project, _):
+    with open_project(context) as (project, _):
         return parse_schedule(when), ScheduledCommand.for_project(project, log_file, env_file)
 
 
@@ -150,7 +150,7 @@ def _show_installed(context: typer.Context, *, as_json: bool) -> None:
         states = [due(project, model_type, datetime.now(UTC)) for model_type in MODEL_TYPE_NAMES]
     document = {"installed": line is not None, "line": line, "due": [vars(state) for state in states]}
     lines = [line or "Not in your crontab. Add it with `retrainer schedule install`"]
-    console.result(document, "\n".join([*lines, *(state.sentence for state in states)]), as_json=as_json)
+    console.result(document, *lines, *(state.sentence for state in states), as_json=as_json)
 
 
 def _warn_of_missing_variables() -> None:

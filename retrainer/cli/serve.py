@@ -13,7 +13,6 @@ import typer
 import retrainer
 from retrainer import config, console, notify
 from retrainer.errors import ConfigError, RetrainerError, UsageError, invalid_value
-from retrainer.pipeline import recovery
 from retrainer.schedule import systemd as units
 from retrainer.schedule.command import ScheduledCommand
 
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from retrainer import Project
-    from retrainer.runtime import Runtime
 
 LOG_FILE = Path("logs") / "server.log"
 ANSWER_SECONDS = 60
@@ -79,7 +77,7 @@ def serve(
         arguments = _serve_arguments(host, port, token_file, extra_hosts, answer_seconds, protect_reads=protect_reads)
         command = ScheduledCommand.for_project(project, None, env_file, arguments=arguments, default_log_file=LOG_FILE)
         unit = units.server(command, getpass.getuser()).rstrip("\n")
-        console.text(f"# {units.FOLDER}/{units.SERVER}\n{unit}")
+        console.text(f"# {units.FOLDER}/{units.SERVER}", *unit.split("\n"))
         return
     try:
         from retrainer.api import auth, server, threads  # noqa: PLC0415  FastAPI is an extra
@@ -96,7 +94,7 @@ def serve(
     access = auth.load_auth(os.environ, token_file, host, protect_reads=protect_reads, allowed_hosts=allowed_hosts)
     try:
         with notify.open_runtime(project, os.environ) as runtime:
-            _open_connections(project, runtime)
+            _open_connections(project)
             server.serve(create_app(project, runtime, access, threads.Threads(answer_seconds)), host, port)
     finally:
         project.close()
@@ -131,9 +129,9 @@ def _serve_arguments(
     return tuple(words)
 
 
-def _open_connections(project: Project, runtime: Runtime) -> None:
+def _open_connections(project: Project) -> None:
     """Open what the requests need while there is only one thread."""
-    recovery.recover(project, runtime)
+    _ = project.registry
     try:
         _ = project.posts
     except RetrainerError as error:  # the posts' own database: only forecasts need it

@@ -14,6 +14,7 @@ from retrainer import console, notify
 from retrainer.cli.context import open_project
 from retrainer.cli.options import AsJson, time_option
 from retrainer.errors import RetrainerError, UsageError, wrap_unexpected
+from retrainer.files import open_output
 from retrainer.model_types import MODEL_TYPE_NAMES, ModelTypeName, parse_model_type
 from retrainer.pipeline import results, run
 from retrainer.render import documents, markdown, scores
@@ -133,7 +134,7 @@ def _select_due(
 def _require_writable(path: Path) -> None:
     """Check before training that the summary can be appended to its file."""
     try:
-        path.open("a", encoding="utf-8").close()
+        open_output(path, append=True).close()
     except OSError as error:
         raise UsageError(
             f"--summary: cannot write '{path}': {error.strerror}", hint="Choose a writable path"
@@ -154,7 +155,7 @@ def _failure_summary(path: Path | None) -> Iterator[None]:
 
 def _append(path: Path, summary: str) -> None:
     try:
-        with path.open("a", encoding="utf-8") as file:
-            file.write(summary)
+        with open_output(path, append=True) as file:
+            file.write(summary.encode())
     except OSError as error:  # the runs are recorded all the same
         log.warning("Cannot write the summary to '%s': %s", path, error.strerror)

@@ -116,26 +116,26 @@ def record(
     content = model_type.dump(
         evaluation.forecasts, evaluation.targets, evaluation.origins, evaluation.post_ids, evaluation.naive_forecasts
     )
-    file = project.artifacts.write_forecasts(version, f"{evaluation_id}{model_type.forecasts_suffix}", content)
     metrics = evaluation.metrics
     columns = {"num_predictions", *(metric.key for metric in model_type.metrics)} & set(
         ModelEvaluation.__table__.columns.keys()
     )
-    row = ModelEvaluation(
-        evaluation_id=evaluation_id,
-        model_version_id=version.version_id,
-        run_id=run_id,
-        evaluated_at=now,
-        metrics=metrics,
-        baseline_metrics=evaluation.naive_metrics,
-        window=evaluation.window.document(),
-        forecasts_file=file.path,
-        predictions_json=model_type.sample(evaluation.forecasts, evaluation.targets, evaluation.post_ids),
-        **{key: metrics[key] for key in columns},
-    )
-    try:
+    with project.artifacts.staging(model_type.name) as staging:
+        file = project.artifacts.stage_forecasts(
+            staging, version, f"{evaluation_id}{model_type.forecasts_suffix}", content
+        )
+        row = ModelEvaluation(
+            evaluation_id=evaluation_id,
+            model_version_id=version.version_id,
+            run_id=run_id,
+            evaluated_at=now,
+            metrics=metrics,
+            baseline_metrics=evaluation.naive_metrics,
+            window=evaluation.window.document(),
+            forecasts_file=file.path,
+            predictions_json=model_type.sample(evaluation.forecasts, evaluation.targets, evaluation.post_ids),
+            **{key: metrics[key] for key in columns},
+        )
         project.registry.record_evaluation(row, file)
-    except BaseException:
-        project.artifacts.remove_forecasts(version, file.path)
-        raise
+        project.artifacts.publish(staging)
     return row

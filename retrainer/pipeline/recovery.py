@@ -1,9 +1,9 @@
-"""Clean up after processes that died. Every command does this first."""
+"""Clean up after processes that died. `train` does this first; commands that only look never write."""
 
 from __future__ import annotations
 
 import logging
-from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 from retrainer.algorithms.events import Event
@@ -11,7 +11,8 @@ from retrainer.errors import ArtifactError
 from retrainer.model_types import MODEL_TYPE_NAMES
 
 if TYPE_CHECKING:
-    from datetime import datetime
+    from collections.abc import Callable
+    from pathlib import Path
 
     from retrainer.model_types import ModelTypeName
     from retrainer.project import Project
@@ -19,41 +20,74 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_CLOCK_TOLERANCE = timedelta(minutes=1)  # process start times are derived from the boot time, which may shift
+
+def close_dead_runs(project: Project, runtime: Runtime) -> None:
+    """Close runs whose process is gone."""
+    for run in project.registry.close_dead_runs():
+        log.warning("Closed the run '%s' as failed. %s", run.run_id, run.error)
+        runtime.events.publish(Event("run", run.model_type_name, None, run.error, run=run))
 
 
 def recover(project: Project, runtime: Runtime) -> None:
-    """Close runs whose process is gone, remove their partial files, and repair the production links.
+    """Close runs whose process is gone, finish what they left unfinished in the models folder, and repair its links.
 
-    Cheap if nothing died: one query and a look at the links. A models folder that cannot be written does not stop a
-    command that only reads; what cannot be repaired is left for the next command.
+    What cannot be repaired is left for the next run.
     """
-    dead = project.registry.close_dead_runs()
-    for run in dead:
-        log.warning("Closed the run '%s' as failed. %s", run.run_id, run.error)
-        runtime.events.publish(Event("run", run.model_type_name, None, run.error, run=run))
+    close_dead_runs(project, runtime)
+    _attempt(partial(clear_abandoned, project))
+    for model_type in MODEL_TYPE_NAMES:
+        _attempt(partial(set_aside_unknown_versions, project, model_type))
+        _attempt(partial(finish_pruning, project, model_type))
+    if any(project.artifacts.find_link_problem(model_type) for model_type in MODEL_TYPE_NAMES):
+        _attempt(project.artifacts.link_production)
+
+
+def clear_abandoned(project: Project) -> None:
+    """Move the files that dead processes had recorded into place, and remove their other files.
+
+    Raises:
+        ArtifactError: the models folder cannot be written.
+    """
+    for folder in project.artifacts.abandoned_staging_folders():
+        project.artifacts.clear_abandoned(folder)
+
+
+def set_aside_unknown_versions(project: Project, model_type: ModelTypeName) -> None:
+    """Set aside the complete versions that the database does not know, unless it is empty: another one may know them.
+
+    Raises:
+        ArtifactError: the models folder cannot be written.
+    """
+    if project.registry.list_versions(limit=1):
+        for folder in project.artifacts.unknown_versions(model_type):
+            set_aside(project, model_type, folder)
+
+
+def set_aside(project: Project, model_type: ModelTypeName, folder: Path) -> bool:
+    """Set aside a version that the database does not know; False if a run that may be writing it is in progress.
+
+    Raises:
+        ArtifactError: the models folder cannot be written.
+    """
+
+    def move() -> str:
+        return f"Moved '{folder.name}', unknown to the database, to '{project.artifacts.set_aside(folder)}'"
+
+    return project.registry.record_while_idle(model_type, "set_aside", move)
+
+
+def finish_pruning(project: Project, model_type: ModelTypeName) -> None:
+    """Remove the files of pruned versions that a killed `prune` left.
+
+    Raises:
+        ArtifactError: one of them cannot be removed.
+    """
+    for version in project.artifacts.pruned_versions_with_files(model_type):
+        project.artifacts.remove_files(version)
+
+
+def _attempt(step: Callable[[], None]) -> None:
     try:
-        for folder in project.artifacts.abandoned_staging_folders():
-            project.artifacts.remove(folder)
-        for model_type in MODEL_TYPE_NAMES:
-            starts = [run.process_started_at for run in dead if run.model_type == model_type]
-            if starts:
-                remove_leftovers(project, model_type, min(starts))
-        if any(project.artifacts.find_link_problem(model_type) for model_type in MODEL_TYPE_NAMES):
-            project.artifacts.link_production()
+        step()
     except ArtifactError as error:
-        log.debug("Not repaired: %s", error)
-
-
-def remove_leftovers(project: Project, model_type: ModelTypeName, since: datetime) -> None:
-    """Remove what dead runs left: folders of unregistered versions, and forecasts that were not recorded.
-
-    Args:
-        since: when the first of their processes started. Older folders are not theirs: one may be the last copy of a
-            version that another database knows.
-    """
-
-    def remove_strays() -> None:
-        project.artifacts.remove_strays(model_type, since - _CLOCK_TOLERANCE)
-
-    project.registry.call_while_idle(model_type, remove_strays)
+        log.warning("Not cleaned up: %s", error)

@@ -80,16 +80,21 @@ def prunable(project: Project, model_type: ModelTypeName | None = None) -> list[
 def prune(project: Project, versions: list[Prunable], now: datetime) -> list[str]:
     """Delete the files of archived versions from the database and the models folder; their records stay.
 
-    The database comes first: a folder left by a kill in between is removed by `doctor --repair`.
+    Files that were changed or added stay, with a warning. The database comes first: what a kill in between leaves is
+    removed by the next run.
 
     Returns:
         The ids of the pruned versions, without those that were restored meanwhile.
 
     Raises:
-        ArtifactError: a folder cannot be deleted.
+        ArtifactError: a file cannot be deleted, or a link is in the place of one; then nothing was changed.
     """
+    for prunable in versions:
+        project.artifacts.require_no_links(
+            project.artifacts.folder(prunable.version.model_type, prunable.version.version_id)
+        )
     by_id = {prunable.version.version_id: prunable.version for prunable in versions}
     pruned = project.registry.prune(list(by_id), "Files deleted to save space", now)
     for version_id in pruned:
-        project.artifacts.remove(project.artifacts.folder(by_id[version_id].model_type, version_id))
+        project.artifacts.remove_files(by_id[version_id])
     return pruned

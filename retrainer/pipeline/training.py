@@ -9,13 +9,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from retrainer.algorithms.model import TrainedModel
-from retrainer.registry.artifacts import report_write_errors
+from retrainer.registry.artifacts import MODEL, report_write_errors
 from retrainer.registry.tables import ModelVersion
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
-    from pathlib import Path
 
     from pydantic import BaseModel
 
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from retrainer.model_types import ModelTypeName
     from retrainer.pipeline.split import Split
     from retrainer.project import Project
+    from retrainer.registry.staging import Staging
 
 log = logging.getLogger(__name__)
 
@@ -33,13 +33,13 @@ class Candidate:
 
     Attributes:
         model: the loaded model.
-        folder: the staging folder.
+        staging: where its files are until the version is registered.
         files: the names of its files.
         duration_seconds: how long training took.
     """
 
     model: TrainedModel
-    folder: Path
+    staging: Staging
     files: list[str]
     duration_seconds: float
 
@@ -56,17 +56,19 @@ def train_candidate(
         ArtifactError: the models folder cannot be written.
     """
     log.info("Training new %s model on %d samples...", model_type, split.training_count)
-    with project.artifacts.staging() as folder:
+    with project.artifacts.staging(model_type) as staging:
+        folder = staging.folder / MODEL
         started = time.monotonic()
         trained = algorithm.train(split.training, options, model_type)
         duration = time.monotonic() - started
         with report_write_errors(folder):
+            folder.mkdir()
             files = algorithm.save(trained, folder)
             content = {name: (folder / name).read_bytes() for name in files}
         log.info("Model training complete!")
         loaded = algorithm.load(content)
         model = TrainedModel(algorithm, options, loaded, model_type, project.semantic_model(model_type))
-        yield Candidate(model, folder, files, duration)
+        yield Candidate(model, staging, files, duration)
 
 
 def describe(project: Project, candidate: Candidate, split: Split, version_id: str, now: datetime) -> ModelVersion:
@@ -91,20 +93,17 @@ def describe(project: Project, candidate: Candidate, split: Split, version_id: s
 
 
 def register(project: Project, candidate: Candidate, split: Split, run_id: str, now: datetime) -> ModelVersion:
-    """Move the model into place and record it as a new version with status `trained`.
+    """Record the model as a new version with status `trained`, and move its files into place.
 
     Raises:
-        ArtifactError: the models folder cannot be written; nothing is recorded.
+        ArtifactError: the models folder cannot be written.
     """
     model = candidate.model
     version_id = project.registry.new_version_id(model.algorithm.name, model.model_type, now)
     version = describe(project, candidate, split, version_id, now)
-    files = project.artifacts.store(candidate.folder, version, candidate.files)
+    files = project.artifacts.stage_version(candidate.staging, version, candidate.files)
+    project.registry.register_version(version, files, run_id)
+    project.artifacts.publish(candidate.staging)
     log.info("Trained model saved: %s", version.file_path)
-    try:
-        project.registry.register_version(version, files, run_id)
-    except BaseException:
-        project.artifacts.discard(version)
-        raise
     log.info("Model version registered: %s", version_id)
     return version

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from retrainer.config import PostsLimits
 from retrainer.errors import PostsError, UsageError, did_you_mean
-from retrainer.posts.readers import RejectedRow, Row, open_posts_file, quote_names
+from retrainer.posts.readers import RejectedRow, Row, limit_error, open_posts_file, quote_names
 from retrainer.posts.store import COUNT_COLUMNS
 from retrainer.posts.validation import (
     EPOCH,
@@ -43,6 +44,7 @@ COLUMN_ALIASES: dict[str, tuple[str, ...]] = {
     **{name: (name,) for name in COUNT_COLUMNS},
 }
 REQUIRED_COLUMNS = ("post_id", "created_at")
+DEFAULT_LIMITS = PostsLimits()
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ def import_posts(
         PostsError: the file cannot be read or is refused, or the posts are in a foreign table.
     """
     store.require_writable()
-    file = read_posts_file(path, columns=columns, now=now)
+    file = read_posts_file(path, columns=columns, now=now, limits=store.limits)
     if file.rejected and (strict or file.posts.empty):
         first = file.rejected[0]
         number = f"{len(file.rejected)} of {file.rows}" if strict else f"all {file.rows}"
@@ -122,7 +124,9 @@ def parse_columns(options: Iterable[str]) -> dict[str, str]:
     return columns
 
 
-def read_posts_file(path: Path, *, columns: Mapping[str, str], now: datetime) -> PostsFile:
+def read_posts_file(
+    path: Path, *, columns: Mapping[str, str], now: datetime, limits: PostsLimits = DEFAULT_LIMITS
+) -> PostsFile:
     """Read a posts file by its suffix: .csv, .tsv, .json, .jsonl, .ndjson (each also with .gz), .parquet.
 
     Ids are kept as written, and rejected if they are floating-point numbers. Times are ISO-8601 to the day or finer,
@@ -135,20 +139,25 @@ def read_posts_file(path: Path, *, columns: Mapping[str, str], now: datetime) ->
         path: the file, in UTF-8 if it is text.
         columns: column of posts -> column of the file, for files whose columns are not recognised by name.
         now: aware; later posts are rejected.
+        limits: the limits of the file.
 
     Raises:
         UsageError: `columns` names an unknown column, or one that is not in the file.
-        PostsError: the file is missing, unreadable, damaged, or has no id or time column.
+        PostsError: the file is missing, unreadable, damaged, exceeds a limit, or has no id or time column.
     """
     for column in columns:
         if column not in COLUMN_ALIASES:
             hint = f"{did_you_mean(column, COLUMN_ALIASES)} Posts have {quote_names(list(COLUMN_ALIASES))}"
             raise UsageError(f"'{shorten(column)}' is not a column of posts", hint=hint)
-    with open_posts_file(path) as table:
+    with open_posts_file(path, limits) as table:
         mapping = _map_columns(table.columns, columns, path) if table.columns else {}
         collector = _RowCollector(table.row_unit, (now - EPOCH) // MICROSECOND)
         for row in table.rows([mapping.get(column) for column in COLUMN_ALIASES]):
             collector.add(row)
+            if len(collector.rejected) > limits.rejected_rows:
+                first = collector.rejected[0]
+                problem = f"has more than {{}} rejected rows, the first at {first.line}: {first.reason}"
+                raise limit_error(path, limits, problem, "rejected_rows")
     return PostsFile(collector.posts(), mapping, collector.rejected, collector.rows, collector.repeated)
 
 

@@ -1,4 +1,8 @@
-"""Readers of posts files: each format yields its rows as plain values."""
+"""Readers of posts files: each format yields its rows as plain values.
+
+A file of a few kilobytes may expand to gigabytes. Every reader stops at the limits of the settings, with memory in
+proportion to them.
+"""
 
 from __future__ import annotations
 
@@ -18,12 +22,22 @@ import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
 import pyarrow.parquet as pq  # type: ignore[import-untyped]  # it ships no types
 
 from retrainer.errors import PostsError
+from retrainer.files import open_regular
 from retrainer.posts.validation import quote, shorten
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from retrainer.config import PostsLimits
+
 MAX_SHOWN_COLUMNS = 20  # in a message
+MAX_COLUMNS = 100_000  # of JSON Lines: all names are in memory
+
+_MEGABYTE = 2**20
+_BUFFER_BYTES = 2**17
+_JSON_VALUE_BYTES = 80  # of memory that an empty object and its place in an array take
+_BATCH_ROWS = 65_536  # of a Parquet file in memory at once
+_BATCH_BYTES = 2**27  # likewise, where one stored value may be repeated in every row
 
 
 @dataclass(frozen=True)
@@ -44,6 +58,81 @@ Row = tuple[int, Sequence[object]] | RejectedRow
 _Binary = gzip.GzipFile | io.BufferedReader
 
 
+def limit_error(path: Path, limits: PostsLimits, problem: str, setting: str) -> PostsError:
+    """Return the error for a file that exceeds a limit; the first `{}` in the problem stands for its value."""
+    problem = problem.replace("{}", f"{getattr(limits, setting):,}", 1)
+    return PostsError(f"'{path}' {problem}", hint=f"Raise posts.limits.{setting} to import it")
+
+
+class _LimitedFile(io.RawIOBase):
+    """The content of a file, decompressed. Reading more than a limit allows is a PostsError."""
+
+    def __init__(self, binary: _Binary, path: Path, limits: PostsLimits) -> None:
+        self.binary = binary
+        self.path = path
+        self.limits = limits
+        self.restart()
+
+    def restart(self) -> None:
+        """Count from 0 again."""
+        self._bytes = self._row_bytes = self._rows = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return self.binary.seek(offset, whence)
+
+    def readinto(self, buffer: Any) -> int:
+        count = self.binary.readinto(buffer)
+        self.count_bytes(count)
+        self._row_bytes += count
+        self.check_row(self._row_bytes)
+        return count
+
+    def check_row(self, size: int) -> None:
+        """Check the size of a row in bytes."""
+        if size > self.limits.row_megabytes * _MEGABYTE:
+            problem = f"has a row of more than {{}} MB, after {self._rows:,} others"
+            raise limit_error(self.path, self.limits, problem, "row_megabytes")
+
+    def count_row(self) -> None:
+        """Count a row that has been read. Until the next call, only one more may be read."""
+        self._row_bytes = 0
+        self._rows += 1
+        if self._rows > self.limits.rows:
+            self.check_rows(self._rows)
+
+    def check_rows(self, rows: int) -> None:
+        """Check the number of rows."""
+        if rows > self.limits.rows:
+            raise limit_error(self.path, self.limits, "has more than {} rows, blank ones included", "rows")
+
+    def count_bytes(self, count: int) -> None:
+        """Count what was decompressed or decoded."""
+        self._bytes += count
+        if self._bytes > self.limits.file_megabytes * _MEGABYTE:
+            raise limit_error(self.path, self.limits, "expands to more than {} MB", "file_megabytes")
+
+    def read_json(self) -> bytearray:
+        """Return all of a JSON document, whose bytes, characters and values must not take too much memory."""
+        data = bytearray()
+        values, is_ascii = 0, True
+        while chunk := self.read(_BUFFER_BYTES):
+            data += chunk
+            values += sum(map(chunk.count, (b",", b"[", b"{")))
+            is_ascii = is_ascii and chunk.isascii()
+            memory = len(data) * (3 if is_ascii else 6) + values * _JSON_VALUE_BYTES
+            if memory > self.limits.json_megabytes * _MEGABYTE:
+                problem = "needs more than {} MB of memory as JSON, which is read as a whole, unlike JSON Lines"
+                raise limit_error(self.path, self.limits, problem, "json_megabytes")
+            self._row_bytes = 0
+        return data
+
+
 @dataclass(frozen=True)
 class PostsTable:
     """An open posts file.
@@ -60,21 +149,23 @@ class PostsTable:
 
 
 @contextmanager
-def open_posts_file(path: Path) -> Iterator[PostsTable]:
+def open_posts_file(path: Path, limits: PostsLimits) -> Iterator[PostsTable]:
     """Open a posts file by its suffix.
 
     Raises:
-        PostsError: the file is missing, unreadable, damaged, or in an unknown format; also while rows are read.
+        PostsError: the file is missing, unreadable, damaged, in an unknown format, or exceeds a limit; also while rows
+            are read.
     """
-    with _translate_errors(path):
+    with _translate_errors(path, limits):
         if stat.S_ISDIR(path.stat().st_mode):
             raise PostsError(f"'{path}' is a folder", hint="Choose a file of posts")
+        open_regular(path).close()  # readers would wait for a pipe
         reader = _FORMATS.get(_suffix(path).removesuffix(".gz"))
         if reader is None or _suffix(path) == ".parquet.gz":
             hint = f"Supported are {', '.join(_FORMATS)}; all but .parquet also with .gz"
             raise PostsError(f"cannot read '{path}': its suffix is '{_suffix(path)}'", hint=hint)
         with _open_binary(path) as binary:
-            yield reader(binary, path)
+            yield reader(_LimitedFile(binary, path, limits))
 
 
 def quote_names(names: Sequence[str]) -> str:
@@ -92,7 +183,7 @@ def _open_binary(path: Path) -> _Binary:
 
 
 @contextmanager
-def _translate_errors(path: Path) -> Iterator[None]:
+def _translate_errors(path: Path, limits: PostsLimits) -> Iterator[None]:
     """Translate errors of the file as a whole into a PostsError."""
     try:
         yield
@@ -103,7 +194,7 @@ def _translate_errors(path: Path) -> Iterator[None]:
     except UnicodeDecodeError as error:
         if _suffix(path) == ".parquet":
             raise _parquet_error(path, error) from error
-        raise _not_utf8(path, _find_undecodable_line(path)) from error
+        raise _not_utf8(path, _find_undecodable_line(path, limits)) from error
     except FileNotFoundError as error:
         raise PostsError(f"there is no file '{path}'", hint="Check the path") from error
     except OSError as error:
@@ -125,9 +216,11 @@ def _empty(path: Path) -> PostsError:
     return PostsError(f"'{path}' is empty", hint="Choose a file with at least a header or a record")
 
 
-def _find_undecodable_line(path: Path) -> int:
-    with _translate_errors(path), _open_binary(path) as binary:
-        for line, raw in enumerate(binary, 1):
+def _find_undecodable_line(path: Path, limits: PostsLimits) -> int:
+    with _translate_errors(path, limits), _open_binary(path) as binary:
+        file = _LimitedFile(binary, path, limits)
+        for line, raw in enumerate(io.BufferedReader(file, _BUFFER_BYTES), 1):
+            file.count_row()
             try:
                 raw.decode()
             except UnicodeDecodeError:
@@ -135,26 +228,26 @@ def _find_undecodable_line(path: Path) -> int:
     return 1
 
 
-def _open_text(binary: _Binary, path: Path) -> io.TextIOWrapper:
+def _open_text(file: _LimitedFile) -> io.TextIOWrapper:
     """Open as UTF-8 text without translating line ends; a byte order mark is skipped."""
-    head = binary.read(4)
-    binary.seek(0)
-    if b"\0" in head:  # UTF-16 or UTF-32; without a mark, ASCII letters would pass as UTF-8
-        raise _not_utf8(path, 1)
+    binary = io.BufferedReader(file, _BUFFER_BYTES)
+    if b"\0" in binary.peek(4)[:4]:  # UTF-16 or UTF-32; without a mark, ASCII letters would pass as UTF-8
+        raise _not_utf8(file.path, 1)
     return io.TextIOWrapper(binary, encoding="utf-8-sig", newline="")
 
 
-def _read_csv(binary: _Binary, path: Path, delimiter: str = ",") -> PostsTable:
-    csv.field_size_limit(2**31 - 1)  # the default, 128 KiB, is too small for some posts
+def _read_csv(file: _LimitedFile, delimiter: str = ",") -> PostsTable:
+    csv.field_size_limit(2**31 - 1)  # the default, 128 KiB, is too small for some posts; rows have a limit of their own
     # Strict, so that an unclosed quote is an error instead of silently swallowing the following rows.
-    reader = csv.reader(_open_text(binary, path), delimiter=delimiter, strict=True)
+    reader = csv.reader(_open_text(file), delimiter=delimiter, strict=True)
     try:
-        header = next((fields for fields in reader if fields), None)
+        while not (header := next(reader)):
+            file.count_row()
+    except StopIteration:
+        raise _empty(file.path) from None
     except csv.Error as error:
         hint = "Fix its first line"
-        raise PostsError(f"cannot read the header of '{path}': its quotes do not match", hint=hint) from error
-    if header is None:
-        raise _empty(path)
+        raise PostsError(f"cannot read the header of '{file.path}': its quotes do not match", hint=hint) from error
 
     def rows(columns: Sequence[str | None]) -> Iterator[Row]:
         indices = [None if name is None else header.index(name) for name in columns]
@@ -165,9 +258,11 @@ def _read_csv(binary: _Binary, path: Path, delimiter: str = ",") -> PostsTable:
             except StopIteration:
                 return
             except csv.Error as error:
+                file.count_row()
                 unclosed = "a quote is never closed, so that the rest of the file belongs to it"
                 yield RejectedRow(line, unclosed if "end of data" in str(error) else "its quotes do not match")
                 continue
+            file.count_row()
             if len(fields) == len(header):
                 yield line, [None if i is None else fields[i] for i in indices]
             elif fields:
@@ -176,9 +271,16 @@ def _read_csv(binary: _Binary, path: Path, delimiter: str = ",") -> PostsTable:
     return PostsTable(header, rows, "line")
 
 
-def _read_json(binary: _Binary, path: Path) -> PostsTable:
-    with _open_text(binary, path) as stream:
-        text = stream.read()
+def _read_json(file: _LimitedFile) -> PostsTable:
+    path = file.path
+    data = file.read_json()
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise _not_utf8(path, 1 + data.count(b"\n", 0, error.start)) from error
+    if "\0" in text[:4]:  # UTF-16 or UTF-32 in ASCII letters
+        raise _not_utf8(path, 1)
+    del data
     if not text.strip():
         raise _empty(path)
     try:
@@ -190,6 +292,7 @@ def _read_json(binary: _Binary, path: Path) -> PostsTable:
         raise PostsError(f"cannot read '{path}' as JSON: {error}", hint="Fix the file") from error
     del text
     records = _find_records(document, path)
+    file.check_rows(len(records))
     names = dict.fromkeys(name for record in records if isinstance(record, dict) for name in record)
 
     def rows(columns: Sequence[str | None]) -> Iterator[Row]:
@@ -214,29 +317,33 @@ def _find_records(document: object, path: Path) -> list[object]:
     raise PostsError(f"'{path}' contains {content}", hint=hint)
 
 
-def _read_json_lines(binary: _Binary, path: Path) -> PostsTable:
-    text = _open_text(binary, path)
+def _read_json_lines(file: _LimitedFile) -> PostsTable:
+    text = _open_text(file)
     names: dict[str, None] = {}
     is_empty = True
     # The columns must be known before the first row; the file is read twice to save memory.
-    for _, record in _parse_lines(text):
+    for _, record in _parse_lines(text, file):
         is_empty = False
         if isinstance(record, dict):
             names.update(dict.fromkeys(record))
+        if len(names) > MAX_COLUMNS:
+            raise PostsError(f"'{file.path}' has more than {MAX_COLUMNS:,} columns", hint="Check that it holds posts")
     if is_empty:
-        raise _empty(path)
+        raise _empty(file.path)
 
     def rows(columns: Sequence[str | None]) -> Iterator[Row]:
         text.seek(0)
-        for line, record in _parse_lines(text):
+        file.restart()
+        for line, record in _parse_lines(text, file):
             yield record if isinstance(record, RejectedRow) else _select(line, record, columns)
 
     return PostsTable(list(names), rows, "line")
 
 
-def _parse_lines(text: io.TextIOWrapper) -> Iterator[tuple[int, object]]:
+def _parse_lines(text: io.TextIOWrapper, file: _LimitedFile) -> Iterator[tuple[int, object]]:
     """Yield the number and the value, or a RejectedRow, of each line that is not blank."""
     for line, content in enumerate(text, 1):
+        file.count_row()
         if content.isspace():
             continue
         try:
@@ -253,28 +360,70 @@ def _select(line: int, record: object, columns: Sequence[str | None]) -> Row:
     return RejectedRow(line, f"{quote(record)} is not an object")
 
 
-def _read_parquet(binary: _Binary, path: Path) -> PostsTable:
-    if not binary.read(1):
-        raise _empty(path)
-    binary.seek(0)
-    file = pq.ParquetFile(binary)
+def _read_parquet(file: _LimitedFile) -> PostsTable:
+    if not file.binary.read(1):
+        raise _empty(file.path)
+    file.binary.seek(0)
+    parquet = pq.ParquetFile(file.binary)
+    schema = parquet.schema_arrow
+    file.check_rows(parquet.metadata.num_rows)
 
     def rows(columns: Sequence[str | None]) -> Iterator[Row]:
         number = 0
-        for batch in file.iter_batches(columns=sorted({name for name in columns if name is not None})):
+        wanted = sorted({name for name in columns if name is not None})
+        for name in wanted:
+            _require_plain(schema.field(name), file.path)
+        for batch in _read_batches(file, parquet.metadata, wanted):
             values = {name: _to_python(batch.column(name)) for name in batch.schema.names}
+            for column in values.values():
+                _count_texts(file, column)
             absent: list[object] = [None] * batch.num_rows
             for row in zip(*(absent if name is None else values[name] for name in columns), strict=True):
                 number += 1
                 yield number, row
 
-    return PostsTable(file.schema_arrow.names, rows, "record")
+    return PostsTable(schema.names, rows, "record")
+
+
+def _require_plain(field: Any, path: Path) -> None:
+    """Refuse types that no column of posts can have; a value of them may take any amount of memory."""
+    arrow_type = getattr(field.type, "storage_type", field.type)  # of an extension type
+    if pa.types.is_nested(arrow_type) or pa.types.is_fixed_size_binary(arrow_type):
+        problem = f"cannot read '{path}': the type of its column {quote(field.name)} is {quote(field.type)}"
+        raise PostsError(problem, hint="Choose a column of text, numbers or times with --column")
+
+
+def _read_batches(file: _LimitedFile, metadata: Any, wanted: list[str]) -> Iterator[Any]:
+    """Yield the rows of a Parquet file in batches, none of which takes much more memory than the file itself.
+
+    A file may store one long value, or the beginning of many, once. Texts are therefore read as dictionaries, which
+    repeat nothing. Where that is not possible, a batch is so small that it may repeat the largest value.
+    """
+    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+    chunks = [chunk for group in groups for chunk in map(group.column, range(group.num_columns))]
+    chunks = [chunk for chunk in chunks if chunk.path_in_schema in wanted]
+    file.count_bytes(sum(chunk.total_uncompressed_size for chunk in chunks))
+    file.restart()
+    repeating = [chunk for chunk in chunks if any(encoding.startswith("DELTA") for encoding in chunk.encodings)]
+    largest = max((chunk.total_uncompressed_size for chunk in repeating), default=1)
+    dictionaries = sorted(set(wanted) - {chunk.path_in_schema for chunk in repeating})
+    parquet = pq.ParquetFile(file.binary, metadata=metadata, read_dictionary=dictionaries)
+    rows = max(1, min(_BATCH_ROWS, _BATCH_BYTES // max(1, largest)))
+    yield from parquet.iter_batches(batch_size=rows, columns=wanted)
+
+
+def _count_texts(file: _LimitedFile, column: list[object]) -> None:
+    lengths = [len(value) for value in column if isinstance(value, str)]
+    file.count_bytes(sum(lengths))
+    file.check_row(max(lengths, default=0))
 
 
 def _to_python(column: Any) -> list[object]:
     """Convert an Arrow array to what validation accepts: numpy times, and text for whole decimals and bytes."""
     if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
+        used = column.indices.unique()
+        values = dict(zip(used.to_pylist(), _to_python(column.dictionary.take(used)), strict=True))
+        return [values[index] for index in column.indices.to_pylist()]
     arrow_type = column.type
     if pa.types.is_timestamp(arrow_type) or pa.types.is_date(arrow_type):
         # A zone only labels a UTC time; nothing is shifted. Only nanoseconds lose digits.
@@ -287,7 +436,7 @@ def _to_python(column: Any) -> list[object]:
     return list(column.to_pylist())
 
 
-_FORMATS: dict[str, Callable[[_Binary, Path], PostsTable]] = {
+_FORMATS: dict[str, Callable[[_LimitedFile], PostsTable]] = {
     ".csv": _read_csv,
     ".tsv": partial(_read_csv, delimiter="\t"),
     ".json": _read_json,

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from retrainer.errors import RetrainerError
+from retrainer.files import open_output
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -142,7 +143,8 @@ def write_sample_csv(path: Path, posts: pd.DataFrame) -> None:
     table["created_at"] = [time.isoformat().replace("+00:00", "Z") for time in table["created_at"]]
     columns = ["id", "created_at", "text", *MEDIAN_COUNTS]
     try:
-        table.to_csv(path, columns=columns, index=False, encoding="utf-8", lineterminator="\n")
+        with open_output(path) as file:
+            table.to_csv(file, columns=columns, index=False, encoding="utf-8", lineterminator="\n")
     except OSError as error:
         hint = "Choose a writable path"
         raise RetrainerError(f"cannot write '{path}': {error.strerror or error}", hint=hint) from error

@@ -22,7 +22,7 @@ from retrainer.registry.tables import POSTS_TABLE, Post
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from retrainer.config import PostsSettings
+    from retrainer.config import PostsLimits, PostsSettings
     from retrainer.registry.database import Database
 
 log = logging.getLogger(__name__)
@@ -73,6 +73,11 @@ class PostStore:
         """Close the connections to a foreign database."""
         if self._engine is not self._database.engine:
             self._engine.dispose()
+
+    @property
+    def limits(self) -> PostsLimits:
+        """The limits of imported files."""
+        return self._settings.limits
 
     @property
     def location(self) -> str:
@@ -148,6 +153,13 @@ class PostStore:
         first_time, last_time = posts["created_at"].iloc[0], posts["created_at"].iloc[-1]
         return PostsSummary(len(posts), with_content, first_time.to_pydatetime(), last_time.to_pydatetime())
 
+    def are_past(self, now: datetime) -> bool:
+        """Whether the posts are in the project's database, and none of them is later than now."""
+        if self._foreign:
+            return False
+        with self._database.read() as session:
+            return not session.scalar(sa.select(sa.exists().where(Post.created_at > now)))
+
     def require_writable(self) -> None:
         """Check that posts can be imported.
 
@@ -170,12 +182,11 @@ class PostStore:
         """
         self.require_writable()
         table = sa.inspect(Post).local_table
-        records = _records(posts, now)
         with self._database.write() as session:
             before = session.scalar(sa.select(sa.func.count()).select_from(table)) or 0
             insert = insert_new(session.connection().dialect.name, table)
-            for start in range(0, len(records), _INSERT_ROWS):
-                session.execute(insert, records[start : start + _INSERT_ROWS])
+            for start in range(0, len(posts), _INSERT_ROWS):
+                session.execute(insert, _records(posts.iloc[start : start + _INSERT_ROWS], now))
             after = session.scalar(sa.select(sa.func.count()).select_from(table)) or 0
         return after - before
 

@@ -3,47 +3,45 @@
 A version is a folder `models/<type>/<version_id>/` of plain-data files and a `manifest.json` with the SHA-256 of each.
 The hash of the manifest is in the database, and so are the files (up to 32 MB): the folder is a copy, restored where it
 is missing. `models/timing_model` and `models/content_model` are links to the production versions.
+
+Files are staged, recorded in the database, and only then moved into place. So whatever is in place without being in the
+database is somebody else's, or belongs to another state of the database, and is never deleted.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
+import logging
 import os
-import secrets
-import shutil
 from contextlib import ExitStack, contextmanager, suppress
 from importlib import metadata
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
 
 from retrainer.errors import ArtifactError
-from retrainer.files import (
-    exclusive_lock,
-    is_abandoned,
-    liveness_lock,
-    open_within,
-    remove,
-    sync,
-    write_atomically,
-)
+from retrainer.files import exclusive_lock, files_in, open_within, sync
 from retrainer.model_types import MODEL_TYPE_NAMES
+from retrainer.registry.staging import STAGING, claim_abandoned, find_abandoned, open_staging
 from retrainer.registry.tables import VersionFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from datetime import datetime
     from pathlib import Path
 
     from retrainer.model_types import ModelTypeName
     from retrainer.registry.registry import Registry
+    from retrainer.registry.staging import Staging
     from retrainer.registry.tables import ModelVersion
+
+log = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
 EVALUATIONS = "evaluations"  # the forecasts of a version's evaluations; not part of the model
 FORMAT = 1
 MAX_BYTES_IN_DATABASE = 32 * 1024 * 1024
-_STAGING_PREFIX = ".staging-"
+MODEL = "model"  # the folder of a new model while it is staged and has no version id yet
 _SET_ASIDE = ".set-aside"
 _LIBRARIES = ("retrainer", "numpy", "pandas", "prophet", "anthropic")  # a model's files may depend on their versions
 
@@ -59,54 +57,85 @@ class Artifacts:
         """Return the path of a version's folder, whether it exists or not."""
         return self.models_dir / model_type / version_id
 
+    def require_no_links(self, path: Path) -> None:
+        """Refuse a symbolic link in the place of a file or folder in the models folder: it may lead anywhere.
+
+        Raises:
+            ArtifactError: the path or a folder above it, up to the models folder, is one.
+        """
+        link = self._find_link(path)
+        if link is not None:
+            raise ArtifactError(
+                f"'{link}' is a symbolic link",
+                hint="Replace it by what it points to; only the models folder may be one",
+            )
+
     @contextmanager
-    def staging(self) -> Iterator[Path]:
-        """Provide an empty folder on the models folder's filesystem; it is removed at the end unless it was moved.
+    def staging(self, model_type: ModelTypeName) -> Iterator[Staging]:
+        """Provide an empty folder on the models folder's filesystem; it is removed at the end.
 
         Raises:
             ArtifactError: the models folder cannot be written.
         """
         with ExitStack() as stack:
             with report_write_errors(self.models_dir):
-                self.models_dir.mkdir(parents=True, exist_ok=True)
-                folder = self.models_dir / f"{_STAGING_PREFIX}{secrets.token_hex(8)}"
-                with exclusive_lock(self._lock_file):
-                    folder.mkdir()
-                    stack.enter_context(liveness_lock(folder))
-            stack.callback(shutil.rmtree, folder, ignore_errors=True)
-            yield folder
+                self.require_no_links(self.models_dir / STAGING)
+                staging = stack.enter_context(open_staging(self.models_dir, model_type))
+            yield staging
 
-    def store(self, staged: Path, version: ModelVersion, written: list[str]) -> list[VersionFile]:
-        """Add a manifest to the staged files, make them durable, and move them into place in one step.
+    def stage_version(self, staging: Staging, version: ModelVersion, written: list[str]) -> list[VersionFile]:
+        """Add a manifest to the staged files of a new model and make them durable.
+
+        Args:
+            staging: its subfolder `model` has the files.
+            version: the version that they are; it gets the hash of the manifest.
+            written: the names of the files.
 
         Returns:
             The rows of the files for the database, with the content unless the version is too large.
 
         Raises:
-            ArtifactError: the models folder cannot be written, or is full; then nothing is left behind.
+            ArtifactError: the models folder cannot be written, or is full.
         """
-        version_id = version.version_id
+        model, version_id = staging.folder / MODEL, version.version_id
         _require_plain_paths(written, version_id)
-        target = self.folder(version.model_type, version_id)
+        self.require_no_links(self.folder(version.model_type, version_id))
         with report_write_errors(self.models_dir):
-            data = {name: (staged / name).read_bytes() for name in written}
+            data = {name: (model / name).read_bytes() for name in written}
             manifest = _manifest(version_id, data)
-            (staged / MANIFEST).write_bytes(manifest)
+            (model / MANIFEST).write_bytes(manifest)
             for name in (*written, MANIFEST):
-                sync(staged / name)
-            sync(staged)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            staged.rename(target)
-            sync(target.parent)
+                sync(model / name)
+            sync(model)
+            staged = staging.folder / version.model_type / version_id
+            staged.parent.mkdir()
+            model.rename(staged)
         in_database = sum(map(len, data.values())) <= MAX_BYTES_IN_DATABASE
         files = [_row(version_id, name, content, keep=in_database) for name, content in data.items()]
         files.append(_row(version_id, MANIFEST, manifest, keep=True))
         version.manifest_sha256 = files[-1].sha256
         return files
 
-    def discard(self, version: ModelVersion) -> None:
-        """Remove the folder of a version that was never registered."""
-        shutil.rmtree(self.folder(version.model_type, version.version_id), ignore_errors=True)
+    def stage_forecasts(self, staging: Staging, version: ModelVersion, name: str, data: bytes) -> VersionFile:
+        """Stage the forecasts of an evaluation; return their row for the database.
+
+        Raises:
+            ArtifactError: the models folder cannot be written, or is full.
+        """
+        path = f"{EVALUATIONS}/{name}"
+        self._stage(staging, version, path, data)
+        return _row(version.version_id, path, data, keep=True)
+
+    def publish(self, staging: Staging) -> None:
+        """Move staged files, which the database knows by now, into place.
+
+        Raises:
+            ArtifactError: the models folder cannot be written. The next run moves the files that are left.
+        """
+        staging.registered = True
+        with report_write_errors(self.models_dir):
+            for path in files_in(staging.folder):
+                self._move(path, path.relative_to(staging.folder))
 
     def read(self, version: ModelVersion) -> dict[str, bytes]:
         """Return the files of a version's model by path: the very bytes whose hashes were checked.
@@ -129,20 +158,6 @@ class Artifacts:
             )
         return {path: files[path] for path in content["files"]}
 
-    def write_forecasts(self, version: ModelVersion, name: str, data: bytes) -> VersionFile:
-        """Write the forecasts of an evaluation beside the model; return their row for the database.
-
-        Raises:
-            ArtifactError: the models folder cannot be written.
-        """
-        path = f"{EVALUATIONS}/{name}"
-        _write(self.folder(version.model_type, version.version_id) / path, data)
-        return _row(version.version_id, path, data, keep=True)
-
-    def remove_forecasts(self, version: ModelVersion, path: str) -> None:
-        """Remove the forecasts of an evaluation that could not be recorded."""
-        (self.folder(version.model_type, version.version_id) / path).unlink(missing_ok=True)
-
     def read_forecasts(self, version: ModelVersion, path: str) -> bytes:
         """Return the forecasts file of an evaluation, checked against its hash; from the database if it is missing.
 
@@ -161,90 +176,111 @@ class Artifacts:
         comes last sets the right links.
 
         Raises:
-            ArtifactError: the models folder cannot be written.
+            ArtifactError: the models folder cannot be written, or something else has the name of a link.
         """
-        with report_write_errors(self.models_dir):
-            self.models_dir.mkdir(parents=True, exist_ok=True)
+        for model_type in MODEL_TYPE_NAMES:
+            production = self._registry.get_production(model_type)
+            if production is not None and not self.folder(model_type, production.version_id).exists():
+                self._restore_missing_files(production)
+        with self._lock():
             for model_type in MODEL_TYPE_NAMES:
-                production = self._registry.get_production(model_type)
-                if production is not None and not self.folder(model_type, production.version_id).exists():
-                    self._restore_missing_files(production)
-            with exclusive_lock(self._lock_file):
-                for model_type in MODEL_TYPE_NAMES:
-                    self._link(model_type)
+                self._link(model_type)
 
     def abandoned_staging_folders(self) -> list[Path]:
-        """Return the staging folders whose process is dead.
+        """Return the staging folders of dead processes, including those that were not made yet.
 
         Raises:
-            ArtifactError: there may be some, but the models folder cannot be written.
+            ArtifactError: a link is in the place of a folder, or a journal cannot be read.
         """
-        found = list(self.models_dir.glob(f"{_STAGING_PREFIX}*"))
-        if not found:
-            return []
-        with report_write_errors(self.models_dir), exclusive_lock(self._lock_file):
-            return [folder for folder in found if is_abandoned(folder)]
+        self.require_no_links(self.models_dir / STAGING)
+        with report_write_errors(self.models_dir):
+            return find_abandoned(self.models_dir)
 
-    def unregistered_folders(self, model_type: ModelTypeName, since: datetime | None = None) -> list[Path]:
-        """Return the folders of versions that are not in the database, or whose files were pruned.
-
-        Call it only while no run of the type is in progress: a run moves its files into place before it registers them.
-
-        Args:
-            model_type: the model type.
-            since: only folders written at or after this time; None: all.
-        """
-        found = [path for path in (self.models_dir / model_type).glob("*") if path.is_dir()]
-        registered = self._registry.list_unpruned_version_ids(model_type) if found else set()
-        strays = [path for path in found if path.name not in registered]
-        return [path for path in strays if since is None or path.stat().st_mtime >= since.timestamp()]
-
-    def stray_files(self, version: ModelVersion) -> list[Path]:
-        """Return the files in a version's folder that are not in the database."""
-        folder = self.folder(version.model_type, version.version_id)
-        known = {row.path for row in self._registry.list_files(version.version_id)}
-        return [path for path in _files_in(folder) if path.relative_to(folder).as_posix() not in known]
-
-    def remove_strays(self, model_type: ModelTypeName, since: datetime | None = None) -> None:
-        """Remove unregistered folders and stray files; see `unregistered_folders`.
-
-        Raises:
-            ArtifactError: one of them cannot be removed.
-        """
-        for folder in self.unregistered_folders(model_type, since):
-            self.remove(folder)
-        for version in self._registry.list_versions(model_type):
-            for path in self.stray_files(version):
-                self.remove(path)
-
-    def remove(self, path: Path) -> None:
-        """Remove a file or folder in the models folder.
-
-        Raises:
-            ArtifactError: it cannot be removed.
-        """
-        with report_write_errors(path.parent):
-            remove(path)
-
-    def has_manifest(self, folder: Path) -> bool:
-        """Whether a folder holds a version that was written completely, in this database or not."""
-        return (folder / MANIFEST).exists()
-
-    def set_aside(self, folder: Path) -> None:
-        """Move a version's folder to `.set-aside`, which nothing reads.
+    def clear_abandoned(self, folder: Path) -> None:
+        """Move the files that the database knows from the staging folder of a dead process into place; remove the rest.
 
         Raises:
             ArtifactError: the models folder cannot be written.
         """
-        target = self.models_dir / _SET_ASIDE / folder.parent.name / folder.name
-        with report_write_errors(self.models_dir):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            remove(target)
+        self.require_no_links(folder)
+        with report_write_errors(self.models_dir), claim_abandoned(folder) as model_type:
+            if model_type is None:
+                return
+            for path in files_in(folder):
+                if self._is_missing_file(path, path.relative_to(folder)):
+                    self._move(path, path.relative_to(folder))
+            left = [str(path.relative_to(folder)) for path in files_in(folder)]
+            if left:
+                reason = f"Removed '{folder.relative_to(self.models_dir)}' of a process that died: {', '.join(left)}"
+                self._registry.record_cleanup(model_type, reason)
+                log.info("%s", reason)
+
+    def unknown_versions(self, model_type: ModelTypeName) -> list[Path]:
+        """Return the folders of complete versions that are not in the database.
+
+        Raises:
+            ArtifactError: a link is in the place of a folder.
+        """
+        parent = self.models_dir / model_type
+        self.require_no_links(parent)
+        found = [path.parent for path in parent.glob(f"*/{MANIFEST}") if not path.parent.is_symlink()]
+        known = self._registry.list_version_ids(model_type) if found else set()
+        return sorted(folder for folder in found if folder.name not in known)
+
+    def set_aside(self, folder: Path) -> Path:
+        """Move a version's folder into `.set-aside`, which nothing reads, beside what is there; return its new path.
+
+        Raises:
+            ArtifactError: the models folder cannot be written.
+        """
+        parent = self.models_dir / _SET_ASIDE / folder.parent.name
+        with self._lock():
+            self.require_no_links(folder)
+            self.require_no_links(parent)
+            parent.mkdir(parents=True, exist_ok=True)
+            names = itertools.chain([folder.name], (f"{folder.name}.{number}" for number in itertools.count(2)))
+            target = next(parent / name for name in names if not os.path.lexists(parent / name))
             folder.rename(target)
+        log.warning("Moved '%s' to '%s': the database does not know this version", folder, target)
+        return target
+
+    def pruned_versions_with_files(self, model_type: ModelTypeName) -> list[ModelVersion]:
+        """Return the pruned versions some of whose files are still there, unchanged.
+
+        Raises:
+            ArtifactError: a link is in the place of a folder.
+        """
+        parent = self.models_dir / model_type
+        self.require_no_links(parent)
+        names = {path.name for path in parent.glob("*")}
+        pruned = names & self._registry.list_version_ids(model_type, pruned=True) if names else set()
+        versions = map(self._registry.get_version, sorted(pruned))
+        return [version for version in versions if self._intact_files(version)]
+
+    def remove_files(self, version: ModelVersion) -> None:
+        """Remove the recorded files of a version and the folders that are empty then. What was changed or added stays.
+
+        Raises:
+            ArtifactError: one of them cannot be removed, or is behind a link.
+        """
+        folder = self.folder(version.model_type, version.version_id)
+        self.require_no_links(folder)
+        paths = [folder / row.path for row in self._registry.list_files(version.version_id)]
+        folders = {parent for path in paths for parent in path.parents if parent.is_relative_to(folder)}
+        with report_write_errors(folder):
+            for path in self._intact_files(version):
+                path.unlink()
+            for empty in sorted(folders, reverse=True):
+                with suppress(OSError):  # it is not empty
+                    empty.rmdir()
+        log.info("Removed the files of '%s'", version.version_id)
+        kept = [str(path.relative_to(folder)) for path in files_in(folder)]
+        if kept:
+            log.warning("Kept files in '%s' that were changed or added: %s", folder, ", ".join(kept))
 
     def size_on_disk(self, version: ModelVersion) -> int:
-        """Return the size of a version's folder in bytes."""
-        return sum(path.lstat().st_size for path in _files_in(self.folder(version.model_type, version.version_id)))
+        """Return the size in bytes of the files that `remove_files` would remove."""
+        return sum(path.stat().st_size for path in self._intact_files(version))
 
     def find_file_problems(self, version: ModelVersion) -> dict[str, Literal["missing", "changed"]]:
         """Compare every file of a version with its record in the database; return the problems by path."""
@@ -259,12 +295,21 @@ class Artifacts:
         return problems
 
     def restore_file(self, version: ModelVersion, path: str) -> bool:
-        """Write one of a version's files from the database; False if the database has no intact copy."""
+        """Write one of a version's files from the database.
+
+        Returns:
+            False if the database has no intact copy, or a link or folder is in its way.
+        """
         (row,) = self._list_files(version, path)
         data = self._registry.read_file(version.version_id, path)
-        if data is None or _sha256(data) != row.sha256:
+        target = self.folder(version.model_type, version.version_id) / path
+        blocked = target.is_dir() or self._find_link(target) is not None
+        if data is None or _sha256(data) != row.sha256 or blocked:
             return False
-        _write(self.folder(version.model_type, version.version_id) / path, data)
+        with self.staging(version.model_type_name) as staging:
+            staged = self._stage(staging, version, path, data)
+            with report_write_errors(self.models_dir):
+                self._move(staged, target.relative_to(self.models_dir))
         return True
 
     def find_link_problem(self, model_type: ModelTypeName) -> str | None:
@@ -329,24 +374,68 @@ class Artifacts:
         _check(content, row.sha256, row.path, version_id)
         return content
 
-    @property
-    def _lock_file(self) -> Path:
-        return self.models_dir / ".lock"
+    def _intact_files(self, version: ModelVersion) -> list[Path]:
+        folder = self.folder(version.model_type, version.version_id)
+        problems = self.find_file_problems(version)
+        rows = self._registry.list_files(version.version_id)
+        return [folder / row.path for row in rows if row.path not in problems]
+
+    def _find_link(self, path: Path) -> Path | None:
+        """Return the first part of a path below the models folder that is a symbolic link."""
+        below = [path, *path.parents][: len(path.relative_to(self.models_dir).parts)]
+        return next((part for part in reversed(below) if part.is_symlink()), None)
+
+    def _stage(self, staging: Staging, version: ModelVersion, path: str, data: bytes) -> Path:
+        self.require_no_links(self.folder(version.model_type, version.version_id) / path)
+        staged = staging.folder / version.model_type / version.version_id / path
+        with report_write_errors(self.models_dir):
+            staged.parent.mkdir(parents=True)
+            staged.write_bytes(data)
+            sync(staged)
+        return staged
+
+    def _move(self, staged: Path, path: Path) -> None:
+        """Move a staged file to a path in the models folder."""
+        target = self.models_dir / path
+        self.require_no_links(target)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        staged.replace(target)
+        sync(target.parent)
+
+    def _is_missing_file(self, staged: Path, path: Path) -> bool:
+        """Whether a staged file is missing at its path, where the database knows it with this content."""
+        if len(path.parts) < 3 or staged.is_symlink() or os.path.lexists(self.models_dir / path):  # noqa: PLR2004
+            return False
+        _, version_id, *names = path.parts
+        rows = self._registry.list_files(version_id, ["/".join(names)])
+        return bool(rows) and _sha256(staged.read_bytes()) == rows[0].sha256
+
+    @contextmanager
+    def _lock(self) -> Iterator[None]:
+        """Let one process at a time change the models folder."""
+        lock_file = self.models_dir / ".lock"
+        with report_write_errors(self.models_dir):
+            self.models_dir.mkdir(parents=True, exist_ok=True)
+            self.require_no_links(lock_file)
+            with exclusive_lock(lock_file):
+                yield
 
     def _link(self, model_type: ModelTypeName) -> None:
         link = self.models_dir / f"{model_type}_model"
         production = self._registry.get_production(model_type)
-        if production is None:
-            link.unlink(missing_ok=True)
-            return
         if self.find_link_problem(model_type) is None:
             return
-        new_link = self.models_dir / f".{model_type}_model.new"  # always the same name: we hold the lock
-        new_link.unlink(missing_ok=True)
-        new_link.symlink_to(_link_target(production), target_is_directory=True)
-        if link.is_dir() and not link.is_symlink():
-            raise ArtifactError(f"cannot link '{link}': it is a folder", hint="Move it away")
-        new_link.replace(link)
+        if link.exists() and not link.is_symlink():
+            kind = "folder" if link.is_dir() else "file"
+            raise ArtifactError(f"cannot link '{link}': it is a {kind}", hint="Move it away")
+        if production is None:
+            link.unlink()
+            log.info("Removed the link '%s': there is no production version", link)
+            return
+        with self.staging(model_type) as staging:
+            new_link = staging.folder / link.name
+            new_link.symlink_to(_link_target(production), target_is_directory=True)
+            new_link.replace(link)
 
 
 @contextmanager
@@ -365,10 +454,6 @@ def _no_copy(version: ModelVersion, path: Path) -> ArtifactError:
         f"cannot repair '{version.version_id}': '{path}' is missing and there is no copy in the database",
         hint="Restore it from a backup, or train a new version",
     )
-
-
-def _files_in(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if not path.is_dir() or path.is_symlink())
 
 
 def _link_target(version: ModelVersion) -> str:
@@ -426,9 +511,3 @@ def _modified(name: str, version_id: str, difference: str) -> ArtifactError:
         f"'{name}' of '{version_id}' was modified: {difference}",
         hint="It was not loaded. Delete the version's folder to restore it from the database",
     )
-
-
-def _write(path: Path, data: bytes) -> None:
-    with report_write_errors(path.parent):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, data)

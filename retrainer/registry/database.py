@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import sqlalchemy as sa
 from sqlalchemy import event
@@ -20,6 +21,7 @@ from sqlalchemy.orm import Session
 
 from retrainer.errors import ConfigError, DatabaseError
 from retrainer.files import exclusive_lock
+from retrainer.model_types import MODEL_TYPE_NAMES
 from retrainer.registry.migrations import HEAD, REVISIONS
 from retrainer.registry.tables import VERSION_TABLE
 
@@ -38,11 +40,14 @@ _POSTGRESQL_DEFAULTS = {
 _KNOWN_ERRORS = (
     ("file is not a database", "is not a SQLite database", "Check database.url"),
     ("unable to open database file", "cannot be opened", "Check the path and its permissions"),
-    ("readonly database", "cannot be written", "Make its file and its folder writable, even for reading"),
+    ("readonly database", "cannot be written", "Make its file and its folder writable"),
+    ("read-only transaction", "cannot be written: it is read-only", "Use a database and a user that may write"),
     ("database is locked", f"was locked for {BUSY_TIMEOUT_SECONDS} s", "Try again later"),
     ("database or disk is full", "cannot be written: the disk is full", "Free some disk space"),
     ("disk I/O error", "cannot be read or written: disk I/O error", "Check whether the disk is full or failing"),
     ("permission denied", "", "Grant its user the missing permission"),
+    ("terminating connection", "closed the connection", "Run the command again"),
+    ("server closed the connection", "closed the connection", "Check that the server is running"),
     ("connection refused", "", "Check that the server is running, and check database.url"),
     ("connection failed", "", "Check that the server is running, and check database.url"),
     ("connection is bad", "", "Check that the server is running, and check database.url"),
@@ -54,6 +59,8 @@ _KNOWN_ERRORS = (
         "Fix times before year 1 or after year 9999 and 'infinity', or read from a view without them",
     ),
 )
+_CANNOT_WRITE = ("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_IOERR", "SQLITE_FULL")  # also while only reading
+_READ_AS_IT_IS = "read as it is"  # marks a connection that ignores the write-ahead log
 _ADVISORY_LOCK = 7_265_747_261  # "retra": any number, the same in every process
 
 
@@ -287,6 +294,9 @@ class _CommitCounter:
                     self._close()
                     self._connection = self._engine.raw_connection()
                     self._file, self._opened = file, self._opened + 1
+                if _READ_AS_IT_IS in self._connection.info:  # it would see no commit
+                    self._close()
+                    return None
                 cursor = self._connection.cursor()
                 cursor.execute("PRAGMA data_version")
                 return self._opened, cursor.fetchone()
@@ -363,7 +373,7 @@ def translate_error(error: DBAPIError, engine: sa.Engine) -> DatabaseError:
 
 
 def _holds_versions(models: Path) -> bool:
-    return any(models.glob("*/*/manifest.json"))
+    return any(any((models / name).glob("*/manifest.json")) for name in MODEL_TYPE_NAMES)
 
 
 def _create_sqlite_engine(url: sa.URL, folder: Path, *, read_only: bool) -> sa.Engine:
@@ -383,6 +393,7 @@ def _create_sqlite_engine(url: sa.URL, folder: Path, *, read_only: bool) -> sa.E
     event.listen(engine, "begin", _begin_sqlite)
     if not read_only:
         _follow_file(engine, path)
+    _allow_read_only_places(engine, path)
     return engine
 
 
@@ -408,6 +419,42 @@ def _follow_file(engine: sa.Engine, path: Path) -> None:
 
     event.listen(engine, "checkout", check)
     event.listen(engine, "do_connect", refuse_to_create_another)
+
+
+def _allow_read_only_places(engine: sa.Engine, path: Path) -> None:
+    """Let a database be read where nothing can be written: a read-only folder, or a full disk.
+
+    Even for reading, SQLite creates the files of the write-ahead log. Where it cannot, and there is nothing in the log,
+    the file is read as it is. A new connection follows whenever the file has changed.
+    """
+
+    def content() -> tuple[int, int] | None:
+        """Return what tells whether the file was changed; None if a log belongs to it."""
+        log_file = path.with_name(f"{path.name}-wal")
+        if not path.exists() or (log_file.exists() and log_file.stat().st_size):
+            return None
+        status = path.stat()
+        return status.st_mtime_ns, status.st_size
+
+    def connect(dialect: Any, record: Any, arguments: Any, parameters: Any) -> Any:
+        connection = dialect.connect(*arguments, **parameters)
+        try:
+            connection.execute("PRAGMA schema_version").fetchone()
+        except sqlite3.OperationalError as error:
+            connection.close()
+            state = content()
+            if not error.sqlite_errorname.startswith(_CANNOT_WRITE) or state is None:
+                raise
+            record.info[_READ_AS_IT_IS] = state
+            return dialect.connect(f"file:{quote(str(path))}?immutable=1", **{**parameters, "uri": True})
+        return connection
+
+    def check(_connection: Any, record: Any, _proxy: Any) -> None:
+        if _READ_AS_IT_IS in record.info and record.info[_READ_AS_IT_IS] != content():
+            raise sa.exc.DisconnectionError
+
+    event.listen(engine, "do_connect", connect)
+    event.listen(engine, "checkout", check)
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

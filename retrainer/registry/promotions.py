@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import delete, exists, select
+from sqlalchemy import exists, select, update
 from sqlalchemy.orm import aliased
 
 from retrainer.errors import NothingToRollBack, ProductionChanged, PromotionRefused
@@ -177,7 +177,7 @@ class Promotions:
             if hold is None:
                 return False
             session.delete(hold)
-            _record(session, "release", model_type, reason, now)
+            record_entry(session, "release", model_type, reason, now)
             return True
 
     def archive_old_versions(self, model_type: ModelTypeName, keep: int, now: datetime) -> list[str]:
@@ -200,7 +200,7 @@ class Promotions:
                     continue
                 version.status = "archived"
                 reason = f"Not among the newest {keep} versions"
-                _record(session, "archive", model_type, reason, now, version_id=version.version_id, automatic=True)
+                record_entry(session, "archive", model_type, reason, now, version_id=version.version_id, automatic=True)
                 archived.append(version.version_id)
         return archived
 
@@ -217,7 +217,7 @@ class Promotions:
                 return False
             _require_files(version)
             version.status = "trained"
-            _record(session, "restore", version.model_type_name, reason, now, version_id=version_id)
+            record_entry(session, "restore", version.model_type_name, reason, now, version_id=version_id)
             return True
 
     def pin(self, version_id: str, reason: str, now: datetime, *, pinned: bool) -> bool:
@@ -232,7 +232,7 @@ class Promotions:
                 return False
             version.pinned = pinned
             action = "pin" if pinned else "unpin"
-            _record(session, action, version.model_type_name, reason, now, version_id=version_id)
+            record_entry(session, action, version.model_type_name, reason, now, version_id=version_id)
             return True
 
     def prune(self, version_ids: Sequence[str], reason: str, now: datetime) -> list[str]:
@@ -247,11 +247,17 @@ class Promotions:
                 version = fetch_version(session, version_id)
                 if version.status != "archived" or version.pinned or version.pruned_at is not None:
                     continue
-                session.execute(delete(VersionFile).where(VersionFile.version_id == version_id))
+                # The names and hashes stay, so that what is left of the files in the models folder can be recognised.
+                session.execute(update(VersionFile).where(VersionFile.version_id == version_id).values(data=None))
                 version.pruned_at = now
-                _record(session, "prune", version.model_type_name, reason, now, version_id=version_id)
+                record_entry(session, "prune", version.model_type_name, reason, now, version_id=version_id)
                 pruned.append(version_id)
         return pruned
+
+    def record_cleanup(self, model_type: ModelTypeName, reason: str) -> None:
+        """Record that files which a dead process left are removed."""
+        with self.database.write() as session:
+            record_entry(session, "cleanup", model_type, reason, datetime.now(UTC), automatic=True)
 
     def version_history(self, version_id: str) -> list[LedgerEntry]:
         """Return the decisions about a version and those that took it out of production, newest first."""
@@ -309,7 +315,7 @@ def new_entry(action: str, model_type: ModelTypeName, reason: str, now: datetime
     )
 
 
-def _record(
+def record_entry(
     session: Session, action: str, model_type: ModelTypeName, reason: str, now: datetime, **columns: Any
 ) -> None:
     """Add a ledger entry about something that leaves production unchanged."""
@@ -322,7 +328,7 @@ def _hold(session: Session, model_type: ModelTypeName, reason: str, now: datetim
     if session.get(Hold, model_type) is not None:
         return False
     session.add(Hold(model_type=model_type, since=now, actor=current_actor(), reason=reason))
-    _record(session, "hold", model_type, reason, now)
+    record_entry(session, "hold", model_type, reason, now)
     return True
 
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Select, func, select, update
+from sqlalchemy import Select, case, func, select, update
 
 from retrainer.errors import RunInProgress, UnknownName
 from retrainer.registry.liveness import ProcessIdentity, explain_death
-from retrainer.registry.promotions import Change, Decision, new_entry, recheck
+from retrainer.registry.promotions import Change, Decision, new_entry, recheck, record_entry
 from retrainer.registry.queries import (
     fetch_production,
     fetch_running_run,
@@ -23,7 +23,7 @@ from retrainer.registry.queries import (
 from retrainer.registry.tables import TrainingRun
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from sqlalchemy.orm import Session
 
@@ -63,8 +63,12 @@ class RunFilter:
     promoted: bool | None = None
     offset: int = 0
 
-    def apply(self, query: Select[Any], model_type: ModelTypeName | None) -> Select[Any]:
-        """Return the query with its conditions."""
+    def apply(self, query: Select[Any], model_type: ModelTypeName | None, dead: Sequence[str] = ()) -> Select[Any]:
+        """Return the query with its conditions.
+
+        Args:
+            dead: the ids of the runs that count as failed although they are recorded as running.
+        """
         if model_type is not None:
             query = query.where(TrainingRun.model_type == model_type)
         if self.since is not None:
@@ -72,7 +76,8 @@ class RunFilter:
         if self.until is not None:
             query = query.where(TrainingRun.started_at < self.until)
         if self.status is not None:
-            query = query.where(TrainingRun.status == self.status)
+            status = case((TrainingRun.run_id.in_(dead), "failed"), else_=TrainingRun.status)
+            query = query.where((status if dead else TrainingRun.status) == self.status)
         if self.promoted is not None:
             query = query.where(TrainingRun.promoted_to_production.is_(self.promoted))
         return query
@@ -222,7 +227,7 @@ class Runs:
         return FinishedRun(run, change, race_lost=decision.promote and live_id != decision.expected_production)
 
     def get_run(self, run_id: str) -> TrainingRun:
-        """Return a run.
+        """Return a run. One whose process is dead is returned as `close_dead_runs` would close it.
 
         Raises:
             UnknownName: there is no run with this id.
@@ -231,21 +236,32 @@ class Runs:
             run = session.get(TrainingRun, run_id) if "\0" not in run_id else None
         if run is None:
             raise UnknownName(f"unknown run '{run_id}'", hint="`retrainer history` lists the runs")
+        _close_if_dead(run, datetime.now(UTC))
         return run
 
     def list_runs(
         self, model_type: ModelTypeName | None = None, limit: int | None = None, run_filter: RunFilter = RunFilter()
     ) -> list[TrainingRun]:
-        """Return runs, newest first."""
-        query = run_filter.apply(_NEWEST_FIRST, model_type).limit(limit).offset(run_filter.offset)
+        """Return runs, newest first. One whose process is dead is returned as `close_dead_runs` would close it."""
+        dead = self._list_dead_run_ids(run_filter)
+        query = run_filter.apply(_NEWEST_FIRST, model_type, dead).limit(limit).offset(run_filter.offset)
         with self.database.read() as session:
-            return list(session.scalars(query))
+            runs = list(session.scalars(query))
+        clock = datetime.now(UTC)
+        for run in runs:
+            _close_if_dead(run, clock)
+        return runs
 
     def count_runs(self, model_type: ModelTypeName | None = None, run_filter: RunFilter = RunFilter()) -> int:
         """Return the number of runs, regardless of the offset."""
-        query = run_filter.apply(select(func.count()).select_from(TrainingRun), model_type)
+        dead = self._list_dead_run_ids(run_filter)
+        query = run_filter.apply(select(func.count()).select_from(TrainingRun), model_type, dead)
         with self.database.read() as session:
             return session.scalar(query) or 0
+
+    def _list_dead_run_ids(self, run_filter: RunFilter) -> list[str]:
+        """Return the ids of the runs whose recorded status a filter must not rely on."""
+        return [run.run_id for run, _ in self.find_dead_runs()] if run_filter.status in {"running", "failed"} else []
 
     def get_last_completed_run(self, model_type: ModelTypeName) -> TrainingRun | None:
         """Return the latest completed run of a type, if any; runs for a past time (`--as-of`) do not count."""
@@ -271,11 +287,22 @@ class Runs:
         with self.database.write() as session:
             return [run for run in session.scalars(_RUNNING).all() if _close_if_dead(run, clock)]
 
-    def call_while_idle(self, model_type: ModelTypeName, action: Callable[[], None]) -> None:
-        """Call a function while no run of a type is in progress and none can start; skip it if one is."""
+    def record_while_idle(self, model_type: ModelTypeName, action: str, work: Callable[[], str]) -> bool:
+        """Call a function while no run of a type is in progress and none can start; record its result in the ledger.
+
+        Args:
+            model_type: the type.
+            action: the action of the ledger entry.
+            work: what to do; it returns the reason of the ledger entry.
+
+        Returns:
+            False if a run of the type is in progress; nothing is done then.
+        """
         with self.database.write() as session:
-            if session.scalars(_RUNNING.where(TrainingRun.model_type == model_type)).first() is None:
-                action()
+            if session.scalars(_RUNNING.where(TrainingRun.model_type == model_type)).first() is not None:
+                return False
+            record_entry(session, action, model_type, work(), datetime.now(UTC), automatic=True)
+            return True
 
 
 _RUNNING = select(TrainingRun).where(TrainingRun.status == "running")
@@ -320,7 +347,8 @@ def _explain_death(run: TrainingRun, clock: datetime) -> str | None:
 
 
 def _close_if_dead(run: TrainingRun, clock: datetime) -> bool:
-    reason = _explain_death(run, clock)
+    """Close a run that is recorded as running, if its process is dead; return whether it was."""
+    reason = _explain_death(run, clock) if run.status == "running" else None
     if reason is None:
         return False
     close_interrupted(run, reason, run.heartbeat_at)

@@ -49,6 +49,8 @@ LEDGER_ACTIONS = (
     "unpin",
     "hold",
     "release",
+    "cleanup",
+    "set_aside",
 )
 
 

@@ -36,11 +36,6 @@ class Versions:
         with self.database.read() as session:
             return fetch_version(session, version_id)
 
-    def has_version(self, version_id: str) -> bool:
-        """Whether there is a version with this id."""
-        with self.database.read() as session:
-            return session.get(ModelVersion, version_id) is not None
-
     def list_versions(
         self, model_type: ModelTypeName | None = None, limit: int | None = None, *, status: str | None = None
     ) -> list[ModelVersion]:
@@ -53,11 +48,11 @@ class Versions:
         with self.database.read() as session:
             return list(session.scalars(query.limit(limit)))
 
-    def list_unpruned_version_ids(self, model_type: ModelTypeName) -> set[str]:
-        """Return the ids of the versions whose files were not pruned."""
-        query = select(ModelVersion.version_id).where(
-            ModelVersion.model_type == model_type, ModelVersion.pruned_at.is_(None)
-        )
+    def list_version_ids(self, model_type: ModelTypeName, *, pruned: bool = False) -> set[str]:
+        """Return the ids of all versions of a type, or of those whose files were pruned."""
+        query = select(ModelVersion.version_id).where(ModelVersion.model_type == model_type)
+        if pruned:
+            query = query.where(ModelVersion.pruned_at.is_not(None))
         with self.database.read() as session:
             return set(session.scalars(query))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from retrainer.escapes import visible
 from retrainer.model_types import get_model_type
 from retrainer.render.scores import describe_evidence, metric_rows, run_sides
 
@@ -44,7 +45,7 @@ def _failure_section(subject: str, error: RetrainerError) -> str:
 
 def _result_section(result: RunResult) -> str:
     if result.run is None:
-        heading, model = "– {}: dry run, nothing is recorded", result.algorithm
+        heading, model = "– {}: dry run, nothing is recorded", _escape(result.algorithm)
     else:
         heading = "✓ {}: promoted" if result.promoted else "– {}: not promoted"
         model = f"`{result.run.model_version_id}`"
@@ -65,5 +66,5 @@ def _scores_table(result: RunResult) -> str:
 
 
 def _escape(text: str) -> str:
-    """Escape characters with a meaning in Markdown."""
-    return "".join(f"\\{character}" if character in r"\`*_{}[]<>#|" else character for character in text)
+    """Escape characters with a meaning in Markdown, and write out control characters."""
+    return "".join(f"\\{character}" if character in r"\`*_{}[]<>#|" else character for character in visible(text))

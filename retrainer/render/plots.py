@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from retrainer.errors import RetrainerError, UsageError
+from retrainer.files import open_output
 from retrainer.model_types import get_model_type
 
 if TYPE_CHECKING:
@@ -61,7 +62,8 @@ def draw(report: ReplayReport, path: Path) -> None:
         scores.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
         metadata = {"Date": None} if path.suffix.lower() == ".svg" else {}
         try:
-            figure.savefig(path, metadata=metadata, dpi=120)
+            with open_output(path) as file:
+                figure.savefig(file, format=path.suffix[1:].lower(), metadata=metadata, dpi=120)
         except OSError as error:
             raise RetrainerError(
                 f"cannot write the plot '{path}': {error.strerror}", hint="Choose another file"

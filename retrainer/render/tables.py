@@ -199,7 +199,8 @@ def show_next_post(forecast: NextPost) -> None:
     console.text(f"Version {forecast.version_id}, last post {_format_minute(forecast.last_post_at)} UTC")
     if forecast.model_type == "content":
         console.text(f"Next post, written for {_format_minute(forecast.next_post_at)} UTC:")
-        console.text(forecast.text if forecast.text is not None else f"(no text: {forecast.outcome})")
+        text = f"(no text: {forecast.outcome})" if forecast.text is None else forecast.text
+        console.text(*text.split("\n"))
         return
     low, high = forecast.interval_hours or (0.0, 0.0)
     level = f"{100 * (forecast.interval_level or 0.0):.4g}%"  # 80%, or 97.5%

@@ -8,6 +8,7 @@ import shutil
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from retrainer.pipeline.recovery import clear_abandoned
 from retrainer.registry.runs import RunFilter
 from retrainer.replay.sandbox import open_sandbox
 from retrainer.replay.step import StepResult, decide, review_step
@@ -95,8 +96,7 @@ class PolicyRun:
         if same and not any(result.failed for result in recorded) and self._sandbox_agrees(recorded[-1]):
             self.decision = None if recorded[-1].complete else recorded.pop()
             self.results = recorded
-            self.sandbox.registry.delete_unfinished_runs()
-            self.sandbox.artifacts.remove_strays(self.model_type)  # nobody else uses the sandbox
+            self._delete_unfinished()
             return
         store.delete_steps(self.key)
         self.sandbox.close()
@@ -105,6 +105,16 @@ class PolicyRun:
         folder.mkdir(parents=True)
         (folder / KEY_FILE).write_text(self.key)
         self.sandbox = open_sandbox(folder, self.policy.settings, history)
+
+    def _delete_unfinished(self) -> None:
+        """Delete interrupted runs and their versions; nobody else uses the sandbox."""
+        clear_abandoned(self.sandbox)
+        registry = self.sandbox.registry
+        for status in ("running", "failed"):
+            for run in registry.list_runs(run_filter=RunFilter(status=status)):
+                if run.model_version_id is not None:
+                    self.sandbox.artifacts.remove_files(registry.get_version(run.model_version_id))
+        registry.delete_unfinished_runs()
 
     def _sandbox_agrees(self, last: StepResult) -> bool:
         """Whether the sandbox is where the results end: a kill may have come in between."""

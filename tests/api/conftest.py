@@ -115,7 +115,7 @@ def thread_server(
         runtime = stack.enter_context(open_runtime(project, os.environ))
         log = stack.enter_context(_log_lines())
         access = load_auth(os.environ, None, "127.0.0.1", protect_reads=protect_reads, allowed_hosts=allowed_hosts)
-        _open_connections(project, runtime)
+        _open_connections(project)
         running = module.create_server(create_app(project, runtime, access, Threads(answer_seconds)))
         listening = stack.enter_context(module.listen("127.0.0.1", 0))
         thread = threading.Thread(target=running.run, args=([listening],), name="server of a test", daemon=True)

@@ -285,11 +285,36 @@ def test_a_closed_pipe_on_stderr_does_not_stop_a_run(folder: Path, retrainer: Ru
     assert retrainer("production", "--json").json["timing_model"] is not None
 
 
-def test_a_full_disk_on_stdout_is_one_line(folder: Path, retrainer: Runner) -> None:
-    command = f"{sys.executable} -m retrainer production --json > /dev/full"
-    done = subprocess.run(command, shell=True, cwd=folder, capture_output=True, text=True, check=False)  # noqa: S602
-    assert done.returncode == 1
-    assert done.stderr == "Error: cannot write the result: No space left on device\n"
+def in_shell(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run a command line in which `retrainer` is the program, in a shell where any part of a pipe may fail."""
+    script = f'set -o pipefail; retrainer() {{ {sys.executable} -m retrainer "$@"; }}; {command}'
+    return subprocess.run(["bash", "-c", script], cwd=folder, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "line"),
+    [
+        ("production --json", 1, "cannot write the result: No space left on device"),
+        ("train --help", 1, "cannot write: No space left on device. Check path, permissions and free space"),
+        ("show nope --json", 2, "unknown version 'nope'. `retrainer versions` lists them"),
+    ],
+)
+def test_a_full_disk_on_stdout_is_one_line(command: str, code: int, line: str, folder: Path) -> None:
+    done = in_shell(f"retrainer {command} > /dev/full", folder)
+    assert (done.returncode, done.stderr) == (code, f"Error: {line}\n")
+
+
+@pytest.mark.parametrize(("command", "code"), [("--help", 0), ("plugins", 0), ("show nope --json", 2)])
+def test_a_reader_that_has_enough_does_not_change_the_exit_code(command: str, code: int, folder: Path) -> None:
+    done = in_shell(f"retrainer {command} | true", folder)
+    assert (done.returncode, len(done.stderr.splitlines())) == (code, 1 if code else 0)
+
+
+def test_json_is_valid_on_a_terminal_without_unicode(folder: Path, retrainer_process: Runner) -> None:
+    done = retrainer_process("hold", "timing", "--reason", "é 😀", "--json", PYTHONIOENCODING="ascii")
+    assert done.json["status"] == "success"
+    done = retrainer_process("show", "é 😀", "--json", PYTHONIOENCODING="ascii")
+    assert done.json["error"]["message"] == "unknown version 'é 😀'"
 
 
 def test_unencodable_characters_are_escaped(folder: Path, retrainer: Runner, retrainer_process: Runner) -> None:

@@ -327,7 +327,7 @@ def test_an_error_is_logged_as_json_and_in_the_log_file(retrainer: Runner, folde
 def test_a_run_that_holds_the_gil_is_ended_by_a_timer(
     retrainer: Runner, retrainer_process: Runner, plugins: Plugins
 ) -> None:
-    """C code that never releases the GIL: the process is killed, and the next command closes the run."""
+    """C code that never releases the GIL: the process is killed, and the run counts as failed."""
     shortened = """
         import retrainer.pipeline.timeout as timeout
         timeout.GRACE_SECONDS = timeout.RECORD_SECONDS = 0.5
@@ -343,7 +343,7 @@ def test_a_run_that_holds_the_gil_is_ended_by_a_timer(
     (run,) = retrainer("history", "--json").json["training_runs"]
     assert run["status"] == "failed"
     assert "The run was interrupted: its process" in run["error"]
-    assert retrainer("doctor").code == 0
+    assert retrainer("doctor", "--repair").code == 0
 
 
 @pytest.mark.usefixtures("posts")

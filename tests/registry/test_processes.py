@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import random
-import signal
-import time
-from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -13,45 +9,17 @@ from typing import TYPE_CHECKING, Protocol
 import pytest
 import sqlalchemy as sa
 
-from retrainer.doctor import examine
-from retrainer.pipeline.recovery import recover
 from retrainer.pipeline.run import retrain
 from retrainer.registry.tables import ModelVersion
-from tests.conftest import NOW, configure, open_project, regular_posts, runtime_of
-from tests.registry.worker import Worker, change, first_use, release, train
+from tests.conftest import NOW, open_project, regular_posts, runtime_of
+from tests.worker import Worker, change, command, first_use, release
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from retrainer.project import Project
-    from tests.plugins_for_tests import Plugins
 
 SEED = 20240601
-
-IMPROVING = """
-    import numpy as np
-    from pydantic import BaseModel, ConfigDict
-    from retrainer.algorithms import Algorithm, hookimpl
-
-    class Options(BaseModel):
-        model_config = ConfigDict(extra="forbid")
-        hours: float = 20.0
-
-    @hookimpl
-    def algorithm():
-        return Algorithm(name="improving", model_types=("timing",), summary="As configured.", config=Options)
-
-    @hookimpl
-    def train(posts, config):
-        return {"hours": config.hours, "ballast": list(range(2000))}
-
-    @hookimpl
-    def predict(model, origins):
-        from retrainer.model_types.timing import TimingForecasts
-        quantiles = np.full((len(origins), 99), model["hours"])
-        return TimingForecasts(quantiles, quantiles[:, 0])
-"""
-
 
 SLOW = pytest.mark.slow
 SOAK = pytest.mark.soak
@@ -154,7 +122,7 @@ def test_processes_change_production_and_a_watcher_always_sees_one(
 def test_runs_of_one_type_never_overlap(folder: Path, start: Start) -> None:
     project = open_project(folder)
     project.posts.add(regular_posts(120), NOW)
-    workers = [start(train, folder) for _ in range(6)]
+    workers = [start(command, folder, "train", "timing") for _ in range(6)]
     release(workers)
     most = 0
     while any(worker.is_running() for worker in workers):
@@ -169,63 +137,6 @@ def test_runs_of_one_type_never_overlap(folder: Path, start: Start) -> None:
 def test_a_run_waits_for_another_with_wait(folder: Path, start: Start) -> None:
     project = open_project(folder)
     project.posts.add(regular_posts(120), NOW)
-    workers = [start(train, folder, "--wait", "50") for _ in range(3)]
+    workers = [start(command, folder, "train", "timing", "--wait", "50") for _ in range(3)]
     release(workers)
     assert [worker.finish(100) for worker in workers] == [0, 0, 0]
-
-
-@pytest.mark.parametrize("kills", [5, pytest.param(30, marks=SLOW), pytest.param(300, marks=SOAK)])
-def test_a_run_killed_at_any_moment_loses_nothing(
-    kills: int, folder: Path, plugins: Plugins, monkeypatch: pytest.MonkeyPatch, start: Start
-) -> None:
-    """Each run is better than the last, so that it promotes, and old versions are archived on the way."""
-    plugins.add("improving", IMPROVING)
-    monkeypatch.syspath_prepend(str(plugins.site))
-    configure(folder, keep_versions="3", min_improvement_threshold="0")
-    project = open_project(folder)
-    project.posts.add(regular_posts(120), NOW)
-    choose = random.Random(SEED)  # noqa: S311
-    span = _seconds_of_a_run(folder, plugins, start)
-    killed = promoted = attempts = 0
-    while killed < kills or not promoted:  # killed after the promotion, or at the end before the kill
-        attempts += 1
-        assert attempts < 4 * kills + 20, f"{killed} killed while they were running, {promoted} promoted"
-        hours = 19.0 - 13 * attempts / (4 * kills + 20)
-        env = {**plugins.environ, "RETRAINER_TIMING_MODEL__IMPROVING__HOURS": str(hours)}
-        worker = start(train, folder, "--algorithm", "improving", env=env)
-        release([worker])
-        time.sleep(choose.uniform(0, span))  # the moment is the point
-        worker.kill()
-        is_killed = worker.finish() == -signal.SIGKILL
-        killed += is_killed
-        promoted += "✓ Model promoted to production!" in worker.err
-        span *= 1.03 if is_killed else 0.85  # moments up to the end of a run, however fast the machine is just now
-        recover(project, runtime_of(project))  # what every command does first
-        assert examine(project) == [], f"after attempt {attempts}"
-        _nothing_reported_is_missing(project, worker.err)
-    last = retrain(project, runtime_of(project), "timing", datetime.now(UTC), algorithm="baseline")
-    assert last.run
-    assert last.run.status == "completed"
-    assert {run.status for run in project.registry.list_runs()} == {"completed", "failed"}
-
-
-def _seconds_of_a_run(folder: Path, plugins: Plugins, start: Start) -> float:
-    worker = start(train, folder, "--algorithm", "improving", env=plugins.environ)
-    release([worker])
-    started = time.monotonic()
-    assert worker.finish() == 0, worker.err
-    return time.monotonic() - started
-
-
-def _nothing_reported_is_missing(project: Project, log: str) -> None:
-    """Compare what a killed run logged with the registry."""
-    lines = log.splitlines()
-    registered = [line.split(": ")[1] for line in lines if line.startswith("Model version registered: ")]
-    for version_id in registered:
-        version = project.registry.get_version(version_id)
-        assert project.artifacts.find_file_problems(version) == {}
-    if any(line.startswith("✓ Model promoted to production!") for line in lines):
-        assert production_ids(project) == registered
-        (run,) = project.registry.list_runs("timing", 1)
-        assert run.status == "completed"
-        assert run.promoted_to_production

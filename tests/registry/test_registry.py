@@ -111,7 +111,7 @@ def test_the_next_run_closes_one_whose_process_is_dead(project: Project) -> None
         "print(p.registry.start_run('timing', 'baseline', datetime.now(UTC), None).run_id)"
     )
     killed = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout.strip()
-    assert project.registry.get_run(killed).status == "running"
+    assert [run.run_id for run in project.registry.list_running_runs()] == [killed]
     assert retrain(project, runtime_of(project), "timing", datetime.now(UTC)).promoted
     closed = project.registry.get_run(killed)
     assert closed.status == "failed"

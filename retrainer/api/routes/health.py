@@ -1,5 +1,7 @@
 """The endpoints for operators: health and metrics."""
 
+import logging
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Response
@@ -9,7 +11,9 @@ from pydantic import BaseModel, Field
 
 from retrainer.api.dependencies import State, failures, reject_unknown_parameters
 from retrainer.api.metrics import metrics_without_database, project_metrics
-from retrainer.errors import RequestTimeout, ServerBusy
+from retrainer.errors import RetrainerError
+
+log = logging.getLogger(__name__)
 
 
 class Health(BaseModel):
@@ -46,7 +50,9 @@ async def ready(state: State) -> JSONResponse:
 async def metrics(state: State) -> Response:
     """Return the metrics in the text format of Prometheus."""
     try:
-        of_project = await state.threads.run("look", project_metrics, state.project)
-    except (RequestTimeout, ServerBusy):  # then the metrics of the server matter all the more
+        compute = partial(project_metrics, state.project)
+        of_project = await state.threads.run("look", state.answers.get, "metrics", compute, state.answers.no_runs)
+    except RetrainerError as error:  # then the metrics of the server matter all the more
+        log.warning("Metrics without the database: %s", error)
         of_project = metrics_without_database()
     return Response(of_project + state.metrics.text(), media_type=CONTENT_TYPE_LATEST)

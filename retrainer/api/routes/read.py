@@ -17,17 +17,15 @@ from retrainer.api.dependencies import (
     reject_unknown_parameters,
 )
 from retrainer.api.middleware import unauthorized
-from retrainer.api.responses import DocumentResponse
+from retrainer.api.responses import DocumentResponse, document_body
 from retrainer.model_types import MODEL_TYPE_NAMES, ModelTypeName
 from retrainer.model_types.timing import INTERVAL_LEVEL
 from retrainer.pipeline.comparing import compare_versions
 from retrainer.pipeline.forecast import predict_next
 from retrainer.pipeline.loading import is_paid
-from retrainer.pipeline.recovery import recover
 from retrainer.registry.promotions import PRODUCTION_CHANGE_ACTIONS
 from retrainer.registry.runs import RunFilter
 from retrainer.registry.tables import ModelVersion
-from retrainer.render.documents.base import Document
 from retrainer.render.documents.evaluations import ComparisonDocument
 from retrainer.render.documents.forecasts import NextContentDocument, NextTimingDocument, next_post_document
 from retrainer.render.documents.runs import HistoryDocument, RunDocument
@@ -39,7 +37,7 @@ RunId = Annotated[str, Path(min_length=1, max_length=200, description="The id of
 
 
 @router.get("/production", responses=failures())
-@in_thread("look", cached=True)
+@in_thread("look", cached="always")
 def production(state: State) -> ProductionDocument:
     """Return the production version of each model type."""
     return ProductionDocument.from_rows(
@@ -48,7 +46,7 @@ def production(state: State) -> ProductionDocument:
 
 
 @router.get("/versions", responses=failures())
-@in_thread("look", cached=True)
+@in_thread("look", cached="always")
 def versions(state: State, model_type: OptionalModelType = None, limit: Limit = 20) -> VersionsDocument:
     """List versions, newest first."""
     return VersionsDocument.from_rows(state.project.registry.list_versions(model_type, limit))
@@ -66,7 +64,7 @@ def version(state: State, version_id: VersionId) -> VersionLifeDocument:
 
 
 @router.get("/training-history", responses=failures())
-@in_thread("look")
+@in_thread("look", cached="without runs")
 def training_history(
     state: State,
     model_type: OptionalModelType = None,
@@ -78,7 +76,6 @@ def training_history(
     promoted: Annotated[bool | None, Query(description="Only runs that promoted their version, or not.")] = None,
 ) -> HistoryDocument:
     """List training runs, newest first, and the latest changes of production, regardless of the filters."""
-    _close_dead_runs(state)
     registry = state.project.registry
     run_filter = RunFilter(status=status, promoted=promoted, offset=(page - 1) * limit)
     return HistoryDocument.from_rows(
@@ -89,10 +86,9 @@ def training_history(
 
 
 @router.get("/training-history/{run_id}", responses=failures(404))
-@in_thread("look")
+@in_thread("look", cached="without runs")
 def run(state: State, run_id: RunId) -> RunDocument:
     """Return one run."""
-    _close_dead_runs(state)
     return RunDocument.model_validate(state.project.registry.get_run(run_id))
 
 
@@ -104,12 +100,15 @@ async def compare(state: State, request: Request, version_a: VersionId, version_
     """
     get_version = state.project.registry.get_version
     a, b = [await state.threads.run("look", get_version, version_id) for version_id in (version_a, version_b)]
-    return await _forecast(
-        state,
-        request,
-        [a, b],
-        lambda: ComparisonDocument.from_result(compare_versions(state.project, state.runtime, a, b, datetime.now(UTC))),
-    )
+    now = datetime.now(UTC)
+
+    def compute() -> bytes:
+        return document_body(ComparisonDocument.from_result(compare_versions(state.project, state.runtime, a, b, now)))
+
+    def answer() -> bytes:
+        return state.answers.get(("compare", version_a, version_b), compute, lambda: state.project.posts.are_past(now))
+
+    return await _forecast(state, request, [a, b], answer)
 
 
 @router.get("/predict/timing", response_model=NextTimingDocument, responses=failures(409, 500))
@@ -120,7 +119,7 @@ async def predict_timing(
         float, Query(ge=0.02, le=0.98, description="The probability that the interval holds the next post.")
     ] = INTERVAL_LEVEL,
 ) -> Response:
-    """Forecast when the next post comes, with the production version.
+    """Forecast when the next post comes, with the production version. The forecast may be one second old.
 
     If a token is set and the forecast costs money, the token is required.
     """
@@ -139,15 +138,23 @@ async def predict_content(state: State, request: Request) -> Response:
 async def _predict(
     state: AppState, request: Request, model_type: ModelTypeName, interval: float = INTERVAL_LEVEL
 ) -> Response:
-    def predict() -> Document:
-        return next_post_document(predict_next(state.project, state.runtime, model_type, datetime.now(UTC), interval))
+    now = datetime.now(UTC)
+
+    def compute() -> bytes:
+        return document_body(next_post_document(predict_next(state.project, state.runtime, model_type, now, interval)))
+
+    def answer() -> bytes:
+        if model_type == "content":  # each text is another one
+            return compute()
+        key = ("timing", interval, int(now.timestamp()))
+        return state.answers.get(key, compute, lambda: state.project.posts.are_past(now))
 
     live = await state.threads.run("look", state.project.registry.get_production, model_type)
-    return await _forecast(state, request, [live] if live else [], predict)
+    return await _forecast(state, request, [live] if live else [], answer)
 
 
 async def _forecast(
-    state: AppState, request: Request, versions: Sequence[ModelVersion], forecast: Callable[[], Document]
+    state: AppState, request: Request, versions: Sequence[ModelVersion], forecast: Callable[[], bytes]
 ) -> Response:
     """Answer with forecasts of versions, if they are free or the caller has the token."""
 
@@ -157,9 +164,3 @@ async def _forecast(
         return DocumentResponse(forecast())
 
     return await state.threads.run("forecast", answer)
-
-
-def _close_dead_runs(state: AppState) -> None:
-    """Close the runs whose process is gone, rather than show them as running."""
-    if state.project.registry.find_dead_runs():
-        recover(state.project, state.runtime)

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pkgutil
 import random
+import signal
 import sys
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
+from multiprocessing.forkserver import ensure_running
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from retrainer.algorithms.events import EventBus
@@ -17,12 +22,15 @@ from retrainer.pipeline.promotion import promote_version, roll_back
 from retrainer.project import Project
 from retrainer.render.events import event_document
 from retrainer.runtime import Runtime
+from tests.command_line import environment
+from tests.faults.injection import faults_library
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from multiprocessing.context import ForkServerProcess
     from multiprocessing.synchronize import Event
-    from pathlib import Path
+
+    from tests.faults.injection import Fault
 
 IMPORTED = ["pandas", "psycopg", "retrainer.cli.train", "retrainer.pipeline.run", "retrainer.posts.store"]
 IMPORTED += ["retrainer.registry.database", "retrainer.registry.registry", "retrainer_baseline"]
@@ -42,7 +50,12 @@ class Worker:
 
     @classmethod
     def start(
-        cls, folder: Path, work: Callable[..., None], *arguments: object, env: Mapping[str, str] | None = None
+        cls,
+        folder: Path,
+        work: Callable[..., None],
+        *arguments: object,
+        env: Mapping[str, str] | None = None,
+        fault: Fault | None = None,
     ) -> Worker:
         """Start a worker.
 
@@ -51,14 +64,16 @@ class Worker:
             work: a function at the top level of a module.
             arguments: the arguments of the function.
             env: additional environment variables.
+            fault: what goes wrong in its work.
         """
+        _start_server()
         ready, released = _CONTEXT.Event(), _CONTEXT.Event()
         number = len(list(folder.glob("worker*.out")))
         out_file, err_file = (folder / f"worker{number}.{name}" for name in ("out", "err"))
         out_file.touch()
         process = _CONTEXT.Process(
             target=_work_when_released,
-            args=(work, arguments, {**os.environ, **(env or {})}, (out_file, err_file), ready, released),
+            args=(work, arguments, {**os.environ, **(env or {})}, (out_file, err_file), ready, released, fault),
             daemon=True,
         )
         process.start()
@@ -85,6 +100,14 @@ class Worker:
         return self.err_file.read_text()
 
 
+@cache
+def _start_server() -> None:
+    """Start the server with the library that lets operations on files fail, if there is a compiler for it."""
+    library = faults_library()
+    with environment({} if library is None else {"LD_PRELOAD": str(library)}):
+        ensure_running()
+
+
 def release(workers: Sequence[Worker]) -> None:
     """Let workers begin at once, when all of them are ready."""
     for worker in workers:
@@ -100,6 +123,7 @@ def _work_when_released(
     files: tuple[Path, Path],
     ready: Event,
     released: Event,
+    fault: Fault | None,
 ) -> None:
     os.environ.clear()
     os.environ.update(environ)
@@ -110,6 +134,8 @@ def _work_when_released(
     sys.stderr = open(2, "w", encoding="utf-8", buffering=1, closefd=False)  # noqa: SIM115  as above
     ready.set()
     released.wait()
+    if fault is not None:
+        fault.arm()
     work(*arguments)
 
 
@@ -141,9 +167,39 @@ def change(folder: Path, seconds: float, seed: int) -> None:
     print(changes)  # noqa: T201  its result
 
 
-def train(folder: Path, *arguments: str) -> None:
-    """Run `retrainer train timing`."""
+def command(folder: Path, *arguments: str) -> None:
+    """Run a command line of `retrainer`."""
     from retrainer.__main__ import run
 
     os.chdir(folder)
-    sys.exit(run(["train", "timing", *arguments]))
+    sys.exit(run(arguments))
+
+
+def kill_at(folder: Path, name: str, when: str, max_bytes: int | None) -> None:
+    """Train, and kill this process when it has called a function, or is about to call it.
+
+    Args:
+        folder: the project folder.
+        name: the dotted name of the function; `Path.mkdir` counts for a staging folder only.
+        when: `before` or `after`.
+        max_bytes: the largest version that is copied to the database; None for the usual.
+    """
+    from retrainer.registry import artifacts
+
+    if max_bytes is not None:
+        artifacts.MAX_BYTES_IN_DATABASE = max_bytes
+    owner, _, attribute = name.rpartition(".")
+    target = pkgutil.resolve_name(owner)
+    original = getattr(target, attribute)
+
+    def replacement(*arguments: object, **options: object) -> object:
+        counts = attribute != "mkdir" or (".staging" in str(arguments[0]) and len(Path(str(arguments[0])).name) == 16)
+        if counts and when == "before":
+            os.kill(os.getpid(), signal.SIGKILL)
+        result = original(*arguments, **options)
+        if counts:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+
+    setattr(target, attribute, replacement)
+    command(folder, "train", "timing")

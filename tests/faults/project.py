@@ -1,0 +1,247 @@
+"""A project with a past, the commands that change it, and what no fault in them may lose."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from retrainer.doctor import examine
+from tests.command_line import Completed
+from tests.conftest import regular_posts
+from tests.worker import Worker, command, release
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from retrainer.project import Project
+    from tests.faults.injection import Fault
+    from tests.plugins_for_tests import Plugins
+
+IMPROVING = """
+    import numpy as np
+    from pydantic import BaseModel, ConfigDict
+    from retrainer.algorithms import Algorithm, hookimpl
+
+    class Options(BaseModel):
+        model_config = ConfigDict(extra="forbid")
+        hours: float = 20.0
+
+    @hookimpl
+    def algorithm():
+        return Algorithm(name="improving", model_types=("timing",), summary="As configured.", config=Options)
+
+    @hookimpl
+    def train(posts, config):
+        return {"hours": config.hours, "ballast": list(range(2000))}
+
+    @hookimpl
+    def predict(model, origins):
+        from retrainer.model_types.timing import TimingForecasts
+        quantiles = np.full((len(origins), 99), model["hours"])
+        return TimingForecasts(quantiles, quantiles[:, 0])
+"""
+"""An algorithm whose forecasts are so many hours; posts come every 5."""
+
+FILES_OF_THE_USER = ("NOTES.md", "models/NOTES.md", "models/timing/NOTES.md", "data/posts.csv", "config/NOTES.md")
+
+
+@dataclass(frozen=True)
+class TimedResult(Completed):
+    """The result of a command line, and the seconds it took."""
+
+    seconds: float
+
+
+def environ_of(plugins: Plugins, hours: float = 14.0) -> dict[str, str]:
+    """Return the environment in which a run trains a version that forecasts so many hours."""
+    if not (plugins.site / "retrainer_improving_module.py").exists():
+        plugins.add("improving", IMPROVING)
+    options = {"ALGORITHM": "improving", "IMPROVING__HOURS": str(hours)}
+    return {**plugins.environ, **{f"RETRAINER_TIMING_MODEL__{key}": value for key, value in options.items()}}
+
+
+def run_as_worker(
+    folder: Path, *arguments: str, env: Mapping[str, str], fault: Fault | None = None, kill_after: float | None = None
+) -> TimedResult:
+    """Run a command in a process of its own, which is forked and so starts quickly.
+
+    Args:
+        folder: of the project.
+        arguments: of the command.
+        env: additional environment variables.
+        fault: what goes wrong.
+        kill_after: seconds until it is killed; None to let it end.
+    """
+    output = folder.parent.parent / "output"
+    shutil.rmtree(output, ignore_errors=True)
+    output.mkdir()
+    worker = Worker.start(output, command, folder, *arguments, env=env, fault=fault)
+    release([worker])
+    started = time.monotonic()
+    if kill_after is not None:
+        worker.process.join(kill_after)  # the moment is the point
+        worker.kill()
+    code = worker.finish()
+    return TimedResult(code, worker.out, worker.err, time.monotonic() - started)
+
+
+def create_past(folder: Path, plugins: Plugins) -> None:
+    """Train six versions in a new project, each better than the one before; the oldest are archived."""
+    for name in FILES_OF_THE_USER:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(f"the user's {name}")
+    regular_posts(120).to_csv(folder / "data/posts.csv", index=False)
+    done = run_as_worker(folder, "posts", "import", "data/posts.csv", env=environ_of(plugins))
+    assert done.code == 0, done.err
+    for number in range(6):
+        done = run_as_worker(folder, "train", "timing", env=environ_of(plugins, 20.0 - number))
+        assert "✓ Model promoted" in done.err, done.err
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a project has recorded.
+
+    Attributes:
+        versions: the hash of the manifest, by version.
+        ledger: the decisions, in order.
+        runs: the closed runs and how they ended.
+        posts: the number of posts.
+        files: the content of the user's files.
+    """
+
+    versions: dict[str, str]
+    ledger: list[tuple[int, str, str | None, str | None]]
+    runs: dict[str, str]
+    posts: int
+    files: dict[str, bytes]
+
+    @classmethod
+    def read(cls, project: Project) -> Record:
+        registry = project.registry
+        versions = {version.version_id: version.manifest_sha256 for version in registry.list_versions()}
+        entries = reversed(registry.list_ledger_entries())
+        ledger = [(entry.entry_id, entry.action, entry.version_id, entry.to_version_id) for entry in entries]
+        runs = {run.run_id: run.status for run in registry.list_runs() if run.status != "running"}
+        posts = project.posts.summary(datetime.now(UTC)).count
+        files = {name: (project.folder / name).read_bytes() for name in FILES_OF_THE_USER}
+        return cls(versions, ledger, runs, posts, files)
+
+    def require_kept_in(self, later: Record) -> None:
+        """Check that nothing of this record is lost in a later one."""
+        assert self.versions.items() <= later.versions.items()
+        assert later.ledger[: len(self.ledger)] == self.ledger
+        assert self.runs.items() <= later.runs.items()
+        assert self.posts <= later.posts
+        assert self.files == later.files
+
+
+def production_of(project: Project) -> list[str]:
+    """Return the production versions of the timing type: one, as long as all is well."""
+    return [version.version_id for version in project.registry.list_versions("timing") if version.is_production]
+
+
+def require_consistent(project: Project) -> None:
+    """Check that at most one version is live, as the ledger says, and that no version is half registered."""
+    live = production_of(project)
+    changes = project.registry.list_ledger_entries(model_type="timing", actions=("promotion", "rollback"), limit=1)
+    assert live == [entry.to_version_id for entry in changes]
+    unpruned = [version for version in project.registry.list_versions() if version.pruned_at is None]
+    for version in unpruned:
+        paths = {row.path for row in project.registry.list_files(version.version_id)}
+        assert {"manifest.json", "model.json"} <= paths, f"{version.version_id} is registered with its files"
+
+
+def require_reported(project: Project, log: str) -> None:
+    """Check that what a run logged as done is recorded."""
+    lines = log.splitlines()
+    registered = [line.split(": ")[1] for line in lines if line.startswith("Model version registered: ")]
+    for version_id in registered:
+        version = project.registry.get_version(version_id)
+        assert project.artifacts.find_file_problems(version) == {}
+    if any(line.startswith("✓ Model promoted to production!") for line in lines):
+        assert production_of(project) == registered
+        (run,) = project.registry.list_runs("timing", 1)
+        assert run.status == "completed"
+        assert run.promoted_to_production
+
+
+@dataclass(frozen=True)
+class Change:
+    """A command that changes a project with a past.
+
+    Attributes:
+        arguments: of the command, given the versions, newest first.
+        damage: what happens to the project before.
+        is_done: whether the project is as the command reports, given its versions before.
+    """
+
+    arguments: Callable[[list[str]], tuple[str, ...]]
+    is_done: Callable[[Project, list[str]], bool]
+    damage: Callable[[Project, list[str]], None] = lambda _project, _versions: None
+
+
+def _status(project: Project, version_id: str) -> str:
+    return project.registry.get_version(version_id).status
+
+
+def _is_pruned(project: Project, version_id: str) -> bool:
+    folder = project.artifacts.folder("timing", version_id)
+    return project.registry.get_version(version_id).pruned_at is not None and not folder.exists()
+
+
+def _damage(project: Project, versions: list[str]) -> None:
+    """Delete a version's folder, a file of another, and the link to the live one."""
+    shutil.rmtree(project.artifacts.folder("timing", versions[1]))
+    (project.artifacts.folder("timing", versions[2]) / "model.json").unlink()
+    (project.models_dir / "timing_model").unlink()
+
+
+MORE_POSTS = "data/more.csv"
+
+
+def _write_more_posts(project: Project, _versions: list[str]) -> None:
+    regular_posts(1000, gap_hours=4.0).to_csv(project.folder / MORE_POSTS, index=False)
+
+
+CHANGES = {
+    "train": Change(
+        lambda _: ("train", "timing"),
+        lambda project, versions: production_of(project) not in ([], [versions[0]]),
+    ),
+    "promote": Change(
+        lambda versions: ("promote", versions[2]),
+        lambda project, versions: production_of(project) == [versions[2]],
+    ),
+    "rollback": Change(
+        lambda _: ("rollback", "timing"),
+        lambda project, versions: production_of(project) == [versions[1]],
+    ),
+    "restore": Change(
+        lambda versions: ("restore", versions[-1]),
+        lambda project, versions: _status(project, versions[-1]) == "trained",
+    ),
+    "prune": Change(
+        lambda _: ("prune", "--yes"),
+        lambda project, versions: all(_is_pruned(project, version_id) for version_id in versions[-2:]),
+    ),
+    "evaluate": Change(
+        lambda versions: ("evaluate", versions[1]),
+        lambda project, versions: len(project.registry.list_evaluations(versions[1])) > 2,
+    ),
+    "import": Change(
+        lambda _: ("posts", "import", MORE_POSTS),
+        lambda project, _: project.posts.summary(datetime.now(UTC)).count > 120,
+        _write_more_posts,
+    ),
+    "repair": Change(
+        lambda _: ("doctor", "--repair"),
+        lambda project, _: examine(project) == [],
+        _damage,
+    ),
+}
+"""The changes of a project with a past. `init` and `migrate` start from another project; see survival.py."""

@@ -1,0 +1,44 @@
+"""A database as the first release left it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from retrainer.registry.database import Database
+from tests.conftest import open_project
+
+
+def create_first_schema(folder: Path) -> Database:
+    """Create a database with the first schema, a version and a decision."""
+    from alembic import command
+    from alembic.config import Config
+
+    from retrainer.registry import database as module
+
+    project = open_project(folder)
+    engine = module.create_engine(project.settings.database.url, folder)
+    database = Database(engine)
+    with engine.execution_options(retrainer_writes=True).begin() as connection:
+        config = Config(attributes={"connection": connection})
+        config.set_main_option("script_location", str(Path(module.__file__).parent / "migrations"))
+        command.upgrade(config, "0001")
+        time = "2024-01-01 00:00:00.000000"
+        connection.execute(
+            sa.text(
+                "INSERT INTO retrainer_model_versions (version_id, model_type, algorithm, trained_at, status, "
+                "is_production, promoted_at, num_training_samples, training_duration_seconds, hyperparameters, "
+                "file_path, manifest_sha256, trained_through, trained_through_post_id, pinned) "
+                f"VALUES ('old', 'timing', 'baseline', '{time}', 'active', TRUE, '{time}', 10, 1.0, "
+                f"'{{}}', 'models/timing/old', '{'0' * 64}', '{time}', 'p1', FALSE)"
+            )
+        )
+        connection.execute(
+            sa.text(
+                "INSERT INTO retrainer_ledger (at, recorded_at, model_type, action, version_id, to_version_id, actor, "
+                f"automatic, reason, evidence) VALUES ('{time}', '{time}', 'timing', 'promotion', 'old', 'old', "
+                "'me', TRUE, 'first', '{}')"
+            )
+        )
+    return database

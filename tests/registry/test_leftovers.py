@@ -1,0 +1,344 @@
+"""What a killed run leaves is finished or removed by the next run, and nothing else is: not by any command."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import sys
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import pytest
+import sqlalchemy as sa
+
+from retrainer.doctor import examine
+from retrainer.errors import ArtifactError
+from retrainer.pipeline.loading import load_version
+from retrainer.pipeline.recovery import recover
+from retrainer.pipeline.retention import prunable, prune
+from retrainer.pipeline.run import retrain
+from retrainer.registry.tables import Base
+from tests.api.conftest import ServerProcess
+from tests.conftest import NOW, configure, open_project, regular_posts, runtime_of
+from tests.worker import Worker, kill_at, release
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from retrainer.project import Project
+    from tests.command_line import Runner
+
+READS = [
+    ("history",),
+    ("versions",),
+    ("production",),
+    ("predict", "timing"),
+    ("posts", "count"),
+    ("doctor",),
+    ("prune", "--dry-run"),
+    ("train", "timing", "--dry-run"),
+]
+
+# Where a run is killed: the function, and whether it has been carried out by then.
+MOMENTS = [
+    ("retrainer.registry.staging._entry", "before"),  # the journal is empty
+    ("pathlib.Path.mkdir", "before"),  # the staging folder is not made yet
+    ("retrainer.algorithms.manager.LoadedAlgorithm.save", "before"),
+    ("retrainer.algorithms.manager.LoadedAlgorithm.save", "after"),
+    ("retrainer.registry.versions.Versions.register_version", "before"),
+    ("retrainer.registry.versions.Versions.register_version", "after"),
+    ("retrainer.registry.artifacts.Artifacts._move", "after"),  # one file is in place, the others are not
+    ("retrainer.registry.artifacts.Artifacts.publish", "after"),
+    ("retrainer.registry.versions.Versions.record_evaluation", "before"),
+    ("retrainer.registry.versions.Versions.record_evaluation", "after"),
+    ("retrainer.registry.runs.Runs.complete_run", "before"),
+    ("retrainer.registry.runs.Runs.complete_run", "after"),
+    ("pathlib.Path.symlink_to", "after"),  # the new link is not in place yet
+]
+
+
+def train(project: Project) -> str:
+    run = retrain(project, runtime_of(project), "timing", NOW).run
+    assert run
+    return str(run.model_version_id)
+
+
+@pytest.fixture
+def project(folder: Path) -> Project:
+    project = open_project(folder)
+    project.posts.add(regular_posts(120), NOW)
+    return project
+
+
+@pytest.fixture
+def version_id(project: Project) -> str:
+    return train(project)
+
+
+def snapshot(folder: Path) -> dict[str, tuple[int, bytes | str | None]]:
+    """Return every path below a folder, with its inode and its content or target."""
+    found: dict[str, tuple[int, bytes | str | None]] = {}
+    for path in folder.rglob("*"):
+        content = str(path.readlink()) if path.is_symlink() else path.read_bytes() if path.is_file() else None
+        found[str(path.relative_to(folder))] = path.lstat().st_ino, content
+    return found
+
+
+def leave_a_dead_run(project: Project) -> None:
+    """Start a run in a process that ends without closing it."""
+    script = (
+        "from pathlib import Path; from retrainer.project import Project; from datetime import datetime, UTC;"
+        f"p = Project.find(Path({str(project.folder)!r}), {{}});"
+        "p.registry.start_run('timing', 'baseline', datetime.now(UTC), None)"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def kill_a_run(folder: Path, moment: tuple[str, str], max_bytes: int | None = None) -> None:
+    worker = Worker.start(folder.parent, kill_at, folder, *moment, max_bytes)
+    release([worker])
+    assert worker.finish() == -signal.SIGKILL, worker.err
+
+
+def cleanups(project: Project) -> list[str]:
+    return [entry.reason for entry in project.registry.list_ledger_entries(actions=("cleanup", "set_aside"))]
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        pytest.param(moment, marks=() if number in (3, 6, 9) else pytest.mark.slow)
+        for number, moment in enumerate(MOMENTS)
+    ],
+    ids=[f"{when} {name.rpartition('.')[2]}" for name, when in MOMENTS],
+)
+def test_reads_leave_what_a_killed_run_left_and_the_next_run_clears_it(
+    moment: tuple[str, str], project: Project, version_id: str, retrainer: Runner
+) -> None:
+    note = project.artifacts.folder("timing", version_id) / "NOTES.md"
+    note.write_text("of last year")
+    if moment[0].endswith("symlink_to"):
+        (project.models_dir / "timing_model").unlink()
+    kill_a_run(project.folder, moment)
+    before = snapshot(project.models_dir)
+    for command in READS:
+        retrainer(*command, cwd=project.folder)
+        assert snapshot(project.models_dir) == before, command
+    assert retrainer("train", "timing", cwd=project.folder).code == 0
+    assert examine(project) == []
+    assert not (project.models_dir / ".staging").exists()
+    assert note.read_text() == "of last year"
+    folders = {path.name for path in (project.models_dir / "timing").iterdir()}
+    assert folders == {version.version_id for version in project.registry.list_versions("timing")}
+
+
+def test_no_command_deletes_a_users_file(project: Project, version_id: str, retrainer: Runner) -> None:
+    configure(project.folder, keep_versions="1")
+    mine = [
+        project.artifacts.folder("timing", version_id) / "NOTES.md",
+        project.artifacts.folder("timing", version_id) / "evaluations" / "mine.csv",
+        project.models_dir / "timing" / "ideas" / "model.json",
+        project.models_dir / ".staging-photos" / "1.jpg",
+        project.models_dir / ".staging" / "photos" / "1.jpg",
+        project.models_dir / ".staging" / "notes.journal",
+        project.models_dir / ".timing_model.new",
+    ]
+    for path in mine:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("mine")
+    leave_a_dead_run(project)
+    with closing(ServerProcess.start(project.folder)) as server:
+        assert server.get("/models/training-history").status_code == 200
+        assert server.stop() == 0
+    for _ in range(3):
+        train(open_project(project.folder))
+    for command in (("history",), ("train", "timing"), ("doctor", "--repair"), ("prune", "--yes"), ("train", "timing")):
+        assert retrainer(*command, cwd=project.folder).code == 0, command
+        assert [path.read_text() for path in mine] == ["mine"] * len(mine), command
+    assert any(version.pruned_at for version in project.registry.list_versions("timing", status="archived"))
+
+
+def test_what_is_removed_is_logged_and_in_the_ledger(project: Project, version_id: str, retrainer: Runner) -> None:
+    kill_a_run(project.folder, ("retrainer.algorithms.manager.LoadedAlgorithm.save", "after"))
+    assert cleanups(project) == []
+    done = retrainer("train", "timing", cwd=project.folder)
+    (reason,) = cleanups(project)
+    assert reason.startswith("Removed '.staging/")
+    assert reason.endswith("of a process that died: model/model.json")
+    assert reason in done.err
+
+
+def test_photos_behind_a_link_in_the_place_of_a_versions_folder_survive(
+    project: Project, archived: str, retrainer: Runner, tmp_path: Path
+) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for version in project.registry.list_versions("timing"):
+        version_id = version.version_id
+        folder = project.artifacts.folder("timing", version_id)
+        shutil.copytree(folder, photos / version_id)
+        (photos / version_id / "beach.jpg").write_text("sun")
+        shutil.rmtree(folder)
+        folder.symlink_to(photos / version_id)
+    before = snapshot(photos)
+    leave_a_dead_run(project)
+    for command in (
+        ("history",),
+        ("predict", "timing"),
+        ("prune", "--yes"),
+        ("doctor", "--repair"),
+        ("train", "timing"),
+    ):
+        done = retrainer(*command, cwd=project.folder)
+        assert snapshot(photos) == before, command
+        if command[0] in {"predict", "prune"}:
+            assert done.code == 1
+            assert "' is a link" in done.err or "is a symbolic link. Replace it by what it points to" in done.err
+            assert done.err.count("Error:") == 1
+    assert "was changed" in retrainer("doctor", "--repair", cwd=project.folder).out
+    assert project.registry.get_version(archived).pruned_at is None
+
+
+@pytest.mark.parametrize("place", ["timing", ".staging", ".set-aside", ".lock", "timing/new"])
+def test_a_link_in_the_models_folder_is_refused_and_nothing_is_written_through_it(
+    place: str, project: Project, version_id: str, retrainer: Runner, tmp_path: Path
+) -> None:
+    outside = tmp_path / "outside"
+    if place == ".lock":
+        outside.write_text("mine")
+        (project.models_dir / place).unlink(missing_ok=True)
+        (project.models_dir / "timing_model").unlink()
+    else:
+        outside.mkdir()
+        (outside / "mine").write_text("mine")
+    if place == "timing":
+        shutil.rmtree(project.models_dir / place)
+    if place == ".set-aside":
+        shutil.copytree(project.artifacts.folder("timing", version_id), project.models_dir / "timing" / "unknown")
+    (project.models_dir / place).symlink_to(outside)
+    before = snapshot(tmp_path / "outside") if outside.is_dir() else outside.read_text()
+    done = retrainer("train", "timing", cwd=project.folder)
+    assert (snapshot(tmp_path / "outside") if outside.is_dir() else outside.read_text()) == before
+    if place != "timing/new":
+        assert f"'{project.models_dir / place}' is a symbolic link" in done.err
+
+
+def test_the_models_folder_itself_may_be_a_link(project: Project, retrainer: Runner, tmp_path: Path) -> None:
+    project.models_dir.rename(tmp_path / "elsewhere")
+    project.models_dir.symlink_to(tmp_path / "elsewhere")
+    train(project)
+    assert examine(project) == []
+    assert retrainer("predict", "timing", cwd=project.folder).code == 0
+
+
+def restore_backup(project: Project, rows: dict[str, list[sa.RowMapping]]) -> None:
+    """Replace the content of the database by that of a backup."""
+    engine = project.registry.database.engine
+    with engine.begin() as connection:
+        if engine.dialect.name == "postgresql":
+            connection.execute(sa.text("SET session_replication_role = replica"))
+        else:
+            connection.execute(sa.text("DROP TRIGGER retrainer_ledger_no_delete"))
+        for table in reversed(Base.metadata.sorted_tables):
+            connection.execute(table.delete())
+        for table in Base.metadata.sorted_tables:
+            if rows[table.name]:
+                connection.execute(table.insert(), [dict(row) for row in rows[table.name]])
+
+
+def take_backup(project: Project) -> dict[str, list[sa.RowMapping]]:
+    with project.registry.database.engine.connect() as connection:
+        return {
+            table.name: list(connection.execute(table.select()).mappings()) for table in Base.metadata.sorted_tables
+        }
+
+
+def test_a_database_restored_from_a_backup_taken_during_a_run_loses_no_later_version(
+    project: Project, version_id: str, retrainer: Runner
+) -> None:
+    leave_a_dead_run(project)  # as the backup finds it
+    backup = take_backup(project)
+    recover(project, runtime_of(project))
+    later = [train(project) for _ in range(2)]
+    project.registry.promote(later[1], version_id, "better", NOW)
+    project.artifacts.link_production()
+    content = {name: snapshot(project.artifacts.folder("timing", name)) for name in later}
+    restore_backup(project, backup)
+    for command in (("history",), ("show", version_id), ("doctor",)):
+        retrainer(*command, cwd=project.folder)
+    assert {name: snapshot(project.artifacts.folder("timing", name)) for name in later} == content
+    assert retrainer("train", "timing", cwd=project.folder).code == 0
+    aside = project.models_dir / ".set-aside" / "timing"
+    assert {name: snapshot(aside / name) for name in later} == content
+    assert sorted(cleanups(project)) == sorted(
+        f"Moved '{name}', unknown to the database, to '{aside / name}'" for name in later
+    )
+    assert examine(project) == []
+
+
+def test_a_version_is_not_set_aside_while_a_run_is_in_progress(project: Project, version_id: str) -> None:
+    folder = project.models_dir / "timing" / "baseline_timing_20200101_000000_0000"
+    shutil.copytree(project.artifacts.folder("timing", version_id), folder)
+    run = project.registry.start_run("timing", "baseline", NOW, None)
+    recover(project, runtime_of(project))
+    assert folder.exists()
+    project.registry.fail_run(run.run_id, "over", NOW)
+    recover(project, runtime_of(project))
+    assert not folder.exists()
+
+
+def test_what_was_set_aside_is_never_replaced(project: Project, version_id: str) -> None:
+    aside = project.models_dir / ".set-aside" / "timing"
+    name = "baseline_timing_20200101_000000_0000"
+    for number in range(3):
+        folder = project.models_dir / "timing" / name
+        shutil.copytree(project.artifacts.folder("timing", version_id), folder)
+        (folder / "number").write_text(str(number))
+        recover(project, runtime_of(project))
+    assert [(aside / part / "number").read_text() for part in (name, f"{name}.2", f"{name}.3")] == ["0", "1", "2"]
+
+
+@pytest.fixture
+def archived(project: Project) -> str:
+    """A project with an archived version; returns its id."""
+    configure(project.folder, keep_versions="1")
+    reopened = open_project(project.folder)
+    for _ in range(4):
+        train(reopened)
+    return reopened.registry.list_versions("timing", status="archived")[0].version_id
+
+
+def test_pruning_keeps_files_that_were_changed_or_added(
+    project: Project, archived: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = project.artifacts.folder("timing", archived)
+    (folder / "model.json").write_text("my own")
+    (folder / "NOTES.md").write_text("mine")
+    (case,) = [case for case in prunable(project) if case.version.version_id == archived]
+    assert prune(project, [case], NOW) == [archived]
+    assert {path.name for path in folder.rglob("*")} == {"model.json", "NOTES.md"}
+    assert f"Kept files in '{folder}' that were changed or added: NOTES.md, model.json" in caplog.text
+    assert examine(project) == []
+
+
+def test_a_killed_prune_is_finished_by_the_next_run(project: Project, archived: str) -> None:
+    folder = project.artifacts.folder("timing", archived)
+    project.registry.prune([archived], "space", NOW)  # and then the process dies
+    (folder / "NOTES.md").write_text("mine")
+    assert [finding.kind for finding in examine(project)] == ["stray_folder"]
+    recover(project, runtime_of(project))
+    assert [path.name for path in folder.iterdir()] == ["NOTES.md"]
+    assert examine(project) == []
+
+
+def test_a_version_that_is_too_large_for_the_database_survives_a_kill_before_its_files_are_in_place(
+    project: Project, version_id: str
+) -> None:
+    kill_a_run(project.folder, ("retrainer.registry.versions.Versions.register_version", "after"), max_bytes=0)
+    (version,) = [v for v in project.registry.list_versions("timing") if v.version_id != version_id]
+    assert project.registry.read_file(version.version_id, "model.json") is None
+    with pytest.raises(ArtifactError):
+        load_version(project, runtime_of(project), version)
+    recover(project, runtime_of(project))
+    assert load_version(project, runtime_of(project), version).model
