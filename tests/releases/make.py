@@ -52,12 +52,12 @@ class Maker:
         if url is not None:
             self.settings["RETRAINER_DATABASE__URL"] = url
 
-    def run(self, *arguments: str, code: int = 0, **environ: str) -> str:
+    def run(self, *arguments: str, code: int = 0, environ: dict[str, str] | None = None) -> str:
         """Run `retrainer` and return what it printed."""
         done = subprocess.run(
             [sys.executable, "-m", "retrainer", *arguments],
             cwd=self.folder,
-            env={**self.environ, **self.settings, **environ},
+            env={**self.environ, **self.settings, **(environ or {})},
             capture_output=True,
             text=True,
             check=False,
@@ -70,9 +70,9 @@ class Maker:
         """Run `retrainer` and return the JSON document that it printed."""
         return json.loads(self.run(*arguments, "--json"))
 
-    def train(self, *arguments: str, **environ: str) -> str:
+    def train(self, *arguments: str, environ: dict[str, str] | None = None) -> str:
         """Run `retrainer train` and return the new version's id."""
-        (run,) = json.loads(self.run("train", *arguments, "--json", **environ))["training_runs"]
+        (run,) = json.loads(self.run("train", *arguments, "--json", environ=environ))["training_runs"]
         return str(run["model_version_id"])
 
     def make(self) -> None:
@@ -92,11 +92,13 @@ class Maker:
         self.train("content", "--algorithm", "baseline", "--as-of", EARLIER)
         claude = self.train("content", "--algorithm", "claude_api")
         self.run("promote", claude, "--reason", "reads better")
-        self.run("train", "content", "--algorithm", "claude_api", code=2, ANTHROPIC_API_KEY="")  # a failed run
+        no_key = {"ANTHROPIC_API_KEY": ""}
+        self.run("train", "content", "--algorithm", "claude_api", code=2, environ=no_key)  # a failed run
+        archive_all = {"RETRAINER_RETRAINING__KEEP_VERSIONS": "1"}
         self.train("timing", "--algorithm", "baseline")
-        self.train("timing", "--algorithm", "baseline", RETRAINER_RETRAINING__KEEP_VERSIONS="1")  # archives that one
+        self.train("timing", "--algorithm", "baseline", environ=archive_all)
         self.run("prune", "--yes")
-        self.train("timing", "--algorithm", "baseline", RETRAINER_RETRAINING__KEEP_VERSIONS="1")
+        self.train("timing", "--algorithm", "baseline", environ=archive_all)
         self.kill_a_run()
 
     def kill_a_run(self) -> None:
