@@ -151,6 +151,9 @@ def wrap_unexpected(error: Exception) -> RetrainerError:
     """Wrap an unexpected exception in an error that names it."""
     if isinstance(error, MemoryError):
         return RetrainerError("out of memory", hint="Add memory, or use fewer posts (such as a view of recent ones)")
+    if isinstance(error, UnicodeEncodeError):  # a file name may hold such bytes, a database cannot
+        hint = "Remove it from the command line, the settings or the file that it comes from"
+        return UsageError(f"{error.object[error.start : error.end]!r} is not a Unicode character", hint=hint)
     if isinstance(error, OSError) and (error.filename or error.errno in {errno.ENOSPC, errno.EDQUOT}):
         file = f"use '{error.filename}'" if error.filename else "write"
         return RetrainerError(f"cannot {file}: {error.strerror}", hint="Check path, permissions and free space")
