@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from retrainer.algorithms import ContentForecast, similarity
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import pandas as pd
 
     from retrainer.algorithms import Origins
@@ -15,11 +18,13 @@ if TYPE_CHECKING:
 def predict(posts: pd.DataFrame, origins: Origins, window: int) -> list[ContentForecast]:
     """Return the medoid of the last `window` posts known at each origin."""
     texts = posts["content"].tolist()
+    score = lru_cache(maxsize=2 * window**2)(similarity)  # the windows of neighbouring origins overlap
     return [
-        ContentForecast(medoid(texts[max(0, position + 1 - window) : position + 1])) for position in origins.position
+        ContentForecast(medoid(texts[max(0, position + 1 - window) : position + 1], score))
+        for position in origins.position
     ]
 
 
-def medoid(texts: list[str]) -> str:
+def medoid(texts: list[str], score: Callable[[str, str], float] = similarity) -> str:
     """Return the text with the highest total content score against all texts; of equals, the last."""
-    return max(reversed(texts), key=lambda text: sum(similarity(text, other) for other in texts))
+    return max(reversed(texts), key=lambda text: sum(score(text, other) for other in texts))

@@ -54,18 +54,16 @@ class AnswerCache:
         self._last_commit: object = None
         self._bodies: LRUCache[Hashable, bytes] = LRUCache(MAX_BYTES, len)
 
-    def get(self, key: Hashable, compute: Callable[[], bytes], *, shows_runs: bool = False) -> bytes:
+    def get(self, key: Hashable, compute: Callable[[], bytes], keep: Callable[[], bool] | None = None) -> bytes:
         """Return the body under a key, which is computed again if the database has changed since.
 
         Args:
             key: distinguishes the answers.
             compute: returns the body.
-            shows_runs: whether it shows if runs are in progress. Then it is not kept while there are any, since the
-                database does not show whether their processes are alive.
+            keep: whether the body that was computed depends on the database only; None if it always does.
         """
-        commit = (
-            self._registry.database.last_commit()
-        )  # before the body is computed: it may be newer than this, never older
+        # Read before the body is computed, which may then be newer than this commit, but never older.
+        commit = self._registry.database.last_commit()
         if commit is None:
             return compute()
         with self._lock:
@@ -75,9 +73,13 @@ class AnswerCache:
             body = self._bodies.get(key)
         if body is None:
             body = compute()
-            if shows_runs and self._registry.list_running_runs():
+            if keep is not None and not keep():
                 return body
             with self._lock:
                 if commit == self._last_commit and len(body) <= MAX_BYTES:
                     self._bodies[key] = body
         return body
+
+    def no_runs(self) -> bool:
+        """Whether no run is in progress. The database does not show whether the process of a run is still alive."""
+        return not self._registry.list_running_runs()

@@ -85,9 +85,8 @@ def in_thread(
             if cached == "never":
                 return DocumentResponse(await state.threads.run(work, answer), status)
             key = (endpoint, *(value for name, value in parameters.items() if name != "state"))
-            shows_runs = cached == "without runs"
-            body = await state.threads.run(work, state.answers.get, key, answer, shows_runs=shows_runs)
-            return DocumentResponse(body, status)
+            keep = state.answers.no_runs if cached == "without runs" else None
+            return DocumentResponse(await state.threads.run(work, state.answers.get, key, answer, keep), status)
 
         return run
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
+import zlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
 
 import numpy as np
+
+from retrainer.errors import ArtifactError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence, Sized
@@ -19,6 +24,7 @@ if TYPE_CHECKING:
 Forecasts = TypeVar("Forecasts", bound="Sized")
 Targets = TypeVar("Targets")
 
+MAX_ARRAY_BYTES = 512 * 1024 * 1024  # of all arrays in a file: the forecasts from 300,000 origins
 SAMPLE_SIZE = 20  # forecasts in `predictions_json`
 
 
@@ -86,6 +92,26 @@ def utc_times(posts: pd.DataFrame) -> NDArray[np.datetime64]:
         posts["created_at"].dt.tz_convert("UTC").dt.tz_localize(None).to_numpy("datetime64[us]")
     )
     return times
+
+
+def read_arrays(data: bytes) -> dict[str, NDArray[Any]]:
+    """Read the arrays of an .npz file. Nothing in it is run, and a small file cannot expand to more than 512 MB.
+
+    Raises:
+        ArtifactError: it is not such a file, or too large.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            size = sum(member.file_size for member in archive.infolist())
+        if size > MAX_ARRAY_BYTES:
+            raise ArtifactError(
+                f"a file of arrays expands from {len(data):,} to {size:,} bytes, more than {MAX_ARRAY_BYTES:,}",
+                hint="It was not read. Evaluate the version again",
+            )
+        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+            return dict(arrays)
+    except (ValueError, OSError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
+        raise ArtifactError(f"a file of arrays is damaged: {error}", hint="Evaluate the version again") from error
 
 
 def hours_between(start: NDArray[np.datetime64], end: NDArray[np.datetime64]) -> NDArray[np.float64]:

@@ -17,6 +17,7 @@ from retrainer.model_types.base import (
     StoredForecasts,
     hours_between,
     quarters_of_day,
+    read_arrays,
     utc_times,
 )
 
@@ -282,15 +283,15 @@ class Timing(ModelType[TimingForecasts, TimingTargets]):
         return buffer.getvalue()
 
     def parse(self, data: bytes) -> StoredForecasts[TimingForecasts, TimingTargets]:
-        """Parse the .npz; with `allow_pickle` off, nothing in it can be code."""
-        with np.load(io.BytesIO(data), allow_pickle=False) as stored:
-            has_naive = "baseline_point" in stored
-            return StoredForecasts(
-                forecasts=TimingForecasts(stored["quantiles"], stored["point"]),
-                targets=TimingTargets(stored["wait_hours"]),
-                post_ids=[str(post_id) for post_id in stored["post_id"]],
-                naive=TimingForecasts(stored["baseline_quantiles"], stored["baseline_point"]) if has_naive else None,
-            )
+        """Parse the .npz."""
+        stored = read_arrays(data)
+        has_naive = "baseline_point" in stored
+        return StoredForecasts(
+            forecasts=TimingForecasts(stored["quantiles"], stored["point"]),
+            targets=TimingTargets(stored["wait_hours"]),
+            post_ids=[str(post_id) for post_id in stored["post_id"]],
+            naive=TimingForecasts(stored["baseline_quantiles"], stored["baseline_point"]) if has_naive else None,
+        )
 
     def describe(self, forecasts: TimingForecasts, targets: TimingTargets, row: int) -> dict[str, Any]:
         return {

@@ -153,6 +153,13 @@ class PostStore:
         first_time, last_time = posts["created_at"].iloc[0], posts["created_at"].iloc[-1]
         return PostsSummary(len(posts), with_content, first_time.to_pydatetime(), last_time.to_pydatetime())
 
+    def are_past(self, now: datetime) -> bool:
+        """Whether the posts are in the project's database, and none of them is later than now."""
+        if self._foreign:
+            return False
+        with self._database.read() as session:
+            return not session.scalar(sa.select(sa.exists().where(Post.created_at > now)))
+
     def require_writable(self) -> None:
         """Check that posts can be imported.
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from retrainer.errors import RetrainerError
+from retrainer.model_types.base import read_arrays
 from retrainer.model_types.content import ContentForecast
 from retrainer.model_types.timing import TimingForecasts
 
@@ -116,6 +117,5 @@ def pack_forecasts(forecasts: TimingForecasts | list[ContentForecast]) -> bytes:
 def unpack_forecasts(data: bytes, model_type: ModelTypeName) -> TimingForecasts | list[ContentForecast]:
     """Reverse `pack_forecasts`, bit by bit."""
     if model_type == "timing":
-        with np.load(io.BytesIO(data), allow_pickle=False) as stored:
-            return TimingForecasts(stored["quantiles"], stored["point"])
+        return TimingForecasts(**read_arrays(data))
     return [ContentForecast(**forecast) for forecast in json.loads(data)]

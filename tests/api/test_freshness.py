@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from tests.api.conftest import runs_of
-from tests.conftest import open_project
+from tests.conftest import open_project, regular_posts
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 def in_production(server: Server) -> str:
     version_id: str = server.get("/models/production").json()["timing_model"]["version_id"]
+    assert server.get("/models/predict/timing").json()["version_id"] == version_id
     listed = server.get("/models/versions?model_type=timing").json()["versions"]
     assert [version["version_id"] for version in listed if version["is_production"]] == [version_id]
     return version_id
@@ -87,3 +89,27 @@ def test_a_run_that_starts_and_dies_is_in_the_next_answer(
     assert server.ended(run_id)["status"] == "failed"
     assert server.get("/models/training-history?status=failed").json()["total"] == 1
     assert 'retrainer_last_run_failed{model_type="timing"} 1.0' in server.get("/metrics").text
+
+
+def test_forecasts_use_the_posts_of_their_time(two_versions: tuple[str, str], serve: Serve, folder: Path) -> None:
+    """Later posts change them, be they imported later or dated later."""
+    server = serve()
+    forecast = server.get("/models/predict/timing").json()
+    path = f"/models/compare/{two_versions[0]}/{two_versions[1]}"
+    before = server.get(path).json()
+    assert server.get(path).json() == before
+    project = open_project(folder)
+    now = datetime.now(UTC)
+    soon = now + timedelta(seconds=3)
+    times = [*(now - timedelta(hours=hours) for hours in (3, 2, 1)), soon]
+    posts = regular_posts(4).assign(created_at=times, post_id=["x1", "x2", "x3", "x4"])
+    assert project.posts.add(posts, now) == 4
+    assert not project.posts.are_past(now)
+    newest = server.get("/models/predict/timing").json()
+    assert newest["last_post_at"] > forecast["last_post_at"]
+    assert newest["last_post_at"] < newest["made_at"]
+    after = server.get(path).json()
+    assert after["window"]["posts"] == before["window"]["posts"] + 3
+    while datetime.now(UTC) <= soon:
+        assert server.get("/health/live").status_code == 200
+    assert server.get(path).json()["window"]["posts"] == before["window"]["posts"] + 4

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
 from datetime import UTC, datetime
 
 import numpy as np
@@ -10,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrainer.errors import InsufficientData
+from retrainer.errors import ArtifactError, InsufficientData
+from retrainer.model_types import base
 from retrainer.model_types.base import Origins, evenly_spaced
 from retrainer.model_types.timing import LEVELS, Timing, TimingForecasts, TimingTargets, score_maximising_point
 from tests.conftest import regular_posts
@@ -227,3 +230,40 @@ def test_segments_depend_only_on_what_the_origin_knows() -> None:
     # The post to forecast does not matter.
     other = posts.assign(created_at=posts["created_at"] + pd.to_timedelta(np.arange(60) // 59 * 300, unit="D"))
     assert all((TIMING.segments(other, origins)[name] == mask).all() for name, mask in found.items())
+
+
+def bomb(start: bytes, expanded: int) -> bytes:
+    """Return a small .npz whose array starts with a header and expands to zeros."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("quantiles.npy", "w") as member:
+        member.write(start)
+        for _ in range(expanded // 2**20):
+            member.write(bytes(2**20))
+    return buffer.getvalue()
+
+
+def header(count: int) -> bytes:
+    buffer = io.BytesIO()
+    np.lib.format.write_array_header_1_0(buffer, {"descr": "<f8", "fortran_order": False, "shape": (count,)})
+    return buffer.getvalue()
+
+
+def test_a_small_file_of_forecasts_cannot_exhaust_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(base, "MAX_ARRAY_BYTES", 50 * 2**20)
+    data = bomb(header(2**23), 2**26)
+    assert len(data) < 100_000
+    with pytest.raises(ArtifactError, match=r"expands from 65,441 to 67,108,992 bytes, more than 52,428,800"):
+        TIMING.parse(data)
+
+
+@pytest.mark.parametrize("data", [b"", b"PK", bomb(header(10**14), 0), bomb(header(2**23), 2**20)])
+def test_damaged_forecasts_are_one_error(data: bytes) -> None:
+    with pytest.raises(ArtifactError, match="a file of arrays is damaged"):
+        TIMING.parse(data)
+
+
+def test_forecasts_with_code_in_them_are_refused() -> None:
+    buffer = io.BytesIO()
+    np.savez(buffer, quantiles=np.array([print], dtype=object))
+    with pytest.raises(ArtifactError, match="allow_pickle=False"):
+        TIMING.parse(buffer.getvalue())

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from tests.command_line import Runner
+
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 HEADER = b"id,created_at,text\n"
 MEGABYTE = 2**20
@@ -185,6 +187,17 @@ def test_names_of_columns_are_limited(tmp_path: Path) -> None:
     path.write_text("".join(json.dumps({f"{line}.{name}": 0 for name in range(1000)}) + "\n" for line in range(101)))
     with pytest.raises(PostsError, match="has more than 100,000 columns"):
         read(path)
+
+
+def test_the_settings_raise_a_limit(folder: Path, retrainer: Runner) -> None:
+    (folder / "posts.csv").write_bytes(HEADER + b"a,2024-01-01,x\nb,2024-01-01,y\n")
+    limit = "RETRAINER_POSTS__LIMITS__ROWS"
+    refused = retrainer("posts", "import", "posts.csv", env={limit: "1"})
+    problem = "Error: 'posts.csv' has more than 1 rows, blank ones included. Raise posts.limits.rows to import it\n"
+    assert (refused.code, refused.err) == (1, problem)
+    assert "0 posts in" in retrainer("posts", "count").out
+    assert retrainer("posts", "import", "posts.csv", env={limit: "2"}).code == 0
+    assert retrainer("posts", "count", env={limit: "0"}).code == 2
 
 
 # --- what Python itself refuses -------------------------------------------------------------------

@@ -51,7 +51,7 @@ async def metrics(state: State) -> Response:
     """Return the metrics in the text format of Prometheus."""
     try:
         compute = partial(project_metrics, state.project)
-        of_project = await state.threads.run("look", state.answers.get, "metrics", compute, shows_runs=True)
+        of_project = await state.threads.run("look", state.answers.get, "metrics", compute, state.answers.no_runs)
     except RetrainerError as error:  # then the metrics of the server matter all the more
         log.warning("Metrics without the database: %s", error)
         of_project = metrics_without_database()

@@ -17,7 +17,7 @@ from retrainer.api.dependencies import (
     reject_unknown_parameters,
 )
 from retrainer.api.middleware import unauthorized
-from retrainer.api.responses import DocumentResponse
+from retrainer.api.responses import DocumentResponse, document_body
 from retrainer.model_types import MODEL_TYPE_NAMES, ModelTypeName
 from retrainer.model_types.timing import INTERVAL_LEVEL
 from retrainer.pipeline.comparing import compare_versions
@@ -26,7 +26,6 @@ from retrainer.pipeline.loading import is_paid
 from retrainer.registry.promotions import PRODUCTION_CHANGE_ACTIONS
 from retrainer.registry.runs import RunFilter
 from retrainer.registry.tables import ModelVersion
-from retrainer.render.documents.base import Document
 from retrainer.render.documents.evaluations import ComparisonDocument
 from retrainer.render.documents.forecasts import NextContentDocument, NextTimingDocument, next_post_document
 from retrainer.render.documents.runs import HistoryDocument, RunDocument
@@ -101,12 +100,15 @@ async def compare(state: State, request: Request, version_a: VersionId, version_
     """
     get_version = state.project.registry.get_version
     a, b = [await state.threads.run("look", get_version, version_id) for version_id in (version_a, version_b)]
-    return await _forecast(
-        state,
-        request,
-        [a, b],
-        lambda: ComparisonDocument.from_result(compare_versions(state.project, state.runtime, a, b, datetime.now(UTC))),
-    )
+    now = datetime.now(UTC)
+
+    def compute() -> bytes:
+        return document_body(ComparisonDocument.from_result(compare_versions(state.project, state.runtime, a, b, now)))
+
+    def answer() -> bytes:
+        return state.answers.get(("compare", version_a, version_b), compute, lambda: state.project.posts.are_past(now))
+
+    return await _forecast(state, request, [a, b], answer)
 
 
 @router.get("/predict/timing", response_model=NextTimingDocument, responses=failures(409, 500))
@@ -117,7 +119,7 @@ async def predict_timing(
         float, Query(ge=0.02, le=0.98, description="The probability that the interval holds the next post.")
     ] = INTERVAL_LEVEL,
 ) -> Response:
-    """Forecast when the next post comes, with the production version.
+    """Forecast when the next post comes, with the production version. The forecast may be one second old.
 
     If a token is set and the forecast costs money, the token is required.
     """
@@ -136,15 +138,23 @@ async def predict_content(state: State, request: Request) -> Response:
 async def _predict(
     state: AppState, request: Request, model_type: ModelTypeName, interval: float = INTERVAL_LEVEL
 ) -> Response:
-    def predict() -> Document:
-        return next_post_document(predict_next(state.project, state.runtime, model_type, datetime.now(UTC), interval))
+    now = datetime.now(UTC)
+
+    def compute() -> bytes:
+        return document_body(next_post_document(predict_next(state.project, state.runtime, model_type, now, interval)))
+
+    def answer() -> bytes:
+        if model_type == "content":  # each text is another one
+            return compute()
+        key = ("timing", interval, int(now.timestamp()))
+        return state.answers.get(key, compute, lambda: state.project.posts.are_past(now))
 
     live = await state.threads.run("look", state.project.registry.get_production, model_type)
-    return await _forecast(state, request, [live] if live else [], predict)
+    return await _forecast(state, request, [live] if live else [], answer)
 
 
 async def _forecast(
-    state: AppState, request: Request, versions: Sequence[ModelVersion], forecast: Callable[[], Document]
+    state: AppState, request: Request, versions: Sequence[ModelVersion], forecast: Callable[[], bytes]
 ) -> Response:
     """Answer with forecasts of versions, if they are free or the caller has the token."""
 

@@ -1,0 +1,145 @@
+"""A project that an earlier release stored works on: see make.py for how it was made.
+
+A new release adds a folder here; the tests find it.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import sqlalchemy as sa
+
+from retrainer.pipeline.forecast import predict_next
+from tests.claude_server import ClaudeServer
+from tests.command_line import environment
+from tests.conftest import open_project, runtime_of
+from tests.releases.make import KEY
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.command_line import Runner
+
+STORED = sorted(path.parent for path in Path(__file__).parent.glob("*/*/expected.json"))
+ON_POSTGRESQL = [path for path in STORED if path.name == "postgresql"]
+
+
+def on_each_release(*, slow: bool) -> pytest.MarkDecorator:
+    """Run a test with every stored project; those on PostgreSQL, and with `slow` all, are slow."""
+    return pytest.mark.parametrize(
+        "stored",
+        [pytest.param(path, marks=[pytest.mark.slow] if slow or path in ON_POSTGRESQL else []) for path in STORED],
+        ids=lambda path: f"{path.parent.name}-{path.name}",
+    )
+
+
+@pytest.fixture
+def expected(stored: Path) -> dict[str, Any]:
+    """What the release printed and forecast."""
+    content: dict[str, Any] = json.loads((stored / "expected.json").read_text())
+    return content
+
+
+@pytest.fixture
+def folder(stored: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    """A copy of a stored project, in a database of its own."""
+    folder = tmp_path / "project"
+    shutil.copytree(stored, folder, symlinks=True)
+    (folder / "expected.json").unlink()
+    if stored in ON_POSTGRESQL:
+        url = request.getfixturevalue("postgresql_url")
+        engine = sa.create_engine(url)
+        with engine.connect() as connection:
+            driver: Any = connection.connection.driver_connection
+            driver.execute((folder / "database.sql").read_text())
+            driver.commit()
+        engine.dispose()
+        (folder / "database.sql").unlink()
+        settings = folder / "config" / "config.yaml"
+        settings.write_text(settings.read_text().replace("sqlite:///data/retrainer.db", url))
+    return folder
+
+
+@pytest.fixture
+def claude() -> Iterator[ClaudeServer]:
+    """The stand-in for the Claude API, by which the content version in production was made."""
+    with ClaudeServer() as server, environment({"ANTHROPIC_BASE_URL": server.url, "ANTHROPIC_API_KEY": KEY}):
+        yield server
+
+
+def require_kept(before: Any, after: Any, where: str = "") -> None:
+    """Check that everything in a document is still there with the same value; there may be more."""
+    if isinstance(before, dict):
+        for key, value in before.items():
+            if key == "error" and str(value).startswith("The run was interrupted"):
+                assert str(after[key]).startswith("The run was interrupted"), where  # the rest names the machine
+            else:
+                assert key in after, f"{where}.{key}"
+                require_kept(value, after[key], f"{where}.{key}")
+    elif isinstance(before, list):
+        assert len(before) == len(after), where
+        for index, (one, other) in enumerate(zip(before, after, strict=True)):
+            require_kept(one, other, f"{where}[{index}]")
+    elif isinstance(before, float):
+        assert after == pytest.approx(before, rel=1e-6), where
+    else:
+        assert after == before, where
+
+
+@on_each_release(slow=False)
+@pytest.mark.usefixtures("claude")
+def test_a_stored_project_shows_what_it_showed(folder: Path, expected: dict[str, Any], retrainer: Runner) -> None:
+    assert folder.exists()
+    for command, before in expected["documents"].items():
+        shown = retrainer(*command.split(), "--json")
+        assert shown.code == 0, shown.err
+        require_kept(before, shown.json, command)
+    checked = retrainer("doctor")
+    assert checked.out == "No problems found\n"
+
+
+@on_each_release(slow=False)
+def test_a_stored_project_forecasts_what_it_forecast(
+    folder: Path, expected: dict[str, Any], claude: ClaudeServer
+) -> None:
+    project = open_project(folder)
+    for model_type, before in expected["forecasts"].items():
+        forecast = predict_next(project, runtime_of(project), model_type, datetime.fromisoformat(expected["now"]))
+        now = json.loads(json.dumps(asdict(forecast), default=lambda time: time.isoformat()))
+        require_kept(before, now, model_type)
+    (request,) = claude.requests
+    assert request.body == expected["request"], "the prompt of a stored version never changes"
+
+
+@on_each_release(slow=True)
+@pytest.mark.usefixtures("claude")
+def test_a_stored_project_trains_and_rolls_back(folder: Path, expected: dict[str, Any], retrainer: Runner) -> None:
+    live = expected["forecasts"]["timing"]["version_id"]
+    trained = retrainer("train", "--json")
+    assert trained.code == 0, trained.err
+    assert [run["status"] for run in trained.json["training_runs"]] == ["completed", "completed"]
+    assert retrainer("predict", "timing", "--json").json["version_id"] == live, "it is on hold"
+    back = retrainer("rollback", "timing", "--json")
+    assert back.code == 0, back.err
+    assert retrainer("predict", "timing", "--json").json["version_id"] != live
+    assert retrainer("release", "timing").code == 0
+    assert retrainer("promote", live).code == 0
+    assert retrainer("predict", "timing", "--json").json["version_id"] == live
+    assert retrainer("doctor").code == 0, folder
+
+
+@on_each_release(slow=True)
+def test_a_stored_project_is_backed_up_and_restored(
+    folder: Path, expected: dict[str, Any], retrainer: Runner, claude: ClaudeServer, tmp_path: Path
+) -> None:
+    saved = str(tmp_path / "project.backup")
+    assert retrainer("backup", saved).code == 0
+    done = retrainer("restore-backup", saved, "--replace", "--yes")
+    assert done.code == 0, done.err
+    test_a_stored_project_forecasts_what_it_forecast(folder, expected, claude)
