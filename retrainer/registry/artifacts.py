@@ -27,7 +27,7 @@ from retrainer.registry.staging import STAGING, claim_abandoned, find_abandoned,
 from retrainer.registry.tables import VersionFile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
     from retrainer.model_types import ModelTypeName
@@ -83,13 +83,13 @@ class Artifacts:
                 staging = stack.enter_context(open_staging(self.models_dir, model_type))
             yield staging
 
-    def stage_version(self, staging: Staging, version: ModelVersion, written: list[str]) -> list[VersionFile]:
+    def stage_version(self, staging: Staging, version: ModelVersion, data: Mapping[str, bytes]) -> list[VersionFile]:
         """Add a manifest to the staged files of a new model and make them durable.
 
         Args:
             staging: its subfolder `model` has the files.
             version: the version that they are; it gets the hash of the manifest.
-            written: the names of the files.
+            data: what was read from the files, by path.
 
         Returns:
             The rows of the files for the database, with the content unless the version is too large.
@@ -98,13 +98,12 @@ class Artifacts:
             ArtifactError: the models folder cannot be written, or is full.
         """
         model, version_id = staging.folder / MODEL, version.version_id
-        _require_plain_paths(written, version_id)
+        _require_plain_paths(data, version_id)
         self.require_no_links(self.folder(version.model_type, version_id))
         with report_write_errors(self.models_dir):
-            data = {name: (model / name).read_bytes() for name in written}
             manifest = _manifest(version_id, data)
             (model / MANIFEST).write_bytes(manifest)
-            for name in (*written, MANIFEST):
+            for name in (*data, MANIFEST):
                 sync(model / name)
             sync(model)
             staged = staging.folder / version.model_type / version_id
@@ -170,7 +169,7 @@ class Artifacts:
         return self._read_verified(version, rows[0])
 
     def link_production(self) -> None:
-        """Point `timing_model` and `content_model` to the production versions.
+        """Point `timing_model` and `content_model` to the production versions, and restore files that these lack.
 
         Each call reads the production versions under a lock on the models folder, so whichever of several processes
         comes last sets the right links.
@@ -178,13 +177,13 @@ class Artifacts:
         Raises:
             ArtifactError: the models folder cannot be written, or something else has the name of a link.
         """
-        for model_type in MODEL_TYPE_NAMES:
-            production = self._registry.get_production(model_type)
-            if production is not None and not self.folder(model_type, production.version_id).exists():
-                self._restore_missing_files(production)
         with self._lock():
             for model_type in MODEL_TYPE_NAMES:
                 self._link(model_type)
+        for model_type in MODEL_TYPE_NAMES:
+            production = self._registry.get_production(model_type)
+            if production is not None:
+                self._restore_missing_files(production)
 
     def abandoned_staging_folders(self) -> list[Path]:
         """Return the staging folders of dead processes, including those that were not made yet.
@@ -460,7 +459,7 @@ def _link_target(version: ModelVersion) -> str:
     return f"{version.model_type}/{version.version_id}"  # relative, so that it survives a move of the folder
 
 
-def _manifest(version_id: str, data: dict[str, bytes]) -> bytes:
+def _manifest(version_id: str, data: Mapping[str, bytes]) -> bytes:
     libraries = {}
     for library in _LIBRARIES:
         with suppress(metadata.PackageNotFoundError):
