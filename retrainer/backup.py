@@ -171,6 +171,8 @@ def _restore_files(project: Project, registry: Registry) -> None:
     """Write the files that are missing in the models folder."""
     artifacts = Artifacts(project.models_dir, registry)
     for version in registry.list_versions():
+        if version.pruned_at is not None:
+            continue
         for path, problem in artifacts.find_file_problems(version).items():
             if problem == "missing":
                 artifacts.restore_file(version, path)

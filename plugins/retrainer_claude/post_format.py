@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _ESCAPED_TOO = re.compile(
     "[\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
 )
+_VISIBLE = re.compile(r"[^\s\x00-\x1f\x7f]")
 
 
 @dataclass(frozen=True)
@@ -54,9 +55,9 @@ def post_format(model: Mapping[str, Any]) -> PostFormat:
     return _FORMATS[number]
 
 
-def write_json(value: object) -> str:
-    """Return the value as JSON on one line; a text in it can be read back exactly."""
-    return _ESCAPED_TOO.sub(lambda match: json.dumps(match[0])[1:-1], json.dumps(value, ensure_ascii=False))
+def write_json(text: str) -> str:
+    """Return the text as a JSON string on one line, from which it can be read back exactly."""
+    return _ESCAPED_TOO.sub(lambda match: json.dumps(match[0])[1:-1], json.dumps(text, ensure_ascii=False))
 
 
 def read_json_answer(answer: str) -> str:
@@ -76,9 +77,9 @@ _FORMATS = {
         read_answer=clean_text,
     ),
     2: PostFormat(
-        read_post=lambda content: content.strip() if isinstance(content, str) and clean_text(content) else "",
+        read_post=lambda content: content.strip() if isinstance(content, str) and _VISIBLE.search(content) else "",
         write_post=write_json,
-        write_recent=lambda time, text: write_json({"time": time, "post": text}),
+        write_recent=lambda time, text: f"{time}: {write_json(text)}",
         read_answer=read_json_answer,
     ),
 }

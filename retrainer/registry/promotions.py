@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import exists, select, update
+from sqlalchemy import exists, func, select, update
 from sqlalchemy.orm import aliased
 
 from retrainer.errors import NothingToRollBack, ProductionChanged, PromotionRefused
@@ -144,21 +144,18 @@ class Promotions:
             return Change(model_type, live_id, version.version_id, reason)
 
     def get_production_at(self, model_type: ModelTypeName, time: datetime) -> ModelVersion | None:
-        """Return the version in production at a time, by `recorded_at` in the ledger; None if there was none."""
-        latest: list[LedgerEntry] = []
+        """Return the version in production at a time, by `recorded_at` in the ledger; None if there was none.
+
+        Of the decisions recorded up to that time the last one made counts, whatever the clock said: it may be set back.
+        """
+        query = select(func.max(LedgerEntry.entry_id)).where(
+            LedgerEntry.model_type == model_type,
+            LedgerEntry.action.in_(PRODUCTION_CHANGE_ACTIONS),
+            LedgerEntry.recorded_at <= time,
+        )
         with self.database.read() as session:
-            for action in PRODUCTION_CHANGE_ACTIONS:  # one by one: each reads only the end of an index
-                query = (
-                    select(LedgerEntry)
-                    .where(LedgerEntry.model_type == model_type, LedgerEntry.action == action)
-                    .where(LedgerEntry.recorded_at <= time)
-                    .order_by(LedgerEntry.recorded_at.desc(), LedgerEntry.entry_id.desc())
-                )
-                latest += session.scalars(query.limit(1))
-            if not latest:
-                return None
-            last = max(latest, key=lambda entry: (entry.recorded_at, entry.entry_id))
-            return session.get(ModelVersion, last.to_version_id)
+            last = session.scalar(query)
+            return session.get(ModelVersion, session.get_one(LedgerEntry, last).to_version_id) if last else None
 
     def get_hold(self, model_type: ModelTypeName) -> Hold | None:
         """Return the hold on a model type; None if automatic promotion is allowed."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -157,7 +158,7 @@ class Runs:
 
     def record_heartbeat(self, run_id: str) -> None:
         """Record that the run's process is alive."""
-        self._update_running(run_id, heartbeat_at=datetime.now(UTC))
+        self._update_running(run_id, **_heartbeat())
 
     def _update_running(self, run_id: str, **values: Any) -> None:
         query = update(TrainingRun).where(TrainingRun.run_id == run_id, TrainingRun.status == "running")
@@ -315,8 +316,12 @@ def _owner_columns(process: ProcessIdentity) -> dict[str, Any]:
         "pid": process.pid,
         "boot_id": process.boot_id,
         "process_started_at": process.started_at,
-        "heartbeat_at": datetime.now(UTC),
+        **_heartbeat(),
     }
+
+
+def _heartbeat() -> dict[str, Any]:
+    return {"heartbeat_at": datetime.now(UTC), "heartbeat_monotonic": time.monotonic()}
 
 
 def require_no_run(session: Session, model_type: ModelTypeName, *, hint: str) -> None:
@@ -343,7 +348,7 @@ def _close(run: TrainingRun, status: str, now: datetime) -> None:
 
 def _explain_death(run: TrainingRun, clock: datetime) -> str | None:
     identity = ProcessIdentity(run.host, run.pid, run.boot_id, run.process_started_at)
-    return explain_death(identity, run.heartbeat_at, clock)
+    return explain_death(identity, run.heartbeat_at, run.heartbeat_monotonic, clock)
 
 
 def _close_if_dead(run: TrainingRun, clock: datetime) -> bool:

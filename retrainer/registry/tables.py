@@ -162,8 +162,9 @@ class TrainingRun(_HasModelType, Base):
     host: Mapped[str] = mapped_column(Text)
     pid: Mapped[int]
     boot_id: Mapped[str] = mapped_column(Text)
-    process_started_at: Mapped[datetime]
+    process_started_at: Mapped[datetime]  # see `ProcessIdentity`
     heartbeat_at: Mapped[datetime]
+    heartbeat_monotonic: Mapped[float | None]  # the same in seconds since the boot; NULL for runs of earlier releases
 
     __table_args__ = (
         CheckConstraint(_one_of("status", RUN_STATUSES), name="ck_retrainer_training_runs_status"),

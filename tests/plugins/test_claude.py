@@ -354,7 +354,7 @@ def test_a_forecast_works_without_examples_and_recent_posts(claude: LoadedAlgori
 def test_forecasts_are_in_the_order_of_the_origins(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
     posts, rows = make_posts(), (100, 85, 119, 90, 101)
     for row in rows:
-        recent = f'{marker(row - 1)} {" ".join(WORDS[: 2 + (row - 1) * 7 % len(WORDS)])}"}}\n\nThe post'
+        recent = f'{marker(row - 1)} {" ".join(WORDS[: 2 + (row - 1) * 7 % len(WORDS)])}"\n\nThe post'
         server.reply_to(recent, claude_server.text_reply(f"forecast of {row}"))
     forecasts = predict(claude, posts, before(posts, *rows))
     assert [forecast.text for forecast in forecasts] == [f"forecast of {row}" for row in rows]

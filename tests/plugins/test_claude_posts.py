@@ -70,11 +70,8 @@ def items_and_rest(request: Received) -> tuple[list[str], Any]:
             block["text"] = take(json.loads(block["text"]))
     paragraphs = []
     for paragraph in body["messages"][-1]["content"].split("\n\n"):
-        if paragraph.startswith("{"):
-            recent = json.loads(paragraph)
-            paragraphs.append({**recent, "post": take(recent["post"])})
-        else:
-            paragraphs.append(paragraph)
+        time, utc, post = paragraph.partition(" UTC: ")
+        paragraphs.append([time, utc, take(json.loads(post))] if post else paragraph)
     body["messages"][-1]["content"] = paragraphs
     for block in body["system"]:
         block["text"] = re.sub(r"\d+", "N", block["text"])  # the facts about the style of the posts

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 from retrainer.pipeline.run import retrain
 from retrainer.registry.runs import RunFilter
+from tests.api.conftest import thread_server
 from tests.conftest import NOW, administer, configure, import_sample, open_project, runtime_of
 from tests.registry.test_doctor import leave_a_dead_run
 
@@ -61,6 +62,27 @@ def retrainer_run_id(retrainer: Runner) -> str:
     return str(run["run_id"])
 
 
+def look_over_http(folder: Path, versions: list[str]) -> None:
+    """Start a server, and call the endpoints that only look."""
+    with thread_server(folder) as server:
+        (run, *_) = server.get("/models/training-history?status=failed").json()["training_runs"]
+        assert "The run was interrupted: its process" in run["error"]
+        paths = (
+            "/health/ready",
+            "/metrics",
+            "/models/production",
+            "/models/versions",
+            f"/models/versions/{versions[0]}",
+            f"/models/training-history/{run['run_id']}",
+            f"/models/compare/{versions[0]}/{versions[1]}",
+            "/models/predict/timing",
+        )
+        answers = {path: server.get(path).status_code for path in (*paths, *paths)}
+        assert set(answers.values()) == {200}, answers
+        refused = server.post("/models/retrain", json={"model_type": "timing"})
+        assert refused.status_code == 503, refused.text
+
+
 def require_that_writing_fails(retrainer: Runner, problem: str) -> None:
     done = retrainer("train", "timing")
     assert done.code == 1
@@ -87,10 +109,12 @@ def _mount(*arguments: str) -> None:
         pytest.skip("only root may mount")
 
 
+@pytest.mark.slow
 def test_a_read_only_folder(sqlite_folder: Path, retrainer: Runner) -> None:
     versions = leave_two_versions_and_a_dead_run(sqlite_folder)
     with read_only(sqlite_folder):
         look(retrainer, versions)
+        look_over_http(sqlite_folder, versions)
         require_that_writing_fails(retrainer, "cannot be written")
 
 
@@ -110,6 +134,7 @@ def test_a_read_only_models_folder_that_lacks_files(sqlite_folder: Path, retrain
     versions = leave_two_versions_and_a_dead_run(sqlite_folder)
     (sqlite_folder / "models" / "timing" / versions[0] / "model.json").unlink()
     with read_only(sqlite_folder):
+        assert retrainer("history", "--json").json["training_runs"][0]["status"] == "failed"
         assert retrainer("predict", "timing").code == 0
 
 
@@ -131,9 +156,8 @@ def test_a_full_disk(sqlite_folder: Path, retrainer: Runner) -> None:
         subprocess.run(["umount", "--lazy", sqlite_folder], check=True)
 
 
-@pytest.mark.parametrize(
-    "how", ["read-only database", pytest.param("role that may only select", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["read-only database", "role that may only select"])
 def test_a_read_only_postgresql(
     how: str, sqlite_folder: Path, retrainer: Runner, postgresql_server: str, postgresql_url: str
 ) -> None:
@@ -144,6 +168,7 @@ def test_a_read_only_postgresql(
         if how == "read-only database":
             connection.execute(sa.text(f"ALTER DATABASE {name} SET default_transaction_read_only = on"))
             look(retrainer, versions)
+            look_over_http(sqlite_folder, versions)
             require_that_writing_fails(retrainer, "cannot be written: it is read-only")
             return
     role = f"reader_of_{name}"
@@ -156,8 +181,9 @@ def test_a_read_only_postgresql(
 
 
 def test_a_dead_run_is_shown_as_failed_and_filtered_as_such(folder: Path) -> None:
-    leave_two_versions_and_a_dead_run(folder)
-    registry = open_project(folder).registry
+    project = open_project(folder)
+    leave_a_dead_run(project)
+    registry = project.registry
     (dead,) = registry.list_running_runs()
     assert registry.get_run(dead.run_id).status == "failed"
     assert [run.run_id for run in registry.list_runs(run_filter=RunFilter(status="failed"))] == [dead.run_id]
