@@ -253,11 +253,11 @@ def find_config_file(start: Path, environ: Mapping[str, str], given: Path | None
     variable = environ.get(CONFIG_VARIABLE)
     named = given or (Path(variable) if variable else None)
     if named is not None:
-        resolved = (start / named).resolve()
-        if not resolved.is_file():
+        file = start / named
+        if not file.is_file():
             source = "--config" if given else CONFIG_VARIABLE
             raise ConfigError(f"no settings file '{named}' (from {source})", hint="Choose an existing config.yaml")
-        return resolved
+        return file.resolve()
     for folder in (start, *start.parents):
         if (folder / CONFIG_FILE).is_file():
             return (folder / CONFIG_FILE).resolve()

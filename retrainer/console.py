@@ -185,20 +185,24 @@ class _Spinner:
 
         columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
         console = Console(stderr=True, highlight=False, emoji=False, markup=False)
-        with Progress(*columns, console=console, transient=True) as progress:
-            progress.add_task("Working...", total=None)
-            self._progress = progress
-            try:
-                yield
-            finally:
-                self._progress = None
+        progress = Progress(*columns, console=console, transient=True)
+        progress.add_task("Working...", total=None)
+        progress.start()
+        self._progress = progress
+        try:
+            yield
+        finally:
+            self._progress = None
+            with suppress(OSError):  # as in `print`
+                progress.stop()
 
     def print(self, line: str) -> None:
         """Print a line above the spinner and make it the description of what is being done."""
         if self._progress is None:
             _to_stderr(line)
             return
-        self._progress.console.print(line, soft_wrap=True)
+        with suppress(OSError):  # the terminal was closed, which must not stop the work
+            self._progress.console.print(line, soft_wrap=True)
         if line.strip("="):
             self._progress.reset(self._progress.task_ids[0], description=line.splitlines()[0][:100])
 

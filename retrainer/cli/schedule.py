@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import logging
 import os
 import re
@@ -17,6 +16,7 @@ from retrainer.cli.context import open_project
 from retrainer.cli.options import AsJson
 from retrainer.errors import UsageError
 from retrainer.model_types import MODEL_TYPE_NAMES
+from retrainer.registry import liveness
 from retrainer.schedule import systemd as units
 from retrainer.schedule.command import SOURCES_A_FILE, ScheduledCommand
 from retrainer.schedule.crontab import Crontab, installed_line, with_block, without_block
@@ -110,9 +110,11 @@ def schedule_show(
     if not (system or systemd):
         _show_installed(context, as_json=as_json)
         return
+    user = user or liveness.current_user()
     expression, command = _scheduled_command(context, when, job_log, env_file)
-    user = user or getpass.getuser()
     if system:
+        if not _USER.fullmatch(user):
+            raise UsageError(f"the user {user} has no name, which cron needs", hint="Add --user NAME")
         line = f"{expression.text} {user} {command.crontab_command()}"
         console.result({"file": "/etc/cron.d/retrainer", "line": line}, line, as_json=as_json)
         return

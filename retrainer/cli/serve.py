@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import logging
 import os
 from pathlib import Path
@@ -13,6 +12,7 @@ import typer
 import retrainer
 from retrainer import config, console, notify
 from retrainer.errors import ConfigError, RetrainerError, UsageError, invalid_value
+from retrainer.registry import liveness
 from retrainer.schedule import systemd as units
 from retrainer.schedule.command import ScheduledCommand
 
@@ -76,7 +76,7 @@ def serve(
             raise UsageError(f"--token-file: no file '{token_file}'", hint="Create it and write the token to it")
         arguments = _serve_arguments(host, port, token_file, extra_hosts, answer_seconds, protect_reads=protect_reads)
         command = ScheduledCommand.for_project(project, None, env_file, arguments=arguments, default_log_file=LOG_FILE)
-        unit = units.server(command, getpass.getuser()).rstrip("\n")
+        unit = units.server(command, liveness.current_user()).rstrip("\n")
         console.text(f"# {units.FOLDER}/{units.SERVER}", *unit.split("\n"))
         return
     try:

@@ -34,13 +34,13 @@ class Candidate:
     Attributes:
         model: the loaded model.
         staging: where its files are until the version is registered.
-        files: the names of its files.
+        files: the content of its files, by path.
         duration_seconds: how long training took.
     """
 
     model: TrainedModel
     staging: Staging
-    files: list[str]
+    files: dict[str, bytes]
     duration_seconds: float
 
 
@@ -63,10 +63,9 @@ def train_candidate(
         duration = time.monotonic() - started
         with report_write_errors(folder):
             folder.mkdir()
-            files = algorithm.save(trained, folder)
-            content = {name: (folder / name).read_bytes() for name in files}
+            files = {name: (folder / name).read_bytes() for name in algorithm.save(trained, folder)}
         log.info("Model training complete!")
-        loaded = algorithm.load(content)
+        loaded = algorithm.load(files)
         model = TrainedModel(algorithm, options, loaded, model_type, project.semantic_model(model_type))
         yield Candidate(model, staging, files, duration)
 

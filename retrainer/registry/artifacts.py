@@ -27,7 +27,7 @@ from retrainer.registry.staging import STAGING, claim_abandoned, find_abandoned,
 from retrainer.registry.tables import VersionFile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
     from retrainer.model_types import ModelTypeName
@@ -83,13 +83,13 @@ class Artifacts:
                 staging = stack.enter_context(open_staging(self.models_dir, model_type))
             yield staging
 
-    def stage_version(self, staging: Staging, version: ModelVersion, written: list[str]) -> list[VersionFile]:
+    def stage_version(self, staging: Staging, version: ModelVersion, data: Mapping[str, bytes]) -> list[VersionFile]:
         """Add a manifest to the staged files of a new model and make them durable.
 
         Args:
             staging: its subfolder `model` has the files.
             version: the version that they are; it gets the hash of the manifest.
-            written: the names of the files.
+            data: what was read from the files, by path.
 
         Returns:
             The rows of the files for the database, with the content unless the version is too large.
@@ -98,13 +98,12 @@ class Artifacts:
             ArtifactError: the models folder cannot be written, or is full.
         """
         model, version_id = staging.folder / MODEL, version.version_id
-        _require_plain_paths(written, version_id)
+        _require_plain_paths(data, version_id)
         self.require_no_links(self.folder(version.model_type, version_id))
         with report_write_errors(self.models_dir):
-            data = {name: (model / name).read_bytes() for name in written}
             manifest = _manifest(version_id, data)
             (model / MANIFEST).write_bytes(manifest)
-            for name in (*written, MANIFEST):
+            for name in (*data, MANIFEST):
                 sync(model / name)
             sync(model)
             staged = staging.folder / version.model_type / version_id
@@ -134,8 +133,7 @@ class Artifacts:
         """
         staging.registered = True
         with report_write_errors(self.models_dir):
-            for path in files_in(staging.folder):
-                self._move(path, path.relative_to(staging.folder))
+            self._move_into_place(staging.folder, files_in(staging.folder))
 
     def read(self, version: ModelVersion) -> dict[str, bytes]:
         """Return the files of a version's model by path: the very bytes whose hashes were checked.
@@ -170,7 +168,7 @@ class Artifacts:
         return self._read_verified(version, rows[0])
 
     def link_production(self) -> None:
-        """Point `timing_model` and `content_model` to the production versions.
+        """Point `timing_model` and `content_model` to the production versions, and restore files that these lack.
 
         Each call reads the production versions under a lock on the models folder, so whichever of several processes
         comes last sets the right links.
@@ -178,13 +176,13 @@ class Artifacts:
         Raises:
             ArtifactError: the models folder cannot be written, or something else has the name of a link.
         """
-        for model_type in MODEL_TYPE_NAMES:
-            production = self._registry.get_production(model_type)
-            if production is not None and not self.folder(model_type, production.version_id).exists():
-                self._restore_missing_files(production)
         with self._lock():
             for model_type in MODEL_TYPE_NAMES:
                 self._link(model_type)
+        for model_type in MODEL_TYPE_NAMES:
+            production = self._registry.get_production(model_type)
+            if production is not None:
+                self._restore_missing_files(production)
 
     def abandoned_staging_folders(self) -> list[Path]:
         """Return the staging folders of dead processes, including those that were not made yet.
@@ -206,9 +204,8 @@ class Artifacts:
         with report_write_errors(self.models_dir), claim_abandoned(folder) as model_type:
             if model_type is None:
                 return
-            for path in files_in(folder):
-                if self._is_missing_file(path, path.relative_to(folder)):
-                    self._move(path, path.relative_to(folder))
+            recorded = [path for path in files_in(folder) if self._is_missing_file(path, path.relative_to(folder))]
+            self._move_into_place(folder, recorded)
             left = [str(path.relative_to(folder)) for path in files_in(folder)]
             if left:
                 reason = f"Removed '{folder.relative_to(self.models_dir)}' of a process that died: {', '.join(left)}"
@@ -309,7 +306,7 @@ class Artifacts:
         with self.staging(version.model_type_name) as staging:
             staged = self._stage(staging, version, path, data)
             with report_write_errors(self.models_dir):
-                self._move(staged, target.relative_to(self.models_dir))
+                self._move_into_place(staging.folder, [staged])
         return True
 
     def find_link_problem(self, model_type: ModelTypeName) -> str | None:
@@ -394,13 +391,17 @@ class Artifacts:
             sync(staged)
         return staged
 
-    def _move(self, staged: Path, path: Path) -> None:
-        """Move a staged file to a path in the models folder."""
-        target = self.models_dir / path
-        self.require_no_links(target)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        staged.replace(target)
-        sync(target.parent)
+    def _move_into_place(self, folder: Path, paths: list[Path]) -> None:
+        """Move files of a staging folder to the same paths in the models folder, and make that durable."""
+        changed = set()
+        for path in paths:
+            target = self.models_dir / path.relative_to(folder)
+            self.require_no_links(target)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            path.replace(target)
+            changed |= {parent for parent in target.parents if parent.is_relative_to(self.models_dir)}
+        for parent in sorted(changed, reverse=True):
+            sync(parent)
 
     def _is_missing_file(self, staged: Path, path: Path) -> bool:
         """Whether a staged file is missing at its path, where the database knows it with this content."""
@@ -460,7 +461,7 @@ def _link_target(version: ModelVersion) -> str:
     return f"{version.model_type}/{version.version_id}"  # relative, so that it survives a move of the folder
 
 
-def _manifest(version_id: str, data: dict[str, bytes]) -> bytes:
+def _manifest(version_id: str, data: Mapping[str, bytes]) -> bytes:
     libraries = {}
     for library in _LIBRARIES:
         with suppress(metadata.PackageNotFoundError):

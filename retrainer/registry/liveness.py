@@ -66,13 +66,17 @@ def explain_death(
     return f"its process {identity.pid} on '{identity.host}' {how}"
 
 
+def current_user() -> str:
+    """Return the name of the user, or the number where it has no name, as in a container."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
+
+
 def current_actor() -> str:
     """Return the user who acts, for the record: user@host."""
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):  # a container's user without an entry in passwd
-        user = str(os.getuid())
-    return f"{user}@{socket.gethostname()}"
+    return f"{current_user()}@{socket.gethostname()}"
 
 
 def _is_alive(identity: ProcessIdentity) -> bool:

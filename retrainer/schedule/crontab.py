@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _ATTEMPTS = 5
+_PASSED_ON = ("HOME", "LOGNAME", "PATH", "TMPDIR", "USER")  # to `crontab`, which needs no credentials
 _LOCK_SECONDS = 10
 _NO_CRONTAB = re.compile(rb"no crontab|no such file", re.IGNORECASE)  # Vixie cron and cronie; BusyBox
 
@@ -90,7 +91,7 @@ class Crontab:
                 capture_output=True,
                 check=False,
                 timeout=60,
-                env={**os.environ, "LC_ALL": "C"},
+                env={**{name: os.environ[name] for name in _PASSED_ON if name in os.environ}, "LC_ALL": "C"},
             )
         except (OSError, subprocess.TimeoutExpired) as error:
             raise RetrainerError(f"cannot run `{self._program}`: {error}") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -421,6 +422,26 @@ def test_an_interrupted_run_is_closed_and_exits_with_130(
     run = retrainer("history", "--type", "timing", "--json").json["training_runs"][0]
     assert (run["status"], run["error"]) == ("failed", "interrupted")
     assert retrainer("train", "timing").code == 0
+
+
+@pytest.mark.slow
+def test_a_run_whose_terminal_is_closed_is_interrupted(
+    trained: str, plugins: Plugins, folder: Path, retrainer: Runner
+) -> None:
+    plugins.add("slow", SLOW)
+    process, terminal = pty.fork()
+    if process == 0:
+        with_default_signals()
+        os.chdir(folder)
+        command = [sys.executable, "-m", "retrainer", "train", "timing", "--algorithm", "slow"]
+        os.execve(sys.executable, command, {**os.environ, **plugins.environ, "TERM": "xterm"})  # noqa: S606
+    shown = b""
+    while b"training\r" not in shown:
+        shown += os.read(terminal, 65_536)
+    os.close(terminal)  # the kernel sends SIGHUP, and writing to the terminal fails from here on
+    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 130
+    run = retrainer("history", "--type", "timing", "--json").json["training_runs"][0]
+    assert (run["status"], run["error"]) == ("failed", "interrupted")
 
 
 def test_a_killed_run_does_not_block_the_next(trained: str, plugins: Plugins, folder: Path, retrainer: Runner) -> None:

@@ -380,3 +380,42 @@ def test_invalid_log_options_are_refused(
     done = retrainer("versions", *arguments, cwd=tmp_path)
     assert done.code == 2
     assert problem in done.err
+
+
+# --- users ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("posts")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become a user without a name")
+def test_a_user_without_a_name_and_a_home(folder: Path) -> None:
+    """As in a container that is started with a user number."""
+    number = 54_321
+    for path in (folder, *folder.rglob("*")):
+        os.chown(path, number, number)
+    user = ["setpriv", f"--reuid={number}", f"--regid={number}", "--clear-groups"]
+    user += ["--inh-caps=-all,+dac_read_search", "--ambient-caps=+dac_read_search"]  # Python may be in root's folder
+    environ = {"PATH": os.environ["PATH"], "HOME": "/dev/null/none"}
+
+    def run(*arguments: str) -> str:
+        command = [*user, sys.executable, "-m", "retrainer", *arguments]
+        done = subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done
+        assert "Traceback" not in done.stderr
+        return done.stdout
+
+    run("train", "timing", "--quiet", "--algorithm", "prophet")
+    run("replay", "timing", "--from", f"{datetime.now(UTC) - timedelta(days=20):%Y-%m-%d}", "--plot", "x.png")
+    assert f"{number}@" in run("show", json.loads(run("versions", "--json"))["versions"][0]["version_id"])
+    assert f"User={number}" in run("serve", "--systemd")
+    assert f"User={number}" in run("schedule", "show", "--systemd")
+
+
+@pytest.mark.usefixtures("posts")
+def test_files_are_as_private_as_the_umask_asks_for(folder: Path) -> None:
+    script = f"umask 077; exec {sys.executable} -m retrainer train timing --quiet --log-file logs/x.log"
+    before = set(folder.rglob("*"))
+    subprocess.run(["sh", "-c", script], cwd=folder, capture_output=True, check=True)
+    made = [path for path in folder.rglob("*") if path not in before and not path.is_symlink()]
+    assert made
+    assert not [path for path in made if path.stat().st_mode & 0o077]

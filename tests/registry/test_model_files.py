@@ -20,6 +20,7 @@ from retrainer.errors import ArtifactError
 from retrainer.pipeline.evaluations import evaluate_version
 from retrainer.pipeline.forecast import predict_next
 from retrainer.pipeline.loading import load_version
+from retrainer.pipeline.promotion import promote_version
 from retrainer.pipeline.run import retrain
 from retrainer.registry.tables import VersionFile
 from tests.conftest import NOW, runtime_of
@@ -149,6 +150,17 @@ def test_a_missing_file_is_read_from_the_database_and_nothing_is_written(
     shutil.rmtree(folder_of_version)
     assert load_version(project, runtime_of(project), version).model
     assert not folder_of_version.exists()
+
+
+def test_a_promotion_restores_the_files_that_are_missing_behind_the_link(
+    project: Project, version: ModelVersion
+) -> None:
+    second = retrain(project, runtime_of(project), "timing", NOW, auto_promote=False).run
+    assert second
+    path = project.artifacts.folder("timing", str(second.model_version_id)) / "model.json"
+    path.unlink()
+    promote_version(project, runtime_of(project), str(second.model_version_id), "newer", NOW)
+    assert (project.models_dir / "timing_model" / "model.json").samefile(path)
 
 
 def test_an_odd_path_in_the_database_is_refused_before_anything_is_opened(
