@@ -131,3 +131,8 @@ def test_a_server_stopped_at_once_answers_requests_in_progress(
 def test_the_systemd_unit_keeps_answer_seconds(trained: str, retrainer: Runner) -> None:
     assert "--answer-seconds" not in retrainer("serve", "--systemd").out
     assert "--answer-seconds 300" in retrainer("serve", "--systemd", "--answer-seconds", "300").out
+
+
+def test_the_systemd_unit_keeps_allowed_hosts(trained: str, retrainer: Runner) -> None:
+    unit = retrainer("serve", "--systemd", "--allowed-host", "Proxy", "--allowed-host", "models.example.org").out
+    assert "--allowed-host proxy --allowed-host models.example.org" in unit
