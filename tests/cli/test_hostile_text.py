@@ -151,7 +151,7 @@ def test_the_message_of_a_plugin_controls_neither_terminal_nor_files(
     project = open_project(folder)
     project.posts.add(regular_posts(120), NOW)
     project.close()
-    plugins.add("rude", timing_algorithm("rude", train=f"raise ValueError({HOSTILE!r})"))
+    plugins.add("rude", timing_algorithm("rude", train=f"raise ValueError({HOSTILE + chr(0xDC9B)!r})"))
     train = ("train", "timing", "--algorithm", "rude", "--summary", "s.md", "--log-file", "runs.log")
     done = retrainer(*train, "--log-format", log_format, "--traceback", env=plugins.environ)
     assert done.code == 1
@@ -164,6 +164,7 @@ def test_the_message_of_a_plugin_controls_neither_terminal_nor_files(
     else:
         assert not [line for line in text.splitlines() if line.startswith("Error: forged") and "Z ERROR" in line]
     assert_harmless(retrainer("history"))
+    assert retrainer("history", "--json").json["training_runs"][0]["status"] == "failed"
     plugins.add("broken", f"raise ImportError({HOSTILE!r})")
     assert_harmless(retrainer("plugins", env=plugins.environ))
 

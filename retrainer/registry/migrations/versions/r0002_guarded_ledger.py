@@ -17,6 +17,10 @@ def upgrade() -> None:
     op.create_index(
         "ix_retrainer_ledger_type_recorded_at", "retrainer_ledger", ["model_type", "action", "recorded_at", "entry_id"]
     )
+    guard_ledger()
+
+
+def guard_ledger() -> None:
     if op.get_bind().dialect.name == "sqlite":
         for change in ("UPDATE", "DELETE"):
             op.execute(

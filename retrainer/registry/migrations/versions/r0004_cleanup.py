@@ -2,42 +2,44 @@
 
 from alembic import op
 
+from retrainer.registry.migrations.versions.r0002_guarded_ledger import guard_ledger
+
 revision = "0004"
 down_revision = "0003"
 branch_labels = None
 depends_on = None
 
-TABLE = "retrainer_ledger"
 CONSTRAINT = "ck_retrainer_ledger_action"
-LAST_ACTION = "'release'"
-NEW_ACTIONS = "'release', 'cleanup', 'set_aside'"
+BEFORE = "'pin', 'unpin', 'hold', 'release'"
+ACTIONS = f"'promotion', 'rejection', 'rollback', 'archive', 'restore', 'prune', {BEFORE}, 'cleanup', 'set_aside'"
 
 
 def upgrade() -> None:
     if op.get_bind().dialect.name == "sqlite":
-        _rebuild_table()
+        _copy_ledger()
         return
-    op.drop_constraint(CONSTRAINT, TABLE, type_="check")
-    op.create_check_constraint(
-        CONSTRAINT,
-        TABLE,
-        "action IN ('promotion', 'rejection', 'rollback', 'archive', 'restore', 'prune', "
-        f"'pin', 'unpin', 'hold', {NEW_ACTIONS})",
-    )
+    op.drop_constraint(CONSTRAINT, "retrainer_ledger", type_="check")
+    op.create_check_constraint(CONSTRAINT, "retrainer_ledger", f"action IN ({ACTIONS})")
 
 
-def _rebuild_table() -> None:
-    """Rebuild the table, since SQLite cannot change a constraint.
+def _copy_ledger() -> None:
+    """Copy the ledger to a table with the new constraint, since SQLite cannot change one.
 
-    Alembic's way, to drop the old table and then rename the new one, would break the references of rollbacks to the
-    promotions that they undo.
+    The old table is renamed first: its rows refer to each other, and the references follow the name.
     """
-    connection = op.get_bind()
-    query = "SELECT type = 'table', sql FROM sqlite_master WHERE tbl_name = ? AND sql IS NOT NULL ORDER BY 1 DESC"
-    (_, table), *indexes_and_triggers = connection.exec_driver_sql(query, (TABLE,)).all()
-    op.rename_table(TABLE, f"{TABLE}_old")
-    op.execute(table.replace(LAST_ACTION, NEW_ACTIONS))
-    op.execute(f"INSERT INTO {TABLE} SELECT * FROM {TABLE}_old ORDER BY entry_id")  # noqa: S608  constants
-    op.drop_table(f"{TABLE}_old")
-    for _, sql in indexes_and_triggers:
+    objects = op.get_bind().exec_driver_sql(
+        "SELECT type, name, sql FROM sqlite_master WHERE tbl_name = 'retrainer_ledger' AND sql IS NOT NULL"
+    )
+    by_type: dict[str, dict[str, str]] = {"table": {}, "index": {}, "trigger": {}}
+    for kind, name, sql in objects.all():
+        by_type[kind][name] = sql
+    for kind in ("index", "trigger"):
+        for name in by_type[kind]:
+            op.execute(f"DROP {kind} {name}")
+    op.rename_table("retrainer_ledger", "retrainer_ledger_before")
+    op.execute(by_type["table"]["retrainer_ledger"].replace(BEFORE, f"{BEFORE}, 'cleanup', 'set_aside'"))
+    op.execute("INSERT INTO retrainer_ledger SELECT * FROM retrainer_ledger_before")
+    op.execute("DROP TABLE retrainer_ledger_before")
+    for sql in by_type["index"].values():
         op.execute(sql)
+    guard_ledger()
