@@ -73,6 +73,11 @@ def open_output(path: Path, *, append: bool = False) -> BinaryIO:
     return file
 
 
+def is_possible_output(path: Path) -> bool:
+    """Whether `open_output` would open what is at a path now, without opening it."""
+    return not path.exists() or path.is_file() or path.is_char_device()
+
+
 def open_within(folder: Path, parts: Sequence[str]) -> BinaryIO:
     """Open a regular file below a folder for reading. It follows no link below the folder, and waits for nothing.
 

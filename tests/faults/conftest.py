@@ -86,14 +86,16 @@ class Projects:
             create_first_schema(folder).close()
 
 
-@pytest.fixture(scope="session", params=["sqlite", "postgresql"])
-def projects(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Projects:
-    """The projects on SQLite, then on PostgreSQL."""
-    server = request.getfixturevalue("postgresql_server") if request.param == "postgresql" else None
-    return Projects(tmp_path_factory.mktemp("projects"), server)
-
-
 @pytest.fixture(scope="session")
 def postgresql_projects(postgresql_server: str, tmp_path_factory: pytest.TempPathFactory) -> Projects:
     """The projects on PostgreSQL."""
     return Projects(tmp_path_factory.mktemp("projects"), postgresql_server)
+
+
+@pytest.fixture(scope="session", params=["sqlite", "postgresql"])
+def projects(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Projects:
+    """The projects on SQLite, then on PostgreSQL."""
+    if request.param == "sqlite":
+        return Projects(tmp_path_factory.mktemp("projects"), None)
+    projects: Projects = request.getfixturevalue("postgresql_projects")
+    return projects

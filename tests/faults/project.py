@@ -90,14 +90,14 @@ def run_as_worker(
 
 
 def create_past(folder: Path, plugins: Plugins) -> None:
-    """Train six versions in a new project, each better than the one before; the oldest are archived."""
+    """Train five versions in a new project, each better than the one before; the oldest two are archived."""
     for name in FILES_OF_THE_USER:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(f"the user's {name}")
     regular_posts(120).to_csv(folder / "data/posts.csv", index=False)
     done = run_as_worker(folder, "posts", "import", "data/posts.csv", env=environ_of(plugins))
     assert done.code == 0, done.err
-    for number in range(6):
+    for number in range(5):
         done = run_as_worker(folder, "train", "timing", env=environ_of(plugins, 20.0 - number))
         assert "✓ Model promoted" in done.err, done.err
 

@@ -70,7 +70,7 @@ def live_run(sqlite_folder: Path, plugins: Plugins, tmp_path: Path) -> Iterator[
     run.worker.finish()
 
 
-@pytest.mark.parametrize("seconds", [-DAY, DAY])
+@pytest.mark.parametrize("seconds", [-DAY, pytest.param(DAY, marks=pytest.mark.slow)])
 def test_a_run_goes_on_when_the_clock_is_set(live_run: LiveRun, seconds: int) -> None:
     folder = live_run.project.folder
     for arguments, code in ((("history",), 0), (("doctor",), 0), (("train", "timing"), 4)):
@@ -80,6 +80,7 @@ def test_a_run_goes_on_when_the_clock_is_set(live_run: LiveRun, seconds: int) ->
     assert live_run.finish() == 0, live_run.worker.err
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_when_the_machine_is_renamed(live_run: LiveRun) -> None:
     live_run.change_row(host="elsewhere")
     done = run_as_worker(live_run.project.folder, "train", "timing", env=live_run.env)
@@ -110,6 +111,7 @@ def test_a_clock_that_is_set_in_a_run(projects: Projects, tmp_path: Path, number
     assert done.code == 0
 
 
+@pytest.mark.slow
 def test_the_last_decision_counts_when_the_clock_was_set_back(projects: Projects, tmp_path: Path) -> None:
     with projects.copied("promote", tmp_path / "case/project") as folder:
         environ = environ_of(projects.plugins)

@@ -25,6 +25,7 @@ def terminate_once(projects: Projects, place: Path, name: str, number: int) -> t
     return survive(projects, place, name, StatementFault(number, place / "report", terminates=True))
 
 
+@pytest.mark.slow
 def test_a_terminated_connection_is_one_clear_line(postgresql_projects: Projects, tmp_path: Path) -> None:
     done, statement = terminate_once(postgresql_projects, tmp_path, "promote", 12)
     assert statement

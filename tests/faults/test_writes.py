@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.faults.injection import Action, FileFault
+from tests.faults.project import environ_of, run_as_worker
 from tests.faults.survival import COMMANDS, survive
 
 if TYPE_CHECKING:
@@ -27,6 +28,15 @@ def fail_once(projects: Projects, place: Path, name: str, action: Action, number
 
 def test_an_init_without_space_leaves_no_half_configuration(projects: Projects, tmp_path: Path) -> None:
     assert fail_once(projects, tmp_path, "init", Action.FULL, 5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["history", "versions", "production", "predict timing", "posts count", "doctor"])
+def test_looking_works_on_a_full_disk(projects: Projects, tmp_path: Path, command: str) -> None:
+    with projects.copied(command, tmp_path / "case/project") as folder:
+        fault = FileFault(Action.FULL, 1, folder, tmp_path / "report")
+        done = run_as_worker(folder, *command.split(), env=environ_of(projects.plugins), fault=fault)
+        assert done.code == 0, (done, fault.what)
 
 
 @pytest.mark.parametrize("step", [pytest.param(10, marks=pytest.mark.slow), pytest.param(1, marks=pytest.mark.soak)])

@@ -242,7 +242,7 @@ def test_folders_are_kept_if_the_database_has_no_version(sqlite_folder: Path, re
     (sqlite_folder / "kept").rename(models)
     done = retrainer("doctor", "--repair", cwd=sqlite_folder)
     assert done.code == 1
-    assert "it is not removed, since the database has no versions at all" in done.out
+    assert "it is not moved, since the database has no versions at all" in done.out
     assert any(models.glob("timing/*/manifest.json"))
 
 
