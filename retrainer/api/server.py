@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import logging
 import resource
 import signal
@@ -17,8 +19,6 @@ from retrainer.errors import RetrainerError
 from retrainer.logs import RateLimit
 
 if TYPE_CHECKING:
-    import asyncio
-
     from fastapi import FastAPI
 
 log = logging.getLogger(__name__)
@@ -89,7 +89,12 @@ class _Protocol(H11Protocol):
 
 
 class _Server(uvicorn.Server):
-    """Closes expired connections once a second."""
+    """Closes expired connections once a second, and logs in one line that it cannot accept any."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to accept connections."""
+        asyncio.get_running_loop().set_exception_handler(_log_loop_error)
+        await super().startup(sockets)
 
     async def on_tick(self, counter: int) -> bool:
         """Do what is due; uvicorn calls this ten times a second."""
@@ -97,6 +102,14 @@ class _Server(uvicorn.Server):
             for connection in list(cast("set[_Protocol]", self.server_state.connections)):
                 connection.close_if_expired()
         return await super().on_tick(counter)
+
+
+def _log_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    error = context.get("exception")
+    if isinstance(error, OSError) and error.errno in {errno.EMFILE, errno.ENFILE}:
+        log.error("Cannot accept connections: %s", error.strerror)  # asyncio tries again every second
+    else:
+        loop.default_exception_handler(context)
 
 
 def create_server(app: FastAPI) -> uvicorn.Server:
