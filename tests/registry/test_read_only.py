@@ -49,6 +49,7 @@ def look(retrainer: Runner, versions: list[str]) -> None:
         ["compare", *versions],
         ["posts", "count"],
         ["prune", "--dry-run"],
+        ["train", "timing", "--dry-run"],
     ):
         done = retrainer(*command)
         assert done.code == 0, (command, done.err)
