@@ -11,7 +11,6 @@ import logging
 import os
 import re
 import shutil
-import stat
 import tempfile
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ import sqlalchemy as sa
 
 from retrainer import __version__
 from retrainer.errors import ArtifactError, RetrainerError, UsageError
-from retrainer.files import sync, write_atomically
+from retrainer.files import open_regular, sync, write_atomically
 from retrainer.registry import snapshot
 from retrainer.registry.artifacts import Artifacts
 from retrainer.registry.database import Database, create_engine
@@ -172,6 +171,8 @@ def _restore_files(project: Project, registry: Registry) -> None:
     """Write the files that are missing in the models folder."""
     artifacts = Artifacts(project.models_dir, registry)
     for version in registry.list_versions():
+        if version.pruned_at is not None:
+            continue
         for path, problem in artifacts.find_file_problems(version).items():
             if problem == "missing":
                 artifacts.restore_file(version, path)
@@ -222,12 +223,10 @@ def _copy_verified(file: Path, target: Path) -> None:
         RetrainerError: it cannot be read, is not a backup, is incomplete, or was changed.
     """
     try:
-        source = open(os.open(file, os.O_RDONLY | os.O_NONBLOCK), "rb")  # noqa: PTH123, SIM115  a FIFO must not block
+        source = open_regular(file)
     except OSError as error:
         raise RetrainerError(f"cannot read '{file}': {error.strerror}", hint="Check the path") from error
     with source, _report_write_errors(target), target.open("wb+") as copy:
-        if not stat.S_ISREG(os.fstat(source.fileno()).st_mode):
-            raise UsageError(f"'{file}' is not a file", hint="Choose a file written by `retrainer backup`")
         shutil.copyfileobj(source, copy)
         end = max(copy.tell() - _SEAL_BYTES, 0)
         copy.seek(end)
@@ -246,10 +245,8 @@ def _read_info(folder: Path, file: Path) -> dict[str, Any]:
     Raises:
         RetrainerError: it was made by a newer release.
     """
-    engine = create_engine(_URL, folder)
-    with engine.connect() as connection:
+    with closing(Database(create_engine(_URL, folder))) as backup, backup.snapshot() as connection:
         info: dict[str, Any] = connection.execute(sa.select(_INFO)).scalar_one()
-    engine.dispose()
     if info["format"] > FORMAT or info["revision"] not in REVISIONS:
         raise RetrainerError(f"'{file}' was made by the newer release {info['release']}", hint="Upgrade retrainer")
     return info

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -23,10 +24,12 @@ from retrainer.pipeline.promotion import promote_version
 from retrainer.pipeline.run import retrain
 from retrainer.project import create_project
 from retrainer.registry import artifacts
+from retrainer.registry.migrations import HEAD
 from retrainer.registry.tables import Base
 from tests.command_line import run_in_process
 from tests.conftest import NOW, configure, open_project, regular_posts, runtime_of
 from tests.plugins_for_tests import timing_algorithm
+from tests.registry.first_schema import create_first_schema
 from tests.worker import Worker, change, release
 
 if TYPE_CHECKING:
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
 
     from retrainer.project import Project
     from tests.command_line import Runner
+    from tests.conftest import Prepare
     from tests.plugins_for_tests import Plugins
 
 TRAIN = [sys.executable, "-m", "retrainer", "train", "timing", "--algorithm", "waiting", "--no-auto-promote"]
@@ -48,12 +52,12 @@ __main__.run(sys.argv[1:])
 """
 
 
-ON_EACH = pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+ON_EACH = pytest.mark.parametrize("database", ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
 ELSEWHERE = pytest.mark.parametrize(
     ("database", "database_elsewhere"),
     [
         ("sqlite", "postgresql"),
-        ("postgresql", "sqlite"),
+        pytest.param("postgresql", "sqlite", marks=pytest.mark.slow),
         pytest.param("sqlite", "sqlite", marks=pytest.mark.slow),
         pytest.param("postgresql", "postgresql", marks=pytest.mark.slow),
     ],
@@ -80,16 +84,22 @@ def folder(sqlite_folder: Path, database: str, request: pytest.FixtureRequest) -
     return sqlite_folder
 
 
-@pytest.fixture
-def project(folder: Path) -> Project:
-    """A project with 120 posts and two versions, of which the second replaced the first."""
+def train_two_versions(folder: Path) -> None:
+    """Store 120 posts and train two versions, of which the second replaces the first."""
     project = open_project(folder)
     project.posts.add(regular_posts(120), NOW)
     for _ in range(2):
         retrain(project, runtime_of(project), "timing", NOW)
-    newest = project.registry.list_versions()[0].version_id
-    promote_version(project, runtime_of(project), newest, "newer", NOW)
-    return project
+    (second,) = (version for version in project.registry.list_versions() if not version.is_production)
+    promote_version(project, runtime_of(project), second.version_id, "newer", NOW)
+    project.close()
+
+
+@pytest.fixture
+def project(folder: Path, prepare: Prepare) -> Project:
+    """A project with 120 posts and two versions, of which the second replaced the first."""
+    prepare(folder, train_two_versions)
+    return open_project(folder)
 
 
 @pytest.fixture
@@ -275,7 +285,7 @@ def test_a_restore_killed_in_a_lost_database_leaves_it_lost(project: Project, sa
     assert retrainer("restore-backup", str(saved)).code == 0
 
 
-@pytest.mark.parametrize("database", ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
+@ON_EACH
 @pytest.mark.usefixtures("run_in_flight")
 def test_a_restore_during_a_run_is_refused(project: Project, saved: Path, retrainer: Runner) -> None:
     refused = retrainer("restore-backup", str(saved), "--replace", "--yes")
@@ -357,8 +367,8 @@ def test_a_place_that_cannot_be_used_is_one_line(command: str, retrainer: Runner
 def test_a_fifo_is_refused_at_once(folder: Path, retrainer: Runner) -> None:
     os.mkfifo(folder / "fifo")
     refused = retrainer("restore-backup", str(folder / "fifo"))
-    assert refused.code == 2
-    assert "is not a file. Choose a file written by `retrainer backup`" in refused.err
+    assert refused.code == 1
+    assert "it is a pipe, not a regular file" in refused.err
 
 
 def rewrite(saved: Path, *statements: str) -> None:
@@ -376,6 +386,32 @@ def test_a_backup_of_a_newer_release_is_refused(saved: Path, retrainer: Runner) 
     refused = retrainer("restore-backup", str(saved), "--replace", "--yes")
     assert refused.code == 1
     assert refused.err == f"Error: '{saved}' was made by the newer release 9.0. Upgrade retrainer\n"
+
+
+def test_a_backup_of_an_older_release_is_migrated(folder: Path, file: Path, elsewhere: Path) -> None:
+    create_first_schema(folder).close()
+    shutil.copy(folder / "data" / "retrainer.db", file)
+    info = {"format": 1, "created_at": "2024-01-02T00:00:00Z", "release": "0.0.1", "revision": "0001"}
+    info |= {"versions": 1, "runs": 0, "posts": 0, "large_files": [], "settings": ""}
+    with closing(sqlite3.connect(file, isolation_level=None)) as database:
+        database.execute("CREATE TABLE retrainer_backup (info JSON NOT NULL)")
+        database.execute("INSERT INTO retrainer_backup VALUES (?)", [json.dumps(info)])
+    backup._seal(file)
+    restored = backup.restore_backup(open_project(elsewhere), file)
+    assert restored.release == "0.0.1"
+    copy = open_project(elsewhere)
+    assert copy.registry.database.revision() == HEAD
+    assert [entry.reason for entry in copy.registry.list_ledger_entries()] == ["first"]
+
+
+def test_a_foreign_posts_table_is_left_alone(saved: Path, elsewhere: Path) -> None:
+    (elsewhere / "data").mkdir(exist_ok=True)
+    with closing(sqlite3.connect(elsewhere / "data" / "retrainer.db", isolation_level=None)) as database:
+        database.execute("CREATE TABLE posts (post_id, created_at, content)")
+    done = run_in_process(elsewhere)("restore-backup", str(saved))
+    assert done.code == 0, done.err
+    assert "The posts were not restored: the table 'posts' is not retrainer's" in done.err
+    assert run_in_process(elsewhere)("posts", "count", "--json").json["count"] == 0
 
 
 def test_posts_that_are_only_read_are_not_in_the_backup(sqlite_folder: Path, file: Path, retrainer: Runner) -> None:

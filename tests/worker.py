@@ -180,7 +180,7 @@ def kill_at(folder: Path, name: str, when: str, max_bytes: int | None) -> None:
 
     Args:
         folder: the project folder.
-        name: the dotted name of the function; `Path.mkdir` counts for a staging folder only.
+        name: the dotted name of the function; methods of `Path` count for staged files and folders only.
         when: `before` or `after`.
         max_bytes: the largest version that is copied to the database; None for the usual.
     """
@@ -193,7 +193,7 @@ def kill_at(folder: Path, name: str, when: str, max_bytes: int | None) -> None:
     original = getattr(target, attribute)
 
     def replacement(*arguments: object, **options: object) -> object:
-        counts = attribute != "mkdir" or (".staging" in str(arguments[0]) and len(Path(str(arguments[0])).name) == 16)
+        counts = target is not Path or "/.staging/" in str(arguments[0])
         if counts and when == "before":
             os.kill(os.getpid(), signal.SIGKILL)
         result = original(*arguments, **options)

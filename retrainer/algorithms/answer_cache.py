@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MAX_AGE_DAYS = 30
+_FILES = f"*{'[0-9a-f]' * 64}-*"  # with what a kill during a write leaves
 
 
 class AnswerCache:
@@ -74,6 +75,6 @@ class AnswerCache:
             return
         oldest = time.time() - MAX_AGE_DAYS * 86_400
         with suppress(OSError):
-            for path in self._folder.iterdir():
+            for path in self._folder.glob(_FILES):
                 if path in self._used or path.lstat().st_mtime < oldest:
                     path.unlink(missing_ok=True)

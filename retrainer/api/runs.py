@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MAX_LOGS = 100  # older logs are deleted
+_LOGS = f"run_{'[0-9]' * 8}_{'[0-9]' * 6}_{'[0-9a-f]' * 4}.log"
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ class RunStarter:
         """Open a run's log file; without one if it cannot be written, as on a full disk."""
         try:
             self.log_folder.mkdir(parents=True, exist_ok=True)
-            for old in sorted(self.log_folder.glob("run_*.log"))[: -MAX_LOGS + 1]:
+            for old in sorted(self.log_folder.glob(_LOGS))[: -MAX_LOGS + 1]:
                 old.unlink(missing_ok=True)
             file = (self.log_folder / f"{run_id}.log").open("wb")
         except OSError as error:

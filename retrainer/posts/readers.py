@@ -19,6 +19,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
+import pyarrow.compute as pc  # type: ignore[import-untyped]  # it ships no types
 import pyarrow.parquet as pq  # type: ignore[import-untyped]  # it ships no types
 
 from retrainer.errors import PostsError
@@ -38,6 +39,7 @@ _BUFFER_BYTES = 2**17
 _JSON_VALUE_BYTES = 80  # of memory that an empty object and its place in an array take
 _BATCH_ROWS = 65_536  # of a Parquet file in memory at once
 _BATCH_BYTES = 2**27  # likewise, where one stored value may be repeated in every row
+_TEXT_TYPES = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
 
 
 @dataclass(frozen=True)
@@ -159,7 +161,6 @@ def open_posts_file(path: Path, limits: PostsLimits) -> Iterator[PostsTable]:
     with _translate_errors(path, limits):
         if stat.S_ISDIR(path.stat().st_mode):
             raise PostsError(f"'{path}' is a folder", hint="Choose a file of posts")
-        open_regular(path).close()  # readers would wait for a pipe
         reader = _FORMATS.get(_suffix(path).removesuffix(".gz"))
         if reader is None or _suffix(path) == ".parquet.gz":
             hint = f"Supported are {', '.join(_FORMATS)}; all but .parquet also with .gz"
@@ -178,8 +179,14 @@ def _suffix(path: Path) -> str:
     return "".join(path.suffixes[-2:] if path.suffix.lower() == ".gz" else path.suffixes[-1:]).lower()
 
 
-def _open_binary(path: Path) -> _Binary:
-    return gzip.open(path, "rb") if _suffix(path).endswith(".gz") else path.open("rb")
+@contextmanager
+def _open_binary(path: Path) -> Iterator[_Binary]:
+    with open_regular(path) as file:
+        if _suffix(path).endswith(".gz"):
+            with gzip.GzipFile(fileobj=file) as decompressed:
+                yield decompressed
+        else:
+            yield file
 
 
 @contextmanager
@@ -374,9 +381,9 @@ def _read_parquet(file: _LimitedFile) -> PostsTable:
         for name in wanted:
             _require_plain(schema.field(name), file.path)
         for batch in _read_batches(file, parquet.metadata, wanted):
-            values = {name: _to_python(batch.column(name)) for name in batch.schema.names}
-            for column in values.values():
+            for column in batch.columns:
                 _count_texts(file, column)
+            values = {name: _to_python(batch.column(name)) for name in batch.schema.names}
             absent: list[object] = [None] * batch.num_rows
             for row in zip(*(absent if name is None else values[name] for name in columns), strict=True):
                 number += 1
@@ -399,11 +406,13 @@ def _read_batches(file: _LimitedFile, metadata: Any, wanted: list[str]) -> Itera
     A file may store one long value, or the beginning of many, once. Texts are therefore read as dictionaries, which
     repeat nothing. Where that is not possible, a batch is so small that it may repeat the largest value.
     """
-    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
-    chunks = [chunk for group in groups for chunk in map(group.column, range(group.num_columns))]
-    chunks = [chunk for chunk in chunks if chunk.path_in_schema in wanted]
-    file.count_bytes(sum(chunk.total_uncompressed_size for chunk in chunks))
-    file.restart()
+    chunks = []
+    for group in map(metadata.row_group, range(metadata.num_row_groups)):
+        columns = [chunk for chunk in map(group.column, range(group.num_columns)) if chunk.path_in_schema in wanted]
+        if sum(chunk.total_uncompressed_size for chunk in columns) > file.limits.row_group_megabytes * _MEGABYTE:
+            problem = "has a row group of more than {} MB"
+            raise limit_error(file.path, file.limits, problem, "row_group_megabytes")
+        chunks += columns
     repeating = [chunk for chunk in chunks if any(encoding.startswith("DELTA") for encoding in chunk.encodings)]
     largest = max((chunk.total_uncompressed_size for chunk in repeating), default=1)
     dictionaries = sorted(set(wanted) - {chunk.path_in_schema for chunk in repeating})
@@ -412,10 +421,15 @@ def _read_batches(file: _LimitedFile, metadata: Any, wanted: list[str]) -> Itera
     yield from parquet.iter_batches(batch_size=rows, columns=wanted)
 
 
-def _count_texts(file: _LimitedFile, column: list[object]) -> None:
-    lengths = [len(value) for value in column if isinstance(value, str)]
-    file.count_bytes(sum(lengths))
-    file.check_row(max(lengths, default=0))
+def _count_texts(file: _LimitedFile, column: Any) -> None:
+    """Count the bytes of the texts of an Arrow array, each as often as it occurs."""
+    is_dictionary = pa.types.is_dictionary(column.type)
+    texts = column.dictionary if is_dictionary else column
+    if any(is_text(texts.type) for is_text in _TEXT_TYPES):
+        lengths = pc.binary_length(texts)
+        lengths = lengths.take(column.indices) if is_dictionary else lengths
+        file.count_bytes(pc.sum(lengths).as_py() or 0)
+        file.check_row(pc.max(lengths).as_py() or 0)
 
 
 def _to_python(column: Any) -> list[object]:

@@ -133,8 +133,7 @@ class Artifacts:
         """
         staging.registered = True
         with report_write_errors(self.models_dir):
-            for path in files_in(staging.folder):
-                self._move(path, path.relative_to(staging.folder))
+            self._move_into_place(staging.folder, files_in(staging.folder))
 
     def read(self, version: ModelVersion) -> dict[str, bytes]:
         """Return the files of a version's model by path: the very bytes whose hashes were checked.
@@ -205,9 +204,8 @@ class Artifacts:
         with report_write_errors(self.models_dir), claim_abandoned(folder) as model_type:
             if model_type is None:
                 return
-            for path in files_in(folder):
-                if self._is_missing_file(path, path.relative_to(folder)):
-                    self._move(path, path.relative_to(folder))
+            recorded = [path for path in files_in(folder) if self._is_missing_file(path, path.relative_to(folder))]
+            self._move_into_place(folder, recorded)
             left = [str(path.relative_to(folder)) for path in files_in(folder)]
             if left:
                 reason = f"Removed '{folder.relative_to(self.models_dir)}' of a process that died: {', '.join(left)}"
@@ -308,7 +306,7 @@ class Artifacts:
         with self.staging(version.model_type_name) as staging:
             staged = self._stage(staging, version, path, data)
             with report_write_errors(self.models_dir):
-                self._move(staged, target.relative_to(self.models_dir))
+                self._move_into_place(staging.folder, [staged])
         return True
 
     def find_link_problem(self, model_type: ModelTypeName) -> str | None:
@@ -393,13 +391,17 @@ class Artifacts:
             sync(staged)
         return staged
 
-    def _move(self, staged: Path, path: Path) -> None:
-        """Move a staged file to a path in the models folder."""
-        target = self.models_dir / path
-        self.require_no_links(target)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        staged.replace(target)
-        sync(target.parent)
+    def _move_into_place(self, folder: Path, paths: list[Path]) -> None:
+        """Move files of a staging folder to the same paths in the models folder, and make that durable."""
+        changed = set()
+        for path in paths:
+            target = self.models_dir / path.relative_to(folder)
+            self.require_no_links(target)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            path.replace(target)
+            changed |= {parent for parent in target.parents if parent.is_relative_to(self.models_dir)}
+        for parent in sorted(changed, reverse=True):
+            sync(parent)
 
     def _is_missing_file(self, staged: Path, path: Path) -> bool:
         """Whether a staged file is missing at its path, where the database knows it with this content."""

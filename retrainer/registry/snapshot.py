@@ -69,7 +69,8 @@ def add_missing_data(session: Session, read: Callable[[ModelVersion, str], bytes
     Returns:
         The files.
     """
-    query = sa.select(VersionFile.version_id, VersionFile.path).where(VersionFile.data.is_(None))
+    query = sa.select(VersionFile.version_id, VersionFile.path).join(ModelVersion)
+    query = query.where(VersionFile.data.is_(None), ModelVersion.pruned_at.is_(None))
     missing = [(version_id, path) for version_id, path in session.execute(query)]
     for version_id, path in missing:
         row = (VersionFile.version_id == version_id) & (VersionFile.path == path)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from retrainer.errors import RetrainerError, UsageError
-from retrainer.files import open_output
+from retrainer.files import is_possible_output, open_output
 from retrainer.model_types import get_model_type
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def require_format(path: Path) -> None:
     """Check that a plot can be written to a file.
 
     Raises:
-        UsageError: the extension is not a supported format, or the folder does not exist.
+        UsageError: the extension is not a supported format, the folder does not exist, or it is no regular file.
     """
     if path.suffix.lower() not in FORMATS:
         raise UsageError(
@@ -39,6 +39,8 @@ def require_format(path: Path) -> None:
         )
     if not path.absolute().parent.is_dir():
         raise UsageError(f"--plot: folder '{path.parent}' does not exist", hint="Create it, or choose another")
+    if not is_possible_output(path):
+        raise UsageError(f"--plot: cannot write '{path}'", hint="Choose another file")
 
 
 def draw(report: ReplayReport, path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from retrainer import __version__
 from retrainer.errors import RetrainerError, RunInProgress, UsageError
 from retrainer.files import exclusive_lock, remove
-from retrainer.replay.prefetch import WORKER_FOLDERS
+from retrainer.replay.prefetch import POSTS_FILE, WORKER_FOLDERS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 MARKER = "replay.json"  # identifies the folder as a replay's
 STORE = "work.db"
 SANDBOXES = "policies"
+_KEPT_TO_RESUME = (SANDBOXES, POSTS_FILE, STORE, f"{STORE}-wal", f"{STORE}-shm")
 
 
 @contextmanager
@@ -46,10 +47,8 @@ def opened(folder: Path, *, resume: bool) -> Iterator[None]:
 
 
 def _prepare(folder: Path, *, resume: bool) -> None:
-    found = list(folder.iterdir())
-    if found and not (folder / MARKER).is_file():
+    if any(folder.iterdir()) and not (folder / MARKER).is_file():
         raise UsageError(f"'{folder}' was not created by a replay", hint="Choose another --workdir")
-    for path in found:
-        if path.name == WORKER_FOLDERS or (path.name != MARKER and not resume):
-            remove(path)
+    for name in (WORKER_FOLDERS,) if resume else (WORKER_FOLDERS, *_KEPT_TO_RESUME):
+        remove(folder / name)
     (folder / MARKER).write_text(json.dumps({"retrainer": __version__}))

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from retrainer.errors import UsageError
+from retrainer.files import is_possible_output
 
 if TYPE_CHECKING:
     from retrainer.project import Project
@@ -73,8 +74,7 @@ class ScheduledCommand:
             raise UsageError(f"--env-file: no file '{env_file}'", hint="Create it, with lines NAME=value")
         if env_file is not None and env_file.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
             log.warning("Other users can access '%s', which holds secrets. Run chmod 600 on it", env_file)
-        is_writable = log_file is None or log_file.is_file() or log_file.is_char_device() or not log_file.exists()
-        if log_file is not None and not (is_writable and log_file.absolute().parent.is_dir()):
+        if log_file is not None and not (is_possible_output(log_file) and log_file.absolute().parent.is_dir()):
             raise UsageError(f"--job-log: cannot write '{log_file}'", hint="Choose a file in an existing folder")
         if log_file is None:
             log_file = project.folder / default_log_file

@@ -172,10 +172,12 @@ def test_only_the_newest_logs_are_kept(trained: str, serve: Serve, folder: Path)
     logs.mkdir(parents=True)
     for number in range(120):
         (logs / f"run_20200101_{number:06d}_0000.log").touch()
+    (logs / "run_0_notes.log").write_text("mine")
     server = serve()
     ids = server.post("/models/retrain", json={"model_type": "timing"}).json()["run_ids"]
     server.ended(ids["timing"])
-    names = sorted(path.name for path in logs.iterdir())
+    note, *names = sorted(path.name for path in logs.iterdir())
+    assert note == "run_0_notes.log"
     assert len(names) == 100
     assert names[-1] == f"{ids['timing']}.log"
     assert names[0] == "run_20200101_000021_0000.log"

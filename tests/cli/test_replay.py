@@ -54,7 +54,7 @@ def test_verbose_logs_one_line_per_step(retrainer: Runner) -> None:
 
 
 def test_a_plot_that_cannot_be_written_does_not_lose_the_report(retrainer: Runner, folder: Path) -> None:
-    (folder / "plot.svg").mkdir()
+    (folder / "plot.svg").symlink_to("/dev/full")
     done = retrainer("replay", *FROM, "--to", "2024-03-09", "--plot", "plot.svg")
     assert done.code == 1
     assert "plot.svg" in done.err

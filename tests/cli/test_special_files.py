@@ -61,6 +61,7 @@ def make_block_device(path: Path) -> None:
         (["posts", "import", "FILE.jsonl.gz"], 1),
         (["posts", "import", "FILE.parquet"], 1),
         (["posts", "sample", "FILE"], 1),
+        (["replay", "timing", "--from", "2024-01-01", "--plot", "FILE.png"], 2),
         (["serve", "--token-file", "FILE"], 2),
         (["serve", "--systemd", "--token-file", "FILE"], 2),
         (["serve", "--systemd", "--env-file", "FILE"], 2),

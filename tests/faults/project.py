@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from retrainer.backup import back_up, restore_backup
 from retrainer.doctor import examine
 from tests.command_line import Completed
 from tests.conftest import regular_posts
@@ -208,6 +209,17 @@ def _write_more_posts(project: Project, _versions: list[str]) -> None:
     regular_posts(1000, gap_hours=4.0).to_csv(project.folder / MORE_POSTS, index=False)
 
 
+BACKUP = "project.backup"
+
+
+def _back_up(project: Project, _versions: list[str]) -> None:
+    back_up(project, project.folder / BACKUP, datetime.now(UTC))
+
+
+def _can_be_restored(project: Project, versions: list[str]) -> bool:
+    return restore_backup(project, project.folder / BACKUP, replace=True).versions == len(versions)
+
+
 CHANGES = {
     "train": Change(
         lambda _: ("train", "timing"),
@@ -242,6 +254,12 @@ CHANGES = {
         lambda _: ("doctor", "--repair"),
         lambda project, _: examine(project) == [],
         _damage,
+    ),
+    "backup": Change(lambda _: ("backup", BACKUP), _can_be_restored),
+    "restore-backup": Change(
+        lambda _: ("restore-backup", BACKUP, "--replace", "--yes"),
+        lambda project, versions: production_of(project) == [versions[0]],
+        _back_up,
     ),
 }
 """The changes of a project with a past. `init` and `migrate` start from another project; see survival.py."""

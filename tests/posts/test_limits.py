@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -169,6 +168,16 @@ def test_texts_that_a_parquet_file_stores_once_count_in_every_row(tmp_path: Path
         read(path, file_megabytes=4)
 
 
+def test_a_row_group_of_parquet_has_at_most_so_many_megabytes(tmp_path: Path) -> None:
+    texts = pa.array([f"{number:03d}" * 10_000 for number in range(100)])
+    path = parquet(tmp_path / "posts.parquet", texts, count=100, row_group_size=50)
+    assert len(read(path, row_group_megabytes=2).posts) == 100
+    with pytest.raises(PostsError) as error:
+        read(path, row_group_megabytes=1)
+    problem = f"'{path}' has a row group of more than 1 MB. Raise posts.limits.row_group_megabytes to import it"
+    assert str(error.value) == problem
+
+
 def test_a_parquet_text_is_a_row_of_its_size(tmp_path: Path) -> None:
     path = repeated_text(tmp_path / "posts.parquet", count=2, characters=2 * MEGABYTE)
     with pytest.raises(PostsError, match=r"has a row of more than 1 MB"):
@@ -248,6 +257,14 @@ BOMBS: dict[str, tuple[Callable[[Path], Path], str]] = {
     "rejected rows": (lambda folder: expanding(folder / "a.csv.gz", HEADER, b"a,b,c\n", 100), "rejected_rows"),
     "rejected lines of JSON": (lambda folder: expanding(folder / "a.jsonl.gz", b"", b"1\n", 9), "rejected_rows"),
     "a text that Parquet stores once": (lambda folder: repeated_text(folder / "a.parquet"), "file_megabytes"),
+    "one long text of Parquet": (
+        lambda folder: parquet(folder / "a.parquet", pa.array(["a" * 150 * MEGABYTE]), count=1),
+        "row_megabytes",
+    ),
+    "texts of Parquet": (
+        lambda folder: parquet(folder / "a.parquet", pa.array(["a" * MEGABYTE] * 600), count=600, use_dictionary=False),
+        "row_group_megabytes",
+    ),
     "a beginning that Parquet stores once": (lambda folder: common_beginning(folder / "a.parquet"), "file_megabytes"),
 }
 QUICK = "a text that Parquet stores once"
@@ -266,14 +283,11 @@ def test_a_file_that_expands_to_gigabytes_takes_little_memory(tmp_path: Path, na
         "from retrainer.errors import PostsError; from retrainer.posts.importer import read_posts_file\n"
         "try: read_posts_file(Path(sys.argv[1]), columns={'post_id': 'id', 'created_at': 'created_at'}"
         " if 'parquet' in sys.argv[1] else {}, now=datetime.now(UTC))\n"
-        "except PostsError as error: sys.exit(str(error))\n"
+        "except PostsError as error: print(error)\n"
+        "print(Path('/proc/self/status').read_text())\n"
     )
-    with subprocess.Popen([sys.executable, "-c", code, str(path)], stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        message = process.stderr.read()
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    assert message.count("\n") == 1
+    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
+    message, *status = done.stdout.splitlines()
     assert f"Raise posts.limits.{setting} to import it" in message
-    assert process.returncode == 1
-    assert usage.ru_maxrss < limit * 1024  # KB
+    [peak] = [int(line.split()[1]) for line in status if line.startswith("VmHWM:")]  # KB
+    assert peak < limit * 1024

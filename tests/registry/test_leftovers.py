@@ -48,7 +48,7 @@ MOMENTS = [
     ("retrainer.algorithms.manager.LoadedAlgorithm.save", "after"),
     ("retrainer.registry.versions.Versions.register_version", "before"),
     ("retrainer.registry.versions.Versions.register_version", "after"),
-    ("retrainer.registry.artifacts.Artifacts._move", "after"),  # one file is in place, the others are not
+    ("pathlib.Path.replace", "after"),  # one file is in place, the others are not
     ("retrainer.registry.artifacts.Artifacts.publish", "after"),
     ("retrainer.registry.versions.Versions.record_evaluation", "before"),
     ("retrainer.registry.versions.Versions.record_evaluation", "after"),
@@ -342,3 +342,15 @@ def test_a_version_that_is_too_large_for_the_database_survives_a_kill_before_its
         load_version(project, runtime_of(project), version)
     recover(project, runtime_of(project))
     assert load_version(project, runtime_of(project), version).model
+
+
+def test_a_backup_does_not_miss_the_files_of_pruned_versions(
+    project: Project, archived: str, retrainer: Runner, tmp_path: Path
+) -> None:
+    assert retrainer("prune", "--yes", cwd=project.folder).code == 0
+    saved = retrainer("backup", str(tmp_path / "saved"), cwd=project.folder)
+    assert (saved.code, saved.err.count("WARNING")) == (0, 0), saved.err
+    restored = retrainer("restore-backup", str(tmp_path / "saved"), "--replace", "--yes", cwd=project.folder)
+    assert (restored.code, restored.err.count("WARNING")) == (0, 0), restored.err
+    assert examine(project) == []
+    assert project.registry.get_version(archived).pruned_at

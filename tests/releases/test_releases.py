@@ -100,8 +100,10 @@ def test_a_stored_project_shows_what_it_showed(folder: Path, expected: dict[str,
         shown = retrainer(*command.split(), "--json")
         assert shown.code == 0, shown.err
         require_kept(before, shown.json, command)
-    checked = retrainer("doctor")
-    assert checked.out == "No problems found\n"
+    (finding,) = retrainer("doctor", "--json").json["findings"]
+    assert finding["kind"] == "dead_run", "the release was killed in its last run"
+    assert retrainer("doctor", "--repair").code == 0
+    assert retrainer("doctor").out == "No problems found\n"
 
 
 @on_each_release(slow=False)

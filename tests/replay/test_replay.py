@@ -613,6 +613,15 @@ def test_a_folder_not_created_by_a_replay_is_not_touched(eager: Path, tmp_path: 
     assert (tmp_path / "mine/timing/thesis.txt").read_text() == "the only copy"
 
 
+def test_a_users_file_in_the_folder_of_a_replay_survives_the_next_one(tmp_path: Path) -> None:
+    with opened(tmp_path / "timing", resume=False):
+        (tmp_path / "timing" / "policies").mkdir()
+        (tmp_path / "timing" / "work.db").touch()
+    (tmp_path / "timing" / "thesis.txt").write_text("the only copy")
+    with opened(tmp_path / "timing", resume=False):
+        assert {path.name for path in (tmp_path / "timing").iterdir()} == {"replay.json", "thesis.txt"}
+
+
 def test_posts_are_read_from_either_database(folder_on_each_database: Path) -> None:
     project = open_project(folder_on_each_database)
     project.posts.add(sample_posts(), NOW)

@@ -10,15 +10,36 @@ branch_labels = None
 depends_on = None
 
 CONSTRAINT = "ck_retrainer_ledger_action"
+BEFORE = "'pin', 'unpin', 'hold', 'release'"
+ACTIONS = f"'promotion', 'rejection', 'rollback', 'archive', 'restore', 'prune', {BEFORE}, 'cleanup', 'set_aside'"
 
 
 def upgrade() -> None:
-    with op.batch_alter_table("retrainer_ledger") as table:
-        table.drop_constraint(CONSTRAINT, type_="check")
-        table.create_check_constraint(
-            CONSTRAINT,
-            "action IN ('promotion', 'rejection', 'rollback', 'archive', 'restore', 'prune', "
-            "'pin', 'unpin', 'hold', 'release', 'cleanup', 'set_aside')",
-        )
-    if op.get_bind().dialect.name == "sqlite":  # which makes the table anew
-        guard_ledger()
+    if op.get_bind().dialect.name == "sqlite":
+        _copy_ledger()
+        return
+    op.drop_constraint(CONSTRAINT, "retrainer_ledger", type_="check")
+    op.create_check_constraint(CONSTRAINT, "retrainer_ledger", f"action IN ({ACTIONS})")
+
+
+def _copy_ledger() -> None:
+    """Copy the ledger to a table with the new constraint, since SQLite cannot change one.
+
+    The old table is renamed first: its rows refer to each other, and the references follow the name.
+    """
+    objects = op.get_bind().exec_driver_sql(
+        "SELECT type, name, sql FROM sqlite_master WHERE tbl_name = 'retrainer_ledger' AND sql IS NOT NULL"
+    )
+    by_type: dict[str, dict[str, str]] = {"table": {}, "index": {}, "trigger": {}}
+    for kind, name, sql in objects.all():
+        by_type[kind][name] = sql
+    for kind in ("index", "trigger"):
+        for name in by_type[kind]:
+            op.execute(f"DROP {kind} {name}")
+    op.rename_table("retrainer_ledger", "retrainer_ledger_before")
+    op.execute(by_type["table"]["retrainer_ledger"].replace(BEFORE, f"{BEFORE}, 'cleanup', 'set_aside'"))
+    op.execute("INSERT INTO retrainer_ledger SELECT * FROM retrainer_ledger_before")
+    op.execute("DROP TABLE retrainer_ledger_before")
+    for sql in by_type["index"].values():
+        op.execute(sql)
+    guard_ledger()
