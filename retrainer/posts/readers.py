@@ -161,7 +161,6 @@ def open_posts_file(path: Path, limits: PostsLimits) -> Iterator[PostsTable]:
     with _translate_errors(path, limits):
         if stat.S_ISDIR(path.stat().st_mode):
             raise PostsError(f"'{path}' is a folder", hint="Choose a file of posts")
-        open_regular(path).close()  # readers would wait for a pipe
         reader = _FORMATS.get(_suffix(path).removesuffix(".gz"))
         if reader is None or _suffix(path) == ".parquet.gz":
             hint = f"Supported are {', '.join(_FORMATS)}; all but .parquet also with .gz"
@@ -180,8 +179,14 @@ def _suffix(path: Path) -> str:
     return "".join(path.suffixes[-2:] if path.suffix.lower() == ".gz" else path.suffixes[-1:]).lower()
 
 
-def _open_binary(path: Path) -> _Binary:
-    return gzip.open(path, "rb") if _suffix(path).endswith(".gz") else path.open("rb")
+@contextmanager
+def _open_binary(path: Path) -> Iterator[_Binary]:
+    with open_regular(path) as file:
+        if _suffix(path).endswith(".gz"):
+            with gzip.GzipFile(fileobj=file) as decompressed:
+                yield decompressed
+        else:
+            yield file
 
 
 @contextmanager

@@ -228,6 +228,9 @@ def test_an_unreachable_database_shows_no_password(folder: Path, retrainer: Runn
     line = the_line(retrainer("history", RETRAINER_DATABASE__URL=url), 1)
     assert "hush-hush" not in line
     assert "127.0.0.1" in line
+    done = retrainer("history", "--traceback", "--verbose", RETRAINER_DATABASE__URL=url)
+    assert "Traceback" in done.err
+    assert "hush-hush" not in done.err
 
 
 def test_a_file_whose_rows_are_all_rejected_is_an_error(folder: Path, retrainer: Runner) -> None:

@@ -201,3 +201,16 @@ def test_the_spinner_shows_hostile_text_as_text(folder: Path, plugins: Plugins) 
     assert ":bomb:" in text
     for attack in ("\x1b]", "\x1b[2J", "\x9b", "\x9d", "\u202e", "\u2028", "\x07", "\b", "\x7f"):
         assert attack not in text
+
+
+@pytest.mark.slow
+def test_the_warning_of_a_library_is_logged(folder: Path) -> None:
+    name = ATTACKS["clear"] + ATTACKS["8-bit CSI"] + ATTACKS["bidi"] + "owned"
+    environ = {**os.environ, "RETRAINER_DATABASE__URL": f"sqlite:///x.db?{name}=1"}
+    command = [sys.executable, "-m", "retrainer", "versions", "--json"]
+    done = subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, check=True)
+    assert done.stderr.startswith("WARNING: SAWarning: Query string argument(s) ")
+    assert "owned" in done.stderr
+    assert not CONTROL.search(done.stderr)
+    assert len(done.stderr.splitlines()) == 1
+    assert json.loads(done.stdout)["count"] == 0
