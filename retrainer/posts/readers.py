@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
 import pyarrow.compute as pc  # type: ignore[import-untyped]  # it ships no types
@@ -57,7 +57,6 @@ class RejectedRow:
 
 
 Row = tuple[int, Sequence[object]] | RejectedRow
-_Binary = gzip.GzipFile | io.BufferedReader
 
 
 def limit_error(path: Path, limits: PostsLimits, problem: str, setting: str) -> PostsError:
@@ -69,7 +68,7 @@ def limit_error(path: Path, limits: PostsLimits, problem: str, setting: str) -> 
 class _LimitedFile(io.RawIOBase):
     """The content of a file, decompressed. Reading more than a limit allows is a PostsError."""
 
-    def __init__(self, binary: _Binary, path: Path, limits: PostsLimits) -> None:
+    def __init__(self, binary: BinaryIO | gzip.GzipFile, path: Path, limits: PostsLimits) -> None:
         self.binary = binary
         self.path = path
         self.limits = limits
@@ -89,11 +88,12 @@ class _LimitedFile(io.RawIOBase):
         return self.binary.seek(offset, whence)
 
     def readinto(self, buffer: Any) -> int:
-        count = self.binary.readinto(buffer)
-        self.count_bytes(count)
-        self._row_bytes += count
+        data = self.binary.read(len(buffer))
+        buffer[: len(data)] = data
+        self.count_bytes(len(data))
+        self._row_bytes += len(data)
         self.check_row(self._row_bytes)
-        return count
+        return len(data)
 
     def check_row(self, size: int) -> None:
         """Check the size of a row in bytes."""
@@ -161,7 +161,6 @@ def open_posts_file(path: Path, limits: PostsLimits) -> Iterator[PostsTable]:
     with _translate_errors(path, limits):
         if stat.S_ISDIR(path.stat().st_mode):
             raise PostsError(f"'{path}' is a folder", hint="Choose a file of posts")
-        open_regular(path).close()  # readers would wait for a pipe
         reader = _FORMATS.get(_suffix(path).removesuffix(".gz"))
         if reader is None or _suffix(path) == ".parquet.gz":
             hint = f"Supported are {', '.join(_FORMATS)}; all but .parquet also with .gz"
@@ -180,8 +179,10 @@ def _suffix(path: Path) -> str:
     return "".join(path.suffixes[-2:] if path.suffix.lower() == ".gz" else path.suffixes[-1:]).lower()
 
 
-def _open_binary(path: Path) -> _Binary:
-    return gzip.open(path, "rb") if _suffix(path).endswith(".gz") else path.open("rb")
+@contextmanager
+def _open_binary(path: Path) -> Iterator[BinaryIO | gzip.GzipFile]:
+    with open_regular(path) as binary:
+        yield gzip.GzipFile(fileobj=binary) if _suffix(path).endswith(".gz") else binary
 
 
 @contextmanager
