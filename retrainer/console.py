@@ -15,6 +15,7 @@ import logging
 import os
 import sys
 import traceback
+import warnings
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -154,6 +155,12 @@ def configure_logging(
         handler.addFilter(lambda record: record.name.startswith("retrainer") or record.levelno >= logging.WARNING)
         handler.addFilter(apply_log_context)
     logging.basicConfig(level=min(level, logging.INFO), handlers=handlers, force=True)
+    warnings.showwarning = _log_warning  # type: ignore[assignment]
+
+
+def _log_warning(message: Warning | str, category: type[Warning], *_position: object) -> None:
+    """Log a warning of a library, which Python would print as it is."""
+    log.warning("%s: %s", category.__name__, message)
 
 
 class _StderrHandler(logging.Handler):

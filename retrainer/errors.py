@@ -143,7 +143,7 @@ class NothingToRollBack(RetrainerError, http_status=409, code="nothing_to_roll_b
 
 
 def _one_line(text: str) -> str:
-    line = " ".join(text.split())
+    line = " ".join(text.encode(errors="backslashreplace").decode().split())  # a database refuses surrogates
     return line if len(line) <= MAX_CHARACTERS else f"{line[:MAX_CHARACTERS]}…"
 
 
@@ -151,6 +151,11 @@ def wrap_unexpected(error: Exception) -> RetrainerError:
     """Wrap an unexpected exception in an error that names it."""
     if isinstance(error, MemoryError):
         return RetrainerError("out of memory", hint="Add memory, or use fewer posts (such as a view of recent ones)")
+    if isinstance(error, UnicodeEncodeError):  # a file name may hold such bytes, a database cannot
+        hint = "Remove it from the command line, the settings or the file that it comes from"
+        return UsageError(f"{error.object[error.start : error.end]!r} is not a Unicode character", hint=hint)
+    if isinstance(error, FileNotFoundError) and error.filename is None:  # only the current folder has no name
+        return UsageError("the current folder no longer exists", hint="Change to another one")
     if isinstance(error, OSError) and (error.filename or error.errno in {errno.ENOSPC, errno.EDQUOT}):
         file = f"use '{error.filename}'" if error.filename else "write"
         return RetrainerError(f"cannot {file}: {error.strerror}", hint="Check path, permissions and free space")

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     from retrainer.project import Project
     from tests.command_line import Runner
+    from tests.conftest import Prepare
     from tests.plugins_for_tests import Plugins
 
 TRAIN = [sys.executable, "-m", "retrainer", "train", "timing", "--algorithm", "waiting", "--no-auto-promote"]
@@ -51,12 +52,12 @@ __main__.run(sys.argv[1:])
 """
 
 
-ON_EACH = pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+ON_EACH = pytest.mark.parametrize("database", ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
 ELSEWHERE = pytest.mark.parametrize(
     ("database", "database_elsewhere"),
     [
         ("sqlite", "postgresql"),
-        ("postgresql", "sqlite"),
+        pytest.param("postgresql", "sqlite", marks=pytest.mark.slow),
         pytest.param("sqlite", "sqlite", marks=pytest.mark.slow),
         pytest.param("postgresql", "postgresql", marks=pytest.mark.slow),
     ],
@@ -83,16 +84,22 @@ def folder(sqlite_folder: Path, database: str, request: pytest.FixtureRequest) -
     return sqlite_folder
 
 
-@pytest.fixture
-def project(folder: Path) -> Project:
-    """A project with 120 posts and two versions, of which the second replaced the first."""
+def train_two_versions(folder: Path) -> None:
+    """Store 120 posts and train two versions, of which the second replaces the first."""
     project = open_project(folder)
     project.posts.add(regular_posts(120), NOW)
     for _ in range(2):
         retrain(project, runtime_of(project), "timing", NOW)
     (second,) = (version for version in project.registry.list_versions() if not version.is_production)
     promote_version(project, runtime_of(project), second.version_id, "newer", NOW)
-    return project
+    project.close()
+
+
+@pytest.fixture
+def project(folder: Path, prepare: Prepare) -> Project:
+    """A project with 120 posts and two versions, of which the second replaced the first."""
+    prepare(folder, train_two_versions)
+    return open_project(folder)
 
 
 @pytest.fixture
@@ -278,7 +285,7 @@ def test_a_restore_killed_in_a_lost_database_leaves_it_lost(project: Project, sa
     assert retrainer("restore-backup", str(saved)).code == 0
 
 
-@pytest.mark.parametrize("database", ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
+@ON_EACH
 @pytest.mark.usefixtures("run_in_flight")
 def test_a_restore_during_a_run_is_refused(project: Project, saved: Path, retrainer: Runner) -> None:
     refused = retrainer("restore-backup", str(saved), "--replace", "--yes")

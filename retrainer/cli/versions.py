@@ -163,5 +163,5 @@ def prune(
         found = [case for case in found if case.version.version_id in pruned]
     if as_json:
         console.document(documents.versions.PrunedDocument.from_result(found, dry_run=dry_run))
-    elif not dry_run:
+    elif found and not dry_run:
         console.text(f"Deleted the files of {len(found)} versions")

@@ -157,7 +157,7 @@ def dry_run(
     context = RunContext(project, runtime, model_type, runtime.stopwatch(now), Budget())
     _require_ready(context, chosen, options)
     split = _load_and_split(context, now)
-    with train_candidate(project, chosen, options, model_type, split) as candidate:
+    with train_candidate(project, chosen, options, model_type, split, dry_run=True) as candidate:
         version = describe(project, candidate, split, "(not recorded)", now)
         if _costs_money(context, chosen):
             _log_cost_estimate(context, candidate, split, version)

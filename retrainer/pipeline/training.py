@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from retrainer.algorithms.model import TrainedModel
+from retrainer.files import private_folder
 from retrainer.registry.artifacts import MODEL, report_write_errors
+from retrainer.registry.staging import Staging
 from retrainer.registry.tables import ModelVersion
 
 if TYPE_CHECKING:
@@ -22,7 +24,6 @@ if TYPE_CHECKING:
     from retrainer.model_types import ModelTypeName
     from retrainer.pipeline.split import Split
     from retrainer.project import Project
-    from retrainer.registry.staging import Staging
 
 log = logging.getLogger(__name__)
 
@@ -46,9 +47,18 @@ class Candidate:
 
 @contextmanager
 def train_candidate(
-    project: Project, algorithm: LoadedAlgorithm, options: BaseModel, model_type: ModelTypeName, split: Split
+    project: Project,
+    algorithm: LoadedAlgorithm,
+    options: BaseModel,
+    model_type: ModelTypeName,
+    split: Split,
+    *,
+    dry_run: bool = False,
 ) -> Iterator[Candidate]:
     """Train on the training part and save to a staging folder, which is deleted at the end unless registered.
+
+    Args:
+        dry_run: the model will not be registered, so nothing is written to the models folder.
 
     Raises:
         InsufficientData: the posts contain nothing to learn from.
@@ -56,7 +66,7 @@ def train_candidate(
         ArtifactError: the models folder cannot be written.
     """
     log.info("Training new %s model on %d samples...", model_type, split.training_count)
-    with project.artifacts.staging(model_type) as staging:
+    with _temporary_staging() if dry_run else project.artifacts.staging(model_type) as staging:
         folder = staging.folder / MODEL
         started = time.monotonic()
         trained = algorithm.train(split.training, options, model_type)
@@ -68,6 +78,12 @@ def train_candidate(
         loaded = algorithm.load(files)
         model = TrainedModel(algorithm, options, loaded, model_type, project.semantic_model(model_type))
         yield Candidate(model, staging, files, duration)
+
+
+@contextmanager
+def _temporary_staging() -> Iterator[Staging]:
+    with private_folder({}) as folder:
+        yield Staging(folder)
 
 
 def describe(project: Project, candidate: Candidate, split: Split, version_id: str, now: datetime) -> ModelVersion:

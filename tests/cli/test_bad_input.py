@@ -122,6 +122,17 @@ def test_no_project_here(tmp_path: Path, retrainer: Runner) -> None:
     assert "`retrainer init`" in line
 
 
+@pytest.mark.parametrize("command", ["history", "init x"])
+def test_a_current_folder_that_was_deleted(command: str, tmp_path: Path) -> None:
+    done = in_shell(f"mkdir gone; cd gone; rmdir ../gone; retrainer {command} 2>&1 | tail -n 1", tmp_path)
+    assert (done.returncode, done.stdout) == (2, "Error: the current folder no longer exists. Change to another one\n")
+
+
+def test_text_that_is_no_unicode_is_one_line(folder: Path, retrainer: Runner) -> None:
+    line = the_line(retrainer("show", "caf\udce9"), 2)
+    assert line.startswith("Error: '\\udce9' is not a Unicode character.")
+
+
 def test_a_database_file_that_is_not_a_database(folder: Path, retrainer: Runner) -> None:
     (folder / "data" / "retrainer.db").write_text("hello, " * 1000)
     line = the_line(retrainer("history"), 1)
@@ -217,6 +228,9 @@ def test_an_unreachable_database_shows_no_password(folder: Path, retrainer: Runn
     line = the_line(retrainer("history", RETRAINER_DATABASE__URL=url), 1)
     assert "hush-hush" not in line
     assert "127.0.0.1" in line
+    done = retrainer("history", "--traceback", "--verbose", RETRAINER_DATABASE__URL=url)
+    assert "Traceback" in done.err
+    assert "hush-hush" not in done.err
 
 
 def test_a_file_whose_rows_are_all_rejected_is_an_error(folder: Path, retrainer: Runner) -> None:

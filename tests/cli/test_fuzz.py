@@ -83,7 +83,15 @@ VALUES = {
     "DIR": PATHS,
     "TEXT": TEXTS,
     "TIME": TIMES,
-    "DATE": TIMES,
+    "DATE": [
+        "2024-10-25",
+        "2024-11-01T12:00Z",
+        "2024-11-15",
+        "2024-02-30",
+        "now",
+        "2999-01-01",
+        "9999-12-31T23:59-23:59",
+    ],
     "TYPE": ["timing", "content", "timming"],
     "timing|content": ["timing", "content", "timming"],
     "post|clock": ["post", "clock", "tick"],
@@ -249,13 +257,14 @@ def check(seed: str, folder: Path, versions: list[str], output: Path, count: int
 def find_problem(worker: Worker, words: list[str]) -> str | None:
     """Return what is wrong with how a command ended."""
     code, out, err = worker.process.exitcode, worker.out, worker.err
+    wants_json = "--json" in words and "--" not in words
     problems = {
         f"it exits with {code}": code not in EXIT_CODES,
         "it prints a traceback": "Traceback" in out + err and "--traceback" not in words,
         "it did not expect that": "This is a bug" in err,
         "it prints control characters": CONTROL.search(out + err),
         "it fails without a word": code in {2, 3, 4} and not err,
-        "it prints no valid JSON": "--json" in words and out and not out.startswith("Usage") and not is_json(out),
+        "it prints no valid JSON": wants_json and out and not out.startswith("Usage") and not is_json(out),
     }
     return next((problem for problem, is_found in problems.items() if is_found), None)
 

@@ -151,7 +151,7 @@ def test_the_message_of_a_plugin_controls_neither_terminal_nor_files(
     project = open_project(folder)
     project.posts.add(regular_posts(120), NOW)
     project.close()
-    plugins.add("rude", timing_algorithm("rude", train=f"raise ValueError({HOSTILE!r})"))
+    plugins.add("rude", timing_algorithm("rude", train=f"raise ValueError({HOSTILE + chr(0xDC9B)!r})"))
     train = ("train", "timing", "--algorithm", "rude", "--summary", "s.md", "--log-file", "runs.log")
     done = retrainer(*train, "--log-format", log_format, "--traceback", env=plugins.environ)
     assert done.code == 1
@@ -164,6 +164,7 @@ def test_the_message_of_a_plugin_controls_neither_terminal_nor_files(
     else:
         assert not [line for line in text.splitlines() if line.startswith("Error: forged") and "Z ERROR" in line]
     assert_harmless(retrainer("history"))
+    assert retrainer("history", "--json").json["training_runs"][0]["status"] == "failed"
     plugins.add("broken", f"raise ImportError({HOSTILE!r})")
     assert_harmless(retrainer("plugins", env=plugins.environ))
 
@@ -200,3 +201,16 @@ def test_the_spinner_shows_hostile_text_as_text(folder: Path, plugins: Plugins) 
     assert ":bomb:" in text
     for attack in ("\x1b]", "\x1b[2J", "\x9b", "\x9d", "\u202e", "\u2028", "\x07", "\b", "\x7f"):
         assert attack not in text
+
+
+@pytest.mark.slow
+def test_the_warning_of_a_library_is_logged(folder: Path) -> None:
+    name = ATTACKS["clear"] + ATTACKS["8-bit CSI"] + ATTACKS["bidi"] + "owned"
+    environ = {**os.environ, "RETRAINER_DATABASE__URL": f"sqlite:///x.db?{name}=1"}
+    command = [sys.executable, "-m", "retrainer", "versions", "--json"]
+    done = subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, check=True)
+    assert done.stderr.startswith("WARNING: SAWarning: Query string argument(s) ")
+    assert "owned" in done.stderr
+    assert not CONTROL.search(done.stderr)
+    assert len(done.stderr.splitlines()) == 1
+    assert json.loads(done.stdout)["count"] == 0

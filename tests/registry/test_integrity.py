@@ -341,6 +341,26 @@ def test_an_old_schema_is_upgraded_with_its_data(folder: Path) -> None:
         connection.execute(sa.text("DELETE FROM retrainer_ledger"))
 
 
+def test_a_ledger_with_rollbacks_is_upgraded_with_what_they_undo(folder: Path) -> None:
+    database = create_first_schema(folder)
+    insert = (
+        "INSERT INTO retrainer_ledger (at, recorded_at, model_type, action, version_id, from_version_id, "
+        "to_version_id, actor, automatic, reason, undoes, evidence) "
+        "SELECT at, recorded_at, model_type, 'rollback', version_id, "
+        "version_id, version_id, actor, automatic, 'undone', entry_id, evidence FROM retrainer_ledger"
+    )
+    with database.engine.execution_options(retrainer_writes=True).begin() as connection:
+        connection.execute(sa.text(insert))
+    database.close()
+    registry = open_project(folder).registry
+    registry.hold("timing", "later", NOW)
+    registry.record_cleanup("timing", "last")
+    found = [(entry.entry_id, entry.reason, entry.undoes) for entry in registry.list_ledger_entries()]
+    assert found == [(4, "last", None), (3, "later", None), (2, "undone", 1), (1, "first", None)]
+    with pytest.raises(DBAPIError), registry.database.engine.begin() as connection:
+        connection.execute(sa.text(insert.replace("'rollback'", "'unheard of'")))
+
+
 def test_a_migration_killed_half_way_leaves_the_old_schema_intact(folder: Path) -> None:
     """The process kills itself after the first statement that changes the schema."""
     database = create_first_schema(folder)

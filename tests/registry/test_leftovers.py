@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from retrainer.doctor import examine
 from retrainer.errors import ArtifactError
 from retrainer.pipeline.loading import load_version
-from retrainer.pipeline.recovery import recover
+from retrainer.pipeline.recovery import recover, set_aside
 from retrainer.pipeline.retention import prunable, prune
 from retrainer.pipeline.run import retrain
 from retrainer.registry.tables import Base
@@ -286,6 +286,13 @@ def test_a_version_is_not_set_aside_while_a_run_is_in_progress(project: Project,
     project.registry.fail_run(run.run_id, "over", NOW)
     recover(project, runtime_of(project))
     assert not folder.exists()
+
+
+def test_a_version_that_was_registered_meanwhile_is_not_set_aside(project: Project, version_id: str) -> None:
+    folder = project.artifacts.folder("timing", version_id)
+    assert set_aside(project, "timing", folder)
+    assert folder.exists()
+    assert cleanups(project) == []
 
 
 def test_what_was_set_aside_is_never_replaced(project: Project, version_id: str) -> None:

@@ -49,6 +49,7 @@ def look(retrainer: Runner, versions: list[str]) -> None:
         ["compare", *versions],
         ["posts", "count"],
         ["prune", "--dry-run"],
+        ["train", "timing", "--dry-run"],
     ):
         done = retrainer(*command)
         assert done.code == 0, (command, done.err)
@@ -136,6 +137,25 @@ def test_a_read_only_models_folder_that_lacks_files(sqlite_folder: Path, retrain
     with read_only(sqlite_folder):
         assert retrainer("history", "--json").json["training_runs"][0]["status"] == "failed"
         assert retrainer("predict", "timing").code == 0
+
+
+def test_a_reader_in_a_read_only_place_sees_what_others_commit(sqlite_folder: Path, tmp_path: Path) -> None:
+    open_project(sqlite_folder).registry.database.close()  # creates it
+    view = tmp_path / "view"
+    view.mkdir()
+    _mount("--bind", str(sqlite_folder), str(view))
+    _mount("-o", "remount,bind,ro", str(view))
+    try:
+        reader = open_project(view).registry
+        for number in range(3):
+            assert (reader.get_hold("timing") is not None) is (number % 2 == 1)
+            writer = open_project(sqlite_folder)
+            assert (writer.registry.release if number % 2 else writer.registry.hold)("timing", "test", NOW)
+            assert (reader.get_hold("timing") is not None) is (number % 2 == 0), "the log holds it"
+            writer.close()
+        reader.database.close()
+    finally:
+        subprocess.run(["umount", "--lazy", str(view)], check=True)
 
 
 @pytest.mark.slow

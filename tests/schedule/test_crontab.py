@@ -354,3 +354,13 @@ def _program(name: str) -> str:
     if program is None:
         pytest.skip(f"there is no {name} here")
     return program
+
+
+def test_crontab_gets_no_credentials(cron_folder: Path, folder: Path, retrainer: Runner) -> None:
+    (cron_folder / "hook").write_text("env > seen\n")
+    (cron_folder / "table").write_text("# nothing\n")
+    secrets = {"RETRAINER_API_TOKEN": "hush-hush", "ANTHROPIC_API_KEY": "hush-hush"}
+    assert retrainer("schedule", "show", env=secrets).code == 0
+    seen = (cron_folder / "seen").read_text()
+    assert "PATH=" in seen
+    assert "hush-hush" not in seen
