@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from typing import BinaryIO, Literal
+    from io import BufferedReader, BufferedWriter
 
     from filelock import BaseFileLock
 
@@ -36,7 +36,7 @@ def exclusive_lock(path: Path, timeout: float = -1) -> BaseFileLock:
     return FileLock(path, timeout=timeout, fallback_to_soft=False)
 
 
-def open_regular(path: Path, *, pipe: bool = False) -> BinaryIO:
+def open_regular(path: Path, *, pipe: bool = False) -> BufferedReader:
     """Open a regular file for reading, without waiting for anything else. Links are followed.
 
     Args:
@@ -50,10 +50,10 @@ def open_regular(path: Path, *, pipe: bool = False) -> BinaryIO:
     if pipe and _is_anonymous_pipe(descriptor):
         os.set_blocking(descriptor, True)
         return os.fdopen(descriptor, "rb")
-    return _as_regular_file(descriptor)
+    return os.fdopen(_require_regular(descriptor), "rb")
 
 
-def open_output(path: Path, *, append: bool = False) -> BinaryIO:
+def open_output(path: Path, *, append: bool = False) -> BufferedWriter:
     """Open a file for writing, created if it is missing. A terminal, /dev/null and /dev/stdout will do too.
 
     Args:
@@ -67,9 +67,9 @@ def open_output(path: Path, *, append: bool = False) -> BinaryIO:
     if stat.S_ISCHR(os.fstat(descriptor).st_mode) or _is_anonymous_pipe(descriptor):
         os.set_blocking(descriptor, True)
         return os.fdopen(descriptor, "wb")
-    file = _as_regular_file(descriptor, "wb")
+    file = os.fdopen(_require_regular(descriptor), "wb")
     if not append:
-        os.ftruncate(descriptor, 0)
+        file.truncate(0)
     return file
 
 
@@ -78,7 +78,7 @@ def is_possible_output(path: Path) -> bool:
     return not path.exists() or path.is_file() or path.is_char_device()
 
 
-def open_within(folder: Path, parts: Sequence[str]) -> BinaryIO:
+def open_within(folder: Path, parts: Sequence[str]) -> BufferedReader:
     """Open a regular file below a folder for reading. It follows no link below the folder, and waits for nothing.
 
     Args:
@@ -100,7 +100,7 @@ def open_within(folder: Path, parts: Sequence[str]) -> BinaryIO:
             except NotADirectoryError as error:
                 raise OSError(errno.ENOTDIR, f"'{part}' is a link or not a folder") from error
             stack.callback(os.close, descriptor)
-        return _as_regular_file(_open(parts[-1], os.O_RDONLY | os.O_NOFOLLOW, descriptor))
+        return os.fdopen(_require_regular(_open(parts[-1], os.O_RDONLY | os.O_NOFOLLOW, descriptor)), "rb")
 
 
 def _open(path: Path | str, flags: int, folder: int | None = None) -> int:
@@ -125,14 +125,14 @@ def _is_anonymous_pipe(descriptor: int) -> bool:
         return False
 
 
-def _as_regular_file(descriptor: int, mode: Literal["rb", "wb"] = "rb") -> BinaryIO:
-    """Return the file of a descriptor, which is closed if it is not a regular file."""
+def _require_regular(descriptor: int) -> int:
+    """Return a descriptor of a regular file; close any other and raise OSError."""
     kind = stat.S_IFMT(os.fstat(descriptor).st_mode)
     if kind != stat.S_IFREG:
         os.close(descriptor)
         kinds = {stat.S_IFIFO: "a pipe", stat.S_IFDIR: "a folder", stat.S_IFSOCK: "a socket"}
         raise OSError(errno.EINVAL, f"it is {kinds.get(kind, 'a device')}, not a regular file")
-    return os.fdopen(descriptor, mode)
+    return descriptor
 
 
 @contextmanager

@@ -90,7 +90,7 @@ def test_a_token_file_overrides_the_environment(trained: str, serve_process: Ser
         ([], "two words of letters", "RETRAINER_API_TOKEN: a token is one word"),
         ([], "ein-schlüssel-mit-umlaut", "RETRAINER_API_TOKEN: a token is one word"),
         (["--token-file", "nowhere"], None, "cannot read the token file 'nowhere': No such file"),
-        (["--token-file", "."], None, "cannot read the token file '.': Is a directory"),
+        (["--token-file", "."], None, "cannot read the token file '.': it is a folder"),
         (["--port", "70000"], None, "Invalid value for '--port'"),
         (["--allowed-host", "http://x"], None, "--allowed-host: invalid value 'http://x' (must be a host name"),
         (["--allowed-host", "x:80"], None, "--allowed-host: invalid value 'x:80' (must be a host name"),
