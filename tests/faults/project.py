@@ -47,7 +47,7 @@ IMPROVING = """
 """
 """An algorithm whose forecasts are so many hours; posts come every 5."""
 
-FILES_OF_THE_USER = ("NOTES.md", "models/NOTES.md", "models/timing/NOTES.md", "data/posts.csv", "config/NOTES.md")
+NOTES = "NOTES.md"  # a file of the user, in every folder of the project
 
 
 @dataclass(frozen=True)
@@ -92,15 +92,15 @@ def run_as_worker(
 
 def create_past(folder: Path, plugins: Plugins) -> None:
     """Train five versions in a new project, each better than the one before; the oldest two are archived."""
-    for name in FILES_OF_THE_USER:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(f"the user's {name}")
     regular_posts(120).to_csv(folder / "data/posts.csv", index=False)
     done = run_as_worker(folder, "posts", "import", "data/posts.csv", env=environ_of(plugins))
     assert done.code == 0, done.err
     for number in range(5):
         done = run_as_worker(folder, "train", "timing", env=environ_of(plugins, 20.0 - number))
         assert "✓ Model promoted" in done.err, done.err
+    for path in [folder, *folder.rglob("*")]:
+        if path.is_dir() and not path.is_symlink():
+            (path / NOTES).write_text(f"of the user, in '{path}'")
 
 
 @dataclass(frozen=True)
@@ -112,14 +112,14 @@ class Record:
         ledger: the decisions, in order.
         runs: the closed runs and how they ended.
         posts: the number of posts.
-        files: the content of the user's files.
+        notes: the content of the user's files.
     """
 
     versions: dict[str, str]
     ledger: list[tuple[int, str, str | None, str | None]]
     runs: dict[str, str]
     posts: int
-    files: dict[str, bytes]
+    notes: dict[Path, str]
 
     @classmethod
     def read(cls, project: Project) -> Record:
@@ -129,8 +129,8 @@ class Record:
         ledger = [(entry.entry_id, entry.action, entry.version_id, entry.to_version_id) for entry in entries]
         runs = {run.run_id: run.status for run in registry.list_runs() if run.status != "running"}
         posts = project.posts.summary(datetime.now(UTC)).count
-        files = {name: (project.folder / name).read_bytes() for name in FILES_OF_THE_USER}
-        return cls(versions, ledger, runs, posts, files)
+        notes = {path: path.read_text() for path in project.folder.rglob(NOTES)}
+        return cls(versions, ledger, runs, posts, notes)
 
     def require_kept_in(self, later: Record) -> None:
         """Check that nothing of this record is lost in a later one."""
@@ -138,7 +138,7 @@ class Record:
         assert later.ledger[: len(self.ledger)] == self.ledger
         assert self.runs.items() <= later.runs.items()
         assert self.posts <= later.posts
-        assert self.files == later.files
+        assert self.notes == later.notes
 
 
 def production_of(project: Project) -> list[str]:
@@ -191,8 +191,8 @@ def _status(project: Project, version_id: str) -> str:
 
 
 def _is_pruned(project: Project, version_id: str) -> bool:
-    folder = project.artifacts.folder("timing", version_id)
-    return project.registry.get_version(version_id).pruned_at is not None and not folder.exists()
+    manifest = project.artifacts.folder("timing", version_id) / "manifest.json"
+    return project.registry.get_version(version_id).pruned_at is not None and not manifest.exists()
 
 
 def _damage(project: Project, versions: list[str]) -> None:
