@@ -132,6 +132,8 @@ class StatementFault:
         import sqlalchemy as sa
 
         def note(connection: Any, statement: str) -> None:
+            if self.terminates and connection.dialect.name != "postgresql":
+                return  # a backup is a SQLite database
             with self.report.open("a") as report:
                 print(" ".join(statement.split()), file=report)
             if self.count == self.number:
