@@ -245,10 +245,8 @@ def _read_info(folder: Path, file: Path) -> dict[str, Any]:
     Raises:
         RetrainerError: it was made by a newer release.
     """
-    engine = create_engine(_URL, folder)
-    with engine.connect() as connection:
+    with closing(Database(create_engine(_URL, folder))) as backup, backup.snapshot() as connection:
         info: dict[str, Any] = connection.execute(sa.select(_INFO)).scalar_one()
-    engine.dispose()
     if info["format"] > FORMAT or info["revision"] not in REVISIONS:
         raise RetrainerError(f"'{file}' was made by the newer release {info['release']}", hint="Upgrade retrainer")
     return info

@@ -70,7 +70,9 @@ def set_aside(project: Project, model_type: ModelTypeName, folder: Path) -> bool
         ArtifactError: the models folder cannot be written.
     """
 
-    def move() -> str:
+    def move() -> str | None:
+        if folder not in project.artifacts.unknown_versions(model_type):  # a backup was restored meanwhile
+            return None
         return f"Moved '{folder.name}', unknown to the database, to '{project.artifacts.set_aside(folder)}'"
 
     return project.registry.record_while_idle(model_type, "set_aside", move)

@@ -152,10 +152,11 @@ def read_posts_file(
     with open_posts_file(path, limits) as table:
         mapping = _map_columns(table.columns, columns, path) if table.columns else {}
         collector = _RowCollector(table.row_unit, (now - EPOCH) // MICROSECOND)
+        rejected, max_rejected = collector.rejected, limits.rejected_rows
         for row in table.rows([mapping.get(column) for column in COLUMN_ALIASES]):
             collector.add(row)
-            if len(collector.rejected) > limits.rejected_rows:
-                first = collector.rejected[0]
+            if len(rejected) > max_rejected:
+                first = rejected[0]
                 problem = f"has more than {{}} rejected rows, the first at {first.line}: {first.reason}"
                 raise limit_error(path, limits, problem, "rejected_rows")
     return PostsFile(collector.posts(), mapping, collector.rejected, collector.rows, collector.repeated)

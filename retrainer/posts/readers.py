@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
 import pyarrow.compute as pc  # type: ignore[import-untyped]  # it ships no types
@@ -57,7 +57,6 @@ class RejectedRow:
 
 
 Row = tuple[int, Sequence[object]] | RejectedRow
-_Binary = gzip.GzipFile | io.BufferedReader
 
 
 def limit_error(path: Path, limits: PostsLimits, problem: str, setting: str) -> PostsError:
@@ -69,10 +68,11 @@ def limit_error(path: Path, limits: PostsLimits, problem: str, setting: str) -> 
 class _LimitedFile(io.RawIOBase):
     """The content of a file, decompressed. Reading more than a limit allows is a PostsError."""
 
-    def __init__(self, binary: _Binary, path: Path, limits: PostsLimits) -> None:
+    def __init__(self, binary: BinaryIO | gzip.GzipFile, path: Path, limits: PostsLimits) -> None:
         self.binary = binary
         self.path = path
         self.limits = limits
+        self._max_rows = limits.rows
         self.restart()
 
     def restart(self) -> None:
@@ -89,11 +89,12 @@ class _LimitedFile(io.RawIOBase):
         return self.binary.seek(offset, whence)
 
     def readinto(self, buffer: Any) -> int:
-        count = self.binary.readinto(buffer)
-        self.count_bytes(count)
-        self._row_bytes += count
+        data = self.binary.read(len(buffer))
+        buffer[: len(data)] = data
+        self.count_bytes(len(data))
+        self._row_bytes += len(data)
         self.check_row(self._row_bytes)
-        return count
+        return len(data)
 
     def check_row(self, size: int) -> None:
         """Check the size of a row in bytes."""
@@ -105,7 +106,7 @@ class _LimitedFile(io.RawIOBase):
         """Count a row that has been read. Until the next call, only one more may be read."""
         self._row_bytes = 0
         self._rows += 1
-        if self._rows > self.limits.rows:
+        if self._rows > self._max_rows:
             self.check_rows(self._rows)
 
     def check_rows(self, rows: int) -> None:
@@ -180,13 +181,9 @@ def _suffix(path: Path) -> str:
 
 
 @contextmanager
-def _open_binary(path: Path) -> Iterator[_Binary]:
-    with open_regular(path) as file:
-        if _suffix(path).endswith(".gz"):
-            with gzip.GzipFile(fileobj=file) as decompressed:
-                yield decompressed
-        else:
-            yield file
+def _open_binary(path: Path) -> Iterator[BinaryIO | gzip.GzipFile]:
+    with open_regular(path) as binary:
+        yield gzip.GzipFile(fileobj=binary) if _suffix(path).endswith(".gz") else binary
 
 
 @contextmanager
@@ -382,7 +379,9 @@ def _read_parquet(file: _LimitedFile) -> PostsTable:
             _require_plain(schema.field(name), file.path)
         for batch in _read_batches(file, parquet.metadata, wanted):
             for column in batch.columns:
-                _count_texts(file, column)
+                lengths = _text_lengths(column)
+                file.count_bytes(pc.sum(lengths).as_py() or 0)
+                file.check_row(pc.max(lengths).as_py() or 0)
             values = {name: _to_python(batch.column(name)) for name in batch.schema.names}
             absent: list[object] = [None] * batch.num_rows
             for row in zip(*(absent if name is None else values[name] for name in columns), strict=True):
@@ -421,23 +420,24 @@ def _read_batches(file: _LimitedFile, metadata: Any, wanted: list[str]) -> Itera
     yield from parquet.iter_batches(batch_size=rows, columns=wanted)
 
 
-def _count_texts(file: _LimitedFile, column: Any) -> None:
-    """Count the bytes of the texts of an Arrow array, each as often as it occurs."""
-    is_dictionary = pa.types.is_dictionary(column.type)
-    texts = column.dictionary if is_dictionary else column
-    if any(is_text(texts.type) for is_text in _TEXT_TYPES):
-        lengths = pc.binary_length(texts)
-        lengths = lengths.take(column.indices) if is_dictionary else lengths
-        file.count_bytes(pc.sum(lengths).as_py() or 0)
-        file.check_row(pc.max(lengths).as_py() or 0)
+def _text_lengths(column: Any) -> Any:
+    """Return the bytes of each text of an Arrow array; an empty array if it holds none."""
+    if pa.types.is_dictionary(column.type):
+        lengths = _text_lengths(column.dictionary)
+        return lengths.take(column.indices) if len(lengths) else lengths
+    if any(is_text(column.type) for is_text in _TEXT_TYPES):
+        return pc.binary_length(column)
+    return pa.array([], pa.int32())
 
 
 def _to_python(column: Any) -> list[object]:
     """Convert an Arrow array to what validation accepts: numpy times, and text for whole decimals and bytes."""
     if pa.types.is_dictionary(column.type):
-        used = column.indices.unique()
-        values = dict(zip(used.to_pylist(), _to_python(column.dictionary.take(used)), strict=True))
-        return [values[index] for index in column.indices.to_pylist()]
+        if (pc.sum(_text_lengths(column)).as_py() or 0) > 2 * column.dictionary.nbytes:  # rows share their texts
+            used = column.indices.unique()
+            values = dict(zip(used.to_pylist(), _to_python(column.dictionary.take(used)), strict=True))
+            return [values[index] for index in column.indices.to_pylist()]
+        column = column.dictionary_decode()
     arrow_type = column.type
     if pa.types.is_timestamp(arrow_type) or pa.types.is_date(arrow_type):
         # A zone only labels a UTC time; nothing is shifted. Only nanoseconds lose digits.

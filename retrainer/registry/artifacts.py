@@ -188,11 +188,10 @@ class Artifacts:
         """Return the staging folders of dead processes, including those that were not made yet.
 
         Raises:
-            ArtifactError: a link is in the place of a folder, or a journal cannot be read.
+            ArtifactError: a link is in the place of their parent.
         """
         self.require_no_links(self.models_dir / STAGING)
-        with report_write_errors(self.models_dir):
-            return find_abandoned(self.models_dir)
+        return find_abandoned(self.models_dir)
 
     def clear_abandoned(self, folder: Path) -> None:
         """Move the files that the database knows from the staging folder of a dead process into place; remove the rest.
@@ -431,7 +430,9 @@ class Artifacts:
             raise ArtifactError(f"cannot link '{link}': it is a {kind}", hint="Move it away")
         if production is None:
             link.unlink()
-            log.info("Removed the link '%s': there is no production version", link)
+            reason = f"Removed the link '{link.name}': there is no production version"
+            log.info("%s", reason)
+            self._registry.record_cleanup(model_type, reason)
             return
         with self.staging(model_type) as staging:
             new_link = staging.folder / link.name

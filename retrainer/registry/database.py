@@ -256,7 +256,7 @@ class Database:
             yield
 
     def _set_journal_mode(self, mode: str) -> None:
-        with self.engine.connect() as connection:
+        with self._translate_errors(), self.engine.connect() as connection:
             connection.exec_driver_sql("COMMIT")
             connection.exec_driver_sql(f"PRAGMA journal_mode={mode}")
             connection.exec_driver_sql("BEGIN")

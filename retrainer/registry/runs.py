@@ -288,13 +288,13 @@ class Runs:
         with self.database.write() as session:
             return [run for run in session.scalars(_RUNNING).all() if _close_if_dead(run, clock)]
 
-    def record_while_idle(self, model_type: ModelTypeName, action: str, work: Callable[[], str]) -> bool:
+    def record_while_idle(self, model_type: ModelTypeName, action: str, work: Callable[[], str | None]) -> bool:
         """Call a function while no run of a type is in progress and none can start; record its result in the ledger.
 
         Args:
             model_type: the type.
             action: the action of the ledger entry.
-            work: what to do; it returns the reason of the ledger entry.
+            work: what to do; it returns the reason of the ledger entry, or None if nothing was done.
 
         Returns:
             False if a run of the type is in progress; nothing is done then.
@@ -302,7 +302,9 @@ class Runs:
         with self.database.write() as session:
             if session.scalars(_RUNNING.where(TrainingRun.model_type == model_type)).first() is not None:
                 return False
-            record_entry(session, action, model_type, work(), datetime.now(UTC), automatic=True)
+            reason = work()
+            if reason is not None:
+                record_entry(session, action, model_type, reason, datetime.now(UTC), automatic=True)
             return True
 
 

@@ -64,11 +64,7 @@ def open_staging(models_dir: Path, model_type: ModelTypeName) -> Iterator[Stagin
 
 
 def find_abandoned(models_dir: Path) -> list[Path]:
-    """Return the folders that journals of dead processes name, whether they exist or not.
-
-    Raises:
-        OSError: a journal cannot be read.
-    """
+    """Return the folders that journals of dead processes name, whether they exist or not."""
     folders = [journal.with_suffix("") for journal in sorted((models_dir / STAGING).glob(_JOURNALS))]
     return [folder for folder in folders if _is_abandoned(folder)]
 
@@ -129,7 +125,7 @@ def _lock_journal(folder: Path, operation: int) -> Iterator[ModelTypeName | None
     """Lock the journal of a dead process and return its model type; None if the process lives or it is no journal."""
     try:
         descriptor = os.open(_journal_of(folder), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except FileNotFoundError:
+    except OSError:  # removed meanwhile, another user's, or a link
         yield None
         return
     try:

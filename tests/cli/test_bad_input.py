@@ -122,6 +122,7 @@ def test_no_project_here(tmp_path: Path, retrainer: Runner) -> None:
     assert "`retrainer init`" in line
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["history", "init x"])
 def test_a_current_folder_that_was_deleted(command: str, tmp_path: Path) -> None:
     done = in_shell(f"mkdir gone; cd gone; rmdir ../gone; retrainer {command} 2>&1 | tail -n 1", tmp_path)
@@ -308,9 +309,13 @@ def in_shell(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     ("command", "code", "line"),
     [
-        ("production --json", 1, "cannot write the result: No space left on device"),
         ("train --help", 1, "cannot write: No space left on device. Check path, permissions and free space"),
-        ("show nope --json", 2, "unknown version 'nope'. `retrainer versions` lists them"),
+        pytest.param(
+            "production --json", 1, "cannot write the result: No space left on device", marks=pytest.mark.slow
+        ),
+        pytest.param(
+            "show nope --json", 2, "unknown version 'nope'. `retrainer versions` lists them", marks=pytest.mark.slow
+        ),
     ],
 )
 def test_a_full_disk_on_stdout_is_one_line(command: str, code: int, line: str, folder: Path) -> None:
@@ -318,12 +323,19 @@ def test_a_full_disk_on_stdout_is_one_line(command: str, code: int, line: str, f
     assert (done.returncode, done.stderr) == (code, f"Error: {line}\n")
 
 
-@pytest.mark.parametrize(("command", "code"), [("--help", 0), ("plugins", 0), ("show nope --json", 2)])
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        ("--help", 0),
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in [("plugins", 0), ("show nope --json", 2)]),
+    ],
+)
 def test_a_reader_that_has_enough_does_not_change_the_exit_code(command: str, code: int, folder: Path) -> None:
     done = in_shell(f"retrainer {command} | true", folder)
     assert (done.returncode, len(done.stderr.splitlines())) == (code, 1 if code else 0)
 
 
+@pytest.mark.slow
 def test_json_is_valid_on_a_terminal_without_unicode(folder: Path, retrainer_process: Runner) -> None:
     done = retrainer_process("hold", "timing", "--reason", "é 😀", "--json", PYTHONIOENCODING="ascii")
     assert done.json["status"] == "success"

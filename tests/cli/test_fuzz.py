@@ -113,6 +113,27 @@ VALUES = {
     "ADDRESS": ["127.0.0.1", "::1", "localhost", "999.1.1.1"],
     "'NAME: KEY=VALUE, …'": POLICIES,
 }
+CHARACTERS = [
+    "\x1b",
+    "\u202e",
+    "\n",
+    "\r",
+    "%",
+    "'",
+    '"',
+    "\\",
+    ";",
+    "=",
+    ",",
+    ":",
+    " ",
+    "é",
+    "😀",
+    "\udc9b",
+    "{",
+    "[",
+    "0",
+]
 FEW = ["0", "1", "-1", "257", "x", ""]  # for what takes processes, or time
 SETTINGS = ["RETRAINING__TEST_SPLIT", "RETRAINING__KEEP_VERSIONS", "RETRAINING__SCHEDULE_DAYS", "RETRAINING__ENABLED"]
 SETTINGS += [
@@ -187,11 +208,16 @@ class Generator:
         """Return a value that is often valid for an option."""
         if self.draw.random() < 0.1:
             return self.draw.choice(TEXTS)
-        if metavar in {"VERSION", "A", "B", "RUN"}:
-            return self.draw.choice([*self.versions, *self.versions, "nope", "baseline_timing_2024"])
         if name in {"count", "jobs", "wait"}:
             return self.draw.choice(FEW)
-        return self.draw.choice(VALUES.get(metavar, NUMBERS))
+        known = VALUES.get(metavar, NUMBERS)
+        if metavar in {"VERSION", "A", "B", "RUN"}:
+            known = [*self.versions, *self.versions, "nope", "baseline_timing_2024"]
+        value = self.draw.choice(known)
+        if self.draw.random() < 0.1:
+            cut = self.draw.randrange(len(value) + 1)
+            return value[:cut] + self.draw.choice(CHARACTERS) + value[cut:]
+        return value
 
     def environ(self) -> dict[str, str]:
         """Return a setting now and then."""

@@ -74,8 +74,10 @@ def version(trained: str, folder: Path) -> str:
     return trained
 
 
-FEW = [("predict", "content"), ("show", "VERSION"), ("show", HOSTILE), ("posts", "import", f"{HOSTILE}.csv")]
+FEW = [("predict", "content"), ("show", "VERSION")]
 MANY = [
+    ("show", HOSTILE),
+    ("posts", "import", f"{HOSTILE}.csv"),
     ("evaluate", HOSTILE),
     ("compare", HOSTILE, "VERSION"),
     ("history", "--status", HOSTILE),

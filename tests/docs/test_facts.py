@@ -124,6 +124,18 @@ def test_every_path_named_in_the_text_exists() -> None:
             assert (ROOT / name).exists() or (page, name) == ("docs/operating.md", "deploy/"), (page, name)
 
 
+def test_every_promise_names_tests_that_exist() -> None:
+    text, _, rest = read("docs/guarantees.md").partition("## Not promised")
+    promises = [line for line in text.splitlines() if line.startswith("| ") and not line.startswith("| promise ")]
+    assert len(promises) > 40
+    assert rest.count("\n- ") > 5
+    for promise in promises:
+        tests = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", promise.rpartition(" | ")[2])
+        assert tests, promise
+        for file, function in tests:
+            assert f"\ndef {function}(" in (ROOT / file).read_text(), f"{file}::{function}"
+
+
 def test_every_link_of_the_readme_leads_to_a_file() -> None:
     for page in ("README.md", "CONTRIBUTING.md", "SECURITY.md"):
         for link in re.findall(r"\]\((?!https?:)([^)#]+)", read(page)):

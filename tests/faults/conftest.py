@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="session")
 def needs_compiler() -> None:
     if faults_library() is None:
-        pytest.skip("no C compiler: install gcc, which compiles the library that makes operations on files fail")
+        pytest.skip("no Linux with a C compiler: install gcc, which compiles the library that lets writes fail")
 
 
 @dataclass

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 from dataclasses import dataclass
 from enum import IntEnum
@@ -29,9 +30,9 @@ class Action(IntEnum):
 
 @cache
 def faults_library() -> Path | None:
-    """Compile the library for LD_PRELOAD, once per test process; None without a compiler."""
+    """Compile the library for LD_PRELOAD, once per test process; None without a compiler, and on other systems."""
     compiler = shutil.which("gcc") or shutil.which("cc")
-    if compiler is None:
+    if compiler is None or sys.platform != "linux":
         return None
     library = Path(tempfile.mkdtemp(prefix="faults")) / "faults.so"
     source = Path(__file__).with_name("faults.c")
@@ -131,6 +132,8 @@ class StatementFault:
         import sqlalchemy as sa
 
         def note(connection: Any, statement: str) -> None:
+            if self.terminates and connection.dialect.name != "postgresql":
+                return  # a backup is a SQLite database
             with self.report.open("a") as report:
                 print(" ".join(statement.split()), file=report)
             if self.count == self.number:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from retrainer.backup import back_up, restore_backup
 from retrainer.doctor import examine
 from tests.command_line import Completed
 from tests.conftest import regular_posts
@@ -46,7 +47,7 @@ IMPROVING = """
 """
 """An algorithm whose forecasts are so many hours; posts come every 5."""
 
-FILES_OF_THE_USER = ("NOTES.md", "models/NOTES.md", "models/timing/NOTES.md", "data/posts.csv", "config/NOTES.md")
+NOTES = "NOTES.md"  # a file of the user, in every folder of the project
 
 
 @dataclass(frozen=True)
@@ -91,15 +92,15 @@ def run_as_worker(
 
 def create_past(folder: Path, plugins: Plugins) -> None:
     """Train five versions in a new project, each better than the one before; the oldest two are archived."""
-    for name in FILES_OF_THE_USER:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(f"the user's {name}")
     regular_posts(120).to_csv(folder / "data/posts.csv", index=False)
     done = run_as_worker(folder, "posts", "import", "data/posts.csv", env=environ_of(plugins))
     assert done.code == 0, done.err
     for number in range(5):
         done = run_as_worker(folder, "train", "timing", env=environ_of(plugins, 20.0 - number))
         assert "✓ Model promoted" in done.err, done.err
+    for path in [folder, *folder.rglob("*")]:
+        if path.is_dir() and not path.is_symlink():
+            (path / NOTES).write_text(f"of the user, in '{path}'")
 
 
 @dataclass(frozen=True)
@@ -111,14 +112,14 @@ class Record:
         ledger: the decisions, in order.
         runs: the closed runs and how they ended.
         posts: the number of posts.
-        files: the content of the user's files.
+        notes: the content of the user's files.
     """
 
     versions: dict[str, str]
     ledger: list[tuple[int, str, str | None, str | None]]
     runs: dict[str, str]
     posts: int
-    files: dict[str, bytes]
+    notes: dict[Path, str]
 
     @classmethod
     def read(cls, project: Project) -> Record:
@@ -128,8 +129,8 @@ class Record:
         ledger = [(entry.entry_id, entry.action, entry.version_id, entry.to_version_id) for entry in entries]
         runs = {run.run_id: run.status for run in registry.list_runs() if run.status != "running"}
         posts = project.posts.summary(datetime.now(UTC)).count
-        files = {name: (project.folder / name).read_bytes() for name in FILES_OF_THE_USER}
-        return cls(versions, ledger, runs, posts, files)
+        notes = {path: path.read_text() for path in project.folder.rglob(NOTES)}
+        return cls(versions, ledger, runs, posts, notes)
 
     def require_kept_in(self, later: Record) -> None:
         """Check that nothing of this record is lost in a later one."""
@@ -137,7 +138,7 @@ class Record:
         assert later.ledger[: len(self.ledger)] == self.ledger
         assert self.runs.items() <= later.runs.items()
         assert self.posts <= later.posts
-        assert self.files == later.files
+        assert self.notes == later.notes
 
 
 def production_of(project: Project) -> list[str]:
@@ -190,8 +191,8 @@ def _status(project: Project, version_id: str) -> str:
 
 
 def _is_pruned(project: Project, version_id: str) -> bool:
-    folder = project.artifacts.folder("timing", version_id)
-    return project.registry.get_version(version_id).pruned_at is not None and not folder.exists()
+    manifest = project.artifacts.folder("timing", version_id) / "manifest.json"
+    return project.registry.get_version(version_id).pruned_at is not None and not manifest.exists()
 
 
 def _damage(project: Project, versions: list[str]) -> None:
@@ -206,6 +207,17 @@ MORE_POSTS = "data/more.csv"
 
 def _write_more_posts(project: Project, _versions: list[str]) -> None:
     regular_posts(1000, gap_hours=4.0).to_csv(project.folder / MORE_POSTS, index=False)
+
+
+BACKUP = "project.backup"
+
+
+def _back_up(project: Project, _versions: list[str]) -> None:
+    back_up(project, project.folder / BACKUP, datetime.now(UTC))
+
+
+def _can_be_restored(project: Project, versions: list[str]) -> bool:
+    return restore_backup(project, project.folder / BACKUP, replace=True).versions == len(versions)
 
 
 CHANGES = {
@@ -240,8 +252,15 @@ CHANGES = {
     ),
     "repair": Change(
         lambda _: ("doctor", "--repair"),
-        lambda project, _: examine(project) == [],
+        # If it could not remove a temporary folder of its own, the next run will.
+        lambda project, _: {finding.kind for finding in examine(project)} <= {"stray_folder"},
         _damage,
+    ),
+    "backup": Change(lambda _: ("backup", BACKUP), _can_be_restored),
+    "restore-backup": Change(
+        lambda _: ("restore-backup", BACKUP, "--replace", "--yes"),
+        lambda project, versions: production_of(project) == [versions[0]],
+        _back_up,
     ),
 }
 """The changes of a project with a past. `init` and `migrate` start from another project; see survival.py."""

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from retrainer.doctor import examine
 from retrainer.errors import ArtifactError
 from retrainer.pipeline.loading import load_version
-from retrainer.pipeline.recovery import recover
+from retrainer.pipeline.recovery import recover, set_aside
 from retrainer.pipeline.retention import prunable, prune
 from retrainer.pipeline.run import retrain
 from retrainer.registry.tables import Base
@@ -107,10 +107,7 @@ def cleanups(project: Project) -> list[str]:
 
 @pytest.mark.parametrize(
     "moment",
-    [
-        pytest.param(moment, marks=() if number in (3, 6, 9) else pytest.mark.slow)
-        for number, moment in enumerate(MOMENTS)
-    ],
+    [pytest.param(moment, marks=() if number == 6 else pytest.mark.slow) for number, moment in enumerate(MOMENTS)],
     ids=[f"{when} {name.rpartition('.')[2]}" for name, when in MOMENTS],
 )
 def test_reads_leave_what_a_killed_run_left_and_the_next_run_clears_it(
@@ -133,6 +130,7 @@ def test_reads_leave_what_a_killed_run_left_and_the_next_run_clears_it(
     assert folders == {version.version_id for version in project.registry.list_versions("timing")}
 
 
+@pytest.mark.slow
 def test_no_command_deletes_a_users_file(project: Project, version_id: str, retrainer: Runner) -> None:
     configure(project.folder, keep_versions="1")
     mine = [
@@ -169,6 +167,7 @@ def test_what_is_removed_is_logged_and_in_the_ledger(project: Project, version_i
     assert reason in done.err
 
 
+@pytest.mark.slow
 def test_photos_behind_a_link_in_the_place_of_a_versions_folder_survive(
     project: Project, archived: str, retrainer: Runner, tmp_path: Path
 ) -> None:
@@ -200,7 +199,13 @@ def test_photos_behind_a_link_in_the_place_of_a_versions_folder_survive(
     assert project.registry.get_version(archived).pruned_at is None
 
 
-@pytest.mark.parametrize("place", ["timing", ".staging", ".set-aside", ".lock", "timing/new"])
+@pytest.mark.parametrize(
+    "place",
+    [
+        "timing",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in (".staging", ".set-aside", ".lock", "timing/new")),
+    ],
+)
 def test_a_link_in_the_models_folder_is_refused_and_nothing_is_written_through_it(
     place: str, project: Project, version_id: str, retrainer: Runner, tmp_path: Path
 ) -> None:
@@ -288,6 +293,13 @@ def test_a_version_is_not_set_aside_while_a_run_is_in_progress(project: Project,
     assert not folder.exists()
 
 
+def test_a_version_that_was_registered_meanwhile_is_not_set_aside(project: Project, version_id: str) -> None:
+    folder = project.artifacts.folder("timing", version_id)
+    assert set_aside(project, "timing", folder)
+    assert folder.exists()
+    assert cleanups(project) == []
+
+
 def test_what_was_set_aside_is_never_replaced(project: Project, version_id: str) -> None:
     aside = project.models_dir / ".set-aside" / "timing"
     name = "baseline_timing_20200101_000000_0000"
@@ -344,6 +356,7 @@ def test_a_version_that_is_too_large_for_the_database_survives_a_kill_before_its
     assert load_version(project, runtime_of(project), version).model
 
 
+@pytest.mark.slow
 def test_a_backup_does_not_miss_the_files_of_pruned_versions(
     project: Project, archived: str, retrainer: Runner, tmp_path: Path
 ) -> None:

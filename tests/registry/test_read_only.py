@@ -139,6 +139,25 @@ def test_a_read_only_models_folder_that_lacks_files(sqlite_folder: Path, retrain
         assert retrainer("predict", "timing").code == 0
 
 
+def test_a_reader_in_a_read_only_place_sees_what_others_commit(sqlite_folder: Path, tmp_path: Path) -> None:
+    open_project(sqlite_folder).registry.database.close()  # creates it
+    view = tmp_path / "view"
+    view.mkdir()
+    _mount("--bind", str(sqlite_folder), str(view))
+    _mount("-o", "remount,bind,ro", str(view))
+    try:
+        reader = open_project(view).registry
+        for number in range(3):
+            assert (reader.get_hold("timing") is not None) is (number % 2 == 1)
+            writer = open_project(sqlite_folder)
+            assert (writer.registry.release if number % 2 else writer.registry.hold)("timing", "test", NOW)
+            assert (reader.get_hold("timing") is not None) is (number % 2 == 0), "the log holds it"
+            writer.close()
+        reader.database.close()
+    finally:
+        subprocess.run(["umount", "--lazy", str(view)], check=True)
+
+
 @pytest.mark.slow
 def test_a_full_disk(sqlite_folder: Path, retrainer: Runner) -> None:
     configured = (sqlite_folder / "config" / "config.yaml").read_text()
