@@ -90,7 +90,7 @@ class Load:
     async def _honest(self, queue: asyncio.Queue[str | None]) -> None:
         """Send requests on one connection, which the server may close only after a silence."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
-        while (path := await queue.get()) is not None:
+        while (path := await queue.get()) is not None and time.monotonic() < self._deadline:
             sent = time.monotonic()
             try:
                 status = await self._request(reader, writer, f"GET {path}")
