@@ -96,7 +96,7 @@ def _stray_folders(project: Project, model_type: ModelTypeName) -> Iterator[tupl
         message = f"'{folder}' is a version that the database does not know"
         repair: Repair = partial(set_aside, project, model_type, folder)
         if is_empty:  # a new database, or the wrong one
-            message += "; it is not removed, since the database has no versions at all"
+            message += "; it is not moved, since the database has no versions at all"
             repair = _cannot_repair
         else:
             message += "; --repair moves it to '.set-aside', since it may belong to another database"

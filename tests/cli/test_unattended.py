@@ -201,7 +201,7 @@ def test_a_run_stuck_in_c_code_is_ended(retrainer: Runner, retrainer_process: Ru
     (run,) = retrainer("history", "--json").json["training_runs"]
     assert run["status"] == "failed"
     assert "max_run_minutes" in run["error"]
-    assert retrainer("doctor").code == 0
+    assert retrainer("doctor", "--repair").code == 0
     assert retrainer("train", "timing").code == 0
 
 
