@@ -35,10 +35,7 @@ def main() -> NoReturn:
             signal.signal(name, signal.default_int_handler)
     console.prepare_streams()
     code = run(sys.argv[1:])
-    try:
-        sys.stdout.flush()
-    except OSError:
-        console.discard_stdout()
+    console.flush()
     if _running_threads():
         threading.Thread(target=_exit_despite_threads, args=(code,), daemon=True).start()
     sys.exit(code)
@@ -59,7 +56,7 @@ def run(arguments: Sequence[str]) -> int:
     except SystemExit as end:
         if not isinstance(end.__context__, BrokenPipeError):
             raise
-        console.discard_stdout()  # of a help page whose reader has enough (`| head`), where Typer exits with 1
+        console.discard(sys.stdout)  # of a help page whose reader has enough (`| head`), where Typer exits with 1
         return 0
     except Exception as error:  # noqa: BLE001  any exception is reported as one line
         return _report_error(wrap_unexpected(error), arguments)

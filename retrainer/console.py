@@ -26,6 +26,7 @@ from retrainer.logs import COMMAND_ERROR, JsonFormatter, RecentLines, StderrForm
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from typing import TextIO
 
     from pydantic import BaseModel
     from rich.progress import Progress
@@ -63,14 +64,23 @@ def _print(output: str) -> None:
     try:
         print(output, flush=True)
     except OSError as problem:
-        discard_stdout()  # or the unwritten rest would fail again at exit
+        discard(sys.stdout)  # or the unwritten rest would fail again at exit
         if not isinstance(problem, BrokenPipeError):  # its reader has enough (`| head`), which is not an error
             raise RetrainerError(f"cannot write the result: {problem.strerror}") from problem
 
 
-def discard_stdout() -> None:
-    """Send the rest of stdout to the null device."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def discard(stream: TextIO) -> None:
+    """Send the rest of stdout or stderr to the null device."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def flush() -> None:
+    """Write what is buffered; what cannot be written is dropped, or Python would exit with a code of its own."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            discard(stream)
 
 
 def document(content: Document | Sequence[Document]) -> None:
