@@ -7,6 +7,7 @@ be restored to either, and read with any SQLite tool. Its last line is the SHA-2
 from __future__ import annotations
 
 import hashlib
+import itertools
 import logging
 import os
 import re
@@ -19,21 +20,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
+import yaml
 
 from retrainer import __version__
-from retrainer.errors import ArtifactError, RetrainerError, UsageError
-from retrainer.files import open_regular, sync, write_atomically
+from retrainer.errors import ArtifactError, DatabaseError, RetrainerError, UsageError
+from retrainer.files import open_regular, sync
+from retrainer.model_types import MODEL_TYPE_NAMES
 from retrainer.registry import snapshot
-from retrainer.registry.artifacts import Artifacts
+from retrainer.registry.artifacts import Artifacts, require_plain_paths
 from retrainer.registry.database import Database, create_engine
 from retrainer.registry.migrations import HEAD, REVISIONS
 from retrainer.registry.registry import Registry
-from retrainer.registry.tables import POSTS_TABLE, ModelVersion, TrainingRun
+from retrainer.registry.tables import POSTS_TABLE, VERSION_TABLE, Base, ModelVersion, TrainingRun, VersionFile
 from retrainer.times import format_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from io import BufferedRandom
+    from types import UnionType
 
     from retrainer.project import Project
 
@@ -46,7 +50,8 @@ _URL = f"sqlite:///{_DATABASE}"
 _LABEL = b"\nretrainer backup, SHA-256 "
 _SEAL_BYTES = len(_LABEL) + 64 + 1
 _INFO = sa.table("retrainer_backup", sa.column("info", sa.JSON))
-_PASSWORD = re.compile(r"(://[^:/@\s]*:|[?&]password=)[^@&\s\"']+")  # in a URL
+_SECRET = re.compile(r"([?&;][^=&?\s]*(?:passw|secret|token)[^=&\s]*=)[^&\n]+", re.IGNORECASE)  # in a URL's query
+_WEB = re.compile(r"https?://", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -110,9 +115,17 @@ def restore_backup(project: Project, file: Path, *, replace: bool = False) -> Ba
         _copy_verified(file, Path(folder) / _DATABASE)
         info = _read_info(Path(folder), file)
         with closing(Database.open(_URL, Path(folder))) as backup:
+            _require_plain_names(backup, file)
             _restore(project, backup, database, info, replace=replace)
-    project.artifacts.link_production()
-    _write_settings(project, info["settings"])
+    # The database is restored: a failure from here on is no reason to report that it is not.
+    try:
+        project.artifacts.set_links()
+    except (RetrainerError, OSError) as error:
+        log.warning("The links to the production versions were not set: %s. Then run: retrainer doctor --repair", error)
+    try:
+        _write_settings(project, info["settings"])
+    except (RetrainerError, OSError) as error:
+        log.warning("The settings of the backup were not written: %s", error)
     return _describe(file, info)
 
 
@@ -170,12 +183,14 @@ def _restore(project: Project, backup: Database, database: Database, info: dict[
 def _restore_files(project: Project, registry: Registry) -> None:
     """Write the files that are missing in the models folder."""
     artifacts = Artifacts(project.models_dir, registry)
+    artifacts.require_free_links()
     for version in registry.list_versions():
         if version.pruned_at is not None:
             continue
         for path, problem in artifacts.find_file_problems(version).items():
             if problem == "missing":
-                artifacts.restore_file(version, path)
+                if not artifacts.restore_file(version, path):
+                    log.warning("'%s' of '%s' is not in the backup, and was not restored", path, version.version_id)
             else:
                 log.warning("'%s' of '%s' is not as in the backup, and was left as it is", path, version.version_id)
 
@@ -184,14 +199,79 @@ def _write_settings(project: Project, settings: str) -> None:
     """Write the settings of a backup beside those of the project, if they differ."""
     if settings == _settings_without_passwords(project):
         return
-    path = project.config_file.with_name(SETTINGS)
-    with _report_write_errors(path):
-        write_atomically(path, settings.encode())
-    log.info("The backup was made with other settings: see '%s'", path)
+    content = settings.encode()
+    for path in _settings_names(project.config_file.with_name(SETTINGS)):
+        with _report_write_errors(path):
+            if _create(path, content) or _holds(path, content):
+                log.info("The backup was made with other settings: see '%s'", path)
+                return
+
+
+def _settings_names(path: Path) -> Iterator[Path]:
+    yield path
+    yield from (path.with_suffix(f".{number}{path.suffix}") for number in itertools.count(2))
+
+
+def _create(path: Path, content: bytes) -> bool:
+    """Write a new file that only this user can read; return whether its name was free."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except FileExistsError:
+        return False
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+        sync(path)
+    except OSError:
+        path.unlink()
+        raise
+    return True
+
+
+def _holds(path: Path, content: bytes) -> bool:
+    """Whether a file has exactly this content."""
+    try:
+        with open_regular(path) as file:
+            return file.read(len(content) + 1) == content
+    except OSError:
+        return False
 
 
 def _settings_without_passwords(project: Project) -> str:
-    return _PASSWORD.sub(r"\1***", project.config_file.read_text(encoding="utf-8"))
+    """Return the text of the settings with `***` in place of the passwords in URLs, also in comments."""
+    text = project.config_file.read_text(encoding="utf-8")
+    parts, end = [], 0
+    for token in yaml.scan(text):
+        if isinstance(token, yaml.ScalarToken) and "://" in token.value:
+            start, between = token.start_mark.index, text[end : token.start_mark.index]
+            parts += [_mask_lines(between), _mask_scalar(text[start : token.end_mark.index])]
+            end = token.end_mark.index
+    return "".join([*parts, _mask_lines(text[end:])])
+
+
+def _mask_scalar(raw: str) -> str:
+    """Mask the passwords of a scalar as it is written, with its quotes."""
+    quote = raw[0] if raw[0] in "\"'" else ""
+    return f"{quote}{_mask_lines(raw[len(quote) : len(raw) - len(quote)])}{quote}"
+
+
+def _mask_lines(text: str) -> str:
+    return "\n".join(map(_mask_url, text.split("\n")))
+
+
+def _mask_url(line: str) -> str:
+    """Mask the password of a URL, from wherever it is in a line; rather too much than too little."""
+    before, mark, rest = line.partition("://")
+    if not mark:
+        return line
+    # A password of a database may hold any character. In a web address, an @ after the host is part of the path.
+    is_web = _WEB.search(before[-5:] + mark) is not None
+    authority = re.split(r"[/?#]", rest, maxsplit=1)[0] if is_web else rest
+    user_info, at, _ = authority.rpartition("@")
+    user, colon, _ = user_info.partition(":")
+    if at and "/" not in user and (colon or is_web):
+        rest = f"{user if colon else ''}{':' if colon else ''}***{rest[len(user_info) :]}"
+    return before + mark + _SECRET.sub(r"\1***", rest)
 
 
 def _describe(file: Path, info: dict[str, Any]) -> Backup:
@@ -243,13 +323,77 @@ def _read_info(folder: Path, file: Path) -> dict[str, Any]:
     """Read what a verified backup says about itself.
 
     Raises:
-        RetrainerError: it was made by a newer release.
+        RetrainerError: it was made by a newer release, or is not a backup.
     """
-    with closing(Database(create_engine(_URL, folder))) as backup, backup.snapshot() as connection:
-        info: dict[str, Any] = connection.execute(sa.select(_INFO)).scalar_one()
+    try:
+        with closing(Database(create_engine(_URL, folder))) as backup, backup.snapshot() as connection:
+            info = _require_valid(connection.execute(sa.select(_INFO)).scalar_one())
+            views = sa.inspect(connection).get_view_names()
+            revision = connection.execute(
+                sa.select(sa.column("version_num")).select_from(sa.table(VERSION_TABLE))
+            ).scalar()
+    except (DatabaseError, sa.exc.SQLAlchemyError, ValueError, TypeError, KeyError) as error:
+        raise _not_a_backup(file) from error
     if info["format"] > FORMAT or info["revision"] not in REVISIONS:
         raise RetrainerError(f"'{file}' was made by the newer release {info['release']}", hint="Upgrade retrainer")
+    if views or revision != info["revision"]:
+        raise _not_a_backup(file)
     return info
+
+
+def _require_valid(info: Any) -> dict[str, Any]:
+    """Check the types of what a backup says about itself.
+
+    Raises:
+        KeyError, TypeError, ValueError: they are wrong.
+    """
+    kinds: dict[str, type | UnionType] = {
+        "format": int,
+        "created_at": str,
+        "release": str,
+        "revision": str,
+        "versions": int,
+        "runs": int,
+        "posts": int | None,
+        "large_files": list,
+        "settings": str,
+    }
+    for name, kind in kinds.items():
+        if not isinstance(info[name], kind):
+            raise TypeError(name)
+    if datetime.fromisoformat(info["created_at"]).tzinfo is None:
+        raise ValueError("created_at")
+    for version_id, path in info["large_files"]:
+        if not (isinstance(version_id, str) and isinstance(path, str)):
+            raise TypeError("large_files")
+    valid: dict[str, Any] = info
+    return valid
+
+
+def _require_plain_names(backup: Database, file: Path) -> None:
+    """Check that the names from which paths are made cannot lead out of the models folder.
+
+    Raises:
+        RetrainerError: one can, or a table is missing.
+    """
+    versions = sa.select(ModelVersion.version_id, ModelVersion.model_type)
+    files = sa.select(VersionFile.version_id, VersionFile.path).order_by(VersionFile.version_id)
+    try:
+        with backup.snapshot() as connection:
+            if not {table.name for table in Base.metadata.sorted_tables} <= {*sa.inspect(connection).get_table_names()}:
+                raise _not_a_backup(file)
+            for version_id, model_type in connection.execute(versions):
+                if model_type not in MODEL_TYPE_NAMES or "/" in version_id:
+                    raise _not_a_backup(file)
+                require_plain_paths([version_id], version_id)
+            for version_id, rows in itertools.groupby(connection.execute(files), key=lambda row: str(row.version_id)):
+                require_plain_paths((row.path for row in rows), version_id)
+    except (ArtifactError, DatabaseError, sa.exc.SQLAlchemyError, TypeError, AttributeError) as error:
+        raise _not_a_backup(file) from error
+
+
+def _not_a_backup(file: Path) -> RetrainerError:
+    return RetrainerError(f"'{file}' is not a backup of retrainer", hint="Use another backup")
 
 
 @contextmanager

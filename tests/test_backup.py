@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -439,3 +440,115 @@ def test_other_settings_of_a_backup_are_written_beside_those_of_the_project(
     assert settings.read_text() == before
     theirs = settings.with_name("config.from-backup.yaml").read_text()
     assert theirs == (folder / "config" / "config.yaml").read_text()
+
+
+def test_settings_of_a_backup_never_replace_a_file_or_link(folder: Path, saved: Path, elsewhere: Path) -> None:
+    config = elsewhere / "config"
+    with (config / "config.yaml").open("a") as settings:
+        settings.write("\n# another project\n")
+    first, third = config / "config.from-backup.yaml", config / "config.from-backup.3.yaml"
+    first.write_text("mine")
+    (config / "config.from-backup.2.yaml").symlink_to("nowhere")
+    for _ in range(2):
+        done = run_in_process(elsewhere)("restore-backup", str(saved), "--replace", "--yes")
+        assert done.code == 0, done.err
+        assert f"see '{third}'" in done.err
+    assert first.read_text() == "mine"
+    assert (config / "config.from-backup.2.yaml").is_symlink()
+    assert third.read_text() == (folder / "config" / "config.yaml").read_text()
+    assert third.stat().st_mode & 0o777 == 0o600
+    assert len(list(config.glob("config.from-backup*"))) == 3
+
+
+def test_a_folder_in_the_place_of_a_link_fails_before_anything_changes(saved: Path, elsewhere: Path) -> None:
+    mine = elsewhere / "models" / "timing_model"
+    mine.mkdir(parents=True)
+    there = run_in_process(elsewhere)
+    refused = there("restore-backup", str(saved))
+    assert refused.code == 1
+    assert refused.err.endswith(f"Error: cannot link '{mine}': it is a folder. Move it away\n")
+    assert open_project(elsewhere).registry.list_versions() == []
+    mine.rmdir()
+    assert there("restore-backup", str(saved)).code == 0, "the database is still empty"
+
+
+def test_a_failure_after_the_commit_is_a_warning(saved: Path, elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with (elsewhere / "config" / "config.yaml").open("a") as settings:
+        settings.write("\n# another project\n")
+    there = run_in_process(elsewhere)
+    with monkeypatch.context() as full_disk:
+        full_disk.setattr(artifacts.Artifacts, "_link", fail)
+        full_disk.setattr(backup, "_write_settings", fail)
+        done = there("restore-backup", str(saved))
+    assert done.code == 0, done.err
+    assert "The links to the production versions were not set" in done.err
+    assert "retrainer doctor --repair" in done.err
+    assert "The settings of the backup were not written" in done.err
+    assert there("doctor", "--repair").code == 0
+    assert there("doctor").code == 0
+
+
+def test_a_file_that_the_backup_lacks_is_a_warning(folder: Path, saved_large: Path, elsewhere: Path) -> None:
+    version = open_project(folder).registry.list_versions()[0]
+    rewrite(saved_large, "UPDATE retrainer_version_files SET data = NULL WHERE path = 'model.json'")
+    done = run_in_process(elsewhere)("restore-backup", str(saved_large))
+    assert done.code == 0, done.err
+    assert f"'model.json' of '{version.version_id}' is not in the backup, and was not restored" in done.err
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [
+        ["UPDATE retrainer_model_versions SET version_id = '../../' || version_id"],
+        ["UPDATE retrainer_model_versions SET version_id = '..' WHERE is_production"],
+        ["UPDATE retrainer_model_versions SET version_id = version_id || char(10)"],
+        ["UPDATE retrainer_model_versions SET model_type = '..'"],
+        ["UPDATE retrainer_version_files SET path = '../' || path"],
+        ["UPDATE retrainer_version_files SET path = '/tmp/x' WHERE path = 'model.json'"],
+        [
+            "ALTER TABLE retrainer_model_versions RENAME TO other",
+            "CREATE VIEW retrainer_model_versions AS SELECT * FROM other",
+        ],
+        ["DROP TABLE retrainer_version_files"],
+        ["DROP TABLE retrainer_holds"],
+        ["UPDATE retrainer_alembic_version SET version_num = '9999'"],
+        ["DROP TABLE retrainer_backup"],
+        ["DELETE FROM retrainer_backup"],
+        ["UPDATE retrainer_backup SET info = 'no JSON'"],
+        ["UPDATE retrainer_backup SET info = '[1]'"],
+        ["UPDATE retrainer_backup SET info = json_remove(info, '$.settings')"],
+        ["UPDATE retrainer_backup SET info = json_set(info, '$.created_at', 'yesterday')"],
+        ["UPDATE retrainer_backup SET info = json_set(info, '$.large_files', json('[1]'))"],
+    ],
+)
+def test_a_handmade_backup_is_refused_in_one_line(statements: list[str], saved: Path, elsewhere: Path) -> None:
+    rewrite(saved, *statements)
+    refused = run_in_process(elsewhere)("restore-backup", str(saved))
+    assert refused.code == 1
+    assert refused.err == f"Error: '{saved}' is not a backup of retrainer. Use another backup\n"
+    assert open_project(elsewhere).registry.list_versions() == []
+    assert not list((elsewhere / "models").glob("timing/*"))
+
+
+@pytest.mark.parametrize(
+    ("written", "stored"),
+    [
+        ('"postgresql://u:pa&ss@h/db"', '"postgresql://u:***@h/db"'),
+        ('"postgresql://u:pa\'ss@h/db"', '"postgresql://u:***@h/db"'),
+        ("postgresql://u:p@a/s?s@h:5432/db", "postgresql://u:***@h:5432/db"),
+        ("postgresql://some user:pa ss@h/db", "postgresql://some user:***@h/db"),
+        ("'postgresql://h/db?sslpassword=a''b&user=me'", "'postgresql://h/db?sslpassword=***&user=me'"),
+        ("postgresql://h/db?user=me&PASSWORD=a;b", "postgresql://h/db?user=me&PASSWORD=***"),
+        ("https://key:word@h/hook?api_token=1&x=2 # a hook", "https://key:***@h/hook?api_token=***&x=2 # a hook"),
+        ("https://key@h/hook", "https://***@h/hook"),
+        ("x # was postgresql://u:pa'ss@h/db", "x # was postgresql://u:***@h/db"),
+        *((url, url) for url in ("postgresql://user@h/db", "sqlite:///data/a:b@c.db", "https://h:1/@user?page=2")),
+    ],
+)
+def test_passwords_are_masked_and_other_urls_stay(written: str, stored: str, folder: Path) -> None:
+    project = open_project(folder)
+    project.config_file.write_text(f"# settings\nurl: {written}\nlast: 1\n")
+    assert backup._settings_without_passwords(project) == f"# settings\nurl: {stored}\nlast: 1\n"

@@ -98,7 +98,7 @@ class Artifacts:
             ArtifactError: the models folder cannot be written, or is full.
         """
         model, version_id = staging.folder / MODEL, version.version_id
-        _require_plain_paths(data, version_id)
+        require_plain_paths(data, version_id)
         self.require_no_links(self.folder(version.model_type, version_id))
         with report_write_errors(self.models_dir):
             manifest = _manifest(version_id, data)
@@ -176,13 +176,33 @@ class Artifacts:
         Raises:
             ArtifactError: the models folder cannot be written, or something else has the name of a link.
         """
-        with self._lock():
-            for model_type in MODEL_TYPE_NAMES:
-                self._link(model_type)
+        self.set_links()
         for model_type in MODEL_TYPE_NAMES:
             production = self._registry.get_production(model_type)
             if production is not None:
                 self._restore_missing_files(production)
+
+    def set_links(self) -> None:
+        """Point `timing_model` and `content_model` to the production versions.
+
+        Raises:
+            ArtifactError: the models folder cannot be written, or something else has the name of a link.
+        """
+        with self._lock():
+            for model_type in MODEL_TYPE_NAMES:
+                self._link(model_type)
+
+    def require_free_links(self) -> None:
+        """Check that nothing but a link has the name of a link to a production version.
+
+        Raises:
+            ArtifactError: a file or folder has.
+        """
+        for model_type in MODEL_TYPE_NAMES:
+            link = self.models_dir / f"{model_type}_model"
+            if link.exists() and not link.is_symlink():
+                kind = "folder" if link.is_dir() else "file"
+                raise ArtifactError(f"cannot link '{link}': it is a {kind}", hint="Move it away")
 
     def abandoned_staging_folders(self) -> list[Path]:
         """Return the staging folders of dead processes, including those that were not made yet.
@@ -332,7 +352,7 @@ class Artifacts:
             ArtifactError: the database holds a path that could lead elsewhere.
         """
         rows = self._registry.list_files(version.version_id)
-        _require_plain_paths((row.path for row in rows), version.version_id)
+        require_plain_paths((row.path for row in rows), version.version_id)
         return [row for row in rows if path in {None, row.path}]
 
     def _read_verified(self, version: ModelVersion, row: VersionFile) -> bytes:
@@ -486,7 +506,7 @@ def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _require_plain_paths(paths: Iterable[str], version_id: str) -> None:
+def require_plain_paths(paths: Iterable[str], version_id: str) -> None:
     """Check that each path names a file below the version's folder, on any system, and no two name the same one.
 
     Raises:
