@@ -544,6 +544,12 @@ def test_a_handmade_backup_is_refused_in_one_line(statements: list[str], saved: 
         ("postgresql://h/db?user=me&PASSWORD=a;b", "postgresql://h/db?user=me&PASSWORD=***"),
         ("https://key:word@h/hook?api_token=1&x=2 # a hook", "https://key:***@h/hook?api_token=***&x=2 # a hook"),
         ("https://key@h/hook", "https://***@h/hook"),
+        (
+            "x # https://h/a, postgresql://h/db, https://u:pw@h/b",
+            "x # https://h/a, postgresql://h/db, https://u:***@h/b",
+        ),
+        ('"postgresql:\\/\\/u:p\\\n  ss@h/db"', '"postgresql://u:***@h/db"'),
+        (">-\n  postgresql://u:p\n  ss@h/db", '"postgresql://u:***@h/db"'),
         ("x # was postgresql://u:pa'ss@h/db", "x # was postgresql://u:***@h/db"),
         *((url, url) for url in ("postgresql://user@h/db", "sqlite:///data/a:b@c.db", "https://h:1/@user?page=2")),
     ],
