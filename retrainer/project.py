@@ -135,7 +135,7 @@ def create_project(folder: Path, *, deploy: bool = False) -> tuple[list[Path], l
             (folder / "deploy").mkdir(exist_ok=True)
             wanted |= {folder / "deploy" / file.name: file for file in deploy_files()}
         for target, source in wanted.items():
-            if target.exists():
+            if os.path.lexists(target):  # also a link to a disk that is not mounted
                 kept.append(target)
             else:
                 write_atomically(target, source.read_bytes())  # half of it would be taken for the whole

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 import pandas as pd
 
-from retrainer.errors import RetrainerError
+from retrainer.errors import RetrainerError, UsageError
 from retrainer.files import open_output
 
 if TYPE_CHECKING:
@@ -137,8 +137,11 @@ def write_sample_csv(path: Path, posts: pd.DataFrame) -> None:
     """Write sample posts as UTF-8 CSV: id, created_at (ISO-8601, UTC), text (empty if missing), the counts.
 
     Raises:
+        UsageError: the file exists.
         RetrainerError: the file cannot be written.
     """
+    if path.is_file():
+        raise UsageError(f"'{path}' exists", hint="Choose another name")
     table = posts.rename(columns={"post_id": "id", "content": "text"})
     table["created_at"] = [time.isoformat().replace("+00:00", "Z") for time in table["created_at"]]
     columns = ["id", "created_at", "text", *MEDIAN_COUNTS]

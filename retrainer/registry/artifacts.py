@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from retrainer.errors import ArtifactError
 from retrainer.files import exclusive_lock, files_in, open_within, sync
 from retrainer.model_types import MODEL_TYPE_NAMES
+from retrainer.registry.manifest import MANIFEST, find_version_folders
 from retrainer.registry.staging import STAGING, claim_abandoned, find_abandoned, open_staging
 from retrainer.registry.tables import VersionFile
 
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-MANIFEST = "manifest.json"
 EVALUATIONS = "evaluations"  # the forecasts of a version's evaluations; not part of the model
 FORMAT = 1
 MAX_BYTES_IN_DATABASE = 32 * 1024 * 1024
@@ -239,9 +239,9 @@ class Artifacts:
         """
         parent = self.models_dir / model_type
         self.require_no_links(parent)
-        found = [path.parent for path in parent.glob(f"*/{MANIFEST}") if not path.parent.is_symlink()]
+        found = find_version_folders(self.models_dir, model_type)
         known = self._registry.list_version_ids(model_type) if found else set()
-        return sorted(folder for folder in found if folder.name not in known)
+        return [folder for folder in found if folder.name not in known]
 
     def set_aside(self, folder: Path) -> Path:
         """Move a version's folder into `.set-aside`, which nothing reads, beside what is there; return its new path.
@@ -333,7 +333,8 @@ class Artifacts:
         link = self.models_dir / f"{model_type}_model"
         production = self._registry.get_production(model_type)
         if production is None:
-            return "it exists, but there is no production version" if link.is_symlink() or link.exists() else None
+            is_own = link.is_symlink() and _is_own_link(link, model_type)
+            return "it exists, but there is no production version" if is_own else None
         if not link.is_symlink():
             return "it is not a link" if link.exists() else "it is missing"
         if os.readlink(link) != _link_target(production):  # noqa: PTH115  Path would normalise what is compared
@@ -448,6 +449,8 @@ class Artifacts:
         if link.exists() and not link.is_symlink():
             kind = "folder" if link.is_dir() else "file"
             raise ArtifactError(f"cannot link '{link}': it is a {kind}", hint="Move it away")
+        if link.is_symlink() and not _is_own_link(link, model_type):
+            raise ArtifactError(f"cannot link '{link}': it is a link to '{link.readlink()}'", hint="Move it away")
         if production is None:
             link.unlink()
             reason = f"Removed the link '{link.name}': there is no production version"
@@ -480,6 +483,11 @@ def _no_copy(version: ModelVersion, path: Path) -> ArtifactError:
 
 def _link_target(version: ModelVersion) -> str:
     return f"{version.model_type}/{version.version_id}"  # relative, so that it survives a move of the folder
+
+
+def _is_own_link(link: Path, model_type: str) -> bool:
+    target = link.readlink()
+    return len(target.parts) == 2 and target.parts[0] == model_type  # noqa: PLR2004  as in `_link_target`
 
 
 def _manifest(version_id: str, data: Mapping[str, bytes]) -> bytes:

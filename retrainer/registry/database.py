@@ -22,6 +22,7 @@ from sqlalchemy.orm import Session
 from retrainer.errors import ConfigError, DatabaseError
 from retrainer.files import exclusive_lock
 from retrainer.model_types import MODEL_TYPE_NAMES
+from retrainer.registry.manifest import find_version_folders
 from retrainer.registry.migrations import HEAD, REVISIONS
 from retrainer.registry.tables import VERSION_TABLE
 
@@ -373,7 +374,7 @@ def translate_error(error: DBAPIError, engine: sa.Engine) -> DatabaseError:
 
 
 def _holds_versions(models: Path) -> bool:
-    return any(any((models / name).glob("*/manifest.json")) for name in MODEL_TYPE_NAMES)
+    return any(find_version_folders(models, name) for name in MODEL_TYPE_NAMES)
 
 
 def _create_sqlite_engine(url: sa.URL, folder: Path, *, read_only: bool) -> sa.Engine:

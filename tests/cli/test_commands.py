@@ -30,6 +30,14 @@ OTHERS = ["production", "versions", "show", "predict", "plugins", "hold", "relea
 OTHERS += ["doctor", "init"]
 
 
+def test_init_keeps_a_link_to_settings_that_are_not_there_now(tmp_path: Path, retrainer: Runner) -> None:
+    (tmp_path / "config").mkdir()
+    link = tmp_path / "config" / "config.yaml"
+    link.symlink_to(tmp_path / "disk" / "config.yaml")
+    retrainer("init", cwd=tmp_path)
+    assert link.is_symlink()
+
+
 def test_init_creates_a_project_and_keeps_existing_files(tmp_path: Path, retrainer: Runner) -> None:
     first = retrainer("init", "new", cwd=tmp_path)
     assert first.code == 0

@@ -16,6 +16,8 @@ from retrainer.posts.sample import sample_posts, write_sample_csv
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.command_line import Runner
+
 END = datetime(2024, 10, 31, tzinfo=UTC)
 
 
@@ -111,3 +113,11 @@ def test_invalid_arguments_are_refused() -> None:
 def test_an_unwritable_path_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(RetrainerError, match=r"cannot write '.*posts\.csv'"):
         write_sample_csv(tmp_path / "none" / "posts.csv", sample_posts(count=1))
+
+
+def test_a_sample_overwrites_no_file(tmp_path: Path, retrainer: Runner) -> None:
+    file = tmp_path / "mine.csv"
+    file.write_text("mine")
+    done = retrainer("posts", "sample", str(file), cwd=tmp_path)
+    assert (done.code, file.read_text()) == (2, "mine")
+    assert "exists" in done.err

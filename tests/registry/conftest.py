@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING
 
 import pytest
@@ -9,8 +10,19 @@ import pytest
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from retrainer.project import Project
+
 
 @pytest.fixture
 def folder(folder_on_each_database: Path) -> Path:
     """A project folder on each database."""
     return folder_on_each_database
+
+
+def foreign_version(project: Project, version_id: str) -> Path:
+    """Copy a version to another id, like a complete version of another database; return its folder."""
+    folder = project.models_dir / "timing" / "baseline_timing_20200101_000000_0000"
+    shutil.copytree(project.artifacts.folder("timing", version_id), folder)
+    manifest = folder / "manifest.json"
+    manifest.write_text(manifest.read_text().replace(version_id, folder.name))
+    return folder

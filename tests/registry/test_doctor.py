@@ -20,6 +20,7 @@ from retrainer.pipeline.retention import prunable, prune
 from retrainer.pipeline.run import retrain
 from retrainer.registry.tables import VersionFile
 from tests.conftest import NOW, configure, open_project, regular_posts, runtime_of
+from tests.registry.conftest import foreign_version
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -84,13 +85,6 @@ def test_a_users_file_and_a_folder_that_is_no_version_are_no_problems(project: P
     assert mine.read_text() == stray.read_text() == "mine"
 
 
-def foreign_version(project: Project, version_id: str) -> Path:
-    """Copy a version to another id, like a complete version of another database."""
-    folder = project.models_dir / "timing" / "baseline_timing_20200101_000000_0000"
-    shutil.copytree(project.artifacts.folder("timing", version_id), folder)
-    return folder
-
-
 def test_a_complete_version_of_another_database_is_set_aside(project: Project, version_id: str) -> None:
     folder = foreign_version(project, version_id)
     assert kinds(project) == ["stray_folder"]
@@ -104,7 +98,8 @@ def test_a_wrong_link_is_repaired(damage: str, project: Project, version_id: str
     link = project.models_dir / "timing_model"
     link.unlink()
     if damage == "elsewhere":
-        link.symlink_to("content")
+        (project.models_dir / "timing" / "other").mkdir()
+        link.symlink_to("timing/other")
     elif damage == "dangling":
         link.symlink_to("timing/nothing")
     assert kinds(project) == ["wrong_link"]

@@ -21,6 +21,7 @@ from retrainer.pipeline.run import retrain
 from retrainer.registry.tables import Base
 from tests.api.conftest import ServerProcess
 from tests.conftest import NOW, configure, open_project, regular_posts, runtime_of
+from tests.registry.conftest import foreign_version
 from tests.worker import Worker, kill_at, release
 
 if TYPE_CHECKING:
@@ -220,7 +221,7 @@ def test_a_link_in_the_models_folder_is_refused_and_nothing_is_written_through_i
     if place == "timing":
         shutil.rmtree(project.models_dir / place)
     if place == ".set-aside":
-        shutil.copytree(project.artifacts.folder("timing", version_id), project.models_dir / "timing" / "unknown")
+        foreign_version(project, version_id)
     (project.models_dir / place).symlink_to(outside)
     before = snapshot(tmp_path / "outside") if outside.is_dir() else outside.read_text()
     done = retrainer("train", "timing", cwd=project.folder)
@@ -283,8 +284,7 @@ def test_a_database_restored_from_a_backup_taken_during_a_run_loses_no_later_ver
 
 
 def test_a_version_is_not_set_aside_while_a_run_is_in_progress(project: Project, version_id: str) -> None:
-    folder = project.models_dir / "timing" / "baseline_timing_20200101_000000_0000"
-    shutil.copytree(project.artifacts.folder("timing", version_id), folder)
+    folder = foreign_version(project, version_id)
     run = project.registry.start_run("timing", "baseline", NOW, None)
     recover(project, runtime_of(project))
     assert folder.exists()
@@ -302,10 +302,9 @@ def test_a_version_that_was_registered_meanwhile_is_not_set_aside(project: Proje
 
 def test_what_was_set_aside_is_never_replaced(project: Project, version_id: str) -> None:
     aside = project.models_dir / ".set-aside" / "timing"
-    name = "baseline_timing_20200101_000000_0000"
     for number in range(3):
-        folder = project.models_dir / "timing" / name
-        shutil.copytree(project.artifacts.folder("timing", version_id), folder)
+        folder = foreign_version(project, version_id)
+        name = folder.name
         (folder / "number").write_text(str(number))
         recover(project, runtime_of(project))
     assert [(aside / part / "number").read_text() for part in (name, f"{name}.2", f"{name}.3")] == ["0", "1", "2"]
@@ -367,3 +366,29 @@ def test_a_backup_does_not_miss_the_files_of_pruned_versions(
     assert (restored.code, restored.err.count("WARNING")) == (0, 0), restored.err
     assert examine(project) == []
     assert project.registry.get_version(archived).pruned_at
+
+
+def test_a_folder_of_another_program_with_a_manifest_is_no_version(project: Project, retrainer: Runner) -> None:
+    folder = project.models_dir / "timing" / "webapp"
+    folder.mkdir(parents=True)
+    (folder / "manifest.json").write_text("{}")
+    (folder / "notes.txt").write_text("mine")
+    project.close()
+    assert retrainer("train", "timing", cwd=project.folder).code == 0
+    assert retrainer("doctor", "--repair", cwd=project.folder).code == 0
+    assert (folder / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["timing_model", "content_model"])
+def test_a_users_link_with_the_name_of_a_production_link_stays(
+    project: Project, tmp_path: Path, retrainer: Runner, name: str
+) -> None:
+    project.models_dir.mkdir(exist_ok=True)
+    link = project.models_dir / name
+    link.symlink_to(tmp_path)
+    project.close()
+    done = retrainer("train", "timing", cwd=project.folder)
+    assert done.code == 0
+    assert ("it is a link to" in done.err) == (name == "timing_model"), "only this one is needed"
+    retrainer("doctor", "--repair", cwd=project.folder)
+    assert link.readlink() == tmp_path
