@@ -469,6 +469,9 @@ def test_a_folder_in_the_place_of_a_link_fails_before_anything_changes(saved: Pa
     assert refused.err.endswith(f"Error: cannot link '{mine}': it is a folder. Move it away\n")
     assert open_project(elsewhere).registry.list_versions() == []
     mine.rmdir()
+    mine.symlink_to("/elsewhere")
+    assert "it is a link to '/elsewhere'" in there("restore-backup", str(saved)).err
+    mine.unlink()
     assert there("restore-backup", str(saved)).code == 0, "the database is still empty"
 
 

@@ -193,16 +193,13 @@ class Artifacts:
                 self._link(model_type)
 
     def require_free_links(self) -> None:
-        """Check that nothing but a link has the name of a link to a production version.
+        """Check that nothing of the user has the name of a link to a production version.
 
         Raises:
-            ArtifactError: a file or folder has.
+            ArtifactError: a file, a folder or another link has.
         """
         for model_type in MODEL_TYPE_NAMES:
-            link = self.models_dir / f"{model_type}_model"
-            if link.exists() and not link.is_symlink():
-                kind = "folder" if link.is_dir() else "file"
-                raise ArtifactError(f"cannot link '{link}': it is a {kind}", hint="Move it away")
+            _require_free(self.models_dir / f"{model_type}_model", model_type)
 
     def abandoned_staging_folders(self) -> list[Path]:
         """Return the staging folders of dead processes, including those that were not made yet.
@@ -446,11 +443,7 @@ class Artifacts:
         production = self._registry.get_production(model_type)
         if self.find_link_problem(model_type) is None:
             return
-        if link.exists() and not link.is_symlink():
-            kind = "folder" if link.is_dir() else "file"
-            raise ArtifactError(f"cannot link '{link}': it is a {kind}", hint="Move it away")
-        if link.is_symlink() and not _is_own_link(link, model_type):
-            raise ArtifactError(f"cannot link '{link}': it is a link to '{link.readlink()}'", hint="Move it away")
+        _require_free(link, model_type)
         if production is None:
             link.unlink()
             reason = f"Removed the link '{link.name}': there is no production version"
@@ -472,6 +465,14 @@ def report_write_errors(folder: Path) -> Iterator[None]:
         raise ArtifactError(
             f"cannot write to '{folder}': {error.strerror}", hint="Check its permissions and the free disk space"
         ) from error
+
+
+def _require_free(link: Path, model_type: str) -> None:
+    if link.exists() and not link.is_symlink():
+        kind = "folder" if link.is_dir() else "file"
+        raise ArtifactError(f"cannot link '{link}': it is a {kind}", hint="Move it away")
+    if link.is_symlink() and not _is_own_link(link, model_type):
+        raise ArtifactError(f"cannot link '{link}': it is a link to '{link.readlink()}'", hint="Move it away")
 
 
 def _no_copy(version: ModelVersion, path: Path) -> ArtifactError:
