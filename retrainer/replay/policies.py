@@ -30,7 +30,7 @@ _KEYS = (
     "min_confidence",
 )
 _KEYS_BY_TYPE = {"timing": ("origin",), "content": ("max_cost_increase",)}
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def parse_policy(text: str, settings: Settings, model_type: ModelTypeName) -> Po
         UsageError: the format is wrong, or a key is unknown or its value invalid.
     """
     name, colon, rest = (part.strip() for part in text.partition(":"))
-    if not colon or not _NAME.fullmatch(name):
+    if not colon or not NAME_PATTERN.fullmatch(name):
         raise UsageError(
             f"--policy: invalid policy '{text}'",
             hint="Write it like 'daily: schedule_days=1, min_confidence=0.95'; names consist of letters, digits, _ . -",

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from retrainer.pipeline.recovery import clear_abandoned
 from retrainer.registry.runs import RunFilter
-from retrainer.replay.sandbox import open_sandbox
+from retrainer.replay.sandbox import KEY_FILE, delete_sandbox, open_sandbox
 from retrainer.replay.step import StepResult, decide, review_step
 
 if TYPE_CHECKING:
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
     from retrainer.replay.policies import Policy
     from retrainer.replay.sandbox import SandboxProject
     from retrainer.runtime import Runtime
-
-KEY_FILE = "policy.sha256"
 
 
 @dataclass
@@ -101,8 +98,8 @@ class PolicyRun:
         store.delete_steps(self.key)
         self.sandbox.close()
         folder = self.sandbox.folder
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
+        delete_sandbox(folder)
+        folder.mkdir(parents=True, exist_ok=True)
         (folder / KEY_FILE).write_text(self.key)
         self.sandbox = open_sandbox(folder, self.policy.settings, history)
 

@@ -90,7 +90,8 @@ def replay(
     span = resolve_span(history, start, end)
     plans = [(policy, plan_steps(policy, history, *span)) for policy in chosen]
     folder = (workdir or project.folder / ".retrainer" / "replay") / model_type
-    with workdirs.opened(folder, resume=resume), closing(ReplayStore(folder / workdirs.STORE)) as store:
+    names = [policy.name for policy in chosen]
+    with workdirs.opened(folder, names, resume=resume), closing(ReplayStore(folder / workdirs.STORE)) as store:
         cache = AlgorithmCache(runtime.algorithms, store, history, max_cost)
         sandboxes = folder / workdirs.SANDBOXES
         runs = [PolicyRun.create(*plan, model_type, cache, sandboxes) for plan in plans]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ import numpy as np
 from sqlalchemy import delete, select
 
 from retrainer.errors import InsufficientData, PostsError
+from retrainer.files import remove
 from retrainer.model_types import get_model_type
 from retrainer.model_types.base import utc_times
 from retrainer.posts.store import PostsSummary, PostStore
@@ -28,6 +30,12 @@ if TYPE_CHECKING:
 
     from retrainer.config import Settings
     from retrainer.model_types import ModelTypeName
+
+MODELS = "models"
+KEY_FILE = "policy.sha256"
+_DATABASE = "registry.db"
+_ANSWERS = ".retrainer"
+_DATABASE_FILES = (_DATABASE, f"{_DATABASE}-wal", f"{_DATABASE}-shm", f"{_DATABASE}-journal", f".{_DATABASE}.lock")
 
 
 class PostHistory(PostStore):
@@ -200,8 +208,16 @@ def read_history(project: Project, model_type: ModelTypeName, until: datetime) -
 
 def open_sandbox(folder: Path, settings: Settings, history: PostHistory) -> SandboxProject:
     """Return a project in a folder of its own, with the given settings, on the posts of the past."""
-    database = settings.database.model_copy(update={"url": "sqlite:///registry.db"})
+    database = settings.database.model_copy(update={"url": f"sqlite:///{_DATABASE}"})
     # How long a run takes depends on this machine, not on the past.
     retraining = settings.retraining.model_copy(update={"max_run_minutes": None})
-    own = settings.model_copy(update={"database": database, "retraining": retraining, "models_dir": "models"})
+    own = settings.model_copy(update={"database": database, "retraining": retraining, "models_dir": MODELS})
     return SandboxProject(folder, folder / "config.yaml", own, history)
+
+
+def delete_sandbox(folder: Path) -> None:
+    """Delete the files of a sandbox, and its folder unless it contains others."""
+    for name in (MODELS, _ANSWERS, KEY_FILE, *_DATABASE_FILES):
+        remove(folder / name)
+    with suppress(OSError):  # missing, or a user's files are in it
+        folder.rmdir()

@@ -601,7 +601,7 @@ def test_a_decision_is_not_reviewed_if_the_loser_cannot_forecast(
 
 def test_two_replays_cannot_share_a_folder(eager: Path) -> None:
     folder = eager / ".retrainer/replay/timing"
-    with opened(folder, resume=False), pytest.raises(RunInProgress, match="another replay is in progress in"):
+    with opened(folder, [], resume=False), pytest.raises(RunInProgress, match="another replay is in progress in"):
         replayed(eager)
 
 
@@ -614,11 +614,11 @@ def test_a_folder_not_created_by_a_replay_is_not_touched(eager: Path, tmp_path: 
 
 
 def test_a_users_file_in_the_folder_of_a_replay_survives_the_next_one(tmp_path: Path) -> None:
-    with opened(tmp_path / "timing", resume=False):
+    with opened(tmp_path / "timing", [], resume=False):
         (tmp_path / "timing" / "policies").mkdir()
         (tmp_path / "timing" / "work.db").touch()
     (tmp_path / "timing" / "thesis.txt").write_text("the only copy")
-    with opened(tmp_path / "timing", resume=False):
+    with opened(tmp_path / "timing", [], resume=False):
         assert {path.name for path in (tmp_path / "timing").iterdir()} == {"replay.json", "thesis.txt"}
 
 
