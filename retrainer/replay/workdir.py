@@ -16,7 +16,7 @@ from retrainer.files import exclusive_lock, files_in, open_within, write_atomica
 from retrainer.model_types import MODEL_TYPE_NAMES
 from retrainer.replay.policies import NAME_PATTERN
 from retrainer.replay.prefetch import POSTS_FILE, WORKER_FOLDERS
-from retrainer.replay.sandbox import MODELS, delete_sandbox
+from retrainer.replay.sandbox import KEY_FILE, MODELS, delete_sandbox
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -90,6 +90,8 @@ def _read_marker(folder: Path) -> list[str]:
     match document:
         case {"retrainer": str(), "policies": [*names]} if all(_is_policy_name(name) for name in names):
             return names
+        case {"retrainer": "0.1.0", **others} if not others:  # as that release wrote it
+            return [path.parent.name for path in (folder / SANDBOXES).glob(f"*/{KEY_FILE}")]
     raise UsageError(f"'{folder}' was not created by a replay", hint="Choose another --workdir")
 
 

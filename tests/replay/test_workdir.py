@@ -151,3 +151,9 @@ def test_the_next_replay_deletes_the_folders_of_policies_that_it_lacks(used: Pat
     assert {path.name for path in used.iterdir()} == {MARKER, "policies", "work.db"}
     assert {path.name for path in (used / "policies").iterdir()} == {"always", "configured", "never"}
     assert json.loads((used / MARKER).read_text())["policies"] == ["always", "configured", "daily", "never"]
+
+
+def test_the_folder_of_an_earlier_release_is_used_again(used: Path, tmp_path: Path, retrainer: Runner) -> None:
+    (used / MARKER).write_text('{"retrainer": "0.1.0"}')
+    assert retrainer("replay", *DATES, "--workdir", str(tmp_path / "work"), "--resume").code == 0
+    assert json.loads((used / MARKER).read_text())["policies"] == ["configured"]
