@@ -156,4 +156,4 @@ def test_the_next_replay_deletes_the_folders_of_policies_that_it_lacks(used: Pat
 def test_the_folder_of_an_earlier_release_is_used_again(used: Path, tmp_path: Path, retrainer: Runner) -> None:
     (used / MARKER).write_text('{"retrainer": "0.1.0"}')
     assert retrainer("replay", *DATES, "--workdir", str(tmp_path / "work"), "--resume").code == 0
-    assert json.loads((used / MARKER).read_text())["policies"] == ["configured"]
+    assert "configured" in json.loads((used / MARKER).read_text())["policies"]
