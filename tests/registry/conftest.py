@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -26,3 +28,13 @@ def foreign_version(project: Project, version_id: str) -> Path:
     manifest = folder / "manifest.json"
     manifest.write_text(manifest.read_text().replace(version_id, folder.name))
     return folder
+
+
+def leave_a_dead_run(project: Project) -> None:
+    """Start a run in a process that ends without closing it."""
+    script = (
+        "from pathlib import Path; from retrainer.project import Project; from datetime import datetime, UTC;"
+        f"p = Project.find(Path({str(project.folder)!r}), {{}});"
+        "p.registry.start_run('timing', 'baseline', datetime.now(UTC), None)"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)

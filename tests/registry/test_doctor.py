@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,7 +18,7 @@ from retrainer.pipeline.retention import prunable, prune
 from retrainer.pipeline.run import retrain
 from retrainer.registry.tables import VersionFile
 from tests.conftest import NOW, configure, open_project, regular_posts, runtime_of
-from tests.registry.conftest import foreign_version
+from tests.registry.conftest import foreign_version, leave_a_dead_run
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -111,16 +109,6 @@ def test_the_next_command_also_repairs_a_wrong_link(project: Project, version_id
     (project.models_dir / "timing_model").unlink()
     recover(project, runtime_of(project))
     assert (project.models_dir / "timing_model").resolve().name == version_id
-
-
-def leave_a_dead_run(project: Project) -> None:
-    """Start a run in a process that ends without closing it."""
-    script = (
-        "from pathlib import Path; from retrainer.project import Project; from datetime import datetime, UTC;"
-        f"p = Project.find(Path({str(project.folder)!r}), {{}});"
-        "p.registry.start_run('timing', 'baseline', datetime.now(UTC), None)"
-    )
-    subprocess.run([sys.executable, "-c", script], check=True)
 
 
 def test_a_dead_run_is_closed(project: Project) -> None:

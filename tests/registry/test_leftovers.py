@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import shutil
 import signal
-import subprocess
-import sys
 from contextlib import closing
 from typing import TYPE_CHECKING
 
@@ -21,7 +19,7 @@ from retrainer.pipeline.run import retrain
 from retrainer.registry.tables import Base
 from tests.api.conftest import ServerProcess
 from tests.conftest import NOW, configure, open_project, regular_posts, runtime_of
-from tests.registry.conftest import foreign_version
+from tests.registry.conftest import foreign_version, leave_a_dead_run
 from tests.worker import Worker, kill_at, release
 
 if TYPE_CHECKING:
@@ -84,16 +82,6 @@ def snapshot(folder: Path) -> dict[str, tuple[int, bytes | str | None]]:
         content = str(path.readlink()) if path.is_symlink() else path.read_bytes() if path.is_file() else None
         found[str(path.relative_to(folder))] = path.lstat().st_ino, content
     return found
-
-
-def leave_a_dead_run(project: Project) -> None:
-    """Start a run in a process that ends without closing it."""
-    script = (
-        "from pathlib import Path; from retrainer.project import Project; from datetime import datetime, UTC;"
-        f"p = Project.find(Path({str(project.folder)!r}), {{}});"
-        "p.registry.start_run('timing', 'baseline', datetime.now(UTC), None)"
-    )
-    subprocess.run([sys.executable, "-c", script], check=True)
 
 
 def kill_a_run(folder: Path, moment: tuple[str, str], max_bytes: int | None = None) -> None:
