@@ -15,7 +15,7 @@ from retrainer.pipeline.run import retrain
 from retrainer.registry.runs import RunFilter
 from tests.api.conftest import thread_server
 from tests.conftest import NOW, administer, configure, import_sample, open_project, runtime_of
-from tests.registry.test_doctor import leave_a_dead_run
+from tests.registry.conftest import leave_a_dead_run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
