@@ -37,16 +37,17 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 NOW = datetime(2024, 11, 15, 12, tzinfo=UTC)  # shortly after the last of the sample posts
-settings.register_profile("retrainer", deadline=None)  # a busy machine is not a failure
-settings.load_profile("retrainer")
+settings.register_profile("same examples", deadline=None, derandomize=True)  # a busy machine is not a failure
+settings.register_profile("new examples", parent=settings.get_profile("same examples"), derandomize=False)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--whole-process", action="store_true", help="run every command of a test as a process")
 
 
-def pytest_configure() -> None:
-    """Let Ctrl-C through, also where a shell runs the tests in the background and ignores it for them."""
+def pytest_configure(config: pytest.Config) -> None:
+    """Draw new examples in a soak only, and let Ctrl-C through where a shell that runs the tests ignores it."""
+    settings.load_profile("new examples" if "soak" in config.getoption("markexpr") else "same examples")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
