@@ -14,7 +14,8 @@ import pandas as pd
 
 from retrainer.config import PostsLimits
 from retrainer.errors import PostsError, UsageError, did_you_mean
-from retrainer.posts.readers import RejectedRow, Row, limit_error, open_posts_file, quote_names
+from retrainer.posts.readers import limit_error, open_posts_file, quote_names
+from retrainer.posts.records import RejectedRow, Row
 from retrainer.posts.store import COUNT_COLUMNS
 from retrainer.posts.validation import (
     EPOCH,

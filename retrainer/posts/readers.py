@@ -12,9 +12,7 @@ import io
 import json
 import stat
 import zlib
-from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -24,9 +22,11 @@ import pyarrow.parquet as pq  # type: ignore[import-untyped]  # it ships no type
 
 from retrainer.errors import PostsError
 from retrainer.files import open_regular
+from retrainer.posts.records import PostsTable, RejectedRow, Row
 from retrainer.posts.validation import quote, shorten
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from retrainer.config import PostsLimits
@@ -40,23 +40,6 @@ _JSON_VALUE_BYTES = 80  # of memory that an empty object and its place in an arr
 _BATCH_ROWS = 65_536  # of a Parquet file in memory at once
 _BATCH_BYTES = 2**27  # likewise, where one stored value may be repeated in every row
 _TEXT_TYPES = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
-
-
-@dataclass(frozen=True)
-class RejectedRow:
-    """A row that cannot be imported.
-
-    Attributes:
-        line: where the row starts: the line of the file, with the header as line 1 (CSV, TSV, JSON Lines), or the
-            number of the record, counted from 1 (JSON, Parquet).
-        reason: a short clause, with the value in quotes.
-    """
-
-    line: int
-    reason: str
-
-
-Row = tuple[int, Sequence[object]] | RejectedRow
 
 
 def limit_error(path: Path, limits: PostsLimits, problem: str, setting: str) -> PostsError:
@@ -134,21 +117,6 @@ class _LimitedFile(io.RawIOBase):
                 raise limit_error(self.path, self.limits, problem, "json_megabytes")
             self._row_bytes = 0
         return data
-
-
-@dataclass(frozen=True)
-class PostsTable:
-    """An open posts file.
-
-    Attributes:
-        columns: the names of its columns; empty if no record could be read.
-        rows: takes the wanted columns (None for an absent one) and yields the rows: (line, values) or rejected.
-        row_unit: what `line` counts, for a reader.
-    """
-
-    columns: list[str]
-    rows: Callable[[Sequence[str | None]], Iterator[Row]]
-    row_unit: str
 
 
 @contextmanager
@@ -272,7 +240,7 @@ def _read_csv(file: _LimitedFile, delimiter: str = ",") -> PostsTable:
             elif fields:
                 yield RejectedRow(line, f"{len(fields)} fields where the header has {len(header)}")
 
-    return PostsTable(header, rows, "line")
+    return PostsTable(str(file.path), header, rows, "line")
 
 
 def _read_json(file: _LimitedFile) -> PostsTable:
@@ -303,7 +271,7 @@ def _read_json(file: _LimitedFile) -> PostsTable:
         for number, record in enumerate(records, 1):
             yield _select(number, record, columns)
 
-    return PostsTable(list(names), rows, "record")
+    return PostsTable(str(path), list(names), rows, "record")
 
 
 def _find_records(document: object, path: Path) -> list[object]:
@@ -341,7 +309,7 @@ def _read_json_lines(file: _LimitedFile) -> PostsTable:
         for line, record in _parse_lines(text, file):
             yield record if isinstance(record, RejectedRow) else _select(line, record, columns)
 
-    return PostsTable(list(names), rows, "line")
+    return PostsTable(str(file.path), list(names), rows, "line")
 
 
 def _parse_lines(text: io.TextIOWrapper, file: _LimitedFile) -> Iterator[tuple[int, object]]:
@@ -388,7 +356,7 @@ def _read_parquet(file: _LimitedFile) -> PostsTable:
                 number += 1
                 yield number, row
 
-    return PostsTable(schema.names, rows, "record")
+    return PostsTable(str(file.path), schema.names, rows, "record")
 
 
 def _require_plain(field: Any, path: Path) -> None:

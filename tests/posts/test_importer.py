@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from retrainer.errors import PostsError, UsageError
 from retrainer.posts.importer import PostsFile, read_posts_file
-from retrainer.posts.readers import RejectedRow
+from retrainer.posts.records import RejectedRow
 from tests.shared import REAL_STREAMS, real_stream
 
 if TYPE_CHECKING:
