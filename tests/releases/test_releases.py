@@ -1,7 +1,7 @@
 """A project that an earlier release stored works on: see make.py for how it was made.
 
-A new release adds a folder here; the tests find it. A folder has the name of the release; `-schema-NNNN` tells states of
-the code with the same version number apart, by the newest migration they have.
+A new release adds a folder here; the tests find it. A folder has the name of the release; `-schema-NNNN`, the newest
+migration, tells states of the code with the same version number apart.
 """
 
 from __future__ import annotations
