@@ -64,20 +64,21 @@ class ReadableFile:
             reader = _choose_reader(_plain_suffix(PurePosixPath(self._path)), binary)
             if reader is parquet.read and is_compressed:
                 binary = stack.enter_context(compression.spool(binary, self.name, self._limits.file_megabytes))
-            file = LimitedFile(binary, self.name, self._limits, is_compressed=is_compressed)
+            path = PurePosixPath(self._path)
+            file = LimitedFile(binary, self.name, path, self._limits, is_compressed=is_compressed)
             yield reader(file, options)
 
 
 def find_posts_files(
-    paths: Sequence[Path], limits: PostsLimits, *, members: Sequence[str] = ()
+    paths: Sequence[Path], limits: PostsLimits, *, members: Sequence[Sequence[str]] = ()
 ) -> Iterator[ReadableFile]:
     """Find the files to read: as they are named, below a folder, or in a ZIP archive.
 
     Args:
         paths: files, folders, archives; `-` is standard input.
         limits: the limits of each file.
-        members: patterns of the files of known exports, such as `data/tweets*.js`. If any file of an archive or a
-            folder matches one, only those that do are read.
+        members: the patterns of the files of each known export, such as `data/tweets*.js`; they are matched from the
+            right. Of an archive or a folder only the files of the first export that has any are read, if one has.
 
     Raises:
         PostsError: there is no such file, or nothing to read in a folder or an archive.
@@ -86,7 +87,7 @@ def find_posts_files(
         yield from _find(path, limits, members)
 
 
-def _find(path: Path, limits: PostsLimits, members: Sequence[str]) -> Iterator[ReadableFile]:
+def _find(path: Path, limits: PostsLimits, members: Sequence[Sequence[str]]) -> Iterator[ReadableFile]:
     name = "standard input" if path == STANDARD_INPUT else str(path)
     with _translate_errors(name), ExitStack() as stack:
         if path != STANDARD_INPUT and stat.S_ISDIR(path.stat().st_mode):
@@ -120,14 +121,17 @@ def _walk(folder: Path) -> Iterator[Path]:
         yield from (Path(parent, name) for name in sorted(names) if not name.startswith(_HIDDEN))
 
 
-def _choose_members(names: Sequence[str], patterns: Sequence[str], container: str) -> list[str]:
-    """Return the files of an archive or a folder that a pattern asks for, else those of a known suffix."""
+def _choose_members(names: Sequence[str], members: Sequence[Sequence[str]], container: str) -> list[str]:
+    """Return the files of an archive or a folder that belong to a known export, else those of a known suffix."""
     if len(names) > MAX_FILES:
         raise PostsError(f"'{container}' holds more than {MAX_FILES:,} files", hint="Choose an archive of posts")
     paths = {name: PurePosixPath(name) for name in names}
     visible = {name: path for name, path in paths.items() if not any(part.startswith(_HIDDEN) for part in path.parts)}
-    chosen = [name for name, path in visible.items() if any(path.match(pattern) for pattern in patterns)]
-    chosen = chosen or [name for name, path in visible.items() if _plain_suffix(path) in _READERS]
+    for patterns in members:
+        chosen = [name for name, path in visible.items() if any(path.match(pattern) for pattern in patterns)]
+        if chosen:
+            return chosen
+    chosen = [name for name, path in visible.items() if _plain_suffix(path) in _READERS]
     if not chosen:
         hint = f"Choose one with a file that ends in {', '.join(_READERS)}"
         raise PostsError(f"'{container}' contains no file of posts", hint=hint)
