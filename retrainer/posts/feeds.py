@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import io
 import re
+from calendar import timegm
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +18,9 @@ _WORDPRESS = "wp_"  # what feedparser makes of the prefix `wp:`
 
 def is_feed(head: bytes) -> bool:
     """Whether a file that begins with these bytes is a feed."""
-    start = head.replace(b"\0", b"").lower()  # of UTF-16
-    return any(root in start for root in (b"<rss", b"<feed", b"<rdf:rdf")) and b"<html" not in start
+    start = head.replace(b"\0", b"").lstrip(b"\xef\xbb\xbf\xff\xfe \t\r\n").lower()  # also of UTF-16
+    has_root = any(root in start for root in (b"<rss", b"<feed", b"<rdf:rdf"))
+    return start.startswith(b"<") and has_root and b"<html" not in start
 
 
 def parse_feed(data: bytes) -> list[dict[str, object]]:
@@ -68,4 +70,4 @@ def _time(entry: dict[str, Any], name: str) -> str | None:
         exact = datetime.fromisoformat(written or "").tzinfo is not None  # feedparser drops fractions of a second
     except ValueError:
         exact = False
-    return written if exact or parsed is None else datetime(*parsed[:6], tzinfo=UTC).isoformat()
+    return written if exact or parsed is None else datetime.fromtimestamp(timegm(parsed), UTC).isoformat()

@@ -24,7 +24,7 @@ _TIME = (
 # The separator follows the hash, and stands before and after the date where that is not the first or the last field.
 _LINE = re.compile(
     rf"[\"']?{_HASH}[\"']?(?P<separator>\s*[|,;\t\x1f\0~^#]+\s*| - |\s+)"
-    rf"(?:(?P<before>.*?)(?P=separator))?[\"'(\[]?{_TIME}[\"')\]]?(?:(?P=separator)(?P<after>.*)|$)"
+    rf"(?:(?P<before>.*?)(?P=separator))??[\"'(\[]?{_TIME}[\"')\]]?(?:(?P=separator)(?P<after>.*)|$)"
 )
 _MARK = re.compile(r"^[|:,;-] +")
 

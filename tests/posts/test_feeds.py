@@ -73,4 +73,4 @@ def test_a_feed_is_known_by_its_root() -> None:
     assert is_feed(RSS.encode()[:200])
     assert is_feed(ATOM.encode("utf-16")[:200])
     assert not is_feed(b"<!doctype html><html><body>about <rss> feeds</body></html>")
-    assert not is_feed(b"id,text\n1,<b>\n")
+    assert not is_feed(b"id,text\n1,<rss>\n")
