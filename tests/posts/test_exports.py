@@ -34,7 +34,8 @@ def recognised(*columns: str, records: str | None = None) -> str | None:
 def test_an_export_is_recognised_by_its_paths_and_by_where_its_records_are() -> None:
     assert recognised("tweet.id_str", "tweet.created_at", "tweet.full_text") == "X archive"
     assert recognised("id", "type", "published", "object.id", "object", records="orderedItems") == "Mastodon archive"
-    assert recognised("id", "type", "published", "object.id", "object") is None
+    assert recognised("id", "type", "date", "text", records="messages") == "Telegram"
+    assert recognised("id", "type", "date", "text") is None
 
 
 @pytest.mark.parametrize("columns", [("id", "created_at", "text"), ("post_id", "timestamp", "content", "likes")])

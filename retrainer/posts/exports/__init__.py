@@ -90,7 +90,7 @@ def recognise(table: PostsTable, exports: Sequence[KnownExport]) -> KnownExport 
 
 
 def _fits(export: ExportFormat, paths: set[str], records: str | None) -> bool:
-    if export.records and records not in export.records:
+    if export.records and (records or "") not in export.records:
         return False
     return all(any(path in paths for path in required.split(ALTERNATIVE)) for required in export.requires)
 
