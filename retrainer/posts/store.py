@@ -14,7 +14,8 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
 from retrainer.errors import ConfigError, PostsError, UnknownName, did_you_mean
-from retrainer.posts.validation import quote, shorten, to_microseconds
+from retrainer.posts.times import to_microseconds
+from retrainer.posts.validation import quote, shorten
 from retrainer.registry.database import create_engine, location, translate_error
 from retrainer.registry.queries import has_own_posts, insert_new
 from retrainer.registry.tables import POSTS_TABLE, Post
