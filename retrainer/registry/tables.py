@@ -283,7 +283,7 @@ class Post(Base):
     replies_count: Mapped[int | None] = mapped_column(BigInteger)
     reblogs_count: Mapped[int | None] = mapped_column(BigInteger)
     favourites_count: Mapped[int | None] = mapped_column(BigInteger)
-    imported_at: Mapped[datetime]
+    imported_at: Mapped[datetime | None] = mapped_column(nullable=False)  # None for one read from a foreign table
     moved_from: Mapped[datetime | None]
     moved_at: Mapped[datetime | None]
 
