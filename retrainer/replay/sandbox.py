@@ -21,13 +21,13 @@ from retrainer.project import Project
 from retrainer.registry.database import Database
 from retrainer.registry.registry import Registry
 from retrainer.registry.tables import (
-    DEFAULT_STREAM,
     POSTS_TABLE,
     ModelEvaluation,
     ModelVersion,
     TrainingRun,
     VersionFile,
 )
+from retrainer.streams import DEFAULT_STREAM
 
 if TYPE_CHECKING:
     from datetime import datetime
