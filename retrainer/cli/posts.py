@@ -54,7 +54,7 @@ def posts_import(
     Example: retrainer posts import posts.csv --column content=message
     """
     options = importer.ImportOptions(
-        conversion.ConversionOptions(columns.parse_columns(column or []), time_format, timezone),
+        conversion=conversion.ConversionOptions(columns.parse_columns(column or []), time_format, timezone),
         stream=stream,
         update=update,
         strict=strict,

@@ -136,10 +136,11 @@ def _recognise_all(names: Sequence[str]) -> dict[PostColumn, str]:
             wrapped.setdefault(name[: name.rfind(".") + 1], []).append(name)
     for prefix, inner in sorted(wrapped.items(), key=lambda wrapper: wrapper[0].count(".")):
         found = {column: _recognise(inner, aliases, prefix) for column, aliases in ALIASES.items()}
-        columns = {column: name for column, name in found.items() if name is not None}
+        columns = {column: path for column, path in found.items() if path is not None}
         if "created_at" in columns and ("content" in columns or "post_id" in columns):
             return columns
-    return {column: name for column, aliases in ALIASES.items() if (name := _recognise(names, aliases)) is not None}
+    everywhere = {column: _recognise(names, aliases) for column, aliases in ALIASES.items()}
+    return {column: path for column, path in everywhere.items() if path is not None}
 
 
 def _recognise(names: Sequence[str], aliases: Sequence[str], prefix: str = "") -> str | None:
@@ -149,8 +150,8 @@ def _recognise(names: Sequence[str], aliases: Sequence[str], prefix: str = "") -
     for alias in aliases:
         if prefix + alias in names:
             return prefix + alias
-        if (found := normal.get(_normalise(alias))) is not None:
-            return found
+        if (name_found := normal.get(_normalise(alias))) is not None:
+            return name_found
     return None
 
 

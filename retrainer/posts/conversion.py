@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from contextlib import closing
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain, islice
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from retrainer.errors import PostsError
 from retrainer.posts.columns import ALIASES, find_columns
 from retrainer.posts.exports import recognise
 from retrainer.posts.exports.mapping import Alternative, RecordMapping, present
 from retrainer.posts.readers import limit_error, quote_names
 from retrainer.posts.records import RejectedRow
-from retrainer.posts.staging import BATCH_ROWS, COUNT_COLUMNS
+from retrainer.posts.staging import BATCH_ROWS
 from retrainer.posts.texts import clean_text
 from retrainer.posts.times import TimeColumn, UndecidedTimeError, join_date_and_time
 from retrainer.posts.validation import InvalidValueError, make_id, parse_count, parse_id
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from retrainer.config import PostsSettings
     from retrainer.export_format import PostColumn
@@ -34,6 +32,7 @@ log = logging.getLogger(__name__)
 
 _SAMPLE_ROWS = 1_000  # whose times are looked at before any is read
 _SAMPLE_CHARACTERS = 2**24  # of their texts, all in memory
+_SAMPLE_DAYS = 100
 _MAX_DIGITS = 19  # of a count that the database certainly holds
 
 
@@ -128,8 +127,8 @@ class Conversion:
         if table.columns:
             known = None if declared is None else declared.columns
             columns = find_columns(table.columns, options.columns, table.name, known, holds_days=self._holds_days)
-        excluded = () if declared is None else settings.exclude
-        self._kinds = {kind: declared.kinds[kind] for kind in excluded if kind in declared.kinds}
+        kinds = {} if declared is None else declared.kinds
+        self._kinds = {kind: kinds[kind] for kind in settings.exclude if kind in kinds}
         self._mapping = RecordMapping(columns, self._kinds, available=table.columns)
         self._clean_ups = () if declared is None else tuple(declared.clean_ups)
         self._times = [
@@ -148,6 +147,13 @@ class Conversion:
                 f"'{table.name}' has no column of texts: looked for {looked_for}; its columns are "
                 f"{quote_names(table.columns)}. Choose one with --column content=NAME"
             )
+
+    def _holds_days(self, column: str) -> bool:
+        """Whether the first values of a column are days without a time of day."""
+        values = [
+            row[1][0] for row in islice(self._table.rows([column]), _SAMPLE_DAYS) if not isinstance(row, RejectedRow)
+        ]
+        return not any(":" in str(value).removesuffix("00:00:00") for value in values)
 
     def batches(self, file: int) -> Iterator[list[StagedPost]]:
         """Yield the posts in batches.
@@ -209,18 +215,16 @@ class Conversion:
             return iter(sample)
         if not (self._options.all_times or any(times.is_open for times in self._times)):
             return chain(sample, rows)
-        rows.close()
-        sample.clear()
+        del rows, sample
         self._observe_all()
         return self._table.rows(self._mapping.paths)
 
     def _observe_all(self) -> None:
         wanted = {index for alternative in self._alternatives("created_at") for index in alternative.indices}
         paths = [path if index in wanted or self._kinds else None for index, path in enumerate(self._mapping.paths)]
-        with closing(self._table.rows(paths)) as rows:
-            for row in rows:
-                if not isinstance(row, RejectedRow):
-                    self._observe(row[1])
+        for row in self._table.rows(paths):
+            if not isinstance(row, RejectedRow):
+                self._observe(row[1])
 
     def _observe(self, values: Sequence[object]) -> None:
         if self._kinds and self._mapping.kind(values) is not None:
@@ -258,12 +262,12 @@ class Conversion:
         It raises InvalidValueError if the record is rejected.
         """
         kinds, mapping, result, clean_ups = self._kinds, self._mapping, self.result, self._clean_ups
+        count = self._count
         readers = [
             times.reader(alternative.name)
             for times, alternative in zip(self._times, self._alternatives("created_at"), strict=True)
         ]
-        get_id, get_text, get_time = map(self._getter, ("post_id", "content", "created_at"))
-        get_counts = [(name, self._getter(name)) for name in COUNT_COLUMNS]
+        get_id, get_time, get_text, get_replies, get_reblogs, get_favourites = map(self._getter, ALIASES)
         is_simple = all(len(alternative.indices) == 1 for alternative in self._alternatives("created_at"))
         is_simple = is_simple and len(readers) == 1
 
@@ -275,8 +279,10 @@ class Conversion:
             value, number = (get_time(values), 0) if is_simple else self._time(values)
             time = readers[number](value)
             text = clean_text(get_text(values), clean_ups)
-            counts = [self._count(name, get(values)) for name, get in get_counts]
-            return file, line, post_id or make_id(time, text), time, text, *counts
+            replies = count("replies_count", get_replies(values))
+            reblogs = count("reblogs_count", get_reblogs(values))
+            favourites = count("favourites_count", get_favourites(values))
+            return file, line, post_id or make_id(time, text), time, text, replies, reblogs, favourites
 
         return convert
 

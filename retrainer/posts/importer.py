@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from retrainer.errors import PostsError
 from retrainer.posts.columns import check_columns
 from retrainer.posts.conversion import Conversion, ConversionOptions, FileResult
-from retrainer.posts.exports import KnownExport, known_exports
-from retrainer.posts.readers import open_posts_file
+from retrainer.posts.exports import KnownExport, archive_members, known_exports
+from retrainer.posts.readers import ReadOptions, find_posts_files
 from retrainer.posts.records import PostsTable, Row
 from retrainer.posts.staging import MAX_SHOWN_CHANGES, open_staging
 from retrainer.posts.times import UndecidedTimeError
@@ -25,7 +24,6 @@ from retrainer.registry.tables import DEFAULT_STREAM
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-    from contextlib import AbstractContextManager
     from datetime import datetime
     from pathlib import Path
 
@@ -34,7 +32,6 @@ if TYPE_CHECKING:
     from retrainer.posts.staging import Change, Changes, Staging
     from retrainer.posts.store import PostStore
 
-    Tables = Iterator[AbstractContextManager[PostsTable]]
     Progress = Callable[[str], None]
 
 MAX_REJECTED_SHARE = 0.1  # of the rows of an import; with more, it is refused
@@ -47,6 +44,7 @@ class ImportOptions:
     """How to read files, and what to do with their posts.
 
     Attributes:
+        reading: how to read the files.
         conversion: how to find posts in the records.
         stream: the stream that the posts belong to.
         update: whether a post whose id is there already replaces the stored one.
@@ -54,6 +52,7 @@ class ImportOptions:
         allow_rejects: whether the import is done however many rows are rejected.
     """
 
+    reading: ReadOptions = field(default_factory=ReadOptions)
     conversion: ConversionOptions = field(default_factory=ConversionOptions)
     stream: str = DEFAULT_STREAM
     update: bool = False
@@ -152,15 +151,38 @@ def import_posts(
         PostsError: a file cannot be read or is refused, or the posts are in a foreign table.
     """
     store.require_writable()
+    with open_staging(update=options.update) as staging:
+        files = stage_files(staging, paths, options, store.settings, now, progress)
+        name = quote(paths[0]) if len(paths) == 1 else f"{len(paths)} files"
+        _require_accepted(name, files, options)
+        progress("Writing the posts to the database")
+        return _merge(store, staging, files, now, stream=options.stream, update=options.update)
+
+
+def stage_files(
+    staging: Staging,
+    paths: Sequence[Path],
+    options: ImportOptions,
+    settings: PostsSettings,
+    now: datetime,
+    progress: Progress = _no_progress,
+) -> list[FileResult]:
+    """Read files into a staging place; see `import_posts`."""
     check_columns(options.conversion.columns)
-    exports = known_exports(store.settings.formats)
-    name = quote(paths[0]) if len(paths) == 1 else f"{len(paths)} files"
-    limits = store.settings.limits
+    exports = known_exports(settings.formats)
+    members = [pattern for patterns in archive_members(exports) for pattern in patterns]
 
-    def tables() -> Tables:
-        return (open_posts_file(path, limits) for path in paths)
+    def tables() -> Iterator[PostsTable]:
+        for file in find_posts_files(paths, settings.limits, members=members):
+            with file.open(options.reading) as table:
+                yield table
 
-    return _import(store, name, tables, exports, options, now, progress)
+    try:
+        return _stage(staging, tables(), exports, options.conversion, settings, now, progress)
+    except UndecidedTimeError:  # a time beyond the sample is the first to depend on the order of day and month
+        staging.clear()
+        conversion = replace(options.conversion, all_times=True)
+        return _stage(staging, tables(), exports, conversion, settings, now, progress)
 
 
 def import_records(
@@ -189,10 +211,11 @@ def import_records(
     """
     store.require_writable()
     table = table_of_records(list(records), name)
-    options = ImportOptions(stream=stream, update=update, allow_rejects=True)
-    return _import(
-        store, name, lambda: iter([nullcontext(table)]), [export] if export else [], options, now, _no_progress
-    )
+    conversion = ConversionOptions(all_times=True)
+    exports = [] if export is None else [export]
+    with open_staging(update=update) as staging:
+        files = _stage(staging, iter([table]), exports, conversion, store.settings, now, _no_progress)
+        return _merge(store, staging, files, now, stream=stream, update=update)
 
 
 def table_of_records(records: Sequence[Mapping[str, object]], name: str) -> PostsTable:
@@ -206,32 +229,16 @@ def table_of_records(records: Sequence[Mapping[str, object]], name: str) -> Post
     return PostsTable(name, columns, rows, "record")
 
 
-def _import(
-    store: PostStore,
-    name: str,
-    tables: Callable[[], Tables],
-    exports: Sequence[KnownExport],
-    options: ImportOptions,
-    now: datetime,
-    progress: Progress,
+def _merge(
+    store: PostStore, staging: Staging, files: list[FileResult], now: datetime, *, stream: str, update: bool
 ) -> ImportResult:
-    """Stage the posts of all tables and merge them into the database."""
-    with open_staging(update=options.update) as staging:
-        try:
-            files = _stage(staging, tables(), exports, options.conversion, store.settings, now, progress)
-        except UndecidedTimeError:  # only a time beyond the sample told that the order of day and month matters
-            conversion = replace(options.conversion, all_times=True)
-            staging.clear()
-            files = _stage(staging, tables(), exports, conversion, store.settings, now, progress)
-        _require_accepted(name, files, options)
-        progress("Writing the posts to the database")
-        merged = store.merge(staging.batches(), now, stream=options.stream, update=options.update)
-        return ImportResult(files, staging.repeated, staging.changes, merged)
+    merged = store.merge(staging.batches(), now, stream=stream, update=update)
+    return ImportResult(files, staging.repeated, staging.changes, merged)
 
 
 def _stage(
     staging: Staging,
-    tables: Tables,
+    tables: Iterable[PostsTable],
     exports: Sequence[KnownExport],
     options: ConversionOptions,
     settings: PostsSettings,
@@ -242,14 +249,13 @@ def _stage(
     micros = (now - EPOCH) // MICROSECOND
     files: list[FileResult] = []
     rows = 0
-    for opened in tables:
-        with opened as table:
-            conversion = Conversion(table, options, settings, exports, micros)
-            for batch in conversion.batches(len(files)):
-                staging.add(batch)
-                progress(f"Read {rows + conversion.result.rows:,} rows")
-            files.append(conversion.result)
-            rows += conversion.result.rows
+    for table in tables:
+        conversion = Conversion(table, options, settings, exports, micros)
+        for batch in conversion.batches(len(files)):
+            staging.add(batch)
+            progress(f"Read {rows + conversion.result.rows:,} rows")
+        files.append(conversion.result)
+        rows += conversion.result.rows
     return files
 
 
@@ -271,7 +277,7 @@ def _require_accepted(name: str, files: Sequence[FileResult], options: ImportOpt
     if not is_all:
         hint = "Fix them, or omit --strict" if options.strict else "Fix them, or import the others with --allow-rejects"
     reasons = rejected_reasons(files)
-    shown = "; ".join(f"{reason.count} × {reason.first}" for reason in reasons[:MAX_REASONS])
+    shown = "; ".join(f"{reason.rows} × {reason.first}" for reason in reasons[:MAX_REASONS])
     raise PostsError(f"cannot import {name}: {number} rows are rejected: {shown}", hint=hint)
 
 
@@ -279,11 +285,11 @@ class Reason(NamedTuple):
     """Why rows are rejected.
 
     Attributes:
-        count: how many rows are rejected for reasons that differ in their values alone.
+        rows: how many rows are rejected for reasons that differ in their values alone.
         first: the first of them, with its place.
     """
 
-    count: int
+    rows: int
     first: str
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from retrainer.posts.staging import StagedPost, Values
 
-_TABLE: sa.Table = sa.inspect(Post).local_table
+_TABLE = Post.metadata.tables[Post.__tablename__]
 _NAIVE_EPOCH = EPOCH.replace(tzinfo=None)
 _COLUMNS = ("stream", "post_id", *VALUE_COLUMNS, "imported_at")
 

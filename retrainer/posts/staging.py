@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from retrainer.errors import PostsError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 COUNT_COLUMNS = ("replies_count", "reblogs_count", "favourites_count")
 VALUE_COLUMNS = ("created_at", "content", *COUNT_COLUMNS)
@@ -32,7 +32,7 @@ _CACHE_KIB = 65_536
 _COLUMNS = ", ".join(VALUE_COLUMNS)
 _CREATE = f"CREATE TABLE post (file INTEGER, line INTEGER, post_id TEXT UNIQUE, {_COLUMNS})"
 _INSERT = "INSERT OR IGNORE INTO post VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
-_UPDATE = f"UPDATE post SET {', '.join(f'{name} = ?' for name in VALUE_COLUMNS)} WHERE rowid = ?"
+_UPDATE = f"UPDATE post SET {', '.join(f'{name} = ?' for name in VALUE_COLUMNS)} WHERE rowid = ?"  # noqa: S608  constants
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,8 @@ class Change:
     file: int
     line: int
     post_id: str
-    before: dict[str, int | str | None]
-    after: dict[str, int | str | None]
+    before: Mapping[str, int | str | None]
+    after: Mapping[str, int | str | None]
     earlier: tuple[int, int] | None
 
 
@@ -90,10 +90,14 @@ class Changes:
             self.updated += 1
             first, differing, after = self.first_updated, len(VALUE_COLUMNS), list(kept)
         if len(first) < MAX_SHOWN_CHANGES:
-            columns = zip(VALUE_COLUMNS[:differing], before, after, strict=False)
-            differences = [(name, *values) for name, *values in columns if values[1] not in (None, values[0])]
-            old = {name: value for name, value, _ in differences}
-            first.append(Change(file, line, post_id, old, {name: value for name, _, value in differences}, earlier))
+            columns = [
+                (name, old, new)
+                for name, old, new in zip(VALUE_COLUMNS[:differing], before, after, strict=False)
+                if new is not None and new != old
+            ]
+            old_values = {name: old for name, old, _ in columns}
+            new_values = {name: new for name, _, new in columns}
+            first.append(Change(file, line, post_id, old_values, new_values, earlier))
 
 
 class Settled(NamedTuple):
@@ -157,7 +161,7 @@ class Staging:
     def _settle(self, post: StagedPost) -> None:
         query = f"SELECT rowid, file, line, {_COLUMNS} FROM post WHERE post_id = ?"  # noqa: S608  constants
         row, file, line, *old = self._connection.execute(query, post[2:3]).fetchone()
-        before: Values = tuple(old)  # type: ignore[assignment]  # of the same columns
+        before: Values = tuple(old)
         kept, clashes = settle(before, post[3:], update=self._update)
         if not clashes and kept == before:
             self.repeated += 1

@@ -31,8 +31,8 @@ _MAX_CHARACTERS = 100  # of a time
 # The time zone names that mean one offset wherever they are used. Others, such as IST, have several meanings.
 _ZONE_HOURS = {
     **dict.fromkeys(("Z", "UT", "UTC", "GMT", "WET", "Coordinated Universal Time"), 0),
-    **{"WEST": 1, "CET": 1, "CEST": 2, "EET": 2, "EEST": 3, "MSK": 3, "JST": 9, "AEST": 10, "AEDT": 11, "NZST": 12},
-    **{"NZDT": 13, "EST": -5, "EDT": -4, "CDT": -5, "MST": -7, "MDT": -6, "PST": -8, "PDT": -7, "HST": -10},
+    "WEST": 1, "CET": 1, "CEST": 2, "EET": 2, "EEST": 3, "MSK": 3, "JST": 9, "AEST": 10, "AEDT": 11, "NZST": 12,
+    "NZDT": 13, "EST": -5, "EDT": -4, "CDT": -5, "MST": -7, "MDT": -6, "PST": -8, "PDT": -7, "HST": -10,
 }
 _OFFSET = re.compile(r"(?:UTC|GMT|UT|Z)?\s*([+\-−])([0-9]{1,2})(?::?([0-9]{2}))?", re.IGNORECASE)
 

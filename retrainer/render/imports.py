@@ -11,7 +11,8 @@ from retrainer.posts.validation import quote
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from retrainer.posts.importer import FileResult, ImportResult
+    from retrainer.posts.conversion import FileResult
+    from retrainer.posts.importer import ImportResult
     from retrainer.posts.staging import Change
 
 MAX_REJECTED_SHOWN = 10
@@ -88,4 +89,4 @@ def _show_rejected(result: ImportResult) -> None:
     if len(rejected) > MAX_REJECTED_SHOWN:
         console.text(f"  and {len(rejected) - MAX_REJECTED_SHOWN} more (--json lists all); by reason:")
         for reason in rejected_reasons(result.files)[:MAX_REASONS_SHOWN]:
-            console.text(f"  {reason.count} like {reason.first}")
+            console.text(f"  {reason.rows} like {reason.first}")

@@ -55,7 +55,10 @@ class ImportedFileDocument(Document):
 
 
 class ImportDocument(Document):
-    """The result of an import. `mapping` is that of the first file; of `updates` and `clashes`, the first are listed."""
+    """The result of an import.
+
+    `mapping` is that of the first file. Of `updates` and `clashes`, the first 20 are listed.
+    """
 
     mapping: dict[str, str]
     rows: int
