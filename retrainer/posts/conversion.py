@@ -129,8 +129,9 @@ class Conversion:
             columns = find_columns(table.columns, options.columns, table.name, known, holds_days=self._holds_days)
         kinds = {} if declared is None else declared.kinds
         self._kinds = {kind: kinds[kind] for kind in settings.exclude if kind in kinds}
-        self._mapping = RecordMapping(columns, self._kinds, available=table.columns)
         self._clean_ups = () if declared is None else tuple(declared.clean_ups)
+        is_html = "html" in self._clean_ups
+        self._mapping = RecordMapping(columns, self._kinds, available=table.columns, is_html=is_html)
         self._times = [
             TimeColumn(options.time_format, options.timezone, now=now) for _ in self._alternatives("created_at")
         ]

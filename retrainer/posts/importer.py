@@ -170,10 +170,9 @@ def stage_files(
     """Read files into a staging place; see `import_posts`."""
     check_columns(options.conversion.columns)
     exports = known_exports(settings.formats)
-    members = [pattern for patterns in archive_members(exports) for pattern in patterns]
 
     def tables() -> Iterator[PostsTable]:
-        for file in find_posts_files(paths, settings.limits, members=members):
+        for file in find_posts_files(paths, settings.limits, exports=archive_members(exports)):
             with file.open(options.reading) as table:
                 yield table
 

@@ -55,8 +55,8 @@ def _join_parts(value: object) -> str | None:
 
 
 def html_to_text(text: str) -> str:
-    """Return what a browser shows of HTML, with a line break for each <br> and block, and an empty line for each <p>."""
-    from selectolax.lexbor import LexborHTMLParser
+    """Return what a browser shows of HTML: a line break for each <br> and block, an empty line between paragraphs."""
+    from selectolax.lexbor import LexborHTMLParser  # noqa: PLC0415  few files need it
 
     if "<" not in text and "&" not in text:
         return text
@@ -83,6 +83,6 @@ def repair_mojibake(text: str) -> str:
         return text.encode("latin-1").decode("utf-8")
     except UnicodeError:
         pass
-    import ftfy
+    import ftfy  # noqa: PLC0415  few files need it
 
     return ftfy.fix_encoding(text)

@@ -27,13 +27,14 @@ _DAY = 86_400_000_000  # microseconds
 _LOCAL_EPOCH = EPOCH.replace(tzinfo=None)
 MIN_TIME = (datetime.min.replace(tzinfo=UTC) - EPOCH) // MICROSECOND
 MAX_TIME = (datetime.max.replace(tzinfo=UTC) - EPOCH) // MICROSECOND
+_NOON = 12
 _MAX_CHARACTERS = 100  # of a time
 # The time zone names that mean one offset wherever they are used. Others, such as IST, have several meanings.
 _ZONE_HOURS = {
-    **dict.fromkeys(("Z", "UT", "UTC", "GMT", "WET", "Coordinated Universal Time"), 0),
-    "WEST": 1, "CET": 1, "CEST": 2, "EET": 2, "EEST": 3, "MSK": 3, "JST": 9, "AEST": 10, "AEDT": 11, "NZST": 12,
-    "NZDT": 13, "EST": -5, "EDT": -4, "CDT": -5, "MST": -7, "MDT": -6, "PST": -8, "PDT": -7, "HST": -10,
-}
+    "Z": 0, "UT": 0, "UTC": 0, "GMT": 0, "WET": 0, "WEST": 1, "CET": 1, "CEST": 2, "EET": 2, "EEST": 3, "MSK": 3,
+    "JST": 9, "AEST": 10, "AEDT": 11, "NZST": 12, "NZDT": 13,
+    "EST": -5, "EDT": -4, "CDT": -5, "MST": -7, "MDT": -6, "PST": -8, "PDT": -7, "HST": -10,
+}  # fmt: skip
 _OFFSET = re.compile(r"(?:UTC|GMT|UT|Z)?\s*([+\-−])([0-9]{1,2})(?::?([0-9]{2}))?", re.IGNORECASE)
 
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
@@ -48,6 +49,7 @@ _CLOCK = (
     r"(?P<hour>[0-9]{1,2})(?:(?P<colon>[:.h-])(?P<minute>[0-9]{1,2})"
     r"(?:(?P=colon)(?P<second>[0-9]{1,2})(?:[.,:](?P<fraction>[0-9]+))?)?)?(?:\s*(?P<half>[ap])\.?m\.?)?"
 )
+_COMPACT_CLOCK = r"(?P<hour>[0-9]{2})(?:(?P<minute>[0-9]{2})(?:(?P<second>[0-9]{2})(?:[.,](?P<fraction>[0-9]+))?)?)?"
 _ZONE = r"(?:\s*(?P<zone>[a-z+\-−\[(][^,;]*))?"
 _DATES = (
     rf"{_YEAR}(?P<separator>[-/._:\s])(?P<month>[0-9]{{1,2}})(?P=separator)(?P<day>[0-9]{{1,2}})",
@@ -65,8 +67,7 @@ _PATTERNS = [
         *(rf"{_CLOCK}{_BEFORE_DATE}{a_date}{_ZONE}" for a_date in _DATES),
         rf"{_WEEKDAY}{_MONTH}\s+{_NAMED_DAY}\s+{_CLOCK}(?:\s+(?P<zone>[a-z+-]\S*))?\s+{_YEAR}",
         rf"{_WEEKDAY}{_MONTH}\s+{_NAMED_DAY}\s+{_CLOCK}\s+{_YEAR}{_ZONE}",
-        rf"{_YEAR}(?P<month>[0-9]{{2}})(?P<day>[0-9]{{2}})[t\s_-](?P<hour>[0-9]{{2}})"
-        rf"(?:(?P<minute>[0-9]{{2}})(?:(?P<second>[0-9]{{2}})(?:[.,](?P<fraction>[0-9]+))?)?)?{_ZONE}",
+        rf"{_YEAR}(?P<month>[0-9]{{2}})(?P<day>[0-9]{{2}})[t\s_-]{_COMPACT_CLOCK}{_ZONE}",
     )
 ]
 _DOT_NET = re.compile(r"/Date\((-?[0-9]+)(?:[+-][0-9]{4})?\)/")
@@ -95,7 +96,7 @@ class TimeColumn:
     """The times of one column.
 
     A time without a zone is local time of `timezone`. One that came twice, when the clocks went back, is the first of
-    the two; one that was skipped, when they went forward, is taken as the time before the change: `warnings` counts both.
+    the two; one that never came, since they went forward, is read as if they had not. `warnings` counts both.
 
     Args:
         time_format: the format of its texts, as for `datetime.strptime`, or the order of its dates, as in DATE_ORDERS;
@@ -339,13 +340,13 @@ def _number(value: object) -> Decimal | None:
     if isinstance(value, bool):
         return None
     if isinstance(value, int):
-        return Decimal(value)
+        return Decimal(value) if abs(value) < _NANOSECONDS[1] else None
     if isinstance(value, float | Decimal):
         number = Decimal(str(value))  # exactly as written: 0.1, not the nearest binary number
         return number if number.is_finite() else None
     if isinstance(value, str):
         text = value.strip()
-        if _NUMBER.fullmatch(text):
+        if len(text) <= _MAX_CHARACTERS and _NUMBER.fullmatch(text):
             return Decimal(text)
         if match := _DOT_NET.fullmatch(text):
             return Decimal(match[1])
@@ -387,7 +388,7 @@ def _dates(fields: dict[str, str | None], now: int) -> list[tuple[str, date]]:
         return []
     first, second, third = (str(fields[name]) for name in ("first", "second_number", "third"))
     candidates = [("MDY", third, first, second), ("DMY", third, second, first)]
-    if fields["separator"] != "." and len(first) == len(second) == len(third) == 2:
+    if fields["separator"] != "." and {len(first), len(second), len(third)} == {2}:
         candidates.append(("YMD", first, second, third))
     dates = []
     for order, year, month_number, day_number in candidates:
@@ -402,7 +403,10 @@ def _dates(fields: dict[str, str | None], now: int) -> list[tuple[str, date]]:
 
 def _full_year(year: str) -> int:
     """Return the year; two digits are one from 1969 to 2068, as in POSIX."""
-    return int(year) if len(year) == 4 else int(year) + (1900 if int(year) > 68 else 2000)
+    number = int(year)
+    if len(year) > 2:  # noqa: PLR2004  digits
+        return number
+    return number + (2000 if number < 69 else 1900)  # noqa: PLR2004
 
 
 def _clock(fields: dict[str, str | None]) -> time | None:
@@ -414,9 +418,9 @@ def _clock(fields: dict[str, str | None]) -> time | None:
         return None
     hour = int(hour_text)
     if half is not None:
-        if not 1 <= hour <= 12:
+        if not 1 <= hour <= _NOON:
             return None
-        hour = hour % 12 + (12 if half.lower() == "p" else 0)
+        hour = hour % _NOON + (_NOON if half.lower() == "p" else 0)
     fraction = (fields.get("fraction") or "")[:6].ljust(6, "0")
     try:
         return time(hour, int(minute or 0), int(second or 0), int(fraction))
@@ -458,10 +462,10 @@ def _check_format(time_format: str) -> Callable[[str], datetime]:
     """Return a function that reads texts of this format."""
     example = datetime(2016, 12, 30, 17, 45)  # noqa: DTZ001  compared with another
     try:
-        shown = datetime.strptime(example.strftime(time_format), time_format)  # noqa: DTZ007  likewise
+        gives_dates = datetime.strptime(example.strftime(time_format), time_format).date() == example.date()  # noqa: DTZ007
     except ValueError:
-        shown = datetime.min
-    if shown.date() != example.date():
+        gives_dates = False
+    if not gives_dates:
         hint = f"Write a pattern such as '%d/%m/%Y %H:%M', or {', '.join(DATE_ORDERS[:-1])} or {DATE_ORDERS[-1]}"
         raise UsageError(f"'{shorten(time_format)}' is not a format of times", hint=hint)
 

@@ -19,8 +19,8 @@ _WHOLE_FLOAT = re.compile(r"(-?[0-9]+)\.0*", re.ASCII)
 _ROUNDED_ID = re.compile(r"[0-9](?:\.[0-9]+)?[eE]\+[0-9]+", re.ASCII)
 _MARKED_ID = re.compile(r"""'([0-9]+)'?|=?"([0-9]+)\"""", re.ASCII)
 _WHOLE_NUMBER = re.compile(r"0*([0-9]{1,19})(?:\.0*)?", re.ASCII)
-_GROUPED = re.compile(r"[0-9]{1,3}(?:,[0-9]{3})+|[0-9]{1,3}(?:[\s'’][0-9]{3})+|[0-9]{1,3}(?:\.[0-9]{3}){2,}")
-_SHORTENED = re.compile(r"([0-9]+(?:[.,][0-9]{1,2})?)\s?([kmb])", re.IGNORECASE | re.ASCII)
+_GROUPED = re.compile(r"[0-9]{1,3}(?:,[0-9]{3})+|[0-9]{1,3}(?:[\s'\u2019][0-9]{3})+|[0-9]{1,3}(?:\.[0-9]{3}){2,}")
+_SHORTENED = re.compile(r"([0-9]{1,9}(?:[.,][0-9]{1,2})?)\s?([kmb])", re.IGNORECASE | re.ASCII)
 _FACTORS = {"k": 10**3, "m": 10**6, "b": 10**9}
 # Databases cannot store these as text.
 UNSTORABLE = re.compile("[\0\ud800-\udfff]")
