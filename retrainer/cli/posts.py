@@ -12,7 +12,6 @@ from retrainer import console
 from retrainer.cli.context import open_project
 from retrainer.cli.options import AsJson, time_option
 from retrainer.posts import columns, conversion, importer, sample
-from retrainer.registry.tables import DEFAULT_STREAM
 from retrainer.render import documents, imports, tables
 
 app = typer.Typer(rich_markup_mode=None)
@@ -31,7 +30,9 @@ def posts_import(
         list[str] | None,
         typer.Option(metavar="COLUMN=NAME", help="Map a column, as in content=message. Repeatable."),
     ] = None,
-    stream: Annotated[str, typer.Option(metavar="NAME", help="The stream that the posts belong to.")] = DEFAULT_STREAM,
+    stream: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The stream that the posts belong to. By default, 'default'.")
+    ] = None,
     update: Annotated[bool, typer.Option("--update", help="Replace stored posts that differ.")] = False,
     time_format: Annotated[
         str | None,
@@ -55,7 +56,7 @@ def posts_import(
     """
     options = importer.ImportOptions(
         conversion=conversion.ConversionOptions(columns.parse_columns(column or []), time_format, timezone),
-        stream=stream,
+        stream=stream or importer.DEFAULT_STREAM,
         update=update,
         strict=strict,
         allow_rejects=allow_rejects,
