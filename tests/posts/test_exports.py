@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from retrainer.export_format import Kind
+    from retrainer.export_format import Kind, PostColumn
     from tests.plugins_for_tests import Plugins
 
 
@@ -34,7 +34,8 @@ def recognised(*columns: str, records: str | None = None) -> str | None:
 def test_an_export_is_recognised_by_its_paths_and_by_where_its_records_are() -> None:
     assert recognised("tweet.id_str", "tweet.created_at", "tweet.full_text") == "X archive"
     assert recognised("id", "type", "published", "object.id", "object", records="orderedItems") == "Mastodon archive"
-    assert recognised("id", "type", "published", "object.id", "object") is None
+    assert recognised("id", "type", "date", "text", records="messages") == "Telegram"
+    assert recognised("id", "type", "date", "text") is None
 
 
 @pytest.mark.parametrize("columns", [("id", "created_at", "text"), ("post_id", "timestamp", "content", "likes")])
@@ -48,7 +49,19 @@ def test_the_first_alternative_with_a_value_counts_and_parts_are_joined() -> Non
     assert mapping.select("created_at", ["", "2024-01-05", "10:00", "a", "b"]) == ("2024-01-05 10:00", 1)
     assert mapping.select("created_at", [5, "2024-01-05", "10:00", "a", "b"]) == (5, 0)
     assert mapping.select("content", [5, None, None, "a", "b"]) == ("a\n\nb", 0)
-    assert mapping.select("content", [5, None, None, [], " "]) == (None, 0)
+    assert mapping.select("content", [5, None, None, [], "b"]) == (None, 0)
+
+
+def test_only_paths_that_a_table_may_have_are_read() -> None:
+    columns: dict[PostColumn, str] = {
+        "post_id": "key.id | id",
+        "content": "parts.1.text | title + body",
+        "created_at": "when",
+    }
+    mapping = RecordMapping(
+        columns, {"replies": {"parent": ".+"}}, available=["id", "parts.0.text", "title", "parent.id"]
+    )
+    assert mapping.paths == ["id", "parts.1.text", "parent"]
 
 
 @pytest.mark.parametrize(
