@@ -198,6 +198,28 @@ class PostStore:
         with self._database.read() as session:
             return self._fetch(session, post_id, stream)
 
+    def find_moved(
+        self, trained_at: datetime, trained_through: tuple[datetime, str], *, stream: str = DEFAULT_STREAM
+    ) -> set[str]:
+        """Return the ids of the posts that were trained on, and then moved past the end of the training data.
+
+        Args:
+            trained_at: when the training began; a later correction may have moved a post that was trained on.
+            trained_through: time and id of the last post that was trained on.
+            stream: the stream.
+        """
+        if self._foreign:
+            return set()
+        time, post_id = trained_through
+        query = sa.select(Post.post_id).where(
+            Post.stream == stream,
+            Post.moved_at > trained_at,
+            (Post.moved_from < time) | ((Post.moved_from == time) & (Post.post_id <= post_id)),
+            Post.created_at >= time,
+        )
+        with self._database.read() as session:
+            return set(session.scalars(query))
+
     def delete(self, post_ids: Iterable[str], *, stream: str = DEFAULT_STREAM) -> None:
         """Delete posts of a stream, all or none of them.
 
