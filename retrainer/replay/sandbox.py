@@ -102,6 +102,13 @@ class PostHistory(PostStore):
         with_content = count if "content" in self.posts else 0
         return PostsSummary(count, with_content, *((self.first, self.time_of(count - 1)) if count else (None, None)))
 
+    def find_moved(
+        self, trained_at: datetime, trained_through: tuple[datetime, str], *, stream: str = DEFAULT_STREAM
+    ) -> set[str]:
+        """Return nothing: a replay trains on the posts as they are now."""
+        del trained_at, trained_through, stream
+        return set()
+
     def require_writable(self, action: str = "import") -> None:
         """Refuse: the past is read-only."""
         del action
