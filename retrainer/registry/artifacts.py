@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from retrainer.errors import ArtifactError
 from retrainer.files import exclusive_lock, files_in, report_write_errors, sync
 from retrainer.registry.manifest import MANIFEST, find_version_folders, make_manifest
-from retrainer.registry.model_files import ModelFiles, no_copy, require_plain_paths, sha256
+from retrainer.registry.model_files import LOCK_FILE, SET_ASIDE, ModelFiles, no_copy, require_plain_paths, sha256
 from retrainer.registry.staging import STAGING, claim_abandoned, find_abandoned, open_staging
 from retrainer.registry.tables import VersionFile
 
@@ -34,7 +34,6 @@ log = logging.getLogger(__name__)
 EVALUATIONS = "evaluations"  # the forecasts of a version's evaluations; not part of the model
 MAX_BYTES_IN_DATABASE = 32 * 1024 * 1024
 MODEL = "model"  # the folder of a new model while it is staged and has no version id yet
-_SET_ASIDE = ".set-aside"
 
 
 class Artifacts(ModelFiles):
@@ -150,7 +149,7 @@ class Artifacts(ModelFiles):
         Raises:
             ArtifactError: the models folder cannot be written.
         """
-        parent = self.models_dir / _SET_ASIDE / folder.parent.name
+        parent = self.models_dir / SET_ASIDE / folder.parent.name
         with self.lock():
             self.require_no_links(folder)
             self.require_no_links(parent)
@@ -221,7 +220,7 @@ class Artifacts(ModelFiles):
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Let one process at a time change the models folder."""
-        lock_file = self.models_dir / ".lock"
+        lock_file = self.models_dir / LOCK_FILE
         with report_write_errors(self.models_dir, ArtifactError):
             self.models_dir.mkdir(parents=True, exist_ok=True)
             self.require_no_links(lock_file)

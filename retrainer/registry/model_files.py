@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Literal
 
 from retrainer.errors import ArtifactError
 from retrainer.files import open_within
+from retrainer.model_types import MODEL_TYPE_NAMES
 from retrainer.registry.manifest import FORMAT, MANIFEST
+from retrainer.registry.staging import STAGING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -22,6 +24,10 @@ if TYPE_CHECKING:
 
     from retrainer.registry.registry import Registry
     from retrainer.registry.tables import ModelVersion, VersionFile
+
+SET_ASIDE = ".set-aside"
+LOCK_FILE = ".lock"
+_OWN_NAMES = (*MODEL_TYPE_NAMES, STAGING, SET_ASIDE, LOCK_FILE)
 
 
 class ModelFiles:
@@ -151,6 +157,13 @@ class ModelFiles:
         """Return the first part of a path below the models folder that is a symbolic link."""
         below = [path, *path.parents][: len(path.relative_to(self.models_dir).parts)]
         return next((part for part in reversed(below) if part.is_symlink()), None)
+
+
+def in_models_folder(path: Path, models_dir: Path) -> bool:
+    """Whether a path is where only this program puts files in the models folder."""
+    return path.is_relative_to(models_dir) and path.relative_to(models_dir).parts[:1] in {
+        (name,) for name in _OWN_NAMES
+    }
 
 
 def no_copy(version: ModelVersion, path: Path) -> ArtifactError:
