@@ -9,10 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Literal
 
-from retrainer.errors import ArtifactError
+from retrainer.errors import ArtifactError, ConfigError
 from retrainer.files import open_within
 from retrainer.model_types import MODEL_TYPE_NAMES
 from retrainer.registry.manifest import FORMAT, MANIFEST
@@ -25,9 +26,12 @@ if TYPE_CHECKING:
     from retrainer.registry.registry import Registry
     from retrainer.registry.tables import ModelVersion, VersionFile
 
+FileProblem = Literal["missing", "changed", "unreadable"]
 SET_ASIDE = ".set-aside"
 LOCK_FILE = ".lock"
-_OWN_NAMES = (*MODEL_TYPE_NAMES, STAGING, SET_ASIDE, LOCK_FILE)
+OWNER_FILE = ".database-id"  # the id of the database that the models folder belongs to
+_OWN_NAMES = (*MODEL_TYPE_NAMES, STAGING, SET_ASIDE, LOCK_FILE, OWNER_FILE)
+_OWNER = re.compile(rb"[0-9a-f]{32}\n")
 
 
 class ModelFiles:
@@ -52,6 +56,34 @@ class ModelFiles:
             raise ArtifactError(
                 f"'{link}' is a symbolic link",
                 hint="Replace it by what it points to; only the models folder may be one",
+            )
+
+    def find_owner(self) -> str | None:
+        """Return the id of the database that the models folder belongs to; None if it belongs to none yet.
+
+        Raises:
+            ArtifactError: it cannot be read.
+        """
+        try:
+            with open_within(self.models_dir, [OWNER_FILE]) as file:
+                content = file.read(100)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise ArtifactError(f"cannot read '{self.models_dir / OWNER_FILE}': {error.strerror}") from error
+        return content.decode().strip() if _OWNER.fullmatch(content) else None  # half a line is of a killed process
+
+    def require_own_folder(self) -> None:
+        """Check that the models folder does not belong to another database, whose files must not be touched.
+
+        Raises:
+            ConfigError: it does.
+            ArtifactError: its owner cannot be read.
+        """
+        if self.find_owner() not in {None, self._registry.database_id()}:
+            raise ConfigError(
+                f"the models folder '{self.models_dir}' belongs to another database",
+                hint=f"Choose another models_dir, or delete '{self.models_dir / OWNER_FILE}' to take it over",
             )
 
     def read(self, version: ModelVersion) -> dict[str, bytes]:
@@ -86,16 +118,16 @@ class ModelFiles:
             raise ArtifactError(f"'{version.version_id}' has no forecasts file '{path}'")
         return self._read_verified(version, rows[0])
 
-    def find_file_problems(self, version: ModelVersion) -> dict[str, Literal["missing", "changed"]]:
+    def find_file_problems(self, version: ModelVersion) -> dict[str, FileProblem]:
         """Compare every file of a version with its record in the database; return the problems by path."""
-        problems: dict[str, Literal["missing", "changed"]] = {}
+        problems: dict[str, FileProblem] = {}
         for row in self.list_files(version):
             try:
                 self._read_from_folder(version, row)
             except FileNotFoundError:
                 problems[row.path] = "missing"
-            except ArtifactError:
-                problems[row.path] = "changed"
+            except ArtifactError as error:
+                problems[row.path] = "unreadable" if isinstance(error.__cause__, PermissionError) else "changed"
         return problems
 
     def size_on_disk(self, version: ModelVersion) -> int:
