@@ -406,3 +406,7 @@ def test_an_id_may_be_in_two_streams(folder: Path) -> None:
     assert project.posts.summary(NOW).count == 3
     assert list(project.posts.load(NOW, stream="other")["post_id"]) == list(posts["post_id"])
     assert project.posts.load(NOW, stream="none").empty
+    project.posts.delete(["p00001"])
+    latest, count = project.posts.list_posts(NOW - timedelta(hours=12), NOW, 1)
+    assert ([post.post_id for post in latest], count) == (["p00002"], 1)
+    assert project.posts.get_post("p00001", stream="other").content == posts["content"][1]
