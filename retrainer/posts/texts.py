@@ -30,6 +30,8 @@ def clean_text(value: object, clean_ups: Sequence[str] = ()) -> str | None:
     Raises:
         InvalidValueError: it is not text.
     """
+    if type(value) is str and value.isascii() and not clean_ups and "\0" not in value and not value.isspace():
+        return value or None  # the way of nearly all texts
     text = _join_parts(value) if isinstance(value, list | dict) else value
     if isinstance(text, int | float) and not isinstance(text, bool) and not is_missing(text):
         text = str(text)
