@@ -72,7 +72,8 @@ def test_mojibake_is_repaired(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["Café", "Ã is a letter", "São Paulo — 5 €", "日本語", "“quoted”", "plain", "Ärger über Öl"]
+    "text",
+    ["Café", "AMANHÃ TEM JOGO", "IRMÃ E IRMÃO", "São Paulo — 5 €", "日本語", "“quoted”", "plain", "Ärger über Öl"],
 )
 def test_sound_text_is_not_repaired(text: str) -> None:
     assert repair_mojibake(text) == text
@@ -82,7 +83,8 @@ def test_a_list_of_parts_is_one_text() -> None:
     parts: list[object] = ["look at ", {"type": "link", "text": "https://a.example"}, {"type": "photo"}, 7, "\n👍"]
     assert clean_text(parts) == "look at https://a.example\n👍"
     assert clean_text({"type": "plain", "text": "one"}) == "one"
-    for empty in ([], [""], [{"type": "photo"}], {}):
+    empties: list[object] = [[], [""], [{"type": "photo"}], {}]
+    for empty in empties:
         assert clean_text(empty) is None
 
 
