@@ -1,4 +1,4 @@
-"""The commands for posts: import, count, sample."""
+"""The commands for posts: import, count, list, show, delete, sample."""
 
 from __future__ import annotations
 
@@ -10,42 +10,63 @@ import typer
 
 from retrainer import console
 from retrainer.cli.context import open_project
-from retrainer.cli.options import AsJson, time_option
-from retrainer.posts import importer, sample
-from retrainer.render import documents, tables
+from retrainer.cli.options import AsJson, Limit, StreamOption, time_option
+from retrainer.posts import columns, conversion, importer, sample
+from retrainer.render import documents, imports, tables
+from retrainer.render import posts as posts_output
+from retrainer.streams import DEFAULT_STREAM
 
 app = typer.Typer(rich_markup_mode=None)
-posts_app = typer.Typer(rich_markup_mode=None, help="Import and count posts.")
+posts_app = typer.Typer(rich_markup_mode=None, help="Import, list and delete posts.")
 app.add_typer(posts_app, name="posts")
 
 
 @posts_app.command("import")
 def posts_import(
     context: typer.Context,
-    file: Annotated[
-        Path, typer.Argument(metavar="FILE", readable=False, help="CSV, TSV, JSON, JSON Lines or Parquet.")
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE...", readable=False, help="CSV, TSV, JSON, JSON Lines or Parquet.")
     ],
     *,
     column: Annotated[
         list[str] | None,
         typer.Option(metavar="COLUMN=NAME", help="Map a column, as in content=message. Repeatable."),
     ] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Refuse the file if any row is rejected.")] = False,
+    stream: StreamOption = DEFAULT_STREAM,
+    update: Annotated[bool, typer.Option("--update", help="Replace stored posts that differ.")] = False,
+    time_format: Annotated[
+        str | None,
+        typer.Option(metavar="FORMAT", help="The order of dates, as in DMY, or a format, as in '%d/%m/%Y %H:%M'."),
+    ] = None,
+    timezone: Annotated[
+        str | None,
+        typer.Option(metavar="ZONE", help="The zone of times without one, as in Europe/Berlin. By default, UTC."),
+    ] = None,
+    allow_rejects: Annotated[
+        bool, typer.Option("--allow-rejects", help="Import the other rows even if more than 10% are rejected.")
+    ] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Refuse the files if any row is rejected.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Import posts from a file.
+    """Import posts from files.
 
-    Posts that exist already are left unchanged.
+    Posts that exist already are left unchanged, except that missing texts are filled in.
 
     Example: retrainer posts import posts.csv --column content=message
     """
+    options = importer.ImportOptions(
+        conversion=conversion.ConversionOptions(columns.parse_columns(column or []), time_format, timezone),
+        stream=stream,
+        update=update,
+        strict=strict,
+        allow_rejects=allow_rejects,
+    )
     with open_project(context) as (project, _):
-        columns = importer.parse_columns(column or [])
-        result = importer.import_posts(project.posts, file, columns, datetime.now(UTC), strict=strict)
+        result = importer.import_posts(project.posts, files, options, datetime.now(UTC), progress=console.progress)
     if as_json:
         console.document(documents.project.ImportDocument.from_result(result))
     else:
-        tables.show_import(result)
+        imports.show_import(result)
 
 
 @posts_app.command("count")
@@ -61,6 +82,82 @@ def posts_count(context: typer.Context, *, as_json: AsJson = False) -> None:
         console.document(documents.project.PostsCountDocument.model_validate(summary))
     else:
         tables.show_posts(summary, location)
+
+
+@posts_app.command("list")
+def posts_list(
+    context: typer.Context,
+    *,
+    since: Annotated[datetime | None, time_option("Only posts at this time or later (UTC).", "--from")] = None,
+    until: Annotated[datetime | None, time_option("Only posts up to this time (UTC). By default, now.", "--to")] = None,
+    limit: Limit = 20,
+    stream: StreamOption = DEFAULT_STREAM,
+    as_json: AsJson = False,
+) -> None:
+    """List the latest posts, newest last.
+
+    Example: retrainer posts list --from 2024-10-01 --limit 50
+    """
+    with open_project(context) as (project, _):
+        rows, total = project.posts.list_posts(since, until or datetime.now(UTC), limit, stream=stream)
+    if as_json:
+        console.document(documents.posts.PostsDocument.from_rows(rows, total))
+    else:
+        posts_output.show_post_list(rows, total)
+
+
+@posts_app.command("show")
+def posts_show(
+    context: typer.Context,
+    post_id: Annotated[str, typer.Argument(metavar="ID", help="The post's ID.")],
+    *,
+    stream: StreamOption = DEFAULT_STREAM,
+    as_json: AsJson = False,
+) -> None:
+    """Show one post, and the versions that were trained on it.
+
+    Example: retrainer posts show 115026551
+    """
+    with open_project(context) as (project, _):
+        post = project.posts.get_post(post_id, stream=stream)
+        versions = project.registry.list_versions_trained_on(post)
+    if as_json:
+        console.document(documents.posts.ShownPostDocument.from_rows(post, versions))
+    else:
+        posts_output.show_post(post, versions)
+
+
+@posts_app.command("delete")
+def posts_delete(
+    context: typer.Context,
+    post_ids: Annotated[list[str], typer.Argument(metavar="ID...", help="The posts' IDs.")],
+    *,
+    stream: StreamOption = DEFAULT_STREAM,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Delete posts permanently.
+
+    The versions that were trained on them are named, and stay as they are. An import of a file that still has the posts
+    adds them again.
+
+    Example: retrainer posts delete 115026551
+    """
+    wanted = list(dict.fromkeys(post_ids))
+    with open_project(context) as (project, _):
+        project.posts.require_writable("delete posts")
+        found = [project.posts.get_post(post_id, stream=stream) for post_id in wanted]
+        trained = {post.post_id: project.registry.list_versions_trained_on(post) for post in found}
+    if not as_json:
+        posts_output.show_trained_on(trained)
+    if not yes and not console.confirmed(f"Delete {len(wanted)} posts permanently?", hint="Add --yes"):
+        return
+    with open_project(context) as (project, _):
+        project.posts.delete(wanted, stream=stream)
+    if as_json:
+        console.document(documents.posts.DeletedPostsDocument.from_versions(trained))
+    else:
+        console.text(f"Deleted {len(wanted)} posts")
 
 
 @posts_app.command("sample")
