@@ -166,6 +166,10 @@ def global_options(
     ] = False,
 ) -> None:
     """Keep a prediction model fresh: train, evaluate honestly, promote safely, roll back."""
+    if log_file is not None:
+        from retrainer.project import require_foreign  # noqa: PLC0415  slow to import, and most commands need it not
+
+        require_foreign("--log-file", log_file, config)
     console.configure_logging(
         logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO,
         tracebacks=traceback,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from retrainer import console, notify
+from retrainer import project as projects
 from retrainer.cli.context import open_project
 from retrainer.cli.options import AsJson, time_option
 from retrainer.errors import RetrainerError, UsageError, wrap_unexpected
@@ -75,6 +76,7 @@ def train(
     model_types = [model_type] if model_type else list(MODEL_TYPE_NAMES)
     now = as_of or datetime.now(UTC)
     if summary is not None:
+        projects.require_foreign("--summary", summary, context.obj)
         _require_writable(summary)
     not_due: list[str] = []
     train_call = None if dry_run else notify.TrainCall()

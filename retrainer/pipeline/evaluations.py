@@ -45,6 +45,7 @@ def evaluate_version(
         InsufficientData: no post is later than its training.
         ArtifactError, AlgorithmError: it cannot be loaded or cannot forecast.
     """
+    project.artifacts.require_own_folder()
     version = project.registry.get_version(version_id)
     rule = resolve_origin_rule(project, version.model_type_name, origin)
     model = load_version(project, runtime, version)

@@ -67,8 +67,10 @@ def retrain(
 
     Raises:
         RunInProgress: another run of this model type is in progress.
+        ConfigError: the models folder belongs to another database.
         RetrainerError: the run failed; this is recorded, and production is unchanged.
     """
+    project.artifacts.require_own_folder()
     chosen, options = load_configured_algorithm(project.settings, runtime, model_type, algorithm)
     stopwatch = runtime.stopwatch(now)
     _log_banner(f"{model_type.upper()} MODEL RETRAINING")

@@ -14,26 +14,26 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
 from retrainer.errors import ConfigError, PostsError, UnknownName, did_you_mean
+from retrainer.posts.merging import Merged, merge_posts
+from retrainer.posts.staging import COUNT_COLUMNS
 from retrainer.posts.times import to_microseconds
 from retrainer.posts.validation import quote, shorten
 from retrainer.registry.database import create_engine, location, translate_error
-from retrainer.registry.queries import has_own_posts, insert_new
+from retrainer.registry.queries import has_own_posts
 from retrainer.registry.tables import POSTS_TABLE, Post
 from retrainer.streams import DEFAULT_STREAM
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from sqlalchemy.orm import Session
 
-    from retrainer.config import PostsLimits, PostsSettings
+    from retrainer.config import PostsSettings
+    from retrainer.posts.staging import StagedPost
     from retrainer.registry.database import Database
 
 log = logging.getLogger(__name__)
-
-COUNT_COLUMNS = ("replies_count", "reblogs_count", "favourites_count")
-_INSERT_ROWS = 2_000
 
 
 @dataclass(frozen=True)
@@ -80,9 +80,9 @@ class PostStore:
             self._engine.dispose()
 
     @property
-    def limits(self) -> PostsLimits:
-        """The limits of imported files."""
-        return self._settings.limits
+    def settings(self) -> PostsSettings:
+        """How posts are read and stored."""
+        return self._settings
 
     @property
     def location(self) -> str:
@@ -262,6 +262,19 @@ class PostStore:
                 "database",
             )
 
+    def merge(
+        self,
+        batches: Iterable[Sequence[StagedPost]],
+        now: datetime,
+        *,
+        stream: str = DEFAULT_STREAM,
+        update: bool = False,
+    ) -> Merged:
+        """Merge posts into a stream in one transaction; see `merge_posts`."""
+        self.require_writable()
+        with self._database.write() as session:
+            return merge_posts(session.connection(), batches, stream=stream, now=now, update=update)
+
     def add(self, posts: pd.DataFrame, now: datetime, *, stream: str = DEFAULT_STREAM) -> int:
         """Add the posts with new ids to a stream in one transaction; return how many there are.
 
@@ -270,15 +283,11 @@ class PostStore:
             now: the time of the import.
             stream: the stream.
         """
-        self.require_writable()
-        table = sa.inspect(Post).local_table
-        with self._database.write() as session:
-            before = session.scalar(sa.select(sa.func.count()).select_from(table)) or 0
-            insert = insert_new(session.connection().dialect.name, table)
-            for start in range(0, len(posts), _INSERT_ROWS):
-                session.execute(insert, _records(posts.iloc[start : start + _INSERT_ROWS], now, stream))
-            after = session.scalar(sa.select(sa.func.count()).select_from(table)) or 0
-        return after - before
+        times = posts["created_at"].astype("datetime64[us, UTC]").astype("int64")
+        values = posts[["content", *COUNT_COLUMNS]].astype(object)
+        values = values.where(values.notna(), None)
+        rows = zip(posts["post_id"], times.tolist(), *(values[name] for name in values), strict=True)
+        return self.merge([[(0, 0, *row) for row in rows]], now, stream=stream).added
 
     def _query(self, query: sa.Executable, columns: list[str]) -> pd.DataFrame:
         try:
@@ -332,14 +341,3 @@ def _parse_times(values: pd.Series[Any]) -> pd.Series[Any]:
 
     parsed = np.array([parse(value) for value in values], dtype="datetime64[us]")
     return pd.Series(parsed, index=values.index).dt.tz_localize("UTC")
-
-
-def _records(posts: pd.DataFrame, now: datetime, stream: str) -> list[dict[Any, Any]]:
-    columns = ["post_id", "created_at", "content", *COUNT_COLUMNS]
-    plain = posts[columns].astype(object)
-    records: list[dict[Any, Any]] = plain.where(plain.notna(), None).to_dict("records")
-    for record in records:
-        record["created_at"] = record["created_at"].to_pydatetime()
-        record["stream"] = stream
-        record["imported_at"] = now.astimezone(UTC)
-    return records

@@ -87,6 +87,14 @@ class Base(DeclarativeBase):
     type_annotation_map = {datetime: UTCDateTime, float: Double, dict[str, Any]: JSON, list[Any]: JSON}  # noqa: RUF012
 
 
+class DatabaseIdentity(Base):
+    """The one row with the id of the database. A copy of the database, such as one from a backup, has the same id."""
+
+    __tablename__ = f"{PREFIX}database_identity"
+
+    database_id: Mapped[str] = mapped_column(String(32), primary_key=True)
+
+
 class _HasModelType:
     """A row about one model type."""
 

@@ -354,7 +354,7 @@ def test_a_ledger_with_rollbacks_is_upgraded_with_what_they_undo(folder: Path) -
     database.close()
     registry = open_project(folder).registry
     registry.hold("timing", "later", NOW)
-    registry.record_cleanup("timing", "last")
+    registry.record_files("timing", "cleanup", "last")
     found = [(entry.entry_id, entry.reason, entry.undoes) for entry in registry.list_ledger_entries()]
     assert found == [(4, "last", None), (3, "later", None), (2, "undone", 1), (1, "first", None)]
     with pytest.raises(DBAPIError), registry.database.engine.begin() as connection:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 import re
-from functools import lru_cache, partial
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from retrainer.export_format import ALTERNATIVE, JOIN
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from retrainer.export_format import Kind, PostColumn
 
+_DOT = re.compile(r"\.")
 _NUMBER = re.compile(r"(?<=\.)[0-9]+(?=\.|$)")  # of a place in an array, whose columns are those of the first
 
 
@@ -63,6 +64,7 @@ class RecordMapping:
             is_html: whether the texts are HTML.
         """
         self.paths: list[str] = []
+        known = None if available is None else known_paths(available)
         separators = {"created_at": " ", "content": "<p>" if is_html else "\n\n"}
         self.alternatives: dict[PostColumn, tuple[Alternative, ...]] = {}
         for column, expression in columns.items():
@@ -70,13 +72,13 @@ class RecordMapping:
             self.alternatives[column] = tuple(
                 Alternative(alternative, tuple(map(self._index, paths)), separators.get(column, ""))
                 for alternative, paths in alternatives
-                if available is None or has_paths(available, paths)
+                if known is None or all(has_path(known, path) for path in paths)
             )
         self._kinds: list[tuple[Kind, int, Callable[[str], object]]] = [
             (kind, self._index(path), partial(re.compile(pattern, re.DOTALL).fullmatch))
             for kind, patterns in (kinds or {}).items()
             for path, pattern in patterns.items()
-            if available is None or has_paths(available, [path])
+            if known is None or has_path(known, path)
         ]
 
     def _index(self, path: str) -> int:
@@ -101,17 +103,16 @@ class RecordMapping:
         return None, 0
 
 
-def has_paths(columns: Sequence[str], paths: Sequence[str]) -> bool:
-    """Whether records with these columns may have values, objects or arrays at all of the paths."""
-    known = _known_paths(tuple(columns))
-    return all(_NUMBER.sub("0", path) in known or path in known for path in paths)
-
-
-@lru_cache(maxsize=8)
-def _known_paths(columns: tuple[str, ...]) -> frozenset[str]:
+def known_paths(columns: Iterable[str]) -> frozenset[str]:
     """Return the columns, and the paths of the objects and arrays that they are in."""
-    prefixes = (column[: dot.start()] for column in columns for dot in re.finditer(r"\.", column))
+    columns = list(columns)
+    prefixes = (column[: dot.start()] for column in columns for dot in _DOT.finditer(column))
     return frozenset((*columns, *prefixes))
+
+
+def has_path(known: frozenset[str], path: str) -> bool:
+    """Whether records with known paths may have something at a path."""
+    return path in known or _NUMBER.sub("0", path) in known
 
 
 def present(value: object) -> object:
