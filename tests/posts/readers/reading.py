@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
@@ -52,7 +52,7 @@ def read_all(
     return contents
 
 
-def read(path: Path, content: str | bytes | None = None, **options: str) -> Content:
+def read(path: Path, content: str | bytes | None = None, **options: Any) -> Content:
     """Write a file, if its content is given, and read it."""
     if content is not None:
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
@@ -60,7 +60,7 @@ def read(path: Path, content: str | bytes | None = None, **options: str) -> Cont
     return found
 
 
-def error_of(path: Path, content: str | bytes | None = None, **options: str) -> str:
+def error_of(path: Path, content: str | bytes | None = None, **options: Any) -> str:
     """Return the error of reading a file, without the folder of the tests."""
     with pytest.raises(PostsError) as caught:
         read(path, content, **options)
