@@ -117,10 +117,10 @@ def _file_problems(project: Project, version: ModelVersion) -> Iterator[tuple[Fi
 
 def _link_problems(project: Project, model_type: ModelTypeName) -> Iterator[tuple[Finding, Repair]]:
     def relink() -> bool:
-        project.artifacts.link_production()
-        return project.artifacts.find_link_problem(model_type) is None
+        project.production_links.update()
+        return project.production_links.find_problem(model_type) is None
 
-    problem = project.artifacts.find_link_problem(model_type)
+    problem = project.production_links.find_problem(model_type)
     if problem is not None:
         link = project.models_dir / f"{model_type}_model"
         yield Finding("wrong_link", str(link), f"the link '{link}' is wrong: {problem}"), relink

@@ -14,6 +14,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from retrainer.errors import RetrainerError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from io import BufferedReader, BufferedWriter
@@ -190,3 +192,14 @@ def remove(path: Path) -> None:
 def files_in(folder: Path) -> list[Path]:
     """Return the files in a folder and its subfolders, and links, which are not followed."""
     return sorted(path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
+
+
+@contextmanager
+def report_write_errors(path: Path, kind: type[RetrainerError] = RetrainerError) -> Iterator[None]:
+    """Translate an OSError into an error that says why a file or folder cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise kind(
+            f"cannot write to '{path}': {error.strerror}", hint="Check its permissions and the free disk space"
+        ) from error

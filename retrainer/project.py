@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from retrainer.model_types import ModelTypeName
     from retrainer.posts.store import PostStore
     from retrainer.registry.artifacts import Artifacts
+    from retrainer.registry.production_links import ProductionLinks
     from retrainer.registry.registry import Registry
 
 
@@ -88,6 +89,13 @@ class Project:
         from retrainer.registry.artifacts import Artifacts  # noqa: PLC0415
 
         return Artifacts(self.models_dir, self.registry)
+
+    @property
+    def production_links(self) -> ProductionLinks:
+        """The links to the production versions."""
+        from retrainer.registry.production_links import ProductionLinks  # noqa: PLC0415
+
+        return ProductionLinks(self.artifacts, self.registry)
 
     @cached_property
     def posts(self) -> PostStore:

@@ -18,13 +18,13 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
-from retrainer import backup
+from retrainer.backup import back_up, file_format, masking, restore_backup, restoring
 from retrainer.errors import RetrainerError
 from retrainer.pipeline.forecast import predict_next
 from retrainer.pipeline.promotion import promote_version
 from retrainer.pipeline.run import retrain
 from retrainer.project import create_project
-from retrainer.registry import artifacts
+from retrainer.registry import artifacts, production_links
 from retrainer.registry.migrations import HEAD
 from retrainer.registry.tables import Base
 from tests.command_line import run_in_process
@@ -46,9 +46,10 @@ TRAIN = [sys.executable, "-m", "retrainer", "train", "timing", "--algorithm", "w
 # Stops where everything is restored but nothing committed.
 KILLED = """
 import os, signal, sys
-from retrainer import __main__, backup
+from retrainer import __main__
+from retrainer.backup import restoring
 
-backup._restore_files = lambda *arguments: os.kill(os.getpid(), signal.SIGKILL)
+restoring._restore_files = lambda *arguments: os.kill(os.getpid(), signal.SIGKILL)
 __main__.run(sys.argv[1:])
 """
 
@@ -112,7 +113,7 @@ def file(tmp_path: Path) -> Path:
 @pytest.fixture
 def saved(project: Project, file: Path) -> Path:
     """A backup of the project."""
-    backup.back_up(project, file, NOW)
+    back_up(project, file, NOW)
     return file
 
 
@@ -253,7 +254,7 @@ def test_a_changed_or_truncated_backup_is_refused(project: Project, saved: Path,
     for bad in truncated + changed:
         saved.write_bytes(bad)
         with pytest.raises(RetrainerError, match=r"was changed: its SHA-256|is not a backup, or is incomplete"):
-            backup.restore_backup(project, saved, replace=True)
+            restore_backup(project, saved, replace=True)
     assert records(project) == before
     refused = retrainer("restore-backup", str(saved), "--replace", "--yes")
     assert refused.code == 1
@@ -306,7 +307,7 @@ def test_every_backup_of_a_project_in_use_is_consistent(project: Project, tmp_pa
     seen = set()
     for number in range(5):
         saved = tmp_path / f"{number}.backup"
-        backup.back_up(project, saved, datetime.now(UTC))
+        back_up(project, saved, datetime.now(UTC))
         with closing(sqlite3.connect(saved)) as database:
             ((live,),) = database.execute("SELECT version_id FROM retrainer_model_versions WHERE is_production")
             query = "SELECT to_version_id FROM retrainer_ledger ORDER BY entry_id DESC LIMIT 1"
@@ -343,7 +344,7 @@ def saved_large(folder: Path, file: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     project = open_project(folder)
     project.posts.add(regular_posts(120), NOW)
     retrain(project, runtime_of(project), "timing", NOW)
-    backup.back_up(project, file, NOW)
+    back_up(project, file, NOW)
     return file
 
 
@@ -379,7 +380,7 @@ def rewrite(saved: Path, *statements: str) -> None:
     with closing(sqlite3.connect(saved, isolation_level=None)) as database:
         for statement in statements:
             database.execute(statement)
-    backup._seal(saved)
+    file_format.seal(saved)
 
 
 def test_a_backup_of_a_newer_release_is_refused(saved: Path, retrainer: Runner) -> None:
@@ -397,8 +398,8 @@ def test_a_backup_of_an_older_release_is_migrated(folder: Path, file: Path, else
     with closing(sqlite3.connect(file, isolation_level=None)) as database:
         database.execute("CREATE TABLE retrainer_backup (info JSON NOT NULL)")
         database.execute("INSERT INTO retrainer_backup VALUES (?)", [json.dumps(info)])
-    backup._seal(file)
-    restored = backup.restore_backup(open_project(elsewhere), file)
+    file_format.seal(file)
+    restored = restore_backup(open_project(elsewhere), file)
     assert restored.release == "0.0.1"
     copy = open_project(elsewhere)
     assert copy.registry.database.revision() == HEAD
@@ -483,8 +484,8 @@ def test_a_failure_after_the_commit_is_a_warning(saved: Path, elsewhere: Path, m
         settings.write("\n# another project\n")
     there = run_in_process(elsewhere)
     with monkeypatch.context() as full_disk:
-        full_disk.setattr(artifacts.Artifacts, "_link", fail)
-        full_disk.setattr(backup, "_write_settings", fail)
+        full_disk.setattr(production_links.ProductionLinks, "_link", fail)
+        full_disk.setattr(restoring, "_write_settings", fail)
         done = there("restore-backup", str(saved))
     assert done.code == 0, done.err
     assert "The links to the production versions were not set" in done.err
@@ -560,4 +561,4 @@ def test_a_handmade_backup_is_refused_in_one_line(statements: list[str], saved: 
 def test_passwords_are_masked_and_other_urls_stay(written: str, stored: str, folder: Path) -> None:
     project = open_project(folder)
     project.config_file.write_text(f"# settings\nurl: {written}\nlast: 1\n")
-    assert backup._settings_without_passwords(project) == f"# settings\nurl: {stored}\nlast: 1\n"
+    assert masking.settings_without_passwords(project.config_file) == f"# settings\nurl: {stored}\nlast: 1\n"

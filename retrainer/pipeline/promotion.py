@@ -104,7 +104,7 @@ def roll_back(
 def publish_change(project: Project, runtime: Runtime, kind: Literal["promotion", "rollback"], change: Change) -> None:
     """Update the production link and publish the event, after a change of production was committed."""
     try:
-        project.artifacts.link_production()
+        project.production_links.update()
     except ArtifactError as error:
         # The database decides what is in production; the next command that changes something repairs the link.
         log.warning("Production changed, but its link could not be updated: %s", error)

@@ -38,8 +38,8 @@ def recover(project: Project, runtime: Runtime) -> None:
     for model_type in MODEL_TYPE_NAMES:
         _attempt(partial(set_aside_unknown_versions, project, model_type))
         _attempt(partial(finish_pruning, project, model_type))
-    if any(project.artifacts.find_link_problem(model_type) for model_type in MODEL_TYPE_NAMES):
-        _attempt(project.artifacts.link_production)
+    if any(project.production_links.find_problem(model_type) for model_type in MODEL_TYPE_NAMES):
+        _attempt(project.production_links.update)
 
 
 def clear_abandoned(project: Project) -> None:

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from retrainer.algorithms.model import TrainedModel
-from retrainer.files import private_folder
-from retrainer.registry.artifacts import MODEL, report_write_errors
+from retrainer.errors import ArtifactError
+from retrainer.files import private_folder, report_write_errors
+from retrainer.registry.artifacts import MODEL
 from retrainer.registry.staging import Staging
 from retrainer.registry.tables import ModelVersion
 
@@ -71,7 +72,7 @@ def train_candidate(
         started = time.monotonic()
         trained = algorithm.train(split.training, options, model_type)
         duration = time.monotonic() - started
-        with report_write_errors(folder):
+        with report_write_errors(folder, ArtifactError):
             folder.mkdir()
             files = {name: (folder / name).read_bytes() for name in algorithm.save(trained, folder)}
         log.info("Model training complete!")

@@ -17,7 +17,7 @@ from retrainer.errors import ConfigError, PostsError, did_you_mean
 from retrainer.posts.validation import quote, to_microseconds
 from retrainer.registry.database import create_engine, location, translate_error
 from retrainer.registry.queries import has_own_posts, insert_new
-from retrainer.registry.tables import POSTS_TABLE, Post
+from retrainer.registry.tables import DEFAULT_STREAM, POSTS_TABLE, Post
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -84,12 +84,13 @@ class PostStore:
         """Where the posts are, for messages."""
         return f"the table '{self._settings.table}' of {location(self._engine)}"
 
-    def load(self, until: datetime, *, with_content: bool = True) -> pd.DataFrame:
-        """Return the posts up to a time, ordered by (created_at, post_id).
+    def load(self, until: datetime, *, with_content: bool = True, stream: str = DEFAULT_STREAM) -> pd.DataFrame:
+        """Return the posts of a stream up to a time, ordered by (created_at, post_id).
 
         Args:
             until: the time (UTC).
             with_content: whether to load the texts, which takes most of the time and memory.
+            stream: the stream; all posts of a foreign table are in `default`.
 
         Returns:
             `post_id` (str), `created_at` (datetime64[us, UTC]) and, if wanted, `content` (str, or None).
@@ -99,7 +100,7 @@ class PostStore:
             DatabaseError: the database cannot be read.
         """
         columns = ["post_id", "created_at", *(["content"] if with_content else [])]
-        return self._load_foreign(columns, until) if self._foreign else self._load_ours(columns, until)
+        return self._load_foreign(columns, until) if self._foreign else self._load_ours(columns, until, stream)
 
     def _load_foreign(self, columns: list[str], until: datetime, *, warn: bool = True) -> pd.DataFrame:
         """Load posts from a foreign table, leaving out those without an id or a readable time."""
@@ -125,13 +126,14 @@ class PostStore:
             )
         return posts
 
-    def _load_ours(self, columns: list[str], until: datetime) -> pd.DataFrame:
+    def _load_ours(self, columns: list[str], until: datetime, stream: str) -> pd.DataFrame:
         """Load posts from our own table, which is clean and indexed by time."""
         fields: list[Any] = [sa.inspect(Post).local_table.c[name] for name in columns]
         if self._engine.dialect.name == "sqlite":
             # SQLite stores times as text, which pandas parses faster than the driver creates a million objects.
             fields[1] = sa.type_coerce(fields[1], sa.String)
-        query = sa.select(*fields).where(Post.created_at <= until).order_by(Post.created_at, Post.post_id)
+        query = sa.select(*fields).where(Post.stream == stream, Post.created_at <= until)
+        query = query.order_by(Post.created_at, Post.post_id)
         posts = self._query(query, columns)
         posts["post_id"] = posts["post_id"].astype(object)
         times = pd.to_datetime(posts["created_at"], utc=True, format="ISO8601")
@@ -139,13 +141,15 @@ class PostStore:
         # A database may sort by the collation of a language; origins rely on the plain order of ids.
         return posts.sort_values(["created_at", "post_id"], kind="stable", ignore_index=True)
 
-    def summary(self, until: datetime, *, warn: bool = True) -> PostsSummary:
-        """Count the posts up to a time; optionally, warn about unusable ones."""
+    def summary(self, until: datetime, *, warn: bool = True, stream: str = DEFAULT_STREAM) -> PostsSummary:
+        """Count the posts of a stream up to a time; optionally, warn about unusable ones."""
         if not self._foreign:
             first, last = sa.func.min(Post.created_at), sa.func.max(Post.created_at)
             query = sa.select(sa.func.count(), sa.func.count(Post.content), first, last)
             with self._database.read() as session:
-                return PostsSummary(*session.execute(query.where(Post.created_at <= until)).one())
+                return PostsSummary(
+                    *session.execute(query.where(Post.stream == stream, Post.created_at <= until)).one()
+                )
         posts = self._load_foreign(["post_id", "created_at", "content"], until, warn=warn)
         if posts.empty:
             return PostsSummary(0, 0, None, None)
@@ -153,12 +157,12 @@ class PostStore:
         first_time, last_time = posts["created_at"].iloc[0], posts["created_at"].iloc[-1]
         return PostsSummary(len(posts), with_content, first_time.to_pydatetime(), last_time.to_pydatetime())
 
-    def are_past(self, now: datetime) -> bool:
-        """Whether the posts are in the project's database, and none of them is later than now."""
+    def are_past(self, now: datetime, *, stream: str = DEFAULT_STREAM) -> bool:
+        """Whether the posts of a stream are in the project's database, and none of them is later than now."""
         if self._foreign:
             return False
         with self._database.read() as session:
-            return not session.scalar(sa.select(sa.exists().where(Post.created_at > now)))
+            return not session.scalar(sa.select(sa.exists().where(Post.stream == stream, Post.created_at > now)))
 
     def require_writable(self) -> None:
         """Check that posts can be imported.
@@ -173,12 +177,13 @@ class PostStore:
                 "database",
             )
 
-    def add(self, posts: pd.DataFrame, now: datetime) -> int:
-        """Add the posts with new ids in one transaction; return how many there are.
+    def add(self, posts: pd.DataFrame, now: datetime, *, stream: str = DEFAULT_STREAM) -> int:
+        """Add the posts with new ids to a stream in one transaction; return how many there are.
 
         Args:
             posts: `post_id`, `created_at` (UTC), `content`, and the counts.
             now: the time of the import.
+            stream: the stream.
         """
         self.require_writable()
         table = sa.inspect(Post).local_table
@@ -186,7 +191,7 @@ class PostStore:
             before = session.scalar(sa.select(sa.func.count()).select_from(table)) or 0
             insert = insert_new(session.connection().dialect.name, table)
             for start in range(0, len(posts), _INSERT_ROWS):
-                session.execute(insert, _records(posts.iloc[start : start + _INSERT_ROWS], now))
+                session.execute(insert, _records(posts.iloc[start : start + _INSERT_ROWS], now, stream))
             after = session.scalar(sa.select(sa.func.count()).select_from(table)) or 0
         return after - before
 
@@ -236,11 +241,12 @@ def _parse_times(values: pd.Series[Any]) -> pd.Series[Any]:
     return pd.Series(parsed, index=values.index).dt.tz_localize("UTC")
 
 
-def _records(posts: pd.DataFrame, now: datetime) -> list[dict[Any, Any]]:
+def _records(posts: pd.DataFrame, now: datetime, stream: str) -> list[dict[Any, Any]]:
     columns = ["post_id", "created_at", "content", *COUNT_COLUMNS]
     plain = posts[columns].astype(object)
     records: list[dict[Any, Any]] = plain.where(plain.notna(), None).to_dict("records")
     for record in records:
         record["created_at"] = record["created_at"].to_pydatetime()
+        record["stream"] = stream
         record["imported_at"] = now.astimezone(UTC)
     return records

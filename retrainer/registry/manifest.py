@@ -1,17 +1,40 @@
-"""Which folders in the models folder are versions."""
+"""The manifest of a version, and which folders in the models folder have one."""
 
 from __future__ import annotations
 
+import hashlib
 import json
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
 
 from retrainer.files import open_within
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 MANIFEST = "manifest.json"
+FORMAT = 1
+_LIBRARIES = ("retrainer", "numpy", "pandas", "prophet", "anthropic")  # a model's files may depend on their versions
 _MAX_BYTES = 10_000_000
+
+
+def make_manifest(version_id: str, data: Mapping[str, bytes]) -> bytes:
+    """Return the manifest of a version with these files, by path."""
+    libraries = {}
+    for library in _LIBRARIES:
+        with suppress(metadata.PackageNotFoundError):
+            libraries[library] = metadata.version(library)
+    content: dict[str, Any] = {
+        "format": FORMAT,
+        "version_id": version_id,
+        "libraries": libraries,
+        "files": {
+            name: {"sha256": hashlib.sha256(part).hexdigest(), "size": len(part)} for name, part in sorted(data.items())
+        },
+    }
+    return (json.dumps(content, indent=2, sort_keys=True) + "\n").encode()
 
 
 def find_version_folders(models_dir: Path, model_type: str) -> list[Path]:

@@ -33,7 +33,8 @@ from retrainer.model_types import ModelTypeName, parse_model_type
 
 PREFIX = "retrainer_"
 POSTS_TABLE = "posts"
-POSTS_INDEX = "ix_retrainer_posts_created_at"  # tells our posts table from a foreign one
+POSTS_INDEX = "ix_retrainer_posts_stream_created_at"  # tells our posts table from a foreign one
+DEFAULT_STREAM = "default"
 VERSION_TABLE = "retrainer_alembic_version"
 
 VERSION_STATUSES = ("trained", "active", "archived", "failed")
@@ -262,10 +263,11 @@ class Hold(Base):
 
 
 class Post(Base):
-    """An imported post."""
+    """An imported post. An id is unique in its stream."""
 
     __tablename__ = POSTS_TABLE
 
+    stream: Mapped[str] = mapped_column(Text, primary_key=True, default=DEFAULT_STREAM, server_default=DEFAULT_STREAM)
     post_id: Mapped[str] = mapped_column(Text, primary_key=True)
     created_at: Mapped[datetime]
     content: Mapped[str | None] = mapped_column(Text)
@@ -274,4 +276,4 @@ class Post(Base):
     favourites_count: Mapped[int | None] = mapped_column(BigInteger)
     imported_at: Mapped[datetime]
 
-    __table_args__ = (Index(POSTS_INDEX, "created_at", "post_id"),)
+    __table_args__ = (Index(POSTS_INDEX, "stream", "created_at", "post_id"),)

@@ -20,7 +20,14 @@ from retrainer.posts.store import PostsSummary, PostStore
 from retrainer.project import Project
 from retrainer.registry.database import Database
 from retrainer.registry.registry import Registry
-from retrainer.registry.tables import POSTS_TABLE, ModelEvaluation, ModelVersion, TrainingRun, VersionFile
+from retrainer.registry.tables import (
+    DEFAULT_STREAM,
+    POSTS_TABLE,
+    ModelEvaluation,
+    ModelVersion,
+    TrainingRun,
+    VersionFile,
+)
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -82,14 +89,15 @@ class PostHistory(PostStore):
         """Return the number of posts up to a time."""
         return int(np.searchsorted(self.times, np.datetime64(until.replace(tzinfo=None), "us"), side="right"))
 
-    def load(self, until: datetime, *, with_content: bool = True) -> pd.DataFrame:
+    def load(self, until: datetime, *, with_content: bool = True, stream: str = DEFAULT_STREAM) -> pd.DataFrame:
         """Return the posts up to a time, like `PostStore.load`."""
+        del stream
         columns = [name for name in self.posts.columns if with_content or name != "content"]
         return self.posts[columns].iloc[: self.count(until)]
 
-    def summary(self, until: datetime, *, warn: bool = True) -> PostsSummary:
+    def summary(self, until: datetime, *, warn: bool = True, stream: str = DEFAULT_STREAM) -> PostsSummary:
         """Count the posts up to a time."""
-        del warn
+        del warn, stream
         count = self.count(until)
         with_content = count if "content" in self.posts else 0
         return PostsSummary(count, with_content, *((self.first, self.time_of(count - 1)) if count else (None, None)))

@@ -378,3 +378,31 @@ def test_a_migration_killed_half_way_leaves_the_old_schema_intact(folder: Path) 
     assert "pruned_at" not in columns
     database.close()
     assert open_project(folder).registry.get_version("old").is_production
+
+
+def test_stored_posts_belong_to_the_default_stream_after_an_upgrade(folder: Path) -> None:
+    database = create_first_schema(folder)
+    columns = "post_id, created_at, content, replies_count, imported_at"
+    values = "'2024-01-01 00:00:00.000000', 'text', 3, '2024-01-02 00:00:00.000000'"
+    with database.engine.execution_options(retrainer_writes=True).begin() as connection:
+        for post_id in ("10", "9"):
+            connection.execute(sa.text(f"INSERT INTO posts ({columns}) VALUES ('{post_id}', {values})"))
+        connection.execute(sa.text("CREATE VIEW recent AS SELECT post_id FROM posts"))
+    database.close()
+    project = open_project(folder)
+    assert list(project.posts.load(NOW)["post_id"]) == ["10", "9"]
+    engine = project.registry.database.engine
+    with engine.connect() as connection:
+        rows = connection.execute(sa.text("SELECT stream, content, replies_count FROM posts")).all()
+        assert rows == [("default", "text", 3)] * 2
+        assert connection.execute(sa.text("SELECT count(*) FROM recent")).scalar() == 2
+    assert sa.inspect(engine).get_pk_constraint("posts")["constrained_columns"] == ["stream", "post_id"]
+
+
+def test_an_id_may_be_in_two_streams(folder: Path) -> None:
+    project = open_project(folder)
+    posts = regular_posts(3)
+    assert [project.posts.add(posts, NOW, stream=stream) for stream in ("default", "other", "other")] == [3, 3, 0]
+    assert project.posts.summary(NOW).count == 3
+    assert list(project.posts.load(NOW, stream="other")["post_id"]) == list(posts["post_id"])
+    assert project.posts.load(NOW, stream="none").empty

@@ -256,7 +256,7 @@ def test_a_database_restored_from_a_backup_taken_during_a_run_loses_no_later_ver
     recover(project, runtime_of(project))
     later = [train(project) for _ in range(2)]
     project.registry.promote(later[1], version_id, "better", NOW)
-    project.artifacts.link_production()
+    project.production_links.update()
     content = {name: snapshot(project.artifacts.folder("timing", name)) for name in later}
     restore_backup(project, backup)
     for command in (("history",), ("show", version_id), ("doctor",)):

@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from retrainer.registry.tables import POSTS_INDEX, POSTS_TABLE, UTCDateTime
+from retrainer.registry.tables import POSTS_TABLE, UTCDateTime
 
 revision = "0001"
 down_revision = None
@@ -207,4 +207,4 @@ def _posts() -> None:
         sa.Column("favourites_count", sa.BigInteger),
         sa.Column("imported_at", UTCDateTime, nullable=False),
     )
-    op.create_index(POSTS_INDEX, POSTS_TABLE, ["created_at", "post_id"])
+    op.create_index("ix_retrainer_posts_created_at", POSTS_TABLE, ["created_at", "post_id"])

@@ -1,0 +1,141 @@
+"""Restore a backup."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import tempfile
+from contextlib import closing
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from retrainer.backup.file_format import DATABASE, URL, Backup, copy_verified, describe, read_info, require_plain_names
+from retrainer.backup.masking import settings_without_passwords
+from retrainer.errors import RetrainerError, UsageError
+from retrainer.files import open_regular, report_write_errors, sync
+from retrainer.registry import snapshot
+from retrainer.registry.artifacts import Artifacts
+from retrainer.registry.database import Database, create_engine
+from retrainer.registry.production_links import ProductionLinks
+from retrainer.registry.registry import Registry
+from retrainer.registry.tables import POSTS_TABLE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from retrainer.project import Project
+
+log = logging.getLogger(__name__)
+
+SETTINGS = "config.from-backup.yaml"  # where the settings of a backup are written, if they differ from the project's
+
+
+def restore_backup(project: Project, file: Path, *, replace: bool = False) -> Backup:
+    """Restore a backup to the database and the models folder of a project.
+
+    The database changes in one transaction, after the backup was verified. Posts in the database, and files in the
+    models folder, are kept.
+
+    Args:
+        replace: whether to replace what the database holds.
+
+    Raises:
+        UsageError: the database is not empty, and `replace` is false.
+        RunInProgress: a run is in progress.
+        RetrainerError: the backup cannot be read, was changed, or was made by a newer release.
+    """
+    with (
+        tempfile.TemporaryDirectory(prefix="retrainer-") as folder,
+        closing(Database(create_engine(project.settings.database.url, project.folder))) as database,
+    ):
+        copy_verified(file, Path(folder) / DATABASE)
+        info = read_info(Path(folder), file)
+        with closing(Database.open(URL, Path(folder))) as backup:
+            require_plain_names(backup, file)
+            _restore(project, backup, database, info, replace=replace)
+    # The database is restored: a failure from here on is no reason to report that it is not.
+    try:
+        project.production_links.set()
+    except (RetrainerError, OSError) as error:
+        log.warning("The links to the production versions were not set: %s. Then run: retrainer doctor --repair", error)
+    try:
+        _write_settings(project, info["settings"])
+    except (RetrainerError, OSError) as error:
+        log.warning("The settings of the backup were not written: %s", error)
+    return describe(file, info)
+
+
+def _restore(project: Project, backup: Database, database: Database, info: dict[str, Any], *, replace: bool) -> None:
+    with backup.snapshot() as source, database.write_upgraded() as session:
+        if not snapshot.is_empty(session):
+            if not replace:
+                raise UsageError(
+                    f"the database {database.location} is not empty", hint="Add --replace to replace what it holds"
+                )
+            snapshot.clear(session)
+        large = {(version_id, path) for version_id, path in info["large_files"]}
+        copied = snapshot.copy_rows(source, session.connection(), without_data=large)
+        if POSTS_TABLE not in copied and info["posts"]:
+            log.warning("The posts were not restored: the table '%s' is not retrainer's", POSTS_TABLE)
+        created_at = datetime.fromisoformat(info["created_at"])
+        snapshot.close_running_runs(session, "the backup was taken during this run", created_at)
+        _restore_files(project, Registry(backup))  # before the commit: some are nowhere else
+
+
+def _restore_files(project: Project, registry: Registry) -> None:
+    """Write the files that are missing in the models folder."""
+    artifacts = Artifacts(project.models_dir, registry)
+    ProductionLinks(artifacts, registry).require_free()
+    for version in registry.list_versions():
+        if version.pruned_at is not None:
+            continue
+        for path, problem in artifacts.find_file_problems(version).items():
+            if problem == "missing":
+                if not artifacts.restore_file(version, path):
+                    log.warning("'%s' of '%s' is not in the backup, and was not restored", path, version.version_id)
+            else:
+                log.warning("'%s' of '%s' is not as in the backup, and was left as it is", path, version.version_id)
+
+
+def _write_settings(project: Project, settings: str) -> None:
+    """Write the settings of a backup beside those of the project, if they differ."""
+    if settings == settings_without_passwords(project.config_file):
+        return
+    content = settings.encode()
+    for path in _settings_names(project.config_file.with_name(SETTINGS)):
+        with report_write_errors(path):
+            if _create(path, content) or _holds(path, content):
+                log.info("The backup was made with other settings: see '%s'", path)
+                return
+
+
+def _settings_names(path: Path) -> Iterator[Path]:
+    yield path
+    yield from (path.with_suffix(f".{number}{path.suffix}") for number in itertools.count(2))
+
+
+def _create(path: Path, content: bytes) -> bool:
+    """Write a new file that only this user can read; return whether its name was free."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except FileExistsError:
+        return False
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+        sync(path)
+    except OSError:
+        path.unlink()
+        raise
+    return True
+
+
+def _holds(path: Path, content: bytes) -> bool:
+    """Whether a file has exactly this content."""
+    try:
+        with open_regular(path) as file:
+            return file.read(len(content) + 1) == content
+    except OSError:
+        return False

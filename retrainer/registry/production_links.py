@@ -1,0 +1,109 @@
+"""The links `models/timing_model` and `models/content_model` to the folders of the production versions."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import TYPE_CHECKING
+
+from retrainer.errors import ArtifactError
+from retrainer.model_types import MODEL_TYPE_NAMES
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from retrainer.model_types import ModelTypeName
+    from retrainer.registry.artifacts import Artifacts
+    from retrainer.registry.registry import Registry
+    from retrainer.registry.tables import ModelVersion
+
+log = logging.getLogger(__name__)
+
+
+class ProductionLinks:
+    """The links in one models folder."""
+
+    def __init__(self, artifacts: Artifacts, registry: Registry) -> None:
+        self._artifacts = artifacts
+        self._registry = registry
+
+    def update(self) -> None:
+        """Point `timing_model` and `content_model` to the production versions, and restore files that these lack.
+
+        Each call reads the production versions under a lock on the models folder, so whichever of several processes
+        comes last sets the right links.
+
+        Raises:
+            ArtifactError: the models folder cannot be written, or something else has the name of a link.
+        """
+        self.set()
+        for model_type in MODEL_TYPE_NAMES:
+            production = self._registry.get_production(model_type)
+            if production is not None:
+                self._artifacts.restore_missing_files(production)
+
+    def set(self) -> None:
+        """Point `timing_model` and `content_model` to the production versions.
+
+        Raises:
+            ArtifactError: the models folder cannot be written, or something else has the name of a link.
+        """
+        with self._artifacts.lock():
+            for model_type in MODEL_TYPE_NAMES:
+                self._link(model_type)
+
+    def require_free(self) -> None:
+        """Check that nothing of the user has the name of a link to a production version.
+
+        Raises:
+            ArtifactError: a file, a folder or another link has.
+        """
+        for model_type in MODEL_TYPE_NAMES:
+            _require_free(self._artifacts.models_dir / f"{model_type}_model", model_type)
+
+    def find_problem(self, model_type: ModelTypeName) -> str | None:
+        """Describe what is wrong with a type's production link; None if it is right."""
+        link = self._artifacts.models_dir / f"{model_type}_model"
+        production = self._registry.get_production(model_type)
+        if production is None:
+            is_own = link.is_symlink() and _is_own_link(link, model_type)
+            return "it exists, but there is no production version" if is_own else None
+        if not link.is_symlink():
+            return "it is not a link" if link.exists() else "it is missing"
+        if os.readlink(link) != _link_target(production):  # noqa: PTH115  Path would normalise what is compared
+            return f"it does not point to '{production.version_id}'"
+        return None if link.exists() else f"the folder of '{production.version_id}' is missing"
+
+    def _link(self, model_type: ModelTypeName) -> None:
+        link = self._artifacts.models_dir / f"{model_type}_model"
+        production = self._registry.get_production(model_type)
+        if self.find_problem(model_type) is None:
+            return
+        _require_free(link, model_type)
+        if production is None:
+            link.unlink()
+            reason = f"Removed the link '{link.name}': there is no production version"
+            log.info("%s", reason)
+            self._registry.record_cleanup(model_type, reason)
+            return
+        with self._artifacts.staging(model_type) as staging:
+            new_link = staging.folder / link.name
+            new_link.symlink_to(_link_target(production), target_is_directory=True)
+            new_link.replace(link)
+
+
+def _require_free(link: Path, model_type: str) -> None:
+    if link.exists() and not link.is_symlink():
+        kind = "folder" if link.is_dir() else "file"
+        raise ArtifactError(f"cannot link '{link}': it is a {kind}", hint="Move it away")
+    if link.is_symlink() and not _is_own_link(link, model_type):
+        raise ArtifactError(f"cannot link '{link}': it is a link to '{link.readlink()}'", hint="Move it away")
+
+
+def _link_target(version: ModelVersion) -> str:
+    return f"{version.model_type}/{version.version_id}"  # relative, so that it survives a move of the folder
+
+
+def _is_own_link(link: Path, model_type: str) -> bool:
+    target = link.readlink()
+    return len(target.parts) == 2 and target.parts[0] == model_type  # noqa: PLR2004  as in `_link_target`
