@@ -76,11 +76,40 @@ class PostsLimits(_Section):
     rejected_rows: Annotated[int, Field(ge=1)] = 100_000
 
 
+class SourceSettings(_Section):
+    """A source of posts: what all types have in common, and the options of its type, which its plugin checks."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
+
+    type: Text
+    stream: Text = "default"
+    edits_days: Annotated[float, Field(ge=0, le=36_525, allow_inf_nan=False)] = 7
+    max_pages: Count = 500
+    max_minutes: Annotated[float, Field(gt=0, le=1_440)] = 15
+    max_megabytes: Annotated[float, Field(gt=0, le=1_000)] = 32
+    timeout_seconds: Annotated[float, Field(gt=0, le=600)] = 30
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options of the type."""
+        return dict(self.model_extra or {})
+
+
+def _source_name(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_.-]{1,100}", name):
+        raise ValueError("must be a name of letters, digits, '.', '_' and '-'")
+    return name
+
+
+SourceName = Annotated[str, AfterValidator(_source_name)]
+
+
 class PostsSettings(_Section):
     url: Text | None = None
     table: Text = "posts"
     columns: PostColumns = PostColumns()
     limits: PostsLimits = PostsLimits()
+    sources: dict[SourceName, SourceSettings] = {}
 
 
 class ModelSettings(_Section):
@@ -284,17 +313,16 @@ def load_settings(path: Path, environ: Mapping[str, str] = os.environ) -> Settin
     return settings
 
 
-def explain_options_error(
-    error: ValidationError, model_type: ModelTypeName, algorithm: str, options: type[BaseModel]
-) -> ConfigError:
-    """Turn an algorithm's rejection of its options into the same error as for any other setting."""
+def explain_options_error(error: ValidationError, section: Key, options: type[BaseModel]) -> ConfigError:
+    """Turn a plugin's rejection of its options, which are in a section, into the same error as for any other setting."""
     first = error.errors()[0]
-    key = (f"{model_type}_model", algorithm, *map(str, first["loc"]))
+    key = (*section, *map(str, first["loc"]))
     if first["type"] == "extra_forbidden":
         return _unknown_key(key, sorted(options.model_fields))
     if first["type"] == "missing":
         return ConfigError(f"{'.'.join(key)} is missing")
-    return ConfigError(invalid_value(".".join(key), first["input"], first["msg"]))
+    value = "***" if key[0] in MAY_HOLD_SECRETS else first["input"]
+    return ConfigError(invalid_value(".".join(key), value, first["msg"]))
 
 
 def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[Key, int]]:

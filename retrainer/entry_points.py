@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 ALGORITHMS = "retrainer.algorithms"
 OBSERVERS = "retrainer.observers"
+SOURCES = "retrainer.sources"
 
 
 class InstalledPlugin(NamedTuple):

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from retrainer.posts.sources.http import HttpClient
 
 PAGE_POSTS = 100  # the most that the server sends
+EXPORT = "Bluesky feed"  # the format of the records
 
 
 class BlueskyOptions(SourceOptions):
@@ -52,7 +53,7 @@ def fetch(config: BlueskyOptions, since: Since, http: HttpClient) -> Iterator[Pa
             raise SourceError(f"'{config.url}' did not answer with posts", hint="Check the URL of the source")
         return Listing(feed, [_time(item) for item in feed], answer.get("cursor"), {"did": did})
 
-    yield from walk(since, read, BLUESKY)
+    yield from walk(since, read, EXPORT)
 
 
 def _resolve(http: HttpClient, api: str, account: str) -> str:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
     from pathlib import Path
 
-    from retrainer.posts.exports import ExportFormat
+    from retrainer.export_format import ExportFormat
     from retrainer.posts.sources.http import HttpClient
 
 hookspec = pluggy.HookspecMarker("retrainer")
@@ -54,12 +54,14 @@ class Since:
             settings changed.
         edits: how far back before the newest known post edits are looked for.
         now: the time of the fetch (UTC).
+        timeout: how long one answer may take; `http` sees to it itself.
         folder: the project folder, where relative paths start.
     """
 
     state: Mapping[str, Any]
     edits: timedelta
     now: datetime
+    timeout: timedelta
     folder: Path
 
 
@@ -69,14 +71,14 @@ class Page:
 
     Attributes:
         records: one mapping a post, with the keys `post_id`, `created_at`, `content`, `replies_count`,
-            `reblogs_count`, `favourites_count`; or as `export_format` describes them.
+            `reblogs_count`, `favourites_count`; or as `export` describes them.
         state: what `Since.state` will be if the fetch ends after this page; plain data as JSON.
-        export_format: the format of the records, if they are those of a known export.
+        export: the format of the records, if they are those of an export: a known one by its name, or a declaration.
     """
 
     records: Sequence[Mapping[str, object]]
     state: Mapping[str, Any] = field(default_factory=dict)
-    export_format: ExportFormat | None = None
+    export: ExportFormat | str | None = None
 
 
 class SourceHooks:

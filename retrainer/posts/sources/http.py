@@ -76,12 +76,29 @@ class Response:
         return {name: self.headers[name] for name in ("etag", "last-modified") if name in self.headers}
 
     @property
-    def next_url(self) -> str | None:
-        """The next page by the header Link."""
+    def linked_next(self) -> str | None:
+        """The next page by the header Link; None without one."""
         import httpx2  # noqa: PLC0415  slow to import
 
         link = httpx2.Response(200, headers={"link": self.headers.get("link", "")}).links.get("next")
-        return str(httpx2.URL(self.url).join(link["url"])) if link and "url" in link else None
+        return link.get("url") if link else None
+
+    def page_url(self, link: str) -> str:
+        """Return the URL of another page of the same server.
+
+        Raises:
+            SourceError: the link leads elsewhere.
+        """
+        import httpx2  # noqa: PLC0415  slow to import
+
+        url = httpx2.URL(self.url)
+        try:
+            target = url.join(link)
+        except (httpx2.InvalidURL, ValueError):
+            raise SourceError(f"the link of {url.host} to its next page is not a URL") from None
+        if not _same_site(url, target) or target.scheme not in {"http", "https"}:
+            raise SourceError(f"{url.host} links to a next page of another server, which is not followed")
+        return str(target)
 
     def json(self) -> Any:
         """Return the content parsed as JSON.
@@ -141,6 +158,7 @@ class HttpClient:
         *,
         params: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
+        headers_for: str | None = None,
         validators: Mapping[str, str] | None = None,
     ) -> Response:
         """Request a URL, and again after temporary failures.
@@ -148,7 +166,8 @@ class HttpClient:
         Args:
             url: http or https.
             params: added to the query of the URL.
-            headers: for the host of the URL alone.
+            headers: sent to one server alone, since they may hold a token.
+            headers_for: a URL of that server; by default, the server of `url`.
             validators: of an earlier answer, if an unmodified one needs not be sent again.
 
         Raises:
@@ -159,6 +178,7 @@ class HttpClient:
 
         conditions = {"etag": "If-None-Match", "last-modified": "If-Modified-Since"}
         sent = {**(headers or {}), **{conditions[name]: value for name, value in (validators or {}).items()}}
+        target = _parse_url(url, params)
         retry = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(_TemporaryFailure),
             stop=tenacity.stop_after_attempt(ATTEMPTS) | tenacity.stop_before_delay(self._remaining()),
@@ -166,16 +186,16 @@ class HttpClient:
             sleep=self._sleep,
             reraise=True,
         )
-        return retry(self._follow, _parse_url(url, params), sent)
+        return retry(self._follow, target, sent, _parse_url(headers_for) if headers_for else target)
 
     def _remaining(self) -> float:
         return max(self._deadline - time.monotonic(), 0.001)
 
-    def _follow(self, url: httpx2.URL, headers: Mapping[str, str]) -> Response:
-        """Request a URL once, and what it redirects to."""
+    def _follow(self, url: httpx2.URL, headers: Mapping[str, str], owner: httpx2.URL) -> Response:
+        """Request a URL once, and what it redirects to; send the headers to the server of the owner only."""
         target = url
         for _ in range(MAX_REDIRECTS + 1):
-            response, redirect = self._request(target, headers if _same_site(url, target) else {})
+            response, redirect = self._request(target, headers if _same_site(owner, target) else {})
             if redirect is None:
                 return response
             target = _checked_redirect(url, target, redirect)
@@ -304,7 +324,7 @@ def _parse_reset(headers: Mapping[str, str], now: datetime) -> float | None:
     return None
 
 
-def _parse_url(url: str, params: Mapping[str, str] | None) -> httpx2.URL:
+def _parse_url(url: str, params: Mapping[str, str] | None = None) -> httpx2.URL:
     import httpx2  # noqa: PLC0415  slow to import
 
     try:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from retrainer.posts.sources.http import HttpClient
 
 PAGE_POSTS = 40  # the most that a server sends
+EXPORT = "Mastodon API"  # the format of the records
 
 
 class MastodonOptions(SourceOptions):
@@ -58,7 +59,7 @@ def fetch(config: MastodonOptions, since: Since, http: HttpClient) -> Iterator[P
         next_cursor = str(statuses[-1]["id"]) if statuses else None
         return Listing(statuses, [_time(status) for status in statuses], next_cursor, {"account_id": account_id})
 
-    yield from walk(since, read, MASTODON)
+    yield from walk(since, read, EXPORT)
 
 
 def _look_up(http: HttpClient, api: str, account: str, headers: dict[str, str]) -> str:

@@ -16,7 +16,7 @@ from retrainer.posts.sources.hookspecs import Page
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from retrainer.posts.exports import ExportFormat
+    from retrainer.export_format import ExportFormat
     from retrainer.posts.sources.hookspecs import Since
 
 
@@ -45,14 +45,14 @@ class _Gap(NamedTuple):
 
 
 def walk(
-    since: Since, read: Callable[[str | None], Listing | None], export_format: ExportFormat | None = None
+    since: Since, read: Callable[[str | None], Listing | None], export: ExportFormat | str | None = None
 ) -> Iterator[Page]:
     """Yield the pages that have not been read, and those young enough to be looked through for edits.
 
     Args:
         since: where the last fetch ended.
         read: reads the page at a cursor, the top for None; returns None if the top has not changed since.
-        export_format: the format of the records.
+        export: the format of the records; see `Page`.
     """
     newest = _parse(since.state.get("newest"))
     waiting = [_Gap(cursor, _parse(until)) for cursor, until in since.state.get("gaps", ())]
@@ -68,7 +68,7 @@ def walk(
             else:
                 gap = _Gap(listing.next_cursor, gap.until)
                 waiting = [gap, *waiting]
-            yield Page(listing.records, {**listing.state, **_state(newest, waiting)}, export_format)
+            yield Page(listing.records, {**listing.state, **_state(newest, waiting)}, export)
         gap = waiting.pop(0) if waiting else None
 
 
