@@ -17,6 +17,7 @@ from yaml.error import MarkedYAMLError
 
 from retrainer.entry_points import installed_algorithms
 from retrainer.errors import ConfigError, did_you_mean, invalid_value
+from retrainer.export_format import ExportFormat, Kind
 from retrainer.files import open_regular
 from retrainer.model_types import MODEL_TYPE_NAMES, ModelTypeName, OriginRule
 
@@ -109,6 +110,8 @@ class PostsSettings(_Section):
     table: Text = "posts"
     columns: PostColumns = PostColumns()
     limits: PostsLimits = PostsLimits()
+    exclude: list[Kind] = ["reposts", "service_messages"]
+    formats: dict[Text, ExportFormat] = {}
     sources: dict[SourceName, SourceSettings] = {}
 
 
@@ -314,7 +317,13 @@ def load_settings(path: Path, environ: Mapping[str, str] = os.environ) -> Settin
 
 
 def explain_options_error(error: ValidationError, section: Key, options: type[BaseModel]) -> ConfigError:
-    """Turn a plugin's rejection of its options, which are in a section, into the same error as for any other setting."""
+    """Turn the rejection of options that a plugin checks into the same error as for any other setting.
+
+    Args:
+        error: the rejection.
+        section: the key of the options.
+        options: the class that rejected them.
+    """
     first = error.errors()[0]
     key = (*section, *map(str, first["loc"]))
     if first["type"] == "extra_forbidden":
@@ -458,7 +467,7 @@ def _all_keys(section: type[BaseModel], key: Key = ()) -> Iterator[Key]:
 
 def _subsection(section: type[BaseModel], name: str) -> type[BaseModel] | None:
     """Return the class of a key's value if it is a section."""
-    annotation = section.model_fields[name].annotation
+    annotation = section.model_fields[name].annotation if name in section.model_fields else None
     return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
 
 
@@ -483,8 +492,10 @@ def _explain(error: ErrorDetails, sources: _Sources) -> ConfigError:
     if error["type"] == "extra_forbidden":
         section: type[BaseModel] = Settings
         for name in key[:-1]:
-            section = _subsection(section, name) or section
+            section = ExportFormat if name == "formats" else _subsection(section, name) or section
         return _unknown_key(key, list(section.model_fields), sources)
+    if error["type"] == "missing":
+        return ConfigError(f"{sources.locate(key)}{'.'.join(key)} is missing")
     # A URL in the wrong place may hold a password.
     value = "***" if key[0] in MAY_HOLD_SECRETS else error["input"]
     return ConfigError(sources.locate(key) + invalid_value(".".join(key), value, error["msg"]))

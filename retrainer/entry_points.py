@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 ALGORITHMS = "retrainer.algorithms"
 OBSERVERS = "retrainer.observers"
+FORMATS = "retrainer.formats"
 SOURCES = "retrainer.sources"
 
 
@@ -41,7 +42,7 @@ def installed_algorithms() -> list[str]:
     return sorted({plugin.name for plugin in find_entry_points(ALGORITHMS)})
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=8)
 def _find_entry_points(group: str, _packages: tuple[tuple[str, int], ...]) -> tuple[InstalledPlugin, ...]:
     plugins = []
     for point in metadata.entry_points(group=group):

@@ -82,16 +82,22 @@ class Plugins:
     site: Path
 
     def add(
-        self, name: str, code: str, *, distribution: str | None = None, group: str = "retrainer.algorithms"
+        self,
+        name: str,
+        code: str,
+        *,
+        distribution: str | None = None,
+        group: str = "retrainer.algorithms",
+        attribute: str = "",
     ) -> None:
-        """Install a package with one module and one entry point."""
+        """Install a package with one module and one entry point, which is the module or an attribute of it."""
         distribution = distribution or f"retrainer-{name.replace('_', '-')}"
         module = distribution.replace("-", "_") + "_module"
         (self.site / f"{module}.py").write_text(textwrap.dedent(code))
         info = self.site / f"{distribution.replace('-', '_')}-1.0.dist-info"
         info.mkdir()
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.0\n")
-        (info / "entry_points.txt").write_text(f"[{group}]\n{name} = {module}\n")
+        (info / "entry_points.txt").write_text(f"[{group}]\n{name} = {module}{attribute and ':'}{attribute}\n")
 
     def add_observer(self, name: str, hooks: str) -> None:
         """Install a package with an observer that has these hooks."""

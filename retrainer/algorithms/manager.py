@@ -159,8 +159,7 @@ class LoadedAlgorithm:
         try:
             return self.description.config.model_validate(dict(given))
         except ValidationError as error:
-            section = (f"{model_type}_model", self.name)
-            raise explain_options_error(error, section, self.description.config) from None
+            raise explain_options_error(error, (f"{model_type}_model", self.name), self.description.config) from None
 
     def recorded_options(self, recorded: Mapping[str, Any], model_type: ModelTypeName) -> BaseModel:
         """Return the options that a version was trained with, from their recorded JSON.
@@ -171,8 +170,7 @@ class LoadedAlgorithm:
         try:
             return self.description.config.model_validate_json(json.dumps(recorded))
         except ValidationError as error:
-            section = (f"{model_type}_model", self.name)
-            raise explain_options_error(error, section, self.description.config) from None
+            raise explain_options_error(error, (f"{model_type}_model", self.name), self.description.config) from None
 
     def check_ready(self, config: BaseModel) -> None:
         """Let the plugin report, before any work starts, that no forecast could be made."""

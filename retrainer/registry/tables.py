@@ -263,7 +263,11 @@ class Hold(Base):
 
 
 class Post(Base):
-    """An imported post. An id is unique in its stream."""
+    """An imported post. An id is unique in its stream.
+
+    A correction that changes the time of a post sets `moved_at` to the time of the correction and `moved_from` to the
+    earliest time that the post ever had, so that no version is judged by a post that it was trained on.
+    """
 
     __tablename__ = POSTS_TABLE
 
@@ -275,6 +279,8 @@ class Post(Base):
     reblogs_count: Mapped[int | None] = mapped_column(BigInteger)
     favourites_count: Mapped[int | None] = mapped_column(BigInteger)
     imported_at: Mapped[datetime]
+    moved_from: Mapped[datetime | None]
+    moved_at: Mapped[datetime | None]
 
     __table_args__ = (Index(POSTS_INDEX, "stream", "created_at", "post_id"),)
 

@@ -3,9 +3,9 @@
 From the root of the checkout:
 
     mkdir /tmp/release && git archive COMMIT | tar --extract --directory /tmp/release
-    PYTHONPATH=/tmp/release:/tmp/release/plugins .venv/bin/python tests/releases/make.py tests/releases/VERSION COMMIT
+    PYTHONPATH=/tmp/release:/tmp/release/plugins .venv/bin/python tests/releases/make.py tests/releases/RELEASE COMMIT
 
-It writes VERSION/sqlite and VERSION/postgresql. Each holds the project folder, the database (`data/retrainer.db`, or
+It writes RELEASE/sqlite and RELEASE/postgresql. Each holds the project folder, the database (`data/retrainer.db`, or
 the output of pg_dump in `database.sql`), and `expected.json`: what that release printed and forecast.
 """
 

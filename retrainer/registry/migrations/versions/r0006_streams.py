@@ -1,4 +1,7 @@
-"""Posts belong to streams: those there are belong to `default`. A posts table that is not ours is left alone."""
+"""Posts belong to streams, those there are to `default`, and remember that a correction moved them in time.
+
+A posts table that is not ours is left alone.
+"""
 
 import sqlalchemy as sa
 from alembic import op
@@ -26,6 +29,8 @@ def upgrade() -> None:
         _copy_posts(connection)
     else:
         op.add_column(POSTS_TABLE, sa.Column("stream", sa.Text, nullable=False, server_default="default"))
+        for name in ("moved_from", "moved_at"):
+            op.add_column(POSTS_TABLE, sa.Column(name, UTCDateTime))
         op.drop_constraint(str(inspector.get_pk_constraint(POSTS_TABLE)["name"]), POSTS_TABLE, type_="primary")
         op.create_primary_key(f"{POSTS_TABLE}_pkey", POSTS_TABLE, ["stream", "post_id"])
         op.drop_index(INDEX_BEFORE, POSTS_TABLE)
@@ -46,6 +51,8 @@ def _copy_posts(connection: sa.Connection) -> None:
         sa.Column("reblogs_count", sa.BigInteger),
         sa.Column("favourites_count", sa.BigInteger),
         sa.Column("imported_at", UTCDateTime, nullable=False),
+        sa.Column("moved_from", UTCDateTime),
+        sa.Column("moved_at", UTCDateTime),
     )
     op.execute(f"INSERT INTO {copy} ({columns}) SELECT {columns} FROM {POSTS_TABLE}")  # noqa: S608  constants
     op.execute(f"DROP TABLE {POSTS_TABLE}")

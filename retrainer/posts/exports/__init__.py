@@ -1,0 +1,110 @@
+"""The known exports: which one a table is, and which of its records and values make posts.
+
+They are declared in formats.yaml. Plugins and the settings declare others in the same way.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from importlib import resources
+from typing import TYPE_CHECKING, NamedTuple
+
+import yaml
+from pydantic import ValidationError
+
+from retrainer.config import explain_options_error
+from retrainer.entry_points import FORMATS, find_entry_points
+from retrainer.errors import ConfigError
+from retrainer.export_format import ALTERNATIVE, ExportFormat
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from retrainer.posts.records import PostsTable
+
+
+class KnownExport(NamedTuple):
+    """A declared export and its name."""
+
+    name: str
+    format: ExportFormat
+
+
+def known_exports(declared: Mapping[str, ExportFormat] | None = None) -> list[KnownExport]:
+    """Return all exports: those of the settings, then those of plugins, then the shipped ones.
+
+    Of two with one name, the first counts.
+
+    Args:
+        declared: `posts.formats` of the settings.
+
+    Raises:
+        ConfigError: the declaration of a plugin is wrong.
+    """
+    exports = dict(declared or {})
+    for plugin in find_entry_points(FORMATS):
+        source = f"the formats '{plugin.name}' of {plugin.origin}"
+        try:
+            declarations = plugin.entry_point.load()
+        except (Exception, SystemExit) as error:
+            raise ConfigError(f"cannot import {source}: {error}", hint="Fix or uninstall it") from error
+        for name, export in parse_formats(declarations, source).items():
+            exports.setdefault(name, export)
+    for name, export in shipped_formats().items():
+        exports.setdefault(name, export)
+    return [KnownExport(name, export) for name, export in exports.items()]
+
+
+@lru_cache(maxsize=1)
+def shipped_formats() -> dict[str, ExportFormat]:
+    """Return the exports declared in formats.yaml."""
+    text = resources.files(__name__).joinpath("formats.yaml").read_text(encoding="utf-8")
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    return parse_formats(yaml.load(text, loader), "formats.yaml")  # noqa: S506  # it is a safe loader
+
+
+def parse_formats(declarations: object, source: str) -> dict[str, ExportFormat]:
+    """Check declarations, by name.
+
+    Raises:
+        ConfigError: one is wrong; the message names the source and the key.
+    """
+    if not isinstance(declarations, dict):
+        raise ConfigError(f"{source}: declarations must be a mapping of names to formats")
+    formats = {}
+    for name, declaration in declarations.items():
+        try:
+            formats[str(name)] = ExportFormat.model_validate(declaration)
+        except ValidationError as error:
+            explained = explain_options_error(error, (str(name),), ExportFormat)
+            raise ConfigError(f"{source}: {explained.message}", hint=explained.hint) from None
+    return formats
+
+
+def recognise(table: PostsTable, exports: Sequence[KnownExport]) -> KnownExport | None:
+    """Return the export that a table is; of several that fit, the one that requires the most."""
+    paths = set(table.columns)
+    for column in table.columns:  # the objects and arrays that values are in
+        parts = column.split(".")
+        paths.update(".".join(parts[:end]) for end in range(1, len(parts)))
+    fitting = [export for export in exports if _fits(export.format, paths, table.records)]
+    return max(fitting, key=lambda export: _specificity(export.format), default=None)
+
+
+def _fits(export: ExportFormat, paths: set[str], records: str | None) -> bool:
+    if export.records and records not in export.records:
+        return False
+    return all(any(path in paths for path in required.split(ALTERNATIVE)) for required in export.requires)
+
+
+def _specificity(export: ExportFormat) -> int:
+    return len(export.requires) + bool(export.records)
+
+
+def archive_members(exports: Sequence[KnownExport]) -> list[list[str]]:
+    """Return the glob patterns of each export's files in an archive or a folder, the most important export first.
+
+    The files of the first export that has any are wanted; if none has any, all files of a known suffix are. A pattern
+    is matched from the right, as by `PurePath.match`.
+    """
+    return [list(export.format.members) for export in exports if export.format.members]

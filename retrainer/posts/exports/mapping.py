@@ -1,0 +1,113 @@
+"""The values of a record that make a post, and the kind of the record."""
+
+from __future__ import annotations
+
+import math
+import re
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
+
+from retrainer.export_format import ALTERNATIVE, JOIN
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from retrainer.export_format import Kind, PostColumn
+
+_SEPARATORS = {"created_at": " ", "content": "\n\n"}
+
+
+class Alternative(NamedTuple):
+    """The paths of a column's value, whose values are joined if there are several.
+
+    Attributes:
+        name: the expression, such as `date + time`.
+        indices: of its paths in `RecordMapping.paths`.
+        separator: between the joined values.
+    """
+
+    name: str
+    indices: tuple[int, ...]
+    separator: str
+
+    def value(self, values: Sequence[object]) -> object:
+        """Return the value, None if it is missing."""
+        if len(self.indices) == 1:
+            return present(values[self.indices[0]])
+        parts = [part for part in (present(values[index]) for index in self.indices) if part is not None]
+        return self.separator.join(map(str, parts)) if parts else None
+
+
+class RecordMapping:
+    """Selects the values of posts from records whose values were read by `PostsTable.rows(mapping.paths)`.
+
+    Attributes:
+        paths: the paths to read, each once.
+        alternatives: column of posts -> its alternatives, the first with a value counts.
+    """
+
+    def __init__(
+        self,
+        columns: Mapping[PostColumn, str],
+        kinds: Mapping[Kind, Mapping[str, str]] | None = None,
+        *,
+        available: Sequence[str] | None = None,
+    ) -> None:
+        """Prepare the selection.
+
+        Args:
+            columns: column of posts -> expression; see `ExportFormat`.
+            kinds: kind -> path -> pattern; see `ExportFormat`.
+            available: the columns of a table, if no others can be read.
+        """
+        self.paths: list[str] = []
+        known = None if available is None else set(available)
+        self.alternatives: dict[PostColumn, tuple[Alternative, ...]] = {}
+        for column, expression in columns.items():
+            alternatives = [
+                Alternative(alternative, tuple(map(self._index, paths)), _SEPARATORS.get(column, ""))
+                for alternative in expression.split(ALTERNATIVE)
+                if (paths := [path for path in alternative.split(JOIN) if known is None or path in known])
+            ]
+            self.alternatives[column] = tuple(alternatives)
+        self._kinds: list[tuple[Kind, int, Callable[[str], object]]] = [
+            (kind, self._index(path), partial(re.compile(pattern, re.DOTALL).fullmatch))
+            for kind, patterns in (kinds or {}).items()
+            for path, pattern in patterns.items()
+            if known is None or path in known
+        ]
+
+    def _index(self, path: str) -> int:
+        if path not in self.paths:
+            self.paths.append(path)
+        return self.paths.index(path)
+
+    def kind(self, values: Sequence[object]) -> Kind | None:
+        """Return what kind of record it is; None if it is an ordinary post."""
+        for kind, index, matches in self._kinds:
+            value = present(values[index])
+            if value is not None and matches(_text(value)):
+                return kind
+        return None
+
+    def select(self, column: PostColumn, values: Sequence[object]) -> tuple[object, int]:
+        """Return the value of a column and the number of its alternative; (None, 0) if all are missing."""
+        for number, alternative in enumerate(self.alternatives.get(column, ())):
+            value = alternative.value(values)
+            if value is not None:
+                return value, number
+        return None, 0
+
+
+def present(value: object) -> object:
+    """Return the value; None if it is empty."""
+    if isinstance(value, str):
+        return value if value and not value.isspace() else None
+    if isinstance(value, list | dict):
+        return value or None
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def _text(value: object) -> str:
+    """Return a value as text, as JSON would write it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,109 @@
+"""Known exports: which one a table is, and which of its records and values make posts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+import yaml
+
+from retrainer.config import load_settings
+from retrainer.entry_points import FORMATS
+from retrainer.errors import ConfigError
+from retrainer.posts.exports import known_exports, parse_formats, recognise
+from retrainer.posts.exports.mapping import RecordMapping
+from retrainer.posts.records import PostsTable
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from retrainer.export_format import Kind
+    from tests.plugins_for_tests import Plugins
+
+
+def table(*columns: str, records: str | None = None) -> PostsTable:
+    return PostsTable("posts.json", list(columns), lambda _: iter(()), "record", records=records)
+
+
+def recognised(*columns: str, records: str | None = None) -> str | None:
+    export = recognise(table(*columns, records=records), known_exports())
+    return export and export.name
+
+
+def test_an_export_is_recognised_by_its_paths_and_by_where_its_records_are() -> None:
+    assert recognised("tweet.id_str", "tweet.created_at", "tweet.full_text") == "X archive"
+    assert recognised("id", "type", "published", "object.id", "object", records="orderedItems") == "Mastodon archive"
+    assert recognised("id", "type", "published", "object.id", "object") is None
+
+
+@pytest.mark.parametrize("columns", [("id", "created_at", "text"), ("post_id", "timestamp", "content", "likes")])
+def test_an_ordinary_table_is_no_export(columns: Sequence[str]) -> None:
+    assert recognised(*columns) is None
+
+
+def test_the_first_alternative_with_a_value_counts_and_parts_are_joined() -> None:
+    mapping = RecordMapping({"created_at": "exact | day + time", "content": "title + body"})
+    assert mapping.paths == ["exact", "day", "time", "title", "body"]
+    assert mapping.select("created_at", ["", "2024-01-05", "10:00", "a", "b"]) == ("2024-01-05 10:00", 1)
+    assert mapping.select("created_at", [5, "2024-01-05", "10:00", "a", "b"]) == (5, 0)
+    assert mapping.select("content", [5, None, None, "a", "b"]) == ("a\n\nb", 0)
+    assert mapping.select("content", [5, None, None, [], " "]) == (None, 0)
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        (["RT @a: b\nc", None, None], "reposts"),
+        (["so RT @a", None, None], None),
+        (["a", {"id": 1}, 5], "reposts"),
+        (["a", {}, 5], "replies"),
+        (["a", None, ""], None),
+    ],
+)
+def test_a_record_is_of_a_kind_if_the_whole_of_a_value_matches(values: list[object], kind: str | None) -> None:
+    kinds: dict[Kind, dict[str, str]] = {"reposts": {"text": "RT @.*", "reblog": ".+"}, "replies": {"to": ".+"}}
+    mapping = RecordMapping({}, kinds)
+    assert mapping.paths == ["text", "reblog", "to"]
+    assert mapping.kind(values) == kind
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"colums": {}}, "unknown key 'posts.formats.Mine.colums'. Did you mean 'columns'?"),
+        ({"columns": {"post_id": "id"}}, "posts.formats.Mine: "),
+        ({"columns": {"created_at": "a |b| "}}, "posts.formats.Mine.columns.created_at: "),
+        ({"clean_ups": ["xml"]}, "posts.formats.Mine.clean_ups.0: "),
+        ({"kinds": {"reposts": {"text": "("}}}, "posts.formats.Mine.kinds.reposts.text: "),
+        ({"requires": []}, "posts.formats.Mine.requires: "),
+    ],
+)
+def test_a_wrong_declaration_is_named_by_its_key(change: dict[str, object], problem: str, tmp_path: Path) -> None:
+    declaration = {"requires": ["a"], "columns": {"created_at": "a"}} | change
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump({"posts": {"formats": {"Mine": declaration}}}))
+    with pytest.raises(ConfigError) as caught:
+        load_settings(path, {})
+    assert problem in str(caught.value)
+
+
+def test_a_declaration_in_the_settings_replaces_one_of_the_same_name() -> None:
+    (own,) = parse_formats({"Telegram": {"requires": ["a"], "columns": {"created_at": "a"}}}, "test").values()
+    exports = known_exports({"Telegram": own})
+    assert [export.format for export in exports if export.name == "Telegram"] == [own]
+
+
+def test_a_package_can_declare_formats(plugins: Plugins, monkeypatch: pytest.MonkeyPatch) -> None:
+    declarations = {"My forum": {"requires": ["shout", "when"], "columns": {"created_at": "when"}}}
+    plugins.add("shouting", f"FORMATS = {declarations!r}", group=FORMATS, attribute="FORMATS")
+    monkeypatch.syspath_prepend(plugins.site)
+    assert recognised("shout", "when", "volume") == "My forum"
+
+
+def test_a_wrong_declaration_of_a_package_names_it(plugins: Plugins, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = "FORMATS = {'My forum': {'requires': ['shout']}}"
+    plugins.add("other", code, group=FORMATS, attribute="FORMATS")
+    monkeypatch.syspath_prepend(plugins.site)
+    with pytest.raises(ConfigError, match=r"the formats 'other' of retrainer-other 1\.0: My forum\.columns is missing"):
+        known_exports()
