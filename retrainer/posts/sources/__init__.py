@@ -4,7 +4,7 @@ The names here are the interface for plugins of the entry point group `retrainer
 """
 
 from retrainer.errors import SourceError
-from retrainer.posts.sources.hookspecs import Page, Since, SourceOptions, SourceType, hookimpl
+from retrainer.posts.sources.hookspecs import Page, Since, SourceType, hookimpl
 from retrainer.posts.sources.http import HttpClient, Response
 from retrainer.posts.sources.secrets import read_secret
 from retrainer.posts.sources.walk import Listing, walk
@@ -16,7 +16,6 @@ __all__ = [
     "Response",
     "Since",
     "SourceError",
-    "SourceOptions",
     "SourceType",
     "hookimpl",
     "read_secret",

@@ -6,9 +6,11 @@ from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from pydantic import BaseModel
+
 from retrainer.config import Text
 from retrainer.errors import SourceError
-from retrainer.posts.sources.hookspecs import SourceOptions, SourceType, hookimpl
+from retrainer.posts.sources.hookspecs import SourceType, hookimpl
 from retrainer.posts.sources.walk import Listing, walk
 
 if TYPE_CHECKING:
@@ -21,7 +23,7 @@ PAGE_POSTS = 100  # the most that the server sends
 EXPORT = "Bluesky feed"  # the format of the records
 
 
-class BlueskyOptions(SourceOptions):
+class BlueskyOptions(BaseModel, extra="forbid", frozen=True, strict=True):
     """The settings of a source of type `bluesky`.
 
     Attributes:

@@ -119,8 +119,7 @@ def fetch_sources(
     """
     store.require_writable()
     return [
-        _Fetch(store, database, folder, name, settings, now, sleep).run(full=full)
-        for name, settings in sources.items()
+        _Fetch(store, database, folder, name, settings, now, sleep).run(full=full) for name, settings in sources.items()
     ]
 
 
@@ -166,12 +165,15 @@ class _Fetch:
             timeout=timedelta(seconds=settings.timeout_seconds),
             folder=self._folder,
         )
-        with HttpClient(
-            timeout_seconds=settings.timeout_seconds,
-            max_megabytes=settings.max_megabytes,
-            max_minutes=settings.max_minutes,
-            sleep=self._sleep,
-        ) as http, closing(source.fetch(since, http)) as pages:
+        with (
+            HttpClient(
+                timeout_seconds=settings.timeout_seconds,
+                max_megabytes=settings.max_megabytes,
+                max_minutes=settings.max_minutes,
+                sleep=self._sleep,
+            ) as http,
+            closing(source.fetch(since, http)) as pages,
+        ):
             for page in pages:
                 progress = self._store_page(source, page, progress.pages)
                 if self._result.pages >= settings.max_pages or http.is_over:

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pluggy
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime, timedelta
     from pathlib import Path
 
@@ -24,10 +24,8 @@ hookspec = pluggy.HookspecMarker("retrainer")
 hookimpl = pluggy.HookimplMarker("retrainer")
 
 
-class SourceOptions(BaseModel):
-    """Base of the options of a type of source."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+class NoOptions(BaseModel, extra="forbid", frozen=True):
+    """The options of a type of source that has none."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +40,7 @@ class SourceType:
 
     name: str
     summary: str
-    options: type[BaseModel] = SourceOptions
+    options: type[BaseModel] = NoOptions
 
 
 @dataclass(frozen=True)
@@ -89,7 +87,7 @@ class SourceHooks:
         """Describe the type of source. Import nothing slow here."""
 
     @hookspec(firstresult=True)
-    def fetch(self, config: BaseModel, since: Since, http: HttpClient) -> Iterable[Page]:  # type: ignore[empty-body]
+    def fetch(self, config: BaseModel, since: Since, http: HttpClient) -> Iterator[Page]:  # type: ignore[empty-body]
         """Yield pages of posts, each after the one before was stored.
 
         The caller stops after `max_pages` or `max_minutes`, so every page must carry a state from which the next fetch

@@ -71,6 +71,13 @@ class Response:
     is_unmodified: bool = False
 
     @property
+    def host(self) -> str:
+        """The host that answered."""
+        import httpx2  # noqa: PLC0415  slow to import
+
+        return httpx2.URL(self.url).host
+
+    @property
     def validators(self) -> dict[str, str]:
         """What a later request needs to ask whether the content has changed."""
         return {name: self.headers[name] for name in ("etag", "last-modified") if name in self.headers}
@@ -109,7 +116,7 @@ class Response:
         try:
             return json.loads(self.content)
         except (ValueError, RecursionError):
-            raise SourceError(f"{_host(self.url)} did not answer with JSON", hint="Check its URL") from None
+            raise SourceError(f"{self.host} did not answer with JSON", hint="Check its URL") from None
 
 
 class HttpClient:
@@ -370,12 +377,6 @@ def _is_private(host: str) -> bool:
     except (OSError, UnicodeError):  # the request will fail, or a proxy knows it
         return False
     return any(not ipaddress.ip_address(str(address[0]).partition("%")[0]).is_global for *_, address in found)
-
-
-def _host(url: str) -> str:
-    import httpx2  # noqa: PLC0415  slow to import
-
-    return httpx2.URL(url).host
 
 
 def _describe(error: Exception) -> str:

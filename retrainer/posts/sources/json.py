@@ -5,12 +5,12 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from pydantic import model_validator
+from pydantic import BaseModel, model_validator
 
 from retrainer.config import Text, VariableName
 from retrainer.errors import SourceError
-from retrainer.export_format import ALTERNATIVE, CleanUp, Expression, ExportFormat, PostColumn
-from retrainer.posts.sources.hookspecs import SourceOptions, SourceType, hookimpl
+from retrainer.export_format import ALTERNATIVE, CleanUp, ExportFormat, Expression, PostColumn
+from retrainer.posts.sources.hookspecs import SourceType, hookimpl
 from retrainer.posts.sources.secrets import read_secret
 from retrainer.posts.sources.walk import Listing, walk
 from retrainer.posts.validation import EPOCH, MICROSECOND, to_microseconds
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from retrainer.posts.sources.http import HttpClient
 
 
-class JsonOptions(SourceOptions):
+class JsonOptions(BaseModel, extra="forbid", frozen=True, strict=True):
     """The settings of a source of type `json`.
 
     Attributes:
@@ -70,9 +70,7 @@ def fetch(config: JsonOptions, since: Since, http: HttpClient) -> Iterator[Page]
     """Yield the posts of the endpoint, page by page."""
     url = config.url or read_secret(config.url_variable or "")
     headers = {**config.headers, **{name: read_secret(variable) for name, variable in config.secret_headers.items()}}
-    export = ExportFormat(
-        requires=[config.columns["created_at"]], columns=config.columns, clean_ups=config.clean_ups
-    )
+    export = ExportFormat(requires=[config.columns["created_at"]], columns=config.columns, clean_ups=config.clean_ups)
 
     validators: dict[str, str] = dict(since.state.get("validators", {}))
 

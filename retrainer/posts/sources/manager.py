@@ -16,7 +16,7 @@ from retrainer.errors import RetrainerError, SourceError, UnknownName, did_you_m
 from retrainer.posts.sources.hookspecs import Page, SourceHooks, SourceType
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
     from retrainer.config import SourceSettings
     from retrainer.posts.sources.hookspecs import Since
@@ -46,7 +46,7 @@ class LoadedSource:
         document = [self.type_name, self.config.model_dump(mode="json")]
         return sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
-    def fetch(self, since: Since, http: HttpClient) -> Iterator[Page]:
+    def fetch(self, since: Since, http: HttpClient) -> Generator[Page]:
         """Yield the pages of posts.
 
         Raises:
@@ -55,10 +55,8 @@ class LoadedSource:
         """
         problem = f"the source type '{self.type_name}' failed at '{self.name}'"
         try:
-            for page in self._manager.hook.fetch(config=self.config, since=since, http=http) or ():
-                if not isinstance(page, Page):
-                    raise SourceError(f"{problem}: fetch returned no Page", hint="This is a bug in its plugin")
-                yield page
+            pages = self._manager.hook.fetch(config=self.config, since=since, http=http)
+            yield from pages or ()
         except RetrainerError:
             raise
         except (Exception, SystemExit) as error:

@@ -6,11 +6,11 @@ from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from retrainer.config import Text, VariableName
 from retrainer.errors import SourceError
-from retrainer.posts.sources.hookspecs import SourceOptions, SourceType, hookimpl
+from retrainer.posts.sources.hookspecs import SourceType, hookimpl
 from retrainer.posts.sources.secrets import read_secret
 from retrainer.posts.sources.walk import Listing, walk
 
@@ -24,7 +24,7 @@ PAGE_POSTS = 40  # the most that a server sends
 EXPORT = "Mastodon API"  # the format of the records
 
 
-class MastodonOptions(SourceOptions):
+class MastodonOptions(BaseModel, extra="forbid", frozen=True, strict=True):
     """The settings of a source of type `mastodon`.
 
     Attributes:
@@ -54,7 +54,9 @@ def fetch(config: MastodonOptions, since: Since, http: HttpClient) -> Iterator[P
     def read(cursor: str | None) -> Listing:
         params = {"limit": str(PAGE_POSTS), **({"max_id": cursor} if cursor else {})}
         statuses = http.get(f"{api}/{account_id}/statuses", params=params, headers=headers).json()
-        if not isinstance(statuses, list) or not all(isinstance(status, dict) and "id" in status for status in statuses):
+        if not isinstance(statuses, list) or not all(
+            isinstance(status, dict) and "id" in status for status in statuses
+        ):
             raise SourceError(f"'{config.url}' did not answer with posts", hint="Check the URL of the source")
         next_cursor = str(statuses[-1]["id"]) if statuses else None
         return Listing(statuses, [_time(status) for status in statuses], next_cursor, {"account_id": account_id})

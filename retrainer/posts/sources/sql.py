@@ -6,13 +6,13 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, get_args
 
 import sqlalchemy as sa
-from pydantic import model_validator
+from pydantic import BaseModel, model_validator
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from retrainer.config import Text, VariableName
 from retrainer.errors import ConfigError, SourceError, did_you_mean
 from retrainer.export_format import CleanUp, ExportFormat, PostColumn
-from retrainer.posts.sources.hookspecs import Page, SourceOptions, SourceType, hookimpl
+from retrainer.posts.sources.hookspecs import Page, SourceType, hookimpl
 from retrainer.posts.sources.secrets import read_secret
 from retrainer.registry.database import create_engine, translate_error
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 PAGE_ROWS = 1_000
 
 
-class SqlOptions(SourceOptions):
+class SqlOptions(BaseModel, extra="forbid", frozen=True, strict=True):
     """The settings of a source of type `sql`.
 
     Attributes:
@@ -64,7 +64,9 @@ def fetch(config: SqlOptions, since: Since) -> Iterator[Page]:
     try:
         with engine.connect() as connection:
             if engine.dialect.name == "postgresql":
-                connection.exec_driver_sql(f"SET LOCAL statement_timeout = {since.timeout // timedelta(milliseconds=1)}")
+                connection.exec_driver_sql(
+                    f"SET LOCAL statement_timeout = {since.timeout // timedelta(milliseconds=1)}"
+                )
             yield from _read(connection, config, since)
     except DBAPIError as error:
         raise translate_error(error, engine) from error
@@ -124,7 +126,9 @@ class _Cursors:
                 raise SourceError(f"the cursor column '{column}' has a NULL", hint="Leave such rows out in `query`")
             if not self._is_first and value != self.last:
                 if (self._texts_compare or not isinstance(value, str)) and value < self.last:
-                    raise SourceError(f"the query does not sort by '{column}'", hint=f"Add ORDER BY {column} to `query`")
+                    raise SourceError(
+                        f"the query does not sort by '{column}'", hint=f"Add ORDER BY {column} to `query`"
+                    )
                 self.complete = self.last
             self.last, self._is_first = value, False
 
