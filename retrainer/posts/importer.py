@@ -14,7 +14,7 @@ import pandas as pd
 
 from retrainer.config import PostsLimits
 from retrainer.errors import PostsError, UsageError, did_you_mean
-from retrainer.posts.readers import limit_error, open_posts_file, quote_names
+from retrainer.posts.readers import find_posts_files, limit_error, quote_names
 from retrainer.posts.records import RejectedRow, Row
 from retrainer.posts.store import COUNT_COLUMNS
 from retrainer.posts.validation import (
@@ -150,7 +150,8 @@ def read_posts_file(
         if column not in COLUMN_ALIASES:
             hint = f"{did_you_mean(column, COLUMN_ALIASES)} Posts have {quote_names(list(COLUMN_ALIASES))}"
             raise UsageError(f"'{shorten(column)}' is not a column of posts", hint=hint)
-    with open_posts_file(path, limits) as table:
+    [file] = find_posts_files([path], limits)
+    with file.open() as table:
         mapping = _map_columns(table.columns, columns, path) if table.columns else {}
         collector = _RowCollector(table.row_unit, (now - EPOCH) // MICROSECOND)
         rejected, max_rejected = collector.rejected, limits.rejected_rows

@@ -420,23 +420,10 @@ def test_utf_16_is_an_error(tmp_path: Path, name: str, encoding: str) -> None:
     assert error_of(tmp_path, name, content) == f"'{name}' is not UTF-8 text: line 1 cannot be decoded"
 
 
-@pytest.mark.parametrize("name", ["posts.csv", "posts.csv.gz", "posts.json", "posts.jsonl"])
-def test_an_error_names_the_line_that_is_not_utf_8(tmp_path: Path, name: str) -> None:
-    lines = b"id,date,text\n" + b"1,2024-01-01,x\n" * 5000 + b"2,2024-01-01,caf\xe9\n"
-    content = gzip.compress(lines) if name.endswith(".gz") else lines
-    assert error_of(tmp_path, name, content) == f"'{name}' is not UTF-8 text: line 5002 cannot be decoded"
-
-
 @pytest.mark.parametrize("content", ["", "\ufeff", "\n\n", "\ufeff\r\n"])
 @pytest.mark.parametrize("name", ["posts.csv", "posts.json", "posts.jsonl"])
 def test_an_empty_file_is_an_error(tmp_path: Path, name: str, content: str) -> None:
     assert error_of(tmp_path, name, content) == f"'{name}' is empty"
-
-
-def test_an_empty_compressed_or_parquet_file_is_an_error(tmp_path: Path) -> None:
-    assert error_of(tmp_path, "posts.parquet", b"") == "'posts.parquet' is empty"
-    assert error_of(tmp_path, "posts.csv.gz", b"") == "'posts.csv.gz' is empty"
-    assert error_of(tmp_path, "posts.csv.gz", gzip.compress(b"")) == "'posts.csv.gz' is empty"
 
 
 def test_a_file_without_rows_is_an_empty_table_of_the_same_types(tmp_path: Path) -> None:
@@ -499,37 +486,8 @@ def test_json_lines_may_all_be_rejected(tmp_path: Path) -> None:
     assert (file.rows, file.mapping, len(file.posts)) == (2, {}, 0)
 
 
-@pytest.mark.parametrize("name", ["posts.xlsx", "posts", "posts.txt.gz", "posts.parquet.gz", "posts.csv.zip"])
-def test_the_error_for_an_unknown_suffix_lists_the_known_ones(tmp_path: Path, name: str) -> None:
-    (tmp_path / name).write_bytes(b"x")
-    with pytest.raises(PostsError) as caught:
-        read(tmp_path / name)
-    assert caught.value.message.endswith(f"its suffix is '{name.removeprefix('posts')[-len('.parquet.gz') :]}'") or (
-        caught.value.message.endswith("its suffix is '.zip'")
-    )
-    assert ".csv, .tsv, .json, .jsonl, .ndjson, .parquet" in caught.value.hint
-
-
 def test_a_suffix_may_be_in_capitals(tmp_path: Path) -> None:
     assert len(read_bytes(tmp_path, "POSTS.CSV", f"ID,Date\n1,{TIME}\n").posts) == 1
-
-
-def test_a_folder_a_missing_file_and_an_unreadable_file_are_errors(tmp_path: Path) -> None:
-    (tmp_path / "posts.csv").mkdir()
-    with pytest.raises(PostsError, match=r"posts\.csv' is a folder"):
-        read(tmp_path / "posts.csv")
-    with pytest.raises(PostsError, match=r"there is no file '.*none\.csv'"):
-        read(tmp_path / "none.csv")
-    (tmp_path / "loop.csv").symlink_to("loop.csv")
-    with pytest.raises(PostsError, match=r"cannot read '.*loop\.csv': "):
-        read(tmp_path / "loop.csv")
-
-
-def test_a_damaged_gzip_file_is_an_error(tmp_path: Path) -> None:
-    packed = gzip.compress(b"id,date\n" + b"".join(b"%d,2024-01-01\n" % number for number in range(20_000)))
-    cut, wrong_sum, wrong_bits = packed[: len(packed) // 2], packed[:-8] + b"\0" * 8, packed[:10] + b"\xff" * 500
-    for content in (cut, wrong_sum, wrong_bits, b"id,date\n"):
-        assert error_of(tmp_path, "posts.csv.gz", content) == "'posts.csv.gz' is not a complete gzip file"
 
 
 def test_a_damaged_parquet_file_is_an_error(tmp_path: Path) -> None:

@@ -139,16 +139,6 @@ def test_a_file_expands_to_at_most_so_many_megabytes(tmp_path: Path, name: str) 
     assert str(error.value) == problem
 
 
-def test_json_that_takes_too_much_memory_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "posts.json"
-    path.write_text("[" + "{}," * 40_000 + "{}]")
-    with pytest.raises(PostsError) as error:
-        read(path, json_megabytes=1)
-    problem = "needs more than 1 MB of memory as JSON, which is read as a whole, unlike JSON Lines"
-    assert str(error.value) == f"'{path}' {problem}. Raise posts.limits.json_megabytes to import it"
-    assert read(path, json_megabytes=10).rows == 40_001
-
-
 def test_a_file_has_at_most_so_many_rejected_rows(tmp_path: Path) -> None:
     path = tmp_path / "posts.csv"
     path.write_bytes(HEADER + b"{0},never,x\n" * 5)
@@ -210,24 +200,6 @@ def test_the_settings_raise_a_limit(folder: Path, retrainer: Runner) -> None:
 
 
 # --- what Python itself refuses -------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("digits", [5_000, 1_000_000])
-def test_a_number_of_thousands_of_digits_rejects_its_row(tmp_path: Path, digits: int) -> None:
-    number = "1" * digits
-    (tmp_path / "a.csv").write_text(
-        f"id,created_at,text,replies_count\na,{number},x,1\nb,2024-01-01,x,{number}\nc,{number}.{number},x,1\n"
-        f"{number},2024-01-01,x,1\n"
-    )
-    file = read(tmp_path / "a.csv")
-    assert [row.line for row in file.rejected] == [2, 3, 4]
-    assert file.posts["post_id"].tolist() == [number]
-    lines = [f'{{"id": {number}, "created_at": 1700000000}}', f'{{"id": "a", "created_at": {number}}}']
-    (tmp_path / "a.jsonl").write_text("\n".join([*lines, f'{{"id": "a", "created_at": {number}.5}}']))
-    assert [row.line for row in read(tmp_path / "a.jsonl").rejected] == [1, 2, 3]
-    (tmp_path / "a.json").write_text(f"[{lines[0]}]")
-    with pytest.raises(PostsError, match="cannot read '.*' as JSON"):
-        read(tmp_path / "a.json")
 
 
 def test_brackets_of_any_depth_reject_their_row(tmp_path: Path) -> None:

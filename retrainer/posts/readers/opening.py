@@ -1,0 +1,214 @@
+"""Find the files of posts that a user names, and open each with the reader of its format."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+import zipfile
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO, TYPE_CHECKING
+
+from retrainer.errors import PostsError
+from retrainer.files import open_regular
+from retrainer.posts.readers import compression, delimited, json, parquet
+from retrainer.posts.readers.limits import LimitedFile
+from retrainer.posts.readers.options import ReadOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from retrainer.config import PostsLimits
+    from retrainer.posts.records import PostsTable
+
+STANDARD_INPUT = Path("-")
+MAX_FILES = 100_000  # in an archive or a folder
+
+_NO_OPTIONS = ReadOptions()
+_HIDDEN = (".", "__MACOSX")
+
+
+@dataclass(frozen=True)
+class ReadableFile:
+    """A file to read, or one file of an archive or a folder.
+
+    Attributes:
+        name: where it is, for messages: a path, `archive.zip: data/tweets.js`, or `standard input`.
+        is_member: whether it was found in an archive or a folder. The user did not name it, and it need not hold posts.
+    """
+
+    name: str
+    is_member: bool
+    _limits: PostsLimits
+    _path: str
+    _open: Callable[[], IO[bytes]]
+    _is_compressed: bool = False
+
+    @contextmanager
+    def open(self, options: ReadOptions = _NO_OPTIONS) -> Iterator[PostsTable]:
+        """Open the file. It may be opened several times, with other options.
+
+        Raises:
+            PostsError: the file is missing, unreadable, damaged, in an unknown format, or exceeds a limit; also while
+                rows are read.
+        """
+        with _translate_errors(self.name), ExitStack() as stack:
+            binary = stack.enter_context(self._open())
+            content = compression.decompress(binary)
+            is_compressed = self._is_compressed or content is not None
+            if content is not None:
+                stack.enter_context(content)
+                binary = content
+            reader = _choose_reader(_plain_suffix(PurePosixPath(self._path)), binary)
+            if reader is parquet.read and is_compressed:
+                binary = stack.enter_context(compression.spool(binary, self.name, self._limits.file_megabytes))
+            file = LimitedFile(binary, self.name, self._limits, is_compressed=is_compressed)
+            yield reader(file, options)
+
+
+def find_posts_files(
+    paths: Sequence[Path], limits: PostsLimits, *, members: Sequence[str] = ()
+) -> Iterator[ReadableFile]:
+    """Find the files to read: as they are named, below a folder, or in a ZIP archive.
+
+    Args:
+        paths: files, folders, archives; `-` is standard input.
+        limits: the limits of each file.
+        members: patterns of the files of known exports, such as `data/tweets*.js`. If any file of an archive or a
+            folder matches one, only those that do are read.
+
+    Raises:
+        PostsError: there is no such file, or nothing to read in a folder or an archive.
+    """
+    for path in paths:
+        yield from _find(path, limits, members)
+
+
+def _find(path: Path, limits: PostsLimits, members: Sequence[str]) -> Iterator[ReadableFile]:
+    name = "standard input" if path == STANDARD_INPUT else str(path)
+    with _translate_errors(name), ExitStack() as stack:
+        if path != STANDARD_INPUT and stat.S_ISDIR(path.stat().st_mode):
+            found = {str(PurePosixPath(*file.relative_to(path).parts)): file for file in _walk(path)}
+            for member in _choose_members(list(found), members, name):
+                file = found[member]
+                yield ReadableFile(str(file), True, limits, file.name, _opener(file))
+            return
+        opener = _opener(path)
+        binary = stack.enter_context(opener())
+        if not binary.seekable():  # a pipe can be read once
+            binary = stack.enter_context(compression.spool(binary, name, limits.file_megabytes))
+            opener = _reopener(binary)
+        if not _is_archive(binary):
+            yield ReadableFile(name, False, limits, path.name, opener)
+            return
+        archive = stack.enter_context(zipfile.ZipFile(binary))
+        infos = {info.filename: info for info in archive.infolist() if not info.is_dir()}
+        for member in _choose_members(list(infos), members, name):
+            yield ReadableFile(f"{name}: {member}", True, limits, member, _member_opener(archive, infos[member]), True)
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """Yield the files below a folder, in the order of their names, without hidden ones and linked folders."""
+    count = 0
+    for parent, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith(_HIDDEN))
+        count += len(names)
+        if count > MAX_FILES:
+            raise PostsError(f"'{folder}' holds more than {MAX_FILES:,} files", hint="Choose a folder of posts")
+        yield from (Path(parent, name) for name in sorted(names) if not name.startswith(_HIDDEN))
+
+
+def _choose_members(names: Sequence[str], patterns: Sequence[str], container: str) -> list[str]:
+    """Return the files of an archive or a folder that a pattern asks for, else those of a known suffix."""
+    if len(names) > MAX_FILES:
+        raise PostsError(f"'{container}' holds more than {MAX_FILES:,} files", hint="Choose an archive of posts")
+    paths = {name: PurePosixPath(name) for name in names}
+    visible = {name: path for name, path in paths.items() if not any(part.startswith(_HIDDEN) for part in path.parts)}
+    chosen = [name for name, path in visible.items() if any(path.match(pattern) for pattern in patterns)]
+    chosen = chosen or [name for name, path in visible.items() if _plain_suffix(path) in _READERS]
+    if not chosen:
+        hint = f"Choose one with a file that ends in {', '.join(_READERS)}"
+        raise PostsError(f"'{container}' contains no file of posts", hint=hint)
+    return chosen
+
+
+def _plain_suffix(path: PurePosixPath) -> str:
+    """Return the last suffix of a name in small letters, without that of a compression."""
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    if suffixes and suffixes[-1] in compression.SUFFIXES:
+        suffixes.pop()
+    return suffixes[-1] if suffixes else ""
+
+
+def _opener(path: Path) -> Callable[[], IO[bytes]]:
+    if path == STANDARD_INPUT:
+        return lambda: open(sys.stdin.fileno(), "rb", closefd=False)
+    return lambda: open_regular(path, pipe=True)
+
+
+def _reopener(binary: IO[bytes]) -> Callable[[], IO[bytes]]:
+    """Return an opener of what is open already and must stay so."""
+
+    def reopen() -> IO[bytes]:
+        return open(os.dup(binary.fileno()), "rb")  # noqa: PTH123  not a path; the caller closes it
+
+    return reopen
+
+
+def _member_opener(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Callable[[], IO[bytes]]:
+    return lambda: archive.open(info)
+
+
+def _is_archive(binary: IO[bytes]) -> bool:
+    """Whether a file is a ZIP archive, and not a workbook, which is one too."""
+    if not compression.peek(binary, 4).startswith((b"PK\3\4", b"PK\5\6")):
+        return False
+    with zipfile.ZipFile(binary) as archive:
+        names = archive.namelist()
+    binary.seek(0)
+    return "[Content_Types].xml" not in names
+
+
+@contextmanager
+def _translate_errors(name: str) -> Iterator[None]:
+    """Translate errors of the file as a whole into a PostsError."""
+    try:
+        yield
+    except (*compression.ERRORS, zipfile.BadZipFile) as error:
+        hint = "Download or compress it again"
+        raise PostsError(f"'{name}' is not a complete compressed file", hint=hint) from error
+    except NotImplementedError as error:  # of zipfile
+        raise PostsError(f"cannot read '{name}': {error}", hint="Compress it with another method") from error
+    except FileNotFoundError as error:
+        raise PostsError(f"there is no file '{name}'", hint="Check the path") from error
+    except OSError as error:
+        problem = error.strerror or error
+        raise PostsError(f"cannot read '{name}': {problem}", hint="Check the path and its permissions") from error
+    except RuntimeError as error:
+        if "password" not in str(error):
+            raise
+        raise PostsError(f"'{name}' is encrypted", hint="Unpack it, and import the folder") from error
+
+
+_READERS: dict[str, Callable[[LimitedFile, ReadOptions], PostsTable]] = {
+    ".csv": delimited.read,
+    ".tsv": delimited.read,
+    ".json": json.read,
+    ".jsonl": json.read,
+    ".ndjson": json.read,
+    ".js": json.read,
+    ".parquet": parquet.read,
+}
+
+
+def _choose_reader(suffix: str, binary: IO[bytes]) -> Callable[[LimitedFile, ReadOptions], PostsTable]:
+    """Return the reader of a file, by its content where that cannot be mistaken, else by its suffix."""
+    head = compression.peek(binary, 2**12)
+    if head.startswith(b"PAR1"):
+        return parquet.read
+    if suffix in _READERS:
+        return _READERS[suffix]
+    start = head.decode("utf-8-sig", "ignore").lstrip()
+    return json.read if start.startswith(("{", "[")) else delimited.read
