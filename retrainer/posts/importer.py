@@ -17,15 +17,14 @@ from retrainer.errors import PostsError, UsageError, did_you_mean
 from retrainer.posts.readers import find_posts_files, limit_error, quote_names
 from retrainer.posts.records import RejectedRow, Row
 from retrainer.posts.store import COUNT_COLUMNS
+from retrainer.posts.texts import clean_text
+from retrainer.posts.times import TimeColumn
 from retrainer.posts.validation import (
     EPOCH,
     MICROSECOND,
-    MISSING_COUNT,
     InvalidValueError,
     parse_count,
     parse_id,
-    parse_text,
-    parse_time,
     quote,
     shorten,
 )
@@ -45,6 +44,7 @@ COLUMN_ALIASES: dict[str, tuple[str, ...]] = {
     **{name: (name,) for name in COUNT_COLUMNS},
 }
 REQUIRED_COLUMNS = ("post_id", "created_at")
+MISSING_COUNT = -1
 DEFAULT_LIMITS = PostsLimits()
 
 
@@ -203,7 +203,7 @@ class _RowCollector:
         self.rows = 0
         self.repeated = 0
         self._row_unit = row_unit
-        self._now = now  # microseconds since 1970, like all times here
+        self._read_time = TimeColumn(now=now).reader("created_at")
         self._index: dict[str, int] = {}  # by id, in the columns below
         self._lines = array("q")
         self._times = array("q")
@@ -224,9 +224,9 @@ class _RowCollector:
 
     def _accept(self, line: int, raw_id: object, raw_time: object, content: object, *raw_counts: object) -> None:
         post_id = parse_id(raw_id)
-        time = parse_time(raw_time, self._now)
-        text = parse_text(content)
-        counts = [parse_count(name, count) for name, count in zip(COUNT_COLUMNS, raw_counts, strict=True)]
+        time = self._read_time(raw_time)
+        text = clean_text(content)
+        counts = [_count_or_missing(count) for count in raw_counts]
         first = self._index.setdefault(post_id, len(self._lines))
         if first < len(self._lines):
             self._require_same(post_id, first, time, text)
@@ -257,6 +257,14 @@ class _RowCollector:
                 **{name: _count_column(counts) for name, counts in zip(COUNT_COLUMNS, self._counts, strict=True)},
             }
         )
+
+
+def _count_or_missing(value: object) -> int:
+    try:
+        count = parse_count(value)
+    except InvalidValueError:
+        return MISSING_COUNT
+    return MISSING_COUNT if count is None else count
 
 
 def _count_column(counts: array[int]) -> pd.api.extensions.ExtensionArray:

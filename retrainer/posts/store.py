@@ -14,7 +14,8 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
 from retrainer.errors import ConfigError, PostsError, did_you_mean
-from retrainer.posts.validation import quote, to_microseconds
+from retrainer.posts.times import to_microseconds
+from retrainer.posts.validation import quote
 from retrainer.registry.database import create_engine, location, translate_error
 from retrainer.registry.queries import has_own_posts, insert_new
 from retrainer.registry.tables import DEFAULT_STREAM, POSTS_TABLE, Post

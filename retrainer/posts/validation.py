@@ -1,132 +1,112 @@
-"""Validation of the values of posts, from whatever file or table they come."""
+"""The ids and counts of posts, from whatever file or table they come, and what is said of invalid values."""
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
-import numpy as np
-
-MAX_SHOWN_CHARACTERS = 60  # of a value in a message
-
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
-MIN_TIME = (datetime.min.replace(tzinfo=UTC) - EPOCH) // MICROSECOND
-MISSING_COUNT = -1
+MAX_SHOWN_CHARACTERS = 60  # of a value in a message
 MAX_COUNT = 2**63 - 1
 
-_CLOCK = r"[Tt ](?:[01]\d|2[0-3])"
-_ZONE = r"(?: ?(?:[Zz]|[+-]\d\d(?::?\d\d)?))?"
-_ISO_8601 = re.compile(
-    rf"\d{{4}}-\d\d-\d\d(?:{_CLOCK}(?::\d\d(?::\d\d(?:[.,]\d+)?)?)?{_ZONE})?"
-    rf"|\d{{8}}(?:{_CLOCK}(?:\d\d(?:\d\d(?:[.,]\d+)?)?)?{_ZONE})?",
-    re.ASCII,
-)
-_PLAIN_NUMBER = re.compile(r"\d+(?:\.\d+)?", re.ASCII)
-_WHOLE_NUMBER = re.compile(r"0*(\d{1,19})(?:\.0*)?", re.ASCII)
-# What spreadsheets and data frames turn a long id into: the digits after the sixteenth are lost.
-_ROUNDED_ID = re.compile(r"\d(?:\.\d+)?[eE]\+\d+", re.ASCII)
+_EXACT_FLOATS = 2**53  # from here on, floating-point numbers skip whole numbers
+_WHOLE_FLOAT = re.compile(r"(-?[0-9]+)\.0*", re.ASCII)
+# What spreadsheets write a long number as, and what keeps them from doing so: '101, ="101".
+_ROUNDED_ID = re.compile(r"[0-9](?:\.[0-9]+)?[eE]\+[0-9]+", re.ASCII)
+_MARKED_ID = re.compile(r"""'([0-9]+)'?|=?"([0-9]+)\"""", re.ASCII)
+_WHOLE_NUMBER = re.compile(r"0*([0-9]{1,19})(?:\.0*)?", re.ASCII)
+_GROUPED = re.compile(r"[0-9]{1,3}(?:,[0-9]{3})+|[0-9]{1,3}(?:[\s'\u2019][0-9]{3})+|[0-9]{1,3}(?:\.[0-9]{3}){2,}")
+_SHORTENED = re.compile(r"([0-9]{1,9}(?:[.,][0-9]{1,2})?)\s?([kmb])", re.IGNORECASE | re.ASCII)
+_FACTORS = {"k": 10**3, "m": 10**6, "b": 10**9}
 # Databases cannot store these as text.
-_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 
 class InvalidValueError(ValueError):
-    """An invalid value, which rejects its row; the message is the reason."""
+    """An invalid value; the message is the reason."""
 
 
-def _is_missing(value: object) -> bool:
+def is_missing(value: object) -> bool:
+    """Whether a value says nothing."""
     if isinstance(value, str):
         return not value or value.isspace()
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def parse_id(value: object) -> str:
-    """Return the id as written."""
-    if _is_missing(value):
+    """Return the id, in one spelling: `101` for 101, "101 ", 101.0 and '101; any other text as written.
+
+    Raises:
+        InvalidValueError: it is missing, not exact, or neither text nor a whole number.
+    """
+    if type(value) is str and value.isalnum() and value.isascii() and "e" not in value:
+        return value  # the way of nearly all ids
+    if is_missing(value):
         raise InvalidValueError("the id is missing")
-    if isinstance(value, float | Decimal) or (isinstance(value, str) and _ROUNDED_ID.fullmatch(value)):
-        raise InvalidValueError(f"the id {quote(value)} is a floating-point number, whose last digits are lost")
+    if isinstance(value, float | Decimal) and not isinstance(value, bool):
+        return _whole_id(Decimal(value), value)
     if isinstance(value, bool) or not isinstance(value, str | int):
         raise InvalidValueError(f"the id {quote(value)} is neither text nor a whole number")
-    text = str(value)
-    if _UNSTORABLE.search(text):
+    text = str(value).strip()
+    if match := _MARKED_ID.fullmatch(text):
+        return match[1] or match[2]
+    if match := _WHOLE_FLOAT.fullmatch(text):
+        return _whole_id(Decimal(match[1]), value)
+    if _ROUNDED_ID.fullmatch(text):
+        raise _inexact_id(value)
+    if UNSTORABLE.search(text):
         raise InvalidValueError(f"the id {quote(value)} contains a character that cannot be stored")
     return text
 
 
-def parse_time(value: object, now: int) -> int:
-    """Return the time in microseconds since 1970, UTC."""
-    if _is_missing(value) or (isinstance(value, np.datetime64) and np.isnat(value)):
-        raise InvalidValueError("the time is missing")
-    try:
-        micros = to_microseconds(value)
-    except ValueError as error:
-        problem = "is neither ISO-8601 nor seconds or milliseconds since 1970"
-        raise InvalidValueError(f"the time {quote(value)} {problem}") from error
-    if micros > now:
-        raise InvalidValueError(f"the time {quote(value)} is in the future")
-    if micros < MIN_TIME:
-        raise InvalidValueError(f"the time {quote(value)} is before the year 1")
-    return micros
+def _whole_id(number: Decimal, value: object) -> str:
+    if not -_EXACT_FLOATS < number < _EXACT_FLOATS:
+        raise _inexact_id(value)
+    if number != int(number):
+        raise InvalidValueError(f"the id {quote(value)} is not a whole number")
+    return str(int(number))
 
 
-def to_microseconds(value: object) -> int:
-    """Return a time in microseconds since 1970, UTC.
+def _inexact_id(value: object) -> InvalidValueError:
+    return InvalidValueError(f"the id {quote(value)} is a floating-point number, whose last digits are lost")
+
+
+def make_id(time: int, text: str | None) -> str:
+    """Return an id for a post that has none; always the same for the same time and text.
+
+    Args:
+        time: microseconds since 1970, UTC.
+        text: its text; None if it has none.
+    """
+    written = f"{time}\n{text or ''}"
+    return f"made-{hashlib.sha256(written.encode()).hexdigest()[:20]}"
+
+
+def parse_count(value: object) -> int | None:
+    """Return the count; None if it is missing. Digits may be grouped, as in 1,234, or shortened, as in 1.2K.
 
     Raises:
-        ValueError: it is not a time.
+        InvalidValueError: it cannot be read. The post is worth keeping without it.
     """
-    if isinstance(value, np.datetime64):
-        return int(value.astype(np.int64))
-    if isinstance(value, datetime):
-        return (value.replace(tzinfo=value.tzinfo or UTC) - EPOCH) // MICROSECOND
-    if isinstance(value, str):
-        text = value.strip()
-        if _ISO_8601.fullmatch(text):
-            return _iso_micros(text)
-        if _PLAIN_NUMBER.fullmatch(text):
-            return _epoch_micros(Decimal(text))
-    elif isinstance(value, int | float | Decimal) and not isinstance(value, bool):
-        return _epoch_micros(Decimal(str(value)))  # exactly as written: 0.1, not the nearest binary number
-    raise ValueError(value)
-
-
-def _iso_micros(text: str) -> int:
-    # Python needs capitals and no space before a zone; it truncates a fraction to six digits.
-    time = datetime.fromisoformat(text.upper().replace(" Z", "Z").replace(" +", "+").replace(" -", "-"))
-    return (time.replace(tzinfo=time.tzinfo or UTC) - EPOCH) // MICROSECOND
-
-
-def _epoch_micros(number: Decimal) -> int:
-    if 10**9 <= number < 10**11:
-        return int(number * 1_000_000)
-    if 10**12 <= number < 10**14:
-        return int(number * 1_000)
-    raise ValueError(number)
-
-
-def parse_text(value: object) -> str | None:
-    """Return the text, with characters that cannot be stored replaced; None if it is missing."""
-    if _is_missing(value):
+    if is_missing(value):
         return None
-    if not isinstance(value, str):
-        raise InvalidValueError(f"the content {quote(value)} is not text")
-    return _UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", value)
-
-
-def parse_count(name: str, value: object) -> int:
-    """Return the count, or MISSING_COUNT."""
-    if _is_missing(value):
-        return MISSING_COUNT
-    match = _WHOLE_NUMBER.fullmatch(str(value).strip())
+    text = str(value).strip()
+    if _GROUPED.fullmatch(text):
+        text = re.sub(r"[^0-9]", "", text)
+    elif match := _SHORTENED.fullmatch(text):
+        text = str(int(Decimal(match[1].replace(",", ".")) * _FACTORS[match[2].lower()]))
+    match = _WHOLE_NUMBER.fullmatch(text)
     if match is None or int(match[1]) > MAX_COUNT:
-        raise InvalidValueError(f"{name} {quote(value)} is not a whole number of 0 or more")
+        raise InvalidValueError(f"{quote(value)} is not a whole number of 0 or more")
     return int(match[1])
 
 
 def quote(value: object) -> str:
+    """Return a value in quotes, shortened, for a message."""
     return f"'{shorten(str(value))}'"
 
 

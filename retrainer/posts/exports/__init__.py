@@ -16,6 +16,7 @@ from retrainer.config import explain_options_error
 from retrainer.entry_points import FORMATS, find_entry_points
 from retrainer.errors import ConfigError
 from retrainer.export_format import ALTERNATIVE, ExportFormat
+from retrainer.posts.exports.mapping import with_prefixes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -83,10 +84,7 @@ def parse_formats(declarations: object, source: str) -> dict[str, ExportFormat]:
 
 def recognise(table: PostsTable, exports: Sequence[KnownExport]) -> KnownExport | None:
     """Return the export that a table is; of several that fit, the one that requires the most."""
-    paths = set(table.columns)
-    for column in table.columns:  # the objects and arrays that values are in
-        parts = column.split(".")
-        paths.update(".".join(parts[:end]) for end in range(1, len(parts)))
+    paths = with_prefixes(table.columns)
     fitting = [export for export in exports if _fits(export.format, paths, table.records)]
     return max(fitting, key=lambda export: _specificity(export.format), default=None)
 

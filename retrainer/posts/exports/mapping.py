@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
     from retrainer.export_format import Kind, PostColumn
 
-_SEPARATORS = {"created_at": " ", "content": "\n\n"}
-
 
 class Alternative(NamedTuple):
     """The paths of a column's value, whose values are joined if there are several.
@@ -52,6 +50,7 @@ class RecordMapping:
         kinds: Mapping[Kind, Mapping[str, str]] | None = None,
         *,
         available: Sequence[str] | None = None,
+        is_html: bool = False,
     ) -> None:
         """Prepare the selection.
 
@@ -59,13 +58,15 @@ class RecordMapping:
             columns: column of posts -> expression; see `ExportFormat`.
             kinds: kind -> path -> pattern; see `ExportFormat`.
             available: the columns of a table, if no others can be read.
+            is_html: whether the texts are HTML.
         """
         self.paths: list[str] = []
-        known = None if available is None else set(available)
+        known = None if available is None else with_prefixes(available)
+        separators = {"created_at": " ", "content": "<p>" if is_html else "\n\n"}
         self.alternatives: dict[PostColumn, tuple[Alternative, ...]] = {}
         for column, expression in columns.items():
             alternatives = [
-                Alternative(alternative, tuple(map(self._index, paths)), _SEPARATORS.get(column, ""))
+                Alternative(alternative, tuple(map(self._index, paths)), separators.get(column, ""))
                 for alternative in expression.split(ALTERNATIVE)
                 if (paths := [path for path in alternative.split(JOIN) if known is None or path in known])
             ]
@@ -97,6 +98,11 @@ class RecordMapping:
             if value is not None:
                 return value, number
         return None, 0
+
+
+def with_prefixes(columns: Sequence[str]) -> set[str]:
+    """Return the columns, and the paths of the objects and arrays that they are in."""
+    return {*columns, *(column[: dot.start()] for column in columns for dot in re.finditer(r"\.", column))}
 
 
 def present(value: object) -> object:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import sys
+import tarfile
 import zipfile
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -13,7 +14,8 @@ from typing import IO, TYPE_CHECKING
 
 from retrainer.errors import PostsError
 from retrainer.files import open_regular
-from retrainer.posts.readers import compression, delimited, json, parquet
+from retrainer.posts.feeds import is_feed
+from retrainer.posts.readers import compression, delimited, feed, json, parquet
 from retrainer.posts.readers.limits import LimitedFile
 from retrainer.posts.readers.options import ReadOptions
 
@@ -28,6 +30,7 @@ MAX_FILES = 100_000  # in an archive or a folder
 
 _NO_OPTIONS = ReadOptions()
 _HIDDEN = (".", "__MACOSX")
+_TAR_MARK = slice(257, 262)
 
 
 @dataclass(frozen=True)
@@ -69,29 +72,29 @@ class ReadableFile:
 
 
 def find_posts_files(
-    paths: Sequence[Path], limits: PostsLimits, *, members: Sequence[str] = ()
+    paths: Sequence[Path], limits: PostsLimits, *, exports: Sequence[Sequence[str]] = ()
 ) -> Iterator[ReadableFile]:
     """Find the files to read: as they are named, below a folder, or in a ZIP archive.
 
     Args:
         paths: files, folders, archives; `-` is standard input.
         limits: the limits of each file.
-        members: patterns of the files of known exports, such as `data/tweets*.js`. If any file of an archive or a
-            folder matches one, only those that do are read.
+        exports: for each known export the patterns of its files, such as `data/tweets*.js`. Of an archive or a folder,
+            the files of the first export that has any are read; all files, if none has any.
 
     Raises:
         PostsError: there is no such file, or nothing to read in a folder or an archive.
     """
     for path in paths:
-        yield from _find(path, limits, members)
+        yield from _find(path, limits, exports)
 
 
-def _find(path: Path, limits: PostsLimits, members: Sequence[str]) -> Iterator[ReadableFile]:
+def _find(path: Path, limits: PostsLimits, exports: Sequence[Sequence[str]]) -> Iterator[ReadableFile]:
     name = "standard input" if path == STANDARD_INPUT else str(path)
     with _translate_errors(name), ExitStack() as stack:
         if path != STANDARD_INPUT and stat.S_ISDIR(path.stat().st_mode):
             found = {str(PurePosixPath(*file.relative_to(path).parts)): file for file in _walk(path)}
-            for member in _choose_members(list(found), members, name):
+            for member in _choose_members(list(found), exports, name):
                 file = found[member]
                 yield ReadableFile(str(file), True, limits, file.name, _opener(file))
             return
@@ -100,13 +103,31 @@ def _find(path: Path, limits: PostsLimits, members: Sequence[str]) -> Iterator[R
         if not binary.seekable():  # a pipe can be read once
             binary = stack.enter_context(compression.spool(binary, name, limits.file_megabytes))
             opener = _reopener(binary)
+        content = compression.decompress(binary)
+        if _is_tar(content or binary):
+            yield from _find_in_tar(content or binary, name, limits, exports)
+            return
         if not _is_archive(binary):
             yield ReadableFile(name, False, limits, path.name, opener)
             return
         archive = stack.enter_context(zipfile.ZipFile(binary))
         infos = {info.filename: info for info in archive.infolist() if not info.is_dir()}
-        for member in _choose_members(list(infos), members, name):
+        for member in _choose_members(list(infos), exports, name):
             yield ReadableFile(f"{name}: {member}", True, limits, member, _member_opener(archive, infos[member]), True)
+
+
+def _find_in_tar(
+    binary: IO[bytes], name: str, limits: PostsLimits, exports: Sequence[Sequence[str]]
+) -> Iterator[ReadableFile]:
+    with tarfile.open(fileobj=binary, mode="r:") as archive:
+        infos: dict[str, tarfile.TarInfo] = {}
+        for info in archive:
+            if info.isfile():
+                infos[info.name] = info
+            if len(infos) > MAX_FILES:
+                break
+        for member in _choose_members(list(infos), exports, name):
+            yield ReadableFile(f"{name}: {member}", True, limits, member, _tar_opener(archive, infos[member]), True)
 
 
 def _walk(folder: Path) -> Iterator[Path]:
@@ -120,14 +141,17 @@ def _walk(folder: Path) -> Iterator[Path]:
         yield from (Path(parent, name) for name in sorted(names) if not name.startswith(_HIDDEN))
 
 
-def _choose_members(names: Sequence[str], patterns: Sequence[str], container: str) -> list[str]:
-    """Return the files of an archive or a folder that a pattern asks for, else those of a known suffix."""
+def _choose_members(names: Sequence[str], exports: Sequence[Sequence[str]], container: str) -> list[str]:
+    """Return the files of an archive or a folder that belong to a known export, else those of a known suffix."""
     if len(names) > MAX_FILES:
         raise PostsError(f"'{container}' holds more than {MAX_FILES:,} files", hint="Choose an archive of posts")
     paths = {name: PurePosixPath(name) for name in names}
     visible = {name: path for name, path in paths.items() if not any(part.startswith(_HIDDEN) for part in path.parts)}
-    chosen = [name for name, path in visible.items() if any(path.match(pattern) for pattern in patterns)]
-    chosen = chosen or [name for name, path in visible.items() if _plain_suffix(path) in _READERS]
+    for patterns in exports:
+        chosen = [name for name, path in visible.items() if any(path.match(pattern) for pattern in patterns)]
+        if chosen:
+            return chosen
+    chosen = [name for name, path in visible.items() if _plain_suffix(path) in _READERS]
     if not chosen:
         hint = f"Choose one with a file that ends in {', '.join(_READERS)}"
         raise PostsError(f"'{container}' contains no file of posts", hint=hint)
@@ -161,6 +185,20 @@ def _member_opener(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Callable[
     return lambda: archive.open(info)
 
 
+def _tar_opener(archive: tarfile.TarFile, info: tarfile.TarInfo) -> Callable[[], IO[bytes]]:
+    def extract() -> IO[bytes]:
+        file = archive.extractfile(info)
+        assert file is not None  # noqa: S101  only of a folder
+        return file
+
+    return extract
+
+
+def _is_tar(binary: IO[bytes]) -> bool:
+    """Whether a file, decompressed, is a tar archive."""
+    return compression.peek(binary, _TAR_MARK.stop)[_TAR_MARK] == b"ustar"
+
+
 def _is_archive(binary: IO[bytes]) -> bool:
     """Whether a file is a ZIP archive, and not a workbook, which is one too."""
     if not compression.peek(binary, 4).startswith((b"PK\3\4", b"PK\5\6")):
@@ -176,7 +214,7 @@ def _translate_errors(name: str) -> Iterator[None]:
     """Translate errors of the file as a whole into a PostsError."""
     try:
         yield
-    except (*compression.ERRORS, zipfile.BadZipFile) as error:
+    except (*compression.ERRORS, zipfile.BadZipFile, tarfile.TarError) as error:
         hint = "Download or compress it again"
         raise PostsError(f"'{name}' is not a complete compressed file", hint=hint) from error
     except NotImplementedError as error:  # of zipfile
@@ -200,6 +238,7 @@ _READERS: dict[str, Callable[[LimitedFile, ReadOptions], PostsTable]] = {
     ".ndjson": json.read,
     ".js": json.read,
     ".parquet": parquet.read,
+    **dict.fromkeys((".xml", ".rss", ".atom"), feed.read),
 }
 
 
@@ -208,6 +247,8 @@ def _choose_reader(suffix: str, binary: IO[bytes]) -> Callable[[LimitedFile, Rea
     head = compression.peek(binary, 2**12)
     if head.startswith(b"PAR1"):
         return parquet.read
+    if is_feed(head):
+        return feed.read
     if suffix in _READERS:
         return _READERS[suffix]
     start = head.decode("utf-8-sig", "ignore").lstrip()

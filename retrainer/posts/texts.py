@@ -1,0 +1,88 @@
+"""The texts of posts: plain text from HTML, entities, wrongly decoded characters, and lists of parts."""
+
+from __future__ import annotations
+
+import html
+import re
+from typing import TYPE_CHECKING
+
+from retrainer.posts.validation import UNSTORABLE, InvalidValueError, is_missing, quote
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_LINE, _PARAGRAPH = "\x1e", "\x1d"  # markers, which texts do not contain
+_BLOCKS = "div, li, tr, blockquote, pre, ul, ol, table, h1, h2, h3, h4, h5, h6, figure, figcaption, section, article"
+_INVISIBLE = "head, script, style, template, .invisible"  # Mastodon hides parts of links by the class
+_SPACE = re.compile(r"[ \t\n\r\f]+")
+_BREAKS = re.compile(rf" ?[{_LINE}{_PARAGRAPH}][ {_LINE}{_PARAGRAPH}]*")
+
+
+def clean_text(value: object, clean_ups: Sequence[str] = ()) -> str | None:
+    """Return the text; None if it is missing. Characters that cannot be stored become U+FFFD.
+
+    A list of parts, each a text or an object with a `text`, is one text.
+
+    Args:
+        value: as it stands in the file.
+        clean_ups: what to do with it, of "mojibake", "html" and "entities".
+
+    Raises:
+        InvalidValueError: it is not text.
+    """
+    text = _join_parts(value) if isinstance(value, list | dict) else value
+    if isinstance(text, int | float) and not isinstance(text, bool) and not is_missing(text):
+        text = str(text)
+    if is_missing(text):
+        return None
+    if not isinstance(text, str):
+        raise InvalidValueError(f"the content {quote(value)} is not text")
+    if "mojibake" in clean_ups:
+        text = repair_mojibake(text)
+    if "html" in clean_ups:
+        text = html_to_text(text)
+    elif "entities" in clean_ups and "&" in text:
+        text = html.unescape(text)
+    if UNSTORABLE.search(text):
+        text = UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", text)
+    return None if is_missing(text) else text
+
+
+def _join_parts(value: object) -> str | None:
+    parts = value if isinstance(value, list) else [value]
+    texts = [part.get("text") if isinstance(part, dict) else part for part in parts]
+    return "".join(text for text in texts if isinstance(text, str)) or None
+
+
+def html_to_text(text: str) -> str:
+    """Return what a browser shows of HTML: a line break for each <br> and block, an empty line between paragraphs."""
+    from selectolax.lexbor import LexborHTMLParser  # noqa: PLC0415  few files need it
+
+    if "<" not in text and "&" not in text:
+        return text
+    body = LexborHTMLParser(re.sub(f"[{_LINE}{_PARAGRAPH}]", "", text)).body
+    if body is None:
+        return ""
+    for node in body.css(_INVISIBLE):
+        node.decompose()
+    for node in body.css("br"):
+        node.replace_with(_LINE)
+    for selector, mark in (("p", _PARAGRAPH), (_BLOCKS, _LINE)):
+        for node in body.css(selector):
+            node.insert_before(mark)
+            node.insert_after(mark)
+    spaced = _SPACE.sub(" ", body.text())
+    return _BREAKS.sub(lambda match: "\n\n" if _PARAGRAPH in match[0] else "\n", spaced).strip()
+
+
+def repair_mojibake(text: str) -> str:
+    """Return the text with UTF-8 that was decoded as something else decoded again, where that is certain."""
+    if text.isascii():
+        return text
+    try:  # Facebook and Instagram write each byte as a character
+        return text.encode("latin-1").decode("utf-8")
+    except UnicodeError:
+        pass
+    import ftfy  # noqa: PLC0415  few files need it
+
+    return ftfy.fix_encoding(text)

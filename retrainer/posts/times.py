@@ -1,0 +1,478 @@
+"""The times of posts, whose format is decided for the whole column.
+
+Most ways to write a time mean one moment wherever they stand. Two depend on the column: dates such as 03/04/2016, whose
+order one value may show for all, and small numbers, which are days in a spreadsheet if all values are such numbers.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
+from decimal import Decimal
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import numpy as np
+
+from retrainer.errors import PostsError, UsageError
+from retrainer.posts.validation import EPOCH, MICROSECOND, InvalidValueError, is_missing, quote, shorten
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+DATE_ORDERS = ("YMD", "MDY", "DMY")
+
+_DAY = 86_400_000_000  # microseconds
+_LOCAL_EPOCH = EPOCH.replace(tzinfo=None)
+MIN_TIME = (datetime.min.replace(tzinfo=UTC) - EPOCH) // MICROSECOND
+MAX_TIME = (datetime.max.replace(tzinfo=UTC) - EPOCH) // MICROSECOND
+_NOON = 12
+_MAX_CHARACTERS = 100  # of a time
+# The time zone names that mean one offset wherever they are used. Others, such as IST, have several meanings.
+_ZONE_HOURS = {
+    "Z": 0, "UT": 0, "UTC": 0, "GMT": 0, "WET": 0, "WEST": 1, "CET": 1, "CEST": 2, "EET": 2, "EEST": 3, "MSK": 3,
+    "JST": 9, "AEST": 10, "AEDT": 11, "NZST": 12, "NZDT": 13,
+    "EST": -5, "EDT": -4, "CDT": -5, "MST": -7, "MDT": -6, "PST": -8, "PDT": -7, "HST": -10,
+}  # fmt: skip
+_OFFSET = re.compile(r"(?:UTC|GMT|UT|Z)?\s*([+\-−])([0-9]{1,2})(?::?([0-9]{2}))?", re.IGNORECASE)
+
+_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_WEEKDAY = r"(?:(?:mon|tue|wed|thu|fri|sat|sun)[a-z]*\.?,?\s+)?"
+_MONTH = (
+    r"(?P<name>jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?"
+    r"|oct(?:ober)?|nov(?:ember)?|dec(?:ember)?)\.?"
+)
+_NAMED_DAY = r"(?P<day>[0-9]{1,2})(?:st|nd|rd|th)?"
+_YEAR = r"(?P<year>[0-9]{4})"
+_CLOCK = (
+    r"(?P<hour>[0-9]{1,2})(?:(?P<colon>[:.h-])(?P<minute>[0-9]{1,2})"
+    r"(?:(?P=colon)(?P<second>[0-9]{1,2})(?:[.,:](?P<fraction>[0-9]+))?)?)?(?:\s*(?P<half>[ap])\.?m\.?)?"
+)
+_COMPACT_CLOCK = r"(?P<hour>[0-9]{2})(?:(?P<minute>[0-9]{2})(?:(?P<second>[0-9]{2})(?:[.,](?P<fraction>[0-9]+))?)?)?"
+_ZONE = r"(?:\s*(?P<zone>[a-z+\-−\[(][^,;]*))?"
+_DATES = (
+    rf"{_YEAR}(?P<separator>[-/._:\s])(?P<month>[0-9]{{1,2}})(?P=separator)(?P<day>[0-9]{{1,2}})",
+    r"(?P<first>[0-9]{1,2})(?P<separator>[-/.])(?P<second_number>[0-9]{1,2})(?P=separator)(?P<third>[0-9]{4}|[0-9]{2})",
+    rf"{_WEEKDAY}{_NAMED_DAY}[\s./-]*(?:of\s+)?{_MONTH}[\s,./-]*(?P<year>[0-9]{{4}}|[0-9]{{2}})(?![0-9])",
+    rf"{_WEEKDAY}{_MONTH}[\s.-]*{_NAMED_DAY}[\s,.-]+{_YEAR}",
+    rf"{_YEAR}[\s./-]{_MONTH}[\s./-]{_NAMED_DAY}",
+)
+_AFTER_DATE = r"(?:[t_:@]|,?\s+(?:at\s+)?|\s*[·|@–-]\s*|,)"
+_BEFORE_DATE = r"(?:\s*[·|,–-]\s*|\s+(?:on\s+)?)"
+_PATTERNS = [
+    re.compile(pattern, re.IGNORECASE)
+    for pattern in (
+        *(rf"{a_date}(?:{_AFTER_DATE}{_CLOCK}{_ZONE})?" for a_date in _DATES),
+        *(rf"{_CLOCK}{_BEFORE_DATE}{a_date}{_ZONE}" for a_date in _DATES),
+        rf"{_WEEKDAY}{_MONTH}\s+{_NAMED_DAY}\s+{_CLOCK}(?:\s+(?P<zone>[a-z+-]\S*))?\s+{_YEAR}",
+        rf"{_WEEKDAY}{_MONTH}\s+{_NAMED_DAY}\s+{_CLOCK}\s+{_YEAR}{_ZONE}",
+        rf"{_YEAR}(?P<month>[0-9]{{2}})(?P<day>[0-9]{{2}})[t\s_-]{_COMPACT_CLOCK}{_ZONE}",
+    )
+]
+_DOT_NET = re.compile(r"/Date\((-?[0-9]+)(?:[+-][0-9]{4})?\)/")
+_NUMBER = re.compile(r"[0-9]+(?:\.[0-9]*)?(?:e\+?[0-9]{1,2})?", re.IGNORECASE)
+# Numbers since 1970, by their magnitude, from 1973 on: microseconds in one of them.
+_UNITS = ((10**8, 10**11, 1_000_000), (10**11, 10**14, 1_000), (10**14, 10**17, 1))
+_NANOSECONDS = (10**17, 10**20)
+_COMPACT = {8: "%Y%m%d", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
+_COMPACT_YEARS = range(1970, 2100)
+_SERIALS = (20_000, 80_000)  # days of a spreadsheet: 1954 to 2119
+_SERIAL_EPOCH = datetime(1899, 12, 30)  # noqa: DTZ001  spreadsheets know local times only
+
+
+class UndecidedTimeError(InvalidValueError):
+    """A time that only the whole column decides, which was not observed."""
+
+
+class _Written(NamedTuple):
+    """A time as it is written: its readings by the order of the date, or one under "" if it is certain; its zone."""
+
+    readings: dict[str, datetime]
+    zone: str | None
+
+
+class TimeColumn:
+    """The times of one column.
+
+    A time without a zone is local time of `timezone`. One that came twice, when the clocks went back, is the first of
+    the two; one that never came, since they went forward, is read as if they had not. `warnings` counts both.
+
+    Args:
+        time_format: the format of its texts, as for `datetime.strptime`, or the order of its dates, as in DATE_ORDERS;
+            None to find out.
+        timezone: a name such as Europe/Berlin, or an offset such as +02:00; None for UTC.
+        now: microseconds since 1970; later times are invalid.
+
+    Raises:
+        UsageError: the format or the time zone is invalid.
+    """
+
+    def __init__(self, time_format: str | None = None, timezone: str | None = None, *, now: int) -> None:
+        self._now = now
+        self._order = time_format if time_format in DATE_ORDERS else None
+        self._pattern = None if self._order or time_format is None else _check_format(time_format)
+        self._zone = None if timezone is None else _parse_timezone(timezone)
+        self._possible: set[str] | None = None  # orders; None before a date that has one
+        self._open: str | None = None  # the first value whose readings differ
+        self._proofs: dict[str, str] = {}  # order -> the first value that has no other
+        self._has_serials = self._has_other_numbers = False
+        self._last_pattern = 0
+        self._count = self._skipped = self._repeated = 0
+        self._has_clock = False
+
+    def observe(self, value: object) -> None:
+        """Take a value into account in deciding the format."""
+        if (type(value) is str and value[4:5] == "-") or self._pattern is not None:
+            return  # decides nothing; this is the way of nearly all columns
+        number = _number(value)
+        if number is not None:
+            if _SERIALS[0] <= number < _SERIALS[1]:
+                self._has_serials = True
+            else:
+                self._has_other_numbers = True
+        elif isinstance(value, str) and (written := self._parse(value)) is not None:
+            readings = written.readings
+            if "" in readings:
+                return
+            self._possible = set(readings) if self._possible is None else self._possible & set(readings)
+            if len(readings) == 1:
+                self._proofs.setdefault(next(iter(readings)), value)
+            elif self._open is None and len(set(readings.values())) > 1:
+                self._open = value
+
+    @property
+    def is_open(self) -> bool:
+        """Whether its dates can be read in several orders, by what was observed so far."""
+        return self._order is None and self._open is not None and len(self._possible or ()) != 1
+
+    def reader(self, column: str) -> Callable[[object], int]:
+        """Return a function that reads a value: it returns microseconds since 1970, UTC.
+
+        The function raises InvalidValueError for a value that cannot be read, is in the future or before the year 1,
+        and UndecidedTimeError for one that needs the column, where no such value was observed.
+
+        Args:
+            column: its name, for messages.
+
+        Raises:
+            PostsError: the observed dates can be read in several orders, or are written in several.
+        """
+        if self._order is None:
+            self._require_one_order(column)
+        return self._read
+
+    def warnings(self) -> list[str]:
+        """Return what is strange about the times read so far."""
+        warnings = []
+        if self._count > 1 and not self._has_clock:
+            warnings.append("Every time is midnight: without times of day, the gaps between posts are whole days")
+        for count, problem in (
+            (self._repeated, "came twice when the clocks went back; the first was taken"),
+            (self._skipped, "never came, since the clocks went forward; is the time zone right?"),
+        ):
+            if count:
+                warnings.append(f"{count} of the local times {problem}")
+        return warnings
+
+    def _require_one_order(self, column: str) -> None:
+        if self._possible is None or len(self._possible) == 1:
+            order = None if self._possible is None else next(iter(self._possible))
+            self._order = order
+            return
+        if not self._possible:
+            shown = [f"{quote(value)} is {order}" for order, value in self._proofs.items()]
+            problem = f"the dates in '{shorten(column)}' are written in several orders: {' and '.join(shown)}"
+            hint = "Choose one with --time-format; the others are rejected"
+        elif self._open is None:  # all are like 05/05/2016
+            self._order = min(self._possible)
+            return
+        else:
+            written = self._parse(self._open)
+            assert written is not None  # noqa: S101  it was parsed before
+            readings = [(order, written.readings[order]) for order in sorted(self._possible & set(written.readings))]
+            shown = [f"{reading:%Y-%m-%d} ({order})" for order, reading in readings]
+            problem = f"the dates in '{shorten(column)}' are ambiguous: {quote(self._open)} is {' or '.join(shown)}"
+            orders = " or ".join(f"--time-format {order}" for order, _ in readings)
+            hint = f"Choose {orders}, or a pattern such as '%d/%m/%Y %H:%M'; add --timezone if the times are not UTC"
+        raise PostsError(problem, hint=hint)
+
+    def _read(self, value: object) -> int:
+        moment: datetime | None = None
+        if type(value) is str and value[4:5] == "-" and value[10:11] in "T " and self._pattern is None:
+            try:
+                moment = datetime.fromisoformat(value)
+            except ValueError:
+                moment = None
+        if moment is None:
+            moment = self._read_slowly(value)
+        self._count += 1
+        if not self._has_clock:
+            self._has_clock = moment.time() != time.min
+        micros = self._to_micros(moment)
+        if micros > self._now:
+            raise InvalidValueError(f"the time {quote(value)} is in the future")
+        if micros < MIN_TIME:
+            raise InvalidValueError(f"the time {quote(value)} is before the year 1")
+        return micros
+
+    def _to_micros(self, moment: datetime) -> int:
+        if moment.tzinfo is not None:
+            passed = moment - EPOCH
+        elif self._zone is None:
+            passed = moment - _LOCAL_EPOCH
+        else:
+            local = moment.replace(tzinfo=self._zone)
+            other = local.replace(fold=1 - local.fold)
+            if (offset := local.utcoffset()) != (later := other.utcoffset()):
+                if offset is not None and later is not None and offset > later:
+                    self._repeated += 1
+                else:
+                    self._skipped += 1
+            passed = local - EPOCH
+        return passed.days * _DAY + passed.seconds * 1_000_000 + passed.microseconds
+
+    def _read_slowly(self, value: object) -> datetime:
+        """Return the time, aware if the value says its zone."""
+        if is_missing(value):
+            raise InvalidValueError("the time is missing")
+        if isinstance(value, np.datetime64):
+            if np.isnat(value):
+                raise InvalidValueError("the time is missing")
+            return EPOCH + int(value.astype("datetime64[us]").astype(np.int64)) * MICROSECOND
+        if isinstance(value, datetime):
+            return value
+        if isinstance(value, date):
+            return datetime.combine(value, time.min)
+        if self._pattern is not None:
+            return self._pattern(str(value).strip())
+        number = _number(value)
+        if number is not None:
+            return self._read_number(number, value)
+        written = self._parse(value) if isinstance(value, str) else None
+        if written is None or not written.readings:
+            raise InvalidValueError(f"the time {quote(value)} is in no known format")
+        return self._in_zone(self._choose(written.readings, value), written.zone)
+
+    def _choose(self, readings: dict[str, datetime], value: object) -> datetime:
+        if "" in readings:
+            return readings[""]
+        if self._order is None and len(set(readings.values())) > 1:
+            raise UndecidedTimeError(f"the date {quote(value)} can be read in several orders")
+        order = self._order or next(iter(readings))
+        if order not in readings:
+            raise InvalidValueError(f"the time {quote(value)} is not in the order {order}")
+        return readings[order]
+
+    def _read_number(self, number: Decimal, value: object) -> datetime:
+        if _SERIALS[0] <= number < _SERIALS[1] and not self._has_other_numbers:
+            if not self._has_serials:
+                raise UndecidedTimeError(f"the number {quote(value)} may be a day or not")
+            milliseconds = round(number * 86_400_000)  # what spreadsheets resolve
+            return _SERIAL_EPOCH + timedelta(milliseconds=milliseconds)
+        moment = _read_compact(number)
+        return _read_epoch(number, value) if moment is None else moment
+
+    def _parse(self, text: str) -> _Written | None:
+        text = text.strip().removeprefix("'")
+        if len(text) > _MAX_CHARACTERS:
+            return None
+        match = _PATTERNS[self._last_pattern].fullmatch(text)
+        if match is None:
+            for index, pattern in enumerate(_PATTERNS):
+                match = pattern.fullmatch(text)
+                if match is not None:
+                    self._last_pattern = index
+                    break
+            else:
+                return None
+        fields = match.groupdict()
+        clock = _clock(fields)
+        if clock is None:
+            return None
+        readings = {}
+        for order, day in _dates(fields, self._now):
+            readings[order] = datetime.combine(day, clock)
+        return _Written(readings, fields.get("zone"))
+
+    def _in_zone(self, moment: datetime, name: str | None) -> datetime:
+        if name is None:
+            return moment
+        zone = _named_zone(name)
+        if zone is not None:
+            return moment.replace(tzinfo=zone)
+        if self._zone is not None:
+            for fold in (0, 1):
+                local = moment.replace(tzinfo=self._zone, fold=fold)
+                if local.tzname() == name:
+                    return local
+        raise InvalidValueError(f"the time zone {quote(name)} is not known, or has several meanings")
+
+
+def to_microseconds(value: object) -> int:
+    """Return a time that needs no column to be read, in microseconds since 1970, UTC.
+
+    Raises:
+        ValueError: it is not a time, or has several readings.
+    """
+    return TimeColumn(now=MAX_TIME)._read(value)  # noqa: SLF001
+
+
+def join_date_and_time(day: object, clock: object) -> object:
+    """Return the time of a date and a time of day that stand in two columns."""
+    if is_missing(clock):
+        return day
+    if isinstance(clock, datetime):
+        clock = clock.time()
+    if isinstance(day, str):
+        day = day.strip().removesuffix(" 00:00:00")
+        return f"{day} {clock if isinstance(clock, str) else str(clock)}"
+    if isinstance(day, date) and isinstance(clock, time):
+        return datetime.combine(day, clock)
+    if isinstance(day, date):
+        return f"{day:%Y-%m-%d} {clock}"
+    if isinstance(day, int | float | Decimal) and isinstance(clock, int | float | Decimal):
+        return Decimal(str(day)) + Decimal(str(clock))
+    return f"{day} {clock}"
+
+
+def _number(value: object) -> Decimal | None:
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int):
+        return Decimal(value) if abs(value) < _NANOSECONDS[1] else None
+    if isinstance(value, float | Decimal):
+        number = Decimal(str(value))  # exactly as written: 0.1, not the nearest binary number
+        return number if number.is_finite() else None
+    if isinstance(value, str):
+        text = value.strip()
+        if len(text) <= _MAX_CHARACTERS and _NUMBER.fullmatch(text):
+            return Decimal(text)
+        if match := _DOT_NET.fullmatch(text):
+            return Decimal(match[1])
+    return None
+
+
+def _read_compact(number: Decimal) -> datetime | None:
+    """Read 20240105, 202401051000 or 20240105100000."""
+    if not 10**7 <= number < 10**14 or number != int(number):
+        return None
+    digits = str(int(number))
+    pattern = _COMPACT.get(len(digits))
+    if pattern is None or int(digits[:4]) not in _COMPACT_YEARS:
+        return None
+    try:
+        return datetime.strptime(digits, pattern)  # noqa: DTZ007  local
+    except ValueError:
+        return None
+
+
+def _read_epoch(number: Decimal, value: object) -> datetime:
+    for low, high, micros in _UNITS:
+        if low <= number < high:
+            return EPOCH + int(number * micros) * MICROSECOND
+    if _NANOSECONDS[0] <= number < _NANOSECONDS[1]:
+        return EPOCH + int(number) // 1_000 * MICROSECOND
+    raise InvalidValueError(f"the time {quote(value)} is neither a number since 1970 nor a date")
+
+
+def _dates(fields: dict[str, str | None], now: int) -> list[tuple[str, date]]:
+    """Return the dates that these fields can be, each with its order, or one with "" if it is certain."""
+    try:
+        if "first" not in fields:
+            year, day = str(fields["year"]), int(str(fields["day"]))
+            name = fields.get("name")
+            month = int(str(fields["month"])) if name is None else _MONTHS.index(name[:3].lower()) + 1
+            return [("", date(_full_year(year), month, day))]
+    except ValueError:
+        return []
+    first, second, third = (str(fields[name]) for name in ("first", "second_number", "third"))
+    candidates = [("MDY", third, first, second), ("DMY", third, second, first)]
+    if fields["separator"] != "." and {len(first), len(second), len(third)} == {2}:
+        candidates.append(("YMD", first, second, third))
+    dates = []
+    for order, year, month_number, day_number in candidates:
+        try:
+            found = date(_full_year(year), int(month_number), int(day_number))
+        except ValueError:
+            continue
+        if order != "YMD" or datetime.combine(found, time.min, UTC) <= EPOCH + now * MICROSECOND:
+            dates.append((order, found))
+    return dates
+
+
+def _full_year(year: str) -> int:
+    """Return the year; two digits are one from 1969 to 2068, as in POSIX."""
+    number = int(year)
+    if len(year) > 2:  # noqa: PLR2004  digits
+        return number
+    return number + (2000 if number < 69 else 1900)  # noqa: PLR2004
+
+
+def _clock(fields: dict[str, str | None]) -> time | None:
+    hour_text = fields.get("hour")
+    if hour_text is None:
+        return time.min
+    minute, second, half = fields.get("minute"), fields.get("second"), fields.get("half")
+    if fields.get("colon") == "-" and second is None:
+        return None
+    hour = int(hour_text)
+    if half is not None:
+        if not 1 <= hour <= _NOON:
+            return None
+        hour = hour % _NOON + (_NOON if half.lower() == "p" else 0)
+    fraction = (fields.get("fraction") or "")[:6].ljust(6, "0")
+    try:
+        return time(hour, int(minute or 0), int(second or 0), int(fraction))
+    except ValueError:
+        return None
+
+
+@lru_cache(maxsize=1000)
+def _named_zone(name: str) -> tzinfo | None:
+    """Return the time zone that a text names; None if it has several meanings or none."""
+    text = re.sub(r"\s*\([^)]*\)$", "", name.strip())
+    before, bracket, inside = text.removesuffix("]").partition("[")
+    if bracket:
+        text = before.strip() or inside  # the offset is exact
+    if match := _OFFSET.fullmatch(text):
+        offset = timedelta(hours=int(match[2]), minutes=int(match[3] or 0))
+        if offset >= timedelta(days=1):
+            return None
+        return timezone(offset if match[1] == "+" else -offset)
+    if text.upper() in _ZONE_HOURS:
+        return timezone(timedelta(hours=_ZONE_HOURS[text.upper()]))
+    if "/" not in text:
+        return None
+    try:
+        return ZoneInfo(text)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return None
+
+
+def _parse_timezone(name: str) -> tzinfo:
+    zone = _named_zone(name)
+    if zone is None:
+        hint = "Write it like Europe/Berlin or +02:00"
+        raise UsageError(f"'{shorten(name)}' is not a time zone", hint=hint)
+    return zone
+
+
+def _check_format(time_format: str) -> Callable[[str], datetime]:
+    """Return a function that reads texts of this format."""
+    example = datetime(2016, 12, 30, 17, 45)  # noqa: DTZ001  compared with another
+    try:
+        gives_dates = datetime.strptime(example.strftime(time_format), time_format).date() == example.date()  # noqa: DTZ007
+    except ValueError:
+        gives_dates = False
+    if not gives_dates:
+        hint = f"Write a pattern such as '%d/%m/%Y %H:%M', or {', '.join(DATE_ORDERS[:-1])} or {DATE_ORDERS[-1]}"
+        raise UsageError(f"'{shorten(time_format)}' is not a format of times", hint=hint)
+
+    def read(text: str) -> datetime:
+        try:
+            return datetime.strptime(text, time_format)  # noqa: DTZ007  local where the text names no zone
+        except ValueError:
+            raise InvalidValueError(f"the time {quote(text)} does not match '{shorten(time_format)}'") from None
+
+    return read
