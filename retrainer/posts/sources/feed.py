@@ -6,7 +6,8 @@ import html
 import io
 import re
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import datetime
+from time import strftime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import BaseModel, model_validator
@@ -118,11 +119,11 @@ def _parse_xml(response: Response) -> _Feed:
 def _entry(entry: Mapping[str, Any]) -> dict[str, object]:
     time = entry.get("published_parsed") or entry.get("updated_parsed")
     details = [*entry.get("content", ()), entry.get("summary_detail"), entry.get("title_detail")]
-    detail = next((detail for detail in details if detail and detail.get("value")), {})
+    detail: Mapping[str, Any] = next((detail for detail in details if detail and detail.get("value")), {})
     text = str(detail.get("value", ""))
     return {
         "post_id": entry.get("id") or entry.get("link"),
-        "created_at": f"{datetime(*time[:6], tzinfo=UTC):%Y-%m-%dT%H:%M:%SZ}" if time else None,
+        "created_at": strftime("%Y-%m-%dT%H:%M:%SZ", time) if time else None,
         "content": html.escape(text, quote=False) if detail.get("type") == "text/plain" else text,
     }
 
