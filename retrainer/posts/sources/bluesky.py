@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
@@ -11,10 +9,11 @@ from pydantic import BaseModel
 from retrainer.config import Text
 from retrainer.errors import SourceError
 from retrainer.posts.sources.hookspecs import SourceType, hookimpl
-from retrainer.posts.sources.walk import Listing, walk
+from retrainer.posts.sources.walk import Listing, find, parse_time, walk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from datetime import datetime
 
     from retrainer.posts.sources.hookspecs import Page, Since
     from retrainer.posts.sources.http import HttpClient
@@ -53,9 +52,9 @@ def fetch(config: BlueskyOptions, since: Since, http: HttpClient) -> Iterator[Pa
         feed = answer.get("feed") if isinstance(answer, dict) else None
         if not isinstance(feed, list) or not all(isinstance(item, dict) for item in feed):
             raise SourceError(f"'{config.url}' did not answer with posts", hint="Check the URL of the source")
-        return Listing(feed, [_time(item) for item in feed], answer.get("cursor"), {"did": did})
+        return Listing(feed, [_time(item) for item in feed], answer.get("cursor"), {"did": did}, EXPORT)
 
-    yield from walk(since, read, EXPORT)
+    yield from walk(since, read)
 
 
 def _resolve(http: HttpClient, api: str, account: str) -> str:
@@ -70,9 +69,7 @@ def _resolve(http: HttpClient, api: str, account: str) -> str:
 
 def _time(item: dict[str, Any]) -> datetime | None:
     """Return the time by which the feed is sorted: of a repost its own, of a post the time it was indexed or says."""
-    with suppress(KeyError, TypeError, ValueError):
-        if "reason" in item:
-            return datetime.fromisoformat(item["reason"]["indexedAt"])
-        post = item["post"]
-        return min(datetime.fromisoformat(post["indexedAt"]), datetime.fromisoformat(post["record"]["createdAt"]))
-    return None
+    if "reason" in item:
+        return parse_time(find(item, "reason.indexedAt"))
+    times = [parse_time(find(item, path)) for path in ("post.indexedAt", "post.record.createdAt")]
+    return min(filter(None, times), default=None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, model_validator
@@ -12,8 +11,7 @@ from retrainer.errors import SourceError
 from retrainer.export_format import ALTERNATIVE, CleanUp, ExportFormat, Expression, PostColumn
 from retrainer.posts.sources.hookspecs import SourceType, hookimpl
 from retrainer.posts.sources.secrets import read_secret
-from retrainer.posts.sources.walk import Listing, walk
-from retrainer.posts.validation import EPOCH, MICROSECOND, to_microseconds
+from retrainer.posts.sources.walk import Listing, find, parse_time, walk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -95,26 +93,11 @@ def fetch(config: JsonOptions, since: Since, http: HttpClient) -> Iterator[Page]
         if next_cursor is not None and config.cursor_param is None:
             next_cursor = response.page_url(next_cursor)
         times = [_time(record, config.columns["created_at"]) for record in records]
-        return Listing(records, times, next_cursor, {"validators": dict(validators)})
+        return Listing(records, times, next_cursor, {"validators": dict(validators)}, export)
 
-    yield from walk(since, read, export)
+    yield from walk(since, read)
 
 
 def _time(record: dict[str, Any], expression: str) -> datetime | None:
     """Return the time of a post; None where only its whole column could say."""
-    for path in expression.split(ALTERNATIVE):
-        with suppress(ValueError, ArithmeticError):
-            return EPOCH + to_microseconds(find(record, path)) * MICROSECOND
-    return None
-
-
-def find(document: Any, path: str) -> Any:
-    """Return the value at a dotted path; None if there is none."""
-    for name in path.split(".") if path else ():
-        if isinstance(document, dict):
-            document = document.get(name)
-        elif isinstance(document, list) and name.isdigit() and int(name) < len(document):
-            document = document[int(name)]
-        else:
-            return None
-    return document
+    return next(filter(None, (parse_time(find(record, path)) for path in expression.split(ALTERNATIVE))), None)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, Field
 
@@ -12,7 +10,7 @@ from retrainer.config import Text, VariableName
 from retrainer.errors import SourceError
 from retrainer.posts.sources.hookspecs import SourceType, hookimpl
 from retrainer.posts.sources.secrets import read_secret
-from retrainer.posts.sources.walk import Listing, walk
+from retrainer.posts.sources.walk import Listing, parse_time, walk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,9 +57,15 @@ def fetch(config: MastodonOptions, since: Since, http: HttpClient) -> Iterator[P
         ):
             raise SourceError(f"'{config.url}' did not answer with posts", hint="Check the URL of the source")
         next_cursor = str(statuses[-1]["id"]) if statuses else None
-        return Listing(statuses, [_time(status) for status in statuses], next_cursor, {"account_id": account_id})
+        return Listing(
+            statuses,
+            [parse_time(status.get("created_at")) for status in statuses],
+            next_cursor,
+            {"account_id": account_id},
+            EXPORT,
+        )
 
-    yield from walk(since, read, EXPORT)
+    yield from walk(since, read)
 
 
 def _look_up(http: HttpClient, api: str, account: str, headers: dict[str, str]) -> str:
@@ -70,10 +74,3 @@ def _look_up(http: HttpClient, api: str, account: str, headers: dict[str, str]) 
     if not isinstance(found, dict) or "id" not in found:
         raise SourceError(f"the server does not know the account '{account}'", hint="Check the account of the source")
     return str(found["id"])
-
-
-def _time(status: dict[str, Any]) -> datetime | None:
-    with suppress(KeyError, TypeError, ValueError):
-        time = datetime.fromisoformat(status["created_at"])
-        return time if time.tzinfo else None
-    return None

@@ -12,6 +12,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from retrainer.posts.sources.hookspecs import Page
+from retrainer.posts.times import to_microseconds
+from retrainer.posts.validation import EPOCH, MICROSECOND
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,12 +31,14 @@ class Listing:
         times: the time of each by which the listing is sorted (aware); None where it is unknown.
         next_cursor: where the next page starts; None at the end.
         state: more that the source wants to know in the next fetch.
+        export: the format of the records; see `Page`.
     """
 
     records: Sequence[Mapping[str, object]]
     times: Sequence[datetime | None]
     next_cursor: str | None
     state: Mapping[str, Any] = field(default_factory=dict)
+    export: ExportFormat | str | None = None
 
 
 class _Gap(NamedTuple):
@@ -44,15 +48,12 @@ class _Gap(NamedTuple):
     until: datetime | None
 
 
-def walk(
-    since: Since, read: Callable[[str | None], Listing | None], export: ExportFormat | str | None = None
-) -> Iterator[Page]:
+def walk(since: Since, read: Callable[[str | None], Listing | None]) -> Iterator[Page]:
     """Yield the pages that have not been read, and those young enough to be looked through for edits.
 
     Args:
         since: where the last fetch ended.
         read: reads the page at a cursor, the top for None; returns None if the top has not changed since.
-        export: the format of the records; see `Page`.
     """
     newest = _parse(since.state.get("newest"))
     waiting = [_Gap(cursor, _parse(until)) for cursor, until in since.state.get("gaps", ())]
@@ -68,8 +69,28 @@ def walk(
             else:
                 gap = _Gap(listing.next_cursor, gap.until)
                 waiting = [gap, *waiting]
-            yield Page(listing.records, {**listing.state, **_state(newest, waiting)}, export)
+            yield Page(listing.records, {**listing.state, **_state(newest, waiting)}, listing.export)
         gap = waiting.pop(0) if waiting else None
+
+
+def parse_time(value: object) -> datetime | None:
+    """Return the time that a value means without others beside it; None if there is none."""
+    try:
+        return EPOCH + to_microseconds(value) * MICROSECOND
+    except (ValueError, ArithmeticError):
+        return None
+
+
+def find(document: Any, path: str) -> Any:
+    """Return the value at a dotted path; None if there is none."""
+    for name in path.split(".") if path else ():
+        if isinstance(document, dict):
+            document = document.get(name)
+        elif isinstance(document, list) and name.isdigit() and int(name) < len(document):
+            document = document[int(name)]
+        else:
+            return None
+    return document
 
 
 def _is_end(listing: Listing, times: list[datetime], gap: _Gap) -> bool:

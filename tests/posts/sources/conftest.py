@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from tests.posts.sources.servers import SourceServer
 
 
-@pytest.fixture(params=["mastodon", *(pytest.param(kind, marks=pytest.mark.slow) for kind in SERVERS if kind != "mastodon")])
+@pytest.fixture(
+    params=["mastodon", *(pytest.param(kind, marks=pytest.mark.slow) for kind in SERVERS if kind != "mastodon")]
+)
 def server(request: pytest.FixtureRequest, folder: Path) -> Iterator[SourceServer]:
     """A server of each kind with 12 posts on three pages, which the project has as its source `ada`."""
     with SERVERS[request.param]() as server:

@@ -58,7 +58,9 @@ class Answer:
 
 def as_json(document: object, **headers: str) -> Answer:
     content = {"Content-Type": "application/json; charset=utf-8"}
-    return Answer(json.dumps(document).encode(), headers={**content, **{k.replace("_", "-"): v for k, v in headers.items()}})
+    return Answer(
+        json.dumps(document).encode(), headers={**content, **{k.replace("_", "-"): v for k, v in headers.items()}}
+    )
 
 
 @dataclass
@@ -193,7 +195,7 @@ class MastodonServer(SourceServer):
 
     def _status(self, post: Published) -> dict[str, Any]:
         text = post.text.replace("&", "&amp;").replace("<", "&lt;")
-        status = {
+        status: dict[str, Any] = {
             "id": str(self._id(post)),
             "created_at": f"{post.time:%Y-%m-%dT%H:%M:%S}.000Z",
             "in_reply_to_id": "111699" if post.kind == "reply" else None,
