@@ -1,4 +1,4 @@
-"""The commands for posts: import, count, sample."""
+"""The commands for posts: import, fetch, count, sample."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from retrainer import console
 from retrainer.cli.context import open_project
 from retrainer.cli.options import AsJson, time_option
 from retrainer.posts import importer, sample
+from retrainer.posts.sources import fetching
 from retrainer.render import documents, tables
 
 app = typer.Typer(rich_markup_mode=None)
-posts_app = typer.Typer(rich_markup_mode=None, help="Import and count posts.")
+posts_app = typer.Typer(rich_markup_mode=None, help="Import, fetch and count posts.")
 app.add_typer(posts_app, name="posts")
 
 
@@ -46,6 +47,36 @@ def posts_import(
         console.document(documents.project.ImportDocument.from_result(result))
     else:
         tables.show_import(result)
+
+
+@posts_app.command("fetch")
+def posts_fetch(
+    context: typer.Context,
+    sources: Annotated[
+        list[str] | None, typer.Argument(metavar="[SOURCE]...", help="Only these sources. By default, all.")
+    ] = None,
+    *,
+    full: Annotated[bool, typer.Option("--full", help="Read everything again, to notice edits of any age.")] = False,
+    as_json: AsJson = False,
+) -> int:
+    """Fetch new posts from the sources in posts.sources.
+
+    A fetch goes on where the last one ended, and updates posts that were edited since. A source that fails does not keep
+    the others from being fetched.
+
+    Example: retrainer posts fetch
+    """
+    with open_project(context) as (project, _):
+        selected = fetching.select_sources(project.settings.posts.sources, sources or [])
+        now = datetime.now(UTC)
+        results = fetching.fetch_sources(
+            project.posts, project.registry.database, project.folder, selected, now, full=full
+        )
+    if as_json:
+        console.document(documents.project.FetchDocument.from_results(results))
+    else:
+        console.text(*(result.sentence for result in results))
+    return fetching.exit_code(results)
 
 
 @posts_app.command("count")

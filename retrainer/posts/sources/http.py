@@ -144,6 +144,7 @@ class HttpClient:
         self._sleep = sleep
         self._client: httpx2.Client | None = None
         self._stream: Any = None  # of the connection in use
+        self._is_interrupted = False
 
     def __enter__(self) -> Self:
         """Return the client itself; its connection is closed at the end of the block."""
@@ -234,6 +235,8 @@ class HttpClient:
         except httpx2.TimeoutException:
             raise _TemporaryFailure(f"{url.host} did not answer within {timeout:.3g} s") from None
         except httpx2.TransportError as error:
+            if self._is_interrupted:
+                raise _TemporaryFailure(f"{url.host} did not answer within {timeout:.3g} s") from None
             raise _TemporaryFailure(f"the connection to {url.host} failed: {_describe(error)}") from None
 
     @staticmethod
@@ -276,6 +279,7 @@ class HttpClient:
     @contextmanager
     def _interrupted_after(self, seconds: float) -> Iterator[None]:
         """End the connection after a time: a server that sends a byte now and then never exceeds a timeout."""
+        self._is_interrupted = False
         over = threading.Timer(seconds, self._interrupt)
         over.daemon = True
         over.start()
@@ -285,6 +289,7 @@ class HttpClient:
             over.cancel()
 
     def _interrupt(self) -> None:
+        self._is_interrupted = True
         connection = self._stream and self._stream.get_extra_info("socket")
         with suppress(OSError):
             if connection is not None:
