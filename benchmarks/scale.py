@@ -40,7 +40,7 @@ def prepare(folder: Path, count: int) -> None:
     import numpy as np
     import pandas as pd
 
-    from retrainer.posts.store import COUNT_COLUMNS
+    from retrainer.posts.staging import COUNT_COLUMNS
     from retrainer.project import Project, create_project
 
     create_project(folder)

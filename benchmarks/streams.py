@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import track
 
 from retrainer.errors import RetrainerError
-from retrainer.posts.importer import read_posts_file
+from retrainer.posts.importer import ImportOptions, import_posts
 from retrainer.posts.sample import sample_posts
+from retrainer.project import Project, create_project
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -55,7 +58,7 @@ def _load_streams(folder: Path, prepare: Prepare, min_posts: int, unit: str) -> 
         print(f"No folder '{folder}': measuring the synthetic sample only")
     for path in sorted(folder.glob("*.csv")):
         try:
-            posts = prepare(read_posts_file(path, columns={}, now=datetime.now(tz=UTC)).posts)
+            posts = prepare(_read(path))
         except RetrainerError as error:
             print(f"Skipped '{path.name}': {error}")
             continue
@@ -63,3 +66,13 @@ def _load_streams(folder: Path, prepare: Prepare, min_posts: int, unit: str) -> 
             print(f"Skipped '{path.name}': {len(posts) or 'no'} {unit}")
             continue
         yield path.stem, posts
+
+
+def _read(path: Path) -> pd.DataFrame:
+    """Return the posts of a file, imported into a temporary project."""
+    now = datetime.now(tz=UTC)
+    with TemporaryDirectory() as folder:
+        create_project(Path(folder))
+        with closing(Project.find(Path(folder), {})) as project:
+            import_posts(project.posts, [path], ImportOptions(), now)
+            return project.posts.load(now)

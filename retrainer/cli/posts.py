@@ -11,9 +11,10 @@ import typer
 from retrainer import console
 from retrainer.cli.context import open_project
 from retrainer.cli.options import AsJson, time_option
-from retrainer.posts import importer, sample
+from retrainer.posts import columns, conversion, importer, sample
 from retrainer.posts.sources import fetching
-from retrainer.render import documents, tables
+from retrainer.registry.tables import DEFAULT_STREAM
+from retrainer.render import documents, imports, tables
 
 app = typer.Typer(rich_markup_mode=None)
 posts_app = typer.Typer(rich_markup_mode=None, help="Import, fetch and count posts.")
@@ -23,30 +24,49 @@ app.add_typer(posts_app, name="posts")
 @posts_app.command("import")
 def posts_import(
     context: typer.Context,
-    file: Annotated[
-        Path, typer.Argument(metavar="FILE", readable=False, help="CSV, TSV, JSON, JSON Lines or Parquet.")
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE...", readable=False, help="CSV, TSV, JSON, JSON Lines or Parquet.")
     ],
     *,
     column: Annotated[
         list[str] | None,
         typer.Option(metavar="COLUMN=NAME", help="Map a column, as in content=message. Repeatable."),
     ] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Refuse the file if any row is rejected.")] = False,
+    stream: Annotated[str, typer.Option(metavar="NAME", help="The stream that the posts belong to.")] = DEFAULT_STREAM,
+    update: Annotated[bool, typer.Option("--update", help="Replace stored posts that differ.")] = False,
+    time_format: Annotated[
+        str | None,
+        typer.Option(metavar="FORMAT", help="The order of dates, as in DMY, or a format, as in '%d/%m/%Y %H:%M'."),
+    ] = None,
+    timezone: Annotated[
+        str | None,
+        typer.Option(metavar="ZONE", help="The zone of times without one, as in Europe/Berlin. By default, UTC."),
+    ] = None,
+    allow_rejects: Annotated[
+        bool, typer.Option("--allow-rejects", help="Import the other rows even if more than 10% are rejected.")
+    ] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Refuse the files if any row is rejected.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Import posts from a file.
+    """Import posts from files.
 
-    Posts that exist already are left unchanged.
+    Posts that exist already are left unchanged, except that missing texts are filled in.
 
     Example: retrainer posts import posts.csv --column content=message
     """
+    options = importer.ImportOptions(
+        conversion=conversion.ConversionOptions(columns.parse_columns(column or []), time_format, timezone),
+        stream=stream,
+        update=update,
+        strict=strict,
+        allow_rejects=allow_rejects,
+    )
     with open_project(context) as (project, _):
-        columns = importer.parse_columns(column or [])
-        result = importer.import_posts(project.posts, file, columns, datetime.now(UTC), strict=strict)
+        result = importer.import_posts(project.posts, files, options, datetime.now(UTC), progress=console.progress)
     if as_json:
         console.document(documents.project.ImportDocument.from_result(result))
     else:
-        tables.show_import(result)
+        imports.show_import(result)
 
 
 @posts_app.command("fetch")

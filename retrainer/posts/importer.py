@@ -1,272 +1,316 @@
-"""Import posts from a file: find its columns, validate its rows, and add the new ones.
+"""Import posts from files or fetched records.
 
-An invalid value rejects its row, with a line and a reason. A problem with the file as a whole is a PostsError.
+The rows are read once, record by record, into a staging place on disk; the database takes them in one transaction at
+the end. An invalid value rejects its row, with a line and a reason. A problem with a file as a whole is a PostsError.
 """
 
 from __future__ import annotations
 
-from array import array
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import re
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-import pandas as pd
-
-from retrainer.config import PostsLimits
-from retrainer.errors import PostsError, UsageError, did_you_mean
-from retrainer.posts.readers import find_posts_files, limit_error, quote_names
-from retrainer.posts.records import RejectedRow, Row
-from retrainer.posts.store import COUNT_COLUMNS
-from retrainer.posts.texts import clean_text
-from retrainer.posts.times import TimeColumn
-from retrainer.posts.validation import (
-    EPOCH,
-    MICROSECOND,
-    InvalidValueError,
-    parse_count,
-    parse_id,
-    quote,
-    shorten,
-)
+from retrainer.errors import PostsError
+from retrainer.posts.columns import check_columns
+from retrainer.posts.conversion import Conversion, ConversionOptions, FileResult
+from retrainer.posts.exports import KnownExport, archive_members, known_exports
+from retrainer.posts.readers import ReadOptions, find_posts_files
+from retrainer.posts.records import PostsTable, Row
+from retrainer.posts.staging import MAX_SHOWN_CHANGES, open_staging
+from retrainer.posts.times import UndecidedTimeError
+from retrainer.posts.validation import EPOCH, MICROSECOND, quote
+from retrainer.registry.tables import DEFAULT_STREAM
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
     from pathlib import Path
 
+    from sqlalchemy.orm import Session
+
+    from retrainer.config import PostsSettings
+    from retrainer.posts.merging import Merged
+    from retrainer.posts.staging import Change, Changes, Staging
     from retrainer.posts.store import PostStore
 
-# The columns of posts in order, each with the names recognised in a file, the likeliest first.
-COLUMN_ALIASES: dict[str, tuple[str, ...]] = {
-    "post_id": ("post_id", "id"),
-    "created_at": ("created_at", "timestamp", "date"),
-    "content": ("content", "text", "body"),
-    **{name: (name,) for name in COUNT_COLUMNS},
-}
-REQUIRED_COLUMNS = ("post_id", "created_at")
-MISSING_COUNT = -1
-DEFAULT_LIMITS = PostsLimits()
+    Progress = Callable[[str], None]
+
+MAX_REJECTED_SHARE = 0.1  # of the rows of an import; with more, it is refused
+MAX_REASONS = 3  # in a message
+_VALUES = re.compile(r"'.*'|[0-9]+")  # what differs between two reasons of a kind
 
 
 @dataclass(frozen=True)
-class PostsFile:
-    """The content of a posts file.
+class ImportOptions:
+    """How to read files, and what to do with their posts.
 
     Attributes:
-        posts: the accepted posts in the order of the file: post_id (str), created_at (datetime64[us, UTC]), content
-            (object: str, or None if missing), and replies_count, reblogs_count, favourites_count (Int64, may be
-            missing).
-        mapping: column of posts -> column of the file, in our order, without columns that the file lacks.
-        rejected: the rejected rows, in the order of the file.
-        rows: the number of rows, without blank lines and the header.
-        repeated: the number of rows dropped because they repeat an earlier one (same id, time and text).
+        reading: how to read the files.
+        conversion: how to find posts in the records.
+        stream: the stream that the posts belong to.
+        update: whether a post whose id is there already replaces the stored one.
+        strict: whether a single rejected row refuses the import.
+        allow_rejects: whether the import is done however many rows are rejected.
     """
 
-    posts: pd.DataFrame
-    mapping: dict[str, str]
-    rejected: list[RejectedRow]
-    rows: int
-    repeated: int
+    reading: ReadOptions = field(default_factory=ReadOptions)
+    conversion: ConversionOptions = field(default_factory=ConversionOptions)
+    stream: str = DEFAULT_STREAM
+    update: bool = False
+    strict: bool = False
+    allow_rejects: bool = False
 
 
 @dataclass(frozen=True)
 class ImportResult:
-    """The result of an import.
+    """The result of an import. Every row is counted once.
 
     Attributes:
-        file: the content of the file.
-        added: the number of new posts.
+        files: what was read, by file.
+        repeated: the number of rows that repeat an earlier one of the import.
+        within: the posts that came again with other values in the import.
+        merged: what the database already had.
     """
 
-    file: PostsFile
-    added: int
+    files: list[FileResult]
+    repeated: int
+    within: Changes
+    merged: Merged
+
+    @property
+    def rows(self) -> int:
+        """The number of rows."""
+        return sum(file.rows for file in self.files)
+
+    @property
+    def added(self) -> int:
+        """The number of new posts."""
+        return self.merged.added
+
+    @property
+    def unchanged(self) -> int:
+        """The number of posts that the database had already."""
+        return self.merged.unchanged
+
+    @property
+    def updated(self) -> int:
+        """The number of posts that replaced or completed another with the same id."""
+        return self.within.updated + self.merged.changes.updated
+
+    @property
+    def clashing(self) -> int:
+        """The number of posts ignored because another post has the same id."""
+        return self.within.clashing + self.merged.changes.clashing
+
+    @property
+    def first_updated(self) -> list[Change]:
+        """The first updated posts."""
+        return (self.within.first_updated + self.merged.changes.first_updated)[:MAX_SHOWN_CHANGES]
+
+    @property
+    def first_clashing(self) -> list[Change]:
+        """The first clashing posts."""
+        return (self.within.first_clashing + self.merged.changes.first_clashing)[:MAX_SHOWN_CHANGES]
+
+    @property
+    def excluded(self) -> Counter[str]:
+        """The number of records left out, by kind."""
+        return sum((file.excluded for file in self.files), Counter())
+
+    @property
+    def dropped(self) -> Counter[str]:
+        """The number of counts that could not be read, by column."""
+        return sum((file.dropped for file in self.files), Counter())
+
+    @property
+    def rejected(self) -> int:
+        """The number of rejected rows."""
+        return sum(len(file.rejected) for file in self.files)
+
+
+def _no_progress(_line: str) -> None:
+    pass
 
 
 def import_posts(
-    store: PostStore, path: Path, columns: Mapping[str, str], now: datetime, *, strict: bool = False
+    store: PostStore, paths: Sequence[Path], options: ImportOptions, now: datetime, *, progress: Progress = _no_progress
 ) -> ImportResult:
-    """Read a file and add its posts in one transaction. Posts whose id exists already are left unchanged.
+    """Read files and add their posts in one transaction.
+
+    A post whose id exists already is left unchanged, or replaces the stored one with `options.update`; a text that was
+    missing is filled in.
 
     Args:
         store: where to add the posts.
-        path: the file.
-        columns: see `read_posts_file`.
-        now: the time of the import.
-        strict: refuse the whole file if any row is rejected.
+        paths: the files.
+        options: see there.
+        now: the time of the import; later posts are rejected.
+        progress: is called with a line about the progress from time to time.
 
     Raises:
-        UsageError: `columns` names an unknown column, or one that is not in the file.
-        PostsError: the file cannot be read or is refused, or the posts are in a foreign table.
+        UsageError: a column of the options is unknown, or not in a file.
+        PostsError: a file cannot be read or is refused, or the posts are in a foreign table.
     """
     store.require_writable()
-    file = read_posts_file(path, columns=columns, now=now, limits=store.limits)
-    if file.rejected and (strict or file.posts.empty):
-        first = file.rejected[0]
-        number = f"{len(file.rejected)} of {file.rows}" if strict else f"all {file.rows}"
-        hint = "Fix them, or omit --strict" if strict else "Check the columns used, or choose others with --column"
-        raise PostsError(
-            f"cannot import '{path}': {number} rows are rejected, the first at {first.line}: {first.reason}", hint=hint
-        )
-    return ImportResult(file, store.add(file.posts, now))
+    with open_staging(update=options.update) as staging:
+        files = stage_files(staging, paths, options, store.settings, now, progress)
+        name = quote(paths[0]) if len(paths) == 1 else f"{len(paths)} files"
+        _require_accepted(name, files, options)
+        progress("Writing the posts to the database")
+        return _merge(store, staging, files, now, stream=options.stream, update=options.update)
 
 
-def parse_columns(options: Iterable[str]) -> dict[str, str]:
-    """Parse the `column=name` values of --column.
+def stage_files(
+    staging: Staging,
+    paths: Sequence[Path],
+    options: ImportOptions,
+    settings: PostsSettings,
+    now: datetime,
+    progress: Progress = _no_progress,
+) -> list[FileResult]:
+    """Read files into a staging place; see `import_posts`."""
+    check_columns(options.conversion.columns)
+    exports = known_exports(settings.formats)
 
-    Raises:
-        UsageError: one has another form.
-    """
-    columns = {}
-    for option in options:
-        column, equals, name = option.partition("=")
-        if not (column and equals and name):
-            raise UsageError(f"--column: '{option}' is not of the form COLUMN=NAME", hint="Example: content=message")
-        columns[column] = name
-    return columns
+    def tables() -> Iterator[PostsTable]:
+        for file in find_posts_files(paths, settings.limits, exports=archive_members(exports)):
+            with file.open(options.reading) as table:
+                yield table
+
+    try:
+        return _stage(staging, tables(), exports, options.conversion, settings, now, progress)
+    except UndecidedTimeError:  # a time beyond the sample is the first to depend on the order of day and month
+        staging.clear()
+        conversion = replace(options.conversion, all_times=True)
+        return _stage(staging, tables(), exports, conversion, settings, now, progress)
 
 
-def read_posts_file(
-    path: Path, *, columns: Mapping[str, str], now: datetime, limits: PostsLimits = DEFAULT_LIMITS
-) -> PostsFile:
-    """Read a posts file by its suffix: .csv, .tsv, .json, .jsonl, .ndjson (each also with .gz), .parquet.
-
-    Ids are kept as written, and rejected if they are floating-point numbers. Times are ISO-8601 to the day or finer,
-    with a T or a space after the date, or numbers since 1970: seconds from 1e9 to below 1e11, milliseconds from 1e12 to
-    below 1e14; other numbers are rejected. Times without a zone are UTC; digits beyond microseconds are cut off. Texts
-    that are empty or white space are missing; NUL and lone surrogates become U+FFFD. Of rows with the same id the first
-    counts: a later one with another time or text is rejected, any other is dropped as a repetition.
+def import_records(
+    store: PostStore,
+    records: Iterable[Mapping[str, object]],
+    export: KnownExport | None,
+    *,
+    name: str,
+    stream: str,
+    now: datetime,
+    update: bool = False,
+    then: Callable[[Session], None] | None = None,
+) -> ImportResult:
+    """Add the posts of fetched records in one transaction, however many of the records are rejected.
 
     Args:
-        path: the file, in UTF-8 if it is text.
-        columns: column of posts -> column of the file, for files whose columns are not recognised by name.
-        now: aware; later posts are rejected.
-        limits: the limits of the file.
+        store: where to add the posts.
+        records: the records, all in memory.
+        export: their format; None to find the columns by their names.
+        name: where they come from, for messages.
+        stream: the stream that the posts belong to.
+        now: the time of the import; later posts are rejected.
+        update: whether a post whose id is there already replaces the stored one.
+        then: is called at the end of the transaction, before it is committed.
 
     Raises:
-        UsageError: `columns` names an unknown column, or one that is not in the file.
-        PostsError: the file is missing, unreadable, damaged, exceeds a limit, or has no id or time column.
+        PostsError: the records have no times, or the posts are in a foreign table.
     """
-    for column in columns:
-        if column not in COLUMN_ALIASES:
-            hint = f"{did_you_mean(column, COLUMN_ALIASES)} Posts have {quote_names(list(COLUMN_ALIASES))}"
-            raise UsageError(f"'{shorten(column)}' is not a column of posts", hint=hint)
-    [file] = find_posts_files([path], limits)
-    with file.open() as table:
-        mapping = _map_columns(table.columns, columns, path) if table.columns else {}
-        collector = _RowCollector(table.row_unit, (now - EPOCH) // MICROSECOND)
-        rejected, max_rejected = collector.rejected, limits.rejected_rows
-        for row in table.rows([mapping.get(column) for column in COLUMN_ALIASES]):
-            collector.add(row)
-            if len(rejected) > max_rejected:
-                first = rejected[0]
-                problem = f"has more than {{}} rejected rows, the first at {first.line}: {first.reason}"
-                raise limit_error(path, limits, problem, "rejected_rows")
-    return PostsFile(collector.posts(), mapping, collector.rejected, collector.rows, collector.repeated)
+    store.require_writable()
+    table = table_of_records(list(records), name)
+    conversion = ConversionOptions(all_times=True)
+    exports = [] if export is None else [export]
+    with open_staging(update=update) as staging:
+        files = _stage(staging, iter([table]), exports, conversion, store.settings, now, _no_progress)
+        return _merge(store, staging, files, now, stream=stream, update=update, then=then)
 
 
-def _map_columns(names: list[str], columns: Mapping[str, str], path: Path) -> dict[str, str]:
-    """Return column of posts -> column of the file."""
-    mapping: dict[str, str] = {}
-    for column, aliases in COLUMN_ALIASES.items():
-        name = columns[column] if column in columns else _recognise(names, aliases)
-        if name is None:
-            continue
-        if name not in names:
-            hint = f"{did_you_mean(name, names)} Its columns are {quote_names(names)}"
-            raise UsageError(f"'{path}' has no column '{shorten(name)}'", hint=hint)
-        if names.count(name) > 1:
-            problem = f"{names.count(name)} columns named '{shorten(name)}'"
-            raise PostsError(f"'{path}' has {problem}", hint="Rename all but one")
-        mapping[column] = name
-    for column in REQUIRED_COLUMNS:
-        if column not in mapping:
-            problem = f"no column for {column}: its columns are {quote_names(names)}"
-            raise PostsError(f"'{path}' has {problem}", hint=f"Choose one with --column {column}=NAME")
-    return mapping
+def table_of_records(records: Sequence[Mapping[str, object]], name: str) -> PostsTable:
+    """Return records as a table."""
+    columns = list(dict.fromkeys(path for record in records for path in value_paths(record)))
+
+    def rows(wanted: Sequence[str | None]) -> Iterator[Row]:
+        for number, record in enumerate(records, 1):
+            yield number, [None if name is None else find_value(record, name) for name in wanted]
+
+    return PostsTable(name, columns, rows, "record")
 
 
-def _recognise(names: list[str], aliases: tuple[str, ...]) -> str | None:
-    for alias in aliases:
-        if alias in names:
-            return alias
-        for name in names:
-            if name.strip().casefold() == alias:
-                return name
-    return None
+def _merge(
+    store: PostStore,
+    staging: Staging,
+    files: list[FileResult],
+    now: datetime,
+    *,
+    stream: str,
+    update: bool,
+    then: Callable[[Session], None] | None = None,
+) -> ImportResult:
+    merged = store.merge(staging.batches(), now, stream=stream, update=update, then=then)
+    return ImportResult(files, staging.repeated, staging.changes, merged)
 
 
-class _RowCollector:
-    """The rows so far: the accepted ones, column by column, and the rejected ones."""
-
-    def __init__(self, row_unit: str, now: int) -> None:
-        self.rejected: list[RejectedRow] = []
-        self.rows = 0
-        self.repeated = 0
-        self._row_unit = row_unit
-        self._read_time = TimeColumn(now=now).reader("created_at")
-        self._index: dict[str, int] = {}  # by id, in the columns below
-        self._lines = array("q")
-        self._times = array("q")
-        self._texts: list[str | None] = []
-        self._counts = tuple(array("q") for _ in COUNT_COLUMNS)
-
-    def add(self, row: Row) -> None:
-        """Accept the row, drop it as a repetition, or reject it."""
-        self.rows += 1
-        if isinstance(row, RejectedRow):
-            self.rejected.append(row)
-            return
-        line, values = row
-        try:
-            self._accept(line, *values)
-        except InvalidValueError as error:
-            self.rejected.append(RejectedRow(line, str(error)))
-
-    def _accept(self, line: int, raw_id: object, raw_time: object, content: object, *raw_counts: object) -> None:
-        post_id = parse_id(raw_id)
-        time = self._read_time(raw_time)
-        text = clean_text(content)
-        counts = [_count_or_missing(count) for count in raw_counts]
-        first = self._index.setdefault(post_id, len(self._lines))
-        if first < len(self._lines):
-            self._require_same(post_id, first, time, text)
-            self.repeated += 1
-            return
-        self._lines.append(line)
-        self._times.append(time)
-        self._texts.append(text)
-        for column, count in zip(self._counts, counts, strict=True):
-            column.append(count)
-
-    def _require_same(self, post_id: str, first: int, time: int, text: str | None) -> None:
-        """Reject a row whose id belongs to another post."""
-        same = {"time": self._times[first] == time, "text": self._texts[first] == text}
-        if not all(same.values()):
-            different = " and ".join(name for name, is_same in same.items() if not is_same)
-            owner = f"{self._row_unit} {self._lines[first]}"
-            raise InvalidValueError(f"the id {quote(post_id)} is also that of {owner}, with another {different}")
-
-    def posts(self) -> pd.DataFrame:
-        """Return the accepted rows as a table."""
-        times = np.array(self._times, dtype=np.int64).view("datetime64[us]")
-        return pd.DataFrame(
-            {
-                "post_id": pd.Series(list(self._index), dtype="str"),
-                "created_at": pd.Series(times).dt.tz_localize("UTC"),
-                "content": pd.Series(self._texts, dtype=object),
-                **{name: _count_column(counts) for name, counts in zip(COUNT_COLUMNS, self._counts, strict=True)},
-            }
-        )
+def _stage(
+    staging: Staging,
+    tables: Iterable[PostsTable],
+    exports: Sequence[KnownExport],
+    options: ConversionOptions,
+    settings: PostsSettings,
+    now: datetime,
+    progress: Progress,
+) -> list[FileResult]:
+    """Read the tables into the staging place."""
+    micros = (now - EPOCH) // MICROSECOND
+    files: list[FileResult] = []
+    rows = 0
+    for table in tables:
+        conversion = Conversion(table, options, settings, exports, micros)
+        for batch in conversion.batches(len(files)):
+            staging.add(batch)
+            progress(f"Read {rows + conversion.result.rows:,} rows")
+        files.append(conversion.result)
+        rows += conversion.result.rows
+    return files
 
 
-def _count_or_missing(value: object) -> int:
-    try:
-        count = parse_count(value)
-    except InvalidValueError:
-        return MISSING_COUNT
-    return MISSING_COUNT if count is None else count
+def _require_accepted(name: str, files: Sequence[FileResult], options: ImportOptions) -> None:
+    """Check that few rows are rejected.
+
+    Raises:
+        PostsError: all are, or more than the options allow.
+    """
+    rejected = sum(len(file.rejected) for file in files)
+    rows = sum(file.rows for file in files)
+    is_all = rejected == rows
+    if not rejected or not (
+        is_all or options.strict or (rejected > rows * MAX_REJECTED_SHARE and not options.allow_rejects)
+    ):
+        return
+    number = f"all {rows}" if is_all else f"{rejected} of {rows}"
+    hint = "Check the columns used, or choose others with --column"
+    if not is_all:
+        hint = "Fix them, or omit --strict" if options.strict else "Fix them, or import the others with --allow-rejects"
+    reasons = rejected_reasons(files)
+    shown = "; ".join(f"{reason.rows} × {reason.first}" for reason in reasons[:MAX_REASONS])
+    raise PostsError(f"cannot import {name}: {number} rows are rejected: {shown}", hint=hint)
 
 
-def _count_column(counts: array[int]) -> pd.api.extensions.ExtensionArray:
-    values = np.array(counts, dtype=np.int64)
-    return pd.arrays.IntegerArray(values, values == MISSING_COUNT)
+class Reason(NamedTuple):
+    """Why rows are rejected.
+
+    Attributes:
+        rows: how many rows are rejected for reasons that differ in their values alone.
+        first: the first of them, with its place.
+    """
+
+    rows: int
+    first: str
+
+
+def rejected_reasons(files: Sequence[FileResult]) -> list[Reason]:
+    """Return the reasons for which rows are rejected, the most frequent first."""
+    counts: Counter[str] = Counter()
+    firsts: dict[str, str] = {}
+    for file in files:
+        place = f"'{file.name}', {file.row_unit}" if len(files) > 1 else file.row_unit
+        for row in file.rejected:
+            kind = _VALUES.sub("", row.reason)
+            counts[kind] += 1
+            firsts.setdefault(kind, f"{place} {row.line}: {row.reason}")
+    return [Reason(count, firsts[kind]) for kind, count in counts.most_common()]

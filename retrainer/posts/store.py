@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,22 +14,25 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
 from retrainer.errors import ConfigError, PostsError, did_you_mean
+from retrainer.posts.merging import Merged, merge_posts
+from retrainer.posts.staging import COUNT_COLUMNS
 from retrainer.posts.times import to_microseconds
 from retrainer.posts.validation import quote
 from retrainer.registry.database import create_engine, location, translate_error
-from retrainer.registry.queries import has_own_posts, insert_new
+from retrainer.registry.queries import has_own_posts
 from retrainer.registry.tables import DEFAULT_STREAM, POSTS_TABLE, Post
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
-    from retrainer.config import PostsLimits, PostsSettings
+    from sqlalchemy.orm import Session
+
+    from retrainer.config import PostsSettings
+    from retrainer.posts.staging import StagedPost
     from retrainer.registry.database import Database
 
 log = logging.getLogger(__name__)
-
-COUNT_COLUMNS = ("replies_count", "reblogs_count", "favourites_count")
-_INSERT_ROWS = 2_000
 
 
 @dataclass(frozen=True)
@@ -76,9 +79,9 @@ class PostStore:
             self._engine.dispose()
 
     @property
-    def limits(self) -> PostsLimits:
-        """The limits of imported files."""
-        return self._settings.limits
+    def settings(self) -> PostsSettings:
+        """How posts are read and stored."""
+        return self._settings
 
     @property
     def location(self) -> str:
@@ -178,6 +181,23 @@ class PostStore:
                 "database",
             )
 
+    def merge(
+        self,
+        batches: Iterable[Sequence[StagedPost]],
+        now: datetime,
+        *,
+        stream: str = DEFAULT_STREAM,
+        update: bool = False,
+        then: Callable[[Session], None] | None = None,
+    ) -> Merged:
+        """Merge posts into a stream in one transaction, at whose end `then` is called; see `merge_posts`."""
+        self.require_writable()
+        with self._database.write() as session:
+            merged = merge_posts(session.connection(), batches, stream=stream, now=now, update=update)
+            if then is not None:
+                then(session)
+            return merged
+
     def add(self, posts: pd.DataFrame, now: datetime, *, stream: str = DEFAULT_STREAM) -> int:
         """Add the posts with new ids to a stream in one transaction; return how many there are.
 
@@ -186,15 +206,11 @@ class PostStore:
             now: the time of the import.
             stream: the stream.
         """
-        self.require_writable()
-        table = sa.inspect(Post).local_table
-        with self._database.write() as session:
-            before = session.scalar(sa.select(sa.func.count()).select_from(table)) or 0
-            insert = insert_new(session.connection().dialect.name, table)
-            for start in range(0, len(posts), _INSERT_ROWS):
-                session.execute(insert, _records(posts.iloc[start : start + _INSERT_ROWS], now, stream))
-            after = session.scalar(sa.select(sa.func.count()).select_from(table)) or 0
-        return after - before
+        times = posts["created_at"].astype("datetime64[us, UTC]").astype("int64")
+        values = posts[["content", *COUNT_COLUMNS]].astype(object)
+        values = values.where(values.notna(), None)
+        rows = zip(posts["post_id"], times.tolist(), *(values[name] for name in values), strict=True)
+        return self.merge([[(0, 0, *row) for row in rows]], now, stream=stream).added
 
     def _query(self, query: sa.Executable, columns: list[str]) -> pd.DataFrame:
         try:
@@ -240,14 +256,3 @@ def _parse_times(values: pd.Series[Any]) -> pd.Series[Any]:
 
     parsed = np.array([parse(value) for value in values], dtype="datetime64[us]")
     return pd.Series(parsed, index=values.index).dt.tz_localize("UTC")
-
-
-def _records(posts: pd.DataFrame, now: datetime, stream: str) -> list[dict[Any, Any]]:
-    columns = ["post_id", "created_at", "content", *COUNT_COLUMNS]
-    plain = posts[columns].astype(object)
-    records: list[dict[Any, Any]] = plain.where(plain.notna(), None).to_dict("records")
-    for record in records:
-        record["created_at"] = record["created_at"].to_pydatetime()
-        record["stream"] = stream
-        record["imported_at"] = now.astimezone(UTC)
-    return records

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from retrainer.model_types import ModelTypeName
     from retrainer.pipeline.forecast import NextPost
     from retrainer.pipeline.retention import Prunable
-    from retrainer.posts.importer import ImportResult
     from retrainer.posts.store import PostsSummary
     from retrainer.registry.tables import Hold, LedgerEntry, ModelEvaluation, ModelVersion, TrainingRun
 
@@ -208,20 +207,6 @@ def show_next_post(forecast: NextPost) -> None:
     console.text(f"Median {forecast.median_hours:.1f} h; {level} interval from {low:.1f} to {high:.1f} h")
     shares = ", ".join(f"{hours} h: {share:.0%}" for hours, share in (forecast.probability or {}).items())
     console.text(f"Probability of a post within {shares}")
-
-
-def show_import(result: ImportResult) -> None:
-    """Print the result of an import."""
-    file = result.file
-    console.text("Columns: " + ", ".join(f"{name} from '{column}'" for name, column in file.mapping.items()))
-    console.text(
-        f"Read {file.rows} rows: {result.added} posts added, {len(file.posts) - result.added} already there, "
-        f"{file.repeated} repeated, {len(file.rejected)} rejected"
-    )
-    for row in file.rejected[:MAX_REJECTED_SHOWN]:
-        console.text(f"  line {row.line}: {row.reason}")
-    if len(file.rejected) > MAX_REJECTED_SHOWN:
-        console.text(f"  and {len(file.rejected) - MAX_REJECTED_SHOWN} more (--json lists all)")
 
 
 def show_posts(summary: PostsSummary, location: str) -> None:

@@ -21,8 +21,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retrainer.errors import PostsError, UsageError
-from retrainer.posts.importer import PostsFile, read_posts_file
 from retrainer.posts.records import RejectedRow
+from tests.posts.reading import PostsFile, read_posts_file
 from tests.shared import REAL_STREAMS, real_stream
 
 if TYPE_CHECKING:

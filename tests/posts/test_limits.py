@@ -16,7 +16,7 @@ import pytest
 
 from retrainer.config import PostsLimits
 from retrainer.errors import PostsError
-from retrainer.posts.importer import PostsFile, read_posts_file
+from tests.posts.reading import PostsFile, read_posts_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -252,7 +252,7 @@ def test_a_file_that_expands_to_gigabytes_takes_little_memory(tmp_path: Path, na
     limit = 2_000 if "beginning" in name else 900  # its texts differ, and are in memory up to file_megabytes
     code = (
         "import sys; from pathlib import Path; from datetime import datetime, UTC\n"
-        "from retrainer.errors import PostsError; from retrainer.posts.importer import read_posts_file\n"
+        "from retrainer.errors import PostsError; from tests.posts.reading import read_posts_file\n"
         "try: read_posts_file(Path(sys.argv[1]), columns={'post_id': 'id', 'created_at': 'created_at'}"
         " if 'parquet' in sys.argv[1] else {}, now=datetime.now(UTC))\n"
         "except PostsError as error: print(error)\n"

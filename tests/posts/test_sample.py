@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 from retrainer.errors import RetrainerError
-from retrainer.posts.importer import read_posts_file
 from retrainer.posts.sample import sample_posts, write_sample_csv
+from tests.posts.reading import read_posts_file
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,7 +7,7 @@ from retrainer.errors import SourceError
 from retrainer.posts.sources.hookspecs import Page, Since, SourceType, hookimpl
 from retrainer.posts.sources.http import HttpClient, Response
 from retrainer.posts.sources.secrets import read_secret
-from retrainer.posts.sources.walk import Listing, find, parse_time, walk
+from retrainer.posts.sources.walk import Listing, parse_time, walk
 
 __all__ = [
     "HttpClient",
@@ -17,7 +17,6 @@ __all__ = [
     "Since",
     "SourceError",
     "SourceType",
-    "find",
     "hookimpl",
     "parse_time",
     "read_secret",

@@ -8,8 +8,9 @@ from pydantic import BaseModel
 
 from retrainer.config import Text
 from retrainer.errors import SourceError
+from retrainer.posts.records import find_value
 from retrainer.posts.sources.hookspecs import SourceType, hookimpl
-from retrainer.posts.sources.walk import Listing, find, parse_time, walk
+from retrainer.posts.sources.walk import Listing, parse_time, walk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,6 +71,6 @@ def _resolve(http: HttpClient, api: str, account: str) -> str:
 def _time(item: dict[str, Any]) -> datetime | None:
     """Return the time by which the feed is sorted: of a repost its own, of a post the time it was indexed or says."""
     if "reason" in item:
-        return parse_time(find(item, "reason.indexedAt"))
-    times = [parse_time(find(item, path)) for path in ("post.indexedAt", "post.record.createdAt")]
+        return parse_time(find_value(item, "reason.indexedAt"))
+    times = [parse_time(find_value(item, path)) for path in ("post.indexedAt", "post.record.createdAt")]
     return min(filter(None, times), default=None)

@@ -9,9 +9,10 @@ from pydantic import BaseModel, model_validator
 from retrainer.config import Text, VariableName
 from retrainer.errors import SourceError
 from retrainer.export_format import ALTERNATIVE, CleanUp, ExportFormat, Expression, PostColumn
+from retrainer.posts.records import find_value
 from retrainer.posts.sources.hookspecs import SourceType, hookimpl
 from retrainer.posts.sources.secrets import read_secret
-from retrainer.posts.sources.walk import Listing, find, parse_time, walk
+from retrainer.posts.sources.walk import Listing, parse_time, walk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -84,11 +85,11 @@ def fetch(config: JsonOptions, since: Since, http: HttpClient) -> Iterator[Page]
             validators.clear()
             validators.update(response.validators)
         document = response.json()
-        records = find(document, config.records)
+        records = find_value(document, config.records)
         if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
             where = f"at '{config.records}'" if config.records else "as an array"
             raise SourceError(f"the endpoint did not answer with posts {where}", hint="Check `records` of the source")
-        following = find(document, config.next) if config.next is not None else response.linked_next
+        following = find_value(document, config.next) if config.next is not None else response.linked_next
         next_cursor = str(following) if records and following not in {None, "", False} else None
         if next_cursor is not None and config.cursor_param is None:
             next_cursor = response.page_url(next_cursor)
@@ -100,4 +101,4 @@ def fetch(config: JsonOptions, since: Since, http: HttpClient) -> Iterator[Page]
 
 def _time(record: dict[str, Any], expression: str) -> datetime | None:
     """Return the time of a post; None where only its whole column could say."""
-    return next(filter(None, (parse_time(find(record, path)) for path in expression.split(ALTERNATIVE))), None)
+    return next(filter(None, (parse_time(find_value(record, path)) for path in expression.split(ALTERNATIVE))), None)

@@ -81,18 +81,6 @@ def parse_time(value: object) -> datetime | None:
         return None
 
 
-def find(document: Any, path: str) -> Any:
-    """Return the value at a dotted path; None if there is none."""
-    for name in path.split(".") if path else ():
-        if isinstance(document, dict):
-            document = document.get(name)
-        elif isinstance(document, list) and name.isdigit() and int(name) < len(document):
-            document = document[int(name)]
-        else:
-            return None
-    return document
-
-
 def _is_end(listing: Listing, times: list[datetime], gap: _Gap) -> bool:
     if listing.next_cursor is None or listing.next_cursor == gap.cursor:
         return True

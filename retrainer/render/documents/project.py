@@ -28,23 +28,65 @@ class PostsCountDocument(Document):
 class RejectedRowDocument(Document):
     """A row of a file that was left out."""
 
+    file: str
     line: int
     reason: str
 
 
+class ChangeDocument(Document):
+    """A post that came with other values than the one before it with the same id; those that differ, by column."""
+
+    file: str
+    line: int
+    post_id: str
+    before: dict[str, str | int | None]
+    after: dict[str, str | int | None]
+
+
+class ImportedFileDocument(Document):
+    """What was read from a file."""
+
+    name: str
+    recognised: str | None
+    detected: tuple[str, ...]
+    mapping: dict[str, str]
+    rows: int
+    ids_made: bool
+    warnings: list[str]
+
+
 class ImportDocument(Document):
-    """The result of an import."""
+    """The result of an import.
+
+    `mapping` is that of the first file. Of `updates` and `clashes`, the first 20 are listed.
+    """
 
     mapping: dict[str, str]
     rows: int
     added: int
+    updated: int
     already_there: int
+    clashing: int
     repeated: int
+    excluded: dict[str, int]
     rejected: list[RejectedRowDocument]
+    dropped_counts: dict[str, int]
+    updates: list[ChangeDocument]
+    clashes: list[ChangeDocument]
+    files: list[ImportedFileDocument]
 
     @classmethod
     def from_result(cls, result: "ImportResult") -> Self:
-        return cls.build(result.file, added=result.added, already_there=len(result.file.posts) - result.added)
+        files = result.files
+        return cls.build(
+            result,
+            mapping=files[0].mapping if files else {},
+            already_there=result.unchanged,
+            rejected=[RejectedRowDocument.build(row, file=file.name) for file in files for row in file.rejected],
+            dropped_counts=result.dropped,
+            updates=[ChangeDocument.build(change, file=files[change.file].name) for change in result.first_updated],
+            clashes=[ChangeDocument.build(change, file=files[change.file].name) for change in result.first_clashing],
+        )
 
 
 class FetchedSourceDocument(Document):

@@ -1,0 +1,138 @@
+"""Merge imported posts into our table of posts, within one transaction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from retrainer.posts.staging import VALUE_COLUMNS, Changes, settle
+from retrainer.posts.validation import EPOCH, MICROSECOND
+from retrainer.registry.tables import Post
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from retrainer.posts.staging import StagedPost, Values
+
+_TABLE = Post.metadata.tables[Post.__tablename__]
+_NAIVE_EPOCH = EPOCH.replace(tzinfo=None)
+_COLUMNS = ("stream", "post_id", *VALUE_COLUMNS, "imported_at")
+
+
+@dataclass
+class Merged:
+    """What a merge did.
+
+    Attributes:
+        added: the number of new posts.
+        unchanged: the number of posts that were there already and about which nothing new was said.
+        changes: the posts that were there with other values.
+    """
+
+    added: int = 0
+    unchanged: int = 0
+    changes: Changes = field(default_factory=Changes)
+
+
+def merge_posts(
+    connection: sa.Connection, batches: Iterable[Sequence[StagedPost]], *, stream: str, now: datetime, update: bool
+) -> Merged:
+    """Add the new posts, and settle those whose ids are there with the stored ones.
+
+    Args:
+        connection: in a write transaction.
+        batches: the posts; no id comes twice.
+        stream: the stream they belong to.
+        now: the time of the import.
+        update: whether they replace the stored ones.
+    """
+    merged = Merged()
+    is_empty = not connection.scalar(sa.select(sa.exists().where(Post.stream == stream)))
+    write = _copy if connection.dialect.driver == "psycopg" else _insert
+    for batch in batches:
+        stored = {} if is_empty else _stored(connection, stream, [post[2] for post in batch])
+        new = [post for post in batch if post[2] not in stored] if stored else batch
+        write(connection, new, stream, now)
+        merged.added += len(new)
+        if stored:
+            there = [post for post in batch if post[2] in stored]
+            _settle(connection, there, stored, merged, stream=stream, now=now, update=update)
+    return merged
+
+
+def _stored(connection: sa.Connection, stream: str, ids: list[str]) -> dict[str, Values]:
+    """Return the stored values of posts, by id."""
+    columns = [_TABLE.c[name] for name in VALUE_COLUMNS]
+    query = sa.select(Post.post_id, *columns).where(Post.stream == stream, Post.post_id.in_(ids))
+    return {
+        post_id: ((created_at - EPOCH) // MICROSECOND, content, *counts)
+        for post_id, created_at, content, *counts in connection.execute(query)
+    }
+
+
+def _settle(
+    connection: sa.Connection,
+    posts: Iterable[StagedPost],
+    stored: dict[str, Values],
+    merged: Merged,
+    *,
+    stream: str,
+    now: datetime,
+    update: bool,
+) -> None:
+    """Settle posts whose ids are there with the stored ones."""
+    changed: list[dict[str, object]] = []
+    moved: list[dict[str, object]] = []
+    for post in posts:
+        post_id, before = post[2], stored[post[2]]
+        kept, clashes = settle(before, post[3:], update=update)
+        if not clashes and kept == before:
+            merged.unchanged += 1
+            continue
+        merged.changes.add(post, before, None if clashes else kept)
+        if not clashes:
+            row = dict(zip(VALUE_COLUMNS, kept, strict=True))
+            time = EPOCH + kept[0] * MICROSECOND
+            rows = changed if kept[0] == before[0] else moved
+            rows.append({**row, "created_at": time, "of_stream": stream, "of_id": post_id})
+    of_post = (_TABLE.c.stream == sa.bindparam("of_stream")) & (_TABLE.c.post_id == sa.bindparam("of_id"))
+    update_of_post = sa.update(_TABLE).where(of_post).values({name: sa.bindparam(name) for name in VALUE_COLUMNS})
+    earliest = sa.case((_TABLE.c.moved_from < _TABLE.c.created_at, _TABLE.c.moved_from), else_=_TABLE.c.created_at)
+    if changed:
+        connection.execute(update_of_post, changed)
+    if moved:
+        connection.execute(update_of_post.values(moved_from=earliest, moved_at=now), moved)
+
+
+def _insert(connection: sa.Connection, posts: Sequence[StagedPost], stream: str, now: datetime) -> None:
+    """Insert posts past the conversions of SQLAlchemy, which take longer than the rest of an import."""
+    marks = ", ".join(["?" if connection.dialect.paramstyle == "qmark" else "%s"] * len(_COLUMNS))
+    statement = f"INSERT INTO {_TABLE.name} ({', '.join(_COLUMNS)}) VALUES ({marks})"  # noqa: S608  constants
+    if posts:
+        connection.exec_driver_sql(statement, _rows(posts, stream, now, zone=""))
+
+
+def _copy(connection: sa.Connection, posts: Sequence[StagedPost], stream: str, now: datetime) -> None:
+    """Copy posts into PostgreSQL."""
+    statement = f"COPY {_TABLE.name} ({', '.join(_COLUMNS)}) FROM STDIN"
+    with connection.connection.cursor() as cursor, cursor.copy(statement) as copy:  # type: ignore[attr-defined]
+        for row in _rows(posts, stream, now, zone="+00"):
+            copy.write_row(row)
+
+
+def _rows(posts: Sequence[StagedPost], stream: str, now: datetime, *, zone: str) -> list[tuple[Any, ...]]:
+    """Return the rows of the table, with the times as the database writes them."""
+    imported_at = now.astimezone(UTC).replace(tzinfo=None).isoformat(" ", "microseconds") + zone
+    return [
+        (
+            stream,
+            post_id,
+            (_NAIVE_EPOCH + timedelta(microseconds=time)).isoformat(" ", "microseconds") + zone,
+            *others,
+            imported_at,
+        )
+        for _, _, post_id, time, *others in posts
+    ]

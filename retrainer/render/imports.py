@@ -1,0 +1,92 @@
+"""What an import did, as lines for a terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from retrainer import console
+from retrainer.posts.importer import rejected_reasons
+from retrainer.posts.validation import quote
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from retrainer.posts.conversion import FileResult
+    from retrainer.posts.importer import ImportResult
+    from retrainer.posts.staging import Change
+
+MAX_REJECTED_SHOWN = 10
+MAX_CHANGES_SHOWN = 5
+MAX_REASONS_SHOWN = 5
+
+
+def show_import(result: ImportResult) -> None:
+    """Print the result of an import."""
+    _show_files(result.files)
+    counts = [
+        f"{result.added} posts added",
+        *_unless_zero(result.updated, "updated"),
+        f"{result.unchanged} already there",
+        *_unless_zero(result.clashing, "clashing"),
+        f"{result.repeated} repeated",
+        *_unless_zero(result.excluded.total(), "left out"),
+        f"{result.rejected} rejected",
+    ]
+    console.text(f"Read {result.rows} rows: {', '.join(counts)}")
+    for kind, count in result.excluded.items():
+        console.text(f"Left out {count} {kind.replace('_', ' ') if count > 1 else kind.replace('_', ' ')[:-1]}")
+    for name, count in result.dropped.items():
+        console.text(f"Dropped {count} {name} that could not be read; their posts are kept")
+    _show_changes(f"Updated {result.updated} posts:", result.updated, result.first_updated, result.files)
+    kept = f"Kept {result.clashing} posts as they were, although they differ (--update replaces them):"
+    _show_changes(kept, result.clashing, result.first_clashing, result.files)
+    _show_rejected(result)
+
+
+def _unless_zero(count: int, what: str) -> list[str]:
+    return [f"{count} {what}"] if count else []
+
+
+def _show_files(files: Sequence[FileResult]) -> None:
+    """Print what was found out about the files, once for all that are alike."""
+    shown = set()
+    for file in files:
+        lines = []
+        if file.recognised:
+            lines.append(f"Recognised: {file.recognised}")
+        if file.detected:
+            lines.append(f"Detected: {', '.join(file.detected)}")
+        lines.append("Columns: " + ", ".join(f"{name} from {quote(path)}" for name, path in file.mapping.items()))
+        if file.ids_made:
+            lines.append("Made the ids from time and text, since there is no column of ids")
+        if (text := "\n".join(lines)) not in shown:
+            shown.add(text)
+            console.text(*lines)
+
+
+def _show_changes(title: str, count: int, first: Sequence[Change], files: Sequence[FileResult]) -> None:
+    if not count:
+        return
+    console.text(title)
+    for change in first[:MAX_CHANGES_SHOWN]:
+        differences = [f"{name} {change.after[name]!r}, before {change.before[name]!r}" for name in change.after]
+        console.text(
+            f"  {_place(files, change.file, change.line)}: id {quote(change.post_id)}: {'; '.join(differences)}"
+        )
+    if count > MAX_CHANGES_SHOWN:
+        console.text(f"  and {count - MAX_CHANGES_SHOWN} more")
+
+
+def _place(files: Sequence[FileResult], file: int, line: int) -> str:
+    place = f"{files[file].row_unit} {line}"
+    return f"{files[file].name}, {place}" if len(files) > 1 else place
+
+
+def _show_rejected(result: ImportResult) -> None:
+    rejected = [(index, row) for index, file in enumerate(result.files) for row in file.rejected]
+    for index, row in rejected[:MAX_REJECTED_SHOWN]:
+        console.text(f"  {_place(result.files, index, row.line)}: {row.reason}")
+    if len(rejected) > MAX_REJECTED_SHOWN:
+        console.text(f"  and {len(rejected) - MAX_REJECTED_SHOWN} more (--json lists all); by reason:")
+        for reason in rejected_reasons(result.files)[:MAX_REASONS_SHOWN]:
+            console.text(f"  {reason.rows} like {reason.first}")
