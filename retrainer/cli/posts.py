@@ -81,8 +81,8 @@ def posts_fetch(
 ) -> int:
     """Fetch new posts from the sources in posts.sources.
 
-    A fetch goes on where the last one ended, and updates posts that were edited since. A source that fails does not keep
-    the others from being fetched.
+    A fetch goes on where the last one ended, and updates posts that were edited since. If a source fails, the others are
+    fetched all the same.
 
     Example: retrainer posts fetch
     """

@@ -61,7 +61,9 @@ def train(
     if_due: Annotated[
         bool, typer.Option("--if-due", help="Train only the model types that are due (schedule_days, min_new_posts).")
     ] = False,
-    fetch: Annotated[bool, typer.Option("--fetch", help="Fetch new posts first, if posts.sources has sources.")] = False,
+    fetch: Annotated[
+        bool, typer.Option("--fetch", help="Fetch new posts first, if posts.sources has sources.")
+    ] = False,
     summary: Annotated[
         Path | None, typer.Option("--summary", metavar="FILE", help="Append a Markdown summary to this file.")
     ] = None,
@@ -75,14 +77,11 @@ def train(
     Example: retrainer train timing --auto-promote
     """
     model_types = [model_type] if model_type else list(MODEL_TYPE_NAMES)
-    if fetch and (dry_run or as_of is not None):
-        raise UsageError(f"--fetch and {'--dry-run' if dry_run else '--as-of'} exclude each other", hint="Omit one")
-    if summary is not None:
-        _require_writable(summary)
+    _check_options(summary, fetch=fetch, dry_run=dry_run, as_of=as_of)
     not_due: list[str] = []
     train_call = None if dry_run else notify.TrainCall()
     with _failure_summary(summary), open_project(context, train_call=train_call) as (project, runtime):
-        fetch_code = _fetch(project) if fetch else 0
+        fetch_code = _fetch(project, wanted=fetch)
         now = as_of or datetime.now(UTC)
 
         def retrain(name: ModelTypeName) -> results.RunResult:
@@ -119,8 +118,18 @@ def train(
     return NOTHING_PROMOTED if exit_code and code == 0 and not promoted else code
 
 
-def _fetch(project: Project) -> int:
-    """Fetch new posts, and return the exit code of the first source that failed: the posts there can be trained on."""
+def _check_options(summary: Path | None, *, fetch: bool, dry_run: bool, as_of: datetime | None) -> None:
+    """Check before anything else that the options fit together and the summary can be written."""
+    if fetch and (dry_run or as_of is not None):
+        raise UsageError(f"--fetch and {'--dry-run' if dry_run else '--as-of'} exclude each other", hint="Omit one")
+    if summary is not None:
+        _require_writable(summary)
+
+
+def _fetch(project: Project, *, wanted: bool) -> int:
+    """Fetch new posts if wanted; return the exit code of the first source that failed, which prevents no training."""
+    if not wanted or not project.settings.posts.sources:
+        return 0
     try:
         fetched = fetching.fetch_sources(
             project.posts,

@@ -16,7 +16,7 @@ from retrainer.posts.columns import check_columns
 from retrainer.posts.conversion import Conversion, ConversionOptions, FileResult
 from retrainer.posts.exports import KnownExport, archive_members, known_exports
 from retrainer.posts.readers import ReadOptions, find_posts_files
-from retrainer.posts.records import PostsTable, Row
+from retrainer.posts.records import PostsTable, Row, find_value, value_paths
 from retrainer.posts.staging import MAX_SHOWN_CHANGES, open_staging
 from retrainer.posts.times import UndecidedTimeError
 from retrainer.posts.validation import EPOCH, MICROSECOND, quote

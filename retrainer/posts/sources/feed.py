@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import html
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, model_validator
 
 from retrainer.config import Text, VariableName
 from retrainer.errors import SourceError
-from retrainer.export_format import ExportFormat
 from retrainer.posts.feeds import is_feed, parse_feed_page
 from retrainer.posts.sources.hookspecs import SourceType, hookimpl
 from retrainer.posts.sources.secrets import read_secret
@@ -23,20 +21,7 @@ if TYPE_CHECKING:
     from retrainer.posts.sources.http import HttpClient, Response
 
 HEAD_BYTES = 4_096  # which tell a feed from other XML
-_ENTRY = ExportFormat(
-    requires=["published | updated"],
-    columns={"post_id": "id | link", "created_at": "published | updated", "content": "title + content"},
-    clean_ups=["html"],
-)
-_ITEM = ExportFormat(
-    requires=["date_published | date_modified"],
-    columns={
-        "post_id": "id | url",
-        "created_at": "date_published | date_modified",
-        "content": "content_html | content_text | summary | title",
-    },
-    clean_ups=["html"],
-)
+XML_EXPORT, JSON_EXPORT = "RSS or Atom feed", "JSON Feed"  # the formats of the records
 
 
 class FeedOptions(BaseModel, extra="forbid", frozen=True, strict=True):
@@ -79,7 +64,7 @@ def fetch(config: FeedOptions, since: Since, http: HttpClient) -> Iterator[Page]
         entries, link = _parse_json(response) if is_json else _parse_xml(response)
         times = [_time(entry) for entry in entries]
         following = response.page_url(link) if link and entries else None
-        return Listing(entries, times, following, {"validators": dict(validators)}, _ITEM if is_json else _ENTRY)
+        return Listing(entries, times, following, {"validators": dict(validators)}, JSON_EXPORT if is_json else XML_EXPORT)
 
     yield from walk(since, read)
 
@@ -95,10 +80,6 @@ def _parse_json(response: Response) -> tuple[list[dict[str, object]], str | None
     items = document.get("items")
     if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
         raise SourceError(f"{response.host} did not answer with a feed", hint="Check the URL of the source")
-    for item in items:
-        for name in ("content_text", "summary", "title"):  # plain text, unlike content_html
-            if isinstance(item.get(name), str):
-                item[name] = html.escape(item[name], quote=False)
     return items, document.get("next_url")
 
 

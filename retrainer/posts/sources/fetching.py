@@ -224,7 +224,10 @@ class _Fetch:
         return progress
 
     def _export(self, export: ExportFormat | str | None) -> KnownExport | None:
+        """Return the format of the records, as one that they need not be recognised by."""
+        if export is None:
+            return None
+        name = export if isinstance(export, str) else self._result.source
         if isinstance(export, str):
-            exports = {known.name: known for known in known_exports(self._store.settings.formats)}
-            return exports[export]
-        return KnownExport(self._result.source, export) if export else None
+            export = {known.name: known.format for known in known_exports(self._store.settings.formats)}[export]
+        return KnownExport(name, export.model_copy(update={"requires": [export.columns["created_at"]], "records": []}))

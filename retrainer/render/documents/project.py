@@ -116,9 +116,7 @@ class FetchDocument(Document):
     @classmethod
     def from_results(cls, results: "Sequence[FetchResult]") -> Self:
         sources = [
-            FetchedSourceDocument.build(
-                result, error=result.problem.document()["error"] if result.problem else None
-            )
+            FetchedSourceDocument.build(result, error=result.problem.document()["error"] if result.problem else None)
             for result in results
         ]
         added, updated = (sum(getattr(result, name) for result in results) for name in ("added", "updated"))

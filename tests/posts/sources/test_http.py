@@ -72,12 +72,12 @@ def server() -> Iterator[Server]:
         yield server
 
 
-OK = (200, {}, b"done")
+OK: tuple[int, Mapping[str, str], bytes] = (200, {}, b"done")
 
 
 def get(server: Server, waits: list[float] | None = None, **limits: float) -> Response:
     waits = [] if waits is None else waits
-    with HttpClient(sleep=waits.append, **limits) as http:  # type: ignore[arg-type]
+    with HttpClient(sleep=waits.append, **limits) as http:
         return http.get(f"{server.url}/posts")
 
 
