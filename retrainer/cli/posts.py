@@ -81,8 +81,7 @@ def posts_fetch(
 ) -> int:
     """Fetch new posts from the sources in posts.sources.
 
-    A fetch goes on where the last one ended, and updates posts that were edited since. If a source fails, the others are
-    fetched all the same.
+    A fetch goes on where the last one ended, and updates edited posts. If a source fails, the others are fetched.
 
     Example: retrainer posts fetch
     """

@@ -64,7 +64,9 @@ def fetch(config: FeedOptions, since: Since, http: HttpClient) -> Iterator[Page]
         entries, link = _parse_json(response) if is_json else _parse_xml(response)
         times = [_time(entry) for entry in entries]
         following = response.page_url(link) if link and entries else None
-        return Listing(entries, times, following, {"validators": dict(validators)}, JSON_EXPORT if is_json else XML_EXPORT)
+        return Listing(
+            entries, times, following, {"validators": dict(validators)}, JSON_EXPORT if is_json else XML_EXPORT
+        )
 
     yield from walk(since, read)
 

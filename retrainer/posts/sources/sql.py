@@ -81,25 +81,31 @@ def _read(connection: sa.Connection, config: SqlOptions, since: Since) -> Iterat
     is_incremental = "since" in query.compile().params
     state = {"since": since.state.get("since", config.start)} if is_incremental else {}
     # A cursor of the server: it takes one SELECT, and does not send all rows at once.
-    result = connection.execution_options(stream_results=True, yield_per=PAGE_ROWS).execute(query, state)
-    names = list(result.keys())
-    if is_incremental:
-        _require_column(config.cursor, names, "cursor")
+    with connection.execution_options(stream_results=True).execute(query, state) as result:
+        names = list(result.keys())
+        if is_incremental:
+            _require_column(config.cursor, names, "cursor")
+        columns = _columns(config, names)
+        export = ExportFormat(requires=[columns["created_at"]], columns=columns, clean_ups=config.clean_ups)
+        cursors = _Cursors(connection.dialect.name, state.get("since"))
+        pages = iter(result.mappings().partitions(PAGE_ROWS))
+        rows = next(pages, None)
+        while rows is not None:
+            following = next(pages, None)
+            if is_incremental:
+                cursors.read([row[config.cursor] for row in rows], config.cursor)
+                state = {"since": _plain(cursors.complete if following else cursors.last)}
+            yield Page([dict(row) for row in rows], state, export)
+            rows = following
+
+
+def _columns(config: SqlOptions, names: list[str]) -> dict[PostColumn, str]:
+    """Return column of posts -> column of the result."""
     columns: dict[PostColumn, str] = {name: name for name in get_args(PostColumn) if name in names}
     columns |= config.columns
     for name in ("created_at", *config.columns):
         _require_column(columns.get(name, name), names, f"columns.{name}")
-    export = ExportFormat(requires=[columns["created_at"]], columns=columns, clean_ups=config.clean_ups)
-    cursors = _Cursors(connection.dialect.name, state.get("since"))
-    pages = iter(result.mappings().partitions())
-    rows = next(pages, None)
-    while rows is not None:
-        following = next(pages, None)
-        if is_incremental:
-            cursors.read([row[config.cursor] for row in rows], config.cursor)
-            state = {"since": _plain(cursors.complete if following else cursors.last)}
-        yield Page([dict(row) for row in rows], state, export)
-        rows = following
+    return columns
 
 
 class _Cursors:

@@ -63,6 +63,13 @@ def as_json(document: object, **headers: str) -> Answer:
     )
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_: object) -> None:
+        """Ignore that a client is gone."""
+
+
 @dataclass
 class SourceServer:
     """A server with the posts of one account.
@@ -140,8 +147,7 @@ class SourceServer:
             def log_message(self, *_: object) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", 0), Handler)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
         self._thread.start()
         return self
@@ -321,7 +327,7 @@ class FeedServer(SourceServer):
         html = f"<p>{text}</p>".replace("&", "&amp;").replace("<", "&lt;")
         time = f"{post.time:%Y-%m-%dT%H:%M:%SZ}"
         return (
-            f"<entry><id>urn:ada:{post.number}</id><title>Post {post.number}</title><published>{time}</published>"
+            f"<entry><id>urn:ada:{post.number}</id><title/><published>{time}</published>"
             f'<updated>{time}</updated><content type="html">{html}</content></entry>'
         )
 
