@@ -20,6 +20,7 @@ from retrainer.errors import ConfigError, did_you_mean, invalid_value
 from retrainer.export_format import ExportFormat, Kind
 from retrainer.files import open_regular
 from retrainer.model_types import MODEL_TYPE_NAMES, ModelTypeName, OriginRule
+from retrainer.streams import DEFAULT_STREAM
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -83,7 +84,7 @@ class SourceSettings(_Section):
     model_config = ConfigDict(extra="allow", frozen=True, strict=True)
 
     type: Text
-    stream: Text = "default"
+    stream: Text = DEFAULT_STREAM
     edits_days: Annotated[float, Field(ge=0, le=36_525, allow_inf_nan=False)] = 7
     max_pages: Count = 500
     max_minutes: Annotated[float, Field(gt=0, le=1_440)] = 15

@@ -2,22 +2,43 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
+from retrainer.errors import ArtifactError, ConfigError
+from retrainer.files import require_readable
 from retrainer.model_types import MODEL_TYPE_NAMES
 from retrainer.pipeline.recovery import set_aside
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from retrainer.model_types import ModelTypeName
     from retrainer.project import Project
+    from retrainer.registry.model_files import FileProblem
     from retrainer.registry.tables import ModelVersion
 
-FindingKind = Literal["dead_run", "missing_file", "changed_file", "stray_folder", "wrong_link"]
+log = logging.getLogger(__name__)
+
+FindingKind = Literal[
+    "dead_run",
+    "foreign_folder",
+    "unreadable_folder",
+    "missing_file",
+    "changed_file",
+    "unreadable_file",
+    "stray_folder",
+    "wrong_link",
+]
+_FILE_PROBLEMS: dict[FileProblem, tuple[FindingKind, str]] = {
+    "missing": ("missing_file", "is missing"),
+    "changed": ("changed_file", "was changed"),
+    "unreadable": ("unreadable_file", "cannot be read"),
+}
 
 
 @dataclass(frozen=True)
@@ -48,35 +69,71 @@ def examine(project: Project, *, repair: bool = False) -> list[Finding]:
     """Check every run, version, file and link.
 
     Args:
-        repair: restore files and links from the database, and remove what dead processes left. A complete version that
-            the database does not know is moved to `.set-aside` in the models folder.
+        repair: restore files and links from the database, and remove what dead processes left. Changed files, and
+            complete versions that the database does not know, are moved to `.set-aside` in the models folder.
 
     Returns:
         The problems found.
-
-    Raises:
-        ArtifactError: with `repair`, the models folder cannot be written.
     """
     return [
-        replace(finding, repaired=repair_it() is not False if repair else None)
+        replace(finding, repaired=_attempt(repair_it) if repair else None)
         for finding, repair_it in _find_problems(project)
     ]
+
+
+def _attempt(repair: Repair) -> bool:
+    try:
+        return repair() is not False
+    except (ArtifactError, OSError) as error:
+        log.warning("Not repaired: %s", error)
+        return False
 
 
 def _find_problems(project: Project) -> Iterator[tuple[Finding, Repair]]:
     """Find the problems one by one: each is repaired before the next is looked for."""
     yield from _dead_runs(project)
+    folder_problem = _folder_problem(project)
+    if folder_problem is not None:
+        yield folder_problem, _cannot_repair
+        return
     for folder in project.artifacts.abandoned_staging_folders():
         if folder.exists():
             message = f"'{folder}' was left behind by a process that has ended"
             yield Finding("stray_folder", str(folder), message), partial(project.artifacts.clear_abandoned, folder)
     for model_type in MODEL_TYPE_NAMES:
-        yield from _stray_folders(project, model_type)
+        yield from _reported(_stray_folders(project, model_type), project.models_dir / model_type)
         for version in project.registry.list_versions(model_type):
             if version.pruned_at is None:
                 yield from _file_problems(project, version)
     for model_type in MODEL_TYPE_NAMES:  # last: a link may need a folder restored above
-        yield from _link_problems(project, model_type)
+        yield from _reported(_link_problems(project, model_type), project.models_dir / model_type)
+
+
+def _folder_problem(project: Project) -> Finding | None:
+    """Return what prevents any look at the models folder."""
+    models_dir = str(project.models_dir)
+    try:
+        project.artifacts.require_own_folder()
+        require_readable(project.models_dir)
+    except ConfigError as error:
+        return Finding("foreign_folder", models_dir, str(error))
+    except (ArtifactError, OSError) as error:
+        return _unreadable(project.models_dir, error)
+    return None
+
+
+def _reported(problems: Iterator[tuple[Finding, Repair]], folder: Path) -> Iterator[tuple[Finding, Repair]]:
+    """Find problems in a folder; if that fails, this is the problem."""
+    try:
+        require_readable(folder)
+        yield from problems
+    except (ArtifactError, OSError) as error:
+        yield _unreadable(folder, error), _cannot_repair
+
+
+def _unreadable(folder: Path, error: ArtifactError | OSError) -> Finding:
+    reason = error.strerror if isinstance(error, OSError) else error
+    return Finding("unreadable_folder", str(folder), f"'{folder}' cannot be checked: {reason}")
 
 
 def _dead_runs(project: Project) -> Iterator[tuple[Finding, Repair]]:
@@ -108,8 +165,7 @@ def _stray_folders(project: Project, model_type: ModelTypeName) -> Iterator[tupl
 
 def _file_problems(project: Project, version: ModelVersion) -> Iterator[tuple[Finding, Repair]]:
     for file, problem in project.artifacts.find_file_problems(version).items():
-        kind: FindingKind = "missing_file" if problem == "missing" else "changed_file"
-        state = "is missing" if problem == "missing" else "was changed"
+        kind, state = _FILE_PROBLEMS[problem]
         message = f"'{file}' of '{version.version_id}' {state}"
         repair = partial(project.artifacts.restore_file, version, file)
         yield Finding(kind, version.version_id, message), repair

@@ -2,7 +2,7 @@
 
     RetrainerError                  1  500   something failed
     ├── UsageError                  2  422   an invalid argument
-    │   └── UnknownName             2  404   no such version, model type or algorithm
+    │   └── UnknownName             2  404   no such version, model type, algorithm or post
     ├── ConfigError                 2  500   a wrong setting, or no project here
     ├── MissingCredentials          2  503   an algorithm has no credentials for its service
     ├── InsufficientData            3  409   too few posts
@@ -72,7 +72,7 @@ class UsageError(RetrainerError, exit_code=2, http_status=422, code="usage"):
 
 
 class UnknownName(UsageError, http_status=404, code="unknown_name"):
-    """A version, model type or algorithm does not exist."""
+    """A version, model type, algorithm or post does not exist."""
 
 
 class ConfigError(RetrainerError, exit_code=2, code="configuration"):

@@ -47,7 +47,7 @@ class ExportFormat(BaseModel):
 
     Attributes:
         requires: expressions; the export is recognised by them if each has a path that the records have.
-        records: the paths of its array of records in a document, any of which fits; empty if any fits.
+        records: where its records are in a document: any of these paths, '' if they stand alone; anywhere if empty.
         members: glob patterns of the files wanted from an archive or a folder.
         columns: column of posts -> expression. Without post_id, ids are made from time and text.
         clean_ups: what is done to the texts.
@@ -57,7 +57,7 @@ class ExportFormat(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     requires: Annotated[list[Expression], Field(min_length=1)]
-    records: list[Name] = []
+    records: list[str] = []
     members: list[Name] = []
     columns: dict[PostColumn, Expression]
     clean_ups: list[CleanUp] = []

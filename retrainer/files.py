@@ -10,7 +10,7 @@ import os
 import shutil
 import stat
 import tempfile
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -187,6 +187,16 @@ def remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def require_readable(folder: Path) -> None:
+    """Check that a folder can be listed, unless it is missing.
+
+    Raises:
+        OSError: it cannot.
+    """
+    with suppress(FileNotFoundError), os.scandir(folder):
+        pass
 
 
 def files_in(folder: Path) -> list[Path]:

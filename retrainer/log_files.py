@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 from contextlib import suppress
 from io import TextIOWrapper
 from logging.handlers import RotatingFileHandler
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from retrainer.errors import UsageError
-from retrainer.files import open_output
+from retrainer.files import open_output, open_regular
 from retrainer.logs import JsonFormatter, TextFormatter
 
 if TYPE_CHECKING:
@@ -25,12 +26,15 @@ if TYPE_CHECKING:
 
 MAX_BYTES = 5 * 1024 * 1024
 BACKUPS = 5
+# How a line of a log starts, as text and as JSON.
+_LOG_LINE = re.compile(rb'(\{"time": ")?\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(Z \S+ +\S|\.\d{3}Z", "level": ")')
 
 
 class _FileHandler(RotatingFileHandler):
     """Warns once if the file cannot be written, and goes on.
 
-    When another process has rotated the file, this one continues in the new file.
+    When another process has rotated the file, this one continues in the new file. Only logs are rotated: a file that
+    does not begin with a line of a log is somebody else's, and is neither renamed nor deleted.
     """
 
     def __init__(self, path: Path, warn: Callable[[str], None]) -> None:
@@ -52,13 +56,13 @@ class _FileHandler(RotatingFileHandler):
 
         The lock is not waited for: any user who can read the file can hold it, and logging must not block.
         """
-        if self.stream is None:
+        if self.stream is None or not os.fstat(self.stream.fileno()).st_size:  # a line may be longer than a whole file
             return
         held = os.dup(self.stream.fileno())  # keeps the lock while the stream is closed
         try:
             with suppress(OSError):  # locked by another process, or a file system without locks
                 fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if self._is_current(held):
+                if self._is_current(held) and self._may_rotate():
                     super().doRollover()
         finally:
             os.close(held)
@@ -71,12 +75,30 @@ class _FileHandler(RotatingFileHandler):
         except OSError:  # stay with the open file
             return True
 
+    def _may_rotate(self) -> bool:
+        """Whether all files that would be renamed or deleted are logs; if not, this process stops rotating."""
+        names = [self.baseFilename, *(f"{self.baseFilename}.{number}" for number in range(1, self.backupCount + 1))]
+        foreign = next((name for name in names if os.path.lexists(name) and not _is_log(Path(name))), None)
+        if foreign is not None:
+            self.maxBytes = 0
+            if self._warn is not None:
+                self._warn(f"the log file '{self.baseFilename}' is not rotated: '{foreign}' is not a log. Move it away")
+        return foreign is None
+
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  the name in logging
         """Warn once that lines are lost."""
         del record
         if self._warn is not None:
             warn, self._warn = self._warn, None
             warn(f"cannot write the log file '{self.baseFilename}'; further log lines are lost")
+
+
+def _is_log(path: Path) -> bool:
+    try:
+        with open_regular(path) as file:
+            return _LOG_LINE.match(file.read(100)) is not None
+    except OSError:
+        return False
 
 
 def file_handler(path: Path, log_format: LogFormat, warn: Callable[[str], None]) -> logging.Handler:

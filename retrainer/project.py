@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.resources import files
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from retrainer.config import CONFIG_FILE, Settings, find_config_file, load_settings
-from retrainer.errors import RetrainerError
+from retrainer.errors import ConfigError, RetrainerError, UsageError
 from retrainer.files import write_atomically
 
 if TYPE_CHECKING:
@@ -104,6 +104,20 @@ class Project:
 
         return PostStore.open(self.settings.posts, self.registry.database, self.folder)
 
+    def owns(self, path: Path) -> bool:
+        """Whether a path, followed through links, is one of the project's files: settings, databases, model files."""
+        from retrainer.registry.database import sqlite_files  # noqa: PLC0415
+        from retrainer.registry.model_files import in_models_folder  # noqa: PLC0415
+
+        urls = filter(None, (self.settings.database.url, self.settings.posts.url))
+        files = [self.config_file, *(file for url in urls for file in sqlite_files(url, self.folder))]
+        resolved = path.resolve()
+        return (
+            any(_is_same(resolved, file) for file in files)
+            or in_models_folder(resolved, self.models_dir.resolve())
+            or resolved.is_relative_to(self.answers_dir.parent.resolve())
+        )
+
     def semantic_model(self, model_type: ModelTypeName) -> str | None:
         """Return the folder, or the package's name, of what forecasts of a type are measured in meaning by; or None."""
         name = self.settings.retraining.content_model.semantic_model
@@ -118,6 +132,35 @@ class Project:
             self.posts.close()
         if "registry" in self.__dict__:
             self.registry.database.close()
+
+
+def require_foreign(option: str, path: Path, config: Path | None = None) -> None:
+    """Check that a file to write to is none of the project's own.
+
+    Args:
+        option: the option that names it, for the message.
+        path: the file.
+        config: the settings file, if one was given.
+
+    Raises:
+        UsageError: it is one of the project's own files.
+    """
+    try:
+        config_file = find_config_file(Path.cwd(), os.environ, config)
+    except ConfigError:  # no project
+        return
+    is_own = _is_same(path.resolve(), config_file)
+    with suppress(ConfigError):  # the command reports wrong settings
+        is_own = is_own or Project.find(Path.cwd(), os.environ, config).owns(path)
+    if is_own:
+        raise UsageError(f"{option}: '{path}' belongs to the project", hint="Choose another file")
+
+
+def _is_same(path: Path, other: Path) -> bool:
+    try:
+        return path.samefile(other)
+    except OSError:  # one does not exist
+        return path == other.resolve()
 
 
 def create_project(folder: Path, *, deploy: bool = False) -> tuple[list[Path], list[Path]]:

@@ -19,7 +19,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
 from retrainer.backup import back_up, file_format, masking, restore_backup, restoring
-from retrainer.errors import RetrainerError
+from retrainer.errors import ConfigError, RetrainerError
 from retrainer.pipeline.forecast import predict_next
 from retrainer.pipeline.promotion import promote_version
 from retrainer.pipeline.run import retrain
@@ -381,6 +381,60 @@ def rewrite(saved: Path, *statements: str) -> None:
         for statement in statements:
             database.execute(statement)
     file_format.seal(saved)
+
+
+@ELSEWHERE
+def test_a_restored_database_goes_on_with_the_models_folder_of_the_lost_one(
+    project: Project, saved: Path, elsewhere: Path
+) -> None:
+    configure(elsewhere, models_dir=str(project.models_dir))
+    there = open_project(elsewhere)
+    there_run = run_in_process(elsewhere)
+    refused = there_run("train", "timing")
+    assert "holds versions from it" in refused.err  # until the backup is restored
+    restored = there_run("restore-backup", str(saved))
+    assert restored.code == 0, restored.err
+    assert retrain(there, runtime_of(there), "timing", NOW).run
+
+
+@pytest.mark.parametrize(
+    "made_by", [pytest.param("this release", marks=pytest.mark.slow), "an earlier one", "another project"]
+)
+def test_a_database_that_was_replaced_keeps_its_models_folder(
+    project: Project, saved: Path, elsewhere: Path, made_by: str
+) -> None:
+    if made_by == "another project":
+        there = open_project(elsewhere)
+        there.posts.add(regular_posts(120), NOW)
+        retrain(there, runtime_of(there), "timing", NOW)
+        saved.unlink()
+        back_up(there, saved, NOW)
+    elif made_by == "an earlier one":
+        rewrite(
+            saved,
+            "DROP TABLE retrainer_database_identity",
+            "UPDATE retrainer_alembic_version SET version_num = '0006'",
+            "UPDATE retrainer_backup SET info = json_set(info, '$.revision', '0006')",
+        )
+    restore_backup(project, saved, replace=True)
+    assert retrain(project, runtime_of(project), "timing", NOW).run
+    assert project.artifacts.find_owner() == project.registry.database_id()
+
+
+def test_a_backup_is_not_restored_into_the_models_folder_of_another_database(
+    project: Project, saved: Path, elsewhere: Path, tmp_path: Path
+) -> None:
+    create_project(tmp_path / "third")
+    configure(tmp_path / "third")
+    third = open_project(tmp_path / "third")
+    third.posts.add(regular_posts(120), NOW)
+    retrain(third, runtime_of(third), "timing", NOW)
+    before = {path: path.stat().st_mtime_ns for path in third.models_dir.rglob("*")}
+    configure(elsewhere, models_dir=str(third.models_dir))
+    there = open_project(elsewhere)
+    with pytest.raises(ConfigError, match="belongs to another database"):
+        restore_backup(there, saved)
+    assert {path: path.stat().st_mtime_ns for path in third.models_dir.rglob("*")} == before
 
 
 def test_a_backup_of_a_newer_release_is_refused(saved: Path, retrainer: Runner) -> None:

@@ -11,6 +11,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import sqlalchemy as sa
+
 from retrainer.backup.file_format import DATABASE, URL, Backup, copy_verified, describe, read_info, require_plain_names
 from retrainer.backup.masking import settings_without_passwords
 from retrainer.errors import RetrainerError, UsageError
@@ -18,17 +20,21 @@ from retrainer.files import open_regular, report_write_errors, sync
 from retrainer.registry import snapshot
 from retrainer.registry.artifacts import Artifacts
 from retrainer.registry.database import Database, create_engine
+from retrainer.registry.migrations import REVISIONS
 from retrainer.registry.production_links import ProductionLinks
 from retrainer.registry.registry import Registry
-from retrainer.registry.tables import POSTS_TABLE
+from retrainer.registry.tables import POSTS_TABLE, DatabaseIdentity
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from sqlalchemy.orm import Session
 
     from retrainer.project import Project
 
 log = logging.getLogger(__name__)
 
+FIRST_WITH_IDENTITY = "0007"  # the first schema in which a database has an id
 SETTINGS = "config.from-backup.yaml"  # where the settings of a backup are written, if they differ from the project's
 
 
@@ -68,7 +74,8 @@ def restore_backup(project: Project, file: Path, *, replace: bool = False) -> Ba
 
 
 def _restore(project: Project, backup: Database, database: Database, info: dict[str, Any], *, replace: bool) -> None:
-    with backup.snapshot() as source, database.write_upgraded() as session:
+    with database.write_upgraded() as session:
+        _choose_identity(project, backup, session, info)
         if not snapshot.is_empty(session):
             if not replace:
                 raise UsageError(
@@ -76,12 +83,28 @@ def _restore(project: Project, backup: Database, database: Database, info: dict[
                 )
             snapshot.clear(session)
         large = {(version_id, path) for version_id, path in info["large_files"]}
-        copied = snapshot.copy_rows(source, session.connection(), without_data=large)
+        with backup.snapshot() as source:
+            copied = snapshot.copy_rows(source, session.connection(), without_data=large)
         if POSTS_TABLE not in copied and info["posts"]:
             log.warning("The posts were not restored: the table '%s' is not retrainer's", POSTS_TABLE)
         created_at = datetime.fromisoformat(info["created_at"])
         snapshot.close_running_runs(session, "the backup was taken during this run", created_at)
         _restore_files(project, Registry(backup))  # before the commit: some are nowhere else
+
+
+def _choose_identity(project: Project, backup: Database, session: Session, info: dict[str, Any]) -> None:
+    """Let the restored database have the id of the backup, or keep its own if the models folder belongs to it.
+
+    Raises:
+        ConfigError: the models folder belongs to neither.
+    """
+    artifacts = Artifacts(project.models_dir, Registry(backup))
+    own_id = session.scalars(sa.select(DatabaseIdentity.database_id)).one()
+    has_identity = REVISIONS.index(info["revision"]) >= REVISIONS.index(FIRST_WITH_IDENTITY)
+    if not has_identity or artifacts.find_owner() == own_id:
+        with backup.write() as copy:
+            copy.execute(sa.update(DatabaseIdentity).values(database_id=own_id))
+    artifacts.require_own_folder()
 
 
 def _restore_files(project: Project, registry: Registry) -> None:

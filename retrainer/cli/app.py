@@ -62,7 +62,7 @@ COMMANDS = {
     "init": _Command("project", SET_UP, "Create a project folder."),
     "notify-test": _Command("project", SET_UP, "Send a test message to every notification channel."),
     "serve": _Command("serve", SET_UP, "Serve the REST API."),
-    "posts": _Command("posts", SET_UP, "Import, fetch and count posts."),
+    "posts": _Command("posts", SET_UP, "Import, fetch, list and delete posts."),
     "db": _Command("project", SET_UP, "Manage the database."),
     "schedule": _Command("schedule", SET_UP, "Schedule retraining with cron or systemd."),
 }
@@ -166,6 +166,10 @@ def global_options(
     ] = False,
 ) -> None:
     """Keep a prediction model fresh: train, evaluate honestly, promote safely, roll back."""
+    if log_file is not None:
+        from retrainer.project import require_foreign  # noqa: PLC0415  slow to import, and most commands need it not
+
+        require_foreign("--log-file", log_file, config)
     console.configure_logging(
         logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO,
         tracebacks=traceback,

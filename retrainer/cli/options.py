@@ -48,6 +48,7 @@ def time_option(help: str, *names: str, metavar: str = "TIME", past: bool = Fals
     return typer.Option(*names, metavar=metavar, parser=parse_past_time if past else parse_time, help=help)
 
 
+StreamOption = Annotated[str, typer.Option("--stream", metavar="NAME", help="The stream of the posts.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 TypeArgument = Annotated[ModelTypeName, typer.Argument(metavar="TYPE", parser=parse_model_type, help="The model type.")]
 TypeOption = Annotated[

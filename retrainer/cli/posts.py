@@ -1,4 +1,4 @@
-"""The commands for posts: import, fetch, count, sample."""
+"""The commands for posts: import, fetch, count, list, show, delete, sample."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ import typer
 
 from retrainer import console
 from retrainer.cli.context import open_project
-from retrainer.cli.options import AsJson, time_option
+from retrainer.cli.options import AsJson, Limit, StreamOption, time_option
 from retrainer.posts import columns, conversion, importer, sample
 from retrainer.posts.sources import fetching
-from retrainer.registry.tables import DEFAULT_STREAM
 from retrainer.render import documents, imports, tables
+from retrainer.render import posts as posts_output
+from retrainer.streams import DEFAULT_STREAM
 
 app = typer.Typer(rich_markup_mode=None)
-posts_app = typer.Typer(rich_markup_mode=None, help="Import, fetch and count posts.")
+posts_app = typer.Typer(rich_markup_mode=None, help="Import, fetch, list and delete posts.")
 app.add_typer(posts_app, name="posts")
 
 
@@ -32,7 +33,7 @@ def posts_import(
         list[str] | None,
         typer.Option(metavar="COLUMN=NAME", help="Map a column, as in content=message. Repeatable."),
     ] = None,
-    stream: Annotated[str, typer.Option(metavar="NAME", help="The stream that the posts belong to.")] = DEFAULT_STREAM,
+    stream: StreamOption = DEFAULT_STREAM,
     update: Annotated[bool, typer.Option("--update", help="Replace stored posts that differ.")] = False,
     time_format: Annotated[
         str | None,
@@ -111,6 +112,82 @@ def posts_count(context: typer.Context, *, as_json: AsJson = False) -> None:
         console.document(documents.project.PostsCountDocument.model_validate(summary))
     else:
         tables.show_posts(summary, location)
+
+
+@posts_app.command("list")
+def posts_list(
+    context: typer.Context,
+    *,
+    since: Annotated[datetime | None, time_option("Only posts at this time or later (UTC).", "--from")] = None,
+    until: Annotated[datetime | None, time_option("Only posts up to this time (UTC). By default, now.", "--to")] = None,
+    limit: Limit = 20,
+    stream: StreamOption = DEFAULT_STREAM,
+    as_json: AsJson = False,
+) -> None:
+    """List the latest posts, newest last.
+
+    Example: retrainer posts list --from 2024-10-01 --limit 50
+    """
+    with open_project(context) as (project, _):
+        rows, total = project.posts.list_posts(since, until or datetime.now(UTC), limit, stream=stream)
+    if as_json:
+        console.document(documents.posts.PostsDocument.from_rows(rows, total))
+    else:
+        posts_output.show_post_list(rows, total)
+
+
+@posts_app.command("show")
+def posts_show(
+    context: typer.Context,
+    post_id: Annotated[str, typer.Argument(metavar="ID", help="The post's ID.")],
+    *,
+    stream: StreamOption = DEFAULT_STREAM,
+    as_json: AsJson = False,
+) -> None:
+    """Show one post, and the versions that were trained on it.
+
+    Example: retrainer posts show 115026551
+    """
+    with open_project(context) as (project, _):
+        post = project.posts.get_post(post_id, stream=stream)
+        versions = project.registry.list_versions_trained_on(post)
+    if as_json:
+        console.document(documents.posts.ShownPostDocument.from_rows(post, versions))
+    else:
+        posts_output.show_post(post, versions)
+
+
+@posts_app.command("delete")
+def posts_delete(
+    context: typer.Context,
+    post_ids: Annotated[list[str], typer.Argument(metavar="ID...", help="The posts' IDs.")],
+    *,
+    stream: StreamOption = DEFAULT_STREAM,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Delete posts permanently.
+
+    The versions that were trained on them are named, and stay as they are. An import of a file that still has the posts
+    adds them again.
+
+    Example: retrainer posts delete 115026551
+    """
+    wanted = list(dict.fromkeys(post_ids))
+    with open_project(context) as (project, _):
+        project.posts.require_writable("delete posts")
+        found = [project.posts.get_post(post_id, stream=stream) for post_id in wanted]
+        trained = {post.post_id: project.registry.list_versions_trained_on(post) for post in found}
+    if not as_json:
+        posts_output.show_trained_on(trained)
+    if not yes and not console.confirmed(f"Delete {len(wanted)} posts permanently?", hint="Add --yes"):
+        return
+    with open_project(context) as (project, _):
+        project.posts.delete(wanted, stream=stream)
+    if as_json:
+        console.document(documents.posts.DeletedPostsDocument.from_versions(trained))
+    else:
+        console.text(f"Deleted {len(wanted)} posts")
 
 
 @posts_app.command("sample")

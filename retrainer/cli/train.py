@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from retrainer import console, notify
+from retrainer import project as projects
 from retrainer.cli.context import open_project
 from retrainer.cli.options import AsJson, time_option
 from retrainer.errors import RetrainerError, UsageError, wrap_unexpected
@@ -77,7 +78,7 @@ def train(
     Example: retrainer train timing --auto-promote
     """
     model_types = [model_type] if model_type else list(MODEL_TYPE_NAMES)
-    _check_options(summary, fetch=fetch, dry_run=dry_run, as_of=as_of)
+    _check_options(context, summary, fetch=fetch, dry_run=dry_run, as_of=as_of)
     not_due: list[str] = []
     train_call = None if dry_run else notify.TrainCall()
     with _failure_summary(summary), open_project(context, train_call=train_call) as (project, runtime):
@@ -118,11 +119,14 @@ def train(
     return NOTHING_PROMOTED if exit_code and code == 0 and not promoted else code
 
 
-def _check_options(summary: Path | None, *, fetch: bool, dry_run: bool, as_of: datetime | None) -> None:
+def _check_options(
+    context: typer.Context, summary: Path | None, *, fetch: bool, dry_run: bool, as_of: datetime | None
+) -> None:
     """Check before anything else that the options fit together and the summary can be written."""
     if fetch and (dry_run or as_of is not None):
         raise UsageError(f"--fetch and {'--dry-run' if dry_run else '--as-of'} exclude each other", hint="Omit one")
     if summary is not None:
+        projects.require_foreign("--summary", summary, context.obj)
         _require_writable(summary)
 
 

@@ -12,6 +12,7 @@ from retrainer.model_types.base import Origins, evenly_spaced, utc_times
 from retrainer.times import format_time
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from datetime import datetime
 
     import pandas as pd
@@ -60,7 +61,11 @@ class Window:
 
 
 def held_out_window(
-    posts: pd.DataFrame, trained_through: tuple[datetime, str], max_predictions: int, origin: OriginRule = "post"
+    posts: pd.DataFrame,
+    trained_through: tuple[datetime, str],
+    max_predictions: int,
+    origin: OriginRule = "post",
+    left_out: Collection[str] = (),
 ) -> Window | None:
     """Return the window of posts later than the last training post; None if there are none.
 
@@ -73,11 +78,14 @@ def held_out_window(
         trained_through: time and id of the last training post.
         max_predictions: the maximum number of forecasts.
         origin: the rule by which to choose origins.
+        left_out: the ids of posts that are not forecast; forecasts of later posts know them.
     """
     time, post_id = trained_through
     later = (posts["created_at"] > time) | ((posts["created_at"] == time) & (posts["post_id"] > post_id))
     rows = np.flatnonzero(later.to_numpy())
     rows = rows[rows > 0]  # the very first post cannot be forecast: no post precedes it
+    is_left_out = posts["post_id"].isin(left_out).to_numpy()
+    rows = rows[~is_left_out[rows]]
     if not len(rows):
         return None
     first, last = rows[0], rows[-1]
@@ -88,6 +96,9 @@ def held_out_window(
         if times[first] == times[last]:
             return None
         origins = Origins.at(posts, _midpoints(times[first], times[last], min(len(rows), max_predictions)))
+        origins = origins[~is_left_out[origins.position + 1]]
+        if not len(origins):
+            return None
     return Window(
         first_row=int(first),
         origin=origin,

@@ -9,6 +9,7 @@ from retrainer.evaluation.comparison import Comparison, compare, no_comparison
 from retrainer.evaluation.windows import held_out_window
 from retrainer.pipeline.evaluations import (
     evaluate_model,
+    find_moved_posts,
     no_later_posts_error,
     resolve_origin_rule,
     trained_through,
@@ -32,10 +33,15 @@ if TYPE_CHECKING:
 
 
 def common_window(
-    posts: pd.DataFrame, a: ModelVersion, b: ModelVersion, max_predictions: int, origin: OriginRule
+    project: Project, posts: pd.DataFrame, a: ModelVersion, b: ModelVersion, max_predictions: int, origin: OriginRule
 ) -> Window | None:
-    """Return the window of the posts later than the training of both versions; None if there are none."""
-    return held_out_window(posts, max(trained_through(a), trained_through(b)), max_predictions, origin)
+    """Return the window of the posts later than the training of both versions; None if there are none.
+
+    Posts that one was trained on, and that moved there since, are left out.
+    """
+    through = max(trained_through(a), trained_through(b))
+    moved = find_moved_posts(project, a) | find_moved_posts(project, b)
+    return held_out_window(posts, through, max_predictions, origin, moved)
 
 
 def compare_with_production(
@@ -48,7 +54,7 @@ def compare_with_production(
 ) -> Comparison:
     """Let production forecast the same posts as the candidate, and compare.
 
-    If production was trained on some of them, both forecast the later ones.
+    If production was trained on some of them, both forecast the others.
 
     Args:
         model: the candidate's model.
@@ -56,10 +62,10 @@ def compare_with_production(
     """
     versions, model_type = (production.version_id, candidate.version_id), context.model_type
     max_predictions = context.settings.max_predictions(model_type)
-    window = common_window(posts, production, candidate, max_predictions, evaluation.window.origin)
+    window = common_window(context.project, posts, production, candidate, max_predictions, evaluation.window.origin)
     if window is None:
         return no_comparison(model_type, versions, None, "no post is later than the training of both versions")
-    if window.first_row != evaluation.window.first_row:
+    if window.available != evaluation.window.available:  # it is the same window, or a part of it
         evaluation = context.evaluate(model, posts, window)
     try:
         production_model = load_version(context.project, context.runtime, production)
@@ -99,7 +105,7 @@ def compare_versions(
     models = [load_version(project, runtime, version) for version in (a, b)]
     posts = load_posts(project, a.model_type_name, now)
     settings = project.settings.retraining
-    window = common_window(posts, a, b, settings.max_predictions(a.model_type_name), rule)
+    window = common_window(project, posts, a, b, settings.max_predictions(a.model_type_name), rule)
     if window is None:
         raise no_later_posts_error(max(a, b, key=trained_through), rule)
     for model in models:

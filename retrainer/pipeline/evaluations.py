@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from retrainer.registry.tables import ModelVersion
     from retrainer.runtime import Runtime
 
+log = logging.getLogger(__name__)
+
 
 def evaluate_version(
     project: Project, runtime: Runtime, version_id: str, now: datetime, origin: OriginRule | None = None
@@ -42,6 +45,7 @@ def evaluate_version(
         InsufficientData: no post is later than its training.
         ArtifactError, AlgorithmError: it cannot be loaded or cannot forecast.
     """
+    project.artifacts.require_own_folder()
     version = project.registry.get_version(version_id)
     rule = resolve_origin_rule(project, version.model_type_name, origin)
     model = load_version(project, runtime, version)
@@ -49,7 +53,7 @@ def evaluate_version(
     posts = load_posts(project, model.model_type, now)
     max_predictions = project.settings.retraining.max_predictions(model.model_type)
     with runtime.open_budget() as budget:
-        window = require_held_out_window(posts, version, max_predictions, rule)
+        window = require_held_out_window(project, posts, version, max_predictions, rule)
         evaluation = evaluate_model(runtime, model, posts, window, budget)
         record(project, version, evaluation, now)
     project.registry.mark_evaluated(version_id, succeeded=True)
@@ -65,17 +69,26 @@ def evaluate_model(
 
 
 def require_held_out_window(
-    posts: pd.DataFrame, version: ModelVersion, max_predictions: int, origin: OriginRule = "post"
+    project: Project, posts: pd.DataFrame, version: ModelVersion, max_predictions: int, origin: OriginRule = "post"
 ) -> Window:
-    """Return the window of posts later than a version's training.
+    """Return the window of posts later than a version's training, without those that moved there since.
 
     Raises:
         InsufficientData: there is no later post or, with the rule `clock`, no two posts at different times.
     """
-    window = held_out_window(posts, trained_through(version), max_predictions, origin)
+    moved = find_moved_posts(project, version)
+    window = held_out_window(posts, trained_through(version), max_predictions, origin, moved)
     if window is None:
         raise no_later_posts_error(version, origin)
     return window
+
+
+def find_moved_posts(project: Project, version: ModelVersion) -> set[str]:
+    """Return the ids of the posts that a version was trained on, and that were then moved past its training data."""
+    moved = project.posts.find_moved(version.training_began_at, trained_through(version))
+    if moved:
+        log.info("Left out %d posts that moved in time after '%s' was trained on them", len(moved), version.version_id)
+    return moved
 
 
 def no_later_posts_error(version: ModelVersion, origin: OriginRule) -> InsufficientData:

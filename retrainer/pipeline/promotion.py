@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from retrainer.algorithms.events import Event
-from retrainer.errors import ArtifactError
+from retrainer.errors import ArtifactError, ConfigError
 from retrainer.model_types.base import Origins, utc_times
 from retrainer.pipeline.loading import load_version
 from retrainer.pipeline.split import load_posts
@@ -59,6 +59,7 @@ def promote_version(project: Project, runtime: Runtime, version_id: str, reason:
         ArtifactError, AlgorithmError: it cannot be loaded.
         PromotionRefused: its evaluation failed, or production has changed meanwhile.
     """
+    project.artifacts.require_own_folder()
     version = project.registry.get_version(version_id)
     production = project.registry.get_production(version.model_type_name)
     expected = production.version_id if production else None
@@ -91,6 +92,7 @@ def roll_back(
         ArtifactError, AlgorithmError: the version to return to cannot be loaded or cannot forecast.
         ProductionChanged: another process has changed production meanwhile.
     """
+    project.artifacts.require_own_folder()
     if to is not None:
         project.registry.get_version(to)
     promotions = project.registry.find_promotions_to_undo(model_type, to)
@@ -105,7 +107,7 @@ def publish_change(project: Project, runtime: Runtime, kind: Literal["promotion"
     """Update the production link and publish the event, after a change of production was committed."""
     try:
         project.production_links.update()
-    except ArtifactError as error:
+    except (ArtifactError, ConfigError) as error:
         # The database decides what is in production; the next command that changes something repairs the link.
         log.warning("Production changed, but its link could not be updated: %s", error)
     runtime.events.publish(

@@ -32,7 +32,11 @@ def recover(project: Project, runtime: Runtime) -> None:
     """Close runs whose process is gone, finish what they left unfinished in the models folder, and repair its links.
 
     What cannot be repaired is left for the next run.
+
+    Raises:
+        ConfigError: the models folder belongs to another database.
     """
+    project.artifacts.require_own_folder()
     close_dead_runs(project, runtime)
     _attempt(partial(clear_abandoned, project))
     for model_type in MODEL_TYPE_NAMES:

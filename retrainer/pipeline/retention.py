@@ -89,6 +89,7 @@ def prune(project: Project, versions: list[Prunable], now: datetime) -> list[str
     Raises:
         ArtifactError: a file cannot be deleted, or a link is in the place of one; then nothing was changed.
     """
+    project.artifacts.require_own_folder()
     for prunable in versions:
         project.artifacts.require_no_links(
             project.artifacts.folder(prunable.version.model_type, prunable.version.version_id)

@@ -67,8 +67,10 @@ def retrain(
 
     Raises:
         RunInProgress: another run of this model type is in progress.
+        ConfigError: the models folder belongs to another database.
         RetrainerError: the run failed; this is recorded, and production is unchanged.
     """
+    project.artifacts.require_own_folder()
     chosen, options = load_configured_algorithm(project.settings, runtime, model_type, algorithm)
     stopwatch = runtime.stopwatch(now)
     _log_banner(f"{model_type.upper()} MODEL RETRAINING")
@@ -254,7 +256,9 @@ def _evaluate(context: RunContext, candidate: Candidate, split: Split, version: 
             max_predictions,
             MIN_COMPARED_POSTS,
         )
-    window = require_held_out_window(split.posts, version, max_predictions, context.settings.origin(model_type))
+    window = require_held_out_window(
+        context.project, split.posts, version, max_predictions, context.settings.origin(model_type)
+    )
     evaluation = context.evaluate(candidate.model, split.posts, window)
     log.info("%s", get_model_type(model_type).summary_line(evaluation.metrics))
     naive_score = evaluation.naive_metrics["overall_score"]
@@ -306,7 +310,7 @@ def _log_cost_estimate(context: RunContext, candidate: Candidate, split: Split, 
     model_type = context.model_type
     max_predictions = min(context.settings.max_predictions(model_type), split.test_count)
     log.info("Not evaluated: up to %d paid forecasts of each version would be needed", max_predictions)
-    window = require_held_out_window(split.posts, version, max_predictions)
+    window = require_held_out_window(context.project, split.posts, version, max_predictions)
     origins = window.origins_for(model_type, split.posts)
     models = {"The new version": candidate.model}
     production = context.registry.get_production(model_type)

@@ -143,7 +143,7 @@ class Conversion:
         }
         self.result.ids_made = bool(columns) and "post_id" not in found
         if columns and "content" not in found:
-            looked_for = quote_names([alias for alias in ALIASES["content"]])
+            looked_for = quote_names(list(ALIASES["content"]))
             self.result.warn(
                 f"'{table.name}' has no column of texts: looked for {looked_for}; its columns are "
                 f"{quote_names(table.columns)}. Choose one with --column content=NAME"

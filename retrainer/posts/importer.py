@@ -20,7 +20,7 @@ from retrainer.posts.records import PostsTable, Row, find_value, value_paths
 from retrainer.posts.staging import MAX_SHOWN_CHANGES, open_staging
 from retrainer.posts.times import UndecidedTimeError
 from retrainer.posts.validation import EPOCH, MICROSECOND, quote
-from retrainer.registry.tables import DEFAULT_STREAM
+from retrainer.streams import DEFAULT_STREAM
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

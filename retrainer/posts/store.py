@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,14 +13,15 @@ import pandas as pd
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
-from retrainer.errors import ConfigError, PostsError, did_you_mean
+from retrainer.errors import ConfigError, PostsError, UnknownName, did_you_mean
 from retrainer.posts.merging import Merged, merge_posts
 from retrainer.posts.staging import COUNT_COLUMNS
 from retrainer.posts.times import to_microseconds
-from retrainer.posts.validation import quote
+from retrainer.posts.validation import quote, shorten
 from retrainer.registry.database import create_engine, location, translate_error
 from retrainer.registry.queries import has_own_posts
-from retrainer.registry.tables import DEFAULT_STREAM, POSTS_TABLE, Post
+from retrainer.registry.tables import POSTS_TABLE, Post
+from retrainer.streams import DEFAULT_STREAM
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -161,6 +162,83 @@ class PostStore:
         first_time, last_time = posts["created_at"].iloc[0], posts["created_at"].iloc[-1]
         return PostsSummary(len(posts), with_content, first_time.to_pydatetime(), last_time.to_pydatetime())
 
+    def list_posts(
+        self, since: datetime | None, until: datetime, limit: int, *, stream: str = DEFAULT_STREAM
+    ) -> tuple[list[Post], int]:
+        """Return the latest posts of a stream in a period, oldest first, and the number of posts in the period.
+
+        Args:
+            since: the start of the period; None for the first post.
+            until: the last time in the period.
+            limit: the maximum number of posts to return.
+        """
+        if self._foreign:
+            posts = self._load_foreign(["post_id", "created_at", "content"], until)
+            posts = posts if since is None else posts[posts["created_at"] >= since]
+            return [_foreign_post(row) for row in posts.tail(limit).itertuples(index=False)], len(posts)
+        period = [Post.stream == stream, Post.created_at <= until]
+        if since is not None:
+            period.append(Post.created_at >= since)
+        latest = sa.select(Post).where(*period).order_by(Post.created_at.desc(), Post.post_id.desc()).limit(limit)
+        with self._database.read() as session:
+            count = session.scalar(sa.select(sa.func.count()).select_from(Post).where(*period)) or 0
+            return list(session.scalars(latest))[::-1], count
+
+    def get_post(self, post_id: str, *, stream: str = DEFAULT_STREAM) -> Post:
+        """Return a post.
+
+        Raises:
+            UnknownName: the stream has no such post.
+        """
+        if self._foreign:
+            posts = self._load_foreign(["post_id", "created_at", "content"], datetime.max.replace(tzinfo=UTC))
+            for row in posts[posts["post_id"] == post_id].itertuples(index=False):
+                return _foreign_post(row)
+            raise _unknown_post(post_id, self.location)
+        with self._database.read() as session:
+            return self._fetch(session, post_id, stream)
+
+    def find_moved(
+        self, trained_at: datetime, trained_through: tuple[datetime, str], *, stream: str = DEFAULT_STREAM
+    ) -> set[str]:
+        """Return the ids of the posts that were trained on, and then moved past the end of the training data.
+
+        Args:
+            trained_at: when the training began; a later correction may have moved a post that was trained on.
+            trained_through: time and id of the last post that was trained on.
+            stream: the stream.
+        """
+        if self._foreign:
+            return set()
+        time, post_id = trained_through
+        query = sa.select(Post.post_id).where(
+            Post.stream == stream,
+            Post.moved_at > trained_at,
+            (Post.moved_from < time) | ((Post.moved_from == time) & (Post.post_id <= post_id)),
+            Post.created_at >= time,
+        )
+        with self._database.read() as session:
+            return set(session.scalars(query))
+
+    def delete(self, post_ids: Iterable[str], *, stream: str = DEFAULT_STREAM) -> None:
+        """Delete posts of a stream, all or none of them.
+
+        Raises:
+            PostsError: the table is not ours.
+            UnknownName: the stream has no such post.
+        """
+        self.require_writable("delete posts")
+        with self._database.write() as session:
+            for post_id in post_ids:
+                session.delete(self._fetch(session, post_id, stream))
+
+    def _fetch(self, session: Session, post_id: str, stream: str) -> Post:
+        post = session.get(Post, (stream, post_id)) if "\0" not in post_id + stream else None
+        if post is None:
+            where = self.location if stream == DEFAULT_STREAM else f"the stream '{shorten(stream)}' of {self.location}"
+            raise _unknown_post(post_id, where)
+        return post
+
     def are_past(self, now: datetime, *, stream: str = DEFAULT_STREAM) -> bool:
         """Whether the posts of a stream are in the project's database, and none of them is later than now."""
         if self._foreign:
@@ -168,16 +246,19 @@ class PostStore:
         with self._database.read() as session:
             return not session.scalar(sa.select(sa.exists().where(Post.stream == stream, Post.created_at > now)))
 
-    def require_writable(self) -> None:
-        """Check that posts can be imported.
+    def require_writable(self, action: str = "import") -> None:
+        """Check that posts can be imported or deleted.
+
+        Args:
+            action: what is wanted, for the message.
 
         Raises:
             PostsError: the table is not ours.
         """
         if self._foreign:
             raise PostsError(
-                f"cannot import: {self.location} was not created by retrainer and is read-only",
-                hint="Add posts to it by other means, or set posts.url to null and posts.table to 'posts' in an empty "
+                f"cannot {action}: {self.location} was not created by retrainer and is read-only",
+                hint="Change it by other means, or set posts.url to null and posts.table to 'posts' in an empty "
                 "database",
             )
 
@@ -243,6 +324,14 @@ def _check_columns(inspector: sa.Inspector, settings: PostsSettings, engine: sa.
             hint = did_you_mean(column, existing) or f"It has: {', '.join(existing)}"
             problem = f"the table '{settings.table}' in {location(engine)} has no column '{column}'"
             raise ConfigError(f"posts.columns.{key}: {problem}", hint=hint)
+
+
+def _foreign_post(row: Any) -> Post:
+    return Post(stream=DEFAULT_STREAM, post_id=row.post_id, created_at=row.created_at, content=row.content)
+
+
+def _unknown_post(post_id: str, where: str) -> UnknownName:
+    return UnknownName(f"no post '{shorten(post_id)}' in {where}", hint="`retrainer posts list` lists the latest")
 
 
 def _parse_times(values: pd.Series[Any]) -> pd.Series[Any]:

@@ -17,7 +17,15 @@ from typing import TYPE_CHECKING
 from retrainer.errors import ArtifactError
 from retrainer.files import exclusive_lock, files_in, report_write_errors, sync
 from retrainer.registry.manifest import MANIFEST, find_version_folders, make_manifest
-from retrainer.registry.model_files import ModelFiles, no_copy, require_plain_paths, sha256
+from retrainer.registry.model_files import (
+    LOCK_FILE,
+    OWNER_FILE,
+    SET_ASIDE,
+    ModelFiles,
+    no_copy,
+    require_plain_paths,
+    sha256,
+)
 from retrainer.registry.staging import STAGING, claim_abandoned, find_abandoned, open_staging
 from retrainer.registry.tables import VersionFile
 
@@ -34,7 +42,6 @@ log = logging.getLogger(__name__)
 EVALUATIONS = "evaluations"  # the forecasts of a version's evaluations; not part of the model
 MAX_BYTES_IN_DATABASE = 32 * 1024 * 1024
 MODEL = "model"  # the folder of a new model while it is staged and has no version id yet
-_SET_ASIDE = ".set-aside"
 
 
 class Artifacts(ModelFiles):
@@ -46,8 +53,10 @@ class Artifacts(ModelFiles):
 
         Raises:
             ArtifactError: the models folder cannot be written.
+            ConfigError: it belongs to another database.
         """
         with ExitStack() as stack:
+            self._claim()
             with report_write_errors(self.models_dir, ArtifactError):
                 self.require_no_links(self.models_dir / STAGING)
                 staging = stack.enter_context(open_staging(self.models_dir, model_type))
@@ -120,6 +129,7 @@ class Artifacts(ModelFiles):
         Raises:
             ArtifactError: the models folder cannot be written.
         """
+        self.require_own_folder()
         self.require_no_links(folder)
         with report_write_errors(self.models_dir, ArtifactError), claim_abandoned(folder) as model_type:
             if model_type is None:
@@ -129,7 +139,7 @@ class Artifacts(ModelFiles):
             left = [str(path.relative_to(folder)) for path in files_in(folder)]
             if left:
                 reason = f"Removed '{folder.relative_to(self.models_dir)}' of a process that died: {', '.join(left)}"
-                self._registry.record_cleanup(model_type, reason)
+                self._registry.record_files(model_type, "cleanup", reason)
                 log.info("%s", reason)
 
     def unknown_versions(self, model_type: ModelTypeName) -> list[Path]:
@@ -150,13 +160,12 @@ class Artifacts(ModelFiles):
         Raises:
             ArtifactError: the models folder cannot be written.
         """
-        parent = self.models_dir / _SET_ASIDE / folder.parent.name
+        parent = self.models_dir / SET_ASIDE / folder.parent.name
         with self.lock():
             self.require_no_links(folder)
             self.require_no_links(parent)
             parent.mkdir(parents=True, exist_ok=True)
-            names = itertools.chain([folder.name], (f"{folder.name}.{number}" for number in itertools.count(2)))
-            target = next(parent / name for name in names if not os.path.lexists(parent / name))
+            target = _free_path(parent / folder.name)
             folder.rename(target)
         log.warning("Moved '%s' to '%s': the database does not know this version", folder, target)
         return target
@@ -181,6 +190,7 @@ class Artifacts(ModelFiles):
             ArtifactError: one of them cannot be removed, or is behind a link.
         """
         folder = self.folder(version.model_type, version.version_id)
+        self.require_own_folder()
         self.require_no_links(folder)
         paths = [folder / row.path for row in self._registry.list_files(version.version_id)]
         folders = {parent for path in paths for parent in path.parents if parent.is_relative_to(folder)}
@@ -196,7 +206,7 @@ class Artifacts(ModelFiles):
             log.warning("Kept files in '%s' that were changed or added: %s", folder, ", ".join(kept))
 
     def restore_file(self, version: ModelVersion, path: str) -> bool:
-        """Write one of a version's files from the database.
+        """Write one of a version's files from the database. A changed file in its place is set aside.
 
         Returns:
             False if the database has no intact copy, or a link or folder is in its way.
@@ -209,9 +219,25 @@ class Artifacts(ModelFiles):
             return False
         with self.staging(version.model_type_name) as staging:
             staged = self._stage(staging, version, path, data)
+            if target.exists():
+                self._set_aside_file(version, path)
             with report_write_errors(self.models_dir, ArtifactError):
                 self._move_into_place(staging.folder, [staged])
         return True
+
+    def _set_aside_file(self, version: ModelVersion, path: str) -> None:
+        """Move one of a version's files into `.set-aside`, beside what is there."""
+        source = self.folder(version.model_type, version.version_id) / path
+        wanted = self.models_dir / SET_ASIDE / source.relative_to(self.models_dir)
+        with self.lock():
+            self.require_no_links(wanted)
+            wanted.parent.mkdir(parents=True, exist_ok=True)
+            target = _free_path(wanted)
+            source.rename(target)
+            sync(target.parent)
+        reason = f"Moved '{path}' of '{version.version_id}', which was changed, to '{target}'"
+        log.warning("%s", reason)
+        self._registry.record_files(version.model_type_name, "set_aside", reason, version.version_id)
 
     def restore_missing_files(self, version: ModelVersion) -> None:
         for path, problem in self.find_file_problems(version).items():
@@ -221,12 +247,30 @@ class Artifacts(ModelFiles):
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Let one process at a time change the models folder."""
-        lock_file = self.models_dir / ".lock"
+        lock_file = self.models_dir / LOCK_FILE
         with report_write_errors(self.models_dir, ArtifactError):
             self.models_dir.mkdir(parents=True, exist_ok=True)
             self.require_no_links(lock_file)
             with exclusive_lock(lock_file):
+                self.require_own_folder()
+                if self.find_owner() is None:
+                    self._write_owner()
                 yield
+
+    def _claim(self) -> None:
+        """Mark the models folder with the id of the database, unless it is marked."""
+        self.require_own_folder()
+        if self.find_owner() is None:
+            with self.lock():
+                pass
+
+    def _write_owner(self) -> None:
+        marker = self.models_dir / OWNER_FILE
+        with open(os.open(marker, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o666), "wb") as file:  # noqa: PTH123
+            file.write(f"{self._registry.database_id()}\n".encode())
+            file.flush()
+            os.fsync(file.fileno())
+        sync(self.models_dir)
 
     def _stage(self, staging: Staging, version: ModelVersion, path: str, data: bytes) -> Path:
         self.require_no_links(self.folder(version.model_type, version.version_id) / path)
@@ -256,6 +300,12 @@ class Artifacts(ModelFiles):
         _, version_id, *names = path.parts
         rows = self._registry.list_files(version_id, ["/".join(names)])
         return bool(rows) and sha256(staged.read_bytes()) == rows[0].sha256
+
+
+def _free_path(path: Path) -> Path:
+    """Return a path, or the same with a number added if something is there."""
+    names = itertools.chain([path.name], (f"{path.name}.{number}" for number in itertools.count(2)))
+    return next(path.with_name(name) for name in names if not os.path.lexists(path.with_name(name)))
 
 
 def _row(version_id: str, path: str, data: bytes, *, keep: bool) -> VersionFile:

@@ -252,7 +252,7 @@ class Database:
         if path is None:
             yield
             return
-        with self._translate_errors(), exclusive_lock(path.with_name(f".{path.name}.lock")):
+        with self._translate_errors(), exclusive_lock(_lock_file(path)):
             self._set_journal_mode("WAL")
             yield
 
@@ -352,6 +352,22 @@ def create_engine(url: str, folder: Path, *, read_only: bool = False) -> sa.Engi
         ) from None
     event.listen(engine, "connect", _prepare_postgresql)
     return engine.execution_options(postgresql_readonly=True) if read_only else engine
+
+
+def sqlite_files(url: str, folder: Path) -> list[Path]:
+    """Return the files of a SQLite database, whether they exist or not; none for another database or an invalid URL."""
+    try:
+        parsed = sa.make_url(url)
+    except (ArgumentError, ValueError):
+        return []
+    if parsed.get_backend_name() != "sqlite" or not parsed.database:
+        return []
+    path = folder / parsed.database
+    return [path, *(path.with_name(f"{path.name}{end}") for end in ("-wal", "-shm", "-journal")), _lock_file(path)]
+
+
+def _lock_file(path: Path) -> Path:
+    return path.with_name(f".{path.name}.lock")
 
 
 def location(engine: sa.Engine) -> str:

@@ -9,12 +9,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Literal
 
-from retrainer.errors import ArtifactError
+from retrainer.errors import ArtifactError, ConfigError
 from retrainer.files import open_within
+from retrainer.model_types import MODEL_TYPE_NAMES
 from retrainer.registry.manifest import FORMAT, MANIFEST
+from retrainer.registry.staging import STAGING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -22,6 +25,13 @@ if TYPE_CHECKING:
 
     from retrainer.registry.registry import Registry
     from retrainer.registry.tables import ModelVersion, VersionFile
+
+FileProblem = Literal["missing", "changed", "unreadable"]
+SET_ASIDE = ".set-aside"
+LOCK_FILE = ".lock"
+OWNER_FILE = ".database-id"  # the id of the database that the models folder belongs to
+_OWN_NAMES = (*MODEL_TYPE_NAMES, STAGING, SET_ASIDE, LOCK_FILE, OWNER_FILE)
+_OWNER = re.compile(rb"[0-9a-f]{32}\n")
 
 
 class ModelFiles:
@@ -46,6 +56,34 @@ class ModelFiles:
             raise ArtifactError(
                 f"'{link}' is a symbolic link",
                 hint="Replace it by what it points to; only the models folder may be one",
+            )
+
+    def find_owner(self) -> str | None:
+        """Return the id of the database that the models folder belongs to; None if it belongs to none yet.
+
+        Raises:
+            ArtifactError: it cannot be read.
+        """
+        try:
+            with open_within(self.models_dir, [OWNER_FILE]) as file:
+                content = file.read(100)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise ArtifactError(f"cannot read '{self.models_dir / OWNER_FILE}': {error.strerror}") from error
+        return content.decode().strip() if _OWNER.fullmatch(content) else None  # half a line is of a killed process
+
+    def require_own_folder(self) -> None:
+        """Check that the models folder does not belong to another database, whose files must not be touched.
+
+        Raises:
+            ConfigError: it does.
+            ArtifactError: its owner cannot be read.
+        """
+        if self.find_owner() not in {None, self._registry.database_id()}:
+            raise ConfigError(
+                f"the models folder '{self.models_dir}' belongs to another database",
+                hint=f"Choose another models_dir, or delete '{self.models_dir / OWNER_FILE}' to take it over",
             )
 
     def read(self, version: ModelVersion) -> dict[str, bytes]:
@@ -80,16 +118,16 @@ class ModelFiles:
             raise ArtifactError(f"'{version.version_id}' has no forecasts file '{path}'")
         return self._read_verified(version, rows[0])
 
-    def find_file_problems(self, version: ModelVersion) -> dict[str, Literal["missing", "changed"]]:
+    def find_file_problems(self, version: ModelVersion) -> dict[str, FileProblem]:
         """Compare every file of a version with its record in the database; return the problems by path."""
-        problems: dict[str, Literal["missing", "changed"]] = {}
+        problems: dict[str, FileProblem] = {}
         for row in self.list_files(version):
             try:
                 self._read_from_folder(version, row)
             except FileNotFoundError:
                 problems[row.path] = "missing"
-            except ArtifactError:
-                problems[row.path] = "changed"
+            except ArtifactError as error:
+                problems[row.path] = "unreadable" if isinstance(error.__cause__, PermissionError) else "changed"
         return problems
 
     def size_on_disk(self, version: ModelVersion) -> int:
@@ -151,6 +189,13 @@ class ModelFiles:
         """Return the first part of a path below the models folder that is a symbolic link."""
         below = [path, *path.parents][: len(path.relative_to(self.models_dir).parts)]
         return next((part for part in reversed(below) if part.is_symlink()), None)
+
+
+def in_models_folder(path: Path, models_dir: Path) -> bool:
+    """Whether a path is where only this program puts files in the models folder."""
+    return path.is_relative_to(models_dir) and path.relative_to(models_dir).parts[:1] in {
+        (name,) for name in _OWN_NAMES
+    }
 
 
 def no_copy(version: ModelVersion, path: Path) -> ArtifactError:

@@ -84,7 +84,7 @@ class ProductionLinks:
             link.unlink()
             reason = f"Removed the link '{link.name}': there is no production version"
             log.info("%s", reason)
-            self._registry.record_cleanup(model_type, reason)
+            self._registry.record_files(model_type, "cleanup", reason)
             return
         with self._artifacts.staging(model_type) as staging:
             new_link = staging.folder / link.name

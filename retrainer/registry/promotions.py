@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from sqlalchemy import exists, func, select, update
 from sqlalchemy.orm import aliased
@@ -251,10 +251,16 @@ class Promotions:
                 pruned.append(version_id)
         return pruned
 
-    def record_cleanup(self, model_type: ModelTypeName, reason: str) -> None:
-        """Record that files which a dead process left are removed."""
+    def record_files(
+        self,
+        model_type: ModelTypeName,
+        action: Literal["cleanup", "set_aside"],
+        reason: str,
+        version_id: str | None = None,
+    ) -> None:
+        """Record that files were removed or set aside."""
         with self.database.write() as session:
-            record_entry(session, "cleanup", model_type, reason, datetime.now(UTC), automatic=True)
+            record_entry(session, action, model_type, reason, datetime.now(UTC), version_id=version_id, automatic=True)
 
     def version_history(self, version_id: str) -> list[LedgerEntry]:
         """Return the decisions about a version and those that took it out of production, newest first."""

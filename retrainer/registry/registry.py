@@ -7,8 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sqlalchemy import select
+
 from retrainer.registry.promotions import Promotions
 from retrainer.registry.runs import Runs
+from retrainer.registry.tables import DatabaseIdentity
 from retrainer.registry.versions import Versions
 
 if TYPE_CHECKING:
@@ -20,3 +23,8 @@ class Registry(Versions, Runs, Promotions):
 
     def __init__(self, database: Database) -> None:
         self.database = database
+
+    def database_id(self) -> str:
+        """Return the id of the database, which marks the models folder that belongs to it."""
+        with self.database.read() as session:
+            return session.scalars(select(DatabaseIdentity.database_id)).one()

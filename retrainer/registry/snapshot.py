@@ -10,7 +10,15 @@ import sqlalchemy as sa
 from retrainer.model_types import MODEL_TYPE_NAMES
 from retrainer.registry.queries import has_own_posts, insert_new
 from retrainer.registry.runs import close_interrupted, require_no_run
-from retrainer.registry.tables import POSTS_TABLE, Base, LedgerEntry, ModelVersion, TrainingRun, VersionFile
+from retrainer.registry.tables import (
+    POSTS_TABLE,
+    Base,
+    DatabaseIdentity,
+    LedgerEntry,
+    ModelVersion,
+    TrainingRun,
+    VersionFile,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -42,6 +50,8 @@ def copy_rows(source: sa.Connection, target: sa.Connection, without_data: Iterab
     for table in Base.metadata.sorted_tables:
         if table.name == POSTS_TABLE and not all(has_own_posts(sa.inspect(side)) for side in (source, target)):
             continue
+        if table.name == DatabaseIdentity.__tablename__:
+            target.execute(table.delete())  # that of the new database
         counts[table.name] = 0
         insert = insert_new(target.dialect.name, table) if table.name == POSTS_TABLE else table.insert()
         at_once = _FILES_AT_ONCE if table.name == VersionFile.__tablename__ else _ROWS_AT_ONCE
@@ -94,11 +104,11 @@ def clear(session: Session) -> None:
 
 
 def is_empty(session: Session) -> bool:
-    """Whether there are no rows but posts."""
+    """Whether there are no rows but posts and the id of the database."""
     return not any(
         session.scalar(sa.select(sa.exists().select_from(table)))
         for table in Base.metadata.sorted_tables
-        if table.name != POSTS_TABLE
+        if table.name not in {POSTS_TABLE, DatabaseIdentity.__tablename__}
     )
 
 

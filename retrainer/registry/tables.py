@@ -9,7 +9,7 @@ PostgreSQL one would import that dialect, which takes longer than most commands 
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import (
@@ -30,11 +30,11 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from retrainer.model_types import ModelTypeName, parse_model_type
+from retrainer.streams import DEFAULT_STREAM
 
 PREFIX = "retrainer_"
 POSTS_TABLE = "posts"
 POSTS_INDEX = "ix_retrainer_posts_stream_created_at"  # tells our posts table from a foreign one
-DEFAULT_STREAM = "default"
 VERSION_TABLE = "retrainer_alembic_version"
 
 VERSION_STATUSES = ("trained", "active", "archived", "failed")
@@ -87,6 +87,14 @@ class Base(DeclarativeBase):
     type_annotation_map = {datetime: UTCDateTime, float: Double, dict[str, Any]: JSON, list[Any]: JSON}  # noqa: RUF012
 
 
+class DatabaseIdentity(Base):
+    """The one row with the id of the database. A copy of the database, such as one from a backup, has the same id."""
+
+    __tablename__ = f"{PREFIX}database_identity"
+
+    database_id: Mapped[str] = mapped_column(String(32), primary_key=True)
+
+
 class _HasModelType:
     """A row about one model type."""
 
@@ -118,6 +126,11 @@ class ModelVersion(_HasModelType, Base):
     trained_through_post_id: Mapped[str] = mapped_column(Text)  # … and its id, since times may repeat
     pinned: Mapped[bool] = mapped_column(default=False)
     pruned_at: Mapped[datetime | None]  # when its files were deleted for good
+
+    @property
+    def training_began_at(self) -> datetime:
+        """When it began to be trained: what happened to a post later did not change what it learned."""
+        return self.trained_at - timedelta(seconds=self.training_duration_seconds)
 
     __table_args__ = (
         CheckConstraint(_one_of("status", VERSION_STATUSES), name="ck_retrainer_model_versions_status"),
@@ -278,7 +291,7 @@ class Post(Base):
     replies_count: Mapped[int | None] = mapped_column(BigInteger)
     reblogs_count: Mapped[int | None] = mapped_column(BigInteger)
     favourites_count: Mapped[int | None] = mapped_column(BigInteger)
-    imported_at: Mapped[datetime]
+    imported_at: Mapped[datetime | None] = mapped_column(nullable=False)  # None for one read from a foreign table
     moved_from: Mapped[datetime | None]
     moved_at: Mapped[datetime | None]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import func, select, update
 
 from retrainer.registry.queries import fetch_production, fetch_running_run, fetch_version, new_id
-from retrainer.registry.tables import ModelEvaluation, ModelVersion, TrainingRun, VersionFile
+from retrainer.registry.tables import ModelEvaluation, ModelVersion, Post, TrainingRun, VersionFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -47,6 +47,15 @@ class Versions:
             query = query.where(ModelVersion.status == status)
         with self.database.read() as session:
             return list(session.scalars(query.limit(limit)))
+
+    def list_versions_trained_on(self, post: Post) -> list[ModelVersion]:
+        """Return the versions that a post was used to train, newest first."""
+        query = select(ModelVersion, TrainingRun.as_of)
+        query = query.outerjoin(TrainingRun, TrainingRun.model_version_id == ModelVersion.version_id)
+        query = query.order_by(ModelVersion.trained_at.desc(), ModelVersion.version_id.desc())
+        with self.database.read() as session:
+            rows = session.execute(query).all()
+        return [version for version, as_of in rows if _was_trained_on(version, post, is_as_of=as_of is not None)]
 
     def list_version_ids(self, model_type: ModelTypeName, *, pruned: bool = False) -> set[str]:
         """Return the ids of all versions of a type, or of those whose files were pruned."""
@@ -124,3 +133,19 @@ class Versions:
         """Return an unused evaluation id."""
         with self.database.read() as session:
             return new_id(session, ModelEvaluation, "evaluation", now)
+
+
+def _was_trained_on(version: ModelVersion, post: Post, *, is_as_of: bool) -> bool:
+    """Whether a version was trained on a post, which may have been imported or moved in time since.
+
+    Args:
+        is_as_of: whether `trained_at` is a past time that a user chose, by which the post need not have been imported.
+    """
+    if version.model_type == "content" and not (post.content or "").strip():
+        return False
+    if post.imported_at is not None and post.imported_at > version.trained_at and not is_as_of:
+        return False
+    time = post.created_at
+    if post.moved_at is not None and post.moved_from is not None and post.moved_at > version.training_began_at:
+        time = post.moved_from
+    return (time, post.post_id) <= (version.trained_through, version.trained_through_post_id)

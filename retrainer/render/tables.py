@@ -187,7 +187,7 @@ def show_findings(findings: Sequence[Finding]) -> None:
         console.text("No problems found")
         return
     for finding in findings:
-        state = {None: "", True: " (repaired)", False: " (cannot repair: no copy in the database)"}
+        state = {None: "", True: " (repaired)", False: " (not repaired)"}
         console.text(f"{finding.kind}: {finding.message}{state[finding.repaired]}")
     if any(finding.repaired is None for finding in findings):
         console.text("Repair them with `retrainer doctor --repair`")

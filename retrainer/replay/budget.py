@@ -83,7 +83,7 @@ def _estimate_step(run: PolicyRun, step: Step) -> tuple[CostEstimate, CostEstima
         live = live_window(project, model_type, posts, step, paid=True)
         with train_as_of(project, run.runtime, run.policy.algorithm, model_type, step.at) as (candidate, split):
             version = describe(project, candidate, split, "(not recorded)", step.at)
-            test = require_held_out_window(split.posts, version, settings.max_predictions(model_type))
+            test = require_held_out_window(project, split.posts, version, settings.max_predictions(model_type))
             model = candidate.model
             test_cost, live_cost = (
                 nothing

@@ -21,13 +21,13 @@ from retrainer.project import Project
 from retrainer.registry.database import Database
 from retrainer.registry.registry import Registry
 from retrainer.registry.tables import (
-    DEFAULT_STREAM,
     POSTS_TABLE,
     ModelEvaluation,
     ModelVersion,
     TrainingRun,
     VersionFile,
 )
+from retrainer.streams import DEFAULT_STREAM
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -102,8 +102,16 @@ class PostHistory(PostStore):
         with_content = count if "content" in self.posts else 0
         return PostsSummary(count, with_content, *((self.first, self.time_of(count - 1)) if count else (None, None)))
 
-    def require_writable(self) -> None:
+    def find_moved(
+        self, trained_at: datetime, trained_through: tuple[datetime, str], *, stream: str = DEFAULT_STREAM
+    ) -> set[str]:
+        """Return nothing: a replay trains on the posts as they are now."""
+        del trained_at, trained_through, stream
+        return set()
+
+    def require_writable(self, action: str = "import") -> None:
         """Refuse: the past is read-only."""
+        del action
         raise PostsError("the posts of a replay cannot be changed")
 
     def digest(self, count: int) -> str:

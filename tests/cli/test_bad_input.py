@@ -235,18 +235,30 @@ def test_an_unreachable_database_shows_no_password(folder: Path, retrainer: Runn
 
 
 def test_a_file_whose_rows_are_all_rejected_is_an_error(folder: Path, retrainer: Runner) -> None:
-    (folder / "posts.csv").write_text("id,created_at\n1,soon\n2,later\n")
-    line = the_line(retrainer("posts", "import", "posts.csv"), 1)
-    assert "cannot import 'posts.csv': all 2 rows are rejected, the first at 2:" in line
+    (folder / "posts.csv").write_text("id,created_at,text\n1,soon,a\n2,later,b\n")
+    for options in ([], ["--allow-rejects"]):
+        line = the_line(retrainer("posts", "import", "posts.csv", *options), 1)
+        assert "cannot import 'posts.csv': all 2 rows are rejected: 2 × line 2: the time 'soon'" in line
 
 
 def test_strict_refuses_a_file_with_a_rejected_row(folder: Path, retrainer: Runner) -> None:
-    (folder / "posts.csv").write_text("id,created_at\n1,2024-01-01\n2,later\n")
+    rows = "".join(f"{number},2024-01-01T10:00,a\n" for number in range(10))
+    (folder / "posts.csv").write_text(f"id,created_at,text\n{rows}10,later,b\n")
     line = the_line(retrainer("posts", "import", "posts.csv", "--strict"), 1)
-    assert "cannot import 'posts.csv': 1 of 2 rows are rejected, the first at 3:" in line
+    assert "cannot import 'posts.csv': 1 of 11 rows are rejected: 1 × line 12: the time 'later'" in line
     assert retrainer("posts", "count", "--json").json["count"] == 0
     loose = retrainer("posts", "import", "posts.csv", "--json").json
-    assert (loose["added"], len(loose["rejected"])) == (1, 1)
+    assert (loose["added"], len(loose["rejected"])) == (10, 1)
+
+
+def test_more_than_a_tenth_of_rejected_rows_refuses_a_file(folder: Path, retrainer: Runner) -> None:
+    rows = "".join(f"{number},2024-01-01T10:00,a\n" for number in range(8))
+    (folder / "posts.csv").write_text(f"id,created_at,text\n{rows}8,later,b\n")
+    line = the_line(retrainer("posts", "import", "posts.csv"), 1)
+    assert "1 of 9 rows are rejected: 1 × line 10: the time 'later'" in line
+    assert "or import the others with --allow-rejects" in line
+    assert retrainer("posts", "count", "--json").json["count"] == 0
+    assert retrainer("posts", "import", "posts.csv", "--allow-rejects", "--json").json["added"] == 8
 
 
 def test_an_invalid_column_mapping(folder: Path, retrainer: Runner) -> None:

@@ -179,11 +179,13 @@ class Change:
         arguments: of the command, given the versions, newest first.
         damage: what happens to the project before.
         is_done: whether the project is as the command reports, given its versions before.
+        deleted_posts: the number of posts that it deletes.
     """
 
     arguments: Callable[[list[str]], tuple[str, ...]]
     is_done: Callable[[Project, list[str]], bool]
     damage: Callable[[Project, list[str]], None] = lambda _project, _versions: None
+    deleted_posts: int = 0
 
 
 def _status(project: Project, version_id: str) -> str:
@@ -249,6 +251,11 @@ CHANGES = {
         lambda _: ("posts", "import", MORE_POSTS),
         lambda project, _: project.posts.summary(datetime.now(UTC)).count > 120,
         _write_more_posts,
+    ),
+    "delete": Change(
+        lambda _: ("posts", "delete", "p00010", "p00020", "--yes"),
+        lambda project, _: project.posts.summary(datetime.now(UTC)).count == 118,
+        deleted_posts=2,
     ),
     "repair": Change(
         lambda _: ("doctor", "--repair"),

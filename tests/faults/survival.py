@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from retrainer.project import default_config
@@ -76,6 +77,7 @@ def _change(folder: Path, name: str, environ: dict[str, str], run: Callable[...,
     versions = [version.version_id for version in project.registry.list_versions("timing")]
     change.damage(project, versions)
     before = Record.read(project)
+    before = replace(before, posts=before.posts - change.deleted_posts)
     project.close()
 
     done = run(*change.arguments(versions))

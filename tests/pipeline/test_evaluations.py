@@ -16,12 +16,15 @@ from retrainer.model_types.base import utc_times
 from retrainer.pipeline.comparing import compare_versions
 from retrainer.pipeline.evaluations import evaluate_version
 from retrainer.pipeline.loading import load_reliability
+from retrainer.pipeline.promotion import promote_version
 from retrainer.pipeline.run import retrain
 from retrainer.posts.sample import sample_posts
+from retrainer.registry.tables import Post
 from tests.conftest import NOW, configure, open_project, regular_posts, runtime_of
 from tests.plugins_for_tests import timing_algorithm
 
 if TYPE_CHECKING:
+    from datetime import datetime
     from pathlib import Path
 
     from retrainer.model_types import OriginRule
@@ -119,6 +122,42 @@ def test_both_sides_of_a_comparison_forecast_from_the_same_clock_times(
     assert (made.evaluation_a.origins.time > np.datetime64(later.trained_through.replace(tzinfo=None))).all()
     by_post = compare_versions(project, runtime_of(project), earlier, later, NOW)
     assert by_post.metrics_a != made.metrics_a
+
+
+@pytest.mark.parametrize("origin", ["post", "clock"])
+def test_a_post_that_moved_past_the_training_data_is_left_out_of_comparisons(
+    sqlite_folder: Path, origin: OriginRule
+) -> None:
+    """Of two posts that only the later version was trained on, one moves to the end; the other did so before."""
+    project = open_project(sqlite_folder)
+    project.posts.add(regular_posts(240), NOW)
+    for days in (25, 10):
+        retrain(project, runtime_of(project), "timing", NOW - timedelta(days=days), as_of=True)
+    later, earlier = project.registry.list_versions("timing")
+    before = compare_versions(project, runtime_of(project), earlier, later, NOW).window
+    assert before
+    for post_id, moved_at in (("p00120", NOW), ("p00121", later.training_began_at - timedelta(hours=1))):
+        move(project, post_id, NOW - timedelta(hours=1), moved_at)
+    after = compare_versions(project, runtime_of(project), earlier, later, NOW, origin)
+    assert after.window
+    assert after.window.available == before.available + 1
+    assert after.evaluation_b
+    assert "p00120" not in after.evaluation_b.post_ids
+    promote_version(project, runtime_of(project), later.version_id, "to be compared with", NOW)
+    new = retrain(project, runtime_of(project), "timing", NOW)
+    assert new.run
+    assert new.evaluation
+    assert new.evaluation.window.available == new.run.num_test_samples, "the new version knew both where they are now"
+    assert new.comparison
+    assert new.comparison.window
+    assert new.comparison.window.available == new.evaluation.window.available - 1
+
+
+def move(project: Project, post_id: str, time: datetime, moved_at: datetime) -> None:
+    """Correct the time of a post."""
+    with project.registry.database.write() as session:
+        post = session.get_one(Post, ("default", post_id))
+        post.moved_from, post.moved_at, post.created_at = post.created_at, moved_at, time
 
 
 def test_the_setting_names_the_origins_of_a_run(folder: Path) -> None:

@@ -15,10 +15,9 @@ from retrainer.posts.exports.mapping import RecordMapping
 from retrainer.posts.records import PostsTable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
-    from retrainer.export_format import Kind
+    from retrainer.export_format import Kind, PostColumn
     from tests.plugins_for_tests import Plugins
 
 
@@ -34,12 +33,36 @@ def recognised(*columns: str, records: str | None = None) -> str | None:
 def test_an_export_is_recognised_by_its_paths_and_by_where_its_records_are() -> None:
     assert recognised("tweet.id_str", "tweet.created_at", "tweet.full_text") == "X archive"
     assert recognised("id", "type", "published", "object.id", "object", records="orderedItems") == "Mastodon archive"
-    assert recognised("id", "type", "published", "object.id", "object") is None
+    assert recognised("id", "type", "date", "text", "from_id", records="messages") == "Telegram"
+    assert recognised("id", "type", "date", "text", "from_id") is None
 
 
-@pytest.mark.parametrize("columns", [("id", "created_at", "text"), ("post_id", "timestamp", "content", "likes")])
-def test_an_ordinary_table_is_no_export(columns: Sequence[str]) -> None:
-    assert recognised(*columns) is None
+@pytest.mark.parametrize(
+    "columns",
+    [
+        "id,created_at,text",
+        "post_id,timestamp,content,replies_count,reblogs_count,favourites_count",
+        "id,created_at,content,url",
+        "id,author_id,conversation_id,created_at,text",
+        "tweet_id,timestamp,text,retweets",
+        "id,date,text,favorites,retweets",
+        "id,date,tweet,username",
+        "id,url,date,content",
+        "id,title,body,date",
+        "id,type,timestamp,content,author",
+        "ts,text,user",
+        "id,created_utc,title,score",
+        "uri,createdAt,text",
+        "Date,Author,Content",
+        "ID,Timestamp,Text",
+        "timestamp,data,title",
+        "hash,author,date,message",
+        "link,title,published",
+    ],
+)
+def test_an_ordinary_table_is_no_export(columns: str) -> None:
+    assert recognised(*columns.split(",")) is None
+    assert recognised(*columns.split(","), records="messages") is None
 
 
 def test_the_first_alternative_with_a_value_counts_and_parts_are_joined() -> None:
@@ -48,7 +71,19 @@ def test_the_first_alternative_with_a_value_counts_and_parts_are_joined() -> Non
     assert mapping.select("created_at", ["", "2024-01-05", "10:00", "a", "b"]) == ("2024-01-05 10:00", 1)
     assert mapping.select("created_at", [5, "2024-01-05", "10:00", "a", "b"]) == (5, 0)
     assert mapping.select("content", [5, None, None, "a", "b"]) == ("a\n\nb", 0)
-    assert mapping.select("content", [5, None, None, [], " "]) == (None, 0)
+    assert mapping.select("content", [5, None, None, [], "b"]) == (None, 0)
+
+
+def test_only_paths_that_a_table_may_have_are_read() -> None:
+    columns: dict[PostColumn, str] = {
+        "post_id": "key.id | id",
+        "content": "parts.1.text | title + body",
+        "created_at": "when",
+    }
+    mapping = RecordMapping(
+        columns, {"replies": {"parent": ".+"}}, available=["id", "parts.0.text", "title", "parent.id"]
+    )
+    assert mapping.paths == ["id", "parts.1.text", "parent"]
 
 
 @pytest.mark.parametrize(

@@ -225,20 +225,20 @@ def test_a_missing_id_or_time_is_rejected(tmp_path: Path) -> None:
     assert reasons(file) == [*["the id is missing"] * 2, "the time is missing", "the id is missing"]
 
 
-def test_the_same_id_with_another_time_or_text_is_rejected_and_names_the_first_line(tmp_path: Path) -> None:
+def test_the_same_id_with_another_time_or_text_clashes_and_names_the_first_line(tmp_path: Path) -> None:
     again = ["1,2024-10-31,a", "1,2024-11-01,a", "1,2024-10-31,b", "1,2024-11-01,", "1,2024-10-31T00:00Z,a"]
     file = read_bytes(tmp_path, "posts.csv", "\n".join(["id,date,text", "0,never,x", *again]))
-    assert [(row.line, row.reason) for row in file.rejected[1:]] == [
-        (4, "the id '1' is also that of line 3, with another time"),
-        (5, "the id '1' is also that of line 3, with another text"),
-        (6, "the id '1' is also that of line 3, with another time and text"),
+    assert [(change.line, change.earlier, list(change.after)) for change in file.changes.first_clashing] == [
+        (4, (0, 3), ["created_at"]),
+        (5, (0, 3), ["content"]),
+        (6, (0, 3), ["created_at"]),
     ]
-    assert (file.rows, len(file.posts), file.repeated) == (6, 1, 1)
+    assert (file.rows, len(file.posts), file.repeated, file.changes.clashing) == (6, 1, 1, 3)
 
 
 def test_a_json_reason_refers_to_records(tmp_path: Path) -> None:
-    file = read_records(tmp_path, {"id": 1, "date": TIME}, {"id": "1", "date": "2024-10-31"})
-    assert file.rejected == [RejectedRow(2, "the id '1' is also that of record 1, with another time")]
+    file = read_records(tmp_path, {"id": 1, "date": TIME}, {"id": "2", "date": "never"})
+    assert [row.line for row in file.rejected] == [2]
 
 
 def test_a_repeated_row_is_dropped_and_counted_even_with_other_counts(tmp_path: Path) -> None:
@@ -466,17 +466,26 @@ def test_an_unknown_given_column_is_a_usage_error_with_a_suggestion(tmp_path: Pa
     assert caught.value.hint == "Did you mean 'Message'? Its columns are 'id', 'date', 'Message'"
 
 
-def test_a_file_without_an_id_or_time_column_is_an_error_that_lists_its_columns(tmp_path: Path) -> None:
+def test_a_file_without_a_time_column_is_an_error_that_lists_its_columns(tmp_path: Path) -> None:
     path = tmp_path / "posts.csv"
-    path.write_text("key,date,text\n", encoding="utf-8")
+    path.write_text("id,day of week,text\n", encoding="utf-8")
     with pytest.raises(PostsError) as caught:
         read(path)
-    assert caught.value.message == f"'{path}' has no column for post_id: its columns are 'key', 'date', 'text'"
-    assert caught.value.hint == "Choose one with --column post_id=NAME"
+    assert caught.value.message == f"'{path}' has no column for created_at: its columns are 'id', 'day of week', 'text'"
+    assert caught.value.hint == "Choose one with --column created_at=NAME"
     with pytest.raises(PostsError, match="no column for created_at"):
         read_bytes(tmp_path, "posts.json", '[{"id": 1}]')
     many = ",".join(f"column{number}" for number in range(50))
     assert error_of(tmp_path, "posts.csv", many).endswith("'column19' and 30 more")
+
+
+def test_ids_are_made_from_time_and_text_if_there_is_no_column_of_ids(tmp_path: Path) -> None:
+    rows = f"{TIME},a\n{TIME},b\n{TIME},a\n"
+    first = read_bytes(tmp_path, "posts.csv", f"date,text\n{rows}")
+    assert (first.result.ids_made, first.posts["post_id"].nunique(), first.repeated) == (True, 2, 1)
+    assert list(read_bytes(tmp_path, "again.csv", f"text,date\nb,{TIME}\n").posts["post_id"]) == [
+        first.posts["post_id"].iloc[1]
+    ]
 
 
 def test_a_needed_column_that_exists_twice_is_an_error(tmp_path: Path) -> None:

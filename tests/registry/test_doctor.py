@@ -66,6 +66,26 @@ def test_a_changed_file_is_restored(project: Project, version_id: str) -> None:
     assert path.read_bytes() == before
 
 
+def test_a_changed_file_is_set_aside_not_overwritten(
+    project: Project, version_id: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = project.artifacts.folder("timing", version_id) / "model.json"
+    before = path.read_bytes()
+    for number in ("first", "second"):
+        path.write_text(number)
+        assert_repaired(project)
+    kept = project.models_dir / ".set-aside/timing" / version_id
+    assert {file.name: file.read_text() for file in kept.iterdir()} == {
+        "model.json": "first",
+        "model.json.2": "second",
+    }
+    assert path.read_bytes() == before
+    moved = f"Moved 'model.json' of '{version_id}', which was changed, to '{kept / 'model.json.2'}'"
+    assert moved in caplog.messages
+    entry = project.registry.list_ledger_entries(actions=["set_aside"])[0]
+    assert (entry.reason, entry.version_id) == (moved, version_id)
+
+
 def test_a_missing_models_folder_is_restored(project: Project, version_id: str) -> None:
     shutil.rmtree(project.models_dir)
     assert set(kinds(project)) == {"missing_file", "wrong_link"}
@@ -167,3 +187,34 @@ def test_doctor_on_the_command_line(sqlite_folder: Path, retrainer: Runner) -> N
     assert repaired.code == 0
     assert "(repaired)" in repaired.out
     assert json.loads(path.read_text())["gaps_hours"]
+
+
+@pytest.mark.slow
+def test_doctor_goes_on_where_a_folder_cannot_be_read(sqlite_folder: Path, powerless_retrainer: Runner) -> None:
+    project = open_project(sqlite_folder)
+    project.posts.add(regular_posts(120), NOW)
+    run = retrain(project, runtime_of(project), "timing", NOW).run
+    assert run
+    leave_a_dead_run(project)
+    project.close()
+    models = sqlite_folder / "models"
+    version = models / "timing" / str(run.model_version_id)
+    for folder, kinds in {
+        models: ["dead_run", "unreadable_folder"],
+        models / "timing": ["dead_run", "unreadable_folder", *["unreadable_file"] * 3, "unreadable_folder"],
+        version: ["dead_run", *["unreadable_file"] * 3],
+    }.items():
+        folder.chmod(0)
+        try:
+            done = powerless_retrainer("doctor", "--json")
+            assert done.code == 1, done.err
+            assert [finding["kind"] for finding in done.json["findings"]] == kinds
+        finally:
+            folder.chmod(0o755)
+    version.chmod(0)
+    try:
+        done = powerless_retrainer("doctor", "--repair", "--json")
+    finally:
+        version.chmod(0o755)
+    assert done.code == 1, done.err
+    assert [finding["mended"] for finding in done.json["findings"]] == [True, *[False] * 3]

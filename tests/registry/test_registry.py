@@ -23,6 +23,7 @@ from retrainer.pipeline.loading import load_version
 from retrainer.pipeline.run import retrain
 from retrainer.registry.database import _POSTGRESQL_DEFAULTS, Database
 from retrainer.registry.migrations import HEAD, REVISIONS
+from retrainer.registry.model_files import OWNER_FILE
 from retrainer.registry.tables import VERSION_TABLE, Base, ModelVersion, TrainingRun
 from tests.conftest import NOW, configure, open_project, regular_posts, runtime_of
 
@@ -240,6 +241,8 @@ def test_folders_are_kept_if_the_database_has_no_version(sqlite_folder: Path, re
     assert retrainer("versions", cwd=sqlite_folder).code == 0, "a new database"
     models.rmdir() if models.exists() else None
     (sqlite_folder / "kept").rename(models)
+    assert "belongs to another database" in retrainer("doctor", "--repair", cwd=sqlite_folder).out
+    (models / OWNER_FILE).unlink()  # as an earlier release left it
     done = retrainer("doctor", "--repair", cwd=sqlite_folder)
     assert done.code == 1
     assert "it is not moved, since the database has no versions at all" in done.out

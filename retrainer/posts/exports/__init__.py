@@ -16,10 +16,10 @@ from retrainer.config import explain_options_error
 from retrainer.entry_points import FORMATS, find_entry_points
 from retrainer.errors import ConfigError
 from retrainer.export_format import ALTERNATIVE, ExportFormat
-from retrainer.posts.exports.mapping import with_prefixes
+from retrainer.posts.exports.mapping import has_path, known_paths
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from retrainer.posts.records import PostsTable
 
@@ -84,19 +84,30 @@ def parse_formats(declarations: object, source: str) -> dict[str, ExportFormat]:
 
 def recognise(table: PostsTable, exports: Sequence[KnownExport]) -> KnownExport | None:
     """Return the export that a table is; of several that fit, the one that requires the most."""
-    paths = with_prefixes(table.columns)
-    fitting = [export for export in exports if _fits(export.format, paths, table.records)]
-    return max(fitting, key=lambda export: _specificity(export.format), default=None)
+    known = known_paths(table.columns)
+    fitting = [export for export in exports if _fit(export.format, known, table.records)]
+    return max(fitting, key=lambda export: _fit(export.format, known, table.records), default=None)
 
 
-def _fits(export: ExportFormat, paths: set[str], records: str | None) -> bool:
-    if export.records and records not in export.records:
-        return False
-    return all(any(path in paths for path in required.split(ALTERNATIVE)) for required in export.requires)
+def best_fit(exports: Sequence[KnownExport], columns: Iterable[str], records: str | None) -> int:
+    """Return how much some export requires that records have; 0 if they are no known export.
+
+    Args:
+        exports: the exports.
+        columns: the columns of the records.
+        records: where they are in a document; None if they stand alone.
+    """
+    known = known_paths(columns)
+    return max((_fit(export.format, known, records) for export in exports), default=0)
 
 
-def _specificity(export: ExportFormat) -> int:
-    return len(export.requires) + bool(export.records)
+def _fit(export: ExportFormat, known: frozenset[str], records: str | None) -> int:
+    where = "" if records in {None, "*"} else records  # records that an object holds by their ids stand alone
+    if export.records and where not in export.records:
+        return 0
+    required = [required.split(ALTERNATIVE) for required in export.requires]
+    fits = all(any(has_path(known, path) for path in paths) for paths in required)
+    return len(required) + bool(export.records) if fits else 0
 
 
 def archive_members(exports: Sequence[KnownExport]) -> list[list[str]]:

@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING, NamedTuple
 from retrainer.export_format import ALTERNATIVE, JOIN
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from retrainer.export_format import Kind, PostColumn
+
+_DOT = re.compile(r"\.")
+_NUMBER = re.compile(r"(?<=\.)[0-9]+(?=\.|$)")  # of a place in an array, whose columns are those of the first
 
 
 class Alternative(NamedTuple):
@@ -29,11 +32,11 @@ class Alternative(NamedTuple):
     separator: str
 
     def value(self, values: Sequence[object]) -> object:
-        """Return the value, None if it is missing."""
+        """Return the value; None if it, or one to join, is missing."""
         if len(self.indices) == 1:
             return present(values[self.indices[0]])
-        parts = [part for part in (present(values[index]) for index in self.indices) if part is not None]
-        return self.separator.join(map(str, parts)) if parts else None
+        parts = [present(values[index]) for index in self.indices]
+        return None if None in parts else self.separator.join(map(str, parts))
 
 
 class RecordMapping:
@@ -57,25 +60,25 @@ class RecordMapping:
         Args:
             columns: column of posts -> expression; see `ExportFormat`.
             kinds: kind -> path -> pattern; see `ExportFormat`.
-            available: the columns of a table, if no others can be read.
+            available: the columns of the table, if others need not be read.
             is_html: whether the texts are HTML.
         """
         self.paths: list[str] = []
-        known = None if available is None else with_prefixes(available)
+        known = None if available is None else known_paths(available)
         separators = {"created_at": " ", "content": "<p>" if is_html else "\n\n"}
         self.alternatives: dict[PostColumn, tuple[Alternative, ...]] = {}
         for column, expression in columns.items():
-            alternatives = [
+            alternatives = [(alternative, alternative.split(JOIN)) for alternative in expression.split(ALTERNATIVE)]
+            self.alternatives[column] = tuple(
                 Alternative(alternative, tuple(map(self._index, paths)), separators.get(column, ""))
-                for alternative in expression.split(ALTERNATIVE)
-                if (paths := [path for path in alternative.split(JOIN) if known is None or path in known])
-            ]
-            self.alternatives[column] = tuple(alternatives)
+                for alternative, paths in alternatives
+                if known is None or all(has_path(known, path) for path in paths)
+            )
         self._kinds: list[tuple[Kind, int, Callable[[str], object]]] = [
             (kind, self._index(path), partial(re.compile(pattern, re.DOTALL).fullmatch))
             for kind, patterns in (kinds or {}).items()
             for path, pattern in patterns.items()
-            if known is None or path in known
+            if known is None or has_path(known, path)
         ]
 
     def _index(self, path: str) -> int:
@@ -100,9 +103,16 @@ class RecordMapping:
         return None, 0
 
 
-def with_prefixes(columns: Sequence[str]) -> set[str]:
+def known_paths(columns: Iterable[str]) -> frozenset[str]:
     """Return the columns, and the paths of the objects and arrays that they are in."""
-    return {*columns, *(column[: dot.start()] for column in columns for dot in re.finditer(r"\.", column))}
+    columns = list(columns)
+    prefixes = (column[: dot.start()] for column in columns for dot in _DOT.finditer(column))
+    return frozenset((*columns, *prefixes))
+
+
+def has_path(known: frozenset[str], path: str) -> bool:
+    """Whether records with known paths may have something at a path."""
+    return path in known or _NUMBER.sub("0", path) in known
 
 
 def present(value: object) -> object:

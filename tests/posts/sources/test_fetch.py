@@ -36,6 +36,7 @@ def test_the_first_fetch_stores_all_posts(server: SourceServer, folder: Path, re
     assert agents == {"retrainer/0.1.0"}
 
 
+@pytest.mark.slow
 def test_later_fetches_read_only_what_is_new(server: SourceServer, folder: Path, retrainer: Runner) -> None:
     add_source(folder, "ada", {**server.settings(), "edits_days": 0})
     retrainer("posts", "fetch")
@@ -49,6 +50,7 @@ def test_later_fetches_read_only_what_is_new(server: SourceServer, folder: Path,
     assert len(server.requests) == 1, "the account is not looked up again"
 
 
+@pytest.mark.slow
 def test_more_new_posts_than_a_page_holds_are_all_found(server: SourceServer, folder: Path, retrainer: Runner) -> None:
     add_source(folder, "ada", {**server.settings(), "edits_days": 0})
     retrainer("posts", "fetch")
@@ -57,7 +59,7 @@ def test_more_new_posts_than_a_page_holds_are_all_found(server: SourceServer, fo
     assert stored_texts(folder) == texts_of(server)
 
 
-@pytest.mark.parametrize("fault", ["cut", 429, 500])
+@pytest.mark.parametrize("fault", ["cut", *(pytest.param(status, marks=pytest.mark.slow) for status in (429, 500))])
 def test_a_page_that_fails_once_is_requested_again(
     server: SourceServer, fault: str | int, folder: Path, retrainer: Runner
 ) -> None:
@@ -66,6 +68,7 @@ def test_a_page_that_fails_once_is_requested_again(
     assert stored_texts(folder) == texts_of(server)
 
 
+@pytest.mark.slow
 def test_a_source_that_stays_broken_keeps_what_was_read(server: SourceServer, folder: Path, retrainer: Runner) -> None:
     retrainer("posts", "fetch")
     server.publish(PAGE)
@@ -85,6 +88,7 @@ def test_an_edited_post_is_updated(server: SourceServer, folder: Path, retrainer
     assert stored_texts(folder) == texts_of(server)
 
 
+@pytest.mark.slow
 def test_edits_are_looked_for_as_far_back_as_configured(server: SourceServer, folder: Path, retrainer: Runner) -> None:
     add_source(folder, "ada", {**server.settings(), "edits_days": 0.1})
     retrainer("posts", "fetch")
@@ -114,6 +118,7 @@ def test_a_fetch_killed_in_the_middle_of_a_page_goes_on_there(
     assert len(server.page_requests()) <= 6 - pages + 1, "what was stored is not read again"
 
 
+@pytest.mark.slow
 def test_a_fetch_stops_at_its_limit_of_pages_and_goes_on(server: SourceServer, folder: Path, retrainer: Runner) -> None:
     add_source(folder, "ada", {**server.settings(), "max_pages": 2, "edits_days": 0})
     done = retrainer("posts", "fetch")

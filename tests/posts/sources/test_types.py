@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from tests.command_line import Runner
     from tests.posts.sources.servers import Request
 
+slow = pytest.mark.slow
+
 
 class Scripted(SourceServer):
     """A server whose answers a test writes."""
@@ -37,6 +39,7 @@ class Scripted(SourceServer):
         return self.respond(request)
 
 
+@slow
 @pytest.mark.parametrize("kind", [MastodonServer, BlueskyServer])
 def test_reposts_are_left_out_and_replies_if_configured(
     kind: type[SourceServer], folder: Path, retrainer: Runner
@@ -53,6 +56,7 @@ def test_reposts_are_left_out_and_replies_if_configured(
         assert stored_texts(folder, "no replies") == ["post 0 about tea & <3", "post 1 about tea & <3"]
 
 
+@slow
 def test_an_unknown_account_is_one_line(folder: Path, retrainer: Runner) -> None:
     with MastodonServer() as server:
         add_source(folder, "ada", {**server.settings(), "account": "@nobody"})
@@ -73,11 +77,11 @@ def test_a_token_is_sent_and_never_shown(folder: Path, retrainer: Runner) -> Non
             2,
             "ERROR: 'ada': the environment variable ADA_TOKEN is not set. Set it, and fetch again\n",
         )
-        done = retrainer("--verbose", "posts", "fetch", "--json", **token)
+        done = retrainer("--verbose", "posts", "fetch", "--json", env=token)
         assert done.code == 0
         assert {request.headers["authorization"] for request in server.requests} == {"Bearer s3cret-token"}
         server.faults = [Answer(b'{"error":"token s3cret-token is invalid"}', 401)]
-        refused = retrainer("--verbose", "posts", "fetch", "--json", **token)
+        refused = retrainer("--verbose", "posts", "fetch", "--json", env=token)
     assert refused.code == 1
     assert "s3cret" not in done.out + done.err + refused.out + refused.err
 
@@ -113,6 +117,7 @@ JSON_FEED = {
 }
 
 
+@slow
 @pytest.mark.parametrize(
     "answer",
     [
@@ -131,6 +136,7 @@ def test_feeds_of_every_kind_are_read(answer: Answer, folder: Path, retrainer: R
     assert stored_texts(folder) == ["First post", "Second"]
 
 
+@slow
 def test_entities_of_a_feed_neither_expand_without_end_nor_read_files(folder: Path, retrainer: Runner) -> None:
     item = "<item><guid>a</guid><pubDate>Fri, 05 Jan 2024 10:00:00 GMT</pubDate><description>{}</description></item>"
     bomb = f'<!DOCTYPE rss [<!ENTITY a "{"a" * 100_000}"><!ENTITY file SYSTEM "file:///etc/passwd">]>'
@@ -143,6 +149,7 @@ def test_entities_of_a_feed_neither_expand_without_end_nor_read_files(folder: Pa
     assert all(len(text) < 1_000_000 and "root:" not in text for text in texts)
 
 
+@slow
 @pytest.mark.parametrize("body", [b"<html><body>Log in</body></html>", b"[]", b'{"items": 1}', b"", b"\x00\xff"])
 def test_what_is_no_feed_is_one_line(body: bytes, folder: Path, retrainer: Runner) -> None:
     with Scripted() as server:
@@ -154,6 +161,7 @@ def test_what_is_no_feed_is_one_line(body: bytes, folder: Path, retrainer: Runne
     assert done.err.count("\n") == 1
 
 
+@slow
 def test_a_next_page_of_another_server_is_not_followed(folder: Path, retrainer: Runner) -> None:
     def respond(_: Request) -> Answer:
         return as_json({**JSON_FEED, "next_url": "http://elsewhere.example/feed"})
@@ -175,6 +183,7 @@ def items(*numbers: int) -> list[dict[str, object]]:
     return [{"id": n, "sent": f"2024-01-{n + 1:02}T10:00:00Z", "text": f"post {n}"} for n in numbers]
 
 
+@slow
 def test_a_json_endpoint_with_link_headers_and_secret_headers(folder: Path, retrainer: Runner) -> None:
     def respond(request: Request) -> Answer:
         if request.query.get("page") == "2":
@@ -191,6 +200,7 @@ def test_a_json_endpoint_with_link_headers_and_secret_headers(folder: Path, retr
     assert stored_texts(folder) == ["post 0", "post 1", "post 2", "post 3"]
 
 
+@slow
 def test_a_json_endpoint_with_the_oldest_posts_first_is_read_to_its_end(folder: Path, retrainer: Runner) -> None:
     numbers = list(range(6))
 
@@ -209,6 +219,7 @@ def test_a_json_endpoint_with_the_oldest_posts_first_is_read_to_its_end(folder: 
     assert stored_texts(folder) == [f"post {n}" for n in numbers]
 
 
+@slow
 @pytest.mark.parametrize(
     ("body", "message"),
     [
@@ -228,6 +239,7 @@ def test_a_json_answer_without_posts_is_one_line(body: bytes, message: str, fold
     assert done.err.count("\n") == 1
 
 
+@slow
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -254,6 +266,7 @@ def test_without_sources_the_error_shows_an_example(folder: Path, retrainer: Run
     assert done.err.startswith("Error: no sources configured. Add one to config.yaml, such as posts: {sources: {ada: ")
 
 
+@slow
 def test_one_source_of_several_can_be_named(folder: Path, retrainer: Runner) -> None:
     with JsonServer() as first, FeedServer() as second:
         first.publish(1)
@@ -271,6 +284,7 @@ def test_one_source_of_several_can_be_named(folder: Path, retrainer: Runner) -> 
         assert both.json["sources"][1]["error"]["message"] == "127.0.0.1 answered HTTP 404"
 
 
+@slow
 def test_changed_settings_of_a_source_start_it_afresh(folder: Path, retrainer: Runner) -> None:
     with JsonServer() as server:
         server.publish(3 * PAGE)
