@@ -218,7 +218,7 @@ def test_the_ci_workflow(with_posts: Path, retrainer: Runner, tmp_path: Path) ->
     triggers = workflow[True]  # how YAML 1.1 reads `on`
     assert parse_schedule(triggers["schedule"][0]["cron"]).text == parse_schedule("weekly").text
     script = workflow["jobs"]["retrain"]["steps"][-1]["run"]
-    assert shlex.split(script)[:3] == ["retrainer", "train", "--auto-promote"]
+    assert shlex.split(script)[:4] == ["retrainer", "train", "--fetch", "--auto-promote"]
     done = subprocess.run(
         ["bash", "-e", "-c", script],
         cwd=with_posts,
