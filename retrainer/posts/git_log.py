@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 COLUMNS = ("commit", "author", "date", "message")
 
 _HASH = r"(?P<commit>[0-9a-f]{7,40}|[0-9a-f]{64})"
-_COMMIT = re.compile(rf"commit {_HASH}(?: .*)?")
+_COMMIT = re.compile(rf"(?P<graph>[*|\\/_ ]*)commit {_HASH}(?: .*)?")
 _DATE = re.compile(r"(?:Author)?Date: +(?P<date>.+)")
 _AUTHOR = re.compile(r"[Aa]uthor:? +(?P<author>.*?>)(?: (?P<date>[0-9]+) [+-][0-9]{4})?")
 _TIME = (
@@ -48,6 +48,7 @@ def parse_git_log(lines: Iterable[str]) -> Iterator[tuple[int, Commit]]:
     first = 0
     message: list[str] = []
     is_default = False
+    width = 0  # of what --graph draws on the left
     for number, raw in enumerate(lines, 1):
         line = raw.rstrip("\r\n")
         start = _COMMIT.fullmatch(line)
@@ -57,11 +58,12 @@ def parse_git_log(lines: Iterable[str]) -> Iterator[tuple[int, Commit]]:
             if commit is not None:
                 yield first, _finish(commit, message)
             commit, first, message = {"commit": found["commit"]}, number, []
-            is_default = is_default or start is not None
+            if start:
+                is_default, width = True, len(start["graph"])
             if one_line:
                 message = _read_fields(one_line, commit)
         elif commit is not None:
-            _read_line(line, commit, message, is_default=is_default)
+            _read_line(line[width:], commit, message, is_default=is_default)
     if commit is not None:
         yield first, _finish(commit, message)
 

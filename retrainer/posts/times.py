@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 DATE_ORDERS = ("YMD", "MDY", "DMY")
 
 _DAY = 86_400_000_000  # microseconds
+_ZERO = timedelta(0)
 _LOCAL_EPOCH = EPOCH.replace(tzinfo=None)
 MIN_TIME = (datetime.min.replace(tzinfo=UTC) - EPOCH) // MICROSECOND
 MAX_TIME = (datetime.max.replace(tzinfo=UTC) - EPOCH) // MICROSECOND
@@ -36,6 +37,7 @@ _ZONE_HOURS = {
     "EST": -5, "EDT": -4, "CDT": -5, "MST": -7, "MDT": -6, "PST": -8, "PDT": -7, "HST": -10,
 }  # fmt: skip
 _OFFSET = re.compile(r"(?:UTC|GMT|UT|Z)?\s*([+\-−])([0-9]{1,2})(?::?([0-9]{2}))?", re.IGNORECASE)
+_OFFSET_AND_NAME = re.compile(r"^([+-][0-9]{2}:?[0-9]{2})\s+[A-Za-z]{1,5}$")  # as Go and Ruby write it
 
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _WEEKDAY = r"(?:(?:mon|tue|wed|thu|fri|sat|sun)[a-z]*\.?,?\s+)?"
@@ -54,27 +56,33 @@ _ZONE = r"(?:\s*(?P<zone>[a-z+\-−\[(][^,;]*))?"
 _DATES = (
     rf"{_YEAR}(?P<separator>[-/._:\s])(?P<month>[0-9]{{1,2}})(?P=separator)(?P<day>[0-9]{{1,2}})",
     r"(?P<first>[0-9]{1,2})(?P<separator>[-/.])(?P<second_number>[0-9]{1,2})(?P=separator)(?P<third>[0-9]{4}|[0-9]{2})",
-    rf"{_WEEKDAY}{_NAMED_DAY}[\s./-]*(?:of\s+)?{_MONTH}[\s,./-]*(?P<year>[0-9]{{4}}|[0-9]{{2}})(?![0-9])",
+    rf"{_WEEKDAY}{_NAMED_DAY}[\s./-]*(?:of\s+)?{_MONTH}[\s,./-]*(?P<year>[0-9]{{4}}|[0-9]{{2}}(?![0-9:]))",
     rf"{_WEEKDAY}{_MONTH}[\s.-]*{_NAMED_DAY}[\s,.-]+{_YEAR}",
     rf"{_YEAR}[\s./-]{_MONTH}[\s./-]{_NAMED_DAY}",
 )
-_AFTER_DATE = r"(?:[t_:@]|,?\s+(?:at\s+)?|\s*[·|@–-]\s*|,)"
+_AFTER_DATE = r"(?:[t_:@,]|,?\s+(?:at\s+)?|\s*[·|@–]\s*|\s+-\s+|-(?=[0-9]{2}[:.-][0-9]{2}[:.-][0-9]{2}))"
 _BEFORE_DATE = r"(?:\s*[·|,–-]\s*|\s+(?:on\s+)?)"
+_CLOCK_FIRST = rf"(?=[0-9]{{1,2}}(?::|\s?[ap])){_CLOCK}{_BEFORE_DATE}"
 _PATTERNS = [
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
         *(rf"{a_date}(?:{_AFTER_DATE}{_CLOCK}{_ZONE})?" for a_date in _DATES),
-        *(rf"{_CLOCK}{_BEFORE_DATE}{a_date}{_ZONE}" for a_date in _DATES),
+        *(rf"{_CLOCK_FIRST}{a_date}{_ZONE}" for a_date in _DATES),
         rf"{_WEEKDAY}{_MONTH}\s+{_NAMED_DAY}\s+{_CLOCK}(?:\s+(?P<zone>[a-z+-]\S*))?\s+{_YEAR}",
         rf"{_WEEKDAY}{_MONTH}\s+{_NAMED_DAY}\s+{_CLOCK}\s+{_YEAR}{_ZONE}",
         rf"{_YEAR}(?P<month>[0-9]{{2}})(?P<day>[0-9]{{2}})[t\s_-]{_COMPACT_CLOCK}{_ZONE}",
     )
 ]
 _DOT_NET = re.compile(r"/Date\((-?[0-9]+)(?:[+-][0-9]{4})?\)/")
-_NUMBER = re.compile(r"[0-9]+(?:\.[0-9]*)?(?:e\+?[0-9]{1,2})?", re.IGNORECASE)
+_NUMBER = re.compile(r"[0-9]+(?:[.,][0-9]*)?(?:e\+?[0-9]{1,2})?", re.IGNORECASE)
 # Numbers since 1970, by their magnitude, from 1973 on: microseconds in one of them.
-_UNITS = ((10**8, 10**11, 1_000_000), (10**11, 10**14, 1_000), (10**14, 10**17, 1))
-_NANOSECONDS = (10**17, 10**20)
+_UNITS = (
+    (10**8, 10**11, Decimal(1_000_000)),
+    (10**11, 10**14, Decimal(1_000)),
+    (10**14, 10**17, Decimal(1)),
+    (10**17, 10**20, Decimal("0.001")),
+)
+_SECOND = 1_000_000  # microseconds
 _COMPACT = {8: "%Y%m%d", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
 _COMPACT_YEARS = range(1970, 2100)
 _SERIALS = (20_000, 80_000)  # days of a spreadsheet: 1954 to 2119
@@ -133,7 +141,7 @@ class TimeColumn:
                 self._has_other_numbers = True
         elif isinstance(value, str) and (written := self._parse(value)) is not None:
             readings = written.readings
-            if "" in readings:
+            if not readings or "" in readings:
                 return
             self._possible = set(readings) if self._possible is None else self._possible & set(readings)
             if len(readings) == 1:
@@ -200,8 +208,9 @@ class TimeColumn:
     def _read(self, value: object) -> int:
         moment: datetime | None = None
         if type(value) is str and value[4:5] == "-" and value[10:11] in "T " and self._pattern is None:
+            with_offset = f"{value[:-4]}+00:00" if value.endswith(" UTC") else value
             try:
-                moment = datetime.fromisoformat(value)
+                moment = datetime.fromisoformat(with_offset)
             except ValueError:
                 moment = None
         if moment is None:
@@ -223,13 +232,11 @@ class TimeColumn:
             passed = moment - _LOCAL_EPOCH
         else:
             local = moment.replace(tzinfo=self._zone)
-            other = local.replace(fold=1 - local.fold)
-            if (offset := local.utcoffset()) != (later := other.utcoffset()):
-                if offset is not None and later is not None and offset > later:
-                    self._repeated += 1
-                else:
-                    self._skipped += 1
+            other = local.replace(fold=1)
             passed = local - EPOCH
+            if (ahead := other - EPOCH - passed) != _ZERO:  # the offset changes here
+                self._repeated += ahead > _ZERO
+                self._skipped += ahead < _ZERO
         return passed.days * _DAY + passed.seconds * 1_000_000 + passed.microseconds
 
     def _read_slowly(self, value: object) -> datetime:
@@ -239,7 +246,7 @@ class TimeColumn:
         if isinstance(value, np.datetime64):
             if np.isnat(value):
                 raise InvalidValueError("the time is missing")
-            return EPOCH + int(value.astype("datetime64[us]").astype(np.int64)) * MICROSECOND
+            return _LOCAL_EPOCH + _within_calendar(int(value.astype("datetime64[us]").astype(np.int64)), value)
         if isinstance(value, datetime):
             return value
         if isinstance(value, date):
@@ -324,33 +331,36 @@ def join_date_and_time(day: object, clock: object) -> object:
         return day
     if isinstance(clock, datetime):
         clock = clock.time()
-    if isinstance(day, str):
-        day = day.strip().removesuffix(" 00:00:00")
-        return f"{day} {clock if isinstance(clock, str) else str(clock)}"
-    if isinstance(day, date) and isinstance(clock, time):
-        return datetime.combine(day, clock)
+    days, part = _number(day), _number(clock)
+    if days is not None and part is not None and part < 1:
+        return days + part  # of a spreadsheet
     if isinstance(day, date):
-        return f"{day:%Y-%m-%d} {clock}"
-    if isinstance(day, int | float | Decimal) and isinstance(clock, int | float | Decimal):
-        return Decimal(str(day)) + Decimal(str(clock))
-    return f"{day} {clock}"
+        day = f"{day:%Y-%m-%d}"
+    return f"{str(day).strip().removesuffix(' 00:00:00')} {clock}"
 
 
 def _number(value: object) -> Decimal | None:
     if isinstance(value, bool):
         return None
     if isinstance(value, int):
-        return Decimal(value) if abs(value) < _NANOSECONDS[1] else None
+        return Decimal(value) if abs(value) < _UNITS[-1][1] else None
     if isinstance(value, float | Decimal):
         number = Decimal(str(value))  # exactly as written: 0.1, not the nearest binary number
         return number if number.is_finite() else None
     if isinstance(value, str):
         text = value.strip()
         if len(text) <= _MAX_CHARACTERS and _NUMBER.fullmatch(text):
-            return Decimal(text)
+            return Decimal(text.replace(",", "."))
         if match := _DOT_NET.fullmatch(text):
             return Decimal(match[1])
     return None
+
+
+def _within_calendar(micros: int, value: object) -> timedelta:
+    """Return the time since 1970, if a datetime can hold it."""
+    if not MIN_TIME <= micros <= MAX_TIME:
+        raise InvalidValueError(f"the time {quote(value)} is {'in the future' if micros > 0 else 'before the year 1'}")
+    return micros * MICROSECOND
 
 
 def _read_compact(number: Decimal) -> datetime | None:
@@ -370,9 +380,10 @@ def _read_compact(number: Decimal) -> datetime | None:
 def _read_epoch(number: Decimal, value: object) -> datetime:
     for low, high, micros in _UNITS:
         if low <= number < high:
+            digit = micros * Decimal(10) ** int(number.as_tuple().exponent)  # the last one that is known
+            if isinstance(value, str) and digit > _SECOND:
+                raise InvalidValueError(f"the time {quote(value)} is rounded to {digit / _SECOND:,.0f} seconds")
             return EPOCH + int(number * micros) * MICROSECOND
-    if _NANOSECONDS[0] <= number < _NANOSECONDS[1]:
-        return EPOCH + int(number) // 1_000 * MICROSECOND
     raise InvalidValueError(f"the time {quote(value)} is neither a number since 1970 nor a date")
 
 
@@ -432,6 +443,7 @@ def _clock(fields: dict[str, str | None]) -> time | None:
 def _named_zone(name: str) -> tzinfo | None:
     """Return the time zone that a text names; None if it has several meanings or none."""
     text = re.sub(r"\s*\([^)]*\)$", "", name.strip())
+    text = _OFFSET_AND_NAME.sub(r"\1", text)
     before, bracket, inside = text.removesuffix("]").partition("[")
     if bracket:
         text = before.strip() or inside  # the offset is exact
@@ -460,7 +472,7 @@ def _parse_timezone(name: str) -> tzinfo:
 
 def _check_format(time_format: str) -> Callable[[str], datetime]:
     """Return a function that reads texts of this format."""
-    example = datetime(2016, 12, 30, 17, 45)  # noqa: DTZ001  compared with another
+    example = datetime(2016, 12, 30, 17, 45, tzinfo=UTC)
     try:
         gives_dates = datetime.strptime(example.strftime(time_format), time_format).date() == example.date()  # noqa: DTZ007
     except ValueError:
