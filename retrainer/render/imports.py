@@ -42,12 +42,8 @@ def show_import(result: ImportResult) -> None:
         columns = [f"{count} of {name}" for name, count in result.dropped.items()]
         console.text(f"Dropped counts that are no numbers, and kept the posts: {', '.join(columns)}")
     _show_changes(f"Updated {_number(result.updated, 'post')}:", result.updated, result.first_updated, result.files)
-    if result.clashing == 1:
-        title = (
-            "1 post clashes with an earlier one of the same id and was left out (--update replaces the earlier one):"
-        )
-    else:
-        title = f"{result.clashing} posts clash with earlier ones of the same id and were left out (--update replaces those):"
+    clashes = "1 post clashes" if result.clashing == 1 else f"{result.clashing} posts clash"
+    title = f"{clashes} with an earlier one of the same id, which is kept (--update replaces it):"
     _show_changes(title, result.clashing, result.first_clashing, result.files)
     _show_rejected(result)
 
