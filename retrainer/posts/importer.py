@@ -10,13 +10,14 @@ import logging
 import re
 from collections import Counter
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from retrainer.errors import PostsError
 from retrainer.posts.columns import NoTimesError, check_columns
 from retrainer.posts.conversion import Conversion, ConversionOptions, FileResult
-from retrainer.posts.exports import KnownExport, archive_members, known_exports
+from retrainer.posts.exports import KnownExport, archive_members, best_fit, known_exports
 from retrainer.posts.readers import ReadOptions, find_posts_files
 from retrainer.posts.records import PostsTable, Row
 from retrainer.posts.staging import MAX_SHOWN_CHANGES, open_staging
@@ -175,7 +176,8 @@ def stage_files(
     check_columns(options.conversion.columns)
     exports = known_exports(settings.formats)
     found = find_posts_files(paths, settings.limits, exports=archive_members(exports))
-    tables = ((file.open(options.reading), file.is_member) for file in found)
+    reading = replace(options.reading, fit=partial(best_fit, exports))
+    tables = ((file.open(reading), file.is_member) for file in found)
     return _stage(staging, tables, exports, options.conversion, settings, now, progress)
 
 
