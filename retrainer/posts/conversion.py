@@ -33,11 +33,8 @@ log = logging.getLogger(__name__)
 _SAMPLE_ROWS = 1_000  # whose times are looked at before any is read
 _SAMPLE_CHARACTERS = 2**24  # of their texts, all in memory
 _SAMPLE_DAYS = 100
-<<<<<<< HEAD
 _SHOWN_ALIASES = 5  # in a message
-=======
 _FOUND_TEXTS = {"html": "texts in HTML", "entities": "HTML entities in texts", "mojibake": "wrongly decoded texts"}
->>>>>>> main
 _MAX_DIGITS = 19  # of a count that the database certainly holds
 
 
