@@ -15,7 +15,7 @@ from retrainer.posts.exports.mapping import Alternative, RecordMapping, present
 from retrainer.posts.readers import limit_error, quote_names
 from retrainer.posts.records import RejectedRow
 from retrainer.posts.staging import BATCH_ROWS
-from retrainer.posts.texts import clean_text
+from retrainer.posts.texts import clean_text, find_clean_ups
 from retrainer.posts.times import TimeColumn, UndecidedTimeError, join_date_and_time
 from retrainer.posts.validation import InvalidValueError, make_id, parse_count, parse_id
 
@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 _SAMPLE_ROWS = 1_000  # whose times are looked at before any is read
 _SAMPLE_CHARACTERS = 2**24  # of their texts, all in memory
 _SAMPLE_DAYS = 100
+_FOUND_TEXTS = {"html": "texts in HTML", "entities": "HTML entities in texts", "mojibake": "wrongly decoded texts"}
 _MAX_DIGITS = 19  # of a count that the database certainly holds
 
 
@@ -198,7 +199,7 @@ class Conversion:
             raise limit_error(self._table.name, limits, problem, "rejected_rows")
 
     def _rows(self) -> Iterator[Row]:
-        """Decide the formats of the times, and return all rows.
+        """Decide the formats of the times and of unknown texts, and return all rows.
 
         A sample is enough unless the order of day and month stays open in it: then all times are read first.
         """
@@ -213,12 +214,22 @@ class Conversion:
             if len(sample) >= _SAMPLE_ROWS or characters > _SAMPLE_CHARACTERS:
                 break
         else:
+            self._find_clean_ups(sample)
             return iter(sample)
+        self._find_clean_ups(sample)
         if not (self._options.all_times or any(times.is_open for times in self._times)):
             return chain(sample, rows)
         del rows, sample
         self._observe_all()
         return self._table.rows(self._mapping.paths)
+
+    def _find_clean_ups(self, sample: Sequence[Row]) -> None:
+        """Decide what to do with the texts of a table that no known format describes."""
+        if self.result.recognised is None:
+            get_text = self._getter("content")
+            texts = (get_text(row[1]) for row in sample if not isinstance(row, RejectedRow))
+            self._clean_ups = tuple(find_clean_ups(texts))
+            self.result.detected += tuple(_FOUND_TEXTS[clean_up] for clean_up in self._clean_ups)
 
     def _observe_all(self) -> None:
         wanted = {index for alternative in self._alternatives("created_at") for index in alternative.indices}

@@ -9,12 +9,13 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from retrainer.errors import PostsError
 from retrainer.posts.columns import check_columns
 from retrainer.posts.conversion import Conversion, ConversionOptions, FileResult
-from retrainer.posts.exports import KnownExport, archive_members, known_exports
+from retrainer.posts.exports import KnownExport, archive_members, best_fit, known_exports
 from retrainer.posts.readers import ReadOptions, find_posts_files
 from retrainer.posts.records import PostsTable, Row
 from retrainer.posts.staging import MAX_SHOWN_CHANGES, open_staging
@@ -172,8 +173,9 @@ def stage_files(
     exports = known_exports(settings.formats)
 
     def tables() -> Iterator[PostsTable]:
+        reading = replace(options.reading, fit=partial(best_fit, exports))
         for file in find_posts_files(paths, settings.limits, exports=archive_members(exports)):
-            with file.open(options.reading) as table:
+            with file.open(reading) as table:
                 yield table
 
     try:

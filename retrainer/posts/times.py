@@ -184,17 +184,17 @@ class TimeColumn:
         return warnings
 
     def _require_one_order(self, column: str) -> None:
-        if self._possible is None or len(self._possible) == 1:
-            order = None if self._possible is None else next(iter(self._possible))
-            self._order = order
+        if self._possible is None:
+            return
+        if len(self._possible) == 1:
+            self._order = next(iter(self._possible))
             return
         if not self._possible:
             shown = [f"{quote(value)} is {order}" for order, value in self._proofs.items()]
             problem = f"the dates in '{shorten(column)}' are written in several orders: {' and '.join(shown)}"
             hint = "Choose one with --time-format; the others are rejected"
-        elif self._open is None:  # all are like 05/05/2016
-            self._order = min(self._possible)
-            return
+        elif self._open is None:
+            return  # all are like 05/05/2016
         else:
             written = self._parse(self._open)
             assert written is not None  # noqa: S101  it was parsed before

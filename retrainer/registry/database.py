@@ -7,12 +7,14 @@ BEGIN IMMEDIATE, PostgreSQL by an advisory lock), so what it reads stays true un
 from __future__ import annotations
 
 import logging
+import os
+import re
 import sqlite3
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
+from urllib.parse import parse_qsl, quote, unquote
 
 import sqlalchemy as sa
 from sqlalchemy import event
@@ -31,11 +33,12 @@ if TYPE_CHECKING:
 
 BUSY_TIMEOUT_SECONDS = 30
 # So that a server that accepts connections and never answers, or is cut off, fails soon. The URL may override them.
-_POSTGRESQL_DEFAULTS = {
+_POSTGRESQL_DEFAULTS: dict[str, int | str | None] = {
     "connect_timeout": 5,  # s
     "keepalives_idle": 30,  # s
     "tcp_user_timeout": 30_000,  # ms
     "client_encoding": "utf8",  # whatever encoding the database has
+    "prepare_threshold": None,  # a pooler such as PgBouncer gives the next transaction another connection
 }
 # Part of a driver's message, what it means, and what to do; without a meaning, the driver's own message is shown.
 _KNOWN_ERRORS = (
@@ -60,6 +63,8 @@ _KNOWN_ERRORS = (
         "Fix times before year 1 or after year 9999 and 'infinity', or read from a view without them",
     ),
 )
+_POSTGRESQL_DRIVER = "postgresql+psycopg"
+_SQLITE_OPTIONS = re.compile(r"\?\w+=[^&?/]*(&\w+=[^&?/]*)*$")  # at the end of a URL
 _CANNOT_WRITE = ("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_IOERR", "SQLITE_FULL")  # also while only reading
 _READ_AS_IT_IS = "read as it is"  # marks a connection that ignores the write-ahead log
 _ADVISORY_LOCK = 7_265_747_261  # "retra": any number, the same in every process
@@ -333,14 +338,18 @@ def create_engine(url: str, folder: Path, *, read_only: bool = False) -> sa.Engi
     if "@" in (parsed.host or ""):
         raise ConfigError("database.url has more than one @", hint="Write %40 for @ in a user name or password")
     if parsed.get_backend_name() == "sqlite":
-        return _create_sqlite_engine(parsed, folder, read_only=read_only)
+        return _create_sqlite_engine(_split_sqlite_url(parsed, url), folder, read_only=read_only)
     if parsed.get_backend_name() != "postgresql":
         raise ConfigError(
             f"unsupported database '{parsed.get_backend_name()}'",
             hint="Use SQLite or PostgreSQL: sqlite:///data/retrainer.db or postgresql://user@host/name",
         )
-    if parsed.drivername == "postgresql":
-        parsed = parsed.set(drivername="postgresql+psycopg")
+    if parsed.drivername not in {"postgresql", _POSTGRESQL_DRIVER}:
+        raise ConfigError(
+            f"unsupported database driver '{parsed.drivername}'",
+            hint=f"Begin the URL with postgresql:// or {_POSTGRESQL_DRIVER}://, which is the same",
+        )
+    parsed = parsed.set(drivername=_POSTGRESQL_DRIVER)
     defaults = {name: value for name, value in _POSTGRESQL_DEFAULTS.items() if name not in parsed.query}
     logging.getLogger("psycopg").setLevel(logging.ERROR)  # its warnings of a lost connection repeat the error
     try:
@@ -373,7 +382,7 @@ def _lock_file(path: Path) -> Path:
 def location(engine: sa.Engine) -> str:
     """Return where an engine's database is, quoted, for messages; without a password."""
     if engine.dialect.name == "sqlite":
-        return f"'{str(engine.url.database).removeprefix('file:').removesuffix('?mode=ro')}'"
+        return f"'{engine.url.database}'"
     # The query may hold a password too.
     shown = {name: value for name, value in engine.url.query.items() if name in {"host", "port"}}
     return f"'{engine.url.set(query=shown).render_as_string(hide_password=True)}'"
@@ -393,24 +402,29 @@ def _holds_versions(models: Path) -> bool:
     return any(find_version_folders(models, name) for name in MODEL_TYPE_NAMES)
 
 
+def _split_sqlite_url(url: sa.URL, text: str) -> sa.URL:
+    """Return a URL whose path ends at its options; SQLAlchemy ends it at the first ?, which a path may hold."""
+    path = text.partition("///")[2]
+    options = _SQLITE_OPTIONS.search(path)
+    end = len(path) if options is None else options.start()
+    return url.set(database=unquote(path[:end]), query=dict(parse_qsl(path[end + 1 :])))
+
+
 def _create_sqlite_engine(url: sa.URL, folder: Path, *, read_only: bool) -> sa.Engine:
     if not url.database or url.database == ":memory:":
         raise ConfigError("a SQLite database needs a file", hint="Write it like sqlite:///data/retrainer.db")
     path = folder / url.database
-    if read_only:
-        target = url.set(database=f"file:{path}", query={"mode": "ro", "uri": "true"})
-    else:
+    if not read_only:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise DatabaseError(f"cannot create the folder '{path.parent}': {error.strerror}") from error
-        target = url.set(database=str(path))
-    engine = sa.create_engine(target, connect_args={"timeout": BUSY_TIMEOUT_SECONDS})
+    engine = sa.create_engine(url.set(database=str(path)), connect_args={"timeout": BUSY_TIMEOUT_SECONDS})
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     if not read_only:
         _follow_file(engine, path)
-    _allow_read_only_places(engine, path)
+    _connect_to_file(engine, path, read_only=read_only)
     return engine
 
 
@@ -438,12 +452,13 @@ def _follow_file(engine: sa.Engine, path: Path) -> None:
     event.listen(engine, "do_connect", refuse_to_create_another)
 
 
-def _allow_read_only_places(engine: sa.Engine, path: Path) -> None:
+def _connect_to_file(engine: sa.Engine, path: Path, *, read_only: bool) -> None:
     """Let a database be read where nothing can be written: a read-only folder, or a full disk.
 
     Even for reading, SQLite creates the files of the write-ahead log. Where it cannot, and there is nothing in the log,
     the file is read as it is. A new connection follows whenever the file has changed.
     """
+    uri = f"file:{quote(os.fsencode(path))}"  # SQLite's own, in which a path may not hold # ? %
 
     def content() -> tuple[int, int] | None:
         """Return what tells whether the file was changed; None if a log belongs to it."""
@@ -454,6 +469,8 @@ def _allow_read_only_places(engine: sa.Engine, path: Path) -> None:
         return status.st_mtime_ns, status.st_size
 
     def connect(dialect: Any, record: Any, arguments: Any, parameters: Any) -> Any:
+        if read_only:
+            arguments, parameters = [f"{uri}?mode=ro"], {**parameters, "uri": True}
         connection = dialect.connect(*arguments, **parameters)
         try:
             connection.execute("PRAGMA schema_version").fetchone()
@@ -463,7 +480,7 @@ def _allow_read_only_places(engine: sa.Engine, path: Path) -> None:
             if not error.sqlite_errorname.startswith(_CANNOT_WRITE) or state is None:
                 raise
             record.info[_READ_AS_IT_IS] = state
-            return dialect.connect(f"file:{quote(str(path))}?immutable=1", **{**parameters, "uri": True})
+            return dialect.connect(f"{uri}?immutable=1", **{**parameters, "uri": True})
         return connection
 
     def check(_connection: Any, record: Any, _proxy: Any) -> None:
@@ -483,9 +500,11 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 
 def _prepare_postgresql(connection: Any, _record: Any) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute("SET DateStyle TO ISO")  # the server may have one that the driver cannot read
-    connection.commit()
+    style = connection.info.parameter_status("DateStyle")
+    if style is None or not style.startswith("ISO"):  # the driver cannot read others
+        with connection.cursor() as cursor:
+            cursor.execute("SET DateStyle TO ISO")
+        connection.commit()
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:

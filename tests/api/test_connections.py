@@ -48,6 +48,7 @@ def test_idle_sockets_do_not_stop_answers(sockets: int, files: int, serve_proces
     assert sum(map(len, server.lines)) < 20_000
 
 
+@pytest.mark.slow
 def test_a_server_without_free_files_goes_on_when_there_are_some(serve_process: ServeProcess) -> None:
     server = serve_process()
     assert server.get("/health/live").status_code == 200  # it has loaded everything

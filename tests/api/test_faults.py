@@ -142,6 +142,7 @@ def test_a_replaced_database_is_used(two_versions: tuple[str, str], serve: Serve
     assert server.get("/models/production").json()["timing_model"]["version_id"] == old
 
 
+@pytest.mark.slow
 def test_all_endpoints_work_on_postgresql_and_survive_an_outage(
     folder: Path, postgresql_url: str, request: pytest.FixtureRequest, serve: Serve
 ) -> None:

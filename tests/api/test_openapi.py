@@ -80,6 +80,7 @@ def test_schemathesis_finds_nothing_with_the_token(two_versions: tuple[str, str]
     assert "14 passed" in said
 
 
+@pytest.mark.slow
 def test_schemathesis_finds_nothing_without_the_token(
     two_versions: tuple[str, str], serve: Serve, folder: Path
 ) -> None:

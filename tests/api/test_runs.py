@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import psutil
+import pytest
 
 from tests.api.conftest import PATIENCE, TOKEN, WITH_TOKEN, runs_of
 from tests.conftest import configure, open_project
@@ -60,6 +61,7 @@ def test_a_run_has_its_own_session_and_not_the_token(
     assert process.cwd() == str(folder)
 
 
+@pytest.mark.slow
 def test_a_run_survives_a_restart_of_the_server(
     trained: str, serve_process: ServeProcess, waiting: dict[str, str], turnstile: Turnstile, folder: Path
 ) -> None:

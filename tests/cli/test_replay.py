@@ -74,6 +74,7 @@ def test_json_lists_the_policies_and_every_step(retrainer: Runner) -> None:
     assert document["conclusion"]
 
 
+@pytest.mark.slow
 def test_the_live_score_can_be_computed_from_the_steps(retrainer: Runner) -> None:
     document = retrainer("replay", *FROM, *TO, *DAILY, "--json").json
     for one in document["policies"].values():
@@ -210,6 +211,7 @@ def kept_pieces(workdir: Path) -> int:
     return int(count)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere they end by themselves, some minutes later")
 def test_prefetch_workers_end_when_a_replay_is_killed(
     folder: Path, waiting: dict[str, str], turnstile: Turnstile
@@ -225,6 +227,7 @@ def test_prefetch_workers_end_when_a_replay_is_killed(
     assert not psutil.wait_procs(helpers, timeout=30)[1]
 
 
+@pytest.mark.slow
 def test_the_cache_of_a_plugin_is_invalid_after_its_code_changes(retrainer: Runner, plugins: Plugins) -> None:
     plugins.add("mine", timing_algorithm("mine", 5.0))
     environ = {**plugins.environ, "RETRAINER_TIMING_MODEL__ALGORITHM": "mine"}

@@ -65,11 +65,13 @@ def promoted_share(shrink: float, threshold: float) -> float:
     return promoted / REPLICATES
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threshold", [2.0, pytest.param(0.0, marks=pytest.mark.slow)])
 def test_min_confidence_rarely_promotes_an_equal_model(threshold: float) -> None:
     assert promoted_share(1.0, threshold) <= 0.07
 
 
+@pytest.mark.slow
 def test_min_confidence_promotes_a_clearly_better_model() -> None:
     """An error smaller by a quarter is detected in nearly every case."""
     assert promoted_share(0.75, 2.0) >= 0.9
@@ -271,6 +273,7 @@ def promotions_of_equal_models(posts: int, comparisons: int) -> float:
     return better / comparisons
 
 
+@pytest.mark.slow
 def test_equal_models_are_rarely_found_better_on_few_posts_too() -> None:
     """Without the wider interval for few blocks, it would be one in eight."""
     assert promotions_of_equal_models(20, 2000) <= 0.09

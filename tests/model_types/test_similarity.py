@@ -80,6 +80,7 @@ def test_the_true_posts_get_an_auc_of_1_where_they_are_distinct(posts: list[str]
     assert lift > 0
 
 
+@pytest.mark.slow
 @given(st.integers(0, 2**32 - 1))
 def test_shuffled_posts_get_about_0_and_half(seed: int) -> None:
     random = np.random.default_rng(seed)

@@ -310,6 +310,7 @@ def environ(server: ClaudeServer) -> dict[str, str]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("posts")
 def test_the_run_after_a_killed_one_makes_only_the_missing_calls(
     server: ClaudeServer, environ: dict[str, str], retrainer: Runner, folder: Path

@@ -274,6 +274,11 @@ def test_a_value_that_needs_the_column_is_undecided_where_none_was_observed() ->
     for value in ("03/04/2016", 45296):
         with pytest.raises(UndecidedTimeError):
             read(value)
+    column = TimeColumn(now=NOW)
+    column.observe("05/05/2016")  # decides nothing
+    assert column.reader("when")("06/06/2016") > column.reader("when")("05/05/2016")
+    with pytest.raises(UndecidedTimeError):
+        column.reader("when")("03/04/2016")
     with pytest.raises(ValueError, match="several orders"):
         to_microseconds("03/04/2016")
 

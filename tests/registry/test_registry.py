@@ -299,6 +299,16 @@ def test_an_ambiguous_url_is_refused(url: str, tmp_path: Path) -> None:
     assert "db@" not in str(caught.value)
 
 
+@pytest.mark.parametrize("driver", ["psycopg2", "asyncpg", "pg8000"])
+def test_another_driver_of_postgresql_gets_a_hint_that_helps(driver: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Database.open(f"postgresql+{driver}://u:secret@h/d", tmp_path)
+    assert str(caught.value) == (
+        f"unsupported database driver 'postgresql+{driver}'. "
+        "Begin the URL with postgresql:// or postgresql+psycopg://, which is the same"
+    )
+
+
 @pytest.mark.parametrize("url", ["nonsense", "mysql://u:secret@h/d", "sqlite://", "sqlite:///:memory:"])
 def test_a_wrong_url_is_refused_without_showing_its_password(url: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:

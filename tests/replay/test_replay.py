@@ -116,6 +116,7 @@ def test_never_keeps_the_first_version_and_always_promotes_every_one(report: Rep
     assert all(record.live == record.version_id for record in always.steps)
 
 
+@pytest.mark.slow
 def test_a_policy_has_its_own_schedule_and_algorithm(eager: Path) -> None:
     policies = ["slow: schedule_days=14", "daily: schedule_days=1, min_confidence=0.95"]
     report = replayed(eager, end=FOUR_WEEKS_LATER, policies=policies)
@@ -220,6 +221,7 @@ def counting(folder: Path) -> Project:
     return open_project(folder, {"RETRAINER_TIMING_MODEL__ALGORITHM": "counting"})
 
 
+@pytest.mark.slow
 def test_work_that_several_policies_need_is_done_once(eager: Path, calls: Path) -> None:
     report = replayed(counting(eager), policies=["strict: min_confidence=0.99", "loose: min_improvement_threshold=50"])
     assert report.policy("strict").trainings == 9
@@ -248,6 +250,7 @@ def test_the_time_limit_of_a_run_is_not_part_of_a_policy(eager: Path, calls: Pat
     assert calls.exists()
 
 
+@pytest.mark.slow
 def test_with_jobs_the_results_are_the_same(eager: Path, calls: Path, tmp_path: Path) -> None:
     alone = outcomes(replayed(counting(eager), end=FOUR_WEEKS_LATER))
     forecasts = set(calls.read_text().splitlines())
@@ -312,6 +315,7 @@ def test_an_interrupted_replay_reports_what_is_known_and_can_be_resumed(
         assert len(lines) == len(set(lines)), "no work is repeated"
 
 
+@pytest.mark.slow
 def test_a_replay_killed_between_a_decision_and_its_record_can_be_resumed(eager: Path, report: ReplayReport) -> None:
     replayed(eager, on_progress=interrupting(12))
     work = sqlite3.connect(eager / ".retrainer/replay/timing/work.db")
@@ -336,9 +340,8 @@ TOUCHY = counting_algorithm(
 )
 
 
-@pytest.mark.parametrize(
-    "forecast", [pytest.param(0, marks=pytest.mark.slow), 5, pytest.param(12, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("forecast", [0, 5, 12])
 def test_only_the_interrupted_step_is_repeated(
     eager: Path,
     plugins: Plugins,
@@ -391,6 +394,7 @@ def test_without_resume_a_replay_starts_over(eager: Path, calls: Path) -> None:
     assert "train" in calls.read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("report")
 def test_resuming_with_changed_posts_starts_over(eager: Path, tmp_path: Path) -> None:
     project = open_project(eager)
@@ -402,6 +406,7 @@ def test_resuming_with_changed_posts_starts_over(eager: Path, tmp_path: Path) ->
     assert resumed == outcomes(replayed(eager, workdir=tmp_path / "fresh"))
 
 
+@pytest.mark.slow
 def test_resuming_to_a_later_date_equals_a_single_replay(eager: Path, report: ReplayReport) -> None:
     replayed(eager, end=START + timedelta(days=24))
     assert outcomes(replayed(eager, resume=True)) == outcomes(report)
@@ -499,6 +504,7 @@ def test_the_cost_of_failed_forecasts_counts(eager: Path, plugins: Plugins, monk
     assert sum(record.cost_usd for one in report.policies for record in one.steps) == pytest.approx(0.2)
 
 
+@pytest.mark.slow
 def test_the_cost_limit_covers_the_whole_replay_including_resumes(
     eager: Path, plugins: Plugins, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -545,6 +551,7 @@ def test_a_decision_is_wrong_if_later_posts_clearly_contradict_it(
 SPARSE = timing_algorithm("sparse", "400.0 if 220 < len(posts) < 260 else 55.0")
 
 
+@pytest.mark.slow
 def test_a_decision_is_reviewed_on_posts_of_later_steps_if_its_own_are_few(
     folder: Path, plugins: Plugins, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -119,6 +119,7 @@ def test_the_workdir_may_be_a_link(tmp_path: Path, used: Path, retrainer: Runner
     assert "6 are done" in retrainer("replay", *DATES, "--workdir", str(tmp_path / "link"), "--resume").err
 
 
+@pytest.mark.slow
 def test_notes_among_the_files_of_a_replay_survive_the_next_one(folder: Path, retrainer: Runner) -> None:
     used = folder / ".retrainer/replay/timing"
     notes = [used / name / "NOTES.md" for name in ("", "policies", "policies/configured", "policies/old", "ahead")]

@@ -47,7 +47,9 @@ def known_exports(declared: Mapping[str, ExportFormat] | None = None) -> list[Kn
         source = f"the formats '{plugin.name}' of {plugin.origin}"
         try:
             declarations = plugin.entry_point.load()
-        except (Exception, SystemExit) as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             raise ConfigError(f"cannot import {source}: {error}", hint="Fix or uninstall it") from error
         for name, export in parse_formats(declarations, source).items():
             exports.setdefault(name, export)

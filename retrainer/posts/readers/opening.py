@@ -67,7 +67,8 @@ class ReadableFile:
             reader = _choose_reader(_plain_suffix(PurePosixPath(self._path)), binary)
             if reader is parquet.read and is_compressed:
                 binary = stack.enter_context(compression.spool(binary, self.name, self._limits.file_megabytes))
-            file = LimitedFile(binary, self.name, self._limits, is_compressed=is_compressed)
+            path = PurePosixPath(self._path)
+            file = LimitedFile(binary, self.name, path, self._limits, is_compressed=is_compressed)
             yield reader(file, options)
 
 

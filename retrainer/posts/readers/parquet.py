@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
 import pyarrow.compute as pc  # type: ignore[import-untyped]  # it ships no types
 import pyarrow.parquet as pq  # type: ignore[import-untyped]  # it ships no types
@@ -12,7 +13,8 @@ import pyarrow.parquet as pq  # type: ignore[import-untyped]  # it ships no type
 from retrainer.errors import PostsError
 from retrainer.posts.readers.limits import MEGABYTE, LimitedFile, limit_error
 from retrainer.posts.records import PostsTable, Row
-from retrainer.posts.validation import quote, shorten
+from retrainer.posts.times import MAX_TIME, MIN_TIME
+from retrainer.posts.validation import EPOCH, MICROSECOND, quote, shorten
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -29,7 +31,8 @@ def read(file: LimitedFile, _options: ReadOptions) -> PostsTable:
     with _translate_errors(file.name):
         parquet = pq.ParquetFile(file.binary)
     schema = parquet.schema_arrow
-    file.check_rows(parquet.metadata.num_rows)
+    if parquet.metadata.num_rows > file.limits.rows:
+        raise file.rows_error()
 
     def rows(columns: Sequence[str | None]) -> Iterator[Row]:
         file.restart()
@@ -45,7 +48,8 @@ def read(file: LimitedFile, _options: ReadOptions) -> PostsTable:
             for column in batch.columns:
                 lengths = _text_lengths(column)
                 file.count_bytes(pc.sum(lengths).as_py() or 0)
-                file.check_row(pc.max(lengths).as_py() or 0)
+                if (pc.max(lengths).as_py() or 0) > file.max_row_bytes:
+                    raise file.row_error()
             values = {name: _to_python(batch.column(name)) for name in batch.schema.names}
             absent: list[object] = [None] * batch.num_rows
             for row in zip(*(absent if name is None else values[name] for name in columns), strict=True):
@@ -107,7 +111,10 @@ def _text_lengths(column: Any) -> Any:
 
 
 def _to_python(column: Any) -> list[object]:
-    """Convert an Arrow array to what validation accepts: numpy times, and text for whole decimals and bytes."""
+    """Convert an Arrow array to what validation accepts: text for whole decimals and bytes, and times.
+
+    Local times are numpy's, since those know no zone, and all others Python's.
+    """
     if pa.types.is_dictionary(column.type):
         if (pc.sum(_text_lengths(column)).as_py() or 0) > 2 * column.dictionary.nbytes:  # rows share their texts
             used = column.indices.unique()
@@ -118,9 +125,24 @@ def _to_python(column: Any) -> list[object]:
     if pa.types.is_timestamp(arrow_type) or pa.types.is_date(arrow_type):
         # A zone only labels a UTC time; nothing is shifted. Only nanoseconds lose digits.
         exact = not (pa.types.is_timestamp(arrow_type) and arrow_type.unit == "ns")
-        micros = column.cast(pa.timestamp("us", getattr(arrow_type, "tz", None)), safe=exact)
+        zone = getattr(arrow_type, "tz", None)
+        micros = column.cast(pa.timestamp("us", zone), safe=exact)
+        if zone is not None:
+            return _aware_times(micros.cast(pa.int64()).to_pylist())
         return list(micros.to_numpy(zero_copy_only=False))
     is_bytes = pa.types.is_binary(arrow_type) or pa.types.is_large_binary(arrow_type)
     if is_bytes or (pa.types.is_decimal(arrow_type) and arrow_type.scale == 0):
         column = column.cast(pa.string())
     return list(column.to_pylist())
+
+
+def _aware_times(micros: list[int | None]) -> list[object]:
+    """Return times; one that Python cannot hold stays one of numpy."""
+    return [
+        value
+        if value is None
+        else EPOCH + value * MICROSECOND
+        if MIN_TIME <= value <= MAX_TIME
+        else np.datetime64(value, "us")
+        for value in micros
+    ]
