@@ -15,7 +15,8 @@ from typing import IO, TYPE_CHECKING
 from retrainer.errors import PostsError
 from retrainer.files import open_regular
 from retrainer.posts.feeds import is_feed
-from retrainer.posts.readers import compression, delimited, excel, feed, json, parquet
+from retrainer.posts.git_log import is_git_log
+from retrainer.posts.readers import commits, compression, delimited, excel, feed, json, parquet
 from retrainer.posts.readers.limits import LimitedFile
 from retrainer.posts.readers.options import ReadOptions
 
@@ -257,6 +258,8 @@ def _choose_reader(suffix: str, binary: IO[bytes]) -> Callable[[LimitedFile, Rea
         return excel.read
     if is_feed(head):
         return feed.read
+    if is_git_log(head.decode("utf-8", "ignore")):
+        return commits.read
     if suffix in _READERS:
         return _READERS[suffix]
     start = head.decode("utf-8-sig", "ignore").lstrip()
