@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 INTERRUPTED = 130
+COMPLETION_VARIABLE = "_RETRAINER_COMPLETE"
 THREAD_SECONDS = 3.0  # how long the program waits at its end for threads that a plugin left running
 GLOBAL_FLAGS = ("--traceback", "--verbose", "--quiet")
 GLOBAL_OPTIONS = ("--log-format", "--log-file")  # each with a value
@@ -58,7 +59,10 @@ def run(arguments: Sequence[str]) -> int:
             raise
         console.discard(sys.stdout)  # of a help page whose reader has enough (`| head`), where Typer exits with 1
         return 0
-    except Exception as error:  # noqa: BLE001  any exception is reported as one line
+    except BaseException as error:  # noqa: BLE001  any exception is reported as one line
+        if COMPLETION_VARIABLE in os.environ:  # Typer trusts what the shell passes
+            problem = f"{COMPLETION_VARIABLE} is set, but not what a shell passes for completion"
+            return _report_error(UsageError(problem, hint="Unset it"), arguments)
         return _report_error(wrap_unexpected(error), arguments)
     if code == INTERRUPTED:  # Typer turns an interrupt in a command into this code
         console.error("interrupted")

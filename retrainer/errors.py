@@ -147,7 +147,7 @@ def _one_line(text: str) -> str:
     return line if len(line) <= MAX_CHARACTERS else f"{line[:MAX_CHARACTERS]}…"
 
 
-def wrap_unexpected(error: Exception) -> RetrainerError:
+def wrap_unexpected(error: BaseException) -> RetrainerError:
     """Wrap an unexpected exception in an error that names it."""
     if isinstance(error, MemoryError):
         return RetrainerError("out of memory", hint="Add memory, or use fewer posts (such as a view of recent ones)")

@@ -580,6 +580,28 @@ def test_a_file_that_the_backup_lacks_is_a_warning(folder: Path, saved_large: Pa
         ["UPDATE retrainer_backup SET info = json_remove(info, '$.settings')"],
         ["UPDATE retrainer_backup SET info = json_set(info, '$.created_at', 'yesterday')"],
         ["UPDATE retrainer_backup SET info = json_set(info, '$.large_files', json('[1]'))"],
+        *(
+            pytest.param([f"UPDATE retrainer_{table} SET {change}"], marks=pytest.mark.slow)
+            for table, change in [
+                ("model_versions", "trained_at = 'yesterday'"),
+                ("model_versions", "hyperparameters = 'no JSON'"),
+                ("model_versions", "num_training_samples = 'many'"),
+                ("model_versions", "training_duration_seconds = x'00'"),
+                ("model_versions", "algorithm = x'ff'"),
+                ("training_runs", "started_at = 1"),
+                ("training_runs", "pid = x'ff'"),
+                ("version_files", "size = 'large'"),
+                ("version_files", "data = 'a text'"),
+            ]
+        ),
+        ["UPDATE retrainer_training_runs SET started_at = x'ff'"],
+        ["PRAGMA ignore_check_constraints = ON", "UPDATE retrainer_model_versions SET status = 'odd'"],
+        ["UPDATE retrainer_version_files SET version_id = 'unknown' || version_id"],
+        [
+            "DROP INDEX uq_retrainer_model_versions_production",
+            "UPDATE retrainer_model_versions SET status = 'active', is_production = 1",
+        ],
+        ["DELETE FROM retrainer_database_identity"],
     ],
 )
 def test_a_handmade_backup_is_refused_in_one_line(statements: list[str], saved: Path, elsewhere: Path) -> None:

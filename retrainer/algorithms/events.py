@@ -111,7 +111,9 @@ class EventBus:
             manager.register(plugin, name)
             try:
                 manager.hook.on_event(event=deepcopy(document))  # observers must not change each other's event
-            except (Exception, SystemExit) as error:  # noqa: BLE001  the run is committed, whatever an observer does
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # noqa: BLE001  the run is committed, whatever an observer does
                 log.warning("Observer '%s' failed: %s", name, describe_error(error))
 
 
@@ -169,7 +171,9 @@ def _load_observer(installed: InstalledPlugin) -> tuple[PluginStatus, object | N
     source = (installed.name, installed.distribution, installed.version)
     try:
         plugin = installed.entry_point.load()
-    except (Exception, SystemExit) as error:  # noqa: BLE001  an observer never blocks a command
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001  an observer never blocks a command
         problem = f"cannot import the observer '{installed.name}' ({installed.origin}): {describe_error(error)}"
     else:
         try:

@@ -82,7 +82,9 @@ def load_algorithm(name: str, model_type: ModelTypeName | None = None) -> Loaded
     (installed,) = found
     try:
         plugin = installed.entry_point.load()
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         raise AlgorithmError(
             f"cannot import the plugin '{name}' ({installed.origin}): {describe_error(error)}",
             hint="Fix or uninstall it",
@@ -292,7 +294,9 @@ class LoadedAlgorithm:
             result = getattr(self.manager.hook, hook)(**arguments)
         except RetrainerError:
             raise
-        except (Exception, SystemExit) as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             if hook == "save" and isinstance(error, OSError):
                 raise
             self._fail(hook, f"failed: {describe_error(error)}", error)

@@ -18,7 +18,7 @@ from retrainer.model_types import MODEL_TYPE_NAMES
 from retrainer.registry.database import Database, create_engine
 from retrainer.registry.migrations import REVISIONS
 from retrainer.registry.model_files import require_plain_paths
-from retrainer.registry.tables import VERSION_TABLE, Base, ModelVersion, VersionFile
+from retrainer.registry.tables import VERSION_TABLE, Base, DatabaseIdentity, ModelVersion, VersionFile
 
 if TYPE_CHECKING:
     from io import BufferedRandom
@@ -108,11 +108,11 @@ def read_info(folder: Path, file: Path) -> dict[str, Any]:
                 sa.select(sa.column("version_num")).select_from(sa.table(VERSION_TABLE))
             ).scalar()
     except (DatabaseError, sa.exc.SQLAlchemyError, ValueError, TypeError, KeyError) as error:
-        raise _not_a_backup(file) from error
+        raise not_a_backup(file) from error
     if info["format"] > FORMAT or info["revision"] not in REVISIONS:
         raise RetrainerError(f"'{file}' was made by the newer release {info['release']}", hint="Upgrade retrainer")
     if views or revision != info["revision"]:
-        raise _not_a_backup(file)
+        raise not_a_backup(file)
     return info
 
 
@@ -156,16 +156,18 @@ def require_plain_names(backup: Database, file: Path) -> None:
     try:
         with backup.snapshot() as connection:
             if not {table.name for table in Base.metadata.sorted_tables} <= {*sa.inspect(connection).get_table_names()}:
-                raise _not_a_backup(file)
+                raise not_a_backup(file)
+            if len(connection.execute(sa.select(DatabaseIdentity.database_id)).all()) != 1:
+                raise not_a_backup(file)
             for version_id, model_type in connection.execute(versions):
                 if model_type not in MODEL_TYPE_NAMES or "/" in version_id:
-                    raise _not_a_backup(file)
+                    raise not_a_backup(file)
                 require_plain_paths([version_id], version_id)
             for version_id, rows in itertools.groupby(connection.execute(files), key=lambda row: str(row.version_id)):
                 require_plain_paths((row.path for row in rows), version_id)
     except (ArtifactError, DatabaseError, sa.exc.SQLAlchemyError, TypeError, AttributeError) as error:
-        raise _not_a_backup(file) from error
+        raise not_a_backup(file) from error
 
 
-def _not_a_backup(file: Path) -> RetrainerError:
+def not_a_backup(file: Path) -> RetrainerError:
     return RetrainerError(f"'{file}' is not a backup of retrainer", hint="Use another backup")

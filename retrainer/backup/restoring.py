@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from retrainer.backup.file_format import DATABASE, URL, Backup, copy_verified, describe, read_info, require_plain_names
+from retrainer.backup.file_format import (
+    DATABASE,
+    URL,
+    Backup,
+    copy_verified,
+    describe,
+    not_a_backup,
+    read_info,
+    require_plain_names,
+)
 from retrainer.backup.masking import settings_without_passwords
 from retrainer.errors import RetrainerError, UsageError
 from retrainer.files import open_regular, report_write_errors, sync
@@ -60,7 +69,7 @@ def restore_backup(project: Project, file: Path, *, replace: bool = False) -> Ba
         info = read_info(Path(folder), file)
         with closing(Database.open(URL, Path(folder))) as backup:
             require_plain_names(backup, file)
-            _restore(project, backup, database, info, replace=replace)
+            _restore(project, backup, database, info, file, replace=replace)
     # The database is restored: a failure from here on is no reason to report that it is not.
     try:
         project.production_links.set()
@@ -73,7 +82,9 @@ def restore_backup(project: Project, file: Path, *, replace: bool = False) -> Ba
     return describe(file, info)
 
 
-def _restore(project: Project, backup: Database, database: Database, info: dict[str, Any], *, replace: bool) -> None:
+def _restore(
+    project: Project, backup: Database, database: Database, info: dict[str, Any], file: Path, *, replace: bool
+) -> None:
     with database.write_upgraded() as session:
         _choose_identity(project, backup, session, info)
         if not snapshot.is_empty(session):
@@ -84,12 +95,28 @@ def _restore(project: Project, backup: Database, database: Database, info: dict[
             snapshot.clear(session)
         large = {(version_id, path) for version_id, path in info["large_files"]}
         with backup.snapshot() as source:
-            copied = snapshot.copy_rows(source, session.connection(), without_data=large)
+            copied = _copy_rows(source, session.connection(), large, file)
         if POSTS_TABLE not in copied and info["posts"]:
             log.warning("The posts were not restored: the table '%s' is not retrainer's", POSTS_TABLE)
         created_at = datetime.fromisoformat(info["created_at"])
         snapshot.close_running_runs(session, "the backup was taken during this run", created_at)
         _restore_files(project, Registry(backup))  # before the commit: some are nowhere else
+
+
+def _copy_rows(
+    source: sa.Connection, target: sa.Connection, large: set[snapshot.FileKey], file: Path
+) -> dict[str, int]:
+    """Copy the rows of a backup.
+
+    Raises:
+        RetrainerError: a value cannot be read, or breaks a rule of the tables.
+    """
+    try:
+        return snapshot.copy_rows(source, target, without_data=large)
+    except sa.exc.OperationalError:  # of the database, such as a full disk or a lost connection
+        raise
+    except (sa.exc.SQLAlchemyError, ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        raise not_a_backup(file) from error
 
 
 def _choose_identity(project: Project, backup: Database, session: Session, info: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ import typer
 from retrainer import console
 from retrainer.cli.context import open_project
 from retrainer.cli.options import AsJson, Limit, StreamOption, time_option
-from retrainer.posts import columns, conversion, importer, sample
+from retrainer.posts import columns, conversion, importer, readers, sample
 from retrainer.render import documents, imports, tables
 from retrainer.render import posts as posts_output
 from retrainer.streams import DEFAULT_STREAM
@@ -25,7 +25,8 @@ app.add_typer(posts_app, name="posts")
 def posts_import(
     context: typer.Context,
     files: Annotated[
-        list[Path], typer.Argument(metavar="FILE...", readable=False, help="CSV, TSV, JSON, JSON Lines or Parquet.")
+        list[Path],
+        typer.Argument(metavar="FILE...", readable=False, help="Files, folders or archives; - is standard input."),
     ],
     *,
     column: Annotated[
@@ -34,6 +35,15 @@ def posts_import(
     ] = None,
     stream: StreamOption = DEFAULT_STREAM,
     update: Annotated[bool, typer.Option("--update", help="Replace stored posts that differ.")] = False,
+    records: Annotated[
+        str | None, typer.Option(metavar="PATH", help="Where the posts are in a JSON document, as in data.posts.")
+    ] = None,
+    delimiter: Annotated[
+        str | None, typer.Option(metavar="CHARACTER", help="The separator of a CSV file. By default, it is detected.")
+    ] = None,
+    encoding: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The encoding of a text file. By default, it is detected.")
+    ] = None,
     time_format: Annotated[
         str | None,
         typer.Option(metavar="FORMAT", help="The order of dates, as in DMY, or a format, as in '%d/%m/%Y %H:%M'."),
@@ -55,7 +65,8 @@ def posts_import(
     Example: retrainer posts import posts.csv --column content=message
     """
     options = importer.ImportOptions(
-        conversion=conversion.ConversionOptions(columns.parse_columns(column or []), time_format, timezone),
+        readers.ReadOptions(delimiter, encoding, records),
+        conversion.ConversionOptions(columns.parse_columns(column or []), time_format, timezone),
         stream=stream,
         update=update,
         strict=strict,

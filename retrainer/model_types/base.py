@@ -278,9 +278,24 @@ class ModelType(ABC, Generic[Forecasts, Targets]):
     ) -> bytes:
         """Return the content of a forecasts file, from which every metric of an evaluation can be recomputed."""
 
-    @abstractmethod
     def parse(self, data: bytes) -> StoredForecasts[Forecasts, Targets]:
-        """Parse a forecasts file."""
+        """Parse a forecasts file.
+
+        Raises:
+            ArtifactError: it is damaged.
+        """
+        try:
+            stored = self._parse(data)
+            self.validate(stored.forecasts, len(stored.post_ids))
+            self.select(stored.forecasts, stored.targets, np.ones(len(stored.post_ids), dtype=bool))
+        except (LookupError, ValueError, TypeError, AttributeError, RecursionError) as error:
+            problem = f"a file of forecasts is damaged: {type(error).__name__}: {error}"
+            raise ArtifactError(problem, hint="Evaluate the version again") from error
+        return stored
+
+    @abstractmethod
+    def _parse(self, data: bytes) -> StoredForecasts[Forecasts, Targets]:
+        """Parse a forecasts file; any error means that it is damaged."""
 
     def sample(self, forecasts: Forecasts, targets: Targets, post_ids: Sequence[str]) -> list[dict[str, Any]]:
         """Return up to 20 evenly spaced forecasts with their actual values, for a reader."""

@@ -267,7 +267,7 @@ class Content(ModelType[ContentForecasts, ContentTargets]):
         lines = [json.dumps(record) for record in records]
         return "".join(f"{line}\n" for line in lines).encode("ascii")
 
-    def parse(self, data: bytes) -> StoredForecasts[ContentForecasts, ContentTargets]:
+    def _parse(self, data: bytes) -> StoredForecasts[ContentForecasts, ContentTargets]:
         rows = [json.loads(line) for line in data.decode("ascii").splitlines()]
         fields = ContentForecast.__dataclass_fields__
         has_naive = all("baseline_text" in row for row in rows)

@@ -282,13 +282,13 @@ class Timing(ModelType[TimingForecasts, TimingTargets]):
         )
         return buffer.getvalue()
 
-    def parse(self, data: bytes) -> StoredForecasts[TimingForecasts, TimingTargets]:
+    def _parse(self, data: bytes) -> StoredForecasts[TimingForecasts, TimingTargets]:
         """Parse the .npz."""
         stored = read_arrays(data)
         has_naive = "baseline_point" in stored
         return StoredForecasts(
             forecasts=TimingForecasts(stored["quantiles"], stored["point"]),
-            targets=TimingTargets(stored["wait_hours"]),
+            targets=TimingTargets(stored["wait_hours"].astype(float)),
             post_ids=[str(post_id) for post_id in stored["post_id"]],
             naive=TimingForecasts(stored["baseline_quantiles"], stored["baseline_point"]) if has_naive else None,
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
@@ -61,6 +61,7 @@ def copy_rows(source: sa.Connection, target: sa.Connection, without_data: Iterab
             for value in values:
                 if (value.get("version_id"), value.get("path")) in dropped:
                     value["data"] = None
+                _require_types(table, value)
             target.execute(insert, values)
             counts[table.name] += len(rows)
     if target.dialect.name == "postgresql":  # which does not notice that ids were given
@@ -68,6 +69,20 @@ def copy_rows(source: sa.Connection, target: sa.Connection, without_data: Iterab
         sequence = sa.func.pg_get_serial_sequence(LedgerEntry.__tablename__, "entry_id")
         target.execute(sa.select(sa.func.setval(sequence, sa.func.coalesce(last, 1), last.is_not(None))))
     return counts
+
+
+def _require_types(table: sa.Table, row: dict[str, Any]) -> None:
+    """Check the types of a row's values: SQLite stores any value in any column.
+
+    Raises:
+        TypeError: one of them is wrong.
+    """
+    for column in table.columns:
+        kind = column.type.python_type
+        kinds = {float: (float, int), dict: (dict, list)}.get(kind, (kind,))
+        value = row[column.name]
+        if not (isinstance(value, kinds) or (value is None and column.nullable)):
+            raise TypeError(f"{table.name}.{column.name}: {type(value).__name__}")
 
 
 def add_missing_data(session: Session, read: Callable[[ModelVersion, str], bytes | None]) -> list[FileKey]:

@@ -48,6 +48,7 @@ from retrainer.model_types.timing import TimingForecasts
 
 BROKEN = {
     "unimportable": ("import there_is_no_such_module", "ModuleNotFoundError"),
+    "bare": ("raise BaseException('on import')", "BaseException: on import"),
     "syntax_error": ("def f(:", "SyntaxError"),
     "no_predict": (without_predict("no_predict"), "does not implement predict"),
     "wrong_signature": (
@@ -296,10 +297,12 @@ def test_an_observer_cannot_answer_in_an_algorithms_place_nor_block_it(retrainer
     misfit = "@hookimpl\ndef on_event(what):\n    pass\n"
     plugins.add_observer("misfit", misfit)
     plugins.add_observer("quitter", "import sys\nsys.exit(7)\n")
+    plugins.add_observer("bare", "raise BaseException\n")
+    plugins.add_observer("bare_too", "@hookimpl\ndef on_event(event):\n    raise GeneratorExit\n")
     done = retrainer("train", "timing", "--json", env=plugins.environ)
     assert done.code == 0
     assert done.json["training_runs"][0]["promoted_to_production"]
-    for name in ("usurper", "misfit", "quitter"):
+    for name in ("usurper", "misfit", "quitter", "bare", "bare_too"):
         assert f"observer '{name}'" in done.err.lower()
     assert retrainer("predict", "timing", env=plugins.environ).code == 0
 
@@ -372,6 +375,8 @@ def test_what_a_plugin_prints_when_it_is_imported_is_not_in_the_list(retrainer: 
     ("body", "problem"),
     [
         ("import sys; sys.exit(0)", "its hook train failed: SystemExit: 0"),
+        ("raise BaseException('bare')", "its hook train failed: BaseException: bare"),
+        ("import asyncio; raise asyncio.CancelledError", "its hook train failed: CancelledError"),
         ("raise OSError('odd')", "its hook train failed: OSError: odd"),
     ],
 )

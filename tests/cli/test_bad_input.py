@@ -379,3 +379,17 @@ def test_a_dry_run_reports_a_production_version_whose_plugin_is_missing(
     done = retrainer("train", "timing", "--dry-run", "--json")
     assert done.code == 1
     assert "cannot forecast: unknown algorithm 'gone'" in done.json["training_runs"][0]["promotion_reason"]
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {"_RETRAINER_COMPLETE": "complete_bash"},
+        {"_RETRAINER_COMPLETE": "complete_bash", "COMP_WORDS": "retrainer", "COMP_CWORD": "x"},
+    ],
+)
+def test_the_completion_of_a_shell_that_passes_no_words(
+    folder: Path, retrainer: Runner, environ: dict[str, str]
+) -> None:
+    line = the_line(retrainer(env=environ), 2)
+    assert line.startswith("Error: _RETRAINER_COMPLETE is set, but not what a shell passes for completion. Unset it")

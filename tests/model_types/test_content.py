@@ -11,6 +11,7 @@ import sacrebleu
 from hypothesis import given
 from hypothesis import strategies as st
 
+from retrainer.errors import ArtifactError
 from retrainer.model_types.base import Origins, StoredForecasts
 from retrainer.model_types.content import (
     Content,
@@ -210,3 +211,9 @@ def test_the_first_row_of_a_text_is_its_lowest() -> None:
     assert normalize_text("  Die  STRASSE\n") == normalize_text("die straße")
     assert first_rows(enumerate(["a", "b", "A "])) == {"a": 0, "b": 1}
     assert first_rows(zip([7, 5, 3], ["a", "b", "A "], strict=True)) == {"a": 3, "b": 5}
+
+
+@pytest.mark.parametrize("data", [b"[]", b"{}", b"no JSON", b'{"actual": "a"}', "ä".encode(), b"[" * 100_000])
+def test_damaged_forecasts_are_one_error(data: bytes) -> None:
+    with pytest.raises(ArtifactError, match="a file of forecasts is damaged"):
+        CONTENT.parse(data)

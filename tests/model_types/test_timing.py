@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import zipfile
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,9 @@ from retrainer.model_types import base
 from retrainer.model_types.base import Origins, evenly_spaced
 from retrainer.model_types.timing import LEVELS, Timing, TimingForecasts, TimingTargets, score_maximising_point
 from tests.conftest import regular_posts
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 TIMING = Timing()
 # 99 waits in steps of 1e-3 h: between waits that differ by less than their rounding, no level can be told from another
@@ -262,6 +266,34 @@ def test_a_small_file_of_forecasts_cannot_exhaust_the_memory(monkeypatch: pytest
 def test_damaged_forecasts_are_one_error(data: bytes) -> None:
     with pytest.raises(ArtifactError, match="a file of arrays is damaged"):
         TIMING.parse(data)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *({name: None} for name in ("quantiles", "point", "wait_hours", "post_id", "baseline_quantiles")),
+        {"quantiles": np.zeros((2, 98))},
+        {"point": np.zeros(3)},
+        {"wait_hours": np.zeros(1)},
+        {"post_id": np.array(["a"])},
+        {"wait_hours": np.array(["a", "b"])},
+        {"point": np.array(5.0)},
+    ],
+)
+def test_forecasts_that_lack_something_are_one_error(change: dict[str, NDArray[Any] | None]) -> None:
+    arrays: dict[str, NDArray[Any] | None] = {
+        "quantiles": np.zeros((2, 99)),
+        "point": np.zeros(2),
+        "wait_hours": np.zeros(2),
+        "post_id": np.array(["a", "b"]),
+        "baseline_quantiles": np.zeros((2, 99)),
+        "baseline_point": np.zeros(2),
+    }
+    buffer = io.BytesIO()
+    kept: dict[str, Any] = {name: array for name, array in (arrays | change).items() if array is not None}
+    np.savez(buffer, **kept)
+    with pytest.raises(ArtifactError, match="a file of forecasts is damaged"):
+        TIMING.parse(buffer.getvalue())
 
 
 def test_forecasts_with_code_in_them_are_refused() -> None:

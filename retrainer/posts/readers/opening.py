@@ -15,7 +15,8 @@ from typing import IO, TYPE_CHECKING
 from retrainer.errors import PostsError
 from retrainer.files import open_regular
 from retrainer.posts.feeds import is_feed
-from retrainer.posts.readers import compression, delimited, feed, json, parquet
+from retrainer.posts.git_log import is_git_log
+from retrainer.posts.readers import commits, compression, delimited, feed, json, parquet
 from retrainer.posts.readers.limits import LimitedFile
 from retrainer.posts.readers.options import ReadOptions
 
@@ -67,7 +68,8 @@ class ReadableFile:
             reader = _choose_reader(_plain_suffix(PurePosixPath(self._path)), binary)
             if reader is parquet.read and is_compressed:
                 binary = stack.enter_context(compression.spool(binary, self.name, self._limits.file_megabytes))
-            file = LimitedFile(binary, self.name, self._limits, is_compressed=is_compressed)
+            path = PurePosixPath(self._path)
+            file = LimitedFile(binary, self.name, path, self._limits, is_compressed=is_compressed)
             yield reader(file, options)
 
 
@@ -249,6 +251,8 @@ def _choose_reader(suffix: str, binary: IO[bytes]) -> Callable[[LimitedFile, Rea
         return parquet.read
     if is_feed(head):
         return feed.read
+    if is_git_log(head.decode("utf-8", "ignore")):
+        return commits.read
     if suffix in _READERS:
         return _READERS[suffix]
     start = head.decode("utf-8-sig", "ignore").lstrip()

@@ -38,8 +38,8 @@ class ChangeDocument(Document):
     file: str
     line: int
     post_id: str
-    before: dict[str, str | int | None]
-    after: dict[str, str | int | None]
+    before: dict[str, Timestamp | str | int | None]
+    after: dict[str, Timestamp | str | int | None]
 
 
 class ImportedFileDocument(Document):
