@@ -221,8 +221,8 @@ class _Document:
         if text.take("]"):
             return
         while True:
-            self._file.count_row()
             yield None
+            self._file.count_row()
             if text.expect(",", "]") == "]":
                 return
 
