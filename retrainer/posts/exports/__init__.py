@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from retrainer.config import explain_options_error
 from retrainer.entry_points import FORMATS, find_entry_points
 from retrainer.errors import ConfigError
-from retrainer.export_format import ALTERNATIVE, ExportFormat
+from retrainer.export_format import ALTERNATIVE, JOIN, ExportFormat
 from retrainer.posts.exports.mapping import has_path, known_paths
 
 if TYPE_CHECKING:
@@ -107,9 +107,13 @@ def _fit(export: ExportFormat, known: frozenset[str], records: str | None) -> in
     where = "" if records in {None, "*"} else records  # records that an object holds by their ids stand alone
     if export.records and where not in export.records:
         return 0
-    required = [required.split(ALTERNATIVE) for required in export.requires]
-    fits = all(any(has_path(known, path) for path in paths) for paths in required)
-    return len(required) + bool(export.records) if fits else 0
+    fits = all(_has_any(known, required) for required in export.requires)
+    return len(export.requires) + bool(export.records) if fits else 0
+
+
+def _has_any(known: frozenset[str], expression: str) -> bool:
+    alternatives = (alternative.split(JOIN) for alternative in expression.split(ALTERNATIVE))
+    return any(all(has_path(known, path) for path in paths) for paths in alternatives)
 
 
 def archive_members(exports: Sequence[KnownExport]) -> list[list[str]]:

@@ -32,6 +32,7 @@ def read(file: LimitedFile, _options: ReadOptions) -> PostsTable:
         raise PostsError(f"'{file.name}' has no entries of an RSS or Atom feed", hint="Choose a file with entries")
 
     def rows(columns: Sequence[str | None]) -> Iterator[Row]:
+        file.rows = 0
         for number, entry in enumerate(entries, 1):
             file.count_row()
             yield number, [None if name is None else entry.get(name) for name in columns]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import io
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
 from retrainer.errors import PostsError
 from retrainer.posts.validation import quote
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import PurePath
 
     from retrainer.config import PostsLimits
 
@@ -29,63 +29,55 @@ def quote_names(names: Sequence[str]) -> str:
     return f"{shown} and {len(names) - MAX_SHOWN_NAMES} more" if len(names) > MAX_SHOWN_NAMES else shown
 
 
-class LimitedFile(io.RawIOBase):
-    """The content of a file, decompressed. Reading more than a limit allows is a PostsError.
+class LimitedFile:
+    """The content of a file, decompressed. What exceeds a limit is a PostsError.
 
     Attributes:
         binary: the content without limits; it can be read again from position 0.
         name: the file, for messages.
+        path: its path, or that in an archive.
         limits: the limits.
         is_compressed: whether the content may be larger than what is on disk.
+        rows: the number of rows so far, blank ones included.
     """
 
-    def __init__(self, binary: IO[bytes], name: str, limits: PostsLimits, *, is_compressed: bool) -> None:
+    def __init__(
+        self, binary: IO[bytes], name: str, path: PurePath, limits: PostsLimits, *, is_compressed: bool
+    ) -> None:
         self.binary = binary
         self.name = name
+        self.path = path
         self.limits = limits
         self.is_compressed = is_compressed
-        self._max_rows = limits.rows
+        self.max_row_bytes = limits.row_megabytes * MEGABYTE
         self.restart()
 
     def restart(self) -> None:
-        """Count from 0 again."""
-        self._bytes = self._row_bytes = self._rows = 0
+        """Read from the start, and count from 0 again."""
+        self.binary.seek(0)
+        self.rows = self._bytes = 0
 
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        return self.binary.seek(offset, whence)
-
-    def readinto(self, buffer: Any) -> int:
-        data = self.binary.read(len(buffer))
-        buffer[: len(data)] = data
+    def read(self, count: int) -> bytes:
+        """Return at most so many bytes; none at the end."""
+        data = self.binary.read(count)
         if self.is_compressed:
             self.count_bytes(len(data))
-        self._row_bytes += len(data)
-        self.check_row(self._row_bytes)
-        return len(data)
-
-    def check_row(self, size: int) -> None:
-        """Check the size of a row in bytes."""
-        if size > self.limits.row_megabytes * MEGABYTE:
-            problem = f"has a row of more than {{}} MB, after {self._rows:,} others"
-            raise limit_error(self.name, self.limits, problem, "row_megabytes")
+        return data
 
     def count_row(self) -> None:
-        """Count a row that has been read. Until the next call, only one more may be read."""
-        self._row_bytes = 0
-        self._rows += 1
-        if self._rows > self._max_rows:
-            self.check_rows(self._rows)
+        """Count a row."""
+        self.rows += 1
+        if self.rows > self.limits.rows:
+            raise self.rows_error()
 
-    def check_rows(self, rows: int) -> None:
-        """Check the number of rows."""
-        if rows > self.limits.rows:
-            raise limit_error(self.name, self.limits, "has more than {} rows, blank ones included", "rows")
+    def rows_error(self) -> PostsError:
+        """Return the error for too many rows."""
+        return limit_error(self.name, self.limits, "has more than {} rows, blank ones included", "rows")
+
+    def row_error(self) -> PostsError:
+        """Return the error for a row, record or text that is too large."""
+        problem = f"has a row of more than {{}} MB, after {self.rows:,} others"
+        return limit_error(self.name, self.limits, problem, "row_megabytes")
 
     def count_bytes(self, count: int) -> None:
         """Count what was decompressed or decoded."""

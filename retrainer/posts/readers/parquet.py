@@ -31,7 +31,8 @@ def read(file: LimitedFile, _options: ReadOptions) -> PostsTable:
     with _translate_errors(file.name):
         parquet = pq.ParquetFile(file.binary)
     schema = parquet.schema_arrow
-    file.check_rows(parquet.metadata.num_rows)
+    if parquet.metadata.num_rows > file.limits.rows:
+        raise file.rows_error()
 
     def rows(columns: Sequence[str | None]) -> Iterator[Row]:
         file.restart()
@@ -47,7 +48,8 @@ def read(file: LimitedFile, _options: ReadOptions) -> PostsTable:
             for column in batch.columns:
                 lengths = _text_lengths(column)
                 file.count_bytes(pc.sum(lengths).as_py() or 0)
-                file.check_row(pc.max(lengths).as_py() or 0)
+                if (pc.max(lengths).as_py() or 0) > file.max_row_bytes:
+                    raise file.row_error()
             values = {name: _to_python(batch.column(name)) for name in batch.schema.names}
             absent: list[object] = [None] * batch.num_rows
             for row in zip(*(absent if name is None else values[name] for name in columns), strict=True):
