@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from retrainer import logs
+from retrainer import redaction
 from retrainer.errors import MissingCredentials
 
 
@@ -17,5 +17,5 @@ def read_secret(variable: str) -> str:
     value = os.environ.get(variable, "").strip()
     if not value:
         raise MissingCredentials(f"the environment variable {variable} is not set", hint="Set it, and fetch again")
-    logs.hide(value)
+    redaction.hide(value)
     return value
