@@ -144,7 +144,7 @@ def _read_rows(  # noqa: C901  one loop, for its speed
                     fields.append(None)
                     yield line, select(fields)
                 elif needed <= len(fields) < width and bad is None:  # some programs leave out the last fields if empty
-                    fields += [None] * (width + 1 - len(fields))
+                    fields.extend([None] * (width + 1 - len(fields)))
                     yield line, select(fields)
                 elif fields and bad is None:
                     yield RejectedRow(line, f"{len(fields)} fields where the header has {width}")
