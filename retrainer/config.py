@@ -20,6 +20,7 @@ from retrainer.errors import ConfigError, did_you_mean, invalid_value
 from retrainer.export_format import ExportFormat, Kind
 from retrainer.files import open_regular
 from retrainer.model_types import MODEL_TYPE_NAMES, ModelTypeName, OriginRule
+from retrainer.streams import DEFAULT_STREAM
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -77,6 +78,34 @@ class PostsLimits(_Section):
     rejected_rows: Annotated[int, Field(ge=1)] = 100_000
 
 
+class SourceSettings(_Section):
+    """A source of posts: what all types have in common, and the options of its type, which its plugin checks."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
+
+    type: Text
+    stream: Text = DEFAULT_STREAM
+    edits_days: Annotated[float, Field(ge=0, le=36_525, allow_inf_nan=False)] = 7
+    max_pages: Count = 500
+    max_minutes: Annotated[float, Field(gt=0, le=1_440)] = 15
+    max_megabytes: Annotated[float, Field(gt=0, le=1_000)] = 32
+    timeout_seconds: Annotated[float, Field(gt=0, le=600)] = 30
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options of the type."""
+        return dict(self.model_extra or {})
+
+
+def _source_name(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_.-]{1,100}", name):
+        raise ValueError("must be a name of letters, digits, '.', '_' and '-'")
+    return name
+
+
+SourceName = Annotated[str, AfterValidator(_source_name)]
+
+
 class PostsSettings(_Section):
     url: Text | None = None
     table: Text = "posts"
@@ -84,6 +113,7 @@ class PostsSettings(_Section):
     limits: PostsLimits = PostsLimits()
     exclude: list[Kind] = ["reposts", "service_messages"]
     formats: dict[Text, ExportFormat] = {}
+    sources: dict[SourceName, SourceSettings] = {}
 
 
 class ModelSettings(_Section):
@@ -301,7 +331,8 @@ def explain_options_error(error: ValidationError, section: Key, options: type[Ba
         return _unknown_key(key, sorted(options.model_fields))
     if first["type"] == "missing":
         return ConfigError(f"{'.'.join(key)} is missing")
-    return ConfigError(invalid_value(".".join(key), first["input"], first["msg"]))
+    value = "***" if key[0] in MAY_HOLD_SECRETS else first["input"]
+    return ConfigError(invalid_value(".".join(key), value, first["msg"]))
 
 
 def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[Key, int]]:
@@ -464,6 +495,8 @@ def _explain(error: ErrorDetails, sources: _Sources) -> ConfigError:
         for name in key[:-1]:
             section = ExportFormat if name == "formats" else _subsection(section, name) or section
         return _unknown_key(key, list(section.model_fields), sources)
+    if error["type"] == "missing":
+        return ConfigError(f"{sources.locate(key)}{'.'.join(key)} is missing")
     # A URL in the wrong place may hold a password.
     value = "***" if key[0] in MAY_HOLD_SECRETS else error["input"]
     return ConfigError(sources.locate(key) + invalid_value(".".join(key), value, error["msg"]))

@@ -12,6 +12,7 @@ from typing import NamedTuple
 ALGORITHMS = "retrainer.algorithms"
 OBSERVERS = "retrainer.observers"
 FORMATS = "retrainer.formats"
+SOURCES = "retrainer.sources"
 
 
 class InstalledPlugin(NamedTuple):

@@ -10,6 +10,7 @@
     ├── RetrainingDisabled          1  409   the settings disable the model type
     ├── RunInProgress               4  409   another run of the model type is in progress
     ├── PostsError                  1  422   a file or table of posts cannot be read
+    ├── SourceError                 1  500   a source of posts cannot be fetched
     ├── RunTimeout                  1  500   a run exceeded max_run_minutes
     ├── RequestTimeout              1  503   an algorithm did not answer the server in time
     ├── ServerBusy                  1  503   the server has no free thread for an algorithm
@@ -29,6 +30,8 @@ from __future__ import annotations
 import errno
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, ClassVar
+
+from retrainer.redaction import redact
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -54,8 +57,8 @@ class RetrainerError(Exception):
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)
         self.run_id: str | None = None  # the run that failed, if any
-        self.message = _one_line(message)
-        self.hint = _one_line(hint)
+        self.message = _one_line(redact(message))
+        self.hint = _one_line(redact(hint))
 
     def __str__(self) -> str:
         end = "" if self.message.endswith((".", "?", "!")) else "."
@@ -112,6 +115,10 @@ class ServerBusy(RetrainerError, http_status=503, code="busy"):
 
 class PostsError(RetrainerError, http_status=422, code="posts"):
     """A file or table of posts cannot be read or was refused."""
+
+
+class SourceError(RetrainerError, code="source"):
+    """A source of posts cannot be fetched, or its plugin is broken."""
 
 
 class AlgorithmError(RetrainerError, code="algorithm"):

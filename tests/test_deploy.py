@@ -207,7 +207,7 @@ def test_the_dockerfile(with_posts: Path, retrainer: Runner, tmp_path: Path) -> 
 def test_the_render_file(with_posts: Path, retrainer: Runner) -> None:
     (service,) = yaml.safe_load((DEPLOY / "render.yaml").read_text())["services"]
     assert (service["type"], parse_schedule(service["schedule"]).text) == ("cron", parse_schedule("weekly").text)
-    assert service["startCommand"] == "retrainer train --auto-promote"
+    assert service["startCommand"] == "retrainer train --fetch --auto-promote"
     done = subprocess.run(shlex.split(service["startCommand"]), cwd=with_posts, env=with_our_commands(), check=False)
     assert done.returncode == 0
     assert_both_were_trained(with_posts, retrainer)
@@ -218,7 +218,7 @@ def test_the_ci_workflow(with_posts: Path, retrainer: Runner, tmp_path: Path) ->
     triggers = workflow[True]  # how YAML 1.1 reads `on`
     assert parse_schedule(triggers["schedule"][0]["cron"]).text == parse_schedule("weekly").text
     script = workflow["jobs"]["retrain"]["steps"][-1]["run"]
-    assert shlex.split(script)[:3] == ["retrainer", "train", "--auto-promote"]
+    assert shlex.split(script)[:4] == ["retrainer", "train", "--fetch", "--auto-promote"]
     done = subprocess.run(
         ["bash", "-e", "-c", script],
         cwd=with_posts,

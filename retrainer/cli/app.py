@@ -62,7 +62,7 @@ COMMANDS = {
     "init": _Command("project", SET_UP, "Create a project folder."),
     "notify-test": _Command("project", SET_UP, "Send a test message to every notification channel."),
     "serve": _Command("serve", SET_UP, "Serve the REST API."),
-    "posts": _Command("posts", SET_UP, "Import, list and delete posts."),
+    "posts": _Command("posts", SET_UP, "Import, fetch, list and delete posts."),
     "db": _Command("project", SET_UP, "Manage the database."),
     "schedule": _Command("schedule", SET_UP, "Schedule retraining with cron or systemd."),
 }

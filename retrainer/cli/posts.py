@@ -1,4 +1,4 @@
-"""The commands for posts: import, count, list, show, delete, sample."""
+"""The commands for posts: import, fetch, count, list, show, delete, sample."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from retrainer import console
 from retrainer.cli.context import open_project
 from retrainer.cli.options import AsJson, Limit, StreamOption, time_option
 from retrainer.posts import columns, conversion, importer, readers, sample
+from retrainer.posts.sources import fetching
 from retrainer.render import documents, imports, tables
 from retrainer.render import posts as posts_output
 from retrainer.streams import DEFAULT_STREAM
 
 app = typer.Typer(rich_markup_mode=None)
-posts_app = typer.Typer(rich_markup_mode=None, help="Import, list and delete posts.")
+posts_app = typer.Typer(rich_markup_mode=None, help="Import, fetch, list and delete posts.")
 app.add_typer(posts_app, name="posts")
 
 
@@ -78,6 +79,35 @@ def posts_import(
         console.document(documents.project.ImportDocument.from_result(result))
     else:
         imports.show_import(result)
+
+
+@posts_app.command("fetch")
+def posts_fetch(
+    context: typer.Context,
+    sources: Annotated[
+        list[str] | None, typer.Argument(metavar="[SOURCE]...", help="Only these sources. By default, all.")
+    ] = None,
+    *,
+    full: Annotated[bool, typer.Option("--full", help="Read everything again, to notice edits of any age.")] = False,
+    as_json: AsJson = False,
+) -> int:
+    """Fetch new posts from the sources in posts.sources.
+
+    A fetch goes on where the last one ended, and updates edited posts. If a source fails, the others are fetched.
+
+    Example: retrainer posts fetch
+    """
+    with open_project(context) as (project, _):
+        selected = fetching.select_sources(project.settings.posts.sources, sources or [])
+        now = datetime.now(UTC)
+        results = fetching.fetch_sources(
+            project.posts, project.registry.database, project.folder, selected, now, full=full
+        )
+    if as_json:
+        console.document(documents.project.FetchDocument.from_results(results))
+    else:
+        console.text(*(result.sentence for result in results))
+    return fetching.exit_code(results)
 
 
 @posts_app.command("count")

@@ -18,6 +18,7 @@ from retrainer.errors import RetrainerError, UsageError, wrap_unexpected
 from retrainer.files import open_output
 from retrainer.model_types import MODEL_TYPE_NAMES, ModelTypeName, parse_model_type
 from retrainer.pipeline import results, run
+from retrainer.posts.sources import fetching
 from retrainer.render import documents, markdown, scores
 from retrainer.schedule import due
 
@@ -61,6 +62,9 @@ def train(
     if_due: Annotated[
         bool, typer.Option("--if-due", help="Train only the model types that are due (schedule_days, min_new_posts).")
     ] = False,
+    fetch: Annotated[
+        bool, typer.Option("--fetch", help="Fetch new posts first, if posts.sources has sources.")
+    ] = False,
     summary: Annotated[
         Path | None, typer.Option("--summary", metavar="FILE", help="Append a Markdown summary to this file.")
     ] = None,
@@ -74,13 +78,12 @@ def train(
     Example: retrainer train timing --auto-promote
     """
     model_types = [model_type] if model_type else list(MODEL_TYPE_NAMES)
-    now = as_of or datetime.now(UTC)
-    if summary is not None:
-        projects.require_foreign("--summary", summary, context.obj)
-        _require_writable(summary)
+    _check_options(context, summary, fetch=fetch, dry_run=dry_run, as_of=as_of)
     not_due: list[str] = []
     train_call = None if dry_run else notify.TrainCall()
     with _failure_summary(summary), open_project(context, train_call=train_call) as (project, runtime):
+        fetch_code = _fetch(project, wanted=fetch)
+        now = as_of or datetime.now(UTC)
 
         def retrain(name: ModelTypeName) -> results.RunResult:
             if run_id is not None:
@@ -101,7 +104,7 @@ def train(
         if if_due:
             model_types, not_due = _select_due(project, model_types, now)
         outcomes = run.retrain_each(project, model_types, retrain)
-        code = results.exit_code(outcomes)
+        code = results.exit_code(outcomes) or fetch_code
         if train_call is not None:
             train_call.finish(runtime, outcomes, code)
     if summary is not None:
@@ -110,10 +113,41 @@ def train(
         console.document(documents.runs.TrainingDocument.from_outcomes(outcomes))
     else:
         scores.show_run_results(outcomes)
-    if exit_code and if_due and not model_types:
+    if exit_code and code == 0 and if_due and not model_types:
         return NOTHING_DUE
     promoted = any(isinstance(outcome, results.RunResult) and outcome.promoted for outcome in outcomes)
     return NOTHING_PROMOTED if exit_code and code == 0 and not promoted else code
+
+
+def _check_options(
+    context: typer.Context, summary: Path | None, *, fetch: bool, dry_run: bool, as_of: datetime | None
+) -> None:
+    """Check before anything else that the options fit together and the summary can be written."""
+    if fetch and (dry_run or as_of is not None):
+        raise UsageError(f"--fetch and {'--dry-run' if dry_run else '--as-of'} exclude each other", hint="Omit one")
+    if summary is not None:
+        projects.require_foreign("--summary", summary, context.obj)
+        _require_writable(summary)
+
+
+def _fetch(project: Project, *, wanted: bool) -> int:
+    """Fetch new posts if wanted; return the exit code of the first source that failed, which prevents no training."""
+    if not wanted or not project.settings.posts.sources:
+        return 0
+    try:
+        fetched = fetching.fetch_sources(
+            project.posts,
+            project.registry.database,
+            project.folder,
+            project.settings.posts.sources,
+            datetime.now(UTC),
+        )
+    except RetrainerError as error:
+        log.error("No posts were fetched: %s", error)  # noqa: TRY400  not a traceback
+        return error.exit_code
+    for result in fetched:
+        log.info("Fetched from %s", result.sentence)
+    return fetching.exit_code(fetched)
 
 
 def _select_due(

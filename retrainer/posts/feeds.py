@@ -34,11 +34,18 @@ def parse_feed(data: bytes) -> list[dict[str, object]]:
         (the whole text, or else the summary; HTML), `published` and `updated` (ISO-8601, or as written if that cannot
         be read), and the elements `wp_…` of WordPress. Values that it lacks are None.
     """
+    return parse_feed_page(data)[0]
+
+
+def parse_feed_page(data: bytes) -> tuple[list[dict[str, object]], str | None]:
+    """Return the entries of a feed, as `parse_feed` does, and the link to its next page; None without one."""
     import feedparser  # type: ignore[import-untyped]  # noqa: PLC0415  slow, and rarely needed; it ships no types
 
     # A file, since bytes could be taken as the name of one.
     feed = feedparser.parse(io.BytesIO(data), sanitize_html=False, resolve_relative_uris=False)
-    return [dict(_values(dict(entry.items()))) for entry in feed.entries]
+    entries = [dict(_values(dict(entry.items()))) for entry in feed.entries]
+    links = [link.get("href") for link in feed.feed.get("links", ()) if link.get("rel") == "next"]
+    return entries, links[0] if links else None
 
 
 def _values(entry: dict[str, Any]) -> Iterator[tuple[str, object]]:

@@ -19,7 +19,7 @@ from retrainer.posts.columns import NoTimesError, check_columns
 from retrainer.posts.conversion import Conversion, ConversionOptions, FileResult
 from retrainer.posts.exports import KnownExport, archive_members, best_fit, known_exports
 from retrainer.posts.readers import ReadOptions, find_posts_files
-from retrainer.posts.records import PostsTable, Row
+from retrainer.posts.records import PostsTable, Row, find_value, value_paths
 from retrainer.posts.staging import MAX_SHOWN_CHANGES, open_staging
 from retrainer.posts.validation import EPOCH, MICROSECOND, quote
 from retrainer.streams import DEFAULT_STREAM
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from datetime import datetime
     from pathlib import Path
+
+    from sqlalchemy.orm import Session
 
     from retrainer.config import PostsSettings
     from retrainer.posts.merging import Merged
@@ -190,6 +192,7 @@ def import_records(
     stream: str,
     now: datetime,
     update: bool = False,
+    then: Callable[[Session], None] | None = None,
 ) -> ImportResult:
     """Add the posts of fetched records in one transaction, however many of the records are rejected.
 
@@ -201,6 +204,7 @@ def import_records(
         stream: the stream that the posts belong to.
         now: the time of the import; later posts are rejected.
         update: whether a post whose id is there already replaces the stored one.
+        then: is called at the end of the transaction, before it is committed.
 
     Raises:
         PostsError: the records have no times, or the posts are in a foreign table.
@@ -211,24 +215,31 @@ def import_records(
     with open_staging(update=update) as staging:
         tables = [(nullcontext(table), False)]
         files = _stage(staging, tables, exports, ConversionOptions(), store.settings, now, _no_progress)
-        return _merge(store, staging, files, now, stream=stream, update=update)
+        return _merge(store, staging, files, now, stream=stream, update=update, then=then)
 
 
 def table_of_records(records: Sequence[Mapping[str, object]], name: str) -> PostsTable:
     """Return records as a table."""
-    columns = list(dict.fromkeys(name for record in records for name in record))
+    columns = list(dict.fromkeys(path for record in records for path in value_paths(record)))
 
     def rows(wanted: Sequence[str | None]) -> Iterator[Row]:
         for number, record in enumerate(records, 1):
-            yield number, [None if name is None else record.get(name) for name in wanted]
+            yield number, [None if name is None else find_value(record, name) for name in wanted]
 
     return PostsTable(name, columns, rows, "record")
 
 
 def _merge(
-    store: PostStore, staging: Staging, files: list[FileResult], now: datetime, *, stream: str, update: bool
+    store: PostStore,
+    staging: Staging,
+    files: list[FileResult],
+    now: datetime,
+    *,
+    stream: str,
+    update: bool,
+    then: Callable[[Session], None] | None = None,
 ) -> ImportResult:
-    merged = store.merge(staging.batches(), now, stream=stream, update=update)
+    merged = store.merge(staging.batches(), now, stream=stream, update=update, then=then)
     return ImportResult(files, staging.repeated, staging.changes, merged)
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -45,3 +46,28 @@ class PostsTable:
     row_unit: str
     detected: tuple[str, ...] = ()
     records: str | None = None
+
+
+def value_paths(record: object, prefix: str = "") -> Iterator[str]:
+    """Yield the dotted path of each value in a record that is no object or array."""
+    parts: Iterable[tuple[object, object]] = ()
+    if isinstance(record, Mapping):
+        parts = record.items()
+    elif isinstance(record, list):
+        parts = enumerate(record)
+    elif prefix:
+        yield prefix.removesuffix(".")
+    for name, value in parts:
+        yield from value_paths(value, f"{prefix}{name}.")
+
+
+def find_value(record: Any, path: str) -> Any:
+    """Return the value at a dotted path in a record or a document; None if there is none."""
+    for name in path.split(".") if path else ():
+        if isinstance(record, Mapping):
+            record = record.get(name)
+        elif isinstance(record, list) and name.isdigit() and int(name) < len(record):
+            record = record[int(name)]
+        else:
+            return None
+    return record

@@ -24,7 +24,7 @@ from retrainer.registry.tables import POSTS_TABLE, Post
 from retrainer.streams import DEFAULT_STREAM
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     from sqlalchemy.orm import Session
@@ -269,11 +269,15 @@ class PostStore:
         *,
         stream: str = DEFAULT_STREAM,
         update: bool = False,
+        then: Callable[[Session], None] | None = None,
     ) -> Merged:
-        """Merge posts into a stream in one transaction; see `merge_posts`."""
+        """Merge posts into a stream in one transaction, at whose end `then` is called; see `merge_posts`."""
         self.require_writable()
         with self._database.write() as session:
-            return merge_posts(session.connection(), batches, stream=stream, now=now, update=update)
+            merged = merge_posts(session.connection(), batches, stream=stream, now=now, update=update)
+            if then is not None:
+                then(session)
+            return merged
 
     def add(self, posts: pd.DataFrame, now: datetime, *, stream: str = DEFAULT_STREAM) -> int:
         """Add the posts with new ids to a stream in one transaction; return how many there are.

@@ -296,3 +296,16 @@ class Post(Base):
     moved_at: Mapped[datetime | None]
 
     __table_args__ = (Index(POSTS_INDEX, "stream", "created_at", "post_id"),)
+
+
+class SourceState(Base):
+    """Where the fetches of a source of posts stand."""
+
+    __tablename__ = f"{PREFIX}sources"
+
+    stream: Mapped[str] = mapped_column(Text, primary_key=True)
+    source: Mapped[str] = mapped_column(Text, primary_key=True)  # its name in the settings
+    options_sha256: Mapped[str] = mapped_column(String(64))  # of its own settings: the state is of no use for others
+    state: Mapped[dict[str, Any]]  # of the last page that was stored
+    pages: Mapped[int]  # stored so far: two fetches at the same time notice each other by it
+    fetched_at: Mapped[datetime]  # when the last page was stored

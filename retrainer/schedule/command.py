@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 LOG_FILE = Path("logs") / "retrainer.log"
-TRAIN_IF_DUE = ("train", "--if-due")
+TRAIN_IF_DUE = ("train", "--fetch", "--if-due")
 SOURCES_A_FILE = "set -a; . "  # how a crontab line reads its environment file
 
 

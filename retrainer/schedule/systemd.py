@@ -15,7 +15,7 @@ FOLDER = "/etc/systemd/system"
 
 
 def service(command: ScheduledCommand, user: str) -> str:
-    """Return the service that runs `train --if-due` once."""
+    """Return the service that runs `train --fetch --if-due` once."""
     lines = [*_head("Retrain the prediction models that are due"), "Type=oneshot", *_execution(command, user)]
     return "\n".join(lines) + "\n"
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from retrainer import doctor
     from retrainer.algorithms.events import PluginStatus
     from retrainer.posts.importer import ImportResult
+    from retrainer.posts.sources.fetching import FetchResult
 
 
 class PostsCountDocument(Document):
@@ -86,6 +87,40 @@ class ImportDocument(Document):
             updates=[ChangeDocument.build(change, file=files[change.file].name) for change in result.first_updated],
             clashes=[ChangeDocument.build(change, file=files[change.file].name) for change in result.first_clashing],
         )
+
+
+class FetchedSourceDocument(Document):
+    """What was fetched from a source."""
+
+    source: str
+    stream: str
+    pages: int
+    added: int
+    updated: int
+    unchanged: int
+    clashing: int
+    repeated: int
+    excluded: int
+    rejected: int
+    complete: bool
+    error: dict[str, str] | None
+
+
+class FetchDocument(Document):
+    """What was fetched from all sources."""
+
+    sources: list[FetchedSourceDocument]
+    added: int
+    updated: int
+
+    @classmethod
+    def from_results(cls, results: "Sequence[FetchResult]") -> Self:
+        sources = [
+            FetchedSourceDocument.build(result, error=result.problem.document()["error"] if result.problem else None)
+            for result in results
+        ]
+        added, updated = (sum(getattr(result, name) for result in results) for name in ("added", "updated"))
+        return cls(sources=sources, added=added, updated=updated)
 
 
 class BackupDocument(Document):
