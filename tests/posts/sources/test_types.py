@@ -86,6 +86,22 @@ def test_a_token_is_sent_and_never_shown(folder: Path, retrainer: Runner) -> Non
     assert "s3cret" not in done.out + done.err + refused.out + refused.err
 
 
+@slow
+def test_a_secret_in_a_url_is_never_shown(folder: Path, retrainer: Runner) -> None:
+    with FeedServer() as server:
+        server.publish(1)
+        secret = {"ADA_FEED": f"{server.url}/feed.atom?token=s3cret-token".replace("//", "//ada:pass-w0rd@")}
+        add_source(folder, "ada", {"type": "feed", "url_variable": "ADA_FEED"})
+        done = retrainer("--verbose", "posts", "fetch", "--json", env=secret)
+        server.faults = [500] * 5
+        failed = retrainer("--verbose", "posts", "fetch", "--json", env=secret)
+        assert server.requests[0].query == {"token": "s3cret-token"}
+        assert server.requests[0].headers["authorization"].startswith("Basic ")
+    assert (done.code, failed.code) == (0, 1)
+    shown = done.out + done.err + failed.out + failed.err
+    assert not any(word in shown for word in ("s3cret", "pass-w0rd"))
+
+
 def test_an_unchanged_feed_is_not_sent_again(folder: Path, retrainer: Runner) -> None:
     with FeedServer() as server:
         server.publish(3)
