@@ -97,9 +97,14 @@ def algorithm() -> Algorithm:
 
 @hookimpl
 def check_ready(config: ClaudeOptions) -> None:
-    """Check credentials, model and price, without network."""
-    from retrainer_claude.preflight import check_model, require_credentials  # noqa: PLC0415  anthropic is slow
+    """Check the environment, credentials, model and price, without network."""
+    from retrainer_claude.preflight import (  # noqa: PLC0415  anthropic is slow
+        check_environment,
+        check_model,
+        require_credentials,
+    )
 
+    check_environment()
     require_credentials()
     check_model(config)
 

@@ -3,22 +3,47 @@
 from __future__ import annotations
 
 import logging
+import os
 from typing import TYPE_CHECKING
 
-from anthropic import Anthropic, AnthropicError
+from anthropic import Anthropic, AnthropicError, DefaultHttpxClient
 from anthropic.resources.messages import DEPRECATED_MODELS
+from httpx2 import URL, InvalidURL
 
 from retrainer.errors import ConfigError, MissingCredentials
+from retrainer.http_environment import name_wrong_variable
 
 if TYPE_CHECKING:
     from retrainer_claude import ClaudeOptions
 
 log = logging.getLogger(__name__)
 
+BASE_URL = "ANTHROPIC_BASE_URL"
 SECRET_HEADERS = ("authorization", "x-api-key")
 CREDENTIALS_HINT = (
     "Set ANTHROPIC_API_KEY, or use ANTHROPIC_AUTH_TOKEN, a profile in ~/.config/anthropic or workload identity"
 )
+
+
+def check_environment() -> None:
+    """Check the environment variables that say how to reach the Claude API.
+
+    Raises:
+        ConfigError: one of them is wrong.
+    """
+    with name_wrong_variable():
+        DefaultHttpxClient().close()
+    base_url = os.environ.get(BASE_URL)
+    try:
+        target = URL(base_url or "https://api.anthropic.com")
+        is_usable = target.scheme in {"http", "https"} and bool(target.host)
+    except InvalidURL:
+        is_usable = False
+    if not is_usable:
+        raise ConfigError(
+            f"the environment variable {BASE_URL} does not hold an http or https URL",
+            hint=f"Write it like https://api.example.com, or remove {BASE_URL}",
+        )
 
 
 def require_credentials() -> None:

@@ -6,6 +6,9 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from retrainer.errors import ConfigError
+from retrainer.http_environment import name_wrong_variable
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -49,7 +52,12 @@ def post(url: str, content: bytes, headers: Mapping[str, str], limit_seconds: fl
         wait=tenacity.wait_exponential(multiplier=0.5, max=8),
         reraise=True,
     )
-    with httpx2.Client(timeout=min(REQUEST_SECONDS, limit_seconds)) as client:
+    try:
+        with name_wrong_variable():
+            client = httpx2.Client(timeout=min(REQUEST_SECONDS, limit_seconds))
+    except ConfigError as error:
+        raise NotDelivered(str(error)) from None
+    with client:
         retry(_post_once, client, target, content, headers)
 
 

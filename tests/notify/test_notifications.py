@@ -337,3 +337,10 @@ def test_a_ping_keeps_the_query_of_its_url(receiver: Receiver) -> None:
 def test_settings_name_environment_variables(with_posts: Path, receiver: Receiver, retrainer: Runner) -> None:
     configure(with_posts, secret_variable="HOOK_KEY")  # noqa: S106  a name
     assert retrainer("versions").code == 0
+
+
+def test_a_wrong_proxy_is_named_and_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "ftp://u:secret@127.0.0.1:1")
+    with pytest.raises(NotDelivered, match="HTTPS_PROXY") as caught:
+        post("https://127.0.0.1:1", b"", {}, 1)
+    assert "secret" not in str(caught.value)

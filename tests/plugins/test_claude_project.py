@@ -60,6 +60,29 @@ def test_it_trains_evaluates_compares_and_predicts(
 
 
 @pytest.mark.usefixtures("posts")
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ALL_PROXY", "socks5://u:secret@127.0.0.1:1"),  # its package is not installed
+        ("HTTPS_PROXY", "ftp://u:secret@127.0.0.1:1"),
+        ("https_proxy", "http://u:secret@[::1"),
+        ("NO_PROXY", "localhost,[::1]:80:80"),
+        ("SSL_CERT_FILE", "/no/such/file"),
+        ("ANTHROPIC_BASE_URL", "u:secret@api.example.com"),
+        ("ANTHROPIC_BASE_URL", "http://u:secret@[::1"),
+    ],
+)
+def test_a_wrong_environment_variable_is_named_before_anything_is_trained(
+    name: str, value: str, environ: dict[str, str], retrainer: Runner
+) -> None:
+    done = retrainer("train", "content", "--json", env={**environ, name: value})
+    assert done.code == 2
+    assert name in done.json["training_runs"][0]["error"]
+    assert "secret" not in done.out + done.err
+    assert "Exception ignored" not in done.err
+
+
+@pytest.mark.usefixtures("posts")
 def test_a_dry_run_makes_no_calls(server: ClaudeServer, environ: dict[str, str], retrainer: Runner) -> None:
     done = retrainer("train", "content", "--dry-run", env=environ)
     assert done.code == 0

@@ -195,6 +195,7 @@ class _Document:
             merged = text.merged_value()
             if merged != value:
                 self._has_twice = True
+                node.objects -= isinstance(value, dict)  # it is the same one
                 self._survey.look(merged, node, depth, in_record=in_record)
         if node.sample is None and not isinstance(value, dict | list):
             node.sample = shorten(value) if isinstance(value, str) else value

@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from retrainer.errors import PostsError
+from retrainer.posts.readers.nesting import Merged
 from retrainer.posts.readers.text import RowTooLargeError, decode, memory
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def _merge(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
             if not all(isinstance(one, dict | list) for one in both):
                 merged[key] = Twice()
                 continue
-            merged[key] = [element for one in both for element in (one if isinstance(one, list) else [one])]
+            merged[key] = Merged(element for one in both for element in (one if isinstance(one, list) else [one]))
         else:
             merged[key] = value
     return merged

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from decimal import Decimal
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from retrainer.errors import PostsError
 
@@ -24,6 +24,10 @@ _TIME_WORDS = frozenset(
 _ID_WORDS = frozenset(("id", "guid", "uuid", "ts"))
 _TEXT_WORDS = frozenset(("text", "content", "body", "message", "title", "caption", "description", "selftext", "tweet"))
 _LEAST_TIME = 100_000_000  # seconds since 1970; smaller numbers are no times
+
+
+class Merged(list[Any]):
+    """The objects and arrays that stand under one key, which an object has several times, as one array."""
 
 
 class Node:
@@ -114,8 +118,7 @@ class Survey:
             child = node.keys.get(key) or self.key_node(node, key, depth)
             if child is None:
                 continue
-            kind = type(below)
-            if kind is dict or kind is list:
+            if isinstance(below, dict | list):
                 count += self.look(below, child, depth + 1, in_record=in_record)
             elif child.sample is None and below is not None:
                 child.sample = below[:_MAX_SAMPLE] if isinstance(below, str) else below
@@ -124,7 +127,7 @@ class Survey:
 
 def is_keyed_by_id(value: dict[str, object]) -> bool:
     """Whether an object stands for an array: all below its keys are objects, whose keys are alike."""
-    below = iter(value.values())
+    below = (other[0] if isinstance(other, Merged) and other else other for other in value.values())
     first, second = next(below, None), next(below, None)
     if not (isinstance(first, dict) and isinstance(second, dict)):
         return False

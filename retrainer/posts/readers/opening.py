@@ -16,7 +16,7 @@ from retrainer.errors import PostsError
 from retrainer.files import open_regular
 from retrainer.posts.feeds import is_feed
 from retrainer.posts.git_log import is_git_log
-from retrainer.posts.readers import commits, compression, delimited, feed, json, parquet
+from retrainer.posts.readers import commits, compression, delimited, excel, feed, json, parquet
 from retrainer.posts.readers.limits import LimitedFile
 from retrainer.posts.readers.options import ReadOptions
 
@@ -31,6 +31,7 @@ MAX_FILES = 100_000  # in an archive or a folder
 
 _NO_OPTIONS = ReadOptions()
 _HIDDEN = (".", "__MACOSX")
+_ZIP_MARKS = (b"PK\3\4", b"PK\5\6")
 _TAR_MARK = slice(257, 262)
 
 
@@ -66,7 +67,7 @@ class ReadableFile:
                 stack.enter_context(content)
                 binary = content
             reader = _choose_reader(_plain_suffix(PurePosixPath(self._path)), binary)
-            if reader is parquet.read and is_compressed:
+            if reader in _MOVING and is_compressed:
                 binary = stack.enter_context(compression.spool(binary, self.name, self._limits.file_megabytes))
             path = PurePosixPath(self._path)
             file = LimitedFile(binary, self.name, path, self._limits, is_compressed=is_compressed)
@@ -203,7 +204,7 @@ def _is_tar(binary: IO[bytes]) -> bool:
 
 def _is_archive(binary: IO[bytes]) -> bool:
     """Whether a file is a ZIP archive, and not a workbook, which is one too."""
-    if not compression.peek(binary, 4).startswith((b"PK\3\4", b"PK\5\6")):
+    if not compression.peek(binary, 4).startswith(_ZIP_MARKS):
         return False
     with zipfile.ZipFile(binary) as archive:
         names = archive.namelist()
@@ -240,8 +241,12 @@ _READERS: dict[str, Callable[[LimitedFile, ReadOptions], PostsTable]] = {
     ".ndjson": json.read,
     ".js": json.read,
     ".parquet": parquet.read,
+    ".xlsx": excel.read,
     **dict.fromkeys((".xml", ".rss", ".atom"), feed.read),
 }
+
+
+_MOVING = (parquet.read, excel.read)  # to and fro in their file
 
 
 def _choose_reader(suffix: str, binary: IO[bytes]) -> Callable[[LimitedFile, ReadOptions], PostsTable]:
@@ -249,6 +254,8 @@ def _choose_reader(suffix: str, binary: IO[bytes]) -> Callable[[LimitedFile, Rea
     head = compression.peek(binary, 2**12)
     if head.startswith(b"PAR1"):
         return parquet.read
+    if head.startswith(_ZIP_MARKS):  # an archive has been opened before
+        return excel.read
     if is_feed(head):
         return feed.read
     if is_git_log(head.decode("utf-8", "ignore")):

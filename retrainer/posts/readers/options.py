@@ -18,6 +18,7 @@ class ReadOptions:
         encoding: the encoding of text, by any name that Python knows: `utf-16`, `cp1252`.
         records: the path of the records in a JSON document: `data.posts`. `*` stands for every key of an object, as
             in `channels.*.messages`; arrays on the way need no step of their own. `.` is the top.
+            Of a workbook, the name of the sheet.
         fit: takes the columns and the path of records, and returns how well they fit some known export, 0 if not at
             all. It is asked of each place where records may be in a document.
     """

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from retrainer import __version__
 from retrainer.errors import ConfigError, SourceError
+from retrainer.http_environment import name_wrong_variable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -214,9 +215,10 @@ class HttpClient:
         import httpx2  # noqa: PLC0415  slow to import
 
         timeout = min(self._timeout, self._remaining())
-        try:
-            if self._client is None:
+        if self._client is None:
+            with name_wrong_variable():
                 self._client = httpx2.Client(timeout=self._timeout)
+        try:
             with (
                 self._interrupted_after(timeout),
                 self._client.stream(

@@ -246,3 +246,9 @@ def test_a_server_that_sends_a_byte_now_and_then_is_given_up() -> None:
     ):
         http.get(url)
     assert len(waits) == 4
+
+
+def test_a_wrong_proxy_is_named(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "ftp://u:secret@127.0.0.1:1")
+    with pytest.raises(ConfigError, match="HTTP_PROXY"):
+        get(server)
