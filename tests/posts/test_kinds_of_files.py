@@ -305,12 +305,16 @@ CASES = [
 ]
 
 
+def encode(content: object) -> bytes:
+    """Return the bytes of a file: text and bytes as they are, anything else as JSON."""
+    if isinstance(content, bytes):
+        return content
+    return (content if isinstance(content, str) else json.dumps(content)).encode()
+
+
 def write(folder: Path, case: Case) -> Path:
     path = folder / case.name
-    content = case.content
-    if not isinstance(content, bytes):
-        content = (content if isinstance(content, str) else json.dumps(content)).encode()
-    path.write_bytes(content)
+    path.write_bytes(encode(case.content))
     return path
 
 
