@@ -269,7 +269,7 @@ def test_two_fetches_of_a_source_at_the_same_time_notice_each_other(
     with JsonServer() as server:
         server.publish(2 * PAGE)
         add_source(folder_on_each_database, "ada", {**server.settings(), "edits_days": 0})
-        codes = []
+        codes: list[int] = []
 
         def respond(request: Request, answer: Callable[[Request], Answer] = server.answer) -> Answer:
             if "after" in request.query and not codes:
