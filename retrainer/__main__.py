@@ -16,6 +16,7 @@ from typer.exceptions import Abort, TyperException
 from retrainer import console
 from retrainer.cli.app import app
 from retrainer.errors import RetrainerError, UsageError, wrap_unexpected
+from retrainer.redaction import hide_environment
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,6 +36,7 @@ def main() -> NoReturn:
         if signal.getsignal(name) is not signal.SIG_IGN:  # as under nohup
             signal.signal(name, signal.default_int_handler)
     console.prepare_streams()
+    hide_environment(os.environ)
     code = run(sys.argv[1:])
     console.flush()
     if _running_threads():

@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any
 
 from retrainer.errors import RetrainerError, UsageError
 from retrainer.escapes import visible, visible_json, visible_lines
-from retrainer.logs import COMMAND_ERROR, JsonFormatter, RecentLines, StderrFormatter, apply_log_context, redact
+from retrainer.logs import COMMAND_ERROR, JsonFormatter, RecentLines, StderrFormatter, apply_log_context
+from retrainer.redaction import redact
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -31,6 +31,8 @@ import errno
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, ClassVar
 
+from retrainer.redaction import redact
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -55,8 +57,8 @@ class RetrainerError(Exception):
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)
         self.run_id: str | None = None  # the run that failed, if any
-        self.message = _one_line(message)
-        self.hint = _one_line(hint)
+        self.message = _one_line(redact(message))
+        self.hint = _one_line(redact(hint))
 
     def __str__(self) -> str:
         end = "" if self.message.endswith((".", "?", "!")) else "."

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
 from retrainer.escapes import visible, visible_json, visible_lines
+from retrainer.redaction import redact
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,7 +24,6 @@ LIMIT_SECONDS = 60
 COMMAND_ERROR = "command_error"  # an attribute of the log record of the error that ended the command
 WITH_TRACEBACK = "with_traceback"  # an attribute of a log record whose traceback is always shown
 
-_secrets: set[str] = set()
 _recent: deque[str] = deque(maxlen=RECENT_LINES)
 _run_id: ContextVar[str | None] = ContextVar("run_id", default=None)
 _muted: ContextVar[bool] = ContextVar("muted", default=False)
@@ -53,19 +53,6 @@ def apply_log_context(record: logging.LogRecord) -> bool:
     """Add the run ID to a record; a logging filter that drops muted records."""
     record.run_id = _run_id.get()
     return not (_muted.get() and record.name.startswith("retrainer."))
-
-
-def hide(secret: str) -> None:
-    """Redact a secret from every later log line, including those of libraries."""
-    if secret.strip():
-        _secrets.add(secret)
-
-
-def redact(text: str) -> str:
-    """Replace every hidden secret in a text by asterisks."""
-    for secret in sorted(_secrets, key=len, reverse=True):
-        text = text.replace(secret, "***")
-    return text
 
 
 def recent_lines() -> list[str]:

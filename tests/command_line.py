@@ -174,13 +174,13 @@ def _forget_installed_packages() -> None:
 @contextmanager
 def _fresh_logging() -> Iterator[None]:
     """Hide the log handlers of the tests from the program, which would close them, and drop the program's own."""
-    from retrainer import logs
+    from retrainer import logs, redaction
 
     root = logging.getLogger()
     handlers, level = root.handlers, root.level
     root.handlers = []
     logs._recent.clear()
-    logs._secrets.clear()
+    redaction._secrets.clear()
     try:
         yield
     finally:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from retrainer.algorithms import hours_between
+from retrainer.algorithms import hours_between, without_secrets
 from retrainer.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ def fit_profile(times: NDArray[np.datetime64], options: ProphetOptions) -> Weekl
     if length < 2 * HOURS_PER_WEEK or has_post.min() == has_post.max():
         # No week was seen twice, or all hours are alike: there is no rhythm to learn.
         return WeeklyProfile(np.full(HOURS_PER_WEEK, level), options.timezone)
-    with _silenced_prophet():
+    with _silenced_prophet(), without_secrets():  # Stan is a program of its own
         prophet = _build_prophet(options)
         prophet.fit(_hourly_rows(start, length).assign(y=has_post), seed=0)
         week = prophet.predict(_hourly_rows(_MONDAY, HOURS_PER_WEEK))

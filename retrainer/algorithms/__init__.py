@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from retrainer.model_types.base import Origins, hours_between, utc_times
     from retrainer.model_types.content import ContentForecast, ContentTargets, normalize_text, similarity
     from retrainer.model_types.timing import LEVELS, TimingForecasts, TimingTargets, score_maximising_point
+    from retrainer.redaction import without_secrets
 
 __all__ = [
     "LEVELS",
@@ -36,10 +37,12 @@ __all__ = [
     "score_maximising_point",
     "similarity",
     "utc_times",
+    "without_secrets",
 ]
 
 _LAZY_NAMES = {
     "retrainer.algorithms.budget": ("Budget", "BudgetExceeded"),
+    "retrainer.redaction": ("without_secrets",),
     "retrainer.model_types": ("ModelTypeName",),
     "retrainer.model_types.base": ("Origins", "hours_between", "utc_times"),
     "retrainer.model_types.content": ("ContentForecast", "ContentTargets", "normalize_text", "similarity"),

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from retrainer.errors import ConfigError, UsageError
 from retrainer.files import open_regular
+from retrainer.redaction import hide
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -68,6 +69,7 @@ def load_auth(
         token = _check_token(environ[TOKEN_VARIABLE], TOKEN_VARIABLE)
     else:
         token = None
+    hide(token or "")
     hint = f"Set {TOKEN_VARIABLE} or --token-file. {TOKEN_HINT}"
     if token is None and protect_reads:
         raise UsageError("--protect-reads requires a token, and none is set", hint=hint)

@@ -61,9 +61,9 @@ class AccessMiddleware:
         await self._app(scope, _limit_body(receive), send)
 
     def _reject_browser(self, scope: Scope, headers: Headers) -> Response | None:
-        host = headers.get("host", "")
+        host, *more_hosts = headers.getlist("host") or [""]
         name = _host_name(host)
-        if not (is_loopback(name) or name in self._auth.allowed_hosts):
+        if more_hosts or not (is_loopback(name) or name in self._auth.allowed_hosts):
             return failure(
                 403,
                 "forbidden_host",
@@ -71,7 +71,8 @@ class AccessMiddleware:
                 hint="Add it to api.allowed_hosts or --allowed-host, or send the token",
             )
         own_origin = f"{scope['scheme']}://{host}"
-        if headers.get("origin", own_origin) != own_origin or headers.get("sec-fetch-site", "none") not in _SAME_SITE:
+        is_own = {*headers.getlist("origin")} <= {own_origin} and {*headers.getlist("sec-fetch-site")} <= _SAME_SITE
+        if not is_own:
             return failure(403, "forbidden_origin", "requests from web pages are refused", hint="Send the token")
         return None
 

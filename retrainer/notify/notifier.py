@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
-from retrainer import __version__, logs
+from retrainer import __version__, logs, redaction
 from retrainer.algorithms import hookimpl
 from retrainer.notify.delivery import NotDelivered, deliver, post
 from retrainer.notify.messages import Message, message_of, test_message
@@ -126,11 +126,11 @@ def _read_secret(environ: Mapping[str, str], variable: str | None) -> str | None
     value = environ.get(variable, "").strip() if variable else ""
     if not value:
         return None
-    logs.hide(value)
+    redaction.hide(value)
     for url in value.split():
         path = _path(url)
         if len(path) >= _MIN_SECRET_PATH:
-            logs.hide(path)
+            redaction.hide(path)
     return value
 
 

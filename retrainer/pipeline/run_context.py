@@ -15,6 +15,7 @@ from retrainer.logs import run_log_context
 from retrainer.pipeline.evaluations import evaluate_model
 from retrainer.pipeline.promotion import publish_change
 from retrainer.pipeline.timeout import time_limit
+from retrainer.redaction import redact
 from retrainer.registry.liveness import HEARTBEAT_SECONDS
 from retrainer.registry.promotions import Change
 
@@ -147,7 +148,7 @@ def track_run(project: Project, runtime: Runtime, run: TrainingRun, stopwatch: S
 def close_as_failed(registry: Registry, run: TrainingRun, error: BaseException, now: datetime) -> TrainingRun:
     """Close a run with the error that ended it, unless it is closed already."""
     interrupted = isinstance(error, KeyboardInterrupt | SystemExit)
-    reason = "interrupted" if interrupted else str(error) or type(error).__name__
+    reason = "interrupted" if interrupted else redact(str(error)) or type(error).__name__
     error.run_id = run.run_id  # type: ignore[attr-defined]  # for the report of the failure
     return registry.fail_run(run.run_id, reason, now)
 

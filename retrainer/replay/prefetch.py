@@ -15,6 +15,7 @@ from functools import cache, lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from retrainer.algorithms.manager import load_algorithm
+from retrainer.redaction import remove_secrets, without_secrets
 from retrainer.replay.cached_algorithm import AlgorithmCache
 from retrainer.replay.sandbox import PostHistory, open_sandbox
 from retrainer.replay.step import prefetch_step
@@ -109,7 +110,8 @@ def _run_tasks(workspace: Workspace, tasks: Sequence[tuple[Policy, Step]], jobs:
     from joblib.externals.loky import get_reusable_executor  # noqa: PLC0415
 
     parallel = Parallel(n_jobs=jobs, return_as="generator", pre_dispatch="2*n_jobs", batch_size=1)
-    completed = parallel(delayed(_prefetch)(workspace, policy, step, os.getpid()) for policy, step in tasks)
+    with without_secrets():
+        completed = parallel(delayed(_prefetch)(workspace, policy, step, os.getpid()) for policy, step in tasks)
     try:
         yield from completed
     finally:
@@ -121,6 +123,7 @@ def _run_tasks(workspace: Workspace, tasks: Sequence[tuple[Policy, Step]], jobs:
 def _prefetch(workspace: Workspace, policy: Policy, step: Step, parent: int) -> None:
     """Compute what a step will need, in a worker process."""
     _exit_with(parent)
+    remove_secrets()  # a worker that replaces another may have been started with them
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is interrupted too, and decides
     logging.disable(logging.CRITICAL)  # the step itself reports
     algorithms = _open_cache(workspace)

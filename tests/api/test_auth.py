@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -142,6 +143,23 @@ def test_without_the_token_requests_of_web_pages_are_refused(env: dict[str, str]
             assert (answer.status_code, answer.json()["error"]["code"]) == (403, "forbidden_origin"), headers
     for headers in ({"Origin": server.url}, {"Sec-Fetch-Site": "same-origin"}, {"Sec-Fetch-Site": "none"}):
         assert server.get("/models/production", headers=headers).status_code == 200, headers
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["Host: 127.0.0.1", "Host: evil.example"],
+        ["Host: 127.0.0.1", "Origin: http://127.0.0.1", "Origin: https://evil.example"],
+        ["Host: 127.0.0.1", "Origin: https://evil.example", "Origin: http://127.0.0.1"],
+        ["Host: 127.0.0.1", "Sec-Fetch-Site: none", "Sec-Fetch-Site: cross-site"],
+    ],
+)
+def test_every_one_of_several_headers_counts(bad_input_server: Server, lines: list[str]) -> None:
+    with socket.create_connection(("127.0.0.1", bad_input_server.port)) as connection:
+        head = "\r\n".join(["GET /models/production HTTP/1.1", *lines, "Connection: close", "", ""])
+        connection.sendall(head.encode())
+        answer = connection.makefile("rb").readline()
+    assert answer.split()[1] in {b"400", b"403"}, answer
 
 
 def test_with_the_token_any_host_name_is_served(trained: str, serve: Serve) -> None:

@@ -12,6 +12,8 @@ import psutil
 import pytest
 
 from tests.conftest import NOW, configure, open_project, regular_posts
+from tests.posts.sources.conftest import add_source
+from tests.posts.sources.servers import MastodonServer
 from tests.programs import installed
 
 if TYPE_CHECKING:
@@ -70,6 +72,26 @@ def test_cron_runs_the_installed_line(
     # If a run takes over a minute, the next one finds it in progress.
     errors = [line for line in log.read_text().splitlines() if " ERROR " in line]
     assert [line for line in errors if "is in progress" not in line] == []
+
+
+@pytest.mark.slow
+def test_cron_fetches_and_trains(running_cron: None, sqlite_folder: Path, tmp_path: Path, retrainer: Runner) -> None:
+    """The posts come from a local server that requires a token, which only the environment file holds."""
+    environment = tmp_path / "env"
+    environment.write_text("ADA_TOKEN=s3cret\n")
+    with MastodonServer() as server:
+        server.publish(120)
+        add_source(sqlite_folder, "ada", {**server.settings(), "token_variable": "ADA_TOKEN"})
+        done = retrainer("schedule", "install", "* * * * *", "--env-file", str(environment), "--json")
+        assert done.code == 0, done.err
+        assert " train --fetch --if-due " in done.json["line"]
+        log = sqlite_folder / "logs" / "retrainer.log"
+        _wait_until(lambda: log.exists() and "CONTENT MODEL RETRAINING COMPLETE" in log.read_text())
+        assert retrainer("schedule", "remove").code == 0
+    assert {request.headers["authorization"] for request in server.requests} == {"Bearer s3cret"}
+    assert "Fetched from ada: 120 added" in log.read_text()
+    assert "Split data: 96 train, 24 test" in log.read_text()
+    assert "s3cret" not in log.read_text()
 
 
 def _wait_until(condition: Callable[[], bool]) -> None:

@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
-from retrainer import __version__
+from retrainer import __version__, redaction
 from retrainer.errors import ConfigError, SourceError
 from retrainer.http_environment import name_wrong_variable
 
@@ -346,6 +346,7 @@ def _parse_url(url: str, params: Mapping[str, str] | None = None) -> httpx2.URL:
         parsed = parsed.copy_merge_params(params) if params else parsed
     except (httpx2.InvalidURL, TypeError, ValueError):
         raise ConfigError("the URL of the source is not valid", hint="Write it like https://example.org/feed") from None
+    redaction.hide(parsed.password or "")
     if not parsed.host:
         raise ConfigError("the URL of the source has no host", hint="Write it like https://example.org/feed")
     return parsed

@@ -55,8 +55,9 @@ class LoadedSource:
         """
         problem = f"the source type '{self.type_name}' failed at '{self.name}'"
         try:
-            pages = self._manager.hook.fetch(config=self.config, since=since, http=http)
-            yield from pages or ()
+            for page in self._manager.hook.fetch(config=self.config, since=since, http=http) or ():
+                _check_page(page, problem)
+                yield page
         except RetrainerError:
             raise
         except (Exception, SystemExit) as error:
@@ -108,6 +109,21 @@ def load_type(name: str, key: str) -> tuple[pluggy.PluginManager, SourceType]:
     if not isinstance(description, SourceType) or description.name != name:
         raise SourceError(f"{broken}: source must return a SourceType named '{name}'", hint="Fix or uninstall it")
     return manager, description
+
+
+def _check_page(page: object, problem: str) -> None:
+    """Check what a plugin yields: its state is stored as JSON.
+
+    Raises:
+        SourceError: it is no page, or its state is not plain data.
+    """
+    hint = "This is a bug in its plugin"
+    if not isinstance(page, Page):
+        raise SourceError(f"{problem}: fetch yielded a value that is no Page", hint=hint)
+    try:
+        json.dumps(page.state)
+    except (TypeError, ValueError):
+        raise SourceError(f"{problem}: the state of a page is not plain data", hint=hint) from None
 
 
 def _describe(error: BaseException) -> str:

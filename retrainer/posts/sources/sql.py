@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, get_args
+from uuid import UUID
 
 import sqlalchemy as sa
 from pydantic import BaseModel, model_validator
@@ -95,7 +96,7 @@ def _read(connection: sa.Connection, config: SqlOptions, since: Since) -> Iterat
             if is_incremental:
                 cursors.read([row[config.cursor] for row in rows], config.cursor)
                 state = {"since": _plain(cursors.complete if following else cursors.last)}
-            yield Page([dict(row) for row in rows], state, export)
+            yield Page([{name: _readable(value) for name, value in row.items()} for row in rows], state, export)
             rows = following
 
 
@@ -143,6 +144,11 @@ def _require_column(name: str, names: list[str], key: str) -> None:
     if name not in names:
         hint = did_you_mean(name, names) or f"It returns: {', '.join(names)}"
         raise ConfigError(f"{key}: the query returns no column '{name}'", hint=hint)
+
+
+def _readable(value: Any) -> Any:
+    """Return a value as the import of posts reads it."""
+    return str(value) if isinstance(value, UUID) else value
 
 
 def _plain(value: Any) -> str | int | float:

@@ -152,6 +152,22 @@ def test_a_lost_connection_is_one_line_and_the_next_fetch_goes_on(
 
 
 @pytest.mark.slow
+def test_types_of_postgresql_are_read(
+    make_postgresql_database: Callable[[], str], folder: Path, retrainer: Runner
+) -> None:
+    url = make_postgresql_database()
+    query = """
+        SELECT 'a8098c1a-f86e-11da-bd1a-00112444be1e'::uuid AS post_id, date '2024-01-05' AS created_at,
+               12::numeric AS replies_count, 3::smallint AS reblogs_count, 'text'::varchar AS content
+    """
+    add_source(folder, "ada", {"type": "sql", "url_variable": "WAREHOUSE", "query": query})
+    done = retrainer("posts", "fetch", env={"WAREHOUSE": url})
+    assert done.out == "ada: 1 added, 0 updated, 0 unchanged\n", done.err
+    post = retrainer("posts", "show", "a8098c1a-f86e-11da-bd1a-00112444be1e", "--json").json
+    assert (post["created_at"], post["replies_count"], post["reblogs_count"]) == ("2024-01-05T00:00:00Z", 12, 3)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "message"),
     [
