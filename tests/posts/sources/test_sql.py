@@ -117,11 +117,13 @@ def test_a_fetch_that_ends_between_pages_goes_on_without_loss(
 
 @pytest.mark.slow
 def test_a_killed_fetch_goes_on(statuses: Statuses, folder: Path, retrainer: Runner) -> None:
-    """The process is killed when it reads a row of its second page, by the query itself."""
+    """The process is killed when it has read its second page and not stored it."""
     add_source(folder, "ada", statuses.settings())
     statuses.publish(*range(2_500))
     code = (
-        "import os, signal, sys\nfrom retrainer.__main__ import main\nfrom retrainer.posts.sources import query as sql\n"
+        "import os, signal, sys\n"
+        "from retrainer.__main__ import main\n"
+        "from retrainer.posts.sources import query as sql\n"
         "read, pages = sql._Cursors.read, []\n"
         "def killing(self, values, column):\n"
         "    pages.append(values)\n"
