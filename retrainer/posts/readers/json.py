@@ -172,7 +172,6 @@ class _Document:
             while text.next_document():
                 for record in self._find(text, path):
                     number += 1
-                    self._file.count_row()
                     yield select(number, record)
 
         if path:
@@ -228,9 +227,11 @@ class _Document:
         text.expect("[")
         if text.take("]"):
             return
-        yield None
-        while text.expect(",", "]") == ",":
+        while True:
             yield None
+            self._file.count_row()
+            if text.expect(",", "]") == "]":
+                return
 
     def _keys(self, text: JsonText, depth: int) -> Iterator[str]:
         """Move to the value of each key of an object, which the caller reads; yield the key."""
