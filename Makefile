@@ -5,7 +5,7 @@ STAMP := .venv/.installed
 PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 
 .PHONY: help demo test test-slow soak test-lowest coverage lint format docs docs-picture clean \
-	bench bench-registry bench-timing bench-content bench-scale bench-evidence bench-claude bench-replay bench-api
+	bench bench-registry bench-timing bench-content bench-scale bench-evidence bench-claude bench-replay bench-api bench-import
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -91,3 +91,6 @@ bench-replay: $(STAMP)  ## measure the time and memory of a replay of six years 
 BEFORE ?=
 bench-api: $(STAMP)  ## measure the REST API beside a bare FastAPI application, and beside the git revision BEFORE
 	BEFORE='$(BEFORE)' $(BIN)/python -m benchmarks.api
+
+bench-import: $(STAMP)  ## measure the import of 1,000,000 posts in each format, beside the git revision BEFORE
+	BEFORE='$(BEFORE)' $(BIN)/python -m benchmarks.imports

@@ -13,9 +13,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-import os
 import re
-import shlex
 import statistics
 import subprocess
 import sys
@@ -33,6 +31,7 @@ from typing import TYPE_CHECKING
 import psutil
 
 from benchmarks.registry import SIZES
+from benchmarks.revisions import ROOT, environment, source_trees
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -40,9 +39,8 @@ if TYPE_CHECKING:
 CONNECTIONS = 50
 SECONDS = 10  # of the load during retrains
 ROUNDS, ROUND_SECONDS = 8, 0.4  # of each server and path; the servers take turns
-ALGORITHM = "prophet"  # of the retrains: the slowest one
+ALGORITHM = {"RETRAINER_TIMING_MODEL__ALGORITHM": "prophet"}  # of the retrains: the slowest one
 RATED_PATHS = ("/health/live", "/models/production", "/models/versions")
-ROOT = Path(__file__).parent.parent
 FILL = """
 import sys, json
 from pathlib import Path
@@ -144,7 +142,7 @@ def started(command: Sequence[str], tree: Path, folder: Path) -> Iterator[tuple[
     """Start a server that imports the program from a tree; yield its port and process."""
     log = folder / "serve.log"
     with log.open("wb") as stderr:
-        process = subprocess.Popen(command, cwd=folder, env=environment(tree), stderr=stderr)
+        process = subprocess.Popen(command, cwd=folder, env={**environment(tree), **ALGORITHM}, stderr=stderr)
     try:
         while "Listening on " not in (text := log.read_text()):
             if process.poll() is not None:
@@ -162,7 +160,9 @@ def served_project(tree: Path, size: int) -> Iterator[Server]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         command = [sys.executable, "-c", FILL, name, str(size)]
-        filled = subprocess.run(command, cwd=folder, env=environment(tree), check=True, stdout=subprocess.PIPE)
+        filled = subprocess.run(
+            command, cwd=folder, env={**environment(tree), **ALGORITHM}, check=True, stdout=subprocess.PIPE
+        )
         run_id, old, new = json.loads(filled.stdout)
         paths = {
             "live": "/health/live",
@@ -190,12 +190,6 @@ def bare_server(documents: dict[str, object]) -> Iterator[Server]:
         command = [sys.executable, "-m", "benchmarks.bare_api", str(file)]
         with started(command, ROOT, Path(name)) as (port, process):
             yield Server(port, process, {path: path for path in documents})
-
-
-def environment(tree: Path) -> dict[str, str]:
-    """Return the environment of a server that imports the program from a tree."""
-    path = os.pathsep.join((str(tree), str(tree / "plugins")))
-    return {**os.environ, "PYTHONPATH": path, "RETRAINER_TIMING_MODEL__ALGORITHM": ALGORITHM}
 
 
 def show_latencies(servers: Mapping[str, Server]) -> None:
@@ -292,14 +286,7 @@ def quantile(values: list[float], level: float) -> float:
 def main() -> None:
     """Measure with few and with many versions."""
     failed = 0
-    revision = os.environ.get("BEFORE")
-    with ExitStack() as stack:
-        trees = {"now": ROOT}
-        if revision:
-            before = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            command = f"git archive {shlex.quote(revision)} | tar -x -C {shlex.quote(str(before))}"
-            subprocess.run(command, cwd=ROOT, shell=True, check=True)  # noqa: S602  a revision that the user names
-            trees = {"before": before, **trees}
+    with source_trees() as trees:
         for size in SIZES:
             print(f"\n{size} versions")
             with ExitStack() as servers_stack:

@@ -90,11 +90,21 @@ class SourceSettings(_Section):
     max_minutes: Annotated[float, Field(gt=0, le=1_440)] = 15
     max_megabytes: Annotated[float, Field(gt=0, le=1_000)] = 32
     timeout_seconds: Annotated[float, Field(gt=0, le=600)] = 30
+    time_format: Text | None = None
+    timezone: Text | None = None
 
     @property
     def options(self) -> dict[str, Any]:
         """The options of the type."""
         return dict(self.model_extra or {})
+
+    @property
+    def variables(self) -> list[str]:
+        """The environment variables that hold its secrets."""
+        options = self.options
+        named = [value for key, value in options.items() if key.endswith("_variable")]
+        headers = options.get("secret_headers")
+        return [str(name) for name in (*named, *(headers.values() if isinstance(headers, dict) else ()))]
 
 
 def _source_name(name: str) -> str:

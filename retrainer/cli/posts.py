@@ -99,10 +99,7 @@ def posts_fetch(
     """
     with open_project(context) as (project, _):
         selected = fetching.select_sources(project.settings.posts.sources, sources or [])
-        now = datetime.now(UTC)
-        results = fetching.fetch_sources(
-            project.posts, project.registry.database, project.folder, selected, now, full=full
-        )
+        results = fetching.fetch_sources(project.posts, project.registry.database, project.folder, selected, full=full)
     if as_json:
         console.document(documents.project.FetchDocument.from_results(results))
     else:

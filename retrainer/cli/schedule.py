@@ -25,6 +25,8 @@ from retrainer.schedule.expression import parse_schedule
 from retrainer.times import format_time
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from retrainer.schedule.expression import Expression
 
 app = typer.Typer(rich_markup_mode=None)
@@ -72,6 +74,7 @@ def schedule_install(
         before = installed_line(crontab.read(), project.config_file)
         changed = crontab.change(lambda text: with_block(text, project.config_file, line))
         days = project.settings.retraining.schedule_days
+        secrets = {name for source in project.settings.posts.sources.values() for name in source.variables}
     next_call = expression.next_after(datetime.now())  # noqa: DTZ005  cron goes by the machine's clock
     message = (
         f"{'Installed' if changed else 'Already installed'}. Next call: {next_call:%Y-%m-%d %H:%M %Z}; "
@@ -80,7 +83,7 @@ def schedule_install(
     if env_file is None and before is not None and SOURCES_A_FILE in before:
         log.warning("The previous line read an environment file, this one does not: add --env-file to keep it")
     if env_file is None:
-        _warn_of_missing_variables()
+        _warn_of_missing_variables(secrets)
     document = {"status": "success", "message": message, "changed": changed, "line": line}
     console.result({**document, "next_call_at": format_time(next_call)}, line, message, as_json=as_json)
 
@@ -155,10 +158,16 @@ def _show_installed(context: typer.Context, *, as_json: bool) -> None:
     console.result(document, *lines, *(state.sentence for state in states), as_json=as_json)
 
 
-def _warn_of_missing_variables() -> None:
-    """Name the settings and credentials of this shell that cron will not set."""
+def _warn_of_missing_variables(secrets: Collection[str]) -> None:
+    """Name the settings and credentials of this shell that cron will not set.
+
+    Args:
+        secrets: the variables with the secrets of sources.
+    """
     names = sorted(
-        name for name in os.environ if name.startswith(("RETRAINER_", "ANTHROPIC_")) and name != config.CONFIG_VARIABLE
+        name
+        for name in os.environ
+        if name in secrets or (name.startswith(("RETRAINER_", "ANTHROPIC_")) and name != config.CONFIG_VARIABLE)
     )
     if names:
         log.warning(

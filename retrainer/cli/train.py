@@ -140,7 +140,6 @@ def _fetch(project: Project, *, wanted: bool) -> int:
             project.registry.database,
             project.folder,
             project.settings.posts.sources,
-            datetime.now(UTC),
         )
     except RetrainerError as error:
         log.error("No posts were fetched: %s", error)  # noqa: TRY400  not a traceback

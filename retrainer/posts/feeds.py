@@ -9,6 +9,8 @@ from calendar import timegm
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from retrainer.errors import PostsError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -38,11 +40,18 @@ def parse_feed(data: bytes) -> list[dict[str, object]]:
 
 
 def parse_feed_page(data: bytes) -> tuple[list[dict[str, object]], str | None]:
-    """Return the entries of a feed, as `parse_feed` does, and the link to its next page; None without one."""
+    """Return the entries of a feed, as `parse_feed` does, and the link to its next page; None without one.
+
+    Raises:
+        PostsError: it refers to a character that does not exist.
+    """
     import feedparser  # type: ignore[import-untyped]  # noqa: PLC0415  slow, and rarely needed; it ships no types
 
     # A file, since bytes could be taken as the name of one.
-    feed = feedparser.parse(io.BytesIO(data), sanitize_html=False, resolve_relative_uris=False)
+    try:
+        feed = feedparser.parse(io.BytesIO(data), sanitize_html=False, resolve_relative_uris=False)
+    except ValueError as error:  # of a reference to a character that does not exist
+        raise PostsError(f"cannot read the feed: {error}", hint="Check that it is RSS or Atom") from error
     entries = [dict(_values(dict(entry.items()))) for entry in feed.entries]
     links = [link.get("href") for link in feed.feed.get("links", ()) if link.get("rel") == "next"]
     return entries, links[0] if links else None

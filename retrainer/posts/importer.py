@@ -192,6 +192,7 @@ def import_records(
     stream: str,
     now: datetime,
     update: bool = False,
+    conversion: ConversionOptions | None = None,
     then: Callable[[Session], None] | None = None,
 ) -> ImportResult:
     """Add the posts of fetched records in one transaction, however many of the records are rejected.
@@ -204,6 +205,7 @@ def import_records(
         stream: the stream that the posts belong to.
         now: the time of the import; later posts are rejected.
         update: whether a post whose id is there already replaces the stored one.
+        conversion: how to read their times.
         then: is called at the end of the transaction, before it is committed.
 
     Raises:
@@ -214,7 +216,7 @@ def import_records(
     exports = [] if export is None else [export]
     with open_staging(update=update) as staging:
         tables = [(nullcontext(table), False)]
-        files = _stage(staging, tables, exports, ConversionOptions(), store.settings, now, _no_progress)
+        files = _stage(staging, tables, exports, conversion or ConversionOptions(), store.settings, now, _no_progress)
         return _merge(store, staging, files, now, stream=stream, update=update, then=then)
 
 

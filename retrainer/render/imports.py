@@ -65,7 +65,8 @@ def _show_files(files: Sequence[FileResult]) -> None:
             lines.append(f"Recognised: {file.recognised}")
         if file.detected:
             lines.append(f"Detected: {', '.join(file.detected)}")
-        lines.append("Columns: " + ", ".join(f"{name} from {quote(path)}" for name, path in file.mapping.items()))
+        columns = [name if name == path else f"{name} from {quote(path)}" for name, path in file.mapping.items()]
+        lines.append(f"Columns: {', '.join(columns)}")
         if file.ids_made:
             lines.append("Made the ids from time and text, since there is no column of ids")
         if (text := "\n".join(lines)) not in shown:

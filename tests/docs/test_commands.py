@@ -38,6 +38,7 @@ SETTINGS = {
 }
 NEW_PROJECT = "retrainer init project; cd project; retrainer posts import ../posts.csv"
 SETUP = {
+    "docs/importing.md": "retrainer init project; cd project",
     "docs/content.md": f"{NEW_PROJECT}; retrainer train timing",
     "docs/metrics.md": f"{NEW_PROJECT}; retrainer train content",
     "docs/promotion.md": NEW_PROJECT,

@@ -11,8 +11,9 @@ import pytest
 from retrainer.algorithms.manager import load_algorithm
 from retrainer.algorithms.testing import check_algorithm
 from retrainer.model_types.base import Origins, utc_times
+from retrainer.model_types.content import similarity
 from retrainer.posts.sample import sample_posts
-from retrainer_baseline.medoid import medoid
+from retrainer_baseline.medoid import MovingMedoid
 from tests.conftest import regular_posts
 
 BASELINE = load_algorithm("baseline")
@@ -52,8 +53,32 @@ def test_a_silence_longer_than_any_gap_still_gives_a_forecast() -> None:
 
 def test_content_is_the_most_typical_of_the_last_posts() -> None:
     texts = ["the sky is clear", "the sky is grey", "the sky is dark", "odd one out entirely different words"]
-    assert medoid(texts) == "the sky is dark"  # as typical as grey, and later
-    assert medoid(["only"]) == "only"
+    assert texts[MovingMedoid(texts, 4)(3)] == "the sky is dark"  # as typical as grey, and later
+    assert MovingMedoid(["only"], 4)(0) == 0
+
+
+def test_the_most_typical_post_is_that_of_the_content_score() -> None:
+    texts = [text for text in sample_posts()["content"] if text][:120]
+    find_medoid = MovingMedoid(texts, 20)
+    for last in (5, 19, 20, 21, 60, 119):
+        window = range(max(0, last - 19), last + 1)
+        totals = {row: sum(similarity(texts[row], texts[other]) for other in window) for row in window}
+        assert find_medoid(last) == max(reversed(window), key=lambda row: totals[row])
+
+
+def test_the_words_of_a_post_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Posts of megabytes would take minutes otherwise."""
+    read: list[int] = []
+    read_words = MovingMedoid._read_words
+
+    def count(self: MovingMedoid, row: int) -> object:
+        read.append(row)
+        return read_words(self, row)
+
+    monkeypatch.setattr(MovingMedoid, "_read_words", count)
+    posts = regular_posts(80)
+    BASELINE.predict({}, posts, Origins.before(posts, np.arange(40, 80)), OPTIONS, "content")
+    assert len(read) == len(set(read)) <= 80
 
 
 def test_content_considers_the_configured_number_of_posts() -> None:

@@ -11,7 +11,7 @@ from retrainer.config import load_settings
 from retrainer.entry_points import FORMATS
 from retrainer.errors import ConfigError
 from retrainer.posts.exports import known_exports, parse_formats, recognise
-from retrainer.posts.exports.mapping import RecordMapping
+from retrainer.posts.exports.mapping import RecordMapping, known_paths
 from retrainer.posts.records import PostsTable
 
 if TYPE_CHECKING:
@@ -142,3 +142,8 @@ def test_a_wrong_declaration_of_a_package_names_it(plugins: Plugins, monkeypatch
     monkeypatch.syspath_prepend(plugins.site)
     with pytest.raises(ConfigError, match=r"the formats 'other' of retrainer-other 1\.0: My forum\.columns is missing"):
         known_exports()
+
+
+def test_a_name_of_many_dots_takes_no_memory() -> None:
+    name = "a." * 100_000
+    assert sum(map(len, known_paths([name]))) < 2 * len(name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from retrainer.errors import PostsError
 from retrainer.posts.feeds import is_feed, parse_feed
 
 RSS = """<?xml version="1.0" encoding="UTF-8"?>
@@ -74,3 +75,8 @@ def test_a_feed_is_known_by_its_root() -> None:
     assert is_feed(ATOM.encode("utf-16")[:200])
     assert not is_feed(b"<!doctype html><html><body>about <rss> feeds</body></html>")
     assert not is_feed(b"id,text\n1,<rss>\n")
+
+
+def test_a_reference_to_a_character_that_does_not_exist_is_an_error() -> None:
+    with pytest.raises(PostsError, match="cannot read the feed"):
+        parse_feed(b"<rss version='2.0'><channel><item><guid>1</guid>&#x110000;</item></channel></rss>")

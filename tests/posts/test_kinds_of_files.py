@@ -246,8 +246,7 @@ CASES = [
     ),
     Case(
         "ids.csv",
-        "id,created_at,text,replies_count,favourites_count\n"
-        '1,2024-02-03T04:05:06Z,one,n/a,"12,345"\n2,2024-02-04T04:05:06Z,zwölf,-3,1.5K\n',
+        TABLE.format("\n".join(f"{spelling},2024-02-03T04:05:06Z,a" for spelling in ('"7 "', "7", "7.0", "'7"))),
         [("7", "2024-02-03T04:05:06Z", "a")],
         ("3 repeated",),
     ),
@@ -303,15 +302,33 @@ CASES = [
         (),
         ("--column", "content=body.text"),
     ),
+    Case(
+        "keyed.json",
+        {
+            "11": {"created_at": "2024-02-03T04:05:06Z", "text": "one"},
+            "12": {"created_at": "2024-02-04T04:05:06Z", "text": "zwölf"},
+        },
+        [("11", "2024-02-03T04:05:06Z", "one"), ("12", "2024-02-04T04:05:06Z", "zwölf")],
+    ),
+    Case(
+        "concatenated.json",
+        '{"id": 1, "created_at": "2024-02-03T04:05:06Z", "text": "one"}\n\n'
+        '{"id": 2,\n "created_at": "2024-02-04T04:05:06Z", "text": "zwölf"}',
+        PLAIN_POSTS,
+    ),
 ]
+
+
+def encode(content: object) -> bytes:
+    """Return the bytes of a file: text and bytes as they are, anything else as JSON."""
+    if isinstance(content, bytes):
+        return content
+    return (content if isinstance(content, str) else json.dumps(content)).encode()
 
 
 def write(folder: Path, case: Case) -> Path:
     path = folder / case.name
-    content = case.content
-    if not isinstance(content, bytes):
-        content = (content if isinstance(content, str) else json.dumps(content)).encode()
-    path.write_bytes(content)
+    path.write_bytes(encode(case.content))
     return path
 
 
@@ -353,6 +370,7 @@ def test_a_file_of_this_kind_is_read_right(case: Case, retrainer: Runner, folder
         assert stored(folder) == case.posts
 
 
+@pytest.mark.slow
 def test_a_missing_text_is_filled_in_by_a_later_import(retrainer: Runner, folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "posts.csv"
     path.write_text("id,created_at,utterance\n1,2024-02-03T04:05:06Z,one\n")
@@ -362,6 +380,7 @@ def test_a_missing_text_is_filled_in_by_a_later_import(retrainer: Runner, folder
     assert stored(folder) == PLAIN_POSTS[:1]
 
 
+@pytest.mark.slow
 def test_a_correction_is_reported_and_taken_with_update_alone(retrainer: Runner, folder: Path, tmp_path: Path) -> None:
     first, second = tmp_path / "first.csv", tmp_path / "second.csv"
     first.write_text(TABLE.format("1,2024-02-03T04:05:06Z,one"))
@@ -374,6 +393,7 @@ def test_a_correction_is_reported_and_taken_with_update_alone(retrainer: Runner,
     assert stored(folder) == [("1", "2024-02-03T05:05:06Z", "two")]
 
 
+@pytest.mark.slow
 def test_two_spellings_of_an_id_in_two_files_are_one_post(retrainer: Runner, folder: Path, tmp_path: Path) -> None:
     for written in ('"7 "', "7", "7.0", "'7"):
         path = tmp_path / "posts.csv"

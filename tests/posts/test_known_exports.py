@@ -116,19 +116,22 @@ def test_parts_of_an_x_archive_are_read_together(run: Run, tmp_path: Path) -> No
     assert (len(posts), result.excluded["reposts"]) == (4, 2)
 
 
-def test_an_early_x_archive_is_read_from_its_table_alone(run: Run, tmp_path: Path) -> None:
+def test_the_months_of_an_early_x_archive_are_read_and_not_its_table_too(run: Run, tmp_path: Path) -> None:
     write(tmp_path / "data/js/tweets/2013_05.js", (FILES / "x_api_v11/2013_05.js").read_text())
     write(
         tmp_path / "data/js/user_details.js",
         'var user_details = {"id": "5", "created_at": "2010-01-01 00:00:00 +0000"}',
     )
-    months, _ = run(tmp_path)
-    assert [(file.name, file.recognised) for file in months.files] == [
-        (str(tmp_path / "data/js/tweets/2013_05.js"), "X API v1.1")
-    ]
     write(tmp_path / "tweets.csv", (FILES / "x_archive_before_2018/tweets.csv").read_text())
-    result, _ = run(tmp_path)
-    assert [file.recognised for file in result.files] == ["X archive (before 2018)"]
+    check(run(tmp_path), "x_api_v11/2013_05.js")
+
+
+def test_a_common_name_does_not_hide_other_files(run: Run, tmp_path: Path) -> None:
+    for number, name in enumerate(["tweets.csv", "result.json", "posts.csv"]):
+        record = {"id": str(number), "created_at": f"2024-01-0{number + 1}T10:00:00Z", "text": name}
+        table = f"{','.join(record)}\n{','.join(record.values())}\n"
+        write(tmp_path / name, [record] if name.endswith("json") else table)
+    assert [post[2] for post in run(tmp_path)[1]] == ["tweets.csv", "result.json", "posts.csv"]
 
 
 @pytest.mark.parametrize("form", ["zip", "tar.gz"])

@@ -23,6 +23,7 @@ from retrainer.errors import RetrainerError, UsageError
 from retrainer.schedule.command import ScheduledCommand
 from retrainer.schedule.crontab import installed_line, with_block, without_block
 from retrainer.schedule.expression import NAMED, parse_schedule
+from tests.conftest import configure
 
 if TYPE_CHECKING:
     from tests.command_line import Runner
@@ -364,3 +365,13 @@ def test_crontab_gets_no_credentials(cron_folder: Path, folder: Path, retrainer:
     seen = (cron_folder / "seen").read_text()
     assert "PATH=" in seen
     assert "hush-hush" not in seen
+
+
+def test_install_names_the_secrets_of_sources_that_cron_will_not_set(
+    folder: Path, cron_folder: Path, retrainer: Runner
+) -> None:
+    sources = "{a: {type: mastodon, token_variable: A_TOKEN}, b: {type: json, secret_headers: {X-Key: B_KEY}}}"
+    configure(folder, sources=sources)
+    done = retrainer("schedule", "install", env={"A_TOKEN": "1", "B_KEY": "2", "C_KEY": "3"})
+    assert "cron will not set A_TOKEN, B_KEY, which this shell sets" in done.err
+    assert " train --fetch --if-due " in (cron_folder / "table").read_text()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from retrainer.export_format import ALTERNATIVE, JOIN
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
     from retrainer.export_format import Kind, PostColumn
 
+_MAX_STEPS = 50  # of a path; deeper values are not looked at
 _DOT = re.compile(r"\.")
 _NUMBER = re.compile(r"(?<=\.)[0-9]+(?=\.|$)")  # of a place in an array, whose columns are those of the first
 
@@ -106,7 +108,7 @@ class RecordMapping:
 def known_paths(columns: Iterable[str]) -> frozenset[str]:
     """Return the columns, and the paths of the objects and arrays that they are in."""
     columns = list(columns)
-    prefixes = (column[: dot.start()] for column in columns for dot in _DOT.finditer(column))
+    prefixes = (column[: dot.start()] for column in columns for dot in islice(_DOT.finditer(column), _MAX_STEPS))
     return frozenset((*columns, *prefixes))
 
 

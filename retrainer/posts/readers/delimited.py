@@ -98,7 +98,8 @@ def read(file: LimitedFile, options: ReadOptions) -> PostsTable:
 
     def rows(columns: Sequence[str | None]) -> Iterator[Row]:
         lines, header, start = open_rows()
-        return _read_rows(file, lines, start, dialect, len(header), _getter(header, columns))
+        needed = 1 + max((header.index(name) for name in columns if name is not None), default=0)
+        return _read_rows(file, lines, start, dialect, len(header), needed, _getter(header, columns))
 
     _, header, _ = open_rows()
     return PostsTable(file.name, header, rows, "line", detected)
@@ -118,6 +119,7 @@ def _read_rows(  # noqa: C901  one loop, for its speed
     start: int,
     dialect: _Dialect,
     width: int,
+    needed: int,
     select: Callable[[list[Any]], tuple[object, ...]],
 ) -> Iterator[Row]:
     """Yield the rows from a line on.
@@ -140,6 +142,9 @@ def _read_rows(  # noqa: C901  one loop, for its speed
                         yield _up_to(bad, line - 1)
                         bad = None
                     fields.append(None)
+                    yield line, select(fields)
+                elif needed <= len(fields) < width and bad is None:  # some programs leave out the last fields if empty
+                    fields.extend([None] * (width + 1 - len(fields)))
                     yield line, select(fields)
                 elif fields and bad is None:
                     yield RejectedRow(line, f"{len(fields)} fields where the header has {width}")

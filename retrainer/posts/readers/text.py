@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from retrainer.posts.readers.limits import LimitedFile
 
 _BLOCK_BYTES = 2**15  # small enough for the caches of a processor
+_FOR_WORDS = {"idna", "punycode", "undefined"}
 _MARKS = {
     codecs.BOM_UTF8: "utf-8-sig",
     codecs.BOM_UTF32_LE: "utf-32",
@@ -99,15 +100,16 @@ class Lines:
         for text in decode(self._file, self._encoding):
             # A \r at the end may be half of \r\n.
             end = 1 + max(text.rfind("\n"), text.rfind("\r", 0, -1))
+            if begun and memory([*begun, text]) > self._file.max_row_bytes:
+                raise self._file.row_error()
             if end:
                 block = self._block(number, [*begun, text[:end]])
                 yield block
                 number += len(block.lines)
                 begun = []
-            begun.append(text[end:])
-            if memory(begun) > self._file.max_row_bytes:
-                raise self._file.row_error()
-        if any(begun):
+            if end < len(text):
+                begun.append(text[end:])
+        if begun:
             yield self._block(number, begun)
 
     def _block(self, number: int, texts: list[str]) -> _Block:
@@ -129,8 +131,10 @@ def decode(file: LimitedFile, encoding: str) -> Iterator[str]:
         is_end = not data
         try:
             text = decoder.decode(data, is_end)
-        except UnicodeDecodeError as error:
-            before = error.object[: error.start].decode(encoding, "ignore")
+        except UnicodeError as error:
+            before = ""
+            if isinstance(error, UnicodeDecodeError):
+                before = error.object[: error.start].decode(encoding, "ignore")
             raise not_decodable(file.name, encoding, line + _count_lines(before)) from error
         line += text.count("\n") or text.count("\r")
         if text:
@@ -139,11 +143,11 @@ def decode(file: LimitedFile, encoding: str) -> Iterator[str]:
 
 def memory(texts: Sequence[str]) -> int:
     """Return the bytes that texts take in memory when they are joined, which depends on the widest character."""
-    return sum(map(len, texts)) * max(map(_width, texts), default=1)
+    return sum(map(len, texts)) * max(map(width, texts), default=1)
 
 
-def _width(text: str) -> int:
-    """Return the bytes that each character takes in memory: 1, 2 or 4, by the widest."""
+def width(text: str) -> int:
+    """Return the bytes that each character of a text takes in memory: 1, 2 or 4, by the widest."""
     return 1 if text.isascii() else max(1, min(4, (sys.getsizeof(text) - 74) // len(text)))
 
 
@@ -162,12 +166,7 @@ def find_encoding(file: LimitedFile, given: str | None) -> tuple[str, tuple[str,
         PostsError: the text is empty, or UTF-8 with errors; or its encoding cannot be found.
     """
     if given is not None:
-        try:
-            encoding = codecs.lookup(given).name
-            b"".decode(encoding)
-        except (LookupError, ValueError) as error:
-            hint = "Examples: utf-8, utf-16, cp1252"
-            raise UsageError(f"unknown encoding '{shorten(given)}'", hint=hint) from error
+        encoding = _check_encoding(given)
         return {"utf-8": "utf-8-sig"}.get(encoding, encoding), ()
     head = peek(file.binary, 2**12)
     if not head:
@@ -176,6 +175,22 @@ def find_encoding(file: LimitedFile, given: str | None) -> tuple[str, tuple[str,
     encoding = encoding or _find_zeros(head) or _check_utf8(file)
     file.restart()
     return encoding, (f"encoding {_NAMES.get(encoding, encoding)}",) if encoding != "utf-8-sig" else ()
+
+
+def _check_encoding(name: str) -> str:
+    """Return the encoding of this name.
+
+    Raises:
+        UsageError: it is none of texts. Python has others that turn bytes into bytes, or are for single words.
+    """
+    try:
+        io.TextIOWrapper(io.BytesIO(), name)  # refuses what is not for texts
+        encoding = codecs.lookup(name).name
+    except (LookupError, ValueError):
+        encoding = ""
+    if not encoding or encoding in _FOR_WORDS:
+        raise UsageError(f"unknown encoding '{shorten(name)}'", hint="Examples: utf-8, utf-16, cp1252")
+    return encoding
 
 
 def _find_zeros(head: bytes) -> str:

@@ -6,10 +6,11 @@ import logging
 import time
 from contextlib import closing
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from retrainer.errors import ConfigError, RetrainerError, UnknownName, did_you_mean
+from retrainer.errors import ConfigError, RetrainerError, UnknownName, did_you_mean, wrap_unexpected
+from retrainer.posts.conversion import ConversionOptions
 from retrainer.posts.exports import KnownExport, known_exports
 from retrainer.posts.importer import import_records
 from retrainer.posts.sources.hookspecs import Since
@@ -19,7 +20,6 @@ from retrainer.posts.sources.state import Progress, read_progress, write_progres
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from datetime import datetime
     from pathlib import Path
 
     from sqlalchemy.orm import Session
@@ -112,9 +112,9 @@ def fetch_sources(
     database: Database,
     folder: Path,
     sources: Mapping[str, SourceSettings],
-    now: datetime,
     *,
     full: bool = False,
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     sleep: Callable[[float], None] = time.sleep,
 ) -> list[FetchResult]:
     """Fetch from each source; one that fails keeps what was stored before, and does not keep others from it.
@@ -124,8 +124,8 @@ def fetch_sources(
         database: where the states are kept: that of the posts.
         folder: the project folder.
         sources: their settings, by name.
-        now: the time of the fetch; later posts are rejected.
         full: whether to read everything again.
+        clock: returns the time (UTC): a post of a later time is rejected, and a fetch may take minutes.
         sleep: waits before another attempt.
 
     Raises:
@@ -133,7 +133,8 @@ def fetch_sources(
     """
     store.require_writable()
     return [
-        _Fetch(store, database, folder, name, settings, now, sleep).run(full=full) for name, settings in sources.items()
+        _Fetch(store, database, folder, name, settings, clock, sleep).run(full=full)
+        for name, settings in sources.items()
     ]
 
 
@@ -147,14 +148,14 @@ class _Fetch:
         folder: Path,
         name: str,
         settings: SourceSettings,
-        now: datetime,
+        clock: Callable[[], datetime],
         sleep: Callable[[float], None],
     ) -> None:
         self._store = store
         self._database = database
         self._folder = folder
         self._settings = settings
-        self._now = now
+        self._clock = clock
         self._sleep = sleep
         self._result = FetchResult(name, settings.stream)
 
@@ -162,9 +163,10 @@ class _Fetch:
         """Fetch, and return what was fetched, with the problem if it failed."""
         try:
             complete = self._fetch(full=full)
-        except RetrainerError as error:
-            log.error("'%s': %s", self._result.source, error, exc_info=error)  # noqa: TRY400  not a traceback
-            return replace(self._result, problem=error)
+        except Exception as error:
+            problem = error if isinstance(error, RetrainerError) else wrap_unexpected(error)
+            log.error("'%s': %s", self._result.source, problem, exc_info=error)  # noqa: TRY400  not a traceback
+            return replace(self._result, problem=problem)
         return replace(self._result, complete=complete)
 
     def _fetch(self, *, full: bool) -> bool:
@@ -176,7 +178,7 @@ class _Fetch:
         since = Since(
             state={} if full else progress.state,
             edits=timedelta(days=settings.edits_days),
-            now=self._now,
+            now=self._clock(),
             timeout=timedelta(seconds=settings.timeout_seconds),
             folder=self._folder,
         )
@@ -201,9 +203,10 @@ class _Fetch:
         """Store the posts of a page and its state in one transaction."""
         settings = self._settings
         progress = Progress(page.state, before + 1)
+        now = self._clock()
 
         def write_state(session: Session) -> None:
-            write_progress(session, source, settings.stream, progress, before, self._now)
+            write_progress(session, source, settings.stream, progress, before, now)
 
         if page.records:
             stored = import_records(
@@ -212,16 +215,23 @@ class _Fetch:
                 self._export(page.export),
                 name=f"'{source.name}'",
                 stream=settings.stream,
-                now=self._now,
+                now=now,
                 update=True,
+                conversion=ConversionOptions(time_format=settings.time_format, timezone=settings.timezone),
                 then=write_state,
             )
+            self._warn_of_rejected(stored)
             self._result = self._result.plus(stored)
         else:
             with self._database.write() as session:
                 write_state(session)
         self._result = replace(self._result, pages=self._result.pages + 1)
         return progress
+
+    def _warn_of_rejected(self, stored: ImportResult) -> None:
+        if stored.rejected:
+            reason = next(row.reason for file in stored.files for row in file.rejected)
+            log.warning("'%s': rejected %d posts: %s", self._result.source, stored.rejected, reason)
 
     def _export(self, export: ExportFormat | str | None) -> KnownExport | None:
         """Return the format of the records, as one that they need not be recognised by."""

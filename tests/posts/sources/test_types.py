@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -233,6 +235,55 @@ def test_a_json_endpoint_with_the_oldest_posts_first_is_read_to_its_end(folder: 
         numbers += [6, 7]
         assert retrainer("posts", "fetch").out.startswith("ada: 2 added")
     assert stored_texts(folder) == [f"post {n}" for n in numbers]
+
+
+@slow
+def test_times_that_leave_the_order_of_day_and_month_open_need_a_setting(folder: Path, retrainer: Runner) -> None:
+    posts = [{"id": 1, "sent": "03/04/2024 10:00", "text": "first"}, {"id": 2, "sent": "04/04/2024 10:00", "text": "x"}]
+    with Scripted() as server:
+        server.respond = lambda _: as_json(posts)
+        add_source(folder, "ada", json_source(server))
+        open_order = retrainer("posts", "fetch")
+        assert open_order.code == 1
+        assert "03/04/2024" in open_order.err
+        add_source(folder, "ada", json_source(server, time_format="DMY", timezone="Europe/Berlin"))
+        assert retrainer("posts", "fetch").out == "ada: 2 added, 0 updated, 0 unchanged\n"
+    assert retrainer("posts", "show", "1", "--json").json["created_at"] == "2024-04-03T08:00:00Z"
+
+
+@slow
+def test_rejected_posts_are_reported_and_cost_no_others(folder: Path, retrainer: Runner) -> None:
+    with Scripted() as server:
+        server.respond = lambda _: as_json([*items(0, 1), {"id": 2, "sent": "soon", "text": "x"}])
+        add_source(folder, "ada", json_source(server))
+        done = retrainer("posts", "fetch")
+    assert (done.code, done.out) == (0, "ada: 2 added, 0 updated, 0 unchanged, 1 rejected\n")
+    assert done.err.startswith("WARNING: 'ada': rejected 1 posts: the time 'soon' ")
+
+
+@slow
+def test_two_fetches_of_a_source_at_the_same_time_notice_each_other(
+    folder_on_each_database: Path, retrainer: Runner
+) -> None:
+    """The second fetch runs while the first waits for its second page."""
+    with JsonServer() as server:
+        server.publish(2 * PAGE)
+        add_source(folder_on_each_database, "ada", {**server.settings(), "edits_days": 0})
+        codes: list[int] = []
+
+        def respond(request: Request, answer: Callable[[Request], Answer] = server.answer) -> Answer:
+            if "after" in request.query and not codes:
+                codes.append(-1)
+                command = [sys.executable, "-m", "retrainer", "posts", "fetch"]
+                codes[0] = subprocess.run(command, cwd=folder_on_each_database, check=False).returncode
+            return answer(request)
+
+        server.answer = respond  # type: ignore[method-assign]
+        done = retrainer("posts", "fetch")
+        assert (codes, done.code) == ([0], 4)
+        assert "ERROR: 'ada': another fetch of 'ada' is in progress." in done.err
+        assert retrainer("posts", "fetch").code == 0
+    assert len(stored_texts(folder_on_each_database)) == 2 * PAGE
 
 
 @slow
