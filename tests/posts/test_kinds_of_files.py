@@ -320,6 +320,20 @@ CASES = [
         (),
         ("--column", "content=body.text"),
     ),
+    Case(
+        "keyed.json",
+        {
+            "11": {"created_at": "2024-02-03T04:05:06Z", "text": "one"},
+            "12": {"created_at": "2024-02-04T04:05:06Z", "text": "zwölf"},
+        },
+        [("11", "2024-02-03T04:05:06Z", "one"), ("12", "2024-02-04T04:05:06Z", "zwölf")],
+    ),
+    Case(
+        "concatenated.json",
+        '{"id": 1, "created_at": "2024-02-03T04:05:06Z", "text": "one"}\n\n'
+        '{"id": 2,\n "created_at": "2024-02-04T04:05:06Z", "text": "zwölf"}',
+        PLAIN_POSTS,
+    ),
 ]
 
 
