@@ -71,7 +71,7 @@ class PostsLimits(_Section):
     """The limits of an imported file, since a few kilobytes can expand to gigabytes."""
 
     file_megabytes: Annotated[int, Field(ge=1)] = 1024
-    json_megabytes: Annotated[int, Field(ge=1)] = 2048
+    json_megabytes: Annotated[int, Field(ge=1)] = 2048  # unused, and accepted since older settings hold it
     row_megabytes: Annotated[int, Field(ge=1)] = 16
     row_group_megabytes: Annotated[int, Field(ge=1)] = 512
     rows: Annotated[int, Field(ge=1)] = 5_000_000
