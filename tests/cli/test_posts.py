@@ -98,3 +98,25 @@ def test_a_foreign_post_is_shown_and_not_deleted(sqlite_folder: Path, tmp_path: 
     refused = retrainer("posts", "delete", "p00002", "--yes", env=environ)
     assert refused.code == 1
     assert "cannot delete posts: the table 'posts' of" in refused.err
+
+
+def test_a_correction_that_moves_a_post_is_shown_and_left_out_of_evaluations(
+    sqlite_folder: Path, retrainer: Runner
+) -> None:
+    project = open_project(sqlite_folder)
+    project.posts.add(regular_posts(120), NOW)
+    run = retrain(project, runtime_of(project), "timing", NOW).run
+    project.close()
+    assert run
+    (sqlite_folder / "corrected.csv").write_text(
+        "id,created_at\np00010,2024-11-15T10:30:00Z\np00119,2024-11-15T11:00Z\n"
+    )
+    done = retrainer("posts", "import", "corrected.csv", "--update")
+    assert done.code == 0, done.err
+    post = retrainer("posts", "show", "p00010", "--json").json
+    assert (post["created_at"], post["moved_from"]) == ("2024-11-15T10:30:00Z", "2024-10-23T14:00:00Z")
+    assert post["content"], "a correction without a text keeps the text"
+    assert post["trained_versions"] == [run.model_version_id]
+    evaluated = retrainer("evaluate", str(run.model_version_id), "--json")
+    assert evaluated.json["window"]["posts"] == 24, "all but the one it was trained on"
+    assert "Left out 1 posts that moved in time after" in evaluated.err
