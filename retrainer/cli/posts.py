@@ -32,7 +32,9 @@ def posts_import(
     *,
     column: Annotated[
         list[str] | None,
-        typer.Option(metavar="COLUMN=NAME", help="Map a column, as in content=message. Repeatable."),
+        typer.Option(
+            metavar="COLUMN=NAME", help="Map a column, as in content=message, or ignore it, as in post_id=. Repeatable."
+        ),
     ] = None,
     stream: StreamOption = DEFAULT_STREAM,
     update: Annotated[bool, typer.Option("--update", help="Replace stored posts that differ.")] = False,

@@ -75,9 +75,9 @@ def show(context: typer.Context, version_id: VersionArgument, *, as_json: AsJson
         version = project.registry.get_version(version_id)
         evaluations = project.registry.list_evaluations(version_id)
         entries = project.registry.version_history(version_id)
-        importance = loading.feature_importance(project, runtime, version)
+        importance = loading.feature_importance(project, runtime, version) or []
         if as_json:
-            evaluated = [(row, loading.load_reliability(project, version, row)) for row in evaluations]
+            evaluated = [(row, loading.load_reliability(project, version, row) or []) for row in evaluations]
     if as_json:
         console.document(documents.versions.VersionLifeDocument.from_rows(version, evaluated, entries, importance))
     else:
