@@ -68,7 +68,7 @@ def read_row_groups(binary: IO[bytes]) -> Iterator[list[Chunk]]:
         footer, _ = _read_struct(binary.read(length), 0, 0)
         for group in footer.get(_ROW_GROUPS, ()):
             yield [_chunk(chunk[_META_DATA]) for chunk in group[_CHUNKS]]
-    except (LookupError, TypeError) as error:
+    except (LookupError, TypeError, AttributeError) as error:  # a value is of another type
         raise ValueError("its footer is damaged") from error
 
 
