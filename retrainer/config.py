@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from yaml.error import MarkedYAMLError
 
 from retrainer.entry_points import installed_algorithms
@@ -71,7 +71,7 @@ class PostsLimits(_Section):
     """The limits of an imported file, since a few kilobytes can expand to gigabytes."""
 
     file_megabytes: Annotated[int, Field(ge=1)] = 1024
-    json_megabytes: Annotated[int, Field(ge=1)] = 2048
+    json_megabytes: Annotated[int, Field(ge=1)] = 2048  # unused, and accepted since older settings hold it
     row_megabytes: Annotated[int, Field(ge=1)] = 16
     row_group_megabytes: Annotated[int, Field(ge=1)] = 512
     rows: Annotated[int, Field(ge=1)] = 5_000_000
@@ -113,6 +113,10 @@ def _source_name(name: str) -> str:
     return name
 
 
+def _none_is_empty(section: Any) -> Any:
+    return {} if section is None else section  # all its keys may be commented out
+
+
 SourceName = Annotated[str, AfterValidator(_source_name)]
 
 
@@ -123,7 +127,7 @@ class PostsSettings(_Section):
     limits: PostsLimits = PostsLimits()
     exclude: list[Kind] = ["reposts", "service_messages"]
     formats: dict[Text, ExportFormat] = {}
-    sources: dict[SourceName, SourceSettings] = {}
+    sources: Annotated[dict[SourceName, SourceSettings], BeforeValidator(_none_is_empty)] = {}
 
 
 class ModelSettings(_Section):
