@@ -76,12 +76,15 @@ def spool(binary: IO[bytes], name: str, max_megabytes: int) -> IO[bytes]:
     """
     file = tempfile.TemporaryFile()  # noqa: SIM115  the caller closes it
     left = max_megabytes * MEGABYTE
-    while chunk := binary.read(_BUFFER_BYTES):
-        left -= len(chunk)
-        if left < 0:
-            file.close()
-            problem = f"'{name}' expands to more than {max_megabytes:,} MB"
-            raise PostsError(problem, hint="Raise posts.limits.file_megabytes to import it")
-        file.write(chunk)
+    try:
+        while chunk := binary.read(_BUFFER_BYTES):
+            left -= len(chunk)
+            if left < 0:
+                problem = f"'{name}' expands to more than {max_megabytes:,} MB"
+                raise PostsError(problem, hint="Raise posts.limits.file_megabytes to import it")
+            file.write(chunk)
+    except BaseException:
+        file.close()
+        raise
     file.seek(0)
     return file
