@@ -21,7 +21,7 @@ from retrainer.posts.exports import KnownExport, archive_members, best_fit, know
 from retrainer.posts.readers import ReadOptions, find_posts_files
 from retrainer.posts.records import PostsTable, Row, find_value, value_paths
 from retrainer.posts.staging import MAX_SHOWN_CHANGES, open_staging
-from retrainer.posts.validation import EPOCH, MICROSECOND, quote
+from retrainer.posts.validation import EPOCH, INEXACT, MICROSECOND, quote
 from retrainer.streams import DEFAULT_STREAM
 
 if TYPE_CHECKING:
@@ -195,7 +195,7 @@ def import_records(
     conversion: ConversionOptions | None = None,
     then: Callable[[Session], None] | None = None,
 ) -> ImportResult:
-    """Add the posts of fetched records in one transaction, however many of the records are rejected.
+    """Add the posts of fetched records in one transaction, unless all of the records are rejected.
 
     Args:
         store: where to add the posts.
@@ -209,7 +209,7 @@ def import_records(
         then: is called at the end of the transaction, before it is committed.
 
     Raises:
-        PostsError: the records have no times, or the posts are in a foreign table.
+        PostsError: the records have no times, all are rejected, or the posts are in a foreign table.
     """
     store.require_writable()
     table = table_of_records(list(records), name)
@@ -217,6 +217,7 @@ def import_records(
     with open_staging(update=update) as staging:
         tables = [(nullcontext(table), False)]
         files = _stage(staging, tables, exports, conversion or ConversionOptions(), store.settings, now, _no_progress)
+        _require_accepted(name, files, ImportOptions(allow_rejects=True))
         return _merge(store, staging, files, now, stream=stream, update=update, then=then)
 
 
@@ -298,6 +299,8 @@ def _require_accepted(name: str, files: Sequence[FileResult], options: ImportOpt
     if not is_all:
         hint = "Fix them, or omit --strict" if options.strict else "Fix them, or import the others with --allow-rejects"
     reasons = rejected_reasons(files)
+    if INEXACT in reasons[0].first:
+        hint = "Export the ids as text, or have ids made from time and text with --column post_id="
     shown = "; ".join(f"{reason.rows} × {reason.first}" for reason in reasons[:MAX_REASONS])
     raise PostsError(f"cannot import {name}: {number} rows are rejected: {shown}", hint=hint)
 
