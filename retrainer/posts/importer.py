@@ -195,7 +195,7 @@ def import_records(
     conversion: ConversionOptions | None = None,
     then: Callable[[Session], None] | None = None,
 ) -> ImportResult:
-    """Add the posts of fetched records in one transaction, however many of the records are rejected.
+    """Add the posts of fetched records in one transaction, unless all of the records are rejected.
 
     Args:
         store: where to add the posts.
@@ -209,7 +209,7 @@ def import_records(
         then: is called at the end of the transaction, before it is committed.
 
     Raises:
-        PostsError: the records have no times, or the posts are in a foreign table.
+        PostsError: the records have no times, all are rejected, or the posts are in a foreign table.
     """
     store.require_writable()
     table = table_of_records(list(records), name)
@@ -217,6 +217,7 @@ def import_records(
     with open_staging(update=update) as staging:
         tables = [(nullcontext(table), False)]
         files = _stage(staging, tables, exports, conversion or ConversionOptions(), store.settings, now, _no_progress)
+        _require_accepted(name, files, ImportOptions(allow_rejects=True))
         return _merge(store, staging, files, now, stream=stream, update=update, then=then)
 
 

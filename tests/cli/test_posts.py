@@ -42,7 +42,9 @@ def test_list_shows_the_latest_posts_of_a_period_newest_last(retrainer: Runner) 
 def test_a_post_is_found_in_its_stream_only(retrainer: Runner) -> None:
     assert retrainer("posts", "show", "p00000", "--json").json["content"].startswith("post number 0")
     assert retrainer("posts", "show", "p00000", "--stream", "other", "--json").json["content"] == "elsewhere"
+    assert retrainer("posts", "show", "p00000", "--stream", "other", "--json").json["trained_versions"] == []
     assert retrainer("posts", "list", "--stream", "other", "--json").json["total"] == 1
+    assert "1 posts, 1 with text" in retrainer("posts", "count", "--stream", "other").out
     unknown = retrainer("posts", "show", "p00001", "--stream", "other")
     assert unknown.code == 2
     assert "no post 'p00001' in the stream 'other' of the table 'posts' of" in unknown.err
