@@ -67,8 +67,8 @@ def clean_text(value: object, clean_ups: Sequence[CleanUp] = ()) -> str | None:
 def find_clean_ups(values: Iterable[object]) -> list[CleanUp]:
     """Return what the texts of a column need, where they show it beyond doubt.
 
-    They are HTML if most have tags that belong to texts and hardly any has a bare `<`; they have entities if some do and no
-    text has a bare `&`; they are mojibake if at least half of those beyond ASCII can be repaired.
+    They are HTML if most have tags that belong to texts and hardly any has a bare `<`; they have entities if some do
+    and no text has a bare `&`; they are mojibake if at least half of those beyond ASCII can be repaired.
     """
     texts = tagged = bare_less = with_entities = foreign = repairable = 0
     bare_ampersand = False
