@@ -14,13 +14,13 @@ import numpy as np
 from threadpoolctl import ThreadpoolController
 
 from retrainer.algorithms import LEVELS, TimingForecasts, hours_between, utc_times
-from retrainer.errors import ArtifactError
+from retrainer.errors import ArtifactError, InsufficientData
 from retrainer_prophet.calibration import CALIBRATION_GAPS, calibrate
 from retrainer_prophet.features import LOOKBACK_GAPS, LOOKBACK_HOURS, History, typical_log_gap
 from retrainer_prophet.hazard import MAX_GAPS, Hazard, RegressionData, fit_hazard
 from retrainer_prophet.importance import feature_importance
 from retrainer_prophet.seasonality import WeeklyProfile, fit_profile, hours_since_monday
-from retrainer_prophet.time_grid import NUM_CELLS, PARTS, WIDTHS, part_edges
+from retrainer_prophet.time_grid import EDGES, NUM_CELLS, PARTS, WIDTHS, part_edges
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,6 +47,9 @@ def train_model(posts: pd.DataFrame, options: ProphetOptions) -> dict[str, Any]:
     Args:
         posts: training posts in order, with at least two different times.
         options: see `seasonality.fit_profile`.
+
+    Raises:
+        InsufficientData: all gaps are longer than the grid, about a year.
     """
     all_times = utc_times(posts)
     times = np.unique(all_times)[-(MAX_GAPS + LOOKBACK_GAPS) :]
@@ -55,6 +58,11 @@ def train_model(posts: pd.DataFrame, options: ProphetOptions) -> dict[str, Any]:
     typical_gap = typical_log_gap(hours)
     with _thread_pools().limit(limits=1, user_api="blas"):
         data = RegressionData.from_history(History.from_hours(hours, profile, typical_gap))
+        if not data.events.any():
+            raise InsufficientData(
+                f"all gaps between training posts are longer than the {EDGES[-1] / 24:.0f} days that `prophet` models",
+                hint="Choose another algorithm, such as baseline",
+            )
         hazard = fit_hazard(data)
         importances = feature_importance(data, hazard, profile, hours)
     recent = all_times[all_times >= times[0]]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 from starlette.middleware import Middleware
+from starlette.responses import Response
 
 from retrainer import __version__
 from retrainer.api.cache import AnswerCache, VersionCache
@@ -20,12 +23,14 @@ from retrainer.render.documents.base import documents_by_name
 
 if TYPE_CHECKING:
     from fastapi.routing import APIRoute
+    from starlette.requests import Request
 
     from retrainer.api.auth import Auth
     from retrainer.api.threads import Threads
     from retrainer.project import Project
     from retrainer.runtime import Runtime
 
+OPENAPI_PATH = "/openapi.json"
 DESCRIPTION = """Keep a prediction model fresh: train, evaluate honestly, promote safely, roll back.
 
 Times are UTC. Every failure is answered as `{"error": {"code", "message", "hint"}}`."""
@@ -43,6 +48,11 @@ class Application(FastAPI):
             self.openapi_schema = schema
         return self.openapi_schema
 
+    @cached_property
+    def openapi_body(self) -> bytes:
+        """The OpenAPI document as JSON, which takes long to serialize."""
+        return json.dumps(self.openapi(), ensure_ascii=False, separators=(",", ":")).encode()
+
 
 def create_app(project: Project, runtime: Runtime, auth: Auth, threads: Threads) -> FastAPI:
     """Create the application for one project.
@@ -54,6 +64,7 @@ def create_app(project: Project, runtime: Runtime, auth: Auth, threads: Threads)
         title="retrainer",
         version=__version__,
         description=DESCRIPTION,
+        openapi_url=None,  # see `_openapi`
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
@@ -70,10 +81,16 @@ def create_app(project: Project, runtime: Runtime, auth: Auth, threads: Threads)
         AnswerCache(project.registry),
         metrics,
     )
+    app.add_route(OPENAPI_PATH, _openapi, include_in_schema=False)
     add_error_handlers(app)
     for module in (read, write, health):
         app.include_router(module.router)
     return app
+
+
+async def _openapi(request: Request) -> Response:
+    body: bytes = request.app.openapi_body
+    return Response(body, media_type="application/json")
 
 
 def _operation_id(route: APIRoute) -> str:

@@ -25,23 +25,25 @@ MAX_BYTES = 8_000_000  # of all answers
 
 
 class VersionCache:
-    """The cached results of one server. Empty ones are not cached, since the files may only be missing for now."""
+    """The cached results of one server. None is not cached, since the files may only be missing for now."""
 
     def __init__(self, project: Project, runtime: Runtime) -> None:
         self._project = project
         self._runtime = runtime
         self._lock = Lock()
-        # An empty result does not fit.
-        self._results: LRUCache[str, Any] = LRUCache(MAX_RESULTS, lambda result: 1 if result else MAX_RESULTS + 1)
+        # None does not fit.
+        self._results: LRUCache[str, Any] = LRUCache(
+            MAX_RESULTS, lambda result: 1 if result is not None else MAX_RESULTS + 1
+        )
 
     @cachedmethod(attrgetter("_results"), lambda _self, _version, row: row.evaluation_id, attrgetter("_lock"))
-    def reliability(self, version: ModelVersion, row: ModelEvaluation) -> list[Reliability]:
-        """Return the reliability of a recorded evaluation."""
+    def reliability(self, version: ModelVersion, row: ModelEvaluation) -> list[Reliability] | None:
+        """Return the reliability of a recorded evaluation; None if it cannot be computed for now."""
         return load_reliability(self._project, version, row)
 
     @cachedmethod(attrgetter("_results"), lambda _self, version: version.version_id, attrgetter("_lock"))
-    def importance(self, version: ModelVersion) -> list[Importance]:
-        """Return the feature importance of a version."""
+    def importance(self, version: ModelVersion) -> list[Importance] | None:
+        """Return the feature importance of a version; None if it cannot be computed for now."""
         return feature_importance(self._project, self._runtime, version)
 
 

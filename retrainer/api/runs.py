@@ -7,9 +7,10 @@ import os
 import subprocess
 import sys
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from retrainer.api.auth import TOKEN_VARIABLE
@@ -21,7 +22,6 @@ from retrainer.registry.liveness import ProcessIdentity
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
     from retrainer.config import Settings
     from retrainer.registry.tables import TrainingRun
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+NICENESS = 5  # of the processes of runs
 MAX_LOGS = 100  # older logs are deleted
 _LOGS = f"run_{'[0-9]' * 8}_{'[0-9]' * 6}_{'[0-9a-f]' * 4}.log"
 
@@ -91,6 +92,7 @@ class RunStarter:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # signals to the server's process group do not reach it
             )
+        _lower_priority(process.pid)
         identity = ProcessIdentity.from_pid(process.pid)
         threading.Thread(target=self._await_end, args=(run.run_id, process), daemon=True).start()
         try:
@@ -122,6 +124,14 @@ class RunStarter:
             close_dead_runs(self.project, self.runtime)
         except RetrainerError as error:  # the next command does it
             log.warning("Could not close the run '%s' if it died: %s", run_id, error)
+
+
+def _lower_priority(pid: int) -> None:
+    """Let a process give way to the server, which has to answer in time."""
+    with suppress(OSError):  # it ended already, or the system does not allow it
+        os.setpriority(os.PRIO_PROCESS, pid, NICENESS)
+    with suppress(OSError):  # where Linux shares the processor between sessions, the line above has no effect
+        Path(f"/proc/{pid}/autogroup").write_text(str(NICENESS), encoding="ascii")
 
 
 def _enabled_types(settings: Settings, model_types: Sequence[ModelTypeName]) -> list[ModelTypeName]:

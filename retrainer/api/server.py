@@ -8,6 +8,7 @@ import logging
 import resource
 import signal
 import socket
+import sys
 from typing import TYPE_CHECKING, Any, cast
 
 import h11
@@ -28,6 +29,7 @@ MAX_CONNECTIONS = 500
 BACKLOG = 100  # how many connections are accepted at once, which may exceed the maximum for a moment
 HEAD_SECONDS = 10  # from the connection or the last answer until the next request's head is complete
 MAX_HEAD_BYTES = 16 * 1024
+SWITCH_SECONDS = 0.0005  # how long a thread may compute before another one, such as that of the event loop, may go on
 READ_SECONDS = 60  # for the caller to read an answer
 SECURITY_HEADERS = [
     ("X-Content-Type-Options", "nosniff"),
@@ -145,6 +147,7 @@ def serve(app: FastAPI, host: str, port: int) -> None:
     listening = listen(host, port)
     server = create_server(app)
     signal.signal(signal.SIGHUP, server.handle_exit)
+    sys.setswitchinterval(SWITCH_SECONDS)
     limit = RateLimit()
     for handler in logging.getLogger().handlers:
         handler.addFilter(limit)

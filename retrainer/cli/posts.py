@@ -32,7 +32,9 @@ def posts_import(
     *,
     column: Annotated[
         list[str] | None,
-        typer.Option(metavar="COLUMN=NAME", help="Map a column, as in content=message. Repeatable."),
+        typer.Option(
+            metavar="COLUMN=NAME", help="Map a column, as in content=message, or ignore it, as in post_id=. Repeatable."
+        ),
     ] = None,
     stream: StreamOption = DEFAULT_STREAM,
     update: Annotated[bool, typer.Option("--update", help="Replace stored posts that differ.")] = False,
@@ -108,14 +110,14 @@ def posts_fetch(
 
 
 @posts_app.command("count")
-def posts_count(context: typer.Context, *, as_json: AsJson = False) -> None:
+def posts_count(context: typer.Context, *, stream: StreamOption = DEFAULT_STREAM, as_json: AsJson = False) -> None:
     """Count the posts.
 
     Example: retrainer posts count
     """
     with open_project(context) as (project, _):
-        summary = project.posts.summary(datetime.now(UTC))
-        location = project.posts.location
+        summary = project.posts.summary(datetime.now(UTC), stream=stream)
+        location = project.posts.location_of(stream)
     if as_json:
         console.document(documents.project.PostsCountDocument.model_validate(summary))
     else:

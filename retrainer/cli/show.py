@@ -14,6 +14,7 @@ from retrainer.cli.options import AsJson, Limit, TypeArgument, TypeOption, Versi
 from retrainer.errors import UsageError
 from retrainer.model_types import MODEL_TYPE_NAMES, timing
 from retrainer.pipeline import forecast, loading
+from retrainer.posts.sources import manager as sources
 from retrainer.registry import promotions, runs
 from retrainer.render import documents, tables
 
@@ -74,9 +75,9 @@ def show(context: typer.Context, version_id: VersionArgument, *, as_json: AsJson
         version = project.registry.get_version(version_id)
         evaluations = project.registry.list_evaluations(version_id)
         entries = project.registry.version_history(version_id)
-        importance = loading.feature_importance(project, runtime, version)
+        importance = loading.feature_importance(project, runtime, version) or []
         if as_json:
-            evaluated = [(row, loading.load_reliability(project, version, row)) for row in evaluations]
+            evaluated = [(row, loading.load_reliability(project, version, row) or []) for row in evaluations]
     if as_json:
         console.document(documents.versions.VersionLifeDocument.from_rows(version, evaluated, entries, importance))
     else:
@@ -156,7 +157,7 @@ def predict(
 
 @app.command()
 def plugins(*, as_json: AsJson = False) -> None:
-    """List installed algorithms and observers as JSON.
+    """List installed algorithms, observers and types of sources as JSON.
 
     Broken ones are listed too, with the reason.
 
@@ -165,4 +166,6 @@ def plugins(*, as_json: AsJson = False) -> None:
     del as_json  # always JSON: short, complete, and drawn without a slow import
     with console.stdout_to_stderr():  # a plugin may print when it is imported
         found = [*manager.list_algorithms(), *events.list_observers()]
-    console.document([documents.project.PluginDocument.from_status(plugin) for plugin in found])
+        types = sources.list_types()
+    document = documents.project.PluginDocument
+    console.document([*map(document.from_status, found), *map(document.from_source_type, types)])

@@ -34,6 +34,7 @@ INTERVAL_LEVEL = 0.8
 HORIZONS_HOURS = (6, 12, 24)  # for which the probability of a post is shown
 
 _STEP = 0.01  # between levels
+_RELATIVE_TOLERANCE, _TOLERANCE_HOURS = 1e-6, 1e-9  # of waits, which are rounded on the way to a quantile
 _RELIABILITY_LEVELS = (0.1, 0.25, 0.5, 0.75, 0.9)
 _BINNED_HORIZON_HOURS = 6
 _BINS = 5
@@ -203,22 +204,23 @@ class Timing(ModelType[TimingForecasts, TimingTargets]):
         shortfall = wait[:, None] - forecasts.quantiles
         pinball = np.maximum(LEVELS * shortfall, (LEVELS - 1) * shortfall)
         low, high = forecasts.interval()
+        tolerance = _RELATIVE_TOLERANCE * wait + _TOLERANCE_HOURS
         return {
             "mae_hours": float(error.mean()),
             "rmse_hours": float(np.sqrt((error**2).mean())),
             "median_error_hours": float(np.median(error)),
             **{f"within_{hours}h_accuracy": float((error <= hours).mean()) for hours in HORIZONS_HOURS},
             "crps_hours": float(2 * pinball.mean()),
-            "interval_coverage": float(((low <= wait) & (wait <= high)).mean()),
+            "interval_coverage": float(((low - tolerance <= wait) & (wait <= high + tolerance)).mean()),
             "overall_score": float(self.overall_score(self.score_components(forecasts, targets).mean(axis=0))),
         }
 
     def are_equal(self, one: TimingForecasts, other: TimingForecasts) -> bool:
-        """Compare to a relative 1e-6, since vectorised sums differ in their last digits."""
+        """Compare with a tolerance, since vectorised sums differ in their last digits."""
         return bool(
             one.quantiles.shape == other.quantiles.shape
-            and np.allclose(one.quantiles, other.quantiles, rtol=1e-6, atol=1e-9)
-            and np.allclose(one.point, other.point, rtol=1e-6, atol=1e-9)
+            and np.allclose(one.quantiles, other.quantiles, rtol=_RELATIVE_TOLERANCE, atol=_TOLERANCE_HOURS)
+            and np.allclose(one.point, other.point, rtol=_RELATIVE_TOLERANCE, atol=_TOLERANCE_HOURS)
         )
 
     def summary_line(self, metrics: dict[str, float]) -> str:

@@ -88,10 +88,10 @@ def is_paid(runtime: Runtime, version: ModelVersion) -> bool:
     return runtime.algorithms(version.algorithm, version.model_type_name).description.paid
 
 
-def feature_importance(project: Project, runtime: Runtime, version: ModelVersion) -> list[Importance]:
+def feature_importance(project: Project, runtime: Runtime, version: ModelVersion) -> list[Importance] | None:
     """Return the feature importances of a version; empty if its algorithm does not provide them.
 
-    If the version cannot be loaded any more, the reason is logged: its record can still be shown.
+    If the version cannot be loaded any more, the reason is logged and None returned: its record can still be shown.
     """
     try:
         if "explain" not in runtime.algorithms(version.algorithm, version.model_type_name).hook_names:
@@ -100,11 +100,11 @@ def feature_importance(project: Project, runtime: Runtime, version: ModelVersion
         return model.algorithm.explain(model.model, model.options, model.model_type)
     except RetrainerError as error:
         log.warning("Cannot compute the feature importance of '%s': %s", version.version_id, error)
-        return []
+        return None
 
 
-def load_reliability(project: Project, version: ModelVersion, evaluation: ModelEvaluation) -> list[Reliability]:
-    """Compute the reliability of a recorded evaluation from its forecasts; empty if these are missing."""
+def load_reliability(project: Project, version: ModelVersion, evaluation: ModelEvaluation) -> list[Reliability] | None:
+    """Compute the reliability of a recorded evaluation from its forecasts; None if these cannot be read for now."""
     if version.pruned_at is not None:
         return []
     model_type = get_model_type(version.model_type_name)
@@ -112,6 +112,6 @@ def load_reliability(project: Project, version: ModelVersion, evaluation: ModelE
         stored = model_type.parse(project.artifacts.read_forecasts(version, evaluation.forecasts_file))
     except RetrainerError as error:
         log.warning("Cannot compute the reliability of '%s': %s", evaluation.evaluation_id, error)
-        return []
+        return None
     scored = model_type.scorable(stored.forecasts)
     return model_type.reliability(*model_type.select(stored.forecasts, stored.targets, scored))

@@ -240,7 +240,8 @@ def _load_and_split(context: RunContext, now: datetime) -> Split:
     settings = context.settings
     posts = load_posts(context.project, context.model_type, now)
     location = context.project.posts.location
-    split = split_by_time(posts, settings.test_split, settings.min_training_samples, location)
+    kind = "posts with text" if context.model_type == "content" else "posts"
+    split = split_by_time(posts, settings.test_split, settings.min_training_samples, location, kind)
     get_model_type(context.model_type).require_trainable(split.training)
     return split
 

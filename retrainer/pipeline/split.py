@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from retrainer.model_types import ModelTypeName
+    from retrainer.posts.store import PostStore
     from retrainer.project import Project
 
 log = logging.getLogger(__name__)
@@ -46,24 +47,42 @@ class Split:
 
 
 def load_posts(project: Project, model_type: ModelTypeName, now: datetime) -> pd.DataFrame:
-    """Load the posts up to now that this model type can use, ordered by (created_at, post_id)."""
-    posts = project.posts.load(now, with_content=model_type == "content")
-    return get_model_type(model_type).usable_posts(posts)
+    """Load the posts up to now that this model type can use, ordered by (created_at, post_id).
+
+    Raises:
+        InsufficientData: there are posts, but the type can use none of them.
+    """
+    return load_usable_posts(project.posts, model_type, now)
 
 
-def split_by_time(posts: pd.DataFrame, test_split: float, min_training_samples: int, location: str) -> Split:
+def load_usable_posts(store: PostStore, model_type: ModelTypeName, now: datetime) -> pd.DataFrame:
+    """Load posts as `load_posts` does, from a store of posts."""
+    posts = store.load(now, with_content=model_type == "content")
+    usable = get_model_type(model_type).usable_posts(posts)
+    if usable.empty and not posts.empty:  # content: a timing model can use every post
+        raise InsufficientData(
+            f"none of the {len(posts)} posts in {store.location} has a text",
+            hint="Import a file that has them; --column content=NAME names the column of the texts",
+        )
+    return usable
+
+
+def split_by_time(
+    posts: pd.DataFrame, test_split: float, min_training_samples: int, location: str, kind: str = "posts"
+) -> Split:
     """Split posts into a training part and, with the share `test_split` of the latest posts, a test part.
 
     Args:
         location: where the posts are stored, for messages.
+        kind: which posts are counted, for messages.
 
     Raises:
         InsufficientData: there are fewer than `min_training_samples` posts, or a part would be too small.
     """
     if len(posts) < min_training_samples:
         raise InsufficientData(
-            f"Insufficient data for training: {len(posts)} posts",
-            hint=f"Collect more data before retraining: at least {min_training_samples} posts are required "
+            f"Insufficient data for training: {len(posts)} {kind}",
+            hint=f"Collect more data before retraining: at least {min_training_samples} {kind} are required "
             f"(retraining.min_training_samples) and {location} has {len(posts)}",
         )
     training_count = int(len(posts) * (1 - test_split) + 1e-9)  # 373 posts: 298 to train, 75 to test

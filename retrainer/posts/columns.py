@@ -44,12 +44,14 @@ ALIASES: dict[PostColumn, tuple[str, ...]] = {
         *("repost_count", "reposts", "shares_count", "share_count", "shares", "boosts_count", "boosts", "n_retweets"),
     ),
     "favourites_count": (
-        *("favourites_count", "favorites_count", "favourite_count", "favorite_count", "favourites", "favorites"),
+        # X writes how many posts a user likes as favourites_count, beside the favorite_count of the post.
+        *("favorite_count", "favourite_count", "favourites_count", "favorites_count", "favourites", "favorites"),
         *("likes_count", "like_count", "likes", "n_likes", "reactions_count", "reaction_count", "score", "upvotes"),
     ),
 }
 # Times in two columns: the names of the day, and those of the time of day.
 DAYS = ("date", "day", "post_date", "created_date", "tweet_date", "date_posted")
+_PREFIXES = ("tweet", "post", "status", "message", "toot")  # as in tweet_creation_date
 _MONGODB_TYPES = (".$oid", ".$date", ".$numberLong")  # as in {"_id": {"$oid": "65a1"}}
 CLOCKS = ("time", "time_of_day", "clock", "post_time", "created_time", "tweet_time", "hour")
 
@@ -59,7 +61,7 @@ class NoTimesError(PostsError):
 
 
 def parse_columns(options: Sequence[str]) -> dict[str, str]:
-    """Parse the `column=name` values of --column.
+    """Parse the `column=name` values of --column; without a name, the posts get no such column.
 
     Raises:
         UsageError: one has another form, or names an unknown column of posts.
@@ -67,7 +69,7 @@ def parse_columns(options: Sequence[str]) -> dict[str, str]:
     columns = {}
     for option in options:
         column, equals, name = option.partition("=")
-        if not (column and equals and name):
+        if not (column and equals):
             raise UsageError(f"--column: '{option}' is not of the form COLUMN=NAME", hint="Example: content=message")
         columns[column] = name
     return columns
@@ -97,7 +99,7 @@ def find_columns(
 
     Args:
         names: the columns of the table.
-        given: column of posts -> expression, which overrides what would be found.
+        given: column of posts -> expression, which overrides what would be found; an empty one means no column.
         table: the name of the table, for errors.
         known: those of its format, where that is known.
         holds_days: whether a column holds days without a time of day, asked if another column may hold that.
@@ -109,12 +111,12 @@ def find_columns(
     """
     found = _recognise_all(names) if known is None else known
     existing = known_paths(names)
-    for expression in given.values():
+    for expression in filter(None, given.values()):
         for name in _paths(expression, names):
             if not has_path(existing, name):
                 hint = f"{did_you_mean(name, names)} Its columns are {quote_names(names)}"
                 raise UsageError(f"'{table}' has no column '{shorten(name)}'", hint=hint)
-    columns = {column: given.get(column) or found[column] for column in ALIASES if column in given or column in found}
+    columns = {column: path for column in ALIASES if (path := given.get(column, found.get(column)))}
     for name in (name for expression in columns.values() for name in _paths(expression, names)):
         if names.count(name) > 1:
             problem = f"{names.count(name)} columns named '{shorten(name)}'"
@@ -160,7 +162,8 @@ def _recognise(names: Sequence[str], aliases: Sequence[str], prefix: str = "") -
             return prefix + alias
         if (name_found := normal.get(_normalise(alias))) is not None:
             return name_found
-    return None
+    wanted = [word + _normalise(alias) for alias in aliases for word in _PREFIXES]
+    return next((normal[name] for name in wanted if name in normal), None)
 
 
 def _normalise(name: str) -> str:

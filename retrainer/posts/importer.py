@@ -21,7 +21,7 @@ from retrainer.posts.exports import KnownExport, archive_members, best_fit, know
 from retrainer.posts.readers import ReadOptions, find_posts_files
 from retrainer.posts.records import PostsTable, Row, find_value, value_paths
 from retrainer.posts.staging import MAX_SHOWN_CHANGES, open_staging
-from retrainer.posts.validation import EPOCH, MICROSECOND, quote
+from retrainer.posts.validation import EPOCH, INEXACT, MICROSECOND, quote
 from retrainer.streams import DEFAULT_STREAM
 
 if TYPE_CHECKING:
@@ -298,6 +298,8 @@ def _require_accepted(name: str, files: Sequence[FileResult], options: ImportOpt
     if not is_all:
         hint = "Fix them, or omit --strict" if options.strict else "Fix them, or import the others with --allow-rejects"
     reasons = rejected_reasons(files)
+    if INEXACT in reasons[0].first:
+        hint = "Export the ids as text, or have ids made from time and text with --column post_id="
     shown = "; ".join(f"{reason.rows} × {reason.first}" for reason in reasons[:MAX_REASONS])
     raise PostsError(f"cannot import {name}: {number} rows are rejected: {shown}", hint=hint)
 

@@ -89,6 +89,10 @@ class PostStore:
         """Where the posts are, for messages."""
         return f"the table '{self._settings.table}' of {location(self._engine)}"
 
+    def location_of(self, stream: str) -> str:
+        """Where the posts of a stream are, for messages."""
+        return self.location if stream == DEFAULT_STREAM else f"the stream '{shorten(stream)}' of {self.location}"
+
     def load(self, until: datetime, *, with_content: bool = True, stream: str = DEFAULT_STREAM) -> pd.DataFrame:
         """Return the posts of a stream up to a time, ordered by (created_at, post_id).
 
@@ -182,7 +186,8 @@ class PostStore:
         latest = sa.select(Post).where(*period).order_by(Post.created_at.desc(), Post.post_id.desc()).limit(limit)
         with self._database.read() as session:
             count = session.scalar(sa.select(sa.func.count()).select_from(Post).where(*period)) or 0
-            return list(session.scalars(latest))[::-1], count
+            # As in `_load_ours`: a database may sort ids by the collation of a language.
+            return sorted(session.scalars(latest), key=lambda post: (post.created_at, post.post_id)), count
 
     def get_post(self, post_id: str, *, stream: str = DEFAULT_STREAM) -> Post:
         """Return a post.
@@ -235,8 +240,7 @@ class PostStore:
     def _fetch(self, session: Session, post_id: str, stream: str) -> Post:
         post = session.get(Post, (stream, post_id)) if "\0" not in post_id + stream else None
         if post is None:
-            where = self.location if stream == DEFAULT_STREAM else f"the stream '{shorten(stream)}' of {self.location}"
-            raise _unknown_post(post_id, where)
+            raise _unknown_post(post_id, self.location_of(stream))
         return post
 
     def are_past(self, now: datetime, *, stream: str = DEFAULT_STREAM) -> bool:

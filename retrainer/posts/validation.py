@@ -12,6 +12,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 MAX_SHOWN_CHARACTERS = 60  # of a value in a message
 MAX_COUNT = 2**63 - 1
+INEXACT = "is a floating-point number, whose last digits are lost"  # an id
 
 _EXACT_FLOATS = 2**53  # from here on, floating-point numbers skip whole numbers
 _WHOLE_FLOAT = re.compile(r"(-?[0-9]+)\.0*", re.ASCII)
@@ -21,6 +22,7 @@ _MARKED_ID = re.compile(r"""'([0-9]+)'?|=?"([0-9]+)\"""", re.ASCII)
 _WHOLE_NUMBER = re.compile(r"0*([0-9]{1,19})(?:\.0*)?", re.ASCII)
 _GROUPED = re.compile(r"[0-9]{1,3}(?:,[0-9]{3})+|[0-9]{1,3}(?:[\s'\u2019][0-9]{3})+|[0-9]{1,3}(?:\.[0-9]{3}){2,}")
 _SHORTENED = re.compile(r"([0-9]{1,9}(?:[.,][0-9]{1,2})?)\s?([kmb])", re.IGNORECASE | re.ASCII)
+_NO_COUNTS = {"NA", "NaN", "nan", "None", "null", "NULL"}  # what programs write for a missing number
 _FACTORS = {"k": 10**3, "m": 10**6, "b": 10**9}
 # Databases cannot store these as text.
 UNSTORABLE = re.compile("[\0\ud800-\udfff]")
@@ -72,7 +74,7 @@ def _whole_id(number: Decimal, value: object) -> str:
 
 
 def _inexact_id(value: object) -> InvalidValueError:
-    return InvalidValueError(f"the id {quote(value)} is a floating-point number, whose last digits are lost")
+    return InvalidValueError(f"the id {quote(value)} {INEXACT}")
 
 
 def make_id(time: int, text: str | None) -> str:
@@ -95,6 +97,8 @@ def parse_count(value: object) -> int | None:
     if is_missing(value):
         return None
     text = str(value).strip()
+    if text in _NO_COUNTS:
+        return None
     if _GROUPED.fullmatch(text):
         text = re.sub(r"[^0-9]", "", text)
     elif match := _SHORTENED.fullmatch(text):

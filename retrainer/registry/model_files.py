@@ -67,7 +67,7 @@ class ModelFiles:
         try:
             with open_within(self.models_dir, [OWNER_FILE]) as file:
                 content = file.read(100)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
             raise ArtifactError(f"cannot read '{self.models_dir / OWNER_FILE}': {error.strerror}") from error

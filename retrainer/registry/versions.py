@@ -8,6 +8,7 @@ from sqlalchemy import func, select, update
 
 from retrainer.registry.queries import fetch_production, fetch_running_run, fetch_version, new_id
 from retrainer.registry.tables import ModelEvaluation, ModelVersion, Post, TrainingRun, VersionFile
+from retrainer.streams import DEFAULT_STREAM
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -49,7 +50,9 @@ class Versions:
             return list(session.scalars(query.limit(limit)))
 
     def list_versions_trained_on(self, post: Post) -> list[ModelVersion]:
-        """Return the versions that a post was used to train, newest first."""
+        """Return the versions that a post was used to train, newest first; all learn from the stream `default`."""
+        if post.stream != DEFAULT_STREAM:
+            return []
         query = select(ModelVersion, TrainingRun.as_of)
         query = query.outerjoin(TrainingRun, TrainingRun.model_version_id == ModelVersion.version_id)
         query = query.order_by(ModelVersion.trained_at.desc(), ModelVersion.version_id.desc())

@@ -10,11 +10,12 @@ import sys
 import threading
 import warnings
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from retrainer.algorithms.manager import load_algorithm
+from retrainer.files import private_folder
 from retrainer.redaction import remove_secrets, without_secrets
 from retrainer.replay.cached_algorithm import AlgorithmCache
 from retrainer.replay.sandbox import PostHistory, open_sandbox
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-POSTS_FILE = "posts.parquet"
 WORKER_FOLDERS = "ahead"
 
 
@@ -74,8 +74,12 @@ def prefetching(
     if not tasks:
         yield lambda _run, _number: None
         return
-    history.posts.to_parquet(workspace.folder / POSTS_FILE)
-    with closing(_run_tasks(workspace, [task[1:] for task in tasks.values()], jobs)) as completed:
+    with ExitStack() as stack:
+        posts = stack.enter_context(private_folder({})) / "posts.parquet"
+        history.posts.to_parquet(posts)
+        completed = stack.enter_context(
+            closing(_run_tasks(workspace, posts, [task[1:] for task in tasks.values()], jobs))
+        )
         finished = 0
 
         def wait(run: PolicyRun, number: int) -> None:
@@ -104,14 +108,16 @@ def _inputs(run: PolicyRun, number: int) -> tuple[object, ...]:
     return (*training, settings.max_predictions(run.model_type), settings.origin(run.model_type), run.steps[number])
 
 
-def _run_tasks(workspace: Workspace, tasks: Sequence[tuple[Policy, Step]], jobs: int) -> Generator[None, None, None]:
+def _run_tasks(
+    workspace: Workspace, posts: Path, tasks: Sequence[tuple[Policy, Step]], jobs: int
+) -> Generator[None, None, None]:
     """Run tasks in worker processes; yield as each is completed, in their order."""
     from joblib import Parallel, delayed  # noqa: PLC0415  slow to import, and rarely needed
     from joblib.externals.loky import get_reusable_executor  # noqa: PLC0415
 
     parallel = Parallel(n_jobs=jobs, return_as="generator", pre_dispatch="2*n_jobs", batch_size=1)
     with without_secrets():
-        completed = parallel(delayed(_prefetch)(workspace, policy, step, os.getpid()) for policy, step in tasks)
+        completed = parallel(delayed(_prefetch)(workspace, posts, policy, step, os.getpid()) for policy, step in tasks)
     try:
         yield from completed
     finally:
@@ -120,13 +126,13 @@ def _run_tasks(workspace: Workspace, tasks: Sequence[tuple[Policy, Step]], jobs:
         get_reusable_executor().shutdown(kill_workers=True)  # idle workers would stay, with their old environment
 
 
-def _prefetch(workspace: Workspace, policy: Policy, step: Step, parent: int) -> None:
+def _prefetch(workspace: Workspace, posts: Path, policy: Policy, step: Step, parent: int) -> None:
     """Compute what a step will need, in a worker process."""
     _exit_with(parent)
     remove_secrets()  # a worker that replaces another may have been started with them
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is interrupted too, and decides
     logging.disable(logging.CRITICAL)  # the step itself reports
-    algorithms = _open_cache(workspace)
+    algorithms = _open_cache(workspace, posts)
     folder = workspace.folder / WORKER_FOLDERS / str(os.getpid())
     sandbox = open_sandbox(folder, policy.settings, algorithms.history)
     try:
@@ -153,8 +159,8 @@ def _exit_with(parent: int) -> None:
 
 
 @lru_cache(maxsize=1)
-def _open_cache(workspace: Workspace) -> AlgorithmCache:
+def _open_cache(workspace: Workspace, posts: Path) -> AlgorithmCache:
     import pandas as pd  # noqa: PLC0415  slow to import
 
-    history = PostHistory(pd.read_parquet(workspace.folder / POSTS_FILE), workspace.location)
+    history = PostHistory(pd.read_parquet(posts), workspace.location)
     return AlgorithmCache(load_algorithm, ReplayStore(workspace.store), history)

@@ -14,8 +14,8 @@ from sqlalchemy import delete, select
 
 from retrainer.errors import InsufficientData, PostsError
 from retrainer.files import remove
-from retrainer.model_types import get_model_type
 from retrainer.model_types.base import utc_times
+from retrainer.pipeline.split import load_usable_posts
 from retrainer.posts.store import PostsSummary, PostStore
 from retrainer.project import Project
 from retrainer.registry.database import Database
@@ -204,7 +204,7 @@ def read_history(project: Project, model_type: ModelTypeName, until: datetime) -
     """Read the posts of a project without changing its database.
 
     Raises:
-        InsufficientData: no posts were ever imported.
+        InsufficientData: no posts were ever imported, or the model type can use none of them.
         DatabaseError: the database cannot be read.
     """
     settings = project.settings.posts
@@ -214,8 +214,7 @@ def read_history(project: Project, model_type: ModelTypeName, until: datetime) -
         if settings.url is None and settings.table == POSTS_TABLE and not database.has_table(POSTS_TABLE):
             raise InsufficientData(f"there are no posts in {database.location}", hint="Import posts first")
         store = PostStore.open(settings, database, project.folder)
-        posts = get_model_type(model_type).usable_posts(store.load(until, with_content=model_type == "content"))
-        return PostHistory(posts, store.location)
+        return PostHistory(load_usable_posts(store, model_type, until), store.location)
     finally:
         if store is not None:
             store.close()

@@ -9,12 +9,15 @@ import io
 import json
 import sqlite3
 import zipfile
+from contextlib import closing
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import quote
 
 import numpy as np
 
 from retrainer.errors import RetrainerError
+from retrainer.files import open_regular
 from retrainer.model_types.base import read_arrays
 from retrainer.model_types.content import ContentForecast
 from retrainer.model_types.timing import TimingForecasts
@@ -26,11 +29,37 @@ if TYPE_CHECKING:
     from retrainer.model_types import ModelTypeName
 
 _BUSY_SECONDS = 60
+_APPLICATION_ID = 0x72657472  # "retr": in the header of every store
+_HEADER = b"SQLite format 3\0"
+_ID_OFFSET = 68
 _TABLES = """
 CREATE TABLE IF NOT EXISTS cache (key TEXT PRIMARY KEY, seconds REAL NOT NULL, data BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS steps (policy TEXT, number INTEGER, document TEXT NOT NULL, PRIMARY KEY (policy, number));
 CREATE TABLE IF NOT EXISTS spending (id INTEGER PRIMARY KEY CHECK (id = 1), usd REAL NOT NULL);
 """
+
+
+def is_store(path: Path) -> bool:
+    """Whether a file is the file of a replay, even a damaged one. Nothing is written."""
+    try:
+        with open_regular(path) as file:
+            header = file.read(_ID_OFFSET + 4)
+    except OSError:
+        return False
+    if not header:  # of a replay that was killed at once; there is nothing to lose
+        return True
+    is_marked = int.from_bytes(header[_ID_OFFSET:]) == _APPLICATION_ID
+    return header[: len(_HEADER)] == _HEADER and (is_marked or _has_only_our_tables(path))
+
+
+def _has_only_our_tables(path: Path) -> bool:
+    """Whether a database is a store of an earlier release, which did not mark it, or empty."""
+    with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as connection:
+        try:
+            rows = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+        except sqlite3.DatabaseError:
+            return False
+    return {name for (name,) in rows} in (set(), {"cache", "steps"}, {"cache", "steps", "spending"})
 
 
 class CachedResult(NamedTuple):
@@ -46,6 +75,8 @@ class ReplayStore:
     def __init__(self, path: Path) -> None:
         self._connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)
         try:
+            if self._connection.execute("PRAGMA application_id").fetchone() != (_APPLICATION_ID,):
+                self._connection.execute(f"PRAGMA application_id={_APPLICATION_ID}")
             self._connection.execute("PRAGMA journal_mode=WAL")
             self._connection.execute("PRAGMA synchronous=NORMAL")  # what a power failure loses is recomputed
             self._connection.executescript(_TABLES)

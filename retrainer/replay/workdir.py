@@ -15,8 +15,9 @@ from retrainer.errors import RetrainerError, RunInProgress, UsageError
 from retrainer.files import exclusive_lock, files_in, open_within, write_atomically
 from retrainer.model_types import MODEL_TYPE_NAMES
 from retrainer.replay.policies import NAME_PATTERN
-from retrainer.replay.prefetch import POSTS_FILE, WORKER_FOLDERS
+from retrainer.replay.prefetch import WORKER_FOLDERS
 from retrainer.replay.sandbox import KEY_FILE, MODELS, delete_sandbox
+from retrainer.replay.store import is_store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 MARKER = "replay.json"  # identifies the folder as a replay's
 STORE = "work.db"
 SANDBOXES = "policies"
-_FILES = (POSTS_FILE, STORE, f"{STORE}-wal", f"{STORE}-shm")
+_FILES = (STORE, f"{STORE}-wal", f"{STORE}-shm")
 _PRODUCTION_LINKS = frozenset(f"{name}_model" for name in MODEL_TYPE_NAMES)
 _MAX_MARKER_BYTES = 1_000_000
 
@@ -69,6 +70,9 @@ def _prepare(folder: Path, policies: Sequence[str], *, resume: bool) -> None:
         sandbox = folder / SANDBOXES / name
         if name not in recorded and sandbox.exists():
             raise UsageError(f"'{sandbox}' was not created by a replay", hint="Choose another --workdir")
+    if (folder / STORE).exists() and not is_store(folder / STORE):
+        hint = "Move it away, or choose another --workdir"
+        raise UsageError(f"'{folder / STORE}' was not created by a replay", hint=hint)
     _delete_sandboxes(folder / WORKER_FOLDERS, [path.name for path in (folder / WORKER_FOLDERS).glob("[0-9]*")])
     if not resume:
         _delete_sandboxes(folder / SANDBOXES, recorded)

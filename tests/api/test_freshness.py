@@ -7,14 +7,24 @@ import sqlite3
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from retrainer.pipeline.loading import load_version
 from tests.api.conftest import runs_of
-from tests.conftest import open_project, regular_posts
+from tests.conftest import import_regular_posts, open_project, regular_posts
+from tests.plugins_for_tests import timing_algorithm
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import pytest
+
+    from retrainer.algorithms.model import TrainedModel
+    from retrainer.project import Project
+    from retrainer.registry.tables import ModelVersion
+    from retrainer.runtime import Runtime
     from tests.api.conftest import Serve, Server, Turnstile
     from tests.command_line import Runner
+    from tests.conftest import Prepare
+    from tests.plugins_for_tests import Plugins
 
 
 def in_production(server: Server) -> str:
@@ -50,6 +60,33 @@ def test_answers_differ_by_their_parameters(two_versions: tuple[str, str], serve
         assert server.get("/models/versions?model_type=timing").json()["count"] == 2
         assert server.get("/models/versions?limit=1").json()["count"] == 1
         assert server.get("/models/versions?limit=0").status_code == 422
+
+
+def test_a_version_without_importances_is_loaded_once_and_one_that_failed_again(
+    folder: Path, prepare: Prepare, plugins: Plugins, retrainer: Runner, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare(folder, import_regular_posts)
+    plugins.add("plain", timing_algorithm("plain", hooks="@hookimpl\ndef explain(model):\n    return []"))
+    (run,) = retrainer("train", "timing", "--algorithm", "plain", "--json", env=plugins.environ).json["training_runs"]
+    loaded: list[str] = []
+
+    def load(project: Project, runtime: Runtime, version: ModelVersion) -> TrainedModel:
+        loaded.append(version.version_id)
+        return load_version(project, runtime, version)
+
+    monkeypatch.setattr("retrainer.pipeline.loading.load_version", load)
+    server = serve(env=plugins.environ)
+    path = f"/models/versions/{run['model_version_id']}"
+    file = folder / "models/timing" / run["model_version_id"] / "model.json"
+    before = file.read_bytes()
+    file.write_text("changed")
+    for _ in range(2):
+        assert server.get(path).json()["importance"] == []
+    assert len(loaded) == 2
+    file.write_bytes(before)
+    for _ in range(3):
+        assert server.get(path).json()["importance"] == []
+    assert len(loaded) == 3
 
 
 def test_a_restored_database_is_in_the_next_answer(

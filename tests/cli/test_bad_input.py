@@ -47,6 +47,22 @@ def test_35_posts(folder: Path, retrainer: Runner) -> None:
     assert list((folder / "models").iterdir()) == []
 
 
+@pytest.mark.parametrize("command", ["train content --quiet", "replay content --from 2024-11-01"])
+def test_posts_without_texts(command: str, folder: Path, retrainer: Runner) -> None:
+    import_posts(retrainer, folder, regular_posts(60).assign(content=None))
+    line = the_line(retrainer(*command.split()), 3)
+    assert "none of the 60 posts in the table 'posts' of " in line
+    assert "has a text. Import a file that has them; --column content=NAME names the column of the texts" in line
+
+
+def test_too_few_posts_with_texts(folder: Path, retrainer: Runner) -> None:
+    posts = regular_posts(60)
+    posts.loc[7:, "content"] = None
+    import_posts(retrainer, folder, posts)
+    line = the_line(retrainer("train", "content", "--quiet"), 3)
+    assert "Insufficient data for training: 7 posts with text. Collect more data before retraining: at least 50" in line
+
+
 def test_one_post(folder: Path, retrainer: Runner) -> None:
     import_posts(retrainer, folder, regular_posts(1))
     assert "Insufficient data for training: 1 posts" in the_line(retrainer("train", "timing", "--quiet"), 3)

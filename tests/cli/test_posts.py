@@ -42,7 +42,9 @@ def test_list_shows_the_latest_posts_of_a_period_newest_last(retrainer: Runner) 
 def test_a_post_is_found_in_its_stream_only(retrainer: Runner) -> None:
     assert retrainer("posts", "show", "p00000", "--json").json["content"].startswith("post number 0")
     assert retrainer("posts", "show", "p00000", "--stream", "other", "--json").json["content"] == "elsewhere"
+    assert retrainer("posts", "show", "p00000", "--stream", "other", "--json").json["trained_versions"] == []
     assert retrainer("posts", "list", "--stream", "other", "--json").json["total"] == 1
+    assert "1 posts, 1 with text" in retrainer("posts", "count", "--stream", "other").out
     unknown = retrainer("posts", "show", "p00001", "--stream", "other")
     assert unknown.code == 2
     assert "no post 'p00001' in the stream 'other' of the table 'posts' of" in unknown.err
@@ -98,3 +100,25 @@ def test_a_foreign_post_is_shown_and_not_deleted(sqlite_folder: Path, tmp_path: 
     refused = retrainer("posts", "delete", "p00002", "--yes", env=environ)
     assert refused.code == 1
     assert "cannot delete posts: the table 'posts' of" in refused.err
+
+
+def test_a_correction_that_moves_a_post_is_shown_and_left_out_of_evaluations(
+    sqlite_folder: Path, retrainer: Runner
+) -> None:
+    project = open_project(sqlite_folder)
+    project.posts.add(regular_posts(120), NOW)
+    run = retrain(project, runtime_of(project), "timing", NOW).run
+    project.close()
+    assert run
+    (sqlite_folder / "corrected.csv").write_text(
+        "id,created_at\np00010,2024-11-15T10:30:00Z\np00119,2024-11-15T11:00Z\n"
+    )
+    done = retrainer("posts", "import", "corrected.csv", "--update")
+    assert done.code == 0, done.err
+    post = retrainer("posts", "show", "p00010", "--json").json
+    assert (post["created_at"], post["moved_from"]) == ("2024-11-15T10:30:00Z", "2024-10-23T14:00:00Z")
+    assert post["content"], "a correction without a text keeps the text"
+    assert post["trained_versions"] == [run.model_version_id]
+    evaluated = retrainer("evaluate", str(run.model_version_id), "--json")
+    assert evaluated.json["window"]["posts"] == 24, "all but the one it was trained on"
+    assert "Left out 1 posts that moved in time after" in evaluated.err

@@ -67,6 +67,15 @@ def test_the_interval_covers_what_lies_between_the_outer_tenths() -> None:
     assert metrics["interval_coverage"] == 0.5
 
 
+def test_an_interval_covers_waits_equal_to_its_bounds_whatever_was_rounded() -> None:
+    wait = np.array([1 / 3600, 1.0, 24.0, 8760.0])
+    quantiles = np.repeat(wait[:, None], 99, axis=1)
+    for rounded in (quantiles * (1 + 1e-7), quantiles * (1 - 1e-7)):
+        assert TIMING.score(TimingForecasts(rounded, rounded[:, 49]), TimingTargets(wait))["interval_coverage"] == 1.0
+    missed = quantiles * 1.001
+    assert TIMING.score(TimingForecasts(missed, missed[:, 49]), TimingTargets(wait))["interval_coverage"] == 0.0
+
+
 def test_predicting_the_busiest_hour_instead_of_the_first_arrival_scores_badly() -> None:
     """The error is measured from the actual wait, not from the nearest point of a grid."""
     wait = np.full(50, 2.0)

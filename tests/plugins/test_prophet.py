@@ -11,7 +11,7 @@ import pytest
 
 from retrainer.algorithms.manager import load_algorithm
 from retrainer.algorithms.testing import check_algorithm
-from retrainer.errors import ArtifactError, ConfigError
+from retrainer.errors import ArtifactError, ConfigError, InsufficientData
 from retrainer.model_types.base import Origins, utc_times
 from retrainer.posts.sample import sample_posts
 from retrainer_prophet.features import History
@@ -79,6 +79,12 @@ def test_training_posts_may_include_a_year_of_silence() -> None:
     model = PROPHET.train(posts, OPTIONS, "timing")
     forecast = PROPHET.predict(model, posts, Origins.before(posts, np.array([50, 99])), OPTIONS, "timing")
     assert (forecast.median < 24).all()
+
+
+def test_posts_that_are_all_more_than_a_year_apart_are_refused_in_one_line() -> None:
+    posts = posts_at(np.arange(60) * 8766, "1960-01-01")
+    with pytest.raises(InsufficientData, match="longer than the 363 days that `prophet` models. Choose another"):
+        PROPHET.train(posts, OPTIONS, "timing")
 
 
 def test_posts_at_the_same_time_are_predicted_if_they_are_usual() -> None:

@@ -412,6 +412,11 @@ def test_given_columns_override_recognised_ones(tmp_path: Path) -> None:
     assert file.posts["favourites_count"].tolist() == [6]
 
 
+def test_the_count_of_a_post_goes_before_that_of_its_author(tmp_path: Path) -> None:
+    found = read_bytes(tmp_path, "posts.csv", "id,date,text,favourites_count,favorite_count").mapping
+    assert found["favourites_count"] == "favorite_count"
+
+
 def test_an_unknown_given_column_is_a_usage_error_with_a_suggestion(tmp_path: Path) -> None:
     path = tmp_path / "posts.csv"
     path.write_text("id,date,Message\n", encoding="utf-8")

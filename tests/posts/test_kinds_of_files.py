@@ -252,6 +252,24 @@ CASES = [
     ),
     Case("floats.json", [{"id": 1e17, "created_at": 1500000000, "text": "a"}], [], ("last digits are lost",)),
     Case(
+        "rounded.csv",
+        TABLE.format("1.2E+17,2024-02-03T04:05:06Z,one"),
+        [],
+        ("last digits are lost", "--column post_id="),
+    ),
+    Case(
+        "rounded_anyway.csv",
+        TABLE.format("1.2E+17,2024-02-03T04:05:06Z,one"),
+        [(None, "2024-02-03T04:05:06Z", "one")],
+        ("Made the ids from time and text",),
+        ("--column", "post_id="),
+    ),
+    Case(
+        "prefixes.csv",
+        "tweet_id,tweet_creation_date,user_created_at,tweet_text,tweet_retweet_count\n1,2024-02-03T04:05:06Z,2010-01-01,one,3\n",
+        PLAIN_POSTS[:1],
+    ),
+    Case(
         "counts.csv",
         'id,created_at,text,replies_count,favourites_count\n1,2024-02-03T04:05:06Z,one,n/a,"12,345"\n2,2024-02-04T04:05:06Z,zwölf,-3,1.5K\n',
         PLAIN_POSTS,
@@ -301,6 +319,20 @@ CASES = [
         [("1", "2024-02-03T04:05:06Z", "one")],
         (),
         ("--column", "content=body.text"),
+    ),
+    Case(
+        "keyed.json",
+        {
+            "11": {"created_at": "2024-02-03T04:05:06Z", "text": "one"},
+            "12": {"created_at": "2024-02-04T04:05:06Z", "text": "zwölf"},
+        },
+        [("11", "2024-02-03T04:05:06Z", "one"), ("12", "2024-02-04T04:05:06Z", "zwölf")],
+    ),
+    Case(
+        "concatenated.json",
+        '{"id": 1, "created_at": "2024-02-03T04:05:06Z", "text": "one"}\n\n'
+        '{"id": 2,\n "created_at": "2024-02-04T04:05:06Z", "text": "zwölf"}',
+        PLAIN_POSTS,
     ),
 ]
 

@@ -67,6 +67,23 @@ def common_beginning(path: Path, *, count: int = 4_096, characters: int = 400_00
     return path
 
 
+def understate(path: Path) -> Path:
+    """Let the footer of a Parquet file say that its text takes a few bytes, decompressed."""
+
+    def varint(number: int) -> bytes:
+        parts = [number >> shift & 127 for shift in range(0, number.bit_length(), 7)]
+        return bytes([*(part | 128 for part in parts[:-1]), parts[-1]])
+
+    group = pq.ParquetFile(path).metadata.row_group(0)
+    content = path.read_bytes()
+    for size in {group.total_byte_size, group.column(2).total_uncompressed_size}:
+        real = varint(2 * size)
+        assert content.count(real) == 1
+        content = content.replace(real, bytes([0x90, *[0x80] * (len(real) - 2), 0]))
+    path.write_bytes(content)
+    return path
+
+
 # --- each limit, and the setting that raises it ---------------------------------------------------
 
 
@@ -166,6 +183,31 @@ def test_a_row_group_of_parquet_has_at_most_so_many_megabytes(tmp_path: Path) ->
     assert str(error.value) == problem
 
 
+def test_a_row_group_is_as_large_as_its_pages_whatever_the_footer_says(tmp_path: Path) -> None:
+    texts = pa.array([f"{number:03d}" * 10_000 for number in range(100)])
+    path = understate(parquet(tmp_path / "posts.parquet", texts, count=100, use_dictionary=False))
+    assert pq.ParquetFile(path).metadata.row_group(0).column(2).total_uncompressed_size < 100
+    assert len(read(path, row_group_megabytes=4).posts) == 100
+    with pytest.raises(PostsError, match=r"has a row group of more than 2 MB"):
+        read(path, row_group_megabytes=2)
+
+
+@pytest.mark.parametrize("name", ["posts.csv.gz", "posts.jsonl.gz", "posts.json.gz"])
+def test_a_character_counts_as_it_does_in_memory(tmp_path: Path, name: str) -> None:
+    text = b"x" * 1_000_000 + "😀".encode()  # with it, each character takes four bytes
+    rows = {
+        "posts.csv.gz": (HEADER + b"a,2024-01-01,x\n", b"b,2024-01-01,%b\n"),
+        "posts.jsonl.gz": (b'{"id": "a", "created_at": "2024-01-01"}\n', b'{"id": "b", "text": "%b"}\n'),
+        "posts.json.gz": (b'[{"id": "a", "created_at": "2024-01-01"},', b'{"id": "b", "text": "%b"}]'),
+    }
+    head, row = rows[name]
+    (tmp_path / name).write_bytes(gzip.compress(head + row % text))
+    with pytest.raises(PostsError, match=r"has a row of more than 2 MB, after [01] others"):
+        read(tmp_path / name, row_megabytes=2)
+    (tmp_path / name).write_bytes(gzip.compress(head + row % text[:-4]))
+    assert read(tmp_path / name, row_megabytes=2).rows == 2
+
+
 def test_a_parquet_text_is_a_row_of_its_size(tmp_path: Path) -> None:
     path = repeated_text(tmp_path / "posts.parquet", count=2, characters=2 * MEGABYTE)
     with pytest.raises(PostsError, match=r"has a row of more than 1 MB"):
@@ -212,18 +254,22 @@ def test_brackets_of_any_depth_reject_their_row(tmp_path: Path) -> None:
 # --- memory, measured on the process --------------------------------------------------------------
 
 BOMBS: dict[str, tuple[Callable[[Path], Path], str]] = {
-    "blank lines": (lambda folder: expanding(folder / "a.csv.gz", HEADER, b"\n", 3_000), "rows"),
-    "blank lines of JSON": (lambda folder: expanding(folder / "a.jsonl.gz", b"", b" \n", 3_000), "rows"),
-    "one endless line": (lambda folder: expanding(folder / "a.csv.gz", HEADER, b"a", 3_000), "row_megabytes"),
-    "an endless header": (lambda folder: expanding(folder / "a.csv.gz", b"", b"a,", 3_000), "row_megabytes"),
-    "an endless quote": (lambda folder: expanding(folder / "a.csv.gz", HEADER + b'"', b"a\n", 3_000), "rows"),
-    "an endless line of JSON": (lambda folder: expanding(folder / "a.jsonl.gz", b"", b"{},", 3_000), "row_megabytes"),
+    "blank lines": (lambda folder: expanding(folder / "a.csv.gz", HEADER, b"\n", 900), "rows"),
+    "blank lines of JSON": (lambda folder: expanding(folder / "a.jsonl.gz", b"", b" \n", 900), "rows"),
+    "one endless line": (lambda folder: expanding(folder / "a.csv.gz", HEADER, b"a", 900), "row_megabytes"),
+    "an endless header": (lambda folder: expanding(folder / "a.csv.gz", b"", b"a,", 900), "row_megabytes"),
+    "an endless quote": (lambda folder: expanding(folder / "a.csv.gz", HEADER + b'"', b"a\n", 900), "rows"),
+    "an endless line of JSON": (lambda folder: expanding(folder / "a.jsonl.gz", b"", b"{},", 900), "row_megabytes"),
     "an endless line that is not UTF-8": (
-        lambda folder: expanding(folder / "a.jsonl.gz", b"\xff", b"a", 3_000),
+        lambda folder: expanding(folder / "a.jsonl.gz", b"\xff", b"a", 900),
         "row_megabytes",
     ),
-    "a JSON array of objects": (lambda folder: expanding(folder / "a.json.gz", b"[", b"{},", 3_000), "json_megabytes"),
-    "a JSON array of brackets": (lambda folder: expanding(folder / "a.json.gz", b"[", b"[", 3_000), "json_megabytes"),
+    "a JSON array of objects": (lambda folder: expanding(folder / "a.json.gz", b"[", b"{},", 900), "rows"),
+    "a JSON array of arrays": (lambda folder: expanding(folder / "a.json.gz", b"[", b"[],", 900), "rows"),
+    "a JSON array in a record": (
+        lambda folder: expanding(folder / "a.json.gz", b'[{"id": [', b"{},", 900),
+        "row_megabytes",
+    ),
     "rejected rows": (lambda folder: expanding(folder / "a.csv.gz", HEADER, b"a,b,c\n", 100), "rejected_rows"),
     "rejected lines of JSON": (lambda folder: expanding(folder / "a.jsonl.gz", b"", b"1\n", 9), "rejected_rows"),
     "a text that Parquet stores once": (lambda folder: repeated_text(folder / "a.parquet"), "file_megabytes"),
@@ -234,6 +280,22 @@ BOMBS: dict[str, tuple[Callable[[Path], Path], str]] = {
     "texts of Parquet": (
         lambda folder: parquet(folder / "a.parquet", pa.array(["a" * MEGABYTE] * 600), count=600, use_dictionary=False),
         "row_group_megabytes",
+    ),
+    "texts of Parquet whose footer lies": (
+        lambda folder: understate(
+            parquet(folder / "a.parquet", pa.array(["a" * MEGABYTE] * 600), count=600, use_dictionary=False)
+        ),
+        "row_group_megabytes",
+    ),
+    "rows of one emoji among letters": (
+        lambda folder: expanding(
+            folder / "a.csv.gz", HEADER, b"1,2024-01-01," + "😀".encode() + b"a" * 1_000_000 + b"\n", 1_100
+        ),
+        "file_megabytes",
+    ),
+    "one emoji among 15 million letters": (
+        lambda folder: expanding(folder / "a.csv.gz", HEADER + b"1,2024-01-01," + "😀".encode(), b"a" * MEGABYTE, 15),
+        "row_megabytes",
     ),
     "a beginning that Parquet stores once": (lambda folder: common_beginning(folder / "a.parquet"), "file_megabytes"),
 }

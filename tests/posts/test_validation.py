@@ -111,7 +111,7 @@ def test_a_made_id_depends_on_time_and_text_alone() -> None:
             ("1,5M", 1_500_000),
             ("2 B", 2 * 10**9),
         ),
-        *((None, None), ("", None), ("  ", None), (float("nan"), None)),
+        *((None, None), ("", None), ("  ", None), (float("nan"), None), ("NA", None), ("NULL", None), ("nan", None)),
     ],
 )
 def test_a_count_is_read_however_its_digits_are_written(written: object, count: int | None) -> None:

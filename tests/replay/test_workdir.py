@@ -106,6 +106,47 @@ def test_a_link_in_place_of_a_database_is_refused(tmp_path: Path, used: Path, re
     assert database.read_bytes() == before
 
 
+@pytest.mark.parametrize("resume", [(), pytest.param(("--resume",), marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kind", ["database", pytest.param("text", marks=pytest.mark.slow)])
+def test_a_users_file_in_place_of_the_store_is_refused(
+    used: Path, retrainer: Runner, kind: str, resume: tuple[str, ...]
+) -> None:
+    mine = used / "work.db"
+    mine.unlink()
+    if kind == "database":
+        with closing(sqlite3.connect(mine)) as connection:
+            connection.execute("CREATE TABLE hours (project, worked)")
+    else:
+        mine.write_text("my hours")
+    before = mine.read_bytes()
+    done = retrainer("replay", *DATES, "--workdir", str(used.parent), *resume)
+    assert_refused(done, "work.db' was not created by a replay. Move it away, or choose another --workdir")
+    assert mine.read_bytes() == before
+
+
+@pytest.mark.slow
+def test_a_users_posts_survive(used: Path, retrainer: Runner) -> None:
+    (used / "posts.parquet").write_text("mine")
+    assert retrainer("replay", *DATES, "--workdir", str(used.parent), "--jobs", "2").code == 0
+    assert (used / "posts.parquet").read_text() == "mine"
+
+
+@pytest.mark.slow
+def test_a_damaged_store_is_replaced(used: Path, retrainer: Runner) -> None:
+    with (used / "work.db").open("r+b") as store:
+        store.seek(4096)
+        store.write(b"x" * 20_000)
+    assert retrainer("replay", *DATES, "--workdir", str(used.parent)).code == 0
+
+
+@pytest.mark.slow
+def test_the_store_of_an_earlier_release_is_used_again(used: Path, retrainer: Runner) -> None:
+    with closing(sqlite3.connect(used / "work.db")) as connection:
+        connection.execute("PRAGMA application_id = 0")
+    assert "6 are done" in retrainer("replay", *DATES, "--workdir", str(used.parent), "--resume").err
+    assert retrainer("replay", *DATES, "--workdir", str(used.parent)).code == 0
+
+
 def test_a_link_in_place_of_the_lock_file_is_refused(tmp_path: Path, retrainer: Runner) -> None:
     (tmp_path / "important").write_text("x")
     (tmp_path / "work").mkdir()

@@ -58,9 +58,9 @@ def version(state: State, version_id: VersionId) -> VersionLifeDocument:
     """Return one version: its training, its scores, the decisions about it."""
     registry = state.project.registry
     found = registry.get_version(version_id)
-    evaluations = [(row, state.cache.reliability(found, row)) for row in registry.list_evaluations(version_id)]
+    evaluations = [(row, state.cache.reliability(found, row) or []) for row in registry.list_evaluations(version_id)]
     entries = registry.version_history(version_id)
-    return VersionLifeDocument.from_rows(found, evaluations, entries, state.cache.importance(found))
+    return VersionLifeDocument.from_rows(found, evaluations, entries, state.cache.importance(found) or [])
 
 
 @router.get("/training-history", responses=failures())

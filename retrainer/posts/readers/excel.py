@@ -98,6 +98,8 @@ def _translate_errors(name: str) -> Iterator[None]:
     """Translate what a damaged workbook raises."""
     try:
         yield
-    except (KeyError, ValueError, TypeError, IndexError, AttributeError, ParseError, zipfile.BadZipFile) as error:
+    except (KeyError, ValueError, TypeError, IndexError, AttributeError, ParseError, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
         problem = f"cannot read '{name}' as a workbook: {shorten(str(error), 200)}"
         raise PostsError(problem, hint="Save it again, or as CSV") from error

@@ -54,10 +54,15 @@ def _is_json_lines(head: str, file: LimitedFile) -> bool:
         survey.look(value, survey.root)
         inner = nesting.find_candidates(survey.root).values()
         is_page = not nesting.merits(survey.root)[0] and any(nesting.merits(node)[0] for node in inner)
-        return (declared or bool(others)) and not is_page
+        return (declared or _start_records(others)) and not is_page
     if value is None and declared and first.lstrip().startswith(("{", "[")):
         return bool(others) and isinstance(_parse(others[0]), dict)
     return declared and not (isinstance(value, list) and any(isinstance(element, dict) for element in value))
+
+
+def _start_records(lines: Sequence[str]) -> bool:
+    """Whether most of the lines start a record, instead of going on with one that is written over several."""
+    return 2 * sum(line.startswith(("{", "[")) for line in lines) > len(lines)
 
 
 def _parse(line: str) -> object:
@@ -167,7 +172,6 @@ class _Document:
             while text.next_document():
                 for record in self._find(text, path):
                     number += 1
-                    self._file.count_row()
                     yield select(number, record)
 
         if path:
@@ -213,7 +217,9 @@ class _Document:
             self._look(text, child, depth + 1, in_record=in_record)
             if len(children) == 2 and node.values is None and not in_record and nesting.are_alike(*children):  # noqa: PLR2004
                 node.values = children[0]
+                first_key = next(iter(node.keys))
                 node.keys.clear()
+                self._survey.note_id(node.values, first_key)
 
     def _elements(self, text: JsonText, depth: int) -> Iterator[None]:
         """Move to each element of an array; the caller reads it."""
@@ -221,9 +227,11 @@ class _Document:
         text.expect("[")
         if text.take("]"):
             return
-        yield None
-        while text.expect(",", "]") == ",":
+        while True:
             yield None
+            self._file.count_row()
+            if text.expect(",", "]") == "]":
+                return
 
     def _keys(self, text: JsonText, depth: int) -> Iterator[str]:
         """Move to the value of each key of an object, which the caller reads; yield the key."""
@@ -259,12 +267,16 @@ class _Document:
         else:
             yield from nesting.find_records(value, path)
             return
+        add_id: bool | None = None
         for key in self._keys(text, depth):
+            if add_id is None:
+                add_id = path == "*" and nesting.are_ids(key)
             rest = nesting.step_into(path, key)
             if rest is None:
                 self._skip(text, depth + 1)
-            else:
-                yield from self._find(text, rest, depth + 1)
+                continue
+            for record in self._find(text, rest, depth + 1):
+                yield nesting.with_id(key, record) if add_id else record
 
     def _skip(self, text: JsonText, depth: int) -> None:
         """Move behind a value."""

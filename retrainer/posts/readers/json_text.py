@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from retrainer.errors import PostsError
 from retrainer.posts.readers.nesting import Merged
-from retrainer.posts.readers.text import RowTooLargeError, decode, memory
+from retrainer.posts.readers.text import RowTooLargeError, decode, memory, width
 
 if TYPE_CHECKING:
     from retrainer.posts.readers.limits import LimitedFile
@@ -82,7 +82,7 @@ def takes_too_much(text: str, file: LimitedFile, start: int = 0) -> bool:
     if length * _VALUE_BYTES <= file.max_row_bytes:
         return False
     values = sum(text.count(mark, start) for mark in ",[{")
-    return memory([text]) > file.max_row_bytes or length + values * _VALUE_BYTES > 4 * file.max_row_bytes
+    return length * width(text) > file.max_row_bytes or length + values * _VALUE_BYTES > 4 * file.max_row_bytes
 
 
 class JsonText:
@@ -158,6 +158,10 @@ class JsonText:
             else:
                 # More digits may follow a number.
                 if end < len(self._text) or self._text[start] in '{["' or not self._fill():
+                    if 4 * (end - start) > self._file.max_row_bytes and memory([self._text[start:end]]) > (
+                        self._file.max_row_bytes
+                    ):
+                        raise RowTooLargeError
                     self._start, self._position = start, end
                     self.keys = self._text.count('":', start, end)
                     return value

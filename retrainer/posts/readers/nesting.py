@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 MAX_COLUMNS = 100_000  # all names are in memory
 
+ID = "id"
+
 _MAX_KEYS = 1_000  # of a nested object; one with more is keyed by ids
 _MAX_DEPTH = 20
 _MAX_SAMPLE = 40  # characters
@@ -112,7 +114,9 @@ class Survey:
         node.objects += 1
         if not in_record and is_keyed_by_id(value):
             ids = node.value_node()
-            return sum(self.look(record, ids, depth + 1) for record in value.values())
+            count = sum(self.look(record, ids, depth + 1) for record in value.values())
+            self.note_id(ids, next(iter(value)))
+            return count
         count = 0
         for key, below in value.items():
             child = node.keys.get(key) or self.key_node(node, key, depth)
@@ -123,6 +127,13 @@ class Survey:
             elif child.sample is None and below is not None:
                 child.sample = below[:_MAX_SAMPLE] if isinstance(below, str) else below
         return count
+
+    def note_id(self, node: Node, key: str) -> None:
+        """Note that records get an id from the key before them, if they do; see `with_id`."""
+        if are_ids(key) and ID in with_id(key, dict.fromkeys(node.keys)) and ID not in node.keys:
+            child = self.key_node(node, ID)
+            if child is not None:
+                child.sample = key
 
 
 def is_keyed_by_id(value: dict[str, object]) -> bool:
@@ -232,10 +243,23 @@ def find_records(value: object, path: str) -> Iterator[object]:
     elif not path:
         yield value
     elif isinstance(value, dict):
+        add_id = path == "*" and are_ids(next(iter(value), ""))
         for key, below in value.items():
             rest = step_into(path, key)
             if rest is not None:
-                yield from find_records(below, rest)
+                yield from find_records(with_id(key, below) if add_id else below, rest)
+
+
+def with_id(key: str, record: Any) -> Any:
+    """Return a record that stands below a key, which is its id unless it has one."""
+    if not isinstance(record, dict) or any(_words(name) & _ID_WORDS for name in record):
+        return record
+    return {**record, ID: key}
+
+
+def are_ids(first_key: str) -> bool:
+    """Whether the keys of an object that stands for an array are ids, not the numbers of its records."""
+    return first_key != "0"
 
 
 def is_inside(path: str, other: str) -> bool:

@@ -77,7 +77,9 @@ class ReadableFile:
 def find_posts_files(
     paths: Sequence[Path], limits: PostsLimits, *, exports: Sequence[Sequence[str]] = ()
 ) -> Iterator[ReadableFile]:
-    """Find the files to read: as they are named, below a folder, or in a ZIP archive.
+    """Find the files to read: as they are named, below a folder, or in a ZIP or tar archive.
+
+    Archives and pipes stay open until the next file is asked for, so each file must be read before.
 
     Args:
         paths: files, folders, archives; `-` is standard input.
@@ -179,7 +181,9 @@ def _reopener(binary: IO[bytes]) -> Callable[[], IO[bytes]]:
     """Return an opener of what is open already and must stay so."""
 
     def reopen() -> IO[bytes]:
-        return open(os.dup(binary.fileno()), "rb")  # noqa: PTH123  not a path; the caller closes it
+        file = open(os.dup(binary.fileno()), "rb")  # noqa: PTH123, SIM115  not a path; the caller closes it
+        file.seek(0)  # both share their position
+        return file
 
     return reopen
 
@@ -215,16 +219,18 @@ def _is_archive(binary: IO[bytes]) -> bool:
 @contextmanager
 def _translate_errors(name: str) -> Iterator[None]:
     """Translate errors of the file as a whole into a PostsError."""
+    damaged, again = f"'{name}' is not a complete compressed file", "Download or compress it again"
     try:
         yield
     except (*compression.ERRORS, zipfile.BadZipFile, tarfile.TarError) as error:
-        hint = "Download or compress it again"
-        raise PostsError(f"'{name}' is not a complete compressed file", hint=hint) from error
+        raise PostsError(damaged, hint=again) from error
     except NotImplementedError as error:  # of zipfile
         raise PostsError(f"cannot read '{name}': {error}", hint="Compress it with another method") from error
     except FileNotFoundError as error:
         raise PostsError(f"there is no file '{name}'", hint="Check the path") from error
     except OSError as error:
+        if error.errno is None:  # of bz2; the errors of the system have numbers
+            raise PostsError(damaged, hint=again) from error
         problem = error.strerror or error
         raise PostsError(f"cannot read '{name}': {problem}", hint="Check the path and its permissions") from error
     except RuntimeError as error:

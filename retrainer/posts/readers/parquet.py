@@ -12,6 +12,7 @@ import pyarrow.parquet as pq  # type: ignore[import-untyped]  # it ships no type
 
 from retrainer.errors import PostsError
 from retrainer.posts.readers.limits import MEGABYTE, LimitedFile, limit_error
+from retrainer.posts.readers.parquet_pages import read_pages
 from retrainer.posts.records import PostsTable, Row
 from retrainer.posts.times import MAX_TIME, MIN_TIME
 from retrainer.posts.validation import EPOCH, MICROSECOND, quote, shorten
@@ -40,7 +41,7 @@ def read(file: LimitedFile, _options: ReadOptions) -> PostsTable:
             yield from select(columns)
 
     def select(columns: Sequence[str | None]) -> Iterator[Row]:
-        number = 0
+        number = 1
         wanted = sorted({name for name in columns if name is not None})
         for name in wanted:
             _require_plain(schema.field(name), file.name)
@@ -52,9 +53,9 @@ def read(file: LimitedFile, _options: ReadOptions) -> PostsTable:
                     raise file.row_error()
             values = {name: _to_python(batch.column(name)) for name in batch.schema.names}
             absent: list[object] = [None] * batch.num_rows
-            for row in zip(*(absent if name is None else values[name] for name in columns), strict=True):
-                number += 1
-                yield number, row
+            selected = zip(*(absent if name is None else values[name] for name in columns), strict=True)
+            yield from enumerate(selected, number)
+            number += batch.num_rows
 
     return PostsTable(file.name, schema.names, rows, "record")
 
@@ -64,7 +65,7 @@ def _translate_errors(name: str) -> Iterator[None]:
     """Translate what Arrow raises about a damaged file; an OSError of the system has a number."""
     try:
         yield
-    except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
+    except (pa.ArrowException, ValueError, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
         problem = f"cannot read '{name}' as Parquet: {shorten(str(error), 200)}"
@@ -85,18 +86,27 @@ def _read_batches(file: LimitedFile, metadata: Any, wanted: list[str]) -> Iterat
     A file may store one long value, or the beginning of many, once. Texts are therefore read as dictionaries, which
     repeat nothing. Where that is not possible, a batch is so small that it may repeat the largest value.
     """
-    chunks = []
+    repeating: set[str] = set()
+    largest = 1
     for group in map(metadata.row_group, range(metadata.num_row_groups)):
-        columns = [chunk for chunk in map(group.column, range(group.num_columns)) if chunk.path_in_schema in wanted]
-        if sum(chunk.total_uncompressed_size for chunk in columns) > file.limits.row_group_megabytes * MEGABYTE:
-            problem = "has a row group of more than {} MB"
-            raise limit_error(file.name, file.limits, problem, "row_group_megabytes")
-        chunks += columns
-    repeating = [chunk for chunk in chunks if any(encoding.startswith("DELTA") for encoding in chunk.encodings)]
-    largest = max((chunk.total_uncompressed_size for chunk in repeating), default=1)
-    dictionaries = sorted(set(wanted) - {chunk.path_in_schema for chunk in repeating})
+        left = file.limits.row_group_megabytes * MEGABYTE
+        for chunk in map(group.column, range(group.num_columns)):
+            if chunk.path_in_schema not in wanted:
+                continue
+            size = 0
+            for page in read_pages(file.binary, chunk):
+                size += page.size
+                if page.repeats:
+                    repeating.add(chunk.path_in_schema)
+            left -= size
+            if left < 0:
+                problem = "has a row group of more than {} MB"
+                raise limit_error(file.name, file.limits, problem, "row_group_megabytes")
+            if chunk.path_in_schema in repeating:
+                largest = max(largest, size)
+    dictionaries = sorted(set(wanted) - repeating)
     parquet = pq.ParquetFile(file.binary, metadata=metadata, read_dictionary=dictionaries)
-    rows = max(1, min(_BATCH_ROWS, _BATCH_BYTES // max(1, largest)))
+    rows = max(1, min(_BATCH_ROWS, _BATCH_BYTES // largest))
     yield from parquet.iter_batches(batch_size=rows, columns=wanted)
 
 
@@ -128,7 +138,7 @@ def _to_python(column: Any) -> list[object]:
         zone = getattr(arrow_type, "tz", None)
         micros = column.cast(pa.timestamp("us", zone), safe=exact)
         if zone is not None:
-            return _aware_times(micros.cast(pa.int64()).to_pylist())
+            return _aware_times(micros.cast(pa.int64()))
         return list(micros.to_numpy(zero_copy_only=False))
     is_bytes = pa.types.is_binary(arrow_type) or pa.types.is_large_binary(arrow_type)
     if is_bytes or (pa.types.is_decimal(arrow_type) and arrow_type.scale == 0):
@@ -136,13 +146,16 @@ def _to_python(column: Any) -> list[object]:
     return list(column.to_pylist())
 
 
-def _aware_times(micros: list[int | None]) -> list[object]:
+def _aware_times(micros: Any) -> list[object]:
     """Return times; one that Python cannot hold stays one of numpy."""
+    first, last = pc.min(micros).as_py(), pc.max(micros).as_py()
+    if first is not None and not micros.null_count and first >= MIN_TIME and last <= MAX_TIME:
+        return list(map(EPOCH.__add__, micros.to_numpy().view("timedelta64[us]").tolist()))
     return [
         value
         if value is None
         else EPOCH + value * MICROSECOND
         if MIN_TIME <= value <= MAX_TIME
         else np.datetime64(value, "us")
-        for value in micros
+        for value in micros.to_pylist()
     ]

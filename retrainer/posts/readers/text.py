@@ -100,15 +100,16 @@ class Lines:
         for text in decode(self._file, self._encoding):
             # A \r at the end may be half of \r\n.
             end = 1 + max(text.rfind("\n"), text.rfind("\r", 0, -1))
+            if begun and memory([*begun, text]) > self._file.max_row_bytes:
+                raise self._file.row_error()
             if end:
                 block = self._block(number, [*begun, text[:end]])
                 yield block
                 number += len(block.lines)
                 begun = []
-            begun.append(text[end:])
-            if memory(begun) > self._file.max_row_bytes:
-                raise self._file.row_error()
-        if any(begun):
+            if end < len(text):
+                begun.append(text[end:])
+        if begun:
             yield self._block(number, begun)
 
     def _block(self, number: int, texts: list[str]) -> _Block:
@@ -142,11 +143,11 @@ def decode(file: LimitedFile, encoding: str) -> Iterator[str]:
 
 def memory(texts: Sequence[str]) -> int:
     """Return the bytes that texts take in memory when they are joined, which depends on the widest character."""
-    return sum(map(len, texts)) * max(map(_width, texts), default=1)
+    return sum(map(len, texts)) * max(map(width, texts), default=1)
 
 
-def _width(text: str) -> int:
-    """Return the bytes that each character takes in memory: 1, 2 or 4, by the widest."""
+def width(text: str) -> int:
+    """Return the bytes that each character of a text takes in memory: 1, 2 or 4, by the widest."""
     return 1 if text.isascii() else max(1, min(4, (sys.getsizeof(text) - 74) // len(text)))
 
 

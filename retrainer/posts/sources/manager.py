@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pluggy
 from pydantic import BaseModel, ValidationError
@@ -23,6 +23,16 @@ if TYPE_CHECKING:
     from retrainer.posts.sources.http import HttpClient
 
 _HOOKS = ("fetch", "source")
+
+
+class TypeStatus(NamedTuple):
+    """An installed type of source: what it says about itself, or why it cannot be used."""
+
+    name: str
+    distribution: str
+    version: str
+    summary: str | None = None
+    problem: str | None = None
 
 
 @dataclass(frozen=True)
@@ -80,6 +90,19 @@ def load_source(name: str, settings: SourceSettings) -> LoadedSource:
     except ValidationError as error:
         raise explain_options_error(error, ("posts", "sources", name), description.options) from None
     return LoadedSource(name, settings.type, config, manager)
+
+
+def list_types() -> list[TypeStatus]:
+    """Describe every installed type of source; a broken one is listed with its problem."""
+    statuses = []
+    for name, distribution, version, _ in find_entry_points(SOURCES):
+        try:
+            _, description = load_type(name, "type")
+        except RetrainerError as error:
+            statuses.append(TypeStatus(name, distribution, version, problem=str(error)))
+        else:
+            statuses.append(TypeStatus(name, distribution, version, summary=description.summary))
+    return statuses
 
 
 def load_type(name: str, key: str) -> tuple[pluggy.PluginManager, SourceType]:

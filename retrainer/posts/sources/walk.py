@@ -12,8 +12,6 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from retrainer.posts.sources.hookspecs import Page
-from retrainer.posts.times import to_microseconds
-from retrainer.posts.validation import EPOCH, MICROSECOND
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -75,6 +73,9 @@ def walk(since: Since, read: Callable[[str | None], Listing | None]) -> Iterator
 
 def parse_time(value: object) -> datetime | None:
     """Return the time that a value means without others beside it; None if there is none."""
+    from retrainer.posts.times import to_microseconds  # noqa: PLC0415  numpy is slow to import
+    from retrainer.posts.validation import EPOCH, MICROSECOND  # noqa: PLC0415
+
     try:
         return EPOCH + to_microseconds(value) * MICROSECOND
     except (ValueError, ArithmeticError):

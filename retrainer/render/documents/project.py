@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from retrainer.algorithms.events import PluginStatus
     from retrainer.posts.importer import ImportResult
     from retrainer.posts.sources.fetching import FetchResult
+    from retrainer.posts.sources.manager import TypeStatus
 
 
 class PostsCountDocument(Document):
@@ -135,7 +136,7 @@ class BackupDocument(Document):
 
 
 class PluginDocument(Document):
-    """One installed algorithm or observer."""
+    """One installed algorithm, observer or type of source."""
 
     name: str
     kind: str
@@ -155,6 +156,16 @@ class PluginDocument(Document):
             model_types=description.model_types if description else (),
             summary=description.summary if description else None,
             status="broken" if plugin.problem else "ok",
+        )
+
+    @classmethod
+    def from_source_type(cls, source: "TypeStatus") -> Self:
+        return cls.build(
+            source,
+            kind="source",
+            model_types=(),
+            hooks=("fetch", "source"),
+            status="broken" if source.problem else "ok",
         )
 
 

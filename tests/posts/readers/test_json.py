@@ -230,6 +230,27 @@ def test_what_exceeds_a_row_is_read_in_parts(tmp_path: Path, template: str) -> N
     assert ids(content) == list(range(3_000))
 
 
+@pytest.mark.parametrize("row_megabytes", [1, 16])
+def test_the_key_of_a_record_is_its_id_unless_it_has_one_or_the_keys_are_its_number(
+    tmp_path: Path, row_megabytes: int
+) -> None:
+    padding = "x" * 450_000
+    for first, extra, expected in (
+        (7, {}, ["7", "8", "9"]),
+        (0, {}, [None] * 3),
+        (7, {"tweet_id": 1}, [None] * 3),
+    ):
+        records = {str(first + n): {"date": "2024-01-01", "text": padding, **extra} for n in range(3)}
+        (tmp_path / "posts.json").write_text(json.dumps(records))
+        [content] = read_all(tmp_path / "posts.json", row_megabytes=row_megabytes)
+        assert [row.get("id") for row in content.rows] == expected
+
+
+def test_records_over_several_lines_after_one_on_a_line_are_read(tmp_path: Path) -> None:
+    lines = [json.dumps({"id": 1, "date": "2024-01-01"}), json.dumps({"id": 2, "date": "2024-01-02"}, indent=1)]
+    assert ids(read(tmp_path / "posts.json", "\n".join(lines))) == [1, 2]
+
+
 def test_nesting_of_any_depth_is_an_error_or_rejected(tmp_path: Path) -> None:
     assert "nested too deeply" in error_of(tmp_path / "posts.json", "[" * 100_000)
     assert "nested too deeply" in error_of(tmp_path / "posts.json", '{"a":' * 100_000)

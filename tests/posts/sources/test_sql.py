@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import sqlalchemy as sa
 
-from retrainer.posts.sources import sql
+from retrainer.posts.sources import query as queries
 from tests.posts.sources.conftest import add_source, stored_texts
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def test_the_columns_of_a_query_can_be_named(statuses: Statuses, folder: Path, r
 def test_a_fetch_that_ends_between_pages_goes_on_without_loss(
     statuses: Statuses, same_time: bool, folder: Path, retrainer: Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sql, "PAGE_ROWS", 3)
+    monkeypatch.setattr(queries, "PAGE_ROWS", 3)
     add_source(
         folder, "ada", statuses.settings(max_pages=3, query=QUERY.replace(">=", ">") if not same_time else QUERY)
     )
@@ -117,11 +117,13 @@ def test_a_fetch_that_ends_between_pages_goes_on_without_loss(
 
 @pytest.mark.slow
 def test_a_killed_fetch_goes_on(statuses: Statuses, folder: Path, retrainer: Runner) -> None:
-    """The process is killed when it reads a row of its second page, by the query itself."""
+    """The process is killed when it has read its second page and not stored it."""
     add_source(folder, "ada", statuses.settings())
     statuses.publish(*range(2_500))
     code = (
-        "import os, signal, sys; from retrainer.posts.sources import sql; from retrainer.__main__ import main\n"
+        "import os, signal, sys\n"
+        "from retrainer.__main__ import main\n"
+        "from retrainer.posts.sources import query as sql\n"
         "read, pages = sql._Cursors.read, []\n"
         "def killing(self, values, column):\n"
         "    pages.append(values)\n"
@@ -130,7 +132,7 @@ def test_a_killed_fetch_goes_on(statuses: Statuses, folder: Path, retrainer: Run
         "sql._Cursors.read = killing; sys.argv = ['retrainer', 'posts', 'fetch']; main()"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=folder, check=False).returncode == -signal.SIGKILL
-    assert len(stored_texts(folder)) == sql.PAGE_ROWS
+    assert len(stored_texts(folder)) == queries.PAGE_ROWS
     assert retrainer("posts", "fetch").out == "ada: 1500 added, 0 updated, 2 unchanged\n"
 
 
