@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from yaml.error import MarkedYAMLError
 
 from retrainer.entry_points import installed_algorithms
@@ -71,7 +71,7 @@ class PostsLimits(_Section):
     """The limits of an imported file, since a few kilobytes can expand to gigabytes."""
 
     file_megabytes: Annotated[int, Field(ge=1)] = 1024
-    json_megabytes: Annotated[int, Field(ge=1)] = 2048
+    json_megabytes: Annotated[int, Field(ge=1)] = 2048  # unused, and accepted since older settings hold it
     row_megabytes: Annotated[int, Field(ge=1)] = 16
     row_group_megabytes: Annotated[int, Field(ge=1)] = 512
     rows: Annotated[int, Field(ge=1)] = 5_000_000
@@ -113,6 +113,10 @@ def _source_name(name: str) -> str:
     return name
 
 
+def _none_is_empty(section: Any) -> Any:
+    return {} if section is None else section  # all its keys may be commented out
+
+
 SourceName = Annotated[str, AfterValidator(_source_name)]
 
 
@@ -123,7 +127,7 @@ class PostsSettings(_Section):
     limits: PostsLimits = PostsLimits()
     exclude: list[Kind] = ["reposts", "service_messages"]
     formats: dict[Text, ExportFormat] = {}
-    sources: dict[SourceName, SourceSettings] = {}
+    sources: Annotated[dict[SourceName, SourceSettings], BeforeValidator(_none_is_empty)] = {}
 
 
 class ModelSettings(_Section):
@@ -321,7 +325,7 @@ def load_settings(path: Path, environ: Mapping[str, str] = os.environ) -> Settin
     try:
         settings = Settings.model_validate(tree)
     except ValidationError as error:
-        raise _explain(error.errors()[0], sources) from None
+        raise _explain(_first(error), sources) from None
     for model_type in MODEL_TYPE_NAMES:
         _check_algorithms(settings.model(model_type), f"{model_type}_model", sources)
     return settings
@@ -335,7 +339,7 @@ def explain_options_error(error: ValidationError, section: Key, options: type[Ba
         section: the key of the options.
         options: the class that rejected them.
     """
-    first = error.errors()[0]
+    first = _first(error)
     key = (*section, *map(str, first["loc"]))
     if first["type"] == "extra_forbidden":
         return _unknown_key(key, sorted(options.model_fields))
@@ -496,6 +500,12 @@ def _check_algorithms(model: ModelSettings, section: str, sources: _Sources) -> 
         if options is not None and not isinstance(options, dict):
             message = f"{section}.{name}: invalid value '{options}' (must be the options of the algorithm)"
             raise ConfigError(sources.locate(key) + message)
+
+
+def _first(error: ValidationError) -> ErrorDetails:
+    """Return the error to report: an unknown key, which may be a misspelled one that is missing, or else the first."""
+    errors = error.errors()
+    return next((one for one in errors if one["type"] == "extra_forbidden"), errors[0])
 
 
 def _explain(error: ErrorDetails, sources: _Sources) -> ConfigError:

@@ -168,6 +168,7 @@ class Conversion:
         """
         result, rows, convert = self.result, self._rows(), self._converter(file)
         batch: list[StagedPost] = []
+        is_observed = False  # whether all times were looked at
         while (row := next(rows, None)) is not None:
             result.rows += 1
             if isinstance(row, RejectedRow):
@@ -175,7 +176,11 @@ class Conversion:
                 continue
             try:
                 post = convert(*row)
-            except UndecidedTimeError:  # the first time beyond the sample that depends on the others
+            except UndecidedTimeError as error:  # the first time beyond the sample that depends on the others
+                if is_observed:
+                    self._reject(RejectedRow(row[0], str(error)))
+                    continue
+                is_observed = True
                 result.rows -= 1
                 self._observe_all()
                 rows = islice(self._table.rows(self._mapping.paths), result.rows, None)

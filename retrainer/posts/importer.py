@@ -194,7 +194,7 @@ def import_records(
     conversion: ConversionOptions | None = None,
     then: Callable[[Session], None] | None = None,
 ) -> ImportResult:
-    """Add the posts of fetched records in one transaction, however many of the records are rejected.
+    """Add the posts of fetched records in one transaction, unless all of the records are rejected.
 
     Args:
         store: where to add the posts.
@@ -208,7 +208,7 @@ def import_records(
         then: is called at the end of the transaction, before it is committed.
 
     Raises:
-        PostsError: the records have no times, or the posts are in a foreign table.
+        PostsError: the records have no times, all are rejected, or the posts are in a foreign table.
     """
     store.require_writable()
     table = table_of_records(list(records), name)
@@ -216,7 +216,9 @@ def import_records(
     with open_staging(update=update) as staging:
         tables = [(nullcontext(table), False)]
         files = _stage(staging, tables, exports, conversion or ConversionOptions(), store.settings, now, _no_progress)
-        return _merge(store, staging, files, ImportOptions(stream=stream, update=update), now, then=then)
+        options = ImportOptions(stream=stream, update=update, allow_rejects=True)
+        _require_accepted(name, files, options)
+        return _merge(store, staging, files, options, now, then=then)
 
 
 def table_of_records(records: Sequence[Mapping[str, object]], name: str) -> PostsTable:

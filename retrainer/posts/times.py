@@ -131,8 +131,8 @@ class TimeColumn:
 
     def observe(self, value: object) -> None:
         """Take a value into account in deciding the format."""
-        if (type(value) is str and value[4:5] == "-") or self._pattern is not None:
-            return  # decides nothing; this is the way of nearly all columns
+        if (type(value) is str and value[4:5] == "-" and value[1:2] != "-") or self._pattern is not None:
+            return  # 2024-… decides nothing, unlike 3-05-2024; this is the way of nearly all columns
         number = _number(value)
         if number is not None:
             if _SERIALS[0] <= number < _SERIALS[1]:

@@ -227,6 +227,11 @@ def test_an_open_order_is_refused_with_both_readings() -> None:
     assert not column.is_open
 
 
+def test_a_day_of_one_digit_before_a_hyphen_is_observed_too() -> None:
+    with pytest.raises(PostsError, match=r"'3-05-2016 10:00' is 2016-05-03 \(DMY\) or 2016-03-05 \(MDY\)"):
+        read_column(["3-05-2016 10:00"])
+
+
 def test_an_order_of_two_digits_has_three_readings() -> None:
     with pytest.raises(PostsError, match=r"is 2003-02-01 \(DMY\) or 2003-01-02 \(MDY\) or 2001-02-03 \(YMD\)"):
         read_column(["01/02/03"])

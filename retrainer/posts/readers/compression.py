@@ -8,6 +8,7 @@ import lzma
 import sys
 import tempfile
 import zlib
+from contextlib import ExitStack
 from typing import IO, TYPE_CHECKING, Any
 
 if sys.version_info >= (3, 14):
@@ -74,14 +75,15 @@ def spool(binary: IO[bytes], name: str, max_megabytes: int) -> IO[bytes]:
     Raises:
         PostsError: it is larger than the limit.
     """
-    file = tempfile.TemporaryFile()  # noqa: SIM115  the caller closes it
-    left = max_megabytes * MEGABYTE
-    while chunk := binary.read(_BUFFER_BYTES):
-        left -= len(chunk)
-        if left < 0:
-            file.close()
-            problem = f"'{name}' expands to more than {max_megabytes:,} MB"
-            raise PostsError(problem, hint="Raise posts.limits.file_megabytes to import it")
-        file.write(chunk)
+    with ExitStack() as stack:
+        file = stack.enter_context(tempfile.TemporaryFile())
+        left = max_megabytes * MEGABYTE
+        while chunk := binary.read(_BUFFER_BYTES):
+            left -= len(chunk)
+            if left < 0:
+                problem = f"'{name}' expands to more than {max_megabytes:,} MB"
+                raise PostsError(problem, hint="Raise posts.limits.file_megabytes to import it")
+            file.write(chunk)
+        stack.pop_all()  # the caller closes it
     file.seek(0)
     return file

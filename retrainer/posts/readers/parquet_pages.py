@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 _HEADER_BYTES = 2**16
 _MAX_HEADER_BYTES = 2**24
-_DELTA_ENCODINGS = frozenset((5, 6, 7))
+_DELTA_ENCODINGS = (5, 6, 7)
 # Fields of a page header, and of what is in it for a data page of version 1, a dictionary, a data page of version 2.
 _UNCOMPRESSED_SIZE, _COMPRESSED_SIZE = 2, 3
 _ENCODING_FIELDS = {5: 2, 7: 2, 8: 4}
@@ -56,8 +56,9 @@ def read_pages(binary: IO[bytes], chunk: Any) -> Iterator[Page]:
         size, compressed = header.get(_UNCOMPRESSED_SIZE), header.get(_COMPRESSED_SIZE)
         if not (isinstance(size, int) and isinstance(compressed, int) and size >= 0 and compressed >= 0):
             raise ValueError("a page has no size")
-        encodings = (header.get(field, {}).get(encoding) for field, encoding in _ENCODING_FIELDS.items())
-        yield Page(size, not _DELTA_ENCODINGS.isdisjoint(encodings))
+        parts = ((header.get(field), encoding) for field, encoding in _ENCODING_FIELDS.items())
+        encodings = [part.get(encoding) for part, encoding in parts if isinstance(part, dict)]
+        yield Page(size, any(encoding in _DELTA_ENCODINGS for encoding in encodings))
         position += length + compressed
 
 

@@ -53,7 +53,8 @@ def fetch(config: BlueskyOptions, since: Since, http: HttpClient) -> Iterator[Pa
         feed = answer.get("feed") if isinstance(answer, dict) else None
         if not isinstance(feed, list) or not all(isinstance(item, dict) for item in feed):
             raise SourceError(f"'{config.url}' did not answer with posts", hint="Check the URL of the source")
-        return Listing(feed, [_time(item) for item in feed], answer.get("cursor"), {"did": did}, EXPORT)
+        times = [_time(item) for item in feed]
+        return Listing(feed, times, answer.get("cursor"), {"did": did}, EXPORT, newest_first=True)
 
     yield from walk(since, read)
 

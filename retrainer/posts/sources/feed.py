@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from retrainer.posts.sources.hookspecs import Page, Since
     from retrainer.posts.sources.http import HttpClient, Response
 
-HEAD_BYTES = 4_096  # which tell a feed from other XML
+HEAD_BYTES = 65_536  # which tell a feed from other XML
 XML_EXPORT, JSON_EXPORT = "RSS or Atom feed", "JSON Feed"  # the formats of the records
 
 

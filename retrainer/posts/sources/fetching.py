@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from retrainer.errors import ConfigError, RetrainerError, UnknownName, did_you_mean, wrap_unexpected
+from retrainer.errors import ConfigError, PostsError, RetrainerError, UnknownName, did_you_mean, wrap_unexpected
 from retrainer.posts.conversion import ConversionOptions
 from retrainer.posts.exports import KnownExport, known_exports
 from retrainer.posts.importer import import_records
@@ -165,6 +165,8 @@ class _Fetch:
             complete = self._fetch(full=full)
         except Exception as error:
             problem = error if isinstance(error, RetrainerError) else wrap_unexpected(error)
+            if isinstance(error, PostsError):  # its hint is for a file
+                problem = PostsError(error.message, hint="Check the settings of the source, and its answers")
             log.error("'%s': %s", self._result.source, problem, exc_info=error)  # noqa: TRY400  not a traceback
             return replace(self._result, problem=problem)
         return replace(self._result, complete=complete)

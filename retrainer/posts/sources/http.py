@@ -188,6 +188,9 @@ class HttpClient:
         conditions = {"etag": "If-None-Match", "last-modified": "If-Modified-Since"}
         sent = {**(headers or {}), **{conditions[name]: value for name, value in (validators or {}).items()}}
         target = _parse_url(url, params)
+        for name, value in sent.items():
+            if not (value.isascii() and value.isprintable()):
+                raise ConfigError(f"the header {name} has an invalid character", hint="Check its variable")
         retry = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(_TemporaryFailure),
             stop=tenacity.stop_after_attempt(ATTEMPTS) | tenacity.stop_before_delay(self._remaining()),

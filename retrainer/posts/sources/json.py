@@ -90,7 +90,7 @@ def fetch(config: JsonOptions, since: Since, http: HttpClient) -> Iterator[Page]
             where = f"at '{config.records}'" if config.records else "as an array"
             raise SourceError(f"the endpoint did not answer with posts {where}", hint="Check `records` of the source")
         following = find_value(document, config.next) if config.next is not None else response.linked_next
-        next_cursor = str(following) if records and following not in {None, "", False} else None
+        next_cursor = str(following) if records and isinstance(following, str | int) and following else None
         if next_cursor is not None and config.cursor_param is None:
             next_cursor = response.page_url(next_cursor)
         times = [_time(record, config.columns["created_at"]) for record in records]

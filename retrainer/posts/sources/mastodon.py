@@ -63,6 +63,7 @@ def fetch(config: MastodonOptions, since: Since, http: HttpClient) -> Iterator[P
             next_cursor,
             {"account_id": account_id},
             EXPORT,
+            newest_first=True,
         )
 
     yield from walk(since, read)

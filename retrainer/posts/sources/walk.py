@@ -30,6 +30,8 @@ class Listing:
         next_cursor: where the next page starts; None at the end.
         state: more that the source wants to know in the next fetch.
         export: the format of the records; see `Page`.
+        newest_first: whether the newest posts are known to come first. Otherwise their times must show it, or the
+            listing is read to its end each time.
     """
 
     records: Sequence[Mapping[str, object]]
@@ -37,6 +39,7 @@ class Listing:
     next_cursor: str | None
     state: Mapping[str, Any] = field(default_factory=dict)
     export: ExportFormat | str | None = None
+    newest_first: bool = False
 
 
 class _Gap(NamedTuple):
@@ -85,8 +88,9 @@ def parse_time(value: object) -> datetime | None:
 def _is_end(listing: Listing, times: list[datetime], gap: _Gap) -> bool:
     if listing.next_cursor is None or listing.next_cursor == gap.cursor:
         return True
-    # A listing that is sorted the other way has to be read to its end.
-    return gap.until is not None and bool(times) and times[0] >= times[-1] and times[-1] < gap.until
+    if gap.until is None or not times or times[-1] >= gap.until:
+        return False
+    return listing.newest_first or (times[0] > times[-1] and times == sorted(times, reverse=True))
 
 
 def _state(newest: datetime | None, gaps: list[_Gap]) -> dict[str, Any]:

@@ -28,7 +28,7 @@ def server(request: pytest.FixtureRequest, folder: Path) -> Iterator[SourceServe
         yield server
 
 
-def add_source(folder: Path, name: str, settings: dict[str, Any]) -> None:
+def add_source(folder: Path, name: str, settings: dict[str, Any] | None) -> None:
     """Make this the only source of a project."""
     configure(folder, sources=json.dumps({name: settings}))
 

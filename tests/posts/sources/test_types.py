@@ -262,6 +262,47 @@ def test_rejected_posts_are_reported_and_cost_no_others(folder: Path, retrainer:
 
 
 @slow
+def test_a_page_of_rejected_posts_is_an_error_until_it_is_well(folder: Path, retrainer: Runner) -> None:
+    posts = [{"id": 1, "sent": "soon", "text": "first"}, {"id": 2, "sent": None, "text": "second"}]
+    with Scripted() as server:
+        server.respond = lambda _: as_json(posts)
+        add_source(folder, "ada", json_source(server))
+        done = retrainer("posts", "fetch")
+        assert done.code == 1
+        assert "cannot import 'ada': all 2 rows are rejected" in done.err
+        posts[:] = items(0, 1)
+        assert retrainer("posts", "fetch").out == "ada: 2 added, 0 updated, 0 unchanged\n"
+
+
+@slow
+def test_an_unsorted_endpoint_is_read_to_its_end(folder: Path, retrainer: Runner) -> None:
+    numbers = [5, 1, 4, 0, 3, 2]
+
+    def respond(request: Request) -> Answer:
+        start = int(request.query.get("from", 0))
+        following = start + 3 if start + 3 < len(numbers) else None
+        return as_json({"posts": items(*numbers[start : start + 3]), "following": following})
+
+    with Scripted() as server:
+        server.respond = respond
+        options = {"records": "posts", "next": "following", "cursor_param": "from", "edits_days": 0}
+        add_source(folder, "ada", json_source(server, **options))
+        retrainer("posts", "fetch")
+        numbers += [7, 6]
+        assert retrainer("posts", "fetch").out.startswith("ada: 2 added")
+
+
+@slow
+@pytest.mark.parametrize("token", ["two\nlines", "t\N{LATIN SMALL LETTER O WITH DIAERESIS}ken", "a\x01b"])
+def test_a_token_that_no_header_can_hold_is_a_wrong_setting(token: str, folder: Path, retrainer: Runner) -> None:
+    add_source(folder, "ada", {"type": "mastodon", "url": "http://127.0.0.1:9", "account": "a", "token_variable": "T"})
+    done = retrainer("posts", "fetch", "--json", env={"T": token})
+    assert done.code == 2
+    assert done.err == "ERROR: 'ada': the header Authorization has an invalid character. Check its variable\n"
+    assert token not in done.out
+
+
+@slow
 def test_two_fetches_of_a_source_at_the_same_time_notice_each_other(
     folder_on_each_database: Path, retrainer: Runner
 ) -> None:
@@ -311,6 +352,7 @@ def test_a_json_answer_without_posts_is_one_line(body: bytes, message: str, fold
     ("settings", "message"),
     [
         ({}, "posts.sources.ada.type is missing"),
+        (None, "posts.sources.ada.type is missing"),
         ({"type": "mastodn"}, "posts.sources.ada.type: unknown source type 'mastodn'. Did you mean 'mastodon'?"),
         ({"type": "mastodon", "url": "https://m.example"}, "posts.sources.ada.account is missing"),
         ({"type": "feed", "ulr": "x"}, "unknown key 'posts.sources.ada.ulr'. Did you mean 'url'?"),
@@ -319,7 +361,9 @@ def test_a_json_answer_without_posts_is_one_line(body: bytes, message: str, fold
         ({"type": "feed", "url": "ftp://x/y"}, "'ftp' is not http or https"),
     ],
 )
-def test_a_wrong_setting_is_one_line(settings: dict[str, Any], message: str, folder: Path, retrainer: Runner) -> None:
+def test_a_wrong_setting_is_one_line(
+    settings: dict[str, Any] | None, message: str, folder: Path, retrainer: Runner
+) -> None:
     add_source(folder, "ada", settings)
     done = retrainer("posts", "fetch")
     assert done.code == 2
