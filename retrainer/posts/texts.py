@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 _LINE, _PARAGRAPH = "\x1e", "\x1d"  # markers, which texts do not contain
 _BLOCKS = "div, li, tr, blockquote, pre, ul, ol, table, h1, h2, h3, h4, h5, h6, figure, figcaption, section, article"
 _INVISIBLE = "head, script, style, template, .invisible"  # Mastodon hides parts of links by the class
+_FEW = 10  # to one
 _MAX_TAGS = 10_000  # for the parser, whose time grows with the square of their depth
 _TAG = re.compile(r"<[^<>]*>")
 _KNOWN_TAG = re.compile(
@@ -65,11 +66,11 @@ def clean_text(value: object, clean_ups: Sequence[CleanUp] = ()) -> str | None:
 def find_clean_ups(values: Iterable[object]) -> list[CleanUp]:
     """Return what the texts of a column need, where they show it beyond doubt.
 
-    They are HTML if most have tags that belong to texts and none has a bare `<`; they have entities if some do and no
-    text has a bare `&`; they are mojibake if at least half of those beyond ASCII can be repaired.
+    They are HTML if most have tags that belong to texts and hardly any has a `<` of another kind; they have entities if
+    some do and no text has a bare `&`; they are mojibake if at least half of those beyond ASCII can be repaired.
     """
-    texts = tagged = with_entities = foreign = repairable = 0
-    bare_less = bare_ampersand = False
+    texts = tagged = bare_less = with_entities = foreign = repairable = 0
+    bare_ampersand = False
     for value in values:
         if not isinstance(value, str) or is_missing(value):
             continue
@@ -77,7 +78,7 @@ def find_clean_ups(values: Iterable[object]) -> list[CleanUp]:
         if "<" in value:
             rest, tags = _KNOWN_TAG.subn("", value)
             tagged += tags > 0
-            bare_less = bare_less or "<" in rest
+            bare_less += "<" in rest
         if "&" in value:
             rest, entities = _ENTITY.subn("", value)
             with_entities += entities > 0
@@ -88,7 +89,7 @@ def find_clean_ups(values: Iterable[object]) -> list[CleanUp]:
     found: list[CleanUp] = []
     if repairable * 2 >= foreign > 0:
         found.append("mojibake")
-    if tagged * 2 > texts and not bare_less:
+    if tagged * 2 > texts and bare_less * _FEW <= tagged:
         found.append("html")
     elif with_entities and not bare_ampersand:
         found.append("entities")

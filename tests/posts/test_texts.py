@@ -112,6 +112,7 @@ def test_what_cannot_be_stored_is_replaced() -> None:
         (["<p>one</p>", "plain", "<b>two</b>"], ["html"]),
         (["<p>one</p>", "plain", "more"], []),  # one speaks about HTML
         (["<p>one</p> <3", "<p>two</p>"], []),
+        (["<p>one</p> <3", *["<p>two <o:p>three</o:p></p>"] * 9, *["<p>four</p>"] * 90], ["html"]),
         (["I <3 it", "x < y", "List<String>"], []),
         (["a &amp; b", "c &lt; d", "e"], ["entities"]),
         (["a &amp; b", "this & that"], []),
