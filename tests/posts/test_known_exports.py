@@ -105,10 +105,9 @@ def test_a_known_export_needs_no_option(name: str, run: Run) -> None:
         ("hacker_news/items.jsonl", "8863", (1, None, 104)),
     ],
 )
-def test_counts_are_read(name: str, post_id: str, counts: tuple[int | None, ...], folder: Path) -> None:
-    store = open_project(folder).posts
-    import_posts(store, [FILES / name], ImportOptions(), NOW)
-    post = store.get_post(post_id)
+def test_counts_are_read(name: str, post_id: str, counts: tuple[int | None, ...], shared_store: PostStore) -> None:
+    import_posts(shared_store, [FILES / name], ImportOptions(stream="counts"), NOW)
+    post = shared_store.get_post(post_id, stream="counts")
     assert (post.replies_count, post.reblogs_count, post.favourites_count) == counts
 
 
