@@ -325,7 +325,7 @@ def load_settings(path: Path, environ: Mapping[str, str] = os.environ) -> Settin
     try:
         settings = Settings.model_validate(tree)
     except ValidationError as error:
-        raise _explain(error.errors()[0], sources) from None
+        raise _explain(_first(error), sources) from None
     for model_type in MODEL_TYPE_NAMES:
         _check_algorithms(settings.model(model_type), f"{model_type}_model", sources)
     return settings
@@ -339,7 +339,7 @@ def explain_options_error(error: ValidationError, section: Key, options: type[Ba
         section: the key of the options.
         options: the class that rejected them.
     """
-    first = error.errors()[0]
+    first = _first(error)
     key = (*section, *map(str, first["loc"]))
     if first["type"] == "extra_forbidden":
         return _unknown_key(key, sorted(options.model_fields))
@@ -500,6 +500,12 @@ def _check_algorithms(model: ModelSettings, section: str, sources: _Sources) -> 
         if options is not None and not isinstance(options, dict):
             message = f"{section}.{name}: invalid value '{options}' (must be the options of the algorithm)"
             raise ConfigError(sources.locate(key) + message)
+
+
+def _first(error: ValidationError) -> ErrorDetails:
+    """Return the error to report: an unknown key, which may be a misspelled one that is missing, or else the first."""
+    errors = error.errors()
+    return next((one for one in errors if one["type"] == "extra_forbidden"), errors[0])
 
 
 def _explain(error: ErrorDetails, sources: _Sources) -> ConfigError:

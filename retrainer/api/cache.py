@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
+import time
 from operator import attrgetter
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cachetools import LRUCache, cachedmethod
 
@@ -22,6 +24,14 @@ if TYPE_CHECKING:
 
 MAX_RESULTS = 2000
 MAX_BYTES = 8_000_000  # of all answers
+MAX_AGE_SECONDS = 1.0  # of an answer that depends on the time
+
+
+class _Body(NamedTuple):
+    """A kept body, and until when it may be served, by the monotonic clock in seconds."""
+
+    body: bytes
+    until: float
 
 
 class VersionCache:
@@ -48,13 +58,16 @@ class VersionCache:
 
 
 class AnswerCache:
-    """The bodies of answers that depend on nothing but the database, kept until anything in it changes."""
+    """The bodies of answers, kept until anything in the database changes.
+
+    One that depends on the time too, such as whether the process of a run is alive, is kept for a second at most.
+    """
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
         self._lock = Lock()
         self._last_commit: object = None
-        self._bodies: LRUCache[Hashable, bytes] = LRUCache(MAX_BYTES, len)
+        self._bodies: LRUCache[Hashable, _Body] = LRUCache(MAX_BYTES, lambda kept: len(kept.body))
 
     def get(self, key: Hashable, compute: Callable[[], bytes], keep: Callable[[], bool] | None = None) -> bytes:
         """Return the body under a key, which is computed again if the database has changed since.
@@ -72,14 +85,15 @@ class AnswerCache:
             if commit != self._last_commit:
                 self._bodies.clear()
                 self._last_commit = commit
-            body = self._bodies.get(key)
-        if body is None:
-            body = compute()
-            if keep is not None and not keep():
-                return body
-            with self._lock:
-                if commit == self._last_commit and len(body) <= MAX_BYTES:
-                    self._bodies[key] = body
+            kept = self._bodies.get(key)
+        if kept is not None and time.monotonic() < kept.until:
+            return kept.body
+        started = time.monotonic()
+        body = compute()
+        until = math.inf if keep is None or keep() else started + MAX_AGE_SECONDS
+        with self._lock:
+            if commit == self._last_commit and len(body) <= MAX_BYTES:
+                self._bodies[key] = _Body(body, until)
         return body
 
     def no_runs(self) -> bool:

@@ -71,7 +71,7 @@ def in_thread(
         work: the kind of work.
         status: the HTTP status of the answer.
         cached: whether the document is kept while the database does not change, since it depends on nothing but the
-            parameters and the database: never, always, or while no run is in progress.
+            parameters and the database: never, always, or while no run is in progress (else for a second at most).
     """
 
     def decorate(endpoint: Callable[..., Document]) -> Callable[..., Awaitable[Any]]:

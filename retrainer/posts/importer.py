@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from retrainer.config import PostsSettings
     from retrainer.posts.merging import Merged
-    from retrainer.posts.staging import Change, Changes, Staging
+    from retrainer.posts.staging import Change, Changes, StagedPost, Staging
     from retrainer.posts.store import PostStore
 
     Progress = Callable[[str], None]
@@ -162,8 +162,7 @@ def import_posts(
         files = stage_files(staging, paths, options, store.settings, now, progress)
         name = quote(paths[0]) if len(paths) == 1 else f"{len(paths)} files"
         _require_accepted(name, files, options)
-        progress("Writing the posts to the database")
-        return _merge(store, staging, files, now, stream=options.stream, update=options.update)
+        return _merge(store, staging, files, options, now, progress=progress)
 
 
 def stage_files(
@@ -217,8 +216,9 @@ def import_records(
     with open_staging(update=update) as staging:
         tables = [(nullcontext(table), False)]
         files = _stage(staging, tables, exports, conversion or ConversionOptions(), store.settings, now, _no_progress)
-        _require_accepted(name, files, ImportOptions(allow_rejects=True))
-        return _merge(store, staging, files, now, stream=stream, update=update, then=then)
+        options = ImportOptions(stream=stream, update=update, allow_rejects=True)
+        _require_accepted(name, files, options)
+        return _merge(store, staging, files, options, now, then=then)
 
 
 def table_of_records(records: Sequence[Mapping[str, object]], name: str) -> PostsTable:
@@ -236,13 +236,22 @@ def _merge(
     store: PostStore,
     staging: Staging,
     files: list[FileResult],
+    options: ImportOptions,
     now: datetime,
     *,
-    stream: str,
-    update: bool,
+    progress: Progress = _no_progress,
     then: Callable[[Session], None] | None = None,
 ) -> ImportResult:
-    merged = store.merge(staging.batches(), now, stream=stream, update=update, then=then)
+    """Merge the staged posts into the database."""
+
+    def batches() -> Iterator[list[StagedPost]]:
+        total, done = len(staging), 0
+        for batch in staging.batches():
+            yield batch
+            done += len(batch)
+            progress(f"Stored {done:,} of {total:,} posts")
+
+    merged = store.merge(batches(), now, stream=options.stream, update=options.update, then=then)
     return ImportResult(files, staging.repeated, staging.changes, merged)
 
 

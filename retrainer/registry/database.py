@@ -371,7 +371,7 @@ def sqlite_files(url: str, folder: Path) -> list[Path]:
         return []
     if parsed.get_backend_name() != "sqlite" or not parsed.database:
         return []
-    path = folder / parsed.database
+    path = folder / str(_split_sqlite_url(parsed, url).database)
     return [path, *(path.with_name(f"{path.name}{end}") for end in ("-wal", "-shm", "-journal")), _lock_file(path)]
 
 

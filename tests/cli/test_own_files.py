@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from retrainer import log_files
-from tests.conftest import import_sample
+from tests.conftest import configure, import_sample
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -88,6 +88,13 @@ def test_wrong_settings_are_not_a_log_file_either(used: Path, retrainer: Runner)
     done = retrainer("--log-file", "config/config.yaml", "versions")
     assert "--log-file: 'config/config.yaml' belongs to the project" in done.err
     assert (used / "config/config.yaml").read_text() == BROKEN_SETTINGS
+
+
+def test_a_database_with_an_odd_name_is_not_a_log_file_either(used: Path, retrainer: Runner) -> None:
+    configure(used, url='"sqlite:///data/50%#?.db"')
+    assert retrainer("versions").code == 0
+    done = retrainer("--log-file", "data/50%#?.db", "versions")
+    assert "--log-file: 'data/50%#?.db' belongs to the project" in done.err
 
 
 def test_a_log_file_beside_the_projects_files_is_written(used: Path, retrainer: Runner) -> None:

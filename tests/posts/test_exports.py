@@ -123,6 +123,13 @@ def test_a_wrong_declaration_is_named_by_its_key(change: dict[str, object], prob
     assert problem in str(caught.value)
 
 
+def test_a_misspelled_key_is_named_rather_than_the_missing_one(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("posts: {formats: {Mine: {requires: [a], colums: {created_at: a}}}}")
+    with pytest.raises(ConfigError, match=r"unknown key 'posts\.formats\.Mine\.colums'\. Did you mean 'columns'"):
+        load_settings(path, {})
+
+
 def test_a_declaration_in_the_settings_replaces_one_of_the_same_name() -> None:
     (own,) = parse_formats({"Telegram": {"requires": ["a"], "columns": {"created_at": "a"}}}, "test").values()
     exports = known_exports({"Telegram": own})

@@ -18,7 +18,7 @@ _HEADER_BYTES = 2**16
 _MAX_HEADER_BYTES = 2**24
 _MAX_FOOTER_BYTES = 2**26
 _TAIL_BYTES = 8  # the length of the footer, and PAR1
-_DELTA_ENCODINGS = frozenset((5, 6, 7))
+_DELTA_ENCODINGS = (5, 6, 7)
 # Fields of the footer, of a row group in it, of a column chunk in that, and of what is said of the chunk.
 _ROW_GROUPS, _CHUNKS, _META_DATA = 4, 1, 3
 _PATH, _VALUES, _CHUNK_SIZE, _DATA_OFFSET, _DICTIONARY_OFFSET = 3, 5, 7, 9, 11
@@ -95,7 +95,7 @@ def read_pages(binary: IO[bytes], chunk: Chunk) -> Iterator[Page]:
             raise ValueError("a page has no size")
         inner = ((header.get(field), encoding) for field, encoding in _ENCODING_FIELDS.items())
         encodings = [fields.get(encoding) for fields, encoding in inner if isinstance(fields, dict)]
-        yield Page(size, any(encoding in _DELTA_ENCODINGS for encoding in encodings if isinstance(encoding, int)))
+        yield Page(size, any(encoding in _DELTA_ENCODINGS for encoding in encodings))
         position += length + compressed
 
 
