@@ -278,3 +278,10 @@ def test_an_array_of_any_size_takes_little_memory(tmp_path: Path) -> None:
     rows, *status = done.stdout.splitlines()
     [peak] = [int(line.split()[1]) for line in status if line.startswith("VmHWM:")]  # KB
     assert (rows, peak < 300_000) == ("300001", True)
+
+
+def test_long_lines_of_many_records_each_are_pages(tmp_path: Path) -> None:
+    pages = [{"data": [{**post, "pad": "x" * 500} for post in posts(*range(start, start + 100))]} for start in (1, 101)]
+    content = read(tmp_path / "posts.jsonl", "".join(json.dumps(page) + "\n" for page in pages))
+    assert content.records == "data"
+    assert ids(content) == list(range(1, 201))
