@@ -217,7 +217,7 @@ def import_records(
         tables = [(nullcontext(table), False)]
         files = _stage(staging, tables, exports, conversion or ConversionOptions(), store.settings, now, _no_progress)
         options = ImportOptions(stream=stream, update=update, allow_rejects=True)
-        _require_accepted(name, files, options)
+        _require_accepted(quote(name), files, options)
         return _merge(store, staging, files, options, now, then=then)
 
 
