@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -71,7 +72,11 @@ def write_files(folder: Path) -> list[Path]:
             array_file.write(f"{',' if row else '['}\n{text}")
         array_file.write("\n]\n")
     parquet = folder / "posts.parquet"
-    pq.write_table(pa.Table.from_pylist(list(records())), parquet)
+    types = dict.fromkeys(NAMES[:3], pa.string()) | dict.fromkeys(NAMES[3:], pa.int64())
+    with pq.ParquetWriter(parquet, pa.schema(list(types.items()))) as parquet_file:
+        made = records()
+        while batch := list(islice(made, 50_000)):  # little memory, which a child process would seem to take too
+            parquet_file.write_table(pa.Table.from_pylist(batch, parquet_file.schema))
     return [table, lines, array, parquet]
 
 

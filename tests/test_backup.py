@@ -413,6 +413,7 @@ def test_a_database_that_was_replaced_keeps_its_models_folder(
         rewrite(
             saved,
             "DROP TABLE retrainer_database_identity",
+            "DROP TABLE retrainer_sources",
             "UPDATE retrainer_alembic_version SET version_num = '0006'",
             "UPDATE retrainer_backup SET info = json_set(info, '$.revision', '0006')",
         )

@@ -19,7 +19,7 @@ from retrainer.posts.columns import NoTimesError, check_columns
 from retrainer.posts.conversion import Conversion, ConversionOptions, FileResult
 from retrainer.posts.exports import KnownExport, archive_members, best_fit, known_exports
 from retrainer.posts.readers import ReadOptions, find_posts_files
-from retrainer.posts.records import PostsTable, Row, find_value, value_paths
+from retrainer.posts.records import NoRecordsError, PostsTable, Row, find_value, value_paths
 from retrainer.posts.staging import MAX_SHOWN_CHANGES, open_staging
 from retrainer.posts.validation import EPOCH, INEXACT, MICROSECOND, quote
 from retrainer.streams import DEFAULT_STREAM
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from retrainer.config import PostsSettings
     from retrainer.posts.merging import Merged
-    from retrainer.posts.staging import Change, Changes, Staging
+    from retrainer.posts.staging import Change, Changes, StagedPost, Staging
     from retrainer.posts.store import PostStore
 
     Progress = Callable[[str], None]
@@ -162,8 +162,7 @@ def import_posts(
         files = stage_files(staging, paths, options, store.settings, now, progress)
         name = quote(paths[0]) if len(paths) == 1 else f"{len(paths)} files"
         _require_accepted(name, files, options)
-        progress("Writing the posts to the database")
-        return _merge(store, staging, files, now, stream=options.stream, update=options.update)
+        return _merge(store, staging, files, options, now, progress=progress)
 
 
 def stage_files(
@@ -217,8 +216,9 @@ def import_records(
     with open_staging(update=update) as staging:
         tables = [(nullcontext(table), False)]
         files = _stage(staging, tables, exports, conversion or ConversionOptions(), store.settings, now, _no_progress)
-        _require_accepted(name, files, ImportOptions(allow_rejects=True))
-        return _merge(store, staging, files, now, stream=stream, update=update, then=then)
+        options = ImportOptions(stream=stream, update=update, allow_rejects=True)
+        _require_accepted(quote(name), files, options)
+        return _merge(store, staging, files, options, now, then=then)
 
 
 def table_of_records(records: Sequence[Mapping[str, object]], name: str) -> PostsTable:
@@ -236,13 +236,22 @@ def _merge(
     store: PostStore,
     staging: Staging,
     files: list[FileResult],
+    options: ImportOptions,
     now: datetime,
     *,
-    stream: str,
-    update: bool,
+    progress: Progress = _no_progress,
     then: Callable[[Session], None] | None = None,
 ) -> ImportResult:
-    merged = store.merge(staging.batches(), now, stream=stream, update=update, then=then)
+    """Merge the staged posts into the database."""
+
+    def batches() -> Iterator[list[StagedPost]]:
+        total, done = len(staging), 0
+        for batch in staging.batches():
+            yield batch
+            done += len(batch)
+            progress(f"Stored {done:,} of {total:,} posts")
+
+    merged = store.merge(batches(), now, stream=options.stream, update=options.update, then=then)
     return ImportResult(files, staging.repeated, staging.changes, merged)
 
 
@@ -261,17 +270,17 @@ def _stage(
     skipped: list[PostsError] = []
     rows = 0
     for opened, may_hold_none in tables:
-        with opened as table:
-            try:
+        try:
+            with opened as table:
                 conversion = Conversion(table, options, settings, exports, micros)
-            except NoTimesError as error:
-                if not may_hold_none:
-                    raise
-                skipped.append(error)
-                continue
-            for batch in conversion.batches(len(files)):
-                staging.add(batch)
-                progress(f"Read {rows + conversion.result.rows:,} rows")
+                for batch in conversion.batches(len(files)):
+                    staging.add(batch)
+                    progress(f"Read {rows + conversion.result.rows:,} rows")
+        except (NoRecordsError, NoTimesError) as error:
+            if not may_hold_none:
+                raise
+            skipped.append(error)
+            continue
         files.append(conversion.result)
         rows += conversion.result.rows
     if skipped and not files:

@@ -117,10 +117,15 @@ def _insert(connection: sa.Connection, posts: Sequence[StagedPost], stream: str,
 
 def _copy(connection: sa.Connection, posts: Sequence[StagedPost], stream: str, now: datetime) -> None:
     """Copy posts into PostgreSQL."""
+    import psycopg  # noqa: PLC0415  installed where the database is PostgreSQL
+
     statement = f"COPY {_TABLE.name} ({', '.join(_COLUMNS)}) FROM STDIN"
-    with connection.connection.cursor() as cursor, cursor.copy(statement) as copy:  # type: ignore[attr-defined]
-        for row in _rows(posts, stream, now, zone="+00"):
-            copy.write_row(row)
+    try:
+        with connection.connection.cursor() as cursor, cursor.copy(statement) as copy:  # type: ignore[attr-defined]
+            for row in _rows(posts, stream, now, zone="+00"):
+                copy.write_row(row)
+    except psycopg.Error as error:
+        raise sa.exc.DBAPIError(statement, None, error) from error
 
 
 def _rows(posts: Sequence[StagedPost], stream: str, now: datetime, *, zone: str) -> list[tuple[Any, ...]]:

@@ -16,7 +16,7 @@ from sqlalchemy.exc import DBAPIError
 from retrainer.errors import ConfigError, PostsError, UnknownName, did_you_mean
 from retrainer.posts.merging import Merged, merge_posts
 from retrainer.posts.staging import COUNT_COLUMNS
-from retrainer.posts.times import to_microseconds
+from retrainer.posts.times import MAX_TIME, TimeColumn
 from retrainer.posts.validation import quote, shorten
 from retrainer.registry.database import create_engine, location, translate_error
 from retrainer.registry.queries import has_own_posts
@@ -339,11 +339,12 @@ def _unknown_post(post_id: str, where: str) -> UnknownName:
 
 
 def _parse_times(values: pd.Series[Any]) -> pd.Series[Any]:
-    """Parse times by the rules of an import; NaT for a value that is not a time."""
+    """Parse times by the rules of an import; NaT for a value that is not a time, or has several readings."""
+    read = TimeColumn(now=MAX_TIME).reader(str(values.name))
 
     def parse(value: object) -> np.datetime64:
         try:
-            return np.datetime64(to_microseconds(value), "us")
+            return np.datetime64(read(value), "us")
         except (ValueError, ArithmeticError):  # not a time, or NULL, which a frame may hold as NaN
             return np.datetime64("NaT", "us")
 

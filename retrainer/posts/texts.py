@@ -26,6 +26,8 @@ _KNOWN_TAG = re.compile(
 _ENTITY = re.compile(
     r"&(?:amp|lt|gt|quot|apos|nbsp|hellip|[lr][sd]quo|[mn]dash|#[0-9]{1,6}|#x[0-9a-f]{1,6});", re.IGNORECASE
 )
+_MAX_BARE_LESS = 0.02  # of the texts of a column of HTML: what made it may have failed for some
+_CONTROLS = re.compile("[\x80-\x9f]")  # which no one writes: they are bytes of UTF-8 that were decoded as Latin-1
 _SPACE = re.compile(r"[ \t\n\r\f]+")
 _BREAKS = re.compile(rf" ?[{_LINE}{_PARAGRAPH}][ {_LINE}{_PARAGRAPH}]*")
 
@@ -51,7 +53,7 @@ def clean_text(value: object, clean_ups: Sequence[CleanUp] = ()) -> str | None:
         return None
     if not isinstance(text, str):
         raise InvalidValueError(f"the content {quote(value)} is not text")
-    if "mojibake" in clean_ups:
+    if "mojibake" in clean_ups or _CONTROLS.search(text):
         text = repair_mojibake(text)
     if "html" in clean_ups:
         text = html_to_text(text)
@@ -65,11 +67,11 @@ def clean_text(value: object, clean_ups: Sequence[CleanUp] = ()) -> str | None:
 def find_clean_ups(values: Iterable[object]) -> list[CleanUp]:
     """Return what the texts of a column need, where they show it beyond doubt.
 
-    They are HTML if most have tags that belong to texts and none has a bare `<`; they have entities if some do and no
-    text has a bare `&`; they are mojibake if at least half of those beyond ASCII can be repaired.
+    They are HTML if most have tags that belong to texts and hardly any has a bare `<`; they have entities if some do
+    and no text has a bare `&`; they are mojibake if at least half of those beyond ASCII can be repaired.
     """
-    texts = tagged = with_entities = foreign = repairable = 0
-    bare_less = bare_ampersand = False
+    texts = tagged = bare_less = with_entities = foreign = repairable = 0
+    bare_ampersand = False
     for value in values:
         if not isinstance(value, str) or is_missing(value):
             continue
@@ -77,7 +79,7 @@ def find_clean_ups(values: Iterable[object]) -> list[CleanUp]:
         if "<" in value:
             rest, tags = _KNOWN_TAG.subn("", value)
             tagged += tags > 0
-            bare_less = bare_less or "<" in rest
+            bare_less += "<" in rest
         if "&" in value:
             rest, entities = _ENTITY.subn("", value)
             with_entities += entities > 0
@@ -88,7 +90,7 @@ def find_clean_ups(values: Iterable[object]) -> list[CleanUp]:
     found: list[CleanUp] = []
     if repairable * 2 >= foreign > 0:
         found.append("mojibake")
-    if tagged * 2 > texts and not bare_less:
+    if tagged * 2 > texts and bare_less <= texts * _MAX_BARE_LESS:
         found.append("html")
     elif with_entities and not bare_ampersand:
         found.append("entities")

@@ -139,7 +139,7 @@ class StatementFault:
             if self.count == self.number:
                 if not self.terminates:
                     os.kill(os.getpid(), signal.SIGKILL)
-                _terminate_connections(connection.engine.url)
+                terminate_connections(connection.engine.url)
 
         def before(connection: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
             note(connection, statement)
@@ -158,7 +158,8 @@ class StatementFault:
         return next(iter(self.report.read_text().splitlines()[self.number - 1 : self.number]), "")
 
 
-def _terminate_connections(url: Any) -> None:
+def terminate_connections(url: Any) -> None:
+    """Terminate all connections to a PostgreSQL database."""
     import psycopg
 
     address = url.set(drivername="postgresql").render_as_string(hide_password=False)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import sqlite3
 import time
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -11,7 +14,7 @@ from typing import TYPE_CHECKING
 from retrainer.backup import back_up, restore_backup
 from retrainer.doctor import examine
 from tests.command_line import Completed
-from tests.conftest import regular_posts
+from tests.conftest import configure, regular_posts
 from tests.worker import Worker, command, release
 
 if TYPE_CHECKING:
@@ -222,6 +225,18 @@ def _write_more_posts(project: Project, _versions: list[str]) -> None:
     regular_posts(1000, gap_hours=4.0).to_csv(project.folder / MORE_POSTS, index=False)
 
 
+QUERY = "SELECT post_id, created_at, content FROM statuses WHERE created_at >= :since ORDER BY created_at"
+
+
+def _add_source(project: Project, _versions: list[str]) -> None:
+    """Make a table of another program the source of the project's posts; a fetch reads it in two pages."""
+    posts = regular_posts(1_500, gap_hours=4.0)
+    with closing(sqlite3.connect(project.folder / "data/other.db")) as database, database:
+        posts.astype({"created_at": str})[["post_id", "created_at", "content"]].to_sql("statuses", database)
+    source = {"type": "sql", "url": "sqlite:///data/other.db", "query": QUERY}
+    configure(project.folder, sources=json.dumps({"other": source}))
+
+
 BACKUP = "project.backup"
 
 
@@ -262,6 +277,11 @@ CHANGES = {
         lambda _: ("posts", "import", MORE_POSTS),
         lambda project, _: project.posts.summary(datetime.now(UTC)).count > 120,
         _write_more_posts,
+    ),
+    "fetch": Change(
+        lambda _: ("posts", "fetch"),
+        lambda project, _: project.posts.summary(datetime.now(UTC)).count == 1_500,
+        _add_source,
     ),
     "delete": Change(
         lambda _: ("posts", "delete", "p00010", "p00020", "--yes"),

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from retrainer.errors import PostsError
+from retrainer.errors import DatabaseError, PostsError
 from retrainer.export_format import ExportFormat
 from retrainer.posts import staging
 from retrainer.posts.exports import KnownExport
@@ -23,6 +23,7 @@ from retrainer.posts.importer import ImportOptions, ImportResult, import_posts, 
 from retrainer.project import create_project
 from retrainer.registry.tables import Post
 from tests.conftest import administer, configure, open_project
+from tests.faults.injection import terminate_connections
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -237,6 +238,21 @@ def test_posts_of_more_than_one_batch_are_merged_alike(stream: Stream, monkeypat
     result = stream.imported([*second, *second], update=True)
     assert counts(result) == {"added": 20, "updated": 10, "unchanged": 10, "repeated": 40}
     assert [text for _, text, _ in stream.stored().values()].count("b") == 20
+
+
+def test_a_connection_lost_in_the_middle_stores_nothing(stream: Stream) -> None:
+    engine = stream.project.registry.database.engine
+    if engine.dialect.name != "postgresql":
+        pytest.skip("SQLite has no connections to lose")
+
+    def batches() -> Iterator[list[staging.StagedPost]]:
+        yield [(0, 1, "1", 0, "a", None, None, None)]
+        terminate_connections(engine.url)
+        yield [(0, 2, "2", 0, "b", None, None, None)]
+
+    with pytest.raises(DatabaseError, match="terminat|lost|closed"):
+        stream.project.posts.merge(batches(), NOW, stream=stream.name)
+    assert stream.stored() == {}
 
 
 # --- every row is counted once, and what is stored follows from the rows alone ---------------------

@@ -95,6 +95,22 @@ def test_a_known_export_needs_no_option(name: str, run: Run) -> None:
     check(run(FILES / name), name)
 
 
+@pytest.mark.parametrize(
+    ("name", "post_id", "counts"),
+    [
+        ("x_archive/tweets.js", "1000000000000000001", (None, 1, 3)),
+        ("x_api_v2/page.json", "1700000000000000001", (2, 1, 3)),
+        ("mastodon_api/statuses.json", "109000000000000001", (1, 2, 3)),
+        ("bluesky_feed/sdk.json", "at://did:plc:aaaa/app.bsky.feed.post/3k1", (0, 1, 2)),
+        ("hacker_news/items.jsonl", "8863", (1, None, 104)),
+    ],
+)
+def test_counts_are_read(name: str, post_id: str, counts: tuple[int | None, ...], shared_store: PostStore) -> None:
+    import_posts(shared_store, [FILES / name], ImportOptions(stream="counts"), NOW)
+    post = shared_store.get_post(post_id, stream="counts")
+    assert (post.replies_count, post.reblogs_count, post.favourites_count) == counts
+
+
 def test_the_posts_of_an_x_archive_are_found_in_its_zip(run: Run, tmp_path: Path) -> None:
     other = 'window.YTD.like.part0 = [{"like": {"tweetId": "1", "fullText": "liked", "expandedUrl": "x"}}]'
     members: dict[str, Path | str] = {

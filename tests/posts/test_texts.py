@@ -71,6 +71,11 @@ def test_mojibake_is_repaired(text: str) -> None:
     assert clean_text(as_facebook_writes(text), ["mojibake"]) == text
 
 
+def test_mojibake_with_control_characters_is_repaired_wherever_it_is() -> None:
+    assert clean_text(as_facebook_writes("“fine” — 👍")) == "“fine” — 👍"
+    assert clean_text(as_facebook_writes("Café")) == as_facebook_writes("Café")  # someone may have meant it
+
+
 @pytest.mark.parametrize(
     "text",
     ["Café", "AMANHÃ TEM JOGO", "IRMÃ E IRMÃO", "São Paulo — 5 €", "日本語", "“quoted”", "plain", "Ärger über Öl"],
@@ -112,6 +117,7 @@ def test_what_cannot_be_stored_is_replaced() -> None:
         (["<p>one</p>", "plain", "<b>two</b>"], ["html"]),
         (["<p>one</p>", "plain", "more"], []),  # one speaks about HTML
         (["<p>one</p> <3", "<p>two</p>"], []),
+        (['<a href="<a href="x">y</a>">z</a>', *["<p>one</p>"] * 99], ["html"]),  # one was made wrongly
         (["I <3 it", "x < y", "List<String>"], []),
         (["a &amp; b", "c &lt; d", "e"], ["entities"]),
         (["a &amp; b", "this & that"], []),
