@@ -491,3 +491,17 @@ def test_a_real_stream_imports_without_options_and_quickly(name: str) -> None:
         "" if row["text"].isspace() else row["text"] for row in written
     ]
     assert file.posts["favourites_count"].sum() == sum(int(row["favourites_count"]) for row in written)
+
+
+def test_files_without_posts_in_a_folder_are_skipped_unless_all_are(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "posts").mkdir()
+    others = {"empty.csv": "", "other.json": '{"x": 1}', "users.csv": "id,name\n1,a\n", "feed.xml": "<rss></rss>"}
+    for name, content in others.items():
+        (tmp_path / "posts" / name).write_text(content)
+    with pytest.raises(PostsError, match=r"empty\.csv' is empty"):
+        read(tmp_path / "posts")
+    (tmp_path / "posts" / "posts.csv").write_text(f"id,date\n1,{TIME}\n")
+    assert read(tmp_path / "posts").rows == 1
+    assert sum("Skipped a file without posts" in message for message in caplog.messages) == len(others)
