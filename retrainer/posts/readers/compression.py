@@ -84,6 +84,6 @@ def spool(binary: IO[bytes], name: str, max_megabytes: int) -> IO[bytes]:
                 problem = f"'{name}' expands to more than {max_megabytes:,} MB"
                 raise PostsError(problem, hint="Raise posts.limits.file_megabytes to import it")
             file.write(chunk)
+        file.seek(0)
         stack.pop_all()  # the caller closes it
-    file.seek(0)
-    return file
+        return file

@@ -13,7 +13,7 @@ from retrainer.posts.readers import nesting
 from retrainer.posts.readers.json_text import JsonText, Twice, decode_value, takes_too_much
 from retrainer.posts.readers.limits import quote_names
 from retrainer.posts.readers.text import Lines, RowTooLargeError, decode, empty_error, find_encoding
-from retrainer.posts.records import PostsTable, RejectedRow, Row
+from retrainer.posts.records import NoRecordsError, PostsTable, RejectedRow, Row
 from retrainer.posts.validation import quote, shorten
 
 if TYPE_CHECKING:
@@ -38,7 +38,9 @@ def read(file: LimitedFile, options: ReadOptions) -> PostsTable:
     encoding, detected = find_encoding(file, options.encoding)
     head = next(decode(file, encoding), "")
     if options.records is None and _is_json_lines(head, file):
-        return _read_lines(file, encoding, detected)
+        survey, has_twice = _survey_lines(file, encoding)
+        if not _is_page(survey.root):
+            return _lines_table(file, encoding, detected, survey, has_twice=has_twice)
     return _Document(file, encoding).table(options, detected)
 
 
@@ -52,12 +54,16 @@ def _is_json_lines(head: str, file: LimitedFile) -> bool:
     if isinstance(value, dict):
         survey = nesting.Survey(file.name)
         survey.look(value, survey.root)
-        inner = nesting.find_candidates(survey.root).values()
-        is_page = not nesting.merits(survey.root)[0] and any(nesting.merits(node)[0] for node in inner)
-        return (declared or _start_records(others)) and not is_page
+        return (declared or _start_records(others)) and not _is_page(survey.root)
     if value is None and declared and first.lstrip().startswith(("{", "[")):
         return bool(others) and isinstance(_parse(others[0]), dict)
     return declared and not (isinstance(value, list) and any(isinstance(element, dict) for element in value))
+
+
+def _is_page(node: nesting.Node) -> bool:
+    """Whether objects hold records with times, and have none themselves."""
+    inner = nesting.find_candidates(node).values()
+    return not nesting.merits(node)[0] and any(nesting.merits(records)[0] for records in inner)
 
 
 def _start_records(lines: Sequence[str]) -> bool:
@@ -76,7 +82,8 @@ def _parse(line: str) -> object:
     return None if line[end:].strip() else value
 
 
-def _read_lines(file: LimitedFile, encoding: str, detected: tuple[str, ...]) -> PostsTable:
+def _survey_lines(file: LimitedFile, encoding: str) -> tuple[nesting.Survey, bool]:
+    """Look at all lines; also return whether a record has a key twice."""
     survey = nesting.Survey(file.name)
     has_records = has_twice = False
     # The columns must be known before the first row; the file is read twice to save memory.
@@ -90,7 +97,12 @@ def _read_lines(file: LimitedFile, encoding: str, detected: tuple[str, ...]) -> 
                 survey.look(merged, survey.root, in_record=True)
     if not has_records:
         raise empty_error(file.name)
+    return survey, has_twice
 
+
+def _lines_table(
+    file: LimitedFile, encoding: str, detected: tuple[str, ...], survey: nesting.Survey, *, has_twice: bool
+) -> PostsTable:
     def rows(columns: Sequence[str | None]) -> Iterator[Row]:
         select = _selection(columns, has_twice=has_twice)
         for line, record, _ in _parse_lines(file, encoding, merge=has_twice):
@@ -316,7 +328,7 @@ class _Document:
             return fitting[0], places[fitting[0]]
         if not fitting:
             problem = f"'{self._file.name}' contains no array of objects"
-            raise PostsError(problem, hint="Write an array of objects, or an object with one such array")
+            raise NoRecordsError(problem, hint="Write an array of objects, or an object with one such array")
         problem = f"{len(fitting)} arrays of objects: {quote_names(fitting)}"
         raise PostsError(f"'{self._file.name}' contains {problem}", hint="Choose one with --records PATH")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any
 
 from retrainer.errors import PostsError
@@ -54,9 +54,16 @@ def _merge(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return merged
 
 
+def _fraction(text: str) -> Decimal | float:
+    try:
+        return Decimal(text)
+    except InvalidOperation:
+        return float(text)  # infinity or 0
+
+
 _DECODER = json.JSONDecoder(parse_float=Decimal)
-_CAREFUL_DECODER = json.JSONDecoder(parse_float=Decimal, parse_int=_whole_number)
-_MERGING_DECODER = json.JSONDecoder(parse_float=Decimal, parse_int=_whole_number, object_pairs_hook=_merge)
+_CAREFUL_DECODER = json.JSONDecoder(parse_float=_fraction, parse_int=_whole_number)
+_MERGING_DECODER = json.JSONDecoder(parse_float=_fraction, parse_int=_whole_number, object_pairs_hook=_merge)
 
 
 def decode_value(text: str, start: int, *, merge: bool = False) -> tuple[Any, int]:
@@ -72,7 +79,7 @@ def decode_value(text: str, start: int, *, merge: bool = False) -> tuple[Any, in
         return _DECODER.raw_decode(text, start)
     except json.JSONDecodeError:
         raise
-    except ValueError:  # a number of thousands of digits
+    except (ValueError, InvalidOperation):  # a number of thousands of digits, or an exponent of many
         return _CAREFUL_DECODER.raw_decode(text, start)
 
 

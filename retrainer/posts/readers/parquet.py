@@ -12,7 +12,7 @@ import pyarrow.parquet as pq  # type: ignore[import-untyped]  # it ships no type
 
 from retrainer.errors import PostsError
 from retrainer.posts.readers.limits import MEGABYTE, LimitedFile, limit_error
-from retrainer.posts.readers.parquet_pages import read_pages
+from retrainer.posts.readers.parquet_pages import read_pages, read_row_groups
 from retrainer.posts.records import PostsTable, Row
 from retrainer.posts.times import MAX_TIME, MIN_TIME
 from retrainer.posts.validation import EPOCH, MICROSECOND, quote, shorten
@@ -88,21 +88,21 @@ def _read_batches(file: LimitedFile, metadata: Any, wanted: list[str]) -> Iterat
     """
     repeating: set[str] = set()
     largest = 1
-    for group in map(metadata.row_group, range(metadata.num_row_groups)):
+    for group in read_row_groups(file.binary):
         left = file.limits.row_group_megabytes * MEGABYTE
-        for chunk in map(group.column, range(group.num_columns)):
-            if chunk.path_in_schema not in wanted:
+        for chunk in group:
+            if chunk.column not in wanted:
                 continue
             size = 0
             for page in read_pages(file.binary, chunk):
                 size += page.size
                 if page.repeats:
-                    repeating.add(chunk.path_in_schema)
+                    repeating.add(chunk.column)
             left -= size
             if left < 0:
                 problem = "has a row group of more than {} MB"
                 raise limit_error(file.name, file.limits, problem, "row_group_megabytes")
-            if chunk.path_in_schema in repeating:
+            if chunk.column in repeating:
                 largest = max(largest, size)
     dictionaries = sorted(set(wanted) - repeating)
     parquet = pq.ParquetFile(file.binary, metadata=metadata, read_dictionary=dictionaries)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from retrainer.errors import PostsError, UsageError
 from retrainer.posts.readers.compression import peek
+from retrainer.posts.records import NoRecordsError
 from retrainer.posts.validation import shorten
 
 if TYPE_CHECKING:
@@ -245,4 +246,4 @@ def not_decodable(name: str, encoding: str, line: int) -> PostsError:
 
 def empty_error(name: str) -> PostsError:
     """Return the error for a file without content."""
-    return PostsError(f"'{name}' is empty", hint="Choose a file with at least a header or a record")
+    return NoRecordsError(f"'{name}' is empty", hint="Choose a file with at least a header or a record")

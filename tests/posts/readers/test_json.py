@@ -251,6 +251,13 @@ def test_records_over_several_lines_after_one_on_a_line_are_read(tmp_path: Path)
     assert ids(read(tmp_path / "posts.json", "\n".join(lines))) == [1, 2]
 
 
+def test_an_exponent_of_any_length_is_a_number(tmp_path: Path) -> None:
+    text = f'{{"id": 1, "date": 1e{"9" * 50}, "text": 1e-{"9" * 50}}}'
+    for name in ("posts.json", "posts.jsonl"):
+        content = read(tmp_path / name, f'{text}\n{{"id": 2, "id": 2}}' if name.endswith("l") else f"[{text}]")
+        assert content.rows[0] == {"id": 1, "date": float("inf"), "text": 0.0}
+
+
 def test_nesting_of_any_depth_is_an_error_or_rejected(tmp_path: Path) -> None:
     assert "nested too deeply" in error_of(tmp_path / "posts.json", "[" * 100_000)
     assert "nested too deeply" in error_of(tmp_path / "posts.json", '{"a":' * 100_000)
@@ -278,3 +285,10 @@ def test_an_array_of_any_size_takes_little_memory(tmp_path: Path) -> None:
     rows, *status = done.stdout.splitlines()
     [peak] = [int(line.split()[1]) for line in status if line.startswith("VmHWM:")]  # KB
     assert (rows, peak < 300_000) == ("300001", True)
+
+
+def test_long_lines_of_many_records_each_are_pages(tmp_path: Path) -> None:
+    pages = [{"data": [{**post, "pad": "x" * 500} for post in posts(*range(start, start + 100))]} for start in (1, 101)]
+    content = read(tmp_path / "posts.jsonl", "".join(json.dumps(page) + "\n" for page in pages))
+    assert content.records == "data"
+    assert ids(content) == list(range(1, 201))
