@@ -173,6 +173,10 @@ def _recognise_all(names: Sequence[str]) -> dict[PostColumn, str]:
     for prefix, inner in sorted(wrapped.items(), key=lambda wrapper: wrapper[0].count(".")):
         found = {column: _recognise(inner, aliases, prefix) for column, aliases in ALIASES.items()}
         columns = {column: path for column, path in found.items() if path is not None}
+        if "created_at" in columns and "content" not in columns:  # a text may be an array of parts
+            arrays = {inner_name.partition(".0")[0] for inner_name in names if ".0" in inner_name}
+            path = _recognise(sorted(arrays), ALIASES["content"], prefix)
+            columns |= {} if path is None else {"content": path}
         if "created_at" in columns and ("content" in columns or "post_id" in columns):
             return columns
     everywhere = {column: _recognise(names, aliases) for column, aliases in ALIASES.items()}
