@@ -50,6 +50,7 @@ IMPROVING = """
 """
 """An algorithm whose forecasts are so many hours; posts come every 5."""
 
+CHANGED = "changed by the user"
 NOTES = "NOTES.md"  # a file of the user, in every folder of the project
 
 
@@ -203,10 +204,18 @@ def _is_pruned(project: Project, version_id: str) -> bool:
 
 
 def _damage(project: Project, versions: list[str]) -> None:
-    """Delete a version's folder, a file of another, and the link to the live one."""
+    """Delete a version's folder, a file of another, and the link to the live one; change a file."""
     shutil.rmtree(project.artifacts.folder("timing", versions[1]))
     (project.artifacts.folder("timing", versions[2]) / "model.json").unlink()
     (project.models_dir / "timing_model").unlink()
+    (project.artifacts.folder("timing", versions[3]) / "model.json").write_text(CHANGED)
+
+
+def _is_repaired(project: Project, _versions: list[str]) -> bool:
+    """Whether `doctor` finds nothing more, and what it replaced is still there."""
+    kept = [file.read_text() for file in (project.models_dir / ".set-aside").rglob("model.json*")]
+    # If it could not remove a temporary folder of its own, the next run will.
+    return CHANGED in kept and {finding.kind for finding in examine(project)} <= {"stray_folder"}
 
 
 MORE_POSTS = "data/more.csv"
@@ -281,8 +290,7 @@ CHANGES = {
     ),
     "repair": Change(
         lambda _: ("doctor", "--repair"),
-        # If it could not remove a temporary folder of its own, the next run will.
-        lambda project, _: {finding.kind for finding in examine(project)} <= {"stray_folder"},
+        _is_repaired,
         _damage,
     ),
     "backup": Change(lambda _: ("backup", BACKUP), _can_be_restored),
