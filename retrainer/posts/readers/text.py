@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _BLOCK_BYTES = 2**15  # small enough for the caches of a processor
 _FOR_WORDS = {"idna", "punycode", "undefined"}
+_LINE_BYTES = 64  # of memory that a line takes, beside its characters
 _MARKS = {
     codecs.BOM_UTF8: "utf-8-sig",
     codecs.BOM_UTF32_LE: "utf-32",
@@ -98,10 +99,14 @@ class Lines:
             while kept and kept[0].first + len(kept[0].lines) <= self.row:
                 kept.popleft()
             kept.append(block)
-            if len(kept) > 1 and memory([block.text for block in kept]) > self._file.max_row_bytes:
+            if len(kept) > 1 and self._memory_of(kept) > self._file.max_row_bytes:
                 raise RowTooLargeError
             if block.first + len(block.lines) > line:
                 yield block.lines[max(0, line - block.first) :]
+
+    @staticmethod
+    def _memory_of(blocks: Sequence[_Block]) -> int:
+        return memory([block.text for block in blocks]) + _LINE_BYTES * sum(len(block.lines) for block in blocks)
 
     def _read_blocks(self) -> Iterator[_Block]:
         """Yield the text in blocks of whole lines."""
