@@ -437,6 +437,12 @@ def test_a_file_without_a_time_column_is_an_error_that_lists_its_columns(tmp_pat
         read(path)
     assert caught.value.message == f"'{path}' has no column for created_at: its columns are 'id', 'day of week', 'text'"
     assert caught.value.hint == "Choose one with --column created_at=NAME"
+    path.write_text(f"101,{TIME},one\n102,{TIME},two\n", encoding="utf-8")
+    with pytest.raises(PostsError) as caught:
+        read(path)
+    assert (
+        caught.value.hint == "If these are the values of a post, add a line with the names of the columns before them"
+    )
     with pytest.raises(PostsError, match="no column for created_at"):
         read_bytes(tmp_path, "posts.json", '[{"id": 1}]')
     many = ",".join(f"column{number}" for number in range(50))
