@@ -28,12 +28,34 @@ ALIASES: dict[PostColumn, tuple[str, ...]] = {
         *("published", "posted_at", "created", "created_time", "created_date", "creation_date", "creation_time"),
         *("creation_timestamp", "create_time", "timestamp_ms", "unix_timestamp", "published_date", "publish_date"),
         *("pub_date", "post_date", "date_posted", "date_published", "date_created", "post_time", "post_timestamp"),
-        *("tweet_date", "tweet_time", "tweet_created_at", "sent_at", "sent_date", "time", "ts", "epoch"),
+        *(
+            "tweet_date",
+            "tweet_time",
+            "tweet_created_at",
+            "created_on",
+            "posted_on",
+            "published_on",
+            "sent_at",
+            "sent_date",
+            "time",
+            "ts",
+            "epoch",
+        ),
     ),
     "content": (
         *("content", "text", "body", "full_text", "content_text", "message", "tweet", "tweet_text", "status"),
         *("status_text", "post_text", "message_text", "text_content", "tweet_content", "post_content", "toot", "note"),
-        *("caption", "description", "selftext", "raw_content", "rendered_content", "post_body", "post", "msg"),
+        *(
+            "caption",
+            "description",
+            "selftext",
+            "raw_content",
+            "rendered_content",
+            "raw_text",
+            "post_body",
+            "post",
+            "msg",
+        ),
     ),
     "replies_count": (
         *("replies_count", "reply_count", "replies", "comments_count", "comment_count", "comments", "num_comments"),
@@ -51,6 +73,7 @@ ALIASES: dict[PostColumn, tuple[str, ...]] = {
 }
 # Times in two columns: the names of the day, and those of the time of day.
 DAYS = ("date", "day", "post_date", "created_date", "tweet_date", "date_posted")
+_LEAST_DIGITS = 6  # of an id or a time, and more than a column has in its name
 _PREFIXES = ("tweet", "post", "status", "message", "toot")  # as in tweet_creation_date
 _MONGODB_TYPES = (".$oid", ".$date", ".$numberLong")  # as in {"_id": {"$oid": "65a1"}}
 CLOCKS = ("time", "time_of_day", "clock", "post_time", "created_time", "tweet_time", "hour")
@@ -122,8 +145,11 @@ def find_columns(
             problem = f"{names.count(name)} columns named '{shorten(name)}'"
             raise PostsError(f"'{table}' has {problem}", hint="Rename all but one")
     if "created_at" not in columns:
-        problem = f"no column for created_at: its columns are {quote_names(names)}"
-        raise NoTimesError(f"'{table}' has {problem}", hint="Choose one with --column created_at=NAME")
+        problem = f"'{table}' has no column for created_at: its columns are {quote_names(names)}"
+        hint = "Choose one with --column created_at=NAME"
+        if any(sum(map(str.isdigit, name)) >= _LEAST_DIGITS for name in names):
+            hint = "If these are the values of a post, add a line with the names of the columns before them"
+        raise NoTimesError(problem, hint=hint)
     day = columns["created_at"]
     if known is None and "created_at" not in given and _normalise(day) in map(_normalise, DAYS):
         clock = _recognise([name for name in names if name != day], CLOCKS)
@@ -147,6 +173,10 @@ def _recognise_all(names: Sequence[str]) -> dict[PostColumn, str]:
     for prefix, inner in sorted(wrapped.items(), key=lambda wrapper: wrapper[0].count(".")):
         found = {column: _recognise(inner, aliases, prefix) for column, aliases in ALIASES.items()}
         columns = {column: path for column, path in found.items() if path is not None}
+        if "created_at" in columns and "content" not in columns:  # a text may be an array of parts
+            arrays = {inner_name.partition(".0")[0] for inner_name in names if ".0" in inner_name}
+            path = _recognise(sorted(arrays), ALIASES["content"], prefix)
+            columns |= {} if path is None else {"content": path}
         if "created_at" in columns and ("content" in columns or "post_id" in columns):
             return columns
     everywhere = {column: _recognise(names, aliases) for column, aliases in ALIASES.items()}

@@ -19,7 +19,7 @@ from retrainer.posts.columns import NoTimesError, check_columns
 from retrainer.posts.conversion import Conversion, ConversionOptions, FileResult
 from retrainer.posts.exports import KnownExport, archive_members, best_fit, known_exports
 from retrainer.posts.readers import ReadOptions, find_posts_files
-from retrainer.posts.records import PostsTable, Row, find_value, value_paths
+from retrainer.posts.records import NoRecordsError, PostsTable, Row, find_value, value_paths
 from retrainer.posts.staging import MAX_SHOWN_CHANGES, open_staging
 from retrainer.posts.validation import EPOCH, INEXACT, MICROSECOND, quote
 from retrainer.streams import DEFAULT_STREAM
@@ -217,7 +217,7 @@ def import_records(
         tables = [(nullcontext(table), False)]
         files = _stage(staging, tables, exports, conversion or ConversionOptions(), store.settings, now, _no_progress)
         options = ImportOptions(stream=stream, update=update, allow_rejects=True)
-        _require_accepted(name, files, options)
+        _require_accepted(quote(name), files, options)
         return _merge(store, staging, files, options, now, then=then)
 
 
@@ -270,17 +270,17 @@ def _stage(
     skipped: list[PostsError] = []
     rows = 0
     for opened, may_hold_none in tables:
-        with opened as table:
-            try:
+        try:
+            with opened as table:
                 conversion = Conversion(table, options, settings, exports, micros)
-            except NoTimesError as error:
-                if not may_hold_none:
-                    raise
-                skipped.append(error)
-                continue
-            for batch in conversion.batches(len(files)):
-                staging.add(batch)
-                progress(f"Read {rows + conversion.result.rows:,} rows")
+                for batch in conversion.batches(len(files)):
+                    staging.add(batch)
+                    progress(f"Read {rows + conversion.result.rows:,} rows")
+        except (NoRecordsError, NoTimesError) as error:
+            if not may_hold_none:
+                raise
+            skipped.append(error)
+            continue
         files.append(conversion.result)
         rows += conversion.result.rows
     if skipped and not files:

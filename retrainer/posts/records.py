@@ -6,6 +6,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from retrainer.errors import PostsError
+
+
+class NoRecordsError(PostsError):
+    """A file is empty, or holds no records."""
+
 
 @dataclass(frozen=True)
 class RejectedRow:

@@ -75,6 +75,7 @@ def test_a_version_without_importances_is_loaded_once_and_one_that_failed_again(
         return load_version(project, runtime, version)
 
     monkeypatch.setattr("retrainer.pipeline.loading.load_version", load)
+    monkeypatch.setattr("retrainer.api.cache.MAX_AGE_SECONDS", 0)
     server = serve(env=plugins.environ)
     path = f"/models/versions/{run['model_version_id']}"
     file = folder / "models/timing" / run["model_version_id"] / "model.json"

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import sqlite3
 import time
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -11,7 +14,7 @@ from typing import TYPE_CHECKING
 from retrainer.backup import back_up, restore_backup
 from retrainer.doctor import examine
 from tests.command_line import Completed
-from tests.conftest import regular_posts
+from tests.conftest import configure, regular_posts
 from tests.worker import Worker, command, release
 
 if TYPE_CHECKING:
@@ -47,6 +50,7 @@ IMPROVING = """
 """
 """An algorithm whose forecasts are so many hours; posts come every 5."""
 
+CHANGED = "changed by the user"
 NOTES = "NOTES.md"  # a file of the user, in every folder of the project
 
 
@@ -200,10 +204,18 @@ def _is_pruned(project: Project, version_id: str) -> bool:
 
 
 def _damage(project: Project, versions: list[str]) -> None:
-    """Delete a version's folder, a file of another, and the link to the live one."""
+    """Delete a version's folder, a file of another, and the link to the live one; change a file."""
     shutil.rmtree(project.artifacts.folder("timing", versions[1]))
     (project.artifacts.folder("timing", versions[2]) / "model.json").unlink()
     (project.models_dir / "timing_model").unlink()
+    (project.artifacts.folder("timing", versions[3]) / "model.json").write_text(CHANGED)
+
+
+def _is_repaired(project: Project, _versions: list[str]) -> bool:
+    """Whether `doctor` finds nothing more, and what it replaced is still there."""
+    kept = [file.read_text() for file in (project.models_dir / ".set-aside").rglob("model.json*")]
+    # If it could not remove a temporary folder of its own, the next run will.
+    return CHANGED in kept and {finding.kind for finding in examine(project)} <= {"stray_folder"}
 
 
 MORE_POSTS = "data/more.csv"
@@ -211,6 +223,18 @@ MORE_POSTS = "data/more.csv"
 
 def _write_more_posts(project: Project, _versions: list[str]) -> None:
     regular_posts(1000, gap_hours=4.0).to_csv(project.folder / MORE_POSTS, index=False)
+
+
+QUERY = "SELECT post_id, created_at, content FROM statuses WHERE created_at >= :since ORDER BY created_at"
+
+
+def _add_source(project: Project, _versions: list[str]) -> None:
+    """Make a table of another program the source of the project's posts; a fetch reads it in two pages."""
+    posts = regular_posts(1_500, gap_hours=4.0)
+    with closing(sqlite3.connect(project.folder / "data/other.db")) as database, database:
+        posts.astype({"created_at": str})[["post_id", "created_at", "content"]].to_sql("statuses", database)
+    source = {"type": "sql", "url": "sqlite:///data/other.db", "query": QUERY}
+    configure(project.folder, sources=json.dumps({"other": source}))
 
 
 BACKUP = "project.backup"
@@ -254,6 +278,11 @@ CHANGES = {
         lambda project, _: project.posts.summary(datetime.now(UTC)).count > 120,
         _write_more_posts,
     ),
+    "fetch": Change(
+        lambda _: ("posts", "fetch"),
+        lambda project, _: project.posts.summary(datetime.now(UTC)).count == 1_500,
+        _add_source,
+    ),
     "delete": Change(
         lambda _: ("posts", "delete", "p00010", "p00020", "--yes"),
         lambda project, _: project.posts.summary(datetime.now(UTC)).count == 118,
@@ -261,8 +290,7 @@ CHANGES = {
     ),
     "repair": Change(
         lambda _: ("doctor", "--repair"),
-        # If it could not remove a temporary folder of its own, the next run will.
-        lambda project, _: {finding.kind for finding in examine(project)} <= {"stray_folder"},
+        _is_repaired,
         _damage,
     ),
     "backup": Change(lambda _: ("backup", BACKUP), _can_be_restored),

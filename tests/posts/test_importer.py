@@ -437,6 +437,12 @@ def test_a_file_without_a_time_column_is_an_error_that_lists_its_columns(tmp_pat
         read(path)
     assert caught.value.message == f"'{path}' has no column for created_at: its columns are 'id', 'day of week', 'text'"
     assert caught.value.hint == "Choose one with --column created_at=NAME"
+    path.write_text(f"101,{TIME},one\n102,{TIME},two\n", encoding="utf-8")
+    with pytest.raises(PostsError) as caught:
+        read(path)
+    assert (
+        caught.value.hint == "If these are the values of a post, add a line with the names of the columns before them"
+    )
     with pytest.raises(PostsError, match="no column for created_at"):
         read_bytes(tmp_path, "posts.json", '[{"id": 1}]')
     many = ",".join(f"column{number}" for number in range(50))
@@ -485,3 +491,17 @@ def test_a_real_stream_imports_without_options_and_quickly(name: str) -> None:
         "" if row["text"].isspace() else row["text"] for row in written
     ]
     assert file.posts["favourites_count"].sum() == sum(int(row["favourites_count"]) for row in written)
+
+
+def test_files_without_posts_in_a_folder_are_skipped_unless_all_are(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "posts").mkdir()
+    others = {"empty.csv": "", "other.json": '{"x": 1}', "users.csv": "id,name\n1,a\n", "feed.xml": "<rss></rss>"}
+    for name, content in others.items():
+        (tmp_path / "posts" / name).write_text(content)
+    with pytest.raises(PostsError, match=r"empty\.csv' is empty"):
+        read(tmp_path / "posts")
+    (tmp_path / "posts" / "posts.csv").write_text(f"id,date\n1,{TIME}\n")
+    assert read(tmp_path / "posts").rows == 1
+    assert sum("Skipped a file without posts" in message for message in caplog.messages) == len(others)

@@ -268,7 +268,7 @@ BOMBS: dict[str, tuple[Callable[[Path], Path], str]] = {
     "a JSON array of arrays": (lambda folder: expanding(folder / "a.json.gz", b"[", b"[],", 900), "rows"),
     "a JSON array in a record": (
         lambda folder: expanding(folder / "a.json.gz", b'[{"id": [', b"{},", 900),
-        "row_megabytes",
+        "rows",
     ),
     "rejected rows": (lambda folder: expanding(folder / "a.csv.gz", HEADER, b"a,b,c\n", 100), "rejected_rows"),
     "rejected lines of JSON": (lambda folder: expanding(folder / "a.jsonl.gz", b"", b"1\n", 9), "rejected_rows"),

@@ -52,15 +52,23 @@ def versions(state: State, model_type: OptionalModelType = None, limit: Limit = 
     return VersionsDocument.from_rows(state.project.registry.list_versions(model_type, limit))
 
 
-@router.get("/versions/{version_id}", responses=failures(404, 500))
-@in_thread("inspect")
-def version(state: State, version_id: VersionId) -> VersionLifeDocument:
+@router.get("/versions/{version_id}", response_model=VersionLifeDocument, responses=failures(404, 500))
+async def version(state: State, version_id: VersionId) -> Response:
     """Return one version: its training, its scores, the decisions about it."""
-    registry = state.project.registry
-    found = registry.get_version(version_id)
-    evaluations = [(row, state.cache.reliability(found, row) or []) for row in registry.list_evaluations(version_id)]
-    entries = registry.version_history(version_id)
-    return VersionLifeDocument.from_rows(found, evaluations, entries, state.cache.importance(found) or [])
+    registry, is_complete = state.project.registry, True
+
+    def compute() -> bytes:
+        nonlocal is_complete
+        found = registry.get_version(version_id)
+        evaluations = [(row, state.cache.reliability(found, row)) for row in registry.list_evaluations(version_id)]
+        entries = registry.version_history(version_id)
+        importance = state.cache.importance(found)
+        is_complete = importance is not None and all(reliability is not None for _, reliability in evaluations)
+        scored = [(row, reliability or []) for row, reliability in evaluations]
+        return document_body(VersionLifeDocument.from_rows(found, scored, entries, importance or []))
+
+    key = ("version", version_id)
+    return DocumentResponse(await state.threads.run("inspect", state.answers.get, key, compute, lambda: is_complete))
 
 
 @router.get("/training-history", responses=failures())

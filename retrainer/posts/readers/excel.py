@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 import zipfile
 from contextlib import contextmanager
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 from xml.etree.ElementTree import ParseError
 
@@ -19,11 +20,12 @@ if TYPE_CHECKING:
 
     from retrainer.posts.readers.options import ReadOptions
 
+_MAX_TITLES = 10  # rows before the header
 MAX_MEGABYTES = 256  # of XML; its texts are all in memory
 
 
 def read(file: LimitedFile, options: ReadOptions) -> PostsTable:
-    """Open a workbook. The number of a row is that of the sheet; the header is the first row with values.
+    """Open a workbook. The number of a row is that of the sheet.
 
     Raises:
         UsageError: there is no sheet of the name in `options.records`.
@@ -32,7 +34,7 @@ def read(file: LimitedFile, options: ReadOptions) -> PostsTable:
     with _translate_errors(file.name):
         book = _open(file)
         sheet = _choose_sheet(book, file.name, options.records)
-        first, header = next(_rows(sheet))
+        first, header = _find_header(sheet)
     names = ["" if name is None else str(name).strip() for name in header]
 
     def rows(columns: Sequence[str | None]) -> Iterator[Row]:
@@ -41,7 +43,7 @@ def read(file: LimitedFile, options: ReadOptions) -> PostsTable:
         with _translate_errors(file.name):
             for number, values in _rows(sheet):
                 file.count_row()
-                if number == first:
+                if number <= first:
                     continue
                 if sum(len(value) for value in values if isinstance(value, str)) > file.max_row_bytes:
                     raise file.row_error()
@@ -70,7 +72,7 @@ def _open(file: LimitedFile) -> Any:
 
 def _choose_sheet(book: Any, name: str, wanted: str | None) -> Any:
     """Return the wanted sheet, else the first with two columns, else the first that is not empty."""
-    widths = {sheet: len(next(_rows(sheet), (0, ()))[1]) for sheet in book.worksheets}
+    widths = {sheet: len(_find_header(sheet)[1]) for sheet in book.worksheets}
     filled = [sheet for sheet, width in widths.items() if width]
     if wanted is not None:
         filled = [sheet for sheet in filled if sheet.title == wanted]
@@ -80,6 +82,13 @@ def _choose_sheet(book: Any, name: str, wanted: str | None) -> Any:
     if not filled:
         raise empty_error(name)
     return next((sheet for sheet in filled if widths[sheet] > 1), filled[0])
+
+
+def _find_header(sheet: Any) -> tuple[int, tuple[Any, ...]]:
+    """Return the number and the values of the header: the first row that is no title of the sheet or of its parts."""
+    rows = list(islice(_rows(sheet), _MAX_TITLES))
+    filled = [sum(value is not None for value in values) for _, values in rows]
+    return next((row for row, count in zip(rows, filled, strict=True) if 2 * count >= max(filled)), (0, ()))
 
 
 def _rows(sheet: Any) -> Iterator[tuple[int, tuple[Any, ...]]]:

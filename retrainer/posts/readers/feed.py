@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from retrainer.errors import PostsError
 from retrainer.posts.feeds import parse_feed
 from retrainer.posts.readers.limits import MEGABYTE
-from retrainer.posts.records import PostsTable, Row
+from retrainer.posts.records import NoRecordsError, PostsTable, Row
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -29,7 +29,7 @@ def read(file: LimitedFile, _options: ReadOptions) -> PostsTable:
             raise PostsError(f"'{file.name}' has more than {MAX_MEGABYTES} MB of XML", hint="Split it")
     entries = parse_feed(bytes(data))
     if not entries:
-        raise PostsError(f"'{file.name}' has no entries of an RSS or Atom feed", hint="Choose a file with entries")
+        raise NoRecordsError(f"'{file.name}' has no entries of an RSS or Atom feed", hint="Choose a file with entries")
 
     def rows(columns: Sequence[str | None]) -> Iterator[Row]:
         file.rows = 0

@@ -13,7 +13,7 @@ from retrainer.posts.readers import nesting
 from retrainer.posts.readers.json_text import JsonText, Twice, decode_value, takes_too_much
 from retrainer.posts.readers.limits import quote_names
 from retrainer.posts.readers.text import Lines, RowTooLargeError, decode, empty_error, find_encoding
-from retrainer.posts.records import PostsTable, RejectedRow, Row
+from retrainer.posts.records import NoRecordsError, PostsTable, RejectedRow, Row
 from retrainer.posts.validation import quote, shorten
 
 if TYPE_CHECKING:
@@ -328,7 +328,7 @@ class _Document:
             return fitting[0], places[fitting[0]]
         if not fitting:
             problem = f"'{self._file.name}' contains no array of objects"
-            raise PostsError(problem, hint="Write an array of objects, or an object with one such array")
+            raise NoRecordsError(problem, hint="Write an array of objects, or an object with one such array")
         problem = f"{len(fitting)} arrays of objects: {quote_names(fitting)}"
         raise PostsError(f"'{self._file.name}' contains {problem}", hint="Choose one with --records PATH")
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from retrainer.errors import PostsError, UsageError
 from retrainer.posts.readers.compression import peek
+from retrainer.posts.records import NoRecordsError
 from retrainer.posts.validation import shorten
 
 if TYPE_CHECKING:
@@ -36,9 +37,18 @@ _NAMES = {
     "utf-32-le": "UTF-32",
     "utf-32-be": "UTF-32",
     "cp1252": "Windows-1252",
+    "cp1250": "Windows-1250",
+    "mac_roman": "Mac Roman",
 }
 _UTF8_CHARACTER = re.compile(rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}")
 _NOT_ASCII = re.compile(rb"[\x80-\xff]+")
+_LATIN = ("cp1252", "mac_roman", "cp1250")  # the last is that of Central Europe
+_LEAST_GAIN = 4
+_LONGEST_RUN = 2  # of letters beyond ASCII in Latin words, as in "ação"
+# What does not follow a small letter: a capital or a symbol, as in "donÕt", which is "don't" of a Mac.
+_ODD = re.compile(
+    "(?<=[a-z])[^\x00-\x7f\xa0\xaa\xab\xae\xb0\xb4\xb7\xba\xbb\xdf-\xf6\xf8-\u017f\u2013\u2014\u2018-\u201d\u2026\u20ac\u2122]"
+)
 _NOT_LATIN = ("cp1251", "koi8_r", "cp932", "euc_jp", "gb18030", "big5", "cp949")
 
 
@@ -159,7 +169,8 @@ def find_encoding(file: LimitedFile, given: str | None) -> tuple[str, tuple[str,
     """Return the encoding of a text, and what to say of it.
 
     Text is UTF-8 unless it starts with the mark of another encoding, is full of zeros, or is not UTF-8. Then it is
-    Windows-1252, or what charset-normalizer finds if most of its letters are not Latin.
+    Windows-1252 or, where that makes no words, another Latin one; or what charset-normalizer finds if most of its
+    letters are not Latin.
 
     Raises:
         UsageError: the given encoding is unknown.
@@ -224,10 +235,12 @@ def _check_utf8(file: LimitedFile) -> str:
 
 
 def _guess_encoding(name: str, sample: bytes) -> str:
-    """Return the encoding of text that is not UTF-8: Windows-1252 where other letters stand alone among ASCII."""
+    """Return the encoding of text that is not UTF-8: a Latin one where other letters stand alone among ASCII."""
     others = _NOT_ASCII.findall(sample)
-    if 2 * sum(len(run) for run in others if len(run) > 1) <= sum(map(len, others)):
-        return "cp1252"
+    if 2 * sum(len(run) for run in others if len(run) > _LONGEST_RUN) <= sum(map(len, others)):
+        odd = {encoding: len(_ODD.findall(sample.decode(encoding, "replace"))) for encoding in _LATIN}
+        latin = min(_LATIN, key=lambda encoding: odd[encoding])
+        return latin if odd[latin] * _LEAST_GAIN <= odd["cp1252"] else "cp1252"
     from charset_normalizer import from_bytes  # noqa: PLC0415  slow to import, and rarely needed
 
     best = from_bytes(sample, cp_isolation=list(_NOT_LATIN)).best()
@@ -245,4 +258,4 @@ def not_decodable(name: str, encoding: str, line: int) -> PostsError:
 
 def empty_error(name: str) -> PostsError:
     """Return the error for a file without content."""
-    return PostsError(f"'{name}' is empty", hint="Choose a file with at least a header or a record")
+    return NoRecordsError(f"'{name}' is empty", hint="Choose a file with at least a header or a record")

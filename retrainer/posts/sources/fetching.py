@@ -215,7 +215,7 @@ class _Fetch:
                 self._store,
                 page.records,
                 self._export(page.export),
-                name=f"'{source.name}'",
+                name=source.name,
                 stream=settings.stream,
                 now=now,
                 update=True,

@@ -245,6 +245,20 @@ def test_the_first_sheet_of_several_columns_is_read_or_the_one_named(tmp_path: P
         read_all(path, options=ReadOptions(records="None"))
 
 
+def test_titles_before_the_header_of_a_sheet_are_no_header(tmp_path: Path) -> None:
+    titles: list[list[object]] = [
+        ["Posts of 2024"],
+        ["Search: x", None, "Author"],
+        ["id", "date", "text", "name", "place"],
+    ]
+    path = write_book(
+        tmp_path / "posts.xlsx", {"Posts": [*titles, [7, "2024-01-02", "a", "b", "c"]], "Log": [["when", "what"]]}
+    )
+    content = read(path)
+    assert (content.columns, content.lines) == (["id", "date", "text", "name", "place"], [4])
+    assert content.detected == ("sheet 'Posts'",)
+
+
 def test_an_empty_damaged_or_huge_workbook_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "is empty" in error_of(write_book(tmp_path / "posts.xlsx", {"Posts": []}))
     members = {"[Content_Types].xml": "<Types/>", "xl/workbook.xml": "<x"}

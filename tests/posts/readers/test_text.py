@@ -53,6 +53,22 @@ def test_western_text_that_is_not_utf_8_is_windows_1252(tmp_path: Path, text: st
 
 
 @pytest.mark.parametrize(
+    ("text", "encoding", "name"),
+    [
+        ("“Don't” – it's fine… café", "mac_roman", "Mac Roman"),
+        ("A população não gostou da eleição", "mac_roman", "Mac Roman"),
+        ("A população não gostou da eleição", "cp1252", "Windows-1252"),
+        ("Był bardzo mały ale dziś świeci słońce", "cp1250", "Windows-1250"),
+    ],
+)
+def test_latin_text_is_read_in_the_encoding_that_makes_words(
+    tmp_path: Path, text: str, encoding: str, name: str
+) -> None:
+    content = read(tmp_path / "posts.csv", ("id,text\n" + f"1,{text}\n" * 5).encode(encoding))
+    assert (content.rows[0]["text"], content.detected) == (text, (f"encoding {name}",))
+
+
+@pytest.mark.parametrize(
     ("text", "encoding"),
     [("Привет как дела? Это проверка текста", "cp1251"), ("こんにちは世界、これはテストです", "cp932")],
 )

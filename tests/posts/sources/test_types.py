@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -300,6 +302,30 @@ def test_a_token_that_no_header_can_hold_is_a_wrong_setting(token: str, folder: 
     assert done.code == 2
     assert done.err == "ERROR: 'ada': the header Authorization has an invalid character. Check its variable\n"
     assert token not in done.out
+
+
+@slow
+@pytest.mark.parametrize("table", ["posts", "retrainer_sources"])
+def test_the_posts_and_the_state_of_a_page_are_stored_together(table: str, folder: Path, retrainer: Runner) -> None:
+    """The database refuses one of the two on the second page."""
+    with JsonServer() as server:
+        server.publish(2 * PAGE)
+        add_source(folder, "ada", {**server.settings(), "edits_days": 0})
+        retrainer("posts", "count")  # creates the database
+        change, condition = (
+            ("UPDATE", "new.pages = 2") if table == "retrainer_sources" else ("INSERT", "new.post_id = '0'")
+        )
+        with closing(sqlite3.connect(folder / "data" / "retrainer.db")) as database:
+            stop = "BEGIN SELECT RAISE(ABORT, 'stopped'); END"
+            database.execute(f"CREATE TRIGGER stop BEFORE {change} ON {table} WHEN {condition} {stop}")
+            done = retrainer("posts", "fetch", "--json")
+            assert (done.code, done.json["added"]) == (1, PAGE)
+            assert len(stored_texts(folder)) == PAGE
+            database.execute("DROP TRIGGER stop")
+            database.commit()
+        server.requests.clear()
+        assert retrainer("posts", "fetch").out == f"ada: {PAGE} added, 0 updated, {PAGE} unchanged\n"
+        assert len(server.requests) == 2
 
 
 @slow
