@@ -26,7 +26,15 @@ ALIASES: dict[PostColumn, tuple[str, ...]] = {
         *("date_unixtime", "created_utc", "created_at_utc", "timestamp_utc", "date_utc", "time_utc", "date_gmt"),
         *("post_date_gmt", "created_at_gmt", "created_at", "timestamp", "date", "datetime", "published_at"),
         *("published", "posted_at", "created", "created_time", "created_date", "creation_date", "creation_time"),
-        *("creation_timestamp", "create_time", "timestamp_ms", "unix_timestamp", "published_date", "publish_date"),
+        *(
+            "creation_timestamp",
+            "created_timestamp",
+            "create_time",
+            "timestamp_ms",
+            "unix_timestamp",
+            "published_date",
+            "publish_date",
+        ),
         *("pub_date", "post_date", "date_posted", "date_published", "date_created", "post_time", "post_timestamp"),
         *(
             "tweet_date",
@@ -72,6 +80,7 @@ ALIASES: dict[PostColumn, tuple[str, ...]] = {
     ),
 }
 # Times in two columns: the names of the day, and those of the time of day.
+TITLES = ("title", "headline", "subject")  # the text of a post that has no other
 DAYS = ("date", "day", "post_date", "created_date", "tweet_date", "date_posted")
 _LEAST_DIGITS = 6  # of an id or a time, and more than a column has in its name
 _PREFIXES = ("tweet", "post", "status", "message", "toot")  # as in tweet_creation_date
@@ -147,7 +156,7 @@ def find_columns(
     if "created_at" not in columns:
         problem = f"'{table}' has no column for created_at: its columns are {quote_names(names)}"
         hint = "Choose one with --column created_at=NAME"
-        if any(sum(map(str.isdigit, name)) >= _LEAST_DIGITS for name in names):
+        if any(sum(map(str.isdigit, name.replace(".0", ""))) >= _LEAST_DIGITS for name in names):
             hint = "If these are the values of a post, add a line with the names of the columns before them"
         raise NoTimesError(problem, hint=hint)
     day = columns["created_at"]
@@ -178,9 +187,18 @@ def _recognise_all(names: Sequence[str]) -> dict[PostColumn, str]:
             path = _recognise(sorted(arrays), ALIASES["content"], prefix)
             columns |= {} if path is None else {"content": path}
         if "created_at" in columns and ("content" in columns or "post_id" in columns):
-            return columns
+            return _with_title(columns, _recognise(inner, TITLES, prefix))
     everywhere = {column: _recognise(names, aliases) for column, aliases in ALIASES.items()}
-    return {column: path for column, path in everywhere.items() if path is not None}
+    columns = {column: path for column, path in everywhere.items() if path is not None}
+    return _with_title(columns, _recognise(names, TITLES))
+
+
+def _with_title(columns: dict[PostColumn, str], title: str | None) -> dict[PostColumn, str]:
+    """Return the columns, where posts without a text have their title for one."""
+    if title is None:
+        return columns
+    text = columns.get("content")
+    return {**columns, "content": title if text is None else f"{text}{ALTERNATIVE}{title}"}
 
 
 def _recognise(names: Sequence[str], aliases: Sequence[str], prefix: str = "") -> str | None:

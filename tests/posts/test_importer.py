@@ -412,6 +412,14 @@ def test_given_columns_override_recognised_ones(tmp_path: Path) -> None:
     assert file.posts["favourites_count"].tolist() == [6]
 
 
+def test_a_title_is_the_text_of_a_post_without_another(tmp_path: Path) -> None:
+    path = tmp_path / "posts.csv"
+    path.write_text(f"id,title,text,date\n1,first,one,{TIME}\n2,second,,{TIME}\n", encoding="utf-8")
+    assert read(path, {}).posts["content"].tolist() == ["one", "second"]
+    path.write_text(f"id,title,date\n1,first,{TIME}\n", encoding="utf-8")
+    assert read(path, {}).posts["content"].tolist() == ["first"]
+
+
 def test_the_count_of_a_post_goes_before_that_of_its_author(tmp_path: Path) -> None:
     found = read_bytes(tmp_path, "posts.csv", "id,date,text,favourites_count,favorite_count").mapping
     assert found["favourites_count"] == "favorite_count"
@@ -443,8 +451,9 @@ def test_a_file_without_a_time_column_is_an_error_that_lists_its_columns(tmp_pat
     assert (
         caught.value.hint == "If these are the values of a post, add a line with the names of the columns before them"
     )
-    with pytest.raises(PostsError, match="no column for created_at"):
-        read_bytes(tmp_path, "posts.json", '[{"id": 1}]')
+    with pytest.raises(PostsError, match="no column for created_at") as caught:
+        read_bytes(tmp_path, "posts.json", '[{"id": 1, "parts": [{"a": [{"a": [{"a": [{"a": [{"a": [{}]}]}]}]}]}]}]')
+    assert caught.value.hint == "Choose one with --column created_at=NAME"
     many = ",".join(f"column{number}" for number in range(50))
     assert error_of(tmp_path, "posts.csv", many).endswith("'column19' and 30 more")
 

@@ -50,7 +50,7 @@ def test_html_becomes_what_a_browser_shows(written: str, text: str) -> None:
 @pytest.mark.parametrize(
     "tag", ["<div>", "<p>", "<b>", '<span class="invisible">', "<table>", "<a><b>", "<", "&", "<!--", "<a "]
 )
-@pytest.mark.parametrize("count", [9_000, 500_000])
+@pytest.mark.parametrize("count", [9_000, 60_000])
 def test_hostile_html_takes_no_time(tag: str, count: int) -> None:
     started = time.process_time()
     html_to_text(f"<p>{tag * (count // tag.count('<') if '<' in tag else count)}x")
