@@ -223,11 +223,11 @@ def test_a_key_that_is_there_twice_is_not_decided_in_silence(tmp_path: Path) -> 
     ids=["an array", "an object keyed by ids", "in an array"],
 )
 def test_what_exceeds_a_row_is_read_in_parts(tmp_path: Path, template: str) -> None:
-    records = [json.dumps({"id": number, "date": "2024-01-01", "text": "é" * 900}) for number in range(3_000)]
+    records = [json.dumps({"id": number, "date": "2024-01-01", "text": "é" * 3_000}) for number in range(800)]
     by_id = ", ".join(f'"k{number}": {record}' for number, record in enumerate(records))
     (tmp_path / "posts.json").write_text(template.format(", ".join(records), by_id))
     [content] = read_all(tmp_path / "posts.json", row_megabytes=1)
-    assert ids(content) == list(range(3_000))
+    assert ids(content) == list(range(800))
 
 
 @pytest.mark.parametrize("row_megabytes", [1, 16])

@@ -45,7 +45,7 @@ def test_unicode_is_recognised_with_or_without_a_mark(
 
 
 @pytest.mark.parametrize("text", ["Café", "“so” – and…", "Schöne Grüße aus Köln", "El niño comió. ¿Qué?", "50 €", "é"])
-@pytest.mark.parametrize("before", [0, 50_000])
+@pytest.mark.parametrize("before", [0, 10_000])
 def test_western_text_that_is_not_utf_8_is_windows_1252(tmp_path: Path, text: str, before: int) -> None:
     table = "id,text\n" + "0,plain\n" * before + f"1,{text}\n2,plain\n"
     content = read(tmp_path / "posts.csv", table.encode("cp1252"))
