@@ -162,3 +162,16 @@ def test_no_line_is_lost_however_quotes_stand(tmp_path_factory: pytest.TempPathF
     last = 2 + len(io.StringIO(f"{text}\n2,last\n", newline="").readlines())
     is_read = content.lines[-1] == last and content.rows[-1] == {"id": "2", "text": "last"}
     assert is_read or content.rejected or "last" in str(list(content.rows[-1].values()))  # as part of a field
+
+
+@pytest.mark.parametrize("encoding", ["base64", "rot13", "idna", "punycode", "undefined", "nonsense", ""])
+def test_an_encoding_that_is_none_of_texts_is_unknown(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "posts.csv").write_text("id,date\n1,2024-01-01\n")
+    with pytest.raises(UsageError, match="unknown encoding"):
+        read_all(tmp_path / "posts.csv", options=ReadOptions(encoding=encoding))
+
+
+def test_text_without_the_mark_that_its_encoding_demands_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "posts.csv").write_text("id,date\n1,2024-01-01\n")
+    with pytest.raises(PostsError, match="is not UTF-16 text"):
+        read_all(tmp_path / "posts.csv", options=ReadOptions(encoding="utf-16"))
