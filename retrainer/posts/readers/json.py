@@ -252,7 +252,10 @@ class _Document:
         if text.take("}"):
             return
         while True:
-            key = text.value()
+            try:
+                key = text.value()
+            except RowTooLargeError:
+                raise self._file.row_error() from None
             text.expect(":")
             yield str(key)
             if text.expect(",", "}") == "}":

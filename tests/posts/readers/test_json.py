@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from retrainer.errors import UsageError
+from retrainer.errors import PostsError, UsageError
 from retrainer.posts.readers import ReadOptions
 from retrainer.posts.records import RejectedRow
 from tests.posts.readers.reading import error_of, ids, posts, read, read_all
@@ -256,6 +256,12 @@ def test_an_exponent_of_any_length_is_a_number(tmp_path: Path) -> None:
     for name in ("posts.json", "posts.jsonl"):
         content = read(tmp_path / name, f'{text}\n{{"id": 2, "id": 2}}' if name.endswith("l") else f"[{text}]")
         assert content.rows[0] == {"id": 1, "date": float("inf"), "text": 0.0}
+
+
+def test_a_key_that_exceeds_a_row_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "posts.json").write_text(f'{{"posts": {{"{"x" * 5_000_000}": 1}}}}')
+    with pytest.raises(PostsError, match="has a row of more than 1 MB"):
+        read_all(tmp_path / "posts.json", row_megabytes=1)
 
 
 def test_nesting_of_any_depth_is_an_error_or_rejected(tmp_path: Path) -> None:
