@@ -72,6 +72,7 @@ SERIAL_EPOCH = datetime(1899, 12, 30)  # noqa: DTZ001  spreadsheets know local t
 
 
 def parse_number(value: object) -> Decimal | None:
+    """Return the number that a value is, also as text and as .NET writes it; None if it is none."""
     if isinstance(value, bool):
         return None
     if isinstance(value, int):
@@ -103,6 +104,15 @@ def read_compact(number: Decimal) -> datetime | None:
 
 
 def read_epoch(number: Decimal, value: object) -> datetime:
+    """Return the time that a number of seconds to nanoseconds since 1970 is, by its magnitude.
+
+    Args:
+        number: the number.
+        value: as it is written.
+
+    Raises:
+        InvalidValueError: it is no such number, or a rounded one.
+    """
     for low, high, micros in _UNITS:
         if low <= number < high:
             digit = micros * Decimal(10) ** int(number.as_tuple().exponent)  # the last one that is known
@@ -146,6 +156,7 @@ def _full_year(year: str) -> int:
 
 
 def parse_clock(fields: dict[str, str | None]) -> time | None:
+    """Return the time of day of the fields, midnight if they have none; None if there is no such time."""
     hour_text = fields.get("hour")
     if hour_text is None:
         return time.min
