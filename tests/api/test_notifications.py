@@ -6,10 +6,12 @@ import fcntl
 import os
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.api.conftest import PATIENCE
 from tests.api.test_operation import of, samples
 from tests.notify.receiver import Receiver
 
@@ -61,10 +63,12 @@ def test_a_killed_run_counts_as_failed_and_is_notified_with_the_next_run(
     environ = {**os.environ, **waiting, "WAIT_TO_TRAIN": str(turnstile.path)}
     with subprocess.Popen(command, cwd=folder, env=environ) as run:
         turnstile.await_arrival()
-        assert samples(server)[of("retrainer_run_running", model_type="timing")] == 1
+        running = of("retrainer_run_running", model_type="timing")
+        assert samples(server)[running] == 1
         run.kill()
-    seen = samples(server)
-    assert seen[of("retrainer_run_running", model_type="timing")] == 0
+    deadline = time.monotonic() + PATIENCE
+    while (seen := samples(server))[running]:  # the database did not change, so an answer may be a second old
+        assert time.monotonic() < deadline
     assert seen[of("retrainer_last_run_failed", model_type="timing")] == 1
     assert server.get("/models/training-history").json()["training_runs"][0]["status"] == "failed"
     assert receiver.received == [], "looking sends nothing"
