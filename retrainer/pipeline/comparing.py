@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from retrainer.errors import RetrainerError, UsageError
+from retrainer.errors import DatabaseError, RetrainerError, UsageError
 from retrainer.evaluation.comparison import Comparison, compare, no_comparison
 from retrainer.evaluation.windows import held_out_window
 from retrainer.pipeline.evaluations import (
@@ -70,6 +70,8 @@ def compare_with_production(
     try:
         production_model = load_version(context.project, context.runtime, production)
         production_evaluation = context.evaluate(production_model, posts, window)
+    except DatabaseError:
+        raise  # the database failed, not the version
     except RetrainerError as error:
         reason = (
             f"production '{production.version_id}' cannot forecast: {error.message}. "

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 import pytest
+from filelock import FileLock
 
 from tests.conftest import NOW, configure, open_project, regular_posts
 from tests.posts.sources.conftest import add_source
@@ -26,11 +27,16 @@ PATIENCE_SECONDS = 400  # cron checks once a minute, and training is slow on a b
 
 
 @pytest.fixture
-def running_cron() -> Iterator[None]:
+def running_cron(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Run a cron daemon, unless one is running already; restore the crontab at the end."""
     program = installed("cron")
     if os.geteuid() != 0:
         pytest.skip("a cron daemon can be started by root only")
+    with FileLock(tmp_path_factory.getbasetemp().parent / "crontab.lock"):  # there is one crontab for all workers
+        yield from with_crontab_restored(program)
+
+
+def with_crontab_restored(program: str) -> Iterator[None]:
     before = subprocess.run(["crontab", "-l"], capture_output=True, check=False)
     others = [one for one in psutil.process_iter(["name"]) if one.info["name"] == "cron"]
     daemon = None if others else subprocess.Popen([program, "-f"])

@@ -116,7 +116,7 @@ def _find(path: Path, limits: PostsLimits, exports: Sequence[Sequence[str]]) -> 
             yield ReadableFile(name, False, limits, path.name, opener)
             return
         archive = stack.enter_context(zipfile.ZipFile(binary))
-        infos = {info.filename: info for info in archive.infolist() if not info.is_dir()}
+        infos = {info.filename: info for info in archive.infolist() if info.filename and not info.is_dir()}
         for member in _choose_members(list(infos), exports, name):
             yield ReadableFile(f"{name}: {member}", True, limits, member, _member_opener(archive, infos[member]), True)
 

@@ -124,6 +124,14 @@ def test_the_files_of_a_folder_are_read_by_name(tmp_path: Path) -> None:
         read_all(tmp_path / "__MACOSX")
 
 
+def test_a_file_without_a_name_in_an_archive_is_skipped(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "posts.zip", "w") as archive:
+        with archive.open(zipfile.ZipInfo(""), "w") as nameless:
+            nameless.write(b"x")
+        archive.writestr("posts.csv", TABLE)
+    assert [table.name for table in read_all(tmp_path / "posts.zip")] == [f"{tmp_path / 'posts.zip'}: posts.csv"]
+
+
 @pytest.mark.parametrize("write", [write_zip, write_tar])
 def test_the_files_of_an_archive_are_read_and_named(
     tmp_path: Path, write: Callable[[Path, Mapping[str, bytes | str]], Path]
