@@ -80,7 +80,7 @@ def test_cron_runs_the_installed_line(
     assert [line for line in errors if "is in progress" not in line] == []
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_cron_fetches_and_trains(running_cron: None, sqlite_folder: Path, tmp_path: Path, retrainer: Runner) -> None:
     """The posts come from a local server that requires a token, which only the environment file holds."""
     environment = tmp_path / "env"
