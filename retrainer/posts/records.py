@@ -38,8 +38,8 @@ class PostsTable:
         name: where it is, for messages: a path, or `archive.zip: data/tweets.js`.
         columns: the names of the columns of a table; of nested records, the dotted path of each value that is no
             object, in the order seen: `id`, `object.content`, `media.0.title`. Empty if no record could be read.
-        rows: takes the wanted columns or paths (None for an absent one) and yields the rows, (line, values) or
-            rejected. It may be called again, to read the rows from the start.
+        rows: takes the wanted columns or paths and yields the rows, (line, values) or rejected. The values of None
+            and of an absent column are None. It may be called again, to read the rows from the start.
         row_unit: what `line` counts, for a reader.
         detected: what was found out about the file, each a short clause for a reader: `separator ';'`,
             `encoding UTF-16`, `records in 'messages'`.

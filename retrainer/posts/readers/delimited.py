@@ -98,16 +98,16 @@ def read(file: LimitedFile, options: ReadOptions) -> PostsTable:
 
     def rows(columns: Sequence[str | None]) -> Iterator[Row]:
         lines, header, start = open_rows()
-        needed = 1 + max((header.index(name) for name in columns if name is not None), default=0)
-        return _read_rows(file, lines, start, dialect, len(header), needed, _getter(header, columns))
+        indices = [header.index(name) if name in header else len(header) for name in columns]
+        needed = 1 + max((index for index in indices if index < len(header)), default=0)
+        return _read_rows(file, lines, start, dialect, len(header), needed, _getter(indices))
 
     _, header, _ = open_rows()
     return PostsTable(file.name, header, rows, "line", detected)
 
 
-def _getter(header: list[str], columns: Sequence[str | None]) -> Callable[[list[Any]], tuple[object, ...]]:
-    """Return a function from the fields of a row, with a None behind them, to the values of the columns."""
-    indices = [len(header) if name is None else header.index(name) for name in columns]
+def _getter(indices: list[int]) -> Callable[[list[Any]], tuple[object, ...]]:
+    """Return a function from the fields of a row, with a None behind them, to those with these indices."""
     if len(indices) > 1:
         return itemgetter(*indices)
     return lambda fields: tuple(fields[index] for index in indices)

@@ -39,7 +39,7 @@ def read(file: LimitedFile, options: ReadOptions) -> PostsTable:
 
     def rows(columns: Sequence[str | None]) -> Iterator[Row]:
         file.rows = 0
-        indices = [None if name is None else names.index(name) for name in columns]
+        indices = [names.index(name) if name in names else None for name in columns]
         with _translate_errors(file.name):
             for number, values in _rows(sheet):
                 file.count_row()

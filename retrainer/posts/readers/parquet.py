@@ -42,7 +42,7 @@ def read(file: LimitedFile, _options: ReadOptions) -> PostsTable:
 
     def select(columns: Sequence[str | None]) -> Iterator[Row]:
         number = 1
-        wanted = sorted({name for name in columns if name is not None})
+        wanted = sorted(name for name in set(schema.names) if name in columns)
         for name in wanted:
             _require_plain(schema.field(name), file.name)
         for batch in _read_batches(file, parquet.metadata, wanted):
@@ -53,7 +53,7 @@ def read(file: LimitedFile, _options: ReadOptions) -> PostsTable:
                     raise file.row_error()
             values = {name: _to_python(batch.column(name)) for name in batch.schema.names}
             absent: list[object] = [None] * batch.num_rows
-            selected = zip(*(absent if name is None else values[name] for name in columns), strict=True)
+            selected = zip(*(values.get(name, absent) for name in columns), strict=True)
             yield from enumerate(selected, number)
             number += batch.num_rows
 

@@ -16,6 +16,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 import openpyxl
+import pandas as pd
 import pytest
 
 from retrainer.config import PostsLimits
@@ -122,6 +123,25 @@ def test_the_files_of_a_folder_are_read_by_name(tmp_path: Path) -> None:
     with pytest.raises(PostsError, match=r"__MACOSX' contains no file of posts") as _:
         (tmp_path / "__MACOSX" / "x.csv").rename(tmp_path / "__MACOSX" / "x.md")
         read_all(tmp_path / "__MACOSX")
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".xlsx", ".parquet", ".json"])
+def test_the_values_of_an_absent_column_are_none(tmp_path: Path, suffix: str) -> None:
+    """A name before a dot is the path of an object in JSON, and nothing in a table."""
+    path = tmp_path / f"posts{suffix}"
+    frame = pd.DataFrame({"id": ["1"], "text.": ["one"]})
+    write = {
+        ".csv": lambda: frame.to_csv(path, index=False),
+        ".xlsx": lambda: frame.to_excel(path, index=False),
+        ".parquet": lambda: frame.to_parquet(path),
+        ".json": lambda: frame.to_json(path, orient="records"),
+    }
+    write[suffix]()
+    (file,) = find_posts_files([path], PostsLimits())
+    with file.open(ReadOptions()) as table:
+        (row,) = table.rows(["id", "text", None])
+    assert not isinstance(row, RejectedRow)
+    assert tuple(row[1]) == ("1", None, None)
 
 
 def test_a_file_without_a_name_in_an_archive_is_skipped(tmp_path: Path) -> None:
