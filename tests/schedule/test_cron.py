@@ -27,32 +27,35 @@ PATIENCE_SECONDS = 400  # cron checks once a minute, and training is slow on a b
 
 
 @pytest.fixture
-def running_cron(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Run a cron daemon, unless one is running already; restore the crontab at the end."""
+def start_cron(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], None]]:
+    """A function that starts a cron daemon, unless one is running; the crontab is restored at the end.
+
+    It is called after the crontab has been written: a daemon that read the table in the same second would not notice.
+    """
     program = installed("cron")
     if os.geteuid() != 0:
         pytest.skip("a cron daemon can be started by root only")
     with FileLock(tmp_path_factory.getbasetemp().parent / "crontab.lock"):  # there is one crontab for all workers
-        yield from with_crontab_restored(program)
+        before = subprocess.run(["crontab", "-l"], capture_output=True, check=False)
+        daemons: list[subprocess.Popen[bytes]] = []
 
+        def start() -> None:
+            if not any(process.info["name"] == "cron" for process in psutil.process_iter(["name"])):
+                daemons.append(subprocess.Popen([program, "-f"]))
 
-def with_crontab_restored(program: str) -> Iterator[None]:
-    before = subprocess.run(["crontab", "-l"], capture_output=True, check=False)
-    others = [one for one in psutil.process_iter(["name"]) if one.info["name"] == "cron"]
-    daemon = None if others else subprocess.Popen([program, "-f"])
-    yield
-    if daemon is not None:
-        daemon.terminate()
-        daemon.wait(timeout=30)
-    if before.returncode == 0:
-        subprocess.run(["crontab", "-"], input=before.stdout, check=True)
-    else:
-        subprocess.run(["crontab", "-r"], check=False, capture_output=True)
+        yield start
+        for daemon in daemons:
+            daemon.terminate()
+            daemon.wait(timeout=30)
+        if before.returncode == 0:
+            subprocess.run(["crontab", "-"], input=before.stdout, check=True)
+        else:
+            subprocess.run(["crontab", "-r"], check=False, capture_output=True)
 
 
 @pytest.mark.slow
 def test_cron_runs_the_installed_line(
-    running_cron: None, tmp_path: Path, sqlite_folder: Path, retrainer: Runner
+    start_cron: Callable[[], None], tmp_path: Path, sqlite_folder: Path, retrainer: Runner
 ) -> None:
     folder = tmp_path / "100% of it's paths"  # characters that are special for cron or the shell
     sqlite_folder.rename(folder)
@@ -64,6 +67,7 @@ def test_cron_runs_the_installed_line(
     environment.write_text("RETRAINER_RETRAINING__TEST_SPLIT=0.5\n")
     done = retrainer("schedule", "install", "* * * * *", "--env-file", str(environment), "--json", cwd=folder)
     assert done.code == 0, done.err
+    start_cron()
     log = folder / "logs" / "retrainer.log"
     _wait_until(lambda: log.exists() and "CONTENT MODEL RETRAINING COMPLETE" in log.read_text())
     history = retrainer("history", "--json", cwd=folder).json["training_runs"]
@@ -80,8 +84,10 @@ def test_cron_runs_the_installed_line(
     assert [line for line in errors if "is in progress" not in line] == []
 
 
-@pytest.mark.soak
-def test_cron_fetches_and_trains(running_cron: None, sqlite_folder: Path, tmp_path: Path, retrainer: Runner) -> None:
+@pytest.mark.slow
+def test_cron_fetches_and_trains(
+    start_cron: Callable[[], None], sqlite_folder: Path, tmp_path: Path, retrainer: Runner
+) -> None:
     """The posts come from a local server that requires a token, which only the environment file holds."""
     environment = tmp_path / "env"
     environment.write_text("ADA_TOKEN=s3cret\n")
@@ -91,6 +97,7 @@ def test_cron_fetches_and_trains(running_cron: None, sqlite_folder: Path, tmp_pa
         done = retrainer("schedule", "install", "* * * * *", "--env-file", str(environment), "--json")
         assert done.code == 0, done.err
         assert " train --fetch --if-due " in done.json["line"]
+        start_cron()
         log = sqlite_folder / "logs" / "retrainer.log"
         _wait_until(lambda: log.exists() and "CONTENT MODEL RETRAINING COMPLETE" in log.read_text())
         assert retrainer("schedule", "remove").code == 0
