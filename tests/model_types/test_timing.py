@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 TIMING = Timing()
-# 99 waits in steps of 1e-3 h: between waits that differ by less than their rounding, no level can be told from another
+# 99 waits in steps of 1e-3 h: waits that differ by less than their rounding have no levels in between
 WAITS = st.lists(st.integers(0, 500_000).map(lambda thousandths: thousandths / 1000), min_size=99, max_size=99)
 
 

@@ -163,7 +163,7 @@ CASES = [
         ("'04/09/2017 13:02' is 2017-09-04 (DMY) or 2017-04-09 (MDY)", "--time-format", "--timezone"),
     ),
     Case(
-        "told.csv",
+        "named.csv",
         TABLE.format("1,04/09/2017 13:02,a"),
         [("1", "2017-09-04T11:02:00Z", "a")],
         (),

@@ -1,6 +1,6 @@
 """Local servers that speak the formats of real ones: Mastodon, Bluesky, feeds, an endpoint with JSON.
 
-Each publishes the posts of one account, a few on a page, and fails as it is told.
+Each publishes the posts of one account, a few on a page, and fails on request.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ from tests.posts.sources.servers import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from tests.command_line import Runner
@@ -221,8 +221,11 @@ def test_a_json_endpoint_with_link_headers_and_secret_headers(folder: Path, retr
 
 
 @slow
-def test_a_json_endpoint_with_the_oldest_posts_first_is_read_to_its_end(folder: Path, retrainer: Runner) -> None:
-    numbers = list(range(6))
+@pytest.mark.parametrize("order", [range(6), (5, 1, 4, 0, 3, 2)], ids=["oldest first", "unsorted"])
+def test_an_endpoint_without_the_newest_posts_first_is_read_to_its_end(
+    folder: Path, retrainer: Runner, order: Sequence[int]
+) -> None:
+    numbers = list(order)
 
     def respond(request: Request) -> Answer:
         start = int(request.query.get("from", 0))
@@ -236,7 +239,7 @@ def test_a_json_endpoint_with_the_oldest_posts_first_is_read_to_its_end(folder: 
         retrainer("posts", "fetch")
         numbers += [6, 7]
         assert retrainer("posts", "fetch").out.startswith("ada: 2 added")
-    assert stored_texts(folder) == [f"post {n}" for n in numbers]
+    assert stored_texts(folder) == [f"post {n}" for n in range(8)]
 
 
 @slow
@@ -274,24 +277,6 @@ def test_a_page_of_rejected_posts_is_an_error_until_it_is_well(folder: Path, ret
         assert "cannot import 'ada': all 2 rows are rejected" in done.err
         posts[:] = items(0, 1)
         assert retrainer("posts", "fetch").out == "ada: 2 added, 0 updated, 0 unchanged\n"
-
-
-@slow
-def test_an_unsorted_endpoint_is_read_to_its_end(folder: Path, retrainer: Runner) -> None:
-    numbers = [5, 1, 4, 0, 3, 2]
-
-    def respond(request: Request) -> Answer:
-        start = int(request.query.get("from", 0))
-        following = start + 3 if start + 3 < len(numbers) else None
-        return as_json({"posts": items(*numbers[start : start + 3]), "following": following})
-
-    with Scripted() as server:
-        server.respond = respond
-        options = {"records": "posts", "next": "following", "cursor_param": "from", "edits_days": 0}
-        add_source(folder, "ada", json_source(server, **options))
-        retrainer("posts", "fetch")
-        numbers += [7, 6]
-        assert retrainer("posts", "fetch").out.startswith("ada: 2 added")
 
 
 @slow
