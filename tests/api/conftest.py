@@ -104,7 +104,7 @@ def thread_server(
     from retrainer.api import server as module
     from retrainer.api.app import create_app
     from retrainer.api.auth import load_auth
-    from retrainer.api.threads import Threads
+    from retrainer.api.threads import THREADS, Threads
     from retrainer.cli.serve import _open_connections
     from retrainer.notify import open_runtime
 
@@ -116,7 +116,8 @@ def thread_server(
         log = stack.enter_context(_log_lines())
         access = load_auth(os.environ, None, "127.0.0.1", protect_reads=protect_reads, allowed_hosts=allowed_hosts)
         _open_connections(project)
-        running = module.create_server(create_app(project, runtime, access, Threads(answer_seconds)))
+        threads = Threads(answer_seconds)
+        running = module.create_server(create_app(project, runtime, access, threads))
         listening = stack.enter_context(module.listen("127.0.0.1", 0))
         thread = threading.Thread(target=running.run, args=([listening],), name="server of a test", daemon=True)
         thread.start()
@@ -124,6 +125,10 @@ def thread_server(
         running.should_exit = True
         thread.join(PATIENCE)
         assert not thread.is_alive(), "the server does not stop"
+        deadline = time.monotonic() + PATIENCE
+        while any(map(threads.count_stuck, THREADS)):  # the process of a server would end here, with its connections
+            assert time.monotonic() < deadline, "a test left a call without an end"
+            time.sleep(0.05)
 
 
 @contextmanager
