@@ -284,7 +284,10 @@ def _stage(
         files.append(conversion.result)
         rows += conversion.result.rows
     if skipped and not files:
-        raise skipped[0]
+        first = skipped[0]
+        if len(skipped) == 1:
+            raise first
+        raise PostsError(f"none of {len(skipped)} files holds posts; the first: {first.message}", hint=first.hint)
     for problem in skipped:
         log.warning("Skipped a file without posts: %s", problem.message)
     return files

@@ -509,7 +509,7 @@ def test_files_without_posts_in_a_folder_are_skipped_unless_all_are(
     others = {"empty.csv": "", "other.json": '{"x": 1}', "users.csv": "id,name\n1,a\n", "feed.xml": "<rss></rss>"}
     for name, content in others.items():
         (tmp_path / "posts" / name).write_text(content)
-    with pytest.raises(PostsError, match=r"empty\.csv' is empty"):
+    with pytest.raises(PostsError, match=r"none of 4 files holds posts; the first: .*empty\.csv' is empty"):
         read(tmp_path / "posts")
     (tmp_path / "posts" / "posts.csv").write_text(f"id,date\n1,{TIME}\n")
     assert read(tmp_path / "posts").rows == 1
