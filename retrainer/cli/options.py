@@ -48,7 +48,16 @@ def time_option(help: str, *names: str, metavar: str = "TIME", past: bool = Fals
     return typer.Option(*names, metavar=metavar, parser=parse_past_time if past else parse_time, help=help)
 
 
-StreamOption = Annotated[str, typer.Option("--stream", metavar="NAME", help="The stream of the posts.")]
+def _parse_stream(name: str) -> str:
+    """Refuse an empty name, as an unset variable of a script gives."""
+    if not name.strip():
+        raise typer.BadParameter(f"'{name}' is empty")
+    return name
+
+
+StreamOption = Annotated[
+    str, typer.Option("--stream", metavar="NAME", parser=_parse_stream, help="The stream of the posts.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 TypeArgument = Annotated[ModelTypeName, typer.Argument(metavar="TYPE", parser=parse_model_type, help="The model type.")]
 TypeOption = Annotated[

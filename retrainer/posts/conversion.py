@@ -119,7 +119,6 @@ class Conversion:
         """
         self.result = FileResult(table.name, table.row_unit, detected=table.detected)
         self._table = table
-        self._options = options
         self._settings = settings
         export = recognise(table, exports)
         declared = None if export is None else export.format

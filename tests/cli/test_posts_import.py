@@ -76,3 +76,10 @@ def test_times_of_which_day_and_month_are_open_are_refused_with_both_readings(fo
     with (folder / "posts.csv").open("a") as file:
         file.write("9999,13/04/2020 10:00,a\n")
     assert retrainer("posts", "import", "posts.csv", "--json").json["added"] == 1501
+
+
+def test_the_name_of_a_stream_is_not_empty(folder: Path, retrainer: Runner) -> None:
+    (folder / "posts.csv").write_text("id,date\n1,2024-01-05\n")
+    done = retrainer("posts", "import", "posts.csv", "--stream", "")
+    assert done.code == 2
+    assert "'--stream': '' is empty" in done.err
