@@ -399,6 +399,26 @@ def test_stored_posts_belong_to_the_default_stream_after_an_upgrade(folder: Path
     assert sa.inspect(engine).get_pk_constraint("posts")["constrained_columns"] == ["stream", "post_id"]
 
 
+def test_what_a_user_added_to_the_posts_survives_an_upgrade(folder: Path) -> None:
+    database = create_first_schema(folder)
+    with database.engine.execution_options(retrainer_writes=True).begin() as connection:
+        connection.execute(sa.text('ALTER TABLE posts ADD COLUMN "my note" TEXT'))
+        connection.execute(sa.text('CREATE INDEX my_index ON posts ("my note")'))
+        connection.execute(
+            sa.text(
+                'INSERT INTO posts (post_id, created_at, imported_at, "my note") '
+                "VALUES ('1', '2024-01-01 00:00:00', '2024-01-02 00:00:00', 'mine')"
+            )
+        )
+    database.close()
+    project = open_project(folder)
+    assert project.posts.summary(NOW).count == 1
+    engine = project.registry.database.engine
+    with engine.connect() as connection:
+        assert connection.execute(sa.text('SELECT "my note" FROM posts')).scalars().all() == ["mine"]
+    assert "my_index" in [index["name"] for index in sa.inspect(engine).get_indexes("posts")]
+
+
 def test_an_id_may_be_in_two_streams(folder: Path) -> None:
     project = open_project(folder)
     posts = regular_posts(3)

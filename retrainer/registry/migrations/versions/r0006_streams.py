@@ -26,7 +26,7 @@ def upgrade() -> None:
     if not is_ours:
         return
     if connection.dialect.name == "sqlite":
-        _copy_posts(connection)
+        _copy_posts(connection, inspector)
     else:
         op.add_column(POSTS_TABLE, sa.Column("stream", sa.Text, nullable=False, server_default="default"))
         for name in ("moved_from", "moved_at"):
@@ -37,10 +37,20 @@ def upgrade() -> None:
     op.create_index(INDEX, POSTS_TABLE, ["stream", "created_at", "post_id"])
 
 
-def _copy_posts(connection: sa.Connection) -> None:
-    """Copy the posts to a table with the new primary key, since SQLite cannot change one."""
+def _copy_posts(connection: sa.Connection, inspector: sa.Inspector) -> None:
+    """Copy the posts to a table with the new primary key, since SQLite cannot change one.
+
+    Columns, indexes and triggers that a user has added stay.
+    """
     copy = f"retrainer_{POSTS_TABLE}_copy"
-    columns = "post_id, created_at, content, replies_count, reblogs_count, favourites_count, imported_at"
+    ours = ("post_id", "created_at", "content", "replies_count", "reblogs_count", "favourites_count", "imported_at")
+    added = [column for column in inspector.get_columns(POSTS_TABLE) if column["name"] not in ours]
+    names = [*ours, *(column["name"] for column in added)]
+    query = sa.text(
+        "SELECT sql FROM sqlite_master WHERE tbl_name = :table AND type IN ('index', 'trigger') "
+        "AND sql IS NOT NULL AND name <> :ours"
+    )
+    dependents = connection.scalars(query, {"table": POSTS_TABLE, "ours": INDEX_BEFORE}).all()
     op.create_table(
         copy,
         sa.Column("stream", sa.Text, primary_key=True, server_default="default"),
@@ -53,10 +63,14 @@ def _copy_posts(connection: sa.Connection) -> None:
         sa.Column("imported_at", UTCDateTime, nullable=False),
         sa.Column("moved_from", UTCDateTime),
         sa.Column("moved_at", UTCDateTime),
+        *(sa.Column(column["name"], column["type"]) for column in added),
     )
-    op.execute(f"INSERT INTO {copy} ({columns}) SELECT {columns} FROM {POSTS_TABLE}")  # noqa: S608  constants
+    stored = sa.select(sa.table(POSTS_TABLE, *map(sa.column, names)))
+    op.execute(sa.insert(sa.table(copy, *map(sa.column, names))).from_select(names, stored))
     op.execute(f"DROP TABLE {POSTS_TABLE}")
     before = connection.exec_driver_sql("PRAGMA legacy_alter_table").scalar()
     connection.exec_driver_sql("PRAGMA legacy_alter_table=ON")  # a user's view of the posts is no obstacle
     op.rename_table(copy, POSTS_TABLE)
     connection.exec_driver_sql(f"PRAGMA legacy_alter_table={before}")
+    for statement in dependents:
+        connection.exec_driver_sql(statement)
