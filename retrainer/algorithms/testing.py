@@ -249,9 +249,9 @@ def check_warm_starts_are_deterministic(case: _Case) -> None:
     """Trained twice from the same earlier model, the model forecasts the same, and the earlier one is unchanged."""
     if not case.algorithm.can_warm_start:
         return
-    one, other = (case.train(case.posts.iloc[: case.training_count], case.model) for _ in range(2))
-    problem = "training twice from the same earlier model gives two different models"
-    case.require_equal(*(case.predict(case.posts, case.origins, model) for model in (one, other)), problem)
+    models = (case.train(case.posts.iloc[: case.training_count], case.model) for _ in range(2))
+    one, other = (case.predict(case.posts, case.origins, model) for model in models)
+    case.require_equal(one, other, "training twice from the same earlier model gives two different models")
     problem = "training changes the model that it starts from"
     case.require_equal(case.forecasts, case.predict(case.posts, case.origins), problem)
 
