@@ -12,6 +12,7 @@ from retrainer.algorithms.hookspecs import Algorithm, CostEstimate, Importance, 
 
 if TYPE_CHECKING:
     from retrainer.algorithms.budget import Budget, BudgetExceeded
+    from retrainer.algorithms.manager import LoadedAlgorithm, load_algorithm
     from retrainer.model_types import ModelTypeName
     from retrainer.model_types.base import Origins, hours_between, utc_times
     from retrainer.model_types.content import ContentForecast, ContentTargets, normalize_text, similarity
@@ -27,12 +28,14 @@ __all__ = [
     "ContentTargets",
     "CostEstimate",
     "Importance",
+    "LoadedAlgorithm",
     "ModelTypeName",
     "Origins",
     "TimingForecasts",
     "TimingTargets",
     "hookimpl",
     "hours_between",
+    "load_algorithm",
     "normalize_text",
     "score_maximising_point",
     "similarity",
@@ -42,6 +45,7 @@ __all__ = [
 
 _LAZY_NAMES = {
     "retrainer.algorithms.budget": ("Budget", "BudgetExceeded"),
+    "retrainer.algorithms.manager": ("LoadedAlgorithm", "load_algorithm"),
     "retrainer.redaction": ("without_secrets",),
     "retrainer.model_types": ("ModelTypeName",),
     "retrainer.model_types.base": ("Origins", "hours_between", "utc_times"),

@@ -107,6 +107,15 @@ class AlgorithmHooks:
         """Describe the algorithm. Called often, so it must be cheap."""
 
     @hookspec(firstresult=True)
+    def members(self, config: BaseModel) -> Sequence[str]:
+        """Return the names of the algorithms that this one calls. Optional.
+
+        A replay reuses no results of an algorithm after one of them has changed.
+
+        :param config: the options.
+        """
+
+    @hookspec(firstresult=True)
     def check_ready(self, config: BaseModel) -> None:
         """Raise MissingCredentials, or another RetrainerError, if no forecast could be made right now. Optional.
 

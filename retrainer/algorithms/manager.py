@@ -152,8 +152,15 @@ class LoadedAlgorithm:
             supported = " and ".join(self.description.model_types)
             raise UsageError(f"the algorithm '{self.name}' forecasts {supported}, not {model_type}")
 
-    def options(self, given: Mapping[str, Any], model_type: ModelTypeName) -> BaseModel:
+    def options(
+        self, given: Mapping[str, Any], model_type: ModelTypeName, parents: tuple[str, ...] = ()
+    ) -> BaseModel:
         """Validate the options from the settings and return them as an instance of the plugin's class.
+
+        Args:
+            given: the options.
+            model_type: `timing` or `content`.
+            parents: the keys between those of the model type and of the algorithm, for messages.
 
         Raises:
             ConfigError: an option is unknown or invalid.
@@ -161,9 +168,12 @@ class LoadedAlgorithm:
         try:
             return self.description.config.model_validate(dict(given))
         except ValidationError as error:
-            raise explain_options_error(error, (f"{model_type}_model", self.name), self.description.config) from None
+            section = (f"{model_type}_model", *parents, self.name)
+            raise explain_options_error(error, section, self.description.config) from None
 
-    def recorded_options(self, recorded: Mapping[str, Any], model_type: ModelTypeName) -> BaseModel:
+    def recorded_options(
+        self, recorded: Mapping[str, Any], model_type: ModelTypeName, parents: tuple[str, ...] = ()
+    ) -> BaseModel:
         """Return the options that a version was trained with, from their recorded JSON.
 
         Raises:
@@ -172,7 +182,12 @@ class LoadedAlgorithm:
         try:
             return self.description.config.model_validate_json(json.dumps(recorded))
         except ValidationError as error:
-            raise explain_options_error(error, (f"{model_type}_model", self.name), self.description.config) from None
+            section = (f"{model_type}_model", *parents, self.name)
+            raise explain_options_error(error, section, self.description.config) from None
+
+    def members(self, config: BaseModel) -> list[str]:
+        """Return the names of the algorithms that this one calls; empty if the plugin does not say."""
+        return list(self._call("members", config=config)) if "members" in self.hook_names else []
 
     def check_ready(self, config: BaseModel) -> None:
         """Let the plugin report, before any work starts, that no forecast could be made."""
