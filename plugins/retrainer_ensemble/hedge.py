@@ -9,7 +9,7 @@ section 2.5). Averaged quantiles make the pinball loss convex in the weights, so
 
 where the losses are sums of twice the average pinball loss (the CRPS) in hours, `gap` is the mixability gap that is
 observed, K the number of members, and S the largest range of the linear losses. The best fixed weights include the best
-member alone. Neither T nor S is known in advance. The losses need no clipping: S is at most twice the largest mean
+member alone. Neither T nor S is known in advance; `gap` starts at a millionth of an hour. The losses need no clipping: S is at most twice the largest mean
 distance between the quantiles of two members, however long a wait is.
 """
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 FEW_WAITS = 20  # with fewer the weights are equal
 _ROUNDING_HOURS = 1e-9
+_FIRST_GAP_HOURS = 1e-6  # so that members that differ by rounding alone keep equal weights
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class HedgeState:
     @classmethod
     def start(cls, members: int) -> HedgeState:
         """Return the state of one learner that knows nothing."""
-        return cls(np.zeros((1, members)), np.zeros(1), np.zeros(1, dtype=np.int64))
+        return cls(np.zeros((1, members)), np.full(1, _FIRST_GAP_HOURS), np.zeros(1, dtype=np.int64))
 
     def weights(self) -> Floats:
         """Return (n, K) weights; equal ones as long as few waits are known."""
@@ -101,27 +102,22 @@ def _update(state: HedgeState, quantiles: Floats, waits: Floats) -> HedgeState:
 
 
 def _learning_rate(state: HedgeState) -> Floats:
-    """Return (n,) ln K / gap; infinite as long as there is none."""
-    with np.errstate(divide="ignore"):
-        rate: Floats = np.log(state.losses.shape[1]) / state.gap
+    """Return (n, 1) ln K / gap."""
+    rate: Floats = (np.log(state.losses.shape[1]) / state.gap)[:, None]
     return rate
 
 
 def _hedge_weights(state: HedgeState) -> Floats:
-    """Return (n, K) weights proportional to exp(−rate · loss); with an infinite rate, equal ones of the best."""
-    behind = state.losses - state.losses.min(axis=1, keepdims=True)
-    with np.errstate(invalid="ignore"):
-        raw = np.exp(-np.where(behind > 0, _learning_rate(state)[:, None] * behind, 0))
+    """Return (n, K) weights proportional to exp(−rate · loss)."""
+    raw = np.exp(-_learning_rate(state) * (state.losses - state.losses.min(axis=1, keepdims=True)))
     weights: Floats = raw / raw.sum(axis=1, keepdims=True)
     return weights
 
 
 def _mix_loss(state: HedgeState, weights: Floats, losses: Floats) -> Floats:
-    """Return (n,) −log(Σ weight · exp(−rate · loss)) / rate; with an infinite rate, the least loss with a weight."""
-    least = np.where(weights > 0, losses, np.inf).min(axis=1)
-    behind = np.maximum(losses - least[:, None], 0)
+    """Return (n,) −log(Σ weight · exp(−rate · loss)) / rate, computed from the least loss of a member with weight."""
+    least = np.where(weights > 0, losses, np.inf).min(axis=1, keepdims=True)
     rate = _learning_rate(state)
-    with np.errstate(invalid="ignore"):
-        share = (weights * np.exp(-np.where(behind > 0, rate[:, None] * behind, 0))).sum(axis=1)
-    mix: Floats = least - np.log(share) / rate
+    share = (weights * np.exp(-rate * np.maximum(losses - least, 0))).sum(axis=1, keepdims=True)
+    mix: Floats = (least - np.log(share) / rate)[:, 0]
     return mix
