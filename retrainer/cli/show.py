@@ -10,10 +10,19 @@ import typer
 from retrainer import console
 from retrainer.algorithms import events, manager
 from retrainer.cli.context import open_project
-from retrainer.cli.options import AsJson, Limit, TypeArgument, TypeOption, VersionArgument, choice, time_option
+from retrainer.cli.options import (
+    AsJson,
+    Limit,
+    TypeArgument,
+    TypeOption,
+    VersionArgument,
+    choice,
+    parse_time_or_delay,
+    time_option,
+)
 from retrainer.errors import UsageError
 from retrainer.model_types import MODEL_TYPE_NAMES, timing
-from retrainer.pipeline import forecast, loading
+from retrainer.pipeline import forecast, loading, simulation
 from retrainer.posts.sources import manager as sources
 from retrainer.registry import promotions, runs
 from retrainer.render import documents, tables
@@ -134,21 +143,42 @@ def predict(
     *,
     interval: Annotated[
         float | None,
-        typer.Option(metavar="LEVEL", help="Timing: the probability of the interval, 0.02 to 0.98. By default, 0.8."),
+        typer.Option(metavar="LEVEL", help="Timing: the probability of the intervals, 0.02 to 0.98. By default, 0.8."),
+    ] = None,
+    until: Annotated[
+        datetime | None,
+        typer.Option(
+            metavar="TIME",
+            parser=parse_time_or_delay,
+            help="Timing: also the posts a day until then (ISO 8601, UTC, or from now: 36h, 3d, 1w), 31 days at most.",
+        ),
+    ] = None,
+    next_posts: Annotated[
+        int | None,
+        typer.Option(
+            "--next",
+            metavar="N",
+            min=1,
+            max=simulation.MAX_NEXT,
+            help="Timing: also when each of the next N posts comes. By default, 10 with --until.",
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Forecast the next post with the production version.
+    """Forecast the next post, or the next days, with the production version.
 
-    Example: retrainer predict timing --interval 0.5
+    Example: retrainer predict timing --until 3d
     """
-    if interval is not None and model_type != "timing":
-        raise UsageError("--interval applies to timing only", hint="Remove it, or run `retrainer predict timing`")
+    for name, value in (("interval", interval), ("until", until), ("next", next_posts)):
+        if value is not None and model_type != "timing":
+            raise UsageError(f"--{name} applies to timing only", hint="Remove it, or run `retrainer predict timing`")
     if interval is not None and not LOWEST_LEVEL <= interval <= HIGHEST_LEVEL:
         raise UsageError(f"--interval: '{interval:g}' is not between {LOWEST_LEVEL} and {HIGHEST_LEVEL}")
     with open_project(context) as (project, runtime):
         level = timing.INTERVAL_LEVEL if interval is None else interval
-        next_post = forecast.predict_next(project, runtime, model_type, datetime.now(UTC), level)
+        next_post = forecast.predict_next(
+            project, runtime, model_type, datetime.now(UTC), level, until=until, next_posts=next_posts
+        )
     if as_json:
         console.document(documents.forecasts.next_post_document(next_post))
     else:

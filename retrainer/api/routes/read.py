@@ -18,11 +18,13 @@ from retrainer.api.dependencies import (
 )
 from retrainer.api.middleware import unauthorized
 from retrainer.api.responses import DocumentResponse, document_body
+from retrainer.errors import UsageError
 from retrainer.model_types import MODEL_TYPE_NAMES, ModelTypeName
 from retrainer.model_types.timing import INTERVAL_LEVEL
 from retrainer.pipeline.comparing import compare_versions
 from retrainer.pipeline.forecast import predict_next
 from retrainer.pipeline.loading import is_paid
+from retrainer.pipeline.simulation import MAX_DAYS, MAX_NEXT
 from retrainer.registry.promotions import PRODUCTION_CHANGE_ACTIONS
 from retrainer.registry.runs import RunFilter
 from retrainer.registry.tables import ModelVersion
@@ -30,6 +32,7 @@ from retrainer.render.documents.evaluations import ComparisonDocument
 from retrainer.render.documents.forecasts import NextContentDocument, NextTimingDocument, next_post_document
 from retrainer.render.documents.runs import HistoryDocument, RunDocument
 from retrainer.render.documents.versions import ProductionDocument, VersionLifeDocument, VersionsDocument
+from retrainer.times import parse_time_or_delay
 
 router = APIRouter(prefix="/models", tags=["look"], dependencies=[Depends(reject_unknown_parameters)])
 PAID_PREFIXES = ("/models/compare/", "/models/predict/")  # their forecasts may cost money
@@ -126,12 +129,29 @@ async def predict_timing(
     interval: Annotated[
         float, Query(ge=0.02, le=0.98, description="The probability that the interval holds the next post.")
     ] = INTERVAL_LEVEL,
+    until: Annotated[
+        str | None,
+        Query(
+            max_length=100,
+            description=f"Also forecast the posts a day until then: an ISO 8601 time, or a delay from now such as 36h, "
+            f"3d or 1w; {MAX_DAYS} days at most.",
+        ),
+    ] = None,
+    next_posts: Annotated[
+        int | None,
+        Query(
+            alias="next",
+            ge=1,
+            le=MAX_NEXT,
+            description="Also forecast when each of the next N posts comes. By default, 10 with `until`.",
+        ),
+    ] = None,
 ) -> Response:
     """Forecast when the next post comes, with the production version. The forecast may be one second old.
 
     If a token is set and the forecast costs money, the token is required.
     """
-    return await _predict(state, request, "timing", interval)
+    return await _predict(state, request, "timing", interval, until, next_posts)
 
 
 @router.get("/predict/content", response_model=NextContentDocument, responses=failures(409, 500))
@@ -144,17 +164,29 @@ async def predict_content(state: State, request: Request) -> Response:
 
 
 async def _predict(
-    state: AppState, request: Request, model_type: ModelTypeName, interval: float = INTERVAL_LEVEL
+    state: AppState,
+    request: Request,
+    model_type: ModelTypeName,
+    interval: float = INTERVAL_LEVEL,
+    until: str | None = None,
+    next_posts: int | None = None,
 ) -> Response:
     now = datetime.now(UTC)
+    try:
+        end = None if until is None else parse_time_or_delay(until, now)
+    except ValueError as error:
+        raise UsageError(f"until: {error}") from None
 
     def compute() -> bytes:
-        return document_body(next_post_document(predict_next(state.project, state.runtime, model_type, now, interval)))
+        next_post = predict_next(
+            state.project, state.runtime, model_type, now, interval, until=end, next_posts=next_posts
+        )
+        return document_body(next_post_document(next_post))
 
     def answer() -> bytes:
         if model_type == "content":  # each text is another one
             return compute()
-        key = ("timing", interval, int(now.timestamp()))
+        key = ("timing", interval, until, next_posts, int(now.timestamp()))
         return state.answers.get(key, compute, lambda: state.project.posts.are_past(now))
 
     live = await state.threads.run("look", state.project.registry.get_production, model_type)
