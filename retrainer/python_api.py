@@ -60,17 +60,18 @@ def retrain(
         )
 
 
-def evaluate(project: Project, version_id: str, *, origin: OriginRule | None = None) -> Evaluation:
+def evaluate(project: Project, version: str, *, origin: OriginRule | None = None) -> Evaluation:
     """Score a version on the posts later than its training, like `retrainer evaluate`.
 
     Args:
         project: the project.
-        version_id: the version.
+        version: its id, or a name as `retrainer evaluate` takes it: `timing@production`.
         origin: forecast right after each post (`post`) or at evenly spaced times (`clock`); None as configured.
 
     Raises:
         RetrainerError: the version cannot be evaluated.
     """
+    version_id = project.registry.find_version(version).version_id
     with open_runtime(project, os.environ) as runtime:
         return evaluations.evaluate_version(project, runtime, version_id, datetime.now(UTC), origin)
 
@@ -87,7 +88,7 @@ def compare(project: Project, version_a: str, version_b: str, *, origin: OriginR
     Raises:
         RetrainerError: the versions cannot be compared.
     """
-    a, b = (project.registry.get_version(version_id) for version_id in (version_a, version_b))
+    a, b = (project.registry.find_version(version) for version in (version_a, version_b))
     with open_runtime(project, os.environ) as runtime:
         return comparing.compare_versions(project, runtime, a, b, datetime.now(UTC), origin)
 

@@ -63,6 +63,7 @@ COMMANDS = {
     "notify-test": _Command("project", SET_UP, "Send a test message to every notification channel."),
     "serve": _Command("serve", SET_UP, "Serve the REST API."),
     "posts": _Command("posts", SET_UP, "Import, fetch, list and delete posts."),
+    "config": _Command("config", SET_UP, "Show, check and change the settings."),
     "db": _Command("project", SET_UP, "Manage the database."),
     "schedule": _Command("schedule", SET_UP, "Schedule retraining with cron or systemd."),
 }

@@ -70,7 +70,12 @@ TypeOption = Annotated[
     ModelTypeName | None,
     typer.Option("--type", metavar="TYPE", parser=parse_model_type, help="Only timing or only content."),
 ]
-VersionArgument = Annotated[str, typer.Argument(metavar="VERSION", help="A version ID, as listed by `versions`.")]
+VersionArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="VERSION", help="A version: its ID, a unique part of it, or @production, @previous, @latest."
+    ),
+]
 Origin = Annotated[
     OriginRule | None,
     typer.Option(

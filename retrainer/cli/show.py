@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,17 +15,20 @@ from retrainer.cli.options import (
     Limit,
     TypeArgument,
     TypeOption,
-    VersionArgument,
     choice,
     parse_time_or_delay,
     time_option,
 )
-from retrainer.errors import UsageError
+from retrainer.errors import UnknownName, UsageError
 from retrainer.model_types import MODEL_TYPE_NAMES, timing
 from retrainer.pipeline import forecast, loading, simulation
 from retrainer.posts.sources import manager as sources
 from retrainer.registry import promotions, runs
+from retrainer.registry import tables as registry_tables
 from retrainer.render import documents, tables
+
+if TYPE_CHECKING:
+    from retrainer.project import Project
 
 LOWEST_LEVEL, HIGHEST_LEVEL = 0.02, 0.98  # between the first and the last of a forecast's quantiles
 
@@ -73,24 +76,48 @@ def versions(
 
 
 @app.command()
-def show(context: typer.Context, version_id: VersionArgument, *, as_json: AsJson = False) -> None:
+def show(
+    context: typer.Context,
+    name: Annotated[
+        str, typer.Argument(metavar="VERSION|RUN", help="A version or a run: its ID or a unique part, or @production.")
+    ],
+    *,
+    as_json: AsJson = False,
+) -> None:
     """Show one version: training, scores, decisions.
 
-    Also which features its forecasts depend on most.
+    Also which features its forecasts depend on most. With the ID of a run, show the run.
 
-    Example: retrainer show prophet_timing_20251106_120000_a3f2
+    Example: retrainer show timing@production
     """
     with open_project(context) as (project, runtime):
-        version = project.registry.get_version(version_id)
-        evaluations = project.registry.list_evaluations(version_id)
-        entries = project.registry.version_history(version_id)
-        importance = loading.feature_importance(project, runtime, version) or []
+        found = _find(project, name)
+        if isinstance(found, registry_tables.ModelVersion):
+            evaluations = project.registry.list_evaluations(found.version_id)
+            entries = project.registry.version_history(found.version_id)
+            importance = loading.feature_importance(project, runtime, found) or []
+            if as_json:
+                evaluated = [(row, loading.load_reliability(project, found, row) or []) for row in evaluations]
+    if isinstance(found, registry_tables.TrainingRun):
         if as_json:
-            evaluated = [(row, loading.load_reliability(project, version, row) or []) for row in evaluations]
-    if as_json:
-        console.document(documents.versions.VersionLifeDocument.from_rows(version, evaluated, entries, importance))
+            console.document(documents.runs.RunDocument.model_validate(found))
+        else:
+            tables.show_run(found)
+    elif as_json:
+        console.document(documents.versions.VersionLifeDocument.from_rows(found, evaluated, entries, importance))
     else:
-        tables.show_version(version, evaluations, entries, importance)
+        tables.show_version(found, evaluations, entries, importance)
+
+
+def _find(project: Project, name: str) -> registry_tables.ModelVersion | registry_tables.TrainingRun:
+    """Return the version with this name, or else the run."""
+    try:
+        return project.registry.find_version(name)
+    except UnknownName as unknown:
+        try:
+            return project.registry.get_run(project.registry.find_run_id(name))
+        except UnknownName:
+            raise unknown from None
 
 
 @app.command()

@@ -112,6 +112,32 @@ def show_production(
             )
 
 
+def show_run(run: TrainingRun) -> None:
+    """Print what is recorded about a run."""
+    taken = "" if run.completed_at is None else f", took {(run.completed_at - run.started_at).total_seconds():.1f} s"
+    for label, value in (
+        ("Run", run.run_id),
+        ("Type", f"{run.model_type}, by {run.algorithm}"),
+        ("Status", run.status),
+        ("Started", f"{_format_minute(run.started_at)} UTC{taken}"),
+        ("As of", None if run.as_of is None else f"{_format_minute(run.as_of)} UTC"),
+        (
+            "Posts",
+            None if run.num_test_samples is None else f"{run.num_training_samples} train, {run.num_test_samples} test",
+        ),
+        ("Version", run.model_version_id),
+        ("Compared", run.compared_with),
+        ("Score", None if run.test_overall_score is None else _format_score(run.test_overall_score)),
+        ("Production", None if run.production_score is None else _format_score(run.production_score)),
+        ("Promoted", "yes" if run.promoted_to_production else "no"),
+        ("Cost", f"{run.cost_usd:.4f} USD, {run.tokens} tokens" if run.cost_usd else None),
+        ("Reason", run.promotion_reason),
+        ("Error", run.error),
+    ):
+        if value is not None:
+            console.text(f"{label + ':':<12}{value}")
+
+
 def show_version(
     version: ModelVersion,
     evaluations: Sequence[ModelEvaluation],

@@ -62,9 +62,10 @@ async def version(state: State, version_id: VersionId) -> Response:
 
     def compute() -> bytes:
         nonlocal is_complete
-        found = registry.get_version(version_id)
-        evaluations = [(row, state.cache.reliability(found, row)) for row in registry.list_evaluations(version_id)]
-        entries = registry.version_history(version_id)
+        found = registry.find_version(version_id)
+        rows = registry.list_evaluations(found.version_id)
+        evaluations = [(row, state.cache.reliability(found, row)) for row in rows]
+        entries = registry.version_history(found.version_id)
         importance = state.cache.importance(found)
         is_complete = importance is not None and all(reliability is not None for _, reliability in evaluations)
         scored = [(row, reliability or []) for row, reliability in evaluations]
@@ -100,7 +101,8 @@ def training_history(
 @in_thread("look", cached="without runs")
 def run(state: State, run_id: RunId) -> RunDocument:
     """Return one run."""
-    return RunDocument.model_validate(state.project.registry.get_run(run_id))
+    registry = state.project.registry
+    return RunDocument.model_validate(registry.get_run(registry.find_run_id(run_id)))
 
 
 @router.get("/compare/{version_a}/{version_b}", response_model=ComparisonDocument, responses=failures(404, 409, 500))
@@ -109,15 +111,17 @@ async def compare(state: State, request: Request, version_a: VersionId, version_
 
     If a token is set and the forecasts cost money, the token is required.
     """
-    get_version = state.project.registry.get_version
-    a, b = [await state.threads.run("look", get_version, version_id) for version_id in (version_a, version_b)]
+    find_version = state.project.registry.find_version
+    a, b = [await state.threads.run("look", find_version, name) for name in (version_a, version_b)]
     now = datetime.now(UTC)
 
     def compute() -> bytes:
         return document_body(ComparisonDocument.from_result(compare_versions(state.project, state.runtime, a, b, now)))
 
     def answer() -> bytes:
-        return state.answers.get(("compare", version_a, version_b), compute, lambda: state.project.posts.are_past(now))
+        return state.answers.get(
+            ("compare", a.version_id, b.version_id), compute, lambda: state.project.posts.are_past(now)
+        )
 
     return await _forecast(state, request, [a, b], answer)
 
