@@ -118,13 +118,15 @@ class AlgorithmHooks:
         """
 
     @hookspec(firstresult=True)
-    def train(self, posts: pd.DataFrame, config: BaseModel, model_type: ModelTypeName) -> Any:
+    def train(self, posts: pd.DataFrame, config: BaseModel, model_type: ModelTypeName, previous: Any) -> Any:
         """Train a model and return it.
 
         :param posts: the training posts in order: `post_id` (str), `created_at` (datetime64, UTC), and for content
             `content` (str, never empty). Timing models get no `content` column.
         :param config: the options.
         :param model_type: `timing` or `content`, for an algorithm that supports both.
+        :param previous: the production model to start from (warm start), as `load` returned it; do not change it. None
+            unless it has the same algorithm and options, and was trained on none of the posts that are held out now.
         """
 
     @hookspec(firstresult=True)

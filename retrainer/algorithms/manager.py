@@ -144,6 +144,12 @@ class LoadedAlgorithm:
         """The algorithm's name."""
         return self.description.name
 
+    @property
+    def can_warm_start(self) -> bool:
+        """Whether training can start from an earlier model: the algorithm's own `train` takes `previous`."""
+        implementations = self.manager.hook.train.get_hookimpls()
+        return any("previous" in one.argnames for one in implementations if one.plugin_name == self.name)
+
     def require(self, model_type: ModelTypeName) -> None:
         """Check that the algorithm forecasts a model type.
 
@@ -180,9 +186,15 @@ class LoadedAlgorithm:
         """Let the plugin report, before any work starts, that no forecast could be made."""
         self._call("check_ready", config=config)
 
-    def train(self, posts: pd.DataFrame, config: BaseModel, model_type: ModelTypeName) -> Any:
-        """Train a model on a copy of the posts."""
-        return self._call("train", posts=posts.copy(), config=config, model_type=model_type)
+    def train(
+        self, posts: pd.DataFrame, config: BaseModel, model_type: ModelTypeName, previous: Any | None = None
+    ) -> Any:
+        """Train a model on a copy of the posts.
+
+        Args:
+            previous: an earlier model to start from, as `load` returned it; None to start afresh.
+        """
+        return self._call("train", posts=posts.copy(), config=config, model_type=model_type, previous=previous)
 
     def predict(
         self,
