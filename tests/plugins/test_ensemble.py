@@ -13,7 +13,7 @@ import pytest
 from retrainer.algorithms.manager import load_algorithm
 from retrainer.algorithms.testing import check_algorithm, check_conditioning
 from retrainer.errors import ConfigError, MissingCredentials
-from retrainer.model_types.base import Origins, utc_times
+from retrainer.model_types.base import Origins
 from retrainer.model_types.timing import LEVELS
 from retrainer.posts.sample import sample_posts
 from retrainer_ensemble.hedge import FEW_WAITS, HedgeState, _hedge_weights, learn_weights, mean_crps
@@ -152,7 +152,9 @@ def test_the_member_that_forecasts_better_gets_the_weight() -> None:
     assert sum(at_first.values()) == pytest.approx(1)
     forecasts = ENSEMBLE.predict(model, posts, Origins.before(posts, np.array([400, 699])), options, "timing")
     members = [
-        load_algorithm(name).predict(model.members[name], posts, Origins.before(posts, np.array([400, 699])), own, "timing")
+        load_algorithm(name).predict(
+            model.members[name], posts, Origins.before(posts, np.array([400, 699])), own, "timing"
+        )
         for name, own in options.members.items()
     ]
     for row, expected in ((0, 0), (1, 1)):
