@@ -3,7 +3,7 @@
     from benchmarks.simulated import PROCESSES, derived_posts, simulated_posts
 
     posts = simulated_posts("bursts", seed=1)     # as `measure_streams` takes them
-    streams = derived_posts(posts, seed=1)        # by name: subsampled, thinned, merged, spliced, stretched
+    streams = derived_posts(posts, seed=1)        # by name: subsampled, thinned, merged, spliced, stretched, paused
 
     PROCESSES["bursts"].log_survival(hours, posts, elapsed)   # the truth, from the same past that a forecast knows
 
@@ -67,10 +67,12 @@ class Renewal:
 
     def simulate(self, count: int, generator: np.random.Generator) -> Floats:
         gaps = self.quantile(generator.random(count))
-        return np.cumsum(np.ceil(gaps) if self.on_the_hour else gaps)
+        hours: Floats = np.cumsum(np.ceil(gaps) if self.on_the_hour else gaps)
+        return hours
 
     def log_survival(self, hours: Floats, posts: Integers, elapsed: Floats) -> Floats:  # noqa: ARG002
-        return np.log(self.survival(np.floor(elapsed) if self.on_the_hour else elapsed))
+        survival: Floats = self.survival(np.floor(elapsed) if self.on_the_hour else elapsed)
+        return np.log(survival)
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,8 @@ class Weekly:
     def simulate(self, count: int, generator: np.random.Generator) -> Floats:
         expected = np.cumsum(generator.exponential(size=count))
         weeks, rest = np.divmod(expected, self.rates.sum())
-        return weeks * WEEK + np.interp(rest, self._cumulative, np.arange(WEEK + 1.0))
+        hours: Floats = weeks * WEEK + np.interp(rest, self._cumulative, np.arange(WEEK + 1.0))
+        return hours
 
     def log_survival(self, hours: Floats, posts: Integers, elapsed: Floats) -> Floats:
         start = hours[posts][:, None]
@@ -132,7 +135,8 @@ class Switching:
         state = self._states(hours)[posts]
         decay = np.exp(elapsed[:, :, None] * values)
         survival = np.einsum("ni,nki,i->nk", state @ left, decay, right.sum(axis=1))
-        return np.log(np.clip(survival.real, 1e-300, 1.0))
+        logarithm: Floats = np.log(np.clip(survival.real, 1e-300, 1.0))
+        return logarithm
 
     def _states(self, hours: Floats) -> Floats:
         """Return (m, states) the probability of each state right after each post, given the posts so far."""
@@ -223,12 +227,16 @@ def derived_posts(posts: pd.DataFrame, seed: int) -> dict[str, pd.DataFrame]:
     """Return streams derived from another, by name.
 
     subsampled: every fourth post; thinned: three of ten at random; merged: with itself, moved by half its length in
-    whole weeks; spliced: of eight pieces, every other one thinned to 15%; stretched: four times as slow.
+    whole weeks; spliced: of eight pieces, every other one thinned to 15%; stretched: four times as slow; paused: with
+    twelve pauses of 2 to 60 days at random places.
     """
     generator = np.random.default_rng(seed)
     times = utc_times(posts)
-    half = np.timedelta64(round(hours_between(times[0], times[-1]) / 2 / WEEK) * WEEK, "h")
+    half = np.timedelta64(round(float(hours_between(times[:1], times[-1:])[0]) / 2 / WEEK) * WEEK, "h")
     piece = np.arange(len(times)) * 8 // len(times)
+    places = generator.integers(0, len(times), 12)
+    days = np.round(np.exp(generator.uniform(np.log(2), np.log(60), len(places))))
+    pauses = (np.append(0, np.cumsum(days)) * 24 * HOUR).astype("timedelta64[us]")
     later, earlier = times[times >= times[0] + half], times[times <= times[-1] - half] + half
     return {
         "subsampled": _posts(times[::4]),
@@ -236,6 +244,7 @@ def derived_posts(posts: pd.DataFrame, seed: int) -> dict[str, pd.DataFrame]:
         "merged": _posts(np.sort(np.concatenate([later, earlier]))),
         "spliced": _posts(times[(piece % 2 == 0) | (generator.random(len(times)) < 0.15)]),  # noqa: PLR2004
         "stretched": _posts(times[0] + (times - times[0]) * 4),
+        "paused": _posts(times + pauses[(np.arange(len(times))[:, None] >= places).sum(axis=1)]),
     }
 
 

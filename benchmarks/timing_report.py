@@ -67,7 +67,9 @@ def print_scores(origin: str, results: Results) -> None:
         table.add_section()
     for name in results[0]["fit_seconds"]:
         rows = [_row(result, origin, name) for result in results]
-        table.add_row("mean", "", name, *_formatted({key: np.mean([row[key] for row in rows]) for key in COLUMNS}))
+        table.add_row(
+            "mean", "", name, *_formatted({key: float(np.mean([row[key] for row in rows])) for key in COLUMNS})
+        )
         worst = {key: choose(row[key] for row in rows) for key, choose in _WORST.items()}
         table.add_row("worst", "", name, *_formatted(worst))
     _print(table)

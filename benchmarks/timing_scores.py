@@ -70,12 +70,14 @@ def effective_gaps(position: Integers) -> float:
 def crps(forecasts: TimingForecasts, waits: Floats) -> Floats:
     """Return (n,) twice the mean pinball loss over the levels, in hours."""
     shortfall = waits[:, None] - forecasts.quantiles
-    return 2 * np.maximum(LEVELS * shortfall, (LEVELS - 1) * shortfall).mean(axis=1)
+    found: Floats = 2 * np.maximum(LEVELS * shortfall, (LEVELS - 1) * shortfall).mean(axis=1)
+    return found
 
 
 def reliability(forecasts: TimingForecasts, waits: Floats) -> Floats:
     """Return (99,) the share of waits that are within the quantile of each level."""
-    return (waits[:, None] <= forecasts.quantiles + 1e-9).mean(axis=0)
+    shares: Floats = (waits[:, None] <= forecasts.quantiles + 1e-9).mean(axis=0)
+    return shares
 
 
 def coverage_band(effective: float) -> tuple[float, float]:

@@ -72,7 +72,7 @@ def test_the_true_survival_is_that_of_the_simulated_gaps(name: str) -> None:
 def test_derived_streams_keep_order_and_differ_from_the_first() -> None:
     posts = simulated_posts("weekly", seed=1)
     derived = derived_posts(posts, seed=1)
-    assert set(derived) == {"subsampled", "thinned", "merged", "spliced", "stretched"}
+    assert set(derived) == {"subsampled", "thinned", "merged", "spliced", "stretched", "paused"}
     for stream in derived.values():
         assert stream["created_at"].is_monotonic_increasing
         assert not stream["created_at"].equals(posts["created_at"])
