@@ -12,6 +12,7 @@ from retrainer.algorithms.hookspecs import Algorithm, CostEstimate, Importance, 
 
 if TYPE_CHECKING:
     from retrainer.algorithms.budget import Budget, BudgetExceeded
+    from retrainer.algorithms.manager import LoadedAlgorithm, load_algorithm
     from retrainer.algorithms.point_rule import PointRule, best_constant
     from retrainer.algorithms.recalibration import RECALIBRATION_GAPS, PseudoOrigins, Recalibration
     from retrainer.model_types import ModelTypeName
@@ -30,6 +31,7 @@ __all__ = [
     "ContentTargets",
     "CostEstimate",
     "Importance",
+    "LoadedAlgorithm",
     "ModelTypeName",
     "Origins",
     "PointRule",
@@ -40,6 +42,7 @@ __all__ = [
     "best_constant",
     "hookimpl",
     "hours_between",
+    "load_algorithm",
     "normalize_text",
     "score_maximising_point",
     "similarity",
@@ -49,6 +52,7 @@ __all__ = [
 
 _LAZY_NAMES = {
     "retrainer.algorithms.budget": ("Budget", "BudgetExceeded"),
+    "retrainer.algorithms.manager": ("LoadedAlgorithm", "load_algorithm"),
     "retrainer.algorithms.point_rule": ("PointRule", "best_constant"),
     "retrainer.algorithms.recalibration": ("RECALIBRATION_GAPS", "PseudoOrigins", "Recalibration"),
     "retrainer.redaction": ("without_secrets",),

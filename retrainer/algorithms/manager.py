@@ -32,8 +32,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    import numpy as np
     import pandas as pd
     import pluggy
+    from numpy.typing import NDArray
 
     from retrainer.model_types import ModelTypeName
     from retrainer.model_types.base import Origins
@@ -158,8 +160,13 @@ class LoadedAlgorithm:
             supported = " and ".join(self.description.model_types)
             raise UsageError(f"the algorithm '{self.name}' forecasts {supported}, not {model_type}")
 
-    def options(self, given: Mapping[str, Any], model_type: ModelTypeName) -> BaseModel:
+    def options(self, given: Mapping[str, Any], model_type: ModelTypeName, parents: tuple[str, ...] = ()) -> BaseModel:
         """Validate the options from the settings and return them as an instance of the plugin's class.
+
+        Args:
+            given: the options.
+            model_type: `timing` or `content`.
+            parents: the keys between those of the model type and of the algorithm, for messages.
 
         Raises:
             ConfigError: an option is unknown or invalid.
@@ -167,9 +174,12 @@ class LoadedAlgorithm:
         try:
             return self.description.config.model_validate(dict(given))
         except ValidationError as error:
-            raise explain_options_error(error, (f"{model_type}_model", self.name), self.description.config) from None
+            section = (f"{model_type}_model", *parents, self.name)
+            raise explain_options_error(error, section, self.description.config) from None
 
-    def recorded_options(self, recorded: Mapping[str, Any], model_type: ModelTypeName) -> BaseModel:
+    def recorded_options(
+        self, recorded: Mapping[str, Any], model_type: ModelTypeName, parents: tuple[str, ...] = ()
+    ) -> BaseModel:
         """Return the options that a version was trained with, from their recorded JSON.
 
         Raises:
@@ -178,7 +188,12 @@ class LoadedAlgorithm:
         try:
             return self.description.config.model_validate_json(json.dumps(recorded))
         except ValidationError as error:
-            raise explain_options_error(error, (f"{model_type}_model", self.name), self.description.config) from None
+            section = (f"{model_type}_model", *parents, self.name)
+            raise explain_options_error(error, section, self.description.config) from None
+
+    def members(self, config: BaseModel) -> list[str]:
+        """Return the names of the algorithms that this one calls; empty if the plugin does not say."""
+        return list(self._call("members", config=config)) if "members" in self.hook_names else []
 
     def check_ready(self, config: BaseModel) -> None:
         """Let the plugin report, before any work starts, that no forecast could be made."""
@@ -219,6 +234,47 @@ class LoadedAlgorithm:
             return get_model_type(model_type).validate(forecasts, len(origins))
         except (ValueError, TypeError) as error:
             self._fail("predict", f"returned {error}", error)
+
+    def simulate(
+        self,
+        model: Any,
+        posts: pd.DataFrame,
+        origins: Origins,
+        config: BaseModel,
+        *,
+        horizon_hours: float,
+        max_posts: int,
+        paths: int,
+        seed: int,
+    ) -> NDArray[np.float64]:
+        """Return (paths, k) hours from the one origin to the posts of simulated futures; see the hook.
+
+        Raises:
+            UsageError: the plugin forecasts the next post only.
+        """
+        from retrainer.model_types.timing import validate_simulation  # noqa: PLC0415  numpy is slow to import
+
+        if "simulate" not in self.hook_names:
+            able = ", ".join(plugin.name for plugin in list_algorithms() if "simulate" in plugin.hooks)
+            raise UsageError(
+                f"the algorithm '{self.name}' forecasts the next post only",
+                hint=f"These forecast later ones too: {able}",
+            )
+        hours = self._call(
+            "simulate",
+            model=model,
+            posts=posts.copy(),
+            origins=origins.copy(),
+            config=config,
+            horizon_hours=horizon_hours,
+            max_posts=max_posts,
+            paths=paths,
+            seed=seed,
+        )
+        try:
+            return validate_simulation(hours, horizon_hours, max_posts, paths)
+        except (ValueError, TypeError) as error:
+            self._fail("simulate", f"returned {error}", error)
 
     def score(self, forecasts: Any, targets: Any, model_type: ModelTypeName) -> dict[str, float]:
         """Return the plugin's own metrics; empty if it has none."""

@@ -110,6 +110,24 @@ class TimingTargets:
     wait_hours: NDArray[np.float64]
 
 
+def validate_simulation(hours: Any, horizon_hours: float, max_posts: int, paths: int) -> NDArray[np.float64]:
+    """Return a plugin's simulated futures, (paths, k) hours; see the hook `simulate`.
+
+    Raises:
+        ValueError: they have another shape, or a future is invalid.
+    """
+    simulated = np.array(hours, dtype=float)
+    if simulated.ndim != 2 or len(simulated) != paths or simulated.shape[1] > max_posts:  # noqa: PLR2004
+        raise ValueError(f"futures of shape {simulated.shape} instead of ({paths}, at most {max_posts})")
+    if np.isnan(simulated).any() or (simulated < 0).any():
+        raise ValueError("a post that is not after the origin")
+    if (simulated[:, 1:] < simulated[:, :-1]).any():
+        raise ValueError("posts that are not in order of time")
+    if (np.isfinite(simulated) & (simulated > horizon_hours)).any():
+        raise ValueError(f"a post later than the horizon of {horizon_hours:g} h")
+    return simulated
+
+
 def score_maximising_point(
     quantiles: NDArray[np.float64], error_weight: float = 1 - _WITHIN_WEIGHT
 ) -> NDArray[np.float64]:

@@ -213,10 +213,13 @@ class CachedAlgorithm(LoadedAlgorithm):
     def identity(self, config: BaseModel, model_type: ModelTypeName) -> tuple[str, ...]:
         """Return what determines the models and forecasts of this algorithm, besides posts and origins."""
         options = json.dumps(config.model_dump(mode="json"), sort_keys=True)
-        return (__version__, self.name, self.distribution, self.version, self._fingerprint, model_type, options)
+        algorithms = (self, *map(self.cache, self.members(config)))
+        code = [part for each in algorithms for part in (each.name, each.distribution, each.version, each.fingerprint)]
+        return (__version__, *code, model_type, options)
 
     @cached_property
-    def _fingerprint(self) -> str:
+    def fingerprint(self) -> str:
+        """The hash of the plugin's code."""
         return fingerprint(self)
 
 

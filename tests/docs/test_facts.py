@@ -12,9 +12,10 @@ from pydantic import BaseModel
 
 from retrainer import errors
 from retrainer.algorithms.manager import load_algorithm
-from retrainer.config import Settings, load_settings
+from retrainer.config import Settings
 from retrainer.model_types import MODEL_TYPE_NAMES, get_model_type
 from retrainer.posts.sample import sample_posts, write_sample_csv
+from retrainer.settings_file import load_settings
 from tests.docs.pages import PAGES, ROOT, blocks, read
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def test_every_setting_is_documented_with_its_default() -> None:
     assert documented == dict(settings_of(Settings))
 
 
-@pytest.mark.parametrize("algorithm", ["prophet", "claude_api", "baseline"])
+@pytest.mark.parametrize("algorithm", ["prophet", "ensemble", "claude_api", "baseline"])
 def test_every_option_of_an_algorithm_is_documented_with_its_default(algorithm: str) -> None:
     documented = {
         re.sub(r"[` *]", "", key): default.strip("`")
