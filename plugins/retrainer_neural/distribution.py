@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from retrainer_neural.inputs import HOURS_PER_WEEK, LOOKBACK_GAPS, MIN_HOURS, hour_of_week, log_hours, network_inputs
+from retrainer_neural.inputs import HOURS_PER_WEEK, LOOKBACK_GAPS, hour_of_week, log_hours, network_inputs
 from retrainer_neural.network import Mixture, next_gaps, weekly_activity, weekly_basis
 
 if TYPE_CHECKING:

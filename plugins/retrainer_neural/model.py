@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,20 +25,19 @@ if TYPE_CHECKING:
     from retrainer_neural.inputs import Floats, Times
     from retrainer_neural.storage import Weights
 
-log = logging.getLogger(__name__)
-
 FORMAT = 1
 MAX_GAPS = 12_000
 
-_RULE_GAPS = 300  # the last training gaps, which decide how a point is read from a distribution
+_RULE_GAPS = 200  # the last training gaps, which decide how a point is read from a distribution
 
 
 def train_model(posts: pd.DataFrame, options: NeuralOptions, previous: NeuralModel | None) -> NeuralModel:
     """Train the networks on the last 12,000 gaps, on a GPU if there is one.
 
-    The description of the model is plain data: `format`, `networks`, `units`, `components`; `scale` of the gaps;
-    `share_of_same_time`; `trained_gaps` and `trained_through`; `held_out`, the mean log density of each network on the gaps for early stopping; the `points`
-    rules; `started_from`, the SHA-256 of the weights that training started from, or None; and `device`.
+    The description of the model is plain data: `format`, `networks`, `units`, `components`; the `scale` of the gaps;
+    `share_of_same_time`; `trained_gaps` and `trained_through`; `held_out`, the mean log likelihood of the gaps for early
+    stopping, by network; the rules of the `points`; `started_from`, the SHA-256 of the weights that training started
+    from, or None; `device`.
 
     Args:
         posts: training posts in order, with at least two different times.
@@ -86,7 +85,7 @@ def predict_waits(model: NeuralModel, posts: pd.DataFrame, origins: Origins) -> 
         ArtifactError: the model was trained by a release with another format.
     """
     if model.description.get("format") != FORMAT:
-        raise ArtifactError("this version was trained by an older release of `neural_tpp`", hint="Train a new version")
+        raise ArtifactError("this version was trained by another release of `neural_tpp`", hint="Train a new version")
     all_times = utc_times(posts)
     last_times = all_times[origins.position]
     times = np.unique(all_times[: int(origins.position.max()) + 1])
@@ -136,16 +135,16 @@ def _networks(model: NeuralModel) -> list[Any]:
 def _point_rules(model: NeuralModel, times: Times) -> dict[str, Any]:
     """Decide by the last training gaps how to read a point right after a post, and in a silence."""
     gaps = gaps_of(times)
-    recent = np.arange(max(0, len(gaps) - _RULE_GAPS), len(gaps))
-    ages = np.arange(len(gaps))[::-1].astype(float)
-    inside = PseudoOrigins.inside(gaps, np.arange(-len(gaps), 0))
-    late = inside.gap >= recent[0]
+    every = np.arange(len(gaps))
+    inside = PseudoOrigins.inside(gaps, every - len(gaps))
+    kinds = {
+        "post": (every, np.zeros(len(gaps)), gaps, np.ones(len(gaps))),
+        "clock": (inside.gap, inside.silence, inside.wait, inside.weight),
+    }
     rules = {}
-    for kind, gap, silence, wait, weight, constant in (
-        ("post", recent, np.zeros(len(recent)), gaps[recent], np.ones(len(recent)), best_constant(gaps, np.ones(len(gaps)))),
-        ("clock", inside.gap[late], inside.silence[late], inside.wait[late], inside.weight[late], best_constant(inside.wait, inside.weight)),
-    ):
-        quantiles = _quantiles(model, times, gap, silence)
-        rule = PointRule.decide(quantiles, wait, weight, ages[gap], constant)
-        rules[kind] = {"kind": rule.kind, "constant_hours": rule.constant_hours}
+    for kind, (gap, silence, wait, weight) in kinds.items():
+        late = gap >= len(gaps) - _RULE_GAPS
+        quantiles = _quantiles(model, times, gap[late], silence[late])
+        age = (len(gaps) - 1 - gap[late]).astype(float)
+        rules[kind] = asdict(PointRule.decide(quantiles, wait[late], weight[late], age, best_constant(wait, weight)))
     return rules

@@ -47,9 +47,7 @@ def build_network(units: int, components: int) -> Any:
     basis = weekly_basis()
     activity = nn.Linear(basis.shape[1], 1, bias=False)
     nn.init.zeros_(activity.weight)
-    return nn.ModuleDict(
-        {"encoder": nn.GRU(NUM_INPUTS, units, batch_first=True), "head": head, "activity": activity}
-    )
+    return nn.ModuleDict({"encoder": nn.GRU(NUM_INPUTS, units, batch_first=True), "head": head, "activity": activity})
 
 
 def weekly_basis() -> NDArray[np.float64]:

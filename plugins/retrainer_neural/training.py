@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import logging
 import os
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,8 +30,6 @@ if TYPE_CHECKING:
     from retrainer_neural.inputs import Scale, Times
     from retrainer_neural.storage import Weights
 
-log = logging.getLogger(__name__)
-
 MAX_GAP_HOURS = 8760.0  # a longer gap is only known to be longer
 
 _SEQUENCE = 64  # posts
@@ -41,9 +38,9 @@ _HELD_OUT = 0.1  # of the gaps, the last ones, for early stopping
 _MIN_HELD_OUT = 10
 _LEARNING_RATE = 4e-3
 _WEIGHT_DECAY = 1e-3
+_MIN_LEARNING_RATE = _LEARNING_RATE / 8
 _PATIENCE = 4  # epochs without an improvement, until the learning rate is halved
-_REDUCTIONS = 3
-_FINAL_EPOCHS = 0
+_FINAL_EPOCHS = 4  # with all gaps
 _MAX_GRADIENT = 5.0
 
 
@@ -107,53 +104,76 @@ def train_network(
 ) -> tuple[Weights, float]:
     """Train a network from random weights, or from the weights of an earlier one.
 
+    Each time that the held-out gaps have not become more likely for some epochs, the learning rate is halved, and
+    training goes on from the best weights. At the end, a few epochs with all gaps follow, so that the network has seen
+    the latest.
+
     Returns:
-        The weights of the network, and its mean log density on the held-out gaps.
+        The weights of the network, and its best mean log likelihood on the held-out gaps.
     """
-    rng = np.random.default_rng(seed)
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        network = build_network(options.units, options.components)
+    torch.manual_seed(seed)
+    network = build_network(options.units, options.components)
     if start is not None:
         network.load_state_dict({name: torch.as_tensor(part) for name, part in start.items()})
-    network.to(data.inputs.device)
-    basis = torch.as_tensor(weekly_basis().astype(np.float32), device=data.inputs.device)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=_LEARNING_RATE, weight_decay=_WEIGHT_DECAY)
-    best, best_state = _held_out_likelihood(network, data, scale, basis), copy.deepcopy(network.state_dict())
-    waited = reductions = 0
-
-    def train_epoch(*, held_out_too: bool) -> None:
-        for batch in _batches(len(data), rng):
-            optimizer.zero_grad()
-            rows = data.rows(batch.to(data.inputs.device))
-            likelihood = _log_likelihood(network, rows, scale, basis)
-            counted = torch.ones_like(rows.held_out) if held_out_too else ~rows.held_out
-            if not counted.any():
-                continue
-            (-likelihood[counted].mean()).backward()
-            torch.nn.utils.clip_grad_norm_(network.parameters(), _MAX_GRADIENT)
-            optimizer.step()
-
+    training = _Training(network.to(data.inputs.device), data, scale, np.random.default_rng(seed))
+    best, best_weights = training.held_out_likelihood(), copy.deepcopy(network.state_dict())
+    waited, learning_rate = 0, _LEARNING_RATE
     for _ in range(options.max_epochs):
-        train_epoch(held_out_too=False)
-        reached = _held_out_likelihood(network, data, scale, basis)
+        training.run_epoch(~data.held_out)
+        reached = training.held_out_likelihood()
         if reached > best:
-            best, best_state, waited = reached, copy.deepcopy(network.state_dict()), 0
+            best, best_weights, waited = reached, copy.deepcopy(network.state_dict()), 0
             continue
         waited += 1
-        if waited >= _PATIENCE:
-            network.load_state_dict(best_state)
-            waited, reductions = 0, reductions + 1
-            if reductions > _REDUCTIONS:
+        if waited == _PATIENCE:
+            learning_rate /= 2
+            if learning_rate < _MIN_LEARNING_RATE:
                 break
-            for group in optimizer.param_groups:
-                group["lr"] /= 2
-    network.load_state_dict(best_state)
-    for group in optimizer.param_groups:
-        group["lr"] = _LEARNING_RATE / 4
+            training.restart(best_weights, learning_rate)
+            waited = 0
+    training.restart(best_weights, _MIN_LEARNING_RATE)
     for _ in range(_FINAL_EPOCHS):
-        train_epoch(held_out_too=True)
+        training.run_epoch(torch.ones_like(data.held_out))
     return {name: part.cpu().numpy() for name, part in network.state_dict().items()}, best
+
+
+class _Training:
+    """A network, its optimizer and its data."""
+
+    def __init__(self, network: Any, data: TrainingData, scale: Scale, rng: np.random.Generator) -> None:
+        self._network = network
+        self._data = data
+        self._scale = scale
+        self._rng = rng
+        self._basis = torch.as_tensor(weekly_basis().astype(np.float32), device=data.inputs.device)
+        self._optimizer = torch.optim.AdamW(network.parameters(), lr=_LEARNING_RATE, weight_decay=_WEIGHT_DECAY)
+
+    def restart(self, weights: dict[str, Tensor], learning_rate: float) -> None:
+        """Go on from earlier weights with another learning rate."""
+        self._network.load_state_dict(weights)
+        for group in self._optimizer.param_groups:
+            group["lr"] = learning_rate
+
+    def run_epoch(self, counted: Tensor) -> None:
+        """Take a step for each batch, by the gaps that count, (n,)."""
+        for batch in _batches(len(self._data), self._rng):
+            index = batch.to(counted.device)
+            if not counted[index].any():
+                continue
+            likelihood = _log_likelihood(self._network, self._data.rows(index), self._scale, self._basis)
+            self._optimizer.zero_grad()
+            (-likelihood[counted[index]].mean()).backward()
+            torch.nn.utils.clip_grad_norm_(self._network.parameters(), _MAX_GRADIENT)
+            self._optimizer.step()
+
+    def held_out_likelihood(self) -> float:
+        """Return the mean log likelihood of the held-out gaps."""
+        first = int(self._data.held_out.int().argmax())
+        index = torch.arange(max(0, first - _SEQUENCE + 1), len(self._data), device=self._data.inputs.device)
+        with torch.no_grad():
+            rows = self._data.rows(index[None])
+            likelihood = _log_likelihood(self._network, rows, self._scale, self._basis)
+            return float(likelihood[rows.held_out].double().mean())
 
 
 def _batches(count: int, rng: np.random.Generator) -> Iterator[Tensor]:
@@ -176,26 +196,21 @@ def _log_likelihood(network: Any, rows: TrainingData, scale: Scale, basis: Tenso
     return torch.where(rows.ended, density, mixture.log_survival(rows.log_hours, log_activity))
 
 
-def _held_out_likelihood(network: Any, data: TrainingData, scale: Scale, basis: Tensor) -> float:
-    """Return the mean log likelihood of the held-out gaps, each after up to `_SEQUENCE` posts."""
-    first = int(data.held_out.int().argmax())
-    index = np.arange(max(0, first - _SEQUENCE + 1), len(data))
-    with torch.no_grad():
-        rows = data.rows(torch.as_tensor(index, device=data.inputs.device)[None])
-        likelihood = _log_likelihood(network, rows, scale, basis)
-        return float(likelihood[rows.held_out].double().mean())
-
-
 @contextmanager
 def deterministic(device: str) -> Iterator[None]:
-    """Run torch on one thread and with deterministic algorithms."""
+    """Let torch give the same results always: on one thread of the CPU, by deterministic algorithms on a GPU.
+
+    Afterwards, its settings and random numbers are as before.
+    """
     threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    if device == "cuda":
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.set_num_threads(1)
-    torch.use_deterministic_algorithms(mode=True)
+    if device == "cuda":  # on the CPU this would change nothing, and take two seconds to import
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(mode=True)
     try:
-        yield
+        with torch.random.fork_rng():
+            yield
     finally:
         torch.set_num_threads(threads)
-        torch.use_deterministic_algorithms(mode=strict)
+        if device == "cuda":
+            torch.use_deterministic_algorithms(mode=strict)
