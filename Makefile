@@ -69,8 +69,13 @@ bench-registry: $(STAMP)  ## measure whether queries and promotions slow down wi
 
 DATA ?= ../shared/data
 OPTIONS ?= {}
-bench-timing: $(STAMP)  ## score the timing algorithms on every CSV file in the folder DATA
-	$(BIN)/python -m benchmarks.timing --data '$(DATA)' --options '$(OPTIONS)'
+ALGORITHMS ?= prophet
+STREAMS ?= files
+AGAINST ?=
+PNG ?=
+bench-timing: $(STAMP)  ## score timing algorithms on every CSV file in the folder DATA, or on STREAMS=derived or =simulated
+	$(BIN)/python -m benchmarks.timing --data '$(DATA)' --options '$(OPTIONS)' --streams '$(STREAMS)' \
+		--algorithms '$(ALGORITHMS)' $(if $(AGAINST),--against '$(AGAINST)') $(if $(PNG),--png '$(PNG)')
 
 MODEL ?=
 bench-content: $(STAMP)  ## score trivial forecasts of the texts in every CSV file in the folder DATA

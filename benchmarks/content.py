@@ -30,7 +30,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.streams import argument_parser, measure_streams
+from benchmarks.streams import argument_parser, load_streams, measure_streams
 from retrainer.algorithms.manager import load_algorithm
 from retrainer.model_types.base import Origins, evenly_spaced
 from retrainer.model_types.content import Content, ContentForecast
@@ -73,7 +73,8 @@ def main() -> None:
     options = parser.parse_args()
     encoder = load_semantic_model(options.model) if options.model else None
     measure_stream = partial(measure, max_posts=options.posts, seed=options.seed, encoder=encoder)
-    results = measure_streams(options.data, measure_stream, prepare, min_posts=MIN_POSTS, unit="posts with a text")
+    streams = load_streams(options.data, prepare, min_posts=MIN_POSTS, unit="posts with a text")
+    results = measure_streams(streams, measure_stream)
     document = {"seed": options.seed, "model": options.model or None, "streams": results}
     options.json.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     for result in results:

@@ -18,7 +18,7 @@ from retrainer.posts.sample import sample_posts
 from retrainer.project import Project, create_project
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     import pandas as pd
 
@@ -34,25 +34,23 @@ def argument_parser(description: str | None, json_file: str) -> argparse.Argumen
     return parser
 
 
-def measure_streams(
-    folder: Path, measure: Measure, prepare: Prepare, *, min_posts: int, unit: str
-) -> list[dict[str, Any]]:
-    """Return the result of each stream, the sample first, showing the progress on a terminal.
+def measure_streams(streams: Iterable[tuple[str, pd.DataFrame]], measure: Measure) -> list[dict[str, Any]]:
+    """Return the result of each stream, by name and posts, showing the progress on a terminal."""
+    loaded = list(streams)
+    console = Console(stderr=True)
+    shown = track(loaded, "Streams", console=console, transient=True, disable=not console.is_terminal)
+    return [measure(name, posts) for name, posts in shown]
+
+
+def load_streams(folder: Path, prepare: Prepare, *, min_posts: int, unit: str) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Yield the name and the posts of each stream, the sample first.
 
     Args:
-        folder: the folder of CSV files; if it is missing, only the sample is measured.
-        measure: returns the result for the name and the prepared posts of a stream.
+        folder: the folder of CSV files; if it is missing, there is only the sample.
         prepare: returns the posts to use.
         min_posts: streams with fewer posts are skipped.
         unit: what the posts are called in the message about a skipped stream.
     """
-    streams = list(_load_streams(folder, prepare, min_posts, unit))
-    console = Console(stderr=True)
-    shown = track(streams, "Streams", console=console, transient=True, disable=not console.is_terminal)
-    return [measure(name, posts) for name, posts in shown]
-
-
-def _load_streams(folder: Path, prepare: Prepare, min_posts: int, unit: str) -> Iterator[tuple[str, pd.DataFrame]]:
     yield "(synthetic sample)", prepare(sample_posts())
     if not folder.is_dir():
         print(f"No folder '{folder}': measuring the synthetic sample only")

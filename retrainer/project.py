@@ -10,14 +10,15 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from retrainer.config import CONFIG_FILE, Settings, find_config_file, load_settings
 from retrainer.errors import ConfigError, RetrainerError, UsageError
 from retrainer.files import write_atomically
+from retrainer.settings_file import CONFIG_FILE, find_config_file, load_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from importlib.resources.abc import Traversable
 
+    from retrainer.config import Settings
     from retrainer.model_types import ModelTypeName
     from retrainer.posts.store import PostStore
     from retrainer.registry.artifacts import Artifacts

@@ -60,17 +60,18 @@ def retrain(
         )
 
 
-def evaluate(project: Project, version_id: str, *, origin: OriginRule | None = None) -> Evaluation:
+def evaluate(project: Project, version: str, *, origin: OriginRule | None = None) -> Evaluation:
     """Score a version on the posts later than its training, like `retrainer evaluate`.
 
     Args:
         project: the project.
-        version_id: the version.
+        version: its id, or a name as `retrainer evaluate` takes it: `timing@production`.
         origin: forecast right after each post (`post`) or at evenly spaced times (`clock`); None as configured.
 
     Raises:
         RetrainerError: the version cannot be evaluated.
     """
+    version_id = project.registry.find_version(version).version_id
     with open_runtime(project, os.environ) as runtime:
         return evaluations.evaluate_version(project, runtime, version_id, datetime.now(UTC), origin)
 
@@ -87,24 +88,35 @@ def compare(project: Project, version_a: str, version_b: str, *, origin: OriginR
     Raises:
         RetrainerError: the versions cannot be compared.
     """
-    a, b = (project.registry.get_version(version_id) for version_id in (version_a, version_b))
+    a, b = (project.registry.find_version(version) for version in (version_a, version_b))
     with open_runtime(project, os.environ) as runtime:
         return comparing.compare_versions(project, runtime, a, b, datetime.now(UTC), origin)
 
 
-def predict(project: Project, model_type: ModelTypeName, *, interval_level: float = INTERVAL_LEVEL) -> NextPost:
-    """Forecast the next post with the production version, like `retrainer predict`.
+def predict(
+    project: Project,
+    model_type: ModelTypeName,
+    *,
+    interval_level: float = INTERVAL_LEVEL,
+    until: datetime | None = None,
+    next_posts: int | None = None,
+) -> NextPost:
+    """Forecast the next post, or the next days, with the production version, like `retrainer predict`.
 
     Args:
         project: the project.
         model_type: `timing` or `content`.
-        interval_level: timing: the probability that the interval covers the wait, 0.02 to 0.98.
+        interval_level: timing: the probability that an interval covers the actual value, 0.02 to 0.98.
+        until: timing: also forecast the posts a day until then (aware), 31 days at most; see `NextPost.simulation`.
+        next_posts: timing: also forecast when each of so many posts comes; None for 10 with `until`.
 
     Raises:
         RetrainerError: nothing is in production, or it cannot forecast.
     """
     with open_runtime(project, os.environ) as runtime:
-        return forecast.predict_next(project, runtime, model_type, datetime.now(UTC), interval_level)
+        return forecast.predict_next(
+            project, runtime, model_type, datetime.now(UTC), interval_level, until=until, next_posts=next_posts
+        )
 
 
 def history(

@@ -1,9 +1,12 @@
-"""How times are written: ISO 8601 in UTC."""
+"""How times are read and written: ISO 8601 in UTC."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import re
+from datetime import UTC, datetime, timedelta
 from typing import overload
+
+_UNITS = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
 
 
 @overload
@@ -13,3 +16,36 @@ def format_time(time: None) -> None: ...
 def format_time(time: datetime | None) -> str | None:
     """Format a time like 2025-11-06T12:00:00Z; None stays None."""
     return None if time is None else f"{time.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def parse_time(text: str) -> datetime:
+    """Parse an ISO 8601 time; UTC where it names no zone.
+
+    Raises:
+        ValueError: it is none, or out of range; the message quotes it.
+    """
+    try:
+        time = datetime.fromisoformat(text)
+        return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+    except ValueError:
+        raise ValueError(f"'{text}' is not a time (write it like 2024-10-31T12:00:00Z)") from None
+    except OverflowError:
+        raise ValueError(f"'{text}' is out of range") from None
+
+
+def parse_time_or_delay(text: str, now: datetime) -> datetime:
+    """Parse an ISO 8601 time, or a delay from now in hours, days or weeks: 36h, 3d, 1w.
+
+    Raises:
+        ValueError: it is neither, or out of range; the message quotes it.
+    """
+    delay = re.fullmatch(r"([0-9]{1,6})([hdw])", text)
+    if delay is None:
+        try:
+            return parse_time(text)
+        except ValueError as error:
+            raise ValueError(str(error).replace("00Z)", "00Z, or 36h, 3d or 1w from now)")) from None
+    try:
+        return now + int(delay[1]) * _UNITS[delay[2]]
+    except OverflowError:
+        raise ValueError(f"'{text}' is out of range") from None

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 
-from retrainer.config import Settings, load_settings
+from retrainer.config import Settings
 from retrainer.errors import ConfigError
 from retrainer.project import Project, default_config
+from retrainer.settings_file import load_settings
 
 if TYPE_CHECKING:
     from pathlib import Path

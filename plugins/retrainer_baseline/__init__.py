@@ -13,7 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from retrainer.algorithms import Algorithm, Importance, hookimpl
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
+    from numpy.typing import NDArray
 
     from retrainer.algorithms import ModelTypeName, Origins
 
@@ -55,6 +57,22 @@ def predict(
     if model_type == "timing":
         return gaps.predict(model, posts, origins)
     return medoid.predict(posts, origins, config.window)
+
+
+@hookimpl
+def simulate(
+    model: dict[str, Any],
+    posts: pd.DataFrame,
+    origins: Origins,
+    horizon_hours: float,
+    max_posts: int,
+    paths: int,
+    seed: int,
+) -> NDArray[np.float64]:
+    """Return futures whose gaps are training gaps, drawn independently: a renewal process."""
+    from retrainer_baseline import gaps  # noqa: PLC0415
+
+    return gaps.simulate(model, posts, origins, horizon_hours, max_posts, paths, seed)
 
 
 @hookimpl

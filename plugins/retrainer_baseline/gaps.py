@@ -10,6 +10,7 @@ from retrainer.algorithms import LEVELS, Importance, TimingForecasts, hours_betw
 
 if TYPE_CHECKING:
     import pandas as pd
+    from numpy.typing import NDArray
 
     from retrainer.algorithms import Origins
 
@@ -41,11 +42,51 @@ def predict(model: dict[str, Any], posts: pd.DataFrame, origins: Origins) -> Tim
     that leaves gaps to learn from.
     """
     gaps = np.asarray(model["gaps_hours"], dtype=float)
-    silence = hours_between(utc_times(posts)[origins.position], origins.time)
-    silence = np.minimum(silence, np.quantile(gaps, _MAX_SILENCE_LEVEL, method="lower"))
-    # The quantiles are those of gaps[first:], the gaps at least as long as the silence; right after a post, of all.
-    first = np.where(silence > 0, np.searchsorted(gaps, silence, side="left"), 0)
-    rank = first[:, None] + LEVELS * (len(gaps) - 1 - first)[:, None]
-    quantiles = np.interp(rank, np.arange(len(gaps)), gaps) - silence[:, None]
+    silence = _known_silence(gaps, posts, origins)
+    quantiles = _remaining(gaps, silence, LEVELS)
     _, rows, inverse = np.unique(silence, return_index=True, return_inverse=True)
     return TimingForecasts(quantiles, score_maximising_point(quantiles[rows])[inverse])
+
+
+def simulate(
+    model: dict[str, Any],
+    posts: pd.DataFrame,
+    origins: Origins,
+    horizon_hours: float,
+    max_posts: int,
+    paths: int,
+    seed: int,
+) -> NDArray[np.float64]:
+    """Return (paths, k) hours to the posts of futures whose gaps are drawn from the training gaps.
+
+    The first wait is conditioned on the silence, as in `predict`.
+    """
+    gaps = np.asarray(model["gaps_hours"], dtype=float)
+    random = np.random.default_rng(seed)
+    first = (random.permutation(paths) + random.random(paths)) / paths  # one level from each of equal strata
+    hours = _remaining(gaps, _known_silence(gaps, posts, origins), first).T
+    steps = 1 + int(min(horizon_hours / gaps.mean(), max_posts))
+    while hours.shape[1] < max_posts and (hours[:, -1] <= horizon_hours).any():
+        shape = (paths, min(steps, max_posts - hours.shape[1]))
+        drawn = random.choice(gaps, shape)
+        hours = np.hstack([hours, hours[:, -1:] + np.cumsum(drawn, axis=1)])
+    return np.where(hours <= horizon_hours, hours, np.inf)
+
+
+def _known_silence(gaps: NDArray[np.float64], posts: pd.DataFrame, origins: Origins) -> NDArray[np.float64]:
+    """Return (n,) the hours since the last post, at most as many as leave gaps to learn from."""
+    silence = hours_between(utc_times(posts)[origins.position], origins.time)
+    return np.minimum(silence, np.quantile(gaps, _MAX_SILENCE_LEVEL, method="lower"))
+
+
+def _remaining(
+    gaps: NDArray[np.float64], silence: NDArray[np.float64], levels: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return (n, levels) the quantiles of (gap − silence) over the gaps at least as long as the silence.
+
+    Right after a post these are all gaps, also those of no length.
+    """
+    first = np.where(silence > 0, np.searchsorted(gaps, silence, side="left"), 0)
+    rank = first[:, None] + levels * (len(gaps) - 1 - first)[:, None]
+    quantiles: NDArray[np.float64] = np.interp(rank, np.arange(len(gaps)), gaps) - silence[:, None]
+    return quantiles

@@ -12,8 +12,6 @@ from retrainer.algorithms.hookspecs import Algorithm, CostEstimate, Importance, 
 
 if TYPE_CHECKING:
     from retrainer.algorithms.budget import Budget, BudgetExceeded
-    from retrainer.algorithms.point_rule import PointRule, best_constant
-    from retrainer.algorithms.recalibration import RECALIBRATION_GAPS, PseudoOrigins, Recalibration
     from retrainer.model_types import ModelTypeName
     from retrainer.model_types.base import Origins, hours_between, utc_times
     from retrainer.model_types.content import ContentForecast, ContentTargets, normalize_text, similarity
@@ -22,7 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LEVELS",
-    "RECALIBRATION_GAPS",
     "Algorithm",
     "Budget",
     "BudgetExceeded",
@@ -32,12 +29,8 @@ __all__ = [
     "Importance",
     "ModelTypeName",
     "Origins",
-    "PointRule",
-    "PseudoOrigins",
-    "Recalibration",
     "TimingForecasts",
     "TimingTargets",
-    "best_constant",
     "hookimpl",
     "hours_between",
     "normalize_text",
@@ -49,8 +42,6 @@ __all__ = [
 
 _LAZY_NAMES = {
     "retrainer.algorithms.budget": ("Budget", "BudgetExceeded"),
-    "retrainer.algorithms.point_rule": ("PointRule", "best_constant"),
-    "retrainer.algorithms.recalibration": ("RECALIBRATION_GAPS", "PseudoOrigins", "Recalibration"),
     "retrainer.redaction": ("without_secrets",),
     "retrainer.model_types": ("ModelTypeName",),
     "retrainer.model_types.base": ("Origins", "hours_between", "utc_times"),

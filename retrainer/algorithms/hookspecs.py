@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    import numpy as np
     import pandas as pd
+    from numpy.typing import NDArray
 
     from retrainer.algorithms.budget import Budget
     from retrainer.model_types import ModelTypeName
@@ -147,6 +149,35 @@ class AlgorithmHooks:
         :param budget: what the paid calls of this run have used so far, and a cache of their answers. All forecasts of
             a run share it.
         :return: `TimingForecasts` of n waits, or a list of n `ContentForecast`.
+        """
+
+    @hookspec(firstresult=True)
+    def simulate(
+        self,
+        model: Any,
+        posts: pd.DataFrame,
+        origins: Origins,
+        config: BaseModel,
+        horizon_hours: float,
+        max_posts: int,
+        paths: int,
+        seed: int,
+    ) -> NDArray[np.float64]:
+        """Return simulated futures of a stream: the times of its posts after one origin. Timing only, optional.
+
+        The first post of the futures must follow the distribution that `predict` returns from the same origin. The
+        same arguments must give the same futures.
+
+        :param model: what `load` returned.
+        :param posts: all posts in order. `posts.iloc[: origins.position[0] + 1]` may be used and nothing else.
+        :param origins: one origin.
+        :param config: the options that the model was trained with.
+        :param horizon_hours: where the futures end, in hours from the origin.
+        :param max_posts: the number of posts after which a future ends, if the horizon does not end it before.
+        :param paths: the number of futures.
+        :param seed: of the random numbers.
+        :return: (paths, k) hours from the origin to the posts of each future, k ≤ `max_posts`: ascending along a row,
+            `inf` where the future has no further post within the horizon.
         """
 
     @hookspec(firstresult=True)

@@ -32,8 +32,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    import numpy as np
     import pandas as pd
     import pluggy
+    from numpy.typing import NDArray
 
     from retrainer.model_types import ModelTypeName
     from retrainer.model_types.base import Origins
@@ -207,6 +209,47 @@ class LoadedAlgorithm:
             return get_model_type(model_type).validate(forecasts, len(origins))
         except (ValueError, TypeError) as error:
             self._fail("predict", f"returned {error}", error)
+
+    def simulate(
+        self,
+        model: Any,
+        posts: pd.DataFrame,
+        origins: Origins,
+        config: BaseModel,
+        *,
+        horizon_hours: float,
+        max_posts: int,
+        paths: int,
+        seed: int,
+    ) -> NDArray[np.float64]:
+        """Return (paths, k) hours from the one origin to the posts of simulated futures; see the hook.
+
+        Raises:
+            UsageError: the plugin forecasts the next post only.
+        """
+        from retrainer.model_types.timing import validate_simulation  # noqa: PLC0415  numpy is slow to import
+
+        if "simulate" not in self.hook_names:
+            able = ", ".join(plugin.name for plugin in list_algorithms() if "simulate" in plugin.hooks)
+            raise UsageError(
+                f"the algorithm '{self.name}' forecasts the next post only",
+                hint=f"These forecast later ones too: {able}",
+            )
+        hours = self._call(
+            "simulate",
+            model=model,
+            posts=posts.copy(),
+            origins=origins.copy(),
+            config=config,
+            horizon_hours=horizon_hours,
+            max_posts=max_posts,
+            paths=paths,
+            seed=seed,
+        )
+        try:
+            return validate_simulation(hours, horizon_hours, max_posts, paths)
+        except (ValueError, TypeError) as error:
+            self._fail("simulate", f"returned {error}", error)
 
     def score(self, forecasts: Any, targets: Any, model_type: ModelTypeName) -> dict[str, float]:
         """Return the plugin's own metrics; empty if it has none."""

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
+    from numpy.typing import NDArray
     from pydantic import BaseModel
 
     from retrainer.algorithms.budget import Budget
@@ -39,3 +41,18 @@ class TrainedModel:
     def predict(self, posts: pd.DataFrame, origins: Origins, budget: Budget | None = None) -> Any:
         """Return one forecast per origin, within a budget; None for a budget of its own."""
         return self.algorithm.predict(self.model, posts, origins, self.options, self.model_type, budget)
+
+    def simulate(
+        self, posts: pd.DataFrame, origins: Origins, *, horizon_hours: float, max_posts: int, paths: int, seed: int = 0
+    ) -> NDArray[np.float64]:
+        """Return (paths, k) hours from the one origin to the posts of simulated futures; see the hook `simulate`."""
+        return self.algorithm.simulate(
+            self.model,
+            posts,
+            origins,
+            self.options,
+            horizon_hours=horizon_hours,
+            max_posts=max_posts,
+            paths=paths,
+            seed=seed,
+        )

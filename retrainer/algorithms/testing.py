@@ -26,11 +26,13 @@ from retrainer.algorithms.model import NOT_DETERMINISTIC
 from retrainer.errors import RetrainerError
 from retrainer.model_types import get_model_type
 from retrainer.model_types.base import Origins, evenly_spaced, utc_times
+from retrainer.model_types.timing import LEVELS
 from retrainer.posts.sample import sample_posts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from numpy.typing import NDArray
     from pydantic import BaseModel
 
     from retrainer.model_types import ModelTypeName
@@ -46,6 +48,10 @@ CONDITIONED_LEVELS = (0.1, 0.25, 0.5, 0.75, 0.9)  # … and the levels at which 
 # In probability. Linear interpolation between 99 quantiles is within 0.01 of the curve; after a silence that half of
 # the waits survive this counts twice, at both ends.
 CONDITIONING_TOLERANCE = 0.03
+
+SIMULATED_PATHS = 400
+# In probability: a share of independent futures is this far off once in a thousand times, one of stratified ones never.
+SIMULATION_TOLERANCE = 0.1
 
 
 class ConformanceError(AssertionError):
@@ -80,6 +86,11 @@ class _Case:
     def predict(self, posts: pd.DataFrame, origins: Origins, model: Any = None) -> Any:
         chosen = self.model if model is None else model
         return self.algorithm.predict(chosen, posts, origins, self.options, self.model_type)
+
+    def simulate(self, posts: pd.DataFrame, origin: Origins, *, paths: int, max_posts: int) -> NDArray[np.float64]:
+        return self.algorithm.simulate(
+            self.model, posts, origin, self.options, horizon_hours=1e4, max_posts=max_posts, paths=paths, seed=0
+        )
 
     def require_equal(self, one: Any, other: Any, problem: str) -> None:
         if not self.definition.are_equal(one, other):
@@ -303,6 +314,31 @@ def check_forecasts_shift_with_the_posts(case: _Case) -> None:
         )
 
 
+def check_simulations_agree_with_forecasts(case: _Case) -> None:
+    """`simulate`, if implemented, is deterministic, blind to later posts, and starts with the wait of `predict`."""
+    if case.model_type != "timing" or "simulate" not in case.algorithm.hook_names:
+        return
+    for index in (0, len(case.origins) - 1):  # right after a post, and in the middle of a gap
+        origin, position = case.origins[[index]], int(case.origins.position[index])
+        futures = case.simulate(case.posts, origin, paths=SIMULATED_PATHS, max_posts=1)
+        share = (futures[:, :1] <= case.forecast_at(index).quantiles).mean(axis=0)
+        difference = np.abs(share - LEVELS).max()
+        if difference > SIMULATION_TOLERANCE:
+            raise ConformanceError(
+                f"{case.label}: the first wait of the simulated futures {case.describe_origin(index)} differs from the "
+                f"forecast by {difference:.3f} in probability (allowed: {SIMULATION_TOLERANCE})"
+            )
+        few = case.simulate(case.posts, origin, paths=5, max_posts=10)
+        if not np.array_equal(few, case.simulate(case.posts, origin, paths=5, max_posts=10)):
+            raise ConformanceError(f"{case.label}: simulate returns other futures when it is called again")
+        changed = _change_posts_after(case.posts, position)
+        if not np.allclose(few, case.simulate(changed, origin, paths=5, max_posts=10)):
+            raise ConformanceError(
+                f"{case.label}: looks into the future: the simulation {case.describe_origin(index)} changes with later "
+                "posts"
+            )
+
+
 def check_explanations_are_deterministic(case: _Case) -> None:
     """`explain`, if implemented, returns the same importances for the same model."""
     first = case.algorithm.explain(case.model, case.options, case.model_type)
@@ -324,6 +360,7 @@ CHECKS: tuple[Callable[[_Case], None], ...] = (
     check_recorded_options_are_restored,
     check_long_silences_are_handled,
     check_forecasts_shift_with_the_posts,
+    check_simulations_agree_with_forecasts,
     check_explanations_are_deterministic,
 )
 

@@ -59,7 +59,14 @@ async def reject_unknown_parameters(request: Request) -> None:
 State = Annotated[AppState, Depends(_get_state)]
 OptionalModelType = Annotated[ModelTypeName | None, Query(description="Only this model type.")]
 Limit = Annotated[int, Query(ge=1, le=1000, description="The maximum number to return.")]
-VersionId = Annotated[str, Path(min_length=1, max_length=200, description="The id of a version.")]
+VersionId = Annotated[
+    str,
+    Path(
+        min_length=1,
+        max_length=200,
+        description="The id of a version, a unique part of it, or `timing@production`, `@previous`, `@latest`.",
+    ),
+]
 
 
 def in_thread(

@@ -19,7 +19,7 @@ app = typer.Typer(rich_markup_mode=None)
 @app.command()
 def evaluate(
     context: typer.Context,
-    version_id: VersionArgument,
+    version: VersionArgument,
     *,
     origin: Origin = None,
     as_json: AsJson = False,
@@ -32,6 +32,7 @@ def evaluate(
     Example: retrainer evaluate prophet_timing_20251106_120000_a3f2
     """
     with open_project(context) as (project, runtime):
+        version_id = project.registry.find_version(version).version_id
         evaluation = evaluations.evaluate_version(project, runtime, version_id, datetime.now(UTC), origin)
     if as_json:
         console.document(documents.evaluations.EvaluationDocument.from_result(evaluation, version_id))
@@ -55,7 +56,7 @@ def compare(
     Example: retrainer compare prophet_timing_20251106_120000_a3f2 baseline_timing_20251113_120000_09be
     """
     with open_project(context) as (project, runtime):
-        a, b = project.registry.get_version(version_a), project.registry.get_version(version_b)
+        a, b = (project.registry.find_version(version) for version in (version_a, version_b))
         comparison = comparing.compare_versions(project, runtime, a, b, datetime.now(UTC), origin)
     if as_json:
         console.document(documents.evaluations.ComparisonDocument.from_result(comparison))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from retrainer import times
 from retrainer.model_types import ORIGIN_RULES, ModelTypeName, OriginRule, parse_model_type
 
 if TYPE_CHECKING:
@@ -27,12 +28,9 @@ def choice(*choices: str) -> Callable[[str], str]:
 def parse_time(text: str) -> datetime:
     """Parse an ISO 8601 time; UTC where it names no zone."""
     try:
-        time = datetime.fromisoformat(text)
-        return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
-    except ValueError:
-        raise typer.BadParameter(f"'{text}' is not a time (write it like 2024-10-31T12:00:00Z)") from None
-    except OverflowError:
-        raise typer.BadParameter(f"'{text}' is out of range") from None
+        return times.parse_time(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
 
 
 def parse_past_time(text: str) -> datetime:
@@ -41,6 +39,14 @@ def parse_past_time(text: str) -> datetime:
     if time > datetime.now(UTC):
         raise typer.BadParameter(f"'{text}' is in the future")
     return time
+
+
+def parse_time_or_delay(text: str) -> datetime:
+    """Parse an ISO 8601 time, or a delay from now such as 36h, 3d or 1w."""
+    try:
+        return times.parse_time_or_delay(text, datetime.now(UTC))
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
 
 
 def time_option(help: str, *names: str, metavar: str = "TIME", past: bool = False) -> Any:  # noqa: A002  as in Typer
@@ -64,7 +70,12 @@ TypeOption = Annotated[
     ModelTypeName | None,
     typer.Option("--type", metavar="TYPE", parser=parse_model_type, help="Only timing or only content."),
 ]
-VersionArgument = Annotated[str, typer.Argument(metavar="VERSION", help="A version ID, as listed by `versions`.")]
+VersionArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="VERSION", help="A version: its ID, a unique part of it, or @production, @previous, @latest."
+    ),
+]
 Origin = Annotated[
     OriginRule | None,
     typer.Option(

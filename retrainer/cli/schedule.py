@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from retrainer import config, console
+from retrainer import console, settings_file
 from retrainer.cli.context import open_project
 from retrainer.cli.options import AsJson
 from retrainer.errors import UsageError
@@ -167,7 +167,7 @@ def _warn_of_missing_variables(secrets: Collection[str]) -> None:
     names = sorted(
         name
         for name in os.environ
-        if name in secrets or (name.startswith(("RETRAINER_", "ANTHROPIC_")) and name != config.CONFIG_VARIABLE)
+        if name in secrets or (name.startswith(("RETRAINER_", "ANTHROPIC_")) and name != settings_file.CONFIG_VARIABLE)
     )
     if names:
         log.warning(

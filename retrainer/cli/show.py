@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from retrainer import console
 from retrainer.algorithms import events, manager
 from retrainer.cli.context import open_project
-from retrainer.cli.options import AsJson, Limit, TypeArgument, TypeOption, VersionArgument, choice, time_option
-from retrainer.errors import UsageError
+from retrainer.cli.options import (
+    AsJson,
+    Limit,
+    TypeArgument,
+    TypeOption,
+    choice,
+    parse_time_or_delay,
+    time_option,
+)
+from retrainer.errors import UnknownName, UsageError
 from retrainer.model_types import MODEL_TYPE_NAMES, timing
-from retrainer.pipeline import forecast, loading
+from retrainer.pipeline import forecast, loading, simulation
 from retrainer.posts.sources import manager as sources
 from retrainer.registry import promotions, runs
+from retrainer.registry import tables as registry_tables
 from retrainer.render import documents, tables
+
+if TYPE_CHECKING:
+    from retrainer.project import Project
 
 LOWEST_LEVEL, HIGHEST_LEVEL = 0.02, 0.98  # between the first and the last of a forecast's quantiles
 
@@ -64,24 +76,48 @@ def versions(
 
 
 @app.command()
-def show(context: typer.Context, version_id: VersionArgument, *, as_json: AsJson = False) -> None:
+def show(
+    context: typer.Context,
+    name: Annotated[
+        str, typer.Argument(metavar="VERSION|RUN", help="A version or a run: its ID or a unique part, or @production.")
+    ],
+    *,
+    as_json: AsJson = False,
+) -> None:
     """Show one version: training, scores, decisions.
 
-    Also which features its forecasts depend on most.
+    Also which features its forecasts depend on most. With the ID of a run, show the run.
 
-    Example: retrainer show prophet_timing_20251106_120000_a3f2
+    Example: retrainer show timing@production
     """
     with open_project(context) as (project, runtime):
-        version = project.registry.get_version(version_id)
-        evaluations = project.registry.list_evaluations(version_id)
-        entries = project.registry.version_history(version_id)
-        importance = loading.feature_importance(project, runtime, version) or []
+        found = _find(project, name)
+        if isinstance(found, registry_tables.ModelVersion):
+            evaluations = project.registry.list_evaluations(found.version_id)
+            entries = project.registry.version_history(found.version_id)
+            importance = loading.feature_importance(project, runtime, found) or []
+            if as_json:
+                evaluated = [(row, loading.load_reliability(project, found, row) or []) for row in evaluations]
+    if isinstance(found, registry_tables.TrainingRun):
         if as_json:
-            evaluated = [(row, loading.load_reliability(project, version, row) or []) for row in evaluations]
-    if as_json:
-        console.document(documents.versions.VersionLifeDocument.from_rows(version, evaluated, entries, importance))
+            console.document(documents.runs.RunDocument.model_validate(found))
+        else:
+            tables.show_run(found)
+    elif as_json:
+        console.document(documents.versions.VersionLifeDocument.from_rows(found, evaluated, entries, importance))
     else:
-        tables.show_version(version, evaluations, entries, importance)
+        tables.show_version(found, evaluations, entries, importance)
+
+
+def _find(project: Project, name: str) -> registry_tables.ModelVersion | registry_tables.TrainingRun:
+    """Return the version with this name, or else the run."""
+    try:
+        return project.registry.find_version(name)
+    except UnknownName as unknown:
+        try:
+            return project.registry.get_run(project.registry.find_run_id(name))
+        except UnknownName:
+            raise unknown from None
 
 
 @app.command()
@@ -134,21 +170,42 @@ def predict(
     *,
     interval: Annotated[
         float | None,
-        typer.Option(metavar="LEVEL", help="Timing: the probability of the interval, 0.02 to 0.98. By default, 0.8."),
+        typer.Option(metavar="LEVEL", help="Timing: the probability of the intervals, 0.02 to 0.98. By default, 0.8."),
+    ] = None,
+    until: Annotated[
+        datetime | None,
+        typer.Option(
+            metavar="TIME",
+            parser=parse_time_or_delay,
+            help="Timing: also the posts a day until then (ISO 8601, UTC, or from now: 36h, 3d, 1w), 31 days at most.",
+        ),
+    ] = None,
+    next_posts: Annotated[
+        int | None,
+        typer.Option(
+            "--next",
+            metavar="N",
+            min=1,
+            max=simulation.MAX_NEXT,
+            help="Timing: also when each of the next N posts comes. By default, 10 with --until.",
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Forecast the next post with the production version.
+    """Forecast the next post, or the next days, with the production version.
 
-    Example: retrainer predict timing --interval 0.5
+    Example: retrainer predict timing --until 3d
     """
-    if interval is not None and model_type != "timing":
-        raise UsageError("--interval applies to timing only", hint="Remove it, or run `retrainer predict timing`")
+    for name, value in (("interval", interval), ("until", until), ("next", next_posts)):
+        if value is not None and model_type != "timing":
+            raise UsageError(f"--{name} applies to timing only", hint="Remove it, or run `retrainer predict timing`")
     if interval is not None and not LOWEST_LEVEL <= interval <= HIGHEST_LEVEL:
         raise UsageError(f"--interval: '{interval:g}' is not between {LOWEST_LEVEL} and {HIGHEST_LEVEL}")
     with open_project(context) as (project, runtime):
         level = timing.INTERVAL_LEVEL if interval is None else interval
-        next_post = forecast.predict_next(project, runtime, model_type, datetime.now(UTC), level)
+        next_post = forecast.predict_next(
+            project, runtime, model_type, datetime.now(UTC), level, until=until, next_posts=next_posts
+        )
     if as_json:
         console.document(documents.forecasts.next_post_document(next_post))
     else:

@@ -19,7 +19,7 @@ app = typer.Typer(rich_markup_mode=None)
 @app.command()
 def promote(
     context: typer.Context,
-    version_id: VersionArgument,
+    version: VersionArgument,
     *,
     reason: Reason = "Promoted by hand",
     as_json: AsJson = False,
@@ -29,6 +29,7 @@ def promote(
     Example: retrainer promote prophet_timing_20251106_120000_a3f2 --reason "reviewed"
     """
     with open_project(context) as (project, runtime):
+        version_id = project.registry.find_version(version).version_id
         change = promotion.promote_version(project, runtime, version_id, reason, datetime.now(UTC))
     document = documents.versions.ChangedDocument.from_promotion(change, version_id)
     console.result(document, document.message, as_json=as_json)
@@ -56,7 +57,8 @@ def rollback(
     Example: retrainer rollback timing --reason "too many misses since Sunday"
     """
     with open_project(context) as (project, runtime):
-        change = promotion.roll_back(project, runtime, model_type, reason, datetime.now(UTC), to=to, hold=hold)
+        target = None if to is None else project.registry.find_version(to, model_type).version_id
+        change = promotion.roll_back(project, runtime, model_type, reason, datetime.now(UTC), to=target, hold=hold)
     document = documents.versions.ChangedDocument.from_rollback(change, hold=hold)
     console.result(document, document.message, as_json=as_json)
 
@@ -93,13 +95,14 @@ def release(
 
 @app.command()
 def pin(
-    context: typer.Context, version_id: VersionArgument, *, reason: Reason = "Pinned by hand", as_json: AsJson = False
+    context: typer.Context, version: VersionArgument, *, reason: Reason = "Pinned by hand", as_json: AsJson = False
 ) -> None:
     """Protect a version from being archived.
 
     Example: retrainer pin prophet_timing_20251106_120000_a3f2 --reason "the version in the paper"
     """
     with open_project(context) as (project, _):
+        version_id = project.registry.find_version(version).version_id
         changed = project.registry.pin(version_id, reason, datetime.now(UTC), pinned=True)
     message = f"{version_id} is {'now' if changed else 'already'} pinned"
     console.success(message, as_json=as_json, changed=changed)
@@ -107,13 +110,14 @@ def pin(
 
 @app.command()
 def unpin(
-    context: typer.Context, version_id: VersionArgument, *, reason: Reason = "Unpinned by hand", as_json: AsJson = False
+    context: typer.Context, version: VersionArgument, *, reason: Reason = "Unpinned by hand", as_json: AsJson = False
 ) -> None:
     """Allow a pinned version to be archived again.
 
     Example: retrainer unpin prophet_timing_20251106_120000_a3f2
     """
     with open_project(context) as (project, _):
+        version_id = project.registry.find_version(version).version_id
         changed = project.registry.pin(version_id, reason, datetime.now(UTC), pinned=False)
     message = f"{version_id} is {'no longer' if changed else 'not'} pinned"
     console.success(message, as_json=as_json, changed=changed)
@@ -121,7 +125,7 @@ def unpin(
 
 @app.command()
 def restore(
-    context: typer.Context, version_id: VersionArgument, *, reason: Reason = "Restored by hand", as_json: AsJson = False
+    context: typer.Context, version: VersionArgument, *, reason: Reason = "Restored by hand", as_json: AsJson = False
 ) -> None:
     """Restore an archived version.
 
@@ -130,6 +134,7 @@ def restore(
     Example: retrainer restore prophet_timing_20251106_120000_a3f2
     """
     with open_project(context) as (project, _):
+        version_id = project.registry.find_version(version).version_id
         changed = retention.restore(project, version_id, reason, datetime.now(UTC))
     message = f"{version_id} is {'restored' if changed else 'not archived'}"
     console.success(message, as_json=as_json, changed=changed)

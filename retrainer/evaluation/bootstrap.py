@@ -130,12 +130,15 @@ def bootstrap_comparison(
     )
 
 
-def score_interval(figures: Floats, overall: Callable[[Floats], Floats]) -> tuple[float, float] | None:
+def score_interval(
+    figures: Floats, overall: Callable[[Floats], Floats], *, length: int | None = None
+) -> tuple[float, float] | None:
     """Return the 95% interval of a score, resampled and widened as in `bootstrap_comparison`.
 
     Args:
         figures: (n, k) contributions of each post, in order of time.
         overall: maps means (…, k) to scores (…).
+        length: the length of a block, in posts; None for n^(1/3).
 
     Returns:
         The interval; None for fewer than two posts.
@@ -143,7 +146,7 @@ def score_interval(figures: Floats, overall: Callable[[Floats], Floats]) -> tupl
     count = len(figures)
     if count < 2:  # noqa: PLR2004
         return None
-    length = block_length(count)
+    length = length or block_length(count)
     score = float(overall(figures.mean(axis=0)))
     scores = overall(resampled_means(figures, length, SEED))
     widened = score + _widening(math.ceil(count / length)) * (scores - score)

@@ -40,7 +40,6 @@ _BINNED_HORIZON_HOURS = 6
 _BINS = 5
 
 _WITHIN_HOURS = 6.0
-_WITHIN_WEIGHT = 0.7
 _NORMALISING_HOURS = 24.0
 _ROUNDING_HOURS = 1e-9
 _MAX_WAIT_HOURS = 1000 * 365.25 * 24  # so that the time of the next post can be represented
@@ -110,9 +109,25 @@ class TimingTargets:
     wait_hours: NDArray[np.float64]
 
 
-def score_maximising_point(
-    quantiles: NDArray[np.float64], error_weight: float = 1 - _WITHIN_WEIGHT
-) -> NDArray[np.float64]:
+def validate_simulation(hours: Any, horizon_hours: float, max_posts: int, paths: int) -> NDArray[np.float64]:
+    """Return a plugin's simulated futures, (paths, k) hours; see the hook `simulate`.
+
+    Raises:
+        ValueError: they have another shape, or a future is invalid.
+    """
+    simulated = np.array(hours, dtype=float)
+    if simulated.ndim != 2 or len(simulated) != paths or simulated.shape[1] > max_posts:  # noqa: PLR2004
+        raise ValueError(f"futures of shape {simulated.shape} instead of ({paths}, at most {max_posts})")
+    if np.isnan(simulated).any() or (simulated < 0).any():
+        raise ValueError("a post that is not after the origin")
+    if (simulated[:, 1:] < simulated[:, :-1]).any():
+        raise ValueError("posts that are not in order of time")
+    if (np.isfinite(simulated) & (simulated > horizon_hours)).any():
+        raise ValueError(f"a post later than the horizon of {horizon_hours:g} h")
+    return simulated
+
+
+def score_maximising_point(quantiles: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return (n,) the point that maximises the expected overall score under each forecast's own distribution.
 
     This is the mean of 0.7 · [error ≤ 6 h] − 0.3 · error / 24 h over the 99 quantiles, taken as equally likely. It can
@@ -120,7 +135,6 @@ def score_maximising_point(
 
     Args:
         quantiles: (n, 99) hours.
-        error_weight: another weight than 0.3 of the error.
     """
     points = np.empty(len(quantiles))
     for start in range(0, len(quantiles), 128):  # (128, 297, 99) floats are 30 MB
@@ -129,8 +143,7 @@ def score_maximising_point(
         candidates = np.concatenate([block, np.maximum(block - just_within, 0), block + just_within], axis=1)
         candidates.sort(axis=1)  # so that argmax picks the earliest of equally good ones
         errors = np.abs(candidates[:, :, None] - block[:, None, :])
-        within, error = (errors <= _WITHIN_HOURS).mean(axis=2), errors.mean(axis=2)
-        expected = _WITHIN_WEIGHT * within - error_weight * error / _NORMALISING_HOURS
+        expected = 0.7 * (errors <= _WITHIN_HOURS).mean(axis=2) - 0.3 * errors.mean(axis=2) / _NORMALISING_HOURS
         points[start : start + 128] = np.take_along_axis(candidates, expected.argmax(axis=1)[:, None], axis=1)[:, 0]
     return points
 
@@ -316,8 +329,7 @@ class Timing(ModelType[TimingForecasts, TimingTargets]):
     def overall_score(self, means: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return 0.7 · within_6h_accuracy + 0.3 · (1 − min(mae_hours / 24, 1))."""
         within, mae = means[..., 0], means[..., 1]
-        on_time = 1 - np.minimum(mae / _NORMALISING_HOURS, 1)
-        score: NDArray[np.float64] = _WITHIN_WEIGHT * within + (1 - _WITHIN_WEIGHT) * on_time
+        score: NDArray[np.float64] = 0.7 * within + 0.3 * (1 - np.minimum(mae / _NORMALISING_HOURS, 1))
         return score
 
     def segments(self, posts: pd.DataFrame, origins: Origins) -> dict[str, NDArray[np.bool_]]:

@@ -13,6 +13,7 @@ from retrainer.errors import InsufficientData, NothingInProduction
 from retrainer.model_types.base import Origins
 from retrainer.model_types.timing import HORIZONS_HOURS, INTERVAL_LEVEL
 from retrainer.pipeline.loading import load_version, train_naive_model
+from retrainer.pipeline.simulation import Simulation, check_horizon, simulate
 from retrainer.pipeline.split import load_posts
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class NextPost:
         interval_level: timing: the probability that the interval covers the wait.
         interval_hours: timing: the central interval of the wait.
         probability: timing: the probability of a post within 6, 12 and 24 hours, by hours.
+        simulation: timing: the posts of several days or the next few, if they were asked for.
         text: content: the text; None without one.
         outcome: content: `ok`, or why there is no text.
         tokens: content: tokens read and written.
@@ -57,6 +59,7 @@ class NextPost:
     interval_level: float | None = None
     interval_hours: tuple[float, float] | None = None
     probability: dict[int, float] | None = None
+    simulation: Simulation | None = None
     text: str | None = None
     outcome: str | None = None
     tokens: int | None = None
@@ -69,6 +72,9 @@ def predict_next(
     model_type: ModelTypeName,
     now: datetime,
     interval_level: float = INTERVAL_LEVEL,
+    *,
+    until: datetime | None = None,
+    next_posts: int | None = None,
 ) -> NextPost:
     """Forecast the next post from now, given all posts and the time since the last one.
 
@@ -76,20 +82,24 @@ def predict_next(
     naive forecast.
 
     Args:
-        interval_level: timing: the level of the interval, 0.02 to 0.98.
+        interval_level: timing: the level of the intervals, 0.02 to 0.98.
+        until: timing: also simulate the posts up to this time, at most 31 days ahead.
+        next_posts: timing: also simulate this many posts.
 
     Raises:
+        UsageError: `until` is past or too far ahead, or the algorithm forecasts the next post only.
         NothingInProduction: there is no production version.
         InsufficientData: there are no posts.
         ArtifactError, AlgorithmError: the production version cannot be loaded or cannot forecast.
     """
+    check_horizon(now, until)
     version = project.registry.get_production(model_type)
     if version is None:
         raise NothingInProduction(
             f"no {model_type} version is in production", hint=f"Train one with `retrainer train {model_type}`"
         )
     if model_type == "timing":
-        return _next_timing(project, runtime, version, now, interval_level)
+        return _next_timing(project, runtime, version, now, interval_level, until=until, next_posts=next_posts)
     target_time = now + timedelta(hours=_median_wait(project, runtime, now))
     return _next_content(project, runtime, version, now, target_time)
 
@@ -100,11 +110,18 @@ def _next_timing(
     version: ModelVersion,
     now: datetime,
     interval_level: float = INTERVAL_LEVEL,
+    *,
+    until: datetime | None = None,
+    next_posts: int | None = None,
 ) -> NextPost:
     model = load_version(project, runtime, version)
     posts = _require_posts(project, "timing", now)
     _warn_if_stale(posts, now)
-    forecast = model.predict(posts, _origin(posts, now))
+    origin = _origin(posts, now)
+    simulation = None
+    if until is not None or next_posts is not None:
+        simulation = simulate(model, posts, origin, now, until=until, next_posts=next_posts, level=interval_level)
+    forecast = model.predict(posts, origin)
     point, median = float(forecast.point[0]), float(forecast.median[0])
     low, high = forecast.interval(interval_level)
     return NextPost(
@@ -118,6 +135,7 @@ def _next_timing(
         interval_level=interval_level,
         interval_hours=(float(low[0]), float(high[0])),
         probability={hours: float(forecast.probability_within(hours)[0]) for hours in HORIZONS_HOURS},
+        simulation=simulation,
     )
 
 

@@ -191,7 +191,7 @@ class Promotions:
         )
         archived = []
         with self.database.write() as session:
-            predecessor = _fetch_predecessor(session, model_type)
+            predecessor = fetch_predecessor(session, model_type)
             for version in session.scalars(query):
                 if version.is_production or version.pinned or version.version_id == predecessor:
                     continue
@@ -343,7 +343,7 @@ def _require_files(version: ModelVersion) -> None:
         )
 
 
-def _fetch_predecessor(session: Session, model_type: ModelTypeName) -> str | None:
+def fetch_predecessor(session: Session, model_type: ModelTypeName) -> str | None:
     """Return the version that a rollback would return to."""
     try:
         return _fetch_promotions_to_undo(session, model_type, None)[0].from_version_id

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
 from retrainer import console
 from retrainer.render.scores import show_recorded_evaluation
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from retrainer.model_types import ModelTypeName
     from retrainer.pipeline.forecast import NextPost
     from retrainer.pipeline.retention import Prunable
+    from retrainer.pipeline.simulation import PostCount, Simulation
     from retrainer.posts.store import PostsSummary
     from retrainer.registry.tables import Hold, LedgerEntry, ModelEvaluation, ModelVersion, TrainingRun
 
@@ -108,6 +110,32 @@ def show_production(
                 f"{model_type}: {version.version_id} (promoted {_format_minute(version.promoted_at)} UTC, "
                 f"{version.num_training_samples} posts){note}"
             )
+
+
+def show_run(run: TrainingRun) -> None:
+    """Print what is recorded about a run."""
+    taken = "" if run.completed_at is None else f", took {(run.completed_at - run.started_at).total_seconds():.1f} s"
+    for label, value in (
+        ("Run", run.run_id),
+        ("Type", f"{run.model_type}, by {run.algorithm}"),
+        ("Status", run.status),
+        ("Started", f"{_format_minute(run.started_at)} UTC{taken}"),
+        ("As of", None if run.as_of is None else f"{_format_minute(run.as_of)} UTC"),
+        (
+            "Posts",
+            None if run.num_test_samples is None else f"{run.num_training_samples} train, {run.num_test_samples} test",
+        ),
+        ("Version", run.model_version_id),
+        ("Compared", run.compared_with),
+        ("Score", None if run.test_overall_score is None else _format_score(run.test_overall_score)),
+        ("Production", None if run.production_score is None else _format_score(run.production_score)),
+        ("Promoted", "yes" if run.promoted_to_production else "no"),
+        ("Cost", f"{run.cost_usd:.4f} USD, {run.tokens} tokens" if run.cost_usd else None),
+        ("Reason", run.promotion_reason),
+        ("Error", run.error),
+    ):
+        if value is not None:
+            console.text(f"{label + ':':<12}{value}")
 
 
 def show_version(
@@ -207,6 +235,42 @@ def show_next_post(forecast: NextPost) -> None:
     console.text(f"Median {forecast.median_hours:.1f} h; {level} interval from {low:.1f} to {high:.1f} h")
     shares = ", ".join(f"{hours} h: {share:.0%}" for hours, share in (forecast.probability or {}).items())
     console.text(f"Probability of a post within {shares}")
+    if forecast.simulation is not None:
+        _show_simulation(forecast.simulation, level)
+
+
+def _show_simulation(simulation: Simulation, level: str) -> None:
+    """Print the posts a day and the coming posts."""
+    if simulation.until is not None and simulation.total is not None:
+        rows = [_count_cells(_describe_day(simulation, index), day) for index, day in enumerate(simulation.days)]
+        if len(rows) > 1:
+            rows.append(_count_cells("Total", simulation.total))
+        interval = f"{level} interval"
+        console.table([f"Day ({simulation.timezone})", "Posts", interval], rows, right=["Posts", interval])
+    if simulation.posts:
+        rows = [
+            (str(post.number), _or_later(post.median_at), " to ".join(map(_or_later, post.interval_at)))
+            for post in simulation.posts
+        ]
+        console.table(["Post", "Median (UTC)", f"{level} interval (UTC)"], rows, right=["Post"])
+
+
+def _describe_day(simulation: Simulation, index: int) -> str:
+    """Return the date, with the time where only a part of the day is forecast."""
+    day, zone = simulation.days[index], ZoneInfo(simulation.timezone)
+    start, end = (time.astimezone(zone) for time in (day.start, day.end))
+    since = f" from {start:%H:%M}" if index == 0 else ""
+    until = f" until {end:%H:%M}" if index == len(simulation.days) - 1 and end.date() == day.day else ""
+    return f"{day.day}{since}{until}"
+
+
+def _count_cells(label: str, count: PostCount) -> tuple[str, str, str]:
+    low, high = count.interval
+    return label, f"{count.expected:.1f}", f"{low} to {high}"
+
+
+def _or_later(time: datetime | None) -> str:
+    return "later" if time is None else _format_minute(time)
 
 
 def show_posts(summary: PostsSummary, location: str) -> None:

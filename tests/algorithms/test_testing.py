@@ -16,7 +16,7 @@ from retrainer.algorithms.manager import LoadedAlgorithm
 from retrainer.algorithms.testing import ConformanceError, check_algorithm, check_conditioning
 from retrainer.model_types.base import hours_between, utc_times
 from retrainer.model_types.content import ContentForecast
-from retrainer.model_types.timing import TimingForecasts
+from retrainer.model_types.timing import LEVELS, TimingForecasts
 from retrainer.pipeline.split import load_posts
 from tests.conftest import NOW
 
@@ -35,7 +35,7 @@ def loaded(
     predict: Callable[..., Any],
     train: Callable[..., Any] | None = None,
     model_type: ModelTypeName = "timing",
-) -> object:
+) -> SimpleNamespace:
     """Return an algorithm with these two functions."""
 
     @hookimpl
@@ -360,3 +360,47 @@ def test_what_a_model_leans_on_must_be_told_the_same_twice() -> None:
 def test_a_wrong_explanation_names_plugin_and_hook(answer: Any, problem: str) -> None:
     with pytest.raises(ConformanceError, match=f"the plugin 'mine': its hook explain returned {problem}|{problem}"):
         check_algorithm(explaining(lambda: answer))
+
+
+def spread(posts: pd.DataFrame, origins: Origins) -> TimingForecasts:
+    """The next wait is anything up to the last gap."""
+    times = utc_times(posts)
+    return TimingForecasts.from_quantiles(
+        LEVELS * hours_between(times[origins.position - 1], times[origins.position])[:, None]
+    )
+
+
+def futures(posts: pd.DataFrame, origins: Origins, paths: int, max_posts: int, seed: int) -> np.ndarray:
+    first = np.random.default_rng(seed).random((paths, 1)) * spread(posts, origins).quantiles[:, -1] / 0.99
+    return first + np.arange(max_posts)
+
+
+def by_chance_after(posts: pd.DataFrame, origins: Origins, paths: int, max_posts: int) -> np.ndarray:
+    return futures(posts, origins, paths, max_posts, int(np.random.default_rng().integers(1_000_000)))
+
+
+def of_another_wait(posts: pd.DataFrame, origins: Origins, paths: int, max_posts: int, seed: int) -> np.ndarray:
+    return futures(posts, origins, paths, max_posts, seed) / 2
+
+
+def of_later_posts(posts: pd.DataFrame, origins: Origins, paths: int, max_posts: int, seed: int) -> np.ndarray:
+    hours = futures(posts, origins, paths, max_posts, seed)
+    hours[:, 1:] += hours_between(origins.time, utc_times(posts)[-1:])
+    return hours
+
+
+@pytest.mark.parametrize(
+    ("simulate", "problem"),
+    [
+        (by_chance_after, "simulate returns other futures when it is called again"),
+        (of_another_wait, r"the first wait of the simulated futures at .* differs from the forecast by 0\.[0-9]{3}"),
+        (of_later_posts, "looks into the future: the simulation at .* changes with later posts"),
+    ],
+)
+def test_a_simulation_that_is_wrong_is_detected(simulate: Callable[..., Any], problem: str) -> None:
+    algorithm = loaded(spread)
+    algorithm.simulate = hookimpl(futures)
+    check_algorithm(algorithm)
+    algorithm.simulate = hookimpl(simulate)
+    with pytest.raises(ConformanceError, match=problem):
+        check_algorithm(algorithm)

@@ -12,9 +12,10 @@ from pydantic import BaseModel
 
 from retrainer import errors
 from retrainer.algorithms.manager import load_algorithm
-from retrainer.config import Settings, load_settings
+from retrainer.config import Settings
 from retrainer.model_types import MODEL_TYPE_NAMES, get_model_type
 from retrainer.posts.sample import sample_posts, write_sample_csv
+from retrainer.settings_file import load_settings
 from tests.docs.pages import PAGES, ROOT, blocks, read
 
 if TYPE_CHECKING:

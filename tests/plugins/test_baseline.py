@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -49,6 +50,21 @@ def test_a_silence_longer_than_any_gap_still_gives_a_forecast() -> None:
     model = BASELINE.train(posts, OPTIONS, "timing")
     later = Origins(utc_times(posts)[[399]] + np.timedelta64(900, "D"), np.array([399]))
     assert np.isfinite(BASELINE.predict(model, posts, later, OPTIONS, "timing").point).all()
+
+
+def test_futures_are_drawn_from_the_training_gaps() -> None:
+    posts = regular_posts(101)
+    gaps = np.tile([1.0, 1.0, 4.0], 40)[:100]
+    posts["created_at"] = posts["created_at"].iloc[0] + pd.to_timedelta(np.concatenate([[0], gaps.cumsum()]), unit="h")
+    model = BASELINE.train(posts, OPTIONS, "timing")
+    limits: dict[str, Any] = {"horizon_hours": 400.0, "paths": 300, "seed": 1}
+    origin = Origins.at(posts, utc_times(posts)[[100]])
+    hours = BASELINE.simulate(model, posts, origin, OPTIONS, max_posts=1000, **limits)
+    assert np.isfinite(hours).sum(axis=1).mean() == pytest.approx(200, rel=0.02), "two hours a post on average"
+    assert set(np.round(np.diff(hours[0][np.isfinite(hours[0])]), 6)) == {1.0, 4.0}
+    assert BASELINE.simulate(model, posts, origin, OPTIONS, max_posts=7, **limits).shape == (300, 7)
+    later = Origins(origin.time + np.timedelta64(2, "h"), origin.position)
+    assert (BASELINE.simulate(model, posts, later, OPTIONS, max_posts=1, **limits) == 2).all(), "of a gap of 4 hours"
 
 
 def test_content_is_the_most_typical_of_the_last_posts() -> None:

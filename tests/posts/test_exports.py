@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 
-from retrainer.config import load_settings
 from retrainer.entry_points import FORMATS
 from retrainer.errors import ConfigError
 from retrainer.posts.exports import known_exports, parse_formats, recognise
 from retrainer.posts.exports.mapping import RecordMapping, known_paths
 from retrainer.posts.records import PostsTable
+from retrainer.settings_file import load_settings
 
 if TYPE_CHECKING:
     from pathlib import Path

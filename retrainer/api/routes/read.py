@@ -18,11 +18,13 @@ from retrainer.api.dependencies import (
 )
 from retrainer.api.middleware import unauthorized
 from retrainer.api.responses import DocumentResponse, document_body
+from retrainer.errors import UsageError
 from retrainer.model_types import MODEL_TYPE_NAMES, ModelTypeName
 from retrainer.model_types.timing import INTERVAL_LEVEL
 from retrainer.pipeline.comparing import compare_versions
 from retrainer.pipeline.forecast import predict_next
 from retrainer.pipeline.loading import is_paid
+from retrainer.pipeline.simulation import MAX_DAYS, MAX_NEXT
 from retrainer.registry.promotions import PRODUCTION_CHANGE_ACTIONS
 from retrainer.registry.runs import RunFilter
 from retrainer.registry.tables import ModelVersion
@@ -30,6 +32,7 @@ from retrainer.render.documents.evaluations import ComparisonDocument
 from retrainer.render.documents.forecasts import NextContentDocument, NextTimingDocument, next_post_document
 from retrainer.render.documents.runs import HistoryDocument, RunDocument
 from retrainer.render.documents.versions import ProductionDocument, VersionLifeDocument, VersionsDocument
+from retrainer.times import parse_time_or_delay
 
 router = APIRouter(prefix="/models", tags=["look"], dependencies=[Depends(reject_unknown_parameters)])
 PAID_PREFIXES = ("/models/compare/", "/models/predict/")  # their forecasts may cost money
@@ -59,9 +62,10 @@ async def version(state: State, version_id: VersionId) -> Response:
 
     def compute() -> bytes:
         nonlocal is_complete
-        found = registry.get_version(version_id)
-        evaluations = [(row, state.cache.reliability(found, row)) for row in registry.list_evaluations(version_id)]
-        entries = registry.version_history(version_id)
+        found = registry.find_version(version_id)
+        rows = registry.list_evaluations(found.version_id)
+        evaluations = [(row, state.cache.reliability(found, row)) for row in rows]
+        entries = registry.version_history(found.version_id)
         importance = state.cache.importance(found)
         is_complete = importance is not None and all(reliability is not None for _, reliability in evaluations)
         scored = [(row, reliability or []) for row, reliability in evaluations]
@@ -97,7 +101,8 @@ def training_history(
 @in_thread("look", cached="without runs")
 def run(state: State, run_id: RunId) -> RunDocument:
     """Return one run."""
-    return RunDocument.model_validate(state.project.registry.get_run(run_id))
+    registry = state.project.registry
+    return RunDocument.model_validate(registry.get_run(registry.find_run_id(run_id)))
 
 
 @router.get("/compare/{version_a}/{version_b}", response_model=ComparisonDocument, responses=failures(404, 409, 500))
@@ -106,15 +111,17 @@ async def compare(state: State, request: Request, version_a: VersionId, version_
 
     If a token is set and the forecasts cost money, the token is required.
     """
-    get_version = state.project.registry.get_version
-    a, b = [await state.threads.run("look", get_version, version_id) for version_id in (version_a, version_b)]
+    find_version = state.project.registry.find_version
+    a, b = [await state.threads.run("look", find_version, name) for name in (version_a, version_b)]
     now = datetime.now(UTC)
 
     def compute() -> bytes:
         return document_body(ComparisonDocument.from_result(compare_versions(state.project, state.runtime, a, b, now)))
 
     def answer() -> bytes:
-        return state.answers.get(("compare", version_a, version_b), compute, lambda: state.project.posts.are_past(now))
+        return state.answers.get(
+            ("compare", a.version_id, b.version_id), compute, lambda: state.project.posts.are_past(now)
+        )
 
     return await _forecast(state, request, [a, b], answer)
 
@@ -126,12 +133,29 @@ async def predict_timing(
     interval: Annotated[
         float, Query(ge=0.02, le=0.98, description="The probability that the interval holds the next post.")
     ] = INTERVAL_LEVEL,
+    until: Annotated[
+        str | None,
+        Query(
+            max_length=100,
+            description=f"Also forecast the posts a day until then: an ISO 8601 time, or a delay from now such as 36h, "
+            f"3d or 1w; {MAX_DAYS} days at most.",
+        ),
+    ] = None,
+    next_posts: Annotated[
+        int | None,
+        Query(
+            alias="next",
+            ge=1,
+            le=MAX_NEXT,
+            description="Also forecast when each of the next N posts comes. By default, 10 with `until`.",
+        ),
+    ] = None,
 ) -> Response:
     """Forecast when the next post comes, with the production version. The forecast may be one second old.
 
     If a token is set and the forecast costs money, the token is required.
     """
-    return await _predict(state, request, "timing", interval)
+    return await _predict(state, request, "timing", interval, until, next_posts)
 
 
 @router.get("/predict/content", response_model=NextContentDocument, responses=failures(409, 500))
@@ -144,17 +168,29 @@ async def predict_content(state: State, request: Request) -> Response:
 
 
 async def _predict(
-    state: AppState, request: Request, model_type: ModelTypeName, interval: float = INTERVAL_LEVEL
+    state: AppState,
+    request: Request,
+    model_type: ModelTypeName,
+    interval: float = INTERVAL_LEVEL,
+    until: str | None = None,
+    next_posts: int | None = None,
 ) -> Response:
     now = datetime.now(UTC)
+    try:
+        end = None if until is None else parse_time_or_delay(until, now)
+    except ValueError as error:
+        raise UsageError(f"until: {error}") from None
 
     def compute() -> bytes:
-        return document_body(next_post_document(predict_next(state.project, state.runtime, model_type, now, interval)))
+        next_post = predict_next(
+            state.project, state.runtime, model_type, now, interval, until=end, next_posts=next_posts
+        )
+        return document_body(next_post_document(next_post))
 
     def answer() -> bytes:
         if model_type == "content":  # each text is another one
             return compute()
-        key = ("timing", interval, int(now.timestamp()))
+        key = ("timing", interval, until, next_posts, int(now.timestamp()))
         return state.answers.get(key, compute, lambda: state.project.posts.are_past(now))
 
     live = await state.threads.run("look", state.project.registry.get_production, model_type)

@@ -90,15 +90,16 @@ def retrain(state: State, options: Retrain) -> StartedDocument:
 @in_thread("change")
 def promote(state: State, version_id: VersionId, options: Promote) -> ChangedDocument:
     """Promote a version to production."""
-    now = datetime.now(UTC)
-    change = promote_version(state.project, state.runtime, version_id, options.reason, now)
-    return ChangedDocument.from_promotion(change, version_id)
+    found = state.project.registry.find_version(version_id).version_id
+    change = promote_version(state.project, state.runtime, found, options.reason, datetime.now(UTC))
+    return ChangedDocument.from_promotion(change, found)
 
 
 @router.post("/rollback/{model_type}", responses=failures(400, 404, 409, 500))
 @in_thread("change")
 def rollback(state: State, model_type: ModelTypeName, options: Rollback) -> ChangedDocument:
     """Undo the latest promotion: the previous version returns to production."""
+    to = None if options.to is None else state.project.registry.find_version(options.to, model_type).version_id
     now = datetime.now(UTC)
-    change = roll_back(state.project, state.runtime, model_type, options.reason, now, to=options.to, hold=options.hold)
+    change = roll_back(state.project, state.runtime, model_type, options.reason, now, to=to, hold=options.hold)
     return ChangedDocument.from_rollback(change, hold=options.hold)

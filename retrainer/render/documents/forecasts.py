@@ -1,6 +1,7 @@
 """The documents of forecasts of the next post."""
 
-from typing import TYPE_CHECKING, Literal
+from datetime import date
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
@@ -15,6 +16,49 @@ class IntervalDocument(Document):
 
     level: float = Field(examples=[0.8])
     hours: Bounds = Field(examples=[[0.4, 11.6]])
+
+
+class PostCountDocument(Document):
+    """How many posts there will be from start to end."""
+
+    start: Timestamp = Field(examples=["2025-11-06T12:10:00Z"])
+    end: Timestamp = Field(examples=["2025-11-09T12:10:00Z"])
+    expected: float = Field(examples=[21.3])
+    interval: Annotated[list[int], Field(min_length=2, max_length=2, examples=[[14, 29]])]
+
+
+class DayCountDocument(PostCountDocument):
+    """How many posts there will be on a day, or on the part of it that is forecast."""
+
+    day: date = Field(examples=["2025-11-07"], description="In the time zone of the simulation.")
+    start: Timestamp = Field(examples=["2025-11-07T00:00:00Z"])
+    end: Timestamp = Field(examples=["2025-11-08T00:00:00Z"])
+    expected: float = Field(examples=[7.2])
+    interval: Annotated[list[int], Field(min_length=2, max_length=2, examples=[[3, 11]])]
+
+
+class PostTimeDocument(Document):
+    """When one of the coming posts will come. A time later than the futures end is null."""
+
+    number: int = Field(examples=[1], description="1 is the next post.")
+    median_at: Timestamp | None = Field(examples=["2025-11-06T15:16:00Z"])
+    interval_at: Annotated[
+        list[Timestamp | None],
+        Field(min_length=2, max_length=2, examples=[["2025-11-06T12:34:00Z", "2025-11-06T23:46:00Z"]]),
+    ]
+
+
+class SimulationDocument(Document):
+    """What simulated futures say about the coming posts. The intervals have the level of the document's `interval`."""
+
+    paths: int = Field(examples=[500], description="The number of futures.")
+    timezone: str = Field(examples=["UTC"], description="Where the days begin and end.")
+    until: Timestamp | None = Field(
+        examples=["2025-11-09T12:10:00Z"], description="Null if only the next posts were asked for."
+    )
+    total: PostCountDocument | None = Field(description="The posts until then.")
+    days: list[DayCountDocument]
+    posts: list[PostTimeDocument]
 
 
 class _NextPostDocument(Document):
@@ -33,6 +77,7 @@ class NextTimingDocument(_NextPostDocument):
     median_hours: float = Field(examples=[3.1])
     interval: IntervalDocument
     probability: dict[str, float] = Field(examples=[{"within_6h": 0.71, "within_12h": 0.88, "within_24h": 0.97}])
+    simulation: SimulationDocument | None = Field(description="Null without `until` and `next`.")
 
 
 class NextContentDocument(_NextPostDocument):

@@ -1,7 +1,7 @@
 """The documents of posts, plugins, and what `doctor` finds."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import Field
 
@@ -187,3 +187,18 @@ class FindingsDocument(Document):
     @classmethod
     def from_findings(cls, findings: "Sequence[doctor.Finding]") -> Self:
         return cls.model_validate({"findings": findings, "count": len(findings)})
+
+
+class SettingDocument(Document):
+    """A setting, and where it was set: a line of the file, a variable of the environment, or `default`."""
+
+    key: str
+    value: Any
+    source: str
+
+
+class SettingsDocument(Document):
+    """All settings, without passwords."""
+
+    file: str
+    settings: list[SettingDocument]

@@ -1,0 +1,121 @@
+"""The commands about the settings: config show, get, set, check."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from retrainer import console, files, settings_edit, settings_file
+from retrainer.algorithms import manager as algorithms
+from retrainer.cli.options import AsJson
+from retrainer.model_types import MODEL_TYPE_NAMES
+from retrainer.posts.sources import manager as sources
+from retrainer.render import documents
+
+if TYPE_CHECKING:
+    from retrainer.config import Settings
+
+app = typer.Typer(rich_markup_mode=None)
+config_app = typer.Typer(rich_markup_mode=None, help="Show, check and change the settings.")
+app.add_typer(config_app, name="config")
+
+KeyArgument = Annotated[str, typer.Argument(metavar="KEY", help="Such as retraining.test_split.")]
+
+
+@config_app.command("show")
+def config_show(context: typer.Context, *, as_json: AsJson = False) -> None:
+    """Show every setting, its value and where it was set.
+
+    Passwords are hidden.
+
+    Example: retrainer config show
+    """
+    path, rows = _rows(context)
+    if as_json:
+        console.document(documents.project.SettingsDocument.model_validate({"file": str(path), "settings": rows}))
+        return
+    cells = [(row.key, json.dumps(row.value, ensure_ascii=False), row.source) for row in rows]
+    console.table(["key", "value", "source"], cells, title=str(path))
+
+
+@config_app.command("get")
+def config_get(context: typer.Context, key: KeyArgument, *, as_json: AsJson = False) -> None:
+    """Print the value of a setting.
+
+    A section is printed as JSON.
+
+    Example: retrainer config get retraining.test_split
+    """
+    _, rows = _rows(context)
+    value = settings_file.find_setting(rows, key)
+    console.result(
+        {"key": key, "value": value}, value if isinstance(value, str) else json.dumps(value), as_json=as_json
+    )
+
+
+@config_app.command("set")
+def config_set(
+    context: typer.Context,
+    key: KeyArgument,
+    value: Annotated[str, typer.Argument(metavar="VALUE", help="As in the settings file (YAML).")],
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Change a setting in the settings file.
+
+    Comments stay. The file is only written if all settings are valid afterwards.
+
+    Example: retrainer config set retraining.min_new_posts 50
+    """
+    path = settings_file.find_config_file(Path.cwd(), os.environ, context.obj)
+    parts = settings_file.parse_key(key)
+    content = settings_file.read_file(path)
+    settings_file.parse_settings(content, path, {})
+    changed = settings_edit.change_key(content.decode(), parts, value, path).encode()
+    settings, _ = settings_file.parse_settings(changed, path, {})
+    _plugin_options(settings)
+    with files.report_write_errors(path):
+        files.write_atomically(path, changed, path.stat().st_mode & 0o777)
+    variable = settings_file.overriding_variable(parts, os.environ)
+    note = f"; {variable} in the environment overrides it" if variable else ""
+    console.success(f"Set {key} in '{path}'{note}", key=key, as_json=as_json)
+
+
+@config_app.command("check")
+def config_check(context: typer.Context, *, as_json: AsJson = False) -> None:
+    """Check the settings file, the environment, and the options of algorithms and sources.
+
+    Exits with 2 if something is wrong.
+
+    Example: retrainer config check
+    """
+    path, _ = _rows(context)
+    console.success(f"The settings in '{path}' are valid", file=str(path), as_json=as_json)
+
+
+def _rows(context: typer.Context) -> tuple[Path, list[settings_file.Setting]]:
+    """Return the settings file, and the settings, all of them checked."""
+    path = settings_file.find_config_file(Path.cwd(), os.environ, context.obj)
+    settings, origins = settings_file.parse_settings(settings_file.read_file(path), path, os.environ)
+    return path, settings_file.list_settings(settings, origins, _plugin_options(settings))
+
+
+def _plugin_options(settings: Settings) -> dict[str, dict[str, Any]]:
+    """Let the plugins check the options of the chosen algorithms and of the sources; return those of the algorithms.
+
+    Returns:
+        For `timing_model` and `content_model`, the algorithm's name and all its options.
+    """
+    for name, source in settings.posts.sources.items():
+        sources.load_source(name, source)
+    options = {}
+    for model_type in MODEL_TYPE_NAMES:
+        model = settings.model(model_type)
+        algorithm = algorithms.load_algorithm(model.algorithm, model_type)
+        checked = algorithm.options(model.options(model.algorithm), model_type)
+        options[f"{model_type}_model"] = {model.algorithm: checked.model_dump(mode="json")}
+    return options

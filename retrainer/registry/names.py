@@ -1,0 +1,114 @@
+"""What people type for a version or a run: its id, a unique beginning or end of it, or `timing@production`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import or_, select
+
+from retrainer.errors import UnknownName, UsageError, did_you_mean
+from retrainer.model_types import MODEL_TYPE_NAMES, parse_model_type
+from retrainer.registry.promotions import fetch_predecessor
+from retrainer.registry.queries import fetch_production
+from retrainer.registry.tables import ModelVersion, TrainingRun
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import InstrumentedAttribute, Session
+
+    from retrainer.model_types import ModelTypeName
+    from retrainer.registry.database import Database
+
+MIN_CHARACTERS = 3  # of a part of an id
+_MAX_SUGGESTED = 300  # ids that a misspelled one is compared with, the newest
+
+
+class Names:
+    """The part of the registry that finds versions and runs by what people type."""
+
+    database: Database
+
+    def find_version(self, name: str, model_type: ModelTypeName | None = None) -> ModelVersion:
+        """Return the version with this name.
+
+        Args:
+            name: an id, the beginning or the end of exactly one, or `production`, `previous` or `latest` after an `@`,
+                with the model type before it: `timing@previous`. The previous version is what a rollback returns to.
+            model_type: the model type of a name without one; the only type with such a version by default.
+
+        Raises:
+            UnknownName: there is no such version.
+            UsageError: there is more than one.
+        """
+        with self.database.read() as session:
+            if "\0" not in name and (version := session.get(ModelVersion, name)) is not None:
+                return version
+            if "@" in name:
+                return _version_by_role(session, name, model_type)
+            version_id = _complete(session, ModelVersion.version_id, ModelVersion.trained_at, name, "version")
+            return session.get_one(ModelVersion, version_id)
+
+    def find_run_id(self, name: str) -> str:
+        """Return the id of the run with this name: its id, or the beginning or the end of exactly one.
+
+        Raises:
+            UnknownName: there is no such run.
+            UsageError: there is more than one.
+        """
+        with self.database.read() as session:
+            if "\0" not in name and session.get(TrainingRun, name) is not None:
+                return name
+            return _complete(session, TrainingRun.run_id, TrainingRun.started_at, name, "run")
+
+
+def _version_by_role(session: Session, name: str, model_type: ModelTypeName | None) -> ModelVersion:
+    type_name, _, role = name.partition("@")
+    if role not in _ROLES:
+        hint = did_you_mean(role, _ROLES) or f"Known: {', '.join(f'@{known}' for known in _ROLES)}"
+        raise UnknownName(f"unknown version '{name}'", hint=hint)
+    if type_name:
+        model_type = parse_model_type(type_name)
+    types = MODEL_TYPE_NAMES if model_type is None else (model_type,)
+    found = [version for one in types if (version := _ROLES[role](session, one)) is not None]
+    if len(found) > 1:
+        choices = " or ".join(f"{version.model_type}@{role}" for version in found)
+        raise UsageError(f"'{name}' names more than one version", hint=f"Write {choices}")
+    if not found:
+        raise UnknownName(f"there is no version '{name}'", hint="`retrainer versions` lists them")
+    return found[0]
+
+
+def _latest(session: Session, model_type: ModelTypeName) -> ModelVersion | None:
+    order = (ModelVersion.trained_at.desc(), ModelVersion.version_id.desc())
+    return session.scalars(select(ModelVersion).where(ModelVersion.model_type == model_type).order_by(*order)).first()
+
+
+def _previous(session: Session, model_type: ModelTypeName) -> ModelVersion | None:
+    version_id = fetch_predecessor(session, model_type)
+    return None if version_id is None else session.get(ModelVersion, version_id)
+
+
+_ROLES = {"production": fetch_production, "previous": _previous, "latest": _latest}
+
+
+def _complete(
+    session: Session,
+    column: InstrumentedAttribute[str],
+    newest: InstrumentedAttribute[object],
+    part: str,
+    kind: str,
+) -> str:
+    """Return the only id that begins or ends with a text."""
+    listed = "`retrainer history` lists the runs" if kind == "run" else "`retrainer versions` lists them"
+    found: list[str] = []
+    if len(part) >= MIN_CHARACTERS and "\0" not in part:
+        matches = or_(column.startswith(part, autoescape=True), column.endswith(part, autoescape=True))
+        found = [
+            one for one in session.scalars(select(column).where(matches)) if one.startswith(part) or one.endswith(part)
+        ]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        examples = ", ".join(sorted(found)[:2])
+        raise UsageError(f"'{part}' fits {len(found)} {kind}s, such as {examples}", hint="Write more of the ID")
+    recent = session.scalars(select(column).order_by(newest.desc()).limit(_MAX_SUGGESTED))
+    raise UnknownName(f"unknown {kind} '{part}'", hint=did_you_mean(part, recent) or listed)
