@@ -12,6 +12,9 @@ from retrainer.algorithms.hookspecs import Algorithm, CostEstimate, Importance, 
 
 if TYPE_CHECKING:
     from retrainer.algorithms.budget import Budget, BudgetExceeded
+    from retrainer.algorithms.manager import LoadedAlgorithm, load_algorithm
+    from retrainer.algorithms.point_rule import PointRule, best_constant
+    from retrainer.algorithms.recalibration import RECALIBRATION_GAPS, PseudoOrigins, Recalibration
     from retrainer.model_types import ModelTypeName
     from retrainer.model_types.base import Origins, hours_between, utc_times
     from retrainer.model_types.content import ContentForecast, ContentTargets, normalize_text, similarity
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LEVELS",
+    "RECALIBRATION_GAPS",
     "Algorithm",
     "Budget",
     "BudgetExceeded",
@@ -27,12 +31,18 @@ __all__ = [
     "ContentTargets",
     "CostEstimate",
     "Importance",
+    "LoadedAlgorithm",
     "ModelTypeName",
     "Origins",
+    "PointRule",
+    "PseudoOrigins",
+    "Recalibration",
     "TimingForecasts",
     "TimingTargets",
+    "best_constant",
     "hookimpl",
     "hours_between",
+    "load_algorithm",
     "normalize_text",
     "score_maximising_point",
     "similarity",
@@ -42,6 +52,9 @@ __all__ = [
 
 _LAZY_NAMES = {
     "retrainer.algorithms.budget": ("Budget", "BudgetExceeded"),
+    "retrainer.algorithms.manager": ("LoadedAlgorithm", "load_algorithm"),
+    "retrainer.algorithms.point_rule": ("PointRule", "best_constant"),
+    "retrainer.algorithms.recalibration": ("RECALIBRATION_GAPS", "PseudoOrigins", "Recalibration"),
     "retrainer.redaction": ("without_secrets",),
     "retrainer.model_types": ("ModelTypeName",),
     "retrainer.model_types.base": ("Origins", "hours_between", "utc_times"),

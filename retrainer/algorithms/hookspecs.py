@@ -109,6 +109,15 @@ class AlgorithmHooks:
         """Describe the algorithm. Called often, so it must be cheap."""
 
     @hookspec(firstresult=True)
+    def members(self, config: BaseModel) -> Sequence[str]:
+        """Return the names of the algorithms that this one calls. Optional.
+
+        A replay reuses no results of an algorithm after one of them has changed.
+
+        :param config: the options.
+        """
+
+    @hookspec(firstresult=True)
     def check_ready(self, config: BaseModel) -> None:
         """Raise MissingCredentials, or another RetrainerError, if no forecast could be made right now. Optional.
 
@@ -118,13 +127,15 @@ class AlgorithmHooks:
         """
 
     @hookspec(firstresult=True)
-    def train(self, posts: pd.DataFrame, config: BaseModel, model_type: ModelTypeName) -> Any:
+    def train(self, posts: pd.DataFrame, config: BaseModel, model_type: ModelTypeName, previous: Any) -> Any:
         """Train a model and return it.
 
         :param posts: the training posts in order: `post_id` (str), `created_at` (datetime64, UTC), and for content
             `content` (str, never empty). Timing models get no `content` column.
         :param config: the options.
         :param model_type: `timing` or `content`, for an algorithm that supports both.
+        :param previous: the production model to start from (warm start), as `load` returned it; do not change it. None
+            unless it has the same algorithm and options, and was trained on none of the posts that are held out now.
         """
 
     @hookspec(firstresult=True)

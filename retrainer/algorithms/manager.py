@@ -144,6 +144,12 @@ class LoadedAlgorithm:
         """The algorithm's name."""
         return self.description.name
 
+    @property
+    def can_warm_start(self) -> bool:
+        """Whether training can start from an earlier model: the algorithm's own `train` takes `previous`."""
+        implementations = self.manager.hook.train.get_hookimpls()
+        return any("previous" in one.argnames for one in implementations if one.plugin_name == self.name)
+
     def require(self, model_type: ModelTypeName) -> None:
         """Check that the algorithm forecasts a model type.
 
@@ -154,8 +160,13 @@ class LoadedAlgorithm:
             supported = " and ".join(self.description.model_types)
             raise UsageError(f"the algorithm '{self.name}' forecasts {supported}, not {model_type}")
 
-    def options(self, given: Mapping[str, Any], model_type: ModelTypeName) -> BaseModel:
+    def options(self, given: Mapping[str, Any], model_type: ModelTypeName, parents: tuple[str, ...] = ()) -> BaseModel:
         """Validate the options from the settings and return them as an instance of the plugin's class.
+
+        Args:
+            given: the options.
+            model_type: `timing` or `content`.
+            parents: the keys between those of the model type and of the algorithm, for messages.
 
         Raises:
             ConfigError: an option is unknown or invalid.
@@ -163,9 +174,12 @@ class LoadedAlgorithm:
         try:
             return self.description.config.model_validate(dict(given))
         except ValidationError as error:
-            raise explain_options_error(error, (f"{model_type}_model", self.name), self.description.config) from None
+            section = (f"{model_type}_model", *parents, self.name)
+            raise explain_options_error(error, section, self.description.config) from None
 
-    def recorded_options(self, recorded: Mapping[str, Any], model_type: ModelTypeName) -> BaseModel:
+    def recorded_options(
+        self, recorded: Mapping[str, Any], model_type: ModelTypeName, parents: tuple[str, ...] = ()
+    ) -> BaseModel:
         """Return the options that a version was trained with, from their recorded JSON.
 
         Raises:
@@ -174,15 +188,26 @@ class LoadedAlgorithm:
         try:
             return self.description.config.model_validate_json(json.dumps(recorded))
         except ValidationError as error:
-            raise explain_options_error(error, (f"{model_type}_model", self.name), self.description.config) from None
+            section = (f"{model_type}_model", *parents, self.name)
+            raise explain_options_error(error, section, self.description.config) from None
+
+    def members(self, config: BaseModel) -> list[str]:
+        """Return the names of the algorithms that this one calls; empty if the plugin does not say."""
+        return list(self._call("members", config=config)) if "members" in self.hook_names else []
 
     def check_ready(self, config: BaseModel) -> None:
         """Let the plugin report, before any work starts, that no forecast could be made."""
         self._call("check_ready", config=config)
 
-    def train(self, posts: pd.DataFrame, config: BaseModel, model_type: ModelTypeName) -> Any:
-        """Train a model on a copy of the posts."""
-        return self._call("train", posts=posts.copy(), config=config, model_type=model_type)
+    def train(
+        self, posts: pd.DataFrame, config: BaseModel, model_type: ModelTypeName, previous: Any | None = None
+    ) -> Any:
+        """Train a model on a copy of the posts.
+
+        Args:
+            previous: an earlier model to start from, as `load` returned it; None to start afresh.
+        """
+        return self._call("train", posts=posts.copy(), config=config, model_type=model_type, previous=previous)
 
     def predict(
         self,

@@ -79,9 +79,9 @@ class _Case:
     def definition(self) -> ModelType[Any, Any]:
         return get_model_type(self.model_type)
 
-    def train(self, posts: pd.DataFrame) -> Any:
+    def train(self, posts: pd.DataFrame, previous: Any | None = None) -> Any:
         """Train a model, save it and load it again."""
-        return _save_and_load(self.algorithm, self.algorithm.train(posts, self.options, self.model_type))
+        return _save_and_load(self.algorithm, self.algorithm.train(posts, self.options, self.model_type, previous))
 
     def predict(self, posts: pd.DataFrame, origins: Origins, model: Any = None) -> Any:
         chosen = self.model if model is None else model
@@ -256,6 +256,17 @@ def check_training_is_deterministic(case: _Case) -> None:
     case.require_equal(case.forecasts, case.predict(case.posts, case.origins, model), problem)
 
 
+def check_warm_starts_are_deterministic(case: _Case) -> None:
+    """Trained twice from the same earlier model, the model forecasts the same, and the earlier one is unchanged."""
+    if not case.algorithm.can_warm_start:
+        return
+    models = (case.train(case.posts.iloc[: case.training_count], case.model) for _ in range(2))
+    one, other = (case.predict(case.posts, case.origins, model) for model in models)
+    case.require_equal(one, other, "training twice from the same earlier model gives two different models")
+    problem = "training changes the model that it starts from"
+    case.require_equal(case.forecasts, case.predict(case.posts, case.origins), problem)
+
+
 def check_loading_again_changes_nothing(case: _Case) -> None:
     """Saved and loaded once more, the model forecasts the same."""
     forecasts = case.predict(case.posts, case.origins, _save_and_load(case.algorithm, case.model))
@@ -354,6 +365,7 @@ CHECKS: tuple[Callable[[_Case], None], ...] = (
     check_later_posts_of_the_same_second_do_not_matter,
     check_forecasts_are_independent,
     check_training_is_deterministic,
+    check_warm_starts_are_deterministic,
     check_loading_again_changes_nothing,
     check_few_posts_are_enough,
     check_bursts_and_repeated_times_are_handled,

@@ -40,6 +40,7 @@ _BINNED_HORIZON_HOURS = 6
 _BINS = 5
 
 _WITHIN_HOURS = 6.0
+_WITHIN_WEIGHT = 0.7
 _NORMALISING_HOURS = 24.0
 _ROUNDING_HOURS = 1e-9
 _MAX_WAIT_HOURS = 1000 * 365.25 * 24  # so that the time of the next post can be represented
@@ -127,7 +128,9 @@ def validate_simulation(hours: Any, horizon_hours: float, max_posts: int, paths:
     return simulated
 
 
-def score_maximising_point(quantiles: NDArray[np.float64]) -> NDArray[np.float64]:
+def score_maximising_point(
+    quantiles: NDArray[np.float64], error_weight: float = 1 - _WITHIN_WEIGHT
+) -> NDArray[np.float64]:
     """Return (n,) the point that maximises the expected overall score under each forecast's own distribution.
 
     This is the mean of 0.7 · [error ≤ 6 h] − 0.3 · error / 24 h over the 99 quantiles, taken as equally likely. It can
@@ -135,6 +138,7 @@ def score_maximising_point(quantiles: NDArray[np.float64]) -> NDArray[np.float64
 
     Args:
         quantiles: (n, 99) hours.
+        error_weight: another weight than 0.3 of the error.
     """
     points = np.empty(len(quantiles))
     for start in range(0, len(quantiles), 128):  # (128, 297, 99) floats are 30 MB
@@ -143,7 +147,8 @@ def score_maximising_point(quantiles: NDArray[np.float64]) -> NDArray[np.float64
         candidates = np.concatenate([block, np.maximum(block - just_within, 0), block + just_within], axis=1)
         candidates.sort(axis=1)  # so that argmax picks the earliest of equally good ones
         errors = np.abs(candidates[:, :, None] - block[:, None, :])
-        expected = 0.7 * (errors <= _WITHIN_HOURS).mean(axis=2) - 0.3 * errors.mean(axis=2) / _NORMALISING_HOURS
+        within, error = (errors <= _WITHIN_HOURS).mean(axis=2), errors.mean(axis=2)
+        expected = _WITHIN_WEIGHT * within - error_weight * error / _NORMALISING_HOURS
         points[start : start + 128] = np.take_along_axis(candidates, expected.argmax(axis=1)[:, None], axis=1)[:, 0]
     return points
 
@@ -329,7 +334,8 @@ class Timing(ModelType[TimingForecasts, TimingTargets]):
     def overall_score(self, means: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return 0.7 · within_6h_accuracy + 0.3 · (1 − min(mae_hours / 24, 1))."""
         within, mae = means[..., 0], means[..., 1]
-        score: NDArray[np.float64] = 0.7 * within + 0.3 * (1 - np.minimum(mae / _NORMALISING_HOURS, 1))
+        on_time = 1 - np.minimum(mae / _NORMALISING_HOURS, 1)
+        score: NDArray[np.float64] = _WITHIN_WEIGHT * within + (1 - _WITHIN_WEIGHT) * on_time
         return score
 
     def segments(self, posts: pd.DataFrame, origins: Origins) -> dict[str, NDArray[np.bool_]]:

@@ -21,6 +21,7 @@ from retrainer.pipeline.retention import archive_old_versions
 from retrainer.pipeline.run_context import RunContext, close_as_failed, record_spending, start_run, track_run
 from retrainer.pipeline.split import load_posts, split_by_time
 from retrainer.pipeline.training import describe, register, train_candidate
+from retrainer.pipeline.warm_start import find_warm_start
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -83,7 +84,8 @@ def retrain(
         split = _load_and_split(context, now)
         project.registry.record_split(run.run_id, split.training_count, split.test_count)
         # 3: train a new version
-        with train_candidate(project, chosen, options, model_type, split) as candidate:
+        previous = find_warm_start(project, runtime, chosen, options, model_type, split)
+        with train_candidate(project, chosen, options, model_type, split, previous=previous) as candidate:
             version = register(project, candidate, split, run.run_id, stopwatch.now())
         # 4: forecast the test posts and score the forecasts
         evaluation = _evaluate_and_record(context, candidate, split, version)
@@ -159,7 +161,8 @@ def dry_run(
     context = RunContext(project, runtime, model_type, runtime.stopwatch(now), Budget())
     _require_ready(context, chosen, options)
     split = _load_and_split(context, now)
-    with train_candidate(project, chosen, options, model_type, split, dry_run=True) as candidate:
+    previous = find_warm_start(project, runtime, chosen, options, model_type, split)
+    with train_candidate(project, chosen, options, model_type, split, previous=previous, dry_run=True) as candidate:
         version = describe(project, candidate, split, "(not recorded)", now)
         if _costs_money(context, chosen):
             _log_cost_estimate(context, candidate, split, version)

@@ -54,11 +54,13 @@ def train_candidate(
     model_type: ModelTypeName,
     split: Split,
     *,
+    previous: TrainedModel | None = None,
     dry_run: bool = False,
 ) -> Iterator[Candidate]:
     """Train on the training part and save to a staging folder, which is deleted at the end unless registered.
 
     Args:
+        previous: the model to start from; None to start afresh.
         dry_run: the model will not be registered, so nothing is written to the models folder.
 
     Raises:
@@ -70,7 +72,8 @@ def train_candidate(
     with _temporary_staging() if dry_run else project.artifacts.staging(model_type) as staging:
         folder = staging.folder / MODEL
         started = time.monotonic()
-        trained = algorithm.train(split.training, options, model_type)
+        start = None if previous is None else previous.model
+        trained = algorithm.train(split.training, options, model_type, start)
         duration = time.monotonic() - started
         with report_write_errors(folder, ArtifactError):
             folder.mkdir()

@@ -82,9 +82,10 @@ class Artifacts(ModelFiles):
         with report_write_errors(self.models_dir, ArtifactError):
             manifest = make_manifest(version_id, data)
             (model / MANIFEST).write_bytes(manifest)
-            for name in (*data, MANIFEST):
-                sync(model / name)
-            sync(model)
+            written = [model / name for name in (*data, MANIFEST)]
+            for path in {*written, *(parent for path in written for parent in path.parents)}:
+                if path.is_relative_to(model):
+                    sync(path)
             staged = staging.folder / version.model_type / version_id
             staged.parent.mkdir()
             model.rename(staged)

@@ -138,17 +138,23 @@ class CachedAlgorithm(LoadedAlgorithm):
 
     cache: AlgorithmCache
 
-    def train(self, posts: pd.DataFrame, config: BaseModel, model_type: ModelTypeName) -> Any:
-        """Return the model trained on these posts with these options."""
+    def train(
+        self, posts: pd.DataFrame, config: BaseModel, model_type: ModelTypeName, previous: CachedModel | None = None
+    ) -> Any:
+        """Return the model trained on these posts with these options, from this earlier model."""
+        train = partial(self._train_files, posts, config, model_type, previous)
         digest = self.cache.history.digest_of(posts)
         if digest is None:
-            return CachedModel(self._train_files(posts, config, model_type), super().load)
-        key = _hash("train", *self.identity(config, model_type), digest)
-        files = self.cache.get_or_compute(key, lambda: pack_files(self._train_files(posts, config, model_type)))
+            return CachedModel(train(), super().load)
+        start = "" if previous is None else previous.key
+        key = _hash("train", *self.identity(config, model_type), digest, start)
+        files = self.cache.get_or_compute(key, lambda: pack_files(train()))
         return CachedModel(unpack_files(files), super().load)
 
-    def _train_files(self, posts: pd.DataFrame, config: BaseModel, model_type: ModelTypeName) -> dict[str, bytes]:
-        model = super().train(posts, config, model_type)
+    def _train_files(
+        self, posts: pd.DataFrame, config: BaseModel, model_type: ModelTypeName, previous: CachedModel | None
+    ) -> dict[str, bytes]:
+        model = super().train(posts, config, model_type, None if previous is None else previous.model)
         with tempfile.TemporaryDirectory() as folder:
             return {name: (Path(folder) / name).read_bytes() for name in super().save(model, Path(folder))}
 
@@ -207,10 +213,13 @@ class CachedAlgorithm(LoadedAlgorithm):
     def identity(self, config: BaseModel, model_type: ModelTypeName) -> tuple[str, ...]:
         """Return what determines the models and forecasts of this algorithm, besides posts and origins."""
         options = json.dumps(config.model_dump(mode="json"), sort_keys=True)
-        return (__version__, self.name, self.distribution, self.version, self._fingerprint, model_type, options)
+        algorithms = (self, *map(self.cache, self.members(config)))
+        code = [part for each in algorithms for part in (each.name, each.distribution, each.version, each.fingerprint)]
+        return (__version__, *code, model_type, options)
 
     @cached_property
-    def _fingerprint(self) -> str:
+    def fingerprint(self) -> str:
+        """The hash of the plugin's code."""
         return fingerprint(self)
 
 

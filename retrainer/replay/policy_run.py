@@ -65,6 +65,11 @@ class PolicyRun:
         """Whether the forecasts of its versions cost money."""
         return self.cache(self.policy.algorithm, self.model_type).description.paid
 
+    @property
+    def can_warm_start(self) -> bool:
+        """Whether a new version may depend on which one is in production."""
+        return self.cache(self.policy.algorithm, self.model_type).can_warm_start
+
     def take_step(self, number: int) -> StepResult:
         """Take the next step, recording its decision and then its result."""
         step = self.steps[number]

@@ -97,8 +97,9 @@ def prefetching(
 
 
 def _can_prefetch(run: PolicyRun, number: int) -> bool:
-    """Whether a step is still to be taken, trains a version, and is free."""
-    return number >= len(run.results) and (number == 0 or run.policy.retrains) and not run.paid
+    """Whether a step is still to be taken, is free, and trains a version whatever is in production by then."""
+    depends_on_production = number > 0 and (run.can_warm_start or not run.policy.retrains)
+    return number >= len(run.results) and not depends_on_production and not run.paid
 
 
 def _inputs(run: PolicyRun, number: int) -> tuple[object, ...]:

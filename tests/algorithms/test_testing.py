@@ -231,6 +231,19 @@ def test_a_model_that_is_another_at_each_training_fails() -> None:
         check_algorithm(loaded(predict, train))
 
 
+def test_training_that_changes_the_model_it_starts_from_fails() -> None:
+    def train(posts: pd.DataFrame, previous: dict[str, float] | None) -> dict[str, float]:
+        if previous is not None:
+            previous["hours"] += 1
+        return {"hours": 5.0}
+
+    def predict(model: dict[str, float], origins: Origins) -> TimingForecasts:
+        return constant(np.full(len(origins), model["hours"]))
+
+    with pytest.raises(ConformanceError, match="training changes the model that it starts from"):
+        check_algorithm(loaded(predict, train))
+
+
 def test_a_model_that_json_cannot_hold_fails() -> None:
     def train(posts: pd.DataFrame) -> Any:
         return {"array": np.zeros(3)}

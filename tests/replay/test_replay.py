@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import sqlite3
@@ -258,6 +259,34 @@ def test_with_jobs_the_results_are_the_same(eager: Path, calls: Path, tmp_path: 
     with_jobs = replayed(counting(eager), end=FOUR_WEEKS_LATER, jobs=2, workdir=tmp_path / "jobs")
     assert outcomes(with_jobs) == alone
     assert set(calls.read_text().splitlines()) == forecasts, "only what is needed is prefetched"
+
+
+# Its model is the last one's plus an hour, so a forecast shows how often training started from another model.
+WARM = (
+    counting_algorithm("warm")
+    .replace("def train(posts):", "def train(posts, previous):")
+    .replace("float(hours_between(times[:-1], times[1:]).mean())", "1.0 + (previous['hours'] if previous else 0)")
+)
+
+
+@pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_version_starts_from_the_one_in_production_at_that_time(
+    eager: Path, plugins: Plugins, calls: Path, jobs: int
+) -> None:
+    plugins.add("warm", WARM)
+    project = open_project(eager, {"RETRAINER_TIMING_MODEL__ALGORITHM": "warm"})
+    report = replayed(project, end=FOUR_WEEKS_LATER, jobs=jobs)
+    for policy in ("always", "configured"):
+        steps = report.policy(policy).steps
+        expected, production = [], 0
+        for step in steps:
+            expected.append(production + 1)
+            production = expected[-1] if step.promoted else production
+        folder = eager / ".retrainer/replay/timing/policies" / policy / "models/timing"
+        versions = [folder / str(step.version_id) / "model.json" for step in steps]
+        assert [json.loads(path.read_text())["hours"] for path in versions] == expected
+    assert expected[1] == 2
+    assert calls.exists()
 
 
 # Ends every process but the first one, as a crash in native code would.

@@ -1,0 +1,123 @@
+"""Learn the weights of the members from their forecasts of known waits.
+
+The weights are those of AdaHedge (de Rooij, van Erven, Grünwald and Koolen 2014, "Follow the leader if you can, hedge
+if you must"): exponential weights whose learning rate follows from the losses themselves. Its losses are the average
+pinball losses, made linear at the average forecast (Cesa-Bianchi and Lugosi 2006, "Prediction, learning, and games",
+section 2.5). Averaged quantiles make the pinball loss convex in the weights, so whatever the waits are, after T of them
+
+    loss of the ensemble − loss of the best fixed weights ≤ 2 · gap ≤ sqrt(S² · T · ln K) + S · (4/3 · ln K + 2),
+
+where the losses are sums of twice the average pinball loss (the CRPS) in hours, `gap` is the mixability gap that is
+observed, K the number of members, and S the largest range of the linear losses. The best fixed weights include the best
+member alone. Neither T nor S is known in advance; `gap` starts at a millionth of an hour. The losses need no clipping: S is at most twice the largest mean
+distance between the quantiles of two members, however long a wait is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from retrainer.algorithms import LEVELS
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+    Integers = NDArray[np.int64]
+
+FEW_WAITS = 20  # with fewer the weights are equal
+_ROUNDING_HOURS = 1e-9
+_FIRST_GAP_HOURS = 1e-6  # so that members that differ by rounding alone keep equal weights
+
+
+@dataclass(frozen=True)
+class HedgeState:
+    """What n learners know.
+
+    Attributes:
+        losses: (n, K) the cumulative linear loss of each member, in hours.
+        gap: (n,) the cumulative mixability gap, in hours.
+        count: (n,) the number of waits.
+    """
+
+    losses: Floats
+    gap: Floats
+    count: Integers
+
+    @classmethod
+    def start(cls, members: int) -> HedgeState:
+        """Return the state of one learner that knows nothing."""
+        return cls(np.zeros((1, members)), np.full(1, _FIRST_GAP_HOURS), np.zeros(1, dtype=np.int64))
+
+    def weights(self) -> Floats:
+        """Return (n, K) weights; equal ones as long as few waits are known."""
+        return np.where((self.count < FEW_WAITS)[:, None], 1 / self.losses.shape[1], _hedge_weights(self))
+
+
+def learn_weights(start: HedgeState, quantiles: Floats, waits: Floats, first: Integers, last: Integers) -> HedgeState:
+    """Return what n learners know after known waits in order.
+
+    Args:
+        start: what each of them knows before: the state of one learner.
+        quantiles: (m, K, 99) the members' forecasts, in hours.
+        waits: (m,) what came, in hours.
+        first: (n,) the first wait of each learner.
+        last: (n,) the one after its last.
+    """
+    learners = len(first)
+    state = HedgeState(
+        np.repeat(start.losses, learners, axis=0), np.repeat(start.gap, learners), np.repeat(start.count, learners)
+    )
+    for step in range(int((last - first).max(initial=0))):
+        row = np.minimum(first + step, len(waits) - 1)
+        updated = _update(state, quantiles[row], waits[row])
+        active = first + step < last
+        state = HedgeState(
+            np.where(active[:, None], updated.losses, state.losses),
+            np.where(active, updated.gap, state.gap),
+            np.where(active, updated.count, state.count),
+        )
+    return state
+
+
+def mean_crps(quantiles: Floats, waits: Floats) -> Floats:
+    """Return (K,) the mean of twice the average pinball loss of (m, K, 99) quantiles."""
+    error = waits[:, None, None] - quantiles
+    crps: Floats = 2 * np.maximum(LEVELS * error, (LEVELS - 1) * error).mean(axis=(0, 2))
+    return crps
+
+
+def _update(state: HedgeState, quantiles: Floats, waits: Floats) -> HedgeState:
+    """Learn one wait each, from (n, K, 99) quantiles and (n,) hours."""
+    weights = _hedge_weights(state)
+    average = np.einsum("nk,nkq->nq", weights, quantiles)
+    # The derivative of twice the pinball loss. A wait that equals a quantile must not depend on rounding.
+    slope = 2 * ((waits[:, None] < average - _ROUNDING_HOURS) - LEVELS)
+    losses = np.einsum("nq,nkq->nk", slope, quantiles) / len(LEVELS)
+    gap = (weights * losses).sum(axis=1) - _mix_loss(state, weights, losses)
+    return HedgeState(state.losses + losses, state.gap + np.maximum(gap, 0), state.count + 1)
+
+
+def _learning_rate(state: HedgeState) -> Floats:
+    """Return (n, 1) ln K / gap."""
+    rate: Floats = (np.log(state.losses.shape[1]) / state.gap)[:, None]
+    return rate
+
+
+def _hedge_weights(state: HedgeState) -> Floats:
+    """Return (n, K) weights proportional to exp(−rate · loss)."""
+    raw = np.exp(-_learning_rate(state) * (state.losses - state.losses.min(axis=1, keepdims=True)))
+    weights: Floats = raw / raw.sum(axis=1, keepdims=True)
+    return weights
+
+
+def _mix_loss(state: HedgeState, weights: Floats, losses: Floats) -> Floats:
+    """Return (n,) −log(Σ weight · exp(−rate · loss)) / rate, computed from the least loss of a member with weight."""
+    least = np.where(weights > 0, losses, np.inf).min(axis=1, keepdims=True)
+    rate = _learning_rate(state)
+    share = (weights * np.exp(-rate * np.maximum(losses - least, 0))).sum(axis=1, keepdims=True)
+    mix: Floats = (least - np.log(share) / rate)[:, 0]
+    return mix

@@ -1,0 +1,94 @@
+"""Decide by known gaps which point to forecast from a distribution of the wait."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from retrainer.model_types.timing import Timing, TimingForecasts, TimingTargets, score_maximising_point
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+
+_HALF_LIFE = 200.0  # of past forecasts, in gaps
+_MAX_MAE_HOURS = 24.0  # beyond it the overall score no longer counts the error
+_ERROR_WEIGHT = 0.02  # instead of 0.3 where it does not count, so that the error still breaks ties
+_CONSTANT_GAIN = 0.015  # of the overall score, that a constant must show
+_CANDIDATES = 401
+
+
+@dataclass(frozen=True)
+class PointRule:
+    """How a point is read from a distribution.
+
+    Attributes:
+        kind: `score` maximises the expected overall score; `within_6h` the probability of an error of at most 6 hours;
+            `constant` is the same point always.
+        constant_hours: the constant.
+    """
+
+    kind: Literal["score", "within_6h", "constant"]
+    constant_hours: float
+
+    @classmethod
+    def decide(cls, quantiles: Floats, wait: Floats, weight: Floats, age: Floats, constant_hours: float) -> PointRule:
+        """Choose the rule by past forecasts of one kind of origin: right after posts, or at clock times.
+
+        The overall score ignores the mean error beyond 24 hours; where the error of the usual point is larger, only
+        being within 6 hours counts. The constant is chosen if its overall score was better by more than 0.015.
+
+        Args:
+            quantiles: (n, 99) past forecasts, hours.
+            wait: (n,) the actual waits.
+            weight: (n,) how much each counts: 1 right after posts, hours at clock times (`PseudoOrigins`).
+            age: (n,) gaps since then; the weight halves every 200.
+            constant_hours: see `best_constant`.
+        """
+        if len(wait) == 0:
+            return cls("score", constant_hours)
+        discounted = weight * 0.5 ** (age / _HALF_LIFE)
+        rule = cls("score", constant_hours)
+        point = rule.points(quantiles)
+        if np.average(np.abs(point - wait), weights=discounted) > _MAX_MAE_HOURS:
+            rule = cls("within_6h", constant_hours)
+            point = rule.points(quantiles)
+        constant = np.full(len(wait), constant_hours)
+        if _overall_score(constant, wait, discounted) > _overall_score(point, wait, discounted) + _CONSTANT_GAIN:
+            return cls("constant", constant_hours)
+        return rule
+
+    def points(self, quantiles: Floats) -> Floats:
+        """Return (n,) the points, in hours, of (n, 99) quantiles."""
+        match self.kind:
+            case "score":
+                return score_maximising_point(quantiles)
+            case "within_6h":
+                return score_maximising_point(quantiles, error_weight=_ERROR_WEIGHT)
+            case "constant":
+                return np.full(len(quantiles), self.constant_hours)
+
+
+def best_constant(wait: Floats, weight: Floats) -> float:
+    """Return the constant point with the best overall score, in hours, of 401 quantiles of the waits.
+
+    Args:
+        wait: (n,) hours, n ≥ 1.
+        weight: (n,) how much each counts.
+    """
+    order = np.argsort(wait, kind="stable")
+    ordered = wait[order]
+    share = np.cumsum(weight[order]) / weight.sum()
+    candidates = np.unique(ordered[np.minimum(np.searchsorted(share, np.linspace(0, 1, _CANDIDATES)), len(wait) - 1)])
+    scores = [_overall_score(np.full(len(wait), point), wait, weight) for point in candidates]
+    return float(candidates[int(np.argmax(scores))])
+
+
+def _overall_score(point: Floats, wait: Floats, weight: Floats) -> float:
+    """Return the overall score of points, each with a weight."""
+    timing = Timing()
+    components = timing.score_components(TimingForecasts(np.empty((len(point), 0)), point), TimingTargets(wait))
+    return float(timing.overall_score(np.average(components, axis=0, weights=weight)))
