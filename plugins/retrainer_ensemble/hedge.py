@@ -8,9 +8,9 @@ section 2.5). Averaged quantiles make the pinball loss convex in the weights, so
     loss of the ensemble − loss of the best fixed weights ≤ 2 · gap ≤ sqrt(S² · T · ln K) + S · (4/3 · ln K + 2),
 
 where the losses are sums of twice the average pinball loss (the CRPS) in hours, `gap` is the mixability gap that is
-observed, K the number of members, and S the largest range of the linear losses. The best fixed weights include the best
-member alone. Neither T nor S is known in advance; `gap` starts at a millionth of an hour. The losses need no clipping: S is at most twice the largest mean
-distance between the quantiles of two members, however long a wait is.
+observed (it starts at a millionth of an hour), K the number of members, and S the largest range of the linear losses.
+The best fixed weights include the best member alone. Neither T nor S is known in advance. The losses need no clipping:
+S is at most twice the largest mean distance between the quantiles of two members, however long a wait is.
 """
 
 from __future__ import annotations

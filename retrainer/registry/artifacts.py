@@ -83,9 +83,9 @@ class Artifacts(ModelFiles):
             manifest = make_manifest(version_id, data)
             (model / MANIFEST).write_bytes(manifest)
             written = [model / name for name in (*data, MANIFEST)]
-            for path in {*written, *(parent for path in written for parent in path.parents)}:
-                if path.is_relative_to(model):
-                    sync(path)
+            folders = {folder for path in written for folder in path.parents if folder.is_relative_to(model)}
+            for path in (*written, *folders):
+                sync(path)
             staged = staging.folder / version.model_type / version_id
             staged.parent.mkdir()
             model.rename(staged)

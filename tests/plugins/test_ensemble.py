@@ -145,7 +145,7 @@ def test_the_member_that_forecasts_better_gets_the_weight() -> None:
     rng = np.random.default_rng(3)
     gaps = np.concatenate([rng.exponential(5, 400), np.exp(np.cumsum(rng.normal(0, 0.2, 300)))])
     posts = posts_at(np.cumsum(gaps))
-    options = ENSEMBLE.options(CHEAP, "timing")
+    options: Any = ENSEMBLE.options(CHEAP, "timing")
     model = ENSEMBLE.train(posts.iloc[:400], options, "timing")
     at_first = {found.label: found.value for found in ENSEMBLE.explain(model, options, "timing")}
     assert at_first["baseline"] > 0.6
@@ -190,7 +190,7 @@ def test_wrong_members_are_refused_in_one_line(
 ) -> None:
     prepare(folder, import_sample)
     environ = {"RETRAINER_TIMING_MODEL__ENSEMBLE__MEMBERS": json.dumps(members)}
-    done = retrainer("train", "timing", "--algorithm", "ensemble", "--quiet", **environ)
+    done = retrainer("train", "timing", "--algorithm", "ensemble", "--quiet", env=environ)
     assert done.code == 2
     assert problem in done.err
     assert "timing_model.ensemble.members" in done.err
