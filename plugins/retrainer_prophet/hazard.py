@@ -193,16 +193,17 @@ def fit_hazard(data: RegressionData, shapes: Floats, start: Hazard | None = None
         shapes: see `time_grid.cell_shapes`.
         start: a hazard close to the result, from which fewer steps are needed.
     """
-    mean, scale = data.features.mean(axis=0), data.features.std(axis=0)
+    mean = data.features.mean(axis=0, dtype=np.float64)
+    standardised = data.features - mean.astype(np.float32)
+    scale = np.sqrt(np.einsum("ij,ij->j", standardised, standardised) / len(standardised)).astype(float)
     scale[scale < _CONSTANT] = np.inf  # a constant feature gets the coefficient 0
-    standardised = replace(data, features=(data.features - mean) / scale)
+    standardised /= scale.astype(np.float32)
     baseline = np.log(_baseline_hazard(data))
     beta = np.zeros(NUM_CLASSES + NUM_FEATURES)
     if start is not None:
-        finite = np.isfinite(scale)
-        beta[NUM_CLASSES:][finite] = (start.coefficients * scale)[finite]
+        beta[NUM_CLASSES:] = start.coefficients * np.where(np.isfinite(scale), scale, 0.0)
         beta[:NUM_CLASSES] = start.intercepts + mean @ start.coefficients - baseline
-    class_effects, coefficients = _fit_poisson(standardised, baseline, beta)
+    class_effects, coefficients = _fit_poisson(replace(data, features=standardised), baseline, beta)
     raw = coefficients / scale
     return Hazard(
         intercepts=baseline + class_effects - mean @ raw,
@@ -233,22 +234,23 @@ def _fit_poisson(data: RegressionData, baseline: Floats, start: Floats) -> tuple
     order = np.argsort(data.classes.astype(np.int16), kind="stable")
     classes, events, features = data.classes[order], data.events[order], data.features[order]
     offset = np.log(data.exposure[order]) + baseline[classes]
-    present, first = np.unique(classes, return_index=True)
+    starts = np.searchsorted(classes, np.arange(NUM_CLASSES + 1))
     penalties = np.concatenate([np.full(NUM_CLASSES, _CLASS_PENALTY), np.full(NUM_FEATURES, _PENALTY)])
     beta = start
     for _ in range(_NEWTON_STEPS):
         log_expected = offset + beta[classes] + features @ beta[NUM_CLASSES:].astype(np.float32)
         expected = np.exp(np.clip(log_expected, -30, 8))
         residual = events - expected
-        weighted = features * expected.astype(np.float32)[:, None]
+        weights = expected.astype(np.float32)
         gradient = np.concatenate(
             [np.bincount(classes, weights=residual, minlength=NUM_CLASSES), features.T @ residual.astype(np.float32)]
         )
         hessian = np.zeros((len(beta), len(beta)))
         hessian[:NUM_CLASSES, :NUM_CLASSES] = np.diag(np.bincount(classes, weights=expected, minlength=NUM_CLASSES))
-        hessian[present, NUM_CLASSES:] = np.add.reduceat(weighted, first, axis=0)
+        for index, rows in enumerate(map(slice, starts[:-1], starts[1:])):
+            hessian[index, NUM_CLASSES:] = weights[rows] @ features[rows]
         hessian[NUM_CLASSES:, :NUM_CLASSES] = hessian[:NUM_CLASSES, NUM_CLASSES:].T
-        hessian[NUM_CLASSES:, NUM_CLASSES:] = features.T @ weighted
+        hessian[NUM_CLASSES:, NUM_CLASSES:] = features.T @ (features * weights[:, None])
         step = np.linalg.solve(hessian + np.diag(penalties), gradient - penalties * beta)
         largest = np.abs(step).max()
         beta = beta + step * min(1.0, 2.0 / max(largest, 1e-12))
