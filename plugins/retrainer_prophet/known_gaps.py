@@ -178,4 +178,4 @@ def _posts_per_stage(rows: GapRows, expected: Floats) -> tuple[Floats, Floats]:
     index = rows.gap_of_row * NUM_STAGES + STAGES[rows.cells]
     observed = np.bincount(index, weights=rows.ended, minlength=count * NUM_STAGES)
     summed = np.bincount(index, weights=expected, minlength=count * NUM_STAGES)
-    return observed.reshape(count, NUM_STAGES), summed.reshape(count, NUM_STAGES)
+    return observed.astype(float).reshape(count, NUM_STAGES), summed.astype(float).reshape(count, NUM_STAGES)

@@ -122,4 +122,5 @@ def _predict(fitted: FittedModel, times: NDArray[np.datetime64], origins: Origin
 
 def _distinct(times: NDArray[np.datetime64]) -> NDArray[np.datetime64]:
     """Return the different ones of ascending times."""
-    return times[np.append(True, times[1:] != times[:-1])]
+    distinct: NDArray[np.datetime64] = times[np.append(True, times[1:] != times[:-1])]
+    return distinct

@@ -24,8 +24,9 @@ _MIN_RATE = 1e-5  # posts per hour beyond the last cell
 
 def first_gap_needed(stream: Stream, numbers: Integers) -> int:
     """Return the first gap that forecasts in these gaps, and the rules for their points, rest on."""
-    refitted = [checkpoint for checkpoint in stream.checkpoints(numbers) if checkpoint > 0]
-    return max(min([int(numbers.min()), *(checkpoint - RULE_GAPS for checkpoint in refitted)]) - GAPS_BEFORE, stream.first)
+    refitted = [int(checkpoint) for checkpoint in np.unique(stream.checkpoints(numbers)) if checkpoint > 0]
+    first = min([int(numbers.min()), *(checkpoint - RULE_GAPS for checkpoint in refitted)])
+    return max(first - GAPS_BEFORE, stream.first)
 
 
 def quantiles_of_waits(

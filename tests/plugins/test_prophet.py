@@ -10,10 +10,11 @@ import pandas as pd
 import pytest
 
 from retrainer.algorithms.manager import load_algorithm
-from retrainer.algorithms.testing import check_algorithm
+from retrainer.algorithms.testing import ConformanceError, check_algorithm, check_conditioning
 from retrainer.errors import ArtifactError, ConfigError, InsufficientData
 from retrainer.model_types.base import Origins, utc_times
 from retrainer.posts.sample import sample_posts
+from retrainer_prophet import known_gaps
 from retrainer_prophet.features import NUM_FEATURES, History
 from retrainer_prophet.hazard import GapRows, RegressionData, _baseline_hazard, _fit_poisson
 from retrainer_prophet.seasonality import WeeklyProfile, hours_since_monday
@@ -47,6 +48,17 @@ def forecast_at(posts: pd.DataFrame, *timestamps: str) -> tuple[np.ndarray, np.n
 
 def test_prophet_passes_the_conformance_suite() -> None:
     check_algorithm("prophet")
+
+
+def test_a_later_forecast_is_the_earlier_one_conditioned_but_for_the_recalibration(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Forecasts at clock times are recalibrated by waits from clock times, which those right after posts are not."""
+    with pytest.raises(ConformanceError, match="is not conditioned on the silence"):
+        check_conditioning("prophet")
+    check_conditioning("prophet", tolerance=0.1)
+    monkeypatch.setattr(known_gaps, "RECALIBRATION_GAPS", 0)
+    check_conditioning("prophet")
 
 
 def test_the_forecast_is_the_first_arrival_and_follows_the_week() -> None:
