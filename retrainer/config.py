@@ -235,11 +235,17 @@ class ApiSettings(_Section):
     allowed_hosts: list[HostName] = []
 
 
+def _check_folder(path: str) -> str:
+    if "://" in path:
+        raise ValueError("must be a folder, not a URL")
+    return path
+
+
 class Settings(_Section):
     """The checked settings."""
 
     database: DatabaseSettings = DatabaseSettings()
-    models_dir: Text = "models"
+    models_dir: Annotated[Text, AfterValidator(_check_folder)] = "models"
     posts: PostsSettings = PostsSettings()
     timing_model: TimingModelSettings = TimingModelSettings()
     content_model: ContentModelSettings = ContentModelSettings()

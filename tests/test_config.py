@@ -125,6 +125,10 @@ def doubled(*starts: str) -> str:
         ("retraining:\n  keep_versions: \x1b[2J", "is not YAML: unacceptable character #x001b"),
         ("database:\n  url: 'sqlite:///\ufffe'", "is not YAML: unacceptable character #xfffe"),
         ('database:\n  url: "sqlite:///a\\0b"', "database.url: invalid value '***' (must not contain a null"),
+        (
+            "models_dir: s3://bucket/models",
+            "models_dir: invalid value 's3://bucket/models' (must be a folder, not a URL)",
+        ),
         ('models_dir: "a\\0b"', "models_dir: invalid value 'a\0b' (must not contain a null character)"),
         ("retraining:\n  keep_versions: " + "a" * 100_000, "line 2: retraining.keep_versions: invalid value 'aaa"),
         ("retraining: !!python/object/apply:os.system ['true']", "could not determine a constructor for the tag"),

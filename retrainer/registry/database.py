@@ -298,6 +298,8 @@ def create_engine(url: str, folder: Path, *, read_only: bool = False) -> sa.Engi
         raise ConfigError("database.url has more than one @", hint="Write %40 for @ in a user name or password")
     if parsed.get_backend_name() == "sqlite":
         return create_sqlite_engine(split_url(parsed, url), folder, read_only=read_only)
+    if parsed.drivername == "postgres":  # as hosting services give it
+        parsed = parsed.set(drivername="postgresql")
     if parsed.get_backend_name() != "postgresql":
         raise ConfigError(
             f"unsupported database '{parsed.get_backend_name()}'",

@@ -7,6 +7,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -297,6 +298,12 @@ def test_an_ambiguous_url_is_refused(url: str, tmp_path: Path) -> None:
         Database.open(url, tmp_path)
     assert "secret" not in str(caught.value)
     assert "db@" not in str(caught.value)
+
+
+@pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg"])
+def test_postgresql_has_several_names(scheme: str, tmp_path: Path) -> None:
+    with closing(Database.open_read_only(f"{scheme}://ada@127.0.0.1:1/posts", tmp_path, tmp_path)) as database:
+        assert database.location == "'postgresql+psycopg://ada@127.0.0.1:1/posts'"
 
 
 @pytest.mark.parametrize("driver", ["psycopg2", "asyncpg", "pg8000"])
