@@ -35,9 +35,9 @@ def train_model(posts: pd.DataFrame, options: NeuralOptions, previous: NeuralMod
     """Train the networks on the last 12,000 gaps, on a GPU if there is one.
 
     The description of the model is plain data: `format`, `networks`, `units`, `components`; the `scale` of the gaps;
-    `share_of_same_time`; `trained_gaps` and `trained_through`; `held_out`, the mean log likelihood of the gaps for early
-    stopping, by network; the rules of the `points`; `started_from`, the SHA-256 of the weights that training started
-    from, or None; `device`.
+    `share_of_same_time`; `trained_gaps` and `trained_through`; `held_out`, the mean log likelihood by which each
+    network stopped; the rules of the `points`; `started_from`, the SHA-256 of the weights that training began with,
+    or None; `device`.
 
     Args:
         posts: training posts in order, with at least two different times.
