@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from retrainer.algorithms import Origins, TimingForecasts
-    from retrainer_neural.model import NeuralModel
+    from retrainer_neural.storage import NeuralModel
 
 
 class NeuralOptions(BaseModel):

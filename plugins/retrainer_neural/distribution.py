@@ -10,12 +10,13 @@ import numpy as np
 import torch
 
 from retrainer_neural.inputs import HOURS_PER_WEEK, LOOKBACK_GAPS, hour_of_week, log_hours, network_inputs
-from retrainer_neural.network import Mixture, next_gaps, weekly_activity, weekly_basis
+from retrainer_neural.network import next_gaps, weekly_activity, weekly_basis
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from retrainer_neural.inputs import Floats, Integers, Scale, Times
+    from retrainer_neural.network import Mixture
 
 CONTEXT = 32  # posts that a forecast reads one by one
 
@@ -59,8 +60,7 @@ class GapDistributions:
                     next_gaps(network, padded[rows], scale.mean, scale.spread, last_only=True)
                     for rows in windows.split(_BLOCK_POSTS)
                 ]
-                parts = ("log_weight", "mean", "spread", "floor")
-                mixtures.append(Mixture(*(torch.cat([getattr(block, part) for block in blocks]) for part in parts)))
+                mixtures.append(blocks[0].map(lambda *parts: torch.cat(parts), *blocks[1:]))
                 weekly = weekly_activity(network, torch.as_tensor(weekly_basis())).numpy()
                 activity.append(np.concatenate([[0.0], np.cumsum(weekly)]))
         return cls(hour_of_week(times[posts]), mixtures, activity)
@@ -87,13 +87,11 @@ class GapDistributions:
             survival = []
             for mixture, activity in zip(self.mixtures, self.activity, strict=True):
                 active = _until(start + hours, activity) - _until(start, activity)
-                own = Mixture(
-                    *(part[chosen][:, None] for part in (mixture.log_weight, mixture.mean, mixture.spread)),
-                    mixture.floor[chosen][:, None],
-                )
+                own = mixture.map(lambda part: part[chosen][:, None])
                 survival.append(own.log_survival(logs, torch.as_tensor(np.log(np.maximum(active, 1e-6)))))
             mean = torch.logsumexp(torch.stack(survival), dim=0) - math.log(len(survival))
-        return np.maximum(-mean.numpy(), 0.0)
+        hazard: Floats = np.maximum(-mean.numpy(), 0.0)
+        return hazard
 
 
 def needed_times(times: Times, first: int, last: int) -> tuple[Times, int]:

@@ -109,10 +109,10 @@ class Calibration:
         scaled -= max(0.0, scaled[0] - _MAX_HAZARD)
         reached = (1 - levels) * _recalibrated_survival(np.exp(-scaled[:1]), self.after_posts)
         needed = -np.log(_original_survival(reached, self.after_posts))
-        quantiles = np.maximum.accumulate(np.interp(needed, scaled, _GRID))
-        if silence == 0:
-            return quantiles
-        return self.at_clock_times.apply(quantiles[None])[0]
+        quantiles: Floats = np.maximum.accumulate(np.interp(needed, scaled, _GRID))
+        if silence > 0:
+            quantiles = self.at_clock_times.apply(quantiles[None])[0]
+        return quantiles
 
 
 def forecast_quantiles(

@@ -18,8 +18,8 @@ HOURS_PER_WEEK = 168
 LOOKBACK_GAPS = 600  # of the moving averages
 MIN_HOURS = 1e-4  # a shorter gap counts as 0.36 s
 
-_MONDAY = np.datetime64("1970-01-05T00:00:00", "us")
 _HOUR = 3_600_000_000  # microseconds
+_MONDAY = 4 * 24 * _HOUR  # after the first of January 1970
 _HALF_LIVES = (10, 100)  # of the moving averages, in gaps
 _COUNT_HOURS = (1, 6, 24, 168, 720)
 _HARMONICS = (1, 2, 3, 7, 14, 21)  # cycles per week
@@ -48,12 +48,13 @@ def log_hours(hours: Floats) -> Floats:
 
 def hour_of_week(times: Times) -> Floats:
     """Return the hours since Monday 00:00 UTC, below 168, exactly the same a week later."""
-    return ((times.astype("datetime64[us]") - _MONDAY).astype(np.int64) % (HOURS_PER_WEEK * _HOUR)) / _HOUR
+    hours: Floats = (_microseconds(times) - _MONDAY) % (HOURS_PER_WEEK * _HOUR) / _HOUR
+    return hours
 
 
 def gaps_of(times: Times) -> Floats:
     """Return (n - 1,) the hours between neighbouring times."""
-    hours: Floats = np.diff(times.astype("datetime64[us]").astype(np.int64)) / _HOUR
+    hours: Floats = np.diff(_microseconds(times)) / _HOUR
     return hours
 
 
@@ -72,7 +73,7 @@ def network_inputs(times: Times, scale: Scale) -> Floats:
     for half_life in _HALF_LIVES:
         weights = 0.5 ** (np.arange(LOOKBACK_GAPS) / half_life)
         averages.append(np.convolve(gaps[1:], weights / weights.sum(), mode="valid")[:count])
-    microseconds = times.astype("datetime64[us]").astype(np.int64)
+    microseconds = _microseconds(times)
     rank = np.arange(1, count + 1)
     counts = []
     for hours in _COUNT_HOURS:
@@ -93,6 +94,10 @@ def hours_by_clock(start: Floats, hours: Floats) -> Floats:
         hours: (n,)
     """
     return _hours_until(start + hours) - _hours_until(start)
+
+
+def _microseconds(times: Times) -> Integers:
+    return times.astype("datetime64[us]").astype(np.int64)
 
 
 def _hours_until(until: Floats) -> Floats:

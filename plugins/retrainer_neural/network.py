@@ -18,6 +18,8 @@ from torch import nn
 from retrainer_neural.inputs import HOURS_PER_WEEK, NUM_INPUTS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
 Tensor = Any  # torch.Tensor; mypy does not follow the imports of torch
@@ -74,7 +76,7 @@ class Mixture:
     hazard of a log-normal distribution falls without end, which would let a long silence last for ever.
 
     Attributes:
-        floor: (…) the constant hazard, per hour of usual activity.
+        floor: (…, 1) the constant hazard, per hour of usual activity.
     """
 
     log_weight: Tensor
@@ -96,14 +98,19 @@ class Mixture:
         each = -0.5 * z**2 - torch.log(self.spread) - 0.5 * math.log(2 * math.pi) + slope
         mixture = torch.logsumexp(self.log_weight + each, dim=-1)
         survival = torch.logsumexp(self.log_weight + torch.special.log_ndtr(-z), dim=-1)
-        by_floor = torch.log(self.floor) + log_activity + survival
-        return torch.logaddexp(mixture, by_floor) - self.floor * torch.exp(log_activity_hours)
+        by_floor = torch.log(self.floor[..., 0]) + log_activity + survival
+        return torch.logaddexp(mixture, by_floor) - self.floor[..., 0] * torch.exp(log_activity_hours)
 
     def log_survival(self, log_hours: Tensor, log_activity_hours: Tensor) -> Tensor:
         """Return (…) the logarithm of the probability of a longer gap."""
         z = (self._each(log_hours, log_activity_hours) - self.mean) / self.spread
         survival = torch.logsumexp(self.log_weight + torch.special.log_ndtr(-z), dim=-1)
-        return survival - self.floor * torch.exp(log_activity_hours)
+        return survival - self.floor[..., 0] * torch.exp(log_activity_hours)
+
+    def map(self, change: Callable[..., Tensor], *others: Mixture) -> Mixture:
+        """Return the mixture with every tensor changed; `change` also gets the same tensor of others."""
+        names = ("log_weight", "mean", "spread", "floor")
+        return Mixture(*(change(*(getattr(one, name) for one in (self, *others))) for name in names))
 
     def _each(self, first: Tensor, second: Tensor) -> Tensor:
         components = self.mean.shape[-1] // 2
@@ -129,7 +136,7 @@ def next_gaps(network: Any, inputs: Tensor, mean: float, spread: float, *, last_
         torch.log_softmax(weight, dim=-1),
         mean + spread * location,
         _MIN_SPREAD + spread * nn.functional.softplus(width),
-        torch.exp(raw[..., -1] - mean),
+        torch.exp(raw[..., -1:] - mean),
     )
 
 
