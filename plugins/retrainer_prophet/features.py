@@ -27,6 +27,9 @@ _LAGS = 3
 _HALF_LIVES = (3, 10, 30, 100)  # of the moving averages, in gaps
 _COUNT_HOURS = (0.1, 0.3, 1, 3, 6, 12, 24, 72, 168, 720)
 _TENTHS = 10  # habits are counted in tenths of an hour
+_PERIODS = (24.0, 168.0)  # hours
+_HARMONICS = 3
+_MAX_FOURIER_HOURS = 6.0  # a wider cell has no hour of the day
 _MAX_HABIT = 3.0  # posts per hour; a burst at this time yesterday is no stronger a habit
 
 # The columns that also enter multiplied by the logarithm of the silence.
@@ -40,6 +43,7 @@ FEATURE_GROUPS: tuple[tuple[str, int], ...] = (
     ("gaps", _LAGS + len(_HALF_LIVES) + len(_GAP_INTERACTIONS)),
     ("counts", len(_COUNT_HOURS) + len(_COUNT_INTERACTIONS)),
     ("habits", 5 + len(_HABIT_INTERACTIONS)),
+    ("clock", 2 * len(_PERIODS) * _HARMONICS),
 )
 NUM_FEATURES = sum(width for _, width in FEATURE_GROUPS)
 
@@ -49,14 +53,17 @@ class History:
     """The posts up to some time, and the features of each post.
 
     Attributes:
-        hours: (n,) times of the posts, ascending, in hours since a Monday (`seasonality.hours_since_monday`).
+        first: the index of the first post that has features.
+        hours: (n,) times of the posts from `first` on, ascending, in hours since a Monday
+            (`seasonality.hours_since_monday`).
         profile: the weekly profile.
         gaps: (n, 7) logarithms of the last gaps in hours, and their moving averages.
         counts: (n, 10) logarithms of 1 + the number of posts in the last minutes, hours, days.
         cumulative: (k,) posts before each tenth of an hour from `first_tenth` on.
-        first_tenth: the tenth of an hour of the first post, counted from the Monday.
+        first_tenth: the tenth of an hour of the first post that counts, from the Monday.
     """
 
+    first: int
     hours: Floats
     profile: WeeklyProfile
     gaps: Floats
@@ -65,29 +72,42 @@ class History:
     first_tenth: int
 
     @classmethod
-    def from_hours(cls, hours: Floats, profile: WeeklyProfile, typical_gap: float) -> History:
-        """Compute the features of each post.
+    def from_hours(cls, hours: Floats, profile: WeeklyProfile, typical_gap: float, first: int = 0) -> History:
+        """Compute the features of the posts from an index on, by these and what they look back at.
 
         Args:
             hours: (n,) ascending.
             profile: the weekly profile.
             typical_gap: the logarithm of the gap to assume before the first post.
+            first: the index of the first post that needs features.
         """
-        count = len(hours)
+        a_month_before = int(np.searchsorted(hours, hours[first] - LOOKBACK_HOURS - 1))
+        skipped = max(min(a_month_before, first - LOOKBACK_GAPS - 1), 0)
+        hours = hours[skipped:]
+        with_features = hours[first - skipped :]
+        count = len(with_features)
         padded = np.concatenate([np.full(LOOKBACK_GAPS + 1, typical_gap), np.log(np.diff(hours) + _MINUTE)])
+        padded = padded[first - skipped :]
         lags = [padded[LOOKBACK_GAPS - lag : LOOKBACK_GAPS - lag + count] for lag in range(_LAGS)]
         averages = [_moving_average(padded[1:], half_life) for half_life in _HALF_LIVES]
-        rank = np.arange(1, count + 1)
-        counts = [np.log1p(rank - np.searchsorted(hours, hours - back, side="right")) for back in _COUNT_HOURS]
+        rank = np.arange(first - skipped + 1, len(hours) + 1)
+        counts = [np.log1p(rank - np.searchsorted(hours, with_features - back, side="right")) for back in _COUNT_HOURS]
         tenths = _tenth(hours)
         per_tenth = np.bincount(tenths - tenths[0], minlength=int(tenths[-1] - tenths[0]) + 2)
         cumulative = np.concatenate([[0], np.cumsum(per_tenth)]).astype(np.int32)
         return cls(
-            hours, profile, np.column_stack([*lags, *averages]), np.column_stack(counts), cumulative, int(tenths[0])
+            first,
+            with_features,
+            profile,
+            np.column_stack([*lags, *averages]),
+            np.column_stack(counts),
+            cumulative,
+            int(tenths[0]),
         )
 
     def features(self, posts: Integers, cells: Integers) -> Floats:
         """Return (rows, NUM_FEATURES) for pairs of a post's index and a cell."""
+        posts = posts - self.first
         post_hours = self.hours[posts]
         starts, ends = post_hours + STARTS[cells], post_hours + ENDS[cells]
         silence = LOG_SILENCE[cells][:, None]
@@ -102,8 +122,22 @@ class History:
                 counts[:, _COUNT_INTERACTIONS] * silence,
                 habits,
                 habits[:, _HABIT_INTERACTIONS] * silence,
+                self._clock((starts + ends) / 2, WIDTHS[cells]),
             ]
         )
+
+    def _clock(self, middles: Floats, widths: Floats) -> Floats:
+        """Return (rows, 12) Fourier terms of the local hour of the day and of the week; 0 where a cell is too wide."""
+        local = self.profile.local_hours(middles)
+        narrow = widths <= _MAX_FOURIER_HOURS
+        columns = []
+        for period in _PERIODS:
+            turn = np.exp(2j * np.pi / period * local) * narrow
+            harmonic = turn
+            for _ in range(_HARMONICS):
+                columns += [harmonic.real, harmonic.imag]
+                harmonic = harmonic * turn
+        return np.column_stack(columns)
 
     def _habits(self, post_hours: Floats, starts: Floats, ends: Floats, widths: Floats) -> Floats:
         """Return (rows, 5): how many posts there were at this time of day.

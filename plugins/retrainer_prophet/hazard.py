@@ -3,7 +3,7 @@
 It is a ridge Poisson regression on the features, with the logarithm of the exposure as offset: the piecewise
 exponential model (Friedman 1982, "Piecewise exponential models for survival data with covariates"). The regression
 starts from the baseline hazard of each class of the silence and shrinks every coefficient to 0: with few posts, what
-remains is the distribution of the training gaps.
+remains is the distribution of the gaps. Old gaps count less.
 """
 
 from __future__ import annotations
@@ -14,15 +14,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from retrainer_prophet.features import NUM_FEATURES
-from retrainer_prophet.time_grid import CELL_CLASS, NUM_CLASSES, cell_shapes, split_gaps
+from retrainer_prophet.time_grid import CELL_CLASS, NUM_CLASSES, cells_reached, split_gaps
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from retrainer_prophet.features import History
     from retrainer_prophet.time_grid import Floats, Integers
+
+    Singles = NDArray[np.float32]
 
 MAX_GAPS = 12_000
 MAX_ROWS = 250_000  # fewer gaps where they are long: each takes a row for every cell it reached
 
+_HALF_LIFE = 1500.0  # of the weight of a gap, in gaps
 _PENALTY = 100.0  # of the coefficient of a standardised feature: the weight of so many posts
 _CLASS_PENALTY = 10.0
 _NEIGHBOUR_POSTS = 4.0  # the baseline of a class is shrunk to that of the class before with the weight of so many posts
@@ -64,9 +69,17 @@ class Hazard:
         rates = np.empty(len(posts))
         for start in range(0, len(posts), _BLOCK_ROWS):
             block = slice(start, start + _BLOCK_ROWS)
-            features = np.clip(history.features(posts[block], cells[block]), self.feature_min, self.feature_max)
-            log_hazard = features @ self.coefficients + self.intercepts[CELL_CLASS[cells[block]]]
-            rates[block] = np.exp(np.clip(log_hazard, _MIN_LOG_HAZARD, _MAX_LOG_HAZARD))
+            rates[block] = self.rates_of_rows(history.features(posts[block], cells[block]), cells[block])
+        return rates
+
+    def rates_of_rows(self, features: Floats | Singles, cells: Integers) -> Floats:
+        """Return (rows,) the expected posts per hour for features and cells.
+
+        A version of an earlier release knows only the first columns.
+        """
+        known: Floats = np.clip(features[:, : len(self.coefficients)], self.feature_min, self.feature_max)
+        log_hazard = known @ self.coefficients + self.intercepts[CELL_CLASS[cells]]
+        rates: Floats = np.exp(np.clip(log_hazard, _MIN_LOG_HAZARD, _MAX_LOG_HAZARD))
         return rates
 
     def to_dict(self) -> dict[str, list[float]]:
@@ -80,49 +93,124 @@ class Hazard:
 
 
 @dataclass(frozen=True)
+class GapRows:
+    """Consecutive gaps, with one row per gap and cell that it reached.
+
+    Attributes:
+        first: the index in the history of the post that began the first gap.
+        starts: (gaps + 1,) the first row of each gap, and the number of rows.
+        cells: (rows,).
+        exposure: (rows,) hours.
+        ended: (rows,) whether the gap ended in the cell.
+        features: (rows, NUM_FEATURES).
+    """
+
+    first: int
+    starts: Integers
+    cells: Integers
+    exposure: Floats
+    ended: NDArray[np.bool_]
+    features: Singles
+
+    @classmethod
+    def from_history(cls, history: History, first: int, last: int, shapes: Floats) -> GapRows:
+        """Take the gaps that begin at the posts from `first` to before `last`."""
+        gap, cells, exposure, ended = split_gaps(
+            np.diff(history.hours[first - history.first : last + 1 - history.first]), shapes
+        )
+        features = np.empty((len(gap), NUM_FEATURES), dtype=np.float32)
+        for start in range(0, len(gap), _BLOCK_ROWS):
+            block = slice(start, start + _BLOCK_ROWS)
+            features[block] = history.features(first + gap[block], cells[block])
+        return cls(first, np.searchsorted(gap, np.arange(last - first + 1)), cells, exposure, ended, features)
+
+    @property
+    def last(self) -> int:
+        """The index of the post that ended the last gap."""
+        return self.first + len(self.starts) - 1
+
+    @property
+    def gap_of_row(self) -> Integers:
+        """(rows,) the gap of each row, counted from `first`."""
+        return np.repeat(np.arange(len(self.starts) - 1), np.diff(self.starts))
+
+    def between(self, first: int, last: int) -> GapRows:
+        """Return the gaps from `first` to before `last`, without copying."""
+        starts = self.starts[first - self.first : last - self.first + 1]
+        rows = slice(starts[0], starts[-1])
+        return GapRows(
+            first, starts - starts[0], self.cells[rows], self.exposure[rows], self.ended[rows], self.features[rows]
+        )
+
+    def followed_by(self, other: GapRows) -> GapRows:
+        """Return these gaps and those of another, which begin where these end."""
+        return GapRows(
+            self.first,
+            np.concatenate([self.starts, self.starts[-1] + other.starts[1:]]),
+            np.concatenate([self.cells, other.cells]),
+            np.concatenate([self.exposure, other.exposure]),
+            np.concatenate([self.ended, other.ended]),
+            np.concatenate([self.features, other.features]),
+        )
+
+
+@dataclass(frozen=True)
 class RegressionData:
-    """The training gaps, with one row per gap and cell that it reached.
+    """The gaps of a fit, with one row per gap and cell that it reached.
 
     Attributes:
         classes: (rows,) the class of the silence.
-        exposure: (rows,) hours.
-        events: (rows,) 1.0 where the gap ended in the cell, else 0.0.
+        exposure: (rows,) hours, times the weight of the gap.
+        events: (rows,) the weight of the gap where it ended in the cell, else 0.0.
         features: (rows, NUM_FEATURES).
-        shapes: see `time_grid.cell_shapes`.
     """
 
     classes: Integers
     exposure: Floats
     events: Floats
-    features: Floats
-    shapes: Floats
+    features: Singles
 
     @classmethod
-    def from_history(cls, history: History) -> RegressionData:
-        """Take the last gaps of the history, as many as MAX_GAPS and MAX_ROWS allow."""
-        gaps = np.diff(history.hours)
-        chosen = np.arange(max(0, len(gaps) - MAX_GAPS), len(gaps))
-        shapes = cell_shapes(gaps[chosen])
-        gap, cell, exposure, ended = split_gaps(gaps[chosen], shapes)
-        surplus = len(gap) - MAX_ROWS
-        if surplus > 0:
-            whole = gap > gap[surplus - 1]
-            gap, cell, exposure, ended = gap[whole], cell[whole], exposure[whole], ended[whole]
-        return cls(CELL_CLASS[cell], exposure, ended.astype(float), history.features(chosen[gap], cell), shapes)
+    def from_rows(cls, rows: GapRows) -> RegressionData:
+        """Give each gap a weight that halves every 1,500 gaps before the last."""
+        age = len(rows.starts) - 2 - rows.gap_of_row
+        weight = 0.5 ** (age / _HALF_LIFE)
+        return cls(CELL_CLASS[rows.cells], rows.exposure * weight, rows.ended * weight, rows.features)
 
 
-def fit_hazard(data: RegressionData) -> Hazard:
-    """Fit the regression to standardised features, and return it in terms of the raw ones."""
-    mean, scale = data.features.mean(axis=0), data.features.std(axis=0)
+def first_fitted_gap(gaps: Floats) -> int:
+    """Return the first of the gaps to fit to: the last ones, as many as MAX_GAPS and MAX_ROWS allow."""
+    recent = gaps[-MAX_GAPS:]
+    rows = np.cumsum(cells_reached(recent)[::-1])
+    return len(gaps) - max(int(np.searchsorted(rows, MAX_ROWS, side="right")), 1)
+
+
+def fit_hazard(data: RegressionData, shapes: Floats, start: Hazard | None = None) -> Hazard:
+    """Fit the regression to standardised features, and return it in terms of the raw ones.
+
+    Args:
+        data: the gaps.
+        shapes: see `time_grid.cell_shapes`.
+        start: a hazard close to the result, from which fewer steps are needed.
+    """
+    mean = data.features.mean(axis=0, dtype=np.float64)
+    standardised = data.features - mean.astype(np.float32)
+    scale = np.sqrt(np.einsum("ij,ij->j", standardised, standardised) / len(standardised)).astype(float)
     scale[scale < _CONSTANT] = np.inf  # a constant feature gets the coefficient 0
-    baseline, class_effects, coefficients = _fit_poisson(replace(data, features=(data.features - mean) / scale))
+    standardised /= scale.astype(np.float32)
+    baseline = np.log(_baseline_hazard(data))
+    beta = np.zeros(NUM_CLASSES + NUM_FEATURES)
+    if start is not None:
+        beta[NUM_CLASSES:] = start.coefficients * np.where(np.isfinite(scale), scale, 0.0)
+        beta[:NUM_CLASSES] = start.intercepts + mean @ start.coefficients - baseline
+    class_effects, coefficients = _fit_poisson(replace(data, features=standardised), baseline, beta)
     raw = coefficients / scale
     return Hazard(
         intercepts=baseline + class_effects - mean @ raw,
         coefficients=raw,
-        feature_min=data.features.min(axis=0),
-        feature_max=data.features.max(axis=0),
-        shapes=data.shapes,
+        feature_min=data.features.min(axis=0).astype(float),
+        feature_max=data.features.max(axis=0).astype(float),
+        shapes=shapes,
     )
 
 
@@ -137,35 +225,35 @@ def _baseline_hazard(data: RegressionData) -> Floats:
     return hazard
 
 
-def _fit_poisson(data: RegressionData) -> tuple[Floats, Floats, Floats]:
-    """Fit by Newton's method; return the log baseline hazard, the effect of each class, and the coefficients.
+def _fit_poisson(data: RegressionData, baseline: Floats, start: Floats) -> tuple[Floats, Floats]:
+    """Fit by Newton's method; return the effect of each class on the log baseline hazard, and the coefficients.
 
     The class columns are one-hot, so their part of the Hessian is a sum per class. Single precision halves the time of
     the rest; the small system is solved in double precision.
     """
-    baseline = np.log(_baseline_hazard(data))
-    order = np.argsort(data.classes, kind="stable")
-    classes, events, features = data.classes[order], data.events[order], data.features[order].astype(np.float32)
+    order = np.argsort(data.classes.astype(np.int16), kind="stable")
+    classes, events, features = data.classes[order], data.events[order], data.features[order]
     offset = np.log(data.exposure[order]) + baseline[classes]
-    present, first = np.unique(classes, return_index=True)
+    starts = np.searchsorted(classes, np.arange(NUM_CLASSES + 1))
     penalties = np.concatenate([np.full(NUM_CLASSES, _CLASS_PENALTY), np.full(NUM_FEATURES, _PENALTY)])
-    beta = np.zeros(NUM_CLASSES + NUM_FEATURES)
+    beta = start
     for _ in range(_NEWTON_STEPS):
         log_expected = offset + beta[classes] + features @ beta[NUM_CLASSES:].astype(np.float32)
         expected = np.exp(np.clip(log_expected, -30, 8))
         residual = events - expected
-        weighted = features * expected.astype(np.float32)[:, None]
+        weights = expected.astype(np.float32)
         gradient = np.concatenate(
             [np.bincount(classes, weights=residual, minlength=NUM_CLASSES), features.T @ residual.astype(np.float32)]
         )
         hessian = np.zeros((len(beta), len(beta)))
         hessian[:NUM_CLASSES, :NUM_CLASSES] = np.diag(np.bincount(classes, weights=expected, minlength=NUM_CLASSES))
-        hessian[present, NUM_CLASSES:] = np.add.reduceat(weighted, first, axis=0)
+        for index, rows in enumerate(map(slice, starts[:-1], starts[1:])):
+            hessian[index, NUM_CLASSES:] = weights[rows] @ features[rows]
         hessian[NUM_CLASSES:, :NUM_CLASSES] = hessian[:NUM_CLASSES, NUM_CLASSES:].T
-        hessian[NUM_CLASSES:, NUM_CLASSES:] = features.T @ weighted
+        hessian[NUM_CLASSES:, NUM_CLASSES:] = features.T @ (features * weights[:, None])
         step = np.linalg.solve(hessian + np.diag(penalties), gradient - penalties * beta)
         largest = np.abs(step).max()
-        beta += step * min(1.0, 2.0 / max(largest, 1e-12))
+        beta = beta + step * min(1.0, 2.0 / max(largest, 1e-12))
         if largest < _TOLERANCE:
             break
-    return baseline, beta[:NUM_CLASSES], beta[NUM_CLASSES:]
+    return beta[:NUM_CLASSES], beta[NUM_CLASSES:]

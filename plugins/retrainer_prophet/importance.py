@@ -65,6 +65,7 @@ def _labels_and_notes(profile: WeeklyProfile, hours: Floats) -> dict[str, tuple[
         "gaps": ("last gaps and their averages", ""),
         "counts": ("recent number of posts", f"{posts_per_day:.3g} posts a day on average"),
         "habits": ("posts at this time on earlier days", ""),
+        "clock": ("hour of the day and of the week, refitted", ""),
     }
 
 

@@ -74,8 +74,7 @@ class WeeklyProfile:
             starts: hours since the Monday, UTC; see `hours_since_monday`.
             ends: likewise, not before the starts. The probability is the mean over at least half an hour.
         """
-        middle = (starts + ends) / 2
-        local = middle + self._utc_offset(middle)
+        local = self.local_hours((starts + ends) / 2)
         half = np.maximum(ends - starts, 0.5) / 2
         probability = (self._integral(local + half) - self._integral(local - half)) / (2 * half)
         mean = self.week.mean()
@@ -83,6 +82,10 @@ class WeeklyProfile:
         probability = probability * np.clip((mean + self._trend_and_holidays(local)) / mean, _MIN_SHARE, 1 / _MIN_SHARE)
         logarithm: Floats = np.log(np.clip(probability / mean, _MIN_SHARE, 1 / _MIN_SHARE))
         return logarithm
+
+    def local_hours(self, hours: Floats) -> Floats:
+        """Return hours of local time since the Monday, at hours since the Monday, UTC."""
+        return hours + self._utc_offset(hours)
 
     def _trend_and_holidays(self, local: Floats) -> Floats:
         """Return what they add to the probability of the average hour at local hours."""

@@ -81,6 +81,11 @@ def cell_shapes(gaps: Floats) -> Floats:
     return shapes
 
 
+def cells_reached(gaps: Floats) -> Integers:
+    """Return (n,) the number of cells that each gap in hours reached."""
+    return np.clip(np.searchsorted(EDGES, gaps, side="left"), 1, NUM_CELLS)
+
+
 def split_gaps(gaps: Floats, shapes: Floats) -> tuple[Integers, Integers, Floats, NDArray[np.bool_]]:
     """Return the cells that each gap reached, one row per gap and cell.
 
@@ -92,7 +97,7 @@ def split_gaps(gaps: Floats, shapes: Floats) -> tuple[Integers, Integers, Floats
         Four arrays (rows,): the gap, the cell, the exposure in hours, and whether the gap ended in the cell. In that
         cell the exposure is the cell's width times the share of its cumulative hazard, not of its time, that passed.
     """
-    reached = np.clip(np.searchsorted(EDGES, gaps, side="left"), 1, NUM_CELLS)
+    reached = cells_reached(gaps)
     gap = np.repeat(np.arange(len(gaps)), reached)
     cell = np.arange(len(gap)) - np.repeat(np.cumsum(reached) - reached, reached)
     ended = (cell == reached[gap] - 1) & (gaps[gap] <= EDGES[-1])

@@ -10,13 +10,15 @@ import pandas as pd
 import pytest
 
 from retrainer.algorithms.manager import load_algorithm
-from retrainer.algorithms.testing import check_algorithm
+from retrainer.algorithms.testing import ConformanceError, check_algorithm, check_conditioning
 from retrainer.errors import ArtifactError, ConfigError, InsufficientData
 from retrainer.model_types.base import Origins, utc_times
 from retrainer.posts.sample import sample_posts
-from retrainer_prophet.features import History
-from retrainer_prophet.hazard import RegressionData, _fit_poisson
+from retrainer_prophet import known_gaps
+from retrainer_prophet.features import NUM_FEATURES, History
+from retrainer_prophet.hazard import GapRows, RegressionData, _baseline_hazard, _fit_poisson
 from retrainer_prophet.seasonality import WeeklyProfile, hours_since_monday
+from retrainer_prophet.time_grid import NUM_CLASSES, cell_shapes
 from tests.conftest import regular_posts
 
 PROPHET = load_algorithm("prophet")
@@ -46,6 +48,17 @@ def forecast_at(posts: pd.DataFrame, *timestamps: str) -> tuple[np.ndarray, np.n
 
 def test_prophet_passes_the_conformance_suite() -> None:
     check_algorithm("prophet")
+
+
+def test_a_later_forecast_is_the_earlier_one_conditioned_but_for_the_recalibration(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Forecasts at clock times are recalibrated by waits from clock times, which those right after posts are not."""
+    with pytest.raises(ConformanceError, match="is not conditioned on the silence"):
+        check_conditioning("prophet")
+    check_conditioning("prophet", tolerance=0.1)
+    monkeypatch.setattr(known_gaps, "RECALIBRATION_GAPS", 0)
+    check_conditioning("prophet")
 
 
 def test_the_forecast_is_the_first_arrival_and_follows_the_week() -> None:
@@ -113,7 +126,7 @@ def test_forecasts_follow_local_time_when_the_clocks_change() -> None:
     local = pd.date_range("2023-10-02", "2024-03-22", freq="h", tz="America/New_York")
     times = local[(local.hour >= 9) & (local.hour <= 17)].tz_convert("UTC").as_unit("us")
     posts = pd.DataFrame({"post_id": [f"{row:05d}" for row in range(len(times))], "created_at": times})
-    evening = posts.index[posts["created_at"] == pd.Timestamp("2024-03-20T21:00Z")]
+    evening = posts.index[posts["created_at"] == pd.Timestamp("2024-03-10T21:00Z")]  # the last post of the day
     origins = Origins.before(posts, evening.to_numpy() + 1)
     before_the_change = posts[posts["created_at"] < pd.Timestamp("2024-03-10", tz="UTC")]
 
@@ -183,24 +196,26 @@ def test_eighty_percent_intervals_cover_eighty_percent(shape: float) -> None:
 
 
 def test_a_forecast_does_not_depend_on_how_much_earlier_history_is_loaded() -> None:
-    """It is the same alone, among others, and without the posts of years ago."""
+    """It is the same alone, among others, and until the first checkpoint without the posts of months ago."""
     posts = sample_posts(count=4000, seed=5)[["post_id", "created_at"]]
     model = PROPHET.train(posts.iloc[:3000], OPTIONS, "timing")
     spread = PROPHET.predict(model, posts, Origins.before(posts, np.array([20, 3000, 3999])), OPTIONS, "timing")
     alone = PROPHET.predict(model, posts, Origins.before(posts, np.array([3999])), OPTIONS, "timing")
     assert spread.quantiles[2] == pytest.approx(alone.quantiles[0], rel=1e-6)
-    recent = posts.iloc[1500:].reset_index(drop=True)
-    shortened = PROPHET.predict(model, recent, Origins.before(recent, np.array([2499])), OPTIONS, "timing")
-    assert shortened.quantiles[0] == pytest.approx(alone.quantiles[0], rel=1e-6)
+    before_the_checkpoint = PROPHET.predict(model, posts, Origins.before(posts, np.array([3080])), OPTIONS, "timing")
+    recent = posts.iloc[800:].reset_index(drop=True)
+    shortened = PROPHET.predict(model, recent, Origins.before(recent, np.array([2280])), OPTIONS, "timing")
+    assert shortened.quantiles == pytest.approx(before_the_checkpoint.quantiles, rel=1e-6)
 
 
 def test_the_regression_maximises_its_penalised_likelihood() -> None:
     """By the plain formula, no small step in any direction increases it."""
     rng = np.random.default_rng(11)
     history = History.from_hours(np.cumsum(rng.exponential(3, 400)), WeeklyProfile(np.full(168, 0.3)), 1.0)
-    data = RegressionData.from_history(history)
+    data = RegressionData.from_rows(GapRows.from_history(history, 0, 399, cell_shapes(np.diff(history.hours))))
     data = replace(data, features=(data.features - data.features.mean(axis=0)) / (data.features.std(axis=0) + 1e-9))
-    baseline, class_effects, coefficients = _fit_poisson(data)
+    baseline = np.log(_baseline_hazard(data))
+    class_effects, coefficients = _fit_poisson(data, baseline, np.zeros(NUM_CLASSES + NUM_FEATURES))
 
     def penalised_likelihood(class_effects: np.ndarray, coefficients: np.ndarray) -> float:
         logarithm = (baseline + class_effects)[data.classes] + data.features @ coefficients + np.log(data.exposure)

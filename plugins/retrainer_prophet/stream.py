@@ -1,0 +1,145 @@
+"""The posts of a stream and a trained model: features, and the hazard in force at each post.
+
+Posts are counted from the last training post, which has the number 0; a gap has the number of the post that began it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from retrainer.algorithms import PointRule
+from retrainer_prophet.checkpoints import checkpoint_after
+from retrainer_prophet.features import History
+from retrainer_prophet.hazard import GapRows, Hazard, RegressionData, first_fitted_gap, fit_hazard
+from retrainer_prophet.seasonality import WeeklyProfile
+
+if TYPE_CHECKING:
+    from retrainer_prophet.time_grid import Floats, Integers
+
+
+@dataclass(frozen=True)
+class FittedModel:
+    """What training has learned.
+
+    Attributes:
+        hazard: the hazard at the end of training.
+        profile: the weekly profile.
+        typical_gap: the logarithm of the gap to assume before the first post.
+        same_time: the share of posts that have the same time as the one before.
+        trained_through: the time of the last training post, in hours since the Monday.
+        training_gaps: the number of gaps between different times of training posts.
+        constants: the best constant point right after posts and at clock times, in hours.
+        rules: the point rule right after posts and at clock times, by the training gaps.
+    """
+
+    hazard: Hazard
+    profile: WeeklyProfile
+    typical_gap: float
+    same_time: float
+    trained_through: float
+    training_gaps: int
+    constants: tuple[float, float]
+    rules: tuple[PointRule, PointRule] = (PointRule("score", 0.0), PointRule("score", 0.0))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the model as plain data."""
+        return {
+            "rhythm": self.profile.to_dict(),
+            "hazard": self.hazard.to_dict(),
+            "typical_gap": self.typical_gap,
+            "share_of_same_time": self.same_time,
+            "trained_through": self.trained_through,
+            "training_gaps": self.training_gaps,
+            "constant_points": list(self.constants),
+            "point_rules": [rule.kind for rule in self.rules],
+        }
+
+    @classmethod
+    def from_dict(cls, stored: dict[str, Any]) -> FittedModel:
+        """Read the plain data back."""
+        after_posts, by_clock = stored["constant_points"]
+        rules = stored["point_rules"]
+        return cls(
+            Hazard.from_dict(stored["hazard"]),
+            WeeklyProfile.from_dict(stored["rhythm"]),
+            stored["typical_gap"],
+            stored["share_of_same_time"],
+            stored["trained_through"],
+            stored["training_gaps"],
+            (after_posts, by_clock),
+            (PointRule(rules[0], after_posts), PointRule(rules[1], by_clock)),
+        )
+
+
+@dataclass
+class Stream:
+    """The posts that a call of `predict` knows, at different times.
+
+    Attributes:
+        fitted: the model.
+        hours: (n,) times in hours since the Monday, ascending.
+        offset: the index in `hours` of the last training post.
+        hazards: the hazards fitted so far, by the number of the checkpoint.
+    """
+
+    fitted: FittedModel
+    hours: Floats
+    offset: int = field(init=False)
+    hazards: dict[int, Hazard] = field(init=False)
+    _rows: GapRows | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        self.offset = int(np.searchsorted(self.hours, self.fitted.trained_through, side="right")) - 1
+        self.hazards = {0: self.fitted.hazard}
+
+    @property
+    def first(self) -> int:
+        """The number of the first post."""
+        return -self.offset
+
+    def checkpoints(self, numbers: Integers) -> Integers:
+        """Return (n,) the checkpoint in force at each post."""
+        grid = [0]
+        while grid[-1] <= numbers.max():
+            grid.append(checkpoint_after(grid[-1], self.fitted.training_gaps))
+        return np.array(grid)[np.maximum(np.searchsorted(grid, numbers, side="right") - 1, 0)]
+
+    def history(self, first: int, last: int) -> History:
+        """Return the features of the posts with these numbers; `first` has the index `first` + `offset` in it."""
+        known = self.hours[: last + self.offset + 1]
+        return History.from_hours(known, self.fitted.profile, self.fitted.typical_gap, first + self.offset)
+
+    def hazard(self, checkpoint: int) -> Hazard:
+        """Return the hazard fitted to the gaps that closed until a checkpoint."""
+        if checkpoint not in self.hazards:
+            first = first_fitted_gap(np.diff(self.hours[: checkpoint + self.offset + 1])) - self.offset
+            data = RegressionData.from_rows(self.rows(first, checkpoint))
+            self._forget_rows_before(first)
+            self.hazards[checkpoint] = fit_hazard(data, self.fitted.hazard.shapes, start=self.fitted.hazard)
+        return self.hazards[checkpoint]
+
+    def rows(self, first: int, last: int) -> GapRows:
+        """Return the gaps with the numbers from `first` to before `last`, and keep them until later gaps are asked for.
+
+        Features are computed once for gaps that are asked for in ascending order.
+        """
+        first, last = first + self.offset, last + self.offset
+        kept = self._rows
+        if kept is None or not kept.first <= first <= kept.last:
+            kept = self._compute_rows(first, last)
+        elif last > kept.last:
+            kept = kept.followed_by(self._compute_rows(kept.last, last))
+        self._rows = kept
+        return kept.between(first, last)
+
+    def _forget_rows_before(self, number: int) -> None:
+        """Free the memory of gaps that will not be asked for again."""
+        if self._rows is not None and self._rows.first < number + self.offset <= self._rows.last:
+            self._rows = self._rows.between(number + self.offset, self._rows.last)
+
+    def _compute_rows(self, first: int, last: int) -> GapRows:
+        history = self.history(first - self.offset, last - self.offset)
+        return GapRows.from_history(history, first, last, self.fitted.hazard.shapes)

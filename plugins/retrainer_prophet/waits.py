@@ -1,0 +1,101 @@
+"""The distribution of the wait from an origin, and the rule for its point."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from retrainer.algorithms import LEVELS, PointRule, PseudoOrigins
+from retrainer_prophet.expected_events import cumulative_hazard, expected_at
+from retrainer_prophet.known_gaps import GAPS_BEFORE
+from retrainer_prophet.level import STAGES
+from retrainer_prophet.time_grid import EDGES, NUM_CELLS, PARTS, WIDTHS, part_edges
+
+if TYPE_CHECKING:
+    from retrainer_prophet.known_gaps import KnownGaps
+    from retrainer_prophet.stream import Stream
+    from retrainer_prophet.time_grid import Floats, Integers
+
+RULE_GAPS = 400  # before a checkpoint, by which the rules for the point are decided …
+_RULE_STRIDE = 4  # … taking every fourth
+_MIN_RATE = 1e-5  # posts per hour beyond the last cell
+
+
+def first_gap_needed(stream: Stream, numbers: Integers) -> int:
+    """Return the first gap that forecasts in these gaps, and the rules for their points, rest on."""
+    refitted = [int(checkpoint) for checkpoint in np.unique(stream.checkpoints(numbers)) if checkpoint > 0]
+    first = min([int(numbers.min()), *(checkpoint - RULE_GAPS for checkpoint in refitted)])
+    return max(first - GAPS_BEFORE, stream.first)
+
+
+def quantiles_of_waits(
+    stream: Stream, known: KnownGaps, numbers: Integers, silence: Floats, same_time: float
+) -> Floats:
+    """Return (n, 99) quantiles of the wait in hours.
+
+    Args:
+        stream: the posts.
+        known: the gaps up to the last origin; see `first_gap_needed`.
+        numbers: (n,) the gap of each origin.
+        silence: (n,) hours since its last post.
+        same_time: the probability that the next post has the same time as the last, right after it.
+    """
+    gaps, inverse = np.unique(numbers, return_inverse=True)
+    expected = _expected_posts(stream, known, gaps)
+    edges = part_edges(stream.fitted.hazard.shapes)
+    rate_beyond = np.maximum(expected[:, -1] / WIDTHS[-1], _MIN_RATE)
+    cumulative = np.concatenate([np.zeros((len(gaps), 1)), np.cumsum(expected, axis=1)], axis=1)
+    part = np.interp(silence, edges, np.arange(len(edges)) / PARTS)
+    cell = np.minimum(part.astype(np.int64), NUM_CELLS - 1)
+    so_far = cumulative[inverse, cell] + expected[inverse, cell] * (part - cell)
+    so_far += np.maximum(silence - EDGES[-1], 0.0) * rate_beyond[inverse]
+    factors = known.factors(numbers, so_far)
+    hazard_so_far = cumulative_hazard(so_far, factors)
+    quantiles = np.empty((len(numbers), len(LEVELS)))
+    for row, index in enumerate(inverse):
+        probability = same_time if silence[row] == 0 else 0.0
+        levels = np.clip((LEVELS - probability) / (1 - probability), 0, 1)
+        posts = expected_at(hazard_so_far[row] - np.log1p(-levels), factors[row])
+        within = np.interp(posts, cumulative[index], np.arange(NUM_CELLS + 1))
+        hours = np.interp(within, np.arange(len(edges)) / PARTS, edges)
+        hours += np.maximum(posts - cumulative[index, -1], 0.0) / rate_beyond[index]
+        waits = np.maximum.accumulate(np.maximum(hours - silence[row], 0.0))
+        if silence[row] > 0:
+            waits = known.recalibration(int(numbers[row])).apply(waits[None])[0]
+        quantiles[row] = waits
+    return quantiles
+
+
+def decide_rules(stream: Stream, known: KnownGaps, checkpoint: int) -> tuple[PointRule, PointRule]:
+    """Return the rules for the point right after posts and at clock times, by the gaps before a checkpoint."""
+    gaps = np.arange(max(checkpoint - RULE_GAPS, stream.first), checkpoint)
+    gaps = gaps[gaps % _RULE_STRIDE == 0]
+    wait = stream.hours[gaps + stream.offset + 1] - stream.hours[gaps + stream.offset]
+    inside = PseudoOrigins.inside(wait, gaps)
+    # One of the strata of each gap stands for all.
+    first = np.searchsorted(inside.gap, np.arange(len(gaps)))
+    chosen = first + gaps // _RULE_STRIDE % np.bincount(inside.gap, minlength=len(gaps))
+    silence = inside.silence[chosen]
+    age = checkpoint - gaps
+    after_posts, by_clock = stream.fitted.constants
+    from_posts = quantiles_of_waits(stream, known, gaps, np.zeros(len(gaps)), 0.0)
+    from_clock = quantiles_of_waits(stream, known, gaps, silence, 0.0)
+    return (
+        PointRule.decide(from_posts, wait, np.ones(len(gaps)), age, after_posts),
+        PointRule.decide(from_clock, wait - silence, wait, age, by_clock),
+    )
+
+
+def _expected_posts(stream: Stream, known: KnownGaps, gaps: Integers) -> Floats:
+    """Return (n, cells) the posts expected in each cell of gaps, in ascending order, without the recalibrations."""
+    expected = np.empty((len(gaps), NUM_CELLS))
+    checkpoints = stream.checkpoints(gaps)
+    cells = np.arange(NUM_CELLS)
+    history = stream.history(int(gaps[0]), int(gaps[-1]))
+    for checkpoint in np.unique(checkpoints):
+        here = np.flatnonzero(checkpoints == checkpoint)
+        posts = np.repeat(gaps[here] + stream.offset, NUM_CELLS)
+        rates = stream.hazard(int(checkpoint)).rates(history, posts, np.tile(cells, len(here)))
+        expected[here] = rates.reshape(len(here), NUM_CELLS) * WIDTHS
+    return expected * known.levels[gaps - known.first][:, STAGES]
