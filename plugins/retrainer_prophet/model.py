@@ -20,7 +20,10 @@ from retrainer_prophet.features import LOOKBACK_GAPS, History, typical_log_gap
 from retrainer_prophet.hazard import MAX_GAPS, GapRows, RegressionData, first_fitted_gap, fit_hazard
 from retrainer_prophet.importance import feature_importance
 from retrainer_prophet.known_gaps import GAPS_BEFORE, KnownGaps
+from retrainer_prophet.level import RunningLevels
+from retrainer_prophet.paths import Paths
 from retrainer_prophet.seasonality import fit_profile, hours_since_monday
+from retrainer_prophet.simulation import WaitSampler, simulate_posts
 from retrainer_prophet.stream import FittedModel, Stream
 from retrainer_prophet.time_grid import EDGES, cell_shapes
 from retrainer_prophet.waits import RULE_GAPS, decide_rules, first_gap_needed, quantiles_of_waits
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
 
     from retrainer.algorithms import Origins
     from retrainer_prophet import ProphetOptions
+    from retrainer_prophet.time_grid import Floats, Integers
 
 FORMAT = 4
 
@@ -101,12 +105,46 @@ def predict_waits(model: dict[str, Any], posts: pd.DataFrame, origins: Origins) 
         return _predict(FittedModel.from_dict(model), utc_times(posts), origins)
 
 
+def simulate_futures(
+    model: dict[str, Any],
+    posts: pd.DataFrame,
+    origins: Origins,
+    *,
+    horizon_hours: float,
+    max_posts: int,
+    paths: int,
+    seed: int,
+) -> Floats:
+    """Return (paths, k) hours to the posts of simulated futures; see the hook `simulate`.
+
+    Raises:
+        ArtifactError: the model was trained by a release that could not simulate.
+    """
+    if model.get("format") != FORMAT:
+        raise ArtifactError("this version was trained by an older release of `prophet`", hint="Train a new version")
+    fitted = FittedModel.from_dict(model)
+    with _thread_pools().limit(limits=1, user_api="blas"):
+        stream, known, numbers, silence = _known_gaps(fitted, utc_times(posts), origins)
+        number = int(numbers[0])
+        sampler = WaitSampler(
+            stream.hazard(int(stream.checkpoints(numbers)[0])),
+            RunningLevels.after(known.stage_observed, known.stage_expected, paths),
+            known.factors(numbers, np.zeros(1))[0],
+        )
+        return simulate_posts(
+            Paths.after(stream.history(number, number), stream.hours, paths, max_posts),
+            sampler,
+            quantiles_of_waits(stream, known, numbers, silence, fitted.same_time)[0],
+            float(hours_since_monday(origins.time)[0]),
+            fitted.same_time,
+            horizon_hours=horizon_hours,
+            max_posts=max_posts,
+            seed=seed,
+        )
+
+
 def _predict(fitted: FittedModel, times: NDArray[np.datetime64], origins: Origins) -> TimingForecasts:
-    last_times = times[origins.position]
-    stream = Stream(fitted, hours_since_monday(_distinct(times[: int(origins.position.max()) + 1])))
-    numbers = np.searchsorted(stream.hours, hours_since_monday(last_times), side="right") - 1 - stream.offset
-    silence = hours_between(last_times, origins.time)
-    known = KnownGaps.before(first_gap_needed(stream, numbers)).extended(stream, int(numbers.max()))
+    stream, known, numbers, silence = _known_gaps(fitted, times, origins)
     quantiles = quantiles_of_waits(stream, known, numbers, silence, fitted.same_time)
     rules = {0: fitted.rules}
     points = np.empty(len(origins))
@@ -118,6 +156,17 @@ def _predict(fitted: FittedModel, times: NDArray[np.datetime64], origins: Origin
             here = kind & (checkpoints == checkpoint)
             points[here] = rule.points(quantiles[here])
     return TimingForecasts(quantiles, points)
+
+
+def _known_gaps(
+    fitted: FittedModel, times: NDArray[np.datetime64], origins: Origins
+) -> tuple[Stream, KnownGaps, Integers, Floats]:
+    """Return the stream and the known gaps up to the last origin, and (n,) the gap and the silence of each origin."""
+    last_times = times[origins.position]
+    stream = Stream(fitted, hours_since_monday(_distinct(times[: int(origins.position.max()) + 1])))
+    numbers = np.searchsorted(stream.hours, hours_since_monday(last_times), side="right") - 1 - stream.offset
+    known = KnownGaps.before(first_gap_needed(stream, numbers)).extended(stream, int(numbers.max()))
+    return stream, known, numbers, hours_between(last_times, origins.time)
 
 
 def _distinct(times: NDArray[np.datetime64]) -> NDArray[np.datetime64]:
