@@ -81,6 +81,7 @@ def state_at(stream: Stream, checkpoint: int) -> CheckpointState:
     if state is None:
         state = _compute(stream, checkpoint)
         CACHE.put(key, state)
+    stream.hazards[checkpoint] = state.hazard
     return state
 
 
@@ -88,13 +89,12 @@ def _compute(stream: Stream, checkpoint: int) -> CheckpointState:
     if checkpoint == 0:
         segment = Segment.of(stream, 0, max(-GAPS_BEFORE, stream.first), max(0, stream.first))
         return CheckpointState(stream.hazard(0), KnownGaps.of(segment), stream.fitted.rules)
-    earlier = stream.checkpoints(np.arange(checkpoint - RULE_GAPS - GAPS_BEFORE, checkpoint))
-    segments = []
-    for number in np.unique(earlier):
-        cached = CACHE.get(stream.key(int(number)))
+    earlier = np.unique(stream.checkpoints(np.arange(checkpoint - RULE_GAPS - GAPS_BEFORE, checkpoint)))
+    for number in map(int, earlier):
+        cached = CACHE.get(stream.key(number))
         if cached is not None:
-            stream.hazards[int(number)] = cached.hazard
-        segments.append(stream.segment(int(number)))
+            stream.hazards[number] = cached.hazard
+    segments = [stream.segment(int(number)) for number in earlier]
     known = KnownGaps.of(segments[0])
     for segment in [*segments[1:], Segment.of(stream, checkpoint, checkpoint, checkpoint)]:
         known = known.followed_by(segment)

@@ -19,7 +19,6 @@ from retrainer_prophet.features import NUM_FEATURES, History
 from retrainer_prophet.hazard import GapRows, RegressionData, _baseline_hazard, _fit_poisson
 from retrainer_prophet.seasonality import WeeklyProfile, hours_since_monday
 from retrainer_prophet.time_grid import NUM_CLASSES, cell_shapes
-from retrainer_prophet.time_grid import NUM_CELLS, NUM_CLASSES, PARTS
 from tests.conftest import regular_posts
 
 PROPHET = load_algorithm("prophet")
