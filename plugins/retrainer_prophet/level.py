@@ -65,9 +65,9 @@ class RunningLevels:
     slow: Floats
 
     @classmethod
-    def after(cls, observed: Floats, expected: Floats, paths: int) -> RunningLevels:
-        """Start all paths after known gaps; see `stage_levels`."""
-        both = np.concatenate([observed, expected], axis=1)[-LEVEL_GAPS:]
+    def after(cls, posts: Floats, paths: int) -> RunningLevels:
+        """Start all paths after known gaps, given (gaps, 2, stages) observed and expected posts."""
+        both = posts[-LEVEL_GAPS:].reshape(-1, 2 * NUM_STAGES)
         age = np.arange(len(both))[::-1]
         sums = [(0.5 ** (age / half_life)) @ both for half_life in (_HALF_LIFE, _STAGE_HALF_LIFE)]
         fast = np.array([sums[0][:NUM_STAGES].sum(), sums[0][NUM_STAGES:].sum()])

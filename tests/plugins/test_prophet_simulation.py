@@ -75,7 +75,7 @@ def test_the_levels_of_a_path_are_those_of_a_known_stream() -> None:
     random = np.random.default_rng(0)
     stages, expected = random.integers(0, NUM_STAGES, 900), random.exponential(0.2, (900, NUM_STAGES))
     observed = np.eye(NUM_STAGES)[stages]
-    levels = RunningLevels.after(observed[:850], expected[:850], 2)
+    levels = RunningLevels.after(np.stack([observed, expected], axis=1)[:850], 2)
     for stage, posts in zip(stages[850:], expected[850:], strict=True):
         levels.add(np.array([1]), np.array([stage]), posts[None])
     assert levels.of(np.array([1])) == pytest.approx(stage_levels(observed, expected, 1), rel=0.02)
