@@ -8,7 +8,6 @@ import numpy as np
 
 from retrainer.algorithms import LEVELS, PointRule, PseudoOrigins
 from retrainer_prophet.expected_events import cumulative_hazard, expected_at
-from retrainer_prophet.known_gaps import GAPS_BEFORE
 from retrainer_prophet.level import STAGES
 from retrainer_prophet.time_grid import EDGES, NUM_CELLS, PARTS, WIDTHS, part_edges
 
@@ -22,13 +21,6 @@ _RULE_STRIDE = 4  # … taking every fourth
 _MIN_RATE = 1e-5  # posts per hour beyond the last cell
 
 
-def first_gap_needed(stream: Stream, numbers: Integers) -> int:
-    """Return the first gap that forecasts in these gaps, and the rules for their points, rest on."""
-    refitted = [int(checkpoint) for checkpoint in np.unique(stream.checkpoints(numbers)) if checkpoint > 0]
-    first = min([int(numbers.min()), *(checkpoint - RULE_GAPS for checkpoint in refitted)])
-    return max(first - GAPS_BEFORE, stream.first)
-
-
 def quantiles_of_waits(
     stream: Stream, known: KnownGaps, numbers: Integers, silence: Floats, same_time: float
 ) -> Floats:
@@ -36,7 +28,7 @@ def quantiles_of_waits(
 
     Args:
         stream: the posts.
-        known: the gaps up to the last origin; see `first_gap_needed`.
+        known: the gaps up to the last origin.
         numbers: (n,) the gap of each origin.
         silence: (n,) hours since its last post.
         same_time: the probability that the next post has the same time as the last, right after it.
