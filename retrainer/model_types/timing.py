@@ -141,16 +141,15 @@ def score_maximising_point(
         error_weight: another weight than 0.3 of the error.
     """
     points = np.empty(len(quantiles))
-    just_within, at_most = _WITHIN_HOURS - _ROUNDING_HOURS, _WITHIN_HOURS + _ROUNDING_HOURS / 1000
+    just_within = _WITHIN_HOURS - _ROUNDING_HOURS
     for row, waits in enumerate(quantiles):
         # In ascending order, so that argmax picks the earliest of equally good ones.
         candidates = np.sort(np.concatenate([waits, np.maximum(waits - just_within, 0), waits + just_within]))
-        first = np.searchsorted(waits, candidates - at_most, side="left")
-        last = np.searchsorted(waits, candidates + at_most, side="right")
+        within = np.count_nonzero(np.abs(candidates[:, None] - waits) <= _WITHIN_HOURS, axis=1)
         sums = np.concatenate([[0.0], np.cumsum(waits)])
         below = np.searchsorted(waits, candidates, side="right")
         error = candidates * (2 * below - len(waits)) + sums[-1] - 2 * sums[below]  # summed over the quantiles
-        expected = _WITHIN_WEIGHT * (last - first) - error_weight * error / _NORMALISING_HOURS
+        expected = _WITHIN_WEIGHT * within - error_weight * error / _NORMALISING_HOURS
         points[row] = candidates[np.argmax(expected)]
     return points
 
