@@ -81,7 +81,7 @@ def test_the_fit_at_a_checkpoint_knows_no_later_post(streams: list[tuple[pd.Data
     before = fit(posts)
     later, earlier = posts.copy(), posts.copy()
     later.loc[checkpoint + 1 :, "created_at"] += pd.Timedelta(days=3)
-    earlier.loc[checkpoint, "created_at"] -= pd.Timedelta(minutes=1)
+    earlier.loc[earlier.index == checkpoint, "created_at"] -= pd.Timedelta(minutes=1)
     CACHE.clear()
     same, changed = fit(later), fit(earlier)
     assert (same.hazard.coefficients == before.hazard.coefficients).all()
