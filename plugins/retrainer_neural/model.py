@@ -11,7 +11,7 @@ import torch
 from retrainer.algorithms import PointRule, PseudoOrigins, TimingForecasts, best_constant, hours_between, utc_times
 from retrainer.errors import ArtifactError
 from retrainer_neural.distribution import GapDistributions, needed_times
-from retrainer_neural.forecast import LEVEL_GAPS, KnownGaps, forecast_quantiles
+from retrainer_neural.forecast import KNOWN_GAPS, KnownGaps, forecast_quantiles
 from retrainer_neural.inputs import Scale, gaps_of
 from retrainer_neural.network import build_network
 from retrainer_neural.storage import NeuralModel
@@ -108,7 +108,7 @@ def _quantiles(model: NeuralModel, times: Times, posts: Any, silence: Floats) ->
         silence: (n,) hours.
     """
     description = model.description
-    first = max(0, int(posts.min()) - LEVEL_GAPS)
+    first = max(0, int(posts.min()) - KNOWN_GAPS)
     last = int(posts.max())
     own, offset = needed_times(times, first, last)
     with deterministic("cpu"):

@@ -136,7 +136,7 @@ def test_a_silence_conditions_the_distribution_exactly() -> None:
     from retrainer_neural.forecast import _GRID, Calibration
 
     even = Recalibration(np.linspace(0, 1, 21))
-    calibration = Calibration(1.0, even, even)
+    calibration = Calibration(even, even)
     hazard = 0.3 * _GRID**0.8
     for silence in (0.5, 12.0, 1e5):
         later = 0.3 * (silence + _GRID) ** 0.8
