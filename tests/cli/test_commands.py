@@ -630,7 +630,7 @@ def test_predict_forecasts_the_next_days_and_posts(trained: str, retrainer: Runn
         ("--until", "32d", "is over 31 days ahead"),
         ("--until", "999999w", "'999999w' is out of range"),
         ("--next", "0", "greater than or equal to 1"),
-        ("--next", "101", "less than or equal to 100"),
+        ("--next", "101", "next: '101' is over 100 posts"),
     ],
 )
 def test_a_horizon_out_of_range_is_refused(

@@ -77,13 +77,11 @@ def test_the_fit_at_a_checkpoint_knows_no_later_post(streams: list[tuple[pd.Data
     def fit(changed: pd.DataFrame) -> CheckpointState:
         return state_at(stream_until(model, changed), 200)
 
-    def moved(rows: np.ndarray, by: str) -> pd.DataFrame:
-        return posts.assign(created_at=posts["created_at"] + pd.to_timedelta(np.where(rows, by, "0h")))
-
     checkpoint = TRAINING - 1 + 200
     before = fit(posts)
-    row = np.arange(len(posts))
-    later, earlier = moved(row > checkpoint, "72h"), moved(row >= checkpoint, "1min")
+    later, earlier = posts.copy(), posts.copy()
+    later.loc[checkpoint + 1 :, "created_at"] += pd.Timedelta(days=3)
+    earlier.loc[earlier.index == checkpoint, "created_at"] -= pd.Timedelta(minutes=1)
     CACHE.clear()
     same, changed = fit(later), fit(earlier)
     assert (same.hazard.coefficients == before.hazard.coefficients).all()
