@@ -20,6 +20,7 @@ from retrainer_prophet.features import LOOKBACK_GAPS, History, typical_log_gap
 from retrainer_prophet.hazard import MAX_GAPS, GapRows, RegressionData, first_fitted_gap, fit_hazard
 from retrainer_prophet.importance import feature_importance
 from retrainer_prophet.known_gaps import GAPS_BEFORE, KnownGaps
+from retrainer_prophet.pauses import pause_scale
 from retrainer_prophet.seasonality import fit_profile, hours_since_monday
 from retrainer_prophet.stream import FittedModel, Stream
 from retrainer_prophet.time_grid import EDGES, cell_shapes
@@ -79,6 +80,7 @@ def train_model(posts: pd.DataFrame, options: ProphetOptions) -> dict[str, Any]:
             same_time=float((recent[1:] == recent[:-1]).mean()),
             trained_through=float(hours[-1]),
             training_gaps=len(distinct) - 1,
+            pause_scale=pause_scale(gaps),
             constants=(best_constant(gaps, np.ones(len(gaps))), best_constant(origins.wait, origins.weight)),
         )
         stream = Stream(fitted, hours)
