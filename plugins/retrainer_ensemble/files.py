@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from retrainer_ensemble.hedge import HedgeState
+from retrainer_ensemble.known_waits import Spacing
 from retrainer_ensemble.members import load_member
 from retrainer_ensemble.model import EnsembleModel
 
@@ -28,13 +29,15 @@ def save_model(model: EnsembleModel, directory: Path) -> list[str]:
         folder = directory / name
         folder.mkdir()
         names += [f"{name}/{file}" for file in load_member(name).save(trained, folder)]
+    state = model.state
     content = {
         "members": list(model.members),
         "trained_through": str(model.trained_through),
-        "row_step": model.row_step,
-        "time_step_us": int(model.time_step.astype(int)),
-        "after_posts": _to_dict(model.after_posts),
-        "in_silence": _to_dict(model.in_silence),
+        "spacing_posts": model.spacing.posts,
+        "spacing_us": int(model.spacing.time.astype("timedelta64[us]").astype(int)),
+        "losses_hours": state.losses[0].tolist(),
+        "gap_hours": float(state.gap[0]),
+        "waits": int(state.count[0]),
         "crps_hours": model.crps_hours,
     }
     (directory / WEIGHTS_FILE).write_text(json.dumps(content, allow_nan=False), encoding="utf-8")
@@ -58,18 +61,9 @@ def load_model(directory: Path) -> EnsembleModel:
     return EnsembleModel(
         members=members,
         trained_through=np.datetime64(content["trained_through"], "us"),
-        row_step=content["row_step"],
-        time_step=np.timedelta64(content["time_step_us"], "us"),
-        after_posts=_from_dict(content["after_posts"]),
-        in_silence=_from_dict(content["in_silence"]),
+        spacing=Spacing(content["spacing_posts"], np.timedelta64(content["spacing_us"], "us")),
+        state=HedgeState(
+            np.array([content["losses_hours"]]), np.array([content["gap_hours"]]), np.array([content["waits"]])
+        ),
         crps_hours=content["crps_hours"],
     )
-
-
-def _to_dict(state: HedgeState) -> dict[str, Any]:
-    """Return the state of one learner as plain data."""
-    return {"losses": state.losses[0].tolist(), "gap": float(state.gap[0]), "count": int(state.count[0])}
-
-
-def _from_dict(stored: dict[str, Any]) -> HedgeState:
-    return HedgeState(np.array([stored["losses"]]), np.array([stored["gap"]]), np.array([stored["count"]]))

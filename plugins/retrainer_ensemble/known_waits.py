@@ -1,7 +1,7 @@
 """Origins in the past whose waits are known by now: right after posts, and at evenly spaced times.
 
-They lie on a grid that starts at the end of the training posts, so which of them an origin uses depends on nothing but
-the posts that it knows.
+They start at the end of the training posts, so which of them an origin uses depends on nothing but the posts that it
+knows.
 """
 
 from __future__ import annotations
@@ -20,12 +20,40 @@ if TYPE_CHECKING:
 
     Times = NDArray[np.datetime64]
 
-MAX_WAITS = 200  # that an origin learns from, the last ones
+MAX_OF_A_KIND = 100
+MAX_WAITS = 2 * MAX_OF_A_KIND  # that an origin learns from, the last ones
+
+_MINUTE = np.timedelta64(60_000_000, "us")
+
+
+@dataclass(frozen=True)
+class Spacing:
+    """How far past origins are from one another.
+
+    Attributes:
+        posts: from one post that is an origin to the next.
+        time: from one evenly spaced time to the next.
+    """
+
+    posts: int
+    time: np.timedelta64
+
+    @classmethod
+    def over(cls, times: Times, since: np.datetime64) -> Spacing:
+        """Return the spacing of at most 100 origins of each kind, and no more than posts, over the last posts.
+
+        Args:
+            times: (n,) of the posts, in order.
+            since: the time of the last one before them.
+        """
+        count = int((times > since).sum())
+        time = (times[-1] - since).astype("timedelta64[us]") // max(min(count, MAX_OF_A_KIND), 1)
+        return cls(max(-(-count // MAX_OF_A_KIND), 1), max(time, _MINUTE))
 
 
 @dataclass(frozen=True)
 class KnownWaits:
-    """m past origins in order, and what came after them.
+    """m past origins, and what came after them, in the order in which this became known.
 
     Attributes:
         origins: the origins.
@@ -36,26 +64,23 @@ class KnownWaits:
     hours: Floats
 
     @classmethod
-    def after_posts(cls, times: Times, since: np.datetime64, step: int) -> KnownWaits:
-        """Return every `step`-th post from the last one at `since`, but for the last of all.
+    def find(cls, times: Times, since: np.datetime64, spacing: Spacing) -> KnownWaits:
+        """Return past origins after a time whose wait has ended by the last post.
 
         Args:
             times: (n,) of the posts, in order.
         """
         first = max(int(np.searchsorted(times, since, side="right")) - 1, 0)
-        rows = np.arange(first, len(times) - 1, step)
-        return cls(Origins(times[rows], rows), hours_between(times[rows], times[rows + 1]))
-
-    @classmethod
-    def in_silence(cls, times: Times, since: np.datetime64, step: np.timedelta64) -> KnownWaits:
-        """Return every `step` of time after `since`, before the last post."""
-        at = np.arange(since + step, times[-1], step)
-        rows = np.searchsorted(times, at, side="right") - 1
-        at, rows = at[rows >= 0], rows[rows >= 0]
+        after_posts = np.arange(first, len(times) - 1, spacing.posts)
+        at = np.arange(since + spacing.time, times[-1], spacing.time)
+        at = at[at >= times[0]]
+        rows = np.concatenate([after_posts, np.searchsorted(times, at, side="right") - 1])
+        order = np.argsort(rows, kind="stable")
+        rows, at = rows[order], np.concatenate([times[after_posts], at])[order]
         return cls(Origins(at, rows), hours_between(at, times[rows + 1]))
 
     def known_at(self, positions: Integers) -> tuple[Integers, Integers]:
-        """Return (p,) and (p,): the slice of the last waits that ended at or before each row of posts."""
+        """Return (p,) and (p,): the slice of the last waits that had ended by each row of posts."""
         ends = np.searchsorted(self.origins.position + 1, positions, side="right")
         return np.maximum(ends - MAX_WAITS, 0), ends
 

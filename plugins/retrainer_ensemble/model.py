@@ -2,37 +2,33 @@
 
 The weights at an origin are learnt from the members' forecasts of waits that had ended by then: in training from the
 waits after the first 80% of the posts, forecast by members trained on these; later from those after the training posts.
-Origins right after a post and origins in a silence have weights of their own.
+Right after a post and in a silence the weights are the same.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from retrainer.algorithms import Importance, Origins, TimingForecasts, hours_between, utc_times
+from retrainer.algorithms import Importance, Origins, TimingForecasts, utc_times
 from retrainer_ensemble.hedge import HedgeState, learn_weights, mean_crps
-from retrainer_ensemble.known_waits import MAX_WAITS, KnownWaits
+from retrainer_ensemble.known_waits import KnownWaits, Spacing
 from retrainer_ensemble.members import load_member
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     import pandas as pd
-    from numpy.typing import NDArray
     from pydantic import BaseModel
 
-    from retrainer_ensemble.hedge import Floats, Integers
+    from retrainer_ensemble.hedge import Floats
 
     Options = Mapping[str, BaseModel]
 
 TRAINING_SHARE = 0.8
 MIN_POSTS = 100  # with fewer, training learns no weights
-
-_MINUTE = np.timedelta64(60_000_000, "us")
 
 
 @dataclass(frozen=True)
@@ -42,19 +38,15 @@ class EnsembleModel:
     Attributes:
         members: the members' models, by name.
         trained_through: the time of the last training post, UTC.
-        row_step: posts from one wait that weights are learnt from to the next.
-        time_step: time from one to the next, in silences.
-        after_posts: what the weights of origins right after a post start from.
-        in_silence: what those of other origins start from.
-        crps_hours: the mean CRPS of the members right after posts, as training measured it; empty if it did not.
+        spacing: of the origins that weights are learnt from after it.
+        state: what the weights start from there.
+        crps_hours: the mean CRPS of the members, as training measured it; empty if it did not.
     """
 
     members: dict[str, Any]
     trained_through: np.datetime64
-    row_step: int
-    time_step: np.timedelta64
-    after_posts: HedgeState
-    in_silence: HedgeState
+    spacing: Spacing
+    state: HedgeState
     crps_hours: dict[str, float]
 
 
@@ -70,90 +62,53 @@ def train_model(posts: pd.DataFrame, options: Options) -> EnsembleModel:
     """
     times = utc_times(posts)
     count = int(len(posts) * TRAINING_SHARE)
-    since, later = times[count - 1], len(posts) - count
-    row_step = -(-later // MAX_WAITS)
-    time_step = max((times[-1] - since).astype("timedelta64[us]") // min(later, MAX_WAITS), _MINUTE)
-    states, crps = [HedgeState.start(len(options))] * 2, {}
+    since = times[count - 1]
+    spacing, state, crps = Spacing.over(times, since), HedgeState.start(len(options)), {}
     if len(posts) >= MIN_POSTS:
-        members = _train(posts.iloc[:count], options)
-        known = [KnownWaits.after_posts(times, since, row_step), KnownWaits.in_silence(times, since, time_step)]
-        quantiles = _forecast(members, posts, [each.origins for each in known], options)
-        states = [
-            learn_weights(state, forecast, each.hours, np.array([0]), np.array([len(each)]))
-            for state, forecast, each in zip(states, quantiles, known, strict=True)
-        ]
-        crps = dict(zip(options, mean_crps(quantiles[0], known[0].hours).tolist(), strict=True))
-    return EnsembleModel(_train(posts, options), times[-1], row_step, time_step, states[0], states[1], crps)
+        known = KnownWaits.find(times, since, spacing)
+        quantiles = _forecast(_train(posts.iloc[:count], options), posts, known.origins, options)
+        state = learn_weights(state, quantiles, known.hours, np.array([0]), np.array([len(known)]))
+        crps = dict(zip(options, mean_crps(quantiles, known.hours).tolist(), strict=True))
+    return EnsembleModel(_train(posts, options), times[-1], spacing, state, crps)
 
 
 def predict_waits(model: EnsembleModel, posts: pd.DataFrame, origins: Origins, options: Options) -> TimingForecasts:
     """Return the averaged quantiles of the wait from each origin, in hours."""
     times = utc_times(posts)[: int(origins.position.max()) + 1]
-    silent = hours_between(times[origins.position], origins.time) > 0
-    kinds = [
-        _Learners.of(~silent, origins, KnownWaits.after_posts(times, model.trained_through, model.row_step)),
-        _Learners.of(silent, origins, KnownWaits.in_silence(times, model.trained_through, model.time_step)),
-    ]
-    *past, now = _forecast(model.members, posts, [*(kind.known.origins for kind in kinds), origins], options)
-    averaged = np.empty((len(origins), now.shape[2]))
-    for kind, state, quantiles in zip(kinds, (model.after_posts, model.in_silence), past, strict=True):
-        weights = learn_weights(state, quantiles, kind.known.hours, kind.first, kind.last).weights()
-        averaged[kind.rows] = np.einsum("nk,nkq->nq", weights, now[kind.rows])
-    return TimingForecasts.from_quantiles(averaged)
+    known = KnownWaits.find(times, model.trained_through, model.spacing)
+    first, last = known.known_at(origins.position)
+    used = np.zeros(len(known), dtype=bool)
+    for start, end in set(zip(first.tolist(), last.tolist(), strict=True)):
+        used[start:end] = True
+    index = np.concatenate([[0], np.cumsum(used)])  # of a wait among those used
+    known = known[used]
+    every = Origins(
+        np.concatenate([known.origins.time, origins.time]), np.concatenate([known.origins.position, origins.position])
+    )
+    quantiles = _forecast(model.members, posts, every, options)
+    past, now = quantiles[: len(known)], quantiles[len(known) :]
+    weights = learn_weights(model.state, past, known.hours, index[first], index[last]).weights()
+    return TimingForecasts.from_quantiles(np.einsum("nk,nkq->nq", weights, now))
 
 
 def explain_weights(model: EnsembleModel) -> list[Importance]:
-    """Return each member's weight right after a post at the end of training, the largest first."""
-    after_posts, in_silence = model.after_posts.weights()[0], model.in_silence.weights()[0]
-    found = []
-    for name, weight, silent in zip(model.members, after_posts.tolist(), in_silence.tolist(), strict=True):
-        measured = f", CRPS {model.crps_hours[name]:.3g} h" if model.crps_hours else ", not learnt: too few posts"
-        found.append(Importance(name, weight, "weight", f"{silent:.2f} in a silence{measured}"))
+    """Return each member's weight at the end of training, the largest first."""
+    notes = [f"CRPS {model.crps_hours[name]:.3g} h" if model.crps_hours else "too few posts" for name in model.members]
+    weights = model.state.weights()[0].tolist()
+    found = [
+        Importance(name, weight, "weight", note)
+        for name, weight, note in zip(model.members, weights, notes, strict=True)
+    ]
     return sorted(found, key=lambda importance: -importance.value)
-
-
-@dataclass(frozen=True)
-class _Learners:
-    """The n origins of one kind, and the known waits that each learns from.
-
-    Attributes:
-        rows: (n,) the origins.
-        known: the waits that any of them learns from.
-        first, last: (n,) the slice of these.
-    """
-
-    rows: Integers
-    known: KnownWaits
-    first: Integers
-    last: Integers
-
-    @classmethod
-    def of(cls, chosen: NDArray[np.bool_], origins: Origins, known: KnownWaits) -> _Learners:
-        rows = np.flatnonzero(chosen)
-        first, last = known.known_at(origins.position[rows])
-        needed = np.zeros(len(known) + 1, dtype=np.int64)
-        np.add.at(needed, first, 1)
-        np.add.at(needed, last, -1)
-        used = np.cumsum(needed[:-1]) > 0
-        index = np.concatenate([[0], np.cumsum(used)])  # among those used
-        return cls(rows, known[used], index[first], index[last])
 
 
 def _train(posts: pd.DataFrame, options: Options) -> dict[str, Any]:
     return {name: load_member(name).train(posts, own, "timing") for name, own in options.items()}
 
 
-def _forecast(
-    members: Mapping[str, Any], posts: pd.DataFrame, origins: Sequence[Origins], options: Options
-) -> list[Floats]:
-    """Return the (n, K, 99) quantiles of each set of origins; every member is called once."""
-    joined = Origins(
-        np.concatenate([each.time for each in origins]), np.concatenate([each.position for each in origins])
-    )
+def _forecast(members: Mapping[str, Any], posts: pd.DataFrame, origins: Origins, options: Options) -> Floats:
+    """Return (n, K, 99) quantiles; every member is called once."""
     forecasts = [
-        load_member(name).predict(model, posts, joined, options[name], "timing").quantiles
-        for name, model in members.items()
+        load_member(name).predict(model, posts, origins, options[name], "timing") for name, model in members.items()
     ]
-    ends = np.cumsum([0, *map(len, origins)])
-    quantiles = np.stack(forecasts, axis=1)
-    return [quantiles[start:end] for start, end in pairwise(ends)]
+    return np.stack([forecast.quantiles for forecast in forecasts], axis=1)

@@ -13,18 +13,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
-from retrainer.algorithms import PseudoOrigins, TimingForecasts, best_constant, hours_between, utc_times
+from retrainer.algorithms import LEVELS, PseudoOrigins, TimingForecasts, best_constant, hours_between, utc_times
 from retrainer.errors import ArtifactError, InsufficientData
 from retrainer_prophet import format_3
+from retrainer_prophet.checkpoint_state import state_at
 from retrainer_prophet.features import LOOKBACK_GAPS, History, typical_log_gap
 from retrainer_prophet.hazard import MAX_GAPS, GapRows, RegressionData, first_fitted_gap, fit_hazard
 from retrainer_prophet.importance import feature_importance
-from retrainer_prophet.known_gaps import GAPS_BEFORE, KnownGaps
+from retrainer_prophet.known_gaps import GAPS_BEFORE, KnownGaps, Segment
 from retrainer_prophet.pauses import pause_scale
 from retrainer_prophet.seasonality import fit_profile, hours_since_monday
 from retrainer_prophet.stream import FittedModel, Stream
 from retrainer_prophet.time_grid import EDGES, cell_shapes
-from retrainer_prophet.waits import RULE_GAPS, decide_rules, first_gap_needed, quantiles_of_waits
+from retrainer_prophet.waits import RULE_GAPS, decide_rules, quantiles_of_waits
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from retrainer_prophet import ProphetOptions
 
 FORMAT = 4
+
+_IN_TRAINING = -1  # instead of a checkpoint, of origins before the last training post
 
 _thread_pools = cache(ThreadpoolController)  # linear algebra runs in one thread: on small matrices two are slower
 
@@ -84,8 +87,8 @@ def train_model(posts: pd.DataFrame, options: ProphetOptions) -> dict[str, Any]:
             constants=(best_constant(gaps, np.ones(len(gaps))), best_constant(origins.wait, origins.weight)),
         )
         stream = Stream(fitted, hours)
-        known = KnownGaps.before(max(-RULE_GAPS - GAPS_BEFORE, stream.first)).extended(stream, 0)
-        fitted = replace(fitted, rules=decide_rules(stream, known, 0))
+        segment = Segment.of(stream, 0, max(-RULE_GAPS - GAPS_BEFORE, stream.first), 0)
+        fitted = replace(fitted, rules=decide_rules(stream, KnownGaps.of(segment), 0))
     return {"format": FORMAT, **fitted.to_dict(), "importances": importances}
 
 
@@ -108,17 +111,20 @@ def _predict(fitted: FittedModel, times: NDArray[np.datetime64], origins: Origin
     stream = Stream(fitted, hours_since_monday(_distinct(times[: int(origins.position.max()) + 1])))
     numbers = np.searchsorted(stream.hours, hours_since_monday(last_times), side="right") - 1 - stream.offset
     silence = hours_between(last_times, origins.time)
-    known = KnownGaps.before(first_gap_needed(stream, numbers)).extended(stream, int(numbers.max()))
-    quantiles = quantiles_of_waits(stream, known, numbers, silence, fitted.same_time)
-    rules = {0: fitted.rules}
-    points = np.empty(len(origins))
-    checkpoints = stream.checkpoints(numbers)
+    checkpoints = np.where(numbers < 0, _IN_TRAINING, stream.checkpoints(numbers))
+    quantiles, points = np.empty((len(origins), len(LEVELS))), np.empty(len(origins))
     for checkpoint in np.unique(checkpoints):
-        if checkpoint not in rules:
-            rules[checkpoint] = decide_rules(stream, known, int(checkpoint))
-        for rule, kind in zip(rules[checkpoint], (silence == 0, silence > 0), strict=True):
-            here = kind & (checkpoints == checkpoint)
-            points[here] = rule.points(quantiles[here])
+        here = np.flatnonzero(checkpoints == checkpoint)
+        last = int(numbers[here].max())
+        if checkpoint == _IN_TRAINING:
+            segment = Segment.of(stream, 0, max(int(numbers[here].min()) - GAPS_BEFORE, stream.first), last)
+            known, rules = KnownGaps.of(segment), fitted.rules
+        else:
+            state = state_at(stream, int(checkpoint))
+            known, rules = state.known.extended(stream, int(checkpoint), last), state.rules
+        quantiles[here] = quantiles_of_waits(stream, known, numbers[here], silence[here], fitted.same_time)
+        for rule, kind in zip(rules, (silence[here] == 0, silence[here] > 0), strict=True):
+            points[here[kind]] = rule.points(quantiles[here[kind]])
     return TimingForecasts(quantiles, points)
 
 

@@ -8,7 +8,6 @@ import numpy as np
 
 from retrainer.algorithms import LEVELS, PointRule, PseudoOrigins
 from retrainer_prophet.expected_events import cumulative_hazard, hazard_curve
-from retrainer_prophet.known_gaps import GAPS_BEFORE
 from retrainer_prophet.level import STAGES
 from retrainer_prophet.pauses import hazard_with_pauses
 from retrainer_prophet.time_grid import EDGES, NUM_CELLS, PARTS, WIDTHS, part_edges
@@ -24,13 +23,6 @@ _MIN_RATE = 1e-5  # posts per hour beyond the last cell
 _HOURS_BEYOND = np.geomspace(EDGES[-1], 300 * EDGES[-1], 120)[1:]  # centuries: a pause may be followed by a longer one
 
 
-def first_gap_needed(stream: Stream, numbers: Integers) -> int:
-    """Return the first gap that forecasts in these gaps, and the rules for their points, rest on."""
-    refitted = [int(checkpoint) for checkpoint in np.unique(stream.checkpoints(numbers)) if checkpoint > 0]
-    first = min([int(numbers.min()), *(checkpoint - RULE_GAPS for checkpoint in refitted)])
-    return max(first - GAPS_BEFORE, stream.first)
-
-
 def quantiles_of_waits(
     stream: Stream, known: KnownGaps, numbers: Integers, silence: Floats, same_time: float
 ) -> Floats:
@@ -38,7 +30,7 @@ def quantiles_of_waits(
 
     Args:
         stream: the posts.
-        known: the gaps up to the last origin; see `first_gap_needed`.
+        known: the gaps up to the last origin.
         numbers: (n,) the gap of each origin.
         silence: (n,) hours since its last post.
         same_time: the probability that the next post has the same time as the last, right after it.

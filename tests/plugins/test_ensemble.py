@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 ENSEMBLE = load_algorithm("ensemble")
 
-# Forecasts half of the last gap to twice its length, and writes files of its own.
+# Forecasts a gap of half to twice the last one, and writes files of its own.
 LAST_GAP = timing_algorithm(
     "last_gap",
     setup="""
@@ -40,7 +40,9 @@ LAST_GAP = timing_algorithm(
     predict="""
     times = utc_times(posts)
     last = hours_between(times[np.maximum(origins.position - 1, 0)], times[origins.position])
-    return Forecasts.from_quantiles(np.maximum(last, 0.1)[:, None] * 2 ** (2 * LEVELS - 1))
+    quantiles = np.maximum(last, 0.1)[:, None] * 2 ** (2 * LEVELS - 1)
+    silence = hours_between(times[origins.position], origins.time)[:, None]
+    return Forecasts.from_quantiles(np.maximum(quantiles - silence, quantiles / 20))
     """,
     hooks="""
     @hookimpl
@@ -143,18 +145,17 @@ def posts_at(hours: np.ndarray) -> pd.DataFrame:
 def test_the_member_that_forecasts_better_gets_the_weight() -> None:
     """Gaps like the last one in the second half: `last_gap` is right there, `baseline` is not."""
     rng = np.random.default_rng(3)
-    gaps = np.concatenate([rng.exponential(5, 400), np.exp(np.cumsum(rng.normal(0, 0.2, 300)))])
-    posts = posts_at(np.cumsum(gaps))
+    alike = 5 * np.exp(np.sin(np.arange(300) / 15) + rng.normal(0, 0.1, 300))
+    posts = posts_at(np.cumsum(np.concatenate([rng.exponential(5, 400), alike])))
     options: Any = ENSEMBLE.options(CHEAP, "timing")
     model = ENSEMBLE.train(posts.iloc[:400], options, "timing")
     at_first = {found.label: found.value for found in ENSEMBLE.explain(model, options, "timing")}
     assert at_first["baseline"] > 0.6
     assert sum(at_first.values()) == pytest.approx(1)
-    forecasts = ENSEMBLE.predict(model, posts, Origins.before(posts, np.array([400, 699])), options, "timing")
+    origins = Origins.before(posts, np.array([400, 699]))
+    forecasts = ENSEMBLE.predict(model, posts, origins, options, "timing")
     members = [
-        load_algorithm(name).predict(
-            model.members[name], posts, Origins.before(posts, np.array([400, 699])), own, "timing"
-        )
+        load_algorithm(name).predict(model.members[name], posts, origins, own, "timing")
         for name, own in options.members.items()
     ]
     for row, expected in ((0, 0), (1, 1)):
