@@ -55,6 +55,13 @@ def cumulative_hazard(expected: Floats, factors: Floats) -> Floats:
     return hazard
 
 
+def expected_at(hazard: Floats, factors: Floats) -> Floats:
+    """Return (n,) the expected posts at which the cumulative hazard, recalibrated by (bins,) factors, reaches (n,)."""
+    knots = np.append(0.0, np.cumsum(factors[:-1] * _WIDTHS[:-1]))
+    expected: Floats = np.interp(hazard, knots, _EDGES) + np.maximum(hazard - knots[-1], 0.0) / factors[-1]
+    return expected
+
+
 def hazard_curve(expected: Floats, factors: Floats) -> Floats:
     """Return (n,) the cumulative hazard after (n,) expected posts, all by the same (bins,) factors."""
     knots = np.append(0.0, np.cumsum(factors[:-1] * _WIDTHS[:-1]))
