@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from retrainer.algorithms.manager import load_algorithm
-from retrainer.algorithms.testing import check_algorithm
+from retrainer.algorithms.testing import check_algorithm, check_conditioning
 from retrainer.errors import ArtifactError
 from retrainer.model_types.base import Origins, utc_times
 from retrainer.pipeline.loading import load_version
@@ -60,6 +60,16 @@ def office_hours(weeks: int) -> pd.DataFrame:
 
 def test_neural_tpp_passes_the_conformance_suite() -> None:
     check_algorithm("neural_tpp", options={**TINY, "networks": 1}, posts=sample_posts().iloc[:215])
+
+
+def test_a_later_forecast_is_the_earlier_one_conditioned_but_for_the_recalibration(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Forecasts at clock times are recalibrated by waits from clock times, which those right after posts are not."""
+    from retrainer_neural import forecast
+
+    monkeypatch.setattr(forecast, "RECALIBRATION_GAPS", 0)
+    check_conditioning("neural_tpp", options={**TINY, "networks": 1}, posts=sample_posts().iloc[:215])
 
 
 @pytest.mark.slow
