@@ -5,7 +5,7 @@ STAMP := .venv/.installed
 PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 
 .PHONY: help demo test test-slow soak test-lowest coverage lint format docs docs-picture clean \
-	bench bench-registry bench-timing bench-content bench-scale bench-evidence bench-claude bench-replay bench-api bench-import
+	bench bench-registry bench-timing bench-futures bench-content bench-scale bench-evidence bench-claude bench-replay bench-api bench-import
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -76,6 +76,9 @@ PNG ?=
 bench-timing: $(STAMP)  ## score timing algorithms on every CSV file in the folder DATA, or on STREAMS=derived or =simulated
 	$(BIN)/python -m benchmarks.timing --data '$(DATA)' --options '$(OPTIONS)' --streams '$(STREAMS)' \
 		--algorithms '$(ALGORITHMS)' $(if $(AGAINST),--against '$(AGAINST)') $(if $(PNG),--png '$(PNG)')
+
+bench-futures: $(STAMP)  ## score forecasts of several days on every CSV file in the folder DATA, or on STREAMS
+	$(BIN)/python -m benchmarks.futures --data '$(DATA)' --streams '$(STREAMS)'
 
 MODEL ?=
 bench-content: $(STAMP)  ## score trivial forecasts of the texts in every CSV file in the folder DATA

@@ -10,7 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from retrainer.algorithms import Algorithm, Importance, hookimpl
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
+    from numpy.typing import NDArray
 
     from retrainer.algorithms import Origins, TimingForecasts
 
@@ -73,6 +75,24 @@ def predict(model: dict[str, Any], posts: pd.DataFrame, origins: Origins) -> Tim
     from retrainer_prophet.model import predict_waits  # noqa: PLC0415
 
     return predict_waits(model, posts, origins)
+
+
+@hookimpl
+def simulate(
+    model: dict[str, Any],
+    posts: pd.DataFrame,
+    origins: Origins,
+    horizon_hours: float,
+    max_posts: int,
+    paths: int,
+    seed: int,
+) -> NDArray[np.float64]:
+    """Return futures drawn from the hazard, post after post."""
+    from retrainer_prophet.model import simulate_futures  # noqa: PLC0415
+
+    return simulate_futures(
+        model, posts, origins, horizon_hours=horizon_hours, max_posts=max_posts, paths=paths, seed=seed
+    )
 
 
 @hookimpl

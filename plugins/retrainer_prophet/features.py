@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 LOOKBACK_GAPS = 800  # of the moving averages
 LOOKBACK_HOURS = 30 * 24.0  # of counts and habits
 
-_MINUTE = 1 / 60
-_LAGS = 3
-_HALF_LIVES = (3, 10, 30, 100)  # of the moving averages, in gaps
-_COUNT_HOURS = (0.1, 0.3, 1, 3, 6, 12, 24, 72, 168, 720)
+MINUTE = 1 / 60
+LAGS = 3
+HALF_LIVES = (3, 10, 30, 100)  # of the moving averages, in gaps
+COUNT_HOURS = (0.1, 0.3, 1, 3, 6, 12, 24, 72, 168, 720)
 _TENTHS = 10  # habits are counted in tenths of an hour
 _PERIODS = (24.0, 168.0)  # hours
 _HARMONICS = 3
@@ -40,8 +40,8 @@ _HABIT_INTERACTIONS = (2, 3, 4)
 # The groups of columns and their widths, in the order of the columns.
 FEATURE_GROUPS: tuple[tuple[str, int], ...] = (
     ("rhythm", STAGE_WEIGHTS.shape[1]),
-    ("gaps", _LAGS + len(_HALF_LIVES) + len(_GAP_INTERACTIONS)),
-    ("counts", len(_COUNT_HOURS) + len(_COUNT_INTERACTIONS)),
+    ("gaps", LAGS + len(HALF_LIVES) + len(_GAP_INTERACTIONS)),
+    ("counts", len(COUNT_HOURS) + len(_COUNT_INTERACTIONS)),
     ("habits", 5 + len(_HABIT_INTERACTIONS)),
     ("clock", 2 * len(_PERIODS) * _HARMONICS),
 )
@@ -86,13 +86,13 @@ class History:
         hours = hours[skipped:]
         with_features = hours[first - skipped :]
         count = len(with_features)
-        padded = np.concatenate([np.full(LOOKBACK_GAPS + 1, typical_gap), np.log(np.diff(hours) + _MINUTE)])
+        padded = np.concatenate([np.full(LOOKBACK_GAPS + 1, typical_gap), np.log(np.diff(hours) + MINUTE)])
         padded = padded[first - skipped :]
-        lags = [padded[LOOKBACK_GAPS - lag : LOOKBACK_GAPS - lag + count] for lag in range(_LAGS)]
-        averages = [_moving_average(padded[1:], half_life) for half_life in _HALF_LIVES]
+        lags = [padded[LOOKBACK_GAPS - lag : LOOKBACK_GAPS - lag + count] for lag in range(LAGS)]
+        averages = [_moving_average(padded[1:], half_life) for half_life in HALF_LIVES]
         rank = np.arange(first - skipped + 1, len(hours) + 1)
-        counts = [np.log1p(rank - np.searchsorted(hours, with_features - back, side="right")) for back in _COUNT_HOURS]
-        tenths = _tenth(hours)
+        counts = [np.log1p(rank - np.searchsorted(hours, with_features - back, side="right")) for back in COUNT_HOURS]
+        tenths = tenth_of(hours)
         per_tenth = np.bincount(tenths - tenths[0], minlength=int(tenths[-1] - tenths[0]) + 2)
         cumulative = np.concatenate([[0], np.cumsum(per_tenth)]).astype(np.int32)
         return cls(
@@ -112,7 +112,7 @@ class History:
         starts, ends = post_hours + STARTS[cells], post_hours + ENDS[cells]
         silence = LOG_SILENCE[cells][:, None]
         gaps, counts = self.gaps[posts], self.counts[posts]
-        habits = self._habits(post_hours, starts, ends, WIDTHS[cells])
+        habits = self._habits(posts, starts, ends, WIDTHS[cells])
         return np.column_stack(
             [
                 self.profile.log_relative_activity(starts, ends)[:, None] * STAGE_WEIGHTS[cells],
@@ -139,19 +139,23 @@ class History:
                 harmonic = harmonic * turn
         return np.column_stack(columns)
 
-    def _habits(self, post_hours: Floats, starts: Floats, ends: Floats, widths: Floats) -> Floats:
+    def posts_before(self, posts: Integers, tenths: Integers) -> NDArray[np.int32]:  # noqa: ARG002  `Paths` needs them
+        """Return (rows,) the number of posts before tenths of an hour, counted from `first_tenth`."""
+        return self.cumulative.take(tenths, mode="clip")
+
+    def _habits(self, posts: Integers, starts: Floats, ends: Floats, widths: Floats) -> Floats:
         """Return (rows, 5): how many posts there were at this time of day.
 
         Yesterday within half an hour and within an hour and a half; in the last week; in the three weeks before it; on
         this day of the last four weeks.
         """
-        known, first, last = (_tenth(hours) - self.first_tenth for hours in (post_hours, starts, ends))
+        known, first, last = (tenth_of(hours) - self.first_tenth for hours in (self.hours[posts], starts, ends))
 
         def posts_per_hour(days_back: int, margin: float) -> Floats:
             # For a cell far ahead, the earlier day may not be over yet: count known posts only.
             back, wider = 24 * _TENTHS * days_back, int(margin * _TENTHS)
-            until = self.cumulative.take(np.minimum(last - (back - wider), known), mode="clip")
-            since = self.cumulative.take(np.minimum(first - (back + wider), known), mode="clip")
+            until = self.posts_before(posts, np.minimum(last - (back - wider), known))
+            since = self.posts_before(posts, np.minimum(first - (back + wider), known))
             rate: Floats = np.minimum((until - since) / (widths + 2 * margin), _MAX_HABIT)
             return rate
 
@@ -163,10 +167,10 @@ class History:
 
 def typical_log_gap(hours: Floats) -> float:
     """Return the median logarithm of the gaps in hours, as the features take it."""
-    return float(np.median(np.log(np.diff(hours) + _MINUTE)))
+    return float(np.median(np.log(np.diff(hours) + MINUTE)))
 
 
-def _tenth(hours: Floats) -> Integers:
+def tenth_of(hours: Floats) -> Integers:
     return np.floor(hours * _TENTHS + 1e-6).astype(np.int64)
 
 

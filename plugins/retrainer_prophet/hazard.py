@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 
     Singles = NDArray[np.float32]
 
-MAX_GAPS = 12_000
-MAX_ROWS = 250_000  # fewer gaps where they are long: each takes a row for every cell it reached
+MAX_GAPS = 7_500  # five half-lives
+MAX_ROWS = 150_000  # fewer gaps where they are long: each takes a row for every cell it reached
 
 _HALF_LIFE = 1500.0  # of the weight of a gap, in gaps
 _PENALTY = 100.0  # of the coefficient of a standardised feature: the weight of so many posts
 _CLASS_PENALTY = 10.0
 _NEIGHBOUR_POSTS = 4.0  # the baseline of a class is shrunk to that of the class before with the weight of so many posts
 _NEWTON_STEPS = 20
-_TOLERANCE = 1e-3
+_TOLERANCE = 1e-2  # of a step; the error after it is of the order of its square
 _CONSTANT = 1e-6  # a feature with a smaller standard deviation is constant
 _BLOCK_ROWS = 40_000  # of features in memory at once: about 15 MB
 _MIN_LOG_HAZARD, _MAX_LOG_HAZARD = -18.0, 12.0

@@ -6,15 +6,15 @@ compared with the hazard in force when it began; only the level compares earlier
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from retrainer.algorithms import RECALIBRATION_GAPS, PseudoOrigins, Recalibration
-from retrainer_prophet.checkpoints import checkpoint_after
 from retrainer_prophet.expected_events import BIN_GAPS, bin_factors, cumulative_hazard, events_per_bin, exposure_per_bin
 from retrainer_prophet.level import LEVEL_GAPS, NUM_STAGES, STAGES, stage_levels
+from retrainer_prophet.pauses import hazard_with_pauses
 from retrainer_prophet.time_grid import NUM_CELLS, PARTS, WIDTHS, part_edges
 
 if TYPE_CHECKING:
@@ -30,96 +30,133 @@ _BLOCK = 20_000  # pseudo-origins in memory at once
 
 
 @dataclass(frozen=True)
-class KnownGaps:
-    """Consecutive known gaps, and the gap that runs after them.
+class Segment:
+    """Consecutive gaps with one hazard in force, and what it expected of them.
 
     Attributes:
         first: the number of the first gap; see `stream`.
-        checkpoint: whose hazard is in force at the end; None without gaps.
-        levels: (gaps + 1, stages) at the beginning of each gap; see `level.stage_levels`.
+        levels: (gaps + 1, stages) at the beginning of each gap and of the one after them; see `level.stage_levels`.
         expected: (gaps,) posts expected in the gap.
         ended: (gaps,) whether the gap ended within the time grid.
         origins: the pseudo-origins in the gaps; `gap` is a number.
-        pit: (n,) the forecast probability that the wait from each pseudo-origin is no longer than it was.
-        stage_observed, stage_expected: (m, stages) posts of the last gaps, by the hazard at the checkpoint.
+        before: (n,) posts expected from the beginning of the gap to each pseudo-origin.
+        stages: (m, 2, stages) observed and expected posts of the last gaps, also of those before `first`.
+        pause_scale: see `pauses.pause_scale`.
     """
 
     first: int
-    checkpoint: int | None
+    levels: Floats
+    expected: Floats
+    ended: NDArray[np.bool_]
+    origins: PseudoOrigins
+    before: Floats
+    stages: Floats
+    pause_scale: float
+
+    @classmethod
+    def of(cls, stream: Stream, checkpoint: int, first: int, last: int, stages: Floats | None = None) -> Segment:
+        """Compare the gaps from `first` to before `last` with the hazard at a checkpoint.
+
+        Args:
+            stream: the posts.
+            checkpoint: whose hazard is in force.
+            first: the number of the first gap.
+            last: the number of the gap after them.
+            stages: those of the segment before, if the same hazard was in force there.
+        """
+        hazard = stream.hazard(checkpoint)
+        rows = stream.rows(max(first - LEVEL_GAPS, stream.first) if stages is None else first, last)
+        rates = hazard.rates_of_rows(rows.features, rows.cells)
+        compared = _posts_per_stage(rows, rates * rows.exposure)
+        if stages is not None:
+            compared = np.concatenate([stages, compared])
+        count = last - first
+        levels = stage_levels(compared[:, 0], compared[:, 1], count + 1)
+        starts = rows.starts[-1 - count :] - rows.starts[-1 - count]
+        new = slice(rows.starts[-1 - count], None)
+        gap = np.repeat(np.arange(count), np.diff(starts))
+        rates = rates[new] * levels[gap, STAGES[rows.cells[new]]]
+        # Expected posts up to each cell, over all rows; within a gap, differences.
+        sums = np.append(0.0, np.cumsum(rates * rows.exposure[new]))
+        ended = np.zeros(count, dtype=bool)
+        ended[gap[rows.ended[new]]] = True
+        gaps = np.diff(stream.hours[first + stream.offset : last + stream.offset + 1])
+        origins = PseudoOrigins.inside(gaps, np.arange(first, last))
+        reached = np.interp(origins.silence, part_edges(hazard.shapes), np.arange(NUM_CELLS * PARTS + 1) / PARTS)
+        cell = np.minimum(reached.astype(np.int64), np.diff(starts)[origins.gap] - 1)
+        row = starts[origins.gap] + cell
+        return cls(
+            first,
+            levels,
+            expected=sums[starts[1:]] - sums[starts[:-1]],
+            ended=ended,
+            origins=PseudoOrigins(origins.gap + first, origins.silence, origins.wait, origins.weight),
+            before=sums[row] - sums[starts[origins.gap]] + rates[row] * WIDTHS[cell] * (reached - cell),
+            stages=compared[-LEVEL_GAPS:],
+            pause_scale=stream.fitted.pause_scale,
+        )
+
+
+@dataclass(frozen=True)
+class KnownGaps:
+    """The known gaps of consecutive segments, and the gap that runs after them.
+
+    Attributes:
+        first, levels, expected, ended, origins, stages: see `Segment`; `stages` are by the hazard of the last one.
+        pit: (n,) the forecast probability that the wait from each pseudo-origin is no longer than it was.
+    """
+
+    first: int
     levels: Floats
     expected: Floats
     ended: NDArray[np.bool_]
     origins: PseudoOrigins
     pit: Floats
-    stage_observed: Floats
-    stage_expected: Floats
+    stages: Floats
 
     @classmethod
-    def before(cls, first: int) -> KnownGaps:
-        """Return no gaps, before the gap with a number."""
-        nothing, stages = np.empty(0), np.empty((0, NUM_STAGES))
-        origins = PseudoOrigins.inside(nothing, np.empty(0, dtype=np.int64))
-        return cls(first, None, stages, nothing, np.empty(0, dtype=bool), origins, nothing, stages, stages)
+    def of(cls, segment: Segment) -> KnownGaps:
+        """Take the gaps of one segment."""
+        nothing = np.empty(0)
+        no_origins = PseudoOrigins.inside(nothing, np.empty(0, dtype=np.int64))
+        empty = cls(
+            segment.first,
+            segment.levels[:1],
+            nothing,
+            np.empty(0, dtype=bool),
+            no_origins,
+            nothing,
+            segment.stages,
+        )
+        return empty.followed_by(segment)
 
     @property
     def last(self) -> int:
         """The number of the gap that runs."""
         return self.first + len(self.expected)
 
-    def extended(self, stream: Stream, last: int) -> KnownGaps:
-        """Return these gaps and those up to before the gap with the number `last`."""
-        known = self
-        while known.last < last or known.checkpoint != stream.checkpoints(np.array([last]))[0]:
-            known = known._with_next_segment(stream, last)
-        return known
-
-    def _with_next_segment(self, stream: Stream, last: int) -> KnownGaps:
-        """Add gaps with one hazard in force, up to `last` or the next checkpoint."""
-        first = self.last
-        checkpoint = int(stream.checkpoints(np.array([first]))[0])
-        hazard = stream.hazard(checkpoint)
-        end = min(checkpoint_after(checkpoint, stream.fitted.training_gaps), last)
-        same_hazard = checkpoint == self.checkpoint
-        rows = stream.rows(first if same_hazard else max(first - LEVEL_GAPS, stream.first), end)
-        rates = hazard.rates_of_rows(rows.features, rows.cells)
-        observed, stage_expected = _posts_per_stage(rows, rates * rows.exposure)
-        if same_hazard:
-            observed = np.concatenate([self.stage_observed, observed])
-            stage_expected = np.concatenate([self.stage_expected, stage_expected])
-        levels = stage_levels(observed, stage_expected, end - first + 1)
-        new = slice(rows.starts[-1 - (end - first)], None)
-        gaps = np.diff(stream.hours[first + stream.offset : end + stream.offset + 1])
-        origins = PseudoOrigins.inside(gaps, np.arange(first, end))
-        # Expected posts up to each cell, over all rows; within a gap, differences.
-        starts = rows.starts[-1 - (end - first) :] - rows.starts[-1 - (end - first)]
-        gap = np.repeat(np.arange(end - first), np.diff(starts))
-        rates = rates[new] * levels[gap, STAGES[rows.cells[new]]]
-        sums = np.append(0.0, np.cumsum(rates * rows.exposure[new]))
-        expected = sums[starts[1:]] - sums[starts[:-1]]
-        ended = np.zeros(end - first, dtype=bool)
-        ended[gap[rows.ended[new]]] = True
-        reached = np.interp(origins.silence, part_edges(hazard.shapes), np.arange(NUM_CELLS * PARTS + 1) / PARTS)
-        cell = np.minimum(reached.astype(np.int64), np.diff(starts)[origins.gap] - 1)
-        row = starts[origins.gap] + cell
-        before = sums[row] - sums[starts[origins.gap]] + rates[row] * WIDTHS[cell] * (reached - cell)
+    def followed_by(self, segment: Segment) -> KnownGaps:
+        """Return these gaps and those of the segment after them."""
         added = KnownGaps(
             self.first,
-            checkpoint,
-            np.concatenate([self.levels[: first - self.first], levels]),
-            np.concatenate([self.expected, expected]),
-            np.concatenate([self.ended, ended]),
-            PseudoOrigins(
-                np.concatenate([self.origins.gap, origins.gap + first]),
-                np.concatenate([self.origins.silence, origins.silence]),
-                np.concatenate([self.origins.wait, origins.wait]),
-                np.concatenate([self.origins.weight, origins.weight]),
-            ),
-            np.concatenate([self.pit, np.empty(len(before))]),
-            observed[-LEVEL_GAPS:],
-            stage_expected[-LEVEL_GAPS:],
+            np.concatenate([self.levels[:-1], segment.levels]),
+            np.concatenate([self.expected, segment.expected]),
+            np.concatenate([self.ended, segment.ended]),
+            _joined(self.origins, segment.origins),
+            np.concatenate([self.pit, np.empty(len(segment.before))]),
+            segment.stages,
         )
-        added.pit[len(self.pit) :] = added.probability_between(origins.gap + first, before, expected[origins.gap])
+        if len(segment.before):
+            until = segment.expected[segment.origins.gap - segment.first]
+            scale = segment.pause_scale
+            added.pit[len(self.pit) :] = added.probabilities(segment.origins, segment.before, until, scale)
         return added
+
+    def extended(self, stream: Stream, checkpoint: int, last: int) -> KnownGaps:
+        """Return these gaps and those up to before the gap `last`, with the hazard of the last segment in force."""
+        if last == self.last:
+            return self
+        return self.followed_by(Segment.of(stream, checkpoint, self.last, last, self.stages))
 
     def factors(self, numbers: Integers, running: Floats) -> Floats:
         """Return (n, bins) the factors of the hazard in gaps, by the gaps before each and its silence so far.
@@ -138,13 +175,23 @@ class KnownGaps:
         until, since = index - low, np.maximum(index - BIN_GAPS, 0) - low
         return bin_factors(events[until] - events[since], exposure[until] - exposure[since] + exposure_per_bin(running))
 
-    def probability_between(self, numbers: Integers, before: Floats, until: Floats) -> Floats:
-        """Return (n,) the probability of a post by the time `until` posts are expected, given none `before`."""
-        probability = np.empty(len(numbers))
-        for start in range(0, len(numbers), _BLOCK):
+    def probabilities(self, origins: PseudoOrigins, before: Floats, until: Floats, pause_scale: float) -> Floats:
+        """Return (n,) the probability of a post until the wait from each pseudo-origin was over.
+
+        Args:
+            origins: the pseudo-origins.
+            before: (n,) posts expected from the beginning of the gap to the pseudo-origin.
+            until: (n,) posts expected in the gap.
+            pause_scale: see `pauses.pause_scale`.
+        """
+        probability = np.empty(len(before))
+        for start in range(0, len(before), _BLOCK):
             block = slice(start, start + _BLOCK)
-            factors = self.factors(numbers[block], before[block])
-            hazard = cumulative_hazard(until[block], factors) - cumulative_hazard(before[block], factors)
+            silence = origins.silence[block]
+            factors = self.factors(origins.gap[block], before[block])
+            hazard = hazard_with_pauses(
+                cumulative_hazard(until[block], factors), silence + origins.wait[block], pause_scale
+            ) - hazard_with_pauses(cumulative_hazard(before[block], factors), silence, pause_scale)
             probability[block] = -np.expm1(-hazard)
         return probability
 
@@ -155,27 +202,34 @@ class KnownGaps:
         return Recalibration.from_pit(self.pit[recent], self.origins.weight[recent], self.origins.gap[recent])
 
     def recent(self, gaps: int) -> KnownGaps:
-        """Return at most so many of the last gaps."""
+        """Return a copy of at most so many of the last gaps."""
         skipped = max(len(self.expected) - gaps, 0)
-        kept = self.origins.gap >= self.first + skipped
+        kept = int(np.searchsorted(self.origins.gap, self.first + skipped))
         origins = PseudoOrigins(
-            self.origins.gap[kept], self.origins.silence[kept], self.origins.wait[kept], self.origins.weight[kept]
+            *(getattr(self.origins, field.name)[kept:].copy() for field in fields(PseudoOrigins)),
         )
-        return replace(
-            self,
-            first=self.first + skipped,
-            levels=self.levels[skipped:],
-            expected=self.expected[skipped:],
-            ended=self.ended[skipped:],
-            origins=origins,
-            pit=self.pit[kept],
+        return KnownGaps(
+            self.first + skipped,
+            self.levels[skipped:].copy(),
+            self.expected[skipped:].copy(),
+            self.ended[skipped:].copy(),
+            origins,
+            self.pit[kept:].copy(),
+            self.stages,
         )
 
 
-def _posts_per_stage(rows: GapRows, expected: Floats) -> tuple[Floats, Floats]:
-    """Return (gaps, stages) observed and expected posts of each gap, from (rows,) expected ones."""
+def _joined(one: PseudoOrigins, other: PseudoOrigins) -> PseudoOrigins:
+    names = [field.name for field in fields(PseudoOrigins)]
+    return PseudoOrigins(*(np.concatenate([getattr(one, name), getattr(other, name)]) for name in names))
+
+
+def _posts_per_stage(rows: GapRows, expected: Floats) -> Floats:
+    """Return (gaps, 2, stages) observed and expected posts of each gap, from (rows,) expected ones."""
     count = len(rows.starts) - 1
     index = rows.gap_of_row * NUM_STAGES + STAGES[rows.cells]
-    observed = np.bincount(index, weights=rows.ended, minlength=count * NUM_STAGES)
-    summed = np.bincount(index, weights=expected, minlength=count * NUM_STAGES)
-    return observed.astype(float).reshape(count, NUM_STAGES), summed.astype(float).reshape(count, NUM_STAGES)
+    observed, summed = (
+        np.bincount(index, weights=weights, minlength=count * NUM_STAGES).reshape(count, NUM_STAGES)
+        for weights in (rows.ended.astype(float), expected)
+    )
+    return np.stack([observed, summed], axis=1).astype(float)

@@ -13,26 +13,34 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
-from retrainer.algorithms import PseudoOrigins, TimingForecasts, best_constant, hours_between, utc_times
+from retrainer.algorithms import LEVELS, PseudoOrigins, TimingForecasts, best_constant, hours_between, utc_times
 from retrainer.errors import ArtifactError, InsufficientData
 from retrainer_prophet import format_3
+from retrainer_prophet.checkpoint_state import state_at
 from retrainer_prophet.features import LOOKBACK_GAPS, History, typical_log_gap
 from retrainer_prophet.hazard import MAX_GAPS, GapRows, RegressionData, first_fitted_gap, fit_hazard
 from retrainer_prophet.importance import feature_importance
-from retrainer_prophet.known_gaps import GAPS_BEFORE, KnownGaps
+from retrainer_prophet.known_gaps import GAPS_BEFORE, KnownGaps, Segment
+from retrainer_prophet.level import RunningLevels
+from retrainer_prophet.paths import Paths
+from retrainer_prophet.pauses import pause_scale
 from retrainer_prophet.seasonality import fit_profile, hours_since_monday
+from retrainer_prophet.simulation import WaitSampler, simulate_posts
 from retrainer_prophet.stream import FittedModel, Stream
 from retrainer_prophet.time_grid import EDGES, cell_shapes
-from retrainer_prophet.waits import RULE_GAPS, decide_rules, first_gap_needed, quantiles_of_waits
+from retrainer_prophet.waits import RULE_GAPS, decide_rules, quantiles_of_waits
 
 if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from retrainer.algorithms import Origins
+    from retrainer.algorithms import Origins, PointRule
     from retrainer_prophet import ProphetOptions
+    from retrainer_prophet.time_grid import Floats, Integers
 
 FORMAT = 4
+
+_IN_TRAINING = -1  # instead of a checkpoint, of origins before the last training post
 
 _thread_pools = cache(ThreadpoolController)  # linear algebra runs in one thread: on small matrices two are slower
 
@@ -79,11 +87,12 @@ def train_model(posts: pd.DataFrame, options: ProphetOptions) -> dict[str, Any]:
             same_time=float((recent[1:] == recent[:-1]).mean()),
             trained_through=float(hours[-1]),
             training_gaps=len(distinct) - 1,
+            pause_scale=pause_scale(gaps),
             constants=(best_constant(gaps, np.ones(len(gaps))), best_constant(origins.wait, origins.weight)),
         )
         stream = Stream(fitted, hours)
-        known = KnownGaps.before(max(-RULE_GAPS - GAPS_BEFORE, stream.first)).extended(stream, 0)
-        fitted = replace(fitted, rules=decide_rules(stream, known, 0))
+        segment = Segment.of(stream, 0, max(-RULE_GAPS - GAPS_BEFORE, stream.first), 0)
+        fitted = replace(fitted, rules=decide_rules(stream, KnownGaps.of(segment), 0))
     return {"format": FORMAT, **fitted.to_dict(), "importances": importances}
 
 
@@ -101,23 +110,76 @@ def predict_waits(model: dict[str, Any], posts: pd.DataFrame, origins: Origins) 
         return _predict(FittedModel.from_dict(model), utc_times(posts), origins)
 
 
+def simulate_futures(
+    model: dict[str, Any],
+    posts: pd.DataFrame,
+    origins: Origins,
+    *,
+    horizon_hours: float,
+    max_posts: int,
+    paths: int,
+    seed: int,
+) -> Floats:
+    """Return (paths, k) hours to the posts of simulated futures; see the hook `simulate`.
+
+    Raises:
+        ArtifactError: the model was trained by a release that could not simulate.
+    """
+    if model.get("format") != FORMAT:
+        raise ArtifactError("this version was trained by an older release of `prophet`", hint="Train a new version")
+    fitted = FittedModel.from_dict(model)
+    with _thread_pools().limit(limits=1, user_api="blas"):
+        stream, numbers, silence, checkpoints = _open_stream(fitted, utc_times(posts), origins)
+        known, _ = _known_gaps(stream, int(checkpoints[0]), numbers)
+        number = int(numbers[0])
+        sampler = WaitSampler(
+            stream.hazard(max(int(checkpoints[0]), 0)),
+            RunningLevels.after(known.stages, paths),
+            known.factors(numbers, np.zeros(1))[0],
+        )
+        return simulate_posts(
+            Paths.after(stream.history(number, number), stream.hours, paths, max_posts),
+            sampler,
+            quantiles_of_waits(stream, known, numbers, silence, fitted.same_time)[0],
+            float(hours_since_monday(origins.time)[0]),
+            fitted.same_time,
+            horizon_hours=horizon_hours,
+            max_posts=max_posts,
+            seed=seed,
+        )
+
+
 def _predict(fitted: FittedModel, times: NDArray[np.datetime64], origins: Origins) -> TimingForecasts:
+    stream, numbers, silence, checkpoints = _open_stream(fitted, times, origins)
+    quantiles, points = np.empty((len(origins), len(LEVELS))), np.empty(len(origins))
+    for checkpoint in np.unique(checkpoints):
+        here = np.flatnonzero(checkpoints == checkpoint)
+        known, rules = _known_gaps(stream, int(checkpoint), numbers[here])
+        quantiles[here] = quantiles_of_waits(stream, known, numbers[here], silence[here], fitted.same_time)
+        for rule, kind in zip(rules, (silence[here] == 0, silence[here] > 0), strict=True):
+            points[here[kind]] = rule.points(quantiles[here[kind]])
+    return TimingForecasts(quantiles, points)
+
+
+def _open_stream(
+    fitted: FittedModel, times: NDArray[np.datetime64], origins: Origins
+) -> tuple[Stream, Integers, Floats, Integers]:
+    """Return the stream, and (n,) the gap of each origin, the silence in hours and the checkpoint in force."""
     last_times = times[origins.position]
     stream = Stream(fitted, hours_since_monday(_distinct(times[: int(origins.position.max()) + 1])))
     numbers = np.searchsorted(stream.hours, hours_since_monday(last_times), side="right") - 1 - stream.offset
-    silence = hours_between(last_times, origins.time)
-    known = KnownGaps.before(first_gap_needed(stream, numbers)).extended(stream, int(numbers.max()))
-    quantiles = quantiles_of_waits(stream, known, numbers, silence, fitted.same_time)
-    rules = {0: fitted.rules}
-    points = np.empty(len(origins))
-    checkpoints = stream.checkpoints(numbers)
-    for checkpoint in np.unique(checkpoints):
-        if checkpoint not in rules:
-            rules[checkpoint] = decide_rules(stream, known, int(checkpoint))
-        for rule, kind in zip(rules[checkpoint], (silence == 0, silence > 0), strict=True):
-            here = kind & (checkpoints == checkpoint)
-            points[here] = rule.points(quantiles[here])
-    return TimingForecasts(quantiles, points)
+    checkpoints = np.where(numbers < 0, _IN_TRAINING, stream.checkpoints(numbers))
+    return stream, numbers, hours_between(last_times, origins.time), checkpoints
+
+
+def _known_gaps(stream: Stream, checkpoint: int, numbers: Integers) -> tuple[KnownGaps, tuple[PointRule, PointRule]]:
+    """Return the known gaps up to the last of some with the same checkpoint in force, and the rules for the point."""
+    last = int(numbers.max())
+    if checkpoint == _IN_TRAINING:
+        segment = Segment.of(stream, 0, max(int(numbers.min()) - GAPS_BEFORE, stream.first), last)
+        return KnownGaps.of(segment), stream.fitted.rules
+    state = state_at(stream, checkpoint)
+    return state.known.extended(stream, checkpoint, last), state.rules
 
 
 def _distinct(times: NDArray[np.datetime64]) -> NDArray[np.datetime64]:

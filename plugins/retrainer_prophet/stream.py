@@ -5,7 +5,9 @@ Posts are counted from the last training post, which has the number 0; a gap has
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +16,9 @@ from retrainer.algorithms import PointRule
 from retrainer_prophet.checkpoints import checkpoint_after
 from retrainer_prophet.features import History
 from retrainer_prophet.hazard import GapRows, Hazard, RegressionData, first_fitted_gap, fit_hazard
+from retrainer_prophet.known_gaps import GAPS_BEFORE, Segment
 from retrainer_prophet.seasonality import WeeklyProfile
+from retrainer_prophet.waits import RULE_GAPS
 
 if TYPE_CHECKING:
     from retrainer_prophet.time_grid import Floats, Integers
@@ -31,8 +35,10 @@ class FittedModel:
         same_time: the share of posts that have the same time as the one before.
         trained_through: the time of the last training post, in hours since the Monday.
         training_gaps: the number of gaps between different times of training posts.
+        pause_scale: see `pauses.pause_scale`.
         constants: the best constant point right after posts and at clock times, in hours.
         rules: the point rule right after posts and at clock times, by the training gaps.
+        digest: of the stored model.
     """
 
     hazard: Hazard
@@ -41,8 +47,10 @@ class FittedModel:
     same_time: float
     trained_through: float
     training_gaps: int
+    pause_scale: float
     constants: tuple[float, float]
     rules: tuple[PointRule, PointRule] = (PointRule("score", 0.0), PointRule("score", 0.0))
+    digest: bytes = b""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the model as plain data."""
@@ -53,6 +61,7 @@ class FittedModel:
             "share_of_same_time": self.same_time,
             "trained_through": self.trained_through,
             "training_gaps": self.training_gaps,
+            "pause_scale": self.pause_scale,
             "constant_points": list(self.constants),
             "point_rules": [rule.kind for rule in self.rules],
         }
@@ -69,8 +78,10 @@ class FittedModel:
             stored["share_of_same_time"],
             stored["trained_through"],
             stored["training_gaps"],
+            stored["pause_scale"],
             (after_posts, by_clock),
             (PointRule(rules[0], after_posts), PointRule(rules[1], by_clock)),
+            blake2b(json.dumps(stored, sort_keys=True).encode()).digest(),
         )
 
 
@@ -83,12 +94,14 @@ class Stream:
         hours: (n,) times in hours since the Monday, ascending.
         offset: the index in `hours` of the last training post.
         hazards: the hazards fitted so far, by the number of the checkpoint.
+        segments: the segments between two checkpoints that were compared so far, by the first checkpoint.
     """
 
     fitted: FittedModel
     hours: Floats
     offset: int = field(init=False)
     hazards: dict[int, Hazard] = field(init=False)
+    segments: dict[int, Segment] = field(init=False, default_factory=dict)
     _rows: GapRows | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
@@ -107,6 +120,11 @@ class Stream:
             grid.append(checkpoint_after(grid[-1], self.fitted.training_gaps))
         return np.array(grid)[np.maximum(np.searchsorted(grid, numbers, side="right") - 1, 0)]
 
+    def key(self, checkpoint: int) -> bytes:
+        """Return a digest of the model, the checkpoint and the posts until it."""
+        known = np.append(self.hours[: checkpoint + self.offset + 1], checkpoint)
+        return blake2b(known.tobytes(), key=self.fitted.digest).digest()
+
     def history(self, first: int, last: int) -> History:
         """Return the features of the posts with these numbers; `first` has the index `first` + `offset` in it."""
         known = self.hours[: last + self.offset + 1]
@@ -120,6 +138,14 @@ class Stream:
             self._forget_rows_before(first)
             self.hazards[checkpoint] = fit_hazard(data, self.fitted.hazard.shapes, start=self.fitted.hazard)
         return self.hazards[checkpoint]
+
+    def segment(self, checkpoint: int) -> Segment:
+        """Return the gaps between a checkpoint and the next; for the first, also those at the end of training."""
+        if checkpoint not in self.segments:
+            first = checkpoint if checkpoint > 0 else max(-RULE_GAPS - GAPS_BEFORE, self.first)
+            last = checkpoint_after(checkpoint, self.fitted.training_gaps)
+            self.segments[checkpoint] = Segment.of(self, checkpoint, first, last)
+        return self.segments[checkpoint]
 
     def rows(self, first: int, last: int) -> GapRows:
         """Return the gaps with the numbers from `first` to before `last`, and keep them until later gaps are asked for.

@@ -21,7 +21,7 @@ from retrainer.cli.options import (
 )
 from retrainer.errors import UnknownName, UsageError
 from retrainer.model_types import MODEL_TYPE_NAMES, timing
-from retrainer.pipeline import forecast, loading, simulation
+from retrainer.pipeline import forecast, loading
 from retrainer.posts.sources import manager as sources
 from retrainer.registry import promotions, runs
 from retrainer.registry import tables as registry_tables
@@ -186,8 +186,7 @@ def predict(
             "--next",
             metavar="N",
             min=1,
-            max=simulation.MAX_NEXT,
-            help="Timing: also when each of the next N posts comes. By default, 10 with --until.",
+            help="Timing: also when each of the next N posts comes, 100 at most. By default, 10 with --until.",
         ),
     ] = None,
     as_json: AsJson = False,

@@ -141,15 +141,16 @@ def score_maximising_point(
         error_weight: another weight than 0.3 of the error.
     """
     points = np.empty(len(quantiles))
-    for start in range(0, len(quantiles), 128):  # (128, 297, 99) floats are 30 MB
-        block = quantiles[start : start + 128]
-        just_within = _WITHIN_HOURS - _ROUNDING_HOURS
-        candidates = np.concatenate([block, np.maximum(block - just_within, 0), block + just_within], axis=1)
-        candidates.sort(axis=1)  # so that argmax picks the earliest of equally good ones
-        errors = np.abs(candidates[:, :, None] - block[:, None, :])
-        within, error = (errors <= _WITHIN_HOURS).mean(axis=2), errors.mean(axis=2)
+    just_within = _WITHIN_HOURS - _ROUNDING_HOURS
+    for row, waits in enumerate(quantiles):
+        # In ascending order, so that argmax picks the earliest of equally good ones.
+        candidates = np.sort(np.concatenate([waits, np.maximum(waits - just_within, 0), waits + just_within]))
+        within = np.count_nonzero(np.abs(candidates[:, None] - waits) <= _WITHIN_HOURS, axis=1)
+        sums = np.concatenate([[0.0], np.cumsum(waits)])
+        below = np.searchsorted(waits, candidates, side="right")
+        error = candidates * (2 * below - len(waits)) + sums[-1] - 2 * sums[below]  # summed over the quantiles
         expected = _WITHIN_WEIGHT * within - error_weight * error / _NORMALISING_HOURS
-        points[start : start + 128] = np.take_along_axis(candidates, expected.argmax(axis=1)[:, None], axis=1)[:, 0]
+        points[row] = candidates[np.argmax(expected)]
     return points
 
 

@@ -92,7 +92,7 @@ def predict_next(
         InsufficientData: there are no posts.
         ArtifactError, AlgorithmError: the production version cannot be loaded or cannot forecast.
     """
-    check_horizon(now, until)
+    check_horizon(now, until, next_posts)
     version = project.registry.get_production(model_type)
     if version is None:
         raise NothingInProduction(

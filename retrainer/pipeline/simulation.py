@@ -94,8 +94,8 @@ class Simulation:
     posts: tuple[PostTime, ...]
 
 
-def check_horizon(now: datetime, until: datetime | None) -> None:
-    """Check that a time is neither past nor too far ahead.
+def check_horizon(now: datetime, until: datetime | None, next_posts: int | None = None) -> None:
+    """Check that a time is neither past nor too far ahead, and a number of posts not too large.
 
     Raises:
         UsageError: it is.
@@ -104,6 +104,8 @@ def check_horizon(now: datetime, until: datetime | None) -> None:
         raise UsageError(f"until: '{format_time(until)}' is not in the future", hint="Choose a later time")
     if until is not None and until > now + timedelta(days=MAX_DAYS):
         raise UsageError(f"until: '{format_time(until)}' is over {MAX_DAYS} days ahead", hint="Choose an earlier time")
+    if next_posts is not None and next_posts > MAX_NEXT:
+        raise UsageError(f"next: '{next_posts}' is over {MAX_NEXT} posts", hint="Choose a smaller number")
 
 
 def simulate(

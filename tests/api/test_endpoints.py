@@ -167,6 +167,9 @@ def test_the_next_forecast_of_each_type(trained: str, serve: Serve, retrainer: R
     assert timing["version_id"] == trained
     assert timing["interval"]["level"] == 0.5
     assert timing.keys() == retrainer("predict", "timing", "--json").json.keys()
+    days = server.get("/models/predict/timing?until=2d&next=3").json()["simulation"]
+    assert days["until"] == days["days"][-1]["end"]
+    assert len(days["posts"]) <= 3
     assert server.get("/models/predict/content").json()["text"]
 
 
@@ -222,6 +225,11 @@ def test_promote_and_roll_back(two_versions: tuple[str, str], serve: Serve, fold
         ("/models/predict/content?interval=0.5", 422, "unknown parameter 'interval'"),
         ("/models/predict/timing?interval=nan", 422, "interval: invalid value 'nan'"),
         ("/models/predict/timing?interval=1", 422, "interval: invalid value '1'"),
+        ("/models/predict/timing?until=soon", 422, "until: 'soon' is not a time"),
+        ("/models/predict/timing?until=2024-01-01", 422, "until: '2024-01-01T00:00:00Z' is not in the future"),
+        ("/models/predict/timing?until=32d", 422, "until: "),
+        ("/models/predict/timing?next=0", 422, "next: invalid value '0'"),
+        ("/models/predict/timing?next=1000", 422, "next: invalid value '1000'"),
         ("/nothing", 404, "not found"),
         ("/models/promote/x", 405, "method not allowed"),
         ("/docs", 404, "not found"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -600,6 +601,59 @@ def test_predict_prints_the_requested_interval_and_probabilities(trained: str, r
     assert chances == sorted(chances)
     assert all(0 <= chance <= 1 for chance in chances)
     assert "Probability of a post within 6 h: " in retrainer("predict", "timing").out
+
+
+def test_predict_forecasts_the_next_days_and_posts(trained: str, retrainer: Runner) -> None:
+    del trained
+    assert retrainer("predict", "timing", "--json").json["simulation"] is None
+    days = retrainer("predict", "timing", "--until", "2d", "--json").json["simulation"]
+    assert [day["day"] for day in days["days"]] == sorted({day["day"] for day in days["days"]})
+    assert days["days"][0]["start"] == days["total"]["start"]
+    assert days["days"][-1]["end"] == days["total"]["end"] == days["until"]
+    assert sum(day["expected"] for day in days["days"]) == pytest.approx(days["total"]["expected"])
+    done = retrainer("predict", "timing", "--until", "2d", "--next", "3", "--interval", "0.5")
+    assert "Day (UTC) " in done.out
+    assert "Total " in done.out
+    posts = retrainer("predict", "timing", "--next", "3", "--json").json["simulation"]
+    assert [post["number"] for post in posts["posts"]] == [1, 2, 3]
+    assert posts["until"] is posts["total"] is None
+    assert "Post   Median (UTC) " in retrainer("predict", "timing", "--next", "3").out
+    assert "Error: --next applies to timing only." in retrainer("predict", "content", "--next", "3").err
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "problem"),
+    [
+        ("--until", "soon", "'soon' is not a time (write it like 2024-10-31T12:00:00Z, or 36h, 3d or 1w from now)"),
+        ("--until", "2024-01-01", "until: '2024-01-01T00:00:00Z' is not in the future"),
+        ("--until", "0h", "is not in the future"),
+        ("--until", "32d", "is over 31 days ahead"),
+        ("--until", "999999w", "'999999w' is out of range"),
+        ("--next", "0", "greater than or equal to 1"),
+        ("--next", "101", "next: '101' is over 100 posts"),
+    ],
+)
+def test_a_horizon_out_of_range_is_refused(
+    trained: str, retrainer: Runner, option: str, value: str, problem: str
+) -> None:
+    del trained
+    done = retrainer("predict", "timing", option, value)
+    assert done.code == 2
+    assert problem in done.err
+
+
+def test_an_algorithm_that_forecasts_the_next_post_only_says_so(
+    trained: str, retrainer: Runner, plugins: Plugins
+) -> None:
+    del trained
+    plugins.add("steady", timing_algorithm("steady"))
+    train = ("train", "timing", "--algorithm", "steady", "--no-auto-promote", "--json")
+    steady = retrainer(*train, env=plugins.environ).json["training_runs"][0]["model_version_id"]
+    assert retrainer("promote", steady, env=plugins.environ).code == 0
+    done = retrainer("predict", "timing", "--next", "2", env=plugins.environ)
+    assert done.code == 2
+    line = r"Error: the algorithm 'steady' forecasts the next post only. These forecast later ones too: .*baseline"
+    assert re.search(line, done.err)
 
 
 @pytest.mark.parametrize("level", ["2", "0", "0.99", "-0.5"])

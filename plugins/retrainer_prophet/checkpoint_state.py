@@ -1,0 +1,102 @@
+"""The state at a checkpoint that the forecasts after it rest on, cached in the process.
+
+A state is a function of the model and of the posts up to the checkpoint, and of nothing else. Its key is a digest of
+both, so a cached state is the one that would be computed, and forecasts are the same with and without the cache.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from threading import Lock
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from retrainer_prophet.known_gaps import GAPS_BEFORE, KnownGaps, Segment
+from retrainer_prophet.waits import RULE_GAPS, decide_rules
+
+if TYPE_CHECKING:
+    from retrainer.algorithms import PointRule
+    from retrainer_prophet.hazard import Hazard
+    from retrainer_prophet.stream import Stream
+
+_MAX_STATES = 256  # in memory, of about 150 kB
+
+
+@dataclass(frozen=True)
+class CheckpointState:
+    """What forecasts from the posts after a checkpoint rest on.
+
+    Attributes:
+        hazard: the hazard fitted at the checkpoint.
+        known: the gaps before it.
+        rules: the point rule right after posts and at clock times.
+    """
+
+    hazard: Hazard
+    known: KnownGaps
+    rules: tuple[PointRule, PointRule]
+
+
+class StateCache:
+    """The states used last, by their key. Threads may share it."""
+
+    def __init__(self, max_states: int = _MAX_STATES) -> None:
+        self._states: OrderedDict[bytes, CheckpointState] = OrderedDict()
+        self._max_states = max_states
+        self._lock = Lock()
+
+    def __len__(self) -> int:
+        return len(self._states)
+
+    def get(self, key: bytes) -> CheckpointState | None:
+        """Return the state, or None."""
+        with self._lock:
+            if key in self._states:
+                self._states.move_to_end(key)
+            return self._states.get(key)
+
+    def put(self, key: bytes, state: CheckpointState) -> None:
+        """Add a state, and drop the one that was not used for longest if there are too many."""
+        with self._lock:
+            self._states[key] = state
+            self._states.move_to_end(key)
+            if len(self._states) > self._max_states:
+                self._states.popitem(last=False)
+
+    def clear(self) -> None:
+        """Drop all states."""
+        with self._lock:
+            self._states.clear()
+
+
+CACHE = StateCache()
+
+
+def state_at(stream: Stream, checkpoint: int) -> CheckpointState:
+    """Return the state at a checkpoint, from the cache if it is there."""
+    key = stream.key(checkpoint)
+    state = CACHE.get(key)
+    if state is None:
+        state = _compute(stream, checkpoint)
+        CACHE.put(key, state)
+    stream.hazards[checkpoint] = state.hazard
+    return state
+
+
+def _compute(stream: Stream, checkpoint: int) -> CheckpointState:
+    if checkpoint == 0:
+        segment = Segment.of(stream, 0, max(-GAPS_BEFORE, stream.first), max(0, stream.first))
+        return CheckpointState(stream.hazard(0), KnownGaps.of(segment), stream.fitted.rules)
+    earlier = np.unique(stream.checkpoints(np.arange(checkpoint - RULE_GAPS - GAPS_BEFORE, checkpoint)))
+    for number in map(int, earlier):
+        cached = CACHE.get(stream.key(number))
+        if cached is not None:
+            stream.hazards[number] = cached.hazard
+    segments = [stream.segment(int(number)) for number in earlier]
+    known = KnownGaps.of(segments[0])
+    for segment in [*segments[1:], Segment.of(stream, checkpoint, checkpoint, checkpoint)]:
+        known = known.followed_by(segment)
+    rules = decide_rules(stream, known, checkpoint)
+    return CheckpointState(stream.hazard(checkpoint), known.recent(GAPS_BEFORE), rules)
