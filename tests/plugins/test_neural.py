@@ -197,6 +197,18 @@ def test_a_warm_start_is_noted_by_the_hash_of_the_weights_in_the_manifest(folder
     assert models[0].sha256 == hashlib.sha256(weights).hexdigest()
 
 
+def test_a_forecast_does_not_depend_on_the_other_origins_where_posts_are_dense() -> None:
+    """So dense that the counts of 30 days reach further back than the moving averages."""
+    hours = np.cumsum(np.random.default_rng(2).exponential(1.1, 1400))
+    times = pd.DatetimeIndex(pd.Timestamp("2024-01-01", tz="UTC") + pd.to_timedelta(hours, unit="h")).as_unit("us")
+    posts = pd.DataFrame({"post_id": [f"{row:05d}" for row in range(len(times))], "created_at": times})
+    model = NEURAL.train(posts.iloc[:200], OPTIONS, "timing")
+    origins = Origins.before(posts, np.array([700, 1390]))
+    together = NEURAL.predict(model, posts, origins, OPTIONS, "timing").quantiles[1]
+    alone = NEURAL.predict(model, posts, origins[[1]], OPTIONS, "timing").quantiles[0]
+    assert together == pytest.approx(alone, rel=1e-9)
+
+
 def test_a_version_of_another_format_says_what_to_do() -> None:
     posts = regular_posts(60)[["post_id", "created_at"]]
     model = NEURAL.train(posts, OPTIONS, "timing")
