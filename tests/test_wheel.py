@@ -37,5 +37,6 @@ def test_a_wheel_works_outside_of_the_checkout(tmp_path: Path) -> None:
     assert done.stdout.endswith('{\n  "versions": [],\n  "count": 0\n}\n')
     assert (tmp_path / "made" / "config" / "config.yaml").read_bytes() == (ROOT / "config" / "config.yaml").read_bytes()
     assert (site / "retrainer_claude" / "prompt.md").exists()
+    assert (site / "retrainer_neural" / "network.py").exists()
     shipped = {path.name: path.read_bytes() for path in (ROOT / "deploy").iterdir()}
     assert {path.name: path.read_bytes() for path in (tmp_path / "made" / "deploy").iterdir()} == shipped

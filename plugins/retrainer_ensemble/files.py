@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from retrainer.algorithms import PointRule
 from retrainer_ensemble.hedge import HedgeState
 from retrainer_ensemble.known_waits import Spacing
 from retrainer_ensemble.members import load_member
@@ -38,6 +39,7 @@ def save_model(model: EnsembleModel, directory: Path) -> list[str]:
         "losses_hours": state.losses[0].tolist(),
         "gap_hours": float(state.gap[0]),
         "waits": int(state.count[0]),
+        "rules": [[rule.kind, rule.constant_hours] for rule in model.rules],
         "crps_hours": model.crps_hours,
     }
     (directory / WEIGHTS_FILE).write_text(json.dumps(content, allow_nan=False), encoding="utf-8")
@@ -58,6 +60,7 @@ def load_model(directory: Path) -> EnsembleModel:
         paths = [path for path in folder.rglob("*") if path.is_file()]
         files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
         members[name] = load_member(name).load(files)
+    after_posts, in_silence = (PointRule(*rule) for rule in content["rules"])
     return EnsembleModel(
         members=members,
         trained_through=np.datetime64(content["trained_through"], "us"),
@@ -65,5 +68,6 @@ def load_model(directory: Path) -> EnsembleModel:
         state=HedgeState(
             np.array([content["losses_hours"]]), np.array([content["gap_hours"]]), np.array([content["waits"]])
         ),
+        rules=(after_posts, in_silence),
         crps_hours=content["crps_hours"],
     )

@@ -52,6 +52,10 @@ class HedgeState:
         """Return the state of one learner that knows nothing."""
         return cls(np.zeros((1, members)), np.full(1, _FIRST_GAP_HOURS), np.zeros(1, dtype=np.int64))
 
+    def last(self) -> HedgeState:
+        """Return the state of the last learner alone."""
+        return HedgeState(self.losses[-1:], self.gap[-1:], self.count[-1:])
+
     def weights(self) -> Floats:
         """Return (n, K) weights; equal ones as long as few waits are known."""
         return np.where((self.count < FEW_WAITS)[:, None], 1 / self.losses.shape[1], _hedge_weights(self))

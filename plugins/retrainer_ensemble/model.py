@@ -2,7 +2,8 @@
 
 The weights at an origin are learnt from the members' forecasts of waits that had ended by then: in training from the
 waits after the first 80% of the posts, forecast by members trained on these; later from those after the training posts.
-Right after a post and in a silence the weights are the same.
+Right after a post and in a silence the weights are the same. Which point is forecast from the average is decided in
+training, for each of the two.
 """
 
 from __future__ import annotations
@@ -12,7 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from retrainer.algorithms import Importance, Origins, TimingForecasts, utc_times
+from retrainer.algorithms import (
+    Importance,
+    Origins,
+    PointRule,
+    PseudoOrigins,
+    TimingForecasts,
+    best_constant,
+    hours_between,
+    utc_times,
+)
 from retrainer_ensemble.hedge import HedgeState, learn_weights, mean_crps
 from retrainer_ensemble.known_waits import KnownWaits, Spacing
 from retrainer_ensemble.members import load_member
@@ -21,14 +31,17 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import pandas as pd
+    from numpy.typing import NDArray
     from pydantic import BaseModel
 
     from retrainer_ensemble.hedge import Floats
+    from retrainer_ensemble.known_waits import Times
 
     Options = Mapping[str, BaseModel]
 
 TRAINING_SHARE = 0.8
-MIN_POSTS = 100  # with fewer, training learns no weights
+MIN_POSTS = 100  # with fewer, training learns no weights and decides no rules
+CONSTANT_GAPS = 2_000  # the last ones, from which the best constant point is found
 
 
 @dataclass(frozen=True)
@@ -40,6 +53,7 @@ class EnsembleModel:
         trained_through: the time of the last training post, UTC.
         spacing: of the origins that weights are learnt from after it.
         state: what the weights start from there.
+        rules: how the point is read from the average right after a post, and in a silence.
         crps_hours: the mean CRPS of the members, as training measured it; empty if it did not.
     """
 
@@ -47,6 +61,7 @@ class EnsembleModel:
     trained_through: np.datetime64
     spacing: Spacing
     state: HedgeState
+    rules: tuple[PointRule, PointRule]
     crps_hours: dict[str, float]
 
 
@@ -64,12 +79,16 @@ def train_model(posts: pd.DataFrame, options: Options) -> EnsembleModel:
     count = int(len(posts) * TRAINING_SHARE)
     since = times[count - 1]
     spacing, state, crps = Spacing.over(times, since), HedgeState.start(len(options)), {}
+    rules = PointRule("score", 0.0), PointRule("score", 0.0)
     if len(posts) >= MIN_POSTS:
         known = KnownWaits.find(times, since, spacing)
         quantiles = _forecast(_train(posts.iloc[:count], options), posts, known.origins, options)
-        state = learn_weights(state, quantiles, known.hours, np.array([0]), np.array([len(known)]))
+        ends = np.arange(len(known) + 1)
+        states = learn_weights(state, quantiles, known.hours, np.zeros_like(ends), ends)
+        state = states.last()
+        rules = _decide_rules(times, known, np.einsum("nk,nkq->nq", states.weights()[:-1], quantiles))
         crps = dict(zip(options, mean_crps(quantiles, known.hours).tolist(), strict=True))
-    return EnsembleModel(_train(posts, options), times[-1], spacing, state, crps)
+    return EnsembleModel(_train(posts, options), times[-1], spacing, state, rules, crps)
 
 
 def predict_waits(model: EnsembleModel, posts: pd.DataFrame, origins: Origins, options: Options) -> TimingForecasts:
@@ -88,7 +107,11 @@ def predict_waits(model: EnsembleModel, posts: pd.DataFrame, origins: Origins, o
     quantiles = _forecast(model.members, posts, every, options)
     past, now = quantiles[: len(known)], quantiles[len(known) :]
     weights = learn_weights(model.state, past, known.hours, index[first], index[last]).weights()
-    return TimingForecasts.from_quantiles(np.einsum("nk,nkq->nq", weights, now))
+    averaged = np.einsum("nk,nkq->nq", weights, now)
+    point = np.empty(len(origins))
+    for rule, rows in zip(model.rules, _kinds(times, origins), strict=True):
+        point[rows] = rule.points(averaged[rows])
+    return TimingForecasts(averaged, point)
 
 
 def explain_weights(model: EnsembleModel) -> list[Importance]:
@@ -100,6 +123,25 @@ def explain_weights(model: EnsembleModel) -> list[Importance]:
         for name, weight, note in zip(model.members, weights, notes, strict=True)
     ]
     return sorted(found, key=lambda importance: -importance.value)
+
+
+def _decide_rules(times: Times, known: KnownWaits, averaged: Floats) -> tuple[PointRule, PointRule]:
+    """Decide by (m, 99) averaged forecasts of the known waits."""
+    gaps = hours_between(times[:-1], times[1:])[-CONSTANT_GAPS:]
+    inside = PseudoOrigins.inside(gaps, np.arange(len(gaps)))
+    constants = best_constant(gaps, np.ones(len(gaps))), best_constant(inside.wait, inside.weight)
+    age = (len(times) - 1 - known.origins.position).astype(float)
+    after_posts, in_silence = (
+        PointRule.decide(averaged[rows], known.hours[rows], np.ones(rows.sum()), age[rows], constant)
+        for rows, constant in zip(_kinds(times, known.origins), constants, strict=True)
+    )
+    return after_posts, in_silence
+
+
+def _kinds(times: Times, origins: Origins) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return (n,) and (n,): which origins are right after a post, and which in a silence."""
+    silent = origins.time > times[origins.position]
+    return ~silent, silent
 
 
 def _train(posts: pd.DataFrame, options: Options) -> dict[str, Any]:

@@ -27,6 +27,7 @@ class NeuralOptions(BaseModel):
     networks: Annotated[int, Field(ge=1, le=20)] = 3  # trained from different seeds; their distributions are averaged
     units: Annotated[int, Field(ge=2, le=512)] = 32  # of the recurrent encoder
     components: Annotated[int, Field(ge=1, le=64)] = 8  # log-normal distributions, in hours and as many by the clock
+    max_posts: Annotated[int, Field(ge=100, le=200_000)] = 12_000  # the last training posts, from which to learn
     max_epochs: Annotated[int, Field(ge=1, le=1000)] = 60  # passes over the posts; training usually stops earlier
 
 

@@ -13,9 +13,8 @@ if TYPE_CHECKING:
     from retrainer_neural.distribution import GapDistributions
     from retrainer_neural.inputs import Floats, Integers
 
-LEVEL_GAPS = 300  # known gaps by which the level is corrected
-_HALF_LIFE = 60.0  # of the level, in gaps
-_LEVEL_PRIOR = 25.0  # weight of the level 1, in gaps
+KNOWN_GAPS = 300  # the last known gaps, by which forecasts right after posts are recalibrated
+
 _MAX_HAZARD = 600.0  # beyond it the survival is too small a number
 
 # Hours from the origin at which the distribution is computed; linear in between.
@@ -64,21 +63,17 @@ class KnownGaps:
 
     def calibration(self, known: int) -> Calibration:
         """Return the calibration by the first `known` gaps."""
-        recent = self.hazard[max(0, known - LEVEL_GAPS) : known]
-        weights = 0.5 ** (np.arange(len(recent))[::-1] / _HALF_LIFE)
-        level = float((_LEVEL_PRIOR + weights.sum()) / (_LEVEL_PRIOR + weights @ recent))
-        first = max(0, known - RECALIBRATION_GAPS)
-        last = np.arange(first, known)
-        pit = -np.expm1(-level * self.hazard[last])
-        after_posts = Recalibration.from_pit(pit, np.ones(len(last)), last)
-        inside = slice(*np.searchsorted(self.pseudo.gap, [first, known]))
+        last = np.arange(max(0, known - KNOWN_GAPS), known)
+        after_posts = Recalibration.from_pit(-np.expm1(-self.hazard[last]), np.ones(len(last)), last)
+        inside = slice(*np.searchsorted(self.pseudo.gap, [max(0, known - RECALIBRATION_GAPS), known]))
         gap = self.pseudo.gap[inside]
-        survival = [
-            _recalibrated_survival(np.exp(-level * np.minimum(hazard, _MAX_HAZARD)), after_posts)
+        # In a deep silence the survival is too small a number; a common factor of it does not matter.
+        deep = np.maximum(self.hazard_before[inside] - _MAX_HAZARD, 0.0)
+        before, until = (
+            _recalibrated_survival(np.exp(deep - hazard), after_posts)
             for hazard in (self.hazard_before[inside], self.hazard[gap])
-        ]
-        pit = 1 - survival[1] / survival[0]
-        return Calibration(level, after_posts, Recalibration.from_pit(pit, self.pseudo.weight[inside], gap))
+        )
+        return Calibration(after_posts, Recalibration.from_pit(1 - until / before, self.pseudo.weight[inside], gap))
 
 
 @dataclass(frozen=True)
@@ -86,12 +81,10 @@ class Calibration:
     """The corrections that an origin applies to its distribution.
 
     Attributes:
-        level: a factor of the hazard: how fast posts came recently, as a share of what was expected.
         after_posts: the recalibration of forecasts right after a post; later ones are conditioned on the silence.
         at_clock_times: the further recalibration of forecasts in a silence.
     """
 
-    level: float
     after_posts: Recalibration
     at_clock_times: Recalibration
 
@@ -104,9 +97,7 @@ class Calibration:
             same_time: the probability that the next post has the time of the last one.
         """
         levels = np.clip((LEVELS - same_time) / (1 - same_time), 0, 1) if silence == 0 else LEVELS
-        scaled = self.level * hazard
-        # In a deep silence the survival is too small a number; a common factor of it does not matter there.
-        scaled -= max(0.0, scaled[0] - _MAX_HAZARD)
+        scaled = hazard - max(0.0, hazard[0] - _MAX_HAZARD)  # as in `KnownGaps.calibration`
         reached = (1 - levels) * _recalibrated_survival(np.exp(-scaled[:1]), self.after_posts)
         needed = -np.log(_original_survival(reached, self.after_posts))
         quantiles: Floats = np.maximum.accumulate(np.interp(needed, scaled, _GRID))

@@ -11,8 +11,8 @@ import torch
 from retrainer.algorithms import PointRule, PseudoOrigins, TimingForecasts, best_constant, hours_between, utc_times
 from retrainer.errors import ArtifactError
 from retrainer_neural.distribution import GapDistributions, needed_times
-from retrainer_neural.forecast import LEVEL_GAPS, KnownGaps, forecast_quantiles
-from retrainer_neural.inputs import LOOKBACK_GAPS, Scale, gaps_of
+from retrainer_neural.forecast import KNOWN_GAPS, KnownGaps, forecast_quantiles
+from retrainer_neural.inputs import Scale, gaps_of
 from retrainer_neural.network import build_network
 from retrainer_neural.storage import NeuralModel
 from retrainer_neural.training import TrainingData, deterministic, train_network
@@ -26,18 +26,17 @@ if TYPE_CHECKING:
     from retrainer_neural.storage import Weights
 
 FORMAT = 1
-MAX_GAPS = 12_000
 
 _RULE_GAPS = 200  # the last training gaps, which decide how a point is read from a distribution
 
 
 def train_model(posts: pd.DataFrame, options: NeuralOptions, previous: NeuralModel | None) -> NeuralModel:
-    """Train the networks on the last 12,000 gaps, on a GPU if there is one.
+    """Train the networks, on a GPU if there is one.
 
     The description of the model is plain data: `format`, `networks`, `units`, `components`; the `scale` of the gaps;
     `share_of_same_time`; `trained_gaps` and `trained_through`; `held_out`, the mean log likelihood by which each
     network stopped; the rules of the `points`; `started_from`, the SHA-256 of the weights that training began with,
-    or None; `device`.
+    or None; `device` and the version of `torch`.
 
     Args:
         posts: training posts in order, with at least two different times.
@@ -45,7 +44,7 @@ def train_model(posts: pd.DataFrame, options: NeuralOptions, previous: NeuralMod
         previous: the model to start from. Its scale is kept, since the weights depend on it.
     """
     all_times = utc_times(posts)
-    times = np.unique(all_times)[-(MAX_GAPS + LOOKBACK_GAPS) :]
+    times = np.unique(all_times)[-options.max_posts :]
     start = previous if previous is not None and previous.description["format"] == FORMAT else None
     scale = Scale.of(gaps_of(times)) if start is None else Scale(**start.description["scale"])
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -71,6 +70,7 @@ def train_model(posts: pd.DataFrame, options: NeuralOptions, previous: NeuralMod
         "held_out": held_out,
         "started_from": None if start is None else start.sha256,
         "device": device,
+        "torch": torch.__version__,
         "points": {},
     }
     model = NeuralModel(description, networks)
@@ -108,7 +108,7 @@ def _quantiles(model: NeuralModel, times: Times, posts: Any, silence: Floats) ->
         silence: (n,) hours.
     """
     description = model.description
-    first = max(0, int(posts.min()) - LEVEL_GAPS)
+    first = max(0, int(posts.min()) - KNOWN_GAPS)
     last = int(posts.max())
     own, offset = needed_times(times, first, last)
     with deterministic("cpu"):

@@ -60,3 +60,10 @@ def expected_at(hazard: Floats, factors: Floats) -> Floats:
     knots = np.append(0.0, np.cumsum(factors[:-1] * _WIDTHS[:-1]))
     expected: Floats = np.interp(hazard, knots, _EDGES) + np.maximum(hazard - knots[-1], 0.0) / factors[-1]
     return expected
+
+
+def hazard_curve(expected: Floats, factors: Floats) -> Floats:
+    """Return (n,) the cumulative hazard after (n,) expected posts, all by the same (bins,) factors."""
+    knots = np.append(0.0, np.cumsum(factors[:-1] * _WIDTHS[:-1]))
+    curve: Floats = np.interp(expected, _EDGES, knots) + np.maximum(expected - _EDGES[-1], 0.0) * factors[-1]
+    return curve

@@ -14,6 +14,7 @@ import numpy as np
 from retrainer.algorithms import RECALIBRATION_GAPS, PseudoOrigins, Recalibration
 from retrainer_prophet.expected_events import BIN_GAPS, bin_factors, cumulative_hazard, events_per_bin, exposure_per_bin
 from retrainer_prophet.level import LEVEL_GAPS, NUM_STAGES, STAGES, stage_levels
+from retrainer_prophet.pauses import hazard_with_pauses
 from retrainer_prophet.time_grid import NUM_CELLS, PARTS, WIDTHS, part_edges
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class Segment:
         origins: the pseudo-origins in the gaps; `gap` is a number.
         before: (n,) posts expected from the beginning of the gap to each pseudo-origin.
         stages: (m, 2, stages) observed and expected posts of the last gaps, also of those before `first`.
+        pause_scale: see `pauses.pause_scale`.
     """
 
     first: int
@@ -49,6 +51,7 @@ class Segment:
     origins: PseudoOrigins
     before: Floats
     stages: Floats
+    pause_scale: float
 
     @classmethod
     def of(cls, stream: Stream, checkpoint: int, first: int, last: int, stages: Floats | None = None) -> Segment:
@@ -90,6 +93,7 @@ class Segment:
             origins=PseudoOrigins(origins.gap + first, origins.silence, origins.wait, origins.weight),
             before=sums[row] - sums[starts[origins.gap]] + rates[row] * WIDTHS[cell] * (reached - cell),
             stages=compared[-LEVEL_GAPS:],
+            pause_scale=stream.fitted.pause_scale,
         )
 
 
@@ -143,9 +147,9 @@ class KnownGaps:
             segment.stages,
         )
         if len(segment.before):
-            gap = segment.origins.gap
-            until = segment.expected[gap - segment.first]
-            added.pit[len(self.pit) :] = added.probability_between(gap, segment.before, until)
+            until = segment.expected[segment.origins.gap - segment.first]
+            scale = segment.pause_scale
+            added.pit[len(self.pit) :] = added.probabilities(segment.origins, segment.before, until, scale)
         return added
 
     def extended(self, stream: Stream, checkpoint: int, last: int) -> KnownGaps:
@@ -171,13 +175,23 @@ class KnownGaps:
         until, since = index - low, np.maximum(index - BIN_GAPS, 0) - low
         return bin_factors(events[until] - events[since], exposure[until] - exposure[since] + exposure_per_bin(running))
 
-    def probability_between(self, numbers: Integers, before: Floats, until: Floats) -> Floats:
-        """Return (n,) the probability of a post by the time `until` posts are expected, given none `before`."""
-        probability = np.empty(len(numbers))
-        for start in range(0, len(numbers), _BLOCK):
+    def probabilities(self, origins: PseudoOrigins, before: Floats, until: Floats, pause_scale: float) -> Floats:
+        """Return (n,) the probability of a post until the wait from each pseudo-origin was over.
+
+        Args:
+            origins: the pseudo-origins.
+            before: (n,) posts expected from the beginning of the gap to the pseudo-origin.
+            until: (n,) posts expected in the gap.
+            pause_scale: see `pauses.pause_scale`.
+        """
+        probability = np.empty(len(before))
+        for start in range(0, len(before), _BLOCK):
             block = slice(start, start + _BLOCK)
-            factors = self.factors(numbers[block], before[block])
-            hazard = cumulative_hazard(until[block], factors) - cumulative_hazard(before[block], factors)
+            silence = origins.silence[block]
+            factors = self.factors(origins.gap[block], before[block])
+            hazard = hazard_with_pauses(
+                cumulative_hazard(until[block], factors), silence + origins.wait[block], pause_scale
+            ) - hazard_with_pauses(cumulative_hazard(before[block], factors), silence, pause_scale)
             probability[block] = -np.expm1(-hazard)
         return probability
 

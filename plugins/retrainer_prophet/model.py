@@ -23,6 +23,7 @@ from retrainer_prophet.importance import feature_importance
 from retrainer_prophet.known_gaps import GAPS_BEFORE, KnownGaps, Segment
 from retrainer_prophet.level import RunningLevels
 from retrainer_prophet.paths import Paths
+from retrainer_prophet.pauses import pause_scale
 from retrainer_prophet.seasonality import fit_profile, hours_since_monday
 from retrainer_prophet.simulation import WaitSampler, simulate_posts
 from retrainer_prophet.stream import FittedModel, Stream
@@ -86,6 +87,7 @@ def train_model(posts: pd.DataFrame, options: ProphetOptions) -> dict[str, Any]:
             same_time=float((recent[1:] == recent[:-1]).mean()),
             trained_through=float(hours[-1]),
             training_gaps=len(distinct) - 1,
+            pause_scale=pause_scale(gaps),
             constants=(best_constant(gaps, np.ones(len(gaps))), best_constant(origins.wait, origins.weight)),
         )
         stream = Stream(fitted, hours)

@@ -35,6 +35,7 @@ class FittedModel:
         same_time: the share of posts that have the same time as the one before.
         trained_through: the time of the last training post, in hours since the Monday.
         training_gaps: the number of gaps between different times of training posts.
+        pause_scale: see `pauses.pause_scale`.
         constants: the best constant point right after posts and at clock times, in hours.
         rules: the point rule right after posts and at clock times, by the training gaps.
         digest: of the stored model.
@@ -46,6 +47,7 @@ class FittedModel:
     same_time: float
     trained_through: float
     training_gaps: int
+    pause_scale: float
     constants: tuple[float, float]
     rules: tuple[PointRule, PointRule] = (PointRule("score", 0.0), PointRule("score", 0.0))
     digest: bytes = b""
@@ -59,6 +61,7 @@ class FittedModel:
             "share_of_same_time": self.same_time,
             "trained_through": self.trained_through,
             "training_gaps": self.training_gaps,
+            "pause_scale": self.pause_scale,
             "constant_points": list(self.constants),
             "point_rules": [rule.kind for rule in self.rules],
         }
@@ -75,6 +78,7 @@ class FittedModel:
             stored["share_of_same_time"],
             stored["trained_through"],
             stored["training_gaps"],
+            stored["pause_scale"],
             (after_posts, by_clock),
             (PointRule(rules[0], after_posts), PointRule(rules[1], by_clock)),
             blake2b(json.dumps(stored, sort_keys=True).encode()).digest(),

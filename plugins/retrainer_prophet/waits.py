@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from retrainer.algorithms import LEVELS, PointRule, PseudoOrigins
-from retrainer_prophet.expected_events import cumulative_hazard, expected_at
+from retrainer_prophet.expected_events import cumulative_hazard, hazard_curve
 from retrainer_prophet.level import STAGES
+from retrainer_prophet.pauses import hazard_with_pauses
 from retrainer_prophet.time_grid import EDGES, NUM_CELLS, PARTS, WIDTHS, part_edges
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 RULE_GAPS = 400  # before a checkpoint, by which the rules for the point are decided …
 _RULE_STRIDE = 4  # … taking every fourth
 _MIN_RATE = 1e-5  # posts per hour beyond the last cell
+_HOURS_BEYOND = np.geomspace(EDGES[-1], 300 * EDGES[-1], 120)[1:]  # centuries: a pause may be followed by a longer one
 
 
 def quantiles_of_waits(
@@ -43,16 +45,19 @@ def quantiles_of_waits(
     so_far = cumulative[inverse, cell] + expected[inverse, cell] * (part - cell)
     so_far += np.maximum(silence - EDGES[-1], 0.0) * rate_beyond[inverse]
     factors = known.factors(numbers, so_far)
-    hazard_so_far = cumulative_hazard(so_far, factors)
+    scale = stream.fitted.pause_scale
+    hazard_so_far = hazard_with_pauses(cumulative_hazard(so_far, factors), silence, scale)
+    hours = np.append(edges, _HOURS_BEYOND)
+    part_of_edge = np.arange(len(edges)) / PARTS
     quantiles = np.empty((len(numbers), len(LEVELS)))
     for row, index in enumerate(inverse):
         probability = same_time if silence[row] == 0 else 0.0
         levels = np.clip((LEVELS - probability) / (1 - probability), 0, 1)
-        posts = expected_at(hazard_so_far[row] - np.log1p(-levels), factors[row])
-        within = np.interp(posts, cumulative[index], np.arange(NUM_CELLS + 1))
-        hours = np.interp(within, np.arange(len(edges)) / PARTS, edges)
-        hours += np.maximum(posts - cumulative[index, -1], 0.0) / rate_beyond[index]
-        waits = np.maximum.accumulate(np.maximum(hours - silence[row], 0.0))
+        posts = np.interp(part_of_edge, np.arange(NUM_CELLS + 1), cumulative[index])
+        posts = np.append(posts, posts[-1] + (_HOURS_BEYOND - EDGES[-1]) * rate_beyond[index])
+        hazard = hazard_with_pauses(hazard_curve(posts, factors[row]), hours, scale)
+        until = np.interp(hazard_so_far[row] - np.log1p(-levels), hazard, hours)
+        waits = np.maximum.accumulate(np.maximum(until - silence[row], 0.0))
         if silence[row] > 0:
             waits = known.recalibration(int(numbers[row])).apply(waits[None])[0]
         quantiles[row] = waits

@@ -147,7 +147,8 @@ def check_conditioning(
     With F the earlier distribution of the wait and s the silence, the later distribution must be
     (F(s + w) − F(s)) / (1 − F(s)). They are compared in probability, at the levels 0.1, 0.25, 0.5, 0.75 and 0.9 of the
     later one, after silences as long as the 0.25 and the 0.5 quantile of the earlier one. Not part of
-    `check_algorithm`: a point forecast that ignores the silence is valid and cannot pass.
+    `check_algorithm`: a point forecast that ignores the silence is valid and cannot pass. A forecast that is
+    recalibrated in silences (`retrainer.algorithms.Recalibration`) differs by that; allow for it with `tolerance`.
 
     Args:
         algorithm: as in `check_algorithm`.

@@ -95,7 +95,7 @@ def adversarial_waits(quantiles: np.ndarray, rng: np.random.Generator) -> np.nda
 
 
 @pytest.mark.parametrize("members", [2, 3])
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_the_regret_against_the_best_weights_is_bounded(members: int, seed: int) -> None:
     """On waits that an adversary chooses, on heavy tails, and after a change: see `hedge`."""
     rng = np.random.default_rng(seed)
@@ -186,15 +186,18 @@ def test_an_ensemble_of_few_posts_has_equal_weights() -> None:
         ({"prophet": 5, "baseline": {}}, "the options of 'prophet' must be keys with values"),
     ],
 )
-def test_wrong_members_are_refused_in_one_line(
-    folder: Path, retrainer: Runner, prepare: Prepare, members: Any, problem: str
-) -> None:
+def test_wrong_members_are_refused(members: Any, problem: str) -> None:
+    with pytest.raises(ConfigError, match=r"timing_model\.ensemble\.members") as refused:
+        ENSEMBLE.options({"members": members}, "timing")
+    assert problem in str(refused.value)
+
+
+def test_wrong_members_are_refused_in_one_line(folder: Path, retrainer: Runner, prepare: Prepare) -> None:
     prepare(folder, import_sample)
-    environ = {"RETRAINER_TIMING_MODEL__ENSEMBLE__MEMBERS": json.dumps(members)}
+    environ = {"RETRAINER_TIMING_MODEL__ENSEMBLE__MEMBERS": json.dumps({"baseline": {}, "prophet": {"weeks": 0}})}
     done = retrainer("train", "timing", "--algorithm", "ensemble", "--quiet", env=environ)
     assert done.code == 2
-    assert problem in done.err
-    assert "timing_model.ensemble.members" in done.err
+    assert "timing_model.ensemble.members.prophet.weeks: invalid value '0'" in done.err
     assert done.err.count("\n") == 1
 
 
@@ -248,5 +251,7 @@ def test_a_version_holds_the_models_of_its_members(
 
 
 @pytest.mark.usefixtures("last_gap")
-def test_the_forecast_in_a_silence_is_nearly_the_conditioned_one() -> None:
-    assert check_conditioning("ensemble", options={"members": {"baseline": {}, "last_gap": {}}}, tolerance=1) > 0
+def test_the_average_of_conditioned_forecasts_is_not_quite_a_conditioned_one() -> None:
+    """The documentation says so; if it ever is, say that instead."""
+    assert check_conditioning("baseline") < 0.03
+    assert check_conditioning("ensemble", options=CHEAP, tolerance=1) > 0.03

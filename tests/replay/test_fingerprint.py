@@ -5,10 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from retrainer.algorithms.manager import load_algorithm
+from retrainer.replay.cached_algorithm import AlgorithmCache
 from retrainer.replay.fingerprint import fingerprint
+from retrainer.replay.sandbox import PostHistory
+from retrainer.replay.store import ReplayStore
+from tests.conftest import regular_posts
 from tests.plugins_for_tests import timing_algorithm
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pytest
 
     from tests.plugins_for_tests import Plugins
@@ -59,3 +65,23 @@ def test_an_unreadable_module_is_identified_by_its_version(plugins: Plugins, mon
     found = load_algorithm("fleeting")
     (plugins.site / "retrainer_fleeting_module.py").unlink()
     assert fingerprint(found)
+
+
+def test_an_algorithm_is_identified_by_the_code_of_its_members_too(
+    plugins: Plugins, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    plugins.add("inner", timing_algorithm("inner", 5.0))
+    monkeypatch.syspath_prepend(str(plugins.site))
+    store = ReplayStore(tmp_path / "replay.db")
+
+    def identity(*members: str) -> tuple[str, ...]:
+        algorithms = AlgorithmCache(load_algorithm, store, PostHistory(regular_posts(5), "here"))
+        ensemble = algorithms("ensemble")
+        return ensemble.identity(ensemble.options({"members": dict.fromkeys(members)}, "timing"), "timing")
+
+    first, other = identity("inner", "baseline"), identity("prophet", "baseline")
+    with (plugins.site / "retrainer_inner_module.py").open("a") as file:
+        file.write("# edited\n")
+    assert identity("inner", "baseline") != first
+    assert identity("prophet", "baseline") == other
+    store.close()

@@ -1,0 +1,68 @@
+"""A silence that nothing foretells is forecast by a power law, and changes little else."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from benchmarks.simulated import PROCESSES, simulated_posts
+from benchmarks.timing_scores import tail, tail_origins
+from retrainer.algorithms.manager import load_algorithm
+from retrainer.model_types.base import Origins, hours_between, utc_times
+from retrainer_prophet.pauses import hazard_with_pauses
+
+
+def test_right_after_a_post_pauses_change_little() -> None:
+    hours = np.linspace(0, 3, 50)
+    assert hazard_with_pauses(hours, hours, 4.0) == pytest.approx(hours, abs=0.03)
+
+
+def test_in_a_silence_that_the_hazard_does_not_explain_the_wait_grows_with_the_silence() -> None:
+    hours = np.linspace(0, 10_000, 1_000_001)
+    hazard = hazard_with_pauses(hours, hours, 4.0)  # one post per hour is expected
+
+    def median_wait(silence: float) -> float:
+        now = np.interp(silence, hours, hazard)
+        return float(np.interp(now + np.log(2), hazard, hours) - silence)
+
+    assert median_wait(1) == pytest.approx(np.log(2), rel=0.05)
+    assert median_wait(200) / median_wait(50) == pytest.approx(204 / 54, rel=0.01)
+
+
+def test_a_silence_longer_than_any_before_is_expected_to_last() -> None:
+    posts = simulated_posts("weekly", seed=5).tail(500).reset_index(drop=True)
+    prophet = load_algorithm("prophet", "timing")
+    config = prophet.options({}, "timing")
+    model = prophet.train(posts, config, "timing")
+    longest = float(hours_between(utc_times(posts)[:-1], utc_times(posts)[1:]).max())
+    last = np.array([len(posts) - 1])
+    silence = np.array([1, 10 * longest])
+    at = utc_times(posts)[last] + (silence * 3_600_000_000).astype("timedelta64[us]")
+    origins = Origins(at, np.repeat(last, 2))
+    usual, deep = prophet.predict(model, posts, origins, config, "timing").probability_within(24)
+    assert usual > 0.99 - 1e-9
+    assert deep < 0.4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(set(PROCESSES) - {"sparse"}))
+def test_the_tail_is_within_a_factor_of_the_truth(name: str) -> None:
+    posts = simulated_posts(name, seed=1)
+    times = utc_times(posts)
+    training = int(len(posts) * 0.8)
+    usual_gap = float(np.median(hours_between(times[: training - 1], times[1:training])))
+    prophet = load_algorithm("prophet", "timing")
+    config = prophet.options({}, "timing")
+    model = prophet.train(posts.iloc[:training], config, "timing")
+    rows = np.linspace(training, len(posts) - 1, 100).astype(int)
+    forecasts = {
+        kind: prophet.predict(model, posts, origins, config, "timing")
+        for kind, origins in (
+            ("post", Origins(times[rows], rows)),
+            ("silence", tail_origins(times, rows, usual_gap)),
+        )
+    }
+    hours = hours_between(np.asarray(np.datetime64("2020-01-06T00:00", "us")), times)
+    for found in tail(PROCESSES[name][0], hours, rows, usual_gap, forecasts).values():
+        if found is not None:
+            assert 1 / 1.5 <= found["ratio"] <= 1.5
