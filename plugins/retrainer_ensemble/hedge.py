@@ -1,16 +1,16 @@
 """Learn the weights of the members from their forecasts of known waits.
 
 The weights are those of AdaHedge (de Rooij, van Erven, Grünwald and Koolen 2014, "Follow the leader if you can, hedge
-if you must"): exponential weights whose learning rate follows from the losses themselves. Its losses are the average
-pinball losses, made linear at the average forecast (Cesa-Bianchi and Lugosi 2006, "Prediction, learning, and games",
-section 2.5). Averaged quantiles make the pinball loss convex in the weights, so whatever the waits are, after T of them
+if you must"): exponential weights (Cesa-Bianchi and Lugosi 2006, "Prediction, learning, and games", chapter 2) whose
+learning rate follows from the losses themselves. The loss of a forecast is twice its average pinball loss, the CRPS, in
+hours. It is convex in the quantiles, so an average of quantiles loses at most the average of the members' losses, and
+whatever the waits are, after T of them
 
-    loss of the ensemble − loss of the best fixed weights ≤ 2 · gap ≤ sqrt(S² · T · ln K) + S · (4/3 · ln K + 2),
+    loss of the ensemble − loss of the best member ≤ 2 · gap ≤ sqrt(S² · T · ln K) + S · (4/3 · ln K + 2),
 
-where the losses are sums of twice the average pinball loss (the CRPS) in hours, `gap` is the mixability gap that is
-observed (it starts at a millionth of an hour), K the number of members, and S the largest range of the linear losses.
-The best fixed weights include the best member alone. Neither T nor S is known in advance. The losses need no clipping:
-S is at most twice the largest mean distance between the quantiles of two members, however long a wait is.
+where `gap` is the mixability gap that is observed (it starts at a millionth of an hour), K the number of members, and S
+the largest difference of their losses at one wait. Neither T nor S is known in advance. The losses need no clipping: S
+is at most twice the largest mean distance between the quantiles of two members, however long a wait is.
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     Integers = NDArray[np.int64]
 
 FEW_WAITS = 20  # with fewer the weights are equal
-_ROUNDING_HOURS = 1e-9
 _FIRST_GAP_HOURS = 1e-6  # so that members that differ by rounding alone keep equal weights
 
 
@@ -38,7 +37,7 @@ class HedgeState:
     """What n learners know.
 
     Attributes:
-        losses: (n, K) the cumulative linear loss of each member, in hours.
+        losses: (n, K) the cumulative loss of each member, in hours.
         gap: (n,) the cumulative mixability gap, in hours.
         count: (n,) the number of waits.
     """
@@ -61,13 +60,12 @@ class HedgeState:
         return np.where((self.count < FEW_WAITS)[:, None], 1 / self.losses.shape[1], _hedge_weights(self))
 
 
-def learn_weights(start: HedgeState, quantiles: Floats, waits: Floats, first: Integers, last: Integers) -> HedgeState:
+def learn_weights(start: HedgeState, losses: Floats, first: Integers, last: Integers) -> HedgeState:
     """Return what n learners know after known waits in order.
 
     Args:
         start: what each of them knows before: the state of one learner.
-        quantiles: (m, K, 99) the members' forecasts, in hours.
-        waits: (m,) what came, in hours.
+        losses: (m, K) of the members, in hours.
         first: (n,) the first wait of each learner.
         last: (n,) the one after its last.
     """
@@ -76,8 +74,7 @@ def learn_weights(start: HedgeState, quantiles: Floats, waits: Floats, first: In
         np.repeat(start.losses, learners, axis=0), np.repeat(start.gap, learners), np.repeat(start.count, learners)
     )
     for step in range(int((last - first).max(initial=0))):
-        row = np.minimum(first + step, len(waits) - 1)
-        updated = _update(state, quantiles[row], waits[row])
+        updated = _update(state, losses[np.minimum(first + step, len(losses) - 1)])
         active = first + step < last
         state = HedgeState(
             np.where(active[:, None], updated.losses, state.losses),
@@ -87,20 +84,16 @@ def learn_weights(start: HedgeState, quantiles: Floats, waits: Floats, first: In
     return state
 
 
-def mean_crps(quantiles: Floats, waits: Floats) -> Floats:
-    """Return (K,) the mean of twice the average pinball loss of (m, K, 99) quantiles."""
+def crps(quantiles: Floats, waits: Floats) -> Floats:
+    """Return (n, K) twice the average pinball loss of (n, K, 99) quantiles, in hours."""
     error = waits[:, None, None] - quantiles
-    crps: Floats = 2 * np.maximum(LEVELS * error, (LEVELS - 1) * error).mean(axis=(0, 2))
-    return crps
+    losses: Floats = 2 * np.maximum(LEVELS * error, (LEVELS - 1) * error).mean(axis=2)
+    return losses
 
 
-def _update(state: HedgeState, quantiles: Floats, waits: Floats) -> HedgeState:
-    """Learn one wait each, from (n, K, 99) quantiles and (n,) hours."""
+def _update(state: HedgeState, losses: Floats) -> HedgeState:
+    """Learn the (n, K) losses of one wait each."""
     weights = _hedge_weights(state)
-    average = np.einsum("nk,nkq->nq", weights, quantiles)
-    # The derivative of twice the pinball loss. A wait that equals a quantile must not depend on rounding.
-    slope = 2 * ((waits[:, None] < average - _ROUNDING_HOURS) - LEVELS)
-    losses = np.einsum("nq,nkq->nk", slope, quantiles) / len(LEVELS)
     gap = (weights * losses).sum(axis=1) - _mix_loss(state, weights, losses)
     return HedgeState(state.losses + losses, state.gap + np.maximum(gap, 0), state.count + 1)
 

@@ -23,9 +23,9 @@ from retrainer.algorithms import (
     hours_between,
     utc_times,
 )
-from retrainer_ensemble.hedge import HedgeState, learn_weights, mean_crps
+from retrainer_ensemble.hedge import HedgeState, crps, learn_weights
 from retrainer_ensemble.known_waits import KnownWaits, Spacing
-from retrainer_ensemble.members import load_member
+from retrainer_ensemble.member_options import load_member
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -78,17 +78,17 @@ def train_model(posts: pd.DataFrame, options: Options) -> EnsembleModel:
     times = utc_times(posts)
     count = int(len(posts) * TRAINING_SHARE)
     since = times[count - 1]
-    spacing, state, crps = Spacing.over(times, since), HedgeState.start(len(options)), {}
+    spacing, state, measured = Spacing.over(times, since), HedgeState.start(len(options)), {}
     rules = PointRule("score", 0.0), PointRule("score", 0.0)
     if len(posts) >= MIN_POSTS:
         known = KnownWaits.find(times, since, spacing)
         quantiles = _forecast(_train(posts.iloc[:count], options), posts, known.origins, options)
-        ends = np.arange(len(known) + 1)
-        states = learn_weights(state, quantiles, known.hours, np.zeros_like(ends), ends)
+        losses, ends = crps(quantiles, known.hours), np.arange(len(known) + 1)
+        states = learn_weights(state, losses, np.zeros_like(ends), ends)
         state = states.last()
         rules = _decide_rules(times, known, np.einsum("nk,nkq->nq", states.weights()[:-1], quantiles))
-        crps = dict(zip(options, mean_crps(quantiles, known.hours).tolist(), strict=True))
-    return EnsembleModel(_train(posts, options), times[-1], spacing, state, rules, crps)
+        measured = dict(zip(options, losses.mean(axis=0).tolist(), strict=True))
+    return EnsembleModel(_train(posts, options), times[-1], spacing, state, rules, measured)
 
 
 def predict_waits(model: EnsembleModel, posts: pd.DataFrame, origins: Origins, options: Options) -> TimingForecasts:
@@ -105,8 +105,8 @@ def predict_waits(model: EnsembleModel, posts: pd.DataFrame, origins: Origins, o
         np.concatenate([known.origins.time, origins.time]), np.concatenate([known.origins.position, origins.position])
     )
     quantiles = _forecast(model.members, posts, every, options)
-    past, now = quantiles[: len(known)], quantiles[len(known) :]
-    weights = learn_weights(model.state, past, known.hours, index[first], index[last]).weights()
+    losses, now = crps(quantiles[: len(known)], known.hours), quantiles[len(known) :]
+    weights = learn_weights(model.state, losses, index[first], index[last]).weights()
     averaged = np.einsum("nk,nkq->nq", weights, now)
     point = np.empty(len(origins))
     for rule, rows in zip(model.rules, _kinds(times, origins), strict=True):

@@ -5,7 +5,6 @@ One level is fast and common to the whole silence; for each stage of the silence
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,7 +12,7 @@ import numpy as np
 from retrainer_prophet.time_grid import MIDPOINTS
 
 if TYPE_CHECKING:
-    from retrainer_prophet.time_grid import Floats, Integers
+    from retrainer_prophet.time_grid import Floats
 
 LEVEL_GAPS = 800  # before each gap
 STAGES = np.searchsorted(np.array([0.5, 2, 6, 12, 36]), MIDPOINTS, side="right")  # (cells,) by hours of silence
@@ -37,58 +36,20 @@ def stage_levels(observed: Floats, expected: Floats, count: int) -> Floats:
     fast = _weighted_sums(
         np.column_stack([both[:, :NUM_STAGES].sum(axis=1), both[:, NUM_STAGES:].sum(axis=1)]), _HALF_LIFE
     )
-    return levels_of(fast, _weighted_sums(both, _STAGE_HALF_LIFE))
-
-
-def levels_of(fast: Floats, slow: Floats) -> Floats:
-    """Return (n, stages) levels from weighted sums of posts.
-
-    Args:
-        fast: (n, 2) observed and expected posts, with the weights of the common level.
-        slow: (n, 2 · stages) observed and expected posts in each stage, with the weights of a stage.
-    """
     common = (_PRIOR + fast[:, :1]) / (_PRIOR + fast[:, 1:])
+    slow = _weighted_sums(both, _STAGE_HALF_LIFE)
     levels: Floats = (_STAGE_PRIOR + slow[:, :NUM_STAGES]) / (_STAGE_PRIOR / common + slow[:, NUM_STAGES:])
     return levels
 
 
-@dataclass
-class RunningLevels:
-    """The levels of several continuations of a stream, each with its own posts.
+def level_shape(observed: Floats) -> float:
+    """Return the shape of the gamma distribution of the common level after (n, stages) observed posts of known gaps.
 
-    Attributes:
-        fast: (paths, 2) see `levels_of`.
-        slow: (paths, 2 · stages) likewise.
+    The level is the mean of a gamma distribution that forgets (Harvey and Fernandes 1989, "Time series models for count
+    or qualitative observations"); the shape is the posts that it rests on.
     """
-
-    fast: Floats
-    slow: Floats
-
-    @classmethod
-    def after(cls, posts: Floats, paths: int) -> RunningLevels:
-        """Start all paths after known gaps, given (gaps, 2, stages) observed and expected posts."""
-        both = posts[-LEVEL_GAPS:].reshape(-1, 2 * NUM_STAGES)
-        age = np.arange(len(both))[::-1]
-        sums = [(0.5 ** (age / half_life)) @ both for half_life in (_HALF_LIFE, _STAGE_HALF_LIFE)]
-        fast = np.array([sums[0][:NUM_STAGES].sum(), sums[0][NUM_STAGES:].sum()])
-        return cls(np.repeat(fast[None], paths, axis=0), np.repeat(sums[1][None], paths, axis=0))
-
-    def of(self, paths: Integers) -> Floats:
-        """Return (m, stages) the levels at the next gap of some paths."""
-        return levels_of(self.fast[paths], self.slow[paths])
-
-    def add(self, paths: Integers, stages: Integers, expected: Floats) -> None:
-        """Add a gap to each of some paths.
-
-        Args:
-            paths: (m,) the indices of different paths.
-            stages: (m,) the stage in which the gap ended.
-            expected: (m, stages) posts that the hazard expected in it.
-        """
-        observed = np.eye(NUM_STAGES)[stages]
-        fast, slow = (0.5 ** (1 / half_life) for half_life in (_HALF_LIFE, _STAGE_HALF_LIFE))
-        self.fast[paths] = self.fast[paths] * fast + np.column_stack([np.ones(len(paths)), expected.sum(axis=1)])
-        self.slow[paths] = self.slow[paths] * slow + np.concatenate([observed, expected], axis=1)
+    recent = observed[-LEVEL_GAPS:].sum(axis=1)
+    return float(_PRIOR + 0.5 ** (np.arange(len(recent))[::-1] / _HALF_LIFE) @ recent)
 
 
 def _weighted_sums(values: Floats, half_life: float) -> Floats:

@@ -21,7 +21,7 @@ from retrainer_prophet.features import LOOKBACK_GAPS, History, typical_log_gap
 from retrainer_prophet.hazard import MAX_GAPS, GapRows, RegressionData, first_fitted_gap, fit_hazard
 from retrainer_prophet.importance import feature_importance
 from retrainer_prophet.known_gaps import GAPS_BEFORE, KnownGaps, Segment
-from retrainer_prophet.level import RunningLevels
+from retrainer_prophet.level import STAGES, level_shape
 from retrainer_prophet.paths import Paths
 from retrainer_prophet.pauses import pause_scale
 from retrainer_prophet.seasonality import fit_profile, hours_since_monday
@@ -132,10 +132,12 @@ def simulate_futures(
         stream, numbers, silence, checkpoints = _open_stream(fitted, utc_times(posts), origins)
         known, _ = _known_gaps(stream, int(checkpoints[0]), numbers)
         number = int(numbers[0])
+        shape = level_shape(known.stages[:, 0])
         sampler = WaitSampler(
             stream.hazard(max(int(checkpoints[0]), 0)),
-            RunningLevels.after(known.stages, paths),
+            known.levels[-1][STAGES],
             known.factors(numbers, np.zeros(1))[0],
+            np.random.default_rng((seed, 1)).gamma(shape, 1 / shape, paths),
         )
         return simulate_posts(
             Paths.after(stream.history(number, number), stream.hours, paths, max_posts),

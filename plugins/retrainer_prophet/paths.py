@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 RATE_HOURS = 24
 _RATE_FACTOR = 2  # no path posts more than twice as often in a day as the stream ever did
-_RING = 8192  # tenths of an hour, more than the four weeks that habits look back
+_RING = 8192  # tenths of an hour, more than the four weeks that habits look back; a power of 2, for a fast modulus
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Paths(History):
 
     def posts_before(self, posts: Integers, tenths: Integers) -> NDArray[np.int32]:
         """Return (rows,) the number of posts of each path before tenths of an hour."""
-        return self.cumulative.ravel().take(posts * _RING + tenths % _RING)
+        return self.cumulative.ravel().take(posts * _RING + (tenths & (_RING - 1)))
 
     def advance(self, paths: Integers, hours: Floats) -> None:
         """Add a post to each of some paths.

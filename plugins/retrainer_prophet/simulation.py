@@ -1,8 +1,8 @@
 """Simulated futures: the posts after an origin, drawn one after another, all futures (paths) at once.
 
-The first wait is drawn from the forecast. Each later one is drawn as a forecast from the path's last post would have
-it: the path's own posts enter the features and the level as known posts do, so that the level is the less certain the
-further ahead it is. The hazard and the factors of its bins are those in force at the origin.
+The first wait is drawn from the forecast. Each later one is drawn from the hazard in force at the origin, given the
+path's own posts: their gaps, counts and habits enter the features as those of known posts do. The level is less certain
+than one wait shows: each path draws its own.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import numpy as np
 
 from retrainer.algorithms import LEVELS
 from retrainer_prophet.expected_events import expected_at
-from retrainer_prophet.level import NUM_STAGES, STAGES, RunningLevels
 from retrainer_prophet.paths import RATE_HOURS
 from retrainer_prophet.time_grid import EDGES, NUM_CELLS, PARTS, STARTS, WIDTHS
 
@@ -28,26 +27,28 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _BLOCKS = (0, 10, 16, 24, 34, 58, 82, NUM_CELLS)  # of cells that are looked at together; most waits end in the first
+_LIMITED_SHARE = 0.05  # of the paths, that is logged
 _MIN_RATE = 1e-5  # posts per hour beyond the last cell
-_IN_STAGE = np.eye(NUM_STAGES)[STAGES]  # (cells, stages)
 
 
 @dataclass(frozen=True)
 class WaitSampler:
-    """Draws the wait after each post, as a forecast from there would have it.
+    """Draws the wait after each post from the hazard in force at the origin.
 
     Attributes:
-        hazard: the hazard in force at the origin.
-        levels: of each path.
+        hazard: the hazard.
+        level: (cells,) its level.
         factors: (bins,) see `expected_events`.
+        path_levels: (paths,) a factor of the level for each path.
     """
 
     hazard: Hazard
-    levels: RunningLevels
+    level: Floats
     factors: Floats
+    path_levels: Floats
 
     def draw(self, history: Paths, paths: Integers, exponential: Floats, end: float) -> Floats:
-        """Return (m,) hours, and let the levels know; `inf` where the wait is longer than the time `end`.
+        """Return (m,) hours; `inf` where the wait ends later than the time `end`, or about there.
 
         Args:
             history: the last posts of the paths.
@@ -56,47 +57,31 @@ class WaitSampler:
             end: hours since the Monday.
         """
         waits = np.full(len(paths), np.inf)
-        levels = self.levels.of(paths)[:, STAGES]
         target = expected_at(exponential, self.factors)  # posts expected until the wait ends
-        passed, stage_expected = np.zeros(len(paths)), np.zeros((len(paths), NUM_STAGES))
+        passed = np.zeros(len(paths))
         left = np.arange(len(paths))
         for first, last in pairwise(_BLOCKS):
             left = left[history.hours[paths[left]] + STARTS[first] <= end]
             if len(left) == 0:
-                break
+                return waits
             cells = np.arange(first, last)
             rates = self.hazard.rates(history, np.repeat(paths[left], len(cells)), np.tile(cells, len(left)))
-            expected = rates.reshape(len(left), len(cells)) * WIDTHS[cells]
-            levelled = expected * levels[left, first:last]
-            until = passed[left, None] + np.cumsum(levelled, axis=1)
-            share = np.clip(1 - (until - target[left, None]) / levelled, 0, 1)
-            stage_expected[left] += (expected * share) @ _IN_STAGE[cells]
-            ended = until[:, -1] >= target[left]
-            cell = cells[(until[ended] >= target[left[ended], None]).argmax(axis=1)]
-            waits[left[ended]] = self._within(cell, share[ended, cell - first])
-            self.levels.add(paths[left[ended]], STAGES[cell], stage_expected[left[ended]])
-            passed[left], last_rate = until[:, -1], levelled[:, -1] / WIDTHS[cells[-1]]
+            levels = self.level[cells] * self.path_levels[paths[left], None]
+            expected = rates.reshape(len(left), len(cells)) * WIDTHS[cells] * levels
+            until = passed[left, None] + np.cumsum(expected, axis=1)
+            reached = until >= target[left, None]
+            ended = reached[:, -1]
+            column = reached[ended].argmax(axis=1)
+            missing = (until[ended, column] - target[left[ended]]) / expected[ended, column]
+            waits[left[ended]] = self._within(cells[column], 1 - missing)
+            passed[left], last_rate = until[:, -1], expected[:, -1] / WIDTHS[last - 1]
             left, last_rate = left[~ended], last_rate[~ended]
-        else:
-            waits[left] = EDGES[-1] + (target[left] - passed[left]) / np.maximum(last_rate, _MIN_RATE)
+        waits[left] = EDGES[-1] + (target[left] - passed[left]) / np.maximum(last_rate, _MIN_RATE)
         return waits
-
-    def add_first(self, history: Paths, paths: Integers, elapsed: Floats) -> None:
-        """Let the levels know how long the gap that runs at the origin will be.
-
-        Args:
-            history: the last known post.
-            paths: (m,) the indices of the paths.
-            elapsed: (m,) hours from the last known post to the first of each path.
-        """
-        rates = self.hazard.rates(history, np.zeros(NUM_CELLS, dtype=np.int64), np.arange(NUM_CELLS))
-        share = np.clip((elapsed[:, None] - STARTS) / WIDTHS, 0, 1)
-        cells = np.clip(np.searchsorted(EDGES, elapsed) - 1, 0, NUM_CELLS - 1)
-        self.levels.add(paths, STAGES[cells], share * (rates * WIDTHS) @ _IN_STAGE)
 
     def _within(self, cells: Integers, share: Floats) -> Floats:
         """Return (m,) hours at a share of the posts expected in a cell."""
-        part = share * PARTS
+        part = np.clip(share, 0, 1) * PARTS
         below = np.minimum(part.astype(np.int64), PARTS - 1)
         shapes = self.hazard.shapes
         low, high = shapes[cells, below], shapes[cells, below + 1]
@@ -136,7 +121,6 @@ def simulate_posts(
     alive = hours[:, 0] <= horizon_hours
     # A post right at the origin may have the time of the last one, and is no event of the hazard.
     moved = np.flatnonzero((hours[:, 0] > 0) | (origin > history.known[-1]))
-    sampler.add_first(history, moved, origin + hours[moved, 0] - history.known[-1])
     history.advance(moved, origin + hours[moved, 0])
     for number in range(1, max_posts):
         repeated, exponential = random.random(paths) < same_time, random.exponential(size=paths)
@@ -150,7 +134,7 @@ def simulate_posts(
         drawn, next_posts = drawn[next_posts <= end], next_posts[next_posts <= end]
         history.advance(drawn, next_posts)
         hours[drawn, number] = history.hours[drawn] - origin
-    if history.limited.any():
+    if history.limited.mean() > _LIMITED_SHARE:
         log.warning(
             "%d of %d simulated futures were limited to %d posts in %d hours, twice the highest rate so far",
             history.limited.sum(),

@@ -12,7 +12,7 @@ from benchmarks.simulated import simulated_posts
 from retrainer.algorithms.manager import load_algorithm
 from retrainer.model_types.base import Origins, utc_times
 from retrainer_prophet.features import History, typical_log_gap
-from retrainer_prophet.level import NUM_STAGES, RunningLevels, stage_levels
+from retrainer_prophet.level import NUM_STAGES, level_shape
 from retrainer_prophet.paths import Paths
 from retrainer_prophet.seasonality import WeeklyProfile
 from tests.conftest import regular_posts
@@ -36,7 +36,7 @@ def test_a_regular_stream_goes_on_regularly() -> None:
     posts = regular_posts(300, gap_hours=5)
     hours = simulate(posts, after(posts, 2))
     assert np.median(hours[:, 0]) == pytest.approx(3, abs=0.5)
-    assert np.median(np.isfinite(hours).sum(axis=1)) in {9, 10}
+    assert np.median(np.isfinite(hours).sum(axis=1)) == pytest.approx(9, abs=1)
 
 
 @pytest.mark.slow
@@ -71,14 +71,10 @@ def test_a_path_has_the_features_that_its_posts_would_give_a_known_stream() -> N
         assert paths.features(np.array([1]), np.array([cell])) == pytest.approx(expected, abs=0.01)
 
 
-def test_the_levels_of_a_path_are_those_of_a_known_stream() -> None:
-    random = np.random.default_rng(0)
-    stages, expected = random.integers(0, NUM_STAGES, 900), random.exponential(0.2, (900, NUM_STAGES))
-    observed = np.eye(NUM_STAGES)[stages]
-    levels = RunningLevels.after(np.stack([observed, expected], axis=1)[:850], 2)
-    for stage, posts in zip(stages[850:], expected[850:], strict=True):
-        levels.add(np.array([1]), np.array([stage]), posts[None])
-    assert levels.of(np.array([1])) == pytest.approx(stage_levels(observed, expected, 1), rel=0.02)
+def test_the_level_rests_on_the_last_posts_and_a_prior() -> None:
+    """With a half-life of 40 gaps, 800 gaps count as much as 58 posts, to which the prior adds 25."""
+    assert level_shape(np.empty((0, NUM_STAGES))) == 25
+    assert level_shape(np.eye(NUM_STAGES)[np.zeros(2000, dtype=int)]) == pytest.approx(25 + 58.2, abs=0.1)
 
 
 def test_a_path_that_would_run_away_is_limited_to_twice_the_highest_rate(caplog: pytest.LogCaptureFixture) -> None:
