@@ -19,7 +19,7 @@ BIN_GAPS = 400  # the last known gaps, which the factors rest on
 
 _EDGES = np.array([0, 0.02, 0.05, 0.1, 0.18, 0.29, 0.41, 0.55, 0.7, 0.87, 1.05, 1.3, 1.6, 2, 2.5, 3.2, 4.2])
 _WIDTHS = np.append(np.diff(_EDGES), np.inf)
-_PRIOR = 100.0  # weight of the factor of the bin before, in posts
+_PRIOR = 30.0  # weight of the factor of the bin before, in posts
 
 NUM_BINS = len(_EDGES)
 
