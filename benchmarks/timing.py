@@ -4,7 +4,7 @@
     make bench-timing DATA=folder                   every CSV of a folder
     make bench-timing STREAMS=simulated             processes whose distribution of the next gap is known
     make bench-timing STREAMS=derived               streams derived from every CSV: thinned, merged, spliced, …
-    make bench-timing ALGORITHMS=prophet,neural     with other algorithms; each is compared with those before it
+    make bench-timing ALGORITHMS=prophet,ensemble   with other algorithms; each is compared with those before it
     make bench-timing AGAINST=earlier.json          also the differences to an earlier result, or another checkout's
     make bench-timing PNG=folder                    also reliability diagrams
     make bench-timing OPTIONS='{"trend": true}'     with options of `prophet`

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from retrainer_neural.inputs import HOURS_PER_WEEK, LOOKBACK_GAPS, hour_of_week, log_hours, network_inputs
+from retrainer_neural.inputs import HOURS_PER_WEEK, LOOKBACK, LOOKBACK_GAPS, hour_of_week, log_hours, network_inputs
 from retrainer_neural.network import next_gaps, weekly_activity, weekly_basis
 
 if TYPE_CHECKING:
@@ -96,8 +96,9 @@ class GapDistributions:
 
 def needed_times(times: Times, first: int, last: int) -> tuple[Times, int]:
     """Return the times that distributions after the posts `first` to `last` depend on, and the row of `first`."""
-    start = np.searchsorted(times, times[first] - np.timedelta64(31, "D"))
-    start = max(0, min(int(start), first - LOOKBACK_GAPS - CONTEXT))
+    earliest = max(0, first - CONTEXT + 1)
+    start = int(np.searchsorted(times, times[earliest] - LOOKBACK))
+    start = max(0, min(start, earliest - LOOKBACK_GAPS))
     return times[start : last + 1], first - start
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 HOURS_PER_WEEK = 168
 LOOKBACK_GAPS = 600  # of the moving averages
+LOOKBACK = np.timedelta64(30, "D")  # of the counts
 MIN_HOURS = 1e-4  # a shorter gap counts as 0.36 s
 
 _HOUR = 3_600_000_000  # microseconds

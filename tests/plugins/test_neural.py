@@ -197,6 +197,29 @@ def test_a_warm_start_is_noted_by_the_hash_of_the_weights_in_the_manifest(folder
     assert models[0].sha256 == hashlib.sha256(weights).hexdigest()
 
 
+def test_a_distribution_needs_no_earlier_posts_however_dense_they_are() -> None:
+    """So dense that the counts of 30 days reach further back than the moving averages."""
+    import torch
+
+    from retrainer_neural.distribution import GapDistributions, needed_times
+    from retrainer_neural.inputs import Scale
+    from retrainer_neural.network import build_network
+
+    gaps = np.random.default_rng(2).exponential(1.05 * 3.6e9, 1200).astype("timedelta64[us]")
+    times = np.datetime64("2024-01-01", "us") + np.cumsum(gaps)
+    torch.manual_seed(0)
+    network = build_network(8, 2).double()
+    needed, row = needed_times(times, 1100, 1100)
+    assert len(needed) < 900
+    hazards = [
+        GapDistributions.after(np.array([post]), known, [network], Scale(0.0, 1.0)).cumulative_hazard(
+            np.array([0]), np.array([[1.0, 20.0]])
+        )
+        for post, known in ((1100, times), (row, needed))
+    ]
+    assert hazards[0] == pytest.approx(hazards[1], rel=1e-12)
+
+
 def test_a_version_of_another_format_says_what_to_do() -> None:
     posts = regular_posts(60)[["post_id", "created_at"]]
     model = NEURAL.train(posts, OPTIONS, "timing")
