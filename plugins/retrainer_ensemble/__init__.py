@@ -28,7 +28,7 @@ class EnsembleOptions(BaseModel):
     @field_validator("members", mode="before")
     @classmethod
     def _check_members(cls, members: Any, info: ValidationInfo) -> Any:
-        from retrainer_ensemble.members import validate_members  # noqa: PLC0415  it imports this package's users
+        from retrainer_ensemble.member_options import validate_members  # noqa: PLC0415  it imports this package's users
 
         return validate_members(members, recorded=info.mode == "json") if isinstance(members, dict) else members
 
@@ -53,7 +53,7 @@ def members(config: EnsembleOptions) -> list[str]:
 @hookimpl
 def check_ready(config: EnsembleOptions) -> None:
     """Let every member report that it could make no forecast."""
-    from retrainer_ensemble.members import load_member  # noqa: PLC0415  numpy and pandas are slow to import
+    from retrainer_ensemble.member_options import load_member  # noqa: PLC0415  numpy and pandas are slow to import
 
     for name, options in config.members.items():
         load_member(name).check_ready(options)

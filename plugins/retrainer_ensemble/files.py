@@ -10,7 +10,7 @@ import numpy as np
 from retrainer.algorithms import PointRule
 from retrainer_ensemble.hedge import HedgeState
 from retrainer_ensemble.known_waits import Spacing
-from retrainer_ensemble.members import load_member
+from retrainer_ensemble.member_options import load_member
 from retrainer_ensemble.model import EnsembleModel
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ from retrainer.algorithms import (
 )
 from retrainer_ensemble.hedge import HedgeState, crps, learn_weights
 from retrainer_ensemble.known_waits import KnownWaits, Spacing
-from retrainer_ensemble.members import load_member
+from retrainer_ensemble.member_options import load_member
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
-from threading import Lock
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -40,35 +39,35 @@ class CheckpointState:
 
 
 class StateCache:
-    """The states used last, by their key. Threads may share it."""
+    """The states used last, by their key.
+
+    Threads may share it, and a process may fork at any time: every step is atomic, and there is no lock to inherit. At
+    worst, two threads compute the same state.
+    """
 
     def __init__(self, max_states: int = _MAX_STATES) -> None:
         self._states: OrderedDict[bytes, CheckpointState] = OrderedDict()
         self._max_states = max_states
-        self._lock = Lock()
 
     def __len__(self) -> int:
         return len(self._states)
 
     def get(self, key: bytes) -> CheckpointState | None:
         """Return the state, or None."""
-        with self._lock:
-            if key in self._states:
-                self._states.move_to_end(key)
-            return self._states.get(key)
+        state = self._states.pop(key, None)
+        if state is not None:
+            self._states[key] = state  # as the one used last
+        return state
 
     def put(self, key: bytes, state: CheckpointState) -> None:
         """Add a state, and drop the one that was not used for longest if there are too many."""
-        with self._lock:
-            self._states[key] = state
-            self._states.move_to_end(key)
-            if len(self._states) > self._max_states:
-                self._states.popitem(last=False)
+        self._states[key] = state
+        if len(self._states) > self._max_states:
+            self._states.popitem(last=False)
 
     def clear(self) -> None:
         """Drop all states."""
-        with self._lock:
-            self._states.clear()
+        self._states.clear()
 
 
 CACHE = StateCache()

@@ -17,11 +17,9 @@ if TYPE_CHECKING:
 
 BIN_GAPS = 400  # the last known gaps, which the factors rest on
 
-_EDGES = np.array(
-    [0, 0.02, 0.05, 0.1, 0.18, 0.29, 0.41, 0.55, 0.7, 0.87, 1.05, 1.3, 1.6, 2, 2.5, 3.2, 4.2, 6, 9, 14, 22, 40, 80]
-)
+_EDGES = np.array([0, 0.02, 0.05, 0.1, 0.18, 0.29, 0.41, 0.55, 0.7, 0.87, 1.05, 1.3, 1.6, 2, 2.5, 3.2, 4.2])
 _WIDTHS = np.append(np.diff(_EDGES), np.inf)
-_PRIOR = 100.0  # weight of the factor of the bin before, in posts
+_PRIOR = 30.0  # weight of the factor of the bin before, in posts
 
 NUM_BINS = len(_EDGES)
 
@@ -40,12 +38,17 @@ def events_per_bin(expected: Floats, ended: NDArray[np.bool_]) -> Floats:
 
 
 def bin_factors(events: Floats, exposure: Floats) -> Floats:
-    """Return (n, bins) observed over expected posts, each shrunk to the factor of the bin before."""
+    """Return (n, bins) observed over expected posts, each shrunk to the factor of the bin before.
+
+    The last bin has the factor of the one before. One silence may hold most of its exposure, and a factor from that
+    would correct once more what the hazard has learned from long silences, and `pauses` from this one.
+    """
     factors = np.empty_like(events)
     previous = np.ones(len(events))
-    for index in range(NUM_BINS):
+    for index in range(NUM_BINS - 1):
         previous = (events[:, index] + _PRIOR * previous) / (exposure[:, index] + _PRIOR)
         factors[:, index] = previous
+    factors[:, -1] = previous
     return factors
 
 

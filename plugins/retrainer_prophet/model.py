@@ -48,7 +48,7 @@ _thread_pools = cache(ThreadpoolController)  # linear algebra runs in one thread
 def train_model(posts: pd.DataFrame, options: ProphetOptions) -> dict[str, Any]:
     """Fit the weekly profile and the hazard, and decide the rules for the point.
 
-    The hazard is fitted to the last 12,000 gaps, or fewer if they are so long that they take 250,000 rows; the profile
+    The hazard is fitted to the last 7,500 gaps, or fewer if they are so long that they take 150,000 rows; the profile
     to the last `weeks` weeks, or more, up to two years, if these hold few posts.
 
     Args:

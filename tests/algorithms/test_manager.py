@@ -94,7 +94,7 @@ def test_a_broken_plugin_is_listed_with_its_problem(
     assert found["status"] == "broken"
     assert problem in found["problem"]
     usable = {plugin["name"] for plugin in listed.json if plugin["status"] == "ok" and plugin["kind"] == "algorithm"}
-    assert usable == {"prophet", "ensemble", "claude_api", "baseline"}
+    assert usable == {"prophet", "neural_tpp", "ensemble", "claude_api", "baseline"}
 
 
 @pytest.mark.usefixtures("with_posts")

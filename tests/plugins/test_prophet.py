@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from retrainer.algorithms.manager import load_algorithm
-from retrainer.algorithms.testing import ConformanceError, check_algorithm, check_conditioning
+from retrainer.algorithms.testing import CONDITIONING_TOLERANCE, check_algorithm, check_conditioning
 from retrainer.errors import ArtifactError, ConfigError, InsufficientData
 from retrainer.model_types.base import Origins, utc_times
 from retrainer.posts.sample import sample_posts
@@ -54,9 +54,7 @@ def test_a_later_forecast_is_the_earlier_one_conditioned_but_for_the_recalibrati
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Forecasts at clock times are recalibrated by waits from clock times, which those right after posts are not."""
-    with pytest.raises(ConformanceError, match="is not conditioned on the silence"):
-        check_conditioning("prophet")
-    check_conditioning("prophet", tolerance=0.1)
+    assert check_conditioning("prophet", tolerance=0.1) > CONDITIONING_TOLERANCE
     monkeypatch.setattr(known_gaps, "RECALIBRATION_GAPS", 0)
     check_conditioning("prophet")
 
@@ -180,7 +178,9 @@ def test_a_trend_stays_constant_after_training() -> None:
     )
 
 
-@pytest.mark.parametrize("shape", [0.5, 1.0, 3.0])
+@pytest.mark.parametrize(
+    "shape", [pytest.param(0.5, marks=pytest.mark.slow), 1.0, pytest.param(3.0, marks=pytest.mark.slow)]
+)
 def test_eighty_percent_intervals_cover_eighty_percent(shape: float) -> None:
     """Independent gaps, from burstier to more regular than a Poisson process, at both kinds of origins."""
     rng = np.random.default_rng(7)
@@ -197,10 +197,10 @@ def test_eighty_percent_intervals_cover_eighty_percent(shape: float) -> None:
 
 def test_a_forecast_does_not_depend_on_how_much_earlier_history_is_loaded() -> None:
     """It is the same alone, among others, and until the first checkpoint without the posts of months ago."""
-    posts = sample_posts(count=4000, seed=5)[["post_id", "created_at"]]
+    posts = sample_posts(count=3400, seed=5)[["post_id", "created_at"]]
     model = PROPHET.train(posts.iloc[:3000], OPTIONS, "timing")
-    spread = PROPHET.predict(model, posts, Origins.before(posts, np.array([20, 3000, 3999])), OPTIONS, "timing")
-    alone = PROPHET.predict(model, posts, Origins.before(posts, np.array([3999])), OPTIONS, "timing")
+    spread = PROPHET.predict(model, posts, Origins.before(posts, np.array([20, 3000, 3399])), OPTIONS, "timing")
+    alone = PROPHET.predict(model, posts, Origins.before(posts, np.array([3399])), OPTIONS, "timing")
     assert spread.quantiles[2] == pytest.approx(alone.quantiles[0], rel=1e-6)
     before_the_checkpoint = PROPHET.predict(model, posts, Origins.before(posts, np.array([3080])), OPTIONS, "timing")
     recent = posts.iloc[800:].reset_index(drop=True)

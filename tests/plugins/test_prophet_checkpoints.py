@@ -102,15 +102,15 @@ def test_a_forecast_does_not_depend_on_the_others_of_its_call(
         assert forecast(model, posts, ROWS[[index]]) == pytest.approx(together[[index]], rel=1e-9)
 
 
-@pytest.mark.parametrize("minutes", [0, 90])
 def test_posts_that_are_weeks_later_are_forecast_the_same(
-    streams: list[tuple[pd.DataFrame, dict[str, Any]]], minutes: int
+    streams: list[tuple[pd.DataFrame, dict[str, Any]]],
 ) -> None:
     posts, model = streams[0]
     shifted = posts.assign(created_at=posts["created_at"] + pd.Timedelta(weeks=9))
     model_of_shifted = PROPHET.train(shifted.iloc[:TRAINING], OPTIONS, "timing")
-    expected = forecast(model, posts, later=minutes)
-    assert forecast(model_of_shifted, shifted, later=minutes) == pytest.approx(expected, rel=1e-4)
+    for minutes in (0, 90):
+        expected = forecast(model, posts, later=minutes)
+        assert forecast(model_of_shifted, shifted, later=minutes) == pytest.approx(expected, rel=1e-4)
 
 
 def test_the_cache_changes_no_forecast(streams: list[tuple[pd.DataFrame, dict[str, Any]]]) -> None:
@@ -119,11 +119,11 @@ def test_the_cache_changes_no_forecast(streams: list[tuple[pd.DataFrame, dict[st
     expected = []
     for model, posts in pairs:
         CACHE.clear()
-        expected.append([forecast(model, posts, ROWS[[index]]) for index in range(len(ROWS))])
+        expected.append({row: forecast(model, posts, np.array([row])) for row in (450, 520, 640)})
     CACHE.clear()
-    for index in (4, 1, 2, 3, 0, 4):
+    for row in (640, 450, 520, 640):
         for (model, posts), before in zip(pairs, expected, strict=True):
-            assert (forecast(model, posts, ROWS[[index]]) == before[index]).all()
+            assert (forecast(model, posts, np.array([row])) == before[row]).all()
 
 
 def test_an_equal_model_that_was_loaded_again_uses_the_same_state(
@@ -140,10 +140,11 @@ def test_an_equal_model_that_was_loaded_again_uses_the_same_state(
 
 
 def test_threads_make_the_same_forecasts(streams: list[tuple[pd.DataFrame, dict[str, Any]]]) -> None:
-    expected = [forecast(model, posts) for posts, model in streams]
+    rows = np.array([520])
+    expected = [forecast(model, posts, rows) for posts, model in streams]
     CACHE.clear()
-    with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(lambda index: forecast(streams[index % 2][1], streams[index % 2][0]), range(8)))
+    with ThreadPoolExecutor(6) as pool:
+        found = list(pool.map(lambda index: forecast(streams[index % 2][1], streams[index % 2][0], rows), range(6)))
     for index, forecasts in enumerate(found):
         assert forecasts == pytest.approx(expected[index % 2], rel=1e-9)
 

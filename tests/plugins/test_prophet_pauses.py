@@ -9,6 +9,7 @@ from benchmarks.simulated import PROCESSES, simulated_posts
 from benchmarks.timing_scores import tail, tail_origins
 from retrainer.algorithms.manager import load_algorithm
 from retrainer.model_types.base import Origins, hours_between, utc_times
+from retrainer_prophet.expected_events import bin_factors, events_per_bin, exposure_per_bin
 from retrainer_prophet.pauses import hazard_with_pauses
 
 
@@ -27,6 +28,14 @@ def test_in_a_silence_that_the_hazard_does_not_explain_the_wait_grows_with_the_s
 
     assert median_wait(1) == pytest.approx(np.log(2), rel=0.05)
     assert median_wait(200) / median_wait(50) == pytest.approx(204 / 54, rel=0.01)
+
+
+def test_one_long_silence_does_not_change_the_factors_of_the_bins() -> None:
+    expected = np.array([0.5, 1.0, 60.0])
+    factors = bin_factors(
+        events_per_bin(expected, np.ones(3, dtype=bool)).sum(axis=0)[None], exposure_per_bin(expected).sum(axis=0)[None]
+    )
+    assert factors[0, -1] == factors[0, -2] == pytest.approx(1, abs=0.1)
 
 
 def test_a_silence_longer_than_any_before_is_expected_to_last() -> None:

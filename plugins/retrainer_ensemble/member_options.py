@@ -1,4 +1,7 @@
-"""The members of an ensemble: which algorithms can be one, and their options."""
+"""The members of an ensemble: which algorithms can be one, and their options.
+
+The module is not called `members`: as an attribute of the package it would replace the hook of that name.
+"""
 
 from __future__ import annotations
 
