@@ -5,8 +5,8 @@
     make bench-futures STREAMS=simulated            simulated processes
     make bench-futures STREAMS=derived              streams derived from every CSV: thinned, merged, spliced, …
 
-Of the last 12,000 posts the first 80% are for training, with one fit. From at most 30 wall-clock times, evenly spaced
-over the rest, every algorithm that can simulates 100 futures. Targets are the posts in the next day, three days and
+Of the last 12,000 posts the first 80% are for training, with one fit. From at most 20 wall-clock times, evenly spaced
+over the rest, every algorithm that can simulates 60 futures. Targets are the posts in the next day, three days and
 week, and the hours to the first, third and tenth post. `recent` is a reference for the counts: those of windows as
 long, ending on each of the last 56 days at the time of day of the origin.
 
@@ -53,8 +53,8 @@ NAIVE, RECENT = "baseline", "recent"
 
 def main() -> None:
     parser = argument_parser(__doc__, "bench-futures.json")
-    parser.add_argument("--origins", type=int, default=30, help="the maximum number of origins of a stream")
-    parser.add_argument("--paths", type=int, default=100, help="the number of futures from each origin")
+    parser.add_argument("--origins", type=int, default=20, help="the maximum number of origins of a stream")
+    parser.add_argument("--paths", type=int, default=60, help="the number of futures from each origin")
     parser.add_argument("--streams", choices=("files", "derived", "simulated"), default="files")
     options = parser.parse_args()
     measure_stream = partial(measure, max_origins=options.origins, paths=options.paths)

@@ -217,10 +217,12 @@ PROCESSES: dict[str, tuple[Process, int]] = {
 }
 
 
-def simulated_posts(name: str, seed: int) -> pd.DataFrame:
-    """Return the posts of one of `PROCESSES`: post_id, created_at, content."""
-    process, count = PROCESSES[name]
-    return _posts(START + (process.simulate(count, np.random.default_rng(seed)) * HOUR).astype("timedelta64[us]"))
+def simulated_posts(name: str, seed: int, count: int | None = None) -> pd.DataFrame:
+    """Return the posts of one of `PROCESSES`, as many as stated there or `count`: post_id, created_at, content."""
+    process, usual_count = PROCESSES[name]
+    return _posts(
+        START + (process.simulate(count or usual_count, np.random.default_rng(seed)) * HOUR).astype("timedelta64[us]")
+    )
 
 
 def derived_posts(posts: pd.DataFrame, seed: int) -> dict[str, pd.DataFrame]:

@@ -85,6 +85,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--options", type=json.loads, default={}, help="options of `prophet`, as JSON")
     parser.add_argument("--origins", type=int, default=500, help="the maximum number of origins of each kind")
     parser.add_argument("--seed", type=int, default=1, help="of simulated and derived streams")
+    parser.add_argument("--process", choices=PROCESSES, help="only this one of the simulated streams")
+    parser.add_argument("--posts", type=int, help="the length of simulated streams, instead of their own")
     parser.add_argument("--against", type=Path, help="an earlier result of the same streams")
     parser.add_argument("--png", type=Path, help="a folder for reliability diagrams")
     options = parser.parse_args(arguments)
@@ -114,8 +116,8 @@ def read_earlier(path: Path) -> dict[str, dict[str, Any]]:
 def load(options: argparse.Namespace) -> Iterator[tuple[str, pd.DataFrame]]:
     """Yield the streams to measure, by name."""
     if options.streams == "simulated":
-        for name in PROCESSES:
-            yield name, prepare(simulated_posts(name, options.seed))
+        for name in [options.process] if options.process else PROCESSES:
+            yield name, prepare(simulated_posts(name, options.seed, options.posts))
         return
     streams = load_streams(options.data, prepare, min_posts=MIN_POSTS, unit="posts")
     if options.streams == "files":

@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load, save
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,7 +38,7 @@ class NeuralModel:
 def save_model(model: NeuralModel, directory: Path) -> list[str]:
     """Write the model's files and return their names."""
     tensors = {f"{number}.{name}": part for number, each in enumerate(model.networks) for name, part in each.items()}
-    save_file(tensors, directory / _WEIGHTS)
+    (directory / _WEIGHTS).write_bytes(save(tensors))  # `save_file` would make a file that only its owner may read
     (directory / _DESCRIPTION).write_text(json.dumps(model.description, indent=1), encoding="utf-8")
     return [_DESCRIPTION, _WEIGHTS]
 
@@ -46,8 +46,9 @@ def save_model(model: NeuralModel, directory: Path) -> list[str]:
 def load_model(directory: Path) -> NeuralModel:
     """Read the model's files."""
     description = json.loads((directory / _DESCRIPTION).read_text(encoding="utf-8"))
+    weights = (directory / _WEIGHTS).read_bytes()
     networks: list[Weights] = [{} for _ in range(description["networks"])]
-    for key, part in load_file(directory / _WEIGHTS).items():
+    for key, part in load(weights).items():
         number, _, name = key.partition(".")
         networks[int(number)][name] = part
-    return NeuralModel(description, networks, hashlib.sha256((directory / _WEIGHTS).read_bytes()).hexdigest())
+    return NeuralModel(description, networks, hashlib.sha256(weights).hexdigest())

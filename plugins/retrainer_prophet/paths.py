@@ -106,7 +106,8 @@ class Paths(History):
         """Return (m,) the times before which the next posts would exceed the limit."""
         index = self.count[paths] - self.limit
         simulated = self.posts[paths, np.maximum(index, 0)]
-        return np.where(index >= 0, simulated, self.known[np.minimum(index, -1)]) + RATE_HOURS
+        known = np.where(index < -len(self.known), -np.inf, self.known[np.clip(index, -len(self.known), -1)])
+        return np.where(index >= 0, simulated, known) + RATE_HOURS
 
     def _fill(self, paths: Integers, old: Integers, new: Integers) -> None:
         """Set the number of posts before the tenths of an hour after the old up to the new ones."""

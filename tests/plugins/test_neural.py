@@ -193,8 +193,9 @@ def test_a_warm_start_is_noted_by_the_hash_of_the_weights_in_the_manifest(folder
     assert models[0].description["started_from"] is None
     assert models[1].description["started_from"] == manifest["files"]["weights.safetensors"]["sha256"]
     assert models[1].description["scale"] == models[0].description["scale"], "the weights depend on it"
-    weights = (folder_of_first / "weights.safetensors").read_bytes()
-    assert models[0].sha256 == hashlib.sha256(weights).hexdigest()
+    weights, described = (folder_of_first / name for name in ("weights.safetensors", "model.json"))
+    assert models[0].sha256 == hashlib.sha256(weights.read_bytes()).hexdigest()
+    assert weights.stat().st_mode == described.stat().st_mode, "both can be read by others, or neither"
 
 
 def test_a_distribution_needs_no_earlier_posts_however_dense_they_are() -> None:

@@ -88,8 +88,14 @@ def test_a_path_that_would_run_away_is_limited_to_twice_the_highest_rate(caplog:
     assert in_a_day.max() == 4
     assert paths.limited.all()
     with caplog.at_level(logging.WARNING):
-        simulate(regular_posts(60, gap_hours=5), after(regular_posts(60, gap_hours=5)))
+        regular = regular_posts(60, gap_hours=5)
+        simulate(regular, after(regular))
     assert not caplog.records
+
+
+def test_a_stream_of_a_few_hours_can_be_simulated() -> None:
+    posts = regular_posts(60, gap_hours=0.2)
+    assert np.isfinite(simulate(posts, after(posts), horizon_hours=2.0)).sum(axis=1).mean() > 3
 
 
 def test_later_posts_and_other_paths_change_nothing() -> None:
