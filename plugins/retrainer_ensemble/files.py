@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -30,15 +30,12 @@ def save_model(model: EnsembleModel, directory: Path) -> list[str]:
         folder = directory / name
         folder.mkdir()
         names += [f"{name}/{file}" for file in load_member(name).save(trained, folder)]
-    state = model.state
     content = {
         "members": list(model.members),
         "trained_through": str(model.trained_through),
         "spacing_posts": model.spacing.posts,
         "spacing_us": int(model.spacing.time.astype("timedelta64[us]").astype(int)),
-        "losses_hours": state.losses[0].tolist(),
-        "gap_hours": float(state.gap[0]),
-        "waits": int(state.count[0]),
+        "states": [_to_dict(state) for state in model.states],
         "rules": [[rule.kind, rule.constant_hours] for rule in model.rules],
         "crps_hours": model.crps_hours,
     }
@@ -60,14 +57,22 @@ def load_model(directory: Path) -> EnsembleModel:
         paths = [path for path in folder.rglob("*") if path.is_file()]
         files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
         members[name] = load_member(name).load(files)
-    after_posts, in_silence = (PointRule(*rule) for rule in content["rules"])
+    states = [_from_dict(state) for state in content["states"]]
+    rules = [PointRule(*rule) for rule in content["rules"]]
     return EnsembleModel(
         members=members,
         trained_through=np.datetime64(content["trained_through"], "us"),
         spacing=Spacing(content["spacing_posts"], np.timedelta64(content["spacing_us"], "us")),
-        state=HedgeState(
-            np.array([content["losses_hours"]]), np.array([content["gap_hours"]]), np.array([content["waits"]])
-        ),
-        rules=(after_posts, in_silence),
+        states=(states[0], states[1]),
+        rules=(rules[0], rules[1]),
         crps_hours=content["crps_hours"],
     )
+
+
+def _to_dict(state: HedgeState) -> dict[str, Any]:
+    """Return the state of one learner as plain data."""
+    return {"losses_hours": state.losses[0].tolist(), "gap_hours": float(state.gap[0]), "waits": int(state.count[0])}
+
+
+def _from_dict(stored: dict[str, Any]) -> HedgeState:
+    return HedgeState(np.array([stored["losses_hours"]]), np.array([stored["gap_hours"]]), np.array([stored["waits"]]))

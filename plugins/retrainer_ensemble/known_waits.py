@@ -20,8 +20,7 @@ if TYPE_CHECKING:
 
     Times = NDArray[np.datetime64]
 
-MAX_OF_A_KIND = 100
-MAX_WAITS = 2 * MAX_OF_A_KIND  # that an origin learns from, the last ones
+MAX_WAITS = 100  # of one kind that an origin learns from, the last ones
 
 _MINUTE = np.timedelta64(60_000_000, "us")
 
@@ -47,13 +46,13 @@ class Spacing:
             since: the time of the last one before them.
         """
         count = int((times > since).sum())
-        time = (times[-1] - since).astype("timedelta64[us]") // max(min(count, MAX_OF_A_KIND), 1)
-        return cls(max(-(-count // MAX_OF_A_KIND), 1), max(time, _MINUTE))
+        time = (times[-1] - since).astype("timedelta64[us]") // max(min(count, MAX_WAITS), 1)
+        return cls(max(-(-count // MAX_WAITS), 1), max(time, _MINUTE))
 
 
 @dataclass(frozen=True)
 class KnownWaits:
-    """m past origins, and what came after them, in the order in which this became known.
+    """m past origins of one kind, and what came after them, in the order in which this became known.
 
     Attributes:
         origins: the origins.
@@ -64,25 +63,36 @@ class KnownWaits:
     hours: Floats
 
     @classmethod
-    def find(cls, times: Times, since: np.datetime64, spacing: Spacing) -> KnownWaits:
-        """Return past origins after a time whose wait has ended by the last post.
+    def find(cls, times: Times, since: np.datetime64, spacing: Spacing) -> tuple[KnownWaits, KnownWaits]:
+        """Return past origins after a time, whose wait has ended by the last post: right after posts, and in silences.
 
         Args:
             times: (n,) of the posts, in order.
         """
         first = max(int(np.searchsorted(times, since, side="right")) - 1, 0)
-        after_posts = np.arange(first, len(times) - 1, spacing.posts)
+        rows = np.arange(first, len(times) - 1, spacing.posts)
         at = np.arange(since + spacing.time, times[-1], spacing.time)
         at = at[at >= times[0]]
-        rows = np.concatenate([after_posts, np.searchsorted(times, at, side="right") - 1])
-        order = np.argsort(rows, kind="stable")
-        rows, at = rows[order], np.concatenate([times[after_posts], at])[order]
+        in_silence = np.searchsorted(times, at, side="right") - 1
+        return cls._at(times, times[rows], rows), cls._at(times, at, in_silence)
+
+    @classmethod
+    def _at(cls, times: Times, at: Times, rows: Integers) -> KnownWaits:
         return cls(Origins(at, rows), hours_between(at, times[rows + 1]))
 
-    def known_at(self, positions: Integers) -> tuple[Integers, Integers]:
-        """Return (p,) and (p,): the slice of the last waits that had ended by each row of posts."""
+    def last_known(self, positions: Integers) -> tuple[KnownWaits, Integers, Integers]:
+        """Return those that are among the last which had ended by any row of posts, and for each row the slice of them.
+
+        Args:
+            positions: (p,) the rows.
+        """
         ends = np.searchsorted(self.origins.position + 1, positions, side="right")
-        return np.maximum(ends - MAX_WAITS, 0), ends
+        starts = np.maximum(ends - MAX_WAITS, 0)
+        needed = np.zeros(len(self), dtype=bool)
+        for start, end in set(zip(starts.tolist(), ends.tolist(), strict=True)):
+            needed[start:end] = True
+        index = np.concatenate([[0], np.cumsum(needed)])  # of a wait among those needed
+        return self[needed], index[starts], index[ends]
 
     def __getitem__(self, chosen: NDArray[np.bool_]) -> KnownWaits:
         return KnownWaits(self.origins[chosen], self.hours[chosen])

@@ -2,8 +2,8 @@
 
 The weights at an origin are learnt from the members' forecasts of waits that had ended by then: in training from the
 waits after the first 80% of the posts, forecast by members trained on these; later from those after the training posts.
-Right after a post and in a silence the weights are the same. Which point is forecast from the average is decided in
-training, for each of the two.
+Which point is forecast from the average is decided in training. Origins right after a post and origins in a silence
+have weights and points of their own, as one member may be better at the one and another at the other.
 """
 
 from __future__ import annotations
@@ -28,10 +28,9 @@ from retrainer_ensemble.known_waits import KnownWaits, Spacing
 from retrainer_ensemble.member_options import load_member
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     import pandas as pd
-    from numpy.typing import NDArray
     from pydantic import BaseModel
 
     from retrainer_ensemble.hedge import Floats
@@ -52,15 +51,15 @@ class EnsembleModel:
         members: the members' models, by name.
         trained_through: the time of the last training post, UTC.
         spacing: of the origins that weights are learnt from after it.
-        state: what the weights start from there.
-        rules: how the point is read from the average right after a post, and in a silence.
-        crps_hours: the mean CRPS of the members, as training measured it; empty if it did not.
+        states: what the weights start from there, right after a post and in a silence.
+        rules: how the point is read from the average, right after a post and in a silence.
+        crps_hours: the mean CRPS of the members right after posts, as training measured it; empty if it did not.
     """
 
     members: dict[str, Any]
     trained_through: np.datetime64
     spacing: Spacing
-    state: HedgeState
+    states: tuple[HedgeState, HedgeState]
     rules: tuple[PointRule, PointRule]
     crps_hours: dict[str, float]
 
@@ -78,79 +77,74 @@ def train_model(posts: pd.DataFrame, options: Options) -> EnsembleModel:
     times = utc_times(posts)
     count = int(len(posts) * TRAINING_SHARE)
     since = times[count - 1]
-    spacing, state, measured = Spacing.over(times, since), HedgeState.start(len(options)), {}
-    rules = PointRule("score", 0.0), PointRule("score", 0.0)
+    spacing, crps_hours = Spacing.over(times, since), {}
+    states, rules = [HedgeState.start(len(options))] * 2, [PointRule("score", 0.0)] * 2
     if len(posts) >= MIN_POSTS:
         known = KnownWaits.find(times, since, spacing)
-        quantiles = _forecast(_train(posts.iloc[:count], options), posts, known.origins, options)
-        losses, ends = crps(quantiles, known.hours), np.arange(len(known) + 1)
-        states = learn_weights(state, losses, np.zeros_like(ends), ends)
-        state = states.last()
-        rules = _decide_rules(times, known, np.einsum("nk,nkq->nq", states.weights()[:-1], quantiles))
-        measured = dict(zip(options, losses.mean(axis=0).tolist(), strict=True))
-    return EnsembleModel(_train(posts, options), times[-1], spacing, state, rules, measured)
+        quantiles = _forecast(_train(posts.iloc[:count], options), posts, [each.origins for each in known], options)
+        for kind, constant in enumerate(_best_constants(times)):
+            waits, losses = known[kind], crps(quantiles[kind], known[kind].hours)
+            ends = np.arange(len(waits) + 1)
+            learnt = learn_weights(states[kind], losses, np.zeros_like(ends), ends)
+            states[kind] = learnt.last()
+            averaged = np.einsum("nk,nkq->nq", learnt.weights()[:-1], quantiles[kind])
+            age = (len(posts) - 1 - waits.origins.position).astype(float)
+            rules[kind] = PointRule.decide(averaged, waits.hours, np.ones(len(waits)), age, constant)
+        after_posts = crps(quantiles[0], known[0].hours).mean(axis=0)
+        crps_hours = dict(zip(options, after_posts.tolist(), strict=True))
+    return EnsembleModel(
+        _train(posts, options), times[-1], spacing, (states[0], states[1]), (rules[0], rules[1]), crps_hours
+    )
 
 
 def predict_waits(model: EnsembleModel, posts: pd.DataFrame, origins: Origins, options: Options) -> TimingForecasts:
     """Return the averaged quantiles of the wait from each origin, in hours."""
     times = utc_times(posts)[: int(origins.position.max()) + 1]
-    known = KnownWaits.find(times, model.trained_through, model.spacing)
-    first, last = known.known_at(origins.position)
-    used = np.zeros(len(known), dtype=bool)
-    for start, end in set(zip(first.tolist(), last.tolist(), strict=True)):
-        used[start:end] = True
-    index = np.concatenate([[0], np.cumsum(used)])  # of a wait among those used
-    known = known[used]
-    every = Origins(
-        np.concatenate([known.origins.time, origins.time]), np.concatenate([known.origins.position, origins.position])
-    )
-    quantiles = _forecast(model.members, posts, every, options)
-    losses, now = crps(quantiles[: len(known)], known.hours), quantiles[len(known) :]
-    weights = learn_weights(model.state, losses, index[first], index[last]).weights()
-    averaged = np.einsum("nk,nkq->nq", weights, now)
-    point = np.empty(len(origins))
-    for rule, rows in zip(model.rules, _kinds(times, origins), strict=True):
-        point[rows] = rule.points(averaged[rows])
+    silent = origins.time > times[origins.position]
+    kinds = np.flatnonzero(~silent), np.flatnonzero(silent)
+    known = [
+        waits.last_known(origins.position[rows])
+        for rows, waits in zip(kinds, KnownWaits.find(times, model.trained_through, model.spacing), strict=True)
+    ]
+    *past, now = _forecast(model.members, posts, [*(waits.origins for waits, _, _ in known), origins], options)
+    averaged, point = np.empty((len(origins), now.shape[2])), np.empty(len(origins))
+    for kind, (rows, (waits, first, last)) in enumerate(zip(kinds, known, strict=True)):
+        weights = learn_weights(model.states[kind], crps(past[kind], waits.hours), first, last).weights()
+        averaged[rows] = np.einsum("nk,nkq->nq", weights, now[rows])
+        point[rows] = model.rules[kind].points(averaged[rows])
     return TimingForecasts(averaged, point)
 
 
 def explain_weights(model: EnsembleModel) -> list[Importance]:
-    """Return each member's weight at the end of training, the largest first."""
-    notes = [f"CRPS {model.crps_hours[name]:.3g} h" if model.crps_hours else "too few posts" for name in model.members]
-    weights = model.state.weights()[0].tolist()
-    found = [
-        Importance(name, weight, "weight", note)
-        for name, weight, note in zip(model.members, weights, notes, strict=True)
-    ]
+    """Return each member's weight right after a post at the end of training, the largest first."""
+    after_posts, in_silence = (state.weights()[0].tolist() for state in model.states)
+    found = []
+    for name, weight, silent in zip(model.members, after_posts, in_silence, strict=True):
+        measured = f"CRPS {model.crps_hours[name]:.3g} h" if model.crps_hours else "too few posts to learn it"
+        found.append(Importance(name, weight, "weight", f"{measured}; weight in a silence {silent:.3g}"))
     return sorted(found, key=lambda importance: -importance.value)
 
 
-def _decide_rules(times: Times, known: KnownWaits, averaged: Floats) -> tuple[PointRule, PointRule]:
-    """Decide by (m, 99) averaged forecasts of the known waits."""
+def _best_constants(times: Times) -> tuple[float, float]:
+    """Return the best constant point right after posts, and in silences, in hours."""
     gaps = hours_between(times[:-1], times[1:])[-CONSTANT_GAPS:]
     inside = PseudoOrigins.inside(gaps, np.arange(len(gaps)))
-    constants = best_constant(gaps, np.ones(len(gaps))), best_constant(inside.wait, inside.weight)
-    age = (len(times) - 1 - known.origins.position).astype(float)
-    after_posts, in_silence = (
-        PointRule.decide(averaged[rows], known.hours[rows], np.ones(rows.sum()), age[rows], constant)
-        for rows, constant in zip(_kinds(times, known.origins), constants, strict=True)
-    )
-    return after_posts, in_silence
-
-
-def _kinds(times: Times, origins: Origins) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return (n,) and (n,): which origins are right after a post, and which in a silence."""
-    silent = origins.time > times[origins.position]
-    return ~silent, silent
+    return best_constant(gaps, np.ones(len(gaps))), best_constant(inside.wait, inside.weight)
 
 
 def _train(posts: pd.DataFrame, options: Options) -> dict[str, Any]:
     return {name: load_member(name).train(posts, own, "timing") for name, own in options.items()}
 
 
-def _forecast(members: Mapping[str, Any], posts: pd.DataFrame, origins: Origins, options: Options) -> Floats:
-    """Return (n, K, 99) quantiles; every member is called once."""
+def _forecast(
+    members: Mapping[str, Any], posts: pd.DataFrame, origins: Sequence[Origins], options: Options
+) -> list[Floats]:
+    """Return the (n, K, 99) quantiles of each set of n origins; every member is called once."""
+    joined = Origins(
+        np.concatenate([each.time for each in origins]), np.concatenate([each.position for each in origins])
+    )
     forecasts = [
-        load_member(name).predict(model, posts, origins, options[name], "timing") for name, model in members.items()
+        load_member(name).predict(model, posts, joined, options[name], "timing") for name, model in members.items()
     ]
-    return np.stack([forecast.quantiles for forecast in forecasts], axis=1)
+    quantiles = np.stack([forecast.quantiles for forecast in forecasts], axis=1)
+    return np.split(quantiles, np.cumsum([len(each) for each in origins])[:-1])

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
-from benchmarks.simulated import PROCESSES, simulated_posts
+from benchmarks.simulated import PROCESSES, START, simulated_posts
 from benchmarks.timing_scores import tail, tail_origins
 from retrainer.algorithms.manager import load_algorithm
 from retrainer.model_types.base import Origins, hours_between, utc_times
@@ -53,10 +55,9 @@ def test_a_silence_longer_than_any_before_is_expected_to_last() -> None:
     assert deep < 0.4
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(set(PROCESSES) - {"sparse"}))
-def test_the_tail_is_within_a_factor_of_the_truth(name: str) -> None:
-    posts = simulated_posts(name, seed=1)
+def tail_of_prophet(name: str, seed: int) -> dict[str, Any]:
+    """Return the stated and the true tail after some test posts of a simulated stream."""
+    posts = simulated_posts(name, seed)
     times = utc_times(posts)
     training = int(len(posts) * 0.8)
     usual_gap = float(np.median(hours_between(times[: training - 1], times[1:training])))
@@ -64,14 +65,17 @@ def test_the_tail_is_within_a_factor_of_the_truth(name: str) -> None:
     config = prophet.options({}, "timing")
     model = prophet.train(posts.iloc[:training], config, "timing")
     rows = np.linspace(training, len(posts) - 1, 100).astype(int)
-    forecasts = {
-        kind: prophet.predict(model, posts, origins, config, "timing")
-        for kind, origins in (
-            ("post", Origins(times[rows], rows)),
-            ("silence", tail_origins(times, rows, usual_gap)),
-        )
-    }
-    hours = hours_between(np.asarray(np.datetime64("2020-01-06T00:00", "us")), times)
-    for found in tail(PROCESSES[name][0], hours, rows, usual_gap, forecasts).values():
-        if found is not None:
-            assert 1 / 1.5 <= found["ratio"] <= 1.5
+    origins = {"post": Origins(times[rows], rows), "silence": tail_origins(times, rows, usual_gap)}
+    forecasts = {kind: prophet.predict(model, posts, made, config, "timing") for kind, made in origins.items()}
+    return tail(PROCESSES[name][0], hours_between(np.asarray(START), times), rows, usual_gap, forecasts)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PROCESSES)
+def test_the_tail_is_within_a_factor_of_the_truth(name: str) -> None:
+    # About ten gaps of a sparse stream are that long, too few to know the tail from one stream.
+    found = [tail_of_prophet(name, seed) for seed in range(1, 7 if name == "sparse" else 2)]
+    for kind in ("post", "silence"):
+        ratios = [each[kind]["ratio"] for each in found if each[kind] is not None]
+        if ratios:
+            assert 1 / 1.5 <= np.mean(ratios) <= 1.5
