@@ -126,7 +126,10 @@ def simulate_futures(
         ArtifactError: the model was trained by a release that could not simulate.
     """
     if model.get("format") != FORMAT:
-        raise ArtifactError("this version was trained by an older release of `prophet`", hint="Train a new version")
+        raise ArtifactError(
+            "this version was trained by an older release of `prophet` and forecasts the next post only",
+            hint="Train a new version",
+        )
     fitted = FittedModel.from_dict(model)
     with _thread_pools().limit(limits=1, user_api="blas"):
         stream, numbers, silence, checkpoints = _open_stream(fitted, utc_times(posts), origins)

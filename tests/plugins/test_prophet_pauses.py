@@ -32,12 +32,14 @@ def test_in_a_silence_that_the_hazard_does_not_explain_the_wait_grows_with_the_s
     assert median_wait(200) / median_wait(50) == pytest.approx(204 / 54, rel=0.01)
 
 
-def test_one_long_silence_does_not_change_the_factors_of_the_bins() -> None:
-    expected = np.array([0.5, 1.0, 60.0])
-    factors = bin_factors(
-        events_per_bin(expected, np.ones(3, dtype=bool)).sum(axis=0)[None], exposure_per_bin(expected).sum(axis=0)[None]
-    )
-    assert factors[0, -1] == factors[0, -2] == pytest.approx(1, abs=0.1)
+def test_a_silence_changes_the_factors_of_the_bins_no_more_the_longer_it_lasts() -> None:
+    def factors(longest: float) -> np.ndarray:
+        expected = np.array([0.5, 1.0, longest])
+        events, exposure = events_per_bin(expected, np.ones(3, dtype=bool)), exposure_per_bin(expected)
+        return bin_factors(events.sum(axis=0)[None], exposure.sum(axis=0)[None])
+
+    assert np.array_equal(factors(60), factors(6))
+    assert not np.array_equal(factors(6), factors(2))
 
 
 def test_a_silence_longer_than_any_before_is_expected_to_last() -> None:

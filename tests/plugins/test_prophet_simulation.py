@@ -10,6 +10,7 @@ import pytest
 
 from benchmarks.simulated import simulated_posts
 from retrainer.algorithms.manager import load_algorithm
+from retrainer.errors import ArtifactError
 from retrainer.model_types.base import Origins, utc_times
 from retrainer_prophet.features import History, typical_log_gap
 from retrainer_prophet.level import NUM_STAGES, level_shape
@@ -107,3 +108,9 @@ def test_later_posts_and_other_paths_change_nothing() -> None:
     assert np.array_equal(hours, PROPHET.simulate(model, posts.iloc[:551], origin, OPTIONS, **limits))
     other = PROPHET.simulate(model, posts, origin, OPTIONS, **{**limits, "seed": 4})
     assert not np.array_equal(hours, other)
+
+
+def test_a_version_of_an_earlier_release_forecasts_the_next_post_only() -> None:
+    posts = regular_posts(60)
+    with pytest.raises(ArtifactError, match="forecasts the next post only. Train a new version"):
+        PROPHET.simulate({"format": 3}, posts, after(posts), OPTIONS, horizon_hours=9.0, max_posts=9, paths=9, seed=0)
