@@ -38,5 +38,6 @@ def test_a_wheel_works_outside_of_the_checkout(tmp_path: Path) -> None:
     assert (tmp_path / "made" / "config" / "config.yaml").read_bytes() == (ROOT / "config" / "config.yaml").read_bytes()
     assert (site / "retrainer_claude" / "prompt.md").exists()
     assert (site / "retrainer_neural" / "network.py").exists()
+    assert (site / "retrainer_ensemble" / "hedge.py").exists()
     shipped = {path.name: path.read_bytes() for path in (ROOT / "deploy").iterdir()}
     assert {path.name: path.read_bytes() for path in (tmp_path / "made" / "deploy").iterdir()} == shipped
