@@ -34,7 +34,7 @@ def train_model(posts: pd.DataFrame, options: NeuralOptions, previous: NeuralMod
     """Train the networks, on a GPU if there is one.
 
     The description of the model is plain data: `format`, `networks`, `units`, `components`; the `scale` of the gaps;
-    `share_of_same_time`; `trained_gaps` and `trained_through`; `held_out`, the mean log likelihood by which each
+    `share_of_same_time`; `trained_gaps` and `trained_from`; `held_out`, the mean log likelihood by which each
     network stopped; the rules of the `points`; `started_from`, the SHA-256 of the weights that training began with,
     or None; `device` and the version of `torch`.
 
@@ -66,7 +66,7 @@ def train_model(posts: pd.DataFrame, options: NeuralOptions, previous: NeuralMod
         "scale": {"mean": scale.mean, "spread": scale.spread},
         "share_of_same_time": float((recent[1:] == recent[:-1]).mean()),
         "trained_gaps": len(data),
-        "trained_through": str(times[-1]),
+        "trained_from": str(times[0]),
         "held_out": held_out,
         "started_from": None if start is None else start.sha256,
         "device": device,
@@ -115,7 +115,8 @@ def _quantiles(model: NeuralModel, times: Times, posts: Any, silence: Floats) ->
         distributions = GapDistributions.after(
             np.arange(offset, len(own)), own, _networks(model), Scale(**description["scale"])
         )
-        numbers = np.arange(first, last) - np.searchsorted(times, np.datetime64(description["trained_through"]))
+        # Counted from the first training post: the last may be later than the origins.
+        numbers = np.arange(first, last) - np.searchsorted(times, np.datetime64(description["trained_from"]))
         known = KnownGaps.compute(gaps_of(times[first : last + 1]), numbers, distributions)
         distinct, inverse = np.unique(posts - first, return_inverse=True)
         calibrations = [known.calibration(int(post)) for post in distinct]

@@ -198,6 +198,15 @@ def test_a_warm_start_is_noted_by_the_hash_of_the_weights_in_the_manifest(folder
     assert weights.stat().st_mode == described.stat().st_mode, "both can be read by others, or neither"
 
 
+def test_a_forecast_of_the_past_depends_on_no_other_origin() -> None:
+    posts = sample_posts().iloc[:120][["post_id", "created_at"]]
+    model = NEURAL.train(posts, OPTIONS, "timing")
+    rows = np.array([60, 90])
+    origins = Origins(utc_times(posts)[rows] + np.timedelta64(1, "m"), rows)
+    together, alone = (NEURAL.predict(model, posts, one, OPTIONS, "timing") for one in (origins, origins[[0]]))
+    assert together.quantiles[0] == pytest.approx(alone.quantiles[0], rel=1e-9)
+
+
 def test_a_distribution_needs_no_earlier_posts_however_dense_they_are() -> None:
     """So dense that the counts of 30 days reach further back than the moving averages."""
     import torch

@@ -50,6 +50,11 @@ def test_prophet_passes_the_conformance_suite() -> None:
     check_algorithm("prophet")
 
 
+@pytest.mark.slow
+def test_prophet_passes_the_conformance_suite_after_three_checkpoints() -> None:
+    check_algorithm("prophet", posts=sample_posts(count=1500, seed=5))
+
+
 def test_a_later_forecast_is_the_earlier_one_conditioned_but_for_the_recalibration(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
