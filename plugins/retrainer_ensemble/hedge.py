@@ -10,7 +10,8 @@ whatever the waits are, after T of them
 
 where `gap` is the mixability gap that is observed (it starts at a millionth of an hour), K the number of members, and S
 the largest difference of their losses at one wait. Neither T nor S is known in advance. The losses need no clipping: S
-is at most twice the largest mean distance between the quantiles of two members, however long a wait is.
+is at most twice the largest mean distance between the quantiles of two members, however long a wait is. The T waits are
+those that weights are learnt from; the first 20, for which the weights that are used are equal, may cost S each on top.
 """
 
 from __future__ import annotations
