@@ -118,11 +118,12 @@ def print_by_silence(results: Results) -> None:
 
 def print_long_silences(results: Results) -> None:
     """Print how many posts ended silences of over 36 hours, and how many the forecasts expected."""
-    table = _table("Silences over 36 h", ["stream", "algorithm"], ["observed", "expected", "o/e"])
+    table = _table("Silences over 36 h", ["stream", "algorithm"], ["observed", "expected", "o/e", "band"])
     for result in results:
         for name, found in result.get("long_silences", {}).items():
             values = (str(found["observed"]), f"{found['expected']:.1f}", f"{found['ratio']:.2f}")
-            table.add_row(result["stream"], name, *values)
+            factor = np.exp(1.96 / np.sqrt(found["observed"]))  # the error of the logarithm of a Poisson count
+            table.add_row(result["stream"], name, *values, f"{1 / factor:.2f}–{factor:.2f}")
     _print(table)
 
 

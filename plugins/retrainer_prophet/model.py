@@ -184,6 +184,9 @@ def _known_gaps(stream: Stream, checkpoint: int, numbers: Integers) -> tuple[Kno
         segment = Segment.of(stream, 0, max(int(numbers.min()) - GAPS_BEFORE, stream.first), last)
         return KnownGaps.of(segment), stream.fitted.rules
     state = state_at(stream, checkpoint)
+    first = int(numbers.min()) - GAPS_BEFORE
+    if first > checkpoint:  # a long stream: the gaps before the checkpoint no longer matter
+        return KnownGaps.of(Segment.of(stream, checkpoint, first, last)), state.rules
     return state.known.extended(stream, checkpoint, last), state.rules
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from retrainer.algorithms.manager import load_algorithm
 from retrainer.model_types.base import Origins, utc_times
+from retrainer.posts.sample import sample_posts
 from retrainer_prophet.checkpoint_state import CACHE, CheckpointState, StateCache, state_at
 from retrainer_prophet.checkpoints import checkpoint_after
 from retrainer_prophet.seasonality import hours_since_monday
@@ -100,6 +101,14 @@ def test_a_forecast_does_not_depend_on_the_others_of_its_call(
     for index in range(len(ROWS)):
         CACHE.clear()
         assert forecast(model, posts, ROWS[[index]]) == pytest.approx(together[[index]], rel=1e-9)
+
+
+def test_far_beyond_a_checkpoint_a_forecast_does_not_depend_on_the_others_either() -> None:
+    """A stream of 100,000 posts has 2,000 between checkpoints; the last 550 gaps are enough."""
+    posts = sample_posts(count=1200, seed=3)[["post_id", "created_at"]]
+    model = {**PROPHET.train(posts.iloc[:300], OPTIONS, "timing"), "training_gaps": 100_000}
+    together = forecast(model, posts, np.array([320, 1199]), later=30)
+    assert forecast(model, posts, np.array([1199]), later=30) == pytest.approx(together[[1]], rel=1e-9)
 
 
 def test_posts_that_are_weeks_later_are_forecast_the_same(
