@@ -172,6 +172,7 @@ def test_a_model_that_looks_into_the_future_fails_at_run_time_too(retrainer: Run
     assert retrainer("production", "--json").json["timing_model"] is None
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("with_posts")
 def test_a_thread_that_a_plugin_leaves_does_not_keep_the_program_from_ending(
     retrainer_process: Runner, plugins: Plugins
@@ -193,6 +194,7 @@ def test_a_thread_that_a_plugin_leaves_does_not_keep_the_program_from_ending(
     assert refused.code == 10
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("with_posts")
 def test_a_pool_of_threads_that_a_plugin_leaves_ends_with_the_program(
     retrainer_process: Runner, plugins: Plugins

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 import yaml
 
 from retrainer.project import default_config
+from retrainer.settings_edit import change_key
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.command_line import Runner
 
 
@@ -94,13 +94,10 @@ def test_a_change_leaves_every_other_line_as_it_is(config: Path, retrainer: Runn
         ("models_dir: a\r\nposts:\r\n  url: null\r\n", "models_dir", "b", {"models_dir": "b", "posts": {"url": None}}),
     ],
 )
-def test_what_is_missing_is_added(
-    config: Path, retrainer: Runner, text: str, key: str, value: str, expected: dict[str, object]
-) -> None:
-    config.write_text(text, newline="")
-    assert retrainer("config", "set", key, value).code == 0
-    assert yaml.safe_load(config.read_text()) == expected
-    assert config.read_text().count("#") == text.count("#")
+def test_what_is_missing_is_added(text: str, key: str, value: str, expected: dict[str, object]) -> None:
+    changed = change_key(text, tuple(key.split(".")), value, Path("config.yaml"))
+    assert yaml.safe_load(changed) == expected
+    assert changed.count("#") == text.count("#")
 
 
 @pytest.mark.parametrize(

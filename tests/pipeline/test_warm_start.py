@@ -93,6 +93,7 @@ def test_training_starts_afresh_if_a_post_that_production_knows_has_moved_past_i
     assert generation(project) == 1
 
 
+@pytest.mark.slow
 def test_training_starts_afresh_with_other_options_or_another_algorithm(folder: Path) -> None:
     generation(opened(folder), EARLIER)
     assert generation(opened(folder, units=16)) == 1

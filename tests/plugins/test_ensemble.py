@@ -218,6 +218,7 @@ def test_a_member_that_is_not_ready_stops_the_run(plugins: Plugins, monkeypatch:
         ENSEMBLE.check_ready(options)
 
 
+@pytest.mark.slow
 def test_a_version_holds_the_models_of_its_members(
     folder: Path, retrainer: Runner, prepare: Prepare, plugins: Plugins
 ) -> None:

@@ -176,6 +176,7 @@ def test_training_does_not_depend_on_the_threads_and_random_numbers_of_the_proce
         assert all((one[name] == other[name]).all() for name in one)
 
 
+@pytest.mark.slow
 def test_a_warm_start_is_noted_by_the_hash_of_the_weights_in_the_manifest(folder: Path) -> None:
     environ = {f"RETRAINER_TIMING_MODEL__NEURAL_TPP__{name.upper()}": str(value) for name, value in TINY.items()}
     project = open_project(folder, {"RETRAINER_TIMING_MODEL__ALGORITHM": "neural_tpp", **environ})
@@ -198,6 +199,7 @@ def test_a_warm_start_is_noted_by_the_hash_of_the_weights_in_the_manifest(folder
     assert weights.stat().st_mode == described.stat().st_mode, "both can be read by others, or neither"
 
 
+@pytest.mark.slow
 def test_a_forecast_of_the_past_depends_on_no_other_origin() -> None:
     posts = sample_posts().iloc[:120][["post_id", "created_at"]]
     model = NEURAL.train(posts, OPTIONS, "timing")

@@ -97,6 +97,7 @@ def test_training_posts_may_include_a_year_of_silence() -> None:
     assert (forecast.median < 24).all()
 
 
+@pytest.mark.slow
 def test_posts_that_are_all_more_than_a_year_apart_are_refused_in_one_line() -> None:
     posts = posts_at(np.arange(60) * 8766, "1960-01-01")
     with pytest.raises(InsufficientData, match="longer than the 363 days that `prophet` models. Choose another"):
@@ -142,6 +143,7 @@ def test_forecasts_follow_local_time_when_the_clocks_change() -> None:
     assert error({"timezone": "America/New_York"}) < error({"timezone": "UTC"})
 
 
+@pytest.mark.slow
 def test_a_holiday_differs_from_other_days() -> None:
     """Two posts an hour in office hours, none on the holidays of four years; the next day is the Fourth of July."""
     days_off = pd.to_datetime([f"{year}-{day}" for year in range(2020, 2024) for day in ("07-04", "12-25", "01-01")])

@@ -103,6 +103,7 @@ def test_a_forecast_does_not_depend_on_the_others_of_its_call(
         assert forecast(model, posts, ROWS[[index]]) == pytest.approx(together[[index]], rel=1e-9)
 
 
+@pytest.mark.slow
 def test_far_beyond_a_checkpoint_a_forecast_does_not_depend_on_the_others_either() -> None:
     """A stream of 100,000 posts has 2,000 between checkpoints; the last 550 gaps are enough."""
     posts = sample_posts(count=1200, seed=3)[["post_id", "created_at"]]
@@ -111,6 +112,7 @@ def test_far_beyond_a_checkpoint_a_forecast_does_not_depend_on_the_others_either
     assert forecast(model, posts, np.array([1199]), later=30) == pytest.approx(together[[1]], rel=1e-9)
 
 
+@pytest.mark.slow
 def test_posts_that_are_weeks_later_are_forecast_the_same(
     streams: list[tuple[pd.DataFrame, dict[str, Any]]],
 ) -> None:
@@ -148,6 +150,7 @@ def test_an_equal_model_that_was_loaded_again_uses_the_same_state(
     assert len(CACHE) == stored == 1
 
 
+@pytest.mark.slow
 def test_threads_make_the_same_forecasts(streams: list[tuple[pd.DataFrame, dict[str, Any]]]) -> None:
     rows = np.array([520])
     expected = [forecast(model, posts, rows) for posts, model in streams]
