@@ -26,6 +26,7 @@ def bench(folder: Path, *arguments: str) -> dict[str, Any]:
     return document
 
 
+@pytest.mark.slow
 def test_a_result_equals_itself_and_its_diagrams_are_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_sample_csv(tmp_path / "stream.csv", sample_posts(seed=7))
     result = bench(tmp_path, "--algorithms", "baseline", "--origins", "50")

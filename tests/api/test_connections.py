@@ -143,6 +143,7 @@ def test_an_answer_does_not_wait_for_the_caller_to_acknowledge_its_head() -> Non
             assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
+@pytest.mark.slow
 def test_broken_callers_are_not_errors_and_do_not_fill_the_log(serve_process: ServeProcess) -> None:
     server = serve_process()
     heads = [

@@ -50,6 +50,7 @@ def test_retrain_answers_at_once_with_recorded_runs(
     assert "TIMING MODEL RETRAINING COMPLETE" in log
 
 
+@pytest.mark.slow
 def test_a_run_has_its_own_session_and_not_the_token(
     trained: str, serve_process: ServeProcess, waiting: dict[str, str], turnstile: Turnstile, folder: Path
 ) -> None:
@@ -78,6 +79,7 @@ def test_a_run_survives_a_restart_of_the_server(
         psutil.wait_procs(runs_of(folder), timeout=PATIENCE)
 
 
+@pytest.mark.slow
 def test_only_one_of_several_concurrent_retrains_starts(
     trained: str, serve_process: ServeProcess, waiting: dict[str, str], turnstile: Turnstile, folder: Path
 ) -> None:

@@ -100,6 +100,7 @@ def test_a_database_that_does_not_answer_times_out(
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.slow
 def test_a_server_with_stuck_threads_stops(
     number: signal.Signals, serve_process: ServeProcess, waiting_in_production: dict[str, str], turnstile: Turnstile
 ) -> None:

@@ -163,6 +163,7 @@ def waiting(plugins: Plugins, turnstile: Turnstile) -> dict[str, str]:
     return {**plugins.environ, **algorithm, "WAIT_TO_TRAIN": str(turnstile.path)}
 
 
+@pytest.mark.slow
 def test_an_interrupted_replay_prints_its_results_and_can_be_resumed(
     folder: Path, retrainer: Runner, waiting: dict[str, str], turnstile: Turnstile
 ) -> None:
@@ -253,6 +254,7 @@ def paid() -> dict[str, str]:
     }
 
 
+@pytest.mark.slow
 def test_paid_forecasts_require_and_respect_a_cost_limit(retrainer: Runner, paid: dict[str, str]) -> None:
     with ClaudeServer() as server:
         environ = {**paid, "ANTHROPIC_BASE_URL": server.url}

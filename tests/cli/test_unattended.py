@@ -171,6 +171,7 @@ def test_a_run_that_exceeds_its_time_limit_fails(retrainer: Runner, plugins: Plu
 
 
 @pytest.mark.usefixtures("posts")
+@pytest.mark.slow
 def test_a_run_stuck_in_c_code_is_ended(retrainer: Runner, retrainer_process: Runner, plugins: Plugins) -> None:
     """C code that no signal interrupts; the plugin shortens the grace period to keep the test short."""
     wait = """
@@ -324,6 +325,7 @@ def test_an_error_is_logged_as_json_and_in_the_log_file(retrainer: Runner, folde
 
 
 @pytest.mark.usefixtures("posts")
+@pytest.mark.slow
 def test_a_run_that_holds_the_gil_is_ended_by_a_timer(
     retrainer: Runner, retrainer_process: Runner, plugins: Plugins
 ) -> None:

@@ -265,6 +265,7 @@ def test_a_healthcheck_is_pinged_at_start_and_end_with_the_last_log_lines(
     assert len(receiver.received) == 8
 
 
+@pytest.mark.slow
 def test_an_unreachable_healthcheck_is_a_warning(healthcheck: dict[str, str], retrainer: Runner) -> None:
     done = retrainer("train", "timing", env={**healthcheck, "PING": f"http://127.0.0.1:9/{TOKEN}"})
     assert done.code == 0

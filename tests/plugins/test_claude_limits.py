@@ -130,6 +130,7 @@ def test_a_rejected_call_costs_nothing(claude: LoadedAlgorithm, server: ClaudeSe
     assert budget.cost_usd == pytest.approx(sum(forecast.cost_usd for forecast in forecasts))
 
 
+@pytest.mark.slow
 def test_two_predictions_of_one_run_share_its_limit(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
     """The second side makes other requests, so the cache has no answers to them."""
     with open_budget(None) as budget:
@@ -388,6 +389,7 @@ def test_a_dry_run_estimates_the_cost_of_both_sides(
     assert len(server.requests) == before_the_dry_run
 
 
+@pytest.mark.slow
 def test_no_request_contains_the_post_to_predict(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
     """The text of each post contains its number; a request contains smaller numbers only."""
     posts = make_posts()
@@ -398,6 +400,7 @@ def test_no_request_contains_the_post_to_predict(claude: LoadedAlgorithm, server
 
 
 @pytest.mark.usefixtures("posts")
+@pytest.mark.slow
 def test_todays_limit_applies_to_a_version_trained_without_one(
     server: ClaudeServer, environ: dict[str, str], retrainer: Runner
 ) -> None:

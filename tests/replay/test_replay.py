@@ -400,6 +400,7 @@ def test_only_the_interrupted_step_is_repeated(
     assert calls.exists()
 
 
+@pytest.mark.slow
 def test_a_replay_depends_only_on_posts_policies_and_dates(eager: Path, tmp_path: Path) -> None:
     """Neither the clock nor chance has an influence, except on the processor time."""
     documents = []
@@ -416,6 +417,7 @@ def test_a_replay_depends_only_on_posts_policies_and_dates(eager: Path, tmp_path
     assert all(re.fullmatch(r"baseline_timing_2024\d{4}_000000_[0-9a-f]{4}", version_id) for version_id in trained)
 
 
+@pytest.mark.slow
 def test_without_resume_a_replay_starts_over(eager: Path, calls: Path) -> None:
     replayed(counting(eager), end=FOUR_WEEKS_LATER)
     calls.unlink()
