@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
-PYTEST := $(BIN)/python -m pytest -n 3 --dist worksteal
+PYTEST := $(BIN)/python -m pytest --dist worksteal -n 2
 
 .PHONY: help demo test test-slow soak test-lowest coverage lint format docs docs-picture clean \
 	bench bench-registry bench-timing bench-futures bench-content bench-scale bench-evidence bench-claude bench-replay bench-api bench-import
@@ -14,7 +14,7 @@ demo: $(STAMP)  ## train, compare and promote a model in a temporary folder
 	PATH="$(CURDIR)/$(BIN):$$PATH" sh demo.sh
 
 test: lint  ## lint and run the fast tests (5 minutes on 2 cores)
-	$(PYTEST)
+	$(PYTEST) -n 3  # many tests wait
 
 test-slow: $(STAMP)  ## run the slow tests: kills, races, wheels, cron, load, real posts (10 minutes)
 	$(PYTEST) -m slow
