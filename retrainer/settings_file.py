@@ -107,19 +107,22 @@ def load_settings(path: Path, environ: Mapping[str, str] = os.environ) -> Settin
     return parse_settings(read_file(path), path, environ)[0]
 
 
-def parse_settings(content: bytes, path: Path, environ: Mapping[str, str]) -> tuple[Settings, Sources]:
+def parse_settings(
+    content: bytes, path: Path, environ: Mapping[str, str], *, written: bool = True
+) -> tuple[Settings, Sources]:
     """Check the content of a settings file, overlaid by the environment; return the settings and where each is from.
 
     Args:
         content: YAML.
         path: the file, for messages.
         environ: the environment.
+        written: whether the file has this content, so that messages may name its lines.
 
     Raises:
         ConfigError: it is not YAML, or a key or value is wrong.
     """
     tree, lines = _read_yaml(content, path)
-    sources = Sources(path, lines, _overlay_environment(tree, environ))
+    sources = Sources(path, lines if written else {}, _overlay_environment(tree, environ))
     try:
         settings = Settings.model_validate(tree)
     except ValidationError as error:

@@ -76,7 +76,7 @@ def config_set(
     content = settings_file.read_file(path)
     settings_file.parse_settings(content, path, {})
     changed = settings_edit.change_key(content.decode(), parts, value, path).encode()
-    settings, _ = settings_file.parse_settings(changed, path, {})
+    settings, _ = settings_file.parse_settings(changed, path, {}, written=False)
     _plugin_options(settings)
     with files.report_write_errors(path):
         files.write_atomically(path, changed, path.stat().st_mode & 0o777)

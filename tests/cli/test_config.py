@@ -118,6 +118,7 @@ def test_a_wrong_change_is_refused_and_nothing_written(
     done = retrainer("config", "set", key, value)
     assert done.code == 2
     assert problem in done.err
+    assert " line " not in done.err, "the file does not hold what was refused"
     assert config.read_bytes() == before
     assert list(config.parent.iterdir()) == [config]
 
