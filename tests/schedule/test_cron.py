@@ -44,13 +44,17 @@ def start_cron(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[]
                 daemons.append(subprocess.Popen([program, "-f"]))
 
         yield start
-        for daemon in daemons:
-            daemon.terminate()
-            daemon.wait(timeout=30)
         if before.returncode == 0:
             subprocess.run(["crontab", "-"], input=before.stdout, check=True)
         else:
             subprocess.run(["crontab", "-r"], check=False, capture_output=True)
+        for daemon in daemons:
+            # A fork of the daemon waits for each job. It holds the lock that keeps a second daemon from starting.
+            jobs = psutil.Process(daemon.pid).children(recursive=True)
+            daemon.terminate()
+            daemon.wait(timeout=30)
+            _, alive = psutil.wait_procs(jobs, timeout=PATIENCE_SECONDS)
+            assert not alive, "a job of the cron daemon does not end"
 
 
 @pytest.mark.slow
