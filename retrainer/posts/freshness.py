@@ -11,6 +11,7 @@ import numpy as np
 if TYPE_CHECKING:
     from datetime import datetime
 
+    import numpy.typing as npt
     import pandas as pd
 
 MAX_GAPS = 10_000  # the latest; streams change
@@ -58,11 +59,12 @@ def measure_freshness(times: pd.Series[Any], now: datetime) -> Freshness | None:
     if times.empty:
         return None
     newest = times.iloc[-1].to_pydatetime()
-    gaps = np.diff(times.iloc[-MAX_GAPS - 1 :].to_numpy(dtype="datetime64[us]").astype(np.int64))
+    latest = times.iloc[-MAX_GAPS - 1 :].astype("datetime64[us, UTC]").astype("int64")
+    gaps = np.diff(latest.to_numpy(dtype=np.int64))
     return Freshness(newest, now - newest, _longest_usual(gaps))
 
 
-def _longest_usual(gaps: np.ndarray[Any, np.dtype[np.int64]]) -> timedelta | None:
+def _longest_usual(gaps: npt.NDArray[np.int64]) -> timedelta | None:
     if not gaps.size:
         return None
     if gaps.size < _ENOUGH_GAPS:
