@@ -53,6 +53,7 @@ LEDGER_ACTIONS = (
     "release",
     "cleanup",
     "set_aside",
+    "import",
 )
 
 
