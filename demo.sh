@@ -47,7 +47,7 @@ say "6. When does the next post come?"
 run predict timing
 
 say "7. What would other policies have done? Never retrain, retrain weekly as configured, promote every version:"
-run replay timing --from 2024-09-15
+run replay timing --from 2024-10-01
 
 say "The project is in $folder. Three things to try:"
 cat <<END
