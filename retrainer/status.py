@@ -123,8 +123,8 @@ def get_status(project: Project, now: datetime) -> Status:
     schedules = find_schedules(project.config_file)
     plugins = _plugins(project, types)
     problems = [
-        *_type_problems(types, now),
         *_posts_problems(posts),
+        *_type_problems(types, now),
         *(
             Problem(f"the configured {plugin.model_type} algorithm cannot be used: {plugin.problem}", "")
             for plugin in plugins
