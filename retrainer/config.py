@@ -55,11 +55,18 @@ class PostsLimits(_Section):
     """The limits of an imported file, since a few kilobytes can expand to gigabytes."""
 
     file_megabytes: Annotated[int, Field(ge=1)] = 1024
-    json_megabytes: Annotated[int, Field(ge=1)] = 2048  # unused, and accepted since older settings hold it
     row_megabytes: Annotated[int, Field(ge=1)] = 16
     row_group_megabytes: Annotated[int, Field(ge=1)] = 512
     rows: Annotated[int, Field(ge=1)] = 5_000_000
     rejected_rows: Annotated[int, Field(ge=1)] = 100_000
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_former_key(cls, section: Any) -> Any:
+        """Accept older settings with a limit of JSON files, which are read record by record now."""
+        if isinstance(section, dict):
+            return {key: value for key, value in section.items() if key != "json_megabytes"}
+        return section
 
 
 class SourceSettings(_Section):
@@ -137,6 +144,7 @@ class ContentModelSettings(ModelSettings):
 class TypeRetrainingSettings(_Section):
     enabled: bool = True
     evaluation_max_predictions: Count | None = None
+    refit: bool | None = None
 
 
 class TimingRetrainingSettings(TypeRetrainingSettings):
@@ -159,6 +167,7 @@ class RetrainingSettings(_Section):
     auto_promote: bool = True
     min_improvement_threshold: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 2.0
     min_confidence: Annotated[float, Field(gt=0.5, lt=1)] | None = None
+    refit: bool = False
     keep_versions: Count = 10
     archive_old_versions: bool = True
     timing_model: TimingRetrainingSettings = TimingRetrainingSettings()
@@ -176,6 +185,11 @@ class RetrainingSettings(_Section):
         """Return the maximum number of test posts that an evaluation of this model type forecasts."""
         own = self._of_type(model_type).evaluation_max_predictions
         return self.evaluation_max_predictions if own is None else own
+
+    def refits(self, model_type: ModelTypeName) -> bool:
+        """Whether a version of this model type is fitted again on all posts before it goes live."""
+        own = self._of_type(model_type).refit
+        return self.refit if own is None else own
 
     def origin(self, model_type: ModelTypeName) -> OriginRule:
         """Return the origin rule of this model type; content is always forecast from the previous post."""

@@ -12,6 +12,7 @@ import os
 import stat
 import struct
 import zipfile
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
@@ -19,17 +20,20 @@ from pydantic import ValidationError
 from retrainer import __version__
 from retrainer.errors import ArtifactError, RetrainerError, UnknownName, UsageError
 from retrainer.files import new_file, open_regular
+from retrainer.model_types import get_model_type
 from retrainer.registry.manifest import MANIFEST
 from retrainer.registry.model_files import ModelFiles, require_plain_paths, sha256
+from retrainer.registry.refits import REFITS, Refit
 from retrainer.registry.registry import Registry
 from retrainer.registry.tables import ModelEvaluation, ModelVersion
 from retrainer.render.documents.exports import ExportDocument, ExportedVersionDocument
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
     from pathlib import Path
 
+    from retrainer.model_types import ModelTypeName
     from retrainer.project import Project
     from retrainer.registry.tables import VersionFile
     from retrainer.render.documents.evaluations import ModelEvaluationDocument
@@ -42,11 +46,11 @@ _MAX_COUNT = 2**31  # of an integer in the database
 _BROKEN = (zipfile.BadZipFile, RuntimeError, EOFError, ValueError, LookupError, OverflowError, struct.error)
 
 
-def export_version(project: Project, version: ModelVersion, file: Path, now: datetime, *, replace: bool = False) -> int:
+def export_version(project: Project, version: ModelVersion, file: Path, now: datetime, *, force: bool = False) -> int:
     """Write a version, with its evaluations and the decisions about it, to one file.
 
     Args:
-        replace: whether the file may exist.
+        force: whether to replace the file if it exists.
 
     Returns:
         The size of the file in bytes.
@@ -61,7 +65,9 @@ def export_version(project: Project, version: ModelVersion, file: Path, now: dat
             f"the files of '{version.version_id}' were pruned on {version.pruned_at:%Y-%m-%d %H:%M} UTC",
             hint="Choose another version",
         )
-    paths = [row.path for row in project.artifacts.list_files(version)]
+    live = f"{version.refit.folder}/" if version.refit else ""
+    rows = project.artifacts.list_files(version)
+    paths = [row.path for row in rows if not row.path.startswith(f"{REFITS}/") or (live and row.path.startswith(live))]
     files = {path: project.artifacts.read_forecasts(version, path) for path in paths}
     described = ExportedVersionDocument.from_rows(
         version,
@@ -78,7 +84,7 @@ def export_version(project: Project, version: ModelVersion, file: Path, now: dat
             "files": {path: {"sha256": sha256(data), "size": len(data)} for path, data in files.items()},
         }
     )
-    with new_file(file, replace=replace) as made:
+    with new_file(file, replace=force) as made:
         made.touch(mode=0o600)  # it holds posts
         with zipfile.ZipFile(made, "w") as archive:
             archive.writestr(DESCRIPTION, document.model_dump_json(indent=2))
@@ -100,7 +106,7 @@ def import_version(project: Project, runtime: Runtime, file: Path, now: datetime
             another version of this name.
     """
     document, files = _read(file)
-    version = _version(project, document.version, files[MANIFEST])
+    version = _version(project, document.version, files)
     folder = project.artifacts.folder(version.model_type, version.version_id)
     occupied = folder.exists()
     if project.registry.is_known(version):
@@ -112,7 +118,7 @@ def import_version(project: Project, runtime: Runtime, file: Path, now: datetime
     with project.artifacts.staging(version.model_type_name) as staging:
         rows = project.artifacts.stage_files(staging, version, files)
         _require_loadable(runtime, version, ModelFiles(staging.folder, _Rows(rows)), file)
-        evaluations = [_evaluation(row) for row in document.version.evaluations]
+        evaluations = [_evaluation(row, version.model_type_name) for row in document.version.evaluations]
         if not project.registry.import_version(version, rows, evaluations, reason, now, evidence):
             return version, False  # another process was faster
         project.artifacts.publish(staging)
@@ -169,23 +175,32 @@ def _parse(text: bytes, file: Path) -> ExportDocument:
     except ArtifactError as error:
         raise _damaged(file, error.message) from error
     for evaluation in document.version.evaluations:
-        times = (evaluation.window.get("start"), evaluation.window.get("end"))
-        if (
-            not all(isinstance(time, str) for time in times)
-            or not isinstance(evaluation.metrics.get("overall_score"), int | float)
-            or not 0 <= evaluation.num_predictions < _MAX_COUNT
-            or evaluation.evaluated_at.tzinfo is None
-            or evaluation.forecasts_file not in document.files
-        ):
+        if evaluation.forecasts_file not in document.files or not _is_sound(evaluation, document.version.model_type):
             raise _damaged(file, f"the evaluation '{evaluation.evaluation_id}' is not complete")
     return document
 
 
-def _version(project: Project, document: ExportedVersionDocument, manifest: bytes) -> ModelVersion:
-    """Return the row of an exported version in this project."""
-    return ModelVersion(
+def _is_sound(evaluation: ModelEvaluationDocument, model_type: ModelTypeName) -> bool:
+    """Whether an evaluation can be recorded and shown."""
+    return (
+        all(isinstance(evaluation.window.get(key), str) for key in ("start", "end"))
+        and 0 <= evaluation.num_predictions < _MAX_COUNT
+        and evaluation.evaluated_at.tzinfo is not None
+        and evaluation.metrics.get("overall_score") is not None
+        and all(
+            isinstance(values.get(metric.key), int | float | None)
+            for metric in get_model_type(model_type).metrics
+            for values in (evaluation.metrics, evaluation.baseline.metrics or {})
+        )
+    )
+
+
+def _version(project: Project, document: ExportedVersionDocument, files: Mapping[str, bytes]) -> ModelVersion:
+    """Return the row of an exported version in this project, where it has no past."""
+    model_type = document.model_type
+    version = ModelVersion(
         version_id=document.version_id,
-        model_type=document.model_type,
+        model_type=model_type,
         algorithm=document.algorithm,
         trained_at=document.trained_at,
         status="failed" if document.status == "failed" else "trained",
@@ -193,17 +208,30 @@ def _version(project: Project, document: ExportedVersionDocument, manifest: byte
         num_training_samples=document.num_training_samples,
         training_duration_seconds=document.training_duration_seconds,
         hyperparameters=document.hyperparameters,
-        file_path=f"{project.settings.models_dir}/{document.model_type}/{document.version_id}",
-        manifest_sha256=sha256(manifest),
+        file_path=f"{project.settings.models_dir}/{model_type}/{document.version_id}",
+        manifest_sha256=sha256(files[MANIFEST]),
         trained_through=document.trained_through,
         trained_through_post_id=document.trained_through_post_id,
         pinned=False,
     )
+    if document.started_from in project.registry.list_version_ids(model_type):  # else a new live fit starts afresh
+        version.started_from = document.started_from
+    if document.refit_id is not None:
+        refit = Refit(
+            document.refit_id,
+            document.num_refit_samples or 0,
+            document.refit_through or document.trained_through,
+            document.refit_through_post_id or "",
+            manifest_sha256="",
+        )
+        version.refit = replace(refit, manifest_sha256=sha256(files.get(f"{refit.folder}/{MANIFEST}", b"")))
+    return version
 
 
-def _evaluation(document: ModelEvaluationDocument) -> ModelEvaluation:
+def _evaluation(document: ModelEvaluationDocument, model_type: ModelTypeName) -> ModelEvaluation:
     """Return the row of an exported evaluation; it belongs to no run of this project."""
-    columns = document.metrics.keys() & set(ModelEvaluation.__table__.columns.keys()) - {"num_predictions"}
+    keys = {metric.key for metric in get_model_type(model_type).metrics}
+    columns = keys & document.metrics.keys() & set(ModelEvaluation.__table__.columns.keys())
     return ModelEvaluation(
         evaluation_id=document.evaluation_id,
         model_version_id=document.version_id,
@@ -228,15 +256,17 @@ def _require_loadable(runtime: Runtime, version: ModelVersion, staged: ModelFile
             hint="Install the plugin that provides it",
         ) from error
     algorithm.recorded_options(version.hyperparameters, version.model_type_name)
-    try:
-        files = staged.read(version)
-        listed = json.loads(staged.read_forecasts(version, MANIFEST))["files"]
-        fits = {path: sha256(data) for path, data in files.items()} == {path: listed[path]["sha256"] for path in listed}
-    except (ArtifactError, LookupError, TypeError, ValueError):
-        fits = False
-    if not fits:
-        raise _damaged(file, f"its {MANIFEST} does not fit its files")
-    algorithm.load(files)
+    for refit in (None, version.refit) if version.refit else (None,):
+        path = f"{refit.folder}/{MANIFEST}" if refit else MANIFEST
+        try:
+            files = staged.read(version, refit)
+            listed = json.loads(staged.read_forecasts(version, path))["files"]
+            fits = all(sha256(data) == listed[name]["sha256"] for name, data in files.items())
+        except (ArtifactError, LookupError, TypeError, ValueError):
+            fits = False
+        if not fits:
+            raise _damaged(file, f"its '{path}' does not fit its files")
+        algorithm.load(files)
 
 
 class _Rows(Registry):

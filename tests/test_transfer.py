@@ -79,7 +79,8 @@ def there(elsewhere: Path) -> Runner:
 
 
 def train_a_version(folder: Path) -> None:
-    """Store 120 posts, whose times have microseconds, and train and promote a version."""
+    """Store 120 posts, whose times have microseconds; train and promote a version, and fit it again on all posts."""
+    configure(folder, refit="true")
     project = open_project(folder)
     project.posts.add(regular_posts(120, start=FIRST), NOW)
     retrain(project, runtime_of(project), "timing", NOW)
@@ -153,7 +154,8 @@ def test_an_imported_version_forecasts_exactly_the_same(
     assert there("show", version.version_id, "--json").json["evaluations"][0]["reliability"], "from its forecasts"
 
     other.posts.add(regular_posts(120, start=FIRST), NOW)
-    promote_version(other, runtime_of(other), version.version_id, "as good there", NOW)
+    promote_version(other, runtime_of(other), version.version_id, "as good there", NOW, refit=False)
+    assert version.refit_id, "it has a live fit, which forecasts"
     forecasts = [predict_next(each, runtime_of(each), "timing", NOW) for each in (project, other)]
     assert forecasts[0] == forecasts[1]
 
@@ -178,7 +180,7 @@ def test_a_version_of_each_algorithm_can_be_moved(
     other.posts.add(regular_posts(120, start=FIRST), NOW)
     forecasts = []
     for each in (project, other):
-        promote_version(each, runtime_of(each), run["model_version_id"], "to compare", NOW)
+        promote_version(each, runtime_of(each), run["model_version_id"], "to compare", NOW, refit=False)
         forecasts.append(predict_next(each, runtime_of(each), "timing", NOW))
     assert forecasts[0] == forecasts[1]
 
@@ -208,7 +210,7 @@ def _overlapping(file: Path, description: dict[str, Any], files: dict[str, bytes
     """A directory of entries that all are the same bytes of the file."""
     write_export(file, description, files)
     with zipfile.ZipFile(file, "a") as archive:
-        (model,) = (entry for entry in archive.infolist() if entry.filename.endswith("model.json"))
+        model, *_ = (entry for entry in archive.infolist() if entry.filename.endswith("model.json"))
         model.file_size = model.compress_size = 2**31
         archive._didModify = True  # type: ignore[attr-defined]
 
@@ -267,11 +269,23 @@ HOSTILE: dict[str, tuple[Callable[..., None], str]] = {
     ),
     "a changed model": (
         lambda file, description, files: write_export(file, description, {**files, "model.json": b"{}"}),
-        "its manifest.json does not fit its files",
+        "its 'manifest.json' does not fit its files",
+    ),
+    "a changed live fit": (
+        lambda file, description, files: write_export(
+            file, description, {path: b"{}" if path.startswith("refits/") else data for path, data in files.items()}
+        ),
+        "/manifest.json' does not fit its files",
+    ),
+    "no live fit": (
+        lambda file, description, files: write_export(
+            file, description, {path: data for path, data in files.items() if not path.startswith("refits/")}
+        ),
+        "/manifest.json' does not fit its files",
     ),
     "a manifest of nonsense": (
         lambda file, description, files: write_export(file, description, {**files, "manifest.json": b'[{"a": 1}]'}),
-        "its manifest.json does not fit its files",
+        "its 'manifest.json' does not fit its files",
     ),
     "a wrong hash": (_wrong_hash, "the SHA-256 of 'model.json' is wrong"),
     "a newer format": (
@@ -321,6 +335,22 @@ def test_a_hostile_file_is_refused_in_one_line_and_changes_nothing(
         assert len(done.err.splitlines()) == 1, (what, done.err)
     assert content_of(elsewhere) == before
     assert {*elsewhere.parent.iterdir()} == outside
+
+
+def test_only_the_last_live_fit_is_exported(project: Project, file: Path, there: Runner, elsewhere: Path) -> None:
+    (first,) = project.registry.list_versions()
+    retrain(project, runtime_of(project), "timing", NOW)
+    second = next(row for row in project.registry.list_versions() if row.version_id != first.version_id)
+    for version in (second, first):
+        promote_version(project, runtime_of(project), version.version_id, "try it", NOW, refit=True)
+    again = project.registry.get_version(first.version_id)
+    assert again.refit_id != first.refit_id
+    transfer.export_version(project, again, file, NOW)
+    _, files = read_export(file)
+    assert {path.split("/")[1] for path in files if path.startswith("refits/")} == {again.refit_id}
+    assert there("import", str(file)).code == 0
+    assert open_project(elsewhere).registry.get_version(first.version_id).refit == again.refit
+    assert there("doctor").out == "No problems found\n"
 
 
 def test_an_export_replaces_a_file_only_when_told(project: Project, retrainer: Runner, file: Path) -> None:

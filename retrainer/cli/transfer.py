@@ -35,7 +35,7 @@ def export_version(
     projects.require_foreign("FILE", file, context.obj)
     with open_project(context) as (project, _):
         found = project.registry.find_version(version)
-        transfer.export_version(project, found, file, datetime.now(UTC), replace=force)
+        transfer.export_version(project, found, file, datetime.now(UTC), force=force)
     message = f"Exported {found.version_id} to '{file}'"
     document = documents.exports.TransferDocument.from_version(found, file, message, changed=True)
     console.result(document, message, as_json=as_json)

@@ -22,6 +22,10 @@ class ExportedVersionDocument(VersionLifeDocument):
     trained_through: AwareDatetime
     num_training_samples: int = Field(ge=0, lt=2**31)
     training_duration_seconds: float = Field(ge=0, lt=1e9)
+    started_from: str | None
+    refit_id: str | None = Field(pattern=r"^[A-Za-z0-9_]{1,200}$")
+    num_refit_samples: int | None = Field(ge=0, lt=2**31)
+    refit_through: AwareDatetime | None
 
 
 class ExportedFileDocument(Document):
