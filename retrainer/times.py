@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
-from typing import overload
+from typing import Literal, overload
 
 _UNITS = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
+_MAX_DELAY = timedelta(days=365_000)  # so that the end can be represented
 
 
 @overload
@@ -33,8 +34,8 @@ def parse_time(text: str) -> datetime:
         raise ValueError(f"'{text}' is out of range") from None
 
 
-def parse_time_or_delay(text: str, now: datetime) -> datetime:
-    """Parse an ISO 8601 time, or a delay from now in hours, days or weeks: 36h, 3d, 1w.
+def parse_time_or_delay(text: str) -> datetime | timedelta:
+    """Parse an ISO 8601 time, or a delay in hours, days or weeks: 36h, 3d, 1w.
 
     Raises:
         ValueError: it is neither, or out of range; the message quotes it.
@@ -44,8 +45,22 @@ def parse_time_or_delay(text: str, now: datetime) -> datetime:
         try:
             return parse_time(text)
         except ValueError as error:
-            raise ValueError(str(error).replace("00Z)", "00Z, or 36h, 3d or 1w from now)")) from None
+            raise ValueError(str(error).replace("00Z)", "00Z, or 36h, 3d or 1w ahead)")) from None
+    found = int(delay[1]) * _UNITS[delay[2]]
+    if found > _MAX_DELAY:
+        raise ValueError(f"'{text}' is out of range")
+    return found
+
+
+def parse_time_or_last(text: str) -> datetime | Literal["last"]:
+    """Parse an ISO 8601 time, or `last`, the time of the last post.
+
+    Raises:
+        ValueError: it is neither, or out of range; the message quotes it.
+    """
+    if text == "last":
+        return "last"
     try:
-        return now + int(delay[1]) * _UNITS[delay[2]]
-    except OverflowError:
-        raise ValueError(f"'{text}' is out of range") from None
+        return parse_time(text)
+    except ValueError as error:
+        raise ValueError(str(error).replace("00Z)", "00Z, or last)")) from None

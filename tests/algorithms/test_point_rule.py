@@ -42,7 +42,7 @@ def test_where_the_mean_error_no_longer_counts_the_point_is_within_6_hours_as_of
 
 
 def test_a_constant_that_scored_better_is_taken() -> None:
-    """Forecasts of a day, where the next post always comes after two hours."""
+    """Forecasts of days, where the next post always comes after three hours."""
     quantiles, _ = exponential(24.0, 100)
     rule = decide(quantiles + 24, np.full(100, 2.0), constant_hours=2.0)
     assert rule.kind == "constant"
