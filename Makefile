@@ -16,7 +16,7 @@ demo: $(STAMP)  ## train, compare and promote a model in a temporary folder
 test: lint  ## lint and run the fast tests (5 minutes on 2 cores)
 	$(PYTEST) -n 3  # many tests wait
 
-test-slow: $(STAMP)  ## run the slow tests: kills, races, wheels, cron, load, real posts (10 minutes)
+test-slow: $(STAMP)  ## run the slow tests: kills, races, wheels, cron, load, real posts (15 minutes on 2 cores)
 	$(PYTEST) -m slow
 
 soak: $(STAMP)  ## run the soak tests: hundreds of kills on both databases, long fuzzing and load (hours)

@@ -52,6 +52,7 @@ LEDGER_ACTIONS = (
     "release",
     "cleanup",
     "set_aside",
+    "import",
 )
 
 
