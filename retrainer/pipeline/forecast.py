@@ -15,6 +15,7 @@ from retrainer.model_types.timing import HORIZONS_HOURS, INTERVAL_LEVEL, TimingF
 from retrainer.pipeline.loading import load_version, train_naive_model
 from retrainer.pipeline.simulation import Simulation, check_next_posts, resolve_horizon, simulate
 from retrainer.pipeline.split import load_posts
+from retrainer.posts.freshness import measure_freshness
 from retrainer.times import format_time
 
 if TYPE_CHECKING:
@@ -167,8 +168,9 @@ class _Moment:
 
     @property
     def is_stale(self) -> bool:
-        """Whether the silence at the moment is longer than any earlier gap; false for a single post."""
-        return bool(self.at - self.origin_at > self.posts["created_at"].diff().max())
+        """Whether no post came for unusually long before the moment."""
+        freshness = measure_freshness(self.posts["created_at"], self.at)
+        return freshness is not None and freshness.is_stale
 
     def origins(self, *times: datetime, target_time: datetime | None = None) -> Origins:
         """Return the origins at these times, which know the same posts."""
@@ -231,9 +233,7 @@ def _next_timing(
     *as_of_last_post, next_post = (
         _timing(moment, version, forecasts, row, time, interval_level) for row, time in enumerate(times)
     )
-    return replace(
-        next_post, simulation=simulation, as_of_last_post=as_of_last_post[0] if as_of_last_post else None
-    )
+    return replace(next_post, simulation=simulation, as_of_last_post=as_of_last_post[0] if as_of_last_post else None)
 
 
 def _timing(

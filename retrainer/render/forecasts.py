@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
@@ -10,7 +11,7 @@ import numpy as np
 from retrainer import console
 from retrainer.model_types.timing import TimingForecasts
 from retrainer.render import histogram
-from retrainer.render.durations import format_hours
+from retrainer.times import format_hours
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -20,12 +21,12 @@ if TYPE_CHECKING:
 
 _MIN_SHOWN, _MAX_SHOWN = 0.02, 0.985  # probabilities between which a horizon is telling
 _MAX_HORIZONS = 5
-_MINUTE, _DAY, _YEAR = 1 / 60, 24.0, 24 * 365.25
+_DAY, _YEAR = 24.0, 24 * 365.25
 _HORIZONS = (
-    *(minutes * _MINUTE for minutes in (1, 5, 15, 30)),
-    *(1.0, 3.0, 6.0, 12.0),
-    *(days * _DAY for days in (1, 3, 7, 30, 90)),
-    *(years * _YEAR for years in (1, 3, 10, 30, 100)),
+    *(minutes / 60 for minutes in (1, 5, 15, 30)),
+    *(1.0, 3.0, 6.0, 12.0, 24.0),
+    *(days * _DAY for days in (3, 7, 30, 90)),
+    *(years * _YEAR for years in (1, 3, 10, 30, 100, 300)),
 )
 
 
@@ -33,10 +34,8 @@ def show_next_post(forecast: NextPost) -> None:
     """Print the forecast of the next post; if the posts are stale, that first, and both forecasts."""
     silence = format_hours((forecast.at - forecast.origin_at).total_seconds() / 3600)
     if forecast.stale:
-        asked = "" if forecast.at == forecast.made_at else f" at {format_minute(forecast.at)} UTC"
-        console.text(
-            f"Stale posts: the last one{asked} was {silence} old, which is unusual. Are newer posts missing?",
-        )
+        age = f"is {silence} old" if forecast.at == forecast.made_at else f"was {silence} old at that time"
+        console.text(f"The last post {age}, which is unusual: are newer posts missing?")
     console.text(f"Version {forecast.version_id}, last post {format_minute(forecast.origin_at)} UTC")
     if forecast.model_type == "content":
         _show_text(forecast)
@@ -64,15 +63,22 @@ def _show_distribution(forecast: NextPost) -> None:
     low, high = forecast.interval_hours or (0.0, 0.0)
     distribution = TimingForecasts(np.array([forecast.quantiles_hours]), np.array([point]))
     console.text(
-        f"Next post: {format_minute(forecast.next_post_at)} UTC, in {format_hours(point)}: expected to score best",
-        f"Median {format_hours(median)}; {_format_level(forecast)} interval from {format_hours(low)} to {format_hours(high)}",
+        f"Next post: {_time(forecast, point)} (best expected score, within 6 h)",
+        f"Median: {_time(forecast, median)} (half of the posts come earlier)",
+        f"{_format_level(forecast)} interval: {format_hours(low)} to {format_hours(high)}",
     )
-    picture = histogram.draw(distribution, forecast.at, console.bar_characters())
-    if picture:
-        console.text("")
-        console.picture(picture)
+    characters = console.bar_characters()
+    if characters:
+        console.text("", *histogram.draw(distribution, forecast.at, characters), "")
     chances = ", ".join(f"{format_hours(hours)}: {share:.0%}" for hours, share in _telling_chances(distribution))
     console.text(f"Probability of a post within {chances}")
+
+
+def _time(forecast: NextPost, wait_hours: float) -> str:
+    """Return the time after a wait from the moment of the forecast, and the wait."""
+    time = forecast.at + timedelta(hours=wait_hours)
+    wait = format_hours(wait_hours)
+    return f"{format_minute(time)} UTC, {f'in {wait}' if forecast.at == forecast.made_at else f'{wait} later'}"
 
 
 def _telling_chances(distribution: TimingForecasts) -> list[tuple[float, float]]:

@@ -41,8 +41,8 @@ At = Annotated[
     str | None,
     Query(
         max_length=100,
-        description="Forecast as of this past time (ISO 8601), knowing the posts up to it, or right after the last post "
-        "(`last`). By default, now.",
+        description="Forecast as of this past time (ISO 8601), knowing the posts up to it, or right after the last "
+        "post (`last`). By default, now.",
     ),
 ]
 RunId = Annotated[str, Path(min_length=1, max_length=200, description="The id of a run.")]
@@ -147,8 +147,8 @@ async def predict_timing(
         str | None,
         Query(
             max_length=100,
-            description=f"Also forecast the posts a day until then: an ISO 8601 time, or a delay such as 36h, 3d or 1w; "
-            f"{MAX_DAYS} days at most.",
+            description=f"Also forecast the posts a day until then: an ISO 8601 time, or a delay such as 36h, 3d or "
+            f"1w; {MAX_DAYS} days at most.",
         ),
     ] = None,
     next_posts: Annotated[
