@@ -12,7 +12,7 @@ import numpy as np
 from retrainer.errors import InsufficientData, NothingInProduction, UsageError
 from retrainer.model_types.base import Origins
 from retrainer.model_types.timing import HORIZONS_HOURS, INTERVAL_LEVEL, TimingForecasts
-from retrainer.pipeline.loading import load_version, train_naive_model
+from retrainer.pipeline.loading import load_live_fit, train_naive_model
 from retrainer.pipeline.simulation import Simulation, check_next_posts, resolve_horizon, simulate
 from retrainer.pipeline.split import load_posts
 from retrainer.posts.freshness import measure_freshness
@@ -179,11 +179,12 @@ class _Moment:
 
     def warn_if_trained_later(self, version: ModelVersion) -> None:
         """Warn if the version has learned from posts that are later than the moment."""
-        if version.trained_through > self.at:
+        through = version.trained_through if version.refit is None else version.refit.through
+        if through > self.at:
             log.warning(
                 "%s was trained on posts up to %s, which were not known at %s",
                 version.version_id,
-                format_time(version.trained_through),
+                format_time(through),
                 format_time(self.at),
             )
 
@@ -212,7 +213,7 @@ def _next_timing(
     until: datetime | timedelta | None = None,
     next_posts: int | None = None,
 ) -> NextPost:
-    model = load_version(project, runtime, version)
+    model = load_live_fit(project, runtime, version)
     moment = _Moment.find(project, "timing", now, at)
     moment.warn_if_trained_later(version)
     end = resolve_horizon(moment.at, until)
@@ -268,7 +269,7 @@ def _median_wait(project: Project, runtime: Runtime, now: datetime, at: At) -> f
 
 
 def _next_content(project: Project, runtime: Runtime, version: ModelVersion, now: datetime, at: At) -> NextPost:
-    model = load_version(project, runtime, version)
+    model = load_live_fit(project, runtime, version)
     model.algorithm.check_ready(model.options)
     moment = _Moment.find(project, "content", now, at)
     moment.warn_if_trained_later(version)

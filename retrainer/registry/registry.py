@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 
+from retrainer.registry.archive import Archive
 from retrainer.registry.names import Names
 from retrainer.registry.promotions import Promotions
 from retrainer.registry.runs import Runs
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from retrainer.registry.database import Database
 
 
-class Registry(Versions, Runs, Promotions, Names):
+class Registry(Versions, Runs, Promotions, Archive, Names):
     """The registry of versions, runs and promotions."""
 
     def __init__(self, database: Database) -> None:

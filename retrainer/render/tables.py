@@ -103,9 +103,15 @@ def show_production(
         if version is None:
             console.text(f"{model_type}: none{note}")
         else:
+            refit = version.refit
+            posts = (
+                f"fitted again on {refit.num_samples} posts through {_format_minute(refit.through)} UTC"
+                if refit
+                else f"{version.num_training_samples} posts"
+            )
             console.text(
                 f"{model_type}: {version.version_id} (promoted {_format_minute(version.promoted_at)} UTC, "
-                f"{version.num_training_samples} posts){note}"
+                f"{posts}){note}"
             )
 
 
@@ -151,6 +157,11 @@ def show_version(
         ("Status", version.status + state),
         ("Trained", f"{_format_minute(version.trained_at)} UTC in {version.training_duration_seconds:.1f} s"),
         ("Posts", f"{version.num_training_samples}, the last at {_format_minute(version.trained_through)} UTC"),
+        *(
+            [("Live fit", f"{refit.num_samples} posts, the last at {_format_minute(refit.through)} UTC")]
+            if (refit := version.refit)
+            else []
+        ),
         ("Options", options or "none"),
         ("Files", version.file_path),
     ):
