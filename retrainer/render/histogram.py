@@ -34,7 +34,7 @@ _BINS = (
     _Bin(timedelta(hours=1), "hour"),
     *(_Bin(timedelta(hours=count), f"{count} hours") for count in (2, 3, 6, 12)),
     _Bin(_DAY, "day"),
-    _Bin(2 * _DAY, "2 days"),
+    *(_Bin(count * _DAY, f"{count} days") for count in (2, 3)),
     _Bin(7 * _DAY, "week"),
     _Bin(14 * _DAY, "2 weeks"),
     _Bin(_YEAR / 12, "month"),
