@@ -70,8 +70,8 @@ def _show_distribution(forecast: NextPost) -> None:
     characters = console.bar_characters()
     if characters:
         console.text("", *histogram.draw(distribution, forecast.at, characters), "")
-    chances = ", ".join(f"{format_hours(hours)}: {share:.0%}" for hours, share in _telling_chances(distribution))
-    console.text(f"Probability of a post within {chances}")
+    chances = ", ".join(f"{format_hours(hours)} {share:.0%}" for hours, share in _telling_chances(distribution))
+    console.text(f"Chance within {chances}")
 
 
 def _time(forecast: NextPost, wait_hours: float) -> str:

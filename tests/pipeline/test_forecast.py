@@ -51,7 +51,8 @@ def test_a_moment_is_now_a_past_time_or_the_last_post(project: Project) -> None:
     assert (now.at, now.origin_at, now.last_post_at) == (LAST + 2 * HOUR, LAST, LAST)
     assert now.point_hours == pytest.approx(3.0), "two of the five hours are over"
     last = predict(project, now=LAST + 2 * HOUR, at="last")
-    assert (last.at, last.origin_at, last.point_hours) == (LAST, LAST, pytest.approx(5.0))
+    assert (last.at, last.origin_at) == (LAST, LAST)
+    assert last.point_hours == pytest.approx(5.0)
     assert last.next_post_at == LAST + 5 * HOUR
     earlier = predict(project, at=LAST - 6 * HOUR)
     assert (earlier.at, earlier.origin_at, earlier.last_post_at) == (LAST - 6 * HOUR, LAST - 10 * HOUR, LAST)
@@ -81,7 +82,8 @@ def test_futures_begin_at_the_moment(project: Project) -> None:
     days = predict(project, now=years_later, at="last", until=timedelta(days=1), next_posts=2).simulation
     assert days is not None
     assert days.total is not None
-    assert (days.until, days.total.expected) == (LAST + timedelta(days=1), pytest.approx(4.0))
+    assert days.until == LAST + timedelta(days=1)
+    assert days.total.expected == pytest.approx(4.0)
     assert [post.median_at for post in days.posts] == [LAST + 5 * HOUR, LAST + 10 * HOUR]
     same = predict(project, at=LAST, until=LAST + timedelta(days=1), next_posts=2).simulation
     assert same == days

@@ -102,13 +102,13 @@ def test_stale_posts_come_first_and_both_forecasts_follow(capsys: pytest.Capture
         "Next post: 2027-06-16 17:06 UTC, in 202 days (best expected score, within 6 h)",
         "Median: 2027-06-16 17:06 UTC, in 202 days (half of the posts come earlier)",
         "80% interval: 30.7 days to 1.8 years",
-        "Probability of a post within 7 days: 2%, 30 days: 10%, 90 days: 27%, 1 year: 71%, 3 years: 98%",
+        "Chance within 7 days 2%, 30 days 10%, 90 days 27%, 1 year 71%, 3 years 98%",
         "",
         "As of the last post (`--at last`):",
         "Next post: 2024-10-30 02:10 UTC, 6.2 h later (best expected score, within 6 h)",
         "Median: 2024-10-30 02:14 UTC, 6.2 h later (half of the posts come earlier)",
         "80% interval: 57 min to 20.7 h",
-        "Probability of a post within 15 min: 3%, 1 h: 11%, 3 h: 28%, 6 h: 49%, 24 h: 93%",
+        "Chance within 15 min 3%, 1 h 11%, 3 h 28%, 6 h 49%, 24 h 93%",
     ]
 
 
@@ -122,7 +122,7 @@ def test_a_past_moment_says_how_old_the_last_post_was_then(capsys: pytest.Captur
 
 def test_waits_of_less_than_a_minute_have_a_probability(capsys: pytest.CaptureFixture[str]) -> None:
     forecasts.show_next_post(next_post(AT, 1e-4))
-    assert "80% interval: 0 s to 1 s\nProbability of a post within 1 min: 99%\n" in capsys.readouterr().out
+    assert "80% interval: 0 s to 1 s\nChance within 1 min 99%\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("encoding", "characters"), [("utf-8", BLOCKS), ("ascii", "#")])
