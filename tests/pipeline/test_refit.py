@@ -68,8 +68,8 @@ def project(folder: Path, prepare: Prepare) -> Project:
     return open_project(folder)
 
 
-def train(project: Project, now: datetime = NOW, **given: bool) -> RunResult:
-    return retrain(project, runtime_of(project), "timing", now, as_of=now != NOW, **given)
+def train(project: Project, now: datetime = NOW, *, auto_promote: bool = True) -> RunResult:
+    return retrain(project, runtime_of(project), "timing", now, as_of=now != NOW, auto_promote=auto_promote)
 
 
 def trained_id(result: RunResult) -> str:
