@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 TERMINAL_ONLY = "terminal_only"  # an attribute of a log record that stderr shows on a terminal or with --verbose only
 MIN_WRAPPED_WIDTH = 24  # of the last column of a table
 PIPE_WIDTH = 200  # of a table in a pipe or a file, which has no terminal's width
+_BLOCKS = "▁▂▃▄▅▆▇█"
 log = logging.getLogger("retrainer")
 
 
@@ -59,6 +60,20 @@ def text(*lines: str) -> None:
         RetrainerError: stdout cannot be written, as on a full disk.
     """
     _print("\n".join(map(visible, lines)))
+
+
+def bar_characters() -> str:
+    """Return what bars are drawn with on stdout, from 1/8 to a whole character; nothing in a pipe or a file.
+
+    A terminal whose encoding has no blocks gets whole characters only.
+    """
+    if not sys.stdout.isatty():
+        return ""
+    try:
+        _BLOCKS.encode(sys.stdout.encoding)
+    except UnicodeEncodeError:
+        return "#"
+    return _BLOCKS
 
 
 def _print(output: str) -> None:

@@ -48,7 +48,7 @@ COMMANDS = {
     "production": _Command("show", INSPECT, "Show the production versions, now or at a past time."),
     "versions": _Command("show", INSPECT, "List versions, newest first."),
     "show": _Command("show", INSPECT, "Show one version: training, scores, decisions."),
-    "predict": _Command("show", INSPECT, "Forecast the next post, or the next days, with the production version."),
+    "predict": _Command("predict", INSPECT, "Forecast the next post, or the next days, with the production version."),
     "plugins": _Command("show", INSPECT, "List installed algorithms, observers and types of sources as JSON."),
     "hold": _Command("versions", CONTROL, "Stop automatic promotion of a model type."),
     "release": _Command("versions", CONTROL, "Resume automatic promotion of a model type."),

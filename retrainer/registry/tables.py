@@ -335,6 +335,15 @@ class Post(Base):
     __table_args__ = (Index(POSTS_INDEX, "stream", "created_at", "post_id"),)
 
 
+class Silence(Base):
+    """The latest silence of a stream that was notified."""
+
+    __tablename__ = f"{PREFIX}silences"
+
+    stream: Mapped[str] = mapped_column(Text, primary_key=True)
+    since: Mapped[datetime]  # the time of the newest post
+
+
 class SourceState(Base):
     """Where the fetches of a source of posts stand."""
 

@@ -391,7 +391,8 @@ def test_version_is_printed(tmp_path: Path, retrainer: Runner) -> None:
 
 
 def test_global_options_may_follow_the_command(trained: str, retrainer: Runner) -> None:
-    assert retrainer("train", "timing", "--quiet").err == ""
+    (warning,) = retrainer("train", "timing", "--quiet").err.splitlines()
+    assert warning.startswith("WARNING: The posts are stale: ")
     assert "Loaded 400 posts" in retrainer("--verbose", "train", "timing").err
 
 
@@ -417,7 +418,7 @@ def test_an_interrupted_run_is_closed_and_exits_with_130(
         preexec_fn=with_default_signals,  # noqa: PLW1509  no other thread is running
     ) as process:
         assert process.stderr is not None
-        assert process.stderr.readline() == "training\n"
+        assert "training\n" in iter(process.stderr.readline, "")
         busy = retrainer("train", "timing")
         assert busy.code == 4
         assert "another timing run is in progress since" in busy.err
@@ -460,7 +461,7 @@ def test_a_killed_run_does_not_block_the_next(trained: str, plugins: Plugins, fo
         command, cwd=folder, env={**os.environ, **plugins.environ}, stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stderr is not None
-        process.stderr.readline()
+        assert "training\n" in iter(process.stderr.readline, "")
         process.kill()
     done = retrainer("train", "timing", "--json")
     assert done.code == 0
@@ -600,7 +601,6 @@ def test_predict_prints_the_requested_interval_and_probabilities(trained: str, r
     chances = [wide["probability"][f"within_{hours}h"] for hours in (6, 12, 24)]
     assert chances == sorted(chances)
     assert all(0 <= chance <= 1 for chance in chances)
-    assert "Probability of a post within 6 h: " in retrainer("predict", "timing").out
 
 
 def test_predict_forecasts_the_next_days_and_posts(trained: str, retrainer: Runner) -> None:
@@ -624,10 +624,10 @@ def test_predict_forecasts_the_next_days_and_posts(trained: str, retrainer: Runn
 @pytest.mark.parametrize(
     ("option", "value", "problem"),
     [
-        ("--until", "soon", "'soon' is not a time (write it like 2024-10-31T12:00:00Z, or 36h, 3d or 1w from now)"),
-        ("--until", "2024-01-01", "until: '2024-01-01T00:00:00Z' is not in the future"),
-        ("--until", "0h", "is not in the future"),
-        ("--until", "32d", "is over 31 days ahead"),
+        ("--until", "soon", "'soon' is not a time (write it like 2024-10-31T12:00:00Z, or 36h, 3d or 1w ahead)"),
+        ("--until", "2024-01-01", "until: '2024-01-01T00:00:00Z' is not after"),
+        ("--until", "0h", "is not after"),
+        ("--until", "32d", "is over 31 days after"),
         ("--until", "999999w", "'999999w' is out of range"),
         ("--next", "0", "greater than or equal to 1"),
         ("--next", "101", "next: '101' is over 100 posts"),
