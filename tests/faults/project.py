@@ -161,6 +161,9 @@ def require_consistent(project: Project) -> None:
     for version in unpruned:
         paths = {row.path for row in project.registry.list_files(version.version_id)}
         assert {"manifest.json", "model.json"} <= paths, f"{version.version_id} is registered with its files"
+        if version.refit is not None:
+            files = project.artifacts.read(version, version.refit)
+            assert set(files) == {"model.json"}, f"the live fit of {version.version_id} can be loaded"
 
 
 def require_reported(project: Project, log: str) -> None:
@@ -170,8 +173,9 @@ def require_reported(project: Project, log: str) -> None:
     for version_id in registered:
         version = project.registry.get_version(version_id)
         problems = project.artifacts.find_file_problems(version).items()
-        # The forecasts of a run are in the database before they are in the folder, where the next run completes them.
-        assert all(path.startswith("evaluations/") and problem == "missing" for path, problem in problems), problems
+        # Forecasts and live fits are in the database before they are in the folder, where the next run completes them.
+        completed = ("evaluations/", "refits/")
+        assert all(path.startswith(completed) and problem == "missing" for path, problem in problems), problems
     if any(line.startswith("✓ Model promoted to production!") for line in lines):
         assert production_of(project) == registered
         (run,) = project.registry.list_runs("timing", 1)
@@ -239,6 +243,17 @@ def _add_source(project: Project, _versions: list[str]) -> None:
     configure(project.folder, sources=json.dumps({"other": source}))
 
 
+def _fit_again(project: Project, _versions: list[str]) -> None:
+    """Let versions be fitted again before they go live."""
+    configure(project.folder, refit="true")
+
+
+def _is_fitted_again(project: Project) -> bool:
+    """Whether the live fit of the production version knows all posts."""
+    production = project.registry.get_production("timing")
+    return production is not None and production.num_refit_samples == 120
+
+
 BACKUP = "project.backup"
 
 
@@ -275,6 +290,16 @@ CHANGES = {
     "promote": Change(
         lambda versions: ("promote", versions[2]),
         lambda project, versions: production_of(project) == [versions[2]],
+    ),
+    "train with refit": Change(
+        lambda _: ("train", "timing"),
+        lambda project, versions: production_of(project) not in ([], [versions[0]]) and _is_fitted_again(project),
+        _fit_again,
+    ),
+    "promote with refit": Change(
+        lambda versions: ("promote", versions[2]),
+        lambda project, versions: production_of(project) == [versions[2]] and _is_fitted_again(project),
+        _fit_again,
     ),
     "rollback": Change(
         lambda _: ("rollback", "timing"),
