@@ -4,9 +4,19 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
-from typing import overload
+from math import inf
+from typing import Literal, overload
 
 _UNITS = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
+_DURATIONS = (  # hours below which a unit is used, its hours, its name and its decimal places
+    (59.5 / 3600, 1 / 3600, "s", 0),
+    (59.5 / 60, 1 / 60, "min", 0),
+    (47.95, 1, "h", 1),
+    (99.95 * 24, 24, "days", 1),
+    (364.5 * 24, 24, "days", 0),
+    (inf, 365.25 * 24, "years", 1),
+)
+_MAX_DELAY = timedelta(days=365_000)  # so that the end can be represented
 
 
 @overload
@@ -16,6 +26,13 @@ def format_time(time: None) -> None: ...
 def format_time(time: datetime | None) -> str | None:
     """Format a time like 2025-11-06T12:00:00Z; None stays None."""
     return None if time is None else f"{time.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def format_hours(hours: float) -> str:
+    """Format a duration in the unit that fits it: `40 s`, `12 min`, `6.5 h`, `3 days`, `310 days`, `3.5 years`."""
+    _, unit_hours, name, digits = next(row for row in _DURATIONS if hours < row[0])
+    number = f"{hours / unit_hours:,.{digits}f}".removesuffix(".0")
+    return f"{number} {name}" if number != "1" else f"1 {name.removesuffix('s') or name}"
 
 
 def parse_time(text: str) -> datetime:
@@ -33,8 +50,8 @@ def parse_time(text: str) -> datetime:
         raise ValueError(f"'{text}' is out of range") from None
 
 
-def parse_time_or_delay(text: str, now: datetime) -> datetime:
-    """Parse an ISO 8601 time, or a delay from now in hours, days or weeks: 36h, 3d, 1w.
+def parse_time_or_delay(text: str) -> datetime | timedelta:
+    """Parse an ISO 8601 time, or a delay in hours, days or weeks: 36h, 3d, 1w.
 
     Raises:
         ValueError: it is neither, or out of range; the message quotes it.
@@ -44,8 +61,22 @@ def parse_time_or_delay(text: str, now: datetime) -> datetime:
         try:
             return parse_time(text)
         except ValueError as error:
-            raise ValueError(str(error).replace("00Z)", "00Z, or 36h, 3d or 1w from now)")) from None
+            raise ValueError(str(error).replace("00Z)", "00Z, or 36h, 3d or 1w ahead)")) from None
+    found = int(delay[1]) * _UNITS[delay[2]]
+    if found > _MAX_DELAY:
+        raise ValueError(f"'{text}' is out of range")
+    return found
+
+
+def parse_time_or_last(text: str) -> datetime | Literal["last"]:
+    """Parse an ISO 8601 time, or `last`, the time of the last post.
+
+    Raises:
+        ValueError: it is neither, or out of range; the message quotes it.
+    """
+    if text == "last":
+        return "last"
     try:
-        return now + int(delay[1]) * _UNITS[delay[2]]
-    except OverflowError:
-        raise ValueError(f"'{text}' is out of range") from None
+        return parse_time(text)
+    except ValueError as error:
+        raise ValueError(str(error).replace("00Z)", "00Z, or last)")) from None
