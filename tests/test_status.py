@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from retrainer import health
 from retrainer.doctor import examine
+from retrainer.model_types import MODEL_TYPE_NAMES
 from retrainer.pipeline.run import retrain
 from retrainer.project import create_project
 from retrainer.registry.tables import TrainingRun
@@ -47,8 +48,8 @@ def import_fresh_posts(project: Project) -> datetime:
 
 
 def train_both(project: Project, now: datetime) -> None:
-    for model_type in ("timing", "content"):
-        retrain(project, runtime_of(project), model_type, now)  # type: ignore[arg-type]
+    for model_type in MODEL_TYPE_NAMES:
+        retrain(project, runtime_of(project), model_type, now)
 
 
 def messages(project: Project, now: datetime) -> list[str]:
