@@ -1,26 +1,59 @@
 #!/bin/sh
-# Trains a model, promotes it, trains another on newer posts, and compares the two, in a temporary project folder.
-# The posts are synthetic, generated from a seed by `retrainer posts sample`.
+# Promotes a first version, a better one and none that is worse, rolls back, forecasts, and replays policies, in a new
+# project folder that stays. The posts are synthetic, from a fixed seed, and end in October 2024: every call of this
+# script shows the same figures.
 set -eu
-folder=$(mktemp -d)
-trap 'rm -rf "$folder"' EXIT
-export RETRAINER_CONTENT_MODEL__ALGORITHM=baseline  # claude_api needs an API key
+
+bold='' plain=''
+if [ -t 1 ] && [ -z "${NO_COLOR:-}" ]; then bold=$(printf '\033[1m') plain=$(printf '\033[0m'); fi
+
+say() { printf '\n%s%s%s\n' "$bold" "$*" "$plain"; }
 
 run() {
-    printf '\n$ retrainer %s\n' "$*"
-    retrainer "$@"
+    printf '\n$ retrainer'
+    for word in "$@"; do case $word in *' '*) printf ' "%s"' "$word" ;; *) printf ' %s' "$word" ;; esac; done
+    printf '\n'
+    retrainer --quiet "$@"
 }
 
+for name in $(env | sed -n 's/^\(RETRAINER_[A-Z0-9_]*\)=.*/\1/p'); do unset "$name"; done
+folder=$(mktemp -d "${TMPDIR:-/tmp}/retrainer-demo.XXXXXX")
 cd "$folder"
-echo "This demo uses synthetic posts in the temporary project folder $folder."
+
+say "1. A project, with the posts of a working week until June: about one at noon and one in the evening, and threads."
 run init
-run posts sample first.csv --before 2024-05-01
+run posts sample first.csv --working-week --count 900 --before 2024-07-01
 run posts import first.csv
-run train
-run production
-run posts sample newer.csv
+
+say "2. The first version is the naive forecast, which expects the usual gap. There is nothing to compare it with."
+run train timing --algorithm baseline
+
+say "3. Newer posts, and an algorithm that learns the hours and the days. It must prove that it is better."
+run config set retraining.timing_model.evaluation_max_predictions 500
+run config set retraining.min_confidence 0.95
+run posts sample newer.csv --working-week --count 900
 run posts import newer.csv
-run train
-version() { retrainer versions --type timing --json | python3 -c "import json, sys; print(json.load(sys.stdin)['versions'][$1]['version_id'])"; }
-run compare "$(version 1)" "$(version 0)"
+run train timing
+
+say "4. A candidate that knows the newer posts, but nothing of hours and days: it is worse, and is not promoted."
+run train timing --algorithm baseline
+
+say "5. Somebody promotes it by hand all the same. It is undone in a second."
+run promote timing@latest --reason "simpler"
+run rollback timing --reason "misses the evenings"
 run history
+
+say "6. When does the next post come?"
+run predict timing
+
+say "7. What would other policies have done? Never retrain, retrain weekly as configured, promote every version:"
+run replay timing --from 2024-10-01
+
+say "The project is in $folder. Three things to try:"
+cat <<END
+  . $(dirname "$(command -v retrainer)")/activate && cd $folder
+
+  retrainer show timing@production          what this version knows, and which inputs matter to its forecasts
+  retrainer replay timing --from 2024-06-01 --policy "monthly: schedule_days=28" --plot replay.svg
+  retrainer init ~/my-project && cd ~/my-project && retrainer posts import YOUR-POSTS.csv && retrainer train timing
+END

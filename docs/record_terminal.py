@@ -20,8 +20,8 @@ ROOT = Path(__file__).resolve().parent.parent
 PICTURE = ROOT / "docs" / "images" / "terminal.svg"
 COLUMNS = 100
 PROMPT = "$ retrainer "
-PARTS = ("train", "compare")  # the last call of each command
-END_OF_PART = "CONTENT MODEL RETRAINING"  # timing is enough
+HEADING = re.compile(r"(\x1b\[1m)?\d\. ")
+PARTS = ("train timing", "predict timing")  # commands of the demo
 
 # The progress line is redrawn in place, and erased at the end.
 ERASED_LINE = re.compile(r"[^\n]*\n\x1b\[\?25h\r\x1b\[1A")
@@ -54,12 +54,12 @@ def parts(lines: list[str]) -> list[str]:
     """Return the lines of the commands that the picture shows."""
     shown: list[str] = []
     for name in PARTS:
-        start = max(number for number, line in enumerate(lines) if line.startswith(PROMPT + name))
+        start = lines.index(PROMPT + name)
         for line in lines[start:]:
-            if END_OF_PART in line or (line.startswith(PROMPT) and line != lines[start]):
+            if HEADING.match(line) or (line.startswith(PROMPT) and line != lines[start]):
                 break
             shown.append(line)
-        while not shown[-1].strip("= "):
+        while not shown[-1].strip():
             shown.pop()
         shown.append("")
     return shown[:-1]

@@ -137,6 +137,7 @@ class ContentModelSettings(ModelSettings):
 class TypeRetrainingSettings(_Section):
     enabled: bool = True
     evaluation_max_predictions: Count | None = None
+    refit: bool | None = None
 
 
 class TimingRetrainingSettings(TypeRetrainingSettings):
@@ -159,6 +160,7 @@ class RetrainingSettings(_Section):
     auto_promote: bool = True
     min_improvement_threshold: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 2.0
     min_confidence: Annotated[float, Field(gt=0.5, lt=1)] | None = None
+    refit: bool = False
     keep_versions: Count = 10
     archive_old_versions: bool = True
     timing_model: TimingRetrainingSettings = TimingRetrainingSettings()
@@ -176,6 +178,11 @@ class RetrainingSettings(_Section):
         """Return the maximum number of test posts that an evaluation of this model type forecasts."""
         own = self._of_type(model_type).evaluation_max_predictions
         return self.evaluation_max_predictions if own is None else own
+
+    def refits(self, model_type: ModelTypeName) -> bool:
+        """Whether a version of this model type is fitted again on all posts before it goes live."""
+        own = self._of_type(model_type).refit
+        return self.refit if own is None else own
 
     def origin(self, model_type: ModelTypeName) -> OriginRule:
         """Return the origin rule of this model type; content is always forecast from the previous post."""
@@ -206,14 +213,14 @@ def host_name(name: str) -> str:
 
 HostName = Annotated[str, AfterValidator(host_name)]
 VariableName = Annotated[str, AfterValidator(_variable_name)]
-EventName = Literal["failure", "promotion", "rollback", "no_promotion"]
+EventName = Literal["failure", "promotion", "rollback", "stale_posts", "no_promotion"]
 
 
 class ChannelSettings(_Section):
     """A notification channel: the variable that holds its URL, and the events to send."""
 
     url_variable: VariableName | None = None
-    events: list[EventName] = ["failure", "promotion", "rollback"]
+    events: list[EventName] = ["failure", "promotion", "rollback", "stale_posts"]
 
 
 class WebhookSettings(ChannelSettings):

@@ -13,6 +13,7 @@ from retrainer.model_types.timing import INTERVAL_LEVEL
 from retrainer.notify import open_runtime
 from retrainer.pipeline import comparing, evaluations, forecast, run
 from retrainer.pipeline.recovery import recover
+from retrainer.pipeline.stale_posts import report_stale_posts
 
 if TYPE_CHECKING:
     from retrainer.evaluation.comparison import Comparison
@@ -46,13 +47,16 @@ def retrain(
     Raises:
         RetrainerError: the run failed; this is recorded, and production is unchanged.
     """
+    now = as_of or datetime.now(UTC)
     with open_runtime(project, os.environ) as runtime:
         recover(project, runtime)
+        if as_of is None:
+            report_stale_posts(project, runtime, [model_type], now)
         return run.retrain(
             project,
             runtime,
             model_type,
-            as_of or datetime.now(UTC),
+            now,
             as_of=as_of is not None,
             algorithm=algorithm,
             auto_promote=auto_promote,

@@ -150,7 +150,7 @@ def test_writer_calls_its_service(retrainer: Runner, environ: dict[str, str], se
 def test_the_events_are_those_of_the_page(retrainer: Runner, environ: dict[str, str], folder: Path) -> None:
     rows = re.findall(r"^\| `(\w+)` \| [^|]+ \| (`model_type`.*) \|$", PAGE, re.MULTILINE)
     documented = {kind: {"kind", *re.findall(r"`(\w+)`", fields)} for kind, fields in rows}
-    assert documented.keys() == {"run", "promotion", "rollback", "failure", "end"}
+    assert documented.keys() == {"run", "promotion", "rollback", "failure", "stale_posts", "end"}
     assert retrainer("train", "timing", "--algorithm", "no_such", env=environ).code == 2
     write_sample_csv(folder / "posts.csv", sample_posts())
     assert retrainer("posts", "import", "posts.csv").code == 0
@@ -160,6 +160,6 @@ def test_the_events_are_those_of_the_page(retrainer: Runner, environ: dict[str, 
         assert retrainer("promote", version, env=environ).code == 0
     assert retrainer("rollback", "timing", env=environ).code == 0
     events = [json.loads(line) for line in (folder / "diary.jsonl").read_text().splitlines()]
-    assert [event["kind"] for event in events] == ["failure", *["run", "promotion"] * 2, "rollback"]
+    assert [event["kind"] for event in events] == ["failure", "stale_posts", *["run", "promotion"] * 2, "rollback"]
     for event in events:
         assert event.keys() == documented[event["kind"]]

@@ -71,7 +71,7 @@ class Event:
         run: the run that completed or failed.
     """
 
-    kind: Literal["run", "promotion", "rollback", "failure", "end"]
+    kind: Literal["run", "promotion", "rollback", "failure", "stale_posts", "end"]
     model_type: ModelTypeName | None
     version_id: str | None
     reason: str | None

@@ -206,6 +206,10 @@ def posts_sample(
     *,
     count: Annotated[int, typer.Option(metavar="N", min=1, max=1_000_000, help="The number of posts.")] = 400,
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="The seed of the random numbers.")] = 20240601,
+    working_week: Annotated[
+        bool,
+        typer.Option("--working-week", help="Posts on working days, at noon and in the evening: easier to predict."),
+    ] = False,
     before: Annotated[datetime | None, time_option("Write only posts before this time (UTC).", past=True)] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -213,7 +217,7 @@ def posts_sample(
 
     Example: retrainer posts sample posts.csv
     """
-    posts = sample.sample_posts(seed=seed, count=count)
+    posts = sample.sample_posts(seed=seed, count=count, working_week=working_week)
     if before is not None:
         posts = posts[posts["created_at"] < before]
     sample.write_sample_csv(file, posts)

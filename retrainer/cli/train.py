@@ -17,7 +17,7 @@ from retrainer.cli.options import AsJson, time_option
 from retrainer.errors import RetrainerError, UsageError, wrap_unexpected
 from retrainer.files import open_output
 from retrainer.model_types import MODEL_TYPE_NAMES, ModelTypeName, parse_model_type
-from retrainer.pipeline import results, run
+from retrainer.pipeline import results, run, stale_posts
 from retrainer.posts.sources import fetching
 from retrainer.render import documents, markdown, scores
 from retrainer.schedule import due
@@ -103,6 +103,8 @@ def train(
 
         if if_due:
             model_types, not_due = _select_due(project, model_types, now)
+        if as_of is None:
+            stale_posts.report_stale_posts(project, runtime, model_types, now, record=not dry_run)
         outcomes = run.retrain_each(project, model_types, retrain)
         code = results.exit_code(outcomes) or fetch_code
         if train_call is not None:

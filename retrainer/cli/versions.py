@@ -22,15 +22,21 @@ def promote(
     version: VersionArgument,
     *,
     reason: Reason = "Promoted by hand",
+    refit: Annotated[
+        bool | None,
+        typer.Option("--refit/--no-refit", help="Fit it again on all posts first, or not. By default, as configured."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Promote a version to production.
+
+    With `retraining.refit`, it is fitted again on all posts first, so that it knows the latest ones.
 
     Example: retrainer promote prophet_timing_20251106_120000_a3f2 --reason "reviewed"
     """
     with open_project(context) as (project, runtime):
         version_id = project.registry.find_version(version).version_id
-        change = promotion.promote_version(project, runtime, version_id, reason, datetime.now(UTC))
+        change = promotion.promote_version(project, runtime, version_id, reason, datetime.now(UTC), refit=refit)
     document = documents.versions.ChangedDocument.from_promotion(change, version_id)
     console.result(document, document.message, as_json=as_json)
 

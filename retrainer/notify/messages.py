@@ -44,10 +44,13 @@ def message_of(event: Mapping[str, Any], project: str) -> Message | None:
     if name is None:
         return None
     subject = f"The {event['model_type']} model" if event.get("model_type") else "The retraining"
+    if name == "stale_posts":
+        subject = "The posts"
     predicate = {
         "failure": "could not be retrained" if event.get("model_type") else "failed",
         "promotion": f"has a new version in production: {event.get('version_id')}",
         "rollback": f"was rolled back to {event.get('version_id')}",
+        "stale_posts": "are stale",
         "no_promotion": "keeps its production version",
     }[name]
     return _create_message(name, f"{subject} {predicate}", str(event.get("reason") or ""), project, event)
@@ -59,7 +62,7 @@ def test_message(project: str) -> Message:
 
 
 def _event_name(event: Mapping[str, Any]) -> EventName | None:
-    if event.get("kind") in {"failure", "promotion", "rollback"}:
+    if event.get("kind") in {"failure", "promotion", "rollback", "stale_posts"}:
         name: EventName = event["kind"]
         return name
     run = event.get("run") or {}

@@ -12,7 +12,7 @@ import numpy as np
 from retrainer.errors import InsufficientData, NothingInProduction
 from retrainer.model_types.base import Origins
 from retrainer.model_types.timing import HORIZONS_HOURS, INTERVAL_LEVEL
-from retrainer.pipeline.loading import load_version, train_naive_model
+from retrainer.pipeline.loading import load_live_fit, train_naive_model
 from retrainer.pipeline.simulation import Simulation, check_horizon, simulate
 from retrainer.pipeline.split import load_posts
 
@@ -114,7 +114,7 @@ def _next_timing(
     until: datetime | None = None,
     next_posts: int | None = None,
 ) -> NextPost:
-    model = load_version(project, runtime, version)
+    model = load_live_fit(project, runtime, version)
     posts = _require_posts(project, "timing", now)
     _warn_if_stale(posts, now)
     origin = _origin(posts, now)
@@ -153,7 +153,7 @@ def _median_wait(project: Project, runtime: Runtime, now: datetime) -> float:
 def _next_content(
     project: Project, runtime: Runtime, version: ModelVersion, now: datetime, target_time: datetime
 ) -> NextPost:
-    model = load_version(project, runtime, version)
+    model = load_live_fit(project, runtime, version)
     model.algorithm.check_ready(model.options)
     posts = _require_posts(project, "content", now)
     (forecast,) = model.predict(posts, _origin(posts, now, target_time))

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from retrainer.model_types import ModelTypeName
     from retrainer.model_types.base import Reliability
     from retrainer.project import Project
+    from retrainer.registry.refits import Refit
     from retrainer.registry.tables import ModelEvaluation, ModelVersion
     from retrainer.runtime import Runtime
 
@@ -28,19 +29,28 @@ NAIVE_ALGORITHM = "baseline"
 
 
 def load_version(project: Project, runtime: Runtime, version: ModelVersion) -> TrainedModel:
-    """Load a version after verifying its files.
+    """Load the evaluated fit of a version, by which it is scored and compared, after verifying its files.
 
     Raises:
         ArtifactError: a file is missing or was changed.
         UnknownName, AlgorithmError: its algorithm is not installed or is broken.
     """
+    return _load(project, runtime, version, None)
+
+
+def load_live_fit(project: Project, runtime: Runtime, version: ModelVersion) -> TrainedModel:
+    """Load the live fit of a version, which forecasts what is to come; see `load_version`."""
+    return _load(project, runtime, version, version.refit)
+
+
+def _load(project: Project, runtime: Runtime, version: ModelVersion, refit: Refit | None) -> TrainedModel:
     model_type = version.model_type_name
     if version.pruned_at is not None:
         raise ArtifactError(
             f"the files of '{version.version_id}' were pruned on {version.pruned_at:%Y-%m-%d %H:%M} UTC",
             hint="Its scores and decisions remain (`retrainer show`), but the model is gone",
         )
-    files = project.artifacts.read(version)
+    files = project.artifacts.read(version, refit)
     algorithm = runtime.algorithms(version.algorithm, model_type)
     options = version_options(project, version, algorithm)
     return TrainedModel(algorithm, options, algorithm.load(files), model_type, project.semantic_model(model_type))

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import logging
+from contextlib import ExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-
 from retrainer.algorithms.events import Event
-from retrainer.errors import ArtifactError, ConfigError
-from retrainer.model_types.base import Origins, utc_times
-from retrainer.pipeline.loading import load_version
+from retrainer.errors import AlgorithmError, ArtifactError, ConfigError, InsufficientData
+from retrainer.pipeline.loading import load_live_fit, load_version
+from retrainer.pipeline.refit import fit_again, require_working_forecast
 from retrainer.pipeline.split import load_posts
-from retrainer.registry.promotions import Change, Decision
+from retrainer.registry.promotions import Change, Decision, require_promotable
 
 if TYPE_CHECKING:
     from datetime import datetime
 
+    import pandas as pd
+
     from retrainer.algorithms.model import TrainedModel
     from retrainer.evaluation.comparison import Comparison
     from retrainer.model_types import ModelTypeName
+    from retrainer.pipeline.run_context import RunContext
     from retrainer.project import Project
+    from retrainer.registry.runs import FinishedRun
+    from retrainer.registry.tables import ModelVersion
     from retrainer.runtime import Runtime
 
 log = logging.getLogger(__name__)
@@ -48,26 +53,89 @@ def decide(model_type: ModelTypeName, comparison: Comparison | None, *, auto_pro
     )
 
 
-def promote_version(project: Project, runtime: Runtime, version_id: str, reason: str, now: datetime) -> Change | None:
+def complete_run(
+    context: RunContext,
+    decision: Decision,
+    version: ModelVersion,
+    model: TrainedModel,
+    posts: pd.DataFrame,
+    previous: TrainedModel | None,
+) -> tuple[FinishedRun, Decision]:
+    """Carry out the decision of a run; with `refit`, only after the version was fitted again on all posts.
+
+    Args:
+        model: the evaluated fit of the version.
+        posts: all posts known to the run.
+        previous: the model that training started from, if any.
+
+    Returns:
+        The outcome, and the decision: if the version cannot be fitted again, it is not to promote it.
+    """
+    project, now = context.project, context.stopwatch.now
+    run_id = context.run_id or ""  # None only for a dry run, which decides nothing
+    with ExitStack() as stack:
+        staged = None
+        if decision.promote and context.settings.refits(context.model_type):
+            try:
+                staged = stack.enter_context(fit_again(project, version, model, posts, previous, now()))
+            except (AlgorithmError, ArtifactError, InsufficientData) as error:
+                log.warning("Cannot fit '%s' again: %s", version.version_id, error)
+                reason = f"{decision.reason}, but it cannot be fitted again on all posts: {error.message}"
+                decision = replace(decision, promote=False, reason=reason, refit_failed=True)
+        finished = context.registry.complete_run(run_id, decision, now(), staged.new_refit if staged else None)
+        if staged is not None and finished.change is not None:
+            staged.publish(project)
+    return finished, decision
+
+
+def promote_version(
+    project: Project, runtime: Runtime, version_id: str, reason: str, now: datetime, *, refit: bool | None = None
+) -> Change | None:
     """Promote a version by hand, after verifying its files and loading its model.
+
+    Args:
+        refit: whether to fit it again on all posts up to now before it goes live, or else to let it go live as it is:
+            with its last live fit, if it has one. None for the setting `retraining.refit`.
 
     Returns:
         The change; None if the version was in production already.
 
     Raises:
         UnknownName: there is no such version.
-        ArtifactError, AlgorithmError: it cannot be loaded.
+        ArtifactError, AlgorithmError: it cannot be loaded, or cannot be fitted again.
+        InsufficientData: there are too few posts to fit it again.
         PromotionRefused: its evaluation failed, or production has changed meanwhile.
     """
     project.artifacts.require_own_folder()
     version = project.registry.get_version(version_id)
-    production = project.registry.get_production(version.model_type_name)
+    model_type = version.model_type_name
+    if version.is_production:
+        return None
+    require_promotable(version)
+    production = project.registry.get_production(model_type)
     expected = production.version_id if production else None
-    load_version(project, runtime, version)
-    change = project.registry.promote(version_id, expected, reason, now)
+    with ExitStack() as stack:
+        staged = None
+        if project.settings.retraining.refits(model_type) if refit is None else refit:
+            evaluated = load_version(project, runtime, version)
+            previous = _load_start(project, runtime, version)
+            posts = load_posts(project, model_type, now)
+            staged = stack.enter_context(fit_again(project, version, evaluated, posts, previous, now))
+        else:
+            load_live_fit(project, runtime, version)
+        change = project.registry.promote(version_id, expected, reason, now, staged.new_refit if staged else None)
+        if staged is not None and change is not None:
+            staged.publish(project)
     if change is not None:
         publish_change(project, runtime, "promotion", change)
     return change
+
+
+def _load_start(project: Project, runtime: Runtime, version: ModelVersion) -> TrainedModel | None:
+    """Load the model that the training of a version started from, if any."""
+    if version.started_from is None:
+        return None
+    return load_version(project, runtime, project.registry.get_version(version.started_from))
 
 
 def roll_back(
@@ -80,7 +148,7 @@ def roll_back(
     to: str | None = None,
     hold: bool = True,
 ) -> Change:
-    """Undo the latest promotion that was not undone yet. The version to return to must load and forecast first.
+    """Undo the latest promotion that was not undone yet. The fit that was live before must load and forecast first.
 
     Args:
         to: undo promotions until this version is in production again.
@@ -96,8 +164,10 @@ def roll_back(
     if to is not None:
         project.registry.get_version(to)
     promotions = project.registry.find_promotions_to_undo(model_type, to)
-    target = project.registry.get_version(promotions[-1].from_version_id or "")
-    _require_working_forecast(project, load_version(project, runtime, target), now)
+    target = project.registry.get_version_before(promotions[-1])
+    model = load_live_fit(project, runtime, target)
+    if not model.algorithm.description.paid:
+        require_working_forecast(model, load_posts(project, model_type, now))
     change = project.registry.roll_back(promotions, reason, now, hold=hold)
     publish_change(project, runtime, "rollback", change)
     return change
@@ -113,15 +183,3 @@ def publish_change(project: Project, runtime: Runtime, kind: Literal["promotion"
     runtime.events.publish(
         Event(kind, change.model_type, change.to_version, change.reason, from_version_id=change.from_version)
     )
-
-
-def _require_working_forecast(project: Project, model: TrainedModel, now: datetime) -> None:
-    """Make one forecast, unless forecasts cost money or there are no posts."""
-    if model.algorithm.description.paid:
-        return
-    posts = load_posts(project, model.model_type, now)
-    if posts.empty:
-        return
-    last = len(posts) - 1
-    times = utc_times(posts)[[last]]
-    model.predict(posts, Origins(times, np.array([last]), target_time=times))

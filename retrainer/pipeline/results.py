@@ -40,7 +40,8 @@ class RunResult:
     @property
     def needs_attention(self) -> bool:
         """Whether somebody should look at the result although the run completed."""
-        return self.race_lost or (self.comparison is not None and self.comparison.production_broken)
+        production_broken = self.comparison is not None and self.comparison.production_broken
+        return self.race_lost or production_broken or (self.decision is not None and self.decision.refit_failed)
 
     @property
     def promoted(self) -> bool:
@@ -72,7 +73,7 @@ class Failure:
 def exit_code(outcomes: Sequence[RunResult | Failure]) -> int:
     """Return 0 if all runs completed, else the smallest exit code of their errors.
 
-    A lost race, and a production version that cannot forecast, count as 1.
+    A lost race, a production version that cannot forecast, and one that cannot be fitted again count as 1.
     """
     codes = {outcome.error.exit_code for outcome in outcomes if isinstance(outcome, Failure)}
     if any(isinstance(outcome, RunResult) and outcome.needs_attention for outcome in outcomes):

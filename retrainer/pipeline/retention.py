@@ -46,7 +46,8 @@ def restore(project: Project, version_id: str, reason: str, now: datetime) -> bo
     """
     version = project.registry.get_version(version_id)
     if version.status == "archived" and version.pruned_at is None:
-        project.artifacts.read(version)
+        for refit in {None, version.refit}:
+            project.artifacts.read(version, refit)
     return project.registry.restore(version_id, reason, now)
 
 

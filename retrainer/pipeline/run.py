@@ -15,7 +15,7 @@ from retrainer.model_types.embeddings import load_semantic_model
 from retrainer.pipeline.comparing import compare_with_production
 from retrainer.pipeline.evaluations import record, require_held_out_window
 from retrainer.pipeline.loading import is_paid, load_configured_algorithm, load_version, version_options
-from retrainer.pipeline.promotion import decide, publish_change
+from retrainer.pipeline.promotion import complete_run, decide, publish_change
 from retrainer.pipeline.results import Failure, RunResult
 from retrainer.pipeline.retention import archive_old_versions
 from retrainer.pipeline.run_context import RunContext, close_as_failed, record_spending, start_run, track_run
@@ -84,9 +84,11 @@ def retrain(
         split = _load_and_split(context, now)
         project.registry.record_split(run.run_id, split.training_count, split.test_count)
         # 3: train a new version
-        previous = find_warm_start(project, runtime, chosen, options, model_type, split)
+        start = find_warm_start(project, runtime, chosen, options, model_type, split)
+        previous = None if start is None else start.model
         with train_candidate(project, chosen, options, model_type, split, previous=previous) as candidate:
-            version = register(project, candidate, split, run.run_id, stopwatch.now())
+            started_from = None if start is None else start.version_id
+            version = register(project, candidate, split, run.run_id, stopwatch.now(), started_from)
         # 4: forecast the test posts and score the forecasts
         evaluation = _evaluate_and_record(context, candidate, split, version)
         # 5: compare with production on the same posts
@@ -97,7 +99,7 @@ def retrain(
         log.info("Checking if new model should be promoted...")
         decision = decide(model_type, comparison, auto_promote=_auto_promote(project, auto_promote))
         record_spending(project.registry, run.run_id, context.budget)
-        finished = project.registry.complete_run(run.run_id, decision, stopwatch.now())
+        finished, decision = complete_run(context, decision, version, candidate.model, split.posts, previous)
     # The decision is committed; nothing below can change it.
     with run_log_context(run.run_id):
         if finished.change is not None:
@@ -161,7 +163,8 @@ def dry_run(
     context = RunContext(project, runtime, model_type, runtime.stopwatch(now), Budget())
     _require_ready(context, chosen, options)
     split = _load_and_split(context, now)
-    previous = find_warm_start(project, runtime, chosen, options, model_type, split)
+    start = find_warm_start(project, runtime, chosen, options, model_type, split)
+    previous = None if start is None else start.model
     with train_candidate(project, chosen, options, model_type, split, previous=previous, dry_run=True) as candidate:
         version = describe(project, candidate, split, "(not recorded)", now)
         if _costs_money(context, chosen):

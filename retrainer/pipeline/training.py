@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
+    import pandas as pd
     from pydantic import BaseModel
 
     from retrainer.algorithms.manager import LoadedAlgorithm
@@ -70,18 +71,36 @@ def train_candidate(
     """
     log.info("Training new %s model on %d samples...", model_type, split.training_count)
     with _temporary_staging() if dry_run else project.artifacts.staging(model_type) as staging:
-        folder = staging.folder / MODEL
-        started = time.monotonic()
-        start = None if previous is None else previous.model
-        trained = algorithm.train(split.training, options, model_type, start)
-        duration = time.monotonic() - started
-        with report_write_errors(folder, ArtifactError):
-            folder.mkdir()
-            files = {name: (folder / name).read_bytes() for name in algorithm.save(trained, folder)}
+        candidate = fit(project, staging, algorithm, options, model_type, split.training, previous)
         log.info("Model training complete!")
-        loaded = algorithm.load(files)
-        model = TrainedModel(algorithm, options, loaded, model_type, project.semantic_model(model_type))
-        yield Candidate(model, staging, files, duration)
+        yield candidate
+
+
+def fit(
+    project: Project,
+    staging: Staging,
+    algorithm: LoadedAlgorithm,
+    options: BaseModel,
+    model_type: ModelTypeName,
+    posts: pd.DataFrame,
+    previous: TrainedModel | None,
+) -> Candidate:
+    """Train on posts, save to a staging folder, and load what was saved.
+
+    Raises:
+        AlgorithmError: a hook failed.
+        ArtifactError: the models folder cannot be written.
+    """
+    folder = staging.folder / MODEL
+    started = time.monotonic()
+    trained = algorithm.train(posts, options, model_type, None if previous is None else previous.model)
+    duration = time.monotonic() - started
+    with report_write_errors(folder, ArtifactError):
+        folder.mkdir()
+        files = {name: (folder / name).read_bytes() for name in algorithm.save(trained, folder)}
+    loaded = algorithm.load(files)
+    model = TrainedModel(algorithm, options, loaded, model_type, project.semantic_model(model_type))
+    return Candidate(model, staging, files, duration)
 
 
 @contextmanager
@@ -111,8 +130,13 @@ def describe(project: Project, candidate: Candidate, split: Split, version_id: s
     )
 
 
-def register(project: Project, candidate: Candidate, split: Split, run_id: str, now: datetime) -> ModelVersion:
+def register(
+    project: Project, candidate: Candidate, split: Split, run_id: str, now: datetime, started_from: str | None = None
+) -> ModelVersion:
     """Record the model as a new version with status `trained`, and move its files into place.
+
+    Args:
+        started_from: the version whose model the training started from.
 
     Raises:
         ArtifactError: the models folder cannot be written.
@@ -120,6 +144,7 @@ def register(project: Project, candidate: Candidate, split: Split, run_id: str, 
     model = candidate.model
     version_id = project.registry.new_version_id(model.algorithm.name, model.model_type, now)
     version = describe(project, candidate, split, version_id, now)
+    version.started_from = started_from
     files = project.artifacts.stage_version(candidate.staging, version, candidate.files)
     project.registry.register_version(version, files, run_id)
     project.artifacts.publish(candidate.staging)

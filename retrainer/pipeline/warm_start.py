@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from retrainer.errors import DatabaseError, RetrainerError
@@ -23,6 +24,14 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class WarmStart:
+    """A version to start training from, and its model."""
+
+    version_id: str
+    model: TrainedModel
+
+
 def find_warm_start(
     project: Project,
     runtime: Runtime,
@@ -30,8 +39,8 @@ def find_warm_start(
     options: BaseModel,
     model_type: ModelTypeName,
     split: Split,
-) -> TrainedModel | None:
-    """Return the production model if training can start from it; None to start afresh.
+) -> WarmStart | None:
+    """Return the production version if training can start from its evaluated fit; None to start afresh.
 
     It must have the same algorithm and options, and none of its training posts may be held out now. So no earlier
     version that it started from was trained on a held-out post, either.
@@ -51,7 +60,7 @@ def find_warm_start(
         log.warning("Cannot start from '%s': %s", production.version_id, error)
         return None
     log.info("Starting from '%s'", production.version_id)
-    return model
+    return WarmStart(production.version_id, model)
 
 
 def _knows_held_out_posts(project: Project, version: ModelVersion, split: Split) -> bool:

@@ -1,8 +1,9 @@
 """Synthetic posts of an invented observatory with a garden, for demonstrations and tests.
 
-The times have a daily and a weekly rhythm, bursts and silences; the texts are combined from a small vocabulary that
-follows the seasons. Only `Generator.random` of PCG64 and plain arithmetic are used, so that the posts are the same on
-every platform: logarithms and sines may differ in their last digit.
+The times have a daily and a weekly rhythm, bursts and silences, or those of a working week, which are easier to learn;
+the texts are combined from a small vocabulary that follows the seasons. Only `Generator.random` of PCG64 and plain
+arithmetic are used, so that the posts are the same on every platform: logarithms and sines may differ in their last
+digit.
 """
 
 from __future__ import annotations
@@ -35,6 +36,19 @@ MAX_BURST_FOLLOWERS = 4
 BURST_SECONDS = 2_700
 SILENCE_EVERY_DAYS = 75
 SILENCE_DAYS = (2.0, 9.0)
+
+# The working week: a post at noon and one in the evening of most working days, a few at other times, and weeks off.
+SESSIONS = (
+    (11.9, 0.7, 0.92),
+    (18.8, 0.9, 0.88),
+)  # each may start from this hour (UTC) on, within so many hours, at this rate
+WEEKEND_RATE = 0.06  # instead
+OTHER_RATE = 0.08  # posts a day, from 8 to 22 UTC
+THREAD_SHARE = 0.2  # of the posts
+MAX_THREAD_FOLLOWERS = 3
+THREAD_SECONDS = 1_500
+DAYS_BETWEEN_HOLIDAYS = (60.0, 120.0)
+HOLIDAY_DAYS = (5.0, 10.0)
 
 MISSING_TEXT_SHARE = 0.05
 GREETING_SHARE = 0.30
@@ -100,6 +114,7 @@ def sample_posts(
     count: int = 400,
     end: datetime = datetime(2024, 10, 31, tzinfo=UTC),
     days: float = 985,
+    working_week: bool = False,
 ) -> pd.DataFrame:
     """Return synthetic posts from the days before `end`, in time order.
 
@@ -109,7 +124,8 @@ def sample_posts(
         seed: the seed of the generator.
         count: the number of posts, 0 or more.
         end: aware; every post is earlier.
-        days: the length of the period, more than 0.
+        days: the length of the period, more than 0; with `working_week`, it follows from the number of posts.
+        working_week: whether posts come on working days, at noon and in the evening, instead of at any time.
 
     Returns:
         post_id (str), created_at (datetime64[us, UTC], whole seconds), content (object: str, or None where
@@ -121,7 +137,8 @@ def sample_posts(
     if count < 0 or days <= 0 or end.tzinfo is None:
         raise ValueError("sample_posts needs count >= 0, days > 0 and an end with a zone")
     draws = _Draws(seed)
-    times = _times(draws, count, end.astimezone(UTC), days)
+    end = end.astimezone(UTC).replace(microsecond=0)
+    times = _working_week(draws, count, end) if working_week else _times(draws, count, end, days)
     counts = {name: [_count(draws, median) for _ in times] for name, median in MEDIAN_COUNTS.items()}
     return pd.DataFrame(
         {
@@ -155,7 +172,6 @@ def write_sample_csv(path: Path, posts: pd.DataFrame) -> None:
 
 def _times(draws: _Draws, count: int, end: datetime, days: float) -> list[datetime]:
     """Return `count` times in order: following the rhythm, some with a burst, none in a silence."""
-    end = end.replace(microsecond=0)
     span = max(int(days * 86_400), 1)
     silences = _silences(draws, end, days)
 
@@ -173,6 +189,38 @@ def _times(draws: _Draws, count: int, end: datetime, days: float) -> list[dateti
 def _silences(draws: _Draws, end: datetime, days: float) -> list[tuple[datetime, datetime]]:
     starts = [end - timedelta(days=draws.between(0, days)) for _ in range(int(days // SILENCE_EVERY_DAYS))]
     return [(start, start + timedelta(days=draws.between(*SILENCE_DAYS))) for start in starts]
+
+
+def _working_week(draws: _Draws, count: int, end: datetime) -> list[datetime]:
+    """Return `count` times in order, the last ones before `end`: the sessions of working days, with threads."""
+    found: list[datetime] = []
+    day = end.replace(hour=0, minute=0, second=0)
+    until_holiday = draws.between(*DAYS_BETWEEN_HOLIDAYS)
+    while len(found) < count:
+        rates = [rate if day.weekday() < 5 else WEEKEND_RATE for _, _, rate in SESSIONS]  # noqa: PLR2004
+        starts = [
+            hour + width * draws.share()
+            for (hour, width, _), rate in zip(SESSIONS, rates, strict=True)
+            if draws.chance(rate)
+        ]
+        if draws.chance(OTHER_RATE):
+            starts.append(draws.between(8, 22))
+        for hour in starts:
+            time = day + timedelta(seconds=int(hour * 3600))
+            found += [each for each in (time, *_thread(draws, time)) if each < end]
+        until_holiday -= 1
+        day -= timedelta(days=1)
+        if until_holiday < 0:
+            day -= timedelta(days=int(draws.between(*HOLIDAY_DAYS)))
+            until_holiday = draws.between(*DAYS_BETWEEN_HOLIDAYS)
+    return sorted(found)[len(found) - count :]
+
+
+def _thread(draws: _Draws, time: datetime) -> list[datetime]:
+    if not draws.chance(THREAD_SHARE):
+        return []
+    followers = 1 + int(draws.share() * MAX_THREAD_FOLLOWERS)
+    return [time + timedelta(seconds=1 + int(draws.share() * THREAD_SECONDS)) for _ in range(followers)]
 
 
 def _burst(draws: _Draws, time: datetime) -> list[datetime]:

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
 from retrainer.errors import ConfigError, PostsError, UnknownName, did_you_mean
+from retrainer.posts.freshness import MAX_GAPS, measure_freshness
 from retrainer.posts.merging import Merged, merge_posts
 from retrainer.posts.staging import COUNT_COLUMNS
 from retrainer.posts.times import MAX_TIME, TimeColumn
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from retrainer.config import PostsSettings
+    from retrainer.posts.freshness import Freshness
     from retrainer.posts.staging import StagedPost
     from retrainer.registry.database import Database
 
@@ -165,6 +167,17 @@ class PostStore:
         with_content = int(posts["content"].fillna("").map(str).str.strip().astype(bool).sum())
         first_time, last_time = posts["created_at"].iloc[0], posts["created_at"].iloc[-1]
         return PostsSummary(len(posts), with_content, first_time.to_pydatetime(), last_time.to_pydatetime())
+
+    def freshness(self, now: datetime, *, stream: str = DEFAULT_STREAM) -> Freshness | None:
+        """Compare the time since the newest post of a stream with the gaps between its posts; None without posts."""
+        if self._foreign:
+            times = self._load_foreign(["post_id", "created_at"], now, warn=False)["created_at"]
+        else:
+            newest = sa.select(Post.created_at).where(Post.stream == stream, Post.created_at <= now)
+            with self._database.read() as session:
+                found = session.scalars(newest.order_by(Post.created_at.desc()).limit(MAX_GAPS + 1)).all()
+            times = pd.Series(found[::-1], dtype="datetime64[us, UTC]")
+        return measure_freshness(times, now)
 
     def list_posts(
         self, since: datetime | None, until: datetime, limit: int, *, stream: str = DEFAULT_STREAM

@@ -12,6 +12,7 @@ import itertools
 import logging
 import os
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from retrainer.errors import ArtifactError
@@ -26,6 +27,7 @@ from retrainer.registry.model_files import (
     require_plain_paths,
     sha256,
 )
+from retrainer.registry.refits import NewRefit
 from retrainer.registry.staging import STAGING, claim_abandoned, find_abandoned, open_staging
 from retrainer.registry.tables import VersionFile
 
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from retrainer.model_types import ModelTypeName
+    from retrainer.registry.refits import Refit
     from retrainer.registry.staging import Staging
     from retrainer.registry.tables import ModelVersion
 
@@ -76,9 +79,36 @@ class Artifacts(ModelFiles):
         Raises:
             ArtifactError: the models folder cannot be written, or is full.
         """
+        files = self._stage_model(staging, version, data)
+        version.manifest_sha256 = files[-1].sha256
+        return files
+
+    def stage_refit(self, staging: Staging, version: ModelVersion, data: Mapping[str, bytes], refit: Refit) -> NewRefit:
+        """Add a manifest to the staged files of a new live fit and make them durable.
+
+        Args:
+            staging: its subfolder `model` has the files.
+            version: the version that it is a fit of.
+            data: what was read from the files, by path.
+            refit: describes it; the hash of the manifest is added.
+
+        Raises:
+            ArtifactError: the models folder cannot be written, or is full.
+        """
+        files = self._stage_model(staging, version, data, f"{refit.folder}/")
+        return NewRefit(replace(refit, manifest_sha256=files[-1].sha256), files)
+
+    def _stage_model(
+        self, staging: Staging, version: ModelVersion, data: Mapping[str, bytes], prefix: str = ""
+    ) -> list[VersionFile]:
+        """Move a staged model to its path below the staging folder; return the rows of its files, the manifest last.
+
+        Args:
+            prefix: its path in the folder of the version.
+        """
         model, version_id = staging.folder / MODEL, version.version_id
         require_plain_paths(data, version_id)
-        self.require_no_links(self.folder(version.model_type, version_id))
+        self.require_no_links(self.folder(version.model_type, version_id) / prefix)
         with report_write_errors(self.models_dir, ArtifactError):
             manifest = make_manifest(version_id, data)
             (model / MANIFEST).write_bytes(manifest)
@@ -86,14 +116,12 @@ class Artifacts(ModelFiles):
             folders = {folder for path in written for folder in path.parents if folder.is_relative_to(model)}
             for path in (*written, *folders):
                 sync(path)
-            staged = staging.folder / version.model_type / version_id
-            staged.parent.mkdir()
+            staged = staging.folder / version.model_type / version_id / prefix
+            staged.parent.mkdir(parents=True)
             model.rename(staged)
         in_database = sum(map(len, data.values())) <= MAX_BYTES_IN_DATABASE
-        files = [_row(version_id, name, content, keep=in_database) for name, content in data.items()]
-        files.append(_row(version_id, MANIFEST, manifest, keep=True))
-        version.manifest_sha256 = files[-1].sha256
-        return files
+        files = [_row(version_id, prefix + name, content, keep=in_database) for name, content in data.items()]
+        return [*files, _row(version_id, prefix + MANIFEST, manifest, keep=True)]
 
     def stage_forecasts(self, staging: Staging, version: ModelVersion, name: str, data: bytes) -> VersionFile:
         """Stage the forecasts of an evaluation; return their row for the database.

@@ -17,12 +17,14 @@ from retrainer.errors import ArtifactError, ConfigError
 from retrainer.files import open_within
 from retrainer.model_types import MODEL_TYPE_NAMES
 from retrainer.registry.manifest import FORMAT, MANIFEST
+from retrainer.registry.refits import REFITS
 from retrainer.registry.staging import STAGING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
+    from retrainer.registry.refits import Refit
     from retrainer.registry.registry import Registry
     from retrainer.registry.tables import ModelVersion, VersionFile
 
@@ -86,18 +88,27 @@ class ModelFiles:
                 hint=f"Choose another models_dir, or delete '{self.models_dir / OWNER_FILE}' to take it over",
             )
 
-    def read(self, version: ModelVersion) -> dict[str, bytes]:
+    def read(self, version: ModelVersion, refit: Refit | None = None) -> dict[str, bytes]:
         """Return the files of a version's model by path: the very bytes whose hashes were checked.
 
-        All files of the version are checked, each is opened once, and nothing is written: what is missing comes from
-        the database.
+        All files of the fit are checked, each is opened once, and nothing is written: what is missing comes from the
+        database.
+
+        Args:
+            refit: the live fit to read; None for the evaluated fit.
 
         Raises:
             ArtifactError: a file was changed, or is missing and the database has no copy.
         """
-        files = {row.path: self._read_verified(version, row) for row in self.list_files(version)}
+        prefix = f"{refit.folder}/" if refit else ""
+        files = {
+            row.path.removeprefix(prefix): self._read_verified(version, row)
+            for row in self.list_files(version)
+            if (row.path.startswith(prefix) if refit else not row.path.startswith(f"{REFITS}/"))
+        }
         manifest = files.get(MANIFEST, b"")
-        _check(manifest, version.manifest_sha256, MANIFEST, version.version_id)
+        expected = refit.manifest_sha256 if refit else version.manifest_sha256
+        _check(manifest, expected, prefix + MANIFEST, version.version_id)
         content = json.loads(manifest)
         if content["format"] > FORMAT:
             raise ArtifactError(

@@ -1,4 +1,4 @@
-"""The registry's production versions: promotions, rollbacks, holds, the archive, and the ledger that records them."""
+"""The registry's production versions: promotions, rollbacks, holds, and the ledger that records them."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from datetime import UTC, datetime
 from itertools import product
 from typing import TYPE_CHECKING, Any, Literal
 
-from sqlalchemy import exists, func, select, update
+from sqlalchemy import exists, func, select
 from sqlalchemy.orm import aliased
 
 from retrainer.errors import NothingToRollBack, ProductionChanged, PromotionRefused
 from retrainer.model_types import MODEL_TYPE_NAMES
 from retrainer.registry.liveness import current_actor
 from retrainer.registry.queries import fetch_production, fetch_version, set_production, version_id_of
-from retrainer.registry.tables import LEDGER_ACTIONS, Hold, LedgerEntry, ModelVersion, VersionFile
+from retrainer.registry.refits import Refit
+from retrainer.registry.tables import LEDGER_ACTIONS, Hold, LedgerEntry, ModelVersion
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from retrainer.model_types import ModelTypeName
     from retrainer.registry.database import Database
+    from retrainer.registry.refits import NewRefit
 
 
 PRODUCTION_CHANGE_ACTIONS = ("promotion", "rollback")
@@ -39,6 +41,7 @@ class Decision:
         production_score: the score of that version on the same posts.
         improvement_percentage: how much better the candidate is; None if nothing could be compared.
         evidence: the figures behind the reason.
+        refit_failed: whether it is not promoted only because it could not be fitted again.
     """
 
     promote: bool
@@ -47,6 +50,7 @@ class Decision:
     production_score: float | None = None
     improvement_percentage: float | None = None
     evidence: dict[str, Any] = field(default_factory=dict)
+    refit_failed: bool = False
 
 
 @dataclass(frozen=True)
@@ -66,12 +70,22 @@ class Change:
 
 
 class Promotions:
-    """The part of the registry about production, the archive and the ledger."""
+    """The part of the registry about production and the ledger."""
 
     database: Database
 
-    def promote(self, version_id: str, expected_production: str | None, reason: str, now: datetime) -> Change | None:
+    def promote(
+        self,
+        version_id: str,
+        expected_production: str | None,
+        reason: str,
+        now: datetime,
+        new_refit: NewRefit | None = None,
+    ) -> Change | None:
         """Promote a version by hand, if production is still the version read beforehand.
+
+        Args:
+            new_refit: its new live fit; None for the fit that was live last or, if none was, the evaluated one.
 
         Returns:
             The change; None if the version was in production already, which is not recorded.
@@ -86,19 +100,20 @@ class Promotions:
             model_type = version.model_type_name
             if version.is_production:
                 return None
-            if version.status == "failed":
-                raise PromotionRefused(
-                    f"cannot promote '{version_id}': its evaluation failed",
-                    hint=f"Run `retrainer evaluate {version_id}` first",
-                )
+            require_promotable(version)
             production = fetch_production(session, model_type)
             live_id = version_id_of(production)
             if live_id != expected_production:
                 raise ProductionChanged(describe_race(expected_production, live_id), hint="Compare again")
-            _require_files(version)
-            set_production(session, version, production)
+            if new_refit is not None:
+                session.add_all(new_refit.files)
+                reason = add_refit(reason, new_refit)
+            refit = new_refit.refit if new_refit else version.refit
+            set_production(session, version, production, refit)
             ids = {"version_id": version_id, "from_version_id": live_id, "to_version_id": version_id}
-            session.add(new_entry("promotion", model_type, reason, now, **ids))
+            session.add(
+                new_entry("promotion", model_type, reason, now, refit=refit.document() if refit else None, **ids)
+            )
             return Change(model_type, live_id, version_id, reason)
 
     def find_promotions_to_undo(self, model_type: ModelTypeName, to: str | None = None) -> list[LedgerEntry]:
@@ -109,6 +124,14 @@ class Promotions:
         """
         with self.database.read() as session:
             return _fetch_promotions_to_undo(session, model_type, to)
+
+    def get_version_before(self, promotion: LedgerEntry) -> ModelVersion:
+        """Return the version that a promotion replaced, with the fit that was live then."""
+        with self.database.read() as session:
+            version = fetch_version(session, promotion.from_version_id or "")
+            session.expunge(version)  # it is changed for the caller only
+            version.refit = _fetch_refit_before(session, promotion)
+            return version
 
     def roll_back(self, promotions: Sequence[LedgerEntry], reason: str, now: datetime, *, hold: bool) -> Change:
         """Undo promotions: return to the version that the earliest of them replaced.
@@ -132,12 +155,15 @@ class Promotions:
             if [entry.entry_id for entry in latest] != [entry.entry_id for entry in promotions]:
                 raise ProductionChanged(describe_race(promotions[0].to_version_id, live_id), hint="Try again")
             version = fetch_version(session, target or "")
-            _require_files(version)
-            set_production(session, version, production)
-            for promotion in promotions:
+            require_files(version)
+            refits = [_fetch_refit_before(session, promotion) for promotion in promotions]
+            set_production(session, version, production, refits[-1])
+            for promotion, refit in zip(promotions, refits, strict=True):
                 before, after = promotion.to_version_id, promotion.from_version_id
                 ids = {"version_id": after, "from_version_id": before, "to_version_id": after}
-                session.add(new_entry("rollback", model_type, reason, now, undoes=promotion.entry_id, **ids))
+                entry = new_entry("rollback", model_type, reason, now, undoes=promotion.entry_id, **ids)
+                entry.refit = refit.document() if refit else None
+                session.add(entry)
                 session.flush()  # one by one, so that the ledger has them in order
             if hold:
                 _hold(session, model_type, reason, now)
@@ -146,7 +172,8 @@ class Promotions:
     def get_production_at(self, model_type: ModelTypeName, time: datetime) -> ModelVersion | None:
         """Return the version in production at a time, by `recorded_at` in the ledger; None if there was none.
 
-        Of the decisions recorded up to that time the last one made counts, whatever the clock said: it may be set back.
+        Its live fit is the one that was live then. Of the decisions recorded up to that time the last one made counts,
+        whatever the clock said: it may be set back.
         """
         query = select(func.max(LedgerEntry.entry_id)).where(
             LedgerEntry.model_type == model_type,
@@ -155,7 +182,13 @@ class Promotions:
         )
         with self.database.read() as session:
             last = session.scalar(query)
-            return session.get(ModelVersion, session.get_one(LedgerEntry, last).to_version_id) if last else None
+            if last is None:
+                return None
+            entry = session.get_one(LedgerEntry, last)
+            version = fetch_version(session, entry.to_version_id or "")
+            session.expunge(version)  # it is changed for the caller only
+            version.refit = Refit.from_document(entry.refit)
+            return version
 
     def get_hold(self, model_type: ModelTypeName) -> Hold | None:
         """Return the hold on a model type; None if automatic promotion is allowed."""
@@ -176,80 +209,6 @@ class Promotions:
             session.delete(hold)
             record_entry(session, "release", model_type, reason, now)
             return True
-
-    def archive_old_versions(self, model_type: ModelTypeName, keep: int, now: datetime) -> list[str]:
-        """Archive versions beyond the newest `keep`, except production, its predecessor, and pinned ones.
-
-        Returns:
-            The ids archived, newest first.
-        """
-        query = (
-            select(ModelVersion)
-            .where(ModelVersion.model_type == model_type, ModelVersion.status.in_(["trained", "active"]))
-            .order_by(ModelVersion.trained_at.desc(), ModelVersion.version_id.desc())
-            .offset(keep)
-        )
-        archived = []
-        with self.database.write() as session:
-            predecessor = fetch_predecessor(session, model_type)
-            for version in session.scalars(query):
-                if version.is_production or version.pinned or version.version_id == predecessor:
-                    continue
-                version.status = "archived"
-                reason = f"Not among the newest {keep} versions"
-                record_entry(session, "archive", model_type, reason, now, version_id=version.version_id, automatic=True)
-                archived.append(version.version_id)
-        return archived
-
-    def restore(self, version_id: str, reason: str, now: datetime) -> bool:
-        """Restore an archived version; False if it is not archived.
-
-        Raises:
-            UnknownName: there is no such version.
-            PromotionRefused: its files were pruned.
-        """
-        with self.database.write() as session:
-            version = fetch_version(session, version_id)
-            if version.status != "archived":
-                return False
-            _require_files(version)
-            version.status = "trained"
-            record_entry(session, "restore", version.model_type_name, reason, now, version_id=version_id)
-            return True
-
-    def pin(self, version_id: str, reason: str, now: datetime, *, pinned: bool) -> bool:
-        """Protect a version from being archived, or no longer; False if nothing changes.
-
-        Raises:
-            UnknownName: there is no such version.
-        """
-        with self.database.write() as session:
-            version = fetch_version(session, version_id)
-            if version.pinned == pinned:
-                return False
-            version.pinned = pinned
-            action = "pin" if pinned else "unpin"
-            record_entry(session, action, version.model_type_name, reason, now, version_id=version_id)
-            return True
-
-    def prune(self, version_ids: Sequence[str], reason: str, now: datetime) -> list[str]:
-        """Delete the files of archived versions from the database; their rows, scores and decisions stay.
-
-        Returns:
-            The ids pruned: those that are still archived and not pinned.
-        """
-        pruned = []
-        with self.database.write() as session:
-            for version_id in version_ids:
-                version = fetch_version(session, version_id)
-                if version.status != "archived" or version.pinned or version.pruned_at is not None:
-                    continue
-                # The names and hashes stay, so that what is left of the files in the models folder can be recognised.
-                session.execute(update(VersionFile).where(VersionFile.version_id == version_id).values(data=None))
-                version.pruned_at = now
-                record_entry(session, "prune", version.model_type_name, reason, now, version_id=version_id)
-                pruned.append(version_id)
-        return pruned
 
     def record_files(
         self,
@@ -301,6 +260,11 @@ def recheck(
     return decision
 
 
+def add_refit(reason: str, new_refit: NewRefit) -> str:
+    """Return the reason of a promotion with what its live fit knows."""
+    return f"{reason.rstrip('.')}. {new_refit.refit.describe()}"
+
+
 def describe_race(expected: str | None, found: str | None) -> str:
     return f"production changed from '{expected or 'none'}' to '{found or 'none'}' in the meantime"
 
@@ -335,12 +299,42 @@ def _hold(session: Session, model_type: ModelTypeName, reason: str, now: datetim
     return True
 
 
-def _require_files(version: ModelVersion) -> None:
+def require_promotable(version: ModelVersion) -> None:
+    """Check that a version can be promoted.
+
+    Raises:
+        PromotionRefused: its evaluation failed, or its files were pruned.
+    """
+    if version.status == "failed":
+        raise PromotionRefused(
+            f"cannot promote '{version.version_id}': its evaluation failed",
+            hint=f"Run `retrainer evaluate {version.version_id}` first",
+        )
+    require_files(version)
+
+
+def require_files(version: ModelVersion) -> None:
     if version.pruned_at is not None:
         raise PromotionRefused(
             f"the files of '{version.version_id}' were pruned on {version.pruned_at:%Y-%m-%d %H:%M} UTC",
             hint="Its scores and decisions remain, but the model is gone for good. Train a new version",
         )
+
+
+def _fetch_refit_before(session: Session, promotion: LedgerEntry) -> Refit | None:
+    """Return the fit that was live before a promotion; None if it was the evaluated one."""
+    query = (
+        select(LedgerEntry)
+        .where(
+            LedgerEntry.model_type == promotion.model_type,
+            LedgerEntry.action.in_(PRODUCTION_CHANGE_ACTIONS),
+            LedgerEntry.entry_id < promotion.entry_id,
+        )
+        .order_by(LedgerEntry.entry_id.desc())
+        .limit(1)
+    )
+    before = session.scalars(query).first()
+    return Refit.from_document(before.refit) if before is not None else None
 
 
 def fetch_predecessor(session: Session, model_type: ModelTypeName) -> str | None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from retrainer.model_types import ModelTypeName
+    from retrainer.registry.refits import Refit
 
 
 def fetch_production(session: Session, model_type: ModelTypeName) -> ModelVersion | None:
@@ -38,12 +39,15 @@ def fetch_running_run(session: Session, run_id: str) -> TrainingRun:
     return run
 
 
-def set_production(session: Session, version: ModelVersion, production: ModelVersion | None) -> None:
-    """Put a version into production in place of the present one."""
+def set_production(
+    session: Session, version: ModelVersion, production: ModelVersion | None, refit: Refit | None
+) -> None:
+    """Put a version into production in place of the present one, with a live fit; None for the evaluated one."""
     if production is not None:
         production.is_production, production.status = False, "trained"
         session.flush()  # first, since the index never allows two production versions
     version.is_production, version.status, version.promoted_at = True, "active", datetime.now(UTC)
+    version.refit = refit
     session.flush()
 
 

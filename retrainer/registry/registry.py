@@ -9,17 +9,20 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 
+from retrainer.registry.archive import Archive
 from retrainer.registry.names import Names
 from retrainer.registry.promotions import Promotions
 from retrainer.registry.runs import Runs
-from retrainer.registry.tables import DatabaseIdentity
+from retrainer.registry.tables import DatabaseIdentity, Silence
 from retrainer.registry.versions import Versions
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from retrainer.registry.database import Database
 
 
-class Registry(Versions, Runs, Promotions, Names):
+class Registry(Versions, Runs, Promotions, Archive, Names):
     """The registry of versions, runs and promotions."""
 
     def __init__(self, database: Database) -> None:
@@ -29,3 +32,16 @@ class Registry(Versions, Runs, Promotions, Names):
         """Return the id of the database, which marks the models folder that belongs to it."""
         with self.database.read() as session:
             return session.scalars(select(DatabaseIdentity.database_id)).one()
+
+    def record_silence(self, stream: str, since: datetime) -> bool:
+        """Record that no post of a stream has arrived since a time; False if that is recorded already."""
+        with self.database.read() as session:
+            recorded = session.get(Silence, stream)
+        if recorded is not None and recorded.since == since:
+            return False
+        with self.database.write() as session:
+            recorded = session.get(Silence, stream)
+            if recorded is not None and recorded.since == since:  # another process was faster
+                return False
+            session.merge(Silence(stream=stream, since=since))
+            return True

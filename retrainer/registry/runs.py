@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ from sqlalchemy import Select, case, func, select, update
 
 from retrainer.errors import RunInProgress, UnknownName
 from retrainer.registry.liveness import ProcessIdentity, explain_death
-from retrainer.registry.promotions import Change, Decision, new_entry, recheck, record_entry
+from retrainer.registry.promotions import Change, Decision, add_refit, new_entry, recheck, record_entry
 from retrainer.registry.queries import (
     fetch_production,
     fetch_running_run,
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from retrainer.model_types import ModelTypeName
     from retrainer.registry.database import Database
+    from retrainer.registry.refits import NewRefit
 
 
 @dataclass(frozen=True)
@@ -186,11 +187,19 @@ class Runs:
                 run.error = error
         return run
 
-    def complete_run(self, run_id: str, decision: Decision, now: datetime, *, automatic: bool = True) -> FinishedRun:
+    def complete_run(
+        self,
+        run_id: str,
+        decision: Decision,
+        now: datetime,
+        new_refit: NewRefit | None = None,
+        *,
+        automatic: bool = True,
+    ) -> FinishedRun:
         """Close a run and carry out its decision, in one transaction.
 
         The candidate is promoted only if, inside the transaction, the type is not on hold and production is still the
-        version it was compared with. Otherwise the recorded reason says why not.
+        version it was compared with. Otherwise the recorded reason says why not, and its live fit is not recorded.
 
         Raises:
             RunInProgress: another process took this one for dead and closed the run.
@@ -204,7 +213,10 @@ class Runs:
             final = recheck(session, model_type, production, decision)
             change = None
             if final.promote:
-                set_production(session, version, production)
+                if new_refit is not None:
+                    session.add_all(new_refit.files)
+                    final = replace(final, reason=add_refit(final.reason, new_refit))
+                set_production(session, version, production, new_refit.refit if new_refit else None)
                 change = Change(model_type, live_id, version.version_id, final.reason)
             _close(run, "completed", now)
             run.compared_with = final.expected_production
@@ -223,6 +235,7 @@ class Runs:
                 automatic=automatic,
                 run_id=run_id,
                 evidence=final.evidence,
+                refit=version.refit.document() if final.promote and version.refit else None,
             )
             session.add(entry)
         return FinishedRun(run, change, race_lost=decision.promote and live_id != decision.expected_production)

@@ -30,6 +30,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from retrainer.model_types import ModelTypeName, parse_model_type
+from retrainer.registry.refits import Refit
 from retrainer.streams import DEFAULT_STREAM
 
 PREFIX = "retrainer_"
@@ -52,6 +53,7 @@ LEDGER_ACTIONS = (
     "release",
     "cleanup",
     "set_aside",
+    "import",
 )
 
 
@@ -126,6 +128,34 @@ class ModelVersion(_HasModelType, Base):
     trained_through_post_id: Mapped[str] = mapped_column(Text)  # … and its id, since times may repeat
     pinned: Mapped[bool] = mapped_column(default=False)
     pruned_at: Mapped[datetime | None]  # when its files were deleted for good
+    started_from: Mapped[str | None] = mapped_column(String(200))  # the version whose model training started from
+    # The live fit, if it was fitted again before it went live. Until it goes live again, the one that was live last.
+    refit_id: Mapped[str | None] = mapped_column(String(200))
+    refit_manifest_sha256: Mapped[str | None] = mapped_column(String(64))
+    num_refit_samples: Mapped[int | None]
+    refit_through: Mapped[datetime | None]
+    refit_through_post_id: Mapped[str | None] = mapped_column(Text)
+
+    @property
+    def refit(self) -> Refit | None:
+        """The live fit; None if the evaluated fit is live too."""
+        if self.refit_id is None:
+            return None
+        return Refit(
+            self.refit_id,
+            self.num_refit_samples or 0,
+            self.refit_through or self.trained_through,
+            self.refit_through_post_id or "",
+            self.refit_manifest_sha256 or "",
+        )
+
+    @refit.setter
+    def refit(self, refit: Refit | None) -> None:
+        self.refit_id = refit.refit_id if refit else None
+        self.refit_manifest_sha256 = refit.manifest_sha256 if refit else None
+        self.num_refit_samples = refit.num_samples if refit else None
+        self.refit_through = refit.through if refit else None
+        self.refit_through_post_id = refit.through_post_id if refit else None
 
     @property
     def training_began_at(self) -> datetime:
@@ -254,6 +284,13 @@ class LedgerEntry(_HasModelType, Base):
     run_id: Mapped[str | None] = mapped_column(ForeignKey(TrainingRun.run_id))
     undoes: Mapped[int | None] = mapped_column(ForeignKey(f"{PREFIX}ledger.entry_id"), unique=True)
     evidence: Mapped[dict[str, Any]]
+    refit: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))  # see `Refit`: the fit that went live
+
+    @property
+    def refit_through(self) -> datetime | None:
+        """The time of the last post that the fit which went live was fitted to; None for an evaluated fit."""
+        refit = Refit.from_document(self.refit)
+        return refit.through if refit else None
 
     __table_args__ = (
         CheckConstraint(_one_of("action", LEDGER_ACTIONS), name="ck_retrainer_ledger_action"),
@@ -296,6 +333,15 @@ class Post(Base):
     moved_at: Mapped[datetime | None]
 
     __table_args__ = (Index(POSTS_INDEX, "stream", "created_at", "post_id"),)
+
+
+class Silence(Base):
+    """The latest silence of a stream that was notified."""
+
+    __tablename__ = f"{PREFIX}silences"
+
+    stream: Mapped[str] = mapped_column(Text, primary_key=True)
+    since: Mapped[datetime]  # the time of the newest post
 
 
 class SourceState(Base):

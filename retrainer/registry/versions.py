@@ -58,7 +58,11 @@ class Versions:
         query = query.order_by(ModelVersion.trained_at.desc(), ModelVersion.version_id.desc())
         with self.database.read() as session:
             rows = session.execute(query).all()
-        return [version for version, as_of in rows if _was_trained_on(version, post, is_as_of=as_of is not None)]
+        return [
+            version
+            for version, as_of in rows
+            if _was_trained_on(version, post, is_as_of=as_of is not None) or _was_fitted_again_on(version, post)
+        ]
 
     def list_version_ids(self, model_type: ModelTypeName, *, pruned: bool = False) -> set[str]:
         """Return the ids of all versions of a type, or of those whose files were pruned."""
@@ -138,13 +142,28 @@ class Versions:
             return new_id(session, ModelEvaluation, "evaluation", now)
 
 
+def _was_fitted_again_on(version: ModelVersion, post: Post) -> bool:
+    """Whether the live fit of a version knows a post, which a correction may have moved in time since."""
+    refit, live_at = version.refit, version.promoted_at
+    if refit is None or live_at is None or not _has_use_of(version, post):
+        return False
+    if post.imported_at is not None and post.imported_at > live_at:
+        return False
+    time = post.moved_from if post.moved_from is not None else post.created_at
+    return (time, post.post_id) <= (refit.through, refit.through_post_id)
+
+
+def _has_use_of(version: ModelVersion, post: Post) -> bool:
+    return version.model_type != "content" or bool((post.content or "").strip())
+
+
 def _was_trained_on(version: ModelVersion, post: Post, *, is_as_of: bool) -> bool:
     """Whether a version was trained on a post, which may have been imported or moved in time since.
 
     Args:
         is_as_of: whether `trained_at` is a past time that a user chose, by which the post need not have been imported.
     """
-    if version.model_type == "content" and not (post.content or "").strip():
+    if not _has_use_of(version, post):
         return False
     if post.imported_at is not None and post.imported_at > version.trained_at and not is_as_of:
         return False

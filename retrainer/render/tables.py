@@ -129,21 +129,30 @@ def show_production(
     rows = [
         (
             model_type,
-            "none" if version is None else format_id(version.version_id, short_ids),
-            "-" if version is None else version.algorithm,
-            format_moment(None if version is None else version.promoted_at),
-            "-" if version is None else str(version.num_training_samples),
-            format_moment(None if version is None else version.trained_through),
+            *(("none", "-", "-", "-", "-", "-") if version is None else _production_cells(version, short_ids)),
         )
         for model_type, version in versions.items()
     ]
-    columns = ["Type", "Version", "Algorithm", moment_heading("Promoted"), "Posts", moment_heading("Last post")]
+    columns = ["Type", "Version", "Algorithm", moment_heading("Promoted"), "Fit", "Posts", moment_heading("Last post")]
     console.table(columns, rows, right=["Posts"])
     for model_type, hold in holds.items():
         if hold is not None:
             since = f"{format_minute(hold.since)} UTC"
             note = f"Automatic promotion of {model_type} is on hold since {since}: {hold.reason}"
             console.paragraph(console.Styled(note, "warning"))
+
+
+def _production_cells(version: ModelVersion, short_ids: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the cells about a production version; its posts are those of the fit that serves."""
+    refit = version.refit
+    return (
+        format_id(version.version_id, short_ids),
+        version.algorithm,
+        format_moment(version.promoted_at),
+        "live" if refit else "evaluated",
+        str(refit.num_samples if refit else version.num_training_samples),
+        format_moment(refit.through if refit else version.trained_through),
+    )
 
 
 def show_run(run: TrainingRun) -> None:
@@ -188,6 +197,11 @@ def show_version(
         ("Status", version.status + state),
         ("Trained", f"{format_minute(version.trained_at)} UTC in {version.training_duration_seconds:.1f} s"),
         ("Posts", f"{version.num_training_samples}, the last at {format_minute(version.trained_through)} UTC"),
+        *(
+            [("Live fit", f"{refit.num_samples} posts, the last at {format_minute(refit.through)} UTC")]
+            if (refit := version.refit)
+            else []
+        ),
         ("Options", options or "none"),
         ("Files", version.file_path),
     ):

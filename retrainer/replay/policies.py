@@ -28,6 +28,7 @@ _KEYS = (
     "evaluation_max_predictions",
     "min_improvement_threshold",
     "min_confidence",
+    "refit",
 )
 _KEYS_BY_TYPE = {"timing": ("origin",), "content": ("max_cost_increase",)}
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")

@@ -105,7 +105,12 @@ def _can_prefetch(run: PolicyRun, number: int) -> bool:
 def _inputs(run: PolicyRun, number: int) -> tuple[object, ...]:
     """Return what a step's computations depend on: steps with equal inputs need the same."""
     settings = run.policy.settings.retraining
-    training = (run.policy.algorithm, settings.test_split, settings.min_training_samples)
+    training = (
+        run.policy.algorithm,
+        settings.test_split,
+        settings.min_training_samples,
+        settings.refits(run.model_type),
+    )
     return (*training, settings.max_predictions(run.model_type), settings.origin(run.model_type), run.steps[number])
 
 

@@ -15,10 +15,10 @@ from retrainer.evaluation.windows import Window, held_out_window
 from retrainer.logs import mute_run_logs
 from retrainer.model_types import get_model_type
 from retrainer.pipeline.evaluations import evaluate_model
-from retrainer.pipeline.loading import is_paid, load_configured_algorithm, load_version
+from retrainer.pipeline.loading import is_paid, load_configured_algorithm, load_live_fit, load_version
 from retrainer.pipeline.promotion import promote_version
 from retrainer.pipeline.run import dry_run, retrain
-from retrainer.pipeline.split import load_posts, split_by_time
+from retrainer.pipeline.split import Split, load_posts, split_by_time
 from retrainer.pipeline.training import train_candidate
 
 if TYPE_CHECKING:
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
+    from retrainer.algorithms.model import TrainedModel
     from retrainer.evaluation.comparison import Comparison
     from retrainer.evaluation.evaluate import Evaluation
     from retrainer.model_types import ModelTypeName
     from retrainer.pipeline.results import RunResult
-    from retrainer.pipeline.split import Split
     from retrainer.pipeline.training import Candidate
     from retrainer.registry.tables import ModelVersion, TrainingRun
     from retrainer.replay.cached_algorithm import AlgorithmCache
@@ -174,8 +174,11 @@ def _retrain(
     reason = str(run.promotion_reason)
     forced = policy.promotes_all and not result.promoted
     if forced:
-        promote_version(project, runtime, str(run.model_version_id), PROMOTED_BY_POLICY, step.at)
-        reason = f"{PROMOTED_BY_POLICY}. {reason}"
+        try:
+            promote_version(project, runtime, str(run.model_version_id), PROMOTED_BY_POLICY, step.at)
+            reason = f"{PROMOTED_BY_POLICY}. {reason}"
+        except (InsufficientData, AlgorithmError):  # it cannot be fitted again, as the reason says
+            forced = False
     promoted = forced or result.promoted
     return {
         "version_id": run.model_version_id,
@@ -201,7 +204,7 @@ def _score_live(
     if window is None:
         return result, None
     try:
-        evaluation = _evaluate_live(project, runtime, production, posts, window)
+        evaluation = _evaluate_fit(runtime, load_live_fit(project, runtime, production), posts, window)
     except AlgorithmError as error:
         return replace(result, reason=f"{result.reason}. Live, {error}" if result.reason else str(error)), None
     definition = get_model_type(model_type)
@@ -262,22 +265,26 @@ def prefetch_step(
     """
     try:
         dry_run(project, runtime, model_type, step.at, algorithm=policy.algorithm)
-        with train_as_of(project, runtime, policy.algorithm, model_type, step.at) as (candidate, _):
+        with train_as_of(project, runtime, policy.algorithm, model_type, step.at) as (candidate, split):
+            models = [candidate.model]
+            if project.settings.retraining.refits(model_type):
+                everything = Split(split.posts, len(split.posts))
+                algorithm, options = candidate.model.algorithm, candidate.model.options
+                with train_candidate(project, algorithm, options, model_type, everything, dry_run=True) as live:
+                    models.append(live.model)
             for until in sorted({step.until, step.review_until}):
                 posts = load_posts(project, model_type, until)
                 window = live_window(project, model_type, posts, step, paid=False)
                 if window is not None:
-                    with runtime.open_budget() as budget:
-                        evaluate_model(runtime, candidate.model, posts, window, budget)
+                    for model in models:
+                        _evaluate_fit(runtime, model, posts, window)
     except (InsufficientData, AlgorithmError):
         return
 
 
-def _evaluate_live(
-    project: SandboxProject, runtime: Runtime, version: ModelVersion, posts: pd.DataFrame, window: Window
-) -> Evaluation:
+def _evaluate_fit(runtime: Runtime, model: TrainedModel, posts: pd.DataFrame, window: Window) -> Evaluation:
     with runtime.open_budget() as budget:
-        return evaluate_model(runtime, load_version(project, runtime, version), posts, window, budget)
+        return evaluate_model(runtime, model, posts, window, budget)
 
 
 def _review(
@@ -291,9 +298,10 @@ def _review(
     """Let the version that lost forecast the posts that followed, and ask whether they would promote it.
 
     The policy's own rule decides, with at least 95% confidence: on few posts, half of all good decisions look wrong.
+    As in every comparison, both sides forecast by their evaluated fits.
 
     Args:
-        live: production's evaluation on the posts up to the next step; None if there is none.
+        live: the evaluation of production's live fit on the posts up to the next step; None if there is none.
     """
     loser_id = result.replaced if result.promoted else result.version_id
     if loser_id is None:
@@ -321,12 +329,12 @@ def _compare_in_hindsight(
     live: Evaluation | None,
 ) -> Comparison | None:
     posts = load_posts(project, production.model_type_name, step.review_until)
-    if live is None or step.review_until > step.until:
+    if live is None or step.review_until > step.until or production.refit is not None:
         window = live_window(project, production.model_type_name, posts, step, paid=False)
         if window is None:
             return None
-        live = _evaluate_live(project, runtime, production, posts, window)
-    other = _evaluate_live(project, runtime, loser, posts, live.window)
+        live = _evaluate_fit(runtime, load_version(project, runtime, production), posts, window)
+    other = _evaluate_fit(runtime, load_version(project, runtime, loser), posts, live.window)
     settings = project.settings.retraining
     confidence = max(settings.min_confidence or 0.0, REVIEW_CONFIDENCE)
     strict = settings.model_copy(update={"min_confidence": confidence})

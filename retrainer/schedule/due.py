@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from retrainer.pipeline.stale_posts import count_new_posts
+
 if TYPE_CHECKING:
     from datetime import datetime
 
     from retrainer.model_types import ModelTypeName
     from retrainer.project import Project
-    from retrainer.registry.tables import TrainingRun
 
 # A daily crontab line does not start at the same second every day, and starts an hour early when the clocks go forward:
 # a run at 03:00:10 a week ago must not delay the one at 03:00:05 by a day.
@@ -61,23 +62,8 @@ def due(project: Project, model_type: ModelTypeName, now: datetime) -> Due:
         return Due(model_type, True, days)
     if settings.min_new_posts is None:
         return Due(model_type, False, days)
-    new = _new_posts(project, last, now)
+    new = count_new_posts(project, last, now)
     posts = f"{new} new posts have arrived (min_new_posts is {settings.min_new_posts})"
     if new >= settings.min_new_posts:
         return Due(model_type, True, posts)
     return Due(model_type, False, f"{days}, {posts}")
-
-
-def _new_posts(project: Project, last: TrainingRun, now: datetime) -> int:
-    """Count the posts that a run did not have.
-
-    That is the number of posts later than the run, or the increase in the total if it is larger: posts may be imported
-    late, and old ones may be deleted.
-    """
-
-    def usable(until: datetime) -> int:
-        summary = project.posts.summary(until, warn=False)  # or cron would mail the warning at every check
-        return summary.count if last.model_type == "timing" else summary.with_content
-
-    total, previous_total = usable(now), (last.num_training_samples or 0) + (last.num_test_samples or 0)
-    return max(total - previous_total, total - usable(last.started_at))

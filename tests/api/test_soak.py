@@ -216,7 +216,8 @@ def test_a_server_under_load_stays_as_it_is(
     assert load.answers > 0.9 * GETS_PER_SECOND * seconds
     assert load.retrains >= 3
     assert late < 1.1 * early + 10 * MEGABYTE
-    assert max(load.files) < MAX_CONNECTIONS + BACKLOG + 60
+    # The event loop accepts a second batch before it closes what the first one displaced.
+    assert max(load.files) < MAX_CONNECTIONS + 2 * BACKLOG + 60
     assert files_after <= files_before + 15
     assert log_bytes < MAX_LOG_BYTES
     if seconds > 1000:

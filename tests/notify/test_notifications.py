@@ -209,6 +209,7 @@ def test_apprise_delivers_messages_and_its_errors_are_not_repeated(
     environ = {
         "URLS": f"{receiver.url.replace('http', 'json')}/{TOKEN}",
         "RETRAINER_NOTIFICATIONS__APPRISE__URL_VARIABLE": "URLS",
+        "RETRAINER_NOTIFICATIONS__APPRISE__EVENTS": "[promotion]",
     }
     assert retrainer("train", "timing", env=environ).code == 0
     (one,) = receiver.received

@@ -35,6 +35,9 @@ def test_the_same_seed_gives_the_same_posts_on_every_platform(tmp_path: Path) ->
     write_sample_csv(tmp_path / "posts.csv", sample_posts())
     digest = hashlib.sha256((tmp_path / "posts.csv").read_bytes()).hexdigest()
     assert digest == "ca75e03b29042922d9fe037003f82385e96ad160f43919ee0b30926c47ae28df"
+    write_sample_csv(tmp_path / "week.csv", sample_posts(working_week=True))
+    digest = hashlib.sha256((tmp_path / "week.csv").read_bytes()).hexdigest()
+    assert digest == "9d5d0186732e04a08fc8078055dbbf592d42baaab762fb061298c0250f467115"
 
 
 def test_another_seed_gives_other_posts() -> None:
@@ -86,6 +89,19 @@ def test_there_are_bursts_and_silences(many: pd.DataFrame) -> None:
     waits = hours_between(sample_posts())
     assert (waits < 0.75).mean() > 0.2  # at one post in two days, only a burst is that close
     assert waits.median() < waits.mean() / 2
+
+
+def test_posts_of_a_working_week_come_at_noon_and_in_the_evening() -> None:
+    posts = sample_posts(count=2_000, working_week=True)
+    assert len(posts) == 2_000
+    assert posts["created_at"].is_monotonic_increasing
+    assert posts["created_at"].max() < END
+    assert posts["created_at"].dt.hour.isin([11, 12, 13, 18, 19, 20]).mean() > 0.9
+    assert (posts["created_at"].dt.day_of_week < 5).mean() > 0.9
+    waits = hours_between(posts)
+    assert 0.15 < (waits < 0.5).mean() < 0.4, "threads"
+    assert waits.max() > 5 * 24, "holidays"
+    assert sample_posts(count=50, working_week=True).equals(sample_posts(count=50, working_week=True))
 
 
 def test_texts_vary_and_some_are_missing(many: pd.DataFrame) -> None:

@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from retrainer.doctor import examine
-from retrainer.errors import ArtifactError
+from retrainer.errors import ArtifactError, PromotionRefused
 from retrainer.pipeline.loading import load_version
 from retrainer.pipeline.promotion import promote_version
 from retrainer.pipeline.recovery import recover
@@ -165,7 +165,7 @@ def test_a_pruned_version_has_no_problems_and_cannot_be_restored(folder: Path) -
     for version_id in pruned:
         assert not project.artifacts.folder("timing", version_id).exists()
         assert project.registry.list_evaluations(version_id), "its scores stay"
-    with pytest.raises(ArtifactError, match="were pruned on 2024-11-15"):
+    with pytest.raises(PromotionRefused, match="were pruned on 2024-11-15"):
         promote_version(project, runtime_of(project), pruned[0], "back", NOW)
 
 

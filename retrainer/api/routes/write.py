@@ -40,6 +40,9 @@ class PromoteOptions(_Options):
     model_config = ConfigDict(json_schema_extra={"examples": [{"reason": "Reviewed"}]})
 
     reason: Reason = "Promoted through the API"
+    refit: Annotated[
+        bool | None, Field(description="Fit it again on all posts first, or not. Overrides retraining.refit.")
+    ] = None
 
 
 class RollbackOptions(_Options):
@@ -91,7 +94,8 @@ def retrain(state: State, options: Retrain) -> StartedDocument:
 def promote(state: State, version_id: VersionId, options: Promote) -> ChangedDocument:
     """Promote a version to production."""
     found = state.project.registry.find_version(version_id).version_id
-    change = promote_version(state.project, state.runtime, found, options.reason, datetime.now(UTC))
+    now = datetime.now(UTC)
+    change = promote_version(state.project, state.runtime, found, options.reason, now, refit=options.refit)
     return ChangedDocument.from_promotion(change, found)
 
 

@@ -32,6 +32,13 @@ class VersionDocument(Document):
     training_duration_seconds: float = Field(examples=[12.5])
     trained_through: Timestamp = Field(examples=["2025-08-14T09:31:12Z"])
     trained_through_post_id: str = Field(examples=["115026551"])
+    num_refit_samples: int | None = Field(
+        examples=[373], description="The posts that the live fit was fitted to; null if the evaluated fit is live."
+    )
+    refit_through: Timestamp | None = Field(
+        examples=["2025-11-06T11:58:40Z"], description="The last of them; null likewise."
+    )
+    refit_through_post_id: str | None = Field(examples=["115498321"])
     hyperparameters: dict[str, Any] = Field(examples=[{}])
     file_path: str = Field(examples=["models/timing/prophet_timing_20251106_120000_a3f2"])
     pinned: bool = Field(examples=[False])
@@ -84,6 +91,9 @@ class DecisionDocument(Document):
     reason: str = Field(examples=["New model is 5.5% better"])
     run_id: RunId | None
     evidence: Annotated[dict[str, Any], DescribedBy(FiguresDocument)]
+    refit_through: Timestamp | None = Field(
+        examples=["2025-11-06T11:58:40Z"], description="The last post that the fit which went live knows."
+    )
 
 
 class VersionLifeDocument(VersionDocument):

@@ -1,0 +1,150 @@
+"""Posts that stop arriving: a warning of every run, and an event once per silence; on both databases."""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime, timedelta
+from threading import Barrier, Thread
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from retrainer.algorithms import hookimpl
+from retrainer.pipeline.run import retrain
+from retrainer.pipeline.stale_posts import report_stale_posts
+from retrainer.registry.tables import Post
+from tests.conftest import NOW, open_project, regular_posts, runtime_of
+from tests.notify.receiver import Receiver
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from retrainer.project import Project
+    from tests.command_line import Runner
+
+HOUR = timedelta(hours=1)  # the gaps of the posts are 5 hours, so that 10 hours are usual
+
+
+class Diary:
+    """An observer that keeps the events."""
+
+    def __init__(self) -> None:
+        self.events: list[Mapping[str, Any]] = []
+
+    @hookimpl
+    def on_event(self, event: Mapping[str, Any]) -> None:
+        self.events.append(event)
+
+    def kinds(self) -> list[str]:
+        return [str(event["kind"]) for event in self.events]
+
+
+@pytest.fixture
+def project(folder_on_each_database: Path) -> Project:
+    project = open_project(folder_on_each_database)
+    project.posts.add(regular_posts(120), NOW)
+    return project
+
+
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    found = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    caplog.clear()
+    return found
+
+
+def test_a_silence_is_published_once_and_warned_of_at_every_run(
+    project: Project, caplog: pytest.LogCaptureFixture
+) -> None:
+    diary = Diary()
+    runtime = runtime_of(project, diary)
+    report_stale_posts(project, runtime, ["timing"], NOW + 4 * HOUR)  # the newest post is 5 hours older than NOW
+    assert (diary.events, warnings(caplog)) == ([], [])
+    report_stale_posts(project, runtime, [], NOW + 6 * HOUR)
+    reason = "the newest is 11.0 hours old (2024-11-15 07:00 UTC); the longest usual gap is 10.0 hours"
+    (event,) = diary.events
+    assert event == {"kind": "stale_posts", "model_type": None, "version_id": None, "reason": reason}
+    assert warnings(caplog) == [f"The posts are stale: {reason}"]
+    report_stale_posts(project, runtime, [], NOW + 7 * HOUR)
+    assert warnings(caplog) == [], "cron mails a warning once"
+    report_stale_posts(project, runtime, ["timing", "content"], NOW + 8 * HOUR)
+    assert len(warnings(caplog)) == 1
+    assert len(diary.events) == 1
+    add_post(project, NOW + 20 * HOUR)
+    report_stale_posts(project, runtime, ["timing"], NOW + 21 * HOUR)
+    assert (len(diary.events), warnings(caplog)) == (1, [])
+    report_stale_posts(project, runtime, ["timing"], NOW + 200 * HOUR)
+    assert diary.kinds() == ["stale_posts"] * 2, "another silence"
+
+
+def test_a_run_without_a_new_post_is_warned_of(project: Project, caplog: pytest.LogCaptureFixture) -> None:
+    diary = Diary()
+    runtime = runtime_of(project, diary)
+    retrain(project, runtime_of(project), "timing", NOW)
+    caplog.clear()
+    report_stale_posts(project, runtime, ["content"], NOW + HOUR)
+    assert (diary.events, warnings(caplog)) == ([], []), "no content run yet"
+    report_stale_posts(project, runtime, ["content", "timing"], NOW + HOUR)
+    (warning,) = warnings(caplog)
+    assert "none has arrived since the last timing run (2024-11-15 12:00 UTC)" in warning
+    assert diary.kinds() == ["stale_posts"]
+    add_post(project, NOW - 2 * HOUR)  # imported after the run, although older
+    report_stale_posts(project, runtime, ["timing"], NOW + HOUR)
+    assert (diary.kinds(), warnings(caplog)) == (["stale_posts"], [])
+
+
+def test_two_processes_publish_a_silence_once(project: Project) -> None:
+    diary, start = Diary(), Barrier(4)
+
+    def report() -> None:
+        start.wait()
+        report_stale_posts(project, runtime_of(project, diary), ["timing"], NOW + 100 * HOUR)
+
+    threads = [Thread(target=report) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert diary.kinds() == ["stale_posts"]
+
+
+def test_a_dry_run_warns_and_records_nothing(project: Project, caplog: pytest.LogCaptureFixture) -> None:
+    diary = Diary()
+    for _ in range(2):
+        report_stale_posts(project, runtime_of(project, diary), ["timing"], NOW + 100 * HOUR, record=False)
+    assert len(warnings(caplog)) == 2
+    assert diary.events == []
+
+
+def test_without_posts_nothing_is_stale(folder_on_each_database: Path, caplog: pytest.LogCaptureFixture) -> None:
+    project = open_project(folder_on_each_database)
+    report_stale_posts(project, runtime_of(project), ["timing"], NOW)
+    assert warnings(caplog) == []
+
+
+def test_train_notifies_of_stale_posts_once(folder_on_each_database: Path, retrainer: Runner) -> None:
+    project = open_project(folder_on_each_database)
+    now = datetime.now(UTC)
+    project.posts.add(regular_posts(120, start=now - 700 * HOUR), now)  # the newest is 105 hours old
+    project.close()
+    with Receiver() as receiver:
+        environ = {
+            "HOOK": receiver.url,
+            "RETRAINER_NOTIFICATIONS__WEBHOOK__URL_VARIABLE": "HOOK",
+        }
+        assert retrainer("train", "timing", "--as-of", f"{now - 600 * HOUR:%Y-%m-%d}", env=environ).code in {0, 3}
+        assert "stale" not in " ".join(receiver.events())
+        first = retrainer("train", "timing", env=environ)
+        assert first.code == 0
+        assert first.err.count("WARNING: The posts are stale: the newest is 4.") == 1
+        assert retrainer("train", "timing", "--if-due", env=environ).err == ""
+        assert retrainer("train", "timing", env=environ).err.count("WARNING: The posts are stale") == 1
+        assert receiver.events().count("stale_posts") == 1
+        message = next(one.json for one in receiver.received if one.json["event"] == "stale_posts")
+    assert message["text"].startswith("The posts are stale (project 'project' on ")
+    assert "the longest usual gap is 10.0 hours" in message["text"]
+
+
+def add_post(project: Project, at: datetime) -> None:
+    with project.registry.database.write() as session:
+        session.add(Post(post_id=f"{at}", created_at=at, content="late", imported_at=at))
