@@ -84,7 +84,7 @@ def paragraph(sentences: str | Styled) -> None:
     console = _rich_console(sys.stdout)
     with console.capture() as captured:
         console.print(_as_rich_text(_escape(sentences)))
-    _print(captured.get().removesuffix("\n"))
+    _print("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
 def _escape(content: str | Styled) -> str | Styled:
