@@ -9,6 +9,7 @@ Whatever is printed for people passes through `visible`, so that no text from ou
 from __future__ import annotations
 
 import codecs
+import csv
 import io
 import json
 import logging
@@ -42,6 +43,8 @@ TERMINAL_ONLY = "terminal_only"  # an attribute of a log record that stderr show
 MIN_LAST_WIDTH = 24  # of the last column of a table that has columns to leave out
 COLUMN_GAP = 2  # between the columns of a table
 STYLES = {"good": "green", "bad": "red", "warning": "yellow", "faint": "dim"}
+_BLOCKS = "▁▂▃▄▅▆▇█"
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 log = logging.getLogger("retrainer")
 
 
@@ -109,6 +112,20 @@ def _rich_console(stream: TextIO, width: int | None = None) -> Console:
     return Console(file=stream, width=width, color_system=colours, highlight=False, emoji=False, markup=False)
 
 
+def bar_characters() -> str:
+    """Return what bars are drawn with on stdout, from 1/8 to a whole character; nothing in a pipe or a file.
+
+    A terminal whose encoding has no blocks gets whole characters only.
+    """
+    if not sys.stdout.isatty():
+        return ""
+    try:
+        _BLOCKS.encode(sys.stdout.encoding)
+    except UnicodeEncodeError:
+        return "#"
+    return _BLOCKS
+
+
 def _print(output: str) -> None:
     try:
         print(output, flush=True)
@@ -140,6 +157,27 @@ def document(content: Document | Sequence[Document]) -> None:
 
 def _dump_model(model: BaseModel) -> dict[str, Any]:
     return model.model_dump(mode="json")
+
+
+def csv_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print a table as CSV, as RFC 4180 has it but for line feeds alone: true and false, an empty cell for None.
+
+    A text that a spreadsheet would take for a formula begins with an apostrophe.
+    """
+    lines = io.StringIO()
+    writer = csv.writer(lines, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(map(_csv_cell, row) for row in rows)
+    _print(lines.getvalue().removesuffix("\n"))
+
+
+def _csv_cell(value: object) -> object:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        text = visible(value)
+        return f"'{text}" if text.startswith(_FORMULA_STARTS) else text
+    return value
 
 
 def result(content: Document, *lines: str, as_json: bool) -> None:

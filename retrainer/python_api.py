@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from retrainer.model_types.timing import INTERVAL_LEVEL
 from retrainer.notify import open_runtime
@@ -16,6 +16,8 @@ from retrainer.pipeline.recovery import recover
 from retrainer.pipeline.stale_posts import report_stale_posts
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     from retrainer.evaluation.comparison import Comparison
     from retrainer.evaluation.evaluate import Evaluation
     from retrainer.model_types import ModelTypeName, OriginRule
@@ -102,7 +104,8 @@ def predict(
     model_type: ModelTypeName,
     *,
     interval_level: float = INTERVAL_LEVEL,
-    until: datetime | None = None,
+    at: datetime | Literal["last"] | None = None,
+    until: datetime | timedelta | None = None,
     next_posts: int | None = None,
 ) -> NextPost:
     """Forecast the next post, or the next days, with the production version, like `retrainer predict`.
@@ -111,7 +114,9 @@ def predict(
         project: the project.
         model_type: `timing` or `content`.
         interval_level: timing: the probability that an interval covers the actual value, 0.02 to 0.98.
-        until: timing: also forecast the posts a day until then (aware), 31 days at most; see `NextPost.simulation`.
+        at: forecast as of this past time (aware), or right after the last post (`last`); None for now.
+        until: timing: also forecast the posts a day until then (aware) or for so long, 31 days at most; see
+            `NextPost.simulation`.
         next_posts: timing: also forecast when each of so many posts comes; None for 10 with `until`.
 
     Raises:
@@ -119,7 +124,7 @@ def predict(
     """
     with open_runtime(project, os.environ) as runtime:
         return forecast.predict_next(
-            project, runtime, model_type, datetime.now(UTC), interval_level, until=until, next_posts=next_posts
+            project, runtime, model_type, datetime.now(UTC), interval_level, at=at, until=until, next_posts=next_posts
         )
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
-from typing import overload
+from math import inf
+from typing import Literal, overload
 
 _UNITS = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
 # Up to which distance from now a time is shown in which unit.
@@ -12,8 +13,17 @@ _STEPS = (
     (timedelta(minutes=1), timedelta(seconds=1), "s"),
     (timedelta(hours=1), timedelta(minutes=1), "min"),
     (timedelta(hours=48), timedelta(hours=1), "h"),
-    (timedelta(days=14), timedelta(days=1), "d"),
+    (timedelta(days=14), timedelta(days=1), "days"),
 )
+_DURATIONS = (  # hours below which a unit is used, its hours, its name and its decimal places
+    (59.5 / 3600, 1 / 3600, "s", 0),
+    (59.5 / 60, 1 / 60, "min", 0),
+    (47.95, 1, "h", 1),
+    (99.95 * 24, 24, "days", 1),
+    (364.5 * 24, 24, "days", 0),
+    (inf, 365.25 * 24, "years", 1),
+)
+_MAX_DELAY = timedelta(days=365_000)  # so that the end can be represented
 
 
 @overload
@@ -26,13 +36,20 @@ def format_time(time: datetime | None) -> str | None:
 
 
 def format_relative(time: datetime, now: datetime) -> str:
-    """Format a time for a screen: `just now`, `5 min ago`, `in 3 h`, `9 d ago`, and the date beyond two weeks."""
+    """Format a time for a screen: `just now`, `5 min ago`, `in 3 h`, `9 days ago`, and the date beyond two weeks."""
     distance = abs(now - time)
     for limit, unit, name in _STEPS:
         if distance < limit:
             words = f"{distance // unit} {name}"
             return "just now" if name == "s" else f"{words} ago" if time <= now else f"in {words}"
     return f"{time:%Y-%m-%d}"
+
+
+def format_hours(hours: float) -> str:
+    """Format a duration in the unit that fits it: `40 s`, `12 min`, `6.5 h`, `3 days`, `310 days`, `3.5 years`."""
+    _, unit_hours, name, digits = next(row for row in _DURATIONS if hours < row[0])
+    number = f"{hours / unit_hours:,.{digits}f}".removesuffix(".0")
+    return f"{number} {name}" if number != "1" else f"1 {name.removesuffix('s') or name}"
 
 
 def parse_time(text: str) -> datetime:
@@ -50,8 +67,8 @@ def parse_time(text: str) -> datetime:
         raise ValueError(f"'{text}' is out of range") from None
 
 
-def parse_time_or_delay(text: str, now: datetime) -> datetime:
-    """Parse an ISO 8601 time, or a delay from now in hours, days or weeks: 36h, 3d, 1w.
+def parse_time_or_delay(text: str) -> datetime | timedelta:
+    """Parse an ISO 8601 time, or a delay in hours, days or weeks: 36h, 3d, 1w.
 
     Raises:
         ValueError: it is neither, or out of range; the message quotes it.
@@ -61,8 +78,22 @@ def parse_time_or_delay(text: str, now: datetime) -> datetime:
         try:
             return parse_time(text)
         except ValueError as error:
-            raise ValueError(str(error).replace("00Z)", "00Z, or 36h, 3d or 1w from now)")) from None
+            raise ValueError(str(error).replace("00Z)", "00Z, or 36h, 3d or 1w ahead)")) from None
+    found = int(delay[1]) * _UNITS[delay[2]]
+    if found > _MAX_DELAY:
+        raise ValueError(f"'{text}' is out of range")
+    return found
+
+
+def parse_time_or_last(text: str) -> datetime | Literal["last"]:
+    """Parse an ISO 8601 time, or `last`, the time of the last post.
+
+    Raises:
+        ValueError: it is neither, or out of range; the message quotes it.
+    """
+    if text == "last":
+        return "last"
     try:
-        return now + int(delay[1]) * _UNITS[delay[2]]
-    except OverflowError:
-        raise ValueError(f"'{text}' is out of range") from None
+        return parse_time(text)
+    except ValueError as error:
+        raise ValueError(str(error).replace("00Z)", "00Z, or last)")) from None

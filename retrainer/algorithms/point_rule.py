@@ -27,7 +27,8 @@ class PointRule:
 
     Attributes:
         kind: `score` maximises the expected overall score; `within_6h` the probability of an error of at most 6 hours;
-            `constant` is the same point always.
+            `constant` is the same point wherever the 80% interval holds it, and elsewhere that of `score`: the constant
+            was learnt where posts come as usual, and says nothing in a silence that is longer than that.
         constant_hours: the constant.
     """
 
@@ -56,10 +57,9 @@ class PointRule:
         if np.average(np.abs(point - wait), weights=discounted) > _MAX_MAE_HOURS:
             rule = cls("within_6h", constant_hours)
             point = rule.points(quantiles)
-        constant = np.full(len(wait), constant_hours)
-        if _overall_score(constant, wait, discounted) > _overall_score(point, wait, discounted) + _CONSTANT_GAIN:
-            return cls("constant", constant_hours)
-        return rule
+        constant = cls("constant", constant_hours)
+        score = _overall_score(constant.points(quantiles), wait, discounted)
+        return constant if score > _overall_score(point, wait, discounted) + _CONSTANT_GAIN else rule
 
     def points(self, quantiles: Floats) -> Floats:
         """Return (n,) the points, in hours, of (n, 99) quantiles."""
@@ -69,7 +69,9 @@ class PointRule:
             case "within_6h":
                 return score_maximising_point(quantiles, error_weight=_ERROR_WEIGHT)
             case "constant":
-                return np.full(len(quantiles), self.constant_hours)
+                low, high = TimingForecasts(quantiles, quantiles[:, 0]).interval()
+                is_plausible = (low <= self.constant_hours) & (self.constant_hours <= high)
+                return np.where(is_plausible, self.constant_hours, score_maximising_point(quantiles))
 
 
 def best_constant(wait: Floats, weight: Floats) -> float:

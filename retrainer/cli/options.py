@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -12,6 +12,7 @@ from retrainer.model_types import ORIGIN_RULES, ModelTypeName, OriginRule, parse
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import timedelta
 
 
 def choice(*choices: str) -> Callable[[str], str]:
@@ -41,10 +42,18 @@ def parse_past_time(text: str) -> datetime:
     return time
 
 
-def parse_time_or_delay(text: str) -> datetime:
-    """Parse an ISO 8601 time, or a delay from now such as 36h, 3d or 1w."""
+def parse_time_or_delay(text: str) -> datetime | timedelta:
+    """Parse an ISO 8601 time, or a delay such as 36h, 3d or 1w."""
     try:
-        return times.parse_time_or_delay(text, datetime.now(UTC))
+        return times.parse_time_or_delay(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def parse_time_or_last(text: str) -> datetime | Literal["last"]:
+    """Parse an ISO 8601 time, or `last`."""
+    try:
+        return times.parse_time_or_last(text)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
 

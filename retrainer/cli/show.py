@@ -1,8 +1,8 @@
-"""The commands that show something: production, versions, show, history, predict, plugins."""
+"""The commands that show something: production, versions, show, history, plugins."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,15 +13,13 @@ from retrainer.cli.context import open_project
 from retrainer.cli.options import (
     AsJson,
     Limit,
-    TypeArgument,
     TypeOption,
     choice,
-    parse_time_or_delay,
     time_option,
 )
 from retrainer.errors import UnknownName, UsageError
-from retrainer.model_types import MODEL_TYPE_NAMES, timing
-from retrainer.pipeline import forecast, loading
+from retrainer.model_types import MODEL_TYPE_NAMES
+from retrainer.pipeline import loading
 from retrainer.posts.sources import manager as sources
 from retrainer.registry import promotions, runs
 from retrainer.registry import tables as registry_tables
@@ -30,7 +28,8 @@ from retrainer.render import documents, tables
 if TYPE_CHECKING:
     from retrainer.project import Project
 
-LOWEST_LEVEL, HIGHEST_LEVEL = 0.02, 0.98  # between the first and the last of a forecast's quantiles
+SHOWN_RUNS = 10
+ALL_RUNS = 1_000_000
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -127,7 +126,12 @@ def history(
     context: typer.Context,
     *,
     model_type: TypeOption = None,
-    limit: Limit = 10,
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", min=1, max=1_000_000, help="The maximum number to show. By default, 10; with --csv, all."
+        ),
+    ] = None,
     page: Annotated[
         int, typer.Option(metavar="N", min=1, max=1_000_000, help="The page to show; page 1 is the newest.")
     ] = 1,
@@ -144,6 +148,9 @@ def history(
     promoted: Annotated[
         bool | None, typer.Option("--promoted/--not-promoted", help="Only runs that promoted their version, or not.")
     ] = None,
+    as_csv: Annotated[
+        bool, typer.Option("--csv", help="Print the runs as CSV: the keys of --json, a line each.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show training runs and what was decided about each.
@@ -152,6 +159,10 @@ def history(
 
     Example: retrainer history --type timing --limit 5
     """
+    if as_csv and as_json:
+        raise UsageError("--csv and --json exclude each other", hint="Choose one")
+    if limit is None:
+        limit = ALL_RUNS if as_csv else SHOWN_RUNS
     run_filter = runs.RunFilter(since=since, until=until, status=status, promoted=promoted, offset=(page - 1) * limit)
     with open_project(context) as (project, _):
         rows = project.registry.list_runs(model_type, limit, run_filter)
@@ -160,58 +171,13 @@ def history(
             model_type=model_type, actions=promotions.PRODUCTION_CHANGE_ACTIONS, limit=limit
         )
         short_ids = project.registry.short_ids()
-    if as_json:
+    if as_csv:
+        columns = list(documents.runs.RunDocument.model_fields)
+        console.csv_table(columns, ([*documents.runs.run_document(row).values()] for row in rows))
+    elif as_json:
         console.document(documents.runs.HistoryDocument.from_rows(rows, total, changes))
     else:
         tables.show_history(rows, total, changes, short_ids)
-
-
-@app.command()
-def predict(
-    context: typer.Context,
-    model_type: TypeArgument,
-    *,
-    interval: Annotated[
-        float | None,
-        typer.Option(metavar="LEVEL", help="Timing: the probability of the intervals, 0.02 to 0.98. By default, 0.8."),
-    ] = None,
-    until: Annotated[
-        datetime | None,
-        typer.Option(
-            metavar="TIME",
-            parser=parse_time_or_delay,
-            help="Timing: also the posts a day until then (ISO 8601, UTC, or from now: 36h, 3d, 1w), 31 days at most.",
-        ),
-    ] = None,
-    next_posts: Annotated[
-        int | None,
-        typer.Option(
-            "--next",
-            metavar="N",
-            min=1,
-            help="Timing: also when each of the next N posts comes, 100 at most. By default, 10 with --until.",
-        ),
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Forecast the next post, or the next days, with the production version.
-
-    Example: retrainer predict timing --until 3d
-    """
-    for name, value in (("interval", interval), ("until", until), ("next", next_posts)):
-        if value is not None and model_type != "timing":
-            raise UsageError(f"--{name} applies to timing only", hint="Remove it, or run `retrainer predict timing`")
-    if interval is not None and not LOWEST_LEVEL <= interval <= HIGHEST_LEVEL:
-        raise UsageError(f"--interval: '{interval:g}' is not between {LOWEST_LEVEL} and {HIGHEST_LEVEL}")
-    with open_project(context) as (project, runtime):
-        level = timing.INTERVAL_LEVEL if interval is None else interval
-        next_post = forecast.predict_next(
-            project, runtime, model_type, datetime.now(UTC), level, until=until, next_posts=next_posts
-        )
-    if as_json:
-        console.document(documents.forecasts.next_post_document(next_post))
-    else:
-        tables.show_next_post(next_post)
 
 
 @app.command()

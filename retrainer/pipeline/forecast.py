@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from retrainer.errors import InsufficientData, NothingInProduction
+from retrainer.errors import InsufficientData, NothingInProduction, UsageError
 from retrainer.model_types.base import Origins
-from retrainer.model_types.timing import HORIZONS_HOURS, INTERVAL_LEVEL
+from retrainer.model_types.timing import HORIZONS_HOURS, INTERVAL_LEVEL, TimingForecasts
 from retrainer.pipeline.loading import load_live_fit, train_naive_model
-from retrainer.pipeline.simulation import Simulation, check_horizon, simulate
+from retrainer.pipeline.simulation import Simulation, check_next_posts, resolve_horizon, simulate
 from retrainer.pipeline.split import load_posts
+from retrainer.posts.freshness import measure_freshness
+from retrainer.times import format_time
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from retrainer.registry.tables import ModelVersion
     from retrainer.runtime import Runtime
 
+    At = datetime | Literal["last"] | None
+
 log = logging.getLogger(__name__)
 
 
@@ -35,14 +39,20 @@ class NextPost:
 
     Attributes:
         made_at: when the forecast was made, UTC.
-        last_post_at: the time of the last known post, UTC.
+        at: the moment asked about, UTC: the forecast knows the posts up to it, and that none came since the last of
+            them.
+        origin_at: the time of the last post up to `at`, on which the forecast stands, UTC.
+        last_post_at: the time of the last post known when the forecast was made, UTC.
+        stale: whether the time from `origin_at` to `at` is unusually long: newer posts may be missing.
         next_post_at: timing: the point forecast; content: the time for which the text was written. UTC.
-        point_hours: timing: the point forecast of the wait from `made_at`.
+        point_hours: timing: the point forecast of the wait from `at`, which is expected to score best.
         median_hours: timing: the median of the wait.
         interval_level: timing: the probability that the interval covers the wait.
         interval_hours: timing: the central interval of the wait.
+        quantiles_hours: timing: the 99 quantiles of the wait.
         probability: timing: the probability of a post within 6, 12 and 24 hours, by hours.
         simulation: timing: the posts of several days or the next few, if they were asked for.
+        as_of_last_post: timing: the forecast at `origin_at`, if the posts are stale and no moment was asked about.
         text: content: the text; None without one.
         outcome: content: `ok`, or why there is no text.
         tokens: content: tokens read and written.
@@ -52,14 +62,19 @@ class NextPost:
     model_type: ModelTypeName
     version_id: str
     made_at: datetime
+    at: datetime
+    origin_at: datetime
     last_post_at: datetime
+    stale: bool
     next_post_at: datetime
     point_hours: float | None = None
     median_hours: float | None = None
     interval_level: float | None = None
     interval_hours: tuple[float, float] | None = None
+    quantiles_hours: tuple[float, ...] | None = None
     probability: dict[int, float] | None = None
     simulation: Simulation | None = None
+    as_of_last_post: NextPost | None = None
     text: str | None = None
     outcome: str | None = None
     tokens: int | None = None
@@ -73,35 +88,118 @@ def predict_next(
     now: datetime,
     interval_level: float = INTERVAL_LEVEL,
     *,
-    until: datetime | None = None,
+    at: At = None,
+    until: datetime | timedelta | None = None,
     next_posts: int | None = None,
 ) -> NextPost:
-    """Forecast the next post from now, given all posts and the time since the last one.
+    """Forecast the next post, given the posts up to a moment and the silence since the last of them.
 
     A content forecast is written for the median forecast of the production timing version or, if there is none, of the
     naive forecast.
 
     Args:
         interval_level: timing: the level of the intervals, 0.02 to 0.98.
-        until: timing: also simulate the posts up to this time, at most 31 days ahead.
+        at: the moment, not later than now; `last` for the time of the last post; None for now.
+        until: timing: also simulate the posts up to this time, or for so long, at most 31 days.
         next_posts: timing: also simulate this many posts.
 
     Raises:
-        UsageError: `until` is past or too far ahead, or the algorithm forecasts the next post only.
+        UsageError: `at` is in the future or before the first post, `until` is not after it or too far ahead, or the
+            algorithm forecasts the next post only.
         NothingInProduction: there is no production version.
         InsufficientData: there are no posts.
         ArtifactError, AlgorithmError: the production version cannot be loaded or cannot forecast.
     """
-    check_horizon(now, until, next_posts)
+    check_next_posts(next_posts)
+    if at != "last":
+        if at is not None and at > now:
+            raise UsageError(
+                f"at: '{format_time(at)}' is in the future", hint="Choose a past time; `until` forecasts days ahead"
+            )
+        resolve_horizon(at or now, until)
     version = project.registry.get_production(model_type)
     if version is None:
         raise NothingInProduction(
             f"no {model_type} version is in production", hint=f"Train one with `retrainer train {model_type}`"
         )
     if model_type == "timing":
-        return _next_timing(project, runtime, version, now, interval_level, until=until, next_posts=next_posts)
-    target_time = now + timedelta(hours=_median_wait(project, runtime, now))
-    return _next_content(project, runtime, version, now, target_time)
+        return _next_timing(project, runtime, version, now, interval_level, at=at, until=until, next_posts=next_posts)
+    return _next_content(project, runtime, version, now, at)
+
+
+@dataclass(frozen=True)
+class _Moment:
+    """The moment asked about, and what is known then.
+
+    Attributes:
+        now: the present, UTC.
+        at: the moment, UTC.
+        posts: the posts up to it.
+        last_post_at: the time of the last post up to now, UTC.
+    """
+
+    now: datetime
+    at: datetime
+    posts: pd.DataFrame
+    last_post_at: datetime
+
+    @classmethod
+    def find(cls, project: Project, model_type: ModelTypeName, now: datetime, at: At) -> _Moment:
+        """Load the posts up to a moment; see `predict_next`."""
+        posts = load_posts(project, model_type, now)
+        if posts.empty:
+            raise InsufficientData(
+                f"no posts to forecast from: {project.posts.location} is empty", hint="Import posts first"
+            )
+        first, last = (posts["created_at"].iloc[row].to_pydatetime() for row in (0, -1))
+        moment = last if at == "last" else at or now
+        if moment < first:
+            raise UsageError(
+                f"at: '{format_time(moment)}' is before the first post, '{format_time(first)}'",
+                hint="Choose a later time",
+            )
+        return cls(now, moment, posts[posts["created_at"] <= moment], last)
+
+    @property
+    def origin_at(self) -> datetime:
+        """The time of the last post up to the moment, UTC."""
+        time: datetime = self.posts["created_at"].iloc[-1].to_pydatetime()
+        return time
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether no post came for unusually long before the moment."""
+        freshness = measure_freshness(self.posts["created_at"], self.at)
+        return freshness is not None and freshness.is_stale
+
+    def origins(self, *times: datetime, target_time: datetime | None = None) -> Origins:
+        """Return the origins at these times, which know the same posts."""
+        target = None if target_time is None else np.array([_utc(target_time)])
+        return Origins(np.array([*map(_utc, times)]), np.full(len(times), len(self.posts) - 1), target)
+
+    def warn_if_trained_later(self, version: ModelVersion) -> None:
+        """Warn if the version has learned from posts that are later than the moment."""
+        through = version.trained_through if version.refit is None else version.refit.through
+        if through > self.at:
+            log.warning(
+                "%s was trained on posts up to %s, which were not known at %s",
+                version.version_id,
+                format_time(through),
+                format_time(self.at),
+            )
+
+    def next_post(self, version: ModelVersion, next_post_at: datetime) -> NextPost:
+        """Return what is the same in a forecast of either model type."""
+        return NextPost(
+            version.model_type_name,
+            version.version_id,
+            self.now,
+            self.at,
+            self.origin_at,
+            self.last_post_at,
+            self.is_stale,
+            next_post_at,
+        )
 
 
 def _next_timing(
@@ -111,58 +209,74 @@ def _next_timing(
     now: datetime,
     interval_level: float = INTERVAL_LEVEL,
     *,
-    until: datetime | None = None,
+    at: At = None,
+    until: datetime | timedelta | None = None,
     next_posts: int | None = None,
 ) -> NextPost:
     model = load_live_fit(project, runtime, version)
-    posts = _require_posts(project, "timing", now)
-    _warn_if_stale(posts, now)
-    origin = _origin(posts, now)
+    moment = _Moment.find(project, "timing", now, at)
+    moment.warn_if_trained_later(version)
+    end = resolve_horizon(moment.at, until)
     simulation = None
-    if until is not None or next_posts is not None:
-        simulation = simulate(model, posts, origin, now, until=until, next_posts=next_posts, level=interval_level)
-    forecast = model.predict(posts, origin)
-    point, median = float(forecast.point[0]), float(forecast.median[0])
-    low, high = forecast.interval(interval_level)
-    return NextPost(
-        model_type="timing",
-        version_id=version.version_id,
-        made_at=now,
-        last_post_at=posts["created_at"].iloc[-1].to_pydatetime(),
-        next_post_at=now + timedelta(hours=point),
+    if end is not None or next_posts is not None:
+        simulation = simulate(
+            model,
+            moment.posts,
+            moment.origins(moment.at),
+            moment.at,
+            until=end,
+            next_posts=next_posts,
+            level=interval_level,
+        )
+    wants_both = at is None and moment.is_stale
+    times = [moment.origin_at, moment.at] if wants_both else [moment.at]
+    forecasts = model.predict(moment.posts, moment.origins(*times))
+    *as_of_last_post, next_post = (
+        _timing(moment, version, forecasts, row, time, interval_level) for row, time in enumerate(times)
+    )
+    return replace(next_post, simulation=simulation, as_of_last_post=as_of_last_post[0] if as_of_last_post else None)
+
+
+def _timing(
+    moment: _Moment, version: ModelVersion, forecasts: TimingForecasts, row: int, at: datetime, level: float
+) -> NextPost:
+    """Return one of the forecasts, made at a time."""
+    forecast = TimingForecasts(forecasts.quantiles[row : row + 1], forecasts.point[row : row + 1])
+    low, high = forecast.interval(level)
+    point = float(forecast.point[0])
+    return replace(
+        moment.next_post(version, at + timedelta(hours=point)),
+        at=at,
+        stale=moment.is_stale and at == moment.at,
         point_hours=point,
-        median_hours=median,
-        interval_level=interval_level,
+        median_hours=float(forecast.median[0]),
+        interval_level=level,
         interval_hours=(float(low[0]), float(high[0])),
+        quantiles_hours=tuple(forecast.quantiles[0].tolist()),
         probability={hours: float(forecast.probability_within(hours)[0]) for hours in HORIZONS_HOURS},
-        simulation=simulation,
     )
 
 
-def _median_wait(project: Project, runtime: Runtime, now: datetime) -> float:
+def _median_wait(project: Project, runtime: Runtime, now: datetime, at: At) -> float:
     version = project.registry.get_production("timing")
     if version is not None:
-        return _next_timing(project, runtime, version, now).median_hours or 0.0
-    posts = _require_posts(project, "timing", now)
-    if len(posts) < 2:  # noqa: PLR2004  a single post has no gap to learn from
+        return _next_timing(project, runtime, version, now, at=at).median_hours or 0.0
+    moment = _Moment.find(project, "timing", now, at)
+    if len(moment.posts) < 2:  # noqa: PLR2004  a single post has no gap to learn from
         return 0.0
-    forecast = train_naive_model(runtime, "timing", posts).predict(posts, _origin(posts, now))
+    forecast = train_naive_model(runtime, "timing", moment.posts).predict(moment.posts, moment.origins(moment.at))
     return float(forecast.median[0])
 
 
-def _next_content(
-    project: Project, runtime: Runtime, version: ModelVersion, now: datetime, target_time: datetime
-) -> NextPost:
+def _next_content(project: Project, runtime: Runtime, version: ModelVersion, now: datetime, at: At) -> NextPost:
     model = load_live_fit(project, runtime, version)
     model.algorithm.check_ready(model.options)
-    posts = _require_posts(project, "content", now)
-    (forecast,) = model.predict(posts, _origin(posts, now, target_time))
-    return NextPost(
-        model_type="content",
-        version_id=version.version_id,
-        made_at=now,
-        last_post_at=posts["created_at"].iloc[-1].to_pydatetime(),
-        next_post_at=target_time,
+    moment = _Moment.find(project, "content", now, at)
+    moment.warn_if_trained_later(version)
+    target_time = moment.at + timedelta(hours=_median_wait(project, runtime, now, moment.at))
+    (forecast,) = model.predict(moment.posts, moment.origins(moment.at, target_time=target_time))
+    return replace(
+        moment.next_post(version, target_time),
         text=forecast.text,
         outcome=forecast.outcome,
         tokens=forecast.input_tokens + forecast.output_tokens,
@@ -170,30 +284,5 @@ def _next_content(
     )
 
 
-def _require_posts(project: Project, model_type: ModelTypeName, now: datetime) -> pd.DataFrame:
-    posts = load_posts(project, model_type, now)
-    if posts.empty:
-        raise InsufficientData(
-            f"no posts to forecast from: {project.posts.location} is empty", hint="Import posts first"
-        )
-    return posts
-
-
-def _warn_if_stale(posts: pd.DataFrame, now: datetime) -> None:
-    """Warn if the stream has never been silent for so long: posts may be missing."""
-    silence = now - posts["created_at"].iloc[-1].to_pydatetime()
-    longest = posts["created_at"].diff().max()
-    if silence > longest:  # false for a single post, which has no gap
-        log.warning(
-            "The last post is %.1f days old, and no earlier gap was longer than %.1f days: are newer posts missing?",
-            silence.total_seconds() / 86_400,
-            longest.total_seconds() / 86_400,
-        )
-
-
-def _origin(posts: pd.DataFrame, now: datetime, target_time: datetime | None = None) -> Origins:
-    def utc(time: datetime) -> np.datetime64:
-        return np.datetime64(time.replace(tzinfo=None), "us")
-
-    target = None if target_time is None else np.array([utc(target_time)])
-    return Origins(np.array([utc(now)]), np.array([len(posts) - 1]), target)
+def _utc(time: datetime) -> np.datetime64:
+    return np.datetime64(time.replace(tzinfo=None), "us")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from retrainer.errors import ArtifactError
+from retrainer.errors import ArtifactError, InsufficientData
 from retrainer.model_types import get_model_type
 from retrainer.model_types.base import Origins, utc_times
 from retrainer.pipeline.training import fit
@@ -74,6 +74,9 @@ def fit_again(
     """
     log.info("Fitting '%s' again on all %d posts...", version.version_id, len(posts))
     model_type = version.model_type_name
+    if len(posts) < 2:  # noqa: PLR2004  a gap needs two posts
+        hint = "Import posts first, or promote it as it is with --no-refit"
+        raise InsufficientData(f"cannot fit '{version.version_id}' again: only {len(posts)} posts", hint=hint)
     get_model_type(model_type).require_trainable(posts)
     with project.artifacts.staging(model_type) as staging:
         candidate = fit(project, staging, evaluated.algorithm, evaluated.options, model_type, posts, previous)

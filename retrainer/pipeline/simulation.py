@@ -94,16 +94,35 @@ class Simulation:
     posts: tuple[PostTime, ...]
 
 
-def check_horizon(now: datetime, until: datetime | None, next_posts: int | None = None) -> None:
-    """Check that a time is neither past nor too far ahead, and a number of posts not too large.
+def resolve_horizon(at: datetime, until: datetime | timedelta | None) -> datetime | None:
+    """Return where futures from a time end, UTC; None stays None.
+
+    Args:
+        at: where they start, UTC.
+        until: where they end, or how long they are.
 
     Raises:
-        UsageError: it is.
+        UsageError: the end is not after the start, or too far ahead.
     """
-    if until is not None and until <= now:
-        raise UsageError(f"until: '{format_time(until)}' is not in the future", hint="Choose a later time")
-    if until is not None and until > now + timedelta(days=MAX_DAYS):
-        raise UsageError(f"until: '{format_time(until)}' is over {MAX_DAYS} days ahead", hint="Choose an earlier time")
+    if until is None:
+        return None
+    end = at + until if isinstance(until, timedelta) else until
+    if end <= at:
+        raise UsageError(f"until: '{format_time(end)}' is not after '{format_time(at)}'", hint="Choose a later time")
+    if end > at + timedelta(days=MAX_DAYS):
+        raise UsageError(
+            f"until: '{format_time(end)}' is over {MAX_DAYS} days after '{format_time(at)}'",
+            hint="Choose an earlier time",
+        )
+    return end
+
+
+def check_next_posts(next_posts: int | None) -> None:
+    """Check how many of the next posts are asked for.
+
+    Raises:
+        UsageError: they are too many.
+    """
     if next_posts is not None and next_posts > MAX_NEXT:
         raise UsageError(f"next: '{next_posts}' is over {MAX_NEXT} posts", hint="Choose a smaller number")
 
@@ -112,19 +131,19 @@ def simulate(
     model: TrainedModel,
     posts: pd.DataFrame,
     origins: Origins,
-    now: datetime,
+    at: datetime,
     *,
     until: datetime | None,
     next_posts: int | None,
     level: float,
 ) -> Simulation:
-    """Simulate futures from now on and summarise them.
+    """Simulate futures from a time on and summarise them.
 
     Args:
         model: a timing model.
-        posts: all posts up to now.
-        origins: the one origin, now.
-        now: UTC.
+        posts: all posts up to that time.
+        origins: the one origin, at that time.
+        at: the time, UTC.
         until: where the futures end; None for only the next posts.
         next_posts: how many posts to list; None for 10. At least one of the two is given.
         level: of the intervals.
@@ -132,7 +151,7 @@ def simulate(
     Raises:
         UsageError: the algorithm cannot simulate, or there may be too many posts until then.
     """
-    horizon = _MAX_HOURS if until is None else (until - now) / timedelta(hours=1)
+    horizon = _MAX_HOURS if until is None else (until - at) / timedelta(hours=1)
     listed = next_posts or DEFAULT_NEXT
     max_posts = listed if until is None else _MAX_POSTS
     hours = model.simulate(posts, origins, horizon_hours=horizon, max_posts=max_posts, paths=PATHS)
@@ -142,17 +161,17 @@ def simulate(
             hint="Choose an earlier time",
         )
     timezone = str(getattr(model.options, "timezone", "UTC"))
-    summary = _Summary(now, hours, level)
+    summary = _Summary(at, hours, level)
     coming = tuple(summary.post(number) for number in range(1, listed + 1))
     if until is None:
         return Simulation(PATHS, timezone, None, None, (), coming)
-    edges = _day_edges(now, until, ZoneInfo(timezone))
+    edges = _day_edges(at, until, ZoneInfo(timezone))
     days = [
         DayCount(*summary.count(start, end), day=start.astimezone(ZoneInfo(timezone)).date())
         for start, end in pairwise(edges)
     ]
     likely = tuple(post for post in coming if post.median_at is not None)
-    return Simulation(PATHS, timezone, until, PostCount(*summary.count(now, until)), tuple(days), likely)
+    return Simulation(PATHS, timezone, until, PostCount(*summary.count(at, until)), tuple(days), likely)
 
 
 @dataclass(frozen=True)
@@ -160,18 +179,18 @@ class _Summary:
     """Means and quantiles of futures.
 
     Attributes:
-        now: where they begin, UTC.
+        start: where they begin, UTC.
         hours: (paths, k) see `TrainedModel.simulate`.
         level: of the intervals.
     """
 
-    now: datetime
+    start: datetime
     hours: NDArray[np.float64]
     level: float
 
     def count(self, start: datetime, end: datetime) -> tuple[datetime, datetime, float, tuple[int, int]]:
         """Return what a `PostCount` holds about the posts from start to end."""
-        first, last = ((edge - self.now) / timedelta(hours=1) for edge in (start, end))
+        first, last = ((edge - self.start) / timedelta(hours=1) for edge in (start, end))
         counts = ((self.hours >= first) & (self.hours < last)).sum(axis=1)
         low, _, high = self._quantiles(counts)
         return start, end, float(counts.mean()), (int(low), int(high))
@@ -189,7 +208,7 @@ class _Summary:
         return quantiles
 
     def _time(self, hours: float) -> datetime | None:
-        return self.now + timedelta(hours=float(hours)) if np.isfinite(hours) else None
+        return self.start + timedelta(hours=float(hours)) if np.isfinite(hours) else None
 
 
 def _day_edges(start: datetime, end: datetime, zone: ZoneInfo) -> list[datetime]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-from zoneinfo import ZoneInfo
 
 from retrainer import console
 from retrainer.render.cells import (
@@ -20,15 +19,12 @@ from retrainer.render.scores import show_recorded_evaluation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from datetime import datetime
 
     from retrainer.algorithms import Importance
     from retrainer.console import Styled
     from retrainer.doctor import Finding
     from retrainer.model_types import ModelTypeName
-    from retrainer.pipeline.forecast import NextPost
     from retrainer.pipeline.retention import Prunable
-    from retrainer.pipeline.simulation import PostCount, Simulation
     from retrainer.posts.store import PostsSummary
     from retrainer.registry.tables import Hold, LedgerEntry, ModelEvaluation, ModelVersion, TrainingRun
 
@@ -44,6 +40,7 @@ _EVENTS = {
     "prune": "was pruned: its files were deleted",
     "pin": "was pinned",
     "unpin": "was unpinned",
+    "import": "was imported",
 }
 
 
@@ -271,68 +268,12 @@ def show_findings(findings: Sequence[Finding]) -> None:
         console.text("Repair them with `retrainer doctor --repair`")
 
 
-def show_next_post(forecast: NextPost) -> None:
-    """Print the forecast of the next post."""
-    console.text(f"Version {forecast.version_id}, last post {_format_minute(forecast.last_post_at)} UTC")
-    if forecast.model_type == "content":
-        console.text(f"Next post, written for {_format_minute(forecast.next_post_at)} UTC:")
-        text = f"(no text: {forecast.outcome})" if forecast.text is None else forecast.text
-        console.text(*text.split("\n"))
-        return
-    low, high = forecast.interval_hours or (0.0, 0.0)
-    level = f"{100 * (forecast.interval_level or 0.0):.4g}%"  # 80%, or 97.5%
-    console.text(f"Next post: {_format_minute(forecast.next_post_at)} UTC, in {forecast.point_hours:.1f} h")
-    console.text(f"Median {forecast.median_hours:.1f} h; {level} interval from {low:.1f} to {high:.1f} h")
-    shares = ", ".join(f"{hours} h: {share:.0%}" for hours, share in (forecast.probability or {}).items())
-    console.text(f"Probability of a post within {shares}")
-    if forecast.simulation is not None:
-        _show_simulation(forecast.simulation, level)
-
-
-def _show_simulation(simulation: Simulation, level: str) -> None:
-    """Print the posts a day and the coming posts."""
-    if simulation.until is not None and simulation.total is not None:
-        rows = [_count_cells(_describe_day(simulation, index), day) for index, day in enumerate(simulation.days)]
-        if len(rows) > 1:
-            rows.append(_count_cells("Total", simulation.total))
-        interval = f"{level} interval"
-        console.table([f"Day ({simulation.timezone})", "Posts", interval], rows, right=["Posts", interval])
-    if simulation.posts:
-        rows = [
-            (str(post.number), _or_later(post.median_at), " to ".join(map(_or_later, post.interval_at)))
-            for post in simulation.posts
-        ]
-        console.table(["Post", "Median (UTC)", f"{level} interval (UTC)"], rows, right=["Post"])
-
-
-def _describe_day(simulation: Simulation, index: int) -> str:
-    """Return the date, with the time where only a part of the day is forecast."""
-    day, zone = simulation.days[index], ZoneInfo(simulation.timezone)
-    start, end = (time.astimezone(zone) for time in (day.start, day.end))
-    since = f" from {start:%H:%M}" if index == 0 else ""
-    until = f" until {end:%H:%M}" if index == len(simulation.days) - 1 and end.date() == day.day else ""
-    return f"{day.day}{since}{until}"
-
-
-def _count_cells(label: str, count: PostCount) -> tuple[str, str, str]:
-    low, high = count.interval
-    return label, f"{count.expected:.1f}", f"{low} to {high}"
-
-
-def _or_later(time: datetime | None) -> str:
-    return "later" if time is None else _format_minute(time)
-
-
 def show_posts(summary: PostsSummary, location: str) -> None:
     """Print how many posts there are."""
     if not summary.count:
         console.text(f"0 posts in {location}")
         return
     console.text(
-        f"{summary.count} posts, {summary.with_content} with text, from {_format_minute(summary.first)} to "
-        f"{_format_minute(summary.last)} UTC, in {location}"
+        f"{summary.count} posts, {summary.with_content} with text, from {format_minute(summary.first)} to "
+        f"{format_minute(summary.last)} UTC, in {location}"
     )
-
-
-def _format_minute(time: datetime | None) -> str:
-    return "-" if time is None else f"{time:%Y-%m-%d %H:%M}"

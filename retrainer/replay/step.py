@@ -266,18 +266,17 @@ def prefetch_step(
     try:
         dry_run(project, runtime, model_type, step.at, algorithm=policy.algorithm)
         with train_as_of(project, runtime, policy.algorithm, model_type, step.at) as (candidate, split):
-            models = [candidate.model]
+            needed = [(step.until, candidate.model), (step.review_until, candidate.model)]
             if project.settings.retraining.refits(model_type):
                 everything = Split(split.posts, len(split.posts))
                 algorithm, options = candidate.model.algorithm, candidate.model.options
                 with train_candidate(project, algorithm, options, model_type, everything, dry_run=True) as live:
-                    models.append(live.model)
-            for until in sorted({step.until, step.review_until}):
+                    needed[0] = (step.until, live.model)
+            for until, model in needed:  # what is the same is cached
                 posts = load_posts(project, model_type, until)
                 window = live_window(project, model_type, posts, step, paid=False)
                 if window is not None:
-                    for model in models:
-                        _evaluate_fit(runtime, model, posts, window)
+                    _evaluate_fit(runtime, model, posts, window)
     except (InsufficientData, AlgorithmError):
         return
 

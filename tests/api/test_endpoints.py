@@ -226,7 +226,7 @@ def test_promote_and_roll_back(two_versions: tuple[str, str], serve: Serve, fold
         ("/models/predict/timing?interval=nan", 422, "interval: invalid value 'nan'"),
         ("/models/predict/timing?interval=1", 422, "interval: invalid value '1'"),
         ("/models/predict/timing?until=soon", 422, "until: 'soon' is not a time"),
-        ("/models/predict/timing?until=2024-01-01", 422, "until: '2024-01-01T00:00:00Z' is not in the future"),
+        ("/models/predict/timing?until=2024-01-01", 422, "until: '2024-01-01T00:00:00Z' is not after"),
         ("/models/predict/timing?until=32d", 422, "until: "),
         ("/models/predict/timing?next=0", 422, "next: invalid value '0'"),
         ("/models/predict/timing?next=1000", 422, "next: invalid value '1000'"),

@@ -378,14 +378,6 @@ def test_unencodable_characters_are_escaped(folder: Path, retrainer: Runner, ret
     assert "\\u2713 Model promoted to production!" in done.err
 
 
-def test_stale_posts_are_a_warning(folder: Path, retrainer: Runner) -> None:
-    import_posts(retrainer, folder, regular_posts(60))
-    retrainer("train", "timing")
-    done = retrainer("predict", "timing")
-    assert done.code == 0
-    assert "days old, and no earlier gap was longer than 0.2 days: are newer posts missing?" in done.err
-
-
 def test_a_dry_run_reports_a_production_version_whose_plugin_is_missing(
     folder: Path, retrainer: Runner, plugins: Plugins
 ) -> None:

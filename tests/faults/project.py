@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING
 
 from retrainer.backup import back_up, restore_backup
 from retrainer.doctor import examine
+from retrainer.transfer import export_version
 from tests.command_line import Completed
 from tests.conftest import configure, regular_posts
+from tests.exported import read_export, rename_version
 from tests.worker import Worker, command, release
 
 if TYPE_CHECKING:
@@ -159,6 +161,9 @@ def require_consistent(project: Project) -> None:
     for version in unpruned:
         paths = {row.path for row in project.registry.list_files(version.version_id)}
         assert {"manifest.json", "model.json"} <= paths, f"{version.version_id} is registered with its files"
+        if version.refit is not None:
+            files = project.artifacts.read(version, version.refit)
+            assert set(files) == {"model.json"}, f"the live fit of {version.version_id} can be loaded"
 
 
 def require_reported(project: Project, log: str) -> None:
@@ -168,8 +173,9 @@ def require_reported(project: Project, log: str) -> None:
     for version_id in registered:
         version = project.registry.get_version(version_id)
         problems = project.artifacts.find_file_problems(version).items()
-        # The forecasts of a run are in the database before they are in the folder, where the next run completes them.
-        assert all(path.startswith("evaluations/") and problem == "missing" for path, problem in problems), problems
+        # Forecasts and live fits are in the database before they are in the folder, where the next run completes them.
+        completed = ("evaluations/", "refits/")
+        assert all(path.startswith(completed) and problem == "missing" for path, problem in problems), problems
     if any(line.startswith("✓ Model promoted to production!") for line in lines):
         assert production_of(project) == registered
         (run,) = project.registry.list_runs("timing", 1)
@@ -237,6 +243,17 @@ def _add_source(project: Project, _versions: list[str]) -> None:
     configure(project.folder, sources=json.dumps({"other": source}))
 
 
+def _fit_again(project: Project, _versions: list[str]) -> None:
+    """Let versions be fitted again before they go live."""
+    configure(project.folder, refit="true")
+
+
+def _is_fitted_again(project: Project) -> bool:
+    """Whether the live fit of the production version knows all posts."""
+    production = project.registry.get_production("timing")
+    return production is not None and production.num_refit_samples == 120
+
+
 BACKUP = "project.backup"
 
 
@@ -248,6 +265,23 @@ def _can_be_restored(project: Project, versions: list[str]) -> bool:
     return restore_backup(project, project.folder / BACKUP, replace=True).versions == len(versions)
 
 
+EXPORT = "model.zip"
+IMPORTED = "improving_timing_20200101_000000_0000"
+
+
+def _export_foreign_version(project: Project, versions: list[str]) -> None:
+    """Write an export of a version that the project does not know."""
+    file = project.folder / EXPORT
+    export_version(project, project.registry.get_version(versions[0]), file, datetime.now(UTC))
+    rename_version(file, IMPORTED)
+
+
+def _is_imported(project: Project, versions: list[str]) -> bool:
+    version = project.registry.get_version(IMPORTED)
+    project.artifacts.read(version)
+    return version.status == "trained" and production_of(project) == [versions[0]]
+
+
 CHANGES = {
     "train": Change(
         lambda _: ("train", "timing"),
@@ -256,6 +290,16 @@ CHANGES = {
     "promote": Change(
         lambda versions: ("promote", versions[2]),
         lambda project, versions: production_of(project) == [versions[2]],
+    ),
+    "train with refit": Change(
+        lambda _: ("train", "timing"),
+        lambda project, versions: production_of(project) not in ([], [versions[0]]) and _is_fitted_again(project),
+        _fit_again,
+    ),
+    "promote with refit": Change(
+        lambda versions: ("promote", versions[2]),
+        lambda project, versions: production_of(project) == [versions[2]] and _is_fitted_again(project),
+        _fit_again,
     ),
     "rollback": Change(
         lambda _: ("rollback", "timing"),
@@ -273,7 +317,7 @@ CHANGES = {
         lambda versions: ("evaluate", versions[1]),
         lambda project, versions: len(project.registry.list_evaluations(versions[1])) > 2,
     ),
-    "import": Change(
+    "posts import": Change(
         lambda _: ("posts", "import", MORE_POSTS),
         lambda project, _: project.posts.summary(datetime.now(UTC)).count > 120,
         _write_more_posts,
@@ -294,6 +338,11 @@ CHANGES = {
         _damage,
     ),
     "backup": Change(lambda _: ("backup", BACKUP), _can_be_restored),
+    "export": Change(
+        lambda versions: ("export", versions[1], EXPORT),
+        lambda project, versions: read_export(project.folder / EXPORT)[0]["version"]["version_id"] == versions[1],
+    ),
+    "import": Change(lambda _: ("import", EXPORT), _is_imported, _export_foreign_version),
     "restore-backup": Change(
         lambda _: ("restore-backup", BACKUP, "--replace", "--yes"),
         lambda project, versions: production_of(project) == [versions[0]],

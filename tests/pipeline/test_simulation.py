@@ -15,7 +15,7 @@ from retrainer.algorithms.manager import LoadedAlgorithm
 from retrainer.algorithms.model import TrainedModel
 from retrainer.errors import AlgorithmError, UsageError
 from retrainer.model_types.base import Origins
-from retrainer.pipeline.simulation import PATHS, Simulation, check_horizon, simulate
+from retrainer.pipeline.simulation import PATHS, Simulation, resolve_horizon, simulate
 from tests.conftest import regular_posts
 
 if TYPE_CHECKING:
@@ -130,11 +130,14 @@ def test_invalid_futures_name_the_plugin(futures: Any, problem: str) -> None:
 @pytest.mark.parametrize(
     ("until", "problem"),
     [
-        (START, "until: '2024-03-30T22:30:00Z' is not in the future"),
-        (START + timedelta(days=31, seconds=1), "until: '2024-04-30T22:30:01Z' is over 31 days ahead"),
+        (START, "until: '2024-03-30T22:30:00Z' is not after"),
+        (
+            START + timedelta(days=31, seconds=1),
+            "until: '2024-04-30T22:30:01Z' is over 31 days after '2024-03-30T22:30:00Z'",
+        ),
     ],
 )
 def test_an_end_that_is_past_or_too_far_is_refused(until: datetime, problem: str) -> None:
-    check_horizon(START, START + timedelta(days=31))
+    assert resolve_horizon(START, timedelta(days=31)) == START + timedelta(days=31)
     with pytest.raises(UsageError, match=problem):
-        check_horizon(START, until)
+        resolve_horizon(START, until)

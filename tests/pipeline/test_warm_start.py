@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from retrainer.pipeline.loading import load_version
+from retrainer.pipeline.loading import load_live_fit, load_version
+from retrainer.pipeline.promotion import promote_version
 from retrainer.pipeline.run import dry_run, retrain
 from retrainer.registry.tables import Post
-from tests.conftest import NOW, open_project, regular_posts, runtime_of
+from tests.conftest import NOW, configure, open_project, regular_posts, runtime_of
 from tests.plugins_for_tests import timing_algorithm
 
 if TYPE_CHECKING:
@@ -69,6 +70,22 @@ def generation(project: Project, now: datetime = NOW) -> int:
 def test_training_starts_from_production(folder: Path) -> None:
     project = opened(folder)
     assert [generation(project, EARLIER), generation(project), generation(project)] == [1, 2, 2]
+
+
+def test_the_live_fit_starts_from_the_model_that_the_evaluated_fit_started_from(folder: Path) -> None:
+    configure(folder, refit="true")
+    project = opened(folder)
+    generations = [generation(project, EARLIER), generation(project)]
+    assert generations == [1, 2]
+    versions = project.registry.list_versions("timing")[::-1]
+    assert [version.started_from for version in versions] == [None, versions[0].version_id]
+    for version in versions:
+        for now in (NOW, NOW + timedelta(days=1)):  # the second time it is in production already
+            promote_version(project, runtime_of(project), version.version_id, "by hand", now)
+        live = project.registry.get_version(version.version_id)
+        assert live.refit is not None
+        fits = [load(project, runtime_of(project), live).model["hours"] for load in (load_version, load_live_fit)]
+        assert fits == [generations[versions.index(version)]] * 2
 
 
 def test_a_dry_run_starts_from_production_as_the_run_would(folder: Path) -> None:

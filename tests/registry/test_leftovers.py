@@ -55,6 +55,14 @@ MOMENTS = [
     ("retrainer.registry.runs.Runs.complete_run", "after"),
     ("pathlib.Path.symlink_to", "after"),  # the new link is not in place yet
 ]
+MOMENTS_OF_A_REFIT = [  # between the decision, the live fit and the commit
+    ("retrainer.pipeline.refit.require_working_forecast", "before"),  # it is trained and saved
+    ("retrainer.registry.artifacts.Artifacts.stage_refit", "before"),
+    ("retrainer.registry.artifacts.Artifacts.stage_refit", "after"),
+    ("retrainer.registry.runs.Runs.complete_run", "before"),
+    ("retrainer.registry.runs.Runs.complete_run", "after"),
+    ("retrainer.pipeline.refit.StagedRefit.publish", "after"),
+]
 
 
 def train(project: Project) -> str:
@@ -117,6 +125,34 @@ def test_reads_leave_what_a_killed_run_left_and_the_next_run_clears_it(
     assert note.read_text() == "of last year"
     folders = {path.name for path in (project.models_dir / "timing").iterdir()}
     assert folders == {version.version_id for version in project.registry.list_versions("timing")}
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        pytest.param(moment, marks=() if number == 4 else pytest.mark.slow)
+        for number, moment in enumerate(MOMENTS_OF_A_REFIT)
+    ],
+    ids=[f"{when} {name.rpartition('.')[2]}" for name, when in MOMENTS_OF_A_REFIT],
+)
+def test_a_run_killed_between_refit_and_commit_promotes_the_version_with_its_live_fit_or_nothing(
+    moment: tuple[str, str], project: Project, retrainer: Runner
+) -> None:
+    configure(project.folder, refit="true")
+    kill_a_run(project.folder, moment)
+    live = project.registry.get_production("timing")
+    decided = moment in MOMENTS_OF_A_REFIT[4:]
+    assert (live is not None) == decided
+    if live is not None:
+        assert live.num_refit_samples == 120
+        assert retrainer("predict", "timing", cwd=project.folder).code == 0
+    assert retrainer("train", "timing", cwd=project.folder).code == 0
+    assert examine(project) == []
+    assert not (project.models_dir / ".staging").exists()
+    fits = {path.name for path in project.models_dir.glob("timing/*/refits/*")}
+    versions = project.registry.list_versions("timing")
+    assert fits == {version.refit_id for version in versions if version.refit_id is not None}
+    assert fits, "the next run promoted its own, or the killed one had"
 
 
 @pytest.mark.slow

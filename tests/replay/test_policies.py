@@ -47,6 +47,13 @@ def test_a_policy_overrides_the_settings_of_a_type() -> None:
     assert policy.settings.retraining.origin("timing") == "clock"
 
 
+def test_a_policy_decides_for_its_type_whether_versions_are_fitted_again() -> None:
+    settings = Settings.model_validate({"retraining": {"refit": True, "timing_model": {"refit": True}}})
+    changed = parse_policy("stale: refit=false", settings, "timing").settings.retraining
+    assert (changed.refits("timing"), settings.retraining.refits("timing")) == (False, True)
+    assert parse_policy("fresh: refit=true", SETTINGS, "content").settings.retraining.refits("content")
+
+
 def test_a_policy_may_reset_a_setting() -> None:
     settings = Settings.model_validate({"retraining": {"min_confidence": 0.95}})
     assert parse_policy("bold: min_confidence=null", settings, "timing").settings.retraining.min_confidence is None

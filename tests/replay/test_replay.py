@@ -245,6 +245,32 @@ def test_two_policies_that_differ_in_name_only_decide_and_cost_the_same(eager: P
     assert calls.exists()
 
 
+@pytest.mark.parametrize("refit", [True, False])
+def test_live_scores_are_those_of_the_fit_that_is_live(eager: Path, calls: Path, *, refit: bool) -> None:
+    configure(eager, refit=str(refit).lower())
+    report = replayed(counting(eager), end=START + timedelta(days=7))
+    assert [len(one.steps) for one in report.policies] == [1, 1, 1]
+    times = sample_posts()["created_at"].sort_values(ignore_index=True)
+    known = times[times <= START]
+    learnt = known if refit else known[: int(0.8 * len(known))]
+    hours = learnt.diff().dt.total_seconds().mean() / 3600
+    forecasts = [line.split() for line in calls.read_text().splitlines() if line.startswith("predict")]
+    live = {float(words[1]) for words in forecasts if int(words[2]) > len(known)}
+    assert len(live) == 1
+    assert live.pop() == pytest.approx(hours)
+    assert report.policy("configured").steps[0].rows
+    assert ("Fitted again" in report.policy("configured").steps[0].reason) == refit
+
+
+def test_a_policy_may_fit_again(eager: Path, calls: Path) -> None:
+    report = replayed(counting(eager), end=FOUR_WEEKS_LATER, policies=["fresh: refit=true"])
+    configured, fresh = (report.policy(name).steps for name in ("configured", "fresh"))
+    assert [step.improvement_percentage for step in fresh] == [step.improvement_percentage for step in configured]
+    assert [step.later_look for step in fresh] == [step.later_look for step in configured], "by the evaluated fits"
+    assert [step.figures for step in fresh] != [step.figures for step in configured]
+    assert calls.exists()
+
+
 def test_the_time_limit_of_a_run_is_not_part_of_a_policy(eager: Path, calls: Path) -> None:
     settings = {"RETRAINER_TIMING_MODEL__ALGORITHM": "counting", "RETRAINER_RETRAINING__MAX_RUN_MINUTES": "0.00001"}
     assert replayed(open_project(eager, settings), end=FOUR_WEEKS_LATER).policy("configured").trainings == 4
@@ -259,6 +285,10 @@ def test_with_jobs_the_results_are_the_same(eager: Path, calls: Path, tmp_path: 
     with_jobs = replayed(counting(eager), end=FOUR_WEEKS_LATER, jobs=2, workdir=tmp_path / "jobs")
     assert outcomes(with_jobs) == alone
     assert set(calls.read_text().splitlines()) == forecasts, "only what is needed is prefetched"
+    configure(eager, refit="true")
+    alone = outcomes(replayed(counting(eager), end=FOUR_WEEKS_LATER))
+    with_jobs = replayed(counting(eager), end=FOUR_WEEKS_LATER, jobs=2, workdir=tmp_path / "jobs")
+    assert outcomes(with_jobs) == alone
 
 
 # Its model is the last one's plus an hour, so a forecast shows how often training started from another model.

@@ -37,7 +37,7 @@ SITE = "site"  # the folder of plugins in the project
 # What happened in the project, and how long before now.
 STORY = (
     (timedelta(days=30), "train timing --algorithm far"),
-    (timedelta(days=30), "train content"),
+    (timedelta(days=29), "train content"),
     (timedelta(days=20), "train content"),
     (timedelta(days=9), "train"),
     (timedelta(hours=5), "train timing --algorithm far"),

@@ -67,6 +67,8 @@ CHANGING = (
     "prune --yes",
     "backup project.backup",
     "restore-backup project.backup --replace --yes",
+    "export timing@production version.retrainer",
+    "import version.retrainer",
     "init new",
     "posts sample posts.csv",
     "posts import posts.csv",
@@ -79,6 +81,7 @@ CHANGING = (
 )
 BEFORE = {
     "restore-backup project.backup --replace --yes": ["backup project.backup"],
+    "import version.retrainer": ["export timing@production version.retrainer"],
     "posts import posts.csv": ["posts sample posts.csv"],
     "schedule remove": ["schedule install"],
 }

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
@@ -32,10 +32,19 @@ from retrainer.render.documents.evaluations import ComparisonDocument
 from retrainer.render.documents.forecasts import NextContentDocument, NextTimingDocument, next_post_document
 from retrainer.render.documents.runs import HistoryDocument, RunDocument
 from retrainer.render.documents.versions import ProductionDocument, VersionLifeDocument, VersionsDocument
-from retrainer.times import parse_time_or_delay
+from retrainer.times import parse_time_or_delay, parse_time_or_last
 
 router = APIRouter(prefix="/models", tags=["look"], dependencies=[Depends(reject_unknown_parameters)])
+T = TypeVar("T")
 PAID_PREFIXES = ("/models/compare/", "/models/predict/")  # their forecasts may cost money
+At = Annotated[
+    str | None,
+    Query(
+        max_length=100,
+        description="Forecast as of this past time (ISO 8601), knowing the posts up to it, or right after the last "
+        "post (`last`). By default, now.",
+    ),
+]
 RunId = Annotated[str, Path(min_length=1, max_length=200, description="The id of a run.")]
 
 
@@ -133,12 +142,13 @@ async def predict_timing(
     interval: Annotated[
         float, Query(ge=0.02, le=0.98, description="The probability that the interval holds the next post.")
     ] = INTERVAL_LEVEL,
+    at: At = None,
     until: Annotated[
         str | None,
         Query(
             max_length=100,
-            description=f"Also forecast the posts a day until then: an ISO 8601 time, or a delay from now such as 36h, "
-            f"3d or 1w; {MAX_DAYS} days at most.",
+            description=f"Also forecast the posts a day until then: an ISO 8601 time, or a delay such as 36h, 3d or "
+            f"1w; {MAX_DAYS} days at most.",
         ),
     ] = None,
     next_posts: Annotated[
@@ -155,46 +165,53 @@ async def predict_timing(
 
     If a token is set and the forecast costs money, the token is required.
     """
-    return await _predict(state, request, "timing", interval, until, next_posts)
+    return await _predict(state, request, "timing", at, interval, until, next_posts)
 
 
 @router.get("/predict/content", response_model=NextContentDocument, responses=failures(409, 500))
-async def predict_content(state: State, request: Request) -> Response:
+async def predict_content(state: State, request: Request, at: At = None) -> Response:
     """Forecast what the next post says, with the production version.
 
     If a token is set and the forecast costs money, the token is required.
     """
-    return await _predict(state, request, "content")
+    return await _predict(state, request, "content", at)
 
 
 async def _predict(
     state: AppState,
     request: Request,
     model_type: ModelTypeName,
+    at: str | None,
     interval: float = INTERVAL_LEVEL,
     until: str | None = None,
     next_posts: int | None = None,
 ) -> Response:
     now = datetime.now(UTC)
-    try:
-        end = None if until is None else parse_time_or_delay(until, now)
-    except ValueError as error:
-        raise UsageError(f"until: {error}") from None
+    moment = _parse("at", at, parse_time_or_last)
+    end = _parse("until", until, parse_time_or_delay)
 
     def compute() -> bytes:
         next_post = predict_next(
-            state.project, state.runtime, model_type, now, interval, until=end, next_posts=next_posts
+            state.project, state.runtime, model_type, now, interval, at=moment, until=end, next_posts=next_posts
         )
         return document_body(next_post_document(next_post))
 
     def answer() -> bytes:
         if model_type == "content":  # each text is another one
             return compute()
-        key = ("timing", interval, until, next_posts, int(now.timestamp()))
+        key = ("timing", interval, at, until, next_posts, int(now.timestamp()))
         return state.answers.get(key, compute, lambda: state.project.posts.are_past(now))
 
     live = await state.threads.run("look", state.project.registry.get_production, model_type)
     return await _forecast(state, request, [live] if live else [], answer)
+
+
+def _parse(name: str, text: str | None, parse: Callable[[str], T]) -> T | None:
+    """Parse a parameter; None stays None."""
+    try:
+        return None if text is None else parse(text)
+    except ValueError as error:
+        raise UsageError(f"{name}: {error}") from None
 
 
 async def _forecast(

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class IntervalDocument(Document):
-    """The interval that holds the next post with the probability `level`, in hours from now."""
+    """The interval that holds the next post with the probability `level`, in hours from `at`."""
 
     level: float = Field(examples=[0.8])
     hours: Bounds = Field(examples=[[0.4, 11.6]])
@@ -65,18 +65,44 @@ class _NextPostDocument(Document):
     model_type: str
     version_id: VersionId
     made_at: Timestamp = Field(examples=["2025-11-06T12:10:00Z"])
-    last_post_at: Timestamp = Field(examples=["2025-11-06T11:12:00Z"])
+    at: Timestamp = Field(
+        examples=["2025-11-06T12:10:00Z"], description="The moment asked about. The forecast knows the posts up to it."
+    )
+    origin_at: Timestamp = Field(
+        examples=["2025-11-06T11:12:00Z"], description="The last post up to `at`, on which the forecast stands."
+    )
+    last_post_at: Timestamp = Field(
+        examples=["2025-11-06T11:12:00Z"], description="The last post when the forecast was made."
+    )
+    stale: bool = Field(
+        examples=[False],
+        description="Whether the time from `origin_at` to `at` is unusually long: newer posts may be missing.",
+    )
     next_post_at: Timestamp = Field(examples=["2025-11-06T14:40:00Z"])
 
 
-class NextTimingDocument(_NextPostDocument):
+class WaitDocument(Document):
+    """The distribution of the wait for the next post, in hours from `at`."""
+
+    at: Timestamp = Field(
+        examples=["2025-11-06T12:10:00Z"], description="The moment asked about. The forecast knows the posts up to it."
+    )
+    next_post_at: Timestamp = Field(examples=["2025-11-06T14:40:00Z"])
+    point_hours: float = Field(
+        examples=[2.5], description="The wait that is expected to score best: within 6 hours counts most."
+    )
+    median_hours: float = Field(examples=[3.1], description="Half of the waits are shorter.")
+    interval: IntervalDocument
+    probability: dict[str, float] = Field(examples=[{"within_6h": 0.71, "within_12h": 0.88, "within_24h": 0.97}])
+
+
+class NextTimingDocument(WaitDocument, _NextPostDocument):
     """When the next post comes."""
 
     model_type: Literal["timing"]
-    point_hours: float = Field(examples=[2.5])
-    median_hours: float = Field(examples=[3.1])
-    interval: IntervalDocument
-    probability: dict[str, float] = Field(examples=[{"within_6h": 0.71, "within_12h": 0.88, "within_24h": 0.97}])
+    as_of_last_post: WaitDocument | None = Field(
+        description="The forecast right after the last post, if the posts are stale and no moment was asked about."
+    )
     simulation: SimulationDocument | None = Field(description="Null without `until` and `next`.")
 
 
@@ -95,6 +121,16 @@ def next_post_document(forecast: "NextPost") -> NextTimingDocument | NextContent
     """Build the document of a forecast of either model type."""
     if forecast.model_type == "content":
         return NextContentDocument.model_validate(forecast)
-    interval = {"level": forecast.interval_level, "hours": list(forecast.interval_hours or ())}
-    probability = {f"within_{hours}h": share for hours, share in (forecast.probability or {}).items()}
-    return NextTimingDocument.build(forecast, interval=interval, probability=probability)
+    earlier = forecast.as_of_last_post
+    return NextTimingDocument.build(
+        forecast,
+        **_distribution(forecast),
+        as_of_last_post=None if earlier is None else WaitDocument.build(earlier, **_distribution(earlier)),
+    )
+
+
+def _distribution(forecast: "NextPost") -> dict[str, object]:
+    return {
+        "interval": {"level": forecast.interval_level, "hours": list(forecast.interval_hours or ())},
+        "probability": {f"within_{hours}h": share for hours, share in (forecast.probability or {}).items()},
+    }
