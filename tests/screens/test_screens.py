@@ -67,8 +67,8 @@ CHANGING = (
     "prune --yes",
     "backup project.backup",
     "restore-backup project.backup --replace --yes",
-    "export timing@production version.retrainer",
-    "import version.retrainer",
+    "export timing@production model.zip",
+    "import model.zip",
     "init new",
     "posts sample posts.csv",
     "posts import posts.csv",
@@ -81,7 +81,7 @@ CHANGING = (
 )
 BEFORE = {
     "restore-backup project.backup --replace --yes": ["backup project.backup"],
-    "import version.retrainer": ["export timing@production version.retrainer"],
+    "import model.zip": ["export timing@production model.zip"],
     "posts import posts.csv": ["posts sample posts.csv"],
     "schedule remove": ["schedule install"],
 }
