@@ -45,7 +45,7 @@ NO_ROUTE = "none"  # the label of requests for an unknown path
 class _Posts(NamedTuple):
     """The number of posts, and their freshness."""
 
-    count: int
+    number: int
     freshness: Freshness | None
 
 
@@ -227,7 +227,7 @@ def _measure_posts(posts: PostStore, now: datetime) -> _Posts:
 
 
 def _add_posts(posts: _Posts, registry: CollectorRegistry) -> None:
-    Gauge("retrainer_posts", "The number of posts.", registry=registry).set(posts.count)
+    Gauge("retrainer_posts", "The number of posts.", registry=registry).set(posts.number)
     if posts.freshness is None:
         return
     newest = Gauge("retrainer_newest_post_timestamp_seconds", "When the newest post was created.", registry=registry)
