@@ -54,6 +54,9 @@ __main__.run(sys.argv[1:])
 """
 
 
+COLUMNS_OF_REFITS = ["started_from", "refit_id", "refit_manifest_sha256", "num_refit_samples"]
+COLUMNS_OF_REFITS += ["refit_through", "refit_through_post_id"]
+
 ON_EACH = pytest.mark.parametrize("database", ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
 ELSEWHERE = pytest.mark.parametrize(
     ("database", "database_elsewhere"),
@@ -87,13 +90,13 @@ def folder(sqlite_folder: Path, database: str, request: pytest.FixtureRequest) -
 
 
 def train_two_versions(folder: Path) -> None:
-    """Store 120 posts and train two versions, of which the second replaces the first."""
+    """Store 120 posts and train two versions, of which the second replaces the first, fitted again."""
     project = open_project(folder)
     project.posts.add(regular_posts(120), NOW)
     for _ in range(2):
         retrain(project, runtime_of(project), "timing", NOW)
     (second,) = (version for version in project.registry.list_versions() if not version.is_production)
-    promote_version(project, runtime_of(project), second.version_id, "newer", NOW)
+    promote_version(project, runtime_of(project), second.version_id, "newer", NOW, refit=True)
     project.close()
 
 
@@ -414,6 +417,8 @@ def test_a_database_that_was_replaced_keeps_its_models_folder(
             saved,
             "DROP TABLE retrainer_database_identity",
             "DROP TABLE retrainer_sources",
+            *(f"ALTER TABLE retrainer_model_versions DROP COLUMN {name}" for name in COLUMNS_OF_REFITS),
+            "ALTER TABLE retrainer_ledger DROP COLUMN refit",
             "UPDATE retrainer_alembic_version SET version_num = '0006'",
             "UPDATE retrainer_backup SET info = json_set(info, '$.revision', '0006')",
         )
