@@ -6,7 +6,7 @@ STAMP := .venv/.installed
 PYTEST := $(BIN)/python -m pytest --dist worksteal -n 2
 
 .PHONY: help demo test test-slow soak test-lowest coverage lint format docs docs-picture clean \
-	bench bench-registry bench-timing bench-futures bench-content bench-scale bench-evidence bench-claude bench-replay bench-api bench-import
+	bench bench-registry bench-timing bench-futures bench-content bench-scale bench-evidence bench-claude bench-replay bench-policies bench-api bench-import
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -102,6 +102,10 @@ bench-claude: $(STAMP)  ## measure the time of twenty forecasts by claude_api
 
 bench-replay: $(STAMP)  ## measure the time and memory of a replay of six years of a CSV file in the folder DATA
 	$(BIN)/python -m benchmarks.replay --data '$(DATA)'
+
+bench-policies: STREAMS = simulated
+bench-policies: $(STAMP)  ## replay retraining policies on simulated streams, or on STREAMS=derived or =files of the folder DATA
+	$(BIN)/python -m benchmarks.policies --data '$(DATA)' --streams '$(STREAMS)'
 
 BEFORE ?=
 bench-api: $(STAMP)  ## measure the REST API beside a bare FastAPI application, and beside the git revision BEFORE

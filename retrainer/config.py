@@ -55,11 +55,18 @@ class PostsLimits(_Section):
     """The limits of an imported file, since a few kilobytes can expand to gigabytes."""
 
     file_megabytes: Annotated[int, Field(ge=1)] = 1024
-    json_megabytes: Annotated[int, Field(ge=1)] = 2048  # unused, and accepted since older settings hold it
     row_megabytes: Annotated[int, Field(ge=1)] = 16
     row_group_megabytes: Annotated[int, Field(ge=1)] = 512
     rows: Annotated[int, Field(ge=1)] = 5_000_000
     rejected_rows: Annotated[int, Field(ge=1)] = 100_000
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_former_key(cls, section: Any) -> Any:
+        """Accept older settings with a limit of JSON files, which are read record by record now."""
+        if isinstance(section, dict):
+            return {key: value for key, value in section.items() if key != "json_megabytes"}
+        return section
 
 
 class SourceSettings(_Section):

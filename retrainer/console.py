@@ -9,6 +9,7 @@ Whatever is printed for people passes through `visible`, so that no text from ou
 from __future__ import annotations
 
 import codecs
+import csv
 import io
 import json
 import logging
@@ -40,6 +41,8 @@ TERMINAL_ONLY = "terminal_only"  # an attribute of a log record that stderr show
 MIN_WRAPPED_WIDTH = 24  # of the last column of a table
 PIPE_WIDTH = 200  # of a table in a pipe or a file, which has no terminal's width
 _BLOCKS = "▁▂▃▄▅▆▇█"
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+
 log = logging.getLogger("retrainer")
 
 
@@ -107,6 +110,27 @@ def document(content: Document | Sequence[Document]) -> None:
 
 def _dump_model(model: BaseModel) -> dict[str, Any]:
     return model.model_dump(mode="json")
+
+
+def csv_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print a table as CSV, as RFC 4180 has it but for line feeds alone: true and false, an empty cell for None.
+
+    A text that a spreadsheet would take for a formula begins with an apostrophe.
+    """
+    lines = io.StringIO()
+    writer = csv.writer(lines, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(map(_csv_cell, row) for row in rows)
+    _print(lines.getvalue().removesuffix("\n"))
+
+
+def _csv_cell(value: object) -> object:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        text = visible(value)
+        return f"'{text}" if text.startswith(_FORMULA_STARTS) else text
+    return value
 
 
 def result(content: Document, *lines: str, as_json: bool) -> None:

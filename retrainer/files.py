@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from retrainer.errors import RetrainerError
+from retrainer.errors import RetrainerError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -170,6 +170,34 @@ def write_atomically(path: Path, data: bytes, mode: int = 0o666) -> None:
         sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def new_file(path: Path, *, replace: bool = False) -> Iterator[Path]:
+    """Provide the path of a temporary file that becomes a file at the end: whole, or not at all.
+
+    Args:
+        path: the file.
+        replace: whether it may replace a regular file.
+
+    Raises:
+        UsageError: something is at the path already.
+        RetrainerError: it cannot be written.
+    """
+    with report_write_errors(path):
+        _require_free(path, replace=replace)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+            temporary = Path(folder) / "new"
+            yield temporary
+            sync(temporary)
+            _require_free(path, replace=replace)
+            temporary.replace(path)
+        sync(path.parent)
+
+
+def _require_free(path: Path, *, replace: bool) -> None:
+    if os.path.lexists(path) and not (replace and stat.S_ISREG(path.lstat().st_mode)):
+        raise UsageError(f"'{path}' {'is not a regular file' if replace else 'exists'}", hint="Choose another name")
 
 
 def sync(path: Path) -> None:

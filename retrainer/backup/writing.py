@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import logging
-import os
-import tempfile
 from contextlib import closing
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
 from retrainer import __version__
-from retrainer.backup.file_format import DATABASE, FORMAT, INFO, URL, Backup, describe, seal
+from retrainer.backup.file_format import FORMAT, INFO, Backup, describe, seal
 from retrainer.backup.masking import settings_without_passwords
-from retrainer.errors import ArtifactError, UsageError
-from retrainer.files import report_write_errors, sync
+from retrainer.errors import ArtifactError
+from retrainer.files import new_file
 from retrainer.registry import snapshot
 from retrainer.registry.database import Database
 from retrainer.registry.migrations import HEAD
@@ -24,6 +21,7 @@ from retrainer.times import format_time
 
 if TYPE_CHECKING:
     from datetime import datetime
+    from pathlib import Path
 
     from retrainer.project import Project
 
@@ -37,15 +35,9 @@ def back_up(project: Project, file: Path, now: datetime) -> Backup:
         UsageError: the file exists.
         RetrainerError: it cannot be written.
     """
-    with report_write_errors(file):
-        _refuse_existing(file)
-        with tempfile.TemporaryDirectory(dir=file.parent, prefix=f".{file.name}.") as folder:
-            made = Path(folder) / DATABASE
-            info = _write(project, made, now)
-            seal(made)
-            _refuse_existing(file)
-            made.rename(file)
-        sync(file.parent)
+    with new_file(file) as made:
+        info = _write(project, made, now)
+        seal(made)
     return describe(file, info)
 
 
@@ -59,7 +51,7 @@ def _write(project: Project, path: Path, now: datetime) -> dict[str, Any]:
             log.warning("A file is not in the backup: %s", error)
             return None
 
-    with closing(Database.open(URL, path.parent)) as backup:
+    with closing(Database.open(f"sqlite:///{path.name}", path.parent)) as backup:
         with project.registry.database.snapshot() as source, backup.write() as session:
             target = session.connection()
             counts = snapshot.copy_rows(source, target)
@@ -81,8 +73,3 @@ def _write(project: Project, path: Path, now: datetime) -> dict[str, Any]:
         backup.leave_wal()
     path.chmod(0o600)  # it holds the posts
     return info
-
-
-def _refuse_existing(file: Path) -> None:
-    if os.path.lexists(file):
-        raise UsageError(f"'{file}' exists", hint="Choose another name")

@@ -59,6 +59,8 @@ COMMANDS = {
     "doctor": _Command("project", MAINTAIN, "Check every run, version, file and link."),
     "backup": _Command("backup", MAINTAIN, "Write a backup of the project to one file."),
     "restore-backup": _Command("backup", MAINTAIN, "Restore a backup to the database and the models folder."),
+    "export": _Command("transfer", MAINTAIN, "Write a version to one file, which `retrainer import` reads."),
+    "import": _Command("transfer", MAINTAIN, "Add a version that `retrainer export` wrote."),
     "init": _Command("project", SET_UP, "Create a project folder."),
     "notify-test": _Command("project", SET_UP, "Send a test message to every notification channel."),
     "serve": _Command("serve", SET_UP, "Serve the REST API."),

@@ -17,7 +17,7 @@ from retrainer.cli.options import (
     choice,
     time_option,
 )
-from retrainer.errors import UnknownName
+from retrainer.errors import UnknownName, UsageError
 from retrainer.model_types import MODEL_TYPE_NAMES
 from retrainer.pipeline import loading
 from retrainer.posts.sources import manager as sources
@@ -27,6 +27,9 @@ from retrainer.render import documents, tables
 
 if TYPE_CHECKING:
     from retrainer.project import Project
+
+SHOWN_RUNS = 10
+ALL_RUNS = 1_000_000
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -121,7 +124,12 @@ def history(
     context: typer.Context,
     *,
     model_type: TypeOption = None,
-    limit: Limit = 10,
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", min=1, max=1_000_000, help="The maximum number to show. By default, 10; with --csv, all."
+        ),
+    ] = None,
     page: Annotated[
         int, typer.Option(metavar="N", min=1, max=1_000_000, help="The page to show; page 1 is the newest.")
     ] = 1,
@@ -138,6 +146,9 @@ def history(
     promoted: Annotated[
         bool | None, typer.Option("--promoted/--not-promoted", help="Only runs that promoted their version, or not.")
     ] = None,
+    as_csv: Annotated[
+        bool, typer.Option("--csv", help="Print the runs as CSV: the keys of --json, a line each.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show training runs and what was decided about each.
@@ -146,6 +157,10 @@ def history(
 
     Example: retrainer history --type timing --limit 5
     """
+    if as_csv and as_json:
+        raise UsageError("--csv and --json exclude each other", hint="Choose one")
+    if limit is None:
+        limit = ALL_RUNS if as_csv else SHOWN_RUNS
     run_filter = runs.RunFilter(since=since, until=until, status=status, promoted=promoted, offset=(page - 1) * limit)
     with open_project(context) as (project, _):
         rows = project.registry.list_runs(model_type, limit, run_filter)
@@ -153,7 +168,10 @@ def history(
         changes = project.registry.list_ledger_entries(
             model_type=model_type, actions=promotions.PRODUCTION_CHANGE_ACTIONS, limit=limit
         )
-    if as_json:
+    if as_csv:
+        columns = list(documents.runs.RunDocument.model_fields)
+        console.csv_table(columns, ([*documents.runs.run_document(row).values()] for row in rows))
+    elif as_json:
         console.document(documents.runs.HistoryDocument.from_rows(rows, total, changes))
     else:
         tables.show_history(rows, total, changes)

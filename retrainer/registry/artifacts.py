@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from retrainer.errors import ArtifactError
-from retrainer.files import exclusive_lock, files_in, report_write_errors, sync
+from retrainer.files import exclusive_lock, files_in, report_write_errors, sync, write_files
 from retrainer.registry.manifest import MANIFEST, find_version_folders, make_manifest
 from retrainer.registry.model_files import (
     LOCK_FILE,
@@ -132,6 +132,27 @@ class Artifacts(ModelFiles):
         path = f"{EVALUATIONS}/{name}"
         self._stage(staging, version, path, data)
         return _row(version.version_id, path, data, keep=True)
+
+    def stage_files(self, staging: Staging, version: ModelVersion, files: Mapping[str, bytes]) -> list[VersionFile]:
+        """Stage all files of a version, with its manifests; return their rows for the database.
+
+        Args:
+            files: their content, by plain relative path.
+
+        Raises:
+            ArtifactError: the models folder cannot be written, or is full.
+        """
+        target = self.folder(version.model_type, version.version_id)
+        self.require_no_links(target)
+        staged = staging.folder / target.relative_to(self.models_dir)
+        with report_write_errors(self.models_dir, ArtifactError):
+            write_files(files, staged)
+            for path in [*staged.rglob("*"), staged]:
+                sync(path)
+        large = {path for path in files if path.split("/")[0] != EVALUATIONS and not path.endswith(MANIFEST)}
+        if sum(len(files[path]) for path in large) <= MAX_BYTES_IN_DATABASE:
+            large = set()
+        return [_row(version.version_id, path, data, keep=path not in large) for path, data in files.items()]
 
     def publish(self, staging: Staging) -> None:
         """Move staged files, which the database knows by now, into place.

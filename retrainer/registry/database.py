@@ -76,6 +76,8 @@ class Database:
         self.engine = engine
         self._writing_engine = engine.execution_options(retrainer_writes=True)
         self._watch = CommitCounter(engine)
+        self._is_closed = False
+        event.listen(engine, "checkin", self._close_if_late)
 
     @classmethod
     def open(cls, url: str, folder: Path, models: Path | None = None) -> Database:
@@ -148,9 +150,15 @@ class Database:
             return sa.inspect(self.engine).has_table(name)
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close the connections; those that other threads still use when they are given back."""
+        self._is_closed = True
         self._watch.close()
         self.engine.dispose()
+
+    def _close_if_late(self, _connection: Any, record: Any) -> None:
+        """Close a connection that is given back after the others were closed: the pool would keep it open."""
+        if self._is_closed:
+            record.close()
 
     def leave_wal(self) -> None:
         """Keep a SQLite database that no other process has open in one file, without a write-ahead log."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func, select, update
 
+from retrainer.errors import ArtifactError
+from retrainer.registry.promotions import record_entry
 from retrainer.registry.queries import fetch_production, fetch_running_run, fetch_version, new_id
 from retrainer.registry.tables import ModelEvaluation, ModelVersion, Post, TrainingRun, VersionFile
 from retrainer.streams import DEFAULT_STREAM
@@ -13,6 +15,8 @@ from retrainer.streams import DEFAULT_STREAM
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from datetime import datetime
+
+    from sqlalchemy.orm import Session
 
     from retrainer.model_types import ModelTypeName
     from retrainer.registry.database import Database
@@ -80,6 +84,42 @@ class Versions:
             session.add_all(files)
             fetch_running_run(session, run_id).model_version_id = version.version_id
 
+    def is_known(self, version: ModelVersion) -> bool:
+        """Whether a version of another project is here already.
+
+        Raises:
+            ArtifactError: another version has its id, or its files were pruned here.
+        """
+        with self.database.read() as session:
+            return _is_known(session, version)
+
+    def import_version(
+        self,
+        version: ModelVersion,
+        files: Iterable[VersionFile],
+        evaluations: Iterable[ModelEvaluation],
+        reason: str,
+        now: datetime,
+        evidence: dict[str, Any],
+    ) -> bool:
+        """Record a version of another project with its files and evaluations.
+
+        Returns:
+            False if it is here already.
+
+        Raises:
+            ArtifactError: another version has its id, or its files were pruned here.
+        """
+        with self.database.write() as session:
+            if _is_known(session, version):
+                return False
+            session.add(version)
+            session.flush()
+            session.add_all([*files, *evaluations])
+            ids = {"version_id": version.version_id, "evidence": evidence}
+            record_entry(session, "import", version.model_type_name, reason, now, **ids)
+            return True
+
     def mark_evaluated(self, version_id: str, *, succeeded: bool) -> None:
         """Record the outcome of an evaluation: after a failure of the first, the version needs one to be promoted."""
         before, after = ("failed", "trained") if succeeded else ("trained", "failed")
@@ -140,6 +180,20 @@ class Versions:
         """Return an unused evaluation id."""
         with self.database.read() as session:
             return new_id(session, ModelEvaluation, "evaluation", now)
+
+
+def _is_known(session: Session, version: ModelVersion) -> bool:
+    known = session.get(ModelVersion, version.version_id)
+    if known is None:
+        return False
+    if known.pruned_at is not None:
+        raise ArtifactError(
+            f"the files of '{known.version_id}' were pruned on {known.pruned_at:%Y-%m-%d %H:%M} UTC",
+            hint="Import it into another project",
+        )
+    if (known.model_type, known.manifest_sha256) != (version.model_type, version.manifest_sha256):
+        raise ArtifactError(f"there is another version '{known.version_id}' here", hint="Nothing was imported")
+    return True
 
 
 def _was_fitted_again_on(version: ModelVersion, post: Post) -> bool:

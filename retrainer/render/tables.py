@@ -30,6 +30,7 @@ _EVENTS = {
     "prune": "was pruned: its files were deleted",
     "pin": "was pinned",
     "unpin": "was unpinned",
+    "import": "was imported",
 }
 
 

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING
 
 from retrainer.backup import back_up, restore_backup
 from retrainer.doctor import examine
+from retrainer.transfer import export_version
 from tests.command_line import Completed
 from tests.conftest import configure, regular_posts
+from tests.exported import read_export, rename_version
 from tests.worker import Worker, command, release
 
 if TYPE_CHECKING:
@@ -263,6 +265,23 @@ def _can_be_restored(project: Project, versions: list[str]) -> bool:
     return restore_backup(project, project.folder / BACKUP, replace=True).versions == len(versions)
 
 
+EXPORT = "model.zip"
+IMPORTED = "improving_timing_20200101_000000_0000"
+
+
+def _export_foreign_version(project: Project, versions: list[str]) -> None:
+    """Write an export of a version that the project does not know."""
+    file = project.folder / EXPORT
+    export_version(project, project.registry.get_version(versions[0]), file, datetime.now(UTC))
+    rename_version(file, IMPORTED)
+
+
+def _is_imported(project: Project, versions: list[str]) -> bool:
+    version = project.registry.get_version(IMPORTED)
+    project.artifacts.read(version)
+    return version.status == "trained" and production_of(project) == [versions[0]]
+
+
 CHANGES = {
     "train": Change(
         lambda _: ("train", "timing"),
@@ -298,7 +317,7 @@ CHANGES = {
         lambda versions: ("evaluate", versions[1]),
         lambda project, versions: len(project.registry.list_evaluations(versions[1])) > 2,
     ),
-    "import": Change(
+    "posts import": Change(
         lambda _: ("posts", "import", MORE_POSTS),
         lambda project, _: project.posts.summary(datetime.now(UTC)).count > 120,
         _write_more_posts,
@@ -319,6 +338,11 @@ CHANGES = {
         _damage,
     ),
     "backup": Change(lambda _: ("backup", BACKUP), _can_be_restored),
+    "export": Change(
+        lambda versions: ("export", versions[1], EXPORT),
+        lambda project, versions: read_export(project.folder / EXPORT)[0]["version"]["version_id"] == versions[1],
+    ),
+    "import": Change(lambda _: ("import", EXPORT), _is_imported, _export_foreign_version),
     "restore-backup": Change(
         lambda _: ("restore-backup", BACKUP, "--replace", "--yes"),
         lambda project, versions: production_of(project) == [versions[0]],

@@ -430,3 +430,17 @@ def test_an_id_may_be_in_two_streams(folder: Path) -> None:
     latest, count = project.posts.list_posts(NOW - timedelta(hours=12), NOW, 1)
     assert ([post.post_id for post in latest], count) == (["p00002"], 1)
     assert project.posts.get_post("p00001", stream="other").content == posts["content"][1]
+
+
+def test_a_connection_that_another_thread_still_uses_at_the_end_is_closed_when_given_back(project: Project) -> None:
+    database = project.registry.database
+    with database.read() as session:
+        used = session.connection().connection.dbapi_connection
+        database.close()
+        assert session.execute(sa.text("SELECT 1")).scalar() == 1
+    with database.read() as session:
+        opened_later = session.connection().connection.dbapi_connection
+    for connection in (used, opened_later):
+        assert connection is not None
+        with pytest.raises(Exception, match="closed"):
+            connection.cursor().execute("SELECT 1")

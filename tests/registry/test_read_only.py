@@ -50,6 +50,7 @@ def look(retrainer: Runner, versions: list[str]) -> None:
         ["posts", "count"],
         ["prune", "--dry-run"],
         ["train", "timing", "--dry-run"],
+        ["history", "--csv"],
     ):
         done = retrainer(*command)
         assert done.code == 0, (command, done.err)

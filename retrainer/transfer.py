@@ -1,0 +1,290 @@
+"""Export a version to one file, and import it into another project.
+
+The file is a ZIP archive of `export.json`, which describes the version as `retrainer show --json` does and names the
+SHA-256 of every file, and of the version's files under `files/`. Nothing in it is compressed, so that reading it never
+takes more memory than the file has bytes, and nothing in it is run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import struct
+import zipfile
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from retrainer import __version__
+from retrainer.errors import ArtifactError, RetrainerError, UnknownName, UsageError
+from retrainer.files import new_file, open_regular
+from retrainer.model_types import get_model_type
+from retrainer.registry.manifest import MANIFEST
+from retrainer.registry.model_files import ModelFiles, require_plain_paths, sha256
+from retrainer.registry.refits import REFITS, Refit
+from retrainer.registry.registry import Registry
+from retrainer.registry.tables import ModelEvaluation, ModelVersion
+from retrainer.render.documents.exports import ExportDocument, ExportedVersionDocument
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
+    from pathlib import Path
+
+    from retrainer.model_types import ModelTypeName
+    from retrainer.project import Project
+    from retrainer.registry.tables import VersionFile
+    from retrainer.render.documents.evaluations import ModelEvaluationDocument
+    from retrainer.runtime import Runtime
+
+FORMAT = 1
+DESCRIPTION = "export.json"
+FILES = "files/"
+_MAX_COUNT = 2**31  # of an integer in the database
+_BROKEN = (zipfile.BadZipFile, RuntimeError, EOFError, ValueError, LookupError, OverflowError, struct.error)
+
+
+def export_version(project: Project, version: ModelVersion, file: Path, now: datetime, *, force: bool = False) -> int:
+    """Write a version, with its evaluations and the decisions about it, to one file.
+
+    Args:
+        force: whether to replace the file if it exists.
+
+    Returns:
+        The size of the file in bytes.
+
+    Raises:
+        UsageError: the file exists.
+        ArtifactError: a file of the version was changed, pruned, or is missing.
+        RetrainerError: the file cannot be written.
+    """
+    if version.pruned_at is not None:
+        raise ArtifactError(
+            f"the files of '{version.version_id}' were pruned on {version.pruned_at:%Y-%m-%d %H:%M} UTC",
+            hint="Choose another version",
+        )
+    live = f"{version.refit.folder}/" if version.refit else ""
+    rows = project.artifacts.list_files(version)
+    paths = [row.path for row in rows if not row.path.startswith(f"{REFITS}/") or (live and row.path.startswith(live))]
+    files = {path: project.artifacts.read_forecasts(version, path) for path in paths}
+    described = ExportedVersionDocument.from_rows(
+        version,
+        [(row, []) for row in project.registry.list_evaluations(version.version_id)],
+        project.registry.version_history(version.version_id),
+        [],
+    )
+    document = ExportDocument.model_validate(
+        {
+            "format": FORMAT,
+            "release": __version__,
+            "exported_at": now,
+            "version": described,
+            "files": {path: {"sha256": sha256(data), "size": len(data)} for path, data in files.items()},
+        }
+    )
+    with new_file(file, replace=force) as made:
+        made.touch(mode=0o600)  # it holds posts
+        with zipfile.ZipFile(made, "w") as archive:
+            archive.writestr(DESCRIPTION, document.model_dump_json(indent=2))
+            for path, data in files.items():
+                archive.writestr(FILES + path, data)
+        return made.stat().st_size
+
+
+def import_version(project: Project, runtime: Runtime, file: Path, now: datetime) -> tuple[ModelVersion, bool]:
+    """Register an exported version as a trained one, which is not in production.
+
+    Returns:
+        The version, and whether it was new: importing it again changes nothing.
+
+    Raises:
+        UsageError: the file is not an exported version.
+        UnknownName: the algorithm of the version is not installed.
+        RetrainerError: the file is damaged or from a newer release, its model cannot be loaded, or the project has
+            another version of this name.
+    """
+    document, files = _read(file)
+    version = _version(project, document.version, files)
+    folder = project.artifacts.folder(version.model_type, version.version_id)
+    occupied = folder.exists()
+    if project.registry.is_known(version):
+        return version, False
+    if occupied:
+        raise ArtifactError(f"'{folder}' exists, but the database does not know it", hint="Move it away")
+    reason = f"Imported from '{file.name}'"
+    evidence = document.model_dump(mode="json", include={"release": True, "exported_at": True, "version": {"ledger"}})
+    with project.artifacts.staging(version.model_type_name) as staging:
+        rows = project.artifacts.stage_files(staging, version, files)
+        _require_loadable(runtime, version, ModelFiles(staging.folder, _Rows(rows)), file)
+        evaluations = [_evaluation(row, version.model_type_name) for row in document.version.evaluations]
+        if not project.registry.import_version(version, rows, evaluations, reason, now, evidence):
+            return version, False  # another process was faster
+        project.artifacts.publish(staging)
+    return version, True
+
+
+def _read(file: Path) -> tuple[ExportDocument, dict[str, bytes]]:
+    """Return what an export says about itself, and the version's files, whose hashes were checked."""
+    try:
+        with open_regular(file) as opened, zipfile.ZipFile(opened) as archive:
+            if DESCRIPTION not in archive.namelist():
+                raise _not_an_export(file)
+            _require_plain_entries(archive, opened.seek(0, os.SEEK_END), file)
+            document = _parse(archive.read(DESCRIPTION), file)
+            expected = [DESCRIPTION, *(FILES + path for path in document.files)]
+            if MANIFEST not in document.files or sorted(archive.namelist()) != sorted(expected):
+                raise _damaged(file, f"its files are not those that {DESCRIPTION} lists")
+            files = {path: archive.read(FILES + path) for path in document.files}
+    except OSError as error:
+        raise RetrainerError(f"cannot read '{file}': {error.strerror}", hint="Check the path") from error
+    except _BROKEN as error:
+        raise (_damaged(file, str(error)) if zipfile.is_zipfile(file) else _not_an_export(file)) from error
+    for path, listed in document.files.items():
+        if sha256(files[path]) != listed.sha256:
+            raise _damaged(file, f"the SHA-256 of '{path}' is wrong")
+    return document, files
+
+
+def _require_plain_entries(archive: zipfile.ZipFile, size: int, file: Path) -> None:
+    """Check that the entries of an archive are uncompressed regular files, and no larger than the archive."""
+    for entry in archive.infolist():
+        if entry.compress_type != zipfile.ZIP_STORED:
+            raise _damaged(file, f"'{entry.filename}' is compressed")
+        if stat.S_IFMT(entry.external_attr >> 16) not in {0, stat.S_IFREG}:
+            raise _damaged(file, f"'{entry.filename}' is not a regular file")
+    if sum(entry.file_size for entry in archive.infolist()) > size:
+        raise _damaged(file, "its files overlap")
+
+
+def _parse(text: bytes, file: Path) -> ExportDocument:
+    content = json.loads(text)
+    if not isinstance(content, dict) or not isinstance(content.get("format"), int):
+        raise _not_an_export(file)
+    if content["format"] > FORMAT:
+        raise RetrainerError(
+            f"'{file}' has the format {content['format']}, this release reads up to {FORMAT}", hint="Upgrade retrainer"
+        )
+    try:
+        document = ExportDocument.model_validate_json(text)
+        require_plain_paths(document.files, document.version.version_id)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise _damaged(file, f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    except ArtifactError as error:
+        raise _damaged(file, error.message) from error
+    for evaluation in document.version.evaluations:
+        if evaluation.forecasts_file not in document.files or not _is_sound(evaluation, document.version.model_type):
+            raise _damaged(file, f"the evaluation '{evaluation.evaluation_id}' is not complete")
+    return document
+
+
+def _is_sound(evaluation: ModelEvaluationDocument, model_type: ModelTypeName) -> bool:
+    """Whether an evaluation can be recorded and shown."""
+    return (
+        all(isinstance(evaluation.window.get(key), str) for key in ("start", "end"))
+        and 0 <= evaluation.num_predictions < _MAX_COUNT
+        and evaluation.evaluated_at.tzinfo is not None
+        and evaluation.metrics.get("overall_score") is not None
+        and all(
+            isinstance(values.get(metric.key), int | float | None)
+            for metric in get_model_type(model_type).metrics
+            for values in (evaluation.metrics, evaluation.baseline.metrics or {})
+        )
+    )
+
+
+def _version(project: Project, document: ExportedVersionDocument, files: Mapping[str, bytes]) -> ModelVersion:
+    """Return the row of an exported version in this project, where it has no past."""
+    model_type = document.model_type
+    version = ModelVersion(
+        version_id=document.version_id,
+        model_type=model_type,
+        algorithm=document.algorithm,
+        trained_at=document.trained_at,
+        status="failed" if document.status == "failed" else "trained",
+        is_production=False,
+        num_training_samples=document.num_training_samples,
+        training_duration_seconds=document.training_duration_seconds,
+        hyperparameters=document.hyperparameters,
+        file_path=f"{project.settings.models_dir}/{model_type}/{document.version_id}",
+        manifest_sha256=sha256(files[MANIFEST]),
+        trained_through=document.trained_through,
+        trained_through_post_id=document.trained_through_post_id,
+        pinned=False,
+    )
+    if document.started_from in project.registry.list_version_ids(model_type):  # else a new live fit starts afresh
+        version.started_from = document.started_from
+    if document.refit_id is not None:
+        refit = Refit(
+            document.refit_id,
+            document.num_refit_samples or 0,
+            document.refit_through or document.trained_through,
+            document.refit_through_post_id or "",
+            manifest_sha256="",
+        )
+        version.refit = replace(refit, manifest_sha256=sha256(files.get(f"{refit.folder}/{MANIFEST}", b"")))
+    return version
+
+
+def _evaluation(document: ModelEvaluationDocument, model_type: ModelTypeName) -> ModelEvaluation:
+    """Return the row of an exported evaluation; it belongs to no run of this project."""
+    keys = {metric.key for metric in get_model_type(model_type).metrics}
+    columns = keys & document.metrics.keys() & set(ModelEvaluation.__table__.columns.keys())
+    return ModelEvaluation(
+        evaluation_id=document.evaluation_id,
+        model_version_id=document.version_id,
+        evaluated_at=document.evaluated_at,
+        num_predictions=document.num_predictions,
+        metrics=document.metrics,
+        baseline_metrics=document.baseline.metrics or {},
+        window=document.window,
+        forecasts_file=document.forecasts_file,
+        predictions_json=document.predictions_json,
+        **{key: document.metrics[key] for key in columns},
+    )
+
+
+def _require_loadable(runtime: Runtime, version: ModelVersion, staged: ModelFiles, file: Path) -> None:
+    """Check that the model of a staged version can be loaded here."""
+    try:
+        algorithm = runtime.algorithms(version.algorithm, version.model_type_name)
+    except UnknownName as error:
+        raise UnknownName(
+            f"cannot import '{file}': its algorithm '{version.algorithm}' is not installed",
+            hint="Install the plugin that provides it",
+        ) from error
+    algorithm.recorded_options(version.hyperparameters, version.model_type_name)
+    for refit in (None, version.refit) if version.refit else (None,):
+        path = f"{refit.folder}/{MANIFEST}" if refit else MANIFEST
+        try:
+            files = staged.read(version, refit)
+            listed = json.loads(staged.read_forecasts(version, path))["files"]
+            fits = all(sha256(data) == listed[name]["sha256"] for name, data in files.items())
+        except (ArtifactError, LookupError, TypeError, ValueError):
+            fits = False
+        if not fits:
+            raise _damaged(file, f"its '{path}' does not fit its files")
+        algorithm.load(files)
+
+
+class _Rows(Registry):
+    """The records of files that the database does not know yet."""
+
+    def __init__(self, rows: list[VersionFile]) -> None:
+        self._rows = rows
+
+    def list_files(self, version_id: str, paths: Sequence[str] | None = None) -> list[VersionFile]:  # noqa: ARG002
+        """Return the records of the version's files."""
+        return self._rows
+
+
+def _damaged(file: Path, problem: str) -> RetrainerError:
+    return RetrainerError(f"'{file}' is damaged: {problem}", hint="Export the version again")
+
+
+def _not_an_export(file: Path) -> UsageError:
+    return UsageError(
+        f"'{file}' is not an exported version", hint=f"To import posts, run: retrainer posts import {file}"
+    )
