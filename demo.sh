@@ -9,14 +9,26 @@ if [ -t 1 ] && [ -z "${NO_COLOR:-}" ]; then bold=$(printf '\033[1m') plain=$(pri
 
 say() { printf '\n%s%s%s\n' "$bold" "$*" "$plain"; }
 
-run() {
+show() {
     printf '\n$ retrainer'
     for word in "$@"; do case $word in *' '*) printf ' "%s"' "$word" ;; *) printf ' %s' "$word" ;; esac; done
     printf '\n'
+}
+
+run() {
+    show "$@"
     retrainer --quiet "$@"
 }
 
+draw() {  # pictures are drawn on a terminal only; in a pipe, use one of our own
+    if [ -t 1 ]; then run "$@"; return; fi
+    show "$@"
+    terminal='import pty, sys; sys.exit(pty.spawn(sys.argv[1:]) >> 8)'
+    TERM=dumb NO_COLOR=1 "$bin/python3" -c "$terminal" "$bin/retrainer" --quiet "$@" </dev/null | tr -d '\r'
+}
+
 for name in $(env | sed -n 's/^\(RETRAINER_[A-Z0-9_]*\)=.*/\1/p'); do unset "$name"; done
+bin=$(dirname "$(command -v retrainer)")
 folder=$(mktemp -d "${TMPDIR:-/tmp}/retrainer-demo.XXXXXX")
 cd "$folder"
 
@@ -43,15 +55,15 @@ run promote timing@latest --reason "simpler"
 run rollback timing --reason "misses the evenings"
 run history
 
-say "6. When does the next post come?"
-run predict timing
+say "6. When does the next post come? Soon, if it continues a thread, and otherwise tomorrow at noon."
+draw predict timing --at last
 
 say "7. What would other policies have done? Never retrain, retrain weekly as configured, promote every version:"
 run replay timing --from 2024-10-01
 
 say "The project is in $folder. Three things to try:"
 cat <<END
-  . $(dirname "$(command -v retrainer)")/activate && cd $folder
+  . $bin/activate && cd $folder
 
   retrainer show timing@production          what this version knows, and which inputs matter to its forecasts
   retrainer replay timing --from 2024-06-01 --policy "monthly: schedule_days=28" --plot replay.svg

@@ -39,7 +39,7 @@ def test_the_demo_shows_what_it_says_and_leaves_its_folder(tmp_path: Path) -> No
         "RETRAINER_CONFIG": "of another project",
     }
     done = subprocess.run(
-        ["sh", str(ROOT / "demo.sh")], env=environ, capture_output=True, text=True, check=False, timeout=300
+        ["sh", str(ROOT / "demo.sh")], env=environ, capture_output=True, text=True, check=False, timeout=600
     )
     assert done.returncode == 0, done.stderr
     _, first, better, worse, undone, forecast, policies = re.split(r"^\d\. ", done.stdout, flags=re.MULTILINE)[1:]
@@ -52,7 +52,9 @@ def test_the_demo_shows_what_it_says_and_leaves_its_folder(tmp_path: Path) -> No
     assert " worse (95% interval" in worse
     assert re.search(r"Model baseline_\w+ promoted to production", undone)
     assert re.search(r"Rolled back from baseline_\w+ to prophet_\w+", undone)
-    assert "Next post: " in forecast
+    assert "Next post: 2024-10-31 " in forecast
+    assert "Chance of the next post per" in forecast
+    assert "█" in forecast
     for policy in ("configured", "never", "always"):
         assert re.search(rf"^{policy} ", policies, re.MULTILINE)
 
