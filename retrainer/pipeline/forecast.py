@@ -42,7 +42,7 @@ class NextPost:
         at: the moment asked about, UTC: the forecast knows the posts up to it, and that none came since the last of
             them.
         origin_at: the time of the last post up to `at`, on which the forecast stands, UTC.
-        last_post_at: the time of the last post known when the forecast was made, UTC.
+        last_post_at: the time of the last post known when the forecast was made, UTC; content: of the last with a text.
         stale: whether the time from `origin_at` to `at` is unusually long: newer posts may be missing.
         next_post_at: timing: the point forecast; content: the time for which the text was written. UTC.
         point_hours: timing: the point forecast of the wait from `at`, which is expected to score best.
@@ -207,11 +207,11 @@ def _next_timing(
     runtime: Runtime,
     version: ModelVersion,
     now: datetime,
-    interval_level: float = INTERVAL_LEVEL,
+    interval_level: float,
     *,
-    at: At = None,
-    until: datetime | timedelta | None = None,
-    next_posts: int | None = None,
+    at: At,
+    until: datetime | timedelta | None,
+    next_posts: int | None,
 ) -> NextPost:
     model = load_live_fit(project, runtime, version)
     moment = _Moment.find(project, "timing", now, at)
@@ -257,26 +257,29 @@ def _timing(
     )
 
 
-def _median_wait(project: Project, runtime: Runtime, now: datetime, at: At) -> float:
+def _median_wait(project: Project, runtime: Runtime, moment: _Moment) -> float:
+    """Return the median of the wait at a moment, in hours."""
     version = project.registry.get_production("timing")
     if version is not None:
-        return _next_timing(project, runtime, version, now, at=at).median_hours or 0.0
-    moment = _Moment.find(project, "timing", now, at)
-    if len(moment.posts) < 2:  # noqa: PLR2004  a single post has no gap to learn from
-        return 0.0
-    forecast = train_naive_model(runtime, "timing", moment.posts).predict(moment.posts, moment.origins(moment.at))
-    return float(forecast.median[0])
+        model = load_live_fit(project, runtime, version)
+    elif len(moment.posts) > 1:
+        model = train_naive_model(runtime, "timing", moment.posts)
+    else:
+        return 0.0  # a single post has no gap to learn from
+    return float(model.predict(moment.posts, moment.origins(moment.at)).median[0])
 
 
 def _next_content(project: Project, runtime: Runtime, version: ModelVersion, now: datetime, at: At) -> NextPost:
     model = load_live_fit(project, runtime, version)
     model.algorithm.check_ready(model.options)
-    moment = _Moment.find(project, "content", now, at)
-    moment.warn_if_trained_later(version)
-    target_time = moment.at + timedelta(hours=_median_wait(project, runtime, now, moment.at))
-    (forecast,) = model.predict(moment.posts, moment.origins(moment.at, target_time=target_time))
+    stream = _Moment.find(project, "timing", now, at)  # also posts without a text
+    texts = _Moment.find(project, "content", now, stream.at)
+    texts.warn_if_trained_later(version)
+    target_time = stream.at + timedelta(hours=_median_wait(project, runtime, stream))
+    (forecast,) = model.predict(texts.posts, texts.origins(texts.at, target_time=target_time))
     return replace(
-        moment.next_post(version, target_time),
+        stream.next_post(version, target_time),
+        last_post_at=texts.last_post_at,
         text=forecast.text,
         outcome=forecast.outcome,
         tokens=forecast.input_tokens + forecast.output_tokens,

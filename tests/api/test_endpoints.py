@@ -173,6 +173,25 @@ def test_the_next_forecast_of_each_type(trained: str, serve: Serve, retrainer: R
     assert server.get("/models/predict/content").json()["text"]
 
 
+def test_a_forecast_as_of_a_past_time(trained: str, serve: Serve) -> None:
+    """The sample posts end in October 2024, so today they are stale."""
+    del trained
+    server = serve()
+    now = server.get("/models/predict/timing").json()
+    last = now["last_post_at"]
+    assert (now["stale"], now["origin_at"], now["at"]) == (True, last, now["made_at"])
+    right_after = server.get("/models/predict/timing?at=last&until=1d").json()
+    assert (right_after["stale"], right_after["origin_at"], right_after["at"]) == (False, last, last)
+    assert right_after["simulation"]["total"]["start"] == last
+    assert now["as_of_last_post"] == {key: right_after[key] for key in now["as_of_last_post"]}
+    assert right_after["as_of_last_post"] is None
+    earlier = server.get("/models/predict/timing?at=2024-08-01").json()
+    assert earlier["at"] == "2024-08-01T00:00:00Z"
+    assert earlier["origin_at"] < earlier["at"] < earlier["next_post_at"]
+    text = server.get("/models/predict/content?at=last").json()
+    assert (text["at"], text["stale"]) == (last, False)
+
+
 def test_promote_and_roll_back(two_versions: tuple[str, str], serve: Serve, folder: Path, retrainer: Runner) -> None:
     old, new = two_versions
     server = serve()
@@ -225,6 +244,13 @@ def test_promote_and_roll_back(two_versions: tuple[str, str], serve: Serve, fold
         ("/models/predict/content?interval=0.5", 422, "unknown parameter 'interval'"),
         ("/models/predict/timing?interval=nan", 422, "interval: invalid value 'nan'"),
         ("/models/predict/timing?interval=1", 422, "interval: invalid value '1'"),
+        (
+            "/models/predict/timing?at=soon",
+            422,
+            "at: 'soon' is not a time (write it like 2024-10-31T12:00:00Z, or last)",
+        ),
+        ("/models/predict/timing?at=9999-01-01", 422, "at: '9999-01-01T00:00:00Z' is in the future"),
+        ("/models/predict/content?at=", 422, "at: '' is not a time"),
         ("/models/predict/timing?until=soon", 422, "until: 'soon' is not a time"),
         ("/models/predict/timing?until=2024-01-01", 422, "until: '2024-01-01T00:00:00Z' is not after"),
         ("/models/predict/timing?until=32d", 422, "until: "),

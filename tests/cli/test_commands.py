@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -336,6 +335,49 @@ def test_predict_forecasts_the_next_post(trained: str, retrainer: Runner) -> Non
     assert content["text"] in retrainer("predict", "content").out
 
 
+def test_predict_at_a_past_time(trained: str, retrainer: Runner) -> None:
+    """The sample posts end in October 2024, so today they are stale."""
+    del trained
+    both = retrainer("predict", "timing")
+    assert both.out.startswith("The last post is ")
+    assert "\nNow, after " in both.out
+    assert both.out.count("\nNext post: ") == 2
+    assert "\nAs of the last post (`--at last`):\nNext post: 2024-" in both.out
+    last = retrainer("predict", "timing", "--at", "last", "--until", "2d")
+    assert last.out.startswith("Version ")
+    assert last.out.count("\nNext post: ") == 1
+    assert "\n2024-10-29 from " in last.out, "the days after the last post"
+    noon = retrainer("predict", "timing", "--at", "2024-09-01T12:00", "--json").json
+    assert noon == {**retrainer("predict", "timing", "--at", "2024-09-01T14:00+02:00", "--json").json} | {
+        "made_at": noon["made_at"]
+    }
+    assert noon["at"] == "2024-09-01T12:00:00Z"
+    text = retrainer("predict", "content")
+    assert text.out.startswith("The last post is ")
+    assert "last post 2024-10-29 20:00 UTC\n" in text.out, "posts without a text count too"
+    assert "Next post, written for 2024-" in retrainer("predict", "content", "--at", "last").out
+
+
+@pytest.mark.parametrize(
+    ("at", "problem"),
+    [
+        ("soon", "Invalid value for '--at': 'soon' is not a time (write it like 2024-10-31T12:00:00Z, or last)"),
+        ("", "Invalid value for '--at': '' is not a time"),
+        ("2099-01-01", "at: '2099-01-01T00:00:00Z' is in the future. Choose a past time"),
+        ("1970-01-01", "at: '1970-01-01T00:00:00Z' is before the first post, '2022-02-25"),
+    ],
+)
+def test_a_moment_that_cannot_be_forecast_from_is_refused(
+    trained: str, retrainer: Runner, at: str, problem: str
+) -> None:
+    del trained
+    done = retrainer("predict", "timing", "--at", at)
+    assert done.code == 2
+    (line,) = done.err.splitlines()
+    assert problem in line
+    assert done.out == ""
+
+
 def test_predict_works_with_content_alone(folder: Path, retrainer: Runner, tmp_path: Path) -> None:
     write_sample_csv(tmp_path / "posts.csv", sample_posts())
     retrainer("posts", "import", str(tmp_path / "posts.csv"))
@@ -519,24 +561,6 @@ def test_progress_shows_on_a_terminal_and_the_result_is_the_same(trained: str, f
     assert b"Loading and splitting data..." in shown
     assert b"\x1b[" in shown
     assert b"0:00:0" in shown
-
-
-def test_a_narrow_terminal_truncates_no_table(trained: str, folder: Path) -> None:
-    import pty
-
-    ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "retrainer", "versions"]
-    with subprocess.Popen(command, cwd=folder, env={**os.environ, "COLUMNS": "60"}, stdout=theirs) as process:
-        os.close(theirs)
-        shown = b""
-        with suppress(OSError):  # the process has closed its end
-            while part := os.read(ours, 65536):
-                shown += part
-        assert process.wait(60) == 0
-    os.close(ours)
-    lines = shown.decode().splitlines()
-    assert any(line.startswith("Version") and line.endswith(trained) for line in lines)
-    assert any(line.startswith("Trained through") for line in lines)
 
 
 def test_a_foreign_table_of_posts_is_read_and_never_written(folder: Path, retrainer: Runner, tmp_path: Path) -> None:
