@@ -34,7 +34,7 @@ def show_next_post(forecast: NextPost) -> None:
     """Print the forecast of the next post; if the posts are stale, that first, and both forecasts."""
     silence = format_hours((forecast.at - forecast.origin_at).total_seconds() / 3600)
     if forecast.stale:
-        age = f"is {silence} old" if forecast.at == forecast.made_at else f"was {silence} old at that time"
+        age = f"is {silence} old" if forecast.at == forecast.made_at else f"was {silence} old then"
         console.text(f"The last post {age}, which is unusual: are newer posts missing?")
     console.text(f"Version {forecast.version_id}, last post {format_minute(forecast.origin_at)} UTC")
     if forecast.model_type == "content":
