@@ -1,15 +1,20 @@
-"""Compares the model files, links and runs with the database, and repairs what the database has a copy of."""
+"""Compares the model files, links and runs with the database, and repairs what the database has a copy of.
+
+It also reports what `health` finds, which only a person can fix.
+"""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from retrainer.errors import ArtifactError, ConfigError
 from retrainer.files import require_readable
+from retrainer.health import ProblemKind, check_surroundings
 from retrainer.model_types import MODEL_TYPE_NAMES
 from retrainer.pipeline.recovery import set_aside
 
@@ -24,16 +29,19 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-FindingKind = Literal[
-    "dead_run",
-    "foreign_folder",
-    "unreadable_folder",
-    "missing_file",
-    "changed_file",
-    "unreadable_file",
-    "stray_folder",
-    "wrong_link",
-]
+FindingKind = (
+    Literal[
+        "dead_run",
+        "foreign_folder",
+        "unreadable_folder",
+        "missing_file",
+        "changed_file",
+        "unreadable_file",
+        "stray_folder",
+        "wrong_link",
+    ]
+    | ProblemKind
+)
 _FILE_PROBLEMS: dict[FileProblem, tuple[FindingKind, str]] = {
     "missing": ("missing_file", "is missing"),
     "changed": ("changed_file", "was changed"),
@@ -66,7 +74,7 @@ def _cannot_repair() -> bool:
 
 
 def examine(project: Project, *, repair: bool = False) -> list[Finding]:
-    """Check every run, version, file and link.
+    """Check every run, version, file and link, and what the project needs around it.
 
     Args:
         repair: restore files and links from the database, and remove what dead processes left. Changed files, and
@@ -92,6 +100,8 @@ def _attempt(repair: Repair) -> bool:
 def _find_problems(project: Project) -> Iterator[tuple[Finding, Repair]]:
     """Find the problems one by one: each is repaired before the next is looked for."""
     yield from _dead_runs(project)
+    for problem in check_surroundings(project, datetime.now(UTC)):
+        yield Finding(problem.kind, problem.subject, f"{problem.message}. {problem.hint}"), _cannot_repair
     folder_problem = _folder_problem(project)
     if folder_problem is not None:
         yield folder_problem, _cannot_repair
@@ -105,7 +115,7 @@ def _find_problems(project: Project) -> Iterator[tuple[Finding, Repair]]:
         for version in project.registry.list_versions(model_type):
             if version.pruned_at is None:
                 yield from _file_problems(project, version)
-    for model_type in MODEL_TYPE_NAMES:  # last: a link may need a folder restored above
+    for model_type in MODEL_TYPE_NAMES:  # after the files: a link may need a folder restored above
         yield from _reported(_link_problems(project, model_type), project.models_dir / model_type)
 
 

@@ -1,8 +1,8 @@
 """Export a version to one file, and import it into another project.
 
 The file is a ZIP archive of `export.json`, which describes the version as `retrainer show --json` does and names the
-SHA-256 of every file, and of the version's files under `files/`. Nothing in it is compressed, so that reading it never
-takes more memory than the file has bytes, and nothing in it is run.
+SHA-256 of every file, and of the version's files under `files/`. Nothing in it is compressed, so that reading it takes
+no more memory than the file has bytes, and nothing in it is run.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from retrainer.registry.model_files import ModelFiles, require_plain_paths, sha2
 from retrainer.registry.refits import REFITS, Refit
 from retrainer.registry.registry import Registry
 from retrainer.registry.tables import ModelEvaluation, ModelVersion
-from retrainer.render.documents.exports import ExportDocument, ExportedVersionDocument
+from retrainer.render.documents.exports import ExportDocument, ExportedVersionDocument, ImportDocument
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -36,30 +36,28 @@ if TYPE_CHECKING:
     from retrainer.model_types import ModelTypeName
     from retrainer.project import Project
     from retrainer.registry.tables import VersionFile
-    from retrainer.render.documents.evaluations import ModelEvaluationDocument
+    from retrainer.render.documents.exports import ImportedEvaluationDocument, ImportedVersionDocument
     from retrainer.runtime import Runtime
 
 FORMAT = 1
 DESCRIPTION = "export.json"
 FILES = "files/"
-_MAX_COUNT = 2**31  # of an integer in the database
 _BROKEN = (zipfile.BadZipFile, RuntimeError, EOFError, ValueError, LookupError, OverflowError, struct.error)
 
 
-def export_version(project: Project, version: ModelVersion, file: Path, now: datetime, *, force: bool = False) -> int:
+def export_version(project: Project, version: ModelVersion, file: Path, now: datetime, *, force: bool = False) -> None:
     """Write a version, with its evaluations and the decisions about it, to one file.
 
     Args:
         force: whether to replace the file if it exists.
-
-    Returns:
-        The size of the file in bytes.
 
     Raises:
         UsageError: the file exists.
         ArtifactError: a file of the version was changed, pruned, or is missing.
         RetrainerError: the file cannot be written.
     """
+    if os.path.lexists(file) and not force:
+        raise UsageError(f"'{file}' exists", hint="Choose another name, or add --force")
     if version.pruned_at is not None:
         raise ArtifactError(
             f"the files of '{version.version_id}' were pruned on {version.pruned_at:%Y-%m-%d %H:%M} UTC",
@@ -90,7 +88,6 @@ def export_version(project: Project, version: ModelVersion, file: Path, now: dat
             archive.writestr(DESCRIPTION, document.model_dump_json(indent=2))
             for path, data in files.items():
                 archive.writestr(FILES + path, data)
-        return made.stat().st_size
 
 
 def import_version(project: Project, runtime: Runtime, file: Path, now: datetime) -> tuple[ModelVersion, bool]:
@@ -114,18 +111,22 @@ def import_version(project: Project, runtime: Runtime, file: Path, now: datetime
     if occupied:
         raise ArtifactError(f"'{folder}' exists, but the database does not know it", hint="Move it away")
     reason = f"Imported from '{file.name}'"
-    evidence = document.model_dump(mode="json", include={"release": True, "exported_at": True, "version": {"ledger"}})
+    evidence = {
+        "release": document.release,
+        "exported_at": document.exported_at,
+        "decisions": document.version.ledger,
+    }
     with project.artifacts.staging(version.model_type_name) as staging:
         rows = project.artifacts.stage_files(staging, version, files)
         _require_loadable(runtime, version, ModelFiles(staging.folder, _Rows(rows)), file)
-        evaluations = [_evaluation(row, version.model_type_name) for row in document.version.evaluations]
+        evaluations = [_evaluation(row, version) for row in document.version.evaluations]
         if not project.registry.import_version(version, rows, evaluations, reason, now, evidence):
             return version, False  # another process was faster
         project.artifacts.publish(staging)
     return version, True
 
 
-def _read(file: Path) -> tuple[ExportDocument, dict[str, bytes]]:
+def _read(file: Path) -> tuple[ImportDocument, dict[str, bytes]]:
     """Return what an export says about itself, and the version's files, whose hashes were checked."""
     try:
         with open_regular(file) as opened, zipfile.ZipFile(opened) as archive:
@@ -158,7 +159,7 @@ def _require_plain_entries(archive: zipfile.ZipFile, size: int, file: Path) -> N
         raise _damaged(file, "its files overlap")
 
 
-def _parse(text: bytes, file: Path) -> ExportDocument:
+def _parse(text: bytes, file: Path) -> ImportDocument:
     content = json.loads(text)
     if not isinstance(content, dict) or not isinstance(content.get("format"), int):
         raise _not_an_export(file)
@@ -167,7 +168,7 @@ def _parse(text: bytes, file: Path) -> ExportDocument:
             f"'{file}' has the format {content['format']}, this release reads up to {FORMAT}", hint="Upgrade retrainer"
         )
     try:
-        document = ExportDocument.model_validate_json(text)
+        document = ImportDocument.model_validate_json(text)
         require_plain_paths(document.files, document.version.version_id)
     except ValidationError as error:
         first = error.errors()[0]
@@ -180,12 +181,10 @@ def _parse(text: bytes, file: Path) -> ExportDocument:
     return document
 
 
-def _is_sound(evaluation: ModelEvaluationDocument, model_type: ModelTypeName) -> bool:
+def _is_sound(evaluation: ImportedEvaluationDocument, model_type: ModelTypeName) -> bool:
     """Whether an evaluation can be recorded and shown."""
     return (
         all(isinstance(evaluation.window.get(key), str) for key in ("start", "end"))
-        and 0 <= evaluation.num_predictions < _MAX_COUNT
-        and evaluation.evaluated_at.tzinfo is not None
         and evaluation.metrics.get("overall_score") is not None
         and all(
             isinstance(values.get(metric.key), int | float | None)
@@ -195,7 +194,7 @@ def _is_sound(evaluation: ModelEvaluationDocument, model_type: ModelTypeName) ->
     )
 
 
-def _version(project: Project, document: ExportedVersionDocument, files: Mapping[str, bytes]) -> ModelVersion:
+def _version(project: Project, document: ImportedVersionDocument, files: Mapping[str, bytes]) -> ModelVersion:
     """Return the row of an exported version in this project, where it has no past."""
     model_type = document.model_type
     version = ModelVersion(
@@ -228,13 +227,13 @@ def _version(project: Project, document: ExportedVersionDocument, files: Mapping
     return version
 
 
-def _evaluation(document: ModelEvaluationDocument, model_type: ModelTypeName) -> ModelEvaluation:
+def _evaluation(document: ImportedEvaluationDocument, version: ModelVersion) -> ModelEvaluation:
     """Return the row of an exported evaluation; it belongs to no run of this project."""
-    keys = {metric.key for metric in get_model_type(model_type).metrics}
+    keys = {metric.key for metric in get_model_type(version.model_type_name).metrics}
     columns = keys & document.metrics.keys() & set(ModelEvaluation.__table__.columns.keys())
     return ModelEvaluation(
         evaluation_id=document.evaluation_id,
-        model_version_id=document.version_id,
+        model_version_id=version.version_id,
         evaluated_at=document.evaluated_at,
         num_predictions=document.num_predictions,
         metrics=document.metrics,

@@ -1,8 +1,9 @@
-"""The commands that create a project and look after it: init, db, doctor, notify-test."""
+"""The commands that create a project and look after it: init, db, status, doctor, notify-test."""
 
 from __future__ import annotations
 
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -10,11 +11,13 @@ import typer
 
 from retrainer import console, doctor
 from retrainer import project as projects
+from retrainer import status as states
 from retrainer.cli.context import open_project
 from retrainer.cli.options import AsJson
 from retrainer.notify import notifier
 from retrainer.registry import migrations
 from retrainer.render import documents, tables
+from retrainer.render import status as status_text
 
 app = typer.Typer(rich_markup_mode=None)
 db_app = typer.Typer(rich_markup_mode=None, help="Manage the database.")
@@ -65,7 +68,8 @@ def examine(
 ) -> int:
     """Check every run, version, file and link.
 
-    Exits with 1 if a problem was found and not repaired.
+    It also checks that production can forecast, the models folder can be written, and the schedule runs. Exits with 1
+    if a problem was found and not repaired.
 
     Example: retrainer doctor --repair
     """
@@ -76,6 +80,24 @@ def examine(
     else:
         tables.show_findings(findings)
     return 0 if all(finding.repaired for finding in findings) else 1
+
+
+@app.command()
+def status(context: typer.Context, *, as_json: AsJson = False) -> int:
+    """Show the state of the project, and what needs attention.
+
+    Exits with 1 if anything does: a failed or missing run, nothing in production, stale posts, a schedule that nothing
+    runs, a full disk, a broken plugin, a shared database.
+
+    Example: retrainer status
+    """
+    with open_project(context) as (project, _):
+        found = states.get_status(project, datetime.now(UTC))
+    if as_json:
+        console.document(documents.status.StatusDocument.from_status(found))
+    else:
+        status_text.show_status(found)
+    return int(bool(found.problems))
 
 
 @app.command("notify-test")

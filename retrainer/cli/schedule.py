@@ -22,6 +22,7 @@ from retrainer.schedule.command import SOURCES_A_FILE, ScheduledCommand
 from retrainer.schedule.crontab import Crontab, installed_line, with_block, without_block
 from retrainer.schedule.due import due
 from retrainer.schedule.expression import parse_schedule
+from retrainer.schedule.installed import START_DAEMON, cron_is_running
 from retrainer.times import format_time
 
 if TYPE_CHECKING:
@@ -84,6 +85,8 @@ def schedule_install(
         log.warning("The previous line read an environment file, this one does not: add --env-file to keep it")
     if env_file is None:
         _warn_of_missing_variables(secrets)
+    if cron_is_running() is False:
+        log.warning("No cron daemon is running, so the line is never run. %s", START_DAEMON)
     document = {"status": "success", "message": message, "changed": changed, "line": line}
     console.result({**document, "next_call_at": format_time(next_call)}, line, message, as_json=as_json)
 
@@ -152,6 +155,8 @@ def _show_installed(context: typer.Context, *, as_json: bool) -> None:
     """Show the line in the crontab, and whether each model type is due."""
     with open_project(context) as (project, _):
         line = installed_line(Crontab().read(), project.config_file)
+        if line is not None and cron_is_running() is False:
+            log.warning("The line is never run: no cron daemon is running. %s", START_DAEMON)
         states = [due(project, model_type, datetime.now(UTC)) for model_type in MODEL_TYPE_NAMES]
     document = {"installed": line is not None, "line": line, "due": [vars(state) for state in states]}
     lines = [line or "Not in your crontab. Add it with `retrainer schedule install`"]

@@ -72,8 +72,9 @@ _ADVISORY_LOCK = 7_265_747_261  # "retra": any number, the same in every process
 class Database:
     """An open database with the newest schema."""
 
-    def __init__(self, engine: sa.Engine) -> None:
+    def __init__(self, engine: sa.Engine, project_folder: Path | None = None) -> None:
         self.engine = engine
+        self.project_folder = project_folder
         self._writing_engine = engine.execution_options(retrainer_writes=True)
         self._watch = CommitCounter(engine)
         self._is_closed = False
@@ -93,7 +94,7 @@ class Database:
             ConfigError: the URL is invalid, or its driver is not installed.
             DatabaseError: the file is not a database, it is missing or unreachable, or has a newer schema.
         """
-        database = cls(create_engine(url, folder))
+        database = cls(create_engine(url, folder), folder)
         try:
             database._upgrade_if_needed(models)
         except BaseException:
@@ -114,7 +115,7 @@ class Database:
             ConfigError: the URL is invalid, or its driver is not installed.
             DatabaseError: the file is missing.
         """
-        database = cls(create_engine(url, folder, read_only=True))
+        database = cls(create_engine(url, folder, read_only=True), folder)
         if database._is_missing and _holds_versions(models):
             raise database._lost(models, "is missing")
         path = database._file
@@ -125,7 +126,7 @@ class Database:
         database.close()
         engine = create_engine(url, folder)
         event.listen(engine, "connect", forbid_writing)
-        return cls(engine)
+        return cls(engine, folder)
 
     @property
     def location(self) -> str:

@@ -5,15 +5,17 @@
 
 from __future__ import annotations
 
+import socket
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from retrainer.registry.archive import Archive
 from retrainer.registry.names import Names
 from retrainer.registry.promotions import Promotions
 from retrainer.registry.runs import Runs
-from retrainer.registry.tables import DatabaseIdentity, Silence
+from retrainer.registry.tables import DatabaseIdentity, Silence, TrainingRun
 from retrainer.registry.versions import Versions
 
 if TYPE_CHECKING:
@@ -45,3 +47,23 @@ class Registry(Versions, Runs, Promotions, Archive, Names):
                 return False
             session.merge(Silence(stream=stream, since=since))
             return True
+
+    def list_other_projects(self, since: datetime) -> list[TrainingRun]:
+        """Return the latest run of each other project that trains with this database, if it is later than `since`.
+
+        Runs before the first one of this project do not count: they are of where it was before it was moved or copied.
+        """
+        folder = str(self.database.project_folder)
+        own = select(func.min(TrainingRun.started_at)).where(TrainingRun.project_folder == folder).scalar_subquery()
+        query = select(TrainingRun).where(
+            TrainingRun.project_folder != folder, TrainingRun.started_at > own, TrainingRun.started_at >= since
+        )
+        with self.database.read() as session:
+            runs = list(session.scalars(query.order_by(TrainingRun.started_at)))
+        latest = {run.project_folder: run for run in runs}
+        return [run for run in latest.values() if run.host != socket.gethostname() or _exists(run)]
+
+
+def _exists(run: TrainingRun) -> bool:
+    """Whether the project of a run on this host still exists."""
+    return Path(str(run.project_folder)).is_dir()

@@ -129,6 +129,7 @@ class Runs:
                     started_at=now,
                     as_of=as_of,
                     promoted_to_production=False,
+                    project_folder=None if self.database.project_folder is None else str(self.database.project_folder),
                     **owner,
                 )
                 session.add(run)

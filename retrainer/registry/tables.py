@@ -209,6 +209,7 @@ class TrainingRun(_HasModelType, Base):
     process_started_at: Mapped[datetime]  # see `ProcessIdentity`
     heartbeat_at: Mapped[datetime]
     heartbeat_monotonic: Mapped[float | None]  # the same in seconds since the boot; NULL for runs of earlier releases
+    project_folder: Mapped[str | None] = mapped_column(Text)  # on that host; NULL for runs of earlier releases
 
     __table_args__ = (
         CheckConstraint(_one_of("status", RUN_STATUSES), name="ck_retrainer_training_runs_status"),

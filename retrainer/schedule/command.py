@@ -96,23 +96,23 @@ class ScheduledCommand:
 
     def crontab_command(self) -> str:
         """Return the command for a crontab: only warnings and errors are mailed, and every % is escaped."""
-        line = " ".join(_quote_for_cron(word) for word in self.words) + " >/dev/null"
+        line = " ".join(quote_for_cron(word) for word in self.words) + " >/dev/null"
         if self.env_file is None:
             return line
-        return f"{SOURCES_A_FILE}{_quote_for_cron(str(self.env_file))}; set +a; {line}"
+        return f"{SOURCES_A_FILE}{quote_for_cron(str(self.env_file))}; set +a; {line}"
 
     def systemd_command(self) -> str:
         """Return the command for ExecStart=."""
-        return " ".join(_quote_for_systemd(word) for word in self.words)
+        return " ".join(quote_for_systemd(word) for word in self.words)
 
 
-def _quote_for_cron(word: str) -> str:
+def quote_for_cron(word: str) -> str:
     """Quote a word for the shell, and escape every %, outside of quotes, by a backslash that cron removes."""
     quoted = shlex.quote(word)
     return quoted.replace("%", "'\\%'" if quoted.startswith("'") else "\\%")
 
 
-def _quote_for_systemd(word: str) -> str:
+def quote_for_systemd(word: str) -> str:
     """Quote a word for systemd, where % and $ and the backslash are special."""
     special = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
     return f'"{special}"' if special != word or not word.isascii() or any(char in word for char in " ';") else word

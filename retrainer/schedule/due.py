@@ -39,6 +39,12 @@ class Due:
         return f"The {self.model_type} model is {'' if self.is_due else 'not '}due: {self.why}"
 
 
+def next_due_at(project: Project, model_type: ModelTypeName) -> datetime | None:
+    """Return when `schedule_days` will have passed since the last completed run; None if there is none."""
+    last = project.registry.get_last_completed_run(model_type)
+    return None if last is None else last.started_at + timedelta(days=project.settings.retraining.schedule_days)
+
+
 def due(project: Project, model_type: ModelTypeName, now: datetime) -> Due:
     """Check whether a model type is due.
 

@@ -207,6 +207,7 @@ def test_operation_ids_are_the_names_for_generated_clients(bad_input_server: Ser
         "retrain",
         "rollback",
         "run",
+        "status",
         "training_history",
         "version",
         "versions",

@@ -35,8 +35,12 @@ def leave_two_versions_and_a_dead_run(folder: Path) -> list[str]:
     return [str(run.model_version_id) for run in runs if run]
 
 
-def look(retrainer: Runner, versions: list[str]) -> None:
-    """Call the commands that only look, and check what they show of the dead run."""
+def look(retrainer: Runner, versions: list[str], *findings: str) -> None:
+    """Call the commands that only look, and check what they show of the dead run.
+
+    Args:
+        findings: what `doctor` also finds.
+    """
     (run, *_) = retrainer("history", "--json").json["training_runs"]
     assert (run["status"], run["run_id"]) == ("failed", retrainer_run_id(retrainer))
     assert "The run was interrupted: its process" in run["error"]
@@ -55,7 +59,8 @@ def look(retrainer: Runner, versions: list[str]) -> None:
         done = retrainer(*command)
         assert done.code == 0, (command, done.err)
     examined = retrainer("doctor", "--json")
-    assert [finding["kind"] for finding in examined.json["findings"]] == ["dead_run"], examined.err
+    assert {finding["kind"] for finding in examined.json["findings"]} == {"dead_run", *findings}, examined.err
+    assert retrainer("status").code == 1
 
 
 def retrainer_run_id(retrainer: Runner) -> str:
@@ -72,6 +77,7 @@ def look_over_http(folder: Path, versions: list[str]) -> None:
         paths = (
             "/health/ready",
             "/metrics",
+            "/status",
             "/models/production",
             "/models/versions",
             f"/models/versions/{versions[0]}",
@@ -115,7 +121,7 @@ def _mount(*arguments: str) -> None:
 def test_a_read_only_folder(sqlite_folder: Path, retrainer: Runner) -> None:
     versions = leave_two_versions_and_a_dead_run(sqlite_folder)
     with read_only(sqlite_folder):
-        look(retrainer, versions)
+        look(retrainer, versions, "unwritable_folder")
         look_over_http(sqlite_folder, versions)
         require_that_writing_fails(retrainer, "cannot be written")
 
@@ -128,7 +134,7 @@ def test_a_read_only_folder_with_a_write_ahead_log(sqlite_folder: Path, retraine
     with project.registry.database.engine.connect():  # keeps the log
         project.registry.hold("timing", "in the log", NOW)
         with read_only(sqlite_folder):
-            look(retrainer, versions)
+            look(retrainer, versions, "unwritable_folder")
             assert "in the log" in retrainer("production").out
 
 
@@ -171,7 +177,7 @@ def test_a_full_disk(sqlite_folder: Path, retrainer: Runner) -> None:
         with pytest.raises(OSError, match="No space left"), (sqlite_folder / "filler").open("wb", buffering=0) as file:
             while True:
                 file.write(bytes(4096))
-        look(retrainer, versions)
+        look(retrainer, versions, "full_disk")
         require_that_writing_fails(retrainer, "disk")
     finally:
         subprocess.run(["umount", "--lazy", sqlite_folder], check=True)

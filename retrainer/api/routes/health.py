@@ -1,6 +1,7 @@
-"""The endpoints for operators: health and metrics."""
+"""The endpoints for operators: health, metrics and status."""
 
 import logging
+from datetime import UTC, datetime
 from functools import partial
 from typing import Annotated
 
@@ -9,9 +10,11 @@ from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel, Field
 
-from retrainer.api.dependencies import State, failures, reject_unknown_parameters
+from retrainer.api.dependencies import State, failures, in_thread, reject_unknown_parameters
 from retrainer.api.metrics import metrics_without_database, project_metrics
 from retrainer.errors import RetrainerError
+from retrainer.render.documents.status import StatusDocument
+from retrainer.status import get_status
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +43,13 @@ async def ready(state: State) -> JSONResponse:
     state.threads.require_free()
     await state.threads.run("look", state.project.registry.database.revision)
     return JSONResponse({"status": "ready"})
+
+
+@router.get("/status", responses=failures())
+@in_thread("inspect")
+def status(state: State) -> StatusDocument:
+    """Return the state of the project, and what needs attention."""
+    return StatusDocument.from_status(get_status(state.project, datetime.now(UTC)))
 
 
 @router.get(

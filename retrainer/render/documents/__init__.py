@@ -7,9 +7,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from retrainer.render.documents import evaluations, exports, forecasts, posts, project, runs, versions
+    from retrainer.render.documents import evaluations, exports, forecasts, posts, project, runs, status, versions
 
-__all__ = ["evaluations", "exports", "forecasts", "posts", "project", "runs", "versions"]
+__all__ = ["evaluations", "exports", "forecasts", "posts", "project", "runs", "status", "versions"]
 
 
 def __getattr__(name: str) -> object:

@@ -1,11 +1,12 @@
 """The documents of an exported version, and of `export` and `import`."""
 
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import AwareDatetime, Field
 
 from retrainer.model_types import ModelTypeName
 from retrainer.render.documents.base import Document, Timestamp, VersionId
+from retrainer.render.documents.evaluations import NaiveDocument
 from retrainer.render.documents.versions import VersionLifeDocument
 
 if TYPE_CHECKING:
@@ -13,18 +14,16 @@ if TYPE_CHECKING:
 
     from retrainer.registry import tables
 
+_Count = Annotated[int, Field(ge=0, lt=2**31)]  # an integer in the database
+
 
 class ExportedVersionDocument(VersionLifeDocument):
-    """A version as `show --json` prints it, with the exact times."""
+    """A version as `show --json` prints it, with exact times and what else another project needs."""
 
-    version_id: str = Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}$")
     trained_at: AwareDatetime
     trained_through: AwareDatetime
-    num_training_samples: int = Field(ge=0, lt=2**31)
-    training_duration_seconds: float = Field(ge=0, lt=1e9)
     started_from: str | None
-    refit_id: str | None = Field(pattern=r"^[A-Za-z0-9_]{1,200}$")
-    num_refit_samples: int | None = Field(ge=0, lt=2**31)
+    refit_id: str | None
     refit_through: AwareDatetime | None
 
 
@@ -42,6 +41,53 @@ class ExportDocument(Document):
     release: str
     exported_at: Timestamp
     version: ExportedVersionDocument
+    files: dict[str, ExportedFileDocument]
+
+
+# What an import reads of it, checked. What a later release adds needs a default here, since earlier exports lack it.
+
+
+class ImportedEvaluationDocument(Document):
+    """An evaluation in an export."""
+
+    evaluation_id: str = Field(max_length=200)
+    evaluated_at: AwareDatetime
+    metrics: dict[str, Any]
+    baseline: NaiveDocument
+    num_predictions: _Count
+    window: dict[str, Any]
+    forecasts_file: str
+    predictions_json: list[Any]
+
+
+class ImportedVersionDocument(Document):
+    """A version in an export."""
+
+    version_id: str = Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}$")
+    model_type: ModelTypeName
+    algorithm: str
+    trained_at: AwareDatetime
+    status: str
+    num_training_samples: _Count
+    training_duration_seconds: float = Field(ge=0, lt=1e9)
+    trained_through: AwareDatetime
+    trained_through_post_id: str
+    hyperparameters: dict[str, Any]
+    started_from: str | None
+    refit_id: str | None = Field(pattern=r"^[A-Za-z0-9_]{1,200}$")
+    num_refit_samples: _Count | None
+    refit_through: AwareDatetime | None
+    refit_through_post_id: str | None
+    evaluations: list[ImportedEvaluationDocument]
+    ledger: list[dict[str, Any]]
+
+
+class ImportDocument(Document):
+    """An export."""
+
+    release: str
+    exported_at: str
+    version: ImportedVersionDocument
     files: dict[str, ExportedFileDocument]
 
 

@@ -1,0 +1,124 @@
+"""Health checks that `doctor` and `status` share: of plugins, the models folder, schedules and the database."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Literal
+
+from retrainer.algorithms.manager import load_algorithm
+from retrainer.errors import RetrainerError
+from retrainer.model_types import MODEL_TYPE_NAMES
+from retrainer.pipeline.loading import version_options
+from retrainer.schedule.installed import find_schedules
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from datetime import datetime
+    from pathlib import Path
+
+    from retrainer.project import Project
+    from retrainer.schedule.installed import Schedule
+
+MIN_FREE_BYTES = 100 * 1024**2  # a run writes a version of up to 32 MB, and logs
+_SHARED = timedelta(days=30)  # since a run of another project, the database counts as shared
+
+ProblemKind = Literal["unusable_algorithm", "unwritable_folder", "full_disk", "idle_schedule", "shared_database"]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something that a person has to fix.
+
+    Attributes:
+        kind: the kind of problem.
+        subject: the version, path or schedule concerned.
+        message: the problem in one sentence.
+        hint: what to do.
+    """
+
+    kind: ProblemKind
+    subject: str
+    message: str
+    hint: str
+
+
+@dataclass(frozen=True)
+class DiskSpace:
+    """The space on the file system of the models folder, in bytes.
+
+    Attributes:
+        folder: the models folder, or the nearest folder above it that exists.
+    """
+
+    folder: Path
+    free: int
+    total: int
+
+
+def check_surroundings(project: Project, now: datetime) -> Iterator[Problem]:
+    """Run all checks."""
+    yield from check_production_algorithms(project)
+    yield from check_models_folder(project)
+    yield from check_schedules(find_schedules(project.config_file))
+    yield from check_database(project, now)
+
+
+def check_production_algorithms(project: Project) -> Iterator[Problem]:
+    """Check that the algorithms of the production versions can be loaded, and accept their recorded options."""
+    for model_type in MODEL_TYPE_NAMES:
+        version = project.registry.get_production(model_type)
+        if version is None:
+            continue
+        try:
+            version_options(project, version, load_algorithm(version.algorithm, model_type))
+        except RetrainerError as error:
+            message = f"the production version '{version.version_id}' cannot forecast: {error.message}"
+            hint = f"Install or fix the plugin, or promote a version of another algorithm. {error.hint}".strip()
+            yield Problem("unusable_algorithm", version.version_id, message, hint)
+
+
+def check_models_folder(project: Project) -> Iterator[Problem]:
+    """Check that files can be added to the models folder, and that its disk has space for them."""
+    models = project.models_dir
+    for folder in (models, *(models / model_type for model_type in MODEL_TYPE_NAMES)):
+        # What cannot even be read is another finding.
+        if os.access(folder, os.R_OK | os.X_OK) and not os.access(folder, os.W_OK):
+            message = f"'{folder}' cannot be written"
+            yield Problem("unwritable_folder", str(folder), message, "Training fails until its permissions are fixed")
+    space = measure_space(models)
+    if space is not None and space.free < MIN_FREE_BYTES:
+        free = f"{space.free / 1024**2:.0f} MiB"
+        message = f"the disk of '{space.folder}' has only {free} left"
+        yield Problem("full_disk", str(space.folder), message, "Free some space, such as with `retrainer prune`")
+
+
+def measure_space(models_dir: Path) -> DiskSpace | None:
+    """Return the space on the disk of the models folder; None if it cannot be read."""
+    folder = next((path for path in (models_dir, *models_dir.parents) if path.is_dir()), models_dir)
+    try:
+        usage = shutil.disk_usage(folder)
+    except OSError:
+        return None
+    return DiskSpace(folder, usage.free, usage.total)
+
+
+def check_schedules(schedules: Sequence[Schedule]) -> Iterator[Problem]:
+    """Check that something runs the schedules."""
+    for schedule in schedules:
+        if schedule.problem is not None:
+            message = f"the schedule in {schedule.where} never runs: {schedule.problem}"
+            yield Problem("idle_schedule", schedule.where, message, schedule.remedy)
+
+
+def check_database(project: Project, now: datetime) -> Iterator[Problem]:
+    """Check that no other project trains with the same database."""
+    for run in project.registry.list_other_projects(now - _SHARED):
+        folder = str(run.project_folder)
+        message = (
+            f"the project '{folder}' on '{run.host}' trains with the same database {project.registry.database.location}"
+            f", last on {run.started_at:%Y-%m-%d %H:%M} UTC"
+        )
+        yield Problem("shared_database", folder, message, "Give each project a database of its own (database.url)")

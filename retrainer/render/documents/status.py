@@ -1,0 +1,135 @@
+"""The document of `status`."""
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Literal, Self
+
+from pydantic import Field
+
+from retrainer.model_types import ModelTypeName
+from retrainer.render.documents.base import Document, Timestamp, VersionId
+from retrainer.render.documents.runs import RunDocument
+
+if TYPE_CHECKING:
+    from retrainer.health import DiskSpace
+    from retrainer.status import PostsStatus, Status, TypeStatus
+
+
+class ProblemDocument(Document):
+    """Something that needs a person."""
+
+    message: str = Field(examples=["the posts are stale: the newest is 9.0 days old"])
+    hint: str = Field(examples=["Check that posts are still fetched or imported"])
+
+
+class HoldDocument(Document):
+    """A stop of automatic promotion."""
+
+    since: Timestamp
+    actor: str = Field(examples=["ada@server"])
+    reason: str = Field(examples=["holiday season"])
+
+
+class TypeStatusDocument(Document):
+    """One model type."""
+
+    model_type: ModelTypeName
+    enabled: bool = Field(examples=[True])
+    algorithm: str = Field(examples=["prophet"], description="The configured algorithm.")
+    version_id: VersionId | None = Field(description="The production version.")
+    live_since: Timestamp | None = Field(description="When it was promoted.")
+    hold: HoldDocument | None = Field(examples=[None])
+    is_due: bool = Field(examples=[False])
+    due_why: str = Field(examples=["the last run was 2.0 days ago (schedule_days is 7)"])
+    due_at: Timestamp | None = Field(description="When the next run is due by `schedule_days`.")
+    last_run: RunDocument | None
+
+    @classmethod
+    def from_status(cls, one: "TypeStatus") -> Self:
+        version = one.production
+        return cls.build(
+            one,
+            version_id=version.version_id if version else None,
+            live_since=version.promoted_at if version else None,
+            is_due=one.due.is_due,
+            due_why=one.due.why,
+        )
+
+
+class PostsStatusDocument(Document):
+    """The posts, and whether they still arrive."""
+
+    count: int = Field(examples=[373])
+    newest_at: Timestamp | None
+    silence_hours: float | None = Field(examples=[5.2], description="The time since the newest post.")
+    usual_gap_hours: float | None = Field(examples=[61.5], description="99.9% of the gaps are at most as long.")
+    stale: bool | None = Field(examples=[False], description="Whether the silence is longer; null without posts.")
+    recent_per_day: float = Field(examples=[3.1], description="Posts a day in the last week.")
+    usual_per_day: float | None = Field(examples=[2.9], description="Posts a day in the 12 weeks before.")
+
+    @classmethod
+    def from_status(cls, posts: "PostsStatus") -> Self:
+        freshness = posts.freshness
+        return cls.build(
+            posts,
+            newest_at=freshness.newest_at if freshness else None,
+            silence_hours=_hours(freshness.silence) if freshness else None,
+            usual_gap_hours=_hours(freshness.usual_gap) if freshness and freshness.usual_gap is not None else None,
+            stale=freshness.is_stale if freshness else None,
+        )
+
+
+class ScheduleDocument(Document):
+    """A schedule on this machine."""
+
+    kind: Literal["cron", "systemd"]
+    where: str = Field(examples=["your crontab"])
+    line: str = Field(examples=["0 3 * * * /srv/venv/bin/python -P -m retrainer train --fetch --if-due"])
+    active: bool | None = Field(examples=[True], description="Whether its daemon runs; null if that is unknown.")
+
+
+class DiskDocument(Document):
+    """The disk of the models folder."""
+
+    folder: str = Field(examples=["/srv/project/models"])
+    free_bytes: int = Field(examples=[12_000_000_000])
+    total_bytes: int = Field(examples=[50_000_000_000])
+
+    @classmethod
+    def from_space(cls, space: "DiskSpace") -> Self:
+        return cls(folder=str(space.folder), free_bytes=space.free, total_bytes=space.total)
+
+
+class NeededPluginDocument(Document):
+    """An algorithm that the settings or production need."""
+
+    name: str = Field(examples=["prophet"])
+    model_type: ModelTypeName
+    problem: str | None = Field(examples=[None])
+
+
+class StatusDocument(Document):
+    """The state of a project."""
+
+    at: Timestamp
+    project: str = Field(examples=["/srv/project"])
+    needs_attention: bool = Field(examples=[False], description="Whether there are problems.")
+    problems: list[ProblemDocument] = Field(examples=[[]])
+    types: list[TypeStatusDocument]
+    posts: PostsStatusDocument
+    schedules: list[ScheduleDocument]
+    disk: DiskDocument | None
+    plugins: list[NeededPluginDocument]
+
+    @classmethod
+    def from_status(cls, status: "Status") -> Self:
+        return cls.build(
+            status,
+            needs_attention=bool(status.problems),
+            types=[TypeStatusDocument.from_status(one) for one in status.types],
+            posts=PostsStatusDocument.from_status(status.posts),
+            disk=DiskDocument.from_space(status.disk) if status.disk else None,
+        )
+
+
+def _hours(duration: timedelta) -> float:
+    return duration / timedelta(hours=1)
