@@ -5,7 +5,7 @@ PRODUCT := .venv/.product
 STAMP := .venv/.installed
 PYTEST := $(BIN)/python -m pytest --dist worksteal -n 2
 
-.PHONY: help demo test test-slow soak test-lowest coverage lint format docs docs-picture clean \
+.PHONY: help demo test test-slow soak test-lowest coverage screens lint format docs docs-picture clean \
 	bench bench-registry bench-timing bench-futures bench-content bench-scale bench-evidence bench-claude bench-replay bench-policies bench-api bench-import
 
 help:  ## list the targets
@@ -22,6 +22,9 @@ test-slow: $(STAMP)  ## run the slow tests: kills, races, wheels, cron, load, re
 
 soak: $(STAMP)  ## run the soak tests: hundreds of kills on both databases, long fuzzing and load (hours)
 	$(PYTEST) -m soak
+
+screens: $(STAMP)  ## store the screens of all commands; `git diff` shows what changed
+	$(PYTEST) tests/screens -m "slow or not slow" --store-screens
 
 coverage: $(STAMP)  ## run the fast tests and report the lines that none of them runs
 	$(PYTEST) --cov --cov-report=term-missing:skip-covered

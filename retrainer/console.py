@@ -19,7 +19,7 @@ import traceback
 import warnings
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from retrainer.errors import RetrainerError, UsageError
 from retrainer.escapes import visible, visible_json, visible_lines
@@ -31,19 +31,28 @@ if TYPE_CHECKING:
     from typing import TextIO
 
     from pydantic import BaseModel
+    from rich.console import Console
     from rich.progress import Progress
+    from rich.text import Text
 
     from retrainer.logs import LogFormat
 
     Document = BaseModel | Mapping[str, Any]
 
 TERMINAL_ONLY = "terminal_only"  # an attribute of a log record that stderr shows on a terminal or with --verbose only
-MIN_WRAPPED_WIDTH = 24  # of the last column of a table
-PIPE_WIDTH = 200  # of a table in a pipe or a file, which has no terminal's width
+MIN_LAST_WIDTH = 24  # of the last column of a table that has columns to leave out
+COLUMN_GAP = 2  # between the columns of a table
+STYLES = {"good": "green", "bad": "red", "warning": "yellow", "faint": "dim"}
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
-
 log = logging.getLogger("retrainer")
+
+
+class Styled(NamedTuple):
+    """A text in the colour of its meaning, where there are colours: on a terminal, unless NO_COLOR is set."""
+
+    text: str
+    style: Literal["good", "bad", "warning", "faint"]
 
 
 def prepare_streams() -> None:
@@ -56,13 +65,51 @@ def prepare_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def text(*lines: str) -> None:
+def is_terminal() -> bool:
+    """Whether results go to a terminal, where they are short; in a pipe or a file they are whole."""
+    return sys.stdout.isatty()
+
+
+def text(*lines: str | Styled) -> None:
     """Print lines of a result.
 
     Raises:
         RetrainerError: stdout cannot be written, as on a full disk.
     """
-    _print("\n".join(map(visible, lines)))
+    _print("\n".join(_paint(_escape(line), sys.stdout) for line in lines))
+
+
+def paragraph(sentences: str | Styled) -> None:
+    """Print sentences, wrapped between words on a terminal."""
+    if not is_terminal():
+        text(sentences if isinstance(sentences, str) else sentences.text)
+        return
+    console = _rich_console(sys.stdout)
+    with console.capture() as captured:
+        console.print(_as_rich_text(_escape(sentences)))
+    _print("\n".join(line.rstrip() for line in captured.get().splitlines()))
+
+
+def _escape(content: str | Styled) -> str | Styled:
+    return visible(content) if isinstance(content, str) else content._replace(text=visible(content.text))
+
+
+def _paint(line: str | Styled, stream: TextIO) -> str:
+    """Return a line in its colour if the stream is a terminal with colours."""
+    if isinstance(line, str) or not stream.isatty():
+        return line if isinstance(line, str) else line.text
+    console = _rich_console(stream)
+    with console.capture() as captured:
+        console.print(_as_rich_text(line), soft_wrap=True, end="")
+    return captured.get()
+
+
+def _rich_console(stream: TextIO, width: int | None = None) -> Console:
+    """Return a console of rich that interprets no text, and shows no colours if NO_COLOR is set."""
+    from rich.console import Console  # noqa: PLC0415  slow to import
+
+    colours: Literal["auto"] | None = None if os.environ.get("NO_COLOR") else "auto"
+    return Console(file=stream, width=width, color_system=colours, highlight=False, emoji=False, markup=False)
 
 
 def bar_characters() -> str:
@@ -151,7 +198,7 @@ def error(problem: RetrainerError | str, *, as_json: bool = False) -> None:
     if any(isinstance(handler, _StderrHandler) for handler in logging.getLogger().handlers):
         log.error("%s", problem, extra={COMMAND_ERROR: True})
     else:  # an error in the options, before logging was configured
-        _to_stderr(visible(f"Error: {problem}"))
+        _to_stderr(Styled(visible(f"Error: {problem}"), "bad"))
     if as_json:
         with suppress(RetrainerError):  # stdout cannot be written: the line above says what failed first
             document((problem if isinstance(problem, RetrainerError) else RetrainerError(problem)).document())
@@ -219,13 +266,18 @@ class _StderrHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         if getattr(record, TERMINAL_ONLY, False) and self.level > logging.DEBUG and not sys.stderr.isatty():
             return
-        _spinner.print(self.format(record))
+        line = self.format(record)
+        if record.levelno < logging.WARNING:
+            _spinner.print(line)
+            _spinner.start_step(line)
+        else:
+            _spinner.print(Styled(line, "bad" if record.levelno >= logging.ERROR else "warning"))
 
 
-def _to_stderr(line: str) -> None:
+def _to_stderr(line: str | Styled) -> None:
     """Print a line to stderr; a closed stderr must not stop the work."""
     with suppress(OSError):
-        print(line, file=sys.stderr, flush=True)
+        print(_paint(line, sys.stderr), file=sys.stderr, flush=True)
 
 
 class _Spinner:
@@ -237,12 +289,11 @@ class _Spinner:
     @contextmanager
     def running(self) -> Iterator[None]:
         """Spin until the block ends."""
-        from rich.console import Console  # noqa: PLC0415  slow to import, and needed on a terminal only
+        # Slow to import, and needed on a terminal only.
         from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn  # noqa: PLC0415
 
         columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
-        console = Console(stderr=True, highlight=False, emoji=False, markup=False)
-        progress = Progress(*columns, console=console, transient=True)
+        progress = Progress(*columns, console=_rich_console(sys.stderr), transient=True)
         progress.add_task("Working...", total=None)
         progress.start()
         self._progress = progress
@@ -253,14 +304,17 @@ class _Spinner:
             with suppress(OSError):  # as in `print`
                 progress.stop()
 
-    def print(self, line: str) -> None:
-        """Print a line above the spinner and make it the description of what is being done."""
+    def print(self, line: str | Styled) -> None:
+        """Print a line, above the spinner where there is one."""
         if self._progress is None:
             _to_stderr(line)
             return
         with suppress(OSError):  # the terminal was closed, which must not stop the work
-            self._progress.console.print(line, soft_wrap=True)
-        if line.strip("="):
+            self._progress.console.print(_as_rich_text(line), soft_wrap=True)
+
+    def start_step(self, line: str) -> None:
+        """Make a log line the description of what is being done; the time starts again."""
+        if self._progress is not None and line.strip("="):
             self._progress.reset(self._progress.task_ids[0], description=line.splitlines()[0][:100])
 
     def describe(self, line: str) -> None:
@@ -303,48 +357,77 @@ def stdout_to_stderr() -> Iterator[None]:
         os.close(saved)
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str = "", right: Sequence[str] = ()) -> None:
-    """Print a table of plain cells.
+def table(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[str | Styled]],
+    *,
+    title: str = "",
+    right: Sequence[str] = (),
+    optional: Sequence[str] = (),
+    cut: bool = False,
+) -> None:
+    """Print a table. On a terminal it has the terminal's width; in a pipe, a row is a line, however long.
 
     Args:
         columns: the headings.
         rows: the cells of each row, in the order of the columns.
         title: a line above it.
         right: the columns to align to the right.
+        optional: the columns to leave out on a narrow terminal, the first one first.
+        cut: whether the last column, of sentences, is cut at a word to fit the terminal; by default, it wraps.
     """
     from rich.box import SIMPLE_HEAD  # noqa: PLC0415  slow to import
-    from rich.console import Console  # noqa: PLC0415
+    from rich.cells import cell_len  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
 
     if title:
         text(title)
-    cells = [tuple(map(visible, row)) for row in rows]
-    widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
-    if sum(widths[:-1]) + min(widths[-1], MIN_WRAPPED_WIDTH) + 2 * len(columns) > console.width:
-        _print_vertically(columns, cells)
-        return
-    drawn = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for index, (column, width) in enumerate(zip(columns, widths, strict=True)):
-        # Only the last column, of sentences, wraps: a version ID must stay whole, to be copied and searched.
-        is_last = index == len(columns) - 1
+    cells = [[_as_rich_text(_escape(cell)) for cell in row] for row in rows]
+    widths = {
+        heading: max(map(cell_len, [heading, *(row[index].plain for row in cells)]))
+        for index, heading in enumerate(columns)
+    }
+    whole = sum(widths.values()) + COLUMN_GAP * len(columns)
+    console = _rich_console(sys.stdout, None if is_terminal() else whole)
+    last, shown = columns[-1], list(columns)
+    dropped = iter(optional)
+    while True:
+        room = console.width - sum(widths[heading] + COLUMN_GAP for heading in shown[:-1])
+        if room >= min(widths[last], MIN_LAST_WIDTH) or (heading := next(dropped, None)) is None:
+            break
+        shown.remove(heading)
+    drawn = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    for heading in shown:
+        # Only the last column wraps: an ID must stay whole, to be copied and searched.
+        keep = heading != last and room >= len(last)
         drawn.add_column(
-            column,
-            justify="right" if column in right else "left",
+            heading,
+            justify="right" if heading in right else "left",
             overflow="fold",
-            no_wrap=not is_last,
-            min_width=None if is_last else width,
+            no_wrap=keep,
+            min_width=widths[heading] if keep else None,
         )
     for row in cells:
-        drawn.add_row(*map(Text, row))
+        by_heading = dict(zip(columns, row, strict=True))
+        if cut:
+            _cut_at_word(by_heading[last], max(room, len(last)))
+        drawn.add_row(*(by_heading[heading] for heading in shown))
     with console.capture() as captured:
         console.print(drawn)
-    _print(captured.get())
+    _print("\n".join(line.rstrip() for line in captured.get().splitlines()) + "\n")
 
 
-def _print_vertically(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print each cell on a line of its own, where a table would be wider than the terminal."""
-    margin = max(map(len, columns)) + 2
-    for row in rows:
-        text(*(f"{column:{margin}}{cell}" for column, cell in zip(columns, row, strict=True) if cell), "")
+def _as_rich_text(content: str | Styled) -> Text:
+    from rich.text import Text  # noqa: PLC0415  slow to import
+
+    content, style = (content, "") if isinstance(content, str) else (content.text, STYLES[content.style])
+    return Text(content, style)
+
+
+def _cut_at_word(sentence: Text, width: int) -> None:
+    """Cut a sentence that is wider at the last word that fits, and mark it."""
+    if sentence.cell_len <= width:
+        return
+    sentence.truncate(width - 1)
+    start = sentence.plain.rpartition(" ")[0].rstrip(" ,;:.(") or sentence.plain
+    sentence.plain = f"{start}…"

@@ -8,6 +8,13 @@ from math import inf
 from typing import Literal, overload
 
 _UNITS = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
+# Up to which distance from now a time is shown in which unit.
+_STEPS = (
+    (timedelta(minutes=1), timedelta(seconds=1), "s"),
+    (timedelta(hours=1), timedelta(minutes=1), "min"),
+    (timedelta(hours=48), timedelta(hours=1), "h"),
+    (timedelta(days=14), timedelta(days=1), "days"),
+)
 _DURATIONS = (  # hours below which a unit is used, its hours, its name and its decimal places
     (59.5 / 3600, 1 / 3600, "s", 0),
     (59.5 / 60, 1 / 60, "min", 0),
@@ -26,6 +33,16 @@ def format_time(time: None) -> None: ...
 def format_time(time: datetime | None) -> str | None:
     """Format a time like 2025-11-06T12:00:00Z; None stays None."""
     return None if time is None else f"{time.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def format_relative(time: datetime, now: datetime) -> str:
+    """Format a time for a screen: `just now`, `5 min ago`, `in 3 h`, `9 days ago`, and the date beyond two weeks."""
+    distance = abs(now - time)
+    for limit, unit, name in _STEPS:
+        if distance < limit:
+            words = f"{distance // unit} {name}"
+            return "just now" if name == "s" else f"{words} ago" if time <= now else f"in {words}"
+    return f"{time:%Y-%m-%d}"
 
 
 def format_hours(hours: float) -> str:

@@ -83,12 +83,16 @@ def run_as_process(folder: Path, *, powerless: bool = False) -> Runner:
     return run
 
 
-def run_in_process(folder: Path) -> Runner:
+def run_in_process(folder: Path, *, terminal: int | None = None) -> Runner:
     """Return a runner that calls the program's entry function in this process.
 
     What a process would start with is set up for the call and restored after it: working directory, environment,
     streams (by file descriptor, so output of libraries and children is captured too), log handlers, warning filters,
     and the packages on PYTHONPATH.
+
+    Args:
+        folder: the default working directory.
+        terminal: the file descriptor of a terminal that results go to, instead of being captured.
     """
 
     def run(
@@ -106,7 +110,7 @@ def run_in_process(folder: Path) -> Runner:
             packages(variables.get("PYTHONPATH", "")),
             _fresh_logging(),
             warnings.catch_warnings(action="error"),
-            _captured_streams() as read,
+            _captured_streams(terminal) as read,
         ):
             console.prepare_streams()
             try:
@@ -196,8 +200,12 @@ class _Read(Protocol):
 
 
 @contextmanager
-def _captured_streams() -> Iterator[_Read]:
-    """Send stdout and stderr, with their file descriptors, to files; stdin is empty. Yields what reads the two."""
+def _captured_streams(terminal: int | None) -> Iterator[_Read]:
+    """Send stdout and stderr, with their file descriptors, to files; stdin is empty. Yields what reads the two.
+
+    Args:
+        terminal: the file descriptor that stdout goes to instead.
+    """
     streams = sys.stdin, sys.stdout, sys.stderr
     descriptors = [(number, os.dup(number)) for number in (1, 2)]
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err, Path(os.devnull).open() as stdin:
@@ -211,8 +219,8 @@ def _captured_streams() -> Iterator[_Read]:
                 texts.append(file.read().decode().replace("\r\n", "\n"))
             return texts[0], texts[1]
 
-        for file, (number, _) in zip((out, err), descriptors, strict=True):
-            os.dup2(file.fileno(), number)
+        os.dup2(out.fileno() if terminal is None else terminal, 1)
+        os.dup2(err.fileno(), 2)
         sys.stdin = stdin
         sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115  for the call
         sys.stderr = open(2, "w", encoding="utf-8", buffering=1, closefd=False)  # noqa: SIM115  as above

@@ -43,6 +43,7 @@ settings.register_profile("new examples", parent=settings.get_profile("same exam
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--whole-process", action="store_true", help="run every command of a test as a process")
+    parser.addoption("--store-screens", action="store_true", help="store the screens that tests/screens compares with")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -52,10 +52,11 @@ def production(
             for name in MODEL_TYPE_NAMES
         }
         holds = {name: registry.get_hold(name) if at is None else None for name in MODEL_TYPE_NAMES}
+        short_ids = registry.short_ids()
     if as_json:
         console.document(documents.versions.ProductionDocument.from_rows(live))
     else:
-        tables.show_production(live, holds)
+        tables.show_production(live, holds, short_ids)
 
 
 @app.command()
@@ -68,10 +69,11 @@ def versions(
     """
     with open_project(context) as (project, _):
         rows = project.registry.list_versions(model_type, limit)
+        short_ids = project.registry.short_ids()
     if as_json:
         console.document(documents.versions.VersionsDocument.from_rows(rows))
     else:
-        tables.show_versions(rows)
+        tables.show_versions(rows, short_ids)
 
 
 @app.command()
@@ -168,13 +170,14 @@ def history(
         changes = project.registry.list_ledger_entries(
             model_type=model_type, actions=promotions.PRODUCTION_CHANGE_ACTIONS, limit=limit
         )
+        short_ids = project.registry.short_ids()
     if as_csv:
         columns = list(documents.runs.RunDocument.model_fields)
         console.csv_table(columns, ([*documents.runs.run_document(row).values()] for row in rows))
     elif as_json:
         console.document(documents.runs.HistoryDocument.from_rows(rows, total, changes))
     else:
-        tables.show_history(rows, total, changes)
+        tables.show_history(rows, total, changes, short_ids)
 
 
 @app.command()

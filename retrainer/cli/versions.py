@@ -163,8 +163,9 @@ def prune(
     """
     with open_project(context) as (project, _):
         found = retention.prunable(project, model_type)
+        short_ids = project.registry.short_ids()
     if not as_json:
-        tables.show_prunable(found)
+        tables.show_prunable(found, short_ids)
     question = f"Delete the files of {len(found)} versions permanently?"
     if found and not (dry_run or yes) and not console.confirmed(question):
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from sqlalchemy import or_, select
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from retrainer.registry.database import Database
 
 MIN_CHARACTERS = 3  # of a part of an id
+SHORT_LENGTHS = (4, 11, 20)  # of the end of an id: its random digits, with its time, with its date
 _MAX_SUGGESTED = 300  # ids that a misspelled one is compared with, the newest
 
 
@@ -58,6 +60,13 @@ class Names:
             if "\0" not in name and session.get(TrainingRun, name) is not None:
                 return name
             return _complete(session, TrainingRun.run_id, TrainingRun.started_at, name, "run")
+
+    def short_ids(self) -> dict[str, str]:
+        """Return, for every version and run, the shortest end of its id that no other one has."""
+        with self.database.read() as session:
+            ids = [*session.scalars(select(ModelVersion.version_id)), *session.scalars(select(TrainingRun.run_id))]
+        ends = Counter(one[-length:] for one in ids for length in SHORT_LENGTHS)
+        return {one: next((one[-length:] for length in SHORT_LENGTHS if ends[one[-length:]] == 1), one) for one in ids}
 
 
 def _version_by_role(session: Session, name: str, model_type: ModelTypeName | None) -> ModelVersion:

@@ -5,13 +5,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from retrainer import console
+from retrainer.render.cells import (
+    format_actor,
+    format_id,
+    format_minute,
+    format_moment,
+    format_result,
+    format_score,
+    format_size,
+    moment_heading,
+)
 from retrainer.render.scores import show_recorded_evaluation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from datetime import datetime
 
     from retrainer.algorithms import Importance
+    from retrainer.console import Styled
     from retrainer.doctor import Finding
     from retrainer.model_types import ModelTypeName
     from retrainer.pipeline.retention import Prunable
@@ -34,7 +44,9 @@ _EVENTS = {
 }
 
 
-def show_history(runs: Sequence[TrainingRun], total: int, changes: Sequence[LedgerEntry]) -> None:
+def show_history(
+    runs: Sequence[TrainingRun], total: int, changes: Sequence[LedgerEntry], short_ids: Mapping[str, str]
+) -> None:
     """Print training runs, and the latest changes of production."""
     if not runs:
         empty = "No training runs. Start one with `retrainer train`"
@@ -42,78 +54,102 @@ def show_history(runs: Sequence[TrainingRun], total: int, changes: Sequence[Ledg
         return
     rows = [
         (
-            _format_minute(run.started_at),
+            format_id(run.run_id, short_ids),
+            format_moment(run.started_at),
             run.model_type,
-            run.model_version_id or f"- ({run.algorithm})",
-            run.status,
-            _format_score(run.test_overall_score),
-            _format_score(run.production_score),
-            "yes" if run.promoted_to_production else "no",
+            format_id(run.model_version_id, short_ids),
+            format_score(run.test_overall_score),
+            format_score(run.production_score),
+            format_result(run),
             run.promotion_reason or run.error or "",
         )
         for run in runs
     ]
-    columns = ["Started (UTC)", "Type", "Version", "Status", "Score", "Production", "Promoted", "Reason"]
-    console.table(columns, rows, title=f"Training runs ({len(runs)} of {total})", right=["Score", "Production"])
+    columns = ["Run", moment_heading("Started"), "Type", "Version", "Score", "Production", "Result", "Reason"]
+    title = f"Training runs ({len(runs)} of {total})"
+    console.table(columns, rows, title=title, right=columns[4:6], optional=["Production"], cut=True)
     if changes:
-        _show_changes(changes)
+        _show_changes(changes, short_ids)
 
 
-def _show_changes(entries: Sequence[LedgerEntry]) -> None:
+def _show_changes(entries: Sequence[LedgerEntry], short_ids: Mapping[str, str]) -> None:
     rows = [
         (
-            _format_minute(entry.recorded_at),
+            format_moment(entry.recorded_at),
             entry.model_type,
             entry.action,
-            entry.from_version_id or "-",
-            entry.to_version_id or "-",
-            entry.actor + (" (automatic)" if entry.automatic else ""),
+            format_id(entry.from_version_id, short_ids),
+            format_id(entry.to_version_id, short_ids),
+            format_actor(entry.actor, automatic=entry.automatic),
             entry.reason,
         )
         for entry in entries
     ]
-    columns = ["Time (UTC)", "Type", "Action", "From", "To", "Actor", "Reason"]
-    console.table(columns, rows, title="Latest changes of production")
+    columns = [moment_heading("Time"), "Type", "Action", "From", "To", "Actor", "Reason"]
+    console.table(columns, rows, title="Latest changes of production", cut=True)
 
 
-def show_versions(versions: Sequence[ModelVersion]) -> None:
+def show_versions(versions: Sequence[ModelVersion], short_ids: Mapping[str, str]) -> None:
     """Print a list of versions."""
     if not versions:
         console.text("No versions yet. Train one with `retrainer train`")
         return
     rows = [
         (
-            version.version_id,
-            version.status + (" (pinned)" if version.pinned else ""),
-            _format_minute(version.trained_at),
+            format_id(version.version_id, short_ids),
+            version.model_type,
+            version.algorithm,
+            _format_status(version),
+            format_moment(version.trained_at),
             str(version.num_training_samples),
-            _format_minute(version.trained_through),
+            format_moment(version.trained_through),
         )
         for version in versions
     ]
-    console.table(["Version", "Status", "Trained (UTC)", "Posts", "Trained through (UTC)"], rows, right=["Posts"])
+    columns = ["Version", "Type", "Algorithm", "Status", moment_heading("Trained"), "Posts"]
+    console.table([*columns, moment_heading("Last post")], rows, right=["Posts"])
+
+
+def _format_status(version: ModelVersion) -> Styled | str:
+    status = version.status + (" (pinned)" if version.pinned else "")
+    if version.is_production:
+        return console.Styled(status, "good")
+    return console.Styled(status, "bad") if version.status == "failed" else status
 
 
 def show_production(
-    versions: Mapping[ModelTypeName, ModelVersion | None], holds: Mapping[ModelTypeName, Hold | None]
+    versions: Mapping[ModelTypeName, ModelVersion | None],
+    holds: Mapping[ModelTypeName, Hold | None],
+    short_ids: Mapping[str, str],
 ) -> None:
     """Print the production version of each model type, and whether automatic promotion is on hold."""
-    for model_type, version in versions.items():
-        hold = holds[model_type]
-        note = f"; automatic promotion on hold since {_format_minute(hold.since)}: {hold.reason}" if hold else ""
-        if version is None:
-            console.text(f"{model_type}: none{note}")
-        else:
-            refit = version.refit
-            posts = (
-                f"fitted again on {refit.num_samples} posts through {_format_minute(refit.through)} UTC"
-                if refit
-                else f"{version.num_training_samples} posts"
-            )
-            console.text(
-                f"{model_type}: {version.version_id} (promoted {_format_minute(version.promoted_at)} UTC, "
-                f"{posts}){note}"
-            )
+    rows = [
+        (
+            model_type,
+            *(("none", "-", "-", "-", "-", "-") if version is None else _production_cells(version, short_ids)),
+        )
+        for model_type, version in versions.items()
+    ]
+    columns = ["Type", "Version", "Algorithm", moment_heading("Promoted"), "Fit", "Posts", moment_heading("Last post")]
+    console.table(columns, rows, right=["Posts"])
+    for model_type, hold in holds.items():
+        if hold is not None:
+            since = f"{format_minute(hold.since)} UTC"
+            note = f"Automatic promotion of {model_type} is on hold since {since}: {hold.reason}"
+            console.paragraph(console.Styled(note, "warning"))
+
+
+def _production_cells(version: ModelVersion, short_ids: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the cells about a production version; its posts are those of the fit that serves."""
+    refit = version.refit
+    return (
+        format_id(version.version_id, short_ids),
+        version.algorithm,
+        format_moment(version.promoted_at),
+        "live" if refit else "evaluated",
+        str(refit.num_samples if refit else version.num_training_samples),
+        format_moment(refit.through if refit else version.trained_through),
+    )
 
 
 def show_run(run: TrainingRun) -> None:
@@ -123,16 +159,16 @@ def show_run(run: TrainingRun) -> None:
         ("Run", run.run_id),
         ("Type", f"{run.model_type}, by {run.algorithm}"),
         ("Status", run.status),
-        ("Started", f"{_format_minute(run.started_at)} UTC{taken}"),
-        ("As of", None if run.as_of is None else f"{_format_minute(run.as_of)} UTC"),
+        ("Started", f"{format_minute(run.started_at)} UTC{taken}"),
+        ("As of", None if run.as_of is None else f"{format_minute(run.as_of)} UTC"),
         (
             "Posts",
             None if run.num_test_samples is None else f"{run.num_training_samples} train, {run.num_test_samples} test",
         ),
         ("Version", run.model_version_id),
         ("Compared", run.compared_with),
-        ("Score", None if run.test_overall_score is None else _format_score(run.test_overall_score)),
-        ("Production", None if run.production_score is None else _format_score(run.production_score)),
+        ("Score", None if run.test_overall_score is None else format_score(run.test_overall_score)),
+        ("Production", None if run.production_score is None else format_score(run.production_score)),
         ("Promoted", "yes" if run.promoted_to_production else "no"),
         ("Cost", f"{run.cost_usd:.4f} USD, {run.tokens} tokens" if run.cost_usd else None),
         ("Reason", run.promotion_reason),
@@ -156,10 +192,10 @@ def show_version(
     for label, value in (
         ("Version", version.version_id),
         ("Status", version.status + state),
-        ("Trained", f"{_format_minute(version.trained_at)} UTC in {version.training_duration_seconds:.1f} s"),
-        ("Posts", f"{version.num_training_samples}, the last at {_format_minute(version.trained_through)} UTC"),
+        ("Trained", f"{format_minute(version.trained_at)} UTC in {version.training_duration_seconds:.1f} s"),
+        ("Posts", f"{version.num_training_samples}, the last at {format_minute(version.trained_through)} UTC"),
         *(
-            [("Live fit", f"{refit.num_samples} posts, the last at {_format_minute(refit.through)} UTC")]
+            [("Live fit", f"{refit.num_samples} posts, the last at {format_minute(refit.through)} UTC")]
             if (refit := version.refit)
             else []
         ),
@@ -187,7 +223,7 @@ def _describe_entry(entry: LedgerEntry, version_id: str) -> str:
         event = _EVENTS[entry.action]
     actor = f"({'automatically, ' if entry.automatic else ''}{entry.actor})"
     reason = f"{entry.reason.rstrip('.')}{_format_scores(entry.evidence)}."
-    return f"{_format_minute(entry.recorded_at)} UTC: it {event} {actor}. {reason}"
+    return f"{format_minute(entry.recorded_at)} UTC: it {event} {actor}. {reason}"
 
 
 def _format_scores(evidence: Mapping[str, Any]) -> str:
@@ -198,24 +234,26 @@ def _format_scores(evidence: Mapping[str, Any]) -> str:
     return f": {scores}, on the same {evidence['num_predictions']} posts"
 
 
-def show_prunable(prunable: Sequence[Prunable]) -> None:
+def show_prunable(prunable: Sequence[Prunable], short_ids: Mapping[str, str]) -> None:
     """Print the versions whose files would be deleted, and how much space that frees."""
     if not prunable:
         console.text("No archived version has files to delete")
         return
     rows = [
         (
-            item.version.version_id,
-            _format_minute(item.version.trained_at),
-            _format_size(item.bytes_on_disk),
-            _format_size(item.bytes_in_database),
+            format_id(item.version.version_id, short_ids),
+            item.version.model_type,
+            item.version.algorithm,
+            format_moment(item.version.trained_at),
+            format_size(item.bytes_on_disk),
+            format_size(item.bytes_in_database),
         )
         for item in prunable
     ]
     on_disk, in_database = sum(p.bytes_on_disk for p in prunable), sum(p.bytes_in_database for p in prunable)
-    total = ("Total", "", _format_size(on_disk), _format_size(in_database))
-    columns = ["Archived version", "Trained (UTC)", "On disk", "In the database"]
-    console.table(columns, [*rows, total], right=columns[2:])
+    total = ("Total", "", "", "", format_size(on_disk), format_size(in_database))
+    columns = ["Archived version", "Type", "Algorithm", moment_heading("Trained"), "On disk", "In the database"]
+    console.table(columns, [*rows, total], right=columns[4:])
 
 
 def show_findings(findings: Sequence[Finding]) -> None:
@@ -236,18 +274,6 @@ def show_posts(summary: PostsSummary, location: str) -> None:
         console.text(f"0 posts in {location}")
         return
     console.text(
-        f"{summary.count} posts, {summary.with_content} with text, from {_format_minute(summary.first)} to "
-        f"{_format_minute(summary.last)} UTC, in {location}"
+        f"{summary.count} posts, {summary.with_content} with text, from {format_minute(summary.first)} to "
+        f"{format_minute(summary.last)} UTC, in {location}"
     )
-
-
-def _format_minute(time: datetime | None) -> str:
-    return "-" if time is None else f"{time:%Y-%m-%d %H:%M}"
-
-
-def _format_score(score: float | None) -> str:
-    return "-" if score is None else f"{score:.4f}"
-
-
-def _format_size(size: int) -> str:
-    return f"{size / 1024:.1f} KiB" if size < 1024 * 1024 else f"{size / 1024 / 1024:.1f} MiB"

@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -562,24 +561,6 @@ def test_progress_shows_on_a_terminal_and_the_result_is_the_same(trained: str, f
     assert b"Loading and splitting data..." in shown
     assert b"\x1b[" in shown
     assert b"0:00:0" in shown
-
-
-def test_a_narrow_terminal_truncates_no_table(trained: str, folder: Path) -> None:
-    import pty
-
-    ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "retrainer", "versions"]
-    with subprocess.Popen(command, cwd=folder, env={**os.environ, "COLUMNS": "60"}, stdout=theirs) as process:
-        os.close(theirs)
-        shown = b""
-        with suppress(OSError):  # the process has closed its end
-            while part := os.read(ours, 65536):
-                shown += part
-        assert process.wait(60) == 0
-    os.close(ours)
-    lines = shown.decode().splitlines()
-    assert any(line.startswith("Version") and line.endswith(trained) for line in lines)
-    assert any(line.startswith("Trained through") for line in lines)
 
 
 def test_a_foreign_table_of_posts_is_read_and_never_written(folder: Path, retrainer: Runner, tmp_path: Path) -> None:

@@ -144,7 +144,7 @@ def test_json_recovers_the_text(name: str, folder: Path, retrainer: Runner) -> N
 def test_the_reason_of_a_hold_is_one_line(version: str, retrainer: Runner) -> None:
     done = retrainer("production")
     assert_harmless(done)
-    assert len(done.out.splitlines()) == 2
+    assert len([line for line in done.out.splitlines() if "on hold" in line or "forged" in line]) == 1
     assert "\\x1b]0;owned\\x07" in done.out
     assert "\\u202eevil" in done.out
     assert "x\\nError: forged" in done.out

@@ -1,0 +1,64 @@
+"""The cells of tables: short on a terminal, whole in a pipe or a file."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from retrainer import console
+from retrainer.times import format_relative
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from retrainer.console import Styled
+    from retrainer.registry.tables import TrainingRun
+
+
+def format_id(one: str | None, short_ids: Mapping[str, str]) -> str:
+    """Return the ID of a version or a run; on a terminal, the end that names it."""
+    if one is None:
+        return "-"
+    return short_ids.get(one, one) if console.is_terminal() else one
+
+
+def format_moment(time: datetime | None) -> str:
+    """Return a time to the minute, UTC; on a terminal, how long ago it was."""
+    if time is None or not console.is_terminal():
+        return format_minute(time)
+    return format_relative(time, datetime.now(UTC))
+
+
+def moment_heading(name: str) -> str:
+    """Return the heading of a column of moments."""
+    return name if console.is_terminal() else f"{name} (UTC)"
+
+
+def format_actor(actor: str, *, automatic: bool) -> str:
+    """Return who acted; on a terminal, without the host."""
+    if console.is_terminal():
+        return "automatic" if automatic else actor.partition("@")[0]
+    return actor + (" (automatic)" if automatic else "")
+
+
+def format_result(run: TrainingRun) -> Styled:
+    """Return how a run ended."""
+    if run.status == "completed":
+        promoted = run.promoted_to_production
+        return console.Styled("promoted", "good") if promoted else console.Styled("not promoted", "faint")
+    return console.Styled(run.status, "bad" if run.status == "failed" else "warning")
+
+
+def format_minute(time: datetime | None) -> str:
+    """Return a time to the minute, UTC."""
+    return "-" if time is None else f"{time:%Y-%m-%d %H:%M}"
+
+
+def format_score(score: float | None) -> str:
+    """Return a score with four digits."""
+    return "-" if score is None else f"{score:.4f}"
+
+
+def format_size(size: int) -> str:
+    """Return a number of bytes in KiB or MiB."""
+    return f"{size / 1024:.1f} KiB" if size < 1024 * 1024 else f"{size / 1024 / 1024:.1f} MiB"

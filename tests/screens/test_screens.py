@@ -1,0 +1,160 @@
+"""Every command's screen at 80, 100 and 120 columns, as stored in the folders of these names.
+
+After a change, look at the new screens: `make screens` stores them, and `git diff` shows what changed.
+"""
+
+from __future__ import annotations
+
+import re
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from typer.main import get_group
+
+from retrainer.cli import app as program
+from tests.command_line import run_in_process
+from tests.conftest import configure
+from tests.screens.terminal import fixed_world, make_project, show
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.conftest import Prepare
+
+WIDTHS = (80, 100, 120)
+
+# The command lines whose screens are stored. Each command needs one at least.
+READING = (
+    "history",
+    "history --type timing --not-promoted",
+    "versions",
+    "production",
+    "show timing@production",
+    "show content@production",
+    "show timing@latest",
+    "show f1df",
+    "evaluate timing@production",
+    "evaluate content@production",
+    "compare timing@previous timing@production",
+    "predict timing",
+    "predict timing --until 2d --next 3",
+    "predict content",
+    "plugins",
+    "prune --dry-run",
+    "doctor",
+    "posts count",
+    "posts list --limit 5",
+    "posts show sample-000399",
+    "config show",
+    "config get retraining.test_split",
+    "config check",
+    "notify-test",
+    "schedule show",
+)
+CHANGING = (
+    "train",
+    "train --dry-run",
+    "replay --from 2024-10-01 --policy monthly:schedule_days=30",
+    "promote timing@latest",
+    "rollback timing",
+    "hold timing",
+    "release content",
+    "pin timing@production",
+    "unpin timing@latest",
+    "restore bd3e",
+    "prune --yes",
+    "backup project.backup",
+    "restore-backup project.backup --replace --yes",
+    "export timing@production model.zip",
+    "import model.zip",
+    "init new",
+    "posts sample posts.csv",
+    "posts import posts.csv",
+    "posts fetch",
+    "posts delete sample-000001 --yes",
+    "config set retraining.min_new_posts 50",
+    "db upgrade",
+    "schedule install",
+    "schedule remove",
+)
+BEFORE = {
+    "restore-backup project.backup --replace --yes": ["backup project.backup"],
+    "import model.zip": ["export timing@production model.zip"],
+    "posts import posts.csv": ["posts sample posts.csv"],
+    "schedule remove": ["schedule install"],
+}
+NO_SCREEN = {"serve": "it prints log lines only"}
+
+
+def commands() -> list[str]:
+    """Return every command, with those of groups: `posts import`."""
+    found = []
+    for name, command in program.COMMANDS.items():
+        module = import_module(f"retrainer.cli.{command.module}")
+        loaded = get_group(module.app).commands[name]
+        found += _leaves(name, loaded)
+    return found
+
+
+def _leaves(name: str, command: object) -> list[str]:
+    inner = getattr(command, "commands", None)
+    return [name] if inner is None else [leaf for word, one in inner.items() for leaf in _leaves(f"{name} {word}", one)]
+
+
+def test_every_command_has_a_screen() -> None:
+    lines = [*READING, *CHANGING]
+    missing = [name for name in commands() if not any(f"{line} ".startswith(f"{name} ") for line in lines)]
+    assert set(missing) == NO_SCREEN.keys(), "add a command line to READING or CHANGING, and run `make screens`"
+
+
+@pytest.fixture
+def folder(sqlite_folder: Path, prepare: Prepare, cron_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    configure(sqlite_folder, keep_versions="1")
+    with fixed_world(monkeypatch):
+        prepare(sqlite_folder, make_project)
+        yield sqlite_folder
+
+
+def test_a_narrow_terminal_keeps_the_table(folder: Path) -> None:
+    screen = show(folder, "versions", 40)
+    assert max(map(len, screen.splitlines())) <= 40
+    cells = [re.split(r" {2,}", line)[0] for line in screen.splitlines()]
+    assert {"e820", "cae3", "da7b", "bd3e", "a5da", "b18c"} <= set(cells)
+
+
+def test_in_a_pipe_a_table_is_whole(folder: Path) -> None:
+    header, _, *rows = run_in_process(folder)("history", COLUMNS="80").out.splitlines()[1:]
+    assert "Started (UTC)" in header
+    assert "run_20241002_120000_a1f4  2024-10-02 12:00  timing   far_timing_20241002_120000_a5da" in rows[6]
+    assert rows[6].endswith("First timing model: there is no production version to compare with")
+
+
+CASES = [
+    pytest.param(line, columns, marks=[] if line in READING and columns == WIDTHS[0] else [pytest.mark.slow])
+    for columns in WIDTHS
+    for line in (*READING, *CHANGING)
+]
+
+
+def stored(line: str, columns: int) -> Path:
+    words = re.sub(r"[^\w. -]", "", line).replace("--", "").split()
+    return Path(__file__).parent / str(columns) / f"{'-'.join(words)}.txt"
+
+
+def test_every_stored_screen_is_of_a_command_line() -> None:
+    found = {path for columns in WIDTHS for path in (Path(__file__).parent / str(columns)).iterdir()}
+    assert found == {stored(line, columns) for line in (*READING, *CHANGING) for columns in WIDTHS}
+
+
+@pytest.mark.parametrize(("line", "columns"), CASES)
+def test_screen(line: str, columns: int, folder: Path, request: pytest.FixtureRequest) -> None:
+    for preparation in BEFORE.get(line, ()):
+        show(folder, preparation, columns)
+    screen = show(folder, line, columns)
+    path = stored(line, columns)
+    if request.config.getoption("store_screens"):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(screen)
+    assert screen == (path.read_text() if path.exists() else ""), "`make screens` stores it"
