@@ -95,7 +95,7 @@ def test_stale_posts_come_first_and_both_forecasts_follow(capsys: pytest.Capture
     """In a pipe: nothing but text."""
     forecasts.show_next_post(next_post(AT, 7000.0, stale=True, as_of_last_post=next_post(LAST, 9.0)))
     assert capsys.readouterr().out.splitlines() == [
-        "The last post is 2.1 years old, which is unusual: are newer posts missing?",
+        "The posts are stale: the newest is 2.1 years old. Are newer ones missing?",
         "Version baseline_timing_20261126_120000_1a2b, last post 2024-10-29 20:00 UTC",
         "",
         "Now, after 2.1 years without a post:",
@@ -116,7 +116,7 @@ def test_a_past_moment_says_how_old_the_last_post_was_then(capsys: pytest.Captur
     moment = LAST + timedelta(days=40)
     forecasts.show_next_post(next_post(moment, 9.0, stale=True))
     first, *lines = capsys.readouterr().out.splitlines()
-    assert first == "The last post was 40 days old then, which is unusual: are newer posts missing?"
+    assert first == "The posts were stale: the newest was 40 days old. Are newer ones missing?"
     assert "As of the last post" not in "\n".join(lines)
 
 
