@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperCommand
 from typer.main import get_group
 
 from retrainer import __version__, console
+from retrainer.cli.groups import SuggestingGroup
 from retrainer.cli.options import choice
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def _lazy_imports() -> Iterator[None]:
         sys.meta_path.remove(_LazyFinder)
 
 
-class LazyGroup(TyperGroup):
+class LazyGroup(SuggestingGroup):
     """Lists `COMMANDS` under the headings of their panels, and imports a command's module when it is called."""
 
     def __init__(self, **attributes: Any) -> None:

@@ -11,6 +11,7 @@ import typer
 
 from retrainer import console, files, settings_edit, settings_file
 from retrainer.algorithms import manager as algorithms
+from retrainer.cli import groups
 from retrainer.cli.options import AsJson
 from retrainer.model_types import MODEL_TYPE_NAMES
 from retrainer.posts.sources import manager as sources
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from retrainer.config import Settings
 
 app = typer.Typer(rich_markup_mode=None)
-config_app = typer.Typer(rich_markup_mode=None, help="Show, check and change the settings.")
+config_app = typer.Typer(cls=groups.SuggestingGroup, rich_markup_mode=None, help="Show, check and change the settings.")
 app.add_typer(config_app, name="config")
 
 KeyArgument = Annotated[str, typer.Argument(metavar="KEY", help="Such as retraining.test_split.")]

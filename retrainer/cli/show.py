@@ -9,6 +9,7 @@ import typer
 
 from retrainer import console
 from retrainer.algorithms import events, manager
+from retrainer.cli.completion import complete_versions_and_runs
 from retrainer.cli.context import open_project
 from retrainer.cli.options import (
     AsJson,
@@ -80,7 +81,12 @@ def versions(
 def show(
     context: typer.Context,
     name: Annotated[
-        str, typer.Argument(metavar="VERSION|RUN", help="A version or a run: its ID or a unique part, or @production.")
+        str,
+        typer.Argument(
+            metavar="VERSION|RUN",
+            autocompletion=complete_versions_and_runs,
+            help="A version or a run: its ID, a unique beginning or end of it, or @production, @previous, @latest.",
+        ),
     ],
     *,
     as_json: AsJson = False,
@@ -117,8 +123,10 @@ def _find(project: Project, name: str) -> registry_tables.ModelVersion | registr
     except UnknownName as unknown:
         try:
             return project.registry.get_run(project.registry.find_run_id(name))
-        except UnknownName:
-            raise unknown from None
+        except UnknownName as no_run:
+            raise (
+                no_run if "Did you mean" in no_run.hint and "Did you mean" not in unknown.hint else unknown
+            ) from None
 
 
 @app.command()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,6 @@ from tests.conftest import import_regular_posts
 from tests.plugins_for_tests import timing_algorithm
 
 if TYPE_CHECKING:
-    from pathlib import Path
 
     from tests.command_line import Runner
     from tests.conftest import Prepare
@@ -110,7 +110,7 @@ def test_a_broken_plugin_that_is_chosen_is_one_clear_line(name: str, retrainer: 
     plugins.add(name, code)
     done = retrainer("train", "timing", "--algorithm", name, "--quiet", env=plugins.environ)
     assert done.code == 1
-    (line,) = done.err.splitlines()
+    *_, line = done.err.splitlines()  # the posts are stale too
     assert problem in line
     assert f"'{name}'" in line
     assert retrainer("history", "--json").json["training_runs"] == []
@@ -385,7 +385,11 @@ def test_a_plugin_that_stops_the_program_is_an_error_like_any_other(
     plugins.add("stopper", timing_algorithm("stopper", train=body))
     done = retrainer("train", "--json", env={**plugins.environ, "RETRAINER_TIMING_MODEL__ALGORITHM": "stopper"})
     assert done.code == 1
-    assert problem in done.json["errors"][0]["message"]
+    message = done.json["errors"][0]["message"]
+    assert problem in message
+    file, line = message.removesuffix(")").rpartition("(")[2].split(":")
+    assert Path(file) == plugins.site / "retrainer_stopper_module.py"
+    assert body in Path(file).read_text().splitlines()[int(line) - 1]
     assert [run["status"] for run in done.json["training_runs"]] == ["failed", "completed"]
 
 
