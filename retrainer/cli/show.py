@@ -1,4 +1,4 @@
-"""The commands that show something: production, versions, show, history, plugins."""
+"""The commands that show something: production, versions, show, history."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from retrainer import console
-from retrainer.algorithms import events, manager
 from retrainer.cli.completion import complete_versions_and_runs
 from retrainer.cli.context import open_project
 from retrainer.cli.options import (
@@ -21,7 +20,6 @@ from retrainer.cli.options import (
 from retrainer.errors import UnknownName, UsageError
 from retrainer.model_types import MODEL_TYPE_NAMES
 from retrainer.pipeline import loading
-from retrainer.posts.sources import manager as sources
 from retrainer.registry import promotions, runs
 from retrainer.registry import tables as registry_tables
 from retrainer.render import documents, tables
@@ -186,19 +184,3 @@ def history(
         console.document(documents.runs.HistoryDocument.from_rows(rows, total, changes))
     else:
         tables.show_history(rows, total, changes, short_ids)
-
-
-@app.command()
-def plugins(*, as_json: AsJson = False) -> None:
-    """List installed algorithms, observers and types of sources as JSON.
-
-    Broken ones are listed too, with the reason.
-
-    Example: retrainer plugins
-    """
-    del as_json  # always JSON: short, complete, and drawn without a slow import
-    with console.stdout_to_stderr():  # a plugin may print when it is imported
-        found = [*manager.list_algorithms(), *events.list_observers()]
-        types = sources.list_types()
-    document = documents.project.PluginDocument
-    console.document([*map(document.from_status, found), *map(document.from_source_type, types)])

@@ -18,7 +18,6 @@ from tests.conftest import import_regular_posts
 from tests.plugins_for_tests import timing_algorithm
 
 if TYPE_CHECKING:
-
     from tests.command_line import Runner
     from tests.conftest import Prepare
     from tests.plugins_for_tests import Plugins
@@ -88,7 +87,7 @@ def test_a_broken_plugin_is_listed_with_its_problem(
 ) -> None:
     code, problem = BROKEN[name]
     plugins.add(name, code)
-    listed = retrainer("plugins", env=plugins.environ)
+    listed = retrainer("plugins", "--json", env=plugins.environ)
     assert listed.code == 0
     (found,) = [plugin for plugin in listed.json if plugin["name"] == name]
     assert found["status"] == "broken"
@@ -341,7 +340,7 @@ def test_an_observer_that_cannot_be_used_is_listed_and_told_of_once(
         plugins.add_observer(name, code)
     fit = "@hookimpl\ndef on_event(event):\n    pass\n"
     plugins.add_observer("fit", fit)
-    listed = retrainer("plugins", env=plugins.environ)
+    listed = retrainer("plugins", "--json", env=plugins.environ)
     observers = {one["name"]: one for one in listed.json if one["kind"] == "observer"}
     assert observers.keys() == {*UNFIT_OBSERVERS, "fit"}
     assert observers["fit"]["status"] == "ok"
@@ -364,7 +363,7 @@ def test_a_hook_that_returns_none_is_an_error_that_names_plugin_and_hook(retrain
 def test_what_a_plugin_prints_when_it_is_imported_is_not_in_the_list(retrainer: Runner, plugins: Plugins) -> None:
     plugins.add("noisy", timing_algorithm("noisy", setup="print('noise')"))
     plugins.add_observer("loud", "print('more noise')\n")
-    listed = retrainer("plugins", cwd=plugins.site, env=plugins.environ)
+    listed = retrainer("plugins", "--json", cwd=plugins.site, env=plugins.environ)
     assert {"noisy", "loud"} <= {one["name"] for one in listed.json}
     assert "more noise" in listed.err
 
