@@ -59,7 +59,7 @@ say "6. When does the next post come? Soon, if it continues a thread, and otherw
 draw predict timing --at last
 
 say "7. What would other policies have done? Never retrain, retrain weekly as configured, promote every version:"
-run replay timing --from 2024-10-01
+run replay timing --from 2024-10-10
 
 say "The project is in $folder. Three things to try:"
 cat <<END

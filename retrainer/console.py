@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 TERMINAL_ONLY = "terminal_only"  # an attribute of a log record that stderr shows on a terminal or with --verbose only
 MIN_LAST_WIDTH = 24  # of the last column of a table that has columns to leave out
 COLUMN_GAP = 2  # between the columns of a table
-STYLES = {"good": "green", "bad": "red", "warning": "yellow", "faint": "dim"}
+STYLES = {"good": "green", "bad": "red", "warning": "yellow", "faint": "dim", "bar": "cyan"}
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 log = logging.getLogger("retrainer")
@@ -52,7 +52,7 @@ class Styled(NamedTuple):
     """A text in the colour of its meaning, where there are colours: on a terminal, unless NO_COLOR is set."""
 
     text: str
-    style: Literal["good", "bad", "warning", "faint"]
+    style: Literal["good", "bad", "warning", "faint", "bar"]
 
 
 def prepare_streams() -> None:
@@ -117,7 +117,7 @@ def bar_characters() -> str:
 
     A terminal whose encoding has no blocks gets whole characters only.
     """
-    if not sys.stdout.isatty():
+    if not is_terminal():
         return ""
     try:
         _BLOCKS.encode(sys.stdout.encoding)

@@ -58,12 +58,14 @@ class Finding:
         subject: the run, version or path concerned.
         message: the problem in one sentence.
         repaired: whether it was repaired; None if that was not requested.
+        repairable: whether `--repair` may repair it; otherwise, the message says what to do.
     """
 
     kind: FindingKind
     subject: str
     message: str
     repaired: bool | None = None
+    repairable: bool = True
 
 
 Repair = Callable[[], object]  # returns False if the problem cannot be repaired
@@ -101,7 +103,10 @@ def _find_problems(project: Project) -> Iterator[tuple[Finding, Repair]]:
     """Find the problems one by one: each is repaired before the next is looked for."""
     yield from _dead_runs(project)
     for problem in check_surroundings(project, datetime.now(UTC)):
-        yield Finding(problem.kind, problem.subject, f"{problem.message}. {problem.hint}"), _cannot_repair
+        yield (
+            Finding(problem.kind, problem.subject, f"{problem.message}. {problem.hint}", repairable=False),
+            _cannot_repair,
+        )
     folder_problem = _folder_problem(project)
     if folder_problem is not None:
         yield folder_problem, _cannot_repair

@@ -49,6 +49,7 @@ class ExportFormat(BaseModel):
         requires: expressions; the export is recognised by them if each has a path that the records have.
         records: where its records are in a document: any of these paths, '' if they stand alone; anywhere if empty.
         members: glob patterns of the files wanted from an archive or a folder.
+        archive_has: glob patterns; `members` counts only if a file of the archive or folder matches one of them.
         columns: column of posts -> expression. Without post_id, ids are made from time and text.
         clean_ups: what is done to the texts.
         kinds: kind -> path -> regular expression; a record is of the kind if the whole of one of the values matches.
@@ -59,6 +60,7 @@ class ExportFormat(BaseModel):
     requires: Annotated[list[Expression], Field(min_length=1)]
     records: list[str] = []
     members: list[Name] = []
+    archive_has: list[Name] = []
     columns: dict[PostColumn, Expression]
     clean_ups: list[CleanUp] = []
     kinds: dict[Kind, dict[Name, Pattern]] = {}

@@ -30,7 +30,7 @@ from retrainer.registry.tables import Base
 from tests.command_line import run_in_process
 from tests.conftest import NOW, configure, open_project, regular_posts, runtime_of
 from tests.plugins_for_tests import timing_algorithm
-from tests.registry.first_schema import create_first_schema
+from tests.registry.first_schema import create_first_schema, upgrade_to
 from tests.worker import Worker, change, release
 
 if TYPE_CHECKING:
@@ -87,13 +87,13 @@ def folder(sqlite_folder: Path, database: str, request: pytest.FixtureRequest) -
 
 
 def train_two_versions(folder: Path) -> None:
-    """Store 120 posts and train two versions, of which the second replaces the first."""
+    """Store 120 posts and train two versions, of which the second replaces the first, fitted again."""
     project = open_project(folder)
     project.posts.add(regular_posts(120), NOW)
     for _ in range(2):
         retrain(project, runtime_of(project), "timing", NOW)
     (second,) = (version for version in project.registry.list_versions() if not version.is_production)
-    promote_version(project, runtime_of(project), second.version_id, "newer", NOW)
+    promote_version(project, runtime_of(project), second.version_id, "newer", NOW, refit=True)
     project.close()
 
 
@@ -383,6 +383,26 @@ def rewrite(saved: Path, *statements: str) -> None:
     file_format.seal(saved)
 
 
+def drop_what_came_after(revision: str) -> list[str]:
+    """Return the statements that remove the tables and columns that a schema does not have."""
+    engine = sa.create_engine("sqlite://")
+    with engine.begin() as connection:
+        upgrade_to(connection, revision)
+        inspector = sa.inspect(connection)
+        before = {
+            name: {column["name"] for column in inspector.get_columns(name)} for name in inspector.get_table_names()
+        }
+    engine.dispose()
+    statements = []
+    for table in Base.metadata.sorted_tables:
+        if table.name not in before:
+            statements.append(f"DROP TABLE {table.name}")
+            continue
+        added = [column.name for column in table.columns if column.name not in before[table.name]]
+        statements += [f"ALTER TABLE {table.name} DROP COLUMN {name}" for name in added]
+    return statements
+
+
 @ELSEWHERE
 def test_a_restored_database_goes_on_with_the_models_folder_of_the_lost_one(
     project: Project, saved: Path, elsewhere: Path
@@ -412,8 +432,7 @@ def test_a_database_that_was_replaced_keeps_its_models_folder(
     elif made_by == "an earlier one":
         rewrite(
             saved,
-            "DROP TABLE retrainer_database_identity",
-            "DROP TABLE retrainer_sources",
+            *drop_what_came_after("0006"),
             "UPDATE retrainer_alembic_version SET version_num = '0006'",
             "UPDATE retrainer_backup SET info = json_set(info, '$.revision', '0006')",
         )

@@ -14,7 +14,7 @@ from retrainer import __version__
 from retrainer.api.cache import AnswerCache, VersionCache
 from retrainer.api.dependencies import AppState
 from retrainer.api.errors import add_error_handlers
-from retrainer.api.metrics import Metrics, MetricsMiddleware
+from retrainer.api.metrics import Metrics, MetricsMiddleware, ProjectMetrics
 from retrainer.api.middleware import PUBLIC_PATHS, AccessMiddleware
 from retrainer.api.routes import health, read, write
 from retrainer.api.routes.read import PAID_PREFIXES
@@ -80,6 +80,7 @@ def create_app(project: Project, runtime: Runtime, auth: Auth, threads: Threads)
         VersionCache(project, runtime),
         AnswerCache(project.registry),
         metrics,
+        ProjectMetrics(project),
     )
     app.add_route(OPENAPI_PATH, _openapi, include_in_schema=False)
     add_error_handlers(app)

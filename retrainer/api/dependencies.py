@@ -9,7 +9,7 @@ from fastapi import Depends, Path, Query, Request
 
 from retrainer.api.auth import Auth
 from retrainer.api.cache import AnswerCache, VersionCache
-from retrainer.api.metrics import Metrics
+from retrainer.api.metrics import Metrics, ProjectMetrics
 from retrainer.api.responses import DocumentResponse, document_body
 from retrainer.api.runs import RunStarter
 from retrainer.api.threads import Threads, Work
@@ -35,6 +35,7 @@ class AppState:
     cache: VersionCache
     answers: AnswerCache
     metrics: Metrics
+    project_metrics: ProjectMetrics
 
 
 async def _get_state(request: Request) -> AppState:

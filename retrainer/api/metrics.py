@@ -1,4 +1,4 @@
-"""Metrics for Prometheus: requests, the production versions, and the runs. Also the request log."""
+"""Metrics for Prometheus: requests, production versions, runs and posts. Also the request log."""
 
 from __future__ import annotations
 
@@ -6,27 +6,47 @@ import asyncio
 import logging
 import time
 from functools import partial
-from typing import TYPE_CHECKING
+from threading import Lock
+from typing import TYPE_CHECKING, NamedTuple
 
+from cachetools import TTLCache
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, SummaryMetricFamily
+from prometheus_client.registry import Collector
 from starlette.requests import ClientDisconnect
 
 from retrainer.api.errors import internal_error, stopping
 from retrainer.api.threads import THREADS
+from retrainer.errors import RetrainerError
 from retrainer.model_types import MODEL_TYPE_NAMES
 from retrainer.registry.runs import RunFilter
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from datetime import datetime
+
+    from prometheus_client import Metric
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from retrainer.api.threads import Threads
+    from retrainer.posts.freshness import Freshness
+    from retrainer.posts.store import PostStore
     from retrainer.project import Project
     from retrainer.registry.registry import Registry
+    from retrainer.registry.runs import RunTotal
 
 log = logging.getLogger(__name__)
 
 _DATABASE_UP = ("retrainer_database_up", "Whether the database answers.")
+FOREIGN_POSTS_SECONDS = 60.0  # how old the figures of posts in a foreign table may be, which is read as a whole
 NO_ROUTE = "none"  # the label of requests for an unknown path
+
+
+class _Posts(NamedTuple):
+    """The number of posts, and their freshness."""
+
+    number: int
+    freshness: Freshness | None
 
 
 class Metrics:
@@ -104,13 +124,43 @@ class MetricsMiddleware:
         log.info("%s %s %d %.0f ms", method, path[:200], status, seconds * 1000, extra={"kind": kind})
 
 
-def project_metrics(project: Project) -> bytes:
-    """Query the database, and return its metrics in the text format of Prometheus."""
-    registry = CollectorRegistry()
-    _add_production(project.registry, registry)
-    _add_runs(project.registry, registry)
-    Gauge(*_DATABASE_UP, registry=registry).set(1)
-    return generate_latest(registry)
+class ProjectMetrics:
+    """The metrics of a project, from its database. None of them depends on the time."""
+
+    def __init__(self, project: Project) -> None:
+        self._project = project
+        self._foreign_posts: TTLCache[None, _Posts] = TTLCache(1, FOREIGN_POSTS_SECONDS)
+        self._lock = Lock()
+
+    def text(self, now: datetime) -> bytes:
+        """Query the database, and return the metrics in the text format of Prometheus; no post after `now` counts."""
+        registry, versions = CollectorRegistry(), self._project.registry
+        _add_production(versions, registry)
+        _add_scores(versions, registry)
+        _add_runs(versions, registry)
+        registry.register(_RunTotals(versions.total_runs()))
+        try:
+            _add_posts(self._posts(now), registry)
+        except RetrainerError as error:  # the posts may be in another database
+            log.warning("Metrics without the posts: %s", error)
+        Gauge(*_DATABASE_UP, registry=registry).set(1)
+        return generate_latest(registry)
+
+    def may_be_kept(self, now: datetime) -> bool:
+        """Whether they stay the same while the database does: no run is in progress, and no post is later than now."""
+        try:
+            return not self._project.registry.list_running_runs() and self._project.posts.are_past(now)
+        except RetrainerError:
+            return False
+
+    def _posts(self, now: datetime) -> _Posts:
+        posts = self._project.posts
+        if not posts.is_foreign:
+            return _measure_posts(posts, now)
+        with self._lock:
+            if None not in self._foreign_posts:
+                self._foreign_posts[None] = _measure_posts(posts, now)
+            return self._foreign_posts[None]
 
 
 def metrics_without_database() -> bytes:
@@ -152,6 +202,66 @@ def _add_runs(runs: Registry, registry: CollectorRegistry) -> None:
         for run in latest_completed:
             if run.completed_at is not None:
                 completed.labels(model_type).set(run.completed_at.timestamp())
+
+
+def _add_scores(versions: Registry, registry: CollectorRegistry) -> None:
+    """Add the latest evaluation of each production version."""
+    gauges = {
+        "overall_score": _gauge("retrainer_production_score", "Score in its latest evaluation.", registry),
+        "skill": _gauge("retrainer_production_skill", "Skill against the naive forecast, in that one.", registry),
+        "interval_coverage": _gauge(
+            "retrainer_production_interval_coverage", "Share of posts in the 80% interval, in that one.", registry
+        ),
+    }
+    for model_type in MODEL_TYPE_NAMES:
+        version = versions.get_production(model_type)
+        evaluations = versions.list_evaluations(version.version_id, limit=1) if version is not None else []
+        for evaluation in evaluations:
+            for name, gauge in gauges.items():
+                if evaluation.metrics.get(name) is not None:
+                    gauge.labels(model_type).set(evaluation.metrics[name])
+
+
+def _measure_posts(posts: PostStore, now: datetime) -> _Posts:
+    return _Posts(posts.summary(now, warn=False).count, posts.freshness(now))
+
+
+def _add_posts(posts: _Posts, registry: CollectorRegistry) -> None:
+    Gauge("retrainer_posts", "The number of posts.", registry=registry).set(posts.number)
+    if posts.freshness is None:
+        return
+    newest = Gauge("retrainer_newest_post_timestamp_seconds", "When the newest post was created.", registry=registry)
+    newest.set(posts.freshness.newest_at.timestamp())
+    if posts.freshness.stale_since is not None:
+        stale = Gauge(
+            "retrainer_posts_stale_timestamp_seconds",
+            "When the posts are stale if no other one arrives: the newest one plus the longest usual gap.",
+            registry=registry,
+        )
+        stale.set(posts.freshness.stale_since.timestamp())
+
+
+class _RunTotals(Collector):
+    """The durations of all runs by outcome, and their cost, as counters that the database keeps."""
+
+    def __init__(self, totals: Sequence[RunTotal]) -> None:
+        self._totals = totals
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the metrics."""
+        durations = SummaryMetricFamily(
+            "retrainer_run_duration_seconds",
+            "Duration of runs, by outcome: promoted, not_promoted, failed.",
+            labels=["model_type", "outcome"],
+        )
+        cost = CounterMetricFamily("retrainer_cost_usd", "Cost of the paid calls of all runs.", labels=["model_type"])
+        for total in self._totals:
+            durations.add_metric([total.model_type, total.outcome], total.count, total.seconds)
+        for model_type in MODEL_TYPE_NAMES:
+            spent = sum(total.cost_usd for total in self._totals if total.model_type == model_type)
+            cost.add_metric([model_type], spent)
+        yield durations
+        yield cost
 
 
 def _gauge(name: str, documentation: str, registry: CollectorRegistry) -> Gauge:

@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+import pandas as pd
 
 from retrainer.errors import InsufficientData, NothingInProduction, UsageError
 from retrainer.model_types.base import Origins
@@ -20,8 +21,6 @@ from retrainer.times import format_time
 
 if TYPE_CHECKING:
     from datetime import datetime
-
-    import pandas as pd
 
     from retrainer.model_types import ModelTypeName
     from retrainer.project import Project
@@ -158,7 +157,8 @@ class _Moment:
                 f"at: '{format_time(moment)}' is before the first post, '{format_time(first)}'",
                 hint="Choose a later time",
             )
-        return cls(now, moment, posts[posts["created_at"] <= moment], last)
+        count = int(posts["created_at"].searchsorted(pd.Timestamp(moment), side="right"))
+        return cls(now, moment, posts.iloc[:count], last)
 
     @property
     def origin_at(self) -> datetime:

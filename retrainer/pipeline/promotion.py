@@ -79,7 +79,8 @@ def complete_run(
             try:
                 staged = stack.enter_context(fit_again(project, version, model, posts, previous, now()))
             except (AlgorithmError, ArtifactError, InsufficientData) as error:
-                log.warning("Cannot fit '%s' again: %s", version.version_id, error)
+                problem = str(error)
+                log.exception("Cannot fit '%s' again: %s", version.version_id, problem)  # no traceback by default
                 reason = f"{decision.reason}, but it cannot be fitted again on all posts: {error.message}"
                 decision = replace(decision, promote=False, reason=reason, refit_failed=True)
         finished = context.registry.complete_run(run_id, decision, now(), staged.new_refit if staged else None)

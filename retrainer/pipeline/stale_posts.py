@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from retrainer.algorithms.events import Event
 from retrainer.errors import RetrainerError
 from retrainer.streams import DEFAULT_STREAM
+from retrainer.times import format_hours
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_DAY = timedelta(days=1)
+_HOUR = timedelta(hours=1)
 
 
 def report_stale_posts(
@@ -72,17 +73,11 @@ def count_new_posts(project: Project, run: TrainingRun, now: datetime) -> int:
 
 def describe_silence(freshness: Freshness) -> str:
     """Describe a silence that is longer than usual."""
-    usual = "unknown" if freshness.usual_gap is None else format_days(freshness.usual_gap)
+    usual = "unknown" if freshness.usual_gap is None else format_hours(freshness.usual_gap / _HOUR)
     return (
-        f"the newest is {format_days(freshness.silence)} old ({freshness.newest_at:%Y-%m-%d %H:%M} UTC); "
+        f"the newest is {format_hours(freshness.silence / _HOUR)} old ({freshness.newest_at:%Y-%m-%d %H:%M} UTC); "
         f"the longest usual gap is {usual}"
     )
-
-
-def format_days(duration: timedelta) -> str:
-    """Format a duration in days, or in hours below two days."""
-    hours = duration / timedelta(hours=1)
-    return f"{hours:.1f} hours" if duration < 2 * _DAY else f"{duration / _DAY:.1f} days"
 
 
 def _explain(project: Project, freshness: Freshness, model_types: Sequence[ModelTypeName], now: datetime) -> str | None:

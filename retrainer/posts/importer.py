@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from retrainer.errors import PostsError
 from retrainer.posts.columns import NoTimesError, check_columns
 from retrainer.posts.conversion import Conversion, ConversionOptions, FileResult
-from retrainer.posts.exports import KnownExport, archive_members, best_fit, known_exports
+from retrainer.posts.exports import KnownExport, best_fit, known_exports
 from retrainer.posts.readers import ReadOptions, find_posts_files
 from retrainer.posts.records import NoRecordsError, PostsTable, Row, find_value, value_paths
 from retrainer.posts.staging import MAX_SHOWN_CHANGES, open_staging
@@ -176,7 +176,7 @@ def stage_files(
     """Read files into a staging place; see `import_posts`."""
     check_columns(options.conversion.columns)
     exports = known_exports(settings.formats)
-    found = find_posts_files(paths, settings.limits, exports=archive_members(exports))
+    found = find_posts_files(paths, settings.limits, exports=[export.format for export in exports])
     reading = replace(options.reading, fit=partial(best_fit, exports))
     tables = ((file.open(reading), file.is_member) for file in found)
     return _stage(staging, tables, exports, options.conversion, settings, now, progress)

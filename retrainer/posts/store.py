@@ -87,6 +87,11 @@ class PostStore:
         return self._settings
 
     @property
+    def is_foreign(self) -> bool:
+        """Whether they are in a table that is only read, each time as a whole."""
+        return self._foreign
+
+    @property
     def location(self) -> str:
         """Where the posts are, for messages."""
         return f"the table '{self._settings.table}' of {location(self._engine)}"

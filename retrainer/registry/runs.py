@@ -49,6 +49,22 @@ class FinishedRun:
 
 
 @dataclass(frozen=True)
+class RunTotal:
+    """The runs of a model type with one outcome: `promoted`, `not_promoted` or `failed`.
+
+    Attributes:
+        seconds: how long they took together.
+        cost_usd: what their paid calls cost together.
+    """
+
+    model_type: str
+    outcome: str
+    count: int
+    seconds: float
+    cost_usd: float
+
+
+@dataclass(frozen=True)
 class RunFilter:
     """A selection of runs.
 
@@ -283,6 +299,19 @@ class Runs:
         query = RunFilter(status="completed").apply(_NEWEST_FIRST, model_type).where(TrainingRun.as_of.is_(None))
         with self.database.read() as session:
             return session.scalars(query).first()
+
+    def total_runs(self) -> list[RunTotal]:
+        """Return the totals of all runs that have ended."""
+        outcome = case(
+            (TrainingRun.status == "failed", "failed"),
+            (TrainingRun.promoted_to_production.is_(True), "promoted"),
+            else_="not_promoted",
+        )
+        totals = (func.count(), func.sum(TrainingRun.duration_seconds), func.sum(TrainingRun.cost_usd))
+        query = select(TrainingRun.model_type, outcome, *totals).where(TrainingRun.status != "running")
+        with self.database.read() as session:
+            rows = session.execute(query.group_by(TrainingRun.model_type, outcome)).all()
+        return [RunTotal(name, how, count, seconds or 0.0, cost or 0.0) for name, how, count, seconds, cost in rows]
 
     def list_running_runs(self) -> list[TrainingRun]:
         """Return the runs in progress, including those whose process died."""

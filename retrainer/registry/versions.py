@@ -162,14 +162,16 @@ class Versions:
                 run.test_within_6h_accuracy = evaluation.within_6h_accuracy
                 run.test_overall_score = evaluation.overall_score
 
-    def list_evaluations(self, version_id: str, run_id: str | None = None) -> list[ModelEvaluation]:
+    def list_evaluations(
+        self, version_id: str, run_id: str | None = None, *, limit: int | None = None
+    ) -> list[ModelEvaluation]:
         """Return a version's evaluations, newest first; with a run, only those made in it."""
         query = select(ModelEvaluation).where(ModelEvaluation.model_version_id == version_id)
         if run_id is not None:
             query = query.where(ModelEvaluation.run_id == run_id)
         order = query.order_by(ModelEvaluation.evaluated_at.desc(), ModelEvaluation.evaluation_id.desc())
         with self.database.read() as session:
-            return list(session.scalars(order))
+            return list(session.scalars(order.limit(limit)))
 
     def new_version_id(self, algorithm: str, model_type: ModelTypeName, now: datetime) -> str:
         """Return an unused version id: {algorithm}_{model_type}_{YYYYMMDD}_{HHMMSS}_{4 hex}."""

@@ -11,6 +11,7 @@ import numpy as np
 from retrainer import console
 from retrainer.model_types.timing import TimingForecasts
 from retrainer.render import histogram
+from retrainer.render.cells import format_minute
 from retrainer.times import format_hours
 
 if TYPE_CHECKING:
@@ -34,8 +35,8 @@ def show_next_post(forecast: NextPost) -> None:
     """Print the forecast of the next post; if the posts are stale, that first, and both forecasts."""
     silence = format_hours((forecast.at - forecast.origin_at).total_seconds() / 3600)
     if forecast.stale:
-        age = f"is {silence} old" if forecast.at == forecast.made_at else f"was {silence} old at that time"
-        console.text(f"The last post {age}, which is unusual: are newer posts missing?")
+        age = f"is {silence} old" if forecast.at == forecast.made_at else f"was {silence} old then"
+        console.text(console.Styled(f"The last post {age}, which is unusual: are newer posts missing?", "warning"))
     console.text(f"Version {forecast.version_id}, last post {format_minute(forecast.origin_at)} UTC")
     if forecast.model_type == "content":
         _show_text(forecast)
@@ -45,6 +46,7 @@ def show_next_post(forecast: NextPost) -> None:
         console.text("", f"Now, after {silence} without a post:")
     _show_distribution(forecast)
     if forecast.simulation is not None:
+        console.text()
         _show_simulation(forecast.simulation, _format_level(forecast))
     if earlier is not None:
         console.text("", "As of the last post (`--at last`):")
@@ -69,7 +71,8 @@ def _show_distribution(forecast: NextPost) -> None:
     )
     characters = console.bar_characters()
     if characters:
-        console.text("", *histogram.draw(distribution, forecast.at, characters), "")
+        title, *columns, axis, labels = histogram.draw(distribution, forecast.at, characters)
+        console.text("", title, *(console.Styled(row, "bar") for row in columns), axis, labels, "")
     chances = ", ".join(f"{format_hours(hours)} {share:.0%}" for hours, share in _telling_chances(distribution))
     console.text(f"Chance within {chances}")
 
@@ -127,8 +130,3 @@ def _count_cells(label: str, count: PostCount) -> tuple[str, str, str]:
 
 def _or_later(time: datetime | None) -> str:
     return "later" if time is None else format_minute(time)
-
-
-def format_minute(time: datetime) -> str:
-    """Return a time like 2025-11-06 12:00."""
-    return f"{time:%Y-%m-%d %H:%M}"

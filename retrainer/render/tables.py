@@ -288,7 +288,7 @@ def show_findings(findings: Sequence[Finding]) -> None:
     for finding in findings:
         state = {None: "", True: " (repaired)", False: " (not repaired)"}
         console.text(f"{finding.kind}: {finding.message}{state[finding.repaired]}")
-    if any(finding.repaired is None for finding in findings):
+    if any(finding.repaired is None and finding.repairable for finding in findings):
         console.text("Repair them with `retrainer doctor --repair`")
 
 

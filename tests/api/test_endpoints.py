@@ -213,7 +213,12 @@ def test_promote_and_roll_back(two_versions: tuple[str, str], serve: Serve, fold
     nothing_left = server.post("/models/rollback/timing")
     assert nothing_left.status_code == 409
     assert nothing_left.json()["error"]["code"] == "nothing_to_roll_back"
-    server.post(f"/models/promote/{new}")
+    assert server.get("/models/production").json()["timing_model"]["refit_through"] is None
+    again = server.post(f"/models/promote/{new}", json={"refit": True})
+    assert again.status_code == 200, again.text
+    live = server.get("/models/production").json()["timing_model"]
+    assert live["refit_through"] > live["trained_through"]
+    assert server.get("/models/predict/timing").json()["version_id"] == new
     assert server.post("/models/rollback/timing", json={"to": old}).json()["version_id"] == old
     assert "on hold" in retrainer("production").out
 

@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+import json
+import re
+import shutil
+import sqlite3
+import subprocess
+from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+import yaml
 from prometheus_client import CONTENT_TYPE_LATEST
 from prometheus_client.parser import text_string_to_metric_families
+
+from retrainer.pipeline.run import retrain
+from tests.conftest import NOW, open_project, regular_posts, runtime_of
 
 if TYPE_CHECKING:
     from tests.api.conftest import Serve, ServeProcess, Server
     from tests.command_line import Runner
+
+
+DEPLOY = Path(__file__).parent.parent.parent / "deploy"
+METRIC = re.compile(r"\bretrainer_[a-z0-9_]+\b")
 
 
 def samples(server: Server) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
@@ -73,3 +89,70 @@ def test_each_request_is_one_log_line_that_cannot_be_forged(serve_process: Serve
     assert requests[0].startswith("GET /models/versions 200 ")
     assert requests[1].startswith("GET /models/versions/x%0aGET%20/forged%20200 404 ")
     assert len(requests) == 2
+
+
+def test_metrics_show_scores_posts_durations_and_cost(folder_on_each_database: Path, serve: Serve) -> None:
+    project = open_project(folder_on_each_database)
+    project.posts.add(regular_posts(120), NOW)
+    runs = [retrain(project, runtime_of(project), "timing", NOW).run for _ in range(2)]
+    (evaluation,) = project.registry.list_evaluations(str(runs[0] and runs[0].model_version_id), limit=1)
+    project.registry.record_spending(str(runs[1] and runs[1].run_id), tokens=9, cost_usd=0.25, refusals=0)
+    seen = samples(serve())
+    timing = {"model_type": "timing"}
+    assert seen[of("retrainer_production_score", **timing)] == evaluation.overall_score
+    assert seen[of("retrainer_production_skill", **timing)] == evaluation.metrics["skill"]
+    assert seen[of("retrainer_production_interval_coverage", **timing)] == evaluation.metrics["interval_coverage"]
+    assert of("retrainer_production_score", model_type="content") not in seen
+    assert seen[of("retrainer_posts")] == 120
+    newest = (NOW - timedelta(hours=5)).timestamp()
+    assert seen[of("retrainer_newest_post_timestamp_seconds")] == newest
+    assert seen[of("retrainer_posts_stale_timestamp_seconds")] == newest + 10 * 3600
+    for outcome in ("promoted", "not_promoted"):
+        assert seen[of("retrainer_run_duration_seconds_count", outcome=outcome, **timing)] == 1
+        assert seen[of("retrainer_run_duration_seconds_sum", outcome=outcome, **timing)] >= 0
+    assert seen[of("retrainer_cost_usd_total", **timing)] == 0.25
+    assert seen[of("retrainer_cost_usd_total", model_type="content")] == 0
+
+
+def test_metrics_follow_new_posts_and_lack_posts_that_cannot_be_read(folder: Path, serve: Serve) -> None:
+    server = serve()
+    assert samples(server)[of("retrainer_posts")] == 0
+    project = open_project(folder)
+    project.posts.add(regular_posts(3), NOW)
+    assert samples(server)[of("retrainer_posts")] == 3
+    with sqlite3.connect(folder / "data" / "retrainer.db") as connection:
+        connection.execute("ALTER TABLE posts RENAME TO gone")
+    connection.close()
+    seen = samples(server)
+    assert seen[of("retrainer_database_up")] == 1
+    assert of("retrainer_posts") not in seen
+
+
+def test_alerts_and_dashboard_name_only_metrics_that_exist(trained: str, serve: Serve) -> None:
+    server = serve()
+    server.get("/health/live")
+    known = {name for name, _ in samples(server)}
+    rules = yaml.safe_load((DEPLOY / "prometheus-rules.yml").read_text())
+    alerts = [rule for group in rules["groups"] for rule in group["rules"]]
+    assert len({alert["alert"] for alert in alerts}) == len(alerts) > 8
+    assert all(alert["annotations"].keys() == {"summary", "description"} for alert in alerts)
+    dashboard = json.loads((DEPLOY / "grafana-dashboard.json").read_text())
+    queries = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    for expression in (*(alert["expr"] for alert in alerts), *queries):
+        names = set(METRIC.findall(expression))
+        assert names, expression
+        assert names <= known, expression
+    shown = {name for query in queries for name in METRIC.findall(query)}
+    suffix = re.compile(r"_(?:total|count|sum|bucket|created)$")
+    assert {suffix.sub("", name) for name in known if name.startswith("retrainer_")} == {
+        suffix.sub("", name) for name in shown
+    }, "the dashboard shows every metric"
+
+
+def test_prometheus_accepts_the_alerts() -> None:
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("no promtool: install the Debian package prometheus")
+    command = [promtool, "check", "rules", str(DEPLOY / "prometheus-rules.yml")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

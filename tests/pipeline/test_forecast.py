@@ -34,6 +34,13 @@ def project(folder: Path, prepare: Prepare) -> Project:
     return open_project(folder)
 
 
+@pytest.fixture
+def sqlite_project(sqlite_folder: Path, prepare: Prepare) -> Project:
+    """The same on SQLite, for claims that the database has no part in."""
+    prepare(sqlite_folder, train_on_regular_posts)
+    return open_project(sqlite_folder)
+
+
 def train_on_regular_posts(folder: Path) -> None:
     project = open_project(folder)
     project.posts.add(regular_posts(60), NOW)
@@ -77,15 +84,15 @@ def test_stale_posts_are_forecast_from_now_and_from_the_last_post(project: Proje
     assert not predict(project, "content", now=years_later, at="last").stale
 
 
-def test_futures_begin_at_the_moment(project: Project) -> None:
+def test_futures_begin_at_the_moment(sqlite_project: Project) -> None:
     years_later = LAST + timedelta(days=730)
-    days = predict(project, now=years_later, at="last", until=timedelta(days=1), next_posts=2).simulation
+    days = predict(sqlite_project, now=years_later, at="last", until=timedelta(days=1), next_posts=2).simulation
     assert days is not None
     assert days.total is not None
     assert days.until == LAST + timedelta(days=1)
     assert days.total.expected == pytest.approx(4.0)
     assert [post.median_at for post in days.posts] == [LAST + 5 * HOUR, LAST + 10 * HOUR]
-    same = predict(project, at=LAST, until=LAST + timedelta(days=1), next_posts=2).simulation
+    same = predict(sqlite_project, at=LAST, until=LAST + timedelta(days=1), next_posts=2).simulation
     assert same == days
 
 
@@ -107,16 +114,16 @@ def test_no_later_post_reaches_the_algorithm(
         assert seen.read_text() == f"{count} {posts['created_at'][count - 1].isoformat()}"
 
 
-def test_a_moment_without_posts_is_refused(project: Project, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_moment_without_posts_is_refused(sqlite_project: Project, caplog: pytest.LogCaptureFixture) -> None:
     first = regular_posts(60)["created_at"].iloc[0].to_pydatetime()
     for model_type in ("timing", "content"):
         with pytest.raises(UsageError, match=r"^at: '2024-11-15T13:00:00Z' is in the future\. Choose a past time"):
-            predict(project, model_type, at=NOW + HOUR)
+            predict(sqlite_project, model_type, at=NOW + HOUR)
         with pytest.raises(UsageError, match="^at: '2024-11-02T23:59:59Z' is before the first post, '2024-11-03"):
-            predict(project, model_type, at=first - timedelta(microseconds=1))
-    assert predict(project, at=first).origin_at == first, "a single post"
+            predict(sqlite_project, model_type, at=first - timedelta(microseconds=1))
+    assert predict(sqlite_project, at=first).origin_at == first, "a single post"
     assert (
         "was trained on posts up to 2024-11-12T19:00:00Z, which were not known at 2024-11-03T00:00:00Z" in caplog.text
     )
     with pytest.raises(InsufficientData, match="no posts to forecast from"):
-        predict(project, now=datetime(2020, 1, 1, tzinfo=UTC), at="last")
+        predict(sqlite_project, now=datetime(2020, 1, 1, tzinfo=UTC), at="last")

@@ -175,6 +175,19 @@ def test_the_messages_of_a_slack_export_are_found(run: Run, tmp_path: Path) -> N
     assert [file.recognised for file in run(FILES / "slack")[0].files] == ["Slack"]
 
 
+def test_of_a_reddit_data_request_only_posts_and_comments_are_read(run: Run, tmp_path: Path) -> None:
+    members: dict[str, Path | str] = {
+        "chat_history.csv": "message_id,created_at,username,message\n1,2020-01-04 10:00:00 UTC,me,private\n",
+        "comment_headers.csv": "id,permalink,date,subreddit,gildings\nc0001,p,2020-01-01 10:00:00 UTC,a,0\n",
+        "comments.csv": FILES / "reddit_data_request/comments.csv",
+        "messages.csv": "id,permalink,date,from,to,subject,body\nm1,p,2020-01-03 10:00:00 UTC,a,b,hi,private\n",
+    }
+    check(run(pack(tmp_path / "export.zip", members)), "reddit_data_request/comments.csv")
+    del members["comment_headers.csv"]
+    read = run(pack(tmp_path / "own.zip", members))[0]
+    assert len(read.files) == 3, "names like these are common: of any other archive all files are read"
+
+
 @pytest.mark.parametrize("name", ["messages.csv", "messages.json"])
 def test_the_messages_of_a_discord_package_are_found(name: str, run: Run, tmp_path: Path) -> None:
     write(

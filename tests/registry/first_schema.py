@@ -10,20 +10,27 @@ from retrainer.registry.database import Database
 from tests.conftest import open_project
 
 
-def create_first_schema(folder: Path) -> Database:
-    """Create a database with the first schema, a version and a decision."""
+def upgrade_to(connection: sa.Connection, revision: str) -> None:
+    """Bring a database to a schema."""
     from alembic import command
     from alembic.config import Config
 
+    from retrainer.registry import migrations
+
+    config = Config(attributes={"connection": connection})
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    command.upgrade(config, revision)
+
+
+def create_first_schema(folder: Path) -> Database:
+    """Create a database with the first schema, a version and a decision."""
     from retrainer.registry import database as module
 
     project = open_project(folder)
     engine = module.create_engine(project.settings.database.url, folder)
     database = Database(engine)
     with engine.execution_options(retrainer_writes=True).begin() as connection:
-        config = Config(attributes={"connection": connection})
-        config.set_main_option("script_location", str(Path(module.__file__).parent / "migrations"))
-        command.upgrade(config, "0001")
+        upgrade_to(connection, "0001")
         time = "2024-01-01 00:00:00.000000"
         connection.execute(
             sa.text(

@@ -133,8 +133,14 @@ def test_a_stored_project_trains_and_rolls_back(folder: Path, expected: dict[str
     assert back.code == 0, back.err
     assert retrainer("predict", "timing", "--json").json["version_id"] != live
     assert retrainer("release", "timing").code == 0
-    assert retrainer("promote", live).code == 0
+    assert retrainer("production", "--json").json["timing_model"]["refit_through"] is None, "no release fitted again"
+    promoted = retrainer("promote", live, "--refit")
+    assert promoted.code == 0, promoted.err
     assert retrainer("predict", "timing", "--json").json["version_id"] == live
+    shown = retrainer("production", "--json").json["timing_model"]
+    assert shown["refit_through"] > shown["trained_through"]
+    assert retrainer("rollback", "timing", "--no-hold").code == 0
+    assert retrainer("production", "--json").json["timing_model"]["refit_through"] is None
     assert retrainer("doctor").code == 0, folder
 
 

@@ -116,7 +116,7 @@ def test_a_past_moment_says_how_old_the_last_post_was_then(capsys: pytest.Captur
     moment = LAST + timedelta(days=40)
     forecasts.show_next_post(next_post(moment, 9.0, stale=True))
     first, *lines = capsys.readouterr().out.splitlines()
-    assert first == "The last post was 40 days old at that time, which is unusual: are newer posts missing?"
+    assert first == "The last post was 40 days old then, which is unusual: are newer posts missing?"
     assert "As of the last post" not in "\n".join(lines)
 
 

@@ -97,5 +97,6 @@ def show(folder: Path, line: str, columns: int) -> str:
     assert "\x1b" not in shown.decode(), "NO_COLOR is set"
     screen = shown.decode().replace("\r\n", "\n")
     screen = screen.replace(str(folder), "/home/ada/project").replace(sys.prefix, "/home/ada/.venv")
+    screen = re.sub(r"\d+\.\d of \d+\.\d GiB", "9.9 of 99.9 GiB", screen)
     screen = _VARIABLE.sub(lambda match: re.sub(r"\d", "0", match[0]), screen)
     return f"{screen}[exit code {done.code}]\n"

@@ -11,7 +11,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel, Field
 
 from retrainer.api.dependencies import State, failures, in_thread, reject_unknown_parameters
-from retrainer.api.metrics import metrics_without_database, project_metrics
+from retrainer.api.metrics import metrics_without_database
 from retrainer.errors import RetrainerError
 from retrainer.render.documents.status import StatusDocument
 from retrainer.status import get_status
@@ -59,9 +59,10 @@ def status(state: State) -> StatusDocument:
 )
 async def metrics(state: State) -> Response:
     """Return the metrics in the text format of Prometheus."""
+    now = datetime.now(UTC)
+    compute, keep = partial(state.project_metrics.text, now), partial(state.project_metrics.may_be_kept, now)
     try:
-        compute = partial(project_metrics, state.project)
-        of_project = await state.threads.run("look", state.answers.get, "metrics", compute, state.answers.no_runs)
+        of_project = await state.threads.run("look", state.answers.get, "metrics", compute, keep)
     except RetrainerError as error:  # then the metrics of the server matter all the more
         log.warning("Metrics without the database: %s", error)
         of_project = metrics_without_database()

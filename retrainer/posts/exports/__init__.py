@@ -114,12 +114,3 @@ def _fit(export: ExportFormat, known: frozenset[str], records: str | None) -> in
 def _has_any(known: frozenset[str], expression: str) -> bool:
     alternatives = (alternative.split(JOIN) for alternative in expression.split(ALTERNATIVE))
     return any(all(has_path(known, path) for path in paths) for paths in alternatives)
-
-
-def archive_members(exports: Sequence[KnownExport]) -> list[list[str]]:
-    """Return the glob patterns of each export's files in an archive or a folder, the most important export first.
-
-    The files of the first export that has any are wanted; if none has any, all files of a known suffix are. A pattern
-    is matched from the right, as by `PurePath.match`.
-    """
-    return [list(export.format.members) for export in exports if export.format.members]

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from retrainer.config import PostsLimits
+    from retrainer.export_format import ExportFormat
     from retrainer.posts.records import PostsTable
 
 STANDARD_INPUT = Path("-")
@@ -75,7 +76,7 @@ class ReadableFile:
 
 
 def find_posts_files(
-    paths: Sequence[Path], limits: PostsLimits, *, exports: Sequence[Sequence[str]] = ()
+    paths: Sequence[Path], limits: PostsLimits, *, exports: Sequence[ExportFormat] = ()
 ) -> Iterator[ReadableFile]:
     """Find the files to read: as they are named, below a folder, or in a ZIP or tar archive.
 
@@ -84,8 +85,8 @@ def find_posts_files(
     Args:
         paths: files, folders, archives; `-` is standard input.
         limits: the limits of each file.
-        exports: for each known export the patterns of its files, such as `data/tweets*.js`. Of an archive or a folder,
-            the files of the first export that has any are read; all files, if none has any.
+        exports: the known exports, the most important first. Of an archive or a folder, the files of the first export
+            that has any are read, by its `members`; all files, if none has any.
 
     Raises:
         PostsError: there is no such file, or nothing to read in a folder or an archive.
@@ -94,7 +95,7 @@ def find_posts_files(
         yield from _find(path, limits, exports)
 
 
-def _find(path: Path, limits: PostsLimits, exports: Sequence[Sequence[str]]) -> Iterator[ReadableFile]:
+def _find(path: Path, limits: PostsLimits, exports: Sequence[ExportFormat]) -> Iterator[ReadableFile]:
     name = "standard input" if path == STANDARD_INPUT else str(path)
     with _translate_errors(name), ExitStack() as stack:
         if path != STANDARD_INPUT and stat.S_ISDIR(path.stat().st_mode):
@@ -122,7 +123,7 @@ def _find(path: Path, limits: PostsLimits, exports: Sequence[Sequence[str]]) -> 
 
 
 def _find_in_tar(
-    binary: IO[bytes], name: str, limits: PostsLimits, exports: Sequence[Sequence[str]]
+    binary: IO[bytes], name: str, limits: PostsLimits, exports: Sequence[ExportFormat]
 ) -> Iterator[ReadableFile]:
     with tarfile.open(fileobj=binary, mode="r:") as archive:
         infos: dict[str, tarfile.TarInfo] = {}
@@ -146,16 +147,21 @@ def _walk(folder: Path) -> Iterator[Path]:
         yield from (Path(parent, name) for name in sorted(names) if not name.startswith(_HIDDEN))
 
 
-def _choose_members(names: Sequence[str], exports: Sequence[Sequence[str]], container: str) -> list[str]:
+def _choose_members(names: Sequence[str], exports: Sequence[ExportFormat], container: str) -> list[str]:
     """Return the files of an archive or a folder that belong to a known export, else those of a known suffix."""
     if len(names) > MAX_FILES:
         raise PostsError(f"'{container}' holds more than {MAX_FILES:,} files", hint="Choose an archive of posts")
     paths = {name: PurePosixPath(name) for name in names}
     visible = {name: path for name, path in paths.items() if not any(part.startswith(_HIDDEN) for part in path.parts)}
-    for patterns in exports:
-        chosen = [name for name, path in visible.items() if any(path.match(pattern) for pattern in patterns)]
-        if chosen:
-            return chosen
+
+    def matching(patterns: Sequence[str]) -> list[str]:
+        return [name for name, path in visible.items() if any(map(path.match, patterns))]
+
+    for export in exports:
+        if not export.archive_has or matching(export.archive_has):
+            chosen = matching(export.members)
+            if chosen:
+                return chosen
     chosen = [name for name, path in visible.items() if _plain_suffix(path) in _READERS]
     if not chosen:
         hint = f"Choose one with a file that ends in {', '.join(_READERS)}"

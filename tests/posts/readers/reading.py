@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from retrainer.export_format import ExportFormat
+
 
 class Content(NamedTuple):
     """What a file contains."""
@@ -29,7 +31,7 @@ class Content(NamedTuple):
 
 
 def read_all(
-    *paths: Path, options: ReadOptions | None = None, exports: Sequence[Sequence[str]] = (), **limits: int
+    *paths: Path, options: ReadOptions | None = None, exports: Sequence[ExportFormat] = (), **limits: int
 ) -> list[Content]:
     """Read each file, twice, with the values of all columns."""
     contents = []

@@ -21,6 +21,7 @@ import pytest
 
 from retrainer.config import PostsLimits
 from retrainer.errors import PostsError, UsageError
+from retrainer.export_format import ExportFormat
 from retrainer.posts.readers import STANDARD_INPUT, ReadOptions, excel, find_posts_files
 from retrainer.posts.records import RejectedRow
 from tests.posts.readers.reading import error_of, ids, posts, read, read_all
@@ -176,7 +177,8 @@ def test_of_a_known_export_only_its_files_are_read(
         tmp_path / "a",
         {"x/data/tweets.js": f"a = {table}", "x/data/likes.js": "a = [1]", "x/data/tweets-part1.js": table},
     )
-    exports = [["outbox.json"], ["data/tweets*.js"], ["data/likes.js"]]
+    members = (["outbox.json"], ["data/tweets*.js"], ["data/likes.js"])
+    exports = [ExportFormat(requires=["id"], columns={"created_at": "at"}, members=patterns) for patterns in members]
     assert [content.name.split("/")[-1] for content in read_all(path, exports=exports)] == [
         "tweets.js",
         "tweets-part1.js",
