@@ -42,7 +42,7 @@ def complete_algorithms(incomplete: str) -> list[str]:
     return [name for name in installed_algorithms() if name.startswith(incomplete)]
 
 
-def complete_policies(ctx: typer.Context, incomplete: str) -> list[str]:
+def complete_policies(incomplete: str) -> list[str]:
     """Complete a key of a policy, such as `daily: schedule_days=`."""
     from retrainer.replay.policies import policy_keys  # noqa: PLC0415  slow to import
 
@@ -52,7 +52,7 @@ def complete_policies(ctx: typer.Context, incomplete: str) -> list[str]:
     given, comma, key = keys.rpartition(",")
     blank = key[: len(key) - len(key.lstrip())]
     start = f"{name}:{given}{comma}{blank}"
-    known = policy_keys(ctx.params.get("model_type") or "timing")
+    known = dict.fromkeys(one for model_type in MODEL_TYPE_NAMES for one in policy_keys(model_type))
     return [f"{start}{one}=" for one in known if one.startswith(key.lstrip())]
 
 

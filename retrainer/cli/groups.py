@@ -36,8 +36,10 @@ class SuggestingGroup(TyperGroup):
         if name in self.commands or name.startswith("-") or ctx.resilient_parsing:
             return super().resolve_command(ctx, args)
         meant = SYNONYMS.get(name)
-        if meant in self.commands:
-            hint = f"Did you mean '{meant}'?"
-        else:
-            hint = did_you_mean(name, self.commands.keys() - DESTRUCTIVE)
-        raise UsageError(f"no such command '{name}'", hint=hint or f"`{ctx.command_path} --help` shows the commands")
+        suggestion = (
+            f"Did you mean '{meant}'?"
+            if meant in self.commands
+            else did_you_mean(name, self.commands.keys() - DESTRUCTIVE)
+        )
+        help_line = f"`{ctx.command_path} --help` shows the commands"
+        raise UsageError(f"unknown command '{name}'", hint=f"{suggestion} {help_line}".strip())

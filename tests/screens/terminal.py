@@ -17,10 +17,12 @@ import termios
 import threading
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import time_machine
 
+from retrainer import runtime
 from retrainer.posts.sample import sample_posts
 from tests.command_line import run_in_process
 from tests.conftest import open_project
@@ -54,6 +56,7 @@ def fixed_world(patch: pytest.MonkeyPatch, now: datetime = NOW) -> Iterator[None
     """Let the clock stand still, and make random digits, user, host and terminal always the same."""
     numbers = itertools.count(0xA001, 0x1F3)
     patch.setattr(secrets, "token_hex", lambda size: f"{next(numbers) % 16 ** (2 * size):0{2 * size}x}")
+    patch.setattr(runtime, "time", SimpleNamespace(monotonic=lambda: 0.0))  # the stopwatch of a run
     patch.setattr(socket, "gethostname", lambda: "server")
     patch.setenv("LOGNAME", "ada")
     patch.setenv("TERM", "xterm")
