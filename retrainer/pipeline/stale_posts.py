@@ -53,7 +53,7 @@ def report_stale_posts(
     if is_first or model_types:
         log.warning("The posts are stale: %s", reason)
     if is_first:
-        runtime.events.publish(Event("stale_posts", None, None, reason))
+        runtime.events.publish(Event("stale_posts", None, None, reason[0].upper() + reason[1:]))
 
 
 def count_new_posts(project: Project, run: TrainingRun, now: datetime) -> int:
