@@ -39,8 +39,8 @@ def config_show(context: typer.Context, *, as_json: AsJson = False) -> None:
     if as_json:
         console.document(documents.project.SettingsDocument.model_validate({"file": str(path), "settings": rows}))
         return
-    cells = [(row.key, json.dumps(row.value, ensure_ascii=False), row.source) for row in rows]
-    console.table(["key", "value", "source"], cells, title=str(path))
+    cells = [(row.key, row.source, json.dumps(row.value, ensure_ascii=False)) for row in rows]
+    console.table(["key", "source", "value"], cells, title=str(path))
 
 
 @config_app.command("get")

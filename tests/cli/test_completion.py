@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from tests.command_line import Runner
 
 
-def complete(retrainer: Runner, line: str, **where: Path) -> list[str]:
+def complete(retrainer: Runner, line: str, cwd: Path | None = None) -> list[str]:
     """Return what bash offers for the last word of a command line."""
     words = line.split(" ")
     done = retrainer(
-        **where, _RETRAINER_COMPLETE="complete_bash", COMP_WORDS=line.rstrip(), COMP_CWORD=str(len(words) - 1)
+        cwd=cwd, _RETRAINER_COMPLETE="complete_bash", COMP_WORDS=line.rstrip(), COMP_CWORD=str(len(words) - 1)
     )
     assert not done.err
     return done.out.split()
