@@ -24,7 +24,7 @@ from retrainer.render import documents, markdown, scores
 from retrainer.schedule import due
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from retrainer.project import Project
 
@@ -110,9 +110,10 @@ def train(
 
         if if_due:
             model_types, not_due = _select_due(project, model_types, now)
-        if as_of is None:
-            stale_posts.report_stale_posts(project, runtime, model_types, now, record=not dry_run)
+        stale = stale_posts.find_stale_posts(project, model_types, now) if as_of is None else None
         outcomes = run.retrain_each(project, model_types, retrain)
+        if stale is not None and not _all_failed(outcomes):  # then the reasons of the failures come first
+            stale_posts.report_stale_posts(project, runtime, stale, record=not dry_run)
         code = results.exit_code(outcomes) or fetch_code
         if train_call is not None:
             train_call.finish(runtime, outcomes, code)
@@ -173,6 +174,10 @@ def _select_due(
         [state.model_type for state in states if state.is_due],
         [state.sentence for state in states if not state.is_due],
     )
+
+
+def _all_failed(outcomes: Sequence[results.RunResult | results.Failure]) -> bool:
+    return bool(outcomes) and all(isinstance(outcome, results.Failure) for outcome in outcomes)
 
 
 def _require_writable(path: Path) -> None:

@@ -339,7 +339,7 @@ def test_predict_at_a_past_time(trained: str, retrainer: Runner) -> None:
     """The sample posts end in October 2024, so today they are stale."""
     del trained
     both = retrainer("predict", "timing")
-    assert both.out.startswith("The last post is ")
+    assert both.out.startswith("The posts are stale: the newest is ")
     assert "\nNow, after " in both.out
     assert both.out.count("\nNext post: ") == 2
     assert "\nAs of the last post (`--at last`):\nNext post: 2024-" in both.out
@@ -353,7 +353,7 @@ def test_predict_at_a_past_time(trained: str, retrainer: Runner) -> None:
     }
     assert noon["at"] == "2024-09-01T12:00:00Z"
     text = retrainer("predict", "content")
-    assert text.out.startswith("The last post is ")
+    assert text.out.startswith("The posts are stale: the newest is ")
     assert "last post 2024-10-29 20:00 UTC\n" in text.out, "posts without a text count too"
     assert "Next post, written for 2024-" in retrainer("predict", "content", "--at", "last").out
 

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from retrainer.doctor import examine
-from retrainer.errors import AlgorithmError, ArtifactError, InsufficientData
+from retrainer.errors import AlgorithmError, ArtifactError, DatabaseError, InsufficientData
 from retrainer.pipeline.comparing import compare_versions
 from retrainer.pipeline.evaluations import evaluate_version
 from retrainer.pipeline.forecast import predict_next
 from retrainer.pipeline.promotion import promote_version, roll_back
+from retrainer.pipeline.recovery import recover
 from retrainer.pipeline.results import exit_code
 from retrainer.pipeline.retention import prunable, prune, restore
 from retrainer.pipeline.run import dry_run, retrain
@@ -187,6 +188,26 @@ def test_a_fit_that_loses_the_race_leaves_nothing(project: Project, monkeypatch:
     assert not list(project.models_dir.rglob(f"{trained_id(result)}/refits"))
     assert not [row for row in project.registry.list_files(trained_id(result)) if "refits" in row.path]
     assert examine(project) == []
+
+
+@pytest.mark.slow
+def test_a_live_fit_that_was_recorded_when_the_connection_was_lost_is_kept(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(artifacts, "MAX_BYTES_IN_DATABASE", 4)  # its files are nowhere else
+    complete = project.registry.complete_run
+
+    def lost(*arguments: object) -> None:
+        complete(*arguments)  # type: ignore[arg-type]  # passed on as they came
+        raise DatabaseError("the server closed the connection")
+
+    monkeypatch.setattr(project.registry, "complete_run", lost)
+    with pytest.raises(DatabaseError):
+        train(project)
+    recover(project, runtime_of(project))
+    assert known_live(project) == 400
+    assert not (project.models_dir / ".staging").exists()
+    assert {finding.kind for finding in examine(project)} <= {"wrong_link"}
 
 
 def test_promoting_by_hand_fits_again_as_of_now_or_leaves_it_as_it_is(project: Project) -> None:
