@@ -91,7 +91,9 @@ def test_the_tests_on_the_page_pass(package: Path, site: Path) -> None:
 
 
 def test_all_three_plugins_are_listed(retrainer: Runner, environ: dict[str, str]) -> None:
-    plugins = [plugin for plugin in retrainer("plugins", env=environ).json if plugin["distribution"] == "my-plugins"]
+    plugins = [
+        plugin for plugin in retrainer("plugins", "--json", env=environ).json if plugin["distribution"] == "my-plugins"
+    ]
     assert {plugin["name"]: (plugin["kind"], plugin["status"]) for plugin in plugins} == {
         "gaps": ("algorithm", "ok"),
         "writer": ("algorithm", "ok"),

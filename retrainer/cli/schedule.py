@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from retrainer import console, settings_file
+from retrainer.cli import groups
 from retrainer.cli.context import open_project
 from retrainer.cli.options import AsJson
 from retrainer.errors import UsageError
@@ -31,7 +32,9 @@ if TYPE_CHECKING:
     from retrainer.schedule.expression import Expression
 
 app = typer.Typer(rich_markup_mode=None)
-schedule_app = typer.Typer(rich_markup_mode=None, help="Schedule retraining with cron or systemd.")
+schedule_app = typer.Typer(
+    cls=groups.SuggestingGroup, rich_markup_mode=None, help="Schedule retraining with cron or systemd."
+)
 app.add_typer(schedule_app, name="schedule")
 
 log = logging.getLogger(__name__)

@@ -12,6 +12,7 @@ import typer
 
 from retrainer import console, notify
 from retrainer import project as projects
+from retrainer.cli.completion import complete_algorithms, complete_types
 from retrainer.cli.context import open_project
 from retrainer.cli.options import AsJson, time_option
 from retrainer.errors import RetrainerError, UsageError, wrap_unexpected
@@ -40,12 +41,18 @@ def train(
     model_type: Annotated[
         ModelTypeName | None,
         typer.Argument(
-            metavar="timing|content", parser=parse_model_type, help="Only this model type. By default, both."
+            metavar="timing|content",
+            parser=parse_model_type,
+            autocompletion=complete_types,
+            help="Only this model type. By default, both.",
         ),
     ] = None,
     *,
     algorithm: Annotated[
-        str | None, typer.Option(metavar="NAME", help="The algorithm. By default, the configured one.")
+        str | None,
+        typer.Option(
+            metavar="NAME", autocompletion=complete_algorithms, help="The algorithm. By default, the configured one."
+        ),
     ] = None,
     auto_promote: Annotated[
         bool | None,

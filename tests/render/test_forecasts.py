@@ -64,14 +64,14 @@ def test_a_histogram_shows_the_chance_by_the_hour() -> None:
 
 
 def test_a_histogram_in_ascii() -> None:
-    assert histogram.draw(exponential(400.0), AT, "#") == [
+    assert histogram.draw(exponential(400.0), AT, ".:#") == [
         "Chance of the next post per day (UTC), at most 6%",
-        "       ##",
-        "       #####",
-        "       #########",
-        "      ################",
-        "      #########################",
-        "      ###################################################",
+        "       #:.",
+        "       ####:..",
+        "       ########:..",
+        "      ##############::..",
+        "      #####################::::....",
+        "      ##################################:::::::::........",
         "      ----+-------------+-------------+-------------+----",
         "          2026-11-30    2026-12-14    2026-12-28",
     ]
@@ -125,7 +125,7 @@ def test_waits_of_less_than_a_minute_have_a_probability(capsys: pytest.CaptureFi
     assert "80% interval: 0 s to 1 s\nChance within 1 min 99%\n" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("encoding", "characters"), [("utf-8", BLOCKS), ("ascii", "#")])
+@pytest.mark.parametrize(("encoding", "characters"), [("utf-8", BLOCKS), ("ascii", ".:#")])
 def test_bars_are_blocks_where_the_terminal_has_them(encoding: str, characters: str) -> None:
     reader, writer = pty.openpty()
     with os.fdopen(writer, "w", encoding=encoding) as terminal, redirect_stdout(terminal):
