@@ -352,3 +352,18 @@ def test_the_commands_show_what_the_live_fit_knows(project: Project, retrainer: 
     assert [entry["refit_through"] for entry in shown["ledger"]] == ["2024-10-25T11:00:00Z"]
     assert "300 posts, the last at 2024-10-25 11:00 UTC" in retrainer("show", live.version_id, cwd=project.folder).out
     assert "fitted again on 300 posts" in retrainer("production", cwd=project.folder).out
+
+
+@pytest.mark.slow
+def test_the_commands_fit_again_or_not_and_say_why_not(project: Project, retrainer: Runner, plugins: Plugins) -> None:
+    train(project, EARLIER)
+    project.close()
+    failed = retrainer("train", "timing", cwd=project.folder, env={**plugins.environ, "REFUSED": "400"})
+    assert failed.code == 1
+    (error,) = [line for line in failed.err.splitlines() if line.startswith("ERROR: ")]
+    assert error.startswith("ERROR: Cannot fit 'learning_timing_")
+    assert "no fit to 400 posts" in error
+    assert "but it cannot be fitted again on all posts" in failed.out
+    promoted = retrainer("promote", "timing@latest", "--no-refit", cwd=project.folder, env=plugins.environ)
+    assert promoted.code == 0, promoted.err
+    assert retrainer("production", "--json", cwd=project.folder).json["timing_model"]["refit_through"] is None
