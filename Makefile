@@ -106,8 +106,8 @@ bench-claude: $(STAMP)  ## measure the time of twenty forecasts by claude_api
 bench-replay: $(STAMP)  ## measure the time and memory of a replay of six years of a CSV file in the folder DATA
 	$(BIN)/python -m benchmarks.replay --data '$(DATA)'
 
-bench-policies: STREAMS = simulated
-bench-policies: $(STAMP)  ## replay retraining policies on simulated streams, or on STREAMS=derived or =files of the folder DATA
+bench-policies: STREAMS = synthetic
+bench-policies: $(STAMP)  ## replay retraining policies on synthetic streams, or with STREAMS=files on every CSV file in DATA
 	$(BIN)/python -m benchmarks.policies --data '$(DATA)' --streams '$(STREAMS)'
 
 BEFORE ?=

@@ -38,17 +38,17 @@ run posts sample first.csv --working-week --count 900 --before 2024-07-01
 run posts import first.csv
 
 say "2. The first version is the naive forecast, which expects the usual gap. There is nothing to compare it with."
-run train timing --algorithm baseline
+run train timing --algorithm baseline --as-of 2024-07-01
 
 say "3. Newer posts, and an algorithm that learns the hours and the days. It must prove that it is better."
 run config set retraining.timing_model.evaluation_max_predictions 500
 run config set retraining.min_confidence 0.95
 run posts sample newer.csv --working-week --count 900
 run posts import newer.csv
-run train timing
+run train timing --as-of 2024-10-30T22:00
 
 say "4. A candidate that knows the newer posts, but nothing of hours and days: it is worse, and is not promoted."
-run train timing --algorithm baseline
+run train timing --algorithm baseline --as-of 2024-10-31T08:00
 
 say "5. Somebody promotes it by hand all the same. It is undone in a second."
 run promote timing@latest --reason "simpler"
@@ -59,7 +59,7 @@ say "6. When does the next post come? Soon, if it continues a thread, and otherw
 draw predict timing --at last
 
 say "7. What would other policies have done? Never retrain, retrain weekly as configured, promote every version:"
-run replay timing --from 2024-10-01
+run replay timing --from 2024-10-10
 
 say "The project is in $folder. Three things to try:"
 cat <<END

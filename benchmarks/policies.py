@@ -1,8 +1,7 @@
 """Replay retraining policies on streams of posts: what do the settings of `retraining` cost or gain?
 
-    make bench-policies                             processes whose distribution of the next gap is known
-    make bench-policies STREAMS=derived             streams derived from the sample and every CSV of the folder DATA
-    make bench-policies STREAMS=files DATA=folder   every CSV of a folder, and the sample
+    make bench-policies                             simulated streams, and streams derived from posts of a working week
+    make bench-policies STREAMS=files DATA=folder   every CSV of a folder, and the synthetic sample
 
 The last 800 posts of each stream are replayed: `retrainer replay timing`, over the second half, in six steps. A policy
 never retrains, or promotes by the 2% rule on up to 20 or up to 500 posts, with or without `min_confidence: 0.95`, or
@@ -20,6 +19,7 @@ import json
 import logging
 from contextlib import closing
 from datetime import timedelta
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -28,19 +28,21 @@ import numpy as np
 import yaml
 
 from benchmarks import timing
-from benchmarks.simulated import PROCESSES
-from benchmarks.streams import argument_parser, measure_streams
+from benchmarks.simulated import PROCESSES, derived_posts, simulated_posts
+from benchmarks.streams import argument_parser, load_streams, measure_streams
 from retrainer.algorithms.events import EventBus
 from retrainer.errors import RetrainerError
 from retrainer.evaluation.bootstrap import RESAMPLES, block_length, resampled_means
 from retrainer.model_types.timing import Timing
+from retrainer.posts.sample import sample_posts
 from retrainer.posts.staging import COUNT_COLUMNS
 from retrainer.project import Project, create_project
 from retrainer.replay.runner import replay
 from retrainer.runtime import Runtime
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    import argparse
+    from collections.abc import Iterator, Sequence
 
     import pandas as pd
     from numpy.typing import NDArray
@@ -61,17 +63,19 @@ GIVEN = (
     "more: evaluation_max_predictions=500",
     "confident: evaluation_max_predictions=500, min_confidence=0.95",
 )
+WORKING_WEEK_POSTS = 1_600
+MIN_POSTS = 200
 WITH_REFIT = ", refit"
 SEED = 0
 
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argument_parser(__doc__, "bench-policies.json")
-    parser.add_argument("--streams", choices=("simulated", "derived", "files"), default="simulated")
+    parser.add_argument("--streams", choices=("synthetic", "files"), default="synthetic")
+    parser.add_argument("--stream", action="append", help="only the stream of this name; repeatable")
     parser.add_argument("--posts", type=int, default=800, help="of each stream, the last ones")
     parser.add_argument("--steps", type=int, default=6, help="of each policy, over the second half of the posts")
-    parser.add_argument("--seed", type=int, default=1, help="of simulated and derived streams")
-    parser.add_argument("--process", choices=PROCESSES, help="only this one of the simulated streams")
+    parser.add_argument("--seed", type=int, default=1, help="of the synthetic streams")
     options = parser.parse_args(arguments)
     logging.getLogger("retrainer").setLevel(logging.ERROR)
     settings = {key: getattr(options, key) for key in ("posts", "steps", "seed")}
@@ -85,11 +89,27 @@ def main(arguments: list[str] | None = None) -> None:
         return known[name]
 
     try:
-        results = measure_streams(timing.load(options), measured)
+        results = measure_streams(load(options), measured)
     except RetrainerError as error:
         parser.exit(error.exit_code, f"{error}\n")
     print_all(results)
     print(f"All results: {options.json}")
+
+
+def load(options: argparse.Namespace) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Yield the streams to replay, by name."""
+    if options.streams == "files":
+        streams = load_streams(options.data, timing.prepare, min_posts=MIN_POSTS, unit="posts")
+    else:
+        week = sample_posts(seed=options.seed, count=WORKING_WEEK_POSTS, working_week=True)
+        derived = {"": week, **{f", {how}": posts for how, posts in derived_posts(week, options.seed).items()}}
+        streams = chain(
+            ((name, simulated_posts(name, options.seed)) for name in PROCESSES),
+            ((f"working week{how}", posts) for how, posts in derived.items()),
+        )
+    for name, posts in streams:
+        if options.stream is None or name in options.stream:
+            yield name, timing.prepare(posts)
 
 
 def measure(name: str, posts: pd.DataFrame, steps: int) -> dict[str, Any]:

@@ -21,7 +21,7 @@ PICTURE = ROOT / "docs" / "images" / "terminal.svg"
 COLUMNS = 100
 PROMPT = "$ retrainer "
 HEADING = re.compile(r"(\x1b\[1m)?\d\. ")
-PARTS = ("train timing", "predict timing --at last")  # commands of the demo
+PARTS = ("train timing --as-of 2024-10-30T22:00", "predict timing --at last")  # commands of the demo
 
 # The progress line is redrawn in place, and erased at the end.
 ERASED_LINE = re.compile(r"[^\n]*\n\x1b\[\?25h\r\x1b\[1A")

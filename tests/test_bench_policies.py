@@ -38,7 +38,7 @@ def test_the_interval_of_a_better_policy_lies_above_0_and_of_an_equal_one_is_emp
 @pytest.mark.slow
 def test_every_policy_is_replayed_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "bench-policies.json"
-    arguments = ["--process", "sparse", "--posts", "150", "--steps", "2", "--json", str(path)]
+    arguments = ["--stream", "sparse", "--posts", "150", "--steps", "2", "--json", str(path)]
     policies.main(arguments)
     out = capsys.readouterr().out
     (result,) = json.loads(path.read_text())["streams"]

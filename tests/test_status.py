@@ -63,7 +63,7 @@ def test_a_sound_project_needs_nobody(folder_on_each_database: Path, retrainer: 
     done = retrainer("status")
     assert (done.code, done.err) == (0, ""), done.out
     assert "✓ Nothing needs attention" in done.out
-    for words in (", promoted 20", "next run due 20", "last run 20", "480, the newest 5.0 h old", "GiB free"):
+    for words in (", promoted 20", "next run due 20", "last run 20", "480, the newest 5 h old", "GiB free"):
         assert words in done.out
     document = retrainer("status", "--json").json
     assert (document["needs_attention"], document["problems"]) == (False, [])

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from retrainer.algorithms.events import Event
-from retrainer.errors import AlgorithmError, ArtifactError, ConfigError, InsufficientData
+from retrainer.errors import AlgorithmError, ArtifactError, ConfigError, InsufficientData, UnknownName
 from retrainer.pipeline.loading import load_live_fit, load_version
 from retrainer.pipeline.refit import fit_again, require_working_forecast
 from retrainer.pipeline.split import load_posts
@@ -133,10 +133,21 @@ def promote_version(
 
 
 def _load_start(project: Project, runtime: Runtime, version: ModelVersion) -> TrainedModel | None:
-    """Load the model that the training of a version started from, if any."""
+    """Load the model that the training of a version started from, if any.
+
+    Raises:
+        ArtifactError: it is not there any more.
+    """
     if version.started_from is None:
         return None
-    return load_version(project, runtime, project.registry.get_version(version.started_from))
+    try:
+        return load_version(project, runtime, project.registry.get_version(version.started_from))
+    except (UnknownName, ArtifactError) as error:
+        raise ArtifactError(
+            f"cannot fit '{version.version_id}' again as it was trained, starting from '{version.started_from}': "
+            f"{error.message}",
+            hint="Promote it as it is with --no-refit",
+        ) from error
 
 
 def roll_back(

@@ -323,18 +323,13 @@ def require_files(version: ModelVersion) -> None:
 
 def _fetch_refit_before(session: Session, promotion: LedgerEntry) -> Refit | None:
     """Return the fit that was live before a promotion; None if it was the evaluated one."""
-    query = (
-        select(LedgerEntry)
-        .where(
-            LedgerEntry.model_type == promotion.model_type,
-            LedgerEntry.action.in_(PRODUCTION_CHANGE_ACTIONS),
-            LedgerEntry.entry_id < promotion.entry_id,
-        )
-        .order_by(LedgerEntry.entry_id.desc())
-        .limit(1)
+    query = select(func.max(LedgerEntry.entry_id)).where(
+        LedgerEntry.model_type == promotion.model_type,
+        LedgerEntry.action.in_(PRODUCTION_CHANGE_ACTIONS),
+        LedgerEntry.entry_id < promotion.entry_id,
     )
-    before = session.scalars(query).first()
-    return Refit.from_document(before.refit) if before is not None else None
+    last = session.scalar(query)
+    return Refit.from_document(session.get_one(LedgerEntry, last).refit) if last is not None else None
 
 
 def fetch_predecessor(session: Session, model_type: ModelTypeName) -> str | None:

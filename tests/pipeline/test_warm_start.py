@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from retrainer.errors import ArtifactError
 from retrainer.pipeline.loading import load_live_fit, load_version
 from retrainer.pipeline.promotion import promote_version
 from retrainer.pipeline.run import dry_run, retrain
@@ -86,6 +87,19 @@ def test_the_live_fit_starts_from_the_model_that_the_evaluated_fit_started_from(
         assert live.refit is not None
         fits = [load(project, runtime_of(project), live).model["hours"] for load in (load_version, load_live_fit)]
         assert fits == [generations[versions.index(version)]] * 2
+
+
+@pytest.mark.slow
+def test_a_version_whose_start_is_lost_is_promoted_as_it_is_only(folder: Path) -> None:
+    project = opened(folder)
+    generation(project, EARLIER)
+    generation(project)
+    second, first = project.registry.list_versions("timing")
+    assert second.started_from == first.version_id
+    (project.folder / first.file_path / "model.json").write_text("{}")
+    with pytest.raises(ArtifactError, match=rf"starting from '{first.version_id}': .*was modified.*--no-refit"):
+        promote_version(project, runtime_of(project), second.version_id, "by hand", NOW, refit=True)
+    assert promote_version(project, runtime_of(project), second.version_id, "by hand", NOW, refit=False)
 
 
 def test_a_dry_run_starts_from_production_as_the_run_would(folder: Path) -> None:
