@@ -43,7 +43,7 @@ TERMINAL_ONLY = "terminal_only"  # an attribute of a log record that stderr show
 MIN_LAST_WIDTH = 24  # of the last column of a table that has columns to leave out
 COLUMN_GAP = 2  # between the columns of a table
 STYLES = {"good": "green", "bad": "red", "warning": "yellow", "faint": "dim", "bar": "cyan"}
-_BLOCKS = "▁▂▃▄▅▆▇█"
+_BLOCKS, _ASCII_BARS = "▁▂▃▄▅▆▇█", ".:#"
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 log = logging.getLogger("retrainer")
 
@@ -113,16 +113,13 @@ def _rich_console(stream: TextIO, width: int | None = None) -> Console:
 
 
 def bar_characters() -> str:
-    """Return what bars are drawn with on stdout, from 1/8 to a whole character; nothing in a pipe or a file.
-
-    A terminal whose encoding has no blocks gets whole characters only.
-    """
+    """Return what bars are drawn with on stdout, from the lowest to a whole character; nothing in a pipe or a file."""
     if not is_terminal():
         return ""
     try:
         _BLOCKS.encode(sys.stdout.encoding)
     except UnicodeEncodeError:
-        return "#"
+        return _ASCII_BARS
     return _BLOCKS
 
 

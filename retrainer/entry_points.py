@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from contextlib import suppress
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 ALGORITHMS = "retrainer.algorithms"
 OBSERVERS = "retrainer.observers"
@@ -28,6 +32,11 @@ class InstalledPlugin(NamedTuple):
         """The package and its version, for messages."""
         return f"{self.distribution} {self.version}"
 
+    @property
+    def package(self) -> str:
+        """The import package that it is in."""
+        return self.entry_point.module.partition(".")[0]
+
 
 def find_entry_points(group: str) -> tuple[InstalledPlugin, ...]:
     """Return the entry points of a group, sorted by name and package.
@@ -40,6 +49,28 @@ def find_entry_points(group: str) -> tuple[InstalledPlugin, ...]:
 def installed_algorithms() -> list[str]:
     """Return the names of the installed algorithms."""
     return sorted({plugin.name for plugin in find_entry_points(ALGORITHMS)})
+
+
+def describe_error(error: BaseException, packages: Collection[str]) -> str:
+    """Return the type and message of an exception on one line, and the file and line of the plugin that raised it.
+
+    Args:
+        error: the exception.
+        packages: the import packages of the plugins that were called.
+    """
+    text = " ".join(str(error).split())
+    described = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    calls = [
+        f"{frame.f_code.co_filename}:{line}"
+        for frame, line in traceback.walk_tb(error.__traceback__)
+        if str(frame.f_globals.get("__name__")).partition(".")[0] in packages
+    ]
+    return f"{described} ({calls[-1]})" if calls else described
+
+
+def package_of(plugin: object) -> str:
+    """Return the import package of a plugin, which is a module or any other object."""
+    return str(getattr(plugin, "__name__", type(plugin).__module__)).partition(".")[0]
 
 
 @lru_cache(maxsize=8)

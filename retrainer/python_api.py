@@ -13,7 +13,7 @@ from retrainer.model_types.timing import INTERVAL_LEVEL
 from retrainer.notify import open_runtime
 from retrainer.pipeline import comparing, evaluations, forecast, run
 from retrainer.pipeline.recovery import recover
-from retrainer.pipeline.stale_posts import report_stale_posts
+from retrainer.pipeline.stale_posts import find_stale_posts, report_stale_posts
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -52,9 +52,8 @@ def retrain(
     now = as_of or datetime.now(UTC)
     with open_runtime(project, os.environ) as runtime:
         recover(project, runtime)
-        if as_of is None:
-            report_stale_posts(project, runtime, [model_type], now)
-        return run.retrain(
+        stale = find_stale_posts(project, [model_type], now) if as_of is None else None
+        result = run.retrain(
             project,
             runtime,
             model_type,
@@ -64,6 +63,9 @@ def retrain(
             auto_promote=auto_promote,
             wait_seconds=wait_seconds,
         )
+        if stale is not None:
+            report_stale_posts(project, runtime, stale)
+        return result
 
 
 def evaluate(project: Project, version: str, *, origin: OriginRule | None = None) -> Evaluation:

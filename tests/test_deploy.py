@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from tests.conftest import Prepare
 
 DEPLOY = Path(__file__).parent.parent / "deploy"
+SERVED_PORT = 8000
 HOME = Path("/srv/retrainer")
 COMMAND = ScheduledCommand(
     HOME / "venv/bin/python", HOME / "config/config.yaml", HOME / "logs/retrainer.log", HOME / "env"
@@ -204,6 +205,53 @@ def test_the_dockerfile(with_posts: Path, retrainer: Runner, tmp_path: Path) -> 
     done = subprocess.run(words, cwd="/", env=with_our_commands(RETRAINER_CONFIG=config), check=False)
     assert done.returncode == 0
     assert_both_were_trained(with_posts, retrainer)
+
+
+def test_the_image_also_serves(with_posts: Path) -> None:
+    text = (DEPLOY / "Dockerfile").read_text()
+    assert {"api", "notify", "postgresql"} <= set(re.findall(r"\w+", re.findall(r"\[([\w,]+)\]\"", text)[0]))
+    (serve,) = [line for line in text.splitlines() if " retrainer serve " in line]
+    words = shlex.split(serve.partition(" -p 127.0.0.1:8000:8000 ")[2])
+    assert f"EXPOSE {SERVED_PORT}\n" in text
+    token = "a-token-of-many-letters"  # noqa: S105  for the test
+    environ = with_our_commands(RETRAINER_CONFIG=str(with_posts / "config/config.yaml"), RETRAINER_API_TOKEN=token)
+    log = with_posts / "logs" / "server.log"
+    command = ["retrainer", "--log-file", str(log), *words[1:], "--port", "0"]
+    with subprocess.Popen(command, cwd="/", env=environ) as server:
+        try:
+            url = address_in(log).replace("0.0.0.0", "127.0.0.1")  # noqa: S104
+            assert httpx2.get(f"{url}/health/ready").status_code == 200
+            assert httpx2.get(f"{url}/models/production").status_code == 401
+            authorized = {"Authorization": f"Bearer {token}", "Host": "models.example.org"}
+            assert httpx2.get(f"{url}/status", headers=authorized).status_code == 200
+        finally:
+            server.terminate()
+    assert server.returncode == 0
+
+
+@pytest.mark.slow
+def test_the_installed_extras_of_the_image_suffice(with_posts: Path, tmp_path: Path, wheel: Path) -> None:
+    """Into an empty environment, as the Dockerfile installs it."""
+    (line,) = [line for line in install_lines() if "[api,notify,postgresql]" in line and "echo" in line]
+    (tmp_path / "deploy").mkdir()
+    shutil.copy(wheel, tmp_path / "deploy")
+    subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "venv")], check=True)
+    program = tmp_path / "venv" / "bin"
+    environ = {**os.environ, "PATH": f"{program}:{os.environ['PATH']}"}
+    installed = subprocess.run(
+        ["sh", "-c", line], cwd=tmp_path, env=environ, capture_output=True, text=True, check=False
+    )
+    assert installed.returncode == 0, installed.stderr
+    code = (
+        "import apprise, psycopg, retrainer.api.server, retrainer.api.app, retrainer.cli.serve;"
+        "from retrainer.algorithms.manager import load_algorithm;"
+        "print([load_algorithm(name).description.name for name in ('prophet', 'claude_api', 'baseline')])"
+    )
+    done = subprocess.run([program / "python", "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    environ["RETRAINER_CONFIG"] = str(with_posts / "config/config.yaml")
+    trained = subprocess.run([program / "retrainer", "train", "timing"], cwd=tmp_path, env=environ, check=False)
+    assert trained.returncode == 0
 
 
 def test_the_render_file(with_posts: Path, retrainer: Runner) -> None:

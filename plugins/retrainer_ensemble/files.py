@@ -36,7 +36,7 @@ def save_model(model: EnsembleModel, directory: Path) -> list[str]:
         "spacing_posts": model.spacing.posts,
         "spacing_us": int(model.spacing.time.astype("timedelta64[us]").astype(int)),
         "states": [_to_dict(state) for state in model.states],
-        "rules": [[rule.kind, rule.constant_hours] for rule in model.rules],
+        "rules": [[rule.kind, rule.constant_hours, rule.max_silence_hours] for rule in model.rules],
         "crps_hours": model.crps_hours,
     }
     (directory / WEIGHTS_FILE).write_text(json.dumps(content, allow_nan=False), encoding="utf-8")

@@ -89,7 +89,8 @@ def train_model(posts: pd.DataFrame, options: Options) -> EnsembleModel:
             states[kind] = learnt.last()
             averaged = np.einsum("nk,nkq->nq", learnt.weights()[:-1], quantiles[kind])
             age = (len(posts) - 1 - waits.origins.position).astype(float)
-            rules[kind] = PointRule.decide(averaged, waits.hours, np.ones(len(waits)), age, constant)
+            silence = hours_between(times[waits.origins.position], waits.origins.time)
+            rules[kind] = PointRule.decide(averaged, waits.hours, np.ones(len(waits)), age, constant, silence)
         after_posts = crps(quantiles[0], known[0].hours).mean(axis=0)
         crps_hours = dict(zip(options, after_posts.tolist(), strict=True))
     return EnsembleModel(
@@ -111,7 +112,8 @@ def predict_waits(model: EnsembleModel, posts: pd.DataFrame, origins: Origins, o
     for kind, (rows, (waits, first, last)) in enumerate(zip(kinds, known, strict=True)):
         weights = learn_weights(model.states[kind], crps(past[kind], waits.hours), first, last).weights()
         averaged[rows] = np.einsum("nk,nkq->nq", weights, now[rows])
-        point[rows] = model.rules[kind].points(averaged[rows])
+        silence = hours_between(times[origins.position[rows]], origins.time[rows])
+        point[rows] = model.rules[kind].points(averaged[rows], silence)
     return TimingForecasts(averaged, point)
 
 

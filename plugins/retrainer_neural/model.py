@@ -95,7 +95,7 @@ def predict_waits(model: NeuralModel, posts: pd.DataFrame, origins: Origins) -> 
     in_silence = silence > 0
     points = np.empty(len(origins))
     for kind, chosen in (("post", ~in_silence), ("clock", in_silence)):
-        points[chosen] = PointRule(**model.description["points"][kind]).points(quantiles[chosen])
+        points[chosen] = PointRule(**model.description["points"][kind]).points(quantiles[chosen], silence[chosen])
     return TimingForecasts(quantiles, points)
 
 
@@ -147,5 +147,6 @@ def _point_rules(model: NeuralModel, times: Times) -> dict[str, Any]:
         late = gap >= len(gaps) - _RULE_GAPS
         quantiles = _quantiles(model, times, gap[late], silence[late])
         age = (len(gaps) - 1 - gap[late]).astype(float)
-        rules[kind] = asdict(PointRule.decide(quantiles, wait[late], weight[late], age, best_constant(wait, weight)))
+        constant = best_constant(wait, weight)
+        rules[kind] = asdict(PointRule.decide(quantiles, wait[late], weight[late], age, constant, silence[late]))
     return rules

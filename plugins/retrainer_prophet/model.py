@@ -162,7 +162,7 @@ def _predict(fitted: FittedModel, times: NDArray[np.datetime64], origins: Origin
         known, rules = _known_gaps(stream, int(checkpoint), numbers[here])
         quantiles[here] = quantiles_of_waits(stream, known, numbers[here], silence[here], fitted.same_time)
         for rule, kind in zip(rules, (silence[here] == 0, silence[here] > 0), strict=True):
-            points[here[kind]] = rule.points(quantiles[here[kind]])
+            points[here[kind]] = rule.points(quantiles[here[kind]], silence[here[kind]])
     return TimingForecasts(quantiles, points)
 
 

@@ -64,6 +64,7 @@ class FittedModel:
             "pause_scale": self.pause_scale,
             "constant_points": list(self.constants),
             "point_rules": [rule.kind for rule in self.rules],
+            "longest_silence_of_rules": self.rules[1].max_silence_hours,
         }
 
     @classmethod
@@ -80,7 +81,7 @@ class FittedModel:
             stored["training_gaps"],
             stored["pause_scale"],
             (after_posts, by_clock),
-            (PointRule(rules[0], after_posts), PointRule(rules[1], by_clock)),
+            (PointRule(rules[0], after_posts), PointRule(rules[1], by_clock, stored.get("longest_silence_of_rules"))),
             blake2b(json.dumps(stored, sort_keys=True).encode()).digest(),
         )
 

@@ -80,7 +80,7 @@ def decide_rules(stream: Stream, known: KnownGaps, checkpoint: int) -> tuple[Poi
     from_clock = quantiles_of_waits(stream, known, gaps, silence, 0.0)
     return (
         PointRule.decide(from_posts, wait, np.ones(len(gaps)), age, after_posts),
-        PointRule.decide(from_clock, wait - silence, wait, age, by_clock),
+        PointRule.decide(from_clock, wait - silence, wait, age, by_clock, silence),
     )
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import pluggy
 
 from retrainer.algorithms.hookspecs import AlgorithmHooks, ObserverHooks
-from retrainer.entry_points import OBSERVERS, find_entry_points
+from retrainer.entry_points import OBSERVERS, InstalledPlugin, describe_error, find_entry_points, package_of
 from retrainer.errors import did_you_mean
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ class EventBus:
             except KeyboardInterrupt:
                 raise
             except BaseException as error:  # noqa: BLE001  the run is committed, whatever an observer does
-                log.warning("Observer '%s' failed: %s", name, describe_error(error))
+                log.warning("Observer '%s' failed: %s", name, describe_error(error, {package_of(plugin)}))
 
 
 def installed_observers() -> list[Observer]:
@@ -155,12 +155,6 @@ def register_plugin(manager: pluggy.PluginManager, plugin: object, name: str) ->
     return tuple(hooks)
 
 
-def describe_error(error: BaseException) -> str:
-    """Return the type and message of an exception on one line."""
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
 @lru_cache(maxsize=1)
 def _load_observers(plugins: tuple[InstalledPlugin, ...]) -> tuple[tuple[PluginStatus, object | None], ...]:
     return tuple(_load_observer(plugin) for plugin in plugins)
@@ -174,7 +168,10 @@ def _load_observer(installed: InstalledPlugin) -> tuple[PluginStatus, object | N
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # noqa: BLE001  an observer never blocks a command
-        problem = f"cannot import the observer '{installed.name}' ({installed.origin}): {describe_error(error)}"
+        problem = (
+            f"cannot import the observer '{installed.name}' ({installed.origin}): "
+            f"{describe_error(error, {installed.package})}"
+        )
     else:
         try:
             hooks = _check_observer(plugin, installed.name)

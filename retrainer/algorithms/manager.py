@@ -6,6 +6,7 @@ algorithm, and an observer may wrap it (`hookimpl(wrapper=True)`).
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
 import re
@@ -18,13 +19,18 @@ from retrainer.algorithms.budget import Budget
 from retrainer.algorithms.events import (
     PluginStatus,
     create_plugin_manager,
-    describe_error,
     installed_observers,
     register_plugin,
 )
 from retrainer.algorithms.hookspecs import OPTIONAL_RESULTS, REQUIRED_HOOKS, Algorithm, CostEstimate, Importance
 from retrainer.config import explain_options_error
-from retrainer.entry_points import ALGORITHMS, find_entry_points, installed_algorithms
+from retrainer.entry_points import (
+    ALGORITHMS,
+    describe_error,
+    find_entry_points,
+    installed_algorithms,
+    package_of,
+)
 from retrainer.errors import AlgorithmError, RetrainerError, UnknownName, UsageError, did_you_mean
 from retrainer.files import private_folder
 
@@ -88,7 +94,7 @@ def load_algorithm(name: str, model_type: ModelTypeName | None = None) -> Loaded
         raise
     except BaseException as error:
         raise AlgorithmError(
-            f"cannot import the plugin '{name}' ({installed.origin}): {describe_error(error)}",
+            f"cannot import the plugin '{name}' ({installed.origin}): {describe_error(error, {installed.package})}",
             hint="Fix or uninstall it",
         ) from error
     loaded = LoadedAlgorithm.from_plugin(plugin, name, (installed.distribution, installed.version))
@@ -367,13 +373,22 @@ class LoadedAlgorithm:
         except BaseException as error:
             if hook == "save" and isinstance(error, OSError):
                 raise
-            self._fail(hook, f"failed: {describe_error(error)}", error)
+            packages = {package_of(plugin) for plugin in self.manager.get_plugins()}
+            problem = f"its hook {hook} failed: {describe_error(error, packages)}"
+            raise AlgorithmError(f"the plugin '{self.name}': {problem}") from error
         if result is None and hook not in OPTIONAL_RESULTS:
             self._fail(hook, "returned None")
         return result
 
     def _fail(self, hook: str, problem: str, cause: BaseException | None = None) -> NoReturn:
-        raise AlgorithmError(f"the plugin '{self.name}': its hook {hook} {problem}") from cause
+        """Report what a hook returned, and where the hook is."""
+        codes = (
+            inspect.unwrap(one.function).__code__
+            for one in getattr(self.manager.hook, hook).get_hookimpls()
+            if one.plugin_name == self.name
+        )
+        place = next((f" ({code.co_filename}:{code.co_firstlineno})" for code in codes), "")
+        raise AlgorithmError(f"the plugin '{self.name}': its hook {hook} {problem}{place}") from cause
 
 
 def _check_description(description: Any, name: str) -> None:

@@ -27,16 +27,25 @@ class PointRule:
 
     Attributes:
         kind: `score` maximises the expected overall score; `within_6h` the probability of an error of at most 6 hours;
-            `constant` is the same point wherever the 80% interval holds it, and elsewhere that of `score`: the constant
-            was learnt where posts come as usual, and says nothing in a silence that is longer than that.
+            `constant` is the same point in all silences in which it was tried; in a longer one, it is that of `score`.
         constant_hours: the constant.
+        max_silence_hours: the longest silence in which the constant was tried; None for no limit.
     """
 
     kind: Literal["score", "within_6h", "constant"]
     constant_hours: float
+    max_silence_hours: float | None = None
 
     @classmethod
-    def decide(cls, quantiles: Floats, wait: Floats, weight: Floats, age: Floats, constant_hours: float) -> PointRule:
+    def decide(
+        cls,
+        quantiles: Floats,
+        wait: Floats,
+        weight: Floats,
+        age: Floats,
+        constant_hours: float,
+        silence: Floats | None = None,
+    ) -> PointRule:
         """Choose the rule by past forecasts of one kind of origin: right after posts, or at clock times.
 
         The overall score ignores the mean error beyond 24 hours; where the error of the usual point is larger, only
@@ -48,30 +57,36 @@ class PointRule:
             weight: (n,) how much each counts: 1 right after posts, hours at clock times (`PseudoOrigins`).
             age: (n,) gaps since then; the weight halves every 200.
             constant_hours: see `best_constant`.
+            silence: (n,) hours since the last post, at each forecast. A constant that suits them says nothing about a
+                longer silence; None for no limit.
         """
+        longest = None if silence is None else float(silence.max(initial=0.0))
+        rule = cls("score", constant_hours, longest)
         if len(wait) == 0:
-            return cls("score", constant_hours)
+            return rule
         discounted = weight * 0.5 ** (age / _HALF_LIFE)
-        rule = cls("score", constant_hours)
         point = rule.points(quantiles)
         if np.average(np.abs(point - wait), weights=discounted) > _MAX_MAE_HOURS:
-            rule = cls("within_6h", constant_hours)
+            rule = cls("within_6h", constant_hours, longest)
             point = rule.points(quantiles)
-        constant = cls("constant", constant_hours)
-        score = _overall_score(constant.points(quantiles), wait, discounted)
-        return constant if score > _overall_score(point, wait, discounted) + _CONSTANT_GAIN else rule
+        constant = np.full(len(wait), constant_hours)
+        if _overall_score(constant, wait, discounted) > _overall_score(point, wait, discounted) + _CONSTANT_GAIN:
+            return cls("constant", constant_hours, longest)
+        return rule
 
-    def points(self, quantiles: Floats) -> Floats:
-        """Return (n,) the points, in hours, of (n, 99) quantiles."""
+    def points(self, quantiles: Floats, silence: Floats | None = None) -> Floats:
+        """Return (n,) the points, in hours, of (n, 99) quantiles and (n,) hours since the last post; None for none."""
         match self.kind:
             case "score":
                 return score_maximising_point(quantiles)
             case "within_6h":
                 return score_maximising_point(quantiles, error_weight=_ERROR_WEIGHT)
             case "constant":
-                low, high = TimingForecasts(quantiles, quantiles[:, 0]).interval()
-                is_plausible = (low <= self.constant_hours) & (self.constant_hours <= high)
-                return np.where(is_plausible, self.constant_hours, score_maximising_point(quantiles))
+                points = np.full(len(quantiles), self.constant_hours)
+                if silence is not None and self.max_silence_hours is not None:
+                    is_longer = silence > self.max_silence_hours
+                    points[is_longer] = score_maximising_point(quantiles[is_longer])
+                return points
 
 
 def best_constant(wait: Floats, weight: Floats) -> float:

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperCommand
 from typer.main import get_group
 
 from retrainer import __version__, console
+from retrainer.cli.groups import SuggestingGroup
 from retrainer.cli.options import choice
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ COMMANDS = {
     "versions": _Command("show", INSPECT, "List versions, newest first."),
     "show": _Command("show", INSPECT, "Show one version: training, scores, decisions."),
     "predict": _Command("predict", INSPECT, "Forecast the next post, or the next days, with the production version."),
-    "plugins": _Command("show", INSPECT, "List installed algorithms, observers and types of sources as JSON."),
+    "plugins": _Command("plugins", INSPECT, "List installed algorithms, observers and types of sources, or write one."),
     "hold": _Command("versions", CONTROL, "Stop automatic promotion of a model type."),
     "release": _Command("versions", CONTROL, "Resume automatic promotion of a model type."),
     "pin": _Command("versions", MAINTAIN, "Protect a version from being archived."),
@@ -97,7 +98,7 @@ def _lazy_imports() -> Iterator[None]:
         sys.meta_path.remove(_LazyFinder)
 
 
-class LazyGroup(TyperGroup):
+class LazyGroup(SuggestingGroup):
     """Lists `COMMANDS` under the headings of their panels, and imports a command's module when it is called."""
 
     def __init__(self, **attributes: Any) -> None:

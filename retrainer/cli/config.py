@@ -11,6 +11,7 @@ import typer
 
 from retrainer import console, files, settings_edit, settings_file
 from retrainer.algorithms import manager as algorithms
+from retrainer.cli import groups
 from retrainer.cli.options import AsJson
 from retrainer.model_types import MODEL_TYPE_NAMES
 from retrainer.posts.sources import manager as sources
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from retrainer.config import Settings
 
 app = typer.Typer(rich_markup_mode=None)
-config_app = typer.Typer(rich_markup_mode=None, help="Show, check and change the settings.")
+config_app = typer.Typer(cls=groups.SuggestingGroup, rich_markup_mode=None, help="Show, check and change the settings.")
 app.add_typer(config_app, name="config")
 
 KeyArgument = Annotated[str, typer.Argument(metavar="KEY", help="Such as retraining.test_split.")]
@@ -38,8 +39,8 @@ def config_show(context: typer.Context, *, as_json: AsJson = False) -> None:
     if as_json:
         console.document(documents.project.SettingsDocument.model_validate({"file": str(path), "settings": rows}))
         return
-    cells = [(row.key, json.dumps(row.value, ensure_ascii=False), row.source) for row in rows]
-    console.table(["key", "value", "source"], cells, title=str(path))
+    cells = [(row.key, row.source, json.dumps(row.value, ensure_ascii=False)) for row in rows]
+    console.table(["key", "source", "value"], cells, title=str(path))
 
 
 @config_app.command("get")

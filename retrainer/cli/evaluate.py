@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from retrainer import console
+from retrainer.cli.completion import complete_versions
 from retrainer.cli.context import open_project
 from retrainer.cli.options import AsJson, Origin, VersionArgument
 from retrainer.pipeline import comparing, evaluations
@@ -43,8 +44,12 @@ def evaluate(
 @app.command()
 def compare(
     context: typer.Context,
-    version_a: Annotated[str, typer.Argument(metavar="A", help="The version to compare with.")],
-    version_b: Annotated[str, typer.Argument(metavar="B", help="The version to judge.")],
+    version_a: Annotated[
+        str, typer.Argument(metavar="A", autocompletion=complete_versions, help="The version to compare with.")
+    ],
+    version_b: Annotated[
+        str, typer.Argument(metavar="B", autocompletion=complete_versions, help="The version to judge.")
+    ],
     *,
     origin: Origin = None,
     as_json: AsJson = False,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from retrainer import times
+from retrainer.cli.completion import complete_types, complete_versions
 from retrainer.model_types import ORIGIN_RULES, ModelTypeName, OriginRule, parse_model_type
 
 if TYPE_CHECKING:
@@ -74,15 +75,26 @@ StreamOption = Annotated[
     str, typer.Option("--stream", metavar="NAME", parser=_parse_stream, help="The stream of the posts.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
-TypeArgument = Annotated[ModelTypeName, typer.Argument(metavar="TYPE", parser=parse_model_type, help="The model type.")]
+TypeArgument = Annotated[
+    ModelTypeName,
+    typer.Argument(metavar="TYPE", parser=parse_model_type, autocompletion=complete_types, help="The model type."),
+]
 TypeOption = Annotated[
     ModelTypeName | None,
-    typer.Option("--type", metavar="TYPE", parser=parse_model_type, help="Only timing or only content."),
+    typer.Option(
+        "--type",
+        metavar="TYPE",
+        parser=parse_model_type,
+        autocompletion=complete_types,
+        help="Only timing or only content.",
+    ),
 ]
 VersionArgument = Annotated[
     str,
     typer.Argument(
-        metavar="VERSION", help="A version: its ID, a unique part of it, or @production, @previous, @latest."
+        metavar="VERSION",
+        autocompletion=complete_versions,
+        help="A version: its ID, a unique beginning or end of it, or @production, @previous, @latest.",
     ),
 ]
 Origin = Annotated[

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from retrainer import console
+from retrainer.cli import groups
 from retrainer.cli.context import open_project
 from retrainer.cli.options import AsJson, Limit, StreamOption, time_option
 from retrainer.posts import columns, conversion, importer, readers, sample
@@ -18,7 +19,7 @@ from retrainer.render import posts as posts_output
 from retrainer.streams import DEFAULT_STREAM
 
 app = typer.Typer(rich_markup_mode=None)
-posts_app = typer.Typer(rich_markup_mode=None, help="Import, fetch, list and delete posts.")
+posts_app = typer.Typer(cls=groups.SuggestingGroup, rich_markup_mode=None, help="Import, fetch, list and delete posts.")
 app.add_typer(posts_app, name="posts")
 
 

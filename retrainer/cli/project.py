@@ -12,6 +12,7 @@ import typer
 from retrainer import console, doctor
 from retrainer import project as projects
 from retrainer import status as states
+from retrainer.cli import groups
 from retrainer.cli.context import open_project
 from retrainer.cli.options import AsJson
 from retrainer.notify import notifier
@@ -20,7 +21,7 @@ from retrainer.render import documents, tables
 from retrainer.render import status as status_text
 
 app = typer.Typer(rich_markup_mode=None)
-db_app = typer.Typer(rich_markup_mode=None, help="Manage the database.")
+db_app = typer.Typer(cls=groups.SuggestingGroup, rich_markup_mode=None, help="Manage the database.")
 app.add_typer(db_app, name="db")
 
 

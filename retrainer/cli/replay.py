@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from retrainer import console
+from retrainer.cli.completion import complete_policies, complete_types
 from retrainer.cli.context import open_project
 from retrainer.cli.options import AsJson, time_option
 from retrainer.model_types import ModelTypeName, parse_model_type
@@ -29,7 +30,10 @@ app = typer.Typer(rich_markup_mode=None)
 def replay(
     context: typer.Context,
     model_type: Annotated[
-        ModelTypeName, typer.Argument(metavar="timing|content", parser=parse_model_type, help="The model type.")
+        ModelTypeName,
+        typer.Argument(
+            metavar="timing|content", parser=parse_model_type, autocompletion=complete_types, help="The model type."
+        ),
     ] = "timing",
     *,
     start: Annotated[datetime, time_option("The first step (ISO 8601, UTC).", "--from", metavar="DATE")],
@@ -38,6 +42,7 @@ def replay(
         list[str] | None,
         typer.Option(
             metavar="'NAME: KEY=VALUE, …'",
+            autocompletion=complete_policies,
             help="Another policy: keys of `retraining` such as schedule_days, or algorithm. Repeatable.",
         ),
     ] = None,

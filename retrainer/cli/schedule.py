@@ -5,20 +5,21 @@ from __future__ import annotations
 import logging
 import os
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from retrainer import console, settings_file
+from retrainer.cli import groups
 from retrainer.cli.context import open_project
 from retrainer.cli.options import AsJson
 from retrainer.errors import UsageError
 from retrainer.model_types import MODEL_TYPE_NAMES
 from retrainer.registry import liveness
 from retrainer.schedule import systemd as units
-from retrainer.schedule.command import SOURCES_A_FILE, ScheduledCommand
+from retrainer.schedule.command import SOURCES_A_FILE, ScheduledCommand, choose_delay
 from retrainer.schedule.crontab import Crontab, installed_line, with_block, without_block
 from retrainer.schedule.due import due
 from retrainer.schedule.expression import parse_schedule
@@ -31,11 +32,14 @@ if TYPE_CHECKING:
     from retrainer.schedule.expression import Expression
 
 app = typer.Typer(rich_markup_mode=None)
-schedule_app = typer.Typer(rich_markup_mode=None, help="Schedule retraining with cron or systemd.")
+schedule_app = typer.Typer(
+    cls=groups.SuggestingGroup, rich_markup_mode=None, help="Schedule retraining with cron or systemd."
+)
 app.add_typer(schedule_app, name="schedule")
 
 log = logging.getLogger(__name__)
 
+MAX_JITTER_MINUTES = 24 * 60
 _USER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*\$?")
 When = Annotated[
     str,
@@ -45,6 +49,16 @@ When = Annotated[
 ]
 LogFile = Annotated[
     Path | None, typer.Option("--job-log", metavar="FILE", help="The job's log file. By default, logs/retrainer.log.")
+]
+Jitter = Annotated[
+    int,
+    typer.Option(
+        "--jitter",
+        metavar="MINUTES",
+        min=0,
+        max=MAX_JITTER_MINUTES,
+        help="Delay each call by less than so many minutes: always the same, another for each host and project.",
+    ),
 ]
 EnvFile = Annotated[
     Path | None,
@@ -57,6 +71,7 @@ def schedule_install(
     context: typer.Context,
     when: When = "daily",
     *,
+    jitter: Jitter = 0,
     job_log: LogFile = None,
     env_file: EnvFile = None,
     as_json: AsJson = False,
@@ -68,7 +83,7 @@ def schedule_install(
 
     Example: retrainer schedule install weekly
     """
-    expression, command = _scheduled_command(context, when, job_log, env_file)
+    expression, command = _scheduled_command(context, when, job_log, env_file, jitter)
     with open_project(context) as (project, _):
         line = f"{expression.text} {command.crontab_command()}"
         crontab = Crontab()
@@ -76,7 +91,8 @@ def schedule_install(
         changed = crontab.change(lambda text: with_block(text, project.config_file, line))
         days = project.settings.retraining.schedule_days
         secrets = {name for source in project.settings.posts.sources.values() for name in source.variables}
-    next_call = expression.next_after(datetime.now())  # noqa: DTZ005  cron goes by the machine's clock
+    next_start = expression.next_after(datetime.now())  # noqa: DTZ005  cron goes by the machine's clock
+    next_call = next_start + timedelta(seconds=command.delay_seconds)
     message = (
         f"{'Installed' if changed else 'Already installed'}. Next call: {next_call:%Y-%m-%d %H:%M %Z}; "
         f"it retrains a model type {days:g} days after its last run (retraining.schedule_days)"
@@ -101,6 +117,7 @@ def schedule_show(
     user: Annotated[
         str | None, typer.Option(metavar="NAME", help="The user of the printed line or service. By default, you.")
     ] = None,
+    jitter: Jitter = 0,
     job_log: LogFile = None,
     env_file: EnvFile = None,
     as_json: AsJson = False,
@@ -117,7 +134,7 @@ def schedule_show(
         _show_installed(context, as_json=as_json)
         return
     user = user or liveness.current_user()
-    expression, command = _scheduled_command(context, when, job_log, env_file)
+    expression, command = _scheduled_command(context, when, job_log, env_file, jitter)
     if system:
         if not _USER.fullmatch(user):
             raise UsageError(f"the user {user} has no name, which cron needs", hint="Add --user NAME")
@@ -126,7 +143,7 @@ def schedule_show(
         return
     files = {
         f"{units.FOLDER}/{units.SERVICE}": units.service(command, user),
-        f"{units.FOLDER}/{units.TIMER}": units.timer(expression),
+        f"{units.FOLDER}/{units.TIMER}": units.timer(expression, jitter),
     }
     text = "\n".join(f"# {path}\n{unit}" for path, unit in files.items()).rstrip("\n")
     console.result({"files": files}, *text.split("\n"), as_json=as_json)
@@ -145,10 +162,11 @@ def schedule_remove(context: typer.Context, *, as_json: AsJson = False) -> None:
 
 
 def _scheduled_command(
-    context: typer.Context, when: str, log_file: Path | None, env_file: Path | None
+    context: typer.Context, when: str, log_file: Path | None, env_file: Path | None, jitter: int
 ) -> tuple[Expression, ScheduledCommand]:
     with open_project(context) as (project, _):
-        return parse_schedule(when), ScheduledCommand.for_project(project, log_file, env_file)
+        delay = choose_delay(project.config_file, jitter)
+        return parse_schedule(when), ScheduledCommand.for_project(project, log_file, env_file, delay_seconds=delay)
 
 
 def _show_installed(context: typer.Context, *, as_json: bool) -> None:

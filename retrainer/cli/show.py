@@ -1,4 +1,4 @@
-"""The commands that show something: production, versions, show, history, plugins."""
+"""The commands that show something: production, versions, show, history."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from retrainer import console
-from retrainer.algorithms import events, manager
+from retrainer.cli.completion import complete_versions_and_runs
 from retrainer.cli.context import open_project
 from retrainer.cli.options import (
     AsJson,
@@ -20,7 +20,6 @@ from retrainer.cli.options import (
 from retrainer.errors import UnknownName, UsageError
 from retrainer.model_types import MODEL_TYPE_NAMES
 from retrainer.pipeline import loading
-from retrainer.posts.sources import manager as sources
 from retrainer.registry import promotions, runs
 from retrainer.registry import tables as registry_tables
 from retrainer.render import documents, tables
@@ -80,7 +79,12 @@ def versions(
 def show(
     context: typer.Context,
     name: Annotated[
-        str, typer.Argument(metavar="VERSION|RUN", help="A version or a run: its ID or a unique part, or @production.")
+        str,
+        typer.Argument(
+            metavar="VERSION|RUN",
+            autocompletion=complete_versions_and_runs,
+            help="A version or a run: its ID, a unique beginning or end of it, or @production, @previous, @latest.",
+        ),
     ],
     *,
     as_json: AsJson = False,
@@ -117,8 +121,10 @@ def _find(project: Project, name: str) -> registry_tables.ModelVersion | registr
     except UnknownName as unknown:
         try:
             return project.registry.get_run(project.registry.find_run_id(name))
-        except UnknownName:
-            raise unknown from None
+        except UnknownName as no_run:
+            raise (
+                no_run if "Did you mean" in no_run.hint and "Did you mean" not in unknown.hint else unknown
+            ) from None
 
 
 @app.command()
@@ -178,19 +184,3 @@ def history(
         console.document(documents.runs.HistoryDocument.from_rows(rows, total, changes))
     else:
         tables.show_history(rows, total, changes, short_ids)
-
-
-@app.command()
-def plugins(*, as_json: AsJson = False) -> None:
-    """List installed algorithms, observers and types of sources as JSON.
-
-    Broken ones are listed too, with the reason.
-
-    Example: retrainer plugins
-    """
-    del as_json  # always JSON: short, complete, and drawn without a slow import
-    with console.stdout_to_stderr():  # a plugin may print when it is imported
-        found = [*manager.list_algorithms(), *events.list_observers()]
-        types = sources.list_types()
-    document = documents.project.PluginDocument
-    console.document([*map(document.from_status, found), *map(document.from_source_type, types)])

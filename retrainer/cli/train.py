@@ -12,6 +12,7 @@ import typer
 
 from retrainer import console, notify
 from retrainer import project as projects
+from retrainer.cli.completion import complete_algorithms, complete_types
 from retrainer.cli.context import open_project
 from retrainer.cli.options import AsJson, time_option
 from retrainer.errors import RetrainerError, UsageError, wrap_unexpected
@@ -23,7 +24,7 @@ from retrainer.render import documents, markdown, scores
 from retrainer.schedule import due
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from retrainer.project import Project
 
@@ -40,12 +41,18 @@ def train(
     model_type: Annotated[
         ModelTypeName | None,
         typer.Argument(
-            metavar="timing|content", parser=parse_model_type, help="Only this model type. By default, both."
+            metavar="timing|content",
+            parser=parse_model_type,
+            autocompletion=complete_types,
+            help="Only this model type. By default, both.",
         ),
     ] = None,
     *,
     algorithm: Annotated[
-        str | None, typer.Option(metavar="NAME", help="The algorithm. By default, the configured one.")
+        str | None,
+        typer.Option(
+            metavar="NAME", autocompletion=complete_algorithms, help="The algorithm. By default, the configured one."
+        ),
     ] = None,
     auto_promote: Annotated[
         bool | None,
@@ -103,9 +110,10 @@ def train(
 
         if if_due:
             model_types, not_due = _select_due(project, model_types, now)
-        if as_of is None:
-            stale_posts.report_stale_posts(project, runtime, model_types, now, record=not dry_run)
+        stale = stale_posts.find_stale_posts(project, model_types, now) if as_of is None else None
         outcomes = run.retrain_each(project, model_types, retrain)
+        if stale is not None and not _all_failed(outcomes):  # then the reasons of the failures come first
+            stale_posts.report_stale_posts(project, runtime, stale, record=not dry_run)
         code = results.exit_code(outcomes) or fetch_code
         if train_call is not None:
             train_call.finish(runtime, outcomes, code)
@@ -166,6 +174,10 @@ def _select_due(
         [state.model_type for state in states if state.is_due],
         [state.sentence for state in states if not state.is_due],
     )
+
+
+def _all_failed(outcomes: Sequence[results.RunResult | results.Failure]) -> bool:
+    return bool(outcomes) and all(isinstance(outcome, results.Failure) for outcome in outcomes)
 
 
 def _require_writable(path: Path) -> None:

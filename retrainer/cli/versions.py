@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from retrainer import console
+from retrainer.cli.completion import complete_versions
 from retrainer.cli.context import open_project
 from retrainer.cli.options import AsJson, Reason, TypeArgument, TypeOption, VersionArgument
 from retrainer.pipeline import promotion, retention
@@ -48,7 +49,11 @@ def rollback(
     *,
     to: Annotated[
         str | None,
-        typer.Option(metavar="VERSION", help="Undo promotions until this version is live. By default, undo one."),
+        typer.Option(
+            metavar="VERSION",
+            autocompletion=complete_versions,
+            help="Undo promotions until this version is live. By default, undo one.",
+        ),
     ] = None,
     reason: Reason = "Rolled back by hand",
     hold: Annotated[

@@ -129,6 +129,7 @@ class Metric:
         unit: its unit; a share is shown in percent.
         description: an explanation in one line; empty if the label says enough.
         threshold: what a good value is below or above; None if that is not defined.
+        best: the value of a perfect forecast; None if no value is better than another.
     """
 
     key: str
@@ -136,6 +137,7 @@ class Metric:
     unit: Literal["hours", "share", "number", "count", "dollars"]
     description: str = ""
     threshold: tuple[Literal["<", ">"], float] | None = None
+    best: float | None = None
 
     @property
     def is_tally(self) -> bool:
@@ -157,6 +159,14 @@ class Metric:
                 return f"${value:.4f}"
             case "number":
                 return f"{value:.4f}"
+
+    def compare(self, value: float | None, other: float | None) -> Literal["better", "same", "worse"] | None:
+        """Compare a value with another one as they are shown; None if that makes no sense."""
+        if self.best is None or value is None or other is None:
+            return None
+        if self.format(value) == self.format(other):
+            return "same"
+        return "better" if abs(value - self.best) < abs(other - self.best) else "worse"
 
     def has_value(self, value: float | None) -> bool:
         """Whether there is a value to show; a count or cost of 0 is not shown."""

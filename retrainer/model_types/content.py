@@ -122,23 +122,53 @@ class Content(ModelType[ContentForecasts, ContentTargets]):
     forecasts_suffix: ClassVar[str] = ".jsonl"
     target_time_known: ClassVar[bool] = True
     metrics: ClassVar[tuple[Metric, ...]] = (
-        Metric("overall_score", "Overall score", "number", threshold=(">", 0.5)),
-        Metric("length_similarity", "Length similarity", "number", threshold=(">", 0.7)),
-        Metric("word_overlap", "Word overlap", "number", threshold=(">", 0.3)),
+        Metric("overall_score", "Overall score", "number", threshold=(">", 0.5), best=1),
+        Metric("length_similarity", "Length similarity", "number", threshold=(">", 0.7), best=1),
+        Metric("word_overlap", "Word overlap", "number", threshold=(">", 0.3), best=1),
         Metric("skill", "Skill", "number", threshold=(">", 0)),
-        Metric("lift", "Lift", "number", "similarity to its own post minus that to the others; 0 for a constant"),
         Metric(
-            "rank_auc", "Rank AUC", "number", "how often its own post is more similar than another; 0.5 for a constant"
+            "lift", "Lift", "number", "similarity to its own post minus that to the others; 0 for a constant", best=1
+        ),
+        Metric(
+            "rank_auc",
+            "Rank AUC",
+            "number",
+            "how often its own post is more similar than another; 0.5 for a constant",
+            best=1,
         ),
         Metric("copy_rate", "Copies", "share", "forecasts that repeat an earlier post"),
         Metric("distinct_share", "Distinct", "share", "different texts among the forecasts"),
-        Metric("bleu", "BLEU", "number", "sequences of 1 to 4 words found in the post, 0 to 100; links inflate it"),
-        Metric("chrf", "chrF", "number", "sequences of 1 to 6 letters found in the post, 0 to 100; links inflate it"),
         Metric(
-            "embedding_similarity", "Embedding similarity", "number", "mean cosine of embeddings; 1 for the same text"
+            "bleu",
+            "BLEU",
+            "number",
+            "sequences of 1 to 4 words found in the post, 0 to 100; links inflate it",
+            best=100,
         ),
-        Metric("embedding_rank_auc", "Embedding AUC", "number", "rank AUC by cosine of embeddings; 0.5 for a constant"),
-        Metric("bertscore_f1", "BERTScore", "number", "words matched with the post by meaning, 1 for the same text"),
+        Metric(
+            "chrf",
+            "chrF",
+            "number",
+            "sequences of 1 to 6 letters found in the post, 0 to 100; links inflate it",
+            best=100,
+        ),
+        Metric(
+            "embedding_similarity",
+            "Embedding similarity",
+            "number",
+            "mean cosine of embeddings; 1 for the same text",
+            best=1,
+        ),
+        Metric(
+            "embedding_rank_auc",
+            "Embedding AUC",
+            "number",
+            "rank AUC by cosine of embeddings; 0.5 for a constant",
+            best=1,
+        ),
+        Metric(
+            "bertscore_f1", "BERTScore", "number", "words matched with the post by meaning, 1 for the same text", best=1
+        ),
         Metric("refusals", "Refusals", "count"),
         Metric("tokens", "Tokens", "count"),
         Metric("cost_usd", "Cost", "dollars"),

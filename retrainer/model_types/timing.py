@@ -162,15 +162,15 @@ class Timing(ModelType[TimingForecasts, TimingTargets]):
     forecasts_suffix: ClassVar[str] = ".npz"
     target_time_known: ClassVar[bool] = False
     metrics: ClassVar[tuple[Metric, ...]] = (
-        Metric("overall_score", "Overall score", "number", threshold=(">", 0.65)),
-        Metric("mae_hours", "MAE", "hours", threshold=("<", 12)),
-        Metric("rmse_hours", "RMSE", "hours", threshold=("<", 16)),
-        Metric("median_error_hours", "Median error", "hours"),
-        Metric("within_6h_accuracy", "Within 6h", "share", threshold=(">", 0.50)),
-        Metric("within_12h_accuracy", "Within 12h", "share", threshold=(">", 0.70)),
-        Metric("within_24h_accuracy", "Within 24h", "share", threshold=(">", 0.85)),
-        Metric("crps_hours", "CRPS", "hours"),
-        Metric("interval_coverage", "80% interval covers", "share"),
+        Metric("overall_score", "Overall score", "number", threshold=(">", 0.65), best=1),
+        Metric("mae_hours", "MAE", "hours", threshold=("<", 12), best=0),
+        Metric("rmse_hours", "RMSE", "hours", threshold=("<", 16), best=0),
+        Metric("median_error_hours", "Median error", "hours", best=0),
+        Metric("within_6h_accuracy", "Within 6h", "share", threshold=(">", 0.50), best=1),
+        Metric("within_12h_accuracy", "Within 12h", "share", threshold=(">", 0.70), best=1),
+        Metric("within_24h_accuracy", "Within 24h", "share", threshold=(">", 0.85), best=1),
+        Metric("crps_hours", "CRPS", "hours", best=0),
+        Metric("interval_coverage", "80% interval covers", "share", best=INTERVAL_LEVEL),
         Metric("skill", "Skill", "number", threshold=(">", 0)),
         Metric("crps_skill", "CRPS skill", "number", threshold=(">", 0)),
     )

@@ -1,4 +1,4 @@
-"""HTTP delivery with retries and a time limit. Errors never contain the URL, which may hold a secret."""
+"""HTTP delivery with retries and a time limit. Errors name the host, but never the rest of a URL: it may be secret."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _TEMPORARY = {408, 425, 429, *range(500, 600)}
 
 
 class NotDelivered(Exception):
-    """A message could not be delivered. The text says why, without the URL."""
+    """A message could not be delivered. The text says why, without the URL but for its host."""
 
 
 class _TemporaryFailure(NotDelivered):
@@ -70,7 +70,7 @@ def _post_once(client: httpx2.Client, url: httpx2.URL, content: bytes, headers: 
     except httpx2.UnsupportedProtocol:
         raise NotDelivered("the variable does not hold an http or https URL") from None
     except httpx2.TransportError as error:
-        raise _TemporaryFailure(f"no answer ({type(error).__name__})") from None
+        raise _TemporaryFailure(f"no answer from '{url.host}' ({type(error).__name__})") from None
     if status in _SUCCESS:
         return
     if status in _REDIRECTS:
@@ -80,7 +80,9 @@ def _post_once(client: httpx2.Client, url: httpx2.URL, content: bytes, headers: 
     raise NotDelivered(f"it answered HTTP {status}")
 
 
-def deliver(deliveries: Mapping[str, Callable[[], None]], limit_seconds: float) -> dict[str, str]:
+def deliver(
+    deliveries: Mapping[str, Callable[[], None]], limit_seconds: float, hosts: Mapping[str, str] | None = None
+) -> dict[str, str]:
     """Make all deliveries at the same time, and wait for them up to the limit.
 
     A server that sends one byte at a time never exceeds the timeout of a request, so each delivery has a thread that
@@ -89,6 +91,7 @@ def deliver(deliveries: Mapping[str, Callable[[], None]], limit_seconds: float) 
     Args:
         deliveries: by the name of the channel.
         limit_seconds: the time limit for all of them.
+        hosts: the hosts of the channels, as far as they may be named.
 
     Returns:
         The reason for each delivery that failed.
@@ -113,4 +116,6 @@ def deliver(deliveries: Mapping[str, Callable[[], None]], limit_seconds: float) 
     for thread in threads.values():
         thread.join(max(deadline - time.monotonic(), 0))
     late = [name for name, thread in threads.items() if thread.is_alive()]
-    return {**problems, **dict.fromkeys(late, f"not finished after {limit_seconds:g} s")}
+    unfinished = f"not finished after {limit_seconds:g} s"
+    known = hosts or {}
+    return {**problems, **{name: f"{unfinished} by '{known[name]}'" if name in known else unfinished for name in late}}

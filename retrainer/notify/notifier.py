@@ -7,6 +7,7 @@ import hmac
 import json
 import logging
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+TEST_SECONDS = 5  # for all attempts of `notify-test`
+_GRACE_SECONDS = 0.5  # so that an attempt that times out can say so
 START_SECONDS = 10  # the longest that a healthcheck may delay a run
 MAX_PING_BYTES = 10_000
 _MIN_SECRET_PATH = 12  # characters; a shorter path may be part of an innocent log line
@@ -53,18 +56,18 @@ class Notifier:
 
     def test(self) -> dict[str, str | None]:
         """Send a test message to all configured channels; return the problem of each, None without one."""
-        message = test_message(self._project)
-        names = list(self._deliveries(message))
-        problems = self.send(message)
+        limit = min(TEST_SECONDS, self._settings.timeout_seconds)
+        deliveries = self._deliveries(test_message(self._project), limit)
         if self._settings.healthcheck.url_variable is not None:
-            names.append("The healthcheck")
-            problems |= deliver({"The healthcheck": partial(self._post_ping, "")}, self._settings.timeout_seconds)
-        return {name: problems.get(name) for name in names}
+            deliveries["The healthcheck"] = partial(self._post_ping, "", limit)
+        problems = deliver(deliveries, limit + _GRACE_SECONDS, self._hosts()) if deliveries else {}
+        return {name: problems.get(name) for name in deliveries}
 
     def send(self, message: Message) -> dict[str, str]:
         """Send a message to the channels that selected its event; return the problem of each that did not get it."""
-        deliveries = self._deliveries(message)
-        return deliver(deliveries, self._settings.timeout_seconds) if deliveries else {}
+        limit = self._settings.timeout_seconds
+        deliveries = self._deliveries(message, limit)
+        return deliver(deliveries, limit, self._hosts()) if deliveries else {}
 
     def ping(self, signal: Literal["start", "success", "fail"]) -> None:
         """Ping the healthcheck, if one is configured; at the end of a run with the last lines of the log."""
@@ -73,26 +76,31 @@ class Notifier:
         limit = self._settings.timeout_seconds
         if signal == "start":
             limit = min(START_SECONDS, limit)
-        for problem in deliver({signal: partial(self._post_ping, signal)}, limit).values():
+        for problem in deliver({signal: partial(self._post_ping, signal, limit)}, limit).values():
             log.warning("The healthcheck was not notified of the %s: %s", signal, problem)
 
-    def _deliveries(self, message: Message) -> dict[str, Callable[[], None]]:
+    def _hosts(self) -> dict[str, str]:
+        """Return the hosts of the channels; not of apprise, whose URLs may have a token in the place of a host."""
+        urls = {"The webhook": self._webhook, "The healthcheck": self._healthcheck}
+        return {name: host for name, url in urls.items() if url is not None and (host := _host(url))}
+
+    def _deliveries(self, message: Message, limit: float) -> dict[str, Callable[[], None]]:
         deliveries: dict[str, Callable[[], None]] = {}
         webhook, apprise = self._settings.webhook, self._settings.apprise
         if webhook.url_variable is not None and message.event in {None, *webhook.events}:
-            deliveries["The webhook"] = partial(self._post_webhook, message)
+            deliveries["The webhook"] = partial(self._post_webhook, message, limit)
         if apprise.url_variable is not None and message.event in {None, *apprise.events}:
             deliveries["Apprise"] = partial(self._send_apprise, message)
         return deliveries
 
-    def _post_webhook(self, message: Message) -> None:
+    def _post_webhook(self, message: Message, limit: float) -> None:
         url = _require(self._webhook, self._settings.webhook.url_variable)
         body = json.dumps(message.document, ensure_ascii=False).encode()
         headers = {**_HEADERS, "Content-Type": "application/json", "X-Retrainer-Event": message.document["event"]}
         if self._settings.webhook.secret_variable is not None:
             key = _require(self._key, self._settings.webhook.secret_variable)
             headers["X-Retrainer-Signature"] = f"sha256={hmac.new(key.encode(), body, hashlib.sha256).hexdigest()}"
-        post(url, body, headers, self._settings.timeout_seconds)
+        post(url, body, headers, limit)
 
     def _send_apprise(self, message: Message) -> None:
         urls = _require(self._apprise, self._settings.apprise.url_variable)
@@ -110,15 +118,26 @@ class Notifier:
                 raise NotDelivered("it does not support one of the URLs")
         types = {"failure": apprise.NotifyType.FAILURE, "promotion": apprise.NotifyType.SUCCESS}
         notify_type = types.get(str(message.event), apprise.NotifyType.INFO)
-        if not sender.notify(title=message.title, body=message.text, notify_type=notify_type):
-            raise NotDelivered("one of its services did not accept the message")
 
-    def _post_ping(self, signal: str) -> None:
+        def send(server: Any) -> bool:
+            return bool(server.notify(title=message.title, body=message.text, notify_type=notify_type))
+
+        servers = list(sender.find())
+        with ThreadPoolExecutor(len(servers) or 1) as pool:
+            failed = [
+                _describe_service(server)
+                for server, sent in zip(servers, pool.map(send, servers), strict=True)
+                if not sent
+            ]
+        if failed:
+            raise NotDelivered(f"not accepted by {', '.join(failed)}")
+
+    def _post_ping(self, signal: str, limit: float) -> None:
         url = _require(self._healthcheck, self._settings.healthcheck.url_variable)
         body = "" if signal == "start" else "\n".join(logs.recent_lines())
         suffix = f"/{signal}" if signal in {"start", "fail"} else ""
         headers = {**_HEADERS, "Content-Type": "text/plain; charset=utf-8"}
-        post(url, body.encode()[-MAX_PING_BYTES:], headers, self._settings.timeout_seconds, path_suffix=suffix)
+        post(url, body.encode()[-MAX_PING_BYTES:], headers, limit, path_suffix=suffix)
 
 
 def _read_secret(environ: Mapping[str, str], variable: str | None) -> str | None:
@@ -139,6 +158,20 @@ def _path(url: str) -> str:
         return urlsplit(url).path
     except ValueError:  # not a URL
         return ""
+
+
+def _host(url: str) -> str | None:
+    try:
+        return urlsplit(url).hostname
+    except ValueError:  # not a URL
+        return None
+
+
+def _describe_service(server: Any) -> str:
+    """Return the name of a service of apprise, with its host where the URL has one, and no token in its place."""
+    host = server.template_tokens.get("host")
+    named = host is not None and not host.get("private") and server.host
+    return f"{server.service_name} at '{server.host}'" if named else str(server.service_name)
 
 
 def _require(value: str | None, variable: str | None) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from retrainer.errors import ArtifactError, InsufficientData
+from retrainer.errors import ArtifactError, DatabaseError, InsufficientData, RetrainerError
 from retrainer.model_types import get_model_type
 from retrainer.model_types.base import Origins, utc_times
 from retrainer.pipeline.training import fit
@@ -61,7 +61,7 @@ def fit_again(
 ) -> Iterator[StagedRefit]:
     """Fit a version again on all posts, check that the fit loads and forecasts, and stage its files.
 
-    They are deleted at the end, unless they were published.
+    They are deleted at the end, unless they were published or may have been recorded.
 
     Args:
         evaluated: its evaluated fit.
@@ -90,7 +90,13 @@ def fit_again(
             through_post_id=str(last["post_id"]),
             manifest_sha256="",
         )
-        yield StagedRefit(project.artifacts.stage_refit(staging, version, candidate.files, refit), staging)
+        staged = StagedRefit(project.artifacts.stage_refit(staging, version, candidate.files, refit), staging)
+        try:
+            yield staged
+        except BaseException as error:
+            # A lost connection or an interrupt may hide that it was recorded: the next run finds out.
+            staging.registered |= not isinstance(error, RetrainerError) or isinstance(error, DatabaseError)
+            raise
 
 
 def require_working_forecast(model: TrainedModel, posts: pd.DataFrame) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -26,33 +27,52 @@ log = logging.getLogger(__name__)
 _HOUR = timedelta(hours=1)
 
 
-def report_stale_posts(
-    project: Project, runtime: Runtime, model_types: Sequence[ModelTypeName], now: datetime, *, record: bool = True
-) -> None:
-    """Warn if the posts are stale, before model types are trained on them.
+@dataclass(frozen=True)
+class StalePosts:
+    """Posts that have stopped arriving.
 
-    They are stale if no post has arrived for longer than the longest usual gap, or if one of the types has no new post
-    since its last run. The first time that it is noticed, the event `stale_posts` is published; not again before
-    another post has arrived.
+    Attributes:
+        since: the time of the newest post.
+        reason: why they are stale.
+        first_only: whether to warn the first time only, since no type is trained.
+    """
+
+    since: datetime
+    reason: str
+    first_only: bool
+
+
+def find_stale_posts(project: Project, model_types: Sequence[ModelTypeName], now: datetime) -> StalePosts | None:
+    """Return whether the posts are stale, before model types are trained on them.
+
+    They are if no post has arrived for longer than the longest usual gap, or if one of the types has no new post since
+    its last run.
 
     Args:
-        model_types: the types that are about to be trained; if none, the warning is given the first time only.
-        record: whether to publish the event, and to record that.
+        model_types: the types that are about to be trained, if any.
+        now: the time, UTC.
     """
     try:
         freshness = project.posts.freshness(now)
-        if freshness is None:
-            return
-        reason = _explain(project, freshness, model_types, now)
-        if reason is None:
-            return
-        is_first = record and project.registry.record_silence(DEFAULT_STREAM, freshness.newest_at)
+        reason = None if freshness is None else _explain(project, freshness, model_types, now)
     except RetrainerError as error:  # the runs will report it
         log.debug("Cannot tell whether the posts are stale: %s", error)
-        return
-    if is_first or model_types:
-        log.warning("The posts are stale: %s", reason)
+        return None
+    return None if freshness is None or reason is None else StalePosts(freshness.newest_at, reason, not model_types)
+
+
+def report_stale_posts(project: Project, runtime: Runtime, stale: StalePosts, *, record: bool = True) -> None:
+    """Warn of stale posts. The first time that it is noticed, publish `stale_posts`; not again before another post.
+
+    Args:
+        stale: what `find_stale_posts` found.
+        record: whether to publish the event, and to record that.
+    """
+    is_first = record and project.registry.record_silence(DEFAULT_STREAM, stale.since)
+    if is_first or not stale.first_only:
+        log.warning("The posts are stale: %s", stale.reason)
     if is_first:
+        reason = stale.reason[0].upper() + stale.reason[1:]
         runtime.events.publish(Event("stale_posts", None, None, reason))
 
 

@@ -72,7 +72,8 @@ class Names:
 def _version_by_role(session: Session, name: str, model_type: ModelTypeName | None) -> ModelVersion:
     type_name, _, role = name.partition("@")
     if role not in _ROLES:
-        hint = did_you_mean(role, _ROLES) or f"Known: {', '.join(f'@{known}' for known in _ROLES)}"
+        known = [f"{type_name}@{one}" for one in _ROLES]
+        hint = did_you_mean(name, known) or f"Known: {', '.join(known)}"
         raise UnknownName(f"unknown version '{name}'", hint=hint)
     if type_name:
         model_type = parse_model_type(type_name)

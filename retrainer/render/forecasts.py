@@ -35,8 +35,9 @@ def show_next_post(forecast: NextPost) -> None:
     """Print the forecast of the next post; if the posts are stale, that first, and both forecasts."""
     silence = format_hours((forecast.at - forecast.origin_at).total_seconds() / 3600)
     if forecast.stale:
-        age = f"is {silence} old" if forecast.at == forecast.made_at else f"was {silence} old then"
-        console.text(console.Styled(f"The last post {age}, which is unusual: are newer posts missing?", "warning"))
+        now = forecast.at == forecast.made_at
+        stale = f"are stale: the newest is {silence} old" if now else f"were stale: the newest was {silence} old"
+        console.text(console.Styled(f"The posts {stale}. Are newer ones missing?", "warning"))
     console.text(f"Version {forecast.version_id}, last post {format_minute(forecast.origin_at)} UTC")
     if forecast.model_type == "content":
         _show_text(forecast)

@@ -52,7 +52,7 @@ def draw(forecast: TimingForecasts, at: datetime, characters: str) -> list[str]:
     Args:
         forecast: one forecast.
         at: when it is made, UTC.
-        characters: what columns are made of, from the lowest to a whole character; one for whole characters only.
+        characters: what columns are made of, from the lowest to a whole character.
     """
     shown = timedelta(hours=float(forecast.quantile(_SHOWN_LEVEL)[0]))
     unit = next((one for one in _BINS if at + shown - _floor(at, one.size) <= COLUMNS * one.size), _BINS[-1])

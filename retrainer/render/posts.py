@@ -26,7 +26,14 @@ def show_post_list(posts: Sequence[Post], total: int) -> None:
         (post.post_id, _format_second(post.created_at), *map(_format_count, _counts(post)), _first_words(post.content))
         for post in posts
     ]
-    console.table(columns, rows, title=f"Posts ({len(posts)} of {total})", right=columns[2:5])
+    console.table(
+        columns,
+        rows,
+        title=f"Posts ({len(posts)} of {total})",
+        right=columns[2:5],
+        optional=["Reblogs", "Replies", "Favourites"],
+        cut=True,
+    )
 
 
 def show_post(post: Post, versions: Sequence[ModelVersion]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from retrainer import console
 from retrainer.model_types import get_model_type
@@ -32,55 +32,74 @@ def show_replay(report: ReplayReport) -> None:
 
 def _show_scores(report: ReplayReport) -> None:
     metrics = {metric.key: metric for metric in get_model_type(report.model_type).metrics}
-    parts = [metrics[key] for key in get_model_type(report.model_type).component_names]
+    live = [(policy, policy.live) for policy in report.policies if policy.live is not None]
     rows = [
         (
             policy.policy.name,
-            str(len(policy.live)),
-            _format_figure(policy.live.score, metrics["overall_score"]),
-            *(_format_figure(policy.live.parts[part.key], part) for part in parts),
-            f"{policy.live.naive_score.value:.4f}",
-            f"{policy.live.skill:+.3f}",
+            str(len(scores)),
+            f"{scores.score.value:.4f}",
+            _format_interval(scores.score, metrics["overall_score"]),
+            f"{scores.naive_score.value:.4f}",
+            console.Styled(f"{scores.skill:+.3f}", _style_of(scores.skill)),
             _format_difference(policy),
         )
-        for policy in report.policies
-        if policy.live is not None
+        for policy, scores in live
     ]
     title = f"{report.model_type.capitalize()}, live from {report.start:%Y-%m-%d} to {report.end:%Y-%m-%d}"
-    labels = [f"{part.label} (95%)" for part in parts]
-    columns = ["Policy", "Posts", "Live score (95%)", *labels, "Naive", "Skill", "Against configured (95%)"]
+    columns = ["Policy", "Posts", "Live score", "95% interval", "Naive", "Skill", "vs configured"]
     console.table(columns, rows, title=title, right=columns[1:])
+    parts = [metrics[key] for key in get_model_type(report.model_type).component_names]
+    rows_of_parts = [
+        (
+            policy.policy.name,
+            *(
+                cell
+                for part in parts
+                for cell in (part.format(scores.parts[part.key].value), _format_interval(scores.parts[part.key], part))
+            ),
+        )
+        for policy, scores in live
+    ]
+    headings = [heading for part in parts for heading in (part.label, f"{part.label}, 95%")]
+    console.table(["Policy", *headings], rows_of_parts, right=headings)
+
+
+def _style_of(skill: float) -> Literal["good", "bad", "warning"]:
+    return "good" if skill > 0 else "bad" if skill < 0 else "warning"
 
 
 def _show_decisions(report: ReplayReport) -> None:
-    paid = any(policy.cost_usd or policy.live_cost_usd for policy in report.policies)
     rows = [
         (
             policy.policy.name,
-            str(policy.trainings) + (f" ({policy.failures} failed)" if policy.failures else ""),
+            str(policy.trainings),
+            console.Styled(str(policy.failures), "bad") if policy.failures else "0",
             str(policy.promotions),
             f"{policy.looked_at} of {policy.decisions}" if policy.decisions else "-",
             str(policy.reversed_promotions),
             str(policy.missed),
-            _format_worse_than_naive(policy),
             f"{policy.seconds:.1f} s",
-            *((str(policy.tokens), f"${policy.cost_usd:.4f}", f"${policy.live_cost_usd:.4f}") if paid else ()),
+            _format_worse_than_naive(policy),
         )
         for policy in report.policies
     ]
-    columns = ["Policy", "Trainings", "Promotions", "Judged later", "Reversed", "Missed", "Worse than naive"]
-    columns += ["Computing", *(("Tokens", "Cost", "Live cost") if paid else ())]
-    console.table(columns, rows, right=columns[1:])
+    columns = ["Policy", "Trained", "Failed", "Promoted", "Judged", "Reversed", "Missed", "Time", "Below naive"]
+    console.table(columns, rows, right=columns[1:], optional=["Time"])
+    if any(policy.cost_usd or policy.live_cost_usd for policy in report.policies):
+        costs = [
+            (policy.policy.name, str(policy.tokens), f"${policy.cost_usd:.4f}", f"${policy.live_cost_usd:.4f}")
+            for policy in report.policies
+        ]
+        console.table(["Policy", "Tokens", "Cost", "Live cost"], costs, right=["Tokens", "Cost", "Live cost"])
 
 
-def _format_figure(figure: Figure, metric: Metric) -> str:
-    """Return a figure and its interval in the metric's unit."""
-    form, scale, unit = {"share": (".1f", 100, "%"), "hours": (".2f", 1, "h")}.get(metric.unit, (".4f", 1, ""))
-    value = f"{figure.value * scale:{form}}{unit}"
+def _format_interval(figure: Figure, metric: Metric) -> str:
+    """Return the interval of a figure in the metric's unit, which the figure beside it shows."""
     if figure.interval is None:
-        return value
+        return "-"
+    form, scale = {"share": (".1f", 100), "hours": (".2f", 1)}.get(metric.unit, (".4f", 1))
     low, high = (f"{end * scale:{form}}" for end in figure.interval)
-    return f"{value} ({low} to {high})"
+    return f"{low} to {high}"
 
 
 def _format_difference(policy: PolicyReport) -> str:
@@ -93,7 +112,7 @@ def _format_difference(policy: PolicyReport) -> str:
 
 def _format_worse_than_naive(policy: PolicyReport) -> str:
     live, worse = policy.naive_comparison
-    return f"{worse / live:.0%} of {live.total_seconds() / SECONDS_PER_DAY:.0f} days" if live else "-"
+    return f"{worse / live:.0%} of {live.total_seconds() / SECONDS_PER_DAY:.0f} d" if live else "-"
 
 
 def replay_document(report: ReplayReport) -> dict[str, Any]:

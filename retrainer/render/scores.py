@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from retrainer import console
 from retrainer.model_types import get_model_type
@@ -10,6 +10,7 @@ from retrainer.model_types import get_model_type
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from retrainer.console import Styled
     from retrainer.evaluation.bootstrap import Evidence
     from retrainer.evaluation.comparison import Comparison, Difference
     from retrainer.evaluation.evaluate import Evaluation
@@ -35,11 +36,13 @@ def show_run_results(outcomes: Sequence[RunResult | Failure]) -> None:
         if result.comparison is not None:
             _show_differences(result.comparison.differences, "production", "new")
             if result.comparison.evidence is not None:
-                console.text(describe_evidence("The new model", result.comparison.evidence))
+                console.paragraph(describe_evidence("The new model", result.comparison.evidence))
         if result.run is None:
-            console.text(f"Dry run, nothing is recorded. {result.reason}")
+            console.paragraph(f"Dry run, nothing is recorded. {result.reason}")
+        elif result.promoted:
+            console.paragraph(console.Styled(f"Promoted: {result.reason}", "good"))
         else:
-            console.text(f"{'Promoted' if result.promoted else 'Not promoted'}: {result.reason}")
+            console.paragraph(f"Not promoted: {result.reason}")
         console.text()
 
 
@@ -52,7 +55,9 @@ def show_evaluation(version_id: str, evaluation: Evaluation) -> None:
     _show_descriptions(metrics, evaluation.metrics)
     skill = evaluation.metrics["skill"]
     comparative = "better than" if skill > 0 else "no better than" if skill == 0 else "worse than"
-    console.text(f"Skill {skill:+.3f}: {comparative} the naive forecast (0 is as good, 1 is perfect)")
+    style: Literal["good", "bad", "warning"] = "good" if skill > 0 else "warning" if skill == 0 else "bad"
+    sentence = f"Skill {skill:+.3f}: {comparative} the naive forecast (0 is as good, 1 is perfect)"
+    console.text(console.Styled(sentence, style))
     if evaluation.num_predictions < len(evaluation.post_ids):
         console.text(f"{len(evaluation.post_ids) - evaluation.num_predictions} forecasts could not be scored")
     _show_reliability(evaluation.reliability)
@@ -82,11 +87,11 @@ def show_comparison(comparison: Comparison) -> None:
     show_metrics(title, metrics, _add_skill(comparison.model_type, sides))
     _show_differences(comparison.differences, "A", "B")
     if comparison.evidence is not None:
-        console.text(describe_evidence("B", comparison.evidence))
+        console.paragraph(describe_evidence("B", comparison.evidence))
     if comparison.costs is not None:
         console.text(f"Cost: A ${comparison.costs.a:.4f}, B ${comparison.costs.b:.4f}")
     console.text(f"Winner: {comparison.winner or 'none'}")
-    console.text(f"Recommendation: {comparison.recommendation.replace('_', ' ')}. {comparison.reason}")
+    console.paragraph(f"Recommendation: {comparison.recommendation.replace('_', ' ')}. {comparison.reason}")
 
 
 def run_sides(result: RunResult) -> tuple[Sides, int]:
@@ -119,11 +124,31 @@ def metric_rows(metrics: Sequence[Metric], sides: Sides) -> tuple[list[str], lis
 
 
 def show_metrics(title: str, metrics: Sequence[Metric], sides: Sides) -> None:
-    """Print metrics side by side, and whether those of the first side are good."""
+    """Print metrics side by side, and judge the first side: against the naive forecast, and by good values."""
     headings, rows = metric_rows(metrics, sides)
-    first = sides[headings[0]] or {} if headings else {}
-    cells = [(metric.label, *values, _good_value(metric, first.get(metric.key))) for metric, values in rows]
-    console.table(["Metric", *headings, "Good value"], cells, title=title, right=headings)
+    first, naive = (sides.get(heading) or {} for heading in (headings[0] if headings else "", "naive"))
+    cells = [
+        (
+            metric.label,
+            *values,
+            _against_naive(metric, first.get(metric.key), naive.get(metric.key)),
+            _good_value(metric, first.get(metric.key)),
+        )
+        for metric, values in rows
+    ]
+    console.table(["Metric", *headings, "vs naive", "Good value"], cells, title=title, right=headings)
+
+
+def _against_naive(metric: Metric, value: float | None, naive: float | None) -> str | Styled:
+    match metric.compare(value, naive):
+        case None:
+            return ""
+        case "same":
+            return "= same"
+        case "better":
+            return console.Styled("✓ better", "good")
+        case "worse":
+            return console.Styled("✗ worse", "bad")
 
 
 def describe_evidence(name: str, evidence: Evidence) -> str:

@@ -18,7 +18,7 @@ from retrainer.render.cells import (
 from retrainer.render.scores import show_recorded_evaluation
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from retrainer.algorithms import Importance
     from retrainer.console import Styled
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from retrainer.pipeline.retention import Prunable
     from retrainer.posts.store import PostsSummary
     from retrainer.registry.tables import Hold, LedgerEntry, ModelEvaluation, ModelVersion, TrainingRun
+    from retrainer.render.documents.project import PluginDocument
 
 MAX_REJECTED_SHOWN = 10
 
@@ -185,9 +186,7 @@ def show_version(
     importance: Sequence[Importance],
 ) -> None:
     """Print everything about a version: training, feature importance, scores, decisions."""
-    options = ", ".join(
-        f"{name}={value}" for name, value in version.hyperparameters.items() if not isinstance(value, dict)
-    )
+    options = ", ".join(f"{key}={value}" for key, value in _flatten(version.hyperparameters))
     state = f"{', in production' if version.is_production else ''}{', pinned' if version.pinned else ''}"
     for label, value in (
         ("Version", version.version_id),
@@ -210,7 +209,16 @@ def show_version(
     for evaluation in evaluations:
         show_recorded_evaluation(version.model_type_name, evaluation)
     for entry in reversed(entries):
-        console.text(_describe_entry(entry, version.version_id))
+        console.paragraph(_describe_entry(entry, version.version_id))
+
+
+def _flatten(options: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield each option and its value; those of a mapping as `algorithms.prophet.growth`."""
+    for name, value in options.items():
+        if isinstance(value, dict) and value:
+            yield from _flatten(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
 
 
 def _describe_entry(entry: LedgerEntry, version_id: str) -> str:
@@ -254,6 +262,22 @@ def show_prunable(prunable: Sequence[Prunable], short_ids: Mapping[str, str]) ->
     total = ("Total", "", "", "", format_size(on_disk), format_size(in_database))
     columns = ["Archived version", "Type", "Algorithm", moment_heading("Trained"), "On disk", "In the database"]
     console.table(columns, [*rows, total], right=columns[4:])
+
+
+def show_plugins(plugins: Sequence[PluginDocument]) -> None:
+    """Print the installed plugins, the broken ones first."""
+    rows = [
+        (
+            plugin.name,
+            plugin.kind,
+            " ".join(plugin.model_types) or "-",
+            f"{plugin.distribution} {plugin.version}",
+            console.Styled(plugin.status, "bad" if plugin.problem else "good"),
+            plugin.problem or plugin.summary or "",
+        )
+        for plugin in sorted(plugins, key=lambda plugin: plugin.problem is None)
+    ]
+    console.table(["Name", "Kind", "Types", "Package", "Status", "Summary"], rows, optional=["Package"])
 
 
 def show_findings(findings: Sequence[Finding]) -> None:

@@ -83,6 +83,11 @@ def build_policies(
     return policies
 
 
+def policy_keys(model_type: ModelTypeName) -> list[str]:
+    """Return the keys that a policy of a model type may set."""
+    return [*_KEYS, *_KEYS_BY_TYPE[model_type], "algorithm"]
+
+
 def parse_policy(text: str, settings: Settings, model_type: ModelTypeName) -> Policy:
     """Parse a policy like `name: key=value, key=value`.
 
@@ -107,7 +112,7 @@ def parse_policy(text: str, settings: Settings, model_type: ModelTypeName) -> Po
 
 def _key_and_value(part: str, name: str, model_type: ModelTypeName) -> tuple[str, Any]:
     key, equals, value = (piece.strip() for piece in part.partition("="))
-    known = [*_KEYS, *_KEYS_BY_TYPE[model_type], "algorithm"]
+    known = policy_keys(model_type)
     if not equals or not value:
         raise UsageError(f"--policy '{name}': '{part}' is not of the form key=value")
     if key not in known:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import os
 import shlex
+import socket
 import stat
 import sys
 from contextlib import suppress
@@ -34,6 +37,7 @@ class ScheduledCommand:
         log_file: the log file.
         env_file: a file of `NAME=value` lines, for credentials, if any.
         arguments: the command and its options.
+        delay_seconds: how long a crontab line waits before it runs the command.
     """
 
     interpreter: Path
@@ -41,6 +45,7 @@ class ScheduledCommand:
     log_file: Path
     env_file: Path | None = None
     arguments: tuple[str, ...] = TRAIN_IF_DUE
+    delay_seconds: int = 0
 
     def __post_init__(self) -> None:
         """Refuse a path that does not fit on one line.
@@ -61,6 +66,7 @@ class ScheduledCommand:
         *,
         arguments: tuple[str, ...] = TRAIN_IF_DUE,
         default_log_file: Path = LOG_FILE,
+        delay_seconds: int = 0,
     ) -> ScheduledCommand:
         """Return a command of a project, run by this Python.
 
@@ -86,6 +92,7 @@ class ScheduledCommand:
             log_file=log_file.absolute(),
             env_file=env_file and env_file.absolute(),
             arguments=arguments,
+            delay_seconds=delay_seconds,
         )
 
     @property
@@ -97,13 +104,23 @@ class ScheduledCommand:
     def crontab_command(self) -> str:
         """Return the command for a crontab: only warnings and errors are mailed, and every % is escaped."""
         line = " ".join(quote_for_cron(word) for word in self.words) + " >/dev/null"
-        if self.env_file is None:
-            return line
-        return f"{SOURCES_A_FILE}{quote_for_cron(str(self.env_file))}; set +a; {line}"
+        if self.env_file is not None:
+            line = f"{SOURCES_A_FILE}{quote_for_cron(str(self.env_file))}; set +a; {line}"
+        return f"sleep {self.delay_seconds}; {line}" if self.delay_seconds else line
 
     def systemd_command(self) -> str:
         """Return the command for ExecStart=."""
         return " ".join(quote_for_systemd(word) for word in self.words)
+
+
+def choose_delay(config_file: Path, minutes: int) -> int:
+    """Choose by how many seconds to delay the jobs of a project, less than so many minutes.
+
+    The delay depends on host and project: it spreads the jobs of many of them, and is the same every day, so that the
+    time between two runs stays the same.
+    """
+    digest = hashlib.sha256(os.fsencode(f"{socket.gethostname()}:{config_file}")).digest()
+    return int.from_bytes(digest) % (60 * minutes) if minutes else 0
 
 
 def quote_for_cron(word: str) -> str:

@@ -31,10 +31,16 @@ def server(command: ScheduledCommand, user: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def timer(expression: Expression) -> str:
-    """Return the timer; it catches up on a time missed while the machine was off."""
+def timer(expression: Expression, jitter_minutes: int = 0) -> str:
+    """Return the timer; it catches up on a time missed while the machine was off.
+
+    Args:
+        jitter_minutes: the longest delay; systemd chooses one for the machine and the timer.
+    """
     lines = ["[Unit]", "Description=Retrain the prediction models that are due, by the clock", "", "[Timer]"]
     lines += [f"OnCalendar={calendar}" for calendar in expression.calendar()]
+    if jitter_minutes:
+        lines += [f"RandomizedDelaySec={jitter_minutes}min", "FixedRandomDelay=true"]
     lines += ["Persistent=true", "", "[Install]", "WantedBy=timers.target"]
     return "\n".join(lines) + "\n"
 

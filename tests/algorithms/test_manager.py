@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +18,6 @@ from tests.conftest import import_regular_posts
 from tests.plugins_for_tests import timing_algorithm
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.command_line import Runner
     from tests.conftest import Prepare
     from tests.plugins_for_tests import Plugins
@@ -88,7 +87,7 @@ def test_a_broken_plugin_is_listed_with_its_problem(
 ) -> None:
     code, problem = BROKEN[name]
     plugins.add(name, code)
-    listed = retrainer("plugins", env=plugins.environ)
+    listed = retrainer("plugins", "--json", env=plugins.environ)
     assert listed.code == 0
     (found,) = [plugin for plugin in listed.json if plugin["name"] == name]
     assert found["status"] == "broken"
@@ -110,7 +109,7 @@ def test_a_broken_plugin_that_is_chosen_is_one_clear_line(name: str, retrainer: 
     plugins.add(name, code)
     done = retrainer("train", "timing", "--algorithm", name, "--quiet", env=plugins.environ)
     assert done.code == 1
-    (line,) = done.err.splitlines()
+    *_, line = done.err.splitlines()  # the posts are stale too
     assert problem in line
     assert f"'{name}'" in line
     assert retrainer("history", "--json").json["training_runs"] == []
@@ -341,7 +340,7 @@ def test_an_observer_that_cannot_be_used_is_listed_and_told_of_once(
         plugins.add_observer(name, code)
     fit = "@hookimpl\ndef on_event(event):\n    pass\n"
     plugins.add_observer("fit", fit)
-    listed = retrainer("plugins", env=plugins.environ)
+    listed = retrainer("plugins", "--json", env=plugins.environ)
     observers = {one["name"]: one for one in listed.json if one["kind"] == "observer"}
     assert observers.keys() == {*UNFIT_OBSERVERS, "fit"}
     assert observers["fit"]["status"] == "ok"
@@ -364,7 +363,7 @@ def test_a_hook_that_returns_none_is_an_error_that_names_plugin_and_hook(retrain
 def test_what_a_plugin_prints_when_it_is_imported_is_not_in_the_list(retrainer: Runner, plugins: Plugins) -> None:
     plugins.add("noisy", timing_algorithm("noisy", setup="print('noise')"))
     plugins.add_observer("loud", "print('more noise')\n")
-    listed = retrainer("plugins", cwd=plugins.site, env=plugins.environ)
+    listed = retrainer("plugins", "--json", cwd=plugins.site, env=plugins.environ)
     assert {"noisy", "loud"} <= {one["name"] for one in listed.json}
     assert "more noise" in listed.err
 
@@ -385,7 +384,11 @@ def test_a_plugin_that_stops_the_program_is_an_error_like_any_other(
     plugins.add("stopper", timing_algorithm("stopper", train=body))
     done = retrainer("train", "--json", env={**plugins.environ, "RETRAINER_TIMING_MODEL__ALGORITHM": "stopper"})
     assert done.code == 1
-    assert problem in done.json["errors"][0]["message"]
+    message = done.json["errors"][0]["message"]
+    assert problem in message
+    file, line = message.removesuffix(")").rpartition("(")[2].split(":")
+    assert Path(file) == plugins.site / "retrainer_stopper_module.py"
+    assert body in Path(file).read_text().splitlines()[int(line) - 1]
     assert [run["status"] for run in done.json["training_runs"]] == ["failed", "completed"]
 
 

@@ -44,37 +44,41 @@ def test_where_the_mean_error_no_longer_counts_the_point_is_within_6_hours_as_of
 
 
 def test_a_constant_that_scored_better_is_taken() -> None:
-    """Forecasts of a day, where the next post always comes after three hours."""
+    """Forecasts of a day, where the next post always comes after two hours."""
     quantiles, _ = exponential(24.0, 100)
-    rule = decide(quantiles, np.full(100, 3.0), constant_hours=3.0)
+    rule = decide(quantiles + 24, np.full(100, 2.0), constant_hours=2.0)
     assert rule.kind == "constant"
-    assert rule.points(quantiles[:2]).tolist() == [3.0, 3.0]
+    assert rule.points(quantiles[:2]).tolist() == [2.0, 2.0]
 
 
-def test_a_constant_that_a_forecast_nearly_rules_out_is_not_its_point() -> None:
-    """As in a silence of years, after which posts are no longer a matter of hours."""
-    rule = PointRule("constant", 3.0)
-    usual, after_years = exponential(24.0, 1)[0], exponential(7000.0, 1)[0]
-    assert rule.points(np.vstack([usual, after_years])) == pytest.approx([3.0, score_maximising_point(after_years)[0]])
-    assert rule.points(after_years)[0] == pytest.approx(after_years[0, 49], rel=0.01), "the median"
+def test_a_constant_is_the_point_only_in_silences_in_which_it_was_tried() -> None:
+    """It comes from usual waits, and says nothing about a silence of years."""
+    quantiles, _ = exponential(24.0, 100)
+    silence = np.linspace(0, 50, 100)
+    rule = PointRule.decide(quantiles, np.full(100, 3.0), np.ones(100), np.zeros(100), 3.0, silence)
+    assert (rule.kind, rule.max_silence_hours) == ("constant", 50.0)
+    after_years = exponential(7000.0, 1)[0]
+    points = rule.points(np.vstack([quantiles[:2], after_years]), np.array([0.0, 50.0, 17_520.0]))
+    assert points[:2].tolist() == [3.0, 3.0]
+    assert points[2] == pytest.approx(after_years[0, 49], rel=0.01), "close to the median"
 
 
 @pytest.mark.parametrize("kind", ["score", "within_6h", "constant"])
 @pytest.mark.parametrize("silence", [24.0, 240.0, 2_400.0, 24_000.0, 80_000.0])
-def test_in_a_silence_the_point_is_inside_the_80_percent_interval(kind: Any, silence: float) -> None:
+def test_in_a_long_silence_the_point_is_inside_the_80_percent_interval(kind: Any, silence: float) -> None:
     """After a silence, the wait of a power law is about as long again."""
     waits = silence * ((1 - LEVELS) ** -1.2 - 1)[None]
-    forecast = TimingForecasts(waits, PointRule(kind, 6.0).points(waits))
+    forecast = TimingForecasts(waits, PointRule(kind, 6.0, 12.0).points(waits, np.array([silence])))
     low, high = forecast.interval()
     assert low <= forecast.point <= high
 
 
 def test_old_forecasts_are_forgotten() -> None:
     quantiles, _ = exponential(24.0, 100)
-    wait = np.concatenate([np.full(50, 3.0), np.full(50, 30.0)])
+    wait = np.concatenate([np.full(50, 2.0), np.full(50, 30.0)])
     age = np.concatenate([np.full(50, 2000.0), np.zeros(50)])
-    assert decide(quantiles, wait, 3.0, age).kind == "score"
-    assert decide(quantiles, wait, 3.0, age[::-1]).kind == "constant"
+    assert decide(quantiles + 24, wait, 2.0, age).kind == "score"
+    assert decide(quantiles + 24, wait, 2.0, age[::-1]).kind == "constant"
 
 
 def test_the_best_constant_has_the_best_score() -> None:

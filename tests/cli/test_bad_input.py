@@ -117,7 +117,7 @@ def test_an_unknown_algorithm_in_the_settings(folder: Path, retrainer: Runner) -
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("trian",), "No such command 'trian'. Did you mean 'train'?"),
+        (("trian",), "unknown command 'trian'. Did you mean 'train'?"),
         (("train", "--foo"), "No such option"),
         (("train", "timing", "content"), "unexpected extra argument"),
         (("history", "--limit", "0"), "--limit"),

@@ -50,7 +50,7 @@ def test_the_main_help_imports_nothing_heavy(arguments: list[str], tmp_path: Pat
 
 
 def test_listing_plugins_imports_nothing_heavy(tmp_path: Path) -> None:
-    assert_imports_none_of(HEAVY, ["plugins"], tmp_path)
+    assert_imports_none_of(HEAVY, ["plugins", "--json"], tmp_path)
 
 
 @pytest.mark.parametrize("command", ["train", "replay", "serve", "history", "posts", "doctor"])

@@ -220,8 +220,8 @@ def _damage(project: Project, versions: list[str]) -> None:
 def _is_repaired(project: Project, _versions: list[str]) -> bool:
     """Whether `doctor` finds nothing more, and what it replaced is still there."""
     kept = [file.read_text() for file in (project.models_dir / ".set-aside").rglob("model.json*")]
-    # If it could not remove a temporary folder of its own, the next run will.
-    return CHANGED in kept and {finding.kind for finding in examine(project)} <= {"stray_folder"}
+    # If it could not remove a temporary folder of its own, the next run will. The plugin is not installed here.
+    return CHANGED in kept and {finding.kind for finding in examine(project)} <= {"stray_folder", "unusable_algorithm"}
 
 
 MORE_POSTS = "data/more.csv"

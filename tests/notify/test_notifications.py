@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from retrainer.notify import notifier
 from retrainer.notify.delivery import NotDelivered, deliver, post
 from retrainer.notify.messages import message_of
 from tests.conftest import configure, import_regular_posts
@@ -219,7 +220,7 @@ def test_apprise_delivers_messages_and_its_errors_are_not_repeated(
     )
     assert "First timing model" in one.json["message"]
     for urls, words in (
-        (f"json://127.0.0.1:9/{TOKEN}", "one of its services did not accept the message"),
+        (f"json://127.0.0.1:9/{TOKEN}", "not accepted by JSON at '127.0.0.1'"),
         (f"nonsense://{TOKEN}", "it does not support one of the URLs"),
     ):
         done = retrainer("notify-test", "--verbose", env={**environ, "URLS": urls})
@@ -309,6 +310,39 @@ def test_a_killed_run_is_notified_by_the_next_call_of_train(
     count = len(receiver.received)
     retrainer("train", "timing", "--if-due", env=webhook)
     assert "The run was interrupted: its process" not in "".join(one.json["text"] for one in receiver.received[count:])
+
+
+def test_notify_test_names_the_host_that_does_not_answer(
+    webhook: dict[str, str],
+    healthcheck: dict[str, str],
+    receiver: Receiver,
+    retrainer: Runner,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It waits for seconds, however long a run may wait."""
+    monkeypatch.setattr(notifier, "TEST_SECONDS", 0.5)
+    receiver.answers = ["hang"] * 10
+    environ = {
+        **webhook,
+        **healthcheck,
+        "RETRAINER_NOTIFICATIONS__TIMEOUT_SECONDS": "600",
+        "PING": f"http://localhost:9/{TOKEN}",
+        "URLS": f"json://127.0.0.1:9/{TOKEN} slack://T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ/?cto=0.1",
+        "RETRAINER_NOTIFICATIONS__APPRISE__URL_VARIABLE": "URLS",
+    }
+    done = retrainer("notify-test", env=environ)
+    assert done.code == 1
+    lines = done.out.splitlines()
+    assert lines[0] == "The webhook: no answer from '127.0.0.1' (ReadTimeout)"
+    assert lines[1].startswith(
+        ("Apprise: not accepted by JSON at '127.0.0.1', Slack", "Apprise: not finished after 1 s")
+    )
+    assert lines[2] == "The healthcheck: no answer from 'localhost' (ConnectError)"
+    assert "T1JJ3T3L2" not in done.out + done.err, "a token in the place of a host"
+    receiver.answers = ["drip"] * 10
+    dripping = retrainer("notify-test", env={**webhook, "RETRAINER_NOTIFICATIONS__TIMEOUT_SECONDS": "600"})
+    assert dripping.out == "The webhook: not finished after 1 s by '127.0.0.1'\n"
 
 
 def test_notify_test_says_that_no_channel_is_configured(folder: Path, retrainer: Runner) -> None:

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from retrainer.doctor import examine
-from retrainer.errors import AlgorithmError, ArtifactError, InsufficientData
+from retrainer.errors import AlgorithmError, ArtifactError, DatabaseError, InsufficientData
 from retrainer.pipeline.comparing import compare_versions
 from retrainer.pipeline.evaluations import evaluate_version
 from retrainer.pipeline.forecast import predict_next
 from retrainer.pipeline.promotion import promote_version, roll_back
+from retrainer.pipeline.recovery import recover
 from retrainer.pipeline.results import exit_code
 from retrainer.pipeline.retention import prunable, prune, restore
 from retrainer.pipeline.run import dry_run, retrain
@@ -189,6 +190,26 @@ def test_a_fit_that_loses_the_race_leaves_nothing(project: Project, monkeypatch:
     assert examine(project) == []
 
 
+@pytest.mark.slow
+def test_a_live_fit_that_was_recorded_when_the_connection_was_lost_is_kept(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(artifacts, "MAX_BYTES_IN_DATABASE", 4)  # its files are nowhere else
+    complete = project.registry.complete_run
+
+    def lost(*arguments: object) -> None:
+        complete(*arguments)  # type: ignore[arg-type]  # passed on as they came
+        raise DatabaseError("the server closed the connection")
+
+    monkeypatch.setattr(project.registry, "complete_run", lost)
+    with pytest.raises(DatabaseError):
+        train(project)
+    recover(project, runtime_of(project))
+    assert known_live(project) == 400
+    assert not (project.models_dir / ".staging").exists()
+    assert {finding.kind for finding in examine(project)} <= {"wrong_link"}
+
+
 def test_promoting_by_hand_fits_again_as_of_now_or_leaves_it_as_it_is(project: Project) -> None:
     first = trained_id(train(project, EARLIER, auto_promote=False))
     second = trained_id(train(project, auto_promote=False))
@@ -331,3 +352,18 @@ def test_the_commands_show_what_the_live_fit_knows(project: Project, retrainer: 
     assert [entry["refit_through"] for entry in shown["ledger"]] == ["2024-10-25T11:00:00Z"]
     assert "300 posts, the last at 2024-10-25 11:00 UTC" in retrainer("show", live.version_id, cwd=project.folder).out
     assert "fitted again on 300 posts" in retrainer("production", cwd=project.folder).out
+
+
+@pytest.mark.slow
+def test_the_commands_fit_again_or_not_and_say_why_not(project: Project, retrainer: Runner, plugins: Plugins) -> None:
+    train(project, EARLIER)
+    project.close()
+    failed = retrainer("train", "timing", cwd=project.folder, env={**plugins.environ, "REFUSED": "400"})
+    assert failed.code == 1
+    (error,) = [line for line in failed.err.splitlines() if line.startswith("ERROR: ")]
+    assert error.startswith("ERROR: Cannot fit 'learning_timing_")
+    assert "no fit to 400 posts" in error
+    assert "but it cannot be fitted again on all posts" in failed.out
+    promoted = retrainer("promote", "timing@latest", "--no-refit", cwd=project.folder, env=plugins.environ)
+    assert promoted.code == 0, promoted.err
+    assert retrainer("production", "--json", cwd=project.folder).json["timing_model"]["refit_through"] is None

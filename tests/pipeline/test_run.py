@@ -219,9 +219,9 @@ def test_promotion_loses_the_race_when_production_changed(five_hours: Project, m
     assert other is not None
     complete = five_hours.registry.complete_run
 
-    def meanwhile(run_id: str, decision: object, now: datetime) -> object:
+    def meanwhile(*arguments: object) -> object:
         promote_version(five_hours, runtime_of(five_hours), str(other.model_version_id), "meanwhile", NOW)
-        return complete(run_id, decision, now)  # type: ignore[arg-type]  # passed on as it came
+        return complete(*arguments)  # type: ignore[arg-type]  # passed on as they came
 
     monkeypatch.setattr(five_hours.registry, "complete_run", meanwhile)
     lost = retrain(five_hours, runtime_of(five_hours), "timing", NOW, algorithm="right")
@@ -242,8 +242,8 @@ def test_a_promotion_is_published_even_if_the_run_is_interrupted_right_after_it(
     assert first is not None
     complete = five_hours.registry.complete_run
 
-    def interrupted(run_id: str, decision: object, now: datetime) -> None:
-        complete(run_id, decision, now)  # type: ignore[arg-type]  # passed on as it came
+    def interrupted(*arguments: object) -> None:
+        complete(*arguments)  # type: ignore[arg-type]  # passed on as they came
         raise KeyboardInterrupt
 
     monkeypatch.setattr(five_hours.registry, "complete_run", interrupted)

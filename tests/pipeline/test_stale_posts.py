@@ -11,16 +11,18 @@ import pytest
 
 from retrainer.algorithms import hookimpl
 from retrainer.pipeline.run import retrain
-from retrainer.pipeline.stale_posts import report_stale_posts
+from retrainer.pipeline.stale_posts import find_stale_posts, report_stale_posts
 from retrainer.registry.tables import Post
 from tests.conftest import NOW, open_project, regular_posts, runtime_of
 from tests.notify.receiver import Receiver
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from retrainer.model_types import ModelTypeName
     from retrainer.project import Project
+    from retrainer.runtime import Runtime
     from tests.command_line import Runner
 
 HOUR = timedelta(hours=1)  # the gaps of the posts are 5 hours, so that 10 hours are usual
@@ -53,27 +55,36 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
     return found
 
 
+def report(
+    project: Project, runtime: Runtime, model_types: Sequence[ModelTypeName], now: datetime, *, record: bool = True
+) -> None:
+    """Report stale posts as `train` does around its runs."""
+    stale = find_stale_posts(project, model_types, now)
+    if stale is not None:
+        report_stale_posts(project, runtime, stale, record=record)
+
+
 def test_a_silence_is_published_once_and_warned_of_at_every_run(
     project: Project, caplog: pytest.LogCaptureFixture
 ) -> None:
     diary = Diary()
     runtime = runtime_of(project, diary)
-    report_stale_posts(project, runtime, ["timing"], NOW + 4 * HOUR)  # the newest post is 5 hours older than NOW
+    report(project, runtime, ["timing"], NOW + 4 * HOUR)  # the newest post is 5 hours older than NOW
     assert (diary.events, warnings(caplog)) == ([], [])
-    report_stale_posts(project, runtime, [], NOW + 6 * HOUR)
-    reason = "the newest is 11.0 h old (2024-11-15 07:00 UTC); the longest usual gap is 10.0 h"
+    report(project, runtime, [], NOW + 6 * HOUR)
+    reason = "The newest is 11 h old (2024-11-15 07:00 UTC); the longest usual gap is 10 h"
     (event,) = diary.events
     assert event == {"kind": "stale_posts", "model_type": None, "version_id": None, "reason": reason}
-    assert warnings(caplog) == [f"The posts are stale: {reason}"]
-    report_stale_posts(project, runtime, [], NOW + 7 * HOUR)
+    assert warnings(caplog) == [f"The posts are stale: t{reason[1:]}"]
+    report(project, runtime, [], NOW + 7 * HOUR)
     assert warnings(caplog) == [], "cron mails a warning once"
-    report_stale_posts(project, runtime, ["timing", "content"], NOW + 8 * HOUR)
+    report(project, runtime, ["timing", "content"], NOW + 8 * HOUR)
     assert len(warnings(caplog)) == 1
     assert len(diary.events) == 1
     add_post(project, NOW + 20 * HOUR)
-    report_stale_posts(project, runtime, ["timing"], NOW + 21 * HOUR)
+    report(project, runtime, ["timing"], NOW + 21 * HOUR)
     assert (len(diary.events), warnings(caplog)) == (1, [])
-    report_stale_posts(project, runtime, ["timing"], NOW + 200 * HOUR)
+    report(project, runtime, ["timing"], NOW + 200 * HOUR)
     assert diary.kinds() == ["stale_posts"] * 2, "another silence"
 
 
@@ -82,25 +93,25 @@ def test_a_run_without_a_new_post_is_warned_of(project: Project, caplog: pytest.
     runtime = runtime_of(project, diary)
     retrain(project, runtime_of(project), "timing", NOW)
     caplog.clear()
-    report_stale_posts(project, runtime, ["content"], NOW + HOUR)
+    report(project, runtime, ["content"], NOW + HOUR)
     assert (diary.events, warnings(caplog)) == ([], []), "no content run yet"
-    report_stale_posts(project, runtime, ["content", "timing"], NOW + HOUR)
+    report(project, runtime, ["content", "timing"], NOW + HOUR)
     (warning,) = warnings(caplog)
     assert "none has arrived since the last timing run (2024-11-15 12:00 UTC)" in warning
     assert diary.kinds() == ["stale_posts"]
     add_post(project, NOW - 2 * HOUR)  # imported after the run, although older
-    report_stale_posts(project, runtime, ["timing"], NOW + HOUR)
+    report(project, runtime, ["timing"], NOW + HOUR)
     assert (diary.kinds(), warnings(caplog)) == (["stale_posts"], [])
 
 
 def test_two_processes_publish_a_silence_once(project: Project) -> None:
     diary, start = Diary(), Barrier(4)
 
-    def report() -> None:
+    def report_in_thread() -> None:
         start.wait()
-        report_stale_posts(project, runtime_of(project, diary), ["timing"], NOW + 100 * HOUR)
+        report(project, runtime_of(project, diary), ["timing"], NOW + 100 * HOUR)
 
-    threads = [Thread(target=report) for _ in range(4)]
+    threads = [Thread(target=report_in_thread) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -111,14 +122,14 @@ def test_two_processes_publish_a_silence_once(project: Project) -> None:
 def test_a_dry_run_warns_and_records_nothing(project: Project, caplog: pytest.LogCaptureFixture) -> None:
     diary = Diary()
     for _ in range(2):
-        report_stale_posts(project, runtime_of(project, diary), ["timing"], NOW + 100 * HOUR, record=False)
+        report(project, runtime_of(project, diary), ["timing"], NOW + 100 * HOUR, record=False)
     assert len(warnings(caplog)) == 2
     assert diary.events == []
 
 
 def test_without_posts_nothing_is_stale(folder_on_each_database: Path, caplog: pytest.LogCaptureFixture) -> None:
     project = open_project(folder_on_each_database)
-    report_stale_posts(project, runtime_of(project), ["timing"], NOW)
+    report(project, runtime_of(project), ["timing"], NOW)
     assert warnings(caplog) == []
 
 
@@ -140,9 +151,11 @@ def test_train_notifies_of_stale_posts_once(folder_on_each_database: Path, retra
         assert retrainer("train", "timing", "--if-due", env=environ).err == ""
         assert retrainer("train", "timing", env=environ).err.count("WARNING: The posts are stale") == 1
         assert receiver.events().count("stale_posts") == 1
+        failed = retrainer("train", "timing", "--quiet", RETRAINER_RETRAINING__MIN_TRAINING_SAMPLES="5000")
+        assert failed.err.count("\n") == 1, "a failed run says why it failed"
         message = next(one.json for one in receiver.received if one.json["event"] == "stale_posts")
     assert message["text"].startswith("The posts are stale (project 'project' on ")
-    assert "the longest usual gap is 10.0 h" in message["text"]
+    assert "the longest usual gap is 10 h" in message["text"]
 
 
 def add_post(project: Project, at: datetime) -> None:

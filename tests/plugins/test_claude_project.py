@@ -43,8 +43,11 @@ def test_claude_api_passes_the_conformance_suite(server: ClaudeServer, monkeypat
 def test_it_trains_evaluates_compares_and_predicts(
     server: ClaudeServer, environ: dict[str, str], retrainer: Runner
 ) -> None:
+    environ["RETRAINER_RETRAINING__REFIT"] = "true"  # which makes no calls
     first = retrainer("train", "content", "--json", env=environ)
     assert first.code == 0, first.err
+    live = retrainer("production", "--json", env=environ).json["content_model"]
+    assert live["refit_through"] > live["trained_through"]
     (run,) = first.json["training_runs"]
     assert run["promoted_to_production"]
     assert run["evaluation"]["metrics"]["tokens"] > 0

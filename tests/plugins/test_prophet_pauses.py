@@ -52,9 +52,9 @@ def test_a_silence_longer_than_any_before_is_expected_to_last() -> None:
     silence = np.array([1, 10 * longest])
     at = utc_times(posts)[last] + (silence * 3_600_000_000).astype("timedelta64[us]")
     origins = Origins(at, np.repeat(last, 2))
-    forecasts = prophet.predict(
-        model | {"point_rules": ["constant"] * 2, "constant_points": [1.0, 1.0]}, posts, origins, config, "timing"
-    )
+    assert 0 < model["longest_silence_of_rules"] < longest
+    always = model | {"point_rules": ["constant"] * 2, "constant_points": [1.0, 1.0]}
+    forecasts = prophet.predict(always, posts, origins, config, "timing")
     usual, deep = forecasts.probability_within(24)
     assert usual > 0.99 - 1e-9
     assert deep < 0.4

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from retrainer.doctor import examine
 from retrainer.errors import ArtifactError
-from retrainer.pipeline.loading import load_version
+from retrainer.pipeline.loading import load_live_fit, load_version
 from retrainer.pipeline.recovery import recover, set_aside
 from retrainer.pipeline.retention import prunable, prune
 from retrainer.pipeline.run import retrain
@@ -153,6 +153,21 @@ def test_a_run_killed_between_refit_and_commit_promotes_the_version_with_its_liv
     versions = project.registry.list_versions("timing")
     assert fits == {version.refit_id for version in versions if version.refit_id is not None}
     assert fits, "the next run promoted its own, or the killed one had"
+
+
+@pytest.mark.slow
+def test_a_live_fit_too_large_for_the_database_is_moved_into_place_by_the_next_run(
+    project: Project, retrainer: Runner
+) -> None:
+    configure(project.folder, refit="true")
+    kill_a_run(project.folder, ("retrainer.registry.runs.Runs.complete_run", "after"), max_bytes=4)
+    refused = retrainer("predict", "timing", cwd=project.folder)
+    assert (refused.code, refused.err.count("no copy in the database")) == (1, 1)
+    live = project.registry.get_production("timing")
+    assert live is not None
+    recover(project, runtime_of(project))
+    assert load_live_fit(project, runtime_of(project), live).model
+    assert examine(project) == []
 
 
 @pytest.mark.slow

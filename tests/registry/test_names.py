@@ -34,6 +34,16 @@ def test_a_unique_beginning_or_end_names_a_version(project: Project, trained: st
         project.registry.find_version(common)
 
 
+def test_the_short_id_of_a_version_or_run_names_it_and_no_other(project: Project) -> None:
+    versions, runs = project.registry.list_versions(), project.registry.list_runs()
+    ids = [version.version_id for version in versions] + [run.run_id for run in runs]
+    short = project.registry.short_ids()
+    assert short.keys() == set(ids)
+    for one in ids:
+        assert [other for other in ids if other.endswith(short[one])] == [one]
+    assert project.registry.find_version(short[ids[0]]).version_id == ids[0]
+
+
 def test_an_unknown_name_is_refused_with_the_most_similar_one(project: Project, trained: str) -> None:
     for name in ("", "a", "%", "_", "a\0b", "no_such_version", "x" * 300):
         with pytest.raises(UnknownName):
@@ -46,7 +56,7 @@ def test_an_unknown_name_is_refused_with_the_most_similar_one(project: Project, 
     assert caught.value.hint == f"Did you mean '{trained}'?"
     with pytest.raises(UnknownName) as caught:
         project.registry.find_version("timing@producton")
-    assert caught.value.hint == "Did you mean 'production'?"
+    assert caught.value.hint == "Did you mean 'timing@production'?"
     for name in ("@nobody", "timing@"):
         with pytest.raises(UnknownName):
             project.registry.find_version(name)

@@ -64,14 +64,14 @@ def test_a_histogram_shows_the_chance_by_the_hour() -> None:
 
 
 def test_a_histogram_in_ascii() -> None:
-    assert histogram.draw(exponential(400.0), AT, "#") == [
+    assert histogram.draw(exponential(400.0), AT, ".:#") == [
         "Chance of the next post per day (UTC), at most 6%",
-        "       ##",
-        "       #####",
-        "       #########",
-        "      ################",
-        "      #########################",
-        "      ###################################################",
+        "       #:.",
+        "       ####:..",
+        "       ########:..",
+        "      ##############::..",
+        "      #####################::::....",
+        "      ##################################:::::::::........",
         "      ----+-------------+-------------+-------------+----",
         "          2026-11-30    2026-12-14    2026-12-28",
     ]
@@ -95,7 +95,7 @@ def test_stale_posts_come_first_and_both_forecasts_follow(capsys: pytest.Capture
     """In a pipe: nothing but text."""
     forecasts.show_next_post(next_post(AT, 7000.0, stale=True, as_of_last_post=next_post(LAST, 9.0)))
     assert capsys.readouterr().out.splitlines() == [
-        "The last post is 2.1 years old, which is unusual: are newer posts missing?",
+        "The posts are stale: the newest is 2.1 years old. Are newer ones missing?",
         "Version baseline_timing_20261126_120000_1a2b, last post 2024-10-29 20:00 UTC",
         "",
         "Now, after 2.1 years without a post:",
@@ -116,7 +116,7 @@ def test_a_past_moment_says_how_old_the_last_post_was_then(capsys: pytest.Captur
     moment = LAST + timedelta(days=40)
     forecasts.show_next_post(next_post(moment, 9.0, stale=True))
     first, *lines = capsys.readouterr().out.splitlines()
-    assert first == "The last post was 40 days old then, which is unusual: are newer posts missing?"
+    assert first == "The posts were stale: the newest was 40 days old. Are newer ones missing?"
     assert "As of the last post" not in "\n".join(lines)
 
 
@@ -125,7 +125,7 @@ def test_waits_of_less_than_a_minute_have_a_probability(capsys: pytest.CaptureFi
     assert "80% interval: 0 s to 1 s\nChance within 1 min 99%\n" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("encoding", "characters"), [("utf-8", BLOCKS), ("ascii", "#")])
+@pytest.mark.parametrize(("encoding", "characters"), [("utf-8", BLOCKS), ("ascii", ".:#")])
 def test_bars_are_blocks_where_the_terminal_has_them(encoding: str, characters: str) -> None:
     reader, writer = pty.openpty()
     with os.fdopen(writer, "w", encoding=encoding) as terminal, redirect_stdout(terminal):

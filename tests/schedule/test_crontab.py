@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from retrainer.errors import RetrainerError, UsageError
-from retrainer.schedule.command import ScheduledCommand
+from retrainer.schedule.command import ScheduledCommand, choose_delay
 from retrainer.schedule.crontab import installed_line, with_block, without_block
 from retrainer.schedule.expression import NAMED, parse_schedule
 from tests.conftest import configure
@@ -265,6 +265,45 @@ def test_the_environment_file_is_read_and_required(tmp_path: Path) -> None:
     assert "-m retrainer" not in gone.stderr
 
 
+def test_jitter_delays_the_real_line_in_sh(folder: Path, cron_folder: Path, retrainer: Runner, tmp_path: Path) -> None:
+    variables = tmp_path / "env"
+    variables.write_text("RETRAINER_RETRAINING__ENABLED=false\n")
+    plain = retrainer("schedule", "install", "--json").json
+    options = ("schedule", "install", "--jitter", "45", "--env-file", str(variables), "--json")
+    delayed = retrainer(*options).json
+    assert retrainer(*options).json["changed"] is False, "the delay is always the same"
+    *fields, sleep, seconds, _ = delayed["line"].split(maxsplit=7)
+    assert (fields, sleep) == (plain["line"].split()[:5], "sleep")
+    assert 0 < int(seconds.removesuffix(";")) < 45 * 60
+    starts = [datetime.fromisoformat(document["next_call_at"]) for document in (plain, delayed)]
+    assert (starts[1] - starts[0]).total_seconds() == int(seconds.removesuffix(";"))
+    slept = tmp_path / "slept"
+    (cron_folder / "sleep").write_text(f'#!/bin/sh\necho "$@" >> {slept}\n')
+    (cron_folder / "sleep").chmod(stat.S_IRWXU)
+    line = _as_run_by_cron(delayed["line"].split(maxsplit=5)[5])
+    environ = {"PATH": f"{cron_folder}:/usr/bin:/bin"}
+    done = subprocess.run(["/bin/sh", "-c", line], env=environ, cwd="/", capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    assert slept.read_text() == seconds.replace(";", "\n")
+    assert "is false" in (folder / "logs" / "retrainer.log").read_text(), "the environment file was read, then it ran"
+
+
+def test_jitter_differs_between_projects_and_stays_below_its_limit() -> None:
+    delays = {choose_delay(Path(f"/srv/{number}/config.yaml"), 10) for number in range(100)}
+    assert len(delays) > 50
+    assert min(delays) >= 0
+    assert max(delays) < 600
+    assert choose_delay(CONFIG, 0) == 0
+
+
+def test_systemd_has_jitter_of_its_own(folder: Path, retrainer: Runner) -> None:
+    files = retrainer("schedule", "show", "--systemd", "--jitter", "30", "--user", "ada", "--json").json["files"]
+    timer = files["/etc/systemd/system/retrainer.timer"]
+    assert "RandomizedDelaySec=30min\nFixedRandomDelay=true\n" in timer
+    assert "sleep" not in files["/etc/systemd/system/retrainer.service"]
+    assert retrainer("schedule", "show", "--systemd", "--jitter", "-1").code == 2
+
+
 def test_install_warns_of_variables_that_cron_will_not_set(folder: Path, cron_folder: Path, retrainer: Runner) -> None:
     done = retrainer("schedule", "install", ANTHROPIC_API_KEY="sk-secret", RETRAINER_RETRAINING__SCHEDULE_DAYS="2")
     assert "ANTHROPIC_API_KEY, RETRAINER_RETRAINING__SCHEDULE_DAYS" in done.err
@@ -280,7 +319,7 @@ def test_install_warns_if_it_drops_the_environment_file(
     variables.chmod(0o644)
     assert "Run chmod 600 on it" in retrainer("schedule", "install", "--env-file", str(variables)).err
     variables.chmod(0o600)
-    assert retrainer("schedule", "install", "--env-file", str(variables)).err == ""
+    assert "env" not in retrainer("schedule", "install", "--env-file", str(variables)).err
     assert "this one does not: add --env-file to keep it" in retrainer("schedule", "install", "weekly").err
 
 

@@ -17,10 +17,12 @@ import termios
 import threading
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import time_machine
 
+from retrainer import runtime
 from retrainer.posts.sample import sample_posts
 from tests.command_line import run_in_process
 from tests.conftest import open_project
@@ -34,6 +36,11 @@ if TYPE_CHECKING:
 
 NOW = datetime(2024, 11, 1, 12, tzinfo=UTC)  # three days after the last of the sample posts
 SITE = "site"  # the folder of plugins in the project
+# A function in a file whose name, which the error names, is the same everywhere.
+FAULT = """
+    source = "def fail():\\n    raise ValueError('no rhythm in these posts')"
+    exec(compile(source, "/home/ada/faulty.py", "exec"))
+"""
 # What happened in the project, and how long before now.
 STORY = (
     (timedelta(days=30), "train timing --algorithm far"),
@@ -54,6 +61,7 @@ def fixed_world(patch: pytest.MonkeyPatch, now: datetime = NOW) -> Iterator[None
     """Let the clock stand still, and make random digits, user, host and terminal always the same."""
     numbers = itertools.count(0xA001, 0x1F3)
     patch.setattr(secrets, "token_hex", lambda size: f"{next(numbers) % 16 ** (2 * size):0{2 * size}x}")
+    patch.setattr(runtime, "time", SimpleNamespace(monotonic=lambda: 0.0))  # the stopwatch of a run
     patch.setattr(socket, "gethostname", lambda: "server")
     patch.setenv("LOGNAME", "ada")
     patch.setenv("TERM", "xterm")
@@ -70,15 +78,15 @@ def make_project(folder: Path) -> None:
     plugins = Plugins(folder / SITE)
     plugins.site.mkdir()
     plugins.add("far", timing_algorithm("far", 500.0))
-    plugins.add("faulty", timing_algorithm("faulty", train="raise ValueError('no rhythm in these posts')"))
+    plugins.add("faulty", timing_algorithm("faulty", setup=FAULT, train="fail()"))
     run = run_in_process(folder)
     for before, line in STORY:
         with time_machine.travel(NOW - before, tick=False):
             run(*shlex.split(line), env=plugins.environ)
 
 
-def show(folder: Path, line: str, columns: int) -> str:
-    """Run a command line in this process with a terminal as its stdout; return the screen, without escape sequences."""
+def show(folder: Path, line: str, columns: int, *, colours: bool = False) -> str:
+    """Run a command line in this process on a terminal, by default without colours; return the screen."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
     shown = bytearray()
@@ -90,11 +98,13 @@ def show(folder: Path, line: str, columns: int) -> str:
 
     reader = threading.Thread(target=read)
     reader.start()
-    done = run_in_process(folder, terminal=theirs)(*shlex.split(line), NO_COLOR="1", PYTHONPATH=str(folder / SITE))
+    done = run_in_process(folder, terminal=theirs)(
+        *shlex.split(line), NO_COLOR="" if colours else "1", PYTHONPATH=str(folder / SITE)
+    )
     os.close(theirs)
     reader.join()
     os.close(ours)
-    assert "\x1b" not in shown.decode(), "NO_COLOR is set"
+    assert colours or "\x1b" not in shown.decode(), "NO_COLOR is set"
     screen = shown.decode().replace("\r\n", "\n")
     screen = screen.replace(str(folder), "/home/ada/project").replace(sys.prefix, "/home/ada/.venv")
     screen = re.sub(r"\d+\.\d of \d+\.\d GiB", "9.9 of 99.9 GiB", screen)

@@ -70,6 +70,7 @@ CHANGING = (
     "restore-backup project.backup --replace --yes",
     "export timing@production model.zip",
     "import model.zip",
+    "plugins new last_gap",
     "init new",
     "posts sample posts.csv",
     "posts import posts.csv",
@@ -137,6 +138,14 @@ CASES = [
     for columns in WIDTHS
     for line in (*READING, *CHANGING)
 ]
+
+
+def test_colours_have_a_meaning(folder: Path) -> None:
+    shown = show(folder, "history", 100, colours=True)
+    assert "\x1b[32mpromoted" in shown
+    assert "\x1b[31mfailed" in shown
+    evaluated = show(folder, "compare timing@production timing@previous", 80, colours=True)
+    assert "\x1b[31m✗ worse" in evaluated
 
 
 def stored(line: str, columns: int) -> Path:

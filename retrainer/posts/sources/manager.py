@@ -11,7 +11,7 @@ import pluggy
 from pydantic import BaseModel, ValidationError
 
 from retrainer.config import explain_options_error
-from retrainer.entry_points import SOURCES, find_entry_points
+from retrainer.entry_points import SOURCES, describe_error, find_entry_points, package_of
 from retrainer.errors import RetrainerError, SourceError, UnknownName, did_you_mean
 from retrainer.posts.sources.hookspecs import Page, SourceHooks, SourceType
 
@@ -71,8 +71,10 @@ class LoadedSource:
         except RetrainerError:
             raise
         except (Exception, SystemExit) as error:
+            packages = {package_of(plugin) for plugin in self._manager.get_plugins()}
             raise SourceError(
-                f"{problem}: {_describe(error)}", hint="This may be a bug in its plugin; --traceback shows where"
+                f"{problem}: {describe_error(error, packages)}",
+                hint="This may be a bug in its plugin; --traceback shows where",
             ) from error
 
 
@@ -125,7 +127,9 @@ def load_type(name: str, key: str) -> tuple[pluggy.PluginManager, SourceType]:
         hooks = sorted(caller.name for caller in manager.get_hookcallers(plugin) or [])
         description: Any = manager.hook.source() if hooks == list(_HOOKS) else None
     except (Exception, SystemExit) as error:
-        raise SourceError(f"{broken}: {_describe(error)}", hint="Fix or uninstall it") from error
+        raise SourceError(
+            f"{broken}: {describe_error(error, {installed.package})}", hint="Fix or uninstall it"
+        ) from error
     if hooks != list(_HOOKS):
         has = ", ".join(hooks) or "none"
         raise SourceError(f"{broken}: it has the hooks {has}", hint="It must implement source and fetch with @hookimpl")
@@ -147,8 +151,3 @@ def _check_page(page: object, problem: str) -> None:
         json.dumps(page.state)
     except (TypeError, ValueError):
         raise SourceError(f"{problem}: the state of a page is not plain data", hint=hint) from None
-
-
-def _describe(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__

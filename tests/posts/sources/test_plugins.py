@@ -100,7 +100,7 @@ def test_a_broken_plugin_that_no_source_uses_blocks_nothing(folder: Path, retrai
 
 def test_types_of_sources_are_listed_with_what_is_wrong_with_them(retrainer: Runner, plugins: Plugins) -> None:
     plugins.add("gazette", DESCRIBE, group="retrainer.sources")
-    listed = retrainer("plugins", cwd=plugins.site, env=plugins.environ).json
+    listed = retrainer("plugins", "--json", cwd=plugins.site, env=plugins.environ).json
     sources = {plugin["name"]: plugin for plugin in listed if plugin["kind"] == "source"}
     assert {name for name, source in sources.items() if source["status"] == "ok"} == {
         "bluesky",

@@ -1,0 +1,45 @@
+"""Groups of commands that suggest one for an unknown name, but none that deletes something."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from typer.core import TyperGroup
+
+from retrainer.errors import UsageError, did_you_mean
+
+DESTRUCTIVE = {"prune", "restore-backup", "delete"}  # commands; a misspelled word must not lead to them
+SYNONYMS = {
+    "run": "train",
+    "retrain": "train",
+    "runs": "history",
+    "log": "history",
+    "logs": "history",
+    "list": "versions",
+    "models": "versions",
+    "forecast": "predict",
+    "undo": "rollback",
+    "new": "init",
+}
+
+
+class SuggestingGroup(TyperGroup):
+    """A group whose suggestions are safe to follow."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        """Return the command that the arguments start with.
+
+        Raises:
+            UsageError: there is none of this name.
+        """
+        name = args[0]
+        if name in self.commands or name.startswith("-") or ctx.resilient_parsing:
+            return super().resolve_command(ctx, args)
+        meant = SYNONYMS.get(name)
+        suggestion = (
+            f"Did you mean '{meant}'?"
+            if meant in self.commands
+            else did_you_mean(name, self.commands.keys() - DESTRUCTIVE)
+        )
+        help_line = f"`{ctx.command_path} --help` shows the commands"
+        raise UsageError(f"unknown command '{name}'", hint=f"{suggestion} {help_line}".strip())

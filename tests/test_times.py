@@ -1,0 +1,29 @@
+"""Times on a screen."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from retrainer.times import format_relative
+
+NOW = datetime(2024, 11, 15, 12, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("before", "shown"),
+    [
+        (timedelta(seconds=59), "just now"),
+        (timedelta(minutes=5), "5 min ago"),
+        (timedelta(hours=3), "3 h ago"),
+        (timedelta(hours=47), "47 h ago"),
+        (timedelta(hours=49), "2 days ago"),
+        (timedelta(days=13), "13 days ago"),
+        (timedelta(days=14), "2024-11-01"),
+        (timedelta(hours=-3), "in 3 h"),
+        (timedelta(days=-30), "2024-12-15"),
+    ],
+)
+def test_a_time_is_shown_by_its_distance_from_now(before: timedelta, shown: str) -> None:
+    assert format_relative(NOW - before, NOW) == shown
