@@ -5,9 +5,15 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
 
+import psutil
 import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
 _PATH = f"{os.environ['PATH']}:/usr/sbin:/sbin"
 
@@ -24,3 +30,16 @@ def installed(name: str) -> str:
     if found is None:
         pytest.skip(f"no program {name}, and it cannot be installed: install the Debian package {name}")
     return found
+
+
+@contextmanager
+def process_named(name: str, folder: Path) -> Iterator[None]:
+    """Run a process of this name, as a stand-in for a daemon."""
+    program = folder / name
+    shutil.copy(str(shutil.which("sleep")), program)
+    with subprocess.Popen([program, "600"]) as process:
+        try:
+            assert psutil.Process(process.pid).name() == name
+            yield
+        finally:
+            process.kill()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -23,9 +21,9 @@ from retrainer.status import get_status
 from tests.api.conftest import thread_server
 from tests.conftest import configure, open_project, regular_posts, runtime_of
 from tests.plugins_for_tests import timing_algorithm
+from tests.programs import process_named
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from retrainer.project import Project
@@ -218,19 +216,6 @@ def test_a_copied_project_shares_nothing(sqlite_folder: Path, tmp_path: Path) ->
     assert examine(copy) == []
     retrain(copy, runtime_of(copy), "timing", now + timedelta(minutes=1))
     assert examine(copy) == examine(project) == []
-
-
-@contextmanager
-def process_named(name: str, folder: Path) -> Iterator[None]:
-    """Run a process of this name, as a stand-in for a daemon."""
-    program = folder / name
-    shutil.copy(str(shutil.which("sleep")), program)
-    with subprocess.Popen([program, "600"]) as process:
-        try:
-            assert psutil.Process(process.pid).name() == name
-            yield
-        finally:
-            process.kill()
 
 
 def require_no_cron() -> None:

@@ -23,7 +23,7 @@ from retrainer.posts.sample import sample_posts, write_sample_csv
 from tests.claude_server import ClaudeServer
 from tests.docs.pages import PAGES, ROOT, SHELL, blocks, read
 from tests.notify.receiver import Receiver
-from tests.programs import installed
+from tests.programs import installed, process_named
 
 NOT_RUN = {
     ("README.md", "git clone <this repository> retrainer && cd retrainer"): "downloads, and runs these tests",
@@ -124,7 +124,8 @@ def run_page(page: str, folder: Path, *, after: str = "") -> PageRun:
         if "/models/retrain" in command:
             script += "wait_for_runs\n"
     script += f"\necho '{STEP}'\n" + textwrap.dedent(after) + STOP_SERVER.format(port=port)
-    with Receiver() as receiver, ClaudeServer() as claude:
+    # The pages are about a machine with cron; without one, `doctor` has something to report.
+    with Receiver() as receiver, ClaudeServer() as claude, process_named("crond", folder):
         script = script.replace("https://hooks.example", receiver.url).replace("https://ping.example", receiver.url)
         done = subprocess.run(
             ["bash", "-c", script],
