@@ -120,7 +120,7 @@ def measure(name: str, posts: pd.DataFrame, steps: int) -> dict[str, Any]:
         folder = Path(path)
         create_project(folder)
         for refit in (False, True):
-            days = (end - start) / steps / timedelta(days=1)
+            days = ((end - start) / steps + timedelta(seconds=1)) / timedelta(days=1)  # rounded down, a step is left
             _configure(folder, {"schedule_days": days, "refit": refit})
             with closing(Project.find(folder, {})) as project:
                 project.posts.add(posts.reindex(columns=[*posts, *COUNT_COLUMNS]), end)

@@ -129,7 +129,7 @@ class RunStarter:
 def _lower_priority(pid: int) -> None:
     """Let a process give way to the server, which has to answer in time."""
     with suppress(OSError):  # it ended already, or the system does not allow it
-        os.setpriority(os.PRIO_PROCESS, pid, NICENESS)
+        os.setpriority(os.PRIO_PROCESS, pid, os.getpriority(os.PRIO_PROCESS, 0) + NICENESS)
     with suppress(OSError):  # where Linux shares the processor between sessions, the line above has no effect
         Path(f"/proc/{pid}/autogroup").write_text(str(NICENESS), encoding="ascii")
 

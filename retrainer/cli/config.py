@@ -111,12 +111,13 @@ def _plugin_options(settings: Settings) -> dict[str, dict[str, Any]]:
     Returns:
         For `timing_model` and `content_model`, the algorithm's name and all its options.
     """
-    for name, source in settings.posts.sources.items():
-        sources.load_source(name, source)
     options = {}
-    for model_type in MODEL_TYPE_NAMES:
-        model = settings.model(model_type)
-        algorithm = algorithms.load_algorithm(model.algorithm, model_type)
-        checked = algorithm.options(model.options(model.algorithm), model_type)
-        options[f"{model_type}_model"] = {model.algorithm: checked.model_dump(mode="json")}
+    with console.working():  # a plugin may take long to import, and print
+        for name, source in settings.posts.sources.items():
+            sources.load_source(name, source)
+        for model_type in MODEL_TYPE_NAMES:
+            model = settings.model(model_type)
+            algorithm = algorithms.load_algorithm(model.algorithm, model_type)
+            checked = algorithm.options(model.options(model.algorithm), model_type)
+            options[f"{model_type}_model"] = {model.algorithm: checked.model_dump(mode="json")}
     return options

@@ -218,7 +218,8 @@ def posts_sample(
 
     Example: retrainer posts sample posts.csv
     """
-    posts = sample.sample_posts(seed=seed, count=count, working_week=working_week)
+    with console.working():
+        posts = sample.sample_posts(seed=seed, count=count, working_week=working_week)
     if before is not None:
         posts = posts[posts["created_at"] < before]
     sample.write_sample_csv(file, posts)

@@ -95,7 +95,8 @@ def replay(
     else:
         render.show_replay(report)
     if plot is not None:  # last: a plot that fails must not hide the result
-        plots.draw(report, plot)
+        with console.working():
+            plots.draw(report, plot)
     if report.ending.interrupted:
         return INTERRUPTED
     no_result = all(policy_report.live is None for policy_report in report.policies)

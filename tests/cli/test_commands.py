@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -561,6 +562,28 @@ def test_progress_shows_on_a_terminal_and_the_result_is_the_same(trained: str, f
     assert b"Loading and splitting data..." in shown
     assert b"\x1b[" in shown
     assert b"0:00:0" in shown
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["versions", "evaluate timing@production"])
+def test_the_spinner_is_erased_before_the_result(command: str, trained: str, folder: Path) -> None:
+    """stdout and stderr are the same terminal."""
+    ours, theirs = pty.openpty()
+    arguments = [sys.executable, "-m", "retrainer", *command.split()]
+    environ = {**os.environ, "TERM": "xterm", "NO_COLOR": "1"}
+    with subprocess.Popen(arguments, cwd=folder, env=environ, stdout=theirs, stderr=theirs) as process:
+        os.close(theirs)
+        shown = b""
+        with suppress(OSError):  # the other end is closed
+            while part := os.read(ours, 65536):
+                shown += part
+        assert process.wait(60) == 0
+    os.close(ours)
+    spinner, _, result = shown.decode().rpartition("\x1b[2K")  # erases the line
+    assert "Working..." in spinner
+    assert trained[-4:] not in spinner
+    assert trained[-4:] in result
+    assert "Working..." not in result
 
 
 def test_a_foreign_table_of_posts_is_read_and_never_written(folder: Path, retrainer: Runner, tmp_path: Path) -> None:

@@ -248,7 +248,7 @@ def unknown_words(line: str) -> list[str]:
         elif word in inner:
             command = command.resolve_command(typer.Context(command), [word])[1]
             known |= _options(command)
-    if command is PROGRAM and words and words[-1] not in {"--help", "--version"}:
+    if command is PROGRAM and words and words[-1] not in {"--help", "--version", "--install-completion"}:
         unknown += words[:1]
     return unknown
 

@@ -31,7 +31,9 @@ def test_an_init_without_space_leaves_no_half_configuration(projects: Projects, 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", ["history", "versions", "production", "predict timing", "posts count", "doctor"])
+@pytest.mark.parametrize(
+    "command", ["history", "show @production", "versions", "production", "predict timing", "posts count", "doctor"]
+)
 def test_looking_works_on_a_full_disk(projects: Projects, tmp_path: Path, command: str) -> None:
     with projects.copied(command, tmp_path / "case/project") as folder:
         fault = FileFault(Action.FULL, 1, folder, tmp_path / "report")
