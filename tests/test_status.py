@@ -178,19 +178,24 @@ def test_a_models_folder_that_cannot_be_written_is_found(sqlite_folder: Path, po
     assert [(finding["kind"], finding["subject"]) for finding in findings] == [("unwritable_folder", str(models))]
 
 
+def record_run(project: Project, at: datetime) -> None:
+    run = project.registry.start_run("timing", "baseline", at, None)
+    project.registry.fail_run(run.run_id, "not enough posts", at)
+
+
 def test_two_projects_with_one_database_notice_each_other(folder_on_each_database: Path, tmp_path: Path) -> None:
     first = open_project(folder_on_each_database)
-    now = import_fresh_posts(first)
+    now = datetime.now(UTC)
     url = first.registry.database.engine.url.render_as_string(hide_password=False)
     create_project(tmp_path / "other")
     configure(tmp_path / "other", url=f'"{url}"')
     other = open_project(tmp_path / "other")
-    retrain(first, runtime_of(first), "timing", now)
+    record_run(first, now)
     assert shared(first) == shared(other) == []
-    retrain(other, runtime_of(other), "timing", now + timedelta(minutes=1))
+    record_run(other, now + timedelta(minutes=1))
     assert shared(first) == [str(tmp_path / "other")]
     assert shared(other) == [], "the other one may have been moved here"
-    retrain(first, runtime_of(first), "timing", now + timedelta(minutes=2))
+    record_run(first, now + timedelta(minutes=2))
     assert shared(other) == [str(first.folder)]
     assert any("trains with the same database" in message for message in messages(other, now))
     other.close()
@@ -208,13 +213,13 @@ def shared(project: Project) -> list[str]:
 
 def test_a_copied_project_shares_nothing(sqlite_folder: Path, tmp_path: Path) -> None:
     project = open_project(sqlite_folder)
-    now = import_fresh_posts(project)
-    retrain(project, runtime_of(project), "timing", now)
+    now = datetime.now(UTC)
+    record_run(project, now)
     project.close()
     shutil.copytree(sqlite_folder, tmp_path / "copy", symlinks=True)
     copy = open_project(tmp_path / "copy")
     assert examine(copy) == []
-    retrain(copy, runtime_of(copy), "timing", now + timedelta(minutes=1))
+    record_run(copy, now + timedelta(minutes=1))
     assert examine(copy) == examine(project) == []
 
 

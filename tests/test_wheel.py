@@ -28,6 +28,7 @@ def test_a_wheel_works_outside_of_the_checkout(tmp_path: Path) -> None:
         f"import sys; sys.path.insert(0, {str(site)!r}); import retrainer; from retrainer.__main__ import run;"
         f"assert retrainer.__file__.startswith({str(site)!r}), retrainer.__file__;"
         "import os; assert run(['init', 'made', '--deploy']) == 0; os.chdir('made');"
+        "assert run(['plugins', 'new', 'mine', '--json']) == 0;"
         "sys.exit(run(['versions', '--json']))"
     )
     done = subprocess.run(
@@ -36,6 +37,7 @@ def test_a_wheel_works_outside_of_the_checkout(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith('{\n  "versions": [],\n  "count": 0\n}\n')
     assert (tmp_path / "made" / "config" / "config.yaml").read_bytes() == (ROOT / "config" / "config.yaml").read_bytes()
+    assert (tmp_path / "made" / "retrainer-mine" / "retrainer_mine.py").exists()
     assert (site / "retrainer_claude" / "prompt.md").exists()
     assert (site / "retrainer_neural" / "network.py").exists()
     assert (site / "retrainer_ensemble" / "hedge.py").exists()

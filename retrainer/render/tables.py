@@ -176,7 +176,7 @@ def show_run(run: TrainingRun) -> None:
         ("Error", run.error),
     ):
         if value is not None:
-            console.text(f"{label + ':':<12}{value}")
+            console.paragraph(f"{label + ':':<12}{value}")
 
 
 def show_version(
@@ -201,7 +201,7 @@ def show_version(
         ("Options", options or "none"),
         ("Files", version.file_path),
     ):
-        console.text(f"{label + ':':<10}{value}")
+        console.paragraph(f"{label + ':':<10}{value}")
     console.text()
     if importance:
         rows = [(row.label, f"{row.value:.4g}", row.unit, row.note) for row in importance]

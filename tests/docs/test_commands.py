@@ -146,7 +146,7 @@ def run_page(page: str, folder: Path, *, after: str = "") -> PageRun:
             stderr=subprocess.STDOUT,
             text=True,
             check=False,
-            timeout=300,
+            timeout=600,
         )
         notified = [request.path for request in receiver.received]
     outputs = done.stdout.split(STEP + "\n")
@@ -196,7 +196,9 @@ def test_the_installation_of_the_operating_page_works(tmp_path: Path) -> None:
     """From a virtual environment to the CI job; packages that are installed here are not downloaded."""
     history = "retrainer history --json | python3 -c 'import json, sys; print(json.dumps(json.load(sys.stdin)))'"
     page = run_page("docs/operating.md", tmp_path, after=history)
-    assert page.notified.count("/your-webhook") == 5, "a test, the promotions of both types, one by hand, a rollback"
+    assert page.notified.count("/your-webhook") == 6, (
+        "a test, stale posts, the promotions of both types, one by hand, a rollback"
+    )
     assert page.notified.count("/your-healthcheck/start") == page.notified.count("/your-healthcheck") - 1
     project = tmp_path / "project"
     assert (project / "env").stat().st_mode & 0o077 == 0
@@ -246,7 +248,7 @@ def unknown_words(line: str) -> list[str]:
         elif word in inner:
             command = command.resolve_command(typer.Context(command), [word])[1]
             known |= _options(command)
-    if command is PROGRAM and words and words[-1] not in {"--help", "--version"}:
+    if command is PROGRAM and words and words[-1] not in {"--help", "--version", "--install-completion"}:
         unknown += words[:1]
     return unknown
 
