@@ -373,7 +373,7 @@ class LoadedAlgorithm:
         except BaseException as error:
             if hook == "save" and isinstance(error, OSError):
                 raise
-            packages = {package_of(plugin) for plugin in self.manager.get_plugins()}
+            packages = {package_of(plugin) for _, plugin in self.manager.list_name_plugin()}
             problem = f"its hook {hook} failed: {describe_error(error, packages)}"
             raise AlgorithmError(f"the plugin '{self.name}': {problem}") from error
         if result is None and hook not in OPTIONAL_RESULTS:

@@ -281,9 +281,10 @@ def test_an_observer_hears_of_runs_and_may_wrap_and_one_that_fails_changes_nothi
     events = [json.loads(line) for line in heard.read_text().splitlines()]
     kinds = [event["kind"] for event in events]
     assert kinds.count("wrapped") == 2, "training of the candidate and of the naive reference"
-    assert [kind for kind in kinds if kind != "wrapped"] == ["promotion", "run"]
-    assert "First timing model" in events[-1]["reason"]
-    run = events[-1]["run"]
+    assert [kind for kind in kinds if kind != "wrapped"] == ["promotion", "run", "stale_posts"]
+    (run_event,) = (event for event in events if event["kind"] == "run")
+    assert "First timing model" in run_event["reason"]
+    run = run_event["run"]
     assert run["promoted_to_production"]
     assert run["run_id"] == retrainer("history", "--json").json["training_runs"][0]["run_id"]
 

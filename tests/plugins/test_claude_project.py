@@ -119,7 +119,7 @@ def test_without_credentials_nothing_is_sent_and_production_stays(server: Claude
     environ = {"ANTHROPIC_BASE_URL": server.url, "RETRAINER_CONTENT_MODEL__ALGORITHM": "claude_api"}
     done = retrainer("train", "--quiet", env=environ)
     assert done.code == 2
-    (line,) = done.err.splitlines()
+    line = done.err.splitlines()[0]
     assert line.startswith("ERROR: Model training failed: no credentials for the Claude API")
     assert "ANTHROPIC_API_KEY" in line
     assert server.requests == []
