@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from decimal import Decimal
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ def _format_percentage(percentage: float, below: float | None = None) -> str:
         text = f"{percentage:.{decimals}f}"
         if float(text) > 0 and (below is None or float(text) < below):
             return text
-    return f"{percentage:.1g}"
+    return f"{Decimal(f'{percentage:.1g}'):f}"  # without an exponent
 
 
 def _add_cost(reason: str, costs: Costs | None) -> str:

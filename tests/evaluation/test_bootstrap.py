@@ -205,6 +205,7 @@ SETTLE = "about 310 more posts would settle it"
             ),
         ),
         (0.594, 0.95, 0.04, (-3.0, 2.5), "reject", "New model is 1.0% worse (FIGURES)"),
+        (0.6 - 1.2e-7, 0.95, 0.5, (0.0, 0.0), "reject", "New model is 0.00002% worse (FIGURES)"),
         (0.6, 0.95, 0.5, (0.0, 0.0), "reject", "New model scores the same (FIGURES)"),
     ],
 )
