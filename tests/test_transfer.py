@@ -349,8 +349,21 @@ def test_only_the_last_live_fit_is_exported(project: Project, file: Path, there:
     _, files = read_export(file)
     assert {path.split("/")[1] for path in files if path.startswith("refits/")} == {again.refit_id}
     assert there("import", str(file)).code == 0
-    assert open_project(elsewhere).registry.get_version(first.version_id).refit == again.refit
+    other = open_project(elsewhere)
+    assert other.registry.get_version(first.version_id).refit == again.refit
     assert there("doctor").out == "No problems found\n"
+
+    other.posts.add(regular_posts(120, start=FIRST), NOW)
+    post = other.posts.get_post("p00119")
+    assert [row.version_id for row in other.registry.list_versions_trained_on(post)] == [first.version_id], (
+        "the live fit, which was made before the post was imported here"
+    )
+    for version in (second, first):
+        promote_version(project, runtime_of(project), version.version_id, "try again", NOW, refit=True)
+    transfer.export_version(project, project.registry.get_version(first.version_id), file, NOW, force=True)
+    done = there("import", str(file))
+    assert (done.code, done.err.count("\n")) == (1, 1)
+    assert f"'{first.version_id}' is here with another live fit" in done.err
 
 
 def test_an_export_replaces_a_file_only_when_told(project: Project, retrainer: Runner, file: Path) -> None:

@@ -261,6 +261,7 @@ def _median_wait(project: Project, runtime: Runtime, moment: _Moment) -> float:
     """Return the median of the wait at a moment, in hours."""
     version = project.registry.get_production("timing")
     if version is not None:
+        moment.warn_if_trained_later(version)
         model = load_live_fit(project, runtime, version)
     elif len(moment.posts) > 1:
         model = train_naive_model(runtime, "timing", moment.posts)

@@ -9,7 +9,8 @@ from sqlalchemy import func, select, update
 from retrainer.errors import ArtifactError
 from retrainer.registry.promotions import record_entry
 from retrainer.registry.queries import fetch_production, fetch_running_run, fetch_version, new_id
-from retrainer.registry.tables import ModelEvaluation, ModelVersion, Post, TrainingRun, VersionFile
+from retrainer.registry.refits import Refit
+from retrainer.registry.tables import LedgerEntry, ModelEvaluation, ModelVersion, Post, TrainingRun, VersionFile
 from retrainer.streams import DEFAULT_STREAM
 
 if TYPE_CHECKING:
@@ -60,13 +61,26 @@ class Versions:
         query = select(ModelVersion, TrainingRun.as_of)
         query = query.outerjoin(TrainingRun, TrainingRun.model_version_id == ModelVersion.version_id)
         query = query.order_by(ModelVersion.trained_at.desc(), ModelVersion.version_id.desc())
+        live = select(LedgerEntry).where(LedgerEntry.refit.is_not(None)).order_by(LedgerEntry.entry_id.desc())
         with self.database.read() as session:
             rows = session.execute(query).all()
-        return [
-            version
-            for version, as_of in rows
-            if _was_trained_on(version, post, is_as_of=as_of is not None) or _was_fitted_again_on(version, post)
-        ]
+            entries = session.scalars(live).all()
+            imported = set(session.scalars(select(LedgerEntry.version_id).where(LedgerEntry.action == "import")))
+        fits: dict[str, dict[Refit, datetime | None]] = {version.version_id: {} for version, _ in rows}
+        for entry in entries:  # the newest first, so that the first time that a fit went live remains
+            if entry.to_version_id is not None and (refit := Refit.from_document(entry.refit)) is not None:
+                fits[entry.to_version_id][refit] = entry.recorded_at
+        found = []
+        for version, as_of in rows:
+            own_fits = fits[version.version_id]
+            is_imported = version.version_id in imported
+            if is_imported and version.refit is not None:
+                own_fits[version.refit] = None  # made in another project, before or after the post was imported here
+            if _was_trained_on(version, post, is_as_of=as_of is not None or is_imported) or any(
+                _was_fitted_again_on(version, post, refit, live_at) for refit, live_at in own_fits.items()
+            ):
+                found.append(version)
+        return found
 
     def list_version_ids(self, model_type: ModelTypeName, *, pruned: bool = False) -> set[str]:
         """Return the ids of all versions of a type, or of those whose files were pruned."""
@@ -195,15 +209,23 @@ def _is_known(session: Session, version: ModelVersion) -> bool:
         )
     if (known.model_type, known.manifest_sha256) != (version.model_type, version.manifest_sha256):
         raise ArtifactError(f"there is another version '{known.version_id}' here", hint="Nothing was imported")
+    if version.refit is not None and version.refit != known.refit:
+        raise ArtifactError(
+            f"'{known.version_id}' is here with another live fit",
+            hint="Nothing was imported. Promote it here with --refit",
+        )
     return True
 
 
-def _was_fitted_again_on(version: ModelVersion, post: Post) -> bool:
-    """Whether the live fit of a version knows a post, which a correction may have moved in time since."""
-    refit, live_at = version.refit, version.promoted_at
-    if refit is None or live_at is None or not _has_use_of(version, post):
+def _was_fitted_again_on(version: ModelVersion, post: Post, refit: Refit, live_at: datetime | None) -> bool:
+    """Whether a live fit of a version knows a post, which a correction may have moved in time since.
+
+    Args:
+        live_at: when the fit first went live; None if it was made in another project.
+    """
+    if not _has_use_of(version, post):
         return False
-    if post.imported_at is not None and post.imported_at > live_at:
+    if live_at is not None and post.imported_at is not None and post.imported_at > live_at:
         return False
     time = post.moved_from if post.moved_from is not None else post.created_at
     return (time, post.post_id) <= (refit.through, refit.through_post_id)
@@ -217,7 +239,8 @@ def _was_trained_on(version: ModelVersion, post: Post, *, is_as_of: bool) -> boo
     """Whether a version was trained on a post, which may have been imported or moved in time since.
 
     Args:
-        is_as_of: whether `trained_at` is a past time that a user chose, by which the post need not have been imported.
+        is_as_of: whether `trained_at` is a past time that a user chose, or a time in another project: the post need not
+            have been imported by then.
     """
     if not _has_use_of(version, post):
         return False

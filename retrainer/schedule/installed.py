@@ -83,18 +83,18 @@ def _own_crontab(config_file: Path) -> Iterator[tuple[str, str]]:
 
 
 def _system_crontabs(config_file: Path, etc: Path) -> Iterator[tuple[str, str]]:
-    wanted = quote_for_cron(str(config_file))
+    wanted = f" {quote_for_cron(str(config_file))} "
     for path in (etc / "crontab", *_files(etc / "cron.d")):
         for line in _lines(path):
-            if wanted in line and not line.startswith("#"):
+            if wanted in f"{line} " and not line.lstrip().startswith("#"):
                 yield str(path), line
 
 
 def _timers(config_file: Path, etc: Path) -> Iterator[Schedule]:
-    wanted = quote_for_systemd(str(config_file))
+    wanted = f" {quote_for_systemd(str(config_file))} "
     for service in _files(etc / _SYSTEMD_FOLDER, "*.service"):
         timer = service.with_suffix(".timer")
-        if timer.exists() and any(line.startswith("ExecStart=") and wanted in line for line in _lines(service)):
+        if timer.exists() and any(line.startswith("ExecStart=") and wanted in f"{line} " for line in _lines(service)):
             yield Schedule("systemd", str(timer), timer.name, _is_active(timer.name))
 
 
