@@ -66,7 +66,8 @@ class PostsStatus:
     Attributes:
         freshness: None without posts.
         recent_per_day: the posts a day in the last week.
-        usual_per_day: the posts a day in the 12 weeks before, or since the first post; None if that is less than a day.
+        usual_per_day: the posts a day in the 12 weeks before the last week, or before the newest post if that is older,
+            or since the first post; None if that is less than a day.
     """
 
     count: int
@@ -175,11 +176,12 @@ def _posts_status(project: Project, now: datetime) -> PostsStatus:
     recent_start = now - timedelta(days=RECENT_DAYS)
     summary = project.posts.summary(now, warn=False)
     before = project.posts.summary(recent_start, warn=False)
-    usual_start = recent_start - timedelta(days=USUAL_DAYS)
     usual = None
-    if before.first is not None:
+    if before.first is not None and before.last is not None:
+        usual_end = recent_start if summary.count > before.count else before.last
+        usual_start = usual_end - timedelta(days=USUAL_DAYS)
         earlier = project.posts.summary(usual_start, warn=False).count
-        days = (recent_start - max(before.first, usual_start)) / timedelta(days=1)
+        days = (usual_end - max(before.first, usual_start)) / timedelta(days=1)
         usual = (before.count - earlier) / days if days >= 1 else None
     recent = (summary.count - before.count) / RECENT_DAYS
     return PostsStatus(summary.count, project.posts.freshness(now), recent, usual)

@@ -59,7 +59,7 @@ def plugins_new(
     written = scaffold.write_plugin(name, folder)
     lines = [
         *(f"wrote {path}" for path in written),
-        f"Install it with `pip install --editable {folder}`, test it with `pytest {folder}`,",
+        f"Install it with `pip install --editable {folder} pytest`, test it with `python -m pytest {folder}`,",
         f"and train with it: `retrainer train timing --algorithm {name}`",
     ]
     document = {"name": name, "folder": str(folder), "files": [str(path) for path in written]}
