@@ -77,7 +77,6 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, default=6, help="of each policy, over the second half of the posts")
     parser.add_argument("--seed", type=int, default=1, help="of the synthetic streams")
     options = parser.parse_args(arguments)
-    logging.getLogger("retrainer").setLevel(logging.ERROR)
     settings = {key: getattr(options, key) for key in ("posts", "steps", "seed")}
     known = _read(options.json, settings)
 
@@ -218,4 +217,5 @@ def _with_interval(values: Floats, form: str) -> str:
 
 
 if __name__ == "__main__":
+    logging.getLogger("retrainer").setLevel(logging.ERROR)
     main()

@@ -68,7 +68,13 @@ def require_orderly_end(done: TimedResult) -> None:
     assert "Traceback" not in done.err, done
     assert "unexpected" not in done.err.lower(), done
     errors = [line for line in done.err.splitlines() if line.startswith(("Error: ", "ERROR: "))]
-    assert len(errors) == done.code or (not errors and "(not repaired)" in done.out), done
+    if not errors:
+        assert done.code == 0 or "(not repaired)" in done.out, done
+        return
+    # A full disk stops the live fit, and then also the record that there is none.
+    most = 2 if errors[0].startswith("ERROR: Cannot fit ") else 1
+    assert done.code == 1, done
+    assert len(errors) <= most, done
 
 
 def _change(folder: Path, name: str, environ: dict[str, str], run: Callable[..., TimedResult]) -> TimedResult:
@@ -98,7 +104,9 @@ def _change(folder: Path, name: str, environ: dict[str, str], run: Callable[...,
     train = retrainer("train", "timing", env=environ)
     assert train.code == 0, train.err
     doctor = retrainer("doctor", *(["--repair"] if name == "repair" else []), env=environ)
-    assert doctor.code == 0, doctor.out
+    # The project was copied: if the clock was set back, runs of the two folders seem to alternate.
+    findings = [line for line in doctor.out.splitlines() if not line.startswith("shared_database: ")]
+    assert doctor.code == 0 or not findings, doctor.out
     project = open_project(folder)
     require_consistent(project)
     after.require_kept_in(Record.read(project))
