@@ -17,7 +17,7 @@ from retrainer.health import (
     measure_space,
 )
 from retrainer.model_types import MODEL_TYPE_NAMES
-from retrainer.pipeline.stale_posts import describe_silence
+from retrainer.pipeline.stale_posts import describe_staleness
 from retrainer.schedule.due import due, next_due_at
 from retrainer.schedule.installed import find_schedules
 
@@ -236,6 +236,5 @@ def _type_problems(types: Sequence[TypeStatus], now: datetime) -> Iterator[Probl
 def _posts_problems(posts: PostsStatus) -> Iterator[Problem]:
     if posts.freshness is None:
         yield Problem("there are no posts", "Import some with `retrainer posts import FILE`")
-    elif posts.freshness.is_stale:
-        message = f"the posts are stale: {describe_silence(posts.freshness)}"
+    elif (message := describe_staleness(posts.freshness)) is not None:
         yield Problem(message, "Check that posts are still fetched or imported")

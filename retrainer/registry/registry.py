@@ -37,13 +37,9 @@ class Registry(Versions, Runs, Promotions, Archive, Names):
 
     def record_silence(self, stream: str, since: datetime) -> bool:
         """Record that no post of a stream has arrived since a time; False if that is recorded already."""
-        with self.database.read() as session:
-            recorded = session.get(Silence, stream)
-        if recorded is not None and recorded.since == since:
-            return False
         with self.database.write() as session:
             recorded = session.get(Silence, stream)
-            if recorded is not None and recorded.since == since:  # another process was faster
+            if recorded is not None and recorded.since == since:
                 return False
             session.merge(Silence(stream=stream, since=since))
             return True
