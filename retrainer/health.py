@@ -130,7 +130,7 @@ def check_schedules(schedules: Sequence[Schedule]) -> Iterator[Problem]:
 
 def check_database(project: Project, now: datetime) -> Iterator[Problem]:
     """Check that no other project trains with the same database."""
-    for run in project.registry.list_other_projects(now - _SHARED):
+    for run in project.registry.list_runs_of_other_projects(now - _SHARED):
         folder = str(run.project_folder)
         message = (
             f"the project '{folder}' on '{run.host}' trains with the same database {project.registry.database.location}"

@@ -10,7 +10,7 @@ from retrainer.algorithms.manager import load_algorithm
 from retrainer.errors import RetrainerError
 from retrainer.health import DiskSpace, Problem, check_surroundings, measure_space
 from retrainer.model_types import MODEL_TYPE_NAMES
-from retrainer.pipeline.stale_posts import describe_silence
+from retrainer.pipeline.stale_posts import describe_staleness
 from retrainer.schedule.due import due, next_due_at
 from retrainer.schedule.installed import find_schedules
 
@@ -182,6 +182,5 @@ def _type_problems(types: Sequence[ModelTypeStatus], now: datetime) -> Iterator[
 def _posts_problems(posts: PostsActivity) -> Iterator[Problem]:
     if posts.freshness is None:
         yield Problem("no_posts", "posts", "there are no posts", "Import some with `retrainer posts import FILE`")
-    elif posts.freshness.is_stale:
-        message = f"the posts are stale: {describe_silence(posts.freshness)}"
+    elif (message := describe_staleness(posts.freshness)) is not None:
         yield Problem("stale_posts", "posts", message, "Check that posts are still fetched or imported")

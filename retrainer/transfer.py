@@ -23,6 +23,7 @@ from retrainer.files import new_file, open_regular
 from retrainer.model_types import get_model_type
 from retrainer.registry.manifest import MANIFEST
 from retrainer.registry.model_files import ModelFiles, require_plain_paths, sha256
+from retrainer.registry.queries import require_not_pruned
 from retrainer.registry.refits import REFITS, Refit
 from retrainer.registry.registry import Registry
 from retrainer.registry.tables import ModelEvaluation, ModelVersion
@@ -58,11 +59,7 @@ def export_version(project: Project, version: ModelVersion, file: Path, now: dat
     """
     if os.path.lexists(file) and not force:
         raise UsageError(f"'{file}' exists", hint="Choose another name, or add --force")
-    if version.pruned_at is not None:
-        raise ArtifactError(
-            f"the files of '{version.version_id}' were pruned on {version.pruned_at:%Y-%m-%d %H:%M} UTC",
-            hint="Choose another version",
-        )
+    require_not_pruned(version, "Choose another version")
     live = f"{version.refit.folder}/" if version.refit else ""
     rows = project.artifacts.list_files(version)
     paths = [row.path for row in rows if not row.path.startswith(f"{REFITS}/") or (live and row.path.startswith(live))]

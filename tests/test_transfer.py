@@ -149,6 +149,7 @@ def test_an_imported_version_forecasts_exactly_the_same(
     assert (theirs.predictions_json, theirs.overall_score) == (ours.predictions_json, ours.overall_score)
     (entry,) = other.registry.list_ledger_entries()
     assert (entry.action, entry.reason) == ("import", "Imported from 'model.zip'")
+    assert entry.refit_through == version.refit_through
     assert entry.evidence["decisions"][0]["action"] == "promotion", "the decisions about it came along"
     assert there("doctor").out == "No problems found\n"
     assert there("show", version.version_id, "--json").json["evaluations"][0]["reliability"], "from its forecasts"
@@ -355,9 +356,12 @@ def test_only_the_last_live_fit_is_exported(project: Project, file: Path, there:
 
     other.posts.add(regular_posts(120, start=FIRST), NOW)
     post = other.posts.get_post("p00119")
-    assert [row.version_id for row in other.registry.list_versions_trained_on(post)] == [first.version_id], (
-        "the live fit, which was made before the post was imported here"
-    )
+    post.moved_from = post.created_at + timedelta(days=99)
+    trained = other.registry.list_versions_trained_on([post, other.posts.get_post("p00000")])
+    assert {post_id: [row.version_id for row in rows] for post_id, rows in trained.items()} == {
+        "p00119": [first.version_id],  # by its live fit, which was made before the post was imported and moved here
+        "p00000": [first.version_id],
+    }
     for version in (second, first):
         promote_version(project, runtime_of(project), version.version_id, "try again", NOW, refit=True)
     transfer.export_version(project, project.registry.get_version(first.version_id), file, NOW, force=True)

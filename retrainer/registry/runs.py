@@ -145,7 +145,7 @@ class Runs:
                     started_at=now,
                     as_of=as_of,
                     promoted_to_production=False,
-                    project_folder=None if self.database.project_folder is None else str(self.database.project_folder),
+                    project_folder=str(self.database.project_folder),
                     **owner,
                 )
                 session.add(run)
@@ -252,7 +252,7 @@ class Runs:
                 automatic=automatic,
                 run_id=run_id,
                 evidence=final.evidence,
-                refit=version.refit.document() if final.promote and version.refit else None,
+                refit=version.refit if final.promote else None,
             )
             session.add(entry)
         return FinishedRun(run, change, race_lost=decision.promote and live_id != decision.expected_production)

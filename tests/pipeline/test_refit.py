@@ -329,12 +329,12 @@ def test_a_post_that_only_the_live_fit_knows_counts_as_known(project: Project) -
     train(project)
     late = project.posts.get_post("p00390")
     first = production(project).version_id
-    assert [version.version_id for version in project.registry.list_versions_trained_on(late)] == [first]
+    assert [version.version_id for version in project.registry.list_versions_trained_on([late])["p00390"]] == [first]
     other = trained_id(train(project, EARLIER, auto_promote=False))
     promote_version(project, runtime_of(project), other, "try", EARLIER, refit=False)
     promote_version(project, runtime_of(project), first, "back", EARLIER, refit=True)
     assert known_live(project) == 300
-    assert [version.version_id for version in project.registry.list_versions_trained_on(late)] == [first], (
+    assert [version.version_id for version in project.registry.list_versions_trained_on([late])["p00390"]] == [first], (
         "its former live fit is still stored"
     )
 
