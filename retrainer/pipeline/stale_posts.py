@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from retrainer.algorithms.events import Event
 from retrainer.errors import RetrainerError
-from retrainer.streams import DEFAULT_STREAM
 from retrainer.times import format_hours
 
 if TYPE_CHECKING:
@@ -68,12 +67,12 @@ def report_stale_posts(project: Project, runtime: Runtime, stale: StalePosts, *,
         stale: what `find_stale_posts` found.
         record: whether to publish the event, and to record that.
     """
-    is_first = record and project.registry.record_silence(DEFAULT_STREAM, stale.since)
+    is_first = record and project.registry.record_silence(project.stream, stale.since)
     if is_first or not stale.first_only:
         log.warning("The posts are stale: %s", stale.reason)
     if is_first:
         reason = stale.reason[0].upper() + stale.reason[1:]
-        runtime.events.publish(Event("stale_posts", None, None, reason))
+        runtime.events.publish(Event("stale_posts", None, None, reason, stream=project.stream))
 
 
 def count_new_posts(project: Project, run: TrainingRun, now: datetime) -> int:

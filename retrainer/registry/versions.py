@@ -10,8 +10,8 @@ from retrainer.errors import ArtifactError
 from retrainer.registry.promotions import record_entry
 from retrainer.registry.queries import fetch_production, fetch_running_run, fetch_version, new_id
 from retrainer.registry.refits import Refit
+from retrainer.registry.scope import Scope
 from retrainer.registry.tables import LedgerEntry, ModelEvaluation, ModelVersion, Post, TrainingRun, VersionFile
-from retrainer.streams import DEFAULT_STREAM
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -20,18 +20,15 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from retrainer.model_types import ModelTypeName
-    from retrainer.registry.database import Database
 
 
-class Versions:
+class Versions(Scope):
     """The part of the registry about versions."""
-
-    database: Database
 
     def get_production(self, model_type: ModelTypeName) -> ModelVersion | None:
         """Return the production version, if any."""
         with self.database.read() as session:
-            return fetch_production(session, model_type)
+            return fetch_production(session, self.key(model_type))
 
     def get_version(self, version_id: str) -> ModelVersion:
         """Return a version.
@@ -47,6 +44,7 @@ class Versions:
     ) -> list[ModelVersion]:
         """Return versions, newest first."""
         query = select(ModelVersion).order_by(ModelVersion.trained_at.desc(), ModelVersion.version_id.desc())
+        query = query.where(self.is_within(ModelVersion))
         if model_type is not None:
             query = query.where(ModelVersion.model_type == model_type)
         if status is not None:
@@ -55,10 +53,8 @@ class Versions:
             return list(session.scalars(query.limit(limit)))
 
     def list_versions_trained_on(self, post: Post) -> list[ModelVersion]:
-        """Return the versions that a post was used to train, newest first; all learn from the stream `default`."""
-        if post.stream != DEFAULT_STREAM:
-            return []
-        query = select(ModelVersion, TrainingRun.as_of)
+        """Return the versions that a post was used to train, newest first."""
+        query = select(ModelVersion, TrainingRun.as_of).where(ModelVersion.stream == post.stream)
         query = query.outerjoin(TrainingRun, TrainingRun.model_version_id == ModelVersion.version_id)
         query = query.order_by(ModelVersion.trained_at.desc(), ModelVersion.version_id.desc())
         live = select(LedgerEntry).where(LedgerEntry.refit.is_not(None)).order_by(LedgerEntry.entry_id.desc())
@@ -83,7 +79,7 @@ class Versions:
         return found
 
     def list_version_ids(self, model_type: ModelTypeName, *, pruned: bool = False) -> set[str]:
-        """Return the ids of all versions of a type, or of those whose files were pruned."""
+        """Return the ids of all versions of a type in any stream, or of those whose files were pruned."""
         query = select(ModelVersion.version_id).where(ModelVersion.model_type == model_type)
         if pruned:
             query = query.where(ModelVersion.pruned_at.is_not(None))
@@ -131,7 +127,7 @@ class Versions:
             session.flush()
             session.add_all([*files, *evaluations])
             ids = {"version_id": version.version_id, "evidence": evidence}
-            record_entry(session, "import", version.model_type_name, reason, now, **ids)
+            record_entry(session, "import", version.model_key, reason, now, **ids)
             return True
 
     def mark_evaluated(self, version_id: str, *, succeeded: bool) -> None:
@@ -207,7 +203,7 @@ def _is_known(session: Session, version: ModelVersion) -> bool:
             f"the files of '{known.version_id}' were pruned on {known.pruned_at:%Y-%m-%d %H:%M} UTC",
             hint="Import it into another project",
         )
-    if (known.model_type, known.manifest_sha256) != (version.model_type, version.manifest_sha256):
+    if (*known.model_key, known.manifest_sha256) != (*version.model_key, version.manifest_sha256):
         raise ArtifactError(f"there is another version '{known.version_id}' here", hint="Nothing was imported")
     if version.refit is not None and version.refit != known.refit:
         raise ArtifactError(
