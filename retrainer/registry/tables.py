@@ -185,7 +185,7 @@ class ModelVersion(_OfModel, Base):
         ),
         Index("ix_retrainer_model_versions_trained_at", "trained_at", "version_id"),
         Index("ix_retrainer_model_versions_type_trained_at", "model_type", "trained_at", "version_id"),
-        Index("ix_retrainer_model_versions_stream", "stream", "model_type", "trained_at", "version_id"),
+        Index("ix_retrainer_model_versions_stream", "stream", "trained_at", "version_id"),
     )
 
 
@@ -235,7 +235,7 @@ class TrainingRun(_OfModel, Base):
         ),
         Index("ix_retrainer_training_runs_started_at", "started_at", "run_id"),
         Index("ix_retrainer_training_runs_type_started_at", "model_type", "started_at", "run_id"),
-        Index("ix_retrainer_training_runs_stream", "stream", "model_type", "started_at", "run_id"),
+        Index("ix_retrainer_training_runs_stream", "stream", "started_at", "run_id"),
         Index("ix_retrainer_training_runs_version", "model_version_id"),
     )
 
