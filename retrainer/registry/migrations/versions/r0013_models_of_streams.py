@@ -51,5 +51,5 @@ def _add_stream_to_the_key_of_holds() -> None:
         sa.Column("reason", sa.Text, nullable=False),
     )
     columns = "model_type, since, actor, reason"
-    op.execute(f"INSERT INTO {HOLDS} ({columns}) SELECT {columns} FROM {before}")
+    op.execute(f"INSERT INTO {HOLDS} ({columns}) SELECT {columns} FROM {before}")  # noqa: S608  our own names
     op.drop_table(before)

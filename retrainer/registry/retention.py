@@ -1,4 +1,4 @@
-"""The registry's archive: which versions are kept, archived or pruned."""
+"""The registry's retention: which versions are kept, archived or pruned."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from retrainer.model_types import ModelTypeName
 
 
-class Archive(Scope):
+class Retention(Scope):
     """The part of the registry about archived, pinned and pruned versions."""
 
     def archive_old_versions(self, model_type: ModelTypeName, keep: int, now: datetime) -> list[str]:
