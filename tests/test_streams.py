@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from retrainer.errors import RunInProgress, UnknownName, UsageError
 from retrainer.pipeline.promotion import roll_back
 from retrainer.pipeline.run import retrain
-from retrainer.project import Project
 from retrainer.streams import check_stream_name, matches, stream_id
 from tests.conftest import NOW, open_project, regular_posts, runtime_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from retrainer.project import Project
 
 NAMES = ["default", "News", "news", "../x y/ü*"]
 
