@@ -10,7 +10,7 @@ promotes every version; each with and without `refit`. Test sets have 80 to 160 
 The live score is that of the version in production at the time of each post. Skill is against the naive forecast, and
 the difference that to the skill of the 2% rule on 20 posts; both are means over the streams. Intervals are 95%, by a
 bootstrap of the streams, and in each of blocks of posts, the same for all policies. Results are written after each
-stream, and streams that are in the file already are not replayed again.
+stream, and streams that are in the file already are not replayed again: delete it after a change of the program.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ POLICIES = {
     "confident": "2% on 500 posts, min_confidence 0.95",
     "always": "promote every version",
 }
-GIVEN = (
+EXTRA_POLICIES = (
     "more: evaluation_max_predictions=500",
     "confident: evaluation_max_predictions=500, min_confidence=0.95",
 )
@@ -81,7 +81,9 @@ def main(arguments: list[str] | None = None) -> None:
     known = _read(options.json, settings)
 
     def measured(name: str, posts: pd.DataFrame) -> dict[str, Any]:
-        if name not in known:
+        if name in known:
+            print(f"{name}: from {options.json}")
+        else:
             known[name] = measure(name, posts.tail(options.posts).reset_index(drop=True), options.steps)
             document = {**settings, "streams": list(known.values())}
             options.json.write_text(json.dumps(document, separators=(",", ":")) + "\n", encoding="utf-8")
@@ -91,6 +93,8 @@ def main(arguments: list[str] | None = None) -> None:
         results = measure_streams(load(options), measured)
     except RetrainerError as error:
         parser.exit(error.exit_code, f"{error}\n")
+    if not results:
+        parser.exit(2, "No streams to replay\n")
     print_all(results)
     print(f"All results: {options.json}")
 
@@ -125,7 +129,13 @@ def measure(name: str, posts: pd.DataFrame, steps: int) -> dict[str, Any]:
                 project.posts.add(posts.reindex(columns=[*posts, *COUNT_COLUMNS]), end)
                 # Continuing the first replay, the second finds its models and forecasts.
                 report = replay(
-                    project, Runtime(EventBus(lambda _: {})), "timing", end, start, policies=GIVEN, resume=refit
+                    project,
+                    Runtime(EventBus(lambda _: {})),
+                    "timing",
+                    end,
+                    start,
+                    policies=EXTRA_POLICIES,
+                    resume=refit,
                 )
             for short, label in POLICIES.items():
                 found = report.policy(short)

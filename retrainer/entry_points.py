@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import traceback
 from contextlib import suppress
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -17,6 +19,7 @@ ALGORITHMS = "retrainer.algorithms"
 OBSERVERS = "retrainer.observers"
 FORMATS = "retrainer.formats"
 SOURCES = "retrainer.sources"
+ALGORITHM_NAME = re.compile(r"[a-z]([a-z0-9_]*[a-z0-9])?")
 
 
 class InstalledPlugin(NamedTuple):
@@ -69,8 +72,9 @@ def describe_error(error: BaseException, packages: Collection[str]) -> str:
 
 
 def package_of(plugin: object) -> str:
-    """Return the import package of a plugin, which is a module or any other object."""
-    return str(getattr(plugin, "__name__", type(plugin).__module__)).partition(".")[0]
+    """Return the import package of a plugin: a module, a class or an instance of one."""
+    module = plugin.__name__ if isinstance(plugin, ModuleType) else getattr(plugin, "__module__", "")
+    return str(module).partition(".")[0]
 
 
 @lru_cache(maxsize=8)

@@ -52,4 +52,7 @@ def test_every_policy_is_replayed_once(tmp_path: Path, capsys: pytest.CaptureFix
     path.write_text(path.read_text().replace('"stream":"sparse"', '"stream":"sparse","kept":true'))
     policies.main(arguments)
     assert '"kept":true' in path.read_text(), "what is known is not replayed again"
-    assert capsys.readouterr().out == out
+    assert capsys.readouterr().out == f"sparse: from {path}\n{out}"
+    with pytest.raises(SystemExit) as ended:
+        policies.main(["--stream", "sparce", "--json", str(path)])
+    assert (ended.value.code, capsys.readouterr().err) == (2, "No streams to replay\n")

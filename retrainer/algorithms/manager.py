@@ -9,7 +9,6 @@ from __future__ import annotations
 import inspect
 import json
 import math
-import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
@@ -25,6 +24,7 @@ from retrainer.algorithms.events import (
 from retrainer.algorithms.hookspecs import OPTIONAL_RESULTS, REQUIRED_HOOKS, Algorithm, CostEstimate, Importance
 from retrainer.config import explain_options_error
 from retrainer.entry_points import (
+    ALGORITHM_NAME,
     ALGORITHMS,
     describe_error,
     find_entry_points,
@@ -396,7 +396,7 @@ def _check_description(description: Any, name: str) -> None:
         raise AlgorithmError(
             f"the plugin '{name}': its hook algorithm returned {description!r} instead of an Algorithm"
         )
-    if description.name != name or not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+    if description.name != name or not ALGORITHM_NAME.fullmatch(name):
         raise AlgorithmError(
             f"the plugin registered as '{name}' calls itself '{description.name}'",
             hint="Both must be the same: lower-case letters, digits and underscores",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from contextlib import contextmanager
 from importlib import import_module
@@ -107,6 +108,10 @@ class LazyGroup(SuggestingGroup):
             name: TyperCommand(name, help=command.help, rich_help_panel=command.panel)
             for name, command in COMMANDS.items()
         }
+        if os.environ.get("_RETRAINER_COMPLETE") == "complete_bash":
+            from retrainer.cli.bash_completion import use_bash_completion  # noqa: PLC0415  needed by the shell only
+
+            use_bash_completion()
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         """Load the command that the arguments start with; those of the help and of shell completion stay as listed."""

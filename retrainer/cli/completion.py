@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
-from contextlib import redirect_stderr, suppress
+from contextlib import closing, redirect_stderr, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from retrainer.model_types import MODEL_TYPE_NAMES
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from retrainer.project import Project
+    from retrainer.registry.registry import Registry
 
 Words = list[tuple[str, str]]  # each with its explanation
 MAX_IDS = 200  # the newest of them
@@ -32,7 +33,7 @@ def complete_versions(ctx: typer.Context, incomplete: str) -> Words:
 
 def complete_versions_and_runs(ctx: typer.Context, incomplete: str) -> Words:
     """Complete a version or the ID of a run."""
-    return _starting_with(incomplete, _read(ctx, lambda project: [*_versions(project), *_runs(project)]))
+    return _starting_with(incomplete, _read(ctx, lambda registry: [*_versions(registry), *_runs(registry)]))
 
 
 def complete_algorithms(incomplete: str) -> list[str]:
@@ -56,30 +57,33 @@ def complete_policies(incomplete: str) -> list[str]:
     return [f"{start}{one}=" for one in known if one.startswith(key.lstrip())]
 
 
-def _versions(project: Project) -> Words:
+def _versions(registry: Registry) -> Words:
     roles = [(f"{name}@{role}", role) for name in MODEL_TYPE_NAMES for role in ("production", "previous", "latest")]
     return roles + [
         (version.version_id, f"{version.status}, trained {version.trained_at:%Y-%m-%d}")
-        for version in project.registry.list_versions(None, MAX_IDS)
+        for version in registry.list_versions(None, MAX_IDS)
     ]
 
 
-def _runs(project: Project) -> Words:
-    return [(run.run_id, f"{run.model_type}, {run.status}") for run in project.registry.list_runs(None, MAX_IDS)]
+def _runs(registry: Registry) -> Words:
+    return [(run.run_id, f"{run.model_type}, {run.status}") for run in registry.list_runs(None, MAX_IDS)]
 
 
 def _starting_with(incomplete: str, words: Words) -> Words:
     return [(word, explanation) for word, explanation in words if word.startswith(incomplete)]
 
 
-def _read(ctx: typer.Context, words: Callable[[Project], Words]) -> Words:
-    """Return words from the project; none without one, since nothing must disturb the prompt."""
-    with Path(os.devnull).open("w") as nowhere, redirect_stderr(nowhere), suppress(Exception):
-        import retrainer  # noqa: PLC0415  slow to import
+def _read(ctx: typer.Context, words: Callable[[Registry], Words]) -> Words:
+    """Return words from the project as it is; none if that fails, since nothing must disturb the prompt."""
+    with redirect_stderr(io.StringIO()), suppress(Exception):
+        # Slow to import.
+        import retrainer  # noqa: PLC0415
+        from retrainer.registry.database import Database  # noqa: PLC0415
+        from retrainer.registry.registry import Registry  # noqa: PLC0415
 
         project = retrainer.Project.find(Path.cwd(), os.environ, ctx.find_root().params.get("config"))
-        try:
-            return words(project)
-        finally:
-            project.close()
+        with closing(
+            Database.open_read_only(project.settings.database.url, project.folder, project.models_dir)
+        ) as database:
+            return words(Registry(database))
     return []

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from retrainer import console
-from retrainer.cli.completion import complete_policies, complete_types
+from retrainer.cli.completion import complete_policies
 from retrainer.cli.context import open_project
-from retrainer.cli.options import AsJson, time_option
-from retrainer.model_types import ModelTypeName, parse_model_type
+from retrainer.cli.options import AsJson, TypeArgument, time_option
 from retrainer.render import plots
 from retrainer.render import replay as render
 from retrainer.replay import runner
@@ -29,12 +28,7 @@ app = typer.Typer(rich_markup_mode=None)
 @app.command()
 def replay(
     context: typer.Context,
-    model_type: Annotated[
-        ModelTypeName,
-        typer.Argument(
-            metavar="timing|content", parser=parse_model_type, autocompletion=complete_types, help="The model type."
-        ),
-    ] = "timing",
+    model_type: TypeArgument = "timing",
     *,
     start: Annotated[datetime, time_option("The first step (ISO 8601, UTC).", "--from", metavar="DATE")],
     end: Annotated[datetime | None, time_option("The end. By default, the last post.", "--to", metavar="DATE")] = None,

@@ -9,7 +9,7 @@ import typer
 
 from retrainer import console
 from retrainer.cli.completion import complete_versions_and_runs
-from retrainer.cli.context import open_project
+from retrainer.cli.context import open_project, short_ids_of
 from retrainer.cli.options import (
     AsJson,
     Limit,
@@ -51,7 +51,7 @@ def production(
             for name in MODEL_TYPE_NAMES
         }
         holds = {name: registry.get_hold(name) if at is None else None for name in MODEL_TYPE_NAMES}
-        short_ids = registry.short_ids()
+        short_ids = short_ids_of(project)
     if as_json:
         console.document(documents.versions.ProductionDocument.from_rows(live))
     else:
@@ -68,7 +68,7 @@ def versions(
     """
     with open_project(context) as (project, _):
         rows = project.registry.list_versions(model_type, limit)
-        short_ids = project.registry.short_ids()
+        short_ids = short_ids_of(project)
     if as_json:
         console.document(documents.versions.VersionsDocument.from_rows(rows))
     else:
@@ -122,9 +122,8 @@ def _find(project: Project, name: str) -> registry_tables.ModelVersion | registr
         try:
             return project.registry.get_run(project.registry.find_run_id(name))
         except UnknownName as no_run:
-            raise (
-                no_run if "Did you mean" in no_run.hint and "Did you mean" not in unknown.hint else unknown
-            ) from None
+            suggested = [error for error in (unknown, no_run) if "Did you mean" in error.hint]
+            raise (suggested or [unknown])[0] from None
 
 
 @app.command()
@@ -167,16 +166,18 @@ def history(
     """
     if as_csv and as_json:
         raise UsageError("--csv and --json exclude each other", hint="Choose one")
-    if limit is None:
-        limit = ALL_RUNS if as_csv else SHOWN_RUNS
+    if as_csv and limit is None and page > 1:
+        raise UsageError("--csv prints all runs on one page", hint="Add --limit, or omit --page")
+    limit = limit or (ALL_RUNS if as_csv else SHOWN_RUNS)
     run_filter = runs.RunFilter(since=since, until=until, status=status, promoted=promoted, offset=(page - 1) * limit)
     with open_project(context) as (project, _):
         rows = project.registry.list_runs(model_type, limit, run_filter)
-        total = project.registry.count_runs(model_type, run_filter)
-        changes = project.registry.list_ledger_entries(
-            model_type=model_type, actions=promotions.PRODUCTION_CHANGE_ACTIONS, limit=limit
-        )
-        short_ids = project.registry.short_ids()
+        if not as_csv:
+            total = project.registry.count_runs(model_type, run_filter)
+            changes = project.registry.list_ledger_entries(
+                model_type=model_type, actions=promotions.PRODUCTION_CHANGE_ACTIONS, limit=limit
+            )
+            short_ids = short_ids_of(project)
     if as_csv:
         columns = list(documents.runs.RunDocument.model_fields)
         console.csv_table(columns, ([*documents.runs.run_document(row).values()] for row in rows))

@@ -113,7 +113,8 @@ def train(
         stale = stale_posts.find_stale_posts(project, model_types, now) if as_of is None else None
         outcomes = run.retrain_each(project, model_types, retrain)
         if stale is not None and not _all_failed(outcomes):  # then the reasons of the failures come first
-            stale_posts.report_stale_posts(project, runtime, stale, record=not dry_run)
+            first_only = not model_types  # nothing is due
+            stale_posts.report_stale_posts(project, runtime, stale, record=not dry_run, first_only=first_only)
         code = results.exit_code(outcomes) or fetch_code
         if train_call is not None:
             train_call.finish(runtime, outcomes, code)

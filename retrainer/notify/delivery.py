@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import httpx2
 
 REQUEST_SECONDS = 10
+GRACE_SECONDS = 0.5  # so that a request that times out can say so
 _SUCCESS = range(200, 300)
 _REDIRECTS = range(300, 400)
 _TEMPORARY = {408, 425, 429, *range(500, 600)}
@@ -81,7 +82,11 @@ def _post_once(client: httpx2.Client, url: httpx2.URL, content: bytes, headers: 
 
 
 def deliver(
-    deliveries: Mapping[str, Callable[[], None]], limit_seconds: float, hosts: Mapping[str, str] | None = None
+    deliveries: Mapping[str, Callable[[], None]],
+    limit_seconds: float,
+    hosts: Mapping[str, str] | None = None,
+    *,
+    grace_seconds: float = GRACE_SECONDS,
 ) -> dict[str, str]:
     """Make all deliveries at the same time, and wait for them up to the limit.
 
@@ -90,8 +95,9 @@ def deliver(
 
     Args:
         deliveries: by the name of the channel.
-        limit_seconds: the time limit for all of them.
+        limit_seconds: the time limit that the deliveries were given.
         hosts: the hosts of the channels, as far as they may be named.
+        grace_seconds: how much longer to wait for them.
 
     Returns:
         The reason for each delivery that failed.
@@ -106,7 +112,7 @@ def deliver(
         except Exception as error:  # noqa: BLE001  the message of a library's exception may contain the URL
             problems[name] = f"unexpected {type(error).__name__}"
 
-    deadline = time.monotonic() + limit_seconds
+    deadline = time.monotonic() + limit_seconds + grace_seconds
     threads = {
         name: threading.Thread(target=run, args=(name, delivery), name=f"delivery to {name}", daemon=True)
         for name, delivery in deliveries.items()
@@ -115,7 +121,9 @@ def deliver(
         thread.start()
     for thread in threads.values():
         thread.join(max(deadline - time.monotonic(), 0))
-    late = [name for name, thread in threads.items() if thread.is_alive()]
-    unfinished = f"not finished after {limit_seconds:g} s"
     known = hosts or {}
-    return {**problems, **{name: f"{unfinished} by '{known[name]}'" if name in known else unfinished for name in late}}
+    for name, thread in threads.items():
+        if thread.is_alive():
+            host = f" from '{known[name]}'" if name in known else ""
+            problems[name] = f"no answer{host} within {limit_seconds:g} s"
+    return problems

@@ -45,12 +45,12 @@ def message_of(event: Mapping[str, Any], project: str) -> Message | None:
         return None
     subject = f"The {event['model_type']} model" if event.get("model_type") else "The retraining"
     if name == "stale_posts":
-        subject = "The posts"
+        subject = "Posts"
     predicate = {
         "failure": "could not be retrained" if event.get("model_type") else "failed",
         "promotion": f"has a new version in production: {event.get('version_id')}",
         "rollback": f"was rolled back to {event.get('version_id')}",
-        "stale_posts": "are stale",
+        "stale_posts": "have stopped arriving",
         "no_promotion": "keeps its production version",
     }[name]
     return _create_message(name, f"{subject} {predicate}", str(event.get("reason") or ""), project, event)

@@ -7,7 +7,6 @@ import hmac
 import json
 import logging
 import warnings
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 TEST_SECONDS = 5  # for all attempts of `notify-test`
-_GRACE_SECONDS = 0.5  # so that an attempt that times out can say so
 START_SECONDS = 10  # the longest that a healthcheck may delay a run
 MAX_PING_BYTES = 10_000
 _MIN_SECRET_PATH = 12  # characters; a shorter path may be part of an innocent log line
@@ -55,19 +53,22 @@ class Notifier:
                 log.warning("%s was not notified of the %s: %s", name, str(message.event).replace("_", " "), problem)
 
     def test(self) -> dict[str, str | None]:
-        """Send a test message to all configured channels; return the problem of each, None without one."""
+        """Send a test message to all configured channels; return the problem of each, None without one.
+
+        Someone waits for the result, so it allows less time than a run does.
+        """
         limit = min(TEST_SECONDS, self._settings.timeout_seconds)
         deliveries = self._deliveries(test_message(self._project), limit)
         if self._settings.healthcheck.url_variable is not None:
             deliveries["The healthcheck"] = partial(self._post_ping, "", limit)
-        problems = deliver(deliveries, limit + _GRACE_SECONDS, self._hosts()) if deliveries else {}
+        problems = deliver(deliveries, limit, self._hosts())
         return {name: problems.get(name) for name in deliveries}
 
     def send(self, message: Message) -> dict[str, str]:
         """Send a message to the channels that selected its event; return the problem of each that did not get it."""
         limit = self._settings.timeout_seconds
         deliveries = self._deliveries(message, limit)
-        return deliver(deliveries, limit, self._hosts()) if deliveries else {}
+        return deliver(deliveries, limit, self._hosts())
 
     def ping(self, signal: Literal["start", "success", "fail"]) -> None:
         """Ping the healthcheck, if one is configured; at the end of a run with the last lines of the log."""
@@ -90,7 +91,7 @@ class Notifier:
         if webhook.url_variable is not None and message.event in {None, *webhook.events}:
             deliveries["The webhook"] = partial(self._post_webhook, message, limit)
         if apprise.url_variable is not None and message.event in {None, *apprise.events}:
-            deliveries["Apprise"] = partial(self._send_apprise, message)
+            deliveries["Apprise"] = partial(self._send_apprise, message, limit)
         return deliveries
 
     def _post_webhook(self, message: Message, limit: float) -> None:
@@ -102,7 +103,7 @@ class Notifier:
             headers["X-Retrainer-Signature"] = f"sha256={hmac.new(key.encode(), body, hashlib.sha256).hexdigest()}"
         post(url, body, headers, limit)
 
-    def _send_apprise(self, message: Message) -> None:
+    def _send_apprise(self, message: Message, limit: float) -> None:
         urls = _require(self._apprise, self._settings.apprise.url_variable)
         # Its deprecation warnings are for its own developers, even where warnings are turned into errors.
         warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"apprise(\.|$)")
@@ -112,25 +113,24 @@ class Notifier:
             raise NotDelivered("not installed. Install it with: pip install 'retrainer[notify]'") from None
         for name in ("apprise", "urllib3", "requests"):  # their log messages may contain the URL
             logging.getLogger(name).setLevel(logging.CRITICAL + 1)
-        sender = apprise.Apprise()
-        for url in urls.split():
-            if not sender.add(url):
-                raise NotDelivered("it does not support one of the URLs")
         types = {"failure": apprise.NotifyType.FAILURE, "promotion": apprise.NotifyType.SUCCESS}
         notify_type = types.get(str(message.event), apprise.NotifyType.INFO)
 
-        def send(server: Any) -> bool:
-            return bool(server.notify(title=message.title, body=message.text, notify_type=notify_type))
+        def send(sender: apprise.Apprise) -> None:
+            if not sender.notify(title=message.title, body=message.text, notify_type=notify_type):
+                raise NotDelivered("not accepted")
 
-        servers = list(sender.find())
-        with ThreadPoolExecutor(len(servers) or 1) as pool:
-            failed = [
-                _describe_service(server)
-                for server, sent in zip(servers, pool.map(send, servers), strict=True)
-                if not sent
-            ]
-        if failed:
-            raise NotDelivered(f"not accepted by {', '.join(failed)}")
+        deliveries: dict[str, Callable[[], None]] = {}
+        for url in urls.split():
+            sender = apprise.Apprise()
+            if not sender.add(url):
+                raise NotDelivered("it does not support one of the URLs")
+            name = ", ".join(map(_describe_service, sender.find()))
+            count = sum(other.partition(" #")[0] == name for other in deliveries)
+            deliveries[f"{name} #{count + 1}" if count else name] = partial(send, sender)
+        problems = deliver(deliveries, limit, grace_seconds=0)
+        if problems:
+            raise NotDelivered("; ".join(f"{name}: {problems[name]}" for name in deliveries if name in problems))
 
     def _post_ping(self, signal: str, limit: float) -> None:
         url = _require(self._healthcheck, self._settings.healthcheck.url_variable)

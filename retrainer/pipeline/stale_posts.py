@@ -33,20 +33,17 @@ class StalePosts:
 
     Attributes:
         since: the time of the newest post.
-        reason: why they are stale.
-        first_only: whether to warn the first time only, since no type is trained.
+        reason: how that is known, a sentence.
     """
 
     since: datetime
     reason: str
-    first_only: bool
 
 
 def find_stale_posts(project: Project, model_types: Sequence[ModelTypeName], now: datetime) -> StalePosts | None:
-    """Return whether the posts are stale, before model types are trained on them.
+    """Return whether posts have stopped arriving, before model types are trained on them.
 
-    They are if no post has arrived for longer than the longest usual gap, or if one of the types has no new post since
-    its last run.
+    They have if the posts are stale, or if none has arrived since the last run of one of the types.
 
     Args:
         model_types: the types that are about to be trained, if any.
@@ -58,22 +55,24 @@ def find_stale_posts(project: Project, model_types: Sequence[ModelTypeName], now
     except RetrainerError as error:  # the runs will report it
         log.debug("Cannot tell whether the posts are stale: %s", error)
         return None
-    return None if freshness is None or reason is None else StalePosts(freshness.newest_at, reason, not model_types)
+    return None if freshness is None or reason is None else StalePosts(freshness.newest_at, reason)
 
 
-def report_stale_posts(project: Project, runtime: Runtime, stale: StalePosts, *, record: bool = True) -> None:
+def report_stale_posts(
+    project: Project, runtime: Runtime, stale: StalePosts, *, record: bool = True, first_only: bool = False
+) -> None:
     """Warn of stale posts. The first time that it is noticed, publish `stale_posts`; not again before another post.
 
     Args:
         stale: what `find_stale_posts` found.
         record: whether to publish the event, and to record that.
+        first_only: whether to warn the first time only.
     """
     is_first = record and project.registry.record_silence(DEFAULT_STREAM, stale.since)
-    if is_first or not stale.first_only:
-        log.warning("The posts are stale: %s", stale.reason)
+    if is_first or not first_only:
+        log.warning("%s", stale.reason)
     if is_first:
-        reason = stale.reason[0].upper() + stale.reason[1:]
-        runtime.events.publish(Event("stale_posts", None, None, reason))
+        runtime.events.publish(Event("stale_posts", None, None, stale.reason))
 
 
 def count_new_posts(project: Project, run: TrainingRun, now: datetime) -> int:
@@ -84,30 +83,30 @@ def count_new_posts(project: Project, run: TrainingRun, now: datetime) -> int:
     """
 
     def usable(until: datetime) -> int:
-        summary = project.posts.summary(until, warn=False)  # or cron would mail the warning at every check
-        return summary.count if run.model_type == "timing" else summary.with_content
+        return project.posts.count(until, with_content=run.model_type == "content")
 
     total, previous_total = usable(now), (run.num_training_samples or 0) + (run.num_test_samples or 0)
     return max(total - previous_total, total - usable(run.started_at))
 
 
-def describe_silence(freshness: Freshness) -> str:
-    """Describe a silence that is longer than usual."""
-    usual = "unknown" if freshness.usual_gap is None else format_hours(freshness.usual_gap / _HOUR)
-    return (
-        f"the newest is {format_hours(freshness.silence / _HOUR)} old ({freshness.newest_at:%Y-%m-%d %H:%M} UTC); "
-        f"the longest usual gap is {usual}"
-    )
+def describe_staleness(freshness: Freshness) -> str | None:
+    """Return why posts are stale; None if they are not."""
+    if freshness.usual_gap is None or not freshness.is_stale:
+        return None
+    age, usual = format_hours(freshness.silence / _HOUR), format_hours(freshness.usual_gap / _HOUR)
+    newest = f"{freshness.newest_at:%Y-%m-%d %H:%M} UTC"
+    return f"the posts are stale: the newest is {age} old ({newest}); the longest usual gap is {usual}"
 
 
 def _explain(project: Project, freshness: Freshness, model_types: Sequence[ModelTypeName], now: datetime) -> str | None:
-    if freshness.is_stale:
-        return describe_silence(freshness)
+    staleness = describe_staleness(freshness)
+    if staleness is not None:
+        return staleness[0].upper() + staleness[1:]
     for model_type in model_types:
         last = project.registry.get_last_completed_run(model_type)
-        if last is not None and not count_new_posts(project, last, now):
+        if last is not None and freshness.newest_at <= last.started_at and not count_new_posts(project, last, now):
             return (
-                f"none has arrived since the last {model_type} run ({last.started_at:%Y-%m-%d %H:%M} UTC); "
+                f"No post has arrived since the last {model_type} run ({last.started_at:%Y-%m-%d %H:%M} UTC); "
                 f"the newest is of {freshness.newest_at:%Y-%m-%d %H:%M} UTC"
             )
     return None

@@ -177,8 +177,9 @@ def _retrain(
         try:
             promote_version(project, runtime, str(run.model_version_id), PROMOTED_BY_POLICY, step.at)
             reason = f"{PROMOTED_BY_POLICY}. {reason}"
-        except (InsufficientData, AlgorithmError):  # it cannot be fitted again, as the reason says
+        except (InsufficientData, AlgorithmError) as error:
             forced = False
+            reason = f"{reason}. This policy promotes every version, but: {error}"
     promoted = forced or result.promoted
     return {
         "version_id": run.model_version_id,

@@ -64,7 +64,8 @@ def test_the_plugin_in_the_readme_installs_as_written(tmp_path: Path, retrainer_
 @pytest.mark.parametrize(
     ("name", "problem"),
     [
-        ("Last-Gap", "invalid name 'Last-Gap'. Use lower-case letters, digits and underscores, such as last_gap"),
+        ("Last-Gap", "invalid name 'Last-Gap'. Use lower-case letters, digits and, between them, underscores, such as"),
+        ("last_", "invalid name 'last_'. "),
         ("baseline", "the algorithm 'baseline' is installed already. Choose another name"),
         ("models", "'retrainer-models' exists already. Choose another folder"),
     ],

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -133,14 +134,14 @@ def test_a_webhook_that_hangs_times_out(
     impatient_webhook: dict[str, str], receiver: Receiver, retrainer: Runner
 ) -> None:
     receiver.answers = ["hang"] * 10
-    assert_harmless(retrainer("train", "timing", env=impatient_webhook), " 1 s")
+    assert_harmless(retrainer("train", "timing", env=impatient_webhook), "no answer from '127.0.0.1'")
 
 
 def test_a_webhook_that_answers_byte_by_byte_times_out(
     impatient_webhook: dict[str, str], receiver: Receiver, retrainer: Runner
 ) -> None:
     receiver.answers = ["drip"] * 10
-    assert_harmless(retrainer("train", "timing", env=impatient_webhook), "not finished after 1 s")
+    assert_harmless(retrainer("train", "timing", env=impatient_webhook), "no answer from '127.0.0.1' within 1 s")
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
@@ -220,7 +221,7 @@ def test_apprise_delivers_messages_and_its_errors_are_not_repeated(
     )
     assert "First timing model" in one.json["message"]
     for urls, words in (
-        (f"json://127.0.0.1:9/{TOKEN}", "not accepted by JSON at '127.0.0.1'"),
+        (f"json://127.0.0.1:9/{TOKEN}", "JSON at '127.0.0.1': not accepted"),
         (f"nonsense://{TOKEN}", "it does not support one of the URLs"),
     ):
         done = retrainer("notify-test", "--verbose", env={**environ, "URLS": urls})
@@ -229,6 +230,29 @@ def test_apprise_delivers_messages_and_its_errors_are_not_repeated(
     (plugins.site / "apprise.py").write_text("raise ImportError('not here')\n")
     done = retrainer("notify-test", env={**environ, **plugins.environ})
     assert done.out == "Apprise: not installed. Install it with: pip install 'retrainer[notify]'\n"
+
+
+@pytest.mark.slow
+def test_apprise_retries_as_its_url_says(with_posts: Path, receiver: Receiver, retrainer: Runner) -> None:
+    receiver.answers = [500]
+    url = f"{receiver.url.replace('http', 'json')}/?retry=1&wait=0"
+    done = retrainer("notify-test", URLS=url, RETRAINER_NOTIFICATIONS__APPRISE__URL_VARIABLE="URLS")
+    assert (done.code, done.out) == (0, "Apprise: sent\n")
+    assert len(receiver.received) == 2
+
+
+def test_a_service_that_hangs_is_named_and_does_not_delay_the_exit(
+    with_posts: Path, receiver: Receiver, retrainer: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(notifier, "TEST_SECONDS", 0.5)
+    receiver.answers = ["drip"]
+    url = f"{receiver.url.replace('http', 'json')}/{TOKEN}"
+    done = retrainer("notify-test", URLS=f"{url} {url}", RETRAINER_NOTIFICATIONS__APPRISE__URL_VARIABLE="URLS")
+    assert (done.code, TOKEN in done.err) == (1, False)
+    assert done.out.startswith("Apprise: JSON at '127.0.0.1'")
+    assert done.out.endswith(": no answer within 0.5 s\n")
+    hanging = [thread for thread in threading.enumerate() if thread.name.startswith("delivery to JSON")]
+    assert [thread.daemon for thread in hanging] == [True]
 
 
 def _version(text: str) -> str:
@@ -335,14 +359,13 @@ def test_notify_test_names_the_host_that_does_not_answer(
     assert done.code == 1
     lines = done.out.splitlines()
     assert lines[0] == "The webhook: no answer from '127.0.0.1' (ReadTimeout)"
-    assert lines[1].startswith(
-        ("Apprise: not accepted by JSON at '127.0.0.1', Slack", "Apprise: not finished after 1 s")
-    )
+    assert lines[1].startswith("Apprise: JSON at '127.0.0.1': ")
+    assert "; Slack: " in lines[1]
     assert lines[2] == "The healthcheck: no answer from 'localhost' (ConnectError)"
     assert "T1JJ3T3L2" not in done.out + done.err, "a token in the place of a host"
     receiver.answers = ["drip"] * 10
     dripping = retrainer("notify-test", env={**webhook, "RETRAINER_NOTIFICATIONS__TIMEOUT_SECONDS": "600"})
-    assert dripping.out == "The webhook: not finished after 1 s by '127.0.0.1'\n"
+    assert dripping.out == "The webhook: no answer from '127.0.0.1' within 0.5 s\n"
 
 
 def test_notify_test_says_that_no_channel_is_configured(folder: Path, retrainer: Runner) -> None:

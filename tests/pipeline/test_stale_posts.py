@@ -61,7 +61,7 @@ def report(
     """Report stale posts as `train` does around its runs."""
     stale = find_stale_posts(project, model_types, now)
     if stale is not None:
-        report_stale_posts(project, runtime, stale, record=record)
+        report_stale_posts(project, runtime, stale, record=record, first_only=not model_types)
 
 
 def test_a_silence_is_published_once_and_warned_of_at_every_run(
@@ -72,10 +72,10 @@ def test_a_silence_is_published_once_and_warned_of_at_every_run(
     report(project, runtime, ["timing"], NOW + 4 * HOUR)  # the newest post is 5 hours older than NOW
     assert (diary.events, warnings(caplog)) == ([], [])
     report(project, runtime, [], NOW + 6 * HOUR)
-    reason = "The newest is 11 h old (2024-11-15 07:00 UTC); the longest usual gap is 10 h"
+    reason = "The posts are stale: the newest is 11 h old (2024-11-15 07:00 UTC); the longest usual gap is 10 h"
     (event,) = diary.events
     assert event == {"kind": "stale_posts", "model_type": None, "version_id": None, "reason": reason}
-    assert warnings(caplog) == [f"The posts are stale: t{reason[1:]}"]
+    assert warnings(caplog) == [reason]
     report(project, runtime, [], NOW + 7 * HOUR)
     assert warnings(caplog) == [], "cron mails a warning once"
     report(project, runtime, ["timing", "content"], NOW + 8 * HOUR)
@@ -97,14 +97,19 @@ def test_a_run_without_a_new_post_is_warned_of(project: Project, caplog: pytest.
     assert (diary.events, warnings(caplog)) == ([], []), "no content run yet"
     report(project, runtime, ["content", "timing"], NOW + HOUR)
     (warning,) = warnings(caplog)
-    assert "none has arrived since the last timing run (2024-11-15 12:00 UTC)" in warning
+    assert warning.startswith("No post has arrived since the last timing run (2024-11-15 12:00 UTC); ")
     assert diary.kinds() == ["stale_posts"]
     add_post(project, NOW - 2 * HOUR)  # imported after the run, although older
     report(project, runtime, ["timing"], NOW + HOUR)
     assert (diary.kinds(), warnings(caplog)) == (["stale_posts"], [])
+    retrain(project, runtime_of(project), "content", NOW + HOUR)
+    caplog.clear()
+    add_post(project, NOW + 2 * HOUR, content=None)  # an image only, which no content run will have
+    report(project, runtime, ["content"], NOW + 3 * HOUR)
+    assert (diary.kinds(), warnings(caplog)) == (["stale_posts"], []), "a post without a text arrived, too"
 
 
-def test_two_processes_publish_a_silence_once(project: Project) -> None:
+def test_a_silence_noticed_several_times_at_once_is_published_once(project: Project) -> None:
     diary, start = Diary(), Barrier(4)
 
     def report_in_thread() -> None:
@@ -125,6 +130,8 @@ def test_a_dry_run_warns_and_records_nothing(project: Project, caplog: pytest.Lo
         report(project, runtime_of(project, diary), ["timing"], NOW + 100 * HOUR, record=False)
     assert len(warnings(caplog)) == 2
     assert diary.events == []
+    report(project, runtime_of(project, diary), ["timing"], NOW + 100 * HOUR)
+    assert diary.kinds() == ["stale_posts"], "it is new to the first run that records"
 
 
 def test_without_posts_nothing_is_stale(folder_on_each_database: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -154,10 +161,10 @@ def test_train_notifies_of_stale_posts_once(folder_on_each_database: Path, retra
         failed = retrainer("train", "timing", "--quiet", RETRAINER_RETRAINING__MIN_TRAINING_SAMPLES="5000")
         assert failed.err.count("\n") == 1, "a failed run says why it failed"
         message = next(one.json for one in receiver.received if one.json["event"] == "stale_posts")
-    assert message["text"].startswith("The posts are stale (project 'project' on ")
+    assert message["text"].startswith("Posts have stopped arriving (project 'project' on ")
     assert "the longest usual gap is 10 h" in message["text"]
 
 
-def add_post(project: Project, at: datetime) -> None:
+def add_post(project: Project, at: datetime, content: str | None = "late") -> None:
     with project.registry.database.write() as session:
-        session.add(Post(post_id=f"{at}", created_at=at, content="late", imported_at=at))
+        session.add(Post(post_id=f"{at}", created_at=at, content=content, imported_at=at))

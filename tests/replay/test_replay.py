@@ -609,6 +609,25 @@ def test_a_decision_is_wrong_if_later_posts_clearly_contradict_it(
     assert report.conclusion.endswith("that is more than noise.")
 
 
+@pytest.mark.slow
+def test_always_says_why_a_version_that_cannot_be_fitted_again_is_not_promoted(
+    folder: Path, plugins: Plugins, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tests.conftest import regular_posts
+
+    plugins.add("tight", timing_algorithm("tight", "1 / 0 if len(posts) > 280 else 40.0 if len(posts) > 220 else 5.0"))
+    monkeypatch.syspath_prepend(str(plugins.site))
+    configure(folder, refit="true")
+    open_project(folder).posts.add(regular_posts(400), NOW)
+    report = replayed(
+        open_project(folder, {"RETRAINER_TIMING_MODEL__ALGORITHM": "tight"}),
+        start=NOW - timedelta(days=28),
+        end=NOW - timedelta(days=15),
+    )
+    reason = report.policy("always").steps[1].reason
+    assert "This policy promotes every version, but: the plugin 'tight': its hook train failed: Zero" in reason
+
+
 SPARSE = timing_algorithm("sparse", "400.0 if 220 < len(posts) < 260 else 55.0")
 
 

@@ -13,7 +13,7 @@ import yaml
 from pydantic import ValidationError
 
 from retrainer.config import explain_options_error
-from retrainer.entry_points import FORMATS, find_entry_points
+from retrainer.entry_points import FORMATS, describe_error, find_entry_points
 from retrainer.errors import ConfigError
 from retrainer.export_format import ALTERNATIVE, JOIN, ExportFormat
 from retrainer.posts.exports.mapping import has_path, known_paths
@@ -50,7 +50,8 @@ def known_exports(declared: Mapping[str, ExportFormat] | None = None) -> list[Kn
         except KeyboardInterrupt:
             raise
         except BaseException as error:
-            raise ConfigError(f"cannot import {source}: {error}", hint="Fix or uninstall it") from error
+            problem = describe_error(error, {plugin.package})
+            raise ConfigError(f"cannot import {source}: {problem}", hint="Fix or uninstall it") from error
         for name, export in parse_formats(declarations, source).items():
             exports.setdefault(name, export)
     for name, export in shipped_formats().items():
