@@ -50,24 +50,21 @@ def test_a_stream_has_versions_runs_and_holds_of_its_own(project: Project) -> No
 
 
 def test_a_rollback_concerns_one_stream(project: Project) -> None:
+    live = {}
     for name in ("news", "News"):
         own = project.for_stream(name)
-        for _ in range(2):
-            run = retrain(own, runtime_of(own), "timing", NOW).run
-            assert run is not None
-            assert run.model_version_id is not None
-        first = own.registry.get_production("timing")
-        assert first is not None
-        own.registry.promote(run.model_version_id, first.version_id, "by hand", NOW)
-    own, other = project.for_stream("news"), project.for_stream("News").registry.get_production("timing")
+        runs = [retrain(own, runtime_of(own), "timing", NOW).run for _ in range(2)]
+        first, second = (str(run.model_version_id) for run in runs if run is not None)
+        own.registry.promote(second, first, "by hand", NOW)
+        live[name] = (first, second)
+    own, other = project.for_stream("news"), project.for_stream("News")
     change = roll_back(own, runtime_of(own), "timing", "it is worse", NOW)
-    assert change.stream == "news"
+    assert (change.stream, change.to_version) == ("news", live["news"][0])
     assert own.registry.get_hold("timing") is not None
-    assert other is not None
-    live = project.for_stream("News").registry.get_production("timing")
-    assert live is not None
-    assert live.version_id == other.version_id
-    assert project.for_stream("News").registry.get_hold("timing") is None
+    assert other.registry.get_hold("timing") is None
+    production = other.registry.get_production("timing")
+    assert production is not None
+    assert production.version_id == live["News"][1]
 
 
 def test_runs_of_two_streams_may_be_in_progress_of_one_stream_not(project: Project) -> None:
