@@ -228,6 +228,7 @@ def _version(project: Project, document: ImportedVersionDocument, files: Mapping
     model_type = document.model_type
     version = ModelVersion(
         version_id=document.version_id,
+        stream=project.stream,
         model_type=model_type,
         algorithm=document.algorithm,
         trained_at=document.trained_at,
