@@ -23,8 +23,10 @@ if TYPE_CHECKING:
 
 
 def show_run_results(outcomes: Sequence[RunResult | Failure]) -> None:
-    """Print the scores and the decision of each run. Unevaluated dry runs are in the log, and so are
-    failures; after a result they are named again, or they would be overlooked."""
+    """Print the scores and the decision of each run, and after them what failed, which the log says in full.
+
+    Unevaluated dry runs are in the log only.
+    """
     from retrainer.pipeline.results import RunResult  # noqa: PLC0415  imported by now: it made the outcomes
 
     for result in outcomes:

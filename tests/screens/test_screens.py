@@ -83,7 +83,16 @@ CHANGING = (
 )
 BEFORE = {
     "restore-backup project.backup --replace --yes": ["backup project.backup"],
-    "import model.zip": ["export timing@production model.zip"],
+    "import model.zip": [
+        "backup project.backup",
+        "train timing --algorithm baseline",
+        "export timing@latest model.zip",
+        "restore-backup project.backup --replace --yes",
+    ],
+    "posts fetch": [
+        "config set posts.sources.notes '{type: sql, url: \"sqlite:///data/retrainer.db\", stream: notes, "
+        "query: \"SELECT post_id, created_at, content FROM posts ORDER BY created_at\"}'"
+    ],
     "posts import posts.csv": ["posts sample posts.csv"],
     "schedule remove": ["schedule install"],
 }
