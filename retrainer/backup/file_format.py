@@ -101,7 +101,7 @@ def read_info(folder: Path, file: Path) -> dict[str, Any]:
         RetrainerError: it was made by a newer release, or is not a backup.
     """
     try:
-        with closing(Database(create_engine(URL, folder))) as backup, backup.snapshot() as connection:
+        with closing(Database(create_engine(URL, folder), folder)) as backup, backup.snapshot() as connection:
             info = _require_valid(connection.execute(sa.select(INFO)).scalar_one())
             views = sa.inspect(connection).get_view_names()
             revision = connection.execute(

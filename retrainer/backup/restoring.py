@@ -63,7 +63,7 @@ def restore_backup(project: Project, file: Path, *, replace: bool = False) -> Ba
     """
     with (
         tempfile.TemporaryDirectory(prefix="retrainer-") as folder,
-        closing(Database(create_engine(project.settings.database.url, project.folder))) as database,
+        closing(Database(create_engine(project.settings.database.url, project.folder), project.folder)) as database,
     ):
         copy_verified(file, Path(folder) / DATABASE)
         info = read_info(Path(folder), file)

@@ -161,7 +161,7 @@ def posts_show(
     """
     with open_project(context) as (project, _):
         post = project.posts.get_post(post_id, stream=stream)
-        versions = project.registry.list_versions_trained_on(post)
+        versions = project.registry.list_versions_trained_on([post])[post.post_id]
     if as_json:
         console.document(documents.posts.ShownPostDocument.from_rows(post, versions))
     else:
@@ -188,7 +188,7 @@ def posts_delete(
     with open_project(context) as (project, _):
         project.posts.require_writable("delete posts")
         found = [project.posts.get_post(post_id, stream=stream) for post_id in wanted]
-        trained = {post.post_id: project.registry.list_versions_trained_on(post) for post in found}
+        trained = project.registry.list_versions_trained_on(found)
     if not as_json:
         posts_output.show_trained_on(trained)
     if not yes and not console.confirmed(f"Delete {len(wanted)} posts permanently?", hint="Add --yes"):

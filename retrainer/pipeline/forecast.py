@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -167,7 +168,7 @@ class _Moment:
         time: datetime = self.posts["created_at"].iloc[-1].to_pydatetime()
         return time
 
-    @property
+    @cached_property
     def is_stale(self) -> bool:
         """Whether no post came for unusually long before the moment."""
         freshness = measure_freshness(self.posts["created_at"], self.at)

@@ -6,8 +6,9 @@ import logging
 from typing import TYPE_CHECKING
 
 from retrainer.algorithms.model import TrainedModel
-from retrainer.errors import ArtifactError, RetrainerError
+from retrainer.errors import RetrainerError
 from retrainer.model_types import get_model_type
+from retrainer.registry.queries import require_not_pruned
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,11 +46,7 @@ def load_live_fit(project: Project, runtime: Runtime, version: ModelVersion) -> 
 
 def _load(project: Project, runtime: Runtime, version: ModelVersion, refit: Refit | None) -> TrainedModel:
     model_type = version.model_type_name
-    if version.pruned_at is not None:
-        raise ArtifactError(
-            f"the files of '{version.version_id}' were pruned on {version.pruned_at:%Y-%m-%d %H:%M} UTC",
-            hint="Its scores and decisions remain (`retrainer show`), but the model is gone",
-        )
+    require_not_pruned(version, "Its scores and decisions remain (`retrainer show`), but the model is gone")
     files = project.artifacts.read(version, refit)
     algorithm = runtime.algorithms(version.algorithm, model_type)
     options = version_options(project, version, algorithm)
@@ -119,7 +116,7 @@ def load_reliability(project: Project, version: ModelVersion, evaluation: ModelE
         return []
     model_type = get_model_type(version.model_type_name)
     try:
-        stored = model_type.parse(project.artifacts.read_forecasts(version, evaluation.forecasts_file))
+        stored = model_type.parse(project.artifacts.read_file(version, evaluation.forecasts_file))
     except RetrainerError as error:
         log.warning("Cannot compute the reliability of '%s': %s", evaluation.evaluation_id, error)
         return None

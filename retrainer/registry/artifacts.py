@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 import logging
 import os
+from collections import Counter
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -27,7 +28,7 @@ from retrainer.registry.model_files import (
     require_plain_paths,
     sha256,
 )
-from retrainer.registry.refits import NewRefit
+from retrainer.registry.refits import REFITS, NewRefit
 from retrainer.registry.staging import STAGING, claim_abandoned, find_abandoned, open_staging
 from retrainer.registry.tables import VersionFile
 
@@ -149,10 +150,11 @@ class Artifacts(ModelFiles):
             write_files(files, staged)
             for path in [*staged.rglob("*"), staged]:
                 sync(path)
-        large = {path for path in files if path.split("/")[0] != EVALUATIONS and not path.endswith(MANIFEST)}
-        if sum(len(files[path]) for path in large) <= MAX_BYTES_IN_DATABASE:
-            large = set()
-        return [_row(version.version_id, path, data, keep=path not in large) for path, data in files.items()]
+        sizes: Counter[str] = Counter()  # of the fits, in bytes
+        for name, data in files.items():
+            sizes[_fit_of(name)] += len(data) if _is_of_model(name) else 0
+        large = {name for name in files if _is_of_model(name) and sizes[_fit_of(name)] > MAX_BYTES_IN_DATABASE}
+        return [_row(version.version_id, name, data, keep=name not in large) for name, data in files.items()]
 
     def publish(self, staging: Staging) -> None:
         """Move staged files, which the database knows by now, into place.
@@ -356,6 +358,17 @@ def _free_path(path: Path) -> Path:
     """Return a path, or the same with a number added if something is there."""
     names = itertools.chain([path.name], (f"{path.name}.{number}" for number in itertools.count(2)))
     return next(path.with_name(name) for name in names if not os.path.lexists(path.with_name(name)))
+
+
+def _fit_of(path: str) -> str:
+    """Return the folder of the fit that one of a version's files belongs to."""
+    parts = path.split("/")
+    return "/".join(parts[:2]) if parts[0] == REFITS else ""
+
+
+def _is_of_model(path: str) -> bool:
+    """Whether one of a version's files is neither a manifest nor the forecasts of an evaluation."""
+    return not path.startswith(f"{EVALUATIONS}/") and path.removeprefix(f"{_fit_of(path)}/") != MANIFEST
 
 
 def _row(version_id: str, path: str, data: bytes, *, keep: bool) -> VersionFile:

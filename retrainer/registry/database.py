@@ -72,7 +72,7 @@ _ADVISORY_LOCK = 7_265_747_261  # "retra": any number, the same in every process
 class Database:
     """An open database with the newest schema."""
 
-    def __init__(self, engine: sa.Engine, project_folder: Path | None = None) -> None:
+    def __init__(self, engine: sa.Engine, project_folder: Path) -> None:
         self.engine = engine
         self.project_folder = project_folder
         self._writing_engine = engine.execution_options(retrainer_writes=True)

@@ -21,7 +21,7 @@ from retrainer.registry.refits import REFITS
 from retrainer.registry.staging import STAGING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
     from retrainer.registry.refits import Refit
@@ -100,33 +100,25 @@ class ModelFiles:
         Raises:
             ArtifactError: a file was changed, or is missing and the database has no copy.
         """
-        prefix = f"{refit.folder}/" if refit else ""
-        files = {
-            row.path.removeprefix(prefix): self._read_verified(version, row)
-            for row in self.list_files(version)
-            if (row.path.startswith(prefix) if refit else not row.path.startswith(f"{REFITS}/"))
-        }
-        manifest = files.get(MANIFEST, b"")
-        expected = refit.manifest_sha256 if refit else version.manifest_sha256
-        _check(manifest, expected, prefix + MANIFEST, version.version_id)
-        content = json.loads(manifest)
-        if content["format"] > FORMAT:
-            raise ArtifactError(
-                f"cannot read '{version.version_id}': its format is {content['format']}, "
-                f"this release reads up to {FORMAT}",
-                hint="Upgrade retrainer",
-            )
-        return {path: files[path] for path in content["files"]}
+        if refit is None:
+            files = self.read_files(version, lambda path: not path.startswith(f"{REFITS}/"))
+        else:
+            files = self.read_files(version, lambda path: path.startswith(f"{refit.folder}/"))
+        return files_of_fit(files, version, refit)
 
-    def read_forecasts(self, version: ModelVersion, path: str) -> bytes:
-        """Return the forecasts file of an evaluation, checked against its hash; from the database if it is missing.
+    def read_files(self, version: ModelVersion, is_wanted: Callable[[str], bool]) -> dict[str, bytes]:
+        """Return those of a version's files that are wanted, by path; see `read_file`."""
+        return {row.path: self._read_verified(version, row) for row in self.list_files(version) if is_wanted(row.path)}
+
+    def read_file(self, version: ModelVersion, path: str) -> bytes:
+        """Return one of a version's files, checked against its hash; from the database if it is missing.
 
         Raises:
             ArtifactError: it was changed, or is missing and the database has no copy.
         """
         rows = self.list_files(version, path)
         if not rows:
-            raise ArtifactError(f"'{version.version_id}' has no forecasts file '{path}'")
+            raise ArtifactError(f"'{version.version_id}' has no file '{path}'")
         return self._read_verified(version, rows[0])
 
     def find_file_problems(self, version: ModelVersion) -> dict[str, FileProblem]:
@@ -202,6 +194,29 @@ class ModelFiles:
         return next((part for part in reversed(below) if part.is_symlink()), None)
 
 
+def files_of_fit(files: Mapping[str, bytes], version: ModelVersion, refit: Refit | None = None) -> dict[str, bytes]:
+    """Return the files of a version's model, which its manifest names, by their path beside it.
+
+    Args:
+        files: the files of the version, or those of the fit, by path.
+        refit: the live fit; None for the evaluated fit.
+
+    Raises:
+        ArtifactError: the manifest is missing, was changed, or is from a newer release.
+    """
+    prefix = f"{refit.folder}/" if refit else ""
+    manifest = files.get(prefix + MANIFEST, b"")
+    expected = refit.manifest_sha256 if refit else version.manifest_sha256
+    _check(manifest, expected, prefix + MANIFEST, version.version_id)
+    content = json.loads(manifest)
+    if content["format"] > FORMAT:
+        raise ArtifactError(
+            f"cannot read '{version.version_id}': its format is {content['format']}, this release reads up to {FORMAT}",
+            hint="Upgrade retrainer",
+        )
+    return {path: files[prefix + path] for path in content["files"]}
+
+
 def in_models_folder(path: Path, models_dir: Path) -> bool:
     """Whether a path is where only this program puts files in the models folder."""
     return path.is_relative_to(models_dir) and path.relative_to(models_dir).parts[:1] in {
@@ -217,20 +232,27 @@ def no_copy(version: ModelVersion, path: Path) -> ArtifactError:
 
 
 def require_plain_paths(paths: Iterable[str], version_id: str) -> None:
-    """Check that each path names a file below the version's folder, on any system, and no two name the same one.
+    """Check that paths name files below the version's folder, on any system: no two the same one, none a folder.
 
     Raises:
         ArtifactError: one does not.
     """
     seen: set[str] = set()
-    for path in paths:
-        is_plain = path.isprintable() and "\\" not in path and not {"", ".", ".."} & set(path.split("/"))
-        if not is_plain or path.casefold() in seen:
-            problem = "differs from another one only in case" if is_plain else "is not a plain relative path"
-            raise ArtifactError(
-                f"'{version_id}' has a file '{path}', which {problem}", hint="It was not loaded. Train a new version"
-            )
-        seen.add(path.casefold())
+    listed = list(paths)
+    folders = {str(folder) for path in listed for folder in PurePosixPath(path.casefold()).parents}
+    for path in listed:
+        if not path.isprintable() or "\\" in path or {"", ".", ".."} & set(path.split("/")):
+            problem = "is not a plain relative path"
+        elif path.casefold() in seen:
+            problem = "differs from another one only in case"
+        elif path.casefold() in folders:
+            problem = "is also a folder"
+        else:
+            seen.add(path.casefold())
+            continue
+        raise ArtifactError(
+            f"'{version_id}' has a file '{path}', which {problem}", hint="It was not loaded. Train a new version"
+        )
 
 
 def sha256(data: bytes) -> str:

@@ -13,13 +13,20 @@ from sqlalchemy.orm import aliased
 from retrainer.errors import NothingToRollBack, ProductionChanged, PromotionRefused
 from retrainer.model_types import MODEL_TYPE_NAMES
 from retrainer.registry.liveness import current_actor
-from retrainer.registry.queries import fetch_production, fetch_version, set_production, version_id_of
+from retrainer.registry.queries import (
+    fetch_production,
+    fetch_version,
+    require_not_pruned,
+    set_production,
+    version_id_of,
+)
 from retrainer.registry.refits import Refit
 from retrainer.registry.tables import LEDGER_ACTIONS, Hold, LedgerEntry, ModelVersion
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from sqlalchemy import ColumnElement
     from sqlalchemy.orm import Session
 
     from retrainer.model_types import ModelTypeName
@@ -111,9 +118,7 @@ class Promotions:
             refit = new_refit.refit if new_refit else version.refit
             set_production(session, version, production, refit)
             ids = {"version_id": version_id, "from_version_id": live_id, "to_version_id": version_id}
-            session.add(
-                new_entry("promotion", model_type, reason, now, refit=refit.document() if refit else None, **ids)
-            )
+            session.add(new_entry("promotion", model_type, reason, now, refit=refit, **ids))
             return Change(model_type, live_id, version_id, reason)
 
     def find_promotions_to_undo(self, model_type: ModelTypeName, to: str | None = None) -> list[LedgerEntry]:
@@ -128,10 +133,7 @@ class Promotions:
     def get_version_before(self, promotion: LedgerEntry) -> ModelVersion:
         """Return the version that a promotion replaced, with the fit that was live then."""
         with self.database.read() as session:
-            version = fetch_version(session, promotion.from_version_id or "")
-            session.expunge(version)  # it is changed for the caller only
-            version.refit = _fetch_refit_before(session, promotion)
-            return version
+            return _fetch_with_fit(session, promotion.from_version_id, _fetch_refit_before(session, promotion))
 
     def roll_back(self, promotions: Sequence[LedgerEntry], reason: str, now: datetime, *, hold: bool) -> Change:
         """Undo promotions: return to the version that the earliest of them replaced.
@@ -161,9 +163,9 @@ class Promotions:
             for promotion, refit in zip(promotions, refits, strict=True):
                 before, after = promotion.to_version_id, promotion.from_version_id
                 ids = {"version_id": after, "from_version_id": before, "to_version_id": after}
-                entry = new_entry("rollback", model_type, reason, now, undoes=promotion.entry_id, **ids)
-                entry.refit = refit.document() if refit else None
-                session.add(entry)
+                session.add(
+                    new_entry("rollback", model_type, reason, now, refit=refit, undoes=promotion.entry_id, **ids)
+                )
                 session.flush()  # one by one, so that the ledger has them in order
             if hold:
                 _hold(session, model_type, reason, now)
@@ -175,20 +177,11 @@ class Promotions:
         Its live fit is the one that was live then. Of the decisions recorded up to that time the last one made counts,
         whatever the clock said: it may be set back.
         """
-        query = select(func.max(LedgerEntry.entry_id)).where(
-            LedgerEntry.model_type == model_type,
-            LedgerEntry.action.in_(PRODUCTION_CHANGE_ACTIONS),
-            LedgerEntry.recorded_at <= time,
-        )
         with self.database.read() as session:
-            last = session.scalar(query)
+            last = _fetch_last_change(session, model_type, LedgerEntry.recorded_at <= time)
             if last is None:
                 return None
-            entry = session.get_one(LedgerEntry, last)
-            version = fetch_version(session, entry.to_version_id or "")
-            session.expunge(version)  # it is changed for the caller only
-            version.refit = Refit.from_document(entry.refit)
-            return version
+            return _fetch_with_fit(session, last.to_version_id, Refit.from_document(last.refit))
 
     def get_hold(self, model_type: ModelTypeName) -> Hold | None:
         """Return the hold on a model type; None if automatic promotion is allowed."""
@@ -269,8 +262,14 @@ def describe_race(expected: str | None, found: str | None) -> str:
     return f"production changed from '{expected or 'none'}' to '{found or 'none'}' in the meantime"
 
 
-def new_entry(action: str, model_type: ModelTypeName, reason: str, now: datetime, **columns: Any) -> LedgerEntry:
-    """Return a new ledger entry, made by hand unless the columns say otherwise."""
+def new_entry(
+    action: str, model_type: ModelTypeName, reason: str, now: datetime, *, refit: Refit | None = None, **columns: Any
+) -> LedgerEntry:
+    """Return a new ledger entry, made by hand unless the columns say otherwise.
+
+    Args:
+        refit: the live fit that the version came with, if any.
+    """
     return LedgerEntry(
         at=now,
         recorded_at=datetime.now(UTC),
@@ -278,6 +277,7 @@ def new_entry(action: str, model_type: ModelTypeName, reason: str, now: datetime
         action=action,
         actor=current_actor(),
         reason=reason,
+        refit=refit.document() if refit else None,
         **{"automatic": False, "evidence": {}, **columns},
     )
 
@@ -314,22 +314,33 @@ def require_promotable(version: ModelVersion) -> None:
 
 
 def require_files(version: ModelVersion) -> None:
-    if version.pruned_at is not None:
-        raise PromotionRefused(
-            f"the files of '{version.version_id}' were pruned on {version.pruned_at:%Y-%m-%d %H:%M} UTC",
-            hint="Its scores and decisions remain, but the model is gone for good. Train a new version",
-        )
+    hint = "Its scores and decisions remain, but the model is gone for good. Train a new version"
+    require_not_pruned(version, hint, PromotionRefused)
 
 
 def _fetch_refit_before(session: Session, promotion: LedgerEntry) -> Refit | None:
     """Return the fit that was live before a promotion; None if it was the evaluated one."""
+    last = _fetch_last_change(session, promotion.model_type_name, LedgerEntry.entry_id < promotion.entry_id)
+    return Refit.from_document(last.refit) if last is not None else None
+
+
+def _fetch_last_change(
+    session: Session, model_type: ModelTypeName, condition: ColumnElement[bool]
+) -> LedgerEntry | None:
+    """Return the last of those changes of production that meet a condition."""
     query = select(func.max(LedgerEntry.entry_id)).where(
-        LedgerEntry.model_type == promotion.model_type,
-        LedgerEntry.action.in_(PRODUCTION_CHANGE_ACTIONS),
-        LedgerEntry.entry_id < promotion.entry_id,
+        LedgerEntry.model_type == model_type, LedgerEntry.action.in_(PRODUCTION_CHANGE_ACTIONS), condition
     )
     last = session.scalar(query)
-    return Refit.from_document(session.get_one(LedgerEntry, last).refit) if last is not None else None
+    return None if last is None else session.get_one(LedgerEntry, last)
+
+
+def _fetch_with_fit(session: Session, version_id: str | None, refit: Refit | None) -> ModelVersion:
+    """Return a version with the fit that was live at some time."""
+    version = fetch_version(session, version_id or "")
+    session.expunge(version)  # it is changed for the caller only
+    version.refit = refit
+    return version
 
 
 def fetch_predecessor(session: Session, model_type: ModelTypeName) -> str | None:

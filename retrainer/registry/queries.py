@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 
-from retrainer.errors import RunInProgress, UnknownName
+from retrainer.errors import ArtifactError, RetrainerError, RunInProgress, UnknownName
 from retrainer.registry.tables import POSTS_INDEX, POSTS_TABLE, ModelEvaluation, ModelVersion, TrainingRun
 
 if TYPE_CHECKING:
@@ -30,6 +30,17 @@ def fetch_version(session: Session, version_id: str) -> ModelVersion:
     if version is None:
         raise UnknownName(f"unknown version '{version_id}'", hint="`retrainer versions` lists them")
     return version
+
+
+def require_not_pruned(version: ModelVersion, hint: str, kind: type[RetrainerError] = ArtifactError) -> None:
+    """Check that the files of a version were not deleted for good.
+
+    Raises:
+        kind: they were.
+    """
+    if version.pruned_at is not None:
+        time = f"{version.pruned_at:%Y-%m-%d %H:%M} UTC"
+        raise kind(f"the files of '{version.version_id}' were pruned on {time}", hint=hint)
 
 
 def fetch_running_run(session: Session, run_id: str) -> TrainingRun:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import func, select
 
-from retrainer.registry.archive import Archive
 from retrainer.registry.names import Names
 from retrainer.registry.promotions import Promotions
+from retrainer.registry.retention import Retention
 from retrainer.registry.runs import Runs
 from retrainer.registry.tables import DatabaseIdentity, Silence, TrainingRun
 from retrainer.registry.versions import Versions
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from retrainer.registry.database import Database
 
 
-class Registry(Versions, Runs, Promotions, Archive, Names):
+class Registry(Versions, Runs, Promotions, Retention, Names):
     """The registry of versions, runs and promotions."""
 
     def __init__(self, database: Database) -> None:
@@ -44,7 +44,7 @@ class Registry(Versions, Runs, Promotions, Archive, Names):
             session.merge(Silence(stream=stream, since=since))
             return True
 
-    def list_other_projects(self, since: datetime) -> list[TrainingRun]:
+    def list_runs_of_other_projects(self, since: datetime) -> list[TrainingRun]:
         """Return the latest run of each other project that trains with this database, if it is later than `since`.
 
         Runs before the first one of this project do not count: they are of where it was before it was moved or copied.

@@ -145,7 +145,7 @@ class Runs:
                     started_at=now,
                     as_of=as_of,
                     promoted_to_production=False,
-                    project_folder=None if self.database.project_folder is None else str(self.database.project_folder),
+                    project_folder=str(self.database.project_folder),
                     **owner,
                 )
                 session.add(run)
@@ -252,7 +252,7 @@ class Runs:
                 automatic=automatic,
                 run_id=run_id,
                 evidence=final.evidence,
-                refit=version.refit.document() if final.promote and version.refit else None,
+                refit=version.refit if final.promote else None,
             )
             session.add(entry)
         return FinishedRun(run, change, race_lost=decision.promote and live_id != decision.expected_production)
@@ -293,6 +293,18 @@ class Runs:
     def _list_dead_run_ids(self, run_filter: RunFilter) -> list[str]:
         """Return the ids of the runs whose recorded status a filter must not rely on."""
         return [run.run_id for run, _ in self.find_dead_runs()] if run_filter.status in {"running", "failed"} else []
+
+    def get_last_run(self, model_type: ModelTypeName) -> TrainingRun | None:
+        """Return the latest run of a type, if any; runs for a past time (`--as-of`) do not count.
+
+        One whose process is dead is returned as `close_dead_runs` would close it.
+        """
+        query = _NEWEST_FIRST.where(TrainingRun.model_type == model_type, TrainingRun.as_of.is_(None)).limit(1)
+        with self.database.read() as session:
+            run = session.scalars(query).first()
+        if run is not None:
+            _close_if_dead(run, datetime.now(UTC))
+        return run
 
     def get_last_completed_run(self, model_type: ModelTypeName) -> TrainingRun | None:
         """Return the latest completed run of a type, if any; runs for a past time (`--as-of`) do not count."""

@@ -290,7 +290,7 @@ class LedgerEntry(_HasModelType, Base):
     run_id: Mapped[str | None] = mapped_column(ForeignKey(TrainingRun.run_id))
     undoes: Mapped[int | None] = mapped_column(ForeignKey(f"{PREFIX}ledger.entry_id"), unique=True)
     evidence: Mapped[dict[str, Any]]
-    refit: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))  # see `Refit`: the fit that went live
+    refit: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))  # the live fit as of then
 
     @property
     def refit_through(self) -> datetime | None:

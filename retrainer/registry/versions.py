@@ -8,7 +8,13 @@ from sqlalchemy import func, select, update
 
 from retrainer.errors import ArtifactError
 from retrainer.registry.promotions import record_entry
-from retrainer.registry.queries import fetch_production, fetch_running_run, fetch_version, new_id
+from retrainer.registry.queries import (
+    fetch_production,
+    fetch_running_run,
+    fetch_version,
+    new_id,
+    require_not_pruned,
+)
 from retrainer.registry.refits import Refit
 from retrainer.registry.tables import LedgerEntry, ModelEvaluation, ModelVersion, Post, TrainingRun, VersionFile
 from retrainer.streams import DEFAULT_STREAM
@@ -54,33 +60,38 @@ class Versions:
         with self.database.read() as session:
             return list(session.scalars(query.limit(limit)))
 
-    def list_versions_trained_on(self, post: Post) -> list[ModelVersion]:
-        """Return the versions that a post was used to train, newest first; all learn from the stream `default`."""
-        if post.stream != DEFAULT_STREAM:
-            return []
+    def list_versions_trained_on(self, posts: Sequence[Post]) -> dict[str, list[ModelVersion]]:
+        """Return, by the id of the post, the versions that each of a stream's posts was used to train, newest first.
+
+        All versions learn from the stream `default`.
+        """
         query = select(ModelVersion, TrainingRun.as_of)
         query = query.outerjoin(TrainingRun, TrainingRun.model_version_id == ModelVersion.version_id)
         query = query.order_by(ModelVersion.trained_at.desc(), ModelVersion.version_id.desc())
-        live = select(LedgerEntry).where(LedgerEntry.refit.is_not(None)).order_by(LedgerEntry.entry_id.desc())
+        is_import = LedgerEntry.action == "import"
+        fitted = select(LedgerEntry).where(is_import | LedgerEntry.refit.is_not(None))
         with self.database.read() as session:
             rows = session.execute(query).all()
-            entries = session.scalars(live).all()
-            imported = set(session.scalars(select(LedgerEntry.version_id).where(LedgerEntry.action == "import")))
+            entries = session.scalars(fitted.order_by(LedgerEntry.entry_id.desc())).all()
         fits: dict[str, dict[Refit, datetime | None]] = {version.version_id: {} for version, _ in rows}
         for entry in entries:  # the newest first, so that the first time that a fit went live remains
-            if entry.to_version_id is not None and (refit := Refit.from_document(entry.refit)) is not None:
-                fits[entry.to_version_id][refit] = entry.recorded_at
-        found = []
-        for version, as_of in rows:
-            own_fits = fits[version.version_id]
-            is_imported = version.version_id in imported
-            if is_imported and version.refit is not None:
-                own_fits[version.refit] = None  # made in another project, before or after the post was imported here
-            if _was_trained_on(version, post, is_as_of=as_of is not None or is_imported) or any(
-                _was_fitted_again_on(version, post, refit, live_at) for refit, live_at in own_fits.items()
-            ):
-                found.append(version)
-        return found
+            if entry.version_id is not None and (refit := Refit.from_document(entry.refit)) is not None:
+                # The fit of an import was made in another project, before or after the post was imported here.
+                fits[entry.version_id][refit] = None if entry.action == "import" else entry.recorded_at
+        elsewhere = {entry.version_id for entry in entries if entry.action == "import"}
+        return {
+            post.post_id: [
+                version
+                for version, as_of in rows
+                if post.stream == DEFAULT_STREAM
+                and _has_use_of(version, post)
+                and (
+                    _was_trained_on(version, post, is_as_of=as_of is not None or version.version_id in elsewhere)
+                    or any(_was_fitted_again_on(post, *fit) for fit in fits[version.version_id].items())
+                )
+            ]
+            for post in posts
+        }
 
     def list_version_ids(self, model_type: ModelTypeName, *, pruned: bool = False) -> set[str]:
         """Return the ids of all versions of a type, or of those whose files were pruned."""
@@ -111,7 +122,7 @@ class Versions:
         self,
         version: ModelVersion,
         files: Iterable[VersionFile],
-        evaluations: Iterable[ModelEvaluation],
+        evaluations: Sequence[ModelEvaluation],
         reason: str,
         now: datetime,
         evidence: dict[str, Any],
@@ -122,16 +133,21 @@ class Versions:
             False if it is here already.
 
         Raises:
-            ArtifactError: another version has its id, or its files were pruned here.
+            ArtifactError: another version has its id or an evaluation of another one has the id of one of its
+                evaluations, or its files were pruned here.
         """
+        ids = [evaluation.evaluation_id for evaluation in evaluations]
+        taken = select(ModelEvaluation.evaluation_id).where(ModelEvaluation.evaluation_id.in_(ids))
         with self.database.write() as session:
             if _is_known(session, version):
                 return False
+            if (evaluation_id := session.scalars(taken).first()) is not None:
+                raise ArtifactError(f"there is another evaluation '{evaluation_id}' here", hint="Nothing was imported")
             session.add(version)
             session.flush()
             session.add_all([*files, *evaluations])
-            ids = {"version_id": version.version_id, "evidence": evidence}
-            record_entry(session, "import", version.model_type_name, reason, now, **ids)
+            columns = {"version_id": version.version_id, "evidence": evidence, "refit": version.refit}
+            record_entry(session, "import", version.model_type_name, reason, now, **columns)
             return True
 
     def mark_evaluated(self, version_id: str, *, succeeded: bool) -> None:
@@ -202,11 +218,7 @@ def _is_known(session: Session, version: ModelVersion) -> bool:
     known = session.get(ModelVersion, version.version_id)
     if known is None:
         return False
-    if known.pruned_at is not None:
-        raise ArtifactError(
-            f"the files of '{known.version_id}' were pruned on {known.pruned_at:%Y-%m-%d %H:%M} UTC",
-            hint="Import it into another project",
-        )
+    require_not_pruned(known, "Import it into another project")
     if (known.model_type, known.manifest_sha256) != (version.model_type, version.manifest_sha256):
         raise ArtifactError(f"there is another version '{known.version_id}' here", hint="Nothing was imported")
     if version.refit is not None and version.refit != known.refit:
@@ -217,17 +229,15 @@ def _is_known(session: Session, version: ModelVersion) -> bool:
     return True
 
 
-def _was_fitted_again_on(version: ModelVersion, post: Post, refit: Refit, live_at: datetime | None) -> bool:
-    """Whether a live fit of a version knows a post, which a correction may have moved in time since.
+def _was_fitted_again_on(post: Post, refit: Refit, live_at: datetime | None) -> bool:
+    """Whether a live fit knows a post, which a correction may have moved in time since.
 
     Args:
         live_at: when the fit first went live; None if it was made in another project.
     """
-    if not _has_use_of(version, post):
-        return False
     if live_at is not None and post.imported_at is not None and post.imported_at > live_at:
         return False
-    time = post.moved_from if post.moved_from is not None else post.created_at
+    time = min(post.created_at, post.moved_from or post.created_at)
     return (time, post.post_id) <= (refit.through, refit.through_post_id)
 
 
@@ -242,8 +252,6 @@ def _was_trained_on(version: ModelVersion, post: Post, *, is_as_of: bool) -> boo
         is_as_of: whether `trained_at` is a past time that a user chose, or a time in another project: the post need not
             have been imported by then.
     """
-    if not _has_use_of(version, post):
-        return False
     if post.imported_at is not None and post.imported_at > version.trained_at and not is_as_of:
         return False
     time = post.created_at

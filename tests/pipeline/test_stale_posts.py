@@ -13,7 +13,7 @@ from retrainer.algorithms import hookimpl
 from retrainer.pipeline.run import retrain
 from retrainer.pipeline.stale_posts import find_stale_posts, report_stale_posts
 from retrainer.registry.tables import Post
-from tests.conftest import NOW, open_project, regular_posts, runtime_of
+from tests.conftest import NOW, import_regular_posts, open_project, regular_posts, runtime_of
 from tests.notify.receiver import Receiver
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from retrainer.project import Project
     from retrainer.runtime import Runtime
     from tests.command_line import Runner
+    from tests.conftest import Prepare
 
 HOUR = timedelta(hours=1)  # the gaps of the posts are 5 hours, so that 10 hours are usual
 
@@ -43,10 +44,9 @@ class Diary:
 
 
 @pytest.fixture
-def project(folder_on_each_database: Path) -> Project:
-    project = open_project(folder_on_each_database)
-    project.posts.add(regular_posts(120), NOW)
-    return project
+def project(folder: Path, prepare: Prepare) -> Project:
+    prepare(folder, import_regular_posts)
+    return open_project(folder)
 
 
 def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:

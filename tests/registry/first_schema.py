@@ -28,7 +28,7 @@ def create_first_schema(folder: Path) -> Database:
 
     project = open_project(folder)
     engine = module.create_engine(project.settings.database.url, folder)
-    database = Database(engine)
+    database = Database(engine, folder)
     with engine.execution_options(retrainer_writes=True).begin() as connection:
         upgrade_to(connection, "0001")
         time = "2024-01-01 00:00:00.000000"

@@ -92,7 +92,7 @@ class DecisionDocument(Document):
     run_id: RunId | None
     evidence: Annotated[dict[str, Any], DescribedBy(FiguresDocument)]
     refit_through: Timestamp | None = Field(
-        examples=["2025-11-06T11:58:40Z"], description="The last post that the fit which went live knows."
+        examples=["2025-11-06T11:58:40Z"], description="The last post that the live fit knows."
     )
 
 

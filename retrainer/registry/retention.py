@@ -1,4 +1,4 @@
-"""The registry's archive: which versions are kept, archived or pruned."""
+"""The registry's retention: which versions are kept, archived or pruned."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from retrainer.registry.database import Database
 
 
-class Archive:
+class Retention:
     """The part of the registry about archived, pinned and pruned versions."""
 
     database: Database
