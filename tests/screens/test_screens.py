@@ -90,8 +90,8 @@ BEFORE = {
         "restore-backup project.backup --replace --yes",
     ],
     "posts fetch": [
-        "config set posts.sources.notes '{type: sql, url: \"sqlite:///data/retrainer.db\", stream: notes, "
-        "query: \"SELECT post_id, created_at, content FROM posts ORDER BY created_at\"}'"
+        'config set posts.sources.notes \'{type: sql, url: "sqlite:///data/retrainer.db", stream: notes, '
+        'query: "SELECT post_id, created_at, content FROM posts ORDER BY created_at"}\''
     ],
     "posts import posts.csv": ["posts sample posts.csv"],
     "schedule remove": ["schedule install"],
