@@ -82,7 +82,7 @@ def test_the_posts_of_a_stream_until_now_count(folder_on_each_database: Path) ->
     assert freshness.newest_at == START + 3 * HOUR
     assert freshness.usual_gap == 4 * HOUR
     assert freshness.is_stale
-    other = project.posts.freshness(START + 60 * HOUR, stream="other")
+    other = project.posts.for_stream("other").freshness(START + 60 * HOUR)
     assert other is not None
     assert not other.is_stale
 
