@@ -31,6 +31,7 @@ from retrainer.registry.model_files import (
 from retrainer.registry.refits import REFITS, NewRefit
 from retrainer.registry.staging import STAGING, claim_abandoned, find_abandoned, open_staging
 from retrainer.registry.tables import VersionFile
+from retrainer.streams import DEFAULT_STREAM, ModelKey
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -191,7 +192,7 @@ class Artifacts(ModelFiles):
             left = [str(path.relative_to(folder)) for path in files_in(folder)]
             if left:
                 reason = f"Removed '{folder.relative_to(self.models_dir)}' of a process that died: {', '.join(left)}"
-                self._registry.record_files(model_type, "cleanup", reason)
+                self._registry.record_files(ModelKey(DEFAULT_STREAM, model_type), "cleanup", reason)
                 log.info("%s", reason)
 
     def unknown_versions(self, model_type: ModelTypeName) -> list[Path]:
@@ -289,7 +290,7 @@ class Artifacts(ModelFiles):
             sync(target.parent)
         reason = f"Moved '{path}' of '{version.version_id}', which was changed, to '{target}'"
         log.warning("%s", reason)
-        self._registry.record_files(version.model_type_name, "set_aside", reason, version.version_id)
+        self._registry.record_files(version.model_key, "set_aside", reason, version.version_id)
 
     def restore_missing_files(self, version: ModelVersion) -> None:
         for path, problem in self.find_file_problems(version).items():

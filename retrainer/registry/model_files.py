@@ -30,9 +30,10 @@ if TYPE_CHECKING:
 
 FileProblem = Literal["missing", "changed", "unreadable"]
 SET_ASIDE = ".set-aside"
+STREAMS = "streams"  # the folder of the production links of other streams than `default`
 LOCK_FILE = ".lock"
 OWNER_FILE = ".database-id"  # the id of the database that the models folder belongs to
-_OWN_NAMES = (*MODEL_TYPE_NAMES, STAGING, SET_ASIDE, LOCK_FILE, OWNER_FILE)
+_OWN_NAMES = (*MODEL_TYPE_NAMES, STAGING, SET_ASIDE, STREAMS, LOCK_FILE, OWNER_FILE)
 _OWNER = re.compile(rb"[0-9a-f]{32}\n")
 
 

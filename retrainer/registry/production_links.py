@@ -1,4 +1,7 @@
-"""The links `models/timing_model` and `models/content_model` to the folders of the production versions."""
+"""The links `models/timing_model` and `models/content_model` to the folders of the production versions.
+
+Those of other streams than `default` are in `models/streams/ID/`.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,8 @@ from typing import TYPE_CHECKING
 
 from retrainer.errors import ArtifactError
 from retrainer.model_types import MODEL_TYPE_NAMES
+from retrainer.registry.model_files import STREAMS
+from retrainer.streams import DEFAULT_STREAM, stream_id
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 class ProductionLinks:
-    """The links in one models folder."""
+    """The links of one stream in a models folder."""
 
     def __init__(self, artifacts: Artifacts, registry: Registry) -> None:
         self._artifacts = artifacts
@@ -49,6 +54,8 @@ class ProductionLinks:
             ArtifactError: the models folder cannot be written, or something else has the name of a link.
         """
         with self._artifacts.lock():
+            self._artifacts.require_no_links(self._folder)
+            self._folder.mkdir(parents=True, exist_ok=True)
             for model_type in MODEL_TYPE_NAMES:
                 self._link(model_type)
 
@@ -59,23 +66,36 @@ class ProductionLinks:
             ArtifactError: a file, a folder or another link has.
         """
         for model_type in MODEL_TYPE_NAMES:
-            _require_free(self._artifacts.models_dir / f"{model_type}_model", model_type)
+            _require_free(self._path(model_type), model_type)
 
     def find_problem(self, model_type: ModelTypeName) -> str | None:
         """Describe what is wrong with a type's production link; None if it is right."""
-        link = self._artifacts.models_dir / f"{model_type}_model"
+        link = self._path(model_type)
         production = self._registry.get_production(model_type)
         if production is None:
             is_own = link.is_symlink() and _is_own_link(link, model_type)
             return "it exists, but there is no production version" if is_own else None
         if not link.is_symlink():
             return "it is not a link" if link.exists() else "it is missing"
-        if os.readlink(link) != _link_target(production):  # noqa: PTH115  Path would normalise what is compared
+        if os.readlink(link) != self._target(production):  # noqa: PTH115  Path would normalise what is compared
             return f"it does not point to '{production.version_id}'"
         return None if link.exists() else f"the folder of '{production.version_id}' is missing"
 
+    @property
+    def _folder(self) -> Path:
+        models, stream = self._artifacts.models_dir, self._registry.stream
+        return models if stream == DEFAULT_STREAM else models / STREAMS / stream_id(stream)
+
+    def _path(self, model_type: ModelTypeName) -> Path:
+        return self._folder / f"{model_type}_model"
+
+    def _target(self, version: ModelVersion) -> str:
+        """Return a relative path, so that it survives a move of the models folder."""
+        up = "../" * len(self._folder.relative_to(self._artifacts.models_dir).parts)
+        return f"{up}{version.model_type}/{version.version_id}"
+
     def _link(self, model_type: ModelTypeName) -> None:
-        link = self._artifacts.models_dir / f"{model_type}_model"
+        link = self._path(model_type)
         production = self._registry.get_production(model_type)
         if self.find_problem(model_type) is None:
             return
@@ -84,11 +104,11 @@ class ProductionLinks:
             link.unlink()
             reason = f"Removed the link '{link.name}': there is no production version"
             log.info("%s", reason)
-            self._registry.record_files(model_type, "cleanup", reason)
+            self._registry.record_files(self._registry.key(model_type), "cleanup", reason)
             return
         with self._artifacts.staging(model_type) as staging:
             new_link = staging.folder / link.name
-            new_link.symlink_to(_link_target(production), target_is_directory=True)
+            new_link.symlink_to(self._target(production), target_is_directory=True)
             new_link.replace(link)
 
 
@@ -100,10 +120,6 @@ def _require_free(link: Path, model_type: str) -> None:
         raise ArtifactError(f"cannot link '{link}': it is a link to '{link.readlink()}'", hint="Move it away")
 
 
-def _link_target(version: ModelVersion) -> str:
-    return f"{version.model_type}/{version.version_id}"  # relative, so that it survives a move of the folder
-
-
 def _is_own_link(link: Path, model_type: str) -> bool:
-    target = link.readlink()
-    return len(target.parts) == 2 and target.parts[0] == model_type  # noqa: PLR2004  as in `_link_target`
+    parts = [part for part in link.readlink().parts if part != ".."]
+    return len(parts) == 2 and parts[0] == model_type  # noqa: PLR2004  as in `_target`

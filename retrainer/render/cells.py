@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from retrainer import console
 from retrainer.times import format_relative
@@ -16,8 +16,10 @@ if TYPE_CHECKING:
 
 
 def format_id(one: str | None, short_ids: Mapping[str, str]) -> str:
-    """Return the ID of a version or a run, or the end that names it if it has one."""
-    return "-" if one is None else short_ids.get(one, one)
+    """Return the ID of a version or a run; on a terminal, the end that names it."""
+    if one is None:
+        return "-"
+    return short_ids.get(one, one) if console.is_terminal() else one
 
 
 def format_moment(time: datetime | None) -> str:
@@ -55,6 +57,11 @@ def format_minute(time: datetime | None) -> str:
 def format_score(score: float | None) -> str:
     """Return a score with four digits."""
     return "-" if score is None else f"{score:.4f}"
+
+
+def skill_style(skill: float) -> Literal["good", "bad", "warning"]:
+    """Return the style of a skill: better than the naive forecast, worse, or as good."""
+    return "good" if skill > 0 else "bad" if skill < 0 else "warning"
 
 
 def format_size(size: int) -> str:

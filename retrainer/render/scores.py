@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from retrainer import console
 from retrainer.model_types import get_model_type
+from retrainer.render.cells import skill_style
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,14 +24,19 @@ if TYPE_CHECKING:
 
 
 def show_run_results(outcomes: Sequence[RunResult | Failure]) -> None:
-    """Print the scores and the decision of each run. Failures and unevaluated dry runs are in the log."""
+    """Print the scores and the decision of each run, and after them what failed, which the log says in full.
+
+    Unevaluated dry runs are in the log only.
+    """
     from retrainer.pipeline.results import RunResult  # noqa: PLC0415  imported by now: it made the outcomes
 
     for result in outcomes:
         if not isinstance(result, RunResult) or result.evaluation is None:
             continue
         sides, count = run_sides(result)
-        forecasts = _count_forecasts(count, result.evaluation.window.origin, "test posts")
+        total = result.run.num_test_samples if result.run else None
+        posts = "test posts" if total is None or total == count else f"of {total} test posts"
+        forecasts = _count_forecasts(count, result.evaluation.window.origin, posts)
         title = f"{result.model_type.capitalize()}: {result.algorithm}, {forecasts}"
         show_metrics(title, get_model_type(result.model_type).metrics, sides)
         if result.comparison is not None:
@@ -44,6 +50,11 @@ def show_run_results(outcomes: Sequence[RunResult | Failure]) -> None:
         else:
             console.paragraph(f"Not promoted: {result.reason}")
         console.text()
+    if any(isinstance(outcome, RunResult) for outcome in outcomes):
+        for outcome in outcomes:
+            if not isinstance(outcome, RunResult):
+                failure = f"{outcome.model_type.capitalize()} failed: {outcome.error.message}"
+                console.paragraph(console.Styled(failure, "bad"))
 
 
 def show_evaluation(version_id: str, evaluation: Evaluation) -> None:
@@ -55,9 +66,8 @@ def show_evaluation(version_id: str, evaluation: Evaluation) -> None:
     _show_descriptions(metrics, evaluation.metrics)
     skill = evaluation.metrics["skill"]
     comparative = "better than" if skill > 0 else "no better than" if skill == 0 else "worse than"
-    style: Literal["good", "bad", "warning"] = "good" if skill > 0 else "warning" if skill == 0 else "bad"
     sentence = f"Skill {skill:+.3f}: {comparative} the naive forecast (0 is as good, 1 is perfect)"
-    console.text(console.Styled(sentence, style))
+    console.text(console.Styled(sentence, skill_style(skill)))
     if evaluation.num_predictions < len(evaluation.post_ids):
         console.text(f"{len(evaluation.post_ids) - evaluation.num_predictions} forecasts could not be scored")
     _show_reliability(evaluation.reliability)
@@ -84,7 +94,7 @@ def show_comparison(comparison: Comparison) -> None:
     # Costs cover all forecasts, scores only the posts that both versions forecast: costs follow below.
     metrics = [metric for metric in get_model_type(comparison.model_type).metrics if not metric.is_tally]
     title = _count_forecasts(comparison.num_predictions, origin, "posts")
-    show_metrics(title, metrics, _add_skill(comparison.model_type, sides))
+    show_metrics(title, metrics, _add_skill(comparison.model_type, sides), judged="B")
     _show_differences(comparison.differences, "A", "B")
     if comparison.evidence is not None:
         console.paragraph(describe_evidence("B", comparison.evidence))
@@ -123,8 +133,12 @@ def metric_rows(metrics: Sequence[Metric], sides: Sides) -> tuple[list[str], lis
     return list(present), rows
 
 
-def show_metrics(title: str, metrics: Sequence[Metric], sides: Sides) -> None:
-    """Print metrics side by side, and judge the first side: against the naive forecast, and by good values."""
+def show_metrics(title: str, metrics: Sequence[Metric], sides: Sides, *, judged: str = "") -> None:
+    """Print metrics side by side, and judge the first side: against the naive forecast, and by good values.
+
+    Args:
+        judged: the name of the first side, if the table has to repeat it.
+    """
     headings, rows = metric_rows(metrics, sides)
     first, naive = (sides.get(heading) or {} for heading in (headings[0] if headings else "", "naive"))
     cells = [
@@ -136,7 +150,7 @@ def show_metrics(title: str, metrics: Sequence[Metric], sides: Sides) -> None:
         )
         for metric, values in rows
     ]
-    console.table(["Metric", *headings, "vs naive", "Good value"], cells, title=title, right=headings)
+    console.table(["Metric", *headings, f"{judged} vs naive".strip(), "Good value"], cells, title=title, right=headings)
 
 
 def _against_naive(metric: Metric, value: float | None, naive: float | None) -> str | Styled:

@@ -74,7 +74,8 @@ def test_a_silence_is_published_once_and_warned_of_at_every_run(
     report(project, runtime, [], NOW + 6 * HOUR)
     reason = "The posts are stale: the newest is 11 h old (2024-11-15 07:00 UTC); the longest usual gap is 10 h"
     (event,) = diary.events
-    assert event == {"kind": "stale_posts", "model_type": None, "version_id": None, "reason": reason}
+    about = {"stream": "default", "model_type": None, "version_id": None}
+    assert event == {"kind": "stale_posts", **about, "reason": reason}
     assert warnings(caplog) == [reason]
     report(project, runtime, [], NOW + 7 * HOUR)
     assert warnings(caplog) == [], "cron mails a warning once"

@@ -81,10 +81,21 @@ CHANGING = (
     "schedule install",
     "schedule remove",
 )
+OTHER = "--config other/config/config.yaml"  # another project
+SOURCE = (
+    """{type: sql, url: "sqlite:///data/retrainer.db", query: "SELECT post_id, created_at FROM posts", stream: notes}"""
+)
 BEFORE = {
     "restore-backup project.backup --replace --yes": ["backup project.backup"],
-    "import model.zip": ["export timing@production model.zip"],
+    "import model.zip": [
+        "init other",
+        "posts sample posts.csv",
+        f"{OTHER} posts import posts.csv",
+        f"{OTHER} train timing --algorithm baseline",
+        f"{OTHER} export timing@latest model.zip",
+    ],
     "posts import posts.csv": ["posts sample posts.csv"],
+    "posts fetch": [f"config set posts.sources.notes '{SOURCE}'"],
     "schedule remove": ["schedule install"],
 }
 NO_SCREEN = {"serve": "it prints log lines only"}
