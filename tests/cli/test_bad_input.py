@@ -217,6 +217,7 @@ def test_a_read_only_models_folder(folder: Path, retrainer: Runner, powerless_re
     assert retrainer("production", "--json").json["timing_model"] is None
 
 
+@pytest.mark.slow
 def test_a_file_without_read_permission(folder: Path, powerless_retrainer: Runner) -> None:
     (folder / "posts.csv").write_text("id,date\n")
     (folder / "posts.csv").chmod(0)
@@ -312,7 +313,9 @@ def test_unusable_rows_of_a_foreign_table_are_skipped(folder: Path, retrainer: R
     assert "Left out 3 posts of" in done.err
 
 
-@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+@pytest.mark.parametrize(
+    "closed", [*(pytest.param(closed, marks=pytest.mark.slow) for closed in (">&-", "2>&-")), ">&- 2>&-"]
+)
 def test_a_closed_stream_does_not_stop_a_run(closed: str, folder: Path, retrainer: Runner) -> None:
     import_posts(retrainer, folder, regular_posts(60))
     command = f"{sys.executable} -m retrainer train timing {closed}"
@@ -322,6 +325,7 @@ def test_a_closed_stream_does_not_stop_a_run(closed: str, folder: Path, retraine
     assert retrainer("history", "--json").json["training_runs"][0]["status"] == "completed"
 
 
+@pytest.mark.slow
 def test_a_closed_pipe_on_stderr_does_not_stop_a_run(folder: Path, retrainer: Runner) -> None:
     import_posts(retrainer, folder, regular_posts(60))
     command = f"{sys.executable} -m retrainer train timing 2>&1 >/dev/null | head -n 1"
@@ -372,6 +376,7 @@ def test_json_is_valid_on_a_terminal_without_unicode(folder: Path, retrainer_pro
     assert done.json["error"]["message"] == "unknown version 'é 😀'"
 
 
+@pytest.mark.slow
 def test_unencodable_characters_are_escaped(folder: Path, retrainer: Runner, retrainer_process: Runner) -> None:
     import_posts(retrainer, folder, regular_posts(60))
     done = retrainer_process("train", "timing", PYTHONIOENCODING="ascii")
