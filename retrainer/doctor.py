@@ -17,6 +17,7 @@ from retrainer.files import require_readable
 from retrainer.health import ProblemKind, check_surroundings
 from retrainer.model_types import MODEL_TYPE_NAMES
 from retrainer.pipeline.recovery import set_aside
+from retrainer.schedule.installed import find_schedules
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,7 +59,7 @@ class Finding:
         subject: the run, version or path concerned.
         message: the problem in one sentence.
         repaired: whether it was repaired; None if that was not requested.
-        repairable: whether `--repair` may repair it; otherwise, the message says what to do.
+        repairable: whether `--repair` can repair it; otherwise, the message says what to do.
     """
 
     kind: FindingKind
@@ -68,11 +69,7 @@ class Finding:
     repairable: bool = True
 
 
-Repair = Callable[[], object]  # returns False if the problem cannot be repaired
-
-
-def _cannot_repair() -> bool:
-    return False
+Repair = Callable[[], object]  # returns False if it did not help
 
 
 def examine(project: Project, *, repair: bool = False) -> list[Finding]:
@@ -86,30 +83,27 @@ def examine(project: Project, *, repair: bool = False) -> list[Finding]:
         The problems found.
     """
     return [
-        replace(finding, repaired=_attempt(repair_it) if repair else None)
+        replace(finding, repairable=repair_it is not None, repaired=_attempt(repair_it) if repair else None)
         for finding, repair_it in _find_problems(project)
     ]
 
 
-def _attempt(repair: Repair) -> bool:
+def _attempt(repair: Repair | None) -> bool:
     try:
-        return repair() is not False
+        return repair is not None and repair() is not False
     except (ArtifactError, OSError) as error:
         log.warning("Not repaired: %s", error)
         return False
 
 
-def _find_problems(project: Project) -> Iterator[tuple[Finding, Repair]]:
+def _find_problems(project: Project) -> Iterator[tuple[Finding, Repair | None]]:
     """Find the problems one by one: each is repaired before the next is looked for."""
     yield from _dead_runs(project)
-    for problem in check_surroundings(project, datetime.now(UTC)):
-        yield (
-            Finding(problem.kind, problem.subject, f"{problem.message}. {problem.hint}", repairable=False),
-            _cannot_repair,
-        )
+    for problem in check_surroundings(project, find_schedules(project.config_file), datetime.now(UTC)):
+        yield Finding(problem.kind, problem.subject, f"{problem.message}. {problem.hint}"), None
     folder_problem = _folder_problem(project)
     if folder_problem is not None:
-        yield folder_problem, _cannot_repair
+        yield folder_problem, None
         return
     for folder in project.artifacts.abandoned_staging_folders():
         if folder.exists():
@@ -137,13 +131,15 @@ def _folder_problem(project: Project) -> Finding | None:
     return None
 
 
-def _reported(problems: Iterator[tuple[Finding, Repair]], folder: Path) -> Iterator[tuple[Finding, Repair]]:
+def _reported(
+    problems: Iterator[tuple[Finding, Repair | None]], folder: Path
+) -> Iterator[tuple[Finding, Repair | None]]:
     """Find problems in a folder; if that fails, this is the problem."""
     try:
         require_readable(folder)
         yield from problems
     except (ArtifactError, OSError) as error:
-        yield _unreadable(folder, error), _cannot_repair
+        yield _unreadable(folder, error), None
 
 
 def _unreadable(folder: Path, error: ArtifactError | OSError) -> Finding:
@@ -161,15 +157,15 @@ def _dead_runs(project: Project) -> Iterator[tuple[Finding, Repair]]:
         yield Finding("dead_run", run.run_id, message), partial(close, run.run_id)
 
 
-def _stray_folders(project: Project, model_type: ModelTypeName) -> Iterator[tuple[Finding, Repair]]:
+def _stray_folders(project: Project, model_type: ModelTypeName) -> Iterator[tuple[Finding, Repair | None]]:
     artifacts, registry = project.artifacts, project.registry
     is_empty = not registry.list_versions(limit=1)
     for folder in artifacts.unknown_versions(model_type):
         message = f"'{folder}' is a version that the database does not know"
-        repair: Repair = partial(set_aside, project, model_type, folder)
+        repair: Repair | None = partial(set_aside, project, model_type, folder)
         if is_empty:  # a new database, or the wrong one
             message += "; it is not moved, since the database has no versions at all"
-            repair = _cannot_repair
+            repair = None
         else:
             message += "; --repair moves it to '.set-aside', since it may belong to another database"
         yield Finding("stray_folder", str(folder), message), repair

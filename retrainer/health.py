@@ -12,7 +12,6 @@ from retrainer.algorithms.manager import load_algorithm
 from retrainer.errors import RetrainerError
 from retrainer.model_types import MODEL_TYPE_NAMES
 from retrainer.pipeline.loading import version_options
-from retrainer.schedule.installed import find_schedules
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -25,7 +24,18 @@ if TYPE_CHECKING:
 MIN_FREE_BYTES = 100 * 1024**2  # a run writes a version of up to 32 MB, and logs
 _SHARED = timedelta(days=30)  # since a run of another project, the database counts as shared
 
-ProblemKind = Literal["unusable_algorithm", "unwritable_folder", "full_disk", "idle_schedule", "shared_database"]
+ProblemKind = Literal[
+    "no_posts",
+    "stale_posts",
+    "failed_run",
+    "nothing_in_production",
+    "missed_run",
+    "unusable_algorithm",
+    "unwritable_folder",
+    "full_disk",
+    "idle_schedule",
+    "shared_database",
+]
 
 
 @dataclass(frozen=True)
@@ -34,7 +44,7 @@ class Problem:
 
     Attributes:
         kind: the kind of problem.
-        subject: the version, path or schedule concerned.
+        subject: the run, version, algorithm, model type, path or schedule concerned; `posts` for the posts.
         message: the problem in one sentence.
         hint: what to do.
     """
@@ -58,11 +68,16 @@ class DiskSpace:
     total: int
 
 
-def check_surroundings(project: Project, now: datetime) -> Iterator[Problem]:
-    """Run all checks."""
+def check_surroundings(project: Project, schedules: Sequence[Schedule], now: datetime) -> Iterator[Problem]:
+    """Run all checks.
+
+    Args:
+        schedules: those of the project on this machine.
+        now: the time, UTC.
+    """
     yield from check_production_algorithms(project)
     yield from check_models_folder(project)
-    yield from check_schedules(find_schedules(project.config_file))
+    yield from check_schedules(schedules)
     yield from check_database(project, now)
 
 
@@ -92,7 +107,7 @@ def check_models_folder(project: Project) -> Iterator[Problem]:
     if space is not None and space.free < MIN_FREE_BYTES:
         free = f"{space.free / 1024**2:.0f} MiB"
         message = f"the disk of '{space.folder}' has only {free} left"
-        yield Problem("full_disk", str(space.folder), message, "Free some space, such as with `retrainer prune`")
+        yield Problem("full_disk", str(space.folder), message, "Free some space, for example with `retrainer prune`")
 
 
 def measure_space(models_dir: Path) -> DiskSpace | None:

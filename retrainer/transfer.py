@@ -27,7 +27,7 @@ from retrainer.registry.queries import require_not_pruned
 from retrainer.registry.refits import REFITS, Refit
 from retrainer.registry.registry import Registry
 from retrainer.registry.tables import ModelEvaluation, ModelVersion
-from retrainer.render.documents.exports import ExportDocument, ExportedVersionDocument, ImportDocument
+from retrainer.render.documents.exports import ExportDocument, ExportedVersionDocument, ImportedExportDocument
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -123,7 +123,7 @@ def import_version(project: Project, runtime: Runtime, file: Path, now: datetime
     return version, True
 
 
-def _read(file: Path) -> tuple[ImportDocument, dict[str, bytes]]:
+def _read(file: Path) -> tuple[ImportedExportDocument, dict[str, bytes]]:
     """Return what an export says about itself, and the version's files, whose hashes were checked."""
     try:
         with open_regular(file) as opened, zipfile.ZipFile(opened) as archive:
@@ -156,7 +156,7 @@ def _require_plain_entries(archive: zipfile.ZipFile, size: int, file: Path) -> N
         raise _damaged(file, "its files overlap")
 
 
-def _parse(text: bytes, file: Path) -> ImportDocument:
+def _parse(text: bytes, file: Path) -> ImportedExportDocument:
     content = json.loads(text)
     if not isinstance(content, dict) or not isinstance(content.get("format"), int):
         raise _not_an_export(file)
@@ -165,7 +165,7 @@ def _parse(text: bytes, file: Path) -> ImportDocument:
             f"'{file}' has the format {content['format']}, this release reads up to {FORMAT}", hint="Upgrade retrainer"
         )
     try:
-        document = ImportDocument.model_validate_json(text)
+        document = ImportedExportDocument.model_validate_json(text)
         require_plain_paths(document.files, document.version.version_id)
     except ValidationError as error:
         first = error.errors()[0]

@@ -105,7 +105,8 @@ def test_a_new_project_needs_posts_and_a_first_run(folder: Path, retrainer: Runn
         "no content version is in production",
     ]
     assert all(problem["hint"] for problem in done.json["problems"])
-    assert retrainer("status", RETRAINER_RETRAINING__ENABLED="false", env={}).out.count("is in production") == 0
+    disabled = retrainer("status", "--json", RETRAINER_RETRAINING__ENABLED="false")
+    assert [problem["kind"] for problem in disabled.json["problems"]] == ["no_posts"]
 
 
 def test_stale_posts_a_failed_run_and_a_late_one_need_a_person(folder_on_each_database: Path) -> None:
@@ -126,6 +127,8 @@ def test_stale_posts_a_failed_run_and_a_late_one_need_a_person(folder_on_each_da
     ]
     run = project.registry.start_run("timing", "baseline", now + 8 * DAY, None)
     project.registry.fail_run(run.run_id, "the disk is full", now + 8 * DAY)
+    of_the_past = project.registry.start_run("timing", "baseline", now + 8.05 * DAY, as_of=now)
+    project.registry.fail_run(of_the_past.run_id, "not enough posts then", now + 8.05 * DAY)
     failed = messages(project, now + 8.1 * DAY)
     assert any(message.endswith(": the disk is full") for message in failed)
     assert not any("timing model has been due" in message for message in failed), "it was tried"
@@ -144,8 +147,11 @@ def test_production_without_its_algorithm_is_found(folder: Path, plugins: Plugin
     (finding,) = found.json["findings"]
     assert finding["kind"] == "unusable_algorithm"
     assert "cannot forecast: unknown algorithm 'fragile'" in finding["message"]
-    document = retrainer("status", "--json").json
-    assert sum("fragile" in problem["message"] for problem in document["problems"]) == 1
+    problems = retrainer("status", "--json").json["problems"]
+    assert [(problem["kind"], problem["subject"]) for problem in problems if "fragile" in problem["message"]] == [
+        ("unusable_algorithm", finding["subject"])
+    ]
+    assert "(not repaired)" not in retrainer("doctor", "--repair").out
     (plugins.site / "retrainer_fragile_module.py").write_text("import no_such_module\n")
     broken = retrainer("doctor", "--json", env=plugins.environ).json["findings"]
     assert "cannot import the plugin 'fragile'" in broken[0]["message"]
@@ -159,6 +165,21 @@ def test_a_configured_algorithm_that_is_broken_needs_a_person(
     document = retrainer("status", "--json", env=environ).json
     expected = "the configured timing algorithm cannot be used: cannot import the plugin 'broken'"
     assert sum(problem["message"].startswith(expected) for problem in document["problems"]) == 1
+
+
+def test_invalid_settings_of_the_production_algorithm_need_a_person(
+    folder: Path, plugins: Plugins, retrainer: Runner
+) -> None:
+    project = open_project(folder)
+    import_fresh_posts(project)
+    project.close()
+    plugins.add("fragile", timing_algorithm("fragile"))
+    environ = {**plugins.environ, "RETRAINER_TIMING_MODEL__ALGORITHM": "fragile"}
+    assert retrainer("train", "timing", env=environ).code == 0
+    done = retrainer("status", "--json", env={**environ, "RETRAINER_TIMING_MODEL__FRAGILE__COLOUR": "red"})
+    (problem,) = [problem for problem in done.json["problems"] if "content" not in problem["message"]]
+    assert (problem["kind"], problem["subject"]) == ("unusable_algorithm", "fragile")
+    assert problem["message"].startswith("the configured timing algorithm cannot be used: ")
 
 
 def test_a_disk_that_is_nearly_full_is_found(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

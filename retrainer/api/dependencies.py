@@ -71,7 +71,7 @@ VersionId = Annotated[
 
 
 def in_thread(
-    work: Work, *, status: int = 200, cached: Literal["never", "without runs", "always"] = "never"
+    work: Work, *, status: int = 200, cached: Literal["never", "briefly", "without runs", "always"] = "never"
 ) -> Callable[[Callable[..., Document]], Callable[..., Awaitable[Any]]]:
     """Run an endpoint in a thread, and answer with the document that it returns.
 
@@ -79,7 +79,8 @@ def in_thread(
         work: the kind of work.
         status: the HTTP status of the answer.
         cached: whether the document is kept while the database does not change, since it depends on nothing but the
-            parameters and the database: never, always, or while no run is in progress (else for a second at most).
+            parameters and the database: never, always, or while no run is in progress (else for a second at most);
+            `briefly` is for a second at most.
     """
 
     def decorate(endpoint: Callable[..., Document]) -> Callable[..., Awaitable[Any]]:
@@ -93,7 +94,7 @@ def in_thread(
             if cached == "never":
                 return DocumentResponse(await state.threads.run(work, answer), status)
             key = (endpoint, *(value for name, value in parameters.items() if name != "state"))
-            keep = state.answers.no_runs if cached == "without runs" else None
+            keep = {"briefly": lambda: False, "without runs": state.answers.no_runs}.get(cached)
             return DocumentResponse(await state.threads.run(work, state.answers.get, key, answer, keep), status)
 
         return run

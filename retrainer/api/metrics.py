@@ -7,7 +7,7 @@ import logging
 import time
 from functools import partial
 from threading import Lock
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from cachetools import TTLCache
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -29,8 +29,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from retrainer.api.threads import Threads
-    from retrainer.posts.freshness import Freshness
-    from retrainer.posts.store import PostStore
+    from retrainer.posts.freshness import PostsActivity
     from retrainer.project import Project
     from retrainer.registry.registry import Registry
     from retrainer.registry.runs import RunTotal
@@ -40,13 +39,6 @@ log = logging.getLogger(__name__)
 _DATABASE_UP = ("retrainer_database_up", "Whether the database answers.")
 FOREIGN_POSTS_SECONDS = 60.0  # how old the figures of posts in a foreign table may be, which is read as a whole
 NO_ROUTE = "none"  # the label of requests for an unknown path
-
-
-class _Posts(NamedTuple):
-    """The number of posts, and their freshness."""
-
-    number: int
-    freshness: Freshness | None
 
 
 class Metrics:
@@ -129,7 +121,7 @@ class ProjectMetrics:
 
     def __init__(self, project: Project) -> None:
         self._project = project
-        self._foreign_posts: TTLCache[None, _Posts] = TTLCache(1, FOREIGN_POSTS_SECONDS)
+        self._foreign_posts: TTLCache[None, PostsActivity] = TTLCache(1, FOREIGN_POSTS_SECONDS)
         self._lock = Lock()
 
     def text(self, now: datetime) -> bytes:
@@ -140,7 +132,7 @@ class ProjectMetrics:
         _add_runs(versions, registry)
         registry.register(_RunTotals(versions.total_runs()))
         try:
-            _add_posts(self._posts(now), registry)
+            _add_posts(self._measure_posts(now), registry)
         except RetrainerError as error:  # the posts may be in another database
             log.warning("Metrics without the posts: %s", error)
         Gauge(*_DATABASE_UP, registry=registry).set(1)
@@ -153,14 +145,17 @@ class ProjectMetrics:
         except RetrainerError:
             return False
 
-    def _posts(self, now: datetime) -> _Posts:
+    def _measure_posts(self, now: datetime) -> PostsActivity:
         posts = self._project.posts
         if not posts.is_foreign:
-            return _measure_posts(posts, now)
+            return posts.activity(now)
         with self._lock:
-            if None not in self._foreign_posts:
-                self._foreign_posts[None] = _measure_posts(posts, now)
-            return self._foreign_posts[None]
+            kept = self._foreign_posts.get(None)
+        if kept is None:
+            kept = posts.activity(now)  # not under the lock: a large table would delay every other scrape
+            with self._lock:
+                self._foreign_posts[None] = kept
+        return kept
 
 
 def metrics_without_database() -> bytes:
@@ -207,10 +202,18 @@ def _add_runs(runs: Registry, registry: CollectorRegistry) -> None:
 def _add_scores(versions: Registry, registry: CollectorRegistry) -> None:
     """Add the latest evaluation of each production version."""
     gauges = {
-        "overall_score": _gauge("retrainer_production_score", "Score in its latest evaluation.", registry),
-        "skill": _gauge("retrainer_production_skill", "Skill against the naive forecast, in that one.", registry),
+        "overall_score": _gauge(
+            "retrainer_production_score", "Score of the production version in its latest evaluation.", registry
+        ),
+        "skill": _gauge(
+            "retrainer_production_skill",
+            "Skill of the production version against the naive forecast, in its latest evaluation.",
+            registry,
+        ),
         "interval_coverage": _gauge(
-            "retrainer_production_interval_coverage", "Share of posts in the 80% interval, in that one.", registry
+            "retrainer_production_interval_coverage",
+            "Share of posts in the 80% interval of the production version, in its latest evaluation.",
+            registry,
         ),
     }
     for model_type in MODEL_TYPE_NAMES:
@@ -222,23 +225,19 @@ def _add_scores(versions: Registry, registry: CollectorRegistry) -> None:
                     gauge.labels(model_type).set(evaluation.metrics[name])
 
 
-def _measure_posts(posts: PostStore, now: datetime) -> _Posts:
-    return _Posts(posts.summary(now, warn=False).count, posts.freshness(now))
-
-
-def _add_posts(posts: _Posts, registry: CollectorRegistry) -> None:
-    Gauge("retrainer_posts", "The number of posts.", registry=registry).set(posts.number)
+def _add_posts(posts: PostsActivity, registry: CollectorRegistry) -> None:
+    Gauge("retrainer_posts", "The number of posts.", registry=registry).set(posts.count)
     if posts.freshness is None:
         return
     newest = Gauge("retrainer_newest_post_timestamp_seconds", "When the newest post was created.", registry=registry)
     newest.set(posts.freshness.newest_at.timestamp())
-    if posts.freshness.stale_since is not None:
+    if posts.freshness.stale_at is not None:
         stale = Gauge(
             "retrainer_posts_stale_timestamp_seconds",
             "When the posts are stale if no other one arrives: the newest one plus the longest usual gap.",
             registry=registry,
         )
-        stale.set(posts.freshness.stale_since.timestamp())
+        stale.set(posts.freshness.stale_at.timestamp())
 
 
 class _RunTotals(Collector):

@@ -83,8 +83,7 @@ def count_new_posts(project: Project, run: TrainingRun, now: datetime) -> int:
     """
 
     def usable(until: datetime) -> int:
-        summary = project.posts.summary(until, warn=False)  # or cron would mail the warning at every check
-        return summary.count if run.model_type == "timing" else summary.with_content
+        return project.posts.count(until, with_content=run.model_type == "content")
 
     total, previous_total = usable(now), (run.num_training_samples or 0) + (run.num_test_samples or 0)
     return max(total - previous_total, total - usable(run.started_at))

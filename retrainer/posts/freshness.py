@@ -9,15 +9,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import datetime
 
     import numpy.typing as npt
     import pandas as pd
 
+RECENT_DAYS = 7  # the last days, whose rate of posts is compared with the usual one
+USUAL_DAYS = 84  # the days before them, whose rate is the usual one
 MAX_GAPS = 10_000  # the latest; streams change
-USUAL_SHARE = 0.999  # of the gaps that are at most as long as the longest usual one …
-_ENOUGH_GAPS = 1_000  # … which is among so many; with fewer gaps …
-_MARGIN = 2  # … it is that many times the longest one so far
+USUAL_SHARE = 0.999  # the share of gaps that are at most as long as the longest usual one
+_ENOUGH_GAPS = 1_000  # for this share; with fewer, the longest usual gap is …
+_MARGIN = 2  # … so many times the longest one
 
 
 @dataclass(frozen=True)
@@ -36,14 +39,31 @@ class Freshness:
     usual_gap: timedelta | None
 
     @property
-    def stale_since(self) -> datetime | None:
-        """When the posts became stale, or will if none arrives; None with fewer than two posts."""
+    def stale_at(self) -> datetime | None:
+        """When the posts become stale if no other one arrives, past or future; None with fewer than two posts."""
         return None if self.usual_gap is None else self.newest_at + self.usual_gap
 
     @property
     def is_stale(self) -> bool:
         """Whether no post has arrived for longer than the longest usual gap."""
         return self.usual_gap is not None and self.silence > self.usual_gap
+
+
+@dataclass(frozen=True)
+class PostsActivity:
+    """How many posts there are, and how many arrive.
+
+    Attributes:
+        freshness: None without posts.
+        recent_per_day: the posts a day in the last week.
+        usual_per_day: the posts a day in the 12 weeks before the last week, or before the newest post if that is older,
+            or since the first post; None if that is less than a day.
+    """
+
+    count: int
+    freshness: Freshness | None
+    recent_per_day: float
+    usual_per_day: float | None
 
 
 def measure_freshness(times: pd.Series[Any], now: datetime) -> Freshness | None:
@@ -62,6 +82,30 @@ def measure_freshness(times: pd.Series[Any], now: datetime) -> Freshness | None:
     latest = times.iloc[-MAX_GAPS - 1 :].astype("datetime64[us, UTC]").astype("int64")
     gaps = np.diff(latest.to_numpy(dtype=np.int64))
     return Freshness(newest, now - newest, _longest_usual(gaps))
+
+
+def measure_activity(
+    times: pd.Series[Any], first: datetime | None, count: Callable[[datetime], int], now: datetime
+) -> PostsActivity:
+    """Count the posts, and compare the recent rate with the usual one.
+
+    Args:
+        times: when the latest posts were created, for `measure_freshness`.
+        first: when the first post was created; None without posts.
+        count: returns the number of posts up to a time.
+        now: the time, UTC.
+    """
+    total = count(now)
+    freshness = measure_freshness(times, now)
+    if first is None or freshness is None:
+        return PostsActivity(total, None, 0.0, None)
+    recent_start = now - timedelta(days=RECENT_DAYS)
+    usual_end = min(recent_start, freshness.newest_at)
+    usual_start = usual_end - timedelta(days=USUAL_DAYS)
+    before_recent = count(recent_start)
+    days = (usual_end - max(first, usual_start)) / timedelta(days=1)
+    usual = (before_recent - count(usual_start)) / days if days >= 1 else None
+    return PostsActivity(total, freshness, (total - before_recent) / RECENT_DAYS, usual)
 
 
 def _longest_usual(gaps: npt.NDArray[np.int64]) -> timedelta | None:

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
 from retrainer.errors import ConfigError, PostsError, UnknownName, did_you_mean
-from retrainer.posts.freshness import MAX_GAPS, measure_freshness
+from retrainer.posts.freshness import MAX_GAPS, measure_activity, measure_freshness
 from retrainer.posts.merging import Merged, merge_posts
 from retrainer.posts.staging import COUNT_COLUMNS
 from retrainer.posts.times import MAX_TIME, TimeColumn
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from retrainer.config import PostsSettings
-    from retrainer.posts.freshness import Freshness
+    from retrainer.posts.freshness import Freshness, PostsActivity
     from retrainer.posts.staging import StagedPost
     from retrainer.registry.database import Database
 
@@ -173,16 +173,41 @@ class PostStore:
         first_time, last_time = posts["created_at"].iloc[0], posts["created_at"].iloc[-1]
         return PostsSummary(len(posts), with_content, first_time.to_pydatetime(), last_time.to_pydatetime())
 
+    def count(self, until: datetime, *, with_content: bool = False, stream: str = DEFAULT_STREAM) -> int:
+        """Count the posts of a stream up to a time, or only those with content; none of them is warned about."""
+        if self._foreign:
+            if with_content:
+                return self.summary(until, warn=False).with_content
+            return len(self._load_times(until, stream))
+        query = sa.select(sa.func.count(Post.content) if with_content else sa.func.count())
+        with self._database.read() as session:
+            return session.scalar(query.where(Post.stream == stream, Post.created_at <= until)) or 0
+
     def freshness(self, now: datetime, *, stream: str = DEFAULT_STREAM) -> Freshness | None:
         """Compare the time since the newest post of a stream with the gaps between its posts; None without posts."""
+        return measure_freshness(self._load_times(now, stream, MAX_GAPS + 1), now)
+
+    def activity(self, now: datetime, *, stream: str = DEFAULT_STREAM) -> PostsActivity:
+        """Measure how many posts of a stream there are, and how many arrive."""
+        if self._foreign:  # read as a whole each time, so only once
+            times = self._load_times(now, stream)
+            first = None if times.empty else times.iloc[0].to_pydatetime()
+            return measure_activity(
+                times, first, lambda until: int(times.searchsorted(pd.Timestamp(until), "right")), now
+            )
+        with self._database.read() as session:
+            first = session.scalar(sa.select(sa.func.min(Post.created_at)).where(Post.stream == stream))
+        latest = self._load_times(now, stream, MAX_GAPS + 1)
+        return measure_activity(latest, first, lambda until: self.count(until, stream=stream), now)
+
+    def _load_times(self, until: datetime, stream: str, limit: int | None = None) -> pd.Series[Any]:
+        """Return when the latest posts up to a time were created, in order; all posts of a foreign table."""
         if self._foreign:
-            times = self._load_foreign(["post_id", "created_at"], now, warn=False)["created_at"]
-        else:
-            newest = sa.select(Post.created_at).where(Post.stream == stream, Post.created_at <= now)
-            with self._database.read() as session:
-                found = session.scalars(newest.order_by(Post.created_at.desc()).limit(MAX_GAPS + 1)).all()
-            times = pd.Series(found[::-1], dtype="datetime64[us, UTC]")
-        return measure_freshness(times, now)
+            return self._load_foreign(["post_id", "created_at"], until, warn=False)["created_at"]
+        latest = sa.select(Post.created_at).where(Post.stream == stream, Post.created_at <= until)
+        with self._database.read() as session:
+            found = session.scalars(latest.order_by(Post.created_at.desc()).limit(limit)).all()
+        return pd.Series(found[::-1], dtype="datetime64[us, UTC]")
 
     def list_posts(
         self, since: datetime | None, until: datetime, limit: int, *, stream: str = DEFAULT_STREAM

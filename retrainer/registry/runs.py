@@ -294,6 +294,18 @@ class Runs:
         """Return the ids of the runs whose recorded status a filter must not rely on."""
         return [run.run_id for run, _ in self.find_dead_runs()] if run_filter.status in {"running", "failed"} else []
 
+    def get_last_run(self, model_type: ModelTypeName) -> TrainingRun | None:
+        """Return the latest run of a type, if any; runs for a past time (`--as-of`) do not count.
+
+        One whose process is dead is returned as `close_dead_runs` would close it.
+        """
+        query = _NEWEST_FIRST.where(TrainingRun.model_type == model_type, TrainingRun.as_of.is_(None)).limit(1)
+        with self.database.read() as session:
+            run = session.scalars(query).first()
+        if run is not None:
+            _close_if_dead(run, datetime.now(UTC))
+        return run
+
     def get_last_completed_run(self, model_type: ModelTypeName) -> TrainingRun | None:
         """Return the latest completed run of a type, if any; runs for a past time (`--as-of`) do not count."""
         query = RunFilter(status="completed").apply(_NEWEST_FIRST, model_type).where(TrainingRun.as_of.is_(None))

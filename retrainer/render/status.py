@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from retrainer.health import DiskSpace
+    from retrainer.posts.freshness import PostsActivity
     from retrainer.registry.tables import TrainingRun
     from retrainer.schedule.installed import Schedule
-    from retrainer.status import PluginStatus, PostsStatus, Status, TypeStatus
+    from retrainer.status import ModelTypeStatus, NeededAlgorithm, Status
 
     Row = tuple[str, str | Styled]
 
@@ -25,7 +26,7 @@ _GIB = 1024**3
 
 
 def show_status(status: Status) -> None:
-    """Print the state of a project: a table of its parts, then what needs a person."""
+    """Print the state of a project: a table of its parts, then what needs attention."""
     now = status.at
     rows = [row for one in status.types for row in _type_rows(one, now)]
     rows.append(("posts", _describe_posts(status.posts)))
@@ -41,7 +42,7 @@ def show_status(status: Status) -> None:
         console.paragraph(Styled(f"{sentence} {problem.hint}".strip(), "bad"))
 
 
-def _type_rows(one: TypeStatus, now: datetime) -> Iterator[Row]:
+def _type_rows(one: ModelTypeStatus, now: datetime) -> Iterator[Row]:
     version = one.production
     if version is None:
         yield one.model_type, Styled("nothing in production", "bad" if one.enabled else "faint")
@@ -53,7 +54,7 @@ def _type_rows(one: TypeStatus, now: datetime) -> Iterator[Row]:
     yield "", "no run yet" if one.last_run is None else _describe_run(one.last_run, now)
 
 
-def _describe_due(one: TypeStatus, now: datetime) -> str:
+def _describe_due(one: ModelTypeStatus, now: datetime) -> str:
     if one.due.is_due or not one.enabled or one.due_at is None:
         return f"{'due' if one.due.is_due else 'not due'}: {one.due.why}"
     return f"next run due {_when(one.due_at, now)}"
@@ -70,7 +71,7 @@ def _describe_run(run: TrainingRun, now: datetime) -> str | Styled:
     return f"last run {when} completed{duration}, {outcome}: {run.promotion_reason}"
 
 
-def _describe_posts(posts: PostsStatus) -> str | Styled:
+def _describe_posts(posts: PostsActivity) -> str | Styled:
     freshness = posts.freshness
     if freshness is None:
         return Styled("none", "bad")
@@ -98,7 +99,7 @@ def _describe_disk(disk: DiskSpace | None) -> str:
     return "unknown" if disk is None else f"{disk.free / _GIB:.1f} of {disk.total / _GIB:.1f} GiB free"
 
 
-def _describe_plugins(plugins: list[PluginStatus]) -> str | Styled:
+def _describe_plugins(plugins: list[NeededAlgorithm]) -> str | Styled:
     names = dict.fromkeys(plugin.name for plugin in plugins)
     broken = {plugin.name for plugin in plugins if plugin.problem is not None}
     line = ", ".join(f"{name} {'broken' if name in broken else 'ok'}" for name in names) or "none needed"

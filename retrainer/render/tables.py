@@ -286,7 +286,7 @@ def show_findings(findings: Sequence[Finding]) -> None:
         console.text("No problems found")
         return
     for finding in findings:
-        state = {None: "", True: " (repaired)", False: " (not repaired)"}
+        state = {None: "", True: " (repaired)", False: " (not repaired)" if finding.repairable else ""}
         console.text(f"{finding.kind}: {finding.message}{state[finding.repaired]}")
     if any(finding.repaired is None and finding.repairable for finding in findings):
         console.text("Repair them with `retrainer doctor --repair`")

@@ -85,8 +85,11 @@ class PostHistory(PostStore):
     def close(self) -> None:
         """Do nothing: there are no connections."""
 
-    def count(self, until: datetime) -> int:
-        """Return the number of posts up to a time."""
+    def count(self, until: datetime, *, with_content: bool = False, stream: str = DEFAULT_STREAM) -> int:
+        """Return the number of posts up to a time; all of them, or none, have content."""
+        del stream
+        if with_content and "content" not in self.posts:
+            return 0
         return int(np.searchsorted(self.times, np.datetime64(until.replace(tzinfo=None), "us"), side="right"))
 
     def load(self, until: datetime, *, with_content: bool = True, stream: str = DEFAULT_STREAM) -> pd.DataFrame:

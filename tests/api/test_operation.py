@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import sqlalchemy as sa
 import yaml
 from prometheus_client import CONTENT_TYPE_LATEST
 from prometheus_client.parser import text_string_to_metric_families
@@ -20,6 +21,8 @@ from retrainer.pipeline.run import retrain
 from tests.conftest import NOW, open_project, regular_posts, runtime_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tests.api.conftest import Serve, ServeProcess, Server
     from tests.command_line import Runner
 
@@ -126,6 +129,42 @@ def test_metrics_follow_new_posts_and_lack_posts_that_cannot_be_read(folder: Pat
     seen = samples(server)
     assert seen[of("retrainer_database_up")] == 1
     assert of("retrainer_posts") not in seen
+
+
+def test_a_foreign_table_is_read_once_for_metrics_and_for_the_status(
+    folder: Path, tmp_path: Path, serve: Serve, foreign_queries: list[str]
+) -> None:
+    with sqlite3.connect(tmp_path / "foreign.db") as connection:
+        connection.execute("CREATE TABLE notes (post_id TEXT, created_at TEXT, content TEXT)")
+        rows = [(f"{day}", f"2024-03-{day:02} 12:00:00", "text") for day in range(1, 31)]
+        connection.executemany("INSERT INTO notes VALUES (?, ?, ?)", rows)
+    connection.close()
+    url = f"sqlite:///{tmp_path}/foreign.db"
+    server = serve(env={"RETRAINER_POSTS__URL": url, "RETRAINER_POSTS__TABLE": "notes"})
+    for _ in range(2):
+        seen = samples(server)
+        assert seen[of("retrainer_posts")] == 30
+        newest = seen[of("retrainer_newest_post_timestamp_seconds")]
+        assert seen[of("retrainer_posts_stale_timestamp_seconds")] == newest + 48 * 3600
+    assert len(foreign_queries) == 1
+    posts = server.get("/status").json()["posts"]
+    assert (posts["count"], posts["recent_per_day"], posts["usual_per_day"]) == (30, 0, pytest.approx(30 / 29))
+    assert len(foreign_queries) == 2
+    assert not any("content" in query for query in foreign_queries)
+
+
+@pytest.fixture
+def foreign_queries() -> Iterator[list[str]]:
+    """The queries of the table `notes` from now on."""
+    queries: list[str] = []
+
+    def record(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if "FROM notes" in statement:
+            queries.append(statement)
+
+    sa.event.listen(sa.Engine, "before_cursor_execute", record)
+    yield queries
+    sa.event.remove(sa.Engine, "before_cursor_execute", record)
 
 
 def test_alerts_and_dashboard_name_only_metrics_that_exist(trained: str, serve: Serve) -> None:

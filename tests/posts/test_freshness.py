@@ -35,7 +35,7 @@ def test_without_posts_there_is_nothing_to_measure() -> None:
 def test_one_post_is_never_stale() -> None:
     freshness = measure_freshness(times_of(0), START + 10_000 * HOUR)
     assert freshness is not None
-    assert (freshness.usual_gap, freshness.stale_since, freshness.is_stale) == (None, None, False)
+    assert (freshness.usual_gap, freshness.stale_at, freshness.is_stale) == (None, None, False)
 
 
 def test_a_few_posts_are_stale_after_twice_their_longest_gap() -> None:
@@ -44,7 +44,7 @@ def test_a_few_posts_are_stale_after_twice_their_longest_gap() -> None:
     assert just_usual is not None
     assert too_long is not None
     assert just_usual.usual_gap == 6 * HOUR
-    assert just_usual.stale_since == START + 11 * HOUR
+    assert just_usual.stale_at == START + 11 * HOUR
     assert not just_usual.is_stale
     assert too_long.is_stale
     assert too_long.silence == 6.01 * HOUR

@@ -46,9 +46,9 @@ async def ready(state: State) -> JSONResponse:
 
 
 @router.get("/status", responses=failures())
-@in_thread("inspect")
+@in_thread("inspect", cached="briefly")
 def status(state: State) -> StatusDocument:
-    """Return the state of the project, and what needs attention."""
+    """Return the state of the project, and what needs attention. It may be one second old."""
     return StatusDocument.from_status(get_status(state.project, datetime.now(UTC)))
 
 

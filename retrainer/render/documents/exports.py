@@ -82,7 +82,7 @@ class ImportedVersionDocument(Document):
     ledger: list[dict[str, Any]]
 
 
-class ImportDocument(Document):
+class ImportedExportDocument(Document):
     """An export."""
 
     release: str

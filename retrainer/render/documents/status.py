@@ -11,12 +11,20 @@ from retrainer.render.documents.runs import RunDocument
 
 if TYPE_CHECKING:
     from retrainer.health import DiskSpace
-    from retrainer.status import PostsStatus, Status, TypeStatus
+    from retrainer.posts.freshness import PostsActivity
+    from retrainer.status import ModelTypeStatus, Status
 
 
 class ProblemDocument(Document):
-    """Something that needs a person."""
+    """Something that needs attention."""
 
+    kind: str = Field(
+        examples=["stale_posts"], description="The kind of problem; the kinds of `doctor` are among them."
+    )
+    subject: str = Field(
+        examples=["posts"],
+        description="The run, version, algorithm, model type, path or schedule concerned; `posts` for the posts.",
+    )
     message: str = Field(examples=["the posts are stale: the newest is 9.0 days old"])
     hint: str = Field(examples=["Check that posts are still fetched or imported"])
 
@@ -29,7 +37,7 @@ class HoldDocument(Document):
     reason: str = Field(examples=["holiday season"])
 
 
-class TypeStatusDocument(Document):
+class ModelTypeStatusDocument(Document):
     """One model type."""
 
     model_type: ModelTypeName
@@ -44,7 +52,7 @@ class TypeStatusDocument(Document):
     last_run: RunDocument | None
 
     @classmethod
-    def from_status(cls, one: "TypeStatus") -> Self:
+    def from_status(cls, one: "ModelTypeStatus") -> Self:
         version = one.production
         return cls.build(
             one,
@@ -67,7 +75,7 @@ class PostsStatusDocument(Document):
     usual_per_day: float | None = Field(examples=[2.9], description="Posts a day in the 12 weeks before.")
 
     @classmethod
-    def from_status(cls, posts: "PostsStatus") -> Self:
+    def from_activity(cls, posts: "PostsActivity") -> Self:
         freshness = posts.freshness
         return cls.build(
             posts,
@@ -114,7 +122,7 @@ class StatusDocument(Document):
     project: str = Field(examples=["/srv/project"])
     needs_attention: bool = Field(examples=[False], description="Whether there are problems.")
     problems: list[ProblemDocument] = Field(examples=[[]])
-    types: list[TypeStatusDocument]
+    types: list[ModelTypeStatusDocument]
     posts: PostsStatusDocument
     schedules: list[ScheduleDocument]
     disk: DiskDocument | None
@@ -125,8 +133,8 @@ class StatusDocument(Document):
         return cls.build(
             status,
             needs_attention=bool(status.problems),
-            types=[TypeStatusDocument.from_status(one) for one in status.types],
-            posts=PostsStatusDocument.from_status(status.posts),
+            types=[ModelTypeStatusDocument.from_status(one) for one in status.types],
+            posts=PostsStatusDocument.from_activity(status.posts),
             disk=DiskDocument.from_space(status.disk) if status.disk else None,
         )
 
