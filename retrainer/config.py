@@ -249,23 +249,32 @@ class ApiSettings(_Section):
     allowed_hosts: list[HostName] = []
 
 
-def _check_folder(path: str) -> str:
-    if "://" in path:
-        raise ValueError("must be a folder, not a URL")
-    return path
+def _check_place(place: str) -> str:
+    if "://" not in place:
+        return place
+    if not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/@?#]+(/[^?#]*)?|file:///[^?#]*", place) or "::" in place:
+        raise ValueError(
+            "must be a folder, or a URL such as s3://bucket/prefix or file:///shared/models, without credentials"
+        )
+    return place
 
 
 class Settings(_Section):
     """The checked settings."""
 
     database: DatabaseSettings = DatabaseSettings()
-    models_dir: Annotated[Text, AfterValidator(_check_folder)] = "models"
+    models_dir: Annotated[Text, AfterValidator(_check_place)] = "models"
     posts: PostsSettings = PostsSettings()
     timing_model: TimingModelSettings = TimingModelSettings()
     content_model: ContentModelSettings = ContentModelSettings()
     retraining: RetrainingSettings = RetrainingSettings()
     notifications: NotificationSettings = NotificationSettings()
     api: ApiSettings = ApiSettings()
+
+    @property
+    def uses_store(self) -> bool:
+        """Whether the model files are in a store, whose URL `models_dir` is, and not in a folder."""
+        return "://" in self.models_dir
 
     def model(self, model_type: ModelTypeName) -> ModelSettings:
         """Return the settings of one model type's algorithm."""

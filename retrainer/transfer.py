@@ -21,8 +21,10 @@ from retrainer import __version__
 from retrainer.errors import ArtifactError, RetrainerError, UnknownName, UsageError
 from retrainer.files import new_file, open_regular
 from retrainer.model_types import get_model_type
+from retrainer.registry.folder_place import FolderPlace
 from retrainer.registry.manifest import MANIFEST
-from retrainer.registry.model_files import ModelFiles, require_plain_paths, sha256
+from retrainer.registry.model_files import ModelFiles
+from retrainer.registry.place import require_plain_paths, sha256, version_path
 from retrainer.registry.queries import require_not_pruned
 from retrainer.registry.refits import REFITS, Refit
 from retrainer.registry.registry import Registry
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 
     from retrainer.model_types import ModelTypeName
     from retrainer.project import Project
+    from retrainer.registry.staging import Staging
     from retrainer.registry.tables import VersionFile
     from retrainer.render.documents.exports import ImportedEvaluationDocument, ImportedVersionDocument
     from retrainer.runtime import Runtime
@@ -101,12 +104,14 @@ def import_version(project: Project, runtime: Runtime, file: Path, now: datetime
     """
     document, files = _read(file)
     version = _version(project, document.version, files)
-    folder = project.artifacts.folder(version.model_type, version.version_id)
-    occupied = folder.exists()
+    occupied = project.artifacts.place.find_sizes(version)
     if project.registry.is_known(version):
         return version, False
     if occupied:
-        raise ArtifactError(f"'{folder}' exists, but the database does not know it", hint="Move it away")
+        raise ArtifactError(
+            f"'{project.artifacts.place.locate(version_path(version))}' exists, but the database does not know it",
+            hint="Move it away",
+        )
     reason = f"Imported from '{file.name}'"
     evidence = {
         "release": document.release,
@@ -115,7 +120,7 @@ def import_version(project: Project, runtime: Runtime, file: Path, now: datetime
     }
     with project.artifacts.staging(version.model_type_name) as staging:
         rows = project.artifacts.stage_files(staging, version, files)
-        _require_loadable(runtime, version, ModelFiles(staging.folder, _Rows(rows)), file)
+        _require_loadable(runtime, version, _staged_files(staging, rows), file)
         evaluations = [_evaluation(row, version) for row in document.version.evaluations]
         if not project.registry.import_version(version, rows, evaluations, reason, now, evidence):
             return version, False  # another process was faster
@@ -263,6 +268,11 @@ def _require_loadable(runtime: Runtime, version: ModelVersion, staged: ModelFile
         if not fits:
             raise _damaged(file, f"its '{path}' does not fit its files")
         algorithm.load(files)
+
+
+def _staged_files(staging: Staging, rows: list[VersionFile]) -> ModelFiles:
+    known = _Rows(rows)
+    return ModelFiles(FolderPlace(staging.folder, known), known)
 
 
 class _Rows(Registry):

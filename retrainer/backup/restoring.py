@@ -125,10 +125,11 @@ def _choose_identity(project: Project, backup: Database, session: Session, info:
     Raises:
         ConfigError: the models folder belongs to neither.
     """
-    artifacts = Artifacts(project.models_dir, Registry(backup))
+    registry = Registry(backup)
+    artifacts = Artifacts(project.open_place(registry), registry)
     own_id = session.scalars(sa.select(DatabaseIdentity.database_id)).one()
     has_identity = REVISIONS.index(info["revision"]) >= REVISIONS.index(FIRST_WITH_IDENTITY)
-    if not has_identity or artifacts.find_owner() == own_id:
+    if not has_identity or artifacts.place.find_owner() == own_id:
         with backup.write() as copy:
             copy.execute(sa.update(DatabaseIdentity).values(database_id=own_id))
     artifacts.require_own_folder()
@@ -136,7 +137,7 @@ def _choose_identity(project: Project, backup: Database, session: Session, info:
 
 def _restore_files(project: Project, registry: Registry) -> None:
     """Write the files that are missing in the models folder."""
-    artifacts = Artifacts(project.models_dir, registry)
+    artifacts = Artifacts(project.open_place(registry), registry)
     ProductionLinks(artifacts, registry).require_free()
     for version in registry.list_versions():
         if version.pruned_at is not None:

@@ -1,6 +1,6 @@
 """Model files: written completely or not at all.
 
-The files of a version are in a place (see `place`): the models folder, which is a copy of what the database holds and is
+The files of a version are in a place (see `place`): the models folder, a copy of what the database holds, which is
 restored where it is missing, or a store, which holds the only copy.
 """
 

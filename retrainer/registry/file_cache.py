@@ -43,7 +43,7 @@ class FileCache:
     def add(self, sha256: str, data: bytes) -> None:
         """Add a file, as far as that is possible."""
         path = self._path(sha256)
-        temporary = path.with_name(f"{sha256}.{os.getpid()}.{random.getrandbits(32):08x}")  # noqa: S311
+        temporary = path.with_name(f"{sha256}.{os.getpid()}.{random.getrandbits(32):08x}")
         with suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
             temporary.write_bytes(data)

@@ -107,7 +107,8 @@ class ModelFiles:
             if isinstance(data, FileNotFoundError):
                 problems[row.path] = "missing"
             elif isinstance(data, Exception):
-                problems[row.path] = "unreadable" if isinstance(data.__cause__, PermissionError) else "changed"
+                is_unknown = self.place.keeps_only_copy or isinstance(data.__cause__, PermissionError)
+                problems[row.path] = "unreadable" if is_unknown else "changed"
             elif sha256(data) != row.sha256:
                 problems[row.path] = "changed"
         return problems
@@ -139,8 +140,8 @@ class ModelFiles:
             data: bytes | Exception | None = found
             if isinstance(found, FileNotFoundError):
                 data = self._registry.read_file(version.version_id, row.path)
-                if data is None:
-                    raise no_copy(version, self.place.locate(version_path(version, row.path)))
+            if data is None:
+                raise no_copy(version, self.place.locate(version_path(version, row.path)))
             if isinstance(data, Exception):
                 raise data
             self._check(data, row.sha256, row.path, version.version_id)

@@ -1,4 +1,7 @@
-"""The links `models/timing_model` and `models/content_model` to the folders of the production versions."""
+"""The links `models/timing_model` and `models/content_model` to the folders of the production versions.
+
+A store has none: it has no links, and what is in production is in the database.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from retrainer.errors import ArtifactError
 from retrainer.model_types import MODEL_TYPE_NAMES
+from retrainer.registry.folder_place import FolderPlace
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,6 +30,7 @@ class ProductionLinks:
     def __init__(self, artifacts: Artifacts, registry: Registry) -> None:
         self._artifacts = artifacts
         self._registry = registry
+        self._place = artifacts.place if isinstance(artifacts.place, FolderPlace) else None
 
     def update(self) -> None:
         """Point `timing_model` and `content_model` to the production versions, and restore files that these lack.
@@ -36,6 +41,8 @@ class ProductionLinks:
         Raises:
             ArtifactError: the models folder cannot be written, or something else has the name of a link.
         """
+        if self._place is None:
+            return
         self.set()
         for model_type in MODEL_TYPE_NAMES:
             production = self._registry.get_production(model_type)
@@ -48,9 +55,11 @@ class ProductionLinks:
         Raises:
             ArtifactError: the models folder cannot be written, or something else has the name of a link.
         """
-        with self._artifacts.lock():
+        if self._place is None:
+            return
+        with self._place.lock():
             for model_type in MODEL_TYPE_NAMES:
-                self._link(model_type)
+                self._link(self._place, model_type)
 
     def require_free(self) -> None:
         """Check that nothing of the user has the name of a link to a production version.
@@ -58,12 +67,15 @@ class ProductionLinks:
         Raises:
             ArtifactError: a file, a folder or another link has.
         """
-        for model_type in MODEL_TYPE_NAMES:
-            _require_free(self._artifacts.models_dir / f"{model_type}_model", model_type)
+        if self._place is not None:
+            for model_type in MODEL_TYPE_NAMES:
+                _require_free(_link_of(self._place, model_type), model_type)
 
     def find_problem(self, model_type: ModelTypeName) -> str | None:
         """Describe what is wrong with a type's production link; None if it is right."""
-        link = self._artifacts.models_dir / f"{model_type}_model"
+        if self._place is None:
+            return None
+        link = _link_of(self._place, model_type)
         production = self._registry.get_production(model_type)
         if production is None:
             is_own = link.is_symlink() and _is_own_link(link, model_type)
@@ -74,8 +86,8 @@ class ProductionLinks:
             return f"it does not point to '{production.version_id}'"
         return None if link.exists() else f"the folder of '{production.version_id}' is missing"
 
-    def _link(self, model_type: ModelTypeName) -> None:
-        link = self._artifacts.models_dir / f"{model_type}_model"
+    def _link(self, place: FolderPlace, model_type: ModelTypeName) -> None:
+        link = _link_of(place, model_type)
         production = self._registry.get_production(model_type)
         if self.find_problem(model_type) is None:
             return
@@ -90,6 +102,10 @@ class ProductionLinks:
             new_link = staging.folder / link.name
             new_link.symlink_to(_link_target(production), target_is_directory=True)
             new_link.replace(link)
+
+
+def _link_of(place: FolderPlace, model_type: str) -> Path:
+    return place.folder / f"{model_type}_model"
 
 
 def _require_free(link: Path, model_type: str) -> None:

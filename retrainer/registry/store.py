@@ -13,7 +13,6 @@ from retrainer.files import sync
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
-    from pathlib import Path
 
 INSTALL = "pip install 'retrainer[s3]'"
 _ATTEMPTS = 2  # that s3fs makes, each with those of botocore: a store that does not answer is given up in minutes

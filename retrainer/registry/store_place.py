@@ -1,7 +1,7 @@
 """Versions in a store: an object a file, at the path that it would have in a models folder.
 
 The database holds the hashes of the files and no copy of them. A version's files are uploaded before the transaction
-that records it, so that it is whole from then on; what was uploaded and not recorded is nobody's version. Files are read
+that records it, so it is whole from then on; what was uploaded and not recorded is nobody's version. Files are read
 through a cache on this machine.
 """
 
@@ -121,7 +121,9 @@ class StorePlace:
         try:
             self._store.write({version_path(version, path): files[path] for path in sorted(files, key=_is_manifest)})
         except BaseException:
-            self._uploads.give_up(upload)  # a request that failed here may still be carried out: the next run removes it
+            self._uploads.give_up(
+                upload
+            )  # a request that failed here may still be carried out: the next run removes it
             raise
         staging.uploads.append(upload)
 
@@ -158,7 +160,7 @@ class StorePlace:
         return self._store.list_names(model_type)
 
     def find_unknown_versions(self, model_type: ModelTypeName) -> list[str]:
-        """Return the ids of complete versions that the database does not know, without those that are being uploaded."""
+        """Return the ids of complete versions that the database does not know and that nobody is uploading."""
         names = set(self.list_names(model_type))
         names -= {upload.version_id for upload in self._uploads.list()}  # first: it is recorded before it ends
         names -= self._registry.list_version_ids(model_type) if names else set()

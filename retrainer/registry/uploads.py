@@ -1,8 +1,8 @@
 """Uploads to a store, and how to tell those of a dead process from those in progress.
 
-Before its first object is written, an upload is announced by the object `.uploads/<name>.json`, which lists the paths and
-the process. It is removed once the database knows the files. No two uploads of the same name are in progress at a time,
-and none replaces a recorded file. So an object that is announced by a dead process and not recorded is a leftover.
+Before its first object is written, an upload is announced by the object `.uploads/<name>.json`, which lists the paths
+and the process. It is removed once the database knows the files. No two uploads of the same name are in progress at a
+time, and none replaces a recorded file. So an object that a dead process announced and did not record is a leftover.
 """
 
 from __future__ import annotations
