@@ -74,6 +74,10 @@ class Project:
             return self.folder / ".retrainer" / "models"
         return self.folder / self.settings.models_dir
 
+    def version_path(self, model_type: ModelTypeName, version_id: str) -> str:
+        """Return the path of a version's folder, as the settings name the models folder."""
+        return f"{self.settings.models_dir}/{model_type}/{version_id}"
+
     @property
     def answers_dir(self) -> Path:
         """Where the answers of paid calls are kept until the run that asked for them is over."""

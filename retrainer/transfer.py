@@ -13,39 +13,42 @@ import stat
 import struct
 import zipfile
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
+from pydantic_core import from_json
 
 from retrainer import __version__
 from retrainer.errors import ArtifactError, RetrainerError, UnknownName, UsageError
 from retrainer.files import new_file, open_regular
 from retrainer.model_types import get_model_type
-from retrainer.registry.folder_place import FolderPlace
+from retrainer.pipeline.evaluations import select_columns
 from retrainer.registry.manifest import MANIFEST
-from retrainer.registry.model_files import ModelFiles
+from retrainer.registry.model_files import files_of_fit
 from retrainer.registry.place import require_plain_paths, sha256, version_path
 from retrainer.registry.queries import require_not_pruned
 from retrainer.registry.refits import REFITS, Refit
-from retrainer.registry.registry import Registry
 from retrainer.registry.tables import ModelEvaluation, ModelVersion
 from retrainer.render.documents.exports import ExportDocument, ExportedVersionDocument, ImportedExportDocument
+from retrainer.times import format_time
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from datetime import datetime
     from pathlib import Path
 
     from retrainer.model_types import ModelTypeName
     from retrainer.project import Project
-    from retrainer.registry.staging import Staging
-    from retrainer.registry.tables import VersionFile
     from retrainer.render.documents.exports import ImportedEvaluationDocument, ImportedVersionDocument
     from retrainer.runtime import Runtime
 
 FORMAT = 1
 DESCRIPTION = "export.json"
 FILES = "files/"
+_CLOCK_DIFFERENCE = timedelta(days=1)  # between this machine and the one that trained, at most
+_TOO_LARGE = 2**63
+_HEADER_BYTES = 30  # of a file in a ZIP archive, before its name
 _BROKEN = (zipfile.BadZipFile, RuntimeError, EOFError, ValueError, LookupError, OverflowError, struct.error)
 
 
@@ -63,10 +66,10 @@ def export_version(project: Project, version: ModelVersion, file: Path, now: dat
     if os.path.lexists(file) and not force:
         raise UsageError(f"'{file}' exists", hint="Choose another name, or add --force")
     require_not_pruned(version, "Choose another version")
-    live = f"{version.refit.folder}/" if version.refit else ""
-    rows = project.artifacts.list_files(version)
-    paths = [row.path for row in rows if not row.path.startswith(f"{REFITS}/") or (live and row.path.startswith(live))]
-    files = {path: project.artifacts.read_forecasts(version, path) for path in paths}
+    live = f"{version.refit.folder}/" if version.refit else None
+    files = project.artifacts.read_files(
+        version, lambda path: not path.startswith(f"{REFITS}/") or (live is not None and path.startswith(live))
+    )
     described = ExportedVersionDocument.from_rows(
         version,
         [(row, []) for row in project.registry.list_evaluations(version.version_id)],
@@ -103,15 +106,16 @@ def import_version(project: Project, runtime: Runtime, file: Path, now: datetime
             another version of this name.
     """
     document, files = _read(file)
+    if document.version.trained_at > now + _CLOCK_DIFFERENCE:
+        raise _damaged(file, f"its trained_at '{format_time(document.version.trained_at)}' is in the future")
     version = _version(project, document.version, files)
     occupied = project.artifacts.place.find_sizes(version)
     if project.registry.is_known(version):
         return version, False
     if occupied:
-        raise ArtifactError(
-            f"'{project.artifacts.place.locate(version_path(version))}' exists, but the database does not know it",
-            hint="Move it away",
-        )
+        folder = project.artifacts.place.locate(version_path(version))
+        raise ArtifactError(f"'{folder}' exists, but the database does not know it", hint="Move it away")
+    _require_loadable(runtime, version, files, file)
     reason = f"Imported from '{file.name}'"
     evidence = {
         "release": document.release,
@@ -120,9 +124,10 @@ def import_version(project: Project, runtime: Runtime, file: Path, now: datetime
     }
     with project.artifacts.staging(version.model_type_name) as staging:
         rows = project.artifacts.stage_files(staging, version, files)
-        _require_loadable(runtime, version, _staged_files(staging, rows), file)
         evaluations = [_evaluation(row, version) for row in document.version.evaluations]
-        if not project.registry.import_version(version, rows, evaluations, reason, now, evidence):
+        with staging.keep_if_recorded():
+            is_new = project.registry.import_version(version, rows, evaluations, reason, now, evidence)
+        if not is_new:
             return version, False  # another process was faster
         project.artifacts.publish(staging)
     return version, True
@@ -143,11 +148,17 @@ def _read(file: Path) -> tuple[ImportedExportDocument, dict[str, bytes]]:
     except OSError as error:
         raise RetrainerError(f"cannot read '{file}': {error.strerror}", hint="Check the path") from error
     except _BROKEN as error:
-        raise (_damaged(file, str(error)) if zipfile.is_zipfile(file) else _not_an_export(file)) from error
+        raise (_damaged(file, str(error)) if _begins_as_export(file) else _not_an_export(file)) from error
     for path, listed in document.files.items():
         if sha256(files[path]) != listed.sha256:
             raise _damaged(file, f"the SHA-256 of '{path}' is wrong")
     return document, files
+
+
+def _begins_as_export(file: Path) -> bool:
+    """Whether the name in the first header is that of an export, whatever is missing or damaged after it."""
+    with open_regular(file) as opened:
+        return opened.read(100)[_HEADER_BYTES:].startswith(DESCRIPTION.encode())
 
 
 def _require_plain_entries(archive: zipfile.ZipFile, size: int, file: Path) -> None:
@@ -162,25 +173,39 @@ def _require_plain_entries(archive: zipfile.ZipFile, size: int, file: Path) -> N
 
 
 def _parse(text: bytes, file: Path) -> ImportedExportDocument:
-    content = json.loads(text)
+    content = from_json(text)
     if not isinstance(content, dict) or not isinstance(content.get("format"), int):
         raise _not_an_export(file)
+    if not _has_storable_numbers(content):
+        raise _damaged(file, "it has a number that is not finite or too large")
     if content["format"] > FORMAT:
         raise RetrainerError(
             f"'{file}' has the format {content['format']}, this release reads up to {FORMAT}", hint="Upgrade retrainer"
         )
     try:
-        document = ImportedExportDocument.model_validate_json(text)
+        document = ImportedExportDocument.model_validate(content)
         require_plain_paths(document.files, document.version.version_id)
     except ValidationError as error:
         first = error.errors()[0]
         raise _damaged(file, f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
     except ArtifactError as error:
         raise _damaged(file, error.message) from error
+    ids = [evaluation.evaluation_id for evaluation in document.version.evaluations]
+    if len(set(ids)) < len(ids):
+        raise _damaged(file, "two of its evaluations have the same id")
     for evaluation in document.version.evaluations:
         if evaluation.forecasts_file not in document.files or not _is_sound(evaluation, document.version.model_type):
             raise _damaged(file, f"the evaluation '{evaluation.evaluation_id}' is not complete")
     return document
+
+
+def _has_storable_numbers(content: Any) -> bool:
+    """Whether all numbers in a JSON document are finite, and no larger than either database stores."""
+    if isinstance(content, dict):
+        return all(map(_has_storable_numbers, content.values()))
+    if isinstance(content, list):
+        return all(map(_has_storable_numbers, content))
+    return not isinstance(content, int | float) or abs(content) < _TOO_LARGE
 
 
 def _is_sound(evaluation: ImportedEvaluationDocument, model_type: ModelTypeName) -> bool:
@@ -209,7 +234,7 @@ def _version(project: Project, document: ImportedVersionDocument, files: Mapping
         num_training_samples=document.num_training_samples,
         training_duration_seconds=document.training_duration_seconds,
         hyperparameters=document.hyperparameters,
-        file_path=f"{project.settings.models_dir}/{model_type}/{document.version_id}",
+        file_path=project.version_path(model_type, document.version_id),
         manifest_sha256=sha256(files[MANIFEST]),
         trained_through=document.trained_through,
         trained_through_post_id=document.trained_through_post_id,
@@ -231,8 +256,6 @@ def _version(project: Project, document: ImportedVersionDocument, files: Mapping
 
 def _evaluation(document: ImportedEvaluationDocument, version: ModelVersion) -> ModelEvaluation:
     """Return the row of an exported evaluation; it belongs to no run of this project."""
-    keys = {metric.key for metric in get_model_type(version.model_type_name).metrics}
-    columns = keys & document.metrics.keys() & set(ModelEvaluation.__table__.columns.keys())
     return ModelEvaluation(
         evaluation_id=document.evaluation_id,
         model_version_id=version.version_id,
@@ -243,12 +266,12 @@ def _evaluation(document: ImportedEvaluationDocument, version: ModelVersion) -> 
         window=document.window,
         forecasts_file=document.forecasts_file,
         predictions_json=document.predictions_json,
-        **{key: document.metrics[key] for key in columns},
+        **select_columns(get_model_type(version.model_type_name), document.metrics),
     )
 
 
-def _require_loadable(runtime: Runtime, version: ModelVersion, staged: ModelFiles, file: Path) -> None:
-    """Check that the model of a staged version can be loaded here."""
+def _require_loadable(runtime: Runtime, version: ModelVersion, files: Mapping[str, bytes], file: Path) -> None:
+    """Check that the model of an exported version can be loaded here."""
     try:
         algorithm = runtime.algorithms(version.algorithm, version.model_type_name)
     except UnknownName as error:
@@ -260,30 +283,14 @@ def _require_loadable(runtime: Runtime, version: ModelVersion, staged: ModelFile
     for refit in (None, version.refit) if version.refit else (None,):
         path = f"{refit.folder}/{MANIFEST}" if refit else MANIFEST
         try:
-            files = staged.read(version, refit)
-            listed = json.loads(staged.read_forecasts(version, path))["files"]
-            fits = all(sha256(data) == listed[name]["sha256"] for name, data in files.items())
-        except (ArtifactError, LookupError, TypeError, ValueError):
-            fits = False
-        if not fits:
+            fit = files_of_fit(files, version, refit)
+            listed = json.loads(files[path])["files"]
+            is_whole = all(sha256(data) == listed[name]["sha256"] for name, data in fit.items())
+        except (LookupError, TypeError, ValueError, RecursionError):
+            is_whole = False
+        if not is_whole:
             raise _damaged(file, f"its '{path}' does not fit its files")
-        algorithm.load(files)
-
-
-def _staged_files(staging: Staging, rows: list[VersionFile]) -> ModelFiles:
-    known = _Rows(rows)
-    return ModelFiles(FolderPlace(staging.folder, known), known)
-
-
-class _Rows(Registry):
-    """The records of files that the database does not know yet."""
-
-    def __init__(self, rows: list[VersionFile]) -> None:
-        self._rows = rows
-
-    def list_files(self, version_id: str, paths: Sequence[str] | None = None) -> list[VersionFile]:  # noqa: ARG002
-        """Return the records of the version's files."""
-        return self._rows
+        algorithm.load(fit)
 
 
 def _damaged(file: Path, problem: str) -> RetrainerError:

@@ -80,9 +80,36 @@ def sqlite_folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def folder(sqlite_folder: Path) -> Path:
-    """A project folder on SQLite; the conftest.py of tests about the database adds PostgreSQL."""
-    return sqlite_folder
+def database() -> str:
+    """The kind of database of the project, unless a test is parametrized."""
+    return "sqlite"
+
+
+@pytest.fixture
+def database_elsewhere() -> str:
+    """The kind of database of the other project, unless a test is parametrized."""
+    return "sqlite"
+
+
+@pytest.fixture
+def folder(sqlite_folder: Path, database: str, request: pytest.FixtureRequest) -> Path:
+    """A project folder; the conftest.py of tests about the database has it on either one."""
+    return _use_database(sqlite_folder, database, request)
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, database_elsewhere: str, request: pytest.FixtureRequest) -> Path:
+    """The folder of another project, without posts and versions."""
+    folder = tmp_path / "elsewhere"
+    create_project(folder)
+    configure(folder)
+    return _use_database(folder, database_elsewhere, request)
+
+
+def _use_database(folder: Path, kind: str, request: pytest.FixtureRequest) -> Path:
+    if kind == "postgresql":
+        configure(folder, url=f'"{request.getfixturevalue("make_postgresql_database")()}"')
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -66,26 +66,6 @@ ELSEWHERE = pytest.mark.parametrize(
 )
 
 
-@pytest.fixture
-def database() -> str:
-    """The kind of database of the project, unless a test is parametrized."""
-    return "sqlite"
-
-
-@pytest.fixture
-def database_elsewhere() -> str:
-    """The kind of database of the other project, unless a test is parametrized."""
-    return "sqlite"
-
-
-@pytest.fixture
-def folder(sqlite_folder: Path, database: str, request: pytest.FixtureRequest) -> Path:
-    """A project folder."""
-    if database == "postgresql":
-        configure(sqlite_folder, url=f'"{request.getfixturevalue("make_postgresql_database")()}"')
-    return sqlite_folder
-
-
 def train_two_versions(folder: Path) -> None:
     """Store 120 posts and train two versions, of which the second replaces the first, fitted again."""
     project = open_project(folder)
@@ -115,17 +95,6 @@ def saved(project: Project, file: Path) -> Path:
     """A backup of the project."""
     back_up(project, file, NOW)
     return file
-
-
-@pytest.fixture
-def elsewhere(tmp_path: Path, database_elsewhere: str, request: pytest.FixtureRequest) -> Path:
-    """Another project folder."""
-    folder = tmp_path / "elsewhere"
-    create_project(folder)
-    configure(folder)
-    if database_elsewhere == "postgresql":
-        configure(folder, url=f'"{request.getfixturevalue("make_postgresql_database")()}"')
-    return folder
 
 
 @pytest.fixture

@@ -46,7 +46,7 @@ def _write(project: Project, path: Path, now: datetime) -> dict[str, Any]:
 
     def read_file(version: ModelVersion, name: str) -> bytes | None:
         try:
-            return project.artifacts.read_forecasts(version, name)
+            return project.artifacts.read_file(version, name)
         except ArtifactError as error:
             log.warning("A file is not in the backup: %s", error)
             return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from retrainer.errors import InsufficientData, UsageError
 from retrainer.evaluation.evaluate import evaluate
@@ -15,6 +15,7 @@ from retrainer.pipeline.split import load_posts
 from retrainer.registry.tables import ModelEvaluation
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
 
     import pandas as pd
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from retrainer.evaluation.evaluate import Evaluation
     from retrainer.evaluation.windows import Window
     from retrainer.model_types import ModelTypeName, OriginRule
+    from retrainer.model_types.base import ModelType
     from retrainer.project import Project
     from retrainer.registry.tables import ModelVersion
     from retrainer.runtime import Runtime
@@ -120,6 +122,16 @@ def trained_through(version: ModelVersion) -> tuple[datetime, str]:
     return version.trained_through, version.trained_through_post_id
 
 
+def select_columns(model_type: ModelType[Any, Any], metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those metrics of an evaluation that have a column of their own."""
+    columns = ModelEvaluation.__table__.columns
+    return {
+        metric.key: metrics[metric.key]
+        for metric in model_type.metrics
+        if metric.key in columns and metric.key in metrics
+    }
+
+
 def record(
     project: Project, version: ModelVersion, evaluation: Evaluation, now: datetime, run_id: str | None = None
 ) -> ModelEvaluation:
@@ -130,9 +142,6 @@ def record(
         evaluation.forecasts, evaluation.targets, evaluation.origins, evaluation.post_ids, evaluation.naive_forecasts
     )
     metrics = evaluation.metrics
-    columns = {"num_predictions", *(metric.key for metric in model_type.metrics)} & set(
-        ModelEvaluation.__table__.columns.keys()
-    )
     with project.artifacts.staging(model_type.name) as staging:
         file = project.artifacts.stage_forecasts(
             staging, version, f"{evaluation_id}{model_type.forecasts_suffix}", content
@@ -147,8 +156,10 @@ def record(
             window=evaluation.window.document(),
             forecasts_file=file.path,
             predictions_json=model_type.sample(evaluation.forecasts, evaluation.targets, evaluation.post_ids),
-            **{key: metrics[key] for key in columns},
+            num_predictions=metrics["num_predictions"],
+            **select_columns(model_type, metrics),
         )
-        project.registry.record_evaluation(row, file)
+        with staging.keep_if_recorded():
+            project.registry.record_evaluation(row, file)
         project.artifacts.publish(staging)
     return row

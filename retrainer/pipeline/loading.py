@@ -116,7 +116,7 @@ def load_reliability(project: Project, version: ModelVersion, evaluation: ModelE
         return []
     model_type = get_model_type(version.model_type_name)
     try:
-        stored = model_type.parse(project.artifacts.read_forecasts(version, evaluation.forecasts_file))
+        stored = model_type.parse(project.artifacts.read_file(version, evaluation.forecasts_file))
     except RetrainerError as error:
         log.warning("Cannot compute the reliability of '%s': %s", evaluation.evaluation_id, error)
         return None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from retrainer.errors import ArtifactError, DatabaseError, InsufficientData, RetrainerError
+from retrainer.errors import ArtifactError, InsufficientData
 from retrainer.model_types import get_model_type
 from retrainer.model_types.base import Origins, utc_times
 from retrainer.pipeline.training import fit
@@ -91,12 +91,8 @@ def fit_again(
             manifest_sha256="",
         )
         staged = StagedRefit(project.artifacts.stage_refit(staging, version, candidate.files, refit), staging)
-        try:
+        with staging.keep_if_recorded():
             yield staged
-        except BaseException as error:
-            # A lost connection or an interrupt may hide that it was recorded: the next run finds out.
-            staging.registered |= not isinstance(error, RetrainerError) or isinstance(error, DatabaseError)
-            raise
 
 
 def require_working_forecast(model: TrainedModel, posts: pd.DataFrame) -> None:

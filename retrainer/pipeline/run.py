@@ -88,7 +88,7 @@ def retrain(
         previous = None if start is None else start.model
         with train_candidate(project, chosen, options, model_type, split, previous=previous) as candidate:
             started_from = None if start is None else start.version_id
-            version = register(project, candidate, split, run.run_id, stopwatch.now(), started_from)
+            version = register(project, candidate, split, run.run_id, stopwatch.now(), started_from=started_from)
         # 4: forecast the test posts and score the forecasts
         evaluation = _evaluate_and_record(context, candidate, split, version)
         # 5: compare with production on the same posts

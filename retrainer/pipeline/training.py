@@ -123,7 +123,7 @@ def describe(project: Project, candidate: Candidate, split: Split, version_id: s
         num_training_samples=split.training_count,
         training_duration_seconds=candidate.duration_seconds,
         hyperparameters=model.options.model_dump(mode="json"),
-        file_path=f"{project.settings.models_dir}/{model.model_type}/{version_id}",
+        file_path=project.version_path(model.model_type, version_id),
         trained_through=last["created_at"].to_pydatetime(),
         trained_through_post_id=str(last["post_id"]),
         pinned=False,
@@ -131,12 +131,12 @@ def describe(project: Project, candidate: Candidate, split: Split, version_id: s
 
 
 def register(
-    project: Project, candidate: Candidate, split: Split, run_id: str, now: datetime, started_from: str | None = None
+    project: Project, candidate: Candidate, split: Split, run_id: str, now: datetime, *, started_from: str | None
 ) -> ModelVersion:
     """Record the model as a new version with status `trained`, and move its files into place.
 
     Args:
-        started_from: the version whose model the training started from.
+        started_from: the version whose model the training started from, if any.
 
     Raises:
         ArtifactError: the models folder cannot be written.
@@ -146,7 +146,8 @@ def register(
     version = describe(project, candidate, split, version_id, now)
     version.started_from = started_from
     files = project.artifacts.stage_version(candidate.staging, version, candidate.files)
-    project.registry.register_version(version, files, run_id)
+    with candidate.staging.keep_if_recorded():
+        project.registry.register_version(version, files, run_id)
     project.artifacts.publish(candidate.staging)
     log.info("Trained model saved: %s", version.file_path)
     log.info("Model version registered: %s", version_id)

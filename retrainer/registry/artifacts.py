@@ -7,6 +7,7 @@ restored where it is missing, or a store, which holds the only copy.
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ from retrainer.files import report_write_errors, write_files
 from retrainer.registry.manifest import MANIFEST, make_manifest
 from retrainer.registry.model_files import ModelFiles, no_copy
 from retrainer.registry.place import require_plain_paths, sha256, version_path
-from retrainer.registry.refits import NewRefit
+from retrainer.registry.refits import REFITS, NewRefit
 from retrainer.registry.tables import VersionFile
 
 if TYPE_CHECKING:
@@ -138,9 +139,10 @@ class Artifacts(ModelFiles):
 
     def _rows(self, version: ModelVersion, files: Mapping[str, bytes]) -> list[VersionFile]:
         """Return the rows of files for the database, without the content of what it does not hold a copy of."""
-        large = {path for path in files if path.split("/")[0] != EVALUATIONS and not path.endswith(MANIFEST)}
-        if sum(len(files[path]) for path in large) <= MAX_BYTES_IN_DATABASE:
-            large = set()
+        sizes: Counter[str] = Counter()  # of the fits, in bytes
+        for name, data in files.items():
+            sizes[_fit_of(name)] += len(data) if _is_of_model(name) else 0
+        large = {name for name in files if _is_of_model(name) and sizes[_fit_of(name)] > MAX_BYTES_IN_DATABASE}
         if self.place.keeps_only_copy:
             large = set(files)
         return [
@@ -250,3 +252,14 @@ class Artifacts(ModelFiles):
         for path, problem in self.find_file_problems(version).items():
             if problem == "missing" and not self.restore_file(version, path):
                 raise no_copy(version, self.place.locate(version_path(version, path)))
+
+
+def _fit_of(path: str) -> str:
+    """Return the folder of the fit that one of a version's files belongs to."""
+    parts = path.split("/")
+    return "/".join(parts[:2]) if parts[0] == REFITS else ""
+
+
+def _is_of_model(path: str) -> bool:
+    """Whether one of a version's files is neither a manifest nor the forecasts of an evaluation."""
+    return not path.startswith(f"{EVALUATIONS}/") and path.removeprefix(f"{_fit_of(path)}/") != MANIFEST

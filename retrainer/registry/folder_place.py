@@ -136,7 +136,8 @@ class FolderPlace:
             with open_within(self.folder, PurePosixPath(version_path(version, row.path)).parts) as file:
                 size = os.fstat(file.fileno()).st_size
                 if size != row.size:
-                    raise modified(self, row.path, version_id, f"it has {size} bytes, recorded were {row.size}")
+                    difference = f"it has {size} bytes, recorded were {row.size}"
+                    raise modified(row.path, version_id, difference, self.repair_hint)
                 return file.read(row.size + 1)
         except FileNotFoundError:
             raise

@@ -16,7 +16,7 @@ from retrainer.registry.place import (
     LOCK_FILE,
     OWNER_FILE,
     SET_ASIDE,
-    modified,
+    check_sha256,
     require_own,
     require_plain_paths,
     sha256,
@@ -26,7 +26,7 @@ from retrainer.registry.refits import REFITS
 from retrainer.registry.staging import STAGING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from retrainer.registry.place import Place
@@ -66,34 +66,25 @@ class ModelFiles:
         Raises:
             ArtifactError: a file was changed, or is missing and the database has no copy.
         """
-        prefix = f"{refit.folder}/" if refit else ""
-        rows = [
-            row
-            for row in self.list_files(version)
-            if (row.path.startswith(prefix) if refit else not row.path.startswith(f"{REFITS}/"))
-        ]
-        files = {path.removeprefix(prefix): data for path, data in self._read_verified(version, rows).items()}
-        manifest = files.get(MANIFEST, b"")
-        expected = refit.manifest_sha256 if refit else version.manifest_sha256
-        self._check(manifest, expected, prefix + MANIFEST, version.version_id)
-        content = json.loads(manifest)
-        if content["format"] > FORMAT:
-            raise ArtifactError(
-                f"cannot read '{version.version_id}': its format is {content['format']}, "
-                f"this release reads up to {FORMAT}",
-                hint="Upgrade retrainer",
-            )
-        return {path: files[path] for path in content["files"]}
+        if refit is None:
+            files = self.read_files(version, lambda path: not path.startswith(f"{REFITS}/"))
+        else:
+            files = self.read_files(version, lambda path: path.startswith(f"{refit.folder}/"))
+        return files_of_fit(files, version, refit, self.place.repair_hint)
 
-    def read_forecasts(self, version: ModelVersion, path: str) -> bytes:
-        """Return the forecasts file of an evaluation, checked against its hash; from the database if it is missing.
+    def read_files(self, version: ModelVersion, is_wanted: Callable[[str], bool]) -> dict[str, bytes]:
+        """Return those of a version's files that are wanted, by path; see `read_file`."""
+        return self._read_verified(version, [row for row in self.list_files(version) if is_wanted(row.path)])
+
+    def read_file(self, version: ModelVersion, path: str) -> bytes:
+        """Return one of a version's files, checked against its hash; from the database if it is missing.
 
         Raises:
             ArtifactError: it was changed, or is missing and the database has no copy.
         """
         rows = self.list_files(version, path)
         if not rows:
-            raise ArtifactError(f"'{version.version_id}' has no forecasts file '{path}'")
+            raise ArtifactError(f"'{version.version_id}' has no file '{path}'")
         return self._read_verified(version, rows)[path]
 
     def find_file_problems(self, version: ModelVersion) -> dict[str, FileProblem]:
@@ -133,10 +124,10 @@ class ModelFiles:
         problems = self.find_file_problems(version)
         return [row.path for row in self.list_files(version) if row.path not in problems]
 
-    def _read_verified(self, version: ModelVersion, rows: Iterable[VersionFile]) -> dict[str, bytes]:
+    def _read_verified(self, version: ModelVersion, rows: Sequence[VersionFile]) -> dict[str, bytes]:
         """Return files of a version by path, each from its place, or from the database if it is missing."""
         files = {}
-        for row, found in self.place.read(version, list(rows), cached=True):
+        for row, found in self.place.read(version, rows, cached=True):
             data: bytes | Exception | None = found
             if isinstance(found, FileNotFoundError):
                 data = self._registry.read_file(version.version_id, row.path)
@@ -144,14 +135,35 @@ class ModelFiles:
                 raise no_copy(version, self.place.locate(version_path(version, row.path)))
             if isinstance(data, Exception):
                 raise data
-            self._check(data, row.sha256, row.path, version.version_id)
+            check_sha256(data, row.sha256, row.path, version.version_id, self.place.repair_hint)
             files[row.path] = data
         return files
 
-    def _check(self, data: bytes, expected: str, name: str, version_id: str) -> None:
-        if sha256(data) != expected:
-            difference = f"its SHA-256 is {sha256(data)[:12]}…, recorded was {expected[:12]}…"
-            raise modified(self.place, name, version_id, difference)
+
+def files_of_fit(
+    files: Mapping[str, bytes], version: ModelVersion, refit: Refit | None = None, hint: str = ""
+) -> dict[str, bytes]:
+    """Return the files of a version's model, which its manifest names, by their path beside it.
+
+    Args:
+        files: the files of the version, or those of the fit, by path.
+        refit: the live fit; None for the evaluated fit.
+        hint: what to do about a manifest that was changed.
+
+    Raises:
+        ArtifactError: the manifest is missing, was changed, or is from a newer release.
+    """
+    prefix = f"{refit.folder}/" if refit else ""
+    manifest = files.get(prefix + MANIFEST, b"")
+    expected = refit.manifest_sha256 if refit else version.manifest_sha256
+    check_sha256(manifest, expected, prefix + MANIFEST, version.version_id, hint)
+    content = json.loads(manifest)
+    if content["format"] > FORMAT:
+        raise ArtifactError(
+            f"cannot read '{version.version_id}': its format is {content['format']}, this release reads up to {FORMAT}",
+            hint="Upgrade retrainer",
+        )
+    return {path: files[prefix + path] for path in content["files"]}
 
 
 def in_models_folder(path: Path, models_dir: Path) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Protocol
 
 from retrainer.errors import ArtifactError, ConfigError
@@ -130,21 +131,39 @@ def sha256(data: bytes) -> str:
 
 
 def require_plain_paths(paths: Iterable[str], version_id: str) -> None:
-    """Check that each path names a file below the version's folder, on any system, and no two name the same one.
+    """Check that paths name files below the version's folder, on any system: no two the same one, none a folder.
 
     Raises:
         ArtifactError: one does not.
     """
     seen: set[str] = set()
-    for path in paths:
-        is_plain = path.isprintable() and "\\" not in path and not {"", ".", ".."} & set(path.split("/"))
-        if not is_plain or path.casefold() in seen:
-            problem = "differs from another one only in case" if is_plain else "is not a plain relative path"
-            raise ArtifactError(
-                f"'{version_id}' has a file '{path}', which {problem}", hint="It was not loaded. Train a new version"
-            )
-        seen.add(path.casefold())
+    listed = list(paths)
+    folders = {str(folder) for path in listed for folder in PurePosixPath(path.casefold()).parents}
+    for path in listed:
+        if not path.isprintable() or "\\" in path or {"", ".", ".."} & set(path.split("/")):
+            problem = "is not a plain relative path"
+        elif path.casefold() in seen:
+            problem = "differs from another one only in case"
+        elif path.casefold() in folders:
+            problem = "is also a folder"
+        else:
+            seen.add(path.casefold())
+            continue
+        raise ArtifactError(
+            f"'{version_id}' has a file '{path}', which {problem}", hint="It was not loaded. Train a new version"
+        )
 
 
-def modified(place: Place, name: str, version_id: str, difference: str) -> ArtifactError:
-    return ArtifactError(f"'{name}' of '{version_id}' was modified: {difference}", hint=place.repair_hint)
+def check_sha256(data: bytes, expected: str, name: str, version_id: str, hint: str) -> None:
+    """Check the hash of one of a version's files.
+
+    Raises:
+        ArtifactError: it is another one.
+    """
+    if sha256(data) != expected:
+        difference = f"its SHA-256 is {sha256(data)[:12]}…, recorded was {expected[:12]}…"
+        raise modified(name, version_id, difference, hint)
+
+
+def modified(name: str, version_id: str, difference: str, hint: str) -> ArtifactError:
+    return ArtifactError(f"'{name}' of '{version_id}' was modified: {difference}", hint=hint)

@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from retrainer.errors import DatabaseError, RetrainerError
 from retrainer.files import files_in, sync
 from retrainer.model_types import MODEL_TYPE_NAMES
 
@@ -38,12 +39,21 @@ class Staging:
 
     Attributes:
         folder: the folder.
-        registered: whether the database knows the files; then they are kept until they are in place.
+        registered: whether the database knows the files, or may; then they are kept until they are in place.
     """
 
     folder: Path
     registered: bool = False
     uploads: list[Upload] = field(default_factory=list)
+
+    @contextmanager
+    def keep_if_recorded(self) -> Iterator[None]:
+        """Keep the files when an error leaves open whether the database knows them: the next run finds out."""
+        try:
+            yield
+        except BaseException as error:  # a lost connection or an interrupt may come after the commit
+            self.registered |= not isinstance(error, RetrainerError) or isinstance(error, DatabaseError)
+            raise
 
 
 @contextmanager

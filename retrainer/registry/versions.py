@@ -122,7 +122,7 @@ class Versions:
         self,
         version: ModelVersion,
         files: Iterable[VersionFile],
-        evaluations: Iterable[ModelEvaluation],
+        evaluations: Sequence[ModelEvaluation],
         reason: str,
         now: datetime,
         evidence: dict[str, Any],
@@ -133,11 +133,16 @@ class Versions:
             False if it is here already.
 
         Raises:
-            ArtifactError: another version has its id, or its files were pruned here.
+            ArtifactError: another version has its id or an evaluation of another one has the id of one of its
+                evaluations, or its files were pruned here.
         """
+        ids = [evaluation.evaluation_id for evaluation in evaluations]
+        taken = select(ModelEvaluation.evaluation_id).where(ModelEvaluation.evaluation_id.in_(ids))
         with self.database.write() as session:
             if _is_known(session, version):
                 return False
+            if (evaluation_id := session.scalars(taken).first()) is not None:
+                raise ArtifactError(f"there is another evaluation '{evaluation_id}' here", hint="Nothing was imported")
             session.add(version)
             session.flush()
             session.add_all([*files, *evaluations])

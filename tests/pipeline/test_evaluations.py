@@ -99,7 +99,7 @@ def test_every_metric_can_be_recomputed_from_the_forecasts_file(
     made = evaluate_version(project, runtime_of(project), earlier.version_id, NOW, origin)
     row = project.registry.list_evaluations(earlier.version_id)[0]
     assert row.window["origin"] == origin
-    stored = TIMING.parse(project.artifacts.read_forecasts(earlier, row.forecasts_file))
+    stored = TIMING.parse(project.artifacts.read_file(earlier, row.forecasts_file))
     metrics = TIMING.score(stored.forecasts, stored.targets)
     naive = TIMING.score(stored.naive, stored.targets)
     skill = TIMING.skill_scores(metrics, naive)

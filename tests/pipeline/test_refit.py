@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import shutil
 from datetime import timedelta
@@ -140,7 +141,9 @@ def test_without_the_setting_the_evaluated_fit_is_live(project: Project) -> None
 def test_a_dry_run_and_a_rejected_version_are_not_fitted_again(
     project: Project, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO)
     train(project)
+    assert "again on all" in caplog.text
     caplog.clear()
     dry_run(project, runtime_of(project), "timing", NOW)
     assert not train(project, auto_promote=False).promoted
@@ -192,21 +195,24 @@ def test_a_fit_that_loses_the_race_leaves_nothing(project: Project, monkeypatch:
 
 
 @pytest.mark.slow
-def test_a_live_fit_that_was_recorded_when_the_connection_was_lost_is_kept(
-    project: Project, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("method", ["register_version", "record_evaluation", "complete_run"])
+def test_files_that_were_recorded_when_the_connection_was_lost_are_kept(
+    method: str, project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(artifacts, "MAX_BYTES_IN_DATABASE", 4)  # its files are nowhere else
-    complete = project.registry.complete_run
+    record = getattr(project.registry, method)
 
     def lost(*arguments: object) -> None:
-        complete(*arguments)  # type: ignore[arg-type]  # passed on as they came
+        record(*arguments)
         raise DatabaseError("the server closed the connection")
 
-    monkeypatch.setattr(project.registry, "complete_run", lost)
+    monkeypatch.setattr(project.registry, method, lost)
     with pytest.raises(DatabaseError):
         train(project)
     recover(project, runtime_of(project))
-    assert known_live(project) == 400
+    (version,) = project.registry.list_versions()
+    assert project.artifacts.find_file_problems(version) == {}
+    assert method != "complete_run" or known_live(project) == 400
     assert not (project.models_dir / ".staging").exists()
     assert {finding.kind for finding in examine(project)} <= {"wrong_link"}
 

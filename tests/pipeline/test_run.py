@@ -81,7 +81,7 @@ def test_the_second_run_compares_both_on_the_same_posts(project: Project) -> Non
     versions = [project.registry.get_version(row.model_version_id) for row in (mine[0], theirs[0])]
     kind = Timing()
     ids = [
-        kind.parse(project.artifacts.read_forecasts(version, row.forecasts_file)).post_ids
+        kind.parse(project.artifacts.read_file(version, row.forecasts_file)).post_ids
         for version, row in zip(versions, (mine[0], theirs[0]), strict=True)
     ]
     assert ids[0] == ids[1]
@@ -93,7 +93,7 @@ def test_the_recorded_figures_follow_from_the_stored_forecasts(project: Project)
     assert run is not None
     version = project.registry.get_version(str(run.model_version_id))
     (row,) = project.registry.list_evaluations(version.version_id)
-    forecasts, targets, ids, _ = Timing().parse(project.artifacts.read_forecasts(version, row.forecasts_file))
+    forecasts, targets, ids, _ = Timing().parse(project.artifacts.read_file(version, row.forecasts_file))
     again = Timing().score(forecasts, targets)
     assert {key: row.metrics[key] for key in again} == pytest.approx(again)
     assert run.test_mae_hours == pytest.approx(again["mae_hours"])

@@ -172,7 +172,7 @@ def test_a_missing_models_folder_is_restored_from_the_database(project: Project)
     project.models_dir.rename(project.folder / "moved")
     assert load_version(project, runtime_of(project), version).model
     (row,) = project.registry.list_evaluations(version.version_id)
-    assert project.artifacts.read_forecasts(version, row.forecasts_file)
+    assert project.artifacts.read_file(version, row.forecasts_file)
     project.production_links.update()
     assert (project.models_dir / "timing_model" / "model.json").exists()
 

@@ -1,8 +1,9 @@
 """The documents of an exported version, and of `export` and `import`."""
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import AwareDatetime, Field
+from pydantic import AfterValidator, AwareDatetime, Field
 
 from retrainer.model_types import ModelTypeName
 from retrainer.render.documents.base import Document, Timestamp, VersionId
@@ -14,6 +15,20 @@ if TYPE_CHECKING:
 
     from retrainer.registry import tables
 
+
+def _to_utc(time: datetime) -> datetime:
+    try:
+        time = time.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("is out of range in UTC") from None
+    if time < _EARLIEST:
+        raise ValueError(f"is before the year {_EARLIEST.year}")
+    return time
+
+
+_EARLIEST = datetime(1000, 1, 1, tzinfo=UTC)  # so that the time at which training began can be computed
+_Time = Annotated[AwareDatetime, AfterValidator(_to_utc)]
+_Text = Annotated[str, Field(pattern=r"^[^\x00]*$")]  # PostgreSQL stores no NUL
 _Count = Annotated[int, Field(ge=0, lt=2**31)]  # an integer in the database
 
 
@@ -50,8 +65,8 @@ class ExportDocument(Document):
 class ImportedEvaluationDocument(Document):
     """An evaluation in an export."""
 
-    evaluation_id: str = Field(max_length=200)
-    evaluated_at: AwareDatetime
+    evaluation_id: _Text = Field(max_length=200)
+    evaluated_at: _Time
     metrics: dict[str, Any]
     baseline: NaiveDocument
     num_predictions: _Count
@@ -66,18 +81,18 @@ class ImportedVersionDocument(Document):
     version_id: str = Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}$")
     model_type: ModelTypeName
     algorithm: str
-    trained_at: AwareDatetime
+    trained_at: _Time
     status: str
     num_training_samples: _Count
     training_duration_seconds: float = Field(ge=0, lt=1e9)
-    trained_through: AwareDatetime
-    trained_through_post_id: str
+    trained_through: _Time
+    trained_through_post_id: _Text
     hyperparameters: dict[str, Any]
     started_from: str | None
     refit_id: str | None = Field(pattern=r"^[A-Za-z0-9_]{1,200}$")
     num_refit_samples: _Count | None
-    refit_through: AwareDatetime | None
-    refit_through_post_id: str | None
+    refit_through: _Time | None
+    refit_through_post_id: _Text | None
     evaluations: list[ImportedEvaluationDocument]
     ledger: list[dict[str, Any]]
 
@@ -88,7 +103,7 @@ class ImportedExportDocument(Document):
     release: str
     exported_at: str
     version: ImportedVersionDocument
-    files: dict[str, ExportedFileDocument]
+    files: dict[Annotated[str, Field(max_length=400)], ExportedFileDocument]
 
 
 class TransferDocument(Document):
