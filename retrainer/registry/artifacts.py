@@ -46,12 +46,16 @@ class Artifacts(ModelFiles):
             ArtifactError: the place of the model files cannot be written.
             ConfigError: it belongs to another database.
         """
+        self._claim()
+        with self.place.open_staging(model_type) as staging:
+            yield staging
+
+    def _claim(self) -> None:
+        """Mark the place with the id of the database, unless it is marked."""
         self.require_own_folder()
         if self.place.find_owner() is None:
             self.place.claim()
-            self.require_own_folder()
-        with self.place.open_staging(model_type) as staging:
-            yield staging
+            self.require_own_folder()  # another process may have been faster
 
     def stage_version(self, staging: Staging, version: ModelVersion, data: Mapping[str, bytes]) -> list[VersionFile]:
         """Add a manifest to the staged files of a new model and make them durable.
@@ -139,12 +143,8 @@ class Artifacts(ModelFiles):
 
     def _rows(self, version: ModelVersion, files: Mapping[str, bytes]) -> list[VersionFile]:
         """Return the rows of files for the database, without the content of what it does not hold a copy of."""
-        sizes: Counter[str] = Counter()  # of the fits, in bytes
-        for name, data in files.items():
-            sizes[_fit_of(name)] += len(data) if _is_of_model(name) else 0
-        large = {name for name in files if _is_of_model(name) and sizes[_fit_of(name)] > MAX_BYTES_IN_DATABASE}
-        if self.place.keeps_only_copy:
-            large = set(files)
+        sizes = {path: len(data) for path, data in files.items()}
+        large = set(files) if self.place.keeps_only_copy else too_large_for_database(sizes)
         return [
             VersionFile(
                 version_id=version.version_id,
@@ -228,16 +228,16 @@ class Artifacts(ModelFiles):
             log.warning("Kept files in '%s' that were changed or added: %s", folder, ", ".join(kept))
 
     def restore_file(self, version: ModelVersion, path: str) -> bool:
-        """Write one of a version's files from the database. A changed file in its place is set aside.
+        """Write one of a version's files from a copy, in the database or on this machine. A changed one is set aside.
 
         Returns:
             False if there is no intact copy, or a link or folder is in its way.
         """
         (row,) = self.list_files(version, path)
-        data = self._registry.read_file(version.version_id, path)
+        data = self._registry.read_file(version.version_id, path) or self.place.find_copy(row.sha256)
         if data is None or sha256(data) != row.sha256:
             return False
-        self.require_own_folder()
+        self._claim()
         try:
             aside = self.place.put(version, path, data)
         except FileExistsError:
@@ -252,6 +252,18 @@ class Artifacts(ModelFiles):
         for path, problem in self.find_file_problems(version).items():
             if problem == "missing" and not self.restore_file(version, path):
                 raise no_copy(version, self.place.locate(version_path(version, path)))
+
+
+def too_large_for_database(sizes: Mapping[str, int]) -> set[str]:
+    """Return the paths of a version's files that belong to a fit of more than 32 MB.
+
+    Args:
+        sizes: the sizes in bytes, by path.
+    """
+    totals: Counter[str] = Counter()
+    for path, size in sizes.items():
+        totals[_fit_of(path)] += size if _is_of_model(path) else 0
+    return {path for path in sizes if _is_of_model(path) and totals[_fit_of(path)] > MAX_BYTES_IN_DATABASE}
 
 
 def _fit_of(path: str) -> str:

@@ -147,6 +147,10 @@ class FolderPlace:
                 hint=f"Check '{self.locate(version_path(version))}'",
             ) from error
 
+    def find_copy(self, sha256: str) -> bytes | None:  # noqa: ARG002
+        """Return None: there is no cache."""
+        return None
+
     def find_sizes(self, version: ModelVersion) -> dict[str, int]:
         """Return the sizes in bytes of a version's files, by path in its folder."""
         folder = self.folder / version_path(version)

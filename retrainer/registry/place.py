@@ -54,6 +54,9 @@ class Place(Protocol):
             cached: whether a copy that was read before will do.
         """
 
+    def find_copy(self, sha256: str) -> bytes | None:
+        """Return a file with this hash from a cache on this machine; None if there is none."""
+
     def find_sizes(self, version: ModelVersion) -> dict[str, int]:
         """Return the sizes in bytes of a version's files, by path in its folder."""
 

@@ -12,7 +12,7 @@ from retrainer.errors import ArtifactError, ConfigError, MissingCredentials
 from retrainer.files import sync
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator
 
 INSTALL = "pip install 'retrainer[s3]'"
 _ATTEMPTS = 2  # that s3fs makes, each with those of botocore: a store that does not answer is given up in minutes
@@ -78,16 +78,15 @@ class Store:
                 contents[key] = error
         return contents
 
-    def write(self, files: Mapping[str, bytes]) -> None:
-        """Write objects, and replace those that exist.
+    def write(self, key: str, data: bytes) -> None:
+        """Write an object, and replace one that exists.
 
         Raises:
-            ArtifactError: one of them cannot be written.
+            ArtifactError: it cannot be written.
         """
-        for key, data in files.items():
-            with self._errors("write", key):
-                self._fs.pipe_file(self._path(key), data)
-                self._sync(key)
+        with self._errors("write", key):
+            self._fs.pipe_file(self._path(key), data)
+            self._sync(key)
 
     def create(self, key: str, data: bytes) -> None:
         """Write an object that does not exist.

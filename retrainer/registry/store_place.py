@@ -86,6 +86,10 @@ class StorePlace:
                 self._cache.add(row.sha256, found)
             yield row, found
 
+    def find_copy(self, sha256: str) -> bytes | None:
+        """Return a file with this hash from the cache."""
+        return self._cache.get(sha256)
+
     def find_sizes(self, version: ModelVersion) -> dict[str, int]:
         """Return the sizes in bytes of what is stored of a version, by path."""
         folder = version_path(version)
@@ -119,7 +123,8 @@ class StorePlace:
         full_name = ".".join((version.version_id, *name.split("/"))).rstrip(".")
         upload = self._uploads.start(full_name, version.model_type_name, version.version_id, list(files))
         try:
-            self._store.write({version_path(version, path): files[path] for path in sorted(files, key=_is_manifest)})
+            for path in sorted(files, key=_is_manifest):
+                self._store.write(version_path(version, path), files[path])
         except BaseException:
             self._uploads.give_up(
                 upload
@@ -187,7 +192,7 @@ class StorePlace:
         """Write a recorded file. A changed one in its place is set aside."""
         key = version_path(version, path)
         aside = self.set_aside(key) if self._store.exists(key) else None
-        self._store.write({key: data})
+        self._store.write(key, data)
         return aside
 
 
