@@ -252,10 +252,8 @@ class ApiSettings(_Section):
 def _check_place(place: str) -> str:
     if "://" not in place:
         return place
-    if not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/@?#]+(/[^?#]*)?|file:///[^?#]*", place) or "::" in place:
-        raise ValueError(
-            "must be a folder, or a URL such as s3://bucket/prefix or file:///shared/models, without credentials"
-        )
+    if not re.fullmatch(r"file:///[^?#]+|(?!file:)[a-z][a-z0-9+.-]*://[^/@?#]+(/[^@?#]*)?", place):
+        raise ValueError("must be a folder, or a URL such as s3://bucket/models without credentials")
     return place
 
 

@@ -95,7 +95,9 @@ def objects(project: Project) -> dict[str, bytes]:
 
 
 def put(project: Project, key: str, data: bytes) -> None:
-    files, root = fsspec.url_to_fs(project.settings.models_dir, auto_mkdir=True)
+    files, root = fsspec.url_to_fs(project.settings.models_dir)
+    if project.settings.models_dir.startswith("file:"):
+        files.makedirs(f"{root}/{key}".rpartition("/")[0], exist_ok=True)
     files.pipe_file(f"{root}/{key}", data)
 
 
