@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from retrainer.errors import ConfigError, did_you_mean, invalid_value
 from retrainer.export_format import ExportFormat, Kind
 from retrainer.model_types import ModelTypeName, OriginRule
-from retrainer.streams import DEFAULT_STREAM
+from retrainer.streams import DEFAULT_STREAM, check_stream_name, matches
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -69,13 +69,16 @@ class PostsLimits(_Section):
         return section
 
 
+StreamName = Annotated[str, AfterValidator(check_stream_name)]
+
+
 class SourceSettings(_Section):
     """A source of posts: what all types have in common, and the options of its type, which its plugin checks."""
 
     model_config = ConfigDict(extra="allow", frozen=True, strict=True)
 
     type: Text
-    stream: Text = DEFAULT_STREAM
+    stream: StreamName = DEFAULT_STREAM
     edits_days: Annotated[float, Field(ge=0, le=36_525, allow_inf_nan=False)] = 7
     max_pages: Count = 500
     max_minutes: Annotated[float, Field(gt=0, le=1_440)] = 15
@@ -257,6 +260,14 @@ def _check_place(place: str) -> str:
     return place
 
 
+class StreamSettings(_Section):
+    """What the streams of a pattern have of their own. A key that is not set is as for all streams."""
+
+    timing_model: TimingModelSettings = TimingModelSettings()
+    content_model: ContentModelSettings = ContentModelSettings()
+    retraining: RetrainingSettings = RetrainingSettings()
+
+
 class Settings(_Section):
     """The checked settings."""
 
@@ -268,6 +279,24 @@ class Settings(_Section):
     retraining: RetrainingSettings = RetrainingSettings()
     notifications: NotificationSettings = NotificationSettings()
     api: ApiSettings = ApiSettings()
+    streams: Annotated[dict[StreamName, StreamSettings], BeforeValidator(_none_is_empty)] = {}
+    _for_all: Settings | None = None  # the settings that those of one stream were made of
+
+    def for_stream(self, stream: str) -> Settings:
+        """Return the settings of a stream: of the patterns that it matches a later one counts, then its exact name."""
+        base = self._for_all or self
+        patterns = [pattern for pattern in base.streams if pattern != stream and matches(pattern, stream)]
+        own: dict[str, Any] = {}
+        for pattern in (*patterns, *([stream] if stream in base.streams else [])):
+            own = merge(own, base.streams[pattern].model_dump(exclude_unset=True))
+        sections = {name: getattr(base, name) for name in own}
+        merged = {
+            name: type(section).model_validate(merge(section.model_dump(exclude_unset=True), own[name]))
+            for name, section in sections.items()
+        }
+        settings = base.model_copy(update=merged)
+        settings._for_all = base  # noqa: SLF001  of the same class
+        return settings
 
     @property
     def uses_store(self) -> bool:
@@ -277,6 +306,14 @@ class Settings(_Section):
     def model(self, model_type: ModelTypeName) -> ModelSettings:
         """Return the settings of one model type's algorithm."""
         return self.timing_model if model_type == "timing" else self.content_model
+
+
+def merge(section: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    """Return a section with the keys of another one, which count where both have one."""
+    return section | {
+        key: merge(section[key], value) if isinstance(value, dict) and isinstance(section.get(key), dict) else value
+        for key, value in other.items()
+    }
 
 
 def explain_options_error(error: ValidationError, section: Key, options: type[BaseModel]) -> ConfigError:

@@ -79,15 +79,19 @@ def text(*lines: str | Styled) -> None:
     _print("\n".join(_paint(_escape(line), sys.stdout) for line in lines))
 
 
-def paragraph(sentences: str | Styled) -> None:
-    """Print sentences, wrapped between words on a terminal."""
+def paragraph(sentences: str | Styled, *, indent: int = 0) -> None:
+    """Print sentences, wrapped between words on a terminal.
+
+    Args:
+        indent: by how many columns the lines after the first are indented.
+    """
     if not is_terminal():
         text(sentences if isinstance(sentences, str) else sentences.text)
         return
     console = _rich_console(sys.stdout)
     with console.capture() as captured:
-        console.print(_as_rich_text(_escape(sentences)))
-    _print("\n".join(line.rstrip() for line in captured.get().splitlines()))
+        console.print(_as_rich_text(_escape(sentences)), width=console.width - indent)
+    _print(f"\n{' ' * indent}".join(line.rstrip() for line in captured.get().splitlines()))
 
 
 def _escape(content: str | Styled) -> str | Styled:

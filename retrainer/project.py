@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from retrainer.errors import ConfigError, RetrainerError, UsageError
+from retrainer.errors import ConfigError, RetrainerError, UnknownName, UsageError, did_you_mean
 from retrainer.files import write_atomically
 from retrainer.settings_file import CONFIG_FILE, find_config_file, load_settings
+from retrainer.streams import DEFAULT_STREAM
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -29,17 +30,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Project:
-    """One project folder. The registry, the model files and the posts are opened on first use.
+    """One project folder, seen from one of its streams. Registry, model files and posts are opened on first use.
 
     Attributes:
         folder: the project folder, absolute; relative paths of the settings start here.
         config_file: the settings file, absolute.
-        settings: the checked settings.
+        settings: the checked settings, of the stream.
+        stream: the stream that settings, registry and posts are of.
+        opened_by: the project that this one was made from with `for_stream`, which closes the connections.
     """
 
     folder: Path
     config_file: Path
     settings: Settings
+    stream: str = field(default=DEFAULT_STREAM, kw_only=True)
+    opened_by: Project | None = field(default=None, kw_only=True, repr=False, compare=False)
 
     @classmethod
     def find(cls, start: Path, environ: Mapping[str, str], config: Path | None = None) -> Project:
@@ -51,7 +56,7 @@ class Project:
         config_file = find_config_file(start, environ, config)
         # config/config.yaml is the layout of `init`; a settings file elsewhere has its project beside it.
         folder = config_file.parent.parent if config_file.parent.name == "config" else config_file.parent
-        return cls(folder, config_file, load_settings(config_file, environ))
+        return cls(folder, config_file, load_settings(config_file, environ).for_stream(DEFAULT_STREAM))
 
     @classmethod
     @contextmanager
@@ -66,6 +71,35 @@ class Project:
             yield project
         finally:
             project.close()
+
+    def for_stream(self, stream: str) -> Project:
+        """Return the project seen from another stream, which need not exist, on the same connections."""
+        settings = self.settings.for_stream(stream)
+        return replace(self, stream=stream, settings=settings, opened_by=self.opened_by or self)
+
+    def choose_stream(self, name: str | None = None) -> Project:
+        """Return the project seen from the stream with a name; without one, from the only stream.
+
+        Raises:
+            UnknownName: there is no such stream.
+            UsageError: there are several, and none is named.
+        """
+        if name is not None and (self.posts.has_stream(name) or self.registry.has_stream(name)):
+            return self.for_stream(name)
+        streams = self.list_streams()
+        if name is not None and name not in streams:
+            hint = did_you_mean(name, streams) or "`retrainer streams` lists them"
+            raise UnknownName(f"unknown stream '{name}'", hint=hint)
+        if name is None and len(streams) > 1:
+            raise UsageError(
+                f"the project has {len(streams)} streams",
+                hint="Choose one with --stream; `retrainer streams` lists them",
+            )
+        return self.for_stream(name or streams[0])
+
+    def list_streams(self) -> list[str]:
+        """Return the names of the streams, sorted: those with posts, versions or runs; `default` if there are none."""
+        return sorted({*self.posts.list_streams(), *self.registry.list_streams()}) or [DEFAULT_STREAM]
 
     @property
     def models_dir(self) -> Path:
@@ -89,14 +123,17 @@ class Project:
         from retrainer.registry.database import Database  # noqa: PLC0415  SQLAlchemy is slow to import
         from retrainer.registry.registry import Registry  # noqa: PLC0415
 
-        return Registry(Database.open(self.settings.database.url, self.folder, self.models_dir))
+        if self.opened_by is not None:
+            return Registry(self.opened_by.registry.database, (self.stream,))
+        return Registry(Database.open(self.settings.database.url, self.folder, self.models_dir), (self.stream,))
 
     @cached_property
     def artifacts(self) -> Artifacts:
         """The model files."""
         from retrainer.registry.artifacts import Artifacts  # noqa: PLC0415
 
-        return Artifacts(self.open_place(self.registry), self.registry)
+        place = self.open_place(self.registry) if self.opened_by is None else self.opened_by.artifacts.place
+        return Artifacts(place, self.registry)
 
     def open_place(self, registry: Registry) -> Place:
         """Return where the model files are.
@@ -125,6 +162,8 @@ class Project:
         """The posts, in the project's database or in a foreign one that is only read."""
         from retrainer.posts.store import PostStore  # noqa: PLC0415
 
+        if self.opened_by is not None:
+            return self.opened_by.posts.for_stream(self.stream)
         return PostStore.open(self.settings.posts, self.registry.database, self.folder)
 
     def owns(self, path: Path) -> bool:
@@ -151,6 +190,8 @@ class Project:
 
     def close(self) -> None:
         """Give back the database connections that were opened."""
+        if self.opened_by is not None:
+            return
         if "posts" in self.__dict__:
             self.posts.close()
         if "registry" in self.__dict__:

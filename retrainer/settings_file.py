@@ -15,7 +15,16 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from yaml.error import MarkedYAMLError
 
-from retrainer.config import ENV_PREFIX, MAY_HOLD_SECRETS, Key, ModelSettings, Settings, first_error, unknown_key
+from retrainer.config import (
+    ENV_PREFIX,
+    MAY_HOLD_SECRETS,
+    Key,
+    ModelSettings,
+    Settings,
+    StreamSettings,
+    first_error,
+    unknown_key,
+)
 from retrainer.entry_points import installed_algorithms
 from retrainer.errors import ConfigError, did_you_mean, invalid_value
 from retrainer.export_format import ExportFormat
@@ -128,7 +137,10 @@ def parse_settings(
     except ValidationError as error:
         raise _explain(first_error(error), sources) from None
     for model_type in MODEL_TYPE_NAMES:
-        _check_algorithms(settings.model(model_type), f"{model_type}_model", sources)
+        section = f"{model_type}_model"
+        _check_algorithms(settings.model(model_type), (section,), sources)
+        for pattern, own in settings.streams.items():
+            _check_algorithms(getattr(own, section), ("streams", pattern, section), sources)
     return settings, sources
 
 
@@ -141,6 +153,7 @@ def list_settings(settings: Settings, sources: Sources, options: Mapping[str, Ma
         options: by section, such as `timing_model`, what to add to it: all options of its algorithm.
     """
     tree = settings.model_dump(mode="json")
+    tree["streams"] = {name: own.model_dump(mode="json", exclude_unset=True) for name, own in settings.streams.items()}
     for section, added in options.items():
         tree[section] |= added
     return [Setting(".".join(key), _hide_secrets(value), sources.describe(key)) for key, value in _leaves(tree)]
@@ -344,19 +357,19 @@ def _subsection(section: type[BaseModel], name: str) -> type[BaseModel] | None:
     return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
 
 
-def _check_algorithms(model: ModelSettings, section: str, sources: Sources) -> None:
+def _check_algorithms(model: ModelSettings, section: Key, sources: Sources) -> None:
     """Refuse an algorithm that is not installed, and a key beside `algorithm` that holds no algorithm's options."""
     installed = installed_algorithms()
     if model.algorithm not in installed:
-        where = sources.locate((section, "algorithm"))
+        where = sources.locate((*section, "algorithm"))
         hint = did_you_mean(model.algorithm, installed) or f"Installed: {', '.join(installed)}"
-        raise ConfigError(f"{where}{section}.algorithm: unknown algorithm '{model.algorithm}'", hint=hint)
+        raise ConfigError(f"{where}{'.'.join(section)}.algorithm: unknown algorithm '{model.algorithm}'", hint=hint)
     for name, options in (model.model_extra or {}).items():
-        key = (section, name)
+        key = (*section, name)
         if name not in installed:
             raise unknown_key(key, ["algorithm", *installed], sources.locate(key))
         if options is not None and not isinstance(options, dict):
-            message = f"{section}.{name}: invalid value '{options}' (must be the options of the algorithm)"
+            message = f"{'.'.join(key)}: invalid value '{options}' (must be the options of the algorithm)"
             raise ConfigError(sources.locate(key) + message)
 
 
@@ -365,7 +378,11 @@ def _explain(error: ErrorDetails, sources: Sources) -> ConfigError:
     if error["type"] == "extra_forbidden":
         section: type[BaseModel] = Settings
         for name in key[:-1]:
-            section = ExportFormat if name == "formats" else _subsection(section, name) or section
+            of_names: dict[str, type[BaseModel]] = {
+                "formats": ExportFormat,
+                "streams": StreamSettings,
+            }  # sections by names of the user's
+            section = of_names.get(name) or _subsection(section, name) or section
         return unknown_key(key, list(section.model_fields), sources.locate(key))
     if error["type"] == "missing":
         return ConfigError(f"{sources.locate(key)}{'.'.join(key)} is missing")

@@ -14,6 +14,7 @@ import struct
 import zipfile
 from dataclasses import replace
 from datetime import timedelta
+from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
@@ -210,13 +211,15 @@ def _has_storable_numbers(content: Any) -> bool:
 
 def _is_sound(evaluation: ImportedEvaluationDocument, model_type: ModelTypeName) -> bool:
     """Whether an evaluation can be recorded and shown."""
+    naive: object = evaluation.baseline.metrics or {}
     return (
         all(isinstance(evaluation.window.get(key), str) for key in ("start", "end"))
         and evaluation.metrics.get("overall_score") is not None
+        and isinstance(naive, dict)
         and all(
-            isinstance(values.get(metric.key), int | float | None)
+            type(values.get(metric.key)) in {int, float, NoneType}  # a bool is an int
             for metric in get_model_type(model_type).metrics
-            for values in (evaluation.metrics, evaluation.baseline.metrics or {})
+            for values in (evaluation.metrics, naive)
         )
     )
 
@@ -226,6 +229,7 @@ def _version(project: Project, document: ImportedVersionDocument, files: Mapping
     model_type = document.model_type
     version = ModelVersion(
         version_id=document.version_id,
+        stream=project.stream,
         model_type=model_type,
         algorithm=document.algorithm,
         trained_at=document.trained_at,

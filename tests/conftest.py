@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -210,23 +211,37 @@ def _projects_are_closed() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def prepare(tmp_path_factory: pytest.TempPathFactory) -> Prepare:
-    """Bring a project folder into an expensive state, which is made once per test process and then copied.
+def prepare(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Prepare:
+    """Bring a project folder, with its database, into an expensive state: made once per test process, then copied.
 
     Call it with the folder and a function that makes the state in a folder and returns what the test needs to know.
     """
-    made: dict[tuple[object, str], tuple[Path, Any]] = {}
+    made: dict[tuple[object, str], tuple[Path, str, Any]] = {}
+
+    def copy_database(original: str, copy: str) -> None:
+        with administer(request.getfixturevalue("postgresql_server")) as connection:
+            connection.execute(sa.text(f"DROP DATABASE IF EXISTS {copy} WITH (FORCE)"))
+            connection.execute(sa.text(f"CREATE DATABASE {copy} TEMPLATE {original}"))
 
     def prepare(folder: Path, make: Callable[[Path], T]) -> T:
-        settings = (folder / "config" / "config.yaml").read_text()
-        if 'url: "sqlite:///data/' not in settings:
-            return make(folder)  # copying the folder would not copy the database
-        if (make, settings) not in made:
-            template = tmp_path_factory.mktemp("template") / "project"
-            shutil.copytree(folder, template, symlinks=True)
-            made[make, settings] = template, make(template)
-        template, result = made[make, settings]
-        shutil.copytree(template, folder, symlinks=True, dirs_exist_ok=True)
+        config = folder / "config" / "config.yaml"
+        settings = config.read_text()
+        found = re.search(r"postgresql.*/(test_\w+)\?", settings)
+        database = found[1] if found else ""
+        state = make, settings.replace(database, "") if database else settings
+        if state not in made:
+            folder_template = tmp_path_factory.mktemp("template") / "project"
+            shutil.copytree(folder, folder_template, symlinks=True)
+            template = f"template_{secrets.token_hex(6)}"
+            if database:
+                copy_database(database, template)
+                (folder_template / "config" / "config.yaml").write_text(settings.replace(database, template))
+            made[state] = folder_template, template, make(folder_template)
+        folder_template, template, result = made[state]
+        shutil.copytree(folder_template, folder, symlinks=True, dirs_exist_ok=True)
+        if database:
+            copy_database(template, database)
+            config.write_text(config.read_text().replace(template, database))
         return cast("T", result)
 
     return prepare
@@ -244,6 +259,18 @@ def import_regular_posts(folder: Path) -> None:
     project = open_project(folder)
     project.posts.add(regular_posts(120), NOW)
     project.close()
+
+
+def train_timing(folder: Path) -> str:
+    """Store 120 posts at equal gaps, train a timing version, which is promoted, and return its id."""
+    from retrainer.pipeline.run import retrain
+
+    import_regular_posts(folder)
+    project = open_project(folder)
+    run = retrain(project, runtime_of(project), "timing", NOW).run
+    project.close()
+    assert run
+    return str(run.model_version_id)
 
 
 def train_both_types(folder: Path) -> str:

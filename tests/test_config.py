@@ -127,7 +127,7 @@ def doubled(*starts: str) -> str:
         ('database:\n  url: "sqlite:///a\\0b"', "database.url: invalid value '***' (must not contain a null"),
         (
             "models_dir: s3://key:secret@bucket/models",
-            "models_dir: invalid value '***' (must be a folder, or a URL such as s3://bucket/models without credentials)",
+            "models_dir: invalid value '***' (must be a folder, or a URL such as s3://bucket/models without",
         ),
         ("models_dir: file://models", "models_dir: invalid value 'file://models' (must be a folder, or a URL such as"),
         ("models_dir: s3:///models", "models_dir: invalid value 's3:///models' (must be a folder, or a URL such as"),
@@ -303,3 +303,35 @@ def test_without_a_project_the_error_says_what_to_do(tmp_path: Path) -> None:
 def test_a_missing_settings_file_is_reported_with_its_source(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no settings file 'gone.yaml' .from RETRAINER_CONFIG"):
         Project.find(tmp_path, {"RETRAINER_CONFIG": "gone.yaml"})
+
+
+def test_a_later_pattern_counts_more_and_an_exact_name_most(tmp_path: Path) -> None:
+    text = """
+retraining: {keep_versions: 9}
+timing_model: {algorithm: baseline}
+streams:
+  news_sports: {retraining: {schedule_days: 1}}
+  news_*: {retraining: {schedule_days: 2, keep_versions: 3}}
+  "*": {retraining: {keep_versions: 4}, timing_model: {algorithm: prophet, prophet: {recalibrate: false}}}
+"""
+    settings = load_settings(write(tmp_path, text), {})
+    sports = settings.for_stream("news_sports")
+    assert (sports.retraining.schedule_days, sports.retraining.keep_versions) == (1, 4)
+    assert sports.timing_model.options("prophet") == {"recalibrate": False}
+    assert sports.for_stream("news_x").retraining.schedule_days == 2
+    assert settings.for_stream("other").retraining.schedule_days == 7
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("{retraining: {test_spilt: 1}}", "unknown key 'streams.a*.retraining.test_spilt'. Did you mean 'test_split'?"),
+        ("{database: {}}", "unknown key 'streams.a*.database'. Known keys: timing_model, content_model, retraining"),
+        ("{timing_model: {algorithm: nope}}", "streams.a*.timing_model.algorithm: unknown algorithm 'nope'"),
+        ("{retraining: {test_split: 2}}", "streams.a*.retraining.test_split: invalid value '2'"),
+    ],
+)
+def test_a_wrong_override_is_named_with_its_line(override: str, message: str, tmp_path: Path) -> None:
+    refused = refusal(tmp_path, f"streams:\n  a*: {override}\n")
+    assert "line 2" in refused
+    assert message in refused

@@ -147,6 +147,7 @@ def test_production_without_its_algorithm_is_found(folder: Path, plugins: Plugin
     (finding,) = found.json["findings"]
     assert finding["kind"] == "unusable_algorithm"
     assert "cannot forecast: unknown algorithm 'fragile'" in finding["message"]
+    assert finding["hint"].startswith("Install or fix the plugin, or promote a version of another algorithm")
     problems = retrainer("status", "--json").json["problems"]
     assert [(problem["kind"], problem["subject"]) for problem in problems if "fragile" in problem["message"]] == [
         ("unusable_algorithm", finding["subject"])
@@ -256,16 +257,20 @@ def test_a_schedule_without_a_daemon_is_found(folder: Path, tmp_path: Path, retr
     require_no_cron()
     installed = retrainer("schedule", "install")
     assert installed.code == 0
-    assert "WARNING: No cron daemon is running, so the line is never run. Start it" in installed.err
+    assert "WARNING: No cron daemon is running: nothing runs this line. Start it" in installed.err
     (finding,) = retrainer("doctor", "--json").json["findings"]
     assert (finding["kind"], finding["subject"]) == ("idle_schedule", "your crontab")
     assert "no cron daemon is running" in retrainer("status").out
-    assert "no cron daemon is running" in retrainer("schedule", "show").err
+    shown = retrainer("schedule", "show", "--json")
+    assert "No cron daemon is running" in shown.err
+    assert (shown.json["cron_is_running"], shown.json["next_call_at"]) == (False, None)
     with process_named("crond", tmp_path):
         assert cron_is_running() is True
         assert retrainer("doctor").code == 0
         assert "a cron daemon is running" in retrainer("status").out
-        assert retrainer("schedule", "install", "weekly").err == ""
+        weekly = retrainer("schedule", "install", "weekly", "--jitter", "30", "--json")
+        assert weekly.err == ""
+        assert retrainer("schedule", "show", "--json").json["next_call_at"] == weekly.json["next_call_at"]
 
 
 def test_schedules_of_the_system_are_found(folder: Path, tmp_path: Path, cron_folder: Path, retrainer: Runner) -> None:

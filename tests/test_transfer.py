@@ -226,13 +226,12 @@ def _with_evaluations(description: dict[str, Any], evaluations: list[dict[str, A
     return {**description, "version": {**description["version"], "evaluations": evaluations}}
 
 
-def _scored(score: float) -> Callable[..., None]:
-    """Change the score of the version's evaluation."""
+def _evaluated(**changes: Any) -> Callable[..., None]:
+    """Change what the file says about the version's evaluation."""
 
     def write(file: Path, description: dict[str, Any], files: dict[str, bytes]) -> None:
         (evaluation,) = description["version"]["evaluations"]
-        changed = {**evaluation, "metrics": {**evaluation["metrics"], "overall_score": score}}
-        write_export(file, _with_evaluations(description, [changed]), files)
+        write_export(file, _with_evaluations(description, [{**evaluation, **changes}]), files)
 
     return write
 
@@ -298,9 +297,14 @@ HOSTILE: dict[str, tuple[Callable[..., None], str]] = {
         _described(trained_at=(datetime.now(UTC) + timedelta(days=2)).isoformat()),
         "is in the future",
     ),
-    "a score too large": (_scored(10**400), "is damaged: it has a number that is not finite or too large"),
-    "a score that is infinite": (_scored(math.inf), "is damaged"),
-    "a score that is no number": (_scored(math.nan), "is damaged"),
+    "a score too large": (
+        _evaluated(metrics={"overall_score": 10**400}),
+        "is damaged: it has a number that is not finite or too large",
+    ),
+    "a score that is infinite": (_evaluated(metrics={"overall_score": math.inf}), "is damaged"),
+    "a score that is NaN": (_evaluated(metrics={"overall_score": math.nan}), "is damaged"),
+    "a score that is no number": (_evaluated(metrics={"overall_score": True}), "is not complete"),
+    "no scores of the naive forecast": (_evaluated(baseline={"metrics": 1}), "is not complete"),
     "an evaluation twice": (
         lambda file, description, files: write_export(
             file, _with_evaluations(description, 2 * description["version"]["evaluations"]), files

@@ -69,6 +69,7 @@ class Event:
         reason: why, in one sentence.
         from_version_id: the previous production version, for a promotion or rollback.
         run: the run that completed or failed.
+        stream: the stream of the model type; None if the event is about none.
     """
 
     kind: Literal["run", "promotion", "rollback", "failure", "stale_posts", "end"]
@@ -77,6 +78,7 @@ class Event:
     reason: str | None
     from_version_id: str | None = None
     run: TrainingRun | None = None
+    stream: str | None = None
 
 
 class EventBus:

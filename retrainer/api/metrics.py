@@ -167,7 +167,9 @@ def metrics_without_database() -> bytes:
 
 def _add_production(versions: Registry, registry: CollectorRegistry) -> None:
     labels = ["model_type", "version_id", "algorithm"]
-    info = Gauge("retrainer_production_info", "The production version.", labels, registry=registry)
+    info = Gauge(
+        "retrainer_production_info", "The production version of a model type; always 1.", labels, registry=registry
+    )
     trained = _gauge(
         "retrainer_production_trained_timestamp_seconds", "When the production version was trained.", registry
     )
@@ -234,7 +236,7 @@ def _add_posts(posts: PostsActivity, registry: CollectorRegistry) -> None:
     if posts.freshness.stale_at is not None:
         stale = Gauge(
             "retrainer_posts_stale_timestamp_seconds",
-            "When the posts are stale if no other one arrives: the newest one plus the longest usual gap.",
+            "When the posts become stale unless another one arrives: the newest post plus the longest usual gap.",
             registry=registry,
         )
         stale.set(posts.freshness.stale_at.timestamp())
@@ -253,7 +255,9 @@ class _RunTotals(Collector):
             "Duration of runs, by outcome: promoted, not_promoted, failed.",
             labels=["model_type", "outcome"],
         )
-        cost = CounterMetricFamily("retrainer_cost_usd", "Cost of the paid calls of all runs.", labels=["model_type"])
+        cost = CounterMetricFamily(
+            "retrainer_cost_usd", "Cost of the paid calls of all runs, in US dollars.", labels=["model_type"]
+        )
         for total in self._totals:
             durations.add_metric([total.model_type, total.outcome], total.count, total.seconds)
         for model_type in MODEL_TYPE_NAMES:

@@ -117,8 +117,9 @@ def posts_count(context: typer.Context, *, stream: StreamOption = DEFAULT_STREAM
     Example: retrainer posts count
     """
     with open_project(context) as (project, _):
-        summary = project.posts.summary(datetime.now(UTC), stream=stream)
-        location = project.posts.location_of(stream)
+        posts = project.posts.for_stream(stream)
+        summary = posts.summary(datetime.now(UTC))
+        location = posts.location
     if as_json:
         console.document(documents.project.PostsCountDocument.model_validate(summary))
     else:
@@ -140,7 +141,7 @@ def posts_list(
     Example: retrainer posts list --from 2024-10-01 --limit 50
     """
     with open_project(context) as (project, _):
-        rows, total = project.posts.list_posts(since, until or datetime.now(UTC), limit, stream=stream)
+        rows, total = project.posts.for_stream(stream).list_posts(since, until or datetime.now(UTC), limit)
     if as_json:
         console.document(documents.posts.PostsDocument.from_rows(rows, total))
     else:
@@ -160,7 +161,7 @@ def posts_show(
     Example: retrainer posts show 115026551
     """
     with open_project(context) as (project, _):
-        post = project.posts.get_post(post_id, stream=stream)
+        post = project.posts.for_stream(stream).get_post(post_id)
         versions = project.registry.list_versions_trained_on([post])[post.post_id]
     if as_json:
         console.document(documents.posts.ShownPostDocument.from_rows(post, versions))
@@ -187,14 +188,14 @@ def posts_delete(
     wanted = list(dict.fromkeys(post_ids))
     with open_project(context) as (project, _):
         project.posts.require_writable("delete posts")
-        found = [project.posts.get_post(post_id, stream=stream) for post_id in wanted]
+        found = [project.posts.for_stream(stream).get_post(post_id) for post_id in wanted]
         trained = project.registry.list_versions_trained_on(found)
     if not as_json:
         posts_output.show_trained_on(trained)
     if not yes and not console.confirmed(f"Delete {len(wanted)} posts permanently?", hint="Add --yes"):
         return
     with open_project(context) as (project, _):
-        project.posts.delete(wanted, stream=stream)
+        project.posts.for_stream(stream).delete(wanted)
     if as_json:
         console.document(documents.posts.DeletedPostsDocument.from_versions(trained))
     else:

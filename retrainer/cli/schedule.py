@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -20,7 +21,7 @@ from retrainer.model_types import MODEL_TYPE_NAMES
 from retrainer.registry import liveness
 from retrainer.schedule import systemd as units
 from retrainer.schedule.command import SOURCES_A_FILE, ScheduledCommand, choose_delay
-from retrainer.schedule.crontab import Crontab, installed_line, with_block, without_block
+from retrainer.schedule.crontab import Crontab, find_lines, installed_line, with_block, without_block
 from retrainer.schedule.due import due
 from retrainer.schedule.expression import parse_schedule
 from retrainer.schedule.installed import START_DAEMON, cron_is_running
@@ -40,6 +41,14 @@ app.add_typer(schedule_app, name="schedule")
 log = logging.getLogger(__name__)
 
 MAX_JITTER_MINUTES = 24 * 60
+_PRINTED_ONLY = {
+    "WHEN": "when",
+    "--user": "user",
+    "--jitter": "jitter",
+    "--job-log": "job_log",
+    "--env-file": "env_file",
+}  # arguments of `schedule show`
+_DELAY = re.compile(r"(?:\S+\s+){5}sleep (\d+);")  # in a crontab line
 _USER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*\$?")
 When = Annotated[
     str,
@@ -57,7 +66,7 @@ Jitter = Annotated[
         metavar="MINUTES",
         min=0,
         max=MAX_JITTER_MINUTES,
-        help="Delay each call by less than so many minutes: always the same, another for each host and project.",
+        help="Delay each call by less than MINUTES. The delay is fixed, and differs between hosts and projects.",
     ),
 ]
 EnvFile = Annotated[
@@ -89,20 +98,21 @@ def schedule_install(
         crontab = Crontab()
         before = installed_line(crontab.read(), project.config_file)
         changed = crontab.change(lambda text: with_block(text, project.config_file, line))
+        others = len(find_lines(os.fsdecode(crontab.read()), project.config_file)) - 1
         days = project.settings.retraining.schedule_days
         secrets = {name for source in project.settings.posts.sources.values() for name in source.variables}
-    next_start = expression.next_after(datetime.now())  # noqa: DTZ005  cron goes by the machine's clock
-    next_call = next_start + timedelta(seconds=command.delay_seconds)
+    next_call = _next_call(expression, command.delay_seconds)
     message = (
         f"{'Installed' if changed else 'Already installed'}. Next call: {next_call:%Y-%m-%d %H:%M %Z}; "
         f"it retrains a model type {days:g} days after its last run (retraining.schedule_days)"
     )
     if env_file is None and before is not None and SOURCES_A_FILE in before:
         log.warning("The previous line read an environment file, this one does not: add --env-file to keep it")
+    if others:
+        log.warning("Your crontab has another line for this project: delete it with `crontab -e`")
     if env_file is None:
         _warn_of_missing_variables(secrets)
-    if cron_is_running() is False:
-        log.warning("No cron daemon is running, so the line is never run. %s", START_DAEMON)
+    _warn_without_daemon(cron_is_running())
     document = {"status": "success", "message": message, "changed": changed, "line": line}
     console.result({**document, "next_call_at": format_time(next_call)}, line, message, as_json=as_json)
 
@@ -126,6 +136,12 @@ def schedule_show(
 
     Example: retrainer schedule show --systemd
     """
+    given = [name for name, option in _PRINTED_ONLY.items() if _is_given(context, option)]
+    if given and not (system or systemd):
+        raise UsageError(
+            f"{', '.join(given)} {'applies' if len(given) == 1 else 'apply'} to a printed schedule only",
+            hint="Add --system or --systemd",
+        )
     if system and systemd:
         raise UsageError("--system and --systemd exclude each other", hint="Choose one of them")
     if user is not None and not _USER.fullmatch(user):
@@ -157,7 +173,10 @@ def schedule_remove(context: typer.Context, *, as_json: AsJson = False) -> None:
     """
     with open_project(context) as (project, _):
         changed = Crontab().change(lambda text: without_block(text, project.config_file))
-    message = "Removed from your crontab" if changed else "Your crontab has no line for this project"
+        others = find_lines(os.fsdecode(Crontab().read()), project.config_file)
+    message = "Removed from your crontab" if changed else "Your crontab has no line from `schedule install`"
+    if others:
+        log.warning("Your crontab has another line for this project: delete it with `crontab -e`")
     console.success(message, as_json=as_json, changed=changed)
 
 
@@ -170,15 +189,50 @@ def _scheduled_command(
 
 
 def _show_installed(context: typer.Context, *, as_json: bool) -> None:
-    """Show the line in the crontab, and whether each model type is due."""
+    """Show the line in the crontab, when it is run next, and whether each model type is due."""
     with open_project(context) as (project, _):
-        line = installed_line(Crontab().read(), project.config_file)
-        if line is not None and cron_is_running() is False:
-            log.warning("The line is never run: no cron daemon is running. %s", START_DAEMON)
+        text = Crontab().read()
+        line = installed_line(text, project.config_file)
+        if line is None:
+            line = next(iter(find_lines(os.fsdecode(text), project.config_file)), None)
+        running = None if line is None else cron_is_running()
+        _warn_without_daemon(running)
         states = [due(project, model_type, datetime.now(UTC)) for model_type in MODEL_TYPE_NAMES]
-    document = {"installed": line is not None, "line": line, "due": [vars(state) for state in states]}
+    next_call = None if line is None or running is False else _next_call_of(line)
+    document = {
+        "installed": line is not None,
+        "line": line,
+        "cron_is_running": running,
+        "next_call_at": format_time(next_call),
+        "due": [vars(state) for state in states],
+    }
     lines = [line or "Not in your crontab. Add it with `retrainer schedule install`"]
+    if next_call is not None:
+        lines.append(f"Next call: {next_call:%Y-%m-%d %H:%M %Z}")
     console.result(document, *lines, *(state.sentence for state in states), as_json=as_json)
+
+
+def _is_given(context: typer.Context, option: str) -> bool:
+    source = context.get_parameter_source(option)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def _next_call(expression: Expression, delay_seconds: int) -> datetime:
+    next_start = expression.next_after(datetime.now())  # noqa: DTZ005  cron goes by the machine's clock
+    return next_start + timedelta(seconds=delay_seconds)
+
+
+def _next_call_of(line: str) -> datetime | None:
+    """Return when cron runs a line of a crontab next; None if only cron can tell, as for `@daily`."""
+    delay = _DELAY.match(line)
+    with suppress(UsageError):
+        return _next_call(parse_schedule(" ".join(line.split()[:5])), int(delay[1]) if delay else 0)
+    return None
+
+
+def _warn_without_daemon(running: bool | None) -> None:
+    if running is False:
+        log.warning("No cron daemon is running: nothing runs this line. %s", START_DAEMON)
 
 
 def _warn_of_missing_variables(secrets: Collection[str]) -> None:

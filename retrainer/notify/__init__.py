@@ -42,7 +42,9 @@ class TrainCall:
         self.failed = code != 0
         for outcome in outcomes:
             if isinstance(outcome, Failure) and outcome.run is None:
-                runtime.events.publish(Event("failure", outcome.model_type, None, str(outcome.error)))
+                runtime.events.publish(
+                    Event("failure", outcome.model_type, None, str(outcome.error), stream=outcome.stream)
+                )
 
 
 @contextmanager

@@ -81,6 +81,7 @@ def _create_message(name: EventName | None, title: str, reason: str, project: st
         "text": text,
         "project": project,
         "host": host,
+        "stream": event.get("stream"),
         "model_type": event.get("model_type"),
         "version_id": event.get("version_id"),
         "from_version_id": event.get("from_version_id"),

@@ -193,5 +193,12 @@ def publish_change(project: Project, runtime: Runtime, kind: Literal["promotion"
         # The database decides what is in production; the next command that changes something repairs the link.
         log.warning("Production changed, but its link could not be updated: %s", error)
     runtime.events.publish(
-        Event(kind, change.model_type, change.to_version, change.reason, from_version_id=change.from_version)
+        Event(
+            kind,
+            change.model_type,
+            change.to_version,
+            change.reason,
+            from_version_id=change.from_version,
+            stream=change.stream,
+        )
     )

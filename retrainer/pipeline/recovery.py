@@ -24,7 +24,7 @@ def close_dead_runs(project: Project, runtime: Runtime) -> None:
     """Close runs whose process is gone."""
     for run in project.registry.close_dead_runs():
         log.warning("Closed the run '%s' as failed. %s", run.run_id, run.error)
-        runtime.events.publish(Event("run", run.model_type_name, None, run.error, run=run))
+        runtime.events.publish(Event("run", run.model_type_name, None, run.error, run=run, stream=run.stream))
 
 
 def recover(project: Project, runtime: Runtime) -> None:

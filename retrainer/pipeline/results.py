@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from retrainer.errors import RetrainerError
+from retrainer.streams import DEFAULT_STREAM
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,6 +37,7 @@ class RunResult:
     comparison: Comparison | None = None
     decision: Decision | None = None
     race_lost: bool = False
+    stream: str = DEFAULT_STREAM
 
     @property
     def needs_attention(self) -> bool:
@@ -68,6 +70,7 @@ class Failure:
     model_type: ModelTypeName
     error: RetrainerError
     run: TrainingRun | None = None
+    stream: str = DEFAULT_STREAM
 
 
 def exit_code(outcomes: Sequence[RunResult | Failure]) -> int:

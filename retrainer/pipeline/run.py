@@ -116,6 +116,7 @@ def retrain(
         comparison=comparison,
         decision=decision,
         race_lost=finished.race_lost,
+        stream=project.stream,
     )
 
 
@@ -169,7 +170,7 @@ def dry_run(
         version = describe(project, candidate, split, "(not recorded)", now)
         if _costs_money(context, chosen):
             _log_cost_estimate(context, candidate, split, version)
-            return RunResult(model_type=model_type, algorithm=chosen.name)
+            return RunResult(model_type=model_type, algorithm=chosen.name, stream=project.stream)
         evaluation = _evaluate(context, candidate, split, version)
         comparison = _compare(context, candidate, split, version, evaluation)
     decision = decide(model_type, comparison, auto_promote=_auto_promote(project, auto_promote))
@@ -180,6 +181,7 @@ def dry_run(
         evaluation=evaluation,
         comparison=comparison,
         decision=decision,
+        stream=project.stream,
     )
 
 
@@ -206,7 +208,8 @@ def retrain_each(
             with run_log_context(run_id):
                 # The traceback is shown with --traceback only.
                 log.exception("Model training failed: %s [%s, %s]", failure, model_type, project.folder)
-            outcomes.append(Failure(model_type, failure, project.registry.get_run(run_id) if run_id else None))
+            failed = project.registry.get_run(run_id) if run_id else None
+            outcomes.append(Failure(model_type, failure, failed, project.stream))
     return outcomes
 
 
@@ -349,7 +352,9 @@ def _archive(project: Project, model_type: ModelTypeName, stopwatch: Stopwatch) 
 
 
 def _publish_completion(runtime: Runtime, run: TrainingRun) -> None:
-    runtime.events.publish(Event("run", run.model_type_name, run.model_version_id, run.promotion_reason, run=run))
+    runtime.events.publish(
+        Event("run", run.model_type_name, run.model_version_id, run.promotion_reason, run=run, stream=run.stream)
+    )
     _log_banner(f"{run.model_type.upper()} MODEL RETRAINING COMPLETE")
     log.info("Duration: %.1f seconds", run.duration_seconds or 0)
 

@@ -118,7 +118,7 @@ def track_run(project: Project, runtime: Runtime, run: TrainingRun, stopwatch: S
 
     def give_up(error: RetrainerError) -> None:
         _publish_failed_run(runtime, registry.fail_run(run.run_id, str(error), stopwatch.now()))
-        runtime.events.publish(Event("end", run.model_type_name, None, str(error)))
+        runtime.events.publish(Event("end", run.model_type_name, None, str(error), stream=run.stream))
 
     # A notification and a healthcheck ping may each take as long as the timeout.
     publish_seconds = 2 * settings.notifications.timeout_seconds
@@ -139,7 +139,7 @@ def track_run(project: Project, runtime: Runtime, run: TrainingRun, stopwatch: S
         closed = close_as_failed(registry, run, error, stopwatch.now())
         if closed.promoted_to_production:  # interrupted after its decision was committed: the decision stands
             version_id, reason = str(closed.model_version_id), str(closed.promotion_reason)
-            change = Change(closed.model_type_name, closed.compared_with, version_id, reason)
+            change = Change(closed.model_type_name, closed.compared_with, version_id, reason, closed.stream)
             publish_change(project, runtime, "promotion", change)
         _publish_failed_run(runtime, closed)
         raise
@@ -163,7 +163,7 @@ def _publish_failed_run(runtime: Runtime, run: TrainingRun) -> None:
     version_id = run.model_version_id if run.status == "completed" else None
     with run_log_context(run.run_id):
         runtime.events.publish(
-            Event("run", run.model_type_name, version_id, run.error or run.promotion_reason, run=run)
+            Event("run", run.model_type_name, version_id, run.error or run.promotion_reason, run=run, stream=run.stream)
         )
 
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from retrainer.algorithms.events import Event
 from retrainer.errors import RetrainerError
-from retrainer.streams import DEFAULT_STREAM
 from retrainer.times import format_hours
 
 if TYPE_CHECKING:
@@ -68,11 +67,11 @@ def report_stale_posts(
         record: whether to publish the event, and to record that.
         first_only: whether to warn the first time only.
     """
-    is_first = record and project.registry.record_silence(DEFAULT_STREAM, stale.since)
+    is_first = record and project.registry.record_silence(project.stream, stale.since)
     if is_first or not first_only:
         log.warning("%s", stale.reason)
     if is_first:
-        runtime.events.publish(Event("stale_posts", None, None, stale.reason))
+        runtime.events.publish(Event("stale_posts", None, None, stale.reason, stream=project.stream))
 
 
 def count_new_posts(project: Project, run: TrainingRun, now: datetime) -> int:

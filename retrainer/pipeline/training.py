@@ -115,6 +115,7 @@ def describe(project: Project, candidate: Candidate, split: Split, version_id: s
     last = split.training.iloc[-1]
     return ModelVersion(
         version_id=version_id,
+        stream=project.stream,
         model_type=model.model_type,
         algorithm=model.algorithm.name,
         trained_at=now,

@@ -251,7 +251,7 @@ def _merge(
             done += len(batch)
             progress(f"Stored {done:,} of {total:,} posts")
 
-    merged = store.merge(batches(), now, stream=options.stream, update=options.update, then=then)
+    merged = store.for_stream(options.stream).merge(batches(), now, update=options.update, then=then)
     return ImportResult(files, staging.repeated, staging.changes, merged)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from retrainer.posts.staging import COUNT_COLUMNS
 from retrainer.posts.times import MAX_TIME, TimeColumn
 from retrainer.posts.validation import quote, shorten
 from retrainer.registry.database import create_engine, location, translate_error
-from retrainer.registry.queries import has_own_posts
+from retrainer.registry.queries import has_own_posts, list_distinct
 from retrainer.registry.tables import POSTS_TABLE, Post
 from retrainer.streams import DEFAULT_STREAM
 
@@ -49,13 +50,18 @@ class PostsSummary:
 
 
 class PostStore:
-    """The posts of a project."""
+    """The posts of one stream of a project.
+
+    Attributes:
+        stream: the stream.
+    """
 
     def __init__(self, engine: sa.Engine, settings: PostsSettings, database: Database, *, foreign: bool) -> None:
         self._engine = engine
         self._settings = settings
         self._database = database
         self._foreign = foreign
+        self.stream = DEFAULT_STREAM
         self._warnings: set[str] = set()  # given so far, so that none is repeated
 
     @classmethod
@@ -94,19 +100,35 @@ class PostStore:
     @property
     def location(self) -> str:
         """Where the posts are, for messages."""
-        return f"the table '{self._settings.table}' of {location(self._engine)}"
+        table = f"the table '{self._settings.table}' of {location(self._engine)}"
+        return table if self.stream == DEFAULT_STREAM else f"the stream '{shorten(self.stream)}' of {table}"
 
-    def location_of(self, stream: str) -> str:
-        """Where the posts of a stream are, for messages."""
-        return self.location if stream == DEFAULT_STREAM else f"the stream '{shorten(stream)}' of {self.location}"
+    def for_stream(self, stream: str) -> PostStore:
+        """Return the posts of another stream, on the same connections."""
+        other = copy.copy(self)
+        other.stream = stream
+        return other
 
-    def load(self, until: datetime, *, with_content: bool = True, stream: str = DEFAULT_STREAM) -> pd.DataFrame:
+    def list_streams(self) -> list[str]:
+        """Return the streams that have posts."""
+        if self._foreign:
+            return [DEFAULT_STREAM]
+        with self._database.read() as session:
+            return list_distinct(session, Post.stream)
+
+    def has_stream(self, name: str) -> bool:
+        """Whether a stream has posts."""
+        if self._foreign:
+            return name == DEFAULT_STREAM
+        with self._database.read() as session:
+            return "\0" not in name and bool(session.scalar(sa.select(sa.exists().where(Post.stream == name))))
+
+    def load(self, until: datetime, *, with_content: bool = True) -> pd.DataFrame:
         """Return the posts of a stream up to a time, ordered by (created_at, post_id).
 
         Args:
             until: the time (UTC).
             with_content: whether to load the texts, which takes most of the time and memory.
-            stream: the stream; all posts of a foreign table are in `default`.
 
         Returns:
             `post_id` (str), `created_at` (datetime64[us, UTC]) and, if wanted, `content` (str, or None).
@@ -116,7 +138,7 @@ class PostStore:
             DatabaseError: the database cannot be read.
         """
         columns = ["post_id", "created_at", *(["content"] if with_content else [])]
-        return self._load_foreign(columns, until) if self._foreign else self._load_ours(columns, until, stream)
+        return self._load_foreign(columns, until) if self._foreign else self._load_ours(columns, until)
 
     def _load_foreign(self, columns: list[str], until: datetime, *, warn: bool = True) -> pd.DataFrame:
         """Load posts from a foreign table, leaving out those without an id or a readable time."""
@@ -142,13 +164,13 @@ class PostStore:
             )
         return posts
 
-    def _load_ours(self, columns: list[str], until: datetime, stream: str) -> pd.DataFrame:
+    def _load_ours(self, columns: list[str], until: datetime) -> pd.DataFrame:
         """Load posts from our own table, which is clean and indexed by time."""
         fields: list[Any] = [sa.inspect(Post).local_table.c[name] for name in columns]
         if self._engine.dialect.name == "sqlite":
             # SQLite stores times as text, which pandas parses faster than the driver creates a million objects.
             fields[1] = sa.type_coerce(fields[1], sa.String)
-        query = sa.select(*fields).where(Post.stream == stream, Post.created_at <= until)
+        query = sa.select(*fields).where(Post.stream == self.stream, Post.created_at <= until)
         query = query.order_by(Post.created_at, Post.post_id)
         posts = self._query(query, columns)
         posts["post_id"] = posts["post_id"].astype(object)
@@ -157,14 +179,14 @@ class PostStore:
         # A database may sort by the collation of a language; origins rely on the plain order of ids.
         return posts.sort_values(["created_at", "post_id"], kind="stable", ignore_index=True)
 
-    def summary(self, until: datetime, *, warn: bool = True, stream: str = DEFAULT_STREAM) -> PostsSummary:
+    def summary(self, until: datetime, *, warn: bool = True) -> PostsSummary:
         """Count the posts of a stream up to a time; optionally, warn about unusable ones."""
         if not self._foreign:
             first, last = sa.func.min(Post.created_at), sa.func.max(Post.created_at)
             query = sa.select(sa.func.count(), sa.func.count(Post.content), first, last)
             with self._database.read() as session:
                 return PostsSummary(
-                    *session.execute(query.where(Post.stream == stream, Post.created_at <= until)).one()
+                    *session.execute(query.where(Post.stream == self.stream, Post.created_at <= until)).one()
                 )
         posts = self._load_foreign(["post_id", "created_at", "content"], until, warn=warn)
         if posts.empty:
@@ -173,45 +195,43 @@ class PostStore:
         first_time, last_time = posts["created_at"].iloc[0], posts["created_at"].iloc[-1]
         return PostsSummary(len(posts), with_content, first_time.to_pydatetime(), last_time.to_pydatetime())
 
-    def count(self, until: datetime, *, with_content: bool = False, stream: str = DEFAULT_STREAM) -> int:
+    def count(self, until: datetime, *, with_content: bool = False) -> int:
         """Count the posts of a stream up to a time, or only those with content; none of them is warned about."""
         if self._foreign:
             if with_content:
                 return self.summary(until, warn=False).with_content
-            return len(self._load_times(until, stream))
+            return len(self._load_times(until))
         query = sa.select(sa.func.count(Post.content) if with_content else sa.func.count())
         with self._database.read() as session:
-            return session.scalar(query.where(Post.stream == stream, Post.created_at <= until)) or 0
+            return session.scalar(query.where(Post.stream == self.stream, Post.created_at <= until)) or 0
 
-    def freshness(self, now: datetime, *, stream: str = DEFAULT_STREAM) -> Freshness | None:
+    def freshness(self, now: datetime) -> Freshness | None:
         """Compare the time since the newest post of a stream with the gaps between its posts; None without posts."""
-        return measure_freshness(self._load_times(now, stream, MAX_GAPS + 1), now)
+        return measure_freshness(self._load_times(now, MAX_GAPS + 1), now)
 
-    def activity(self, now: datetime, *, stream: str = DEFAULT_STREAM) -> PostsActivity:
+    def activity(self, now: datetime) -> PostsActivity:
         """Measure how many posts of a stream there are, and how many arrive."""
         if self._foreign:  # read as a whole each time, so only once
-            times = self._load_times(now, stream)
+            times = self._load_times(now)
             first = None if times.empty else times.iloc[0].to_pydatetime()
             return measure_activity(
                 times, first, lambda until: int(times.searchsorted(pd.Timestamp(until), "right")), now
             )
         with self._database.read() as session:
-            first = session.scalar(sa.select(sa.func.min(Post.created_at)).where(Post.stream == stream))
-        latest = self._load_times(now, stream, MAX_GAPS + 1)
-        return measure_activity(latest, first, lambda until: self.count(until, stream=stream), now)
+            first = session.scalar(sa.select(sa.func.min(Post.created_at)).where(Post.stream == self.stream))
+        latest = self._load_times(now, MAX_GAPS + 1)
+        return measure_activity(latest, first, self.count, now)
 
-    def _load_times(self, until: datetime, stream: str, limit: int | None = None) -> pd.Series[Any]:
+    def _load_times(self, until: datetime, limit: int | None = None) -> pd.Series[Any]:
         """Return when the latest posts up to a time were created, in order; all posts of a foreign table."""
         if self._foreign:
             return self._load_foreign(["post_id", "created_at"], until, warn=False)["created_at"]
-        latest = sa.select(Post.created_at).where(Post.stream == stream, Post.created_at <= until)
+        latest = sa.select(Post.created_at).where(Post.stream == self.stream, Post.created_at <= until)
         with self._database.read() as session:
             found = session.scalars(latest.order_by(Post.created_at.desc()).limit(limit)).all()
         return pd.Series(found[::-1], dtype="datetime64[us, UTC]")
 
-    def list_posts(
-        self, since: datetime | None, until: datetime, limit: int, *, stream: str = DEFAULT_STREAM
-    ) -> tuple[list[Post], int]:
+    def list_posts(self, since: datetime | None, until: datetime, limit: int) -> tuple[list[Post], int]:
         """Return the latest posts of a stream in a period, oldest first, and the number of posts in the period.
 
         Args:
@@ -223,7 +243,7 @@ class PostStore:
             posts = self._load_foreign(["post_id", "created_at", "content"], until)
             posts = posts if since is None else posts[posts["created_at"] >= since]
             return [_foreign_post(row) for row in posts.tail(limit).itertuples(index=False)], len(posts)
-        period = [Post.stream == stream, Post.created_at <= until]
+        period = [Post.stream == self.stream, Post.created_at <= until]
         if since is not None:
             period.append(Post.created_at >= since)
         latest = sa.select(Post).where(*period).order_by(Post.created_at.desc(), Post.post_id.desc()).limit(limit)
@@ -232,7 +252,7 @@ class PostStore:
             # As in `_load_ours`: a database may sort ids by the collation of a language.
             return sorted(session.scalars(latest), key=lambda post: (post.created_at, post.post_id)), count
 
-    def get_post(self, post_id: str, *, stream: str = DEFAULT_STREAM) -> Post:
+    def get_post(self, post_id: str) -> Post:
         """Return a post.
 
         Raises:
@@ -244,23 +264,20 @@ class PostStore:
                 return _foreign_post(row)
             raise _unknown_post(post_id, self.location)
         with self._database.read() as session:
-            return self._fetch(session, post_id, stream)
+            return self._fetch(session, post_id)
 
-    def find_moved(
-        self, trained_at: datetime, trained_through: tuple[datetime, str], *, stream: str = DEFAULT_STREAM
-    ) -> set[str]:
+    def find_moved(self, trained_at: datetime, trained_through: tuple[datetime, str]) -> set[str]:
         """Return the ids of the posts that were trained on, and then moved past the end of the training data.
 
         Args:
             trained_at: when the training began; a later correction may have moved a post that was trained on.
             trained_through: time and id of the last post that was trained on.
-            stream: the stream.
         """
         if self._foreign:
             return set()
         time, post_id = trained_through
         query = sa.select(Post.post_id).where(
-            Post.stream == stream,
+            Post.stream == self.stream,
             Post.moved_at > trained_at,
             (Post.moved_from < time) | ((Post.moved_from == time) & (Post.post_id <= post_id)),
             Post.created_at >= time,
@@ -268,7 +285,7 @@ class PostStore:
         with self._database.read() as session:
             return set(session.scalars(query))
 
-    def delete(self, post_ids: Iterable[str], *, stream: str = DEFAULT_STREAM) -> None:
+    def delete(self, post_ids: Iterable[str]) -> None:
         """Delete posts of a stream, all or none of them.
 
         Raises:
@@ -278,20 +295,20 @@ class PostStore:
         self.require_writable("delete posts")
         with self._database.write() as session:
             for post_id in post_ids:
-                session.delete(self._fetch(session, post_id, stream))
+                session.delete(self._fetch(session, post_id))
 
-    def _fetch(self, session: Session, post_id: str, stream: str) -> Post:
-        post = session.get(Post, (stream, post_id)) if "\0" not in post_id + stream else None
+    def _fetch(self, session: Session, post_id: str) -> Post:
+        post = session.get(Post, (self.stream, post_id)) if "\0" not in post_id else None
         if post is None:
-            raise _unknown_post(post_id, self.location_of(stream))
+            raise _unknown_post(post_id, self.location)
         return post
 
-    def are_past(self, now: datetime, *, stream: str = DEFAULT_STREAM) -> bool:
+    def are_past(self, now: datetime) -> bool:
         """Whether the posts of a stream are in the project's database, and none of them is later than now."""
         if self._foreign:
             return False
         with self._database.read() as session:
-            return not session.scalar(sa.select(sa.exists().where(Post.stream == stream, Post.created_at > now)))
+            return not session.scalar(sa.select(sa.exists().where(Post.stream == self.stream, Post.created_at > now)))
 
     def require_writable(self, action: str = "import") -> None:
         """Check that posts can be imported or deleted.
@@ -314,31 +331,29 @@ class PostStore:
         batches: Iterable[Sequence[StagedPost]],
         now: datetime,
         *,
-        stream: str = DEFAULT_STREAM,
         update: bool = False,
         then: Callable[[Session], None] | None = None,
     ) -> Merged:
         """Merge posts into a stream in one transaction, at whose end `then` is called; see `merge_posts`."""
         self.require_writable()
         with self._database.write() as session:
-            merged = merge_posts(session.connection(), batches, stream=stream, now=now, update=update)
+            merged = merge_posts(session.connection(), batches, stream=self.stream, now=now, update=update)
             if then is not None:
                 then(session)
             return merged
 
-    def add(self, posts: pd.DataFrame, now: datetime, *, stream: str = DEFAULT_STREAM) -> int:
+    def add(self, posts: pd.DataFrame, now: datetime) -> int:
         """Add the posts with new ids to a stream in one transaction; return how many there are.
 
         Args:
             posts: `post_id`, `created_at` (UTC), `content`, and the counts.
             now: the time of the import.
-            stream: the stream.
         """
         times = posts["created_at"].astype("datetime64[us, UTC]").astype("int64")
         values = posts[["content", *COUNT_COLUMNS]].astype(object)
         values = values.where(values.notna(), None)
         rows = zip(posts["post_id"], times.tolist(), *(values[name] for name in values), strict=True)
-        return self.merge([[(0, 0, *row) for row in rows]], now, stream=stream).added
+        return self.merge([[(0, 0, *row) for row in rows]], now).added
 
     def _query(self, query: sa.Executable, columns: list[str]) -> pd.DataFrame:
         try:

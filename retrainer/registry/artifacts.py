@@ -19,6 +19,7 @@ from retrainer.registry.model_files import ModelFiles, no_copy
 from retrainer.registry.place import require_plain_paths, sha256, version_path
 from retrainer.registry.refits import REFITS, NewRefit
 from retrainer.registry.tables import VersionFile
+from retrainer.streams import DEFAULT_STREAM, ModelKey
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -180,7 +181,7 @@ class Artifacts(ModelFiles):
         """
         self.require_own_folder()
         for model_type, reason in self.place.clear_abandoned():
-            self._registry.record_files(model_type, "cleanup", reason)
+            self._registry.record_files(ModelKey(DEFAULT_STREAM, model_type), "cleanup", reason)
             log.info("%s", reason)
 
     def unknown_versions(self, model_type: ModelTypeName) -> list[str]:
@@ -245,7 +246,7 @@ class Artifacts(ModelFiles):
         if aside is not None:
             reason = f"Moved '{path}' of '{version.version_id}', which was changed, to '{aside}'"
             log.warning("%s", reason)
-            self._registry.record_files(version.model_type_name, "set_aside", reason, version.version_id)
+            self._registry.record_files(version.model_key, "set_aside", reason, version.version_id)
         return True
 
     def restore_missing_files(self, version: ModelVersion) -> None:

@@ -16,6 +16,7 @@ from retrainer.registry.place import (
     LOCK_FILE,
     OWNER_FILE,
     SET_ASIDE,
+    STREAMS,
     check_sha256,
     require_own,
     require_plain_paths,
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from retrainer.registry.tables import ModelVersion, VersionFile
 
 FileProblem = Literal["missing", "changed", "unreadable"]
-_OWN_NAMES = (*MODEL_TYPE_NAMES, STAGING, SET_ASIDE, LOCK_FILE, OWNER_FILE)
+_OWN_NAMES = (*MODEL_TYPE_NAMES, STAGING, SET_ASIDE, STREAMS, LOCK_FILE, OWNER_FILE)
 
 
 class ModelFiles:

@@ -10,24 +10,23 @@ from sqlalchemy import or_, select
 from retrainer.errors import UnknownName, UsageError, did_you_mean
 from retrainer.model_types import MODEL_TYPE_NAMES, parse_model_type
 from retrainer.registry.promotions import fetch_predecessor
-from retrainer.registry.queries import fetch_production
+from retrainer.registry.queries import fetch_production, is_of
+from retrainer.registry.scope import Scope
 from retrainer.registry.tables import ModelVersion, TrainingRun
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import InstrumentedAttribute, Session
 
     from retrainer.model_types import ModelTypeName
-    from retrainer.registry.database import Database
+    from retrainer.streams import ModelKey
 
 MIN_CHARACTERS = 3  # of a part of an id
 SHORT_LENGTHS = (4, 11, 20)  # of the end of an id: its random digits, with its time, with its date
 _MAX_SUGGESTED = 300  # ids that a misspelled one is compared with, the newest
 
 
-class Names:
+class Names(Scope):
     """The part of the registry that finds versions and runs by what people type."""
-
-    database: Database
 
     def find_version(self, name: str, model_type: ModelTypeName | None = None) -> ModelVersion:
         """Return the version with this name.
@@ -45,7 +44,7 @@ class Names:
             if "\0" not in name and (version := session.get(ModelVersion, name)) is not None:
                 return version
             if "@" in name:
-                return _version_by_role(session, name, model_type)
+                return self._find_by_role(session, name, model_type)
             version_id = _complete(session, ModelVersion.version_id, ModelVersion.trained_at, name, "version")
             return session.get_one(ModelVersion, version_id)
 
@@ -68,32 +67,31 @@ class Names:
         ends = Counter(one[-length:] for one in ids for length in SHORT_LENGTHS)
         return {one: next((one[-length:] for length in SHORT_LENGTHS if ends[one[-length:]] == 1), one) for one in ids}
 
+    def _find_by_role(self, session: Session, name: str, model_type: ModelTypeName | None) -> ModelVersion:
+        type_name, _, role = name.partition("@")
+        if role not in _ROLES:
+            known = [f"{type_name}@{one}" for one in _ROLES]
+            hint = did_you_mean(name, known) or f"Known: {', '.join(known)}"
+            raise UnknownName(f"unknown version '{name}'", hint=hint)
+        if type_name:
+            model_type = parse_model_type(type_name)
+        types = MODEL_TYPE_NAMES if model_type is None else (model_type,)
+        found = [version for one in types if (version := _ROLES[role](session, self.key(one))) is not None]
+        if len(found) > 1:
+            choices = " or ".join(f"{version.model_type}@{role}" for version in found)
+            raise UsageError(f"'{name}' names more than one version", hint=f"Write {choices}")
+        if not found:
+            raise UnknownName(f"there is no version '{name}'", hint="`retrainer versions` lists them")
+        return found[0]
 
-def _version_by_role(session: Session, name: str, model_type: ModelTypeName | None) -> ModelVersion:
-    type_name, _, role = name.partition("@")
-    if role not in _ROLES:
-        known = [f"{type_name}@{one}" for one in _ROLES]
-        hint = did_you_mean(name, known) or f"Known: {', '.join(known)}"
-        raise UnknownName(f"unknown version '{name}'", hint=hint)
-    if type_name:
-        model_type = parse_model_type(type_name)
-    types = MODEL_TYPE_NAMES if model_type is None else (model_type,)
-    found = [version for one in types if (version := _ROLES[role](session, one)) is not None]
-    if len(found) > 1:
-        choices = " or ".join(f"{version.model_type}@{role}" for version in found)
-        raise UsageError(f"'{name}' names more than one version", hint=f"Write {choices}")
-    if not found:
-        raise UnknownName(f"there is no version '{name}'", hint="`retrainer versions` lists them")
-    return found[0]
 
-
-def _latest(session: Session, model_type: ModelTypeName) -> ModelVersion | None:
+def _latest(session: Session, key: ModelKey) -> ModelVersion | None:
     order = (ModelVersion.trained_at.desc(), ModelVersion.version_id.desc())
-    return session.scalars(select(ModelVersion).where(ModelVersion.model_type == model_type).order_by(*order)).first()
+    return session.scalars(select(ModelVersion).where(is_of(ModelVersion, key)).order_by(*order)).first()
 
 
-def _previous(session: Session, model_type: ModelTypeName) -> ModelVersion | None:
-    version_id = fetch_predecessor(session, model_type)
+def _previous(session: Session, key: ModelKey) -> ModelVersion | None:
+    version_id = fetch_predecessor(session, key)
     return None if version_id is None else session.get(ModelVersion, version_id)
 
 

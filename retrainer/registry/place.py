@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from retrainer.registry.tables import ModelVersion, VersionFile
 
 SET_ASIDE = ".set-aside"
+STREAMS = "streams"  # the folder of the production links of other streams than `default`
 LOCK_FILE = ".lock"
 OWNER_FILE = ".database-id"  # the id of the database that the place belongs to
 _OWNER = re.compile(rb"[0-9a-f]{32}\n")

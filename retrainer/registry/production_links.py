@@ -1,21 +1,23 @@
 """The links `models/timing_model` and `models/content_model` to the folders of the production versions.
 
-A store has none: it has no links, and what is in production is in the database.
+Those of other streams than `default` are in `models/streams/ID/`. A store has none: what is in production is in the
+database.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from retrainer.errors import ArtifactError
 from retrainer.model_types import MODEL_TYPE_NAMES
 from retrainer.registry.folder_place import FolderPlace
+from retrainer.registry.place import STREAMS
+from retrainer.streams import DEFAULT_STREAM, stream_id
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from retrainer.model_types import ModelTypeName
     from retrainer.registry.artifacts import Artifacts
     from retrainer.registry.registry import Registry
@@ -25,7 +27,7 @@ log = logging.getLogger(__name__)
 
 
 class ProductionLinks:
-    """The links in one models folder."""
+    """The links of one stream in a models folder."""
 
     def __init__(self, artifacts: Artifacts, registry: Registry) -> None:
         self._artifacts = artifacts
@@ -58,8 +60,10 @@ class ProductionLinks:
         if self._place is None:
             return
         with self._place.lock():
+            self._place.require_safe(self._folder.relative_to(self._place.folder).as_posix())
+            self._folder.mkdir(parents=True, exist_ok=True)
             for model_type in MODEL_TYPE_NAMES:
-                self._link(self._place, model_type)
+                self._link(model_type)
 
     def require_free(self) -> None:
         """Check that nothing of the user has the name of a link to a production version.
@@ -69,25 +73,38 @@ class ProductionLinks:
         """
         if self._place is not None:
             for model_type in MODEL_TYPE_NAMES:
-                _require_free(_link_of(self._place, model_type), model_type)
+                _require_free(self._path(model_type), model_type)
 
     def find_problem(self, model_type: ModelTypeName) -> str | None:
         """Describe what is wrong with a type's production link; None if it is right."""
         if self._place is None:
             return None
-        link = _link_of(self._place, model_type)
+        link = self._path(model_type)
         production = self._registry.get_production(model_type)
         if production is None:
             is_own = link.is_symlink() and _is_own_link(link, model_type)
             return "it exists, but there is no production version" if is_own else None
         if not link.is_symlink():
             return "it is not a link" if link.exists() else "it is missing"
-        if os.readlink(link) != _link_target(production):  # noqa: PTH115  Path would normalise what is compared
+        if os.readlink(link) != self._target(production):  # noqa: PTH115  Path would normalise what is compared
             return f"it does not point to '{production.version_id}'"
         return None if link.exists() else f"the folder of '{production.version_id}' is missing"
 
-    def _link(self, place: FolderPlace, model_type: ModelTypeName) -> None:
-        link = _link_of(place, model_type)
+    @property
+    def _folder(self) -> Path:
+        models, stream = Path(self._artifacts.place.locate()), self._registry.stream
+        return models if stream == DEFAULT_STREAM else models / STREAMS / stream_id(stream)
+
+    def _path(self, model_type: ModelTypeName) -> Path:
+        return self._folder / f"{model_type}_model"
+
+    def _target(self, version: ModelVersion) -> str:
+        """Return a relative path, so that it survives a move of the models folder."""
+        up = "" if self._registry.stream == DEFAULT_STREAM else "../../"
+        return f"{up}{version.model_type}/{version.version_id}"
+
+    def _link(self, model_type: ModelTypeName) -> None:
+        link = self._path(model_type)
         production = self._registry.get_production(model_type)
         if self.find_problem(model_type) is None:
             return
@@ -96,16 +113,12 @@ class ProductionLinks:
             link.unlink()
             reason = f"Removed the link '{link.name}': there is no production version"
             log.info("%s", reason)
-            self._registry.record_files(model_type, "cleanup", reason)
+            self._registry.record_files(self._registry.key(model_type), "cleanup", reason)
             return
         with self._artifacts.staging(model_type) as staging:
             new_link = staging.folder / link.name
-            new_link.symlink_to(_link_target(production), target_is_directory=True)
+            new_link.symlink_to(self._target(production), target_is_directory=True)
             new_link.replace(link)
-
-
-def _link_of(place: FolderPlace, model_type: str) -> Path:
-    return place.folder / f"{model_type}_model"
 
 
 def _require_free(link: Path, model_type: str) -> None:
@@ -116,10 +129,6 @@ def _require_free(link: Path, model_type: str) -> None:
         raise ArtifactError(f"cannot link '{link}': it is a link to '{link.readlink()}'", hint="Move it away")
 
 
-def _link_target(version: ModelVersion) -> str:
-    return f"{version.model_type}/{version.version_id}"  # relative, so that it survives a move of the folder
-
-
 def _is_own_link(link: Path, model_type: str) -> bool:
-    target = link.readlink()
-    return len(target.parts) == 2 and target.parts[0] == model_type  # noqa: PLR2004  as in `_link_target`
+    parts = [part for part in link.readlink().parts if part != ".."]
+    return len(parts) == 2 and parts[0] == model_type  # noqa: PLR2004  as in `_target`

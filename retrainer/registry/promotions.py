@@ -16,11 +16,13 @@ from retrainer.registry.liveness import current_actor
 from retrainer.registry.queries import (
     fetch_production,
     fetch_version,
+    is_of,
     require_not_pruned,
     set_production,
     version_id_of,
 )
 from retrainer.registry.refits import Refit
+from retrainer.registry.scope import Scope
 from retrainer.registry.tables import LEDGER_ACTIONS, Hold, LedgerEntry, ModelVersion
 
 if TYPE_CHECKING:
@@ -30,8 +32,8 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from retrainer.model_types import ModelTypeName
-    from retrainer.registry.database import Database
     from retrainer.registry.refits import NewRefit
+    from retrainer.streams import ModelKey
 
 
 PRODUCTION_CHANGE_ACTIONS = ("promotion", "rollback")
@@ -74,12 +76,11 @@ class Change:
     from_version: str | None
     to_version: str
     reason: str
+    stream: str
 
 
-class Promotions:
+class Promotions(Scope):
     """The part of the registry about production and the ledger."""
-
-    database: Database
 
     def promote(
         self,
@@ -104,11 +105,11 @@ class Promotions:
         """
         with self.database.write() as session:
             version = fetch_version(session, version_id)
-            model_type = version.model_type_name
+            key = version.model_key
             if version.is_production:
                 return None
             require_promotable(version)
-            production = fetch_production(session, model_type)
+            production = fetch_production(session, key)
             live_id = version_id_of(production)
             if live_id != expected_production:
                 raise ProductionChanged(describe_race(expected_production, live_id), hint="Compare again")
@@ -118,8 +119,8 @@ class Promotions:
             refit = new_refit.refit if new_refit else version.refit
             set_production(session, version, production, refit)
             ids = {"version_id": version_id, "from_version_id": live_id, "to_version_id": version_id}
-            session.add(new_entry("promotion", model_type, reason, now, refit=refit, **ids))
-            return Change(model_type, live_id, version_id, reason)
+            session.add(new_entry("promotion", key, reason, now, refit=refit, **ids))
+            return Change(key.model_type, live_id, version_id, reason, key.stream)
 
     def find_promotions_to_undo(self, model_type: ModelTypeName, to: str | None = None) -> list[LedgerEntry]:
         """Return the promotions that a rollback undoes, latest first: one, or all since `to` was in production.
@@ -128,7 +129,7 @@ class Promotions:
             NothingToRollBack: no promotion is left to undo, or `to` was not in production before the present version.
         """
         with self.database.read() as session:
-            return _fetch_promotions_to_undo(session, model_type, to)
+            return _fetch_promotions_to_undo(session, self.key(model_type), to)
 
     def get_version_before(self, promotion: LedgerEntry) -> ModelVersion:
         """Return the version that a promotion replaced, with the fit that was live then."""
@@ -148,12 +149,12 @@ class Promotions:
             ProductionChanged: these are no longer the latest promotions.
             PromotionRefused: the files of the version to return to were pruned.
         """
-        model_type = promotions[0].model_type_name
+        key = promotions[0].model_key
         target = promotions[-1].from_version_id
         with self.database.write() as session:
-            production = fetch_production(session, model_type)
+            production = fetch_production(session, key)
             live_id = version_id_of(production)
-            latest = _fetch_promotions_to_undo(session, model_type, target if len(promotions) > 1 else None)
+            latest = _fetch_promotions_to_undo(session, key, target if len(promotions) > 1 else None)
             if [entry.entry_id for entry in latest] != [entry.entry_id for entry in promotions]:
                 raise ProductionChanged(describe_race(promotions[0].to_version_id, live_id), hint="Try again")
             version = fetch_version(session, target or "")
@@ -163,13 +164,11 @@ class Promotions:
             for promotion, refit in zip(promotions, refits, strict=True):
                 before, after = promotion.to_version_id, promotion.from_version_id
                 ids = {"version_id": after, "from_version_id": before, "to_version_id": after}
-                session.add(
-                    new_entry("rollback", model_type, reason, now, refit=refit, undoes=promotion.entry_id, **ids)
-                )
+                session.add(new_entry("rollback", key, reason, now, refit=refit, undoes=promotion.entry_id, **ids))
                 session.flush()  # one by one, so that the ledger has them in order
             if hold:
-                _hold(session, model_type, reason, now)
-            return Change(model_type, live_id, version.version_id, reason)
+                _hold(session, key, reason, now)
+            return Change(key.model_type, live_id, version.version_id, reason, key.stream)
 
     def get_production_at(self, model_type: ModelTypeName, time: datetime) -> ModelVersion | None:
         """Return the version in production at a time, by `recorded_at` in the ledger; None if there was none.
@@ -178,7 +177,7 @@ class Promotions:
         whatever the clock said: it may be set back.
         """
         with self.database.read() as session:
-            last = _fetch_last_change(session, model_type, LedgerEntry.recorded_at <= time)
+            last = _fetch_last_change(session, self.key(model_type), LedgerEntry.recorded_at <= time)
             if last is None:
                 return None
             return _fetch_with_fit(session, last.to_version_id, Refit.from_document(last.refit))
@@ -186,33 +185,34 @@ class Promotions:
     def get_hold(self, model_type: ModelTypeName) -> Hold | None:
         """Return the hold on a model type; None if automatic promotion is allowed."""
         with self.database.read() as session:
-            return session.get(Hold, model_type)
+            return session.get(Hold, self.key(model_type))
 
     def hold(self, model_type: ModelTypeName, reason: str, now: datetime) -> bool:
         """Stop automatic promotion of a type; False if it was stopped already."""
         with self.database.write() as session:
-            return _hold(session, model_type, reason, now)
+            return _hold(session, self.key(model_type), reason, now)
 
     def release(self, model_type: ModelTypeName, reason: str, now: datetime) -> bool:
         """Resume automatic promotion of a type; False if it was not stopped."""
+        key = self.key(model_type)
         with self.database.write() as session:
-            hold = session.get(Hold, model_type)
+            hold = session.get(Hold, key)
             if hold is None:
                 return False
             session.delete(hold)
-            record_entry(session, "release", model_type, reason, now)
+            record_entry(session, "release", key, reason, now)
             return True
 
     def record_files(
         self,
-        model_type: ModelTypeName,
+        key: ModelKey,
         action: Literal["cleanup", "set_aside"],
         reason: str,
         version_id: str | None = None,
     ) -> None:
         """Record that files were removed or set aside."""
         with self.database.write() as session:
-            record_entry(session, action, model_type, reason, datetime.now(UTC), version_id=version_id, automatic=True)
+            record_entry(session, action, key, reason, datetime.now(UTC), version_id=version_id, automatic=True)
 
     def version_history(self, version_id: str) -> list[LedgerEntry]:
         """Return the decisions about a version and those that took it out of production, newest first."""
@@ -233,19 +233,18 @@ class Promotions:
         with self.database.read() as session:
             for name, action in product(model_types, actions):  # one by one: each reads only the end of an index
                 query = select(LedgerEntry).where(LedgerEntry.model_type == name, LedgerEntry.action == action)
+                query = query.where(self.is_within(LedgerEntry))
                 found += session.scalars(query.order_by(LedgerEntry.entry_id.desc()).limit(limit))
         return sorted(found, key=lambda entry: entry.entry_id, reverse=True)[:limit]
 
 
-def recheck(
-    session: Session, model_type: ModelTypeName, production: ModelVersion | None, decision: Decision
-) -> Decision:
+def recheck(session: Session, key: ModelKey, production: ModelVersion | None, decision: Decision) -> Decision:
     """Withdraw a promotion if the type is on hold by now, or another version is in production."""
     if not decision.promote:
         return decision
-    hold = session.get(Hold, model_type)
+    hold = session.get(Hold, key)
     if hold is not None:
-        reason = f"{decision.reason}, but {model_type} is on hold since {hold.since:%Y-%m-%d %H:%M} UTC"
+        reason = f"{decision.reason}, but {key.model_type} is on hold since {hold.since:%Y-%m-%d %H:%M} UTC"
         return replace(decision, promote=False, reason=reason)
     if version_id_of(production) != decision.expected_production:
         race = describe_race(decision.expected_production, version_id_of(production))
@@ -263,7 +262,7 @@ def describe_race(expected: str | None, found: str | None) -> str:
 
 
 def new_entry(
-    action: str, model_type: ModelTypeName, reason: str, now: datetime, *, refit: Refit | None = None, **columns: Any
+    action: str, key: ModelKey, reason: str, now: datetime, *, refit: Refit | None = None, **columns: Any
 ) -> LedgerEntry:
     """Return a new ledger entry, made by hand unless the columns say otherwise.
 
@@ -273,7 +272,8 @@ def new_entry(
     return LedgerEntry(
         at=now,
         recorded_at=datetime.now(UTC),
-        model_type=model_type,
+        stream=key.stream,
+        model_type=key.model_type,
         action=action,
         actor=current_actor(),
         reason=reason,
@@ -282,20 +282,19 @@ def new_entry(
     )
 
 
-def record_entry(
-    session: Session, action: str, model_type: ModelTypeName, reason: str, now: datetime, **columns: Any
-) -> None:
+def record_entry(session: Session, action: str, key: ModelKey, reason: str, now: datetime, **columns: Any) -> None:
     """Add a ledger entry about something that leaves production unchanged."""
-    live_id = version_id_of(fetch_production(session, model_type))
-    entry = new_entry(action, model_type, reason, now, from_version_id=live_id, to_version_id=live_id, **columns)
+    live_id = version_id_of(fetch_production(session, key))
+    entry = new_entry(action, key, reason, now, from_version_id=live_id, to_version_id=live_id, **columns)
     session.add(entry)
 
 
-def _hold(session: Session, model_type: ModelTypeName, reason: str, now: datetime) -> bool:
-    if session.get(Hold, model_type) is not None:
+def _hold(session: Session, key: ModelKey, reason: str, now: datetime) -> bool:
+    if session.get(Hold, key) is not None:
         return False
-    session.add(Hold(model_type=model_type, since=now, actor=current_actor(), reason=reason))
-    record_entry(session, "hold", model_type, reason, now)
+    hold = Hold(stream=key.stream, model_type=key.model_type, since=now, actor=current_actor(), reason=reason)
+    session.add(hold)
+    record_entry(session, "hold", key, reason, now)
     return True
 
 
@@ -320,16 +319,14 @@ def require_files(version: ModelVersion) -> None:
 
 def _fetch_refit_before(session: Session, promotion: LedgerEntry) -> Refit | None:
     """Return the fit that was live before a promotion; None if it was the evaluated one."""
-    last = _fetch_last_change(session, promotion.model_type_name, LedgerEntry.entry_id < promotion.entry_id)
+    last = _fetch_last_change(session, promotion.model_key, LedgerEntry.entry_id < promotion.entry_id)
     return Refit.from_document(last.refit) if last is not None else None
 
 
-def _fetch_last_change(
-    session: Session, model_type: ModelTypeName, condition: ColumnElement[bool]
-) -> LedgerEntry | None:
+def _fetch_last_change(session: Session, key: ModelKey, condition: ColumnElement[bool]) -> LedgerEntry | None:
     """Return the last of those changes of production that meet a condition."""
     query = select(func.max(LedgerEntry.entry_id)).where(
-        LedgerEntry.model_type == model_type, LedgerEntry.action.in_(PRODUCTION_CHANGE_ACTIONS), condition
+        is_of(LedgerEntry, key), LedgerEntry.action.in_(PRODUCTION_CHANGE_ACTIONS), condition
     )
     last = session.scalar(query)
     return None if last is None else session.get_one(LedgerEntry, last)
@@ -343,20 +340,20 @@ def _fetch_with_fit(session: Session, version_id: str | None, refit: Refit | Non
     return version
 
 
-def fetch_predecessor(session: Session, model_type: ModelTypeName) -> str | None:
+def fetch_predecessor(session: Session, key: ModelKey) -> str | None:
     """Return the version that a rollback would return to."""
     try:
-        return _fetch_promotions_to_undo(session, model_type, None)[0].from_version_id
+        return _fetch_promotions_to_undo(session, key, None)[0].from_version_id
     except NothingToRollBack:
         return None
 
 
-def _fetch_promotions_to_undo(session: Session, model_type: ModelTypeName, to: str | None) -> list[LedgerEntry]:
+def _fetch_promotions_to_undo(session: Session, key: ModelKey, to: str | None) -> list[LedgerEntry]:
     undoing = aliased(LedgerEntry)
     query = (
         select(LedgerEntry)
         .where(
-            LedgerEntry.model_type == model_type,
+            is_of(LedgerEntry, key),
             LedgerEntry.action == "promotion",
             ~exists().where(undoing.undoes == LedgerEntry.entry_id),
         )
@@ -370,13 +367,13 @@ def _fetch_promotions_to_undo(session: Session, model_type: ModelTypeName, to: s
         chain.append(entry)
         if to is None or entry.from_version_id == to:
             return chain
-    production = version_id_of(fetch_production(session, model_type))
+    production = version_id_of(fetch_production(session, key))
     if production is None:
-        raise NothingToRollBack(f"nothing to roll back: no {model_type} version was ever promoted")
+        raise NothingToRollBack(f"nothing to roll back: no {key.model_type} version was ever promoted")
     if to == production:
         raise NothingToRollBack(f"nothing to roll back: '{to}' is in production already")
     if to is None:
-        raise NothingToRollBack(f"nothing to roll back: '{production}' is the first {model_type} version")
+        raise NothingToRollBack(f"nothing to roll back: '{production}' is the first {key.model_type} version")
     raise NothingToRollBack(
         f"cannot roll back to '{to}': it was not in production before '{production}'",
         hint=f"Use `retrainer promote {to}` instead",

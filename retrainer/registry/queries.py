@@ -7,22 +7,28 @@ from datetime import UTC, datetime
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from sqlalchemy import select
+from sqlalchemy import and_, func, select
 
 from retrainer.errors import ArtifactError, RetrainerError, RunInProgress, UnknownName
 from retrainer.registry.tables import POSTS_INDEX, POSTS_TABLE, ModelEvaluation, ModelVersion, TrainingRun
 
 if TYPE_CHECKING:
-    from sqlalchemy import FromClause, Insert, Inspector
-    from sqlalchemy.orm import Session
+    from sqlalchemy import ColumnElement, FromClause, Insert, Inspector
+    from sqlalchemy.orm import InstrumentedAttribute, Session
 
-    from retrainer.model_types import ModelTypeName
     from retrainer.registry.refits import Refit
+    from retrainer.registry.tables import LedgerEntry
+    from retrainer.streams import ModelKey
 
 
-def fetch_production(session: Session, model_type: ModelTypeName) -> ModelVersion | None:
-    query = select(ModelVersion).where(ModelVersion.model_type == model_type, ModelVersion.is_production)
+def fetch_production(session: Session, key: ModelKey) -> ModelVersion | None:
+    query = select(ModelVersion).where(is_of(ModelVersion, key), ModelVersion.is_production)
     return session.scalars(query).one_or_none()
+
+
+def is_of(table: type[ModelVersion | TrainingRun | LedgerEntry], key: ModelKey) -> ColumnElement[bool]:
+    """Return the condition that a row is about a model."""
+    return and_(table.stream == key.stream, table.model_type == key.model_type)
 
 
 def fetch_version(session: Session, version_id: str) -> ModelVersion:
@@ -60,6 +66,14 @@ def set_production(
     version.is_production, version.status, version.promoted_at = True, "active", datetime.now(UTC)
     version.refit = refit
     session.flush()
+
+
+def list_distinct(session: Session, column: InstrumentedAttribute[str]) -> list[str]:
+    """Return the different values of a column by one look at its index for each, whatever the number of rows."""
+    found = select(func.min(column).label("value")).cte("found", recursive=True)
+    after = select(func.min(column)).where(column > found.c.value).scalar_subquery()
+    found = found.union_all(select(after).where(found.c.value.is_not(None)))
+    return list(session.scalars(select(found.c.value).where(found.c.value.is_not(None))))
 
 
 def version_id_of(version: ModelVersion | None) -> str | None:

@@ -9,26 +9,48 @@ import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sqlalchemy import func, select
+from sqlalchemy import exists, func, select
 
 from retrainer.registry.names import Names
 from retrainer.registry.promotions import Promotions
+from retrainer.registry.queries import list_distinct
 from retrainer.registry.retention import Retention
 from retrainer.registry.runs import Runs
-from retrainer.registry.tables import DatabaseIdentity, Silence, TrainingRun
+from retrainer.registry.tables import DatabaseIdentity, ModelVersion, Silence, TrainingRun
 from retrainer.registry.versions import Versions
+from retrainer.streams import DEFAULT_STREAM
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from datetime import datetime
 
     from retrainer.registry.database import Database
 
 
 class Registry(Versions, Runs, Promotions, Retention, Names):
-    """The registry of versions, runs and promotions."""
+    """The registry of versions, runs and promotions, of one stream, several or all."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, streams: tuple[str, ...] | None = (DEFAULT_STREAM,)) -> None:
         self.database = database
+        self.streams = streams
+
+    def across(self, streams: Iterable[str] | None) -> Registry:
+        """Return the registry of other streams, for lists; None for all."""
+        return Registry(self.database, None if streams is None else tuple(streams))
+
+    def list_streams(self) -> list[str]:
+        """Return the streams that have versions or runs."""
+        with self.database.read() as session:
+            return sorted({*list_distinct(session, ModelVersion.stream), *list_distinct(session, TrainingRun.stream)})
+
+    def has_stream(self, name: str) -> bool:
+        """Whether a stream has versions or runs."""
+        if "\0" in name:
+            return False
+        with self.database.read() as session:
+            return any(
+                session.scalar(select(exists().where(table.stream == name))) for table in (ModelVersion, TrainingRun)
+            )
 
     def database_id(self) -> str:
         """Return the id of the database, which marks the models folder that belongs to it."""

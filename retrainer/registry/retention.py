@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select, update
 
 from retrainer.registry.promotions import fetch_predecessor, record_entry, require_files
-from retrainer.registry.queries import fetch_version
+from retrainer.registry.queries import fetch_version, is_of
+from retrainer.registry.scope import Scope
 from retrainer.registry.tables import ModelVersion, VersionFile
 
 if TYPE_CHECKING:
@@ -15,13 +16,10 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from retrainer.model_types import ModelTypeName
-    from retrainer.registry.database import Database
 
 
-class Retention:
+class Retention(Scope):
     """The part of the registry about archived, pinned and pruned versions."""
-
-    database: Database
 
     def archive_old_versions(self, model_type: ModelTypeName, keep: int, now: datetime) -> list[str]:
         """Archive versions beyond the newest `keep`, except production, its predecessor, and pinned ones.
@@ -29,21 +27,22 @@ class Retention:
         Returns:
             The ids archived, newest first.
         """
+        key = self.key(model_type)
         query = (
             select(ModelVersion)
-            .where(ModelVersion.model_type == model_type, ModelVersion.status.in_(["trained", "active"]))
+            .where(is_of(ModelVersion, key), ModelVersion.status.in_(["trained", "active"]))
             .order_by(ModelVersion.trained_at.desc(), ModelVersion.version_id.desc())
             .offset(keep)
         )
         archived = []
         with self.database.write() as session:
-            predecessor = fetch_predecessor(session, model_type)
+            predecessor = fetch_predecessor(session, key)
             for version in session.scalars(query):
                 if version.is_production or version.pinned or version.version_id == predecessor:
                     continue
                 version.status = "archived"
                 reason = f"Not among the newest {keep} versions"
-                record_entry(session, "archive", model_type, reason, now, version_id=version.version_id, automatic=True)
+                record_entry(session, "archive", key, reason, now, version_id=version.version_id, automatic=True)
                 archived.append(version.version_id)
         return archived
 
@@ -60,7 +59,7 @@ class Retention:
                 return False
             require_files(version)
             version.status = "trained"
-            record_entry(session, "restore", version.model_type_name, reason, now, version_id=version_id)
+            record_entry(session, "restore", version.model_key, reason, now, version_id=version_id)
             return True
 
     def pin(self, version_id: str, reason: str, now: datetime, *, pinned: bool) -> bool:
@@ -75,7 +74,7 @@ class Retention:
                 return False
             version.pinned = pinned
             action = "pin" if pinned else "unpin"
-            record_entry(session, action, version.model_type_name, reason, now, version_id=version_id)
+            record_entry(session, action, version.model_key, reason, now, version_id=version_id)
             return True
 
     def prune(self, version_ids: Sequence[str], reason: str, now: datetime) -> list[str]:
@@ -93,6 +92,6 @@ class Retention:
                 # The names and hashes stay, so that what is left of the files in the models folder can be recognised.
                 session.execute(update(VersionFile).where(VersionFile.version_id == version_id).values(data=None))
                 version.pruned_at = now
-                record_entry(session, "prune", version.model_type_name, reason, now, version_id=version_id)
+                record_entry(session, "prune", version.model_key, reason, now, version_id=version_id)
                 pruned.append(version_id)
         return pruned

@@ -17,11 +17,14 @@ from retrainer.registry.queries import (
     fetch_production,
     fetch_running_run,
     fetch_version,
+    is_of,
     new_id,
     set_production,
     version_id_of,
 )
+from retrainer.registry.scope import Scope
 from retrainer.registry.tables import TrainingRun
+from retrainer.streams import DEFAULT_STREAM, ModelKey
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -29,7 +32,6 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from retrainer.model_types import ModelTypeName
-    from retrainer.registry.database import Database
     from retrainer.registry.refits import NewRefit
 
 
@@ -101,10 +103,8 @@ class RunFilter:
         return query
 
 
-class Runs:
+class Runs(Scope):
     """The part of the registry about runs."""
-
-    database: Database
 
     def start_run(
         self, model_type: ModelTypeName, algorithm: str, now: datetime, as_of: datetime | None
@@ -136,9 +136,11 @@ class Runs:
         runs = []
         with self.database.write() as session:
             for model_type, algorithm in algorithms.items():
-                require_no_run(session, model_type, hint="Wait for it to end (--wait SECONDS), or stop that process")
+                key = self.key(model_type)
+                require_no_run(session, key, hint="Wait for it to end (--wait SECONDS), or stop that process")
                 run = TrainingRun(
                     run_id=new_id(session, TrainingRun, "run", now),
+                    stream=key.stream,
                     model_type=model_type,
                     algorithm=algorithm,
                     status="running",
@@ -223,18 +225,18 @@ class Runs:
         """
         with self.database.write() as session:
             run = fetch_running_run(session, run_id)
-            model_type = run.model_type_name
+            key = run.model_key
             version = fetch_version(session, run.model_version_id or "")
-            production = fetch_production(session, model_type)
+            production = fetch_production(session, key)
             live_id = version_id_of(production)
-            final = recheck(session, model_type, production, decision)
+            final = recheck(session, key, production, decision)
             change = None
             if final.promote:
                 if new_refit is not None:
                     session.add_all(new_refit.files)
                     final = replace(final, reason=add_refit(final.reason, new_refit))
                 set_production(session, version, production, new_refit.refit if new_refit else None)
-                change = Change(model_type, live_id, version.version_id, final.reason)
+                change = Change(key.model_type, live_id, version.version_id, final.reason, key.stream)
             _close(run, "completed", now)
             run.compared_with = final.expected_production
             run.production_score = final.production_score
@@ -243,7 +245,7 @@ class Runs:
             run.promotion_reason = final.reason
             entry = new_entry(
                 "promotion" if final.promote else "rejection",
-                model_type,
+                key,
                 final.reason,
                 now,
                 version_id=version.version_id,
@@ -275,7 +277,12 @@ class Runs:
     ) -> list[TrainingRun]:
         """Return runs, newest first. One whose process is dead is returned as `close_dead_runs` would close it."""
         dead = self._list_dead_run_ids(run_filter)
-        query = run_filter.apply(_NEWEST_FIRST, model_type, dead).limit(limit).offset(run_filter.offset)
+        query = (
+            run_filter.apply(_NEWEST_FIRST, model_type, dead)
+            .where(self.is_within(TrainingRun))
+            .limit(limit)
+            .offset(run_filter.offset)
+        )
         with self.database.read() as session:
             runs = list(session.scalars(query))
         clock = datetime.now(UTC)
@@ -287,6 +294,7 @@ class Runs:
         """Return the number of runs, regardless of the offset."""
         dead = self._list_dead_run_ids(run_filter)
         query = run_filter.apply(select(func.count()).select_from(TrainingRun), model_type, dead)
+        query = query.where(self.is_within(TrainingRun))
         with self.database.read() as session:
             return session.scalar(query) or 0
 
@@ -309,6 +317,7 @@ class Runs:
     def get_last_completed_run(self, model_type: ModelTypeName) -> TrainingRun | None:
         """Return the latest completed run of a type, if any; runs for a past time (`--as-of`) do not count."""
         query = RunFilter(status="completed").apply(_NEWEST_FIRST, model_type).where(TrainingRun.as_of.is_(None))
+        query = query.where(self.is_within(TrainingRun))
         with self.database.read() as session:
             return session.scalars(query).first()
 
@@ -321,6 +330,7 @@ class Runs:
         )
         totals = (func.count(), func.sum(TrainingRun.duration_seconds), func.sum(TrainingRun.cost_usd))
         query = select(TrainingRun.model_type, outcome, *totals).where(TrainingRun.status != "running")
+        query = query.where(self.is_within(TrainingRun))
         with self.database.read() as session:
             rows = session.execute(query.group_by(TrainingRun.model_type, outcome)).all()
         return [RunTotal(name, how, count, seconds or 0.0, cost or 0.0) for name, how, count, seconds, cost in rows]
@@ -328,15 +338,17 @@ class Runs:
     def list_running_runs(self) -> list[TrainingRun]:
         """Return the runs in progress, including those whose process died."""
         with self.database.read() as session:
-            return list(session.scalars(_RUNNING))
+            return list(session.scalars(_RUNNING.where(self.is_within(TrainingRun))))
 
     def find_dead_runs(self) -> list[tuple[TrainingRun, str]]:
-        """Return the runs recorded as running whose process is dead, each with how that is known."""
+        """Return the runs of any stream recorded as running whose process is dead, each with how that is known."""
         clock = datetime.now(UTC)
-        return [(run, reason) for run in self.list_running_runs() if (reason := _explain_death(run, clock))]
+        with self.database.read() as session:
+            running = session.scalars(_RUNNING).all()
+        return [(run, reason) for run in running if (reason := _explain_death(run, clock))]
 
     def close_dead_runs(self) -> list[TrainingRun]:
-        """Close every run whose process is dead as failed; return them."""
+        """Close every run of any stream whose process is dead as failed; return them."""
         if not self.find_dead_runs():
             return []
         clock = datetime.now(UTC)
@@ -344,11 +356,11 @@ class Runs:
             return [run for run in session.scalars(_RUNNING).all() if _close_if_dead(run, clock)]
 
     def record_while_idle(self, model_type: ModelTypeName, action: str, work: Callable[[], str | None]) -> bool:
-        """Call a function while no run of a type is in progress and none can start; record its result in the ledger.
+        """Call a function while no run of a type is in progress in any stream, and none can start; record its result.
 
         Args:
             model_type: the type.
-            action: the action of the ledger entry.
+            action: the action of the ledger entry, which is of the stream `default`.
             work: what to do; it returns the reason of the ledger entry, or None if nothing was done.
 
         Returns:
@@ -359,7 +371,8 @@ class Runs:
                 return False
             reason = work()
             if reason is not None:
-                record_entry(session, action, model_type, reason, datetime.now(UTC), automatic=True)
+                key = ModelKey(DEFAULT_STREAM, model_type)
+                record_entry(session, action, key, reason, datetime.now(UTC), automatic=True)
             return True
 
 
@@ -381,16 +394,16 @@ def _heartbeat() -> dict[str, Any]:
     return {"heartbeat_at": datetime.now(UTC), "heartbeat_monotonic": time.monotonic()}
 
 
-def require_no_run(session: Session, model_type: ModelTypeName, *, hint: str) -> None:
-    """Close a run of this type whose process is dead.
+def require_no_run(session: Session, key: ModelKey | None, *, hint: str) -> None:
+    """Close a run of a model, or of any, whose process is dead.
 
     Raises:
-        RunInProgress: a run of this type is in progress.
+        RunInProgress: a run of this model is in progress.
     """
-    for run in session.scalars(_RUNNING.where(TrainingRun.model_type == model_type)):
+    for run in session.scalars(_RUNNING if key is None else _RUNNING.where(is_of(TrainingRun, key))):
         if not _close_if_dead(run, datetime.now(UTC)):
             raise RunInProgress(
-                f"another {model_type} run is in progress since {run.started_at:%Y-%m-%d %H:%M:%S} UTC "
+                f"another {run.model_type} run is in progress since {run.started_at:%Y-%m-%d %H:%M:%S} UTC "
                 f"on '{run.host}' (process {run.pid})",
                 hint=hint,
             )

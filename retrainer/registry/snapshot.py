@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from retrainer.model_types import MODEL_TYPE_NAMES
 from retrainer.registry.queries import has_own_posts, insert_new
 from retrainer.registry.runs import close_interrupted, require_no_run
 from retrainer.registry.tables import (
@@ -110,8 +109,7 @@ def clear(session: Session) -> None:
     Raises:
         RunInProgress: a run is in progress.
     """
-    for model_type in MODEL_TYPE_NAMES:
-        require_no_run(session, model_type, hint="Wait for it to end, or stop that process")
+    require_no_run(session, None, hint="Wait for it to end, or stop that process")
     with _ledger_unlocked(session.connection()):
         for table in reversed(Base.metadata.sorted_tables):
             if table.name != POSTS_TABLE:

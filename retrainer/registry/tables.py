@@ -31,7 +31,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from retrainer.model_types import ModelTypeName, parse_model_type
 from retrainer.registry.refits import Refit
-from retrainer.streams import DEFAULT_STREAM
+from retrainer.streams import DEFAULT_STREAM, ModelKey
 
 PREFIX = "retrainer_"
 POSTS_TABLE = "posts"
@@ -102,10 +102,16 @@ class DatabaseIdentity(Base):
     database_id: Mapped[str] = mapped_column(String(32), primary_key=True)
 
 
-class _HasModelType:
-    """A row about one model type."""
+class _OfModel:
+    """A row about one model type of a stream."""
 
+    stream: Mapped[str] = mapped_column(Text, default=DEFAULT_STREAM, server_default=DEFAULT_STREAM)
     model_type: Mapped[str] = mapped_column(String(20))
+
+    @property
+    def model_key(self) -> ModelKey:
+        """The stream and the model type."""
+        return ModelKey(self.stream, self.model_type_name)
 
     @property
     def model_type_name(self) -> ModelTypeName:
@@ -113,7 +119,7 @@ class _HasModelType:
         return parse_model_type(self.model_type)
 
 
-class ModelVersion(_HasModelType, Base):
+class ModelVersion(_OfModel, Base):
     """One trained model."""
 
     __tablename__ = f"{PREFIX}model_versions"
@@ -172,17 +178,19 @@ class ModelVersion(_HasModelType, Base):
         CheckConstraint("(status = 'active') = is_production", name="ck_retrainer_model_versions_active_is_production"),
         Index(
             "uq_retrainer_model_versions_production",
+            "stream",
             "model_type",
             unique=True,
             sqlite_where=text("is_production = 1"),
         ),
         Index("ix_retrainer_model_versions_trained_at", "trained_at", "version_id"),
         Index("ix_retrainer_model_versions_type_trained_at", "model_type", "trained_at", "version_id"),
+        Index("ix_retrainer_model_versions_stream", "stream", "trained_at", "version_id"),
     )
 
 
-class TrainingRun(_HasModelType, Base):
-    """One attempt to retrain a model type. The row with status `running` is the lock of its type."""
+class TrainingRun(_OfModel, Base):
+    """One attempt to retrain a model type. The row with status `running` is the lock of its stream and type."""
 
     __tablename__ = f"{PREFIX}training_runs"
 
@@ -220,12 +228,14 @@ class TrainingRun(_HasModelType, Base):
         CheckConstraint(_one_of("status", RUN_STATUSES), name="ck_retrainer_training_runs_status"),
         Index(
             "uq_retrainer_training_runs_running",
+            "stream",
             "model_type",
             unique=True,
             sqlite_where=text("status = 'running'"),
         ),
         Index("ix_retrainer_training_runs_started_at", "started_at", "run_id"),
         Index("ix_retrainer_training_runs_type_started_at", "model_type", "started_at", "run_id"),
+        Index("ix_retrainer_training_runs_stream", "stream", "started_at", "run_id"),
         Index("ix_retrainer_training_runs_version", "model_version_id"),
     )
 
@@ -272,7 +282,7 @@ class VersionFile(Base):
     data: Mapped[bytes | None] = mapped_column(LargeBinary, deferred=True)  # NULL if the version is larger than 32 MB
 
 
-class LedgerEntry(_HasModelType, Base):
+class LedgerEntry(_OfModel, Base):
     """One decision, never changed afterwards: what happened to which version, by whom, and why."""
 
     __tablename__ = f"{PREFIX}ledger"
@@ -301,17 +311,19 @@ class LedgerEntry(_HasModelType, Base):
     __table_args__ = (
         CheckConstraint(_one_of("action", LEDGER_ACTIONS), name="ck_retrainer_ledger_action"),
         Index("ix_retrainer_ledger_type_action", "model_type", "action", "entry_id"),
+        Index("ix_retrainer_ledger_stream_action", "stream", "model_type", "action", "entry_id"),
         Index("ix_retrainer_ledger_version", "version_id"),
         Index("ix_retrainer_ledger_from_version", "from_version_id"),
-        Index("ix_retrainer_ledger_type_recorded_at", "model_type", "action", "recorded_at", "entry_id"),
+        Index("ix_retrainer_ledger_recorded_at", "stream", "model_type", "action", "recorded_at", "entry_id"),
     )
 
 
 class Hold(Base):
-    """A stop of automatic promotion of a model type, until it is released."""
+    """A stop of automatic promotion of a model type of a stream, until it is released."""
 
     __tablename__ = f"{PREFIX}holds"
 
+    stream: Mapped[str] = mapped_column(Text, primary_key=True, default=DEFAULT_STREAM, server_default=DEFAULT_STREAM)
     model_type: Mapped[str] = mapped_column(String(20), primary_key=True)
     since: Mapped[datetime]
     actor: Mapped[str] = mapped_column(Text)

@@ -16,8 +16,8 @@ from retrainer.registry.queries import (
     require_not_pruned,
 )
 from retrainer.registry.refits import Refit
+from retrainer.registry.scope import Scope
 from retrainer.registry.tables import LedgerEntry, ModelEvaluation, ModelVersion, Post, TrainingRun, VersionFile
-from retrainer.streams import DEFAULT_STREAM
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -26,18 +26,15 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from retrainer.model_types import ModelTypeName
-    from retrainer.registry.database import Database
 
 
-class Versions:
+class Versions(Scope):
     """The part of the registry about versions."""
-
-    database: Database
 
     def get_production(self, model_type: ModelTypeName) -> ModelVersion | None:
         """Return the production version, if any."""
         with self.database.read() as session:
-            return fetch_production(session, model_type)
+            return fetch_production(session, self.key(model_type))
 
     def get_version(self, version_id: str) -> ModelVersion:
         """Return a version.
@@ -53,6 +50,7 @@ class Versions:
     ) -> list[ModelVersion]:
         """Return versions, newest first."""
         query = select(ModelVersion).order_by(ModelVersion.trained_at.desc(), ModelVersion.version_id.desc())
+        query = query.where(self.is_within(ModelVersion))
         if model_type is not None:
             query = query.where(ModelVersion.model_type == model_type)
         if status is not None:
@@ -61,11 +59,8 @@ class Versions:
             return list(session.scalars(query.limit(limit)))
 
     def list_versions_trained_on(self, posts: Sequence[Post]) -> dict[str, list[ModelVersion]]:
-        """Return, by the id of the post, the versions that each of a stream's posts was used to train, newest first.
-
-        All versions learn from the stream `default`.
-        """
-        query = select(ModelVersion, TrainingRun.as_of)
+        """Return, by the id of the post, the versions that each of a stream's posts was used to train, newest first."""
+        query = select(ModelVersion, TrainingRun.as_of).where(ModelVersion.stream.in_({post.stream for post in posts}))
         query = query.outerjoin(TrainingRun, TrainingRun.model_version_id == ModelVersion.version_id)
         query = query.order_by(ModelVersion.trained_at.desc(), ModelVersion.version_id.desc())
         is_import = LedgerEntry.action == "import"
@@ -75,7 +70,7 @@ class Versions:
             entries = session.scalars(fitted.order_by(LedgerEntry.entry_id.desc())).all()
         fits: dict[str, dict[Refit, datetime | None]] = {version.version_id: {} for version, _ in rows}
         for entry in entries:  # the newest first, so that the first time that a fit went live remains
-            if entry.version_id is not None and (refit := Refit.from_document(entry.refit)) is not None:
+            if entry.version_id in fits and (refit := Refit.from_document(entry.refit)) is not None:
                 # The fit of an import was made in another project, before or after the post was imported here.
                 fits[entry.version_id][refit] = None if entry.action == "import" else entry.recorded_at
         elsewhere = {entry.version_id for entry in entries if entry.action == "import"}
@@ -83,8 +78,7 @@ class Versions:
             post.post_id: [
                 version
                 for version, as_of in rows
-                if post.stream == DEFAULT_STREAM
-                and _has_use_of(version, post)
+                if _has_use_of(version, post)
                 and (
                     _was_trained_on(version, post, is_as_of=as_of is not None or version.version_id in elsewhere)
                     or any(_was_fitted_again_on(post, *fit) for fit in fits[version.version_id].items())
@@ -94,7 +88,7 @@ class Versions:
         }
 
     def list_version_ids(self, model_type: ModelTypeName, *, pruned: bool = False) -> set[str]:
-        """Return the ids of all versions of a type, or of those whose files were pruned."""
+        """Return the ids of all versions of a type in any stream, or of those whose files were pruned."""
         query = select(ModelVersion.version_id).where(ModelVersion.model_type == model_type)
         if pruned:
             query = query.where(ModelVersion.pruned_at.is_not(None))
@@ -147,7 +141,7 @@ class Versions:
             session.flush()
             session.add_all([*files, *evaluations])
             columns = {"version_id": version.version_id, "evidence": evidence, "refit": version.refit}
-            record_entry(session, "import", version.model_type_name, reason, now, **columns)
+            record_entry(session, "import", version.model_key, reason, now, **columns)
             return True
 
     def mark_evaluated(self, version_id: str, *, succeeded: bool) -> None:
@@ -219,7 +213,7 @@ def _is_known(session: Session, version: ModelVersion) -> bool:
     if known is None:
         return False
     require_not_pruned(known, "Import it into another project")
-    if (known.model_type, known.manifest_sha256) != (version.model_type, version.manifest_sha256):
+    if (*known.model_key, known.manifest_sha256) != (*version.model_key, version.manifest_sha256):
         raise ArtifactError(f"there is another version '{known.version_id}' here", hint="Nothing was imported")
     if version.refit is not None and version.refit != known.refit:
         raise ArtifactError(

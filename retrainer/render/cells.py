@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from retrainer import console
 from retrainer.times import format_relative
@@ -55,6 +55,11 @@ def format_minute(time: datetime | None) -> str:
 def format_score(score: float | None) -> str:
     """Return a score with four digits."""
     return "-" if score is None else f"{score:.4f}"
+
+
+def skill_style(skill: float) -> Literal["good", "bad", "warning"]:
+    """Return the style of a skill: better than the naive forecast, worse, or as good."""
+    return "good" if skill > 0 else "bad" if skill < 0 else "warning"
 
 
 def format_size(size: int) -> str:

@@ -14,6 +14,7 @@ def event_document(event: Event) -> dict[str, Any]:
 
     document: dict[str, Any] = {
         "kind": event.kind,
+        "stream": event.stream,
         "model_type": event.model_type,
         "version_id": event.version_id,
         "reason": event.reason,

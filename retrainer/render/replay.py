@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from statistics import fmean
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from retrainer import console
 from retrainer.model_types import get_model_type
+from retrainer.render.cells import skill_style
 from retrainer.times import format_time
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def _show_scores(report: ReplayReport) -> None:
             f"{scores.score.value:.4f}",
             _format_interval(scores.score, metrics["overall_score"]),
             f"{scores.naive_score.value:.4f}",
-            console.Styled(f"{scores.skill:+.3f}", _style_of(scores.skill)),
+            console.Styled(f"{scores.skill:+.3f}", skill_style(scores.skill)),
             _format_difference(policy),
         )
         for policy, scores in live
@@ -62,10 +63,6 @@ def _show_scores(report: ReplayReport) -> None:
     ]
     headings = [heading for part in parts for heading in (part.label, f"{part.label}, 95%")]
     console.table(["Policy", *headings], rows_of_parts, right=headings)
-
-
-def _style_of(skill: float) -> Literal["good", "bad", "warning"]:
-    return "good" if skill > 0 else "bad" if skill < 0 else "warning"
 
 
 def _show_decisions(report: ReplayReport) -> None:

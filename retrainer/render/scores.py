@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from retrainer import console
 from retrainer.model_types import get_model_type
+from retrainer.render.cells import skill_style
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -55,9 +56,8 @@ def show_evaluation(version_id: str, evaluation: Evaluation) -> None:
     _show_descriptions(metrics, evaluation.metrics)
     skill = evaluation.metrics["skill"]
     comparative = "better than" if skill > 0 else "no better than" if skill == 0 else "worse than"
-    style: Literal["good", "bad", "warning"] = "good" if skill > 0 else "warning" if skill == 0 else "bad"
     sentence = f"Skill {skill:+.3f}: {comparative} the naive forecast (0 is as good, 1 is perfect)"
-    console.text(console.Styled(sentence, style))
+    console.text(console.Styled(sentence, skill_style(skill)))
     if evaluation.num_predictions < len(evaluation.post_ids):
         console.text(f"{len(evaluation.post_ids) - evaluation.num_predictions} forecasts could not be scored")
     _show_reliability(evaluation.reliability)
@@ -84,7 +84,7 @@ def show_comparison(comparison: Comparison) -> None:
     # Costs cover all forecasts, scores only the posts that both versions forecast: costs follow below.
     metrics = [metric for metric in get_model_type(comparison.model_type).metrics if not metric.is_tally]
     title = _count_forecasts(comparison.num_predictions, origin, "posts")
-    show_metrics(title, metrics, _add_skill(comparison.model_type, sides))
+    show_metrics(title, metrics, _add_skill(comparison.model_type, sides), judged="B")
     _show_differences(comparison.differences, "A", "B")
     if comparison.evidence is not None:
         console.paragraph(describe_evidence("B", comparison.evidence))
@@ -123,8 +123,12 @@ def metric_rows(metrics: Sequence[Metric], sides: Sides) -> tuple[list[str], lis
     return list(present), rows
 
 
-def show_metrics(title: str, metrics: Sequence[Metric], sides: Sides) -> None:
-    """Print metrics side by side, and judge the first side: against the naive forecast, and by good values."""
+def show_metrics(title: str, metrics: Sequence[Metric], sides: Sides, *, judged: str = "") -> None:
+    """Print metrics side by side, and judge the first side: against the naive forecast, and by good values.
+
+    Args:
+        judged: the name of the first side, if the table has to repeat it.
+    """
     headings, rows = metric_rows(metrics, sides)
     first, naive = (sides.get(heading) or {} for heading in (headings[0] if headings else "", "naive"))
     cells = [
@@ -136,7 +140,7 @@ def show_metrics(title: str, metrics: Sequence[Metric], sides: Sides) -> None:
         )
         for metric, values in rows
     ]
-    console.table(["Metric", *headings, "vs naive", "Good value"], cells, title=title, right=headings)
+    console.table(["Metric", *headings, f"{judged} vs naive".strip(), "Good value"], cells, title=title, right=headings)
 
 
 def _against_naive(metric: Metric, value: float | None, naive: float | None) -> str | Styled:

@@ -39,7 +39,7 @@ def show_status(status: Status) -> None:
         console.text(Styled("✓ Nothing needs attention", "good"))
     for problem in status.problems:
         sentence = f"✗ {problem.message[0].upper()}{problem.message[1:].removesuffix('.')}."
-        console.paragraph(Styled(f"{sentence} {problem.hint}".strip(), "bad"))
+        console.paragraph(Styled(f"{sentence} {problem.hint}".strip(), "bad"), indent=2)
 
 
 def _type_rows(one: ModelTypeStatus, now: datetime) -> Iterator[Row]:

@@ -287,7 +287,8 @@ def show_findings(findings: Sequence[Finding]) -> None:
         return
     for finding in findings:
         state = {None: "", True: " (repaired)", False: " (not repaired)" if finding.repairable else ""}
-        console.text(f"{finding.kind}: {finding.message}{state[finding.repaired]}")
+        sentences = f"{finding.message}. {finding.hint}" if finding.hint else finding.message
+        console.text(f"{finding.kind}: {sentences}{state[finding.repaired]}")
     if any(finding.repaired is None and finding.repairable for finding in findings):
         console.text("Repair them with `retrainer doctor --repair`")
 

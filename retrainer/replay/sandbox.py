@@ -60,6 +60,7 @@ class PostHistory(PostStore):
             posts: all posts, as `load_posts` returns them for the model type.
             location: where they are stored, for messages.
         """
+        self.stream = DEFAULT_STREAM  # in a sandbox, which has only one
         self.posts = posts
         self._location = location
         self.times = utc_times(posts)
@@ -92,24 +93,21 @@ class PostHistory(PostStore):
             return 0
         return int(np.searchsorted(self.times, np.datetime64(until.replace(tzinfo=None), "us"), side="right"))
 
-    def load(self, until: datetime, *, with_content: bool = True, stream: str = DEFAULT_STREAM) -> pd.DataFrame:
+    def load(self, until: datetime, *, with_content: bool = True) -> pd.DataFrame:
         """Return the posts up to a time, like `PostStore.load`."""
-        del stream
         columns = [name for name in self.posts.columns if with_content or name != "content"]
         return self.posts[columns].iloc[: self.count(until)]
 
-    def summary(self, until: datetime, *, warn: bool = True, stream: str = DEFAULT_STREAM) -> PostsSummary:
+    def summary(self, until: datetime, *, warn: bool = True) -> PostsSummary:
         """Count the posts up to a time."""
-        del warn, stream
+        del warn
         count = self.count(until)
         with_content = count if "content" in self.posts else 0
         return PostsSummary(count, with_content, *((self.first, self.time_of(count - 1)) if count else (None, None)))
 
-    def find_moved(
-        self, trained_at: datetime, trained_through: tuple[datetime, str], *, stream: str = DEFAULT_STREAM
-    ) -> set[str]:
+    def find_moved(self, trained_at: datetime, trained_through: tuple[datetime, str]) -> set[str]:
         """Return nothing: a replay trains on the posts as they are now."""
-        del trained_at, trained_through, stream
+        del trained_at, trained_through
         return set()
 
     def require_writable(self, action: str = "import") -> None:

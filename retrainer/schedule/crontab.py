@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from retrainer.errors import RetrainerError
+from retrainer.schedule.command import quote_for_cron
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -158,6 +159,12 @@ def installed_line(text: bytes, config_file: Path) -> str | None:
     """
     block = _block_pattern(text, config_file).search(text)
     return os.fsdecode(block[1].splitlines()[0]) if block and block[1] else None
+
+
+def find_lines(text: str, config_file: Path) -> list[str]:
+    """Return the lines of a crontab that call retrainer for a project, whoever wrote them."""
+    wanted = f" {quote_for_cron(str(config_file))} "
+    return [line for line in text.splitlines() if wanted in f"{line} " and not line.lstrip().startswith("#")]
 
 
 def _block_pattern(text: bytes, config_file: Path) -> re.Pattern[bytes]:

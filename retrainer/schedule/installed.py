@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from contextlib import suppress
@@ -10,15 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from retrainer.errors import RetrainerError
-from retrainer.schedule.command import quote_for_cron, quote_for_systemd
-from retrainer.schedule.crontab import Crontab, installed_line
+from retrainer.schedule.command import quote_for_systemd
+from retrainer.schedule.crontab import Crontab, find_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 CRON_DAEMONS = frozenset({"cron", "crond", "bcron-sched"})  # Debian, macOS; cronie, dcron, BusyBox; bcron
 NO_DAEMON = "no cron daemon is running"
-START_DAEMON = "Start it, such as with: sudo systemctl enable --now cron"
+START_DAEMON = "Start it, for example with: sudo systemctl enable --now cron"
 _SYSTEMD_FOLDER = "systemd/system"
 _SYSTEMCTL_SECONDS = 10
 
@@ -77,17 +78,14 @@ def cron_is_running() -> bool | None:
 
 def _own_crontab(config_file: Path) -> Iterator[tuple[str, str]]:
     with suppress(RetrainerError):  # there is no crontab, or it cannot be read
-        line = installed_line(Crontab().read(), config_file)
-        if line is not None:
+        for line in find_lines(os.fsdecode(Crontab().read()), config_file):
             yield "your crontab", line
 
 
 def _system_crontabs(config_file: Path, etc: Path) -> Iterator[tuple[str, str]]:
-    wanted = f" {quote_for_cron(str(config_file))} "
     for path in (etc / "crontab", *_files(etc / "cron.d")):
-        for line in _lines(path):
-            if wanted in f"{line} " and not line.lstrip().startswith("#"):
-                yield str(path), line
+        for line in find_lines("\n".join(_lines(path)), config_file):
+            yield str(path), line
 
 
 def _timers(config_file: Path, etc: Path) -> Iterator[Schedule]:

@@ -21,7 +21,7 @@ def folder(sqlite_folder: Path) -> Path:
     """A project with ten posts, an hour apart; one more is in the stream `other`."""
     project = open_project(sqlite_folder)
     project.posts.add(regular_posts(10, gap_hours=1, start=datetime(2024, 1, 1, tzinfo=UTC)), NOW)
-    project.posts.add(regular_posts(1).assign(content="elsewhere"), NOW, stream="other")
+    project.posts.for_stream("other").add(regular_posts(1).assign(content="elsewhere"), NOW)
     project.close()
     return sqlite_folder
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from retrainer.project import Project
+    from tests.conftest import Prepare
     from tests.plugins_for_tests import Plugins
 
 
@@ -37,12 +38,17 @@ def constants(plugins: Plugins, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(plugins.site))
 
 
-@pytest.fixture
-def five_hours(folder: Path) -> Project:
-    """A project with 400 posts, five hours apart."""
+def import_400_posts(folder: Path) -> None:
     project = open_project(folder)
     project.posts.add(regular_posts(400), NOW)
-    return project
+    project.close()
+
+
+@pytest.fixture
+def five_hours(folder: Path, prepare: Prepare) -> Project:
+    """A project with 400 posts, five hours apart."""
+    prepare(folder, import_400_posts)
+    return open_project(folder)
 
 
 def test_a_run_leads_from_posts_to_production(project: Project) -> None:

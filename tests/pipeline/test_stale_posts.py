@@ -13,7 +13,7 @@ from retrainer.algorithms import hookimpl
 from retrainer.pipeline.run import retrain
 from retrainer.pipeline.stale_posts import find_stale_posts, report_stale_posts
 from retrainer.registry.tables import Post
-from tests.conftest import NOW, open_project, regular_posts, runtime_of
+from tests.conftest import NOW, import_regular_posts, open_project, regular_posts, runtime_of
 from tests.notify.receiver import Receiver
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from retrainer.project import Project
     from retrainer.runtime import Runtime
     from tests.command_line import Runner
+    from tests.conftest import Prepare
 
 HOUR = timedelta(hours=1)  # the gaps of the posts are 5 hours, so that 10 hours are usual
 
@@ -43,10 +44,9 @@ class Diary:
 
 
 @pytest.fixture
-def project(folder_on_each_database: Path) -> Project:
-    project = open_project(folder_on_each_database)
-    project.posts.add(regular_posts(120), NOW)
-    return project
+def project(folder: Path, prepare: Prepare) -> Project:
+    prepare(folder, import_regular_posts)
+    return open_project(folder)
 
 
 def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -74,7 +74,8 @@ def test_a_silence_is_published_once_and_warned_of_at_every_run(
     report(project, runtime, [], NOW + 6 * HOUR)
     reason = "The posts are stale: the newest is 11 h old (2024-11-15 07:00 UTC); the longest usual gap is 10 h"
     (event,) = diary.events
-    assert event == {"kind": "stale_posts", "model_type": None, "version_id": None, "reason": reason}
+    about = {"stream": "default", "model_type": None, "version_id": None}
+    assert event == {"kind": "stale_posts", **about, "reason": reason}
     assert warnings(caplog) == [reason]
     report(project, runtime, [], NOW + 7 * HOUR)
     assert warnings(caplog) == [], "cron mails a warning once"

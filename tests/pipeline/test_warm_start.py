@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from retrainer.project import Project
+    from tests.conftest import Prepare
     from tests.plugins_for_tests import Plugins
 
 EARLIER = NOW - timedelta(days=25)
@@ -42,14 +43,18 @@ COUNTING = (
 )
 
 
+def import_240_posts(folder: Path) -> None:
+    project = open_project(folder)
+    project.posts.add(regular_posts(240), NOW)
+    project.close()
+
+
 @pytest.fixture
-def folder(sqlite_folder: Path, plugins: Plugins, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(sqlite_folder: Path, prepare: Prepare, plugins: Plugins, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of a project with 240 posts; the algorithm is installed."""
     plugins.add("generations", COUNTING)
     monkeypatch.syspath_prepend(str(plugins.site))
-    project = open_project(sqlite_folder)
-    project.posts.add(regular_posts(240), NOW)
-    project.close()
+    prepare(sqlite_folder, import_240_posts)
     return sqlite_folder
 
 

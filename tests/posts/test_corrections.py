@@ -251,7 +251,7 @@ def test_a_connection_lost_in_the_middle_stores_nothing(stream: Stream) -> None:
         yield [(0, 2, "2", 0, "b", None, None, None)]
 
     with pytest.raises(DatabaseError, match="terminat|lost|closed"):
-        stream.project.posts.merge(batches(), NOW, stream=stream.name)
+        stream.project.posts.for_stream(stream.name).merge(batches(), NOW)
     assert stream.stored() == {}
 
 

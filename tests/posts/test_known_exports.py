@@ -53,7 +53,7 @@ def run(shared_store: PostStore, request: pytest.FixtureRequest) -> Run:
     def run(*paths: Path, store: PostStore | None = None) -> tuple[ImportResult, list[PostValues]]:
         store = store or shared_store
         result = import_posts(store, list(paths), ImportOptions(stream=stream), NOW)
-        posts = store.load(NOW, stream=stream)
+        posts = store.for_stream(stream).load(NOW)
         rows = zip(posts["post_id"], posts["created_at"], posts["content"], strict=True)
         return result, [(key, f"{time:%Y-%m-%dT%H:%M:%S}", None if pd.isna(text) else text) for key, time, text in rows]
 
@@ -107,7 +107,7 @@ def test_a_known_export_needs_no_option(name: str, run: Run) -> None:
 )
 def test_counts_are_read(name: str, post_id: str, counts: tuple[int | None, ...], shared_store: PostStore) -> None:
     import_posts(shared_store, [FILES / name], ImportOptions(stream="counts"), NOW)
-    post = shared_store.get_post(post_id, stream="counts")
+    post = shared_store.for_stream("counts").get_post(post_id)
     assert (post.replies_count, post.reblogs_count, post.favourites_count) == counts
 
 

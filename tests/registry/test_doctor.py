@@ -17,7 +17,7 @@ from retrainer.pipeline.recovery import recover
 from retrainer.pipeline.retention import prunable, prune
 from retrainer.pipeline.run import retrain
 from retrainer.registry.tables import VersionFile
-from tests.conftest import NOW, configure, open_project, regular_posts, runtime_of, version_folder
+from tests.conftest import NOW, configure, open_project, regular_posts, runtime_of, train_timing, version_folder
 from tests.registry.conftest import foreign_version, leave_a_dead_run
 
 if TYPE_CHECKING:
@@ -25,13 +25,17 @@ if TYPE_CHECKING:
 
     from retrainer.project import Project
     from tests.command_line import Runner
+    from tests.conftest import Prepare
 
 
 @pytest.fixture
-def version_id(project: Project) -> str:
-    run = retrain(project, runtime_of(project), "timing", NOW).run
-    assert run
-    return str(run.model_version_id)
+def project(folder: Path, version_id: str) -> Project:
+    return open_project(folder)
+
+
+@pytest.fixture
+def version_id(folder: Path, prepare: Prepare) -> str:
+    return prepare(folder, train_timing)
 
 
 def kinds(project: Project) -> list[str]:

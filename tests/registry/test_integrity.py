@@ -354,7 +354,7 @@ def test_a_ledger_with_rollbacks_is_upgraded_with_what_they_undo(folder: Path) -
     database.close()
     registry = open_project(folder).registry
     registry.hold("timing", "later", NOW)
-    registry.record_files("timing", "cleanup", "last")
+    registry.record_files(registry.key("timing"), "cleanup", "last")
     found = [(entry.entry_id, entry.reason, entry.undoes) for entry in registry.list_ledger_entries()]
     assert found == [(4, "last", None), (3, "later", None), (2, "undone", 1), (1, "first", None)]
     with pytest.raises(DBAPIError), registry.database.engine.begin() as connection:
@@ -422,14 +422,14 @@ def test_what_a_user_added_to_the_posts_survives_an_upgrade(folder: Path) -> Non
 def test_an_id_may_be_in_two_streams(folder: Path) -> None:
     project = open_project(folder)
     posts = regular_posts(3)
-    assert [project.posts.add(posts, NOW, stream=stream) for stream in ("default", "other", "other")] == [3, 3, 0]
+    assert [project.posts.for_stream(stream).add(posts, NOW) for stream in ("default", "other", "other")] == [3, 3, 0]
     assert project.posts.summary(NOW).count == 3
-    assert list(project.posts.load(NOW, stream="other")["post_id"]) == list(posts["post_id"])
-    assert project.posts.load(NOW, stream="none").empty
+    assert list(project.posts.for_stream("other").load(NOW)["post_id"]) == list(posts["post_id"])
+    assert project.posts.for_stream("none").load(NOW).empty
     project.posts.delete(["p00001"])
     latest, count = project.posts.list_posts(NOW - timedelta(hours=12), NOW, 1)
     assert ([post.post_id for post in latest], count) == (["p00002"], 1)
-    assert project.posts.get_post("p00001", stream="other").content == posts["content"][1]
+    assert project.posts.for_stream("other").get_post("p00001").content == posts["content"][1]
 
 
 def test_a_connection_that_another_thread_still_uses_at_the_end_is_closed_when_given_back(project: Project) -> None:

@@ -18,7 +18,15 @@ from retrainer.pipeline.retention import prunable, prune
 from retrainer.pipeline.run import retrain
 from retrainer.registry.tables import Base
 from tests.api.conftest import ServerProcess
-from tests.conftest import NOW, configure, open_project, regular_posts, runtime_of, version_folder
+from tests.conftest import (
+    NOW,
+    configure,
+    import_regular_posts,
+    open_project,
+    runtime_of,
+    train_timing,
+    version_folder,
+)
 from tests.registry.conftest import foreign_version, leave_a_dead_run
 from tests.worker import Worker, kill_at, release
 
@@ -27,6 +35,7 @@ if TYPE_CHECKING:
 
     from retrainer.project import Project
     from tests.command_line import Runner
+    from tests.conftest import Prepare
 
 READS = [
     ("history",),
@@ -72,15 +81,14 @@ def train(project: Project) -> str:
 
 
 @pytest.fixture
-def project(folder: Path) -> Project:
-    project = open_project(folder)
-    project.posts.add(regular_posts(120), NOW)
-    return project
+def project(folder: Path, prepare: Prepare) -> Project:
+    prepare(folder, import_regular_posts)
+    return open_project(folder)
 
 
 @pytest.fixture
-def version_id(project: Project) -> str:
-    return train(project)
+def version_id(project: Project, prepare: Prepare) -> str:
+    return prepare(project.folder, train_timing)
 
 
 def snapshot(folder: Path) -> dict[str, tuple[int, bytes | str | None]]:

@@ -23,7 +23,7 @@ from retrainer.pipeline.loading import load_version
 from retrainer.pipeline.promotion import promote_version
 from retrainer.pipeline.run import retrain
 from retrainer.registry.tables import VersionFile
-from tests.conftest import NOW, runtime_of, version_folder
+from tests.conftest import NOW, open_project, runtime_of, train_timing, version_folder
 from tests.registry.test_integrity import TELLTALE
 
 if TYPE_CHECKING:
@@ -32,14 +32,20 @@ if TYPE_CHECKING:
 
     from retrainer.project import Project
     from retrainer.registry.tables import ModelVersion
+    from tests.conftest import Prepare
     from tests.plugins_for_tests import Plugins
 
 
 @pytest.fixture
+def project(folder: Path, prepare: Prepare) -> Project:
+    prepare(folder, train_timing)
+    return open_project(folder)
+
+
+@pytest.fixture
 def version(project: Project) -> ModelVersion:
-    run = retrain(project, runtime_of(project), "timing", NOW).run
-    assert run
-    return project.registry.get_version(str(run.model_version_id))
+    (version,) = project.registry.list_versions("timing")
+    return version
 
 
 @pytest.fixture

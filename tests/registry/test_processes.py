@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from retrainer.project import Project
+    from tests.conftest import Prepare
 
 SEED = 20240601
 
@@ -71,13 +72,18 @@ def _empty(folder: Path) -> None:
     engine.dispose()
 
 
-@pytest.fixture
-def six_versions(folder: Path) -> Project:
+def train_six_versions(folder: Path) -> None:
     project = open_project(folder)
     project.posts.add(regular_posts(120), NOW)
     for _ in range(6):
         retrain(project, runtime_of(project), "timing", NOW)
-    return project
+    project.close()
+
+
+@pytest.fixture
+def six_versions(folder: Path, prepare: Prepare) -> Project:
+    prepare(folder, train_six_versions)
+    return open_project(folder)
 
 
 def production_ids(project: Project) -> list[str]:

@@ -115,9 +115,14 @@ def test_stale_posts_come_first_and_both_forecasts_follow(capsys: pytest.Capture
 def test_a_past_moment_says_how_old_the_last_post_was_then(capsys: pytest.CaptureFixture[str]) -> None:
     moment = LAST + timedelta(days=40)
     forecasts.show_next_post(next_post(moment, 9.0, stale=True))
-    first, *lines = capsys.readouterr().out.splitlines()
-    assert first == "The posts were stale: the newest was 40 days old. Are newer ones missing?"
-    assert "As of the last post" not in "\n".join(lines)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "The posts were stale: the newest was 40 days old. Are newer ones missing?"
+    assert lines[2:] == [
+        "Next post: 2024-12-09 02:10 UTC, 6.2 h later (best expected score, within 6 h)",
+        "Median: 2024-12-09 02:14 UTC, 6.2 h later (half of the posts come earlier)",
+        "80% interval: 57 min to 20.7 h",
+        "Chance within 15 min 3%, 1 h 11%, 3 h 28%, 6 h 49%, 24 h 93%",
+    ], "nothing as of the last post"
 
 
 def test_waits_of_less_than_a_minute_have_a_probability(capsys: pytest.CaptureFixture[str]) -> None:

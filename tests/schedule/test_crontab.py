@@ -83,6 +83,19 @@ def test_a_user_without_a_crontab_gets_one(folder: Path, cron_folder: Path, retr
     assert retrainer("schedule", "show", "--json").json["installed"] is True
 
 
+def test_a_line_added_by_hand_is_recognised(folder: Path, cron_folder: Path, retrainer: Runner) -> None:
+    table = cron_folder / "table"
+    assert retrainer("schedule", "install", "weekly").code == 0
+    pasted = table.read_bytes().splitlines(keepends=True)[1]
+    table.write_bytes(b"# " + pasted + pasted)
+    assert retrainer("schedule", "show", "--json").json["line"] == pasted.decode().rstrip("\n")
+    assert [schedule["where"] for schedule in retrainer("status", "--json").json["schedules"]] == ["your crontab"]
+    warning = "Your crontab has another line for this project: delete it with `crontab -e`"
+    for command in ("install", "remove"):
+        assert warning in retrainer("schedule", command).err
+    assert table.read_bytes() == b"# " + pasted + pasted
+
+
 def test_each_project_has_its_own_block() -> None:
     other = Path("/srv/other/config.yaml")
     both = with_block(with_block(b"", CONFIG, "1 1 * * * a"), other, "2 2 * * * b")
@@ -302,6 +315,12 @@ def test_systemd_has_jitter_of_its_own(folder: Path, retrainer: Runner) -> None:
     assert "RandomizedDelaySec=30min\nFixedRandomDelay=true\n" in timer
     assert "sleep" not in files["/etc/systemd/system/retrainer.service"]
     assert retrainer("schedule", "show", "--systemd", "--jitter", "-1").code == 2
+    for arguments, words in (
+        (["daily", "--jitter", "30"], "WHEN, --jitter apply to a printed schedule only"),
+        (["--user", "ada"], "--user applies to a printed schedule only"),
+    ):
+        done = retrainer("schedule", "show", *arguments)
+        assert (done.code, done.err) == (2, f"Error: {words}. Add --system or --systemd\n")
 
 
 def test_install_warns_of_variables_that_cron_will_not_set(folder: Path, cron_folder: Path, retrainer: Runner) -> None:

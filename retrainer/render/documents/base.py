@@ -44,6 +44,9 @@ class Document(BaseModel):
         }
 
 
+StreamName = Annotated[str, Field(examples=["default"], description="The stream.")]
+
+
 class ErrorTextDocument(Document):
     """What went wrong, and what to do."""
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from pydantic import Field
 
 from retrainer.model_types import ModelTypeName
-from retrainer.render.documents.base import PREVIOUS_VERSION_ID, Document, RunId, Timestamp, VersionId
+from retrainer.render.documents.base import PREVIOUS_VERSION_ID, Document, RunId, StreamName, Timestamp, VersionId
 from retrainer.render.documents.evaluations import ComparisonDocument, EvaluationDocument
 from retrainer.render.documents.versions import DecisionDocument
 
@@ -19,6 +19,7 @@ class RunDocument(Document):
     """One training run."""
 
     run_id: RunId
+    stream: StreamName
     model_type: ModelTypeName
     algorithm: str = Field(examples=["prophet"])
     model_version_id: VersionId | None
@@ -78,6 +79,7 @@ class DryRunDocument(Document):
     """A dry run, of which nothing was recorded."""
 
     run_id: None = None
+    stream: StreamName
     model_type: ModelTypeName
     algorithm: str
     status: Literal["dry_run"] = "dry_run"
@@ -92,6 +94,7 @@ class DryRunDocument(Document):
 class RunErrorDocument(Document):
     """Why a model type was not retrained."""
 
+    stream: StreamName
     model_type: ModelTypeName
     code: str
     message: str
@@ -115,7 +118,7 @@ class TrainingDocument(Document):
             if not isinstance(outcome, Failure):
                 runs.append(_run_from_result(outcome))
                 continue
-            errors.append(RunErrorDocument(model_type=outcome.model_type, **outcome.error.document()["error"]))
+            errors.append(RunErrorDocument.build(outcome, **outcome.error.document()["error"]))
             if outcome.run is not None:
                 runs.append(RunDocument.model_validate(outcome.run))
         return cls(training_runs=runs, count=len(runs), errors=errors)

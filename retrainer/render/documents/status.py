@@ -44,11 +44,13 @@ class ModelTypeStatusDocument(Document):
     enabled: bool = Field(examples=[True])
     algorithm: str = Field(examples=["prophet"], description="The configured algorithm.")
     version_id: VersionId | None = Field(description="The production version.")
-    live_since: Timestamp | None = Field(description="When it was promoted.")
+    live_since: Timestamp | None = Field(description="When the production version was promoted.")
     hold: HoldDocument | None = Field(examples=[None])
-    is_due: bool = Field(examples=[False])
-    due_why: str = Field(examples=["the last run was 2.0 days ago (schedule_days is 7)"])
-    due_at: Timestamp | None = Field(description="When the next run is due by `schedule_days`.")
+    is_due: bool = Field(examples=[False], description="Whether the next run is due.")
+    due_why: str = Field(
+        examples=["the last run was 2.0 days ago (schedule_days is 7)"], description="Why the next run is due, or not."
+    )
+    due_at: Timestamp | None = Field(description="When the next run is due by `retraining.schedule_days`.")
     last_run: RunDocument | None
 
     @classmethod
@@ -68,11 +70,15 @@ class PostsStatusDocument(Document):
 
     count: int = Field(examples=[373])
     newest_at: Timestamp | None
-    silence_hours: float | None = Field(examples=[5.2], description="The time since the newest post.")
-    usual_gap_hours: float | None = Field(examples=[61.5], description="99.9% of the gaps are at most as long.")
-    stale: bool | None = Field(examples=[False], description="Whether the silence is longer; null without posts.")
+    silence_hours: float | None = Field(examples=[5.2], description="The hours since the newest post.")
+    usual_gap_hours: float | None = Field(
+        examples=[61.5], description="The longest usual gap between posts: 99.9% of the gaps are at most as long."
+    )
+    stale: bool | None = Field(
+        examples=[False], description="Whether the newest post is older than the longest usual gap; null without posts."
+    )
     recent_per_day: float = Field(examples=[3.1], description="Posts a day in the last week.")
-    usual_per_day: float | None = Field(examples=[2.9], description="Posts a day in the 12 weeks before.")
+    usual_per_day: float | None = Field(examples=[2.9], description="Posts a day in the 12 weeks before the last week.")
 
     @classmethod
     def from_activity(cls, posts: "PostsActivity") -> Self:
@@ -92,7 +98,10 @@ class ScheduleDocument(Document):
     kind: Literal["cron", "systemd"]
     where: str = Field(examples=["your crontab"])
     line: str = Field(examples=["0 3 * * * /srv/venv/bin/python -P -m retrainer train --fetch --if-due"])
-    active: bool | None = Field(examples=[True], description="Whether its daemon runs; null if that is unknown.")
+    active: bool | None = Field(
+        examples=[True],
+        description="Whether the cron daemon is running, or the timer is active; null if that is unknown.",
+    )
 
 
 class DiskDocument(Document):

@@ -5,7 +5,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import Field
 
 from retrainer.model_types import ModelTypeName
-from retrainer.render.documents.base import PREVIOUS_VERSION_ID, DescribedBy, Document, RunId, Timestamp, VersionId
+from retrainer.render.documents.base import (
+    PREVIOUS_VERSION_ID,
+    DescribedBy,
+    Document,
+    RunId,
+    StreamName,
+    Timestamp,
+    VersionId,
+)
 from retrainer.render.documents.evaluations import FiguresDocument, ModelEvaluationDocument
 
 if TYPE_CHECKING:
@@ -22,6 +30,7 @@ class VersionDocument(Document):
     """One trained model."""
 
     version_id: VersionId
+    stream: StreamName
     model_type: ModelTypeName
     algorithm: str = Field(examples=["prophet"])
     trained_at: Timestamp
@@ -81,6 +90,7 @@ class DecisionDocument(Document):
 
     at: Timestamp
     recorded_at: Timestamp
+    stream: StreamName
     model_type: ModelTypeName
     action: str = Field(examples=["promotion"])
     version_id: VersionId | None

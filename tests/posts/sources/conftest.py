@@ -38,6 +38,6 @@ def stored_texts(folder: Path, stream: str = "default") -> list[str]:
     from datetime import UTC, datetime
 
     project = open_project(folder)
-    posts = project.posts.load(datetime.now(UTC), stream=stream)
+    posts = project.posts.for_stream(stream).load(datetime.now(UTC))
     project.close()
     return [str(text) for text in posts["content"]]
