@@ -58,13 +58,15 @@ class Finding:
         kind: the kind of problem.
         subject: the run, version or path concerned.
         message: the problem in one sentence.
+        hint: what to do, unless `--repair` can repair it.
         repaired: whether it was repaired; None if that was not requested.
-        repairable: whether `--repair` can repair it; otherwise, the message says what to do.
+        repairable: whether `--repair` can repair it.
     """
 
     kind: FindingKind
     subject: str
     message: str
+    hint: str = ""
     repaired: bool | None = None
     repairable: bool = True
 
@@ -100,7 +102,7 @@ def _find_problems(project: Project) -> Iterator[tuple[Finding, Repair | None]]:
     """Find the problems one by one: each is repaired before the next is looked for."""
     yield from _dead_runs(project)
     for problem in check_surroundings(project, find_schedules(project.config_file), datetime.now(UTC)):
-        yield Finding(problem.kind, problem.subject, f"{problem.message}. {problem.hint}"), None
+        yield Finding(problem.kind, problem.subject, problem.message, problem.hint), None
     folder_problem = _folder_problem(project)
     if folder_problem is not None:
         yield folder_problem, None
