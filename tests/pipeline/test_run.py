@@ -19,7 +19,7 @@ from retrainer.pipeline.promotion import promote_version, roll_back
 from retrainer.pipeline.run import dry_run, retrain
 from retrainer.pipeline.split import split_by_time
 from retrainer.posts.sample import sample_posts
-from tests.conftest import NOW, configure, open_project, regular_posts, runtime_of
+from tests.conftest import NOW, configure, open_project, regular_posts, runtime_of, version_folder
 from tests.plugins_for_tests import timing_algorithm
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def test_a_run_leads_from_posts_to_production(project: Project) -> None:
     assert production.status == "active"
     assert production.promoted_at is not None
     link = project.models_dir / "timing_model"
-    assert link.resolve() == project.artifacts.folder("timing", production.version_id)
+    assert link.resolve() == version_folder(project, "timing", production.version_id)
 
 
 def test_the_specified_split_leaves_75_of_373_posts_for_testing() -> None:
@@ -439,7 +439,7 @@ def test_old_versions_are_archived_but_never_production_or_its_predecessor(folde
     assert states[ids[0]] == "trained", "a rollback returns to it"
     assert states[str(run.model_version_id)] == "trained"
     assert [states[version_id] for version_id in ids[2:5]] == ["archived"] * 3
-    assert project.artifacts.folder("timing", ids[2]).exists(), "files of archived versions are kept"
+    assert version_folder(project, "timing", ids[2]).exists(), "files of archived versions are kept"
     project.close()
 
 
