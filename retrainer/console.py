@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from retrainer.errors import RetrainerError, UsageError
 from retrainer.escapes import visible, visible_json, visible_lines
-from retrainer.logs import COMMAND_ERROR, JsonFormatter, RecentLines, StderrFormatter, apply_log_context
+from retrainer.logs import COMMAND_ERROR, IN_WORKER, JsonFormatter, RecentLines, StderrFormatter, apply_log_context
 from retrainer.redaction import redact
 
 if TYPE_CHECKING:
@@ -265,7 +265,9 @@ class _StderrHandler(logging.Handler):
     """Writes log lines to stderr, above the spinner where there is one."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        if getattr(record, TERMINAL_ONLY, False) and self.level > logging.DEBUG and not sys.stderr.isatty():
+        if self.level > logging.DEBUG and (
+            getattr(record, IN_WORKER, False) or (getattr(record, TERMINAL_ONLY, False) and not sys.stderr.isatty())
+        ):
             return
         line = self.format(record)
         if record.levelno < logging.WARNING:
