@@ -98,13 +98,13 @@ def _escape(content: str | Styled) -> str | Styled:
     return visible(content) if isinstance(content, str) else content._replace(text=visible(content.text))
 
 
-def _paint(line: str | Styled, stream: TextIO) -> str:
-    """Return a line in its colour if the stream is a terminal with colours."""
+def _paint(line: str | Styled, stream: TextIO, *, wrap: bool = False) -> str:
+    """Return a line in its colour if the stream is a terminal with colours; perhaps wrapped between words there."""
     if isinstance(line, str) or not stream.isatty():
         return line if isinstance(line, str) else line.text
     console = _rich_console(stream)
     with console.capture() as captured:
-        console.print(_as_rich_text(line), soft_wrap=True, end="")
+        console.print(_as_rich_text(line), soft_wrap=not wrap, end="")
     return captured.get()
 
 
@@ -278,7 +278,7 @@ class _StderrHandler(logging.Handler):
 def _to_stderr(line: str | Styled) -> None:
     """Print a line to stderr; a closed stderr must not stop the work."""
     with suppress(OSError):
-        print(_paint(line, sys.stderr), file=sys.stderr, flush=True)
+        print(_paint(line, sys.stderr, wrap=True), file=sys.stderr, flush=True)
 
 
 class _Spinner:
@@ -311,7 +311,7 @@ class _Spinner:
             _to_stderr(line)
             return
         with suppress(OSError):  # the terminal was closed, which must not stop the work
-            self._progress.console.print(_as_rich_text(line), soft_wrap=True)
+            self._progress.console.print(_as_rich_text(line))
 
     def start_step(self, line: str) -> None:
         """Make a log line the description of what is being done; the time starts again."""

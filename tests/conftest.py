@@ -54,6 +54,15 @@ def pytest_configure(config: pytest.Config) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave PostgreSQL to the slow tests where a test asks for it."""
+    for item in items:
+        is_slow = item.get_closest_marker("slow_on_postgresql") and "postgresql" in item.name
+        if is_slow and not item.get_closest_marker("soak"):
+            item.add_marker("slow")
+
+
 class Prepare(Protocol):
     def __call__(self, folder: Path, make: Callable[[Path], T]) -> T: ...
 

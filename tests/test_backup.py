@@ -126,6 +126,7 @@ def records(project: Project) -> dict[str, Any]:
         }
 
 
+@pytest.mark.slow
 @ELSEWHERE
 def test_a_backup_during_a_run_restores_a_working_project(
     project: Project, run_in_flight: subprocess.Popen[str], retrainer: Runner, file: Path, elsewhere: Path
@@ -256,6 +257,7 @@ def test_a_restore_killed_in_a_lost_database_leaves_it_lost(project: Project, sa
     assert retrainer("restore-backup", str(saved)).code == 0
 
 
+@pytest.mark.slow
 @ON_EACH
 @pytest.mark.usefixtures("run_in_flight")
 def test_a_restore_during_a_run_is_refused(project: Project, saved: Path, retrainer: Runner) -> None:
@@ -372,6 +374,7 @@ def drop_what_came_after(revision: str) -> list[str]:
     return statements
 
 
+@pytest.mark.slow
 @ELSEWHERE
 def test_a_restored_database_goes_on_with_the_models_folder_of_the_lost_one(
     project: Project, saved: Path, elsewhere: Path

@@ -225,6 +225,7 @@ def test_paid_forecasts_need_the_token(trained: str, serve: Serve, plugins: Plug
     assert server.get("/models/predict/timing").status_code == 200
 
 
+@pytest.mark.slow
 def test_the_token_appears_nowhere(trained: str, serve_process: ServeProcess, folder: Path) -> None:
     server = serve_process(env=PROTECTED)
     ids = server.post("/models/retrain", headers=WITH_TOKEN).json()["run_ids"]

@@ -115,6 +115,7 @@ def test_a_complete_version_of_another_database_is_set_aside(project: Project, v
     assert (project.models_dir / ".set-aside/timing" / folder.name / "manifest.json").exists()
 
 
+@pytest.mark.slow_on_postgresql
 @pytest.mark.parametrize("damage", ["gone", "elsewhere", "dangling"])
 def test_a_wrong_link_is_repaired(damage: str, project: Project, version_id: str) -> None:
     link = project.models_dir / "timing_model"
@@ -135,6 +136,7 @@ def test_the_next_command_also_repairs_a_wrong_link(project: Project, version_id
     assert (project.models_dir / "timing_model").resolve().name == version_id
 
 
+@pytest.mark.slow_on_postgresql
 def test_a_dead_run_is_closed(project: Project) -> None:
     leave_a_dead_run(project)
     assert kinds(project) == ["dead_run"]

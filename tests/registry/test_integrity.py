@@ -136,6 +136,7 @@ def flip_a_bit(data: st.DataObject, project: Project, old: str, live: str, tellt
         path.write_bytes(content)
 
 
+@pytest.mark.slow_on_postgresql
 def test_a_flipped_byte_is_one_line_and_exit_1(
     two_versions: tuple[Project, str, str], retrainer: Runner, plugins: Plugins
 ) -> None:
@@ -185,6 +186,7 @@ def test_production_at_a_past_time(folder: Path) -> None:
     assert project.registry.get_production_at("content", times[-1]) is None
 
 
+@pytest.mark.slow_on_postgresql
 def test_rollback_one_by_one_and_to_a_version(folder: Path) -> None:
     project = open_project(folder)
     project.posts.add(regular_posts(120), NOW)
@@ -256,6 +258,7 @@ def test_a_pruned_version_cannot_be_restored(folder: Path) -> None:
         project.registry.restore(version.version_id, "back", NOW)
 
 
+@pytest.mark.slow_on_postgresql
 def test_history_is_filtered_and_paged_in_the_database(folder: Path) -> None:
     project = open_project(folder)
     project.posts.add(regular_posts(120), NOW)
@@ -361,6 +364,7 @@ def test_a_ledger_with_rollbacks_is_upgraded_with_what_they_undo(folder: Path) -
         connection.execute(sa.text(insert.replace("'rollback'", "'unheard of'")))
 
 
+@pytest.mark.slow_on_postgresql
 def test_a_migration_killed_half_way_leaves_the_old_schema_intact(folder: Path) -> None:
     """The process kills itself after the first statement that changes the schema."""
     database = create_first_schema(folder)

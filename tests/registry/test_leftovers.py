@@ -102,6 +102,7 @@ def cleanups(project: Project) -> list[str]:
     return [entry.reason for entry in project.registry.list_ledger_entries(actions=("cleanup", "set_aside"))]
 
 
+@pytest.mark.slow_on_postgresql
 @pytest.mark.parametrize(
     "moment",
     [pytest.param(moment, marks=() if number == 6 else pytest.mark.slow) for number, moment in enumerate(MOMENTS)],
@@ -197,6 +198,7 @@ def test_no_command_deletes_a_users_file(project: Project, version_id: str, retr
     assert any(version.pruned_at for version in project.registry.list_versions("timing", status="archived"))
 
 
+@pytest.mark.slow_on_postgresql
 def test_what_is_removed_is_logged_and_in_the_ledger(project: Project, version_id: str, retrainer: Runner) -> None:
     kill_a_run(project.folder, ("retrainer.algorithms.manager.LoadedAlgorithm.save", "after"))
     assert cleanups(project) == []
@@ -269,6 +271,7 @@ def test_a_link_in_the_models_folder_is_refused_and_nothing_is_written_through_i
         assert f"'{project.models_dir / place}' is a symbolic link" in done.err
 
 
+@pytest.mark.slow_on_postgresql
 def test_the_models_folder_itself_may_be_a_link(project: Project, retrainer: Runner, tmp_path: Path) -> None:
     project.models_dir.rename(tmp_path / "elsewhere")
     project.models_dir.symlink_to(tmp_path / "elsewhere")
@@ -299,6 +302,7 @@ def take_backup(project: Project) -> dict[str, list[sa.RowMapping]]:
         }
 
 
+@pytest.mark.slow_on_postgresql
 def test_a_database_restored_from_a_backup_taken_during_a_run_loses_no_later_version(
     project: Project, version_id: str, retrainer: Runner
 ) -> None:
@@ -322,6 +326,7 @@ def test_a_database_restored_from_a_backup_taken_during_a_run_loses_no_later_ver
     assert examine(project) == []
 
 
+@pytest.mark.slow_on_postgresql
 def test_a_version_is_not_set_aside_while_a_run_is_in_progress(project: Project, version_id: str) -> None:
     folder = foreign_version(project, version_id)
     run = project.registry.start_run("timing", "baseline", NOW, None)
@@ -359,6 +364,7 @@ def archived(project: Project) -> str:
     return reopened.registry.list_versions("timing", status="archived")[0].version_id
 
 
+@pytest.mark.slow_on_postgresql
 def test_pruning_keeps_files_that_were_changed_or_added(
     project: Project, archived: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -372,6 +378,7 @@ def test_pruning_keeps_files_that_were_changed_or_added(
     assert examine(project) == []
 
 
+@pytest.mark.slow_on_postgresql
 def test_a_killed_prune_is_finished_by_the_next_run(project: Project, archived: str) -> None:
     folder = project.artifacts.folder("timing", archived)
     project.registry.prune([archived], "space", NOW)  # and then the process dies
@@ -418,6 +425,7 @@ def test_a_folder_of_another_program_with_a_manifest_is_no_version(project: Proj
     assert (folder / "notes.txt").read_text() == "mine"
 
 
+@pytest.mark.slow_on_postgresql
 @pytest.mark.parametrize("name", ["timing_model", "content_model"])
 def test_a_users_link_with_the_name_of_a_production_link_stays(
     project: Project, tmp_path: Path, retrainer: Runner, name: str

@@ -106,6 +106,7 @@ def test_times_come_back_in_utc(project: Project) -> None:
     assert project.registry.get_run(run.run_id).started_at.tzinfo == UTC
 
 
+@pytest.mark.slow_on_postgresql
 def test_the_next_run_closes_one_whose_process_is_dead(project: Project) -> None:
     script = (
         "from pathlib import Path; from retrainer.project import Project; from datetime import datetime, UTC;"
