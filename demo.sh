@@ -1,6 +1,6 @@
 #!/bin/sh
-# Promotes a first version, a better one and none that is worse, rolls back, forecasts, and replays policies, in a new
-# project folder that stays. The posts are synthetic, from a fixed seed, and end in October 2024: every call of this
+# Promotes a first version and a better one, rejects a worse one, rolls back, forecasts, and replays policies, in a new
+# project folder, which it leaves for you to look at. The posts are synthetic, from a fixed seed, and end in October 2024: every call of this
 # script shows the same figures.
 set -eu
 

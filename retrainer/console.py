@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from retrainer.errors import RetrainerError, UsageError
 from retrainer.escapes import visible, visible_json, visible_lines
-from retrainer.logs import COMMAND_ERROR, JsonFormatter, RecentLines, StderrFormatter, apply_log_context
+from retrainer.logs import COMMAND_ERROR, IN_WORKER, JsonFormatter, RecentLines, StderrFormatter, apply_log_context
 from retrainer.redaction import redact
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ def _dump_model(model: BaseModel) -> dict[str, Any]:
 
 
 def csv_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print a table as CSV, as RFC 4180 has it but for line feeds alone: true and false, an empty cell for None.
+    """Print a table as CSV (RFC 4180, but with LF as the line end): true and false, an empty cell for None.
 
     A text that a spreadsheet would take for a formula begins with an apostrophe.
     """
@@ -265,7 +265,9 @@ class _StderrHandler(logging.Handler):
     """Writes log lines to stderr, above the spinner where there is one."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        if getattr(record, TERMINAL_ONLY, False) and self.level > logging.DEBUG and not sys.stderr.isatty():
+        if self.level > logging.DEBUG and (
+            getattr(record, IN_WORKER, False) or (getattr(record, TERMINAL_ONLY, False) and not sys.stderr.isatty())
+        ):
             return
         line = self.format(record)
         if record.levelno < logging.WARNING:

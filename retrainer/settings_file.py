@@ -387,5 +387,5 @@ def _explain(error: ErrorDetails, sources: Sources) -> ConfigError:
     if error["type"] == "missing":
         return ConfigError(f"{sources.locate(key)}{'.'.join(key)} is missing")
     # A URL in the wrong place may hold a password.
-    value = "***" if key[0] in MAY_HOLD_SECRETS else error["input"]
+    value = "***" if key[0] in MAY_HOLD_SECRETS or "@" in str(error["input"]) else error["input"]
     return ConfigError(sources.locate(key) + invalid_value(".".join(key), value, error["msg"]))

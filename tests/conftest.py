@@ -201,6 +201,11 @@ def open_project(folder: Path, environ: dict[str, str] | None = None) -> Project
     return project
 
 
+def version_folder(project: Project, model_type: str, version_id: str) -> Path:
+    """The path of a version's folder, whether it exists or not."""
+    return project.models_dir / model_type / version_id
+
+
 def runtime_of(project: Project | None = None, *observers: object) -> Runtime:
     """A runtime whose events reach these observers and the installed ones."""
     named = [Observer(f"observer {number}", plugin) for number, plugin in enumerate(observers)]

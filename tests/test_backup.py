@@ -28,7 +28,7 @@ from retrainer.registry import artifacts, production_links
 from retrainer.registry.migrations import HEAD
 from retrainer.registry.tables import Base
 from tests.command_line import run_in_process
-from tests.conftest import NOW, configure, open_project, regular_posts, runtime_of
+from tests.conftest import NOW, configure, open_project, regular_posts, runtime_of, version_folder
 from tests.plugins_for_tests import timing_algorithm
 from tests.registry.first_schema import create_first_schema, upgrade_to
 from tests.worker import Worker, change, release
@@ -206,7 +206,7 @@ def test_replacing_is_exact_and_keeps_posts_and_files(project: Project, saved: P
     after = records(open_project(project.folder))
     assert after | {"posts": None} == before | {"posts": None}
     assert len(after["posts"]) == 130
-    assert project.artifacts.folder("timing", newest.version_id).exists()
+    assert version_folder(project, "timing", newest.version_id).exists()
     assert retrainer("train", "timing").code == 0, "the next decision gets a new number"
     with (
         pytest.raises(DBAPIError, match="the ledger can only grow"),
@@ -302,7 +302,7 @@ def test_a_version_too_large_for_the_database_is_in_the_backup(
     copy = open_project(elsewhere)
     assert copy.registry.read_file(version.version_id, "model.json") is None
     assert copy.artifacts.find_file_problems(version) == {}
-    shutil.rmtree(open_project(folder).artifacts.folder("timing", version.version_id))
+    shutil.rmtree(version_folder(open_project(folder), "timing", version.version_id))
     incomplete = retrainer("backup", f"{saved_large}.2")
     assert incomplete.code == 0
     assert "A file is not in the backup: cannot repair" in incomplete.err
@@ -413,7 +413,7 @@ def test_a_database_that_was_replaced_keeps_its_models_folder(
         )
     restore_backup(project, saved, replace=True)
     assert retrain(project, runtime_of(project), "timing", NOW).run
-    assert project.artifacts.find_owner() == project.registry.database_id()
+    assert project.artifacts.place.find_owner() == project.registry.database_id()
 
 
 def test_a_backup_is_not_restored_into_the_models_folder_of_another_database(

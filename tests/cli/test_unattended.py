@@ -130,6 +130,7 @@ def test_not_due_prints_nothing_unless_verbose(retrainer: Runner) -> None:
     assert retrainer("train", "--if-due", "--json").json == {"training_runs": [], "count": 0, "errors": []}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("posts")
 def test_not_due_is_logged_on_a_terminal(retrainer: Runner, folder: Path) -> None:
     assert retrainer("train", "timing").code == 0

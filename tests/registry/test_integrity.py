@@ -23,7 +23,7 @@ from retrainer.pipeline.promotion import promote_version, roll_back
 from retrainer.pipeline.run import retrain
 from retrainer.registry.migrations import HEAD
 from retrainer.registry.runs import RunFilter
-from tests.conftest import NOW, configure, open_project, regular_posts, runtime_of
+from tests.conftest import NOW, configure, open_project, regular_posts, runtime_of, version_folder
 from tests.registry.first_schema import create_first_schema
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def test_any_flipped_byte_is_refused_before_the_file_is_read(
 def flip_a_bit(data: st.DataObject, project: Project, old: str, live: str, telltale: Path) -> None:
     """Flip any bit of any file of either version, and try every use of it."""
     version_id = data.draw(st.sampled_from([old, live]))
-    folder = project.artifacts.folder("timing", version_id)
+    folder = version_folder(project, "timing", version_id)
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     assert {path.name for path in files} >= {"manifest.json", "model.json", "weights.bin"}
     path = data.draw(st.sampled_from(files))
@@ -141,13 +141,13 @@ def test_a_flipped_byte_is_one_line_and_exit_1(
     two_versions: tuple[Project, str, str], retrainer: Runner, plugins: Plugins
 ) -> None:
     project, old, live = two_versions
-    path = project.artifacts.folder("timing", live) / "part" / "weights.bin"
+    path = version_folder(project, "timing", live) / "part" / "weights.bin"
     path.write_bytes(b"\x01" + path.read_bytes()[1:])
     for arguments in (("evaluate", live), ("predict", "timing")):
         done = retrainer(*arguments, env=plugins.environ)
         assert done.code == 1
         assert f"Error: 'part/weights.bin' of '{live}' was modified" in done.err
-    path = project.artifacts.folder("timing", old) / "model.json"
+    path = version_folder(project, "timing", old) / "model.json"
     path.write_bytes(b"[" + path.read_bytes()[1:])
     for arguments in (("promote", old), ("rollback", "timing")):
         done = retrainer(*arguments, env=plugins.environ)
