@@ -154,7 +154,7 @@ def history(
         bool | None, typer.Option("--promoted/--not-promoted", help="Only runs that promoted their version, or not.")
     ] = None,
     as_csv: Annotated[
-        bool, typer.Option("--csv", help="Print the runs as CSV: the keys of --json, a line each.")
+        bool, typer.Option("--csv", help="Print the runs as CSV, one a line, with the keys of --json as columns.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
