@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from retrainer.model_types import ModelTypeName
     from retrainer.posts.store import PostStore
     from retrainer.registry.artifacts import Artifacts
+    from retrainer.registry.place import Place
     from retrainer.registry.production_links import ProductionLinks
     from retrainer.registry.registry import Registry
 
@@ -102,7 +103,9 @@ class Project:
 
     @property
     def models_dir(self) -> Path:
-        """The folder of model files, absolute."""
+        """The folder of model files, absolute; if they are in a store, that of its cache and of files to upload."""
+        if self.settings.uses_store:
+            return self.folder / ".retrainer" / "models"
         return self.folder / self.settings.models_dir
 
     def version_path(self, model_type: ModelTypeName, version_id: str) -> str:
@@ -129,7 +132,23 @@ class Project:
         """The model files."""
         from retrainer.registry.artifacts import Artifacts  # noqa: PLC0415
 
-        return Artifacts(self.models_dir, self.registry)
+        place = self.open_place(self.registry) if self.opened_by is None else self.opened_by.artifacts.place
+        return Artifacts(place, self.registry)
+
+    def open_place(self, registry: Registry) -> Place:
+        """Return where the model files are.
+
+        Raises:
+            ConfigError: the library for the store is not installed.
+        """
+        if self.settings.uses_store:
+            from retrainer.registry.store import Store  # noqa: PLC0415
+            from retrainer.registry.store_place import StorePlace  # noqa: PLC0415
+
+            return StorePlace(Store(self.settings.models_dir), self.models_dir, registry)
+        from retrainer.registry.folder_place import FolderPlace  # noqa: PLC0415
+
+        return FolderPlace(self.models_dir, registry)
 
     @property
     def production_links(self) -> ProductionLinks:

@@ -20,11 +20,6 @@ if TYPE_CHECKING:
     from retrainer.runtime import Runtime
 
 
-def short_ids_of(project: Project) -> dict[str, str]:
-    """Return the short IDs that a terminal shows; none for a pipe, which gets whole ones."""
-    return project.registry.short_ids() if console.is_terminal() else {}
-
-
 @contextmanager
 def open_project(
     context: typer.Context, *, train_call: notify.TrainCall | None = None

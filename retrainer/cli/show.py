@@ -9,7 +9,7 @@ import typer
 
 from retrainer import console
 from retrainer.cli.completion import complete_versions_and_runs
-from retrainer.cli.context import open_project, short_ids_of
+from retrainer.cli.context import open_project
 from retrainer.cli.options import (
     AsJson,
     Limit,
@@ -51,7 +51,7 @@ def production(
             for name in MODEL_TYPE_NAMES
         }
         holds = {name: registry.get_hold(name) if at is None else None for name in MODEL_TYPE_NAMES}
-        short_ids = short_ids_of(project)
+        short_ids = project.registry.short_ids()
     if as_json:
         console.document(documents.versions.ProductionDocument.from_rows(live))
     else:
@@ -68,7 +68,7 @@ def versions(
     """
     with open_project(context) as (project, _):
         rows = project.registry.list_versions(model_type, limit)
-        short_ids = short_ids_of(project)
+        short_ids = project.registry.short_ids()
     if as_json:
         console.document(documents.versions.VersionsDocument.from_rows(rows))
     else:
@@ -154,7 +154,7 @@ def history(
         bool | None, typer.Option("--promoted/--not-promoted", help="Only runs that promoted their version, or not.")
     ] = None,
     as_csv: Annotated[
-        bool, typer.Option("--csv", help="Print the runs as CSV: the keys of --json, a line each.")
+        bool, typer.Option("--csv", help="Print the runs as CSV, one a line, with the keys of --json as columns.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -177,7 +177,7 @@ def history(
             changes = project.registry.list_ledger_entries(
                 model_type=model_type, actions=promotions.PRODUCTION_CHANGE_ACTIONS, limit=limit
             )
-            short_ids = short_ids_of(project)
+            short_ids = project.registry.short_ids()
     if as_csv:
         columns = list(documents.runs.RunDocument.model_fields)
         console.csv_table(columns, ([*documents.runs.run_document(row).values()] for row in rows))

@@ -58,6 +58,7 @@ def import_version(
     with open_project(context) as (project, runtime):
         found, is_new = transfer.import_version(project, runtime, file, datetime.now(UTC))
     message = f"Imported {found.version_id}" if is_new else f"{found.version_id} is here already"
-    hints = [f"Try it: retrainer evaluate {found.version_id}"] if is_new else []
+    posts = f"posts later than {found.trained_through:%Y-%m-%d %H:%M} UTC"
+    hints = [f"If there are {posts}, try it: retrainer evaluate {found.version_id}"] if is_new else []
     document = documents.exports.TransferDocument.from_version(found, file, message, changed=is_new)
     console.result(document, message, *hints, as_json=as_json)

@@ -9,7 +9,7 @@ import typer
 
 from retrainer import console
 from retrainer.cli.completion import complete_versions
-from retrainer.cli.context import open_project, short_ids_of
+from retrainer.cli.context import open_project
 from retrainer.cli.options import AsJson, Reason, TypeArgument, TypeOption, VersionArgument
 from retrainer.pipeline import promotion, retention
 from retrainer.render import documents, tables
@@ -168,7 +168,7 @@ def prune(
     """
     with open_project(context) as (project, _):
         found = retention.prunable(project, model_type)
-        short_ids = short_ids_of(project)
+        short_ids = project.registry.short_ids()
     if not as_json:
         tables.show_prunable(found, short_ids)
     question = f"Delete the files of {len(found)} versions permanently?"

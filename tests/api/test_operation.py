@@ -94,6 +94,7 @@ def test_each_request_is_one_log_line_that_cannot_be_forged(serve_process: Serve
     assert len(requests) == 2
 
 
+@pytest.mark.slow_on_postgresql
 def test_metrics_show_scores_posts_durations_and_cost(folder_on_each_database: Path, serve: Serve) -> None:
     project = open_project(folder_on_each_database)
     project.posts.add(regular_posts(120), NOW)
