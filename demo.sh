@@ -23,8 +23,9 @@ run() {
 draw() {  # pictures are drawn on a terminal only; in a pipe, use one of our own
     if [ -t 1 ]; then run "$@"; return; fi
     show "$@"
-    terminal='import pty, sys; sys.exit(pty.spawn(sys.argv[1:]) >> 8)'
-    TERM=dumb NO_COLOR=1 "$bin/python3" -c "$terminal" "$bin/retrainer" --quiet "$@" </dev/null | tr -d '\r'
+    terminal='import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))'
+    drawn=$(TERM=dumb NO_COLOR=1 "$bin/python3" -c "$terminal" "$bin/retrainer" --quiet "$@" </dev/null)
+    printf '%s\n' "$drawn" | tr -d '\r'
 }
 
 for name in $(env | sed -n 's/^\(RETRAINER_[A-Z0-9_]*\)=.*/\1/p'); do unset "$name"; done
