@@ -17,7 +17,7 @@ demo: $(PRODUCT)  ## install retrainer alone (a minute), then train, promote, ro
 test: lint  ## lint and run the fast tests (5 minutes on 2 cores)
 	$(PYTEST) -n 3  # many tests wait
 
-test-slow: $(STAMP)  ## run the slow tests: kills, races, wheels, cron, load, real posts (15 minutes on 2 cores)
+test-slow: $(STAMP)  ## run the slow tests: kills, races, wheels, cron, load, real posts
 	$(PYTEST) -m slow
 
 soak: $(STAMP)  ## run the soak tests: hundreds of kills on both databases, long fuzzing and load (hours)

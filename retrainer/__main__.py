@@ -52,7 +52,8 @@ def run(arguments: Sequence[str]) -> int:
     except RetrainerError as error:
         return _report_error(error, arguments)
     except TyperException as error:
-        hint = "`retrainer --help` shows the commands and their options"
+        context = getattr(error, "ctx", None)
+        hint = f"`{context.command_path if context else 'retrainer'} --help` shows its options"
         return _report_error(UsageError(error.format_message().rstrip("."), hint=hint), arguments)
     except (KeyboardInterrupt, Abort):  # outside of a command, or at a prompt
         code = INTERRUPTED
@@ -80,10 +81,11 @@ def _report_error(error: RetrainerError, arguments: list[str]) -> int:
 
 
 def _move_global_options_first(arguments: list[str]) -> list[str]:
-    """Let the global options follow the command too, where Typer would not accept them."""
+    """Let the global options follow the command too, and `--json` precede it, where Typer would not accept them."""
     end = arguments.index("--") if "--" in arguments else len(arguments)
     first: list[str] = []
     rest: list[str] = []
+    last: list[str] = []
     words = iter(arguments[:end])
     for word in words:
         if word in GLOBAL_OPTIONS:
@@ -91,8 +93,8 @@ def _move_global_options_first(arguments: list[str]) -> list[str]:
         elif word in GLOBAL_FLAGS or word.partition("=")[0] in GLOBAL_OPTIONS:
             first.append(word)
         else:
-            rest.append(word)
-    return [*first, *rest, *arguments[end:]]
+            (last if word == "--json" else rest).append(word)
+    return [*first, *rest, *last, *arguments[end:]]
 
 
 def _running_threads() -> list[threading.Thread]:

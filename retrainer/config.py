@@ -49,6 +49,7 @@ class PostColumns(_Section):
     post_id: Text = "post_id"
     created_at: Text = "created_at"
     content: Text = "content"
+    stream: Text | None = None
 
 
 class PostsLimits(_Section):
@@ -252,10 +253,12 @@ class ApiSettings(_Section):
     allowed_hosts: list[HostName] = []
 
 
-def _check_folder(path: str) -> str:
-    if "://" in path:
-        raise ValueError("must be a folder, not a URL")
-    return path
+def _check_place(place: str) -> str:
+    if "://" not in place:
+        return place
+    if not re.fullmatch(r"file:///[^?#]+|(?!file:)[a-z][a-z0-9+.-]*://[^/@?#]+(/[^@?#]*)?", place):
+        raise ValueError("must be a folder, or a URL such as s3://bucket/models without credentials")
+    return place
 
 
 class StreamSettings(_Section):
@@ -270,7 +273,7 @@ class Settings(_Section):
     """The checked settings."""
 
     database: DatabaseSettings = DatabaseSettings()
-    models_dir: Annotated[Text, AfterValidator(_check_folder)] = "models"
+    models_dir: Annotated[Text, AfterValidator(_check_place)] = "models"
     posts: PostsSettings = PostsSettings()
     timing_model: TimingModelSettings = TimingModelSettings()
     content_model: ContentModelSettings = ContentModelSettings()
@@ -295,6 +298,11 @@ class Settings(_Section):
         settings = base.model_copy(update=merged)
         settings._for_all = base  # noqa: SLF001  of the same class
         return settings
+
+    @property
+    def uses_store(self) -> bool:
+        """Whether the model files are in a store, whose URL `models_dir` is, and not in a folder."""
+        return "://" in self.models_dir
 
     def model(self, model_type: ModelTypeName) -> ModelSettings:
         """Return the settings of one model type's algorithm."""

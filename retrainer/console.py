@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from retrainer.errors import RetrainerError, UsageError
 from retrainer.escapes import visible, visible_json, visible_lines
-from retrainer.logs import COMMAND_ERROR, JsonFormatter, RecentLines, StderrFormatter, apply_log_context
+from retrainer.logs import COMMAND_ERROR, IN_WORKER, JsonFormatter, RecentLines, StderrFormatter, apply_log_context
 from retrainer.redaction import redact
 
 if TYPE_CHECKING:
@@ -98,13 +98,13 @@ def _escape(content: str | Styled) -> str | Styled:
     return visible(content) if isinstance(content, str) else content._replace(text=visible(content.text))
 
 
-def _paint(line: str | Styled, stream: TextIO) -> str:
-    """Return a line in its colour if the stream is a terminal with colours."""
+def _paint(line: str | Styled, stream: TextIO, *, wrap: bool = False) -> str:
+    """Return a line in its colour if the stream is a terminal with colours; perhaps wrapped between words there."""
     if isinstance(line, str) or not stream.isatty():
         return line if isinstance(line, str) else line.text
     console = _rich_console(stream)
     with console.capture() as captured:
-        console.print(_as_rich_text(line), soft_wrap=True, end="")
+        console.print(_as_rich_text(line), soft_wrap=not wrap, end="")
     return captured.get()
 
 
@@ -161,7 +161,7 @@ def _dump_model(model: BaseModel) -> dict[str, Any]:
 
 
 def csv_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print a table as CSV, as RFC 4180 has it but for line feeds alone: true and false, an empty cell for None.
+    """Print a table as CSV (RFC 4180, but with LF as the line end): true and false, an empty cell for None.
 
     A text that a spreadsheet would take for a formula begins with an apostrophe.
     """
@@ -265,7 +265,9 @@ class _StderrHandler(logging.Handler):
     """Writes log lines to stderr, above the spinner where there is one."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        if getattr(record, TERMINAL_ONLY, False) and self.level > logging.DEBUG and not sys.stderr.isatty():
+        if self.level > logging.DEBUG and (
+            getattr(record, IN_WORKER, False) or (getattr(record, TERMINAL_ONLY, False) and not sys.stderr.isatty())
+        ):
             return
         line = self.format(record)
         if record.levelno < logging.WARNING:
@@ -278,7 +280,7 @@ class _StderrHandler(logging.Handler):
 def _to_stderr(line: str | Styled) -> None:
     """Print a line to stderr; a closed stderr must not stop the work."""
     with suppress(OSError):
-        print(_paint(line, sys.stderr), file=sys.stderr, flush=True)
+        print(_paint(line, sys.stderr, wrap=True), file=sys.stderr, flush=True)
 
 
 class _Spinner:
@@ -311,7 +313,7 @@ class _Spinner:
             _to_stderr(line)
             return
         with suppress(OSError):  # the terminal was closed, which must not stop the work
-            self._progress.console.print(_as_rich_text(line), soft_wrap=True)
+            self._progress.console.print(_as_rich_text(line))
 
     def start_step(self, line: str) -> None:
         """Make a log line the description of what is being done; the time starts again."""

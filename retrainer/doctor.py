@@ -12,17 +12,18 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
-from retrainer.errors import ArtifactError, ConfigError
+from retrainer.errors import ArtifactError, ConfigError, MissingCredentials
 from retrainer.files import require_readable
 from retrainer.health import ProblemKind, check_surroundings
 from retrainer.model_types import MODEL_TYPE_NAMES
 from retrainer.pipeline.recovery import set_aside
+from retrainer.registry.place import version_path
 from retrainer.schedule.installed import find_schedules
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
+    from retrainer.errors import RetrainerError
     from retrainer.model_types import ModelTypeName
     from retrainer.project import Project
     from retrainer.registry.model_files import FileProblem
@@ -58,13 +59,15 @@ class Finding:
         kind: the kind of problem.
         subject: the run, version or path concerned.
         message: the problem in one sentence.
+        hint: what to do, unless `--repair` can repair it.
         repaired: whether it was repaired; None if that was not requested.
-        repairable: whether `--repair` can repair it; otherwise, the message says what to do.
+        repairable: whether `--repair` can repair it.
     """
 
     kind: FindingKind
     subject: str
     message: str
+    hint: str = ""
     repaired: bool | None = None
     repairable: bool = True
 
@@ -100,51 +103,50 @@ def _find_problems(project: Project) -> Iterator[tuple[Finding, Repair | None]]:
     """Find the problems one by one: each is repaired before the next is looked for."""
     yield from _dead_runs(project)
     for problem in check_surroundings(project, find_schedules(project.config_file), datetime.now(UTC)):
-        yield Finding(problem.kind, problem.subject, f"{problem.message}. {problem.hint}"), None
+        yield Finding(problem.kind, problem.subject, problem.message, problem.hint), None
     folder_problem = _folder_problem(project)
     if folder_problem is not None:
         yield folder_problem, None
         return
-    for folder in project.artifacts.abandoned_staging_folders():
-        if folder.exists():
-            message = f"'{folder}' was left behind by a process that has ended"
-            yield Finding("stray_folder", str(folder), message), partial(project.artifacts.clear_abandoned, folder)
+    for left in project.artifacts.find_abandoned():
+        message = f"'{left}' was left behind by a process that has ended"
+        yield Finding("stray_folder", left, message), project.artifacts.clear_abandoned
     for model_type in MODEL_TYPE_NAMES:
-        yield from _reported(_stray_folders(project, model_type), project.models_dir / model_type)
+        yield from _reported(_stray_folders(project, model_type), project, model_type)
         for version in project.registry.list_versions(model_type):
             if version.pruned_at is None:
                 yield from _file_problems(project, version)
     for model_type in MODEL_TYPE_NAMES:  # after the files: a link may need a folder restored above
-        yield from _reported(_link_problems(project, model_type), project.models_dir / model_type)
+        yield from _reported(_link_problems(project, model_type), project, model_type)
 
 
 def _folder_problem(project: Project) -> Finding | None:
     """Return what prevents any look at the models folder."""
-    models_dir = str(project.models_dir)
+    models_dir = project.artifacts.place.locate()
     try:
         project.artifacts.require_own_folder()
         require_readable(project.models_dir)
     except ConfigError as error:
         return Finding("foreign_folder", models_dir, str(error))
-    except (ArtifactError, OSError) as error:
-        return _unreadable(project.models_dir, error)
+    except (ArtifactError, MissingCredentials, OSError) as error:
+        return _unreadable(models_dir, error)
     return None
 
 
 def _reported(
-    problems: Iterator[tuple[Finding, Repair | None]], folder: Path
+    problems: Iterator[tuple[Finding, Repair | None]], project: Project, model_type: ModelTypeName
 ) -> Iterator[tuple[Finding, Repair | None]]:
-    """Find problems in a folder; if that fails, this is the problem."""
+    """Find problems in the folder of a model type; if that fails, this is the problem."""
     try:
-        require_readable(folder)
+        require_readable(project.models_dir / model_type)
         yield from problems
     except (ArtifactError, OSError) as error:
-        yield _unreadable(folder, error), None
+        yield _unreadable(project.artifacts.place.locate(model_type), error), None
 
 
-def _unreadable(folder: Path, error: ArtifactError | OSError) -> Finding:
+def _unreadable(folder: str, error: RetrainerError | OSError) -> Finding:
     reason = error.strerror if isinstance(error, OSError) else error
-    return Finding("unreadable_folder", str(folder), f"'{folder}' cannot be checked: {reason}")
+    return Finding("unreadable_folder", folder, f"'{folder}' cannot be checked: {reason}")
 
 
 def _dead_runs(project: Project) -> Iterator[tuple[Finding, Repair]]:
@@ -160,17 +162,18 @@ def _dead_runs(project: Project) -> Iterator[tuple[Finding, Repair]]:
 def _stray_folders(project: Project, model_type: ModelTypeName) -> Iterator[tuple[Finding, Repair | None]]:
     artifacts, registry = project.artifacts, project.registry
     is_empty = not registry.list_versions(limit=1)
-    for folder in artifacts.unknown_versions(model_type):
+    for version_id in artifacts.unknown_versions(model_type):
+        folder = artifacts.place.locate(f"{model_type}/{version_id}")
         message = f"'{folder}' is a version that the database does not know"
-        repair: Repair | None = partial(set_aside, project, model_type, folder)
+        repair: Repair | None = partial(set_aside, project, model_type, version_id)
         if is_empty:  # a new database, or the wrong one
             message += "; it is not moved, since the database has no versions at all"
             repair = None
         else:
             message += "; --repair moves it to '.set-aside', since it may belong to another database"
-        yield Finding("stray_folder", str(folder), message), repair
+        yield Finding("stray_folder", folder, message), repair
     for version in artifacts.pruned_versions_with_files(model_type):
-        message = f"'{artifacts.folder(model_type, version.version_id)}' has files of a version that was pruned"
+        message = f"'{artifacts.place.locate(version_path(version))}' has files of a version that was pruned"
         yield Finding("stray_folder", version.version_id, message), partial(artifacts.remove_files, version)
 
 

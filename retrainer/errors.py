@@ -28,6 +28,7 @@ The message says what failed, with the value in quotes; the hint says what to do
 from __future__ import annotations
 
 import errno
+import re
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, ClassVar
 
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
 MAX_CHARACTERS = 2000  # of a message, whose values come from files and command lines
 MAX_VALUE_CHARACTERS = 200
+_SECTION = re.compile(r"a valid dictionary( or instance of \w+)?")  # as pydantic calls it
 
 
 class RetrainerError(Exception):
@@ -178,6 +180,7 @@ def invalid_value(name: str, value: object, problem: str) -> str:
     """
     for start in ("Value error, ", "Input ", "String ", "it "):
         problem = problem.removeprefix(start)
+    problem = _SECTION.sub("a section with keys of its own", problem)
     shown = str(value)
     shown = shown if len(shown) <= MAX_VALUE_CHARACTERS else f"{shown[:MAX_VALUE_CHARACTERS]}…"
     return f"{name}: invalid value '{shown}' ({problem.replace('should', 'must', 1)})"

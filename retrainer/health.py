@@ -129,7 +129,9 @@ def check_schedules(schedules: Sequence[Schedule]) -> Iterator[Problem]:
 
 
 def check_database(project: Project, now: datetime) -> Iterator[Problem]:
-    """Check that no other project trains with the same database."""
+    """Check that no other project trains with the same database, unless a store lets many machines share it."""
+    if project.settings.uses_store:
+        return
     for run in project.registry.list_runs_of_other_projects(now - _SHARED):
         folder = str(run.project_folder)
         message = (

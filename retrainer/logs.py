@@ -22,6 +22,7 @@ RECENT_LINES = 50
 MAX_RECORDS = 20  # of a kind that `RateLimit` passes in LIMIT_SECONDS
 LIMIT_SECONDS = 60
 COMMAND_ERROR = "command_error"  # an attribute of the log record of the error that ended the command
+IN_WORKER = "in_worker"  # an attribute of a log record of a fleet's worker, which stderr shows with --verbose only
 WITH_TRACEBACK = "with_traceback"  # an attribute of a log record whose traceback is always shown
 
 _recent: deque[str] = deque(maxlen=RECENT_LINES)

@@ -15,7 +15,7 @@ from retrainer.errors import ConfigError, RetrainerError, UnknownName, UsageErro
 from retrainer.files import write_atomically
 from retrainer.posts.validation import shorten
 from retrainer.settings_file import CONFIG_FILE, find_config_file, load_settings
-from retrainer.streams import DEFAULT_STREAM, matches
+from retrainer.streams import DEFAULT_STREAM, is_pattern, matches
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -25,8 +25,10 @@ if TYPE_CHECKING:
     from retrainer.model_types import ModelTypeName
     from retrainer.posts.store import PostStore
     from retrainer.registry.artifacts import Artifacts
+    from retrainer.registry.place import Place
     from retrainer.registry.production_links import ProductionLinks
     from retrainer.registry.registry import Registry
+    from retrainer.registry.tables import ModelVersion
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +89,7 @@ class Project:
             UnknownName: there is no such stream.
             UsageError: there are several, and none is named.
         """
-        if name is not None and (self.registry.has_stream(name) or self.posts.has_stream(name)):
+        if name is not None and self._has_stream(name):
             return self.for_stream(name)
         streams = self.list_streams()
         if name is not None and name not in streams:
@@ -107,11 +109,32 @@ class Project:
         """
         if not patterns:
             return None
+        if not any(map(is_pattern, patterns)) and all(map(self._has_stream, patterns)):  # names need no list of all
+            return sorted(set(patterns))
         streams = self.list_streams()
         for pattern in patterns:
             if not any(matches(pattern, name) for name in streams):
                 raise _unknown_stream(pattern, streams)
         return [name for name in streams if any(matches(pattern, name) for pattern in patterns)]
+
+    def _has_stream(self, name: str) -> bool:
+        return self.registry.has_stream(name) or self.posts.has_stream(name)
+
+    def find_version(self, name: str, stream: str | None = None) -> tuple[Project, ModelVersion]:
+        """Find a version by its name; return the project, seen from the stream of the version, and the version.
+
+        Args:
+            name: an ID or a part of one, which need no stream, or a role such as `timing@production`.
+            stream: the stream that the version must be of; None for any.
+
+        Raises:
+            UnknownName: there is no such version in the stream, or no such stream.
+            UsageError: there are several versions of the name, or several streams for a role.
+        """
+        seen = self.choose_stream(stream) if stream is not None or "@" in name else self
+        version = seen.registry.find_version(name)
+        require_stream(version.version_id, version.stream, stream)
+        return self.for_stream(version.stream), version
 
     def list_streams(self) -> list[str]:
         """Return the names of the streams, sorted: those with posts, versions or runs; `default` if there are none."""
@@ -129,7 +152,9 @@ class Project:
 
     @property
     def models_dir(self) -> Path:
-        """The folder of model files, absolute."""
+        """The folder of model files, absolute; if they are in a store, that of its cache and of files to upload."""
+        if self.settings.uses_store:
+            return self.folder / ".retrainer" / "models"
         return self.folder / self.settings.models_dir
 
     def version_path(self, model_type: ModelTypeName, version_id: str) -> str:
@@ -156,7 +181,23 @@ class Project:
         """The model files."""
         from retrainer.registry.artifacts import Artifacts  # noqa: PLC0415
 
-        return Artifacts(self.models_dir, self.registry)
+        place = self.open_place(self.registry) if self.opened_by is None else self.opened_by.artifacts.place
+        return Artifacts(place, self.registry)
+
+    def open_place(self, registry: Registry) -> Place:
+        """Return where the model files are.
+
+        Raises:
+            ConfigError: the library for the store is not installed.
+        """
+        if self.settings.uses_store:
+            from retrainer.registry.store import Store  # noqa: PLC0415
+            from retrainer.registry.store_place import StorePlace  # noqa: PLC0415
+
+            return StorePlace(Store(self.settings.models_dir), self.models_dir, registry)
+        from retrainer.registry.folder_place import FolderPlace  # noqa: PLC0415
+
+        return FolderPlace(self.models_dir, registry)
 
     @property
     def production_links(self) -> ProductionLinks:
@@ -207,9 +248,18 @@ class Project:
 
 
 def _unknown_stream(name: str, streams: Sequence[str]) -> UnknownName:
-    is_pattern = any(character in name for character in "*?[")
     hint = did_you_mean(name, streams) or "`retrainer streams` lists them"
-    return UnknownName(f"{'no stream matches' if is_pattern else 'unknown stream'} '{shorten(name)}'", hint=hint)
+    return UnknownName(f"{'no stream matches' if is_pattern(name) else 'unknown stream'} '{shorten(name)}'", hint=hint)
+
+
+def require_stream(name: str, stream: str, given: str | None) -> None:
+    """Check that a version or a run is of the stream that was given, if one was.
+
+    Raises:
+        UnknownName: it is of another one.
+    """
+    if given not in {None, stream}:
+        raise UnknownName(f"'{name}' is of the stream '{shorten(stream)}', not of '{shorten(given or '')}'")
 
 
 def require_foreign(option: str, path: Path, config: Path | None = None) -> None:

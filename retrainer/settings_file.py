@@ -50,12 +50,12 @@ class Sources(NamedTuple):
     """Where the keys were set.
 
     Attributes:
-        file: the settings file.
+        file: the settings file; None if it does not have these keys yet.
         lines: the line of each key in the file.
         variables: the environment variable of each key that the environment sets.
     """
 
-    file: Path
+    file: Path | None
     lines: dict[Key, int]
     variables: dict[Key, str]
 
@@ -73,7 +73,7 @@ class Sources(NamedTuple):
                 return f"{self.variables[key[:end]]} in the environment: "
             if key[:end] in self.lines:
                 return f"'{self.file}' line {self.lines[key[:end]]}: "
-        return f"'{self.file}': "
+        return f"'{self.file}': " if self.file else ""
 
 
 class Setting(NamedTuple):
@@ -131,7 +131,7 @@ def parse_settings(
         ConfigError: it is not YAML, or a key or value is wrong.
     """
     tree, lines = _read_yaml(content, path)
-    sources = Sources(path, lines if written else {}, _overlay_environment(tree, environ))
+    sources = Sources(path if written else None, lines if written else {}, _overlay_environment(tree, environ))
     try:
         settings = Settings.model_validate(tree)
     except ValidationError as error:
@@ -387,5 +387,5 @@ def _explain(error: ErrorDetails, sources: Sources) -> ConfigError:
     if error["type"] == "missing":
         return ConfigError(f"{sources.locate(key)}{'.'.join(key)} is missing")
     # A URL in the wrong place may hold a password.
-    value = "***" if key[0] in MAY_HOLD_SECRETS else error["input"]
+    value = "***" if key[0] in MAY_HOLD_SECRETS or "@" in str(error["input"]) else error["input"]
     return ConfigError(sources.locate(key) + invalid_value(".".join(key), value, error["msg"]))

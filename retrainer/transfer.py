@@ -26,7 +26,8 @@ from retrainer.files import new_file, open_regular
 from retrainer.model_types import get_model_type
 from retrainer.pipeline.evaluations import select_columns
 from retrainer.registry.manifest import MANIFEST
-from retrainer.registry.model_files import files_of_fit, require_plain_paths, sha256
+from retrainer.registry.model_files import files_of_fit
+from retrainer.registry.place import require_plain_paths, sha256, version_path
 from retrainer.registry.queries import require_not_pruned
 from retrainer.registry.refits import REFITS, Refit
 from retrainer.registry.tables import ModelEvaluation, ModelVersion
@@ -115,11 +116,11 @@ def import_version(
         raise _damaged(file, f"its trained_at '{format_time(document.version.trained_at)}' is in the future")
     project = project.for_stream(document.version.stream if stream is None else stream)
     version = _version(project, document.version, files)
-    folder = project.artifacts.folder(version.model_type, version.version_id)
-    occupied = folder.exists()
+    occupied = project.artifacts.place.find_sizes(version)
     if project.registry.is_known(version):
         return version, False
     if occupied:
+        folder = project.artifacts.place.locate(version_path(version))
         raise ArtifactError(f"'{folder}' exists, but the database does not know it", hint="Move it away")
     _require_loadable(runtime, version, files, file)
     reason = f"Imported from '{file.name}'"

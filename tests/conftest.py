@@ -54,6 +54,15 @@ def pytest_configure(config: pytest.Config) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave PostgreSQL to the slow tests where a test asks for it."""
+    for item in items:
+        is_slow = item.get_closest_marker("slow_on_postgresql") and "postgresql" in item.name
+        if is_slow and not item.get_closest_marker("soak"):
+            item.add_marker("slow")
+
+
 class Prepare(Protocol):
     def __call__(self, folder: Path, make: Callable[[Path], T]) -> T: ...
 
@@ -190,6 +199,11 @@ def open_project(folder: Path, environ: dict[str, str] | None = None) -> Project
     project = Project.find(folder, environ or {})
     _opened.append(project)
     return project
+
+
+def version_folder(project: Project, model_type: str, version_id: str) -> Path:
+    """The path of a version's folder, whether it exists or not."""
+    return project.models_dir / model_type / version_id
 
 
 def runtime_of(project: Project | None = None, *observers: object) -> Runtime:

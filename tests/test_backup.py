@@ -27,8 +27,9 @@ from retrainer.project import create_project
 from retrainer.registry import artifacts, production_links
 from retrainer.registry.migrations import HEAD
 from retrainer.registry.tables import Base
+from retrainer.streams import stream_id
 from tests.command_line import run_in_process
-from tests.conftest import NOW, configure, open_project, regular_posts, runtime_of
+from tests.conftest import NOW, configure, open_project, regular_posts, runtime_of, version_folder
 from tests.plugins_for_tests import timing_algorithm
 from tests.registry.first_schema import create_first_schema, upgrade_to
 from tests.worker import Worker, change, release
@@ -126,6 +127,25 @@ def records(project: Project) -> dict[str, Any]:
         }
 
 
+@ON_EACH
+def test_every_stream_comes_back_with_its_models_and_links(project: Project, file: Path, retrainer: Runner) -> None:
+    own = project.for_stream("news/a")
+    own.posts.add(regular_posts(120), NOW)
+    assert retrain(own, runtime_of(own), "timing", NOW).promoted
+    own.registry.hold("content", "as it is", NOW)
+    link = project.models_dir / "streams" / stream_id("news/a") / "timing_model"
+    before, target = records(project), link.resolve()
+    back_up(project, file, NOW)
+    shutil.rmtree(project.models_dir)
+    restored = retrainer("restore-backup", str(file), "--replace", "--yes")
+    assert restored.code == 0, restored.err
+    assert records(project) == before
+    assert link.resolve() == target
+    assert target.is_dir()
+    assert list(project.models_dir.glob("timing/*/manifest.json"))
+
+
+@pytest.mark.slow
 @ELSEWHERE
 def test_a_backup_during_a_run_restores_a_working_project(
     project: Project, run_in_flight: subprocess.Popen[str], retrainer: Runner, file: Path, elsewhere: Path
@@ -205,7 +225,7 @@ def test_replacing_is_exact_and_keeps_posts_and_files(project: Project, saved: P
     after = records(open_project(project.folder))
     assert after | {"posts": None} == before | {"posts": None}
     assert len(after["posts"]) == 130
-    assert project.artifacts.folder("timing", newest.version_id).exists()
+    assert version_folder(project, "timing", newest.version_id).exists()
     assert retrainer("train", "timing").code == 0, "the next decision gets a new number"
     with (
         pytest.raises(DBAPIError, match="the ledger can only grow"),
@@ -256,6 +276,7 @@ def test_a_restore_killed_in_a_lost_database_leaves_it_lost(project: Project, sa
     assert retrainer("restore-backup", str(saved)).code == 0
 
 
+@pytest.mark.slow
 @ON_EACH
 @pytest.mark.usefixtures("run_in_flight")
 def test_a_restore_during_a_run_is_refused(project: Project, saved: Path, retrainer: Runner) -> None:
@@ -300,7 +321,7 @@ def test_a_version_too_large_for_the_database_is_in_the_backup(
     copy = open_project(elsewhere)
     assert copy.registry.read_file(version.version_id, "model.json") is None
     assert copy.artifacts.find_file_problems(version) == {}
-    shutil.rmtree(open_project(folder).artifacts.folder("timing", version.version_id))
+    shutil.rmtree(version_folder(open_project(folder), "timing", version.version_id))
     incomplete = retrainer("backup", f"{saved_large}.2")
     assert incomplete.code == 0
     assert "A file is not in the backup: cannot repair" in incomplete.err
@@ -352,26 +373,30 @@ def rewrite(saved: Path, *statements: str) -> None:
     file_format.seal(saved)
 
 
-def drop_what_came_after(revision: str) -> list[str]:
-    """Return the statements that remove the tables and columns that a schema does not have."""
+def bring_back_to(revision: str) -> list[str]:
+    """Return the statements that bring a backup back to an earlier schema: what is new in it is dropped."""
     engine = sa.create_engine("sqlite://")
     with engine.begin() as connection:
         upgrade_to(connection, revision)
         inspector = sa.inspect(connection)
-        before = {
-            name: {column["name"] for column in inspector.get_columns(name)} for name in inspector.get_table_names()
+        columns = {
+            name: ", ".join(column["name"] for column in inspector.get_columns(name))
+            for name in inspector.get_table_names()
         }
+        schema = connection.exec_driver_sql("SELECT tbl_name, type, sql FROM sqlite_master WHERE sql IS NOT NULL").all()
     engine.dispose()
-    statements = []
-    for table in Base.metadata.sorted_tables:
-        if table.name not in before:
-            statements.append(f"DROP TABLE {table.name}")
-            continue
-        added = [column.name for column in table.columns if column.name not in before[table.name]]
-        statements += [f"ALTER TABLE {table.name} DROP COLUMN {name}" for name in added]
-    return statements
+    statements = ["PRAGMA legacy_alter_table=ON"]  # the references to a renamed table stay
+    for name, names in columns.items():
+        statements.append(f"ALTER TABLE {name} RENAME TO {name}_now")
+        statements += [sql for table, kind, sql in schema if (table, kind) == (name, "table")]
+        statements.append(f"INSERT INTO {name} ({names}) SELECT {names} FROM {name}_now")
+        statements.append(f"DROP TABLE {name}_now")
+        statements += [sql for table, kind, sql in schema if table == name and kind != "table"]
+    added = [name for name in Base.metadata.tables if name not in columns]
+    return [*statements, *(f"DROP TABLE {name}" for name in added)]
 
 
+@pytest.mark.slow
 @ELSEWHERE
 def test_a_restored_database_goes_on_with_the_models_folder_of_the_lost_one(
     project: Project, saved: Path, elsewhere: Path
@@ -401,13 +426,13 @@ def test_a_database_that_was_replaced_keeps_its_models_folder(
     elif made_by == "an earlier one":
         rewrite(
             saved,
-            *drop_what_came_after("0006"),
+            *bring_back_to("0006"),
             "UPDATE retrainer_alembic_version SET version_num = '0006'",
             "UPDATE retrainer_backup SET info = json_set(info, '$.revision', '0006')",
         )
     restore_backup(project, saved, replace=True)
     assert retrain(project, runtime_of(project), "timing", NOW).run
-    assert project.artifacts.find_owner() == project.registry.database_id()
+    assert project.artifacts.place.find_owner() == project.registry.database_id()
 
 
 def test_a_backup_is_not_restored_into_the_models_folder_of_another_database(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from retrainer.model_types.timing import Timing
-from tests.conftest import open_project
+from tests.conftest import open_project, version_folder
 from tests.shared import REAL_STREAMS, real_stream
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def recompute(folder: Path, run: dict[str, object]) -> None:
     project = open_project(folder)
     version = project.registry.get_version(str(run["model_version_id"]))
     (row,) = project.registry.list_evaluations(version.version_id)
-    path = project.artifacts.folder("timing", version.version_id) / row.forecasts_file
+    path = version_folder(project, "timing", version.version_id) / row.forecasts_file
     forecasts, targets, _, _ = Timing().parse(path.read_bytes())
     project.close()
     error = np.abs(forecasts.point - targets.wait_hours)

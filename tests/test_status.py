@@ -147,6 +147,7 @@ def test_production_without_its_algorithm_is_found(folder: Path, plugins: Plugin
     (finding,) = found.json["findings"]
     assert finding["kind"] == "unusable_algorithm"
     assert "cannot forecast: unknown algorithm 'fragile'" in finding["message"]
+    assert finding["hint"].startswith("Install or fix the plugin, or promote a version of another algorithm")
     problems = retrainer("status", "--json").json["problems"]
     assert [(problem["kind"], problem["subject"]) for problem in problems if "fragile" in problem["message"]] == [
         ("unusable_algorithm", finding["subject"])

@@ -21,7 +21,7 @@ from retrainer.pipeline.promotion import promote_version
 from retrainer.pipeline.run import retrain
 from retrainer.registry import artifacts
 from tests.command_line import run_in_process
-from tests.conftest import NOW, configure, open_project, regular_posts, runtime_of
+from tests.conftest import NOW, configure, open_project, regular_posts, runtime_of, version_folder
 from tests.exported import read_export, rename_version, write_export
 from tests.plugins_for_tests import timing_algorithm
 from tests.worker import Worker, command, release
@@ -421,7 +421,7 @@ def test_an_export_that_cannot_be_written_leaves_nothing(
 
 def test_a_version_with_a_changed_file_is_not_exported(project: Project, retrainer: Runner, file: Path) -> None:
     (version,) = project.registry.list_versions()
-    (project.artifacts.folder("timing", version.version_id) / "model.json").write_text("{}")
+    (version_folder(project, "timing", version.version_id) / "model.json").write_text("{}")
     done = retrainer("export", version.version_id, str(file))
     assert (done.code, file.exists()) == (1, False)
     assert "'model.json'" in done.err

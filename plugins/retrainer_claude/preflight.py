@@ -23,6 +23,7 @@ SECRET_HEADERS = ("authorization", "x-api-key")
 CREDENTIALS_HINT = (
     "Set ANTHROPIC_API_KEY, or use ANTHROPIC_AUTH_TOKEN, a profile in ~/.config/anthropic or workload identity"
 )
+ALTERNATIVE_HINT = "Without a key, use content_model.algorithm: baseline, or retraining.content_model.enabled: false"
 
 
 def check_environment() -> None:
@@ -60,7 +61,9 @@ def require_credentials() -> None:
         raise unusable_credentials(error) from None
     secrets = [str(headers[name]) for name in SECRET_HEADERS if headers.get(name)]
     if not secrets and not has_provider:
-        raise MissingCredentials("no credentials for the Claude API were found", hint=CREDENTIALS_HINT)
+        raise MissingCredentials(
+            "no credentials for the Claude API were found", hint=f"{CREDENTIALS_HINT}. {ALTERNATIVE_HINT}"
+        )
     if not all(secret.isascii() and secret.isprintable() and secret == secret.strip() for secret in secrets):
         # The HTTP library would quote the key in its own error.
         raise MissingCredentials(

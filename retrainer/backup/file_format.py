@@ -17,7 +17,7 @@ from retrainer.files import open_regular, report_write_errors, sync
 from retrainer.model_types import MODEL_TYPE_NAMES
 from retrainer.registry.database import Database, create_engine
 from retrainer.registry.migrations import REVISIONS
-from retrainer.registry.model_files import require_plain_paths
+from retrainer.registry.place import require_plain_paths
 from retrainer.registry.tables import VERSION_TABLE, Base, DatabaseIdentity, ModelVersion, VersionFile
 
 if TYPE_CHECKING:

@@ -6,6 +6,7 @@ import itertools
 import logging
 import os
 import tempfile
+from collections import defaultdict
 from contextlib import closing
 from datetime import datetime
 from pathlib import Path
@@ -24,15 +25,16 @@ from retrainer.backup.file_format import (
     require_plain_names,
 )
 from retrainer.backup.masking import settings_without_passwords
-from retrainer.errors import RetrainerError, UsageError
+from retrainer.errors import ArtifactError, RetrainerError, UsageError
 from retrainer.files import open_regular, report_write_errors, sync
 from retrainer.registry import snapshot
-from retrainer.registry.artifacts import Artifacts
+from retrainer.registry.artifacts import Artifacts, too_large_for_database
 from retrainer.registry.database import Database, create_engine
 from retrainer.registry.migrations import REVISIONS
+from retrainer.registry.place import version_path
 from retrainer.registry.production_links import ProductionLinks
 from retrainer.registry.registry import Registry
-from retrainer.registry.tables import POSTS_TABLE, DatabaseIdentity
+from retrainer.registry.tables import POSTS_TABLE, DatabaseIdentity, VersionFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -72,7 +74,8 @@ def restore_backup(project: Project, file: Path, *, replace: bool = False) -> Ba
             _restore(project, backup, database, info, file, replace=replace)
     # The database is restored: a failure from here on is no reason to report that it is not.
     try:
-        project.production_links.set()
+        for stream in project.registry.list_streams():
+            project.for_stream(stream).production_links.set()
     except (RetrainerError, OSError) as error:
         log.warning("The links to the production versions were not set: %s. Then run: retrainer doctor --repair", error)
     try:
@@ -93,9 +96,9 @@ def _restore(
                     f"the database {database.location} is not empty", hint="Add --replace to replace what it holds"
                 )
             snapshot.clear(session)
-        large = {(version_id, path) for version_id, path in info["large_files"]}
         with backup.snapshot() as source:
-            copied = _copy_rows(source, session.connection(), large, file)
+            without_data = _files_without_data(project, source, info)
+            copied = _copy_rows(source, session.connection(), without_data, file)
         if POSTS_TABLE not in copied and info["posts"]:
             log.warning("The posts were not restored: the table '%s' is not retrainer's", POSTS_TABLE)
         created_at = datetime.fromisoformat(info["created_at"])
@@ -103,8 +106,19 @@ def _restore(
         _restore_files(project, Registry(backup))  # before the commit: some are nowhere else
 
 
+def _files_without_data(project: Project, source: sa.Connection, info: dict[str, Any]) -> set[snapshot.FileKey]:
+    """Return the files whose content the database is not to hold: those of a store, or of a fit of over 32 MB."""
+    sizes: dict[str, dict[str, int]] = defaultdict(dict)
+    for version_id, path, size in source.execute(sa.select(VersionFile.version_id, VersionFile.path, VersionFile.size)):
+        sizes[version_id][path] = size
+    if project.settings.uses_store:
+        return {(version_id, path) for version_id, files in sizes.items() for path in files}
+    listed = {(version_id, path) for version_id, path in info["large_files"]}  # that were not in the database then
+    return {(one, path) for one, files in sizes.items() for path in too_large_for_database(files)} & listed
+
+
 def _copy_rows(
-    source: sa.Connection, target: sa.Connection, large: set[snapshot.FileKey], file: Path
+    source: sa.Connection, target: sa.Connection, without_data: set[snapshot.FileKey], file: Path
 ) -> dict[str, int]:
     """Copy the rows of a backup.
 
@@ -112,7 +126,7 @@ def _copy_rows(
         RetrainerError: a value cannot be read, or breaks a rule of the tables.
     """
     try:
-        return snapshot.copy_rows(source, target, without_data=large)
+        return snapshot.copy_rows(source, target, without_data)
     except sa.exc.OperationalError:  # of the database, such as a full disk or a lost connection
         raise
     except (sa.exc.SQLAlchemyError, ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
@@ -125,10 +139,11 @@ def _choose_identity(project: Project, backup: Database, session: Session, info:
     Raises:
         ConfigError: the models folder belongs to neither.
     """
-    artifacts = Artifacts(project.models_dir, Registry(backup))
+    registry = Registry(backup)
+    artifacts = Artifacts(project.open_place(registry), registry)
     own_id = session.scalars(sa.select(DatabaseIdentity.database_id)).one()
     has_identity = REVISIONS.index(info["revision"]) >= REVISIONS.index(FIRST_WITH_IDENTITY)
-    if not has_identity or artifacts.find_owner() == own_id:
+    if not has_identity or artifacts.place.find_owner() == own_id:
         with backup.write() as copy:
             copy.execute(sa.update(DatabaseIdentity).values(database_id=own_id))
     artifacts.require_own_folder()
@@ -136,15 +151,18 @@ def _choose_identity(project: Project, backup: Database, session: Session, info:
 
 def _restore_files(project: Project, registry: Registry) -> None:
     """Write the files that are missing in the models folder."""
-    artifacts = Artifacts(project.models_dir, registry)
+    artifacts = Artifacts(project.open_place(registry), registry)
     ProductionLinks(artifacts, registry).require_free()
-    for version in registry.list_versions():
+    for version in registry.across(None).list_versions():
         if version.pruned_at is not None:
             continue
         for path, problem in artifacts.find_file_problems(version).items():
             if problem == "missing":
                 if not artifacts.restore_file(version, path):
                     log.warning("'%s' of '%s' is not in the backup, and was not restored", path, version.version_id)
+            elif problem == "unreadable" and artifacts.place.keeps_only_copy:
+                location = artifacts.place.locate(version_path(version, path))
+                raise ArtifactError(f"cannot read '{location}'", hint="Nothing was restored. Try again")
             else:
                 log.warning("'%s' of '%s' is not as in the backup, and was left as it is", path, version.version_id)
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import retrainer
 from retrainer import console, notify
-from retrainer.errors import UnknownName
 from retrainer.pipeline import recovery
 from retrainer.posts.validation import shorten
+from retrainer.streams import DEFAULT_STREAM
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     import typer
 
     from retrainer import Project
-    from retrainer.registry.tables import ModelVersion
     from retrainer.runtime import Runtime
 
 
@@ -35,41 +34,14 @@ def open_stream(context: typer.Context, stream: str | None) -> Iterator[tuple[Pr
         yield project.choose_stream(stream), runtime
 
 
-def find_version(project: Project, name: str, stream: str | None) -> tuple[Project, ModelVersion]:
-    """Find a version by its name; return the project, seen from the stream of the version, and the version.
-
-    Args:
-        name: an ID or a part of one, which need no stream, or a role such as `timing@production`.
-        stream: the stream that the version must be of; None for any.
-
-    Raises:
-        UnknownName: there is no such version in the stream, or no such stream.
-        UsageError: there are several versions of the name, or several streams for a role.
-    """
-    seen = project.choose_stream(stream) if stream is not None or "@" in name else project
-    version = seen.registry.find_version(name)
-    require_stream(version.version_id, version.stream, stream)
-    return project.for_stream(version.stream), version
-
-
-def require_stream(name: str, stream: str, given: str | None) -> None:
-    """Check that a version or a run is of the stream that was given, if one was.
-
-    Raises:
-        UnknownName: it is of another one.
-    """
-    if given not in {None, stream}:
-        raise UnknownName(f"'{name}' is of the stream '{shorten(stream)}', not of '{shorten(given or '')}'")
-
-
 def has_several_streams(project: Project) -> bool:
     """Whether the project has several streams; with one, nothing mentions streams."""
     return len(project.list_streams()) > 1
 
 
-def short_ids_of(project: Project) -> dict[str, str]:
-    """Return the short IDs that a terminal shows; none for a pipe, which gets whole ones."""
-    return project.registry.short_ids() if console.is_terminal() else {}
+def of_stream(project: Project) -> str:
+    """Return words that name the stream, for a message; nothing for `default`."""
+    return "" if project.stream == DEFAULT_STREAM else f" of the stream '{shorten(project.stream)}'"
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import typer
 
 from retrainer import console
 from retrainer.cli.completion import complete_versions
-from retrainer.cli.context import find_version, open_project
+from retrainer.cli.context import open_project
 from retrainer.cli.options import AsJson, Origin, VersionArgument, VersionStreamOption
 from retrainer.pipeline import comparing, evaluations
 from retrainer.render import documents, scores
@@ -34,7 +34,7 @@ def evaluate(
     Example: retrainer evaluate prophet_timing_20251106_120000_a3f2
     """
     with open_project(context) as (opened, runtime):
-        project, found = find_version(opened, version, stream)
+        project, found = opened.find_version(version, stream)
         version_id = found.version_id
         evaluation = evaluations.evaluate_version(project, runtime, version_id, datetime.now(UTC), origin)
     if as_json:
@@ -64,7 +64,7 @@ def compare(
     Example: retrainer compare prophet_timing_20251106_120000_a3f2 baseline_timing_20251113_120000_09be
     """
     with open_project(context) as (opened, runtime):
-        (project, a), (_, b) = (find_version(opened, version, stream) for version in (version_a, version_b))
+        (project, a), (_, b) = (opened.find_version(version, stream) for version in (version_a, version_b))
         comparison = comparing.compare_versions(project, runtime, a, b, datetime.now(UTC), origin)
     if as_json:
         console.document(documents.evaluations.ComparisonDocument.from_result(comparison))

@@ -42,6 +42,7 @@ def init(
     """
     made, kept = projects.create_project(folder.absolute(), deploy=deploy)
     lines = [*(f"made {path}" for path in made), *(f"kept {path}" for path in kept)]
+    lines.append("Next, import posts in this folder: `retrainer posts import FILE`")
     document = {"folder": str(folder.absolute()), "made": list(map(str, made)), "kept": list(map(str, kept))}
     console.result(document, *lines, as_json=as_json)
 

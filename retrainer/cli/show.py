@@ -9,7 +9,7 @@ import typer
 
 from retrainer import console
 from retrainer.cli.completion import complete_versions_and_runs
-from retrainer.cli.context import find_version, has_several_streams, open_project, require_stream, short_ids_of
+from retrainer.cli.context import has_several_streams, open_project
 from retrainer.cli.options import (
     AsJson,
     Limit,
@@ -22,6 +22,7 @@ from retrainer.cli.options import (
 from retrainer.errors import UnknownName, UsageError
 from retrainer.model_types import MODEL_TYPE_NAMES
 from retrainer.pipeline import loading
+from retrainer.project import require_stream
 from retrainer.registry import promotions, runs
 from retrainer.registry import tables as registry_tables
 from retrainer.render import documents, tables
@@ -49,7 +50,7 @@ def production(
     """
     with open_project(context) as (project, _):
         streams = project.select_streams(stream) or project.list_streams()
-        short_ids = short_ids_of(project)
+        short_ids = project.registry.short_ids()
         only = project.for_stream(streams[0]) if len(streams) == 1 else None
         if only is None:
             registry = project.registry.across(project.select_streams(stream))
@@ -87,7 +88,7 @@ def versions(
     """
     with open_project(context) as (project, _):
         rows = project.registry.across(project.select_streams(stream)).list_versions(model_type, limit)
-        short_ids, several = short_ids_of(project), has_several_streams(project)
+        short_ids, several = project.registry.short_ids(), has_several_streams(project)
     if as_json:
         console.document(documents.versions.VersionsDocument.from_rows(rows))
     else:
@@ -140,7 +141,7 @@ def _find(
 ) -> tuple[Project, registry_tables.ModelVersion | registry_tables.TrainingRun]:
     """Return the version with this name, or else the run, with the project seen from its stream."""
     try:
-        return find_version(project, name, stream)
+        return project.find_version(name, stream)
     except UnknownName as unknown:
         try:
             run = project.registry.get_run(project.registry.find_run_id(name))
@@ -180,7 +181,7 @@ def history(
         bool | None, typer.Option("--promoted/--not-promoted", help="Only runs that promoted their version, or not.")
     ] = None,
     as_csv: Annotated[
-        bool, typer.Option("--csv", help="Print the runs as CSV: the keys of --json, a line each.")
+        bool, typer.Option("--csv", help="Print the runs as CSV, one a line, with the keys of --json as columns.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -204,7 +205,7 @@ def history(
             changes = registry.list_ledger_entries(
                 model_type=model_type, actions=promotions.PRODUCTION_CHANGE_ACTIONS, limit=limit
             )
-            short_ids, several = short_ids_of(project), has_several_streams(project)
+            short_ids, several = project.registry.short_ids(), has_several_streams(project)
     if as_csv:
         columns = list(documents.runs.RunDocument.model_fields)
         console.csv_table(columns, ([*documents.runs.run_document(row).values()] for row in rows))

@@ -10,7 +10,7 @@ import typer
 
 from retrainer import console, transfer
 from retrainer import project as projects
-from retrainer.cli.context import find_version, has_several_streams, open_project
+from retrainer.cli.context import has_several_streams, open_project
 from retrainer.cli.options import AsJson, VersionArgument, VersionStreamOption, stream_option
 from retrainer.posts.validation import shorten
 from retrainer.render import documents
@@ -36,7 +36,7 @@ def export_version(
     """
     projects.require_foreign("FILE", file, context.obj)
     with open_project(context) as (opened, _):
-        project, found = find_version(opened, version, stream)
+        project, found = opened.find_version(version, stream)
         transfer.export_version(project, found, file, datetime.now(UTC), force=force)
     message = f"Exported {found.version_id} to '{file}'"
     document = documents.exports.TransferDocument.from_version(found, file, message, changed=True)

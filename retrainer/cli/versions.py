@@ -9,7 +9,7 @@ import typer
 
 from retrainer import console
 from retrainer.cli.completion import complete_versions
-from retrainer.cli.context import find_version, has_several_streams, open_project, open_stream, short_ids_of
+from retrainer.cli.context import has_several_streams, of_stream, open_project, open_stream
 from retrainer.cli.options import (
     AsJson,
     Reason,
@@ -46,7 +46,7 @@ def promote(
     Example: retrainer promote prophet_timing_20251106_120000_a3f2 --reason "reviewed"
     """
     with open_project(context) as (opened, runtime):
-        project, found = find_version(opened, version, stream)
+        project, found = opened.find_version(version, stream)
         version_id = found.version_id
         change = promotion.promote_version(project, runtime, version_id, reason, datetime.now(UTC), refit=refit)
     document = documents.versions.ChangedDocument.from_promotion(change, version_id, project.stream)
@@ -103,8 +103,8 @@ def hold(
     """
     with open_stream(context, stream) as (project, _):
         changed = project.registry.hold(model_type, reason, datetime.now(UTC))
-    message = f"Automatic promotion of {model_type} is {'now' if changed else 'already'} on hold"
-    console.success(message, as_json=as_json, changed=changed)
+    message = f"Automatic promotion of {model_type}{of_stream(project)} is {'now' if changed else 'already'} on hold"
+    console.success(message, as_json=as_json, changed=changed, stream=project.stream)
 
 
 @app.command()
@@ -122,8 +122,8 @@ def release(
     """
     with open_stream(context, stream) as (project, _):
         changed = project.registry.release(model_type, reason, datetime.now(UTC))
-    message = f"Automatic promotion of {model_type} is {'released' if changed else 'not on hold'}"
-    console.success(message, as_json=as_json, changed=changed)
+    message = f"Automatic promotion of {model_type}{of_stream(project)} is {'released' if changed else 'not on hold'}"
+    console.success(message, as_json=as_json, changed=changed, stream=project.stream)
 
 
 @app.command()
@@ -140,11 +140,11 @@ def pin(
     Example: retrainer pin prophet_timing_20251106_120000_a3f2 --reason "the version in the paper"
     """
     with open_project(context) as (opened, _):
-        project, found = find_version(opened, version, stream)
+        project, found = opened.find_version(version, stream)
         version_id = found.version_id
         changed = project.registry.pin(version_id, reason, datetime.now(UTC), pinned=True)
     message = f"{version_id} is {'now' if changed else 'already'} pinned"
-    console.success(message, as_json=as_json, changed=changed)
+    console.success(message, as_json=as_json, changed=changed, stream=project.stream)
 
 
 @app.command()
@@ -161,11 +161,11 @@ def unpin(
     Example: retrainer unpin prophet_timing_20251106_120000_a3f2
     """
     with open_project(context) as (opened, _):
-        project, found = find_version(opened, version, stream)
+        project, found = opened.find_version(version, stream)
         version_id = found.version_id
         changed = project.registry.pin(version_id, reason, datetime.now(UTC), pinned=False)
     message = f"{version_id} is {'no longer' if changed else 'not'} pinned"
-    console.success(message, as_json=as_json, changed=changed)
+    console.success(message, as_json=as_json, changed=changed, stream=project.stream)
 
 
 @app.command()
@@ -184,11 +184,11 @@ def restore(
     Example: retrainer restore prophet_timing_20251106_120000_a3f2
     """
     with open_project(context) as (opened, _):
-        project, found = find_version(opened, version, stream)
+        project, found = opened.find_version(version, stream)
         version_id = found.version_id
         changed = retention.restore(project, version_id, reason, datetime.now(UTC))
     message = f"{version_id} is {'restored' if changed else 'not archived'}"
-    console.success(message, as_json=as_json, changed=changed)
+    console.success(message, as_json=as_json, changed=changed, stream=project.stream)
 
 
 @app.command()
@@ -209,7 +209,7 @@ def prune(
     """
     with open_project(context) as (project, _):
         found = retention.prunable(project, model_type, project.select_streams(stream))
-        short_ids, several = short_ids_of(project), has_several_streams(project)
+        short_ids, several = project.registry.short_ids(), has_several_streams(project)
     if not as_json:
         tables.show_prunable(found, short_ids, with_stream=several)
     question = f"Delete the files of {len(found)} versions permanently?"

@@ -119,9 +119,10 @@ def predict_next(
         resolve_horizon(at or now, until)
     version = project.registry.get_production(model_type)
     if version is None:
-        raise NothingInProduction(
-            f"no {model_type} version is in production", hint=f"Train one with `retrainer train {model_type}`"
-        )
+        hint = f"Train one with `retrainer train {model_type}`"
+        if project.registry.list_versions(model_type, 1):
+            hint += f", or promote one: `retrainer promote {model_type}@latest`"
+        raise NothingInProduction(f"no {model_type} version is in production", hint=hint)
     if model_type == "timing":
         return _next_timing(project, runtime, version, now, interval_level, at=at, until=until, next_posts=next_posts)
     return _next_content(project, runtime, version, now, at)

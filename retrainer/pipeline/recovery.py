@@ -12,7 +12,6 @@ from retrainer.model_types import MODEL_TYPE_NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from retrainer.model_types import ModelTypeName
     from retrainer.project import Project
@@ -29,7 +28,7 @@ def close_dead_runs(project: Project, runtime: Runtime) -> None:
 
 
 def recover(project: Project, runtime: Runtime) -> None:
-    """Close runs whose process is gone, finish what they left unfinished in the models folder, and repair its links.
+    """Close dead runs, finish what they left unfinished in the models folder, and repair the links of the stream.
 
     What cannot be repaired is left for the next run.
 
@@ -38,22 +37,12 @@ def recover(project: Project, runtime: Runtime) -> None:
     """
     project.artifacts.require_own_folder()
     close_dead_runs(project, runtime)
-    _attempt(partial(clear_abandoned, project))
+    _attempt(project.artifacts.clear_abandoned)
     for model_type in MODEL_TYPE_NAMES:
         _attempt(partial(set_aside_unknown_versions, project, model_type))
         _attempt(partial(finish_pruning, project, model_type))
     if any(project.production_links.find_problem(model_type) for model_type in MODEL_TYPE_NAMES):
         _attempt(project.production_links.update)
-
-
-def clear_abandoned(project: Project) -> None:
-    """Move the files that dead processes had recorded into place, and remove their other files.
-
-    Raises:
-        ArtifactError: the models folder cannot be written.
-    """
-    for folder in project.artifacts.abandoned_staging_folders():
-        project.artifacts.clear_abandoned(folder)
 
 
 def set_aside_unknown_versions(project: Project, model_type: ModelTypeName) -> None:
@@ -62,12 +51,12 @@ def set_aside_unknown_versions(project: Project, model_type: ModelTypeName) -> N
     Raises:
         ArtifactError: the models folder cannot be written.
     """
-    if project.registry.list_versions(limit=1):
-        for folder in project.artifacts.unknown_versions(model_type):
-            set_aside(project, model_type, folder)
+    if project.registry.across(None).list_versions(limit=1):
+        for version_id in project.artifacts.unknown_versions(model_type):
+            set_aside(project, model_type, version_id)
 
 
-def set_aside(project: Project, model_type: ModelTypeName, folder: Path) -> bool:
+def set_aside(project: Project, model_type: ModelTypeName, version_id: str) -> bool:
     """Set aside a version that the database does not know; False if a run that may be writing it is in progress.
 
     Raises:
@@ -75,9 +64,10 @@ def set_aside(project: Project, model_type: ModelTypeName, folder: Path) -> bool
     """
 
     def move() -> str | None:
-        if folder not in project.artifacts.unknown_versions(model_type):  # a backup was restored meanwhile
+        if version_id not in project.artifacts.unknown_versions(model_type):  # a backup was restored meanwhile
             return None
-        return f"Moved '{folder.name}', unknown to the database, to '{project.artifacts.set_aside(folder)}'"
+        target = project.artifacts.set_aside(model_type, version_id)
+        return f"Moved '{version_id}', unknown to the database, to '{target}'"
 
     return project.registry.record_while_idle(model_type, "set_aside", move)
 

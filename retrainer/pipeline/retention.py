@@ -6,6 +6,8 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from retrainer.registry.place import version_path
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
@@ -99,9 +101,7 @@ def prune(project: Project, versions: list[Prunable], now: datetime) -> list[str
     """
     project.artifacts.require_own_folder()
     for prunable in versions:
-        project.artifacts.require_no_links(
-            project.artifacts.folder(prunable.version.model_type, prunable.version.version_id)
-        )
+        project.artifacts.place.require_safe(version_path(prunable.version))
     by_id = {prunable.version.version_id: prunable.version for prunable in versions}
     pruned = project.registry.prune(list(by_id), "Files deleted to save space", now)
     for version_id in pruned:

@@ -81,9 +81,8 @@ def split_by_time(
     """
     if len(posts) < min_training_samples:
         raise InsufficientData(
-            f"Insufficient data for training: {len(posts)} {kind}",
-            hint=f"Collect more data before retraining: at least {min_training_samples} {kind} are required "
-            f"(retraining.min_training_samples) and {location} has {len(posts)}",
+            f"Insufficient data for training: {len(posts)} {kind} in {location}",
+            hint=f"Collect at least {min_training_samples} before retraining (retraining.min_training_samples)",
         )
     training_count = int(len(posts) * (1 - test_split) + 1e-9)  # 373 posts: 298 to train, 75 to test
     split = Split(posts, training_count)

@@ -66,6 +66,13 @@ def explain_death(
     return f"its process {identity.pid} on '{identity.host}' {how}"
 
 
+def is_gone(identity: ProcessIdentity) -> bool | None:
+    """Whether a process is gone; None for one on another machine, of which that is not known."""
+    if identity.host != socket.gethostname():
+        return None
+    return identity.boot_id != _boot_id() or not _is_alive(identity)
+
+
 def current_user() -> str:
     """Return the name of the user, or the number where it has no name, as in a container."""
     try:

@@ -43,13 +43,23 @@ def find_version_folders(models_dir: Path, model_type: str) -> list[Path]:
     Other programs call a file `manifest.json`, too.
     """
     found = (path.parent for path in (models_dir / model_type).glob(f"*/{MANIFEST}"))
-    return sorted(folder for folder in found if _manifest_names(models_dir, model_type, folder.name))
+    return sorted(folder for folder in found if _has_manifest(models_dir, model_type, folder.name))
 
 
-def _manifest_names(models_dir: Path, model_type: str, version_id: str) -> bool:
+def is_manifest_of(version_id: str, data: object) -> bool:
+    """Whether what was read from a file is the manifest of a version."""
+    if not isinstance(data, bytes):  # an error
+        return False
     try:
-        with open_within(models_dir, (model_type, version_id, MANIFEST)) as file:
-            content = json.loads(file.read(_MAX_BYTES))
-    except (OSError, ValueError, RecursionError):
+        content = json.loads(data)
+    except (ValueError, RecursionError):
         return False
     return isinstance(content, dict) and content.get("version_id") == version_id and "files" in content
+
+
+def _has_manifest(models_dir: Path, model_type: str, version_id: str) -> bool:
+    try:
+        with open_within(models_dir, (model_type, version_id, MANIFEST)) as file:
+            return is_manifest_of(version_id, file.read(_MAX_BYTES))
+    except OSError:
+        return False

@@ -1,22 +1,23 @@
 """The links `models/timing_model` and `models/content_model` to the folders of the production versions.
 
-Those of other streams than `default` are in `models/streams/ID/`.
+Those of other streams than `default` are in `models/streams/ID/`. A store has none: what is in production is in the
+database.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from retrainer.errors import ArtifactError
 from retrainer.model_types import MODEL_TYPE_NAMES
-from retrainer.registry.model_files import STREAMS
+from retrainer.registry.folder_place import FolderPlace
+from retrainer.registry.place import STREAMS
 from retrainer.streams import DEFAULT_STREAM, stream_id
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from retrainer.model_types import ModelTypeName
     from retrainer.registry.artifacts import Artifacts
     from retrainer.registry.registry import Registry
@@ -31,6 +32,7 @@ class ProductionLinks:
     def __init__(self, artifacts: Artifacts, registry: Registry) -> None:
         self._artifacts = artifacts
         self._registry = registry
+        self._place = artifacts.place if isinstance(artifacts.place, FolderPlace) else None
 
     def update(self) -> None:
         """Point `timing_model` and `content_model` to the production versions, and restore files that these lack.
@@ -41,6 +43,8 @@ class ProductionLinks:
         Raises:
             ArtifactError: the models folder cannot be written, or something else has the name of a link.
         """
+        if self._place is None:
+            return
         self.set()
         for model_type in MODEL_TYPE_NAMES:
             production = self._registry.get_production(model_type)
@@ -53,8 +57,10 @@ class ProductionLinks:
         Raises:
             ArtifactError: the models folder cannot be written, or something else has the name of a link.
         """
-        with self._artifacts.lock():
-            self._artifacts.require_no_links(self._folder)
+        if self._place is None:
+            return
+        with self._place.lock():
+            self._place.require_safe(self._folder.relative_to(self._place.folder).as_posix())
             self._folder.mkdir(parents=True, exist_ok=True)
             for model_type in MODEL_TYPE_NAMES:
                 self._link(model_type)
@@ -65,11 +71,14 @@ class ProductionLinks:
         Raises:
             ArtifactError: a file, a folder or another link has.
         """
-        for model_type in MODEL_TYPE_NAMES:
-            _require_free(self._path(model_type), model_type)
+        if self._place is not None:
+            for model_type in MODEL_TYPE_NAMES:
+                _require_free(self._path(model_type), model_type)
 
     def find_problem(self, model_type: ModelTypeName) -> str | None:
         """Describe what is wrong with a type's production link; None if it is right."""
+        if self._place is None:
+            return None
         link = self._path(model_type)
         production = self._registry.get_production(model_type)
         if production is None:
@@ -83,7 +92,7 @@ class ProductionLinks:
 
     @property
     def _folder(self) -> Path:
-        models, stream = self._artifacts.models_dir, self._registry.stream
+        models, stream = Path(self._artifacts.place.locate()), self._registry.stream
         return models if stream == DEFAULT_STREAM else models / STREAMS / stream_id(stream)
 
     def _path(self, model_type: ModelTypeName) -> Path:
@@ -91,7 +100,7 @@ class ProductionLinks:
 
     def _target(self, version: ModelVersion) -> str:
         """Return a relative path, so that it survives a move of the models folder."""
-        up = "../" * len(self._folder.relative_to(self._artifacts.models_dir).parts)
+        up = "" if self._registry.stream == DEFAULT_STREAM else "../../"
         return f"{up}{version.model_type}/{version.version_id}"
 
     def _link(self, model_type: ModelTypeName) -> None:

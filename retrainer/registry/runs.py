@@ -35,6 +35,10 @@ if TYPE_CHECKING:
     from retrainer.registry.refits import NewRefit
 
 
+INTERRUPTED = "The run was interrupted"
+ANY_RUN = "any"  # the last completed run of a model may be whatever it is
+
+
 @dataclass(frozen=True)
 class FinishedRun:
     """The outcome of a run, as recorded.
@@ -107,18 +111,32 @@ class Runs(Scope):
     """The part of the registry about runs."""
 
     def start_run(
-        self, model_type: ModelTypeName, algorithm: str, now: datetime, as_of: datetime | None
+        self,
+        model_type: ModelTypeName,
+        algorithm: str,
+        now: datetime,
+        as_of: datetime | None,
+        *,
+        last_run_id: str | None = ANY_RUN,
     ) -> TrainingRun:
         """Start a run. A run of this type whose process is dead is closed first.
 
+        Args:
+            last_run_id: what the last completed run must be; None for none.
+
         Raises:
-            RunInProgress: another run of this type is in progress.
+            RunInProgress: another run of this type is in progress, or has completed meanwhile.
         """
-        (run,) = self.start_runs({model_type: algorithm}, now, as_of)
+        (run,) = self.start_runs({model_type: algorithm}, now, as_of, last_run_id=last_run_id)
         return run
 
     def start_runs(
-        self, algorithms: Mapping[ModelTypeName, str], now: datetime, as_of: datetime | None = None
+        self,
+        algorithms: Mapping[ModelTypeName, str],
+        now: datetime,
+        as_of: datetime | None = None,
+        *,
+        last_run_id: str | None = ANY_RUN,
     ) -> list[TrainingRun]:
         """Start a run of each type: all of them, or none.
 
@@ -128,9 +146,10 @@ class Runs(Scope):
             algorithms: the algorithm to train, by model type.
             now: the start of the runs.
             as_of: the past time that the runs are for, if any.
+            last_run_id: what the last completed run must be; None for none.
 
         Raises:
-            RunInProgress: another run of one of the types is in progress.
+            RunInProgress: another run of one of the types is in progress, or has completed meanwhile.
         """
         owner = _owner_columns(ProcessIdentity.current())
         runs = []
@@ -138,6 +157,8 @@ class Runs(Scope):
             for model_type, algorithm in algorithms.items():
                 key = self.key(model_type)
                 require_no_run(session, key, hint="Wait for it to end (--wait SECONDS), or stop that process")
+                if last_run_id != ANY_RUN:
+                    _require_last(session, key, last_run_id)
                 run = TrainingRun(
                     run_id=new_id(session, TrainingRun, "run", now),
                     stream=key.stream,
@@ -317,10 +338,9 @@ class Runs(Scope):
 
     def get_last_completed_run(self, model_type: ModelTypeName) -> TrainingRun | None:
         """Return the latest completed run of a type, if any; runs for a past time (`--as-of`) do not count."""
-        query = RunFilter(status="completed").apply(_NEWEST_FIRST, model_type).where(TrainingRun.as_of.is_(None))
-        query = query.where(self.is_within(TrainingRun))
         with self.database.read() as session:
-            return session.scalars(query).first()
+            run: TrainingRun | None = session.scalars(_last_completed(self.key(model_type))).first()
+        return run
 
     def total_runs(self) -> list[RunTotal]:
         """Return the totals of all runs that have ended."""
@@ -375,6 +395,17 @@ class Runs(Scope):
                 key = ModelKey(DEFAULT_STREAM, model_type)
                 record_entry(session, action, key, reason, datetime.now(UTC), automatic=True)
             return True
+
+
+def _last_completed(key: ModelKey) -> Select[Any]:
+    query = _NEWEST_FIRST.where(is_of(TrainingRun, key), TrainingRun.status == "completed")
+    return query.where(TrainingRun.as_of.is_(None)).limit(1)
+
+
+def _require_last(session: Session, key: ModelKey, last_run_id: str | None) -> None:
+    last: TrainingRun | None = session.scalars(_last_completed(key)).first()
+    if last is not None and last.run_id != last_run_id:
+        raise RunInProgress(f"another process has just retrained the {key.model_type} model in '{last.run_id}'")
 
 
 _RUNNING = select(TrainingRun).where(TrainingRun.status == "running")
@@ -436,4 +467,4 @@ def close_interrupted(run: TrainingRun, reason: str, at: datetime) -> None:
     _close(run, "failed", at)
     if run.as_of is not None:  # it counted from another time than the clock
         run.completed_at, run.duration_seconds = run.started_at, None
-    run.error = f"The run was interrupted: {reason}"
+    run.error = f"{INTERRUPTED}: {reason}"

@@ -14,7 +14,7 @@ import os
 import secrets
 import shutil
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from retrainer.errors import DatabaseError, RetrainerError
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from retrainer.model_types import ModelTypeName
+    from retrainer.registry.uploads import Upload
 
 STAGING = ".staging"
 _SUFFIX = ".journal"
@@ -43,6 +44,7 @@ class Staging:
 
     folder: Path
     registered: bool = False
+    uploads: list[Upload] = field(default_factory=list)
 
     @contextmanager
     def keep_if_recorded(self) -> Iterator[None]:

@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 
 
 def format_id(one: str | None, short_ids: Mapping[str, str]) -> str:
-    """Return the ID of a version or a run, or the end that names it if it has one."""
-    return "-" if one is None else short_ids.get(one, one)
+    """Return the ID of a version or a run; on a terminal, the end that names it."""
+    if one is None:
+        return "-"
+    return short_ids.get(one, one) if console.is_terminal() else one
 
 
 def format_stream(name: str) -> str:

@@ -24,14 +24,19 @@ if TYPE_CHECKING:
 
 
 def show_run_results(outcomes: Sequence[RunResult | Failure]) -> None:
-    """Print the scores and the decision of each run. Failures and unevaluated dry runs are in the log."""
+    """Print the scores and the decision of each run, and after them what failed, which the log says in full.
+
+    Unevaluated dry runs are in the log only.
+    """
     from retrainer.pipeline.results import RunResult  # noqa: PLC0415  imported by now: it made the outcomes
 
     for result in outcomes:
         if not isinstance(result, RunResult) or result.evaluation is None:
             continue
         sides, count = run_sides(result)
-        forecasts = _count_forecasts(count, result.evaluation.window.origin, "test posts")
+        total = result.run.num_test_samples if result.run else None
+        posts = "test posts" if total is None or total == count else f"of {total} test posts"
+        forecasts = _count_forecasts(count, result.evaluation.window.origin, posts)
         title = f"{result.model_type.capitalize()}: {result.algorithm}, {forecasts}"
         show_metrics(title, get_model_type(result.model_type).metrics, sides)
         if result.comparison is not None:
@@ -45,6 +50,11 @@ def show_run_results(outcomes: Sequence[RunResult | Failure]) -> None:
         else:
             console.paragraph(f"Not promoted: {result.reason}")
         console.text()
+    if any(isinstance(outcome, RunResult) for outcome in outcomes):
+        for outcome in outcomes:
+            if not isinstance(outcome, RunResult):
+                failure = f"{outcome.model_type.capitalize()} failed: {outcome.error.message}"
+                console.paragraph(console.Styled(failure, "bad"))
 
 
 def show_evaluation(version_id: str, evaluation: Evaluation) -> None:

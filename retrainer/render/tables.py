@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 from retrainer import console
@@ -224,7 +225,7 @@ def show_version(
     with_stream: bool = False,
 ) -> None:
     """Print everything about a version: training, feature importance, scores, decisions."""
-    options = ", ".join(f"{key}={value}" for key, value in _flatten(version.hyperparameters))
+    options = ", ".join(f"{key}: {_format_option(value)}" for key, value in _flatten(version.hyperparameters))
     state = f"{', in production' if version.is_production else ''}{', pinned' if version.pinned else ''}"
     for label, value in (
         ("Version", version.version_id),
@@ -245,8 +246,12 @@ def show_version(
     if importance:
         rows = [(row.label, f"{row.value:.4g}", row.unit, row.note) for row in importance]
         console.table(["Feature importance", "Value", "Unit", "Note"], rows, right=["Value"])
+    shown: list[Any] = []
     for evaluation in evaluations:
-        show_recorded_evaluation(version.model_type_name, evaluation)
+        result = (evaluation.window, evaluation.metrics, evaluation.baseline_metrics)
+        if result not in shown:  # another run may have scored it on the same posts
+            shown.append(result)
+            show_recorded_evaluation(version.model_type_name, evaluation)
     for entry in reversed(entries):
         console.paragraph(_describe_entry(entry, version.version_id))
 
@@ -258,6 +263,11 @@ def _flatten(options: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str
             yield from _flatten(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
+
+
+def _format_option(value: Any) -> str:
+    """Return the value of an option as the settings file has it."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _describe_entry(entry: LedgerEntry, version_id: str) -> str:
@@ -328,7 +338,8 @@ def show_findings(findings: Sequence[Finding]) -> None:
         return
     for finding in findings:
         state = {None: "", True: " (repaired)", False: " (not repaired)" if finding.repairable else ""}
-        console.text(f"{finding.kind}: {finding.message}{state[finding.repaired]}")
+        sentences = f"{finding.message}. {finding.hint}" if finding.hint else finding.message
+        console.text(f"{finding.kind}: {sentences}{state[finding.repaired]}")
     if any(finding.repaired is None and finding.repairable for finding in findings):
         console.text("Repair them with `retrainer doctor --repair`")
 

@@ -45,6 +45,11 @@ def resolve_span(history: PostHistory, start: datetime, end: datetime | None) ->
     """
     if not len(history):
         raise InsufficientData(f"there are no posts in {history.location}", hint="Import posts first")
+    if end is None and start >= history.last:
+        raise UsageError(
+            f"--from '{_day(start)}' is not before the last post, of {_day(history.last)}",
+            hint="Choose an earlier --from",
+        )
     end = history.last if end is None else end
     if start >= end:
         raise UsageError(

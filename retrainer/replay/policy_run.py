@@ -7,7 +7,6 @@ import json
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from retrainer.pipeline.recovery import clear_abandoned
 from retrainer.registry.runs import RunFilter
 from retrainer.replay.sandbox import KEY_FILE, delete_sandbox, open_sandbox
 from retrainer.replay.step import StepResult, decide, review_step
@@ -110,7 +109,7 @@ class PolicyRun:
 
     def _delete_unfinished(self) -> None:
         """Delete interrupted runs and their versions; nobody else uses the sandbox."""
-        clear_abandoned(self.sandbox)
+        self.sandbox.artifacts.clear_abandoned()
         registry = self.sandbox.registry
         for status in ("running", "failed"):
             for run in registry.list_runs(run_filter=RunFilter(status=status)):

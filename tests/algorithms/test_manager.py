@@ -129,7 +129,9 @@ def test_the_traceback_of_a_broken_plugin_is_shown_when_asked_for(
     ("body", "problem"),
     [
         ("return None", "its hook predict returned None"),
-        ("return [1, 2]", "its hook predict returned a list instead of TimingForecasts"),
+        pytest.param(
+            "return [1, 2]", "its hook predict returned a list instead of TimingForecasts", marks=pytest.mark.slow
+        ),
         ("raise KeyError('oh')", "its hook predict failed: KeyError: 'oh'"),
         (
             ONE_FORECAST,
@@ -220,7 +222,10 @@ def test_a_pool_of_threads_that_a_plugin_leaves_ends_with_the_program(
         "1.0 if 'seen' in model else model.__setitem__('seen', 1) or 2.0",  # another one the first time
     ],
 )
-@pytest.mark.parametrize("command", [("train", "timing"), ("replay", "timing", "--from", "2024-10-30")])
+@pytest.mark.parametrize(
+    "command",
+    [("train", "timing"), pytest.param(("replay", "timing", "--from", "2024-10-30"), marks=pytest.mark.slow)],
+)
 def test_a_model_that_gives_two_answers_is_told_so_at_run_time_too(
     command: tuple[str, ...], hours: str, retrainer: Runner, plugins: Plugins
 ) -> None:

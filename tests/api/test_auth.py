@@ -171,6 +171,7 @@ def test_with_the_token_any_host_name_is_served(trained: str, serve: Serve) -> N
     assert (answer.status_code, answer.json()["error"]["code"]) == (403, "forbidden_host")
 
 
+@pytest.mark.slow
 def test_further_host_names_are_allowed_by_option_and_by_setting(trained: str, serve_process: ServeProcess) -> None:
     server = serve_process(
         "--allowed-host",
@@ -225,6 +226,7 @@ def test_paid_forecasts_need_the_token(trained: str, serve: Serve, plugins: Plug
     assert server.get("/models/predict/timing").status_code == 200
 
 
+@pytest.mark.slow
 def test_the_token_appears_nowhere(trained: str, serve_process: ServeProcess, folder: Path) -> None:
     server = serve_process(env=PROTECTED)
     ids = server.post("/models/retrain", headers=WITH_TOKEN).json()["run_ids"]

@@ -209,7 +209,10 @@ def test_forecasts_do_not_hold_up_other_requests(
         assert {call.result().status_code for call in calls} == {200}
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGTERM, *(pytest.param(number, marks=pytest.mark.slow) for number in (signal.SIGINT, signal.SIGHUP))],
+)
 def test_a_request_in_progress_is_finished_before_the_server_stops(
     number: signal.Signals, serve_process: ServeProcess, waiting_in_production: dict[str, str], turnstile: Turnstile
 ) -> None:
@@ -231,6 +234,7 @@ def test_a_request_in_progress_is_finished_before_the_server_stops(
     assert server.process.wait(PATIENCE) == 0
 
 
+@pytest.mark.slow
 def test_a_disconnected_caller_is_not_an_error(
     serve_process: ServeProcess, waiting_in_production: dict[str, str], turnstile: Turnstile
 ) -> None:
@@ -253,7 +257,7 @@ def test_a_port_in_use_is_one_line(serve: Serve, folder: Path, retrainer: Runner
 
 
 @pytest.mark.parametrize(
-    "count", [30, pytest.param(300, marks=pytest.mark.slow), pytest.param(5000, marks=pytest.mark.soak)]
+    "count", [pytest.param(300, marks=pytest.mark.slow), pytest.param(5000, marks=pytest.mark.soak)]
 )
 def test_many_concurrent_changes_leave_a_consistent_record(
     count: int, two_versions: tuple[str, str], serve_process: ServeProcess, folder: Path, retrainer: Runner

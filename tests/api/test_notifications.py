@@ -76,6 +76,7 @@ def test_a_killed_run_counts_as_failed_and_is_notified_with_the_next_run(
     assert receiver.events()[0] == "failure"
 
 
+@pytest.mark.slow
 def test_a_locked_log_file_does_not_hold_up_the_server(serve_process: ServeProcess, folder: Path) -> None:
     log = folder / "server.log"
     log.touch()

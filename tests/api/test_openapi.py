@@ -270,6 +270,7 @@ def test_no_page_with_scripts_of_another_site_is_served(bad_input_server: Server
         assert bad_input_server.get(path).status_code == 404
 
 
+@pytest.mark.slow
 def test_posts_imported_while_serving_are_used(folder: Path, serve: Serve) -> None:
     server = serve()
     only = {"model_type": "timing"}

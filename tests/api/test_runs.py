@@ -141,6 +141,7 @@ def test_a_run_that_cannot_start_records_why(trained: str, serve: Serve, plugins
     assert "no such library" in run["error"]
 
 
+@pytest.mark.slow
 def test_promotion_can_be_switched_off_for_a_run(project: Project, serve: Serve) -> None:
     server = serve()
     for wanted in (False, True):
@@ -149,6 +150,7 @@ def test_promotion_can_be_switched_off_for_a_run(project: Project, serve: Serve)
         assert run["promoted_to_production"] is wanted, run["promotion_reason"]
 
 
+@pytest.mark.slow
 def test_disabled_types_are_not_retrained(trained: str, serve: Serve, folder: Path) -> None:
     server = serve()
     config = folder / "config" / "config.yaml"
@@ -164,6 +166,7 @@ def test_disabled_types_are_not_retrained(trained: str, serve: Serve, folder: Pa
     assert server.ended(ids["timing"])["status"] == "completed"
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_without_a_log_file(trained: str, serve: Serve, folder: Path) -> None:
     (folder / "logs").write_text("in the way")
     server = serve()
@@ -172,6 +175,7 @@ def test_a_run_goes_on_without_a_log_file(trained: str, serve: Serve, folder: Pa
     assert any("goes on without a log file" in line for line in server.lines)
 
 
+@pytest.mark.slow
 def test_only_the_newest_logs_are_kept(trained: str, serve: Serve, folder: Path) -> None:
     logs = folder / "logs" / "runs"
     logs.mkdir(parents=True)

@@ -113,6 +113,7 @@ def test_a_server_with_stuck_threads_stops(
     ]
 
 
+@pytest.mark.slow
 def test_a_server_stopped_at_once_answers_requests_in_progress(
     serve_process: ServeProcess, waiting_in_production: dict[str, str], turnstile: Turnstile
 ) -> None:

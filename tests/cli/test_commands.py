@@ -127,6 +127,7 @@ def test_exit_code_10_if_nothing_was_promoted(trained: str, retrainer: Runner) -
     assert retrainer("train", "timing").code == 0
 
 
+@pytest.mark.slow
 def test_auto_promote_overrides_the_settings_both_ways(
     trained: str, retrainer: Runner, folder: Path, plugins: Plugins
 ) -> None:
@@ -212,7 +213,7 @@ def test_evaluate_explains_the_metrics_beside_the_content_score(
     beside = {"lift", "rank_auc", "copy_rate", "distinct_share", "bleu", "chrf"}
     assert beside <= set(document["metrics"])
     assert beside <= set(document["baseline"]["metrics"])
-    assert retrainer("show", version).out.count("Rank AUC") == 3
+    assert retrainer("show", version).out.count("Rank AUC") == 1, "evaluated again on the same posts"
 
 
 def test_compare_json_has_the_specified_fields(trained: str, retrainer: Runner) -> None:
@@ -444,7 +445,9 @@ SLOW = timing_algorithm(
 )
 
 
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+@pytest.mark.parametrize(
+    "name", ["SIGINT", *(pytest.param(name, marks=pytest.mark.slow) for name in ("SIGTERM", "SIGHUP"))]
+)
 def test_an_interrupted_run_is_closed_and_exits_with_130(
     name: str, trained: str, plugins: Plugins, folder: Path, retrainer: Runner
 ) -> None:
@@ -497,6 +500,7 @@ def test_a_run_whose_terminal_is_closed_is_interrupted(
     assert (run["status"], run["error"]) == ("failed", "interrupted")
 
 
+@pytest.mark.slow
 def test_a_killed_run_does_not_block_the_next(trained: str, plugins: Plugins, folder: Path, retrainer: Runner) -> None:
     plugins.add("slow", SLOW)
     command = [sys.executable, "-m", "retrainer", "train", "timing", "--algorithm", "slow", "--quiet"]
@@ -718,6 +722,7 @@ def test_an_unknown_origin_is_refused(trained: str, retrainer: Runner) -> None:
         assert "Invalid value for '--origin': 'moon' (choose post or clock)" in done.err
 
 
+@pytest.mark.slow
 def test_show_prints_the_feature_importance(trained: str, retrainer: Runner, tmp_path: Path) -> None:
     shown = retrainer("show", trained)
     assert "Feature importance" in shown.out

@@ -15,7 +15,7 @@ from retrainer.backup import back_up, restore_backup
 from retrainer.doctor import examine
 from retrainer.transfer import export_version
 from tests.command_line import Completed
-from tests.conftest import configure, regular_posts
+from tests.conftest import configure, regular_posts, version_folder
 from tests.exported import read_export, rename_version
 from tests.worker import Worker, command, release
 
@@ -205,16 +205,16 @@ def _status(project: Project, version_id: str) -> str:
 
 
 def _is_pruned(project: Project, version_id: str) -> bool:
-    manifest = project.artifacts.folder("timing", version_id) / "manifest.json"
+    manifest = version_folder(project, "timing", version_id) / "manifest.json"
     return project.registry.get_version(version_id).pruned_at is not None and not manifest.exists()
 
 
 def _damage(project: Project, versions: list[str]) -> None:
     """Delete a version's folder, a file of another, and the link to the live one; change a file."""
-    shutil.rmtree(project.artifacts.folder("timing", versions[1]))
-    (project.artifacts.folder("timing", versions[2]) / "model.json").unlink()
+    shutil.rmtree(version_folder(project, "timing", versions[1]))
+    (version_folder(project, "timing", versions[2]) / "model.json").unlink()
     (project.models_dir / "timing_model").unlink()
-    (project.artifacts.folder("timing", versions[3]) / "model.json").write_text(CHANGED)
+    (version_folder(project, "timing", versions[3]) / "model.json").write_text(CHANGED)
 
 
 def _is_repaired(project: Project, _versions: list[str]) -> bool:

@@ -181,9 +181,9 @@ def test_a_client_error_is_not_retried(webhook: dict[str, str], receiver: Receiv
     [
         (f"http://127.0.0.1:9/{TOKEN}", "no answer"),
         (f"ftp://127.0.0.1/{TOKEN}", "not hold an http or https URL"),
-        (f"http://[{TOKEN}", "of the promotion"),
-        (TOKEN, "not hold an http or https URL"),
-        ("", "the environment variable HOOK is not set"),
+        pytest.param(f"http://[{TOKEN}", "of the promotion", marks=pytest.mark.slow),
+        pytest.param(TOKEN, "not hold an http or https URL", marks=pytest.mark.slow),
+        pytest.param("", "the environment variable HOOK is not set", marks=pytest.mark.slow),
     ],
 )
 def test_an_unusable_url_is_a_warning_without_the_url(
@@ -299,6 +299,7 @@ def test_an_unreachable_healthcheck_is_a_warning(healthcheck: dict[str, str], re
     assert TOKEN not in done.err
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_is_notified_as_failed(
     healthcheck: dict[str, str], receiver: Receiver, plugins: Plugins, folder: Path
 ) -> None:
@@ -318,6 +319,7 @@ def test_an_interrupted_run_is_notified_as_failed(
     assert receiver.received[-1].path == f"/{TOKEN}/fail"
 
 
+@pytest.mark.slow
 def test_a_killed_run_is_notified_by_the_next_call_of_train(
     webhook: dict[str, str], receiver: Receiver, folder: Path, retrainer: Runner
 ) -> None:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from retrainer.model_types import OriginRule
     from retrainer.project import Project
     from retrainer.registry.tables import ModelVersion
+    from tests.conftest import Prepare
     from tests.plugins_for_tests import Plugins
 
 TIMING = get_model_type("timing")
@@ -77,9 +78,7 @@ def test_posts_of_one_moment_leave_no_clock_origin() -> None:
     assert held_out_window(posts, through(posts, 17), 20, "post")
 
 
-@pytest.fixture
-def two_versions(folder: Path) -> tuple[Project, ModelVersion, ModelVersion]:
-    """A project on the sample in which `prophet` was trained early, and `baseline` later."""
+def train_prophet_and_baseline(folder: Path) -> None:
     configure(folder, evaluation_max_predictions="60")
     project = open_project(folder)
     posts = sample_posts(count=600)
@@ -87,10 +86,19 @@ def two_versions(folder: Path) -> tuple[Project, ModelVersion, ModelVersion]:
     early = posts["created_at"].iloc[400].to_pydatetime()
     retrain(project, runtime_of(project), "timing", early, algorithm="prophet", as_of=True)
     retrain(project, runtime_of(project), "timing", NOW - timedelta(days=60), as_of=True)
+    project.close()
+
+
+@pytest.fixture
+def two_versions(folder: Path, prepare: Prepare) -> tuple[Project, ModelVersion, ModelVersion]:
+    """A project on the sample in which `prophet` was trained early, and `baseline` later."""
+    prepare(folder, train_prophet_and_baseline)
+    project = open_project(folder)
     later, earlier = project.registry.list_versions("timing")
     return project, earlier, later
 
 
+@pytest.mark.slow_on_postgresql
 @pytest.mark.parametrize("origin", ["post", "clock"])
 def test_every_metric_can_be_recomputed_from_the_forecasts_file(
     two_versions: tuple[Project, ModelVersion, ModelVersion], origin: OriginRule
@@ -109,6 +117,7 @@ def test_every_metric_can_be_recomputed_from_the_forecasts_file(
     assert len(stored.post_ids) == 60
 
 
+@pytest.mark.slow_on_postgresql
 def test_both_sides_of_a_comparison_forecast_from_the_same_clock_times(
     two_versions: tuple[Project, ModelVersion, ModelVersion],
 ) -> None:
@@ -124,6 +133,7 @@ def test_both_sides_of_a_comparison_forecast_from_the_same_clock_times(
     assert by_post.metrics_a != made.metrics_a
 
 
+@pytest.mark.slow_on_postgresql
 @pytest.mark.parametrize("origin", ["post", "clock"])
 def test_a_post_that_moved_past_the_training_data_is_left_out_of_comparisons(
     sqlite_folder: Path, origin: OriginRule
@@ -212,6 +222,7 @@ def test_a_comparison_reports_the_segments_that_differ(folder: Path) -> None:
     assert weights == sorted(weights, reverse=True)
 
 
+@pytest.mark.slow_on_postgresql
 @pytest.mark.usefixtures("constants")
 def test_min_confidence_keeps_production_if_the_evidence_is_weak(folder: Path) -> None:
     """Forecasts of 2 against 4 hours on 20 waits of 2 to 40 hours: better, but without enough evidence."""

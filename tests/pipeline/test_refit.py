@@ -21,7 +21,7 @@ from retrainer.pipeline.results import exit_code
 from retrainer.pipeline.retention import prunable, prune, restore
 from retrainer.pipeline.run import dry_run, retrain
 from retrainer.registry import artifacts
-from tests.conftest import NOW, configure, open_project, regular_posts, runtime_of
+from tests.conftest import NOW, configure, open_project, regular_posts, runtime_of, version_folder
 from tests.plugins_for_tests import timing_algorithm
 
 if TYPE_CHECKING:
@@ -150,6 +150,7 @@ def test_a_dry_run_and_a_rejected_version_are_not_fitted_again(
     assert "again on all" not in caplog.text
 
 
+@pytest.mark.slow_on_postgresql
 @pytest.mark.parametrize(("variable", "problem"), [("REFUSED", "no fit to 400 posts"), ("SPEECHLESS", "no forecast")])
 def test_a_version_that_cannot_be_fitted_again_is_not_promoted(
     project: Project, variable: str, problem: str, monkeypatch: pytest.MonkeyPatch
@@ -276,7 +277,7 @@ def test_a_rollback_to_a_version_without_a_live_fit_serves_the_evaluated_one(pro
 @pytest.mark.slow
 def test_both_fits_are_restored_from_the_database(project: Project) -> None:
     train(project)
-    folder = project.artifacts.folder("timing", production(project).version_id)
+    folder = version_folder(project, "timing", production(project).version_id)
     shutil.rmtree(folder)
     assert known_live(project) == 400
     assert len(examine(project, repair=True)) > 4
@@ -287,7 +288,7 @@ def test_both_fits_are_restored_from_the_database(project: Project) -> None:
 def test_a_damaged_live_fit_is_never_loaded_found_and_repaired(project: Project) -> None:
     train(project, EARLIER)
     live = production(project)
-    (model,) = project.artifacts.folder("timing", live.version_id).glob("refits/*/model.json")
+    (model,) = version_folder(project, "timing", live.version_id).glob("refits/*/model.json")
     model.write_text(model.read_text().replace("6", "7"))
     with pytest.raises(ArtifactError, match=r"'refits/.*/model\.json' of .* was modified"):
         known_live(project)
@@ -314,7 +315,7 @@ def test_pruning_deletes_both_fits_and_archiving_keeps_them(project: Project) ->
     project.registry.archive_old_versions("timing", 1, NOW)
     (case,) = prunable(project)
     assert prune(project, [case], NOW) == [first]
-    assert not project.artifacts.folder("timing", first).exists()
+    assert not version_folder(project, "timing", first).exists()
     assert all(project.registry.read_file(first, row.path) is None for row in project.registry.list_files(first))
     assert examine(project) == []
 

@@ -19,7 +19,7 @@ from retrainer.pipeline.promotion import promote_version, roll_back
 from retrainer.pipeline.run import dry_run, retrain
 from retrainer.pipeline.split import split_by_time
 from retrainer.posts.sample import sample_posts
-from tests.conftest import NOW, configure, open_project, regular_posts, runtime_of
+from tests.conftest import NOW, configure, open_project, regular_posts, runtime_of, version_folder
 from tests.plugins_for_tests import timing_algorithm
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def test_a_run_leads_from_posts_to_production(project: Project) -> None:
     assert production.status == "active"
     assert production.promoted_at is not None
     link = project.models_dir / "timing_model"
-    assert link.resolve() == project.artifacts.folder("timing", production.version_id)
+    assert link.resolve() == version_folder(project, "timing", production.version_id)
 
 
 def test_the_specified_split_leaves_75_of_373_posts_for_testing() -> None:
@@ -134,6 +134,7 @@ def test_a_better_model_is_promoted_and_the_reason_has_the_scores(five_hours: Pr
     assert entry.evidence["num_predictions"] == 20
 
 
+@pytest.mark.slow_on_postgresql
 @pytest.mark.usefixtures("constants")
 def test_a_bad_model_scores_badly_and_is_not_promoted(five_hours: Project) -> None:
     good = retrain(five_hours, runtime_of(five_hours), "timing", NOW, algorithm="right")
@@ -388,6 +389,7 @@ def test_a_version_without_later_posts_cannot_be_evaluated(folder: Path) -> None
     project.close()
 
 
+@pytest.mark.slow_on_postgresql
 @pytest.mark.usefixtures("constants")
 def test_rollback_undoes_the_latest_promotion_and_holds_the_type(five_hours: Project) -> None:
     first = retrain(five_hours, runtime_of(five_hours), "timing", NOW, algorithm="wrong").run
@@ -404,6 +406,7 @@ def test_rollback_undoes_the_latest_promotion_and_holds_the_type(five_hours: Pro
     assert demoted.status == "trained"
 
 
+@pytest.mark.slow_on_postgresql
 @pytest.mark.usefixtures("constants")
 def test_a_manual_promotion_loses_the_race_too(five_hours: Project) -> None:
     first = retrain(five_hours, runtime_of(five_hours), "timing", NOW, algorithm="wrong").run
@@ -417,6 +420,7 @@ def test_a_manual_promotion_loses_the_race_too(five_hours: Project) -> None:
         five_hours.registry.promote(str(third.model_version_id), first.model_version_id, "other", NOW)
 
 
+@pytest.mark.slow_on_postgresql
 def test_old_versions_are_archived_but_never_production_or_its_predecessor(folder: Path, plugins: Plugins) -> None:
     configure(folder, keep_versions="2")
     project = open_project(folder)
@@ -436,10 +440,11 @@ def test_old_versions_are_archived_but_never_production_or_its_predecessor(folde
     assert states[ids[0]] == "trained", "a rollback returns to it"
     assert states[str(run.model_version_id)] == "trained"
     assert [states[version_id] for version_id in ids[2:5]] == ["archived"] * 3
-    assert project.artifacts.folder("timing", ids[2]).exists(), "files of archived versions are kept"
+    assert version_folder(project, "timing", ids[2]).exists(), "files of archived versions are kept"
     project.close()
 
 
+@pytest.mark.slow_on_postgresql
 def test_archiving_can_be_switched_off(folder: Path) -> None:
     configure(folder, keep_versions="1", archive_old_versions="false")
     project = open_project(folder)

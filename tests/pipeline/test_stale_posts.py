@@ -141,6 +141,7 @@ def test_without_posts_nothing_is_stale(folder_on_each_database: Path, caplog: p
     assert warnings(caplog) == []
 
 
+@pytest.mark.slow_on_postgresql
 def test_train_notifies_of_stale_posts_once(folder_on_each_database: Path, retrainer: Runner) -> None:
     project = open_project(folder_on_each_database)
     now = datetime.now(UTC)

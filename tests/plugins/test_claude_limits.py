@@ -215,7 +215,7 @@ def test_each_error_has_its_outcome(claude: LoadedAlgorithm, server: ClaudeServe
     assert len(server.requests) == (21 if expected == "retried" else 20)
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 5))])
 def test_random_errors_in_a_third_of_the_calls(
     claude: LoadedAlgorithm, server: ClaudeServer, tmp_path: Path, seed: int
 ) -> None:

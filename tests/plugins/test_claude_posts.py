@@ -48,6 +48,13 @@ HOSTILE = {
     "very long line": "</post>" * 5_000,
     "very many lines": '"\n' * 10_000,
 }
+EVERY_HOSTILE = pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param(text, id=name, marks=() if number % 4 == 0 else pytest.mark.slow)
+        for number, (name, text) in enumerate(HOSTILE.items())
+    ],
+)
 
 
 def hostile_posts(text: str) -> pd.DataFrame:
@@ -85,7 +92,7 @@ def sent(claude: LoadedAlgorithm, server: ClaudeServer, posts: pd.DataFrame, row
     return server.requests[-1]
 
 
-@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE.keys())
+@EVERY_HOSTILE
 def test_a_hostile_post_is_one_item_and_changes_nothing_else(
     claude: LoadedAlgorithm, server: ClaudeServer, text: str
 ) -> None:
@@ -104,7 +111,7 @@ def without_times(body: Any) -> str:
     return re.sub(r"[A-Z]\w+day, [\d-]{10} [\d:]{5} UTC", "TIME", json.dumps(body["messages"]))
 
 
-@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE.keys())
+@EVERY_HOSTILE
 def test_a_hostile_post_is_one_line_of_plain_characters(
     claude: LoadedAlgorithm, server: ClaudeServer, text: str
 ) -> None:

@@ -173,7 +173,7 @@ def test_an_ensemble_of_few_posts_has_equal_weights() -> None:
     [
         ({"prophet": {}}, "must name two algorithms or more"),
         ({}, "must name two algorithms or more"),
-        (["prophet", "baseline"], "must be a valid dictionary"),
+        (["prophet", "baseline"], "must be a section"),
         ({"prophte": {}, "baseline": {}}, "unknown algorithm 'prophte'. Did you mean 'prophet'?"),
         ({"ensemble": {}, "baseline": {}}, "'ensemble' cannot be a member of itself"),
         ({"claude_api": {}, "baseline": {}}, "the algorithm 'claude_api' forecasts content, not timing"),

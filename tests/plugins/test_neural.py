@@ -58,6 +58,7 @@ def office_hours(weeks: int) -> pd.DataFrame:
     return pd.DataFrame({"post_id": [f"{row:05d}" for row in range(len(times))], "created_at": times.as_unit("us")})
 
 
+@pytest.mark.slow
 def test_neural_tpp_passes_the_conformance_suite() -> None:
     check_algorithm("neural_tpp", options={**TINY, "networks": 1}, posts=sample_posts().iloc[:215])
 

@@ -46,6 +46,7 @@ def forecast_at(posts: pd.DataFrame, *timestamps: str) -> tuple[np.ndarray, np.n
     return forecast.quantiles, forecast.point
 
 
+@pytest.mark.slow
 def test_prophet_passes_the_conformance_suite() -> None:
     check_algorithm("prophet")
 
@@ -55,6 +56,7 @@ def test_prophet_passes_the_conformance_suite_after_three_checkpoints() -> None:
     check_algorithm("prophet", posts=sample_posts(count=1500, seed=5))
 
 
+@pytest.mark.slow
 def test_a_later_forecast_is_the_earlier_one_conditioned_but_for_the_recalibration(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -185,6 +187,7 @@ def test_a_trend_stays_constant_after_training() -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "shape", [pytest.param(0.5, marks=pytest.mark.slow), 1.0, pytest.param(3.0, marks=pytest.mark.slow)]
 )

@@ -97,7 +97,10 @@ def test_a_foreign_table_has_a_freshness(sqlite_folder: Path, unreadable: int) -
     configure(sqlite_folder)
     path = sqlite_folder / "config" / "config.yaml"
     path.write_text(path.read_text().replace("  url: null", '  url: "sqlite:///data/own.db"', 1))
-    freshness = open_project(sqlite_folder).posts.freshness(START + 8 * HOUR)
+    posts = open_project(sqlite_folder).posts
+    assert [posts.count(START + hours * HOUR) for hours in (-1, 1, 8)] == [0, 2, 3]
+    assert posts.count(START + 8 * HOUR, with_content=True) == 0
+    freshness = posts.freshness(START + 8 * HOUR)
     assert freshness is not None
     assert freshness.newest_at == START + 3 * HOUR
     assert freshness.is_stale

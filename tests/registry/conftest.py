@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.conftest import version_folder
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -24,7 +26,7 @@ def folder(folder_on_each_database: Path) -> Path:
 def foreign_version(project: Project, version_id: str) -> Path:
     """Copy a version to another id, like a complete version of another database; return its folder."""
     folder = project.models_dir / "timing" / "baseline_timing_20200101_000000_0000"
-    shutil.copytree(project.artifacts.folder("timing", version_id), folder)
+    shutil.copytree(version_folder(project, "timing", version_id), folder)
     manifest = folder / "manifest.json"
     manifest.write_text(manifest.read_text().replace(version_id, folder.name))
     return folder

@@ -17,7 +17,7 @@ from retrainer.pipeline.recovery import recover
 from retrainer.pipeline.retention import prunable, prune
 from retrainer.pipeline.run import retrain
 from retrainer.registry.tables import VersionFile
-from tests.conftest import NOW, configure, open_project, regular_posts, runtime_of, train_timing
+from tests.conftest import NOW, configure, open_project, regular_posts, runtime_of, train_timing, version_folder
 from tests.registry.conftest import foreign_version, leave_a_dead_run
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def test_a_sound_registry_has_no_problems(project: Project, version_id: str) -> 
 
 
 def test_a_missing_file_is_restored(project: Project, version_id: str) -> None:
-    path = project.artifacts.folder("timing", version_id) / "model.json"
+    path = version_folder(project, "timing", version_id) / "model.json"
     before = path.read_bytes()
     path.unlink()
     assert kinds(project) == ["missing_file"]
@@ -62,7 +62,7 @@ def test_a_missing_file_is_restored(project: Project, version_id: str) -> None:
 
 
 def test_a_changed_file_is_restored(project: Project, version_id: str) -> None:
-    path = project.artifacts.folder("timing", version_id) / "manifest.json"
+    path = version_folder(project, "timing", version_id) / "manifest.json"
     before = path.read_bytes()
     path.write_bytes(before + b" ")
     assert kinds(project) == ["changed_file"]
@@ -73,7 +73,7 @@ def test_a_changed_file_is_restored(project: Project, version_id: str) -> None:
 def test_a_changed_file_is_set_aside_not_overwritten(
     project: Project, version_id: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    path = project.artifacts.folder("timing", version_id) / "model.json"
+    path = version_folder(project, "timing", version_id) / "model.json"
     before = path.read_bytes()
     for number in ("first", "second"):
         path.write_text(number)
@@ -98,7 +98,7 @@ def test_a_missing_models_folder_is_restored(project: Project, version_id: str) 
 
 
 def test_a_users_file_and_a_folder_that_is_no_version_are_no_problems(project: Project, version_id: str) -> None:
-    mine = project.artifacts.folder("timing", version_id) / "notes.txt"
+    mine = version_folder(project, "timing", version_id) / "notes.txt"
     stray = project.models_dir / "timing" / "baseline_timing_20200101_000000_0000" / "model.json"
     stray.parent.mkdir()
     for path in (mine, stray):
@@ -115,6 +115,7 @@ def test_a_complete_version_of_another_database_is_set_aside(project: Project, v
     assert (project.models_dir / ".set-aside/timing" / folder.name / "manifest.json").exists()
 
 
+@pytest.mark.slow_on_postgresql
 @pytest.mark.parametrize("damage", ["gone", "elsewhere", "dangling"])
 def test_a_wrong_link_is_repaired(damage: str, project: Project, version_id: str) -> None:
     link = project.models_dir / "timing_model"
@@ -135,6 +136,7 @@ def test_the_next_command_also_repairs_a_wrong_link(project: Project, version_id
     assert (project.models_dir / "timing_model").resolve().name == version_id
 
 
+@pytest.mark.slow_on_postgresql
 def test_a_dead_run_is_closed(project: Project) -> None:
     leave_a_dead_run(project)
     assert kinds(project) == ["dead_run"]
@@ -143,7 +145,7 @@ def test_a_dead_run_is_closed(project: Project) -> None:
 
 
 def test_a_file_damaged_in_the_database_too_cannot_be_repaired(project: Project, version_id: str) -> None:
-    path = project.artifacts.folder("timing", version_id) / "model.json"
+    path = version_folder(project, "timing", version_id) / "model.json"
     path.unlink()
     with project.registry.database.write() as session:
         session.execute(sa.update(VersionFile).where(VersionFile.path == "model.json").values(data=None))
@@ -167,7 +169,7 @@ def test_a_pruned_version_has_no_problems_and_cannot_be_restored(folder: Path) -
     assert prunable(project) == []
     assert examine(project) == []
     for version_id in pruned:
-        assert not project.artifacts.folder("timing", version_id).exists()
+        assert not version_folder(project, "timing", version_id).exists()
         assert project.registry.list_evaluations(version_id), "its scores stay"
     with pytest.raises(PromotionRefused, match="were pruned on 2024-11-15"):
         promote_version(project, runtime_of(project), pruned[0], "back", NOW)

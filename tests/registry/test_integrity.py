@@ -23,7 +23,7 @@ from retrainer.pipeline.promotion import promote_version, roll_back
 from retrainer.pipeline.run import retrain
 from retrainer.registry.migrations import HEAD
 from retrainer.registry.runs import RunFilter
-from tests.conftest import NOW, configure, open_project, regular_posts, runtime_of
+from tests.conftest import NOW, configure, open_project, regular_posts, runtime_of, version_folder
 from tests.registry.first_schema import create_first_schema
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def test_any_flipped_byte_is_refused_before_the_file_is_read(
 def flip_a_bit(data: st.DataObject, project: Project, old: str, live: str, telltale: Path) -> None:
     """Flip any bit of any file of either version, and try every use of it."""
     version_id = data.draw(st.sampled_from([old, live]))
-    folder = project.artifacts.folder("timing", version_id)
+    folder = version_folder(project, "timing", version_id)
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     assert {path.name for path in files} >= {"manifest.json", "model.json", "weights.bin"}
     path = data.draw(st.sampled_from(files))
@@ -136,17 +136,18 @@ def flip_a_bit(data: st.DataObject, project: Project, old: str, live: str, tellt
         path.write_bytes(content)
 
 
+@pytest.mark.slow_on_postgresql
 def test_a_flipped_byte_is_one_line_and_exit_1(
     two_versions: tuple[Project, str, str], retrainer: Runner, plugins: Plugins
 ) -> None:
     project, old, live = two_versions
-    path = project.artifacts.folder("timing", live) / "part" / "weights.bin"
+    path = version_folder(project, "timing", live) / "part" / "weights.bin"
     path.write_bytes(b"\x01" + path.read_bytes()[1:])
     for arguments in (("evaluate", live), ("predict", "timing")):
         done = retrainer(*arguments, env=plugins.environ)
         assert done.code == 1
         assert f"Error: 'part/weights.bin' of '{live}' was modified" in done.err
-    path = project.artifacts.folder("timing", old) / "model.json"
+    path = version_folder(project, "timing", old) / "model.json"
     path.write_bytes(b"[" + path.read_bytes()[1:])
     for arguments in (("promote", old), ("rollback", "timing")):
         done = retrainer(*arguments, env=plugins.environ)
@@ -185,6 +186,7 @@ def test_production_at_a_past_time(folder: Path) -> None:
     assert project.registry.get_production_at("content", times[-1]) is None
 
 
+@pytest.mark.slow_on_postgresql
 def test_rollback_one_by_one_and_to_a_version(folder: Path) -> None:
     project = open_project(folder)
     project.posts.add(regular_posts(120), NOW)
@@ -256,6 +258,7 @@ def test_a_pruned_version_cannot_be_restored(folder: Path) -> None:
         project.registry.restore(version.version_id, "back", NOW)
 
 
+@pytest.mark.slow_on_postgresql
 def test_history_is_filtered_and_paged_in_the_database(folder: Path) -> None:
     project = open_project(folder)
     project.posts.add(regular_posts(120), NOW)
@@ -361,6 +364,7 @@ def test_a_ledger_with_rollbacks_is_upgraded_with_what_they_undo(folder: Path) -
         connection.execute(sa.text(insert.replace("'rollback'", "'unheard of'")))
 
 
+@pytest.mark.slow_on_postgresql
 def test_a_migration_killed_half_way_leaves_the_old_schema_intact(folder: Path) -> None:
     """The process kills itself after the first statement that changes the schema."""
     database = create_first_schema(folder)

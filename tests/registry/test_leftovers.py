@@ -18,7 +18,15 @@ from retrainer.pipeline.retention import prunable, prune
 from retrainer.pipeline.run import retrain
 from retrainer.registry.tables import Base
 from tests.api.conftest import ServerProcess
-from tests.conftest import NOW, configure, import_regular_posts, open_project, runtime_of, train_timing
+from tests.conftest import (
+    NOW,
+    configure,
+    import_regular_posts,
+    open_project,
+    runtime_of,
+    train_timing,
+    version_folder,
+)
 from tests.registry.conftest import foreign_version, leave_a_dead_run
 from tests.worker import Worker, kill_at, release
 
@@ -102,6 +110,7 @@ def cleanups(project: Project) -> list[str]:
     return [entry.reason for entry in project.registry.list_ledger_entries(actions=("cleanup", "set_aside"))]
 
 
+@pytest.mark.slow_on_postgresql
 @pytest.mark.parametrize(
     "moment",
     [pytest.param(moment, marks=() if number == 6 else pytest.mark.slow) for number, moment in enumerate(MOMENTS)],
@@ -110,7 +119,7 @@ def cleanups(project: Project) -> list[str]:
 def test_reads_leave_what_a_killed_run_left_and_the_next_run_clears_it(
     moment: tuple[str, str], project: Project, version_id: str, retrainer: Runner
 ) -> None:
-    note = project.artifacts.folder("timing", version_id) / "NOTES.md"
+    note = version_folder(project, "timing", version_id) / "NOTES.md"
     note.write_text("of last year")
     if moment[0].endswith("symlink_to"):
         (project.models_dir / "timing_model").unlink()
@@ -174,8 +183,8 @@ def test_a_live_fit_too_large_for_the_database_is_moved_into_place_by_the_next_r
 def test_no_command_deletes_a_users_file(project: Project, version_id: str, retrainer: Runner) -> None:
     configure(project.folder, keep_versions="1")
     mine = [
-        project.artifacts.folder("timing", version_id) / "NOTES.md",
-        project.artifacts.folder("timing", version_id) / "evaluations" / "mine.csv",
+        version_folder(project, "timing", version_id) / "NOTES.md",
+        version_folder(project, "timing", version_id) / "evaluations" / "mine.csv",
         project.models_dir / "timing" / "ideas" / "model.json",
         project.models_dir / ".staging-photos" / "1.jpg",
         project.models_dir / ".staging" / "photos" / "1.jpg",
@@ -197,6 +206,7 @@ def test_no_command_deletes_a_users_file(project: Project, version_id: str, retr
     assert any(version.pruned_at for version in project.registry.list_versions("timing", status="archived"))
 
 
+@pytest.mark.slow_on_postgresql
 def test_what_is_removed_is_logged_and_in_the_ledger(project: Project, version_id: str, retrainer: Runner) -> None:
     kill_a_run(project.folder, ("retrainer.algorithms.manager.LoadedAlgorithm.save", "after"))
     assert cleanups(project) == []
@@ -215,7 +225,7 @@ def test_photos_behind_a_link_in_the_place_of_a_versions_folder_survive(
     photos.mkdir()
     for version in project.registry.list_versions("timing"):
         version_id = version.version_id
-        folder = project.artifacts.folder("timing", version_id)
+        folder = version_folder(project, "timing", version_id)
         shutil.copytree(folder, photos / version_id)
         (photos / version_id / "beach.jpg").write_text("sun")
         shutil.rmtree(folder)
@@ -269,6 +279,7 @@ def test_a_link_in_the_models_folder_is_refused_and_nothing_is_written_through_i
         assert f"'{project.models_dir / place}' is a symbolic link" in done.err
 
 
+@pytest.mark.slow_on_postgresql
 def test_the_models_folder_itself_may_be_a_link(project: Project, retrainer: Runner, tmp_path: Path) -> None:
     project.models_dir.rename(tmp_path / "elsewhere")
     project.models_dir.symlink_to(tmp_path / "elsewhere")
@@ -299,6 +310,7 @@ def take_backup(project: Project) -> dict[str, list[sa.RowMapping]]:
         }
 
 
+@pytest.mark.slow_on_postgresql
 def test_a_database_restored_from_a_backup_taken_during_a_run_loses_no_later_version(
     project: Project, version_id: str, retrainer: Runner
 ) -> None:
@@ -308,11 +320,11 @@ def test_a_database_restored_from_a_backup_taken_during_a_run_loses_no_later_ver
     later = [train(project) for _ in range(2)]
     project.registry.promote(later[1], version_id, "better", NOW)
     project.production_links.update()
-    content = {name: snapshot(project.artifacts.folder("timing", name)) for name in later}
+    content = {name: snapshot(version_folder(project, "timing", name)) for name in later}
     restore_backup(project, backup)
     for command in (("history",), ("show", version_id), ("doctor",)):
         retrainer(*command, cwd=project.folder)
-    assert {name: snapshot(project.artifacts.folder("timing", name)) for name in later} == content
+    assert {name: snapshot(version_folder(project, "timing", name)) for name in later} == content
     assert retrainer("train", "timing", cwd=project.folder).code == 0
     aside = project.models_dir / ".set-aside" / "timing"
     assert {name: snapshot(aside / name) for name in later} == content
@@ -322,6 +334,7 @@ def test_a_database_restored_from_a_backup_taken_during_a_run_loses_no_later_ver
     assert examine(project) == []
 
 
+@pytest.mark.slow_on_postgresql
 def test_a_version_is_not_set_aside_while_a_run_is_in_progress(project: Project, version_id: str) -> None:
     folder = foreign_version(project, version_id)
     run = project.registry.start_run("timing", "baseline", NOW, None)
@@ -333,8 +346,8 @@ def test_a_version_is_not_set_aside_while_a_run_is_in_progress(project: Project,
 
 
 def test_a_version_that_was_registered_meanwhile_is_not_set_aside(project: Project, version_id: str) -> None:
-    folder = project.artifacts.folder("timing", version_id)
-    assert set_aside(project, "timing", folder)
+    folder = version_folder(project, "timing", version_id)
+    assert set_aside(project, "timing", version_id)
     assert folder.exists()
     assert cleanups(project) == []
 
@@ -359,10 +372,11 @@ def archived(project: Project) -> str:
     return reopened.registry.list_versions("timing", status="archived")[0].version_id
 
 
+@pytest.mark.slow_on_postgresql
 def test_pruning_keeps_files_that_were_changed_or_added(
     project: Project, archived: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    folder = project.artifacts.folder("timing", archived)
+    folder = version_folder(project, "timing", archived)
     (folder / "model.json").write_text("my own")
     (folder / "NOTES.md").write_text("mine")
     (case,) = [case for case in prunable(project) if case.version.version_id == archived]
@@ -372,8 +386,9 @@ def test_pruning_keeps_files_that_were_changed_or_added(
     assert examine(project) == []
 
 
+@pytest.mark.slow_on_postgresql
 def test_a_killed_prune_is_finished_by_the_next_run(project: Project, archived: str) -> None:
-    folder = project.artifacts.folder("timing", archived)
+    folder = version_folder(project, "timing", archived)
     project.registry.prune([archived], "space", NOW)  # and then the process dies
     (folder / "NOTES.md").write_text("mine")
     assert [finding.kind for finding in examine(project)] == ["stray_folder"]
@@ -418,6 +433,7 @@ def test_a_folder_of_another_program_with_a_manifest_is_no_version(project: Proj
     assert (folder / "notes.txt").read_text() == "mine"
 
 
+@pytest.mark.slow_on_postgresql
 @pytest.mark.parametrize("name", ["timing_model", "content_model"])
 def test_a_users_link_with_the_name_of_a_production_link_stays(
     project: Project, tmp_path: Path, retrainer: Runner, name: str

@@ -23,7 +23,7 @@ from retrainer.pipeline.loading import load_version
 from retrainer.pipeline.promotion import promote_version
 from retrainer.pipeline.run import retrain
 from retrainer.registry.tables import VersionFile
-from tests.conftest import NOW, open_project, runtime_of, train_timing
+from tests.conftest import NOW, open_project, runtime_of, train_timing, version_folder
 from tests.registry.test_integrity import TELLTALE
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def version(project: Project) -> ModelVersion:
 
 @pytest.fixture
 def folder_of_version(project: Project, version: ModelVersion) -> Path:
-    return project.artifacts.folder("timing", version.version_id)
+    return version_folder(project, "timing", version.version_id)
 
 
 @pytest.fixture
@@ -163,7 +163,7 @@ def test_a_promotion_restores_the_files_that_are_missing_behind_the_link(
 ) -> None:
     second = retrain(project, runtime_of(project), "timing", NOW, auto_promote=False).run
     assert second
-    path = project.artifacts.folder("timing", str(second.model_version_id)) / "model.json"
+    path = version_folder(project, "timing", str(second.model_version_id)) / "model.json"
     path.unlink()
     promote_version(project, runtime_of(project), str(second.model_version_id), "newer", NOW)
     assert (project.models_dir / "timing_model" / "model.json").samefile(path)

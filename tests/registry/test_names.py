@@ -73,6 +73,7 @@ def test_roles_name_the_versions_of_a_type(project: Project, trained: str) -> No
         registry.find_version("timing@previous")
 
 
+@pytest.mark.slow_on_postgresql
 def test_previous_is_what_a_rollback_returns_to(project: Project, trained: str, retrainer: Runner) -> None:
     assert retrainer("train", "timing").code == 0
     new = project.registry.find_version("timing@latest").version_id
@@ -83,6 +84,7 @@ def test_previous_is_what_a_rollback_returns_to(project: Project, trained: str, 
     assert project.registry.find_version("timing@production").version_id == trained
 
 
+@pytest.mark.slow_on_postgresql
 def test_commands_take_names(project: Project, trained: str, retrainer: Runner) -> None:
     assert retrainer("show", "timing@production", "--json").json["version_id"] == trained
     assert retrainer("evaluate", trained[-4:], "--json").json["version_id"] == trained

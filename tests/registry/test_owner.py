@@ -11,7 +11,7 @@ from retrainer.errors import ConfigError
 from retrainer.pipeline.forecast import predict_next
 from retrainer.pipeline.run import retrain
 from retrainer.project import create_project
-from retrainer.registry.model_files import OWNER_FILE
+from retrainer.registry.place import OWNER_FILE
 from tests.conftest import NOW, configure, open_project, regular_posts, runtime_of
 
 if TYPE_CHECKING:

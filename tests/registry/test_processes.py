@@ -94,6 +94,7 @@ def production_ids(project: Project) -> list[str]:
         return list(session.scalars(query))
 
 
+@pytest.mark.slow_on_postgresql
 @pytest.mark.parametrize(
     ("count", "seconds"), [(4, 3), pytest.param(16, 20, marks=SLOW), pytest.param(16, 200, marks=SOAK)]
 )

@@ -207,6 +207,7 @@ def test_a_read_only_postgresql(
     require_that_writing_fails(retrainer, "permission denied")
 
 
+@pytest.mark.slow_on_postgresql
 def test_a_dead_run_is_shown_as_failed_and_filtered_as_such(folder: Path) -> None:
     project = open_project(folder)
     leave_a_dead_run(project)

@@ -24,9 +24,9 @@ from retrainer.pipeline.loading import load_version
 from retrainer.pipeline.run import retrain
 from retrainer.registry.database import _POSTGRESQL_DEFAULTS, Database
 from retrainer.registry.migrations import HEAD, REVISIONS
-from retrainer.registry.model_files import OWNER_FILE
+from retrainer.registry.place import OWNER_FILE
 from retrainer.registry.tables import VERSION_TABLE, Base, ModelVersion, TrainingRun
-from tests.conftest import NOW, configure, open_project, regular_posts, runtime_of
+from tests.conftest import NOW, configure, open_project, regular_posts, runtime_of, version_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -106,6 +106,7 @@ def test_times_come_back_in_utc(project: Project) -> None:
     assert project.registry.get_run(run.run_id).started_at.tzinfo == UTC
 
 
+@pytest.mark.slow_on_postgresql
 def test_the_next_run_closes_one_whose_process_is_dead(project: Project) -> None:
     script = (
         "from pathlib import Path; from retrainer.project import Project; from datetime import datetime, UTC;"
@@ -147,7 +148,7 @@ def test_a_changed_file_is_refused_before_it_is_read(project: Project) -> None:
     run = retrain(project, runtime_of(project), "timing", NOW).run
     assert run
     version = project.registry.get_version(str(run.model_version_id))
-    path = project.artifacts.folder("timing", version.version_id) / "model.json"
+    path = version_folder(project, "timing", version.version_id) / "model.json"
     path.write_text(path.read_text().replace("[", "[ "))
     with pytest.raises(ArtifactError, match=f"'model.json' of '{version.version_id}' was modified"):
         load_version(project, runtime_of(project), version)
@@ -157,7 +158,7 @@ def test_a_changed_manifest_is_refused(project: Project) -> None:
     run = retrain(project, runtime_of(project), "timing", NOW).run
     assert run
     version = project.registry.get_version(str(run.model_version_id))
-    path = project.artifacts.folder("timing", version.version_id) / "manifest.json"
+    path = version_folder(project, "timing", version.version_id) / "manifest.json"
     manifest = json.loads(path.read_text())
     manifest["files"] = {}
     path.write_text(json.dumps(manifest))
@@ -180,7 +181,7 @@ def test_a_missing_models_folder_is_restored_from_the_database(project: Project)
 def test_model_files_have_the_permissions_of_the_umask(project: Project) -> None:
     run = retrain(project, runtime_of(project), "timing", NOW).run
     assert run
-    folder = project.artifacts.folder("timing", str(run.model_version_id))
+    folder = version_folder(project, "timing", str(run.model_version_id))
     assert folder.stat().st_mode & 0o777 == project.models_dir.stat().st_mode & 0o777
 
 

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from retrainer.replay.runner import Progress
     from tests.plugins_for_tests import Plugins
 
+TWO_WEEKS_LATER = START + timedelta(days=14)
 FOUR_WEEKS_LATER = START + timedelta(days=28)
 
 
@@ -138,7 +139,7 @@ def test_a_replay_does_not_change_the_database_or_the_models(eager: Path, jobs: 
     before = contents(eager)
     assert "data/retrainer.db" in before
     assert "models/timing_model" in before
-    replayed(eager, end=FOUR_WEEKS_LATER, jobs=jobs)
+    replayed(eager, end=TWO_WEEKS_LATER, jobs=jobs)
     assert contents(eager) == before
 
 
@@ -147,7 +148,7 @@ def test_a_replay_works_while_the_database_is_in_use(eager: Path) -> None:
     retrain(project, runtime_of(project), "timing", START)
     before = contents(eager)["data/retrainer.db"]
     assert (eager / "data/retrainer.db-wal").exists()
-    assert replayed(eager, end=FOUR_WEEKS_LATER).policy("configured").trainings == 4
+    assert replayed(eager, end=TWO_WEEKS_LATER).policy("configured").trainings == 2
     assert contents(eager)["data/retrainer.db"] == before
     assert project.registry.list_runs(), "its connection still works"
 
@@ -167,7 +168,7 @@ def test_a_replay_notifies_nobody(
         """,
     )
     monkeypatch.syspath_prepend(str(plugins.site))
-    replayed(eager, end=FOUR_WEEKS_LATER)
+    replayed(eager, end=TWO_WEEKS_LATER)
     assert not heard.exists()
     retrain(open_project(eager), runtime_of(open_project(eager)), "timing", NOW)
     assert heard.exists()
@@ -237,6 +238,7 @@ def test_work_that_several_policies_need_is_done_once(eager: Path, calls: Path) 
     assert report.policy("strict").seconds > 0, "a policy is charged what it would cost alone"
 
 
+@pytest.mark.slow
 def test_two_policies_that_differ_in_name_only_decide_and_cost_the_same(eager: Path, calls: Path) -> None:
     report = replayed(counting(eager), end=FOUR_WEEKS_LATER, policies=["weekly: schedule_days=7"])
     weekly, configured = ([step[:3] + step[4:] for step in outcomes(report)[name]] for name in ("weekly", "configured"))
@@ -262,6 +264,7 @@ def test_live_scores_are_those_of_the_fit_that_is_live(eager: Path, calls: Path,
     assert ("Fitted again" in report.policy("configured").steps[0].reason) == refit
 
 
+@pytest.mark.slow
 def test_a_policy_may_fit_again(eager: Path, calls: Path) -> None:
     report = replayed(counting(eager), end=FOUR_WEEKS_LATER, policies=["fresh: refit=true"])
     configured, fresh = (report.policy(name).steps for name in ("configured", "fresh"))
@@ -273,7 +276,7 @@ def test_a_policy_may_fit_again(eager: Path, calls: Path) -> None:
 
 def test_the_time_limit_of_a_run_is_not_part_of_a_policy(eager: Path, calls: Path) -> None:
     settings = {"RETRAINER_TIMING_MODEL__ALGORITHM": "counting", "RETRAINER_RETRAINING__MAX_RUN_MINUTES": "0.00001"}
-    assert replayed(open_project(eager, settings), end=FOUR_WEEKS_LATER).policy("configured").trainings == 4
+    assert replayed(open_project(eager, settings), end=TWO_WEEKS_LATER).policy("configured").trainings == 2
     assert calls.exists()
 
 
@@ -359,14 +362,14 @@ def interrupting(after: int) -> object:
 def test_an_interrupted_replay_reports_what_is_known_and_can_be_resumed(
     eager: Path, calls: Path, tmp_path: Path, jobs: int
 ) -> None:
-    whole = outcomes(replayed(counting(eager), workdir=tmp_path / "whole"))
+    whole = outcomes(replayed(counting(eager), end=FOUR_WEEKS_LATER, workdir=tmp_path / "whole"))
     calls.unlink()
-    partial = replayed(counting(eager), on_progress=interrupting(10), jobs=jobs)
+    partial = replayed(counting(eager), end=FOUR_WEEKS_LATER, on_progress=interrupting(7), jobs=jobs)
     assert partial.ending.interrupted
-    assert partial.ending.stopped == "Interrupted after 10 of 27 steps"
-    assert [len(one.steps) for one in partial.policies] == [4, 3, 3]
+    assert partial.ending.stopped == "Interrupted after 7 of 12 steps"
+    assert [len(one.steps) for one in partial.policies] == [3, 2, 2]
     assert partial.policy("configured").live is not None
-    resumed = replayed(counting(eager), resume=True, jobs=jobs)
+    resumed = replayed(counting(eager), end=FOUR_WEEKS_LATER, resume=True, jobs=jobs)
     assert outcomes(resumed) == whole
     assert not resumed.ending.stopped
     if jobs == 1:
@@ -481,10 +484,10 @@ def test_a_failed_run_leaves_production_unchanged(
 ) -> None:
     plugins.add("moody", MOODY)
     monkeypatch.syspath_prepend(str(plugins.site))
-    report = replayed(eager, policies=["moody: algorithm=moody"])
+    report = replayed(eager, end=FOUR_WEEKS_LATER, policies=["moody: algorithm=moody"])
     moody = report.policy("moody")
-    assert 0 < moody.failures < 9
-    assert moody.trainings + moody.failures == 9
+    assert 0 < moody.failures < 4
+    assert moody.trainings + moody.failures == 4
     failed = next(record for record in moody.steps if record.failed)
     assert "no mood" in failed.reason
     assert not report.ending.stopped
@@ -505,14 +508,14 @@ def test_resuming_retries_failed_runs(
     outage = tmp_path / "outage"
     monkeypatch.setenv("OUTAGE", str(outage))
     project = open_project(eager, {"RETRAINER_TIMING_MODEL__ALGORITHM": "ailing"})
-    whole = outcomes(replayed(project, end=FOUR_WEEKS_LATER, workdir=tmp_path / "whole"))
+    whole = outcomes(replayed(project, end=TWO_WEEKS_LATER, workdir=tmp_path / "whole"))
     outage.touch()
-    broken = replayed(project, end=FOUR_WEEKS_LATER)
-    assert broken.policy("configured").failures == 4
+    broken = replayed(project, end=TWO_WEEKS_LATER)
+    assert broken.policy("configured").failures == 2
     assert "runs failed, the first as of 2024-03-01: " in caplog.text
     assert "out of reach" in caplog.text
     outage.unlink()
-    assert outcomes(replayed(project, end=FOUR_WEEKS_LATER, resume=True)) == whole
+    assert outcomes(replayed(project, end=TWO_WEEKS_LATER, resume=True)) == whole
     assert calls.exists()
 
 
@@ -524,9 +527,9 @@ def test_an_algorithm_that_looks_ahead_is_never_promoted_in_a_replay(
     eager: Path, plugins: Plugins, calls: Path
 ) -> None:
     plugins.add("peeking", PEEKING)
-    report = replayed(eager, end=FOUR_WEEKS_LATER, policies=["peeking: algorithm=peeking"])
+    report = replayed(eager, end=TWO_WEEKS_LATER, policies=["peeking: algorithm=peeking"])
     peeking = report.policy("peeking")
-    assert (peeking.failures, peeking.promotions) == (4, 0)
+    assert (peeking.failures, peeking.promotions) == (2, 0)
     assert "looks into the future" in peeking.steps[0].reason
     assert calls.exists()
 

@@ -35,7 +35,7 @@ READING = (
     "show timing@production",
     "show content@production",
     "show timing@latest",
-    "show f1df",
+    "show f3d2",
     "evaluate timing@production",
     "evaluate content@production",
     "compare timing@previous timing@production",
@@ -64,7 +64,7 @@ CHANGING = (
     "release content",
     "pin timing@production",
     "unpin timing@latest",
-    "restore bd3e",
+    "restore bf31",
     "prune --yes",
     "backup project.backup",
     "restore-backup project.backup --replace --yes",
@@ -81,10 +81,21 @@ CHANGING = (
     "schedule install",
     "schedule remove",
 )
+OTHER = "--config other/config/config.yaml"  # another project
+SOURCE = (
+    """{type: sql, url: "sqlite:///data/retrainer.db", query: "SELECT post_id, created_at FROM posts", stream: notes}"""
+)
 BEFORE = {
     "restore-backup project.backup --replace --yes": ["backup project.backup"],
-    "import model.zip": ["export timing@production model.zip"],
+    "import model.zip": [
+        "init other",
+        "posts sample posts.csv",
+        f"{OTHER} posts import posts.csv",
+        f"{OTHER} train timing --algorithm baseline",
+        f"{OTHER} export timing@latest model.zip",
+    ],
     "posts import posts.csv": ["posts sample posts.csv"],
+    "posts fetch": [f"config set posts.sources.notes '{SOURCE}'"],
     "schedule remove": ["schedule install"],
 }
 NO_SCREEN = {"serve": "it prints log lines only"}
@@ -123,13 +134,13 @@ def test_a_narrow_terminal_keeps_the_table(folder: Path) -> None:
     screen = show(folder, "versions", 40)
     assert max(map(len, screen.splitlines())) <= 40
     cells = [re.split(r" {2,}", line)[0] for line in screen.splitlines()]
-    assert {"e820", "cae3", "da7b", "bd3e", "a5da", "b18c"} <= set(cells)
+    assert {"ea13", "ccd6", "dc6e", "bf31", "a7cd", "b37f"} <= set(cells)
 
 
 def test_in_a_pipe_a_table_is_whole(folder: Path) -> None:
     header, _, *rows = run_in_process(folder)("history", COLUMNS="80").out.splitlines()[1:]
     assert "Started (UTC)" in header
-    assert "run_20241002_120000_a1f4  2024-10-02 12:00  timing   far_timing_20241002_120000_a5da" in rows[6]
+    assert "run_20241002_120000_a3e7  2024-10-02 12:00  timing   far_timing_20241002_120000_a7cd" in rows[6]
     assert rows[6].endswith("First timing model: there is no production version to compare with")
 
 

@@ -175,6 +175,7 @@ class FindingDocument(Document):
     kind: str
     subject: str
     message: str
+    hint: str
     mended: bool | None = Field(validation_alias="repaired")
 
 

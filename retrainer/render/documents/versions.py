@@ -1,5 +1,6 @@
 """The documents of versions, and of the decisions about them."""
 
+import shlex
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field
@@ -15,6 +16,7 @@ from retrainer.render.documents.base import (
     VersionId,
 )
 from retrainer.render.documents.evaluations import FiguresDocument, ModelEvaluationDocument
+from retrainer.streams import DEFAULT_STREAM
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -168,7 +170,7 @@ class ChangedDocument(Document):
         """Build the document of a rollback that puts automatic promotion on hold, or does not."""
         message = f"Rolled back from {change.from_version} to {change.to_version}"
         if hold:
-            message += f"; automatic promotion is on hold until `retrainer release {change.model_type}`"
+            message += f"; automatic promotion is on hold until `{_release(change)}`"
         return cls(
             status="success",
             stream=change.stream,
@@ -177,6 +179,12 @@ class ChangedDocument(Document):
             from_version_id=change.from_version,
             changed=True,
         )
+
+
+def _release(change: "Change") -> str:
+    """Return the command that ends the hold of a rollback."""
+    stream = "" if change.stream == DEFAULT_STREAM else f" --stream {shlex.quote(change.stream)}"
+    return f"retrainer release {change.model_type}{stream}"
 
 
 class PrunedVersionDocument(Document):

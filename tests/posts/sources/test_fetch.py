@@ -99,6 +99,7 @@ def test_edits_are_looked_for_as_far_back_as_configured(server: SourceServer, fo
     assert stored_texts(folder) == texts_of(server)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pages", [pytest.param(0, marks=pytest.mark.slow), 3])
 def test_a_fetch_killed_in_the_middle_of_a_page_goes_on_there(
     server: SourceServer, pages: int, folder: Path, retrainer: Runner

@@ -1,0 +1,188 @@
+"""Worker processes on this machine.
+
+Each has a connection of its own, so one that is killed takes no other one along. The workers of a pool (of the standard
+library, loky or Pebble) share queues and locks: when one is killed, the others end, or wait for a lock that it held.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from dataclasses import dataclass
+from logging.handlers import QueueHandler
+from multiprocessing.connection import wait
+from typing import TYPE_CHECKING, Any
+
+from retrainer.console import prepare_streams
+from retrainer.fleet.backend import WorkerLost
+from retrainer.logs import IN_WORKER, apply_log_context
+from retrainer.redaction import hide_environment
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Mapping
+    from multiprocessing.connection import Connection
+    from multiprocessing.context import ForkServerProcess
+
+    from retrainer.fleet.units import Outcome, Unit, WorkerSpec
+
+log = logging.getLogger(__name__)
+
+END_SECONDS = 20  # for an interrupted run to close itself, before its process is killed
+_PRELOADED = ["pandas", "retrainer.fleet.worker", "retrainer.registry.database", "retrainer.posts.store"]
+_PROCESSES = multiprocessing.get_context("forkserver")
+
+
+@dataclass
+class _Worker:
+    """A worker process and the connection to it."""
+
+    process: ForkServerProcess
+    connection: Connection
+
+    @classmethod
+    def start(cls, spec: WorkerSpec, threads: int) -> _Worker:
+        _PROCESSES.set_forkserver_preload(_PRELOADED)  # imported once, and shared by all workers
+        connection, its_end = _PROCESSES.Pipe()
+        arguments = (its_end, spec, dict(os.environ), threads)
+        process = _PROCESSES.Process(target=_serve, args=arguments, name="fleet worker", daemon=True)
+        process.start()
+        its_end.close()
+        return cls(process, connection)
+
+    def describe_end(self) -> WorkerLost:
+        """Wait for the end of the process, which has closed its connection, and describe it."""
+        self.process.join(END_SECONDS)
+        code = self.process.exitcode
+        how = f"with signal {-code}" if code is not None and code < 0 else f"with exit code {code}"
+        return WorkerLost(f"its process {self.process.pid} ended {how}", self.process.pid)
+
+    def interrupt(self) -> None:
+        if self.process.pid is not None and self.process.is_alive():
+            os.kill(self.process.pid, signal.SIGINT)
+
+    def stop(self, deadline: float) -> None:
+        self.connection.close()
+        self.process.join(max(deadline - time.monotonic(), 0))
+        if self.process.is_alive():
+            self.process.kill()
+            self.process.join()
+
+
+class LocalProcesses:
+    """Runs units in processes of this machine; see `Backend`."""
+
+    def __init__(self, jobs: int) -> None:
+        self._jobs = jobs
+
+    def run(
+        self, spec: WorkerSpec, next_unit: Callable[[], Unit | None]
+    ) -> Generator[tuple[Unit, Outcome | WorkerLost], None, None]:
+        """Run units in up to `jobs` processes; each makes one run after another."""
+        threads = max((os.cpu_count() or 1) // self._jobs, 1)
+        idle: list[_Worker] = []
+        busy: dict[Any, tuple[_Worker, Unit]] = {}
+        try:
+            while True:
+                while len(busy) < self._jobs and (unit := next_unit()) is not None:
+                    worker = _hand_over(unit, idle) or _hand_over(unit, [_Worker.start(spec, threads)])
+                    if worker is None:
+                        yield unit, WorkerLost("its process ended before it began")
+                    else:
+                        busy[worker.connection] = worker, unit
+                if not busy:
+                    return
+                for connection in wait(list(busy)):
+                    worker, unit = busy[connection]
+                    result = _receive(worker)
+                    if isinstance(result, logging.LogRecord):
+                        logging.getLogger(result.name).handle(result)
+                        continue
+                    del busy[connection]
+                    if not isinstance(result, WorkerLost):
+                        idle.append(worker)
+                    yield unit, result
+        finally:
+            for worker, _ in busy.values():
+                worker.interrupt()
+            deadline = time.monotonic() + END_SECONDS
+            for worker in [*idle, *(worker for worker, _ in busy.values())]:
+                worker.stop(deadline)
+
+
+def _hand_over(unit: Unit, idle: list[_Worker]) -> _Worker | None:
+    """Hand a unit to an idle worker and return it; None if there is none, or all of them have ended meanwhile."""
+    while idle:
+        worker = idle.pop()
+        try:
+            worker.connection.send(unit)
+        except OSError:  # it was killed while it was idle
+            worker.stop(time.monotonic())
+        else:
+            return worker
+    return None
+
+
+def _receive(worker: _Worker) -> Outcome | WorkerLost | logging.LogRecord:
+    try:
+        result: Outcome | logging.LogRecord = worker.connection.recv()
+    except (EOFError, OSError):
+        return worker.describe_end()
+    return result
+
+
+class _Forwarder(QueueHandler):
+    """Sends the log records of a worker to the fleet, which writes them to the log file."""
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__(None)  # type: ignore[arg-type]  # the connection is its queue
+        self._connection = connection
+
+    def enqueue(self, record: logging.LogRecord) -> None:
+        """Send a record; the lock of the handler keeps threads apart."""
+        setattr(record, IN_WORKER, True)
+        self._connection.send(record)
+
+
+def _serve(connection: Connection, spec: WorkerSpec, environ: Mapping[str, str], threads: int) -> None:
+    """Run units until the connection is closed, which the end of the fleet's process does too."""
+    os.setpgrp()  # Ctrl-C on the terminal is for the fleet, which decides
+    for name in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(name, signal.default_int_handler)
+    os.environ.clear()
+    os.environ.update(environ)
+    prepare_streams()
+    os.dup2(2, 1)  # what plugins print is no result
+    hide_environment(os.environ)
+    forwarder = _Forwarder(connection)
+    forwarder.addFilter(lambda record: record.name.startswith("retrainer") or record.levelno >= logging.WARNING)
+    forwarder.addFilter(apply_log_context)
+    logging.basicConfig(level=logging.INFO, handlers=[forwarder], force=True)
+
+    from threadpoolctl import threadpool_limits  # noqa: PLC0415
+
+    from retrainer.errors import DatabaseError  # noqa: PLC0415
+    from retrainer.fleet.worker import run_unit  # noqa: PLC0415  preloaded
+
+    with threadpool_limits(threads):
+        while True:
+            try:
+                unit = connection.recv()
+            except (EOFError, OSError):
+                return
+            try:
+                outcome = run_unit(spec, unit)
+            except KeyboardInterrupt:  # the run is closed as failed
+                sys.exit(130)
+            forwarder.acquire()
+            try:
+                connection.send(outcome)
+            except OSError:  # the fleet is gone
+                return
+            finally:
+                forwarder.release()
+            if outcome.error is not None and outcome.error.code == DatabaseError.code:
+                return  # its run may not be closed: the end of the process closes it

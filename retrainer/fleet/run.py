@@ -1,0 +1,292 @@
+"""A fleet run: hand out units, try a lost one again, stop at a limit or on Ctrl-C, and sum up what came of it."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import time
+from collections import Counter, deque
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+from retrainer.errors import DatabaseError, RetrainerError
+from retrainer.fleet.backend import WorkerLost
+from retrainer.fleet.units import Outcome, UnitError
+from retrainer.pipeline import recovery
+from retrainer.registry.runs import INTERRUPTED
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from retrainer.fleet.backend import Backend
+    from retrainer.fleet.selection import Selection
+    from retrainer.fleet.units import OutcomeKind, Unit, WorkerSpec
+    from retrainer.project import Project
+    from retrainer.registry.tables import TrainingRun
+    from retrainer.runtime import Runtime
+
+log = logging.getLogger(__name__)
+
+WORKER_LOST = "worker_lost"
+INTERRUPTED_CODE = 130
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Progress(NamedTuple):
+    """The progress of a fleet run.
+
+    Attributes:
+        done, failed, total: units.
+        per_minute: units.
+        seconds_left: an estimate.
+    """
+
+    done: int
+    failed: int
+    total: int
+    per_minute: float
+    seconds_left: float
+
+
+@dataclass(frozen=True)
+class FleetResult:
+    """What came of a fleet run.
+
+    Attributes:
+        outcomes: of the units, in the order in which they ended.
+        left: the units that were not started.
+        not_due: the number of models that were not due.
+        stopped: why it stopped before all units were done; None if it did not.
+        interrupted: whether it was stopped by Ctrl-C or a signal.
+        seconds: how long it took.
+    """
+
+    outcomes: list[Outcome]
+    left: list[Unit] = field(default_factory=list)
+    not_due: int = 0
+    stopped: str | None = None
+    interrupted: bool = False
+    seconds: float = 0.0
+
+    @property
+    def counts(self) -> Counter[OutcomeKind]:
+        """The number of units with each outcome."""
+        return Counter(outcome.kind for outcome in self.outcomes)
+
+    @property
+    def total(self) -> int:
+        """The number of units."""
+        return len(self.outcomes) + len(self.left)
+
+    @property
+    def failures(self) -> list[Outcome]:
+        """The units that failed."""
+        return [outcome for outcome in self.outcomes if outcome.error is not None]
+
+    @property
+    def cost_usd(self) -> float:
+        """What the paid calls of the runs cost together."""
+        return sum(outcome.cost_usd or 0.0 for outcome in self.outcomes)
+
+    @property
+    def exit_code(self) -> int:
+        """130 if it was interrupted, else the smallest code of the failures.
+
+        A unit that another process trains is no failure.
+        """
+        if self.interrupted:
+            return INTERRUPTED_CODE
+        codes = {outcome.error.exit_code for outcome in self.outcomes if outcome.error is not None}
+        if any(outcome.needs_attention for outcome in self.outcomes):
+            codes.add(RetrainerError.exit_code)
+        return min(codes, default=0)
+
+
+def run_fleet(
+    project: Project,
+    runtime: Runtime,
+    spec: WorkerSpec,
+    selection: Selection,
+    backend: Backend,
+    *,
+    max_failures: int | None = None,
+    on_progress: Callable[[Progress], None] = lambda _: None,
+) -> FleetResult:
+    """Make the runs of the selected units in the workers of a backend.
+
+    A failure is logged and stops no other unit. A unit whose worker is lost, or whose database connection broke, is
+    tried once more. Ctrl-C stops handing out units and lets the running ones end; a second one closes them as failed.
+
+    Args:
+        max_failures: hand out no more units after so many have failed.
+        on_progress: called after each unit.
+    """
+    fleet = _Fleet(project, runtime, selection, max_failures, on_progress)
+    with fleet.stop_on_signals():
+        try:
+            with closing(backend.run(spec, fleet.next_unit)) as results:
+                for unit, result in results:
+                    fleet.take(unit, result)
+        except KeyboardInterrupt:
+            fleet.close_running()
+    if fleet.needs_recovery:
+        recovery.recover(project, runtime)
+    return fleet.result()
+
+
+class _Fleet:
+    """The state of a fleet run."""
+
+    def __init__(
+        self,
+        project: Project,
+        runtime: Runtime,
+        selection: Selection,
+        max_failures: int | None,
+        on_progress: Callable[[Progress], None],
+    ) -> None:
+        self._project = project
+        self._runtime = runtime
+        self._total = len(selection.units)
+        self._not_due = selection.not_due
+        self._waiting = deque(selection.units)
+        self._running: list[Unit] = []
+        self._tried: set[Unit] = set()
+        self._outcomes: list[Outcome] = []
+        self._failed = 0
+        self._max_failures = max_failures
+        self._on_progress = on_progress
+        self._started = time.monotonic()
+        self._interrupted = False
+        self.needs_recovery = False
+
+    def next_unit(self) -> Unit | None:
+        if not self._waiting or self._interrupted or self._has_too_many_failures:
+            return None
+        unit = self._waiting.popleft()
+        self._running.append(unit)
+        return unit
+
+    @property
+    def _has_too_many_failures(self) -> bool:
+        return self._max_failures is not None and self._failed >= self._max_failures
+
+    def take(self, unit: Unit, result: Outcome | WorkerLost) -> None:
+        """Take the outcome of a unit, or put a lost one back to be tried once more."""
+        self._running.remove(unit)
+        outcome = self._explain_loss(unit, result) if isinstance(result, WorkerLost) else result
+        if outcome.error is not None and outcome.error.code in {WORKER_LOST, DatabaseError.code}:
+            self.needs_recovery = True
+            if unit not in self._tried and not self._interrupted:
+                log.warning("%s: %s. Trying again", _name(unit), outcome.error.message)
+                self._tried.add(unit)
+                self._waiting.append(unit)
+                return
+        self._add(outcome)
+        done, seconds = len(self._outcomes), max(time.monotonic() - self._started, 1e-9)
+        left = seconds / done * (self._total - done)
+        self._on_progress(Progress(done, self._failed, self._total, 60 * done / seconds, left))
+
+    def _add(self, outcome: Outcome) -> None:
+        self._outcomes.append(outcome)
+        if outcome.error is not None:
+            self._failed += 1
+            log.error("%s failed: %s", _name(outcome), outcome.error)
+
+    def _explain_loss(self, unit: Unit, lost: WorkerLost) -> Outcome:
+        """Close the run of a lost worker; return its outcome if it had ended on its own, else that it was lost."""
+        own = self._project.for_stream(unit.stream)
+        try:
+            recovery.close_dead_runs(own, self._runtime)
+            last = next(iter(own.registry.list_runs(unit.model_type, limit=1)), None)
+            if last is not None and last.run_id != unit.last_run_id and _has_ended_itself(last, lost):
+                own.production_links.update()  # the worker may not have come to it
+                return _ended(unit, last)
+        except RetrainerError as problem:
+            log.debug("Cannot look after a lost run: %s", problem)
+        error = UnitError(WORKER_LOST, f"the run was interrupted: {lost.reason}", "", RetrainerError.exit_code)
+        return Outcome(unit.stream, unit.model_type, "failed", error=error)
+
+    def close_running(self) -> None:
+        """Count the units as failed whose workers were interrupted."""
+        self.needs_recovery |= bool(self._running)
+        for unit in self._running:
+            error = UnitError("interrupted", "interrupted", "", RetrainerError.exit_code)
+            self._add(Outcome(unit.stream, unit.model_type, "failed", error=error))
+        self._running.clear()
+
+    @contextmanager
+    def stop_on_signals(self) -> Iterator[None]:
+        """Stop handing out units at the first signal; raise KeyboardInterrupt at the second."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def stop(_number: int, _frame: object) -> None:
+            if self._interrupted:
+                raise KeyboardInterrupt
+            self._interrupted = True
+            with suppress(RuntimeError):  # the signal came while a line was being written
+                log.warning(
+                    "Stopping: %d runs are ending. Press Ctrl-C again to close them as failed", len(self._running)
+                )
+
+        before = {name: signal.getsignal(name) for name in _STOP_SIGNALS}
+        for name, handler in before.items():
+            if handler is not signal.SIG_IGN:  # as under nohup
+                signal.signal(name, stop)
+        try:
+            yield
+        finally:
+            for name, handler in before.items():
+                signal.signal(name, handler)
+
+    def result(self) -> FleetResult:
+        stopped = None
+        if self._interrupted:
+            stopped = f"Interrupted after {len(self._outcomes)} of {self._total} runs"
+        elif self._waiting:
+            stopped = (
+                f"Stopped after {self._failed} failures (--max-failures): {len(self._waiting)} runs were not started"
+            )
+        return FleetResult(
+            outcomes=self._outcomes,
+            left=list(self._waiting),
+            not_due=self._not_due,
+            stopped=stopped,
+            interrupted=self._interrupted,
+            seconds=time.monotonic() - self._started,
+        )
+
+
+def _name(unit: Unit | Outcome) -> str:
+    return f"{unit.stream} {unit.model_type}"
+
+
+def _has_ended_itself(run: TrainingRun, lost: WorkerLost) -> bool:
+    """Whether a run was closed by its own process, not because that process was gone or interrupted."""
+    if run.status == "completed":
+        return True
+    interrupted = (run.error or "").startswith((INTERRUPTED, "interrupted"))
+    return run.status == "failed" and run.pid == lost.pid and not interrupted
+
+
+def _ended(unit: Unit, run: TrainingRun) -> Outcome:
+    """Return the outcome of a run that was closed before its worker ended, such as one that took too long."""
+    if run.status != "completed":
+        error = UnitError("failed", run.error or "", "", RetrainerError.exit_code)
+        return Outcome(unit.stream, unit.model_type, "failed", run.run_id, error=error)
+    return Outcome(
+        unit.stream,
+        unit.model_type,
+        "promoted" if run.promoted_to_production else "not_promoted",
+        run_id=run.run_id,
+        version_id=run.model_version_id,
+        algorithm=run.algorithm,
+        score=run.test_overall_score,
+        seconds=run.duration_seconds,
+        cost_usd=run.cost_usd,
+        reason=run.promotion_reason,
+    )

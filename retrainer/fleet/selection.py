@@ -1,0 +1,83 @@
+"""Which streams and model types a fleet trains: decided for all of them in a few queries."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from retrainer.errors import RetrainerError, UsageError
+from retrainer.fleet.units import Unit
+from retrainer.schedule.due import due
+from retrainer.streams import ModelKey
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from datetime import datetime
+
+    from retrainer.model_types import ModelTypeName
+    from retrainer.project import Project
+    from retrainer.runtime import Runtime
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The units of a fleet.
+
+    Attributes:
+        streams: the number of streams that were considered.
+        not_due: the number of models that are not due.
+    """
+
+    units: list[Unit]
+    streams: int
+    not_due: int = 0
+
+
+def select_units(
+    project: Project, streams: Sequence[str], model_types: Sequence[ModelTypeName], now: datetime, *, if_due: bool
+) -> Selection:
+    """Select the models to train: of these streams and types, those that are enabled and, if wanted, due."""
+    last = project.registry.across(None).last_completed_runs()
+    units: list[Unit] = []
+    not_due = 0
+    for stream in streams:
+        own = project.for_stream(stream)
+        for model_type in model_types:
+            if not own.settings.retraining.is_enabled(model_type):
+                continue
+            if if_due and not due(own, model_type, now).is_due:
+                not_due += 1
+                continue
+            run = last.get(ModelKey(stream, model_type))
+            units.append(Unit(stream, model_type, run.run_id if run is not None else None))
+    return Selection(units, len(streams), not_due)
+
+
+def require_max_cost(
+    project: Project, runtime: Runtime, units: Iterable[Unit], algorithm: str | None, max_cost: float | None
+) -> bool:
+    """Return whether any unit has a paid algorithm, its configured or its production one.
+
+    Raises:
+        UsageError: one has, and there is no limit.
+    """
+    production = project.registry.across(None).production_algorithms()
+    names: dict[tuple[str, ModelTypeName], Unit] = {}
+    for unit in units:
+        configured = algorithm or project.settings.for_stream(unit.stream).model(unit.model_type).algorithm
+        for name in (configured, production.get(ModelKey(unit.stream, unit.model_type))):
+            if name is not None:
+                names.setdefault((name, unit.model_type), unit)
+    for (name, model_type), unit in names.items():
+        try:
+            paid = runtime.algorithms(name, model_type).description.paid
+        except RetrainerError:  # its runs report it
+            continue
+        if paid and max_cost is None:
+            raise UsageError(
+                f"'{name}' of the {model_type} model of '{unit.stream}' costs money",
+                hint="Set the most that all runs together may cost with --max-cost",
+            )
+        if paid:
+            return True
+    return False

@@ -1,0 +1,91 @@
+"""The work of a fleet's worker: it opens the project once, and makes one run a unit."""
+
+from __future__ import annotations
+
+import logging
+import os
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from retrainer.algorithms.events import EventBus
+from retrainer.errors import RetrainerError, RunInProgress, wrap_unexpected
+from retrainer.fleet.units import Outcome, UnitError
+from retrainer.logs import run_log_context
+from retrainer.pipeline.loading import load_configured_algorithm
+from retrainer.pipeline.run import retrain
+from retrainer.pipeline.run_context import close_as_failed
+from retrainer.project import Project
+from retrainer.render.events import event_document
+from retrainer.runtime import Runtime
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from retrainer.fleet.units import Unit, WorkerSpec
+    from retrainer.pipeline.results import RunResult
+
+log = logging.getLogger(__name__)
+
+
+def run_unit(spec: WorkerSpec, unit: Unit) -> Outcome:
+    """Make the run of a unit, and return what came of it; a failure is an outcome too.
+
+    Events reach the installed observers; the fleet sends one notification for all of its runs.
+    """
+    try:
+        project = open_project(spec.config_file).for_stream(unit.stream)
+        return _completed(unit, _retrain(spec, unit, project))
+    except RunInProgress as error:
+        return Outcome(*unit[:2], "skipped", reason=str(error))
+    except Exception as error:
+        failure = error if isinstance(error, RetrainerError) else wrap_unexpected(error)
+        run_id = getattr(error, "run_id", None)
+        with run_log_context(run_id):
+            log.debug("Model training failed: %s [%s, %s]", failure, *unit[:2], exc_info=True)
+        return Outcome(*unit[:2], "failed", run_id, error=UnitError.of(failure))
+
+
+@lru_cache(maxsize=1)
+def open_project(config_file: Path) -> Project:
+    """Open the project of a settings file, once per process."""
+    return Project.find(config_file.parent, os.environ, config_file)
+
+
+def _retrain(spec: WorkerSpec, unit: Unit, project: Project) -> RunResult:
+    runtime = Runtime(events=EventBus(event_document), answers_dir=project.answers_dir)
+    now = spec.as_of or datetime.now(UTC)
+    chosen, _ = load_configured_algorithm(project.settings, runtime, unit.model_type, spec.algorithm)
+    run = project.registry.start_run(unit.model_type, chosen.name, now, spec.as_of, last_run_id=unit.last_run_id)
+    try:
+        return retrain(
+            project,
+            runtime,
+            unit.model_type,
+            now,
+            algorithm=spec.algorithm,
+            auto_promote=spec.auto_promote,
+            as_of=spec.as_of is not None,
+            opened=run,
+        )
+    except BaseException as error:
+        close_as_failed(project.registry, run, error, now)  # if it failed before it was tracked
+        raise
+
+
+def _completed(unit: Unit, result: RunResult) -> Outcome:
+    run = result.run
+    metrics = result.evaluation.metrics if result.evaluation is not None else {}
+    return Outcome(
+        *unit[:2],
+        "promoted" if result.promoted else "not_promoted",
+        run_id=run.run_id if run else None,
+        version_id=run.model_version_id if run else None,
+        algorithm=result.algorithm,
+        score=metrics.get("overall_score"),
+        skill=metrics.get("skill"),
+        seconds=run.duration_seconds if run else None,
+        cost_usd=run.cost_usd if run else None,
+        reason=result.reason,
+        needs_attention=result.needs_attention,
+    )
