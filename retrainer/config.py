@@ -281,11 +281,16 @@ class Settings(_Section):
     notifications: NotificationSettings = NotificationSettings()
     api: ApiSettings = ApiSettings()
     streams: Annotated[dict[StreamName, StreamSettings], BeforeValidator(_none_is_empty)] = {}
-    _for_all: Settings | None = None  # the settings that those of one stream were made of
+    _for_all: Settings | None = None
+
+    @property
+    def for_all(self) -> Settings:
+        """The settings that those of one stream were made of."""
+        return self._for_all or self
 
     def for_stream(self, stream: str) -> Settings:
         """Return the settings of a stream: of the patterns that it matches a later one counts, then its exact name."""
-        base = self._for_all or self
+        base = self.for_all
         patterns = [pattern for pattern in base.streams if pattern != stream and matches(pattern, stream)]
         own: dict[str, Any] = {}
         for pattern in (*patterns, *([stream] if stream in base.streams else [])):
