@@ -49,6 +49,7 @@ class PostColumns(_Section):
     post_id: Text = "post_id"
     created_at: Text = "created_at"
     content: Text = "content"
+    stream: Text | None = None
 
 
 class PostsLimits(_Section):

@@ -27,6 +27,7 @@ from retrainer.project import create_project
 from retrainer.registry import artifacts, production_links
 from retrainer.registry.migrations import HEAD
 from retrainer.registry.tables import Base
+from retrainer.streams import stream_id
 from tests.command_line import run_in_process
 from tests.conftest import NOW, configure, open_project, regular_posts, runtime_of, version_folder
 from tests.plugins_for_tests import timing_algorithm
@@ -124,6 +125,24 @@ def records(project: Project) -> dict[str, Any]:
             table.name: [tuple(row) for row in session.execute(sa.select(table).order_by(*table.primary_key))]
             for table in Base.metadata.sorted_tables
         }
+
+
+@ON_EACH
+def test_every_stream_comes_back_with_its_models_and_links(project: Project, file: Path, retrainer: Runner) -> None:
+    own = project.for_stream("news/a")
+    own.posts.add(regular_posts(120), NOW)
+    assert retrain(own, runtime_of(own), "timing", NOW).promoted
+    own.registry.hold("content", "as it is", NOW)
+    link = project.models_dir / "streams" / stream_id("news/a") / "timing_model"
+    before, target = records(project), link.resolve()
+    back_up(project, file, NOW)
+    shutil.rmtree(project.models_dir)
+    restored = retrainer("restore-backup", str(file), "--replace", "--yes")
+    assert restored.code == 0, restored.err
+    assert records(project) == before
+    assert link.resolve() == target
+    assert target.is_dir()
+    assert list(project.models_dir.glob("timing/*/manifest.json"))
 
 
 @pytest.mark.slow

@@ -406,6 +406,7 @@ def test_rollback_undoes_the_latest_promotion_and_holds_the_type(five_hours: Pro
     assert demoted.status == "trained"
 
 
+@pytest.mark.slow_on_postgresql
 @pytest.mark.usefixtures("constants")
 def test_a_manual_promotion_loses_the_race_too(five_hours: Project) -> None:
     first = retrain(five_hours, runtime_of(five_hours), "timing", NOW, algorithm="wrong").run
