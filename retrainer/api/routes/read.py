@@ -56,8 +56,9 @@ RunId = Annotated[str, Path(min_length=1, max_length=200, description="The id of
 @in_thread("look", cached="always")
 def production(state: State, stream: OneStream = None) -> ProductionDocument:
     """Return the production version of each model type."""
-    registry = state.streams.choose(stream).registry
-    return ProductionDocument.from_rows({name: registry.get_production(name) for name in MODEL_TYPE_NAMES})
+    project = state.streams.choose(stream)
+    live = {name: project.registry.get_production(name) for name in MODEL_TYPE_NAMES}
+    return ProductionDocument.from_rows(live, project.stream)
 
 
 @router.get("/versions", responses=failures(404))

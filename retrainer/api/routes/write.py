@@ -107,7 +107,7 @@ def promote(state: State, version_id: VersionId, options: Promote, stream: Versi
     project, version = state.streams.find_version(version_id, stream)
     found, now = version.version_id, datetime.now(UTC)
     change = promote_version(project, state.runtime, found, options.reason, now, refit=options.refit)
-    return ChangedDocument.from_promotion(change, found)
+    return ChangedDocument.from_promotion(change, found, project.stream)
 
 
 @router.post("/rollback/{model_type}", responses=failures(400, 404, 409, 500))
