@@ -143,9 +143,11 @@ class Project:
         return sorted({*self._list_streams_of_posts(), *self.registry.list_streams()}) or [DEFAULT_STREAM]
 
     def _list_streams_of_posts(self) -> list[str]:
-        settings = self.settings.posts
-        if settings.url is None and (names := self.registry.list_streams_of_posts(settings.table)) is not None:
-            return names  # without the store of the posts, which imports pandas
+        settings, opened = self.settings.posts, "posts" in self.__dict__
+        if not opened and settings.url is None:  # without the store of the posts, which imports pandas
+            names = self.registry.list_streams_of_posts(settings.table)
+            if names is not None:
+                return names
         try:
             return self.posts.list_streams()
         except RetrainerError as error:  # a database of posts that cannot be reached must not prevent a rollback
