@@ -96,7 +96,7 @@ def parse_stream(value: object) -> str:
     """
     if is_missing(value):
         raise InvalidValueError("the stream is missing")
-    if isinstance(value, float | Decimal) and value == int(value):
+    if isinstance(value, float | Decimal) and math.isfinite(value) and value == int(value):
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, str | int):
         raise InvalidValueError(f"the stream {quote(value)} is neither text nor a whole number")

@@ -59,8 +59,8 @@ class ImportedFileDocument(Document):
 class ImportDocument(Document):
     """The result of an import.
 
-    `mapping` is that of the first file. `added_by_stream` has the streams with new posts. Of `updates` and `clashes`, the
-    first 20 are listed.
+    `mapping` is that of the first file. `added_by_stream` has the streams with new posts. Of `updates` and `clashes`,
+    the first 20 are listed.
     """
 
     mapping: dict[str, str]
