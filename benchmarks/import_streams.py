@@ -24,7 +24,8 @@ from typing import TYPE_CHECKING
 import yaml
 
 from benchmarks.revisions import run
-from retrainer.project import CONFIG_FILE, Project
+from retrainer.project import Project
+from retrainer.settings_file import CONFIG_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
