@@ -53,7 +53,7 @@ RunId = Annotated[str, Path(min_length=1, max_length=200, description="The id of
 def production(state: State) -> ProductionDocument:
     """Return the production version of each model type."""
     return ProductionDocument.from_rows(
-        {name: state.project.registry.get_production(name) for name in MODEL_TYPE_NAMES}
+        {name: state.project.registry.get_production(name) for name in MODEL_TYPE_NAMES}, state.project.stream
     )
 
 

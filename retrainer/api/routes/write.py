@@ -96,7 +96,7 @@ def promote(state: State, version_id: VersionId, options: Promote) -> ChangedDoc
     found = state.project.registry.find_version(version_id).version_id
     now = datetime.now(UTC)
     change = promote_version(state.project, state.runtime, found, options.reason, now, refit=options.refit)
-    return ChangedDocument.from_promotion(change, found)
+    return ChangedDocument.from_promotion(change, found, state.project.stream)
 
 
 @router.post("/rollback/{model_type}", responses=failures(400, 404, 409, 500))
