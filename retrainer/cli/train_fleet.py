@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from retrainer import console
@@ -11,6 +11,7 @@ from retrainer.algorithms import events
 from retrainer.cli.summary import append_summary
 from retrainer.errors import UnknownName, UsageError, did_you_mean
 from retrainer.fleet import local, run, selection
+from retrainer.registry import budgets
 from retrainer.render import documents, markdown
 from retrainer.render import fleet as render
 from retrainer.streams import matches
@@ -76,7 +77,10 @@ def train_streams(
     """Train several streams, and send one notification of it."""
     streams = _select(project, options.patterns)
     selected = selection.select_units(project, streams, model_types, now, if_due=if_due)
-    selection.require_max_cost(project, runtime, selected.units, spec.algorithm, options.max_cost)
+    budget = None
+    if selection.require_max_cost(project, runtime, selected.units, spec.algorithm, options.max_cost):
+        budget = budgets.SharedBudget.create(project.registry.database, options.max_cost or 0.0, now)
+        spec = replace(spec, budget_id=budget.budget_id)
     if selected.units:
         log.info("Training %d models of %d streams...", len(selected.units), len(streams))
     result = run.run_fleet(
@@ -88,6 +92,8 @@ def train_streams(
         max_failures=options.max_failures,
         on_progress=_show_progress,
     )
+    if budget is not None:
+        result = replace(result, spent_usd=budget.limit_and_use()[1])
     if result.total:
         runtime.events.publish(events.Event("fleet", None, None, render.describe(result), fleet=result))
     return result

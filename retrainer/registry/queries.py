@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import and_, func, select
 
 from retrainer.errors import ArtifactError, RetrainerError, RunInProgress, UnknownName
-from retrainer.registry.tables import POSTS_INDEX, POSTS_TABLE, ModelEvaluation, ModelVersion, TrainingRun
+from retrainer.registry.tables import POSTS_INDEX, POSTS_TABLE, Budget, ModelEvaluation, ModelVersion, TrainingRun
 
 if TYPE_CHECKING:
     from sqlalchemy import CTE, ColumnElement, FromClause, Insert, Inspector
@@ -103,7 +103,7 @@ def insert_new(dialect: str, table: FromClause) -> Insert:
 
 
 def new_id(
-    session: Session, table: type[ModelVersion | TrainingRun | ModelEvaluation], prefix: str, now: datetime
+    session: Session, table: type[ModelVersion | TrainingRun | ModelEvaluation | Budget], prefix: str, now: datetime
 ) -> str:
     """Return an unused id `{prefix}_{YYYYMMDD}_{HHMMSS}_{4 hex}`."""
     stem = f"{prefix}_{now.astimezone(UTC):%Y%m%d_%H%M%S}"
