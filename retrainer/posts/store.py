@@ -285,10 +285,10 @@ class PostStore:
         update: bool = False,
         then: Callable[[Session], None] | None = None,
     ) -> Merged:
-        """Merge posts into a stream in one transaction, at whose end `then` is called; see `merge_posts`."""
+        """Merge posts into their streams in one transaction, at whose end `then` is called; see `merge_posts`."""
         self.require_writable()
         with self._database.write() as session:
-            merged = merge_posts(session.connection(), batches, stream=self.stream, now=now, update=update)
+            merged = merge_posts(session.connection(), batches, now=now, update=update)
             if then is not None:
                 then(session)
             return merged
@@ -304,7 +304,7 @@ class PostStore:
         values = posts[["content", *COUNT_COLUMNS]].astype(object)
         values = values.where(values.notna(), None)
         rows = zip(posts["post_id"], times.tolist(), *(values[name] for name in values), strict=True)
-        return self.merge([[(0, 0, *row) for row in rows]], now).added
+        return self.merge([[(0, 0, self.stream, *row) for row in rows]], now).added.total()
 
     def _query(self, query: sa.Executable, columns: list[str]) -> pd.DataFrame:
         try:
