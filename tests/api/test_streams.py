@@ -28,7 +28,9 @@ NOT_ABOUT_A_MODEL = {
     "/status": "TODO",
     "/metrics": "all streams, for Prometheus, which has no use for one",
 }
-ROUTES = [route for module in (read, write, streams, health) for route in module.router.routes if isinstance(route, APIRoute)]
+ROUTES = [
+    route for module in (read, write, streams, health) for route in module.router.routes if isinstance(route, APIRoute)
+]
 
 
 def in_url(name: str) -> str:
