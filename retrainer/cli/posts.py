@@ -16,7 +16,6 @@ from retrainer.posts import columns, conversion, importer, readers, sample
 from retrainer.posts.sources import fetching
 from retrainer.render import documents, imports, tables
 from retrainer.render import posts as posts_output
-from retrainer.streams import DEFAULT_STREAM
 
 app = typer.Typer(rich_markup_mode=None)
 posts_app = typer.Typer(cls=groups.SuggestingGroup, rich_markup_mode=None, help="Import, fetch, list and delete posts.")
@@ -34,10 +33,11 @@ def posts_import(
     column: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="COLUMN=NAME", help="Map a column, as in content=message, or ignore it, as in post_id=. Repeatable."
+            metavar="COLUMN=NAME",
+            help="Map a column, as in content=message or stream=account, or ignore it, as in post_id=. Repeatable.",
         ),
     ] = None,
-    stream: Annotated[str, stream_option("The stream to import into.")] = DEFAULT_STREAM,
+    stream: Annotated[str | None, stream_option("The stream of the posts. By default, default.")] = None,
     update: Annotated[bool, typer.Option("--update", help="Replace stored posts that differ.")] = False,
     records: Annotated[
         str | None, typer.Option(metavar="PATH", help="Where the posts are in a JSON document, as in data.posts.")

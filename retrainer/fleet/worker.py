@@ -13,11 +13,12 @@ from retrainer.algorithms.events import EventBus
 from retrainer.errors import RetrainerError, RunInProgress, wrap_unexpected
 from retrainer.fleet.units import Outcome, UnitError
 from retrainer.logs import run_log_context
+from retrainer.parallel.elsewhere import open_elsewhere
 from retrainer.pipeline.loading import load_configured_algorithm
 from retrainer.pipeline.run import retrain
-from retrainer.parallel.elsewhere import open_elsewhere
 from retrainer.pipeline.run_context import POLL_SECONDS, close_as_failed
 from retrainer.project import Project
+from retrainer.registry.budgets import SharedBudget
 from retrainer.registry.liveness import HEARTBEAT_SECONDS, MAX_MISSED_HEARTBEATS
 from retrainer.registry.runs import RunFilter
 from retrainer.render.events import event_document
@@ -63,7 +64,8 @@ def open_project(config_file: Path, settings: str | None = None) -> Project:
 
 
 def _retrain(spec: WorkerSpec, unit: Unit, project: Project) -> RunResult:
-    runtime = Runtime(events=EventBus(event_document), answers_dir=project.answers_dir)
+    budget = SharedBudget(project.registry.database, spec.budget_id) if spec.budget_id else None
+    runtime = Runtime(events=EventBus(event_document), answers_dir=project.answers_dir, shared_budget=budget)
     now = spec.as_of or unit.started_at or datetime.now(UTC)
     chosen, _ = load_configured_algorithm(project.settings, runtime, unit.model_type, spec.algorithm)
     run = _start_run(spec, unit, project, chosen.name, now)

@@ -70,9 +70,7 @@ def prefetching(
     with ExitStack() as stack:
         posts = stack.enter_context(private_folder({})) / "posts.parquet"
         history.posts.to_parquet(posts)
-        completed = stack.enter_context(
-            closing(_run_tasks(workspace, posts, tasks, jobs))
-        )
+        completed = stack.enter_context(closing(_run_tasks(workspace, posts, tasks, jobs)))
         finished = 0
 
         def wait(run: PolicyRun, number: int) -> None:
