@@ -1,7 +1,7 @@
 """The process in which a worker of a cluster makes one call after another.
 
-The worker's own process belongs to its engine, which may run the work of others in its threads. A process of our own has
-a main thread, which a time limit or Ctrl-C can interrupt, and may end without taking the worker along.
+The worker's own process belongs to its engine, which may run the work of others in its threads. A process of our own
+has a main thread, which a time limit or Ctrl-C can interrupt, and may end without taking the worker along.
 """
 
 from __future__ import annotations
@@ -215,7 +215,7 @@ def _serve(connection: Connection, parent: int) -> None:
             return
         except KeyboardInterrupt:
             sys.exit(130)
-        except Exception as error:  # such as a module that this machine does not have
+        except Exception as error:  # noqa: BLE001  such as a module that this machine does not have
             result = WorkerLost(str(wrap_unexpected(error)), os.getpid())
         forwarder.send(result)
         if getattr(result, "must_end_worker", False):

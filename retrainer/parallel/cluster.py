@@ -1,7 +1,7 @@
 """The loop that hands out work to a cluster.
 
-The engines' own calls are used rather than joblib's backends or Fugue: those hide which worker was lost (Dask runs its
-task again up to three times, and then fails all tasks), and return no result of a call until all of its batch are there.
+It uses the engines' own calls. With joblib's backends, Dask runs the task of a lost worker again without telling, up to
+three times, and then the whole call fails. Fugue hands out parts of a table, of which all are done or none.
 """
 
 from __future__ import annotations
