@@ -54,7 +54,7 @@ class WorkerOptions:
         """
         for backend, option, value in (("dask", "--scheduler", self.scheduler), ("ray", "--address", self.address)):
             if value is not None and self.backend != backend:
-                raise UsageError(f"{option} is for --backend {backend}", hint="Add it, or omit the option")
+                raise UsageError(f"{option} is for --backend {backend}", hint=f"Add --backend {backend}, or omit it")
             if value is None and self.backend == backend:
                 raise UsageError(
                     f"--backend {backend} needs an address", hint=f"Name the cluster with {option} ADDRESS"

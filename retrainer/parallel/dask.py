@@ -51,14 +51,15 @@ class DaskCluster(Cluster["Future"]):
             RetrainerError: the scheduler does not answer.
         """
         require_extra(cls.name, "distributed")
-        import distributed  # noqa: PLC0415  slow to import, and an extra
+        import distributed.comm  # noqa: PLC0415  slow to import, and an extra
 
         for name in [name for name in logging.root.manager.loggerDict if name.startswith("distributed")]:
             logging.getLogger(name).setLevel(logging.CRITICAL + 1)  # what matters is reported as an error
         warnings.filterwarnings("ignore", module="distributed")
         try:
+            distributed.comm.resolve_address(address)  # a client with a wrong one does not end
             client = distributed.Client(address, timeout=CONNECT_SECONDS, set_as_default=False, name="retrainer")
-        except (OSError, ValueError, TypeError) as error:
+        except (OSError, ValueError) as error:
             raise unreachable(cls.name, address, error) from error
         return cls(address, client)
 
