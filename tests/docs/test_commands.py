@@ -45,6 +45,7 @@ SETUP = {
     "docs/python-api.md": NEW_PROJECT,
     "docs/replay.md": NEW_PROJECT,
     "docs/rest-api.md": NEW_PROJECT,
+    "docs/store.md": NEW_PROJECT,
 }
 
 PREAMBLE = """
