@@ -1,6 +1,6 @@
 #!/bin/sh
-# Promotes a first version, a better one and none that is worse, rolls back, forecasts, and replays policies, in a new
-# project folder that stays. The posts are synthetic, from a fixed seed, and end in October 2024: every call of this
+# Promotes a first version and a better one, rejects a worse one, rolls back, forecasts, and replays policies, in a new
+# project folder, which it leaves for you to look at. The posts are synthetic, from a fixed seed, and end in October 2024: every call of this
 # script shows the same figures.
 set -eu
 
@@ -23,8 +23,9 @@ run() {
 draw() {  # pictures are drawn on a terminal only; in a pipe, use one of our own
     if [ -t 1 ]; then run "$@"; return; fi
     show "$@"
-    terminal='import pty, sys; sys.exit(pty.spawn(sys.argv[1:]) >> 8)'
-    TERM=dumb NO_COLOR=1 "$bin/python3" -c "$terminal" "$bin/retrainer" --quiet "$@" </dev/null | tr -d '\r'
+    terminal='import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))'
+    drawn=$(TERM=dumb NO_COLOR=1 "$bin/python3" -c "$terminal" "$bin/retrainer" --quiet "$@" </dev/null)
+    printf '%s\n' "$drawn" | tr -d '\r'
 }
 
 for name in $(env | sed -n 's/^\(RETRAINER_[A-Z0-9_]*\)=.*/\1/p'); do unset "$name"; done

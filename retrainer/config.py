@@ -49,6 +49,7 @@ class PostColumns(_Section):
     post_id: Text = "post_id"
     created_at: Text = "created_at"
     content: Text = "content"
+    stream: Text | None = None
 
 
 class PostsLimits(_Section):
@@ -57,7 +58,7 @@ class PostsLimits(_Section):
     file_megabytes: Annotated[int, Field(ge=1)] = 1024
     row_megabytes: Annotated[int, Field(ge=1)] = 16
     row_group_megabytes: Annotated[int, Field(ge=1)] = 512
-    rows: Annotated[int, Field(ge=1)] = 5_000_000
+    rows: Annotated[int, Field(ge=1)] = 20_000_000
     rejected_rows: Annotated[int, Field(ge=1)] = 100_000
 
     @model_validator(mode="before")

@@ -161,7 +161,7 @@ def _dump_model(model: BaseModel) -> dict[str, Any]:
 
 
 def csv_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print a table as CSV, as RFC 4180 has it but for line feeds alone: true and false, an empty cell for None.
+    """Print a table as CSV (RFC 4180, but with LF as the line end): true and false, an empty cell for None.
 
     A text that a spreadsheet would take for a formula begins with an apostrophe.
     """

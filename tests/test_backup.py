@@ -27,6 +27,7 @@ from retrainer.project import create_project
 from retrainer.registry import artifacts, production_links
 from retrainer.registry.migrations import HEAD
 from retrainer.registry.tables import Base
+from retrainer.streams import stream_id
 from tests.command_line import run_in_process
 from tests.conftest import NOW, configure, open_project, regular_posts, runtime_of, version_folder
 from tests.plugins_for_tests import timing_algorithm
@@ -124,6 +125,24 @@ def records(project: Project) -> dict[str, Any]:
             table.name: [tuple(row) for row in session.execute(sa.select(table).order_by(*table.primary_key))]
             for table in Base.metadata.sorted_tables
         }
+
+
+@ON_EACH
+def test_every_stream_comes_back_with_its_models_and_links(project: Project, file: Path, retrainer: Runner) -> None:
+    own = project.for_stream("news/a")
+    own.posts.add(regular_posts(120), NOW)
+    assert retrain(own, runtime_of(own), "timing", NOW).promoted
+    own.registry.hold("content", "as it is", NOW)
+    link = project.models_dir / "streams" / stream_id("news/a") / "timing_model"
+    before, target = records(project), link.resolve()
+    back_up(project, file, NOW)
+    shutil.rmtree(project.models_dir)
+    restored = retrainer("restore-backup", str(file), "--replace", "--yes")
+    assert restored.code == 0, restored.err
+    assert records(project) == before
+    assert link.resolve() == target
+    assert target.is_dir()
+    assert list(project.models_dir.glob("timing/*/manifest.json"))
 
 
 @pytest.mark.slow
@@ -354,24 +373,27 @@ def rewrite(saved: Path, *statements: str) -> None:
     file_format.seal(saved)
 
 
-def drop_what_came_after(revision: str) -> list[str]:
-    """Return the statements that remove the tables and columns that a schema does not have."""
+def bring_back_to(revision: str) -> list[str]:
+    """Return the statements that bring a backup back to an earlier schema: what is new in it is dropped."""
     engine = sa.create_engine("sqlite://")
     with engine.begin() as connection:
         upgrade_to(connection, revision)
         inspector = sa.inspect(connection)
-        before = {
-            name: {column["name"] for column in inspector.get_columns(name)} for name in inspector.get_table_names()
+        columns = {
+            name: ", ".join(column["name"] for column in inspector.get_columns(name))
+            for name in inspector.get_table_names()
         }
+        schema = connection.exec_driver_sql("SELECT tbl_name, type, sql FROM sqlite_master WHERE sql IS NOT NULL").all()
     engine.dispose()
-    statements = []
-    for table in Base.metadata.sorted_tables:
-        if table.name not in before:
-            statements.append(f"DROP TABLE {table.name}")
-            continue
-        added = [column.name for column in table.columns if column.name not in before[table.name]]
-        statements += [f"ALTER TABLE {table.name} DROP COLUMN {name}" for name in added]
-    return statements
+    statements = ["PRAGMA legacy_alter_table=ON"]  # the references to a renamed table stay
+    for name, names in columns.items():
+        statements.append(f"ALTER TABLE {name} RENAME TO {name}_now")
+        statements += [sql for table, kind, sql in schema if (table, kind) == (name, "table")]
+        statements.append(f"INSERT INTO {name} ({names}) SELECT {names} FROM {name}_now")
+        statements.append(f"DROP TABLE {name}_now")
+        statements += [sql for table, kind, sql in schema if table == name and kind != "table"]
+    added = [name for name in Base.metadata.tables if name not in columns]
+    return [*statements, *(f"DROP TABLE {name}" for name in added)]
 
 
 @pytest.mark.slow
@@ -404,7 +426,7 @@ def test_a_database_that_was_replaced_keeps_its_models_folder(
     elif made_by == "an earlier one":
         rewrite(
             saved,
-            *drop_what_came_after("0006"),
+            *bring_back_to("0006"),
             "UPDATE retrainer_alembic_version SET version_num = '0006'",
             "UPDATE retrainer_backup SET info = json_set(info, '$.revision', '0006')",
         )

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from retrainer.algorithms.hookspecs import Algorithm
     from retrainer.entry_points import InstalledPlugin
+    from retrainer.fleet.run import FleetResult
     from retrainer.model_types import ModelTypeName
     from retrainer.registry.tables import TrainingRun
 
@@ -70,15 +71,17 @@ class Event:
         from_version_id: the previous production version, for a promotion or rollback.
         run: the run that completed or failed.
         stream: the stream of the model type; None if the event is about none.
+        fleet: what came of the runs of several streams, for the kind `fleet`.
     """
 
-    kind: Literal["run", "promotion", "rollback", "failure", "stale_posts", "end"]
+    kind: Literal["run", "promotion", "rollback", "failure", "stale_posts", "fleet", "end"]
     model_type: ModelTypeName | None
     version_id: str | None
     reason: str | None
     from_version_id: str | None = None
     run: TrainingRun | None = None
     stream: str | None = None
+    fleet: FleetResult | None = None
 
 
 class EventBus:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from retrainer.model_types.timing import Timing, TimingForecasts, TimingTargets, score_maximising_point
+from retrainer.model_types.timing import WITHIN_HOURS, Timing, score_maximising_point
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -19,6 +19,7 @@ _MAX_MAE_HOURS = 24.0  # beyond it the overall score no longer counts the error
 _ERROR_WEIGHT = 0.02  # instead of 0.3 where it does not count, so that the error still breaks ties
 _CONSTANT_GAIN = 0.015  # of the overall score, that a constant must show
 _CANDIDATES = 401
+_MAX_ERRORS = 1_000_000  # held in memory at once
 
 
 @dataclass(frozen=True)
@@ -100,12 +101,13 @@ def best_constant(wait: Floats, weight: Floats) -> float:
     ordered = wait[order]
     share = np.cumsum(weight[order]) / weight.sum()
     candidates = np.unique(ordered[np.minimum(np.searchsorted(share, np.linspace(0, 1, _CANDIDATES)), len(wait) - 1)])
-    scores = [_overall_score(np.full(len(wait), point), wait, weight) for point in candidates]
+    blocks = np.array_split(candidates, -(-len(candidates) * len(wait) // _MAX_ERRORS))
+    scores = np.concatenate([_overall_score(block[:, None], wait, weight) for block in blocks])
     return float(candidates[int(np.argmax(scores))])
 
 
-def _overall_score(point: Floats, wait: Floats, weight: Floats) -> float:
-    """Return the overall score of points, each with a weight."""
-    timing = Timing()
-    components = timing.score_components(TimingForecasts(np.empty((len(point), 0)), point), TimingTargets(wait))
-    return float(timing.overall_score(np.average(components, axis=0, weights=weight)))
+def _overall_score(point: Floats, wait: Floats, weight: Floats) -> Floats:
+    """Return the overall score of (…, n) points, or of (…, 1) constants, of (n,) waits with (n,) weights."""
+    error = np.abs(point - wait)
+    means = np.stack([(error <= WITHIN_HOURS) @ weight, error @ weight], axis=-1) / weight.sum()
+    return Timing().overall_score(means)

@@ -19,6 +19,7 @@ from retrainer.api.middleware import PUBLIC_PATHS, AccessMiddleware
 from retrainer.api.routes import health, read, write
 from retrainer.api.routes.read import PAID_PREFIXES
 from retrainer.api.runs import RunStarter
+from retrainer.api.streams import Streams
 from retrainer.render.documents.base import documents_by_name
 
 if TYPE_CHECKING:
@@ -73,12 +74,13 @@ def create_app(project: Project, runtime: Runtime, auth: Auth, threads: Threads)
     )
     app.state.app_state = AppState(
         project,
+        Streams(project),
         runtime,
         auth,
         threads,
         RunStarter(project, runtime),
         VersionCache(project, runtime),
-        AnswerCache(project.registry),
+        AnswerCache(project.registry.across(None)),
         metrics,
         ProjectMetrics(project),
     )

@@ -74,7 +74,8 @@ def restore_backup(project: Project, file: Path, *, replace: bool = False) -> Ba
             _restore(project, backup, database, info, file, replace=replace)
     # The database is restored: a failure from here on is no reason to report that it is not.
     try:
-        project.production_links.set()
+        for stream in project.registry.list_streams():
+            project.for_stream(stream).production_links.set()
     except (RetrainerError, OSError) as error:
         log.warning("The links to the production versions were not set: %s. Then run: retrainer doctor --repair", error)
     try:
@@ -152,7 +153,7 @@ def _restore_files(project: Project, registry: Registry) -> None:
     """Write the files that are missing in the models folder."""
     artifacts = Artifacts(project.open_place(registry), registry)
     ProductionLinks(artifacts, registry).require_free()
-    for version in registry.list_versions():
+    for version in registry.across(None).list_versions():
         if version.pruned_at is not None:
             continue
         for path, problem in artifacts.find_file_problems(version).items():

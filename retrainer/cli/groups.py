@@ -1,4 +1,4 @@
-"""Groups of commands that suggest one for an unknown name, but none that deletes something."""
+"""Groups of commands that suggest one for an unknown name, but never one that deletes."""
 
 from __future__ import annotations
 

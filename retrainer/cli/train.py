@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,11 +11,13 @@ import typer
 
 from retrainer import console, notify
 from retrainer import project as projects
+from retrainer.cli import train_fleet
 from retrainer.cli.completion import complete_algorithms, complete_types
 from retrainer.cli.context import open_project
 from retrainer.cli.options import AsJson, time_option
-from retrainer.errors import RetrainerError, UsageError, wrap_unexpected
-from retrainer.files import open_output
+from retrainer.cli.summary import append_summary, failure_summary, require_writable
+from retrainer.errors import RetrainerError, UnknownName, UsageError
+from retrainer.fleet import units
 from retrainer.model_types import MODEL_TYPE_NAMES, ModelTypeName, parse_model_type
 from retrainer.pipeline import results, run, stale_posts
 from retrainer.posts.sources import fetching
@@ -24,9 +25,10 @@ from retrainer.render import documents, markdown, scores
 from retrainer.schedule import due
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from retrainer.project import Project
+    from retrainer.runtime import Runtime
 
 NOTHING_PROMOTED = 10
 NOTHING_DUE = 11
@@ -75,6 +77,29 @@ def train(
     summary: Annotated[
         Path | None, typer.Option("--summary", metavar="FILE", help="Append a Markdown summary to this file.")
     ] = None,
+    all_streams: Annotated[
+        bool, typer.Option("--all-streams", help="Train all streams, each in a run of its own.")
+    ] = False,
+    stream: Annotated[
+        list[str] | None,
+        typer.Option("--stream", metavar="NAME|PATTERN", help="Train this stream, or those that match. Repeatable."),
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option(metavar="N", min=1, max=256, help="Of several streams: train N at a time.")
+    ] = None,
+    max_failures: Annotated[
+        int | None,
+        typer.Option("--max-failures", metavar="N", min=1, help="Of several streams: stop after N failures."),
+    ] = None,
+    max_cost: Annotated[
+        float | None,
+        typer.Option(
+            "--max-cost",
+            metavar="DOLLARS",
+            min=0,
+            help="Of several streams: what paid forecasts may cost in all; required if there are any.",
+        ),
+    ] = None,
     exit_code: Annotated[
         bool, typer.Option("--exit-code", help="Exit with 10 if nothing was promoted, with 11 if nothing was due.")
     ] = False,
@@ -85,49 +110,95 @@ def train(
     Example: retrainer train timing --auto-promote
     """
     model_types = [model_type] if model_type else list(MODEL_TYPE_NAMES)
+    options = train_fleet.FleetOptions(all_streams, tuple(stream or ()), jobs, max_failures, max_cost)
+    options.require_possible(dry_run=dry_run, wait=wait > 0)
     _check_options(context, summary, fetch=fetch, dry_run=dry_run, as_of=as_of)
-    not_due: list[str] = []
     train_call = None if dry_run else notify.TrainCall()
-    with _failure_summary(summary), open_project(context, train_call=train_call) as (project, runtime):
-        fetch_code = _fetch(project, wanted=fetch)
+    with failure_summary(summary), open_project(context, train_call=train_call) as (opened, runtime):
+        fetch_code = _fetch(opened, wanted=fetch)
         now = as_of or datetime.now(UTC)
+        if options.are_of_several:
+            spec = units.WorkerSpec(opened.config_file, algorithm, auto_promote, as_of)
+            fleet = train_fleet.train_streams(opened, runtime, options, spec, model_types, now, if_due=if_due)
+            code = fleet.exit_code or fetch_code
+            if train_call is not None:
+                train_call.failed = code != 0
+        else:
+            fleet, project = None, _choose_stream(opened, stream, run_id)
 
-        def retrain(name: ModelTypeName) -> results.RunResult:
-            if run_id is not None:
-                return run.retrain_opened_run(project, runtime, run_id, now, auto_promote=auto_promote)
-            if dry_run:
-                return run.dry_run(project, runtime, name, now, algorithm=algorithm, auto_promote=auto_promote)
-            return run.retrain(
-                project,
-                runtime,
-                name,
-                now,
-                algorithm=algorithm,
-                auto_promote=auto_promote,
-                as_of=as_of is not None,
-                wait_seconds=wait,
-            )
+            def retrain(name: ModelTypeName) -> results.RunResult:
+                if run_id is not None:
+                    return run.retrain_opened_run(project, runtime, run_id, now, auto_promote=auto_promote)
+                if dry_run:
+                    return run.dry_run(project, runtime, name, now, algorithm=algorithm, auto_promote=auto_promote)
+                return run.retrain(
+                    project,
+                    runtime,
+                    name,
+                    now,
+                    algorithm=algorithm,
+                    auto_promote=auto_promote,
+                    as_of=as_of is not None,
+                    wait_seconds=wait,
+                )
 
-        if if_due:
-            model_types, not_due = _select_due(project, model_types, now)
-        stale = stale_posts.find_stale_posts(project, model_types, now) if as_of is None else None
-        outcomes = run.retrain_each(project, model_types, retrain)
-        if stale is not None and not _all_failed(outcomes):  # then the reasons of the failures come first
-            first_only = not model_types  # nothing is due
-            stale_posts.report_stale_posts(project, runtime, stale, record=not dry_run, first_only=first_only)
-        code = results.exit_code(outcomes) or fetch_code
-        if train_call is not None:
-            train_call.finish(runtime, outcomes, code)
+            due_types, not_due = _select_due(project, model_types, now) if if_due else (model_types, [])
+            outcomes = _retrain_each(project, runtime, due_types, now, retrain, is_past=as_of is not None, dry=dry_run)
+            code = results.exit_code(outcomes) or fetch_code
+            if train_call is not None:
+                train_call.finish(runtime, outcomes, code)
+    if fleet is not None:
+        return train_fleet.report(fleet, code, summary, as_json=as_json, exit_code=exit_code)
     if summary is not None:
-        _append(summary, markdown.summarize(outcomes, not_due))
+        append_summary(summary, markdown.summarize(outcomes, not_due))
     if as_json:
         console.document(documents.runs.TrainingDocument.from_outcomes(outcomes))
     else:
         scores.show_run_results(outcomes)
-    if exit_code and code == 0 and if_due and not model_types:
+    return _exit_code(code, outcomes, none_due=if_due and not due_types, wanted=exit_code)
+
+
+def _retrain_each(
+    project: Project,
+    runtime: Runtime,
+    model_types: list[ModelTypeName],
+    now: datetime,
+    retrain: Callable[[ModelTypeName], results.RunResult],
+    *,
+    is_past: bool,
+    dry: bool,
+) -> list[results.RunResult | results.Failure]:
+    """Retrain model types one after another; report stale posts, unless all runs failed, whose reasons come first."""
+    stale = None if is_past else stale_posts.find_stale_posts(project, model_types, now)
+    outcomes = run.retrain_each(project, model_types, retrain)
+    if stale is not None and not _all_failed(outcomes):
+        first_only = not model_types  # nothing is due
+        stale_posts.report_stale_posts(project, runtime, stale, record=not dry, first_only=first_only)
+    return outcomes
+
+
+def _exit_code(
+    code: int, outcomes: Sequence[results.RunResult | results.Failure], *, none_due: bool, wanted: bool
+) -> int:
+    """Return the exit code; with `--exit-code`, one of its own if nothing was due or promoted."""
+    if not wanted or code != 0:
+        return code
+    if none_due:
         return NOTHING_DUE
     promoted = any(isinstance(outcome, results.RunResult) and outcome.promoted for outcome in outcomes)
-    return NOTHING_PROMOTED if exit_code and code == 0 and not promoted else code
+    return 0 if promoted else NOTHING_PROMOTED
+
+
+def _choose_stream(project: Project, names: list[str] | None, run_id: str | None) -> Project:
+    """Return the project seen from the stream of a run, the one named, or the only one."""
+    if run_id is not None:
+        return project.for_stream(project.registry.get_run(run_id).stream)
+    try:
+        return project.choose_stream(names[0] if names else None)
+    except UnknownName:
+        raise
+    except UsageError as error:
+        raise UsageError(error.message, hint="Choose one with --stream, or train all with --all-streams") from None
 
 
 def _check_options(
@@ -138,7 +209,7 @@ def _check_options(
         raise UsageError(f"--fetch and {'--dry-run' if dry_run else '--as-of'} exclude each other", hint="Omit one")
     if summary is not None:
         projects.require_foreign("--summary", summary, context.obj)
-        _require_writable(summary)
+        require_writable(summary)
 
 
 def _fetch(project: Project, *, wanted: bool) -> int:
@@ -179,33 +250,3 @@ def _select_due(
 
 def _all_failed(outcomes: Sequence[results.RunResult | results.Failure]) -> bool:
     return bool(outcomes) and all(isinstance(outcome, results.Failure) for outcome in outcomes)
-
-
-def _require_writable(path: Path) -> None:
-    """Check before training that the summary can be appended to its file."""
-    try:
-        open_output(path, append=True).close()
-    except OSError as error:
-        raise UsageError(
-            f"--summary: cannot write '{path}': {error.strerror}", hint="Choose a writable path"
-        ) from error
-
-
-@contextmanager
-def _failure_summary(path: Path | None) -> Iterator[None]:
-    """Append a failure before the first run, such as a wrong setting, to the summary."""
-    try:
-        yield
-    except Exception as error:
-        if path is not None:
-            failure = error if isinstance(error, RetrainerError) else wrap_unexpected(error)
-            _append(path, markdown.summarize_failure(failure))
-        raise
-
-
-def _append(path: Path, summary: str) -> None:
-    try:
-        with open_output(path, append=True) as file:
-            file.write(summary.encode())
-    except OSError as error:  # the runs are recorded all the same
-        log.warning("Cannot write the summary to '%s': %s", path, error.strerror)

@@ -18,9 +18,10 @@ from retrainer.pipeline import recovery
 from retrainer.registry.runs import INTERRUPTED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
 
     from retrainer.fleet.backend import Backend
+    from retrainer.fleet.selection import Selection
     from retrainer.fleet.units import OutcomeKind, Unit, WorkerSpec
     from retrainer.project import Project
     from retrainer.registry.tables import TrainingRun
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 WORKER_LOST = "worker_lost"
+INTERRUPTED_CODE = 130
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -59,6 +61,7 @@ class FleetResult:
         stopped: why it stopped before all units were done; None if it did not.
         interrupted: whether it was stopped by Ctrl-C or a signal.
         seconds: how long it took.
+        spent_usd: what is used of the budget of paid calls; None without one.
     """
 
     outcomes: list[Outcome]
@@ -67,11 +70,17 @@ class FleetResult:
     stopped: str | None = None
     interrupted: bool = False
     seconds: float = 0.0
+    spent_usd: float | None = None
 
     @property
     def counts(self) -> Counter[OutcomeKind]:
         """The number of units with each outcome."""
         return Counter(outcome.kind for outcome in self.outcomes)
+
+    @property
+    def total(self) -> int:
+        """The number of units."""
+        return len(self.outcomes) + len(self.left)
 
     @property
     def failures(self) -> list[Outcome]:
@@ -80,12 +89,17 @@ class FleetResult:
 
     @property
     def cost_usd(self) -> float:
-        """What the paid calls of the runs cost together."""
-        return sum(outcome.cost_usd or 0.0 for outcome in self.outcomes)
+        """What the paid calls of the runs cost together, including those of lost workers at their estimates."""
+        return self.spent_usd or 0.0
 
     @property
     def exit_code(self) -> int:
-        """The exit code: of the failures, the smallest one; a unit that another process trains is no failure."""
+        """130 if it was interrupted, else the smallest code of the failures.
+
+        A unit that another process trains is no failure.
+        """
+        if self.interrupted:
+            return INTERRUPTED_CODE
         codes = {outcome.error.exit_code for outcome in self.outcomes if outcome.error is not None}
         if any(outcome.needs_attention for outcome in self.outcomes):
             codes.add(RetrainerError.exit_code)
@@ -96,13 +110,13 @@ def run_fleet(
     project: Project,
     runtime: Runtime,
     spec: WorkerSpec,
-    units: Sequence[Unit],
+    selection: Selection,
     backend: Backend,
     *,
     max_failures: int | None = None,
     on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> FleetResult:
-    """Make the runs of units in the workers of a backend.
+    """Make the runs of the selected units in the workers of a backend.
 
     A failure is logged and stops no other unit. A unit whose worker is lost, or whose database connection broke, is
     tried once more. Ctrl-C stops handing out units and lets the running ones end; a second one closes them as failed.
@@ -111,7 +125,7 @@ def run_fleet(
         max_failures: hand out no more units after so many have failed.
         on_progress: called after each unit.
     """
-    fleet = _Fleet(project, runtime, units, max_failures, on_progress)
+    fleet = _Fleet(project, runtime, selection, max_failures, on_progress)
     with fleet.stop_on_signals():
         try:
             with closing(backend.run(spec, fleet.next_unit)) as results:
@@ -131,14 +145,15 @@ class _Fleet:
         self,
         project: Project,
         runtime: Runtime,
-        units: Sequence[Unit],
+        selection: Selection,
         max_failures: int | None,
         on_progress: Callable[[Progress], None],
     ) -> None:
         self._project = project
         self._runtime = runtime
-        self._total = len(units)
-        self._waiting = deque(units)
+        self._total = len(selection.units)
+        self._not_due = selection.not_due
+        self._waiting = deque(selection.units)
         self._running: list[Unit] = []
         self._tried: set[Unit] = set()
         self._outcomes: list[Outcome] = []
@@ -241,6 +256,7 @@ class _Fleet:
         return FleetResult(
             outcomes=self._outcomes,
             left=list(self._waiting),
+            not_due=self._not_due,
             stopped=stopped,
             interrupted=self._interrupted,
             seconds=time.monotonic() - self._started,

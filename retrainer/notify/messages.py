@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import socket
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+from retrainer.posts.validation import shorten
+from retrainer.streams import DEFAULT_STREAM
 from retrainer.times import format_time
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from retrainer.config import EventName
+
+
+_FLEET_EVENTS = {"promoted": "promotion", "not_promoted": "no_promotion", "failed": "failure"}  # by outcome
 
 
 @dataclass(frozen=True)
@@ -21,16 +26,22 @@ class Message:
     """A notification.
 
     Attributes:
-        event: selects the channels; None for a test message, which all channels get.
+        event: what it is about; None for a test message.
+        selected_by: the events of which a channel has selected one to get it; a test message goes to all.
         title: a few words.
         text: a sentence or two.
         document: the JSON document for the webhook.
     """
 
-    event: EventName | None
+    event: EventName | Literal["fleet"] | None
+    selected_by: frozenset[str]
     title: str
     text: str
     document: dict[str, Any]
+
+    def is_for(self, events: Collection[str]) -> bool:
+        """Whether a channel that selected these events gets it."""
+        return self.event is None or not self.selected_by.isdisjoint(events)
 
 
 def message_of(event: Mapping[str, Any], project: str) -> Message | None:
@@ -40,12 +51,16 @@ def message_of(event: Mapping[str, Any], project: str) -> Message | None:
         event: the event as `on_event` receives it.
         project: the name of the project's folder.
     """
+    if event.get("kind") == "fleet":
+        return _fleet_message(event, project)
     name = _event_name(event)
     if name is None:
         return None
     subject = f"The {event['model_type']} model" if event.get("model_type") else "The retraining"
     if name == "stale_posts":
         subject = "Posts"
+    if event.get("stream") not in {None, DEFAULT_STREAM}:
+        subject += f" of the stream '{shorten(event['stream'])}'"
     predicate = {
         "failure": "could not be retrained" if event.get("model_type") else "failed",
         "promotion": f"has a new version in production: {event.get('version_id')}",
@@ -54,6 +69,18 @@ def message_of(event: Mapping[str, Any], project: str) -> Message | None:
         "no_promotion": "keeps its production version",
     }[name]
     return _create_message(name, f"{subject} {predicate}", str(event.get("reason") or ""), project, event)
+
+
+def _fleet_message(event: Mapping[str, Any], project: str) -> Message:
+    """Return the message about the runs of several streams, for the channels that want to know of any of them."""
+    occurred = {_FLEET_EVENTS[kind] for kind, count in event["outcomes"].items() if count and kind in _FLEET_EVENTS}
+    failures = [
+        f"'{shorten(error['stream'])}' {error['model_type']}: {error['message']}" for error in event["errors"][:3]
+    ]
+    reason = ". ".join(part.rstrip(".") for part in (str(event["reason"]), *failures)) + "."
+    message = _create_message("fleet", "Several streams were retrained", reason, project, event)
+    document = message.document | {key: event[key] for key in ("outcomes", "errors")}
+    return replace(message, selected_by=frozenset(occurred), document=document)
 
 
 def test_message(project: str) -> Message:
@@ -71,7 +98,9 @@ def _event_name(event: Mapping[str, Any]) -> EventName | None:
     return "no_promotion" if run.get("status") == "completed" and not run.get("promoted_to_production") else None
 
 
-def _create_message(name: EventName | None, title: str, reason: str, project: str, event: Mapping[str, Any]) -> Message:
+def _create_message(
+    name: EventName | Literal["fleet"] | None, title: str, reason: str, project: str, event: Mapping[str, Any]
+) -> Message:
     host = socket.gethostname()
     text = f"{title} (project '{project}' on '{host}'). {reason}".strip()
     document = {
@@ -88,4 +117,4 @@ def _create_message(name: EventName | None, title: str, reason: str, project: st
         "reason": reason,
         "run": event.get("run"),
     }
-    return Message(name, f"retrainer: {title}", text, document)
+    return Message(name, frozenset({name or "test"}), f"retrainer: {title}", text, document)

@@ -88,9 +88,9 @@ class Notifier:
     def _deliveries(self, message: Message, limit: float) -> dict[str, Callable[[], None]]:
         deliveries: dict[str, Callable[[], None]] = {}
         webhook, apprise = self._settings.webhook, self._settings.apprise
-        if webhook.url_variable is not None and message.event in {None, *webhook.events}:
+        if webhook.url_variable is not None and message.is_for(webhook.events):
             deliveries["The webhook"] = partial(self._post_webhook, message, limit)
-        if apprise.url_variable is not None and message.event in {None, *apprise.events}:
+        if apprise.url_variable is not None and message.is_for(apprise.events):
             deliveries["Apprise"] = partial(self._send_apprise, message, limit)
         return deliveries
 
@@ -114,7 +114,8 @@ class Notifier:
         for name in ("apprise", "urllib3", "requests"):  # their log messages may contain the URL
             logging.getLogger(name).setLevel(logging.CRITICAL + 1)
         types = {"failure": apprise.NotifyType.FAILURE, "promotion": apprise.NotifyType.SUCCESS}
-        notify_type = types.get(str(message.event), apprise.NotifyType.INFO)
+        kind = "failure" if message.event == "fleet" and "failure" in message.selected_by else str(message.event)
+        notify_type = types.get(kind, apprise.NotifyType.INFO)
 
         def send(sender: apprise.Apprise) -> None:
             if not sender.notify(title=message.title, body=message.text, notify_type=notify_type):

@@ -28,7 +28,7 @@ def close_dead_runs(project: Project, runtime: Runtime) -> None:
 
 
 def recover(project: Project, runtime: Runtime) -> None:
-    """Close runs whose process is gone, finish what they left unfinished in the models folder, and repair its links.
+    """Close dead runs, finish what they left unfinished in the models folder, and repair the links of the stream.
 
     What cannot be repaired is left for the next run.
 
@@ -51,7 +51,7 @@ def set_aside_unknown_versions(project: Project, model_type: ModelTypeName) -> N
     Raises:
         ArtifactError: the models folder cannot be written.
     """
-    if project.registry.list_versions(limit=1):
+    if project.registry.across(None).list_versions(limit=1):
         for version_id in project.artifacts.unknown_versions(model_type):
             set_aside(project, model_type, version_id)
 

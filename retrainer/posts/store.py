@@ -3,30 +3,27 @@
 from __future__ import annotations
 
 import copy
-import logging
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
-from retrainer.errors import ConfigError, PostsError, UnknownName, did_you_mean
+from retrainer.errors import ConfigError, UnknownName, did_you_mean
 from retrainer.posts.freshness import MAX_GAPS, measure_activity, measure_freshness
 from retrainer.posts.merging import Merged, merge_posts
 from retrainer.posts.staging import COUNT_COLUMNS
-from retrainer.posts.times import MAX_TIME, TimeColumn
-from retrainer.posts.validation import quote, shorten
+from retrainer.posts.validation import shorten
 from retrainer.registry.database import create_engine, location, translate_error
-from retrainer.registry.queries import has_own_posts, list_distinct
+from retrainer.registry.queries import distinct_values, has_own_posts, list_distinct
 from retrainer.registry.tables import POSTS_TABLE, Post
 from retrainer.streams import DEFAULT_STREAM
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
+    from datetime import datetime
     from pathlib import Path
 
     from sqlalchemy.orm import Session
@@ -36,7 +33,8 @@ if TYPE_CHECKING:
     from retrainer.posts.staging import StagedPost
     from retrainer.registry.database import Database
 
-log = logging.getLogger(__name__)
+_MAX_NAMES = 1_000  # of streams in one query; databases limit the number of its parameters
+_SUMMARY = (sa.func.count(), sa.func.count(Post.content), sa.func.min(Post.created_at), sa.func.max(Post.created_at))
 
 
 @dataclass(frozen=True)
@@ -56,13 +54,11 @@ class PostStore:
         stream: the stream.
     """
 
-    def __init__(self, engine: sa.Engine, settings: PostsSettings, database: Database, *, foreign: bool) -> None:
+    def __init__(self, engine: sa.Engine, settings: PostsSettings, database: Database) -> None:
         self._engine = engine
         self._settings = settings
         self._database = database
-        self._foreign = foreign
         self.stream = DEFAULT_STREAM
-        self._warnings: set[str] = set()  # given so far, so that none is repeated
 
     @classmethod
     def open(cls, settings: PostsSettings, database: Database, folder: Path) -> PostStore:
@@ -75,12 +71,15 @@ class PostStore:
         engine = database.engine if settings.url is None else create_engine(settings.url, folder, read_only=True)
         try:
             inspector = sa.inspect(engine)
-            foreign = settings.url is not None or settings.table != POSTS_TABLE or not has_own_posts(inspector)
-            if foreign:
-                _check_columns(inspector, settings, engine)
+            if settings.url is None and settings.table == POSTS_TABLE and has_own_posts(inspector):
+                return cls(engine, settings, database)
+            types = _check_columns(inspector, settings, engine)
         except DBAPIError as error:
             raise translate_error(error, engine) from error
-        return cls(engine, settings, database, foreign=foreign)
+        from retrainer.posts.foreign import ForeignColumn, ForeignPostStore  # noqa: PLC0415  a subclass
+
+        name = settings.columns.stream
+        return ForeignPostStore(engine, settings, database, None if name is None else ForeignColumn(name, types[name]))
 
     def close(self) -> None:
         """Close the connections to a foreign database."""
@@ -94,8 +93,8 @@ class PostStore:
 
     @property
     def is_foreign(self) -> bool:
-        """Whether they are in a table that is only read, each time as a whole."""
-        return self._foreign
+        """Whether they are in a table that is only read."""
+        return False
 
     @property
     def location(self) -> str:
@@ -111,15 +110,11 @@ class PostStore:
 
     def list_streams(self) -> list[str]:
         """Return the streams that have posts."""
-        if self._foreign:
-            return [DEFAULT_STREAM]
         with self._database.read() as session:
             return list_distinct(session, Post.stream)
 
     def has_stream(self, name: str) -> bool:
         """Whether a stream has posts."""
-        if self._foreign:
-            return name == DEFAULT_STREAM
         with self._database.read() as session:
             return "\0" not in name and bool(session.scalar(sa.select(sa.exists().where(Post.stream == name))))
 
@@ -138,34 +133,6 @@ class PostStore:
             DatabaseError: the database cannot be read.
         """
         columns = ["post_id", "created_at", *(["content"] if with_content else [])]
-        return self._load_foreign(columns, until) if self._foreign else self._load_ours(columns, until)
-
-    def _load_foreign(self, columns: list[str], until: datetime, *, warn: bool = True) -> pd.DataFrame:
-        """Load posts from a foreign table, leaving out those without an id or a readable time."""
-        names = self._settings.columns.model_dump()
-        schema, _, name = self._settings.table.rpartition(".")
-        table = sa.table(name, schema=schema or None)
-        selected: list[Any] = [sa.column(names[column]) for column in columns]
-        posts = self._query(sa.select(*selected).select_from(table), columns)
-        without_id = posts["post_id"].isna()
-        times = _parse_times(posts["created_at"])
-        if warn:
-            self._warn_left_out(posts["post_id"][without_id], "without an id")
-            self._warn_left_out(posts["created_at"][~without_id & times.isna()], "with an unreadable time")
-        posts["post_id"] = posts["post_id"].map(str).astype(object)
-        posts["created_at"] = times
-        posts = posts[~without_id & (times <= pd.Timestamp(until))]  # NaT compares as false
-        posts = posts.sort_values(["created_at", "post_id"], kind="stable", ignore_index=True)
-        duplicates = posts["post_id"][posts["post_id"].duplicated()]
-        if len(duplicates):
-            raise PostsError(
-                f"{self.location} has the id '{duplicates.iloc[0]}' twice",
-                hint="Set posts.columns.post_id to a unique column",
-            )
-        return posts
-
-    def _load_ours(self, columns: list[str], until: datetime) -> pd.DataFrame:
-        """Load posts from our own table, which is clean and indexed by time."""
         fields: list[Any] = [sa.inspect(Post).local_table.c[name] for name in columns]
         if self._engine.dialect.name == "sqlite":
             # SQLite stores times as text, which pandas parses faster than the driver creates a million objects.
@@ -181,26 +148,37 @@ class PostStore:
 
     def summary(self, until: datetime, *, warn: bool = True) -> PostsSummary:
         """Count the posts of a stream up to a time; optionally, warn about unusable ones."""
-        if not self._foreign:
-            first, last = sa.func.min(Post.created_at), sa.func.max(Post.created_at)
-            query = sa.select(sa.func.count(), sa.func.count(Post.content), first, last)
-            with self._database.read() as session:
-                return PostsSummary(
-                    *session.execute(query.where(Post.stream == self.stream, Post.created_at <= until)).one()
-                )
-        posts = self._load_foreign(["post_id", "created_at", "content"], until, warn=warn)
-        if posts.empty:
-            return PostsSummary(0, 0, None, None)
-        with_content = int(posts["content"].fillna("").map(str).str.strip().astype(bool).sum())
-        first_time, last_time = posts["created_at"].iloc[0], posts["created_at"].iloc[-1]
-        return PostsSummary(len(posts), with_content, first_time.to_pydatetime(), last_time.to_pydatetime())
+        del warn  # none is
+        query = sa.select(*_SUMMARY).where(Post.stream == self.stream, Post.created_at <= until)
+        with self._database.read() as session:
+            return PostsSummary(*session.execute(query).one())
+
+    def summaries(self, until: datetime, streams: Collection[str] | None = None) -> dict[str, PostsSummary]:
+        """Count the posts of all streams up to a time, or of the given ones; streams without posts are left out.
+
+        It reads each of their posts, which takes time; where the newest times are enough, use `newest_times`.
+        """
+        query = sa.select(Post.stream, *_SUMMARY).where(Post.created_at <= until).group_by(Post.stream)
+        queries = [query]
+        if streams is not None:
+            names = list(streams)
+            parts = (names[start : start + _MAX_NAMES] for start in range(0, len(names), _MAX_NAMES))
+            queries = [query.where(Post.stream.in_(part)) for part in parts]
+        with self._database.read() as session:
+            rows = [row for query in queries for row in session.execute(query)]
+            return {row[0]: PostsSummary(*row[1:]) for row in rows}
+
+    def newest_times(self, until: datetime) -> dict[str, datetime]:
+        """Return when the newest post of each stream up to a time was created, by a few looks at an index for each."""
+        streams = distinct_values(Post.stream)
+        of_stream = (Post.stream == streams.c.value) & (Post.created_at <= until)
+        newest = sa.select(sa.func.max(Post.created_at)).where(of_stream).scalar_subquery()
+        with self._database.read() as session:
+            rows = session.execute(sa.select(streams.c.value, newest).where(streams.c.value.is_not(None)))
+            return {name: time for name, time in rows if time is not None}
 
     def count(self, until: datetime, *, with_content: bool = False) -> int:
-        """Count the posts of a stream up to a time, or only those with content; none of them is warned about."""
-        if self._foreign:
-            if with_content:
-                return self.summary(until, warn=False).with_content
-            return len(self._load_times(until))
+        """Count the posts of a stream up to a time, or only those with content."""
         query = sa.select(sa.func.count(Post.content) if with_content else sa.func.count())
         with self._database.read() as session:
             return session.scalar(query.where(Post.stream == self.stream, Post.created_at <= until)) or 0
@@ -211,21 +189,13 @@ class PostStore:
 
     def activity(self, now: datetime) -> PostsActivity:
         """Measure how many posts of a stream there are, and how many arrive."""
-        if self._foreign:  # read as a whole each time, so only once
-            times = self._load_times(now)
-            first = None if times.empty else times.iloc[0].to_pydatetime()
-            return measure_activity(
-                times, first, lambda until: int(times.searchsorted(pd.Timestamp(until), "right")), now
-            )
         with self._database.read() as session:
             first = session.scalar(sa.select(sa.func.min(Post.created_at)).where(Post.stream == self.stream))
         latest = self._load_times(now, MAX_GAPS + 1)
         return measure_activity(latest, first, self.count, now)
 
     def _load_times(self, until: datetime, limit: int | None = None) -> pd.Series[Any]:
-        """Return when the latest posts up to a time were created, in order; all posts of a foreign table."""
-        if self._foreign:
-            return self._load_foreign(["post_id", "created_at"], until, warn=False)["created_at"]
+        """Return when the latest posts up to a time were created, in order."""
         latest = sa.select(Post.created_at).where(Post.stream == self.stream, Post.created_at <= until)
         with self._database.read() as session:
             found = session.scalars(latest.order_by(Post.created_at.desc()).limit(limit)).all()
@@ -239,17 +209,13 @@ class PostStore:
             until: the last time in the period.
             limit: the maximum number of posts to return.
         """
-        if self._foreign:
-            posts = self._load_foreign(["post_id", "created_at", "content"], until)
-            posts = posts if since is None else posts[posts["created_at"] >= since]
-            return [_foreign_post(row) for row in posts.tail(limit).itertuples(index=False)], len(posts)
         period = [Post.stream == self.stream, Post.created_at <= until]
         if since is not None:
             period.append(Post.created_at >= since)
         latest = sa.select(Post).where(*period).order_by(Post.created_at.desc(), Post.post_id.desc()).limit(limit)
         with self._database.read() as session:
             count = session.scalar(sa.select(sa.func.count()).select_from(Post).where(*period)) or 0
-            # As in `_load_ours`: a database may sort ids by the collation of a language.
+            # As in `load`: a database may sort ids by the collation of a language.
             return sorted(session.scalars(latest), key=lambda post: (post.created_at, post.post_id)), count
 
     def get_post(self, post_id: str) -> Post:
@@ -258,11 +224,6 @@ class PostStore:
         Raises:
             UnknownName: the stream has no such post.
         """
-        if self._foreign:
-            posts = self._load_foreign(["post_id", "created_at", "content"], datetime.max.replace(tzinfo=UTC))
-            for row in posts[posts["post_id"] == post_id].itertuples(index=False):
-                return _foreign_post(row)
-            raise _unknown_post(post_id, self.location)
         with self._database.read() as session:
             return self._fetch(session, post_id)
 
@@ -273,8 +234,6 @@ class PostStore:
             trained_at: when the training began; a later correction may have moved a post that was trained on.
             trained_through: time and id of the last post that was trained on.
         """
-        if self._foreign:
-            return set()
         time, post_id = trained_through
         query = sa.select(Post.post_id).where(
             Post.stream == self.stream,
@@ -300,13 +259,11 @@ class PostStore:
     def _fetch(self, session: Session, post_id: str) -> Post:
         post = session.get(Post, (self.stream, post_id)) if "\0" not in post_id else None
         if post is None:
-            raise _unknown_post(post_id, self.location)
+            raise unknown_post(post_id, self.location)
         return post
 
     def are_past(self, now: datetime) -> bool:
         """Whether the posts of a stream are in the project's database, and none of them is later than now."""
-        if self._foreign:
-            return False
         with self._database.read() as session:
             return not session.scalar(sa.select(sa.exists().where(Post.stream == self.stream, Post.created_at > now)))
 
@@ -319,12 +276,6 @@ class PostStore:
         Raises:
             PostsError: the table is not ours.
         """
-        if self._foreign:
-            raise PostsError(
-                f"cannot {action}: {self.location} was not created by retrainer and is read-only",
-                hint="Change it by other means, or set posts.url to null and posts.table to 'posts' in an empty "
-                "database",
-            )
 
     def merge(
         self,
@@ -334,10 +285,10 @@ class PostStore:
         update: bool = False,
         then: Callable[[Session], None] | None = None,
     ) -> Merged:
-        """Merge posts into a stream in one transaction, at whose end `then` is called; see `merge_posts`."""
+        """Merge posts into their streams in one transaction, at whose end `then` is called; see `merge_posts`."""
         self.require_writable()
         with self._database.write() as session:
-            merged = merge_posts(session.connection(), batches, stream=self.stream, now=now, update=update)
+            merged = merge_posts(session.connection(), batches, now=now, update=update)
             if then is not None:
                 then(session)
             return merged
@@ -353,7 +304,7 @@ class PostStore:
         values = posts[["content", *COUNT_COLUMNS]].astype(object)
         values = values.where(values.notna(), None)
         rows = zip(posts["post_id"], times.tolist(), *(values[name] for name in values), strict=True)
-        return self.merge([[(0, 0, *row) for row in rows]], now).added
+        return self.merge([[(0, 0, self.stream, *row) for row in rows]], now).added.total()
 
     def _query(self, query: sa.Executable, columns: list[str]) -> pd.DataFrame:
         try:
@@ -362,17 +313,13 @@ class PostStore:
         except DBAPIError as error:
             raise translate_error(error, self._engine) from error
 
-    def _warn_left_out(self, values: pd.Series[Any], problem: str) -> None:
-        """Warn about posts with unusable values, with an example, once."""
-        present = values.dropna()
-        example = f", such as {quote(present.iloc[0])}" if len(present) else ""
-        message = f"Left out {len(values)} posts of {self.location} {problem}{example}"
-        if len(values) and message not in self._warnings:
-            self._warnings.add(message)
-            log.warning("%s", message)
 
+def _check_columns(inspector: sa.Inspector, settings: PostsSettings, engine: sa.Engine) -> dict[str, Any]:
+    """Return the types of the columns of a foreign table, by name.
 
-def _check_columns(inspector: sa.Inspector, settings: PostsSettings, engine: sa.Engine) -> None:
+    Raises:
+        ConfigError: the table, or a column of the settings, does not exist.
+    """
     schema, _, name = settings.table.rpartition(".")
     tables = [*inspector.get_table_names(schema or None), *inspector.get_view_names(schema or None)]
     with suppress(NotImplementedError):  # SQLite has none
@@ -380,31 +327,15 @@ def _check_columns(inspector: sa.Inspector, settings: PostsSettings, engine: sa.
     if name not in tables:
         hint = did_you_mean(name, tables) or f"It has: {', '.join(sorted(tables)) or 'no table'}"
         raise ConfigError(f"posts.table: no table '{settings.table}' in {location(engine)}", hint=hint)
-    existing = [str(column["name"]) for column in inspector.get_columns(name, schema=schema or None)]
-    for key, column in settings.columns.model_dump().items():
+    existing = {str(column["name"]): column["type"] for column in inspector.get_columns(name, schema=schema or None)}
+    for key, column in settings.columns.model_dump(exclude_none=True).items():
         if column not in existing:
             hint = did_you_mean(column, existing) or f"It has: {', '.join(existing)}"
             problem = f"the table '{settings.table}' in {location(engine)} has no column '{column}'"
             raise ConfigError(f"posts.columns.{key}: {problem}", hint=hint)
+    return existing
 
 
-def _foreign_post(row: Any) -> Post:
-    return Post(stream=DEFAULT_STREAM, post_id=row.post_id, created_at=row.created_at, content=row.content)
-
-
-def _unknown_post(post_id: str, where: str) -> UnknownName:
+def unknown_post(post_id: str, where: str) -> UnknownName:
+    """Return the error that there is no such post."""
     return UnknownName(f"no post '{shorten(post_id)}' in {where}", hint="`retrainer posts list` lists the latest")
-
-
-def _parse_times(values: pd.Series[Any]) -> pd.Series[Any]:
-    """Parse times by the rules of an import; NaT for a value that is not a time, or has several readings."""
-    read = TimeColumn(now=MAX_TIME).reader(str(values.name))
-
-    def parse(value: object) -> np.datetime64:
-        try:
-            return np.datetime64(read(value), "us")
-        except (ValueError, ArithmeticError):  # not a time, or NULL, which a frame may hold as NaN
-            return np.datetime64("NaT", "us")
-
-    parsed = np.array([parse(value) for value in values], dtype="datetime64[us]")
-    return pd.Series(parsed, index=values.index).dt.tz_localize("UTC")

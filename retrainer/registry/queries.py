@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 from sqlalchemy import and_, func, select
 
 from retrainer.errors import ArtifactError, RetrainerError, RunInProgress, UnknownName
-from retrainer.registry.tables import POSTS_INDEX, POSTS_TABLE, ModelEvaluation, ModelVersion, TrainingRun
+from retrainer.registry.tables import POSTS_INDEX, POSTS_TABLE, Budget, ModelEvaluation, ModelVersion, TrainingRun
 
 if TYPE_CHECKING:
-    from sqlalchemy import ColumnElement, FromClause, Insert, Inspector
+    from sqlalchemy import CTE, ColumnElement, FromClause, Insert, Inspector
     from sqlalchemy.orm import InstrumentedAttribute, Session
 
     from retrainer.registry.refits import Refit
@@ -68,11 +68,19 @@ def set_production(
     session.flush()
 
 
-def list_distinct(session: Session, column: InstrumentedAttribute[str]) -> list[str]:
-    """Return the different values of a column by one look at its index for each, whatever the number of rows."""
+def distinct_values(column: InstrumentedAttribute[str]) -> CTE:
+    """Return a subquery with the different values of an indexed column as `value`, and a NULL after the last.
+
+    It takes one look at the index for each, whatever the number of rows.
+    """
     found = select(func.min(column).label("value")).cte("found", recursive=True)
     after = select(func.min(column)).where(column > found.c.value).scalar_subquery()
-    found = found.union_all(select(after).where(found.c.value.is_not(None)))
+    return found.union_all(select(after).where(found.c.value.is_not(None)))
+
+
+def list_distinct(session: Session, column: InstrumentedAttribute[str]) -> list[str]:
+    """Return the different values of an indexed column."""
+    found = distinct_values(column)
     return list(session.scalars(select(found.c.value).where(found.c.value.is_not(None))))
 
 
@@ -95,7 +103,7 @@ def insert_new(dialect: str, table: FromClause) -> Insert:
 
 
 def new_id(
-    session: Session, table: type[ModelVersion | TrainingRun | ModelEvaluation], prefix: str, now: datetime
+    session: Session, table: type[ModelVersion | TrainingRun | ModelEvaluation | Budget], prefix: str, now: datetime
 ) -> str:
     """Return an unused id `{prefix}_{YYYYMMDD}_{HHMMSS}_{4 hex}`."""
     stem = f"{prefix}_{now.astimezone(UTC):%Y%m%d_%H%M%S}"

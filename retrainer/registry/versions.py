@@ -36,6 +36,12 @@ class Versions(Scope):
         with self.database.read() as session:
             return fetch_production(session, self.key(model_type))
 
+    def list_production(self) -> list[ModelVersion]:
+        """Return the production versions, by stream and model type."""
+        query = select(ModelVersion).where(ModelVersion.is_production, self.is_within(ModelVersion))
+        with self.database.read() as session:
+            return list(session.scalars(query.order_by(ModelVersion.stream, ModelVersion.model_type.desc())))
+
     def get_version(self, version_id: str) -> ModelVersion:
         """Return a version.
 
@@ -213,6 +219,8 @@ def _is_known(session: Session, version: ModelVersion) -> bool:
     if known is None:
         return False
     require_not_pruned(known, "Import it into another project")
+    if known.stream != version.stream and known.manifest_sha256 == version.manifest_sha256:
+        raise ArtifactError(f"'{known.version_id}' is here already, in the stream '{known.stream}'")
     if (*known.model_key, known.manifest_sha256) != (*version.model_key, version.manifest_sha256):
         raise ArtifactError(f"there is another version '{known.version_id}' here", hint="Nothing was imported")
     if version.refit is not None and version.refit != known.refit:

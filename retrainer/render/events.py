@@ -8,6 +8,9 @@ if TYPE_CHECKING:
     from retrainer.algorithms.events import Event
 
 
+MAX_ERRORS = 10  # of a fleet
+
+
 def event_document(event: Event) -> dict[str, Any]:
     """Return an event as the hook `on_event` receives it."""
     from retrainer.render import documents  # noqa: PLC0415  slow to import, and most commands emit no event
@@ -23,4 +26,8 @@ def event_document(event: Event) -> dict[str, Any]:
         document["from_version_id"] = event.from_version_id
     if event.kind in {"run", "failure"}:
         document["run"] = None if event.run is None else documents.runs.run_document(event.run)
+    if event.fleet is not None:
+        fleet = documents.runs.FleetDocument.from_result(event.fleet)
+        document |= fleet.model_dump(mode="json", include={"outcomes", "errors", "seconds", "cost_usd", "stopped"})
+        document["errors"] = document["errors"][:MAX_ERRORS]
     return document

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from retrainer.errors import RetrainerError
+    from retrainer.fleet.run import FleetResult
     from retrainer.pipeline.results import Failure, RunResult
 
 
@@ -32,6 +33,20 @@ def summarize(outcomes: Sequence[RunResult | Failure], not_due: Sequence[str] = 
     ]
     sections += [f"- {_escape(sentence)}" for sentence in not_due]
     return "\n\n".join(sections) + "\n" if sections else ""
+
+
+def summarize_fleet(result: FleetResult) -> str:
+    """Return a section for the runs of several streams: the numbers of outcomes, and the failures."""
+    from retrainer.render.fleet import describe, outcome_rows  # noqa: PLC0415  imported by now
+
+    lines = ["| | |", "|---|---:|", *(f"| {label} | {count} |" for label, count in outcome_rows(result))]
+    failures = [
+        f"- {_escape(f'{outcome.stream} {outcome.model_type}')}: {_escape(str(outcome.error))}"
+        for outcome in result.failures
+    ]
+    mark = "✗" if result.failures else "✓"
+    parts = [f"## {mark} {_escape(describe(result))}", "\n".join(lines), "\n".join(failures)]
+    return "\n\n".join(filter(None, parts)) + "\n"
 
 
 def summarize_failure(error: RetrainerError) -> str:

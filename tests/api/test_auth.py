@@ -171,6 +171,7 @@ def test_with_the_token_any_host_name_is_served(trained: str, serve: Serve) -> N
     assert (answer.status_code, answer.json()["error"]["code"]) == (403, "forbidden_host")
 
 
+@pytest.mark.slow
 def test_further_host_names_are_allowed_by_option_and_by_setting(trained: str, serve_process: ServeProcess) -> None:
     server = serve_process(
         "--allowed-host",

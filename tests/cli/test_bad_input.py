@@ -208,6 +208,7 @@ def test_a_models_folder_that_cannot_be_written(folder: Path, retrainer: Runner,
     assert run["status"] == "failed"
 
 
+@pytest.mark.slow
 def test_a_read_only_models_folder(folder: Path, retrainer: Runner, powerless_retrainer: Runner) -> None:
     import_posts(retrainer, folder, regular_posts(100))
     (folder / "models").chmod(0o555)

@@ -74,5 +74,6 @@ def test_filters_and_limits_apply_to_csv_too(sqlite_folder: Path, retrainer: Run
     assert len(retrainer("history", "--csv", "--limit", "5", "--page", "2").out.splitlines()) == 5
     page = retrainer("history", "--csv", "--page", "2")
     assert (page.code, page.err) == (2, "Error: --csv prints all runs on one page. Add --limit, or omit --page\n")
+    assert len(retrainer("--json", "history", "--limit", "2").json["training_runs"]) == 2
     both = retrainer("history", "--csv", "--json")
     assert (both.code, both.err) == (2, "Error: --csv and --json exclude each other. Choose one\n")

@@ -46,6 +46,7 @@ def test_replay_prints_a_table_of_policies_and_a_conclusion(retrainer: Runner) -
     assert done.err == "Replaying 50 steps of 4 policies\n", "no progress in a pipe"
 
 
+@pytest.mark.slow
 def test_verbose_logs_one_line_per_step(retrainer: Runner) -> None:
     done = retrainer("replay", *FROM, *TO, "--verbose")
     steps = re.findall(r"^2024-0\d-\d\d 00:00 (configured|never|always): ", done.err, re.MULTILINE)
@@ -91,6 +92,7 @@ def test_the_live_score_can_be_computed_from_the_steps(retrainer: Runner) -> Non
             assert score == pytest.approx(expected["overall_score"]["value"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "start"), [("plot.png", b"\x89PNG"), ("plot.svg", b"<?xml")])
 def test_the_file_name_determines_the_format_of_a_plot(
     folder: Path, retrainer: Runner, name: str, start: bytes
@@ -284,6 +286,7 @@ def test_paid_forecasts_require_and_respect_a_cost_limit(retrainer: Runner, paid
         assert len(server.requests) == made, "what was paid for is not paid for again"
 
 
+@pytest.mark.slow
 def test_a_policy_may_choose_another_algorithm(folder: Path, retrainer: Runner) -> None:
     configure(folder, min_improvement_threshold="0.0")
     done = retrainer("replay", *FROM, "--to", "2024-03-09", "--policy", "p: algorithm=prophet", "--json")

@@ -130,6 +130,7 @@ def test_not_due_prints_nothing_unless_verbose(retrainer: Runner) -> None:
     assert retrainer("train", "--if-due", "--json").json == {"training_runs": [], "count": 0, "errors": []}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("posts")
 def test_not_due_is_logged_on_a_terminal(retrainer: Runner, folder: Path) -> None:
     assert retrainer("train", "timing").code == 0
@@ -415,6 +416,7 @@ def test_a_user_without_a_name_and_a_home(folder: Path) -> None:
     assert f"User={number}" in run("schedule", "show", "--systemd")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("posts")
 def test_files_are_as_private_as_the_umask_asks_for(folder: Path) -> None:
     script = f"umask 077; exec {sys.executable} -m retrainer train timing --quiet --log-file logs/x.log"

@@ -53,6 +53,7 @@ def predict(project: Project, model_type: Any = "timing", now: datetime = NOW, *
     return predict_next(project, runtime_of(project), model_type, now, **asked)
 
 
+@pytest.mark.slow_on_postgresql
 def test_a_moment_is_now_a_past_time_or_the_last_post(project: Project) -> None:
     now = predict(project, now=LAST + 2 * HOUR)
     assert (now.at, now.origin_at, now.last_post_at) == (LAST + 2 * HOUR, LAST, LAST)

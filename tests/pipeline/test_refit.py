@@ -150,6 +150,7 @@ def test_a_dry_run_and_a_rejected_version_are_not_fitted_again(
     assert "again on all" not in caplog.text
 
 
+@pytest.mark.slow_on_postgresql
 @pytest.mark.parametrize(("variable", "problem"), [("REFUSED", "no fit to 400 posts"), ("SPEECHLESS", "no forecast")])
 def test_a_version_that_cannot_be_fitted_again_is_not_promoted(
     project: Project, variable: str, problem: str, monkeypatch: pytest.MonkeyPatch

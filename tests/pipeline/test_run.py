@@ -134,6 +134,7 @@ def test_a_better_model_is_promoted_and_the_reason_has_the_scores(five_hours: Pr
     assert entry.evidence["num_predictions"] == 20
 
 
+@pytest.mark.slow_on_postgresql
 @pytest.mark.usefixtures("constants")
 def test_a_bad_model_scores_badly_and_is_not_promoted(five_hours: Project) -> None:
     good = retrain(five_hours, runtime_of(five_hours), "timing", NOW, algorithm="right")
@@ -388,6 +389,7 @@ def test_a_version_without_later_posts_cannot_be_evaluated(folder: Path) -> None
     project.close()
 
 
+@pytest.mark.slow_on_postgresql
 @pytest.mark.usefixtures("constants")
 def test_rollback_undoes_the_latest_promotion_and_holds_the_type(five_hours: Project) -> None:
     first = retrain(five_hours, runtime_of(five_hours), "timing", NOW, algorithm="wrong").run
@@ -404,6 +406,7 @@ def test_rollback_undoes_the_latest_promotion_and_holds_the_type(five_hours: Pro
     assert demoted.status == "trained"
 
 
+@pytest.mark.slow_on_postgresql
 @pytest.mark.usefixtures("constants")
 def test_a_manual_promotion_loses_the_race_too(five_hours: Project) -> None:
     first = retrain(five_hours, runtime_of(five_hours), "timing", NOW, algorithm="wrong").run
@@ -417,6 +420,7 @@ def test_a_manual_promotion_loses_the_race_too(five_hours: Project) -> None:
         five_hours.registry.promote(str(third.model_version_id), first.model_version_id, "other", NOW)
 
 
+@pytest.mark.slow_on_postgresql
 def test_old_versions_are_archived_but_never_production_or_its_predecessor(folder: Path, plugins: Plugins) -> None:
     configure(folder, keep_versions="2")
     project = open_project(folder)
@@ -440,6 +444,7 @@ def test_old_versions_are_archived_but_never_production_or_its_predecessor(folde
     project.close()
 
 
+@pytest.mark.slow_on_postgresql
 def test_archiving_can_be_switched_off(folder: Path) -> None:
     configure(folder, keep_versions="1", archive_old_versions="false")
     project = open_project(folder)

@@ -56,6 +56,7 @@ def test_prophet_passes_the_conformance_suite_after_three_checkpoints() -> None:
     check_algorithm("prophet", posts=sample_posts(count=1500, seed=5))
 
 
+@pytest.mark.slow
 def test_a_later_forecast_is_the_earlier_one_conditioned_but_for_the_recalibration(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

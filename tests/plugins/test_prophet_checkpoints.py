@@ -71,6 +71,7 @@ def test_a_checkpoint_follows_after_100_posts_or_2_percent() -> None:
     assert [checkpoint_after(0, 400), checkpoint_after(100, 400), checkpoint_after(0, 20_000)] == [100, 200, 400]
 
 
+@pytest.mark.slow
 def test_the_fit_at_a_checkpoint_knows_no_later_post(streams: list[tuple[pd.DataFrame, dict[str, Any]]]) -> None:
     """Not those between it and the origin either, but all before it."""
     posts, model = streams[0]

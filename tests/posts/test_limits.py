@@ -228,6 +228,7 @@ def test_names_of_columns_are_limited(tmp_path: Path) -> None:
         read(path)
 
 
+@pytest.mark.slow
 def test_the_settings_raise_a_limit(folder: Path, retrainer: Runner) -> None:
     (folder / "posts.csv").write_bytes(HEADER + b"a,2024-01-01,x\nb,2024-01-01,y\n")
     limit = "RETRAINER_POSTS__LIMITS__ROWS"

@@ -264,6 +264,7 @@ def test_live_scores_are_those_of_the_fit_that_is_live(eager: Path, calls: Path,
     assert ("Fitted again" in report.policy("configured").steps[0].reason) == refit
 
 
+@pytest.mark.slow
 def test_a_policy_may_fit_again(eager: Path, calls: Path) -> None:
     report = replayed(counting(eager), end=FOUR_WEEKS_LATER, policies=["fresh: refit=true"])
     configured, fresh = (report.policy(name).steps for name in ("configured", "fresh"))

@@ -48,6 +48,7 @@ def test_equal_policies_make_no_difference() -> None:
     assert "all policies score the same" in sentence
 
 
+@pytest.mark.slow
 def test_equally_good_policies_are_rarely_called_different() -> None:
     """Of five equally good policies, the best is called better in about one replay of twenty, or fewer."""
     called = 0

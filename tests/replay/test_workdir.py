@@ -63,7 +63,7 @@ def test_a_folder_with_a_marker_that_is_not_a_replays_is_not_touched(
     assert {name: (mine / name).read_text() for name in files} == files
 
 
-@pytest.mark.parametrize("resume", [(), ("--resume",)])
+@pytest.mark.parametrize("resume", [(), pytest.param(("--resume",), marks=pytest.mark.slow)])
 def test_a_link_in_place_of_the_marker_is_not_followed(
     tmp_path: Path, used: Path, retrainer: Runner, resume: tuple[str, ...]
 ) -> None:
@@ -76,7 +76,7 @@ def test_a_link_in_place_of_the_marker_is_not_followed(
     assert important.stat().st_mtime_ns == before
 
 
-@pytest.mark.parametrize("resume", [(), ("--resume",)])
+@pytest.mark.parametrize("resume", [(), pytest.param(("--resume",), marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", ["policies", "policies/configured", "policies/configured/models", "ahead"])
 def test_a_link_in_place_of_a_folder_is_refused(
     tmp_path: Path, used: Path, retrainer: Runner, name: str, resume: tuple[str, ...]
@@ -155,6 +155,7 @@ def test_a_link_in_place_of_the_lock_file_is_refused(tmp_path: Path, retrainer: 
     assert (tmp_path / "important").read_text() == "x"
 
 
+@pytest.mark.slow
 def test_the_workdir_may_be_a_link(tmp_path: Path, used: Path, retrainer: Runner) -> None:
     (tmp_path / "link").symlink_to(used.parent)
     assert "6 are done" in retrainer("replay", *DATES, "--workdir", str(tmp_path / "link"), "--resume").err
@@ -183,6 +184,7 @@ def test_a_folder_that_only_has_the_name_of_a_new_policy_is_refused(used: Path, 
     assert photo.exists()
 
 
+@pytest.mark.slow
 def test_the_next_replay_deletes_the_folders_of_policies_that_it_lacks(used: Path, retrainer: Runner) -> None:
     work = ("--workdir", str(used.parent))
     assert retrainer("replay", *DATES, *work, "--resume", "--policy", "daily: schedule_days=1").code == 0

@@ -1,7 +1,7 @@
 """The documents of training runs."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 from pydantic import Field
 
@@ -11,6 +11,7 @@ from retrainer.render.documents.evaluations import ComparisonDocument, Evaluatio
 from retrainer.render.documents.versions import DecisionDocument
 
 if TYPE_CHECKING:
+    from retrainer.fleet.run import FleetResult
     from retrainer.pipeline.results import Failure, RunResult
     from retrainer.registry import tables
 
@@ -139,6 +140,72 @@ def _run_from_result(result: "RunResult") -> ScoredRunDocument | DryRunDocument:
         evaluation=evaluation,
         comparison=comparison,
     )
+
+
+FleetOutcome = Literal["promoted", "not_promoted", "failed", "skipped"]
+
+
+class FleetRunDocument(Document):
+    """What came of one model of a stream."""
+
+    stream: StreamName
+    model_type: ModelTypeName
+    outcome: FleetOutcome
+    run_id: RunId | None
+    version_id: VersionId | None
+    algorithm: str | None = Field(examples=["prophet"])
+    score: float | None = Field(examples=[0.7123])
+    skill: float | None = Field(examples=[0.12])
+    seconds: float | None = Field(examples=[1.2])
+    cost_usd: float | None = Field(examples=[0.0])
+    reason: str | None = Field(examples=["New model is 5.5% better"])
+
+
+class ModelKeyDocument(Document):
+    """A stream and a model type."""
+
+    stream: StreamName
+    model_type: ModelTypeName
+
+
+class FleetDocument(Document):
+    """What `train` of several streams did."""
+
+    training_runs: list[FleetRunDocument] = Field(description="In the order in which they ended.")
+    count: int = Field(examples=[1])
+    errors: list[RunErrorDocument]
+    outcomes: dict[str, int] = Field(examples=[{"promoted": 1, "not_promoted": 0, "failed": 0, "skipped": 0}])
+    left: list[ModelKeyDocument] = Field(description="The models that were not started.")
+    not_due: int = Field(examples=[0], description="How many models were not due.")
+    stopped: str | None = Field(examples=[None], description="Why it stopped before all were done.")
+    seconds: float = Field(examples=[12.3])
+    cost_usd: float = Field(examples=[0.0])
+
+    @classmethod
+    def from_result(cls, result: "FleetResult") -> Self:
+        runs = [FleetRunDocument.build(outcome, outcome=outcome.kind) for outcome in result.outcomes]
+        errors = [
+            RunErrorDocument(
+                stream=outcome.stream,
+                model_type=outcome.model_type,
+                code=outcome.error.code,
+                message=outcome.error.message,
+                hint=outcome.error.hint,
+            )
+            for outcome in result.outcomes
+            if outcome.error is not None
+        ]
+        return cls(
+            training_runs=runs,
+            count=len(runs),
+            errors=errors,
+            outcomes={kind: result.counts[kind] for kind in get_args(FleetOutcome)},
+            left=[ModelKeyDocument.model_validate(unit) for unit in result.left],
+            not_due=result.not_due,
+            stopped=result.stopped,
+            seconds=result.seconds,
+            cost_usd=result.cost_usd,
+        )
 
 
 class RunIdsDocument(Document):

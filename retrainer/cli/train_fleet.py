@@ -1,0 +1,141 @@
+"""`train` of several streams."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from retrainer import console
+from retrainer.algorithms import events
+from retrainer.cli.summary import append_summary
+from retrainer.errors import UnknownName, UsageError, did_you_mean
+from retrainer.fleet import local, run, selection
+from retrainer.registry import budgets
+from retrainer.render import documents, markdown
+from retrainer.render import fleet as render
+from retrainer.streams import matches
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+    from pathlib import Path
+
+    from retrainer.fleet.run import FleetResult, Progress
+    from retrainer.fleet.units import WorkerSpec
+    from retrainer.model_types import ModelTypeName
+    from retrainer.project import Project
+    from retrainer.runtime import Runtime
+
+NOTHING_PROMOTED = 10
+NOTHING_DUE = 11
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class FleetOptions:
+    """The options of `train` that select several streams, and those that concern several streams only."""
+
+    all_streams: bool
+    patterns: tuple[str, ...]
+    jobs: int | None
+    max_failures: int | None
+    max_cost: float | None
+
+    @property
+    def are_of_several(self) -> bool:
+        """Whether they select several streams: all, a pattern, or more than one name."""
+        return self.all_streams or len(self.patterns) > 1 or any(set(pattern) & set("*?[") for pattern in self.patterns)
+
+    def require_possible(self, *, dry_run: bool, wait: bool) -> None:
+        """Check that no option of one stream is given with several, or the other way round.
+
+        Raises:
+            UsageError: one is.
+        """
+        of_several = {"--jobs": self.jobs, "--max-failures": self.max_failures, "--max-cost": self.max_cost}
+        if self.are_of_several:
+            for option, given in (("--dry-run", dry_run), ("--wait", wait)):
+                if given:
+                    raise UsageError(f"{option} is for one stream", hint="Name it with --stream, or omit the option")
+        for option, value in of_several.items():
+            if value is not None and not self.are_of_several:
+                raise UsageError(f"{option} is for several streams", hint="Add --all-streams, or omit the option")
+
+
+def train_streams(
+    project: Project,
+    runtime: Runtime,
+    options: FleetOptions,
+    spec: WorkerSpec,
+    model_types: Sequence[ModelTypeName],
+    now: datetime,
+    *,
+    if_due: bool,
+) -> FleetResult:
+    """Train several streams, and send one notification of it."""
+    streams = _select(project, options.patterns)
+    selected = selection.select_units(project, streams, model_types, now, if_due=if_due)
+    budget = None
+    if selection.require_max_cost(project, runtime, selected.units, spec.algorithm, options.max_cost):
+        budget = budgets.SharedBudget.create(project.registry.database, options.max_cost or 0.0, now)
+        spec = replace(spec, budget_id=budget.budget_id)
+    if selected.units:
+        log.info("Training %d models of %d streams...", len(selected.units), len(streams))
+    result = run.run_fleet(
+        project,
+        runtime,
+        spec,
+        selected,
+        local.LocalProcesses(min(options.jobs or 1, max(len(selected.units), 1))),
+        max_failures=options.max_failures,
+        on_progress=_show_progress,
+    )
+    if budget is not None:
+        result = replace(result, spent_usd=budget.limit_and_use()[1])
+    if result.total:
+        runtime.events.publish(events.Event("fleet", None, None, render.describe(result), fleet=result))
+    return result
+
+
+def _select(project: Project, patterns: Sequence[str]) -> list[str]:
+    """Return the streams that match; all without patterns."""
+    streams = project.list_streams()
+    for pattern in patterns:
+        if not any(matches(pattern, name) for name in streams):
+            hint = did_you_mean(pattern, streams) or "`retrainer streams` lists them"
+            raise UnknownName(f"no stream matches '{pattern}'", hint=hint)
+    return [name for name in streams if not patterns or any(matches(pattern, name) for pattern in patterns)]
+
+
+def report(result: FleetResult, code: int, summary: Path | None, *, as_json: bool, exit_code: bool) -> int:
+    """Print what came of a fleet run.
+
+    Args:
+        code: the exit code, including that of fetching.
+        summary: the file to append a Markdown summary to, if any.
+        exit_code: whether codes of their own are wanted where nothing was due or promoted.
+
+    Returns:
+        The exit code.
+    """
+    if summary is not None:
+        append_summary(summary, markdown.summarize_fleet(result))
+    if as_json:
+        console.document(documents.runs.FleetDocument.from_result(result))
+    else:
+        render.show_fleet(result)
+    if not exit_code or code:
+        return code
+    if result.not_due and not result.outcomes:
+        return NOTHING_DUE
+    return 0 if result.counts["promoted"] else NOTHING_PROMOTED
+
+
+def _show_progress(progress: Progress) -> None:
+    minutes, seconds = divmod(max(round(progress.seconds_left), 0), 60)
+    time = f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
+    failed = f", {progress.failed} failed" if progress.failed else ""
+    rate = f"{progress.per_minute:.0f} a minute"
+    console.progress(f"{progress.done} of {progress.total} runs{failed}, {rate}, about {time} left")
