@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 INSTALL = "pip install 'retrainer[s3]'"
-_ATTEMPTS = 2  # that s3fs makes, each with those of botocore: a store that does not answer is given up in minutes
+_ATTEMPTS = 2  # that s3fs makes, each with those of botocore: a store that does not answer is given up after 3 minutes
 _AT_ONCE = 1_000  # keys that a request to delete takes
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
+from unittest.mock import patch
 
 import fsspec
 import pytest
@@ -40,7 +42,7 @@ def proxy(server: str) -> Iterator[FaultyProxy]:
 def project(folder: Path, proxy: FaultyProxy, monkeypatch: pytest.MonkeyPatch) -> Project:
     for name, value in {**CREDENTIALS, "AWS_ENDPOINT_URL": proxy.endpoint}.items():
         monkeypatch.setenv(name, value)
-    limits = {"read_timeout": 0.3, "retries": {"max_attempts": 1}}
+    limits = {"read_timeout": 20, "retries": {"max_attempts": 1}}
     monkeypatch.setitem(fsspec.config.conf, "s3", {"config_kwargs": limits})  # it reads FSSPEC_S3 when it is imported
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     S3FileSystem.clear_instance_cache()  # a process looks at these variables once
@@ -50,22 +52,36 @@ def project(folder: Path, proxy: FaultyProxy, monkeypatch: pytest.MonkeyPatch) -
     return open_project(folder)
 
 
+@contextmanager
+def failing(proxy: FaultyProxy, fault: Fault, applies_to: str) -> Iterator[None]:
+    """Let requests whose path has this part fail."""
+    limits = {"read_timeout": 2 if fault == "silence" else 20, "retries": {"max_attempts": 1}}
+    with patch.dict(fsspec.config.conf, {"s3": {"config_kwargs": limits}}):
+        proxy.fault, proxy.applies_to = fault, applies_to
+        yield
+        proxy.fault = "none"
+
+
 def versions(project: Project) -> set[str]:
     return {version.version_id for version in project.registry.list_versions()}
 
 
-@pytest.mark.parametrize("fault", ["error 500", "silence", "changed bytes", "half an answer"])
-@pytest.mark.parametrize("applies_to", ["", "/timing/", "evaluations"])
+@pytest.mark.parametrize(
+    ("fault", "applies_to"),
+    [
+        *[(fault, "/timing/") for fault in ("error 500", "silence", "changed bytes", "half an answer")],
+        *[("error 500", part) for part in ("", ".uploads", "evaluations")],
+    ],
+)
 def test_training_fails_in_one_line_and_records_nothing_by_half(
     project: Project, retrainer: Runner, proxy: FaultyProxy, fault: Fault, applies_to: str
 ) -> None:
     live = train_timing(project.folder)
     before = versions(project)
-    proxy.fault, proxy.applies_to = fault, applies_to
-    failed = retrainer("train", "timing", cwd=project.folder)
+    with failing(proxy, fault, applies_to):
+        failed = retrainer("train", "timing", cwd=project.folder)
     if fault in {"error 500", "silence"}:
         assert (failed.code, failed.err.count(": cannot ")) == (1, 1), failed.err
-    proxy.fault = "none"
     assert retrainer("predict", "timing", cwd=project.folder).code == 0
     for version_id in versions(project) - before:
         assert project.artifacts.find_file_problems(project.registry.get_version(version_id)) == {}
@@ -89,11 +105,10 @@ def test_a_forecast_fails_in_one_line(
 ) -> None:
     train_timing(project.folder)
     (project.folder / ".retrainer/models").rename(project.folder / "cache of another machine")
-    proxy.fault, proxy.applies_to = fault, "/timing/"
-    failed = retrainer("predict", "timing", cwd=project.folder)
+    with failing(proxy, fault, "/timing/"):
+        failed = retrainer("predict", "timing", cwd=project.folder)
     assert (failed.code, failed.err.count("\n"), failed.out) == (1, 1, "")
     assert failed.err.startswith(message)
-    proxy.fault = "none"
     assert retrainer("predict", "timing", cwd=project.folder).code == 0
 
 
