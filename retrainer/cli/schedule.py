@@ -209,7 +209,7 @@ def _scheduled_command(
     """Return when to train, and the command: with several streams, one that trains all of them."""
     with open_project(context) as (project, runtime):
         delay = choose_delay(project.config_file, jitter)
-        arguments = TRAIN_IF_DUE
+        arguments: tuple[str, ...] = TRAIN_IF_DUE
         streams = project.list_streams()
         if len(streams) > 1:
             chosen = selection.select_units(project, streams, MODEL_TYPE_NAMES, datetime.now(UTC), if_due=False)

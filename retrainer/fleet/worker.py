@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from retrainer.logs import run_log_context
 from retrainer.pipeline.loading import load_configured_algorithm
 from retrainer.pipeline.run import retrain
 from retrainer.pipeline.run_context import close_as_failed
+from retrainer.pipeline.stale_posts import find_stale_posts, report_stale_posts
 from retrainer.project import Project
 from retrainer.registry.budgets import SharedBudget
 from retrainer.render.events import event_document
@@ -35,8 +37,7 @@ def run_unit(spec: WorkerSpec, unit: Unit) -> Outcome:
     Events reach the installed observers; the fleet sends one notification for all of its runs.
     """
     try:
-        project = open_project(spec.config_file).for_stream(unit.stream)
-        return _completed(unit, _retrain(spec, unit, project))
+        return _make_run(spec, unit, open_project(spec.config_file).for_stream(unit.stream))
     except RunInProgress as error:
         return Outcome(*unit[:2], "skipped", reason=str(error))
     except Exception as error:
@@ -53,10 +54,18 @@ def open_project(config_file: Path) -> Project:
     return Project.find(config_file.parent, os.environ, config_file)
 
 
-def _retrain(spec: WorkerSpec, unit: Unit, project: Project) -> RunResult:
+def _make_run(spec: WorkerSpec, unit: Unit, project: Project) -> Outcome:
     budget = SharedBudget(project.registry.database, spec.budget_id) if spec.budget_id else None
     runtime = Runtime(events=EventBus(event_document), answers_dir=project.answers_dir, shared_budget=budget)
     now = spec.as_of or datetime.now(UTC)
+    stale = None if spec.as_of else find_stale_posts(project, [unit.model_type], now)
+    outcome = _completed(unit, _retrain(spec, unit, project, runtime, now))
+    if stale is not None and report_stale_posts(project, runtime, stale):
+        return replace(outcome, stale=stale.reason)
+    return outcome
+
+
+def _retrain(spec: WorkerSpec, unit: Unit, project: Project, runtime: Runtime, now: datetime) -> RunResult:
     chosen, _ = load_configured_algorithm(project.settings, runtime, unit.model_type, spec.algorithm)
     run = project.registry.start_run(unit.model_type, chosen.name, now, spec.as_of, last_run_id=unit.last_run_id)
     try:
