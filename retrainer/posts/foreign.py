@@ -83,8 +83,10 @@ class ForeignPostStore(PostStore):
         """Whether the table has a stream."""
         if self._stream_column is None:
             return name == DEFAULT_STREAM
-        query = sa.select(sa.literal(1)).select_from(self._table).where(self._is_of(name)).limit(1)
-        return not self._query(query, ["found"]).empty
+        # Not EXISTS, for which PostgreSQL may read the table: see `has_posts`.
+        first = sa.func.min(self._stream_expression(self._stream_column))
+        query = sa.select(first).select_from(self._table).where(self._is_of(name))
+        return self._query(query, ["first"]).notna().all(axis=None)
 
     def load(self, until: datetime, *, with_content: bool = True) -> pd.DataFrame:
         """Return the posts of a stream up to a time, like `PostStore.load`."""
