@@ -83,10 +83,9 @@ class ForeignPostStore(PostStore):
         """Whether the table has a stream."""
         if self._stream_column is None:
             return name == DEFAULT_STREAM
-        # Not EXISTS, for which PostgreSQL may read the table: see `has_posts`.
-        first = sa.func.min(self._stream_expression(self._stream_column))
-        query = sa.select(first).select_from(self._table).where(self._is_of(name))
-        return self._query(query, ["first"]).notna().all(axis=None)
+        # Counted, since for EXISTS PostgreSQL may read the table, as in `has_posts`.
+        query = sa.select(sa.func.count()).select_from(self._table).where(self._is_of(name))
+        return bool(self._query(query, ["count"])["count"].iloc[0])
 
     def load(self, until: datetime, *, with_content: bool = True) -> pd.DataFrame:
         """Return the posts of a stream up to a time, like `PostStore.load`."""

@@ -64,7 +64,7 @@ def fill(project: Project) -> None:
         for stream in STREAMS
     ]
     with project.registry.database.write() as session:
-        session.execute(sa.insert(sa.inspect(Post).local_table), rows)
+        session.execute(sa.insert(Post), rows)
 
 
 @contextmanager
