@@ -83,12 +83,14 @@ class Project:
         return replace(self, stream=stream, settings=settings, opened_by=self.opened_by or self)
 
     def choose_stream(self, name: str | None = None) -> Project:
-        """Return the project seen from the stream with a name; without one, from the only stream.
+        """Return the project seen from the stream with a name; without one, from the one chosen before or the only one.
 
         Raises:
             UnknownName: there is no such stream.
             UsageError: there are several, and none is named.
         """
+        if self.opened_by is not None and name in {None, self.stream}:
+            return self
         if name is not None and self._has_stream(name):
             return self.for_stream(name)
         streams = self.list_streams()
@@ -141,9 +143,11 @@ class Project:
         return sorted({*self._list_streams_of_posts(), *self.registry.list_streams()}) or [DEFAULT_STREAM]
 
     def _list_streams_of_posts(self) -> list[str]:
-        settings = self.settings.posts
-        if settings.url is None and (names := self.registry.list_streams_of_posts(settings.table)) is not None:
-            return names  # without the store of the posts, which imports pandas
+        settings, opened = self.settings.posts, "posts" in self.__dict__
+        if not opened and settings.url is None:  # without the store of the posts, which imports pandas
+            names = self.registry.list_streams_of_posts(settings.table)
+            if names is not None:
+                return names
         try:
             return self.posts.list_streams()
         except RetrainerError as error:  # a database of posts that cannot be reached must not prevent a rollback

@@ -46,9 +46,9 @@ class Registry(Versions, Runs, Promotions, Retention, Names, Overviews):
 
     def list_streams_of_posts(self, table: str) -> list[str] | None:
         """Return the streams that have posts; None if their table is not ours."""
-        if table != POSTS_TABLE or not has_own_posts(inspect(self.database.engine)):
-            return None
         with self.database.read() as session:
+            if table != POSTS_TABLE or not has_own_posts(inspect(session.connection())):
+                return None
             return list_distinct(session, Post.stream)
 
     def has_stream(self, name: str) -> bool:
