@@ -90,6 +90,7 @@ ManyStreams = Annotated[
 ]
 OptionalModelType = Annotated[ModelTypeName | None, Query(description="Only this model type.")]
 Limit = Annotated[int, Query(ge=1, le=1000, description="The maximum number to return.")]
+Page = Annotated[int, Query(ge=1, le=1_000_000, description="The page, 1 is the first.")]
 VersionId = Annotated[
     str,
     Path(

@@ -8,7 +8,7 @@ from urllib.parse import quote
 import pytest
 from fastapi.routing import APIRoute
 
-from retrainer.api.routes import health, read, write
+from retrainer.api.routes import health, read, streams, write
 from retrainer.pipeline.run import retrain
 from tests.conftest import NOW, configure, open_project, regular_posts, runtime_of
 
@@ -28,7 +28,9 @@ NOT_ABOUT_A_MODEL = {
     "/status": "TODO",
     "/metrics": "all streams, for Prometheus, which has no use for one",
 }
-ROUTES = [route for module in (read, write, health) for route in module.router.routes if isinstance(route, APIRoute)]
+ROUTES = [
+    route for module in (read, write, streams, health) for route in module.router.routes if isinstance(route, APIRoute)
+]
 
 
 def in_url(name: str) -> str:
