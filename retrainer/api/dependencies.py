@@ -10,7 +10,8 @@ from pydantic import AfterValidator, Field
 
 from retrainer.api.auth import Auth
 from retrainer.api.cache import AnswerCache, VersionCache
-from retrainer.api.metrics import Metrics, ProjectMetrics
+from retrainer.api.metrics import Metrics
+from retrainer.api.project_metrics import ProjectMetrics
 from retrainer.api.responses import DocumentResponse, document_body
 from retrainer.api.runs import RunStarter
 from retrainer.api.streams import Streams
@@ -90,6 +91,7 @@ ManyStreams = Annotated[
 ]
 OptionalModelType = Annotated[ModelTypeName | None, Query(description="Only this model type.")]
 Limit = Annotated[int, Query(ge=1, le=1000, description="The maximum number to return.")]
+Page = Annotated[int, Query(ge=1, le=1_000_000, description="The page, 1 is the first.")]
 VersionId = Annotated[
     str,
     Path(

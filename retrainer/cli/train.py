@@ -14,8 +14,9 @@ from retrainer import project as projects
 from retrainer.cli import train_fleet
 from retrainer.cli.completion import complete_algorithms, complete_types
 from retrainer.cli.context import open_project
-from retrainer.cli.options import AsJson, time_option
+from retrainer.cli.options import AsJson, StreamsOption, time_option
 from retrainer.cli.summary import append_summary, failure_summary, require_writable
+from retrainer.cli.workers import AddressOption, BackendOption, SchedulerOption, WorkerOptions
 from retrainer.errors import RetrainerError, UnknownName, UsageError
 from retrainer.fleet import units
 from retrainer.model_types import MODEL_TYPE_NAMES, ModelTypeName, parse_model_type
@@ -80,13 +81,13 @@ def train(
     all_streams: Annotated[
         bool, typer.Option("--all-streams", help="Train all streams, each in a run of its own.")
     ] = False,
-    stream: Annotated[
-        list[str] | None,
-        typer.Option("--stream", metavar="NAME|PATTERN", help="Train this stream, or those that match. Repeatable."),
-    ] = None,
+    stream: StreamsOption = None,
     jobs: Annotated[
         int | None, typer.Option(metavar="N", min=1, max=256, help="Of several streams: train N at a time.")
     ] = None,
+    backend: BackendOption = None,
+    scheduler: SchedulerOption = None,
+    address: AddressOption = None,
     max_failures: Annotated[
         int | None,
         typer.Option("--max-failures", metavar="N", min=1, help="Of several streams: stop after N failures."),
@@ -110,7 +111,8 @@ def train(
     Example: retrainer train timing --auto-promote
     """
     model_types = [model_type] if model_type else list(MODEL_TYPE_NAMES)
-    options = train_fleet.FleetOptions(all_streams, tuple(stream or ()), jobs, max_failures, max_cost)
+    workers = WorkerOptions(backend, scheduler, address)
+    options = train_fleet.FleetOptions(all_streams, tuple(stream or ()), jobs, max_failures, max_cost, workers)
     options.require_possible(dry_run=dry_run, wait=wait > 0)
     _check_options(context, summary, fetch=fetch, dry_run=dry_run, as_of=as_of)
     train_call = None if dry_run else notify.TrainCall()

@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 
 from retrainer.errors import ConfigError, UnknownName, did_you_mean
 from retrainer.posts.freshness import MAX_GAPS, measure_activity, measure_freshness
-from retrainer.posts.merging import Merged, merge_posts
+from retrainer.posts.merging import Merged, has_posts, merge_posts
 from retrainer.posts.staging import COUNT_COLUMNS
 from retrainer.posts.validation import shorten
 from retrainer.registry.database import create_engine, location, translate_error
@@ -45,6 +45,15 @@ class PostsSummary:
     with_content: int
     first: datetime | None
     last: datetime | None
+
+
+@dataclass(frozen=True)
+class PostsSpan:
+    """The number of posts of a stream, and the first and last time (UTC)."""
+
+    count: int
+    first: datetime
+    last: datetime
 
 
 class PostStore:
@@ -116,7 +125,7 @@ class PostStore:
     def has_stream(self, name: str) -> bool:
         """Whether a stream has posts."""
         with self._database.read() as session:
-            return "\0" not in name and bool(session.scalar(sa.select(sa.exists().where(Post.stream == name))))
+            return "\0" not in name and has_posts(session.connection(), name)
 
     def load(self, until: datetime, *, with_content: bool = True) -> pd.DataFrame:
         """Return the posts of a stream up to a time, ordered by (created_at, post_id).
@@ -167,6 +176,30 @@ class PostStore:
         with self._database.read() as session:
             rows = [row for query in queries for row in session.execute(query)]
             return {row[0]: PostsSummary(*row[1:]) for row in rows}
+
+    def spans(self, until: datetime) -> dict[str, PostsSpan]:
+        """Count the posts of all streams up to a time, by their index alone; streams without posts are left out."""
+        numbers = (sa.func.count(), sa.func.min(Post.created_at), sa.func.max(Post.created_at))
+        query = sa.select(Post.stream, *numbers).where(Post.created_at <= until).group_by(Post.stream)
+        with self._database.read() as session:
+            return {row[0]: PostsSpan(*row[1:]) for row in session.execute(query)}
+
+    def list_freshness(self, streams: Collection[str], now: datetime) -> dict[str, Freshness]:
+        """Measure the freshness of streams, all of them by a few queries; those without posts are left out."""
+        names = sorted(streams)
+        found: dict[str, Freshness] = {}
+        for start in range(0, len(names), _MAX_NAMES):
+            part = names[start : start + _MAX_NAMES]
+            query = sa.select(Post.stream, Post.created_at).where(Post.stream.in_(part), Post.created_at <= now)
+            with self._database.read() as session:
+                rows = session.execute(query.order_by(Post.stream, Post.created_at)).all()
+            times = pd.DataFrame([tuple(row) for row in rows], columns=["stream", "created_at"])
+            times["created_at"] = times["created_at"].astype("datetime64[us, UTC]")
+            for name, group in times.groupby("stream", sort=False)["created_at"]:
+                freshness = measure_freshness(group.tail(MAX_GAPS + 1), now)
+                if freshness is not None:
+                    found[str(name)] = freshness
+        return found
 
     def newest_times(self, until: datetime) -> dict[str, datetime]:
         """Return when the newest post of each stream up to a time was created, by a few looks at an index for each."""
@@ -265,7 +298,8 @@ class PostStore:
     def are_past(self, now: datetime) -> bool:
         """Whether the posts of a stream are in the project's database, and none of them is later than now."""
         with self._database.read() as session:
-            return not session.scalar(sa.select(sa.exists().where(Post.stream == self.stream, Post.created_at > now)))
+            newest = session.scalar(sa.select(sa.func.max(Post.created_at)).where(Post.stream == self.stream))
+            return newest is None or newest <= now
 
     def require_writable(self, action: str = "import") -> None:
         """Check that posts can be imported or deleted.

@@ -18,6 +18,7 @@ from retrainer.registry.queries import (
 from retrainer.registry.refits import Refit
 from retrainer.registry.scope import Scope
 from retrainer.registry.tables import LedgerEntry, ModelEvaluation, ModelVersion, Post, TrainingRun, VersionFile
+from retrainer.streams import DEFAULT_STREAM
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -204,9 +205,13 @@ class Versions(Scope):
             return list(session.scalars(order.limit(limit)))
 
     def new_version_id(self, algorithm: str, model_type: ModelTypeName, now: datetime) -> str:
-        """Return an unused version id: {algorithm}_{model_type}_{YYYYMMDD}_{HHMMSS}_{4 hex}."""
+        """Return an unused version id: {algorithm}_{model_type}_{YYYYMMDD}_{HHMMSS}_{4 hex}.
+
+        In other streams than `default` it ends in 8 digits: many streams may be trained in the same second.
+        """
+        digits = 4 if self.stream == DEFAULT_STREAM else 8
         with self.database.read() as session:
-            return new_id(session, ModelVersion, f"{algorithm}_{model_type}", now)
+            return new_id(session, ModelVersion, f"{algorithm}_{model_type}", now, digits)
 
     def new_evaluation_id(self, now: datetime) -> str:
         """Return an unused evaluation id."""
