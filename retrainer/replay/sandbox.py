@@ -16,6 +16,7 @@ from retrainer.errors import InsufficientData, PostsError
 from retrainer.files import remove
 from retrainer.model_types.base import utc_times
 from retrainer.pipeline.split import load_usable_posts
+from retrainer.posts.opening import open_posts
 from retrainer.posts.store import PostsSummary, PostStore
 from retrainer.project import Project
 from retrainer.registry.database import Database
@@ -214,7 +215,7 @@ def read_history(project: Project, model_type: ModelTypeName, until: datetime) -
     try:
         if settings.url is None and settings.table == POSTS_TABLE and not database.has_table(POSTS_TABLE):
             raise InsufficientData(f"there are no posts in {database.location}", hint="Import posts first")
-        store = PostStore.open(settings, database, project.folder)
+        store = open_posts(settings, database, project.folder).for_stream(project.stream)
         return PostHistory(load_usable_posts(store, model_type, until), store.location)
     finally:
         if store is not None:
