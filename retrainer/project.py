@@ -131,7 +131,7 @@ class Project:
         return self.for_stream(version.stream), version
 
     def list_streams(self) -> list[str]:
-        """Return the names of the streams, sorted: those with posts, versions or runs; `default` if there are none."""
+        """Return the names of the streams, sorted: those with posts or versions; `default` if there are none."""
         return sorted({*self._list_streams_of_posts(), *self.registry.list_streams()}) or [DEFAULT_STREAM]
 
     def _list_streams_of_posts(self) -> list[str]:
