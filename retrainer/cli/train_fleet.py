@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 NOTHING_PROMOTED = 10
 NOTHING_DUE = 11
+MAX_NAMES = 3  # of streams in a line
 
 log = logging.getLogger(__name__)
 
@@ -125,6 +126,9 @@ def _train_streams(
     )
     if budget is not None:
         result = replace(result, spent_usd=budget.limit_and_use()[1])
+    if stale := result.stale_streams:
+        names = ", ".join(f"'{name}'" for name in stale[:MAX_NAMES]) + (", …" if len(stale) > MAX_NAMES else "")
+        log.warning("Posts of %d streams have stopped arriving: %s", len(stale), names)
     if result.total:
         runtime.events.publish(events.Event("fleet", None, None, render.describe(result), fleet=result))
     return result

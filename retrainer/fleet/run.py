@@ -88,6 +88,11 @@ class FleetResult:
         return [outcome for outcome in self.outcomes if outcome.error is not None]
 
     @property
+    def stale_streams(self) -> list[str]:
+        """The streams whose posts have stopped arriving, which is noticed for the first time."""
+        return sorted({outcome.stream for outcome in self.outcomes if outcome.stale is not None})
+
+    @property
     def cost_usd(self) -> float:
         """What the paid calls of the runs cost together, including those of lost workers at their estimates."""
         return self.spent_usd or 0.0
@@ -136,7 +141,10 @@ def run_fleet(
         except RetrainerError as error:  # of the backend, such as that its scheduler is gone
             fleet.stop(error)
     if fleet.needs_recovery:
-        recovery.recover(project, runtime)
+        try:
+            recovery.recover(project, runtime)
+        except RetrainerError as error:  # the next call of `train` does it
+            log.warning("Not cleaned up: %s", error)
     return fleet.result()
 
 

@@ -86,6 +86,7 @@ class Outcome:
         reason: why it was promoted or not, or why the unit was skipped.
         needs_attention: whether somebody should look at it although the run completed.
         error: why it failed.
+        stale: how it is known that posts have stopped arriving, if that is noticed for the first time.
     """
 
     stream: str
@@ -101,6 +102,7 @@ class Outcome:
     reason: str | None = None
     needs_attention: bool = False
     error: UnitError | None = None
+    stale: str | None = None
 
     @property
     def must_end_worker(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ from retrainer.parallel.elsewhere import open_elsewhere
 from retrainer.pipeline.loading import load_configured_algorithm
 from retrainer.pipeline.run import retrain
 from retrainer.pipeline.run_context import POLL_SECONDS, close_as_failed
+from retrainer.pipeline.stale_posts import find_stale_posts, report_stale_posts
 from retrainer.project import Project
 from retrainer.registry.budgets import SharedBudget
 from retrainer.registry.liveness import HEARTBEAT_SECONDS, MAX_MISSED_HEARTBEATS
@@ -43,8 +45,7 @@ def run_unit(spec: WorkerSpec, unit: Unit) -> Outcome:
     Events reach the installed observers; the fleet sends one notification for all of its runs.
     """
     try:
-        project = open_project(spec.config_file, spec.settings).for_stream(unit.stream)
-        return _completed(unit, _retrain(spec, unit, project))
+        return _make_run(spec, unit, open_project(spec.config_file, spec.settings).for_stream(unit.stream))
     except RunInProgress as error:
         return Outcome(*unit[:2], "skipped", reason=str(error))
     except Exception as error:
@@ -63,10 +64,18 @@ def open_project(config_file: Path, settings: str | None = None) -> Project:
     return Project.find(config_file.parent, os.environ, config_file)
 
 
-def _retrain(spec: WorkerSpec, unit: Unit, project: Project) -> RunResult:
+def _make_run(spec: WorkerSpec, unit: Unit, project: Project) -> Outcome:
     budget = SharedBudget(project.registry.database, spec.budget_id) if spec.budget_id else None
     runtime = Runtime(events=EventBus(event_document), answers_dir=project.answers_dir, shared_budget=budget)
     now = spec.as_of or unit.started_at or datetime.now(UTC)
+    stale = None if spec.as_of else find_stale_posts(project, [unit.model_type], now)
+    outcome = _completed(unit, _retrain(spec, unit, project, runtime, now))
+    if stale is not None and report_stale_posts(project, runtime, stale):
+        return replace(outcome, stale=stale.reason)
+    return outcome
+
+
+def _retrain(spec: WorkerSpec, unit: Unit, project: Project, runtime: Runtime, now: datetime) -> RunResult:
     chosen, _ = load_configured_algorithm(project.settings, runtime, unit.model_type, spec.algorithm)
     run = _start_run(spec, unit, project, chosen.name, now)
     try:
