@@ -1,0 +1,2 @@
+"""x."""
+def print_scaling(found): pass
