@@ -115,5 +115,7 @@ BEFORE ?=
 bench-api: $(STAMP)  ## measure the REST API beside a bare FastAPI application, and beside the git revision BEFORE
 	BEFORE='$(BEFORE)' $(BIN)/python -m benchmarks.api
 
-bench-import: $(STAMP)  ## measure the import of 1,000,000 posts in each format, beside the git revision BEFORE
-	BEFORE='$(BEFORE)' $(BIN)/python -m benchmarks.imports
+ROWS ?= 1000000
+bench-import: STREAMS = 1
+bench-import: $(STAMP)  ## measure the import of ROWS posts in each format, beside the git revision BEFORE, or of STREAMS=10000
+	BEFORE='$(BEFORE)' ROWS='$(ROWS)' STREAMS='$(STREAMS)' $(BIN)/python -m benchmarks.imports

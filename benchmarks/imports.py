@@ -2,6 +2,7 @@
 
 make bench-import
 make bench-import BEFORE=v0.1.0    (compare with a git revision, in the same run)
+make bench-import STREAMS=10000    (one CSV file with many streams: see import_streams.py)
 
 The revisions take turns, each in a fresh project on SQLite. The last column is the second import of the same file.
 """
@@ -12,44 +13,29 @@ import csv
 import json
 import os
 import random
-import subprocess
-import sys
 import tempfile
-import time
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from benchmarks.revisions import environment, source_trees
+from benchmarks import import_streams
+from benchmarks.revisions import run, source_trees
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-POSTS = int(os.environ.get("POSTS", "1_000_000"))
+ROWS = int(os.environ.get("ROWS", "1_000_000"))
+STREAMS = int(os.environ.get("STREAMS", "1"))
 WORDS = ("rain", "garden", "letter", "morning", "stone", "harbour", "window", "silver", "paper", "quiet", "river")
 NAMES = ("id", "created_at", "text", "replies_count", "reblogs_count", "favourites_count")
-
-
-class Usage(NamedTuple):
-    """What a command took."""
-
-    seconds: float
-    processor_seconds: float
-    megabytes: float
-    code: int
-
-    def __str__(self) -> str:
-        if self.code:
-            return f"failed with {self.code}"
-        return f"{self.processor_seconds:5.1f} s CPU {self.seconds:5.1f} s wall {self.megabytes:5.0f} MB"
 
 
 def records() -> Iterator[dict[str, object]]:
     """Yield made-up posts."""
     numbers = random.Random(20240601)  # noqa: S311  not for secrets
     moment = datetime(2000, 1, 1, tzinfo=UTC)
-    for row in range(POSTS):
+    for row in range(ROWS):
         moment += timedelta(seconds=numbers.randrange(1, 800))
         text = " ".join(numbers.choices(WORDS, k=15))
         counts = (numbers.randrange(100), numbers.randrange(100), numbers.randrange(1000))
@@ -80,23 +66,14 @@ def write_files(folder: Path) -> list[Path]:
     return [table, lines, array, parquet]
 
 
-def run(tree: Path, folder: Path, *arguments: str) -> Usage:
-    """Run a command of the program in a tree."""
-    command = [sys.executable, "-m", "retrainer", *arguments]
-    started = time.perf_counter()
-    with (folder / "output").open("wb") as output:
-        process = subprocess.Popen(command, cwd=folder, env=environment(tree), stdout=output, stderr=output)
-        _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    seconds = time.perf_counter() - started
-    return Usage(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, process.returncode)
-
-
 def main() -> None:
-    """Import each file by each revision."""
+    """Import each file by each revision, or one file with the posts of many streams."""
+    if STREAMS > 1:
+        import_streams.main(ROWS, STREAMS)
+        return
     with source_trees() as trees, tempfile.TemporaryDirectory() as name:
         files = write_files(Path(name))
-        print(f"{POSTS:,} posts")
+        print(f"{ROWS:,} posts")
         for file in files:
             for tree_name, tree in trees.items():
                 with tempfile.TemporaryDirectory() as project:

@@ -13,6 +13,8 @@ from retrainer.model_types import ModelTypeName, OriginRule
 from retrainer.streams import DEFAULT_STREAM, check_stream_name, matches
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from pydantic import ValidationError
     from pydantic_core import ErrorDetails
 
@@ -58,7 +60,7 @@ class PostsLimits(_Section):
     file_megabytes: Annotated[int, Field(ge=1)] = 1024
     row_megabytes: Annotated[int, Field(ge=1)] = 16
     row_group_megabytes: Annotated[int, Field(ge=1)] = 512
-    rows: Annotated[int, Field(ge=1)] = 5_000_000
+    rows: Annotated[int, Field(ge=1)] = 20_000_000
     rejected_rows: Annotated[int, Field(ge=1)] = 100_000
 
     @model_validator(mode="before")
@@ -286,18 +288,25 @@ class Settings(_Section):
     def for_stream(self, stream: str) -> Settings:
         """Return the settings of a stream: of the patterns that it matches a later one counts, then its exact name."""
         base = self._for_all or self
-        patterns = [pattern for pattern in base.streams if pattern != stream and matches(pattern, stream)]
-        own: dict[str, Any] = {}
-        for pattern in (*patterns, *([stream] if stream in base.streams else [])):
-            own = merge(own, base.streams[pattern].model_dump(exclude_unset=True))
-        sections = {name: getattr(base, name) for name in own}
-        merged = {
-            name: type(section).model_validate(merge(section.model_dump(exclude_unset=True), own[name]))
-            for name, section in sections.items()
-        }
-        settings = base.model_copy(update=merged)
-        settings._for_all = base  # noqa: SLF001  of the same class
+        return _settings_of(base, base.list_patterns(stream))
+
+    def for_streams(self, streams: Iterable[str]) -> dict[str, Settings]:
+        """Return the settings of each stream; those that match the same patterns share theirs."""
+        base = self._for_all or self
+        found: dict[tuple[str, ...], Settings] = {}
+        settings = {}
+        for stream in streams:
+            patterns = base.list_patterns(stream)
+            if patterns not in found:
+                found[patterns] = _settings_of(base, patterns)
+            settings[stream] = found[patterns]
         return settings
+
+    def list_patterns(self, stream: str) -> tuple[str, ...]:
+        """Return the keys of `streams` that a stream matches; a later one counts more, its exact name most."""
+        base = self._for_all or self
+        patterns = [pattern for pattern in base.streams if pattern != stream and matches(pattern, stream)]
+        return (*patterns, *([stream] if stream in base.streams else []))
 
     @property
     def uses_store(self) -> bool:
@@ -307,6 +316,21 @@ class Settings(_Section):
     def model(self, model_type: ModelTypeName) -> ModelSettings:
         """Return the settings of one model type's algorithm."""
         return self.timing_model if model_type == "timing" else self.content_model
+
+
+def _settings_of(base: Settings, patterns: tuple[str, ...]) -> Settings:
+    """Return the settings with what the patterns have of their own, a later one over an earlier."""
+    own: dict[str, Any] = {}
+    for pattern in patterns:
+        own = merge(own, base.streams[pattern].model_dump(exclude_unset=True))
+    sections = {name: getattr(base, name) for name in own}
+    merged = {
+        name: type(section).model_validate(merge(section.model_dump(exclude_unset=True), own[name]))
+        for name, section in sections.items()
+    }
+    settings = base.model_copy(update=merged)
+    settings._for_all = base  # noqa: SLF001  only Settings sees it
+    return settings
 
 
 def merge(section: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:

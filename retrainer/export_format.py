@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 PostColumn = Literal["post_id", "created_at", "content", "replies_count", "reblogs_count", "favourites_count"]
+ImportColumn = Literal[PostColumn, "stream"]
 Kind = Literal["service_messages", "reposts", "replies"]
 CleanUp = Literal["html", "entities", "mojibake"]
 

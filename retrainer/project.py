@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -12,11 +13,12 @@ from typing import TYPE_CHECKING
 
 from retrainer.errors import ConfigError, RetrainerError, UnknownName, UsageError, did_you_mean
 from retrainer.files import write_atomically
+from retrainer.posts.validation import shorten
 from retrainer.settings_file import CONFIG_FILE, find_config_file, load_settings
-from retrainer.streams import DEFAULT_STREAM
+from retrainer.streams import DEFAULT_STREAM, is_pattern, matches
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from importlib.resources.abc import Traversable
 
     from retrainer.config import Settings
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
     from retrainer.registry.place import Place
     from retrainer.registry.production_links import ProductionLinks
     from retrainer.registry.registry import Registry
+    from retrainer.registry.tables import ModelVersion
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -78,18 +83,19 @@ class Project:
         return replace(self, stream=stream, settings=settings, opened_by=self.opened_by or self)
 
     def choose_stream(self, name: str | None = None) -> Project:
-        """Return the project seen from the stream with a name; without one, from the only stream.
+        """Return the project seen from the stream with a name; without one, from the one chosen before or the only one.
 
         Raises:
             UnknownName: there is no such stream.
             UsageError: there are several, and none is named.
         """
-        if name is not None and (self.posts.has_stream(name) or self.registry.has_stream(name)):
+        if self.opened_by is not None and name in {None, self.stream}:
+            return self
+        if name is not None and self._has_stream(name):
             return self.for_stream(name)
         streams = self.list_streams()
         if name is not None and name not in streams:
-            hint = did_you_mean(name, streams) or "`retrainer streams` lists them"
-            raise UnknownName(f"unknown stream '{name}'", hint=hint)
+            raise _unknown_stream(name, streams)
         if name is None and len(streams) > 1:
             raise UsageError(
                 f"the project has {len(streams)} streams",
@@ -97,9 +103,56 @@ class Project:
             )
         return self.for_stream(name or streams[0])
 
+    def select_streams(self, patterns: Sequence[str] | None) -> list[str] | None:
+        """Return the names of the streams that match one of the patterns, sorted; None without patterns: all streams.
+
+        Raises:
+            UnknownName: a pattern matches none, or there is no stream of a name.
+        """
+        if not patterns:
+            return None
+        if not any(map(is_pattern, patterns)) and all(map(self._has_stream, patterns)):  # names need no list of all
+            return sorted(set(patterns))
+        streams = self.list_streams()
+        for pattern in patterns:
+            if not any(matches(pattern, name) for name in streams):
+                raise _unknown_stream(pattern, streams)
+        return [name for name in streams if any(matches(pattern, name) for pattern in patterns)]
+
+    def _has_stream(self, name: str) -> bool:
+        return self.registry.has_stream(name) or self.posts.has_stream(name)
+
+    def find_version(self, name: str, stream: str | None = None) -> tuple[Project, ModelVersion]:
+        """Find a version by its name; return the project, seen from the stream of the version, and the version.
+
+        Args:
+            name: an ID or a part of one, which need no stream, or a role such as `timing@production`.
+            stream: the stream that the version must be of; None for any.
+
+        Raises:
+            UnknownName: there is no such version in the stream, or no such stream.
+            UsageError: there are several versions of the name, or several streams for a role.
+        """
+        seen = self.choose_stream(stream) if stream is not None or "@" in name else self
+        version = seen.registry.find_version(name)
+        require_stream(version.version_id, version.stream, stream)
+        return self.for_stream(version.stream), version
+
     def list_streams(self) -> list[str]:
         """Return the names of the streams, sorted: those with posts, versions or runs; `default` if there are none."""
-        return sorted({*self.posts.list_streams(), *self.registry.list_streams()}) or [DEFAULT_STREAM]
+        return sorted({*self._list_streams_of_posts(), *self.registry.list_streams()}) or [DEFAULT_STREAM]
+
+    def _list_streams_of_posts(self) -> list[str]:
+        settings, opened = self.settings.posts, "posts" in self.__dict__
+        if not opened and settings.url is None:  # without the store of the posts, which imports pandas
+            names = self.registry.list_streams_of_posts(settings.table)
+            if names is not None:
+                return names
+        try:
+            return self.posts.list_streams()
+        except RetrainerError as error:  # a database of posts that cannot be reached must not prevent a rollback
+            log.debug("Cannot list the streams of the posts: %s", error)
+            return []
 
     @property
     def models_dir(self) -> Path:
@@ -196,6 +249,21 @@ class Project:
             self.posts.close()
         if "registry" in self.__dict__:
             self.registry.database.close()
+
+
+def _unknown_stream(name: str, streams: Sequence[str]) -> UnknownName:
+    hint = did_you_mean(name, streams) or "`retrainer streams` lists them"
+    return UnknownName(f"{'no stream matches' if is_pattern(name) else 'unknown stream'} '{shorten(name)}'", hint=hint)
+
+
+def require_stream(name: str, stream: str, given: str | None) -> None:
+    """Check that a version or a run is of the stream that was given, if one was.
+
+    Raises:
+        UnknownName: it is of another one.
+    """
+    if given not in {None, stream}:
+        raise UnknownName(f"'{name}' is of the stream '{shorten(stream)}', not of '{shorten(given or '')}'")
 
 
 def require_foreign(option: str, path: Path, config: Path | None = None) -> None:

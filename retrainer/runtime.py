@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from retrainer.algorithms.manager import AlgorithmSource
     from retrainer.algorithms.model import TrainedModel
     from retrainer.model_types.base import Origins
+    from retrainer.registry.budgets import SharedBudget
 
 
 class Stopwatch:
@@ -56,6 +57,7 @@ class Runtime:
         events: where the run publishes what happened.
         algorithms: returns an algorithm by name.
         answers_dir: where the answers of paid calls are cached until their run has completed; None for no cache.
+        shared_budget: what the paid calls of all runs of a fleet share; None for a run of its own.
         stopwatch: starts the clock of a run.
         check_lookahead: checks that forecasts do not depend on later posts; None for `evaluation.lookahead`.
     """
@@ -63,6 +65,7 @@ class Runtime:
     events: EventBus
     algorithms: AlgorithmSource = load_algorithm
     answers_dir: Path | None = None
+    shared_budget: SharedBudget | None = None
     stopwatch: Callable[[datetime], Stopwatch] = Stopwatch
     check_lookahead: Callable[[TrainedModel, pd.DataFrame, Origins, Any, Any], None] | None = None
 
@@ -72,6 +75,6 @@ class Runtime:
 
         Its answers are deleted at the end, and kept if the block fails.
         """
-        budget = Budget(AnswerCache(self.answers_dir))
+        budget = Budget(AnswerCache(self.answers_dir), shared=self.shared_budget)
         yield budget
         budget.answers.clear_used()

@@ -44,3 +44,8 @@ def stream_id(name: str) -> str:
 def matches(pattern: str, name: str) -> bool:
     """Whether a name is, or matches, a pattern with `*`, `?` and `[...]`; upper and lower case differ."""
     return pattern == name or fnmatchcase(name, pattern)
+
+
+def is_pattern(text: str) -> bool:
+    """Whether a text may match names that differ from it."""
+    return any(character in text for character in "*?[")

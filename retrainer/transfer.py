@@ -94,8 +94,13 @@ def export_version(project: Project, version: ModelVersion, file: Path, now: dat
                 archive.writestr(FILES + path, data)
 
 
-def import_version(project: Project, runtime: Runtime, file: Path, now: datetime) -> tuple[ModelVersion, bool]:
+def import_version(
+    project: Project, runtime: Runtime, file: Path, now: datetime, *, stream: str | None = None
+) -> tuple[ModelVersion, bool]:
     """Register an exported version as a trained one, which is not in production.
+
+    Args:
+        stream: the stream that it is to be of, which need not exist; None for the one that it was exported from.
 
     Returns:
         The version, and whether it was new: importing it again changes nothing.
@@ -109,6 +114,7 @@ def import_version(project: Project, runtime: Runtime, file: Path, now: datetime
     document, files = _read(file)
     if document.version.trained_at > now + _CLOCK_DIFFERENCE:
         raise _damaged(file, f"its trained_at '{format_time(document.version.trained_at)}' is in the future")
+    project = project.for_stream(document.version.stream if stream is None else stream)
     version = _version(project, document.version, files)
     occupied = project.artifacts.place.find_sizes(version)
     if project.registry.is_known(version):

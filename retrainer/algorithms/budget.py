@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from retrainer.algorithms.answer_cache import AnswerCache
+
+if TYPE_CHECKING:
+    from retrainer.registry.budgets import SharedBudget
 
 
 class BudgetExceeded(Exception):
@@ -23,6 +27,7 @@ class Budget:
         refusals: answers in which the model refused.
         cost_usd: the cost of all answers; a call whose answer was lost counts at its estimate.
         reserved_usd: the estimated cost of the calls in flight.
+        shared: the budget of all runs of a fleet, which each call must fit in too; None without one.
     """
 
     answers: AnswerCache = field(default_factory=AnswerCache)
@@ -32,6 +37,7 @@ class Budget:
     refusals: int = 0
     cost_usd: float = 0.0
     reserved_usd: float = 0.0
+    shared: SharedBudget | None = None
 
     def reserve(self, estimate_usd: float, *, max_calls: int | None, max_cost: float | None) -> None:
         """Count a call and reserve its estimated cost.
@@ -45,6 +51,11 @@ class Budget:
             raise BudgetExceeded(
                 f"one more call could raise the cost above ${max_cost:g} (max_cost): ${self.cost_usd:.4f} is spent"
             )
+        if self.shared is not None and not self.shared.reserve(estimate_usd):
+            limit, used = self.shared.limit_and_use()
+            raise BudgetExceeded(
+                f"one more call could raise the cost of all runs above ${limit:g} (--max-cost): ${used:.4f} is used"
+            )
         self.calls += 1
         self.reserved_usd += estimate_usd
 
@@ -52,3 +63,5 @@ class Budget:
         """Replace what a call reserved by what it cost."""
         self.reserved_usd -= estimate_usd
         self.cost_usd += cost_usd
+        if self.shared is not None:
+            self.shared.settle(estimate_usd, cost_usd)

@@ -16,9 +16,10 @@ from retrainer.api.dependencies import AppState
 from retrainer.api.errors import add_error_handlers
 from retrainer.api.metrics import Metrics, MetricsMiddleware, ProjectMetrics
 from retrainer.api.middleware import PUBLIC_PATHS, AccessMiddleware
-from retrainer.api.routes import health, read, write
+from retrainer.api.routes import health, read, streams, write
 from retrainer.api.routes.read import PAID_PREFIXES
 from retrainer.api.runs import RunStarter
+from retrainer.api.streams import Streams
 from retrainer.render.documents.base import documents_by_name
 
 if TYPE_CHECKING:
@@ -73,18 +74,19 @@ def create_app(project: Project, runtime: Runtime, auth: Auth, threads: Threads)
     )
     app.state.app_state = AppState(
         project,
+        Streams(project),
         runtime,
         auth,
         threads,
         RunStarter(project, runtime),
         VersionCache(project, runtime),
-        AnswerCache(project.registry),
+        AnswerCache(project.registry.across(None)),
         metrics,
         ProjectMetrics(project),
     )
     app.add_route(OPENAPI_PATH, _openapi, include_in_schema=False)
     add_error_handlers(app)
-    for module in (read, write, health):
+    for module in (read, write, streams, health):
         app.include_router(module.router)
     return app
 

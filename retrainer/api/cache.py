@@ -49,12 +49,12 @@ class VersionCache:
     @cachedmethod(attrgetter("_results"), lambda _self, _version, row: row.evaluation_id, attrgetter("_lock"))
     def reliability(self, version: ModelVersion, row: ModelEvaluation) -> list[Reliability] | None:
         """Return the reliability of a recorded evaluation; None if it cannot be computed for now."""
-        return load_reliability(self._project, version, row)
+        return load_reliability(self._project.for_stream(version.stream), version, row)
 
     @cachedmethod(attrgetter("_results"), lambda _self, version: version.version_id, attrgetter("_lock"))
     def importance(self, version: ModelVersion) -> list[Importance] | None:
         """Return the feature importance of a version; None if it cannot be computed for now."""
-        return feature_importance(self._project, self._runtime, version)
+        return feature_importance(self._project.for_stream(version.stream), self._runtime, version)
 
 
 class AnswerCache:

@@ -6,18 +6,21 @@ from functools import wraps
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fastapi import Depends, Path, Query, Request
+from pydantic import AfterValidator, Field
 
 from retrainer.api.auth import Auth
 from retrainer.api.cache import AnswerCache, VersionCache
 from retrainer.api.metrics import Metrics, ProjectMetrics
 from retrainer.api.responses import DocumentResponse, document_body
 from retrainer.api.runs import RunStarter
+from retrainer.api.streams import Streams
 from retrainer.api.threads import Threads, Work
 from retrainer.errors import UsageError, did_you_mean
 from retrainer.model_types import ModelTypeName
 from retrainer.project import Project
 from retrainer.render.documents.base import Document, FailureDocument
 from retrainer.runtime import Runtime
+from retrainer.streams import MAX_CHARACTERS, check_stream_name
 
 if TYPE_CHECKING:
     from fastapi.routing import APIRoute
@@ -28,6 +31,7 @@ class AppState:
     """The project that a server serves, and what the endpoints use."""
 
     project: Project
+    streams: Streams
     runtime: Runtime
     auth: Auth
     threads: Threads
@@ -58,8 +62,35 @@ async def reject_unknown_parameters(request: Request) -> None:
 
 
 State = Annotated[AppState, Depends(_get_state)]
+_CHARACTER = r"[^\x00-\x1f\x7f-\x9f]"
+_NAME_SCHEMA = {  # what `check_stream_name` checks
+    "minLength": 1,
+    "maxLength": MAX_CHARACTERS,
+    "pattern": rf"^{_CHARACTER}*[^\x00-\x1f\x7f-\x9f\s]{_CHARACTER}*$",
+}
+_Name = Annotated[str, AfterValidator(check_stream_name), Field(json_schema_extra=_NAME_SCHEMA)]
+OneStream = Annotated[
+    _Name | None, Query(alias="stream", description="The stream of the model; required if there are several.")
+]
+VersionStream = Annotated[
+    _Name | None,
+    Query(
+        alias="stream",
+        description="The stream of the version; required for `@production` and the like if there are several.",
+    ),
+]
+RunStream = Annotated[_Name | None, Query(alias="stream", description="The stream of the run.")]
+ManyStreams = Annotated[
+    list[_Name] | None,
+    Query(
+        alias="stream",
+        max_length=100,
+        description="Only this stream, or those that match a pattern such as `news_*`. Repeatable.",
+    ),
+]
 OptionalModelType = Annotated[ModelTypeName | None, Query(description="Only this model type.")]
 Limit = Annotated[int, Query(ge=1, le=1000, description="The maximum number to return.")]
+Page = Annotated[int, Query(ge=1, le=1_000_000, description="The page, 1 is the first.")]
 VersionId = Annotated[
     str,
     Path(
@@ -93,7 +124,8 @@ def in_thread(
 
             if cached == "never":
                 return DocumentResponse(await state.threads.run(work, answer), status)
-            key = (endpoint, *(value for name, value in parameters.items() if name != "state"))
+            values = (value for name, value in parameters.items() if name != "state")
+            key = (endpoint, *(tuple(value) if isinstance(value, list) else value for value in values))
             keep = {"briefly": lambda: False, "without runs": state.answers.no_runs}.get(cached)
             return DocumentResponse(await state.threads.run(work, state.answers.get, key, answer, keep), status)
 
@@ -108,7 +140,7 @@ def failures(*statuses: int) -> dict[int | str, dict[str, Any]]:
         400: "The body cannot be read.",
         401: "The token is missing or wrong.",
         403: "The host name is not allowed, or the request comes from a web page.",
-        404: "The version or run does not exist.",
+        404: "The stream, version or run does not exist.",
         408: "The body was not received in time.",
         409: "A conflict: a run is in progress, production has changed, or there is too little data.",
         413: "The body is too large.",

@@ -46,12 +46,15 @@ class RunStarter:
         """The folder of the runs' log files, which are named by run id."""
         return self.project.folder / "logs" / "runs"
 
-    def start(self, model_type: ModelTypeName | None, *, auto_promote: bool | None) -> dict[str, str | None]:
+    def start(
+        self, project: Project, model_type: ModelTypeName | None, *, auto_promote: bool | None
+    ) -> dict[str, str | None]:
         """Start a run of one model type or of both, and return the run ids by model type.
 
         When this returns, the runs are recorded with the processes that carry them out.
 
         Args:
+            project: the project seen from the stream to train.
             model_type: None for each type that is enabled.
             auto_promote: overrides `retraining.auto_promote`.
 
@@ -60,11 +63,12 @@ class RunStarter:
             RetrainingDisabled: the settings disable it.
         """
         # The settings as they are now, not as they were when the server started.
-        settings = Project.find(self.project.folder, os.environ, self.project.config_file).settings
+        found = Project.find(project.folder, os.environ, project.config_file)
+        settings = found.settings.for_stream(project.stream)
         model_types = _enabled_types(settings, [model_type] if model_type else list(MODEL_TYPE_NAMES))
         close_dead_runs(self.project, self.runtime)
         algorithms = {name: settings.model(name).algorithm for name in model_types}
-        runs = self.project.registry.start_runs(algorithms, datetime.now(UTC))
+        runs = project.registry.start_runs(algorithms, datetime.now(UTC))
         for index, run in enumerate(runs):
             try:
                 self._start_process(run, auto_promote)

@@ -48,6 +48,7 @@ COMMANDS = {
     "history": _Command("show", RETRAIN, "Show training runs and what was decided about each."),
     "replay": _Command("replay", REPLAY, "Test the retraining policy, and others, on past posts."),
     "status": _Command("project", INSPECT, "Show the state of the project, and what needs attention."),
+    "streams": _Command("streams", INSPECT, "List streams: posts, production versions, what is due or failed."),
     "production": _Command("show", INSPECT, "Show the production versions, now or at a past time."),
     "versions": _Command("show", INSPECT, "List versions, newest first."),
     "show": _Command("show", INSPECT, "Show one version: training, scores, decisions."),

@@ -1,12 +1,13 @@
-"""What the shell completes: model types, versions, runs, algorithms and policies."""
+"""What the shell completes: model types, streams, versions, runs, algorithms and policies."""
 
 from __future__ import annotations
 
 import io
 import os
 from contextlib import closing, redirect_stderr, suppress
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import typer  # noqa: TC002  Typer evaluates the annotations
 
@@ -15,8 +16,10 @@ from retrainer.model_types import MODEL_TYPE_NAMES
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from retrainer.project import Project
     from retrainer.registry.registry import Registry
 
+T = TypeVar("T")
 Words = list[tuple[str, str]]  # each with its explanation
 MAX_IDS = 200  # the newest of them
 
@@ -33,7 +36,13 @@ def complete_versions(ctx: typer.Context, incomplete: str) -> Words:
 
 def complete_versions_and_runs(ctx: typer.Context, incomplete: str) -> Words:
     """Complete a version or the ID of a run."""
-    return _starting_with(incomplete, _read(ctx, lambda registry: [*_versions(registry), *_runs(registry)]))
+    return _starting_with(incomplete, _read(ctx, lambda *opened: [*_versions(*opened), *_runs(*opened)]))
+
+
+def complete_streams(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Complete the name of a stream; none with characters that could control the terminal."""
+    names = (name for name in _read(ctx, _streams) if name.startswith(incomplete) and name.isprintable())
+    return list(islice(names, MAX_IDS))
 
 
 def complete_algorithms(incomplete: str) -> list[str]:
@@ -57,7 +66,7 @@ def complete_policies(incomplete: str) -> list[str]:
     return [f"{start}{one}=" for one in known if one.startswith(key.lstrip())]
 
 
-def _versions(registry: Registry) -> Words:
+def _versions(_: Project, registry: Registry) -> Words:
     roles = [(f"{name}@{role}", role) for name in MODEL_TYPE_NAMES for role in ("production", "previous", "latest")]
     return roles + [
         (version.version_id, f"{version.status}, trained {version.trained_at:%Y-%m-%d}")
@@ -65,7 +74,7 @@ def _versions(registry: Registry) -> Words:
     ]
 
 
-def _runs(registry: Registry) -> Words:
+def _runs(_: Project, registry: Registry) -> Words:
     return [(run.run_id, f"{run.model_type}, {run.status}") for run in registry.list_runs(None, MAX_IDS)]
 
 
@@ -73,7 +82,14 @@ def _starting_with(incomplete: str, words: Words) -> Words:
     return [(word, explanation) for word, explanation in words if word.startswith(incomplete)]
 
 
-def _read(ctx: typer.Context, words: Callable[[Registry], Words]) -> Words:
+def _streams(project: Project, registry: Registry) -> list[str]:
+    from retrainer.posts.store import PostStore  # noqa: PLC0415  slow to import
+
+    with closing(PostStore.open(project.settings.posts, registry.database, project.folder)) as posts:
+        return sorted({*registry.list_streams(), *posts.list_streams()})
+
+
+def _read(ctx: typer.Context, words: Callable[[Project, Registry], list[T]]) -> list[T]:
     """Return words from the project as it is; none if that fails, since nothing must disturb the prompt."""
     with redirect_stderr(io.StringIO()), suppress(Exception):
         # Slow to import.
@@ -85,5 +101,5 @@ def _read(ctx: typer.Context, words: Callable[[Registry], Words]) -> Words:
         with closing(
             Database.open_read_only(project.settings.database.url, project.folder, project.models_dir)
         ) as database:
-            return words(Registry(database))
+            return words(project, Registry(database, None))
     return []

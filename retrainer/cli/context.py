@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import retrainer
 from retrainer import console, notify
 from retrainer.pipeline import recovery
+from retrainer.posts.validation import shorten
+from retrainer.streams import DEFAULT_STREAM
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,6 +20,28 @@ if TYPE_CHECKING:
 
     from retrainer import Project
     from retrainer.runtime import Runtime
+
+
+@contextmanager
+def open_stream(context: typer.Context, stream: str | None) -> Iterator[tuple[Project, Runtime]]:
+    """Open the project, seen from a stream; None for the only one. See `open_project`.
+
+    Raises:
+        UnknownName: there is no such stream.
+        UsageError: there are several, and none is chosen.
+    """
+    with open_project(context) as (project, runtime):
+        yield project.choose_stream(stream), runtime
+
+
+def has_several_streams(project: Project) -> bool:
+    """Whether the project has several streams; with one, nothing mentions streams."""
+    return len(project.list_streams()) > 1
+
+
+def of_stream(project: Project) -> str:
+    """Return words that name the stream, for a message; nothing for `default`."""
+    return "" if project.stream == DEFAULT_STREAM else f" of the stream '{shorten(project.stream)}'"
 
 
 @contextmanager

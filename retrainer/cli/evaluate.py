@@ -10,7 +10,7 @@ import typer
 from retrainer import console
 from retrainer.cli.completion import complete_versions
 from retrainer.cli.context import open_project
-from retrainer.cli.options import AsJson, Origin, VersionArgument
+from retrainer.cli.options import AsJson, Origin, VersionArgument, VersionStreamOption
 from retrainer.pipeline import comparing, evaluations
 from retrainer.render import documents, scores
 
@@ -22,6 +22,7 @@ def evaluate(
     context: typer.Context,
     version: VersionArgument,
     *,
+    stream: VersionStreamOption = None,
     origin: Origin = None,
     as_json: AsJson = False,
 ) -> None:
@@ -32,8 +33,9 @@ def evaluate(
 
     Example: retrainer evaluate prophet_timing_20251106_120000_a3f2
     """
-    with open_project(context) as (project, runtime):
-        version_id = project.registry.find_version(version).version_id
+    with open_project(context) as (opened, runtime):
+        project, found = opened.find_version(version, stream)
+        version_id = found.version_id
         evaluation = evaluations.evaluate_version(project, runtime, version_id, datetime.now(UTC), origin)
     if as_json:
         console.document(documents.evaluations.EvaluationDocument.from_result(evaluation, version_id))
@@ -51,6 +53,7 @@ def compare(
         str, typer.Argument(metavar="B", autocompletion=complete_versions, help="The version to judge.")
     ],
     *,
+    stream: VersionStreamOption = None,
     origin: Origin = None,
     as_json: AsJson = False,
 ) -> None:
@@ -60,8 +63,8 @@ def compare(
 
     Example: retrainer compare prophet_timing_20251106_120000_a3f2 baseline_timing_20251113_120000_09be
     """
-    with open_project(context) as (project, runtime):
-        a, b = (project.registry.find_version(version) for version in (version_a, version_b))
+    with open_project(context) as (opened, runtime):
+        (project, a), (_, b) = (opened.find_version(version, stream) for version in (version_a, version_b))
         comparison = comparing.compare_versions(project, runtime, a, b, datetime.now(UTC), origin)
     if as_json:
         console.document(documents.evaluations.ComparisonDocument.from_result(comparison))

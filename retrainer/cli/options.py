@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from retrainer import times
-from retrainer.cli.completion import complete_types, complete_versions
+from retrainer.cli.completion import complete_streams, complete_types, complete_versions
 from retrainer.model_types import ORIGIN_RULES, ModelTypeName, OriginRule, parse_model_type
+from retrainer.posts.validation import shorten
+from retrainer.streams import check_stream_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,14 +67,25 @@ def time_option(help: str, *names: str, metavar: str = "TIME", past: bool = Fals
 
 
 def _parse_stream(name: str) -> str:
-    """Refuse an empty name, as an unset variable of a script gives."""
-    if not name.strip():
-        raise typer.BadParameter(f"'{name}' is empty")
-    return name
+    """Refuse what no stream is called, such as the empty name of an unset variable of a script."""
+    try:
+        return check_stream_name(name)
+    except ValueError as error:
+        raise typer.BadParameter(f"'{shorten(name)}' {error}") from None
 
 
-StreamOption = Annotated[
-    str, typer.Option("--stream", metavar="NAME", parser=_parse_stream, help="The stream of the posts.")
+def stream_option(help: str, *, metavar: str = "NAME") -> Any:  # noqa: A002  as in Typer
+    """Return the option that chooses a stream, or streams by patterns."""
+    return typer.Option("--stream", metavar=metavar, parser=_parse_stream, autocompletion=complete_streams, help=help)
+
+
+StreamOption = Annotated[str | None, stream_option("The stream; required if there are several.")]
+VersionStreamOption = Annotated[
+    str | None, stream_option("The stream of the version; required for @production and the like if there are several.")
+]
+StreamsOption = Annotated[
+    list[str] | None,
+    stream_option("Only this stream, or those that match, as in 'news_*'. Repeatable.", metavar="NAME|PATTERN"),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 TypeArgument = Annotated[

@@ -10,13 +10,12 @@ import typer
 
 from retrainer import console
 from retrainer.cli import groups
-from retrainer.cli.context import open_project
-from retrainer.cli.options import AsJson, Limit, StreamOption, time_option
+from retrainer.cli.context import open_project, open_stream
+from retrainer.cli.options import AsJson, Limit, StreamOption, stream_option, time_option
 from retrainer.posts import columns, conversion, importer, readers, sample
 from retrainer.posts.sources import fetching
 from retrainer.render import documents, imports, tables
 from retrainer.render import posts as posts_output
-from retrainer.streams import DEFAULT_STREAM
 
 app = typer.Typer(rich_markup_mode=None)
 posts_app = typer.Typer(cls=groups.SuggestingGroup, rich_markup_mode=None, help="Import, fetch, list and delete posts.")
@@ -34,10 +33,11 @@ def posts_import(
     column: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="COLUMN=NAME", help="Map a column, as in content=message, or ignore it, as in post_id=. Repeatable."
+            metavar="COLUMN=NAME",
+            help="Map a column, as in content=message or stream=account, or ignore it, as in post_id=. Repeatable.",
         ),
     ] = None,
-    stream: StreamOption = DEFAULT_STREAM,
+    stream: Annotated[str | None, stream_option("The stream of the posts. By default, default.")] = None,
     update: Annotated[bool, typer.Option("--update", help="Replace stored posts that differ.")] = False,
     records: Annotated[
         str | None, typer.Option(metavar="PATH", help="Where the posts are in a JSON document, as in data.posts.")
@@ -111,15 +111,14 @@ def posts_fetch(
 
 
 @posts_app.command("count")
-def posts_count(context: typer.Context, *, stream: StreamOption = DEFAULT_STREAM, as_json: AsJson = False) -> None:
+def posts_count(context: typer.Context, *, stream: StreamOption = None, as_json: AsJson = False) -> None:
     """Count the posts.
 
     Example: retrainer posts count
     """
-    with open_project(context) as (project, _):
-        posts = project.posts.for_stream(stream)
-        summary = posts.summary(datetime.now(UTC))
-        location = posts.location
+    with open_stream(context, stream) as (project, _):
+        summary = project.posts.summary(datetime.now(UTC))
+        location = project.posts.location
     if as_json:
         console.document(documents.project.PostsCountDocument.model_validate(summary))
     else:
@@ -133,15 +132,15 @@ def posts_list(
     since: Annotated[datetime | None, time_option("Only posts at this time or later (UTC).", "--from")] = None,
     until: Annotated[datetime | None, time_option("Only posts up to this time (UTC). By default, now.", "--to")] = None,
     limit: Limit = 20,
-    stream: StreamOption = DEFAULT_STREAM,
+    stream: StreamOption = None,
     as_json: AsJson = False,
 ) -> None:
     """List the latest posts, newest last.
 
     Example: retrainer posts list --from 2024-10-01 --limit 50
     """
-    with open_project(context) as (project, _):
-        rows, total = project.posts.for_stream(stream).list_posts(since, until or datetime.now(UTC), limit)
+    with open_stream(context, stream) as (project, _):
+        rows, total = project.posts.list_posts(since, until or datetime.now(UTC), limit)
     if as_json:
         console.document(documents.posts.PostsDocument.from_rows(rows, total))
     else:
@@ -153,15 +152,15 @@ def posts_show(
     context: typer.Context,
     post_id: Annotated[str, typer.Argument(metavar="ID", help="The post's ID.")],
     *,
-    stream: StreamOption = DEFAULT_STREAM,
+    stream: StreamOption = None,
     as_json: AsJson = False,
 ) -> None:
     """Show one post, and the versions that were trained on it.
 
     Example: retrainer posts show 115026551
     """
-    with open_project(context) as (project, _):
-        post = project.posts.for_stream(stream).get_post(post_id)
+    with open_stream(context, stream) as (project, _):
+        post = project.posts.get_post(post_id)
         versions = project.registry.list_versions_trained_on([post])[post.post_id]
     if as_json:
         console.document(documents.posts.ShownPostDocument.from_rows(post, versions))
@@ -174,7 +173,7 @@ def posts_delete(
     context: typer.Context,
     post_ids: Annotated[list[str], typer.Argument(metavar="ID...", help="The posts' IDs.")],
     *,
-    stream: StreamOption = DEFAULT_STREAM,
+    stream: StreamOption = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -186,16 +185,16 @@ def posts_delete(
     Example: retrainer posts delete 115026551
     """
     wanted = list(dict.fromkeys(post_ids))
-    with open_project(context) as (project, _):
+    with open_stream(context, stream) as (project, _):
         project.posts.require_writable("delete posts")
-        found = [project.posts.for_stream(stream).get_post(post_id) for post_id in wanted]
+        found = [project.posts.get_post(post_id) for post_id in wanted]
         trained = project.registry.list_versions_trained_on(found)
     if not as_json:
         posts_output.show_trained_on(trained)
     if not yes and not console.confirmed(f"Delete {len(wanted)} posts permanently?", hint="Add --yes"):
         return
-    with open_project(context) as (project, _):
-        project.posts.for_stream(stream).delete(wanted)
+    with open_project(context) as (opened, _):
+        opened.posts.for_stream(project.stream).delete(wanted)
     if as_json:
         console.document(documents.posts.DeletedPostsDocument.from_versions(trained))
     else:

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from retrainer import console
-from retrainer.cli.context import open_project
-from retrainer.cli.options import AsJson, TypeArgument, parse_time_or_delay, parse_time_or_last
+from retrainer.cli.context import open_stream
+from retrainer.cli.options import AsJson, StreamOption, TypeArgument, parse_time_or_delay, parse_time_or_last
 from retrainer.errors import UsageError
 from retrainer.model_types import timing
 from retrainer.pipeline import forecast
@@ -25,6 +25,7 @@ def predict(
     context: typer.Context,
     model_type: TypeArgument,
     *,
+    stream: StreamOption = None,
     at: Annotated[
         Any,
         typer.Option(
@@ -68,7 +69,7 @@ def predict(
             raise UsageError(f"--{name} applies to timing only", hint="Remove it, or run `retrainer predict timing`")
     if interval is not None and not LOWEST_LEVEL <= interval <= HIGHEST_LEVEL:
         raise UsageError(f"--interval: '{interval:g}' is not between {LOWEST_LEVEL} and {HIGHEST_LEVEL}")
-    with open_project(context) as (project, runtime):
+    with open_stream(context, stream) as (project, runtime):
         level = timing.INTERVAL_LEVEL if interval is None else interval
         next_post = forecast.predict_next(
             project, runtime, model_type, datetime.now(UTC), level, at=at, until=until, next_posts=next_posts

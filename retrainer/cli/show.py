@@ -9,17 +9,20 @@ import typer
 
 from retrainer import console
 from retrainer.cli.completion import complete_versions_and_runs
-from retrainer.cli.context import open_project
+from retrainer.cli.context import has_several_streams, open_project
 from retrainer.cli.options import (
     AsJson,
     Limit,
+    StreamsOption,
     TypeOption,
+    VersionStreamOption,
     choice,
     time_option,
 )
 from retrainer.errors import UnknownName, UsageError
 from retrainer.model_types import MODEL_TYPE_NAMES
 from retrainer.pipeline import loading
+from retrainer.project import require_stream
 from retrainer.registry import promotions, runs
 from retrainer.registry import tables as registry_tables
 from retrainer.render import documents, tables
@@ -37,6 +40,7 @@ app = typer.Typer(rich_markup_mode=None)
 def production(
     context: typer.Context,
     *,
+    stream: StreamsOption = None,
     at: Annotated[datetime | None, time_option("What was live at this time (ISO 8601, UTC).", past=True)] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -45,34 +49,50 @@ def production(
     Example: retrainer production --at 2025-11-06T12:00
     """
     with open_project(context) as (project, _):
-        registry = project.registry
-        live = {
-            name: registry.get_production(name) if at is None else registry.get_production_at(name, at)
-            for name in MODEL_TYPE_NAMES
-        }
-        holds = {name: registry.get_hold(name) if at is None else None for name in MODEL_TYPE_NAMES}
+        streams = project.select_streams(stream) or project.list_streams()
         short_ids = project.registry.short_ids()
-    if as_json:
-        console.document(documents.versions.ProductionDocument.from_rows(live))
+        only = project.for_stream(streams[0]) if len(streams) == 1 else None
+        if only is None:
+            registry = project.registry.across(project.select_streams(stream))
+            found = registry.list_production() if at is None else registry.list_production_at(at)
+            all_holds = registry.list_holds() if at is None else []
+        else:
+            registry = only.registry
+            live = {
+                name: registry.get_production(name) if at is None else registry.get_production_at(name, at)
+                for name in MODEL_TYPE_NAMES
+            }
+            holds = {name: registry.get_hold(name) if at is None else None for name in MODEL_TYPE_NAMES}
+    if only is None and as_json:
+        console.document(documents.versions.ProductionsDocument.from_rows(found))
+    elif only is None:
+        tables.show_productions(found, all_holds, short_ids)
+    elif as_json:
+        console.document(documents.versions.ProductionDocument.from_rows(live, only.stream))
     else:
         tables.show_production(live, holds, short_ids)
 
 
 @app.command()
 def versions(
-    context: typer.Context, *, model_type: TypeOption = None, limit: Limit = 20, as_json: AsJson = False
+    context: typer.Context,
+    *,
+    model_type: TypeOption = None,
+    stream: StreamsOption = None,
+    limit: Limit = 20,
+    as_json: AsJson = False,
 ) -> None:
     """List versions, newest first.
 
     Example: retrainer versions --type timing
     """
     with open_project(context) as (project, _):
-        rows = project.registry.list_versions(model_type, limit)
-        short_ids = project.registry.short_ids()
+        rows = project.registry.across(project.select_streams(stream)).list_versions(model_type, limit)
+        short_ids, several = project.registry.short_ids(), has_several_streams(project)
     if as_json:
         console.document(documents.versions.VersionsDocument.from_rows(rows))
     else:
-        tables.show_versions(rows, short_ids)
+        tables.show_versions(rows, short_ids, with_stream=several)
 
 
 @app.command()
@@ -87,6 +107,7 @@ def show(
         ),
     ],
     *,
+    stream: VersionStreamOption = None,
     as_json: AsJson = False,
 ) -> None:
     """Show one version: training, scores, decisions.
@@ -95,8 +116,9 @@ def show(
 
     Example: retrainer show timing@production
     """
-    with open_project(context) as (project, runtime):
-        found = _find(project, name)
+    with open_project(context) as (opened, runtime):
+        project, found = _find(opened, name, stream)
+        several = has_several_streams(project)
         if isinstance(found, registry_tables.ModelVersion):
             evaluations = project.registry.list_evaluations(found.version_id)
             entries = project.registry.version_history(found.version_id)
@@ -107,23 +129,27 @@ def show(
         if as_json:
             console.document(documents.runs.RunDocument.model_validate(found))
         else:
-            tables.show_run(found)
+            tables.show_run(found, with_stream=several)
     elif as_json:
         console.document(documents.versions.VersionLifeDocument.from_rows(found, evaluated, entries, importance))
     else:
-        tables.show_version(found, evaluations, entries, importance)
+        tables.show_version(found, evaluations, entries, importance, with_stream=several)
 
 
-def _find(project: Project, name: str) -> registry_tables.ModelVersion | registry_tables.TrainingRun:
-    """Return the version with this name, or else the run."""
+def _find(
+    project: Project, name: str, stream: str | None
+) -> tuple[Project, registry_tables.ModelVersion | registry_tables.TrainingRun]:
+    """Return the version with this name, or else the run, with the project seen from its stream."""
     try:
-        return project.registry.find_version(name)
+        return project.find_version(name, stream)
     except UnknownName as unknown:
         try:
-            return project.registry.get_run(project.registry.find_run_id(name))
+            run = project.registry.get_run(project.registry.find_run_id(name))
         except UnknownName as no_run:
             suggested = [error for error in (unknown, no_run) if "Did you mean" in error.hint]
             raise (suggested or [unknown])[0] from None
+    require_stream(run.run_id, run.stream, stream)
+    return project.for_stream(run.stream), run
 
 
 @app.command()
@@ -131,6 +157,7 @@ def history(
     context: typer.Context,
     *,
     model_type: TypeOption = None,
+    stream: StreamsOption = None,
     limit: Annotated[
         int | None,
         typer.Option(
@@ -171,17 +198,18 @@ def history(
     limit = limit or (ALL_RUNS if as_csv else SHOWN_RUNS)
     run_filter = runs.RunFilter(since=since, until=until, status=status, promoted=promoted, offset=(page - 1) * limit)
     with open_project(context) as (project, _):
-        rows = project.registry.list_runs(model_type, limit, run_filter)
+        registry = project.registry.across(project.select_streams(stream))
+        rows = registry.list_runs(model_type, limit, run_filter)
         if not as_csv:
-            total = project.registry.count_runs(model_type, run_filter)
-            changes = project.registry.list_ledger_entries(
+            total = registry.count_runs(model_type, run_filter)
+            changes = registry.list_ledger_entries(
                 model_type=model_type, actions=promotions.PRODUCTION_CHANGE_ACTIONS, limit=limit
             )
-            short_ids = project.registry.short_ids()
+            short_ids, several = project.registry.short_ids(), has_several_streams(project)
     if as_csv:
         columns = list(documents.runs.RunDocument.model_fields)
         console.csv_table(columns, ([*documents.runs.run_document(row).values()] for row in rows))
     elif as_json:
         console.document(documents.runs.HistoryDocument.from_rows(rows, total, changes))
     else:
-        tables.show_history(rows, total, changes, short_ids)
+        tables.show_history(rows, total, changes, short_ids, with_stream=several)

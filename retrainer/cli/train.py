@@ -14,7 +14,7 @@ from retrainer import project as projects
 from retrainer.cli import train_fleet
 from retrainer.cli.completion import complete_algorithms, complete_types
 from retrainer.cli.context import open_project
-from retrainer.cli.options import AsJson, time_option
+from retrainer.cli.options import AsJson, StreamsOption, time_option
 from retrainer.cli.summary import append_summary, failure_summary, require_writable
 from retrainer.errors import RetrainerError, UnknownName, UsageError
 from retrainer.fleet import units
@@ -80,10 +80,7 @@ def train(
     all_streams: Annotated[
         bool, typer.Option("--all-streams", help="Train all streams, each in a run of its own.")
     ] = False,
-    stream: Annotated[
-        list[str] | None,
-        typer.Option("--stream", metavar="NAME|PATTERN", help="Train this stream, or those that match. Repeatable."),
-    ] = None,
+    stream: StreamsOption = None,
     jobs: Annotated[
         int | None, typer.Option(metavar="N", min=1, max=256, help="Of several streams: train N at a time.")
     ] = None,

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from retrainer import console
 from retrainer.algorithms import events
 from retrainer.cli.summary import append_summary
-from retrainer.errors import UnknownName, UsageError, did_you_mean
+from retrainer.errors import UsageError
 from retrainer.fleet import local, run, selection
+from retrainer.registry import budgets
 from retrainer.render import documents, markdown
 from retrainer.render import fleet as render
-from retrainer.streams import matches
+from retrainer.streams import is_pattern
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,7 +46,7 @@ class FleetOptions:
     @property
     def are_of_several(self) -> bool:
         """Whether they select several streams: all, a pattern, or more than one name."""
-        return self.all_streams or len(self.patterns) > 1 or any(set(pattern) & set("*?[") for pattern in self.patterns)
+        return self.all_streams or len(self.patterns) > 1 or any(map(is_pattern, self.patterns))
 
     def require_possible(self, *, dry_run: bool, wait: bool) -> None:
         """Check that no option of one stream is given with several, or the other way round.
@@ -74,9 +75,12 @@ def train_streams(
     if_due: bool,
 ) -> FleetResult:
     """Train several streams, and send one notification of it."""
-    streams = _select(project, options.patterns)
+    streams = project.select_streams(options.patterns) or project.list_streams()
     selected = selection.select_units(project, streams, model_types, now, if_due=if_due)
-    selection.require_max_cost(project, runtime, selected.units, spec.algorithm, options.max_cost)
+    budget = None
+    if selection.require_max_cost(project, runtime, selected.units, spec.algorithm, options.max_cost):
+        budget = budgets.SharedBudget.create(project.registry.database, options.max_cost or 0.0, now)
+        spec = replace(spec, budget_id=budget.budget_id)
     if selected.units:
         log.info("Training %d models of %d streams...", len(selected.units), len(streams))
     result = run.run_fleet(
@@ -88,19 +92,11 @@ def train_streams(
         max_failures=options.max_failures,
         on_progress=_show_progress,
     )
+    if budget is not None:
+        result = replace(result, spent_usd=budget.limit_and_use()[1])
     if result.total:
         runtime.events.publish(events.Event("fleet", None, None, render.describe(result), fleet=result))
     return result
-
-
-def _select(project: Project, patterns: Sequence[str]) -> list[str]:
-    """Return the streams that match; all without patterns."""
-    streams = project.list_streams()
-    for pattern in patterns:
-        if not any(matches(pattern, name) for name in streams):
-            hint = did_you_mean(pattern, streams) or "`retrainer streams` lists them"
-            raise UnknownName(f"no stream matches '{pattern}'", hint=hint)
-    return [name for name in streams if not patterns or any(matches(pattern, name) for pattern in patterns)]
 
 
 def report(result: FleetResult, code: int, summary: Path | None, *, as_json: bool, exit_code: bool) -> int:

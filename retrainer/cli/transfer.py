@@ -10,8 +10,9 @@ import typer
 
 from retrainer import console, transfer
 from retrainer import project as projects
-from retrainer.cli.context import open_project
-from retrainer.cli.options import AsJson, VersionArgument
+from retrainer.cli.context import has_several_streams, open_project
+from retrainer.cli.options import AsJson, VersionArgument, VersionStreamOption, stream_option
+from retrainer.posts.validation import shorten
 from retrainer.render import documents
 
 app = typer.Typer(rich_markup_mode=None)
@@ -23,6 +24,7 @@ def export_version(
     version: VersionArgument,
     file: Annotated[Path, typer.Argument(metavar="FILE", readable=False, help="The file to write, such as model.zip.")],
     *,
+    stream: VersionStreamOption = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -33,8 +35,8 @@ def export_version(
     Example: retrainer export timing@production model.zip
     """
     projects.require_foreign("FILE", file, context.obj)
-    with open_project(context) as (project, _):
-        found = project.registry.find_version(version)
+    with open_project(context) as (opened, _):
+        project, found = opened.find_version(version, stream)
         transfer.export_version(project, found, file, datetime.now(UTC), force=force)
     message = f"Exported {found.version_id} to '{file}'"
     document = documents.exports.TransferDocument.from_version(found, file, message, changed=True)
@@ -46,6 +48,9 @@ def import_version(
     context: typer.Context,
     file: Annotated[Path, typer.Argument(metavar="FILE", readable=False, help="The file of an exported version.")],
     *,
+    stream: Annotated[
+        str | None, stream_option("The stream to add it to. By default, the one it was exported from.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Add a version that `retrainer export` wrote.
@@ -56,9 +61,10 @@ def import_version(
     Example: retrainer import model.zip
     """
     with open_project(context) as (project, runtime):
-        found, is_new = transfer.import_version(project, runtime, file, datetime.now(UTC))
-    message = f"Imported {found.version_id}" if is_new else f"{found.version_id} is here already"
-    posts = f"posts later than {found.trained_through:%Y-%m-%d %H:%M} UTC"
-    hints = [f"If there are {posts}, try it: retrainer evaluate {found.version_id}"] if is_new else []
+        found, is_new = transfer.import_version(project, runtime, file, datetime.now(UTC), stream=stream)
+        several = has_several_streams(project)
+    where = f" into the stream '{shorten(found.stream)}'" if several else ""
+    message = f"Imported {found.version_id}{where}" if is_new else f"{found.version_id} is here already"
+    hints = [f"Try it: retrainer evaluate {found.version_id}"] if is_new else []
     document = documents.exports.TransferDocument.from_version(found, file, message, changed=is_new)
     console.result(document, message, *hints, as_json=as_json)

@@ -9,8 +9,17 @@ import typer
 
 from retrainer import console
 from retrainer.cli.completion import complete_versions
-from retrainer.cli.context import open_project
-from retrainer.cli.options import AsJson, Reason, TypeArgument, TypeOption, VersionArgument
+from retrainer.cli.context import has_several_streams, of_stream, open_project, open_stream
+from retrainer.cli.options import (
+    AsJson,
+    Reason,
+    StreamOption,
+    StreamsOption,
+    TypeArgument,
+    TypeOption,
+    VersionArgument,
+    VersionStreamOption,
+)
 from retrainer.pipeline import promotion, retention
 from retrainer.render import documents, tables
 
@@ -22,6 +31,7 @@ def promote(
     context: typer.Context,
     version: VersionArgument,
     *,
+    stream: VersionStreamOption = None,
     reason: Reason = "Promoted by hand",
     refit: Annotated[
         bool | None,
@@ -35,10 +45,11 @@ def promote(
 
     Example: retrainer promote prophet_timing_20251106_120000_a3f2 --reason "reviewed"
     """
-    with open_project(context) as (project, runtime):
-        version_id = project.registry.find_version(version).version_id
+    with open_project(context) as (opened, runtime):
+        project, found = opened.find_version(version, stream)
+        version_id = found.version_id
         change = promotion.promote_version(project, runtime, version_id, reason, datetime.now(UTC), refit=refit)
-    document = documents.versions.ChangedDocument.from_promotion(change, version_id)
+    document = documents.versions.ChangedDocument.from_promotion(change, version_id, project.stream)
     console.result(document, document.message, as_json=as_json)
 
 
@@ -47,6 +58,7 @@ def rollback(
     context: typer.Context,
     model_type: TypeArgument,
     *,
+    stream: StreamOption = None,
     to: Annotated[
         str | None,
         typer.Option(
@@ -67,7 +79,7 @@ def rollback(
 
     Example: retrainer rollback timing --reason "too many misses since Sunday"
     """
-    with open_project(context) as (project, runtime):
+    with open_stream(context, stream) as (project, runtime):
         target = None if to is None else project.registry.find_version(to, model_type).version_id
         change = promotion.roll_back(project, runtime, model_type, reason, datetime.now(UTC), to=target, hold=hold)
     document = documents.versions.ChangedDocument.from_rollback(change, hold=hold)
@@ -76,7 +88,12 @@ def rollback(
 
 @app.command()
 def hold(
-    context: typer.Context, model_type: TypeArgument, *, reason: Reason = "Held by hand", as_json: AsJson = False
+    context: typer.Context,
+    model_type: TypeArgument,
+    *,
+    stream: StreamOption = None,
+    reason: Reason = "Held by hand",
+    as_json: AsJson = False,
 ) -> None:
     """Stop automatic promotion of a model type.
 
@@ -84,59 +101,81 @@ def hold(
 
     Example: retrainer hold timing --reason "holiday season"
     """
-    with open_project(context) as (project, _):
+    with open_stream(context, stream) as (project, _):
         changed = project.registry.hold(model_type, reason, datetime.now(UTC))
-    message = f"Automatic promotion of {model_type} is {'now' if changed else 'already'} on hold"
-    console.success(message, as_json=as_json, changed=changed)
+    message = f"Automatic promotion of {model_type}{of_stream(project)} is {'now' if changed else 'already'} on hold"
+    console.success(message, as_json=as_json, changed=changed, stream=project.stream)
 
 
 @app.command()
 def release(
-    context: typer.Context, model_type: TypeArgument, *, reason: Reason = "Released by hand", as_json: AsJson = False
+    context: typer.Context,
+    model_type: TypeArgument,
+    *,
+    stream: StreamOption = None,
+    reason: Reason = "Released by hand",
+    as_json: AsJson = False,
 ) -> None:
     """Resume automatic promotion of a model type.
 
     Example: retrainer release timing
     """
-    with open_project(context) as (project, _):
+    with open_stream(context, stream) as (project, _):
         changed = project.registry.release(model_type, reason, datetime.now(UTC))
-    message = f"Automatic promotion of {model_type} is {'released' if changed else 'not on hold'}"
-    console.success(message, as_json=as_json, changed=changed)
+    message = f"Automatic promotion of {model_type}{of_stream(project)} is {'released' if changed else 'not on hold'}"
+    console.success(message, as_json=as_json, changed=changed, stream=project.stream)
 
 
 @app.command()
 def pin(
-    context: typer.Context, version: VersionArgument, *, reason: Reason = "Pinned by hand", as_json: AsJson = False
+    context: typer.Context,
+    version: VersionArgument,
+    *,
+    stream: VersionStreamOption = None,
+    reason: Reason = "Pinned by hand",
+    as_json: AsJson = False,
 ) -> None:
     """Protect a version from being archived.
 
     Example: retrainer pin prophet_timing_20251106_120000_a3f2 --reason "the version in the paper"
     """
-    with open_project(context) as (project, _):
-        version_id = project.registry.find_version(version).version_id
+    with open_project(context) as (opened, _):
+        project, found = opened.find_version(version, stream)
+        version_id = found.version_id
         changed = project.registry.pin(version_id, reason, datetime.now(UTC), pinned=True)
     message = f"{version_id} is {'now' if changed else 'already'} pinned"
-    console.success(message, as_json=as_json, changed=changed)
+    console.success(message, as_json=as_json, changed=changed, stream=project.stream)
 
 
 @app.command()
 def unpin(
-    context: typer.Context, version: VersionArgument, *, reason: Reason = "Unpinned by hand", as_json: AsJson = False
+    context: typer.Context,
+    version: VersionArgument,
+    *,
+    stream: VersionStreamOption = None,
+    reason: Reason = "Unpinned by hand",
+    as_json: AsJson = False,
 ) -> None:
     """Allow a pinned version to be archived again.
 
     Example: retrainer unpin prophet_timing_20251106_120000_a3f2
     """
-    with open_project(context) as (project, _):
-        version_id = project.registry.find_version(version).version_id
+    with open_project(context) as (opened, _):
+        project, found = opened.find_version(version, stream)
+        version_id = found.version_id
         changed = project.registry.pin(version_id, reason, datetime.now(UTC), pinned=False)
     message = f"{version_id} is {'no longer' if changed else 'not'} pinned"
-    console.success(message, as_json=as_json, changed=changed)
+    console.success(message, as_json=as_json, changed=changed, stream=project.stream)
 
 
 @app.command()
 def restore(
-    context: typer.Context, version: VersionArgument, *, reason: Reason = "Restored by hand", as_json: AsJson = False
+    context: typer.Context,
+    version: VersionArgument,
+    *,
+    stream: VersionStreamOption = None,
+    reason: Reason = "Restored by hand",
+    as_json: AsJson = False,
 ) -> None:
     """Restore an archived version.
 
@@ -144,11 +183,12 @@ def restore(
 
     Example: retrainer restore prophet_timing_20251106_120000_a3f2
     """
-    with open_project(context) as (project, _):
-        version_id = project.registry.find_version(version).version_id
+    with open_project(context) as (opened, _):
+        project, found = opened.find_version(version, stream)
+        version_id = found.version_id
         changed = retention.restore(project, version_id, reason, datetime.now(UTC))
     message = f"{version_id} is {'restored' if changed else 'not archived'}"
-    console.success(message, as_json=as_json, changed=changed)
+    console.success(message, as_json=as_json, changed=changed, stream=project.stream)
 
 
 @app.command()
@@ -156,6 +196,7 @@ def prune(
     context: typer.Context,
     *,
     model_type: TypeOption = None,
+    stream: StreamsOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be deleted.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
     as_json: AsJson = False,
@@ -167,10 +208,10 @@ def prune(
     Example: retrainer prune --dry-run
     """
     with open_project(context) as (project, _):
-        found = retention.prunable(project, model_type)
-        short_ids = project.registry.short_ids()
+        found = retention.prunable(project, model_type, project.select_streams(stream))
+        short_ids, several = project.registry.short_ids(), has_several_streams(project)
     if not as_json:
-        tables.show_prunable(found, short_ids)
+        tables.show_prunable(found, short_ids, with_stream=several)
     question = f"Delete the files of {len(found)} versions permanently?"
     if found and not (dry_run or yes) and not console.confirmed(question):
         return

@@ -61,6 +61,7 @@ class FleetResult:
         stopped: why it stopped before all units were done; None if it did not.
         interrupted: whether it was stopped by Ctrl-C or a signal.
         seconds: how long it took.
+        spent_usd: what is used of the budget of paid calls; None without one.
     """
 
     outcomes: list[Outcome]
@@ -69,6 +70,7 @@ class FleetResult:
     stopped: str | None = None
     interrupted: bool = False
     seconds: float = 0.0
+    spent_usd: float | None = None
 
     @property
     def counts(self) -> Counter[OutcomeKind]:
@@ -87,8 +89,8 @@ class FleetResult:
 
     @property
     def cost_usd(self) -> float:
-        """What the paid calls of the runs cost together."""
-        return sum(outcome.cost_usd or 0.0 for outcome in self.outcomes)
+        """What the paid calls of the runs cost together, including those of lost workers at their estimates."""
+        return self.spent_usd or 0.0
 
     @property
     def exit_code(self) -> int:

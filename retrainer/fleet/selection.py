@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from retrainer.errors import RetrainerError, UsageError
 from retrainer.fleet.units import Unit
-from retrainer.schedule.due import due
+from retrainer.schedule.due import due_of_streams
 from retrainer.streams import ModelKey
 
 if TYPE_CHECKING:
@@ -38,14 +38,14 @@ def select_units(
 ) -> Selection:
     """Select the models to train: of these streams and types, those that are enabled and, if wanted, due."""
     last = project.registry.across(None).last_completed_runs()
+    due = due_of_streams(project, streams, model_types, now) if if_due else {}
     units: list[Unit] = []
     not_due = 0
-    for stream in streams:
-        own = project.for_stream(stream)
+    for stream, settings in project.settings.for_streams(streams).items():
         for model_type in model_types:
-            if not own.settings.retraining.is_enabled(model_type):
+            if not settings.retraining.is_enabled(model_type):
                 continue
-            if if_due and not due(own, model_type, now).is_due:
+            if if_due and not due[ModelKey(stream, model_type)].is_due:
                 not_due += 1
                 continue
             run = last.get(ModelKey(stream, model_type))

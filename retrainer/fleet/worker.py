@@ -16,6 +16,7 @@ from retrainer.pipeline.loading import load_configured_algorithm
 from retrainer.pipeline.run import retrain
 from retrainer.pipeline.run_context import close_as_failed
 from retrainer.project import Project
+from retrainer.registry.budgets import SharedBudget
 from retrainer.render.events import event_document
 from retrainer.runtime import Runtime
 
@@ -53,7 +54,8 @@ def open_project(config_file: Path) -> Project:
 
 
 def _retrain(spec: WorkerSpec, unit: Unit, project: Project) -> RunResult:
-    runtime = Runtime(events=EventBus(event_document), answers_dir=project.answers_dir)
+    budget = SharedBudget(project.registry.database, spec.budget_id) if spec.budget_id else None
+    runtime = Runtime(events=EventBus(event_document), answers_dir=project.answers_dir, shared_budget=budget)
     now = spec.as_of or datetime.now(UTC)
     chosen, _ = load_configured_algorithm(project.settings, runtime, unit.model_type, spec.algorithm)
     run = project.registry.start_run(unit.model_type, chosen.name, now, spec.as_of, last_run_id=unit.last_run_id)

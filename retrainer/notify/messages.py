@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
+from retrainer.posts.validation import shorten
+from retrainer.streams import DEFAULT_STREAM
 from retrainer.times import format_time
 
 if TYPE_CHECKING:
@@ -57,6 +59,8 @@ def message_of(event: Mapping[str, Any], project: str) -> Message | None:
     subject = f"The {event['model_type']} model" if event.get("model_type") else "The retraining"
     if name == "stale_posts":
         subject = "Posts"
+    if event.get("stream") not in {None, DEFAULT_STREAM}:
+        subject += f" of the stream '{shorten(event['stream'])}'"
     predicate = {
         "failure": "could not be retrained" if event.get("model_type") else "failed",
         "promotion": f"has a new version in production: {event.get('version_id')}",
@@ -70,7 +74,9 @@ def message_of(event: Mapping[str, Any], project: str) -> Message | None:
 def _fleet_message(event: Mapping[str, Any], project: str) -> Message:
     """Return the message about the runs of several streams, for the channels that want to know of any of them."""
     occurred = {_FLEET_EVENTS[kind] for kind, count in event["outcomes"].items() if count and kind in _FLEET_EVENTS}
-    failures = [f"{error['stream']} {error['model_type']}: {error['message']}" for error in event["errors"][:3]]
+    failures = [
+        f"'{shorten(error['stream'])}' {error['model_type']}: {error['message']}" for error in event["errors"][:3]
+    ]
     reason = ". ".join(part.rstrip(".") for part in (str(event["reason"]), *failures)) + "."
     message = _create_message("fleet", "Several streams were retrained", reason, project, event)
     document = message.document | {key: event[key] for key in ("outcomes", "errors")}

@@ -16,6 +16,7 @@ from retrainer.pipeline.evaluations import (
 )
 from retrainer.pipeline.loading import load_version
 from retrainer.pipeline.split import load_posts
+from retrainer.posts.validation import shorten
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -95,13 +96,18 @@ def compare_versions(
         origin: where to forecast from; None for the configured rule.
 
     Raises:
-        UsageError: the versions have different model types, or the origin rule does not apply to theirs.
+        UsageError: the versions have different model types or streams, or the origin rule does not apply to theirs.
         InsufficientData: no post is later than the training of both.
     """
     if a.model_type != b.model_type:
         raise UsageError(
             f"'{a.version_id}' forecasts {a.model_type} and '{b.version_id}' {b.model_type}",
             hint="Compare versions of the same model type",
+        )
+    if a.stream != b.stream:
+        raise UsageError(
+            f"'{a.version_id}' is of the stream '{shorten(a.stream)}' and '{b.version_id}' of '{shorten(b.stream)}'",
+            hint="Compare versions of the same stream",
         )
     rule = resolve_origin_rule(project, a.model_type_name, origin)
     models = [load_version(project, runtime, version) for version in (a, b)]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from retrainer.registry.place import version_path
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
     from retrainer.model_types import ModelTypeName
@@ -67,15 +68,21 @@ class Prunable:
     bytes_in_database: int
 
 
-def prunable(project: Project, model_type: ModelTypeName | None = None) -> list[Prunable]:
-    """Return the archived versions whose files can be deleted, newest first. Pinned versions are kept."""
+def prunable(
+    project: Project, model_type: ModelTypeName | None = None, streams: Sequence[str] | None = None
+) -> list[Prunable]:
+    """Return the archived versions whose files can be deleted, newest first. Pinned versions are kept.
+
+    Args:
+        streams: of these streams; None for all.
+    """
     return [
         Prunable(
             version=version,
             bytes_on_disk=project.artifacts.size_on_disk(version),
             bytes_in_database=project.registry.get_stored_size(version.version_id),
         )
-        for version in project.registry.list_versions(model_type, status="archived")
+        for version in project.registry.across(streams).list_versions(model_type, status="archived")
         if version.pruned_at is None and not version.pinned
     ]
 

@@ -13,11 +13,11 @@ from retrainer.posts.validation import shorten
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from retrainer.export_format import PostColumn
+    from retrainer.export_format import ImportColumn, PostColumn
 
 # The names of columns in files, the likeliest first; where several are there, the first counts. Case, spaces and
 # punctuation do not matter. Of ids the exact text comes first, and of times the exact moment.
-ALIASES: dict[PostColumn, tuple[str, ...]] = {
+ALIASES: dict[ImportColumn, tuple[str, ...]] = {
     "post_id": (
         *("post_id", "id_str", "id", "tweet_id", "status_id", "toot_id", "message_id", "msg_id", "guid", "uuid"),
         *("uri", "permalink", "post_url", "tweet_url", "status_url"),
@@ -78,6 +78,7 @@ ALIASES: dict[PostColumn, tuple[str, ...]] = {
         *("favorite_count", "favourite_count", "favourites_count", "favorites_count", "favourites", "favorites"),
         *("likes_count", "like_count", "likes", "n_likes", "reactions_count", "reaction_count", "score", "upvotes"),
     ),
+    "stream": (),  # only where it is asked for
 }
 # Times in two columns: the names of the day, and those of the time of day.
 TITLES = ("title", "headline", "subject")  # the text of a post that has no other
@@ -126,7 +127,7 @@ def find_columns(
     known: Mapping[PostColumn, str] | None = None,
     *,
     holds_days: Callable[[str], bool] = lambda _name: True,
-) -> dict[PostColumn, str]:
+) -> dict[ImportColumn, str]:
     """Return column of posts -> expression, as in `ExportFormat.columns`, without columns that the table lacks.
 
     Args:
@@ -141,7 +142,7 @@ def find_columns(
         NoTimesError: there is no column of times.
         PostsError: a needed name belongs to two columns.
     """
-    found = _recognise_all(names) if known is None else known
+    found: dict[ImportColumn, str] = _recognise_all(names) if known is None else dict(known.items())
     existing = known_paths(names)
     for expression in filter(None, given.values()):
         for name in _paths(expression, names):
@@ -173,7 +174,7 @@ def _paths(expression: str, names: Sequence[str]) -> list[str]:
     return [path for alternative in expression.split(ALTERNATIVE) for path in alternative.split(JOIN)]
 
 
-def _recognise_all(names: Sequence[str]) -> dict[PostColumn, str]:
+def _recognise_all(names: Sequence[str]) -> dict[ImportColumn, str]:
     """Find the columns by their names; where records are wrapped, as in `{"post": {...}}`, those of one wrapper."""
     wrapped: dict[str, list[str]] = {"": list(names)}
     for name in names:
@@ -193,7 +194,7 @@ def _recognise_all(names: Sequence[str]) -> dict[PostColumn, str]:
     return _with_title(columns, _recognise(names, TITLES))
 
 
-def _with_title(columns: dict[PostColumn, str], title: str | None) -> dict[PostColumn, str]:
+def _with_title(columns: dict[ImportColumn, str], title: str | None) -> dict[ImportColumn, str]:
     """Return the columns, where posts without a text have their title for one."""
     if title is None:
         return columns

@@ -17,13 +17,13 @@ from retrainer.posts.records import RejectedRow
 from retrainer.posts.staging import BATCH_ROWS
 from retrainer.posts.texts import clean_text, find_clean_ups
 from retrainer.posts.times import TimeColumn, UndecidedTimeError, join_date_and_time
-from retrainer.posts.validation import InvalidValueError, make_id, parse_count, parse_id
+from retrainer.posts.validation import InvalidValueError, make_id, parse_count, parse_id, parse_stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from retrainer.config import PostsSettings
-    from retrainer.export_format import PostColumn
+    from retrainer.export_format import ImportColumn
     from retrainer.posts.exports import KnownExport
     from retrainer.posts.records import PostsTable, Row
     from retrainer.posts.staging import StagedPost
@@ -102,6 +102,7 @@ class Conversion:
         options: ConversionOptions,
         settings: PostsSettings,
         exports: Sequence[KnownExport],
+        stream: str,
         now: int,
     ) -> None:
         """Find the format and the columns.
@@ -111,6 +112,7 @@ class Conversion:
             options: how to convert it.
             settings: its limits, and the kinds of records to leave out.
             exports: the formats known.
+            stream: the stream of the posts, where no column has it.
             now: the time of the import in microseconds since 1970; later posts are rejected.
 
         Raises:
@@ -120,9 +122,10 @@ class Conversion:
         self.result = FileResult(table.name, table.row_unit, detected=table.detected)
         self._table = table
         self._settings = settings
+        self._stream = stream
         export = recognise(table, exports)
         declared = None if export is None else export.format
-        columns: Mapping[PostColumn, str] = {}
+        columns: Mapping[ImportColumn, str] = {}
         if table.columns:
             known = None if declared is None else declared.columns
             columns = find_columns(table.columns, options.columns, table.name, known, holds_days=self._holds_days)
@@ -251,7 +254,7 @@ class Conversion:
         if value is not None:
             self._times[number].observe(value)
 
-    def _alternatives(self, column: PostColumn) -> tuple[Alternative, ...]:
+    def _alternatives(self, column: ImportColumn) -> tuple[Alternative, ...]:
         return self._mapping.alternatives.get(column, ())
 
     def _time(self, values: Sequence[object]) -> tuple[object, int]:
@@ -265,7 +268,7 @@ class Conversion:
                 return value, number
         return None, 0
 
-    def _getter(self, column: PostColumn) -> Callable[[Sequence[object]], object]:
+    def _getter(self, column: ImportColumn) -> Callable[[Sequence[object]], object]:
         """Return a function that selects the value of a column from a record."""
         alternatives = self._alternatives(column)
         if not alternatives:
@@ -285,7 +288,8 @@ class Conversion:
             times.reader(alternative.name)
             for times, alternative in zip(self._times, self._alternatives("created_at"), strict=True)
         ]
-        get_id, get_time, get_text, get_replies, get_reblogs, get_favourites = map(self._getter, ALIASES)
+        get_id, get_time, get_text, get_replies, get_reblogs, get_favourites, get_stream = map(self._getter, ALIASES)
+        stream, has_streams = self._stream, bool(self._alternatives("stream"))
         is_simple = all(len(alternative.indices) == 1 for alternative in self._alternatives("created_at"))
         is_simple = is_simple and len(readers) == 1
 
@@ -300,7 +304,8 @@ class Conversion:
             replies = count("replies_count", get_replies(values))
             reblogs = count("reblogs_count", get_reblogs(values))
             favourites = count("favourites_count", get_favourites(values))
-            return file, line, post_id or make_id(time, text), time, text, replies, reblogs, favourites
+            name = parse_stream(get_stream(values)) if has_streams else stream
+            return file, line, name, post_id or make_id(time, text), time, text, replies, reblogs, favourites
 
         return convert
 

@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 
 from retrainer.errors import PostsError
 from retrainer.posts.freshness import measure_activity
-from retrainer.posts.store import PostsSummary, PostStore, unknown_post
+from retrainer.posts.store import PostsSpan, PostsSummary, PostStore, unknown_post
 from retrainer.posts.times import MAX_TIME, TimeColumn
 from retrainer.posts.validation import quote
 from retrainer.registry.database import translate_error
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
     from retrainer.config import PostsSettings
-    from retrainer.posts.freshness import PostsActivity
+    from retrainer.posts.freshness import Freshness, PostsActivity
     from retrainer.registry.database import Database
 
 log = logging.getLogger(__name__)
@@ -124,6 +124,19 @@ class ForeignPostStore(PostStore):
             name: PostsSummary(counts[name], with_content[name], *(time.to_pydatetime() for time in times[name]))
             for name in (names if streams is None else sorted(set(names).intersection(streams)))
         }
+
+    def spans(self, until: datetime) -> dict[str, PostsSpan]:
+        """Count the posts of all streams up to a time, reading the whole table once."""
+        return {
+            name: PostsSpan(summary.count, summary.first, summary.last)
+            for name, summary in self.summaries(until).items()
+            if summary.first is not None and summary.last is not None
+        }
+
+    def list_freshness(self, streams: Collection[str], now: datetime) -> dict[str, Freshness]:
+        """Measure the freshness of streams, one by one."""
+        found = {name: self.for_stream(name).freshness(now) for name in sorted(streams)}
+        return {name: freshness for name, freshness in found.items() if freshness is not None}
 
     def newest_times(self, until: datetime) -> dict[str, datetime]:
         """Return when the newest post of each stream up to a time was created, reading the whole table once."""

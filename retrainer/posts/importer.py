@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from retrainer.errors import PostsError
+from retrainer.errors import PostsError, UsageError
 from retrainer.posts.columns import NoTimesError, check_columns
 from retrainer.posts.conversion import Conversion, ConversionOptions, FileResult
 from retrainer.posts.exports import KnownExport, best_fit, known_exports
@@ -53,7 +53,7 @@ class ImportOptions:
     Attributes:
         reading: how to read the files.
         conversion: how to find posts in the records.
-        stream: the stream that the posts belong to.
+        stream: the stream that the posts belong to; None for `default`, or that of a column.
         update: whether a post whose id is there already replaces the stored one.
         strict: whether a single rejected row refuses the import.
         allow_rejects: whether the import is done however many rows are rejected.
@@ -61,7 +61,7 @@ class ImportOptions:
 
     reading: ReadOptions = field(default_factory=ReadOptions)
     conversion: ConversionOptions = field(default_factory=ConversionOptions)
-    stream: str = DEFAULT_STREAM
+    stream: str | None = None
     update: bool = False
     strict: bool = False
     allow_rejects: bool = False
@@ -91,7 +91,12 @@ class ImportResult:
     @property
     def added(self) -> int:
         """The number of new posts."""
-        return self.merged.added
+        return self.merged.added.total()
+
+    @property
+    def added_by_stream(self) -> dict[str, int]:
+        """The number of new posts of each stream that has any."""
+        return {stream: count for stream, count in self.merged.added.items() if count}
 
     @property
     def unchanged(self) -> int:
@@ -154,7 +159,8 @@ def import_posts(
         progress: is called with a line about the progress from time to time.
 
     Raises:
-        UsageError: a column of the options is unknown, or not in a file.
+        UsageError: a column of the options is unknown, or not in a file; there are both a stream and a column of
+            streams.
         PostsError: a file cannot be read or is refused, or the posts are in a foreign table.
     """
     store.require_writable()
@@ -175,11 +181,15 @@ def stage_files(
 ) -> list[FileResult]:
     """Read files into a staging place; see `import_posts`."""
     check_columns(options.conversion.columns)
+    if options.stream is not None and options.conversion.columns.get("stream"):
+        raise UsageError(
+            "--stream: the streams are already those of a column", hint="Omit --stream, or --column stream=…"
+        )
     exports = known_exports(settings.formats)
     found = find_posts_files(paths, settings.limits, exports=[export.format for export in exports])
     reading = replace(options.reading, fit=partial(best_fit, exports))
     tables = ((file.open(reading), file.is_member) for file in found)
-    return _stage(staging, tables, exports, options.conversion, settings, now, progress)
+    return _stage(staging, tables, exports, options, settings, now, progress)
 
 
 def import_records(
@@ -215,8 +225,10 @@ def import_records(
     exports = [] if export is None else [export]
     with open_staging(update=update) as staging:
         tables = [(nullcontext(table), False)]
-        files = _stage(staging, tables, exports, conversion or ConversionOptions(), store.settings, now, _no_progress)
-        options = ImportOptions(stream=stream, update=update, allow_rejects=True)
+        options = ImportOptions(
+            conversion=conversion or ConversionOptions(), stream=stream, update=update, allow_rejects=True
+        )
+        files = _stage(staging, tables, exports, options, store.settings, now, _no_progress)
         _require_accepted(quote(name), files, options)
         return _merge(store, staging, files, options, now, then=then)
 
@@ -251,7 +263,7 @@ def _merge(
             done += len(batch)
             progress(f"Stored {done:,} of {total:,} posts")
 
-    merged = store.for_stream(options.stream).merge(batches(), now, update=options.update, then=then)
+    merged = store.merge(batches(), now, update=options.update, then=then)
     return ImportResult(files, staging.repeated, staging.changes, merged)
 
 
@@ -259,7 +271,7 @@ def _stage(
     staging: Staging,
     tables: Iterable[tuple[AbstractContextManager[PostsTable], bool]],
     exports: Sequence[KnownExport],
-    options: ConversionOptions,
+    options: ImportOptions,
     settings: PostsSettings,
     now: datetime,
     progress: Progress,
@@ -272,7 +284,9 @@ def _stage(
     for opened, may_hold_none in tables:
         try:
             with opened as table:
-                conversion = Conversion(table, options, settings, exports, micros)
+                conversion = Conversion(
+                    table, options.conversion, settings, exports, options.stream or DEFAULT_STREAM, micros
+                )
                 for batch in conversion.batches(len(files)):
                     staging.add(batch)
                     progress(f"Read {rows + conversion.result.rows:,} rows")

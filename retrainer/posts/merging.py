@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -27,39 +30,44 @@ class Merged:
     """What a merge did.
 
     Attributes:
-        added: the number of new posts.
+        added: the number of new posts, by stream.
         unchanged: the number of posts that were there already and about which nothing new was said.
         changes: the posts that were there with other values.
     """
 
-    added: int = 0
+    added: Counter[str] = field(default_factory=Counter)
     unchanged: int = 0
     changes: Changes = field(default_factory=Changes)
 
 
 def merge_posts(
-    connection: sa.Connection, batches: Iterable[Sequence[StagedPost]], *, stream: str, now: datetime, update: bool
+    connection: sa.Connection, batches: Iterable[Sequence[StagedPost]], *, now: datetime, update: bool
 ) -> Merged:
     """Add the new posts, and settle those whose ids are there with the stored ones.
 
     Args:
         connection: in a write transaction.
-        batches: the posts; no id comes twice.
-        stream: the stream they belong to.
+        batches: the posts, stream by stream; no id comes twice in one.
         now: the time of the import.
         update: whether they replace the stored ones.
     """
     merged = Merged()
-    is_empty = not connection.scalar(sa.select(sa.exists().where(Post.stream == stream)))
     write = _copy if connection.dialect.driver == "psycopg" else _insert
+    stream, is_empty = None, True
     for batch in batches:
-        stored = {} if is_empty else _stored(connection, stream, [post[2] for post in batch])
-        new = [post for post in batch if post[2] not in stored] if stored else batch
-        write(connection, new, stream, now)
-        merged.added += len(new)
-        if stored:
-            there = [post for post in batch if post[2] in stored]
-            _settle(connection, there, stored, merged, stream=stream, now=now, update=update)
+        new: list[StagedPost] = []
+        for name, posts in groupby(batch, key=itemgetter(2)):
+            if name != stream:
+                stream, is_empty = name, not connection.scalar(sa.select(sa.exists().where(Post.stream == name)))
+            found = list(posts)
+            stored = {} if is_empty else _stored(connection, name, [post[3] for post in found])
+            added = [post for post in found if post[3] not in stored] if stored else found
+            new += added
+            merged.added[name] += len(added)
+            if stored:
+                there = [post for post in found if post[3] in stored]
+                _settle(connection, there, stored, merged, now=now, update=update)
+        write(connection, new, now)
     return merged
 
 
@@ -79,7 +87,6 @@ def _settle(
     stored: dict[str, Values],
     merged: Merged,
     *,
-    stream: str,
     now: datetime,
     update: bool,
 ) -> None:
@@ -87,8 +94,9 @@ def _settle(
     changed: list[dict[str, object]] = []
     moved: list[dict[str, object]] = []
     for post in posts:
-        post_id, before = post[2], stored[post[2]]
-        kept, clashes = settle(before, post[3:], update=update)
+        stream, post_id = post[2:4]
+        before = stored[post_id]
+        kept, clashes = settle(before, post[4:], update=update)
         if not clashes and kept == before:
             merged.unchanged += 1
             continue
@@ -107,28 +115,28 @@ def _settle(
         connection.execute(update_of_post.values(moved_from=earliest, moved_at=now), moved)
 
 
-def _insert(connection: sa.Connection, posts: Sequence[StagedPost], stream: str, now: datetime) -> None:
+def _insert(connection: sa.Connection, posts: Sequence[StagedPost], now: datetime) -> None:
     """Insert posts past the conversions of SQLAlchemy, which take longer than the rest of an import."""
     marks = ", ".join(["?" if connection.dialect.paramstyle == "qmark" else "%s"] * len(_COLUMNS))
     statement = f"INSERT INTO {_TABLE.name} ({', '.join(_COLUMNS)}) VALUES ({marks})"  # noqa: S608  constants
     if posts:
-        connection.exec_driver_sql(statement, _rows(posts, stream, now, zone=""))
+        connection.exec_driver_sql(statement, _rows(posts, now, zone=""))
 
 
-def _copy(connection: sa.Connection, posts: Sequence[StagedPost], stream: str, now: datetime) -> None:
+def _copy(connection: sa.Connection, posts: Sequence[StagedPost], now: datetime) -> None:
     """Copy posts into PostgreSQL."""
     import psycopg  # noqa: PLC0415  installed where the database is PostgreSQL
 
     statement = f"COPY {_TABLE.name} ({', '.join(_COLUMNS)}) FROM STDIN"
     try:
         with connection.connection.cursor() as cursor, cursor.copy(statement) as copy:  # type: ignore[attr-defined]
-            for row in _rows(posts, stream, now, zone="+00"):
+            for row in _rows(posts, now, zone="+00"):
                 copy.write_row(row)
     except psycopg.Error as error:
         raise sa.exc.DBAPIError(statement, None, error) from error
 
 
-def _rows(posts: Sequence[StagedPost], stream: str, now: datetime, *, zone: str) -> list[tuple[Any, ...]]:
+def _rows(posts: Sequence[StagedPost], now: datetime, *, zone: str) -> list[tuple[Any, ...]]:
     """Return the rows of the table, with the times as the database writes them."""
     imported_at = now.astimezone(UTC).replace(tzinfo=None).isoformat(" ", "microseconds") + zone
     return [
@@ -139,5 +147,5 @@ def _rows(posts: Sequence[StagedPost], stream: str, now: datetime, *, zone: str)
             *others,
             imported_at,
         )
-        for _, _, post_id, time, *others in posts
+        for _, _, stream, post_id, time, *others in posts
     ]

@@ -1,7 +1,7 @@
 """A private place for the posts of an import, on disk, until all files are read and the database takes them at once.
 
 It is a temporary SQLite database that is deleted with its connection, also when the process is killed. It keeps one
-post per id and settles what happens when an id comes again, so that memory does not grow with the files.
+post per stream and id, and settles what happens when an id comes again, so that memory does not grow with the files.
 """
 
 from __future__ import annotations
@@ -25,14 +25,17 @@ BATCH_ROWS = 5_000
 
 Values = tuple[int, str | None, int | None, int | None, int | None]
 """Of VALUE_COLUMNS: the time in microseconds since 1970 (UTC), the text and the counts; None where missing."""
-StagedPost = tuple[int, int, str, int, str | None, int | None, int | None, int | None]
-"""The index of the file, the line in it, the id, and the values."""
+StagedPost = tuple[int, int, str, str, int, str | None, int | None, int | None, int | None]
+"""The index of the file, the line in it, the stream, the id, and the values."""
 
 _CLASHING = 2  # of VALUE_COLUMNS: counts never clash
 _CACHE_KIB = 65_536
 _COLUMNS = ", ".join(VALUE_COLUMNS)
-_CREATE = f"CREATE TABLE post (file INTEGER, line INTEGER, post_id TEXT UNIQUE, {_COLUMNS})"
-_INSERT = "INSERT OR IGNORE INTO post VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+# The id comes first in the key: ids differ sooner than pairs of stream and id.
+_CREATE = (
+    f"CREATE TABLE post (file INTEGER, line INTEGER, stream TEXT, post_id TEXT, {_COLUMNS}, UNIQUE (post_id, stream))"
+)
+_INSERT = "INSERT OR IGNORE INTO post VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _UPDATE = f"UPDATE post SET {', '.join(f'{name} = ?' for name in VALUE_COLUMNS)} WHERE rowid = ?"  # noqa: S608  constants
 
 
@@ -83,10 +86,10 @@ class Changes:
             kept: the values that replace them; None if the new ones clash with them.
             earlier: see `Change`.
         """
-        file, line, post_id = post[:3]
+        file, line, _, post_id = post[:4]
         if kept is None:
             self.clashing += 1
-            first, differing, after = self.first_clashing, _CLASHING, post[3:]
+            first, differing, after = self.first_clashing, _CLASHING, post[4:]
         else:
             self.updated += 1
             first, differing, after = self.first_updated, len(VALUE_COLUMNS), kept
@@ -128,7 +131,7 @@ def settle(old: Values, new: Values, *, update: bool) -> Settled:
 
 
 class Staging:
-    """The posts of an import, one per id, in the order in which they came.
+    """The posts of an import, one per stream and id, in the order in which they came.
 
     Attributes:
         changes: the posts that came again with other values.
@@ -148,11 +151,11 @@ class Staging:
         connection.executemany(_INSERT, posts)
         if connection.total_changes - count == len(posts):
             return
-        added = connection.execute("SELECT file, line, post_id FROM post WHERE rowid > ?", (last,))
+        added = connection.execute("SELECT file, line, stream, post_id FROM post WHERE rowid > ?", (last,))
         new = Counter(added.fetchall())
         for post in posts:
-            if new[post[:3]]:  # this one was added
-                new[post[:3]] -= 1
+            if new[post[:4]]:  # this one was added
+                new[post[:4]] -= 1
             else:
                 self._settle(post)
 
@@ -161,10 +164,10 @@ class Staging:
         return int(row[0] or 0)
 
     def _settle(self, post: StagedPost) -> None:
-        query = f"SELECT rowid, file, line, {_COLUMNS} FROM post WHERE post_id = ?"  # noqa: S608  constants
-        row, file, line, *old = self._connection.execute(query, post[2:3]).fetchone()
+        query = f"SELECT rowid, file, line, {_COLUMNS} FROM post WHERE stream = ? AND post_id = ?"  # noqa: S608  constants
+        row, file, line, *old = self._connection.execute(query, post[2:4]).fetchone()
         before: Values = tuple(old)
-        kept, clashes = settle(before, post[3:], update=self._update)
+        kept, clashes = settle(before, post[4:], update=self._update)
         if not clashes and kept == before:
             self.repeated += 1
             return
@@ -173,8 +176,9 @@ class Staging:
             self._connection.execute(_UPDATE, (*kept, row))
 
     def batches(self) -> Iterator[list[StagedPost]]:
-        """Yield the posts in batches, in the order in which they came."""
-        cursor = self._connection.execute("SELECT * FROM post ORDER BY rowid")
+        """Yield the posts in batches, stream by stream, those of each in the order in which they came."""
+        several = self._connection.execute("SELECT min(stream) <> max(stream) FROM post").fetchone()[0]
+        cursor = self._connection.execute(f"SELECT * FROM post ORDER BY {'stream, rowid' if several else 'rowid'}")  # noqa: S608  constants
         while batch := cursor.fetchmany(BATCH_ROWS):
             yield batch
 

@@ -47,6 +47,15 @@ class PostsSummary:
     last: datetime | None
 
 
+@dataclass(frozen=True)
+class PostsSpan:
+    """The number of posts of a stream, and the first and last time (UTC)."""
+
+    count: int
+    first: datetime
+    last: datetime
+
+
 class PostStore:
     """The posts of one stream of a project.
 
@@ -168,6 +177,30 @@ class PostStore:
             rows = [row for query in queries for row in session.execute(query)]
             return {row[0]: PostsSummary(*row[1:]) for row in rows}
 
+    def spans(self, until: datetime) -> dict[str, PostsSpan]:
+        """Count the posts of all streams up to a time, by their index alone; streams without posts are left out."""
+        numbers = (sa.func.count(), sa.func.min(Post.created_at), sa.func.max(Post.created_at))
+        query = sa.select(Post.stream, *numbers).where(Post.created_at <= until).group_by(Post.stream)
+        with self._database.read() as session:
+            return {row[0]: PostsSpan(*row[1:]) for row in session.execute(query)}
+
+    def list_freshness(self, streams: Collection[str], now: datetime) -> dict[str, Freshness]:
+        """Measure the freshness of streams, all of them by a few queries; those without posts are left out."""
+        names = sorted(streams)
+        found: dict[str, Freshness] = {}
+        for start in range(0, len(names), _MAX_NAMES):
+            part = names[start : start + _MAX_NAMES]
+            query = sa.select(Post.stream, Post.created_at).where(Post.stream.in_(part), Post.created_at <= now)
+            with self._database.read() as session:
+                rows = session.execute(query.order_by(Post.stream, Post.created_at)).all()
+            times = pd.DataFrame([tuple(row) for row in rows], columns=["stream", "created_at"])
+            times["created_at"] = times["created_at"].astype("datetime64[us, UTC]")
+            for name, group in times.groupby("stream", sort=False)["created_at"]:
+                freshness = measure_freshness(group.tail(MAX_GAPS + 1), now)
+                if freshness is not None:
+                    found[str(name)] = freshness
+        return found
+
     def newest_times(self, until: datetime) -> dict[str, datetime]:
         """Return when the newest post of each stream up to a time was created, by a few looks at an index for each."""
         streams = distinct_values(Post.stream)
@@ -285,10 +318,10 @@ class PostStore:
         update: bool = False,
         then: Callable[[Session], None] | None = None,
     ) -> Merged:
-        """Merge posts into a stream in one transaction, at whose end `then` is called; see `merge_posts`."""
+        """Merge posts into their streams in one transaction, at whose end `then` is called; see `merge_posts`."""
         self.require_writable()
         with self._database.write() as session:
-            merged = merge_posts(session.connection(), batches, stream=self.stream, now=now, update=update)
+            merged = merge_posts(session.connection(), batches, now=now, update=update)
             if then is not None:
                 then(session)
             return merged
@@ -304,7 +337,7 @@ class PostStore:
         values = posts[["content", *COUNT_COLUMNS]].astype(object)
         values = values.where(values.notna(), None)
         rows = zip(posts["post_id"], times.tolist(), *(values[name] for name in values), strict=True)
-        return self.merge([[(0, 0, *row) for row in rows]], now).added
+        return self.merge([[(0, 0, self.stream, *row) for row in rows]], now).added.total()
 
     def _query(self, query: sa.Executable, columns: list[str]) -> pd.DataFrame:
         try:

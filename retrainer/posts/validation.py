@@ -7,6 +7,9 @@ import math
 import re
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import lru_cache
+
+from retrainer.streams import check_stream_name
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
@@ -75,6 +78,29 @@ def _whole_id(number: Decimal, value: object) -> str:
 
 def _inexact_id(value: object) -> InvalidValueError:
     return InvalidValueError(f"the id {quote(value)} {INEXACT}")
+
+
+@lru_cache(10_000)  # files have few streams, each many times
+def _check_stream(name: str) -> str:
+    try:
+        return check_stream_name(name)
+    except ValueError as error:
+        raise InvalidValueError(f"the stream {quote(name)} {error}") from None
+
+
+def parse_stream(value: object) -> str:
+    """Return the name of a stream, exactly as written; of a whole number, its digits.
+
+    Raises:
+        InvalidValueError: it is missing or no valid name.
+    """
+    if is_missing(value):
+        raise InvalidValueError("the stream is missing")
+    if isinstance(value, float | Decimal) and math.isfinite(value) and value == int(value):
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise InvalidValueError(f"the stream {quote(value)} is neither text nor a whole number")
+    return _check_stream(str(value))
 
 
 def make_id(time: int, text: str | None) -> str:

@@ -1,27 +1,99 @@
-"""The registry's answers about the models of all streams at once, each by one query."""
+"""The registry's answers about the models of all streams at once, each by one or two queries."""
 
 from __future__ import annotations
 
-from sqlalchemy import func, select
+from typing import TYPE_CHECKING, NamedTuple
 
-from retrainer.model_types import parse_model_type
+from sqlalchemy import func, select
+from sqlalchemy.orm import aliased
+
+from retrainer.model_types import MODEL_TYPE_NAMES, ModelTypeName, parse_model_type
+from retrainer.registry.queries import distinct_values
 from retrainer.registry.scope import Scope
-from retrainer.registry.tables import ModelVersion, TrainingRun
+from retrainer.registry.tables import ModelEvaluation, ModelVersion, Post, TrainingRun
 from retrainer.streams import ModelKey
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from sqlalchemy import Select
+
+
+class RunSummary(NamedTuple):
+    """What there is to know about a run where there are many.
+
+    Attributes:
+        posts: the number of posts that it used.
+    """
+
+    run_id: str
+    status: str
+    started_at: datetime
+    error: str | None
+    posts: int
+
+
+class LiveVersion(NamedTuple):
+    """A production version, with the scores of its latest evaluation; None if there is none."""
+
+    version_id: str
+    algorithm: str
+    promoted_at: datetime | None
+    score: float | None
+    naive_score: float | None
 
 
 class Overviews(Scope):
     """The part of the registry about many models at once."""
 
-    def last_completed_runs(self) -> dict[ModelKey, TrainingRun]:
+    def last_completed_runs(self) -> dict[ModelKey, RunSummary]:
         """Return the latest completed run of each model; runs for a past time (`--as-of`) do not count."""
-        counts = (TrainingRun.status == "completed", TrainingRun.as_of.is_(None), self.is_within(TrainingRun))
-        order = (TrainingRun.started_at.desc(), TrainingRun.run_id.desc())
-        rank = func.row_number().over(partition_by=(TrainingRun.stream, TrainingRun.model_type), order_by=order)
-        ranked = select(TrainingRun.run_id, rank.label("rank")).where(*counts).subquery()
-        query = select(TrainingRun).join(ranked, TrainingRun.run_id == ranked.c.run_id).where(ranked.c.rank == 1)
+        return self._last_runs(completed=True)
+
+    def last_runs(self) -> dict[ModelKey, RunSummary]:
+        """Return the latest run of each model, as recorded; runs for a past time do not count."""
+        return self._last_runs(completed=False)
+
+    def count_posts_since_last_runs(self, model_type: ModelTypeName, until: datetime) -> dict[str, int]:
+        """Count, by stream, our posts that are later than the latest completed run of a type; of content, with text."""
+        run = select(TrainingRun.stream, TrainingRun.started_at)
+        run_of = run.where(TrainingRun.run_id.in_(_last_ids(model_type, completed=True))).subquery()
+        is_later = (Post.stream == run_of.c.stream) & (Post.created_at > run_of.c.started_at)
+        count = func.count(Post.content) if model_type == "content" else func.count()
+        query = select(Post.stream, count).join(run_of, is_later).where(Post.created_at <= until)
         with self.database.read() as session:
-            return {run.model_key: run for run in session.scalars(query)}
+            rows = session.execute(query.group_by(Post.stream)).all()
+        return dict(row.tuple() for row in rows)
+
+    def _last_runs(self, *, completed: bool) -> dict[ModelKey, RunSummary]:
+        posts = func.coalesce(TrainingRun.num_training_samples, 0) + func.coalesce(TrainingRun.num_test_samples, 0)
+        columns = (TrainingRun.run_id, TrainingRun.status, TrainingRun.started_at, TrainingRun.error)
+        found = {}
+        for model_type in MODEL_TYPE_NAMES:
+            query = select(TrainingRun.stream, *columns, posts)
+            query = query.where(
+                TrainingRun.run_id.in_(_last_ids(model_type, completed=completed)), self.is_within(TrainingRun)
+            )
+            with self.database.read() as session:
+                for row in session.execute(query):
+                    found[ModelKey(row[0], model_type)] = RunSummary(*row[1:])
+        return found
+
+    def live_versions(self) -> dict[ModelKey, LiveVersion]:
+        """Return the production version of each model that has one."""
+        other = aliased(ModelEvaluation)
+        latest = select(other.evaluation_id).where(other.model_version_id == ModelVersion.version_id)
+        latest = latest.order_by(other.evaluated_at.desc(), other.evaluation_id.desc()).limit(1)
+        is_latest = ModelEvaluation.evaluation_id == latest.correlate(ModelVersion).scalar_subquery()
+        naive = ModelEvaluation.baseline_metrics["overall_score"].as_float()
+        columns = (ModelVersion.version_id, ModelVersion.algorithm, ModelVersion.promoted_at)
+        query = select(
+            ModelVersion.stream, ModelVersion.model_type, *columns, ModelEvaluation.overall_score, naive
+        ).outerjoin(ModelEvaluation, is_latest)
+        query = query.where(ModelVersion.is_production, self.is_within(ModelVersion))
+        with self.database.read() as session:
+            rows = session.execute(query).all()
+        return {ModelKey(stream, parse_model_type(name)): LiveVersion(*rest) for stream, name, *rest in rows}
 
     def production_algorithms(self) -> dict[ModelKey, str]:
         """Return the algorithm of each production version."""
@@ -31,3 +103,13 @@ class Overviews(Scope):
         with self.database.read() as session:
             rows = session.execute(query).all()
         return {ModelKey(stream, parse_model_type(name)): algorithm for stream, name, algorithm in rows}
+
+
+def _last_ids(model_type: ModelTypeName, *, completed: bool) -> Select[tuple[str]]:
+    """Return the query of the latest run of each stream, by one look at an index for each."""
+    streams, run = distinct_values(TrainingRun.stream), aliased(TrainingRun)
+    last = select(run.run_id).where(run.stream == streams.c.value, run.model_type == model_type, run.as_of.is_(None))
+    if completed:
+        last = last.where(run.status == "completed")
+    last = last.order_by(run.started_at.desc(), run.run_id.desc()).limit(1)
+    return select(last.correlate(streams).scalar_subquery()).select_from(streams)

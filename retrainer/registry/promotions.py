@@ -182,6 +182,31 @@ class Promotions(Scope):
                 return None
             return _fetch_with_fit(session, last.to_version_id, Refit.from_document(last.refit))
 
+    def list_production_at(self, time: datetime) -> list[ModelVersion]:
+        """Return the versions in production at a time, of all streams of the registry; see `get_production_at`."""
+        last = select(func.max(LedgerEntry.entry_id)).where(
+            self.is_within(LedgerEntry),
+            LedgerEntry.action.in_(PRODUCTION_CHANGE_ACTIONS),
+            LedgerEntry.recorded_at <= time,
+        )
+        last = last.group_by(LedgerEntry.stream, LedgerEntry.model_type)
+        query = select(LedgerEntry, ModelVersion).join(
+            ModelVersion, LedgerEntry.to_version_id == ModelVersion.version_id
+        )
+        query = query.where(LedgerEntry.entry_id.in_(last)).order_by(LedgerEntry.stream, LedgerEntry.model_type)
+        found = []
+        with self.database.read() as session:
+            for entry, version in session.execute(query):
+                session.expunge(version)  # it is changed for the caller only
+                version.refit = Refit.from_document(entry.refit)
+                found.append(version)
+        return found
+
+    def list_holds(self) -> list[Hold]:
+        """Return the holds of all streams of the registry."""
+        with self.database.read() as session:
+            return list(session.scalars(select(Hold).where(self.is_within(Hold))))
+
     def get_hold(self, model_type: ModelTypeName) -> Hold | None:
         """Return the hold on a model type; None if automatic promotion is allowed."""
         with self.database.read() as session:

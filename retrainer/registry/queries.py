@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import and_, func, select
 
 from retrainer.errors import ArtifactError, RetrainerError, RunInProgress, UnknownName
-from retrainer.registry.tables import POSTS_INDEX, POSTS_TABLE, ModelEvaluation, ModelVersion, TrainingRun
+from retrainer.registry.tables import POSTS_INDEX, POSTS_TABLE, Budget, ModelEvaluation, ModelVersion, TrainingRun
 
 if TYPE_CHECKING:
     from sqlalchemy import CTE, ColumnElement, FromClause, Insert, Inspector
@@ -103,11 +103,15 @@ def insert_new(dialect: str, table: FromClause) -> Insert:
 
 
 def new_id(
-    session: Session, table: type[ModelVersion | TrainingRun | ModelEvaluation], prefix: str, now: datetime
+    session: Session,
+    table: type[ModelVersion | TrainingRun | ModelEvaluation | Budget],
+    prefix: str,
+    now: datetime,
+    digits: int = 4,
 ) -> str:
-    """Return an unused id `{prefix}_{YYYYMMDD}_{HHMMSS}_{4 hex}`."""
+    """Return an unused id `{prefix}_{YYYYMMDD}_{HHMMSS}_{hex digits}`."""
     stem = f"{prefix}_{now.astimezone(UTC):%Y%m%d_%H%M%S}"
     while True:
-        candidate = f"{stem}_{secrets.token_hex(2)}"
+        candidate = f"{stem}_{secrets.token_hex(digits // 2)}"
         if session.get(table, candidate) is None:
             return candidate

@@ -9,15 +9,15 @@ import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sqlalchemy import exists, func, select
+from sqlalchemy import exists, func, inspect, select
 
 from retrainer.registry.names import Names
 from retrainer.registry.overviews import Overviews
 from retrainer.registry.promotions import Promotions
-from retrainer.registry.queries import list_distinct
+from retrainer.registry.queries import has_own_posts, list_distinct
 from retrainer.registry.retention import Retention
 from retrainer.registry.runs import Runs
-from retrainer.registry.tables import DatabaseIdentity, ModelVersion, Silence, TrainingRun
+from retrainer.registry.tables import POSTS_TABLE, DatabaseIdentity, ModelVersion, Post, Silence, TrainingRun
 from retrainer.registry.versions import Versions
 from retrainer.streams import DEFAULT_STREAM
 
@@ -43,6 +43,13 @@ class Registry(Versions, Runs, Promotions, Retention, Names, Overviews):
         """Return the streams that have versions or runs."""
         with self.database.read() as session:
             return sorted({*list_distinct(session, ModelVersion.stream), *list_distinct(session, TrainingRun.stream)})
+
+    def list_streams_of_posts(self, table: str) -> list[str] | None:
+        """Return the streams that have posts; None if their table is not ours."""
+        with self.database.read() as session:
+            if table != POSTS_TABLE or not has_own_posts(inspect(session.connection())):
+                return None
+            return list_distinct(session, Post.stream)
 
     def has_stream(self, name: str) -> bool:
         """Whether a stream has versions or runs."""

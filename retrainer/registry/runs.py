@@ -328,7 +328,8 @@ class Runs(Scope):
 
         One whose process is dead is returned as `close_dead_runs` would close it.
         """
-        query = _NEWEST_FIRST.where(TrainingRun.model_type == model_type, TrainingRun.as_of.is_(None)).limit(1)
+        query = _NEWEST_FIRST.where(TrainingRun.model_type == model_type, TrainingRun.as_of.is_(None))
+        query = query.where(self.is_within(TrainingRun)).limit(1)
         with self.database.read() as session:
             run = session.scalars(query).first()
         if run is not None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
-from sqlalchemy import true
+from sqlalchemy import ARRAY, Text, any_, func, literal, select, true
 
 from retrainer.streams import ModelKey
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
     from retrainer.model_types import ModelTypeName
     from retrainer.registry.database import Database
-    from retrainer.registry.tables import LedgerEntry, ModelVersion, TrainingRun
+    from retrainer.registry.tables import Hold, LedgerEntry, ModelVersion, TrainingRun
 
 
 class Scope:
@@ -42,8 +43,14 @@ class Scope:
         """Return the key of the model of a type."""
         return ModelKey(self.stream, model_type)
 
-    def is_within(self, table: type[ModelVersion | TrainingRun | LedgerEntry]) -> ColumnElement[bool]:
+    def is_within(self, table: type[ModelVersion | TrainingRun | LedgerEntry | Hold]) -> ColumnElement[bool]:
         """Return the condition that a row is of one of the streams."""
         if self.streams is None:
             return true()
-        return table.stream == self.streams[0] if len(self.streams) == 1 else table.stream.in_(self.streams)
+        if len(self.streams) == 1:
+            return table.stream == self.streams[0]
+        # One parameter: a statement may have some 30,000 at most.
+        if self.database.engine.dialect.name == "sqlite":
+            names = func.json_each(json.dumps(self.streams)).table_valued("value")
+            return table.stream.in_(select(names.c.value))
+        return table.stream == any_(literal(list(self.streams), ARRAY(Text)))

@@ -110,7 +110,12 @@ def _create_journal(parent: Path, model_type: ModelTypeName) -> tuple[int, Path]
     """Create and lock the journal of a new folder; return its descriptor and the folder."""
     while True:
         folder = parent / secrets.token_hex(8)  # 16 digits
-        parent.mkdir(parents=True, exist_ok=True)
+        try:
+            parent.mkdir(parents=True, exist_ok=True)
+        except FileExistsError:  # or another process has just removed the empty parent
+            if not parent.parent.is_dir() or (os.path.lexists(parent) and not parent.is_dir()):
+                raise
+            continue
         try:
             descriptor = os.open(_journal_of(folder), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         except FileNotFoundError:  # another process has just removed the empty parent

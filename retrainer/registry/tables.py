@@ -362,6 +362,17 @@ class Silence(Base):
     since: Mapped[datetime]  # the time of the newest post
 
 
+class Budget(Base):
+    """What the paid calls of several processes may cost together."""
+
+    __tablename__ = f"{PREFIX}budgets"
+
+    budget_id: Mapped[str] = mapped_column(String(200), primary_key=True)
+    created_at: Mapped[datetime]
+    limit_usd: Mapped[float]
+    used_usd: Mapped[float]  # by the calls made, at their cost, and by those in flight, at their estimate
+
+
 class SourceState(Base):
     """Where the fetches of a source of posts stand."""
 

@@ -18,6 +18,7 @@ from retrainer.registry.queries import (
 from retrainer.registry.refits import Refit
 from retrainer.registry.scope import Scope
 from retrainer.registry.tables import LedgerEntry, ModelEvaluation, ModelVersion, Post, TrainingRun, VersionFile
+from retrainer.streams import DEFAULT_STREAM
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -35,6 +36,12 @@ class Versions(Scope):
         """Return the production version, if any."""
         with self.database.read() as session:
             return fetch_production(session, self.key(model_type))
+
+    def list_production(self) -> list[ModelVersion]:
+        """Return the production versions, by stream and model type."""
+        query = select(ModelVersion).where(ModelVersion.is_production, self.is_within(ModelVersion))
+        with self.database.read() as session:
+            return list(session.scalars(query.order_by(ModelVersion.stream, ModelVersion.model_type.desc())))
 
     def get_version(self, version_id: str) -> ModelVersion:
         """Return a version.
@@ -198,9 +205,13 @@ class Versions(Scope):
             return list(session.scalars(order.limit(limit)))
 
     def new_version_id(self, algorithm: str, model_type: ModelTypeName, now: datetime) -> str:
-        """Return an unused version id: {algorithm}_{model_type}_{YYYYMMDD}_{HHMMSS}_{4 hex}."""
+        """Return an unused version id: {algorithm}_{model_type}_{YYYYMMDD}_{HHMMSS}_{4 hex}.
+
+        In other streams than `default` it ends in 8 digits: many streams may be trained in the same second.
+        """
+        digits = 4 if self.stream == DEFAULT_STREAM else 8
         with self.database.read() as session:
-            return new_id(session, ModelVersion, f"{algorithm}_{model_type}", now)
+            return new_id(session, ModelVersion, f"{algorithm}_{model_type}", now, digits)
 
     def new_evaluation_id(self, now: datetime) -> str:
         """Return an unused evaluation id."""
@@ -213,6 +224,8 @@ def _is_known(session: Session, version: ModelVersion) -> bool:
     if known is None:
         return False
     require_not_pruned(known, "Import it into another project")
+    if known.stream != version.stream and known.manifest_sha256 == version.manifest_sha256:
+        raise ArtifactError(f"'{known.version_id}' is here already, in the stream '{known.stream}'")
     if (*known.model_key, known.manifest_sha256) != (*version.model_key, version.manifest_sha256):
         raise ArtifactError(f"there is another version '{known.version_id}' here", hint="Nothing was imported")
     if version.refit is not None and version.refit != known.refit:

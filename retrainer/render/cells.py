@@ -6,7 +6,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
 from retrainer import console
+from retrainer.posts.validation import shorten
 from retrainer.times import format_relative
+
+STREAM_CHARACTERS = 24
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,6 +23,11 @@ def format_id(one: str | None, short_ids: Mapping[str, str]) -> str:
     if one is None:
         return "-"
     return short_ids.get(one, one) if console.is_terminal() else one
+
+
+def format_stream(name: str) -> str:
+    """Return the name of a stream; on a terminal, the first 24 characters of it."""
+    return shorten(name, STREAM_CHARACTERS) if console.is_terminal() else name
 
 
 def format_moment(time: datetime | None) -> str:

@@ -19,7 +19,7 @@ def show_fleet(result: FleetResult) -> None:
         (console.Styled(label, style) if (style := _STYLES.get(label)) else label, str(count))
         for label, count in outcome_rows(result)
     ]
-    if rows:
+    if result.total:
         console.table(["Outcome", "Models"], rows, right=["Models"])
     console.text(f"{describe(result)}.")
 

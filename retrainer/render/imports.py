@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 MAX_REJECTED_SHOWN = 10
 MAX_CHANGES_SHOWN = 5
 MAX_REASONS_SHOWN = 5
+MAX_STREAMS_SHOWN = 10
 
 
 def show_import(result: ImportResult) -> None:
@@ -35,6 +36,7 @@ def show_import(result: ImportResult) -> None:
         f"{result.rejected} rejected",
     ]
     console.text(f"Read {_number(result.rows, 'row')}: {', '.join(counts)}")
+    _show_streams(result)
     if result.excluded:
         kinds = [_number(count, kind.replace("_", " ")[:-1]) for kind, count in result.excluded.items()]
         console.text(f"Left out: {', '.join(kinds)}")
@@ -46,6 +48,17 @@ def show_import(result: ImportResult) -> None:
     title = f"{clashes} with an earlier one of the same id, which is kept (--update replaces it):"
     _show_changes(title, result.clashing, result.first_clashing, result.files)
     _show_rejected(result)
+
+
+def _show_streams(result: ImportResult) -> None:
+    """Print how many posts were added to each of a few streams, if the files name them."""
+    added = result.added_by_stream
+    if not added or not any("stream" in file.mapping for file in result.files):
+        return
+    if len(added) > MAX_STREAMS_SHOWN:
+        console.text(f"Added to {len(added)} streams (--json lists them)")
+    else:
+        console.text(f"Added: {', '.join(f'{count} to {quote(name)}' for name, count in sorted(added.items()))}")
 
 
 def _number(count: int, noun: str) -> str:

@@ -14,6 +14,7 @@ from retrainer.render.cells import (
     format_result,
     format_score,
     format_size,
+    format_stream,
     moment_heading,
 )
 from retrainer.render.scores import show_recorded_evaluation
@@ -47,17 +48,23 @@ _EVENTS = {
 
 
 def show_history(
-    runs: Sequence[TrainingRun], total: int, changes: Sequence[LedgerEntry], short_ids: Mapping[str, str]
+    runs: Sequence[TrainingRun],
+    total: int,
+    changes: Sequence[LedgerEntry],
+    short_ids: Mapping[str, str],
+    *,
+    with_stream: bool = False,
 ) -> None:
-    """Print training runs, and the latest changes of production."""
+    """Print training runs, and the latest changes of production; `with_stream`, with the stream of each."""
     if not runs:
         empty = "No training runs. Start one with `retrainer train`"
         console.text(f"No training runs on this page, {total} in all" if total else empty)
         return
-    rows = [
+    rows: list[tuple[str | Styled, ...]] = [
         (
             format_id(run.run_id, short_ids),
             format_moment(run.started_at),
+            *([format_stream(run.stream)] if with_stream else []),
             run.model_type,
             format_id(run.model_version_id, short_ids),
             format_score(run.test_overall_score),
@@ -67,17 +74,23 @@ def show_history(
         )
         for run in runs
     ]
-    columns = ["Run", moment_heading("Started"), "Type", "Version", "Score", "Production", "Result", "Reason"]
+    columns = ["Run", moment_heading("Started"), *_stream_heading(with_stream), "Type", "Version", "Score"]
+    columns += ["Production", "Result", "Reason"]
     title = f"Training runs ({len(runs)} of {total})"
-    console.table(columns, rows, title=title, right=columns[4:6], optional=["Production"], cut=True)
+    console.table(columns, rows, title=title, right=["Score", "Production"], optional=["Production"], cut=True)
     if changes:
-        _show_changes(changes, short_ids)
+        _show_changes(changes, short_ids, with_stream=with_stream)
 
 
-def _show_changes(entries: Sequence[LedgerEntry], short_ids: Mapping[str, str]) -> None:
+def _stream_heading(with_stream: bool) -> list[str]:
+    return ["Stream"] if with_stream else []
+
+
+def _show_changes(entries: Sequence[LedgerEntry], short_ids: Mapping[str, str], *, with_stream: bool) -> None:
     rows = [
         (
             format_moment(entry.recorded_at),
+            *([format_stream(entry.stream)] if with_stream else []),
             entry.model_type,
             entry.action,
             format_id(entry.from_version_id, short_ids),
@@ -87,18 +100,19 @@ def _show_changes(entries: Sequence[LedgerEntry], short_ids: Mapping[str, str]) 
         )
         for entry in entries
     ]
-    columns = [moment_heading("Time"), "Type", "Action", "From", "To", "Actor", "Reason"]
+    columns = [moment_heading("Time"), *_stream_heading(with_stream), "Type", "Action", "From", "To", "Actor", "Reason"]
     console.table(columns, rows, title="Latest changes of production", cut=True)
 
 
-def show_versions(versions: Sequence[ModelVersion], short_ids: Mapping[str, str]) -> None:
-    """Print a list of versions."""
+def show_versions(versions: Sequence[ModelVersion], short_ids: Mapping[str, str], *, with_stream: bool = False) -> None:
+    """Print a list of versions; `with_stream`, with the stream of each."""
     if not versions:
         console.text("No versions yet. Train one with `retrainer train`")
         return
     rows = [
         (
             format_id(version.version_id, short_ids),
+            *([format_stream(version.stream)] if with_stream else []),
             version.model_type,
             version.algorithm,
             _format_status(version),
@@ -108,7 +122,8 @@ def show_versions(versions: Sequence[ModelVersion], short_ids: Mapping[str, str]
         )
         for version in versions
     ]
-    columns = ["Version", "Type", "Algorithm", "Status", moment_heading("Trained"), "Posts"]
+    columns = ["Version", *_stream_heading(with_stream), "Type", "Algorithm", "Status", moment_heading("Trained")]
+    columns.append("Posts")
     console.table([*columns, moment_heading("Last post")], rows, right=["Posts"])
 
 
@@ -117,6 +132,26 @@ def _format_status(version: ModelVersion) -> Styled | str:
     if version.is_production:
         return console.Styled(status, "good")
     return console.Styled(status, "bad") if version.status == "failed" else status
+
+
+def show_productions(versions: Sequence[ModelVersion], holds: Sequence[Hold], short_ids: Mapping[str, str]) -> None:
+    """Print the production versions of several streams, and what is on hold."""
+    if not versions:
+        console.text("No version is in production")
+    else:
+        on_hold = {(hold.stream, hold.model_type) for hold in holds}
+        rows: list[tuple[str | Styled, ...]] = [
+            (
+                format_stream(version.stream),
+                version.model_type,
+                *_production_cells(version, short_ids),
+                console.Styled("on hold", "warning") if version.model_key in on_hold else "",
+            )
+            for version in versions
+        ]
+        columns = ["Stream", "Type", "Version", "Algorithm", moment_heading("Promoted"), "Fit", "Posts"]
+        columns += [moment_heading("Last post"), "Hold"]
+        console.table(columns, rows, right=["Posts"], optional=["Fit", "Posts"])
 
 
 def show_production(
@@ -154,11 +189,12 @@ def _production_cells(version: ModelVersion, short_ids: Mapping[str, str]) -> tu
     )
 
 
-def show_run(run: TrainingRun) -> None:
+def show_run(run: TrainingRun, *, with_stream: bool = False) -> None:
     """Print what is recorded about a run."""
     taken = "" if run.completed_at is None else f", took {(run.completed_at - run.started_at).total_seconds():.1f} s"
     for label, value in (
         ("Run", run.run_id),
+        ("Stream", run.stream if with_stream else None),
         ("Type", f"{run.model_type}, by {run.algorithm}"),
         ("Status", run.status),
         ("Started", f"{format_minute(run.started_at)} UTC{taken}"),
@@ -185,12 +221,15 @@ def show_version(
     evaluations: Sequence[ModelEvaluation],
     entries: Sequence[LedgerEntry],
     importance: Sequence[Importance],
+    *,
+    with_stream: bool = False,
 ) -> None:
     """Print everything about a version: training, feature importance, scores, decisions."""
     options = ", ".join(f"{key}: {_format_option(value)}" for key, value in _flatten(version.hyperparameters))
     state = f"{', in production' if version.is_production else ''}{', pinned' if version.pinned else ''}"
     for label, value in (
         ("Version", version.version_id),
+        *([("Stream", version.stream)] if with_stream else []),
         ("Status", version.status + state),
         ("Trained", f"{format_minute(version.trained_at)} UTC in {version.training_duration_seconds:.1f} s"),
         ("Posts", f"{version.num_training_samples}, the last at {format_minute(version.trained_through)} UTC"),
@@ -252,7 +291,7 @@ def _format_scores(evidence: Mapping[str, Any]) -> str:
     return f": {scores}, on the same {evidence['num_predictions']} posts"
 
 
-def show_prunable(prunable: Sequence[Prunable], short_ids: Mapping[str, str]) -> None:
+def show_prunable(prunable: Sequence[Prunable], short_ids: Mapping[str, str], *, with_stream: bool = False) -> None:
     """Print the versions whose files would be deleted, and how much space that frees."""
     if not prunable:
         console.text("No archived version has files to delete")
@@ -260,6 +299,7 @@ def show_prunable(prunable: Sequence[Prunable], short_ids: Mapping[str, str]) ->
     rows = [
         (
             format_id(item.version.version_id, short_ids),
+            *([format_stream(item.version.stream)] if with_stream else []),
             item.version.model_type,
             item.version.algorithm,
             format_moment(item.version.trained_at),
@@ -269,9 +309,10 @@ def show_prunable(prunable: Sequence[Prunable], short_ids: Mapping[str, str]) ->
         for item in prunable
     ]
     on_disk, in_database = sum(p.bytes_on_disk for p in prunable), sum(p.bytes_in_database for p in prunable)
-    total = ("Total", "", "", "", format_size(on_disk), format_size(in_database))
-    columns = ["Archived version", "Type", "Algorithm", moment_heading("Trained"), "On disk", "In the database"]
-    console.table(columns, [*rows, total], right=columns[4:])
+    columns = ["Archived version", *_stream_heading(with_stream), "Type", "Algorithm", moment_heading("Trained")]
+    total = ("Total", *([""] * (len(columns) - 1)), format_size(on_disk), format_size(in_database))
+    sizes = ["On disk", "In the database"]
+    console.table([*columns, *sizes], [*rows, total], right=sizes)
 
 
 def show_plugins(plugins: Sequence[PluginDocument]) -> None:

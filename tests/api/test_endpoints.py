@@ -199,6 +199,7 @@ def test_promote_and_roll_back(two_versions: tuple[str, str], serve: Serve, fold
     assert promoted == {
         "status": "success",
         "message": f"Model {new} promoted to production",
+        "stream": "default",
         "version_id": new,
         "from_version_id": old,
         "changed": True,
@@ -313,7 +314,11 @@ def test_other_methods_are_refused_and_the_allowed_ones_named(bad_input_server: 
 
 def test_a_request_before_the_first_version_is_a_conflict(folder: Path, serve: Serve) -> None:
     server = serve()
-    assert server.get("/models/production").json() == {"timing_model": None, "content_model": None}
+    assert server.get("/models/production").json() == {
+        "stream": "default",
+        "timing_model": None,
+        "content_model": None,
+    }
     answer = server.get("/models/predict/timing")
     assert answer.status_code == 409
     assert answer.json()["error"]["code"] == "nothing_in_production"

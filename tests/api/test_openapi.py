@@ -32,12 +32,14 @@ CONFIG = """
 [dictionaries]
 versions = {{ values = {versions} }}
 runs = {{ values = {runs} }}
+streams = {{ values = ["default"] }}
 
 [parameters]
 "path.version_id" = {{ dictionary = "versions", probability = 0.5 }}
 "path.version_a" = {{ dictionary = "versions", probability = 0.5 }}
 "path.version_b" = {{ dictionary = "versions", probability = 0.5 }}
 "path.run_id" = {{ dictionary = "runs", probability = 0.5 }}
+"query.stream" = {{ dictionary = "streams", probability = 0.5 }}
 
 # Some times are refused, in the future or the past, which no schema can say.
 [[operations]]
@@ -77,7 +79,7 @@ def test_schemathesis_finds_nothing_if_no_token_is_set(
 ) -> None:
     server = serve_process()
     said = schemathesis(server, folder, "--max-examples", str(examples), timeout=300 * examples)
-    assert "15 passed" in said
+    assert "16 passed" in said
     assert not any(" 500 " in line for line in server.lines)
 
 
@@ -86,7 +88,7 @@ def test_schemathesis_finds_nothing_with_the_token(two_versions: tuple[str, str]
     server = serve(protect_reads=True, env=PROTECTED)
     header = f"Authorization: {WITH_TOKEN['Authorization']}"
     said = schemathesis(server, folder, "--max-examples", "5", "--phases", "coverage,fuzzing", "--header", header)
-    assert "15 passed" in said
+    assert "16 passed" in said
 
 
 @pytest.mark.slow
@@ -212,6 +214,7 @@ def test_operation_ids_are_the_names_for_generated_clients(bad_input_server: Ser
         "rollback",
         "run",
         "status",
+        "streams",
         "training_history",
         "version",
         "versions",

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from tests.command_line import Runner
 
 
+DEFAULT = ("--stream", "default")
+
+
 @pytest.fixture
 def folder(sqlite_folder: Path) -> Path:
     """A project with ten posts, an hour apart; one more is in the stream `other`."""
@@ -29,40 +32,42 @@ def folder(sqlite_folder: Path) -> Path:
 @pytest.mark.usefixtures("folder")
 def test_list_shows_the_latest_posts_of_a_period_newest_last(retrainer: Runner) -> None:
     period = ("--from", "2024-01-01T02:00", "--to", "2024-01-01T06:00")
-    listed = retrainer("posts", "list", *period, "--limit", "3", "--json").json
+    listed = retrainer("posts", "list", *period, "--limit", "3", *DEFAULT, "--json").json
     assert [post["post_id"] for post in listed["posts"]] == ["p00004", "p00005", "p00006"]
     assert (listed["count"], listed["total"]) == (3, 5)
-    shown = retrainer("posts", "list", *period, "--limit", "3").out
+    shown = retrainer("posts", "list", *period, "--limit", "3", *DEFAULT).out
     assert shown.startswith("Posts (3 of 5)\n")
     assert shown.index("2024-01-01 04:00:00") < shown.index("2024-01-01 06:00:00")
-    assert retrainer("posts", "list", "--from", "2025-01-01").out == "No posts\n"
+    assert retrainer("posts", "list", "--from", "2025-01-01", *DEFAULT).out == "No posts\n"
 
 
 @pytest.mark.usefixtures("folder")
 def test_a_post_is_found_in_its_stream_only(retrainer: Runner) -> None:
-    assert retrainer("posts", "show", "p00000", "--json").json["content"].startswith("post number 0")
+    assert retrainer("posts", "show", "p00000", *DEFAULT, "--json").json["content"].startswith("post number 0")
     assert retrainer("posts", "show", "p00000", "--stream", "other", "--json").json["content"] == "elsewhere"
     assert retrainer("posts", "show", "p00000", "--stream", "other", "--json").json["trained_versions"] == []
     assert retrainer("posts", "list", "--stream", "other", "--json").json["total"] == 1
     assert "1 posts, 1 with text" in retrainer("posts", "count", "--stream", "other").out
     unknown = retrainer("posts", "show", "p00001", "--stream", "other")
     assert unknown.code == 2
+    several = retrainer("posts", "show", "p00001")
+    assert (several.code, "the project has 2 streams. Choose one with --stream" in several.err) == (2, True)
     assert "no post 'p00001' in the stream 'other' of the table 'posts' of" in unknown.err
 
 
 @pytest.mark.usefixtures("folder")
 def test_delete_asks_first_and_deletes_all_or_nothing(retrainer: Runner) -> None:
-    refused = retrainer("posts", "delete", "p00001")
+    refused = retrainer("posts", "delete", "p00001", *DEFAULT)
     assert refused.code == 2
     assert "nothing was deleted: no terminal to ask for confirmation. Add --yes" in refused.err
-    unknown = retrainer("posts", "delete", "p00001", "p1", "--yes")
+    unknown = retrainer("posts", "delete", "p00001", "p1", "--yes", *DEFAULT)
     assert unknown.code == 2
     assert "no post 'p1' in the table 'posts' of" in unknown.err
-    assert retrainer("posts", "count", "--json").json["count"] == 10
-    done = retrainer("posts", "delete", "p00001", "p00003", "p00001", "--yes")
+    assert retrainer("posts", "count", *DEFAULT, "--json").json["count"] == 10
+    done = retrainer("posts", "delete", "p00001", "p00003", "p00001", "--yes", *DEFAULT)
     assert done.code == 0, done.err
     assert done.out.splitlines()[-1] == "Deleted 2 posts"
-    assert retrainer("posts", "count", "--json").json["count"] == 8
+    assert retrainer("posts", "count", *DEFAULT, "--json").json["count"] == 8
     assert retrainer("posts", "show", "p00000", "--stream", "other").code == 0, "the same id in another stream"
 
 

@@ -68,7 +68,7 @@ def read_posts_file(
     settings = PostsSettings(limits=limits or PostsLimits())
     with open_staging(update=update) as staging:
         [result] = stage_files(staging, [path], options, settings, now)
-        rows = [post[2:] for batch in staging.batches() for post in batch]
+        rows = [post[3:] for batch in staging.batches() for post in batch]
         return PostsFile(_table(rows), result, staging.changes, staging.repeated)
 
 

@@ -246,12 +246,12 @@ def test_a_connection_lost_in_the_middle_stores_nothing(stream: Stream) -> None:
         pytest.skip("SQLite has no connections to lose")
 
     def batches() -> Iterator[list[staging.StagedPost]]:
-        yield [(0, 1, "1", 0, "a", None, None, None)]
+        yield [(0, 1, stream.name, "1", 0, "a", None, None, None)]
         terminate_connections(engine.url)
-        yield [(0, 2, "2", 0, "b", None, None, None)]
+        yield [(0, 2, stream.name, "2", 0, "b", None, None, None)]
 
     with pytest.raises(DatabaseError, match="terminat|lost|closed"):
-        stream.project.posts.for_stream(stream.name).merge(batches(), NOW)
+        stream.project.posts.merge(batches(), NOW)
     assert stream.stored() == {}
 
 
@@ -317,7 +317,7 @@ def test_a_full_disk_is_one_line_that_names_the_setting(monkeypatch: pytest.Monk
     with pytest.raises(PostsError, match="database or disk is full. Free some space .* or set TMPDIR"):
         with staging.open_staging(update=False) as place:
             place._connection.execute("PRAGMA max_page_count = 3")
-            place.add([(0, number, f"{number:0100}", number, None, None, None, None) for number in range(1000)])
+            place.add([(0, number, "a", f"{number:0100}", number, None, None, None, None) for number in range(1000)])
 
 
 def test_nothing_is_left_behind_in_the_folder_for_temporary_files(
@@ -326,7 +326,7 @@ def test_nothing_is_left_behind_in_the_folder_for_temporary_files(
     monkeypatch.setenv("SQLITE_TMPDIR", str(tmp_path))
     with staging.open_staging(update=False) as place:
         place._connection.execute("PRAGMA cache_size = 2")
-        place.add([(0, number, f"{number:0100}", number, "x" * 500, None, None, None) for number in range(1000)])
+        place.add([(0, number, "a", f"{number:0100}", number, "x" * 500, None, None, None) for number in range(1000)])
         assert list(tmp_path.iterdir()) == []  # its file is unlinked from the start, so that a kill leaves nothing
         assert len(place) == 1000
     with pytest.raises(sqlite3.ProgrammingError):

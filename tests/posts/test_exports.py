@@ -17,7 +17,7 @@ from retrainer.settings_file import load_settings
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from retrainer.export_format import Kind, PostColumn
+    from retrainer.export_format import ImportColumn, Kind
     from tests.plugins_for_tests import Plugins
 
 
@@ -75,7 +75,7 @@ def test_the_first_alternative_with_a_value_counts_and_parts_are_joined() -> Non
 
 
 def test_only_paths_that_a_table_may_have_are_read() -> None:
-    columns: dict[PostColumn, str] = {
+    columns: dict[ImportColumn, str] = {
         "post_id": "key.id | id",
         "content": "parts.1.text | title + body",
         "created_at": "when",

@@ -9,9 +9,13 @@ from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from retrainer.api.dependencies import (
     AppState,
     Limit,
+    ManyStreams,
+    OneStream,
     OptionalModelType,
+    RunStream,
     State,
     VersionId,
+    VersionStream,
     failures,
     in_thread,
     reject_unknown_parameters,
@@ -48,30 +52,32 @@ At = Annotated[
 RunId = Annotated[str, Path(min_length=1, max_length=200, description="The id of a run.")]
 
 
-@router.get("/production", responses=failures())
+@router.get("/production", responses=failures(404))
 @in_thread("look", cached="always")
-def production(state: State) -> ProductionDocument:
+def production(state: State, stream: OneStream = None) -> ProductionDocument:
     """Return the production version of each model type."""
-    return ProductionDocument.from_rows(
-        {name: state.project.registry.get_production(name) for name in MODEL_TYPE_NAMES}
-    )
+    project = state.streams.choose(stream)
+    live = {name: project.registry.get_production(name) for name in MODEL_TYPE_NAMES}
+    return ProductionDocument.from_rows(live, project.stream)
 
 
-@router.get("/versions", responses=failures())
+@router.get("/versions", responses=failures(404))
 @in_thread("look", cached="always")
-def versions(state: State, model_type: OptionalModelType = None, limit: Limit = 20) -> VersionsDocument:
+def versions(
+    state: State, model_type: OptionalModelType = None, stream: ManyStreams = None, limit: Limit = 20
+) -> VersionsDocument:
     """List versions, newest first."""
-    return VersionsDocument.from_rows(state.project.registry.list_versions(model_type, limit))
+    return VersionsDocument.from_rows(state.streams.select(stream).list_versions(model_type, limit))
 
 
 @router.get("/versions/{version_id}", response_model=VersionLifeDocument, responses=failures(404, 500))
-async def version(state: State, version_id: VersionId) -> Response:
+async def version(state: State, version_id: VersionId, stream: VersionStream = None) -> Response:
     """Return one version: its training, its scores, the decisions about it."""
     registry, is_complete = state.project.registry, True
 
     def compute() -> bytes:
         nonlocal is_complete
-        found = registry.find_version(version_id)
+        _, found = state.streams.find_version(version_id, stream)
         rows = registry.list_evaluations(found.version_id)
         evaluations = [(row, state.cache.reliability(found, row)) for row in rows]
         entries = registry.version_history(found.version_id)
@@ -80,15 +86,16 @@ async def version(state: State, version_id: VersionId) -> Response:
         scored = [(row, reliability or []) for row, reliability in evaluations]
         return document_body(VersionLifeDocument.from_rows(found, scored, entries, importance or []))
 
-    key = ("version", version_id)
+    key = ("version", version_id, stream)
     return DocumentResponse(await state.threads.run("inspect", state.answers.get, key, compute, lambda: is_complete))
 
 
-@router.get("/training-history", responses=failures())
+@router.get("/training-history", responses=failures(404))
 @in_thread("look", cached="without runs")
 def training_history(
     state: State,
     model_type: OptionalModelType = None,
+    stream: ManyStreams = None,
     limit: Limit = 10,
     page: Annotated[int, Query(ge=1, le=1_000_000, description="The page, 1 is the newest.")] = 1,
     status: Annotated[
@@ -97,7 +104,7 @@ def training_history(
     promoted: Annotated[bool | None, Query(description="Only runs that promoted their version, or not.")] = None,
 ) -> HistoryDocument:
     """List training runs, newest first, and the latest changes of production, regardless of the filters."""
-    registry = state.project.registry
+    registry = state.streams.select(stream)
     run_filter = RunFilter(status=status, promoted=promoted, offset=(page - 1) * limit)
     return HistoryDocument.from_rows(
         registry.list_runs(model_type, limit, run_filter),
@@ -108,37 +115,42 @@ def training_history(
 
 @router.get("/training-history/{run_id}", responses=failures(404))
 @in_thread("look", cached="without runs")
-def run(state: State, run_id: RunId) -> RunDocument:
+def run(
+    state: State,
+    run_id: RunId,
+    stream: RunStream = None,
+) -> RunDocument:
     """Return one run."""
-    registry = state.project.registry
-    return RunDocument.model_validate(registry.get_run(registry.find_run_id(run_id)))
+    return RunDocument.model_validate(state.streams.find_run(run_id, stream))
 
 
 @router.get("/compare/{version_a}/{version_b}", response_model=ComparisonDocument, responses=failures(404, 409, 500))
-async def compare(state: State, request: Request, version_a: VersionId, version_b: VersionId) -> Response:
+async def compare(
+    state: State, request: Request, version_a: VersionId, version_b: VersionId, stream: VersionStream = None
+) -> Response:
     """Score two versions on the same posts, those later than the training data of both.
 
     If a token is set and the forecasts cost money, the token is required.
     """
-    find_version = state.project.registry.find_version
-    a, b = [await state.threads.run("look", find_version, name) for name in (version_a, version_b)]
+    (project, a), (_, b) = [
+        await state.threads.run("look", state.streams.find_version, name, stream) for name in (version_a, version_b)
+    ]
     now = datetime.now(UTC)
 
     def compute() -> bytes:
-        return document_body(ComparisonDocument.from_result(compare_versions(state.project, state.runtime, a, b, now)))
+        return document_body(ComparisonDocument.from_result(compare_versions(project, state.runtime, a, b, now)))
 
     def answer() -> bytes:
-        return state.answers.get(
-            ("compare", a.version_id, b.version_id), compute, lambda: state.project.posts.are_past(now)
-        )
+        return state.answers.get(("compare", a.version_id, b.version_id), compute, lambda: project.posts.are_past(now))
 
     return await _forecast(state, request, [a, b], answer)
 
 
-@router.get("/predict/timing", response_model=NextTimingDocument, responses=failures(409, 500))
+@router.get("/predict/timing", response_model=NextTimingDocument, responses=failures(404, 409, 500))
 async def predict_timing(
     state: State,
     request: Request,
+    stream: OneStream = None,
     interval: Annotated[
         float, Query(ge=0.02, le=0.98, description="The probability that the interval holds the next post.")
     ] = INTERVAL_LEVEL,
@@ -165,22 +177,23 @@ async def predict_timing(
 
     If a token is set and the forecast costs money, the token is required.
     """
-    return await _predict(state, request, "timing", at, interval, until, next_posts)
+    return await _predict(state, request, "timing", stream, at, interval, until, next_posts)
 
 
-@router.get("/predict/content", response_model=NextContentDocument, responses=failures(409, 500))
-async def predict_content(state: State, request: Request, at: At = None) -> Response:
+@router.get("/predict/content", response_model=NextContentDocument, responses=failures(404, 409, 500))
+async def predict_content(state: State, request: Request, stream: OneStream = None, at: At = None) -> Response:
     """Forecast what the next post says, with the production version.
 
     If a token is set and the forecast costs money, the token is required.
     """
-    return await _predict(state, request, "content", at)
+    return await _predict(state, request, "content", stream, at)
 
 
 async def _predict(
     state: AppState,
     request: Request,
     model_type: ModelTypeName,
+    stream: str | None,
     at: str | None,
     interval: float = INTERVAL_LEVEL,
     until: str | None = None,
@@ -189,20 +202,21 @@ async def _predict(
     now = datetime.now(UTC)
     moment = _parse("at", at, parse_time_or_last)
     end = _parse("until", until, parse_time_or_delay)
+    project = await state.threads.run("look", state.streams.choose, stream)
 
     def compute() -> bytes:
         next_post = predict_next(
-            state.project, state.runtime, model_type, now, interval, at=moment, until=end, next_posts=next_posts
+            project, state.runtime, model_type, now, interval, at=moment, until=end, next_posts=next_posts
         )
         return document_body(next_post_document(next_post))
 
     def answer() -> bytes:
         if model_type == "content":  # each text is another one
             return compute()
-        key = ("timing", interval, at, until, next_posts, int(now.timestamp()))
-        return state.answers.get(key, compute, lambda: state.project.posts.are_past(now))
+        key = ("timing", project.stream, interval, at, until, next_posts, int(now.timestamp()))
+        return state.answers.get(key, compute, lambda: project.posts.are_past(now))
 
-    live = await state.threads.run("look", state.project.registry.get_production, model_type)
+    live = await state.threads.run("look", project.registry.get_production, model_type)
     return await _forecast(state, request, [live] if live else [], answer)
 
 

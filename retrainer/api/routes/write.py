@@ -6,7 +6,15 @@ from typing import Annotated
 from fastapi import APIRouter, Body, Depends, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from retrainer.api.dependencies import State, VersionId, failures, in_thread, reject_unknown_parameters
+from retrainer.api.dependencies import (
+    OneStream,
+    State,
+    VersionId,
+    VersionStream,
+    failures,
+    in_thread,
+    reject_unknown_parameters,
+)
 from retrainer.api.middleware import TrustedRoute
 from retrainer.errors import UsageError
 from retrainer.model_types import ModelTypeName
@@ -79,31 +87,35 @@ Promote = Annotated[PromoteOptions, Body(default_factory=PromoteOptions)]
 Rollback = Annotated[RollbackOptions, Body(default_factory=RollbackOptions)]
 
 
-@router.post("/retrain", status_code=202, responses=failures(400, 409, 500))
+@router.post("/retrain", status_code=202, responses=failures(400, 404, 409, 500))
 @in_thread("change", status=202)
-def retrain(state: State, options: Retrain) -> StartedDocument:
+def retrain(state: State, options: Retrain, stream: OneStream = None) -> StartedDocument:
     """Start a run of each model type in the background.
 
     The answer comes when the runs are recorded. They continue if the server stops.
     """
-    return StartedDocument.from_run_ids(state.runs.start(options.model_type, auto_promote=options.auto_promote))
+    project = state.streams.choose(stream)
+    return StartedDocument.from_run_ids(
+        state.runs.start(project, options.model_type, auto_promote=options.auto_promote)
+    )
 
 
 @router.post("/promote/{version_id}", responses=failures(400, 404, 409, 500))
 @in_thread("change")
-def promote(state: State, version_id: VersionId, options: Promote) -> ChangedDocument:
+def promote(state: State, version_id: VersionId, options: Promote, stream: VersionStream = None) -> ChangedDocument:
     """Promote a version to production."""
-    found = state.project.registry.find_version(version_id).version_id
-    now = datetime.now(UTC)
-    change = promote_version(state.project, state.runtime, found, options.reason, now, refit=options.refit)
-    return ChangedDocument.from_promotion(change, found)
+    project, version = state.streams.find_version(version_id, stream)
+    found, now = version.version_id, datetime.now(UTC)
+    change = promote_version(project, state.runtime, found, options.reason, now, refit=options.refit)
+    return ChangedDocument.from_promotion(change, found, project.stream)
 
 
 @router.post("/rollback/{model_type}", responses=failures(400, 404, 409, 500))
 @in_thread("change")
-def rollback(state: State, model_type: ModelTypeName, options: Rollback) -> ChangedDocument:
+def rollback(state: State, model_type: ModelTypeName, options: Rollback, stream: OneStream = None) -> ChangedDocument:
     """Undo the latest promotion: the previous version returns to production."""
-    to = None if options.to is None else state.project.registry.find_version(options.to, model_type).version_id
+    project = state.streams.choose(stream)
+    to = None if options.to is None else project.registry.find_version(options.to, model_type).version_id
     now = datetime.now(UTC)
-    change = roll_back(state.project, state.runtime, model_type, options.reason, now, to=to, hold=options.hold)
+    change = roll_back(project, state.runtime, model_type, options.reason, now, to=to, hold=options.hold)
     return ChangedDocument.from_rollback(change, hold=options.hold)

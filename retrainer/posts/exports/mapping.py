@@ -13,7 +13,7 @@ from retrainer.export_format import ALTERNATIVE, JOIN
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from retrainer.export_format import Kind, PostColumn
+    from retrainer.export_format import ImportColumn, Kind
 
 _MAX_STEPS = 50  # of a path; deeper values are not looked at
 _DOT = re.compile(r"\.")
@@ -51,7 +51,7 @@ class RecordMapping:
 
     def __init__(
         self,
-        columns: Mapping[PostColumn, str],
+        columns: Mapping[ImportColumn, str],
         kinds: Mapping[Kind, Mapping[str, str]] | None = None,
         *,
         available: Sequence[str] | None = None,
@@ -68,7 +68,7 @@ class RecordMapping:
         self.paths: list[str] = []
         known = None if available is None else known_paths(available)
         separators = {"created_at": " ", "content": "<p>" if is_html else "\n\n"}
-        self.alternatives: dict[PostColumn, tuple[Alternative, ...]] = {}
+        self.alternatives: dict[ImportColumn, tuple[Alternative, ...]] = {}
         for column, expression in columns.items():
             alternatives = [(alternative, alternative.split(JOIN)) for alternative in expression.split(ALTERNATIVE)]
             self.alternatives[column] = tuple(
@@ -96,7 +96,7 @@ class RecordMapping:
                 return kind
         return None
 
-    def select(self, column: PostColumn, values: Sequence[object]) -> tuple[object, int]:
+    def select(self, column: ImportColumn, values: Sequence[object]) -> tuple[object, int]:
         """Return the value of a column and the number of its alternative; (None, 0) if all are missing."""
         for number, alternative in enumerate(self.alternatives.get(column, ())):
             value = alternative.value(values)

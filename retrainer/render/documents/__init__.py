@@ -7,9 +7,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from retrainer.render.documents import evaluations, exports, forecasts, posts, project, runs, status, versions
+    from retrainer.render.documents import (
+        evaluations,
+        exports,
+        forecasts,
+        posts,
+        project,
+        runs,
+        status,
+        streams,
+        versions,
+    )
 
-__all__ = ["evaluations", "exports", "forecasts", "posts", "project", "runs", "status", "versions"]
+__all__ = ["evaluations", "exports", "forecasts", "posts", "project", "runs", "status", "streams", "versions"]
 
 
 def __getattr__(name: str) -> object:

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import AfterValidator, AwareDatetime, Field
 
 from retrainer.model_types import ModelTypeName
-from retrainer.render.documents.base import Document, Timestamp, VersionId
+from retrainer.render.documents.base import Document, StreamName, Timestamp, VersionId
 from retrainer.render.documents.evaluations import NaiveDocument
 from retrainer.render.documents.versions import VersionLifeDocument
+from retrainer.streams import DEFAULT_STREAM, check_stream_name
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -79,6 +80,7 @@ class ImportedVersionDocument(Document):
     """A version in an export."""
 
     version_id: str = Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}$")
+    stream: Annotated[str, AfterValidator(check_stream_name)] = DEFAULT_STREAM
     model_type: ModelTypeName
     algorithm: str
     trained_at: _Time
@@ -112,6 +114,7 @@ class TransferDocument(Document):
     status: Literal["success"]
     message: str
     version_id: VersionId
+    stream: StreamName
     model_type: ModelTypeName
     algorithm: str
     file: str

@@ -59,12 +59,14 @@ class ImportedFileDocument(Document):
 class ImportDocument(Document):
     """The result of an import.
 
-    `mapping` is that of the first file. Of `updates` and `clashes`, the first 20 are listed.
+    `mapping` is that of the first file. `added_by_stream` has the streams with new posts. Of `updates` and `clashes`,
+    the first 20 are listed.
     """
 
     mapping: dict[str, str]
     rows: int
     added: int
+    added_by_stream: dict[str, int]
     updated: int
     already_there: int
     clashing: int

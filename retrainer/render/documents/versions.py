@@ -1,5 +1,6 @@
 """The documents of versions, and of the decisions about them."""
 
+import shlex
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field
@@ -15,6 +16,7 @@ from retrainer.render.documents.base import (
     VersionId,
 )
 from retrainer.render.documents.evaluations import FiguresDocument, ModelEvaluationDocument
+from retrainer.streams import DEFAULT_STREAM
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -55,14 +57,30 @@ class VersionDocument(Document):
 
 
 class ProductionDocument(Document):
-    """The production version of each model type; null if there is none."""
+    """The production version of each model type of a stream; null if there is none."""
 
+    stream: StreamName
     timing_model: VersionDocument | None
     content_model: VersionDocument | None = Field(examples=[None])
 
     @classmethod
-    def from_rows(cls, rows: "Mapping[ModelTypeName, tables.ModelVersion | None]") -> Self:
-        return cls.model_validate({f"{model_type}_model": row for model_type, row in rows.items()})
+    def from_rows(cls, rows: "Mapping[ModelTypeName, tables.ModelVersion | None]", stream: str) -> Self:
+        return cls.model_validate({"stream": stream, **{f"{name}_model": row for name, row in rows.items()}})
+
+
+class ProductionsDocument(Document):
+    """The production versions of several streams; those without any are left out."""
+
+    streams: list[ProductionDocument]
+    count: int = Field(examples=[1], description="The number of streams with a production version.")
+
+    @classmethod
+    def from_rows(cls, rows: "Sequence[tables.ModelVersion]") -> Self:
+        found: dict[str, dict[str, tables.ModelVersion | str | None]] = {}
+        for row in rows:
+            stream = found.setdefault(row.stream, {"stream": row.stream, "timing_model": None, "content_model": None})
+            stream[f"{row.model_type}_model"] = row
+        return cls.model_validate({"streams": [found[name] for name in sorted(found)], "count": len(found)})
 
 
 class VersionsDocument(Document):
@@ -130,15 +148,17 @@ class ChangedDocument(Document):
 
     status: Literal["success"]
     message: str = Field(examples=["Model prophet_timing_20251106_120000_a3f2 promoted to production"])
+    stream: StreamName
     version_id: VersionId
     from_version_id: VersionId | None = Field(examples=[PREVIOUS_VERSION_ID])
     changed: bool = Field(examples=[True])
 
     @classmethod
-    def from_promotion(cls, change: "Change | None", version_id: str) -> Self:
+    def from_promotion(cls, change: "Change | None", version_id: str, stream: str) -> Self:
         """Build the document of a promotion; without a change, the version was in production already."""
         return cls(
             status="success",
+            stream=stream,
             message=f"Model {version_id} {'promoted to' if change else 'is already in'} production",
             version_id=version_id,
             from_version_id=change.from_version if change else None,
@@ -150,9 +170,10 @@ class ChangedDocument(Document):
         """Build the document of a rollback that puts automatic promotion on hold, or does not."""
         message = f"Rolled back from {change.from_version} to {change.to_version}"
         if hold:
-            message += f"; automatic promotion is on hold until `retrainer release {change.model_type}`"
+            message += f"; automatic promotion is on hold until `{_release(change)}`"
         return cls(
             status="success",
+            stream=change.stream,
             message=message,
             version_id=change.to_version,
             from_version_id=change.from_version,
@@ -160,10 +181,17 @@ class ChangedDocument(Document):
         )
 
 
+def _release(change: "Change") -> str:
+    """Return the command that ends the hold of a rollback."""
+    stream = "" if change.stream == DEFAULT_STREAM else f" --stream {shlex.quote(change.stream)}"
+    return f"retrainer release {change.model_type}{stream}"
+
+
 class PrunedVersionDocument(Document):
     """An archived version, and what deleting its files frees."""
 
     version_id: str
+    stream: str
     bytes_on_disk: int
     bytes_in_database: int
 
@@ -177,5 +205,8 @@ class PrunedDocument(Document):
 
     @classmethod
     def from_result(cls, prunable: "Sequence[Prunable]", *, dry_run: bool) -> Self:
-        versions = [PrunedVersionDocument.build(item, version_id=item.version.version_id) for item in prunable]
+        versions = [
+            PrunedVersionDocument.build(item, version_id=item.version.version_id, stream=item.version.stream)
+            for item in prunable
+        ]
         return cls(dry_run=dry_run, versions=versions, count=len(versions))

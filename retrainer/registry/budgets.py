@@ -1,0 +1,62 @@
+"""Budgets of paid calls that several processes share, such as the workers of a fleet.
+
+A call reserves its estimated cost in one transaction before it is made, and settles it afterwards. What a process had
+reserved when it died stays reserved, since its calls may have been paid for: so the limit is never exceeded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sqlalchemy import update
+
+from retrainer.registry.queries import new_id
+from retrainer.registry.tables import Budget
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from retrainer.registry.database import Database
+
+
+@dataclass(frozen=True)
+class SharedBudget:
+    """A budget in the database.
+
+    Attributes:
+        database: the open database.
+        budget_id: its id, by which each process opens it.
+    """
+
+    database: Database
+    budget_id: str
+
+    @classmethod
+    def create(cls, database: Database, limit_usd: float, now: datetime) -> SharedBudget:
+        """Record a new budget."""
+        with database.write() as session:
+            budget_id = new_id(session, Budget, "budget", now)
+            session.add(Budget(budget_id=budget_id, created_at=now, limit_usd=limit_usd, used_usd=0.0))
+        return cls(database, budget_id)
+
+    def reserve(self, estimate_usd: float) -> bool:
+        """Reserve the estimated cost of a call; return False if it could exceed the limit."""
+        query = update(Budget).where(
+            Budget.budget_id == self.budget_id, Budget.used_usd + estimate_usd <= Budget.limit_usd
+        )
+        query = query.values(used_usd=Budget.used_usd + estimate_usd)
+        with self.database.write() as session:
+            return session.execute(query.returning(Budget.budget_id)).first() is not None
+
+    def settle(self, estimate_usd: float, cost_usd: float) -> None:
+        """Replace what a call reserved by what it cost."""
+        query = update(Budget).where(Budget.budget_id == self.budget_id)
+        with self.database.write() as session:
+            session.execute(query.values(used_usd=Budget.used_usd - estimate_usd + cost_usd))
+
+    def limit_and_use(self) -> tuple[float, float]:
+        """Return the limit, and what is used of it: the cost of the calls made, and what is reserved."""
+        with self.database.read() as session:
+            budget = session.get_one(Budget, self.budget_id)
+            return budget.limit_usd, budget.used_usd

@@ -1,0 +1,209 @@
+"""Several streams over HTTP: each request about a model says which one it is of."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+import pytest
+from fastapi.routing import APIRoute
+
+from retrainer.api.routes import health, read, streams, write
+from retrainer.pipeline.run import retrain
+from tests.conftest import NOW, configure, open_project, regular_posts, runtime_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.api.conftest import Serve, Server
+    from tests.command_line import Runner
+    from tests.conftest import Prepare
+
+HOSTILE = "../x y/ü&=#%00\"'<b>*"
+NAMES = ["News", HOSTILE, "news"]
+STREAMS = f"the project has {len(NAMES)} streams"
+NOT_ABOUT_A_MODEL = {
+    "/health/live": "the process",
+    "/health/ready": "the process and its database",
+    "/status": "TODO",
+    "/metrics": "all streams, for Prometheus, which has no use for one",
+}
+ROUTES = [
+    route for module in (read, write, streams, health) for route in module.router.routes if isinstance(route, APIRoute)
+]
+
+
+def in_url(name: str) -> str:
+    return quote(name, safe="")
+
+
+def train_streams(folder: Path) -> dict[str, list[str]]:
+    """Train two versions of each stream, the first of which is in production; return their ids."""
+    project = open_project(folder)
+    ids = {}
+    for name in NAMES:
+        own = project.for_stream(name)
+        own.posts.add(regular_posts(120), NOW)
+        runs = [retrain(own, runtime_of(own), "timing", NOW).run for _ in range(2)]
+        ids[name] = [str(run.model_version_id) for run in runs if run]
+    project.close()
+    return ids
+
+
+@pytest.fixture
+def versions(folder: Path, prepare: Prepare) -> dict[str, list[str]]:
+    return prepare(folder, train_streams)
+
+
+@pytest.fixture
+def folder(folder_on_each_database: Path) -> Path:
+    """A project folder on each database."""
+    return folder_on_each_database
+
+
+def production(server: Server, stream: str) -> str:
+    document = server.get(f"/models/production?stream={in_url(stream)}").json()
+    assert document["stream"] == document["timing_model"]["stream"] == stream
+    version_id: str = document["timing_model"]["version_id"]
+    assert server.get(f"/models/predict/timing?stream={in_url(stream)}").json()["version_id"] == version_id
+    return version_id
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{min(route.methods)} {route.path}")
+def test_every_route_about_a_model_takes_a_stream(route: APIRoute) -> None:
+    parameters = {field.alias for field in route.dependant.query_params}
+    assert ("stream" in parameters) is (route.path not in NOT_ABOUT_A_MODEL)
+
+
+@pytest.mark.slow_on_postgresql
+def test_a_request_about_one_model_names_its_stream(
+    versions: dict[str, list[str]], serve: Serve, retrainer: Runner
+) -> None:
+    server = serve()
+    said = retrainer("predict", "timing")
+    assert said.code == 2
+    assert STREAMS in said.err
+    about_one = [
+        ("GET", "/models/production"),
+        ("GET", "/models/predict/timing"),
+        ("GET", "/models/predict/content"),
+        ("GET", "/models/versions/timing@production"),
+        ("GET", "/models/compare/timing@previous/timing@production"),
+        ("POST", "/models/promote/timing@latest"),
+        ("POST", "/models/rollback/timing"),
+        ("POST", "/models/retrain"),
+    ]
+    for method, path in about_one:
+        without = server.request(method, path)
+        assert without.status_code == 422, path
+        assert without.json()["error"] == {
+            "code": "usage",
+            "message": STREAMS,
+            "hint": "Choose one with ?stream=; /streams lists them",
+        }
+        unknown = server.request(method, f"{path}?stream=new")
+        assert unknown.status_code == 404, path
+        assert unknown.json()["error"]["message"] == "unknown stream 'new'"
+        assert "news" in unknown.json()["error"]["hint"]
+    assert {name: production(server, name) for name in NAMES} == {name: ids[0] for name, ids in versions.items()}
+
+
+@pytest.mark.slow_on_postgresql
+def test_promotions_and_rollbacks_concern_one_stream(versions: dict[str, list[str]], serve: Serve) -> None:
+    server = serve()
+    first, second = versions[HOSTILE]
+    before = {name: production(server, name) for name in NAMES}
+    promoted = server.post(f"/models/promote/{second}").json()
+    assert (promoted["stream"], promoted["version_id"]) == (HOSTILE, second)
+    assert {name: production(server, name) for name in NAMES} == before | {HOSTILE: second}
+    assert server.get(f"/models/versions/timing@previous?stream={in_url(HOSTILE)}").json()["version_id"] == first
+    rolled_back = server.post(f"/models/rollback/timing?stream={in_url(HOSTILE)}").json()
+    assert (rolled_back["stream"], rolled_back["version_id"]) == (HOSTILE, first)
+    assert {name: production(server, name) for name in NAMES} == before
+    nothing_to_undo = server.post("/models/rollback/timing?stream=news")
+    assert nothing_to_undo.status_code == 409
+
+
+@pytest.mark.slow_on_postgresql
+def test_a_version_or_run_of_another_stream_is_not_found(versions: dict[str, list[str]], serve: Serve) -> None:
+    server = serve()
+    (first, second), (other, _) = versions["news"], versions["News"]
+    (run, *_) = server.get("/models/training-history?stream=news").json()["training_runs"]
+    for path in (
+        f"/models/versions/{first}",
+        f"/models/compare/{first}/{second}",
+        f"/models/training-history/{run['run_id']}",
+    ):
+        assert server.get(path).status_code == server.get(f"{path}?stream=news").status_code != 404
+        wrong = server.get(f"{path}?stream=News")
+        assert wrong.status_code == 404
+        assert wrong.json()["error"]["message"].endswith("is of the stream 'news', not of 'News'")
+    assert server.post(f"/models/promote/{first}?stream=News").status_code == 404
+    between = server.get(f"/models/compare/{first}/{other}")
+    assert between.status_code == 422
+    assert "of the same stream" in between.json()["error"]["hint"]
+
+
+@pytest.mark.slow_on_postgresql
+def test_lists_cover_all_streams_or_those_that_match(versions: dict[str, list[str]], serve: Serve) -> None:
+    server = serve()
+
+    def streams(path: str, key: str, query: str) -> set[str]:
+        document = server.get(f"{path}?limit=100{query}").json()
+        assert document["count"] == 2 * len({row["stream"] for row in document[key]})
+        return {row["stream"] for row in document[key]}
+
+    for path, key in (("/models/versions", "versions"), ("/models/training-history", "training_runs")):
+        for query, expected in {
+            "": set(NAMES),
+            "&stream=news": {"news"},
+            "&stream=news&stream=News": {"news", "News"},
+            "&stream=*ews": {"news", "News"},
+            "&stream=[N]*": {"News"},
+            f"&stream={in_url(HOSTILE)}": {HOSTILE},
+        }.items():
+            assert streams(path, key, query) == expected, query
+        for pattern in ("new", "x*"):
+            nothing = server.get(f"{path}?stream=news&stream={pattern}")
+            assert nothing.status_code == 404, pattern
+    changes = server.get("/models/training-history?stream=news").json()["changes"]
+    assert {change["stream"] for change in changes} == {"news"}
+
+
+@pytest.mark.parametrize("name", ["", "%20", "a%00", "%0a", "x" * 300], ids=["empty", "blank", "NUL", "line", "long"])
+def test_an_impossible_name_is_refused(name: str, bad_input_server: Server) -> None:
+    ids = dict.fromkeys(("version_id", "version_a", "version_b", "run_id"), "a")
+    for route in ROUTES:
+        if route.path in NOT_ABOUT_A_MODEL:
+            continue
+        path = route.path.format(**ids, model_type="timing")
+        answer = bad_input_server.request(min(route.methods or ()), f"{path}?stream={name}")
+        assert answer.status_code == 422, path
+        assert answer.json()["error"]["message"].startswith("stream"), path
+        assert "must" in answer.json()["error"]["message"]
+
+
+@pytest.mark.slow_on_postgresql
+def test_the_only_stream_needs_no_name_until_there_is_another(
+    folder: Path, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("retrainer.api.streams.MAX_AGE_SECONDS", 0)  # on PostgreSQL; on SQLite commits count
+    project = open_project(folder)
+    server = serve()
+    assert server.get("/models/production").json()["stream"] == "default"
+    project.posts.for_stream("news").add(regular_posts(120), NOW)
+    assert server.get("/models/production").json()["stream"] == "news"
+    project.posts.for_stream("News").add(regular_posts(3), NOW)
+    assert server.get("/models/production").status_code == 422
+    assert server.get("/models/production?stream=default").status_code == 404
+
+
+@pytest.mark.slow_on_postgresql
+def test_a_retrain_of_a_stream_uses_its_settings(versions: dict[str, list[str]], folder: Path, serve: Serve) -> None:
+    configure(folder, streams="{'n*': {retraining: {timing_model: {enabled: false}}}}")
+    server = serve()
+    assert server.post("/models/retrain?stream=news", json={"model_type": "timing"}).status_code == 409
+    run_ids = server.post("/models/retrain?stream=News", json={"model_type": "timing"}).json()["run_ids"]
+    run = server.ended(run_ids["timing"])
+    assert (run["stream"], run["status"], run["compared_with"]) == ("News", "completed", versions["News"][0])
+    assert server.get("/models/training-history?stream=news").json()["total"] == 2

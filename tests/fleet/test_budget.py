@@ -1,0 +1,94 @@
+"""The budget of the paid calls of a fleet."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from retrainer.registry.budgets import SharedBudget
+from tests.claude_server import KEY, ClaudeServer
+from tests.conftest import NOW, open_project
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from retrainer.project import Project
+    from tests.command_line import Runner
+
+
+@pytest.fixture
+def server() -> Iterator[ClaudeServer]:
+    with ClaudeServer() as running:
+        yield running
+
+
+@pytest.fixture
+def environ(server: ClaudeServer) -> dict[str, str]:
+    return {
+        "ANTHROPIC_BASE_URL": server.url,
+        "ANTHROPIC_API_KEY": KEY,
+        "RETRAINER_CONTENT_MODEL__ALGORITHM": "claude_api",
+        "RETRAINER_CONTENT_MODEL__CLAUDE_API": '{"max_tokens": 32, "examples": 4}',  # estimates close to the cost
+        "RETRAINER_RETRAINING__EVALUATION_MAX_PREDICTIONS": "10",
+    }
+
+
+@pytest.mark.usefixtures("streams")
+def test_a_paid_fleet_needs_max_cost(
+    environ: dict[str, str], server: ClaudeServer, project: Project, retrainer: Runner
+) -> None:
+    refused = retrainer("train", "--all-streams", env=environ)
+    assert refused.code == 2
+    assert "'claude_api' of the content model" in refused.err
+    assert "--max-cost" in refused.err
+    assert retrainer("train", "timing", "--stream", "n*", env=environ).code == 0
+    assert server.requests == []
+
+
+@pytest.mark.slow  # four processes import the SDK
+def test_four_workers_never_exceed_max_cost(
+    streams: list[str], environ: dict[str, str], server: ClaudeServer, project: Project, retrainer: Runner
+) -> None:
+    one = retrainer("train", "content", "--stream", "n*", "--max-cost", "10", "--json", env=environ)
+    assert one.code == 0, one.err
+    limit = one.json["cost_usd"] * 1.5
+    assert limit > 0
+    arguments = ("train", "--all-streams", "--jobs", "4", "--max-cost", f"{limit:.6f}", "--json")
+    done = retrainer(*arguments, env=environ)
+    assert done.code == 1
+    assert 0 < done.json["cost_usd"] <= limit
+    runs = [run for run in project.registry.across(None).list_runs("content") if run.run_id not in str(one.out)]
+    assert sum(run.cost_usd or 0.0 for run in runs) == pytest.approx(done.json["cost_usd"])
+    errors = done.json["errors"]
+    assert errors
+    assert all("above $" in error["message"] and "--max-cost" in error["message"] for error in errors)
+    assert all(error["model_type"] == "content" for error in errors)
+    timing = [run for run in done.json["training_runs"] if run["model_type"] == "timing"]
+    assert [run["outcome"] for run in timing] == ["promoted"] * len(streams)
+
+
+def test_a_budget_is_never_exceeded_by_reservations_at_the_same_time(folder: Path) -> None:
+    budget = SharedBudget.create(open_project(folder).registry.database, 1.0, NOW)
+    granted: list[bool] = []
+
+    def spend() -> None:
+        project = open_project(folder)
+        own = SharedBudget(project.registry.database, budget.budget_id)
+        for _ in range(8):
+            granted.append(own.reserve(0.125))
+            if granted[-1] and len(granted) % 2:
+                own.settle(0.125, 0.0625)
+        project.close()
+
+    threads = [threading.Thread(target=spend) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    limit, used = budget.limit_and_use()
+    assert used <= limit == 1.0
+    assert not budget.reserve(1.0 - used + 0.01)
+    assert budget.reserve(1.0 - used)

