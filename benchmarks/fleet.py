@@ -24,7 +24,7 @@ import random
 import statistics
 import tempfile
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
@@ -101,15 +101,15 @@ def measure_processor(fleet: Fleet, server: Server, runs: int) -> dict[str, Any]
     }
 
 
-def measure_size(few: Fleet, many: Fleet, timed: int, jobs: int) -> dict[str, Any]:
+def measure_size(few: Fleet, many: Fleet, server: Server, timed: int, jobs: int) -> dict[str, Any]:
     """Measure the time of a run with few and with many streams registered, in turn."""
     block = 10 * jobs
     measured: dict[int, list[MeasuredUnit]] = defaultdict(list)
-    seconds: Counter[int] = Counter()
+    seconds: dict[int, float] = defaultdict(float)
     with workers(jobs) as first, workers(jobs) as second:
         for pool, fleet in ((first, few), (second, many)):
             _run(pool, fleet, 3 * jobs)
-        size = database_bytes(many)
+        size, before = database_bytes(many), server.processor_seconds()
         while len(measured[many.streams]) < timed:
             rounds = len(measured[many.streams]) // block
             turns = [(second, many)] if rounds % 4 else [(first, few), (second, many)]
@@ -117,10 +117,8 @@ def measure_size(few: Fleet, many: Fleet, timed: int, jobs: int) -> dict[str, An
                 started = time.perf_counter()
                 measured[fleet.streams] += _run(pool, fleet, block)
                 seconds[fleet.streams] += time.perf_counter() - started
-        grown = database_bytes(many) - size
-    of_few, of_many = (
-        statistics.fmean(one.total.wall for one in measured[fleet.streams]) for fleet in (few, many)
-    )
+        grown, of_server = database_bytes(many) - size, server.processor_seconds() - before
+    of_few, of_many = (statistics.fmean(one.total.wall for one in measured[fleet.streams]) for fleet in (few, many))
     found = measured[many.streams]
     return {
         "streams": many.streams,
@@ -129,6 +127,7 @@ def measure_size(few: Fleet, many: Fleet, timed: int, jobs: int) -> dict[str, An
         "seconds": of_many,
         "ratio": of_many / of_few,
         "processor_seconds": statistics.fmean(one.total.processor for one in found),
+        "server_processor_seconds": of_server / sum(len(runs) for runs in measured.values()),
         "streams_a_second": len(found) / seconds[many.streams],
         "peak_bytes": max(one.peak_bytes for one in found),
         "shares": _shares(found, lambda seconds: seconds.wall),
@@ -143,7 +142,7 @@ def measure_size(few: Fleet, many: Fleet, timed: int, jobs: int) -> dict[str, An
 def measure_backends(fleet: Fleet, backends: dict[str, Backend], runs: int, jobs: int) -> dict[str, Any]:
     """Measure how many runs a minute backends make, in turn; the processes of this machine are the first one."""
     block = 10 * jobs
-    seconds: Counter[str] = Counter()
+    seconds: dict[str, float] = defaultdict(float)
     with ExitStack() as stack:
         running = {name: stack.enter_context(closing(InBlocks(backend, fleet))) for name, backend in backends.items()}
         for blocks in running.values():
@@ -154,8 +153,7 @@ def measure_backends(fleet: Fleet, backends: dict[str, Backend], runs: int, jobs
     done = max(runs // block, 1) * block
     first = next(iter(backends))
     return {
-        name: {"runs_a_minute": 60 * done / seconds[name], "ratio": seconds[first] / seconds[name]}
-        for name in backends
+        name: {"runs_a_minute": 60 * done / seconds[name], "ratio": seconds[first] / seconds[name]} for name in backends
     }
 
 
@@ -211,11 +209,12 @@ def _run(pool: ProcessPoolExecutor, fleet: Fleet, count: int) -> list[MeasuredUn
 
 def _shares(measured: Sequence[MeasuredUnit], of: Callable[[Seconds], float]) -> dict[str, float]:
     """Return the share of each part of the runs, the largest first."""
-    sums: Counter[str] = Counter()
+    sums: dict[str, float] = defaultdict(float)
     for one in measured:
         for part, seconds in one.parts.items():
-            sums[part] += of(seconds)  # type: ignore[assignment]  # a Counter of floats
-    return {part: amount / sums.total() for part, amount in sums.most_common()}
+            sums[part] += of(seconds)
+    total = sum(sums.values())
+    return {part: sums[part] / total for part in sorted(sums, key=sums.__getitem__, reverse=True) if sums[part]}
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -240,20 +239,26 @@ def main(arguments: list[str] | None = None) -> None:
             _print_processor(found["processor"])
         if "size" in wanted:
             found["storage"] = _measure_storage(many)
-            found["size"] = measure_size(few, many, options.timed, options.jobs)
+            found["size"] = measure_size(few, many, server, options.timed, options.jobs)
             _print_size(found["size"])
         if "backends" in wanted:
             backends = stack.enter_context(open_backends(options.jobs))
             found["backends"] = measure_backends(many, backends, options.timed // 10, options.jobs)
             for name, result in found["backends"].items():
-                print(f"{name:10} {result['runs_a_minute']:.0f} runs a minute, {result['ratio']:.2f} of local processes")
+                print(
+                    f"{name:10} {result['runs_a_minute']:.0f} runs a minute, {result['ratio']:.2f} of local processes"
+                )
         if "commits" in wanted:
             for lock_per_process in (False, True):
-                rates = measure_writes(few.spec.config_file, PROCESSES, options.seconds, lock_per_process=lock_per_process)
+                rates = measure_writes(
+                    few.spec.config_file, PROCESSES, options.seconds, lock_per_process=lock_per_process
+                )
                 name = "own locks" if lock_per_process else "one lock"
                 found.setdefault("commits", {})[name] = {rate.processes: rate.runs for rate in rates}
                 for rate in rates:
-                    print(f"{name}, {rate.processes} processes: {rate.runs:.0f} runs, {rate.commits:.0f} commits a second")
+                    print(
+                        f"{name}, {rate.processes} processes: {rate.runs:.0f} runs, {rate.commits:.0f} commits a second"
+                    )
     options.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     if {"size", "commits"} <= found.keys():
         print_scaling(found)

@@ -85,7 +85,7 @@ def _share(barrier: Barrier) -> None:
 _barrier: Barrier
 
 
-def _write(config_file: Path, number: int, seconds: float, lock_per_process: bool) -> float:  # noqa: FBT001
+def _write(config_file: Path, number: int, seconds: float, lock_per_process: bool) -> float:
     """Record runs until the time is over, and return how many a second."""
     if lock_per_process:
         database._ADVISORY_LOCK += 1 + number  # noqa: SLF001

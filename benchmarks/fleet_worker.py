@@ -145,7 +145,7 @@ class _Edges:
         with self._parts.part(self._name):
             return self._context.__enter__()
 
-    def __exit__(self, *error: Any) -> Any:
+    def __exit__(self, *error: object) -> Any:
         with self._parts.part(self._name):
             return self._context.__exit__(*error)
 
