@@ -283,16 +283,21 @@ class Settings(_Section):
     notifications: NotificationSettings = NotificationSettings()
     api: ApiSettings = ApiSettings()
     streams: Annotated[dict[StreamName, StreamSettings], BeforeValidator(_none_is_empty)] = {}
-    _for_all: Settings | None = None  # the settings that those of one stream were made of
+    _for_all: Settings | None = None
+
+    @property
+    def for_all(self) -> Settings:
+        """The settings that those of one stream were made of."""
+        return self._for_all or self
 
     def for_stream(self, stream: str) -> Settings:
         """Return the settings of a stream: of the patterns that it matches a later one counts, then its exact name."""
-        base = self._for_all or self
+        base = self.for_all
         return _settings_of(base, base.list_patterns(stream))
 
     def for_streams(self, streams: Iterable[str]) -> dict[str, Settings]:
         """Return the settings of each stream; those that match the same patterns share theirs."""
-        base = self._for_all or self
+        base = self.for_all
         found: dict[tuple[str, ...], Settings] = {}
         settings = {}
         for stream in streams:
@@ -304,7 +309,7 @@ class Settings(_Section):
 
     def list_patterns(self, stream: str) -> tuple[str, ...]:
         """Return the keys of `streams` that a stream matches; a later one counts more, its exact name most."""
-        base = self._for_all or self
+        base = self.for_all
         patterns = [pattern for pattern in base.streams if pattern != stream and matches(pattern, stream)]
         return (*patterns, *([stream] if stream in base.streams else []))
 

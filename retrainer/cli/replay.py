@@ -12,6 +12,7 @@ from retrainer import console
 from retrainer.cli.completion import complete_policies
 from retrainer.cli.context import open_project
 from retrainer.cli.options import AsJson, TypeArgument, time_option
+from retrainer.cli.workers import AddressOption, BackendOption, SchedulerOption, WorkerOptions
 from retrainer.render import plots
 from retrainer.render import replay as render
 from retrainer.replay import runner
@@ -41,8 +42,12 @@ def replay(
         ),
     ] = None,
     jobs: Annotated[
-        int, typer.Option(metavar="N", min=1, max=256, help="The number of processes that train in advance.")
-    ] = 1,
+        int | None,
+        typer.Option(metavar="N", min=1, max=256, help="The number of processes that train in advance. By default, 1."),
+    ] = None,
+    backend: BackendOption = None,
+    scheduler: SchedulerOption = None,
+    address: AddressOption = None,
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Plot the live scores over time, as PNG or SVG.")
     ] = None,
@@ -67,7 +72,9 @@ def replay(
 
     Example: retrainer replay timing --from 2024-01-01 --policy "daily: schedule_days=1, min_confidence=0.95"
     """
-    with open_project(context) as (project, runtime):
+    workers = WorkerOptions(backend, scheduler, address)
+    workers.require_possible(jobs)
+    with open_project(context) as (project, runtime), workers.connect() as cluster:
         if plot is not None:
             plots.require_format(plot)
         report = runner.replay(
@@ -79,7 +86,8 @@ def replay(
             end,
             policies=policy or (),
             workdir=None if workdir is None else workdir.absolute(),
-            jobs=jobs,
+            jobs=jobs or 1,
+            cluster=cluster,
             resume=resume,
             max_cost=max_cost,
             on_progress=_show_progress,

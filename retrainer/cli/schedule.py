@@ -17,10 +17,11 @@ from retrainer.cli import groups
 from retrainer.cli.context import open_project
 from retrainer.cli.options import AsJson
 from retrainer.errors import UsageError
+from retrainer.fleet import selection
 from retrainer.model_types import MODEL_TYPE_NAMES
 from retrainer.registry import liveness
 from retrainer.schedule import systemd as units
-from retrainer.schedule.command import SOURCES_A_FILE, ScheduledCommand, choose_delay
+from retrainer.schedule.command import SOURCES_A_FILE, TRAIN_IF_DUE, ScheduledCommand, choose_delay
 from retrainer.schedule.crontab import Crontab, find_lines, installed_line, with_block, without_block
 from retrainer.schedule.due import due
 from retrainer.schedule.expression import parse_schedule
@@ -47,6 +48,8 @@ _PRINTED_ONLY = {
     "--jitter": "jitter",
     "--job-log": "job_log",
     "--env-file": "env_file",
+    "--jobs": "jobs",
+    "--max-cost": "max_cost",
 }  # arguments of `schedule show`
 _DELAY = re.compile(r"(?:\S+\s+){5}sleep (\d+);")  # in a crontab line
 _USER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*\$?")
@@ -69,6 +72,16 @@ Jitter = Annotated[
         help="Delay each call by less than MINUTES. The delay is fixed, and differs between hosts and projects.",
     ),
 ]
+Jobs = Annotated[int | None, typer.Option(metavar="N", min=1, max=256, help="With several streams: train N at a time.")]
+MaxCost = Annotated[
+    float | None,
+    typer.Option(
+        "--max-cost",
+        metavar="DOLLARS",
+        min=0,
+        help="With several streams: what the paid forecasts of a call may cost; required if there are any.",
+    ),
+]
 EnvFile = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="A file of NAME=value lines, such as API keys; cron passes on nothing else."),
@@ -83,6 +96,8 @@ def schedule_install(
     jitter: Jitter = 0,
     job_log: LogFile = None,
     env_file: EnvFile = None,
+    jobs: Jobs = None,
+    max_cost: MaxCost = None,
     as_json: AsJson = False,
 ) -> None:
     """Add a line to your crontab that trains what is due.
@@ -92,7 +107,7 @@ def schedule_install(
 
     Example: retrainer schedule install weekly
     """
-    expression, command = _scheduled_command(context, when, job_log, env_file, jitter)
+    expression, command = _scheduled_command(context, when, job_log, env_file, jitter, jobs, max_cost)
     with open_project(context) as (project, _):
         line = f"{expression.text} {command.crontab_command()}"
         crontab = Crontab()
@@ -130,6 +145,8 @@ def schedule_show(
     jitter: Jitter = 0,
     job_log: LogFile = None,
     env_file: EnvFile = None,
+    jobs: Jobs = None,
+    max_cost: MaxCost = None,
     as_json: AsJson = False,
 ) -> None:
     """Show the line in your crontab, or print one for the system.
@@ -150,7 +167,7 @@ def schedule_show(
         _show_installed(context, as_json=as_json)
         return
     user = user or liveness.current_user()
-    expression, command = _scheduled_command(context, when, job_log, env_file, jitter)
+    expression, command = _scheduled_command(context, when, job_log, env_file, jitter, jobs, max_cost)
     if system:
         if not _USER.fullmatch(user):
             raise UsageError(f"the user {user} has no name, which cron needs", hint="Add --user NAME")
@@ -181,11 +198,30 @@ def schedule_remove(context: typer.Context, *, as_json: AsJson = False) -> None:
 
 
 def _scheduled_command(
-    context: typer.Context, when: str, log_file: Path | None, env_file: Path | None, jitter: int
+    context: typer.Context,
+    when: str,
+    log_file: Path | None,
+    env_file: Path | None,
+    jitter: int,
+    jobs: int | None,
+    max_cost: float | None,
 ) -> tuple[Expression, ScheduledCommand]:
-    with open_project(context) as (project, _):
+    """Return when to train, and the command: with several streams, one that trains all of them."""
+    with open_project(context) as (project, runtime):
         delay = choose_delay(project.config_file, jitter)
-        return parse_schedule(when), ScheduledCommand.for_project(project, log_file, env_file, delay_seconds=delay)
+        arguments: tuple[str, ...] = TRAIN_IF_DUE
+        streams = project.list_streams()
+        if len(streams) > 1:
+            chosen = selection.select_units(project, streams, MODEL_TYPE_NAMES, datetime.now(UTC), if_due=False)
+            selection.require_max_cost(project, runtime, chosen.units, None, max_cost)
+            arguments += ("--all-streams",)
+            arguments += () if jobs is None else ("--jobs", str(jobs))
+            arguments += () if max_cost is None else ("--max-cost", f"{max_cost:g}")
+        elif jobs is not None or max_cost is not None:
+            option = "--max-cost" if jobs is None else "--jobs"
+            raise UsageError(f"{option} is for several streams", hint="Omit it: the project has one stream")
+        command = ScheduledCommand.for_project(project, log_file, env_file, arguments=arguments, delay_seconds=delay)
+        return parse_schedule(when), command
 
 
 def _show_installed(context: typer.Context, *, as_json: bool) -> None:

@@ -16,6 +16,7 @@ from retrainer.cli.completion import complete_algorithms, complete_types
 from retrainer.cli.context import open_project
 from retrainer.cli.options import AsJson, StreamsOption, time_option
 from retrainer.cli.summary import append_summary, failure_summary, require_writable
+from retrainer.cli.workers import AddressOption, BackendOption, SchedulerOption, WorkerOptions
 from retrainer.errors import RetrainerError, UnknownName, UsageError
 from retrainer.fleet import units
 from retrainer.model_types import MODEL_TYPE_NAMES, ModelTypeName, parse_model_type
@@ -84,6 +85,9 @@ def train(
     jobs: Annotated[
         int | None, typer.Option(metavar="N", min=1, max=256, help="Of several streams: train N at a time.")
     ] = None,
+    backend: BackendOption = None,
+    scheduler: SchedulerOption = None,
+    address: AddressOption = None,
     max_failures: Annotated[
         int | None,
         typer.Option("--max-failures", metavar="N", min=1, help="Of several streams: stop after N failures."),
@@ -107,7 +111,8 @@ def train(
     Example: retrainer train timing --auto-promote
     """
     model_types = [model_type] if model_type else list(MODEL_TYPE_NAMES)
-    options = train_fleet.FleetOptions(all_streams, tuple(stream or ()), jobs, max_failures, max_cost)
+    workers = WorkerOptions(backend, scheduler, address)
+    options = train_fleet.FleetOptions(all_streams, tuple(stream or ()), jobs, max_failures, max_cost, workers)
     options.require_possible(dry_run=dry_run, wait=wait > 0)
     _check_options(context, summary, fetch=fetch, dry_run=dry_run, as_of=as_of)
     train_call = None if dry_run else notify.TrainCall()

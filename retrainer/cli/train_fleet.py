@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from retrainer import console
 from retrainer.algorithms import events
 from retrainer.cli.summary import append_summary
 from retrainer.errors import UsageError
+from retrainer.fleet import cluster as clusters
 from retrainer.fleet import local, run, selection
+from retrainer.parallel import elsewhere
 from retrainer.registry import budgets
 from retrainer.render import documents, markdown
 from retrainer.render import fleet as render
@@ -21,14 +23,18 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
+    from retrainer.cli.workers import WorkerOptions
+    from retrainer.fleet.backend import Backend
     from retrainer.fleet.run import FleetResult, Progress
     from retrainer.fleet.units import WorkerSpec
     from retrainer.model_types import ModelTypeName
+    from retrainer.parallel.cluster import Cluster
     from retrainer.project import Project
     from retrainer.runtime import Runtime
 
 NOTHING_PROMOTED = 10
 NOTHING_DUE = 11
+MAX_NAMES = 3  # of streams in a line
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +48,7 @@ class FleetOptions:
     jobs: int | None
     max_failures: int | None
     max_cost: float | None
+    workers: WorkerOptions
 
     @property
     def are_of_several(self) -> bool:
@@ -54,7 +61,12 @@ class FleetOptions:
         Raises:
             UsageError: one is.
         """
-        of_several = {"--jobs": self.jobs, "--max-failures": self.max_failures, "--max-cost": self.max_cost}
+        of_several = {
+            "--backend": self.workers.backend,
+            "--jobs": self.jobs,
+            "--max-failures": self.max_failures,
+            "--max-cost": self.max_cost,
+        }
         if self.are_of_several:
             for option, given in (("--dry-run", dry_run), ("--wait", wait)):
                 if given:
@@ -62,6 +74,7 @@ class FleetOptions:
         for option, value in of_several.items():
             if value is not None and not self.are_of_several:
                 raise UsageError(f"{option} is for several streams", hint="Add --all-streams, or omit the option")
+        self.workers.require_possible(self.jobs)
 
 
 def train_streams(
@@ -75,6 +88,21 @@ def train_streams(
     if_due: bool,
 ) -> FleetResult:
     """Train several streams, and send one notification of it."""
+    with options.workers.connect() as cluster:
+        return _train_streams(project, runtime, options, spec, model_types, now, cluster, if_due=if_due)
+
+
+def _train_streams(
+    project: Project,
+    runtime: Runtime,
+    options: FleetOptions,
+    spec: WorkerSpec,
+    model_types: Sequence[ModelTypeName],
+    now: datetime,
+    cluster: Cluster[Any] | None,
+    *,
+    if_due: bool,
+) -> FleetResult:
     streams = project.select_streams(options.patterns) or project.list_streams()
     selected = selection.select_units(project, streams, model_types, now, if_due=if_due)
     budget = None
@@ -83,17 +111,24 @@ def train_streams(
         spec = replace(spec, budget_id=budget.budget_id)
     if selected.units:
         log.info("Training %d models of %d streams...", len(selected.units), len(streams))
+    backend: Backend = local.LocalProcesses(min(options.jobs or 1, max(len(selected.units), 1)))
+    if cluster is not None:
+        backend = clusters.ClusterWorkers(cluster)
+        spec = replace(spec, settings=elsewhere.portable_settings(project))
     result = run.run_fleet(
         project,
         runtime,
         spec,
         selected,
-        local.LocalProcesses(min(options.jobs or 1, max(len(selected.units), 1))),
+        backend,
         max_failures=options.max_failures,
         on_progress=_show_progress,
     )
     if budget is not None:
         result = replace(result, spent_usd=budget.limit_and_use()[1])
+    if stale := result.stale_streams:
+        names = ", ".join(f"'{name}'" for name in stale[:MAX_NAMES]) + (", …" if len(stale) > MAX_NAMES else "")
+        log.warning("Posts of %d streams have stopped arriving: %s", len(stale), names)
     if result.total:
         runtime.events.publish(events.Event("fleet", None, None, render.describe(result), fleet=result))
     return result

@@ -2,26 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     from retrainer.fleet.units import Outcome, Unit, WorkerSpec
-
-
-@dataclass(frozen=True)
-class WorkerLost:
-    """A worker ended before it handed back the outcome of its unit.
-
-    Attributes:
-        reason: how it ended, such as `its process 4711 ended with signal 9`.
-        pid: its process, if known.
-    """
-
-    reason: str
-    pid: int | None = None
+    from retrainer.parallel.child import WorkerLost
 
 
 class Backend(Protocol):

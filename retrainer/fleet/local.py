@@ -13,13 +13,11 @@ import signal
 import sys
 import time
 from dataclasses import dataclass
-from logging.handlers import QueueHandler
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Any
 
 from retrainer.console import prepare_streams
-from retrainer.fleet.backend import WorkerLost
-from retrainer.logs import IN_WORKER, apply_log_context
+from retrainer.parallel.child import END_SECONDS, Forwarder, WorkerLost
 from retrainer.redaction import hide_environment
 
 if TYPE_CHECKING:
@@ -31,7 +29,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-END_SECONDS = 20  # for an interrupted run to close itself, before its process is killed
 _PRELOADED = ["pandas", "retrainer.fleet.worker", "retrainer.registry.database", "retrainer.posts.store"]
 _PROCESSES = multiprocessing.get_context("forkserver")
 
@@ -134,19 +131,6 @@ def _receive(worker: _Worker) -> Outcome | WorkerLost | logging.LogRecord:
     return result
 
 
-class _Forwarder(QueueHandler):
-    """Sends the log records of a worker to the fleet, which writes them to the log file."""
-
-    def __init__(self, connection: Connection) -> None:
-        super().__init__(None)  # type: ignore[arg-type]  # the connection is its queue
-        self._connection = connection
-
-    def enqueue(self, record: logging.LogRecord) -> None:
-        """Send a record; the lock of the handler keeps threads apart."""
-        setattr(record, IN_WORKER, True)
-        self._connection.send(record)
-
-
 def _serve(connection: Connection, spec: WorkerSpec, environ: Mapping[str, str], threads: int) -> None:
     """Run units until the connection is closed, which the end of the fleet's process does too."""
     os.setpgrp()  # Ctrl-C on the terminal is for the fleet, which decides
@@ -157,14 +141,11 @@ def _serve(connection: Connection, spec: WorkerSpec, environ: Mapping[str, str],
     prepare_streams()
     os.dup2(2, 1)  # what plugins print is no result
     hide_environment(os.environ)
-    forwarder = _Forwarder(connection)
-    forwarder.addFilter(lambda record: record.name.startswith("retrainer") or record.levelno >= logging.WARNING)
-    forwarder.addFilter(apply_log_context)
+    forwarder = Forwarder(connection)
     logging.basicConfig(level=logging.INFO, handlers=[forwarder], force=True)
 
     from threadpoolctl import threadpool_limits  # noqa: PLC0415
 
-    from retrainer.errors import DatabaseError  # noqa: PLC0415
     from retrainer.fleet.worker import run_unit  # noqa: PLC0415  preloaded
 
     with threadpool_limits(threads):
@@ -177,12 +158,9 @@ def _serve(connection: Connection, spec: WorkerSpec, environ: Mapping[str, str],
                 outcome = run_unit(spec, unit)
             except KeyboardInterrupt:  # the run is closed as failed
                 sys.exit(130)
-            forwarder.acquire()
             try:
-                connection.send(outcome)
+                forwarder.send(outcome)
             except OSError:  # the fleet is gone
                 return
-            finally:
-                forwarder.release()
-            if outcome.error is not None and outcome.error.code == DatabaseError.code:
-                return  # its run may not be closed: the end of the process closes it
+            if outcome.must_end_worker:
+                return

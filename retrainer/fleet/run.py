@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from retrainer.errors import DatabaseError, RetrainerError
-from retrainer.fleet.backend import WorkerLost
 from retrainer.fleet.units import Outcome, UnitError
+from retrainer.parallel.child import WorkerLost
 from retrainer.pipeline import recovery
 from retrainer.registry.runs import INTERRUPTED
 
@@ -88,6 +88,11 @@ class FleetResult:
         return [outcome for outcome in self.outcomes if outcome.error is not None]
 
     @property
+    def stale_streams(self) -> list[str]:
+        """The streams whose posts have stopped arriving, which is noticed for the first time."""
+        return sorted({outcome.stream for outcome in self.outcomes if outcome.stale is not None})
+
+    @property
     def cost_usd(self) -> float:
         """What the paid calls of the runs cost together, including those of lost workers at their estimates."""
         return self.spent_usd or 0.0
@@ -103,7 +108,7 @@ class FleetResult:
         codes = {outcome.error.exit_code for outcome in self.outcomes if outcome.error is not None}
         if any(outcome.needs_attention for outcome in self.outcomes):
             codes.add(RetrainerError.exit_code)
-        return min(codes, default=0)
+        return min(codes, default=RetrainerError.exit_code if self.stopped else 0)
 
 
 def run_fleet(
@@ -132,7 +137,9 @@ def run_fleet(
                 for unit, result in results:
                     fleet.take(unit, result)
         except KeyboardInterrupt:
-            fleet.close_running()
+            fleet.close_running("interrupted")
+        except RetrainerError as error:  # of the backend, such as that its scheduler is gone
+            fleet.stop(error)
     if fleet.needs_recovery:
         recovery.recover(project, runtime)
     return fleet.result()
@@ -155,13 +162,13 @@ class _Fleet:
         self._not_due = selection.not_due
         self._waiting = deque(selection.units)
         self._running: list[Unit] = []
-        self._tried: set[Unit] = set()
         self._outcomes: list[Outcome] = []
         self._failed = 0
         self._max_failures = max_failures
         self._on_progress = on_progress
         self._started = time.monotonic()
         self._interrupted = False
+        self._stopped_by: RetrainerError | None = None
         self.needs_recovery = False
 
     def next_unit(self) -> Unit | None:
@@ -181,10 +188,9 @@ class _Fleet:
         outcome = self._explain_loss(unit, result) if isinstance(result, WorkerLost) else result
         if outcome.error is not None and outcome.error.code in {WORKER_LOST, DatabaseError.code}:
             self.needs_recovery = True
-            if unit not in self._tried and not self._interrupted:
+            if not unit.is_retry and not self._interrupted:
                 log.warning("%s: %s. Trying again", _name(unit), outcome.error.message)
-                self._tried.add(unit)
-                self._waiting.append(unit)
+                self._waiting.append(unit._replace(is_retry=True))
                 return
         self._add(outcome)
         done, seconds = len(self._outcomes), max(time.monotonic() - self._started, 1e-9)
@@ -211,11 +217,16 @@ class _Fleet:
         error = UnitError(WORKER_LOST, f"the run was interrupted: {lost.reason}", "", RetrainerError.exit_code)
         return Outcome(unit.stream, unit.model_type, "failed", error=error)
 
-    def close_running(self) -> None:
+    def stop(self, error: RetrainerError) -> None:
+        """Stop since the backend cannot go on."""
+        self._stopped_by = error
+        self.close_running(error.message)
+
+    def close_running(self, reason: str) -> None:
         """Count the units as failed whose workers were interrupted."""
         self.needs_recovery |= bool(self._running)
         for unit in self._running:
-            error = UnitError("interrupted", "interrupted", "", RetrainerError.exit_code)
+            error = UnitError("interrupted", reason, "", RetrainerError.exit_code)
             self._add(Outcome(unit.stream, unit.model_type, "failed", error=error))
         self._running.clear()
 
@@ -249,6 +260,8 @@ class _Fleet:
         stopped = None
         if self._interrupted:
             stopped = f"Interrupted after {len(self._outcomes)} of {self._total} runs"
+        elif self._stopped_by is not None:
+            stopped = f"Stopped after {len(self._outcomes)} of {self._total} runs: {self._stopped_by}"
         elif self._waiting:
             stopped = (
                 f"Stopped after {self._failed} failures (--max-failures): {len(self._waiting)} runs were not started"

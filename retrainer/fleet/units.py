@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from retrainer.errors import DatabaseError
+
 if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
@@ -21,11 +23,16 @@ class Unit(NamedTuple):
     Attributes:
         last_run_id: the last completed run of the model when the unit was selected; if there is a later one by the
             time a worker starts the unit, another process made it, and the unit is skipped.
+        is_retry: whether its worker was lost before. The run of that worker may still count as in progress for a
+            while, if it was on another machine.
+        started_at: the time by the clock of the fleet; None for that of the worker.
     """
 
     stream: str
     model_type: ModelTypeName
     last_run_id: str | None = None
+    is_retry: bool = False
+    started_at: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -38,6 +45,7 @@ class WorkerSpec:
         auto_promote: overrides `retraining.auto_promote`.
         as_of: the past time that the runs are for; None for now.
         budget_id: the budget of the fleet's paid calls; None without one.
+        settings: for workers that may be on another machine, the settings without secrets, as YAML.
     """
 
     config_file: Path
@@ -45,6 +53,7 @@ class WorkerSpec:
     auto_promote: bool | None = None
     as_of: datetime | None = None
     budget_id: str | None = None
+    settings: str | None = None
 
 
 @dataclass(frozen=True)
@@ -77,6 +86,7 @@ class Outcome:
         reason: why it was promoted or not, or why the unit was skipped.
         needs_attention: whether somebody should look at it although the run completed.
         error: why it failed.
+        stale: how it is known that posts have stopped arriving, if that is noticed for the first time.
     """
 
     stream: str
@@ -92,3 +102,9 @@ class Outcome:
     reason: str | None = None
     needs_attention: bool = False
     error: UnitError | None = None
+    stale: str | None = None
+
+    @property
+    def must_end_worker(self) -> bool:
+        """Whether its run may not be closed, so that the process of the worker has to end, which closes it."""
+        return self.error is not None and self.error.code == DatabaseError.code

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -12,11 +14,15 @@ from retrainer.algorithms.events import EventBus
 from retrainer.errors import RetrainerError, RunInProgress, wrap_unexpected
 from retrainer.fleet.units import Outcome, UnitError
 from retrainer.logs import run_log_context
+from retrainer.parallel.elsewhere import open_elsewhere
 from retrainer.pipeline.loading import load_configured_algorithm
 from retrainer.pipeline.run import retrain
-from retrainer.pipeline.run_context import close_as_failed
+from retrainer.pipeline.run_context import POLL_SECONDS, close_as_failed
+from retrainer.pipeline.stale_posts import find_stale_posts, report_stale_posts
 from retrainer.project import Project
 from retrainer.registry.budgets import SharedBudget
+from retrainer.registry.liveness import HEARTBEAT_SECONDS, MAX_MISSED_HEARTBEATS
+from retrainer.registry.runs import RunFilter
 from retrainer.render.events import event_document
 from retrainer.runtime import Runtime
 
@@ -25,6 +31,10 @@ if TYPE_CHECKING:
 
     from retrainer.fleet.units import Unit, WorkerSpec
     from retrainer.pipeline.results import RunResult
+    from retrainer.registry.tables import TrainingRun
+
+# After which a run counts as dead, even if the clocks of two machines differ by a minute.
+DEAD_SECONDS = (MAX_MISSED_HEARTBEATS + 2) * HEARTBEAT_SECONDS + 60
 
 log = logging.getLogger(__name__)
 
@@ -35,8 +45,7 @@ def run_unit(spec: WorkerSpec, unit: Unit) -> Outcome:
     Events reach the installed observers; the fleet sends one notification for all of its runs.
     """
     try:
-        project = open_project(spec.config_file).for_stream(unit.stream)
-        return _completed(unit, _retrain(spec, unit, project))
+        return _make_run(spec, unit, open_project(spec.config_file, spec.settings).for_stream(unit.stream))
     except RunInProgress as error:
         return Outcome(*unit[:2], "skipped", reason=str(error))
     except Exception as error:
@@ -48,17 +57,27 @@ def run_unit(spec: WorkerSpec, unit: Unit) -> Outcome:
 
 
 @lru_cache(maxsize=1)
-def open_project(config_file: Path) -> Project:
-    """Open the project of a settings file, once per process."""
+def open_project(config_file: Path, settings: str | None = None) -> Project:
+    """Open the project of a settings file, or of settings that were handed over, once per process."""
+    if settings is not None:
+        return open_elsewhere(config_file, settings, os.environ)
     return Project.find(config_file.parent, os.environ, config_file)
 
 
-def _retrain(spec: WorkerSpec, unit: Unit, project: Project) -> RunResult:
+def _make_run(spec: WorkerSpec, unit: Unit, project: Project) -> Outcome:
     budget = SharedBudget(project.registry.database, spec.budget_id) if spec.budget_id else None
     runtime = Runtime(events=EventBus(event_document), answers_dir=project.answers_dir, shared_budget=budget)
-    now = spec.as_of or datetime.now(UTC)
+    now = spec.as_of or unit.started_at or datetime.now(UTC)
+    stale = None if spec.as_of else find_stale_posts(project, [unit.model_type], now)
+    outcome = _completed(unit, _retrain(spec, unit, project, runtime, now))
+    if stale is not None and report_stale_posts(project, runtime, stale):
+        return replace(outcome, stale=stale.reason)
+    return outcome
+
+
+def _retrain(spec: WorkerSpec, unit: Unit, project: Project, runtime: Runtime, now: datetime) -> RunResult:
     chosen, _ = load_configured_algorithm(project.settings, runtime, unit.model_type, spec.algorithm)
-    run = project.registry.start_run(unit.model_type, chosen.name, now, spec.as_of, last_run_id=unit.last_run_id)
+    run = _start_run(spec, unit, project, chosen.name, now)
     try:
         return retrain(
             project,
@@ -73,6 +92,20 @@ def _retrain(spec: WorkerSpec, unit: Unit, project: Project) -> RunResult:
     except BaseException as error:
         close_as_failed(project.registry, run, error, now)  # if it failed before it was tracked
         raise
+
+
+def _start_run(spec: WorkerSpec, unit: Unit, project: Project, algorithm: str, now: datetime) -> TrainingRun:
+    """Start the run; after a lost worker, wait until its run counts as dead."""
+    registry = project.registry
+    deadline = time.monotonic() + (DEAD_SECONDS if unit.is_retry else 0)
+    while True:
+        try:
+            return registry.start_run(unit.model_type, algorithm, now, spec.as_of, last_run_id=unit.last_run_id)
+        except RunInProgress:
+            running = registry.list_runs(unit.model_type, 1, RunFilter(status="running"))
+            if not running or time.monotonic() >= deadline:
+                raise
+            time.sleep(POLL_SECONDS)
 
 
 def _completed(unit: Unit, result: RunResult) -> Outcome:

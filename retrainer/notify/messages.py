@@ -74,12 +74,14 @@ def message_of(event: Mapping[str, Any], project: str) -> Message | None:
 def _fleet_message(event: Mapping[str, Any], project: str) -> Message:
     """Return the message about the runs of several streams, for the channels that want to know of any of them."""
     occurred = {_FLEET_EVENTS[kind] for kind, count in event["outcomes"].items() if count and kind in _FLEET_EVENTS}
-    failures = [
-        f"'{shorten(error['stream'])}' {error['model_type']}: {error['message']}" for error in event["errors"][:3]
-    ]
-    reason = ". ".join(part.rstrip(".") for part in (str(event["reason"]), *failures)) + "."
+    parts = [str(event["reason"])]
+    parts += [f"{error['stream']} {error['model_type']}: {error['message']}" for error in event["errors"][:3]]
+    if event["stale_streams"]:
+        occurred.add("stale_posts")
+        parts.append(f"Posts of {len(event['stale_streams'])} streams have stopped arriving")
+    reason = " ".join(f"{part.rstrip('.')}." for part in parts)
     message = _create_message("fleet", "Several streams were retrained", reason, project, event)
-    document = message.document | {key: event[key] for key in ("outcomes", "errors")}
+    document = message.document | {key: event[key] for key in ("outcomes", "errors", "stale_streams")}
     return replace(message, selected_by=frozenset(occurred), document=document)
 
 

@@ -59,19 +59,23 @@ def find_stale_posts(project: Project, model_types: Sequence[ModelTypeName], now
 
 def report_stale_posts(
     project: Project, runtime: Runtime, stale: StalePosts, *, record: bool = True, first_only: bool = False
-) -> None:
+) -> bool:
     """Warn of stale posts. The first time that it is noticed, publish `stale_posts`; not again before another post.
 
     Args:
         stale: what `find_stale_posts` found.
         record: whether to publish the event, and to record that.
         first_only: whether to warn the first time only.
+
+    Returns:
+        Whether it is the first time.
     """
     is_first = record and project.registry.record_silence(project.stream, stale.since)
     if is_first or not first_only:
         log.warning("%s", stale.reason)
     if is_first:
         runtime.events.publish(Event("stale_posts", None, None, stale.reason, stream=project.stream))
+    return is_first
 
 
 def count_new_posts(project: Project, run: TrainingRun, now: datetime) -> int:

@@ -83,8 +83,9 @@ class ForeignPostStore(PostStore):
         """Whether the table has a stream."""
         if self._stream_column is None:
             return name == DEFAULT_STREAM
-        query = sa.select(sa.literal(1)).select_from(self._table).where(self._is_of(name)).limit(1)
-        return not self._query(query, ["found"]).empty
+        # Counted, since for EXISTS PostgreSQL may read the table, as in `has_posts`.
+        query = sa.select(sa.func.count()).select_from(self._table).where(self._is_of(name))
+        return bool(self._query(query, ["count"])["count"].iloc[0])
 
     def load(self, until: datetime, *, with_content: bool = True) -> pd.DataFrame:
         """Return the posts of a stream up to a time, like `PostStore.load`."""

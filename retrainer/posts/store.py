@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 
 from retrainer.errors import ConfigError, UnknownName, did_you_mean
 from retrainer.posts.freshness import MAX_GAPS, measure_activity, measure_freshness
-from retrainer.posts.merging import Merged, merge_posts
+from retrainer.posts.merging import Merged, has_posts, merge_posts
 from retrainer.posts.staging import COUNT_COLUMNS
 from retrainer.posts.validation import shorten
 from retrainer.registry.database import create_engine, location, translate_error
@@ -125,7 +125,7 @@ class PostStore:
     def has_stream(self, name: str) -> bool:
         """Whether a stream has posts."""
         with self._database.read() as session:
-            return "\0" not in name and bool(session.scalar(sa.select(sa.exists().where(Post.stream == name))))
+            return "\0" not in name and has_posts(session.connection(), name)
 
     def load(self, until: datetime, *, with_content: bool = True) -> pd.DataFrame:
         """Return the posts of a stream up to a time, ordered by (created_at, post_id).
@@ -298,7 +298,8 @@ class PostStore:
     def are_past(self, now: datetime) -> bool:
         """Whether the posts of a stream are in the project's database, and none of them is later than now."""
         with self._database.read() as session:
-            return not session.scalar(sa.select(sa.exists().where(Post.stream == self.stream, Post.created_at > now)))
+            newest = session.scalar(sa.select(sa.func.max(Post.created_at)).where(Post.stream == self.stream))
+            return newest is None or newest <= now
 
     def require_writable(self, action: str = "import") -> None:
         """Check that posts can be imported or deleted.

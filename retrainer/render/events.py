@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from retrainer.algorithms.events import Event
 
 
+_FLEET_KEYS = {"outcomes", "errors", "stale_streams", "seconds", "cost_usd", "stopped"}
 MAX_ERRORS = 10  # of a fleet
 
 
@@ -28,6 +29,6 @@ def event_document(event: Event) -> dict[str, Any]:
         document["run"] = None if event.run is None else documents.runs.run_document(event.run)
     if event.fleet is not None:
         fleet = documents.runs.FleetDocument.from_result(event.fleet)
-        document |= fleet.model_dump(mode="json", include={"outcomes", "errors", "seconds", "cost_usd", "stopped"})
+        document |= fleet.model_dump(mode="json", include=_FLEET_KEYS)
         document["errors"] = document["errors"][:MAX_ERRORS]
     return document

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import logging
 import os
-import select
 import signal
-import sys
-import threading
 import warnings
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, closing, contextmanager
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from retrainer.algorithms.manager import load_algorithm
 from retrainer.files import private_folder
+from retrainer.parallel.child import exit_with
 from retrainer.redaction import remove_secrets, without_secrets
 from retrainer.replay.cached_algorithm import AlgorithmCache
 from retrainer.replay.sandbox import PostHistory, open_sandbox
@@ -23,7 +21,7 @@ from retrainer.replay.step import prefetch_step
 from retrainer.replay.store import ReplayStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from retrainer.model_types import ModelTypeName
@@ -65,21 +63,14 @@ def prefetching(
         history: the posts.
         jobs: the number of processes; with 1, nothing is prefetched.
     """
-    tasks: dict[tuple[object, ...], tuple[int, Policy, Step]] = {}
-    task_of_step: dict[tuple[str, int], int] = {}
-    for run, number in order if jobs > 1 else ():
-        if _can_prefetch(run, number):
-            task = tasks.setdefault(_inputs(run, number), (len(tasks), run.policy, run.steps[number]))
-            task_of_step[run.key, number] = task[0]
+    tasks, task_of_step = plan_tasks(order if jobs > 1 else ())
     if not tasks:
         yield lambda _run, _number: None
         return
     with ExitStack() as stack:
         posts = stack.enter_context(private_folder({})) / "posts.parquet"
         history.posts.to_parquet(posts)
-        completed = stack.enter_context(
-            closing(_run_tasks(workspace, posts, [task[1:] for task in tasks.values()], jobs))
-        )
+        completed = stack.enter_context(closing(_run_tasks(workspace, posts, tasks, jobs)))
         finished = 0
 
         def wait(run: PolicyRun, number: int) -> None:
@@ -94,6 +85,19 @@ def prefetching(
                     finished += 1
 
         yield wait
+
+
+def plan_tasks(
+    order: Iterable[tuple[PolicyRun, int]],
+) -> tuple[list[tuple[Policy, Step]], dict[tuple[str, int], int]]:
+    """Return what can be computed in advance, and the number of the task of each step, by policy key and number."""
+    tasks: dict[tuple[object, ...], tuple[int, Policy, Step]] = {}
+    task_of_step: dict[tuple[str, int], int] = {}
+    for run, number in order:
+        if _can_prefetch(run, number):
+            task = tasks.setdefault(_inputs(run, number), (len(tasks), run.policy, run.steps[number]))
+            task_of_step[run.key, number] = task[0]
+    return [task[1:] for task in tasks.values()], task_of_step
 
 
 def _can_prefetch(run: PolicyRun, number: int) -> bool:
@@ -134,7 +138,7 @@ def _run_tasks(
 
 def _prefetch(workspace: Workspace, posts: Path, policy: Policy, step: Step, parent: int) -> None:
     """Compute what a step will need, in a worker process."""
-    _exit_with(parent)
+    exit_with(parent)
     remove_secrets()  # a worker that replaces another may have been started with them
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is interrupted too, and decides
     logging.disable(logging.CRITICAL)  # the step itself reports
@@ -145,23 +149,6 @@ def _prefetch(workspace: Workspace, posts: Path, policy: Policy, step: Step, par
         prefetch_step(sandbox, algorithms.runtime(), policy, workspace.model_type, step)
     finally:
         sandbox.close()
-
-
-@cache
-def _exit_with(parent: int) -> None:
-    """End this process as soon as its parent is gone, whatever signal ended it; loky would take minutes."""
-    if sys.platform != "linux":
-        return
-    try:
-        handle = os.pidfd_open(parent)
-    except ProcessLookupError:
-        os._exit(1)
-
-    def wait() -> None:
-        select.select([handle], [], [])
-        os._exit(1)
-
-    threading.Thread(target=wait, name="exit with the replay", daemon=True).start()
 
 
 @lru_cache(maxsize=1)

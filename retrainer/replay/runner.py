@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import time
 from contextlib import closing
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from retrainer.errors import CostLimitReached
 from retrainer.replay import workdir as workdirs
 from retrainer.replay.budget import require_max_cost
 from retrainer.replay.cached_algorithm import AlgorithmCache
+from retrainer.replay.on_cluster import describe_work, prefetching_on
 from retrainer.replay.plan import plan_steps, resolve_span
 from retrainer.replay.policies import build_policies
 from retrainer.replay.policy_run import PolicyRun, chronological_order
@@ -21,10 +22,12 @@ from retrainer.replay.store import ReplayStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
     from datetime import datetime
     from pathlib import Path
 
     from retrainer.model_types import ModelTypeName
+    from retrainer.parallel.cluster import Cluster
     from retrainer.project import Project
     from retrainer.replay.results import ReplayReport
     from retrainer.replay.step import StepResult
@@ -58,6 +61,7 @@ def replay(
     policies: Sequence[str] = (),
     workdir: Path | None = None,
     jobs: int = 1,
+    cluster: Cluster[Any] | None = None,
     resume: bool = False,
     max_cost: float | None = None,
     on_progress: Callable[[Progress], None] = lambda _: None,
@@ -72,6 +76,7 @@ def replay(
         policies: in addition to the three that every replay has; see `build_policies`.
         workdir: where sandboxes and cache are stored; None for `.retrainer/replay` in the project folder.
         jobs: the number of processes that compute in advance; 1 for none.
+        cluster: whose workers compute in advance, in place of processes of this machine.
         resume: continue an earlier replay in this folder.
         max_cost: what paid forecasts may cost in US dollars, across resumes; required if there are any.
         on_progress: called after every step.
@@ -102,7 +107,11 @@ def replay(
             require_max_cost(runs, cache)
             if resume and not any(run.results for run in runs):
                 log.warning("No recorded step matches these policies and dates: starting over")
-            ending = _take_steps(runs, workspace, cache, jobs, on_progress)
+            prefetch = prefetching(chronological_order(runs), workspace, cache.history, jobs)
+            if cluster is not None:
+                work = describe_work(project, model_type, policies, now, history)
+                prefetch = prefetching_on(cluster, work, chronological_order(runs), store)
+            ending = _take_steps(runs, prefetch, cache, on_progress)
         finally:
             for run in runs:
                 run.sandbox.close()
@@ -113,9 +122,8 @@ def replay(
 
 def _take_steps(
     runs: Sequence[PolicyRun],
-    workspace: Workspace,
+    prefetch: AbstractContextManager[Callable[[PolicyRun, int], None]],
     cache: AlgorithmCache,
-    jobs: int,
     on_progress: Callable[[Progress], None],
 ) -> Ending:
     """Take the remaining steps of all policies, in the order of time."""
@@ -125,7 +133,7 @@ def _take_steps(
     started = time.monotonic()
     done = restored
     try:
-        with prefetching(order, workspace, cache.history, jobs) as wait_for:
+        with prefetch as wait_for:
             for run, number in order:
                 if number < len(run.results):
                     continue

@@ -93,6 +93,11 @@ class ReplayStore:
         row = self._connection.execute("SELECT seconds, data FROM cache WHERE key = ?", (key,)).fetchone()
         return None if row is None else CachedResult(*row)
 
+    def results(self) -> list[tuple[str, CachedResult]]:
+        """Return all cached results with their keys."""
+        rows = self._connection.execute("SELECT key, seconds, data FROM cache")
+        return [(key, CachedResult(seconds, data)) for key, seconds, data in rows]
+
     def put(self, key: str, result: CachedResult) -> None:
         """Cache a result. A key always stands for the same result."""
         self._connection.execute("INSERT OR REPLACE INTO cache VALUES (?, ?, ?)", (key, result.seconds, result.data))

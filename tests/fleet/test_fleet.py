@@ -210,6 +210,9 @@ def test_a_fleet_sends_one_message_and_pings_once(streams: list[str], project: P
         assert message["event"] == "fleet"
         assert message["outcomes"] == {"promoted": len(streams), "not_promoted": 0, "failed": 1, "skipped": 0}
         assert "few timing: Insufficient data for training: 3 posts" in message["text"]
+        assert message["stale_streams"] == streams  # their newest post is of 2024
+        assert "Posts of 4 streams have stopped arriving." in message["text"]
         project.posts.for_stream("few").add(regular_posts(70), NOW)
-        assert retrainer(*arguments, env={**environ, "RETRAINER_NOTIFICATIONS__WEBHOOK__EVENTS": "[failure]"}).code == 0
+        failures_only = {**environ, "RETRAINER_NOTIFICATIONS__WEBHOOK__EVENTS": "[failure]"}
+        assert retrainer(*arguments, env=failures_only).code == 0
         assert [request.path for request in receiver.received[3:]] == ["/ping/start", "/ping"]

@@ -23,7 +23,7 @@ from retrainer.errors import RetrainerError, UsageError
 from retrainer.schedule.command import ScheduledCommand, choose_delay
 from retrainer.schedule.crontab import installed_line, with_block, without_block
 from retrainer.schedule.expression import NAMED, parse_schedule
-from tests.conftest import configure
+from tests.conftest import NOW, configure, open_project, regular_posts
 
 if TYPE_CHECKING:
     from tests.command_line import Runner
@@ -433,3 +433,21 @@ def test_install_names_the_secrets_of_sources_that_cron_will_not_set(
     done = retrainer("schedule", "install", env={"A_TOKEN": "1", "B_KEY": "2", "C_KEY": "3"})
     assert "cron will not set A_TOKEN, B_KEY, which this shell sets" in done.err
     assert " train --fetch --if-due " in (cron_folder / "table").read_text()
+
+
+def test_the_line_of_several_streams_trains_all_of_them(folder: Path, cron_folder: Path, retrainer: Runner) -> None:
+    refused = retrainer("schedule", "install", "--jobs", "2")
+    assert refused.code == 2
+    assert "--jobs is for several streams" in refused.err
+    project = open_project(folder)
+    for name in ("one", "two"):
+        project.posts.for_stream(name).add(regular_posts(3), NOW)
+    installed = retrainer("schedule", "install", "weekly", "--jobs", "2", "--json")
+    assert "train --fetch --if-due --all-streams --jobs 2 >" in installed.json["line"]
+    assert (cron_folder / "table").read_text().count("train --fetch") == 1
+    paid = {"RETRAINER_CONTENT_MODEL__ALGORITHM": "claude_api"}
+    refused = retrainer("schedule", "install", env=paid)
+    assert refused.code == 2
+    assert "with --max-cost" in refused.err
+    unit = retrainer("schedule", "show", "--systemd", "--max-cost", "2.5", env=paid).out
+    assert "--if-due --all-streams --max-cost 2.5\n" in unit

@@ -176,6 +176,7 @@ class FleetDocument(Document):
     errors: list[RunErrorDocument]
     outcomes: dict[str, int] = Field(examples=[{"promoted": 1, "not_promoted": 0, "failed": 0, "skipped": 0}])
     left: list[ModelKeyDocument] = Field(description="The models that were not started.")
+    stale_streams: list[str] = Field(description="Streams whose posts are first noticed to have stopped arriving.")
     not_due: int = Field(examples=[0], description="How many models were not due.")
     stopped: str | None = Field(examples=[None], description="Why it stopped before all were done.")
     seconds: float = Field(examples=[12.3])
@@ -201,6 +202,7 @@ class FleetDocument(Document):
             errors=errors,
             outcomes={kind: result.counts[kind] for kind in get_args(FleetOutcome)},
             left=[ModelKeyDocument.model_validate(unit) for unit in result.left],
+            stale_streams=result.stale_streams,
             not_due=result.not_due,
             stopped=result.stopped,
             seconds=result.seconds,
