@@ -102,7 +102,8 @@ def _attempt(repair: Repair | None) -> bool:
 def _find_problems(project: Project) -> Iterator[tuple[Finding, Repair | None]]:
     """Find the problems one by one: each is repaired before the next is looked for."""
     yield from _dead_runs(project)
-    for problem in check_surroundings(project, find_schedules(project.config_file), datetime.now(UTC)):
+    production = project.registry.across(None).list_production()
+    for problem in check_surroundings(project, find_schedules(project.config_file), datetime.now(UTC), production):
         yield Finding(problem.kind, problem.subject, problem.message, problem.hint), None
     folder_problem = _folder_problem(project)
     if folder_problem is not None:
@@ -113,11 +114,12 @@ def _find_problems(project: Project) -> Iterator[tuple[Finding, Repair | None]]:
         yield Finding("stray_folder", left, message), project.artifacts.clear_abandoned
     for model_type in MODEL_TYPE_NAMES:
         yield from _reported(_stray_folders(project, model_type), project, model_type)
-        for version in project.registry.list_versions(model_type):
+        for version in project.registry.across(None).list_versions(model_type):
             if version.pruned_at is None:
                 yield from _file_problems(project, version)
-    for model_type in MODEL_TYPE_NAMES:  # after the files: a link may need a folder restored above
-        yield from _reported(_link_problems(project, model_type), project, model_type)
+    for name in project.list_streams():  # after the files: a link may need a folder restored above
+        for model_type in MODEL_TYPE_NAMES:
+            yield from _reported(_link_problems(project.for_stream(name), model_type), project, model_type)
 
 
 def _folder_problem(project: Project) -> Finding | None:
@@ -152,7 +154,7 @@ def _unreadable(folder: str, error: RetrainerError | OSError) -> Finding:
 def _dead_runs(project: Project) -> Iterator[tuple[Finding, Repair]]:
     def close(run_id: str) -> bool:
         project.registry.close_dead_runs()
-        return run_id not in {run.run_id for run in project.registry.list_running_runs()}
+        return run_id not in {run.run_id for run in project.registry.across(None).list_running_runs()}
 
     for run, reason in project.registry.find_dead_runs():
         message = f"the run '{run.run_id}' is recorded as running, but {reason}"
@@ -161,7 +163,7 @@ def _dead_runs(project: Project) -> Iterator[tuple[Finding, Repair]]:
 
 def _stray_folders(project: Project, model_type: ModelTypeName) -> Iterator[tuple[Finding, Repair | None]]:
     artifacts, registry = project.artifacts, project.registry
-    is_empty = not registry.list_versions(limit=1)
+    is_empty = not registry.across(None).list_versions(limit=1)
     for version_id in artifacts.unknown_versions(model_type):
         folder = artifacts.place.locate(f"{model_type}/{version_id}")
         message = f"'{folder}' is a version that the database does not know"
@@ -192,5 +194,5 @@ def _link_problems(project: Project, model_type: ModelTypeName) -> Iterator[tupl
 
     problem = project.production_links.find_problem(model_type)
     if problem is not None:
-        link = project.models_dir / f"{model_type}_model"
+        link = project.production_links.path(model_type)
         yield Finding("wrong_link", str(link), f"the link '{link}' is wrong: {problem}"), relink

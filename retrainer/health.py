@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from dataclasses import dataclass
@@ -14,11 +15,12 @@ from retrainer.model_types import MODEL_TYPE_NAMES
 from retrainer.pipeline.loading import version_options
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from datetime import datetime
     from pathlib import Path
 
     from retrainer.project import Project
+    from retrainer.registry.tables import ModelVersion
     from retrainer.schedule.installed import Schedule
 
 MIN_FREE_BYTES = 100 * 1024**2  # a run writes a version of up to 32 MB, and logs
@@ -47,12 +49,14 @@ class Problem:
         subject: the run, version, algorithm, model type, path or schedule concerned; `posts` for the posts.
         message: the problem in one sentence.
         hint: what to do.
+        stream: the stream concerned; None for the whole project.
     """
 
     kind: ProblemKind
     subject: str
     message: str
     hint: str
+    stream: str | None = None
 
 
 @dataclass(frozen=True)
@@ -68,31 +72,40 @@ class DiskSpace:
     total: int
 
 
-def check_surroundings(project: Project, schedules: Sequence[Schedule], now: datetime) -> Iterator[Problem]:
+def check_surroundings(
+    project: Project, schedules: Sequence[Schedule], now: datetime, production: Iterable[ModelVersion]
+) -> Iterator[Problem]:
     """Run all checks.
 
     Args:
         schedules: those of the project on this machine.
         now: the time, UTC.
+        production: the production versions to check.
     """
-    yield from check_production_algorithms(project)
+    yield from check_production_algorithms(project, production)
     yield from check_models_folder(project)
     yield from check_schedules(schedules)
     yield from check_database(project, now)
 
 
-def check_production_algorithms(project: Project) -> Iterator[Problem]:
-    """Check that the algorithms of the production versions can be loaded, and accept their recorded options."""
-    for model_type in MODEL_TYPE_NAMES:
-        version = project.registry.get_production(model_type)
-        if version is None:
-            continue
-        try:
-            version_options(project, version, load_algorithm(version.algorithm, model_type))
-        except RetrainerError as error:
-            message = f"the production version '{version.version_id}' cannot forecast: {error.message}"
-            hint = f"Install or fix the plugin, or promote a version of another algorithm. {error.hint}".strip()
-            yield Problem("unusable_algorithm", version.version_id, message, hint)
+def check_production_algorithms(project: Project, production: Iterable[ModelVersion]) -> Iterator[Problem]:
+    """Check that the algorithms of production versions can be loaded, and accept their recorded options."""
+    checked: dict[tuple[str, ...], RetrainerError | None] = {}  # many versions have the same algorithm and options
+    for version in production:
+        patterns = project.settings.list_patterns(version.stream)
+        case = (version.algorithm, version.model_type, json.dumps(version.hyperparameters, sort_keys=True), *patterns)
+        if case not in checked:
+            checked[case] = None
+            try:
+                algorithm = load_algorithm(version.algorithm, version.model_type_name)
+                version_options(project.for_stream(version.stream), version, algorithm)
+            except RetrainerError as error:
+                checked[case] = error
+        problem = checked[case]
+        if problem is not None:
+            message = f"the production version '{version.version_id}' cannot forecast: {problem.message}"
+            hint = f"Install or fix the plugin, or promote a version of another algorithm. {problem.hint}".strip()
+            yield Problem("unusable_algorithm", version.version_id, message, hint, version.stream)
 
 
 def check_models_folder(project: Project) -> Iterator[Problem]:

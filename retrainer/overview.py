@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Literal, get_args
 
 from retrainer.model_types import MODEL_TYPE_NAMES, parse_model_type
@@ -14,6 +14,7 @@ from retrainer.streams import ModelKey
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from retrainer.config import RetrainingSettings
     from retrainer.model_types import ModelTypeName
     from retrainer.posts.store import PostsSpan
     from retrainer.project import Project
@@ -36,15 +37,22 @@ class ModelOverview:
         live: the production version, if any, with the scores of its latest evaluation.
         due: whether it is due.
         hold: the stop of automatic promotion, if any.
-        failure: the latest run if it failed.
+        due_at: when it is due by `schedule_days`; None if it is not retrained, or no run has completed.
+        last_run: the latest run, whatever its outcome.
     """
 
     model_type: ModelTypeName
     enabled: bool
     live: LiveVersion | None
     due: Due
+    due_at: datetime | None
     hold: Hold | None
-    failure: RunSummary | None
+    last_run: RunSummary | None
+
+    @property
+    def failure(self) -> RunSummary | None:
+        """The latest run if it failed."""
+        return self.last_run if self.last_run is not None and self.last_run.status == "failed" else None
 
     @property
     def skill(self) -> float | None:
@@ -129,10 +137,10 @@ def overview(project: Project, now: datetime, streams: Sequence[str] | None = No
     names = project.list_streams() if streams is None else sorted(streams)
     registry = project.registry.across(None)
     posts = project.posts.spans(now)
-    live, last = registry.live_versions(), registry.last_runs()
+    live, last, completed = registry.live_versions(), registry.last_runs(), registry.last_completed_runs()
     holds = {ModelKey(hold.stream, parse_model_type(hold.model_type)): hold for hold in registry.list_holds()}
     dead = {run.run_id: reason for run, reason in registry.find_dead_runs()}
-    due = due_of_streams(project, names, MODEL_TYPE_NAMES, now)
+    due = due_of_streams(project, names, MODEL_TYPE_NAMES, now, completed)
     settings = project.settings.for_streams(names)
 
     def model(key: ModelKey) -> ModelOverview:
@@ -144,14 +152,21 @@ def overview(project: Project, now: datetime, streams: Sequence[str] | None = No
             enabled=settings[key.stream].retraining.is_enabled(key.model_type),
             live=live.get(key),
             due=due[key],
+            due_at=_due_at(completed.get(key), settings[key.stream].retraining, key.model_type),
             hold=holds.get(key),
-            failure=run if run is not None and run.status == "failed" else None,
+            last_run=run,
         )
 
     return [
         _stream(name, posts.get(name), (model(ModelKey(name, model_type)) for model_type in MODEL_TYPE_NAMES))
         for name in names
     ]
+
+
+def _due_at(last: RunSummary | None, settings: RetrainingSettings, model_type: ModelTypeName) -> datetime | None:
+    if last is None or not settings.is_enabled(model_type):
+        return None
+    return last.started_at + timedelta(days=settings.schedule_days)
 
 
 def _stream(name: str, posts: PostsSpan | None, models: Iterable[ModelOverview]) -> StreamOverview:

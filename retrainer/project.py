@@ -93,15 +93,7 @@ class Project:
             return self
         if name is not None and self._has_stream(name):
             return self.for_stream(name)
-        streams = self.list_streams()
-        if name is not None and name not in streams:
-            raise _unknown_stream(name, streams)
-        if name is None and len(streams) > 1:
-            raise UsageError(
-                f"the project has {len(streams)} streams",
-                hint="Choose one with --stream; `retrainer streams` lists them",
-            )
-        return self.for_stream(name or streams[0])
+        return self.for_stream(pick_stream(name, self.list_streams()))
 
     def select_streams(self, patterns: Sequence[str] | None) -> list[str] | None:
         """Return the names of the streams that match one of the patterns, sorted; None without patterns: all streams.
@@ -249,6 +241,23 @@ class Project:
             self.posts.close()
         if "registry" in self.__dict__:
             self.registry.database.close()
+
+
+def pick_stream(name: str | None, streams: Sequence[str]) -> str:
+    """Return the stream with a name; without one, the only stream.
+
+    Raises:
+        UnknownName: there is no such stream.
+        UsageError: there are several, and none is named.
+    """
+    if name is not None and name not in streams:
+        raise _unknown_stream(name, streams)
+    if name is None and len(streams) > 1:
+        raise UsageError(
+            f"the project has {len(streams)} streams",
+            hint="Choose one with --stream; `retrainer streams` lists them",
+        )
+    return name or streams[0]
 
 
 def _unknown_stream(name: str, streams: Sequence[str]) -> UnknownName:

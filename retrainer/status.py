@@ -13,13 +13,15 @@ from retrainer.model_types import MODEL_TYPE_NAMES
 from retrainer.pipeline.stale_posts import describe_staleness
 from retrainer.schedule.due import due, next_due_at
 from retrainer.schedule.installed import find_schedules
+from retrainer.streams import ModelKey, of_stream, stream_argument
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from retrainer.model_types import ModelTypeName
-    from retrainer.posts.freshness import PostsActivity
+    from retrainer.posts.freshness import Freshness, PostsActivity
     from retrainer.project import Project
+    from retrainer.registry.overviews import RunSummary
     from retrainer.registry.tables import Hold, ModelVersion, TrainingRun
     from retrainer.schedule.due import Due
     from retrainer.schedule.installed import Schedule
@@ -75,6 +77,7 @@ class Status:
 
     at: datetime
     project: str
+    stream: str
     problems: list[Problem]
     types: list[ModelTypeStatus]
     posts: PostsActivity
@@ -88,17 +91,19 @@ def get_status(project: Project, now: datetime) -> Status:
     types = [_type_status(project, model_type, now) for model_type in MODEL_TYPE_NAMES]
     posts = project.posts.activity(now)
     schedules = find_schedules(project.config_file)
-    surroundings = list(check_surroundings(project, schedules, now))
+    production = [one.production for one in types if one.production is not None]
+    surroundings = list(check_surroundings(project, schedules, now, production))
     algorithms = _needed_algorithms(project, types)
     problems = [
-        *_posts_problems(posts),
-        *_type_problems(types, now),
+        *posts_problems(posts.freshness, project.stream),
+        *(problem for one in types for problem in _type_problems(one, project.stream, now)),
         *_algorithm_problems(algorithms, types, surroundings),
         *surroundings,
     ]
     return Status(
         at=now,
         project=str(project.folder),
+        stream=project.stream,
         problems=problems,
         types=types,
         posts=posts,
@@ -131,10 +136,11 @@ def _needed_algorithms(project: Project, types: Sequence[ModelTypeStatus]) -> li
             needed[one.algorithm, one.model_type] = None
         if one.production is not None:
             needed[one.production.algorithm, one.model_type] = None
-    return [NeededAlgorithm(name, model_type, _find_problem(project, name, model_type)) for name, model_type in needed]
+    return [NeededAlgorithm(name, model_type, find_problem(project, name, model_type)) for name, model_type in needed]
 
 
-def _find_problem(project: Project, name: str, model_type: ModelTypeName) -> str | None:
+def find_problem(project: Project, name: str, model_type: ModelTypeName) -> str | None:
+    """Return why an algorithm cannot be used with the options of the settings; None if it can."""
     try:
         algorithm = load_algorithm(name, model_type)
         settings = project.settings.model(model_type)
@@ -161,26 +167,57 @@ def _algorithm_problems(
             yield Problem("unusable_algorithm", needed.name, message, "")
 
 
-def _type_problems(types: Sequence[ModelTypeStatus], now: datetime) -> Iterator[Problem]:
-    for one in types:
-        run, name = one.last_run, one.model_type
-        if run is not None and run.status == "failed":
-            message = f"the last {name} run failed on {run.started_at:%Y-%m-%d %H:%M} UTC: {run.error}"
-            yield Problem("failed_run", run.run_id, message, f"Fix the cause, then run `retrainer train {name}`")
-        if not one.enabled:
-            continue
-        if one.production is None:
-            if run is None or run.status == "completed":
-                message = f"no {name} version is in production"
-                yield Problem("nothing_in_production", name, message, f"Run `retrainer train {name}`, or `promote` one")
-        elif one.due_at is not None and now - one.due_at > _LATE and (run is None or run.status == "completed"):
-            message = f"the {name} model has been due since {one.due_at:%Y-%m-%d %H:%M} UTC, and no run has started"
-            hint = "Check the schedule (`retrainer schedule show`), or run `retrainer train --if-due`"
-            yield Problem("missed_run", name, message, hint)
+def _type_problems(one: ModelTypeStatus, stream: str, now: datetime) -> Iterator[Problem]:
+    is_live = one.production is not None
+    return model_problems(
+        ModelKey(stream, one.model_type), one.last_run, one.due_at, now, enabled=one.enabled, is_live=is_live
+    )
 
 
-def _posts_problems(posts: PostsActivity) -> Iterator[Problem]:
-    if posts.freshness is None:
-        yield Problem("no_posts", "posts", "there are no posts", "Import some with `retrainer posts import FILE`")
-    elif (message := describe_staleness(posts.freshness)) is not None:
-        yield Problem("stale_posts", "posts", message, "Check that posts are still fetched or imported")
+def model_problems(
+    key: ModelKey,
+    run: TrainingRun | RunSummary | None,
+    due_at: datetime | None,
+    now: datetime,
+    *,
+    enabled: bool,
+    is_live: bool,
+    several: bool = False,
+) -> Iterator[Problem]:
+    """Report what needs attention about a model.
+
+    Args:
+        run: its latest run.
+        due_at: when it is due by `schedule_days`.
+        now: the time, UTC.
+        enabled: whether it is retrained.
+        is_live: whether a version is in production.
+        several: whether the stream is one of several.
+    """
+    stream, name = key
+    of = of_stream(stream, several=several)
+    train = f"retrainer train {name}{stream_argument(stream, several=several)}"
+    if run is not None and run.status == "failed":
+        message = f"the last {name} run{of} failed on {run.started_at:%Y-%m-%d %H:%M} UTC: {run.error}"
+        yield Problem("failed_run", run.run_id, message, f"Fix the cause, then run `{train}`", stream)
+    if not enabled:
+        return
+    if not is_live:
+        if run is None or run.status == "completed":
+            message = f"no {name} version{of} is in production"
+            yield Problem("nothing_in_production", name, message, f"Run `{train}`, or `promote` one", stream)
+    elif due_at is not None and now - due_at > _LATE and (run is None or run.status == "completed"):
+        message = f"the {name} model{of} has been due since {due_at:%Y-%m-%d %H:%M} UTC, and no run has started"
+        hint = "Check the schedule (`retrainer schedule show`), or run `retrainer train --if-due`"
+        yield Problem("missed_run", name, message, hint, stream)
+
+
+def posts_problems(freshness: Freshness | None, stream: str, *, several: bool = False) -> Iterator[Problem]:
+    """Report posts that are missing, or have stopped arriving."""
+    of = of_stream(stream, several=several)
+    if freshness is None:
+        hint = f"Import some with `retrainer posts import FILE{stream_argument(stream, several=several)}`"
+        yield Problem("no_posts", "posts", f"there are no posts{of}", hint, stream)
+    elif (message := describe_staleness(freshness)) is not None:
+        message = message.replace("the posts are", f"the posts{of} are", 1)
+        yield Problem("stale_posts", "posts", message, "Check that posts are still fetched or imported", stream)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
 import unicodedata
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, NamedTuple
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
 
 DEFAULT_STREAM = "default"  # of posts that are said to be in no other
 MAX_CHARACTERS = 200  # of a name
+MAX_SHOWN_CHARACTERS = 60  # of a name in a message
 
 
 class ModelKey(NamedTuple):
@@ -41,6 +43,11 @@ def stream_id(name: str) -> str:
     return hashlib.sha256(name.encode()).hexdigest()[:16]
 
 
+def stream_folder(name: str) -> str:
+    """Return the folder of what is a stream's own, relative to that of what is of `default`: `streams/ID`."""
+    return "" if name == DEFAULT_STREAM else f"streams/{stream_id(name)}"
+
+
 def matches(pattern: str, name: str) -> bool:
     """Whether a name is, or matches, a pattern with `*`, `?` and `[...]`; upper and lower case differ."""
     return pattern == name or fnmatchcase(name, pattern)
@@ -49,3 +56,17 @@ def matches(pattern: str, name: str) -> bool:
 def is_pattern(text: str) -> bool:
     """Whether a text may match names that differ from it."""
     return any(character in text for character in "*?[")
+
+
+def of_stream(name: str, *, several: bool = False) -> str:
+    """Return words that name a stream, for a message; nothing for `default`, unless it is one of several."""
+    return "" if name == DEFAULT_STREAM and not several else f" of the stream '{_shorten(name)}'"
+
+
+def stream_argument(name: str, *, several: bool = False) -> str:
+    """Return the option that chooses a stream, for a hint; nothing for `default`, unless it is one of several."""
+    return "" if name == DEFAULT_STREAM and not several else f" --stream {shlex.quote(name)}"
+
+
+def _shorten(name: str) -> str:
+    return name if len(name) <= MAX_SHOWN_CHARACTERS else f"{name[: MAX_SHOWN_CHARACTERS - 1]}…"

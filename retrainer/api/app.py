@@ -14,8 +14,9 @@ from retrainer import __version__
 from retrainer.api.cache import AnswerCache, VersionCache
 from retrainer.api.dependencies import AppState
 from retrainer.api.errors import add_error_handlers
-from retrainer.api.metrics import Metrics, MetricsMiddleware, ProjectMetrics
+from retrainer.api.metrics import Metrics, MetricsMiddleware
 from retrainer.api.middleware import PUBLIC_PATHS, AccessMiddleware
+from retrainer.api.project_metrics import ProjectMetrics
 from retrainer.api.routes import health, read, streams, write
 from retrainer.api.routes.read import PAID_PREFIXES
 from retrainer.api.runs import RunStarter

@@ -10,7 +10,8 @@ from pydantic import AfterValidator, Field
 
 from retrainer.api.auth import Auth
 from retrainer.api.cache import AnswerCache, VersionCache
-from retrainer.api.metrics import Metrics, ProjectMetrics
+from retrainer.api.metrics import Metrics
+from retrainer.api.project_metrics import ProjectMetrics
 from retrainer.api.responses import DocumentResponse, document_body
 from retrainer.api.runs import RunStarter
 from retrainer.api.streams import Streams

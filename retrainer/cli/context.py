@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING
 import retrainer
 from retrainer import console, notify
 from retrainer.pipeline import recovery
-from retrainer.posts.validation import shorten
-from retrainer.streams import DEFAULT_STREAM
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,11 +35,6 @@ def open_stream(context: typer.Context, stream: str | None) -> Iterator[tuple[Pr
 def has_several_streams(project: Project) -> bool:
     """Whether the project has several streams; with one, nothing mentions streams."""
     return len(project.list_streams()) > 1
-
-
-def of_stream(project: Project) -> str:
-    """Return words that name the stream, for a message; nothing for `default`."""
-    return "" if project.stream == DEFAULT_STREAM else f" of the stream '{shorten(project.stream)}'"
 
 
 @contextmanager

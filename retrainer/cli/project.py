@@ -9,12 +9,12 @@ from typing import Annotated
 
 import typer
 
-from retrainer import console, doctor
+from retrainer import console, doctor, streams_status
 from retrainer import project as projects
 from retrainer import status as states
 from retrainer.cli import groups
 from retrainer.cli.context import open_project
-from retrainer.cli.options import AsJson
+from retrainer.cli.options import AsJson, StreamsOption
 from retrainer.notify import notifier
 from retrainer.registry import migrations
 from retrainer.render import documents, tables
@@ -85,20 +85,32 @@ def examine(
 
 
 @app.command()
-def status(context: typer.Context, *, as_json: AsJson = False) -> int:
+def status(context: typer.Context, *, stream: StreamsOption = None, as_json: AsJson = False) -> int:
     """Show the state of the project, and what needs attention.
 
     Exits with 1 if anything does: a failed or missing run, nothing in production, stale posts, a schedule that nothing
-    runs, a full disk, a broken plugin, a shared database.
+    runs, a full disk, a broken plugin, a shared database. Of several streams, it shows numbers and the first problems.
 
     Example: retrainer status
     """
     with open_project(context) as (project, _):
-        found = states.get_status(project, datetime.now(UTC))
-    if as_json:
-        console.document(documents.status.StatusDocument.from_status(found))
+        streams = project.select_streams(stream)
+        names = streams or project.list_streams()
+        now = datetime.now(UTC)
+        found: states.Status | streams_status.StreamsStatus
+        if len(names) == 1:
+            found = states.get_status(project.for_stream(names[0]), now)
+        else:
+            found = streams_status.get_streams_status(project, now, streams)
+    if isinstance(found, states.Status):
+        if as_json:
+            console.document(documents.status.StatusDocument.from_status(found))
+        else:
+            status_text.show_status(found)
+    elif as_json:
+        console.document(documents.status.StreamsStatusDocument.from_status(found))
     else:
-        status_text.show_status(found)
+        status_text.show_streams_status(found)
     return int(bool(found.problems))
 
 

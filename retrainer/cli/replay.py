@@ -11,11 +11,11 @@ import typer
 from retrainer import console
 from retrainer.cli.completion import complete_policies
 from retrainer.cli.context import open_project
-from retrainer.cli.options import AsJson, TypeArgument, time_option
+from retrainer.cli.options import AsJson, StreamOption, TypeArgument, time_option
 from retrainer.cli.workers import AddressOption, BackendOption, SchedulerOption, WorkerOptions
 from retrainer.render import plots
 from retrainer.render import replay as render
-from retrainer.replay import runner
+from retrainer.replay import runner, sandbox
 
 if TYPE_CHECKING:
     from retrainer.replay.runner import Progress
@@ -31,6 +31,7 @@ def replay(
     context: typer.Context,
     model_type: TypeArgument = "timing",
     *,
+    stream: StreamOption = None,
     start: Annotated[datetime, time_option("The first step (ISO 8601, UTC).", "--from", metavar="DATE")],
     end: Annotated[datetime | None, time_option("The end. By default, the last post.", "--to", metavar="DATE")] = None,
     policy: Annotated[
@@ -78,7 +79,7 @@ def replay(
         if plot is not None:
             plots.require_format(plot)
         report = runner.replay(
-            project,
+            sandbox.choose_stream(project, stream),
             runtime,
             model_type,
             datetime.now(UTC),

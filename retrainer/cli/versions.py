@@ -9,7 +9,7 @@ import typer
 
 from retrainer import console
 from retrainer.cli.completion import complete_versions
-from retrainer.cli.context import has_several_streams, of_stream, open_project, open_stream
+from retrainer.cli.context import has_several_streams, open_project, open_stream
 from retrainer.cli.options import (
     AsJson,
     Reason,
@@ -22,6 +22,7 @@ from retrainer.cli.options import (
 )
 from retrainer.pipeline import promotion, retention
 from retrainer.render import documents, tables
+from retrainer.streams import of_stream
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -103,7 +104,9 @@ def hold(
     """
     with open_stream(context, stream) as (project, _):
         changed = project.registry.hold(model_type, reason, datetime.now(UTC))
-    message = f"Automatic promotion of {model_type}{of_stream(project)} is {'now' if changed else 'already'} on hold"
+    message = (
+        f"Automatic promotion of {model_type}{of_stream(project.stream)} is {'now' if changed else 'already'} on hold"
+    )
     console.success(message, as_json=as_json, changed=changed, stream=project.stream)
 
 
@@ -122,7 +125,9 @@ def release(
     """
     with open_stream(context, stream) as (project, _):
         changed = project.registry.release(model_type, reason, datetime.now(UTC))
-    message = f"Automatic promotion of {model_type}{of_stream(project)} is {'released' if changed else 'not on hold'}"
+    message = (
+        f"Automatic promotion of {model_type}{of_stream(project.stream)} is {'released' if changed else 'not on hold'}"
+    )
     console.success(message, as_json=as_json, changed=changed, stream=project.stream)
 
 

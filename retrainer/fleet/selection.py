@@ -38,7 +38,7 @@ def select_units(
 ) -> Selection:
     """Select the models to train: of these streams and types, those that are enabled and, if wanted, due."""
     last = project.registry.across(None).last_completed_runs()
-    due = due_of_streams(project, streams, model_types, now) if if_due else {}
+    due = due_of_streams(project, streams, model_types, now, last) if if_due else {}
     units: list[Unit] = []
     not_due = 0
     for stream, settings in project.settings.for_streams(streams).items():

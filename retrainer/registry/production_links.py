@@ -73,13 +73,13 @@ class ProductionLinks:
         """
         if self._place is not None:
             for model_type in MODEL_TYPE_NAMES:
-                _require_free(self._path(model_type), model_type)
+                _require_free(self.path(model_type), model_type)
 
     def find_problem(self, model_type: ModelTypeName) -> str | None:
         """Describe what is wrong with a type's production link; None if it is right."""
         if self._place is None:
             return None
-        link = self._path(model_type)
+        link = self.path(model_type)
         production = self._registry.get_production(model_type)
         if production is None:
             is_own = link.is_symlink() and _is_own_link(link, model_type)
@@ -95,7 +95,8 @@ class ProductionLinks:
         models, stream = Path(self._artifacts.place.locate()), self._registry.stream
         return models if stream == DEFAULT_STREAM else models / STREAMS / stream_id(stream)
 
-    def _path(self, model_type: ModelTypeName) -> Path:
+    def path(self, model_type: ModelTypeName) -> Path:
+        """Return where the link of a type is."""
         return self._folder / f"{model_type}_model"
 
     def _target(self, version: ModelVersion) -> str:
@@ -104,7 +105,7 @@ class ProductionLinks:
         return f"{up}{version.model_type}/{version.version_id}"
 
     def _link(self, model_type: ModelTypeName) -> None:
-        link = self._path(model_type)
+        link = self.path(model_type)
         production = self._registry.get_production(model_type)
         if self.find_problem(model_type) is None:
             return

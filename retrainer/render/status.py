@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from retrainer import console
 from retrainer.console import Styled
 from retrainer.render.cells import format_minute
+from retrainer.streams import of_stream
 from retrainer.times import format_hours, format_relative
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from datetime import datetime
 
-    from retrainer.health import DiskSpace
+    from retrainer.health import DiskSpace, Problem
     from retrainer.posts.freshness import PostsActivity
     from retrainer.registry.tables import TrainingRun
     from retrainer.schedule.installed import Schedule
     from retrainer.status import ModelTypeStatus, NeededAlgorithm, Status
+    from retrainer.streams_status import ModelTypeCounts, StreamsStatus
 
     Row = tuple[str, str | Styled]
 
+MAX_SHOWN_PROBLEMS = 10  # of several streams
 _GIB = 1024**3
 
 
@@ -30,14 +34,57 @@ def show_status(status: Status) -> None:
     now = status.at
     rows = [row for one in status.types for row in _type_rows(one, now)]
     rows.append(("posts", _describe_posts(status.posts)))
-    rows += [("schedule", _describe_schedule(schedule)) for schedule in status.schedules]
-    if not status.schedules:
-        rows.append(("schedule", "none on this machine"))
-    rows += [("disk", _describe_disk(status.disk)), ("plugins", _describe_plugins(status.plugins))]
-    console.table(["Part", "State"], rows, title=f"{status.project}, {format_minute(now)} UTC")
+    rows += _surroundings(status)
+    title = f"{status.project}{of_stream(status.stream).replace(' of the', ', the', 1)}, {format_minute(now)} UTC"
+    console.table(["Part", "State"], rows, title=title)
     if not status.problems:
         console.text(Styled("✓ Nothing needs attention", "good"))
-    for problem in status.problems:
+    _show_problems(status.problems)
+
+
+def show_streams_status(status: StreamsStatus) -> None:
+    """Print the state of several streams: numbers, then some of what needs attention."""
+    newest = "" if status.newest_at is None else f", the newest {_when(status.newest_at, status.at)}"
+    rows: list[Row] = [
+        ("streams", f"{status.streams}"),
+        *((one.model_type, _describe_counts(one)) for one in status.types),
+        ("posts", f"{status.posts}{newest}"),
+        *_surroundings(status),
+    ]
+    console.table(["Part", "State"], rows, title=f"{status.project}, {format_minute(status.at)} UTC")
+    if not status.problems:
+        console.text(Styled("✓ Nothing needs attention", "good"))
+        return
+    _show_problems(status.problems[:MAX_SHOWN_PROBLEMS])
+    if len(status.problems) > MAX_SHOWN_PROBLEMS:
+        more = Counter(problem.kind for problem in status.problems[MAX_SHOWN_PROBLEMS:])
+        kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(more.items()))
+        console.paragraph(
+            f"And {more.total()} more: {kinds}. `retrainer streams --failed` and `--not-live` list streams, "
+            "`retrainer status --stream NAME` shows one"
+        )
+
+
+def _describe_counts(one: ModelTypeCounts) -> str | Styled:
+    if not one.enabled and not one.live:
+        return "disabled"
+    parts = [f"{one.live} of {max(one.enabled, one.live)} in production", f"{one.due} due"]
+    parts += [f"{one.held} on hold"] if one.held else []
+    parts += [f"the last run of {one.failed} failed"] if one.failed else []
+    line = ", ".join(parts)
+    return Styled(line, "bad") if one.failed or one.live < one.enabled else line
+
+
+def _surroundings(status: Status | StreamsStatus) -> Iterator[Row]:
+    yield from (("schedule", _describe_schedule(schedule)) for schedule in status.schedules)
+    if not status.schedules:
+        yield "schedule", "none on this machine"
+    yield "disk", _describe_disk(status.disk)
+    yield "plugins", _describe_plugins(status.plugins)
+
+
+def _show_problems(problems: Sequence[Problem]) -> None:
+    for problem in problems:
         sentence = f"✗ {problem.message[0].upper()}{problem.message[1:].removesuffix('.')}."
         console.paragraph(Styled(f"{sentence} {problem.hint}".strip(), "bad"), indent=2)
 

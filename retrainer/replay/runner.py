@@ -19,6 +19,7 @@ from retrainer.replay.prefetch import Workspace, prefetching
 from retrainer.replay.results import Ending, report
 from retrainer.replay.sandbox import read_history
 from retrainer.replay.store import ReplayStore
+from retrainer.streams import stream_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -94,7 +95,7 @@ def replay(
     history = read_history(project, model_type, now)
     span = resolve_span(history, start, end)
     plans = [(policy, plan_steps(policy, history, *span)) for policy in chosen]
-    folder = (workdir or project.folder / ".retrainer" / "replay") / model_type
+    folder = (workdir or project.folder / ".retrainer" / "replay") / stream_folder(project.stream) / model_type
     names = [policy.name for policy in chosen]
     with workdirs.opened(folder, names, resume=resume), closing(ReplayStore(folder / workdirs.STORE)) as store:
         cache = AlgorithmCache(runtime.algorithms, store, history, max_cost)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from contextlib import suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ from retrainer.files import remove
 from retrainer.model_types.base import utc_times
 from retrainer.pipeline.split import load_usable_posts
 from retrainer.posts.store import PostsSummary, PostStore
-from retrainer.project import Project
+from retrainer.project import Project, pick_stream
 from retrainer.registry.database import Database
 from retrainer.registry.registry import Registry
 from retrainer.registry.tables import (
@@ -30,6 +30,7 @@ from retrainer.registry.tables import (
 from retrainer.streams import DEFAULT_STREAM
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from datetime import datetime
     from pathlib import Path
 
@@ -201,25 +202,45 @@ class SandboxProject(Project):
         return self.history
 
 
+def choose_stream(project: Project, name: str | None) -> Project:
+    """Return the project seen from a stream with posts, or from the only one; its database is not changed.
+
+    Raises:
+        UnknownName: there is no such stream.
+        UsageError: there are several, and none is named.
+        DatabaseError: the database cannot be read.
+    """
+    streams = []
+    with suppress(InsufficientData), _open_posts(project) as store:
+        streams = store.list_streams()
+    return project.for_stream(pick_stream(name, streams or [DEFAULT_STREAM]))
+
+
 def read_history(project: Project, model_type: ModelTypeName, until: datetime) -> PostHistory:
-    """Read the posts of a project without changing its database.
+    """Read the posts of a stream without changing the database of the project.
 
     Raises:
         InsufficientData: no posts were ever imported, or the model type can use none of them.
         DatabaseError: the database cannot be read.
     """
+    with _open_posts(project) as store:
+        return PostHistory(load_usable_posts(store, model_type, until), store.location)
+
+
+@contextmanager
+def _open_posts(project: Project) -> Iterator[PostStore]:
+    """Open the posts of a stream for reading.
+
+    Raises:
+        InsufficientData: no posts were ever imported.
+    """
     settings = project.settings.posts
     database = Database.open_read_only(project.settings.database.url, project.folder, project.models_dir)
-    store = None
-    try:
+    with closing(database):
         if settings.url is None and settings.table == POSTS_TABLE and not database.has_table(POSTS_TABLE):
             raise InsufficientData(f"there are no posts in {database.location}", hint="Import posts first")
-        store = PostStore.open(settings, database, project.folder)
-        return PostHistory(load_usable_posts(store, model_type, until), store.location)
-    finally:
-        if store is not None:
-            store.close()
-        database.close()
+        with closing(PostStore.open(settings, database, project.folder).for_stream(project.stream)) as store:
+            yield store
 
 
 def open_sandbox(folder: Path, settings: Settings, history: PostHistory) -> SandboxProject:

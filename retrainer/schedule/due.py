@@ -11,12 +11,13 @@ from retrainer.pipeline.stale_posts import count_new_posts
 from retrainer.streams import ModelKey
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from datetime import datetime
 
     from retrainer.config import RetrainingSettings
     from retrainer.model_types import ModelTypeName
     from retrainer.project import Project
+    from retrainer.registry.overviews import RunSummary
 
 # A daily crontab line does not start at the same second every day, and starts an hour early when the clocks go forward:
 # a run at 03:00:10 a week ago must not delay the one at 03:00:05 by a day.
@@ -68,11 +69,17 @@ def due(project: Project, model_type: ModelTypeName, now: datetime) -> Due:
 
 
 def due_of_streams(
-    project: Project, streams: Iterable[str], model_types: Sequence[ModelTypeName], now: datetime
+    project: Project,
+    streams: Iterable[str],
+    model_types: Sequence[ModelTypeName],
+    now: datetime,
+    last: Mapping[ModelKey, RunSummary],
 ) -> dict[ModelKey, Due]:
-    """Check which models of streams are due, as `due` does, by a few queries whatever the number of streams."""
-    registry = project.registry.across(None)
-    last = registry.last_completed_runs()
+    """Check which models of streams are due, as `due` does, by a few queries whatever the number of streams.
+
+    Args:
+        last: the latest completed run of each model.
+    """
     new_posts = _NewPosts(project, now)
     found = {}
     for stream, settings in project.settings.for_streams(streams).items():

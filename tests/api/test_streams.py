@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -10,6 +11,7 @@ from fastapi.routing import APIRoute
 
 from retrainer.api.routes import health, read, streams, write
 from retrainer.pipeline.run import retrain
+from tests.api.test_operation import of, samples
 from tests.conftest import NOW, configure, open_project, regular_posts, runtime_of
 
 if TYPE_CHECKING:
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from tests.conftest import Prepare
 
 HOSTILE = "../x y/ü&=#%00\"'<b>*"
-NAMES = ["News", HOSTILE, "news"]
+NAMES = [HOSTILE, "News", "news"]  # in order
 STREAMS = f"the project has {len(NAMES)} streams"
 NOT_ABOUT_A_MODEL = {
     "/health/live": "the process",
@@ -207,3 +209,57 @@ def test_a_retrain_of_a_stream_uses_its_settings(versions: dict[str, list[str]],
     run = server.ended(run_ids["timing"])
     assert (run["stream"], run["status"], run["compared_with"]) == ("News", "completed", versions["News"][0])
     assert server.get("/models/training-history?stream=news").json()["total"] == 2
+
+
+@pytest.mark.slow_on_postgresql
+def test_metrics_of_several_streams_have_their_names(
+    versions: dict[str, list[str]], folder: Path, serve: Serve
+) -> None:
+    open_project(folder).for_stream(HOSTILE).registry.hold("timing", "for a test", NOW)
+    seen = samples(serve())
+    for name, (live, _) in versions.items():
+        labels = {"stream": name, "model_type": "timing"}
+        assert seen[of("retrainer_production_info", version_id=live, algorithm="baseline", **labels)] == 1
+        assert seen[of("retrainer_automatic_promotion_held", **labels)] == (name == HOSTILE)
+        assert seen[of("retrainer_last_run_failed", **labels)] == 0
+        assert seen[of("retrainer_posts", stream=name)] == 120
+    assert seen[of("retrainer_streams")] == 3
+    assert seen[of("retrainer_streams_held", model_type="timing")] == 1
+    assert seen[of("retrainer_run_duration_seconds_count", model_type="timing", outcome="promoted")] == 3
+    assert of("retrainer_posts") not in seen
+
+
+@pytest.mark.slow_on_postgresql
+def test_metrics_of_many_streams_are_totals(
+    versions: dict[str, list[str]], folder: Path, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("retrainer.api.project_metrics.MAX_STREAMS", 2)
+    registry = open_project(folder).for_stream("news").registry
+    registry.fail_run(registry.start_run("timing", "baseline", NOW + timedelta(days=1), None).run_id, "a test", NOW)
+    registry.start_run("content", "baseline", NOW, None)
+    seen = samples(serve())
+    assert not any("stream" in dict(labels) for _, labels in seen)
+    totals = {
+        "retrainer_streams_in_production": (3, 0),
+        "retrainer_streams_failed": (1, 0),
+        "retrainer_streams_held": (0, 0),
+        "retrainer_streams_running": (0, 1),
+    }
+    for name, numbers in totals.items():
+        assert tuple(seen[of(name, model_type=kind)] for kind in ("timing", "content")) == numbers, name
+    assert seen[of("retrainer_streams")] == 3
+    assert seen[of("retrainer_newest_post_timestamp_seconds")] == (NOW - timedelta(hours=5)).timestamp()
+
+
+@pytest.mark.slow_on_postgresql
+def test_streams_are_listed_by_page_and_filter(versions: dict[str, list[str]], serve: Serve, retrainer: Runner) -> None:
+    server = serve()
+    document = server.get("/streams").json()
+    assert document == {**retrainer("streams", "--json").json}
+    assert [one["stream"] for one in document["streams"]] == NAMES
+    page = server.get("/streams?limit=2&page=2").json()
+    assert ([one["stream"] for one in page["streams"]], page["count"], page["total"]) == ([NAMES[2]], 1, 3)
+    assert server.get("/streams?stream=*ews&model_type=timing").json()["total"] == 2
+    assert server.get("/streams?held=true").json()["total"] == 0
+    assert server.get("/streams?sort=worst").status_code == 422
+    assert server.get("/streams?stream=nothing*").status_code == 404

@@ -380,6 +380,23 @@ def test_a_promoted_run_is_notified_once() -> None:
     assert message_of({"kind": "run", "model_type": "timing", "run": run}, "p") is None
 
 
+def test_a_message_names_the_stream_unless_it_is_the_default_one() -> None:
+    event = {"kind": "promotion", "model_type": "timing", "version_id": "v", "stream": "default"}
+    message = message_of(event, "p")
+    assert message is not None
+    assert message.title == "retrainer: The timing model has a new version in production: v"
+    for name, shown in {"news": "news", "a\u2028b": "a b", "x" * 200: f"{'x' * 59}…"}.items():
+        message = message_of({**event, "stream": name}, "p")
+        assert message is not None
+        assert (
+            message.title == f"retrainer: The timing model of the stream '{shown}' has a new version in production: v"
+        )
+        assert message.document["stream"] == name
+    stale = message_of({"kind": "stale_posts", "stream": "news"}, "p")
+    assert stale is not None
+    assert stale.text.startswith("Posts of the stream 'news' have stopped arriving (project 'p' on ")
+
+
 def test_deliveries_are_concurrent_and_library_errors_are_not_repeated() -> None:
     def broken() -> None:
         raise ValueError(TOKEN)

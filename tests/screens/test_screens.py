@@ -31,6 +31,7 @@ READING = (
     "history",
     "history --type timing --not-promoted",
     "versions",
+    "streams",
     "production",
     "show timing@production",
     "show content@production",

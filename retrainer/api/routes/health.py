@@ -11,7 +11,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel, Field
 
 from retrainer.api.dependencies import State, failures, in_thread, reject_unknown_parameters
-from retrainer.api.metrics import metrics_without_database
+from retrainer.api.project_metrics import metrics_without_database
 from retrainer.errors import RetrainerError
 from retrainer.render.documents.status import StatusDocument
 from retrainer.status import get_status

@@ -6,13 +6,16 @@ from typing import TYPE_CHECKING, Literal, Self
 from pydantic import Field
 
 from retrainer.model_types import ModelTypeName
-from retrainer.render.documents.base import Document, Timestamp, VersionId
+from retrainer.render.documents.base import Document, StreamName, Timestamp, VersionId
 from retrainer.render.documents.runs import RunDocument
 
 if TYPE_CHECKING:
     from retrainer.health import DiskSpace
     from retrainer.posts.freshness import PostsActivity
     from retrainer.status import ModelTypeStatus, Status
+    from retrainer.streams_status import StreamsStatus
+
+MAX_PROBLEMS = 100  # in the document of several streams
 
 
 class ProblemDocument(Document):
@@ -27,6 +30,9 @@ class ProblemDocument(Document):
     )
     message: str = Field(examples=["the posts are stale: the newest is 9.0 days old"])
     hint: str = Field(examples=["Check that posts are still fetched or imported"])
+    stream: str | None = Field(
+        examples=["default"], description="The stream concerned; null for what concerns the whole project."
+    )
 
 
 class HoldDocument(Document):
@@ -131,6 +137,7 @@ class StatusDocument(Document):
     project: str = Field(examples=["/srv/project"])
     needs_attention: bool = Field(examples=[False], description="Whether there are problems.")
     problems: list[ProblemDocument] = Field(examples=[[]])
+    stream: StreamName
     types: list[ModelTypeStatusDocument]
     posts: PostsStatusDocument
     schedules: list[ScheduleDocument]
@@ -144,6 +151,43 @@ class StatusDocument(Document):
             needs_attention=bool(status.problems),
             types=[ModelTypeStatusDocument.from_status(one) for one in status.types],
             posts=PostsStatusDocument.from_activity(status.posts),
+            disk=DiskDocument.from_space(status.disk) if status.disk else None,
+        )
+
+
+class ModelTypeCountsDocument(Document):
+    """How many streams of some kind there are for a model type."""
+
+    model_type: ModelTypeName
+    enabled: int = Field(examples=[500], description="Streams whose models of the type are retrained.")
+    live: int = Field(examples=[498], description="Streams with a production version.")
+    due: int = Field(examples=[12])
+    held: int = Field(examples=[1], description="Streams whose automatic promotion is on hold.")
+    failed: int = Field(examples=[3], description="Streams whose latest run failed.")
+
+
+class StreamsStatusDocument(Document):
+    """The state of several streams."""
+
+    at: Timestamp
+    project: str = Field(examples=["/srv/project"])
+    needs_attention: bool = Field(examples=[True], description="Whether there are problems.")
+    problem_counts: dict[str, int] = Field(examples=[{"failed_run": 3}], description="How many there are of each kind.")
+    problems: list[ProblemDocument] = Field(description=f"The first {MAX_PROBLEMS} of them.")
+    streams: int = Field(examples=[500])
+    types: list[ModelTypeCountsDocument]
+    posts: int = Field(examples=[186_500])
+    newest_at: Timestamp | None
+    schedules: list[ScheduleDocument]
+    disk: DiskDocument | None
+    plugins: list[NeededPluginDocument]
+
+    @classmethod
+    def from_status(cls, status: "StreamsStatus") -> Self:
+        return cls.build(
+            status,
+            needs_attention=bool(status.problems),
+            problems=status.problems[:MAX_PROBLEMS],
             disk=DiskDocument.from_space(status.disk) if status.disk else None,
         )
 

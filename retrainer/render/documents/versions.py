@@ -1,6 +1,5 @@
 """The documents of versions, and of the decisions about them."""
 
-import shlex
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field
@@ -16,7 +15,7 @@ from retrainer.render.documents.base import (
     VersionId,
 )
 from retrainer.render.documents.evaluations import FiguresDocument, ModelEvaluationDocument
-from retrainer.streams import DEFAULT_STREAM
+from retrainer.streams import stream_argument
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -170,7 +169,8 @@ class ChangedDocument(Document):
         """Build the document of a rollback that puts automatic promotion on hold, or does not."""
         message = f"Rolled back from {change.from_version} to {change.to_version}"
         if hold:
-            message += f"; automatic promotion is on hold until `{_release(change)}`"
+            release = f"retrainer release {change.model_type}{stream_argument(change.stream)}"
+            message += f"; automatic promotion is on hold until `{release}`"
         return cls(
             status="success",
             stream=change.stream,
@@ -179,12 +179,6 @@ class ChangedDocument(Document):
             from_version_id=change.from_version,
             changed=True,
         )
-
-
-def _release(change: "Change") -> str:
-    """Return the command that ends the hold of a rollback."""
-    stream = "" if change.stream == DEFAULT_STREAM else f" --stream {shlex.quote(change.stream)}"
-    return f"retrainer release {change.model_type}{stream}"
 
 
 class PrunedVersionDocument(Document):

@@ -1,0 +1,161 @@
+"""The state of several streams in one look: numbers, and what needs attention."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from datetime import timedelta
+from itertools import chain
+from typing import TYPE_CHECKING
+
+from retrainer.health import DiskSpace, Problem, check_surroundings, measure_space
+from retrainer.model_types import MODEL_TYPE_NAMES
+from retrainer.overview import overview
+from retrainer.schedule.installed import find_schedules
+from retrainer.status import NeededAlgorithm, find_problem, model_problems, posts_problems
+from retrainer.streams import ModelKey
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from datetime import datetime
+
+    from retrainer.model_types import ModelTypeName
+    from retrainer.overview import ModelOverview, StreamOverview
+    from retrainer.project import Project
+    from retrainer.schedule.installed import Schedule
+
+_FEW_GAPS = 999  # with no more, posts are stale after twice the longest gap at the earliest, so twice the mean one
+
+
+@dataclass(frozen=True)
+class ModelTypeCounts:
+    """How many streams of some kind there are for a model type.
+
+    Attributes:
+        enabled: whose models of the type are retrained.
+        live: with a production version.
+        due, held, failed: that are due, are on hold, or whose latest run failed.
+    """
+
+    model_type: ModelTypeName
+    enabled: int
+    live: int
+    due: int
+    held: int
+    failed: int
+
+
+@dataclass(frozen=True)
+class StreamsStatus:
+    """The state of several streams.
+
+    Attributes:
+        at: the time, UTC.
+        problems: what needs attention; first what concerns the whole project, then by kind and stream.
+        streams: the number of streams.
+        posts: the number of their posts.
+        newest_at: the time of the newest one.
+        disk: None if it cannot be read.
+    """
+
+    at: datetime
+    project: str
+    problems: list[Problem]
+    streams: int
+    types: list[ModelTypeCounts]
+    posts: int
+    newest_at: datetime | None
+    schedules: list[Schedule]
+    disk: DiskSpace | None
+    plugins: list[NeededAlgorithm]
+
+    @property
+    def problem_counts(self) -> dict[str, int]:
+        """The number of problems of each kind."""
+        return dict(Counter(problem.kind for problem in self.problems))
+
+
+def get_streams_status(project: Project, now: datetime, streams: Sequence[str] | None = None) -> StreamsStatus:
+    """Gather the state of streams, all by default, in a few queries. Nothing is written."""
+    found = overview(project, now, streams)
+    schedules = find_schedules(project.config_file)
+    production = project.registry.across(streams).list_production()
+    surroundings = list(check_surroundings(project, schedules, now, production))
+    algorithms = _needed_algorithms(project, found)
+    unusable = {problem.subject for problem in surroundings}
+    live = {(version.algorithm, version.model_type) for version in production if version.version_id in unusable}
+    problems = [
+        *surroundings,
+        *_algorithm_problems(one for one in algorithms if (one.name, one.model_type) not in live),
+        *_stream_problems(project, found, now),
+    ]
+    return StreamsStatus(
+        at=now,
+        project=str(project.folder),
+        problems=sorted(problems, key=lambda problem: (problem.stream is not None, problem.kind, problem.stream or "")),
+        streams=len(found),
+        types=[_count(model_type, chain.from_iterable(one.models for one in found)) for model_type in MODEL_TYPE_NAMES],
+        posts=sum(one.posts for one in found),
+        newest_at=max((one.newest_at for one in found if one.newest_at is not None), default=None),
+        schedules=schedules,
+        disk=measure_space(project.models_dir),
+        plugins=algorithms,
+    )
+
+
+def _count(model_type: ModelTypeName, models: Iterable[ModelOverview]) -> ModelTypeCounts:
+    of_type = [model for model in models if model.model_type == model_type]
+    return ModelTypeCounts(
+        model_type=model_type,
+        enabled=sum(model.enabled for model in of_type),
+        live=sum(model.live is not None for model in of_type),
+        due=sum(model.due.is_due for model in of_type),
+        held=sum(model.hold is not None for model in of_type),
+        failed=sum(model.failure is not None for model in of_type),
+    )
+
+
+def _stream_problems(project: Project, streams: Iterable[StreamOverview], now: datetime) -> Iterator[Problem]:
+    silent = [one for one in streams if _may_be_stale(one, now)]
+    freshness = project.posts.list_freshness([one.stream for one in silent], now)
+    for one in streams:
+        if not one.posts or one.stream in freshness:
+            yield from posts_problems(freshness.get(one.stream), one.stream, several=True)
+        for model in one.models:
+            key = ModelKey(one.stream, model.model_type)
+            is_live = model.live is not None
+            yield from model_problems(
+                key, model.last_run, model.due_at, now, enabled=model.enabled, is_live=is_live, several=True
+            )
+
+
+def _may_be_stale(one: StreamOverview, now: datetime) -> bool:
+    """Whether it takes a look at all posts of a stream to know that they are not stale."""
+    if one.first_at is None or one.newest_at is None or one.posts < 2:  # noqa: PLR2004  two posts make a gap
+        return False
+    mean_gap = max((one.newest_at - one.first_at) / (one.posts - 1), timedelta())
+    return now - one.newest_at > mean_gap * (2 if one.posts <= _FEW_GAPS else 1)
+
+
+def _needed_algorithms(project: Project, streams: Iterable[StreamOverview]) -> list[NeededAlgorithm]:
+    """Load each algorithm of the settings and of production once, with the settings of one of its streams."""
+    needed: dict[tuple[str, ModelTypeName], str] = {}
+    settings = project.settings.for_streams(one.stream for one in streams)
+    for one in streams:
+        for model in one.models:
+            names = [model.live.algorithm] if model.live is not None else []
+            if model.enabled:
+                names.append(settings[one.stream].model(model.model_type).algorithm)
+            for name in names:
+                needed.setdefault((name, model.model_type), one.stream)
+    return [
+        NeededAlgorithm(name, model_type, find_problem(project.for_stream(stream), name, model_type))
+        for (name, model_type), stream in needed.items()
+    ]
+
+
+def _algorithm_problems(algorithms: Iterable[NeededAlgorithm]) -> Iterator[Problem]:
+    for needed in algorithms:
+        if needed.problem is not None:
+            message = f"a configured {needed.model_type} algorithm cannot be used: {needed.problem}"
+            yield Problem("unusable_algorithm", needed.name, message, "")
