@@ -1,6 +1,6 @@
 """Measure the runs of a fleet of streams on PostgreSQL.
 
-    make bench-fleet                                10,000 streams, 2,000 of them timed, 2 jobs: some 15 minutes on 2 cores
+    make bench-fleet                                10,000 streams, 2,000 of them timed, 2 jobs: half an hour
     make bench-fleet STREAMS=1000 TIMED=200 JOBS=2
 
 A temporary PostgreSQL server holds a project with 100 and one with STREAMS registered streams of 373 simulated posts,
@@ -33,20 +33,20 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 from threadpoolctl import threadpool_limits
 
+from benchmarks.fleet_backends import measure_backends, open_backends
 from benchmarks.fleet_commits import measure_writes
 from benchmarks.fleet_projects import POSTS, create_registered, postgresql, stream_name
 from benchmarks.fleet_worker import measure_unit
 from benchmarks.scaling import print_scaling
-from retrainer.fleet.backend import WorkerLost
-from retrainer.fleet.local import _PRELOADED, LocalProcesses
+from retrainer.fleet.local import _PRELOADED
 from retrainer.fleet.units import Unit, WorkerSpec
+from retrainer.parallel.child import WorkerLost
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from benchmarks.fleet_projects import Server
     from benchmarks.fleet_worker import MeasuredUnit, Seconds
-    from retrainer.fleet.backend import Backend
     from retrainer.fleet.units import Outcome
     from retrainer.project import Project
 
@@ -137,52 +137,6 @@ def measure_size(few: Fleet, many: Fleet, server: Server, timed: int, jobs: int)
         "bytes_a_run": grown / len(found),
         "commits_a_second": sum(one.commits for one in found) / seconds[many.streams],
     }
-
-
-def measure_backends(fleet: Fleet, backends: dict[str, Backend], runs: int, jobs: int) -> dict[str, Any]:
-    """Measure how many runs a minute backends make, in turn; the processes of this machine are the first one."""
-    block = 10 * jobs
-    seconds: dict[str, float] = defaultdict(float)
-    with ExitStack() as stack:
-        running = {name: stack.enter_context(closing(InBlocks(backend, fleet))) for name, backend in backends.items()}
-        for blocks in running.values():
-            blocks.run(3 * jobs)
-        for _ in range(max(runs // block, 1)):
-            for name, blocks in running.items():
-                seconds[name] += blocks.run(block)
-    done = max(runs // block, 1) * block
-    first = next(iter(backends))
-    return {
-        name: {"runs_a_minute": 60 * done / seconds[name], "ratio": seconds[first] / seconds[name]} for name in backends
-    }
-
-
-class InBlocks:
-    """Runs units in the workers of a backend, which wait between blocks."""
-
-    def __init__(self, backend: Backend, fleet: Fleet) -> None:
-        self._fleet = fleet
-        self._units: list[Unit] = []
-        self._results = backend.run(fleet.spec, lambda: self._units.pop() if self._units else None)
-
-    def run(self, count: int) -> float:
-        """Run the next units, and return the seconds that took."""
-        self._units = self._fleet.take(count)
-        started = time.perf_counter()
-        results = [next(self._results)[1] for _ in range(count)]
-        seconds = time.perf_counter() - started
-        self._fleet.check(results)
-        return seconds
-
-    def close(self) -> None:
-        """End the workers."""
-        self._results.close()
-
-
-@contextmanager
-def open_backends(jobs: int) -> Iterator[dict[str, Backend]]:
-    """Open those backends that are installed, with as many workers each."""
-    yield {"local": LocalProcesses(jobs)}
 
 
 @contextmanager
@@ -294,10 +248,10 @@ def _print_processor(found: dict[str, Any]) -> None:
 
 def _print_size(found: dict[str, Any]) -> None:
     print(
-        f"A run with {found['streams']:,} streams registered: {found['seconds']:.3f} s, {found['ratio']:.3f} of that with "
-        f"{FEW} ({found['timed']:,} timed, {found['jobs']} jobs, {found['promoted']:.0%} promoted)\n"
-        f"  {found['streams_a_second']:.2f} streams a second; {found['queries']:.0f} queries and {found['commits']:.1f} "
-        f"commits each, {found['commits_a_second']:.0f} commits a second\n"
+        f"A run with {found['streams']:,} streams registered: {found['seconds']:.3f} s, {found['ratio']:.3f} of that "
+        f"with {FEW} ({found['timed']:,} timed, {found['jobs']} jobs, {found['promoted']:.0%} promoted)\n"
+        f"  {found['streams_a_second']:.2f} streams a second; {found['queries']:.0f} queries and "
+        f"{found['commits']:.1f} commits each, {found['commits_a_second']:.0f} commits a second\n"
         f"  peak memory of a worker: {found['peak_bytes'] / 1e6:.0f} MB"
     )
     _print_shares(found["shares"])

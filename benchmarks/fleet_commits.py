@@ -1,9 +1,10 @@
-"""What the registry of a project on PostgreSQL takes in: the writes of runs, without the runs; for `benchmarks.fleet`."""
+"""How many runs the registry of a project on PostgreSQL records a second; for `benchmarks.fleet`."""
 
 from __future__ import annotations
 
 import multiprocessing
 import time
+from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -72,8 +73,8 @@ def measure_writes(
     for count in counts:
         barrier = processes.Barrier(count)
         arguments = [(config_file, number, seconds, lock_per_process) for number in range(count)]
-        with processes.Pool(count, _share, (barrier,)) as pool:
-            rates.append(WriteRate(count, sum(pool.starmap(_write, arguments, chunksize=1))))
+        with ProcessPoolExecutor(count, processes, _share, (barrier,)) as pool:
+            rates.append(WriteRate(count, sum(pool.map(_write, *zip(*arguments, strict=True)))))
     return rates
 
 

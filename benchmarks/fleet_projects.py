@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 POSTS = 373
 TEMPLATES = 10  # streams that are simulated and trained; the others are copies of them
 _NEW_POSTS = 14  # since the registered run
-_END = datetime(2024, 10, 31, tzinfo=UTC)
+_END = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)  # so that the posts are not stale
 _BATCH = 500  # streams inserted at a time
 _TABLES = (ModelVersion, VersionFile, TrainingRun, ModelEvaluation, LedgerEntry)
 

@@ -257,7 +257,7 @@ class Database:
         return revision
 
     @contextmanager
-    def _write_connection(self, durable: bool = True) -> Iterator[sa.Connection]:  # noqa: FBT001, FBT002
+    def _write_connection(self, durable: bool = True) -> Iterator[sa.Connection]:
         with self._translate_errors(), self._writing_engine.begin() as connection:
             if connection.dialect.name == "postgresql":
                 lock = sa.select(sa.func.pg_advisory_xact_lock(_ADVISORY_LOCK))
