@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +18,10 @@ from retrainer.pipeline.run import retrain
 from retrainer.posts.sample import sample_posts
 from retrainer.project import Project, create_project
 from retrainer.registry.manifest import MANIFEST, make_manifest
-from retrainer.registry.place import sha256
+from retrainer.registry.place import STREAMS, sha256
 from retrainer.registry.tables import LedgerEntry, ModelEvaluation, ModelVersion, Post, TrainingRun, VersionFile
 from retrainer.runtime import Runtime
+from retrainer.streams import stream_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -57,14 +58,15 @@ class Server:
         os.sync()
 
     def processor_seconds(self) -> float:
-        """Return the processor time of the server's processes so far; those that have ended do not count."""
-        times = []
-        for process in (self._process, *self._process.children()):
-            try:
-                times.append(process.cpu_times())
-            except psutil.NoSuchProcess:
-                continue
-        return sum(time.user + time.system for time in times)
+        """Return the processor time of the server's processes so far."""
+        times = self._process.cpu_times()
+        seconds = (
+            times.user + times.system + times.children_user + times.children_system
+        )  # with those of the processes that have ended
+        for process in self._process.children():
+            with suppress(psutil.NoSuchProcess):
+                seconds += process.cpu_times().user + process.cpu_times().system
+        return seconds
 
     def _administer(self, *statements: str) -> None:
         engine = sa.create_engine(self._url.format(name="postgres"), isolation_level="AUTOCOMMIT")
@@ -206,6 +208,9 @@ def _copy(project: Project, templates: list[Template], numbers: Iterable[int]) -
         for path, data in files.items():
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             (folder / path).write_bytes(data)
+        links = project.models_dir / STREAMS / stream_id(stream_name(number))
+        links.mkdir(parents=True)
+        (links / "timing_model").symlink_to(f"../../timing/{folder.name}")
     posts = Post.__table__
     columns = [column for column in posts.columns if column.name != "stream"]
     with project.registry.database.write() as session:

@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks import fleet, fleet_projects
 from benchmarks.scaling import compute
-from retrainer.doctor import diagnose
+from retrainer.doctor import examine
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,13 +42,13 @@ def test_what_streams_take() -> None:
 def test_a_small_fleet_is_measured(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fleet, "FEW", 5)
+    monkeypatch.setattr(fleet, "FEW", 20)
     monkeypatch.setattr(fleet, "RUNS", 2)
     monkeypatch.setattr(fleet, "PROCESSES", (1, 2))
     monkeypatch.setattr(fleet_projects, "TEMPLATES", 3)
     path = tmp_path / "bench-fleet.json"
     measures = "processor,size,commits"
-    fleet.main(["--streams", "12", "--timed", "20", "--seconds", "0.5", "--measure", measures, "--json", str(path)])
+    fleet.main(["--streams", "24", "--timed", "20", "--seconds", "0.5", "--measure", measures, "--json", str(path)])
     found = json.loads(path.read_text())
     assert found["size"]["timed"] == 20
     assert found["size"]["commits"] >= 7
@@ -68,6 +68,6 @@ def test_a_registered_stream_is_like_one_that_was_trained(tmp_path: Path, postgr
         copied = project.for_stream(fleet_projects.stream_name(11))
         assert len(copied.posts.load(fleet_projects._END)) == fleet_projects.POSTS
         assert copied.registry.get_last_completed_run("timing") is not None
-        assert not diagnose(copied).problems
+        assert examine(copied) == []
     finally:
         project.close()
