@@ -80,7 +80,7 @@ class Names(Scope):
                 for column, length in product(columns, SHORT_LENGTHS):
                     end = func.substr(column, func.length(column) - length + 1)
                     query = select(end, func.count()).where(end.in_([one[-length:] for one in wanted])).group_by(end)
-                    ends.update(dict(row.tuple() for row in session.execute(query)))
+                    ends.update({row[0]: row[1] for row in session.execute(query)})
         return {
             one: next((one[-length:] for length in SHORT_LENGTHS if ends[one[-length:]] == 1), one) for one in wanted
         }
