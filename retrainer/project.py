@@ -131,7 +131,7 @@ class Project:
         return self.for_stream(version.stream), version
 
     def list_streams(self) -> list[str]:
-        """Return the names of the streams, sorted: those with posts, versions or runs; `default` if there are none."""
+        """Return the names of the streams, sorted: those with posts or versions; `default` if there are none."""
         return sorted({*self._list_streams_of_posts(), *self.registry.list_streams()}) or [DEFAULT_STREAM]
 
     def _list_streams_of_posts(self) -> list[str]:
@@ -205,11 +205,11 @@ class Project:
     @cached_property
     def posts(self) -> PostStore:
         """The posts, in the project's database or in a foreign one that is only read."""
-        from retrainer.posts.store import PostStore  # noqa: PLC0415
+        from retrainer.posts.opening import open_posts  # noqa: PLC0415
 
         if self.opened_by is not None:
             return self.opened_by.posts.for_stream(self.stream)
-        return PostStore.open(self.settings.posts, self.registry.database, self.folder)
+        return open_posts(self.settings.posts, self.registry.database, self.folder)
 
     def owns(self, path: Path) -> bool:
         """Whether a path, followed through links, is one of the project's files: settings, databases, model files."""

@@ -16,6 +16,7 @@ from retrainer.pipeline.recovery import recover
 from retrainer.pipeline.stale_posts import find_stale_posts, report_stale_posts
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import timedelta
 
     from retrainer.evaluation.comparison import Comparison
@@ -31,6 +32,7 @@ def retrain(
     project: Project,
     model_type: ModelTypeName,
     *,
+    stream: str | None = None,
     as_of: datetime | None = None,
     algorithm: str | None = None,
     auto_promote: bool | None = None,
@@ -41,6 +43,7 @@ def retrain(
     Args:
         project: the project.
         model_type: `timing` or `content`.
+        stream: the stream; required if there are several.
         as_of: run as of a past time (aware); None for now.
         algorithm: overrides the configured algorithm.
         auto_promote: overrides `retraining.auto_promote`.
@@ -49,7 +52,7 @@ def retrain(
     Raises:
         RetrainerError: the run failed; this is recorded, and production is unchanged.
     """
-    now = as_of or datetime.now(UTC)
+    project, now = project.choose_stream(stream), as_of or datetime.now(UTC)
     with open_runtime(project, os.environ) as runtime:
         recover(project, runtime)
         stale = find_stale_posts(project, [model_type], now) if as_of is None else None
@@ -68,35 +71,46 @@ def retrain(
         return result
 
 
-def evaluate(project: Project, version: str, *, origin: OriginRule | None = None) -> Evaluation:
+def evaluate(
+    project: Project, version: str, *, stream: str | None = None, origin: OriginRule | None = None
+) -> Evaluation:
     """Score a version on the posts later than its training, like `retrainer evaluate`.
 
     Args:
         project: the project.
         version: its id, or a name as `retrainer evaluate` takes it: `timing@production`.
+        stream: the stream of the version; required for a name such as `timing@production` if there are several.
         origin: forecast right after each post (`post`) or at evenly spaced times (`clock`); None as configured.
 
     Raises:
         RetrainerError: the version cannot be evaluated.
     """
-    version_id = project.registry.find_version(version).version_id
+    project, found = project.find_version(version, stream)
     with open_runtime(project, os.environ) as runtime:
-        return evaluations.evaluate_version(project, runtime, version_id, datetime.now(UTC), origin)
+        return evaluations.evaluate_version(project, runtime, found.version_id, datetime.now(UTC), origin)
 
 
-def compare(project: Project, version_a: str, version_b: str, *, origin: OriginRule | None = None) -> Comparison:
+def compare(
+    project: Project,
+    version_a: str,
+    version_b: str,
+    *,
+    stream: str | None = None,
+    origin: OriginRule | None = None,
+) -> Comparison:
     """Score two versions on the same posts, like `retrainer compare`.
 
     Args:
         project: the project.
         version_a: the reference version.
         version_b: the other version.
+        stream: as in `evaluate`.
         origin: as in `evaluate`.
 
     Raises:
         RetrainerError: the versions cannot be compared.
     """
-    a, b = (project.registry.find_version(version) for version in (version_a, version_b))
+    (project, a), (_, b) = (project.find_version(version, stream) for version in (version_a, version_b))
     with open_runtime(project, os.environ) as runtime:
         return comparing.compare_versions(project, runtime, a, b, datetime.now(UTC), origin)
 
@@ -105,6 +119,7 @@ def predict(
     project: Project,
     model_type: ModelTypeName,
     *,
+    stream: str | None = None,
     interval_level: float = INTERVAL_LEVEL,
     at: datetime | Literal["last"] | None = None,
     until: datetime | timedelta | None = None,
@@ -115,6 +130,7 @@ def predict(
     Args:
         project: the project.
         model_type: `timing` or `content`.
+        stream: the stream; required if there are several.
         interval_level: timing: the probability that an interval covers the actual value, 0.02 to 0.98.
         at: forecast as of this past time (aware), or right after the last post (`last`); None for now.
         until: timing: also forecast the posts a day until then (aware) or for so long, 31 days at most; see
@@ -124,6 +140,7 @@ def predict(
     Raises:
         RetrainerError: nothing is in production, or it cannot forecast.
     """
+    project = project.choose_stream(stream)
     with open_runtime(project, os.environ) as runtime:
         return forecast.predict_next(
             project, runtime, model_type, datetime.now(UTC), interval_level, at=at, until=until, next_posts=next_posts
@@ -131,13 +148,25 @@ def predict(
 
 
 def history(
-    project: Project, model_type: ModelTypeName | None = None, *, limit: int | None = None
+    project: Project,
+    model_type: ModelTypeName | None = None,
+    *,
+    stream: str | Sequence[str] | None = None,
+    limit: int | None = None,
 ) -> list[TrainingRun]:
     """Return training runs, newest first, like `retrainer history`.
 
     Args:
         project: the project.
         model_type: only runs of this model type.
+        stream: only runs of this stream or of these, which may be patterns such as `news_*`.
         limit: the maximum number of runs.
+
+    Raises:
+        UnknownName: there is no such stream.
     """
-    return project.registry.list_runs(model_type, limit)
+    if stream is None:
+        registry = project.registry.across(None) if project.opened_by is None else project.registry
+    else:
+        registry = project.registry.across(project.select_streams([stream] if isinstance(stream, str) else stream))
+    return registry.list_runs(model_type, limit)

@@ -12,8 +12,9 @@ import pytest
 
 import retrainer
 from retrainer import Project, compare, evaluate, history, predict, retrain
+from retrainer.errors import UnknownName, UsageError
 from retrainer.posts.sample import sample_posts
-from tests.conftest import NOW
+from tests.conftest import NOW, regular_posts
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,6 +46,30 @@ def test_the_commands_are_functions(folder: Path) -> None:
         assert evaluate(project, ids[0]).num_predictions == 20
         assert compare(project, *ids).winner is None
         assert predict(project, "timing", interval_level=0.5).version_id == ids[0]
+
+
+def test_a_function_about_a_model_takes_its_stream(folder: Path) -> None:
+    with Project.open(folder) as project:
+        for name in ("news", "garden"):
+            project.posts.for_stream(name).add(regular_posts(120), NOW)
+        for call in (retrain, predict):
+            with pytest.raises(UsageError, match="2 streams"):
+                call(project, "timing")
+            with pytest.raises(UnknownName, match="unknown stream 'new'"):
+                call(project, "timing", stream="new")
+        ids = [str(run.model_version_id) for _ in range(2) if (run := retrain(project, "timing", stream="news").run)]
+        assert predict(project, "timing", stream="news").version_id == ids[0]
+        assert predict(project.for_stream("news"), "timing").version_id == ids[0]
+        with pytest.raises(UsageError, match="2 streams"):
+            evaluate(project, "timing@production")
+        assert evaluate(project, "timing@production", stream="news").num_predictions == 20
+        assert compare(project, *ids).winner is None
+        with pytest.raises(UnknownName, match="not of 'garden'"):
+            compare(project, *ids, stream="garden")
+        retrain(project.for_stream("garden"), "timing")
+        assert len(history(project)) == 3
+        assert [run.model_version_id for run in history(project, stream="n*")] == ids[::-1]
+        assert len(history(project.for_stream("garden"))) == 1
 
 
 def test_the_example_of_the_package_runs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from retrainer.errors import RunInProgress, UnknownName, UsageError
+from retrainer.errors import InsufficientData, RunInProgress, UnknownName, UsageError
 from retrainer.pipeline.promotion import roll_back
 from retrainer.pipeline.run import retrain
 from retrainer.streams import check_stream_name, matches, stream_id
@@ -86,6 +86,8 @@ def test_a_stream_must_be_chosen_among_several(project: Project) -> None:
 def test_the_only_stream_is_chosen(folder: Path) -> None:
     project = open_project(folder)
     assert project.choose_stream().stream == "default"
+    with pytest.raises(InsufficientData):
+        retrain(project, runtime_of(project), "timing", NOW)
     project.posts.for_stream("news").add(regular_posts(3), NOW)
     assert project.choose_stream().stream == "news"
     assert project.choose_stream().posts.summary(NOW).count == 3

@@ -83,9 +83,9 @@ def _starting_with(incomplete: str, words: Words) -> Words:
 
 
 def _streams(project: Project, registry: Registry) -> list[str]:
-    from retrainer.posts.store import PostStore  # noqa: PLC0415  slow to import
+    from retrainer.posts.opening import open_posts  # noqa: PLC0415  slow to import
 
-    with closing(PostStore.open(project.settings.posts, registry.database, project.folder)) as posts:
+    with closing(open_posts(project.settings.posts, registry.database, project.folder)) as posts:
         return sorted({*registry.list_streams(), *posts.list_streams()})
 
 

@@ -15,6 +15,7 @@ from retrainer.cli import groups
 from retrainer.cli.options import AsJson, stream_option
 from retrainer.model_types import MODEL_TYPE_NAMES
 from retrainer.posts.sources import manager as sources
+from retrainer.registry import store
 from retrainer.render import documents
 
 if TYPE_CHECKING:
@@ -113,10 +114,14 @@ def _rows(context: typer.Context, stream: str | None = None) -> tuple[Path, list
 def _plugin_options(settings: Settings) -> dict[str, dict[str, Any]]:
     """Let the plugins check the options of the chosen algorithms, also of single streams, and of the sources.
 
+    The library of a store is checked, too.
+
     Returns:
         For `timing_model` and `content_model`, the algorithm's name and all its options.
     """
     with console.working():  # a plugin may take long to import, and print
+        if settings.uses_store:
+            store.Store(settings.models_dir)
         for name, source in settings.posts.sources.items():
             sources.load_source(name, source)
     for pattern in settings.streams:

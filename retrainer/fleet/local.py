@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_PRELOADED = ["pandas", "retrainer.fleet.worker", "retrainer.registry.database", "retrainer.posts.store"]
+_PRELOADED = ["pandas", "psutil", "retrainer.fleet.worker", "retrainer.posts.store", "retrainer.registry.database"]
+_PRELOADED += ["retrainer_baseline"]
 _PROCESSES = multiprocessing.get_context("forkserver")
 
 

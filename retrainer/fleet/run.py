@@ -141,7 +141,10 @@ def run_fleet(
         except RetrainerError as error:  # of the backend, such as that its scheduler is gone
             fleet.stop(error)
     if fleet.needs_recovery:
-        recovery.recover(project, runtime)
+        try:
+            recovery.recover(project, runtime)
+        except RetrainerError as error:  # the next call of `train` does it
+            log.warning("Not cleaned up: %s", error)
     return fleet.result()
 
 

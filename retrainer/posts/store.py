@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,20 +10,19 @@ import pandas as pd
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
-from retrainer.errors import ConfigError, UnknownName, did_you_mean
+from retrainer.errors import UnknownName
 from retrainer.posts.freshness import MAX_GAPS, measure_activity, measure_freshness
 from retrainer.posts.merging import Merged, has_posts, merge_posts
 from retrainer.posts.staging import COUNT_COLUMNS
 from retrainer.posts.validation import shorten
-from retrainer.registry.database import create_engine, location, translate_error
-from retrainer.registry.queries import distinct_values, has_own_posts, list_distinct
-from retrainer.registry.tables import POSTS_TABLE, Post
+from retrainer.registry.database import location, translate_error
+from retrainer.registry.queries import distinct_values, list_distinct
+from retrainer.registry.tables import Post
 from retrainer.streams import DEFAULT_STREAM
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
     from datetime import datetime
-    from pathlib import Path
 
     from sqlalchemy.orm import Session
 
@@ -68,27 +66,6 @@ class PostStore:
         self._settings = settings
         self._database = database
         self.stream = DEFAULT_STREAM
-
-    @classmethod
-    def open(cls, settings: PostsSettings, database: Database, folder: Path) -> PostStore:
-        """Open the posts table of the settings.
-
-        Raises:
-            ConfigError: the table or one of its columns does not exist.
-            DatabaseError: a foreign database cannot be reached.
-        """
-        engine = database.engine if settings.url is None else create_engine(settings.url, folder, read_only=True)
-        try:
-            inspector = sa.inspect(engine)
-            if settings.url is None and settings.table == POSTS_TABLE and has_own_posts(inspector):
-                return cls(engine, settings, database)
-            types = _check_columns(inspector, settings, engine)
-        except DBAPIError as error:
-            raise translate_error(error, engine) from error
-        from retrainer.posts.foreign import ForeignColumn, ForeignPostStore  # noqa: PLC0415  a subclass
-
-        name = settings.columns.stream
-        return ForeignPostStore(engine, settings, database, None if name is None else ForeignColumn(name, types[name]))
 
     def close(self) -> None:
         """Close the connections to a foreign database."""
@@ -346,28 +323,6 @@ class PostStore:
                 return pd.DataFrame([tuple(row) for row in connection.execute(query)], columns=columns)
         except DBAPIError as error:
             raise translate_error(error, self._engine) from error
-
-
-def _check_columns(inspector: sa.Inspector, settings: PostsSettings, engine: sa.Engine) -> dict[str, Any]:
-    """Return the types of the columns of a foreign table, by name.
-
-    Raises:
-        ConfigError: the table, or a column of the settings, does not exist.
-    """
-    schema, _, name = settings.table.rpartition(".")
-    tables = [*inspector.get_table_names(schema or None), *inspector.get_view_names(schema or None)]
-    with suppress(NotImplementedError):  # SQLite has none
-        tables += inspector.get_materialized_view_names(schema or None)
-    if name not in tables:
-        hint = did_you_mean(name, tables) or f"It has: {', '.join(sorted(tables)) or 'no table'}"
-        raise ConfigError(f"posts.table: no table '{settings.table}' in {location(engine)}", hint=hint)
-    existing = {str(column["name"]): column["type"] for column in inspector.get_columns(name, schema=schema or None)}
-    for key, column in settings.columns.model_dump(exclude_none=True).items():
-        if column not in existing:
-            hint = did_you_mean(column, existing) or f"It has: {', '.join(existing)}"
-            problem = f"the table '{settings.table}' in {location(engine)} has no column '{column}'"
-            raise ConfigError(f"posts.columns.{key}: {problem}", hint=hint)
-    return existing
 
 
 def unknown_post(post_id: str, where: str) -> UnknownName:

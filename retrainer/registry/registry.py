@@ -40,9 +40,9 @@ class Registry(Versions, Runs, Promotions, Retention, Names, Overviews):
         return Registry(self.database, None if streams is None else tuple(streams))
 
     def list_streams(self) -> list[str]:
-        """Return the streams that have versions or runs."""
+        """Return the streams that have versions. Failed runs make no stream: there may never have been posts."""
         with self.database.read() as session:
-            return sorted({*list_distinct(session, ModelVersion.stream), *list_distinct(session, TrainingRun.stream)})
+            return list_distinct(session, ModelVersion.stream)
 
     def list_streams_of_posts(self, table: str) -> list[str] | None:
         """Return the streams that have posts; None if their table is not ours."""
@@ -52,13 +52,9 @@ class Registry(Versions, Runs, Promotions, Retention, Names, Overviews):
             return list_distinct(session, Post.stream)
 
     def has_stream(self, name: str) -> bool:
-        """Whether a stream has versions or runs."""
-        if "\0" in name:
-            return False
+        """Whether a stream has versions."""
         with self.database.read() as session:
-            return any(
-                session.scalar(select(exists().where(table.stream == name))) for table in (ModelVersion, TrainingRun)
-            )
+            return "\0" not in name and bool(session.scalar(select(exists().where(ModelVersion.stream == name))))
 
     def database_id(self) -> str:
         """Return the id of the database, which marks the models folder that belongs to it."""

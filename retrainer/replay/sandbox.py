@@ -16,6 +16,7 @@ from retrainer.errors import InsufficientData, PostsError
 from retrainer.files import remove
 from retrainer.model_types.base import utc_times
 from retrainer.pipeline.split import load_usable_posts
+from retrainer.posts.opening import open_posts
 from retrainer.posts.store import PostsSummary, PostStore
 from retrainer.project import Project, pick_stream
 from retrainer.registry.database import Database
@@ -239,7 +240,7 @@ def _open_posts(project: Project) -> Iterator[PostStore]:
     with closing(database):
         if settings.url is None and settings.table == POSTS_TABLE and not database.has_table(POSTS_TABLE):
             raise InsufficientData(f"there are no posts in {database.location}", hint="Import posts first")
-        with closing(PostStore.open(settings, database, project.folder).for_stream(project.stream)) as store:
+        with closing(open_posts(settings, database, project.folder).for_stream(project.stream)) as store:
             yield store
 
 

@@ -27,7 +27,6 @@ STREAMS = f"the project has {len(NAMES)} streams"
 NOT_ABOUT_A_MODEL = {
     "/health/live": "the process",
     "/health/ready": "the process and its database",
-    "/status": "TODO",
     "/metrics": "all streams, for Prometheus, which has no use for one",
 }
 ROUTES = [
@@ -263,3 +262,13 @@ def test_streams_are_listed_by_page_and_filter(versions: dict[str, list[str]], s
     assert server.get("/streams?held=true").json()["total"] == 0
     assert server.get("/streams?sort=worst").status_code == 422
     assert server.get("/streams?stream=nothing*").status_code == 404
+
+
+@pytest.mark.slow_on_postgresql
+def test_the_status_covers_all_streams_or_those_that_match(versions: dict[str, list[str]], serve: Serve) -> None:
+    server = serve()
+    assert server.get("/status").json()["streams"] == 3
+    assert server.get("/status?stream=*ews").json()["streams"] == 2
+    one = server.get(f"/status?stream={in_url(HOSTILE)}").json()
+    assert [model["version_id"] for model in one["types"]] == [versions[HOSTILE][0], None]
+    assert server.get("/status?stream=new").status_code == 404

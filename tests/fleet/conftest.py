@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from retrainer.project import Project
     from tests.conftest import Prepare
 
-STREAMS = ["News", "news", "../x y/ü*", "zoo"]
+STREAMS = ["News", "news", "../x y/ü*"]
 
 
 @pytest.fixture
@@ -31,14 +31,14 @@ def add_streams(folder: Path, names: list[str]) -> None:
     project.close()
 
 
-def _add_four_streams(folder: Path) -> None:
+def _add_three_streams(folder: Path) -> None:
     add_streams(folder, STREAMS)
 
 
 @pytest.fixture
 def streams(folder: Path, prepare: Prepare) -> list[str]:
-    """A project with four streams of posts; their names, sorted."""
-    prepare(folder, _add_four_streams)
+    """A project with three streams of posts; their names, sorted."""
+    prepare(folder, _add_three_streams)
     return sorted(STREAMS)
 
 

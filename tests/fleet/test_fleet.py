@@ -11,12 +11,14 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
+import sqlalchemy as sa
 
 from retrainer.fleet.local import LocalProcesses
 from retrainer.fleet.run import run_fleet
 from retrainer.fleet.selection import select_units
 from retrainer.fleet.units import WorkerSpec
-from tests.conftest import NOW, open_project, regular_posts, runtime_of
+from retrainer.pipeline.run import retrain
+from tests.conftest import NOW, configure, open_project, regular_posts, runtime_of
 from tests.fleet.conftest import add_streams
 from tests.notify.receiver import Receiver
 from tests.plugins_for_tests import timing_algorithm
@@ -29,33 +31,36 @@ if TYPE_CHECKING:
     from tests.command_line import Runner
     from tests.plugins_for_tests import Plugins
 
+on_sqlite = pytest.mark.parametrize("folder_on_each_database", ["sqlite"], indirect=True)  # nothing about the database
+
 
 def test_each_model_of_each_stream_is_a_run_of_its_own(
     folder: Path, streams: list[str], project: Project, retrainer: Runner
 ) -> None:
     without = retrainer("train", "timing")
     assert without.code == 2
-    assert "the project has 4 streams. Choose one with --stream, or train all with --all-streams" in without.err
+    assert "the project has 3 streams. Choose one with --stream, or train all with --all-streams" in without.err
     some = retrainer("train", "timing", "--stream", "[Nn]ews", "--json")
     assert some.code == 0, some.err
     assert {run["stream"] for run in some.json["training_runs"]} == {"News", "news"}
     done = retrainer("train", "--all-streams", "--if-due", "--jobs", "2", "--json", "--summary", "summary.md")
     assert done.code == 0, done.err
     document = done.json
-    assert document["outcomes"] == {"promoted": 6, "not_promoted": 0, "failed": 0, "skipped": 0}
+    assert document["outcomes"] == {"promoted": 4, "not_promoted": 0, "failed": 0, "skipped": 0}
     assert (document["not_due"], document["left"], document["errors"]) == (2, [], [])
-    assert len(document["training_runs"]) == document["count"] == 6
-    assert "| promoted | 6 |" in (folder / "summary.md").read_text()
+    assert len(document["training_runs"]) == document["count"] == 4
+    assert "| promoted | 4 |" in (folder / "summary.md").read_text()
     for name in streams:
         for model_type in ("timing", "content"):
             (run,) = project.for_stream(name).registry.list_runs(model_type)
             assert run.status == "completed"
     again = retrainer("train", "--all-streams", "--if-due", "--exit-code")
     assert again.code == 11
-    assert again.out == "Nothing is due: 8 models were checked.\n"
+    assert again.out == "Nothing is due: 6 models were checked.\n"
     assert retrainer("doctor").code == 0
 
 
+@on_sqlite
 def test_a_failure_is_one_line_and_stops_no_other_stream(
     streams: list[str], project: Project, retrainer: Runner
 ) -> None:
@@ -65,10 +70,11 @@ def test_a_failure_is_one_line_and_stops_no_other_stream(
     assert done.err.count("ERROR") == done.err.count("few timing") == 1
     assert "ERROR: few timing failed: Insufficient data for training: 3 posts" in done.err
     assert "promoted" in done.out
-    assert "5 of 5 runs" in done.out
+    assert "4 of 4 runs" in done.out
     assert f"{len(streams)} promoted, 1 failed" in done.out
 
 
+@on_sqlite
 def test_no_run_is_started_after_max_failures(folder: Path, retrainer: Runner) -> None:
     project = open_project(folder)
     for name in "abc":
@@ -80,6 +86,7 @@ def test_no_run_is_started_after_max_failures(folder: Path, retrainer: Runner) -
     assert done.json["stopped"] == "Stopped after 2 failures (--max-failures): 1 runs were not started"
 
 
+@on_sqlite
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -194,6 +201,7 @@ def test_ctrl_c_stops_handing_out_and_the_next_call_goes_on(
     assert retrainer("doctor", env=plugins.environ).code == 0
 
 
+@on_sqlite
 def test_a_fleet_sends_one_message_and_pings_once(streams: list[str], project: Project, retrainer: Runner) -> None:
     project.posts.for_stream("few").add(regular_posts(3), NOW)
     with Receiver() as receiver:
@@ -211,8 +219,32 @@ def test_a_fleet_sends_one_message_and_pings_once(streams: list[str], project: P
         assert message["outcomes"] == {"promoted": len(streams), "not_promoted": 0, "failed": 1, "skipped": 0}
         assert "few timing: Insufficient data for training: 3 posts" in message["text"]
         assert message["stale_streams"] == streams  # their newest post is of 2024
-        assert "Posts of 4 streams have stopped arriving." in message["text"]
+        assert "Posts of 3 streams have stopped arriving." in message["text"]
         project.posts.for_stream("few").add(regular_posts(70), NOW)
         failures_only = {**environ, "RETRAINER_NOTIFICATIONS__WEBHOOK__EVENTS": "[failure]"}
         assert retrainer(*arguments, env=failures_only).code == 0
         assert [request.path for request in receiver.received[3:]] == ["/ping/start", "/ping"]
+
+
+@on_sqlite
+def test_what_is_due_is_found_by_as_many_queries_for_any_number_of_streams(
+    folder: Path, streams: list[str], project: Project
+) -> None:
+    configure(folder, min_new_posts="5")
+
+    def count_statements() -> int:
+        project = open_project(folder)
+        names = project.list_streams()
+        statements: list[str] = []
+        sa.event.listen(
+            project.registry.database.engine, "before_cursor_execute", lambda *args: statements.append(args[2])
+        )
+        selected = select_units(project, names, ["timing", "content"], NOW, if_due=True)
+        assert len(selected.units) + selected.not_due == 2 * len(names)
+        return len(statements)
+
+    own = project.for_stream("news")
+    retrain(own, runtime_of(own), "timing", NOW)
+    before = count_statements()
+    add_streams(folder, [f"more {number}" for number in range(12)])
+    assert count_statements() == before

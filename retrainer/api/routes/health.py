@@ -10,11 +10,12 @@ from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel, Field
 
-from retrainer.api.dependencies import State, failures, in_thread, reject_unknown_parameters
+from retrainer.api.dependencies import ManyStreams, State, failures, in_thread, reject_unknown_parameters
 from retrainer.api.project_metrics import metrics_without_database
 from retrainer.errors import RetrainerError
-from retrainer.render.documents.status import StatusDocument
+from retrainer.render.documents.status import StatusDocument, StreamsStatusDocument
 from retrainer.status import get_status
+from retrainer.streams_status import get_streams_status
 
 log = logging.getLogger(__name__)
 
@@ -45,11 +46,19 @@ async def ready(state: State) -> JSONResponse:
     return JSONResponse({"status": "ready"})
 
 
-@router.get("/status", responses=failures())
+@router.get("/status", responses=failures(404))
 @in_thread("inspect", cached="briefly")
-def status(state: State) -> StatusDocument:
-    """Return the state of the project, and what needs attention. It may be one second old."""
-    return StatusDocument.from_status(get_status(state.project, datetime.now(UTC)))
+def status(state: State, stream: ManyStreams = None) -> StatusDocument | StreamsStatusDocument:
+    """Return the state of the project, and what needs attention; of several streams, numbers and the first problems.
+
+    It may be one second old.
+    """
+    project, now = state.project, datetime.now(UTC)
+    selected = project.select_streams(stream)
+    names = selected or project.list_streams()
+    if len(names) == 1:
+        return StatusDocument.from_status(get_status(project.for_stream(names[0]), now))
+    return StreamsStatusDocument.from_status(get_streams_status(project, now, selected))
 
 
 @router.get(
