@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-MAX_STREAMS = 100  # that have metrics of their own: each is up to 21 time series
+MAX_STREAMS = 100  # that have metrics of their own: each is up to 20 time series
 OLD_SECONDS = 60.0  # how old figures may be that take long: of posts in a foreign table, and of several streams
 _NEWEST_POST = ("newest_post_timestamp_seconds", "When the newest post was created.")
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 INSTALL = "pip install 'retrainer[s3]'"
-_ATTEMPTS = 2  # that s3fs makes, each with those of botocore: a store that does not answer is given up in minutes
+_ATTEMPTS = 2  # that s3fs makes, each with those of botocore: a store that does not answer is given up after 3 minutes
 _AT_ONCE = 1_000  # keys that a request to delete takes
 
 
@@ -43,7 +43,9 @@ class Store:
                 hint=f"Run: {INSTALL}" if self.protocol in {"s3", "s3a", "file"} else "Install it",
             ) from error
         except ValueError as error:
-            raise ConfigError(f"models_dir: invalid URL '{url}': {error}", hint="Such as s3://bucket/prefix") from error
+            raise ConfigError(
+                f"models_dir: invalid URL '{url}': {error}", hint="Use a URL such as s3://bucket/prefix"
+            ) from error
         if self.protocol in {"s3", "s3a"}:
             self._fs.retries = _ATTEMPTS
 
@@ -202,5 +204,5 @@ class Store:
                     f"no credentials for '{self.root_url}'", hint="Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
                 ) from error
             hint = "Check the credentials and what they permit" if isinstance(error, PermissionError) else "Try again"
-            reason = str(error) or type(error).__name__
+            reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
             raise ArtifactError(f"cannot {verb} '{self.url(key)}': {reason}", hint=hint) from error

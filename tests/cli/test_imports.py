@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 HEAVY = (
     *("prophet", "anthropic", "alembic", "rich", "httpx2", "joblib", "matplotlib", "fastapi"),
-    *("pandas", "numpy", "sqlalchemy", "pyarrow", "torch", "safetensors"),
+    *("pandas", "numpy", "sqlalchemy", "pyarrow", "torch", "safetensors", "fsspec", "s3fs"),
 )
 
 

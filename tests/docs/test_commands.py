@@ -45,6 +45,7 @@ SETUP = {
     "docs/python-api.md": NEW_PROJECT,
     "docs/replay.md": NEW_PROJECT,
     "docs/rest-api.md": NEW_PROJECT,
+    "docs/store.md": NEW_PROJECT,
     "docs/streams.md": "retrainer init project; cd project; "
     "for name in news news_2 garden; do retrainer posts import ../posts.csv --stream $name; done",
 }

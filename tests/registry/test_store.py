@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import signal
+import sys
 from typing import TYPE_CHECKING, Any
 
 import fsspec
@@ -16,6 +17,7 @@ from retrainer.registry.file_cache import FileCache
 from retrainer.registry.place import sha256
 from retrainer.registry.store import Store
 from retrainer.registry.uploads import UPLOADS
+from tests.cli.test_imports import assert_imports_none_of
 from tests.conftest import NOW, configure, open_project, regular_posts, runtime_of
 from tests.store_server import CREDENTIALS, s3_server
 from tests.worker import Worker, kill_at, release
@@ -177,7 +179,7 @@ MOMENTS = [
     MOMENTS,
     ids=[f"{when} {name.rpartition('.')[2]}" for name, when in MOMENTS],
 )
-@pytest.mark.parametrize("cleaned_by", ["doctor", "train"])
+@pytest.mark.parametrize("cleaned_by", ["train", "doctor"])
 def test_what_a_killed_process_uploaded_is_no_version_and_is_cleared(
     project: Project, retrainer: Runner, moment: tuple[str, str], cleaned_by: str
 ) -> None:
@@ -340,6 +342,20 @@ def test_the_cache_is_checked_bounded_and_may_fail(tmp_path: Path) -> None:
     unusable = FileCache(tmp_path / "file")
     unusable.add(first, b"first")
     assert unusable.get(first) is None
+
+
+def test_a_missing_library_is_one_line(sqlite_folder: Path, retrainer: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    configure(sqlite_folder, models_dir="s3://bucket/models")
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    for command in (("config", "check"), ("train", "timing")):
+        refused = retrainer(*command, cwd=sqlite_folder)
+        assert (refused.code, refused.err.count("\n")) == (2, 1), refused.err
+        assert "s3fs" in refused.err
+        assert "pip install 'retrainer[s3]'" in refused.err
+
+
+def test_a_folder_needs_no_library_for_stores(sqlite_folder: Path) -> None:
+    assert_imports_none_of(("fsspec", "s3fs"), ["doctor"], sqlite_folder)
 
 
 def test_a_protocol_that_no_library_knows_is_refused() -> None:
