@@ -9,13 +9,14 @@ import subprocess
 import sys
 import threading
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Lock
 from typing import IO, TYPE_CHECKING
 
 from retrainer.api.auth import TOKEN_VARIABLE
-from retrainer.errors import RetrainerError, RetrainingDisabled
+from retrainer.errors import RetrainerError, RetrainingDisabled, RunInProgress
 from retrainer.fleet.selection import require_max_cost, select_units
 from retrainer.model_types import MODEL_TYPE_NAMES, ModelTypeName
 from retrainer.pipeline.recovery import close_dead_runs
@@ -42,6 +43,8 @@ class RunStarter:
 
     project: Project
     runtime: Runtime
+    _of_all: list[subprocess.Popen[bytes]] = field(default_factory=list)  # that train all streams, one at most
+    _lock: Lock = field(default_factory=Lock)
 
     @property
     def log_folder(self) -> Path:
@@ -100,6 +103,7 @@ class RunStarter:
 
         Raises:
             UsageError: an algorithm costs money, and there is no limit.
+            RunInProgress: the process of an earlier call still runs.
             RetrainerError: the process cannot be started.
         """
         project, now = self.project, datetime.now(UTC)

@@ -285,6 +285,9 @@ def test_a_retrain_of_all_streams(versions: dict[str, list[str]], serve: Serve) 
     assert server.post("/models/retrain?stream=news", json=everything).status_code == 422
     started = server.post("/models/retrain", json=everything)
     assert (started.status_code, started.json()["run_ids"]) == (202, {"timing": None, "content": None})
+    again = server.post("/models/retrain", json=everything)
+    assert again.status_code == 409
+    assert again.json()["error"]["code"] == "run_in_progress"
     deadline = time.monotonic() + PATIENCE
     while server.get("/models/training-history?status=completed").json()["total"] < 9:
         assert time.monotonic() < deadline
