@@ -113,12 +113,16 @@ class RunStarter:
         options = [] if jobs is None else ["--jobs", str(jobs)]
         options += [] if max_cost is None else ["--max-cost", str(max_cost)]
         name = f"run_{now:%Y%m%d_%H%M%S}_{secrets.token_hex(2)}"
-        try:
-            process = self._spawn(
-                [*([model_type] if model_type else []), "--all-streams", *options], auto_promote, name
-            )
-        except OSError as error:
-            raise _cannot_start(error) from error
+        arguments = [*([model_type] if model_type else []), "--all-streams", *options]
+        with self._lock:
+            if self._of_all and self._of_all[0].poll() is None:
+                hint = "Wait for it to end, or stop that process"
+                raise RunInProgress(f"process {self._of_all[0].pid} is training all streams", hint=hint)
+            try:
+                process = self._spawn(arguments, auto_promote, name)
+            except OSError as error:
+                raise _cannot_start(error) from error
+            self._of_all[:] = [process]
         threading.Thread(target=self._await_end, args=(name, process), daemon=True).start()
         log.info("Started the runs of all streams as process %d", process.pid)
 
