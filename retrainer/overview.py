@@ -137,7 +137,10 @@ def overview(project: Project, now: datetime, streams: Sequence[str] | None = No
     names = project.list_streams() if streams is None else sorted(streams)
     registry = project.registry.across(None)
     posts = project.posts.spans(now)
-    live, last, completed = registry.live_versions(), registry.last_runs(), registry.last_completed_runs()
+    live, last = registry.live_versions(), registry.last_runs()
+    completed = {key: run for key, run in last.items() if run.status == "completed"}
+    if others := {key.stream for key in last.keys() - completed.keys()}:
+        completed = registry.across(others).last_completed_runs() | completed
     holds = {ModelKey(hold.stream, parse_model_type(hold.model_type)): hold for hold in registry.list_holds()}
     dead = {run.run_id: reason for run, reason in registry.find_dead_runs()}
     due = due_of_streams(project, names, MODEL_TYPE_NAMES, now, completed)

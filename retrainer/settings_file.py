@@ -144,19 +144,43 @@ def parse_settings(
     return settings, sources
 
 
-def list_settings(settings: Settings, sources: Sources, options: Mapping[str, Mapping[str, Any]]) -> list[Setting]:
+def list_settings(
+    settings: Settings, sources: Sources, options: Mapping[str, Mapping[str, Any]], stream: str | None = None
+) -> list[Setting]:
     """Return every setting, without passwords.
 
     Args:
-        settings: the settings.
+        settings: the settings; those of a stream if one is given.
         sources: where they were set.
         options: by section, such as `timing_model`, what to add to it: all options of its algorithm.
+        stream: the stream, whose settings may come from a key of `streams`; None for the settings as they are written.
     """
     tree = settings.model_dump(mode="json")
     tree["streams"] = {name: own.model_dump(mode="json", exclude_unset=True) for name, own in settings.streams.items()}
+    overrides = {} if stream is None else {name: tree["streams"][name] for name in settings.list_patterns(stream)}
+    if stream is not None:
+        del tree["streams"]
     for section, added in options.items():
         tree[section] |= added
-    return [Setting(".".join(key), _hide_secrets(value), sources.describe(key)) for key, value in _leaves(tree)]
+
+    def source(key: Key) -> str:
+        for pattern, own in reversed(overrides.items()):
+            if _holds(own, key):
+                return f"{sources.describe(('streams', pattern, *key))} (streams.{pattern})"
+        return sources.describe(key)
+
+    return [Setting(".".join(key), _hide_secrets(value), source(key)) for key, value in _leaves(tree)]
+
+
+def _holds(tree: Any, key: Key) -> bool:
+    """Whether a tree sets a key, or a section around it to something else than keys."""
+    for name in key:
+        if not isinstance(tree, dict):
+            return True
+        if name not in tree:
+            return False
+        tree = tree[name]
+    return True
 
 
 def find_setting(settings: list[Setting], key: str) -> Any:

@@ -47,7 +47,7 @@ class FaultyProxy(http.server.ThreadingHTTPServer):
     Attributes:
         fault: the fault from now on.
         applies_to: the part of a path that the fault is limited to.
-        requests: the methods and paths that were requested.
+        was_put: whether a fault has met the upload of an object.
     """
 
     daemon_threads = True
@@ -57,7 +57,7 @@ class FaultyProxy(http.server.ThreadingHTTPServer):
         self.upstream = endpoint.removeprefix("http://")
         self.fault: Fault = "none"
         self.applies_to = ""
-        self.requests: list[tuple[str, str]] = []
+        self.was_put = threading.Event()
         self.is_over = threading.Event()
 
     def handle_error(self, *_: object) -> None:
@@ -85,8 +85,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def _pass_on(self) -> None:
         proxy = self.server
-        proxy.requests.append((self.command, self.path))
         body = self._body()
+        if self.command == "PUT" and proxy.fault != "none" and proxy.applies_to in self.path:
+            proxy.was_put.set()
         fault = proxy.fault if proxy.applies_to in self.path else "none"
         if fault == "silence":
             proxy.is_over.wait(60)

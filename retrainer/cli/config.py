@@ -12,7 +12,7 @@ import typer
 from retrainer import console, files, settings_edit, settings_file
 from retrainer.algorithms import manager as algorithms
 from retrainer.cli import groups
-from retrainer.cli.options import AsJson
+from retrainer.cli.options import AsJson, stream_option
 from retrainer.model_types import MODEL_TYPE_NAMES
 from retrainer.posts.sources import manager as sources
 from retrainer.registry import store
@@ -25,18 +25,19 @@ app = typer.Typer(rich_markup_mode=None)
 config_app = typer.Typer(cls=groups.SuggestingGroup, rich_markup_mode=None, help="Show, check and change the settings.")
 app.add_typer(config_app, name="config")
 
+_Stream = Annotated[str | None, stream_option("The settings of this stream.")]
 KeyArgument = Annotated[str, typer.Argument(metavar="KEY", help="Such as retraining.test_split.")]
 
 
 @config_app.command("show")
-def config_show(context: typer.Context, *, as_json: AsJson = False) -> None:
+def config_show(context: typer.Context, *, stream: _Stream = None, as_json: AsJson = False) -> None:
     """Show every setting, its value and where it was set.
 
-    Passwords are hidden.
+    Passwords are hidden. With --stream, keys of `streams` that the stream matches are applied.
 
     Example: retrainer config show
     """
-    path, rows = _rows(context)
+    path, rows = _rows(context, stream)
     if as_json:
         console.document(documents.project.SettingsDocument.model_validate({"file": str(path), "settings": rows}))
         return
@@ -45,14 +46,14 @@ def config_show(context: typer.Context, *, as_json: AsJson = False) -> None:
 
 
 @config_app.command("get")
-def config_get(context: typer.Context, key: KeyArgument, *, as_json: AsJson = False) -> None:
+def config_get(context: typer.Context, key: KeyArgument, *, stream: _Stream = None, as_json: AsJson = False) -> None:
     """Print the value of a setting.
 
     A section is printed as JSON.
 
     Example: retrainer config get retraining.test_split
     """
-    _, rows = _rows(context)
+    _, rows = _rows(context, stream)
     value = settings_file.find_setting(rows, key)
     console.result(
         {"key": key, "value": value}, value if isinstance(value, str) else json.dumps(value), as_json=as_json
@@ -99,27 +100,38 @@ def config_check(context: typer.Context, *, as_json: AsJson = False) -> None:
     console.success(f"The settings in '{path}' are valid", file=str(path), as_json=as_json)
 
 
-def _rows(context: typer.Context) -> tuple[Path, list[settings_file.Setting]]:
-    """Return the settings file, and the settings, all of them checked."""
+def _rows(context: typer.Context, stream: str | None = None) -> tuple[Path, list[settings_file.Setting]]:
+    """Return the settings file, and the settings, of a stream or as they are written, all of them checked."""
     path = settings_file.find_config_file(Path.cwd(), os.environ, context.obj)
     settings, origins = settings_file.parse_settings(settings_file.read_file(path), path, os.environ)
-    return path, settings_file.list_settings(settings, origins, _plugin_options(settings))
+    options = _plugin_options(settings)
+    if stream is not None:
+        settings = settings.for_stream(stream)
+        options = _algorithm_options(settings)
+    return path, settings_file.list_settings(settings, origins, options, stream)
 
 
 def _plugin_options(settings: Settings) -> dict[str, dict[str, Any]]:
-    """Let the plugins check the options of the chosen algorithms and of the sources; return those of the algorithms.
+    """Let the plugins check the options of the chosen algorithms, also of single streams, and of the sources.
 
     The library of a store is checked, too.
 
     Returns:
         For `timing_model` and `content_model`, the algorithm's name and all its options.
     """
-    options = {}
     with console.working():  # a plugin may take long to import, and print
         if settings.uses_store:
             store.Store(settings.models_dir)
         for name, source in settings.posts.sources.items():
             sources.load_source(name, source)
+    for pattern in settings.streams:
+        _algorithm_options(settings.for_stream(pattern))
+    return _algorithm_options(settings)
+
+
+def _algorithm_options(settings: Settings) -> dict[str, dict[str, Any]]:
+    options = {}
+    with console.working():
         for model_type in MODEL_TYPE_NAMES:
             model = settings.model(model_type)
             algorithm = algorithms.load_algorithm(model.algorithm, model_type)

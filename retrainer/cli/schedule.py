@@ -23,14 +23,16 @@ from retrainer.registry import liveness
 from retrainer.schedule import systemd as units
 from retrainer.schedule.command import SOURCES_A_FILE, TRAIN_IF_DUE, ScheduledCommand, choose_delay
 from retrainer.schedule.crontab import Crontab, find_lines, installed_line, with_block, without_block
-from retrainer.schedule.due import due
+from retrainer.schedule.due import Due, due, due_of_streams
 from retrainer.schedule.expression import parse_schedule
 from retrainer.schedule.installed import START_DAEMON, cron_is_running
+from retrainer.streams import ModelKey
 from retrainer.times import format_time
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+    from retrainer.project import Project
     from retrainer.schedule.expression import Expression
 
 app = typer.Typer(rich_markup_mode=None)
@@ -233,7 +235,7 @@ def _show_installed(context: typer.Context, *, as_json: bool) -> None:
             line = next(iter(find_lines(os.fsdecode(text), project.config_file)), None)
         running = None if line is None else cron_is_running()
         _warn_without_daemon(running)
-        states = [due(project, model_type, datetime.now(UTC)) for model_type in MODEL_TYPE_NAMES]
+        states = _due_states(project, datetime.now(UTC))
     next_call = None if line is None or running is False else _next_call_of(line)
     document = {
         "installed": line is not None,
@@ -246,6 +248,17 @@ def _show_installed(context: typer.Context, *, as_json: bool) -> None:
     if next_call is not None:
         lines.append(f"Next call: {next_call:%Y-%m-%d %H:%M %Z}")
     console.result(document, *lines, *(state.sentence for state in states), as_json=as_json)
+
+
+def _due_states(project: Project, now: datetime) -> list[Due]:
+    """Return whether each model type is due; of several streams, in how many."""
+    streams = project.list_streams()
+    if len(streams) == 1:
+        return [due(project.for_stream(streams[0]), model_type, now) for model_type in MODEL_TYPE_NAMES]
+    last = project.registry.across(None).last_completed_runs()
+    found = due_of_streams(project, streams, MODEL_TYPE_NAMES, now, last)
+    counts = {name: sum(found[ModelKey(stream, name)].is_due for stream in streams) for name in MODEL_TYPE_NAMES}
+    return [Due(name, count > 0, f"{count} of {len(streams)} streams") for name, count in counts.items()]
 
 
 def _is_given(context: typer.Context, option: str) -> bool:

@@ -67,7 +67,8 @@ def streams(
             limit=size,
             offset=(page - 1) * (size or 0),
         )
-        short_ids = {} if as_json else project.registry.short_ids()
+        live = [model.live.version_id for one in found for model in one.models if model.live is not None]
+        short_ids = {} if as_json else project.registry.short_ids(live)
     if as_json:
         console.document(documents.streams.StreamsDocument.from_overviews(found, total))
     else:

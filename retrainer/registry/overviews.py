@@ -63,7 +63,7 @@ class Overviews(Scope):
         query = select(Post.stream, count).join(run_of, is_later).where(Post.created_at <= until)
         with self.database.read() as session:
             rows = session.execute(query.group_by(Post.stream)).all()
-        return dict(row.tuple() for row in rows)
+        return {row[0]: row[1] for row in rows}
 
     def _last_runs(self, *, completed: bool) -> dict[ModelKey, RunSummary]:
         posts = func.coalesce(TrainingRun.num_training_samples, 0) + func.coalesce(TrainingRun.num_test_samples, 0)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
 from retrainer import console
-from retrainer.posts.validation import shorten
+from retrainer.escapes import visible
 from retrainer.times import format_relative
 
 STREAM_CHARACTERS = 24
@@ -26,8 +26,11 @@ def format_id(one: str | None, short_ids: Mapping[str, str]) -> str:
 
 
 def format_stream(name: str) -> str:
-    """Return the name of a stream; on a terminal, the first 24 characters of it."""
-    return shorten(name, STREAM_CHARACTERS) if console.is_terminal() else name
+    """Return the name of a stream, with controls written out; on a terminal, the first 24 characters of it."""
+    shown = visible(name)
+    if not console.is_terminal() or len(shown) <= STREAM_CHARACTERS:
+        return shown
+    return f"{shown[: STREAM_CHARACTERS - 1]}…"
 
 
 def format_moment(time: datetime | None) -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 from unittest.mock import patch
@@ -11,7 +14,8 @@ import pytest
 from s3fs import S3FileSystem
 
 from retrainer.doctor import examine
-from tests.conftest import configure, open_project, train_timing
+from tests.command_line import with_default_signals
+from tests.conftest import configure, import_regular_posts, open_project, train_timing
 from tests.registry.test_store import objects, of_versions
 from tests.store_server import CREDENTIALS, FaultyProxy, s3_server
 
@@ -112,6 +116,49 @@ def test_a_forecast_fails_in_one_line(
     assert retrainer("predict", "timing", cwd=project.folder).code == 0
 
 
+def test_an_interrupted_upload_is_cleared_by_the_next_run(
+    project: Project, retrainer: Runner, proxy: FaultyProxy
+) -> None:
+    train_timing(project.folder)
+    before = versions(project)
+    proxy.fault, proxy.applies_to = "silence", "/timing/"
+    command = [sys.executable, "-m", "retrainer", "train", "timing"]
+    with subprocess.Popen(
+        command,
+        cwd=project.folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=with_default_signals,  # noqa: PLW1509
+    ) as process:
+        assert proxy.was_put.wait(60)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert versions(project) == before
+    proxy.fault = "none"
+    assert len(project.artifacts.find_abandoned()) == 1
+    assert retrainer("train", "timing", cwd=project.folder).code == 0
+    assert examine(project) == []
+    assert of_versions(objects(project)) == versions(project)
+
+
+def test_the_parts_of_a_large_file_that_a_dead_process_left_are_removed(project: Project) -> None:
+    train_timing(project.folder)
+    (version,) = project.registry.list_versions()
+    version.version_id = "baseline_timing_20200101_000000_0000"
+    store = S3FileSystem()
+    bucket = project.settings.models_dir.split("/")[2]
+    for key in ("large.bin", "models/timing/baseline_timing_20200101_000000_0000/large.bin"):
+        store.call_s3("create_multipart_upload", Bucket=bucket, Key=key)
+    with pytest.raises(KeyboardInterrupt), project.artifacts.staging("timing") as staging:
+        project.artifacts.stage_files(staging, version, {"large.bin": b"1"})
+        with staging.keep_if_recorded():
+            raise KeyboardInterrupt
+    project.artifacts.clear_abandoned()
+    left = store.call_s3("list_multipart_uploads", Bucket=bucket)["Uploads"]
+    assert [upload["Key"] for upload in left] == ["large.bin"], "it is not retrainer's"
+
+
 def test_without_credentials_the_line_says_which_variables(
     project: Project, retrainer: Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -126,6 +173,7 @@ def test_without_credentials_the_line_says_which_variables(
 
 
 def test_a_bucket_that_does_not_exist_is_one_line(project: Project, retrainer: Runner) -> None:
+    import_regular_posts(project.folder)
     configure(project.folder, models_dir="s3://nowhere/models")
     failed = retrainer("train", "timing", cwd=project.folder)
     assert failed.code == 1

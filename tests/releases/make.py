@@ -86,7 +86,7 @@ class Maker:
         self.run("promote", second, "--reason", "trained on newer posts")
         self.run("rollback", "timing", "--reason", "too many misses since Sunday")  # and hold
         prophet = self.train("timing", "--algorithm", "prophet")
-        self.run("promote", prophet, "--reason", "reviewed")
+        self.run("promote", prophet, "--refit", "--reason", "reviewed")  # with a live fit
         self.run("pin", second, "--reason", "used in a paper")
         self.run("evaluate", first)
         self.train("content", "--algorithm", "baseline", "--as-of", EARLIER)
