@@ -6,7 +6,7 @@ STAMP := .venv/.installed
 PYTEST := $(BIN)/python -m pytest --dist worksteal -n 2
 
 .PHONY: help demo test test-slow soak test-lowest coverage screens lint format docs docs-picture clean \
-	bench bench-registry bench-timing bench-futures bench-content bench-scale bench-evidence bench-claude bench-replay bench-policies bench-api bench-import
+	bench bench-registry bench-timing bench-futures bench-content bench-scale bench-evidence bench-claude bench-replay bench-policies bench-api bench-import bench-fleet
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -119,3 +119,10 @@ ROWS ?= 1000000
 bench-import: STREAMS = 1
 bench-import: $(STAMP)  ## measure the import of ROWS posts in each format, beside the git revision BEFORE, or of STREAMS=10000
 	BEFORE='$(BEFORE)' ROWS='$(ROWS)' STREAMS='$(STREAMS)' $(BIN)/python -m benchmarks.imports
+
+TIMED ?= 2000
+JOBS ?= 2
+MEASURE ?= processor,size,backends,commits
+bench-fleet: STREAMS = 10000
+bench-fleet: $(STAMP)  ## measure the runs of 10,000 streams on PostgreSQL, on this machine, Dask and Ray (half an hour)
+	$(BIN)/python -m benchmarks.fleet --streams '$(STREAMS)' --timed '$(TIMED)' --jobs '$(JOBS)' --measure '$(MEASURE)'

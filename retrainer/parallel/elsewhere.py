@@ -82,14 +82,22 @@ def _with_passwords(settings: Settings, own: Settings) -> Settings:
 
 
 def _without_password(url: str) -> str:
-    from sqlalchemy import make_url  # noqa: PLC0415  slow to import
+    from sqlalchemy import URL, make_url  # noqa: PLC0415  slow to import
     from sqlalchemy.exc import ArgumentError  # noqa: PLC0415
 
     try:
         parsed = make_url(url)
     except ArgumentError:  # opening the database reports it
         return ""
-    parts = parsed.set(password=None).difference_update_query(["password", "sslpassword"])
+    query = {name: value for name, value in parsed.query.items() if name not in {"password", "sslpassword"}}
+    parts = URL.create(
+        parsed.drivername,
+        parsed.username,
+        host=parsed.host,
+        port=parsed.port,
+        database=parsed.database,
+        query=query,
+    )
     return parts.render_as_string(hide_password=False)
 
 

@@ -191,9 +191,14 @@ class Database:
             yield connection
 
     @contextmanager
-    def write(self) -> Iterator[Session]:
-        """Run an exclusive write transaction: committed at the end, rolled back on any error."""
-        with self._write_connection() as connection, Session(connection, expire_on_commit=False) as session:
+    def write(self, *, durable: bool = True) -> Iterator[Session]:
+        """Run an exclusive write transaction: committed at the end, rolled back on any error.
+
+        Args:
+            durable: whether the commit waits until PostgreSQL has written it to disk. One that does not wait is on disk
+                when a later one is that does, and is lost only if the server crashes before.
+        """
+        with self._write_connection(durable) as connection, Session(connection, expire_on_commit=False) as session:
             yield session
             session.flush()
             session.expunge_all()
@@ -252,10 +257,13 @@ class Database:
         return revision
 
     @contextmanager
-    def _write_connection(self) -> Iterator[sa.Connection]:
+    def _write_connection(self, durable: bool = True) -> Iterator[sa.Connection]:
         with self._translate_errors(), self._writing_engine.begin() as connection:
             if connection.dialect.name == "postgresql":
-                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
+                lock = sa.select(sa.func.pg_advisory_xact_lock(_ADVISORY_LOCK))
+                if not durable:  # for this transaction; in the same statement, since each one is a round trip
+                    lock = lock.add_columns(sa.func.set_config("synchronous_commit", "off", sa.true()))
+                connection.execute(lock)
             yield connection
 
     @contextmanager

@@ -203,19 +203,19 @@ class Runs(Scope):
 
     def _update_running(self, run_id: str, **values: Any) -> None:
         query = update(TrainingRun).where(TrainingRun.run_id == run_id, TrainingRun.status == "running")
-        with self.database.write() as session:
+        with self.database.write(durable=False) as session:
             session.execute(query.values(**values))
 
     def record_split(self, run_id: str, training: int, test: int) -> None:
         """Record the numbers of training and test posts."""
-        with self.database.write() as session:
+        with self.database.write(durable=False) as session:
             run = fetch_running_run(session, run_id)
             run.num_training_samples, run.num_test_samples = training, test
 
     def record_spending(self, run_id: str, *, tokens: int, cost_usd: float, refusals: int) -> None:
         """Record what the paid calls of a run have used so far."""
         query = update(TrainingRun).where(TrainingRun.run_id == run_id)
-        with self.database.write() as session:
+        with self.database.write(durable=False) as session:
             session.execute(query.values(tokens=tokens, cost_usd=cost_usd, refusals=refusals))
 
     def fail_run(self, run_id: str, error: str, now: datetime) -> TrainingRun:

@@ -182,7 +182,8 @@ class Versions(Scope):
 
     def record_evaluation(self, evaluation: ModelEvaluation, forecasts: VersionFile) -> None:
         """Record an evaluation with its forecasts file, and the candidate's scores in its run."""
-        with self.database.write() as session:
+        in_run = evaluation.run_id is not None  # whose end is on disk later, or the run failed
+        with self.database.write(durable=not in_run) as session:
             session.add(evaluation)
             session.add(forecasts)
             if evaluation.run_id is None:

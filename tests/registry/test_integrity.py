@@ -448,3 +448,23 @@ def test_a_connection_that_another_thread_still_uses_at_the_end_is_closed_when_g
         assert connection is not None
         with pytest.raises(Exception, match="closed"):
             connection.cursor().execute("SELECT 1")
+
+
+def test_only_commits_that_a_later_one_of_the_run_covers_do_not_wait_for_the_disk(
+    sqlite_folder: Path, postgresql_url: str
+) -> None:
+    configure(sqlite_folder, url=f'"{postgresql_url}"')
+    waits: list[str] = []
+
+    def record(connection: sa.Connection) -> None:
+        waits.append(connection.exec_driver_sql("SHOW synchronous_commit").scalar_one())
+
+    project = open_project(sqlite_folder)
+    project.posts.add(regular_posts(100), NOW)
+    sa.event.listen(project.registry.database.engine, "commit", record)
+    run = retrain(project, runtime_of(), "timing", NOW).run
+    assert waits == ["on", "off", "on", "off", "off", "on", "on"]  # started, registered, completed, archived: on
+    waits.clear()
+    assert run is not None
+    evaluate_version(project, runtime_of(), str(run.model_version_id), NOW)
+    assert waits[0] == "on"
