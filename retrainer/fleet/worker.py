@@ -7,7 +7,6 @@ import os
 import time
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from retrainer.algorithms.events import EventBus
@@ -38,6 +37,8 @@ DEAD_SECONDS = (MAX_MISSED_HEARTBEATS + 2) * HEARTBEAT_SECONDS + 60
 
 log = logging.getLogger(__name__)
 
+_opened: dict[tuple[Path, str | None], Project] = {}  # one at most
+
 
 def run_unit(spec: WorkerSpec, unit: Unit) -> Outcome:
     """Make the run of a unit, and return what came of it; a failure is an outcome too.
@@ -56,12 +57,17 @@ def run_unit(spec: WorkerSpec, unit: Unit) -> Outcome:
         return Outcome(*unit[:2], "failed", run_id, error=UnitError.of(failure))
 
 
-@lru_cache(maxsize=1)
 def open_project(config_file: Path, settings: str | None = None) -> Project:
-    """Open the project of a settings file, or of settings that were handed over, once per process."""
-    if settings is not None:
-        return open_elsewhere(config_file, settings, os.environ)
-    return Project.find(config_file.parent, os.environ, config_file)
+    """Open the project of a settings file, or of settings that were handed over, until another one is opened."""
+    key = config_file, settings
+    if key not in _opened:
+        while _opened:  # or a worker that serves several projects would hold the connections of all
+            _opened.popitem()[1].close()
+        if settings is not None:
+            _opened[key] = open_elsewhere(config_file, settings, os.environ)
+        else:
+            _opened[key] = Project.find(config_file.parent, os.environ, config_file)
+    return _opened[key]
 
 
 def _make_run(spec: WorkerSpec, unit: Unit, project: Project) -> Outcome:
