@@ -140,16 +140,21 @@ def _find(
     project: Project, name: str, stream: str | None
 ) -> tuple[Project, registry_tables.ModelVersion | registry_tables.TrainingRun]:
     """Return the version with this name, or else the run, with the project seen from its stream."""
-    try:
+    if "@" in name:
         return project.find_version(name, stream)
+    found: registry_tables.ModelVersion | registry_tables.TrainingRun
+    try:
+        found = project.registry.find_version(name)
+        found_id = found.version_id
     except UnknownName as unknown:
         try:
-            run = project.registry.get_run(project.registry.find_run_id(name))
+            found = project.registry.get_run(project.registry.find_run_id(name))
+            found_id = found.run_id
         except UnknownName as no_run:
             suggested = [error for error in (unknown, no_run) if "Did you mean" in error.hint]
             raise (suggested or [unknown])[0] from None
-    require_stream(run.run_id, run.stream, stream)
-    return project.for_stream(run.stream), run
+    require_stream(found_id, found.stream, stream)
+    return project.for_stream(found.stream), found
 
 
 @app.command()

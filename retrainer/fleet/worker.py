@@ -18,7 +18,7 @@ from retrainer.pipeline.loading import load_configured_algorithm
 from retrainer.pipeline.run import retrain
 from retrainer.pipeline.run_context import POLL_SECONDS, close_as_failed
 from retrainer.pipeline.stale_posts import find_stale_posts, report_stale_posts
-from retrainer.project import Project
+from retrainer.project import Project, folder_of
 from retrainer.registry.budgets import SharedBudget
 from retrainer.registry.liveness import HEARTBEAT_SECONDS, MAX_MISSED_HEARTBEATS
 from retrainer.registry.runs import RunFilter
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
 DEAD_SECONDS = (MAX_MISSED_HEARTBEATS + 2) * HEARTBEAT_SECONDS + 60
 
 log = logging.getLogger(__name__)
-
-_opened: dict[tuple[Path, str | None], Project] = {}  # one at most
 
 
 def run_unit(spec: WorkerSpec, unit: Unit) -> Outcome:
@@ -57,17 +55,29 @@ def run_unit(spec: WorkerSpec, unit: Unit) -> Outcome:
         return Outcome(*unit[:2], "failed", run_id, error=UnitError.of(failure))
 
 
+_opened: dict[tuple[Path, str | None], Project] = {}  # the last one
+
+
 def open_project(config_file: Path, settings: str | None = None) -> Project:
-    """Open the project of a settings file, or of settings that were handed over, until another one is opened."""
-    key = config_file, settings
+    """Open the project of a settings file, or of settings that were handed over; keep it open until another is asked.
+
+    A run with settings that were handed over is one of the project that did so, wherever the worker keeps model files.
+    """
+    key = (config_file, settings)
     if key not in _opened:
-        while _opened:  # or a worker that serves several projects would hold the connections of all
-            _opened.popitem()[1].close()
-        if settings is not None:
-            _opened[key] = open_elsewhere(config_file, settings, os.environ)
-        else:
+        close_project()
+        if settings is None:
             _opened[key] = Project.find(config_file.parent, os.environ, config_file)
+        else:
+            _opened[key] = open_elsewhere(config_file, settings, os.environ)
+            _opened[key].registry.database.project_folder = folder_of(config_file)
     return _opened[key]
+
+
+def close_project() -> None:
+    """Close the project that is open."""
+    while _opened:
+        _opened.popitem()[1].close()
 
 
 def _make_run(spec: WorkerSpec, unit: Unit, project: Project) -> Outcome:

@@ -28,6 +28,7 @@ from tests.programs import installed, process_named
 NOT_RUN = {
     ("README.md", "git clone <this repository> retrainer && cd retrainer"): "downloads, and runs these tests",
     ("CONTRIBUTING.md", "make demo        # see it work"): "downloads, and runs these tests",
+    ("docs/cluster.md", 'retrainer config set database.url "$DATABASE_URL"'): "the test's workers are on this machine",
     ("docs/operating.md", "docker build -f deploy/Dockerfile -t retrainer ."): "needs Docker and its images",
     ("docs/operating.md", "sudo cp retrainer-api.service /etc/systemd/system/"): "changes the machine",
 }
@@ -37,6 +38,10 @@ SETTINGS = {
     "docs/content.md": {"RETRAINER_TIMING_MODEL__ALGORITHM": "baseline"},
 }
 NEW_PROJECT = "retrainer init project; cd project; retrainer posts import ../posts.csv"
+THREE_STREAMS = (
+    "retrainer init project; cd project; "
+    "for name in news news_2 garden; do retrainer posts import ../posts.csv --stream $name; done"
+)
 SETUP = {
     "docs/importing.md": "retrainer init project; cd project",
     "docs/content.md": f"{NEW_PROJECT}; retrainer train timing",
@@ -46,8 +51,8 @@ SETUP = {
     "docs/replay.md": NEW_PROJECT,
     "docs/rest-api.md": NEW_PROJECT,
     "docs/store.md": NEW_PROJECT,
-    "docs/streams.md": "retrainer init project; cd project; "
-    "for name in news news_2 garden; do retrainer posts import ../posts.csv --stream $name; done",
+    "docs/cluster.md": THREE_STREAMS,
+    "docs/streams.md": THREE_STREAMS,
 }
 
 PREAMBLE = """

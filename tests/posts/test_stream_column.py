@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -149,3 +151,33 @@ def test_an_import_counts_the_posts_of_few_streams(folder: Path, retrainer: Runn
     assert "--stream: the streams are already those of a column" in done.err
     done = retrainer("posts", "import", "posts.csv", "--column", "stream=acount")
     assert (done.code, "has no column 'acount'. Did you mean 'account'?" in done.err) == (2, True)
+
+
+IMPORT = """
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from retrainer.posts.conversion import ConversionOptions
+from retrainer.posts.importer import ImportOptions, import_posts
+from retrainer.project import Project
+
+options = ImportOptions(conversion=ConversionOptions({"stream": "account"}))
+with Project.open(Path(sys.argv[1])) as project:
+    print(import_posts(project.posts, [Path(sys.argv[2])], options, datetime.now(UTC)).added)
+print(next(line.split()[1] for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the peak memory of a process from /proc")
+def test_memory_does_not_grow_with_the_posts_of_many_streams(folder_on_each_database: Path) -> None:
+    rows, streams, text = 200_000, 10_000, "x" * 2_000
+    file = folder_on_each_database / "posts.csv"
+    with file.open("w") as csv_file:
+        csv_file.write("id,account,date,text\n")
+        csv_file.writelines(f"{row},{row * 7919 % streams},{MONDAY},{text}\n" for row in range(rows))
+    command = [sys.executable, "-c", IMPORT, str(folder_on_each_database), str(file)]
+    added, peak = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+    assert int(added) == rows
+    assert int(peak) < 400 * 1024  # the texts alone have 390 MB
+    assert len(open_project(folder_on_each_database).list_streams()) == streams

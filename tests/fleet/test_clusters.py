@@ -1,0 +1,255 @@
+"""Fleets on real clusters, whose workers are killed and whose scheduler goes away."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import sqlalchemy as sa
+import yaml
+
+from retrainer.errors import ConfigError
+from retrainer.fleet.units import Unit, WorkerSpec
+from retrainer.fleet.worker import close_project, run_unit
+from retrainer.parallel.elsewhere import open_elsewhere, portable_settings
+from retrainer.registry.liveness import HEARTBEAT_SECONDS, MAX_MISSED_HEARTBEATS, ProcessIdentity, explain_death
+from retrainer.registry.tables import TrainingRun
+from tests.clusters import Cluster, Dask, Ray
+from tests.conftest import configure, open_project
+from tests.fleet.conftest import add_streams
+from tests.fleet.test_fleet_kills import NAMES, _require_consistent, start
+from tests.plugins_for_tests import timing_algorithm
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from retrainer.project import Project
+    from tests.command_line import Runner
+    from tests.plugins_for_tests import Plugins
+
+KILLS = 8
+
+
+@pytest.fixture(params=[Dask, Ray], ids=["dask", "ray"])
+def cluster(request: pytest.FixtureRequest, tmp_path: Path) -> Cluster:
+    made: Cluster = request.param(tmp_path / "cluster")
+    return made
+
+
+@pytest.fixture
+def _no_worker_keeps_the_project() -> Iterator[None]:
+    yield
+    close_project()
+
+
+@pytest.mark.slow
+def test_fifty_streams_survive_killed_workers(folder: Path, cluster: Cluster, retrainer: Runner) -> None:
+    add_streams(folder, NAMES)
+    project = open_project(folder)
+    choose = random.Random(17)  # noqa: S311  no secret
+    with cluster:
+        process = start(folder, *cluster.arguments, "--json")
+        for kill in range(KILLS):
+            while len(project.registry.across(None).list_runs()) < 5 * (kill + 1) and process.poll() is None:
+                time.sleep(0.05)
+            cluster.kill_worker(choose)
+        out, err = process.communicate(timeout=600)
+        document = json.loads(out)
+        assert process.returncode in {0, 1}, err
+        assert {run["stream"] for run in document["training_runs"]} | {
+            error["stream"] for error in document["errors"]
+        } == set(NAMES)
+        assert {error["code"] for error in document["errors"]} <= {"worker_lost"}
+        assert "Trying again" in err
+        assert "retrainer" not in re.sub(r"\S*/\S*", "", cluster.printed())
+    _require_consistent(project, document)
+    doctor = retrainer("doctor")
+    assert doctor.code == 0, doctor.out
+    rest = retrainer("train", "timing", "--all-streams", "--if-due", "--json")
+    assert rest.code == 0
+    assert all(project.for_stream(name).registry.get_production("timing") for name in NAMES)
+
+
+@pytest.mark.slow
+def test_a_scheduler_that_goes_loses_no_stream(folder: Path, cluster: Cluster, retrainer: Runner) -> None:
+    add_streams(folder, NAMES[:20])
+    project = open_project(folder)
+    with cluster:
+        process = start(folder, *cluster.arguments, "--json")
+        while len(project.registry.across(None).list_runs()) < 5:
+            assert process.poll() is None
+            time.sleep(0.05)
+        cluster.kill_scheduler()
+        out, err = process.communicate(timeout=120)
+        document = json.loads(out)
+        assert process.returncode == 1, err
+        assert "cluster at '127.0.0.1:" in document["stopped"]
+        assert "is gone. Start it, and run the command again" in document["stopped"]
+        assert "Traceback" not in err
+        assert document["left"]
+    rest = retrainer("train", "timing", "--all-streams", "--if-due", "--jobs", "2", "--json")
+    assert rest.code == 0, rest.err
+    for name in NAMES[:20]:
+        runs = project.for_stream(name).registry.list_runs("timing")
+        assert [run.status for run in runs].count("completed") == 1
+        assert all(run.error for run in runs if run.status == "failed")
+    assert retrainer("doctor").code == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("signals", [1, 2])
+def test_ctrl_c_cancels_what_was_not_started(
+    signals: int, folder: Path, cluster: Cluster, plugins: Plugins, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_streams(folder, NAMES[:5])
+    project = open_project(folder)
+    go_on = folder / "go_on"
+    wait = f"import time\nwhile not Path({str(go_on)!r}).exists(): time.sleep(0.01)"
+    plugins.add("waiting", timing_algorithm("waiting", train=wait))
+    for name, value in plugins.environ.items():
+        monkeypatch.setenv(name, value)
+    with cluster:
+        process = start(folder, *cluster.arguments, "--algorithm", "waiting", "--json")
+        assert process.stderr is not None
+        while len(project.registry.across(None).list_runs()) < 2:
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        while "Stopping: 2 runs are ending" not in process.stderr.readline():
+            assert process.poll() is None
+        if signals == 2:
+            process.send_signal(signal.SIGINT)
+        else:
+            go_on.touch()
+        out, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert len(json.loads(out)["left"]) == 3
+    runs = project.registry.across(None).list_runs()
+    assert [(run.status, run.error) for run in runs] == [
+        ("failed", "interrupted") if signals == 2 else ("completed", None)
+    ] * 2
+
+
+@pytest.mark.usefixtures("_no_worker_keeps_the_project")
+@pytest.mark.slow_on_postgresql
+def test_a_worker_on_another_machine_opens_the_shared_database(
+    folder: Path, streams: list[str], project: Project, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    spec = WorkerSpec(tmp_path / "not here" / "config" / "config.yaml", settings=portable_settings(project))
+    outcome = run_unit(spec, Unit(streams[0], "timing"))
+    if project.settings.database.url.startswith("sqlite"):
+        assert outcome.kind == "failed"
+        assert "cannot open the SQLite database" in str(outcome.error)
+        return
+    assert outcome.kind == "promoted", outcome.error
+    own = project.for_stream(streams[0]).registry
+    assert own.get_production("timing")
+    assert own.list_runs()[0].project_folder == str(tmp_path / "not here")
+    assert list((tmp_path / "cache" / "retrainer").glob("*/models/timing/*/manifest.json"))
+
+
+def test_settings_are_handed_over_without_secrets(folder: Path, tmp_path: Path) -> None:
+    url = "postgresql+psycopg://ann:s3cret@db.example/posts?sslpassword=hidden&sslmode=require"
+    configure(folder, url=f'"{url}"')
+    path = folder / "config" / "config.yaml"
+    settings = yaml.safe_load(path.read_text()) | {"streams": {"a*": {"retraining": {"test_split": 0.3}}}}
+    path.write_text(yaml.safe_dump(settings))
+    content = portable_settings(open_project(folder, {"RETRAINER_RETRAINING__MIN_TRAINING_SAMPLES": "60"}))
+    assert "s3cret" not in content
+    assert "hidden" not in content
+    assert yaml.safe_load(content)["database"]["url"] == "postgresql+psycopg://ann@db.example/posts?sslmode=require"
+    elsewhere = Path("/not here/config.yaml")
+    cache = {"XDG_CACHE_HOME": str(tmp_path)}
+    opened = open_elsewhere(elsewhere, content, cache)
+    assert opened.settings.database.url == "postgresql+psycopg://ann@db.example/posts?sslmode=require"
+    assert opened.settings.retraining.min_training_samples == 60
+    assert opened.for_stream("abc").settings.retraining.test_split == 0.3
+    assert open_elsewhere(path, content, {}).settings.database.url == url
+    assert open_elsewhere(elsewhere, content, {"RETRAINER_CONFIG": str(path)}).settings.database.url == url
+    own = open_elsewhere(elsewhere, content, {**cache, "RETRAINER_DATABASE__URL": "postgresql+psycopg://bob@x/posts"})
+    assert own.settings.database.url == "postgresql+psycopg://bob@x/posts"
+
+
+def test_a_sqlite_database_of_another_machine_is_refused(folder: Path) -> None:
+    content = portable_settings(open_project(folder, {"RETRAINER_DATABASE__URL": "sqlite:///data/x.db"}))
+    with pytest.raises(ConfigError, match="Use PostgreSQL"):
+        open_elsewhere(Path("/not here/config.yaml"), content, {})
+
+
+@pytest.mark.slow  # waits for a heartbeat
+@pytest.mark.usefixtures("_no_worker_keeps_the_project")
+def test_a_retry_waits_until_the_run_of_the_lost_worker_counts_as_dead(
+    folder: Path, streams: list[str], project: Project
+) -> None:
+    own = project.for_stream(streams[0])
+    lost = own.registry.start_run("timing", "baseline", datetime.now(UTC), None)
+    almost = datetime.now(UTC) - timedelta(seconds=HEARTBEAT_SECONDS * MAX_MISSED_HEARTBEATS - 15)
+    with own.registry.database.write() as session:
+        session.execute(sa.update(TrainingRun).values(host="elsewhere", heartbeat_at=almost))
+    spec = WorkerSpec(project.config_file)
+    assert run_unit(spec, Unit(streams[0], "timing")).kind == "skipped"
+    assert run_unit(spec, Unit(streams[0], "timing", is_retry=True)).kind == "promoted"
+    assert own.registry.get_run(lost.run_id).status == "failed"
+
+
+@pytest.mark.parametrize("minutes", [-1, 1])
+def test_a_minute_between_clocks_is_neither_death_nor_life(minutes: int) -> None:
+    clock = datetime.now(UTC)
+    here = ProcessIdentity.current()
+    elsewhere = ProcessIdentity("elsewhere", here.pid, here.boot_id, here.started_at)
+    beat = clock + timedelta(minutes=minutes)
+    assert explain_death(elsewhere, beat, None, clock) is None
+    assert explain_death(elsewhere, beat, None, clock + timedelta(minutes=4)) is not None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--backend", "dask"], 2, "--backend dask needs an address. Name the cluster with --scheduler ADDRESS"),
+        (["--backend", "ray"], 2, "--backend ray needs an address. Name the cluster with --address ADDRESS"),
+        (["--scheduler", "x:1"], 2, "--scheduler is for --backend dask"),
+        (["--backend", "dask", "--scheduler", "x:1", "--jobs", "2"], 2, "--jobs is for --backend local"),
+        (["--backend", "spark"], 2, "'spark' (choose local, dask or ray)"),
+    ],
+)
+def test_options_of_a_cluster_must_fit(
+    arguments: list[str], code: int, message: str, streams: list[str], retrainer: Runner
+) -> None:
+    done = retrainer("train", "--all-streams", *arguments)
+    assert (done.code, done.err.count("\n")) == (code, 1)
+    assert message in done.err
+
+
+def test_a_missing_library_is_one_line(streams: list[str], retrainer: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, option in (("dask", "--scheduler"), ("ray", "--address")):
+        monkeypatch.setitem(sys.modules, "distributed" if name == "dask" else name, None)
+        done = retrainer("train", "--all-streams", "--backend", name, option, "127.0.0.1:1")
+        assert done.code == 2
+        assert f"Run: pip install 'retrainer[{name}]'" in done.err
+
+
+@pytest.mark.slow  # a connection times out
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "http://x", "no such host:1"])
+def test_an_unreachable_scheduler_is_one_line(address: str, folder: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "retrainer", "train", "--all-streams", "--backend", "dask", "--scheduler", address],
+        cwd=folder,
+        env=os.environ,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert f"cannot connect to the Dask cluster at '{address}'" in done.stderr
