@@ -59,9 +59,7 @@ class Project:
             ConfigError: there is no project, or its settings are wrong.
         """
         config_file = find_config_file(start, environ, config)
-        # config/config.yaml is the layout of `init`; a settings file elsewhere has its project beside it.
-        folder = config_file.parent.parent if config_file.parent.name == "config" else config_file.parent
-        return cls(folder, config_file, load_settings(config_file, environ).for_stream(DEFAULT_STREAM))
+        return cls(folder_of(config_file), config_file, load_settings(config_file, environ).for_stream(DEFAULT_STREAM))
 
     @classmethod
     @contextmanager
@@ -277,6 +275,11 @@ def require_stream(name: str, stream: str, given: str | None) -> None:
     """
     if given not in {None, stream}:
         raise UnknownName(f"'{name}' is of the stream '{shorten(stream)}', not of '{shorten(given or '')}'")
+
+
+def folder_of(config_file: Path) -> Path:
+    """Return the project folder of a settings file: config/config.yaml, as `init` lays it out, or one beside it."""
+    return config_file.parent.parent if config_file.parent.name == "config" else config_file.parent
 
 
 def require_foreign(option: str, path: Path, config: Path | None = None) -> None:
