@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import subprocess
 import sys
 import threading
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Lock
 from typing import IO, TYPE_CHECKING
 
 from retrainer.api.auth import TOKEN_VARIABLE
-from retrainer.errors import RetrainerError, RetrainingDisabled
+from retrainer.errors import RetrainerError, RetrainingDisabled, RunInProgress
+from retrainer.fleet.selection import require_max_cost, select_units
 from retrainer.model_types import MODEL_TYPE_NAMES, ModelTypeName
 from retrainer.pipeline.recovery import close_dead_runs
 from retrainer.project import Project
@@ -40,6 +43,8 @@ class RunStarter:
 
     project: Project
     runtime: Runtime
+    _of_all: list[subprocess.Popen[bytes]] = field(default_factory=list)  # that train all streams, one at most
+    _lock: Lock = field(default_factory=Lock)
 
     @property
     def log_folder(self) -> Path:
@@ -73,30 +78,56 @@ class RunStarter:
             try:
                 self._start_process(run, auto_promote)
             except OSError as error:
-                reason = f"cannot start a process: {error.strerror}"
+                failure = _cannot_start(error)
                 for not_started in runs[index:]:
-                    self.project.registry.fail_run(not_started.run_id, reason, datetime.now(UTC))
-                raise RetrainerError(reason, hint="The machine is out of processes or memory") from error
+                    self.project.registry.fail_run(not_started.run_id, failure.message, datetime.now(UTC))
+                raise failure from error
         run_ids: dict[str, str | None] = dict.fromkeys(MODEL_TYPE_NAMES)
         return run_ids | {run.model_type: run.run_id for run in runs}
 
+    def start_all(
+        self,
+        model_type: ModelTypeName | None,
+        *,
+        auto_promote: bool | None,
+        jobs: int | None,
+        max_cost: float | None,
+    ) -> None:
+        """Start `train --all-streams`, whose runs are recorded one after another.
+
+        Args:
+            model_type: None for both.
+            auto_promote: overrides `retraining.auto_promote`.
+            jobs: how many runs at a time.
+            max_cost: what paid forecasts may cost in all, in US dollars.
+
+        Raises:
+            UsageError: an algorithm costs money, and there is no limit.
+            RunInProgress: the process of an earlier call still runs.
+            RetrainerError: the process cannot be started.
+        """
+        project, now = self.project, datetime.now(UTC)
+        model_types = [model_type] if model_type else list(MODEL_TYPE_NAMES)
+        units = select_units(project, project.list_streams(), model_types, now, if_due=False).units
+        require_max_cost(project, self.runtime, units, None, max_cost)
+        options = [] if jobs is None else ["--jobs", str(jobs)]
+        options += [] if max_cost is None else ["--max-cost", str(max_cost)]
+        name = f"run_{now:%Y%m%d_%H%M%S}_{secrets.token_hex(2)}"
+        arguments = [*([model_type] if model_type else []), "--all-streams", *options]
+        with self._lock:
+            if self._of_all and self._of_all[0].poll() is None:
+                hint = "Wait for it to end, or stop that process"
+                raise RunInProgress(f"process {self._of_all[0].pid} is training all streams", hint=hint)
+            try:
+                process = self._spawn(arguments, auto_promote, name)
+            except OSError as error:
+                raise _cannot_start(error) from error
+            self._of_all[:] = [process]
+        threading.Thread(target=self._await_end, args=(name, process), daemon=True).start()
+        log.info("Started the runs of all streams as process %d", process.pid)
+
     def _start_process(self, run: TrainingRun, auto_promote: bool | None) -> None:
-        promotion = {None: [], True: ["--auto-promote"], False: ["--no-auto-promote"]}[auto_promote]
-        # -P: nothing is imported from the project folder.
-        command = [sys.executable, "-P", "-m", "retrainer", "--config", str(self.project.config_file)]
-        command += ["train", run.model_type, "--run-id", run.run_id, *promotion]
-        environ = {name: value for name, value in os.environ.items() if name != TOKEN_VARIABLE}
-        with self._open_log(run.run_id) as output:
-            process = subprocess.Popen(  # noqa: S603  the command is built above
-                command,
-                cwd=self.project.folder,
-                env=environ,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,  # signals to the server's process group do not reach it
-            )
-        _lower_priority(process.pid)
+        process = self._spawn([run.model_type, "--run-id", run.run_id], auto_promote, run.run_id)
         identity = ProcessIdentity.from_pid(process.pid)
         threading.Thread(target=self._await_end, args=(run.run_id, process), daemon=True).start()
         try:
@@ -105,9 +136,28 @@ class RunStarter:
             log.warning("Could not record that the run '%s' is process %d: %s", run.run_id, process.pid, error)
         log.info("Started the run '%s' as process %d", run.run_id, process.pid)
 
+    def _spawn(self, arguments: list[str], auto_promote: bool | None, name: str) -> subprocess.Popen[bytes]:
+        """Start a process of `train` with a low priority, and a log file of this name."""
+        promotion = {None: [], True: ["--auto-promote"], False: ["--no-auto-promote"]}[auto_promote]
+        # -P: nothing is imported from the project folder.
+        command = [sys.executable, "-P", "-m", "retrainer", "--config", str(self.project.config_file), "train"]
+        environ = {name: value for name, value in os.environ.items() if name != TOKEN_VARIABLE}
+        with self._open_log(name) as output:
+            process = subprocess.Popen(  # noqa: S603  the command is built above
+                [*command, *arguments, *promotion],
+                cwd=self.project.folder,
+                env=environ,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # signals to the server's process group do not reach it
+            )
+        _lower_priority(process.pid)
+        return process
+
     @contextmanager
     def _open_log(self, run_id: str) -> Iterator[IO[bytes] | int]:
-        """Open a run's log file; without one if it cannot be written, as on a full disk."""
+        """Open a log file; without one if it cannot be written, as on a full disk."""
         try:
             self.log_folder.mkdir(parents=True, exist_ok=True)
             for old in sorted(self.log_folder.glob(_LOGS))[: -MAX_LOGS + 1]:
@@ -128,6 +178,11 @@ class RunStarter:
             close_dead_runs(self.project, self.runtime)
         except RetrainerError as error:  # the next command does it
             log.warning("Could not close the run '%s' if it died: %s", run_id, error)
+
+
+def _cannot_start(error: OSError) -> RetrainerError:
+    hint = "The machine is out of processes or memory"
+    return RetrainerError(f"cannot start a process: {error.strerror}", hint=hint)
 
 
 def _lower_priority(pid: int) -> None:

@@ -18,6 +18,7 @@ from retrainer.pipeline.loading import load_live_fit, train_naive_model
 from retrainer.pipeline.simulation import Simulation, check_next_posts, resolve_horizon, simulate
 from retrainer.pipeline.split import load_posts
 from retrainer.posts.freshness import measure_freshness
+from retrainer.streams import of_stream, stream_argument
 from retrainer.times import format_time
 
 if TYPE_CHECKING:
@@ -119,10 +120,12 @@ def predict_next(
         resolve_horizon(at or now, until)
     version = project.registry.get_production(model_type)
     if version is None:
-        hint = f"Train one with `retrainer train {model_type}`"
+        argument = stream_argument(project.stream)
+        hint = f"Train one with `retrainer train {model_type}{argument}`"
         if project.registry.list_versions(model_type, 1):
-            hint += f", or promote one: `retrainer promote {model_type}@latest`"
-        raise NothingInProduction(f"no {model_type} version is in production", hint=hint)
+            hint += f", or promote one: `retrainer promote {model_type}@latest{argument}`"
+        of = of_stream(project.stream)
+        raise NothingInProduction(f"no {model_type} version{of} is in production", hint=hint)
     if model_type == "timing":
         return _next_timing(project, runtime, version, now, interval_level, at=at, until=until, next_posts=next_posts)
     return _next_content(project, runtime, version, now, at)

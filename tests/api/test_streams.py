@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import timedelta
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -11,6 +12,7 @@ from fastapi.routing import APIRoute
 
 from retrainer.api.routes import health, read, streams, write
 from retrainer.pipeline.run import retrain
+from tests.api.conftest import PATIENCE
 from tests.api.test_operation import of, samples
 from tests.conftest import NOW, configure, open_project, regular_posts, runtime_of
 
@@ -272,3 +274,33 @@ def test_the_status_covers_all_streams_or_those_that_match(versions: dict[str, l
     one = server.get(f"/status?stream={in_url(HOSTILE)}").json()
     assert [model["version_id"] for model in one["types"]] == [versions[HOSTILE][0], None]
     assert server.get("/status?stream=new").status_code == 404
+
+
+@pytest.mark.slow
+def test_a_retrain_of_all_streams(versions: dict[str, list[str]], serve: Serve) -> None:
+    server = serve()
+    everything = {"all_streams": True, "model_type": "timing", "auto_promote": False}
+    for wrong in ({"jobs": 2}, {"max_cost": 1.0}, {**everything, "jobs": 0}, {**everything, "max_cost": -1}):
+        assert server.post("/models/retrain?stream=news", json=wrong).status_code == 422
+    assert server.post("/models/retrain?stream=news", json=everything).status_code == 422
+    started = server.post("/models/retrain", json=everything)
+    assert (started.status_code, started.json()["run_ids"]) == (202, {"timing": None, "content": None})
+    again = server.post("/models/retrain", json=everything)
+    assert again.status_code == 409
+    assert again.json()["error"]["code"] == "run_in_progress"
+    deadline = time.monotonic() + PATIENCE
+    while server.get("/models/training-history?status=completed").json()["total"] < 9:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    runs = server.get("/models/training-history?limit=3").json()["training_runs"]
+    assert {run["stream"] for run in runs} == set(NAMES)
+
+
+@pytest.mark.slow_on_postgresql
+def test_a_retrain_of_all_streams_by_a_paid_algorithm_needs_a_limit(
+    versions: dict[str, list[str]], folder: Path, serve: Serve
+) -> None:
+    server = serve(env={"RETRAINER_CONTENT_MODEL__ALGORITHM": "claude_api"})
+    refused = server.post("/models/retrain", json={"all_streams": True})
+    assert refused.status_code == 422
+    assert "costs money" in refused.json()["error"]["message"]

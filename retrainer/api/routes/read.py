@@ -29,6 +29,7 @@ from retrainer.pipeline.comparing import compare_versions
 from retrainer.pipeline.forecast import predict_next
 from retrainer.pipeline.loading import is_paid
 from retrainer.pipeline.simulation import MAX_DAYS, MAX_NEXT
+from retrainer.project import Project
 from retrainer.registry.promotions import PRODUCTION_CHANGE_ACTIONS
 from retrainer.registry.runs import RunFilter
 from retrainer.registry.tables import ModelVersion
@@ -202,7 +203,12 @@ async def _predict(
     now = datetime.now(UTC)
     moment = _parse("at", at, parse_time_or_last)
     end = _parse("until", until, parse_time_or_delay)
-    project = await state.threads.run("look", state.streams.choose, stream)
+
+    def find() -> tuple[Project, ModelVersion | None]:
+        project = state.streams.choose(stream)
+        return project, project.registry.get_production(model_type)
+
+    project, live = await state.threads.run("look", find)
 
     def compute() -> bytes:
         next_post = predict_next(
@@ -216,7 +222,6 @@ async def _predict(
         key = ("timing", project.stream, interval, at, until, next_posts, int(now.timestamp()))
         return state.answers.get(key, compute, lambda: project.posts.are_past(now))
 
-    live = await state.threads.run("look", project.registry.get_production, model_type)
     return await _forecast(state, request, [live] if live else [], answer)
 
 

@@ -17,7 +17,7 @@ from retrainer.api.dependencies import (
 )
 from retrainer.api.middleware import TrustedRoute
 from retrainer.errors import UsageError
-from retrainer.model_types import ModelTypeName
+from retrainer.model_types import MODEL_TYPE_NAMES, ModelTypeName
 from retrainer.pipeline.promotion import promote_version, roll_back
 from retrainer.render.documents.runs import StartedDocument
 from retrainer.render.documents.versions import ChangedDocument
@@ -40,6 +40,14 @@ class RetrainOptions(_Options):
 
     model_type: Annotated[ModelTypeName | None, Field(description="Only this model type. By default, both.")] = None
     auto_promote: Annotated[bool | None, Field(description="Overrides retraining.auto_promote.")] = None
+    all_streams: Annotated[
+        bool, Field(description="Retrain all streams; the answer has no run IDs then, and the log is in `logs/runs/`.")
+    ] = False
+    jobs: Annotated[int | None, Field(ge=1, le=256, description="Of all streams: how many runs at a time.")] = None
+    max_cost: Annotated[
+        float | None,
+        Field(ge=0, le=1e9, description="Of all streams: what paid forecasts may cost in all, in US dollars."),
+    ] = None
 
 
 class PromoteOptions(_Options):
@@ -90,10 +98,20 @@ Rollback = Annotated[RollbackOptions, Body(default_factory=RollbackOptions)]
 @router.post("/retrain", status_code=202, responses=failures(400, 404, 409, 500))
 @in_thread("change", status=202)
 def retrain(state: State, options: Retrain, stream: OneStream = None) -> StartedDocument:
-    """Start a run of each model type in the background.
+    """Start a run of each model type in the background; of all streams, one after another.
 
-    The answer comes when the runs are recorded. They continue if the server stops.
+    The answer comes when the runs are recorded, or before those of all streams are. They continue if the server stops.
     """
+    if options.all_streams:
+        if stream is not None:
+            raise UsageError("stream and all_streams exclude each other", hint="Omit one")
+        state.runs.start_all(
+            options.model_type, auto_promote=options.auto_promote, jobs=options.jobs, max_cost=options.max_cost
+        )
+        return StartedDocument.from_run_ids(dict.fromkeys(MODEL_TYPE_NAMES))
+    for name in ("jobs", "max_cost"):
+        if getattr(options, name) is not None:
+            raise UsageError(f"{name} is for all streams", hint="Set all_streams, or omit it")
     project = state.streams.choose(stream)
     return StartedDocument.from_run_ids(
         state.runs.start(project, options.model_type, auto_promote=options.auto_promote)
