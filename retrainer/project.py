@@ -59,9 +59,7 @@ class Project:
             ConfigError: there is no project, or its settings are wrong.
         """
         config_file = find_config_file(start, environ, config)
-        # config/config.yaml is the layout of `init`; a settings file elsewhere has its project beside it.
-        folder = config_file.parent.parent if config_file.parent.name == "config" else config_file.parent
-        return cls(folder, config_file, load_settings(config_file, environ).for_stream(DEFAULT_STREAM))
+        return cls(folder_of(config_file), config_file, load_settings(config_file, environ).for_stream(DEFAULT_STREAM))
 
     @classmethod
     @contextmanager
@@ -103,13 +101,17 @@ class Project:
         """
         if not patterns:
             return None
-        if not any(map(is_pattern, patterns)) and all(map(self._has_stream, patterns)):  # names need no list of all
-            return sorted(set(patterns))
+        names = {pattern for pattern in patterns if self._has_stream(pattern)}  # also one such as 'a[b]'
+        others = [pattern for pattern in patterns if pattern not in names]
+        if not others:
+            return sorted(names)  # names need no list of all
         streams = self.list_streams()
-        for pattern in patterns:
-            if not any(matches(pattern, name) for name in streams):
+        for pattern in others:
+            found = {name for name in streams if matches(pattern, name)}
+            if not found:
                 raise _unknown_stream(pattern, streams)
-        return [name for name in streams if any(matches(pattern, name) for pattern in patterns)]
+            names |= found
+        return sorted(names)
 
     def _has_stream(self, name: str) -> bool:
         return self.registry.has_stream(name) or self.posts.has_stream(name)
@@ -273,6 +275,11 @@ def require_stream(name: str, stream: str, given: str | None) -> None:
     """
     if given not in {None, stream}:
         raise UnknownName(f"'{name}' is of the stream '{shorten(stream)}', not of '{shorten(given or '')}'")
+
+
+def folder_of(config_file: Path) -> Path:
+    """Return the project folder of a settings file: config/config.yaml, as `init` lays it out, or one beside it."""
+    return config_file.parent.parent if config_file.parent.name == "config" else config_file.parent
 
 
 def require_foreign(option: str, path: Path, config: Path | None = None) -> None:

@@ -47,6 +47,7 @@ class FaultyProxy(http.server.ThreadingHTTPServer):
     Attributes:
         fault: the fault from now on.
         applies_to: the part of a path that the fault is limited to.
+        requests: the methods of the requests so far.
         was_put: whether a fault has met the upload of an object.
     """
 
@@ -57,6 +58,7 @@ class FaultyProxy(http.server.ThreadingHTTPServer):
         self.upstream = endpoint.removeprefix("http://")
         self.fault: Fault = "none"
         self.applies_to = ""
+        self.requests: list[str] = []
         self.was_put = threading.Event()
         self.is_over = threading.Event()
 
@@ -85,6 +87,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def _pass_on(self) -> None:
         proxy = self.server
+        proxy.requests.append(self.command)
         body = self._body()
         if self.command == "PUT" and proxy.fault != "none" and proxy.applies_to in self.path:
             proxy.was_put.set()

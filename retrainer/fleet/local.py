@@ -82,6 +82,7 @@ class LocalProcesses:
         """Run units in up to `jobs` processes; each makes one run after another."""
         threads = max((os.cpu_count() or 1) // self._jobs, 1)
         idle: list[_Worker] = []
+        ending: list[_Worker] = []
         busy: dict[Any, tuple[_Worker, Unit]] = {}
         try:
             while True:
@@ -100,14 +101,14 @@ class LocalProcesses:
                         logging.getLogger(result.name).handle(result)
                         continue
                     del busy[connection]
-                    if not isinstance(result, WorkerLost):
-                        idle.append(worker)
+                    reusable = not isinstance(result, WorkerLost) and not result.must_end_worker
+                    (idle if reusable else ending).append(worker)
                     yield unit, result
         finally:
             for worker, _ in busy.values():
                 worker.interrupt()
             deadline = time.monotonic() + END_SECONDS
-            for worker in [*idle, *(worker for worker, _ in busy.values())]:
+            for worker in [*idle, *ending, *(worker for worker, _ in busy.values())]:
                 worker.stop(deadline)
 
 

@@ -245,9 +245,8 @@ class _Fleet:
                 raise KeyboardInterrupt
             self._interrupted = True
             with suppress(RuntimeError):  # the signal came while a line was being written
-                log.warning(
-                    "Stopping: %d runs are ending. Press Ctrl-C again to close them as failed", len(self._running)
-                )
+                count = len(self._running)
+                log.warning("Stopping; %s in progress. Press Ctrl-C again to close them as failed", _count(count))
 
         before = {name: signal.getsignal(name) for name in _STOP_SIGNALS}
         for name, handler in before.items():
@@ -267,7 +266,7 @@ class _Fleet:
             stopped = f"Stopped after {len(self._outcomes)} of {self._total} runs: {self._stopped_by}"
         elif self._waiting:
             stopped = (
-                f"Stopped after {self._failed} failures (--max-failures): {len(self._waiting)} runs were not started"
+                f"Stopped after {self._failed} failures (--max-failures); {_count(len(self._waiting))} not started"
             )
         return FleetResult(
             outcomes=self._outcomes,
@@ -277,6 +276,10 @@ class _Fleet:
             interrupted=self._interrupted,
             seconds=time.monotonic() - self._started,
         )
+
+
+def _count(runs: int) -> str:
+    return f"{runs} {'run is' if runs == 1 else 'runs are'}"
 
 
 def _name(unit: Unit | Outcome) -> str:

@@ -7,7 +7,6 @@ import os
 import time
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from retrainer.algorithms.events import EventBus
@@ -19,7 +18,7 @@ from retrainer.pipeline.loading import load_configured_algorithm
 from retrainer.pipeline.run import retrain
 from retrainer.pipeline.run_context import POLL_SECONDS, close_as_failed
 from retrainer.pipeline.stale_posts import find_stale_posts, report_stale_posts
-from retrainer.project import Project
+from retrainer.project import Project, folder_of
 from retrainer.registry.budgets import SharedBudget
 from retrainer.registry.liveness import HEARTBEAT_SECONDS, MAX_MISSED_HEARTBEATS
 from retrainer.registry.runs import RunFilter
@@ -56,12 +55,29 @@ def run_unit(spec: WorkerSpec, unit: Unit) -> Outcome:
         return Outcome(*unit[:2], "failed", run_id, error=UnitError.of(failure))
 
 
-@lru_cache(maxsize=1)
+_opened: dict[tuple[Path, str | None], Project] = {}  # the last one
+
+
 def open_project(config_file: Path, settings: str | None = None) -> Project:
-    """Open the project of a settings file, or of settings that were handed over, once per process."""
-    if settings is not None:
-        return open_elsewhere(config_file, settings, os.environ)
-    return Project.find(config_file.parent, os.environ, config_file)
+    """Open the project of a settings file, or of settings that were handed over; keep it open until another is asked.
+
+    A run with settings that were handed over is one of the project that did so, wherever the worker keeps model files.
+    """
+    key = (config_file, settings)
+    if key not in _opened:
+        close_project()
+        if settings is None:
+            _opened[key] = Project.find(config_file.parent, os.environ, config_file)
+        else:
+            _opened[key] = open_elsewhere(config_file, settings, os.environ)
+            _opened[key].registry.database.project_folder = folder_of(config_file)
+    return _opened[key]
+
+
+def close_project() -> None:
+    """Close the project that is open."""
+    while _opened:
+        _opened.popitem()[1].close()
 
 
 def _make_run(spec: WorkerSpec, unit: Unit, project: Project) -> Outcome:

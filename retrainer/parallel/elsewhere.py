@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import yaml
 
 from retrainer.errors import ConfigError, RetrainerError
-from retrainer.project import Project
+from retrainer.project import Project, folder_of
 from retrainer.settings_file import CONFIG_VARIABLE, load_settings, parse_settings
 from retrainer.streams import DEFAULT_STREAM
 
@@ -55,7 +55,7 @@ def open_elsewhere(config_file: Path, content: str, environ: Mapping[str, str]) 
     settings, _ = parse_settings(content.encode(), config_file, environ, written=False)
     if own_file is not None:
         settings = _with_passwords(settings, load_settings(own_file, environ))
-        folder = own_file.parent.parent if own_file.parent.name == "config" else own_file.parent
+        folder = folder_of(own_file)
     else:
         if settings.database.url.startswith("sqlite"):
             raise ConfigError(

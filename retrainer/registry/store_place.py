@@ -125,10 +125,8 @@ class StorePlace:
         try:
             for path in sorted(files, key=_is_manifest):
                 self._store.write(version_path(version, path), files[path])
-        except BaseException:
-            self._uploads.give_up(
-                upload
-            )  # a request that failed here may still be carried out: the next run removes it
+        except BaseException:  # a request that failed here may still be carried out: the next run removes the object
+            self._uploads.give_up(upload)
             raise
         staging.uploads.append(upload)
 
@@ -145,8 +143,9 @@ class StorePlace:
         staging.uploads.clear()
 
     def find_abandoned(self) -> list[str]:
-        """Return the announcements of uploads that dead processes left."""
-        return [upload.key for upload in self._uploads.list() if upload.is_abandoned()]
+        """Return the local folders, and the announcements of uploads, that dead processes left."""
+        folders = [str(folder) for folder in find_abandoned(self._local) if folder.exists()]
+        return [*folders, *(self.locate(upload.key) for upload in self._uploads.list() if upload.is_abandoned())]
 
     def clear_abandoned(self) -> Iterator[tuple[ModelTypeName, str]]:
         """Remove what dead processes uploaded and did not record."""

@@ -20,8 +20,7 @@ import yaml
 
 from retrainer.errors import ConfigError
 from retrainer.fleet.units import Unit, WorkerSpec
-from retrainer.fleet.worker import open_project as open_in_worker
-from retrainer.fleet.worker import run_unit
+from retrainer.fleet.worker import close_project, run_unit
 from retrainer.parallel.elsewhere import open_elsewhere, portable_settings
 from retrainer.registry.liveness import HEARTBEAT_SECONDS, MAX_MISSED_HEARTBEATS, ProcessIdentity, explain_death
 from retrainer.registry.tables import TrainingRun
@@ -50,7 +49,7 @@ def cluster(request: pytest.FixtureRequest, tmp_path: Path) -> Cluster:
 @pytest.fixture
 def _no_worker_keeps_the_project() -> Iterator[None]:
     yield
-    open_in_worker.cache_clear()
+    close_project()
 
 
 @pytest.mark.slow
@@ -154,7 +153,9 @@ def test_a_worker_on_another_machine_opens_the_shared_database(
         assert "cannot open the SQLite database" in str(outcome.error)
         return
     assert outcome.kind == "promoted", outcome.error
-    assert project.for_stream(streams[0]).registry.get_production("timing")
+    own = project.for_stream(streams[0]).registry
+    assert own.get_production("timing")
+    assert own.list_runs()[0].project_folder == str(tmp_path / "not here")
     assert list((tmp_path / "cache" / "retrainer").glob("*/models/timing/*/manifest.json"))
 
 
@@ -193,7 +194,7 @@ def test_a_retry_waits_until_the_run_of_the_lost_worker_counts_as_dead(
 ) -> None:
     own = project.for_stream(streams[0])
     lost = own.registry.start_run("timing", "baseline", datetime.now(UTC), None)
-    almost = datetime.now(UTC) - timedelta(seconds=HEARTBEAT_SECONDS * MAX_MISSED_HEARTBEATS - 1)
+    almost = datetime.now(UTC) - timedelta(seconds=HEARTBEAT_SECONDS * MAX_MISSED_HEARTBEATS - 15)
     with own.registry.database.write() as session:
         session.execute(sa.update(TrainingRun).values(host="elsewhere", heartbeat_at=almost))
     spec = WorkerSpec(project.config_file)

@@ -83,7 +83,7 @@ def test_no_run_is_started_after_max_failures(folder: Path, retrainer: Runner) -
     assert done.code == 3
     assert done.json["outcomes"]["failed"] == 2
     assert done.json["left"] == [{"stream": "c", "model_type": "timing"}]
-    assert done.json["stopped"] == "Stopped after 2 failures (--max-failures): 1 runs were not started"
+    assert done.json["stopped"] == "Stopped after 2 failures (--max-failures); 1 run is not started"
 
 
 @on_sqlite
@@ -97,6 +97,8 @@ def test_no_run_is_started_after_max_failures(folder: Path, retrainer: Runner) -
         ["--all-streams", "--wait", "1"],
         ["--stream", "nwes*"],
         ["--all-streams", "--stream", "nwes"],
+        ["--all-streams", "--algorithm", "prophte"],
+        ["--all-streams", "--algorithm", "prophet"],
     ],
 )
 @pytest.mark.usefixtures("streams")
@@ -181,7 +183,7 @@ def test_ctrl_c_stops_handing_out_and_the_next_call_goes_on(
     while not started.exists():
         assert process.poll() is None
     process.send_signal(signal.SIGINT)
-    while "Stopping: 1 runs are ending" not in process.stderr.readline():
+    while "Stopping; 1 run is in progress" not in process.stderr.readline():
         assert process.poll() is None
     if signals == 2:
         process.send_signal(signal.SIGTERM)

@@ -116,6 +116,14 @@ def test_a_forecast_fails_in_one_line(
     assert retrainer("predict", "timing", cwd=project.folder).code == 0
 
 
+def test_a_run_makes_few_requests(project: Project, proxy: FaultyProxy) -> None:
+    """docs/store.md states these numbers."""
+    train_timing(project.folder)
+    proxy.requests.clear()
+    train_timing(project.folder)
+    assert (proxy.requests.count("PUT"), proxy.requests.count("DELETE")) == (7, 3)
+
+
 def test_an_interrupted_upload_is_cleared_by_the_next_run(
     project: Project, retrainer: Runner, proxy: FaultyProxy
 ) -> None:
