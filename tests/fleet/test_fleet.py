@@ -98,6 +98,8 @@ def test_no_run_is_started_after_max_failures(folder: Path, retrainer: Runner) -
         ["--all-streams", "--wait", "1"],
         ["--stream", "nwes*"],
         ["--all-streams", "--stream", "nwes"],
+        ["--all-streams", "--algorithm", "prophte"],
+        ["--all-streams", "--algorithm", "prophet"],
     ],
 )
 @pytest.mark.usefixtures("streams")
