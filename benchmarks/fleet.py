@@ -144,8 +144,13 @@ def workers(count: int) -> Iterator[ProcessPoolExecutor]:
     """Start processes like those of a fleet."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_PRELOADED)
-    with ProcessPoolExecutor(count, context, threadpool_limits, (1,)) as pool:
+    with ProcessPoolExecutor(count, context, _prepare_worker) as pool:
         yield pool
+
+
+def _prepare_worker() -> None:
+    logging.getLogger("retrainer").setLevel(logging.ERROR)
+    threadpool_limits(1)
 
 
 def database_bytes(fleet: Fleet) -> int:

@@ -193,7 +193,7 @@ def measure_unit(spec: WorkerSpec, unit: Unit) -> MeasuredUnit:
     from retrainer.fleet.worker import open_project, run_unit
 
     parts = _instrument()
-    counts = _count_statements(open_project(spec.config_file).registry.database.engine)
+    counts = _count_statements(open_project(spec.config_file, spec.settings).registry.database.engine)
     before = dict(counts)
     parts.start()
     outcome = run_unit(spec, unit)

@@ -151,4 +151,9 @@ def check_database(project: Project, now: datetime) -> Iterator[Problem]:
             f"the project '{folder}' on '{run.host}' trains with the same database {project.registry.database.location}"
             f", last on {run.started_at:%Y-%m-%d %H:%M} UTC"
         )
-        yield Problem("shared_database", folder, message, "Give each project a database of its own (database.url)")
+        yield Problem(
+            "shared_database",
+            folder,
+            message,
+            "Give each project a database of its own (database.url), or one store to both (models_dir)",
+        )

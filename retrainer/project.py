@@ -101,13 +101,17 @@ class Project:
         """
         if not patterns:
             return None
-        if not any(map(is_pattern, patterns)) and all(map(self._has_stream, patterns)):  # names need no list of all
-            return sorted(set(patterns))
+        names = {pattern for pattern in patterns if self._has_stream(pattern)}  # also one such as 'a[b]'
+        others = [pattern for pattern in patterns if pattern not in names]
+        if not others:
+            return sorted(names)  # names need no list of all
         streams = self.list_streams()
-        for pattern in patterns:
-            if not any(matches(pattern, name) for name in streams):
+        for pattern in others:
+            found = {name for name in streams if matches(pattern, name)}
+            if not found:
                 raise _unknown_stream(pattern, streams)
-        return [name for name in streams if any(matches(pattern, name) for pattern in patterns)]
+            names |= found
+        return sorted(names)
 
     def _has_stream(self, name: str) -> bool:
         return self.registry.has_stream(name) or self.posts.has_stream(name)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from retrainer.errors import InsufficientData, RunInProgress, UnknownName, UsageError
+from retrainer.errors import InsufficientData, NothingToRollBack, RunInProgress, UnknownName, UsageError
 from retrainer.pipeline.promotion import roll_back
 from retrainer.pipeline.run import retrain
 from retrainer.streams import check_stream_name, matches, stream_id
@@ -58,6 +58,8 @@ def test_a_rollback_concerns_one_stream(project: Project) -> None:
         own.registry.promote(second, first, "by hand", NOW)
         live[name] = (first, second)
     own, other = project.for_stream("news"), project.for_stream("News")
+    with pytest.raises(NothingToRollBack, match="it is of the stream 'News'"):
+        roll_back(own, runtime_of(own), "timing", "it is worse", NOW, to=live["News"][0])
     change = roll_back(own, runtime_of(own), "timing", "it is worse", NOW)
     assert (change.stream, change.to_version) == ("news", live["news"][0])
     assert own.registry.get_hold("timing") is not None
@@ -81,6 +83,13 @@ def test_a_stream_must_be_chosen_among_several(project: Project) -> None:
     assert "news" in unknown.value.hint
     with pytest.raises(UsageError, match="4 streams"):
         project.choose_stream()
+
+
+def test_a_name_that_looks_like_a_pattern_is_a_name(project: Project) -> None:
+    for name in ("a[b]", "ab"):
+        project.posts.for_stream(name).add(regular_posts(3), NOW)
+    assert project.select_streams(["a[b]"]) == ["a[b]"]
+    assert project.select_streams(["[a]*", "news"]) == ["a[b]", "ab", "news"]
 
 
 def test_the_only_stream_is_chosen(folder: Path) -> None:

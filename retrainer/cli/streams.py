@@ -49,7 +49,7 @@ def streams(
     page: Annotated[int, typer.Option(metavar="N", min=1, max=1_000_000, help="The page to show.")] = 1,
     as_json: AsJson = False,
 ) -> None:
-    """List streams: posts, production versions with their scores, what is due, on hold or failed.
+    """List streams: posts, production versions, what is due or failed.
 
     A score is that of the latest evaluation; skill compares it with the naive forecast.
 

@@ -59,7 +59,8 @@ def require_max_cost(
     """Return whether any unit has a paid algorithm, its configured or its production one.
 
     Raises:
-        UsageError: one has, and there is no limit.
+        UsageError: one has, and there is no limit; or the algorithm given does not forecast one of the types.
+        UnknownName, AlgorithmError: the algorithm given is not installed or is broken.
     """
     production = project.registry.across(None).production_algorithms()
     names: dict[tuple[str, ModelTypeName], Unit] = {}
@@ -71,8 +72,10 @@ def require_max_cost(
     for (name, model_type), unit in names.items():
         try:
             paid = runtime.algorithms(name, model_type).description.paid
-        except RetrainerError:  # its runs report it
-            continue
+        except RetrainerError:
+            if name == algorithm:
+                raise
+            continue  # its runs report it
         if paid and max_cost is None:
             raise UsageError(
                 f"'{name}' of the {model_type} model of '{unit.stream}' costs money",

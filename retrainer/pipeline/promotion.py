@@ -8,7 +8,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from retrainer.algorithms.events import Event
-from retrainer.errors import AlgorithmError, ArtifactError, ConfigError, InsufficientData, UnknownName
+from retrainer.errors import (
+    AlgorithmError,
+    ArtifactError,
+    ConfigError,
+    InsufficientData,
+    NothingToRollBack,
+    UnknownName,
+)
 from retrainer.pipeline.loading import load_live_fit, load_version
 from retrainer.pipeline.refit import fit_again, require_working_forecast
 from retrainer.pipeline.split import load_posts
@@ -173,8 +180,8 @@ def roll_back(
         ProductionChanged: another process has changed production meanwhile.
     """
     project.artifacts.require_own_folder()
-    if to is not None:
-        project.registry.get_version(to)
+    if to is not None and (stream := project.registry.get_version(to).stream) != project.stream:
+        raise NothingToRollBack(f"cannot roll back to '{to}': it is of the stream '{stream}'")
     promotions = project.registry.find_promotions_to_undo(model_type, to)
     target = project.registry.get_version_before(promotions[-1])
     model = load_live_fit(project, runtime, target)

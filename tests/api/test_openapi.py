@@ -49,6 +49,11 @@ checks.positive_data_acceptance.expected-statuses = ["2xx", "401", "404", "409",
 [[operations]]
 include-name = "GET /models/predict/content"
 checks.positive_data_acceptance.expected-statuses = ["2xx", "401", "404", "409", "422"]
+
+# Some options are for all streams only.
+[[operations]]
+include-name = "POST /models/retrain"
+checks.positive_data_acceptance.expected-statuses = ["2xx", "401", "404", "409", "422"]
 """
 
 

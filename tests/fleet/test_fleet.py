@@ -8,11 +8,12 @@ import subprocess
 import sys
 import threading
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pytest
 import sqlalchemy as sa
 
+from retrainer.fleet import worker
 from retrainer.fleet.local import LocalProcesses
 from retrainer.fleet.run import run_fleet
 from retrainer.fleet.selection import select_units
@@ -97,6 +98,8 @@ def test_no_run_is_started_after_max_failures(folder: Path, retrainer: Runner) -
         ["--all-streams", "--wait", "1"],
         ["--stream", "nwes*"],
         ["--all-streams", "--stream", "nwes"],
+        ["--all-streams", "--algorithm", "prophte"],
+        ["--all-streams", "--algorithm", "prophet"],
     ],
 )
 @pytest.mark.usefixtures("streams")
@@ -248,3 +251,16 @@ def test_what_is_due_is_found_by_as_many_queries_for_any_number_of_streams(
     before = count_statements()
     add_streams(folder, [f"more {number}" for number in range(12)])
     assert count_statements() == before
+
+
+@on_sqlite
+def test_a_worker_that_serves_another_project_closes_the_connections_to_the_one_before(
+    folder: Path, elsewhere: Path
+) -> None:
+    first = worker.open_project(folder / "config" / "config.yaml")
+    first.registry.list_streams()
+    pool = cast("sa.QueuePool", first.registry.database.engine.pool)
+    assert pool.checkedin() == 1
+    assert worker.open_project(folder / "config" / "config.yaml") is first
+    worker.open_project(elsewhere / "config" / "config.yaml")
+    assert cast("sa.QueuePool", first.registry.database.engine.pool).checkedin() == pool.checkedout() == 0
