@@ -125,7 +125,7 @@ def test_ctrl_c_cancels_what_was_not_started(
             assert process.poll() is None
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
-        while "Stopping: 2 runs are ending" not in process.stderr.readline():
+        while "Stopping; 2 runs are in progress" not in process.stderr.readline():
             assert process.poll() is None
         if signals == 2:
             process.send_signal(signal.SIGINT)
