@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 SCRIPTS = Path(sys.executable).parent
 WORKERS = 2
+_RAY_WORKERS = [["ray::call_in_child"], ["ray::IDLE"]]  # not the agents of the node, which it does not outlive
 START_SECONDS = 90
 
 
@@ -130,7 +131,7 @@ class Ray:
             return []
 
     def kill_worker(self, choose: random.Random) -> None:
-        workers = [process for process in self._processes() if "ray::" in " ".join(process.cmdline()[:1])]
+        workers = [process for process in self._processes() if process.cmdline()[:1] in _RAY_WORKERS]
         if workers:
             choose.choice(workers).kill()
 

@@ -195,6 +195,8 @@ class _Fleet:
                 log.warning("%s: %s. Trying again", _name(unit), outcome.error.message)
                 self._waiting.append(unit._replace(is_retry=True))
                 return
+        if unit.is_retry and outcome.kind == "skipped":
+            outcome = self._find_completed(unit) or outcome
         self._add(outcome)
         done, seconds = len(self._outcomes), max(time.monotonic() - self._started, 1e-9)
         left = seconds / done * (self._total - done)
@@ -219,6 +221,15 @@ class _Fleet:
             log.debug("Cannot look after a lost run: %s", problem)
         error = UnitError(WORKER_LOST, f"the run was interrupted: {lost.reason}", "", RetrainerError.exit_code)
         return Outcome(unit.stream, unit.model_type, "failed", error=error)
+
+    def _find_completed(self, unit: Unit) -> Outcome | None:
+        """Return the outcome of a first try that completed, although its worker could not say so."""
+        try:
+            last = self._project.for_stream(unit.stream).registry.get_last_completed_run(unit.model_type)
+        except RetrainerError as problem:
+            log.debug("Cannot look after a lost run: %s", problem)
+            return None
+        return None if last is None or last.run_id == unit.last_run_id else _ended(unit, last)
 
     def stop(self, error: RetrainerError) -> None:
         """Stop since the backend cannot go on."""

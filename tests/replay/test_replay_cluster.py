@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -25,7 +25,12 @@ def test_a_cluster_changes_nothing_but_the_time(folder: Path, tmp_path: Path) ->
         assert together.code == 0, together.err
         assert "Continuing without the cluster" not in together.err
         assert "not computed in advance" not in together.err
-        cluster.kill_scheduler()
-    for policy, other in zip(alone.json["policies"], together.json["policies"], strict=True):
-        assert policy["live"] == other["live"]
-        assert policy["promoted"] == other["promoted"]
+    assert _without_seconds(together.json) == _without_seconds(alone.json)
+
+
+def _without_seconds(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_without_seconds(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    return {key: _without_seconds(item) for key, item in value.items() if "seconds" not in key}
