@@ -10,11 +10,11 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from retrainer.algorithms.events import EventBus
-from retrainer.errors import RetrainerError, RunInProgress, wrap_unexpected
+from retrainer.errors import RetrainerError, RunInProgress, UsageError, wrap_unexpected
 from retrainer.fleet.units import Outcome, UnitError
 from retrainer.logs import run_log_context
 from retrainer.parallel.elsewhere import open_elsewhere
-from retrainer.pipeline.loading import load_configured_algorithm
+from retrainer.pipeline.loading import is_paid, load_configured_algorithm
 from retrainer.pipeline.run import retrain
 from retrainer.pipeline.run_context import POLL_SECONDS, close_as_failed
 from retrainer.pipeline.stale_posts import find_stale_posts, report_stale_posts
@@ -93,6 +93,14 @@ def _make_run(spec: WorkerSpec, unit: Unit, project: Project) -> Outcome:
 
 def _retrain(spec: WorkerSpec, unit: Unit, project: Project, runtime: Runtime, now: datetime) -> RunResult:
     chosen, _ = load_configured_algorithm(project.settings, runtime, unit.model_type, spec.algorithm)
+    production = project.registry.get_production(unit.model_type)
+    if spec.budget_id is None and (
+        chosen.description.paid or (production is not None and is_paid(runtime, production))
+    ):  # the settings, or production, changed after the fleet had looked
+        raise UsageError(
+            f"forecasts of the {unit.model_type} model of '{unit.stream}' cost money, and the fleet has no limit",
+            hint="Start it again with --max-cost",
+        )
     run = _start_run(spec, unit, project, chosen.name, now)
     try:
         return retrain(

@@ -46,6 +46,11 @@ WHOLE_PROJECT = {
 }
 
 
+def slow(case: str) -> Any:
+    """Return a case for the slow tests."""
+    return pytest.param(case, marks=pytest.mark.slow)
+
+
 def make_streams(folder: Path) -> dict[str, str]:
     """Store 120 posts in each stream; train two versions of two of them, and return the live one of each."""
     live = {}
@@ -90,7 +95,9 @@ def test_every_command_takes_a_stream_or_is_of_the_whole_project() -> None:
     assert without == WHOLE_PROJECT.keys(), "a command about models or posts takes --stream"
 
 
-@pytest.mark.parametrize("command", ["status", "versions", "history", "production", "show timing@production"])
+@pytest.mark.parametrize(
+    "command", ["status", "history", *map(slow, ["versions", "production", "show timing@production"])]
+)
 def test_one_stream_is_in_json_only(command: str, folder: Path, prepare: Prepare, retrainer: Runner) -> None:
     prepare(folder, train_timing)
     assert "tream" not in retrainer(*command.split()).out.replace(str(folder), "")
@@ -103,14 +110,14 @@ def test_one_stream_is_in_json_only(command: str, folder: Path, prepare: Prepare
     [
         "predict timing",
         "rollback timing",
-        "hold timing",
-        "release timing",
-        "show timing@production",
-        "promote timing@latest",
-        "evaluate timing@production",
         "replay timing --from 2024-10-01",
-        "posts count",
-        "posts delete p00000 --yes",
+        "show timing@production",
+        slow("hold timing"),
+        slow("release timing"),
+        slow("promote timing@latest"),
+        slow("evaluate timing@production"),
+        slow("posts count"),
+        slow("posts delete p00000 --yes"),
     ],
 )
 def test_a_command_about_one_model_needs_one_of_several_streams(command: str, retrainer: Runner) -> None:
@@ -260,7 +267,7 @@ def test_an_exported_version_keeps_its_stream_or_gets_another(
     assert (again.code, "is here already, in the stream 'a/b'" in again.err) == (1, True)
 
 
-@pytest.mark.parametrize("name", ["a/b", "..", " a ", "ü😀", "x" * 200, "[a]", "-"])
+@pytest.mark.parametrize("name", ["..", "[a]", *map(slow, ["a/b", " a ", "ü😀", "x" * 200, "-"])])
 def test_a_stream_may_have_any_printable_name(name: str, folder: Path, retrainer: Runner) -> None:
     (folder / "posts.csv").write_text("id,created_at\n1,2024-01-05T10:00Z\n")
     done = retrainer("posts", "import", "posts.csv", f"--stream={name}")
@@ -273,7 +280,7 @@ def test_a_stream_may_have_any_printable_name(name: str, folder: Path, retrainer
 
 
 @pytest.mark.usefixtures("folder")
-@pytest.mark.parametrize("name", ["", "x" * 300, "a\nb", "\x1b[31m"])
+@pytest.mark.parametrize("name", ["", "x" * 300, *map(slow, ["a\nb", "\x1b[31m"])])
 def test_no_stream_has_such_a_name(name: str, retrainer: Runner) -> None:
     for command in ("versions", "hold timing", "posts count", "config show", "streams"):
         done = retrainer(*command.split(), f"--stream={name}")

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from retrainer.fleet.units import Unit, WorkerSpec
+from retrainer.fleet.worker import close_project, run_unit
 from retrainer.registry.budgets import SharedBudget
 from tests.claude_server import KEY, ClaudeServer
 from tests.conftest import NOW, open_project
@@ -45,6 +47,19 @@ def test_a_paid_fleet_needs_max_cost(
     assert "'claude_api' of the content model" in refused.err
     assert "--max-cost" in refused.err
     assert retrainer("train", "timing", "--stream", "n*", env=environ).code == 0
+    assert server.requests == []
+
+
+def test_a_worker_makes_no_paid_calls_without_a_limit(
+    streams: list[str], environ: dict[str, str], server: ClaudeServer, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as changed:
+        for name, value in environ.items():
+            changed.setenv(name, value)
+        outcome = run_unit(WorkerSpec(project.config_file), Unit(streams[0], "content", None))
+        close_project()
+    assert outcome.error is not None
+    assert "cost money" in outcome.error.message
     assert server.requests == []
 
 
