@@ -135,9 +135,8 @@ def test_ctrl_c_cancels_what_was_not_started(
     assert process.returncode == 130
     assert len(json.loads(out)["left"]) == 3
     runs = project.registry.across(None).list_runs()
-    assert [(run.status, run.error) for run in runs] == [
-        ("failed", "interrupted") if signals == 2 else ("completed", None)
-    ] * 2
+    assert [run.status for run in runs] == ["failed" if signals == 2 else "completed"] * 2
+    assert all("interrupted" in (run.error or "") for run in runs if run.status == "failed")
 
 
 @pytest.mark.usefixtures("_no_worker_keeps_the_project")
