@@ -310,7 +310,7 @@ def test_versions_json_has_the_specified_fields(trained: str, retrainer: Runner)
 
 def test_production_json_has_the_specified_fields(trained: str, retrainer: Runner) -> None:
     document = retrainer("production", "--json").json
-    assert document.keys() == {"timing_model", "content_model"}
+    assert document.keys() == {"stream", "timing_model", "content_model"}
     assert {"version_id", "algorithm", "trained_at", "promoted_at", "num_training_samples"} <= document[
         "timing_model"
     ].keys()
@@ -393,7 +393,8 @@ def test_predict_works_with_content_alone(folder: Path, retrainer: Runner, tmp_p
 def test_empty_results_are_empty_documents(folder: Path, retrainer: Runner) -> None:
     assert retrainer("history", "--json").json == {"training_runs": [], "count": 0, "total": 0, "changes": []}
     assert retrainer("versions", "--json").json == {"versions": [], "count": 0}
-    assert retrainer("production", "--json").json == {"timing_model": None, "content_model": None}
+    none_live = {"stream": "default", "timing_model": None, "content_model": None}
+    assert retrainer("production", "--json").json == none_live
     assert "No training runs" in retrainer("history").out
     assert "No versions yet" in retrainer("versions").out
 
