@@ -87,7 +87,7 @@ def print_scaling(measured: dict[str, Any]) -> None:
         "runs a second": [f"{needs.runs:.2f}" for needs in columns],
         "workers, busy around the clock": [f"{needs.workers:.1f}" for needs in columns],
         "commits a second": [f"{needs.commits:.1f}" for needs in columns],
-        "share of what one database takes in": [f"{needs.writing:.0%}" for needs in columns],
+        "share of what one database takes in, at most": [f"{needs.writing:.0%}" for needs in columns],
         "cores of the database server": [f"{needs.server_cores:.2f}" for needs in columns],
         f"database, {KEPT} versions of each": [f"{needs.database_bytes / 1e9:,.0f} GB" for needs in columns],
         "files of models": [f"{needs.files / 1e6:.0f} million, {needs.file_bytes / 1e9:,.0f} GB" for needs in columns],
