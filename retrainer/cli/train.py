@@ -127,7 +127,7 @@ def train(
                 train_call.failed = code != 0
         else:
             fleet, project = None, _choose_stream(opened, stream, run_id)
-            recovery.repair_links(project)  # `open_project` has repaired those of `default`
+            recovery.repair_links(project, write=not dry_run)  # `open_project` has repaired those of `default`
 
             def retrain(name: ModelTypeName) -> results.RunResult:
                 if run_id is not None:

@@ -47,9 +47,13 @@ def recover(project: Project, runtime: Runtime) -> None:
     repair_links(project)
 
 
-def repair_links(project: Project) -> None:
-    """Repair the links to the production versions of the stream; a run may have been killed before it set them."""
-    if any(project.production_links.find_problem(model_type) for model_type in MODEL_TYPE_NAMES):
+def repair_links(project: Project, *, write: bool = True) -> None:
+    """Repair the links to the production versions of the stream; a run may have been killed before it set them.
+
+    Args:
+        write: whether anything may be written.
+    """
+    if write and any(project.production_links.find_problem(model_type) for model_type in MODEL_TYPE_NAMES):
         _attempt(project.production_links.update)
 
 
