@@ -162,7 +162,7 @@ def installed_line(text: bytes, config_file: Path) -> str | None:
 
 
 def find_lines(text: str, config_file: Path) -> list[str]:
-    """Return the lines of a crontab that call retrainer for a project, whoever wrote them."""
+    """Return the lines of a crontab that call retrainer for a project, also those added by hand."""
     wanted = f" {quote_for_cron(str(config_file))} "
     return [line for line in text.splitlines() if wanted in f"{line} " and not line.lstrip().startswith("#")]
 
