@@ -113,7 +113,7 @@ def test_a_run_that_another_process_closed_has_failed(
     folder: Path, streams: list[str], project: Project, plugins: Plugins
 ) -> None:
     close = f"""
-        from datetime import UTC, datetime, timedelta
+        from datetime import UTC, datetime
         from retrainer.project import Project
         other = Project.find(Path({str(folder)!r}), {{}}).for_stream("news")
         for run in other.registry.list_running_runs():
@@ -168,5 +168,5 @@ def test_a_worker_that_was_lost_before_its_run_did_not_make_an_earlier_one(
     selected = select_units(project, ["news"], ["timing"], NOW, if_due=False)
     backend = Losing(after_run=False)
     result = run_fleet(project, runtime_of(project), WorkerSpec(project.config_file), selected, backend)
-    assert [str(outcome.error) for outcome in result.outcomes] == ["the run was interrupted: it ended."]
+    assert [str(outcome.error) for outcome in result.outcomes] == ["the run was interrupted: it ended"]
     assert len(backend.units) == 2
