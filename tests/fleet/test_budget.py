@@ -7,12 +7,12 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
-from retrainer_claude import ClaudeOptions
-from retrainer_claude.pricing import reported_usage
 
 from retrainer.fleet.units import Unit, WorkerSpec
 from retrainer.fleet.worker import close_project, run_unit
 from retrainer.registry.budgets import SharedBudget
+from retrainer_claude import ClaudeOptions
+from retrainer_claude.pricing import reported_usage
 from tests.claude_server import KEY, ClaudeServer
 from tests.command_line import packages
 from tests.conftest import NOW, open_project
@@ -81,7 +81,7 @@ def test_a_paid_version_that_is_promoted_during_a_run_makes_no_calls_without_a_l
     assert retrainer(*arguments, env=plugins.environ).code == 0
     paid.unlink()
     own = project.for_stream("news").registry
-    (version,) = own.list_versions()
+    (version,), (run,) = own.list_versions(), own.list_runs()
     promote = f"""
         from datetime import UTC, datetime
         from retrainer.project import Project
@@ -91,9 +91,12 @@ def test_a_paid_version_that_is_promoted_during_a_run_makes_no_calls_without_a_l
     """
     plugins.add("switching", timing_algorithm("switching", train=promote))
     with packages(plugins.environ["PYTHONPATH"]):
-        outcome = run_unit(WorkerSpec(project.config_file, algorithm="switching"), Unit("news", "timing"))
+        spec = WorkerSpec(project.config_file, algorithm="switching")
+        outcome = run_unit(spec, Unit("news", "timing", run.run_id))
         close_project()
-    assert own.get_production("timing").version_id == version.version_id  # type: ignore[union-attr]
+    production = own.get_production("timing")
+    assert production is not None, outcome.error
+    assert production.version_id == version.version_id
     assert outcome.kind == "not_promoted"
     assert outcome.run_id is not None
     assert not paid.exists()
