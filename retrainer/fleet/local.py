@@ -105,9 +105,7 @@ class LocalProcesses:
                         logging.getLogger(result.name).handle(result)
                         continue
                     del busy[connection]
-                    if isinstance(result, WorkerLost):
-                        worker.stop(time.monotonic())
-                    elif result.must_end_worker:
+                    if isinstance(result, WorkerLost) or result.must_end_worker:
                         worker.stop(time.monotonic() + END_SECONDS)
                     else:
                         idle.append(worker)

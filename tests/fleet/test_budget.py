@@ -102,6 +102,7 @@ def test_a_paid_version_that_is_promoted_during_a_run_makes_no_calls_without_a_l
     assert not paid.exists()
 
 
+@pytest.mark.slow  # starts processes
 @pytest.mark.parametrize("folder_on_each_database", ["sqlite"], indirect=True)
 @pytest.mark.usefixtures("streams")
 def test_a_cost_that_cannot_be_read_hides_no_result(folder: Path, plugins: Plugins, retrainer: Runner) -> None:

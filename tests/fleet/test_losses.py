@@ -64,7 +64,10 @@ def _no_worker_keeps_the_project() -> Iterator[None]:
 
 
 @on_sqlite
-@pytest.mark.parametrize("unit", [Deadly(), Unit("news", "timing")], ids=["lost", "database"])
+@pytest.mark.parametrize(
+    "unit",
+    [pytest.param(Deadly(), id="lost"), pytest.param(Unit("news", "timing"), id="database", marks=pytest.mark.slow)],
+)
 def test_a_worker_that_ends_leaves_no_open_file(unit: Unit, folder: Path) -> None:
     configure(folder, url='"postgresql+psycopg://127.0.0.1:1/x"')  # which does not answer
     units = iter([unit] * 4)
@@ -143,6 +146,7 @@ def test_runs_for_the_same_past_time_are_made_once_by_two_fleets(streams: list[s
     assert worker.run_unit(spec, select()).run_id is not None  # a later fleet makes them again
 
 
+@pytest.mark.slow
 @on_sqlite
 @pytest.mark.usefixtures("_no_worker_keeps_the_project")
 def test_a_run_for_a_past_time_whose_worker_was_lost_afterwards_counts(streams: list[str], project: Project) -> None:
