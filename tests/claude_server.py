@@ -180,11 +180,13 @@ class ClaudeServer:
 
     Attributes:
         requests: the requests in the order of arrival, including retries.
+        usages: the usage of each message that was generated.
         max_concurrent: the largest number of requests that were open at the same time.
     """
 
     def __init__(self) -> None:
         self.requests: list[Received] = []
+        self.usages: list[dict[str, Any]] = []
         self.max_concurrent = 0
         self._open_now = 0
         self._lock = threading.Lock()
@@ -274,6 +276,7 @@ class ClaudeServer:
 
     def _message(self, request: Received, number: int) -> dict[str, Any]:
         text = _answer_text(request)
+        self.usages.append(self._usage(request, text))
         return {
             "id": f"msg_test{number:04d}",
             "type": "message",
@@ -284,7 +287,7 @@ class ClaudeServer:
             "stop_reason": "end_turn",
             "stop_sequence": None,
             "stop_details": None,
-            "usage": self._usage(request, text),
+            "usage": self.usages[-1],
         }
 
     def _usage(self, request: Received, text: str) -> dict[str, Any]:

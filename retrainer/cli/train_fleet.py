@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from retrainer import console
 from retrainer.algorithms import events
 from retrainer.cli.summary import append_summary
-from retrainer.errors import UsageError
+from retrainer.errors import RetrainerError, UsageError
 from retrainer.fleet import cluster as clusters
 from retrainer.fleet import local, run, selection
 from retrainer.parallel import elsewhere
@@ -104,7 +104,7 @@ def _train_streams(
     if_due: bool,
 ) -> FleetResult:
     streams = project.select_streams(options.patterns) or project.list_streams()
-    selected = selection.select_units(project, streams, model_types, now, if_due=if_due)
+    selected = selection.select_units(project, streams, model_types, now, if_due=if_due, as_of=spec.as_of)
     budget = None
     if selection.require_max_cost(project, runtime, selected.units, spec.algorithm, options.max_cost):
         budget = budgets.SharedBudget.create(project.registry.database, options.max_cost or 0.0, now)
@@ -125,7 +125,10 @@ def _train_streams(
         on_progress=_show_progress,
     )
     if budget is not None:
-        result = replace(result, spent_usd=budget.limit_and_use()[1])
+        try:
+            result = replace(result, spent_usd=budget.limit_and_use()[1])
+        except RetrainerError as error:
+            log.warning("The cost is not known: %s", error)
     if stale := result.stale_streams:
         names = ", ".join(f"'{name}'" for name in stale[:MAX_NAMES]) + (", …" if len(stale) > MAX_NAMES else "")
         log.warning("Posts of %d streams have stopped arriving: %s", len(stale), names)

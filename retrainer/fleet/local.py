@@ -17,6 +17,7 @@ from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Any
 
 from retrainer.console import prepare_streams
+from retrainer.errors import RetrainerError
 from retrainer.parallel.child import END_SECONDS, Forwarder, WorkerLost
 from retrainer.redaction import hide_environment
 
@@ -44,10 +45,13 @@ class _Worker:
     @classmethod
     def start(cls, spec: WorkerSpec, threads: int) -> _Worker:
         _PROCESSES.set_forkserver_preload(_PRELOADED)  # imported once, and shared by all workers
-        connection, its_end = _PROCESSES.Pipe()
-        arguments = (its_end, spec, dict(os.environ), threads)
-        process = _PROCESSES.Process(target=_serve, args=arguments, name="fleet worker", daemon=True)
-        process.start()
+        try:
+            connection, its_end = _PROCESSES.Pipe()
+            arguments = (its_end, spec, dict(os.environ), threads)
+            process = _PROCESSES.Process(target=_serve, args=arguments, name="fleet worker", daemon=True)
+            process.start()
+        except OSError as error:
+            raise RetrainerError(f"cannot start a worker process: {error.strerror or error}") from error
         its_end.close()
         return cls(process, connection)
 
@@ -68,6 +72,7 @@ class _Worker:
         if self.process.is_alive():
             self.process.kill()
             self.process.join()
+        self.process.close()
 
 
 class LocalProcesses:
@@ -82,7 +87,6 @@ class LocalProcesses:
         """Run units in up to `jobs` processes; each makes one run after another."""
         threads = max((os.cpu_count() or 1) // self._jobs, 1)
         idle: list[_Worker] = []
-        ending: list[_Worker] = []
         busy: dict[Any, tuple[_Worker, Unit]] = {}
         try:
             while True:
@@ -101,14 +105,16 @@ class LocalProcesses:
                         logging.getLogger(result.name).handle(result)
                         continue
                     del busy[connection]
-                    reusable = not isinstance(result, WorkerLost) and not result.must_end_worker
-                    (idle if reusable else ending).append(worker)
+                    if isinstance(result, WorkerLost) or result.must_end_worker:
+                        worker.stop(time.monotonic() + END_SECONDS)
+                    else:
+                        idle.append(worker)
                     yield unit, result
         finally:
             for worker, _ in busy.values():
                 worker.interrupt()
             deadline = time.monotonic() + END_SECONDS
-            for worker in [*idle, *ending, *(worker for worker, _ in busy.values())]:
+            for worker in [*idle, *(worker for worker, _ in busy.values())]:
                 worker.stop(deadline)
 
 

@@ -9,13 +9,14 @@ import time
 from collections import Counter, deque
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
 from retrainer.errors import DatabaseError, RetrainerError
 from retrainer.fleet.units import Outcome, UnitError
 from retrainer.parallel.child import WorkerLost
 from retrainer.pipeline import recovery
-from retrainer.registry.runs import INTERRUPTED
+from retrainer.registry.runs import INTERRUPTED, RunFilter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -31,6 +32,8 @@ log = logging.getLogger(__name__)
 
 WORKER_LOST = "worker_lost"
 INTERRUPTED_CODE = 130
+DATABASE_SECONDS = 300.0  # to wait for a database that does not answer, such as one that is restarted
+POLL_SECONDS = 0.5
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -124,13 +127,14 @@ def run_fleet(
     """Make the runs of the selected units in the workers of a backend.
 
     A failure is logged and stops no other unit. A unit whose worker is lost, or whose database connection broke, is
-    tried once more. Ctrl-C stops handing out units and lets the running ones end; a second one closes them as failed.
+    tried once more; while the database does not answer, no unit is handed out. Ctrl-C stops handing out units and lets
+    the running ones end; a second one closes them as failed.
 
     Args:
         max_failures: hand out no more units after so many have failed.
         on_progress: called after each unit.
     """
-    fleet = _Fleet(project, runtime, selection, max_failures, on_progress)
+    fleet = _Fleet(project, runtime, spec, selection, max_failures, on_progress)
     with fleet.stop_on_signals():
         try:
             with closing(backend.run(spec, fleet.next_unit)) as results:
@@ -155,12 +159,17 @@ class _Fleet:
         self,
         project: Project,
         runtime: Runtime,
+        spec: WorkerSpec,
         selection: Selection,
         max_failures: int | None,
         on_progress: Callable[[Progress], None],
     ) -> None:
         self._project = project
         self._runtime = runtime
+        self._as_of = spec.as_of
+        self._own_runs = RunFilter(since=datetime.now(UTC))
+        if spec.as_of is not None:  # at which its runs start
+            self._own_runs = RunFilter(since=spec.as_of, until=spec.as_of + timedelta(microseconds=1))
         self._total = len(selection.units)
         self._not_due = selection.not_due
         self._waiting = deque(selection.units)
@@ -172,18 +181,44 @@ class _Fleet:
         self._started = time.monotonic()
         self._interrupted = False
         self._stopped_by: RetrainerError | None = None
+        self._database_failed = False
         self.needs_recovery = False
 
     def next_unit(self) -> Unit | None:
-        if not self._waiting or self._interrupted or self._has_too_many_failures:
+        """Return the next unit; None if there is none, or no more are wanted.
+
+        Raises:
+            DatabaseError: a unit failed since the database did not answer, and it still does not.
+        """
+        if self._database_failed and self._may_go_on:
+            self._wait_for_database()
+        if not self._may_go_on:
             return None
         unit = self._waiting.popleft()
         self._running.append(unit)
         return unit
 
+    def _wait_for_database(self) -> None:
+        """Wait until the database answers, so that no unit uses up its tries meanwhile."""
+        deadline, is_logged = time.monotonic() + DATABASE_SECONDS, False
+        while not self._interrupted:
+            try:
+                self._project.registry.database.revision()
+            except DatabaseError as error:
+                if time.monotonic() >= deadline:
+                    raise
+                if not is_logged:
+                    log.warning("Waiting for the database: %s", error)
+                    is_logged = True
+                time.sleep(POLL_SECONDS)
+            else:
+                self._database_failed = False
+                return
+
     @property
-    def _has_too_many_failures(self) -> bool:
-        return self._max_failures is not None and self._failed >= self._max_failures
+    def _may_go_on(self) -> bool:
+        has_too_many_failures = self._max_failures is not None and self._failed >= self._max_failures
+        return bool(self._waiting) and not self._interrupted and not has_too_many_failures
 
     def take(self, unit: Unit, result: Outcome | WorkerLost) -> None:
         """Take the outcome of a unit, or put a lost one back to be tried once more."""
@@ -191,6 +226,7 @@ class _Fleet:
         outcome = self._explain_loss(unit, result) if isinstance(result, WorkerLost) else result
         if outcome.error is not None and outcome.error.code in {WORKER_LOST, DatabaseError.code}:
             self.needs_recovery = True
+            self._database_failed |= outcome.error.code == DatabaseError.code
             if not unit.is_retry and not self._interrupted:
                 log.warning("%s: %s. Trying again", _name(unit), outcome.error.message)
                 self._waiting.append(unit._replace(is_retry=True))
@@ -213,7 +249,7 @@ class _Fleet:
         own = self._project.for_stream(unit.stream)
         try:
             recovery.close_dead_runs(own, self._runtime)
-            last = next(iter(own.registry.list_runs(unit.model_type, limit=1)), None)
+            last = next(iter(own.registry.list_runs(unit.model_type, 1, self._own_runs)), None)
             if last is not None and last.run_id != unit.last_run_id and _has_ended_itself(last, lost):
                 own.production_links.update()  # the worker may not have come to it
                 return _ended(unit, last)
@@ -225,7 +261,8 @@ class _Fleet:
     def _find_completed(self, unit: Unit) -> Outcome | None:
         """Return the outcome of a first try that completed, although its worker could not say so."""
         try:
-            last = self._project.for_stream(unit.stream).registry.get_last_completed_run(unit.model_type)
+            registry = self._project.for_stream(unit.stream).registry
+            last = registry.get_last_completed_run(unit.model_type, self._as_of)
         except RetrainerError as problem:
             log.debug("Cannot look after a lost run: %s", problem)
             return None

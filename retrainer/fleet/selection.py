@@ -34,11 +34,23 @@ class Selection:
 
 
 def select_units(
-    project: Project, streams: Sequence[str], model_types: Sequence[ModelTypeName], now: datetime, *, if_due: bool
+    project: Project,
+    streams: Sequence[str],
+    model_types: Sequence[ModelTypeName],
+    now: datetime,
+    *,
+    if_due: bool,
+    as_of: datetime | None = None,
 ) -> Selection:
-    """Select the models to train: of these streams and types, those that are enabled and, if wanted, due."""
+    """Select the models to train: of these streams and types, those that are enabled and, if wanted, due.
+
+    Args:
+        as_of: the past time that the runs are for; None for now.
+    """
     last = project.registry.across(None).last_completed_runs()
     due = due_of_streams(project, streams, model_types, now, last) if if_due else {}
+    if as_of is not None:
+        last = project.registry.across(None).last_completed_runs(as_of)
     units: list[Unit] = []
     not_due = 0
     for stream, settings in project.settings.for_streams(streams).items():

@@ -16,7 +16,7 @@ from retrainer.logs import run_log_context
 from retrainer.parallel.elsewhere import open_elsewhere
 from retrainer.pipeline.loading import is_paid, load_configured_algorithm
 from retrainer.pipeline.run import retrain
-from retrainer.pipeline.run_context import POLL_SECONDS, close_as_failed
+from retrainer.pipeline.run_context import close_as_failed
 from retrainer.pipeline.stale_posts import find_stale_posts, report_stale_posts
 from retrainer.project import Project, folder_of
 from retrainer.registry.budgets import SharedBudget
@@ -28,12 +28,14 @@ from retrainer.runtime import Runtime
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from retrainer.algorithms.manager import LoadedAlgorithm
     from retrainer.fleet.units import Unit, WorkerSpec
     from retrainer.pipeline.results import RunResult
     from retrainer.registry.tables import TrainingRun
 
 # After which a run counts as dead, even if the clocks of two machines differ by a minute.
 DEAD_SECONDS = (MAX_MISSED_HEARTBEATS + 2) * HEARTBEAT_SECONDS + 60
+RETRY_SECONDS = 4
 
 log = logging.getLogger(__name__)
 
@@ -45,11 +47,11 @@ def run_unit(spec: WorkerSpec, unit: Unit) -> Outcome:
     """
     try:
         return _make_run(spec, unit, open_project(spec.config_file, spec.settings).for_stream(unit.stream))
-    except RunInProgress as error:
-        return Outcome(*unit[:2], "skipped", reason=str(error))
     except Exception as error:
-        failure = error if isinstance(error, RetrainerError) else wrap_unexpected(error)
         run_id = getattr(error, "run_id", None)
+        if isinstance(error, RunInProgress) and run_id is None:  # else another process closed this run
+            return Outcome(*unit[:2], "skipped", reason=str(error))
+        failure = error if isinstance(error, RetrainerError) else wrap_unexpected(error)
         with run_log_context(run_id):
             log.debug("Model training failed: %s [%s, %s]", failure, *unit[:2], exc_info=True)
         return Outcome(*unit[:2], "failed", run_id, error=UnitError.of(failure))
@@ -81,7 +83,7 @@ def close_project() -> None:
 
 
 def _make_run(spec: WorkerSpec, unit: Unit, project: Project) -> Outcome:
-    budget = SharedBudget(project.registry.database, spec.budget_id) if spec.budget_id else None
+    budget = SharedBudget(project.registry.database, spec.budget_id)
     runtime = Runtime(events=EventBus(event_document), answers_dir=project.answers_dir, shared_budget=budget)
     now = spec.as_of or unit.started_at or datetime.now(UTC)
     stale = None if spec.as_of else find_stale_posts(project, [unit.model_type], now)
@@ -93,10 +95,8 @@ def _make_run(spec: WorkerSpec, unit: Unit, project: Project) -> Outcome:
 
 def _retrain(spec: WorkerSpec, unit: Unit, project: Project, runtime: Runtime, now: datetime) -> RunResult:
     chosen, _ = load_configured_algorithm(project.settings, runtime, unit.model_type, spec.algorithm)
-    production = project.registry.get_production(unit.model_type)
-    if spec.budget_id is None and (
-        chosen.description.paid or (production is not None and is_paid(runtime, production))
-    ):  # the settings, or production, changed after the fleet had looked
+    if spec.budget_id is None and _costs_money(project, runtime, unit, chosen):
+        # the settings, or production, changed after the fleet had looked
         raise UsageError(
             f"forecasts of the {unit.model_type} model of '{unit.stream}' cost money, and the fleet has no limit",
             hint="Start it again with --max-cost",
@@ -118,6 +118,14 @@ def _retrain(spec: WorkerSpec, unit: Unit, project: Project, runtime: Runtime, n
         raise
 
 
+def _costs_money(project: Project, runtime: Runtime, unit: Unit, chosen: LoadedAlgorithm) -> bool:
+    production = project.registry.get_production(unit.model_type)
+    try:
+        return chosen.description.paid or (production is not None and is_paid(runtime, production))
+    except RetrainerError:  # reported by the comparison
+        return False
+
+
 def _start_run(spec: WorkerSpec, unit: Unit, project: Project, algorithm: str, now: datetime) -> TrainingRun:
     """Start the run; after a lost worker, wait until its run counts as dead."""
     registry = project.registry
@@ -129,7 +137,7 @@ def _start_run(spec: WorkerSpec, unit: Unit, project: Project, algorithm: str, n
             running = registry.list_runs(unit.model_type, 1, RunFilter(status="running"))
             if not running or time.monotonic() >= deadline:
                 raise
-            time.sleep(POLL_SECONDS)
+            time.sleep(RETRY_SECONDS)  # each try takes the lock of all writers
 
 
 def _completed(unit: Unit, result: RunResult) -> Outcome:

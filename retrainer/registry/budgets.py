@@ -26,11 +26,11 @@ class SharedBudget:
 
     Attributes:
         database: the open database.
-        budget_id: its id, by which each process opens it.
+        budget_id: its id, by which each process opens it; None for no budget, which refuses every call.
     """
 
     database: Database
-    budget_id: str
+    budget_id: str | None
 
     @classmethod
     def create(cls, database: Database, limit_usd: float, now: datetime) -> SharedBudget:
@@ -42,6 +42,8 @@ class SharedBudget:
 
     def reserve(self, estimate_usd: float) -> bool:
         """Reserve the estimated cost of a call; return False if it could exceed the limit."""
+        if self.budget_id is None:
+            return False
         query = update(Budget).where(
             Budget.budget_id == self.budget_id, Budget.used_usd + estimate_usd <= Budget.limit_usd
         )
@@ -57,6 +59,8 @@ class SharedBudget:
 
     def limit_and_use(self) -> tuple[float, float]:
         """Return the limit, and what is used of it: the cost of the calls made, and what is reserved."""
+        if self.budget_id is None:
+            return 0.0, 0.0
         with self.database.read() as session:
             budget = session.get_one(Budget, self.budget_id)
             return budget.limit_usd, budget.used_usd

@@ -46,9 +46,12 @@ class LiveVersion(NamedTuple):
 class Overviews(Scope):
     """The part of the registry about many models at once."""
 
-    def last_completed_runs(self) -> dict[ModelKey, RunSummary]:
-        """Return the latest completed run of each model; runs for a past time (`--as-of`) do not count."""
-        return self._last_runs(completed=True)
+    def last_completed_runs(self, as_of: datetime | None = None) -> dict[ModelKey, RunSummary]:
+        """Return the latest completed run of each model; of the runs for a past time (`--as-of`), if one is given.
+
+        Other runs for a past time do not count.
+        """
+        return self._last_runs(completed=True, as_of=as_of)
 
     def last_runs(self) -> dict[ModelKey, RunSummary]:
         """Return the latest run of each model, as recorded; runs for a past time do not count."""
@@ -65,15 +68,14 @@ class Overviews(Scope):
             rows = session.execute(query.group_by(Post.stream)).all()
         return {row[0]: row[1] for row in rows}
 
-    def _last_runs(self, *, completed: bool) -> dict[ModelKey, RunSummary]:
+    def _last_runs(self, *, completed: bool, as_of: datetime | None = None) -> dict[ModelKey, RunSummary]:
         posts = func.coalesce(TrainingRun.num_training_samples, 0) + func.coalesce(TrainingRun.num_test_samples, 0)
         columns = (TrainingRun.run_id, TrainingRun.status, TrainingRun.started_at, TrainingRun.error)
         found = {}
         for model_type in MODEL_TYPE_NAMES:
             query = select(TrainingRun.stream, *columns, posts)
-            query = query.where(
-                TrainingRun.run_id.in_(_last_ids(model_type, completed=completed)), self.is_within(TrainingRun)
-            )
+            last_ids = _last_ids(model_type, completed=completed, as_of=as_of)
+            query = query.where(TrainingRun.run_id.in_(last_ids), self.is_within(TrainingRun))
             with self.database.read() as session:
                 for row in session.execute(query):
                     found[ModelKey(row[0], model_type)] = RunSummary(*row[1:])
@@ -105,10 +107,10 @@ class Overviews(Scope):
         return {ModelKey(stream, parse_model_type(name)): algorithm for stream, name, algorithm in rows}
 
 
-def _last_ids(model_type: ModelTypeName, *, completed: bool) -> Select[tuple[str]]:
+def _last_ids(model_type: ModelTypeName, *, completed: bool, as_of: datetime | None = None) -> Select[tuple[str]]:
     """Return the query of the latest run of each stream, by one look at an index for each."""
     streams, run = distinct_values(TrainingRun.stream), aliased(TrainingRun)
-    last = select(run.run_id).where(run.stream == streams.c.value, run.model_type == model_type, run.as_of.is_(None))
+    last = select(run.run_id).where(run.stream == streams.c.value, run.model_type == model_type, run.as_of == as_of)
     if completed:
         last = last.where(run.status == "completed")
     last = last.order_by(run.started_at.desc(), run.run_id.desc()).limit(1)

@@ -122,7 +122,7 @@ class Runs(Scope):
         """Start a run. A run of this type whose process is dead is closed first.
 
         Args:
-            last_run_id: what the last completed run must be; None for none.
+            last_run_id: what the last completed run for the same past time, if any, must be; None for none.
 
         Raises:
             RunInProgress: another run of this type is in progress, or has completed meanwhile.
@@ -146,7 +146,7 @@ class Runs(Scope):
             algorithms: the algorithm to train, by model type.
             now: the start of the runs.
             as_of: the past time that the runs are for, if any.
-            last_run_id: what the last completed run must be; None for none.
+            last_run_id: what the last completed run for the same past time, if any, must be; None for none.
 
         Raises:
             RunInProgress: another run of one of the types is in progress, or has completed meanwhile.
@@ -158,7 +158,7 @@ class Runs(Scope):
                 key = self.key(model_type)
                 require_no_run(session, key, hint="Wait for it to end (--wait SECONDS), or stop that process")
                 if last_run_id != ANY_RUN:
-                    _require_last(session, key, last_run_id)
+                    _require_last(session, key, last_run_id, as_of)
                 run = TrainingRun(
                     run_id=new_id(session, TrainingRun, "run", now, self.id_digits),
                     stream=key.stream,
@@ -336,10 +336,13 @@ class Runs(Scope):
             _close_if_dead(run, datetime.now(UTC))
         return run
 
-    def get_last_completed_run(self, model_type: ModelTypeName) -> TrainingRun | None:
-        """Return the latest completed run of a type, if any; runs for a past time (`--as-of`) do not count."""
+    def get_last_completed_run(self, model_type: ModelTypeName, as_of: datetime | None = None) -> TrainingRun | None:
+        """Return the latest completed run of a type, if any; of the runs for a past time (`--as-of`), if one is given.
+
+        Other runs for a past time do not count.
+        """
         with self.database.read() as session:
-            run: TrainingRun | None = session.scalars(_last_completed(self.key(model_type))).first()
+            run: TrainingRun | None = session.scalars(_last_completed(self.key(model_type), as_of)).first()
         return run
 
     def total_runs(self) -> list[RunTotal]:
@@ -397,13 +400,13 @@ class Runs(Scope):
             return True
 
 
-def _last_completed(key: ModelKey) -> Select[Any]:
+def _last_completed(key: ModelKey, as_of: datetime | None) -> Select[Any]:
     query = _NEWEST_FIRST.where(is_of(TrainingRun, key), TrainingRun.status == "completed")
-    return query.where(TrainingRun.as_of.is_(None)).limit(1)
+    return query.where(TrainingRun.as_of == as_of).limit(1)
 
 
-def _require_last(session: Session, key: ModelKey, last_run_id: str | None) -> None:
-    last: TrainingRun | None = session.scalars(_last_completed(key)).first()
+def _require_last(session: Session, key: ModelKey, last_run_id: str | None, as_of: datetime | None) -> None:
+    last: TrainingRun | None = session.scalars(_last_completed(key, as_of)).first()
     if last is not None and last.run_id != last_run_id:
         raise RunInProgress(f"another process has just retrained the {key.model_type} model in '{last.run_id}'")
 

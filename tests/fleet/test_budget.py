@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,8 +11,12 @@ import pytest
 from retrainer.fleet.units import Unit, WorkerSpec
 from retrainer.fleet.worker import close_project, run_unit
 from retrainer.registry.budgets import SharedBudget
+from retrainer_claude import ClaudeOptions
+from retrainer_claude.pricing import reported_usage
 from tests.claude_server import KEY, ClaudeServer
+from tests.command_line import packages
 from tests.conftest import NOW, open_project
+from tests.plugins_for_tests import timing_algorithm
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,6 +24,7 @@ if TYPE_CHECKING:
 
     from retrainer.project import Project
     from tests.command_line import Runner
+    from tests.plugins_for_tests import Plugins
 
 
 @pytest.fixture
@@ -63,6 +69,57 @@ def test_a_worker_makes_no_paid_calls_without_a_limit(
     assert server.requests == []
 
 
+@pytest.mark.parametrize("folder_on_each_database", ["sqlite"], indirect=True)
+def test_a_paid_version_that_is_promoted_during_a_run_makes_no_calls_without_a_limit(
+    folder: Path, streams: list[str], project: Project, plugins: Plugins, retrainer: Runner
+) -> None:
+    paid = folder / "paid"
+    reserve = f"budget.reserve(0.1, max_calls=None, max_cost=None)\nPath({str(paid)!r}).touch()"
+    dear = timing_algorithm("dear", predict=reserve).replace("origins):", "origins, budget):", 1)
+    plugins.add("dear", dear.replace("summary=", "paid=True, summary="))
+    arguments = ("train", "timing", "--stream", "news", "--algorithm", "dear", "--no-auto-promote")
+    assert retrainer(*arguments, env=plugins.environ).code == 0
+    paid.unlink()
+    own = project.for_stream("news").registry
+    (version,), (run,) = own.list_versions(), own.list_runs()
+    promote = f"""
+        from datetime import UTC, datetime
+        from retrainer.project import Project
+        own = Project.find(Path({str(folder)!r}), {{}}).for_stream("news")
+        own.registry.promote({version.version_id!r}, None, "by hand", datetime.now(UTC))
+        own.close()
+    """
+    plugins.add("switching", timing_algorithm("switching", train=promote))
+    with packages(plugins.environ["PYTHONPATH"]):
+        spec = WorkerSpec(project.config_file, algorithm="switching")
+        outcome = run_unit(spec, Unit("news", "timing", run.run_id))
+        close_project()
+    production = own.get_production("timing")
+    assert production is not None, outcome.error
+    assert production.version_id == version.version_id
+    assert outcome.kind == "not_promoted"
+    assert outcome.run_id is not None
+    assert not paid.exists()
+
+
+@pytest.mark.slow  # starts processes
+@pytest.mark.parametrize("folder_on_each_database", ["sqlite"], indirect=True)
+@pytest.mark.usefixtures("streams")
+def test_a_cost_that_cannot_be_read_hides_no_result(folder: Path, plugins: Plugins, retrainer: Runner) -> None:
+    drop = f"""
+        import sqlite3
+        database = sqlite3.connect({str(folder / "data" / "retrainer.db")!r})
+        database.execute("DROP TABLE retrainer_budgets")
+        database.close()
+    """
+    plugins.add("dear", timing_algorithm("dear", train=drop).replace("summary=", "paid=True, summary="))
+    arguments = ("train", "timing", "--stream", "n*", "--algorithm", "dear", "--max-cost", "1", "--json")
+    done = retrainer(*arguments, env=plugins.environ)
+    assert done.code == 0, done.err
+    assert done.json["outcomes"]["promoted"] == 1
+    assert "The cost is not known: the database" in done.err
+
+
 @pytest.mark.slow  # four processes import the SDK
 def test_four_workers_never_exceed_max_cost(
     streams: list[str], environ: dict[str, str], server: ClaudeServer, project: Project, retrainer: Runner
@@ -71,10 +128,13 @@ def test_four_workers_never_exceed_max_cost(
     assert one.code == 0, one.err
     limit = one.json["cost_usd"] * 1.5
     assert limit > 0
+    server.usages.clear()
     arguments = ("train", "--all-streams", "--jobs", "4", "--max-cost", f"{limit:.6f}", "--json")
     done = retrainer(*arguments, env=environ)
     assert done.code == 1
-    assert 0 < done.json["cost_usd"] <= limit
+    paid = sum(reported_usage(SimpleNamespace(**usage), ClaudeOptions())["cost_usd"] for usage in server.usages)
+    assert 0 < paid <= limit
+    assert done.json["cost_usd"] == pytest.approx(paid)
     runs = [run for run in project.registry.across(None).list_runs("content") if run.run_id not in str(one.out)]
     assert sum(run.cost_usd or 0.0 for run in runs) == pytest.approx(done.json["cost_usd"])
     errors = done.json["errors"]

@@ -19,6 +19,7 @@ import sqlalchemy as sa
 import yaml
 
 from retrainer.errors import ConfigError
+from retrainer.fleet import worker as fleet_worker
 from retrainer.fleet.units import Unit, WorkerSpec
 from retrainer.fleet.worker import close_project, run_unit
 from retrainer.parallel.elsewhere import open_elsewhere, portable_settings
@@ -198,7 +199,12 @@ def test_a_retry_waits_until_the_run_of_the_lost_worker_counts_as_dead(
         session.execute(sa.update(TrainingRun).values(host="elsewhere", heartbeat_at=almost))
     spec = WorkerSpec(project.config_file)
     assert run_unit(spec, Unit(streams[0], "timing")).kind == "skipped"
+    engine = fleet_worker.open_project(spec.config_file).registry.database.engine
+    statements: list[str] = []
+    sa.event.listen(engine, "before_cursor_execute", lambda *args: statements.append(args[2]))
     assert run_unit(spec, Unit(streams[0], "timing", is_retry=True)).kind == "promoted"
+    locks = [statement for statement in statements if "BEGIN IMMEDIATE" in statement or "advisory" in statement]
+    assert 0 < len(locks) < 40  # it leaves the lock of all writers to others
     assert own.registry.get_run(lost.run_id).status == "failed"
 
 

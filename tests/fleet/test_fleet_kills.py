@@ -66,6 +66,7 @@ def test_fifty_streams_survive_workers_that_are_killed_at_random(folder: Path, r
     assert kills >= 10
     assert {run["stream"] for run in document["training_runs"]} == set(NAMES)
     assert {error["code"] for error in document["errors"]} <= {"worker_lost"}
+    assert len(document["errors"]) <= kills // 2  # a unit fails once two of its workers were killed
     _require_consistent(project, document)
     doctor = retrainer("doctor")
     assert doctor.code == 0, doctor.out
@@ -101,12 +102,13 @@ def test_a_fleet_goes_on_after_postgresql_was_restarted(sqlite_folder: Path, ret
             time.sleep(0.05)
         project.close()
         server.stop()
+        time.sleep(8)  # in which each run without a database would have failed
         server.ensure_postgres_running()
         out, err = process.communicate(timeout=600)
         document = json.loads(out)
-        assert process.returncode in {0, 1}, err
+        assert process.returncode == 0, err
         assert {run["stream"] for run in document["training_runs"]} == set(NAMES)
-        assert all(error["code"] in {"database", "worker_lost"} and error["message"] for error in document["errors"])
+        assert document["errors"] == []
         _require_consistent(open_project(sqlite_folder), document)
         assert retrainer("train", "timing", "--all-streams", "--if-due", "--jobs", "4").code == 0
         assert retrainer("doctor").code == 0
