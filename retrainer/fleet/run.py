@@ -131,6 +131,7 @@ def run_fleet(
         on_progress: called after each unit.
     """
     fleet = _Fleet(project, runtime, selection, max_failures, on_progress)
+    fleet.updates_links = spec.settings is not None
     with fleet.stop_on_signals():
         try:
             with closing(backend.run(spec, fleet.next_unit)) as results:
@@ -173,6 +174,7 @@ class _Fleet:
         self._interrupted = False
         self._stopped_by: RetrainerError | None = None
         self.needs_recovery = False
+        self.updates_links = False  # the workers may not share the models folder
 
     def next_unit(self) -> Unit | None:
         if not self._waiting or self._interrupted or self._has_too_many_failures:
@@ -197,6 +199,8 @@ class _Fleet:
                 return
         if unit.is_retry and outcome.kind == "skipped":
             outcome = self._find_completed(unit) or outcome
+        if self.updates_links and outcome.kind == "promoted":
+            self._update_links(outcome)
         self._add(outcome)
         done, seconds = len(self._outcomes), max(time.monotonic() - self._started, 1e-9)
         left = seconds / done * (self._total - done)
@@ -207,6 +211,12 @@ class _Fleet:
         if outcome.error is not None:
             self._failed += 1
             log.error("%s failed: %s", _name(outcome), outcome.error)
+
+    def _update_links(self, outcome: Outcome) -> None:
+        try:
+            self._project.for_stream(outcome.stream).production_links.update()
+        except RetrainerError as error:
+            log.warning("%s: production changed, but its link could not be updated: %s", _name(outcome), error)
 
     def _explain_loss(self, unit: Unit, lost: WorkerLost) -> Outcome:
         """Close the run of a lost worker; return its outcome if it had ended on its own, else that it was lost."""

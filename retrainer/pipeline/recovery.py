@@ -37,12 +37,22 @@ def recover(project: Project, runtime: Runtime) -> None:
     """
     project.artifacts.require_own_folder()
     close_dead_runs(project, runtime)
-    _attempt(project.artifacts.clear_abandoned)
+    clear_leftovers(project)
     for model_type in MODEL_TYPE_NAMES:
         _attempt(partial(set_aside_unknown_versions, project, model_type))
-        _attempt(partial(finish_pruning, project, model_type))
     if any(project.production_links.find_problem(model_type) for model_type in MODEL_TYPE_NAMES):
         _attempt(project.production_links.update)
+
+
+def clear_leftovers(project: Project) -> None:
+    """Finish what dead processes left unfinished in the models folder.
+
+    Raises:
+        ConfigError: the models folder belongs to another database.
+    """
+    _attempt(project.artifacts.clear_abandoned)
+    for model_type in MODEL_TYPE_NAMES:
+        _attempt(partial(finish_pruning, project, model_type))
 
 
 def set_aside_unknown_versions(project: Project, model_type: ModelTypeName) -> None:
