@@ -7,6 +7,7 @@ import logging
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -39,6 +40,7 @@ from retrainer.registry.tables import ModelVersion, TrainingRun
 from tests.clusters import Cluster, Dask, Ray
 from tests.conftest import NOW, configure, open_project, runtime_of
 from tests.fleet.conftest import add_streams
+from tests.fleet.test_fleet import on_sqlite
 from tests.fleet.test_fleet_kills import NAMES, _require_consistent, start
 from tests.plugins_for_tests import timing_algorithm
 
@@ -192,6 +194,25 @@ class _InThisProcess:
     ) -> Generator[tuple[Unit, Outcome | WorkerLost], None, None]:
         while (unit := next_unit()) is not None:
             yield unit, run_unit(spec, unit)
+
+
+@on_sqlite
+@pytest.mark.usefixtures("_no_worker_keeps_the_project")
+def test_links_are_right_although_a_worker_has_its_own_models_folder(
+    folder: Path, streams: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    configure(folder, url=f'"sqlite:///{open_project(folder).registry.database.engine.url.database}"')
+    own = tmp_path / "own"
+    shutil.copytree(folder / "config", own / "config")
+    project = open_project(folder)
+    spec = WorkerSpec(project.config_file, settings=portable_settings(project))
+    selection = Selection([Unit(streams[0], "timing")], 1)
+    with monkeypatch.context() as environment:
+        environment.setenv("RETRAINER_CONFIG", str(own / "config" / "config.yaml"))
+        (outcome,) = run_fleet(project, runtime_of(project), spec, selection, _InThisProcess()).outcomes
+    assert outcome.kind == "promoted", outcome.error
+    assert list(own.glob("models/timing/*/manifest.json"))
+    assert project.for_stream(streams[0]).production_links.find_problem("timing") is None
 
 
 @pytest.mark.usefixtures("_no_worker_keeps_the_project")
