@@ -100,7 +100,11 @@ class _Formatter(logging.Formatter):
 
     def _traceback(self, record: logging.LogRecord) -> str:
         wanted = self._tracebacks or getattr(record, WITH_TRACEBACK, False)
-        return redact(self.formatException(record.exc_info)) if record.exc_info and wanted else ""
+        if not wanted:
+            return ""
+        if record.exc_info:
+            return redact(self.formatException(record.exc_info))
+        return redact(record.exc_text or "")  # of a worker, which cannot send the exception itself
 
     def _lines(self, start: str, record: logging.LogRecord) -> str:
         """Return the message on one line that starts like this, and the traceback below it."""

@@ -77,6 +77,11 @@ class Dask:
         self._workers[number].wait()
         self._workers[number] = self.start_worker()
 
+    def kill_workers(self) -> None:
+        for worker in self._workers:
+            worker.kill()
+            worker.wait()
+
     def kill_scheduler(self) -> None:
         assert self._scheduler is not None
         self._scheduler.kill()

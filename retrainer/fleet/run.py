@@ -183,6 +183,7 @@ class _Fleet:
         self._stopped_by: RetrainerError | None = None
         self._database_failed = False
         self.needs_recovery = False
+        self._updates_links = spec.settings is not None  # the workers may not share the models folder
 
     def next_unit(self) -> Unit | None:
         """Return the next unit; None if there is none, or no more are wanted.
@@ -233,6 +234,8 @@ class _Fleet:
                 return
         if unit.is_retry and outcome.kind == "skipped":
             outcome = self._find_completed(unit) or outcome
+        if self._updates_links and outcome.kind == "promoted":
+            self._update_links(outcome)
         self._add(outcome)
         done, seconds = len(self._outcomes), max(time.monotonic() - self._started, 1e-9)
         left = seconds / done * (self._total - done)
@@ -243,6 +246,12 @@ class _Fleet:
         if outcome.error is not None:
             self._failed += 1
             log.error("%s failed: %s", _name(outcome), outcome.error)
+
+    def _update_links(self, outcome: Outcome) -> None:
+        try:
+            self._project.for_stream(outcome.stream).production_links.update()
+        except RetrainerError as error:
+            log.warning("%s: production changed, but its link could not be updated: %s", _name(outcome), error)
 
     def _explain_loss(self, unit: Unit, lost: WorkerLost) -> Outcome:
         """Close the run of a lost worker; return its outcome if it had ended on its own, else that it was lost."""

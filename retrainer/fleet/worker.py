@@ -14,6 +14,7 @@ from retrainer.errors import RetrainerError, RunInProgress, UsageError, wrap_une
 from retrainer.fleet.units import Outcome, UnitError
 from retrainer.logs import run_log_context
 from retrainer.parallel.elsewhere import open_elsewhere
+from retrainer.pipeline import recovery
 from retrainer.pipeline.loading import is_paid, load_configured_algorithm
 from retrainer.pipeline.run import retrain
 from retrainer.pipeline.run_context import close_as_failed
@@ -73,6 +74,8 @@ def open_project(config_file: Path, settings: str | None = None) -> Project:
         else:
             _opened[key] = open_elsewhere(config_file, settings, os.environ)
             _opened[key].registry.database.project_folder = folder_of(config_file)
+            if not _opened[key].settings.uses_store:
+                recovery.clear_leftovers(_opened[key])  # nothing else does in a folder of this machine alone
     return _opened[key]
 
 

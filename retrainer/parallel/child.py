@@ -6,6 +6,7 @@ has a main thread, which a time limit or Ctrl-C can interrupt, and may end witho
 
 from __future__ import annotations
 
+import copy
 import logging
 import multiprocessing
 import os
@@ -23,6 +24,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from retrainer.errors import wrap_unexpected
 from retrainer.logs import IN_WORKER, apply_log_context
+from retrainer.redaction import redact
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -125,6 +127,8 @@ def call_in_child(token: str, function: Callable[[T], Any], argument: T) -> Answ
         raise
     finally:
         del _busy[child]
+    if getattr(answer.result, "must_end_worker", False):
+        child.end()
     if not child.connection.closed:
         _idle.append(child)
     return answer
@@ -163,6 +167,14 @@ class Forwarder(QueueHandler):
         self._connection = connection
         self.addFilter(lambda record: record.name.startswith("retrainer") or record.levelno >= logging.WARNING)
         self.addFilter(apply_log_context)
+
+    def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
+        """Return what is sent of a record: strings, the traceback apart, without the secrets of this process."""
+        sent = copy.copy(record)
+        sent.msg, sent.args = redact(record.getMessage()), None
+        if record.exc_info:
+            sent.exc_text, sent.exc_info = redact(logging.Formatter().formatException(record.exc_info)), None
+        return sent
 
     def enqueue(self, record: logging.LogRecord) -> None:
         """Send a record; the lock of the handler keeps threads apart."""

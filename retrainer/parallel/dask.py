@@ -41,6 +41,7 @@ class DaskCluster(Cluster["Future"]):
         self._done: SimpleQueue[Future] = SimpleQueue()
         self._worker_of: dict[Future, str] = {}
         self._queue = 1
+        self._free: list[str] = []
 
     @classmethod
     def connect(cls, address: str) -> DaskCluster:
@@ -86,10 +87,11 @@ class DaskCluster(Cluster["Future"]):
 
     def _has_room(self, queue: int) -> bool:
         self._queue = queue
-        return bool(self._room(queue))
+        self._free = self._room(queue)
+        return bool(self._free)
 
     def _submit(self, token: str, function: Callable[[T], Any], unit: T) -> Future:
-        worker = self._room(self._queue)[0]
+        worker = self._free[0]  # if it has gone meanwhile, the unit is lost
         future = self._client.submit(
             call_in_child, token, function, unit, workers=[worker], allow_other_workers=False, pure=False
         )

@@ -57,6 +57,15 @@ def repair_links(project: Project, *, write: bool = True) -> None:
         _attempt(project.production_links.update)
 
 
+def clear_leftovers(project: Project) -> None:
+    """Finish what dead processes left unfinished in the models folder.
+
+    Raises:
+        ConfigError: the models folder belongs to another database.
+    """
+    _attempt(project.artifacts.clear_abandoned, *(partial(finish_pruning, project, name) for name in MODEL_TYPE_NAMES))
+
+
 def set_aside_unknown_versions(project: Project, model_type: ModelTypeName) -> None:
     """Set aside the complete versions that the database does not know, unless it is empty: another one may know them.
 

@@ -3,36 +3,49 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
 import pytest
 import sqlalchemy as sa
 import yaml
 
-from retrainer.errors import ConfigError
-from retrainer.fleet import worker as fleet_worker
-from retrainer.fleet.units import Unit, WorkerSpec
+from retrainer.errors import ConfigError, DatabaseError
+from retrainer.fleet import worker
+from retrainer.fleet.run import run_fleet
+from retrainer.fleet.selection import Selection
+from retrainer.fleet.units import Outcome, Unit, UnitError, WorkerSpec
 from retrainer.fleet.worker import close_project, run_unit
+from retrainer.logs import StderrFormatter
+from retrainer.parallel import child
+from retrainer.parallel.child import WorkerLost, call_in_child
+from retrainer.parallel.dask import DaskCluster
 from retrainer.parallel.elsewhere import open_elsewhere, portable_settings
 from retrainer.registry.liveness import HEARTBEAT_SECONDS, MAX_MISSED_HEARTBEATS, ProcessIdentity, explain_death
-from retrainer.registry.tables import TrainingRun
+from retrainer.registry.staging import STAGING, _entry
+from retrainer.registry.tables import ModelVersion, TrainingRun
 from tests.clusters import Cluster, Dask, Ray
-from tests.conftest import configure, open_project
+from tests.conftest import NOW, configure, open_project, runtime_of
 from tests.fleet.conftest import add_streams
+from tests.fleet.test_fleet import on_sqlite
 from tests.fleet.test_fleet_kills import NAMES, _require_consistent, start
 from tests.plugins_for_tests import timing_algorithm
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Generator, Iterator
 
     from retrainer.project import Project
     from tests.command_line import Runner
@@ -143,11 +156,17 @@ def test_ctrl_c_cancels_what_was_not_started(
 @pytest.mark.usefixtures("_no_worker_keeps_the_project")
 @pytest.mark.slow_on_postgresql
 def test_a_worker_on_another_machine_opens_the_shared_database(
-    folder: Path, streams: list[str], project: Project, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    folder: Path,
+    streams: list[str],
+    project: Project,
+    retrainer: Runner,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     spec = WorkerSpec(tmp_path / "not here" / "config" / "config.yaml", settings=portable_settings(project))
-    outcome = run_unit(spec, Unit(streams[0], "timing"))
+    selection = Selection([Unit(streams[0], "timing")], 1)
+    (outcome,) = run_fleet(project, runtime_of(project), spec, selection, _InThisProcess()).outcomes
     if project.settings.database.url.startswith("sqlite"):
         assert outcome.kind == "failed"
         assert "cannot open the SQLite database" in str(outcome.error)
@@ -156,7 +175,104 @@ def test_a_worker_on_another_machine_opens_the_shared_database(
     own = project.for_stream(streams[0]).registry
     assert own.get_production("timing")
     assert own.list_runs()[0].project_folder == str(tmp_path / "not here")
-    assert list((tmp_path / "cache" / "retrainer").glob("*/models/timing/*/manifest.json"))
+    files = "cache/retrainer/*/models/timing/*/manifest.json"
+    assert list(tmp_path.glob(files))
+    assert project.for_stream(streams[0]).production_links.find_problem("timing") is None
+    assert retrainer("doctor").code == 0
+    with own.database.write() as session:
+        session.execute(sa.update(ModelVersion).values(pruned_at=NOW))
+    close_project()
+    worker.open_project(spec.config_file, spec.settings)
+    assert not list(tmp_path.glob(files))
+
+
+class _InThisProcess:
+    """A backend whose only worker is this process."""
+
+    def run(
+        self, spec: WorkerSpec, next_unit: Callable[[], Unit | None]
+    ) -> Generator[tuple[Unit, Outcome | WorkerLost], None, None]:
+        while (unit := next_unit()) is not None:
+            yield unit, run_unit(spec, unit)
+
+
+@on_sqlite
+@pytest.mark.usefixtures("_no_worker_keeps_the_project")
+def test_links_are_right_although_a_worker_has_its_own_models_folder(
+    folder: Path, streams: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    configure(folder, url=f'"sqlite:///{open_project(folder).registry.database.engine.url.database}"')
+    own = tmp_path / "own"
+    shutil.copytree(folder / "config", own / "config")
+    project = open_project(folder)
+    spec = WorkerSpec(project.config_file, settings=portable_settings(project))
+    selection = Selection([Unit(streams[0], "timing")], 1)
+    with monkeypatch.context() as environment:
+        environment.setenv("RETRAINER_CONFIG", str(own / "config" / "config.yaml"))
+        (outcome,) = run_fleet(project, runtime_of(project), spec, selection, _InThisProcess()).outcomes
+    assert outcome.kind == "promoted", outcome.error
+    assert list(own.glob("models/timing/*/manifest.json"))
+    assert project.for_stream(streams[0]).production_links.find_problem("timing") is None
+
+
+@pytest.mark.usefixtures("_no_worker_keeps_the_project")
+def test_a_worker_removes_what_dead_ones_left(project: Project) -> None:
+    left = project.models_dir / STAGING / ("0" * 16)
+    left.mkdir(parents=True)
+    (left / "model.json").write_text("{}")
+    left.with_name(f"{left.name}.journal").write_bytes(_entry(left, "timing"))
+    worker.open_project(project.config_file, portable_settings(project))
+    assert not left.parent.exists()
+
+
+@pytest.fixture
+def _children(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Start child processes of the test's own, and end them with it."""
+    idle: list[child._Child] = []
+    monkeypatch.setattr(child, "_idle", idle)
+    yield
+    for one in idle:
+        one.end()
+
+
+@pytest.mark.usefixtures("_children")
+def test_a_process_that_must_end_gets_no_other_call() -> None:
+    others = set(psutil.Process().children())
+    error = UnitError(DatabaseError.code, "it went away", "", 1)
+    answer = call_in_child("", partial(Outcome, "news", "timing", "failed", error=error), "run")
+    assert answer.result.error == error
+    assert set(psutil.Process().children()) == others
+
+
+@pytest.mark.usefixtures("_children")
+def test_log_records_leave_a_worker_without_its_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    value = "only this worker has it"
+    monkeypatch.setenv("SOME_API_KEY", value)
+    log = partial(logging.getLogger("retrainer.test").error, "cannot use %s", exc_info=ValueError(value))
+    (record,) = call_in_child("", log, value).records
+    assert value not in repr(vars(record))
+    assert StderrFormatter(tracebacks=False).format(record) == "ERROR: cannot use ***"
+    assert StderrFormatter(tracebacks=True).format(record) == "ERROR: cannot use ***\nValueError: ***"
+
+
+@pytest.mark.slow
+def test_a_dask_worker_that_goes_before_its_unit_arrives_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("retrainer.parallel.dask.POLL_SECONDS", 0)  # look at the workers each time
+    with Dask(tmp_path / "cluster") as dask, closing(DaskCluster.connect(dask.address)) as cluster:
+
+        def next_unit() -> int:
+            dask.kill_workers()
+            while cluster._client.nthreads():
+                time.sleep(0.05)
+            return -1
+
+        with closing(cluster.run(abs, next_unit)) as results:
+            unit, lost = next(results)
+    assert unit == -1
+    assert isinstance(lost, WorkerLost)
+    assert "is gone" in lost.reason
 
 
 def test_settings_are_handed_over_without_secrets(folder: Path, tmp_path: Path) -> None:
@@ -199,7 +315,7 @@ def test_a_retry_waits_until_the_run_of_the_lost_worker_counts_as_dead(
         session.execute(sa.update(TrainingRun).values(host="elsewhere", heartbeat_at=almost))
     spec = WorkerSpec(project.config_file)
     assert run_unit(spec, Unit(streams[0], "timing")).kind == "skipped"
-    engine = fleet_worker.open_project(spec.config_file).registry.database.engine
+    engine = worker.open_project(spec.config_file).registry.database.engine
     statements: list[str] = []
     sa.event.listen(engine, "before_cursor_execute", lambda *args: statements.append(args[2]))
     assert run_unit(spec, Unit(streams[0], "timing", is_retry=True)).kind == "promoted"

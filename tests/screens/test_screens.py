@@ -128,6 +128,7 @@ def folder(sqlite_folder: Path, prepare: Prepare, cron_folder: Path, monkeypatch
     configure(sqlite_folder, keep_versions="1")
     with fixed_world(monkeypatch):
         prepare(sqlite_folder, make_project)
+    with fixed_world(monkeypatch):  # digits count from the start, whether the project was made or copied
         yield sqlite_folder
 
 
