@@ -60,8 +60,8 @@ class VersionCache:
 class AnswerCache:
     """The bodies of answers, kept until anything in the database changes.
 
-    One that depends on the time too, such as whether the process of a run is alive, is kept for a second at most. If the
-    database does not say whether it has changed, only answers that may be a second old are kept.
+    One that depends on the time too, such as whether the process of a run is alive, is kept for a second at most. If
+    the database does not say whether it has changed, only answers that may be a second old are kept.
     """
 
     def __init__(self, registry: Registry) -> None:

@@ -49,7 +49,7 @@ async def _get_state(request: Request) -> AppState:
 
 
 async def reject_unknown_parameters(request: Request) -> None:
-    """Reject a query parameter that the endpoint does not have, such as a misspelled one, or has once but was given twice.
+    """Reject a query parameter that the endpoint does not have, such as a misspelled one, or that is given too often.
 
     Raises:
         UsageError: there is one.
@@ -80,8 +80,8 @@ VersionStream = Annotated[
     _Name | None,
     Query(
         alias="stream",
-        description="The stream of the version; required with `@production`, `@previous` or `@latest` if there are several "
-        "streams.",
+        description="The stream of the version; required with `@production`, `@previous` or `@latest` if there are "
+        "several streams.",
     ),
 ]
 RunStream = Annotated[_Name | None, Query(alias="stream", description="The stream of the run.")]

@@ -49,8 +49,8 @@ class RetrainOptions(_Options):
         Field(
             ge=0,
             le=1e9,
-            description="With all_streams: the maximum total cost of paid forecasts, in US dollars; required if any model "
-            "is paid.",
+            description="With all_streams: the maximum total cost of paid forecasts, in US dollars; required if any "
+            "model is paid.",
         ),
     ] = None
 
