@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from dataclasses import dataclass
 from datetime import timedelta
@@ -13,16 +14,19 @@ from retrainer.model_types import MODEL_TYPE_NAMES
 from retrainer.overview import overview
 from retrainer.schedule.installed import find_schedules
 from retrainer.status import NeededAlgorithm, find_problem, model_problems, posts_problems
-from retrainer.streams import ModelKey
+from retrainer.streams import ModelKey, of_stream
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
+    from retrainer.config import Settings
     from retrainer.model_types import ModelTypeName
     from retrainer.overview import ModelOverview, StreamOverview
     from retrainer.project import Project
     from retrainer.schedule.installed import Schedule
+
+    _Case = tuple[str, ModelTypeName, str]  # an algorithm, what it forecasts, and its options as JSON
 
 _FEW_GAPS = 999  # with no more, posts are stale after twice the longest gap at the earliest, so twice the mean one
 
@@ -83,10 +87,14 @@ def get_streams_status(project: Project, now: datetime, streams: Sequence[str] |
     surroundings = list(check_surroundings(project, schedules, now, production))
     algorithms = _needed_algorithms(project, found)
     unusable = {problem.subject for problem in surroundings}
-    live = {(version.algorithm, version.model_type) for version in production if version.version_id in unusable}
+    reported = {
+        _case(project.settings.for_stream(version.stream), version.algorithm, version.model_type_name)
+        for version in production
+        if version.version_id in unusable
+    }
     problems = [
         *surroundings,
-        *_algorithm_problems(one for one in algorithms if (one.name, one.model_type) not in live),
+        *_algorithm_problems(project, {case: one for case, one in algorithms.items() if case not in reported}),
         *_stream_problems(project, found, now),
     ]
     return StreamsStatus(
@@ -99,7 +107,7 @@ def get_streams_status(project: Project, now: datetime, streams: Sequence[str] |
         newest_at=max((one.newest_at for one in found if one.newest_at is not None), default=None),
         schedules=schedules,
         disk=measure_space(project.models_dir),
-        plugins=algorithms,
+        plugins=_summarize(needed for needed, _ in algorithms.values()),
     )
 
 
@@ -137,9 +145,16 @@ def _may_be_stale(one: StreamOverview, now: datetime) -> bool:
     return now - one.newest_at > mean_gap * (2 if one.posts <= _FEW_GAPS else 1)
 
 
-def _needed_algorithms(project: Project, streams: Iterable[StreamOverview]) -> list[NeededAlgorithm]:
-    """Load each algorithm of the settings and of production once, with the settings of one of its streams."""
-    needed: dict[tuple[str, ModelTypeName], str] = {}
+def _case(settings: Settings, name: str, model_type: ModelTypeName) -> _Case:
+    """Return what decides whether an algorithm can be used; its options count only if the settings choose it."""
+    model = settings.model(model_type)
+    options = model.options(name) if model.algorithm == name else {}
+    return name, model_type, json.dumps(options, sort_keys=True, default=str)
+
+
+def _needed_algorithms(project: Project, streams: Iterable[StreamOverview]) -> dict[_Case, tuple[NeededAlgorithm, str]]:
+    """Load each algorithm of the settings and of production, once with each options; return also one of its streams."""
+    needed: dict[_Case, str] = {}
     settings = project.settings.for_streams(one.stream for one in streams)
     for one in streams:
         for model in one.models:
@@ -147,15 +162,34 @@ def _needed_algorithms(project: Project, streams: Iterable[StreamOverview]) -> l
             if model.enabled:
                 names.append(settings[one.stream].model(model.model_type).algorithm)
             for name in names:
-                needed.setdefault((name, model.model_type), one.stream)
-    return [
-        NeededAlgorithm(name, model_type, find_problem(project.for_stream(stream), name, model_type))
-        for (name, model_type), stream in needed.items()
-    ]
+                needed.setdefault(_case(settings[one.stream], name, model.model_type), one.stream)
+    return {
+        case: (NeededAlgorithm(*case[:2], find_problem(project.for_stream(stream), *case[:2])), stream)
+        for case, stream in needed.items()
+    }
 
 
-def _algorithm_problems(algorithms: Iterable[NeededAlgorithm]) -> Iterator[Problem]:
-    for needed in algorithms:
-        if needed.problem is not None:
-            message = f"a configured {needed.model_type} algorithm cannot be used: {needed.problem}"
-            yield Problem("unusable_algorithm", needed.name, message, "")
+def _summarize(algorithms: Iterable[NeededAlgorithm]) -> list[NeededAlgorithm]:
+    """Return each algorithm once for each model type, with a problem if it has one with any options."""
+    found: dict[tuple[str, ModelTypeName], NeededAlgorithm] = {}
+    for one in algorithms:
+        if one.problem is not None:
+            found[one.name, one.model_type] = one
+        found.setdefault((one.name, one.model_type), one)
+    return list(found.values())
+
+
+def _algorithm_problems(
+    project: Project, algorithms: Mapping[_Case, tuple[NeededAlgorithm, str]]
+) -> Iterator[Problem]:
+    """Report each problem once: of the whole project if it is one of the settings of all streams, else of a stream."""
+    reported: set[NeededAlgorithm] = set()
+    of_all = {case for case in algorithms if case == _case(project.settings.for_all, *case[:2])}
+    for case, (needed, stream) in sorted(algorithms.items(), key=lambda item: item[0] not in of_all):
+        if needed.problem is None or needed in reported:
+            continue
+        reported.add(needed)
+        concerned = None if case in of_all else stream
+        of = "" if concerned is None else of_stream(concerned, several=True)
+        message = f"the configured {needed.model_type} algorithm{of} cannot be used: {needed.problem}"
+        yield Problem("unusable_algorithm", needed.name, message, "", concerned)

@@ -60,7 +60,8 @@ class VersionCache:
 class AnswerCache:
     """The bodies of answers, kept until anything in the database changes.
 
-    One that depends on the time too, such as whether the process of a run is alive, is kept for a second at most.
+    One that depends on the time too, such as whether the process of a run is alive, is kept for a second at most. If
+    the database does not say whether it has changed, only answers that may be a second old are kept.
     """
 
     def __init__(self, registry: Registry) -> None:
@@ -69,17 +70,25 @@ class AnswerCache:
         self._last_commit: object = None
         self._bodies: LRUCache[Hashable, _Body] = LRUCache(MAX_BYTES, lambda kept: len(kept.body))
 
-    def get(self, key: Hashable, compute: Callable[[], bytes], keep: Callable[[], bool] | None = None) -> bytes:
+    def get(
+        self,
+        key: Hashable,
+        compute: Callable[[], bytes],
+        keep: Callable[[], bool] | None = None,
+        *,
+        may_be_old: bool = False,
+    ) -> bytes:
         """Return the body under a key, which is computed again if the database has changed since.
 
         Args:
             key: distinguishes the answers.
             compute: returns the body.
             keep: whether the body that was computed depends on the database only; None if it always does.
+            may_be_old: whether the body may be a second old, whatever has changed in the database.
         """
         # Read before the body is computed, which may then be newer than this commit, but never older.
         commit = self._registry.database.last_commit()
-        if commit is None:
+        if commit is None and not may_be_old:
             return compute()
         with self._lock:
             if commit != self._last_commit:
@@ -90,7 +99,8 @@ class AnswerCache:
             return kept.body
         started = time.monotonic()
         body = compute()
-        until = math.inf if keep is None or keep() else started + MAX_AGE_SECONDS
+        lasts = not may_be_old and (keep is None or keep())
+        until = math.inf if lasts else started + MAX_AGE_SECONDS
         with self._lock:
             if commit == self._last_commit and len(body) <= MAX_BYTES:
                 self._bodies[key] = _Body(body, until)

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import wraps
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 from fastapi import Depends, Path, Query, Request
 from pydantic import AfterValidator, Field
@@ -49,17 +49,20 @@ async def _get_state(request: Request) -> AppState:
 
 
 async def reject_unknown_parameters(request: Request) -> None:
-    """Reject a query parameter that the endpoint does not have, such as a misspelled one.
+    """Reject a query parameter that the endpoint does not have, such as a misspelled one, or that is given too often.
 
     Raises:
         UsageError: there is one.
     """
     route: APIRoute = request.scope["route"]
-    known = [field.alias for field in route.dependant.query_params]
+    known = {field.alias: field.field_info.annotation for field in route.dependant.query_params}
     for name in request.query_params:
         if name not in known:
-            hint = did_you_mean(name, known) or f"Known parameters: {', '.join(known) or 'none'}"
+            hint = did_you_mean(name, list(known)) or f"Known parameters: {', '.join(known) or 'none'}"
             raise UsageError(f"unknown parameter '{name[:80]}'", hint=hint)
+        is_list = any(get_origin(part) is list for part in get_args(known[name]))
+        if not is_list and len(request.query_params.getlist(name)) > 1:
+            raise UsageError(f"the parameter '{name}' is given more than once", hint="Give it once")
 
 
 State = Annotated[AppState, Depends(_get_state)]
@@ -77,7 +80,8 @@ VersionStream = Annotated[
     _Name | None,
     Query(
         alias="stream",
-        description="The stream of the version; required for `@production` and the like if there are several.",
+        description="The stream of the version; required with `@production`, `@previous` or `@latest` if there are "
+        "several streams.",
     ),
 ]
 RunStream = Annotated[_Name | None, Query(alias="stream", description="The stream of the run.")]
@@ -111,8 +115,9 @@ def in_thread(
         work: the kind of work.
         status: the HTTP status of the answer.
         cached: whether the document is kept while the database does not change, since it depends on nothing but the
-            parameters and the database: never, always, or while no run is in progress (else for a second at most);
-            `briefly` is for a second at most.
+            parameters and the database: never, always (for a second at most if the posts are in a foreign table, where
+            another stream may appear), or while no run is in progress (else for a second at most); `briefly` is for a
+            second at most, whatever changes.
     """
 
     def decorate(endpoint: Callable[..., Document]) -> Callable[..., Awaitable[Any]]:
@@ -127,8 +132,11 @@ def in_thread(
                 return DocumentResponse(await state.threads.run(work, answer), status)
             values = (value for name, value in parameters.items() if name != "state")
             key = (endpoint, *(tuple(value) if isinstance(value, list) else value for value in values))
-            keep = {"briefly": lambda: False, "without runs": state.answers.no_runs}.get(cached)
-            return DocumentResponse(await state.threads.run(work, state.answers.get, key, answer, keep), status)
+            keep = state.answers.no_runs if cached == "without runs" else state.streams.are_in_database
+            body = await state.threads.run(
+                work, state.answers.get, key, answer, keep, may_be_old=cached == "briefly"
+            )
+            return DocumentResponse(body, status)
 
         return run
 

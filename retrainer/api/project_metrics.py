@@ -62,8 +62,8 @@ class ProjectMetrics:
         try:
             if self._several or self._every.list_running_runs():
                 return False
-            (name,) = self._project.list_streams()
-            return self._project.posts.for_stream(name).are_past(now)
+            names = self._project.list_streams()  # another one may have come since
+            return len(names) == 1 and self._project.posts.for_stream(names[0]).are_past(now)
         except RetrainerError:
             return False
 

@@ -9,14 +9,14 @@ import subprocess
 import sys
 import threading
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Lock
 from typing import IO, TYPE_CHECKING
 
 from retrainer.api.auth import TOKEN_VARIABLE
-from retrainer.errors import RetrainerError, RetrainingDisabled, RunInProgress
+from retrainer.errors import RetrainerError, RetrainingDisabled, RunInProgress, UsageError
 from retrainer.fleet.selection import require_max_cost, select_units
 from retrainer.model_types import MODEL_TYPE_NAMES, ModelTypeName
 from retrainer.pipeline.recovery import close_dead_runs
@@ -67,9 +67,7 @@ class RunStarter:
             RunInProgress: a run of one of the types is in progress; nothing is started then.
             RetrainingDisabled: the settings disable it.
         """
-        # The settings as they are now, not as they were when the server started.
-        found = Project.find(project.folder, os.environ, project.config_file)
-        settings = found.settings.for_stream(project.stream)
+        settings = self._reread().settings.for_stream(project.stream)
         model_types = _enabled_types(settings, [model_type] if model_type else list(MODEL_TYPE_NAMES))
         close_dead_runs(self.project, self.runtime)
         algorithms = {name: settings.model(name).algorithm for name in model_types}
@@ -103,13 +101,19 @@ class RunStarter:
 
         Raises:
             UsageError: an algorithm costs money, and there is no limit.
+            RetrainingDisabled: the settings disable it for all streams.
             RunInProgress: the process of an earlier call still runs.
             RetrainerError: the process cannot be started.
         """
-        project, now = self.project, datetime.now(UTC)
+        project, now = self._reread(), datetime.now(UTC)
         model_types = [model_type] if model_type else list(MODEL_TYPE_NAMES)
         units = select_units(project, project.list_streams(), model_types, now, if_due=False).units
-        require_max_cost(project, self.runtime, units, None, max_cost)
+        if not units:
+            raise RetrainingDisabled("retraining is disabled for all streams", hint="Enable it in the settings")
+        try:
+            require_max_cost(project, self.runtime, units, None, max_cost)
+        except UsageError as error:
+            raise UsageError(error.message, hint="Set max_cost") from None
         options = [] if jobs is None else ["--jobs", str(jobs)]
         options += [] if max_cost is None else ["--max-cost", str(max_cost)]
         name = f"run_{now:%Y%m%d_%H%M%S}_{secrets.token_hex(2)}"
@@ -125,6 +129,11 @@ class RunStarter:
             self._of_all[:] = [process]
         threading.Thread(target=self._await_end, args=(name, process), daemon=True).start()
         log.info("Started the runs of all streams as process %d", process.pid)
+
+    def _reread(self) -> Project:
+        """Return the project with the settings as they are now, not as they were when the server started."""
+        settings = Project.find(self.project.folder, os.environ, self.project.config_file).settings
+        return replace(self.project, settings=settings, opened_by=self.project)
 
     def _start_process(self, run: TrainingRun, auto_promote: bool | None) -> None:
         process = self._spawn([run.model_type, "--run-id", run.run_id], auto_promote, run.run_id)

@@ -37,6 +37,10 @@ class Streams:
         self._until = -math.inf
         self._known: LRUCache[str | None, Project] = LRUCache(MAX_STREAMS)
 
+    def are_in_database(self) -> bool:
+        """Whether the project's own tables show which streams there are."""
+        return not self._project.posts.is_foreign
+
     def choose(self, name: str | None) -> Project:
         """Return the project seen from a stream; None for the only one.
 
@@ -50,7 +54,7 @@ class Streams:
             if commit != self._last_commit or started > self._until:
                 self._known.clear()
                 self._last_commit = commit
-                exact = commit is not None and not self._project.posts.is_foreign
+                exact = commit is not None and self.are_in_database()
                 self._until = math.inf if exact else started + MAX_AGE_SECONDS
             known = self._known.get(name)
         if known is not None:

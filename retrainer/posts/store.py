@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -167,15 +169,17 @@ class PostStore:
         found: dict[str, Freshness] = {}
         for start in range(0, len(names), _MAX_NAMES):
             part = names[start : start + _MAX_NAMES]
-            query = sa.select(Post.stream, Post.created_at).where(Post.stream.in_(part), Post.created_at <= now)
+            place = sa.func.row_number().over(partition_by=Post.stream, order_by=Post.created_at.desc())
+            posts = sa.select(Post.stream, Post.created_at, place.label("place"))
+            latest = posts.where(Post.stream.in_(part), Post.created_at <= now).subquery()
+            query = sa.select(latest.c.stream, latest.c.created_at).where(latest.c.place <= MAX_GAPS + 1)
+            query = query.order_by(latest.c.stream, latest.c.created_at).execution_options(yield_per=MAX_GAPS)
             with self._database.read() as session:
-                rows = session.execute(query.order_by(Post.stream, Post.created_at)).all()
-            times = pd.DataFrame([tuple(row) for row in rows], columns=["stream", "created_at"])
-            times["created_at"] = times["created_at"].astype("datetime64[us, UTC]")
-            for name, group in times.groupby("stream", sort=False)["created_at"]:
-                freshness = measure_freshness(group.tail(MAX_GAPS + 1), now)
-                if freshness is not None:
-                    found[str(name)] = freshness
+                for name, rows in groupby(session.execute(query), key=itemgetter(0)):
+                    times = pd.Series([row[1] for row in rows], dtype="datetime64[us, UTC]")
+                    freshness = measure_freshness(times, now)
+                    if freshness is not None:
+                        found[name] = freshness
         return found
 
     def newest_times(self, until: datetime) -> dict[str, datetime]:

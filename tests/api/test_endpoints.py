@@ -234,6 +234,8 @@ def test_promote_and_roll_back(two_versions: tuple[str, str], serve: Serve, fold
         ("/models/versions?limit=" + "9" * 5000, 422, "limit: invalid value '99999"),
         ("/models/versions?model_type=timming", 422, "model_type: invalid value 'timming'"),
         ("/models/versions?lmit=3", 422, "unknown parameter 'lmit'"),
+        ("/models/versions?limit=1&limit=2", 422, "the parameter 'limit' is given more than once"),
+        ("/models/production?stream=default&stream=a", 422, "the parameter 'stream' is given more than once"),
         ("/models/training-history?page=0", 422, "page: invalid value '0'"),
         ("/models/training-history?limit=0", 422, "limit: invalid value '0'"),
         ("/models/training-history/run_x", 404, "unknown run 'run_x'"),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
+from contextlib import closing
 from datetime import timedelta
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -10,6 +12,7 @@ from urllib.parse import quote
 import pytest
 from fastapi.routing import APIRoute
 
+from retrainer.api.project_metrics import ProjectMetrics
 from retrainer.api.routes import health, read, streams, write
 from retrainer.pipeline.run import retrain
 from tests.api.conftest import PATIENCE
@@ -202,6 +205,26 @@ def test_the_only_stream_needs_no_name_until_there_is_another(
 
 
 @pytest.mark.slow_on_postgresql
+def test_a_new_stream_of_a_foreign_table_is_noticed(
+    folder: Path, tmp_path: Path, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("cache", "streams"):
+        monkeypatch.setattr(f"retrainer.api.{module}.MAX_AGE_SECONDS", 0)
+    project = open_project(folder).for_stream("news")
+    project.posts.add(regular_posts(120), NOW)
+    assert retrain(project, runtime_of(project), "timing", NOW).run
+    settings = {"URL": f"sqlite:///{tmp_path}/foreign.db", "TABLE": "notes", "COLUMNS__STREAM": "account"}
+    with closing(sqlite3.connect(tmp_path / "foreign.db", isolation_level=None)) as notes:
+        notes.execute("CREATE TABLE notes (post_id TEXT, created_at TEXT, content TEXT, account TEXT)")
+        notes.execute("INSERT INTO notes VALUES ('1', '2024-03-01 12:00:00', 'text', 'news')")
+        server = serve(env={f"RETRAINER_POSTS__{key}": value for key, value in settings.items()})
+        paths = ("/models/production", "/models/versions/timing@production")
+        assert [server.get(path).status_code for path in paths] == [200, 200]
+        notes.execute("INSERT INTO notes VALUES ('1', '2024-03-01 12:00:00', 'text', 'more')")
+        assert [server.get(path).status_code for path in paths] == [422, 422]
+
+
+@pytest.mark.slow_on_postgresql
 def test_a_retrain_of_a_stream_uses_its_settings(versions: dict[str, list[str]], folder: Path, serve: Serve) -> None:
     configure(folder, streams="{'n*': {retraining: {timing_model: {enabled: false}}}}")
     server = serve()
@@ -218,6 +241,7 @@ def test_metrics_of_several_streams_have_their_names(
 ) -> None:
     open_project(folder).for_stream(HOSTILE).registry.hold("timing", "for a test", NOW)
     seen = samples(serve())
+    assert not ProjectMetrics(open_project(folder)).may_be_kept(NOW), "there may be several streams by then"
     for name, (live, _) in versions.items():
         labels = {"stream": name, "model_type": "timing"}
         assert seen[of("retrainer_production_info", version_id=live, algorithm="baseline", **labels)] == 1
@@ -267,13 +291,22 @@ def test_streams_are_listed_by_page_and_filter(versions: dict[str, list[str]], s
 
 
 @pytest.mark.slow_on_postgresql
-def test_the_status_covers_all_streams_or_those_that_match(versions: dict[str, list[str]], serve: Serve) -> None:
+def test_the_status_covers_all_streams_or_those_that_match(
+    versions: dict[str, list[str]], folder: Path, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("retrainer.api.cache.MAX_AGE_SECONDS", 600)
     server = serve()
+    assert server.get("/streams").json()["total"] == 3
     assert server.get("/status").json()["streams"] == 3
     assert server.get("/status?stream=*ews").json()["streams"] == 2
     one = server.get(f"/status?stream={in_url(HOSTILE)}").json()
     assert [model["version_id"] for model in one["types"]] == [versions[HOSTILE][0], None]
     assert server.get("/status?stream=new").status_code == 404
+    project = open_project(folder)
+    project.posts.for_stream("more").add(regular_posts(3), NOW)
+    kept = project.registry.database.last_commit() is None  # PostgreSQL does not show that there was a commit
+    assert server.get("/status").json()["streams"] == (3 if kept else 4)
+    assert server.get("/streams").json()["total"] == (3 if kept else 4)
 
 
 @pytest.mark.slow
@@ -300,7 +333,13 @@ def test_a_retrain_of_all_streams(versions: dict[str, list[str]], serve: Serve) 
 def test_a_retrain_of_all_streams_by_a_paid_algorithm_needs_a_limit(
     versions: dict[str, list[str]], folder: Path, serve: Serve
 ) -> None:
-    server = serve(env={"RETRAINER_CONTENT_MODEL__ALGORITHM": "claude_api"})
+    server = serve()  # which reads the settings again for each retrain
+    configure(folder, streams="{'n*': {content_model: {algorithm: claude_api}}}")
     refused = server.post("/models/retrain", json={"all_streams": True})
     assert refused.status_code == 422
-    assert "costs money" in refused.json()["error"]["message"]
+    assert "'claude_api'" in refused.json()["error"]["message"]
+    assert refused.json()["error"]["hint"] == "Set max_cost"
+    configure(folder, streams="{'*': {retraining: {enabled: false}}}")
+    disabled = server.post("/models/retrain", json={"all_streams": True})
+    assert disabled.status_code == 409
+    assert disabled.json()["error"]["message"] == "retraining is disabled for all streams"

@@ -226,7 +226,7 @@ def test_what_is_due_is_the_same_for_one_stream_and_for_all(
 
 
 @pytest.mark.usefixtures("live")
-def test_status_of_several_streams_has_numbers_and_names_what_needs_attention(retrainer: Runner) -> None:
+def test_status_of_several_streams_has_numbers_and_names_what_needs_attention(folder: Path, retrainer: Runner) -> None:
     done = retrainer("status", "--json")
     assert done.code == 1
     assert (done.json["streams"], done.json["posts"]) == (4, 480)
@@ -238,6 +238,15 @@ def test_status_of_several_streams_has_numbers_and_names_what_needs_attention(re
     one = retrainer("status", "--stream", "news")
     assert "the stream 'news'" in one.out
     assert retrainer("status", "--stream", "news", "--json").json["stream"] == "news"
+    configure(folder, streams="{'d*': {timing_model: {baseline: {colour: red}}}}")
+    found = retrainer("status", "--json").json
+    (unusable,) = [problem for problem in found["problems"] if problem["kind"] == "unusable_algorithm"]
+    assert (unusable["subject"], unusable["stream"]) == ("baseline", "default")
+    assert unusable["message"].startswith("the configured timing algorithm of the stream 'default' cannot be used: ")
+    assert [(one["model_type"], one["problem"] is None) for one in found["plugins"]] == [
+        ("timing", False),
+        ("content", True),
+    ]
 
 
 def test_doctor_repairs_the_links_of_every_stream(folder: Path, live: dict[str, str], retrainer: Runner) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import tracemalloc
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ import pytest
 from retrainer.posts.freshness import measure_freshness
 from retrainer.registry.tables import Post
 from retrainer.streams import DEFAULT_STREAM
-from tests.conftest import configure, open_project
+from tests.conftest import NOW, configure, open_project, regular_posts
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -85,6 +86,22 @@ def test_the_posts_of_a_stream_until_now_count(folder_on_each_database: Path) ->
     other = project.posts.for_stream("other").freshness(START + 60 * HOUR)
     assert other is not None
     assert not other.is_stale
+
+
+def test_the_freshness_of_streams_takes_memory_for_their_latest_posts_only(
+    folder_on_each_database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("retrainer.posts.store.MAX_GAPS", 10)
+    project = open_project(folder_on_each_database)
+    for name in ("a", "b"):
+        project.posts.for_stream(name).add(regular_posts(3_000), NOW)
+    expected = {name: project.posts.for_stream(name).freshness(NOW) for name in ("a", "b")}
+    assert project.posts.list_freshness(["a", "b", "none"], NOW) == expected
+    tracemalloc.start()
+    project.posts.list_freshness(["a", "b"], NOW)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 500_000, "bytes"
 
 
 @pytest.mark.parametrize("unreadable", [0, 1])

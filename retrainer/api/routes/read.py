@@ -88,7 +88,8 @@ async def version(state: State, version_id: VersionId, stream: VersionStream = N
         return document_body(VersionLifeDocument.from_rows(found, scored, entries, importance or []))
 
     key = ("version", version_id, stream)
-    return DocumentResponse(await state.threads.run("inspect", state.answers.get, key, compute, lambda: is_complete))
+    keep = lambda: is_complete and state.streams.are_in_database()  # noqa: E731
+    return DocumentResponse(await state.threads.run("inspect", state.answers.get, key, compute, keep))
 
 
 @router.get("/training-history", responses=failures(404))

@@ -43,10 +43,15 @@ class RetrainOptions(_Options):
     all_streams: Annotated[
         bool, Field(description="Retrain all streams; the answer has no run IDs then, and the log is in `logs/runs/`.")
     ] = False
-    jobs: Annotated[int | None, Field(ge=1, le=256, description="Of all streams: how many runs at a time.")] = None
+    jobs: Annotated[int | None, Field(ge=1, le=256, description="With all_streams: train N at a time.")] = None
     max_cost: Annotated[
         float | None,
-        Field(ge=0, le=1e9, description="Of all streams: what paid forecasts may cost in all, in US dollars."),
+        Field(
+            ge=0,
+            le=1e9,
+            description="With all_streams: the maximum total cost of paid forecasts, in US dollars; required if any "
+            "model is paid.",
+        ),
     ] = None
 
 
@@ -98,9 +103,9 @@ Rollback = Annotated[RollbackOptions, Body(default_factory=RollbackOptions)]
 @router.post("/retrain", status_code=202, responses=failures(400, 404, 409, 500))
 @in_thread("change", status=202)
 def retrain(state: State, options: Retrain, stream: OneStream = None) -> StartedDocument:
-    """Start a run of each model type in the background; of all streams, one after another.
+    """Start a run of each model type in the background.
 
-    The answer comes when the runs are recorded, or before those of all streams are. They continue if the server stops.
+    Returns once the runs are recorded; with all_streams, once the process has started.
     """
     if options.all_streams:
         if stream is not None:
