@@ -98,7 +98,7 @@ def _retrain(spec: WorkerSpec, unit: Unit, project: Project, runtime: Runtime, n
         chosen.description.paid or (production is not None and is_paid(runtime, production))
     ):  # the settings, or production, changed after the fleet had looked
         raise UsageError(
-            f"forecasts of the {unit.model_type} model of '{unit.stream}' cost money, and the fleet has no limit",
+            f"forecasts of the {unit.model_type} model of '{unit.stream}' cost money, but there is no --max-cost",
             hint="Start it again with --max-cost",
         )
     run = _start_run(spec, unit, project, chosen.name, now)
