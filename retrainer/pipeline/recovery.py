@@ -41,6 +41,11 @@ def recover(project: Project, runtime: Runtime) -> None:
     for model_type in MODEL_TYPE_NAMES:
         _attempt(partial(set_aside_unknown_versions, project, model_type))
         _attempt(partial(finish_pruning, project, model_type))
+    repair_links(project)
+
+
+def repair_links(project: Project) -> None:
+    """Repair the links to the production versions of the stream; a run may have been killed before it set them."""
     if any(project.production_links.find_problem(model_type) for model_type in MODEL_TYPE_NAMES):
         _attempt(project.production_links.update)
 
