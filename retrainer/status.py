@@ -173,9 +173,7 @@ def _algorithm_problems(
 
 def _type_problems(one: ModelTypeStatus, stream: str, now: datetime, *, several: bool) -> Iterator[Problem]:
     key, is_live = ModelKey(stream, one.model_type), one.production is not None
-    return model_problems(
-        key, one.last_run, one.due_at, now, enabled=one.enabled, is_live=is_live, several=several
-    )
+    return model_problems(key, one.last_run, one.due_at, now, enabled=one.enabled, is_live=is_live, several=several)
 
 
 def model_problems(

@@ -260,7 +260,9 @@ class _Fleet:
                 count = len(self._running)
                 verb = "is" if count == 1 else "are"
                 log.warning(
-                    "Stopping; %s %s in progress. Press Ctrl-C again to close them as failed", number(count, "run"), verb
+                    "Stopping; %s %s in progress. Press Ctrl-C again to close them as failed",
+                    number(count, "run"),
+                    verb,
                 )
 
         before = {name: signal.getsignal(name) for name in _STOP_SIGNALS}
