@@ -279,7 +279,7 @@ def test_status_of_several_streams_has_numbers_and_names_what_needs_attention(fo
         retrain(few, runtime_of(few), "timing", NOW)
     shown = " ".join(retrainer("status").out.split())
     assert "1 with a failed last run" in shown
-    assert "And 3 more: 3 streams with stale posts." in shown
+    assert "And 5 more: 5 streams with stale posts." in shown
 
 
 def test_doctor_repairs_the_links_of_every_stream(folder: Path, live: dict[str, str], retrainer: Runner) -> None:
