@@ -13,6 +13,7 @@ from retrainer.algorithms.manager import load_algorithm
 from retrainer.errors import RetrainerError
 from retrainer.model_types import MODEL_TYPE_NAMES
 from retrainer.pipeline.loading import version_options
+from retrainer.schedule.installed import names_no_stream
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -84,7 +85,7 @@ def check_surroundings(
     """
     yield from check_production_algorithms(project, production)
     yield from check_models_folder(project)
-    yield from check_schedules(schedules)
+    yield from check_schedules(project, schedules)
     yield from check_database(project, now)
 
 
@@ -133,12 +134,16 @@ def measure_space(models_dir: Path) -> DiskSpace | None:
     return DiskSpace(folder, usage.free, usage.total)
 
 
-def check_schedules(schedules: Sequence[Schedule]) -> Iterator[Problem]:
-    """Check that something runs the schedules."""
+def check_schedules(project: Project, schedules: Sequence[Schedule]) -> Iterator[Problem]:
+    """Check that something runs the schedules, and that they train all streams."""
+    several = bool(schedules) and len(project.list_streams()) > 1
     for schedule in schedules:
         if schedule.problem is not None:
             message = f"the schedule in {schedule.where} never runs: {schedule.problem}"
             yield Problem("idle_schedule", schedule.where, message, schedule.remedy)
+        if several and names_no_stream(schedule.command):
+            message = f"the schedule in {schedule.where} trains nothing: with several streams, it needs --all-streams"
+            yield Problem("idle_schedule", schedule.where, message, schedule.replacement)
 
 
 def check_database(project: Project, now: datetime) -> Iterator[Problem]:
@@ -155,5 +160,5 @@ def check_database(project: Project, now: datetime) -> Iterator[Problem]:
             "shared_database",
             folder,
             message,
-            "Give each project a database of its own (database.url), or one store to both (models_dir)",
+            "Give each project a database of its own (database.url), or let them share one store (models_dir)",
         )

@@ -113,6 +113,17 @@ class Project:
             names |= found
         return sorted(names)
 
+    def select_one(self, patterns: Sequence[str] | None) -> str | None:
+        """Return the stream that is chosen by its exact name, or is the only one; None for any other selection.
+
+        What matches a pattern is a list, even of one: an answer does not change its form when more streams come.
+
+        Raises:
+            UnknownName: a pattern matches none, or there is no stream of a name.
+        """
+        names = self.select_streams(patterns) or self.list_streams()
+        return names[0] if len(names) == 1 and set(patterns or names) == set(names) else None
+
     def _has_stream(self, name: str) -> bool:
         return self.registry.has_stream(name) or self.posts.has_stream(name)
 
@@ -274,7 +285,7 @@ def require_stream(name: str, stream: str, given: str | None) -> None:
         UnknownName: it is of another one.
     """
     if given not in {None, stream}:
-        raise UnknownName(f"'{name}' is of the stream '{shorten(stream)}', not of '{shorten(given or '')}'")
+        raise UnknownName(f"'{name}' belongs to the stream '{shorten(stream)}', not '{shorten(given or '')}'")
 
 
 def folder_of(config_file: Path) -> Path:

@@ -71,6 +71,7 @@ class Status:
 
     Attributes:
         at: the time, UTC.
+        several: whether the stream is one of several.
         problems: what needs attention; none if all is well.
         disk: None if it cannot be read.
     """
@@ -78,6 +79,7 @@ class Status:
     at: datetime
     project: str
     stream: str
+    several: bool
     problems: list[Problem]
     types: list[ModelTypeStatus]
     posts: PostsActivity
@@ -87,7 +89,8 @@ class Status:
 
 
 def get_status(project: Project, now: datetime) -> Status:
-    """Gather the state of a project. Nothing is written."""
+    """Gather the state of a project, seen from a stream. Nothing is written."""
+    several = len(project.list_streams()) > 1
     types = [_type_status(project, model_type, now) for model_type in MODEL_TYPE_NAMES]
     posts = project.posts.activity(now)
     schedules = find_schedules(project.config_file)
@@ -95,8 +98,8 @@ def get_status(project: Project, now: datetime) -> Status:
     surroundings = list(check_surroundings(project, schedules, now, production))
     algorithms = _needed_algorithms(project, types)
     problems = [
-        *posts_problems(posts.freshness, project.stream),
-        *(problem for one in types for problem in _type_problems(one, project.stream, now)),
+        *posts_problems(posts.freshness, project.stream, several=several),
+        *(problem for one in types for problem in _type_problems(one, project.stream, now, several=several)),
         *_algorithm_problems(algorithms, types, surroundings),
         *surroundings,
     ]
@@ -104,6 +107,7 @@ def get_status(project: Project, now: datetime) -> Status:
         at=now,
         project=str(project.folder),
         stream=project.stream,
+        several=several,
         problems=problems,
         types=types,
         posts=posts,
@@ -167,11 +171,9 @@ def _algorithm_problems(
             yield Problem("unusable_algorithm", needed.name, message, "")
 
 
-def _type_problems(one: ModelTypeStatus, stream: str, now: datetime) -> Iterator[Problem]:
-    is_live = one.production is not None
-    return model_problems(
-        ModelKey(stream, one.model_type), one.last_run, one.due_at, now, enabled=one.enabled, is_live=is_live
-    )
+def _type_problems(one: ModelTypeStatus, stream: str, now: datetime, *, several: bool) -> Iterator[Problem]:
+    key, is_live = ModelKey(stream, one.model_type), one.production is not None
+    return model_problems(key, one.last_run, one.due_at, now, enabled=one.enabled, is_live=is_live, several=several)
 
 
 def model_problems(
@@ -208,7 +210,8 @@ def model_problems(
             yield Problem("nothing_in_production", name, message, f"Run `{train}`, or `promote` one", stream)
     elif due_at is not None and now - due_at > _LATE and (run is None or run.status == "completed"):
         message = f"the {name} model{of} has been due since {due_at:%Y-%m-%d %H:%M} UTC, and no run has started"
-        hint = "Check the schedule (`retrainer schedule show`), or run `retrainer train --if-due`"
+        due_only = "retrainer train --if-due --all-streams" if several else "retrainer train --if-due"
+        hint = f"Check the schedule (`retrainer schedule show`), or run `{due_only}`"
         yield Problem("missed_run", name, message, hint, stream)
 
 

@@ -52,6 +52,15 @@ def format_hours(hours: float) -> str:
     return f"{number} {name}" if number != "1" else f"1 {name.removesuffix('s') or name}"
 
 
+def format_duration(seconds: float) -> str:
+    """Format how long something takes, to the second up to an hour: `40 s`, `12 min 5 s`, `27 h 0 min`."""
+    minutes, rest = divmod(max(round(seconds), 0), 60)
+    hours, minutes_left = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes_left} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
 def parse_time(text: str) -> datetime:
     """Parse an ISO 8601 time; UTC where it names no zone.
 

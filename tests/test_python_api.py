@@ -64,7 +64,7 @@ def test_a_function_about_a_model_takes_its_stream(folder: Path) -> None:
             evaluate(project, "timing@production")
         assert evaluate(project, "timing@production", stream="news").num_predictions == 20
         assert compare(project, *ids).winner is None
-        with pytest.raises(UnknownName, match="not of 'garden'"):
+        with pytest.raises(UnknownName, match="not 'garden'"):
             compare(project, *ids, stream="garden")
         retrain(project.for_stream("garden"), "timing")
         assert len(history(project)) == 3

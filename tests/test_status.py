@@ -17,7 +17,8 @@ from retrainer.pipeline.run import retrain
 from retrainer.project import create_project
 from retrainer.registry.tables import TrainingRun
 from retrainer.schedule.installed import CRON_DAEMONS, cron_is_running, find_schedules
-from retrainer.status import get_status
+from retrainer.status import get_status, model_problems
+from retrainer.streams import ModelKey
 from tests.api.conftest import thread_server
 from tests.conftest import configure, open_project, regular_posts, runtime_of
 from tests.plugins_for_tests import timing_algorithm
@@ -132,6 +133,9 @@ def test_stale_posts_a_failed_run_and_a_late_one_need_a_person(folder_on_each_da
     failed = messages(project, now + 8.1 * DAY)
     assert any(message.endswith(": the disk is full") for message in failed)
     assert not any("timing model has been due" in message for message in failed), "it was tried"
+    timing = ModelKey("default", "timing")
+    (one,) = model_problems(timing, None, now - 2 * DAY, now, enabled=True, is_live=True, several=True)
+    assert one.hint.endswith("or run `retrainer train --if-due --all-streams`")
 
 
 def test_production_without_its_algorithm_is_found(folder: Path, plugins: Plugins, retrainer: Runner) -> None:
@@ -293,3 +297,11 @@ def test_schedules_of_the_system_are_found(folder: Path, tmp_path: Path, cron_fo
         assert (timer.kind, timer.line, timer.active) == ("systemd", "retrainer.timer", active)
     assert timer.problem == "the timer 'retrainer.timer' is not active"
     assert find_schedules(tmp_path / "config.yaml", etc) == []
+    project = open_project(folder)
+    hints = lambda: [problem.hint for problem in health.check_schedules(project, [cron, timer])]  # noqa: E731
+    before = hints()
+    for name in ("one", "two"):
+        project.posts.for_stream(name).add(regular_posts(3), datetime.now(UTC))
+    assert [hint for hint in hints() if hint not in before] == [
+        f"Replace it with what `retrainer schedule show {option}` prints" for option in ("--system", "--systemd")
+    ]

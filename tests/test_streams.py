@@ -69,7 +69,7 @@ def test_a_rollback_concerns_one_stream(project: Project) -> None:
         own.registry.promote(second, first, "by hand", NOW)
         live[name] = (first, second)
     own, other = project.for_stream("news"), project.for_stream("News")
-    with pytest.raises(NothingToRollBack, match="it is of the stream 'News'"):
+    with pytest.raises(NothingToRollBack, match="it belongs to the stream 'News'"):
         roll_back(own, runtime_of(own), "timing", "it is worse", NOW, to=live["News"][0])
     change = roll_back(own, runtime_of(own), "timing", "it is worse", NOW)
     assert (change.stream, change.to_version) == ("news", live["news"][0])

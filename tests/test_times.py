@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from retrainer.times import format_relative
+from retrainer.times import format_duration, format_relative
 
 NOW = datetime(2024, 11, 15, 12, tzinfo=UTC)
 
@@ -27,3 +27,10 @@ NOW = datetime(2024, 11, 15, 12, tzinfo=UTC)
 )
 def test_a_time_is_shown_by_its_distance_from_now(before: timedelta, shown: str) -> None:
     assert format_relative(NOW - before, NOW) == shown
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"), [(-1.0, "0 s"), (40.2, "40 s"), (725.0, "12 min 5 s"), (97_230.0, "27 h 0 min")]
+)
+def test_a_duration_has_at_most_two_units(seconds: float, shown: str) -> None:
+    assert format_duration(seconds) == shown

@@ -14,6 +14,7 @@ from retrainer.cli.context import open_project, open_stream
 from retrainer.cli.options import AsJson, Limit, StreamOption, stream_option, time_option
 from retrainer.posts import columns, conversion, importer, readers, sample
 from retrainer.posts.sources import fetching
+from retrainer.posts.validation import number
 from retrainer.render import documents, imports, tables
 from retrainer.render import posts as posts_output
 
@@ -191,14 +192,14 @@ def posts_delete(
         trained = project.registry.list_versions_trained_on(found)
     if not as_json:
         posts_output.show_trained_on(trained)
-    if not yes and not console.confirmed(f"Delete {len(wanted)} posts permanently?", hint="Add --yes"):
+    if not yes and not console.confirmed(f"Delete {number(len(wanted), 'post')} permanently?", hint="Add --yes"):
         return
     with open_project(context) as (opened, _):
         opened.posts.for_stream(project.stream).delete(wanted)
     if as_json:
         console.document(documents.posts.DeletedPostsDocument.from_versions(trained))
     else:
-        console.text(f"Deleted {len(wanted)} posts")
+        console.text(f"Deleted {number(len(wanted), 'post')}")
 
 
 @posts_app.command("sample")

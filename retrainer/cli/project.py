@@ -94,14 +94,12 @@ def status(context: typer.Context, *, stream: StreamsOption = None, as_json: AsJ
     Example: retrainer status
     """
     with open_project(context) as (project, _):
-        streams = project.select_streams(stream)
-        names = streams or project.list_streams()
-        now = datetime.now(UTC)
+        one, now = project.select_one(stream), datetime.now(UTC)
         found: states.Status | streams_status.StreamsStatus
-        if len(names) == 1:
-            found = states.get_status(project.for_stream(names[0]), now)
+        if one is not None:
+            found = states.get_status(project.for_stream(one), now)
         else:
-            found = streams_status.get_streams_status(project, now, streams)
+            found = streams_status.get_streams_status(project, now, project.select_streams(stream))
     if isinstance(found, states.Status):
         if as_json:
             console.document(documents.status.StatusDocument.from_status(found))

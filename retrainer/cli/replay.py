@@ -16,6 +16,7 @@ from retrainer.cli.workers import AddressOption, BackendOption, SchedulerOption,
 from retrainer.render import plots
 from retrainer.render import replay as render
 from retrainer.replay import runner, sandbox
+from retrainer.times import format_duration
 
 if TYPE_CHECKING:
     from retrainer.replay.runner import Progress
@@ -107,6 +108,4 @@ def replay(
 
 
 def _show_progress(progress: Progress) -> None:
-    minutes, seconds = divmod(max(round(progress.seconds_left), 0), 60)
-    time = f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
-    console.progress(f"Step {progress.done} of {progress.total}, about {time} left")
+    console.progress(f"Step {progress.done} of {progress.total}, about {format_duration(progress.seconds_left)} left")

@@ -14,7 +14,7 @@ import typer
 
 from retrainer import console, settings_file
 from retrainer.cli import groups
-from retrainer.cli.context import open_project
+from retrainer.cli.context import has_several_streams, open_project
 from retrainer.cli.options import AsJson
 from retrainer.errors import UsageError
 from retrainer.fleet import selection
@@ -25,7 +25,7 @@ from retrainer.schedule.command import SOURCES_A_FILE, TRAIN_IF_DUE, ScheduledCo
 from retrainer.schedule.crontab import Crontab, find_lines, installed_line, with_block, without_block
 from retrainer.schedule.due import Due, due, due_of_streams
 from retrainer.schedule.expression import parse_schedule
-from retrainer.schedule.installed import START_DAEMON, cron_is_running
+from retrainer.schedule.installed import REINSTALL, START_DAEMON, cron_is_running, names_no_stream
 from retrainer.streams import ModelKey
 from retrainer.times import format_time
 
@@ -218,7 +218,7 @@ def _scheduled_command(
             selection.require_max_cost(project, runtime, chosen.units, None, max_cost)
             arguments += ("--all-streams",)
             arguments += () if jobs is None else ("--jobs", str(jobs))
-            arguments += () if max_cost is None else ("--max-cost", f"{max_cost:g}")
+            arguments += () if max_cost is None else ("--max-cost", str(max_cost))
         elif jobs is not None or max_cost is not None:
             option = "--max-cost" if jobs is None else "--jobs"
             raise UsageError(f"{option} is for several streams", hint="Omit it: the project has one stream")
@@ -235,7 +235,9 @@ def _show_installed(context: typer.Context, *, as_json: bool) -> None:
             line = next(iter(find_lines(os.fsdecode(text), project.config_file)), None)
         running = None if line is None else cron_is_running()
         _warn_without_daemon(running)
-        states = _due_states(project, datetime.now(UTC))
+        if line is not None and names_no_stream(line) and has_several_streams(project):
+            log.warning("With several streams, this line trains nothing: it needs --all-streams. %s", REINSTALL)
+        sentences, states = _due_states(project, datetime.now(UTC))
     next_call = None if line is None or running is False else _next_call_of(line)
     document = {
         "installed": line is not None,
@@ -247,18 +249,20 @@ def _show_installed(context: typer.Context, *, as_json: bool) -> None:
     lines = [line or "Not in your crontab. Add it with `retrainer schedule install`"]
     if next_call is not None:
         lines.append(f"Next call: {next_call:%Y-%m-%d %H:%M %Z}")
-    console.result(document, *lines, *(state.sentence for state in states), as_json=as_json)
+    console.result(document, *lines, *sentences, as_json=as_json)
 
 
-def _due_states(project: Project, now: datetime) -> list[Due]:
-    """Return whether each model type is due; of several streams, in how many."""
+def _due_states(project: Project, now: datetime) -> tuple[list[str], list[Due]]:
+    """Return whether each model type is due, also as sentences; of several streams, in how many."""
     streams = project.list_streams()
     if len(streams) == 1:
-        return [due(project.for_stream(streams[0]), model_type, now) for model_type in MODEL_TYPE_NAMES]
+        states = [due(project.for_stream(streams[0]), model_type, now) for model_type in MODEL_TYPE_NAMES]
+        return [state.sentence for state in states], states
     last = project.registry.across(None).last_completed_runs()
     found = due_of_streams(project, streams, MODEL_TYPE_NAMES, now, last)
     counts = {name: sum(found[ModelKey(stream, name)].is_due for stream in streams) for name in MODEL_TYPE_NAMES}
-    return [Due(name, count > 0, f"{count} of {len(streams)} streams") for name, count in counts.items()]
+    states = [Due(name, count > 0, f"{count} of {len(streams)} streams") for name, count in counts.items()]
+    return [f"The {state.model_type} model is due in {state.why}" for state in states], states
 
 
 def _is_given(context: typer.Context, option: str) -> bool:

@@ -49,26 +49,25 @@ def production(
     Example: retrainer production --at 2025-11-06T12:00
     """
     with open_project(context) as (project, _):
-        streams = project.select_streams(stream) or project.list_streams()
+        one = project.select_one(stream)
         short_ids = project.registry.short_ids()
-        only = project.for_stream(streams[0]) if len(streams) == 1 else None
-        if only is None:
+        if one is None:
             registry = project.registry.across(project.select_streams(stream))
             found = registry.list_production() if at is None else registry.list_production_at(at)
             all_holds = registry.list_holds() if at is None else []
         else:
-            registry = only.registry
+            registry = project.for_stream(one).registry
             live = {
                 name: registry.get_production(name) if at is None else registry.get_production_at(name, at)
                 for name in MODEL_TYPE_NAMES
             }
             holds = {name: registry.get_hold(name) if at is None else None for name in MODEL_TYPE_NAMES}
-    if only is None and as_json:
+    if one is None and as_json:
         console.document(documents.versions.ProductionsDocument.from_rows(found))
-    elif only is None:
+    elif one is None:
         tables.show_productions(found, all_holds, short_ids)
     elif as_json:
-        console.document(documents.versions.ProductionDocument.from_rows(live, only.stream))
+        console.document(documents.versions.ProductionDocument.from_rows(live, one))
     else:
         tables.show_production(live, holds, short_ids)
 

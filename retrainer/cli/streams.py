@@ -37,7 +37,7 @@ def streams(
             metavar="KEY",
             parser=choice(*_SORT_KEYS),
             help=f"Sort by {', '.join(_SORT_KEYS[:-1])} or {_SORT_KEYS[-1]}: the most posts, the newest, the latest "
-            "failure, or the lowest score first.",
+            "failure, or the lowest score or skill first.",
         ),
     ] = "name",
     limit: Annotated[

@@ -13,10 +13,12 @@ from retrainer.errors import RetrainerError, UsageError
 from retrainer.fleet import cluster as clusters
 from retrainer.fleet import local, run, selection
 from retrainer.parallel import elsewhere
+from retrainer.posts.validation import number
 from retrainer.registry import budgets
 from retrainer.render import documents, markdown
 from retrainer.render import fleet as render
 from retrainer.streams import is_pattern
+from retrainer.times import format_duration
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -110,7 +112,8 @@ def _train_streams(
         budget = budgets.SharedBudget.create(project.registry.database, options.max_cost or 0.0, now)
         spec = replace(spec, budget_id=budget.budget_id)
     if selected.units:
-        log.info("Training %d models of %d streams...", len(selected.units), len(streams))
+        trained = len({unit.stream for unit in selected.units})
+        log.info("Training %s of %s...", number(len(selected.units), "model"), number(trained, "stream"))
     backend: Backend = local.LocalProcesses(min(options.jobs or 1, max(len(selected.units), 1)))
     if cluster is not None:
         backend = clusters.ClusterWorkers(cluster)
@@ -131,7 +134,7 @@ def _train_streams(
             log.warning("The cost is not known: %s", error)
     if stale := result.stale_streams:
         names = ", ".join(f"'{name}'" for name in stale[:MAX_NAMES]) + (", …" if len(stale) > MAX_NAMES else "")
-        log.warning("Posts of %d streams have stopped arriving: %s", len(stale), names)
+        log.warning("Posts of %s have stopped arriving: %s", number(len(stale), "stream"), names)
     if result.total:
         runtime.events.publish(events.Event("fleet", None, None, render.describe(result), fleet=result))
     return result
@@ -162,8 +165,7 @@ def report(result: FleetResult, code: int, summary: Path | None, *, as_json: boo
 
 
 def _show_progress(progress: Progress) -> None:
-    minutes, seconds = divmod(max(round(progress.seconds_left), 0), 60)
-    time = f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
+    left = format_duration(progress.seconds_left)
     failed = f", {progress.failed} failed" if progress.failed else ""
     rate = f"{progress.per_minute:.0f} a minute"
-    console.progress(f"{progress.done} of {progress.total} runs{failed}, {rate}, about {time} left")
+    console.progress(f"{progress.done} of {number(progress.total, 'run')}{failed}, {rate}, about {left} left")

@@ -83,7 +83,8 @@ def rollback(
     with open_stream(context, stream) as (project, runtime):
         target = None if to is None else project.registry.find_version(to, model_type).version_id
         change = promotion.roll_back(project, runtime, model_type, reason, datetime.now(UTC), to=target, hold=hold)
-    document = documents.versions.ChangedDocument.from_rollback(change, hold=hold)
+        several = has_several_streams(project)
+    document = documents.versions.ChangedDocument.from_rollback(change, hold=hold, several=several)
     console.result(document, document.message, as_json=as_json)
 
 
@@ -104,9 +105,8 @@ def hold(
     """
     with open_stream(context, stream) as (project, _):
         changed = project.registry.hold(model_type, reason, datetime.now(UTC))
-    message = (
-        f"Automatic promotion of {model_type}{of_stream(project.stream)} is {'now' if changed else 'already'} on hold"
-    )
+        of = of_stream(project.stream, several=has_several_streams(project))
+    message = f"Automatic promotion of {model_type}{of} is {'now' if changed else 'already'} on hold"
     console.success(message, as_json=as_json, changed=changed, stream=project.stream)
 
 
@@ -125,9 +125,8 @@ def release(
     """
     with open_stream(context, stream) as (project, _):
         changed = project.registry.release(model_type, reason, datetime.now(UTC))
-    message = (
-        f"Automatic promotion of {model_type}{of_stream(project.stream)} is {'released' if changed else 'not on hold'}"
-    )
+        of = of_stream(project.stream, several=has_several_streams(project))
+    message = f"Automatic promotion of {model_type}{of} is {'released' if changed else 'not on hold'}"
     console.success(message, as_json=as_json, changed=changed, stream=project.stream)
 
 

@@ -16,6 +16,7 @@ from retrainer.errors import DatabaseError, RetrainerError
 from retrainer.fleet.units import Outcome, UnitError
 from retrainer.parallel.child import WorkerLost
 from retrainer.pipeline import recovery
+from retrainer.posts.validation import number, quote
 from retrainer.registry.runs import INTERRUPTED, RunFilter
 
 if TYPE_CHECKING:
@@ -303,7 +304,12 @@ class _Fleet:
             self._interrupted = True
             with suppress(RuntimeError):  # the signal came while a line was being written
                 count = len(self._running)
-                log.warning("Stopping; %s in progress. Press Ctrl-C again to close them as failed", _count(count))
+                verb = "is" if count == 1 else "are"
+                log.warning(
+                    "Stopping; %s %s in progress. Press Ctrl-C again to close them as failed",
+                    number(count, "run"),
+                    verb,
+                )
 
         before = {name: signal.getsignal(name) for name in _STOP_SIGNALS}
         for name, handler in before.items():
@@ -316,15 +322,14 @@ class _Fleet:
                 signal.signal(name, handler)
 
     def result(self) -> FleetResult:
-        stopped = None
+        stopped, left = None, len(self._waiting)
         if self._interrupted:
-            stopped = f"Interrupted after {len(self._outcomes)} of {self._total} runs"
+            stopped = f"Interrupted after {len(self._outcomes)} of {number(self._total, 'run')}"
         elif self._stopped_by is not None:
-            stopped = f"Stopped after {len(self._outcomes)} of {self._total} runs: {self._stopped_by}"
-        elif self._waiting:
-            stopped = (
-                f"Stopped after {self._failed} failures (--max-failures); {_count(len(self._waiting))} not started"
-            )
+            stopped = f"Stopped after {len(self._outcomes)} of {number(self._total, 'run')}: {self._stopped_by}"
+        elif left:
+            not_started = f"{number(left, 'run')} {'was' if left == 1 else 'were'} not started"
+            stopped = f"Stopped after {number(self._failed, 'failure')} (--max-failures); {not_started}"
         return FleetResult(
             outcomes=self._outcomes,
             left=list(self._waiting),
@@ -335,12 +340,8 @@ class _Fleet:
         )
 
 
-def _count(runs: int) -> str:
-    return f"{runs} {'run is' if runs == 1 else 'runs are'}"
-
-
 def _name(unit: Unit | Outcome) -> str:
-    return f"{unit.stream} {unit.model_type}"
+    return f"{unit.model_type} of {quote(unit.stream)}"
 
 
 def _has_ended_itself(run: TrainingRun, lost: WorkerLost) -> bool:

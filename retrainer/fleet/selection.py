@@ -90,8 +90,8 @@ def require_max_cost(
             continue  # its runs report it
         if paid and max_cost is None:
             raise UsageError(
-                f"'{name}' of the {model_type} model of '{unit.stream}' costs money",
-                hint="Set the most that all runs together may cost with --max-cost",
+                f"the {model_type} model of '{unit.stream}' uses the paid algorithm '{name}'",
+                hint="Limit the total cost with --max-cost",
             )
         if paid:
             return True

@@ -101,7 +101,7 @@ def _retrain(spec: WorkerSpec, unit: Unit, project: Project, runtime: Runtime, n
     if spec.budget_id is None and _costs_money(project, runtime, unit, chosen):
         # the settings, or production, changed after the fleet had looked
         raise UsageError(
-            f"forecasts of the {unit.model_type} model of '{unit.stream}' cost money, and the fleet has no limit",
+            f"forecasts of the {unit.model_type} model of '{unit.stream}' cost money, but there is no --max-cost",
             hint="Start it again with --max-cost",
         )
     run = _start_run(spec, unit, project, chosen.name, now)

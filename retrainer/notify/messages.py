@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
-from retrainer.posts.validation import shorten
+from retrainer.posts.validation import number, shorten
 from retrainer.streams import DEFAULT_STREAM
 from retrainer.times import format_time
 
@@ -74,13 +74,15 @@ def message_of(event: Mapping[str, Any], project: str) -> Message | None:
 def _fleet_message(event: Mapping[str, Any], project: str) -> Message:
     """Return the message about the runs of several streams, for the channels that want to know of any of them."""
     occurred = {_FLEET_EVENTS[kind] for kind, count in event["outcomes"].items() if count and kind in _FLEET_EVENTS}
+    if event["stopped"]:
+        occurred.add("failure")
     parts = [str(event["reason"])]
     parts += [f"{error['stream']} {error['model_type']}: {error['message']}" for error in event["errors"][:3]]
     if event["stale_streams"]:
         occurred.add("stale_posts")
-        parts.append(f"Posts of {len(event['stale_streams'])} streams have stopped arriving")
+        parts.append(f"Posts of {number(len(event['stale_streams']), 'stream')} have stopped arriving")
     reason = " ".join(f"{part.rstrip('.')}." for part in parts)
-    message = _create_message("fleet", "Several streams were retrained", reason, project, event)
+    message = _create_message("fleet", "Retraining of several streams finished", reason, project, event)
     document = message.document | {key: event[key] for key in ("outcomes", "errors", "stale_streams")}
     return replace(message, selected_by=frozenset(occurred), document=document)
 

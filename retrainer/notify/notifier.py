@@ -49,8 +49,9 @@ class Notifier:
             return
         message = message_of(event, self._project)
         if message is not None:
+            what = "retraining of several streams" if message.event == "fleet" else str(message.event).replace("_", " ")
             for name, problem in self.send(message).items():
-                log.warning("%s was not notified of the %s: %s", name, str(message.event).replace("_", " "), problem)
+                log.warning("%s was not notified of the %s: %s", name, what, problem)
 
     def test(self) -> dict[str, str | None]:
         """Send a test message to all configured channels; return the problem of each, None without one.

@@ -106,7 +106,7 @@ def compare_versions(
         )
     if a.stream != b.stream:
         raise UsageError(
-            f"'{a.version_id}' is of the stream '{shorten(a.stream)}' and '{b.version_id}' of '{shorten(b.stream)}'",
+            f"'{a.version_id}' belongs to the stream '{shorten(a.stream)}', '{b.version_id}' to '{shorten(b.stream)}'",
             hint="Compare versions of the same stream",
         )
     rule = resolve_origin_rule(project, a.model_type_name, origin)

@@ -120,11 +120,12 @@ def predict_next(
         resolve_horizon(at or now, until)
     version = project.registry.get_production(model_type)
     if version is None:
-        argument = stream_argument(project.stream)
+        several = len(project.list_streams()) > 1
+        argument = stream_argument(project.stream, several=several)
         hint = f"Train one with `retrainer train {model_type}{argument}`"
         if project.registry.list_versions(model_type, 1):
             hint += f", or promote one: `retrainer promote {model_type}@latest{argument}`"
-        of = of_stream(project.stream)
+        of = of_stream(project.stream, several=several)
         raise NothingInProduction(f"no {model_type} version{of} is in production", hint=hint)
     if model_type == "timing":
         return _next_timing(project, runtime, version, now, interval_level, at=at, until=until, next_posts=next_posts)

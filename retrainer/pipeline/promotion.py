@@ -181,7 +181,7 @@ def roll_back(
     """
     project.artifacts.require_own_folder()
     if to is not None and (stream := project.registry.get_version(to).stream) != project.stream:
-        raise NothingToRollBack(f"cannot roll back to '{to}': it is of the stream '{stream}'")
+        raise NothingToRollBack(f"cannot roll back to '{to}': it belongs to the stream '{stream}'")
     promotions = project.registry.find_promotions_to_undo(model_type, to)
     target = project.registry.get_version_before(promotions[-1])
     model = load_live_fit(project, runtime, target)

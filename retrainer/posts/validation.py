@@ -140,6 +140,11 @@ def quote(value: object) -> str:
     return f"'{shorten(str(value))}'"
 
 
+def number(count: int, noun: str) -> str:
+    """Return a number with its noun, which gets an `s` unless there is one of it."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def shorten(text: str, max_characters: int = MAX_SHOWN_CHARACTERS) -> str:
     """Return the text on one line, printable, in at most `max_characters`."""
     shown = "".join(c if c.isprintable() else " " for c in text[: max_characters + 1])

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from retrainer import console
+from retrainer.posts.validation import number
+from retrainer.times import format_duration
 
 if TYPE_CHECKING:
     from retrainer.fleet.run import FleetResult
@@ -34,10 +36,11 @@ def outcome_rows(result: FleetResult) -> list[tuple[str, int]]:
 def describe(result: FleetResult) -> str:
     """Return a sentence about the whole, without its period."""
     if not result.total:
-        return f"Nothing is due: {result.not_due} models were checked" if result.not_due else "Nothing to train"
+        if not result.not_due:
+            return "Nothing to train"
+        return f"Nothing is due: {number(result.not_due, 'model')} {'was' if result.not_due == 1 else 'were'} checked"
     counts = ", ".join(f"{count} {label}" for label, count in outcome_rows(result) if label != "not due")
-    minutes, seconds = divmod(round(result.seconds), 60)
-    time = f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
     cost = f", ${result.cost_usd:.4f}" if result.cost_usd else ""
+    time = format_duration(result.seconds)
     end = f". {result.stopped}" if result.stopped else ""
-    return f"{len(result.outcomes)} of {result.total} runs in {time}{cost}: {counts}{end}"
+    return f"{len(result.outcomes)} of {number(result.total, 'run')} in {time}{cost}: {counts}{end}"

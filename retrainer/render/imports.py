@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from retrainer import console
 from retrainer.posts.importer import rejected_reasons
-from retrainer.posts.validation import quote
+from retrainer.posts.validation import number, quote
 from retrainer.times import format_time
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def show_import(result: ImportResult) -> None:
     """Print the result of an import."""
     _show_files(result.files)
     counts = [
-        f"{_number(result.added, 'post')} added",
+        f"{number(result.added, 'post')} added",
         *_unless_zero(result.updated, "updated"),
         f"{result.unchanged} already there",
         *_unless_zero(result.clashing, "clashing"),
@@ -35,15 +35,15 @@ def show_import(result: ImportResult) -> None:
         *_unless_zero(result.excluded.total(), "left out"),
         f"{result.rejected} rejected",
     ]
-    console.text(f"Read {_number(result.rows, 'row')}: {', '.join(counts)}")
+    console.text(f"Read {number(result.rows, 'row')}: {', '.join(counts)}")
     _show_streams(result)
     if result.excluded:
-        kinds = [_number(count, kind.replace("_", " ")[:-1]) for kind, count in result.excluded.items()]
+        kinds = [number(count, kind.replace("_", " ")[:-1]) for kind, count in result.excluded.items()]
         console.text(f"Left out: {', '.join(kinds)}")
     if result.dropped:
         columns = [f"{count} of {name}" for name, count in result.dropped.items()]
         console.text(f"Dropped counts that are no numbers, and kept the posts: {', '.join(columns)}")
-    _show_changes(f"Updated {_number(result.updated, 'post')}:", result.updated, result.first_updated, result.files)
+    _show_changes(f"Updated {number(result.updated, 'post')}:", result.updated, result.first_updated, result.files)
     clashes = "1 post clashes" if result.clashing == 1 else f"{result.clashing} posts clash"
     title = f"{clashes} with an earlier one of the same id, which is kept (--update replaces it):"
     _show_changes(title, result.clashing, result.first_clashing, result.files)
@@ -59,10 +59,6 @@ def _show_streams(result: ImportResult) -> None:
         console.text(f"Added to {len(added)} streams (--json lists them)")
     else:
         console.text(f"Added: {', '.join(f'{count} to {quote(name)}' for name, count in sorted(added.items()))}")
-
-
-def _number(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def _unless_zero(count: int, what: str) -> list[str]:

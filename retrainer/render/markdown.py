@@ -44,7 +44,7 @@ def summarize_fleet(result: FleetResult) -> str:
         f"- {_escape(f'{outcome.stream} {outcome.model_type}')}: {_escape(str(outcome.error))}"
         for outcome in result.failures
     ]
-    mark = "✗" if result.failures else "✓"
+    mark = "✗" if result.exit_code else "✓"
     parts = [f"## {mark} {_escape(describe(result))}", "\n".join(lines), "\n".join(failures)]
     return "\n\n".join(filter(None, parts)) + "\n"
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from retrainer import console
 from retrainer.console import Styled
+from retrainer.posts.validation import number
 from retrainer.render.cells import format_minute
 from retrainer.streams import of_stream
 from retrainer.times import format_hours, format_relative
@@ -27,6 +28,11 @@ if TYPE_CHECKING:
 
 MAX_SHOWN_PROBLEMS = 10  # of several streams
 _GIB = 1024**3
+_KINDS = {  # of problems whose names do not say how to count them
+    "no_posts": ("stream", " without posts"),
+    "nothing_in_production": ("model", " not in production"),
+    "stale_posts": ("stream", " with stale posts"),
+}
 
 
 def show_status(status: Status) -> None:
@@ -35,7 +41,8 @@ def show_status(status: Status) -> None:
     rows = [row for one in status.types for row in _type_rows(one, now)]
     rows.append(("posts", _describe_posts(status.posts)))
     rows += _surroundings(status)
-    title = f"{status.project}{of_stream(status.stream).replace(' of the', ', the', 1)}, {format_minute(now)} UTC"
+    stream = of_stream(status.stream, several=status.several).replace(" of the", ", the", 1)
+    title = f"{status.project}{stream}, {format_minute(now)} UTC"
     console.table(["Part", "State"], rows, title=title)
     if not status.problems:
         console.text(Styled("✓ Nothing needs attention", "good"))
@@ -58,11 +65,16 @@ def show_streams_status(status: StreamsStatus) -> None:
     _show_problems(status.problems[:MAX_SHOWN_PROBLEMS])
     if len(status.problems) > MAX_SHOWN_PROBLEMS:
         more = Counter(problem.kind for problem in status.problems[MAX_SHOWN_PROBLEMS:])
-        kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(more.items()))
+        kinds = ", ".join(_describe_kind(kind, count) for kind, count in sorted(more.items()))
         console.paragraph(
             f"And {more.total()} more: {kinds}. `retrainer streams --failed` and `--not-live` list streams, "
             "`retrainer status --stream NAME` shows one"
         )
+
+
+def _describe_kind(kind: str, count: int) -> str:
+    noun, rest = _KINDS.get(kind, (kind.replace("_", " "), ""))
+    return f"{number(count, noun)}{rest}"
 
 
 def _describe_counts(one: ModelTypeCounts) -> str | Styled:
@@ -70,7 +82,7 @@ def _describe_counts(one: ModelTypeCounts) -> str | Styled:
         return "disabled"
     parts = [f"{one.live} of {max(one.enabled, one.live)} in production", f"{one.due} due"]
     parts += [f"{one.held} on hold"] if one.held else []
-    parts += [f"the last run of {one.failed} failed"] if one.failed else []
+    parts += [f"{one.failed} with a failed last run"] if one.failed else []
     line = ", ".join(parts)
     return Styled(line, "bad") if one.failed or one.live < one.enabled else line
 

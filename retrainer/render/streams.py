@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def show_streams(streams: Sequence[StreamOverview], total: int, short_ids: Mapping[str, str]) -> None:
     """Print streams, a row for each of their models."""
     if not total:
-        console.text("No stream has such a model")
+        console.text("No matching models")
         return
     rows = [row for one in streams for row in _rows(one, short_ids)]
     columns = ["Stream", "Posts", moment_heading("Newest"), "Type", "Live", "Score", "Skill", "State"]

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 CRON_DAEMONS = frozenset({"cron", "crond", "bcron-sched"})  # Debian, macOS; cronie, dcron, BusyBox; bcron
 NO_DAEMON = "no cron daemon is running"
 START_DAEMON = "Start it, for example with: sudo systemctl enable --now cron"
+REINSTALL = "Run `retrainer schedule install` again"
+OWN_CRONTAB = "your crontab"
 _SYSTEMD_FOLDER = "systemd/system"
 _SYSTEMCTL_SECONDS = 10
 
@@ -32,12 +34,14 @@ class Schedule:
         kind: what runs it: cron, or a systemd timer.
         where: the crontab or the file.
         line: the line of the crontab, or the timer's name.
+        command: the line of the crontab, or that of the timer's service which says what to run.
         active: whether the cron daemon is running or the timer is active; None if that cannot be known.
     """
 
     kind: Literal["cron", "systemd"]
     where: str
     line: str
+    command: str
     active: bool | None
 
     @property
@@ -52,6 +56,14 @@ class Schedule:
         """What to do about the problem."""
         return START_DAEMON if self.kind == "cron" else f"Start it with: sudo systemctl enable --now {self.line}"
 
+    @property
+    def replacement(self) -> str:
+        """How to replace it by one that trains all streams."""
+        if self.where == OWN_CRONTAB:
+            return REINSTALL
+        option = "--system" if self.kind == "cron" else "--systemd"
+        return f"Replace it with what `retrainer schedule show {option}` prints"
+
 
 def find_schedules(config_file: Path, etc: Path = Path("/etc")) -> list[Schedule]:
     """Return the schedules of a project: in the user's crontab, in /etc/crontab and /etc/cron.d, and as systemd timers.
@@ -62,8 +74,14 @@ def find_schedules(config_file: Path, etc: Path = Path("/etc")) -> list[Schedule
     """
     lines = [*_own_crontab(config_file), *_system_crontabs(config_file, etc)]
     active = cron_is_running() if lines else None
-    found = [Schedule("cron", where, line, active) for where, line in lines]
+    found = [Schedule("cron", where, line, line, active) for where, line in lines]
     return [*found, *_timers(config_file, etc)]
+
+
+def names_no_stream(command: str) -> bool:
+    """Whether a command line trains, but does not say which streams, as it must if there are several."""
+    words = command.split()
+    return "train" in words and not any(word.startswith(("--all-streams", "--stream")) for word in words)
 
 
 def cron_is_running() -> bool | None:
@@ -79,7 +97,7 @@ def cron_is_running() -> bool | None:
 def _own_crontab(config_file: Path) -> Iterator[tuple[str, str]]:
     with suppress(RetrainerError):  # there is no crontab, or it cannot be read
         for line in find_lines(os.fsdecode(Crontab().read()), config_file):
-            yield "your crontab", line
+            yield OWN_CRONTAB, line
 
 
 def _system_crontabs(config_file: Path, etc: Path) -> Iterator[tuple[str, str]]:
@@ -92,8 +110,9 @@ def _timers(config_file: Path, etc: Path) -> Iterator[Schedule]:
     wanted = f" {quote_for_systemd(str(config_file))} "
     for service in _files(etc / _SYSTEMD_FOLDER, "*.service"):
         timer = service.with_suffix(".timer")
-        if timer.exists() and any(line.startswith("ExecStart=") and wanted in f"{line} " for line in _lines(service)):
-            yield Schedule("systemd", str(timer), timer.name, _is_active(timer.name))
+        commands = [line for line in _lines(service) if line.startswith("ExecStart=") and wanted in f"{line} "]
+        if timer.exists() and commands:
+            yield Schedule("systemd", str(timer), timer.name, commands[0], _is_active(timer.name))
 
 
 def _is_active(timer: str) -> bool | None:

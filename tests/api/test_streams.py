@@ -143,7 +143,7 @@ def test_a_version_or_run_of_another_stream_is_not_found(versions: dict[str, lis
         assert server.get(path).status_code == server.get(f"{path}?stream=news").status_code != 404
         wrong = server.get(f"{path}?stream=News")
         assert wrong.status_code == 404
-        assert wrong.json()["error"]["message"].endswith("is of the stream 'news', not of 'News'")
+        assert wrong.json()["error"]["message"].endswith("belongs to the stream 'news', not 'News'")
     assert server.post(f"/models/promote/{first}?stream=News").status_code == 404
     between = server.get(f"/models/compare/{first}/{other}")
     assert between.status_code == 422
@@ -299,6 +299,7 @@ def test_the_status_covers_all_streams_or_those_that_match(
     assert server.get("/streams").json()["total"] == 3
     assert server.get("/status").json()["streams"] == 3
     assert server.get("/status?stream=*ews").json()["streams"] == 2
+    assert server.get("/status?stream=new*").json()["streams"] == 1
     one = server.get(f"/status?stream={in_url(HOSTILE)}").json()
     assert [model["version_id"] for model in one["types"]] == [versions[HOSTILE][0], None]
     assert server.get("/status?stream=new").status_code == 404
@@ -337,7 +338,7 @@ def test_a_retrain_of_all_streams_by_a_paid_algorithm_needs_a_limit(
     configure(folder, streams="{'n*': {content_model: {algorithm: claude_api}}}")
     refused = server.post("/models/retrain", json={"all_streams": True})
     assert refused.status_code == 422
-    assert "'claude_api'" in refused.json()["error"]["message"]
+    assert "uses the paid algorithm 'claude_api'" in refused.json()["error"]["message"]
     assert refused.json()["error"]["hint"] == "Set max_cost"
     configure(folder, streams="{'*': {retraining: {enabled: false}}}")
     disabled = server.post("/models/retrain", json={"all_streams": True})

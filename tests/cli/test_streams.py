@@ -10,9 +10,11 @@ import sqlalchemy as sa
 from typer.main import get_group
 
 from retrainer.cli import app as program
+from retrainer.errors import InsufficientData
 from retrainer.model_types import MODEL_TYPE_NAMES
 from retrainer.overview import list_streams
 from retrainer.pipeline.run import retrain
+from retrainer.registry.tables import ModelVersion
 from retrainer.schedule.due import due, due_of_streams
 from retrainer.streams import ModelKey, stream_id
 from tests.cli.test_completion import complete
@@ -135,10 +137,11 @@ def test_a_version_decides_the_stream_and_a_given_one_must_match(live: dict[str,
     for command in ("show", "evaluate", "pin", "promote", "restore"):
         refused = retrainer(command, live["news"], "--stream", "News")
         assert refused.code == 2
-        assert f"'{live['news']}' is of the stream 'news', not of 'News'" in refused.err
+        assert f"'{live['news']}' belongs to the stream 'news', not 'News'" in refused.err
     assert retrainer("pin", live["news"], "--json").json["stream"] == "news"
     refused = retrainer("compare", live["news"], live["News"])
     assert (refused.code, "Compare versions of the same stream" in refused.err) == (2, True)
+    assert f"'{live['news']}' belongs to the stream 'news', '{live['News']}' to 'News'" in refused.err
     named = retrainer("rollback", "timing", "--stream", "news", "--json")
     assert named.json["stream"] == "news"
     assert named.json["message"].endswith("`retrainer release timing --stream news`")
@@ -148,7 +151,28 @@ def test_a_version_decides_the_stream_and_a_given_one_must_match(live: dict[str,
     )
 
 
-def test_lists_cover_all_streams_or_those_that_match(live: dict[str, str], retrainer: Runner) -> None:
+@pytest.mark.usefixtures("live")
+def test_default_is_named_as_one_of_several_streams(folder: Path, retrainer: Runner) -> None:
+    status = retrainer("status", "--stream", "default").out
+    assert ", the stream 'default', 20" in " ".join(status.split())
+    assert "Run `retrainer train timing --stream default`" in " ".join(status.split())
+    nothing = retrainer("predict", "timing", "--stream", "default")
+    assert "no timing version of the stream 'default' is in production" in nothing.err
+    assert "Train one with `retrainer train timing --stream default`" in nothing.err
+    held = retrainer("hold", "timing", "--stream", "default")
+    assert held.out == "Automatic promotion of timing of the stream 'default' is now on hold\n"
+    released = retrainer("release", "timing", "--stream", "default")
+    assert released.out == "Automatic promotion of timing of the stream 'default' is released\n"
+    project = open_project(folder)
+    first, second = (retrain(project, runtime_of(project), "timing", NOW).run for _ in range(2))
+    assert first is not None
+    assert second is not None
+    project.registry.promote(str(second.model_version_id), first.model_version_id, "by hand", NOW)
+    undone = retrainer("rollback", "timing", "--stream", "default")
+    assert undone.out.endswith("on hold until `retrainer release timing --stream default`\n")
+
+
+def test_lists_cover_all_streams_or_those_that_match(folder: Path, live: dict[str, str], retrainer: Runner) -> None:
     assert retrainer("versions", "--json").json["count"] == 4
     assert {row["stream"] for row in retrainer("history", "--json").json["training_runs"]} == {"news", "News"}
     for command in ("versions", "history"):
@@ -163,7 +187,13 @@ def test_lists_cover_all_streams_or_those_that_match(live: dict[str, str], retra
     past = retrainer("production", "--at", "2024-01-01", "--json").json
     assert past == {"streams": [], "count": 0}
     assert retrainer("production", "--stream", "news", "--json").json["timing_model"]["version_id"] == live["news"]
-    assert retrainer("prune", "--stream", "n*", "--dry-run", "--json").json["count"] == 0
+    assert retrainer("production", "--stream", "n*", "--json").json == {"streams": [found["streams"][1]], "count": 1}
+    assert "Stream" in retrainer("production", "--stream", "n*").out
+    with open_project(folder).registry.database.write() as session:
+        session.execute(sa.update(ModelVersion).where(~ModelVersion.is_production).values(status="archived"))
+    assert retrainer("prune", "--dry-run", "--json").json["count"] == 2
+    pruned = retrainer("prune", "--stream", "n*", "--dry-run", "--json").json["versions"]
+    assert [one["stream"] for one in pruned] == ["news"]
 
 
 @pytest.mark.usefixtures("live")
@@ -182,7 +212,7 @@ def test_streams_are_sorted_filtered_and_escaped(retrainer: Runner) -> None:
     shown = done.out
     assert "../x y/\\u202eü*" in shown
     assert "\u202e" not in shown
-    assert retrainer("streams", "--failed").out == "No stream has such a model\n"
+    assert retrainer("streams", "--failed").out == "No matching models\n"
     wrong = retrainer("streams", "--sort", "size")
     assert (wrong.code, "'size' (choose name, posts" in wrong.err) == (2, True)
 
@@ -190,6 +220,7 @@ def test_streams_are_sorted_filtered_and_escaped(retrainer: Runner) -> None:
 def test_the_number_of_queries_does_not_depend_on_the_number_of_streams(folder: Path, live: dict[str, str]) -> None:
     configure(folder, min_new_posts="5")
     project = open_project(folder)
+    list_streams(project, NOW)  # the first time there is more to look up
     counts = []
     for _ in range(2):
         statements: list[str] = []
@@ -199,8 +230,11 @@ def test_the_number_of_queries_does_not_depend_on_the_number_of_streams(folder: 
         sa.event.remove(project.registry.database.engine, "before_cursor_execute", listener)
         counts.append(len(statements))
         for number in range(20):
-            project.for_stream(f"more {number}").posts.add(regular_posts(3), NOW)
-    assert counts[1] <= counts[0]
+            project.for_stream(f"more {number}").posts.add(regular_posts(60), NOW)
+        for number in range(2):
+            own = project.for_stream(f"more {number}")
+            retrain(own, runtime_of(own), "timing", NOW)
+    assert counts[1] == counts[0]
 
 
 @pytest.mark.parametrize("database", ["sqlite", "postgresql"])
@@ -238,6 +272,14 @@ def test_status_of_several_streams_has_numbers_and_names_what_needs_attention(fo
     one = retrainer("status", "--stream", "news")
     assert "the stream 'news'" in one.out
     assert retrainer("status", "--stream", "news", "--json").json["stream"] == "news"
+    assert retrainer("status", "--stream", "n*", "--json").json["streams"] == 1
+    few = open_project(folder).for_stream("zz")
+    few.posts.add(regular_posts(3), NOW)
+    with pytest.raises(InsufficientData):
+        retrain(few, runtime_of(few), "timing", NOW)
+    shown = " ".join(retrainer("status").out.split())
+    assert "1 with a failed last run" in shown
+    assert "And 5 more: 5 streams with stale posts." in shown
     configure(folder, streams="{'d*': {timing_model: {baseline: {colour: red}}}}")
     found = retrainer("status", "--json").json
     (unusable,) = [problem for problem in found["problems"] if problem["kind"] == "unusable_algorithm"]

@@ -50,7 +50,7 @@ def test_a_paid_fleet_needs_max_cost(
 ) -> None:
     refused = retrainer("train", "--all-streams", env=environ)
     assert refused.code == 2
-    assert "'claude_api' of the content model" in refused.err
+    assert "uses the paid algorithm 'claude_api'" in refused.err
     assert "--max-cost" in refused.err
     assert retrainer("train", "timing", "--stream", "n*", env=environ).code == 0
     assert server.requests == []

@@ -13,12 +13,17 @@ from typing import TYPE_CHECKING, cast
 import pytest
 import sqlalchemy as sa
 
+from retrainer.algorithms.events import Event
 from retrainer.fleet import worker
 from retrainer.fleet.local import LocalProcesses
-from retrainer.fleet.run import run_fleet
+from retrainer.fleet.run import FleetResult, run_fleet
 from retrainer.fleet.selection import select_units
-from retrainer.fleet.units import WorkerSpec
+from retrainer.fleet.units import Unit, WorkerSpec
+from retrainer.notify.messages import message_of
 from retrainer.pipeline.run import retrain
+from retrainer.render.events import event_document
+from retrainer.render.fleet import describe
+from retrainer.render.markdown import summarize_fleet
 from tests.conftest import NOW, configure, open_project, regular_posts, runtime_of
 from tests.fleet.conftest import add_streams
 from tests.notify.receiver import Receiver
@@ -27,7 +32,6 @@ from tests.plugins_for_tests import timing_algorithm
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from retrainer.fleet.run import FleetResult
     from retrainer.project import Project
     from tests.command_line import Runner
     from tests.plugins_for_tests import Plugins
@@ -68,8 +72,8 @@ def test_a_failure_is_one_line_and_stops_no_other_stream(
     project.posts.for_stream("few").add(regular_posts(3), NOW)
     done = retrainer("train", "timing", "--all-streams", "--jobs", "2")
     assert done.code == 3
-    assert done.err.count("ERROR") == done.err.count("few timing") == 1
-    assert "ERROR: few timing failed: Insufficient data for training: 3 posts" in done.err
+    assert done.err.count("ERROR") == done.err.count("timing of 'few'") == 1
+    assert "ERROR: timing of 'few' failed: Insufficient data for training: 3 posts" in done.err
     assert "promoted" in done.out
     assert "4 of 4 runs" in done.out
     assert f"{len(streams)} promoted, 1 failed" in done.out
@@ -84,7 +88,7 @@ def test_no_run_is_started_after_max_failures(folder: Path, retrainer: Runner) -
     assert done.code == 3
     assert done.json["outcomes"]["failed"] == 2
     assert done.json["left"] == [{"stream": "c", "model_type": "timing"}]
-    assert done.json["stopped"] == "Stopped after 2 failures (--max-failures); 1 run is not started"
+    assert done.json["stopped"] == "Stopped after 2 failures (--max-failures); 1 run was not started"
 
 
 @on_sqlite
@@ -219,6 +223,7 @@ def test_a_fleet_sends_one_message_and_pings_once(streams: list[str], project: P
         assert [request.path for request in receiver.received] == ["/ping/start", "/hook", "/ping/fail"]
         message = receiver.received[1].json
         assert message["event"] == "fleet"
+        assert message["text"].startswith("Retraining of several streams finished (")
         assert message["outcomes"] == {"promoted": len(streams), "not_promoted": 0, "failed": 1, "skipped": 0}
         assert "few timing: Insufficient data for training: 3 posts" in message["text"]
         assert message["stale_streams"] == streams  # their newest post is of 2024
@@ -227,6 +232,16 @@ def test_a_fleet_sends_one_message_and_pings_once(streams: list[str], project: P
         failures_only = {**environ, "RETRAINER_NOTIFICATIONS__WEBHOOK__EVENTS": "[failure]"}
         assert retrainer(*arguments, env=failures_only).code == 0
         assert [request.path for request in receiver.received[3:]] == ["/ping/start", "/ping"]
+
+
+def test_a_fleet_that_could_not_start_has_failed() -> None:
+    result = FleetResult([], left=[Unit("news", "timing")], stopped="Stopped after 0 of 1 run: no workers")
+    assert result.exit_code == 1
+    message = message_of(event_document(Event("fleet", None, None, describe(result), fleet=result)), "project")
+    assert message is not None
+    assert message.is_for({"failure"})
+    assert summarize_fleet(result).startswith("## ✗ 0 of 1 run in 0 s: 1 not started. Stopped after 0 of 1 run")
+    assert describe(FleetResult([], not_due=1)) == "Nothing is due: 1 model was checked"
 
 
 @on_sqlite
@@ -246,10 +261,15 @@ def test_what_is_due_is_found_by_as_many_queries_for_any_number_of_streams(
         assert len(selected.units) + selected.not_due == 2 * len(names)
         return len(statements)
 
-    own = project.for_stream("news")
-    retrain(own, runtime_of(own), "timing", NOW)
+    def train(name: str) -> None:
+        own = project.for_stream(name)
+        retrain(own, runtime_of(own), "timing", NOW)
+
+    train("news")
     before = count_statements()
     add_streams(folder, [f"more {number}" for number in range(12)])
+    train("more 1")
+    train("more 2")
     assert count_statements() == before
 
 

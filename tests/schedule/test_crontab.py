@@ -439,15 +439,25 @@ def test_the_line_of_several_streams_trains_all_of_them(folder: Path, cron_folde
     refused = retrainer("schedule", "install", "--jobs", "2")
     assert refused.code == 2
     assert "--jobs is for several streams" in refused.err
+    assert retrainer("schedule", "install").code == 0
+    assert "trains nothing" not in retrainer("doctor").out
     project = open_project(folder)
     for name in ("one", "two"):
         project.posts.for_stream(name).add(regular_posts(3), NOW)
+    shown = retrainer("schedule", "show")
+    assert "this line trains nothing: it needs --all-streams. Run `retrainer schedule install` again" in shown.err
+    assert "The timing model is due in 2 of 2 streams\n" in shown.out
+    nothing = "the schedule in your crontab trains nothing: with several streams, it needs --all-streams"
+    for command, key in (("status", "problems"), ("doctor", "findings")):
+        found = {one["message"]: one["hint"] for one in retrainer(command, "--json").json[key]}
+        assert found[nothing] == "Run `retrainer schedule install` again"
     installed = retrainer("schedule", "install", "weekly", "--jobs", "2", "--json")
+    assert "trains nothing" not in retrainer("schedule", "show").err + retrainer("doctor").out
     assert "train --fetch --if-due --all-streams --jobs 2 >" in installed.json["line"]
     assert (cron_folder / "table").read_text().count("train --fetch") == 1
     paid = {"RETRAINER_CONTENT_MODEL__ALGORITHM": "claude_api"}
     refused = retrainer("schedule", "install", env=paid)
     assert refused.code == 2
-    assert "with --max-cost" in refused.err
-    unit = retrainer("schedule", "show", "--systemd", "--max-cost", "2.5", env=paid).out
-    assert "--if-due --all-streams --max-cost 2.5\n" in unit
+    assert "uses the paid algorithm 'claude_api'. Limit the total cost with --max-cost" in refused.err
+    unit = retrainer("schedule", "show", "--systemd", "--max-cost", "1234567.5", env=paid).out
+    assert "--if-due --all-streams --max-cost 1234567.5\n" in unit

@@ -54,11 +54,10 @@ def status(state: State, stream: ManyStreams = None) -> StatusDocument | Streams
     It may be one second old.
     """
     project, now = state.project, datetime.now(UTC)
-    selected = project.select_streams(stream)
-    names = selected or project.list_streams()
-    if len(names) == 1:
-        return StatusDocument.from_status(get_status(project.for_stream(names[0]), now))
-    return StreamsStatusDocument.from_status(get_streams_status(project, now, selected))
+    one = project.select_one(stream)
+    if one is not None:
+        return StatusDocument.from_status(get_status(project.for_stream(one), now))
+    return StreamsStatusDocument.from_status(get_streams_status(project, now, project.select_streams(stream)))
 
 
 @router.get(

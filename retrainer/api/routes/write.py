@@ -141,4 +141,4 @@ def rollback(state: State, model_type: ModelTypeName, options: Rollback, stream:
     to = None if options.to is None else project.registry.find_version(options.to, model_type).version_id
     now = datetime.now(UTC)
     change = roll_back(project, state.runtime, model_type, options.reason, now, to=to, hold=options.hold)
-    return ChangedDocument.from_rollback(change, hold=options.hold)
+    return ChangedDocument.from_rollback(change, hold=options.hold, several=len(project.list_streams()) > 1)

@@ -76,7 +76,7 @@ class StreamsDocument(Document):
 
     streams: list[StreamDocument]
     count: int = Field(examples=[1])
-    total: int = Field(examples=[1], description="The number of streams that fit, on all pages.")
+    total: int = Field(examples=[1], description="The number of streams that match, on all pages.")
 
     @classmethod
     def from_overviews(cls, streams: "Sequence[StreamOverview]", total: int) -> Self:

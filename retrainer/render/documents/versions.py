@@ -165,11 +165,16 @@ class ChangedDocument(Document):
         )
 
     @classmethod
-    def from_rollback(cls, change: "Change", *, hold: bool) -> Self:
-        """Build the document of a rollback that puts automatic promotion on hold, or does not."""
+    def from_rollback(cls, change: "Change", *, hold: bool, several: bool) -> Self:
+        """Build the document of a rollback.
+
+        Args:
+            hold: whether it puts automatic promotion on hold.
+            several: whether the stream is one of several.
+        """
         message = f"Rolled back from {change.from_version} to {change.to_version}"
         if hold:
-            release = f"retrainer release {change.model_type}{stream_argument(change.stream)}"
+            release = f"retrainer release {change.model_type}{stream_argument(change.stream, several=several)}"
             message += f"; automatic promotion is on hold until `{release}`"
         return cls(
             status="success",
