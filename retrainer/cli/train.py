@@ -83,14 +83,14 @@ def train(
     ] = False,
     stream: StreamsOption = None,
     jobs: Annotated[
-        int | None, typer.Option(metavar="N", min=1, max=256, help="Of several streams: train N at a time.")
+        int | None, typer.Option(metavar="N", min=1, max=256, help="With several streams: train N at a time.")
     ] = None,
     backend: BackendOption = None,
     scheduler: SchedulerOption = None,
     address: AddressOption = None,
     max_failures: Annotated[
         int | None,
-        typer.Option("--max-failures", metavar="N", min=1, help="Of several streams: stop after N failures."),
+        typer.Option("--max-failures", metavar="N", min=1, help="With several streams: stop after N failures."),
     ] = None,
     max_cost: Annotated[
         float | None,
@@ -98,7 +98,7 @@ def train(
             "--max-cost",
             metavar="DOLLARS",
             min=0,
-            help="Of several streams: what paid forecasts may cost in all; required if there are any.",
+            help="With several streams: the maximum total cost of paid forecasts; required if any model is paid.",
         ),
     ] = None,
     exit_code: Annotated[
