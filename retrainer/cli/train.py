@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from retrainer.project import Project
     from retrainer.runtime import Runtime
 
-NOTHING_PROMOTED = 10
-NOTHING_DUE = 11
 
 log = logging.getLogger(__name__)
 app = typer.Typer(rich_markup_mode=None)
@@ -113,13 +111,13 @@ def train(
     model_types = [model_type] if model_type else list(MODEL_TYPE_NAMES)
     workers = WorkerOptions(backend, scheduler, address)
     options = train_fleet.FleetOptions(all_streams, tuple(stream or ()), jobs, max_failures, max_cost, workers)
-    options.require_possible(dry_run=dry_run, wait=wait > 0)
+    options.validate(dry_run=dry_run, wait=wait > 0)
     _check_options(context, summary, fetch=fetch, dry_run=dry_run, as_of=as_of)
     train_call = None if dry_run else notify.TrainCall()
     with failure_summary(summary), open_project(context, train_call=train_call) as (opened, runtime):
         fetch_code = _fetch(opened, wanted=fetch)
         now = as_of or datetime.now(UTC)
-        if options.are_of_several:
+        if options.selects_several:
             spec = units.WorkerSpec(opened.config_file, algorithm, auto_promote, as_of)
             fleet = train_fleet.train_streams(opened, runtime, options, spec, model_types, now, if_due=if_due)
             code = fleet.exit_code or fetch_code
@@ -186,9 +184,9 @@ def _exit_code(
     if not wanted or code != 0:
         return code
     if none_due:
-        return NOTHING_DUE
+        return train_fleet.NOTHING_DUE
     promoted = any(isinstance(outcome, results.RunResult) and outcome.promoted for outcome in outcomes)
-    return 0 if promoted else NOTHING_PROMOTED
+    return 0 if promoted else train_fleet.NOTHING_PROMOTED
 
 
 def _choose_stream(project: Project, names: list[str] | None, run_id: str | None) -> Project:
