@@ -220,7 +220,7 @@ class Project:
 
         urls = filter(None, (self.settings.database.url, self.settings.posts.url))
         files = [self.config_file, *(file for url in urls for file in sqlite_files(url, self.folder))]
-        resolved = path.resolve()
+        resolved = Path(os.path.realpath(path))  # `resolve` fails for a link to itself
         return (
             any(_is_same(resolved, file) for file in files)
             or in_models_folder(resolved, self.models_dir.resolve())
@@ -297,7 +297,7 @@ def require_foreign(option: str, path: Path, config: Path | None = None) -> None
         config_file = find_config_file(Path.cwd(), os.environ, config)
     except ConfigError:  # no project
         return
-    is_own = _is_same(path.resolve(), config_file)
+    is_own = _is_same(Path(os.path.realpath(path)), config_file)
     with suppress(ConfigError):  # the command reports wrong settings
         is_own = is_own or Project.find(Path.cwd(), os.environ, config).owns(path)
     if is_own:

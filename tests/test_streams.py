@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from retrainer.project import Project
+    from tests.command_line import Runner
 
 NAMES = ["default", "News", "news", "../x y/ü*"]
 
@@ -47,6 +48,16 @@ def test_a_stream_has_versions_runs_and_holds_of_its_own(project: Project) -> No
     assert {run.stream for run in project.registry.across(None).list_runs()} == set(NAMES[1:])
     assert len(project.registry.across(["news", "News"]).list_versions()) == 4
     assert len(project.for_stream("news").registry.list_ledger_entries()) == 3
+
+
+def test_train_repairs_the_links_of_its_stream(project: Project, retrainer: Runner) -> None:
+    own = project.for_stream("news")
+    assert retrain(own, runtime_of(own), "timing", NOW).promoted
+    link = own.models_dir / "streams" / stream_id("news") / "timing_model"
+    target = link.readlink()
+    link.unlink()  # as if the run had been killed before it set it
+    assert retrainer("train", "timing", "--stream", "news", "--if-due").code == 0
+    assert link.readlink() == target
 
 
 def test_a_rollback_concerns_one_stream(project: Project) -> None:

@@ -97,8 +97,7 @@ def _restore(
                 )
             snapshot.clear(session)
         with backup.snapshot() as source:
-            without_data = _files_without_data(project, source, info)
-            copied = _copy_rows(source, session.connection(), without_data, file)
+            copied = _copy_rows(project, source, session.connection(), info, file)
         if POSTS_TABLE not in copied and info["posts"]:
             log.warning("The posts were not restored: the table '%s' is not retrainer's", POSTS_TABLE)
         created_at = datetime.fromisoformat(info["created_at"])
@@ -118,7 +117,7 @@ def _files_without_data(project: Project, source: sa.Connection, info: dict[str,
 
 
 def _copy_rows(
-    source: sa.Connection, target: sa.Connection, without_data: set[snapshot.FileKey], file: Path
+    project: Project, source: sa.Connection, target: sa.Connection, info: dict[str, Any], file: Path
 ) -> dict[str, int]:
     """Copy the rows of a backup.
 
@@ -126,7 +125,7 @@ def _copy_rows(
         RetrainerError: a value cannot be read, or breaks a rule of the tables.
     """
     try:
-        return snapshot.copy_rows(source, target, without_data)
+        return snapshot.copy_rows(source, target, _files_without_data(project, source, info))
     except sa.exc.OperationalError:  # of the database, such as a full disk or a lost connection
         raise
     except (sa.exc.SQLAlchemyError, ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:

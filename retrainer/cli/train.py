@@ -20,7 +20,7 @@ from retrainer.cli.workers import AddressOption, BackendOption, SchedulerOption,
 from retrainer.errors import RetrainerError, UnknownName, UsageError
 from retrainer.fleet import units
 from retrainer.model_types import MODEL_TYPE_NAMES, ModelTypeName, parse_model_type
-from retrainer.pipeline import results, run, stale_posts
+from retrainer.pipeline import recovery, results, run, stale_posts
 from retrainer.posts.sources import fetching
 from retrainer.render import documents, markdown, scores
 from retrainer.schedule import due
@@ -125,6 +125,7 @@ def train(
                 train_call.failed = code != 0
         else:
             fleet, project = None, _choose_stream(opened, stream, run_id)
+            recovery.repair_links(project)  # `open_project` has repaired those of `default`
 
             def retrain(name: ModelTypeName) -> results.RunResult:
                 if run_id is not None:

@@ -37,10 +37,18 @@ def recover(project: Project, runtime: Runtime) -> None:
     """
     project.artifacts.require_own_folder()
     close_dead_runs(project, runtime)
-    _attempt(project.artifacts.clear_abandoned)
+    steps: list[Callable[[], None]] = [project.artifacts.clear_abandoned]
     for model_type in MODEL_TYPE_NAMES:
-        _attempt(partial(set_aside_unknown_versions, project, model_type))
-        _attempt(partial(finish_pruning, project, model_type))
+        steps += [
+            partial(set_aside_unknown_versions, project, model_type),
+            partial(finish_pruning, project, model_type),
+        ]
+    _attempt(*steps)
+    repair_links(project)
+
+
+def repair_links(project: Project) -> None:
+    """Repair the links to the production versions of the stream; a run may have been killed before it set them."""
     if any(project.production_links.find_problem(model_type) for model_type in MODEL_TYPE_NAMES):
         _attempt(project.production_links.update)
 
@@ -82,8 +90,13 @@ def finish_pruning(project: Project, model_type: ModelTypeName) -> None:
         project.artifacts.remove_files(version)
 
 
-def _attempt(step: Callable[[], None]) -> None:
-    try:
-        step()
-    except ArtifactError as error:
-        log.warning("Not cleaned up: %s", error)
+def _attempt(*steps: Callable[[], None]) -> None:
+    """Take each step; warn of each problem once, such as a store that does not answer."""
+    problems: dict[str, None] = {}
+    for step in steps:
+        try:
+            step()
+        except ArtifactError as error:
+            problems[str(error)] = None
+    for problem in problems:
+        log.warning("Not cleaned up: %s", problem)

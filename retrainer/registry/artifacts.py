@@ -235,7 +235,9 @@ class Artifacts(ModelFiles):
             False if there is no intact copy, or a link or folder is in its way.
         """
         (row,) = self.list_files(version, path)
-        data = self._registry.read_file(version.version_id, path) or self.place.find_copy(row.sha256)
+        data = self._registry.read_file(version.version_id, path)
+        if data is None:
+            data = self.place.find_copy(row.sha256)
         if data is None or sha256(data) != row.sha256:
             return False
         self._claim()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from retrainer.errors import ArtifactError
 from retrainer.files import exclusive_lock, files_in, open_within, report_write_errors, sync
-from retrainer.registry.manifest import find_version_folders
+from retrainer.registry.manifest import is_version_folder
 from retrainer.registry.place import (
     LOCK_FILE,
     OWNER_FILE,
@@ -222,9 +222,9 @@ class FolderPlace:
     def find_unknown_versions(self, model_type: ModelTypeName) -> list[str]:
         """Return the ids of complete versions that the database does not know."""
         self.require_safe(model_type)
-        found = find_version_folders(self.folder, model_type)
-        known = self._registry.list_version_ids(model_type) if found else set()
-        return [folder.name for folder in found if folder.name not in known]
+        names = set(self.list_names(model_type))
+        unknown = names - self._registry.list_version_ids(model_type) if names else names
+        return [name for name in sorted(unknown) if is_version_folder(self.folder, model_type, name)]
 
     def set_aside(self, path: str) -> str:
         """Move a file or folder into `.set-aside`, beside what is there."""

@@ -43,7 +43,7 @@ def find_version_folders(models_dir: Path, model_type: str) -> list[Path]:
     Other programs call a file `manifest.json`, too.
     """
     found = (path.parent for path in (models_dir / model_type).glob(f"*/{MANIFEST}"))
-    return sorted(folder for folder in found if _has_manifest(models_dir, model_type, folder.name))
+    return sorted(folder for folder in found if is_version_folder(models_dir, model_type, folder.name))
 
 
 def is_manifest_of(version_id: str, data: object) -> bool:
@@ -57,7 +57,8 @@ def is_manifest_of(version_id: str, data: object) -> bool:
     return isinstance(content, dict) and content.get("version_id") == version_id and "files" in content
 
 
-def _has_manifest(models_dir: Path, model_type: str, version_id: str) -> bool:
+def is_version_folder(models_dir: Path, model_type: str, version_id: str) -> bool:
+    """Whether the folder with the name of a version has its manifest."""
     try:
         with open_within(models_dir, (model_type, version_id, MANIFEST)) as file:
             return is_manifest_of(version_id, file.read(_MAX_BYTES))

@@ -160,7 +160,7 @@ class Runs(Scope):
                 if last_run_id != ANY_RUN:
                     _require_last(session, key, last_run_id)
                 run = TrainingRun(
-                    run_id=new_id(session, TrainingRun, "run", now),
+                    run_id=new_id(session, TrainingRun, "run", now, self.id_digits),
                     stream=key.stream,
                     model_type=model_type,
                     algorithm=algorithm,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import ARRAY, Text, any_, func, literal, select, true
 
-from retrainer.streams import ModelKey
+from retrainer.streams import DEFAULT_STREAM, ModelKey
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement
@@ -38,6 +38,11 @@ class Scope:
         if self.streams is None or len(self.streams) != 1:
             raise ValueError(f"a registry of one stream is needed, not of {self.streams or 'all'}")
         return self.streams[0]
+
+    @property
+    def id_digits(self) -> int:
+        """How many random digits an id ends in: many streams may be trained in the same second."""
+        return 4 if self.stream == DEFAULT_STREAM else 8
 
     def key(self, model_type: ModelTypeName) -> ModelKey:
         """Return the key of the model of a type."""

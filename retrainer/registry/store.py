@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 INSTALL = "pip install 'retrainer[s3]'"
 _ATTEMPTS = 2  # that s3fs makes, each with those of botocore: a store that does not answer is given up after 3 minutes
-_AT_ONCE = 1_000  # keys that a request to delete takes
 
 
 class Store:

@@ -18,7 +18,6 @@ from retrainer.registry.queries import (
 from retrainer.registry.refits import Refit
 from retrainer.registry.scope import Scope
 from retrainer.registry.tables import LedgerEntry, ModelEvaluation, ModelVersion, Post, TrainingRun, VersionFile
-from retrainer.streams import DEFAULT_STREAM
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -67,11 +66,12 @@ class Versions(Scope):
 
     def list_versions_trained_on(self, posts: Sequence[Post]) -> dict[str, list[ModelVersion]]:
         """Return, by the id of the post, the versions that each of a stream's posts was used to train, newest first."""
-        query = select(ModelVersion, TrainingRun.as_of).where(ModelVersion.stream.in_({post.stream for post in posts}))
+        streams = {post.stream for post in posts}
+        query = select(ModelVersion, TrainingRun.as_of).where(ModelVersion.stream.in_(streams))
         query = query.outerjoin(TrainingRun, TrainingRun.model_version_id == ModelVersion.version_id)
         query = query.order_by(ModelVersion.trained_at.desc(), ModelVersion.version_id.desc())
         is_import = LedgerEntry.action == "import"
-        fitted = select(LedgerEntry).where(is_import | LedgerEntry.refit.is_not(None))
+        fitted = select(LedgerEntry).where(LedgerEntry.stream.in_(streams), is_import | LedgerEntry.refit.is_not(None))
         with self.database.read() as session:
             rows = session.execute(query).all()
             entries = session.scalars(fitted.order_by(LedgerEntry.entry_id.desc())).all()
@@ -210,9 +210,8 @@ class Versions(Scope):
 
         In other streams than `default` it ends in 8 digits: many streams may be trained in the same second.
         """
-        digits = 4 if self.stream == DEFAULT_STREAM else 8
         with self.database.read() as session:
-            return new_id(session, ModelVersion, f"{algorithm}_{model_type}", now, digits)
+            return new_id(session, ModelVersion, f"{algorithm}_{model_type}", now, self.id_digits)
 
     def new_evaluation_id(self, now: datetime) -> str:
         """Return an unused evaluation id."""

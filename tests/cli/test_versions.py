@@ -183,4 +183,4 @@ def test_a_full_disk_is_one_error_and_production_is_unchanged(
 def test_show_prints_options_that_are_mappings(retrainer: Runner) -> None:
     assert retrainer("train", "timing", "--algorithm", "ensemble", "--no-auto-promote").code == 0
     (options,) = [line for line in retrainer("show", "timing@latest").out.splitlines() if line.startswith("Options:")]
-    assert "members.baseline.window=20" in options
+    assert "members.baseline.window: 20" in options

@@ -85,7 +85,7 @@ def test_training_fails_in_one_line_and_records_nothing_by_half(
     with failing(proxy, fault, applies_to):
         failed = retrainer("train", "timing", cwd=project.folder)
     if fault in {"error 500", "silence"}:
-        assert (failed.code, failed.err.count(": cannot ")) == (1, 1), failed.err
+        assert (failed.code, failed.err.count("failed: cannot ")) == (1, 1), failed.err
     assert retrainer("predict", "timing", cwd=project.folder).code == 0
     for version_id in versions(project) - before:
         assert project.artifacts.find_file_problems(project.registry.get_version(version_id)) == {}
