@@ -30,7 +30,7 @@ class Needs(NamedTuple):
     Attributes:
         workers: busy all the time, each on a core.
         runs, commits: a second.
-        writing: the share of the time in which the only advisory lock is held.
+        lock_share: the share of the time in which the only advisory lock is held.
         server_cores: that the database server keeps busy.
         database_bytes, file_bytes: with `KEPT` versions of each stream.
         content_usd: of a content run of each stream.
@@ -41,7 +41,7 @@ class Needs(NamedTuple):
     workers: float
     runs: float
     commits: float
-    writing: float
+    lock_share: float
     server_cores: float
     database_bytes: float
     files: float
@@ -60,7 +60,7 @@ def compute(measured: dict[str, Any], streams: int, days: int) -> Needs:
         workers=runs * size["jobs"] / size["streams_a_second"],
         runs=runs,
         commits=runs * size["commits"],
-        writing=runs / one_lock,
+        lock_share=runs / one_lock,
         server_cores=runs * size["server_processor_seconds"],
         database_bytes=streams * (storage["bytes_a_stream"] + (KEPT - 1) * size["bytes_a_run"]),
         files=streams * KEPT * storage["files_a_version"],
@@ -87,7 +87,7 @@ def print_scaling(measured: dict[str, Any]) -> None:
         "runs a second": [f"{needs.runs:.2f}" for needs in columns],
         "workers, busy around the clock": [f"{needs.workers:.1f}" for needs in columns],
         "commits a second": [f"{needs.commits:.1f}" for needs in columns],
-        "share of what one database takes in, at most": [f"{needs.writing:.0%}" for needs in columns],
+        "share of what one database takes in, at most": [f"{needs.lock_share:.0%}" for needs in columns],
         "cores of the database server": [f"{needs.server_cores:.2f}" for needs in columns],
         f"database, {KEPT} versions of each": [f"{needs.database_bytes / 1e9:,.0f} GB" for needs in columns],
         "files of models": [f"{needs.files / 1e6:.0f} million, {needs.file_bytes / 1e9:,.0f} GB" for needs in columns],

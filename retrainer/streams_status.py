@@ -179,9 +179,7 @@ def _summarize(algorithms: Iterable[NeededAlgorithm]) -> list[NeededAlgorithm]:
     return list(found.values())
 
 
-def _algorithm_problems(
-    project: Project, algorithms: Mapping[_Case, tuple[NeededAlgorithm, str]]
-) -> Iterator[Problem]:
+def _algorithm_problems(project: Project, algorithms: Mapping[_Case, tuple[NeededAlgorithm, str]]) -> Iterator[Problem]:
     """Report each problem once: of the whole project if it is one of the settings of all streams, else of a stream."""
     reported: set[NeededAlgorithm] = set()
     of_all = {case for case in algorithms if case == _case(project.settings.for_all, *case[:2])}

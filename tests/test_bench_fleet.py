@@ -32,7 +32,7 @@ def test_what_streams_take() -> None:
     assert needs.runs == 10
     assert needs.workers == 5  # each makes two runs a second
     assert needs.commits == 80
-    assert needs.writing == 0.5
+    assert needs.lock_share == 0.5
     assert needs.server_cores == pytest.approx(0.2)
     assert needs.files == 864_000 * 30
     assert compute(MEASURED, 864_000, 10).workers == 0.5

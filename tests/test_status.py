@@ -298,7 +298,10 @@ def test_schedules_of_the_system_are_found(folder: Path, tmp_path: Path, cron_fo
     assert timer.problem == "the timer 'retrainer.timer' is not active"
     assert find_schedules(tmp_path / "config.yaml", etc) == []
     project = open_project(folder)
-    hints = lambda: [problem.hint for problem in health.check_schedules(project, [cron, timer])]  # noqa: E731
+
+    def hints() -> list[str | None]:
+        return [problem.hint for problem in health.check_schedules(project, [cron, timer])]
+
     before = hints()
     for name in ("one", "two"):
         project.posts.for_stream(name).add(regular_posts(3), datetime.now(UTC))

@@ -133,9 +133,7 @@ def in_thread(
             values = (value for name, value in parameters.items() if name != "state")
             key = (endpoint, *(tuple(value) if isinstance(value, list) else value for value in values))
             keep = state.answers.no_runs if cached == "without runs" else state.streams.are_in_database
-            body = await state.threads.run(
-                work, state.answers.get, key, answer, keep, may_be_old=cached == "briefly"
-            )
+            body = await state.threads.run(work, state.answers.get, key, answer, keep, may_be_old=cached == "briefly")
             return DocumentResponse(body, status)
 
         return run

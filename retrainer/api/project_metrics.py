@@ -44,15 +44,15 @@ class ProjectMetrics:
 
     def __init__(self, project: Project) -> None:
         self._project = project
-        self._every = project.registry.across(None)
-        self._several: TTLCache[None, _Gauges] = TTLCache(1, OLD_SECONDS)
+        self._all_streams = project.registry.across(None)
+        self._cached_gauges: TTLCache[None, _Gauges] = TTLCache(1, OLD_SECONDS)
         self._foreign_posts: TTLCache[str, PostsActivity] = TTLCache(MAX_STREAMS, OLD_SECONDS)
         self._lock = Lock()
 
     def text(self, now: datetime) -> bytes:
         """Query the database, and return the metrics in the text format of Prometheus; no post after `now` counts."""
         registry = CollectorRegistry()
-        registry.register(_RunTotals(self._every.total_runs()))
+        registry.register(_RunTotals(self._all_streams.total_runs()))
         registry.register(self._measure(now))
         registry.register(_database_up(1))
         return generate_latest(registry)
@@ -60,7 +60,7 @@ class ProjectMetrics:
     def may_be_kept(self, now: datetime) -> bool:
         """Whether they stay the same while the database does: no run is in progress, and no post is later than now."""
         try:
-            if self._several or self._every.list_running_runs():
+            if self._cached_gauges or self._all_streams.list_running_runs():
                 return False
             names = self._project.list_streams()  # another one may have come since
             return len(names) == 1 and self._project.posts.for_stream(names[0]).are_past(now)
@@ -69,18 +69,18 @@ class ProjectMetrics:
 
     def _measure(self, now: datetime) -> _Gauges:
         with self._lock:
-            kept = self._several.get(None)
+            kept = self._cached_gauges.get(None)
         if kept is not None:
             return kept
         streams, gauges = self._project.list_streams(), _Gauges()
         if len(streams) <= MAX_STREAMS:
-            running = {run.model_key for run in self._every.list_runs(run_filter=RunFilter(status="running"))}
+            running = {run.model_key for run in self._all_streams.list_runs(run_filter=RunFilter(status="running"))}
             for name in streams:
                 self._add_stream(gauges, name, {"stream": name} if len(streams) > 1 else {}, running, now)
         if len(streams) > 1:
             self._add_totals(gauges, streams, now)
             with self._lock:
-                self._several[None] = gauges
+                self._cached_gauges[None] = gauges
         return gauges
 
     def _add_stream(
@@ -112,10 +112,10 @@ class ProjectMetrics:
 
     def _add_totals(self, gauges: _Gauges, streams: Sequence[str], now: datetime) -> None:
         gauges.add("streams", "The number of streams.", len(streams))
-        in_production = [key.model_type for key in self._every.production_algorithms()]
-        held = [hold.model_type for hold in self._every.list_holds()]
-        failed = [key.model_type for key, run in self._every.last_runs().items() if run.status == "failed"]
-        running = [run.model_type for run in self._every.list_running_runs()]
+        in_production = [key.model_type for key in self._all_streams.production_algorithms()]
+        held = [hold.model_type for hold in self._all_streams.list_holds()]
+        failed = [key.model_type for key, run in self._all_streams.last_runs().items() if run.status == "failed"]
+        running = [run.model_type for run in self._all_streams.list_running_runs()]
         for name, documentation, model_types in (
             ("streams_in_production", "Streams with a production version.", in_production),
             ("streams_held", "Streams whose automatic promotion is on hold.", held),

@@ -43,7 +43,7 @@ class RunStarter:
 
     project: Project
     runtime: Runtime
-    _of_all: list[subprocess.Popen[bytes]] = field(default_factory=list)  # that train all streams, one at most
+    _fleet_process: list[subprocess.Popen[bytes]] = field(default_factory=list)  # of `--all-streams`; one at most
     _lock: Lock = field(default_factory=Lock)
 
     @property
@@ -119,14 +119,14 @@ class RunStarter:
         name = f"run_{now:%Y%m%d_%H%M%S}_{secrets.token_hex(2)}"
         arguments = [*([model_type] if model_type else []), "--all-streams", *options]
         with self._lock:
-            if self._of_all and self._of_all[0].poll() is None:
+            if self._fleet_process and self._fleet_process[0].poll() is None:
                 hint = "Wait for it to end, or stop that process"
-                raise RunInProgress(f"process {self._of_all[0].pid} is training all streams", hint=hint)
+                raise RunInProgress(f"process {self._fleet_process[0].pid} is training all streams", hint=hint)
             try:
                 process = self._spawn(arguments, auto_promote, name)
             except OSError as error:
                 raise _cannot_start(error) from error
-            self._of_all[:] = [process]
+            self._fleet_process[:] = [process]
         threading.Thread(target=self._await_end, args=(name, process), daemon=True).start()
         log.info("Started the runs of all streams as process %d", process.pid)
 

@@ -81,7 +81,10 @@ def stream_option(help: str, *, metavar: str = "NAME") -> Any:  # noqa: A002  as
 
 StreamOption = Annotated[str | None, stream_option("The stream; required if there are several.")]
 VersionStreamOption = Annotated[
-    str | None, stream_option("The stream of the version; required for @production and the like if there are several.")
+    str | None,
+    stream_option(
+        "The stream of the version; required with @production, @previous or @latest if there are several streams."
+    ),
 ]
 StreamsOption = Annotated[
     list[str] | None,

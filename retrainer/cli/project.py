@@ -89,7 +89,8 @@ def status(context: typer.Context, *, stream: StreamsOption = None, as_json: AsJ
     """Show the state of the project, and what needs attention.
 
     Exits with 1 if anything does: a failed or missing run, nothing in production, stale posts, a schedule that nothing
-    runs, a full disk, a broken plugin, a shared database. Of several streams, it shows numbers and the first problems.
+    runs, a full disk, a broken plugin, a shared database. With several streams, it shows numbers and the first
+    problems.
 
     Example: retrainer status
     """

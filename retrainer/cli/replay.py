@@ -75,7 +75,7 @@ def replay(
     Example: retrainer replay timing --from 2024-01-01 --policy "daily: schedule_days=1, min_confidence=0.95"
     """
     workers = WorkerOptions(backend, scheduler, address)
-    workers.require_possible(jobs)
+    workers.validate(jobs)
     with open_project(context) as (project, runtime), workers.connect() as cluster:
         if plot is not None:
             plots.require_format(plot)

@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from retrainer.project import Project
     from retrainer.runtime import Runtime
 
-NOTHING_PROMOTED = 10
-NOTHING_DUE = 11
 
 log = logging.getLogger(__name__)
 app = typer.Typer(rich_markup_mode=None)
@@ -83,14 +81,14 @@ def train(
     ] = False,
     stream: StreamsOption = None,
     jobs: Annotated[
-        int | None, typer.Option(metavar="N", min=1, max=256, help="Of several streams: train N at a time.")
+        int | None, typer.Option(metavar="N", min=1, max=256, help="With several streams: train N at a time.")
     ] = None,
     backend: BackendOption = None,
     scheduler: SchedulerOption = None,
     address: AddressOption = None,
     max_failures: Annotated[
         int | None,
-        typer.Option("--max-failures", metavar="N", min=1, help="Of several streams: stop after N failures."),
+        typer.Option("--max-failures", metavar="N", min=1, help="With several streams: stop after N failures."),
     ] = None,
     max_cost: Annotated[
         float | None,
@@ -98,7 +96,7 @@ def train(
             "--max-cost",
             metavar="DOLLARS",
             min=0,
-            help="Of several streams: what paid forecasts may cost in all; required if there are any.",
+            help="With several streams: the maximum total cost of paid forecasts; required if any model is paid.",
         ),
     ] = None,
     exit_code: Annotated[
@@ -113,13 +111,13 @@ def train(
     model_types = [model_type] if model_type else list(MODEL_TYPE_NAMES)
     workers = WorkerOptions(backend, scheduler, address)
     options = train_fleet.FleetOptions(all_streams, tuple(stream or ()), jobs, max_failures, max_cost, workers)
-    options.require_possible(dry_run=dry_run, wait=wait > 0)
+    options.validate(dry_run=dry_run, wait=wait > 0)
     _check_options(context, summary, fetch=fetch, dry_run=dry_run, as_of=as_of)
     train_call = None if dry_run else notify.TrainCall()
     with failure_summary(summary), open_project(context, train_call=train_call) as (opened, runtime):
         fetch_code = _fetch(opened, wanted=fetch)
         now = as_of or datetime.now(UTC)
-        if options.are_of_several:
+        if options.selects_several:
             spec = units.WorkerSpec(opened.config_file, algorithm, auto_promote, as_of)
             fleet = train_fleet.train_streams(opened, runtime, options, spec, model_types, now, if_due=if_due)
             code = fleet.exit_code or fetch_code
@@ -187,9 +185,9 @@ def _exit_code(
     if not wanted or code != 0:
         return code
     if none_due:
-        return NOTHING_DUE
+        return train_fleet.NOTHING_DUE
     promoted = any(isinstance(outcome, results.RunResult) and outcome.promoted for outcome in outcomes)
-    return 0 if promoted else NOTHING_PROMOTED
+    return 0 if promoted else train_fleet.NOTHING_PROMOTED
 
 
 def _choose_stream(project: Project, names: list[str] | None, run_id: str | None) -> Project:

@@ -12,7 +12,7 @@ from retrainer.cli.summary import append_summary
 from retrainer.errors import RetrainerError, UsageError
 from retrainer.fleet import cluster as clusters
 from retrainer.fleet import local, run, selection
-from retrainer.parallel import elsewhere
+from retrainer.parallel import remote_project
 from retrainer.posts.validation import number
 from retrainer.registry import budgets
 from retrainer.render import documents, markdown
@@ -53,11 +53,11 @@ class FleetOptions:
     workers: WorkerOptions
 
     @property
-    def are_of_several(self) -> bool:
+    def selects_several(self) -> bool:
         """Whether they select several streams: all, a pattern, or more than one name."""
         return self.all_streams or len(self.patterns) > 1 or any(map(is_pattern, self.patterns))
 
-    def require_possible(self, *, dry_run: bool, wait: bool) -> None:
+    def validate(self, *, dry_run: bool, wait: bool) -> None:
         """Check that no option of one stream is given with several, or the other way round.
 
         Raises:
@@ -69,14 +69,14 @@ class FleetOptions:
             "--max-failures": self.max_failures,
             "--max-cost": self.max_cost,
         }
-        if self.are_of_several:
+        if self.selects_several:
             for option, given in (("--dry-run", dry_run), ("--wait", wait)):
                 if given:
                     raise UsageError(f"{option} is for one stream", hint="Name it with --stream, or omit the option")
         for option, value in of_several.items():
-            if value is not None and not self.are_of_several:
+            if value is not None and not self.selects_several:
                 raise UsageError(f"{option} is for several streams", hint="Add --all-streams, or omit the option")
-        self.workers.require_possible(self.jobs)
+        self.workers.validate(self.jobs)
 
 
 def train_streams(
@@ -117,7 +117,7 @@ def _train_streams(
     backend: Backend = local.LocalProcesses(min(options.jobs or 1, max(len(selected.units), 1)))
     if cluster is not None:
         backend = clusters.ClusterWorkers(cluster)
-        spec = replace(spec, settings=elsewhere.portable_settings(project))
+        spec = replace(spec, settings=remote_project.portable_settings(project))
     result = run.run_fleet(
         project,
         runtime,

@@ -46,7 +46,7 @@ class WorkerOptions:
     scheduler: str | None
     address: str | None
 
-    def require_possible(self, jobs: int | None) -> None:
+    def validate(self, jobs: int | None) -> None:
         """Check that the options fit together.
 
         Raises:

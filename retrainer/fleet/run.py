@@ -60,7 +60,7 @@ class FleetResult:
 
     Attributes:
         outcomes: of the units, in the order in which they ended.
-        left: the units that were not started.
+        not_started: the units that were not started.
         not_due: the number of models that were not due.
         stopped: why it stopped before all units were done; None if it did not.
         interrupted: whether it was stopped by Ctrl-C or a signal.
@@ -69,7 +69,7 @@ class FleetResult:
     """
 
     outcomes: list[Outcome]
-    left: list[Unit] = field(default_factory=list)
+    not_started: list[Unit] = field(default_factory=list)
     not_due: int = 0
     stopped: str | None = None
     interrupted: bool = False
@@ -84,7 +84,7 @@ class FleetResult:
     @property
     def total(self) -> int:
         """The number of units."""
-        return len(self.outcomes) + len(self.left)
+        return len(self.outcomes) + len(self.not_started)
 
     @property
     def failures(self) -> list[Outcome]:
@@ -332,7 +332,7 @@ class _Fleet:
             stopped = f"Stopped after {number(self._failed, 'failure')} (--max-failures); {not_started}"
         return FleetResult(
             outcomes=self._outcomes,
-            left=list(self._waiting),
+            not_started=list(self._waiting),
             not_due=self._not_due,
             stopped=stopped,
             interrupted=self._interrupted,

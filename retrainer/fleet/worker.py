@@ -13,7 +13,7 @@ from retrainer.algorithms.events import EventBus
 from retrainer.errors import RetrainerError, RunInProgress, UsageError, wrap_unexpected
 from retrainer.fleet.units import Outcome, UnitError
 from retrainer.logs import run_log_context
-from retrainer.parallel.elsewhere import open_elsewhere
+from retrainer.parallel.remote_project import open_elsewhere
 from retrainer.pipeline import recovery
 from retrainer.pipeline.loading import is_paid, load_configured_algorithm
 from retrainer.pipeline.run import retrain

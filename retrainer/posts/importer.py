@@ -182,9 +182,7 @@ def stage_files(
     """Read files into a staging place; see `import_posts`."""
     check_columns(options.conversion.columns)
     if options.stream is not None and options.conversion.columns.get("stream"):
-        raise UsageError(
-            "--stream: the streams are already those of a column", hint="Omit --stream, or --column stream=…"
-        )
+        raise UsageError("--stream and --column stream=… exclude each other", hint="Omit one")
     exports = known_exports(settings.formats)
     found = find_posts_files(paths, settings.limits, exports=[export.format for export in exports])
     reading = replace(options.reading, fit=partial(best_fit, exports))

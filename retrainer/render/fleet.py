@@ -29,7 +29,7 @@ def show_fleet(result: FleetResult) -> None:
 def outcome_rows(result: FleetResult) -> list[tuple[str, int]]:
     """Return the outcomes that occurred, and how often."""
     counts = {label: result.counts[kind] for kind, label in _LABELS.items()}  # type: ignore[index]
-    counts |= {"not started": len(result.left), "not due": result.not_due}
+    counts |= {"not started": len(result.not_started), "not due": result.not_due}
     return [(label, count) for label, count in counts.items() if count]
 
 

@@ -20,7 +20,7 @@ from retrainer.algorithms.manager import load_algorithm
 from retrainer.errors import PostsError, RetrainerError
 from retrainer.logs import mute_run_logs
 from retrainer.parallel.child import WorkerLost
-from retrainer.parallel.elsewhere import open_elsewhere, portable_settings
+from retrainer.parallel.remote_project import open_elsewhere, portable_settings
 from retrainer.replay.cached_algorithm import AlgorithmCache
 from retrainer.replay.policies import build_policies
 from retrainer.replay.prefetch import plan_tasks

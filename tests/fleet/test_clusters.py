@@ -33,7 +33,7 @@ from retrainer.logs import StderrFormatter
 from retrainer.parallel import child
 from retrainer.parallel.child import WorkerLost, call_in_child
 from retrainer.parallel.dask import DaskCluster
-from retrainer.parallel.elsewhere import open_elsewhere, portable_settings
+from retrainer.parallel.remote_project import open_elsewhere, portable_settings
 from retrainer.registry.liveness import HEARTBEAT_SECONDS, MAX_MISSED_HEARTBEATS, ProcessIdentity, explain_death
 from retrainer.registry.staging import STAGING, _entry
 from retrainer.registry.tables import ModelVersion, TrainingRun
@@ -110,7 +110,7 @@ def test_a_scheduler_that_goes_loses_no_stream(folder: Path, cluster: Cluster, r
         assert "cluster at '127.0.0.1:" in document["stopped"]
         assert "is gone. Start it, and run the command again" in document["stopped"]
         assert "Traceback" not in err
-        assert document["left"]
+        assert document["not_started"]
     rest = retrainer("train", "timing", "--all-streams", "--if-due", "--jobs", "2", "--json")
     assert rest.code == 0, rest.err
     for name in NAMES[:20]:
@@ -147,7 +147,7 @@ def test_ctrl_c_cancels_what_was_not_started(
             go_on.touch()
         out, _ = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert len(json.loads(out)["left"]) == 3
+    assert len(json.loads(out)["not_started"]) == 3
     runs = project.registry.across(None).list_runs()
     assert [run.status for run in runs] == ["failed" if signals == 2 else "completed"] * 2
     assert all("interrupted" in (run.error or "") for run in runs if run.status == "failed")

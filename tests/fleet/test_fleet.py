@@ -52,7 +52,7 @@ def test_each_model_of_each_stream_is_a_run_of_its_own(
     assert done.code == 0, done.err
     document = done.json
     assert document["outcomes"] == {"promoted": 4, "not_promoted": 0, "failed": 0, "skipped": 0}
-    assert (document["not_due"], document["left"], document["errors"]) == (2, [], [])
+    assert (document["not_due"], document["not_started"], document["errors"]) == (2, [], [])
     assert len(document["training_runs"]) == document["count"] == 4
     assert "| promoted | 4 |" in (folder / "summary.md").read_text()
     for name in streams:
@@ -87,7 +87,7 @@ def test_no_run_is_started_after_max_failures(folder: Path, retrainer: Runner) -
     done = retrainer("train", "timing", "--all-streams", "--max-failures", "2", "--json")
     assert done.code == 3
     assert done.json["outcomes"]["failed"] == 2
-    assert done.json["left"] == [{"stream": "c", "model_type": "timing"}]
+    assert done.json["not_started"] == [{"stream": "c", "model_type": "timing"}]
     assert done.json["stopped"] == "Stopped after 2 failures (--max-failures); 1 run was not started"
 
 
@@ -235,7 +235,7 @@ def test_a_fleet_sends_one_message_and_pings_once(streams: list[str], project: P
 
 
 def test_a_fleet_that_could_not_start_has_failed() -> None:
-    result = FleetResult([], left=[Unit("news", "timing")], stopped="Stopped after 0 of 1 run: no workers")
+    result = FleetResult([], not_started=[Unit("news", "timing")], stopped="Stopped after 0 of 1 run: no workers")
     assert result.exit_code == 1
     message = message_of(event_document(Event("fleet", None, None, describe(result), fleet=result)), "project")
     assert message is not None

@@ -93,7 +93,7 @@ def test_no_unit_is_handed_out_while_the_database_does_not_answer(
     result = run_fleet(project, runtime, spec, selected, LocalProcesses(1))
     assert result.exit_code == 1
     assert result.outcomes == []
-    assert len(result.left) == len(streams)
+    assert len(result.not_started) == len(streams)
     assert (result.stopped or "").startswith("Stopped after 0 of 3 runs: the database")
 
 

@@ -116,7 +116,7 @@ def test_whole_numbers_are_names_of_streams(project: Project, streams: list[obje
 
 
 def test_a_stream_and_a_column_of_streams_exclude_each_other(project: Project) -> None:
-    with pytest.raises(UsageError, match="--stream: the streams are already those of a column"):
+    with pytest.raises(UsageError, match="--stream and --column stream=… exclude each other"):
         import_rows(project, ("a", 1, MONDAY, "text"), stream="b")
     assert project.posts.list_streams() == []
 
@@ -148,7 +148,7 @@ def test_an_import_counts_the_posts_of_few_streams(folder: Path, retrainer: Runn
     assert (shown["added"], shown["added_by_stream"]) == (2, {"new": 2})
     done = retrainer("posts", "import", "posts.csv", "--column", "stream=account", "--stream", "a")
     assert (done.code, done.err.count("\n")) == (2, 1)
-    assert "--stream: the streams are already those of a column" in done.err
+    assert "--stream and --column stream=… exclude each other" in done.err
     done = retrainer("posts", "import", "posts.csv", "--column", "stream=acount")
     assert (done.code, "has no column 'acount'. Did you mean 'account'?" in done.err) == (2, True)
 

@@ -175,7 +175,7 @@ class FleetDocument(Document):
     count: int = Field(examples=[1])
     errors: list[RunErrorDocument]
     outcomes: dict[str, int] = Field(examples=[{"promoted": 1, "not_promoted": 0, "failed": 0, "skipped": 0}])
-    left: list[ModelKeyDocument] = Field(description="The models that were not started.")
+    not_started: list[ModelKeyDocument] = Field(description="The models that were not started.")
     stale_streams: list[str] = Field(description="Streams whose posts are first noticed to have stopped arriving.")
     not_due: int = Field(examples=[0], description="How many models were not due.")
     stopped: str | None = Field(examples=[None], description="Why it stopped before all were done.")
@@ -201,7 +201,7 @@ class FleetDocument(Document):
             count=len(runs),
             errors=errors,
             outcomes={kind: result.counts[kind] for kind in get_args(FleetOutcome)},
-            left=[ModelKeyDocument.model_validate(unit) for unit in result.left],
+            not_started=[ModelKeyDocument.model_validate(unit) for unit in result.not_started],
             stale_streams=result.stale_streams,
             not_due=result.not_due,
             stopped=result.stopped,
