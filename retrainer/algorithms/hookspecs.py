@@ -46,6 +46,8 @@ class Algorithm:
         paid: whether forecasts cost money. Paid forecasts are never made just to check something.
         operational: the names of the options that say how forecasts are made, not what they are, such as limits and
             prices. A stored version takes these from today's settings and all others from its training.
+        context_posts: on how many posts, those up to its origin, a forecast depends besides the model; None for all.
+            Live scores load no more than these.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Algorithm:
     config: type[BaseModel] = NoOptions
     paid: bool = False
     operational: tuple[str, ...] = ()
+    context_posts: int | None = None
 
 
 @dataclass(frozen=True)
