@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 TestSide = Literal["production", "challenger"]
 TEST_SIDES: tuple[TestSide, ...] = get_args(TestSide)
 
+
 @dataclass(frozen=True)
 class SharedBudget:
     """A budget in the database.
