@@ -1,0 +1,1 @@
+"""How production does on the posts that come: live scores, drift, A/B tests, rollback by evidence."""
