@@ -1,7 +1,7 @@
 """Forecasts of content that cost money: those that were made are scored, and none is made for that.
 
-Only an A/B test pays for forecasts of its own, since both of its sides must forecast every post. It asks for a text when
-the post has come, and tells only the posts before and the time of the post, as an evaluation does.
+Only an A/B test pays for forecasts of its own, since both of its sides must forecast every post. It asks for a text
+when the post has come, and tells only the posts before and the time of the post, as an evaluation does.
 """
 
 from __future__ import annotations
@@ -86,8 +86,8 @@ def shadow_forecasts(
 ) -> list[list[ContentForecast | None]]:
     """Return what the paid sides of an A/B test forecast of each post; make and keep the forecasts that are missing.
 
-    Each call must fit in the limit of its side. One that fails is logged. The second side is not asked about a post that
-    the first one wrote no text for, since it could not be scored.
+    Each call must fit in the limit of its side. One that fails is logged. The second side is not asked about a post
+    for which the first one wrote no text, since it could not be scored.
 
     Args:
         project: the project, seen from the stream.
@@ -164,11 +164,12 @@ def _make(
         DatabaseError: the forecast cannot be kept.
     """
     registry = project.registry
-    (forecast,) = _find(registry, side.fit, posts, row, _is_shadow)
-    if forecast is not None:
-        return forecast
+    (kept,) = _find(registry, side.fit, posts, row, _is_shadow)
+    if kept is not None:
+        return kept
     origins = Origins.before(posts, row, target_time_known=True)
     known = posts.iloc[: int(row[0])]
+    forecast: ContentForecast
     (forecast,) = _model(side).predict(known, origins, budget)
     if forecast.outcome == "failed":
         raise AlgorithmError("the call failed")
@@ -223,7 +224,7 @@ def _find(
     rows: NDArray[np.int64],
     is_wanted: Callable[[LiveForecast, str, datetime], bool],
 ) -> list[ContentForecast | None]:
-    """Return, for each post, the latest of the kept forecasts that knew the posts up to the one before and is wanted."""
+    """Return the latest wanted forecast of each post among those that knew the posts up to the one before."""
     if not len(rows):
         return []
     times, ids = posts["created_at"].iloc, posts["post_id"].iloc

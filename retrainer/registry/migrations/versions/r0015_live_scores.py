@@ -112,6 +112,7 @@ def _create_forecasts() -> None:
         sa.Column("last_post_at", UTCDateTime, nullable=False),
         sa.Column("made_at", UTCDateTime, nullable=False),
         sa.Column("target_time", UTCDateTime, nullable=False),
+        sa.Column("post_id", sa.Text),
         sa.Column("forecast", sa.JSON, nullable=False),
     )
     op.create_index("ix_retrainer_live_forecasts_fit", FORECASTS, ["stream", "model_type", "fit", "last_post_at"])
