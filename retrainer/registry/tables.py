@@ -56,6 +56,7 @@ LEDGER_ACTIONS = (
     "import",
     "ab_start",
     "ab_end",
+    "degraded",
 )
 COMPARED_WITH = ("naive", "previous", "challenger")
 AB_TEST_STATUSES = ("running", "ended")

@@ -18,7 +18,9 @@ VERSION_ID = "retrainer_model_versions.version_id"
 
 
 def upgrade() -> None:
-    r0004_cleanup.allow_actions(f"{r0004_cleanup.ACTIONS}, {r0004_cleanup.ADDED}, 'import'", "'ab_start', 'ab_end'")
+    r0004_cleanup.allow_actions(
+        f"{r0004_cleanup.ACTIONS}, {r0004_cleanup.ADDED}, 'import'", "'ab_start', 'ab_end', 'degraded'"
+    )
     _create_comparisons()
     _create_scores()
     _create_ab_tests()
