@@ -183,6 +183,11 @@ class ForeignPostStore(PostStore):
         del trained_at, trained_through
         return set()
 
+    def count_late(self, until: datetime, known_at: datetime) -> int | None:
+        """Return None: the table does not say when posts arrived."""
+        del until, known_at
+        return None
+
     def are_past(self, now: datetime) -> bool:
         """Whether the posts are in the project's database: they are not."""
         del now

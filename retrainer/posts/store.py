@@ -265,6 +265,12 @@ class PostStore:
         with self._database.read() as session:
             return set(session.scalars(query))
 
+    def count_late(self, until: datetime, known_at: datetime) -> int | None:
+        """Count the posts of a stream up to a time that were imported after another time; None if that is unknown."""
+        late = (Post.stream == self.stream, Post.created_at <= until, Post.imported_at > known_at)
+        with self._database.read() as session:
+            return session.scalar(sa.select(sa.func.count()).select_from(Post).where(*late)) or 0
+
     def delete(self, post_ids: Iterable[str]) -> None:
         """Delete posts of a stream, all or none of them.
 
