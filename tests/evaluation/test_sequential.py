@@ -108,8 +108,8 @@ def test_the_stakes_are_reached() -> None:
     cap = np.maximum(quantiles[:, 94], other[:, 94])
     for row in range(5):
         outcomes = np.concatenate([quantiles[row], other[row], [0, cap[row]]])
-        rows = [np.repeat(of[[row]], len(outcomes), axis=0) for of in (quantiles, other)]
-        stakes = crps_stakes(*rows, outcomes)
+        count = len(outcomes)
+        stakes = crps_stakes(np.tile(quantiles[row], (count, 1)), np.tile(other[row], (count, 1)), outcomes)
         difference = stakes.loss - stakes.other_loss
         assert stakes.lose[0] == pytest.approx(difference.max(), abs=1e-12)
         assert stakes.other_lose[0] == pytest.approx(-difference.min(), abs=1e-12)
@@ -187,7 +187,8 @@ def test_worse_and_better_change_places_with_the_sides() -> None:
 def test_overwhelming_evidence_is_finite() -> None:
     process = EProcess()
     process.update(score_stakes(np.zeros(5000), np.ones(5000)))
-    assert (process.worse, process.better) == (1e300, pytest.approx(0))
+    assert process.worse == 1e300
+    assert process.better < 1e-40
     assert process.log_worse > 3000
 
 
@@ -283,7 +284,7 @@ def test_e_bh_allows_a_lower_threshold_the_more_pass_it() -> None:
 
 
 def test_a_look_after_every_post_rarely_prefers_one_of_two_equal_forecasters() -> None:
-    calls = np.array([false_calls(draw, streams=20) for draw in KINDS.values()])
+    calls = np.array([false_calls(draw, streams=30) for draw in KINDS.values()])
     evidence, bootstrap = calls.mean(axis=0)
     assert evidence <= 0.05
     assert bootstrap >= 0.3
