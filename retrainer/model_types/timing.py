@@ -128,6 +128,18 @@ def validate_simulation(hours: Any, horizon_hours: float, max_posts: int, paths:
     return simulated
 
 
+def pinball_loss(quantiles: NDArray[np.float64], wait: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return (n, 99) the pinball loss of each quantile, in hours; twice its mean is the CRPS.
+
+    Args:
+        quantiles: (n, 99) hours.
+        wait: (n,) the actual hours.
+    """
+    shortfall = wait[:, None] - quantiles
+    loss: NDArray[np.float64] = np.maximum(LEVELS * shortfall, (LEVELS - 1) * shortfall)
+    return loss
+
+
 def score_maximising_point(
     quantiles: NDArray[np.float64], error_weight: float = 1 - _WITHIN_WEIGHT
 ) -> NDArray[np.float64]:
@@ -226,8 +238,6 @@ class Timing(ModelType[TimingForecasts, TimingTargets]):
         """
         wait = targets.wait_hours
         error = np.abs(forecasts.point - wait)
-        shortfall = wait[:, None] - forecasts.quantiles
-        pinball = np.maximum(LEVELS * shortfall, (LEVELS - 1) * shortfall)
         low, high = forecasts.interval()
         tolerance = _RELATIVE_TOLERANCE * wait + _TOLERANCE_HOURS
         return {
@@ -235,7 +245,7 @@ class Timing(ModelType[TimingForecasts, TimingTargets]):
             "rmse_hours": float(np.sqrt((error**2).mean())),
             "median_error_hours": float(np.median(error)),
             **{f"within_{hours}h_accuracy": float((error <= hours).mean()) for hours in HORIZONS_HOURS},
-            "crps_hours": float(2 * pinball.mean()),
+            "crps_hours": float(2 * pinball_loss(forecasts.quantiles, wait).mean()),
             "interval_coverage": float(((low - tolerance <= wait) & (wait <= high + tolerance)).mean()),
             "overall_score": float(self.overall_score(self.score_components(forecasts, targets).mean(axis=0))),
         }

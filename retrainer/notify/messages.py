@@ -65,6 +65,7 @@ def message_of(event: Mapping[str, Any], project: str) -> Message | None:
         "failure": "could not be retrained" if event.get("model_type") else "failed",
         "promotion": f"has a new version in production: {event.get('version_id')}",
         "rollback": f"was rolled back to {event.get('version_id')}",
+        "degraded": "is degraded",
         "stale_posts": "have stopped arriving",
         "no_promotion": "keeps its production version",
     }[name]
@@ -93,7 +94,7 @@ def test_message(project: str) -> Message:
 
 
 def _event_name(event: Mapping[str, Any]) -> EventName | None:
-    if event.get("kind") in {"failure", "promotion", "rollback", "stale_posts"}:
+    if event.get("kind") in {"failure", "promotion", "rollback", "degraded", "stale_posts"}:
         name: EventName = event["kind"]
         return name
     run = event.get("run") or {}

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from retrainer.errors import ABTestError, ProductionChanged
 from retrainer.registry.budgets import SharedBudget
-from retrainer.registry.ledger import end_test, new_entry, record_entry
+from retrainer.registry.ledger import new_entry, record_end_of_test, record_entry
 from retrainer.registry.liveness import current_actor
 from retrainer.registry.promotions import Change, describe_race, require_promotable
 from retrainer.registry.queries import (
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from retrainer.model_types import ModelTypeName
+    from retrainer.registry.budgets import TestSide
     from retrainer.registry.refits import NewRefit
     from retrainer.registry.tables import ModelVersion
 
-Side = Literal["production", "challenger"]
 
 
-def assign(test: ABTest, subject: str) -> Side:
+def assign(test: ABTest, subject: str) -> TestSide:
     """Return the side of a test that answers a caller: the same one in each test for each subject.
 
     The SHA-256 of the test's ID, a line feed and the subject in UTF-8 decides: it is a number between 0 and 1, and the
@@ -69,7 +69,7 @@ def require_testable(version: ModelVersion, running: ABTest | None) -> None:
 class ABTests(Scope):
     """The part of the registry about A/B tests."""
 
-    def start_ab_test(
+    def start_test(
         self,
         challenger_id: str,
         expected_production: str,
@@ -131,7 +131,7 @@ class ABTests(Scope):
             session.add(test)
             session.flush()
             if max_cost is not None:
-                SharedBudget.open_for_test(session, test.test_id, max_cost, now)
+                SharedBudget.add_for_test(session, test.test_id, max_cost, now)
             evidence = {"test_id": test.test_id, "share": share, "max_posts": max_posts, "level": level}
             evidence |= {"max_cost": max_cost} if max_cost is not None else {}
             record_entry(
@@ -139,12 +139,12 @@ class ABTests(Scope):
             )
         return test
 
-    def get_running_ab_test(self, model_type: ModelTypeName) -> ABTest | None:
+    def get_running_test(self, model_type: ModelTypeName) -> ABTest | None:
         """Return the running test of a type, if any."""
         with self.database.read() as session:
             return fetch_running_test(session, self.key(model_type))
 
-    def list_ab_tests(self, model_type: ModelTypeName | None = None, limit: int | None = None) -> Sequence[ABTest]:
+    def list_tests(self, model_type: ModelTypeName | None = None, limit: int | None = None) -> Sequence[ABTest]:
         """Return tests, newest first."""
         query = select(ABTest).where(self.is_within(ABTest)).order_by(ABTest.started_at.desc(), ABTest.test_id)
         if model_type is not None:
@@ -152,7 +152,13 @@ class ABTests(Scope):
         with self.database.read() as session:
             return list(session.scalars(query.limit(limit)))
 
-    def end_ab_test(
+    def set_test_comparison(self, test_id: str, comparison_id: int) -> None:
+        """Record the live comparison by which a test is decided."""
+        query = update(ABTest).where(ABTest.test_id == test_id)
+        with self.database.write() as session:
+            session.execute(query.values(comparison_id=comparison_id))
+
+    def end_test(
         self, test_id: str, outcome: str, reason: str, now: datetime, *, automatic: bool, evidence: dict[str, Any]
     ) -> None:
         """End a test; production stays as it is.
@@ -162,7 +168,7 @@ class ABTests(Scope):
         """
         with self.database.write() as session:
             test = _fetch_running(session, test_id)
-            end_test(session, test, outcome, reason, now, automatic=automatic, evidence=evidence)
+            record_end_of_test(session, test, outcome, reason, now, automatic=automatic, evidence=evidence)
 
     def promote_challenger(
         self, test_id: str, reason: str, now: datetime, *, automatic: bool, evidence: dict[str, Any]
@@ -193,7 +199,7 @@ class ABTests(Scope):
             columns: dict[str, Any] = {"automatic": automatic, "evidence": {"test_id": test_id, **evidence}}
             session.add(new_entry("promotion", key, reason, now, refit=version.refit, **ids, **columns))
             session.flush()
-            end_test(session, test, "promoted", reason, now, automatic=automatic, evidence=evidence)
+            record_end_of_test(session, test, "promoted", reason, now, automatic=automatic, evidence=evidence)
             return Change(key.model_type, live_id, version.version_id, reason, key.stream)
 
 

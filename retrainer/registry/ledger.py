@@ -49,11 +49,11 @@ def end_running_test(session: Session, key: ModelKey, outcome: str, reason: str,
     """End the A/B test of a model by hand, if one is running."""
     test = fetch_running_test(session, key)
     if test is not None:
-        end_test(session, test, outcome, reason, now)
+        record_end_of_test(session, test, outcome, reason, now)
 
 
-def end_test(session: Session, test: ABTest, outcome: str, reason: str, now: datetime, **columns: Any) -> None:
-    """End an A/B test, and record it; by hand unless the columns of the ledger entry say otherwise."""
+def record_end_of_test(session: Session, test: ABTest, outcome: str, reason: str, now: datetime, **columns: Any) -> None:
+    """End an A/B test, and record it: by hand unless the columns of the ledger entry say otherwise."""
     test.status, test.ended_at, test.outcome, test.reason = "ended", now, outcome, reason
     evidence = {"test_id": test.test_id, "outcome": outcome, **columns.pop("evidence", {})}
     record_entry(

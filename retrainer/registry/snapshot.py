@@ -14,6 +14,8 @@ from retrainer.registry.tables import (
     Base,
     DatabaseIdentity,
     LedgerEntry,
+    LiveComparison,
+    LiveForecast,
     ModelVersion,
     TrainingRun,
     VersionFile,
@@ -64,9 +66,10 @@ def copy_rows(source: sa.Connection, target: sa.Connection, without_data: Iterab
             target.execute(insert, values)
             counts[table.name] += len(rows)
     if target.dialect.name == "postgresql":  # which does not notice that ids were given
-        last = sa.select(sa.func.max(LedgerEntry.entry_id)).scalar_subquery()
-        sequence = sa.func.pg_get_serial_sequence(LedgerEntry.__tablename__, "entry_id")
-        target.execute(sa.select(sa.func.setval(sequence, sa.func.coalesce(last, 1), last.is_not(None))))
+        for key in (LedgerEntry.entry_id, LiveComparison.comparison_id, LiveForecast.forecast_id):
+            last = sa.select(sa.func.max(key)).scalar_subquery()
+            sequence = sa.func.pg_get_serial_sequence(key.class_.__tablename__, key.key)
+            target.execute(sa.select(sa.func.setval(sequence, sa.func.coalesce(last, 1), last.is_not(None))))
     return counts
 
 
