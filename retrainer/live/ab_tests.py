@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from retrainer.algorithms.events import Event
-from retrainer.errors import ABTestError, InsufficientData, NothingInProduction, RetrainerError, UsageError
+from retrainer.errors import ABTestError, NothingInProduction, RetrainerError, UsageError
 from retrainer.evaluation.sequential import EProcess, Interval, Stakes, confidence_interval
 from retrainer.live.update import update_live
 from retrainer.model_types import get_model_type
@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from retrainer.algorithms.model import TrainedModel
     from retrainer.model_types import ModelTypeName
     from retrainer.project import Project
-    from retrainer.registry.tables import ABTest, LiveScore, ModelVersion
+    from retrainer.registry.budgets import TestSide
+    from retrainer.registry.tables import ABTest, LiveScore
     from retrainer.runtime import Runtime
 
 log = logging.getLogger(__name__)
@@ -45,7 +46,7 @@ Outcome = Literal["promoted", "kept", "futile", "stopped"]
 
 
 @dataclass(frozen=True)
-class TestState:
+class ABTestState:
     """What an A/B test has found so far.
 
     Attributes:
@@ -70,7 +71,7 @@ class TestState:
     evidence_for_challenger: float
     evidence_for_production: float
     threshold: float
-    cost_usd: dict[str, float] | None
+    cost_usd: dict[TestSide, float] | None
     sentence: str
     problem: str | None = None
 
@@ -93,7 +94,7 @@ def start_test(
     max_posts: int = MAX_POSTS,
     level: float = LEVEL,
     max_cost: float | None = None,
-) -> TestState:
+) -> ABTestState:
     """Start a test of a challenger against production on the posts that come, after both were loaded.
 
     With `retraining.refit`, the challenger is fitted again on all posts first, and goes live with this fit if it wins.
@@ -176,7 +177,7 @@ def get_latest_test(project: Project, model_type: ModelTypeName) -> ABTest | Non
     return running or next(iter(project.registry.list_tests(model_type, limit=1)), None)
 
 
-def check_test(project: Project, runtime: Runtime, model_type: ModelTypeName, now: datetime) -> TestState | None:
+def check_test(project: Project, runtime: Runtime, model_type: ModelTypeName, now: datetime) -> ABTestState | None:
     """Score the new posts, decide the running test if they settle it, and return the latest test; None without one."""
     if project.registry.get_running_test(model_type) is not None:
         update_live(project, runtime, model_type, now)
@@ -185,7 +186,7 @@ def check_test(project: Project, runtime: Runtime, model_type: ModelTypeName, no
     return None if latest is None else measure_test(project, runtime, latest, now)
 
 
-def decide_test(project: Project, runtime: Runtime, model_type: ModelTypeName, now: datetime) -> TestState | None:
+def decide_test(project: Project, runtime: Runtime, model_type: ModelTypeName, now: datetime) -> ABTestState | None:
     """Decide the running test if the scores up to a time settle it, and carry the decision out in one transaction.
 
     Returns:
@@ -221,7 +222,7 @@ def stop_test(
     outcome: Literal["promoted", "kept", "stopped"],
     reason: str,
     now: datetime,
-) -> TestState:
+) -> ABTestState:
     """End the running test by hand: promote the challenger, keep production, or decide nothing.
 
     Raises:
@@ -242,7 +243,7 @@ def stop_test(
     return measure_test(project, runtime, latest or test, now)
 
 
-def measure_test(project: Project, runtime: Runtime, test: ABTest, now: datetime) -> TestState:
+def measure_test(project: Project, runtime: Runtime, test: ABTest, now: datetime) -> ABTestState:
     """Return what a test has found by the scores that are recorded for posts up to a time."""
     scores: list[LiveScore] = []
     if test.comparison_id is not None:
@@ -263,7 +264,7 @@ def measure_test(project: Project, runtime: Runtime, test: ABTest, now: datetime
     if test.max_cost is not None:
         database = project.registry.database
         costs = {side: SharedBudget.of_test(database, test.test_id, side).limit_and_use()[1] for side in TEST_SIDES}
-    return TestState(
+    return ABTestState(
         test=test,
         num_posts=len(scores),
         score=_overall_score(test, [score.figures for score in scores]),
@@ -300,7 +301,7 @@ def _find_problem(project: Project, runtime: Runtime, test: ABTest) -> str | Non
     return None
 
 
-def _decide(state: TestState) -> tuple[Outcome | None, str]:
+def _decide(state: ABTestState) -> tuple[Outcome | None, str]:
     """Return the outcome of a test, and why; None as the outcome if the test goes on."""
     test, posts = state.test, number(state.num_posts, "live post")
     found = describe_interval(state.interval)
@@ -317,7 +318,7 @@ def _decide(state: TestState) -> tuple[Outcome | None, str]:
 
 
 def _promote(
-    project: Project, runtime: Runtime, state: TestState, reason: str, now: datetime, *, automatic: bool
+    project: Project, runtime: Runtime, state: ABTestState, reason: str, now: datetime, *, automatic: bool
 ) -> None:
     test = state.test
     challenger = project.registry.get_version(test.challenger_id)
@@ -335,19 +336,22 @@ def _promote(
 
 
 def _end(
-    project: Project, runtime: Runtime, state: TestState, outcome: Outcome, reason: str, now: datetime, *, automatic: bool
+    project: Project,
+    runtime: Runtime,
+    state: ABTestState,
+    outcome: Outcome,
+    reason: str,
+    now: datetime,
+    *,
+    automatic: bool,
 ) -> None:
-    project.registry.end_test(
-        state.test.test_id, outcome, reason, now, automatic=automatic, evidence=state.evidence()
-    )
+    project.registry.end_test(state.test.test_id, outcome, reason, now, automatic=automatic, evidence=state.evidence())
     log.info("%s", reason)
     _publish(runtime, state.test, f"Production was kept. {reason}")
 
 
 def _publish(runtime: Runtime, test: ABTest, reason: str) -> None:
-    runtime.events.publish(
-        Event("ab_test", test.model_type_name, test.challenger_id, reason, stream=test.stream)
-    )
+    runtime.events.publish(Event("ab_test", test.model_type_name, test.challenger_id, reason, stream=test.stream))
 
 
 def _describe(test: ABTest, num_posts: int, interval: Interval) -> str:

@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from retrainer.registry.tables import ModelVersion
 
 
-
 def assign(test: ABTest, subject: str) -> TestSide:
     """Return the side of a test that answers a caller: the same one in each test for each subject.
 

@@ -52,7 +52,9 @@ def end_running_test(session: Session, key: ModelKey, outcome: str, reason: str,
         record_end_of_test(session, test, outcome, reason, now)
 
 
-def record_end_of_test(session: Session, test: ABTest, outcome: str, reason: str, now: datetime, **columns: Any) -> None:
+def record_end_of_test(
+    session: Session, test: ABTest, outcome: str, reason: str, now: datetime, **columns: Any
+) -> None:
     """End an A/B test, and record it: by hand unless the columns of the ledger entry say otherwise."""
     test.status, test.ended_at, test.outcome, test.reason = "ended", now, outcome, reason
     evidence = {"test_id": test.test_id, "outcome": outcome, **columns.pop("evidence", {})}

@@ -240,7 +240,8 @@ class Runs(Scope):
         """Close a run and carry out its decision, in one transaction.
 
         The candidate is promoted only if, inside the transaction, the type is not on hold, no A/B test is running, and
-        production is still the version it was compared with. Otherwise the recorded reason says why not, and its live fit is not recorded.
+        production is still the version it was compared with. Otherwise the recorded reason says why not, and its live
+        fit is not recorded.
 
         Raises:
             RunInProgress: another process took this one for dead and closed the run.
