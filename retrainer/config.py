@@ -166,6 +166,7 @@ class RetrainingSettings(_Section):
     enabled: bool = True
     schedule_days: Annotated[float, Field(gt=0, le=36_525, allow_inf_nan=False)] = 7
     min_new_posts: Count | None = None
+    due_on_drift: bool = False
     max_run_minutes: Annotated[float, Field(gt=0, le=525_600, allow_inf_nan=False)] | None = None
     test_split: Annotated[float, Field(gt=0, lt=1)] = 0.2
     min_training_samples: Annotated[Count, Field(ge=2)] = 50

@@ -11,7 +11,7 @@ from retrainer.errors import ABTestError, ProductionChanged
 from retrainer.registry.budgets import SharedBudget
 from retrainer.registry.ledger import new_entry, record_end_of_test, record_entry
 from retrainer.registry.liveness import current_actor
-from retrainer.registry.promotions import Change, describe_race, require_promotable
+from retrainer.registry.promotions import Change, describe_race, end_automatic_hold, require_promotable
 from retrainer.registry.queries import (
     fetch_production,
     fetch_running_test,
@@ -198,6 +198,8 @@ class ABTests(Scope):
             columns: dict[str, Any] = {"automatic": automatic, "evidence": {"test_id": test_id, **evidence}}
             session.add(new_entry("promotion", key, reason, now, refit=version.refit, **ids, **columns))
             session.flush()
+            if not automatic:
+                end_automatic_hold(session, key, version.version_id, now)
             record_end_of_test(session, test, "promoted", reason, now, automatic=automatic, evidence=evidence)
             return Change(key.model_type, live_id, version.version_id, reason, key.stream)
 

@@ -45,11 +45,13 @@ def record_entry(session: Session, action: str, key: ModelKey, reason: str, now:
     session.add(entry)
 
 
-def end_running_test(session: Session, key: ModelKey, outcome: str, reason: str, now: datetime) -> None:
-    """End the A/B test of a model by hand, if one is running."""
+def end_running_test(
+    session: Session, key: ModelKey, outcome: str, reason: str, now: datetime, *, automatic: bool = False
+) -> None:
+    """End the A/B test of a model, if one is running."""
     test = fetch_running_test(session, key)
     if test is not None:
-        record_end_of_test(session, test, outcome, reason, now)
+        record_end_of_test(session, test, outcome, reason, now, automatic=automatic)
 
 
 def record_end_of_test(

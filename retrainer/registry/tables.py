@@ -56,6 +56,7 @@ LEDGER_ACTIONS = (
     "import",
     "ab_start",
     "ab_end",
+    "degraded",
 )
 COMPARED_WITH = ("naive", "previous", "challenger")
 AB_TEST_STATUSES = ("running", "ended")
@@ -474,6 +475,7 @@ class LiveForecast(_OfModel, Base):
     last_post_at: Mapped[datetime]  # … and its time
     made_at: Mapped[datetime]
     target_time: Mapped[datetime]
+    post_id: Mapped[str | None] = mapped_column(Text)  # for which an A/B test had it made; NULL if it was served
     forecast: Mapped[dict[str, Any]]
 
     __table_args__ = (Index("ix_retrainer_live_forecasts_fit", "stream", "model_type", "fit", "last_post_at"),)

@@ -18,7 +18,9 @@ VERSION_ID = "retrainer_model_versions.version_id"
 
 
 def upgrade() -> None:
-    r0004_cleanup.allow_actions(f"{r0004_cleanup.ACTIONS}, {r0004_cleanup.ADDED}, 'import'", "'ab_start', 'ab_end'")
+    r0004_cleanup.allow_actions(
+        f"{r0004_cleanup.ACTIONS}, {r0004_cleanup.ADDED}, 'import'", "'ab_start', 'ab_end', 'degraded'"
+    )
     _create_comparisons()
     _create_scores()
     _create_ab_tests()
@@ -112,6 +114,7 @@ def _create_forecasts() -> None:
         sa.Column("last_post_at", UTCDateTime, nullable=False),
         sa.Column("made_at", UTCDateTime, nullable=False),
         sa.Column("target_time", UTCDateTime, nullable=False),
+        sa.Column("post_id", sa.Text),
         sa.Column("forecast", sa.JSON, nullable=False),
     )
     op.create_index("ix_retrainer_live_forecasts_fit", FORECASTS, ["stream", "model_type", "fit", "last_post_at"])
