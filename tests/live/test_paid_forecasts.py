@@ -60,7 +60,7 @@ def train_two_versions(folder: Path) -> tuple[str, str]:
         "RETRAINER_CONTENT_MODEL__ALGORITHM": "claude_api",
         "RETRAINER_CONTENT_MODEL__CLAUDE_API__MAX_TOKENS": "64",
     }
-    made = []
+    made: list[str] = []
     with ClaudeServer() as server, environment({"ANTHROPIC_BASE_URL": server.url, "ANTHROPIC_API_KEY": KEY}):
         for examples in (6, 3):
             options["RETRAINER_CONTENT_MODEL__CLAUDE_API__EXAMPLES"] = str(examples)
@@ -411,7 +411,7 @@ def test_a_post_whose_text_was_edited_needs_no_new_call_and_one_that_moved_does(
     _update(complete.project, edited)
     assert complete.shadow() == before
     assert len(server.requests) == 12
-    edited.loc[LIVE[5], "created_at"] += timedelta(minutes=7)
+    edited["created_at"] = [*TIMES[:-1], TIMES[-1] + timedelta(minutes=7)]
     _update(complete.project, edited)
     complete.shadow()
     assert len(server.requests) == 14
