@@ -172,10 +172,17 @@ class ForeignPostStore(PostStore):
             return self._post(row)
         raise unknown_post(post_id, self.location)
 
-    def find_moved(self, trained_at: datetime, trained_through: tuple[datetime, str]) -> set[str]:
+    def find_moved(
+        self, trained_at: datetime, trained_through: tuple[datetime, str], since: datetime | None = None
+    ) -> set[str]:
         """Return nothing: what happened to a foreign post is not known."""
-        del trained_at, trained_through
+        del trained_at, trained_through, since
         return set()
+
+    def count_late(self, until: datetime, imported_after: datetime) -> int | None:
+        """Return None: when a foreign post arrived is not known."""
+        del until, imported_after
+        return None
 
     def are_past(self, now: datetime) -> bool:
         """Whether the posts are in the project's database: they are not."""

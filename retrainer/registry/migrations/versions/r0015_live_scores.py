@@ -14,11 +14,12 @@ depends_on = None
 COMPARISONS, SCORES, TESTS, FORECASTS = (
     f"retrainer_{name}" for name in ("live_comparisons", "live_scores", "ab_tests", "live_forecasts")
 )
+ADDED = "'ab_start', 'ab_end', 'degraded'"
 VERSION_ID = "retrainer_model_versions.version_id"
 
 
 def upgrade() -> None:
-    r0004_cleanup.allow_actions(f"{r0004_cleanup.ACTIONS}, {r0004_cleanup.ADDED}, 'import'", "'ab_start', 'ab_end'")
+    r0004_cleanup.allow_actions(f"{r0004_cleanup.ACTIONS}, {r0004_cleanup.ADDED}, 'import'", ADDED)
     _create_comparisons()
     _create_scores()
     _create_ab_tests()
@@ -45,7 +46,10 @@ def _create_comparisons() -> None:
         sa.Column("through", UTCDateTime),
         sa.Column("through_post_id", sa.Text),
         sa.Column("rescore_from", UTCDateTime),
+        sa.Column("posts_digest", sa.LargeBinary),
         sa.Column("num_scored", sa.Integer, nullable=False),
+        sa.Column("sums", sa.JSON, nullable=False),
+        sa.Column("other_sums", sa.JSON, nullable=False),
         sa.Column("state", sa.LargeBinary, nullable=False),
         sa.Column("naive_model", sa.LargeBinary),
         sa.CheckConstraint(
@@ -112,6 +116,7 @@ def _create_forecasts() -> None:
         sa.Column("last_post_at", UTCDateTime, nullable=False),
         sa.Column("made_at", UTCDateTime, nullable=False),
         sa.Column("target_time", UTCDateTime, nullable=False),
+        sa.Column("post_id", sa.Text),
         sa.Column("forecast", sa.JSON, nullable=False),
     )
     op.create_index("ix_retrainer_live_forecasts_fit", FORECASTS, ["stream", "model_type", "fit", "last_post_at"])
