@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import pandas as pd
 
-from retrainer.errors import InsufficientData, NothingInProduction, UsageError
+from retrainer.errors import DatabaseError, InsufficientData, NothingInProduction, UsageError
 from retrainer.model_types.base import Origins
 from retrainer.model_types.timing import HORIZONS_HOURS, INTERVAL_LEVEL, TimingForecasts
 from retrainer.pipeline.loading import load_live_fit, train_naive_model
 from retrainer.pipeline.simulation import Simulation, check_next_posts, resolve_horizon, simulate
 from retrainer.pipeline.split import load_posts
 from retrainer.posts.freshness import measure_freshness
+from retrainer.registry.refits import fit_name
+from retrainer.registry.tables import LiveForecast
 from retrainer.streams import of_stream, stream_argument
 from retrainer.times import format_time
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from retrainer.model_types import ModelTypeName
+    from retrainer.model_types.content import ContentForecast
     from retrainer.project import Project
     from retrainer.registry.tables import ModelVersion
     from retrainer.runtime import Runtime
@@ -284,6 +287,8 @@ def _next_content(project: Project, runtime: Runtime, version: ModelVersion, now
     texts.warn_if_trained_later(version)
     target_time = stream.at + timedelta(hours=_median_wait(project, runtime, stream))
     (forecast,) = model.predict(texts.posts, texts.origins(texts.at, target_time=target_time))
+    if model.algorithm.description.paid and at in {None, "last"}:
+        _keep(project, version, texts, target_time, forecast)
     return replace(
         stream.next_post(version, target_time),
         last_post_at=texts.last_post_at,
@@ -292,6 +297,27 @@ def _next_content(project: Project, runtime: Runtime, version: ModelVersion, now
         tokens=forecast.input_tokens + forecast.output_tokens,
         cost_usd=forecast.cost_usd,
     )
+
+
+def _keep(
+    project: Project, version: ModelVersion, texts: _Moment, target_time: datetime, forecast: ContentForecast
+) -> None:
+    """Keep a forecast that was paid for, so that it can be scored; one as of a past time may know what came since."""
+    try:
+        project.registry.keep_forecast(
+            LiveForecast(
+                model_type="content",
+                version_id=version.version_id,
+                fit=fit_name(version.version_id, version.refit),
+                last_post_id=str(texts.posts["post_id"].iloc[-1]),
+                last_post_at=texts.last_post_at,
+                made_at=texts.now,
+                target_time=target_time,
+                forecast=asdict(forecast),
+            )
+        )
+    except DatabaseError as error:
+        log.warning("The forecast will not be scored, since it cannot be kept: %s", error)
 
 
 def _utc(time: datetime) -> np.datetime64:

@@ -91,6 +91,12 @@ class ForeignPostStore(PostStore):
         """Return the posts of a stream up to a time, like `PostStore.load`."""
         return self._load(["post_id", "created_at", *(["content"] if with_content else [])], until)
 
+    def load_lengths(self, until: datetime) -> pd.DataFrame:
+        """Return the posts with the lengths of their texts, like `PostStore.load_lengths`."""
+        posts = self._load(["post_id", "created_at", "content"], until, warn=False)
+        lengths = posts.pop("content").fillna("").map(str).str.strip().str.len().astype("float64")
+        return posts.assign(length=lengths.where(lengths > 0))
+
     def summary(self, until: datetime, *, warn: bool = True) -> PostsSummary:
         """Count the posts of a stream up to a time; optionally, warn about unusable ones."""
         posts = self._load(["post_id", "created_at", "content"], until, warn=warn)
@@ -179,9 +185,9 @@ class ForeignPostStore(PostStore):
         del trained_at, trained_through, since
         return set()
 
-    def count_late(self, until: datetime, imported_after: datetime) -> int | None:
-        """Return None: when a foreign post arrived is not known."""
-        del until, imported_after
+    def count_late(self, until: datetime, known_at: datetime) -> int | None:
+        """Return None: the table does not say when posts arrived."""
+        del until, known_at
         return None
 
     def are_past(self, now: datetime) -> bool:

@@ -121,16 +121,22 @@ class PostStore:
             PostsError: a foreign table has an id twice.
             DatabaseError: the database cannot be read.
         """
-        query = self._select_posts(with_content=with_content).where(Post.created_at <= until)
+        query = self._select_posts({"content": Post.content} if with_content else {}, until)
         return self._read_posts(query.order_by(Post.created_at, Post.post_id))
 
-    def _select_posts(self, *, with_content: bool) -> sa.Select[Any]:
-        columns = ["post_id", "created_at", *(["content"] if with_content else [])]
-        fields: list[Any] = [sa.inspect(Post).local_table.c[name] for name in columns]
-        if self._engine.dialect.name == "sqlite":
-            # SQLite stores times as text, which pandas parses faster than the driver creates a million objects.
-            fields[1] = sa.type_coerce(fields[1], sa.String).label("created_at")
-        return sa.select(*fields).where(Post.stream == self.stream)
+    def load_lengths(self, until: datetime) -> pd.DataFrame:
+        """Return the posts as `load` does, with the lengths of their texts instead: `length` (float; NaN without)."""
+        query = self._select_posts({"length": sa.func.length(Post.content)}, until)
+        posts = self._read_posts(query.order_by(Post.created_at, Post.post_id))
+        return posts.astype({"length": "float64"})
+
+    def _select_posts(self, others: dict[str, Any], until: datetime) -> sa.Select[Any]:
+        table = sa.inspect(Post).local_table
+        # SQLite stores times as text, which pandas parses faster than the driver creates a million objects.
+        is_sqlite = self._engine.dialect.name == "sqlite"
+        time = sa.type_coerce(table.c.created_at, sa.String).label("created_at") if is_sqlite else table.c.created_at
+        query = sa.select(table.c.post_id, time, *(value.label(name) for name, value in others.items()))
+        return query.where(Post.stream == self.stream, Post.created_at <= until)
 
     def _read_posts(self, query: sa.Select[Any], connection: sa.Connection | None = None) -> pd.DataFrame:
         posts = self._query(query, list(query.selected_columns.keys()), connection)
@@ -162,7 +168,7 @@ class PostStore:
         is_later = Post.created_at > time
         if post_id is not None:
             is_later = (Post.created_at >= time) & (is_later | (self._plain_id > post_id))  # the first takes an index
-        query = self._select_posts(with_content=with_content).where(is_later, Post.created_at <= until)
+        query = self._select_posts({"content": Post.content} if with_content else {}, until).where(is_later)
         query = query.order_by(Post.created_at, self._plain_id).limit(limit)
         return self._read_posts(query, connection)
 
@@ -175,7 +181,7 @@ class PostStore:
             with_content: whether to load the texts.
         """
         time, post_id = before
-        query = self._select_posts(with_content=with_content).where(Post.created_at <= time)
+        query = self._select_posts({"content": Post.content} if with_content else {}, time)
         if post_id is not None:
             query = query.where((Post.created_at < time) | (self._plain_id <= post_id))
         query = query.order_by(Post.created_at.desc(), self._plain_id.desc()).limit(limit)
@@ -317,13 +323,11 @@ class PostStore:
         with self._database.read() as session:
             return set(session.scalars(query))
 
-    def count_late(self, until: datetime, imported_after: datetime) -> int | None:
-        """Count the posts of a stream up to a time that were imported after another; None if that is not known."""
-        query = sa.select(sa.func.count()).where(
-            Post.stream == self.stream, Post.created_at <= until, Post.imported_at > imported_after
-        )
+    def count_late(self, until: datetime, known_at: datetime) -> int | None:
+        """Count the posts of a stream up to a time that were imported after another time; None if that is unknown."""
+        late = (Post.stream == self.stream, Post.created_at <= until, Post.imported_at > known_at)
         with self._database.read() as session:
-            return session.scalar(query) or 0
+            return session.scalar(sa.select(sa.func.count()).select_from(Post).where(*late)) or 0
 
     def delete(self, post_ids: Iterable[str]) -> None:
         """Delete posts of a stream, all or none of them.

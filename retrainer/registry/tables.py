@@ -478,9 +478,7 @@ class LiveForecast(_OfModel, Base):
     last_post_at: Mapped[datetime]  # … and its time
     made_at: Mapped[datetime]
     target_time: Mapped[datetime]
-    post_id: Mapped[str | None] = mapped_column(
-        Text
-    )  # the post that an A/B test had it made for; NULL if it was served
+    post_id: Mapped[str | None] = mapped_column(Text)  # for which an A/B test had it made; NULL if it was served
     forecast: Mapped[dict[str, Any]]
 
     __table_args__ = (Index("ix_retrainer_live_forecasts_fit", "stream", "model_type", "fit", "last_post_at"),)
