@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import and_, case, delete, func, insert, or_, select, update
 
@@ -14,13 +14,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime
 
-    from sqlalchemy import ColumnElement, Connection, Row
+    from sqlalchemy import ColumnElement, Connection
     from sqlalchemy.orm import Session
 
     from retrainer.model_types import ModelTypeName
 
 _CHUNK_ROWS = 5_000
-_COLUMNS = [LiveScore.__table__.c[column.key] for column in LiveScore.__mapper__.column_attrs]
 
 
 class Progress(NamedTuple):
@@ -40,6 +39,21 @@ class Progress(NamedTuple):
     def of(cls, comparison: LiveComparison) -> Progress:
         """Return where a comparison stands."""
         return cls(comparison.through, comparison.through_post_id, comparison.rescore_from)
+
+
+class PostScore(NamedTuple):
+    """A row of `LiveScore`, without its comparison."""
+
+    post_id: str
+    created_at: datetime
+    num_origins: int
+    figures: list[float]
+    other_figures: list[float]
+    loss: float
+    other_loss: float
+    lose: float
+    other_lose: float
+    most: float
 
 
 class Live(Scope):
@@ -107,8 +121,8 @@ class Live(Scope):
         since: datetime | None = None,
         until: datetime | None = None,
         chunk_rows: int = _CHUNK_ROWS,
-    ) -> Iterator[Sequence[Row[Any]]]:
-        """Yield the rows of `LiveScore` in order of (created_at, post_id), so that memory does not grow with them.
+    ) -> Iterator[list[PostScore]]:
+        """Yield the scores of a comparison in order of (created_at, post_id), so that memory does not grow with them.
 
         Args:
             since: the first time of a post, UTC; None for all.
@@ -123,9 +137,10 @@ class Live(Scope):
         after: tuple[datetime, str] | None = None
         while True:
             conditions = of_period if after is None else [*of_period, _is_after(*after)]
-            query = select(*_COLUMNS).where(*conditions).order_by(LiveScore.created_at, LiveScore.post_id)
+            columns = [LiveScore.__table__.c[name] for name in PostScore._fields]  # rows, not objects: twice as fast
+            query = select(*columns).where(*conditions).order_by(LiveScore.created_at, LiveScore.post_id)
             with self.database.read() as session:
-                rows = session.execute(query.limit(chunk_rows)).all()
+                rows = [PostScore._make(row) for row in session.execute(query.limit(chunk_rows))]
             if rows:
                 yield rows
             if len(rows) < chunk_rows:
@@ -154,7 +169,7 @@ def add_live_comparison(session: Session, comparison: LiveComparison) -> LiveCom
 def append_live_scores(
     session: Session,
     comparison: LiveComparison,
-    scores: Sequence[LiveScore],
+    scores: Sequence[PostScore],
     totals: Mapping[str, object],
 ) -> bool:
     """Append scores in order, in a transaction, if the comparison still stands where it stood when it was read.
@@ -170,7 +185,7 @@ def append_live_scores(
     if not _update_if_unchanged(session, comparison, totals):
         return False
     if scores:
-        values = [{column.key: getattr(score, column.key) for column in _COLUMNS} for score in scores]
+        values = [{"comparison_id": comparison.comparison_id, **score._asdict()} for score in scores]
         session.execute(insert(LiveScore), values)
     return True
 
