@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from retrainer.model_types import ModelTypeName
     from retrainer.project import Project
     from retrainer.registry.budgets import TestSide
-    from retrainer.registry.tables import ABTest, LiveScore
+    from retrainer.registry.live import PostScore
+    from retrainer.registry.tables import ABTest
     from retrainer.runtime import Runtime
 
 log = logging.getLogger(__name__)
@@ -245,7 +246,7 @@ def stop_test(
 
 def measure_test(project: Project, runtime: Runtime, test: ABTest, now: datetime) -> ABTestState:
     """Return what a test has found by the scores that are recorded for posts up to a time."""
-    scores: list[LiveScore] = []
+    scores: list[PostScore] = []
     if test.comparison_id is not None:
         until = now if test.ended_at is None else min(now, test.ended_at)
         for chunk in project.registry.stream_live_scores(test.comparison_id, until=until):
