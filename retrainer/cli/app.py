@@ -45,6 +45,7 @@ COMMANDS = {
     "promote": _Command("versions", RETRAIN, "Promote a version to production."),
     "rollback": _Command("versions", RETRAIN, "Undo the latest promotion of a model type."),
     "compare": _Command("evaluate", RETRAIN, "Score two versions on the same posts."),
+    "ab": _Command("ab", RETRAIN, "Test a version against production on the posts that come."),
     "history": _Command("show", RETRAIN, "Show training runs and what was decided about each."),
     "replay": _Command("replay", REPLAY, "Test the retraining policy, and others, on past posts."),
     "status": _Command("project", INSPECT, "Show the state of the project, and what needs attention."),
