@@ -260,8 +260,8 @@ def reorder(stream: Stream, unit: str, scenario: Scenario, generator: np.random.
 
 
 def _stream_of(posts: pd.DataFrame) -> Stream:
-    lengths = posts["content"].str.len().astype("float64")
-    return Stream(utc_times(posts).astype(np.int64), lengths.to_numpy())
+    lengths = posts["content"].str.len().to_numpy(np.float64, na_value=np.nan)
+    return Stream(utc_times(posts).astype(np.int64), lengths)
 
 
 def _in_order(name: str, stream: Stream) -> dict[str, Any]:

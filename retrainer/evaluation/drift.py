@@ -158,7 +158,7 @@ def detect(observations: Floats, tolerance: float, bets: Floats) -> Floats:
     # R is the sum, over all days on which the bets may have begun, of what they have grown to.
     logs = total + np.logaddexp.accumulate(growth - total, axis=0)
     evidence = np.concatenate([[0.0], np.exp(np.minimum(logs, _MAX_LOG)).mean(axis=1)])
-    return evidence[np.cumsum(known)]
+    return np.asarray(evidence[np.cumsum(known)])
 
 
 def rank(values: Floats, reference: Floats) -> Floats:

@@ -53,7 +53,7 @@ def with_lengths(stream: Stream, factor: float, no_text: float = 0.0) -> Stream:
     return Stream(stream.times, lengths)
 
 
-def count_false_alarms(streams: int, rates: tuple[float, ...] = RATES) -> tuple[dict[tuple[str, str], int], float]:
+def count_false_alarms(streams: int, rates: tuple[float, ...] = RATES) -> tuple[dict[tuple[str, DriftKind], int], float]:
     """Return the alarms of stationary streams by rhythm and kind, and the years of each rhythm."""
     alarms = dict.fromkeys(product(RHYTHMS, DRIFT_KINDS), 0)
     for rhythm, (place, rate), number in product(RHYTHMS, enumerate(rates), range(streams)):

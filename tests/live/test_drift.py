@@ -190,14 +190,13 @@ def test_a_foreign_table_is_compared_too(folder_on_each_database: Path) -> None:
     posts = pd.concat([random_posts(START, 150, no_text=0.1), random_posts(TRAINED, 90, rate=14, seed=2)])
     with project.registry.database.engine.begin() as connection:
         connection.execute(sa.text("CREATE TABLE notes (id TEXT, at TEXT, body TEXT)"))
-        rows = [
-            {"id": row.post_id, "at": row.created_at.isoformat(), "body": row.content or "  "}
-            for row in posts.itertuples()
-        ]
+        contents = posts["content"].where(posts["content"].notna(), "  ")
+        columns = zip(posts["post_id"], map(str, posts["created_at"]), contents, strict=True)
+        rows = [dict(zip(("id", "at", "body"), row, strict=True)) for row in columns]
         connection.execute(sa.text("INSERT INTO notes VALUES (:id, :at, :body)"), rows)
     names = {"POST_ID": "id", "CREATED_AT": "at", "CONTENT": "body"}
-    columns = {f"RETRAINER_POSTS__COLUMNS__{key}": name for key, name in names.items()}
-    foreign = open_project(folder_on_each_database, {"RETRAINER_POSTS__TABLE": "notes", **columns})
+    environ = {f"RETRAINER_POSTS__COLUMNS__{key}": name for key, name in names.items()}
+    foreign = open_project(folder_on_each_database, {"RETRAINER_POSTS__TABLE": "notes", **environ})
     retrain(foreign, runtime_of(foreign), "timing", TRAINED)
     found = by_kind(measure_drift(foreign, "timing", LATER))
     assert found["rate"].alarm
