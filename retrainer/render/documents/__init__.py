@@ -11,6 +11,7 @@ if TYPE_CHECKING:
         evaluations,
         exports,
         forecasts,
+        live,
         posts,
         project,
         runs,
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
         versions,
     )
 
-__all__ = ["evaluations", "exports", "forecasts", "posts", "project", "runs", "status", "streams", "versions"]
+__all__ = ["evaluations", "exports", "forecasts", "live", "posts", "project", "runs", "status", "streams", "versions"]
 
 
 def __getattr__(name: str) -> object:
