@@ -37,7 +37,8 @@ if TYPE_CHECKING:
 
     from retrainer.model_types import ModelTypeName
     from retrainer.project import Project
-    from retrainer.registry.tables import LiveComparison, LiveScore, ModelVersion
+    from retrainer.registry.live import PostScore
+    from retrainer.registry.tables import LiveComparison, ModelVersion
 
     Floats = NDArray[np.float64]
 
@@ -237,7 +238,7 @@ class _Reader:
         if self.weeks:
             self._end_week()
 
-    def _add(self, scores: Sequence[LiveScore]) -> None:
+    def _add(self, scores: Sequence[PostScore]) -> None:
         times = np.array([score.created_at.replace(tzinfo=None) for score in scores], dtype="datetime64[us]")
         live = np.array([score.figures for score in scores], dtype=float)
         other = np.array([score.other_figures for score in scores], dtype=float)
