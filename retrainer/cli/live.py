@@ -20,6 +20,8 @@ from retrainer.render import documents, live_plot, plots
 from retrainer.render import live as live_text
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from retrainer.project import Project
     from retrainer.runtime import Runtime
 
@@ -64,29 +66,25 @@ def live(
     with open_project(context) as (project, runtime):
         one = project.select_one(stream)
         if one is None:
-            if since or plot or dry_run:
-                option = "--since" if since else "--plot" if plot else "--dry-run"
-                raise UsageError(f"{option} is about one stream", hint="Choose it with --stream NAME")
+            _require_one_stream(since=since, plot=plot, dry_run=dry_run)
             found = refresh.refresh_streams(project, runtime, project.select_streams(stream), model_type, now)
             short_ids = project.registry.short_ids()
         else:
             reports, reviews = _report(project.for_stream(one), runtime, model_type, now, since, dry_run=dry_run)
-            if plot is not None and len(reports) > 1:
-                raise UsageError("--plot is about one model type", hint="Choose timing or content")
     if one is None and as_json:
         console.document(documents.live.LiveModelsDocument.from_summaries(found))
     elif one is None:
         live_text.show_summaries(found, short_ids)
-    elif as_json:
-        console.document(documents.live.LiveModelsDocument.from_reports(reports, reviews))
     else:
-        for index, each in enumerate(reports):
-            if index:
-                console.text()
-            live_text.show_live(each, reviews.get(each.model_type), all_weeks=since is not None)
-    if one is not None and plot is not None:  # last: a plot that fails must not hide the result
-        with console.working():
-            live_plot.draw(reports[0], plot)
+        _show(reports, reviews, plot, all_weeks=since is not None, as_json=as_json)
+
+
+def _require_one_stream(**options: object) -> None:
+    """Check that no option is given that is about one stream."""
+    for name, value in options.items():
+        if value:
+            option = name.replace("_", "-")
+            raise UsageError(f"--{option} is about one stream", hint="Choose it with --stream NAME")
 
 
 def _report(
@@ -97,9 +95,10 @@ def _report(
     since: datetime | None,
     *,
     dry_run: bool,
-) -> tuple[list[report.LiveReport], dict[str, rollback.Review]]:
+) -> tuple[list[report.LiveReport], dict[ModelTypeName, rollback.Review]]:
     """Bring the scores of a stream up to date, and report on its production versions."""
-    reports, reviews = [], {}
+    reports: list[report.LiveReport] = []
+    reviews: dict[ModelTypeName, rollback.Review] = {}
     for name in [model_type] if model_type else MODEL_TYPE_NAMES:
         if model_type is None and project.registry.get_production(name) is None:
             continue
@@ -110,3 +109,25 @@ def _report(
     if not reports:
         raise NothingInProduction("no version is in production", hint="Run `retrainer train`")
     return reports, reviews
+
+
+def _show(
+    reports: Sequence[report.LiveReport],
+    reviews: Mapping[ModelTypeName, rollback.Review],
+    plot: Path | None,
+    *,
+    all_weeks: bool,
+    as_json: bool,
+) -> None:
+    if plot is not None and len(reports) > 1:
+        raise UsageError("--plot is about one model type", hint="Choose timing or content")
+    if as_json:
+        console.document(documents.live.LiveModelsDocument.from_reports(reports, reviews))
+    else:
+        for index, one in enumerate(reports):
+            if index:
+                console.text()
+            live_text.show_live(one, reviews.get(one.model_type), all_weeks=all_weeks)
+    if plot is not None:  # last: a plot that fails must not hide the result
+        with console.working():
+            live_plot.draw(reports[0], plot)

@@ -13,9 +13,6 @@ from retrainer.model_types.base import skill_score
 from retrainer.registry.refits import fit_name
 from retrainer.registry.tables import COMPARED_WITH
 
-from retrainer.registry.refits import fit_name
-from retrainer.registry.tables import COMPARED_WITH
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
@@ -88,7 +85,7 @@ class ComparisonReport:
     def from_row(cls, row: LiveComparison) -> ComparisonReport:
         """Return the comparison by what is kept with it."""
         process = EProcess.from_bytes(row.state) if row.state else EProcess()
-        model_type, count = cast("ModelTypeName", row.model_type), row.num_scored
+        model_type, count = row.model_type_name, row.num_scored
         return cls(
             against=cast("Against", row.against),
             other_version_id=row.other_version_id,
@@ -150,12 +147,12 @@ class LiveSummary:
 
     @property
     def verdict(self) -> Verdict:
-        """The verdict …"""
+        """The verdict in a word."""
         return find_verdict(self.comparisons)
 
     @property
     def sentence(self) -> str:
-        """… and the sentence."""
+        """The verdict in a sentence."""
         return describe_verdict(self.comparisons)
 
 
@@ -178,8 +175,17 @@ def list_comparisons(registry: Registry) -> list[LiveComparison]:
 
     With a challenger, only that of a running A/B test.
     """
-    rows = registry.list_current_live_comparisons()
+    rows = [
+        row
+        for row in registry.list_current_live_comparisons()
+        if row.against != "challenger" or _is_tested(registry, row)
+    ]
     return sorted(rows, key=lambda row: (row.stream, row.model_type, COMPARED_WITH.index(row.against)))
+
+
+def _is_tested(registry: Registry, row: LiveComparison) -> bool:
+    test = registry.across([row.stream]).get_running_test(row.model_type_name)
+    return test is not None and test.comparison_id == row.comparison_id
 
 
 def find_comparison(comparisons: Sequence[ComparisonReport], other: Against) -> ComparisonReport | None:

@@ -35,5 +35,7 @@ def test_a_difference_that_is_certain_is_said_though_the_interval_may_include_no
 
 def test_the_interval_of_one_side_is_turned_into_that_of_the_other() -> None:
     turned = ErrorInterval.of_a(Interval(-0.25, 0.2, 0.0))
-    assert turned == ErrorInterval(pytest.approx(-0.25), pytest.approx(0.2), 0.0), "1 / 1.25 is 0.8, 1 / 0.8 is 1.25"
+    assert (turned.low, turned.high, turned.estimate) == pytest.approx((-0.25, 0.2, 0)), (
+        "1 / 1.25 = 0.8, 1 / 0.8 = 1.25"
+    )
     assert ErrorInterval.of_a(Interval(None, None, None)) == ErrorInterval(None, None, None)

@@ -215,7 +215,9 @@ class LiveModelsDocument(Document):
     count: int = Field(examples=[1])
 
     @classmethod
-    def from_reports(cls, found: "Sequence[report.LiveReport]", reviews: "Mapping[str, rollback.Review]") -> Self:
+    def from_reports(
+        cls, found: "Sequence[report.LiveReport]", reviews: "Mapping[ModelTypeName, rollback.Review]"
+    ) -> Self:
         models = [LiveDocument.from_report(one, reviews.get(one.model_type)) for one in found]
         return cls(models=models, count=len(models))
 
