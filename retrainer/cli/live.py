@@ -104,8 +104,6 @@ def _report(
             continue
         refresh.refresh_live(project, runtime, name, now, decide=not dry_run)
         reports.append(report.report_live(project, name, now, since))
-        if dry_run:
-            reviews[name] = rollback.review_production(project, runtime, name, now, dry_run=True)
     if not reports:
         raise NothingInProduction("no version is in production", hint="Run `retrainer train`")
     return reports, reviews

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -148,7 +148,8 @@ def test_the_promise_is_shown_beside_what_came(live: Project) -> None:
     second = report_live(live, "timing", LATER)
     assert second.promise is None, "promoted by hand"
     evidence = {"metrics_a": {"overall_score": 0.5}, "metrics_b": {"overall_score": 0.52}, "num_predictions": 30}
-    ids = {"version_id": second.version_id, "from_version_id": first, "to_version_id": second.version_id}
+    ids: dict[str, Any] = {"version_id": second.version_id, "from_version_id": first}
+    ids["to_version_id"] = second.version_id
     with live.registry.database.write() as session:
         key = live.registry.key("timing")
         session.add(new_entry("promotion", key, "New model is 4.0% better", NOW, evidence=evidence, **ids))
