@@ -260,7 +260,7 @@ def reorder(stream: Stream, unit: str, scenario: Scenario, generator: np.random.
 
 
 def _stream_of(posts: pd.DataFrame) -> Stream:
-    lengths = posts["content"].str.len().to_numpy(np.float64, na_value=np.nan)
+    lengths: Floats = np.asarray(posts["content"].str.len(), dtype=np.float64)
     return Stream(utc_times(posts).astype(np.int64), lengths)
 
 

@@ -42,10 +42,11 @@ def by_kind(drifts: list[Drift]) -> dict[str, Drift]:
     return {drift.kind: drift for drift in drifts}
 
 
-def test_nothing_in_production_has_no_drift(project: Project) -> None:
-    assert measure_drift(project, "timing", LATER) == []
+def test_nothing_in_production_has_no_drift(sqlite_folder: Path) -> None:
+    assert measure_drift(open_project(sqlite_folder), "timing", LATER) == []
 
 
+@pytest.mark.slow
 def test_every_kind_is_reported_in_the_same_order(sqlite_folder: Path) -> None:
     configure(sqlite_folder, refit="true")
     project = live_project(sqlite_folder, random_posts(TRAINED, 90, no_text=0.04, seed=2))
@@ -87,6 +88,7 @@ def assert_alike(found: str, expected: str) -> None:
     assert words == [word for word in expected.split() if not any(c.isdigit() for c in word)], found
 
 
+@pytest.mark.slow
 def test_silence_is_a_change_of_the_rate(sqlite_folder: Path) -> None:
     found = by_kind(measure_drift(live_project(sqlite_folder), "timing", LATER))
     assert found["rate"].alarm
@@ -95,6 +97,7 @@ def test_silence_is_a_change_of_the_rate(sqlite_folder: Path) -> None:
     assert [kind for kind, drift in found.items() if drift.alarm] == ["rate"]
 
 
+@pytest.mark.slow
 def test_other_weekdays_are_named(sqlite_folder: Path) -> None:
     project = open_project(sqlite_folder)
     posts = pd.concat([random_posts(START, 150), random_posts(TRAINED, 90, seed=2)])
@@ -107,6 +110,7 @@ def test_other_weekdays_are_named(sqlite_folder: Path) -> None:
     assert found["hours"].sentence.endswith(" (UTC), 0% before")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("refit", ["false", "true"])
 def test_the_reference_is_what_the_live_fit_was_trained_on(sqlite_folder: Path, refit: str) -> None:
     configure(sqlite_folder, refit=refit)
@@ -115,6 +119,7 @@ def test_the_reference_is_what_the_live_fit_was_trained_on(sqlite_folder: Path, 
     assert days == 1 if refit == "true" else 25 <= days <= 35, "without, the test posts have come since"
 
 
+@pytest.mark.slow
 def test_too_few_days_are_said(sqlite_folder: Path) -> None:
     configure(sqlite_folder, refit="true")
     project = open_project(sqlite_folder)
@@ -125,6 +130,7 @@ def test_too_few_days_are_said(sqlite_folder: Path) -> None:
     assert (drift.alarm, drift.evidence, drift.latest) == (False, None, None)
 
 
+@pytest.mark.slow
 def test_no_complete_day_since_is_said(sqlite_folder: Path) -> None:
     configure(sqlite_folder, refit="true")
     drifts = measure_drift(live_project(sqlite_folder), "timing", TRAINED - timedelta(minutes=1))
@@ -133,7 +139,7 @@ def test_no_complete_day_since_is_said(sqlite_folder: Path) -> None:
     }
 
 
-@pytest.mark.slow_on_postgresql
+@pytest.mark.slow
 def test_late_edited_and_deleted_posts_count_as_if_they_had_always_been_there(folder_on_each_database: Path) -> None:
     later = random_posts(TRAINED, 90, rate=14, seed=2)
     project = live_project(folder_on_each_database, later)
@@ -147,6 +153,7 @@ def test_late_edited_and_deleted_posts_count_as_if_they_had_always_been_there(fo
     assert measure_drift(project, "timing", LATER) == whole
 
 
+@pytest.mark.slow
 def test_it_works_when_the_training_posts_are_gone(sqlite_folder: Path) -> None:
     project = live_project(sqlite_folder)
     with project.registry.database.write() as session:
@@ -155,7 +162,7 @@ def test_it_works_when_the_training_posts_are_gone(sqlite_folder: Path) -> None:
     assert sentences == {"Too few days to say: none of the posts that the model was trained on is there"}
 
 
-@pytest.mark.slow_on_postgresql
+@pytest.mark.slow
 def test_each_stream_has_its_own_drift(folder_on_each_database: Path) -> None:
     project = open_project(folder_on_each_database)
     for stream, rate in (("calm", 6.0), ("loud", 14.0)):
@@ -184,7 +191,7 @@ def test_lengths_are_those_of_the_texts(folder_on_each_database: Path) -> None:
     assert loaded.loc[loaded["post_id"] == posts.loc[0, "post_id"], "length"].item() == 5
 
 
-@pytest.mark.slow_on_postgresql
+@pytest.mark.slow
 def test_a_foreign_table_is_compared_too(folder_on_each_database: Path) -> None:
     project = open_project(folder_on_each_database)
     posts = pd.concat([random_posts(START, 150, no_text=0.1), random_posts(TRAINED, 90, rate=14, seed=2)])
