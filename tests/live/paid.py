@@ -142,7 +142,10 @@ def complete(paid: Paid) -> Paid:
     return paid
 
 
-on_each_database = pytest.mark.parametrize("database", ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
+on_sqlite = pytest.mark.parametrize("folder_on_each_database", ["sqlite"], indirect=True)
+on_each_database = pytest.mark.parametrize(
+    "folder_on_each_database", ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)], indirect=True
+)
 
 
 def update_posts(project: Project, posts: Any) -> None:

@@ -19,7 +19,7 @@ from tests import claude_server
 from tests.api.conftest import TOKEN, WITH_TOKEN, thread_server
 from tests.claude_server import text_reply
 from tests.conftest import NOW, open_project, runtime_of
-from tests.live.paid import LAST_TRAINED, LIVE, POSTS, TEST_ID, TIMES, Paid, on_each_database, update_posts
+from tests.live.paid import LAST_TRAINED, LIVE, POSTS, TEST_ID, TIMES, Paid, on_each_database, on_sqlite, update_posts
 from tests.worker import Worker, release
 
 if TYPE_CHECKING:
@@ -77,6 +77,7 @@ def test_any_text_survives_the_database(complete: Paid) -> None:
 
 
 @pytest.mark.slow
+@on_sqlite
 def test_forecasts_as_of_a_past_time_and_free_ones_are_not_kept(paid: Paid) -> None:
     now = TIMES[LAST_TRAINED] + timedelta(hours=2)
     paid.predict(now, at=TIMES[LAST_TRAINED] + timedelta(hours=1))
@@ -91,6 +92,7 @@ def test_forecasts_as_of_a_past_time_and_free_ones_are_not_kept(paid: Paid) -> N
     assert len(paid.kept()) == 1
 
 
+@on_sqlite
 def test_an_answer_that_was_paid_for_is_shown_although_it_cannot_be_kept(
     paid: Paid, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -105,6 +107,7 @@ def test_an_answer_that_was_paid_for_is_shown_although_it_cannot_be_kept(
 
 
 @pytest.mark.slow
+@on_sqlite
 def test_the_command_and_the_server_keep_what_they_forecast(
     paid: Paid, claude: ClaudeServer, retrainer: Runner, folder: Path
 ) -> None:
@@ -181,6 +184,7 @@ def test_both_sides_of_a_test_forecast_every_post_once_from_the_posts_before(
 
 
 @pytest.mark.slow
+@on_sqlite
 def test_a_look_makes_no_calls(complete: Paid, claude: ClaudeServer) -> None:
     complete.limit(1.0)
     assert complete.shadow(calls=False) == [[], []]
@@ -190,6 +194,7 @@ def test_a_look_makes_no_calls(complete: Paid, claude: ClaudeServer) -> None:
 
 
 @pytest.mark.slow
+@on_sqlite
 def test_calls_stop_at_the_limit_of_a_side(
     complete: Paid, claude: ClaudeServer, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -211,6 +216,7 @@ def test_calls_stop_at_the_limit_of_a_side(
 
 
 @pytest.mark.slow
+@on_sqlite
 def test_a_failed_call_is_logged_and_the_others_are_made(
     complete: Paid, claude: ClaudeServer, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -235,6 +241,7 @@ def test_a_failed_call_is_logged_and_the_others_are_made(
 
 
 @pytest.mark.slow
+@on_sqlite
 def test_posts_whose_calls_fail_to_the_end_wait_for_the_next_update(
     complete: Paid, claude: ClaudeServer, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -251,6 +258,7 @@ def test_posts_whose_calls_fail_to_the_end_wait_for_the_next_update(
 @pytest.mark.parametrize(
     "reply", [claude_server.authentication_error(), claude_server.refusal(), claude_server.truncated()]
 )
+@on_sqlite
 def test_a_side_that_gives_no_text_spares_the_call_of_the_other(
     complete: Paid, claude: ClaudeServer, reply: claude_server.Reply
 ) -> None:
@@ -268,6 +276,7 @@ def test_a_side_that_gives_no_text_spares_the_call_of_the_other(
 
 
 @pytest.mark.slow
+@on_sqlite
 def test_a_missing_key_costs_no_post_of_a_test(
     complete: Paid, claude: ClaudeServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -282,6 +291,7 @@ def test_a_missing_key_costs_no_post_of_a_test(
 
 
 @pytest.mark.slow
+@on_sqlite
 def test_a_post_whose_text_was_edited_needs_no_new_call_and_one_that_moved_does(
     complete: Paid, claude: ClaudeServer
 ) -> None:
@@ -299,6 +309,7 @@ def test_a_post_whose_text_was_edited_needs_no_new_call_and_one_that_moved_does(
 
 
 @pytest.mark.slow
+@on_sqlite
 def test_an_answer_that_cannot_be_kept_is_not_paid_for_twice(
     complete: Paid, claude: ClaudeServer, caplog: pytest.LogCaptureFixture
 ) -> None:
