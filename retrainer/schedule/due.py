@@ -183,6 +183,9 @@ def _find_drift(project: Project, key: ModelKey, now: datetime, last: datetime) 
     alarms = [
         drift.sentence[0].lower() + drift.sentence[1:]
         for drift in measure_drift(project.for_stream(key.stream), key.model_type, now)
-        if drift.kind in CONCERNS[key.model_type] and drift.since is not None and drift.since >= last.date() and drift.latest != 0
+        if drift.kind in CONCERNS[key.model_type]
+        and drift.since is not None
+        and drift.since >= last.date()
+        and drift.latest != 0
     ]
     return "; ".join(alarms) or None
