@@ -18,7 +18,14 @@ from prophet import Prophet
 if TYPE_CHECKING:
     import pandas as pd
 
+    from retrainer_prophet.time_grid import Floats
+
+    _Matrix = tuple[pd.DataFrame, dict[str, list[str]]]
+
+_EPOCH, _SECOND, _DAY_SECONDS = np.datetime64("1970-01-01"), np.timedelta64(1, "s"), 24 * 60 * 60
 _OTHER_PARAMETERS = 4  # lp__, k, m, sigma_obs
+
+_matrices: dict[tuple[str, ...], _Matrix] = {}
 
 
 class FastProphet(Prophet):  # type: ignore[misc]
@@ -28,16 +35,26 @@ class FastProphet(Prophet):  # type: ignore[misc]
         super().__init__(**options)
         self._fit_by_cmdstanpy = self.stan_backend.fit
         self.stan_backend.fit = self._fit_by_stan
-        self._matrices: dict[tuple[str, ...], tuple[pd.DataFrame, dict[str, list[str]]]] = {}
 
-    def regressor_column_matrix(
-        self, seasonal_features: pd.DataFrame, modes: dict[str, list[str]]
-    ) -> tuple[pd.DataFrame, dict[str, list[str]]]:
-        """Return which columns belong to each component; computed once, since it follows from their names."""
+    @staticmethod
+    def fourier_series(dates: pd.Series, period: float, series_order: int) -> Floats:
+        """Return (n, 2 series_order) Fourier terms; with arrays instead of pandas."""
+        turns = np.pi * 2 * ((dates.to_numpy() - _EPOCH) / _SECOND / _DAY_SECONDS)
+        terms = np.empty((len(turns), 2 * series_order))
+        for harmonic in range(series_order):
+            angles = (harmonic + 1) / period * turns
+            terms[:, 2 * harmonic], terms[:, 2 * harmonic + 1] = np.sin(angles), np.cos(angles)
+        return terms
+
+    def regressor_column_matrix(self, seasonal_features: pd.DataFrame, modes: dict[str, list[str]]) -> _Matrix:
+        """Return which columns belong to each component; without holidays, their names always give the same."""
+        if self.train_holiday_names is not None:
+            found: _Matrix = super().regressor_column_matrix(seasonal_features, modes)
+            return found
         columns = tuple(seasonal_features.columns)
-        if columns not in self._matrices:
-            self._matrices[columns] = super().regressor_column_matrix(seasonal_features, modes)
-        return self._matrices[columns]
+        if columns not in _matrices:
+            _matrices[columns] = super().regressor_column_matrix(seasonal_features, modes)
+        return _matrices[columns]
 
     def _fit_by_stan(self, init: dict[str, Any], data: dict[str, Any], *, seed: int) -> dict[str, Any]:
         """Return the parameters, except the trend of each row, which Prophet computes itself."""
