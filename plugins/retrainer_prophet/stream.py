@@ -5,12 +5,12 @@ Posts are counted from the last training post, which has the number 0; a gap has
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import orjson
 
 from retrainer.algorithms import PointRule
 from retrainer_prophet.checkpoints import checkpoint_after
@@ -82,8 +82,13 @@ class FittedModel:
             stored["pause_scale"],
             (after_posts, by_clock),
             (PointRule(rules[0], after_posts), PointRule(rules[1], by_clock, stored.get("longest_silence_of_rules"))),
-            blake2b(json.dumps(stored, sort_keys=True).encode()).digest(),
+            digest_of(stored),
         )
+
+
+def digest_of(stored: dict[str, Any]) -> bytes:
+    """Return a digest of a stored model."""
+    return blake2b(orjson.dumps(stored, option=orjson.OPT_SORT_KEYS)).digest()
 
 
 @dataclass
