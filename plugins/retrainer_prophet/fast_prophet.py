@@ -18,26 +18,24 @@ from prophet import Prophet
 if TYPE_CHECKING:
     import pandas as pd
 
-    from retrainer_prophet.time_grid import Floats
-
-    _Matrix = tuple[pd.DataFrame, dict[str, list[str]]]
-
 _EPOCH, _SECOND, _DAY_SECONDS = np.datetime64("1970-01-01"), np.timedelta64(1, "s"), 24 * 60 * 60
 _OTHER_PARAMETERS = 4  # lp__, k, m, sigma_obs
 
-_matrices: dict[tuple[str, ...], _Matrix] = {}
+_matrices: dict[tuple[str, ...], Any] = {}
 
 
-class FastProphet(Prophet):  # type: ignore[misc]
+class FastProphet(Prophet):
     """Prophet with faster ways to run Stan and to find the columns of each component."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self._fit_by_cmdstanpy = self.stan_backend.fit
-        self.stan_backend.fit = self._fit_by_stan
+        backend: Any = self.stan_backend
+        self._stan_program = backend.model.exe_file
+        self._fit_by_cmdstanpy = backend.fit
+        backend.fit = self._fit_by_stan
 
     @staticmethod
-    def fourier_series(dates: pd.Series, period: float, series_order: int) -> Floats:
+    def fourier_series(dates: pd.Series[Any], period: float, series_order: int) -> Any:
         """Return (n, 2 series_order) Fourier terms; with arrays instead of pandas."""
         turns = np.pi * 2 * ((dates.to_numpy() - _EPOCH) / _SECOND / _DAY_SECONDS)
         terms = np.empty((len(turns), 2 * series_order))
@@ -46,11 +44,10 @@ class FastProphet(Prophet):  # type: ignore[misc]
             terms[:, 2 * harmonic], terms[:, 2 * harmonic + 1] = np.sin(angles), np.cos(angles)
         return terms
 
-    def regressor_column_matrix(self, seasonal_features: pd.DataFrame, modes: dict[str, list[str]]) -> _Matrix:
+    def regressor_column_matrix(self, seasonal_features: pd.DataFrame, modes: Any) -> Any:
         """Return which columns belong to each component; without holidays, their names always give the same."""
         if self.train_holiday_names is not None:
-            found: _Matrix = super().regressor_column_matrix(seasonal_features, modes)
-            return found
+            return super().regressor_column_matrix(seasonal_features, modes)
         columns = tuple(seasonal_features.columns)
         if columns not in _matrices:
             _matrices[columns] = super().regressor_column_matrix(seasonal_features, modes)
@@ -63,7 +60,7 @@ class FastProphet(Prophet):  # type: ignore[misc]
             files = {name: Path(folder, name) for name in ("data.json", "init.json", "output.csv")}
             files["data.json"].write_bytes(_json(data))
             files["init.json"].write_bytes(_json(init))
-            program = [self.stan_backend.model.exe_file, "random", f"seed={seed}"]
+            program = [self._stan_program, "random", f"seed={seed}"]
             program += ["data", f"file={files['data.json']}", f"init={files['init.json']}"]
             program += ["output", f"file={files['output.csv']}"]
             program += ["method=optimize", "algorithm=lbfgs", "iter=10000"]
