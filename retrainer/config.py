@@ -166,6 +166,7 @@ class RetrainingSettings(_Section):
     enabled: bool = True
     schedule_days: Annotated[float, Field(gt=0, le=36_525, allow_inf_nan=False)] = 7
     min_new_posts: Count | None = None
+    due_on_drift: bool = False
     max_run_minutes: Annotated[float, Field(gt=0, le=525_600, allow_inf_nan=False)] | None = None
     test_split: Annotated[float, Field(gt=0, lt=1)] = 0.2
     min_training_samples: Annotated[Count, Field(ge=2)] = 50
@@ -226,14 +227,14 @@ def host_name(name: str) -> str:
 
 HostName = Annotated[str, AfterValidator(host_name)]
 VariableName = Annotated[str, AfterValidator(_variable_name)]
-EventName = Literal["failure", "promotion", "rollback", "stale_posts", "no_promotion"]
+EventName = Literal["failure", "promotion", "rollback", "ab_test", "degraded", "stale_posts", "no_promotion"]
 
 
 class ChannelSettings(_Section):
     """A notification channel: the variable that holds its URL, and the events to send."""
 
     url_variable: VariableName | None = None
-    events: list[EventName] = ["failure", "promotion", "rollback", "stale_posts"]
+    events: list[EventName] = ["failure", "promotion", "rollback", "ab_test", "degraded", "stale_posts"]
 
 
 class WebhookSettings(ChannelSettings):
@@ -263,12 +264,22 @@ def _check_place(place: str) -> str:
     return place
 
 
+class StreamLiveSettings(_Section):
+    rollback: bool = False
+    floor: Literal["naive"] | None = None
+
+
+class LiveSettings(StreamLiveSettings):
+    false_rollback_rate: Annotated[float, Field(gt=0, lt=1)] = 0.1
+
+
 class StreamSettings(_Section):
     """What the streams of a pattern have of their own. A key that is not set is as for all streams."""
 
     timing_model: TimingModelSettings = TimingModelSettings()
     content_model: ContentModelSettings = ContentModelSettings()
     retraining: RetrainingSettings = RetrainingSettings()
+    live: StreamLiveSettings = StreamLiveSettings()
 
 
 class Settings(_Section):
@@ -280,6 +291,7 @@ class Settings(_Section):
     timing_model: TimingModelSettings = TimingModelSettings()
     content_model: ContentModelSettings = ContentModelSettings()
     retraining: RetrainingSettings = RetrainingSettings()
+    live: LiveSettings = LiveSettings()
     notifications: NotificationSettings = NotificationSettings()
     api: ApiSettings = ApiSettings()
     streams: Annotated[dict[StreamName, StreamSettings], BeforeValidator(_none_is_empty)] = {}

@@ -70,11 +70,12 @@ class Runtime:
     check_lookahead: Callable[[TrainedModel, pd.DataFrame, Origins, Any, Any], None] | None = None
 
     @contextmanager
-    def open_budget(self) -> Iterator[Budget]:
-        """Open the budget of a run, an evaluation or a comparison.
+    def open_budget(self, *shared: SharedBudget) -> Iterator[Budget]:
+        """Open the budget of a run, an evaluation or a comparison, within shared budgets besides that of the fleet.
 
         Its answers are deleted at the end, and kept if the block fails.
         """
-        budget = Budget(AnswerCache(self.answers_dir), shared=self.shared_budget)
+        of_fleet = () if self.shared_budget is None else (self.shared_budget,)
+        budget = Budget(AnswerCache(self.answers_dir), shared=(*of_fleet, *shared))
         yield budget
         budget.answers.clear_used()

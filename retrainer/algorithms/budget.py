@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from retrainer.algorithms.answer_cache import AnswerCache
 
@@ -27,7 +27,8 @@ class Budget:
         refusals: answers in which the model refused.
         cost_usd: the cost of all answers; a call whose answer was lost counts at its estimate.
         reserved_usd: the estimated cost of the calls in flight.
-        shared: the budget of all runs of a fleet, which each call must fit in too; None without one.
+        shared: budgets that other processes use too, such as that of all runs of a fleet; each call must fit in all.
+        exceeded: why a call was not made, the last time that one was not; empty if all were.
     """
 
     answers: AnswerCache = field(default_factory=AnswerCache)
@@ -37,7 +38,8 @@ class Budget:
     refusals: int = 0
     cost_usd: float = 0.0
     reserved_usd: float = 0.0
-    shared: SharedBudget | None = None
+    shared: tuple[SharedBudget, ...] = ()
+    exceeded: str = ""
 
     def reserve(self, estimate_usd: float, *, max_calls: int | None, max_cost: float | None) -> None:
         """Count a call and reserve its estimated cost.
@@ -46,22 +48,30 @@ class Budget:
             BudgetExceeded: the call could exceed a limit; nothing is counted.
         """
         if max_calls is not None and self.calls >= max_calls:
-            raise BudgetExceeded(f"the limit of {max_calls} calls (max_calls) is reached")
+            self._refuse(f"the limit of {max_calls} calls (max_calls) is reached")
         if max_cost is not None and self.cost_usd + self.reserved_usd + estimate_usd > max_cost:
-            raise BudgetExceeded(
+            self._refuse(
                 f"one more call could raise the cost above ${max_cost:g} (max_cost): ${self.cost_usd:.4f} is spent"
             )
-        if self.shared is not None and not self.shared.reserve(estimate_usd):
-            limit, used = self.shared.limit_and_use()
-            raise BudgetExceeded(
-                f"one more call could raise the cost of all runs above ${limit:g} (--max-cost): ${used:.4f} is used"
-            )
+        for number, shared in enumerate(self.shared):
+            if not shared.reserve(estimate_usd):
+                for reserved in self.shared[:number]:
+                    reserved.settle(estimate_usd, 0.0)
+                limit, used = shared.limit_and_use()
+                self._refuse(
+                    f"one more call could raise the cost of {shared.whose} above ${limit:g} (--max-cost): "
+                    f"${used:.4f} is used"
+                )
         self.calls += 1
         self.reserved_usd += estimate_usd
+
+    def _refuse(self, reason: str) -> NoReturn:
+        self.exceeded = reason
+        raise BudgetExceeded(reason)
 
     def settle(self, estimate_usd: float, cost_usd: float) -> None:
         """Replace what a call reserved by what it cost."""
         self.reserved_usd -= estimate_usd
         self.cost_usd += cost_usd
-        if self.shared is not None:
-            self.shared.settle(estimate_usd, cost_usd)
+        for shared in self.shared:
+            shared.settle(estimate_usd, cost_usd)

@@ -46,6 +46,8 @@ class Algorithm:
         paid: whether forecasts cost money. Paid forecasts are never made just to check something.
         operational: the names of the options that say how forecasts are made, not what they are, such as limits and
             prices. A stored version takes these from today's settings and all others from its training.
+        context_posts: on how many posts, those up to its origin, a forecast depends besides the model; None for all.
+            Live scores load no more than these.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Algorithm:
     config: type[BaseModel] = NoOptions
     paid: bool = False
     operational: tuple[str, ...] = ()
+    context_posts: int | None = None
 
 
 @dataclass(frozen=True)
@@ -238,10 +241,12 @@ class ObserverHooks:
     def on_event(self, event: Mapping[str, Any]) -> None:
         """Receive an event after it was committed, at most once. An exception is logged and changes nothing.
 
-        :param event: `kind` (`run`, `promotion`, `rollback`, `failure`, `stale_posts`, `fleet`, `end`), `stream`,
-            `model_type`, `version_id`, `reason`.
+        :param event: `kind` (`run`, `promotion`, `rollback`, `ab_test`, `degraded`, `failure`, `stale_posts`, `fleet`,
+            `end`), `stream`, `model_type`, `version_id`, `reason`.
             A `run` carries its document, as in `history --json`, under `run`. A `promotion` and a `rollback` carry the
-            previous production version under `from_version_id`. A failed run is a `run`; `failure` is an error before
+            previous production version under `from_version_id`. An `ab_test` has ended: decided, or
+            stopped by hand; a promotion is an event of its own. `degraded` comes once when live posts prove production
+            worse and it could not be rolled back. A failed run is a `run`; `failure` is an error before
             the run was recorded, without a model type if it concerns all of them. `stale_posts` comes once when posts
             have stopped arriving. `fleet` follows the runs of several streams, with the number of `outcomes`, up to
             ten `errors` and `stale_streams`. `end` follows a run that hung and

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from retrainer.algorithms.events import Event
 from retrainer.errors import (
@@ -22,6 +22,7 @@ from retrainer.pipeline.split import load_posts
 from retrainer.registry.promotions import Change, Decision, require_promotable
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
 
     import pandas as pd
@@ -126,7 +127,7 @@ def promote_version(
         staged = None
         if project.settings.retraining.refits(model_type) if refit is None else refit:
             evaluated = load_version(project, runtime, version)
-            previous = _load_start(project, runtime, version)
+            previous = load_start(project, runtime, version)
             posts = load_posts(project, model_type, now)
             staged = stack.enter_context(fit_again(project, version, evaluated, posts, previous, now))
         else:
@@ -139,7 +140,7 @@ def promote_version(
     return change
 
 
-def _load_start(project: Project, runtime: Runtime, version: ModelVersion) -> TrainedModel | None:
+def load_start(project: Project, runtime: Runtime, version: ModelVersion) -> TrainedModel | None:
     """Load the model that the training of a version started from, if any.
 
     Raises:
@@ -166,12 +167,14 @@ def roll_back(
     *,
     to: str | None = None,
     hold: bool = True,
+    evidence: Mapping[str, Any] | None = None,
 ) -> Change:
     """Undo the latest promotion that was not undone yet. The fit that was live before must load and forecast first.
 
     Args:
         to: undo promotions until this version is in production again.
         hold: stop automatic promotion of the model type until it is released.
+        evidence: the figures of an automatic rollback; None for one by hand.
 
     Raises:
         UnknownName: there is no version `to`.
@@ -187,7 +190,7 @@ def roll_back(
     model = load_live_fit(project, runtime, target)
     if not model.algorithm.description.paid:
         require_working_forecast(model, load_posts(project, model_type, now))
-    change = project.registry.roll_back(promotions, reason, now, hold=hold)
+    change = project.registry.roll_back(promotions, reason, now, hold=hold, evidence=evidence)
     publish_change(project, runtime, "rollback", change)
     return change
 

@@ -91,6 +91,12 @@ class ForeignPostStore(PostStore):
         """Return the posts of a stream up to a time, like `PostStore.load`."""
         return self._load(["post_id", "created_at", *(["content"] if with_content else [])], until)
 
+    def load_lengths(self, until: datetime) -> pd.DataFrame:
+        """Return the posts with the lengths of their texts, like `PostStore.load_lengths`."""
+        posts = self._load(["post_id", "created_at", "content"], until, warn=False)
+        lengths = posts.pop("content").fillna("").map(str).str.strip().str.len().astype("float64")
+        return posts.assign(length=lengths.where(lengths > 0))
+
     def summary(self, until: datetime, *, warn: bool = True) -> PostsSummary:
         """Count the posts of a stream up to a time; optionally, warn about unusable ones."""
         posts = self._load(["post_id", "created_at", "content"], until, warn=warn)
@@ -172,10 +178,17 @@ class ForeignPostStore(PostStore):
             return self._post(row)
         raise unknown_post(post_id, self.location)
 
-    def find_moved(self, trained_at: datetime, trained_through: tuple[datetime, str]) -> set[str]:
+    def find_moved(
+        self, trained_at: datetime, trained_through: tuple[datetime, str], since: datetime | None = None
+    ) -> set[str]:
         """Return nothing: what happened to a foreign post is not known."""
-        del trained_at, trained_through
+        del trained_at, trained_through, since
         return set()
+
+    def count_late(self, until: datetime, known_at: datetime) -> int | None:
+        """Return None: the table does not say when posts arrived."""
+        del until, known_at
+        return None
 
     def are_past(self, now: datetime) -> bool:
         """Whether the posts are in the project's database: they are not."""

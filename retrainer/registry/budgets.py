@@ -7,7 +7,7 @@ reserved when it died stays reserved, since its calls may have been paid for: so
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, get_args
 
 from sqlalchemy import update
 
@@ -17,7 +17,12 @@ from retrainer.registry.tables import Budget
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from sqlalchemy.orm import Session
+
     from retrainer.registry.database import Database
+
+TestSide = Literal["production", "challenger"]
+TEST_SIDES: tuple[TestSide, ...] = get_args(TestSide)
 
 
 @dataclass(frozen=True)
@@ -27,10 +32,12 @@ class SharedBudget:
     Attributes:
         database: the open database.
         budget_id: its id, by which each process opens it; None for no budget, which refuses every call.
+        whose: whose calls it limits, for messages.
     """
 
     database: Database
     budget_id: str | None
+    whose: str = "all runs"
 
     @classmethod
     def create(cls, database: Database, limit_usd: float, now: datetime) -> SharedBudget:
@@ -39,6 +46,18 @@ class SharedBudget:
             budget_id = new_id(session, Budget, "budget", now)
             session.add(Budget(budget_id=budget_id, created_at=now, limit_usd=limit_usd, used_usd=0.0))
         return cls(database, budget_id)
+
+    @staticmethod
+    def add_for_test(session: Session, test_id: str, limit_usd: float, now: datetime) -> None:
+        """Record the budgets of the two sides of a new A/B test."""
+        for side in TEST_SIDES:
+            row = Budget(budget_id=_of_side(test_id, side), created_at=now, limit_usd=limit_usd, used_usd=0.0)
+            session.add(row)
+
+    @classmethod
+    def of_test(cls, database: Database, test_id: str, side: TestSide) -> SharedBudget:
+        """Return the budget of a side of an A/B test."""
+        return cls(database, _of_side(test_id, side), f"the {side} side of the A/B test")
 
     def reserve(self, estimate_usd: float) -> bool:
         """Reserve the estimated cost of a call; return False if it could exceed the limit."""
@@ -64,3 +83,7 @@ class SharedBudget:
         with self.database.read() as session:
             budget = session.get_one(Budget, self.budget_id)
             return budget.limit_usd, budget.used_usd
+
+
+def _of_side(test_id: str, side: TestSide) -> str:
+    return f"{test_id}_{side}"

@@ -12,9 +12,11 @@ from sqlalchemy.orm import aliased
 
 from retrainer.errors import NothingToRollBack, ProductionChanged, PromotionRefused
 from retrainer.model_types import MODEL_TYPE_NAMES
+from retrainer.registry.ledger import end_running_test, new_entry, record_entry
 from retrainer.registry.liveness import current_actor
 from retrainer.registry.queries import (
     fetch_production,
+    fetch_running_test,
     fetch_version,
     is_of,
     require_not_pruned,
@@ -26,7 +28,7 @@ from retrainer.registry.scope import Scope
 from retrainer.registry.tables import LEDGER_ACTIONS, Hold, LedgerEntry, ModelVersion
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from sqlalchemy import ColumnElement
     from sqlalchemy.orm import Session
@@ -120,6 +122,9 @@ class Promotions(Scope):
             set_production(session, version, production, refit)
             ids = {"version_id": version_id, "from_version_id": live_id, "to_version_id": version_id}
             session.add(new_entry("promotion", key, reason, now, refit=refit, **ids))
+            session.flush()
+            end_running_test(session, key, "promotion", f"Ended by a promotion: {reason}", now)
+            end_automatic_hold(session, key, version_id, now)
             return Change(key.model_type, live_id, version_id, reason, key.stream)
 
     def find_promotions_to_undo(self, model_type: ModelTypeName, to: str | None = None) -> list[LedgerEntry]:
@@ -136,7 +141,15 @@ class Promotions(Scope):
         with self.database.read() as session:
             return _fetch_with_fit(session, promotion.from_version_id, _fetch_refit_before(session, promotion))
 
-    def roll_back(self, promotions: Sequence[LedgerEntry], reason: str, now: datetime, *, hold: bool) -> Change:
+    def roll_back(
+        self,
+        promotions: Sequence[LedgerEntry],
+        reason: str,
+        now: datetime,
+        *,
+        hold: bool,
+        evidence: Mapping[str, Any] | None = None,
+    ) -> Change:
         """Undo promotions: return to the version that the earliest of them replaced.
 
         Args:
@@ -144,6 +157,7 @@ class Promotions(Scope):
             reason: why.
             now: the time that the rollback counts from.
             hold: whether to stop automatic promotion of the type.
+            evidence: the figures of an automatic rollback; None for one by hand.
 
         Raises:
             ProductionChanged: these are no longer the latest promotions.
@@ -151,6 +165,7 @@ class Promotions(Scope):
         """
         key = promotions[0].model_key
         target = promotions[-1].from_version_id
+        automatic = evidence is not None
         with self.database.write() as session:
             production = fetch_production(session, key)
             live_id = version_id_of(production)
@@ -164,11 +179,35 @@ class Promotions(Scope):
             for promotion, refit in zip(promotions, refits, strict=True):
                 before, after = promotion.to_version_id, promotion.from_version_id
                 ids = {"version_id": after, "from_version_id": before, "to_version_id": after}
-                session.add(new_entry("rollback", key, reason, now, refit=refit, undoes=promotion.entry_id, **ids))
+                how = {"automatic": automatic, "evidence": dict(evidence or {}), "undoes": promotion.entry_id}
+                session.add(new_entry("rollback", key, reason, now, refit=refit, **ids, **how))
                 session.flush()  # one by one, so that the ledger has them in order
+            end_running_test(session, key, "rollback", f"Ended by a rollback: {reason}", now, automatic=automatic)
             if hold:
-                _hold(session, key, reason, now)
+                _hold(session, key, reason, now, automatic=automatic)
             return Change(key.model_type, live_id, version.version_id, reason, key.stream)
+
+    def record_degraded(
+        self, model_type: ModelTypeName, version_id: str, reason: str, evidence: Mapping[str, Any], now: datetime
+    ) -> bool:
+        """Record that live posts prove production worse, and why it was not rolled back: once while both remain true.
+
+        Args:
+            version_id: the version that was in production when the posts were looked at.
+            evidence: the figures, and under `problem` why it was not rolled back.
+
+        Returns:
+            Whether it was recorded: False if it was before, or another version is in production now.
+        """
+        key = self.key(model_type)
+        with self.database.write() as session:
+            if version_id_of(fetch_production(session, key)) != version_id:
+                return False
+            if evidence["problem"] in {entry.evidence.get("problem") for entry in _fetch_degraded(session, key)}:
+                return False
+            how = {"version_id": version_id, "automatic": True, "evidence": dict(evidence)}
+            record_entry(session, "degraded", key, reason, now, **how)
+            return True
 
     def get_production_at(self, model_type: ModelTypeName, time: datetime) -> ModelVersion | None:
         """Return the version in production at a time, by `recorded_at` in the ledger; None if there was none.
@@ -264,12 +303,16 @@ class Promotions(Scope):
 
 
 def recheck(session: Session, key: ModelKey, production: ModelVersion | None, decision: Decision) -> Decision:
-    """Withdraw a promotion if the type is on hold by now, or another version is in production."""
+    """Withdraw a promotion if the type is on hold or tested by now, or another version is in production."""
     if not decision.promote:
         return decision
     hold = session.get(Hold, key)
     if hold is not None:
         reason = f"{decision.reason}, but {key.model_type} is on hold since {hold.since:%Y-%m-%d %H:%M} UTC"
+        return replace(decision, promote=False, reason=reason)
+    test = fetch_running_test(session, key)
+    if test is not None:
+        reason = f"{decision.reason}, but the A/B test '{test.test_id}' is running"
         return replace(decision, promote=False, reason=reason)
     if version_id_of(production) != decision.expected_production:
         race = describe_race(decision.expected_production, version_id_of(production))
@@ -286,41 +329,24 @@ def describe_race(expected: str | None, found: str | None) -> str:
     return f"production changed from '{expected or 'none'}' to '{found or 'none'}' in the meantime"
 
 
-def new_entry(
-    action: str, key: ModelKey, reason: str, now: datetime, *, refit: Refit | None = None, **columns: Any
-) -> LedgerEntry:
-    """Return a new ledger entry, made by hand unless the columns say otherwise.
-
-    Args:
-        refit: the live fit that the version came with, if any.
-    """
-    return LedgerEntry(
-        at=now,
-        recorded_at=datetime.now(UTC),
-        stream=key.stream,
-        model_type=key.model_type,
-        action=action,
-        actor=current_actor(),
-        reason=reason,
-        refit=refit.document() if refit else None,
-        **{"automatic": False, "evidence": {}, **columns},
-    )
-
-
-def record_entry(session: Session, action: str, key: ModelKey, reason: str, now: datetime, **columns: Any) -> None:
-    """Add a ledger entry about something that leaves production unchanged."""
-    live_id = version_id_of(fetch_production(session, key))
-    entry = new_entry(action, key, reason, now, from_version_id=live_id, to_version_id=live_id, **columns)
-    session.add(entry)
-
-
-def _hold(session: Session, key: ModelKey, reason: str, now: datetime) -> bool:
+def _hold(session: Session, key: ModelKey, reason: str, now: datetime, *, automatic: bool = False) -> bool:
     if session.get(Hold, key) is not None:
         return False
     hold = Hold(stream=key.stream, model_type=key.model_type, since=now, actor=current_actor(), reason=reason)
     session.add(hold)
-    record_entry(session, "hold", key, reason, now)
+    record_entry(session, "hold", key, reason, now, automatic=automatic)
     return True
+
+
+def end_automatic_hold(session: Session, key: ModelKey, version_id: str, now: datetime) -> None:
+    """End the hold of a rollback by evidence, since a version was promoted by hand; a hold by hand stays."""
+    hold = session.get(Hold, key)
+    if hold is None:
+        return
+    latest = select(LedgerEntry.automatic).where(is_of(LedgerEntry, key), LedgerEntry.action == "hold")
+    if session.scalar(latest.order_by(LedgerEntry.entry_id.desc()).limit(1)):
+        session.delete(hold)
+        record_entry(session, "release", key, f"'{version_id}' was promoted by hand", now, automatic=True)
 
 
 def require_promotable(version: ModelVersion) -> None:
@@ -346,6 +372,13 @@ def _fetch_refit_before(session: Session, promotion: LedgerEntry) -> Refit | Non
     """Return the fit that was live before a promotion; None if it was the evaluated one."""
     last = _fetch_last_change(session, promotion.model_key, LedgerEntry.entry_id < promotion.entry_id)
     return Refit.from_document(last.refit) if last is not None else None
+
+
+def _fetch_degraded(session: Session, key: ModelKey) -> list[LedgerEntry]:
+    """Return the entries since the last change of production that say that it is degraded."""
+    last = _fetch_last_change(session, key, LedgerEntry.entry_id > 0)
+    query = select(LedgerEntry).where(is_of(LedgerEntry, key), LedgerEntry.action == "degraded")
+    return list(session.scalars(query if last is None else query.where(LedgerEntry.entry_id > last.entry_id)))
 
 
 def _fetch_last_change(session: Session, key: ModelKey, condition: ColumnElement[bool]) -> LedgerEntry | None:

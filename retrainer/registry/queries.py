@@ -10,14 +10,22 @@ from typing import TYPE_CHECKING
 from sqlalchemy import and_, func, select
 
 from retrainer.errors import ArtifactError, RetrainerError, RunInProgress, UnknownName
-from retrainer.registry.tables import POSTS_INDEX, POSTS_TABLE, Budget, ModelEvaluation, ModelVersion, TrainingRun
+from retrainer.registry.tables import (
+    POSTS_INDEX,
+    POSTS_TABLE,
+    ABTest,
+    Budget,
+    ModelEvaluation,
+    ModelVersion,
+    TrainingRun,
+)
 
 if TYPE_CHECKING:
     from sqlalchemy import CTE, ColumnElement, FromClause, Insert, Inspector
     from sqlalchemy.orm import InstrumentedAttribute, Session
 
     from retrainer.registry.refits import Refit
-    from retrainer.registry.tables import LedgerEntry
+    from retrainer.registry.tables import LedgerEntry, LiveComparison, LiveForecast
     from retrainer.streams import ModelKey
 
 
@@ -26,7 +34,9 @@ def fetch_production(session: Session, key: ModelKey) -> ModelVersion | None:
     return session.scalars(query).one_or_none()
 
 
-def is_of(table: type[ModelVersion | TrainingRun | LedgerEntry], key: ModelKey) -> ColumnElement[bool]:
+def is_of(
+    table: type[ModelVersion | TrainingRun | LedgerEntry | LiveComparison | LiveForecast | ABTest], key: ModelKey
+) -> ColumnElement[bool]:
     """Return the condition that a row is about a model."""
     return and_(table.stream == key.stream, table.model_type == key.model_type)
 
@@ -36,6 +46,10 @@ def fetch_version(session: Session, version_id: str) -> ModelVersion:
     if version is None:
         raise UnknownName(f"unknown version '{version_id}'", hint="`retrainer versions` lists them")
     return version
+
+
+def fetch_running_test(session: Session, key: ModelKey) -> ABTest | None:
+    return session.scalars(select(ABTest).where(is_of(ABTest, key), ABTest.status == "running")).one_or_none()
 
 
 def require_not_pruned(version: ModelVersion, hint: str, kind: type[RetrainerError] = ArtifactError) -> None:
@@ -104,7 +118,7 @@ def insert_new(dialect: str, table: FromClause) -> Insert:
 
 def new_id(
     session: Session,
-    table: type[ModelVersion | TrainingRun | ModelEvaluation | Budget],
+    table: type[ModelVersion | TrainingRun | ModelEvaluation | Budget | ABTest],
     prefix: str,
     now: datetime,
     digits: int = 4,

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from retrainer.model_types import ModelTypeName
     from retrainer.registry.database import Database
-    from retrainer.registry.tables import Hold, LedgerEntry, ModelVersion, TrainingRun
+    from retrainer.registry.tables import ABTest, Hold, LedgerEntry, LiveComparison, ModelVersion, TrainingRun
 
 
 class Scope:
@@ -48,7 +48,9 @@ class Scope:
         """Return the key of the model of a type."""
         return ModelKey(self.stream, model_type)
 
-    def is_within(self, table: type[ModelVersion | TrainingRun | LedgerEntry | Hold]) -> ColumnElement[bool]:
+    def is_within(
+        self, table: type[ModelVersion | TrainingRun | LedgerEntry | Hold | LiveComparison | ABTest]
+    ) -> ColumnElement[bool]:
         """Return the condition that a row is of one of the streams."""
         if self.streams is None:
             return true()

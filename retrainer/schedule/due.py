@@ -54,8 +54,9 @@ def due(project: Project, model_type: ModelTypeName, now: datetime) -> Due:
     """Check whether a model type is due.
 
     It is due when `schedule_days` have passed since the start of its last completed run, with a tolerance of 6% (at
-    most 90 minutes); when that run is dated in the future; or when `min_new_posts` new posts have arrived. Runs with
-    `--as-of` do not count, and a failed run is retried at the next check. One run makes up for all that were missed.
+    most 90 minutes); when that run is dated in the future; when `min_new_posts` new posts have arrived; or, with
+    `due_on_drift`, when the stream has changed and no run has completed since. Runs with `--as-of` do not count, and a
+    failed run is retried at the next check. One run makes up for all that were missed.
     """
     settings = project.settings.retraining
     last = project.registry.get_last_completed_run(model_type) if settings.is_enabled(model_type) else None
@@ -65,6 +66,7 @@ def due(project: Project, model_type: ModelTypeName, now: datetime) -> Due:
         None if last is None else last.started_at,
         now,
         lambda: 0 if last is None else count_new_posts(project, last, now),
+        partial(_find_drift, project, ModelKey(project.stream, model_type), now),
     )
 
 
@@ -92,6 +94,7 @@ def due_of_streams(
                 None if run is None else run.started_at,
                 now,
                 partial(new_posts.count, key, run.posts if run is not None else 0),
+                partial(_find_drift, project, key, now),
             )
     return found
 
@@ -129,12 +132,14 @@ def _decide(
     last: datetime | None,
     now: datetime,
     count_new: Callable[[], int],
+    find_drift: Callable[[datetime], str | None],
 ) -> Due:
     """Decide whether a model is due.
 
     Args:
         last: when its last completed run started.
         count_new: counts the posts that this run did not have.
+        find_drift: describes how the stream has changed, if there was an alarm since a time.
     """
     if not settings.is_enabled(model_type):
         return Due(model_type, False, f"retraining is disabled ({settings.disabling_key(model_type)} is false)")
@@ -148,10 +153,39 @@ def _decide(
         days = f"the last run is dated {-passed / timedelta(days=1):.1f} days from now"
     if in_future or passed >= schedule - min(schedule * _TOLERANCE_SHARE, _MAX_TOLERANCE):
         return Due(model_type, True, days)
-    if settings.min_new_posts is None:
-        return Due(model_type, False, days)
-    new = count_new()
-    posts = f"{new} new posts have arrived (min_new_posts is {settings.min_new_posts})"
-    if new >= settings.min_new_posts:
-        return Due(model_type, True, posts)
-    return Due(model_type, False, f"{days}, {posts}")
+    why = [days]
+    if settings.min_new_posts is not None:
+        new = count_new()
+        why.append(f"{new} new posts have arrived (min_new_posts is {settings.min_new_posts})")
+        if new >= settings.min_new_posts:
+            return Due(model_type, True, why[-1])
+    if settings.due_on_drift:
+        drift = find_drift(last)
+        if drift is not None:
+            return Due(model_type, True, f"{drift} (due_on_drift is true)")
+        why.append("no new drift (due_on_drift is true)")
+    return Due(model_type, False, ", ".join(why))
+
+
+def _find_drift(project: Project, key: ModelKey, now: datetime, last: datetime) -> str | None:
+    """Describe how a stream has changed, if there was an alarm of a kind that concerns the type since its last run.
+
+    A completed run has had its chance: if its version was not promoted, the next one would not be either. A silence
+    makes nothing due: there are no posts to learn from.
+
+    Args:
+        last: when the last completed run started.
+    """
+    if now.date() <= last.date():  # no day has been completed since
+        return None
+    from retrainer.live.drift import CONCERNS, measure_drift  # noqa: PLC0415  they import pandas
+
+    alarms = [
+        drift.sentence[0].lower() + drift.sentence[1:]
+        for drift in measure_drift(project.for_stream(key.stream), key.model_type, now)
+        if drift.kind in CONCERNS[key.model_type]
+        and drift.since is not None
+        and drift.since >= last.date()
+        and drift.latest != 0
+    ]
+    return "; ".join(alarms) or None

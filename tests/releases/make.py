@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 KEY = "sk-ant-a-key-of-the-tests"
 NOW = datetime(2024, 11, 15, 12, tzinfo=UTC)  # when the forecasts are made
 EARLIER = "2024-08-01T00:00:00Z"
+STREAM = "news"  # beside `default`
 
 
 class Maker:
@@ -99,11 +100,22 @@ class Maker:
         self.train("timing", "--algorithm", "baseline", environ=archive_all)
         self.run("prune", "--yes")
         self.train("timing", "--algorithm", "baseline", environ=archive_all)
+        self.add_stream()
         self.kill_a_run()
+
+    def add_stream(self) -> None:
+        """Add a stream with a version in production by its live fit, and the version before."""
+        self.run("posts", "sample", "posts.csv", "--count", "160", "--seed", "7")
+        self.run("posts", "import", "posts.csv", "--stream", STREAM)
+        (self.folder / "posts.csv").unlink()
+        self.train("timing", "--stream", STREAM, "--algorithm", "baseline", "--as-of", EARLIER)
+        newer = self.train("timing", "--stream", STREAM, "--algorithm", "baseline", "--no-auto-promote")
+        self.run("promote", newer, "--refit", "--reason", "newer posts")
 
     def kill_a_run(self) -> None:
         """Start a run and kill it, so that it is recorded as running."""
         arguments = [sys.executable, "-m", "retrainer", "train", "timing", "--algorithm", "prophet"]
+        arguments += ["--stream", "default"]
         with subprocess.Popen(
             arguments, cwd=self.folder, env={**self.environ, **self.settings}, stderr=subprocess.PIPE, text=True
         ) as process:
@@ -127,7 +139,9 @@ class Maker:
         documents = {name: self.document(name) for name in commands}
         for version in documents["versions"]["versions"]:
             documents[f"show {version['version_id']}"] = self.document("show", version["version_id"])
-        return {"now": NOW, "forecasts": forecasts, "request": request.body, "documents": documents}
+        streams = ["default", STREAM]
+        made = {"now": NOW, "streams": streams, "forecasts": forecasts, "request": request.body}
+        return {**made, "documents": documents}
 
 
 @contextlib.contextmanager

@@ -1,0 +1,67 @@
+"""By how much one forecaster's error is smaller than another's, as an interval that holds at any number of looks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from retrainer.evaluation.sequential import Interval
+
+
+@dataclass(frozen=True)
+class ErrorInterval:
+    """The share by which the error of the first forecaster is smaller than that of the second; below 0, it is larger.
+
+    Attributes:
+        low: the lower limit; None if the error may be over 150% larger.
+        high: the upper limit; None if it may be over 37.5% smaller.
+        estimate: the estimate, within the limits; None if the second one has made no error yet.
+    """
+
+    low: float | None
+    high: float | None
+    estimate: float | None
+
+    @classmethod
+    def of_a(cls, interval: Interval) -> ErrorInterval:
+        """Turn the interval of how much smaller the error of b is into that of how much smaller the error of a is.
+
+        If the error of b is 1 - θ times that of a, the error of a is 1 / (1 - θ) times that of b.
+        """
+        return cls(_reverse(interval.high), _reverse(interval.low), _reverse(interval.estimate))
+
+    def describe(self, found: Literal["worse", "better"] | None = None) -> str:
+        """Return it in words that go on with a name, such as `8% to 21% smaller than`.
+
+        Args:
+            found: a difference that is certain at a lower level, at which the interval may include none.
+        """
+        low, high = self.low, self.high
+        if found == "better" or (found is None and low is not None and low > 0):
+            return _one_sided(low, high, "smaller")
+        if found == "worse" or (high is not None and high < 0):
+            return _one_sided(_negate(high), _negate(low), "larger")
+        larger = "larger" if low is None else f"{-low:.0%} larger"
+        smaller = "smaller" if high is None else f"{high:.0%} smaller"
+        if low is None or high is None:
+            return f"perhaps {larger}, perhaps {smaller} than"
+        return f"between {larger} and {smaller} than"
+
+
+def _reverse(theta: float | None) -> float | None:
+    return None if theta is None or theta >= 1 else 0.0 - theta / (1 - theta)
+
+
+def _negate(value: float | None) -> float | None:
+    return None if value is None else -value
+
+
+def _one_sided(low: float | None, high: float | None, word: str) -> str:
+    """Return how much smaller or larger an error is, which it certainly is."""
+    from_zero = low is None or round(low, 2) <= 0
+    if high is None:
+        return f"{word} than" if from_zero else f"at least {low:.0%} {word} than"
+    if from_zero:
+        return f"up to {high:.0%} {word} than"
+    return f"{low:.0%} to {high:.0%} {word} than"

@@ -1,0 +1,263 @@
+"""The registry's live comparisons and their scores, brought up to date by `retrainer.live.update`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from sqlalchemy import and_, case, delete, func, insert, or_, select, update
+
+from retrainer.registry.queries import is_of
+from retrainer.registry.scope import Scope
+from retrainer.registry.tables import (
+    COMPARED_WITH,
+    ABTest,
+    LedgerEntry,
+    LiveComparison,
+    LiveScore,
+    ModelVersion,
+    TrainingRun,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from datetime import datetime
+
+    from sqlalchemy import ColumnElement, Connection
+    from sqlalchemy.orm import Session
+
+    from retrainer.model_types import ModelTypeName
+
+_CHUNK_ROWS = 5_000
+
+
+class Progress(NamedTuple):
+    """Where a comparison stands: what `LiveComparison` has in the columns of these names.
+
+    Attributes:
+        through: the time of the last post that was looked at, UTC; None before the first.
+        through_post_id: its id.
+        rescore_from: the time from which on posts have changed since they were scored, UTC; None if none has.
+    """
+
+    through: datetime | None
+    through_post_id: str | None
+    rescore_from: datetime | None
+
+    @classmethod
+    def of(cls, comparison: LiveComparison) -> Progress:
+        """Return where a comparison stands."""
+        return cls(comparison.through, comparison.through_post_id, comparison.rescore_from)
+
+
+class PostScore(NamedTuple):
+    """A row of `LiveScore`, without its comparison."""
+
+    post_id: str
+    created_at: datetime
+    num_origins: int
+    figures: list[float]
+    other_figures: list[float]
+    loss: float
+    other_loss: float
+    lose: float
+    other_lose: float
+    most: float
+
+
+class Live(Scope):
+    """The part of the registry about live scores."""
+
+    def list_live_comparisons(self, model_type: ModelTypeName, fit: str | None = None) -> list[LiveComparison]:
+        """Return the comparisons of a type, or those of one live fit, newest first."""
+        query = select(LiveComparison).where(is_of(LiveComparison, self.key(model_type)))
+        if fit is not None:
+            query = query.where(LiveComparison.fit == fit)
+        with self.database.read() as session:
+            return list(session.scalars(query.order_by(LiveComparison.comparison_id.desc())))
+
+    def get_live_comparison(self, comparison_id: int) -> LiveComparison:
+        """Return a comparison."""
+        with self.database.read() as session:
+            return session.get_one(LiveComparison, comparison_id)
+
+    def add_live_comparison(self, comparison: LiveComparison, test_id: str | None = None) -> LiveComparison:
+        """Record a comparison and return it; or the one that is there of the same sides with the same start.
+
+        Args:
+            test_id: the A/B test that is decided by it.
+        """
+        with self.database.write() as session:
+            added = _add_live_comparison(session, comparison)
+            if test_id is not None:
+                query = update(ABTest).where(ABTest.test_id == test_id)
+                session.execute(query.values(comparison_id=added.comparison_id))
+            return added
+
+    def read_naive_model(self, comparison_id: int) -> bytes:
+        """Return the naive forecast that was fitted for a comparison; empty if none was."""
+        query = select(LiveComparison.naive_model).where(LiveComparison.comparison_id == comparison_id)
+        with self.database.read() as session:
+            return session.scalar(query) or b""
+
+    def get_run_of(self, version_id: str) -> TrainingRun | None:
+        """Return the run that made a version; None for an imported version."""
+        query = select(TrainingRun).where(TrainingRun.model_version_id == version_id).limit(1)
+        with self.database.read() as session:
+            return session.scalar(query)
+
+    def list_current_live_comparisons(self, against: Sequence[str] = COMPARED_WITH) -> list[LiveComparison]:
+        """Return the newest comparison of each kind of the fits in production, of all streams of the registry."""
+        fit = case(
+            (ModelVersion.refit_id.is_(None), ModelVersion.version_id),
+            else_=ModelVersion.version_id + "/" + ModelVersion.refit_id,
+        )
+        newest = (
+            select(func.max(LiveComparison.comparison_id))
+            .join(ModelVersion, ModelVersion.version_id == LiveComparison.version_id)
+            .where(ModelVersion.is_production, LiveComparison.fit == fit, LiveComparison.against.in_(against))
+            .where(self.is_within(LiveComparison))
+            .group_by(LiveComparison.stream, LiveComparison.model_type, LiveComparison.against)
+        )
+        query = select(LiveComparison).where(LiveComparison.comparison_id.in_(newest))
+        with self.database.read() as session:
+            return list(session.scalars(query.order_by(LiveComparison.stream, LiveComparison.model_type.desc())))
+
+    def get_last_rollback_from(self, version_id: str) -> LedgerEntry | None:
+        """Return the last automatic rollback that took a version out of production; None if there was none."""
+        query = select(LedgerEntry).where(
+            LedgerEntry.from_version_id == version_id, LedgerEntry.action == "rollback", LedgerEntry.automatic
+        )
+        with self.database.read() as session:
+            return session.scalar(query.order_by(LedgerEntry.entry_id.desc()).limit(1))
+
+    def stream_live_scores(
+        self,
+        comparison_id: int,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        chunk_rows: int = _CHUNK_ROWS,
+    ) -> Iterator[list[PostScore]]:
+        """Yield the scores of a comparison in order of (created_at, post_id), so that memory does not grow with them.
+
+        Args:
+            since: the first time of a post, UTC; None for all.
+            until: the last time of a post, UTC; None for all.
+            chunk_rows: the maximum number of rows at once.
+        """
+        of_period = [LiveScore.comparison_id == comparison_id]
+        if since is not None:
+            of_period.append(LiveScore.created_at >= since)
+        if until is not None:
+            of_period.append(LiveScore.created_at <= until)
+        after: tuple[datetime, str] | None = None
+        while True:
+            conditions = of_period if after is None else [*of_period, _is_after(*after)]
+            columns = [LiveScore.__table__.c[name] for name in PostScore._fields]  # rows, not objects: twice as fast
+            query = select(*columns).where(*conditions).order_by(LiveScore.created_at, LiveScore.post_id)
+            with self.database.read() as session:
+                rows = [PostScore._make(row) for row in session.execute(query.limit(chunk_rows))]
+            if rows:
+                yield rows
+            if len(rows) < chunk_rows:
+                return
+            after = rows[-1].created_at, rows[-1].post_id
+
+    def count_live_scores(self, comparison_id: int, until: datetime) -> int:
+        """Count the scores of a comparison up to the time of a post."""
+        query = select(func.count()).where(LiveScore.comparison_id == comparison_id, LiveScore.created_at <= until)
+        with self.database.read() as session:
+            return session.scalar(query) or 0
+
+
+def _add_live_comparison(session: Session, comparison: LiveComparison) -> LiveComparison:
+    key = ("stream", "model_type", "fit", "against", "other_fit", "origin", "starts_after")
+    same = and_(*(getattr(LiveComparison, name) == getattr(comparison, name) for name in key))
+    found = session.scalar(select(LiveComparison).where(same))
+    if found is not None:
+        return found
+    session.add(comparison)
+    session.flush()
+    return comparison
+
+
+def append_live_scores(
+    session: Session,
+    comparison: LiveComparison,
+    scores: Sequence[PostScore],
+    totals: Mapping[str, object],
+) -> bool:
+    """Append scores in order, in a transaction, if the comparison still stands where it stood when it was read.
+
+    Args:
+        comparison: as it was read before the scores were made.
+        scores: the new ones, later than all others.
+        totals: the new values of `through`, `num_scored`, `sums`, `state` and so on.
+
+    Returns:
+        False if the comparison was changed meanwhile: nothing was written.
+    """
+    if not _update_if_unchanged(session, comparison, totals):
+        return False
+    if scores:
+        values = [{"comparison_id": comparison.comparison_id, **score._asdict()} for score in scores]
+        session.execute(insert(LiveScore), values)
+    return True
+
+
+def cut_live_scores(
+    session: Session, comparison: LiveComparison, after: tuple[datetime, str] | None, totals: Mapping[str, object]
+) -> bool:
+    """Delete the scores of later posts than one, so that they are made again, and forget that posts have changed.
+
+    Args:
+        comparison: as it was read before.
+        after: time and id of the last post whose score remains; None for none.
+        totals: the values of `num_scored`, `sums`, `state` and so on without the deleted scores.
+
+    Returns:
+        False if the comparison was changed meanwhile: nothing was written.
+    """
+    time, post_id = after or (None, None)
+    values = {**totals, "through": time, "through_post_id": post_id, "rescore_from": None}
+    if not _update_if_unchanged(session, comparison, values):
+        return False
+    later = delete(LiveScore).where(LiveScore.comparison_id == comparison.comparison_id)
+    session.execute(later if after is None else later.where(_is_after(*after)))
+    return True
+
+
+def list_scored_streams(connection: Connection) -> set[str]:
+    """Return the streams that have comparisons."""
+    return set(connection.scalars(select(LiveComparison.stream).distinct()))
+
+
+def mark_posts_changed(
+    connection: Connection, stream: str, since: datetime, model_types: Sequence[ModelTypeName]
+) -> None:
+    """Record, in the transaction that changes posts, that scores of posts from a time on are to be made again.
+
+    Args:
+        since: the earliest time, before or after, of the posts that were added, deleted, changed or moved.
+        model_types: the types that see a difference.
+    """
+    scored = (LiveComparison.stream == stream) & (LiveComparison.through >= since)
+    is_later = or_(LiveComparison.rescore_from.is_(None), LiveComparison.rescore_from > since)
+    query = update(LiveComparison).where(scored, is_later, LiveComparison.model_type.in_(model_types))
+    connection.execute(query.values(rescore_from=since))
+
+
+def _update_if_unchanged(session: Session, comparison: LiveComparison, values: Mapping[str, object]) -> bool:
+    stands = [
+        getattr(LiveComparison, name).is_not_distinct_from(value)
+        for name, value in Progress.of(comparison)._asdict().items()
+    ]
+    same = LiveComparison.comparison_id == comparison.comparison_id
+    query = update(LiveComparison).where(same, *stands).values(values)
+    options = {"synchronize_session": False}
+    return session.execute(query.returning(LiveComparison.comparison_id), execution_options=options).first() is not None
+
+
+def _is_after(time: datetime, post_id: str) -> ColumnElement[bool]:
+    same_time = (LiveScore.created_at == time) & (LiveScore.post_id > post_id)
+    return (LiveScore.created_at > time) | same_time
