@@ -46,9 +46,7 @@ def test_results_are_those_of_prophet(growth: str, *, holidays: bool) -> None:
     from retrainer_prophet.fast_prophet import FastProphet
 
     options: dict[str, Any] = {"growth": growth, "daily_seasonality": False, "uncertainty_samples": 0}
-    slow, fast, again = (
-        _prepared(kind(**options), holidays=holidays) for kind in (Prophet, FastProphet, FastProphet)
-    )
+    slow, fast, again = (_prepared(kind(**options), holidays=holidays) for kind in (Prophet, FastProphet, FastProphet))
     for prophet in (slow, fast, again):
         prophet.fit(_rows(), seed=0)
     for fitted in (fast, again):
