@@ -43,6 +43,7 @@ def _prepared(prophet: Any, *, holidays: bool) -> Any:
 @pytest.mark.parametrize(("growth", "holidays"), [("flat", False), ("linear", True)])
 def test_results_are_those_of_prophet(growth: str, *, holidays: bool) -> None:
     from prophet import Prophet
+
     from retrainer_prophet.fast_prophet import FastProphet
 
     options: dict[str, Any] = {"growth": growth, "daily_seasonality": False, "uncertainty_samples": 0}
