@@ -217,7 +217,7 @@ def describe_verdict(comparisons: Sequence[ComparisonReport]) -> str:
             return _sentence("Fine", naive, "better")
         case "too_few_posts":
             error = naive.error if naive is not None else None
-            is_equal = error is not None and error.excludes_more_than <= _SMALL
+            is_equal = error is not None and error.max_difference <= _SMALL
             return _sentence("As good as the naive forecast" if is_equal else "Too few posts to say", naive, None)
 
 
