@@ -331,7 +331,8 @@ def _promote(
     )
     if change is None:
         return
-    log.info("%s", reason)
+    if automatic:
+        log.info("%s", reason)
     publish_change(project, runtime, "promotion", change)
     _publish(runtime, test, f"The challenger was promoted. {reason}")
 
@@ -347,7 +348,8 @@ def _end(
     automatic: bool,
 ) -> None:
     project.registry.end_test(state.test.test_id, outcome, reason, now, automatic=automatic, evidence=state.evidence())
-    log.info("%s", reason)
+    if automatic:
+        log.info("%s", reason)
     _publish(runtime, state.test, f"Production was kept. {reason}")
 
 

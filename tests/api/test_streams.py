@@ -13,7 +13,7 @@ import pytest
 from fastapi.routing import APIRoute
 
 from retrainer.api.project_metrics import ProjectMetrics
-from retrainer.api.routes import health, read, streams, write
+from retrainer.api.routes import ab_tests, health, read, streams, write
 from retrainer.pipeline.run import retrain
 from tests.api.conftest import PATIENCE
 from tests.api.test_operation import of, samples
@@ -35,7 +35,10 @@ NOT_ABOUT_A_MODEL = {
     "/metrics": "all streams, for Prometheus, which has no use for one",
 }
 ROUTES = [
-    route for module in (read, write, streams, health) for route in module.router.routes if isinstance(route, APIRoute)
+    route
+    for module in (read, write, ab_tests, streams, health)
+    for route in module.router.routes
+    if isinstance(route, APIRoute)
 ]
 
 
