@@ -47,6 +47,7 @@ COMMANDS = {
     "compare": _Command("evaluate", RETRAIN, "Score two versions on the same posts."),
     "ab": _Command("ab", RETRAIN, "Test a version against production on the posts that come."),
     "history": _Command("show", RETRAIN, "Show training runs and what was decided about each."),
+    "live": _Command("live", RETRAIN, "Show how production does on the posts that came since its promotion."),
     "replay": _Command("replay", REPLAY, "Test the retraining policy, and others, on past posts."),
     "status": _Command("project", INSPECT, "Show the state of the project, and what needs attention."),
     "streams": _Command("streams", INSPECT, "List streams: posts, production versions, what is due or failed."),

@@ -8,7 +8,15 @@ from sqlalchemy import and_, case, delete, func, insert, or_, select, update
 
 from retrainer.registry.queries import is_of
 from retrainer.registry.scope import Scope
-from retrainer.registry.tables import COMPARED_WITH, LedgerEntry, LiveComparison, LiveScore, ModelVersion, TrainingRun
+from retrainer.registry.tables import (
+    COMPARED_WITH,
+    ABTest,
+    LedgerEntry,
+    LiveComparison,
+    LiveScore,
+    ModelVersion,
+    TrainingRun,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -67,21 +75,29 @@ class Live(Scope):
         with self.database.read() as session:
             return list(session.scalars(query.order_by(LiveComparison.comparison_id.desc())))
 
-    def get_live_comparison(self, comparison_id: int) -> LiveComparison | None:
-        """Return a comparison; None if there is none of this id."""
+    def get_live_comparison(self, comparison_id: int) -> LiveComparison:
+        """Return a comparison."""
         with self.database.read() as session:
-            return session.get(LiveComparison, comparison_id)
+            return session.get_one(LiveComparison, comparison_id)
 
-    def add_live_comparison(self, comparison: LiveComparison) -> LiveComparison:
-        """Record a comparison and return it; or the one that is there of the same sides with the same start."""
+    def add_live_comparison(self, comparison: LiveComparison, test_id: str | None = None) -> LiveComparison:
+        """Record a comparison and return it; or the one that is there of the same sides with the same start.
+
+        Args:
+            test_id: the A/B test that is decided by it.
+        """
         with self.database.write() as session:
-            return add_live_comparison(session, comparison)
+            added = _add_live_comparison(session, comparison)
+            if test_id is not None:
+                query = update(ABTest).where(ABTest.test_id == test_id)
+                session.execute(query.values(comparison_id=added.comparison_id))
+            return added
 
-    def read_naive_model(self, comparison_id: int) -> bytes | None:
-        """Return the naive forecast that was fitted for a comparison."""
+    def read_naive_model(self, comparison_id: int) -> bytes:
+        """Return the naive forecast that was fitted for a comparison; empty if none was."""
         query = select(LiveComparison.naive_model).where(LiveComparison.comparison_id == comparison_id)
         with self.database.read() as session:
-            return session.scalar(query)
+            return session.scalar(query) or b""
 
     def get_run_of(self, version_id: str) -> TrainingRun | None:
         """Return the run that made a version; None for an imported version."""
@@ -154,8 +170,7 @@ class Live(Scope):
             return session.scalar(query) or 0
 
 
-def add_live_comparison(session: Session, comparison: LiveComparison) -> LiveComparison:
-    """Add a comparison in a transaction; or return the one that is there of the same sides with the same start."""
+def _add_live_comparison(session: Session, comparison: LiveComparison) -> LiveComparison:
     key = ("stream", "model_type", "fit", "against", "other_fit", "origin", "starts_after")
     same = and_(*(getattr(LiveComparison, name) == getattr(comparison, name) for name in key))
     found = session.scalar(select(LiveComparison).where(same))

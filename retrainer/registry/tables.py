@@ -178,6 +178,11 @@ class ModelVersion(_OfModel, Base):
         self.refit_through_post_id = refit.through_post_id if refit else None
 
     @property
+    def fit(self) -> str:
+        """The name of the live fit: `VERSION`, or `VERSION/REFIT_ID` if it was fitted again."""
+        return self.version_id if self.refit_id is None else f"{self.version_id}/{self.refit_id}"
+
+    @property
     def training_began_at(self) -> datetime:
         """When it began to be trained: what happened to a post later did not change what it learned."""
         return self.trained_at - timedelta(seconds=self.training_duration_seconds)

@@ -1,0 +1,16 @@
+"""The tests of live scores run on SQLite and on PostgreSQL."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def folder(folder_on_each_database: Path) -> Path:
+    """A project folder on each database."""
+    return folder_on_each_database
