@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_left
 from datetime import UTC, datetime, timedelta
+from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple
 
 import pandas as pd
@@ -18,6 +21,13 @@ if TYPE_CHECKING:
 
 HOURS = {"near": 5.0, "far": 9.0, "farther": 14.0}
 """Algorithms, and the wait that each forecasts; posts come every 5 hours."""
+
+
+def binomial_range(count: int, share: float) -> tuple[int, int]:
+    """Return the range that holds the number of successes of so many trials with a probability of 99%."""
+    chances = [math.comb(count, k) * share**k * (1 - share) ** (count - k) for k in range(count + 1)]
+    totals = list(accumulate(chances))
+    return bisect_left(totals, 0.005), bisect_left(totals, 0.995)
 
 
 class Versions(NamedTuple):
