@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from datetime import UTC, datetime, timedelta
+from fractions import Fraction
 from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -25,9 +26,10 @@ HOURS = {"near": 5.0, "far": 9.0, "farther": 14.0}
 
 def binomial_range(count: int, share: float) -> tuple[int, int]:
     """Return the range that holds the number of successes of so many trials with a probability of 99%."""
-    chances = [math.comb(count, k) * share**k * (1 - share) ** (count - k) for k in range(count + 1)]
+    exact = Fraction(share).limit_denominator(100)
+    chances = [math.comb(count, k) * exact**k * (1 - exact) ** (count - k) for k in range(count + 1)]
     totals = list(accumulate(chances))
-    return bisect_left(totals, 0.005), bisect_left(totals, 0.995)
+    return bisect_left(totals, Fraction(5, 1000)), bisect_left(totals, Fraction(995, 1000))
 
 
 class Versions(NamedTuple):

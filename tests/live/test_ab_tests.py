@@ -107,6 +107,7 @@ def test_a_challenger_that_is_shown_to_be_better_goes_live(project: Project, ver
     assert production(project) == versions.production
 
 
+@pytest.mark.slow_on_postgresql
 def test_a_challenger_that_is_shown_to_be_worse_does_not(project: Project, versions: Versions) -> None:
     start(project, versions.farther)
     done = look(project, add_posts(project, 30))
@@ -138,6 +139,7 @@ def test_a_retraining_registers_its_candidate_and_does_not_promote_it(project: P
     assert look(project, NOW + timedelta(hours=1)).test.status == "running"
 
 
+@pytest.mark.slow_on_postgresql
 def test_a_promotion_and_a_rollback_by_hand_end_the_test(project: Project, versions: Versions) -> None:
     start(project, versions.near)
     promote_version(project, runtime_of(project), versions.farther, "reviewed", NOW)
@@ -151,7 +153,10 @@ def test_a_promotion_and_a_rollback_by_hand_end_the_test(project: Project, versi
     assert decide_test(project, runtime_of(project), "timing", NOW + timedelta(hours=5)) is None
 
 
-@pytest.mark.parametrize(("outcome", "live"), [("promoted", "near"), ("kept", "production"), ("stopped", "production")])
+@pytest.mark.parametrize(
+    ("outcome", "live"),
+    [("promoted", "near"), pytest.param("kept", "production", marks=pytest.mark.slow), ("stopped", "production")],
+)
 @pytest.mark.slow_on_postgresql
 def test_a_test_is_ended_by_hand(project: Project, versions: Versions, outcome: Any, live: str) -> None:
     with pytest.raises(ABTestError, match="no A/B test of timing is running"):
@@ -163,6 +168,7 @@ def test_a_test_is_ended_by_hand(project: Project, versions: Versions, outcome: 
     assert ledger(project)[-1] == ("ab_end", versions.near, False)
 
 
+@pytest.mark.slow_on_postgresql
 def test_a_challenger_must_be_another_working_version_of_the_model(
     project: Project, versions: Versions, plugins: Plugins, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -187,7 +193,7 @@ def test_a_challenger_must_be_another_working_version_of_the_model(
     assert [entry[0] for entry in ledger(project)] == ["prune", "ab_start"]
 
 
-@pytest.mark.slow_on_postgresql
+@pytest.mark.slow
 def test_nothing_in_production_leaves_nothing_to_test_against(folder_on_each_database: Path) -> None:
     configure(folder_on_each_database, algorithm="near", auto_promote="false")
     project = open_project(folder_on_each_database)
@@ -198,7 +204,7 @@ def test_nothing_in_production_leaves_nothing_to_test_against(folder_on_each_dat
         start(project, str(run.model_version_id))
 
 
-@pytest.mark.slow_on_postgresql
+@pytest.mark.slow
 def test_the_challenger_is_restored_and_not_archived(project: Project, versions: Versions) -> None:
     configure(project.folder, keep_versions="1")
     project = open_project(project.folder)
@@ -211,6 +217,7 @@ def test_the_challenger_is_restored_and_not_archived(project: Project, versions:
     assert versions.near not in [found.version.version_id for found in prunable(project)]
 
 
+@pytest.mark.slow_on_postgresql
 def test_with_refit_the_challenger_goes_live_with_the_fit_that_was_tested(project: Project, versions: Versions) -> None:
     configure(project.folder, refit="true")
     project = open_project(project.folder)
@@ -229,6 +236,7 @@ def test_with_refit_the_challenger_goes_live_with_the_fit_that_was_tested(projec
     assert predict_next(project, runtime_of(project), "timing", NOW + timedelta(days=9)).version_id == versions.near
 
 
+@pytest.mark.slow
 def test_posts_before_the_start_do_not_count_and_decisions_stand(project: Project, versions: Versions) -> None:
     add_posts(project, 30)
     started = start(project, versions.near, NOW + timedelta(days=7))
@@ -237,12 +245,13 @@ def test_posts_before_the_start_do_not_count_and_decisions_stand(project: Projec
     early = decide_test(project, runtime_of(project), "timing", started.test.started_at - timedelta(days=1))
     assert early is None, "as of a time before it was started"
     assert look(project, last).test.outcome == "promoted"
-    project.posts.delete([post.post_id for post in project.posts.load(last)[-20:].itertuples()])
+    project.posts.delete([str(post_id) for post_id in project.posts.load(last)["post_id"][-20:]])
     update_live(project, runtime_of(project), "timing", last)
     assert look(project, last).test.outcome == "promoted"
     assert production(project) == versions.near
 
 
+@pytest.mark.slow_on_postgresql
 def test_a_hold_delays_the_promotion(project: Project, versions: Versions) -> None:
     start(project, versions.near)
     project.registry.hold("timing", "holiday", NOW)
@@ -274,12 +283,13 @@ def test_a_challenger_that_cannot_be_loaded_leaves_the_test_running(
     assert look(project, last).test.outcome == "promoted", "the posts of the meantime count"
 
 
+@pytest.mark.slow_on_postgresql
 def test_a_share_of_the_subjects_is_answered_by_the_challenger(project: Project, versions: Versions) -> None:
     assert choose_version(project, "timing", "anyone")[1] is None
     test = start(project, versions.near, share=20).test
-    subjects = [f"subject {number}" for number in range(2000)]
+    subjects = [f"subject {number}" for number in range(500)]
     sides = {subject: assign(test, subject) for subject in subjects}
-    low, high = binomial_range(2000, 0.2)
+    low, high = binomial_range(500, 0.2)
     assert low <= list(sides.values()).count("challenger") <= high
     assert sides == {subject: assign(test, subject) for subject in reversed(subjects)}
     for subject in [*subjects[:20], *HOSTILE]:
@@ -290,11 +300,12 @@ def test_a_share_of_the_subjects_is_answered_by_the_challenger(project: Project,
     stop_test(project, runtime_of(project), "timing", "stopped", "enough", NOW)
     other = start(project, versions.near, NOW + timedelta(hours=1), share=50).test
     others = [assign(other, subject) for subject in subjects if sides[subject] == "challenger"]
-    assert 0.35 < others.count("challenger") / len(others) < 0.65, "another test assigns anew"
+    assert 0.3 < others.count("challenger") / len(others) < 0.7, "another test assigns anew"
     everyone = [assign(test, subject) for test in (other,) for subject in HOSTILE]
     assert set(everyone) <= {"production", "challenger"}
 
 
+@pytest.mark.slow
 def test_all_or_none_of_the_subjects(project: Project, versions: Versions) -> None:
     for share, side in ((0.0, "production"), (100.0, "challenger")):
         test = start(project, versions.near, share=share).test
