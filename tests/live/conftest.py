@@ -6,6 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.live.paid import claude, complete, paid
+
+__all__ = ["claude", "complete", "paid"]
+
 if TYPE_CHECKING:
     from pathlib import Path
 
