@@ -10,6 +10,7 @@ import numpy as np
 
 from retrainer.evaluation.drift import (
     DRIFT_KINDS,
+    MIN_RATIO,
     MIN_TRAINING_DAYS,
     THRESHOLD,
     Change,
@@ -175,15 +176,14 @@ def _compare(latest: float, before: float, adverb: str, more: str, less: str) ->
     ratio = latest / before if before else float("inf")
     if ratio == float("inf"):
         return more
+    if 1 / MIN_RATIO <= ratio <= MIN_RATIO:
+        return f"about as {adverb} as before"
     for factor, word in ((2, "twice"), (0.5, "half")):
         if abs(ratio / factor - 1) <= 0.05:  # noqa: PLR2004
             return f"{word} as {adverb}"
     if ratio >= 2:  # noqa: PLR2004
         return f"{ratio:.1f} times as {adverb}"
-    percent = round(abs(ratio - 1) * 100)
-    if percent < 5:  # noqa: PLR2004
-        return f"as {adverb} as before"
-    return f"{percent}% {more if ratio > 1 else less}"
+    return f"{abs(ratio - 1):.0%} {more if ratio > 1 else less}"
 
 
 def _describe_hours(changes: Changes, shift: float | None) -> str:

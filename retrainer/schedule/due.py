@@ -170,7 +170,8 @@ def _decide(
 def _find_drift(project: Project, key: ModelKey, now: datetime, last: datetime) -> str | None:
     """Describe how a stream has changed, if there was an alarm of a kind that concerns the type since its last run.
 
-    A completed run has had its chance: if its version was not promoted, the next one would not be either.
+    A completed run has had its chance: if its version was not promoted, the next one would not be either. A silence
+    makes nothing due: there are no posts to learn from.
 
     Args:
         last: when the last completed run started.
@@ -182,6 +183,9 @@ def _find_drift(project: Project, key: ModelKey, now: datetime, last: datetime) 
     alarms = [
         drift.sentence[0].lower() + drift.sentence[1:]
         for drift in measure_drift(project.for_stream(key.stream), key.model_type, now)
-        if drift.kind in CONCERNS[key.model_type] and drift.since is not None and drift.since >= last.date()
+        if drift.kind in CONCERNS[key.model_type]
+        and drift.since is not None
+        and drift.since >= last.date()
+        and drift.latest != 0
     ]
     return "; ".join(alarms) or None

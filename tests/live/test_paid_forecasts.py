@@ -5,167 +5,48 @@ from __future__ import annotations
 import json
 import logging
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import sqlalchemy as sa
 
-from retrainer.live.paid_forecasts import PaidSide, served_forecasts, shadow_forecasts
-from retrainer.pipeline.forecast import predict_next
-from retrainer.pipeline.loading import load_live_fit
+from retrainer.live.paid_forecasts import served_forecasts
 from retrainer.pipeline.run import retrain
 from retrainer.pipeline.split import load_posts
-from retrainer.registry.budgets import SharedBudget
-from retrainer.registry.refits import fit_name
-from retrainer.registry.tables import Budget, LiveForecast
+from retrainer.registry.tables import LiveForecast
 from tests import claude_server
 from tests.api.conftest import TOKEN, WITH_TOKEN, thread_server
-from tests.claude_server import KEY, ClaudeServer, text_reply
-from tests.command_line import environment
-from tests.conftest import NOW, configure, open_project, regular_posts, runtime_of
+from tests.claude_server import text_reply
+from tests.conftest import NOW, open_project, runtime_of
+from tests.live.paid import LAST_TRAINED, LIVE, POSTS, TEST_ID, TIMES, Paid, on_each_database, on_sqlite, update_posts
 from tests.worker import Worker, release
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
     from datetime import datetime
     from pathlib import Path
 
-    from retrainer.model_types.content import ContentForecast
-    from retrainer.project import Project
-    from retrainer.registry.budgets import TestSide
+    from tests.claude_server import ClaudeServer
     from tests.command_line import Runner
-    from tests.conftest import Prepare
 
-COUNT, LAST_TRAINED = 76, 69
-POSTS = regular_posts(COUNT)
-TIMES = [time.to_pydatetime() for time in POSTS["created_at"]]
-LIVE = range(LAST_TRAINED + 1, COUNT)
+pytestmark = pytest.mark.usefixtures("claude")
 EVIL = "\x1b[31m<script>alert(1)</script>\x1b]0;title\x07 " + "é" * 10_000
-TEST_ID = "ab_content_20241115_120000_abcd"
-
-
-@pytest.fixture(autouse=True)
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ClaudeServer]:
-    """A local server that the SDK uses as the Claude API."""
-    with ClaudeServer() as running:
-        monkeypatch.setenv("ANTHROPIC_BASE_URL", running.url)
-        monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
-        yield running
-
-
-def train_two_versions(folder: Path) -> tuple[str, str]:
-    """Train a version in production and another one with fewer examples; return both."""
-    options = {
-        "RETRAINER_CONTENT_MODEL__ALGORITHM": "claude_api",
-        "RETRAINER_CONTENT_MODEL__CLAUDE_API__MAX_TOKENS": "64",
-    }
-    made: list[str] = []
-    with ClaudeServer() as server, environment({"ANTHROPIC_BASE_URL": server.url, "ANTHROPIC_API_KEY": KEY}):
-        for examples in (6, 3):
-            options["RETRAINER_CONTENT_MODEL__CLAUDE_API__EXAMPLES"] = str(examples)
-            project = open_project(folder, options)
-            if not made:
-                project.posts.add(POSTS[: LAST_TRAINED + 1], NOW)
-            when = TIMES[LAST_TRAINED] + timedelta(hours=1)
-            run = retrain(project, runtime_of(project), "content", when, as_of=True, auto_promote=not made).run
-            assert run is not None
-            made.append(str(run.model_version_id))
-            project.close()
-    return made[0], made[1]
-
-
-class Trained(NamedTuple):
-    """A project with a paid version in production, and another one."""
-
-    project: Project
-    versions: tuple[str, str]
-
-    @property
-    def fit(self) -> str:
-        """The fit in production."""
-        version = self.project.registry.get_version(self.versions[0])
-        return fit_name(version.version_id, version.refit)
-
-    def predict(self, now: datetime, **asked: Any) -> Any:
-        """Forecast the next post as a caller does."""
-        return predict_next(self.project, runtime_of(self.project), "content", now, **asked)
-
-    def kept(self) -> list[LiveForecast]:
-        with self.project.registry.database.read() as session:
-            return list(session.scalars(sa.select(LiveForecast).order_by(LiveForecast.forecast_id)))
-
-    def served(self, rows: Sequence[int] = LIVE) -> list[ContentForecast | None]:
-        posts = load_posts(self.project, "content", NOW)
-        return served_forecasts(self.project.registry, self.fit, posts, np.array(rows))
-
-    def sides(self, *, calls: bool = True) -> list[PaidSide]:
-        """The sides of an A/B test of the two versions."""
-        names: tuple[TestSide, TestSide] = ("production", "challenger")
-        return [self._side(version_id, name, calls) for version_id, name in zip(self.versions, names, strict=True)]
-
-    def _side(self, version_id: str, name: TestSide, calls: bool) -> PaidSide:
-        version = self.project.registry.get_version(version_id)
-        model = load_live_fit(self.project, runtime_of(self.project), version) if calls else None
-        return PaidSide(TEST_ID, name, version_id, fit_name(version_id, version.refit), model)
-
-    def limit(self, dollars: float) -> None:
-        """Set the limit of each side of the test."""
-        with self.project.registry.database.write() as session:
-            SharedBudget.add_for_test(session, TEST_ID, dollars, NOW)
-
-    def limit_after_two_posts(self) -> float:
-        """Make the forecasts of the first two posts, and limit each side to what three of them cost at most."""
-        self.limit(1.0)
-        self.shadow(LIVE[:2])
-        limit = round(max(self.used()) * 2, 6)
-        with self.project.registry.database.write() as session:
-            session.execute(sa.update(Budget).values(limit_usd=limit))
-        return limit
-
-    def shadow(self, rows: Sequence[int] = LIVE, **sides: Any) -> list[list[ContentForecast | None]]:
-        posts = load_posts(self.project, "content", NOW)
-        runtime = runtime_of(self.project)
-        return shadow_forecasts(self.project, runtime, self.sides(**sides), posts, np.array(rows), NOW)
-
-    def used(self) -> list[float]:
-        """What each side has used of its limit."""
-        database = self.project.registry.database
-        return [
-            SharedBudget.of_test(database, TEST_ID, side.side).limit_and_use()[1] for side in self.sides(calls=False)
-        ]
-
-
-@pytest.fixture
-def trained(folder: Path, prepare: Prepare) -> Trained:
-    configure(folder, evaluation_max_predictions="2")
-    return Trained(open_project(folder), prepare(folder, train_two_versions))
-
-
-@pytest.fixture
-def complete(trained: Trained) -> Trained:
-    """The same with all posts."""
-    trained.project.posts.add(POSTS, NOW)
-    return trained
-
-
-on_each_database = pytest.mark.parametrize("database", ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
 
 
 # --- forecasts that were asked for ----------------------------------------------------------------
 
 
 @on_each_database
-def test_a_forecast_is_kept_as_it_came_with_what_it_knew(trained: Trained, server: ClaudeServer) -> None:
-    server.enqueue(text_reply(json.dumps(EVIL)))
+def test_a_forecast_is_kept_as_it_came_with_what_it_knew(paid: Paid, claude: ClaudeServer) -> None:
+    claude.enqueue(text_reply(json.dumps(EVIL)))
     now = TIMES[LAST_TRAINED] + timedelta(hours=2)
-    answer = trained.predict(now)
-    (kept,) = trained.kept()
+    answer = paid.predict(now)
+    (kept,) = paid.kept()
     assert (kept.stream, kept.model_type, kept.version_id, kept.fit) == (
         "default",
         "content",
-        trained.versions[0],
-        trained.fit,
+        paid.versions[0],
+        paid.fit,
     )
     assert (kept.last_post_id, kept.last_post_at) == (POSTS["post_id"][LAST_TRAINED], TIMES[LAST_TRAINED])
     assert (kept.made_at, kept.target_time, kept.post_id) == (now, answer.next_post_at, None)
@@ -177,7 +58,7 @@ def test_a_forecast_is_kept_as_it_came_with_what_it_knew(trained: Trained, serve
 
 @pytest.mark.slow
 @on_each_database
-def test_any_text_survives_the_database(complete: Trained) -> None:
+def test_any_text_survives_the_database(complete: Paid) -> None:
     text = "\0\x1b[2J\ud800<b>'\";--" + "\u202e" * 10
     row = LiveForecast(
         model_type="content",
@@ -196,27 +77,29 @@ def test_any_text_survives_the_database(complete: Trained) -> None:
 
 
 @pytest.mark.slow
-def test_forecasts_as_of_a_past_time_and_free_ones_are_not_kept(trained: Trained) -> None:
+@on_sqlite
+def test_forecasts_as_of_a_past_time_and_free_ones_are_not_kept(paid: Paid) -> None:
     now = TIMES[LAST_TRAINED] + timedelta(hours=2)
-    trained.predict(now, at=TIMES[LAST_TRAINED] + timedelta(hours=1))
-    assert trained.kept() == []
-    trained.predict(now, at="last")
-    assert len(trained.kept()) == 1, "it knows all posts"
-    project = trained.project
+    paid.predict(now, at=TIMES[LAST_TRAINED] + timedelta(hours=1))
+    assert paid.kept() == []
+    paid.predict(now, at="last")
+    assert len(paid.kept()) == 1, "it knows all posts"
+    project = paid.project
     retrain(project, runtime_of(project), "content", now, as_of=True, algorithm="baseline", auto_promote=False)
     free = project.registry.list_versions("content", 1)[0]
-    project.registry.promote(free.version_id, trained.versions[0], "by hand", now)
-    trained.predict(now)
-    assert len(trained.kept()) == 1
+    project.registry.promote(free.version_id, paid.versions[0], "by hand", now)
+    paid.predict(now)
+    assert len(paid.kept()) == 1
 
 
+@on_sqlite
 def test_an_answer_that_was_paid_for_is_shown_although_it_cannot_be_kept(
-    trained: Trained, caplog: pytest.LogCaptureFixture
+    paid: Paid, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with trained.project.registry.database.write() as session:
+    with paid.project.registry.database.write() as session:
         refuse = "BEFORE INSERT ON retrainer_live_forecasts BEGIN SELECT RAISE(ABORT, 'disk is full'); END"
         session.execute(sa.text(f"CREATE TRIGGER refuse {refuse}"))
-    answer = trained.predict(TIMES[LAST_TRAINED] + timedelta(hours=2))
+    answer = paid.predict(TIMES[LAST_TRAINED] + timedelta(hours=2))
     assert answer.text
     (warning,) = [record.message for record in caplog.records if record.levelno == logging.WARNING]
     assert warning.startswith("The forecast will not be scored, since it cannot be kept: the database")
@@ -224,39 +107,40 @@ def test_an_answer_that_was_paid_for_is_shown_although_it_cannot_be_kept(
 
 
 @pytest.mark.slow
+@on_sqlite
 def test_the_command_and_the_server_keep_what_they_forecast(
-    trained: Trained, server: ClaudeServer, retrainer: Runner, folder: Path
+    paid: Paid, claude: ClaudeServer, retrainer: Runner, folder: Path
 ) -> None:
-    server.reply_to("", text_reply("what it says"))
+    claude.reply_to("", text_reply("what it says"))
     assert "what it says" in retrainer("predict", "content", "--at", "last").out
     with thread_server(folder, env={"RETRAINER_API_TOKEN": TOKEN}) as api:
         assert api.get("/models/predict/content").status_code == 401
         answer = api.get("/models/predict/content", headers=WITH_TOKEN)
         assert answer.json()["text"] == "what it says"
-    assert [forecast.forecast["text"] for forecast in trained.kept()] == ["what it says"] * 2
-    assert len(server.requests) == 2
+    assert [forecast.forecast["text"] for forecast in paid.kept()] == ["what it says"] * 2
+    assert len(claude.requests) == 2
 
 
 @on_each_database
-def test_only_what_could_not_know_a_post_is_scored_on_it(trained: Trained, server: ClaudeServer) -> None:
+def test_only_what_could_not_know_a_post_is_scored_on_it(paid: Paid, claude: ClaudeServer) -> None:
     first, second, third, fourth = LIVE[:4]
     hour = timedelta(hours=1)
 
     def ask(text: str, now: datetime) -> None:
-        server.enqueue(text_reply(text))
-        trained.predict(now)
+        claude.enqueue(text_reply(text))
+        paid.predict(now)
 
     ask("an earlier one", TIMES[first] - 3 * hour)
     ask("the latest before", TIMES[first] - hour)
     ask("after its time, before it arrived", TIMES[first])
-    trained.project.posts.add(POSTS[: first + 1], NOW)
-    server.enqueue(claude_server.refusal())
-    trained.predict(TIMES[second] - hour)
-    trained.project.posts.add(POSTS[: third + 1], NOW)
+    paid.project.posts.add(POSTS[: first + 1], NOW)
+    claude.enqueue(claude_server.refusal())
+    paid.predict(TIMES[second] - hour)
+    paid.project.posts.add(POSTS[: third + 1], NOW)
     ask("the one before was skipped", TIMES[fourth] - hour)
-    trained.project.posts.add(POSTS, NOW)
-    asked = len(server.requests)
-    found = trained.served()
+    paid.project.posts.add(POSTS, NOW)
+    asked = len(claude.requests)
+    found = paid.served()
     assert [forecast and forecast.text for forecast in found[:4]] == [
         "the latest before",
         None,
@@ -266,11 +150,11 @@ def test_only_what_could_not_know_a_post_is_scored_on_it(trained: Trained, serve
     assert found[1] is not None
     assert found[1].outcome == "refusal"
     assert found[2:3] + found[4:] == [None] * 3
-    assert len(server.requests) == asked, "nothing is paid just to score"
-    posts = load_posts(trained.project, "content", NOW)
-    assert served_forecasts(trained.project.registry, "another fit", posts, np.array(LIVE)) == [None] * 6
-    other = trained.project.for_stream("another stream").registry
-    assert served_forecasts(other, trained.fit, posts, np.array(LIVE)) == [None] * 6
+    assert len(claude.requests) == asked, "nothing is paid just to score"
+    posts = load_posts(paid.project, "content", NOW)
+    assert served_forecasts(paid.project.registry, "another fit", posts, np.array(LIVE)) == [None] * 6
+    other = paid.project.for_stream("another stream").registry
+    assert served_forecasts(other, paid.fit, posts, np.array(LIVE)) == [None] * 6
 
 
 # --- forecasts of an A/B test ---------------------------------------------------------------------
@@ -278,15 +162,15 @@ def test_only_what_could_not_know_a_post_is_scored_on_it(trained: Trained, serve
 
 @on_each_database
 def test_both_sides_of_a_test_forecast_every_post_once_from_the_posts_before(
-    complete: Trained, server: ClaudeServer
+    complete: Paid, claude: ClaudeServer
 ) -> None:
     complete.limit(1.0)
     found = complete.shadow()
     assert [len(forecasts) for forecasts in found] == [6, 6]
     assert all(forecast and forecast.outcome == "ok" for forecasts in found for forecast in forecasts)
-    assert len(server.requests) == 12
+    assert len(claude.requests) == 12
     for number, row in enumerate(LIVE):
-        for request in server.requests[2 * number : 2 * number + 2]:
+        for request in claude.requests[2 * number : 2 * number + 2]:
             question = request.texts[-1]
             assert f"{TIMES[row]:%Y-%m-%d %H:%M} UTC" in question.splitlines()[-1], "the time of the post is known"
             assert POSTS["content"][row - 1] in request.prompt
@@ -295,22 +179,24 @@ def test_both_sides_of_a_test_forecast_every_post_once_from_the_posts_before(
     assert complete.used() == pytest.approx(costs)
     assert complete.shadow() == found
     assert complete.shadow(calls=False) == found
-    assert len(server.requests) == 12, "what was paid for is kept"
+    assert len(claude.requests) == 12, "what was paid for is kept"
     assert complete.served() == [None] * 6, "it was made afterwards"
 
 
 @pytest.mark.slow
-def test_a_look_makes_no_calls(complete: Trained, server: ClaudeServer) -> None:
+@on_sqlite
+def test_a_look_makes_no_calls(complete: Paid, claude: ClaudeServer) -> None:
     complete.limit(1.0)
     assert complete.shadow(calls=False) == [[], []]
     complete.shadow(LIVE[:3])
     assert [len(forecasts) for forecasts in complete.shadow(calls=False)] == [3, 3]
-    assert len(server.requests) == 6
+    assert len(claude.requests) == 6
 
 
 @pytest.mark.slow
+@on_sqlite
 def test_calls_stop_at_the_limit_of_a_side(
-    complete: Trained, server: ClaudeServer, caplog: pytest.LogCaptureFixture
+    complete: Paid, claude: ClaudeServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     limit = complete.limit_after_two_posts()
     found = complete.shadow()
@@ -323,20 +209,21 @@ def test_calls_stop_at_the_limit_of_a_side(
         f"The A/B test '{TEST_ID}' makes no paid calls for now: one more call could raise the cost"
     )
     assert f"side of the A/B test above ${limit:g} (--max-cost)" in warning
-    asked = len(server.requests)
+    asked = len(claude.requests)
     assert complete.shadow() == found
-    assert len(server.requests) == asked
+    assert len(claude.requests) == asked
     assert asked in {2 * done, 2 * done + 1}
 
 
 @pytest.mark.slow
+@on_sqlite
 def test_a_failed_call_is_logged_and_the_others_are_made(
-    complete: Trained, server: ClaudeServer, caplog: pytest.LogCaptureFixture
+    complete: Paid, claude: ClaudeServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     complete.limit(1.0)
     bad = [claude_server.server_error()] * 3  # with its two retries
     limited = [claude_server.rate_limited()] * 3
-    server.enqueue(claude_server.Reply(), claude_server.Reply(), *bad, claude_server.Reply(), *limited)
+    claude.enqueue(claude_server.Reply(), claude_server.Reply(), *bad, claude_server.Reply(), *limited)
     production, challenger = complete.shadow(LIVE[:6])
     assert [forecast is not None for forecast in production] == [True, False, True, True, True, True]
     assert [forecast is not None for forecast in challenger] == [True, False, False, True, True, True]
@@ -347,21 +234,22 @@ def test_a_failed_call_is_logged_and_the_others_are_made(
     ] == [True, True]
     assert "500 api_error" in warnings[0]
     assert "429 rate_limit_error" in warnings[1]
-    asked = len(server.requests)
+    asked = len(claude.requests)
     again = complete.shadow(LIVE[:6])
     assert all(forecast for forecasts in again for forecast in forecasts), "they are made when they are asked for again"
-    assert len(server.requests) == asked + 3
+    assert len(claude.requests) == asked + 3
 
 
 @pytest.mark.slow
+@on_sqlite
 def test_posts_whose_calls_fail_to_the_end_wait_for_the_next_update(
-    complete: Trained, server: ClaudeServer, caplog: pytest.LogCaptureFixture
+    complete: Paid, claude: ClaudeServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     complete.limit(1.0)
-    server.enqueue(*[claude_server.Reply()] * 4)
-    server.reply_to(f"{TIMES[LIVE[2]]:%Y-%m-%d %H:%M} UTC:", claude_server.bad_request())
+    claude.enqueue(*[claude_server.Reply()] * 4)
+    claude.reply_to(f"{TIMES[LIVE[2]]:%Y-%m-%d %H:%M} UTC:", claude_server.bad_request())
     for row in LIVE[3:]:
-        server.reply_to(f"{TIMES[row]:%Y-%m-%d %H:%M} UTC:", claude_server.overloaded())
+        claude.reply_to(f"{TIMES[row]:%Y-%m-%d %H:%M} UTC:", claude_server.overloaded())
     assert [len(forecasts) for forecasts in complete.shadow()] == [2, 2]
     failed = [record for record in caplog.records if "has no forecast of the post" in record.message]
     assert len(failed) == 3, "then it gives up for now"
@@ -370,25 +258,27 @@ def test_posts_whose_calls_fail_to_the_end_wait_for_the_next_update(
 @pytest.mark.parametrize(
     "reply", [claude_server.authentication_error(), claude_server.refusal(), claude_server.truncated()]
 )
+@on_sqlite
 def test_a_side_that_gives_no_text_spares_the_call_of_the_other(
-    complete: Trained, server: ClaudeServer, reply: claude_server.Reply
+    complete: Paid, claude: ClaudeServer, reply: claude_server.Reply
 ) -> None:
     complete.limit(1.0)
-    server.enqueue(reply)
+    claude.enqueue(reply)
     production, challenger = complete.shadow(LIVE[:2])
     if reply.status == 401:
         assert (production, challenger) == ([], []), "without a key no post of the test is lost"
-        assert len(server.requests) == 1
+        assert len(claude.requests) == 1
     else:
         assert [forecast and forecast.outcome == "ok" for forecast in production] == [False, True]
         assert [forecast and forecast.outcome for forecast in challenger] == [None, "ok"]
         assert complete.shadow(LIVE[:2]) == [production, challenger]
-        assert len(server.requests) == 3
+        assert len(claude.requests) == 3
 
 
 @pytest.mark.slow
+@on_sqlite
 def test_a_missing_key_costs_no_post_of_a_test(
-    complete: Trained, server: ClaudeServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    complete: Paid, claude: ClaudeServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     complete.limit(1.0)
     complete.shadow(LIVE[:2])
@@ -397,29 +287,31 @@ def test_a_missing_key_costs_no_post_of_a_test(
     assert caplog.records == [] or "no paid calls" not in caplog.text
     assert [len(forecasts) for forecasts in complete.shadow()] == [2, 2]
     assert "makes no paid calls for now: no credentials for the Claude API were found" in caplog.text
-    assert len(server.requests) == 4
+    assert len(claude.requests) == 4
 
 
 @pytest.mark.slow
+@on_sqlite
 def test_a_post_whose_text_was_edited_needs_no_new_call_and_one_that_moved_does(
-    complete: Trained, server: ClaudeServer
+    complete: Paid, claude: ClaudeServer
 ) -> None:
     complete.limit(1.0)
     before = complete.shadow()
     edited = POSTS.copy()
     edited.loc[LIVE[4], "content"] = "another text"
-    _update(complete.project, edited)
+    update_posts(complete.project, edited)
     assert complete.shadow() == before
-    assert len(server.requests) == 12
+    assert len(claude.requests) == 12
     edited["created_at"] = [*TIMES[:-1], TIMES[-1] + timedelta(minutes=7)]
-    _update(complete.project, edited)
+    update_posts(complete.project, edited)
     complete.shadow()
-    assert len(server.requests) == 14
+    assert len(claude.requests) == 14
 
 
 @pytest.mark.slow
+@on_sqlite
 def test_an_answer_that_cannot_be_kept_is_not_paid_for_twice(
-    complete: Trained, server: ClaudeServer, caplog: pytest.LogCaptureFixture
+    complete: Paid, claude: ClaudeServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     complete.limit(1.0)
     refuse = "BEFORE INSERT ON retrainer_live_forecasts BEGIN SELECT RAISE(ABORT, 'disk is full'); END"
@@ -430,16 +322,7 @@ def test_an_answer_that_cannot_be_kept_is_not_paid_for_twice(
     with complete.project.registry.database.write() as session:
         session.execute(sa.text("DROP TRIGGER refuse"))
     assert [len(forecasts) for forecasts in complete.shadow(LIVE[:2])] == [2, 2]
-    assert len(server.requests) == 4
-
-
-def _update(project: Project, posts: Any) -> None:
-    times = posts["created_at"].astype("datetime64[us, UTC]").astype("int64").tolist()
-    rows = [
-        (0, 0, "default", post_id, time, text, None, None, None)
-        for post_id, time, text in zip(posts["post_id"], times, posts["content"], strict=True)
-    ]
-    project.posts.merge([rows], NOW, update=True)
+    assert len(claude.requests) == 4
 
 
 # --- processes ------------------------------------------------------------------------------------
@@ -447,24 +330,24 @@ def _update(project: Project, posts: Any) -> None:
 
 def shadow_in_process(folder: Path, versions: tuple[str, str]) -> None:
     """Make the missing forecasts, as a worker."""
-    Trained(open_project(folder), versions).shadow()
+    Paid(open_project(folder), versions).shadow()
 
 
 @pytest.mark.slow  # starts processes
 @on_each_database
-def test_a_kill_in_the_middle_loses_one_answer_at_most(complete: Trained, server: ClaudeServer, folder: Path) -> None:
+def test_a_kill_in_the_middle_loses_one_answer_at_most(complete: Paid, claude: ClaudeServer, folder: Path) -> None:
     complete.limit(1.0)
-    server.enqueue(*[claude_server.Reply()] * 7, claude_server.hanging())
+    claude.enqueue(*[claude_server.Reply()] * 7, claude_server.hanging())
     worker = Worker.start(folder, shadow_in_process, folder, complete.versions)
     release([worker])
-    server.wait_for_requests(8)
+    claude.wait_for_requests(8)
     worker.kill()
     worker.finish()
     assert len(complete.kept()) == 7
     found = complete.shadow()
     assert all(forecast for forecasts in found for forecast in forecasts)
-    assert len(server.requests) == 13
-    bodies = [request.raw for request in server.requests]
+    assert len(claude.requests) == 13
+    bodies = [request.raw for request in claude.requests]
     assert len(set(bodies)) == 12, "only the one in flight is asked for again"
     production, challenger = (sum(forecast.cost_usd for forecast in forecasts if forecast) for forecasts in found)
     assert complete.used()[0] == pytest.approx(production)
@@ -473,9 +356,7 @@ def test_a_kill_in_the_middle_loses_one_answer_at_most(complete: Trained, server
 
 @pytest.mark.slow  # starts processes
 @on_each_database
-def test_two_processes_keep_within_the_limit_of_each_side(
-    complete: Trained, server: ClaudeServer, folder: Path
-) -> None:
+def test_two_processes_keep_within_the_limit_of_each_side(complete: Paid, claude: ClaudeServer, folder: Path) -> None:
     limit = complete.limit_after_two_posts()
     workers = [Worker.start(folder, shadow_in_process, folder, complete.versions) for _ in range(2)]
     release(workers)

@@ -6,7 +6,6 @@ import signal
 import sqlite3
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,11 +26,13 @@ from retrainer.registry.live import mark_posts_changed
 from retrainer.registry.tables import LiveComparison
 from retrainer.replay.runner import replay
 from tests.conftest import NOW, configure, import_sample, open_project, runtime_of, version_folder
-from tests.live.conftest import START, scores_of, train_as_of, updated
+from tests.live.updating import START, scores_of, train_as_of, updated
 from tests.plugins_for_tests import timing_algorithm
 from tests.worker import Worker, release
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from retrainer.model_types import ModelTypeName
     from retrainer.registry.live import PostScore
     from tests.conftest import Plugins
@@ -175,8 +176,7 @@ def test_changes_of_posts_change_the_scores_that_they_affect(live_project: Proje
         "late": ("late" in ids, same) == (True, 20),
         "deleted": (post.post_id in ids, same) == (False, 20),
         "moved": (len(ids), same) == (len(before.scores), 20),
-        "earlier than the start": ("early" in ids, same)
-        == (False, 0),  # the wait before the first live post is shorter
+        "earlier than the start": ("early" in ids, same) == (False, 0),  # its successor's wait is shorter
         "edited": after == before,  # timing knows no texts
     }[change]
 
@@ -307,7 +307,7 @@ def test_streams_have_scores_of_their_own(live_project: Project) -> None:
 @pytest.mark.slow
 def test_changes_of_a_foreign_table_are_noticed(sqlite_folder: Path) -> None:
     path = sqlite_folder / "foreign.db"
-    rows = sample_posts()[["post_id", "created_at", "content"]].astype(str).values.tolist()
+    rows = sample_posts()[["post_id", "created_at", "content"]].astype(str).to_numpy().tolist()
     with sqlite3.connect(path) as connection:
         connection.execute("CREATE TABLE toots (post_id TEXT, created_at TEXT, content TEXT)")
         connection.executemany("INSERT INTO toots VALUES (?, ?, ?)", rows)
@@ -352,22 +352,22 @@ def test_a_post_that_arrives_while_another_is_scored_is_not_missed(
     """
     plugins.add("busy", timing_algorithm("busy", setup="import os", predict=interfere))
     configure(folder, algorithm="busy")
-    with plugins.installed():
-        import_sample(folder)
-        train_as_of(folder)
-        project = open_project(folder)
-        updated(project, now=LATER)
-        for time in (LATER - timedelta(days=1), LATER + timedelta(days=30)):
-            count = updated(project, now=time)["naive"].num_scored
-            monkeypatch.setenv(
-                "RETRAINER_TEST_INTERFERE",
-                "from pathlib import Path; from datetime import datetime; from tests.live.test_update import interrupt;"
-                f"interrupt(Path({str(folder)!r}), datetime.fromisoformat({time.isoformat()!r}))",
-            )
-            comparison = updated(project)["naive"]
-            assert comparison.num_scored > count
-            assert f"late {time:%m%d}" in [score.post_id for score in scores_of(project, comparison)]
-            assert kept(project, comparison) == from_scratch(project, comparison)
+    monkeypatch.syspath_prepend(str(plugins.site))
+    import_sample(folder)
+    train_as_of(folder)
+    project = open_project(folder)
+    updated(project, now=LATER)
+    for time in (LATER - timedelta(days=1), LATER + timedelta(days=30)):
+        count = updated(project, now=time)["naive"].num_scored
+        monkeypatch.setenv(
+            "RETRAINER_TEST_INTERFERE",
+            "from pathlib import Path; from datetime import datetime; from tests.live.test_update import interrupt;"
+            f"interrupt(Path({str(folder)!r}), datetime.fromisoformat({time.isoformat()!r}))",
+        )
+        comparison = updated(project)["naive"]
+        assert comparison.num_scored > count
+        assert f"late {time:%m%d}" in [score.post_id for score in scores_of(project, comparison)]
+        assert kept(project, comparison) == from_scratch(project, comparison)
 
 
 def interrupt(folder: Path, time: datetime) -> None:
