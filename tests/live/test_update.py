@@ -19,15 +19,15 @@ from retrainer.live.scores import Totals, load_evidence, read_scores
 from retrainer.live.update import update_comparison, update_live
 from retrainer.model_types import get_model_type
 from retrainer.pipeline.promotion import promote_version
-from retrainer.posts.importer import ImportOptions, import_records
+from retrainer.posts.importer import import_records
 from retrainer.posts.sample import sample_posts
 from retrainer.project import Project
-from retrainer.registry.live import mark_posts_changed
+from retrainer.registry.live import append_live_scores, mark_posts_changed
 from retrainer.registry.tables import LiveComparison
 from retrainer.replay.runner import replay
 from tests.conftest import NOW, configure, import_sample, open_project, runtime_of, version_folder
 from tests.live.updating import START, scores_of, train_as_of, updated
-from tests.plugins_for_tests import timing_algorithm
+from tests.plugins_for_tests import Plugins, timing_algorithm
 from tests.worker import Worker, release
 
 if TYPE_CHECKING:
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
     from retrainer.model_types import ModelTypeName
     from retrainer.registry.live import PostScore
-    from tests.conftest import Plugins
 
 LATER = datetime(2024, 9, 1, tzinfo=UTC)
 
@@ -68,18 +67,20 @@ def from_scratch(project: Project, comparison: LiveComparison, now: datetime = N
     return kept(project, comparison)
 
 
-def add(project: Project, *posts: tuple[str, datetime, str], update: bool = False) -> None:
-    """Import posts, given by id, time and text."""
-    records = [{"id": post_id, "created_at": time.isoformat(), "text": text} for post_id, time, text in posts]
-    import_records(project.posts, records, ImportOptions(stream=project.stream, update=update), NOW)
+def add(project: Project, post_id: str, time: datetime, text: str = "a text", *, update: bool = False) -> None:
+    """Import a post."""
+    record = {"id": post_id, "created_at": time.isoformat(), "text": text}
+    now = max(NOW, time)
+    import_records(project.posts, [record], None, name="here", stream=project.stream, now=now, update=update)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model_type", "refit"),
     [
         ("timing", "false"),
-        pytest.param("timing", "true", marks=pytest.mark.slow),
-        pytest.param("content", "false", marks=pytest.mark.slow),
+        ("timing", "true"),
+        ("content", "false"),
     ],
 )
 def test_scores_are_those_of_a_replay_to_the_last_digit(
@@ -110,15 +111,15 @@ def test_scores_are_those_of_a_replay_to_the_last_digit(
 
 
 @pytest.mark.parametrize("origin", ["post", pytest.param("clock", marks=pytest.mark.slow)])
-def test_one_post_at_a_time_gives_the_same_as_all_at_once(live_folder: Path, origin: str) -> None:
+def test_some_posts_at_a_time_give_the_same_as_all_at_once(live_folder: Path, origin: str) -> None:
     configure(live_folder, origin=origin)
     project = open_project(live_folder)
     times = [time.to_pydatetime() for time in project.posts.load(NOW)["created_at"] if time > START]
     (naive,) = updated(project, now=times[0] - timedelta(seconds=1)).values()
     assert (naive.num_scored, naive.through) == (0, None)
-    for count, time in enumerate(times, start=1):
-        comparison = updated(project, now=time)["naive"]
-        assert comparison.through == time
+    for count in (1, 2, 3, 10, 11, len(times)):
+        comparison = updated(project, now=times[count - 1])["naive"]
+        assert comparison.through == times[count - 1]
         assert comparison.num_scored == count or origin == "clock"
     incremental = kept(project, naive)
     assert incremental == from_scratch(project, naive)
@@ -144,7 +145,7 @@ def test_by_the_clock_a_gap_has_one_score_which_is_the_mean_over_its_origins(liv
     assert {score.post_id: score.num_origins for score in scores} == {
         key: len(waits) for key, waits in expected.items()
     }
-    assert len(scores) < 41  # some gaps are shorter than the spacing
+    assert len(scores) < 43  # some gaps are shorter than the spacing
     assert max(score.num_origins for score in scores) > 1
 
 
@@ -158,15 +159,15 @@ def test_changes_of_posts_change_the_scores_that_they_affect(live_project: Proje
     middle = post.created_at - timedelta(minutes=5)
     match change:
         case "late":
-            add(project, ("late", middle, "a late post"))
+            add(project, "late", middle)
         case "deleted":
             project.posts.delete([post.post_id])
         case "moved":
-            add(project, (post.post_id, post.created_at + timedelta(days=10), "moved"), update=True)
+            add(project, post.post_id, post.created_at + timedelta(days=10), update=True)
         case "earlier than the start":
-            add(project, ("early", START - timedelta(minutes=1), "an early post"))
+            add(project, "early", START - timedelta(minutes=1))
         case "edited":
-            add(project, (post.post_id, post.created_at, "another text"), update=True)
+            add(project, post.post_id, post.created_at, "another text", update=True)
     comparison = updated(project)["naive"]
     after = kept(project, comparison)
     assert after == from_scratch(project, comparison)
@@ -207,7 +208,7 @@ def test_an_import_that_edits_a_text_marks_content_only(content_project: Project
     train_as_of(project.folder)
     content, timing = updated(project, "content")["naive"], updated(project)["naive"]
     post = scores_of(project, content)[5]
-    add(project, (post.post_id, post.created_at, "edited by its author"), update=True)
+    add(project, post.post_id, post.created_at, "edited by its author", update=True)
     marked = [project.registry.get_live_comparison(one.comparison_id).rescore_from for one in (content, timing)]
     assert marked == [post.created_at, None]
 
@@ -216,7 +217,7 @@ def test_a_post_that_moved_after_training_on_it_is_left_out(live_project: Projec
     project = live_project
     posts = project.posts.load(START)
     known, count = str(posts["post_id"].iloc[-3]), updated(project)["naive"].num_scored
-    add(project, (known, LATER, "moved into the live posts"), update=True)
+    add(project, known, LATER, update=True)
     comparison = updated(project)["naive"]
     assert known not in [score.post_id for score in scores_of(project, comparison)]
     assert comparison.num_scored == count
@@ -238,7 +239,7 @@ def test_as_of_a_past_time_the_evidence_is_that_of_the_posts_up_to_it(live_proje
 
 def test_posts_of_the_future_wait(live_project: Project) -> None:
     updated(live_project)
-    add(live_project, ("future", NOW + timedelta(days=1), "from a clock that is ahead"))
+    add(live_project, "future", NOW + timedelta(days=1))
     comparison = updated(live_project)["naive"]
     assert "future" not in [score.post_id for score in scores_of(live_project, comparison)]
     comparison = updated(live_project, now=NOW + timedelta(days=2))["naive"]
@@ -295,10 +296,10 @@ def test_streams_have_scores_of_their_own(live_project: Project) -> None:
     retrain(other, runtime_of(other), "timing", START, as_of=True)
     mine, theirs = updated(project)["naive"], updated(other)["naive"]
     assert (mine.stream, theirs.stream) == ("default", "other")
-    assert (mine.num_scored, theirs.num_scored) == (41, 21)
-    add(other, ("late", LATER, "a late post"))
+    assert (mine.num_scored, theirs.num_scored) == (43, 23)
+    add(other, "late", LATER)
     assert project.registry.get_live_comparison(mine.comparison_id).rescore_from is None
-    assert updated(other)["naive"].num_scored == 22
+    assert updated(other)["naive"].num_scored == 24
     assert kept(other, theirs) == from_scratch(other, theirs)
     current = project.registry.across(["default", "other"]).list_current_live_comparisons(["naive"])
     assert [one.stream for one in current] == ["default", "other"]
@@ -318,7 +319,7 @@ def test_changes_of_a_foreign_table_are_noticed(sqlite_folder: Path) -> None:
     train_as_of(sqlite_folder)
     project = open_project(sqlite_folder)
     before = kept(project, updated(project)["naive"])
-    assert len(before.scores) == 41
+    assert len(before.scores) == 43
     post = before.scores[20]
     for number, statement in enumerate(
         (
@@ -331,7 +332,7 @@ def test_changes_of_a_foreign_table_are_noticed(sqlite_folder: Path) -> None:
             connection.execute(statement)
         comparison = updated(project)["naive"]
         after = kept(project, comparison)
-        assert len(after.scores) == 40 + (number > 0)
+        assert len(after.scores) == 42 + (number > 0)
         assert after.scores != before.scores
         with project.registry.database.write() as session:
             session.execute(sa.update(LiveComparison).values(rescore_from=START))
@@ -346,7 +347,7 @@ def test_a_post_that_arrives_while_another_is_scored_is_not_missed(
     """The algorithm imports a late post while it forecasts, and then another that is later than all scored ones."""
     folder = folder_on_each_database
     interfere = """
-        script = os.environ.pop("RETRAINER_TEST_INTERFERE", None) if posts["created_at"].iloc[-1].month > 8 else None
+        script = os.environ.pop("INTERFERE", None) if posts["created_at"].iloc[-1].month > 8 else None
         if script:
             exec(script)
     """
@@ -357,30 +358,29 @@ def test_a_post_that_arrives_while_another_is_scored_is_not_missed(
     train_as_of(folder)
     project = open_project(folder)
     updated(project, now=LATER)
-    for time in (LATER - timedelta(days=1), LATER + timedelta(days=30)):
-        count = updated(project, now=time)["naive"].num_scored
+    days = timedelta(days=1)
+    for time, now in ((LATER - days, LATER + 20 * days), (LATER + 30 * days, NOW)):
         monkeypatch.setenv(
-            "RETRAINER_TEST_INTERFERE",
+            "INTERFERE",
             "from pathlib import Path; from datetime import datetime; from tests.live.test_update import interrupt;"
             f"interrupt(Path({str(folder)!r}), datetime.fromisoformat({time.isoformat()!r}))",
         )
-        comparison = updated(project)["naive"]
-        assert comparison.num_scored > count
+        comparison = updated(project, now=now)["naive"]
         assert f"late {time:%m%d}" in [score.post_id for score in scores_of(project, comparison)]
-        assert kept(project, comparison) == from_scratch(project, comparison)
+        assert kept(project, comparison) == from_scratch(project, comparison, now)
 
 
 def interrupt(folder: Path, time: datetime) -> None:
     """Import a post; called by the algorithm of a test."""
-    add(open_project(folder), (f"late {time:%m%d}", time, "late"))
+    add(open_project(folder), f"late {time:%m%d}", time)
 
 
 def update_in_small_batches(folder: Path, kill_after: int | None = None) -> None:
     """Update in transactions of three posts; optionally, end like a killed process in the middle of one of them."""
     import os
+    from importlib import import_module
 
-    from retrainer.live import update as module
-    from retrainer.registry import live
+    module: Any = import_module("retrainer.live.update")
 
     live_posts.BATCH_POSTS = 3
     calls = 0
@@ -388,7 +388,7 @@ def update_in_small_batches(folder: Path, kill_after: int | None = None) -> None
     def append(*arguments: Any) -> bool:
         nonlocal calls
         calls += 1
-        done = live.append_live_scores(*arguments)
+        done: bool = append_live_scores(*arguments)
         if calls == kill_after:
             os.kill(os.getpid(), signal.SIGKILL)
         return done
@@ -407,7 +407,7 @@ def test_two_processes_at_once_make_the_same_scores_as_one(live_folder: Path, tm
     project = open_project(live_folder)
     comparison = updated(project)["naive"]
     found = kept(project, comparison)
-    assert len(found.scores) == 41
+    assert len(found.scores) == 43
     assert found == from_scratch(project, comparison)
 
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from retrainer.live.update import update_live
-from tests.conftest import NOW, configure, import_sample, open_project, runtime_of
+from retrainer.pipeline.promotion import promote_version
+from tests.conftest import NOW, import_sample, open_project, runtime_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from retrainer.registry.tables import LiveComparison
     from tests.conftest import Prepare
 
-START = datetime(2024, 8, 1, tzinfo=UTC)  # 41 of the sample posts are later
+START = datetime(2024, 8, 1, tzinfo=UTC)  # 43 of the sample posts are later
 
 
 def train_as_of(folder: Path, model_type: ModelTypeName = "timing", at: datetime = START) -> str:
@@ -27,10 +28,10 @@ def train_as_of(folder: Path, model_type: ModelTypeName = "timing", at: datetime
     from retrainer.pipeline.run import retrain
 
     project = open_project(folder)
-    run = retrain(project, runtime_of(project), model_type, at, as_of=True, auto_promote=True).run
-    project.close()
+    run = retrain(project, runtime_of(project), model_type, at, as_of=True).run
     assert run
-    assert run.promoted_to_production
+    promote_version(project, runtime_of(project), str(run.model_version_id), "by hand", at)
+    project.close()
     return str(run.model_version_id)
 
 
@@ -49,7 +50,6 @@ def train_content_on_sample(folder: Path) -> str:
 @pytest.fixture
 def live_folder(folder_on_each_database: Path, prepare: Prepare) -> Path:
     """The folder of a project whose timing version has seen the sample posts up to the start, on each database."""
-    configure(folder_on_each_database, min_improvement_threshold="0.0")
     prepare(folder_on_each_database, train_on_sample)
     return folder_on_each_database
 
