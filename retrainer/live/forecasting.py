@@ -143,6 +143,11 @@ class PaidSides:
     versions: dict[TestSide, ModelVersion]
     calls: bool
 
+    @property
+    def context_posts(self) -> int | None:
+        """On how many posts the calls that are to be made depend."""
+        return context_of([FitSide(self.project, self.runtime, version) for version in self.versions.values()])
+
     def predict(self, batch: Batch, now: datetime) -> dict[TestSide, list[ContentForecast | None]]:
         """Return the forecasts of the first posts of a batch, as many as are settled; make those that are missing."""
         sides = [
@@ -181,7 +186,7 @@ class MadeSide:
         return [self.made[int(position) + 1] or NO_FORECAST for position in origins.position]
 
 
-def context_of(sides: Sequence[Side]) -> int | None:
+def context_of(sides: Sequence[Side | PaidSides]) -> int | None:
     """Return on how many posts the forecasts of all sides depend; None for all."""
     numbers = [side.context_posts for side in sides]
     known = [number for number in numbers if number is not None]

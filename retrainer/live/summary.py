@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 Against = Literal["naive", "previous", "challenger"]
 Verdict = Literal["fine", "worse_than_naive", "worse_than_previous", "too_few_posts"]
 
+_SMALL = 0.02  # a smaller difference of errors does not matter
+
 
 class Score(NamedTuple):
     """What live posts scored.
@@ -214,7 +216,9 @@ def describe_verdict(comparisons: Sequence[ComparisonReport]) -> str:
         case "fine":
             return _sentence("Fine", naive, "better")
         case "too_few_posts":
-            return _sentence("Too few posts to say", naive, None)
+            error = naive.error if naive is not None else None
+            is_equal = error is not None and error.excludes_more_than <= _SMALL
+            return _sentence("As good as the naive forecast" if is_equal else "Too few posts to say", naive, None)
 
 
 def _sentence(verdict: str, comparison: ComparisonReport | None, found: Literal["worse", "better"] | None) -> str:

@@ -313,7 +313,7 @@ class _Scorer:
 
     @property
     def context(self) -> int | None:
-        return context_of(self.sides)
+        return context_of([*self.sides, *([self.of_test] if self.of_test else [])])
 
     def score(self, comparison: LiveComparison, batch: Batch, now: datetime) -> tuple[Batch, list[PostScore]] | None:
         """Score a batch, or as many of its first posts as the paid sides have forecast; None if they have none."""
