@@ -48,6 +48,7 @@ SETUP = {
     "docs/content.md": f"{NEW_PROJECT}; retrainer train timing",
     "docs/live.md": "retrainer init project; cd project",
     "docs/metrics.md": f"{NEW_PROJECT}; retrainer train content",
+    "docs/ab-tests.md": NEW_PROJECT,
     "docs/promotion.md": NEW_PROJECT,
     "docs/python-api.md": NEW_PROJECT,
     "docs/replay.md": NEW_PROJECT,

@@ -54,7 +54,6 @@ At = Annotated[
 Subject = Annotated[
     str | None,
     Query(
-        max_length=1000,
         description="Who asks: while an A/B test runs, the same side of it answers the same subject. By default, "
         "production answers.",
     ),
