@@ -50,9 +50,9 @@ def draw(report: LiveReport, path: Path) -> None:
         _draw_evidence(evidence, report)
         for axes in (scores, evidence):
             axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
-        locator = AutoDateLocator(maxticks=9)
+        locator = AutoDateLocator(maxticks=9)  # type: ignore[no-untyped-call]
         evidence.xaxis.set_major_locator(locator)
-        evidence.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+        evidence.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
         figure.align_ylabels()
 
     write_figure(draw_on, path, (9, 6.5))
