@@ -73,6 +73,7 @@ SIMULATED = {
     "of changing size": of_changing_size,
     "autocorrelated 0.05": autocorrelated(0.05),
     "autocorrelated 0.1": autocorrelated(0.1),
+    "autocorrelated 0.2": autocorrelated(0.2),
 }
 
 
