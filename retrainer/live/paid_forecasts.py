@@ -155,7 +155,7 @@ def _make_missing(
     """
     for side in sides:
         _model(side).algorithm.check_ready(_model(side).options)
-    failures = 0
+    failures = made = 0
     with ExitStack() as stack:
         database = project.registry.database
         limits = [SharedBudget.of_test(database, side.test_id, side.side) for side in sides]
@@ -165,6 +165,7 @@ def _make_missing(
                 for side, budget, forecasts in zip(sides, budgets, found, strict=True):
                     if forecasts[index] is None:
                         forecasts[index] = _make(project, side, budget, posts, rows[index : index + 1], now)
+                        made += 1
                     if not _has_text(forecasts[index]):
                         break
                 failures = 0
@@ -176,7 +177,10 @@ def _make_missing(
                 log.warning("The A/B test '%s' has no forecast of the post '%s': %s", sides[0].test_id, post_id, error)
                 failures += 1
                 if failures == MAX_FAILURES:
-                    return
+                    break
+        if made:
+            cost = sum(budget.cost_usd for budget in budgets)
+            log.info("Made %d forecasts for the A/B test '%s', which cost $%.4f", made, sides[0].test_id, cost)
 
 
 def _make(
