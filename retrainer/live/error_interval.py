@@ -35,8 +35,8 @@ class ErrorInterval:
         return cls(_reverse(interval.high), _reverse(interval.low), _reverse(interval.estimate))
 
     @property
-    def excludes_more_than(self) -> float:
-        """The smallest difference, in either direction, that the interval excludes; infinite if it excludes none."""
+    def max_difference(self) -> float:
+        """The largest difference, in either direction, within the limits; infinite without one of them."""
         return math.inf if self.low is None or self.high is None else max(abs(self.low), abs(self.high))
 
     def describe(self, found: Literal["worse", "better"] | None = None) -> str:
@@ -50,7 +50,7 @@ class ErrorInterval:
             return _one_sided(low, high, "smaller")
         if found == "worse" or (high is not None and high < 0):
             return _one_sided(_negate(high), _negate(low), "larger")
-        if self.excludes_more_than < _SMALL:
+        if self.max_difference < _SMALL:
             return f"within {_SMALL:.0%} of"
         larger = "larger" if low is None else f"{-low:.0%} larger"
         smaller = "smaller" if high is None else f"{high:.0%} smaller"

@@ -20,7 +20,7 @@ from retrainer.pipeline.loading import load_live_fit
 from retrainer.registry.live import PostScore
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
     from datetime import datetime
 
     import pandas as pd
@@ -59,9 +59,6 @@ class Side(Protocol):
             RetrainerError: it cannot be loaded or cannot forecast.
         """
 
-    def find_moved(self, since: datetime) -> set[str]:
-        """Return the ids of the posts from a time on that it was fitted to before they moved there."""
-
 
 @dataclass(frozen=True)
 class FitSide:
@@ -95,14 +92,6 @@ class FitSide:
             self._latest[key] = self.model.predict(posts, origins)
         return self._latest[key]
 
-    def find_moved(self, since: datetime) -> set[str]:
-        """Return the posts from a time on that the fit knew under another time."""
-        version = self.version
-        through = (version.trained_through, version.trained_through_post_id)
-        if version.refit is not None:
-            through = (version.refit.through, version.refit.through_post_id)
-        return self.project.posts.find_moved(version.training_began_at, through, since)
-
 
 @dataclass(frozen=True)
 class NaiveSide:
@@ -127,11 +116,6 @@ class NaiveSide:
     def predict(self, posts: pd.DataFrame, origins: Origins) -> Any:
         """Compute the forecasts."""
         return self.model.predict(posts, origins)
-
-    def find_moved(self, since: datetime) -> set[str]:
-        """Return the posts from a time on that it was fitted to under another time."""
-        start = (self.comparison.starts_after, self.comparison.starts_after_post_id or "")
-        return self.project.posts.find_moved(self.comparison.created_at, start, since)
 
 
 @dataclass(frozen=True)
@@ -201,10 +185,6 @@ class MadeSide:
         """Return the forecasts that were made."""
         return [self.made[int(position) + 1] or NO_FORECAST for position in origins.position]
 
-    def find_moved(self, since: datetime) -> set[str]:
-        """Return what the side itself does."""
-        return self.side.find_moved(since)
-
 
 def context_of(sides: Sequence[Side | PaidSides]) -> int | None:
     """Return on how many posts the forecasts of all sides depend; None for all."""
@@ -213,11 +193,15 @@ def context_of(sides: Sequence[Side | PaidSides]) -> int | None:
     return max(known) if len(known) == len(numbers) else None
 
 
-def score_batch(comparison: LiveComparison, batch: Batch, sides: tuple[Side, Side]) -> list[PostScore]:
+def score_batch(
+    comparison: LiveComparison, batch: Batch, sides: tuple[Side, Side], moved: Collection[str] = ()
+) -> list[PostScore]:
     """Forecast and score the posts of a batch with both sides.
 
-    Left out are posts that one of them cannot forecast, that one was fitted to before they moved, and, by the clock,
-    those before which no origin was.
+    Posts that one of them cannot forecast are left out and, by the clock, those before which no origin was.
+
+    Args:
+        moved: the ids of posts that are left out, since the sides knew them under an earlier time.
 
     Raises:
         RetrainerError: a side cannot be loaded or cannot forecast.
@@ -225,10 +209,8 @@ def score_batch(comparison: LiveComparison, batch: Batch, sides: tuple[Side, Sid
     rows = batch.rows
     if not len(rows):
         return []
-    since = batch.posts["created_at"].iloc[rows[0]].to_pydatetime()
-    moved = sides[0].find_moved(since) | sides[1].find_moved(since)
     if moved:
-        rows = rows[~batch.posts["post_id"].iloc[rows].isin(moved).to_numpy()]
+        rows = rows[~batch.posts["post_id"].iloc[rows].isin(list(moved)).to_numpy()]
     origins, owners = _origins(comparison, batch.posts, rows)
     parts = [
         _score(get_model_type(comparison.model_type_name), batch.posts, sides, origins[part], rows[owners[part]])

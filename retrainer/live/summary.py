@@ -14,7 +14,7 @@ from retrainer.registry.refits import fit_name
 from retrainer.registry.tables import COMPARED_WITH
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from datetime import datetime
 
     from numpy.typing import NDArray
@@ -172,6 +172,17 @@ def summarize_live(registry: Registry, model_type: ModelTypeName | None = None) 
     }
 
 
+def score_versions(rows: Iterable[LiveComparison]) -> dict[str, Score]:
+    """Return the live scores of versions over all of their live fits; see `list_scored_versions`."""
+    found: dict[str, tuple[int, NDArray[np.float64]]] = {}
+    types = {}
+    for row in rows:
+        count, sums = found.get(row.version_id, (0, 0.0))
+        found[row.version_id] = (count + row.num_scored, sums + np.asarray(row.sums, dtype=float))
+        types[row.version_id] = row.model_type_name
+    return {version_id: Score.from_sums(types[version_id], *sums) for version_id, sums in found.items()}
+
+
 def list_comparisons(registry: Registry) -> list[LiveComparison]:
     """Return the current comparisons of the fits in production, of all streams of the registry, in a fixed order.
 
@@ -217,7 +228,7 @@ def describe_verdict(comparisons: Sequence[ComparisonReport]) -> str:
             return _sentence("Fine", naive, "better")
         case "too_few_posts":
             error = naive.error if naive is not None else None
-            is_equal = error is not None and error.excludes_more_than <= _SMALL
+            is_equal = error is not None and error.max_difference <= _SMALL
             return _sentence("As good as the naive forecast" if is_equal else "Too few posts to say", naive, None)
 
 

@@ -191,7 +191,7 @@ def _format_coverage(score: Score) -> str:
 def _format_interval(interval: ErrorInterval) -> str:
     """Return by how much the error is larger or smaller, such as `-21 to -8%`."""
     low, high = ("…" if end is None else f"{round(-end * 100) or 0:+d}" for end in (interval.high, interval.low))
-    return f"{low} to {high}%"
+    return "±0%" if (low, high) == ("+0", "+0") else f"{low} to {high}%"
 
 
 def _format_evidence(value: float) -> str:

@@ -23,7 +23,7 @@ change = APIRouter(
 
 @look.get("/{model_type}", responses=failures(404, 409))
 @in_thread("inspect", cached="briefly")
-def live(state: State, model_type: ModelTypeName, stream: OneStream = None) -> LiveDocument:
+def live_scores(state: State, model_type: ModelTypeName, stream: OneStream = None) -> LiveDocument:
     """Return how the production version does on the posts that came since, by the scores recorded so far.
 
     Each `train` brings them up to date, and so does a POST.
@@ -33,7 +33,7 @@ def live(state: State, model_type: ModelTypeName, stream: OneStream = None) -> L
 
 @change.post("/{model_type}", responses=failures(400, 404, 409, 500))
 @in_thread("change")
-def update(state: State, model_type: ModelTypeName, stream: OneStream = None) -> LiveDocument:
+def update_live_scores(state: State, model_type: ModelTypeName, stream: OneStream = None) -> LiveDocument:
     """Score the new posts, decide a running A/B test if they settle it, and return how the production version does."""
     project, now = state.streams.choose(stream), datetime.now(UTC)
     refresh_live(project, state.runtime, model_type, now)
