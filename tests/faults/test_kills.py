@@ -59,7 +59,7 @@ def test_a_command_that_is_killed_at_any_moment(projects: Projects, tmp_path: Pa
 
 @pytest.mark.slow
 def test_a_kill_between_a_decision_and_its_promotion(postgresql_projects: Projects, tmp_path: Path) -> None:
-    """Five kills, each at a statement of the command that decides an A/B test: it is decided and carried out, or not."""
+    """Five kills, each at a statement of the command that decides an A/B test: it is done, or nothing is."""
     report = tmp_path / "report"
     counted = StatementFault(0, report)
     done, _ = survive(postgresql_projects, tmp_path, "ab status", counted)
