@@ -14,7 +14,7 @@ from retrainer.registry.refits import fit_name
 from retrainer.registry.tables import COMPARED_WITH
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from datetime import datetime
 
     from numpy.typing import NDArray
@@ -170,6 +170,17 @@ def summarize_live(registry: Registry, model_type: ModelTypeName | None = None) 
         for version in registry.list_production()
         if model_type in {None, version.model_type}
     }
+
+
+def score_versions(rows: Iterable[LiveComparison]) -> dict[str, Score]:
+    """Return the live scores of versions over all of their live fits; see `list_scored_versions`."""
+    found: dict[str, tuple[int, NDArray[np.float64]]] = {}
+    types = {}
+    for row in rows:
+        count, sums = found.get(row.version_id, (0, 0.0))
+        found[row.version_id] = (count + row.num_scored, sums + np.asarray(row.sums, dtype=float))
+        types[row.version_id] = row.model_type_name
+    return {version_id: Score.from_sums(types[version_id], *sums) for version_id, sums in found.items()}
 
 
 def list_comparisons(registry: Registry) -> list[LiveComparison]:
