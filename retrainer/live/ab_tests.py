@@ -367,7 +367,7 @@ def _publish(runtime: Runtime, test: ABTest, reason: str) -> None:
 def _describe(test: ABTest, num_posts: int, interval: Interval) -> str:
     """Return what is known so far, in one sentence."""
     if num_posts == 0:
-        return "No live post has been scored yet."
+        return "No live post was scored." if test.status == "ended" else "No live post has been scored yet."
     found = describe_interval(interval)
     if test.status == "ended":
         return f"The challenger's error was {found}."
