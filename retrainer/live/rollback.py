@@ -1,15 +1,55 @@
-"""Rollback by evidence: return to the version before when live posts prove production worse than it."""
+"""Rollback by evidence: go back to the version before when live posts prove production worse than it.
+
+Of one model the e-value of being worse must reach 100. Of many models looked at together, a false-rollback rate is
+kept by the e-BH procedure; see `retrainer.live.fleet`.
+"""
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import numpy as np
+
+from retrainer.algorithms.events import Event
+from retrainer.errors import (
+    AlgorithmError,
+    ArtifactError,
+    ConfigError,
+    MissingCredentials,
+    NothingToRollBack,
+    ProductionChanged,
+    PromotionRefused,
+    UsageError,
+)
+from retrainer.evaluation.sequential import (
+    ROLLBACK_THRESHOLD,
+    VERDICT_THRESHOLD,
+    ConfidenceSequence,
+    EProcess,
+    Stakes,
+)
+from retrainer.live.error_interval import ErrorInterval
+from retrainer.live.update import update_live, update_naive_comparison
+from retrainer.pipeline.promotion import publish_change, require_working_fit
+from retrainer.posts.validation import number
+from retrainer.registry.refits import fit_name
 
 if TYPE_CHECKING:
-    from retrainer.model_types import ModelTypeName
-    from retrainer.registry.promotions import Change
+    from collections.abc import Sequence
+    from datetime import datetime
 
-ROLLBACK_THRESHOLD = 100  # of an e-value, level .01; several streams together go by their false-rollback rate
+    from retrainer.config import StreamLiveSettings
+    from retrainer.model_types import ModelTypeName
+    from retrainer.project import Project
+    from retrainer.registry.promotions import Change
+    from retrainer.registry.tables import LiveComparison, LiveScore, ModelVersion
+    from retrainer.runtime import Runtime
+
+log = logging.getLogger(__name__)
+
+Outcome = Literal["kept", "rollback", "degraded"]
 
 
 @dataclass(frozen=True)
@@ -25,9 +65,193 @@ class Review:
         is_new: whether it is the first review that found production degraded for this reason.
     """
 
+    stream: str
     model_type: ModelTypeName
-    outcome: Literal["kept", "rollback", "degraded"]
-    reason: str | None
-    evidence: dict[str, Any]
+    outcome: Outcome
+    reason: str | None = None
+    evidence: dict[str, Any] | None = None
     change: Change | None = None
     is_new: bool = False
+
+
+class Rule(NamedTuple):
+    """By what an e-value was judged.
+
+    Attributes:
+        limit: the e-value that is enough.
+        evidence: more of it, for the ledger.
+    """
+
+    limit: float = ROLLBACK_THRESHOLD
+    evidence: dict[str, Any] = {}  # noqa: RUF012  never changed
+
+
+class _Problem(NamedTuple):
+    """Why production is not rolled back: a word for the ledger, and the end of a sentence."""
+
+    kind: Literal["nothing_before", "previous_unusable", "previous_worse_than_naive"]
+    text: str
+
+
+def review_production(
+    project: Project,
+    runtime: Runtime,
+    model_type: ModelTypeName,
+    now: datetime,
+    *,
+    dry_run: bool = False,
+    comparisons: Sequence[LiveComparison] | None = None,
+) -> Review:
+    """Roll back if live posts prove production worse than the version before, or than naive where that is the floor.
+
+    Nothing happens unless `live.rollback` is set.
+
+    Args:
+        dry_run: only return what would happen.
+        comparisons: what `update_live` returned just now; None to call it.
+
+    Raises:
+        RetrainerError: the database or the posts cannot be read.
+    """
+    settings = project.settings.live
+    if not settings.rollback:
+        return Review(project.stream, model_type, "kept")
+    if comparisons is None:
+        comparisons = update_live(project, runtime, model_type, now)
+    proved = [
+        one for one in watched(comparisons, settings) if EProcess.from_bytes(one.state).worse >= ROLLBACK_THRESHOLD
+    ]
+    if not proved:
+        return Review(project.stream, model_type, "kept")
+    return act(project, runtime, proved[0], Rule(), now, dry_run=dry_run)
+
+
+def watched(comparisons: Sequence[LiveComparison], settings: StreamLiveSettings) -> list[LiveComparison]:
+    """Return the comparisons that may lead to a rollback, first that with the version before."""
+    names = ["previous", "naive"] if settings.floor == "naive" else ["previous"]
+    return [one for name in names for one in comparisons if one.against == name and one.state]
+
+
+def act(
+    project: Project, runtime: Runtime, comparison: LiveComparison, rule: Rule, now: datetime, *, dry_run: bool = False
+) -> Review:
+    """Roll back because of a comparison, or record and notify once why that is not possible.
+
+    Nothing happens if production, or the version before, is another one meanwhile: the next review decides.
+
+    Args:
+        comparison: in which production is proved worse.
+        rule: by what.
+        dry_run: only return what would happen.
+    """
+    model_type = comparison.model_type_name
+    kept = Review(project.stream, model_type, "kept")
+    evidence = _collect_evidence(project, comparison, rule, now)
+    reason = _explain(evidence)
+    registry = project.registry
+    problem: _Problem | None
+    try:
+        promotions = registry.find_promotions_to_undo(model_type)
+    except NothingToRollBack:
+        promotions, problem = [], _Problem("nothing_before", "there is no version to go back to")
+    else:
+        previous = registry.get_version_before(promotions[0])
+        if not _is_about(comparison, promotions[0].to_version_id, previous):
+            return kept
+        problem = _find_problem(project, runtime, previous, now)
+    if problem is not None:
+        return _report_degraded(project, runtime, comparison, problem, reason, evidence, now, dry_run=dry_run)
+    if dry_run:
+        return Review(project.stream, model_type, "rollback", reason, evidence)
+    try:
+        project.artifacts.require_own_folder()
+        change = registry.roll_back(promotions, reason, now, hold=True, evidence=evidence)
+    except ProductionChanged as error:
+        log.info("No rollback: %s", error)
+        return kept
+    log.warning("%s rolled back to '%s': %s", model_type.capitalize(), change.to_version, reason)
+    publish_change(project, runtime, "rollback", change)
+    return Review(project.stream, model_type, "rollback", reason, evidence, change)
+
+
+def _is_about(comparison: LiveComparison, production: str | None, previous: ModelVersion) -> bool:
+    if comparison.version_id != production:
+        return False
+    return comparison.against == "naive" or comparison.other_fit == fit_name(previous.version_id, previous.refit)
+
+
+def _find_problem(project: Project, runtime: Runtime, previous: ModelVersion, now: datetime) -> _Problem | None:
+    """Return why the version before cannot be restored; None if it can."""
+    try:
+        require_working_fit(project, runtime, previous, now)
+    except (AlgorithmError, ArtifactError, ConfigError, MissingCredentials, PromotionRefused, UsageError) as error:
+        return _Problem("previous_unusable", f"'{previous.version_id}' cannot be restored: {error.message}")
+    naive = update_naive_comparison(project, runtime, previous, now)
+    e_value = EProcess.from_bytes(naive.state).worse if naive is not None and naive.state else 0.0
+    if e_value < VERDICT_THRESHOLD:
+        return None
+    text = f"'{previous.version_id}' is worse than the naive forecast itself (E = {_number(e_value)})"
+    return _Problem("previous_worse_than_naive", text)
+
+
+def _report_degraded(
+    project: Project,
+    runtime: Runtime,
+    comparison: LiveComparison,
+    problem: _Problem,
+    reason: str,
+    evidence: dict[str, Any],
+    now: datetime,
+    *,
+    dry_run: bool,
+) -> Review:
+    model_type, version_id = comparison.model_type_name, comparison.version_id
+    reason = f"{reason}, but {problem.text}"
+    evidence = {**evidence, "problem": problem.kind}
+    is_new = not dry_run and project.registry.record_degraded(model_type, version_id, reason, evidence, now)
+    if is_new:
+        log.warning("%s is degraded: %s", model_type.capitalize(), reason)
+        runtime.events.publish(Event("degraded", model_type, version_id, reason, stream=project.stream))
+    return Review(project.stream, model_type, "degraded", reason, evidence, is_new=is_new)
+
+
+def _collect_evidence(project: Project, comparison: LiveComparison, rule: Rule, now: datetime) -> dict[str, Any]:
+    """Return the figures of a comparison, which are not computed again later, whatever happens to the posts."""
+    sequence = ConfidenceSequence()
+    for scores in project.registry.stream_live_scores(comparison.comparison_id, until=now):
+        sequence.update(_stakes(scores))
+    error = ErrorInterval.of_a(sequence.interval())
+    return {
+        "against": comparison.against,
+        "e_value": EProcess.from_bytes(comparison.state).worse,
+        "limit": rule.limit,
+        "num_posts": comparison.num_scored,
+        "starts_after": comparison.starts_after.isoformat(),
+        "through": comparison.through.isoformat() if comparison.through else None,
+        "error_smaller_by": {"low": error.low, "high": error.high, "estimate": error.estimate},
+        "version_id": comparison.version_id,
+        "fit": comparison.fit,
+        "other_version_id": comparison.other_version_id,
+        "other_fit": comparison.other_fit,
+        **rule.evidence,
+    }
+
+
+def _stakes(scores: Sequence[LiveScore]) -> Stakes:
+    return Stakes(*np.array([[getattr(score, name) for score in scores] for name in Stakes._fields]))
+
+
+def _explain(evidence: dict[str, Any]) -> str:
+    posts = number(evidence["num_posts"], "live post")
+    error = ErrorInterval(**evidence["error_smaller_by"]).describe("worse")
+    other = "the naive forecast"
+    if evidence["other_version_id"] is not None:
+        other = f"'{evidence['other_version_id']}', which it replaced"
+    figures = f"E = {_number(evidence['e_value'])}, limit {_number(evidence['limit'])}"
+    if "num_comparisons" in evidence:
+        figures += f" with {number(evidence['num_comparisons'], 'comparison')}"
+    return f"On {posts} the error of '{evidence['version_id']}' is {error} that of {other} ({figures})"
+
+
+def _number(e_value: float) -> str:
+    return f"{e_value:,.0f}" if e_value < 10_000 else "over 10,000"  # noqa: PLR2004  a readable number

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from sqlalchemy import and_, delete, func, insert, or_, select, update
 
 from retrainer.registry.queries import is_of
+from retrainer.registry.refits import fit_name
 from retrainer.registry.scope import Scope
-from retrainer.registry.tables import LiveComparison, LiveScore, TrainingRun
+from retrainer.registry.tables import LiveComparison, LiveScore, ModelVersion, TrainingRun
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from retrainer.model_types import ModelTypeName
+    from retrainer.streams import ModelKey
 
 _CHUNK_ROWS = 2_000
 
@@ -51,6 +53,19 @@ class Live(Scope):
             query = query.where(LiveComparison.fit == fit)
         with self.database.read() as session:
             return list(session.scalars(query.order_by(LiveComparison.comparison_id.desc())))
+
+    def list_current_live_comparisons(self) -> dict[ModelKey, list[LiveComparison]]:
+        """Return the comparisons of the live fits of the streams, by model: the newest against each forecaster."""
+        query = select(LiveComparison, ModelVersion).join(
+            ModelVersion, LiveComparison.version_id == ModelVersion.version_id
+        )
+        query = query.where(ModelVersion.is_production, self.is_within(LiveComparison))
+        found: dict[ModelKey, dict[str, LiveComparison]] = {}
+        with self.database.read() as session:
+            for comparison, version in session.execute(query.order_by(LiveComparison.comparison_id.desc())):
+                if comparison.fit == fit_name(version.version_id, version.refit):
+                    found.setdefault(version.model_key, {}).setdefault(comparison.against, comparison)
+        return {key: list(comparisons.values()) for key, comparisons in found.items()}
 
     def get_live_comparison(self, comparison_id: int) -> LiveComparison | None:
         """Return a comparison; None if there is none of this id."""
