@@ -6,7 +6,7 @@ STAMP := .venv/.installed
 PYTEST := $(BIN)/python -m pytest --dist worksteal -n 2
 
 .PHONY: help demo test test-slow soak test-lowest coverage screens lint format docs docs-picture clean \
-	bench bench-registry bench-timing bench-futures bench-content bench-scale bench-evidence bench-claude bench-replay bench-policies bench-api bench-import bench-fleet
+	bench bench-registry bench-timing bench-futures bench-content bench-scale bench-evidence bench-claude bench-replay bench-policies bench-api bench-import bench-fleet bench-live
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -110,6 +110,9 @@ bench-replay: $(STAMP)  ## measure the time and memory of a replay of six years 
 bench-policies: STREAMS = synthetic
 bench-policies: $(STAMP)  ## replay retraining policies on synthetic streams, or with STREAMS=files on every CSV file in DATA
 	$(BIN)/python -m benchmarks.policies --data '$(DATA)' --streams '$(STREAMS)'
+
+bench-live: $(STAMP)  ## measure how soon, and how often falsely, live posts show which forecaster is better
+	$(BIN)/python -m benchmarks.live --data '$(DATA)'
 
 BEFORE ?=
 bench-api: $(STAMP)  ## measure the REST API beside a bare FastAPI application, and beside the git revision BEFORE

@@ -11,7 +11,14 @@ import numpy as np
 
 from retrainer.evaluation.bootstrap import block_length, score_interval
 from retrainer.model_types.base import Origins, hours_between
-from retrainer.model_types.timing import INTERVAL_LEVEL, LEVELS, Timing, TimingForecasts, TimingTargets
+from retrainer.model_types.timing import (
+    INTERVAL_LEVEL,
+    LEVELS,
+    Timing,
+    TimingForecasts,
+    TimingTargets,
+    pinball_loss,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -69,8 +76,7 @@ def effective_gaps(position: Integers) -> float:
 
 def crps(forecasts: TimingForecasts, waits: Floats) -> Floats:
     """Return (n,) twice the mean pinball loss over the levels, in hours."""
-    shortfall = waits[:, None] - forecasts.quantiles
-    found: Floats = 2 * np.maximum(LEVELS * shortfall, (LEVELS - 1) * shortfall).mean(axis=1)
+    found: Floats = 2 * pinball_loss(forecasts.quantiles, waits).mean(axis=1)
     return found
 
 

@@ -227,14 +227,14 @@ def host_name(name: str) -> str:
 
 HostName = Annotated[str, AfterValidator(host_name)]
 VariableName = Annotated[str, AfterValidator(_variable_name)]
-EventName = Literal["failure", "promotion", "rollback", "degraded", "stale_posts", "no_promotion"]
+EventName = Literal["failure", "promotion", "rollback", "ab_test", "degraded", "stale_posts", "no_promotion"]
 
 
 class ChannelSettings(_Section):
     """A notification channel: the variable that holds its URL, and the events to send."""
 
     url_variable: VariableName | None = None
-    events: list[EventName] = ["failure", "promotion", "rollback", "degraded", "stale_posts"]
+    events: list[EventName] = ["failure", "promotion", "rollback", "ab_test", "degraded", "stale_posts"]
 
 
 class WebhookSettings(ChannelSettings):

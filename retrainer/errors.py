@@ -20,7 +20,8 @@
     ├── DatabaseError               1  503   the database is invalid, too new or unreachable
     ├── PromotionRefused            1  409   the version cannot be promoted
     │   └── ProductionChanged       1  409   the production version changed since the comparison
-    └── NothingToRollBack           1  409   there is no promotion to undo
+    ├── NothingToRollBack           1  409   there is no promotion to undo
+    └── ABTestError                 1  409   an A/B test cannot be started, or none is running
 
 The message says what failed, with the value in quotes; the hint says what to do. Together they are one line.
 """
@@ -149,6 +150,10 @@ class ProductionChanged(PromotionRefused, code="production_changed"):
 
 class NothingToRollBack(RetrainerError, http_status=409, code="nothing_to_roll_back"):
     """The model type has no promotion to undo."""
+
+
+class ABTestError(RetrainerError, http_status=409, code="ab_test"):
+    """An A/B test cannot be started, or none is running."""
 
 
 def _one_line(text: str) -> str:

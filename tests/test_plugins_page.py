@@ -152,7 +152,7 @@ def test_writer_calls_its_service(retrainer: Runner, environ: dict[str, str], se
 def test_the_events_are_those_of_the_page(retrainer: Runner, environ: dict[str, str], folder: Path) -> None:
     rows = re.findall(r"^\| `(\w+)` \| [^|]+ \| (`stream`.*) \|$", PAGE, re.MULTILINE)
     documented = {kind: {"kind", *re.findall(r"`(\w+)`", fields)} for kind, fields in rows}
-    assert documented.keys() == {"run", "promotion", "rollback", "degraded", "failure", "stale_posts", "end"}
+    assert documented.keys() == {"run", "promotion", "rollback", "ab_test", "degraded", "failure", "stale_posts", "end"}
     assert retrainer("train", "timing", "--algorithm", "no_such", env=environ).code == 2
     write_sample_csv(folder / "posts.csv", sample_posts())
     assert retrainer("posts", "import", "posts.csv").code == 0

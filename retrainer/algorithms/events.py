@@ -74,7 +74,7 @@ class Event:
         fleet: what came of the runs of several streams, for the kind `fleet`.
     """
 
-    kind: Literal["run", "promotion", "rollback", "degraded", "failure", "stale_posts", "fleet", "end"]
+    kind: Literal["run", "promotion", "rollback", "ab_test", "degraded", "failure", "stale_posts", "fleet", "end"]
     model_type: ModelTypeName | None
     version_id: str | None
     reason: str | None

@@ -241,10 +241,11 @@ class ObserverHooks:
     def on_event(self, event: Mapping[str, Any]) -> None:
         """Receive an event after it was committed, at most once. An exception is logged and changes nothing.
 
-        :param event: `kind` (`run`, `promotion`, `rollback`, `degraded`, `failure`, `stale_posts`, `fleet`, `end`),
-            `stream`, `model_type`, `version_id`, `reason`.
+        :param event: `kind` (`run`, `promotion`, `rollback`, `ab_test`, `degraded`, `failure`, `stale_posts`, `fleet`,
+            `end`), `stream`, `model_type`, `version_id`, `reason`.
             A `run` carries its document, as in `history --json`, under `run`. A `promotion` and a `rollback` carry the
-            previous production version under `from_version_id`. `degraded` comes once when live posts prove production
+            previous production version under `from_version_id`. An `ab_test` has ended: decided, or
+            stopped by hand; a promotion is an event of its own. `degraded` comes once when live posts prove production
             worse and it could not be rolled back. A failed run is a `run`; `failure` is an error before
             the run was recorded, without a model type if it concerns all of them. `stale_posts` comes once when posts
             have stopped arriving. `fleet` follows the runs of several streams, with the number of `outcomes`, up to

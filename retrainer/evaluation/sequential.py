@@ -125,12 +125,24 @@ class EProcess:
 
     def update(self, stakes: Stakes) -> None:
         """Add posts, in their order of time."""
+        for _ in self._log_wealths_after(stakes):
+            pass
+
+    def trace(self, stakes: Stakes) -> Floats:
+        """Add posts as `update` does; return (n, 2) `log_worse` and `log_better` after each."""
+        steps = [_log_mean_exp(log_wealths, axis=2) for log_wealths in self._log_wealths_after(stakes)]
+        return np.concatenate([np.zeros((0, 2)), *steps])
+
+    def _log_wealths_after(self, stakes: Stakes) -> Iterator[Floats]:
+        """Add posts; yield (n, 2, 24) the logarithm of the wealth of each bet after each post of a block."""
         for block, floor in self._floor.blocks(stakes):
             share = _shares(block, floor, 0.0)[:, None] * _BETS
-            gains = np.stack([np.log1p(share), np.log1p(-share)], axis=1)  # (n, 2, bets)
+            gains = np.stack([np.log1p(share), np.log1p(-share)], axis=1)
             # Added one by one, since sums in another order differ in their last bits.
-            self._log_wealths = np.add.accumulate(np.concatenate([self._log_wealths[None], gains]), axis=0)[-1]
+            log_wealths = np.add.accumulate(np.concatenate([self._log_wealths[None], gains]), axis=0)[1:]
+            self._log_wealths = log_wealths[-1]
             self.count += len(floor)
+            yield log_wealths
 
     @property
     def log_worse(self) -> float:

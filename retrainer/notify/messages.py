@@ -59,12 +59,15 @@ def message_of(event: Mapping[str, Any], project: str) -> Message | None:
     subject = f"The {event['model_type']} model" if event.get("model_type") else "The retraining"
     if name == "stale_posts":
         subject = "Posts"
+    if name == "ab_test":
+        subject = f"The A/B test of the {event['model_type']} model"
     if event.get("stream") not in {None, DEFAULT_STREAM}:
         subject += f" of the stream '{shorten(event['stream'])}'"
     predicate = {
         "failure": "could not be retrained" if event.get("model_type") else "failed",
         "promotion": f"has a new version in production: {event.get('version_id')}",
         "rollback": f"was rolled back to {event.get('version_id')}",
+        "ab_test": "has ended",
         "degraded": "is degraded",
         "stale_posts": "have stopped arriving",
         "no_promotion": "keeps its production version",
@@ -101,7 +104,7 @@ def test_message(project: str) -> Message:
 
 
 def _event_name(event: Mapping[str, Any]) -> EventName | None:
-    if event.get("kind") in {"failure", "promotion", "rollback", "degraded", "stale_posts"}:
+    if event.get("kind") in {"failure", "promotion", "rollback", "ab_test", "degraded", "stale_posts"}:
         name: EventName = event["kind"]
         return name
     run = event.get("run") or {}

@@ -126,7 +126,7 @@ def promote_version(
         staged = None
         if project.settings.retraining.refits(model_type) if refit is None else refit:
             evaluated = load_version(project, runtime, version)
-            previous = _load_start(project, runtime, version)
+            previous = load_start(project, runtime, version)
             posts = load_posts(project, model_type, now)
             staged = stack.enter_context(fit_again(project, version, evaluated, posts, previous, now))
         else:
@@ -139,7 +139,7 @@ def promote_version(
     return change
 
 
-def _load_start(project: Project, runtime: Runtime, version: ModelVersion) -> TrainedModel | None:
+def load_start(project: Project, runtime: Runtime, version: ModelVersion) -> TrainedModel | None:
     """Load the model that the training of a version started from, if any.
 
     Raises:

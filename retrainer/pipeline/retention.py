@@ -22,7 +22,8 @@ log = logging.getLogger(__name__)
 def archive_old_versions(project: Project, model_type: ModelTypeName, now: datetime) -> list[str]:
     """Archive all but the newest `keep_versions` versions; their files and records stay.
 
-    The production version, the version that a rollback would return to, and pinned versions are never archived.
+    The production version, the version that a rollback would return to, the challenger of a running A/B test, and
+    pinned versions are never archived.
 
     Returns:
         The ids of the archived versions.

@@ -12,9 +12,11 @@ from sqlalchemy.orm import aliased
 
 from retrainer.errors import NothingToRollBack, ProductionChanged, PromotionRefused
 from retrainer.model_types import MODEL_TYPE_NAMES
+from retrainer.registry.ledger import end_running_test, new_entry, record_entry
 from retrainer.registry.liveness import current_actor
 from retrainer.registry.queries import (
     fetch_production,
+    fetch_running_test,
     fetch_version,
     is_of,
     require_not_pruned,
@@ -120,7 +122,9 @@ class Promotions(Scope):
             set_production(session, version, production, refit)
             ids = {"version_id": version_id, "from_version_id": live_id, "to_version_id": version_id}
             session.add(new_entry("promotion", key, reason, now, refit=refit, **ids))
-            _end_automatic_hold(session, key, version_id, now)
+            session.flush()
+            end_running_test(session, key, "promotion", f"Ended by a promotion: {reason}", now)
+            end_automatic_hold(session, key, version_id, now)
             return Change(key.model_type, live_id, version_id, reason, key.stream)
 
     def find_promotions_to_undo(self, model_type: ModelTypeName, to: str | None = None) -> list[LedgerEntry]:
@@ -178,6 +182,7 @@ class Promotions(Scope):
                 how = {"automatic": automatic, "evidence": dict(evidence or {}), "undoes": promotion.entry_id}
                 session.add(new_entry("rollback", key, reason, now, refit=refit, **ids, **how))
                 session.flush()  # one by one, so that the ledger has them in order
+            end_running_test(session, key, "rollback", f"Ended by a rollback: {reason}", now, automatic=automatic)
             if hold:
                 _hold(session, key, reason, now, automatic=automatic)
             return Change(key.model_type, live_id, version.version_id, reason, key.stream)
@@ -298,12 +303,16 @@ class Promotions(Scope):
 
 
 def recheck(session: Session, key: ModelKey, production: ModelVersion | None, decision: Decision) -> Decision:
-    """Withdraw a promotion if the type is on hold by now, or another version is in production."""
+    """Withdraw a promotion if the type is on hold or tested by now, or another version is in production."""
     if not decision.promote:
         return decision
     hold = session.get(Hold, key)
     if hold is not None:
         reason = f"{decision.reason}, but {key.model_type} is on hold since {hold.since:%Y-%m-%d %H:%M} UTC"
+        return replace(decision, promote=False, reason=reason)
+    test = fetch_running_test(session, key)
+    if test is not None:
+        reason = f"{decision.reason}, but the A/B test '{test.test_id}' is running"
         return replace(decision, promote=False, reason=reason)
     if version_id_of(production) != decision.expected_production:
         race = describe_race(decision.expected_production, version_id_of(production))
@@ -320,34 +329,6 @@ def describe_race(expected: str | None, found: str | None) -> str:
     return f"production changed from '{expected or 'none'}' to '{found or 'none'}' in the meantime"
 
 
-def new_entry(
-    action: str, key: ModelKey, reason: str, now: datetime, *, refit: Refit | None = None, **columns: Any
-) -> LedgerEntry:
-    """Return a new ledger entry, made by hand unless the columns say otherwise.
-
-    Args:
-        refit: the live fit that the version came with, if any.
-    """
-    return LedgerEntry(
-        at=now,
-        recorded_at=datetime.now(UTC),
-        stream=key.stream,
-        model_type=key.model_type,
-        action=action,
-        actor=current_actor(),
-        reason=reason,
-        refit=refit.document() if refit else None,
-        **{"automatic": False, "evidence": {}, **columns},
-    )
-
-
-def record_entry(session: Session, action: str, key: ModelKey, reason: str, now: datetime, **columns: Any) -> None:
-    """Add a ledger entry about something that leaves production unchanged."""
-    live_id = version_id_of(fetch_production(session, key))
-    entry = new_entry(action, key, reason, now, from_version_id=live_id, to_version_id=live_id, **columns)
-    session.add(entry)
-
-
 def _hold(session: Session, key: ModelKey, reason: str, now: datetime, *, automatic: bool = False) -> bool:
     if session.get(Hold, key) is not None:
         return False
@@ -357,7 +338,7 @@ def _hold(session: Session, key: ModelKey, reason: str, now: datetime, *, automa
     return True
 
 
-def _end_automatic_hold(session: Session, key: ModelKey, version_id: str, now: datetime) -> None:
+def end_automatic_hold(session: Session, key: ModelKey, version_id: str, now: datetime) -> None:
     """End the hold of a rollback by evidence, since a version was promoted by hand; a hold by hand stays."""
     hold = session.get(Hold, key)
     if hold is None:

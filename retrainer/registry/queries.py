@@ -48,6 +48,10 @@ def fetch_version(session: Session, version_id: str) -> ModelVersion:
     return version
 
 
+def fetch_running_test(session: Session, key: ModelKey) -> ABTest | None:
+    return session.scalars(select(ABTest).where(is_of(ABTest, key), ABTest.status == "running")).one_or_none()
+
+
 def require_not_pruned(version: ModelVersion, hint: str, kind: type[RetrainerError] = ArtifactError) -> None:
     """Check that the files of a version were not deleted for good.
 

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import select, update
 
-from retrainer.registry.promotions import fetch_predecessor, record_entry, require_files
-from retrainer.registry.queries import fetch_version, is_of
+from retrainer.registry.ledger import record_entry
+from retrainer.registry.promotions import fetch_predecessor, require_files
+from retrainer.registry.queries import fetch_running_test, fetch_version, is_of
 from retrainer.registry.scope import Scope
 from retrainer.registry.tables import ModelVersion, VersionFile
 
@@ -22,7 +23,9 @@ class Retention(Scope):
     """The part of the registry about archived, pinned and pruned versions."""
 
     def archive_old_versions(self, model_type: ModelTypeName, keep: int, now: datetime) -> list[str]:
-        """Archive versions beyond the newest `keep`, except production, its predecessor, and pinned ones.
+        """Archive versions beyond the newest `keep`, except pinned ones and those in use.
+
+        In use are production, its predecessor, and the challenger of a running A/B test.
 
         Returns:
             The ids archived, newest first.
@@ -36,9 +39,10 @@ class Retention(Scope):
         )
         archived = []
         with self.database.write() as session:
-            predecessor = fetch_predecessor(session, key)
+            test = fetch_running_test(session, key)
+            in_use = {fetch_predecessor(session, key), test.challenger_id if test else None}
             for version in session.scalars(query):
-                if version.is_production or version.pinned or version.version_id == predecessor:
+                if version.is_production or version.pinned or version.version_id in in_use:
                     continue
                 version.status = "archived"
                 reason = f"Not among the newest {keep} versions"

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Select, case, func, select, update
 
 from retrainer.errors import RunInProgress, UnknownName
+from retrainer.registry.ledger import new_entry, record_entry
 from retrainer.registry.liveness import ProcessIdentity, explain_death
-from retrainer.registry.promotions import Change, Decision, add_refit, new_entry, recheck, record_entry
+from retrainer.registry.promotions import Change, Decision, add_refit, recheck
 from retrainer.registry.queries import (
     fetch_production,
     fetch_running_run,
@@ -238,8 +239,9 @@ class Runs(Scope):
     ) -> FinishedRun:
         """Close a run and carry out its decision, in one transaction.
 
-        The candidate is promoted only if, inside the transaction, the type is not on hold and production is still the
-        version it was compared with. Otherwise the recorded reason says why not, and its live fit is not recorded.
+        The candidate is promoted only if, inside the transaction, the type is not on hold, no A/B test is running, and
+        production is still the version it was compared with. Otherwise the recorded reason says why not, and its live
+        fit is not recorded.
 
         Raises:
             RunInProgress: another process took this one for dead and closed the run.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import func, select, update
 
 from retrainer.errors import ArtifactError
-from retrainer.registry.promotions import record_entry
+from retrainer.registry.ledger import record_entry
 from retrainer.registry.queries import (
     fetch_production,
     fetch_running_run,

@@ -44,6 +44,8 @@ _EVENTS = {
     "pin": "was pinned",
     "unpin": "was unpinned",
     "import": "was imported",
+    "ab_start": "became the challenger of an A/B test",
+    "ab_end": "was the challenger of an A/B test that ended",
 }
 
 

@@ -1,0 +1,222 @@
+"""Measure how soon live scores show that a forecaster is worse, and how often they show it falsely.
+
+    make bench-live                   every CSV of ../shared/data, and the synthetic sample
+    make bench-live DATA=folder       every CSV of a folder
+
+Of each stream, without repeated times, the first half is for training, and up to 3,000 later posts are live. The worse
+of two forecasters is in production: `prophet` made 15% or 30% worse in CRPS by making its waits longer ("slow") or
+shorter ("quick"), `baseline`, or `prophet` trained on times shifted by 12 hours; the better one is `prophet`. The
+e-process is started at 100 evenly spaced live posts and sees every live post once, going round. `E ≥ 20` is after how
+many posts "worse" is said, `E ≥ 100` after how many a rollback is made: the median, and 90%; ∞ is beyond these posts.
+`wrong` counts the starts after which the better one was ever called worse at E ≥ 20. `split` is how many times the
+posts a split would need for the same standard error: of posts that go to one of the forecasters each, the difference of
+the mean losses has the variance 2 (Var a + Var b) / n, of posts that both forecast, Var(a − b) / n.
+
+False calls are two-sided at 5%, with a look after each of 2,000 posts; beside them is a bootstrap repeated every 20
+posts. For the streams, outcomes are drawn from `prophet` and `baseline` so that both are equally good. In the fleet,
+450 streams of equal forecasters and 50 with one 15% slow are rolled back by e-BH at a rate of 0.1, looking every 20
+posts, and for comparison each by itself at E ≥ 20.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from benchmarks.equal_forecasters import (
+    POSTS,
+    SEED,
+    DrawnOutcomes,
+    autocorrelated,
+    false_calls,
+    independent,
+    of_changing_size,
+    skewed,
+)
+from benchmarks.streams import argument_parser, load_streams, measure_streams
+from retrainer.algorithms.manager import load_algorithm
+from retrainer.errors import RetrainerError
+from retrainer.evaluation.sequential import (
+    ROLLBACK_THRESHOLD,
+    VERDICT_THRESHOLD,
+    EProcess,
+    Stakes,
+    crps_stakes,
+    select_by_e_bh,
+)
+from retrainer.model_types.base import Origins, hours_between, utc_times
+from retrainer.model_types.timing import pinball_loss
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+
+MIN_POSTS = 600
+MAX_LIVE_POSTS = 3000
+STARTS = 100
+STREAMS = 1000  # of equal forecasters, of each kind
+DRAWN_STREAMS = 300
+FLEET, WORSE, RATE, LOOK_EVERY = 500, 50, 0.1, 20
+SIMULATED = {
+    "independent, like the score": independent,
+    "independent, skewed": skewed,
+    "of changing size": of_changing_size,
+    "autocorrelated 0.05": autocorrelated(0.05),
+    "autocorrelated 0.1": autocorrelated(0.1),
+}
+BEYOND = 10**9
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argument_parser(__doc__, "bench-live.json")
+    options = parser.parse_args(arguments)
+    try:
+        streams = measure_streams(load_streams(options.data, prepare, min_posts=MIN_POSTS, unit="posts"), measure)
+    except RetrainerError as error:
+        parser.exit(error.exit_code, f"{error}\n")
+    simulated = {name: false_calls(draw, STREAMS) for name, draw in SIMULATED.items()}
+    document = {"streams": streams, "simulated": simulated}
+    options.json.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    print_all(streams, simulated)
+    print(f"All results: {options.json}")
+
+
+def prepare(posts: pd.DataFrame) -> pd.DataFrame:
+    """Return the posts in order, without repeated times."""
+    ordered = posts.sort_values(["created_at", "post_id"]).drop_duplicates("created_at")
+    return ordered[["post_id", "created_at", "content"]].reset_index(drop=True)
+
+
+def measure(name: str, posts: pd.DataFrame) -> dict[str, Any]:
+    """Measure the posts until a call, and the false calls, on a stream."""
+    training = len(posts) // 2
+    rows = np.arange(training, min(len(posts), training + MAX_LIVE_POSTS))
+    times = utc_times(posts)
+    waits = hours_between(times[rows - 1], times[rows])
+    known = posts.iloc[:training]
+    shifted = known.assign(created_at=known["created_at"] + timedelta(hours=12))
+    prophet = forecast("prophet", known, posts, rows)
+    baseline = forecast("baseline", known, posts, rows)
+    worse = {
+        f"{share:.0%} {how}": rescaled(prophet, waits, share, slow=how == "slow")
+        for share in (0.15, 0.3)
+        for how in ("slow", "quick")
+    }
+    worse |= {"`baseline`": baseline, "shifted by 12 h": forecast("prophet", shifted, posts, rows)}
+    drawn = DrawnOutcomes(prophet[:POSTS], baseline[:POSTS])
+    return {
+        "stream": name,
+        "live_posts": len(rows),
+        "power": {pair: power(quantiles, prophet, waits) for pair, quantiles in worse.items()},
+        "false_calls": false_calls(drawn, DRAWN_STREAMS, len(rows[:POSTS])),
+        "fleet": fleet(drawn, crps_stakes(worse["15% slow"], prophet, waits)),
+    }
+
+
+def forecast(algorithm_name: str, known: pd.DataFrame, posts: pd.DataFrame, rows: NDArray[np.int64]) -> Floats:
+    """Return (n, 99) forecasts of the posts at `rows`, each from the post before it, by a model trained on `known`."""
+    algorithm = load_algorithm(algorithm_name, "timing")
+    config = algorithm.options({}, "timing")
+    model = algorithm.train(known, config, "timing")
+    quantiles: Floats = algorithm.predict(model, posts, Origins.before(posts, rows), config, "timing").quantiles
+    return quantiles
+
+
+def mean_crps(quantiles: Floats, waits: Floats) -> float:
+    return float(2 * pinball_loss(quantiles, waits).mean())
+
+
+def rescaled(quantiles: Floats, waits: Floats, share: float, *, slow: bool) -> Floats:
+    """Return forecasts with all waits multiplied by the factor that makes their CRPS larger by a share."""
+    wanted = (1 + share) * mean_crps(quantiles, waits)
+    near, far = 0.0, 6.0 if slow else -6.0  # logarithms of the factor
+    for _ in range(50):
+        middle = (near + far) / 2
+        near, far = (middle, far) if mean_crps(np.exp(middle) * quantiles, waits) < wanted else (near, middle)
+    scaled: Floats = np.exp(near) * quantiles
+    return scaled
+
+
+def power(worse: Floats, better: Floats, waits: Floats) -> dict[str, Any]:
+    """Return after how many posts it shows that production is worse."""
+    stakes = crps_stakes(worse, better, waits)
+    difference = stakes.loss - stakes.other_loss
+    evidence = [EProcess().trace(rotated(stakes, start)) for start in starts(len(waits))]
+    return {
+        "crps_percent": 100 * (mean_crps(worse, waits) / mean_crps(better, waits) - 1),
+        "verdict": posts_until(evidence, VERDICT_THRESHOLD),
+        "rollback": posts_until(evidence, ROLLBACK_THRESHOLD),
+        "wrong": sum(bool(log[:, 1].max() >= np.log(VERDICT_THRESHOLD)) for log in evidence),
+        "split": float(2 * (stakes.loss.var() + stakes.other_loss.var()) / difference.var()),
+    }
+
+
+def starts(count: int) -> list[int]:
+    return [int(start) for start in np.linspace(0, count, STARTS, endpoint=False)]
+
+
+def rotated(stakes: Stakes, start: int) -> Stakes:
+    return Stakes(*(np.roll(column, -start) for column in stakes))
+
+
+def posts_until(evidence: list[Floats], threshold: float) -> tuple[int, int]:
+    """Return the median and the 90% quantile of the posts until "worse" reaches a threshold."""
+    reached = [log[:, 0] >= np.log(threshold) for log in evidence]
+    posts = [int(np.argmax(row)) + 1 if row.any() else BEYOND for row in reached]
+    median, most = np.quantile(posts, [0.5, 0.9], method="higher")
+    return int(median), int(most)
+
+
+def fleet(equal: DrawnOutcomes, worse: Stakes) -> dict[str, Any]:
+    """Return how many of a fleet are rolled back rightly and wrongly, together and each by itself."""
+    rng = np.random.default_rng(SEED)
+    streams = [rotated(worse, int(rng.integers(len(worse.loss)))) for _ in range(WORSE)]
+    streams += [equal(rng, POSTS) for _ in range(FLEET - WORSE)]
+    looks = range(LOOK_EVERY - 1, min(POSTS, *(len(stakes.loss) for stakes in streams)), LOOK_EVERY)
+    evidence = np.stack([np.exp(np.minimum(EProcess().trace(stakes)[looks, 0], 700)) for stakes in streams])
+    rolled_back: dict[int, int] = {}  # the stream: the look
+    for look in range(len(looks)):
+        current = {stream: evidence[stream, rolled_back.get(stream, look)] for stream in range(FLEET)}
+        rolled_back |= dict.fromkeys(select_by_e_bh(current, FLEET, RATE) - set(rolled_back), look)
+    alone = set(np.flatnonzero(evidence.max(axis=1) >= VERDICT_THRESHOLD))
+    posts = [(look + 1) * LOOK_EVERY for stream, look in rolled_back.items() if stream < WORSE]
+    return {
+        "found": len(posts),
+        "wrong": len(rolled_back) - len(posts),
+        "median_posts": float(np.median(posts)) if posts else None,
+        "wrong_each_by_itself": sum(stream >= WORSE for stream in alone),
+    }
+
+
+def print_all(streams: list[dict[str, Any]], simulated: dict[str, tuple[float, float]]) -> None:
+    for stream in streams:
+        print(f"{stream['stream']}: {stream['live_posts']} live posts")
+        print(f"  {'in production':<16} {'CRPS':>6}  {'posts to E ≥ 20':>16} {'posts to E ≥ 100':>17}  wrong   split")
+        for pair, found in stream["power"].items():
+            verdict, rollback = (_pair(found[key]) for key in ("verdict", "rollback"))
+            print(
+                f"  {pair:<16} {found['crps_percent']:+5.0f}%  {verdict:>16} {rollback:>17}"
+                f"  {found['wrong']:5}  {found['split']:5.0f}x"
+            )
+        found = stream["fleet"]
+        print(
+            f"  fleet: {found['found']} of {WORSE} worse ones rolled back, after {found['median_posts']} posts in the "
+            f"median; {found['wrong']} of {FLEET - WORSE} equal ones ({found['wrong_each_by_itself']} each by itself)"
+        )
+    print(f"\n{'false calls of equal forecasters':<40} {'e-process':>9} {'bootstrap':>9}")
+    rows = simulated | {f"drawn: {stream['stream']}": stream["false_calls"] for stream in streams}
+    for name, (evidence, bootstrap) in rows.items():
+        print(f"{name:<40} {evidence:>9.1%} {bootstrap:>9.1%}")
+
+
+def _pair(found: tuple[int, int]) -> str:
+    return ", ".join("∞" if posts == BEYOND else str(posts) for posts in found)
+
+
+if __name__ == "__main__":
+    main()

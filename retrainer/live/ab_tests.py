@@ -1,0 +1,379 @@
+"""A/B tests: production and a challenger both forecast every live post, until one of them is shown to be better.
+
+The decisions hold however often one looks; see `retrainer.evaluation.sequential`.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from retrainer.algorithms.events import Event
+from retrainer.errors import ABTestError, NothingInProduction, RetrainerError, UsageError
+from retrainer.evaluation.sequential import EProcess, Interval, Stakes, confidence_interval
+from retrainer.live.update import update_live
+from retrainer.model_types import get_model_type
+from retrainer.pipeline.loading import is_paid, load_live_fit, load_version
+from retrainer.pipeline.promotion import load_start, publish_change
+from retrainer.pipeline.refit import fit_again, require_working_forecast
+from retrainer.pipeline.split import load_posts
+from retrainer.posts.validation import number
+from retrainer.registry.ab_tests import require_testable
+from retrainer.registry.budgets import TEST_SIDES, SharedBudget
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from retrainer.algorithms.model import TrainedModel
+    from retrainer.model_types import ModelTypeName
+    from retrainer.project import Project
+    from retrainer.registry.budgets import TestSide
+    from retrainer.registry.tables import ABTest, LiveScore
+    from retrainer.runtime import Runtime
+
+log = logging.getLogger(__name__)
+
+MAX_POSTS = 2_000
+LEVEL = 0.05
+SMALLEST_GAIN = 0.02  # a test is futile if the challenger's error can be at most so much smaller
+
+Outcome = Literal["promoted", "kept", "futile", "stopped"]
+
+
+@dataclass(frozen=True)
+class ABTestState:
+    """What an A/B test has found so far.
+
+    Attributes:
+        test: the test; it may have ended.
+        num_posts: the number of live posts that both sides were scored on.
+        score: the overall score of production on them; None without posts.
+        challenger_score: the same of the challenger.
+        interval: by how much the challenger's error is smaller, as a share of production's.
+        evidence_for_challenger: the e-value that the challenger is better; `threshold` decides.
+        evidence_for_production: the e-value that production is better.
+        threshold: 2 / level.
+        cost_usd: what the paid forecasts of each side have cost, by side; None if no side is paid.
+        sentence: what is known, and until when the test goes on.
+        problem: why posts are not scored, or why the decision is not carried out; None if all is well.
+    """
+
+    test: ABTest
+    num_posts: int
+    score: float | None
+    challenger_score: float | None
+    interval: Interval
+    evidence_for_challenger: float
+    evidence_for_production: float
+    threshold: float
+    cost_usd: dict[TestSide, float] | None
+    sentence: str
+    problem: str | None = None
+
+    def evidence(self) -> dict[str, Any]:
+        """Return the figures for the ledger."""
+        names = ("num_posts", "score", "challenger_score", "evidence_for_challenger", "evidence_for_production")
+        figures = {name: getattr(self, name) for name in (*names, "threshold", "cost_usd")}
+        return {**figures, "interval": self.interval._asdict()}
+
+
+def start_test(
+    project: Project,
+    runtime: Runtime,
+    model_type: ModelTypeName,
+    challenger_id: str,
+    reason: str,
+    now: datetime,
+    *,
+    share: float = 0.0,
+    max_posts: int = MAX_POSTS,
+    level: float = LEVEL,
+    max_cost: float | None = None,
+) -> ABTestState:
+    """Start a test of a challenger against production on the posts that come, after both were loaded.
+
+    With `retraining.refit`, the challenger is fitted again on all posts first, and goes live with this fit if it wins.
+
+    Args:
+        challenger_id: the id of the challenger.
+        reason: why.
+        share: the percentage of callers that the challenger answers, 0 to 100.
+        max_posts: after how many posts the test ends, if none of the two is shown to be better.
+        level: the probability of a wrong decision, of both kinds together.
+        max_cost: what the paid forecasts of each side may cost, in US dollars.
+
+    Raises:
+        UnknownName: there is no such version.
+        UsageError: a side is paid and `max_cost` is missing, or the challenger is of another model type or stream.
+        NothingInProduction: there is no production version.
+        ABTestError: a test of this type is running, or the challenger is in production.
+        PromotionRefused: its evaluation failed, its files were pruned, or production has changed meanwhile.
+        ArtifactError, AlgorithmError, MissingCredentials: a side cannot be loaded or cannot forecast.
+        InsufficientData: there are too few posts to fit it again.
+    """
+    project.artifacts.require_own_folder()
+    challenger = project.registry.get_version(challenger_id)
+    if challenger.model_key != project.registry.key(model_type):
+        of = f"{challenger.model_type} version of the stream '{challenger.stream}'"
+        raise UsageError(
+            f"cannot test '{challenger_id}': it is a {of}", hint=f"Choose a {model_type} version of '{project.stream}'"
+        )
+    production = project.registry.get_production(model_type)
+    if production is None:
+        raise NothingInProduction(
+            f"no {model_type} version is in production to test against", hint="Promote one with `retrainer promote`"
+        )
+    require_testable(challenger, project.registry.get_running_test(model_type))
+    paid = is_paid(runtime, production) or is_paid(runtime, challenger)
+    if paid and max_cost is None:
+        raise UsageError(
+            f"an A/B test of {model_type} makes paid forecasts", hint="Limit their cost: --max-cost USD for each side"
+        )
+    posts = load_posts(project, model_type, now)
+    _require_ready(load_live_fit(project, runtime, production))
+    with ExitStack() as stack:
+        staged = None
+        if project.settings.retraining.refits(model_type):
+            evaluated = load_version(project, runtime, challenger)
+            _require_ready(evaluated)
+            previous = load_start(project, runtime, challenger)
+            staged = stack.enter_context(fit_again(project, challenger, evaluated, posts, previous, now))
+        else:
+            model = load_live_fit(project, runtime, challenger)
+            _require_ready(model)
+            if not model.algorithm.description.paid:
+                require_working_forecast(model, posts)
+        test = project.registry.start_test(
+            challenger_id,
+            production.version_id,
+            reason,
+            now,
+            share=share,
+            max_posts=max_posts,
+            level=level,
+            max_cost=max_cost if paid else None,
+            new_refit=staged.new_refit if staged else None,
+        )
+        if staged is not None:
+            staged.publish(project)
+    log.info("Started the A/B test '%s': '%s' against '%s'", test.test_id, challenger_id, production.version_id)
+    update_live(project, runtime, model_type, now)
+    return measure_test(project, runtime, test, now)
+
+
+def _require_ready(model: TrainedModel) -> None:
+    if model.algorithm.description.paid:
+        model.algorithm.check_ready(model.options)
+
+
+def get_latest_test(project: Project, model_type: ModelTypeName) -> ABTest | None:
+    """Return the running test of a type or, if none is running, the last one."""
+    running = project.registry.get_running_test(model_type)
+    return running or next(iter(project.registry.list_tests(model_type, limit=1)), None)
+
+
+def check_test(project: Project, runtime: Runtime, model_type: ModelTypeName, now: datetime) -> ABTestState | None:
+    """Score the new posts, decide the running test if they settle it, and return the latest test; None without one."""
+    if project.registry.get_running_test(model_type) is not None:
+        update_live(project, runtime, model_type, now)
+        decide_test(project, runtime, model_type, now)
+    latest = get_latest_test(project, model_type)
+    return None if latest is None else measure_test(project, runtime, latest, now)
+
+
+def decide_test(project: Project, runtime: Runtime, model_type: ModelTypeName, now: datetime) -> ABTestState | None:
+    """Decide the running test if the scores up to a time settle it, and carry the decision out in one transaction.
+
+    Returns:
+        What the test has found, as of before the decision; None if no test was running at that time.
+    """
+    test = project.registry.get_running_test(model_type)
+    if test is None or test.started_at > now:
+        return None
+    live = project.registry.get_production(model_type)
+    if live is None or live.version_id != test.version_id:
+        found = live.version_id if live else "none"
+        state = measure_test(project, runtime, test, now)
+        _end(project, runtime, state, "stopped", f"Production changed to '{found}' meanwhile", now, automatic=True)
+        return state
+    state = measure_test(project, runtime, test, now)
+    outcome, reason = _decide(state)
+    try:
+        if outcome == "promoted":
+            _promote(project, runtime, state, reason, now, automatic=True)
+        elif outcome is not None:
+            _end(project, runtime, state, outcome, reason, now, automatic=True)
+    except ABTestError as error:
+        log.info("%s", error)  # another process has carried it out
+    except RetrainerError as error:
+        log.warning("The A/B test '%s' is decided, but the challenger is not promoted: %s", test.test_id, error)
+    return state
+
+
+def stop_test(
+    project: Project,
+    runtime: Runtime,
+    model_type: ModelTypeName,
+    outcome: Literal["promoted", "kept", "stopped"],
+    reason: str,
+    now: datetime,
+) -> ABTestState:
+    """End the running test by hand: promote the challenger, keep production, or decide nothing.
+
+    Raises:
+        ABTestError: none is running.
+        ArtifactError, AlgorithmError: the challenger is to be promoted, but cannot be loaded or cannot forecast.
+        PromotionRefused: it cannot be promoted.
+    """
+    test = project.registry.get_running_test(model_type)
+    if test is None:
+        hint = f"Start one with `retrainer ab start {model_type} CHALLENGER`"
+        raise ABTestError(f"no A/B test of {model_type} is running", hint=hint)
+    state = measure_test(project, runtime, test, now)
+    if outcome == "promoted":
+        _promote(project, runtime, state, reason, now, automatic=False)
+    else:
+        _end(project, runtime, state, outcome, reason, now, automatic=False)
+    latest = get_latest_test(project, model_type)
+    return measure_test(project, runtime, latest or test, now)
+
+
+def measure_test(project: Project, runtime: Runtime, test: ABTest, now: datetime) -> ABTestState:
+    """Return what a test has found by the scores that are recorded for posts up to a time."""
+    scores: list[LiveScore] = []
+    if test.comparison_id is not None:
+        until = now if test.ended_at is None else min(now, test.ended_at)
+        for chunk in project.registry.stream_live_scores(test.comparison_id, until=until):
+            scores += chunk
+    threshold = 2 / test.level
+    process, interval = EProcess(), Interval(None, None, None)
+    if scores:
+        columns = ("loss", "other_loss", "lose", "other_lose", "most")
+        stakes = Stakes(*(np.array([getattr(score, name) for score in scores]) for name in columns))
+        process.update(stakes)
+        interval = confidence_interval(stakes, threshold)
+    problem = None
+    if test.status == "running":
+        problem = _find_problem(project, runtime, test)
+    costs = None
+    if test.max_cost is not None:
+        database = project.registry.database
+        costs = {side: SharedBudget.of_test(database, test.test_id, side).limit_and_use()[1] for side in TEST_SIDES}
+    return ABTestState(
+        test=test,
+        num_posts=len(scores),
+        score=_overall_score(test, [score.figures for score in scores]),
+        challenger_score=_overall_score(test, [score.other_figures for score in scores]),
+        interval=interval,
+        evidence_for_challenger=process.worse,  # side a, the live fit, is worse
+        evidence_for_production=process.better,
+        threshold=threshold,
+        cost_usd=costs,
+        sentence=_describe(test, len(scores), interval),
+        problem=problem,
+    )
+
+
+def _overall_score(test: ABTest, figures: Sequence[Sequence[float]]) -> float | None:
+    if not figures:
+        return None
+    model_type = get_model_type(test.model_type_name)
+    components = np.array(figures, dtype=float)[:, : len(model_type.component_names)]
+    return float(model_type.overall_score(components.mean(axis=0)))
+
+
+def _find_problem(project: Project, runtime: Runtime, test: ABTest) -> str | None:
+    """Return why new posts are not scored, or why a decision for the challenger is not carried out."""
+    hold = project.registry.get_hold(test.model_type_name)
+    if hold is not None:
+        since = f"{hold.since:%Y-%m-%d %H:%M} UTC"
+        return f"{test.model_type} is on hold since {since}: the challenger is not promoted before `retrainer release`"
+    try:
+        for version_id in (test.version_id, test.challenger_id):
+            load_live_fit(project, runtime, project.registry.get_version(version_id))
+    except RetrainerError as error:
+        return f"new posts are not scored: {error}"
+    return None
+
+
+def _decide(state: ABTestState) -> tuple[Outcome | None, str]:
+    """Return the outcome of a test, and why; None as the outcome if the test goes on."""
+    test, posts = state.test, number(state.num_posts, "live post")
+    found = describe_interval(state.interval)
+    if state.evidence_for_challenger >= state.threshold:
+        return "promoted", f"The challenger won the A/B test on {posts}: its error is {found}"
+    if state.evidence_for_production >= state.threshold:
+        return "kept", f"Production won the A/B test on {posts}: the challenger's error is {found}"
+    high = state.interval.high
+    if high is not None and high <= SMALLEST_GAIN:
+        return "futile", f"The A/B test found no challenger worth a promotion on {posts}: its error is {found}"
+    if state.num_posts >= test.max_posts:
+        return "futile", f"The A/B test found no difference on {posts}: the challenger's error is {found}"
+    return None, ""
+
+
+def _promote(
+    project: Project, runtime: Runtime, state: ABTestState, reason: str, now: datetime, *, automatic: bool
+) -> None:
+    test = state.test
+    challenger = project.registry.get_version(test.challenger_id)
+    model = load_live_fit(project, runtime, challenger)
+    if not model.algorithm.description.paid:
+        require_working_forecast(model, load_posts(project, test.model_type_name, now))
+    change = project.registry.promote_challenger(
+        test.test_id, reason, now, automatic=automatic, evidence=state.evidence()
+    )
+    if change is None:
+        return
+    log.info("%s", reason)
+    publish_change(project, runtime, "promotion", change)
+    _publish(runtime, test, f"The challenger was promoted. {reason}")
+
+
+def _end(
+    project: Project,
+    runtime: Runtime,
+    state: ABTestState,
+    outcome: Outcome,
+    reason: str,
+    now: datetime,
+    *,
+    automatic: bool,
+) -> None:
+    project.registry.end_test(state.test.test_id, outcome, reason, now, automatic=automatic, evidence=state.evidence())
+    log.info("%s", reason)
+    _publish(runtime, state.test, f"Production was kept. {reason}")
+
+
+def _publish(runtime: Runtime, test: ABTest, reason: str) -> None:
+    runtime.events.publish(Event("ab_test", test.model_type_name, test.challenger_id, reason, stream=test.stream))
+
+
+def _describe(test: ABTest, num_posts: int, interval: Interval) -> str:
+    """Return what is known so far, in one sentence."""
+    if num_posts == 0:
+        return "No live post has been scored yet."
+    if test.status == "ended":
+        return f"The challenger's error was {describe_interval(interval)}."
+    return f"So far the challenger's error is {describe_interval(interval)}; this holds however often you look."
+
+
+def describe_interval(interval: Interval) -> str:
+    """Return an interval in words, such as `4% to 17% smaller (estimate 10%)`."""
+    low, high, estimate = interval
+    best = "any amount" if high is None else f"{abs(high):.0%}"
+    worst = "any amount" if low is None else f"{abs(low):.0%}"
+    sign = ""
+    if low is not None and low > 0:
+        text = f"at least {worst} smaller" if high is None else f"{worst} to {best} smaller"
+    elif high is not None and high < 0:
+        text = f"at least {best} larger" if low is None else f"{best} to {worst} larger"
+    else:
+        text = f"between {worst} larger and {best} smaller"
+        sign = " larger" if (estimate or 0) < 0 else " smaller"
+    return text if estimate is None else f"{text} (estimate {abs(estimate):.0%}{sign})"
