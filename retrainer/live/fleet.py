@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from retrainer.errors import RetrainerError
 from retrainer.evaluation.sequential import EProcess, select_by_e_bh
-from retrainer.live.rollback import Rule, act, watched
+from retrainer.live.rollback import Rule, act, is_watched
+from retrainer.live.scores import load_evidence, read_scores
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -53,7 +54,7 @@ def review_fleet(
         one.comparison_id: one for one in watched_ones if one.stream in streams and one.model_type in model_types
     }
     e_values: dict[int | str, float] = {
-        comparison_id: EProcess.from_bytes(one.state).worse for comparison_id, one in candidates.items()
+        comparison_id: _measure(project, one, now) for comparison_id, one in candidates.items()
     }
     decided = _list_decided(project, now)
     rate, total = project.settings.for_all.live.false_rollback_rate, len(watched_ones) + len(decided)
@@ -76,14 +77,19 @@ def review_fleet(
 
 def _list_watched(project: Project) -> list[LiveComparison]:
     """Return the comparisons that may lead to a rollback, of all streams."""
-    found = project.registry.across(None).list_current_live_comparisons()
-    settings = project.settings.for_streams({key.stream for key in found})
-    return [
-        one
-        for key, comparisons in found.items()
-        if settings[key.stream].live.rollback
-        for one in watched(comparisons, settings[key.stream].live)
-    ]
+    comparisons = project.registry.across(None).list_current_live_comparisons(("previous", "naive"))
+    settings = project.settings.for_streams({one.stream for one in comparisons})
+    return [one for one in comparisons if is_watched(one, settings[one.stream].live)]
+
+
+def _measure(project: Project, comparison: LiveComparison, now: datetime) -> float:
+    """Return the e-value that production is worse, by the posts up to now, a time that may be past."""
+    if comparison.through is None or comparison.through <= now:
+        return load_evidence(comparison).worse
+    process = EProcess()
+    for scores in read_scores(project.registry, comparison.comparison_id, until=now):
+        process.update(scores.stakes)
+    return process.worse
 
 
 def _list_decided(project: Project, now: datetime) -> dict[int | str, float]:

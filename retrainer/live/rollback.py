@@ -10,8 +10,6 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-import numpy as np
-
 from retrainer.algorithms.events import Event
 from retrainer.errors import (
     AlgorithmError,
@@ -28,10 +26,10 @@ from retrainer.evaluation.sequential import (
     VERDICT_THRESHOLD,
     ConfidenceSequence,
     EProcess,
-    Stakes,
 )
 from retrainer.live.error_interval import ErrorInterval
-from retrainer.live.update import update_live, update_naive_comparison
+from retrainer.live.scores import load_evidence, read_scores
+from retrainer.live.update import update_comparison, update_live
 from retrainer.pipeline.promotion import publish_change, require_working_fit
 from retrainer.posts.validation import number
 from retrainer.registry.refits import fit_name
@@ -44,7 +42,7 @@ if TYPE_CHECKING:
     from retrainer.model_types import ModelTypeName
     from retrainer.project import Project
     from retrainer.registry.promotions import Change
-    from retrainer.registry.tables import LiveComparison, LiveScore, ModelVersion
+    from retrainer.registry.tables import LiveComparison, ModelVersion
     from retrainer.runtime import Runtime
 
 log = logging.getLogger(__name__)
@@ -118,18 +116,18 @@ def review_production(
         return Review(project.stream, model_type, "kept")
     if comparisons is None:
         comparisons = update_live(project, runtime, model_type, now)
-    proved = [
-        one for one in watched(comparisons, settings) if EProcess.from_bytes(one.state).worse >= ROLLBACK_THRESHOLD
-    ]
-    if not proved:
+    watched = [one for one in comparisons if is_watched(one, settings)]
+    worse = {one.against: one for one in watched if load_evidence(one).worse >= ROLLBACK_THRESHOLD}
+    if not worse:
         return Review(project.stream, model_type, "kept")
-    return act(project, runtime, proved[0], Rule(), now, dry_run=dry_run)
+    return act(project, runtime, worse.get("previous") or worse["naive"], Rule(), now, dry_run=dry_run)
 
 
-def watched(comparisons: Sequence[LiveComparison], settings: StreamLiveSettings) -> list[LiveComparison]:
-    """Return the comparisons that may lead to a rollback, first that with the version before."""
-    names = ["previous", "naive"] if settings.floor == "naive" else ["previous"]
-    return [one for name in names for one in comparisons if one.against == name and one.state]
+def is_watched(comparison: LiveComparison, settings: StreamLiveSettings) -> bool:
+    """Whether a comparison may lead to a rollback."""
+    return settings.rollback and (
+        comparison.against == "previous" or (comparison.against == "naive" and settings.floor == "naive")
+    )
 
 
 def act(
@@ -147,6 +145,8 @@ def act(
     model_type = comparison.model_type_name
     kept = Review(project.stream, model_type, "kept")
     evidence = _collect_evidence(project, comparison, rule, now)
+    if evidence["e_value"] < rule.limit:  # posts have changed meanwhile
+        return kept
     reason = _explain(evidence)
     registry = project.registry
     problem: _Problem | None
@@ -186,8 +186,7 @@ def _find_problem(project: Project, runtime: Runtime, previous: ModelVersion, no
         require_working_fit(project, runtime, previous, now)
     except (AlgorithmError, ArtifactError, ConfigError, MissingCredentials, PromotionRefused, UsageError) as error:
         return _Problem("previous_unusable", f"'{previous.version_id}' cannot be restored: {error.message}")
-    naive = update_naive_comparison(project, runtime, previous, now)
-    e_value = EProcess.from_bytes(naive.state).worse if naive is not None and naive.state else 0.0
+    e_value = load_evidence(update_comparison(project, runtime, previous, "naive", now)).worse
     if e_value < VERDICT_THRESHOLD:
         return None
     text = f"'{previous.version_id}' is worse than the naive forecast itself (E = {_number(e_value)})"
@@ -217,17 +216,19 @@ def _report_degraded(
 
 def _collect_evidence(project: Project, comparison: LiveComparison, rule: Rule, now: datetime) -> dict[str, Any]:
     """Return the figures of a comparison, which are not computed again later, whatever happens to the posts."""
-    sequence = ConfidenceSequence()
-    for scores in project.registry.stream_live_scores(comparison.comparison_id, until=now):
-        sequence.update(_stakes(scores))
+    process, sequence, through = EProcess(), ConfidenceSequence(), None
+    for scores in read_scores(project.registry, comparison.comparison_id, until=now):
+        process.update(scores.stakes)
+        sequence.update(scores.stakes)
+        through = format_time(utc_datetime(scores.created_at[-1]))
     error = ErrorInterval.of_a(sequence.interval())
     return {
         "against": comparison.against,
-        "e_value": EProcess.from_bytes(comparison.state).worse,
+        "e_value": process.worse,
         "limit": rule.limit,
-        "num_posts": comparison.num_scored,
-        "starts_after": comparison.starts_after.isoformat(),
-        "through": comparison.through.isoformat() if comparison.through else None,
+        "num_posts": process.count,
+        "starts_after": format_time(comparison.starts_after),
+        "through": through,
         "error_smaller_by": {"low": error.low, "high": error.high, "estimate": error.estimate},
         "version_id": comparison.version_id,
         "fit": comparison.fit,
@@ -235,10 +236,6 @@ def _collect_evidence(project: Project, comparison: LiveComparison, rule: Rule, 
         "other_fit": comparison.other_fit,
         **rule.evidence,
     }
-
-
-def _stakes(scores: Sequence[LiveScore]) -> Stakes:
-    return Stakes(*np.array([[getattr(score, name) for score in scores] for name in Stakes._fields]))
 
 
 def _explain(evidence: dict[str, Any]) -> str:
