@@ -6,7 +6,7 @@ STAMP := .venv/.installed
 PYTEST := $(BIN)/python -m pytest --dist worksteal -n 2
 
 .PHONY: help demo test test-slow soak test-lowest coverage screens lint format docs docs-picture clean \
-	bench bench-registry bench-timing bench-futures bench-content bench-scale bench-evidence bench-claude bench-replay bench-policies bench-api bench-import bench-fleet bench-live
+	bench bench-registry bench-timing bench-futures bench-content bench-scale bench-evidence bench-claude bench-replay bench-policies bench-api bench-import bench-fleet bench-live bench-drift
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -113,6 +113,11 @@ bench-policies: $(STAMP)  ## replay retraining policies on synthetic streams, or
 
 bench-live: $(STAMP)  ## measure how soon, and how often falsely, live posts show which forecaster is better
 	$(BIN)/python -m benchmarks.live --data '$(DATA)'
+	$(MAKE) bench-drift DATA='$(DATA)'
+
+bench-drift: $(STAMP)  ## hold the test for drift against river's detectors, on simulated streams and on every CSV file in DATA
+	$(BIN)/python -m pip install --quiet --group bench
+	$(BIN)/python -m benchmarks.drift --data '$(DATA)'
 
 BEFORE ?=
 bench-api: $(STAMP)  ## measure the REST API beside a bare FastAPI application, and beside the git revision BEFORE

@@ -16,10 +16,30 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from retrainer.project import Project
-    from retrainer.python_api import compare, evaluate, history, predict, retrain
+    from retrainer.python_api import (
+        check_ab_test,
+        compare,
+        evaluate,
+        history,
+        predict,
+        retrain,
+        start_ab_test,
+        stop_ab_test,
+    )
 
 __version__ = "0.1.0"
-__all__ = ["Project", "__version__", "compare", "evaluate", "history", "predict", "retrain"]
+__all__ = [
+    "Project",
+    "__version__",
+    "check_ab_test",
+    "compare",
+    "evaluate",
+    "history",
+    "predict",
+    "retrain",
+    "start_ab_test",
+    "stop_ab_test",
+]
 
 
 def __getattr__(name: str) -> object:

@@ -9,6 +9,8 @@ import os
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
+from retrainer.live import ab_tests
+from retrainer.live.ab_tests import LEVEL, MAX_POSTS
 from retrainer.live.review import review
 from retrainer.model_types.timing import INTERVAL_LEVEL
 from retrainer.notify import open_runtime
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
     from retrainer.evaluation.comparison import Comparison
     from retrainer.evaluation.evaluate import Evaluation
+    from retrainer.live.ab_tests import ABTestState
     from retrainer.model_types import ModelTypeName, OriginRule
     from retrainer.pipeline.forecast import NextPost
     from retrainer.pipeline.results import RunResult
@@ -126,6 +129,7 @@ def predict(
     at: datetime | Literal["last"] | None = None,
     until: datetime | timedelta | None = None,
     next_posts: int | None = None,
+    subject: str | None = None,
 ) -> NextPost:
     """Forecast the next post, or the next days, with the production version, like `retrainer predict`.
 
@@ -138,6 +142,7 @@ def predict(
         until: timing: also forecast the posts a day until then (aware) or for so long, 31 days at most; see
             `NextPost.simulation`.
         next_posts: timing: also forecast when each of so many posts comes; None for 10 with `until`.
+        subject: who asks: while an A/B test runs, the same side of it answers the same subject; see `NextPost.side`.
 
     Raises:
         RetrainerError: nothing is in production, or it cannot forecast.
@@ -145,8 +150,105 @@ def predict(
     project = project.choose_stream(stream)
     with open_runtime(project, os.environ) as runtime:
         return forecast.predict_next(
-            project, runtime, model_type, datetime.now(UTC), interval_level, at=at, until=until, next_posts=next_posts
+            project,
+            runtime,
+            model_type,
+            datetime.now(UTC),
+            interval_level,
+            at=at,
+            until=until,
+            next_posts=next_posts,
+            subject=subject,
         )
+
+
+def start_ab_test(
+    project: Project,
+    model_type: ModelTypeName,
+    challenger: str,
+    *,
+    stream: str | None = None,
+    share: float = 0.0,
+    max_posts: int = MAX_POSTS,
+    level: float = LEVEL,
+    max_cost: float | None = None,
+    reason: str = "Started through the Python API",
+) -> ABTestState:
+    """Start an A/B test of a version against production, like `retrainer ab start`.
+
+    Args:
+        project: the project.
+        model_type: `timing` or `content`.
+        challenger: the version to test, by its id or a name as `retrainer promote` takes it.
+        stream: the stream; required if there are several.
+        share: the percentage of subjects that the challenger answers.
+        max_posts: end undecided after so many live posts.
+        level: the probability of a wrong decision.
+        max_cost: what the paid forecasts of each side may cost, in US dollars; required if there are any.
+        reason: why, for the record.
+
+    Raises:
+        RetrainerError: the test cannot be started.
+    """
+    project = project.choose_stream(stream)
+    with open_runtime(project, os.environ) as runtime:
+        version_id = project.registry.find_version(challenger, model_type).version_id
+        return ab_tests.start_test(
+            project,
+            runtime,
+            model_type,
+            version_id,
+            reason,
+            datetime.now(UTC),
+            share=share,
+            max_posts=max_posts,
+            level=level,
+            max_cost=max_cost,
+        )
+
+
+def check_ab_test(project: Project, model_type: ModelTypeName, *, stream: str | None = None) -> ABTestState | None:
+    """Score the new posts, decide the running A/B test if they settle it, and return it, like `retrainer ab status`.
+
+    Args:
+        project: the project.
+        model_type: `timing` or `content`.
+        stream: the stream; required if there are several.
+
+    Returns:
+        The running test or, if none is running, the last one; None if there was none.
+
+    Raises:
+        RetrainerError: the posts or the database cannot be read.
+    """
+    project = project.choose_stream(stream)
+    with open_runtime(project, os.environ) as runtime:
+        return ab_tests.check_test(project, runtime, model_type, datetime.now(UTC))
+
+
+def stop_ab_test(
+    project: Project,
+    model_type: ModelTypeName,
+    outcome: Literal["promoted", "kept", "stopped"] = "stopped",
+    *,
+    stream: str | None = None,
+    reason: str = "Stopped through the Python API",
+) -> ABTestState:
+    """Stop the running A/B test, like `retrainer ab stop`.
+
+    Args:
+        project: the project.
+        model_type: `timing` or `content`.
+        outcome: promote the challenger (`promoted`), keep production (`kept`), or decide nothing (`stopped`).
+        stream: the stream; required if there are several.
+        reason: why, for the record.
+
+    Raises:
+        RetrainerError: no test is running, or the challenger cannot be promoted.
+    """
+    project = project.choose_stream(stream)
+    with open_runtime(project, os.environ) as runtime:
+        return ab_tests.stop_test(project, runtime, model_type, outcome, reason, datetime.now(UTC))
 
 
 def history(

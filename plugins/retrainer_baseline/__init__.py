@@ -20,12 +20,15 @@ if TYPE_CHECKING:
     from retrainer.algorithms import ModelTypeName, Origins
 
 
+MAX_WINDOW = 1_000
+
+
 class BaselineOptions(BaseModel):
     """The options of `baseline`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    window: Annotated[int, Field(ge=1, le=1000)] = 20  # content: the number of last posts to choose the medoid from
+    window: Annotated[int, Field(ge=1, le=MAX_WINDOW)] = 20  # content: of the last posts to choose from
 
 
 @hookimpl
@@ -36,6 +39,7 @@ def algorithm() -> Algorithm:
         model_types=("timing", "content"),
         summary="The naive forecasts: the usual gap, and the most typical of the last posts.",
         config=BaselineOptions,
+        context_posts=MAX_WINDOW,
     )
 
 

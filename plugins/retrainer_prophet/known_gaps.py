@@ -14,7 +14,7 @@ import numpy as np
 from retrainer.algorithms import RECALIBRATION_GAPS, PseudoOrigins, Recalibration
 from retrainer_prophet.expected_events import BIN_GAPS, bin_factors, cumulative_hazard, events_per_bin, exposure_per_bin
 from retrainer_prophet.level import LEVEL_GAPS, NUM_STAGES, STAGES, stage_levels
-from retrainer_prophet.pauses import hazard_with_pauses
+from retrainer_prophet.pauses import hazard_with_pauses, pause_survival
 from retrainer_prophet.time_grid import NUM_CELLS, PARTS, WIDTHS, part_edges
 
 if TYPE_CHECKING:
@@ -190,8 +190,8 @@ class KnownGaps:
             silence = origins.silence[block]
             factors = self.factors(origins.gap[block], before[block])
             hazard = hazard_with_pauses(
-                cumulative_hazard(until[block], factors), silence + origins.wait[block], pause_scale
-            ) - hazard_with_pauses(cumulative_hazard(before[block], factors), silence, pause_scale)
+                cumulative_hazard(until[block], factors), pause_survival(silence + origins.wait[block], pause_scale)
+            ) - hazard_with_pauses(cumulative_hazard(before[block], factors), pause_survival(silence, pause_scale))
             probability[block] = -np.expm1(-hazard)
         return probability
 

@@ -26,7 +26,7 @@ from retrainer_prophet.paths import Paths
 from retrainer_prophet.pauses import pause_scale
 from retrainer_prophet.seasonality import fit_profile, hours_since_monday
 from retrainer_prophet.simulation import WaitSampler, simulate_posts
-from retrainer_prophet.stream import FittedModel, Stream
+from retrainer_prophet.stream import FittedModel, Stream, digest_of
 from retrainer_prophet.time_grid import EDGES, cell_shapes
 from retrainer_prophet.waits import RULE_GAPS, decide_rules, quantiles_of_waits
 
@@ -90,10 +90,13 @@ def train_model(posts: pd.DataFrame, options: ProphetOptions) -> dict[str, Any]:
             pause_scale=pause_scale(gaps),
             constants=(best_constant(gaps, np.ones(len(gaps))), best_constant(origins.wait, origins.weight)),
         )
-        stream = Stream(fitted, hours)
+        stream = Stream(fitted, hours, rows)
         segment = Segment.of(stream, 0, max(-RULE_GAPS - GAPS_BEFORE, stream.first), 0)
         fitted = replace(fitted, rules=decide_rules(stream, KnownGaps.of(segment), 0))
-    return {"format": FORMAT, **fitted.to_dict(), "importances": importances}
+        model = {"format": FORMAT, **fitted.to_dict(), "importances": importances}
+        # The features of the gaps are at hand: whoever forecasts next in this process finds the state in the cache.
+        state_at(Stream(replace(fitted, digest=digest_of(model)), hours, rows), 0)
+    return model
 
 
 def predict_waits(model: dict[str, Any], posts: pd.DataFrame, origins: Origins) -> TimingForecasts:

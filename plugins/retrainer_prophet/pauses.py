@@ -25,14 +25,23 @@ def pause_scale(gaps: Floats) -> float:
     return float(np.quantile(gaps, _SCALE_LEVEL))
 
 
-def hazard_with_pauses(hazard: Floats, hours: Floats, scale: float) -> Floats:
+def pause_survival(hours: Floats, scale: float) -> Floats:
+    """Return (n,) the logarithm of the probability that a pause lasts longer than (n,) hours since the last post.
+
+    Args:
+        hours: (n,) since the last post.
+        scale: see `pause_scale`.
+    """
+    survival: Floats = -_EXPONENT * np.log1p(hours / scale)  # Lomax 1954
+    return survival
+
+
+def hazard_with_pauses(hazard: Floats, survival: Floats) -> Floats:
     """Return (n,) the cumulative hazard of the mixture: minus the logarithm of its survival.
 
     Args:
         hazard: (n,) the cumulative hazard without pauses.
-        hours: (n,) since the last post.
-        scale: see `pause_scale`.
+        survival: (n,) see `pause_survival`.
     """
-    pause_survival = -_EXPONENT * np.log1p(hours / scale)  # Lomax 1954, logarithm
-    mixture: Floats = -np.logaddexp(np.log1p(-_SHARE) - hazard, np.log(_SHARE) + pause_survival)
+    mixture: Floats = -np.logaddexp(np.log1p(-_SHARE) - hazard, np.log(_SHARE) + survival)
     return mixture

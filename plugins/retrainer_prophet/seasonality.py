@@ -190,9 +190,9 @@ def _local_times(times: NDArray[np.datetime64], timezone: str) -> NDArray[np.dat
 
 
 def _build_prophet(options: ProphetOptions) -> Any:
-    from prophet import Prophet  # noqa: PLC0415  logs when imported, which the caller silences
+    from retrainer_prophet.fast_prophet import FastProphet  # noqa: PLC0415  logs when imported, which the caller silences
 
-    prophet = Prophet(
+    prophet = FastProphet(
         growth="linear" if options.trend else "flat",
         weekly_seasonality=True,
         daily_seasonality=False,
@@ -203,19 +203,7 @@ def _build_prophet(options: ProphetOptions) -> Any:
         prophet.add_seasonality(name=f"day_of_{days}", period=1, fourier_order=4, condition_name=days)
     if options.holidays:
         prophet.add_country_holidays(country_name=options.holidays)
-    _pass_arrays(prophet.stan_backend)
     return prophet
-
-
-def _pass_arrays(backend: Any) -> None:
-    """Pass arrays to Stan: CmdStanPy examines every number of a list, which takes longer than Stan itself."""
-    prepare = backend.prepare_data
-
-    def prepare_arrays(init: Any, data: Any) -> tuple[Any, dict[str, Any]]:
-        init, data = prepare(init, data)
-        return init, {name: np.asarray(value) if isinstance(value, list) else value for name, value in data.items()}
-
-    backend.prepare_data = prepare_arrays
 
 
 def _hourly_rows(start: np.datetime64, length: int) -> pd.DataFrame:

@@ -5,12 +5,12 @@ Posts are counted from the last training post, which has the number 0; a gap has
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import orjson
 
 from retrainer.algorithms import PointRule
 from retrainer_prophet.checkpoints import checkpoint_after
@@ -82,8 +82,13 @@ class FittedModel:
             stored["pause_scale"],
             (after_posts, by_clock),
             (PointRule(rules[0], after_posts), PointRule(rules[1], by_clock, stored.get("longest_silence_of_rules"))),
-            blake2b(json.dumps(stored, sort_keys=True).encode()).digest(),
+            digest_of(stored),
         )
+
+
+def digest_of(stored: dict[str, Any]) -> bytes:
+    """Return a digest of a stored model."""
+    return blake2b(orjson.dumps(stored, option=orjson.OPT_SORT_KEYS)).digest()
 
 
 @dataclass
@@ -94,16 +99,17 @@ class Stream:
         fitted: the model.
         hours: (n,) times in hours since the Monday, ascending.
         offset: the index in `hours` of the last training post.
+        known_rows: the gaps whose features are known, until later ones are asked for; None for none.
         hazards: the hazards fitted so far, by the number of the checkpoint.
         segments: the segments between two checkpoints that were compared so far, by the first checkpoint.
     """
 
     fitted: FittedModel
     hours: Floats
+    known_rows: GapRows | None = None
     offset: int = field(init=False)
     hazards: dict[int, Hazard] = field(init=False)
     segments: dict[int, Segment] = field(init=False, default_factory=dict)
-    _rows: GapRows | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self.offset = int(np.searchsorted(self.hours, self.fitted.trained_through, side="right")) - 1
@@ -154,18 +160,18 @@ class Stream:
         Features are computed once for gaps that are asked for in ascending order.
         """
         first, last = first + self.offset, last + self.offset
-        kept = self._rows
+        kept = self.known_rows
         if kept is None or not kept.first <= first <= kept.last:
             kept = self._compute_rows(first, last)
         elif last > kept.last:
             kept = kept.followed_by(self._compute_rows(kept.last, last))
-        self._rows = kept
+        self.known_rows = kept
         return kept.between(first, last)
 
     def _forget_rows_before(self, number: int) -> None:
         """Free the memory of gaps that will not be asked for again."""
-        if self._rows is not None and self._rows.first < number + self.offset <= self._rows.last:
-            self._rows = self._rows.between(number + self.offset, self._rows.last)
+        if self.known_rows is not None and self.known_rows.first < number + self.offset <= self.known_rows.last:
+            self.known_rows = self.known_rows.between(number + self.offset, self.known_rows.last)
 
     def _compute_rows(self, first: int, last: int) -> GapRows:
         history = self.history(first - self.offset, last - self.offset)

@@ -9,7 +9,7 @@ import numpy as np
 from retrainer.algorithms import LEVELS, PointRule, PseudoOrigins
 from retrainer_prophet.expected_events import cumulative_hazard, hazard_curve
 from retrainer_prophet.level import STAGES
-from retrainer_prophet.pauses import hazard_with_pauses
+from retrainer_prophet.pauses import hazard_with_pauses, pause_survival
 from retrainer_prophet.time_grid import EDGES, NUM_CELLS, PARTS, WIDTHS, part_edges
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 RULE_GAPS = 400  # before a checkpoint, by which the rules for the point are decided …
 _RULE_STRIDE = 4  # … taking every fourth
+_CELL_EDGES, _PART_OF_EDGE = np.arange(NUM_CELLS + 1), np.arange(NUM_CELLS * PARTS + 1) / PARTS
 _MIN_RATE = 1e-5  # posts per hour beyond the last cell
 _HOURS_BEYOND = np.geomspace(EDGES[-1], 300 * EDGES[-1], 120)[1:]  # centuries: a pause may be followed by a longer one
 
@@ -36,32 +37,7 @@ def quantiles_of_waits(
         same_time: the probability that the next post has the same time as the last, right after it.
     """
     gaps, inverse = np.unique(numbers, return_inverse=True)
-    expected = _expected_posts(stream, known, gaps)
-    edges = part_edges(stream.fitted.hazard.shapes)
-    rate_beyond = np.maximum(expected[:, -1] / WIDTHS[-1], _MIN_RATE)
-    cumulative = np.concatenate([np.zeros((len(gaps), 1)), np.cumsum(expected, axis=1)], axis=1)
-    part = np.interp(silence, edges, np.arange(len(edges)) / PARTS)
-    cell = np.minimum(part.astype(np.int64), NUM_CELLS - 1)
-    so_far = cumulative[inverse, cell] + expected[inverse, cell] * (part - cell)
-    so_far += np.maximum(silence - EDGES[-1], 0.0) * rate_beyond[inverse]
-    factors = known.factors(numbers, so_far)
-    scale = stream.fitted.pause_scale
-    hazard_so_far = hazard_with_pauses(cumulative_hazard(so_far, factors), silence, scale)
-    hours = np.append(edges, _HOURS_BEYOND)
-    part_of_edge = np.arange(len(edges)) / PARTS
-    quantiles = np.empty((len(numbers), len(LEVELS)))
-    for row, index in enumerate(inverse):
-        probability = same_time if silence[row] == 0 else 0.0
-        levels = np.clip((LEVELS - probability) / (1 - probability), 0, 1)
-        posts = np.interp(part_of_edge, np.arange(NUM_CELLS + 1), cumulative[index])
-        posts = np.append(posts, posts[-1] + (_HOURS_BEYOND - EDGES[-1]) * rate_beyond[index])
-        hazard = hazard_with_pauses(hazard_curve(posts, factors[row]), hours, scale)
-        until = np.interp(hazard_so_far[row] - np.log1p(-levels), hazard, hours)
-        waits = np.maximum.accumulate(np.maximum(until - silence[row], 0.0))
-        if silence[row] > 0:
-            waits = known.recalibration(int(numbers[row])).apply(waits[None])[0]
-        quantiles[row] = waits
-    return quantiles
+    return _quantiles(stream, known, numbers, silence, same_time, _expected_posts(stream, known, gaps)[inverse])
 
 
 def decide_rules(stream: Stream, known: KnownGaps, checkpoint: int) -> tuple[PointRule, PointRule]:
@@ -76,12 +52,45 @@ def decide_rules(stream: Stream, known: KnownGaps, checkpoint: int) -> tuple[Poi
     silence = inside.silence[chosen]
     age = checkpoint - gaps
     after_posts, by_clock = stream.fitted.constants
-    from_posts = quantiles_of_waits(stream, known, gaps, np.zeros(len(gaps)), 0.0)
-    from_clock = quantiles_of_waits(stream, known, gaps, silence, 0.0)
+    expected = _expected_posts(stream, known, gaps)
+    from_posts = _quantiles(stream, known, gaps, np.zeros(len(gaps)), 0.0, expected)
+    from_clock = _quantiles(stream, known, gaps, silence, 0.0, expected)
     return (
         PointRule.decide(from_posts, wait, np.ones(len(gaps)), age, after_posts),
         PointRule.decide(from_clock, wait - silence, wait, age, by_clock, silence),
     )
+
+
+def _quantiles(
+    stream: Stream, known: KnownGaps, numbers: Integers, silence: Floats, same_time: float, expected: Floats
+) -> Floats:
+    """Return (n, 99) quantiles, by (n, cells) expected posts in the gap of each origin."""
+    edges = part_edges(stream.fitted.hazard.shapes)
+    rate_beyond = np.maximum(expected[:, -1] / WIDTHS[-1], _MIN_RATE)
+    cumulative = np.concatenate([np.zeros((len(numbers), 1)), np.cumsum(expected, axis=1)], axis=1)
+    part = np.interp(silence, edges, _PART_OF_EDGE)
+    rows, cell = np.arange(len(numbers)), np.minimum(part.astype(np.int64), NUM_CELLS - 1)
+    so_far = cumulative[rows, cell] + expected[rows, cell] * (part - cell)
+    so_far += np.maximum(silence - EDGES[-1], 0.0) * rate_beyond
+    factors = known.factors(numbers, so_far)
+    scale = stream.fitted.pause_scale
+    hazard_so_far = hazard_with_pauses(cumulative_hazard(so_far, factors), pause_survival(silence, scale))
+    hours = np.append(edges, _HOURS_BEYOND)
+    pauses = pause_survival(hours, scale)
+    posts = np.empty(len(hours))
+    quantiles = np.empty((len(numbers), len(LEVELS)))
+    for row in rows:
+        probability = same_time if silence[row] == 0 else 0.0
+        levels = np.clip((LEVELS - probability) / (1 - probability), 0, 1)
+        posts[: len(edges)] = np.interp(_PART_OF_EDGE, _CELL_EDGES, cumulative[row])
+        posts[len(edges) :] = posts[len(edges) - 1] + (_HOURS_BEYOND - EDGES[-1]) * rate_beyond[row]
+        hazard = hazard_with_pauses(hazard_curve(posts, factors[row]), pauses)
+        until = np.interp(hazard_so_far[row] - np.log1p(-levels), hazard, hours)
+        waits = np.maximum.accumulate(np.maximum(until - silence[row], 0.0))
+        if silence[row] > 0:
+            waits = known.recalibration(int(numbers[row])).apply(waits[None])[0]
+        quantiles[row] = waits
+    return quantiles
 
 
 def _expected_posts(stream: Stream, known: KnownGaps, gaps: Integers) -> Floats:

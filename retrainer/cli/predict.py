@@ -56,6 +56,12 @@ def predict(
             help="Timing: also when each of the next N posts comes, 100 at most. By default, 10 with --until.",
         ),
     ] = None,
+    subject: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ID", help="Who asks: while an A/B test runs, the same side of it answers the same subject."
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Forecast the next post, or the next days, with the production version.
@@ -72,7 +78,15 @@ def predict(
     with open_stream(context, stream) as (project, runtime):
         level = timing.INTERVAL_LEVEL if interval is None else interval
         next_post = forecast.predict_next(
-            project, runtime, model_type, datetime.now(UTC), level, at=at, until=until, next_posts=next_posts
+            project,
+            runtime,
+            model_type,
+            datetime.now(UTC),
+            level,
+            at=at,
+            until=until,
+            next_posts=next_posts,
+            subject=subject,
         )
     if as_json:
         console.document(documents.forecasts.next_post_document(next_post))

@@ -40,6 +40,7 @@ _MAX_WINDOW_DAYS = 365
 _BOTH_SIGNS = np.concatenate([BETS, -BETS])
 _DAY = 86_400_000_000  # in microseconds
 _WEEK_HOURS = 168
+_MAX_LOG = 230.0  # of R, so that years of alarm do not overflow
 _QUARTERS = 96  # of an hour in a day
 _SMOOTHING_HOURS = 1.5
 _MONDAY = 3  # the epoch was a Thursday: day 4 was a Monday
@@ -50,19 +51,26 @@ class Change:
     """How one kind of figure has changed since the training days.
 
     Attributes:
+        training: (k,) the observations of the training days; NaN for a day without one.
+        ranks: (days,) the rank of each later day among them; NaN for a day without one, or with too few of them.
         evidence: (days,) the mean R after each later day.
         matters: (days,) whether the change of the latest days, seen after each later day, is large enough to matter.
-        training_days: the number of training days with an observation.
         before: the figure of the training days: posts a day, the geometric mean of the gaps (hours), characters, the
             share of posts without text; None for hours, or if there is none.
         latest: the same of the latest days.
     """
 
+    training: Floats
+    ranks: Floats
     evidence: Floats
     matters: NDArray[np.bool_]
-    training_days: int
     before: float | None
     latest: float | None
+
+    @property
+    def training_days(self) -> int:
+        """The number of training days with an observation."""
+        return int((~np.isnan(self.training)).sum())
 
     @property
     def is_measured(self) -> bool:
@@ -144,14 +152,13 @@ def detect(observations: Floats, tolerance: float, bets: Floats) -> Floats:
         tolerance: the mean that is no change.
         bets: (k,) in (-1, 1), each of one detector; their sign is the direction.
     """
-    growth = (1 + np.outer(observations, bets)) / (1 + np.abs(bets) * tolerance)
-    evidence = np.zeros(len(observations))
-    current = np.zeros(len(bets))
-    for row, factors in enumerate(growth):
-        if not np.isnan(observations[row]):
-            current = np.minimum((current + 1) * factors, 1e100)  # years of alarm must not overflow
-        evidence[row] = current.mean()
-    return evidence
+    known = ~np.isnan(observations)
+    growth = np.log1p(np.outer(observations[known], bets)) - np.log1p(np.abs(bets) * tolerance)
+    total = np.cumsum(growth, axis=0)
+    # R is the sum, over all days on which the bets may have begun, of what they have grown to.
+    logs = total + np.logaddexp.accumulate(growth - total, axis=0)
+    evidence = np.concatenate([[0.0], np.exp(np.minimum(logs, _MAX_LOG)).mean(axis=1)])
+    return np.asarray(evidence[np.cumsum(known)])
 
 
 def rank(values: Floats, reference: Floats) -> Floats:
@@ -160,8 +167,10 @@ def rank(values: Floats, reference: Floats) -> Floats:
     The mean is 0 if a value and the reference are exchangeable, however small the reference is.
     """
     ordered = np.sort(reference[~np.isnan(reference)])
-    below, not_above = np.searchsorted(ordered, values, "left"), np.searchsorted(ordered, values, "right")
-    return np.where(np.isnan(values), np.nan, (below + not_above - len(ordered)) / (len(ordered) + 1.0))
+    order = np.argsort(values)  # NaN last; searching in order is several times as fast
+    found = np.empty(len(values))
+    found[order] = np.searchsorted(ordered, values[order], "left") + np.searchsorted(ordered, values[order], "right")
+    return np.where(np.isnan(values), np.nan, (found - len(ordered)) / (len(ordered) + 1.0))
 
 
 def fewest_days() -> int:
@@ -269,12 +278,11 @@ def _change(
     tolerance: float = TOLERANCE,
 ) -> Change:
     training_days = int((~np.isnan(known)).sum())
-    if training_days >= MIN_TRAINING_DAYS:
-        evidence = detect(rank(later, known), _tolerance(tolerance, training_days), bets)
-    else:
-        evidence = np.zeros(len(later))
+    is_enough = training_days >= MIN_TRAINING_DAYS
+    ranks = rank(later, known) if is_enough else np.full(len(later), np.nan)
+    evidence = detect(ranks, _tolerance(tolerance, max(training_days, 1)), bets)
     last = float(latest[-1]) if len(latest) and not np.isnan(latest[-1]) else None
-    return Change(evidence, matters, training_days, before, last)
+    return Change(known, ranks, evidence, matters, before, last)
 
 
 def _tolerance(tolerance: float, training_days: int) -> float:

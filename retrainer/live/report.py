@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
-from typing import TYPE_CHECKING, Literal, NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
 
 from retrainer.errors import NothingInProduction
 from retrainer.evaluation.calibration import Calibration, PitSums
 from retrainer.evaluation.decision_rule import improvement_percentage
-from retrainer.evaluation.sequential import VERDICT_THRESHOLD, ConfidenceSequence, EProcess, Stakes
+from retrainer.evaluation.sequential import ConfidenceSequence, EProcess, Stakes
+from retrainer.live.drift import Drift, measure_drift
 from retrainer.live.error_interval import ErrorInterval
+from retrainer.live.summary import (
+    Against,
+    ComparisonReport,
+    Score,
+    Verdict,
+    describe_verdict,
+    find_comparison,
+    find_verdict,
+    list_comparisons,
+)
 from retrainer.model_types import get_model_type
 from retrainer.model_types.base import skill_score
-from retrainer.registry.tables import COMPARED_WITH
+from retrainer.registry.refits import fit_name
 from retrainer.streams import of_stream, stream_argument
 
 if TYPE_CHECKING:
@@ -26,29 +37,20 @@ if TYPE_CHECKING:
 
     from retrainer.model_types import ModelTypeName
     from retrainer.project import Project
-    from retrainer.registry.tables import LiveComparison, LiveScore, ModelVersion
+    from retrainer.registry.live import PostScore
+    from retrainer.registry.tables import LiveComparison, ModelVersion
 
     Floats = NDArray[np.float64]
-
-Against = Literal["naive", "previous", "challenger"]
-Verdict = Literal["fine", "worse_than_naive", "worse_than_previous", "too_few_posts"]
 
 _WEEK = timedelta(days=7)
 _MONDAY = np.datetime64("1970-01-05", "us")
 
 
-class Score(NamedTuple):
-    """What n live posts scored.
+class Evidence(NamedTuple):
+    """The e-values that the live fit is worse, and better."""
 
-    Attributes:
-        num_posts: n.
-        score: the overall score.
-        crps: the CRPS in hours; None for content.
-    """
-
-    num_posts: int
-    score: float
-    crps: float | None
+    worse: float
+    better: float
 
 
 @dataclass(frozen=True)
@@ -60,9 +62,9 @@ class LiveWeek:
         live: the scores of the live fit; the posts are those that it is compared with the naive forecast on.
         naive: those of the naive forecast on the same posts.
         previous, challenger: those of the other versions on the posts that both sides forecast; None without any.
-        coverage: the share of waits in the 80% interval of the live fit; None for content.
         so_far: by how much the error of the live fit is smaller than that of the naive forecast, over all live posts
             up to the end of the week.
+        evidence: the evidence at the end of the week that the live fit is worse than each of the others, and better.
     """
 
     start: datetime
@@ -70,50 +72,13 @@ class LiveWeek:
     naive: Score
     previous: Score | None
     challenger: Score | None
-    coverage: float | None
     so_far: ErrorInterval
+    evidence: dict[Against, Evidence]
 
     @property
     def skill(self) -> float:
         """The skill against the naive forecast: 0 is as good, 1 is perfect."""
         return skill_score(self.live.score, self.naive.score)
-
-
-@dataclass(frozen=True)
-class ComparisonReport:
-    """The live fit beside another forecast, on all live posts that both forecast.
-
-    Attributes:
-        against: what the other one is.
-        other_version_id: its version; None for the naive forecast.
-        other_fit: the name of its fit.
-        since: the time of the last post that either side knew.
-        live, other: the scores; None without live posts.
-        error: by how much the error of the live fit is smaller than that of the other.
-        e_worse: the evidence that the live fit is worse: under no difference, it exceeds c at any time with a
-            probability of at most 1/c.
-        e_better: the evidence that it is better.
-    """
-
-    against: Against
-    other_version_id: str | None
-    other_fit: str
-    since: datetime
-    live: Score | None
-    other: Score | None
-    error: ErrorInterval | None
-    e_worse: float
-    e_better: float
-
-    @property
-    def num_posts(self) -> int:
-        """The number of live posts that both forecast."""
-        return self.live.num_posts if self.live is not None else 0
-
-    @property
-    def skill(self) -> float | None:
-        """The skill of the live fit against the other; None without live posts."""
-        return None if self.live is None or self.other is None else skill_score(self.live.score, self.other.score)
 
 
 @dataclass(frozen=True)
@@ -147,13 +112,13 @@ class LiveReport:
         comparisons: with the naive forecast, the version that it replaced and the challenger of a running A/B test, as
             far as there are any.
         weeks: the weeks with live posts, in order; only the later ones if so asked for.
-        coverage: the share of all live waits in the 80% interval; None for content or without any.
         calibration: of all live posts; None for content, and for forecasts at evenly spaced times.
         late_posts: how many posts arrived that are older than what the fit knew, and are never scored; None if
             the posts are in a foreign table, which does not say.
         verdict: the answer in a word …
         sentence: … and in a sentence.
         promise: None for a version that was promoted without a comparison.
+        drift: how the stream has changed since the live fit was trained, one of each kind.
     """
 
     stream: str
@@ -166,16 +131,16 @@ class LiveReport:
     since: datetime | None
     comparisons: list[ComparisonReport]
     weeks: list[LiveWeek]
-    coverage: float | None
     calibration: Calibration | None
     late_posts: int | None
     verdict: Verdict
     sentence: str
     promise: Promise | None
+    drift: list[Drift]
 
     def against(self, other: Against) -> ComparisonReport | None:
         """Return the comparison with another forecast; None if there is none."""
-        return next((one for one in self.comparisons if one.against == other), None)
+        return find_comparison(self.comparisons, other)
 
     @property
     def num_posts(self) -> int:
@@ -203,12 +168,11 @@ def report_live(
         hint = f"Run `retrainer train {model_type}{stream_argument(project.stream, several=several)}`"
         of = of_stream(project.stream, several=several)
         raise NothingInProduction(f"no {model_type} version{of} is in production", hint=hint)
-    readers = [_Reader(model_type, one) for one in current_comparisons(project, version)]
+    readers = [_Reader(model_type, row) for row in list_comparisons(registry) if row.model_type == model_type]
     for reader in readers:
         reader.read(project, now)
     comparisons = [reader.report() for reader in readers]
     naive = next((one for one in readers if one.comparison.against == "naive"), None)
-    verdict, sentence = judge(comparisons)
     return LiveReport(
         stream=project.stream,
         model_type=model_type,
@@ -216,30 +180,17 @@ def report_live(
         version_id=version.version_id,
         algorithm=version.algorithm,
         promoted_at=version.promoted_at,
-        fit=fit_name(version),
+        fit=fit_name(version.version_id, version.refit),
         since=naive.comparison.starts_after if naive else None,
         comparisons=comparisons,
         weeks=_weeks(readers, since),
-        coverage=naive.coverage() if naive else None,
         calibration=naive.calibration if naive else None,
         late_posts=_count_late_posts(project, version, naive.comparison) if naive else None,
-        verdict=verdict,
-        sentence=sentence,
+        verdict=find_verdict(comparisons),
+        sentence=describe_verdict(comparisons),
         promise=_promise(project, version, comparisons),
+        drift=measure_drift(project, model_type, now),
     )
-
-
-def current_comparisons(project: Project, version: ModelVersion) -> list[LiveComparison]:
-    """Return the stored comparisons of the fit in production: with naive, the version before, and a challenger."""
-    found: dict[str, LiveComparison] = {}
-    for one in project.registry.list_live_comparisons(version.model_type_name, fit_name(version)):  # newest first
-        found.setdefault(one.against, one)
-    return [found[name] for name in COMPARED_WITH if name in found]
-
-
-def fit_name(version: ModelVersion) -> str:
-    """Return the name of the fit of a version that serves: VERSION, or VERSION/REFIT."""
-    return version.version_id if version.refit is None else f"{version.version_id}/{version.refit.refit_id}"
 
 
 class _Sums:
@@ -265,18 +216,19 @@ class _Reader:
     Attributes:
         weeks: the sums of each ISO week with live posts, by its Monday, in order.
         so_far: by how much the error of the live fit is smaller up to the end of each of these weeks.
-        process: the evidence.
+        evidence: the evidence at the end of each of them.
     """
 
     def __init__(self, model_type: ModelTypeName, comparison: LiveComparison) -> None:
         self.comparison = comparison
-        self._kind = get_model_type(model_type)
-        self._num_components = len(self._kind.component_names)
+        self._model_type = model_type
+        self._pit_column = len(get_model_type(model_type).component_names) + 2
         self.weeks: dict[np.datetime64, _Sums] = {}
         self.so_far: list[ErrorInterval] = []
+        self.evidence: dict[np.datetime64, Evidence] = {}
         self._total = _Sums()
         self._sequence = ConfidenceSequence()
-        self.process = EProcess()
+        self._process = EProcess()
         self._pit = PitSums.empty()
 
     def read(self, project: Project, now: datetime) -> None:
@@ -285,18 +237,15 @@ class _Reader:
             self._add(scores)
         if self.weeks:
             self._end_week()
-        if self._total.count == self.comparison.num_scored and self.comparison.state:
-            self.process = EProcess.from_bytes(self.comparison.state)
 
-    def _add(self, scores: Sequence[LiveScore]) -> None:
+    def _add(self, scores: Sequence[PostScore]) -> None:
         times = np.array([score.created_at.replace(tzinfo=None) for score in scores], dtype="datetime64[us]")
         live = np.array([score.figures for score in scores], dtype=float)
         other = np.array([score.other_figures for score in scores], dtype=float)
         stakes = Stakes(*np.array([[getattr(score, name) for score in scores] for name in Stakes._fields]))
-        self.process.update(stakes)
         self._total.add(live, other)
-        if live.shape[1] > self._num_components:
-            self._pit.add(live[:, self._num_components + 2])
+        if live.shape[1] > self._pit_column:
+            self._pit.add(live[:, self._pit_column])
         mondays = _MONDAY + (times - _MONDAY) // np.timedelta64(_WEEK) * np.timedelta64(_WEEK)
         bounds = [0, *(np.flatnonzero(mondays[1:] != mondays[:-1]) + 1).tolist(), len(mondays)]
         for start, stop in pairwise(bounds):
@@ -305,36 +254,27 @@ class _Reader:
                 self._end_week()
             self.weeks.setdefault(monday, _Sums()).add(live[start:stop], other[start:stop])
             self._sequence.update(stakes.rows(start, stop))
+            self._process.update(stakes.rows(start, stop))
 
     def _end_week(self) -> None:
         self.so_far.append(ErrorInterval.of_a(self._sequence.interval()))
+        self.evidence[next(reversed(self.weeks))] = Evidence(self._process.worse, self._process.better)
 
     def report(self) -> ComparisonReport:
         """Return the comparison on all posts that were read."""
-        row, total = self.comparison, self._total
-        return ComparisonReport(
-            against=cast("Against", row.against),
-            other_version_id=row.other_version_id,
-            other_fit=row.other_fit,
-            since=row.starts_after,
+        total = self._total
+        return replace(
+            ComparisonReport.from_row(self.comparison),
             live=self.score(total.count, total.live) if total.count else None,
             other=self.score(total.count, total.other) if total.count else None,
             error=self.so_far[-1] if self.so_far else None,
-            e_worse=self.process.worse,
-            e_better=self.process.better,
+            e_worse=self._process.worse,
+            e_better=self._process.better,
         )
 
     def score(self, count: int, sums: Floats) -> Score:
         """Return the scores of so many posts."""
-        means = sums / count
-        crps = float(means[self._num_components]) if len(means) > self._num_components else None
-        return Score(count, float(self._kind.overall_score(means[: self._num_components])), crps)
-
-    def coverage(self, sums: _Sums | None = None) -> float | None:
-        """Return the share of waits in the 80% interval, of a week or of all posts; None without distributions."""
-        sums = self._total if sums is None else sums
-        has_distributions = len(sums.live) > self._num_components
-        return float(sums.live[self._num_components + 1] / sums.count) if has_distributions else None
+        return Score.from_sums(self._model_type, count, sums)
 
     @property
     def calibration(self) -> Calibration | None:
@@ -358,34 +298,11 @@ def _weeks(readers: Sequence[_Reader], since: datetime | None) -> list[LiveWeek]
                 naive=scores["naive"],
                 previous=scores.get("previous"),
                 challenger=scores.get("challenger"),
-                coverage=by["naive"].coverage(sums),
                 so_far=so_far,
+                evidence={cast("Against", name): by[name].evidence[monday] for name in others},
             )
         )
     return weeks
-
-
-def judge(comparisons: Sequence[ComparisonReport]) -> tuple[Verdict, str]:
-    """Return the verdict on a production version, and the sentence that explains it."""
-    by = {one.against: one for one in comparisons}
-    naive, previous = by.get("naive"), by.get("previous")
-    if naive is not None and naive.error is not None and naive.e_worse >= VERDICT_THRESHOLD:
-        return "worse_than_naive", _sentence("Worse than the naive forecast", naive, "worse")
-    if previous is not None and previous.error is not None and previous.e_worse >= VERDICT_THRESHOLD:
-        return "worse_than_previous", _sentence("Worse than the version that it replaced", previous, "worse")
-    if naive is None or naive.error is None:
-        return "too_few_posts", "Too few posts to say: no live post has been scored yet."
-    if naive.e_better >= VERDICT_THRESHOLD:
-        return "fine", _sentence("Fine", naive, "better")
-    return "too_few_posts", _sentence("Too few posts to say", naive, None)
-
-
-def _sentence(verdict: str, comparison: ComparisonReport, found: Literal["worse", "better"] | None) -> str:
-    count, error = comparison.num_posts, comparison.error
-    other = "the naive forecast's" if comparison.against == "naive" else f"that of '{comparison.other_fit}'"
-    posts = "1 live post" if count == 1 else f"{count:,} live posts"
-    how_much = error.describe(found) if error is not None else "unknown"
-    return f"{verdict}: over {posts} its error is {how_much} {other}; this holds however often you look."
 
 
 def _count_late_posts(project: Project, version: ModelVersion, comparison: LiveComparison) -> int | None:

@@ -1,29 +1,358 @@
-"""Bring the live scores of a model type up to date."""
+"""Bring the live scores of a model type up to date.
+
+Scores are made in batches of posts, each written in one transaction that checks that nothing has changed since the
+batch was read: neither the posts nor where the comparison stands. So two processes may update at the same time, and
+one that is killed leaves nothing half-written.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+import logging
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal
+
+from retrainer.errors import DatabaseError, NothingToRollBack, PostsError, RetrainerError
+from retrainer.evaluation.sequential import EProcess
+from retrainer.live.forecasting import FitSide, MadeSide, NaiveSide, PaidSides, ServedSide, context_of, score_batch
+from retrainer.live.posts import LivePosts
+from retrainer.live.scores import Totals
+from retrainer.pipeline.loading import NAIVE_ALGORITHM, is_paid, train_naive_model
+from retrainer.registry.budgets import TEST_SIDES
+from retrainer.registry.live import append_live_scores, cut_live_scores
+from retrainer.registry.tables import LiveComparison
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
+    from retrainer.live.forecasting import Side
+    from retrainer.live.posts import Batch, PostKey
     from retrainer.model_types import ModelTypeName
     from retrainer.project import Project
-    from retrainer.registry.tables import LiveComparison
+    from retrainer.registry.budgets import TestSide
+    from retrainer.registry.live import PostScore
+    from retrainer.registry.registry import Registry
+    from retrainer.registry.tables import ABTest, ModelVersion
     from retrainer.runtime import Runtime
 
+log = logging.getLogger(__name__)
 
-def update_live(project: Project, runtime: Runtime, model_type: ModelTypeName, now: datetime) -> list[LiveComparison]:
+Against = Literal["naive", "previous", "challenger"]
+
+
+def update_live(
+    project: Project, runtime: Runtime, model_type: ModelTypeName, now: datetime, *, calls: bool = True
+) -> list[LiveComparison]:
     """Score the new live posts up to a time with the fit in production, and return its comparisons as of that time.
 
     Each comparison is with one of: the naive forecast, the version that a rollback would return to, the challenger of
-    the running A/B test. One of which a side cannot be loaded is logged and left out.
+    the running A/B test. One of which a side cannot be loaded or cannot forecast is logged and left out.
+
+    Args:
+        now: the time, UTC; posts later than it are left alone.
+        calls: whether the missing forecasts of the paid sides of an A/B test are to be made.
 
     Returns:
-        The comparisons, `naive` first; none without a production version. They are not those of the database if `now`
-        is before their `through`: then `state`, `through` and `num_scored` are as of `now`.
+        The comparisons, `naive` first; none without a production version. If `now` is before their `through`, they are
+        as of `now`: not what the database has.
 
     Raises:
         DatabaseError, PostsError: the database or the posts cannot be read.
     """
-    raise NotImplementedError
+    production = project.registry.get_production(model_type)
+    if production is None:
+        return []
+    update = _Update(project, runtime, model_type, now, calls=calls)
+    found: list[tuple[Against, ModelVersion | None, ABTest | None]] = [("naive", None, None)]
+    previous = _find_previous(project, model_type)
+    if previous is not None and previous.fit != production.fit:
+        found.append(("previous", previous, None))
+    test = project.registry.get_running_test(model_type)
+    if test is not None and test.version_id == production.version_id:
+        found.append(("challenger", project.registry.get_version(test.challenger_id), test))
+    comparisons = []
+    for against, other, running in found:
+        try:
+            comparison = update.compare(production, against, other, running)
+        except (DatabaseError, PostsError):
+            raise
+        except RetrainerError as error:
+            beside = f"'{other.version_id}'" if other is not None else "the naive forecast"
+            log.warning("Cannot score '%s' beside %s on live posts: %s", production.version_id, beside, error)
+        else:
+            comparisons += [comparison] if comparison is not None else []
+    return comparisons
+
+
+def update_comparison(
+    project: Project, runtime: Runtime, version: ModelVersion, against: Literal["naive"], now: datetime
+) -> LiveComparison | None:
+    """Score the new live posts up to a time with any fit, and return its comparison as of that time.
+
+    Args:
+        version: the version, with the fit as its live fit.
+        against: the other side.
+        now: the time, UTC.
+
+    Returns:
+        The comparison; None if there are too few posts for the naive forecast.
+
+    Raises:
+        RetrainerError: the fit cannot be loaded or cannot forecast, or the database or the posts cannot be read.
+    """
+    return _Update(project, runtime, version.model_type_name, now, calls=False).compare(version, against, None, None)
+
+
+def _find_previous(project: Project, model_type: ModelTypeName) -> ModelVersion | None:
+    """Return the version that a rollback would return to, with the fit that was live then."""
+    try:
+        promotions = project.registry.find_promotions_to_undo(model_type)
+    except NothingToRollBack:
+        return None
+    previous = project.registry.get_version_before(promotions[0])
+    if previous.pruned_at is not None:
+        log.info("The version before, '%s', was pruned: live posts are not scored with it", previous.version_id)
+        return None
+    return previous
+
+
+def find_start(registry: Registry, version: ModelVersion) -> PostKey:
+    """Return the last post that counts as known to the live fit of a version.
+
+    The candidates of a run were chosen on its test posts, so a fit made by a run counts as knowing all of its posts.
+    """
+    if version.refit is not None:
+        return version.refit.through, version.refit.through_post_id
+    run = registry.get_run_of(version.version_id)
+    trained: PostKey = (version.trained_through, version.trained_through_post_id)
+    return trained if run is None else _latest(trained, (run.as_of or run.started_at, None))
+
+
+def _latest(*posts: PostKey) -> PostKey:
+    return max(posts, key=lambda post: (post[0], post[1] is None, post[1] or ""))
+
+
+@dataclass(frozen=True)
+class _Update:
+    """One update of comparisons, which share what was read and loaded."""
+
+    project: Project
+    runtime: Runtime
+    model_type: ModelTypeName
+    now: datetime
+    calls: bool
+
+    @cached_property
+    def _posts(self) -> LivePosts:
+        return LivePosts(self.project.posts, self.model_type, self.now)
+
+    @cached_property
+    def _sides(self) -> dict[str, FitSide]:
+        return {}
+
+    def compare(
+        self, version: ModelVersion, against: Against, other: ModelVersion | None, test: ABTest | None
+    ) -> LiveComparison | None:
+        """Find or make a comparison, and score its new posts; None if there are too few posts for it."""
+        comparison = self._find(version, against, other, test)
+        if comparison is None:
+            return None
+        sides = (self._side(version), self._naive(comparison) if other is None else self._side(other))
+        paid: dict[TestSide, ModelVersion] = {}
+        if test is not None and other is not None:
+            both = zip(TEST_SIDES, (version, other), strict=True)
+            paid = {name: one for name, one in both if is_paid(self.runtime, one)}
+        of_test = PaidSides(self.project, self.runtime, test, paid, self.calls) if test is not None and paid else None
+        began = min(one.training_began_at for one in (version, other) if one is not None)
+        return self._bring_up_to_date(comparison, _Scorer(self.project, sides, of_test, began))
+
+    def _find(
+        self, version: ModelVersion, against: Against, other: ModelVersion | None, test: ABTest | None
+    ) -> LiveComparison | None:
+        """Find or make a comparison. One with the same sides and the same start goes on where it ended."""
+        registry = self.project.registry
+        starts = [find_start(registry, one) for one in (version, other) if one is not None]
+        if test is not None:
+            starts.append((test.started_at, None))
+        rollback = registry.get_last_rollback_from(version.version_id)
+        if rollback is not None:  # it went live again against the evidence, which must not count again
+            starts.append((rollback.at, None))
+        start = _latest(*starts)
+        origin = self.project.settings.retraining.origin(self.model_type)
+        other_fit = "naive" if other is None else other.fit
+        for found in registry.list_live_comparisons(self.model_type, version.fit):
+            if (found.against, found.other_fit, found.origin, found.starts_after) == (
+                against,
+                other_fit,
+                origin,
+                start[0],
+            ):
+                return found
+        made = LiveComparison(
+            stream=self.project.stream,
+            model_type=self.model_type,
+            version_id=version.version_id,
+            fit=version.fit,
+            refit=version.refit.document() if version.refit else None,
+            against=against,
+            other_version_id=other.version_id if other is not None else None,
+            other_fit=other_fit,
+            other_refit=other.refit.document() if other is not None and other.refit else None,
+            origin=origin,
+            starts_after=start[0],
+            starts_after_post_id=start[1],
+            created_at=datetime.now(UTC),
+            num_scored=0,
+            sums=[],
+            other_sums=[],
+            state=EProcess().to_bytes(),
+        )
+        if not self._fit_to_start(made):
+            return None
+        return registry.add_live_comparison(made, test.test_id if test is not None else None)
+
+    def _fit_to_start(self, comparison: LiveComparison) -> bool:
+        """Fit what a comparison needs of the posts up to its start; return whether there are enough posts."""
+        if comparison.against != "naive" and comparison.origin == "post":
+            return True
+        start = (comparison.starts_after, comparison.starts_after_post_id)
+        posts = self._posts.read_until(start)
+        if len(posts) < 2:  # noqa: PLR2004  a gap needs two posts
+            return False
+        if comparison.origin == "clock":
+            span = posts["created_at"].iloc[-1] - posts["created_at"].iloc[0]
+            comparison.spacing_hours = span.total_seconds() / 3600 / (len(posts) - 1)
+        if comparison.against == "naive":
+            model = train_naive_model(self.runtime, self.model_type, posts)
+            comparison.naive_model = json.dumps(model.model).encode()
+        return True
+
+    def _side(self, version: ModelVersion) -> FitSide:
+        if version.fit not in self._sides:
+            kind = ServedSide if is_paid(self.runtime, version) else FitSide
+            self._sides[version.fit] = kind(self.project, self.runtime, version)
+        return self._sides[version.fit]
+
+    def _naive(self, comparison: LiveComparison) -> NaiveSide:
+        algorithm = self.runtime.algorithms(NAIVE_ALGORITHM, self.model_type)
+        return NaiveSide(self.project, comparison, algorithm)
+
+    def _bring_up_to_date(self, comparison: LiveComparison, scorer: _Scorer) -> LiveComparison:
+        """Score the posts that a comparison has not seen yet, batch by batch."""
+        registry = self.project.registry
+        while True:
+            if self._cut_if_changed(comparison):
+                comparison = registry.get_live_comparison(comparison.comparison_id)
+                continue
+            if comparison.through is not None and comparison.through > self.now:
+                return _as_of(registry, comparison, self.now)
+            batch = self._posts.read(_position(comparison), scorer.context)
+            if batch is None:
+                return comparison
+            scored = scorer.score(comparison, batch, self.now)
+            if scored is None:
+                return comparison
+            batch, scores = scored
+            totals = Totals.of(comparison)
+            totals.add(scores)
+            time, post_id = batch.through
+            columns = {
+                **totals.columns(),
+                "through": time,
+                "through_post_id": post_id,
+                "posts_digest": self._posts.digest(batch.through),
+            }
+            with registry.database.write() as session:
+                is_written = self._posts.is_current(session.connection(), batch) and append_live_scores(
+                    session, comparison, scores, columns
+                )
+            if not is_written:
+                self._posts.forget()
+                comparison = registry.get_live_comparison(comparison.comparison_id)
+                continue
+            for name, value in columns.items():
+                setattr(comparison, name, value)
+            if batch.is_last:
+                return comparison
+
+    def _cut_if_changed(self, comparison: LiveComparison) -> bool:
+        """Delete the scores that a change of the posts may affect; return whether there was one."""
+        registry = self.project.registry
+        since = comparison.rescore_from or self._find_change_of_foreign_posts(comparison)
+        if since is None:
+            return False
+        totals = Totals.read(registry, comparison, before=since)
+        columns = {**totals.columns(), "posts_digest": self._posts.digest(totals.last)}
+        with registry.database.write() as session:
+            cut_live_scores(session, comparison, totals.last, columns)  # if another process was faster, it has cut them
+        return True
+
+    def _find_change_of_foreign_posts(self, comparison: LiveComparison) -> datetime | None:
+        """Return from when on posts of a foreign table have changed since they were scored; None if they have not."""
+        if comparison.posts_digest is None or comparison.through is None or comparison.through > self.now:
+            return None
+        if self._posts.digest((comparison.through, comparison.through_post_id or "")) == comparison.posts_digest:
+            return None
+        start = (comparison.starts_after, comparison.starts_after_post_id)
+        scored = self.project.registry.stream_live_scores(comparison.comparison_id)
+        return self._posts.find_change(start, ((score.created_at, score.post_id) for part in scored for score in part))
+
+
+@dataclass(frozen=True)
+class _Scorer:
+    """Both sides of a comparison, of which some may be the paid sides of an A/B test.
+
+    Attributes:
+        training_began_at: when the first of the sides began to be trained; posts that moved later were known to it.
+    """
+
+    project: Project
+    sides: tuple[Side, Side]
+    of_test: PaidSides | None
+    training_began_at: datetime
+
+    @property
+    def context(self) -> int | None:
+        return context_of([*self.sides, *([self.of_test] if self.of_test else [])])
+
+    def score(self, comparison: LiveComparison, batch: Batch, now: datetime) -> tuple[Batch, list[PostScore]] | None:
+        """Score a batch, or as many of its first posts as the paid sides have forecast; None if they have none."""
+        if not len(batch.rows):
+            return batch, []
+        first, second = self.sides
+        if self.of_test is not None:
+            made = self.of_test.predict(batch, now)
+            count = min(len(forecasts) for forecasts in made.values())
+            if count == 0:
+                return None
+            batch = batch if count == len(batch.rows) else batch.up_to(count)
+            rows = batch.rows.tolist()
+            first, second = (
+                MadeSide(side, dict(zip(rows, made[name], strict=False))) if name in made else side
+                for name, side in zip(TEST_SIDES, self.sides, strict=True)
+            )
+        return batch, score_batch(comparison, batch, (first, second), self._find_moved(comparison, batch))
+
+    def _find_moved(self, comparison: LiveComparison, batch: Batch) -> set[str]:
+        """Return the posts of a batch that counted as known before they moved past the start."""
+        start = (comparison.starts_after, comparison.starts_after_post_id)
+        if start[1] is None:  # all posts of that time
+            start = (start[0] + timedelta(microseconds=1), "")
+        since = batch.posts["created_at"].iloc[batch.rows[0]].to_pydatetime()
+        return self.project.posts.find_moved(self.training_began_at, (start[0], start[1] or ""), since)
+
+
+def _position(comparison: LiveComparison) -> PostKey:
+    """Return the post after which the next one is to be scored."""
+    if comparison.through is not None:
+        return comparison.through, comparison.through_post_id
+    return comparison.starts_after, comparison.starts_after_post_id
+
+
+def _as_of(registry: Registry, comparison: LiveComparison, now: datetime) -> LiveComparison:
+    """Return a comparison as it stood at a time, by the scores of the posts up to it."""
+    totals = Totals.read(registry, comparison, until=now)
+    time, post_id = totals.last or (None, None)
+    for name, value in {**totals.columns(), "through": time, "through_post_id": post_id}.items():
+        setattr(comparison, name, value)
+    return comparison

@@ -212,6 +212,7 @@ class ModelType(ABC, Generic[Forecasts, Targets]):
     name: ClassVar[ModelTypeName]
     metrics: ClassVar[tuple[Metric, ...]]
     component_names: ClassVar[tuple[str, ...]]  # the metrics that are the means of `score_components`
+    figure_names: ClassVar[tuple[str, ...]]  # of `figures`
     forecasts_suffix: ClassVar[str]
     target_time_known: ClassVar[bool]  # whether forecasts may use the time of the post to forecast
 
@@ -319,6 +320,10 @@ class ModelType(ABC, Generic[Forecasts, Targets]):
     @abstractmethod
     def score_components(self, forecasts: Forecasts, targets: Targets) -> NDArray[np.float64]:
         """Return (n, k) the components of the score of each post, whose means give the overall score."""
+
+    def figures(self, forecasts: Forecasts, targets: Targets) -> NDArray[np.float64]:
+        """Return (n, k) the figures that are kept for each live post: the score components, and perhaps others."""
+        return self.score_components(forecasts, targets)
 
     @abstractmethod
     def overall_score(self, means: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -119,6 +119,7 @@ class Content(ModelType[ContentForecasts, ContentTargets]):
 
     name: ClassVar[ModelTypeName] = "content"
     component_names: ClassVar[tuple[str, ...]] = ("length_similarity", "word_overlap")
+    figure_names: ClassVar[tuple[str, ...]] = component_names
     forecasts_suffix: ClassVar[str] = ".jsonl"
     target_time_known: ClassVar[bool] = True
     metrics: ClassVar[tuple[Metric, ...]] = (

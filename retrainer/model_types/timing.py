@@ -172,6 +172,7 @@ class Timing(ModelType[TimingForecasts, TimingTargets]):
 
     name: ClassVar[ModelTypeName] = "timing"
     component_names: ClassVar[tuple[str, ...]] = ("within_6h_accuracy", "mae_hours")
+    figure_names: ClassVar[tuple[str, ...]] = (*component_names, "crps_hours", "interval_coverage", "pit")
     forecasts_suffix: ClassVar[str] = ".npz"
     target_time_known: ClassVar[bool] = False
     metrics: ClassVar[tuple[Metric, ...]] = (
@@ -238,15 +239,13 @@ class Timing(ModelType[TimingForecasts, TimingTargets]):
         """
         wait = targets.wait_hours
         error = np.abs(forecasts.point - wait)
-        low, high = forecasts.interval()
-        tolerance = _RELATIVE_TOLERANCE * wait + _TOLERANCE_HOURS
         return {
             "mae_hours": float(error.mean()),
             "rmse_hours": float(np.sqrt((error**2).mean())),
             "median_error_hours": float(np.median(error)),
             **{f"within_{hours}h_accuracy": float((error <= hours).mean()) for hours in HORIZONS_HOURS},
             "crps_hours": float(2 * pinball_loss(forecasts.quantiles, wait).mean()),
-            "interval_coverage": float(((low - tolerance <= wait) & (wait <= high + tolerance)).mean()),
+            "interval_coverage": float(_is_covered(forecasts, wait).mean()),
             "overall_score": float(self.overall_score(self.score_components(forecasts, targets).mean(axis=0))),
         }
 
@@ -343,6 +342,17 @@ class Timing(ModelType[TimingForecasts, TimingTargets]):
         error = np.abs(forecasts.point - targets.wait_hours)
         return np.column_stack([error <= WITHIN_HOURS, error])
 
+    def figures(self, forecasts: TimingForecasts, targets: TimingTargets) -> NDArray[np.float64]:
+        """Return (n, 5): the score components, the CRPS in hours, 1 where the 80% interval covers, and the PIT.
+
+        The PIT (probability integral transform) is the probability of a post within the actual wait; over many posts it
+        is uniform if the forecasts are calibrated.
+        """
+        wait = targets.wait_hours
+        crps = 2 * pinball_loss(forecasts.quantiles, wait).mean(axis=1)
+        others = (crps, _is_covered(forecasts, wait), forecasts.probability_within(wait))
+        return np.column_stack([self.score_components(forecasts, targets), *others])
+
     def overall_score(self, means: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return 0.7 · within_6h_accuracy + 0.3 · (1 − min(mae_hours / 24, 1))."""
         within, mae = means[..., 0], means[..., 1]
@@ -370,6 +380,14 @@ class Timing(ModelType[TimingForecasts, TimingTargets]):
             "on a weekend": weekend,
             f"after a silence of over {duration}": silence > long,
         }
+
+
+def _is_covered(forecasts: TimingForecasts, wait: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Return (n,) whether the 80% interval covers the actual wait."""
+    low, high = forecasts.interval()
+    tolerance = _RELATIVE_TOLERANCE * wait + _TOLERANCE_HOURS
+    covered: NDArray[np.bool_] = (low - tolerance <= wait) & (wait <= high + tolerance)
+    return covered
 
 
 def _reliability(what: str, predicted: NDArray[np.float64], observed: NDArray[np.bool_]) -> Reliability:

@@ -1,4 +1,4 @@
-"""Forecast the next post with the production version."""
+"""Forecast the next post with the production version, or with the challenger of an A/B test."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from retrainer.pipeline.loading import load_live_fit, train_naive_model
 from retrainer.pipeline.simulation import Simulation, check_next_posts, resolve_horizon, simulate
 from retrainer.pipeline.split import load_posts
 from retrainer.posts.freshness import measure_freshness
+from retrainer.registry.ab_tests import assign
 from retrainer.registry.refits import fit_name
 from retrainer.registry.tables import LiveForecast
 from retrainer.streams import of_stream, stream_argument
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from retrainer.model_types import ModelTypeName
     from retrainer.model_types.content import ContentForecast
     from retrainer.project import Project
+    from retrainer.registry.budgets import TestSide
     from retrainer.registry.tables import ModelVersion
     from retrainer.runtime import Runtime
 
@@ -39,7 +41,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class NextPost:
-    """A forecast of the next post by the production version.
+    """A forecast of the next post.
 
     Attributes:
         made_at: when the forecast was made, UTC.
@@ -61,6 +63,7 @@ class NextPost:
         outcome: content: `ok`, or why there is no text.
         tokens: content: tokens read and written.
         cost_usd: content: what the forecast cost, in US dollars.
+        side: the side of the running A/B test that answers the caller; None without a subject or a test.
     """
 
     model_type: ModelTypeName
@@ -83,6 +86,28 @@ class NextPost:
     outcome: str | None = None
     tokens: int | None = None
     cost_usd: float | None = None
+    side: TestSide | None = None
+
+
+def choose_version(
+    project: Project, model_type: ModelTypeName, subject: str | None = None
+) -> tuple[ModelVersion | None, TestSide | None]:
+    """Return the version that answers a caller, and its side of the running A/B test, if any.
+
+    Args:
+        subject: who asks; the same side of a test answers the same subject. Without one, production answers.
+
+    Returns:
+        None and None if nothing is in production.
+    """
+    version = project.registry.get_production(model_type)
+    if subject is None or version is None:
+        return version, None
+    test = project.registry.get_running_test(model_type)
+    if test is None:
+        return version, None
+    side = assign(test, subject)
+    return (version if side == "production" else project.registry.get_version(test.challenger_id)), side
 
 
 def predict_next(
@@ -95,6 +120,7 @@ def predict_next(
     at: At = None,
     until: datetime | timedelta | None = None,
     next_posts: int | None = None,
+    subject: str | None = None,
 ) -> NextPost:
     """Forecast the next post, given the posts up to a moment and the silence since the last of them.
 
@@ -106,6 +132,7 @@ def predict_next(
         at: the moment, not later than now; `last` for the time of the last post; None for now.
         until: timing: also simulate the posts up to this time, or for so long, at most 31 days.
         next_posts: timing: also simulate this many posts.
+        subject: who asks, which chooses the side of a running A/B test; see `choose_version`.
 
     Raises:
         UsageError: `at` is in the future or before the first post, `until` is not after it or too far ahead, or the
@@ -121,7 +148,7 @@ def predict_next(
                 f"at: '{format_time(at)}' is in the future", hint="Choose a past time; `until` forecasts days ahead"
             )
         resolve_horizon(at or now, until)
-    version = project.registry.get_production(model_type)
+    version, side = choose_version(project, model_type, subject)
     if version is None:
         several = len(project.list_streams()) > 1
         argument = stream_argument(project.stream, several=several)
@@ -131,8 +158,12 @@ def predict_next(
         of = of_stream(project.stream, several=several)
         raise NothingInProduction(f"no {model_type} version{of} is in production", hint=hint)
     if model_type == "timing":
-        return _next_timing(project, runtime, version, now, interval_level, at=at, until=until, next_posts=next_posts)
-    return _next_content(project, runtime, version, now, at)
+        next_post = _next_timing(
+            project, runtime, version, now, interval_level, at=at, until=until, next_posts=next_posts
+        )
+    else:
+        next_post = _next_content(project, runtime, version, now, at)
+    return replace(next_post, side=side)
 
 
 @dataclass(frozen=True)

@@ -178,9 +178,11 @@ class ForeignPostStore(PostStore):
             return self._post(row)
         raise unknown_post(post_id, self.location)
 
-    def find_moved(self, trained_at: datetime, trained_through: tuple[datetime, str]) -> set[str]:
+    def find_moved(
+        self, trained_at: datetime, trained_through: tuple[datetime, str], since: datetime | None = None
+    ) -> set[str]:
         """Return nothing: what happened to a foreign post is not known."""
-        del trained_at, trained_through
+        del trained_at, trained_through, since
         return set()
 
     def count_late(self, until: datetime, known_at: datetime) -> int | None:

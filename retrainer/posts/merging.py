@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from retrainer.model_types import MODEL_TYPE_NAMES
 from retrainer.posts.staging import VALUE_COLUMNS, Changes, settle
 from retrainer.posts.validation import EPOCH, MICROSECOND
+from retrainer.registry.live import list_scored_streams, mark_posts_changed
 from retrainer.registry.tables import Post
 
 if TYPE_CHECKING:
@@ -40,6 +42,32 @@ class Merged:
     changes: Changes = field(default_factory=Changes)
 
 
+class ChangedPosts:
+    """The earliest times of the posts that are added, deleted, moved or edited in a transaction, by stream."""
+
+    def __init__(self) -> None:
+        self._times: dict[str, datetime] = {}
+        self._edits: dict[str, datetime] = {}
+
+    def add(self, stream: str, time: datetime) -> None:
+        """Note that a post came to a time or went from it."""
+        self._times[stream] = min(time, self._times.get(stream, time))
+
+    def add_edit(self, stream: str, time: datetime) -> None:
+        """Note that the text of a post was edited, which matters to content only."""
+        self._edits[stream] = min(time, self._edits.get(stream, time))
+
+    def mark(self, connection: sa.Connection) -> None:
+        """Mark the live scores that are to be made again."""
+        if not self._times and not self._edits:
+            return
+        for stream in list_scored_streams(connection):
+            if stream in self._times:
+                mark_posts_changed(connection, stream, self._times[stream], MODEL_TYPE_NAMES)
+            if stream in self._edits:
+                mark_posts_changed(connection, stream, self._edits[stream], ["content"])
+
+
 def has_posts(connection: sa.Connection, stream: str) -> bool:
     """Whether a stream has posts.
 
@@ -61,6 +89,7 @@ def merge_posts(
         update: whether they replace the stored ones.
     """
     merged = Merged()
+    places = ChangedPosts()
     write = _copy if connection.dialect.driver == "psycopg" else _insert
     stream, is_empty = None, True
     for batch in batches:
@@ -73,10 +102,13 @@ def merge_posts(
             added = [post for post in found if post[3] not in stored] if stored else found
             new += added
             merged.added[name] += len(added)
+            if added:
+                places.add(name, _time(min(post[4] for post in added)))
             if stored:
                 there = [post for post in found if post[3] in stored]
-                _settle(connection, there, stored, merged, now=now, update=update)
+                _settle(connection, there, stored, merged, places, now=now, update=update)
         write(connection, new, now)
+    places.mark(connection)
     return merged
 
 
@@ -95,6 +127,7 @@ def _settle(
     posts: Iterable[StagedPost],
     stored: dict[str, Values],
     merged: Merged,
+    places: ChangedPosts,
     *,
     now: datetime,
     update: bool,
@@ -112,8 +145,12 @@ def _settle(
         merged.changes.add(post, before, None if clashes else kept)
         if not clashes:
             row = dict(zip(VALUE_COLUMNS, kept, strict=True))
-            time = EPOCH + kept[0] * MICROSECOND
+            time = _time(kept[0])
             rows = changed if kept[0] == before[0] else moved
+            if kept[0] != before[0]:
+                places.add(stream, min(time, _time(before[0])))
+            elif kept[1] != before[1]:
+                places.add_edit(stream, time)
             rows.append({**row, "created_at": time, "of_stream": stream, "of_id": post_id})
     of_post = (_TABLE.c.stream == sa.bindparam("of_stream")) & (_TABLE.c.post_id == sa.bindparam("of_id"))
     update_of_post = sa.update(_TABLE).where(of_post).values({name: sa.bindparam(name) for name in VALUE_COLUMNS})
@@ -122,6 +159,10 @@ def _settle(
         connection.execute(update_of_post, changed)
     if moved:
         connection.execute(update_of_post.values(moved_from=earliest, moved_at=now), moved)
+
+
+def _time(microseconds: int) -> datetime:
+    return EPOCH + microseconds * MICROSECOND
 
 
 def _insert(connection: sa.Connection, posts: Sequence[StagedPost], now: datetime) -> None:

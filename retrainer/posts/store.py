@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
@@ -14,12 +15,12 @@ from sqlalchemy.exc import DBAPIError
 
 from retrainer.errors import UnknownName
 from retrainer.posts.freshness import MAX_GAPS, measure_activity, measure_freshness
-from retrainer.posts.merging import Merged, has_posts, merge_posts
+from retrainer.posts.merging import ChangedPosts, Merged, has_posts, merge_posts
 from retrainer.posts.staging import COUNT_COLUMNS
 from retrainer.posts.validation import shorten
 from retrainer.registry.database import location, translate_error
 from retrainer.registry.queries import distinct_values, list_distinct
-from retrainer.registry.tables import Post
+from retrainer.registry.tables import PlainText, Post
 from retrainer.streams import DEFAULT_STREAM
 
 if TYPE_CHECKING:
@@ -120,26 +121,80 @@ class PostStore:
             PostsError: a foreign table has an id twice.
             DatabaseError: the database cannot be read.
         """
-        return self._load_fields(until, {"content": Post.content} if with_content else {})
+        query = self._select_posts({"content": Post.content} if with_content else {}, until)
+        return self._read_posts(query.order_by(Post.created_at, Post.post_id))
 
     def load_lengths(self, until: datetime) -> pd.DataFrame:
         """Return the posts as `load` does, with the lengths of their texts instead: `length` (float; NaN without)."""
-        posts = self._load_fields(until, {"length": sa.func.length(Post.content)})
+        query = self._select_posts({"length": sa.func.length(Post.content)}, until)
+        posts = self._read_posts(query.order_by(Post.created_at, Post.post_id))
         return posts.astype({"length": "float64"})
 
-    def _load_fields(self, until: datetime, others: dict[str, Any]) -> pd.DataFrame:
+    def _select_posts(self, others: dict[str, Any], until: datetime) -> sa.Select[Any]:
         table = sa.inspect(Post).local_table
         # SQLite stores times as text, which pandas parses faster than the driver creates a million objects.
         is_sqlite = self._engine.dialect.name == "sqlite"
-        time = sa.type_coerce(table.c.created_at, sa.String) if is_sqlite else table.c.created_at
-        query = sa.select(table.c.post_id, time, *others.values())
-        query = query.where(Post.stream == self.stream, Post.created_at <= until)
-        posts = self._query(query.order_by(Post.created_at, Post.post_id), ["post_id", "created_at", *others])
+        time = sa.type_coerce(table.c.created_at, sa.String).label("created_at") if is_sqlite else table.c.created_at
+        query = sa.select(table.c.post_id, time, *(value.label(name) for name, value in others.items()))
+        return query.where(Post.stream == self.stream, Post.created_at <= until)
+
+    def _read_posts(self, query: sa.Select[Any], connection: sa.Connection | None = None) -> pd.DataFrame:
+        posts = self._query(query, list(query.selected_columns.keys()), connection)
         posts["post_id"] = posts["post_id"].astype(object)
         times = pd.to_datetime(posts["created_at"], utc=True, format="ISO8601")
         posts["created_at"] = times.astype("datetime64[us, UTC]")
         # A database may sort by the collation of a language; origins rely on the plain order of ids.
         return posts.sort_values(["created_at", "post_id"], kind="stable", ignore_index=True)
+
+    def load_after(
+        self,
+        after: tuple[datetime, str | None],
+        until: datetime,
+        limit: int,
+        *,
+        with_content: bool,
+        connection: sa.Connection | None = None,
+    ) -> pd.DataFrame:
+        """Return the first posts of a stream after a post and up to a time, like `load`.
+
+        Args:
+            after: time and id of the post; without an id, all posts of that time are before.
+            until: the last time (UTC).
+            limit: the maximum number of posts.
+            with_content: whether to load the texts.
+            connection: of a transaction to read in; None for one of its own.
+        """
+        time, post_id = after
+        is_later = Post.created_at > time
+        if post_id is not None:
+            is_later = (Post.created_at >= time) & (is_later | (self._plain_id > post_id))  # the first takes an index
+        query = self._select_posts({"content": Post.content} if with_content else {}, until).where(is_later)
+        query = query.order_by(Post.created_at, self._plain_id).limit(limit)
+        return self._read_posts(query, connection)
+
+    def load_before(self, before: tuple[datetime, str | None], limit: int, *, with_content: bool) -> pd.DataFrame:
+        """Return the last posts of a stream up to a post, including it, like `load`.
+
+        Args:
+            before: time and id of the post; without an id, all posts of that time are included.
+            limit: the maximum number of posts.
+            with_content: whether to load the texts.
+        """
+        time, post_id = before
+        query = self._select_posts({"content": Post.content} if with_content else {}, time)
+        if post_id is not None:
+            query = query.where((Post.created_at < time) | (self._plain_id <= post_id))
+        query = query.order_by(Post.created_at.desc(), self._plain_id.desc()).limit(limit)
+        return self._read_posts(query)
+
+    @property
+    def _plain_id(self) -> sa.ColumnElement[str]:
+        """The id in the plain order of its characters, on which origins rely, whatever the collation."""
+        return (
+            sa.type_coerce(Post.post_id, PlainText)
+            if self._engine.dialect.name == "sqlite"
+            else sa.collate(Post.post_id, "C")
+        )
 
     def summary(self, until: datetime, *, warn: bool = True) -> PostsSummary:
         """Count the posts of a stream up to a time; optionally, warn about unusable ones."""
@@ -248,19 +303,22 @@ class PostStore:
         with self._database.read() as session:
             return self._fetch(session, post_id)
 
-    def find_moved(self, trained_at: datetime, trained_through: tuple[datetime, str]) -> set[str]:
+    def find_moved(
+        self, trained_at: datetime, trained_through: tuple[datetime, str], since: datetime | None = None
+    ) -> set[str]:
         """Return the ids of the posts that were trained on, and then moved past the end of the training data.
 
         Args:
             trained_at: when the training began; a later correction may have moved a post that was trained on.
             trained_through: time and id of the last post that was trained on.
+            since: the first time of interest, UTC; None for all that are past the end.
         """
         time, post_id = trained_through
         query = sa.select(Post.post_id).where(
             Post.stream == self.stream,
             Post.moved_at > trained_at,
             (Post.moved_from < time) | ((Post.moved_from == time) & (Post.post_id <= post_id)),
-            Post.created_at >= time,
+            Post.created_at >= (time if since is None else max(time, since)),
         )
         with self._database.read() as session:
             return set(session.scalars(query))
@@ -280,8 +338,12 @@ class PostStore:
         """
         self.require_writable("delete posts")
         with self._database.write() as session:
+            changed = ChangedPosts()
             for post_id in post_ids:
-                session.delete(self._fetch(session, post_id))
+                post = self._fetch(session, post_id)
+                session.delete(post)
+                changed.add(self.stream, post.created_at)
+            changed.mark(session.connection())
 
     def _fetch(self, session: Session, post_id: str) -> Post:
         post = session.get(Post, (self.stream, post_id)) if "\0" not in post_id else None
@@ -334,10 +396,10 @@ class PostStore:
         rows = zip(posts["post_id"], times.tolist(), *(values[name] for name in values), strict=True)
         return self.merge([[(0, 0, self.stream, *row) for row in rows]], now).added.total()
 
-    def _query(self, query: sa.Executable, columns: list[str]) -> pd.DataFrame:
+    def _query(self, query: sa.Executable, columns: list[str], connection: sa.Connection | None = None) -> pd.DataFrame:
         try:
-            with self._engine.connect() as connection:
-                return pd.DataFrame([tuple(row) for row in connection.execute(query)], columns=columns)
+            with self._engine.connect() if connection is None else nullcontext(connection) as source:
+                return pd.DataFrame([tuple(row) for row in source.execute(query)], columns=columns)
         except DBAPIError as error:
             raise translate_error(error, self._engine) from error
 

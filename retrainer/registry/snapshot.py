@@ -48,11 +48,14 @@ def copy_rows(source: sa.Connection, target: sa.Connection, without_data: Iterab
     """
     dropped = set(without_data)
     counts = {}
+    had_posts = False
     for table in Base.metadata.sorted_tables:
         if table.name == POSTS_TABLE and not all(has_own_posts(sa.inspect(side)) for side in (source, target)):
             continue
         if table.name == DatabaseIdentity.__tablename__:
             target.execute(table.delete())  # that of the new database
+        if table.name == POSTS_TABLE:
+            had_posts = bool(target.scalar(sa.select(sa.exists().select_from(table))))
         counts[table.name] = 0
         insert = insert_new(target.dialect.name, table) if table.name == POSTS_TABLE else table.insert()
         at_once = _FILES_AT_ONCE if table.name == VersionFile.__tablename__ else _ROWS_AT_ONCE
@@ -65,12 +68,20 @@ def copy_rows(source: sa.Connection, target: sa.Connection, without_data: Iterab
                 _require_types(table, value)
             target.execute(insert, values)
             counts[table.name] += len(rows)
-    if target.dialect.name == "postgresql":  # which does not notice that ids were given
-        for key in (LedgerEntry.entry_id, LiveComparison.comparison_id, LiveForecast.forecast_id):
-            last = sa.select(sa.func.max(key)).scalar_subquery()
-            sequence = sa.func.pg_get_serial_sequence(key.class_.__tablename__, key.key)
-            target.execute(sa.select(sa.func.setval(sequence, sa.func.coalesce(last, 1), last.is_not(None))))
+    if had_posts:  # which may differ from those that the scores are of
+        target.execute(sa.update(LiveComparison).values(rescore_from=LiveComparison.starts_after))
+    _continue_ids(target)
     return counts
+
+
+def _continue_ids(target: sa.Connection) -> None:
+    """Let the next ids follow the given ones, which PostgreSQL does not notice."""
+    if target.dialect.name != "postgresql":
+        return
+    for key in (LedgerEntry.entry_id, LiveComparison.comparison_id, LiveForecast.forecast_id):
+        last = sa.select(sa.func.max(key)).scalar_subquery()
+        sequence = sa.func.pg_get_serial_sequence(key.class_.__tablename__, key.key)
+        target.execute(sa.select(sa.func.setval(sequence, sa.func.coalesce(last, 1), last.is_not(None))))
 
 
 def _require_types(table: sa.Table, row: dict[str, Any]) -> None:

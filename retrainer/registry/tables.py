@@ -178,6 +178,11 @@ class ModelVersion(_OfModel, Base):
         self.refit_through_post_id = refit.through_post_id if refit else None
 
     @property
+    def fit(self) -> str:
+        """The name of the live fit: `VERSION`, or `VERSION/REFIT_ID` if it was fitted again."""
+        return self.version_id if self.refit_id is None else f"{self.version_id}/{self.refit_id}"
+
+    @property
     def training_began_at(self) -> datetime:
         """When it began to be trained: what happened to a post later did not change what it learned."""
         return self.trained_at - timedelta(seconds=self.training_duration_seconds)
@@ -366,7 +371,7 @@ class LiveComparison(_OfModel, Base):
     """A live fit beside another forecaster on live posts: those later than all posts that either of them knows.
 
     `fit` is `VERSION` for an evaluated fit and `VERSION/REFIT_ID` for one that was fitted again. `state` is that of the
-    e-process, and like `num_scored` always agrees with the rows of `LiveScore`.
+    e-process, and like `num_scored` and the sums always agrees with the rows of `LiveScore`.
     """
 
     __tablename__ = f"{PREFIX}live_comparisons"
@@ -387,8 +392,11 @@ class LiveComparison(_OfModel, Base):
     through: Mapped[datetime | None]  # the time of the last post that was looked at …
     through_post_id: Mapped[str | None] = mapped_column(Text)  # … and its id
     rescore_from: Mapped[datetime | None]  # posts changed: scores from this time on are to be made again
+    posts_digest: Mapped[bytes | None] = mapped_column(LargeBinary)  # of the posts of a foreign table up to `through`
     num_scored: Mapped[int] = mapped_column(default=0)
-    state: Mapped[bytes] = mapped_column(LargeBinary, default=b"")
+    sums: Mapped[list[Any]] = mapped_column(default=list)  # of `figures` over all scores; none without scores
+    other_sums: Mapped[list[Any]] = mapped_column(default=list)
+    state: Mapped[bytes] = mapped_column(LargeBinary)
     naive_model: Mapped[bytes | None] = mapped_column(LargeBinary, deferred=True)  # fitted to the posts to the start
 
     __table_args__ = (

@@ -38,7 +38,8 @@ def show_next_post(forecast: NextPost) -> None:
         now = forecast.at == forecast.made_at
         stale = f"are stale: the newest is {silence} old" if now else f"were stale: the newest was {silence} old"
         console.text(console.Styled(f"The posts {stale}. Are newer ones missing?", "warning"))
-    console.text(f"Version {forecast.version_id}, last post {format_minute(forecast.origin_at)} UTC")
+    side = f" ({forecast.side} of the A/B test)" if forecast.side else ""
+    console.text(f"Version {forecast.version_id}{side}, last post {format_minute(forecast.origin_at)} UTC")
     if forecast.model_type == "content":
         _show_text(forecast)
         return

@@ -1,4 +1,4 @@
-"""The plot of a replay: the live score of each policy over time, with its promotions below."""
+"""Plots as files; that of a replay: the live score of each policy over time, with its promotions below."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from retrainer.files import is_possible_output, open_output
 from retrainer.model_types import get_model_type
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import datetime
     from pathlib import Path
 
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
     from retrainer.replay.results import PolicyReport, ReplayReport
@@ -24,7 +26,7 @@ FORMATS = (".png", ".svg")
 # Each point of a line is the score of a moving window: one part in 12 of all posts, but at least 50.
 WINDOW_FRACTION = 12
 MIN_WINDOW = 50
-_NAIVE_COLOUR = "0.6"
+NAIVE_COLOUR = "0.6"
 
 
 def require_format(path: Path) -> None:
@@ -44,16 +46,13 @@ def require_format(path: Path) -> None:
 
 
 def draw(report: ReplayReport, path: Path) -> None:
-    """Write the plot as PNG or SVG, depending on the extension.
+    """Write the plot of a replay as PNG or SVG, depending on the extension.
 
     Raises:
         RetrainerError: the file cannot be written.
     """
-    import matplotlib as mpl  # noqa: PLC0415  slow to import
-    from matplotlib.figure import Figure  # noqa: PLC0415
 
-    with mpl.rc_context({"svg.hashsalt": "retrainer", "axes.spines.top": False, "axes.spines.right": False}):
-        figure = Figure(figsize=(9, 5), layout="constrained")
+    def draw_on(figure: Figure) -> None:
         scores, promotions = figure.subplots(2, sharex=True, height_ratios=(4, 1))
         for index, policy in enumerate(report.policies):
             _draw_policy(scores, report, policy, f"C{index}")
@@ -62,6 +61,26 @@ def draw(report: ReplayReport, path: Path) -> None:
         scores.set_ylabel("live score")
         scores.set_title(f"{report.model_type.capitalize()}: what each policy would have scored", loc="left")
         scores.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
+
+    write_figure(draw_on, path, (9, 5))
+
+
+def write_figure(draw_on: Callable[[Figure], None], path: Path, size: tuple[float, float]) -> None:
+    """Write a figure as PNG or SVG, depending on the extension.
+
+    Args:
+        draw_on: draws on the empty figure.
+        size: width and height in inches.
+
+    Raises:
+        RetrainerError: the file cannot be written.
+    """
+    import matplotlib as mpl  # noqa: PLC0415  slow to import
+    from matplotlib.figure import Figure  # noqa: PLC0415
+
+    with mpl.rc_context({"svg.hashsalt": "retrainer", "axes.spines.top": False, "axes.spines.right": False}):
+        figure = Figure(figsize=size, layout="constrained")
+        draw_on(figure)
         metadata = {"Date": None} if path.suffix.lower() == ".svg" else {}
         try:
             with open_output(path) as file:
@@ -95,7 +114,7 @@ def _draw_naive(axes: Axes, report: ReplayReport) -> None:
     live = next((policy.live for policy in report.policies if policy.live is not None), None)
     if live is not None:
         times, scores = _moving_score(report, live.rows, live.naive_figures)
-        axes.plot(times, scores, ":", color=_NAIVE_COLOUR, label="naive forecast")
+        axes.plot(times, scores, ":", color=NAIVE_COLOUR, label="naive forecast")
 
 
 def _moving_score(

@@ -107,9 +107,11 @@ class PostHistory(PostStore):
         with_content = count if "content" in self.posts else 0
         return PostsSummary(count, with_content, *((self.first, self.time_of(count - 1)) if count else (None, None)))
 
-    def find_moved(self, trained_at: datetime, trained_through: tuple[datetime, str]) -> set[str]:
+    def find_moved(
+        self, trained_at: datetime, trained_through: tuple[datetime, str], since: datetime | None = None
+    ) -> set[str]:
         """Return nothing: a replay trains on the posts as they are now."""
-        del trained_at, trained_through
+        del trained_at, trained_through, since
         return set()
 
     def require_writable(self, action: str = "import") -> None:

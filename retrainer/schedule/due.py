@@ -170,18 +170,25 @@ def _decide(
 def _find_drift(project: Project, key: ModelKey, now: datetime, last: datetime) -> str | None:
     """Describe how a stream has changed, if there was an alarm of a kind that concerns the type since its last run.
 
-    A completed run has had its chance: if its version was not promoted, the next one would not be either.
+    A completed run has had its chance: if its version was not promoted, the next one would not be either. A silence
+    makes nothing due: there are no posts to learn from.
 
     Args:
         last: when the last completed run started.
     """
     if now.date() <= last.date():  # no day has been completed since
         return None
-    from retrainer.live.drift import CONCERNS, measure_drift  # noqa: PLC0415  they import pandas
+    from retrainer.live.drift import CONCERNS, can_alarm, measure_drift  # noqa: PLC0415  they import pandas
 
+    own = project.for_stream(key.stream)
+    if not can_alarm(own, key.model_type, now):
+        return None
     alarms = [
         drift.sentence[0].lower() + drift.sentence[1:]
-        for drift in measure_drift(project.for_stream(key.stream), key.model_type, now)
-        if drift.kind in CONCERNS[key.model_type] and drift.since is not None and drift.since >= last.date()
+        for drift in measure_drift(own, key.model_type, now)
+        if drift.kind in CONCERNS[key.model_type]
+        and drift.since is not None
+        and drift.since >= last.date()
+        and drift.latest != 0
     ]
     return "; ".join(alarms) or None

@@ -12,17 +12,17 @@ from benchmarks.timing_scores import tail, tail_origins
 from retrainer.algorithms.manager import load_algorithm
 from retrainer.model_types.base import Origins, hours_between, utc_times
 from retrainer_prophet.expected_events import bin_factors, events_per_bin, exposure_per_bin
-from retrainer_prophet.pauses import hazard_with_pauses
+from retrainer_prophet.pauses import hazard_with_pauses, pause_survival
 
 
 def test_right_after_a_post_pauses_change_little() -> None:
     hours = np.linspace(0, 3, 50)
-    assert hazard_with_pauses(hours, hours, 4.0) == pytest.approx(hours, abs=0.03)
+    assert hazard_with_pauses(hours, pause_survival(hours, 4.0)) == pytest.approx(hours, abs=0.03)
 
 
 def test_in_a_silence_that_the_hazard_does_not_explain_the_wait_grows_with_the_silence() -> None:
     hours = np.linspace(0, 10_000, 1_000_001)
-    hazard = hazard_with_pauses(hours, hours, 4.0)  # one post per hour is expected
+    hazard = hazard_with_pauses(hours, pause_survival(hours, 4.0))  # one post per hour is expected
 
     def median_wait(silence: float) -> float:
         now = np.interp(silence, hours, hazard)

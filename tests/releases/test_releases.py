@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import asdict
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ import sqlalchemy as sa
 from retrainer.pipeline.forecast import predict_next
 from tests.claude_server import ClaudeServer
 from tests.command_line import environment
-from tests.conftest import open_project, runtime_of
+from tests.conftest import open_project, regular_posts, runtime_of
 from tests.releases.make import KEY
 
 if TYPE_CHECKING:
@@ -66,6 +66,12 @@ def folder(stored: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Path
         settings = folder / "config" / "config.yaml"
         settings.write_text(settings.read_text().replace("sqlite:///data/retrainer.db", url))
     return folder
+
+
+@pytest.fixture
+def of_default(expected: dict[str, Any]) -> list[str]:
+    """The option that chooses the stream `default`, if the stored project has several."""
+    return ["--stream", "default"] if "streams" in expected else []
 
 
 @pytest.fixture
@@ -123,25 +129,57 @@ def test_a_stored_project_forecasts_what_it_forecast(
 
 @on_each_release(slow=True)
 @pytest.mark.usefixtures("claude")
-def test_a_stored_project_trains_and_rolls_back(folder: Path, expected: dict[str, Any], retrainer: Runner) -> None:
+def test_a_stored_project_trains_and_rolls_back(
+    folder: Path, expected: dict[str, Any], of_default: list[str], retrainer: Runner
+) -> None:
     live = expected["forecasts"]["timing"]["version_id"]
-    trained = retrainer("train", "--json")
+    trained = retrainer("train", *of_default, "--json")
     assert trained.code == 0, trained.err
     assert [run["status"] for run in trained.json["training_runs"]] == ["completed", "completed"]
-    assert retrainer("predict", "timing", "--json").json["version_id"] == live, "it is on hold"
-    back = retrainer("rollback", "timing", "--json")
+    assert retrainer("predict", "timing", *of_default, "--json").json["version_id"] == live, "it is on hold"
+    back = retrainer("rollback", "timing", *of_default, "--json")
     assert back.code == 0, back.err
-    assert retrainer("predict", "timing", "--json").json["version_id"] != live
-    assert retrainer("release", "timing").code == 0
-    assert retrainer("production", "--json").json["timing_model"]["refit_through"] is None, "no release fitted again"
+    assert retrainer("predict", "timing", *of_default, "--json").json["version_id"] != live
+    assert retrainer("release", "timing", *of_default).code == 0
+    shown = retrainer("production", *of_default, "--json").json["timing_model"]
+    assert shown["refit_through"] is None, "no release fitted again"
     promoted = retrainer("promote", live, "--refit")
     assert promoted.code == 0, promoted.err
-    assert retrainer("predict", "timing", "--json").json["version_id"] == live
-    shown = retrainer("production", "--json").json["timing_model"]
+    assert retrainer("predict", "timing", *of_default, "--json").json["version_id"] == live
+    shown = retrainer("production", *of_default, "--json").json["timing_model"]
     assert shown["refit_through"] > shown["trained_through"]
-    assert retrainer("rollback", "timing", "--no-hold").code == 0
-    assert retrainer("production", "--json").json["timing_model"]["refit_through"] is None
+    assert retrainer("rollback", "timing", *of_default, "--no-hold").code == 0
+    assert retrainer("production", *of_default, "--json").json["timing_model"]["refit_through"] is None
     assert retrainer("doctor").code == 0, folder
+
+
+@on_each_release(slow=True)
+@pytest.mark.usefixtures("claude")
+def test_the_live_posts_of_a_stored_project_are_scored(
+    folder: Path, expected: dict[str, Any], of_default: list[str], retrainer: Runner, tmp_path: Path
+) -> None:
+    """Its versions knew nothing of live scores when they were promoted: what they knew of the posts is recorded."""
+    live = expected["forecasts"]["timing"]["version_id"]
+    posts = tmp_path / "later.csv"
+    regular_posts(40, start=datetime(2025, 1, 1, tzinfo=UTC)).to_csv(posts, index=False)
+    has_live_fit = retrainer("production", *of_default, "--json").json["timing_model"]["refit_through"] is not None
+    for stream in expected.get("streams", ["default"]):
+        assert retrainer("posts", "import", str(posts), "--stream", stream).code == 0
+    done = retrainer("live", "timing", *of_default, "--json")
+    assert done.code == 0, (folder, done.err)
+    (model,) = done.json["models"]
+    assert model["version_id"] == live
+    assert [one["against"] for one in model["comparisons"]] == ["naive", "previous"]
+    known = "an evaluated fit counts as knowing the posts up to its run"
+    assert model["num_posts"] == (40 if has_live_fit else 0), known
+    assert sum(week["num_posts"] for week in model["weeks"]) == model["num_posts"]
+    if "streams" in expected:
+        models = retrainer("live", "--json").json["models"]
+        assert {(one["stream"], one["model_type"]) for one in models} == {
+            ("default", "timing"),
+            ("default", "content"),
+            ("news", "timing"),
+        }
 
 
 @on_each_release(slow=True)

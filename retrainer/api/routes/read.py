@@ -23,13 +23,15 @@ from retrainer.api.dependencies import (
 from retrainer.api.middleware import unauthorized
 from retrainer.api.responses import DocumentResponse, document_body
 from retrainer.errors import UsageError
+from retrainer.live.summary import score_versions
 from retrainer.model_types import MODEL_TYPE_NAMES, ModelTypeName
 from retrainer.model_types.timing import INTERVAL_LEVEL
 from retrainer.pipeline.comparing import compare_versions
-from retrainer.pipeline.forecast import predict_next
+from retrainer.pipeline.forecast import choose_version, predict_next
 from retrainer.pipeline.loading import is_paid
 from retrainer.pipeline.simulation import MAX_DAYS, MAX_NEXT
 from retrainer.project import Project
+from retrainer.registry.budgets import TestSide
 from retrainer.registry.promotions import PRODUCTION_CHANGE_ACTIONS
 from retrainer.registry.runs import RunFilter
 from retrainer.registry.tables import ModelVersion
@@ -48,6 +50,13 @@ At = Annotated[
         max_length=100,
         description="Forecast as of this past time (ISO 8601), knowing the posts up to it, or right after the last "
         "post (`last`). By default, now.",
+    ),
+]
+Subject = Annotated[
+    str | None,
+    Query(
+        description="Who asks: while an A/B test runs, the same side of it answers the same subject. By default, "
+        "production answers.",
     ),
 ]
 RunId = Annotated[str, Path(min_length=1, max_length=200, description="The id of a run.")]
@@ -85,7 +94,8 @@ async def version(state: State, version_id: VersionId, stream: VersionStream = N
         importance = state.cache.importance(found)
         is_complete = importance is not None and all(reliability is not None for _, reliability in evaluations)
         scored = [(row, reliability or []) for row, reliability in evaluations]
-        return document_body(VersionLifeDocument.from_rows(found, scored, entries, importance or []))
+        live = score_versions(registry.list_scored_versions([found.version_id])).get(found.version_id)
+        return document_body(VersionLifeDocument.from_rows(found, scored, entries, importance or [], live))
 
     key = ("version", version_id, stream)
     keep = lambda: is_complete and state.streams.are_in_database()  # noqa: E731
@@ -108,10 +118,12 @@ def training_history(
     """List training runs, newest first, and the latest changes of production, regardless of the filters."""
     registry = state.streams.select(stream)
     run_filter = RunFilter(status=status, promoted=promoted, offset=(page - 1) * limit)
+    runs = registry.list_runs(model_type, limit, run_filter)
     return HistoryDocument.from_rows(
-        registry.list_runs(model_type, limit, run_filter),
+        runs,
         registry.count_runs(model_type, run_filter),
         registry.list_ledger_entries(model_type=model_type, actions=PRODUCTION_CHANGE_ACTIONS, limit=limit),
+        score_versions(registry.list_scored_versions(run.model_version_id for run in runs)),
     )
 
 
@@ -174,21 +186,24 @@ async def predict_timing(
             description="Also forecast when each of the next N posts comes. By default, 10 with `until`.",
         ),
     ] = None,
+    subject: Subject = None,
 ) -> Response:
     """Forecast when the next post comes, with the production version. The forecast may be one second old.
 
     If a token is set and the forecast costs money, the token is required.
     """
-    return await _predict(state, request, "timing", stream, at, interval, until, next_posts)
+    return await _predict(state, request, "timing", stream, at, subject, interval, until, next_posts)
 
 
 @router.get("/predict/content", response_model=NextContentDocument, responses=failures(404, 409, 500))
-async def predict_content(state: State, request: Request, stream: OneStream = None, at: At = None) -> Response:
+async def predict_content(
+    state: State, request: Request, stream: OneStream = None, at: At = None, subject: Subject = None
+) -> Response:
     """Forecast what the next post says, with the production version.
 
     If a token is set and the forecast costs money, the token is required.
     """
-    return await _predict(state, request, "content", stream, at)
+    return await _predict(state, request, "content", stream, at, subject)
 
 
 async def _predict(
@@ -197,6 +212,7 @@ async def _predict(
     model_type: ModelTypeName,
     stream: str | None,
     at: str | None,
+    subject: str | None,
     interval: float = INTERVAL_LEVEL,
     until: str | None = None,
     next_posts: int | None = None,
@@ -205,25 +221,33 @@ async def _predict(
     moment = _parse("at", at, parse_time_or_last)
     end = _parse("until", until, parse_time_or_delay)
 
-    def find() -> tuple[Project, ModelVersion | None]:
+    def find() -> tuple[Project, ModelVersion | None, TestSide | None]:
         project = state.streams.choose(stream)
-        return project, project.registry.get_production(model_type)
+        return project, *choose_version(project, model_type, subject)
 
-    project, live = await state.threads.run("look", find)
+    project, version, side = await state.threads.run("look", find)
 
     def compute() -> bytes:
         next_post = predict_next(
-            project, state.runtime, model_type, now, interval, at=moment, until=end, next_posts=next_posts
+            project,
+            state.runtime,
+            model_type,
+            now,
+            interval,
+            at=moment,
+            until=end,
+            next_posts=next_posts,
+            subject=subject,
         )
         return document_body(next_post_document(next_post))
 
     def answer() -> bytes:
         if model_type == "content":  # each text is another one
             return compute()
-        key = ("timing", project.stream, interval, at, until, next_posts, int(now.timestamp()))
+        key = ("timing", project.stream, side, interval, at, until, next_posts, int(now.timestamp()))
         return state.answers.get(key, compute, lambda: project.posts.are_past(now))
 
-    return await _forecast(state, request, [live] if live else [], answer)
+    return await _forecast(state, request, [version] if version else [], answer)
 
 
 def _parse(name: str, text: str | None, parse: Callable[[str], T]) -> T | None:

@@ -23,7 +23,9 @@ from retrainer.render.documents.runs import StartedDocument
 from retrainer.render.documents.versions import ChangedDocument
 
 
-class _Options(BaseModel):
+class Options(BaseModel):
+    """The body of a request."""
+
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
@@ -33,7 +35,7 @@ Reason = Annotated[
 ]
 
 
-class RetrainOptions(_Options):
+class RetrainOptions(Options):
     """How to retrain."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"model_type": "timing"}]})
@@ -55,7 +57,7 @@ class RetrainOptions(_Options):
     ] = None
 
 
-class PromoteOptions(_Options):
+class PromoteOptions(Options):
     """How to promote."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"reason": "Reviewed"}]})
@@ -66,7 +68,7 @@ class PromoteOptions(_Options):
     ] = None
 
 
-class RollbackOptions(_Options):
+class RollbackOptions(Options):
     """How to roll back."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"reason": "Too many misses", "hold": True}]})
@@ -79,7 +81,7 @@ class RollbackOptions(_Options):
     hold: Annotated[bool, Field(description="Stop automatic promotion until `retrainer release`.")] = True
 
 
-async def _reject_null(request: Request) -> None:
+async def reject_null(request: Request) -> None:
     """Reject the body `null`, which FastAPI would treat as no body.
 
     Raises:
@@ -93,7 +95,7 @@ router = APIRouter(
     prefix="/models",
     tags=["change"],
     route_class=TrustedRoute,
-    dependencies=[Depends(reject_unknown_parameters), Depends(_reject_null)],
+    dependencies=[Depends(reject_unknown_parameters), Depends(reject_null)],
 )
 Retrain = Annotated[RetrainOptions, Body(default_factory=RetrainOptions)]
 Promote = Annotated[PromoteOptions, Body(default_factory=PromoteOptions)]

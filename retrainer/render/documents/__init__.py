@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from retrainer.render.documents import (
+        ab_tests,
         evaluations,
         exports,
         forecasts,
+        live,
         posts,
         project,
         runs,
@@ -19,7 +21,19 @@ if TYPE_CHECKING:
         versions,
     )
 
-__all__ = ["evaluations", "exports", "forecasts", "posts", "project", "runs", "status", "streams", "versions"]
+__all__ = [
+    "ab_tests",
+    "evaluations",
+    "exports",
+    "forecasts",
+    "live",
+    "posts",
+    "project",
+    "runs",
+    "status",
+    "streams",
+    "versions",
+]
 
 
 def __getattr__(name: str) -> object:

@@ -79,6 +79,9 @@ class _NextPostDocument(Document):
         description="Whether the time from `origin_at` to `at` is unusually long: newer posts may be missing.",
     )
     next_post_at: Timestamp = Field(examples=["2025-11-06T14:40:00Z"])
+    side: Literal["production", "challenger"] | None = Field(
+        examples=[None], description="The side of the A/B test that answers `subject`; null without one or a test."
+    )
 
 
 class WaitDocument(Document):

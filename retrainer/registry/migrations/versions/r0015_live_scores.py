@@ -14,13 +14,12 @@ depends_on = None
 COMPARISONS, SCORES, TESTS, FORECASTS = (
     f"retrainer_{name}" for name in ("live_comparisons", "live_scores", "ab_tests", "live_forecasts")
 )
+ADDED = "'ab_start', 'ab_end', 'degraded'"
 VERSION_ID = "retrainer_model_versions.version_id"
 
 
 def upgrade() -> None:
-    r0004_cleanup.allow_actions(
-        f"{r0004_cleanup.ACTIONS}, {r0004_cleanup.ADDED}, 'import'", "'ab_start', 'ab_end', 'degraded'"
-    )
+    r0004_cleanup.allow_actions(f"{r0004_cleanup.ACTIONS}, {r0004_cleanup.ADDED}, 'import'", ADDED)
     _create_comparisons()
     _create_scores()
     _create_ab_tests()
@@ -47,7 +46,10 @@ def _create_comparisons() -> None:
         sa.Column("through", UTCDateTime),
         sa.Column("through_post_id", sa.Text),
         sa.Column("rescore_from", UTCDateTime),
+        sa.Column("posts_digest", sa.LargeBinary),
         sa.Column("num_scored", sa.Integer, nullable=False),
+        sa.Column("sums", sa.JSON, nullable=False),
+        sa.Column("other_sums", sa.JSON, nullable=False),
         sa.Column("state", sa.LargeBinary, nullable=False),
         sa.Column("naive_model", sa.LargeBinary),
         sa.CheckConstraint(

@@ -1,0 +1,131 @@
+"""The command that shows how production does on the posts that came since."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from retrainer import console
+from retrainer import project as projects
+from retrainer.cli.completion import complete_types
+from retrainer.cli.context import open_project
+from retrainer.cli.options import AsJson, StreamsOption, time_option
+from retrainer.errors import NothingInProduction, UsageError
+from retrainer.live import refresh, report, rollback
+from retrainer.model_types import MODEL_TYPE_NAMES, ModelTypeName, parse_model_type
+from retrainer.render import documents, live_plot, plots
+from retrainer.render import live as live_text
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from retrainer.project import Project
+    from retrainer.runtime import Runtime
+
+app = typer.Typer(rich_markup_mode=None)
+
+
+@app.command()
+def live(
+    context: typer.Context,
+    model_type: Annotated[
+        ModelTypeName | None,
+        typer.Argument(
+            metavar="timing|content",
+            parser=parse_model_type,
+            autocompletion=complete_types,
+            help="Only this model type. By default, both.",
+        ),
+    ] = None,
+    *,
+    stream: StreamsOption = None,
+    since: Annotated[datetime | None, time_option("Only the weeks from this time on (ISO 8601, UTC).")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Plot the weekly scores and the evidence, as PNG or SVG.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Also say whether the next `train` would roll back, and decide nothing.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show how production does on the posts that came since its promotion.
+
+    It scores the new posts, decides a running A/B test if its evidence is enough, and says whether the production
+    version is fine, worse than the naive forecast, or worse than the version that it replaced. However often you look,
+    the probability of a wrong verdict is at most 5%. With several streams, it shows a verdict for each.
+
+    Example: retrainer live timing --plot live.svg
+    """
+    if plot is not None:
+        plots.require_format(plot)
+        projects.require_foreign("--plot", plot, context.obj)
+    now = datetime.now(UTC)
+    with open_project(context) as (project, runtime):
+        one = project.select_one(stream)
+        if one is None:
+            _require_one_stream(since=since, plot=plot, dry_run=dry_run)
+            found = refresh.refresh_streams(project, runtime, project.select_streams(stream), model_type, now)
+            short_ids = project.registry.short_ids()
+        else:
+            reports, reviews = _report(project.for_stream(one), runtime, model_type, now, since, dry_run=dry_run)
+    if one is None and as_json:
+        console.document(documents.live.LiveModelsDocument.from_summaries(found))
+    elif one is None:
+        live_text.show_summaries(found, short_ids)
+    else:
+        _show(reports, reviews, plot, all_weeks=since is not None, as_json=as_json)
+
+
+def _require_one_stream(**options: object) -> None:
+    """Check that no option is given that is about one stream."""
+    for name, value in options.items():
+        if value:
+            option = name.replace("_", "-")
+            raise UsageError(f"--{option} is about one stream", hint="Choose it with --stream NAME")
+
+
+def _report(
+    project: Project,
+    runtime: Runtime,
+    model_type: ModelTypeName | None,
+    now: datetime,
+    since: datetime | None,
+    *,
+    dry_run: bool,
+) -> tuple[list[report.LiveReport], dict[ModelTypeName, rollback.Review]]:
+    """Bring the scores of a stream up to date, and report on its production versions."""
+    reports: list[report.LiveReport] = []
+    reviews: dict[ModelTypeName, rollback.Review] = {}
+    for name in [model_type] if model_type else MODEL_TYPE_NAMES:
+        if model_type is None and project.registry.get_production(name) is None:
+            continue
+        refresh.refresh_live(project, runtime, name, now, decide=not dry_run, calls=not dry_run)
+        reports.append(report.report_live(project, name, now, since))
+    if not reports:
+        raise NothingInProduction("no version is in production", hint="Run `retrainer train`")
+    return reports, reviews
+
+
+def _show(
+    reports: Sequence[report.LiveReport],
+    reviews: Mapping[ModelTypeName, rollback.Review],
+    plot: Path | None,
+    *,
+    all_weeks: bool,
+    as_json: bool,
+) -> None:
+    if plot is not None and len(reports) > 1:
+        raise UsageError("--plot is about one model type", hint="Choose timing or content")
+    if as_json:
+        console.document(documents.live.LiveModelsDocument.from_reports(reports, reviews))
+    else:
+        for index, one in enumerate(reports):
+            if index:
+                console.text()
+            live_text.show_live(one, reviews.get(one.model_type), all_weeks=all_weeks)
+    if plot is not None:  # last: a plot that fails must not hide the result
+        with console.working():
+            live_plot.draw(reports[0], plot)

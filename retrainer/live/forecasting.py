@@ -1,0 +1,292 @@
+"""Forecast live posts with both sides of a comparison, as a replay does, and score the forecasts."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from retrainer.algorithms.model import TrainedModel
+from retrainer.evaluation.sequential import Stakes, crps_stakes, score_stakes
+from retrainer.live.paid_forecasts import PaidSide, served_forecasts, shadow_forecasts
+from retrainer.model_types import get_model_type
+from retrainer.model_types.base import Origins, evenly_spaced, utc_times
+from retrainer.model_types.content import ContentForecast
+from retrainer.pipeline.loading import load_live_fit
+from retrainer.registry.live import PostScore
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+    from datetime import datetime
+
+    import pandas as pd
+    from numpy.typing import NDArray
+
+    from retrainer.algorithms.manager import LoadedAlgorithm
+    from retrainer.live.posts import Batch
+    from retrainer.model_types.base import ModelType
+    from retrainer.model_types.timing import TimingForecasts
+    from retrainer.project import Project
+    from retrainer.registry.budgets import TestSide
+    from retrainer.registry.tables import ABTest, LiveComparison, ModelVersion
+    from retrainer.runtime import Runtime
+
+MAX_ORIGINS = 100  # by the clock, in one gap; of more, so many evenly spread ones are used
+_ORIGINS_AT_ONCE = 2_000
+
+NO_FORECAST = ContentForecast(None, outcome="failed")  # which cannot be scored
+
+
+class Side(Protocol):
+    """One side of a comparison.
+
+    Attributes:
+        context_posts: as in `Algorithm`.
+    """
+
+    @property
+    def context_posts(self) -> int | None:
+        """On how many posts its forecasts depend; see `Algorithm`."""
+
+    def predict(self, posts: pd.DataFrame, origins: Origins) -> Any:
+        """Return one forecast per origin, of the model type's class.
+
+        Raises:
+            RetrainerError: it cannot be loaded or cannot forecast.
+        """
+
+
+@dataclass(frozen=True)
+class FitSide:
+    """A fit whose forecasts are free: they are computed when they are needed."""
+
+    project: Project
+    runtime: Runtime
+    version: ModelVersion
+
+    @cached_property
+    def context_posts(self) -> int | None:
+        """On how many posts its forecasts depend."""
+        algorithm = self.runtime.algorithms(self.version.algorithm, self.version.model_type_name)
+        return algorithm.description.context_posts
+
+    @cached_property
+    def model(self) -> TrainedModel:
+        """The fit, loaded."""
+        return load_live_fit(self.project, self.runtime, self.version)
+
+    @cached_property
+    def _latest(self) -> dict[bytes, Any]:
+        return {}
+
+    def predict(self, posts: pd.DataFrame, origins: Origins) -> Any:
+        """Compute the forecasts; those computed last are not computed again, since several comparisons need them."""
+        known = "\0".join(posts["post_id"].iloc[origins.position[[0, -1]]])
+        key = b"".join((origins.time.tobytes(), known.encode(errors="surrogatepass")))
+        if key not in self._latest:
+            self._latest.clear()
+            self._latest[key] = self.model.predict(posts, origins)
+        return self._latest[key]
+
+
+@dataclass(frozen=True)
+class NaiveSide:
+    """The naive forecast, fitted to the posts up to the start of a comparison."""
+
+    project: Project
+    comparison: LiveComparison
+    algorithm: LoadedAlgorithm
+
+    @property
+    def context_posts(self) -> int | None:
+        """On how many posts its forecasts depend."""
+        return self.algorithm.description.context_posts
+
+    @cached_property
+    def model(self) -> TrainedModel:
+        """The fit, as it was kept with the comparison."""
+        kept = self.project.registry.read_naive_model(self.comparison.comparison_id)
+        model_type = self.comparison.model_type_name
+        return TrainedModel(self.algorithm, self.algorithm.options({}, model_type), json.loads(kept), model_type)
+
+    def predict(self, posts: pd.DataFrame, origins: Origins) -> Any:
+        """Compute the forecasts."""
+        return self.model.predict(posts, origins)
+
+
+@dataclass(frozen=True)
+class ServedSide(FitSide):
+    """A fit whose forecasts cost money: those that were made when it was asked are scored."""
+
+    @cached_property
+    def context_posts(self) -> int | None:
+        """Which posts it knew stands with each forecast."""
+        return 1
+
+    def predict(self, posts: pd.DataFrame, origins: Origins) -> Any:
+        """Return the forecasts that were made."""
+        found = served_forecasts(self.project.registry, self.version.fit, posts, origins.position + 1)
+        return [forecast or NO_FORECAST for forecast in found]
+
+
+@dataclass(frozen=True)
+class PaidSides:
+    """The paid sides of an A/B test of content, which forecast every post."""
+
+    project: Project
+    runtime: Runtime
+    test: ABTest
+    versions: dict[TestSide, ModelVersion]
+    calls: bool
+
+    @property
+    def context_posts(self) -> int | None:
+        """On how many posts the calls that are to be made depend."""
+        return context_of([FitSide(self.project, self.runtime, version) for version in self.versions.values()])
+
+    def predict(self, batch: Batch, now: datetime) -> dict[TestSide, list[ContentForecast | None]]:
+        """Return the forecasts of the first posts of a batch, as many as are settled; make those that are missing."""
+        sides = [
+            PaidSide(
+                self.test.test_id,
+                name,
+                version.version_id,
+                version.fit,
+                load_live_fit(self.project, self.runtime, version) if self.calls else None,
+            )
+            for name, version in self.versions.items()
+        ]
+        found = shadow_forecasts(self.project, self.runtime, sides, batch.posts, batch.rows, now)
+        return dict(zip(self.versions, found, strict=True))
+
+
+@dataclass(frozen=True)
+class MadeSide:
+    """A side whose forecasts of a batch have been made already.
+
+    Attributes:
+        side: the side.
+        made: its forecasts, by the row of the post.
+    """
+
+    side: Side
+    made: dict[int, ContentForecast | None]
+
+    @property
+    def context_posts(self) -> int | None:
+        """On how many posts its forecasts depend."""
+        return self.side.context_posts
+
+    def predict(self, posts: pd.DataFrame, origins: Origins) -> Any:  # noqa: ARG002
+        """Return the forecasts that were made."""
+        return [self.made[int(position) + 1] or NO_FORECAST for position in origins.position]
+
+
+def context_of(sides: Sequence[Side | PaidSides]) -> int | None:
+    """Return on how many posts the forecasts of all sides depend; None for all."""
+    numbers = [side.context_posts for side in sides]
+    known = [number for number in numbers if number is not None]
+    return max(known) if len(known) == len(numbers) else None
+
+
+def score_batch(
+    comparison: LiveComparison, batch: Batch, sides: tuple[Side, Side], moved: Collection[str] = ()
+) -> list[PostScore]:
+    """Forecast and score the posts of a batch with both sides.
+
+    Posts that one of them cannot forecast are left out and, by the clock, those before which no origin was.
+
+    Args:
+        moved: the ids of posts that are left out, since the sides knew them under an earlier time.
+
+    Raises:
+        RetrainerError: a side cannot be loaded or cannot forecast.
+    """
+    rows = batch.rows
+    if not len(rows):
+        return []
+    if moved:
+        rows = rows[~batch.posts["post_id"].iloc[rows].isin(list(moved)).to_numpy()]
+    origins, owners = _origins(comparison, batch.posts, rows)
+    parts = [
+        _score(get_model_type(comparison.model_type_name), batch.posts, sides, origins[part], rows[owners[part]])
+        for part in _parts(owners)
+    ]
+    return [score for part in parts for score in part]
+
+
+def _origins(
+    comparison: LiveComparison, posts: pd.DataFrame, rows: NDArray[np.int64]
+) -> tuple[Origins, NDArray[np.int64]]:
+    """Return the origins from which posts are forecast, and (n,) the index of the post of each origin."""
+    if comparison.origin == "post" or comparison.spacing_hours is None:
+        known = get_model_type(comparison.model_type_name).target_time_known
+        return Origins.before(posts, rows, target_time_known=known), np.arange(len(rows), dtype=np.int64)
+    times = utc_times(posts).astype(np.int64)  # in microseconds
+    start = np.datetime64(comparison.starts_after.replace(tzinfo=None), "us").astype(np.int64)
+    spacing = max(1, round(timedelta(hours=comparison.spacing_hours) / timedelta(microseconds=1)))
+    first = np.maximum(-((start - times[rows - 1]) // spacing), 1)  # the first origin that is not before the last post
+    count = np.maximum(-((start - times[rows]) // spacing) - first, 0)
+    numbers = [begin + evenly_spaced(int(n), MAX_ORIGINS) for begin, n in zip(first, count, strict=True)]
+    owners = np.repeat(np.arange(len(rows), dtype=np.int64), [len(found) for found in numbers])
+    number = np.concatenate(numbers) if numbers else np.zeros(0, dtype=np.int64)
+    at = (start + number * spacing).astype("datetime64[us]")
+    return Origins(at, rows[owners] - 1), owners
+
+
+def _parts(owners: NDArray[np.int64]) -> list[slice]:
+    """Return the origins in parts, of which each has all origins of its posts."""
+    parts, start = [], 0
+    while start < len(owners):
+        stop = min(start + _ORIGINS_AT_ONCE, len(owners))
+        stop = int(np.searchsorted(owners, owners[stop - 1], side="right"))
+        parts.append(slice(start, stop))
+        start = stop
+    return parts
+
+
+def _score(
+    model_type: ModelType[Any, Any],
+    posts: pd.DataFrame,
+    sides: tuple[Side, Side],
+    origins: Origins,
+    rows: NDArray[np.int64],
+) -> list[PostScore]:
+    """Score the forecasts from some origins; the scores of a post with several origins are their means."""
+    forecasts, others = (side.predict(posts, origins) for side in sides)
+    keep = model_type.scorable(forecasts) & model_type.scorable(others)
+    if not keep.any():
+        return []
+    first = int(origins.position[0])  # the targets need no earlier post
+    shifted = replace(origins, position=origins.position - first)
+    targets = model_type.targets(posts.iloc[first:], shifted, rows - first)
+    own, actual = model_type.select(forecasts, targets, keep)
+    other, _ = model_type.select(others, targets, keep)
+    figures, other_figures = model_type.figures(own, actual), model_type.figures(other, actual)
+    if model_type.name == "timing":
+        stakes = _timing_stakes(own, other, actual.wait_hours)
+    else:
+        scores = (model_type.overall_score(figures), model_type.overall_score(other_figures))
+        stakes = score_stakes(*scores)
+    scored, starts, counts = np.unique(rows[keep], return_index=True, return_counts=True)
+    columns = (
+        posts["post_id"].iloc[scored].tolist(),
+        [time.to_pydatetime() for time in posts["created_at"].iloc[scored]],
+        counts.tolist(),
+        *(_means(values, starts, counts).tolist() for values in (figures, other_figures, *stakes)),
+    )
+    return [PostScore(*row) for row in zip(*columns, strict=True)]
+
+
+def _timing_stakes(own: TimingForecasts, other: TimingForecasts, wait: NDArray[np.float64]) -> Stakes:
+    return crps_stakes(own.quantiles, other.quantiles, wait)
+
+
+def _means(values: NDArray[np.float64], starts: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the means of neighbouring rows."""
+    sums: NDArray[np.float64] = np.add.reduceat(values, starts, axis=0)
+    return sums / (counts if values.ndim == 1 else counts[:, None])

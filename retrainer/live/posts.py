@@ -1,0 +1,184 @@
+"""The live posts that are to be scored, in batches, with the posts that their forecasts depend on."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from retrainer.model_types import get_model_type
+from retrainer.model_types.base import utc_times
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import datetime
+
+    from numpy.typing import NDArray
+    from sqlalchemy import Connection
+
+    from retrainer.model_types import ModelTypeName
+    from retrainer.posts.store import PostStore
+
+    PostKey = tuple[datetime, str | None]
+    """Time and id of a post; without an id, the last post of that time, whichever it is."""
+
+BATCH_POSTS = 1_000
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The next live posts of a comparison.
+
+    Attributes:
+        after: the post that they follow.
+        posts: the usable posts up to the last of them, or the latest of these.
+        rows: (n,) the rows of those that are to be forecast.
+        seen: the posts as they were read, usable or not.
+        is_last: whether no more follow.
+    """
+
+    after: PostKey
+    posts: pd.DataFrame
+    rows: NDArray[np.int64]
+    seen: pd.DataFrame
+    is_last: bool
+
+    @property
+    def through(self) -> tuple[datetime, str]:
+        """Time and id of the last post."""
+        return _key(self.seen, -1)
+
+    def up_to(self, count: int) -> Batch:
+        """Return the batch of which only the first posts are looked at."""
+        last = _key(self.posts, int(self.rows[count - 1]))
+        return Batch(
+            self.after, self.posts, self.rows[:count], self.seen.iloc[: first_row_after(self.seen, last)], is_last=True
+        )
+
+
+class LivePosts:
+    """The posts of a stream up to a time, for one update of its comparisons.
+
+    Where forecasts depend on a few posts only, no more are read. All posts are read once, and used as they were then.
+    """
+
+    def __init__(self, store: PostStore, model_type: ModelTypeName, until: datetime) -> None:
+        self.store = store
+        self.until = until
+        self._type = get_model_type(model_type)
+        self._with_content = model_type == "content"
+
+    def read(self, after: PostKey, context: int | None) -> Batch | None:
+        """Return the first posts after one; None if there are none.
+
+        Args:
+            after: the post.
+            context: the number of posts up to the one before that a forecast depends on; None for all.
+        """
+        if context is None or self.store.is_foreign:
+            first = first_row_after(self._all, after)
+            seen = self._all.iloc[first : first + BATCH_POSTS]
+            is_last, usable = first + BATCH_POSTS >= len(self._all), self._usable
+        else:
+            seen = self._load_after(after, BATCH_POSTS)
+            is_last, usable = len(seen) < BATCH_POSTS, None
+        if not len(seen):
+            return None
+        if usable is None:
+            known = self._load_before(after, context or 1)
+            usable = (
+                pd.concat([known, self._type.usable_posts(seen)], ignore_index=True)
+                if len(known)
+                else (self._type.usable_posts(seen))
+            )
+        rows = np.arange(first_row_after(usable, after), first_row_after(usable, _key(seen, -1)), dtype=np.int64)
+        posts = usable.iloc[: rows[-1] + 1] if len(rows) else usable
+        return Batch(after, posts, rows[rows > 0], seen, is_last)  # no post precedes the very first one
+
+    def read_until(self, last: PostKey) -> pd.DataFrame:
+        """Return all usable posts up to one."""
+        posts = self.store.load(last[0], with_content=self._with_content)
+        return self._type.usable_posts(posts.iloc[: first_row_after(posts, last)])
+
+    def is_current(self, connection: Connection, batch: Batch) -> bool:
+        """Whether the posts of a batch are still as they were read, in a transaction that excludes other writers.
+
+        Posts before the batch need no look: a change of them has marked the comparison. A foreign table is compared
+        with `digest` by the next update.
+        """
+        if self.store.is_foreign:
+            return True
+        now = self._load_after(batch.after, len(batch.seen), batch.through[0], connection)
+        return _plain(now) == _plain(batch.seen)
+
+    def digest(self, through: tuple[datetime, str] | None) -> bytes | None:
+        """Return the SHA-256 of all posts of a foreign table up to one; None for our own, where changes are marked."""
+        if through is None or not self.store.is_foreign:
+            return None
+        posts = self._all.iloc[: first_row_after(self._all, through)]
+        return sha256(pd.util.hash_pandas_object(posts, index=False).to_numpy().tobytes()).digest()
+
+    def find_change(self, after: PostKey, scored: Iterable[tuple[datetime, str]]) -> datetime:
+        """Return from when on the posts differ from those that were scored, or a time before all of them."""
+        first = first_row_after(self._usable, after)
+        for row, key in zip(range(first, len(self._usable)), scored, strict=False):
+            if _key(self._usable, row) != key:
+                return min(key[0], _key(self._usable, row)[0])
+        return after[0]
+
+    def forget(self) -> None:
+        """Read the posts again: they have changed."""
+        for name in ("_all", "_usable"):
+            self.__dict__.pop(name, None)
+
+    @cached_property
+    def _all(self) -> pd.DataFrame:
+        return self.store.load(self.until, with_content=self._with_content)
+
+    @cached_property
+    def _usable(self) -> pd.DataFrame:
+        return self._type.usable_posts(self._all)
+
+    def _load_after(
+        self, after: PostKey, limit: int, until: datetime | None = None, connection: Connection | None = None
+    ) -> pd.DataFrame:
+        return self.store.load_after(
+            after, until or self.until, limit, with_content=self._with_content, connection=connection
+        )
+
+    def _load_before(self, before: PostKey, count: int) -> pd.DataFrame:
+        """Return the last usable posts up to one, as many as there are."""
+        limit = count
+        while True:
+            posts = self.store.load_before(before, limit, with_content=self._with_content)
+            usable = self._type.usable_posts(posts)
+            if len(usable) >= count or len(posts) < limit:
+                return usable.iloc[-count:]
+            limit *= 4
+
+
+def first_row_after(posts: pd.DataFrame, last: PostKey) -> int:
+    """Return the row of the first of some posts, in order, that is later than one."""
+    times = utc_times(posts)
+    time, post_id = np.datetime64(last[0].replace(tzinfo=None), "us"), last[1]
+    end = int(np.searchsorted(times, time, side="right"))
+    if post_id is None:
+        return end
+    start = int(np.searchsorted(times, time, side="left"))
+    return start + bisect_right([str(other) for other in posts["post_id"].iloc[start:end]], post_id)
+
+
+def _key(posts: pd.DataFrame, row: int) -> tuple[datetime, str]:
+    return posts["created_at"].iloc[row].to_pydatetime(), str(posts["post_id"].iloc[row])
+
+
+def _plain(posts: pd.DataFrame) -> list[tuple[object, ...]]:
+    columns = [posts["post_id"].tolist(), utc_times(posts).tolist()]
+    if "content" in posts:
+        columns.append(posts["content"].fillna("").tolist())
+    return list(zip(*columns, strict=True))

@@ -1,0 +1,62 @@
+"""Bring live scores up to date, and decide running A/B tests: what a look at them does before it shows them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from retrainer.live.ab_tests import decide_test
+from retrainer.live.summary import LiveSummary, summarize_live
+from retrainer.live.update import update_live
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import datetime
+
+    from retrainer.model_types import ModelTypeName
+    from retrainer.project import Project
+    from retrainer.runtime import Runtime
+    from retrainer.streams import ModelKey
+
+MAX_MODELS = 100  # that are brought up to date by a look at many streams; each takes some 0.1 s
+
+
+def refresh_live(
+    project: Project,
+    runtime: Runtime,
+    model_type: ModelTypeName,
+    now: datetime,
+    *,
+    decide: bool = True,
+    calls: bool = True,
+) -> None:
+    """Score the new live posts of a model.
+
+    Args:
+        decide: whether to decide a running A/B test.
+        calls: whether to make the missing forecasts of the paid sides of an A/B test.
+    """
+    update_live(project, runtime, model_type, now, calls=calls)
+    if decide:
+        decide_test(project, runtime, model_type, now)
+
+
+def refresh_streams(
+    project: Project,
+    runtime: Runtime,
+    streams: Iterable[str] | None,
+    model_type: ModelTypeName | None,
+    now: datetime,
+) -> dict[ModelKey, LiveSummary]:
+    """Return a summary of each production version of some streams; up to 100 are brought up to date first.
+
+    Args:
+        streams: their names; None for all.
+        model_type: only this one; None for both.
+    """
+    registry = project.registry.across(streams)
+    found = summarize_live(registry, model_type)
+    if len(found) > MAX_MODELS:
+        return found
+    for key in found:
+        refresh_live(project.for_stream(key.stream), runtime, key.model_type, now)
+    return summarize_live(registry, model_type)

@@ -1,0 +1,1 @@
+"""Tests of live scores, drift, A/B tests and rollback by evidence."""
