@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from datetime import UTC
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from retrainer.algorithms.events import Event
@@ -32,7 +33,7 @@ from retrainer.live.scores import load_evidence, read_scores
 from retrainer.live.update import update_comparison, update_live
 from retrainer.pipeline.promotion import publish_change, require_working_fit
 from retrainer.posts.validation import number
-from retrainer.registry.refits import fit_name
+from retrainer.times import format_time
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -115,7 +116,7 @@ def review_production(
     if not settings.rollback:
         return Review(project.stream, model_type, "kept")
     if comparisons is None:
-        comparisons = update_live(project, runtime, model_type, now)
+        comparisons = update_live(project, runtime, model_type, now, calls=not dry_run)
     watched = [one for one in comparisons if is_watched(one, settings)]
     worse = {one.against: one for one in watched if load_evidence(one).worse >= ROLLBACK_THRESHOLD}
     if not worse:
@@ -177,7 +178,7 @@ def act(
 def _is_about(comparison: LiveComparison, production: str | None, previous: ModelVersion) -> bool:
     if comparison.version_id != production:
         return False
-    return comparison.against == "naive" or comparison.other_fit == fit_name(previous.version_id, previous.refit)
+    return comparison.against == "naive" or comparison.other_fit == previous.fit
 
 
 def _find_problem(project: Project, runtime: Runtime, previous: ModelVersion, now: datetime) -> _Problem | None:
@@ -186,7 +187,8 @@ def _find_problem(project: Project, runtime: Runtime, previous: ModelVersion, no
         require_working_fit(project, runtime, previous, now)
     except (AlgorithmError, ArtifactError, ConfigError, MissingCredentials, PromotionRefused, UsageError) as error:
         return _Problem("previous_unusable", f"'{previous.version_id}' cannot be restored: {error.message}")
-    e_value = load_evidence(update_comparison(project, runtime, previous, "naive", now)).worse
+    comparison = update_comparison(project, runtime, previous, "naive", now)
+    e_value = load_evidence(comparison).worse if comparison is not None else 0.0
     if e_value < VERDICT_THRESHOLD:
         return None
     text = f"'{previous.version_id}' is worse than the naive forecast itself (E = {_number(e_value)})"
@@ -220,7 +222,7 @@ def _collect_evidence(project: Project, comparison: LiveComparison, rule: Rule, 
     for scores in read_scores(project.registry, comparison.comparison_id, until=now):
         process.update(scores.stakes)
         sequence.update(scores.stakes)
-        through = format_time(utc_datetime(scores.created_at[-1]))
+        through = format_time(scores.created_at[-1].item().replace(tzinfo=UTC))
     error = ErrorInterval.of_a(sequence.interval())
     return {
         "against": comparison.against,
