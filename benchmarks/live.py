@@ -8,10 +8,11 @@ of two forecasters is in production, the better one is `prophet`. The worse one 
 ("slow") or shorter ("quick"), so that its CRPS is 15% or 30% larger; `baseline`; or `prophet` that takes the time of
 every post as 12 hours later (and as 520 weeks earlier, before the end of its training, since it would learn from later
 posts that something is wrong). The e-process is started at 100 evenly spaced live posts and sees every live post once,
-going round. "Worse" is said at E ≥ 20, a rollback is made at E ≥ 100: after how many posts, the median and 90%; ∞ is
-beyond these posts. `wrong` counts the starts after which the one with the smaller losses was ever called worse at
-E ≥ 20. `split` is how many times the posts a split would need for the same standard error: the difference of the mean
-losses has the variance 2 (Var a + Var b) / n if each post is forecast by one of the two, Var(a − b) / n if by both.
+going round. "Worse" is said at E ≥ 20, an A/B test is decided at E ≥ 40, a rollback is made at E ≥ 100: after how many
+posts, the median and 90%; ∞ is beyond these posts. `wrong` counts the starts after which the one with the smaller
+losses was ever called worse at E ≥ 20. `split` is how many times the posts a split would need for the same standard
+error: the difference of the mean losses has the variance 2 (Var a + Var b) / n if each post is forecast by one of the
+two, Var(a − b) / n if by both.
 
 False calls are two-sided at 5%, with a look after each of 2,000 posts; beside them is a bootstrap repeated every 20
 posts. For the streams, outcomes are drawn from `prophet` and `baseline` so that both are equally good. In the fleet,
@@ -41,6 +42,7 @@ from benchmarks.streams import argument_parser, load_streams, measure_streams
 from retrainer.algorithms.manager import load_algorithm
 from retrainer.errors import RetrainerError
 from retrainer.evaluation.sequential import (
+    INTERVAL_THRESHOLD,
     ROLLBACK_THRESHOLD,
     VERDICT_THRESHOLD,
     EProcess,
@@ -63,6 +65,7 @@ STARTS = 100
 STREAMS = 1000  # of equal forecasters, of each kind
 DRAWN_STREAMS = 300
 FLEET, WORSE, RATE, LOOK_EVERY = 500, 50, 0.1, 20
+THRESHOLDS = {"verdict": VERDICT_THRESHOLD, "ab_test": INTERVAL_THRESHOLD, "rollback": ROLLBACK_THRESHOLD}
 SHIFT = timedelta(hours=12, weeks=-520)
 SIMULATED = {
     "independent, like the score": independent,
@@ -70,6 +73,7 @@ SIMULATED = {
     "of changing size": of_changing_size,
     "autocorrelated 0.05": autocorrelated(0.05),
     "autocorrelated 0.1": autocorrelated(0.1),
+    "autocorrelated 0.2": autocorrelated(0.2),
 }
 
 
@@ -160,8 +164,7 @@ def power(worse: Floats, better: Floats, waits: Floats) -> dict[str, Any]:
     evidence = [EProcess().trace(rotated(stakes, start)) for start in starts(len(waits))]
     return {
         "crps_percent": 100 * (mean_crps(worse, waits) / mean_crps(better, waits) - 1),
-        "verdict": posts_until(evidence, VERDICT_THRESHOLD),
-        "rollback": posts_until(evidence, ROLLBACK_THRESHOLD),
+        **{name: posts_until(evidence, threshold) for name, threshold in THRESHOLDS.items()},
         "wrong": sum(bool(log[:, wrong].max() >= np.log(VERDICT_THRESHOLD)) for log in evidence),
         "split": float(2 * (stakes.loss.var() + stakes.other_loss.var()) / difference.var()),
     }
@@ -207,13 +210,11 @@ def fleet(equal: DrawnOutcomes, worse: Stakes) -> dict[str, Any]:
 def print_all(streams: list[dict[str, Any]], simulated: dict[str, tuple[float, float]]) -> None:
     for stream in streams:
         print(f"{stream['stream']}: {stream['live_posts']} live posts")
-        print(f"  {'in production':<16} {'CRPS':>6}  {'posts to E ≥ 20':>16} {'posts to E ≥ 100':>17}  wrong   split")
+        reached = " ".join(f"{f'E ≥ {threshold:.0f}':>10}" for threshold in THRESHOLDS.values())
+        print(f"  {'in production':<16} {'CRPS':>5} {reached}  wrong  split")
         for pair, found in stream["power"].items():
-            verdict, rollback = (_pair(found[key]) for key in ("verdict", "rollback"))
-            print(
-                f"  {pair:<16} {found['crps_percent']:+5.0f}%  {verdict:>16} {rollback:>17}"
-                f"  {found['wrong']:5}  {found['split']:5.0f}x"
-            )
+            reached = " ".join(f"{_pair(found[name]):>10}" for name in THRESHOLDS)
+            print(f"  {pair:<16} {found['crps_percent']:+4.0f}% {reached}  {found['wrong']:5}  {found['split']:4.0f}x")
         found = stream["fleet"]
         print(
             f"  fleet: {found['found']} of {WORSE} worse ones rolled back, after {found['median_posts']} posts in the "

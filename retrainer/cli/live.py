@@ -55,7 +55,7 @@ def live(
 
     It scores the new posts, decides a running A/B test if its evidence is enough, and says whether the production
     version is fine, worse than the naive forecast, or worse than the version that it replaced. However often you look,
-    the probability of a wrong verdict is at most 5%. With several streams, it shows a verdict for each.
+    each verdict is wrong with a probability of at most 5%. With several streams, it shows a verdict for each.
 
     Example: retrainer live timing --plot live.svg
     """

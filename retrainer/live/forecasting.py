@@ -14,7 +14,7 @@ from retrainer.algorithms.model import TrainedModel
 from retrainer.evaluation.sequential import Stakes, crps_stakes, score_stakes
 from retrainer.live.paid_forecasts import PaidSide, served_forecasts, shadow_forecasts
 from retrainer.model_types import get_model_type
-from retrainer.model_types.base import Origins, evenly_spaced, utc_times
+from retrainer.model_types.base import Origins, utc_times
 from retrainer.model_types.content import ContentForecast
 from retrainer.pipeline.loading import load_live_fit
 from retrainer.registry.live import PostScore
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from retrainer.registry.tables import ABTest, LiveComparison, ModelVersion
     from retrainer.runtime import Runtime
 
-MAX_ORIGINS = 100  # by the clock, in one gap; of more, so many evenly spread ones are used
 _ORIGINS_AT_ONCE = 2_000
 
 NO_FORECAST = ContentForecast(None, outcome="failed")  # which cannot be scored
@@ -211,42 +210,29 @@ def score_batch(
         return []
     if moved:
         rows = rows[~batch.posts["post_id"].iloc[rows].isin(list(moved)).to_numpy()]
-    origins, owners = _origins(comparison, batch.posts, rows)
-    parts = [
-        _score(get_model_type(comparison.model_type_name), batch.posts, sides, origins[part], rows[owners[part]])
-        for part in _parts(owners)
-    ]
-    return [score for part in parts for score in part]
+    origins, rows = _origins(comparison, batch.posts, rows)
+    model_type = get_model_type(comparison.model_type_name)
+    parts = [slice(start, start + _ORIGINS_AT_ONCE) for start in range(0, len(rows), _ORIGINS_AT_ONCE)]
+    return [score for part in parts for score in _score(model_type, batch.posts, sides, origins[part], rows[part])]
 
 
 def _origins(
     comparison: LiveComparison, posts: pd.DataFrame, rows: NDArray[np.int64]
 ) -> tuple[Origins, NDArray[np.int64]]:
-    """Return the origins from which posts are forecast, and (n,) the index of the post of each origin."""
+    """Return the origins from which posts are forecast, one each, and the rows of these posts.
+
+    By the clock, it is the first one since the post before. The number of all origins in a gap depends on how long it
+    turns out to be, so their mean would favour forecasts that are too early.
+    """
     if comparison.origin == "post" or comparison.spacing_hours is None:
         known = get_model_type(comparison.model_type_name).target_time_known
-        return Origins.before(posts, rows, target_time_known=known), np.arange(len(rows), dtype=np.int64)
+        return Origins.before(posts, rows, target_time_known=known), rows
     times = utc_times(posts).astype(np.int64)  # in microseconds
     start = np.datetime64(comparison.starts_after.replace(tzinfo=None), "us").astype(np.int64)
     spacing = max(1, round(timedelta(hours=comparison.spacing_hours) / timedelta(microseconds=1)))
-    first = np.maximum(-((start - times[rows - 1]) // spacing), 1)  # the first origin that is not before the last post
-    count = np.maximum(-((start - times[rows]) // spacing) - first, 0)
-    numbers = [begin + evenly_spaced(int(n), MAX_ORIGINS) for begin, n in zip(first, count, strict=True)]
-    owners = np.repeat(np.arange(len(rows), dtype=np.int64), [len(found) for found in numbers])
-    number = np.concatenate(numbers) if numbers else np.zeros(0, dtype=np.int64)
-    at = (start + number * spacing).astype("datetime64[us]")
-    return Origins(at, rows[owners] - 1), owners
-
-
-def _parts(owners: NDArray[np.int64]) -> list[slice]:
-    """Return the origins in parts, of which each has all origins of its posts."""
-    parts, start = [], 0
-    while start < len(owners):
-        stop = min(start + _ORIGINS_AT_ONCE, len(owners))
-        stop = int(np.searchsorted(owners, owners[stop - 1], side="right"))
-        parts.append(slice(start, stop))
-        start = stop
-    return parts
+    first = start + spacing * np.maximum(-((start - times[rows - 1]) // spacing), 1)
+    reached = first < times[rows]
+    return Origins(first[reached].astype("datetime64[us]"), rows[reached] - 1), rows[reached]
 
 
 def _score(
@@ -256,7 +242,7 @@ def _score(
     origins: Origins,
     rows: NDArray[np.int64],
 ) -> list[PostScore]:
-    """Score the forecasts from some origins; the scores of a post with several origins are their means."""
+    """Score the forecasts of the posts at `rows`, each from its origin."""
     forecasts, others = (side.predict(posts, origins) for side in sides)
     keep = model_type.scorable(forecasts) & model_type.scorable(others)
     if not keep.any():
@@ -272,21 +258,14 @@ def _score(
     else:
         scores = (model_type.overall_score(figures), model_type.overall_score(other_figures))
         stakes = score_stakes(*scores)
-    scored, starts, counts = np.unique(rows[keep], return_index=True, return_counts=True)
+    scored = posts[["post_id", "created_at"]].iloc[rows[keep]]
     columns = (
-        posts["post_id"].iloc[scored].tolist(),
-        [time.to_pydatetime() for time in posts["created_at"].iloc[scored]],
-        counts.tolist(),
-        *(_means(values, starts, counts).tolist() for values in (figures, other_figures, *stakes)),
+        scored["post_id"].tolist(),
+        [time.to_pydatetime() for time in scored["created_at"]],
+        *(values.tolist() for values in (figures, other_figures, *stakes)),
     )
     return [PostScore(*row) for row in zip(*columns, strict=True)]
 
 
 def _timing_stakes(own: TimingForecasts, other: TimingForecasts, wait: NDArray[np.float64]) -> Stakes:
     return crps_stakes(own.quantiles, other.quantiles, wait)
-
-
-def _means(values: NDArray[np.float64], starts: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return the means of neighbouring rows."""
-    sums: NDArray[np.float64] = np.add.reduceat(values, starts, axis=0)
-    return sums / (counts if values.ndim == 1 else counts[:, None])

@@ -105,6 +105,7 @@ def shadow_forecasts(
     found = [_find(project.registry, side.fit, posts, rows, _is_shadow) for side in sides]
     missing = [index for index in range(len(rows)) if not _is_complete(found, index)]
     if missing and all(side.model for side in sides):
+        before = _count(found)
         try:
             with _alone(project, sides[0].test_id):
                 _make_missing(project, runtime, sides, posts, rows, now, found, missing)
@@ -112,6 +113,8 @@ def shadow_forecasts(
             log.info("Another process is making the forecasts of the A/B test '%s'", sides[0].test_id)
         except RetrainerError as error:
             log.warning("The A/B test '%s' makes no paid calls for now: %s", sides[0].test_id, error)
+        if made := _count(found) - before:
+            log.info("Made %d forecasts for the A/B test '%s'", made, sides[0].test_id)
     count = max((index + 1 for index in range(len(rows)) if _is_complete(found, index)), default=0)
     return [forecasts[:count] for forecasts in found]
 
@@ -228,6 +231,10 @@ def _is_complete(found: list[list[ContentForecast | None]], index: int) -> bool:
         if not _has_text(forecast):
             return forecast is not None
     return True
+
+
+def _count(found: list[list[ContentForecast | None]]) -> int:
+    return sum(forecast is not None for forecasts in found for forecast in forecasts)
 
 
 def _has_text(forecast: ContentForecast | None) -> bool:

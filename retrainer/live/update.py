@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Literal
 
 from retrainer.errors import DatabaseError, NothingToRollBack, PostsError, RetrainerError
@@ -62,7 +62,7 @@ def update_live(
     production = project.registry.get_production(model_type)
     if production is None:
         return []
-    update = _Update(project, runtime, model_type, now, calls=calls)
+    update = _Update.begin(project, runtime, model_type, now, calls=calls)
     found: list[tuple[Against, ModelVersion | None, ABTest | None]] = [("naive", None, None)]
     previous = _find_previous(project, model_type)
     if previous is not None and previous.fit != production.fit:
@@ -100,7 +100,8 @@ def update_comparison(
     Raises:
         RetrainerError: the fit cannot be loaded or cannot forecast, or the database or the posts cannot be read.
     """
-    return _Update(project, runtime, version.model_type_name, now, calls=False).compare(version, against, None, None)
+    update = _Update.begin(project, runtime, version.model_type_name, now, calls=False)
+    return update.compare(version, against, None, None)
 
 
 def _find_previous(project: Project, model_type: ModelTypeName) -> ModelVersion | None:
@@ -141,6 +142,13 @@ class _Update:
     model_type: ModelTypeName
     now: datetime
     calls: bool
+
+    @classmethod
+    def begin(
+        cls, project: Project, runtime: Runtime, model_type: ModelTypeName, now: datetime, *, calls: bool
+    ) -> _Update:
+        """Begin an update, in which each algorithm is looked up once."""
+        return cls(project, replace(runtime, algorithms=cache(runtime.algorithms)), model_type, now, calls)
 
     @cached_property
     def _posts(self) -> LivePosts:

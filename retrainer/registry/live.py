@@ -55,7 +55,6 @@ class PostScore(NamedTuple):
 
     post_id: str
     created_at: datetime
-    num_origins: int
     figures: list[float]
     other_figures: list[float]
     loss: float

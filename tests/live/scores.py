@@ -76,7 +76,6 @@ def record_scores(
         PostScore(
             post_id=f"live-{row:06d}",
             created_at=comparison.starts_after + timedelta(hours=gap_hours * (row + 1)),
-            num_origins=1,
             figures=sides[0][row].tolist(),
             other_figures=sides[1][row].tolist(),
             **{name: float(getattr(stakes, name)[row]) for name in Stakes._fields},
