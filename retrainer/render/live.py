@@ -104,15 +104,14 @@ def _notes(report: LiveReport) -> list[str | Styled]:
     naive = report.against("naive")
     if naive is not None and naive.live is not None and naive.live.coverage is not None:
         notes.append(f"The 80% interval covers {naive.live.coverage:.1%} of the waits.")
-    if report.calibration is not None:
+    if report.calibration is not None and report.calibration.word != "too few posts to say":
         fifths = ", ".join(f"{share:.0%}" for share in report.calibration.fifths)
         notes.append(f"Forecasts are {_CALIBRATION[report.calibration.word]}: the fifths hold {fifths} of the posts.")
     if report.promise is not None:
         notes.append(_describe_promise(report.promise))
     if report.late_posts:
-        notes.append(
-            f"{number(report.late_posts, 'post')} arrived late and cannot be scored: the live fit knew later ones."
-        )
+        late = number(report.late_posts, "post")
+        notes.append(f"{late} arrived late and cannot be scored: older than what the live fit knows.")
     notes += [Styled(f"{drift.sentence.rstrip('.')}.", "warning") for drift in report.drift if drift.alarm]
     return notes
 
@@ -123,7 +122,6 @@ _CALIBRATION = {
     "too wide": "too wide, as posts are closer to the middle than they say",
     "late": "late, as posts come earlier than they say",
     "early": "early, as posts come later than they say",
-    "too few posts to say": "not yet known to be calibrated",
 }
 
 
@@ -190,6 +188,8 @@ def _format_coverage(score: Score) -> str:
 
 def _format_interval(interval: ErrorInterval) -> str:
     """Return by how much the error is larger or smaller, such as `-21 to -8%`."""
+    if interval.low is None and interval.high is None:
+        return "-"
     low, high = ("…" if end is None else f"{round(-end * 100) or 0:+d}" for end in (interval.high, interval.low))
     return "±0%" if (low, high) == ("+0", "+0") else f"{low} to {high}%"
 
