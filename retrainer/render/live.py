@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from retrainer.live.error_interval import ErrorInterval
+    from retrainer.live.refresh import NextTrain
     from retrainer.live.report import LiveReport, LiveWeek, Promise
     from retrainer.live.rollback import Review
     from retrainer.live.summary import ComparisonReport, LiveSummary, Score, Verdict
@@ -29,11 +30,11 @@ _VERDICTS: dict[Verdict, Styled | str] = {
 }
 
 
-def show_live(report: LiveReport, review: Review | None, *, all_weeks: bool) -> None:
+def show_live(report: LiveReport, preview: NextTrain | None, *, all_weeks: bool) -> None:
     """Print how a production version does: the verdict first, then what it rests on.
 
     Args:
-        review: what the next `train` would do; None if that was not asked for.
+        preview: what the next `train` would do; None if that was not asked for.
         all_weeks: whether to print all weeks, not only the latest.
     """
     promoted = "" if report.promoted_at is None else f", live since {format_minute(report.promoted_at)} UTC"
@@ -48,8 +49,10 @@ def show_live(report: LiveReport, review: Review | None, *, all_weeks: bool) -> 
         _show_comparisons(report.comparisons)
     for line in _notes(report):
         console.paragraph(line, indent=2)
-    if review is not None:
-        console.paragraph(_describe_review(review), indent=2)
+    if preview is not None:
+        console.paragraph(_describe_review(preview.review), indent=2)
+        if preview.ab_test is not None:
+            console.paragraph(Styled(f"The next `train` would end the A/B test: {preview.ab_test_reason}.", "warning"))
 
 
 def _show_weeks(weeks: Sequence[LiveWeek], total: int) -> None:
@@ -143,7 +146,7 @@ def _format_percentage(percentage: float | None) -> str:
 def _describe_review(review: Review) -> str | Styled:
     match review.outcome:
         case "kept":
-            return "The next `train` would keep it: the evidence is not enough for a rollback."
+            return f"The next `train` would not roll back: {review.reason or 'the evidence is not enough'}."
         case "rollback":
             return Styled(f"The next `train` would roll back: {review.reason}", "bad")
         case "degraded":

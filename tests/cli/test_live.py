@@ -185,3 +185,31 @@ def test_hostile_texts_are_escaped(folder: Path, version: str, retrainer: Runner
     shown = retrainer("live", "timing")
     assert "\x1b" not in shown.out + shown.err
     assert "3 posts arrived late and cannot be scored" in shown.out
+
+
+@pytest.mark.slow_on_postgresql
+def test_a_dry_run_says_what_the_next_train_would_do(folder: Path, prepare: Prepare, retrainer: Runner) -> None:
+    live = prepare(folder, promote_a_bad_version)
+    off = retrainer("live", "timing", "--dry-run")
+    assert "The next `train` would not roll back: live.rollback is off." in off.out
+    on = {"RETRAINER_LIVE__ROLLBACK": "true"}
+    done = retrainer("live", "timing", "--dry-run", env=on)
+    assert "The next `train` would roll back: " in done.out, done.err
+    found = retrainer("live", "timing", "--dry-run", "--json", env=on).json["models"][0]
+    assert (found["next_train"]["outcome"], found["verdict"]) == ("rollback", "worse_than_previous")
+    assert retrainer("production", "--json").json["timing_model"]["version_id"] == live, "nothing was done"
+
+
+def promote_a_bad_version(folder: Path) -> str:
+    """Promote a version that is worse than the one it replaces; return it."""
+    first = train_timing(folder)
+    project = open_project(folder)
+    run = retrain(project, runtime_of(project), "timing", NOW).run
+    assert run
+    second = str(run.model_version_id)
+    project.registry.promote(second, first, "by hand", NOW)
+    update_live(project, runtime_of(project), "timing", NOW)
+    record_scores(project, "naive", losses(200, 4.0), losses(200, 4.5, seed=2))
+    record_scores(project, "previous", losses(200, 6.0), losses(200, 3.0, seed=2), other_version_id=first)
+    project.close()
+    return second
