@@ -55,7 +55,7 @@ def live(
 
     It scores the new posts, decides a running A/B test if its evidence is enough, and says whether the production
     version is fine, worse than the naive forecast, or worse than the version that it replaced. However often you look,
-    the probability of a wrong verdict is at most 5%. With several streams, it shows a verdict for each.
+    each verdict is wrong with a probability of at most 5%. With several streams, it shows a verdict for each.
 
     Example: retrainer live timing --plot live.svg
     """
@@ -103,6 +103,8 @@ def _report(
         if model_type is None and project.registry.get_production(name) is None:
             continue
         refresh.refresh_live(project, runtime, name, now, decide=not dry_run, calls=not dry_run)
+        if dry_run:
+            reviews[name] = rollback.review_production(project, runtime, name, now, dry_run=True)
         reports.append(report.report_live(project, name, now, since))
     if not reports:
         raise NothingInProduction("no version is in production", hint="Run `retrainer train`")

@@ -207,7 +207,7 @@ def find_comparison(comparisons: Sequence[ComparisonReport], other: Against) -> 
 
 
 def find_verdict(comparisons: Sequence[ComparisonReport]) -> Verdict:
-    """Return the verdict on a production version: at any look, a wrong one has a probability of at most 5%."""
+    """Return the verdict on a production version; each is wrong with a probability of at most 5%, at all looks."""
     naive, previous = (find_comparison(comparisons, other) for other in ("naive", "previous"))
     if naive is not None and naive.is_worse:
         return "worse_than_naive"

@@ -51,6 +51,7 @@ def test_a_test_is_started_watched_and_decided(
     assert lines[4].startswith(
         "Evidence: 1.0 for the challenger, 1.0 for production; 40 decides. Ends undecided after "
     )
+    assert f"A/B test of {versions.near} since " in retrainer("status", env=environ).out
     again = retrainer("ab", "start", "timing", versions.near, env=environ)
     assert again.code == 1
     assert "of timing is running. End it first with `retrainer ab stop timing`" in again.err
