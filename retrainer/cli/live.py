@@ -103,6 +103,8 @@ def _report(
         if model_type is None and project.registry.get_production(name) is None:
             continue
         refresh.refresh_live(project, runtime, name, now, decide=not dry_run, calls=not dry_run)
+        if dry_run:
+            reviews[name] = rollback.review_production(project, runtime, name, now, dry_run=True)
         reports.append(report.report_live(project, name, now, since))
     if not reports:
         raise NothingInProduction("no version is in production", hint="Run `retrainer train`")

@@ -44,7 +44,7 @@ class Side(Protocol):
     """One side of a comparison.
 
     Attributes:
-        context_posts: as in `Algorithm`.
+        context_posts: on how many posts its forecasts depend, as in `Algorithm`; None for all.
     """
 
     @property
@@ -71,7 +71,7 @@ class FitSide:
     def context_posts(self) -> int | None:
         """On how many posts its forecasts depend."""
         algorithm = self.runtime.algorithms(self.version.algorithm, self.version.model_type_name)
-        return algorithm.description.context_posts
+        return algorithm.description.context_posts.get(self.version.model_type_name)
 
     @cached_property
     def model(self) -> TrainedModel:
@@ -103,7 +103,7 @@ class NaiveSide:
     @property
     def context_posts(self) -> int | None:
         """On how many posts its forecasts depend."""
-        return self.algorithm.description.context_posts
+        return self.algorithm.description.context_posts.get(self.comparison.model_type_name)
 
     @cached_property
     def model(self) -> TrainedModel:
