@@ -294,6 +294,7 @@ class _Update:
             return False
         totals = Totals.read(registry, comparison, before=since)
         columns = {**totals.columns(), "posts_digest": self._posts.digest(totals.last)}
+        self._posts.forget()  # it may have been read before the change
         with registry.database.write() as session:
             cut_live_scores(session, comparison, totals.last, columns)  # if another process was faster, it has cut them
         return True

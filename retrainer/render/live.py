@@ -104,6 +104,8 @@ def _show_comparisons(comparisons: Sequence[ComparisonReport]) -> None:
 def _notes(report: LiveReport) -> list[str | Styled]:
     """Return what else there is to say, a line each."""
     notes: list[str | Styled] = []
+    if report.model_type == "content" and not report.num_posts:
+        notes.append("Forecasts that cost money are scored if `predict content` was called before the post came.")
     naive = report.against("naive")
     if naive is not None and naive.live is not None and naive.live.coverage is not None:
         notes.append(f"The 80% interval covers {naive.live.coverage:.1%} of the waits.")
@@ -191,7 +193,7 @@ def _format_coverage(score: Score) -> str:
 
 def _format_interval(interval: ErrorInterval) -> str:
     """Return by how much the error is larger or smaller, such as `-21 to -8%`."""
-    if interval.low is None and interval.high is None:
+    if not interval.is_known:
         return "-"
     low, high = ("…" if end is None else f"{round(-end * 100) or 0:+d}" for end in (interval.high, interval.low))
     return "±0%" if (low, high) == ("+0", "+0") else f"{low} to {high}%"
