@@ -108,36 +108,38 @@ class History:
     def features(self, posts: Integers, cells: Integers) -> Floats:
         """Return (rows, NUM_FEATURES) for pairs of a post's index and a cell."""
         posts = posts - self.first
-        post_hours = self.hours[posts]
-        starts, ends = post_hours + STARTS[cells], post_hours + ENDS[cells]
-        silence = LOG_SILENCE[cells][:, None]
-        gaps, counts = self.gaps[posts], self.counts[posts]
-        habits = self._habits(posts, starts, ends, WIDTHS[cells])
-        return np.column_stack(
-            [
-                self.profile.log_relative_activity(starts, ends)[:, None] * STAGE_WEIGHTS[cells],
-                gaps,
-                gaps[:, _GAP_INTERACTIONS] * silence,
-                counts,
-                counts[:, _COUNT_INTERACTIONS] * silence,
-                habits,
-                habits[:, _HABIT_INTERACTIONS] * silence,
-                self._clock((starts + ends) / 2, WIDTHS[cells]),
-            ]
-        )
+        post_hours, widths = self.hours.take(posts), WIDTHS.take(cells)
+        starts, ends = post_hours + STARTS.take(cells), post_hours + ENDS.take(cells)
+        silence = LOG_SILENCE.take(cells)[:, None]
+        gaps, counts = self.gaps.take(posts, axis=0), self.counts.take(posts, axis=0)
+        habits = self._habits(posts, starts, ends, widths)
+        blocks = [
+            self.profile.log_relative_activity(starts, ends)[:, None] * STAGE_WEIGHTS.take(cells, axis=0),
+            gaps,
+            gaps.take(_GAP_INTERACTIONS, axis=1) * silence,
+            counts,
+            counts.take(_COUNT_INTERACTIONS, axis=1) * silence,
+            habits,
+            habits.take(_HABIT_INTERACTIONS, axis=1) * silence,
+            *self._clock((starts + ends) / 2, widths),
+        ]
+        return np.concatenate(blocks, axis=1)
 
-    def _clock(self, middles: Floats, widths: Floats) -> Floats:
-        """Return (rows, 12) Fourier terms of the local hour of the day and of the week; 0 where a cell is too wide."""
+    def _clock(self, middles: Floats, widths: Floats) -> list[Floats]:
+        """Return six blocks (rows, 2) of Fourier terms of the local hour of the day and of the week.
+
+        They are 0 where a cell is too wide.
+        """
         local = self.profile.local_hours(middles)
         narrow = widths <= _MAX_FOURIER_HOURS
-        columns = []
+        blocks = []
         for period in _PERIODS:
             turn = np.exp(2j * np.pi / period * local) * narrow
             harmonic = turn
             for _ in range(_HARMONICS):
-                columns += [harmonic.real, harmonic.imag]
+                blocks.append(harmonic.view(float).reshape(-1, 2))
                 harmonic = harmonic * turn
-        return np.column_stack(columns)
+        return blocks
 
     def posts_before(self, posts: Integers, tenths: Integers) -> NDArray[np.int32]:  # noqa: ARG002  `Paths` needs them
         """Return (rows,) the number of posts before tenths of an hour, counted from `first_tenth`."""
