@@ -6,7 +6,7 @@ STAMP := .venv/.installed
 PYTEST := $(BIN)/python -m pytest --dist worksteal -n 2
 
 .PHONY: help demo test test-slow soak test-lowest coverage screens lint format docs docs-picture clean \
-	bench bench-registry bench-timing bench-futures bench-content bench-scale bench-evidence bench-claude bench-replay bench-policies bench-api bench-import bench-fleet bench-live bench-drift
+	bench bench-registry bench-timing bench-futures bench-content bench-scale bench-evidence bench-claude bench-replay bench-policies bench-api bench-import bench-fleet bench-live bench-live-update bench-drift
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -114,6 +114,10 @@ bench-policies: $(STAMP)  ## replay retraining policies on synthetic streams, or
 bench-live: $(STAMP)  ## measure how soon, and how often falsely, live posts show which forecaster is better
 	$(BIN)/python -m benchmarks.live --data '$(DATA)'
 	$(MAKE) bench-drift DATA='$(DATA)'
+	$(MAKE) bench-live-update
+
+bench-live-update: $(STAMP)  ## measure the update of the live scores for one new post, after 100,000 scored ones
+	$(BIN)/python -m benchmarks.live_update
 
 bench-drift: $(STAMP)  ## hold the test for drift against river's detectors, on simulated streams and on every CSV file in DATA
 	$(BIN)/python -m pip install --quiet --group bench

@@ -4,13 +4,15 @@
     make bench-live DATA=folder       every CSV of a folder
 
 Of each stream, without repeated times, the first half is for training, and up to 3,000 later posts are live. The worse
-of two forecasters is in production: `prophet` made 15% or 30% worse in CRPS by making its waits longer ("slow") or
-shorter ("quick"), `baseline`, or `prophet` trained on times shifted by 12 hours; the better one is `prophet`. The
-e-process is started at 100 evenly spaced live posts and sees every live post once, going round. `E ≥ 20` is after how
-many posts "worse" is said, `E ≥ 100` after how many a rollback is made: the median, and 90%; ∞ is beyond these posts.
-`wrong` counts the starts after which the better one was ever called worse at E ≥ 20. `split` is how many times the
-posts a split would need for the same standard error: of posts that go to one of the forecasters each, the difference of
-the mean losses has the variance 2 (Var a + Var b) / n, of posts that both forecast, Var(a − b) / n.
+of two forecasters is in production, the better one is `prophet`. The worse one is `prophet` with all waits longer
+("slow") or shorter ("quick"), so that its CRPS is 15% or 30% larger; `baseline`; or `prophet` that takes the time of
+every post as 12 hours later (and as 520 weeks earlier, before the end of its training, since it would learn from later
+posts that something is wrong). The e-process is started at 100 evenly spaced live posts and sees every live post once,
+going round. "Worse" is said at E ≥ 20, an A/B test is decided at E ≥ 40, a rollback is made at E ≥ 100: after how many
+posts, the median and 90%; ∞ is beyond these posts. `wrong` counts the starts after which the one with the smaller
+losses was ever called worse at E ≥ 20. `split` is how many times the posts a split would need for the same standard
+error: the difference of the mean losses has the variance 2 (Var a + Var b) / n if each post is forecast by one of the
+two, Var(a − b) / n if by both.
 
 False calls are two-sided at 5%, with a look after each of 2,000 posts; beside them is a bootstrap repeated every 20
 posts. For the streams, outcomes are drawn from `prophet` and `baseline` so that both are equally good. In the fleet,
@@ -40,6 +42,7 @@ from benchmarks.streams import argument_parser, load_streams, measure_streams
 from retrainer.algorithms.manager import load_algorithm
 from retrainer.errors import RetrainerError
 from retrainer.evaluation.sequential import (
+    INTERVAL_THRESHOLD,
     ROLLBACK_THRESHOLD,
     VERDICT_THRESHOLD,
     EProcess,
@@ -62,14 +65,16 @@ STARTS = 100
 STREAMS = 1000  # of equal forecasters, of each kind
 DRAWN_STREAMS = 300
 FLEET, WORSE, RATE, LOOK_EVERY = 500, 50, 0.1, 20
+THRESHOLDS = {"verdict": VERDICT_THRESHOLD, "ab_test": INTERVAL_THRESHOLD, "rollback": ROLLBACK_THRESHOLD}
+SHIFT = timedelta(hours=12, weeks=-520)
 SIMULATED = {
     "independent, like the score": independent,
     "independent, skewed": skewed,
     "of changing size": of_changing_size,
     "autocorrelated 0.05": autocorrelated(0.05),
     "autocorrelated 0.1": autocorrelated(0.1),
+    "autocorrelated 0.2": autocorrelated(0.2),
 }
-BEYOND = 10**9
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -98,16 +103,14 @@ def measure(name: str, posts: pd.DataFrame) -> dict[str, Any]:
     rows = np.arange(training, min(len(posts), training + MAX_LIVE_POSTS))
     times = utc_times(posts)
     waits = hours_between(times[rows - 1], times[rows])
-    known = posts.iloc[:training]
-    shifted = known.assign(created_at=known["created_at"] + timedelta(hours=12))
-    prophet = forecast("prophet", known, posts, rows)
-    baseline = forecast("baseline", known, posts, rows)
+    prophet = forecast("prophet", posts, training, rows)
+    baseline = forecast("baseline", posts, training, rows)
     worse = {
         f"{share:.0%} {how}": rescaled(prophet, waits, share, slow=how == "slow")
         for share in (0.15, 0.3)
         for how in ("slow", "quick")
     }
-    worse |= {"`baseline`": baseline, "shifted by 12 h": forecast("prophet", shifted, posts, rows)}
+    worse |= {"`baseline`": baseline, "shifted by 12 h": forecast("prophet", posts, training, rows, SHIFT)}
     drawn = DrawnOutcomes(prophet[:POSTS], baseline[:POSTS])
     return {
         "stream": name,
@@ -118,12 +121,23 @@ def measure(name: str, posts: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def forecast(algorithm_name: str, known: pd.DataFrame, posts: pd.DataFrame, rows: NDArray[np.int64]) -> Floats:
-    """Return (n, 99) forecasts of the posts at `rows`, each from the post before it, by a model trained on `known`."""
+def forecast(
+    algorithm_name: str, posts: pd.DataFrame, training: int, rows: NDArray[np.int64], shift: timedelta = timedelta()
+) -> Floats:
+    """Return (n, 99) forecasts of the posts at `rows`, each from the post before it, by a model trained on the first.
+
+    Args:
+        algorithm_name: the algorithm.
+        posts: the stream.
+        training: how many of them to train on.
+        rows: (n,) the posts to forecast.
+        shift: by how much the forecasts see all times shifted.
+    """
     algorithm = load_algorithm(algorithm_name, "timing")
     config = algorithm.options({}, "timing")
-    model = algorithm.train(known, config, "timing")
-    quantiles: Floats = algorithm.predict(model, posts, Origins.before(posts, rows), config, "timing").quantiles
+    model = algorithm.train(posts.iloc[:training], config, "timing")
+    seen = posts.assign(created_at=posts["created_at"] + shift)
+    quantiles: Floats = algorithm.predict(model, seen, Origins.before(seen, rows), config, "timing").quantiles
     return quantiles
 
 
@@ -146,12 +160,12 @@ def power(worse: Floats, better: Floats, waits: Floats) -> dict[str, Any]:
     """Return after how many posts it shows that production is worse."""
     stakes = crps_stakes(worse, better, waits)
     difference = stakes.loss - stakes.other_loss
+    wrong = 1 if difference.mean() > 0 else 0
     evidence = [EProcess().trace(rotated(stakes, start)) for start in starts(len(waits))]
     return {
         "crps_percent": 100 * (mean_crps(worse, waits) / mean_crps(better, waits) - 1),
-        "verdict": posts_until(evidence, VERDICT_THRESHOLD),
-        "rollback": posts_until(evidence, ROLLBACK_THRESHOLD),
-        "wrong": sum(bool(log[:, 1].max() >= np.log(VERDICT_THRESHOLD)) for log in evidence),
+        **{name: posts_until(evidence, threshold) for name, threshold in THRESHOLDS.items()},
+        "wrong": sum(bool(log[:, wrong].max() >= np.log(VERDICT_THRESHOLD)) for log in evidence),
         "split": float(2 * (stakes.loss.var() + stakes.other_loss.var()) / difference.var()),
     }
 
@@ -164,12 +178,12 @@ def rotated(stakes: Stakes, start: int) -> Stakes:
     return Stakes(*(np.roll(column, -start) for column in stakes))
 
 
-def posts_until(evidence: list[Floats], threshold: float) -> tuple[int, int]:
-    """Return the median and the 90% quantile of the posts until "worse" reaches a threshold."""
+def posts_until(evidence: list[Floats], threshold: float) -> list[int | None]:
+    """Return the median and the 90% quantile of the posts until "worse" reaches a threshold; None beyond the posts."""
     reached = [log[:, 0] >= np.log(threshold) for log in evidence]
-    posts = [int(np.argmax(row)) + 1 if row.any() else BEYOND for row in reached]
-    median, most = np.quantile(posts, [0.5, 0.9], method="higher")
-    return int(median), int(most)
+    posts = [int(np.argmax(row)) + 1 if row.any() else np.inf for row in reached]
+    quantiles = np.quantile(posts, [0.5, 0.9], method="higher")
+    return [int(found) if np.isfinite(found) else None for found in quantiles]
 
 
 def fleet(equal: DrawnOutcomes, worse: Stakes) -> dict[str, Any]:
@@ -183,39 +197,40 @@ def fleet(equal: DrawnOutcomes, worse: Stakes) -> dict[str, Any]:
     for look in range(len(looks)):
         current = {stream: evidence[stream, rolled_back.get(stream, look)] for stream in range(FLEET)}
         rolled_back |= dict.fromkeys(select_by_e_bh(current, FLEET, RATE) - set(rolled_back), look)
-    alone = set(np.flatnonzero(evidence.max(axis=1) >= VERDICT_THRESHOLD))
+    alone = evidence[WORSE:].max(axis=1) >= VERDICT_THRESHOLD
     posts = [(look + 1) * LOOK_EVERY for stream, look in rolled_back.items() if stream < WORSE]
     return {
         "found": len(posts),
         "wrong": len(rolled_back) - len(posts),
-        "median_posts": float(np.median(posts)) if posts else None,
-        "wrong_each_by_itself": sum(stream >= WORSE for stream in alone),
+        "median_posts": int(np.median(posts)) if posts else None,
+        "wrong_each_by_itself": int(alone.sum()),
     }
 
 
 def print_all(streams: list[dict[str, Any]], simulated: dict[str, tuple[float, float]]) -> None:
     for stream in streams:
         print(f"{stream['stream']}: {stream['live_posts']} live posts")
-        print(f"  {'in production':<16} {'CRPS':>6}  {'posts to E ≥ 20':>16} {'posts to E ≥ 100':>17}  wrong   split")
+        reached = " ".join(f"{f'E ≥ {threshold:.0f}':>10}" for threshold in THRESHOLDS.values())
+        print(f"  {'in production':<16} {'CRPS':>5} {reached}  wrong  split")
         for pair, found in stream["power"].items():
-            verdict, rollback = (_pair(found[key]) for key in ("verdict", "rollback"))
-            print(
-                f"  {pair:<16} {found['crps_percent']:+5.0f}%  {verdict:>16} {rollback:>17}"
-                f"  {found['wrong']:5}  {found['split']:5.0f}x"
-            )
+            reached = " ".join(f"{_pair(found[name]):>10}" for name in THRESHOLDS)
+            print(f"  {pair:<16} {found['crps_percent']:+4.0f}% {reached}  {found['wrong']:5}  {found['split']:4.0f}x")
         found = stream["fleet"]
         print(
             f"  fleet: {found['found']} of {WORSE} worse ones rolled back, after {found['median_posts']} posts in the "
             f"median; {found['wrong']} of {FLEET - WORSE} equal ones ({found['wrong_each_by_itself']} each by itself)"
         )
-    print(f"\n{'false calls of equal forecasters':<40} {'e-process':>9} {'bootstrap':>9}")
-    rows = simulated | {f"drawn: {stream['stream']}": stream["false_calls"] for stream in streams}
+    print(f"\n{'false calls of equal forecasters':<46} {'e-process':>9} {'bootstrap':>9}")
+    rows = simulated | {
+        f"drawn: {stream['stream']}, {min(stream['live_posts'], POSTS)} posts": stream["false_calls"]
+        for stream in streams
+    }
     for name, (evidence, bootstrap) in rows.items():
-        print(f"{name:<40} {evidence:>9.1%} {bootstrap:>9.1%}")
+        print(f"{name:<46} {evidence:>9.1%} {bootstrap:>9.1%}")
 
 
-def _pair(found: tuple[int, int]) -> str:
-    return ", ".join("∞" if posts == BEYOND else str(posts) for posts in found)
+def _pair(found: list[int | None]) -> str:
+    return ", ".join("∞" if posts is None else str(posts) for posts in found)
 
 
 if __name__ == "__main__":

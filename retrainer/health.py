@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Literal
 
 from retrainer.algorithms.manager import load_algorithm
 from retrainer.errors import RetrainerError
+from retrainer.live.summary import summarize_live
 from retrainer.model_types import MODEL_TYPE_NAMES
 from retrainer.pipeline.loading import version_options
 from retrainer.schedule.installed import names_no_stream
+from retrainer.streams import of_stream, stream_argument
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from retrainer.project import Project
+    from retrainer.registry.registry import Registry
     from retrainer.registry.tables import ModelVersion
     from retrainer.schedule.installed import Schedule
 
@@ -32,6 +35,7 @@ ProblemKind = Literal[
     "stale_posts",
     "failed_run",
     "nothing_in_production",
+    "degraded",
     "missed_run",
     "unusable_algorithm",
     "unwritable_folder",
@@ -122,6 +126,27 @@ def check_models_folder(project: Project) -> Iterator[Problem]:
         free = f"{space.free / 1024**2:.0f} MiB"
         message = f"the disk of '{space.folder}' has only {free} left"
         yield Problem("full_disk", str(space.folder), message, "Free some space, for example with `retrainer prune`")
+
+
+def check_live(registry: Registry, *, several: bool) -> Iterator[Problem]:
+    """Check that no production version is proved worse than the naive forecast, or than the one that it replaced.
+
+    Args:
+        several: whether the streams of the registry are some of several.
+    """
+    for key, found in summarize_live(registry).items():
+        naive, previous = found.against("naive"), found.against("previous")
+        if found.verdict == "worse_than_naive" and naive is not None:
+            than, count = "the naive forecast", naive.num_posts
+        elif found.verdict == "worse_than_previous" and previous is not None:
+            than, count = f"'{previous.other_fit}', which it replaced", previous.num_posts
+        else:
+            continue
+        of, argument = of_stream(key.stream, several=several), stream_argument(key.stream, several=several)
+        version_id = found.version.version_id
+        message = f"the {key.model_type} version '{version_id}'{of} is worse on {count:,} live posts than {than}"
+        hint = f"`retrainer live {key.model_type}{argument}` shows the evidence; `retrainer rollback` or `train` again"
+        yield Problem("degraded", version_id, message, hint, key.stream)
 
 
 def measure_space(models_dir: Path) -> DiskSpace | None:

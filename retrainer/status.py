@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from retrainer.algorithms.manager import load_algorithm
 from retrainer.errors import RetrainerError
-from retrainer.health import DiskSpace, Problem, check_surroundings, measure_space
+from retrainer.health import DiskSpace, Problem, check_live, check_surroundings, measure_space
 from retrainer.model_types import MODEL_TYPE_NAMES
 from retrainer.pipeline.stale_posts import describe_staleness
 from retrainer.schedule.due import due, next_due_at
@@ -100,6 +100,7 @@ def get_status(project: Project, now: datetime) -> Status:
     problems = [
         *posts_problems(posts.freshness, project.stream, several=several),
         *(problem for one in types for problem in _type_problems(one, project.stream, now, several=several)),
+        *check_live(project.registry, several=several),
         *_algorithm_problems(algorithms, types, surroundings),
         *surroundings,
     ]

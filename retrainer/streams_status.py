@@ -9,7 +9,7 @@ from datetime import timedelta
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from retrainer.health import DiskSpace, Problem, check_surroundings, measure_space
+from retrainer.health import DiskSpace, Problem, check_live, check_surroundings, measure_space
 from retrainer.model_types import MODEL_TYPE_NAMES
 from retrainer.overview import overview
 from retrainer.schedule.installed import find_schedules
@@ -96,6 +96,7 @@ def get_streams_status(project: Project, now: datetime, streams: Sequence[str] |
         *surroundings,
         *_algorithm_problems(project, {case: one for case, one in algorithms.items() if case not in reported}),
         *_stream_problems(project, found, now),
+        *check_live(project.registry.across(streams), several=True),
     ]
     return StreamsStatus(
         at=now,

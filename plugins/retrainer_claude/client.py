@@ -84,7 +84,8 @@ def predict_texts(
     _require_successes(ordered, options.min_success_share)
     forecasts = [result.forecast for result in ordered]
     if forecasts:
-        log.info(
+        log.log(
+            logging.INFO if len(forecasts) > 1 else logging.DEBUG,  # an A/B test asks for one at a time
             "%d forecasts by '%s': %d tokens read, of them %d from the prompt cache, and %d written",
             len(forecasts),
             options.model,

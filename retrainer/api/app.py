@@ -17,7 +17,7 @@ from retrainer.api.errors import add_error_handlers
 from retrainer.api.metrics import Metrics, MetricsMiddleware
 from retrainer.api.middleware import PUBLIC_PATHS, AccessMiddleware
 from retrainer.api.project_metrics import ProjectMetrics
-from retrainer.api.routes import ab_tests, health, read, streams, write
+from retrainer.api.routes import ab_tests, health, live, read, streams, write
 from retrainer.api.routes.read import PAID_PREFIXES
 from retrainer.api.runs import RunStarter
 from retrainer.api.streams import Streams
@@ -87,7 +87,7 @@ def create_app(project: Project, runtime: Runtime, auth: Auth, threads: Threads)
     )
     app.add_route(OPENAPI_PATH, _openapi, include_in_schema=False)
     add_error_handlers(app)
-    for module in (read, write, ab_tests, streams, health):
+    for module in (read, write, live, ab_tests, streams, health):
         app.include_router(module.router)
     return app
 

@@ -12,6 +12,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Summa
 from prometheus_client.registry import Collector
 
 from retrainer.errors import RetrainerError
+from retrainer.live.summary import summarize_live
 from retrainer.model_types import MODEL_TYPE_NAMES
 from retrainer.registry.runs import RunFilter
 from retrainer.streams import ModelKey
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from prometheus_client import Metric
 
+    from retrainer.live.summary import LiveSummary
     from retrainer.model_types import ModelTypeName
     from retrainer.posts.freshness import PostsActivity
     from retrainer.project import Project
@@ -73,12 +75,15 @@ class ProjectMetrics:
         if kept is not None:
             return kept
         streams, gauges = self._project.list_streams(), _Gauges()
+        live = summarize_live(self._all_streams)
         if len(streams) <= MAX_STREAMS:
             running = {run.model_key for run in self._all_streams.list_runs(run_filter=RunFilter(status="running"))}
             for name in streams:
                 self._add_stream(gauges, name, {"stream": name} if len(streams) > 1 else {}, running, now)
+            for key, found in live.items():
+                _add_live(gauges, found, key, {"stream": key.stream} if len(streams) > 1 else {})
         if len(streams) > 1:
-            self._add_totals(gauges, streams, now)
+            self._add_totals(gauges, streams, live, now)
             with self._lock:
                 self._cached_gauges[None] = gauges
         return gauges
@@ -110,17 +115,21 @@ class ProjectMetrics:
                 self._foreign_posts[project.stream] = kept
         return kept
 
-    def _add_totals(self, gauges: _Gauges, streams: Sequence[str], now: datetime) -> None:
+    def _add_totals(
+        self, gauges: _Gauges, streams: Sequence[str], live: Mapping[ModelKey, LiveSummary], now: datetime
+    ) -> None:
         gauges.add("streams", "The number of streams.", len(streams))
         in_production = [key.model_type for key in self._all_streams.production_algorithms()]
         held = [hold.model_type for hold in self._all_streams.list_holds()]
         failed = [key.model_type for key, run in self._all_streams.last_runs().items() if run.status == "failed"]
         running = [run.model_type for run in self._all_streams.list_running_runs()]
+        worse = [key.model_type for key, one in live.items() if one.verdict.startswith("worse")]
         for name, documentation, model_types in (
             ("streams_in_production", "Streams with a production version.", in_production),
             ("streams_held", "Streams whose automatic promotion is on hold.", held),
             ("streams_failed", "Streams whose latest run failed.", failed),
             ("streams_running", "Streams with a run in progress.", running),
+            ("streams_worse", "Streams whose production version is worse than naive or before on live posts.", worse),
         ):
             for model_type in MODEL_TYPE_NAMES:
                 gauges.add(name, documentation, model_types.count(model_type), model_type=model_type)
@@ -178,6 +187,26 @@ def _add_production(gauges: _Gauges, registry: Registry, model_type: ModelTypeNa
         for figure, (name, documentation) in _SCORES.items():
             if evaluation.metrics.get(figure) is not None:
                 gauges.add(name, documentation, evaluation.metrics[figure], **labels)
+
+
+def _add_live(gauges: _Gauges, found: LiveSummary, key: ModelKey, label: Mapping[str, str]) -> None:
+    """Add how a production version does on the posts that came since."""
+    labels = {**label, "model_type": key.model_type}
+    gauges.add("live_posts", "Live posts that the production version was scored on.", found.num_posts, **labels)
+    naive = found.against("naive")
+    if naive is not None and naive.live is not None and naive.skill is not None:
+        gauges.add("live_score", "Score of the production version on live posts.", naive.live.score, **labels)
+        gauges.add("live_skill", "Skill against the naive forecast on live posts.", naive.skill, **labels)
+        if naive.live.coverage is not None:
+            coverage = "Share of live posts in the 80% interval of the production version."
+            gauges.add("live_interval_coverage", coverage, naive.live.coverage, **labels)
+    worse = "E-value that the production version is worse than another forecast on live posts; 20 is a verdict."
+    for one in found.comparisons:
+        against = {**labels, "against": one.against}
+        gauges.add("live_e_worse", worse, one.e_worse, **against)
+        gauges.add("live_e_better", "E-value that it is better.", one.e_better, **against)
+    is_tested = found.against("challenger") is not None
+    gauges.add("ab_test_running", "Whether an A/B test is running.", is_tested, **labels)
 
 
 _SCORES = {  # by their names in an evaluation

@@ -102,7 +102,7 @@ def _report(
     for name in [model_type] if model_type else MODEL_TYPE_NAMES:
         if model_type is None and project.registry.get_production(name) is None:
             continue
-        refresh.refresh_live(project, runtime, name, now, decide=not dry_run)
+        refresh.refresh_live(project, runtime, name, now, decide=not dry_run, calls=not dry_run)
         reports.append(report.report_live(project, name, now, since))
     if not reports:
         raise NothingInProduction("no version is in production", hint="Run `retrainer train`")

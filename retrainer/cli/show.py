@@ -20,6 +20,7 @@ from retrainer.cli.options import (
     time_option,
 )
 from retrainer.errors import UnknownName, UsageError
+from retrainer.live import summary
 from retrainer.model_types import MODEL_TYPE_NAMES
 from retrainer.pipeline import loading
 from retrainer.project import require_stream
@@ -122,6 +123,8 @@ def show(
             evaluations = project.registry.list_evaluations(found.version_id)
             entries = project.registry.version_history(found.version_id)
             importance = loading.feature_importance(project, runtime, found) or []
+            scored = project.registry.list_scored_versions([found.version_id])
+            live = summary.score_versions(scored).get(found.version_id) if scored else None
             if as_json:
                 evaluated = [(row, loading.load_reliability(project, found, row) or []) for row in evaluations]
     if isinstance(found, registry_tables.TrainingRun):
@@ -130,9 +133,9 @@ def show(
         else:
             tables.show_run(found, with_stream=several)
     elif as_json:
-        console.document(documents.versions.VersionLifeDocument.from_rows(found, evaluated, entries, importance))
+        console.document(documents.versions.VersionLifeDocument.from_rows(found, evaluated, entries, importance, live))
     else:
-        tables.show_version(found, evaluations, entries, importance, with_stream=several)
+        tables.show_version(found, evaluations, entries, importance, live, with_stream=several)
 
 
 def _find(
@@ -204,6 +207,8 @@ def history(
     with open_project(context) as (project, _):
         registry = project.registry.across(project.select_streams(stream))
         rows = registry.list_runs(model_type, limit, run_filter)
+        scored = registry.list_scored_versions(row.model_version_id for row in rows)
+        live = summary.score_versions(scored) if scored else {}  # without any, it loads no numpy
         if not as_csv:
             total = registry.count_runs(model_type, run_filter)
             changes = registry.list_ledger_entries(
@@ -211,9 +216,12 @@ def history(
             )
             short_ids, several = project.registry.short_ids(), has_several_streams(project)
     if as_csv:
-        columns = list(documents.runs.RunDocument.model_fields)
-        console.csv_table(columns, ([*documents.runs.run_document(row).values()] for row in rows))
+        listed = documents.runs.ListedRunDocument
+        console.csv_table(
+            list(listed.model_fields),
+            ([*listed.from_row(row, live).model_dump(mode="json").values()] for row in rows),
+        )
     elif as_json:
-        console.document(documents.runs.HistoryDocument.from_rows(rows, total, changes))
+        console.document(documents.runs.HistoryDocument.from_rows(rows, total, changes, live))
     else:
-        tables.show_history(rows, total, changes, short_ids, with_stream=several)
+        tables.show_history(rows, total, changes, live, short_ids, with_stream=several)

@@ -364,7 +364,7 @@ def _crps_at(quantiles: Floats, outcomes: Floats, is_quantile: NDArray[np.bool_]
     below = np.cumsum(is_quantile, axis=1)  # the number of quantiles up to each outcome
     sum_below = np.cumsum(np.where(is_quantile, outcomes, 0), axis=1)
     sum_above = quantiles.sum(axis=1, keepdims=True) - sum_below
-    weighted = outcomes * LEVELS.sum() - (quantiles @ LEVELS)[:, None]
+    weighted = outcomes * LEVELS.sum() - (quantiles * LEVELS).sum(axis=1, keepdims=True)
     losses: Floats = 2 / len(LEVELS) * (weighted + sum_above - (len(LEVELS) - below) * outcomes)
     return losses
 

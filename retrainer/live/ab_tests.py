@@ -14,7 +14,8 @@ import numpy as np
 
 from retrainer.algorithms.events import Event
 from retrainer.errors import ABTestError, NothingInProduction, RetrainerError, UsageError
-from retrainer.evaluation.sequential import EProcess, Interval, Stakes, confidence_interval
+from retrainer.evaluation.sequential import ConfidenceSequence, Interval
+from retrainer.live.scores import Totals, stakes_of
 from retrainer.live.update import update_live
 from retrainer.model_types import get_model_type
 from retrainer.pipeline.loading import is_paid, load_live_fit, load_version
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from retrainer.model_types import ModelTypeName
     from retrainer.project import Project
     from retrainer.registry.budgets import TestSide
-    from retrainer.registry.live import PostScore
     from retrainer.registry.tables import ABTest
     from retrainer.runtime import Runtime
 
@@ -246,18 +246,14 @@ def stop_test(
 
 def measure_test(project: Project, runtime: Runtime, test: ABTest, now: datetime) -> ABTestState:
     """Return what a test has found by the scores that are recorded for posts up to a time."""
-    scores: list[PostScore] = []
+    totals, sequence = Totals(), ConfidenceSequence()
+    threshold = 2 / test.level
     if test.comparison_id is not None:
         until = now if test.ended_at is None else min(now, test.ended_at)
-        for chunk in project.registry.stream_live_scores(test.comparison_id, until=until):
-            scores += chunk
-    threshold = 2 / test.level
-    process, interval = EProcess(), Interval(None, None, None)
-    if scores:
-        columns = ("loss", "other_loss", "lose", "other_lose", "most")
-        stakes = Stakes(*(np.array([getattr(score, name) for score in scores]) for name in columns))
-        process.update(stakes)
-        interval = confidence_interval(stakes, threshold)
+        for scores in project.registry.stream_live_scores(test.comparison_id, until=until):
+            totals.add(scores)
+            sequence.update(stakes_of(scores))
+    interval = sequence.interval(threshold)
     problem = None
     if test.status == "running":
         problem = _find_problem(project, runtime, test)
@@ -267,25 +263,24 @@ def measure_test(project: Project, runtime: Runtime, test: ABTest, now: datetime
         costs = {side: SharedBudget.of_test(database, test.test_id, side).limit_and_use()[1] for side in TEST_SIDES}
     return ABTestState(
         test=test,
-        num_posts=len(scores),
-        score=_overall_score(test, [score.figures for score in scores]),
-        challenger_score=_overall_score(test, [score.other_figures for score in scores]),
+        num_posts=totals.num_scored,
+        score=_overall_score(test, totals.sums, totals.num_scored),
+        challenger_score=_overall_score(test, totals.other_sums, totals.num_scored),
         interval=interval,
-        evidence_for_challenger=process.worse,  # side a, the live fit, is worse
-        evidence_for_production=process.better,
+        evidence_for_challenger=totals.evidence.worse,  # side a, the live fit, is worse
+        evidence_for_production=totals.evidence.better,
         threshold=threshold,
         cost_usd=costs,
-        sentence=_describe(test, len(scores), interval),
+        sentence=_describe(test, totals.num_scored, interval),
         problem=problem,
     )
 
 
-def _overall_score(test: ABTest, figures: Sequence[Sequence[float]]) -> float | None:
-    if not figures:
+def _overall_score(test: ABTest, sums: Sequence[float], count: int) -> float | None:
+    if count == 0:
         return None
     model_type = get_model_type(test.model_type_name)
-    components = np.array(figures, dtype=float)[:, : len(model_type.component_names)]
-    return float(model_type.overall_score(components.mean(axis=0)))
+    return float(model_type.overall_score(np.array(sums[: len(model_type.component_names)]) / count))
 
 
 def _find_problem(project: Project, runtime: Runtime, test: ABTest) -> str | None:
@@ -331,7 +326,8 @@ def _promote(
     )
     if change is None:
         return
-    log.info("%s", reason)
+    if automatic:
+        log.info("%s", reason)
     publish_change(project, runtime, "promotion", change)
     _publish(runtime, test, f"The challenger was promoted. {reason}")
 
@@ -347,7 +343,8 @@ def _end(
     automatic: bool,
 ) -> None:
     project.registry.end_test(state.test.test_id, outcome, reason, now, automatic=automatic, evidence=state.evidence())
-    log.info("%s", reason)
+    if automatic:
+        log.info("%s", reason)
     _publish(runtime, state.test, f"Production was kept. {reason}")
 
 

@@ -16,6 +16,7 @@ from retrainer.evaluation.drift import (
     Change,
     Changes,
     DriftKind,
+    fewest_days,
     find_shift,
     measure_changes,
 )
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from retrainer.model_types import ModelTypeName
     from retrainer.project import Project
+    from retrainer.registry.tables import ModelVersion
 
 # The kinds of drift that make each model type due: a text does not change when the next post comes.
 CONCERNS: dict[ModelTypeName, tuple[DriftKind, ...]] = {
@@ -90,12 +92,7 @@ def measure_drift(project: Project, model_type: ModelTypeName, now: datetime) ->
     version = project.registry.get_production(model_type)
     if version is None:
         return []
-    refit = version.refit
-    through, through_post_id = (
-        (version.trained_through, version.trained_through_post_id)
-        if refit is None
-        else (refit.through, refit.through_post_id)
-    )
+    through, through_post_id = _trained_through(version)
     posts = project.posts.load_lengths(now)
     times = utc_times(posts)
     last = np.datetime64(through.replace(tzinfo=None), "us")
@@ -108,6 +105,20 @@ def measure_drift(project: Project, model_type: ModelTypeName, now: datetime) ->
     lengths = posts["length"].to_numpy(np.float64)
     changes = measure_changes(times, lengths, training, np.datetime64(now.replace(tzinfo=None), "D"))
     return [_describe(kind, changes) for kind in DRIFT_KINDS]
+
+
+def can_alarm(project: Project, model_type: ModelTypeName, now: datetime) -> bool:
+    """Whether enough days have passed since the live fit for an alarm, which takes no look at the posts."""
+    version = project.registry.get_production(model_type)
+    return version is not None and (now.date() - _trained_through(version)[0].date()).days > fewest_days()
+
+
+def _trained_through(version: ModelVersion) -> tuple[datetime, str]:
+    """Return the time and the id of the last post that the live fit was trained on."""
+    refit = version.refit
+    if refit is None:
+        return version.trained_through, version.trained_through_post_id
+    return refit.through, refit.through_post_id
 
 
 def _too_few(kind: DriftKind, training_days: int, days: int, why: str) -> Drift:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from retrainer.evaluation.sequential import Interval
+
+_SMALL = 0.01  # a difference that hardly shows in whole percents
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,11 @@ class ErrorInterval:
         """
         return cls(_reverse(interval.high), _reverse(interval.low), _reverse(interval.estimate))
 
+    @property
+    def max_difference(self) -> float:
+        """The largest difference, in either direction, within the limits; infinite without one of them."""
+        return math.inf if self.low is None or self.high is None else max(abs(self.low), abs(self.high))
+
     def describe(self, found: Literal["worse", "better"] | None = None) -> str:
         """Return it in words that go on with a name, such as `8% to 21% smaller than`.
 
@@ -42,6 +50,8 @@ class ErrorInterval:
             return _one_sided(low, high, "smaller")
         if found == "worse" or (high is not None and high < 0):
             return _one_sided(_negate(high), _negate(low), "larger")
+        if self.max_difference < _SMALL:
+            return f"within {_SMALL:.0%} of"
         larger = "larger" if low is None else f"{-low:.0%} larger"
         smaller = "smaller" if high is None else f"{high:.0%} smaller"
         if low is None or high is None:

@@ -14,13 +14,13 @@ from retrainer.algorithms.model import TrainedModel
 from retrainer.evaluation.sequential import Stakes, crps_stakes, score_stakes
 from retrainer.live.paid_forecasts import PaidSide, served_forecasts, shadow_forecasts
 from retrainer.model_types import get_model_type
-from retrainer.model_types.base import Origins, evenly_spaced, utc_times
+from retrainer.model_types.base import Origins, utc_times
 from retrainer.model_types.content import ContentForecast
 from retrainer.pipeline.loading import load_live_fit
 from retrainer.registry.live import PostScore
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
     from datetime import datetime
 
     import pandas as pd
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from retrainer.registry.tables import ABTest, LiveComparison, ModelVersion
     from retrainer.runtime import Runtime
 
-MAX_ORIGINS = 100  # by the clock, in one gap; of more, so many evenly spread ones are used
 _ORIGINS_AT_ONCE = 2_000
 
 NO_FORECAST = ContentForecast(None, outcome="failed")  # which cannot be scored
@@ -58,9 +57,6 @@ class Side(Protocol):
         Raises:
             RetrainerError: it cannot be loaded or cannot forecast.
         """
-
-    def find_moved(self, since: datetime) -> set[str]:
-        """Return the ids of the posts from a time on that it was fitted to before they moved there."""
 
 
 @dataclass(frozen=True)
@@ -95,14 +91,6 @@ class FitSide:
             self._latest[key] = self.model.predict(posts, origins)
         return self._latest[key]
 
-    def find_moved(self, since: datetime) -> set[str]:
-        """Return the posts from a time on that the fit knew under another time."""
-        version = self.version
-        through = (version.trained_through, version.trained_through_post_id)
-        if version.refit is not None:
-            through = (version.refit.through, version.refit.through_post_id)
-        return self.project.posts.find_moved(version.training_began_at, through, since)
-
 
 @dataclass(frozen=True)
 class NaiveSide:
@@ -127,11 +115,6 @@ class NaiveSide:
     def predict(self, posts: pd.DataFrame, origins: Origins) -> Any:
         """Compute the forecasts."""
         return self.model.predict(posts, origins)
-
-    def find_moved(self, since: datetime) -> set[str]:
-        """Return the posts from a time on that it was fitted to under another time."""
-        start = (self.comparison.starts_after, self.comparison.starts_after_post_id or "")
-        return self.project.posts.find_moved(self.comparison.created_at, start, since)
 
 
 @dataclass(frozen=True)
@@ -158,6 +141,11 @@ class PaidSides:
     test: ABTest
     versions: dict[TestSide, ModelVersion]
     calls: bool
+
+    @property
+    def context_posts(self) -> int | None:
+        """On how many posts the calls that are to be made depend."""
+        return context_of([FitSide(self.project, self.runtime, version) for version in self.versions.values()])
 
     def predict(self, batch: Batch, now: datetime) -> dict[TestSide, list[ContentForecast | None]]:
         """Return the forecasts of the first posts of a batch, as many as are settled; make those that are missing."""
@@ -196,23 +184,23 @@ class MadeSide:
         """Return the forecasts that were made."""
         return [self.made[int(position) + 1] or NO_FORECAST for position in origins.position]
 
-    def find_moved(self, since: datetime) -> set[str]:
-        """Return what the side itself does."""
-        return self.side.find_moved(since)
 
-
-def context_of(sides: Sequence[Side]) -> int | None:
+def context_of(sides: Sequence[Side | PaidSides]) -> int | None:
     """Return on how many posts the forecasts of all sides depend; None for all."""
     numbers = [side.context_posts for side in sides]
     known = [number for number in numbers if number is not None]
     return max(known) if len(known) == len(numbers) else None
 
 
-def score_batch(comparison: LiveComparison, batch: Batch, sides: tuple[Side, Side]) -> list[PostScore]:
+def score_batch(
+    comparison: LiveComparison, batch: Batch, sides: tuple[Side, Side], moved: Collection[str] = ()
+) -> list[PostScore]:
     """Forecast and score the posts of a batch with both sides.
 
-    Left out are posts that one of them cannot forecast, that one was fitted to before they moved, and, by the clock,
-    those before which no origin was.
+    Posts that one of them cannot forecast are left out and, by the clock, those before which no origin was.
+
+    Args:
+        moved: the ids of posts that are left out, since the sides knew them under an earlier time.
 
     Raises:
         RetrainerError: a side cannot be loaded or cannot forecast.
@@ -220,46 +208,31 @@ def score_batch(comparison: LiveComparison, batch: Batch, sides: tuple[Side, Sid
     rows = batch.rows
     if not len(rows):
         return []
-    since = batch.posts["created_at"].iloc[rows[0]].to_pydatetime()
-    moved = sides[0].find_moved(since) | sides[1].find_moved(since)
     if moved:
-        rows = rows[~batch.posts["post_id"].iloc[rows].isin(moved).to_numpy()]
-    origins, owners = _origins(comparison, batch.posts, rows)
-    parts = [
-        _score(get_model_type(comparison.model_type_name), batch.posts, sides, origins[part], rows[owners[part]])
-        for part in _parts(owners)
-    ]
-    return [score for part in parts for score in part]
+        rows = rows[~batch.posts["post_id"].iloc[rows].isin(list(moved)).to_numpy()]
+    origins, rows = _origins(comparison, batch.posts, rows)
+    model_type = get_model_type(comparison.model_type_name)
+    parts = [slice(start, start + _ORIGINS_AT_ONCE) for start in range(0, len(rows), _ORIGINS_AT_ONCE)]
+    return [score for part in parts for score in _score(model_type, batch.posts, sides, origins[part], rows[part])]
 
 
 def _origins(
     comparison: LiveComparison, posts: pd.DataFrame, rows: NDArray[np.int64]
 ) -> tuple[Origins, NDArray[np.int64]]:
-    """Return the origins from which posts are forecast, and (n,) the index of the post of each origin."""
+    """Return the origins from which posts are forecast, one each, and the rows of these posts.
+
+    By the clock, it is the first one since the post before. The number of all origins in a gap depends on how long it
+    turns out to be, so their mean would favour forecasts that are too early.
+    """
     if comparison.origin == "post" or comparison.spacing_hours is None:
         known = get_model_type(comparison.model_type_name).target_time_known
-        return Origins.before(posts, rows, target_time_known=known), np.arange(len(rows), dtype=np.int64)
+        return Origins.before(posts, rows, target_time_known=known), rows
     times = utc_times(posts).astype(np.int64)  # in microseconds
     start = np.datetime64(comparison.starts_after.replace(tzinfo=None), "us").astype(np.int64)
     spacing = max(1, round(timedelta(hours=comparison.spacing_hours) / timedelta(microseconds=1)))
-    first = np.maximum(-((start - times[rows - 1]) // spacing), 1)  # the first origin that is not before the last post
-    count = np.maximum(-((start - times[rows]) // spacing) - first, 0)
-    numbers = [begin + evenly_spaced(int(n), MAX_ORIGINS) for begin, n in zip(first, count, strict=True)]
-    owners = np.repeat(np.arange(len(rows), dtype=np.int64), [len(found) for found in numbers])
-    number = np.concatenate(numbers) if numbers else np.zeros(0, dtype=np.int64)
-    at = (start + number * spacing).astype("datetime64[us]")
-    return Origins(at, rows[owners] - 1), owners
-
-
-def _parts(owners: NDArray[np.int64]) -> list[slice]:
-    """Return the origins in parts, of which each has all origins of its posts."""
-    parts, start = [], 0
-    while start < len(owners):
-        stop = min(start + _ORIGINS_AT_ONCE, len(owners))
-        stop = int(np.searchsorted(owners, owners[stop - 1], side="right"))
-        parts.append(slice(start, stop))
-        start = stop
-    return parts
+    first = start + spacing * np.maximum(-((start - times[rows - 1]) // spacing), 1)
+    reached = first < times[rows]
+    return Origins(first[reached].astype("datetime64[us]"), rows[reached] - 1), rows[reached]
 
 
 def _score(
@@ -269,7 +242,7 @@ def _score(
     origins: Origins,
     rows: NDArray[np.int64],
 ) -> list[PostScore]:
-    """Score the forecasts from some origins; the scores of a post with several origins are their means."""
+    """Score the forecasts of the posts at `rows`, each from its origin."""
     forecasts, others = (side.predict(posts, origins) for side in sides)
     keep = model_type.scorable(forecasts) & model_type.scorable(others)
     if not keep.any():
@@ -285,21 +258,14 @@ def _score(
     else:
         scores = (model_type.overall_score(figures), model_type.overall_score(other_figures))
         stakes = score_stakes(*scores)
-    scored, starts, counts = np.unique(rows[keep], return_index=True, return_counts=True)
+    scored = posts[["post_id", "created_at"]].iloc[rows[keep]]
     columns = (
-        posts["post_id"].iloc[scored].tolist(),
-        [time.to_pydatetime() for time in posts["created_at"].iloc[scored]],
-        counts.tolist(),
-        *(_means(values, starts, counts).tolist() for values in (figures, other_figures, *stakes)),
+        scored["post_id"].tolist(),
+        [time.to_pydatetime() for time in scored["created_at"]],
+        *(values.tolist() for values in (figures, other_figures, *stakes)),
     )
     return [PostScore(*row) for row in zip(*columns, strict=True)]
 
 
 def _timing_stakes(own: TimingForecasts, other: TimingForecasts, wait: NDArray[np.float64]) -> Stakes:
     return crps_stakes(own.quantiles, other.quantiles, wait)
-
-
-def _means(values: NDArray[np.float64], starts: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return the means of neighbouring rows."""
-    sums: NDArray[np.float64] = np.add.reduceat(values, starts, axis=0)
-    return sums / (counts if values.ndim == 1 else counts[:, None])

@@ -7,11 +7,12 @@ when the post has come, and tells only the posts before and the time of the post
 from __future__ import annotations
 
 import logging
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from retrainer.errors import AlgorithmError, CostLimitReached, RetrainerError
+from retrainer.files import exclusive_lock
 from retrainer.model_types.base import Origins
 from retrainer.model_types.content import ContentForecast
 from retrainer.posts.validation import shorten
@@ -19,7 +20,7 @@ from retrainer.registry.budgets import SharedBudget
 from retrainer.registry.tables import LiveForecast
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from datetime import datetime
 
     import numpy as np
@@ -104,12 +105,39 @@ def shadow_forecasts(
     found = [_find(project.registry, side.fit, posts, rows, _is_shadow) for side in sides]
     missing = [index for index in range(len(rows)) if not _is_complete(found, index)]
     if missing and all(side.model for side in sides):
+        before = _count(found)
         try:
-            _make_missing(project, runtime, sides, posts, rows, now, found, missing)
+            with _alone(project, sides[0].test_id):
+                _make_missing(project, runtime, sides, posts, rows, now, found, missing)
+        except TimeoutError:
+            log.info("Another process is making the forecasts of the A/B test '%s'", sides[0].test_id)
         except RetrainerError as error:
             log.warning("The A/B test '%s' makes no paid calls for now: %s", sides[0].test_id, error)
+        if made := _count(found) - before:
+            log.info("Made %d forecasts for the A/B test '%s'", made, sides[0].test_id)
     count = max((index + 1 for index in range(len(rows)) if _is_complete(found, index)), default=0)
     return [forecasts[:count] for forecasts in found]
+
+
+@contextmanager
+def _alone(project: Project, test_id: str) -> Iterator[None]:
+    """Keep other processes from making the calls of a test, which would be paid for twice.
+
+    One that uses another project folder with the same database is not kept from it, but from exceeding the limit.
+
+    Raises:
+        TimeoutError: another process is making them.
+    """
+    path = project.answers_dir.parent / f"{test_id}.lock"
+    with ExitStack() as stack:
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            stack.enter_context(exclusive_lock(path, timeout=0))
+        except TimeoutError:
+            raise
+        except OSError as error:  # the limit holds without the lock
+            log.debug("Cannot lock '%s': %s", path, error.strerror)
+        yield
 
 
 def _make_missing(
@@ -203,6 +231,10 @@ def _is_complete(found: list[list[ContentForecast | None]], index: int) -> bool:
         if not _has_text(forecast):
             return forecast is not None
     return True
+
+
+def _count(found: list[list[ContentForecast | None]]) -> int:
+    return sum(forecast is not None for forecasts in found for forecast in forecasts)
 
 
 def _has_text(forecast: ContentForecast | None) -> bool:

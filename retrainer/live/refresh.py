@@ -21,14 +21,21 @@ MAX_MODELS = 100  # that are brought up to date by a look at many streams; each 
 
 
 def refresh_live(
-    project: Project, runtime: Runtime, model_type: ModelTypeName, now: datetime, *, decide: bool = True
+    project: Project,
+    runtime: Runtime,
+    model_type: ModelTypeName,
+    now: datetime,
+    *,
+    decide: bool = True,
+    calls: bool = True,
 ) -> None:
     """Score the new live posts of a model.
 
     Args:
         decide: whether to decide a running A/B test.
+        calls: whether to make the missing forecasts of the paid sides of an A/B test.
     """
-    update_live(project, runtime, model_type, now)
+    update_live(project, runtime, model_type, now, calls=calls)
     if decide:
         decide_test(project, runtime, model_type, now)
 

@@ -14,7 +14,7 @@ from retrainer.registry.refits import fit_name
 from retrainer.registry.tables import COMPARED_WITH
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from datetime import datetime
 
     from numpy.typing import NDArray
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 Against = Literal["naive", "previous", "challenger"]
 Verdict = Literal["fine", "worse_than_naive", "worse_than_previous", "too_few_posts"]
+
+_SMALL = 0.02  # a smaller difference of errors does not matter
 
 
 class Score(NamedTuple):
@@ -170,6 +172,17 @@ def summarize_live(registry: Registry, model_type: ModelTypeName | None = None) 
     }
 
 
+def score_versions(rows: Iterable[LiveComparison]) -> dict[str, Score]:
+    """Return the live scores of versions over all of their live fits; see `list_scored_versions`."""
+    found: dict[str, tuple[int, NDArray[np.float64]]] = {}
+    types = {}
+    for row in rows:
+        count, sums = found.get(row.version_id, (0, 0.0))
+        found[row.version_id] = (count + row.num_scored, sums + np.asarray(row.sums, dtype=float))
+        types[row.version_id] = row.model_type_name
+    return {version_id: Score.from_sums(types[version_id], *sums) for version_id, sums in found.items()}
+
+
 def list_comparisons(registry: Registry) -> list[LiveComparison]:
     """Return the current comparisons of the fits in production, of all streams of the registry, in a fixed order.
 
@@ -214,7 +227,9 @@ def describe_verdict(comparisons: Sequence[ComparisonReport]) -> str:
         case "fine":
             return _sentence("Fine", naive, "better")
         case "too_few_posts":
-            return _sentence("Too few posts to say", naive, None)
+            error = naive.error if naive is not None else None
+            is_equal = error is not None and error.max_difference <= _SMALL
+            return _sentence("As good as the naive forecast" if is_equal else "Too few posts to say", naive, None)
 
 
 def _sentence(verdict: str, comparison: ComparisonReport | None, found: Literal["worse", "better"] | None) -> str:

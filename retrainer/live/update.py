@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from functools import cache, cached_property
+from typing import TYPE_CHECKING, Literal
 
 from retrainer.errors import DatabaseError, NothingToRollBack, PostsError, RetrainerError
 from retrainer.evaluation.sequential import EProcess
@@ -20,6 +20,7 @@ from retrainer.live.forecasting import FitSide, MadeSide, NaiveSide, PaidSides, 
 from retrainer.live.posts import LivePosts
 from retrainer.live.scores import Totals
 from retrainer.pipeline.loading import NAIVE_ALGORITHM, is_paid, train_naive_model
+from retrainer.registry.budgets import TEST_SIDES
 from retrainer.registry.live import append_live_scores, cut_live_scores
 from retrainer.registry.tables import LiveComparison
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from retrainer.model_types import ModelTypeName
     from retrainer.project import Project
     from retrainer.registry.budgets import TestSide
+    from retrainer.registry.live import PostScore
     from retrainer.registry.registry import Registry
     from retrainer.registry.tables import ABTest, ModelVersion
     from retrainer.runtime import Runtime
@@ -60,7 +62,7 @@ def update_live(
     production = project.registry.get_production(model_type)
     if production is None:
         return []
-    update = _Update(project, runtime, model_type, now, calls=calls)
+    update = _Update.begin(project, runtime, model_type, now, calls=calls)
     found: list[tuple[Against, ModelVersion | None, ABTest | None]] = [("naive", None, None)]
     previous = _find_previous(project, model_type)
     if previous is not None and previous.fit != production.fit:
@@ -98,7 +100,8 @@ def update_comparison(
     Raises:
         RetrainerError: the fit cannot be loaded or cannot forecast, or the database or the posts cannot be read.
     """
-    return _Update(project, runtime, version.model_type_name, now, calls=False).compare(version, against, None, None)
+    update = _Update.begin(project, runtime, version.model_type_name, now, calls=False)
+    return update.compare(version, against, None, None)
 
 
 def _find_previous(project: Project, model_type: ModelTypeName) -> ModelVersion | None:
@@ -140,6 +143,13 @@ class _Update:
     now: datetime
     calls: bool
 
+    @classmethod
+    def begin(
+        cls, project: Project, runtime: Runtime, model_type: ModelTypeName, now: datetime, *, calls: bool
+    ) -> _Update:
+        """Begin an update, in which each algorithm is looked up once."""
+        return cls(project, replace(runtime, algorithms=cache(runtime.algorithms)), model_type, now, calls)
+
     @cached_property
     def _posts(self) -> LivePosts:
         return LivePosts(self.project.posts, self.model_type, self.now)
@@ -158,13 +168,11 @@ class _Update:
         sides = (self._side(version), self._naive(comparison) if other is None else self._side(other))
         paid: dict[TestSide, ModelVersion] = {}
         if test is not None and other is not None:
-            names: tuple[TestSide, TestSide] = ("production", "challenger")
-            both = zip(names, (version, other), strict=True)
+            both = zip(TEST_SIDES, (version, other), strict=True)
             paid = {name: one for name, one in both if is_paid(self.runtime, one)}
-        scorer = _Scorer(
-            sides, PaidSides(self.project, self.runtime, test, paid, self.calls) if test and paid else None
-        )
-        return self._bring_up_to_date(comparison, scorer)
+        of_test = PaidSides(self.project, self.runtime, test, paid, self.calls) if test is not None and paid else None
+        began = min(one.training_began_at for one in (version, other) if one is not None)
+        return self._bring_up_to_date(comparison, _Scorer(self.project, sides, of_test, began))
 
     def _find(
         self, version: ModelVersion, against: Against, other: ModelVersion | None, test: ABTest | None
@@ -300,30 +308,46 @@ class _Update:
 
 @dataclass(frozen=True)
 class _Scorer:
-    """Both sides of a comparison, of which some may be the paid sides of an A/B test."""
+    """Both sides of a comparison, of which some may be the paid sides of an A/B test.
 
+    Attributes:
+        training_began_at: when the first of the sides began to be trained; posts that moved later were known to it.
+    """
+
+    project: Project
     sides: tuple[Side, Side]
     of_test: PaidSides | None
+    training_began_at: datetime
 
     @property
     def context(self) -> int | None:
-        return context_of(self.sides)
+        return context_of([*self.sides, *([self.of_test] if self.of_test else [])])
 
-    def score(self, comparison: LiveComparison, batch: Batch, now: datetime) -> tuple[Batch, list[Any]] | None:
+    def score(self, comparison: LiveComparison, batch: Batch, now: datetime) -> tuple[Batch, list[PostScore]] | None:
         """Score a batch, or as many of its first posts as the paid sides have forecast; None if they have none."""
-        if self.of_test is None or not len(batch.rows):
-            return batch, score_batch(comparison, batch, self.sides)
-        made = self.of_test.predict(batch, now)
-        count = min(len(forecasts) for forecasts in made.values())
-        if count == 0:
-            return None
-        if count < len(batch.rows):
-            batch = batch.up_to(count)
-        first, second = (
-            MadeSide(side, dict(zip(batch.rows.tolist(), made[name], strict=False))) if name in made else side
-            for name, side in zip(("production", "challenger"), self.sides, strict=True)
-        )
-        return batch, score_batch(comparison, batch, (first, second))
+        if not len(batch.rows):
+            return batch, []
+        first, second = self.sides
+        if self.of_test is not None:
+            made = self.of_test.predict(batch, now)
+            count = min(len(forecasts) for forecasts in made.values())
+            if count == 0:
+                return None
+            batch = batch if count == len(batch.rows) else batch.up_to(count)
+            rows = batch.rows.tolist()
+            first, second = (
+                MadeSide(side, dict(zip(rows, made[name], strict=False))) if name in made else side
+                for name, side in zip(TEST_SIDES, self.sides, strict=True)
+            )
+        return batch, score_batch(comparison, batch, (first, second), self._find_moved(comparison, batch))
+
+    def _find_moved(self, comparison: LiveComparison, batch: Batch) -> set[str]:
+        """Return the posts of a batch that counted as known before they moved past the start."""
+        start = (comparison.starts_after, comparison.starts_after_post_id)
+        if start[1] is None:  # all posts of that time
+            start = (start[0] + timedelta(microseconds=1), "")
+        since = batch.posts["created_at"].iloc[batch.rows[0]].to_pydatetime()
+        return self.project.posts.find_moved(self.training_began_at, (start[0], start[1] or ""), since)
 
 
 def _position(comparison: LiveComparison) -> PostKey:

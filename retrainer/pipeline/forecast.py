@@ -318,7 +318,7 @@ def _next_content(project: Project, runtime: Runtime, version: ModelVersion, now
     texts.warn_if_trained_later(version)
     target_time = stream.at + timedelta(hours=_median_wait(project, runtime, stream))
     (forecast,) = model.predict(texts.posts, texts.origins(texts.at, target_time=target_time))
-    if model.algorithm.description.paid and at in {None, "last"}:
+    if model.algorithm.description.paid and at is None:
         _keep(project, version, texts, target_time, forecast)
     return replace(
         stream.next_post(version, target_time),
@@ -333,7 +333,7 @@ def _next_content(project: Project, runtime: Runtime, version: ModelVersion, now
 def _keep(
     project: Project, version: ModelVersion, texts: _Moment, target_time: datetime, forecast: ContentForecast
 ) -> None:
-    """Keep a forecast that was paid for, so that it can be scored; one as of a past time may know what came since."""
+    """Keep a forecast of what comes after now that was paid for, so that it can be scored when it has come."""
     try:
         project.registry.keep_forecast(
             LiveForecast(

@@ -19,7 +19,7 @@ from retrainer.registry.tables import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from sqlalchemy import ColumnElement, Connection
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from retrainer.model_types import ModelTypeName
 
 _CHUNK_ROWS = 5_000
+_MAX_PARAMETERS = 1_000
 
 
 class Progress(NamedTuple):
@@ -54,7 +55,6 @@ class PostScore(NamedTuple):
 
     post_id: str
     created_at: datetime
-    num_origins: int
     figures: list[float]
     other_figures: list[float]
     loss: float
@@ -121,6 +121,15 @@ class Live(Scope):
         query = select(LiveComparison).where(LiveComparison.comparison_id.in_(newest))
         with self.database.read() as session:
             return list(session.scalars(query.order_by(LiveComparison.stream, LiveComparison.model_type.desc())))
+
+    def list_scored_versions(self, version_ids: Iterable[str | None]) -> list[LiveComparison]:
+        """Return the comparisons of these versions with the naive forecast that have scores, one for each live fit."""
+        one, ids = LiveComparison, {version_id for version_id in version_ids if version_id is not None}
+        query = select(one).where(self.is_within(one), one.against == "naive", one.num_scored > 0)
+        if len(ids) <= _MAX_PARAMETERS:  # of more, those of all versions are read
+            query = query.where(one.version_id.in_(ids))
+        with self.database.read() as session:
+            return list(session.scalars(query.order_by(one.comparison_id)))
 
     def get_last_rollback_from(self, version_id: str) -> LedgerEntry | None:
         """Return the last automatic rollback that took a version out of production; None if there was none."""

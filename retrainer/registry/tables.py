@@ -426,7 +426,6 @@ class LiveScore(Base):
     comparison_id: Mapped[int] = mapped_column(ForeignKey(LiveComparison.comparison_id), primary_key=True)
     post_id: Mapped[str] = mapped_column(PlainText, primary_key=True)
     created_at: Mapped[datetime]  # of the post
-    num_origins: Mapped[int]
     figures: Mapped[list[Any]]  # of the live fit: the score components, for timing followed by crps_hours, covered, pit
     other_figures: Mapped[list[Any]]
     loss: Mapped[float]  # these five as in `Stakes`

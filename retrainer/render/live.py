@@ -61,7 +61,7 @@ def _show_weeks(weeks: Sequence[LiveWeek], total: int) -> None:
         "Naive": lambda week: format_score(week.naive.score),
         "Before": lambda week: _format_score(week.previous),
         "Challenger": lambda week: _format_score(week.challenger),
-        "Skill": lambda week: Styled(f"{week.skill:+.3f}", skill_style(week.skill)),
+        "Skill": lambda week: Styled(f"{week.skill:+.3f}", skill_style(round(week.skill, 3))),
         "CRPS": lambda week: _format_crps(week.live),
         "CRPS naive": lambda week: _format_crps(week.naive),
         "In 80%": lambda week: _format_coverage(week.live),
@@ -190,9 +190,8 @@ def _format_coverage(score: Score) -> str:
 
 def _format_interval(interval: ErrorInterval) -> str:
     """Return by how much the error is larger or smaller, such as `-21 to -8%`."""
-    low = "…" if interval.high is None else f"{-interval.high * 100:+.0f}"
-    high = "…" if interval.low is None else f"{-interval.low * 100:+.0f}"
-    return f"{low} to {high}%"
+    low, high = ("…" if end is None else f"{round(-end * 100) or 0:+d}" for end in (interval.high, interval.low))
+    return "±0%" if (low, high) == ("+0", "+0") else f"{low} to {high}%"
 
 
 def _format_evidence(value: float) -> str:

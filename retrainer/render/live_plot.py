@@ -41,6 +41,8 @@ def draw(report: LiveReport, path: Path) -> None:
     if not report.weeks:
         raise UsageError("--plot: no live post has been scored yet", hint="Try again when posts have come")
 
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter  # noqa: PLC0415  slow to import
+
     def draw_on(figure: Figure) -> None:
         scores, errors, evidence = figure.subplots(3, sharex=True, height_ratios=(3, 2, 2))
         _draw_scores(scores, report)
@@ -48,6 +50,9 @@ def draw(report: LiveReport, path: Path) -> None:
         _draw_evidence(evidence, report)
         for axes in (scores, evidence):
             axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
+        locator = AutoDateLocator(maxticks=9)  # type: ignore[no-untyped-call]
+        evidence.xaxis.set_major_locator(locator)
+        evidence.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
         figure.align_ylabels()
 
     write_figure(draw_on, path, (9, 6.5))

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from retrainer import console
+from retrainer.posts.validation import number
 from retrainer.render.cells import (
     format_actor,
     format_id,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from retrainer.algorithms import Importance
     from retrainer.console import Styled
     from retrainer.doctor import Finding
+    from retrainer.live.summary import Score
     from retrainer.model_types import ModelTypeName
     from retrainer.pipeline.retention import Prunable
     from retrainer.posts.store import PostsSummary
@@ -53,11 +55,17 @@ def show_history(
     runs: Sequence[TrainingRun],
     total: int,
     changes: Sequence[LedgerEntry],
+    live: Mapping[str, Score],
     short_ids: Mapping[str, str],
     *,
     with_stream: bool = False,
 ) -> None:
-    """Print training runs, and the latest changes of production; `with_stream`, with the stream of each."""
+    """Print training runs, and the latest changes of production.
+
+    Args:
+        live: the live scores of versions that have any.
+        with_stream: whether to show the stream of each run.
+    """
     if not runs:
         empty = "No training runs. Start one with `retrainer train`"
         console.text(f"No training runs on this page, {total} in all" if total else empty)
@@ -71,17 +79,23 @@ def show_history(
             format_id(run.model_version_id, short_ids),
             format_score(run.test_overall_score),
             format_score(run.production_score),
+            *([_format_live(live.get(run.model_version_id or ""))] if live else []),
             format_result(run),
             run.promotion_reason or run.error or "",
         )
         for run in runs
     ]
     columns = ["Run", moment_heading("Started"), *_stream_heading(with_stream), "Type", "Version", "Score"]
-    columns += ["Production", "Result", "Reason"]
+    columns += ["Production", *(["Live"] if live else []), "Result", "Reason"]
     title = f"Training runs ({len(runs)} of {total})"
-    console.table(columns, rows, title=title, right=["Score", "Production"], optional=["Production"], cut=True)
+    scores = ["Score", "Production", "Live"]
+    console.table(columns, rows, title=title, right=scores, optional=["Production"], cut=True)
     if changes:
         _show_changes(changes, short_ids, with_stream=with_stream)
+
+
+def _format_live(score: Score | None) -> str:
+    return format_score(score and score.score)
 
 
 def _stream_heading(with_stream: bool) -> list[str]:
@@ -223,10 +237,15 @@ def show_version(
     evaluations: Sequence[ModelEvaluation],
     entries: Sequence[LedgerEntry],
     importance: Sequence[Importance],
+    live: Score | None,
     *,
     with_stream: bool = False,
 ) -> None:
-    """Print everything about a version: training, feature importance, scores, decisions."""
+    """Print everything about a version: training, feature importance, scores, decisions.
+
+    Args:
+        live: its score on live posts; None without any.
+    """
     options = ", ".join(f"{key}: {_format_option(value)}" for key, value in _flatten(version.hyperparameters))
     state = f"{', in production' if version.is_production else ''}{', pinned' if version.pinned else ''}"
     for label, value in (
@@ -240,6 +259,7 @@ def show_version(
             if (refit := version.refit)
             else []
         ),
+        *([("Live", f"score {format_score(live.score)} on {number(live.num_posts, 'live post')}")] if live else []),
         ("Options", options or "none"),
         ("Files", version.file_path),
     ):

@@ -178,11 +178,14 @@ def _find_drift(project: Project, key: ModelKey, now: datetime, last: datetime) 
     """
     if now.date() <= last.date():  # no day has been completed since
         return None
-    from retrainer.live.drift import CONCERNS, measure_drift  # noqa: PLC0415  they import pandas
+    from retrainer.live.drift import CONCERNS, can_alarm, measure_drift  # noqa: PLC0415  they import pandas
 
+    own = project.for_stream(key.stream)
+    if not can_alarm(own, key.model_type, now):
+        return None
     alarms = [
         drift.sentence[0].lower() + drift.sentence[1:]
-        for drift in measure_drift(project.for_stream(key.stream), key.model_type, now)
+        for drift in measure_drift(own, key.model_type, now)
         if drift.kind in CONCERNS[key.model_type]
         and drift.since is not None
         and drift.since >= last.date()

@@ -13,7 +13,7 @@ import pytest
 from fastapi.routing import APIRoute
 
 from retrainer.api.project_metrics import ProjectMetrics
-from retrainer.api.routes import health, read, streams, write
+from retrainer.api.routes import ab_tests, health, live, read, streams, write
 from retrainer.pipeline.run import retrain
 from tests.api.conftest import PATIENCE
 from tests.api.test_operation import of, samples
@@ -35,7 +35,10 @@ NOT_ABOUT_A_MODEL = {
     "/metrics": "all streams, for Prometheus, which has no use for one",
 }
 ROUTES = [
-    route for module in (read, write, streams, health) for route in module.router.routes if isinstance(route, APIRoute)
+    route
+    for module in (read, write, live.look, live.change, ab_tests.look, ab_tests.change, streams, health)
+    for route in getattr(module, "router", module).routes
+    if isinstance(route, APIRoute)
 ]
 
 
@@ -242,9 +245,9 @@ def test_metrics_of_several_streams_have_their_names(
     open_project(folder).for_stream(HOSTILE).registry.hold("timing", "for a test", NOW)
     seen = samples(serve())
     assert not ProjectMetrics(open_project(folder)).may_be_kept(NOW), "there may be several streams by then"
-    for name, (live, _) in versions.items():
+    for name, (version_id, _) in versions.items():
         labels = {"stream": name, "model_type": "timing"}
-        assert seen[of("retrainer_production_info", version_id=live, algorithm="baseline", **labels)] == 1
+        assert seen[of("retrainer_production_info", version_id=version_id, algorithm="baseline", **labels)] == 1
         assert seen[of("retrainer_automatic_promotion_held", **labels)] == (name == HOSTILE)
         assert seen[of("retrainer_last_run_failed", **labels)] == 0
         assert seen[of("retrainer_posts", stream=name)] == 120

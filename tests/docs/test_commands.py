@@ -36,6 +36,7 @@ BASELINE = {"RETRAINER_TIMING_MODEL__ALGORITHM": "baseline", "RETRAINER_CONTENT_
 SETTINGS = {
     "docs/tutorial.md": {},
     "docs/content.md": {"RETRAINER_TIMING_MODEL__ALGORITHM": "baseline"},
+    "docs/live.md": {},
 }
 NEW_PROJECT = "retrainer init project; cd project; retrainer posts import ../posts.csv"
 THREE_STREAMS = (
@@ -45,7 +46,9 @@ THREE_STREAMS = (
 SETUP = {
     "docs/importing.md": "retrainer init project; cd project",
     "docs/content.md": f"{NEW_PROJECT}; retrainer train timing",
+    "docs/live.md": "retrainer init project; cd project",
     "docs/metrics.md": f"{NEW_PROJECT}; retrainer train content",
+    "docs/ab-tests.md": NEW_PROJECT,
     "docs/promotion.md": NEW_PROJECT,
     "docs/python-api.md": NEW_PROJECT,
     "docs/replay.md": NEW_PROJECT,

@@ -303,8 +303,9 @@ def real_forecasts() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     posts = prepare(sample_posts(count=3300))
     rows = np.arange(1200, 3200)
     times = utc_times(posts)
-    sides = [forecast("baseline", posts.iloc[start:1200], posts, rows) for start in (0, 1000)]
-    return sides[0], sides[1], hours_between(times[rows - 1], times[rows])
+    later = posts.iloc[1000:].reset_index(drop=True)
+    sides = forecast("baseline", posts, 1200, rows), forecast("baseline", later, 200, rows - 1000)
+    return *sides, hours_between(times[rows - 1], times[rows])
 
 
 @pytest.mark.slow

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.live.paid import claude, complete, paid
+from tests.live.updating import content_project, live_folder, live_project
 
-__all__ = ["claude", "complete", "paid"]
+__all__ = ["claude", "complete", "content_project", "live_folder", "live_project", "paid"]
 
 if TYPE_CHECKING:
     from pathlib import Path

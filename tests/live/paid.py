@@ -108,10 +108,10 @@ class Paid(NamedTuple):
             SharedBudget.add_for_test(session, TEST_ID, dollars, NOW)
 
     def limit_after_two_posts(self) -> float:
-        """Make the forecasts of the first two posts, and limit each side to what three of them cost at most."""
+        """Make the forecasts of the first two posts, and limit each side to what six of them cost."""
         self.limit(1.0)
         self.shadow(LIVE[:2])
-        limit = round(max(self.used()) * 2, 6)
+        limit = round(max(self.used()) * 3, 6)
         with self.project.registry.database.write() as session:
             session.execute(sa.update(Budget).values(limit_usd=limit))
         return limit

@@ -41,12 +41,16 @@ def record_scores(
 ) -> LiveComparison:
     """Store a comparison of the production version and its scores on n posts, by the CRPS of both sides.
 
+    The scores are added to the comparison that `update_live` has made, if it was called before.
+
     Of timing, a post counts as within 6 hours, and inside the interval, if its CRPS is at most 3; of content, both
     components are 1 - loss / 12.
     """
     version = project.registry.get_production(model_type)
     assert version
-    comparison = project.registry.add_live_comparison(
+    current = [one for one in project.registry.list_current_live_comparisons() if one.model_type == model_type]
+    found = next((one for one in current if one.against == against), None)
+    comparison = found or project.registry.add_live_comparison(
         LiveComparison(
             stream=project.stream,
             model_type=model_type,
@@ -71,8 +75,7 @@ def record_scores(
     scores = [
         PostScore(
             post_id=f"live-{row:06d}",
-            created_at=MONDAY + timedelta(hours=gap_hours * (row + 1)),
-            num_origins=1,
+            created_at=comparison.starts_after + timedelta(hours=gap_hours * (row + 1)),
             figures=sides[0][row].tolist(),
             other_figures=sides[1][row].tolist(),
             **{name: float(getattr(stakes, name)[row]) for name in Stakes._fields},

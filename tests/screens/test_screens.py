@@ -43,6 +43,7 @@ READING = (
     "predict timing",
     "predict timing --until 2d --next 3",
     "predict content",
+    "ab status",
     "plugins",
     "prune --dry-run",
     "doctor",
@@ -61,6 +62,8 @@ CHANGING = (
     "replay --from 2024-10-01 --policy monthly:schedule_days=30",
     "promote timing@latest",
     "rollback timing",
+    "ab start timing timing@latest --share 20",
+    "ab stop timing --keep",
     "hold timing",
     "release content",
     "pin timing@production",
@@ -87,6 +90,7 @@ SOURCE = (
     """{type: sql, url: "sqlite:///data/retrainer.db", query: "SELECT post_id, created_at FROM posts", stream: notes}"""
 )
 BEFORE = {
+    "ab stop timing --keep": ["ab start timing timing@latest"],
     "restore-backup project.backup --replace --yes": ["backup project.backup"],
     "import model.zip": [
         "init other",

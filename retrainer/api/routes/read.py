@@ -23,6 +23,7 @@ from retrainer.api.dependencies import (
 from retrainer.api.middleware import unauthorized
 from retrainer.api.responses import DocumentResponse, document_body
 from retrainer.errors import UsageError
+from retrainer.live.summary import score_versions
 from retrainer.model_types import MODEL_TYPE_NAMES, ModelTypeName
 from retrainer.model_types.timing import INTERVAL_LEVEL
 from retrainer.pipeline.comparing import compare_versions
@@ -54,7 +55,6 @@ At = Annotated[
 Subject = Annotated[
     str | None,
     Query(
-        max_length=1000,
         description="Who asks: while an A/B test runs, the same side of it answers the same subject. By default, "
         "production answers.",
     ),
@@ -94,7 +94,8 @@ async def version(state: State, version_id: VersionId, stream: VersionStream = N
         importance = state.cache.importance(found)
         is_complete = importance is not None and all(reliability is not None for _, reliability in evaluations)
         scored = [(row, reliability or []) for row, reliability in evaluations]
-        return document_body(VersionLifeDocument.from_rows(found, scored, entries, importance or []))
+        live = score_versions(registry.list_scored_versions([found.version_id])).get(found.version_id)
+        return document_body(VersionLifeDocument.from_rows(found, scored, entries, importance or [], live))
 
     key = ("version", version_id, stream)
     keep = lambda: is_complete and state.streams.are_in_database()  # noqa: E731
@@ -117,10 +118,12 @@ def training_history(
     """List training runs, newest first, and the latest changes of production, regardless of the filters."""
     registry = state.streams.select(stream)
     run_filter = RunFilter(status=status, promoted=promoted, offset=(page - 1) * limit)
+    runs = registry.list_runs(model_type, limit, run_filter)
     return HistoryDocument.from_rows(
-        registry.list_runs(model_type, limit, run_filter),
+        runs,
         registry.count_runs(model_type, run_filter),
         registry.list_ledger_entries(model_type=model_type, actions=PRODUCTION_CHANGE_ACTIONS, limit=limit),
+        score_versions(registry.list_scored_versions(run.model_version_id for run in runs)),
     )
 
 

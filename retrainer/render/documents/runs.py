@@ -12,6 +12,7 @@ from retrainer.render.documents.versions import DecisionDocument
 
 if TYPE_CHECKING:
     from retrainer.fleet.run import FleetResult
+    from retrainer.live.summary import Score
     from retrainer.pipeline.results import Failure, RunResult
     from retrainer.registry import tables
 
@@ -45,6 +46,23 @@ class RunDocument(Document):
     refusals: int | None = Field(examples=[0], description="Paid calls that the service refused.")
 
 
+class ListedRunDocument(RunDocument):
+    """One training run, with the live scores of its version."""
+
+    live_score: float | None = Field(None, examples=[0.6981], description="Score on the posts since it went live.")
+    num_live_posts: int | None = Field(None, examples=[412])
+
+    @classmethod
+    def from_row(cls, run: "tables.TrainingRun", live: "Mapping[str, Score]") -> Self:
+        """Build the document.
+
+        Args:
+            live: the live scores of versions that have any.
+        """
+        score = live.get(run.model_version_id or "")
+        return cls.build(run, live_score=score and score.score, num_live_posts=score and score.num_posts)
+
+
 def run_document(run: "tables.TrainingRun") -> dict[str, Any]:
     """Return a run as events carry it."""
     return RunDocument.model_validate(run).model_dump(mode="json")
@@ -53,7 +71,7 @@ def run_document(run: "tables.TrainingRun") -> dict[str, Any]:
 class HistoryDocument(Document):
     """Training runs, newest first, and the latest changes of production."""
 
-    training_runs: list[RunDocument]
+    training_runs: list[ListedRunDocument]
     count: int = Field(examples=[1], description="How many runs this page lists.")
     total: int = Field(examples=[37], description="How many runs match the filters.")
     changes: list[DecisionDocument] = Field(
@@ -64,9 +82,14 @@ class HistoryDocument(Document):
 
     @classmethod
     def from_rows(
-        cls, runs: "Sequence[tables.TrainingRun]", total: int, changes: "Sequence[tables.LedgerEntry]"
+        cls,
+        runs: "Sequence[tables.TrainingRun]",
+        total: int,
+        changes: "Sequence[tables.LedgerEntry]",
+        live: "Mapping[str, Score]",
     ) -> Self:
-        return cls.model_validate({"training_runs": runs, "count": len(runs), "total": total, "changes": changes})
+        listed = [ListedRunDocument.from_row(run, live) for run in runs]
+        return cls.model_validate({"training_runs": listed, "count": len(runs), "total": total, "changes": changes})
 
 
 class ScoredRunDocument(RunDocument):

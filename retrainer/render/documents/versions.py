@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from retrainer import algorithms
+    from retrainer.live.summary import Score
     from retrainer.model_types import base
     from retrainer.pipeline.retention import Prunable
     from retrainer.registry import tables
@@ -129,6 +130,8 @@ class VersionLifeDocument(VersionDocument):
     evaluations: list[ModelEvaluationDocument]
     ledger: list[DecisionDocument]
     importance: list[ImportanceDocument] = Field(description="Feature importance, if the algorithm reports it.")
+    live_score: float | None = Field(None, examples=[0.6981], description="Score on the posts since it went live.")
+    num_live_posts: int | None = Field(None, examples=[412])
 
     @classmethod
     def from_rows(
@@ -137,9 +140,17 @@ class VersionLifeDocument(VersionDocument):
         evaluations: "Sequence[tuple[tables.ModelEvaluation, Sequence[base.Reliability]]]",
         entries: "Sequence[tables.LedgerEntry]",
         importance: "Sequence[algorithms.Importance]",
+        live: "Score | None" = None,
     ) -> Self:
         documents = [ModelEvaluationDocument.from_row(row, reliability) for row, reliability in evaluations]
-        return cls.build(version, evaluations=documents, ledger=entries, importance=importance)
+        return cls.build(
+            version,
+            evaluations=documents,
+            ledger=entries,
+            importance=importance,
+            live_score=live and live.score,
+            num_live_posts=live and live.num_posts,
+        )
 
 
 class ChangedDocument(Document):

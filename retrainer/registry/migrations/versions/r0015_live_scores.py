@@ -66,7 +66,6 @@ def _create_scores() -> None:
         sa.Column("comparison_id", sa.Integer, sa.ForeignKey(f"{COMPARISONS}.comparison_id"), primary_key=True),
         sa.Column("post_id", PlainText, primary_key=True),
         sa.Column("created_at", UTCDateTime, nullable=False),
-        sa.Column("num_origins", sa.Integer, nullable=False),
         sa.Column("figures", sa.JSON, nullable=False),
         sa.Column("other_figures", sa.JSON, nullable=False),
         *(sa.Column(name, sa.Double, nullable=False) for name in ("loss", "other_loss", "lose", "other_lose", "most")),
