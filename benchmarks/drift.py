@@ -104,8 +104,8 @@ class Tally:
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argument_parser(__doc__, "bench-drift.json")
-    parser.add_argument("--streams", type=int, default=20, help="simulated ones of each rate and rhythm")
-    parser.add_argument("--orders", type=int, default=5, help="of the weeks of each real stream")
+    parser.add_argument("--streams", type=int, default=10, help="simulated ones of each rate and rhythm")
+    parser.add_argument("--orders", type=int, default=3, help="of the weeks of each real stream")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args(arguments)
     results: dict[str, Any] = {"simulated": _measure(_simulated(options.streams, options.seed))}

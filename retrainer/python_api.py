@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from retrainer.live import ab_tests
 from retrainer.live.ab_tests import LEVEL, MAX_POSTS
+from retrainer.live.review import review
 from retrainer.model_types.timing import INTERVAL_LEVEL
 from retrainer.notify import open_runtime
 from retrainer.pipeline import comparing, evaluations, forecast, run
@@ -58,6 +59,7 @@ def retrain(
     project, now = project.choose_stream(stream), as_of or datetime.now(UTC)
     with open_runtime(project, os.environ) as runtime:
         recover(project, runtime)
+        review(project, runtime, model_type, now)
         stale = find_stale_posts(project, [model_type], now) if as_of is None else None
         result = run.retrain(
             project,

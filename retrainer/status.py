@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from retrainer.posts.freshness import Freshness, PostsActivity
     from retrainer.project import Project
     from retrainer.registry.overviews import RunSummary
-    from retrainer.registry.tables import Hold, ModelVersion, TrainingRun
+    from retrainer.registry.tables import ABTest, Hold, ModelVersion, TrainingRun
     from retrainer.schedule.due import Due
     from retrainer.schedule.installed import Schedule
 
@@ -37,6 +37,7 @@ class ModelTypeStatus:
         algorithm: the configured one.
         production: the production version, if any.
         hold: the stop of automatic promotion, if any.
+        ab_test: the running A/B test, if any.
         due: whether it is due.
         due_at: when it is due by `schedule_days`; None if retraining is disabled, or no run has completed.
         last_run: the latest run, whatever its outcome; runs for a past time do not count.
@@ -47,6 +48,7 @@ class ModelTypeStatus:
     algorithm: str
     production: ModelVersion | None
     hold: Hold | None
+    ab_test: ABTest | None
     due: Due
     due_at: datetime | None
     last_run: TrainingRun | None
@@ -127,6 +129,7 @@ def _type_status(project: Project, model_type: ModelTypeName, now: datetime) -> 
         algorithm=settings.model(model_type).algorithm,
         production=registry.get_production(model_type),
         hold=registry.get_hold(model_type),
+        ab_test=registry.get_running_test(model_type),
         due=due(project, model_type, now),
         due_at=next_due_at(project, model_type) if enabled else None,
         last_run=registry.get_last_run(model_type),

@@ -19,6 +19,7 @@ from retrainer.cli.summary import append_summary, failure_summary, require_writa
 from retrainer.cli.workers import AddressOption, BackendOption, SchedulerOption, WorkerOptions
 from retrainer.errors import RetrainerError, UnknownName, UsageError
 from retrainer.fleet import units
+from retrainer.live import review
 from retrainer.model_types import MODEL_TYPE_NAMES, ModelTypeName, parse_model_type
 from retrainer.pipeline import recovery, results, run, stale_posts
 from retrainer.posts.sources import fetching
@@ -143,6 +144,7 @@ def train(
                     wait_seconds=wait,
                 )
 
+            _review_each(project, runtime, [] if dry_run else model_types, now)
             due_types, not_due = _select_due(project, model_types, now) if if_due else (model_types, [])
             outcomes = _retrain_each(project, runtime, due_types, now, retrain, is_past=as_of is not None, dry=dry_run)
             code = results.exit_code(outcomes) or fetch_code
@@ -157,6 +159,11 @@ def train(
     else:
         scores.show_run_results(outcomes)
     return _exit_code(code, outcomes, none_due=if_due and not due_types, wanted=exit_code)
+
+
+def _review_each(project: Project, runtime: Runtime, model_types: Sequence[ModelTypeName], now: datetime) -> None:
+    for model_type in model_types:
+        review.review(project, runtime, model_type, now)
 
 
 def _retrain_each(

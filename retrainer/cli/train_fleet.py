@@ -17,6 +17,8 @@ from retrainer.posts.validation import number
 from retrainer.registry import budgets
 from retrainer.render import documents, markdown
 from retrainer.render import fleet as render
+from retrainer.render.events import event_document
+from retrainer.runtime import Runtime
 from retrainer.streams import is_pattern
 from retrainer.times import format_duration
 
@@ -29,10 +31,10 @@ if TYPE_CHECKING:
     from retrainer.fleet.backend import Backend
     from retrainer.fleet.run import FleetResult, Progress
     from retrainer.fleet.units import WorkerSpec
+    from retrainer.live.rollback import Review
     from retrainer.model_types import ModelTypeName
     from retrainer.parallel.cluster import Cluster
     from retrainer.project import Project
-    from retrainer.runtime import Runtime
 
 NOTHING_PROMOTED = 10
 NOTHING_DUE = 11
@@ -108,12 +110,12 @@ def _train_streams(
     streams = project.select_streams(options.patterns) or project.list_streams()
     selected = selection.select_units(project, streams, model_types, now, if_due=if_due, as_of=spec.as_of)
     budget = None
-    if selection.require_max_cost(project, runtime, selected.units, spec.algorithm, options.max_cost):
+    if selection.require_max_cost(project, runtime, selected.runs, spec.algorithm, options.max_cost):
         budget = budgets.SharedBudget.create(project.registry.database, options.max_cost or 0.0, now)
         spec = replace(spec, budget_id=budget.budget_id)
-    if selected.units:
-        trained = len({unit.stream for unit in selected.units})
-        log.info("Training %s of %s...", number(len(selected.units), "model"), number(trained, "stream"))
+    if selected.runs:
+        trained = len({unit.stream for unit in selected.runs})
+        log.info("Training %s of %s...", number(len(selected.runs), "model"), number(trained, "stream"))
     backend: Backend = local.LocalProcesses(min(options.jobs or 1, max(len(selected.units), 1)))
     if cluster is not None:
         backend = clusters.ClusterWorkers(cluster)
@@ -127,6 +129,7 @@ def _train_streams(
         max_failures=options.max_failures,
         on_progress=_show_progress,
     )
+    result = replace(result, reviews=_review(project, result, streams, model_types, now))
     if budget is not None:
         try:
             result = replace(result, spent_usd=budget.limit_and_use()[1])
@@ -135,9 +138,27 @@ def _train_streams(
     if stale := result.stale_streams:
         names = ", ".join(f"'{name}'" for name in stale[:MAX_NAMES]) + (", …" if len(stale) > MAX_NAMES else "")
         log.warning("Posts of %s have stopped arriving: %s", number(len(stale), "stream"), names)
-    if result.total:
+    if result.total or result.reviews:
         runtime.events.publish(events.Event("fleet", None, None, render.describe(result), fleet=result))
     return result
+
+
+def _review(
+    project: Project, result: FleetResult, streams: Sequence[str], model_types: Sequence[ModelTypeName], now: datetime
+) -> list[Review]:
+    """Roll back by evidence, which concerns all streams together; events reach the installed observers."""
+    if result.interrupted:
+        return []
+    try:
+        if not any(settings.live.rollback for settings in project.settings.for_streams(streams).values()):
+            return []
+        from retrainer.live.fleet import review_fleet  # noqa: PLC0415  slow to import
+
+        runtime = Runtime(events=events.EventBus(event_document), answers_dir=project.answers_dir)
+        return review_fleet(project, runtime, set(streams), model_types, now)
+    except RetrainerError as error:
+        log.warning("No rollback by evidence: %s", error)
+        return []
 
 
 def report(result: FleetResult, code: int, summary: Path | None, *, as_json: bool, exit_code: bool) -> int:

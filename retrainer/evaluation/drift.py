@@ -124,9 +124,10 @@ def measure_changes(times: NDArray[np.datetime64], lengths: Floats, training: in
     microseconds = times.astype("datetime64[us]").astype(np.int64)
     days = microseconds // _DAY
     first, last = int(days[0]) + 1, int(days[training - 1])  # without the first and the last training day
-    stop = max(int(end.astype("datetime64[D]").astype(np.int64)), last + 1)
+    stop = int(end.astype("datetime64[D]").astype(np.int64))
     old = _Period(first, max(last, first), days[:training])
-    new = _Period(last + 1, stop, days)
+    weeks = _Period(last - old.count // 7 * 7, last, days[:training])
+    new = _Period(last + 1, max(stop, last + 1), days)
     window = _window(old)
     gaps = np.concatenate([[np.nan], np.maximum(np.diff(microseconds) / _DAY * 24, 1 / 3600)])
     no_text = np.isnan(lengths).astype(np.float64)
@@ -135,7 +136,7 @@ def measure_changes(times: NDArray[np.datetime64], lengths: Floats, training: in
     kinds: dict[DriftKind, Change] = {
         "rate": _measure_rate(old, new, window),
         "gaps": _measure_figure(old, new, window, gaps, logarithmic=True),
-        "hours": _measure_hours(old, new, bins, profiles),
+        "hours": _measure_hours(weeks, new, bins, profiles),
         "length": _measure_figure(old, new, window, lengths),
         "no_text": _measure_share(old, new, window, no_text),
     }
@@ -329,11 +330,15 @@ def _hour_of_week(microseconds: Integers) -> Integers:
 
 
 def _leave_one_out(old: _Period, bins: Integers) -> tuple[Floats, Floats]:
-    """Return the (168,) density of the training posts by hour of the week, and that at each post without its own day.
+    """Return the (168,) density of posts by hour of the week, and that at each post without its own week.
 
-    With its own day, a training post would seem more usual than one that is yet to come.
+    Args:
+        old: whole weeks of training days.
+        bins: the hour of the week of each post.
     """
-    present, rows = np.unique(old.days, return_inverse=True)
+    # With its own day, a training post would seem more usual than one yet to come; without it alone, less, since its
+    # weekday would have a day fewer than the others.
+    present, rows = np.unique(old.days // 7, return_inverse=True)
     counts = np.zeros((len(present), _WEEK_HOURS))
     np.add.at(counts, (rows, bins), 1.0)
     smooth = counts @ _week_kernel()

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from retrainer.fleet.backend import Backend
     from retrainer.fleet.selection import Selection
     from retrainer.fleet.units import OutcomeKind, Unit, WorkerSpec
+    from retrainer.live.rollback import Review
     from retrainer.project import Project
     from retrainer.registry.tables import TrainingRun
     from retrainer.runtime import Runtime
@@ -62,6 +63,7 @@ class FleetResult:
         outcomes: of the units, in the order in which they ended.
         not_started: the units that were not started.
         not_due: the number of models that were not due.
+        reviews: the rollbacks by evidence, and what is newly found degraded.
         stopped: why it stopped before all units were done; None if it did not.
         interrupted: whether it was stopped by Ctrl-C or a signal.
         seconds: how long it took.
@@ -71,6 +73,7 @@ class FleetResult:
     outcomes: list[Outcome]
     not_started: list[Unit] = field(default_factory=list)
     not_due: int = 0
+    reviews: list[Review] = field(default_factory=list)
     stopped: str | None = None
     interrupted: bool = False
     seconds: float = 0.0
@@ -171,7 +174,7 @@ class _Fleet:
         self._own_runs = RunFilter(since=datetime.now(UTC))
         if spec.as_of is not None:  # at which its runs start
             self._own_runs = RunFilter(since=spec.as_of, until=spec.as_of + timedelta(microseconds=1))
-        self._total = len(selection.units)
+        self._total = len(selection.runs)
         self._not_due = selection.not_due
         self._waiting = deque(selection.units)
         self._running: list[Unit] = []
@@ -239,6 +242,10 @@ class _Fleet:
                 log.warning("%s: %s. Trying again", _name(unit), outcome.error.message)
                 self._waiting.append(unit._replace(is_retry=True))
                 return
+        if unit.only_reviews:
+            if outcome.error is not None:
+                log.warning("%s was not reviewed: %s", _name(unit), outcome.error)
+            return
         if unit.is_retry and outcome.kind == "skipped":
             outcome = self._find_completed(unit) or outcome
         if self._updates_links and outcome.kind == "promoted":
@@ -266,7 +273,12 @@ class _Fleet:
         try:
             recovery.close_dead_runs(own, self._runtime)
             last = next(iter(own.registry.list_runs(unit.model_type, 1, self._own_runs)), None)
-            if last is not None and last.run_id != unit.last_run_id and _has_ended_itself(last, lost):
+            if (
+                not unit.only_reviews
+                and last is not None
+                and last.run_id != unit.last_run_id
+                and _has_ended_itself(last, lost)
+            ):
                 own.production_links.update()  # the worker may not have come to it
                 return _ended(unit, last)
         except RetrainerError as problem:
@@ -292,7 +304,7 @@ class _Fleet:
     def close_running(self, reason: str) -> None:
         """Count the units as failed whose workers were interrupted, unless they were still waiting there."""
         self.needs_recovery |= bool(self._running)
-        for unit in self._running:
+        for unit in (unit for unit in self._running if not unit.only_reviews):
             if not self._has_started(unit):
                 self._waiting.append(unit)
                 continue
@@ -334,17 +346,19 @@ class _Fleet:
                 signal.signal(name, handler)
 
     def result(self) -> FleetResult:
-        stopped, left = None, len(self._waiting)
+        stopped = None
+        not_started = [unit for unit in self._waiting if not unit.only_reviews]
+        left = len(not_started)
         if self._interrupted:
             stopped = f"Interrupted after {len(self._outcomes)} of {number(self._total, 'run')}"
         elif self._stopped_by is not None:
             stopped = f"Stopped after {len(self._outcomes)} of {number(self._total, 'run')}: {self._stopped_by}"
         elif left:
-            not_started = f"{number(left, 'run')} {'was' if left == 1 else 'were'} not started"
-            stopped = f"Stopped after {number(self._failed, 'failure')} (--max-failures); {not_started}"
+            rest = f"{number(left, 'run')} {'was' if left == 1 else 'were'} not started"
+            stopped = f"Stopped after {number(self._failed, 'failure')} (--max-failures); {rest}"
         return FleetResult(
             outcomes=self._outcomes,
-            not_started=list(self._waiting),
+            not_started=not_started,
             not_due=self._not_due,
             stopped=stopped,
             interrupted=self._interrupted,

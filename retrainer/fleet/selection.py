@@ -24,6 +24,7 @@ class Selection:
     """The units of a fleet.
 
     Attributes:
+        units: those that train, and after them those that only review.
         streams: the number of streams that were considered.
         not_due: the number of models that are not due.
     """
@@ -31,6 +32,11 @@ class Selection:
     units: list[Unit]
     streams: int
     not_due: int = 0
+
+    @property
+    def runs(self) -> list[Unit]:
+        """The units that train."""
+        return [unit for unit in self.units if not unit.only_reviews]
 
 
 def select_units(
@@ -44,6 +50,8 @@ def select_units(
 ) -> Selection:
     """Select the models to train: of these streams and types, those that are enabled and, if wanted, due.
 
+    One of the others is reviewed if it may be rolled back, or an A/B test of it is running.
+
     Args:
         as_of: the past time that the runs are for; None for now.
     """
@@ -51,18 +59,22 @@ def select_units(
     due = due_of_streams(project, streams, model_types, now, last) if if_due else {}
     if as_of is not None:
         last = project.registry.across(None).last_completed_runs(as_of)
+    tested = {test.model_key for test in project.registry.across(None).list_tests() if test.status == "running"}
     units: list[Unit] = []
+    reviews: list[Unit] = []
     not_due = 0
     for stream, settings in project.settings.for_streams(streams).items():
         for model_type in model_types:
-            if not settings.retraining.is_enabled(model_type):
+            key = ModelKey(stream, model_type)
+            is_enabled = settings.retraining.is_enabled(model_type)
+            if is_enabled and (not if_due or due[key].is_due):
+                run = last.get(key)
+                units.append(Unit(stream, model_type, run.run_id if run is not None else None))
                 continue
-            if if_due and not due[ModelKey(stream, model_type)].is_due:
-                not_due += 1
-                continue
-            run = last.get(ModelKey(stream, model_type))
-            units.append(Unit(stream, model_type, run.run_id if run is not None else None))
-    return Selection(units, len(streams), not_due)
+            not_due += is_enabled
+            if settings.live.rollback or key in tested:
+                reviews.append(Unit(stream, model_type, only_reviews=True))
+    return Selection([*units, *reviews], len(streams), not_due)
 
 
 def require_max_cost(

@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from retrainer.errors import RetrainerError
     from retrainer.model_types import ModelTypeName
 
-OutcomeKind = Literal["promoted", "not_promoted", "failed", "skipped"]
+OutcomeKind = Literal["promoted", "not_promoted", "failed", "skipped", "reviewed"]
 
 
 class Unit(NamedTuple):
-    """One run to make.
+    """One run to make; the live scores of the model are brought up to date before it.
 
     Attributes:
         last_run_id: the last completed run of the model when the unit was selected; if there is a later one by the
@@ -26,6 +26,7 @@ class Unit(NamedTuple):
         is_retry: whether its worker was lost before. The run of that worker may still count as in progress for a
             while, if it was on another machine.
         started_at: the time by the clock of the fleet; None for that of the worker.
+        only_reviews: whether only the live scores are brought up to date, since the model is not due or is disabled.
     """
 
     stream: str
@@ -33,6 +34,7 @@ class Unit(NamedTuple):
     last_run_id: str | None = None
     is_retry: bool = False
     started_at: datetime | None = None
+    only_reviews: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ class UnitError:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a unit.
+    """What came of a unit; one that only reviews comes to nothing, `reviewed`, which is not reported.
 
     Attributes:
         run_id: the recorded run; None if there was none.

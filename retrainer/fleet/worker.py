@@ -1,4 +1,4 @@
-"""The work of a fleet's worker: it opens the project once, and makes one run a unit."""
+"""The work of a fleet's worker: it opens the project once, reviews the model of each unit, and makes its run."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from retrainer.algorithms.events import EventBus
 from retrainer.algorithms.manager import load_algorithm
 from retrainer.errors import RetrainerError, RunInProgress, UsageError, wrap_unexpected
 from retrainer.fleet.units import Outcome, UnitError
+from retrainer.live.review import review
 from retrainer.logs import run_log_context
 from retrainer.parallel.remote_project import open_elsewhere
 from retrainer.pipeline import recovery
@@ -98,6 +99,9 @@ def _make_run(spec: WorkerSpec, unit: Unit, project: Project) -> Outcome:
         shared_budget=budget,
     )
     now = spec.as_of or unit.started_at or datetime.now(UTC)
+    review(project, runtime, unit.model_type, now, roll_back=False)  # the fleet decides on all together
+    if unit.only_reviews:
+        return Outcome(*unit[:2], "reviewed")
     stale = None if spec.as_of else find_stale_posts(project, [unit.model_type], now)
     outcome = _completed(unit, _retrain(spec, unit, project, runtime, now))
     if stale is not None and report_stale_posts(project, runtime, stale):

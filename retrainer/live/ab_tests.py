@@ -41,6 +41,7 @@ log = logging.getLogger(__name__)
 
 MAX_POSTS = 2_000
 LEVEL = 0.05
+USED_UP = 0.9  # of the limit of the cost
 SMALLEST_GAIN = 0.02  # a test is futile if the challenger's error can be at most so much smaller
 
 Outcome = Literal["promoted", "kept", "futile", "stopped"]
@@ -203,7 +204,7 @@ def decide_test(project: Project, runtime: Runtime, model_type: ModelTypeName, n
         _end(project, runtime, state, "stopped", f"Production changed to '{found}' meanwhile", now, automatic=True)
         return state
     state = measure_test(project, runtime, test, now)
-    outcome, reason = _decide(state)
+    outcome, reason = choose_outcome(state)
     try:
         if outcome == "promoted":
             _promote(project, runtime, state, reason, now, automatic=True)
@@ -257,10 +258,7 @@ def measure_test(project: Project, runtime: Runtime, test: ABTest, now: datetime
     problem = None
     if test.status == "running":
         problem = _find_problem(project, runtime, test)
-    costs = None
-    if test.max_cost is not None:
-        database = project.registry.database
-        costs = {side: SharedBudget.of_test(database, test.test_id, side).limit_and_use()[1] for side in TEST_SIDES}
+    costs = {side: used for side, (_, used) in _read_costs(project, test).items()}
     return ABTestState(
         test=test,
         num_posts=totals.num_scored,
@@ -270,7 +268,7 @@ def measure_test(project: Project, runtime: Runtime, test: ABTest, now: datetime
         evidence_for_challenger=totals.evidence.worse,  # side a, the live fit, is worse
         evidence_for_production=totals.evidence.better,
         threshold=threshold,
-        cost_usd=costs,
+        cost_usd=costs or None,
         sentence=_describe(test, totals.num_scored, interval),
         problem=problem,
     )
@@ -283,12 +281,26 @@ def _overall_score(test: ABTest, sums: Sequence[float], count: int) -> float | N
     return float(model_type.overall_score(np.array(sums[: len(model_type.component_names)]) / count))
 
 
+def _read_costs(project: Project, test: ABTest) -> dict[TestSide, tuple[float, float]]:
+    """Return what each side may cost and has cost, in US dollars; nothing if no side is paid."""
+    if test.max_cost is None:
+        return {}
+    database = project.registry.database
+    return {side: SharedBudget.of_test(database, test.test_id, side).limit_and_use() for side in TEST_SIDES}
+
+
 def _find_problem(project: Project, runtime: Runtime, test: ABTest) -> str | None:
     """Return why new posts are not scored, or why a decision for the challenger is not carried out."""
     hold = project.registry.get_hold(test.model_type_name)
     if hold is not None:
         since = f"{hold.since:%Y-%m-%d %H:%M} UTC"
         return f"{test.model_type} is on hold since {since}: the challenger is not promoted before `retrainer release`"
+    for side, (limit, used) in _read_costs(project, test).items():
+        if used >= USED_UP * limit:
+            return (
+                f"the {side} side has used ${used:.4f} of ${limit:g} (--max-cost): few or no more posts are scored. "
+                f"End the test with `retrainer ab stop {test.model_type}`"
+            )
     try:
         for version_id in (test.version_id, test.challenger_id):
             load_live_fit(project, runtime, project.registry.get_version(version_id))
@@ -297,7 +309,7 @@ def _find_problem(project: Project, runtime: Runtime, test: ABTest) -> str | Non
     return None
 
 
-def _decide(state: ABTestState) -> tuple[Outcome | None, str]:
+def choose_outcome(state: ABTestState) -> tuple[Outcome | None, str]:
     """Return the outcome of a test, and why; None as the outcome if the test goes on."""
     test, posts = state.test, number(state.num_posts, "live post")
     found = describe_interval(state.interval)
@@ -355,23 +367,33 @@ def _publish(runtime: Runtime, test: ABTest, reason: str) -> None:
 def _describe(test: ABTest, num_posts: int, interval: Interval) -> str:
     """Return what is known so far, in one sentence."""
     if num_posts == 0:
-        return "No live post has been scored yet."
+        return "No live post was scored." if test.status == "ended" else "No live post has been scored yet."
+    found = describe_interval(interval)
     if test.status == "ended":
-        return f"The challenger's error was {describe_interval(interval)}."
-    return f"So far the challenger's error is {describe_interval(interval)}; this holds however often you look."
+        return f"The challenger's error was {found}."
+    if interval.low is None and interval.high is None:
+        return f"It is too early to say which is better: so far the challenger's error is {found}."
+    return f"So far the challenger's error is {found}; this holds however often you look."
 
 
 def describe_interval(interval: Interval) -> str:
     """Return an interval in words, such as `4% to 17% smaller (estimate 10%)`."""
     low, high, estimate = interval
-    best = "any amount" if high is None else f"{abs(high):.0%}"
-    worst = "any amount" if low is None else f"{abs(low):.0%}"
-    sign = ""
+    shown = None if estimate is None else f"{abs(estimate):.0%} {'larger' if estimate < 0 else 'smaller'}"
+    if low is None and high is None:
+        return f"about {shown}, which may be chance" if shown else "the same"
+    best, worst = (None if limit is None else f"{abs(limit):.0%}" for limit in (high, low))
     if low is not None and low > 0:
-        text = f"at least {worst} smaller" if high is None else f"{worst} to {best} smaller"
+        text = f"{worst} to {best} smaller" if best else f"at least {worst} smaller"
     elif high is not None and high < 0:
-        text = f"at least {best} larger" if low is None else f"{best} to {worst} larger"
+        text = f"{best} to {worst} larger" if worst else f"at least {best} larger"
+    elif low is None:
+        text = f"at most {best} smaller"
+    elif high is None:
+        text = f"at most {worst} larger"
     else:
         text = f"between {worst} larger and {best} smaller"
-        sign = " larger" if (estimate or 0) < 0 else " smaller"
-    return text if estimate is None else f"{text} (estimate {abs(estimate):.0%}{sign})"
+    if shown is None:
+        return text
+    has_side = (low is not None and low > 0) or (high is not None and high < 0)
+    return f"{text} (estimate {shown.split()[0] if has_side else shown})"

@@ -207,7 +207,7 @@ def find_comparison(comparisons: Sequence[ComparisonReport], other: Against) -> 
 
 
 def find_verdict(comparisons: Sequence[ComparisonReport]) -> Verdict:
-    """Return the verdict on a production version: at any look, a wrong one has a probability of at most 5%."""
+    """Return the verdict on a production version; each is wrong with a probability of at most 5%, at all looks."""
     naive, previous = (find_comparison(comparisons, other) for other in ("naive", "previous"))
     if naive is not None and naive.is_worse:
         return "worse_than_naive"
@@ -238,6 +238,8 @@ def _sentence(verdict: str, comparison: ComparisonReport | None, found: Literal[
     posts = "1 live post" if comparison.num_posts == 1 else f"{comparison.num_posts:,} live posts"
     if comparison.error is None:
         return f"{verdict}, over {posts}."
+    if found is None and not comparison.error.is_known:
+        return f"{verdict}: {posts} so far."
     other = "the naive forecast's" if comparison.against == "naive" else f"that of '{comparison.other_fit}'"
     is_it = comparison.error.describe(found)
     return f"{verdict}: over {posts} its error is {is_it} {other}; this holds however often you look."

@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Literal
 
-from retrainer.errors import DatabaseError, NothingToRollBack, PostsError, RetrainerError
+from retrainer.errors import AlgorithmError, DatabaseError, NothingToRollBack, PostsError, RetrainerError
 from retrainer.evaluation.sequential import EProcess
 from retrainer.live.forecasting import FitSide, MadeSide, NaiveSide, PaidSides, ServedSide, context_of, score_batch
 from retrainer.live.posts import LivePosts
@@ -238,6 +238,9 @@ class _Update:
     def _side(self, version: ModelVersion) -> FitSide:
         if version.fit not in self._sides:
             kind = ServedSide if is_paid(self.runtime, version) else FitSide
+            if kind is ServedSide and self.model_type != "content":
+                problem = f"forecasts by '{version.algorithm}' cost money, and those of {self.model_type} are not kept"
+                raise AlgorithmError(problem)
             self._sides[version.fit] = kind(self.project, self.runtime, version)
         return self._sides[version.fit]
 
@@ -291,6 +294,7 @@ class _Update:
             return False
         totals = Totals.read(registry, comparison, before=since)
         columns = {**totals.columns(), "posts_digest": self._posts.digest(totals.last)}
+        self._posts.forget()  # it may have been read before the change
         with registry.database.write() as session:
             cut_live_scores(session, comparison, totals.last, columns)  # if another process was faster, it has cut them
         return True

@@ -82,13 +82,20 @@ def _fleet_message(event: Mapping[str, Any], project: str) -> Message:
         occurred.add("failure")
     parts = [str(event["reason"])]
     parts += [f"{error['stream']} {error['model_type']}: {error['message']}" for error in event["errors"][:3]]
+    occurred |= {review["outcome"] for review in event["reviews"]}
+    parts += [_describe_review(review) for review in event["reviews"][:3]]
     if event["stale_streams"]:
         occurred.add("stale_posts")
         parts.append(f"Posts of {number(len(event['stale_streams']), 'stream')} have stopped arriving")
     reason = " ".join(f"{part.rstrip('.')}." for part in parts)
     message = _create_message("fleet", "Retraining of several streams finished", reason, project, event)
-    document = message.document | {key: event[key] for key in ("outcomes", "errors", "stale_streams")}
+    document = message.document | {key: event[key] for key in ("outcomes", "errors", "reviews", "stale_streams")}
     return replace(message, selected_by=frozenset(occurred), document=document)
+
+
+def _describe_review(review: Mapping[str, Any]) -> str:
+    done = "is degraded" if review["outcome"] == "degraded" else f"was rolled back to {review['version_id']}"
+    return f"{review['stream']} {review['model_type']} {done}: {review['reason']}"
 
 
 def test_message(project: str) -> Message:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from retrainer.algorithms.events import Event
 from retrainer.errors import (
@@ -22,7 +22,6 @@ from retrainer.pipeline.split import load_posts
 from retrainer.registry.promotions import Change, Decision, require_promotable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from datetime import datetime
 
     import pandas as pd
@@ -167,14 +166,12 @@ def roll_back(
     *,
     to: str | None = None,
     hold: bool = True,
-    evidence: Mapping[str, Any] | None = None,
 ) -> Change:
     """Undo the latest promotion that was not undone yet. The fit that was live before must load and forecast first.
 
     Args:
         to: undo promotions until this version is in production again.
         hold: stop automatic promotion of the model type until it is released.
-        evidence: the figures of an automatic rollback; None for one by hand.
 
     Raises:
         UnknownName: there is no version `to`.
@@ -186,13 +183,21 @@ def roll_back(
     if to is not None and (stream := project.registry.get_version(to).stream) != project.stream:
         raise NothingToRollBack(f"cannot roll back to '{to}': it belongs to the stream '{stream}'")
     promotions = project.registry.find_promotions_to_undo(model_type, to)
-    target = project.registry.get_version_before(promotions[-1])
-    model = load_live_fit(project, runtime, target)
-    if not model.algorithm.description.paid:
-        require_working_forecast(model, load_posts(project, model_type, now))
-    change = project.registry.roll_back(promotions, reason, now, hold=hold, evidence=evidence)
+    require_working_fit(project, runtime, project.registry.get_version_before(promotions[-1]), now)
+    change = project.registry.roll_back(promotions, reason, now, hold=hold)
     publish_change(project, runtime, "rollback", change)
     return change
+
+
+def require_working_fit(project: Project, runtime: Runtime, version: ModelVersion, now: datetime) -> None:
+    """Check that the live fit of a version loads and, if its forecasts cost nothing, forecasts.
+
+    Raises:
+        RetrainerError: it does not.
+    """
+    model = load_live_fit(project, runtime, version)
+    if not model.algorithm.description.paid:
+        require_working_forecast(model, load_posts(project, version.model_type_name, now))
 
 
 def publish_change(project: Project, runtime: Runtime, kind: Literal["promotion", "rollback"], change: Change) -> None:

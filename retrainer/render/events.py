@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from retrainer.algorithms.events import Event
 
 
-_FLEET_KEYS = {"outcomes", "errors", "stale_streams", "seconds", "cost_usd", "stopped"}
+_FLEET_KEYS = {"outcomes", "errors", "stale_streams", "reviews", "seconds", "cost_usd", "stopped"}
 MAX_ERRORS = 10  # of a fleet
 
 
@@ -30,5 +30,6 @@ def event_document(event: Event) -> dict[str, Any]:
     if event.fleet is not None:
         fleet = documents.runs.FleetDocument.from_result(event.fleet)
         document |= fleet.model_dump(mode="json", include=_FLEET_KEYS)
-        document["errors"] = document["errors"][:MAX_ERRORS]
+        for name in ("errors", "reviews"):
+            document[name] = document[name][:MAX_ERRORS]
     return document

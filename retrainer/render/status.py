@@ -110,6 +110,8 @@ def _type_rows(one: ModelTypeStatus, now: datetime) -> Iterator[Row]:
         yield one.model_type, f"{version.version_id}, promoted {_when(version.promoted_at, now)}"
     if one.hold is not None:
         yield "", Styled(f"put on hold {_when(one.hold.since, now)}: {one.hold.reason}", "warning")
+    if one.ab_test is not None:
+        yield "", f"A/B test of {one.ab_test.challenger_id} since {_when(one.ab_test.started_at, now)}"
     yield "", _describe_due(one, now)
     yield "", "no run yet" if one.last_run is None else _describe_run(one.last_run, now)
 

@@ -39,6 +39,7 @@ def bad(folder: Path, prepare: Prepare) -> str:
     return prepare(folder, score_a_bad_version)
 
 
+@pytest.mark.slow_on_postgresql
 def test_a_get_shows_what_is_recorded(bad: str, serve: Serve) -> None:
     server = serve()
     document = server.get("/models/live/timing").json()
@@ -50,6 +51,7 @@ def test_a_get_shows_what_is_recorded(bad: str, serve: Serve) -> None:
     assert document["next_train"] is None
 
 
+@pytest.mark.slow_on_postgresql
 def test_nothing_in_production_is_a_conflict(bad: str, serve: Serve) -> None:
     assert bad
     answer = serve().get("/models/live/content")

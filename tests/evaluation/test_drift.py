@@ -107,7 +107,7 @@ def test_a_change_is_found(
 @pytest.mark.parametrize("seed", [3, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(4, 16))])
 def test_a_change_of_5_percent_is_none(seed: int) -> None:
     scenario = Scenario("5% more", "rate", factor=1.05)
-    stream = with_lengths(simulate(5.0, "independent", scenario, np.random.default_rng(seed)), 1.05, 0.05)
+    stream = with_lengths(simulate(5.0, "independent", scenario, np.random.default_rng(seed)), 1.05, 0.0025)
     changes = measured(stream)
     assert {kind: changes.kinds[kind].alarm_row for kind in DRIFT_KINDS} == dict.fromkeys(DRIFT_KINDS)
 

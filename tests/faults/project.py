@@ -17,6 +17,7 @@ from retrainer.transfer import export_version
 from tests.command_line import Completed
 from tests.conftest import configure, regular_posts, version_folder
 from tests.exported import read_export, rename_version
+from tests.live.ab_project import add_posts_since_start
 from tests.worker import Worker, command, release
 
 if TYPE_CHECKING:
@@ -157,6 +158,11 @@ def require_consistent(project: Project) -> None:
     live = production_of(project)
     changes = project.registry.list_ledger_entries(model_type="timing", actions=("promotion", "rollback"), limit=1)
     assert live == [entry.to_version_id for entry in changes]
+    for test in project.registry.list_tests("timing"):
+        entries = project.registry.list_ledger_entries("timing", ("ab_end", "promotion"))
+        ended = [entry.action for entry in entries if entry.evidence.get("test_id") == test.test_id]
+        expected = {"running": [], "ended": ["ab_end"]}[test.status] + ["promotion"] * (test.outcome == "promoted")
+        assert ended == expected, "a test ends and promotes its challenger, or does neither"
     unpruned = [version for version in project.registry.list_versions() if version.pruned_at is None]
     for version in unpruned:
         paths = {row.path for row in project.registry.list_files(version.version_id)}
@@ -282,6 +288,26 @@ def _is_imported(project: Project, versions: list[str]) -> bool:
     return version.status == "trained" and production_of(project) == [versions[0]]
 
 
+def _start_test(project: Project, versions: list[str]) -> None:
+    """Start an A/B test of an older, worse version."""
+    now = datetime.now(UTC)
+    project.registry.start_test(versions[2], versions[0], "try it", now, share=0, max_posts=2000, level=0.05)
+
+
+def _start_won_test(project: Project, versions: list[str]) -> None:
+    """Start an A/B test of the best version against a worse one, and store posts that decide it."""
+    now = datetime.now(UTC)
+    project.registry.promote(versions[2], versions[0], "for a while", now)
+    project.registry.start_test(versions[0], versions[2], "try it", now, share=0, max_posts=2000, level=0.05)
+    add_posts_since_start(project, 40)
+
+
+def _has_won(project: Project) -> bool:
+    """Whether the challenger was promoted at the end of the A/B test."""
+    (test,) = project.registry.list_tests("timing")
+    return test.outcome == "promoted" and production_of(project) == [test.challenger_id]
+
+
 CHANGES = {
     "train": Change(
         lambda _: ("train", "timing"),
@@ -304,6 +330,21 @@ CHANGES = {
     "rollback": Change(
         lambda _: ("rollback", "timing"),
         lambda project, versions: production_of(project) == [versions[1]],
+    ),
+    "ab start": Change(
+        lambda versions: ("ab", "start", "timing", versions[2]),
+        lambda project, versions: project.registry.get_version(versions[2]).num_refit_samples == 120,
+        _fit_again,
+    ),
+    "ab stop": Change(
+        lambda _: ("ab", "stop", "timing", "--promote"),
+        lambda project, _: _has_won(project),
+        _start_test,
+    ),
+    "ab status": Change(
+        lambda _: ("ab", "status"),
+        lambda project, _: _has_won(project),
+        _start_won_test,
     ),
     "restore": Change(
         lambda versions: ("restore", versions[-1]),

@@ -55,3 +55,15 @@ def test_a_command_that_is_killed_at_any_moment(projects: Projects, tmp_path: Pa
             done, _ = survive(projects, tmp_path, name, fault)
         killed += done.code == -signal.SIGKILL
         attempts += 1
+
+
+@pytest.mark.slow
+def test_a_kill_between_a_decision_and_its_promotion(postgresql_projects: Projects, tmp_path: Path) -> None:
+    """Five kills, each at a statement of the command that decides an A/B test: it is done, or nothing is."""
+    report = tmp_path / "report"
+    counted = StatementFault(0, report)
+    done, _ = survive(postgresql_projects, tmp_path, "ab status", counted)
+    assert done.code == 0
+    for number in random.Random(SEED).sample(range(1, counted.count + 1), 5):  # noqa: S311
+        done, _ = survive(postgresql_projects, tmp_path, "ab status", StatementFault(number, report))
+        assert done.code == -signal.SIGKILL

@@ -82,7 +82,7 @@ def test_a_challenger_that_is_shown_to_be_better_goes_live(project: Project, ver
     assert (early.test.status, early.num_posts) == ("running", 4)
     assert 1 < early.evidence_for_challenger < early.threshold == 40
     assert (early.challenger_score or 0) > (early.score or 1)
-    assert early.sentence.startswith("So far the challenger's error is between ")
+    assert early.sentence.startswith("It is too early to say which is better: so far the challenger's error is about ")
     assert production(project) == versions.production
 
     last = add_posts(project, 20, after=last)
@@ -322,7 +322,10 @@ def test_all_or_none_of_the_subjects(project: Project, versions: Versions) -> No
         (Interval(-0.12, 0.03, -0.05), "between 12% larger and 3% smaller (estimate 5% larger)"),
         (Interval(0.2, None, 0.7), "at least 20% smaller (estimate 70%)"),
         (Interval(None, -0.2, None), "at least 20% larger"),
-        (Interval(None, None, None), "between any amount larger and any amount smaller"),
+        (Interval(None, 0.12, 0.05), "at most 12% smaller (estimate 5% smaller)"),
+        (Interval(-0.03, None, 0.6), "at most 3% larger (estimate 60% smaller)"),
+        (Interval(None, None, 0.02), "about 2% smaller, which may be chance"),
+        (Interval(None, None, None), "the same"),
     ],
 )
 def test_an_interval_in_words(interval: Interval, words: str) -> None:

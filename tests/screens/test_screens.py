@@ -57,6 +57,7 @@ READING = (
     "schedule show",
 )
 CHANGING = (
+    "live timing",
     "train",
     "train --dry-run",
     "replay --from 2024-10-01 --policy monthly:schedule_days=30",

@@ -12,6 +12,7 @@ from retrainer.render.documents.versions import DecisionDocument
 
 if TYPE_CHECKING:
     from retrainer.fleet.run import FleetResult
+    from retrainer.live.rollback import Review
     from retrainer.live.summary import Score
     from retrainer.pipeline.results import Failure, RunResult
     from retrainer.registry import tables
@@ -184,6 +185,27 @@ class FleetRunDocument(Document):
     reason: str | None = Field(examples=["New model is 5.5% better"])
 
 
+class ReviewDocument(Document):
+    """A rollback by evidence, or a production version that is proved worse and was not rolled back."""
+
+    stream: StreamName
+    model_type: ModelTypeName
+    outcome: Literal["rollback", "degraded"]
+    version_id: VersionId = Field(description="The version that is in production now.")
+    from_version_id: VersionId | None = Field(description="The version before a rollback.")
+    reason: str = Field(examples=["On 290 live posts the error of 'a' is 8% to 21% larger than that of 'b'"])
+    evidence: dict[str, Any] = Field(examples=[{"against": "previous", "e_value": 132.4, "num_posts": 290}])
+
+    @classmethod
+    def from_review(cls, review: "Review") -> Self:
+        evidence, change = review.evidence or {}, review.change
+        return cls.build(
+            review,
+            version_id=change.to_version if change else evidence["version_id"],
+            from_version_id=change.from_version if change else None,
+        )
+
+
 class ModelKeyDocument(Document):
     """A stream and a model type."""
 
@@ -201,6 +223,7 @@ class FleetDocument(Document):
     not_started: list[ModelKeyDocument] = Field(description="The models that were not started.")
     stale_streams: list[str] = Field(description="Streams whose posts are first noticed to have stopped arriving.")
     not_due: int = Field(examples=[0], description="How many models were not due.")
+    reviews: list[ReviewDocument] = Field(description="Rollbacks by evidence, and what is newly degraded.")
     stopped: str | None = Field(examples=[None], description="Why it stopped before all were done.")
     seconds: float = Field(examples=[12.3])
     cost_usd: float = Field(examples=[0.0])
@@ -227,6 +250,7 @@ class FleetDocument(Document):
             not_started=[ModelKeyDocument.model_validate(unit) for unit in result.not_started],
             stale_streams=result.stale_streams,
             not_due=result.not_due,
+            reviews=[ReviewDocument.from_review(review) for review in result.reviews],
             stopped=result.stopped,
             seconds=result.seconds,
             cost_usd=result.cost_usd,

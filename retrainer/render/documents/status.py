@@ -43,6 +43,14 @@ class HoldDocument(Document):
     reason: str = Field(examples=["holiday season"])
 
 
+class RunningABTestDocument(Document):
+    """A running A/B test."""
+
+    test_id: str = Field(examples=["ab_timing_20251106_121000_5c1e"])
+    challenger_id: VersionId
+    started_at: Timestamp
+
+
 class ModelTypeStatusDocument(Document):
     """One model type."""
 
@@ -52,6 +60,7 @@ class ModelTypeStatusDocument(Document):
     version_id: VersionId | None = Field(description="The production version.")
     live_since: Timestamp | None = Field(description="When the production version was promoted.")
     hold: HoldDocument | None = Field(examples=[None])
+    ab_test: RunningABTestDocument | None = Field(examples=[None])
     is_due: bool = Field(examples=[False], description="Whether the next run is due.")
     due_why: str = Field(
         examples=["the last run was 2.0 days ago (schedule_days is 7)"], description="Why the next run is due, or not."

@@ -1,0 +1,102 @@
+"""Rollback by evidence over many streams: their comparisons are decided on together, at a false-rollback rate.
+
+Looked at one by one, a hundred good models would be rolled back wrongly now and then. The e-BH procedure bounds the
+share of wrong rollbacks instead. It knows a fixed set of comparisons for a calendar year; what was rolled back stays in
+it with the e-value that it was rolled back for.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from retrainer.errors import RetrainerError
+from retrainer.evaluation.sequential import EProcess, select_by_e_bh
+from retrainer.live.rollback import Rule, act, is_watched
+from retrainer.live.scores import load_evidence, read_scores
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+    from datetime import datetime
+
+    from retrainer.live.rollback import Review
+    from retrainer.model_types import ModelTypeName
+    from retrainer.project import Project
+    from retrainer.registry.tables import LiveComparison
+    from retrainer.runtime import Runtime
+
+log = logging.getLogger(__name__)
+
+
+def review_fleet(
+    project: Project,
+    runtime: Runtime,
+    streams: Collection[str],
+    model_types: Sequence[ModelTypeName],
+    now: datetime,
+) -> list[Review]:
+    """Roll back production versions of many streams by their current e-values, which were just brought up to date.
+
+    A rollback that goes wrong is logged as a warning and prevents no other one.
+
+    Args:
+        streams: those that may be rolled back; the comparisons of all others count, too.
+        model_types: the same for types.
+
+    Returns:
+        The rollbacks, and what is newly found degraded.
+
+    Raises:
+        DatabaseError: the database cannot be read.
+    """
+    watched_ones = _list_watched(project)
+    candidates = {
+        one.comparison_id: one for one in watched_ones if one.stream in streams and one.model_type in model_types
+    }
+    e_values: dict[int | str, float] = {
+        comparison_id: _measure(project, one, now) for comparison_id, one in candidates.items()
+    }
+    decided = _list_decided(project, now)
+    rate, total = project.settings.for_all.live.false_rollback_rate, len(watched_ones) + len(decided)
+    selected = select_by_e_bh({**e_values, **decided}, total, rate)
+    if selected.isdisjoint(candidates):
+        return []
+    evidence = {"num_comparisons": total, "false_rollback_rate": rate}
+    rule = Rule(total / (rate * len(selected)), evidence)
+    reviews = []
+    for one in (one for comparison_id, one in candidates.items() if comparison_id in selected):
+        try:
+            review = act(project.for_stream(one.stream), runtime, one, rule, now)
+        except RetrainerError as error:
+            log.warning("No rollback of %s of '%s': %s", one.model_type, one.stream, error)
+            continue
+        if review.change is not None or review.is_new:
+            reviews.append(review)
+    return reviews
+
+
+def _list_watched(project: Project) -> list[LiveComparison]:
+    """Return the comparisons that may lead to a rollback, of all streams."""
+    comparisons = project.registry.across(None).list_current_live_comparisons(("previous", "naive"))
+    settings = project.settings.for_streams({one.stream for one in comparisons})
+    return [one for one in comparisons if is_watched(one, settings[one.stream].live)]
+
+
+def _measure(project: Project, comparison: LiveComparison, now: datetime) -> float:
+    """Return the e-value that production is worse, by the posts up to now, a time that may be past."""
+    if comparison.through is None or comparison.through <= now:
+        return load_evidence(comparison).worse
+    process = EProcess()
+    for scores in read_scores(project.registry, comparison.comparison_id, until=now):
+        process.update(scores.stakes)
+    return process.worse
+
+
+def _list_decided(project: Project, now: datetime) -> dict[int | str, float]:
+    """Return the e-values of the rollbacks by evidence of this calendar year, in all streams."""
+    entries = project.registry.across(None).list_ledger_entries(actions=("rollback",))
+    return {
+        f"rollback {entry.entry_id}": float(entry.evidence["e_value"])
+        for entry in entries
+        if entry.automatic and entry.at.year == now.year and "e_value" in entry.evidence
+    }

@@ -1,0 +1,216 @@
+"""Rollback by evidence: when it happens, what it records, and when it does not happen."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.conftest import configure, open_project, regular_posts
+from tests.faults.project import environ_of
+from tests.notify.receiver import Receiver
+from tests.plugins_for_tests import timing_algorithm
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from retrainer.registry.tables import Hold, LedgerEntry
+    from tests.command_line import Completed, Runner
+    from tests.plugins_for_tests import Plugins
+
+START = datetime(2024, 6, 1, tzinfo=UTC)
+GAP = timedelta(hours=5)
+FEW, MANY = START + 3 * GAP, START + 60 * GAP  # times at which so many live posts have come
+
+QUICK = ("train", "timing", "--algorithm", "baseline", "--no-auto-promote")
+
+
+class Model:
+    """A project whose posts come every 5 hours, and versions that forecast another gap."""
+
+    def __init__(self, folder: Path, plugins: Plugins, retrainer: Runner) -> None:
+        self.folder, self._plugins, self._retrainer = folder, plugins, retrainer
+        self.env = environ_of(plugins)
+        project = open_project(folder)
+        project.posts.add(regular_posts(300, start=START - 150 * GAP), START)
+        project.close()
+        configure(folder, rollback="true", min_improvement_threshold="0")
+
+    def run(self, *arguments: str, **variables: str) -> Completed:
+        return self._retrainer(*arguments, env={**self.env, **variables})
+
+    def add(self, hours: float, at: datetime = START) -> str:
+        """Train a version that forecasts so many hours as of a time, promote it by hand, and return its id."""
+        env = environ_of(self._plugins, hours)
+        done = self._retrainer("train", "timing", "--no-auto-promote", "--as-of", f"{at:%FT%T}", "--json", env=env)
+        assert done.code == 0, done.err
+        version_id = str(done.json["training_runs"][0]["model_version_id"])
+        self.promote(version_id)
+        return version_id
+
+    def promote(self, version_id: str) -> None:
+        done = self.run("promote", version_id, "--reason", "reviewed")
+        assert done.code == 0, done.err
+
+    def train(self, at: datetime, *arguments: str, **variables: str) -> Completed:
+        done = self.run(*(arguments or QUICK), "--as-of", f"{at:%FT%T}", **variables)
+        assert done.code == 0, done.err
+        return done
+
+    @property
+    def production(self) -> str:
+        project = open_project(self.folder)
+        version = project.registry.get_production("timing")
+        assert version is not None
+        return version.version_id
+
+    def ledger(self, *actions: str) -> list[LedgerEntry]:
+        return open_project(self.folder).registry.list_ledger_entries("timing", actions)
+
+    def hold(self) -> Hold | None:
+        return open_project(self.folder).registry.get_hold("timing")
+
+
+@pytest.fixture
+def model(folder: Path, plugins: Plugins, retrainer: Runner) -> Model:
+    return Model(folder, plugins, retrainer)
+
+
+@pytest.mark.slow_on_postgresql
+def test_a_worse_version_is_rolled_back_with_its_evidence_and_the_type_is_held(model: Model) -> None:
+    good, bad = model.add(5.0), model.add(20.0)
+    model.train(FEW)
+    assert model.production == bad, "three posts prove nothing"
+    would = model.run("live", "timing", "--dry-run", "--json")
+    assert would.json["models"][0]["next_train"]["outcome"] == "rollback", "by all 149 posts up to now"
+    assert model.production == bad
+    done = model.train(MANY)
+    assert model.production == good
+    assert f"Timing rolled back to '{good}': On 60 live posts the error of '{bad}' is" in done.err
+    (rollback,) = model.ledger("rollback")
+    assert (rollback.automatic, rollback.from_version_id, rollback.to_version_id) == (True, bad, good)
+    assert rollback.evidence["e_value"] >= rollback.evidence["limit"] == 100
+    figures = {name: rollback.evidence[name] for name in ("against", "num_posts", "fit", "other_fit", "through")}
+    assert figures == {
+        "against": "previous",
+        "num_posts": 60,
+        "fit": bad,
+        "other_fit": good,
+        "through": f"{MANY:%FT%TZ}",
+    }
+    assert rollback.evidence["error_smaller_by"]["high"] < 0
+    assert model.hold() is not None
+    assert model.ledger("hold")[0].automatic
+
+
+@pytest.mark.slow
+def test_nothing_is_rolled_back_unless_the_settings_say_so(model: Model) -> None:
+    model.add(5.0)
+    bad = model.add(20.0)
+    configure(model.folder, rollback="false")
+    model.train(MANY)
+    model.train(MANY, *QUICK, RETRAINER_LIVE__FLOOR="naive")
+    assert model.production == bad
+    assert model.ledger("rollback", "degraded") == []
+    configure(model.folder, rollback="true")
+    model.run(*QUICK, "--as-of", f"{MANY:%FT%T}", "--dry-run")
+    assert model.production == bad
+    not_due = model.train(MANY, *QUICK, "--if-due")
+    assert model.production != bad, f"also if it is not due: {not_due.err}"
+
+
+@pytest.mark.slow
+def test_it_does_not_flap(model: Model) -> None:
+    good, bad = model.add(5.0), model.add(20.0)
+    model.train(MANY)
+    assert model.production == good
+    better = environ_of(model._plugins, 5.0)
+    model.train(MANY, "train", "timing", **better)
+    assert model.production == good, "nothing is promoted while it is on hold"
+    model.promote(bad)
+    assert model.hold() is None
+    (release,) = model.ledger("release")
+    assert (release.automatic, release.reason) == (True, f"'{bad}' was promoted by hand")
+    model.train(MANY)
+    assert model.production == bad, "the evidence of the first time is used up"
+    model.train(MANY + 3 * GAP)
+    assert model.production == bad
+    model.train(MANY + 40 * GAP)
+    assert model.production == good, "new posts prove it again"
+    assert len(model.ledger("rollback")) == 2
+
+
+@pytest.mark.slow
+def test_a_promotion_by_hand_does_not_end_a_hold_by_hand(model: Model) -> None:
+    good, bad = model.add(5.0), model.add(20.0)
+    assert model.run("hold", "timing", "--reason", "holidays").code == 0
+    model.train(MANY)
+    assert model.production == good, "a hold concerns promotions"
+    model.promote(bad)
+    assert model.hold() is not None
+    assert model.run("release", "timing").code == 0
+    model.train(MANY, "train", "timing", **environ_of(model._plugins, 5.0))
+    assert model.production not in {good, bad}, "after a release versions are promoted again"
+
+
+@pytest.mark.slow
+def test_the_naive_forecast_as_the_floor(model: Model) -> None:
+    """A version that is worse than naive goes if the one before is not; how they compare is not known yet."""
+    bad = model.add(20.0)
+    good = model.add(5.0, START + 55 * GAP)
+    model.promote(bad)
+    at = START + 58 * GAP
+    model.train(at)
+    assert model.production == bad
+    model.train(at, *QUICK, RETRAINER_LIVE__FLOOR="naive")
+    assert model.production == good
+    (rollback,) = model.ledger("rollback")
+    assert (rollback.evidence["against"], rollback.evidence["other_version_id"]) == ("naive", None)
+
+
+@pytest.mark.slow
+def test_a_version_before_that_is_worse_than_naive_is_not_restored(model: Model, tmp_path: Path) -> None:
+    model.add(15.0)
+    bad = model.add(30.0)
+    with Receiver() as receiver:
+        channel = {"RETRAINER_NOTIFICATIONS__WEBHOOK__URL_VARIABLE": "HOOK", "HOOK": receiver.url}
+        model.train(MANY, *QUICK, **channel)
+        again = model.train(MANY + GAP, *QUICK, **channel)
+        assert receiver.events().count("degraded") == 1, "not every day"
+        text = next(one.json for one in receiver.received if one.json["event"] == "degraded")["text"]
+    assert model.production == bad
+    assert "The timing model is degraded" in text
+    assert "is worse than the naive forecast itself (E = " in text
+    assert "degraded" not in again.err
+    (entry,) = model.ledger("degraded")
+    assert (entry.version_id, entry.evidence["problem"]) == (bad, "previous_worse_than_naive")
+    assert model.hold() is None
+
+
+@pytest.mark.slow
+def test_without_a_version_before_it_is_degraded(model: Model) -> None:
+    bad = model.add(20.0)
+    done = model.train(MANY, *QUICK, RETRAINER_LIVE__FLOOR="naive")
+    assert "but there is no version to go back to" in done.err
+    assert model.production == bad
+    (entry,) = model.ledger("degraded")
+    assert entry.evidence["problem"] == "nothing_before"
+
+
+@pytest.mark.slow
+def test_a_version_before_that_cannot_be_loaded_is_not_restored(model: Model) -> None:
+    plugin = model._plugins.site / "retrainer_steady_module.py"
+    model._plugins.add("steady", timing_algorithm("steady", 5.0))
+    done = model.run("train", "timing", "--algorithm", "steady", "--as-of", f"{START:%FT%T}")
+    assert done.code == 0, done.err
+    bad = model.add(20.0)
+    plugin.write_text("raise ImportError('gone')\n")
+    for _ in range(2):
+        model.train(MANY, *QUICK, RETRAINER_LIVE__FLOOR="naive")
+    assert model.production == bad
+    (entry,) = model.ledger("degraded")
+    assert entry.evidence["problem"] == "previous_unusable"
+    plugin.write_text(timing_algorithm("steady", 5.0))
+    model.train(MANY, *QUICK, RETRAINER_LIVE__FLOOR="naive")
+    assert model.production != bad, "it can be loaded again"
