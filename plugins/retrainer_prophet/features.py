@@ -32,8 +32,8 @@ _HARMONICS = 3
 _MAX_FOURIER_HOURS = 6.0  # a wider cell has no hour of the day
 _MAX_HABIT = 3.0  # posts per hour; a burst at this time yesterday is no stronger a habit
 
-# The weights of the exponentially weighted means of a value and the LOOKBACK_GAPS - 1 before it: cut off there, so that a
-# mean does not depend on how much earlier history is loaded.
+# The weights of the exponentially weighted means of a value and the LOOKBACK_GAPS - 1 before it: cut off there, so that
+# a mean does not depend on how much earlier history is loaded.
 _DECAYS = [0.5 ** (np.arange(LOOKBACK_GAPS) / half_life) for half_life in HALF_LIVES]
 _AVERAGES = [decay / decay.sum() for decay in _DECAYS]
 
