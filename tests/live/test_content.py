@@ -63,7 +63,7 @@ def scores_of(project: Project, against: str = "naive") -> Scores:
     return chunks[0]
 
 
-@pytest.mark.parametrize("algorithm", ["baseline", "parrot"])
+@pytest.mark.parametrize("algorithm", [pytest.param("baseline", marks=pytest.mark.slow), "parrot"])
 @on_each_database
 def test_free_content_is_forecast_again_for_every_post_with_a_text(
     folder: Path, plugins: Plugins, algorithm: str
