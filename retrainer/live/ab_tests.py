@@ -204,7 +204,7 @@ def decide_test(project: Project, runtime: Runtime, model_type: ModelTypeName, n
         _end(project, runtime, state, "stopped", f"Production changed to '{found}' meanwhile", now, automatic=True)
         return state
     state = measure_test(project, runtime, test, now)
-    outcome, reason = _decide(state)
+    outcome, reason = choose_outcome(state)
     try:
         if outcome == "promoted":
             _promote(project, runtime, state, reason, now, automatic=True)
@@ -309,7 +309,7 @@ def _find_problem(project: Project, runtime: Runtime, test: ABTest) -> str | Non
     return None
 
 
-def _decide(state: ABTestState) -> tuple[Outcome | None, str]:
+def choose_outcome(state: ABTestState) -> tuple[Outcome | None, str]:
     """Return the outcome of a test, and why; None as the outcome if the test goes on."""
     test, posts = state.test, number(state.num_posts, "live post")
     found = describe_interval(state.interval)

@@ -79,17 +79,18 @@ class FitSide:
         return load_live_fit(self.project, self.runtime, self.version)
 
     @cached_property
-    def _latest(self) -> dict[bytes, Any]:
-        return {}
+    def _latest(self) -> list[tuple[pd.DataFrame, bytes, Any]]:
+        return []
 
     def predict(self, posts: pd.DataFrame, origins: Origins) -> Any:
-        """Compute the forecasts; those computed last are not computed again, since several comparisons need them."""
-        known = "\0".join(posts["post_id"].iloc[origins.position[[0, -1]]])
-        key = b"".join((origins.time.tobytes(), known.encode(errors="surrogatepass")))
-        if key not in self._latest:
-            self._latest.clear()
-            self._latest[key] = self.model.predict(posts, origins)
-        return self._latest[key]
+        """Compute the forecasts, or return the last ones again: several comparisons need the same."""
+        key = b"".join((origins.time.tobytes(), origins.position.tobytes()))
+        for known, known_key, forecasts in self._latest:
+            if known is posts and known_key == key:
+                return forecasts
+        forecasts = self.model.predict(posts, origins)
+        self._latest[:] = [(posts, key, forecasts)]
+        return forecasts
 
 
 @dataclass(frozen=True)

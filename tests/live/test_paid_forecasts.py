@@ -255,6 +255,7 @@ def test_posts_whose_calls_fail_to_the_end_wait_for_the_next_update(
     assert len(failed) == 3, "then it gives up for now"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "reply", [claude_server.authentication_error(), claude_server.refusal(), claude_server.truncated()]
 )
