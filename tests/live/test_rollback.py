@@ -35,9 +35,8 @@ class Model:
     def __init__(self, folder: Path, plugins: Plugins, retrainer: Runner) -> None:
         self.folder, self._plugins, self._retrainer = folder, plugins, retrainer
         self.env = environ_of(plugins)
-        project = open_project(folder)
-        project.posts.add(regular_posts(300, start=START - 150 * GAP), START)
-        project.close()
+        self.project = open_project(folder)
+        self.project.posts.add(regular_posts(300, start=START - 150 * GAP), START)
         configure(folder, rollback="true", min_improvement_threshold="0")
 
     def run(self, *arguments: str, **variables: str) -> Completed:
@@ -63,16 +62,15 @@ class Model:
 
     @property
     def production(self) -> str:
-        project = open_project(self.folder)
-        version = project.registry.get_production("timing")
+        version = self.project.registry.get_production("timing")
         assert version is not None
         return version.version_id
 
     def ledger(self, *actions: str) -> list[LedgerEntry]:
-        return open_project(self.folder).registry.list_ledger_entries("timing", actions)
+        return self.project.registry.list_ledger_entries("timing", actions)
 
     def hold(self) -> Hold | None:
-        return open_project(self.folder).registry.get_hold("timing")
+        return self.project.registry.get_hold("timing")
 
 
 @pytest.fixture
@@ -219,8 +217,7 @@ def test_a_version_before_that_cannot_be_loaded_is_not_restored(model: Model) ->
     assert model.production != bad, "it can be loaded again"
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("kills", [5, pytest.param(120, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("kills", [pytest.param(3, marks=pytest.mark.slow), pytest.param(100, marks=pytest.mark.soak)])
 def test_a_kill_leaves_the_rollback_done_or_not_begun(model: Model, tmp_path: Path, kills: int) -> None:
     """The process is killed before one of its statements; the next `train` does what is still to be done."""
     choose = random.Random(18)  # noqa: S311  no secret
@@ -238,8 +235,7 @@ def test_a_kill_leaves_the_rollback_done_or_not_begun(model: Model, tmp_path: Pa
         fault = StatementFault(choose.randint(first - 5, last + 10), tmp_path / "report")
         arguments = [*QUICK, "--as-of", f"{at:%FT%T}"]
         killed += run_as_worker(model.folder, *arguments, env=model.env, fault=fault).code == -signal.SIGKILL
-        project = open_project(model.folder)
-        require_consistent(project)
+        require_consistent(model.project)
         is_done = len(model.ledger("rollback")) > rollbacks
         assert model.production == (good if is_done else bad)
         assert (model.hold() is not None) == is_done, "the hold comes with the rollback"
@@ -257,7 +253,5 @@ def _find_decision(statements: str) -> tuple[int, int]:
 
 def _add_posts(model: Model, count: int) -> None:
     """Add posts after the last one, which go on every 5 hours."""
-    project = open_project(model.folder)
     later = regular_posts(count, start=START + 150 * GAP)
-    project.posts.add(later.assign(post_id="later " + later["post_id"]), datetime.now(UTC))
-    project.close()
+    model.project.posts.add(later.assign(post_id="later " + later["post_id"]), datetime.now(UTC))
