@@ -40,7 +40,7 @@ from benchmarks.fleet_worker import measure_unit
 from benchmarks.scaling import print_scaling
 from retrainer.fleet.local import _PRELOADED
 from retrainer.fleet.units import Unit, WorkerSpec
-from retrainer.parallel.child import WorkerLost
+from retrainer.parallel.child import NotStarted, WorkerLost
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -74,10 +74,10 @@ class Fleet:
         self._position += count
         return [Unit(name := stream_name(number), "timing", self._last[name]) for number in numbers]
 
-    def check(self, outcomes: Iterable[Outcome | WorkerLost]) -> None:
+    def check(self, outcomes: Iterable[Outcome | WorkerLost | NotStarted]) -> None:
         """Remember the runs, and check that all of them completed."""
         for outcome in outcomes:
-            if isinstance(outcome, WorkerLost) or outcome.kind not in {"promoted", "not_promoted"}:
+            if isinstance(outcome, WorkerLost | NotStarted) or outcome.kind not in {"promoted", "not_promoted"}:
                 raise RuntimeError(f"a run failed: {outcome}")
             self._last[outcome.stream] = outcome.run_id
 

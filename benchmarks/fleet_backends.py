@@ -56,7 +56,7 @@ class InBlocks:
     def __init__(self, backend: Backend, fleet: Fleet) -> None:
         self._fleet = fleet
         self._units: list[Unit] = []
-        self._results = backend.run(fleet.spec, lambda: self._units.pop() if self._units else None)
+        self._results = backend.run(fleet.spec, lambda: self._units.pop() if self._units else None, lambda: False)
 
     def run(self, count: int) -> float:
         """Run the next units, and return the seconds that took."""

@@ -39,7 +39,7 @@ def algorithm() -> Algorithm:
         model_types=("timing", "content"),
         summary="The naive forecasts: the usual gap, and the most typical of the last posts.",
         config=BaselineOptions,
-        context_posts=MAX_WINDOW,
+        context_posts={"timing": 1, "content": MAX_WINDOW},
     )
 
 

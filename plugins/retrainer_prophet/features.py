@@ -32,6 +32,11 @@ _HARMONICS = 3
 _MAX_FOURIER_HOURS = 6.0  # a wider cell has no hour of the day
 _MAX_HABIT = 3.0  # posts per hour; a burst at this time yesterday is no stronger a habit
 
+# The weights of the exponentially weighted means of a value and the LOOKBACK_GAPS - 1 before it: cut off there, so that
+# a mean does not depend on how much earlier history is loaded.
+_DECAYS = [0.5 ** (np.arange(LOOKBACK_GAPS) / half_life) for half_life in HALF_LIVES]
+_AVERAGES = [decay / decay.sum() for decay in _DECAYS]
+
 # The columns that also enter multiplied by the logarithm of the silence.
 _GAP_INTERACTIONS = (0, 3, 4, 5)
 _COUNT_INTERACTIONS = (0, 1, 2, 6, 9)
@@ -89,12 +94,14 @@ class History:
         padded = np.concatenate([np.full(LOOKBACK_GAPS + 1, typical_gap), np.log(np.diff(hours) + MINUTE)])
         padded = padded[first - skipped :]
         lags = [padded[LOOKBACK_GAPS - lag : LOOKBACK_GAPS - lag + count] for lag in range(LAGS)]
-        averages = [_moving_average(padded[1:], half_life) for half_life in HALF_LIVES]
+        averages = [np.convolve(padded[1:], weights, mode="valid") for weights in _AVERAGES]
         rank = np.arange(first - skipped + 1, len(hours) + 1)
         counts = [np.log1p(rank - np.searchsorted(hours, with_features - back, side="right")) for back in COUNT_HOURS]
         tenths = tenth_of(hours)
-        per_tenth = np.bincount(tenths - tenths[0], minlength=int(tenths[-1] - tenths[0]) + 2)
-        cumulative = np.concatenate([[0], np.cumsum(per_tenth)]).astype(np.int32)
+        # 0 until the first post, 1 from its tenth on, until that of the next post, …
+        cumulative = np.repeat(
+            np.arange(len(hours) + 1, dtype=np.int32), np.diff(tenths, prepend=tenths[0] - 1, append=tenths[-1] + 2)
+        )
         return cls(
             first,
             with_features,
@@ -108,36 +115,38 @@ class History:
     def features(self, posts: Integers, cells: Integers) -> Floats:
         """Return (rows, NUM_FEATURES) for pairs of a post's index and a cell."""
         posts = posts - self.first
-        post_hours = self.hours[posts]
-        starts, ends = post_hours + STARTS[cells], post_hours + ENDS[cells]
-        silence = LOG_SILENCE[cells][:, None]
-        gaps, counts = self.gaps[posts], self.counts[posts]
-        habits = self._habits(posts, starts, ends, WIDTHS[cells])
-        return np.column_stack(
-            [
-                self.profile.log_relative_activity(starts, ends)[:, None] * STAGE_WEIGHTS[cells],
-                gaps,
-                gaps[:, _GAP_INTERACTIONS] * silence,
-                counts,
-                counts[:, _COUNT_INTERACTIONS] * silence,
-                habits,
-                habits[:, _HABIT_INTERACTIONS] * silence,
-                self._clock((starts + ends) / 2, WIDTHS[cells]),
-            ]
-        )
+        post_hours, widths = self.hours.take(posts), WIDTHS.take(cells)
+        starts, ends = post_hours + STARTS.take(cells), post_hours + ENDS.take(cells)
+        silence = LOG_SILENCE.take(cells)[:, None]
+        gaps, counts = self.gaps.take(posts, axis=0), self.counts.take(posts, axis=0)
+        habits = self._habits(posts, starts, ends, widths)
+        blocks = [
+            self.profile.log_relative_activity(starts, ends)[:, None] * STAGE_WEIGHTS.take(cells, axis=0),
+            gaps,
+            gaps.take(_GAP_INTERACTIONS, axis=1) * silence,
+            counts,
+            counts.take(_COUNT_INTERACTIONS, axis=1) * silence,
+            habits,
+            habits.take(_HABIT_INTERACTIONS, axis=1) * silence,
+            *self._clock((starts + ends) / 2, widths),
+        ]
+        return np.concatenate(blocks, axis=1)
 
-    def _clock(self, middles: Floats, widths: Floats) -> Floats:
-        """Return (rows, 12) Fourier terms of the local hour of the day and of the week; 0 where a cell is too wide."""
+    def _clock(self, middles: Floats, widths: Floats) -> list[Floats]:
+        """Return six blocks (rows, 2) of Fourier terms of the local hour of the day and of the week.
+
+        They are 0 where a cell is too wide.
+        """
         local = self.profile.local_hours(middles)
         narrow = widths <= _MAX_FOURIER_HOURS
-        columns = []
+        blocks = []
         for period in _PERIODS:
             turn = np.exp(2j * np.pi / period * local) * narrow
             harmonic = turn
             for _ in range(_HARMONICS):
-                columns += [harmonic.real, harmonic.imag]
+                blocks.append(harmonic.view(float).reshape(-1, 2))
                 harmonic = harmonic * turn
-        return np.column_stack(columns)
+        return blocks
 
     def posts_before(self, posts: Integers, tenths: Integers) -> NDArray[np.int32]:  # noqa: ARG002  `Paths` needs them
         """Return (rows,) the number of posts before tenths of an hour, counted from `first_tenth`."""
@@ -172,12 +181,3 @@ def typical_log_gap(hours: Floats) -> float:
 
 def tenth_of(hours: Floats) -> Integers:
     return np.floor(hours * _TENTHS + 1e-6).astype(np.int64)
-
-
-def _moving_average(values: Floats, half_life: float) -> Floats:
-    """Return the exponentially weighted mean of each value and the LOOKBACK_GAPS - 1 before it.
-
-    Cut off there, so that it does not depend on how much earlier history is loaded.
-    """
-    weights = 0.5 ** (np.arange(LOOKBACK_GAPS) / half_life)
-    return np.convolve(values, weights / weights.sum(), mode="valid")

@@ -110,6 +110,7 @@ class Stream:
     offset: int = field(init=False)
     hazards: dict[int, Hazard] = field(init=False)
     segments: dict[int, Segment] = field(init=False, default_factory=dict)
+    _history: History | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self.offset = int(np.searchsorted(self.hours, self.fitted.trained_through, side="right")) - 1
@@ -136,6 +137,13 @@ class Stream:
         """Return the features of the posts with these numbers; `first` has the index `first` + `offset` in it."""
         known = self.hours[: last + self.offset + 1]
         return History.from_hours(known, self.fitted.profile, self.fitted.typical_gap, first + self.offset)
+
+    def history_of(self, first: int, last: int) -> History:
+        """Return the features of at least the posts with these numbers, which do not depend on later posts."""
+        kept = self._history
+        if kept is None or not kept.first <= first + self.offset <= last + self.offset < kept.first + len(kept.hours):
+            self._history = kept = self.history(first, last)
+        return kept
 
     def hazard(self, checkpoint: int) -> Hazard:
         """Return the hazard fitted to the gaps that closed until a checkpoint."""
@@ -174,5 +182,5 @@ class Stream:
             self.known_rows = self.known_rows.between(number + self.offset, self.known_rows.last)
 
     def _compute_rows(self, first: int, last: int) -> GapRows:
-        history = self.history(first - self.offset, last - self.offset)
+        history = self.history_of(first - self.offset, last - self.offset)
         return GapRows.from_history(history, first, last, self.fitted.hazard.shapes)

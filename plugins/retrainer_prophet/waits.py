@@ -98,7 +98,7 @@ def _expected_posts(stream: Stream, known: KnownGaps, gaps: Integers) -> Floats:
     expected = np.empty((len(gaps), NUM_CELLS))
     checkpoints = stream.checkpoints(gaps)
     cells = np.arange(NUM_CELLS)
-    history = stream.history(int(gaps[0]), int(gaps[-1]))
+    history = stream.history_of(int(gaps[0]), int(gaps[-1]))
     for checkpoint in np.unique(checkpoints):
         here = np.flatnonzero(checkpoints == checkpoint)
         posts = np.repeat(gaps[here] + stream.offset, NUM_CELLS)

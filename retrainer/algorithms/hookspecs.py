@@ -6,7 +6,7 @@ omit arguments that it does not use.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pluggy
@@ -46,8 +46,8 @@ class Algorithm:
         paid: whether forecasts cost money. Paid forecasts are never made just to check something.
         operational: the names of the options that say how forecasts are made, not what they are, such as limits and
             prices. A stored version takes these from today's settings and all others from its training.
-        context_posts: on how many posts, those up to its origin, a forecast depends besides the model; None for all.
-            Live scores load no more than these.
+        context_posts: on how many posts, the last ones up to its origin, a forecast of a model type depends besides the
+            model. For a type that is missing they are all loaded, each time that a live post is scored.
     """
 
     name: str
@@ -56,7 +56,7 @@ class Algorithm:
     config: type[BaseModel] = NoOptions
     paid: bool = False
     operational: tuple[str, ...] = ()
-    context_posts: int | None = None
+    context_posts: Mapping[ModelTypeName, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

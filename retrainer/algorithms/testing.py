@@ -14,7 +14,7 @@ tests should point it at a stand-in server.
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -229,6 +229,17 @@ def check_later_posts_are_not_required(case: _Case) -> None:
         case.require_equal(case.forecast_at(index), forecast, problem)
 
 
+def check_the_context_is_enough(case: _Case) -> None:
+    """The forecast from an origin stays the same with no more posts than `context_posts` says, if it says something."""
+    count = case.algorithm.description.context_posts.get(case.model_type)
+    for index in range(len(case.origins) if count is not None else 0):
+        end = int(case.origins.position[index]) + 1
+        known = case.posts.iloc[max(0, end - (count or 1)) : end].reset_index(drop=True)
+        origin = replace(case.origins[[index]], position=np.array([len(known) - 1]))
+        problem = f"the forecast {case.describe_origin(index)} depends on more than the last {count} posts"
+        case.require_equal(case.forecast_at(index), case.predict(known, origin), problem)
+
+
 def check_later_posts_of_the_same_second_do_not_matter(case: _Case) -> None:
     """A later post with the origin's own time changes nothing either."""
     right_after_a_post = case.origins.time == utc_times(case.posts)[case.origins.position]
@@ -363,6 +374,7 @@ CHECKS: tuple[Callable[[_Case], None], ...] = (
     check_forecasts_are_deterministic,
     check_later_posts_do_not_matter,
     check_later_posts_are_not_required,
+    check_the_context_is_enough,
     check_later_posts_of_the_same_second_do_not_matter,
     check_forecasts_are_independent,
     check_training_is_deterministic,

@@ -14,7 +14,7 @@ from retrainer.cli.completion import complete_types
 from retrainer.cli.context import open_project
 from retrainer.cli.options import AsJson, StreamsOption, time_option
 from retrainer.errors import NothingInProduction, UsageError
-from retrainer.live import refresh, report, rollback
+from retrainer.live import refresh, report
 from retrainer.model_types import MODEL_TYPE_NAMES, ModelTypeName, parse_model_type
 from retrainer.render import documents, live_plot, plots
 from retrainer.render import live as live_text
@@ -70,13 +70,13 @@ def live(
             found = refresh.refresh_streams(project, runtime, project.select_streams(stream), model_type, now)
             short_ids = project.registry.short_ids()
         else:
-            reports, reviews = _report(project.for_stream(one), runtime, model_type, now, since, dry_run=dry_run)
+            reports, previews = _report(project.for_stream(one), runtime, model_type, now, since, dry_run=dry_run)
     if one is None and as_json:
         console.document(documents.live.LiveModelsDocument.from_summaries(found))
     elif one is None:
         live_text.show_summaries(found, short_ids)
     else:
-        _show(reports, reviews, plot, all_weeks=since is not None, as_json=as_json)
+        _show(reports, previews, plot, all_weeks=since is not None, as_json=as_json)
 
 
 def _require_one_stream(**options: object) -> None:
@@ -95,25 +95,25 @@ def _report(
     since: datetime | None,
     *,
     dry_run: bool,
-) -> tuple[list[report.LiveReport], dict[ModelTypeName, rollback.Review]]:
+) -> tuple[list[report.LiveReport], dict[ModelTypeName, refresh.NextTrain]]:
     """Bring the scores of a stream up to date, and report on its production versions."""
     reports: list[report.LiveReport] = []
-    reviews: dict[ModelTypeName, rollback.Review] = {}
+    previews: dict[ModelTypeName, refresh.NextTrain] = {}
     for name in [model_type] if model_type else MODEL_TYPE_NAMES:
         if model_type is None and project.registry.get_production(name) is None:
             continue
         refresh.refresh_live(project, runtime, name, now, decide=not dry_run, calls=not dry_run)
-        if dry_run:
-            reviews[name] = rollback.review_production(project, runtime, name, now, dry_run=True)
         reports.append(report.report_live(project, name, now, since))
+        if dry_run:
+            previews[name] = refresh.preview_train(project, runtime, name, now)
     if not reports:
         raise NothingInProduction("no version is in production", hint="Run `retrainer train`")
-    return reports, reviews
+    return reports, previews
 
 
 def _show(
     reports: Sequence[report.LiveReport],
-    reviews: Mapping[ModelTypeName, rollback.Review],
+    previews: Mapping[ModelTypeName, refresh.NextTrain],
     plot: Path | None,
     *,
     all_weeks: bool,
@@ -122,12 +122,12 @@ def _show(
     if plot is not None and len(reports) > 1:
         raise UsageError("--plot is about one model type", hint="Choose timing or content")
     if as_json:
-        console.document(documents.live.LiveModelsDocument.from_reports(reports, reviews))
+        console.document(documents.live.LiveModelsDocument.from_reports(reports, previews))
     else:
         for index, one in enumerate(reports):
             if index:
                 console.text()
-            live_text.show_live(one, reviews.get(one.model_type), all_weeks=all_weeks)
+            live_text.show_live(one, previews.get(one.model_type), all_weeks=all_weeks)
     if plot is not None:  # last: a plot that fails must not hide the result
         with console.working():
             live_plot.draw(reports[0], plot)

@@ -36,6 +36,7 @@ _BETS = np.geomspace(0.02, 0.95, 24)
 _ADVANTAGES = np.arange(-60, 61) / 100  # θ: how much smaller b's loss is, as a share of a's
 _CAP_LEVEL = 94  # the index of the 95% quantile
 _FLOOR_POSTS = 200
+_NEGLIGIBLE = 1e-6  # as a share of the largest possible loss; forecasts that are equal up to rounding differ by less
 _ROWS = 1000  # at once: 200 losses or stakes each
 _FACTORS = 32  # multiplied before their logarithm is taken: at least 0.05^32
 
@@ -298,10 +299,11 @@ class _Floor:
 
 
 def _scale(stakes: Stakes, floor: Floats, advantage: Floats | float) -> Floats:
-    """Return what (1 − θ) a − b can be at most, in either direction, and at least the floor."""
+    """Return what (1 − θ) a − b can be at most, in either direction; at least the floor, and what is not negligible."""
     most_below = stakes.lose + np.maximum(-np.asarray(advantage), 0) * stakes.most
     most_above = stakes.other_lose + np.maximum(advantage, 0) * stakes.most
-    scale: Floats = np.maximum(np.maximum(most_below, most_above), floor)
+    least = np.maximum(floor, _NEGLIGIBLE * stakes.most)
+    scale: Floats = np.maximum(np.maximum(most_below, most_above), least)
     return scale
 
 

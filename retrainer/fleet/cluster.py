@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     from retrainer.fleet.units import Outcome, Unit, WorkerSpec
-    from retrainer.parallel.child import WorkerLost
+    from retrainer.parallel.child import NotStarted, WorkerLost
     from retrainer.parallel.cluster import Cluster
 
 
@@ -23,13 +23,16 @@ class ClusterWorkers:
         self._cluster = cluster
 
     def run(
-        self, spec: WorkerSpec, next_unit: Callable[[], Unit | None]
-    ) -> Generator[tuple[Unit, Outcome | WorkerLost], None, None]:
+        self, spec: WorkerSpec, next_unit: Callable[[], Unit | None], is_stopping: Callable[[], bool]
+    ) -> Generator[tuple[Unit, Outcome | WorkerLost | NotStarted], None, None]:
         """Run units, as many at a time as the workers can."""
 
         def stamped() -> Unit | None:
             unit = next_unit()
             return unit and unit._replace(started_at=datetime.now(UTC))  # one clock for all workers
 
-        for unit, result in self._cluster.run(partial(run_unit, spec), stamped):
+        results = self._cluster.run(
+            partial(run_unit, spec), stamped, queue=self._cluster.queue, is_stopping=is_stopping
+        )
+        for unit, result in results:
             yield unit._replace(started_at=None), result

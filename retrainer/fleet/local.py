@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from multiprocessing.context import ForkServerProcess
 
     from retrainer.fleet.units import Outcome, Unit, WorkerSpec
+    from retrainer.parallel.child import NotStarted
 
 log = logging.getLogger(__name__)
 
@@ -82,9 +83,10 @@ class LocalProcesses:
         self._jobs = jobs
 
     def run(
-        self, spec: WorkerSpec, next_unit: Callable[[], Unit | None]
-    ) -> Generator[tuple[Unit, Outcome | WorkerLost], None, None]:
+        self, spec: WorkerSpec, next_unit: Callable[[], Unit | None], is_stopping: Callable[[], bool]
+    ) -> Generator[tuple[Unit, Outcome | WorkerLost | NotStarted], None, None]:
         """Run units in up to `jobs` processes; each makes one run after another."""
+        del is_stopping  # no unit waits in a worker
         threads = max((os.cpu_count() or 1) // self._jobs, 1)
         idle: list[_Worker] = []
         busy: dict[Any, tuple[_Worker, Unit]] = {}

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from retrainer.errors import DatabaseError, RetrainerError
 from retrainer.fleet.units import Outcome, UnitError
-from retrainer.parallel.child import WorkerLost
+from retrainer.parallel.child import NotStarted, WorkerLost
 from retrainer.pipeline import recovery
 from retrainer.posts.validation import number, quote
 from retrainer.registry.runs import INTERRUPTED, RunFilter
@@ -141,7 +141,7 @@ def run_fleet(
     fleet = _Fleet(project, runtime, spec, selection, max_failures, on_progress)
     with fleet.stop_on_signals():
         try:
-            with closing(backend.run(spec, fleet.next_unit)) as results:
+            with closing(backend.run(spec, fleet.next_unit, fleet.is_stopping)) as results:
                 for unit, result in results:
                     fleet.take(unit, result)
         except KeyboardInterrupt:
@@ -222,12 +222,18 @@ class _Fleet:
 
     @property
     def _may_go_on(self) -> bool:
-        has_too_many_failures = self._max_failures is not None and self._failed >= self._max_failures
-        return bool(self._waiting) and not self._interrupted and not has_too_many_failures
+        return bool(self._waiting) and not self.is_stopping()
 
-    def take(self, unit: Unit, result: Outcome | WorkerLost) -> None:
-        """Take the outcome of a unit, or put a lost one back to be tried once more."""
+    def is_stopping(self) -> bool:
+        """Whether no more units are wanted: it was interrupted, or too many have failed."""
+        return self._interrupted or (self._max_failures is not None and self._failed >= self._max_failures)
+
+    def take(self, unit: Unit, result: Outcome | WorkerLost | NotStarted) -> None:
+        """Take the outcome of a unit, or put one back that was not started, or was lost and is tried once more."""
         self._running.remove(unit)
+        if isinstance(result, NotStarted):
+            self._waiting.append(unit)
+            return
         outcome = self._explain_loss(unit, result) if isinstance(result, WorkerLost) else result
         if outcome.error is not None and outcome.error.code in {WORKER_LOST, DatabaseError.code}:
             self.needs_recovery = True
@@ -296,12 +302,24 @@ class _Fleet:
         self.close_running(error.message)
 
     def close_running(self, reason: str) -> None:
-        """Count the units as failed whose workers were interrupted."""
+        """Count the units as failed whose workers were interrupted, unless they were still waiting there."""
         self.needs_recovery |= bool(self._running)
         for unit in (unit for unit in self._running if not unit.only_reviews):
+            if not self._has_started(unit):
+                self._waiting.append(unit)
+                continue
             error = UnitError("interrupted", reason, "", RetrainerError.exit_code)
             self._add(Outcome(unit.stream, unit.model_type, "failed", error=error))
         self._running.clear()
+
+    def _has_started(self, unit: Unit) -> bool:
+        """Whether there is a run of a unit; as far as is known, there is."""
+        try:
+            registry = self._project.for_stream(unit.stream).registry
+            last = next(iter(registry.list_runs(unit.model_type, 1, self._own_runs)), None)
+        except RetrainerError:
+            return True
+        return last is not None and last.run_id != unit.last_run_id
 
     @contextmanager
     def stop_on_signals(self) -> Iterator[None]:
@@ -315,13 +333,7 @@ class _Fleet:
                 raise KeyboardInterrupt
             self._interrupted = True
             with suppress(RuntimeError):  # the signal came while a line was being written
-                count = len(self._running)
-                verb = "is" if count == 1 else "are"
-                log.warning(
-                    "Stopping; %s %s in progress. Press Ctrl-C again to close them as failed",
-                    number(count, "run"),
-                    verb,
-                )
+                log.warning("Stopping; runs in progress may end. Press Ctrl-C again to close them as failed")
 
         before = {name: signal.getsignal(name) for name in _STOP_SIGNALS}
         for name, handler in before.items():

@@ -7,9 +7,11 @@ import os
 import time
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import cache
 from typing import TYPE_CHECKING
 
 from retrainer.algorithms.events import EventBus
+from retrainer.algorithms.manager import load_algorithm
 from retrainer.errors import RetrainerError, RunInProgress, UsageError, wrap_unexpected
 from retrainer.fleet.units import Outcome, UnitError
 from retrainer.live.review import review
@@ -60,6 +62,7 @@ def run_unit(spec: WorkerSpec, unit: Unit) -> Outcome:
 
 
 _opened: dict[tuple[Path, str | None], Project] = {}  # the last one
+_load_algorithm = cache(load_algorithm)  # once for all runs of a project
 
 
 def open_project(config_file: Path, settings: str | None = None) -> Project:
@@ -82,13 +85,19 @@ def open_project(config_file: Path, settings: str | None = None) -> Project:
 
 def close_project() -> None:
     """Close the project that is open."""
+    _load_algorithm.cache_clear()
     while _opened:
         _opened.popitem()[1].close()
 
 
 def _make_run(spec: WorkerSpec, unit: Unit, project: Project) -> Outcome:
     budget = SharedBudget(project.registry.database, spec.budget_id)
-    runtime = Runtime(events=EventBus(event_document), answers_dir=project.answers_dir, shared_budget=budget)
+    runtime = Runtime(
+        events=EventBus(event_document),
+        algorithms=_load_algorithm,
+        answers_dir=project.answers_dir,
+        shared_budget=budget,
+    )
     now = spec.as_of or unit.started_at or datetime.now(UTC)
     review(project, runtime, unit.model_type, now, roll_back=False)  # the fleet decides on all together
     if unit.only_reviews:

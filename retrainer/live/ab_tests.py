@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from retrainer.algorithms.events import Event
-from retrainer.errors import ABTestError, NothingInProduction, RetrainerError, UsageError
+from retrainer.errors import ABTestError, DatabaseError, NothingInProduction, RetrainerError, UsageError
 from retrainer.evaluation.sequential import ConfidenceSequence, Interval
 from retrainer.live.scores import Totals, stakes_of
 from retrainer.live.update import update_live
@@ -193,6 +193,9 @@ def decide_test(project: Project, runtime: Runtime, model_type: ModelTypeName, n
 
     Returns:
         What the test has found, as of before the decision; None if no test was running at that time.
+
+    Raises:
+        DatabaseError: the database cannot be read or written: nothing was decided.
     """
     test = project.registry.get_running_test(model_type)
     if test is None or test.started_at > now:
@@ -204,7 +207,7 @@ def decide_test(project: Project, runtime: Runtime, model_type: ModelTypeName, n
         _end(project, runtime, state, "stopped", f"Production changed to '{found}' meanwhile", now, automatic=True)
         return state
     state = measure_test(project, runtime, test, now)
-    outcome, reason = _decide(state)
+    outcome, reason = choose_outcome(state)
     try:
         if outcome == "promoted":
             _promote(project, runtime, state, reason, now, automatic=True)
@@ -212,6 +215,8 @@ def decide_test(project: Project, runtime: Runtime, model_type: ModelTypeName, n
             _end(project, runtime, state, outcome, reason, now, automatic=True)
     except ABTestError as error:
         log.info("%s", error)  # another process has carried it out
+    except DatabaseError:
+        raise
     except RetrainerError as error:
         log.warning("The A/B test '%s' is decided, but the challenger is not promoted: %s", test.test_id, error)
     return state
@@ -309,7 +314,7 @@ def _find_problem(project: Project, runtime: Runtime, test: ABTest) -> str | Non
     return None
 
 
-def _decide(state: ABTestState) -> tuple[Outcome | None, str]:
+def choose_outcome(state: ABTestState) -> tuple[Outcome | None, str]:
     """Return the outcome of a test, and why; None as the outcome if the test goes on."""
     test, posts = state.test, number(state.num_posts, "live post")
     found = describe_interval(state.interval)

@@ -35,6 +35,11 @@ class ErrorInterval:
         return cls(_reverse(interval.high), _reverse(interval.low), _reverse(interval.estimate))
 
     @property
+    def is_known(self) -> bool:
+        """Whether there is a limit."""
+        return self.low is not None or self.high is not None
+
+    @property
     def max_difference(self) -> float:
         """The largest difference, in either direction, within the limits; infinite without one of them."""
         return math.inf if self.low is None or self.high is None else max(abs(self.low), abs(self.high))

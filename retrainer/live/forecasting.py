@@ -44,7 +44,7 @@ class Side(Protocol):
     """One side of a comparison.
 
     Attributes:
-        context_posts: as in `Algorithm`.
+        context_posts: on how many posts its forecasts depend, as in `Algorithm`; None for all.
     """
 
     @property
@@ -71,7 +71,7 @@ class FitSide:
     def context_posts(self) -> int | None:
         """On how many posts its forecasts depend."""
         algorithm = self.runtime.algorithms(self.version.algorithm, self.version.model_type_name)
-        return algorithm.description.context_posts
+        return algorithm.description.context_posts.get(self.version.model_type_name)
 
     @cached_property
     def model(self) -> TrainedModel:
@@ -79,17 +79,18 @@ class FitSide:
         return load_live_fit(self.project, self.runtime, self.version)
 
     @cached_property
-    def _latest(self) -> dict[bytes, Any]:
-        return {}
+    def _latest(self) -> list[tuple[pd.DataFrame, bytes, Any]]:
+        return []
 
     def predict(self, posts: pd.DataFrame, origins: Origins) -> Any:
-        """Compute the forecasts; those computed last are not computed again, since several comparisons need them."""
-        known = "\0".join(posts["post_id"].iloc[origins.position[[0, -1]]])
-        key = b"".join((origins.time.tobytes(), known.encode(errors="surrogatepass")))
-        if key not in self._latest:
-            self._latest.clear()
-            self._latest[key] = self.model.predict(posts, origins)
-        return self._latest[key]
+        """Compute the forecasts, or return the last ones again: several comparisons need the same."""
+        key = b"".join((origins.time.tobytes(), origins.position.tobytes()))
+        for known, known_key, forecasts in self._latest:
+            if known is posts and known_key == key:
+                return forecasts
+        forecasts = self.model.predict(posts, origins)
+        self._latest[:] = [(posts, key, forecasts)]
+        return forecasts
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ class NaiveSide:
     @property
     def context_posts(self) -> int | None:
         """On how many posts its forecasts depend."""
-        return self.algorithm.description.context_posts
+        return self.algorithm.description.context_posts.get(self.comparison.model_type_name)
 
     @cached_property
     def model(self) -> TrainedModel:

@@ -64,7 +64,7 @@ class Batch:
 class LivePosts:
     """The posts of a stream up to a time, for one update of its comparisons.
 
-    Where forecasts depend on a few posts only, no more are read. All posts are read once, and used as they were then.
+    Where forecasts depend on a few posts only, no more are read. What was read is used again until `forget`.
     """
 
     def __init__(self, store: PostStore, model_type: ModelTypeName, until: datetime) -> None:
@@ -72,6 +72,7 @@ class LivePosts:
         self.until = until
         self._type = get_model_type(model_type)
         self._with_content = model_type == "content"
+        self._latest: tuple[PostKey, int | None, Batch | None] | None = None
 
     def read(self, after: PostKey, context: int | None) -> Batch | None:
         """Return the first posts after one; None if there are none.
@@ -80,25 +81,31 @@ class LivePosts:
             after: the post.
             context: the number of posts up to the one before that a forecast depends on; None for all.
         """
-        if context is None or self.store.is_foreign:
-            first = first_row_after(self._all, after)
-            seen = self._all.iloc[first : first + BATCH_POSTS]
-            is_last, usable = first + BATCH_POSTS >= len(self._all), self._usable
-        else:
-            seen = self._load_after(after, BATCH_POSTS)
-            is_last, usable = len(seen) < BATCH_POSTS, None
+        if self._latest is None or self._latest[:2] != (after, context):
+            is_all = context is None or self.store.is_foreign
+            self._latest = after, context, self._cut(after) if is_all else self._read_few(after, context or 1)
+        return self._latest[2]
+
+    def _read_few(self, after: PostKey, context: int) -> Batch | None:
+        """Read the first posts after one, and some before."""
+        seen = self._load_after(after, BATCH_POSTS)
         if not len(seen):
             return None
-        if usable is None:
-            known = self._load_before(after, context or 1)
-            usable = (
-                pd.concat([known, self._type.usable_posts(seen)], ignore_index=True)
-                if len(known)
-                else (self._type.usable_posts(seen))
-            )
-        rows = np.arange(first_row_after(usable, after), first_row_after(usable, _key(seen, -1)), dtype=np.int64)
-        posts = usable.iloc[: rows[-1] + 1] if len(rows) else usable
-        return Batch(after, posts, rows[rows > 0], seen, is_last)  # no post precedes the very first one
+        known, usable = self._load_before(after, context), self._type.usable_posts(seen)
+        posts = pd.concat([known, usable], ignore_index=True) if len(known) else usable
+        rows = np.arange(len(known), len(posts), dtype=np.int64)
+        return Batch(after, posts, rows[rows > 0], seen, len(seen) < BATCH_POSTS)  # none precedes the very first one
+
+    def _cut(self, after: PostKey) -> Batch | None:
+        """Return the first posts after one, with all posts before, of those that are read once."""
+        first = first_row_after(self._all, after, self._times)
+        seen = self._all.iloc[first : first + BATCH_POSTS]
+        if not len(seen):
+            return None
+        ends = (first_row_after(self._usable, key, self._usable_times) for key in (after, _key(seen, -1)))
+        rows = np.arange(*ends, dtype=np.int64)
+        posts = self._usable.iloc[: rows[-1] + 1] if len(rows) else self._usable
+        return Batch(after, posts, rows[rows > 0], seen, first + BATCH_POSTS >= len(self._all))
 
     def read_until(self, last: PostKey) -> pd.DataFrame:
         """Return all usable posts up to one."""
@@ -120,12 +127,12 @@ class LivePosts:
         """Return the SHA-256 of all posts of a foreign table up to one; None for our own, where changes are marked."""
         if through is None or not self.store.is_foreign:
             return None
-        posts = self._all.iloc[: first_row_after(self._all, through)]
+        posts = self._all.iloc[: first_row_after(self._all, through, self._times)]
         return sha256(pd.util.hash_pandas_object(posts, index=False).to_numpy().tobytes()).digest()
 
     def find_change(self, after: PostKey, scored: Iterable[tuple[datetime, str]]) -> datetime:
         """Return from when on the posts differ from those that were scored, or a time before all of them."""
-        first = first_row_after(self._usable, after)
+        first = first_row_after(self._usable, after, self._usable_times)
         for row, key in zip(range(first, len(self._usable)), scored, strict=False):
             if _key(self._usable, row) != key:
                 return min(key[0], _key(self._usable, row)[0])
@@ -133,12 +140,21 @@ class LivePosts:
 
     def forget(self) -> None:
         """Read the posts again: they have changed."""
-        for name in ("_all", "_usable"):
+        self._latest = None
+        for name in ("_all", "_times", "_usable", "_usable_times"):
             self.__dict__.pop(name, None)
 
     @cached_property
     def _all(self) -> pd.DataFrame:
         return self.store.load(self.until, with_content=self._with_content)
+
+    @cached_property
+    def _times(self) -> NDArray[np.datetime64]:
+        return utc_times(self._all)
+
+    @cached_property
+    def _usable_times(self) -> NDArray[np.datetime64]:
+        return utc_times(self._usable)
 
     @cached_property
     def _usable(self) -> pd.DataFrame:
@@ -162,9 +178,13 @@ class LivePosts:
             limit *= 4
 
 
-def first_row_after(posts: pd.DataFrame, last: PostKey) -> int:
-    """Return the row of the first of some posts, in order, that is later than one."""
-    times = utc_times(posts)
+def first_row_after(posts: pd.DataFrame, last: PostKey, times: NDArray[np.datetime64] | None = None) -> int:
+    """Return the row of the first of some posts, in order, that is later than one.
+
+    Args:
+        times: (n,) the times of the posts, if they are at hand.
+    """
+    times = utc_times(posts) if times is None else times
     time, post_id = np.datetime64(last[0].replace(tzinfo=None), "us"), last[1]
     end = int(np.searchsorted(times, time, side="right"))
     if post_id is None:

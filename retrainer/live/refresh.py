@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from retrainer.live.ab_tests import decide_test
+from retrainer.live.ab_tests import Outcome, choose_outcome, decide_test, measure_test
+from retrainer.live.rollback import Review, review_production
 from retrainer.live.summary import LiveSummary, summarize_live
 from retrainer.live.update import update_live
 
@@ -60,3 +62,30 @@ def refresh_streams(
     for key in found:
         refresh_live(project.for_stream(key.stream), runtime, key.model_type, now)
     return summarize_live(registry, model_type)
+
+
+@dataclass(frozen=True)
+class NextTrain:
+    """What the next `train` would do by the evidence so far.
+
+    Attributes:
+        review: whether it would roll back.
+        ab_test: how it would end the running A/B test; None if it would not, or none is running.
+        ab_test_reason: why; empty likewise.
+    """
+
+    review: Review
+    ab_test: Outcome | None = None
+    ab_test_reason: str = ""
+
+
+def preview_train(project: Project, runtime: Runtime, model_type: ModelTypeName, now: datetime) -> NextTrain:
+    """Return what the next `train` would do by the evidence, and do nothing."""
+    test = project.registry.get_running_test(model_type)
+    outcome, reason = (None, "") if test is None else choose_outcome(measure_test(project, runtime, test, now))
+    review = review_production(project, runtime, model_type, now, dry_run=True)
+    if not project.settings.live.rollback:
+        review = replace(review, reason="live.rollback is off")
+    elif outcome == "promoted":
+        review = Review(project.stream, model_type, "kept", "the A/B test is decided first")
+    return NextTrain(review, outcome, reason)

@@ -112,7 +112,7 @@ class LiveReport:
         comparisons: with the naive forecast, the version that it replaced and the challenger of a running A/B test, as
             far as there are any.
         weeks: the weeks with live posts, in order; only the later ones if so asked for.
-        calibration: of all live posts; None for content, and for forecasts at evenly spaced times.
+        calibration: of all live posts; None for content.
         late_posts: how many posts arrived that are older than what the fit knew, and are never scored; None if
             the posts are in a foreign table, which does not say.
         verdict: the answer in a word …
@@ -278,8 +278,8 @@ class _Reader:
 
     @property
     def calibration(self) -> Calibration | None:
-        """The calibration of all posts; the mean PIT of several origins has another distribution."""
-        return self._pit.result() if self._pit.count and self.comparison.origin == "post" else None
+        """The calibration of all posts; None without distributions."""
+        return self._pit.result() if self._pit.count else None
 
 
 def _weeks(readers: Sequence[_Reader], since: datetime | None) -> list[LiveWeek]:

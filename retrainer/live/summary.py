@@ -238,6 +238,8 @@ def _sentence(verdict: str, comparison: ComparisonReport | None, found: Literal[
     posts = "1 live post" if comparison.num_posts == 1 else f"{comparison.num_posts:,} live posts"
     if comparison.error is None:
         return f"{verdict}, over {posts}."
+    if found is None and not comparison.error.is_known:
+        return f"{verdict}: {posts} so far."
     other = "the naive forecast's" if comparison.against == "naive" else f"that of '{comparison.other_fit}'"
     is_it = comparison.error.describe(found)
     return f"{verdict}: over {posts} its error is {is_it} {other}; this holds however often you look."

@@ -14,11 +14,11 @@ from datetime import UTC, datetime, timedelta
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Literal
 
-from retrainer.errors import DatabaseError, NothingToRollBack, PostsError, RetrainerError
+from retrainer.errors import AlgorithmError, DatabaseError, NothingToRollBack, PostsError, RetrainerError
 from retrainer.evaluation.sequential import EProcess
 from retrainer.live.forecasting import FitSide, MadeSide, NaiveSide, PaidSides, ServedSide, context_of, score_batch
 from retrainer.live.posts import LivePosts
-from retrainer.live.scores import Totals
+from retrainer.live.scores import Totals, load_evidence
 from retrainer.pipeline.loading import NAIVE_ALGORITHM, is_paid, train_naive_model
 from retrainer.registry.budgets import TEST_SIDES
 from retrainer.registry.live import append_live_scores, cut_live_scores
@@ -238,6 +238,9 @@ class _Update:
     def _side(self, version: ModelVersion) -> FitSide:
         if version.fit not in self._sides:
             kind = ServedSide if is_paid(self.runtime, version) else FitSide
+            if kind is ServedSide and self.model_type != "content":
+                problem = f"forecasts by '{version.algorithm}' cost money, and those of {self.model_type} are not kept"
+                raise AlgorithmError(problem)
             self._sides[version.fit] = kind(self.project, self.runtime, version)
         return self._sides[version.fit]
 
@@ -249,7 +252,7 @@ class _Update:
         """Score the posts that a comparison has not seen yet, batch by batch."""
         registry = self.project.registry
         while True:
-            if self._cut_if_changed(comparison):
+            if self._cut_if_changed(comparison) or self._rebuild_evidence_if_unreadable(comparison):
                 comparison = registry.get_live_comparison(comparison.comparison_id)
                 continue
             if comparison.through is not None and comparison.through > self.now:
@@ -291,8 +294,22 @@ class _Update:
             return False
         totals = Totals.read(registry, comparison, before=since)
         columns = {**totals.columns(), "posts_digest": self._posts.digest(totals.last)}
+        self._posts.forget()  # it may have been read before the change
         with registry.database.write() as session:
             cut_live_scores(session, comparison, totals.last, columns)  # if another process was faster, it has cut them
+        return True
+
+    def _rebuild_evidence_if_unreadable(self, comparison: LiveComparison) -> bool:
+        """Add the scores up again if the state of the e-process is damaged, or of another release."""
+        try:
+            load_evidence(comparison)
+        except ValueError as error:
+            log.info("Adding up the live scores of '%s' again: %s", comparison.fit, error)
+        else:
+            return False
+        totals = Totals.read(self.project.registry, comparison)
+        with self.project.registry.database.write() as session:
+            append_live_scores(session, comparison, [], totals.columns())
         return True
 
     def _find_change_of_foreign_posts(self, comparison: LiveComparison) -> datetime | None:

@@ -51,8 +51,13 @@ class WorkerLost:
     pid: int | None = None
 
 
+@dataclass(frozen=True)
+class NotStarted:
+    """A call was withdrawn before it began."""
+
+
 class Answer(NamedTuple):
-    """What a call returned, or that its process was lost, and what it logged."""
+    """What a call returned, or that it was lost or withdrawn, and what it logged."""
 
     result: Any
     records: list[logging.LogRecord]
@@ -110,6 +115,7 @@ class _Child:
 
 _idle: list[_Child] = []
 _busy: dict[_Child, str] = {}
+_withdrawn: set[str] = set()
 
 
 def call_in_child(token: str, function: Callable[[T], Any], argument: T) -> Answer:
@@ -118,6 +124,8 @@ def call_in_child(token: str, function: Callable[[T], Any], argument: T) -> Answ
     Args:
         token: of the caller, by which it can interrupt its calls.
     """
+    if token in _withdrawn:
+        return Answer(NotStarted(), [])
     child = _hand_over(token, function, argument)
     try:
         answer = child.receive()
@@ -134,8 +142,14 @@ def call_in_child(token: str, function: Callable[[T], Any], argument: T) -> Answ
     return answer
 
 
+def withdraw_calls(token: str) -> None:
+    """Let no further call of a caller begin in this process; those that have begun go on."""
+    _withdrawn.add(token)
+
+
 def interrupt_calls(token: str) -> None:
-    """Interrupt the calls of a caller in this process, as by Ctrl-C."""
+    """Interrupt the calls of a caller in this process, as by Ctrl-C, and let no other begin."""
+    withdraw_calls(token)
     for child, its_token in list(_busy.items()):
         if its_token == token:
             child.interrupt()

@@ -33,18 +33,29 @@ class Cluster(ABC, Generic[Handle]):
     Attributes:
         name: of the engine, as in the extra that installs it.
         address: as the user gave it.
+        hint: how a worker is started.
+        queue: how many units a worker should have for each that it can run at a time; more than one if handing one out
+            takes so long that a worker would wait.
     """
 
     name: str
-    hint: str  # how a worker is started
+    queue: int = 1
+    hint: str
 
     def __init__(self, address: str) -> None:
         self.address = address
 
     def run(
-        self, function: Callable[[T], Any], next_unit: Callable[[], T | None], *, queue: int = 1
+        self,
+        function: Callable[[T], Any],
+        next_unit: Callable[[], T | None],
+        *,
+        queue: int = 1,
+        is_stopping: Callable[[], bool] = lambda: False,
     ) -> Generator[tuple[T, Any], None, None]:
-        """Call a function for each unit in a worker; yield the unit with the result, or `WorkerLost`, as it ends.
+        """Call a function for each unit in a worker; yield the unit with the result as it ends.
+
+        The result is `WorkerLost` if its worker was lost, and `NotStarted` if it was withdrawn.
 
         Function, units and results are pickled, so they hold no secrets, and the workers need the same release. When
         the generator is closed, the calls that are running are interrupted.
@@ -54,6 +65,7 @@ class Cluster(ABC, Generic[Handle]):
             next_unit: returns the next unit for a free worker; None if there is none for now. It is asked again after
                 each result.
             queue: how many units to hand to a worker for each that it can run at a time.
+            is_stopping: whether to withdraw the units that are waiting in a worker.
 
         Raises:
             RetrainerError: the scheduler is gone, or there are no workers.
@@ -61,8 +73,12 @@ class Cluster(ABC, Generic[Handle]):
         token = uuid4().hex
         busy: dict[Handle, T] = {}
         deadline = time.monotonic() + WORKERS_SECONDS
+        is_withdrawn = queue == 1
         try:
             while True:
+                if not is_withdrawn and is_stopping():
+                    is_withdrawn = True
+                    self._withdraw(token)
                 while self._has_room(queue):
                     deadline = time.monotonic() + WORKERS_SECONDS
                     unit = next_unit()
@@ -97,6 +113,9 @@ class Cluster(ABC, Generic[Handle]):
     @abstractmethod
     def _completed(self, busy: list[Handle]) -> Iterator[tuple[Handle, Answer]]:
         """Wait a moment for calls to end; yield those that did."""
+
+    def _withdraw(self, token: str) -> None:
+        """Let the calls that wait in a worker return `NotStarted`."""
 
     @abstractmethod
     def _interrupt(self, token: str, busy: list[Handle]) -> None:

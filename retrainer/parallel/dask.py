@@ -10,7 +10,7 @@ from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from retrainer.parallel.child import END_SECONDS, Answer, call_in_child, interrupt_calls
+from retrainer.parallel.child import END_SECONDS, Answer, call_in_child, interrupt_calls, withdraw_calls
 from retrainer.parallel.cluster import CONNECT_SECONDS, POLL_SECONDS, Cluster, lost, require_extra, unreachable
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
+_WAIT_SECONDS = 0.1  # for a unit to end, before looking whether those that wait in a worker are still wanted
 _GATHER_SECONDS = 10  # to fetch a small result from the worker that holds it
 
 
@@ -31,6 +32,7 @@ class DaskCluster(Cluster["Future"]):
     """
 
     name = "dask"
+    queue = 2  # it takes about 60 ms to learn that a unit has ended and to hand out the next
     hint = "Start one with: dask worker ADDRESS --nthreads 1"
 
     def __init__(self, address: str, client: Client) -> None:
@@ -40,7 +42,6 @@ class DaskCluster(Cluster["Future"]):
         self._looked_at = -POLL_SECONDS
         self._done: SimpleQueue[Future] = SimpleQueue()
         self._worker_of: dict[Future, str] = {}
-        self._queue = 1
         self._free: list[str] = []
 
     @classmethod
@@ -86,7 +87,6 @@ class DaskCluster(Cluster["Future"]):
         return sorted((worker for worker, free in room.items() if free > 0), key=lambda worker: load[worker])
 
     def _has_room(self, queue: int) -> bool:
-        self._queue = queue
         self._free = self._room(queue)
         return bool(self._free)
 
@@ -101,7 +101,7 @@ class DaskCluster(Cluster["Future"]):
 
     def _completed(self, busy: list[Future]) -> Iterator[tuple[Future, Answer]]:
         with suppress(Empty):
-            future = self._done.get(timeout=POLL_SECONDS)
+            future = self._done.get(timeout=_WAIT_SECONDS)
             if future in self._worker_of:
                 answer = self._answer(future)
                 del self._worker_of[future]
@@ -126,11 +126,13 @@ class DaskCluster(Cluster["Future"]):
             return lost(f"the Dask worker '{worker}' failed: {type(error).__name__}: {error}")
         return answer
 
+    def _withdraw(self, token: str) -> None:
+        with suppress(OSError, TimeoutError, RuntimeError, ValueError):
+            self._client.run(withdraw_calls, token, on_error="ignore")
+
     def _interrupt(self, token: str, busy: list[Future]) -> None:
         from distributed import wait  # noqa: PLC0415
 
         with suppress(OSError, TimeoutError, RuntimeError, ValueError):
-            if self._queue > 1:
-                self._client.cancel(busy, force=True)  # else a waiting one would begin
             self._client.run(interrupt_calls, token, on_error="ignore")
             wait(busy, timeout=END_SECONDS)

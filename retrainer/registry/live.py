@@ -250,7 +250,8 @@ def mark_posts_changed(
         since: the earliest time, before or after, of the posts that were added, deleted, changed or moved.
         model_types: the types that see a difference.
     """
-    scored = (LiveComparison.stream == stream) & (LiveComparison.through >= since)
+    known = func.coalesce(LiveComparison.through, LiveComparison.starts_after)
+    scored = (LiveComparison.stream == stream) & (known >= since)
     is_later = or_(LiveComparison.rescore_from.is_(None), LiveComparison.rescore_from > since)
     query = update(LiveComparison).where(scored, is_later, LiveComparison.model_type.in_(model_types))
     connection.execute(query.values(rescore_from=since))

@@ -149,7 +149,8 @@ class ModelVersion(_OfModel, Base):
     pinned: Mapped[bool] = mapped_column(default=False)
     pruned_at: Mapped[datetime | None]  # when its files were deleted for good
     started_from: Mapped[str | None] = mapped_column(String(200))  # the version whose model training started from
-    # The live fit, if it was fitted again before it went live. Until it goes live again, the one that was live last.
+    # The live fit, if it was fitted again before it went live. Until it goes live again, the one that was live or was
+    # tested by an A/B test last.
     refit_id: Mapped[str | None] = mapped_column(String(200))
     refit_manifest_sha256: Mapped[str | None] = mapped_column(String(64))
     num_refit_samples: Mapped[int | None]

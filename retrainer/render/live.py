@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from retrainer.live.error_interval import ErrorInterval
+    from retrainer.live.refresh import NextTrain
     from retrainer.live.report import LiveReport, LiveWeek, Promise
     from retrainer.live.rollback import Review
     from retrainer.live.summary import ComparisonReport, LiveSummary, Score, Verdict
@@ -29,11 +30,11 @@ _VERDICTS: dict[Verdict, Styled | str] = {
 }
 
 
-def show_live(report: LiveReport, review: Review | None, *, all_weeks: bool) -> None:
+def show_live(report: LiveReport, preview: NextTrain | None, *, all_weeks: bool) -> None:
     """Print how a production version does: the verdict first, then what it rests on.
 
     Args:
-        review: what the next `train` would do; None if that was not asked for.
+        preview: what the next `train` would do; None if that was not asked for.
         all_weeks: whether to print all weeks, not only the latest.
     """
     promoted = "" if report.promoted_at is None else f", live since {format_minute(report.promoted_at)} UTC"
@@ -48,8 +49,10 @@ def show_live(report: LiveReport, review: Review | None, *, all_weeks: bool) -> 
         _show_comparisons(report.comparisons)
     for line in _notes(report):
         console.paragraph(line, indent=2)
-    if review is not None:
-        console.paragraph(_describe_review(review), indent=2)
+    if preview is not None:
+        console.paragraph(_describe_review(preview.review), indent=2)
+        if preview.ab_test is not None:
+            console.paragraph(Styled(f"The next `train` would end the A/B test: {preview.ab_test_reason}.", "warning"))
 
 
 def _show_weeks(weeks: Sequence[LiveWeek], total: int) -> None:
@@ -101,18 +104,19 @@ def _show_comparisons(comparisons: Sequence[ComparisonReport]) -> None:
 def _notes(report: LiveReport) -> list[str | Styled]:
     """Return what else there is to say, a line each."""
     notes: list[str | Styled] = []
+    if report.model_type == "content" and not report.num_posts:
+        notes.append("Forecasts that cost money are scored if `predict content` was called before the post came.")
     naive = report.against("naive")
     if naive is not None and naive.live is not None and naive.live.coverage is not None:
         notes.append(f"The 80% interval covers {naive.live.coverage:.1%} of the waits.")
-    if report.calibration is not None:
+    if report.calibration is not None and report.calibration.word != "too few posts to say":
         fifths = ", ".join(f"{share:.0%}" for share in report.calibration.fifths)
         notes.append(f"Forecasts are {_CALIBRATION[report.calibration.word]}: the fifths hold {fifths} of the posts.")
     if report.promise is not None:
         notes.append(_describe_promise(report.promise))
     if report.late_posts:
-        notes.append(
-            f"{number(report.late_posts, 'post')} arrived late and cannot be scored: the live fit knew later ones."
-        )
+        late = number(report.late_posts, "post")
+        notes.append(f"{late} arrived late and cannot be scored: older than what the live fit knows.")
     notes += [Styled(f"{drift.sentence.rstrip('.')}.", "warning") for drift in report.drift if drift.alarm]
     return notes
 
@@ -123,15 +127,16 @@ _CALIBRATION = {
     "too wide": "too wide, as posts are closer to the middle than they say",
     "late": "late, as posts come earlier than they say",
     "early": "early, as posts come later than they say",
-    "too few posts to say": "not yet known to be calibrated",
 }
 
 
 def _describe_promise(promise: Promise) -> str:
     promised = f"Promoted for a score {_format_percentage(promise.percentage)} than that of {promise.over} on "
     promised += f"{number(promise.num_posts, 'held-out post')}"
-    if promise.live_percentage is None:
+    if not promise.live_num_posts:
         return f"{promised}; not seen live yet."
+    if promise.live_percentage is None:
+        return f"{promised}; on {number(promise.live_num_posts, 'live post')}, that one scores 0."
     live = f"it is {_format_percentage(promise.live_percentage)} on {number(promise.live_num_posts, 'live post')}"
     return f"{promised}; {live}."
 
@@ -145,7 +150,7 @@ def _format_percentage(percentage: float | None) -> str:
 def _describe_review(review: Review) -> str | Styled:
     match review.outcome:
         case "kept":
-            return "The next `train` would keep it: the evidence is not enough for a rollback."
+            return f"The next `train` would not roll back: {review.reason or 'the evidence is not enough'}."
         case "rollback":
             return Styled(f"The next `train` would roll back: {review.reason}", "bad")
         case "degraded":
@@ -190,6 +195,8 @@ def _format_coverage(score: Score) -> str:
 
 def _format_interval(interval: ErrorInterval) -> str:
     """Return by how much the error is larger or smaller, such as `-21 to -8%`."""
+    if not interval.is_known:
+        return "-"
     low, high = ("…" if end is None else f"{round(-end * 100) or 0:+d}" for end in (interval.high, interval.low))
     return "±0%" if (low, high) == ("+0", "+0") else f"{low} to {high}%"
 

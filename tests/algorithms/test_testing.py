@@ -21,7 +21,7 @@ from retrainer.pipeline.split import load_posts
 from tests.conftest import NOW
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     import pandas as pd
@@ -35,12 +35,15 @@ def loaded(
     predict: Callable[..., Any],
     train: Callable[..., Any] | None = None,
     model_type: ModelTypeName = "timing",
+    context_posts: Mapping[ModelTypeName, int] = {},
 ) -> SimpleNamespace:
     """Return an algorithm with these two functions."""
 
     @hookimpl
     def algorithm() -> Algorithm:
-        return Algorithm(name="mine", model_types=(model_type,), summary="Made for a test.")
+        return Algorithm(
+            name="mine", model_types=(model_type,), summary="Made for a test.", context_posts=context_posts
+        )
 
     def train_default(posts: pd.DataFrame) -> dict[str, int]:
         return {"count": len(posts)}
@@ -146,6 +149,15 @@ def test_a_model_that_counts_the_posts_to_come_fails() -> None:
 
     with pytest.raises(ConformanceError, match="when later posts are removed"):
         check_algorithm(loaded(predict))
+
+
+def test_a_model_that_depends_on_more_posts_than_it_says_fails() -> None:
+    def predict(posts: pd.DataFrame, origins: Origins) -> TimingForecasts:
+        return last_gap(posts, origins)
+
+    check_algorithm(loaded(predict, context_posts={"timing": 2}))
+    with pytest.raises(ConformanceError, match="depends on more than the last 1 posts"):
+        check_algorithm(loaded(predict, context_posts={"timing": 1}))
 
 
 def test_a_model_that_reads_other_posts_of_the_same_second_fails() -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.conftest import open_project
+from tests.conftest import NOW, open_project, regular_posts
 from tests.live.ab_project import Versions, add_algorithms, add_posts_since_start, train_versions
 from tests.worker import Worker, command, release
 
@@ -69,6 +69,39 @@ def test_a_test_is_started_watched_and_decided(
     assert "became the challenger of an A/B test" in shown
     assert "smaller gaps" in shown
     assert retrainer("rollback", "timing", env=environ).code == 0
+
+
+@pytest.mark.slow
+def test_a_train_decides_the_test_of_its_stream(environ: dict[str, str], folder: Path, retrainer: Runner) -> None:
+    project = open_project(folder)
+    for stream in ("news", "garden"):
+        project.posts.for_stream(stream).add(regular_posts(120), NOW)
+    ids = {}
+    for stream in ("news", "garden"):
+        for algorithm in ("far", "near"):
+            done = retrainer(
+                "--quiet", "train", "timing", "--stream", stream, "--algorithm", algorithm, "--json", env=environ
+            )
+            ids[stream, algorithm] = done.json["training_runs"][0]["model_version_id"]
+        retrainer("promote", ids[stream, "far"], env=environ)
+        start = ("ab", "start", "timing", "@latest", "--stream", stream)
+        assert retrainer(*start, "--share", "50", env=environ).code == 0
+    assert retrainer("ab", "start", "timing", ids["garden", "far"], "--stream", "news", env=environ).code == 2
+    assert retrainer("ab", "status", env=environ).code == 2, "which of the two streams?"
+    add_posts_since_start(project.for_stream("news"), 40)
+    due = retrainer("train", "timing", "--stream", "news", "--if-due", env=environ)
+    assert due.code == 0, due.err
+    news, garden = (
+        retrainer("ab", "status", "--stream", stream, "--json", env=environ).json["tests"][0]
+        for stream in ("news", "garden")
+    )
+    assert (news["outcome"], news["num_posts"], garden["status"]) == ("promoted", 40, "running")
+    live = retrainer("production", "--stream", "news", "--json", env=environ).json["timing_model"]["version_id"]
+    assert live == ids["news", "near"]
+    assert (
+        "A/B test of timing of the stream 'garden', running since"
+        in retrainer("ab", "status", "--stream", "garden", env=environ).out
+    )
 
 
 @pytest.mark.slow

@@ -45,6 +45,7 @@ def version(folder: Path, prepare: Prepare) -> str:
     return prepare(folder, let_posts_come)
 
 
+@pytest.mark.slow_on_postgresql
 def test_the_posts_since_the_promotion_are_scored(version: str, retrainer: Runner) -> None:
     done = retrainer("live", "timing", "--json")
     assert done.code == 0, done.err
@@ -75,7 +76,7 @@ def test_nothing_in_production_fails(folder: Path, retrainer: Runner) -> None:
     assert (done.code, "no content version is in production" in done.err) == (1, True)
 
 
-@pytest.mark.slow_on_postgresql
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "start"), [("live.png", b"\x89PNG"), ("live.svg", b"<?xml")])
 @pytest.mark.usefixtures("version")
 def test_the_plot_is_written(name: str, start: bytes, folder: Path, retrainer: Runner) -> None:
@@ -102,7 +103,7 @@ def test_a_plot_that_cannot_be_drawn_is_refused(folder: Path, retrainer: Runner)
     assert not (folder / "models/timing/new.svg").exists()
 
 
-@pytest.mark.slow_on_postgresql
+@pytest.mark.slow
 def test_without_live_posts_there_is_nothing_to_plot(folder: Path, prepare: Prepare, retrainer: Runner) -> None:
     prepare(folder, train_timing)
     assert "no live post has been scored yet" in retrainer("live", "timing").out
@@ -111,7 +112,7 @@ def test_without_live_posts_there_is_nothing_to_plot(folder: Path, prepare: Prep
     assert not (folder / "live.svg").exists()
 
 
-@pytest.mark.slow_on_postgresql
+@pytest.mark.slow
 def test_a_plot_is_of_one_model_type(folder: Path, version: str, retrainer: Runner) -> None:
     assert version
     project = open_project(folder)
@@ -134,6 +135,7 @@ def make_streams(folder: Path) -> None:
     project.close()
 
 
+@pytest.mark.slow_on_postgresql
 def test_several_streams_have_a_line_each(folder: Path, prepare: Prepare, retrainer: Runner) -> None:
     prepare(folder, make_streams)
     done = retrainer("live")
@@ -154,7 +156,7 @@ def test_several_streams_have_a_line_each(folder: Path, prepare: Prepare, retrai
     assert [one["stream"] for one in status if one["kind"] == "degraded"] == ["news"]
 
 
-@pytest.mark.slow_on_postgresql
+@pytest.mark.slow
 def test_history_and_show_have_the_live_score(version: str, retrainer: Runner) -> None:
     assert "Live" not in retrainer("history").out
     assert retrainer("history", "--json").json["training_runs"][0]["live_score"] is None
@@ -171,7 +173,7 @@ def test_history_and_show_have_the_live_score(version: str, retrainer: Runner) -
     assert float(row["live_score"]) == pytest.approx(score)
 
 
-@pytest.mark.slow_on_postgresql
+@pytest.mark.slow
 def test_hostile_texts_are_escaped(folder: Path, version: str, retrainer: Runner) -> None:
     assert version
     project = open_project(folder)
@@ -183,3 +185,31 @@ def test_hostile_texts_are_escaped(folder: Path, version: str, retrainer: Runner
     shown = retrainer("live", "timing")
     assert "\x1b" not in shown.out + shown.err
     assert "3 posts arrived late and cannot be scored" in shown.out
+
+
+@pytest.mark.slow_on_postgresql
+def test_a_dry_run_says_what_the_next_train_would_do(folder: Path, prepare: Prepare, retrainer: Runner) -> None:
+    live = prepare(folder, promote_a_bad_version)
+    off = retrainer("live", "timing", "--dry-run")
+    assert "The next `train` would not roll back: live.rollback is off." in off.out
+    on = {"RETRAINER_LIVE__ROLLBACK": "true"}
+    done = retrainer("live", "timing", "--dry-run", env=on)
+    assert "The next `train` would roll back: " in done.out, done.err
+    found = retrainer("live", "timing", "--dry-run", "--json", env=on).json["models"][0]
+    assert (found["next_train"]["outcome"], found["verdict"]) == ("rollback", "worse_than_previous")
+    assert retrainer("production", "--json").json["timing_model"]["version_id"] == live, "nothing was done"
+
+
+def promote_a_bad_version(folder: Path) -> str:
+    """Promote a version that is worse than the one it replaces; return it."""
+    first = train_timing(folder)
+    project = open_project(folder)
+    run = retrain(project, runtime_of(project), "timing", NOW).run
+    assert run
+    second = str(run.model_version_id)
+    project.registry.promote(second, first, "by hand", NOW)
+    update_live(project, runtime_of(project), "timing", NOW)
+    record_scores(project, "naive", losses(200, 4.0), losses(200, 4.5, seed=2))
+    record_scores(project, "previous", losses(200, 6.0), losses(200, 3.0, seed=2), other_version_id=first)
+    project.close()
+    return second

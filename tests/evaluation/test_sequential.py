@@ -175,6 +175,13 @@ def test_ties_leave_the_evidence_as_it_is() -> None:
     assert (process.worse, process.better) == before
 
 
+def test_differences_within_rounding_are_no_evidence() -> None:
+    quantiles, _, waits = forecasts(4, 1500)
+    process = EProcess()
+    process.update(crps_stakes(quantiles, quantiles * (1 + 1e-9), waits))
+    assert (process.worse, process.better) == pytest.approx((1, 1), abs=0.01)
+
+
 def test_worse_and_better_change_places_with_the_sides() -> None:
     quantiles, other, waits = forecasts(6, 400)
     one, two = EProcess(), EProcess()

@@ -188,7 +188,7 @@ def test_ctrl_c_stops_handing_out_and_the_next_call_goes_on(
     while not started.exists():
         assert process.poll() is None
     process.send_signal(signal.SIGINT)
-    while "Stopping; 1 run is in progress" not in process.stderr.readline():
+    while "Stopping; runs in progress may end" not in process.stderr.readline():
         assert process.poll() is None
     if signals == 2:
         process.send_signal(signal.SIGTERM)

@@ -48,8 +48,9 @@ class Losing:
         self.units: list[Unit] = []
 
     def run(
-        self, spec: WorkerSpec, next_unit: Callable[[], Unit | None]
+        self, spec: WorkerSpec, next_unit: Callable[[], Unit | None], is_stopping: Callable[[], bool]
     ) -> Generator[tuple[Unit, Outcome | WorkerLost], None, None]:
+        del is_stopping
         while (unit := next_unit()) is not None:
             self.units.append(unit)
             if self.after_run:
@@ -71,7 +72,8 @@ def _no_worker_keeps_the_project() -> Iterator[None]:
 def test_a_worker_that_ends_leaves_no_open_file(unit: Unit, folder: Path) -> None:
     configure(folder, url='"postgresql+psycopg://127.0.0.1:1/x"')  # which does not answer
     units = iter([unit] * 4)
-    results = LocalProcesses(1).run(WorkerSpec(folder / "config" / "config.yaml"), lambda: next(units, None))
+    spec = WorkerSpec(folder / "config" / "config.yaml")
+    results = LocalProcesses(1).run(spec, lambda: next(units, None), lambda: False)
     process = psutil.Process()
     counts = [process.num_fds() for _ in results]
     assert len(counts) == 4

@@ -22,6 +22,7 @@ from tests.claude_server import refusal, text_reply
 from tests.command_line import packages
 from tests.conftest import NOW, open_project, regular_posts, runtime_of
 from tests.live.paid import LAST_TRAINED, LIVE, POSTS, TIMES, on_each_database, on_sqlite, update_posts
+from tests.plugins_for_tests import timing_algorithm
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,7 +63,7 @@ def scores_of(project: Project, against: str = "naive") -> Scores:
     return chunks[0]
 
 
-@pytest.mark.parametrize("algorithm", ["baseline", "parrot"])
+@pytest.mark.parametrize("algorithm", [pytest.param("baseline", marks=pytest.mark.slow), "parrot"])
 @on_each_database
 def test_free_content_is_forecast_again_for_every_post_with_a_text(
     folder: Path, plugins: Plugins, algorithm: str
@@ -159,3 +160,21 @@ def test_a_paid_challenger_is_tested_against_free_production(paid: Paid, claude:
     claude.enqueue(refusal())
     assert len(scores_of(project, "challenger").post_ids) == len(LIVE) - 1
     assert len(claude.requests) == asked + len(LIVE)
+
+
+@on_sqlite
+def test_paid_timing_is_not_scored_and_not_called(
+    folder: Path, plugins: Plugins, caplog: pytest.LogCaptureFixture
+) -> None:
+    called = folder / "called"
+    dear = timing_algorithm("dear", predict=f"Path({str(called)!r}).touch()")
+    plugins.add("dear", dear.replace("summary=", "paid=True, summary="))
+    with packages(plugins.environ["PYTHONPATH"]):
+        project = open_project(folder)
+        project.posts.add(POSTS[: LAST_TRAINED + 1], NOW)
+        retrain(project, runtime_of(project), "timing", TIMES[LAST_TRAINED], as_of=True, algorithm="dear")
+        project.posts.add(POSTS, NOW)
+        called.unlink()
+        assert update_live(project, runtime_of(project), "timing", NOW) == []
+    assert "forecasts by 'dear' cost money, and those of timing are not kept" in caplog.text
+    assert not called.exists()

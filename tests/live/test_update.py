@@ -13,12 +13,17 @@ import pandas as pd
 import pytest
 import sqlalchemy as sa
 
+from retrainer.backup import back_up, restore_backup
 from retrainer.errors import ArtifactError
+from retrainer.evaluation.windows import held_out_window
 from retrainer.live import posts as live_posts
 from retrainer.live.scores import Totals, load_evidence, read_scores
 from retrainer.live.update import update_comparison, update_live
 from retrainer.model_types import get_model_type
+from retrainer.pipeline.evaluations import evaluate_model
+from retrainer.pipeline.loading import load_live_fit
 from retrainer.pipeline.promotion import promote_version
+from retrainer.pipeline.split import load_posts
 from retrainer.posts.importer import import_records
 from retrainer.posts.sample import sample_posts
 from retrainer.project import Project
@@ -76,26 +81,24 @@ def add(project: Project, post_id: str, time: datetime, text: str = "a text", *,
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("model_type", "refit"),
-    [
-        ("timing", "false"),
-        ("timing", "true"),
-        ("content", "false"),
-    ],
+    ("model_type", "refit", "database"),
+    [("timing", "false", "sqlite"), ("timing", "true", "postgresql"), ("content", "false", "sqlite")],
 )
 def test_scores_are_those_of_a_replay_to_the_last_digit(
-    folder_on_each_database: Path, model_type: ModelTypeName, refit: str
+    sqlite_folder: Path, model_type: ModelTypeName, refit: str, database: str, request: pytest.FixtureRequest
 ) -> None:
-    folder = folder_on_each_database
+    folder, end = sqlite_folder, datetime(2024, 10, 1, tzinfo=UTC)
     configure(folder, refit=refit)
+    if database == "postgresql":
+        configure(folder, url=f'"{request.getfixturevalue("postgresql_url")}"')
     import_sample(folder)
     train_as_of(folder, model_type)
     project = open_project(folder)
-    naive = updated(project, model_type)["naive"]
+    naive = updated(project, model_type, end)["naive"]
     scores = scores_of(project, naive)
-    assert len(scores) == naive.num_scored > 35
+    assert len(scores) == naive.num_scored > 30
 
-    report = replay(project, runtime_of(project), model_type, NOW, START, policies=())
+    report = replay(project, runtime_of(project), model_type, NOW, START, end)
     steps = report.policy("never").steps
     definition = get_model_type(model_type)
     count = len(definition.component_names)
@@ -108,6 +111,30 @@ def test_scores_are_those_of_a_replay_to_the_last_digit(
     )
     if refit == "true":
         assert naive.fit == f"{naive.version_id}/{(naive.refit or {})['refit_id']}"
+
+
+@pytest.mark.slow
+def test_scores_of_prophet_are_those_of_an_evaluation_to_the_last_digit(sqlite_folder: Path) -> None:
+    configure(sqlite_folder)
+    settings = sqlite_folder / "config" / "config.yaml"
+    settings.write_text(settings.read_text().replace("algorithm: baseline ", "algorithm: prophet ", 1))
+    import_sample(sqlite_folder)
+    version_id = train_as_of(sqlite_folder)
+    assert version_id.startswith("prophet_")
+    project = open_project(sqlite_folder)
+    for now in (LATER, LATER + timedelta(days=40), NOW):
+        naive = updated(project, now=now)["naive"]
+    runtime, posts = runtime_of(project), load_posts(project, "timing", NOW)
+    window = held_out_window(posts, (START, "~"), len(posts))
+    assert window
+    model = load_live_fit(project, runtime, project.registry.get_version(version_id))
+    with runtime.open_budget() as budget:
+        evaluation = evaluate_model(runtime, model, posts, window, budget)
+    scores = scores_of(project, naive)
+    assert [score.post_id for score in scores] == evaluation.post_ids
+    assert [score.figures[:2] for score in scores] == evaluation.contributions_on(evaluation.scored).tolist()
+    naive_scores = get_model_type("timing").score_components(evaluation.naive_forecasts, evaluation.targets)
+    assert [score.other_figures[:2] for score in scores] == naive_scores.tolist()
 
 
 @pytest.mark.parametrize("origin", ["post", pytest.param("clock", marks=pytest.mark.slow)])
@@ -147,7 +174,14 @@ def test_by_the_clock_a_gap_is_scored_from_its_first_origin(live_folder: Path) -
 
 
 @pytest.mark.parametrize(
-    "change", ["late", "deleted", "moved", "earlier than the start", pytest.param("edited", marks=pytest.mark.slow)]
+    "change",
+    [
+        "late",
+        pytest.param("deleted", marks=pytest.mark.slow),
+        pytest.param("moved", marks=pytest.mark.slow),
+        pytest.param("earlier than the start", marks=pytest.mark.slow),
+        pytest.param("edited", marks=pytest.mark.slow),
+    ],
 )
 def test_changes_of_posts_change_the_scores_that_they_affect(live_project: Project, change: str) -> None:
     project = live_project
@@ -234,6 +268,7 @@ def test_as_of_a_past_time_the_evidence_is_that_of_the_posts_up_to_it(live_proje
     assert (early.num_scored, early.through, load_evidence(early).worse) == (0, None, 1)
 
 
+@pytest.mark.slow
 def test_posts_of_the_future_wait(live_project: Project) -> None:
     updated(live_project)
     add(live_project, "future", NOW + timedelta(days=1))
@@ -281,6 +316,16 @@ def test_a_side_that_cannot_be_loaded_stops_only_its_comparison(
     assert f"beside '{first.version_id}' on live posts" in record.message
     with pytest.raises(ArtifactError):
         update_comparison(project, runtime_of(project), first, "naive", NOW)
+
+
+def test_evidence_that_cannot_be_read_is_added_up_again(live_project: Project) -> None:
+    project = live_project
+    comparison = updated(project)["naive"]
+    before = kept(project, comparison)
+    with project.registry.database.write() as session:
+        session.execute(sa.update(LiveComparison).values(state=b"of another release"))
+    assert updated(project)["naive"].state == comparison.state
+    assert kept(project, comparison) == before
 
 
 @pytest.mark.slow
@@ -338,13 +383,14 @@ def test_changes_of_a_foreign_table_are_noticed(sqlite_folder: Path) -> None:
         before = after
 
 
+@pytest.mark.slow
 def test_a_post_that_arrives_while_another_is_scored_is_not_missed(
     folder_on_each_database: Path, plugins: Plugins, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The algorithm imports a late post while it forecasts, and then another that is later than all scored ones."""
+    """The algorithm imports a post while it forecasts: an early one, a late one, one that is later than all scored."""
     folder = folder_on_each_database
     interfere = """
-        script = os.environ.pop("INTERFERE", None) if posts["created_at"].iloc[-1].month > 8 else None
+        script = os.environ.pop("INTERFERE", None) if posts["created_at"].iloc[-1].month >= 8 else None
         if script:
             exec(script)
     """
@@ -354,16 +400,16 @@ def test_a_post_that_arrives_while_another_is_scored_is_not_missed(
     import_sample(folder)
     train_as_of(folder)
     project = open_project(folder)
-    updated(project, now=LATER)
     days = timedelta(days=1)
-    for time, now in ((LATER - days, LATER + 20 * days), (LATER + 30 * days, NOW)):
+    early, late = START - timedelta(minutes=1), LATER - days
+    for time, now in ((early, LATER), (late, LATER + 20 * days), (LATER + 30 * days, NOW)):
         monkeypatch.setenv(
             "INTERFERE",
             "from pathlib import Path; from datetime import datetime; from tests.live.test_update import interrupt;"
             f"interrupt(Path({str(folder)!r}), datetime.fromisoformat({time.isoformat()!r}))",
         )
         comparison = updated(project, now=now)["naive"]
-        assert f"late {time:%m%d}" in [score.post_id for score in scores_of(project, comparison)]
+        assert (f"late {time:%m%d}" in [score.post_id for score in scores_of(project, comparison)]) == (time > START)
         assert kept(project, comparison) == from_scratch(project, comparison, now)
 
 
@@ -418,6 +464,19 @@ def test_an_update_that_is_killed_leaves_nothing_half_written(live_folder: Path,
         (comparison,) = project.registry.list_live_comparisons("timing")
         assert len(kept(project, comparison).scores) == 3 * (kill_after - 1)
     assert kept(project, updated(project)["naive"]) == from_scratch(project, comparison)
+
+
+@pytest.mark.slow
+def test_a_restored_backup_has_the_scores_of_the_posts_that_are_there(live_project: Project, tmp_path: Path) -> None:
+    project = live_project
+    before = kept(project, updated(project)["naive"])
+    back_up(project, tmp_path / "backup.db", NOW)
+    add(project, "later than the backup", LATER)
+    restore_backup(project, tmp_path / "backup.db", replace=True)
+    comparison = updated(project)["naive"]
+    after = kept(project, comparison)
+    assert len(after.scores) == len(before.scores) + 1
+    assert after == from_scratch(project, comparison)
 
 
 def test_scores_are_read_in_order_and_in_parts(live_project: Project) -> None:

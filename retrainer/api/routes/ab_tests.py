@@ -76,7 +76,7 @@ Stop = Annotated[ABStopOptions, Body(default_factory=ABStopOptions)]
 
 
 @look.get("/{model_type}", responses=failures(404))
-@in_thread("inspect")
+@in_thread("inspect", cached="always")
 def ab_test(state: State, model_type: ModelTypeName, stream: OneStream = None) -> ABTestDocument:
     """Return the running A/B test or, if none is running, the last one, with the scores recorded so far."""
     project = state.streams.choose(stream)

@@ -13,7 +13,7 @@ from retrainer.render.documents.base import PREVIOUS_VERSION_ID, Document, Strea
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from retrainer.live import report, rollback, summary
+    from retrainer.live import refresh, report, summary
     from retrainer.streams import ModelKey
 
 _NAIVE = {"overall_score": 0.6753, "crps_hours": 4.88, "interval_coverage": 0.81}
@@ -145,6 +145,16 @@ class NextTrainDocument(Document):
 
     outcome: str = Field(examples=["kept"], description="kept, rollback, or degraded: worse, but not rolled back.")
     reason: str | None = Field(examples=[None])
+    ab_test: str | None = Field(
+        examples=[None], description="promoted, kept or futile, if the running A/B test would end so."
+    )
+    ab_test_reason: str | None = Field(examples=[None])
+
+    @classmethod
+    def from_preview(cls, preview: "refresh.NextTrain | None") -> Self | None:
+        if preview is None:
+            return None
+        return cls.build(preview.review, ab_test=preview.ab_test, ab_test_reason=preview.ab_test_reason or None)
 
 
 class LiveModelDocument(Document):
@@ -193,18 +203,17 @@ class LiveDocument(LiveModelDocument):
     next_train: NextTrainDocument | None = Field(None, examples=[None], description="Only with `--dry-run`.")
 
     @classmethod
-    def from_report(cls, found: "report.LiveReport", review: "rollback.Review | None" = None) -> Self:
+    def from_report(cls, found: "report.LiveReport", preview: "refresh.NextTrain | None" = None) -> Self:
         """Build the document.
 
         Args:
-            review: what the next `train` would do; None if that was not asked for.
+            preview: what the next `train` would do; None if that was not asked for.
         """
-        fields = {} if review is None else {"next_train": review}
         return cls.build(
             found,
             comparisons=[LiveComparisonDocument.from_report(one) for one in found.comparisons],
             weeks=[LiveWeekDocument.from_report(week) for week in found.weeks],
-            **fields,
+            next_train=NextTrainDocument.from_preview(preview),
         )
 
 
@@ -216,9 +225,9 @@ class LiveModelsDocument(Document):
 
     @classmethod
     def from_reports(
-        cls, found: "Sequence[report.LiveReport]", reviews: "Mapping[ModelTypeName, rollback.Review]"
+        cls, found: "Sequence[report.LiveReport]", previews: "Mapping[ModelTypeName, refresh.NextTrain]"
     ) -> Self:
-        models = [LiveDocument.from_report(one, reviews.get(one.model_type)) for one in found]
+        models = [LiveDocument.from_report(one, previews.get(one.model_type)) for one in found]
         return cls(models=models, count=len(models))
 
     @classmethod
