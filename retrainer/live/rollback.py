@@ -146,7 +146,7 @@ def act(
     model_type = comparison.model_type_name
     kept = Review(project.stream, model_type, "kept")
     evidence = _collect_evidence(project, comparison, rule, now)
-    if evidence["e_value"] < rule.limit:  # posts have changed meanwhile
+    if not _is_up_to_date(project, comparison) or evidence["e_value"] < rule.limit:  # posts have changed meanwhile
         return kept
     reason = _explain(evidence)
     registry = project.registry
@@ -173,6 +173,13 @@ def act(
     log.warning("%s rolled back to '%s': %s", model_type.capitalize(), change.to_version, reason)
     publish_change(project, runtime, "rollback", change)
     return Review(project.stream, model_type, "rollback", reason, evidence, change)
+
+
+def _is_up_to_date(project: Project, comparison: LiveComparison) -> bool:
+    """Whether no post has changed since it was scored, and the evidence was not used up by a rollback."""
+    rollback = project.registry.get_last_rollback_from(comparison.version_id)
+    is_new = rollback is None or comparison.starts_after >= rollback.at
+    return comparison.rescore_from is None and is_new
 
 
 def _is_about(comparison: LiveComparison, production: str | None, previous: ModelVersion) -> bool:
