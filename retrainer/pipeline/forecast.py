@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import pandas as pd
 
-from retrainer.errors import DatabaseError, InsufficientData, NothingInProduction, UsageError
+from retrainer.errors import AlgorithmError, DatabaseError, InsufficientData, NothingInProduction, UsageError
 from retrainer.model_types.base import Origins
 from retrainer.model_types.timing import HORIZONS_HOURS, INTERVAL_LEVEL, TimingForecasts
 from retrainer.pipeline.loading import load_live_fit, train_naive_model
@@ -19,6 +19,7 @@ from retrainer.pipeline.simulation import Simulation, check_next_posts, resolve_
 from retrainer.pipeline.split import load_posts
 from retrainer.posts.freshness import measure_freshness
 from retrainer.registry.ab_tests import assign
+from retrainer.registry.budgets import SharedBudget
 from retrainer.registry.refits import fit_name
 from retrainer.registry.tables import LiveForecast
 from retrainer.streams import of_stream, stream_argument
@@ -27,6 +28,7 @@ from retrainer.times import format_time
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from retrainer.algorithms.budget import Budget
     from retrainer.model_types import ModelTypeName
     from retrainer.model_types.content import ContentForecast
     from retrainer.project import Project
@@ -161,6 +163,11 @@ def predict_next(
         next_post = _next_timing(
             project, runtime, version, now, interval_level, at=at, until=until, next_posts=next_posts
         )
+    elif side == "challenger":
+        of_challenger = _next_content_of_challenger(project, runtime, version, now, at)
+        if of_challenger is None:
+            return replace(predict_next(project, runtime, model_type, now, at=at), side="production")
+        next_post = of_challenger
     else:
         next_post = _next_content(project, runtime, version, now, at)
     return replace(next_post, side=side)
@@ -310,14 +317,36 @@ def _median_wait(project: Project, runtime: Runtime, moment: _Moment) -> float:
     return float(model.predict(moment.posts, moment.origins(moment.at)).median[0])
 
 
-def _next_content(project: Project, runtime: Runtime, version: ModelVersion, now: datetime, at: At) -> NextPost:
+def _next_content_of_challenger(
+    project: Project, runtime: Runtime, version: ModelVersion, now: datetime, at: At
+) -> NextPost | None:
+    """Forecast within the limit of the challenger's side of the A/B test; None if that is used up."""
+    test = project.registry.get_running_test("content")
+    if test is None:  # it has ended meanwhile
+        return None
+    if test.max_cost is None:
+        return _next_content(project, runtime, version, now, at)
+    limit = SharedBudget.of_test(project.registry.database, test.test_id, "challenger")
+    with runtime.open_budget(limit) as budget:
+        try:
+            return _next_content(project, runtime, version, now, at, budget)
+        except AlgorithmError:
+            if not budget.exceeded:
+                raise
+    log.warning("Production answers instead of the challenger: %s", budget.exceeded)
+    return None
+
+
+def _next_content(
+    project: Project, runtime: Runtime, version: ModelVersion, now: datetime, at: At, budget: Budget | None = None
+) -> NextPost:
     model = load_live_fit(project, runtime, version)
     model.algorithm.check_ready(model.options)
     stream = _Moment.find(project, "timing", now, at)  # also posts without a text
     texts = _Moment.find(project, "content", now, stream.at)
     texts.warn_if_trained_later(version)
     target_time = stream.at + timedelta(hours=_median_wait(project, runtime, stream))
-    (forecast,) = model.predict(texts.posts, texts.origins(texts.at, target_time=target_time))
+    (forecast,) = model.predict(texts.posts, texts.origins(texts.at, target_time=target_time), budget)
     if model.algorithm.description.paid and at is None:
         _keep(project, version, texts, target_time, forecast)
     return replace(

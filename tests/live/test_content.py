@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 import textwrap
+from contextlib import closing
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +20,7 @@ from retrainer.model_types.base import Origins
 from retrainer.pipeline.loading import load_live_fit
 from retrainer.pipeline.run import retrain
 from retrainer.pipeline.split import load_posts
+from retrainer.registry.budgets import SharedBudget
 from tests.claude_server import refusal, text_reply
 from tests.command_line import packages
 from tests.conftest import NOW, open_project, regular_posts, runtime_of
@@ -160,6 +163,51 @@ def test_a_paid_challenger_is_tested_against_free_production(paid: Paid, claude:
     claude.enqueue(refusal())
     assert len(scores_of(project, "challenger").post_ids) == len(LIVE) - 1
     assert len(claude.requests) == asked + len(LIVE)
+
+
+@pytest.mark.slow
+@on_sqlite
+def test_a_text_of_a_foreign_table_that_changes_is_scored_again(folder: Path) -> None:
+    path = folder / "foreign.db"
+    rows = [
+        [str(value) for value in row] for row in POSTS[["post_id", "created_at", "content"]].itertuples(index=False)
+    ]
+    with closing(sqlite3.connect(path)) as foreign:
+        foreign.execute("CREATE TABLE toots (post_id TEXT, created_at TEXT, content TEXT)")
+        foreign.executemany("INSERT INTO toots VALUES (?, ?, ?)", rows)
+        foreign.commit()
+        environ = {"RETRAINER_POSTS__URL": f"sqlite:///{path}", "RETRAINER_POSTS__TABLE": "toots"}
+        project = open_project(folder, environ)
+        retrain(project, runtime_of(project), "content", TIMES[LAST_TRAINED], as_of=True)
+        before = scores_of(project)
+        assert before.post_ids == POSTS["post_id"][LIVE].tolist()
+        foreign.execute("UPDATE toots SET content = 'short' WHERE post_id = ?", [POSTS["post_id"][LIVE[1]]])
+        foreign.execute("DELETE FROM toots WHERE post_id = ?", [POSTS["post_id"][LIVE[4]]])
+        foreign.commit()
+        after = scores_of(project)
+    assert after.post_ids == [post_id for post_id in before.post_ids if post_id != POSTS["post_id"][LIVE[4]]]
+    assert after.figures[0].tolist() == before.figures[0].tolist()
+    assert after.figures[1].max() < before.figures[1].min()
+
+
+@pytest.mark.slow
+@on_sqlite
+def test_a_paid_challenger_answers_callers_within_its_limit(
+    paid: Paid, claude: ClaudeServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    project, runtime, start = paid.project, runtime_of(paid.project), TIMES[LAST_TRAINED] + timedelta(hours=1)
+    test = start_test(project, runtime, "content", paid.versions[1], "", start, share=100, max_cost=0.0006).test
+    now = start + timedelta(hours=1)
+    sides = [paid.predict(now, subject=f"caller {number}").side for number in range(8)]
+    answered = sides.count("challenger")
+    assert 0 < answered < 8
+    assert sides == ["challenger"] * answered + ["production"] * (8 - answered)
+    assert "Production answers instead of the challenger: one more call could raise the cost" in caplog.text
+    limit, used = SharedBudget.of_test(project.registry.database, test.test_id, "challenger").limit_and_use()
+    kept = [row for row in paid.kept() if row.version_id == paid.versions[1]]
+    assert len(kept) == answered
+    assert used == pytest.approx(sum(row.forecast["cost_usd"] for row in kept))
+    assert used <= limit
 
 
 @on_sqlite
