@@ -143,7 +143,7 @@ def overview(project: Project, now: datetime, streams: Sequence[str] | None = No
         completed = registry.across(others).last_completed_runs() | completed
     holds = {ModelKey(hold.stream, parse_model_type(hold.model_type)): hold for hold in registry.list_holds()}
     dead = {run.run_id: reason for run, reason in registry.find_dead_runs()}
-    due = due_of_streams(project, names, MODEL_TYPE_NAMES, now, completed)
+    due = due_of_streams(project, names, MODEL_TYPE_NAMES, now, completed, look_for_drift=False)
     settings = project.settings.for_streams(names)
 
     def model(key: ModelKey) -> ModelOverview:

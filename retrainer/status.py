@@ -130,7 +130,7 @@ def _type_status(project: Project, model_type: ModelTypeName, now: datetime) -> 
         production=registry.get_production(model_type),
         hold=registry.get_hold(model_type),
         ab_test=registry.get_running_test(model_type),
-        due=due(project, model_type, now),
+        due=due(project, model_type, now, look_for_drift=False),
         due_at=next_due_at(project, model_type) if enabled else None,
         last_run=registry.get_last_run(model_type),
     )

@@ -7,8 +7,8 @@ when the post has come, and tells only the posts before and the time of the post
 from __future__ import annotations
 
 import logging
-from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from retrainer.errors import AlgorithmError, CostLimitReached, RetrainerError
@@ -160,9 +160,7 @@ def _make_missing(
         _model(side).algorithm.check_ready(_model(side).options)
     failures = 0
     with ExitStack() as stack:
-        database = project.registry.database
-        limits = [SharedBudget.of_test(database, side.test_id, side.side) for side in sides]
-        budgets = [stack.enter_context(runtime.open_budget(limit)) for limit in limits]
+        budgets = [stack.enter_context(_open_budget(project, runtime, side)) for side in sides]
         for index in missing:
             try:
                 for side, budget, forecasts in zip(sides, budgets, found, strict=True):
@@ -180,6 +178,13 @@ def _make_missing(
                 failures += 1
                 if failures == MAX_FAILURES:
                     return
+
+
+def _open_budget(project: Project, runtime: Runtime, side: PaidSide) -> AbstractContextManager[Budget]:
+    """Open the budget of a side, within its limit and that of the fleet, if there is one."""
+    if runtime.shared_budget is not None and runtime.shared_budget.budget_id is None:
+        runtime = replace(runtime, shared_budget=None)  # none of its runs may make calls; the test has its own limit
+    return runtime.open_budget(SharedBudget.of_test(project.registry.database, side.test_id, side.side))
 
 
 def _make(

@@ -18,7 +18,7 @@ from retrainer.errors import AlgorithmError, DatabaseError, NothingToRollBack, P
 from retrainer.evaluation.sequential import EProcess
 from retrainer.live.forecasting import FitSide, MadeSide, NaiveSide, PaidSides, ServedSide, context_of, score_batch
 from retrainer.live.posts import LivePosts
-from retrainer.live.scores import Totals
+from retrainer.live.scores import Totals, load_evidence
 from retrainer.pipeline.loading import NAIVE_ALGORITHM, is_paid, train_naive_model
 from retrainer.registry.budgets import TEST_SIDES
 from retrainer.registry.live import append_live_scores, cut_live_scores
@@ -252,7 +252,7 @@ class _Update:
         """Score the posts that a comparison has not seen yet, batch by batch."""
         registry = self.project.registry
         while True:
-            if self._cut_if_changed(comparison):
+            if self._cut_if_changed(comparison) or self._rebuild_evidence_if_unreadable(comparison):
                 comparison = registry.get_live_comparison(comparison.comparison_id)
                 continue
             if comparison.through is not None and comparison.through > self.now:
@@ -297,6 +297,19 @@ class _Update:
         self._posts.forget()  # it may have been read before the change
         with registry.database.write() as session:
             cut_live_scores(session, comparison, totals.last, columns)  # if another process was faster, it has cut them
+        return True
+
+    def _rebuild_evidence_if_unreadable(self, comparison: LiveComparison) -> bool:
+        """Add the scores up again if the state of the e-process is damaged, or of another release."""
+        try:
+            load_evidence(comparison)
+        except ValueError as error:
+            log.info("Adding up the live scores of '%s' again: %s", comparison.fit, error)
+        else:
+            return False
+        totals = Totals.read(self.project.registry, comparison)
+        with self.project.registry.database.write() as session:
+            append_live_scores(session, comparison, [], totals.columns())
         return True
 
     def _find_change_of_foreign_posts(self, comparison: LiveComparison) -> datetime | None:

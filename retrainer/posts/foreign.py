@@ -97,6 +97,30 @@ class ForeignPostStore(PostStore):
         lengths = posts.pop("content").fillna("").map(str).str.strip().str.len().astype("float64")
         return posts.assign(length=lengths.where(lengths > 0))
 
+    def load_after(
+        self,
+        after: tuple[datetime, str | None],
+        until: datetime,
+        limit: int,
+        *,
+        with_content: bool,
+        connection: sa.Connection | None = None,
+    ) -> pd.DataFrame:
+        """Refuse: the times of a foreign table may be texts in any form, so a part of it cannot be selected.
+
+        Raises:
+            NotImplementedError: always; use `load`.
+        """
+        raise NotImplementedError
+
+    def load_before(self, before: tuple[datetime, str | None], limit: int, *, with_content: bool) -> pd.DataFrame:
+        """Refuse, as `load_after` does.
+
+        Raises:
+            NotImplementedError: always; use `load`.
+        """
+        raise NotImplementedError
+
     def summary(self, until: datetime, *, warn: bool = True) -> PostsSummary:
         """Count the posts of a stream up to a time; optionally, warn about unusable ones."""
         posts = self._load(["post_id", "created_at", "content"], until, warn=warn)

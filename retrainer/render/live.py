@@ -133,8 +133,10 @@ _CALIBRATION = {
 def _describe_promise(promise: Promise) -> str:
     promised = f"Promoted for a score {_format_percentage(promise.percentage)} than that of {promise.over} on "
     promised += f"{number(promise.num_posts, 'held-out post')}"
-    if promise.live_percentage is None:
+    if not promise.live_num_posts:
         return f"{promised}; not seen live yet."
+    if promise.live_percentage is None:
+        return f"{promised}; on {number(promise.live_num_posts, 'live post')}, that one scores 0."
     live = f"it is {_format_percentage(promise.live_percentage)} on {number(promise.live_num_posts, 'live post')}"
     return f"{promised}; {live}."
 

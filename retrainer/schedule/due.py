@@ -50,13 +50,16 @@ def next_due_at(project: Project, model_type: ModelTypeName) -> datetime | None:
     return None if last is None else last.started_at + timedelta(days=project.settings.retraining.schedule_days)
 
 
-def due(project: Project, model_type: ModelTypeName, now: datetime) -> Due:
+def due(project: Project, model_type: ModelTypeName, now: datetime, *, look_for_drift: bool = True) -> Due:
     """Check whether a model type is due.
 
     It is due when `schedule_days` have passed since the start of its last completed run, with a tolerance of 6% (at
     most 90 minutes); when that run is dated in the future; when `min_new_posts` new posts have arrived; or, with
     `due_on_drift`, when the stream has changed and no run has completed since. Runs with `--as-of` do not count, and a
     failed run is retried at the next check. One run makes up for all that were missed.
+
+    Args:
+        look_for_drift: whether to read the posts if only drift can make it due, which takes a second per million.
     """
     settings = project.settings.retraining
     last = project.registry.get_last_completed_run(model_type) if settings.is_enabled(model_type) else None
@@ -66,7 +69,7 @@ def due(project: Project, model_type: ModelTypeName, now: datetime) -> Due:
         None if last is None else last.started_at,
         now,
         lambda: 0 if last is None else count_new_posts(project, last, now),
-        partial(_find_drift, project, ModelKey(project.stream, model_type), now),
+        partial(_find_drift, project, ModelKey(project.stream, model_type), now) if look_for_drift else None,
     )
 
 
@@ -76,11 +79,14 @@ def due_of_streams(
     model_types: Sequence[ModelTypeName],
     now: datetime,
     last: Mapping[ModelKey, RunSummary],
+    *,
+    look_for_drift: bool = True,
 ) -> dict[ModelKey, Due]:
     """Check which models of streams are due, as `due` does, by a few queries whatever the number of streams.
 
     Args:
         last: the latest completed run of each model.
+        look_for_drift: whether to read the posts of each model that only drift can make due.
     """
     new_posts = _NewPosts(project, now)
     found = {}
@@ -94,7 +100,7 @@ def due_of_streams(
                 None if run is None else run.started_at,
                 now,
                 partial(new_posts.count, key, run.posts if run is not None else 0),
-                partial(_find_drift, project, key, now),
+                partial(_find_drift, project, key, now) if look_for_drift else None,
             )
     return found
 
@@ -132,14 +138,14 @@ def _decide(
     last: datetime | None,
     now: datetime,
     count_new: Callable[[], int],
-    find_drift: Callable[[datetime], str | None],
+    find_drift: Callable[[datetime], str | None] | None,
 ) -> Due:
     """Decide whether a model is due.
 
     Args:
         last: when its last completed run started.
         count_new: counts the posts that this run did not have.
-        find_drift: describes how the stream has changed, if there was an alarm since a time.
+        find_drift: describes how the stream has changed, if there was an alarm since a time; None to leave it open.
     """
     if not settings.is_enabled(model_type):
         return Due(model_type, False, f"retraining is disabled ({settings.disabling_key(model_type)} is false)")
@@ -159,7 +165,7 @@ def _decide(
         why.append(f"{new} new posts have arrived (min_new_posts is {settings.min_new_posts})")
         if new >= settings.min_new_posts:
             return Due(model_type, True, why[-1])
-    if settings.due_on_drift:
+    if settings.due_on_drift and find_drift is not None:
         drift = find_drift(last)
         if drift is not None:
             return Due(model_type, True, f"{drift} (due_on_drift is true)")

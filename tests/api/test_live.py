@@ -8,6 +8,7 @@ import pytest
 
 from tests.api.conftest import TOKEN, WITH_TOKEN
 from tests.api.test_operation import of, samples
+from tests.cli.test_live import NAME, make_streams
 from tests.conftest import open_project, train_timing
 from tests.live.scores import losses, record_scores
 
@@ -86,3 +87,15 @@ def test_status_reports_a_version_that_is_worse(bad: str, retrainer: Runner) -> 
     (problem,) = [one for one in shown.json["problems"] if one["kind"] == "degraded"]
     assert problem["subject"] == bad
     assert problem["message"] == f"the timing version '{bad}' is worse on 200 live posts than the naive forecast"
+
+
+@pytest.mark.slow
+def test_metrics_of_several_streams_have_the_stream_as_a_label(folder: Path, serve: Serve) -> None:
+    make_streams(folder)
+    seen = samples(serve())
+    for stream, sign in (("news", -1), (NAME, 1)):
+        labels = {"stream": stream, "model_type": "timing"}
+        assert seen[of("retrainer_live_posts", **labels)] == 200
+        assert seen[of("retrainer_live_skill", **labels)] * sign > 0
+    assert seen[of("retrainer_streams_worse", model_type="timing")] == 1
+    assert seen[of("retrainer_streams_worse", model_type="content")] == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -116,9 +117,11 @@ class Paid(NamedTuple):
             session.execute(sa.update(Budget).values(limit_usd=limit))
         return limit
 
-    def shadow(self, rows: Sequence[int] = LIVE, **sides: Any) -> list[list[ContentForecast | None]]:
+    def shadow(
+        self, rows: Sequence[int] = LIVE, *, of_fleet: SharedBudget | None = None, **sides: Any
+    ) -> list[list[ContentForecast | None]]:
         posts = load_posts(self.project, "content", NOW)
-        runtime = runtime_of(self.project)
+        runtime = replace(runtime_of(self.project), shared_budget=of_fleet)
         return shadow_forecasts(self.project, runtime, self.sides(**sides), posts, np.array(rows), NOW)
 
     def used(self) -> list[float]:

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from retrainer.algorithms import hookimpl
 from retrainer.errors import ABTestError, NothingInProduction, PromotionRefused, UnknownName, UsageError
 from retrainer.evaluation.sequential import Interval
 from retrainer.live.ab_tests import check_test, decide_test, describe_interval, start_test, stop_test
 from retrainer.live.update import update_live
+from retrainer.notify.messages import message_of
 from retrainer.pipeline.forecast import choose_version, predict_next
 from retrainer.pipeline.promotion import promote_version, roll_back
-from retrainer.pipeline.retention import archive_old_versions, prunable, prune, restore
+from retrainer.pipeline.retention import archive_old_versions, prunable, prune
 from retrainer.pipeline.run import retrain
 from retrainer.registry.ab_tests import assign
 from retrainer.registry.queries import fetch_version
@@ -22,6 +24,7 @@ from tests.conftest import NOW, configure, open_project, runtime_of
 from tests.live.ab_project import Versions, add_algorithms, add_posts, binomial_range, train_versions
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
     from pathlib import Path
 
@@ -49,6 +52,17 @@ def versions(folder_on_each_database: Path, prepare: Prepare) -> Versions:
 def project(folder_on_each_database: Path, versions: Versions) -> Project:
     """The project, whose timing production is of `far`."""
     return open_project(folder_on_each_database)
+
+
+class Diary:
+    """An observer that keeps the events."""
+
+    def __init__(self) -> None:
+        self.events: list[Mapping[str, Any]] = []
+
+    @hookimpl
+    def on_event(self, event: Mapping[str, Any]) -> None:
+        self.events.append(event)
 
 
 def start(project: Project, challenger: str, now: datetime = NOW, **options: Any) -> ABTestState:
@@ -126,6 +140,20 @@ def test_a_challenger_that_cannot_be_better_ends_the_test_as_futile(project: Pro
     assert (done.test.outcome, production(project)) == ("futile", versions.production)
     assert "12 live posts: " in str(done.test.reason)
     assert start(project, versions.near, NOW + timedelta(days=9)).test.status == "running", "another one may start"
+
+
+@pytest.mark.slow_on_postgresql
+def test_the_end_of_a_test_is_an_event_and_a_message(project: Project, versions: Versions) -> None:
+    diary = Diary()
+    start(project, versions.near)
+    check_test(project, runtime_of(project, diary), "timing", add_posts(project, 30))
+    promotion, end = diary.events
+    assert (promotion["kind"], promotion["version_id"]) == ("promotion", versions.near)
+    assert (end["kind"], end["version_id"], end["stream"]) == ("ab_test", versions.near, "default")
+    message = message_of(end, "p")
+    assert message is not None
+    assert message.title == "retrainer: The A/B test of the timing model has ended"
+    assert "The challenger was promoted. The challenger won the A/B test on 30 live posts: " in message.text
 
 
 @pytest.mark.slow_on_postgresql
@@ -208,13 +236,15 @@ def test_nothing_in_production_leaves_nothing_to_test_against(folder_on_each_dat
 def test_the_challenger_is_restored_and_not_archived(project: Project, versions: Versions) -> None:
     configure(project.folder, keep_versions="1")
     project = open_project(project.folder)
-    archived = archive_old_versions(project, "timing", NOW)
-    assert versions.near in archived
+    with project.registry.database.write() as session:
+        fetch_version(session, versions.near).trained_at = NOW - timedelta(days=1)  # the oldest
+    assert versions.near in archive_old_versions(project, "timing", NOW)
     start(project, versions.near)
     assert project.registry.get_version(versions.near).status == "trained"
-    restore(project, versions.far, "for now", NOW)
-    assert archive_old_versions(project, "timing", NOW) == [versions.far]
+    assert archive_old_versions(project, "timing", NOW) == []
     assert versions.near not in [found.version.version_id for found in prunable(project)]
+    stop_test(project, runtime_of(project), "timing", "stopped", "enough", NOW)
+    assert archive_old_versions(project, "timing", NOW) == [versions.near]
 
 
 @pytest.mark.slow_on_postgresql

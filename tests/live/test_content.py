@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import sqlalchemy as sa
 
 from retrainer.errors import UsageError
 from retrainer.live.ab_tests import check_test, start_test
@@ -18,6 +19,8 @@ from retrainer.model_types.base import Origins
 from retrainer.pipeline.loading import load_live_fit
 from retrainer.pipeline.run import retrain
 from retrainer.pipeline.split import load_posts
+from retrainer.registry.budgets import SharedBudget
+from retrainer.registry.tables import Budget
 from tests.claude_server import refusal, text_reply
 from tests.command_line import packages
 from tests.conftest import NOW, open_project, regular_posts, runtime_of
@@ -178,3 +181,26 @@ def test_paid_timing_is_not_scored_and_not_called(
         assert update_live(project, runtime_of(project), "timing", NOW) == []
     assert "forecasts by 'dear' cost money, and those of timing are not kept" in caplog.text
     assert not called.exists()
+
+
+@on_sqlite
+def test_what_a_paid_challenger_answers_is_within_its_limit(paid: Paid, claude: ClaudeServer) -> None:
+    start = TIMES[LAST_TRAINED] + timedelta(hours=1)
+    runtime = runtime_of(paid.project)
+    test = start_test(
+        paid.project, runtime, "content", paid.versions[1], "why not", start, share=100, max_cost=0.01
+    ).test
+    answer = paid.predict(start, subject="ada")
+    assert (answer.side, answer.version_id) == ("challenger", paid.versions[1])
+    spent = SharedBudget.of_test(paid.project.registry.database, test.test_id, "challenger").limit_and_use()[1]
+    assert spent == pytest.approx(answer.cost_usd)
+    with paid.project.registry.database.write() as session:
+        session.execute(sa.update(Budget).values(limit_usd=spent))
+    calls = len(claude.requests)
+    instead = paid.predict(start + timedelta(minutes=1), subject="ada")
+    assert (instead.side, instead.version_id, instead.outcome) == ("production", paid.versions[0], "ok")
+    assert len(claude.requests) == calls + 1, "of production"
+    assert [kept.version_id for kept in paid.kept()] == [paid.versions[1], paid.versions[0]]
+    state = check_test(paid.project, runtime, "content", start + timedelta(minutes=2))
+    assert state is not None
+    assert "(--max-cost): few or no more posts are scored" in str(state.problem)

@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from retrainer.live.paid_forecasts import served_forecasts
 from retrainer.pipeline.run import retrain
 from retrainer.pipeline.split import load_posts
+from retrainer.registry.budgets import SharedBudget
 from retrainer.registry.tables import LiveForecast
 from tests import claude_server
 from tests.api.conftest import TOKEN, WITH_TOKEN, thread_server
@@ -213,6 +214,22 @@ def test_calls_stop_at_the_limit_of_a_side(
     assert complete.shadow() == found
     assert len(claude.requests) == asked
     assert asked in {2 * done, 2 * done + 1}
+
+
+@pytest.mark.slow
+@on_sqlite
+def test_in_a_fleet_a_test_keeps_to_its_own_limit_and_to_that_of_the_fleet(
+    complete: Paid, claude: ClaudeServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    complete.limit(1.0)
+    database = complete.project.registry.database
+    no_paid_runs = SharedBudget(database, None)
+    assert [len(forecasts) for forecasts in complete.shadow(LIVE[:2], of_fleet=no_paid_runs)] == [2, 2]
+    all_runs = SharedBudget.create(database, max(complete.used()) * 2, NOW)
+    assert len(complete.shadow(of_fleet=all_runs)[0]) < len(LIVE)
+    limit, used = all_runs.limit_and_use()
+    assert 0 < used <= limit
+    assert "could raise the cost of all runs above" in caplog.text
 
 
 @pytest.mark.slow

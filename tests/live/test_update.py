@@ -81,26 +81,24 @@ def add(project: Project, post_id: str, time: datetime, text: str = "a text", *,
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("model_type", "refit"),
-    [
-        ("timing", "false"),
-        ("timing", "true"),
-        ("content", "false"),
-    ],
+    ("model_type", "refit", "database"),
+    [("timing", "false", "sqlite"), ("timing", "true", "postgresql"), ("content", "false", "sqlite")],
 )
 def test_scores_are_those_of_a_replay_to_the_last_digit(
-    folder_on_each_database: Path, model_type: ModelTypeName, refit: str
+    sqlite_folder: Path, model_type: ModelTypeName, refit: str, database: str, request: pytest.FixtureRequest
 ) -> None:
-    folder = folder_on_each_database
+    folder, end = sqlite_folder, datetime(2024, 10, 1, tzinfo=UTC)
     configure(folder, refit=refit)
+    if database == "postgresql":
+        configure(folder, url=f'"{request.getfixturevalue("postgresql_url")}"')
     import_sample(folder)
     train_as_of(folder, model_type)
     project = open_project(folder)
-    naive = updated(project, model_type)["naive"]
+    naive = updated(project, model_type, end)["naive"]
     scores = scores_of(project, naive)
-    assert len(scores) == naive.num_scored > 35
+    assert len(scores) == naive.num_scored > 30
 
-    report = replay(project, runtime_of(project), model_type, NOW, START, policies=())
+    report = replay(project, runtime_of(project), model_type, NOW, START, end)
     steps = report.policy("never").steps
     definition = get_model_type(model_type)
     count = len(definition.component_names)
@@ -176,7 +174,14 @@ def test_by_the_clock_a_gap_is_scored_from_its_first_origin(live_folder: Path) -
 
 
 @pytest.mark.parametrize(
-    "change", ["late", "deleted", "moved", "earlier than the start", pytest.param("edited", marks=pytest.mark.slow)]
+    "change",
+    [
+        "late",
+        pytest.param("deleted", marks=pytest.mark.slow),
+        pytest.param("moved", marks=pytest.mark.slow),
+        pytest.param("earlier than the start", marks=pytest.mark.slow),
+        pytest.param("edited", marks=pytest.mark.slow),
+    ],
 )
 def test_changes_of_posts_change_the_scores_that_they_affect(live_project: Project, change: str) -> None:
     project = live_project
@@ -263,6 +268,7 @@ def test_as_of_a_past_time_the_evidence_is_that_of_the_posts_up_to_it(live_proje
     assert (early.num_scored, early.through, load_evidence(early).worse) == (0, None, 1)
 
 
+@pytest.mark.slow
 def test_posts_of_the_future_wait(live_project: Project) -> None:
     updated(live_project)
     add(live_project, "future", NOW + timedelta(days=1))
@@ -310,6 +316,16 @@ def test_a_side_that_cannot_be_loaded_stops_only_its_comparison(
     assert f"beside '{first.version_id}' on live posts" in record.message
     with pytest.raises(ArtifactError):
         update_comparison(project, runtime_of(project), first, "naive", NOW)
+
+
+def test_evidence_that_cannot_be_read_is_added_up_again(live_project: Project) -> None:
+    project = live_project
+    comparison = updated(project)["naive"]
+    before = kept(project, comparison)
+    with project.registry.database.write() as session:
+        session.execute(sa.update(LiveComparison).values(state=b"of another release"))
+    assert updated(project)["naive"].state == comparison.state
+    assert kept(project, comparison) == before
 
 
 @pytest.mark.slow
@@ -367,6 +383,7 @@ def test_changes_of_a_foreign_table_are_noticed(sqlite_folder: Path) -> None:
         before = after
 
 
+@pytest.mark.slow
 def test_a_post_that_arrives_while_another_is_scored_is_not_missed(
     folder_on_each_database: Path, plugins: Plugins, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -54,6 +54,7 @@ def test_drift_makes_a_run_due_early_and_says_why(sqlite_folder: Path) -> None:
     assert why.endswith(" (due_on_drift is true)")
     without = open_project(sqlite_folder, {**ON_DRIFT, "RETRAINER_RETRAINING__DUE_ON_DRIFT": "false"})
     assert not due(without, "timing", now).is_due
+    assert not due(project, "timing", now, look_for_drift=False).is_due  # as status and streams ask
 
 
 @pytest.mark.slow
