@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from retrainer.model_types import ModelTypeName
     from retrainer.project import Project
     from retrainer.registry.budgets import TestSide
+    from retrainer.registry.ledger import TestOutcome
     from retrainer.registry.tables import ABTest
     from retrainer.runtime import Runtime
 
@@ -43,8 +44,6 @@ MAX_POSTS = 2_000
 LEVEL = 0.05
 USED_UP = 0.9  # of the limit of the cost
 SMALLEST_GAIN = 0.02  # a test is futile if the challenger's error can be at most so much smaller
-
-Outcome = Literal["promoted", "kept", "futile", "stopped"]
 
 
 @dataclass(frozen=True)
@@ -132,6 +131,8 @@ def start_test(
         )
     require_testable(challenger, project.registry.get_running_test(model_type))
     paid = is_paid(runtime, production) or is_paid(runtime, challenger)
+    if paid and model_type == "timing":
+        raise UsageError("an A/B test of timing makes no paid forecasts", hint="Test an algorithm that is free")
     if paid and max_cost is None:
         raise UsageError(
             f"an A/B test of {model_type} makes paid forecasts", hint="Limit their cost: --max-cost USD for each side"
@@ -165,7 +166,7 @@ def start_test(
             staged.publish(project)
     log.info("Started the A/B test '%s': '%s' against '%s'", test.test_id, challenger_id, production.version_id)
     update_live(project, runtime, model_type, now)
-    return measure_test(project, runtime, test, now)
+    return measure_test(project, test, now)
 
 
 def _require_ready(model: TrainedModel) -> None:
@@ -181,11 +182,18 @@ def get_latest_test(project: Project, model_type: ModelTypeName) -> ABTest | Non
 
 def check_test(project: Project, runtime: Runtime, model_type: ModelTypeName, now: datetime) -> ABTestState | None:
     """Score the new posts, decide the running test if they settle it, and return the latest test; None without one."""
-    if project.registry.get_running_test(model_type) is not None:
-        update_live(project, runtime, model_type, now)
+    problem = None
+    test = project.registry.get_running_test(model_type)
+    if test is not None:
+        comparisons = update_live(project, runtime, model_type, now)
+        if not any(comparison.against == "challenger" for comparison in comparisons):
+            problem = _find_unusable(project, runtime, test)
         decide_test(project, runtime, model_type, now)
     latest = get_latest_test(project, model_type)
-    return None if latest is None else measure_test(project, runtime, latest, now)
+    if latest is None:
+        return None
+    state = measure_test(project, latest, now)
+    return replace(state, problem=problem or state.problem) if latest.status == "running" else state
 
 
 def decide_test(project: Project, runtime: Runtime, model_type: ModelTypeName, now: datetime) -> ABTestState | None:
@@ -203,10 +211,10 @@ def decide_test(project: Project, runtime: Runtime, model_type: ModelTypeName, n
     live = project.registry.get_production(model_type)
     if live is None or live.version_id != test.version_id:
         found = live.version_id if live else "none"
-        state = measure_test(project, runtime, test, now)
+        state = measure_test(project, test, now)
         _end(project, runtime, state, "stopped", f"Production changed to '{found}' meanwhile", now, automatic=True)
         return state
-    state = measure_test(project, runtime, test, now)
+    state = measure_test(project, test, now)
     outcome, reason = choose_outcome(state)
     try:
         if outcome == "promoted":
@@ -241,16 +249,16 @@ def stop_test(
     if test is None:
         hint = f"Start one with `retrainer ab start {model_type} CHALLENGER`"
         raise ABTestError(f"no A/B test of {model_type} is running", hint=hint)
-    state = measure_test(project, runtime, test, now)
+    state = measure_test(project, test, now)
     if outcome == "promoted":
         _promote(project, runtime, state, reason, now, automatic=False)
     else:
         _end(project, runtime, state, outcome, reason, now, automatic=False)
     latest = get_latest_test(project, model_type)
-    return measure_test(project, runtime, latest or test, now)
+    return measure_test(project, latest or test, now)
 
 
-def measure_test(project: Project, runtime: Runtime, test: ABTest, now: datetime) -> ABTestState:
+def measure_test(project: Project, test: ABTest, now: datetime) -> ABTestState:
     """Return what a test has found by the scores that are recorded for posts up to a time."""
     totals, sequence = Totals(), ConfidenceSequence()
     threshold = 2 / test.level
@@ -262,7 +270,7 @@ def measure_test(project: Project, runtime: Runtime, test: ABTest, now: datetime
     interval = sequence.interval(threshold)
     problem = None
     if test.status == "running":
-        problem = _find_problem(project, runtime, test)
+        problem = _find_problem(project, test)
     costs = {side: used for side, (_, used) in _read_costs(project, test).items()}
     return ABTestState(
         test=test,
@@ -294,7 +302,7 @@ def _read_costs(project: Project, test: ABTest) -> dict[TestSide, tuple[float, f
     return {side: SharedBudget.of_test(database, test.test_id, side).limit_and_use() for side in TEST_SIDES}
 
 
-def _find_problem(project: Project, runtime: Runtime, test: ABTest) -> str | None:
+def _find_problem(project: Project, test: ABTest) -> str | None:
     """Return why new posts are not scored, or why a decision for the challenger is not carried out."""
     hold = project.registry.get_hold(test.model_type_name)
     if hold is not None:
@@ -306,6 +314,11 @@ def _find_problem(project: Project, runtime: Runtime, test: ABTest) -> str | Non
                 f"the {side} side has used ${used:.4f} of ${limit:g} (--max-cost): few or no more posts are scored. "
                 f"End the test with `retrainer ab stop {test.model_type}`"
             )
+    return None
+
+
+def _find_unusable(project: Project, runtime: Runtime, test: ABTest) -> str | None:
+    """Return why a side of a test cannot be loaded; None if both can."""
     try:
         for version_id in (test.version_id, test.challenger_id):
             load_live_fit(project, runtime, project.registry.get_version(version_id))
@@ -314,7 +327,7 @@ def _find_problem(project: Project, runtime: Runtime, test: ABTest) -> str | Non
     return None
 
 
-def choose_outcome(state: ABTestState) -> tuple[Outcome | None, str]:
+def choose_outcome(state: ABTestState) -> tuple[TestOutcome | None, str]:
     """Return the outcome of a test, and why; None as the outcome if the test goes on."""
     test, posts = state.test, number(state.num_posts, "live post")
     found = describe_interval(state.interval)
@@ -353,7 +366,7 @@ def _end(
     project: Project,
     runtime: Runtime,
     state: ABTestState,
-    outcome: Outcome,
+    outcome: TestOutcome,
     reason: str,
     now: datetime,
     *,

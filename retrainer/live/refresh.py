@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from retrainer.live.ab_tests import Outcome, choose_outcome, decide_test, measure_test
+from retrainer.live.ab_tests import choose_outcome, decide_test, measure_test
 from retrainer.live.rollback import Review, review_production
 from retrainer.live.summary import LiveSummary, summarize_live
 from retrainer.live.update import update_live
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from retrainer.model_types import ModelTypeName
     from retrainer.project import Project
+    from retrainer.registry.ledger import TestOutcome
     from retrainer.runtime import Runtime
     from retrainer.streams import ModelKey
 
@@ -75,14 +76,14 @@ class NextTrain:
     """
 
     review: Review
-    ab_test: Outcome | None = None
+    ab_test: TestOutcome | None = None
     ab_test_reason: str = ""
 
 
 def preview_train(project: Project, runtime: Runtime, model_type: ModelTypeName, now: datetime) -> NextTrain:
     """Return what the next `train` would do by the evidence, and do nothing."""
     test = project.registry.get_running_test(model_type)
-    outcome, reason = (None, "") if test is None else choose_outcome(measure_test(project, runtime, test, now))
+    outcome, reason = (None, "") if test is None else choose_outcome(measure_test(project, test, now))
     review = review_production(project, runtime, model_type, now, dry_run=True)
     if not project.settings.live.rollback:
         review = replace(review, reason="live.rollback is off")

@@ -6,7 +6,7 @@ import logging
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -14,7 +14,7 @@ import pandas as pd
 from retrainer.errors import AlgorithmError, DatabaseError, InsufficientData, NothingInProduction, UsageError
 from retrainer.model_types.base import Origins
 from retrainer.model_types.timing import HORIZONS_HOURS, INTERVAL_LEVEL, TimingForecasts
-from retrainer.pipeline.loading import load_live_fit, train_naive_model
+from retrainer.pipeline.loading import is_paid, load_live_fit, train_naive_model
 from retrainer.pipeline.simulation import Simulation, check_next_posts, resolve_horizon, simulate
 from retrainer.pipeline.split import load_posts
 from retrainer.posts.freshness import measure_freshness
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from retrainer.model_types.content import ContentForecast
     from retrainer.project import Project
     from retrainer.registry.budgets import TestSide
-    from retrainer.registry.tables import ModelVersion
+    from retrainer.registry.tables import ABTest, ModelVersion
     from retrainer.runtime import Runtime
 
     At = datetime | Literal["last"] | None
@@ -91,25 +91,34 @@ class NextPost:
     side: TestSide | None = None
 
 
-def choose_version(
-    project: Project, model_type: ModelTypeName, subject: str | None = None
-) -> tuple[ModelVersion | None, TestSide | None]:
+class Answering(NamedTuple):
+    """Who answers a caller.
+
+    Attributes:
+        version: the version; None if nothing is in production.
+        side: its side of the running A/B test; None without a subject or a test.
+        test: that test.
+    """
+
+    version: ModelVersion | None
+    side: TestSide | None = None
+    test: ABTest | None = None
+
+
+def choose_version(project: Project, model_type: ModelTypeName, subject: str | None = None) -> Answering:
     """Return the version that answers a caller, and its side of the running A/B test, if any.
 
     Args:
         subject: who asks; the same side of a test answers the same subject. Without one, production answers.
-
-    Returns:
-        None and None if nothing is in production.
     """
     version = project.registry.get_production(model_type)
     if subject is None or version is None:
-        return version, None
+        return Answering(version)
     test = project.registry.get_running_test(model_type)
     if test is None:
-        return version, None
+        return Answering(version)
     side = assign(test, subject)
-    return (version if side == "production" else project.registry.get_version(test.challenger_id)), side
+    return Answering(version if side == "production" else project.registry.get_version(test.challenger_id), side, test)
 
 
 def predict_next(
@@ -150,7 +159,7 @@ def predict_next(
                 f"at: '{format_time(at)}' is in the future", hint="Choose a past time; `until` forecasts days ahead"
             )
         resolve_horizon(at or now, until)
-    version, side = choose_version(project, model_type, subject)
+    version, side, test = choose_version(project, model_type, subject)
     if version is None:
         several = len(project.list_streams()) > 1
         argument = stream_argument(project.stream, several=several)
@@ -163,14 +172,13 @@ def predict_next(
         next_post = _next_timing(
             project, runtime, version, now, interval_level, at=at, until=until, next_posts=next_posts
         )
-    elif side == "challenger":
-        of_challenger = _next_content_of_challenger(project, runtime, version, now, at)
-        if of_challenger is None:
-            return replace(predict_next(project, runtime, model_type, now, at=at), side="production")
-        next_post = of_challenger
-    else:
-        next_post = _next_content(project, runtime, version, now, at)
-    return replace(next_post, side=side)
+        return replace(next_post, side=side)
+    if side == "challenger" and test is not None and is_paid(runtime, version):
+        found = _challenger_content(project, runtime, version, test, now, at)
+        if found is not None:
+            return replace(found, side=side)
+        side, version = "production", project.registry.get_production(model_type) or version
+    return replace(_next_content(project, runtime, version, now, at), side=side)
 
 
 @dataclass(frozen=True)
@@ -317,24 +325,21 @@ def _median_wait(project: Project, runtime: Runtime, moment: _Moment) -> float:
     return float(model.predict(moment.posts, moment.origins(moment.at)).median[0])
 
 
-def _next_content_of_challenger(
-    project: Project, runtime: Runtime, version: ModelVersion, now: datetime, at: At
+def _challenger_content(
+    project: Project, runtime: Runtime, version: ModelVersion, test: ABTest, now: datetime, at: At
 ) -> NextPost | None:
-    """Forecast within the limit of the challenger's side of the A/B test; None if that is used up."""
-    test = project.registry.get_running_test("content")
-    if test is None:  # it has ended meanwhile
-        return None
-    if test.max_cost is None:
-        return _next_content(project, runtime, version, now, at)
-    limit = SharedBudget.of_test(project.registry.database, test.test_id, "challenger")
-    with runtime.open_budget(limit) as budget:
+    """Forecast by a paid challenger within the cost of its side of the test; None if that is used up."""
+    with runtime.open_budget(SharedBudget.of_test(project.registry.database, test.test_id, "challenger")) as budget:
         try:
-            return _next_content(project, runtime, version, now, at, budget)
+            found = _next_content(project, runtime, version, now, at, budget)
         except AlgorithmError:
             if not budget.exceeded:
                 raise
-    log.warning("Production answers instead of the challenger: %s", budget.exceeded)
-    return None
+        else:
+            if not budget.exceeded:
+                return found
+        log.warning("Production answers instead of the challenger: %s", budget.exceeded)
+        return None
 
 
 def _next_content(
@@ -347,7 +352,7 @@ def _next_content(
     texts.warn_if_trained_later(version)
     target_time = stream.at + timedelta(hours=_median_wait(project, runtime, stream))
     (forecast,) = model.predict(texts.posts, texts.origins(texts.at, target_time=target_time), budget)
-    if model.algorithm.description.paid and at is None:
+    if model.algorithm.description.paid and at is None and not (budget is not None and budget.exceeded):
         _keep(project, version, texts, target_time, forecast)
     return replace(
         stream.next_post(version, target_time),

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from retrainer.model_types import ModelTypeName
     from retrainer.registry.budgets import TestSide
+    from retrainer.registry.ledger import TestOutcome
     from retrainer.registry.refits import NewRefit
     from retrainer.registry.tables import ModelVersion
 
@@ -158,7 +159,14 @@ class ABTests(Scope):
             session.execute(query.values(comparison_id=comparison_id))
 
     def end_test(
-        self, test_id: str, outcome: str, reason: str, now: datetime, *, automatic: bool, evidence: dict[str, Any]
+        self,
+        test_id: str,
+        outcome: TestOutcome,
+        reason: str,
+        now: datetime,
+        *,
+        automatic: bool,
+        evidence: dict[str, Any],
     ) -> None:
         """End a test; production stays as it is.
 

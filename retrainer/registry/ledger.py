@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from retrainer.registry.liveness import current_actor
 from retrainer.registry.queries import fetch_production, fetch_running_test, version_id_of
@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from retrainer.registry.refits import Refit
     from retrainer.registry.tables import ABTest
     from retrainer.streams import ModelKey
+
+# How an A/B test ended: its challenger was promoted, production was kept, neither could be shown to be better, it was
+# stopped without a decision; or a promotion or a rollback ended it.
+TestOutcome = Literal["promoted", "kept", "futile", "stopped", "promotion", "rollback"]
 
 
 def new_entry(
@@ -46,7 +50,7 @@ def record_entry(session: Session, action: str, key: ModelKey, reason: str, now:
 
 
 def end_running_test(
-    session: Session, key: ModelKey, outcome: str, reason: str, now: datetime, *, automatic: bool = False
+    session: Session, key: ModelKey, outcome: TestOutcome, reason: str, now: datetime, *, automatic: bool = False
 ) -> None:
     """End the A/B test of a model, if one is running."""
     test = fetch_running_test(session, key)
@@ -55,7 +59,7 @@ def end_running_test(
 
 
 def record_end_of_test(
-    session: Session, test: ABTest, outcome: str, reason: str, now: datetime, **columns: Any
+    session: Session, test: ABTest, outcome: TestOutcome, reason: str, now: datetime, **columns: Any
 ) -> None:
     """End an A/B test, and record it: by hand unless the columns of the ledger entry say otherwise."""
     test.status, test.ended_at, test.outcome, test.reason = "ended", now, outcome, reason

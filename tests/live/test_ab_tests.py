@@ -16,7 +16,7 @@ from retrainer.live.update import update_live
 from retrainer.notify.messages import message_of
 from retrainer.pipeline.forecast import choose_version, predict_next
 from retrainer.pipeline.promotion import promote_version, roll_back
-from retrainer.pipeline.retention import archive_old_versions, prunable, prune, restore
+from retrainer.pipeline.retention import archive_old_versions, prunable, prune
 from retrainer.pipeline.run import retrain
 from retrainer.registry.ab_tests import assign
 from retrainer.registry.queries import fetch_version
@@ -236,13 +236,15 @@ def test_nothing_in_production_leaves_nothing_to_test_against(folder_on_each_dat
 def test_the_challenger_is_restored_and_not_archived(project: Project, versions: Versions) -> None:
     configure(project.folder, keep_versions="1")
     project = open_project(project.folder)
-    archived = archive_old_versions(project, "timing", NOW)
-    assert versions.near in archived
+    with project.registry.database.write() as session:
+        fetch_version(session, versions.near).trained_at = NOW - timedelta(days=1)  # the oldest
+    assert versions.near in archive_old_versions(project, "timing", NOW)
     start(project, versions.near)
     assert project.registry.get_version(versions.near).status == "trained"
-    restore(project, versions.far, "for now", NOW)
-    assert archive_old_versions(project, "timing", NOW) == [versions.far]
+    assert archive_old_versions(project, "timing", NOW) == []
     assert versions.near not in [found.version.version_id for found in prunable(project)]
+    stop_test(project, runtime_of(project), "timing", "stopped", "enough", NOW)
+    assert archive_old_versions(project, "timing", NOW) == [versions.near]
 
 
 @pytest.mark.slow_on_postgresql

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import sqlalchemy as sa
 
 from retrainer.errors import UsageError
 from retrainer.live.ab_tests import check_test, start_test
@@ -21,6 +22,7 @@ from retrainer.pipeline.loading import load_live_fit
 from retrainer.pipeline.run import retrain
 from retrainer.pipeline.split import load_posts
 from retrainer.registry.budgets import SharedBudget
+from retrainer.registry.tables import Budget
 from tests.claude_server import refusal, text_reply
 from tests.command_line import packages
 from tests.conftest import NOW, open_project, regular_posts, runtime_of
@@ -190,26 +192,6 @@ def test_a_text_of_a_foreign_table_that_changes_is_scored_again(folder: Path) ->
     assert after.figures[1].max() < before.figures[1].min()
 
 
-@pytest.mark.slow
-@on_sqlite
-def test_a_paid_challenger_answers_callers_within_its_limit(
-    paid: Paid, claude: ClaudeServer, caplog: pytest.LogCaptureFixture
-) -> None:
-    project, runtime, start = paid.project, runtime_of(paid.project), TIMES[LAST_TRAINED] + timedelta(hours=1)
-    test = start_test(project, runtime, "content", paid.versions[1], "", start, share=100, max_cost=0.0006).test
-    now = start + timedelta(hours=1)
-    sides = [paid.predict(now, subject=f"caller {number}").side for number in range(8)]
-    answered = sides.count("challenger")
-    assert 0 < answered < 8
-    assert sides == ["challenger"] * answered + ["production"] * (8 - answered)
-    assert "Production answers instead of the challenger: one more call could raise the cost" in caplog.text
-    limit, used = SharedBudget.of_test(project.registry.database, test.test_id, "challenger").limit_and_use()
-    kept = [row for row in paid.kept() if row.version_id == paid.versions[1]]
-    assert len(kept) == answered
-    assert used == pytest.approx(sum(row.forecast["cost_usd"] for row in kept))
-    assert used <= limit
-
-
 @on_sqlite
 def test_paid_timing_is_not_scored_and_not_called(
     folder: Path, plugins: Plugins, caplog: pytest.LogCaptureFixture
@@ -226,3 +208,26 @@ def test_paid_timing_is_not_scored_and_not_called(
         assert update_live(project, runtime_of(project), "timing", NOW) == []
     assert "forecasts by 'dear' cost money, and those of timing are not kept" in caplog.text
     assert not called.exists()
+
+
+@on_sqlite
+def test_what_a_paid_challenger_answers_is_within_its_limit(paid: Paid, claude: ClaudeServer) -> None:
+    start = TIMES[LAST_TRAINED] + timedelta(hours=1)
+    runtime = runtime_of(paid.project)
+    test = start_test(
+        paid.project, runtime, "content", paid.versions[1], "why not", start, share=100, max_cost=0.01
+    ).test
+    answer = paid.predict(start, subject="ada")
+    assert (answer.side, answer.version_id) == ("challenger", paid.versions[1])
+    spent = SharedBudget.of_test(paid.project.registry.database, test.test_id, "challenger").limit_and_use()[1]
+    assert spent == pytest.approx(answer.cost_usd)
+    with paid.project.registry.database.write() as session:
+        session.execute(sa.update(Budget).values(limit_usd=spent))
+    calls = len(claude.requests)
+    instead = paid.predict(start + timedelta(minutes=1), subject="ada")
+    assert (instead.side, instead.version_id, instead.outcome) == ("production", paid.versions[0], "ok")
+    assert len(claude.requests) == calls + 1, "of production"
+    assert [kept.version_id for kept in paid.kept()] == [paid.versions[1], paid.versions[0]]
+    state = check_test(paid.project, runtime, "content", start + timedelta(minutes=2))
+    assert state is not None
+    assert "(--max-cost): few or no more posts are scored" in str(state.problem)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import random
+import signal
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.conftest import configure, open_project, regular_posts
-from tests.faults.project import environ_of
+from tests.faults.injection import StatementFault
+from tests.faults.project import environ_of, require_consistent, run_as_worker
 from tests.notify.receiver import Receiver
 from tests.plugins_for_tests import timing_algorithm
 
@@ -32,9 +35,8 @@ class Model:
     def __init__(self, folder: Path, plugins: Plugins, retrainer: Runner) -> None:
         self.folder, self._plugins, self._retrainer = folder, plugins, retrainer
         self.env = environ_of(plugins)
-        project = open_project(folder)
-        project.posts.add(regular_posts(300, start=START - 150 * GAP), START)
-        project.close()
+        self.project = open_project(folder)
+        self.project.posts.add(regular_posts(300, start=START - 150 * GAP), START)
         configure(folder, rollback="true", min_improvement_threshold="0")
 
     def run(self, *arguments: str, **variables: str) -> Completed:
@@ -60,16 +62,15 @@ class Model:
 
     @property
     def production(self) -> str:
-        project = open_project(self.folder)
-        version = project.registry.get_production("timing")
+        version = self.project.registry.get_production("timing")
         assert version is not None
         return version.version_id
 
     def ledger(self, *actions: str) -> list[LedgerEntry]:
-        return open_project(self.folder).registry.list_ledger_entries("timing", actions)
+        return self.project.registry.list_ledger_entries("timing", actions)
 
     def hold(self) -> Hold | None:
-        return open_project(self.folder).registry.get_hold("timing")
+        return self.project.registry.get_hold("timing")
 
 
 @pytest.fixture
@@ -214,3 +215,43 @@ def test_a_version_before_that_cannot_be_loaded_is_not_restored(model: Model) ->
     plugin.write_text(timing_algorithm("steady", 5.0))
     model.train(MANY, *QUICK, RETRAINER_LIVE__FLOOR="naive")
     assert model.production != bad, "it can be loaded again"
+
+
+@pytest.mark.parametrize("kills", [pytest.param(3, marks=pytest.mark.slow), pytest.param(100, marks=pytest.mark.soak)])
+def test_a_kill_leaves_the_rollback_done_or_not_begun(model: Model, tmp_path: Path, kills: int) -> None:
+    """The process is killed before one of its statements; the next `train` does what is still to be done."""
+    choose = random.Random(18)  # noqa: S311  no secret
+    good, bad = model.add(5.0), model.add(20.0)
+    _add_posts(model, 100 + 12 * 2 * kills)
+    at, killed = MANY, 0
+    counted = StatementFault(0, tmp_path / "report")
+    arguments = [*QUICK, "--as-of", f"{at:%FT%T}"]
+    assert run_as_worker(model.folder, *arguments, env=model.env, fault=counted).code == 0
+    first, last = _find_decision((tmp_path / "report").read_text())
+    while killed < kills:
+        model.promote(bad)
+        rollbacks = len(model.ledger("rollback"))
+        at += 12 * GAP
+        fault = StatementFault(choose.randint(first - 5, last + 10), tmp_path / "report")
+        arguments = [*QUICK, "--as-of", f"{at:%FT%T}"]
+        killed += run_as_worker(model.folder, *arguments, env=model.env, fault=fault).code == -signal.SIGKILL
+        require_consistent(model.project)
+        is_done = len(model.ledger("rollback")) > rollbacks
+        assert model.production == (good if is_done else bad)
+        assert (model.hold() is not None) == is_done, "the hold comes with the rollback"
+        model.train(at)
+        assert model.production == good
+        assert len(model.ledger("rollback")) == rollbacks + 1
+
+
+def _find_decision(statements: str) -> tuple[int, int]:
+    """Return the numbers of the first statement that records the rollback, and of the commit after it."""
+    lines = statements.splitlines()
+    first = next(number for number, line in enumerate(lines, 1) if "UPDATE retrainer_model_versions" in line)
+    return first, lines.index("COMMIT", first) + 1
+
+
+def _add_posts(model: Model, count: int) -> None:
+    """Add posts after the last one, which go on every 5 hours."""
+    later = regular_posts(count, start=START + 150 * GAP)
+    model.project.posts.add(later.assign(post_id="later " + later["post_id"]), datetime.now(UTC))

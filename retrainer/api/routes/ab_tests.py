@@ -76,14 +76,12 @@ Stop = Annotated[ABStopOptions, Body(default_factory=ABStopOptions)]
 
 
 @look.get("/{model_type}", responses=failures(404))
-@in_thread("inspect", cached="always")
+@in_thread("look", cached="always")
 def ab_test(state: State, model_type: ModelTypeName, stream: OneStream = None) -> ABTestDocument:
     """Return the running A/B test or, if none is running, the last one, with the scores recorded so far."""
     project = state.streams.choose(stream)
     test = get_latest_test(project, model_type)
-    return _document(
-        None if test is None else measure_test(project, state.runtime, test, datetime.now(UTC)), model_type
-    )
+    return _document(None if test is None else measure_test(project, test, datetime.now(UTC)), model_type)
 
 
 @change.post("/{model_type}/start", responses=failures(400, 404, 409, 500))

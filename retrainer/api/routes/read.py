@@ -27,11 +27,10 @@ from retrainer.live.summary import score_versions
 from retrainer.model_types import MODEL_TYPE_NAMES, ModelTypeName
 from retrainer.model_types.timing import INTERVAL_LEVEL
 from retrainer.pipeline.comparing import compare_versions
-from retrainer.pipeline.forecast import choose_version, predict_next
+from retrainer.pipeline.forecast import Answering, choose_version, predict_next
 from retrainer.pipeline.loading import is_paid
 from retrainer.pipeline.simulation import MAX_DAYS, MAX_NEXT
 from retrainer.project import Project
-from retrainer.registry.budgets import TestSide
 from retrainer.registry.promotions import PRODUCTION_CHANGE_ACTIONS
 from retrainer.registry.runs import RunFilter
 from retrainer.registry.tables import ModelVersion
@@ -221,11 +220,11 @@ async def _predict(
     moment = _parse("at", at, parse_time_or_last)
     end = _parse("until", until, parse_time_or_delay)
 
-    def find() -> tuple[Project, ModelVersion | None, TestSide | None]:
+    def find() -> tuple[Project, Answering]:
         project = state.streams.choose(stream)
-        return project, *choose_version(project, model_type, subject)
+        return project, choose_version(project, model_type, subject)
 
-    project, version, side = await state.threads.run("look", find)
+    project, (version, side, _) = await state.threads.run("look", find)
 
     def compute() -> bytes:
         next_post = predict_next(

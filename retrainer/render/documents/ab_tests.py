@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 from pydantic import Field
 
 from retrainer.model_types import ModelTypeName
+from retrainer.registry.ledger import TestOutcome
 from retrainer.render.documents.base import PREVIOUS_VERSION_ID, Document, StreamName, Timestamp, VersionId
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class ABTestDocument(Document):
         examples=[None], description="Why new posts are not scored, or the challenger is not promoted."
     )
     ended_at: Timestamp | None = Field(examples=[None])
-    outcome: Literal["promoted", "kept", "futile", "stopped", "promotion", "rollback"] | None = Field(
+    outcome: TestOutcome | None = Field(
         examples=[None],
         description="`promotion` and `rollback`: these ended it. `stopped`: ended without a decision.",
     )
