@@ -171,9 +171,7 @@ def test_a_paid_challenger_is_tested_against_free_production(paid: Paid, claude:
 @on_sqlite
 def test_a_text_of_a_foreign_table_that_changes_is_scored_again(folder: Path) -> None:
     path = folder / "foreign.db"
-    rows = [
-        [str(value) for value in row] for row in POSTS[["post_id", "created_at", "content"]].to_numpy().tolist()
-    ]
+    rows = [[str(value) for value in row] for row in POSTS[["post_id", "created_at", "content"]].to_numpy().tolist()]
     with closing(sqlite3.connect(path)) as foreign:
         foreign.execute("CREATE TABLE toots (post_id TEXT, created_at TEXT, content TEXT)")
         foreign.executemany("INSERT INTO toots VALUES (?, ?, ?)", rows)
