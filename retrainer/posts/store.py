@@ -234,10 +234,12 @@ class PostStore:
             place = sa.func.row_number().over(partition_by=Post.stream, order_by=Post.created_at.desc())
             posts = sa.select(Post.stream, Post.created_at, place.label("place"))
             latest = posts.where(Post.stream.in_(part), Post.created_at <= now).subquery()
-            query = sa.select(latest.c.stream, latest.c.created_at).where(latest.c.place <= MAX_GAPS + 1)
+            # Hundreds for each stream: as the driver returns them, and pandas converts them all at once.
+            created_at = sa.type_coerce(latest.c.created_at, sa.DateTime(timezone=True))
+            query = sa.select(latest.c.stream, created_at).where(latest.c.place <= MAX_GAPS + 1)
             query = query.order_by(latest.c.stream, latest.c.created_at).execution_options(yield_per=MAX_GAPS)
             with self._database.read() as session:
-                for name, rows in groupby(session.execute(query), key=itemgetter(0)):
+                for name, rows in groupby(session.connection().execute(query), key=itemgetter(0)):
                     times = pd.Series([row[1] for row in rows], dtype="datetime64[us, UTC]")
                     freshness = measure_freshness(times, now)
                     if freshness is not None:
