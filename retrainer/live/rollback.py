@@ -32,7 +32,8 @@ from retrainer.live.error_interval import ErrorInterval
 from retrainer.live.scores import load_evidence, read_scores
 from retrainer.live.update import update_comparison, update_live
 from retrainer.pipeline.promotion import publish_change, require_working_fit
-from retrainer.posts.validation import number
+from retrainer.posts.validation import number, quote
+from retrainer.streams import DEFAULT_STREAM
 from retrainer.times import format_time
 
 if TYPE_CHECKING:
@@ -124,6 +125,11 @@ def review_production(
     return act(project, runtime, worse.get("previous") or worse["naive"], Rule(), now, dry_run=dry_run)
 
 
+def _describe_model(project: Project, model_type: ModelTypeName) -> str:
+    """Return the name of a model: `timing`, or `timing of 'news'`."""
+    return model_type if project.stream == DEFAULT_STREAM else f"{model_type} of {quote(project.stream)}"
+
+
 def is_watched(comparison: LiveComparison, settings: StreamLiveSettings) -> bool:
     """Whether a comparison may lead to a rollback."""
     return settings.rollback and (
@@ -170,7 +176,7 @@ def act(
     except ProductionChanged as error:
         log.info("No rollback: %s", error)
         return kept
-    log.warning("%s rolled back to '%s': %s", model_type.capitalize(), change.to_version, reason)
+    log.warning("Rolled back %s to '%s'. %s", _describe_model(project, model_type), change.to_version, reason)
     publish_change(project, runtime, "rollback", change)
     return Review(project.stream, model_type, "rollback", reason, evidence, change)
 
@@ -218,7 +224,11 @@ def _report_degraded(
     evidence = {**evidence, "problem": problem.kind}
     is_new = not dry_run and project.registry.record_degraded(model_type, version_id, reason, evidence, now)
     if is_new:
-        log.warning("%s is degraded: %s", model_type.capitalize(), reason)
+        name, hint = (
+            _describe_model(project, model_type),
+            f"Run `retrainer train {model_type}`, or promote another version",
+        )
+        log.warning("Production of %s is degraded. %s. %s", name, reason, hint)
         runtime.events.publish(Event("degraded", model_type, version_id, reason, stream=project.stream))
     return Review(project.stream, model_type, "degraded", reason, evidence, is_new=is_new)
 

@@ -160,12 +160,6 @@ class ABTests(Scope):
         with self.database.read() as session:
             return list(session.scalars(query.limit(limit)))
 
-    def list_running_tests(self) -> Sequence[ABTest]:
-        """Return the running tests of all streams of the registry."""
-        query = select(ABTest).where(self.is_within(ABTest), ABTest.status == "running")
-        with self.database.read() as session:
-            return list(session.scalars(query))
-
     def set_test_comparison(self, test_id: str, comparison_id: int) -> None:
         """Record the live comparison by which a test is decided."""
         query = update(ABTest).where(ABTest.test_id == test_id)
