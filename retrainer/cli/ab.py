@@ -10,8 +10,8 @@ import typer
 from retrainer import console
 from retrainer.cli import groups
 from retrainer.cli.completion import complete_types, complete_versions
-from retrainer.cli.context import has_several_streams, open_stream
-from retrainer.cli.options import AsJson, Reason, StreamOption, TypeArgument
+from retrainer.cli.context import has_several_streams, open_project, open_stream
+from retrainer.cli.options import AsJson, Reason, StreamOption, TypeArgument, stream_option
 from retrainer.errors import UsageError
 from retrainer.live import ab_tests
 from retrainer.model_types import MODEL_TYPE_NAMES, ModelTypeName, parse_model_type
@@ -103,20 +103,24 @@ def status(
     context: typer.Context,
     model_type: OptionalTypeArgument = None,
     *,
-    stream: StreamOption = None,
+    stream: Annotated[str | None, stream_option("Only this stream.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Score the new posts, decide the A/B test if they settle it, and show it.
 
-    Without a running test, the last one is shown.
+    Without a running test, the last one is shown; of several streams, the running ones.
 
     Example: retrainer ab status timing
     """
-    names = MODEL_TYPE_NAMES if model_type is None else (model_type,)
-    with open_stream(context, stream) as (project, runtime):
-        now = datetime.now(UTC)
-        found = [ab_tests.check_test(project, runtime, name, now) for name in names]
-        several = has_several_streams(project)
+    with open_project(context) as (opened, runtime):
+        now, several = datetime.now(UTC), has_several_streams(opened)
+        if several and stream is None:
+            running = opened.registry.across(None).list_running_tests(model_type)
+            keys = [test.model_key for test in running]
+        else:
+            project = opened.choose_stream(stream)
+            keys = [project.registry.key(name) for name in MODEL_TYPE_NAMES if model_type in {None, name}]
+        found = [ab_tests.check_test(opened.for_stream(key.stream), runtime, key.model_type, now) for key in keys]
     states = [state for state in found if state is not None]
     if as_json:
         console.document(documents.ab_tests.ABTestsDocument.from_states(states))
@@ -137,7 +141,7 @@ def stop(
         bool, typer.Option("--promote", help="Promote the challenger, with the fit that was tested.")
     ] = False,
     keep: Annotated[bool, typer.Option("--keep", help="Record that production was kept.")] = False,
-    reason: Reason = "Stopped by hand",
+    reason: Reason = "A/B test stopped by hand",
     as_json: AsJson = False,
 ) -> None:
     """Stop the A/B test of a model type.

@@ -132,6 +132,8 @@ class LivePosts:
 
     def find_change(self, after: PostKey, scored: Iterable[tuple[datetime, str]]) -> datetime:
         """Return from when on the posts differ from those that were scored, or a time before all of them."""
+        if self._with_content:  # the texts that were scored are not kept
+            return after[0]
         first = first_row_after(self._usable, after, self._usable_times)
         for row, key in zip(range(first, len(self._usable)), scored, strict=False):
             if _key(self._usable, row) != key:

@@ -144,6 +144,14 @@ class ABTests(Scope):
         with self.database.read() as session:
             return fetch_running_test(session, self.key(model_type))
 
+    def list_running_tests(self, model_type: ModelTypeName | None = None) -> list[ABTest]:
+        """Return the running tests of all streams of the registry, by stream and type."""
+        query = select(ABTest).where(self.is_within(ABTest), ABTest.status == "running")
+        if model_type is not None:
+            query = query.where(ABTest.model_type == model_type)
+        with self.database.read() as session:
+            return list(session.scalars(query.order_by(ABTest.stream, ABTest.model_type.desc())))
+
     def list_tests(self, model_type: ModelTypeName | None = None, limit: int | None = None) -> Sequence[ABTest]:
         """Return tests, newest first."""
         query = select(ABTest).where(self.is_within(ABTest)).order_by(ABTest.started_at.desc(), ABTest.test_id)

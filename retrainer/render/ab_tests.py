@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from retrainer import console
-from retrainer.posts.validation import number
 from retrainer.render.cells import format_minute, format_score
 from retrainer.streams import of_stream
 
@@ -32,27 +31,32 @@ def show_test(state: ABTestState, *, several: bool) -> None:
         when = f"{_OUTCOMES.get(test.outcome or '', test.outcome)} on {format_minute(test.ended_at)} UTC"
     console.text(f"A/B test of {test.model_type}{of_stream(test.stream, several=several)}, {when}")
     share = f", answers {test.share:g}% of callers" if running and test.share else ""
+    promoted = ", promoted" if test.outcome == "promoted" else ""
     costs = state.cost_usd or {}
     for title, version_id, score, side in (
-        ("Production", test.version_id, state.score, "production"),
-        (f"Challenger{share}", test.challenger_id, state.challenger_score, "challenger"),
+        ("Production" if running else "Production at the start", test.version_id, state.score, "production"),
+        (f"Challenger{share}{promoted}", test.challenger_id, state.challenger_score, "challenger"),
     ):
         cost = f", cost ${costs[side]:.4f} of ${test.max_cost:g}" if side in costs else ""
         console.text(f"  {title}: {version_id}, score {format_score(score)}{cost}")
-    posts = f"{number(state.num_posts, 'live post')}. " if state.num_posts else ""
+    posts = f"{_count(state.num_posts, 'live post')}. " if state.num_posts else ""
     console.paragraph(f"{posts}{state.sentence}")
     if running:
         remaining = max(test.max_posts - state.num_posts, 0)
         console.paragraph(
             f"Evidence: {_format_evidence(state.evidence_for_challenger)} for the challenger, "
             f"{_format_evidence(state.evidence_for_production)} for production; {state.threshold:g} decides. "
-            f"Ends undecided after {number(remaining, 'more post')}, or once the challenger's error can be at most 2% "
+            f"Ends undecided after {_count(remaining, 'more post')}, or once the challenger's error can be at most 2% "
             "smaller."
         )
     else:
         console.paragraph(f"Reason: {test.reason}")
     if state.problem:
         console.paragraph(console.Styled(f"{state.problem[0].upper()}{state.problem[1:]}", "warning"))
+
+
+def _count(count: int, what: str) -> str:
+    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
 
 
 def _format_evidence(evidence: float) -> str:

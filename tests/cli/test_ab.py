@@ -87,7 +87,10 @@ def test_a_train_decides_the_test_of_its_stream(environ: dict[str, str], folder:
         start = ("ab", "start", "timing", "@latest", "--stream", stream)
         assert retrainer(*start, "--share", "50", env=environ).code == 0
     assert retrainer("ab", "start", "timing", ids["garden", "far"], "--stream", "news", env=environ).code == 2
-    assert retrainer("ab", "status", env=environ).code == 2, "which of the two streams?"
+    both = retrainer("ab", "status", env=environ)
+    assert [line for line in both.out.splitlines() if line.startswith("A/B test of timing of the stream 'garden', ")]
+    assert [line for line in both.out.splitlines() if line.startswith("A/B test of timing of the stream 'news', ")]
+    assert retrainer("ab", "stop", "timing", env=environ).code == 2, "which of the two streams?"
     add_posts_since_start(project.for_stream("news"), 40)
     due = retrainer("train", "timing", "--stream", "news", "--if-due", env=environ)
     assert due.code == 0, due.err
@@ -160,7 +163,7 @@ def test_a_subject_is_answered_by_its_side(versions: Versions, environ: dict[str
     assert " of the A/B test), last post " in text
     assert retrainer("predict", "timing", "--json", env=environ).json["side"] is None
     stopped = retrainer("ab", "stop", "timing", "--keep", "--json", env=environ).json
-    assert (stopped["outcome"], stopped["reason"]) == ("kept", "Stopped by hand")
+    assert (stopped["outcome"], stopped["reason"]) == ("kept", "A/B test stopped by hand")
 
 
 def test_the_challenger_is_promoted_by_hand(versions: Versions, environ: dict[str, str], retrainer: Runner) -> None:

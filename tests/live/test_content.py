@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 import textwrap
+from contextlib import closing
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -163,6 +165,29 @@ def test_a_paid_challenger_is_tested_against_free_production(paid: Paid, claude:
     claude.enqueue(refusal())
     assert len(scores_of(project, "challenger").post_ids) == len(LIVE) - 1
     assert len(claude.requests) == asked + len(LIVE)
+
+
+@pytest.mark.slow
+@on_sqlite
+def test_a_text_of_a_foreign_table_that_changes_is_scored_again(folder: Path) -> None:
+    path = folder / "foreign.db"
+    rows = [[str(value) for value in row] for row in POSTS[["post_id", "created_at", "content"]].to_numpy().tolist()]
+    with closing(sqlite3.connect(path)) as foreign:
+        foreign.execute("CREATE TABLE toots (post_id TEXT, created_at TEXT, content TEXT)")
+        foreign.executemany("INSERT INTO toots VALUES (?, ?, ?)", rows)
+        foreign.commit()
+        environ = {"RETRAINER_POSTS__URL": f"sqlite:///{path}", "RETRAINER_POSTS__TABLE": "toots"}
+        project = open_project(folder, environ)
+        retrain(project, runtime_of(project), "content", TIMES[LAST_TRAINED], as_of=True)
+        before = scores_of(project)
+        assert before.post_ids == POSTS["post_id"].tolist()[LIVE[0] :]
+        foreign.execute("UPDATE toots SET content = 'short' WHERE post_id = ?", [POSTS["post_id"][LIVE[1]]])
+        foreign.execute("DELETE FROM toots WHERE post_id = ?", [POSTS["post_id"][LIVE[4]]])
+        foreign.commit()
+        after = scores_of(project)
+    assert after.post_ids == [post_id for post_id in before.post_ids if post_id != POSTS["post_id"][LIVE[4]]]
+    assert after.figures[0].tolist() == before.figures[0].tolist()
+    assert after.figures[1].max() < before.figures[1].min()
 
 
 @on_sqlite
