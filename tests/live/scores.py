@@ -72,7 +72,7 @@ def record_scores(
     count = len(live)
     uniform = np.arange(count, dtype=float) * 0.6180339887 % 1
     sides = [_figures(model_type, side, uniform if pit is None else pit) for side in (live, other)]
-    stakes = Stakes(live, other, *np.full((2, count), stake), np.full(count, WORST))
+    stakes = Stakes(live, other, np.full(count, stake), np.full(count, stake), np.full(count, WORST))
     scores = [
         PostScore(
             post_id=f"live-{row:06d}",
