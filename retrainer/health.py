@@ -144,8 +144,11 @@ def check_live(registry: Registry, *, several: bool) -> Iterator[Problem]:
             continue
         of, argument = of_stream(key.stream, several=several), stream_argument(key.stream, several=several)
         version_id = found.version.version_id
-        message = f"the {key.model_type} version '{version_id}'{of} is worse on {count:,} live posts than {than}"
-        hint = f"`retrainer live {key.model_type}{argument}` shows the evidence; `retrainer rollback` or `train` again"
+        message = f"the {key.model_type} version '{version_id}'{of} is worse than {than}, on {count:,} live posts"
+        name = f"{key.model_type}{argument}"
+        hint = (
+            f"Run `retrainer rollback {name}` or `retrainer train {name}`; `retrainer live {name}` shows the evidence"
+        )
         yield Problem("degraded", version_id, message, hint, key.stream)
 
 

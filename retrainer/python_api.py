@@ -232,7 +232,7 @@ def stop_ab_test(
     outcome: Literal["promoted", "kept", "stopped"] = "stopped",
     *,
     stream: str | None = None,
-    reason: str = "Stopped through the Python API",
+    reason: str = "A/B test stopped through the Python API",
 ) -> ABTestState:
     """Stop the running A/B test, like `retrainer ab stop`.
 

@@ -141,7 +141,7 @@ def stop(
         bool, typer.Option("--promote", help="Promote the challenger, with the fit that was tested.")
     ] = False,
     keep: Annotated[bool, typer.Option("--keep", help="Record that production was kept.")] = False,
-    reason: Reason = "Stopped by hand",
+    reason: Reason = "A/B test stopped by hand",
     as_json: AsJson = False,
 ) -> None:
     """Stop the A/B test of a model type.

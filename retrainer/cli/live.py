@@ -76,7 +76,7 @@ def live(
     elif one is None:
         live_text.show_summaries(found, short_ids)
     else:
-        _show(reports, previews, plot, all_weeks=since is not None, as_json=as_json)
+        _show(reports, previews, plot, since=since, as_json=as_json)
 
 
 def _require_one_stream(**options: object) -> None:
@@ -116,7 +116,7 @@ def _show(
     previews: Mapping[ModelTypeName, refresh.NextTrain],
     plot: Path | None,
     *,
-    all_weeks: bool,
+    since: datetime | None,
     as_json: bool,
 ) -> None:
     if plot is not None and len(reports) > 1:
@@ -127,7 +127,7 @@ def _show(
         for index, one in enumerate(reports):
             if index:
                 console.text()
-            live_text.show_live(one, previews.get(one.model_type), all_weeks=all_weeks)
+            live_text.show_live(one, previews.get(one.model_type), since=since)
     if plot is not None:  # last: a plot that fails must not hide the result
         with console.working():
             live_plot.draw(reports[0], plot)

@@ -390,7 +390,7 @@ def _describe(test: ABTest, num_posts: int, interval: Interval) -> str:
     if test.status == "ended":
         return f"The challenger's error was {found}."
     if interval.low is None and interval.high is None:
-        return f"It is too early to say which is better: so far the challenger's error is {found}."
+        return "It is too early to say which is better."
     return f"So far the challenger's error is {found}; this holds however often you look."
 
 

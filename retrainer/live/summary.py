@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from retrainer.streams import ModelKey
 
 Against = Literal["naive", "previous", "challenger"]
-Verdict = Literal["fine", "worse_than_naive", "worse_than_previous", "too_few_posts"]
+Verdict = Literal["fine", "worse_than_naive", "worse_than_previous", "as_good_as_naive", "too_few_posts"]
 
 _SMALL = 0.02  # a smaller difference of errors does not matter
 
@@ -207,13 +207,19 @@ def find_comparison(comparisons: Sequence[ComparisonReport], other: Against) -> 
 
 
 def find_verdict(comparisons: Sequence[ComparisonReport]) -> Verdict:
-    """Return the verdict on a production version; each is wrong with a probability of at most 5%, at all looks."""
+    """Return the verdict on a production version; each is wrong with a probability of at most 5%, at all looks.
+
+    That it is as good as naive is only known where the interval was computed.
+    """
     naive, previous = (find_comparison(comparisons, other) for other in ("naive", "previous"))
     if naive is not None and naive.is_worse:
         return "worse_than_naive"
     if previous is not None and previous.is_worse:
         return "worse_than_previous"
-    return "fine" if naive is not None and naive.is_better else "too_few_posts"
+    if naive is not None and naive.is_better:
+        return "fine"
+    is_equal = naive is not None and naive.error is not None and naive.error.max_difference <= _SMALL
+    return "as_good_as_naive" if is_equal else "too_few_posts"
 
 
 def describe_verdict(comparisons: Sequence[ComparisonReport]) -> str:
@@ -226,10 +232,10 @@ def describe_verdict(comparisons: Sequence[ComparisonReport]) -> str:
             return _sentence("Worse than the version that it replaced", previous, "worse")
         case "fine":
             return _sentence("Fine", naive, "better")
+        case "as_good_as_naive":
+            return _sentence("As good as the naive forecast", naive, None)
         case "too_few_posts":
-            error = naive.error if naive is not None else None
-            is_equal = error is not None and error.max_difference <= _SMALL
-            return _sentence("As good as the naive forecast" if is_equal else "Too few posts to say", naive, None)
+            return _sentence("Too few posts to say", naive, None)
 
 
 def _sentence(verdict: str, comparison: ComparisonReport | None, found: Literal["worse", "better"] | None) -> str:

@@ -31,10 +31,11 @@ def show_test(state: ABTestState, *, several: bool) -> None:
         when = f"{_OUTCOMES.get(test.outcome or '', test.outcome)} on {format_minute(test.ended_at)} UTC"
     console.text(f"A/B test of {test.model_type}{of_stream(test.stream, several=several)}, {when}")
     share = f", answers {test.share:g}% of callers" if running and test.share else ""
+    promoted = ", promoted" if test.outcome == "promoted" else ""
     costs = state.cost_usd or {}
     for title, version_id, score, side in (
-        ("Production", test.version_id, state.score, "production"),
-        (f"Challenger{share}", test.challenger_id, state.challenger_score, "challenger"),
+        ("Production" if running else "Production at the start", test.version_id, state.score, "production"),
+        (f"Challenger{share}{promoted}", test.challenger_id, state.challenger_score, "challenger"),
     ):
         cost = f", cost ${costs[side]:.4f} of ${test.max_cost:g}" if side in costs else ""
         console.text(f"  {title}: {version_id}, score {format_score(score)}{cost}")

@@ -11,6 +11,7 @@ from retrainer.render.cells import format_id, format_minute, format_score, forma
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from datetime import datetime
 
     from retrainer.live.error_interval import ErrorInterval
     from retrainer.live.refresh import NextTrain
@@ -26,25 +27,29 @@ _VERDICTS: dict[Verdict, Styled | str] = {
     "fine": Styled("fine", "good"),
     "worse_than_naive": Styled("worse than naive", "bad"),
     "worse_than_previous": Styled("worse than before", "bad"),
-    "too_few_posts": "too few posts to say",
+    "as_good_as_naive": "as good as naive",
+    "too_few_posts": "not clear yet",
 }
 
 
-def show_live(report: LiveReport, preview: NextTrain | None, *, all_weeks: bool) -> None:
+def show_live(report: LiveReport, preview: NextTrain | None, *, since: datetime | None) -> None:
     """Print how a production version does: the verdict first, then what it rests on.
 
     Args:
         preview: what the next `train` would do; None if that was not asked for.
-        all_weeks: whether to print all weeks, not only the latest.
+        since: what weeks were asked for; None for the latest.
     """
-    promoted = "" if report.promoted_at is None else f", live since {format_minute(report.promoted_at)} UTC"
-    console.paragraph(f"{report.model_type.capitalize()}: {report.version_id}{promoted}")
+    promoted = "" if report.promoted_at is None else f", promoted {format_minute(report.promoted_at)} UTC"
+    scored = "" if report.since is None else f", scored on posts after {format_minute(report.since)} UTC"
+    console.paragraph(f"{report.model_type.capitalize()}: {report.version_id}{promoted}{scored}")
     verdict = _VERDICTS[report.verdict]
     sentence = Styled(report.sentence, verdict.style) if isinstance(verdict, Styled) else report.sentence
     console.paragraph(sentence)
     if report.weeks:
         console.text()
-        _show_weeks(report.weeks if all_weeks else report.weeks[-SHOWN_WEEKS:], len(report.weeks))
+        _show_weeks(report.weeks if since else report.weeks[-SHOWN_WEEKS:], len(report.weeks))
+    elif since is not None and report.num_posts:
+        console.text("", f"No live posts since {since:%Y-%m-%d}")
     if report.num_posts:
         _show_comparisons(report.comparisons)
     for line in _notes(report):
@@ -79,7 +84,8 @@ def _show_weeks(weeks: Sequence[LiveWeek], total: int) -> None:
     title = "By week" if len(weeks) == total else f"By week (the last {len(weeks)} of {total}; --since shows others)"
     rows = [[cell(week) for cell in columns.values()] for week in weeks]
     names = list(columns)
-    console.table(names, rows, title=title, right=names[1:], optional=["CRPS naive", "Challenger", "Before"])
+    optional = [name for name in ("CRPS naive", "Challenger", "Before", "In 80%", "CRPS", "Skill") if name in columns]
+    console.table(names, rows, title=title, right=names[1:], optional=optional)
 
 
 def _show_comparisons(comparisons: Sequence[ComparisonReport]) -> None:
@@ -98,7 +104,9 @@ def _show_comparisons(comparisons: Sequence[ComparisonReport]) -> None:
         for one in comparisons
     ]
     columns = ["Against", "Posts", "Score", "Its score", "CRPS", "Its CRPS", "E worse", "E better", "Error"]
-    console.table(columns, rows, title="All live posts", right=columns[1:], optional=["Its CRPS", "CRPS"])
+    console.table(
+        columns, rows, title="All live posts", right=columns[1:], optional=["Its CRPS", "CRPS", "E better", "E worse"]
+    )
 
 
 def _notes(report: LiveReport) -> list[str | Styled]:

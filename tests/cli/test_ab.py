@@ -163,7 +163,7 @@ def test_a_subject_is_answered_by_its_side(versions: Versions, environ: dict[str
     assert " of the A/B test), last post " in text
     assert retrainer("predict", "timing", "--json", env=environ).json["side"] is None
     stopped = retrainer("ab", "stop", "timing", "--keep", "--json", env=environ).json
-    assert (stopped["outcome"], stopped["reason"]) == ("kept", "Stopped by hand")
+    assert (stopped["outcome"], stopped["reason"]) == ("kept", "A/B test stopped by hand")
 
 
 def test_the_challenger_is_promoted_by_hand(versions: Versions, environ: dict[str, str], retrainer: Runner) -> None:

@@ -54,9 +54,10 @@ def test_the_posts_since_the_promotion_are_scored(version: str, retrainer: Runne
     assert sum(week["num_posts"] for week in model["weeks"]) == 40
     assert [one["against"] for one in model["comparisons"]] == ["naive"]
     shown = retrainer("live", "timing").out
-    assert shown.startswith(f"Timing: {version}, live since ")
+    assert shown.startswith(f"Timing: {version}, promoted ")
+    assert ", scored on posts after 2024-11-15 12:00 UTC" in shown
     assert model["sentence"] in shown
-    assert shown.count("2024-11-") == 2, "a line a week, and they are scored once"
+    assert shown.count("\n2024-11-") == 2, "a line a week, and they are scored once"
 
 
 @pytest.mark.slow_on_postgresql
@@ -65,6 +66,7 @@ def test_weeks_before_a_time_are_left_out(retrainer: Runner) -> None:
     since = retrainer("live", "timing", "--since", "2024-11-20", "--json").json["models"][0]
     assert [week["start"] for week in since["weeks"]] == ["2024-11-18T00:00:00Z"]
     assert since["num_posts"] == 40
+    assert "No live posts since 2030-01-01" in retrainer("live", "timing", "--since", "2030-01-01").out
 
 
 @pytest.mark.slow_on_postgresql

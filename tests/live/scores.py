@@ -38,6 +38,7 @@ def record_scores(
     other_version_id: str | None = None,
     gap_hours: float = 6,
     pit: NDArray[np.float64] | None = None,
+    stake: float = WORST,
 ) -> LiveComparison:
     """Store a comparison of the production version and its scores on n posts, by the CRPS of both sides.
 
@@ -71,7 +72,7 @@ def record_scores(
     count = len(live)
     uniform = np.arange(count, dtype=float) * 0.6180339887 % 1
     sides = [_figures(model_type, side, uniform if pit is None else pit) for side in (live, other)]
-    stakes = Stakes(live, other, *np.full((3, count), WORST))
+    stakes = Stakes(live, other, np.full(count, stake), np.full(count, stake), np.full(count, WORST))
     scores = [
         PostScore(
             post_id=f"live-{row:06d}",

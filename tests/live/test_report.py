@@ -85,6 +85,14 @@ def test_a_version_that_is_better_than_naive_may_be_worse_than_what_it_replaced(
     assert [one.against for one in found.comparisons] == ["naive", "previous"]
 
 
+def test_a_version_that_forecasts_the_same_is_as_good_as_naive(live: Project) -> None:
+    same = losses(400, 4.0)
+    record_scores(live, "naive", same, same + np.random.default_rng(3).uniform(-0.01, 0.01, 400), stake=0.01)
+    found = report_live(live, "timing", LATER)
+    assert found.verdict == "as_good_as_naive"
+    assert found.sentence.startswith("As good as the naive forecast: over 400 live posts its error is ")
+
+
 @pytest.mark.parametrize("count", [1, 120])
 def test_a_few_posts_say_nothing(live: Project, count: int) -> None:
     record_scores(live, "naive", losses(count, 4.0), losses(count, 4.0, seed=2))

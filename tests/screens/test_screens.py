@@ -144,6 +144,15 @@ def test_a_narrow_terminal_keeps_the_table(folder: Path) -> None:
     assert {"ea13", "ccd6", "dc6e", "bf31", "a7cd", "b37f"} <= set(cells)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [40, 60, 78])
+@pytest.mark.parametrize("model_type", ["timing", "content"])
+def test_live_scores_fit_any_terminal(model_type: str, width: int, folder: Path) -> None:
+    screen = show(folder, f"live {model_type}", width)
+    assert "[exit code 0]" in screen
+    assert max(map(len, screen.splitlines())) <= width
+
+
 def test_in_a_pipe_a_table_is_whole(folder: Path) -> None:
     header, _, *rows = run_in_process(folder)("history", COLUMNS="80").out.splitlines()[1:]
     assert "Started (UTC)" in header

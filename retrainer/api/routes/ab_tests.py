@@ -62,7 +62,7 @@ class ABStopOptions(Options):
         Literal["promote", "keep"] | None,
         Field(description="Promote the challenger, or record that production was kept. By default, neither."),
     ] = None
-    reason: Reason = "Stopped through the API"
+    reason: Reason = "A/B test stopped through the API"
 
 
 look = APIRouter(prefix="/models/ab-tests", tags=["look"], dependencies=[Depends(reject_unknown_parameters)])
