@@ -59,7 +59,8 @@ def select_units(
     due = due_of_streams(project, streams, model_types, now, last) if if_due else {}
     if as_of is not None:
         last = project.registry.across(None).last_completed_runs(as_of)
-    tested = {test.model_key for test in project.registry.across(None).list_tests() if test.status == "running"}
+    tested = {test.model_key for test in project.registry.across(None).list_running_tests()}
+    live = project.registry.across(None).production_algorithms()
     units: list[Unit] = []
     reviews: list[Unit] = []
     not_due = 0
@@ -72,7 +73,7 @@ def select_units(
                 units.append(Unit(stream, model_type, run.run_id if run is not None else None))
                 continue
             not_due += is_enabled
-            if settings.live.rollback or key in tested:
+            if key in live and (settings.live.rollback or key in tested):
                 reviews.append(Unit(stream, model_type, only_reviews=True))
     return Selection([*units, *reviews], len(streams), not_due)
 

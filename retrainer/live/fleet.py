@@ -11,15 +11,15 @@ import logging
 from typing import TYPE_CHECKING
 
 from retrainer.errors import RetrainerError
-from retrainer.evaluation.sequential import EProcess, select_by_e_bh
-from retrainer.live.rollback import Rule, act, is_watched
+from retrainer.evaluation.sequential import ROLLBACK_THRESHOLD, EProcess, select_by_e_bh
+from retrainer.live.rollback import Review, Rule, act, is_watched
 from retrainer.live.scores import load_evidence, read_scores
+from retrainer.model_types import MODEL_TYPE_NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
     from datetime import datetime
 
-    from retrainer.live.rollback import Review
     from retrainer.model_types import ModelTypeName
     from retrainer.project import Project
     from retrainer.registry.tables import LiveComparison
@@ -49,22 +49,9 @@ def review_fleet(
     Raises:
         DatabaseError: the database cannot be read.
     """
-    watched_ones = _list_watched(project)
-    candidates = {
-        one.comparison_id: one for one in watched_ones if one.stream in streams and one.model_type in model_types
-    }
-    e_values: dict[int | str, float] = {
-        comparison_id: _measure(project, one, now) for comparison_id, one in candidates.items()
-    }
-    decided = _list_decided(project, now)
-    rate, total = project.settings.for_all.live.false_rollback_rate, len(watched_ones) + len(decided)
-    selected = select_by_e_bh({**e_values, **decided}, total, rate)
-    if selected.isdisjoint(candidates):
-        return []
-    evidence = {"num_comparisons": total, "false_rollback_rate": rate}
-    rule = Rule(total / (rate * len(selected)), evidence)
+    selected, rule = _select(project, streams, model_types, now)
     reviews = []
-    for one in (one for comparison_id, one in candidates.items() if comparison_id in selected):
+    for one in selected:
         try:
             review = act(project.for_stream(one.stream), runtime, one, rule, now)
         except RetrainerError as error:
@@ -73,6 +60,34 @@ def review_fleet(
         if review.change is not None or review.is_new:
             reviews.append(review)
     return reviews
+
+
+def preview_fleet(project: Project, runtime: Runtime, model_type: ModelTypeName, now: datetime) -> Review:
+    """Return what `review_fleet` of all streams would do with the model of one, which was just brought up to date."""
+    selected, rule = _select(project, project.list_streams(), MODEL_TYPE_NAMES, now)
+    for one in selected:
+        if (one.stream, one.model_type) == (project.stream, model_type):
+            return act(project, runtime, one, rule, now, dry_run=True)
+    return Review(project.stream, model_type, "kept")
+
+
+def _select(
+    project: Project, streams: Collection[str], model_types: Sequence[ModelTypeName], now: datetime
+) -> tuple[list[LiveComparison], Rule]:
+    """Return the comparisons in which production is proved worse, of some streams and types, and the rule.
+
+    None is proved by less than is asked of a single model: of few comparisons, the rate alone would ask for little.
+    """
+    watched = _list_watched(project)
+    decided = _list_decided(project, now)
+    candidates = {one.comparison_id: one for one in watched if one.stream in streams and one.model_type in model_types}
+    e_values: dict[int | str, float] = {key: _measure(project, one, now) for key, one in candidates.items()}
+    enough = {key: value for key, value in (e_values | decided).items() if value >= ROLLBACK_THRESHOLD}
+    rate, total = project.settings.for_all.live.false_rollback_rate, len(watched) + len(decided)
+    proved = select_by_e_bh(enough, total, rate)
+    limit = max(ROLLBACK_THRESHOLD, total / (rate * len(proved))) if proved else ROLLBACK_THRESHOLD
+    rule = Rule(limit, {"num_comparisons": total, "false_rollback_rate": rate})
+    return [one for comparison_id, one in candidates.items() if comparison_id in proved], rule
 
 
 def _list_watched(project: Project) -> list[LiveComparison]:

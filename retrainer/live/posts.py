@@ -109,7 +109,7 @@ class LivePosts:
 
     def read_until(self, last: PostKey) -> pd.DataFrame:
         """Return all usable posts up to one."""
-        posts = self.store.load(last[0], with_content=self._with_content)
+        posts = self.store.load(last[0], with_content=self._with_content, warn=False)
         return self._type.usable_posts(posts.iloc[: first_row_after(posts, last)])
 
     def is_current(self, connection: Connection, batch: Batch) -> bool:
@@ -148,7 +148,7 @@ class LivePosts:
 
     @cached_property
     def _all(self) -> pd.DataFrame:
-        return self.store.load(self.until, with_content=self._with_content)
+        return self.store.load(self.until, with_content=self._with_content, warn=False)
 
     @cached_property
     def _times(self) -> NDArray[np.datetime64]:

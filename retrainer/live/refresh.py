@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from retrainer.live.ab_tests import choose_outcome, decide_test, measure_test
+from retrainer.live.fleet import preview_fleet
 from retrainer.live.rollback import Review, review_production
 from retrainer.live.summary import LiveSummary, summarize_live
 from retrainer.live.update import update_live
@@ -81,10 +82,13 @@ class NextTrain:
 
 
 def preview_train(project: Project, runtime: Runtime, model_type: ModelTypeName, now: datetime) -> NextTrain:
-    """Return what the next `train` would do by the evidence, and do nothing."""
+    """Return what the next `train` (of all streams, if there are several) would do by the evidence, and do nothing."""
     test = project.registry.get_running_test(model_type)
     outcome, reason = (None, "") if test is None else choose_outcome(measure_test(project, test, now))
-    review = review_production(project, runtime, model_type, now, dry_run=True)
+    if len(project.list_streams()) > 1:
+        review = preview_fleet(project, runtime, model_type, now)
+    else:
+        review = review_production(project, runtime, model_type, now, dry_run=True)
     if not project.settings.live.rollback:
         review = replace(review, reason="live.rollback is off")
     elif outcome == "promoted":

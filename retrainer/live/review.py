@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from retrainer.errors import RetrainerError, wrap_unexpected
+from retrainer.pipeline.timeout import time_limit
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -23,7 +24,7 @@ def review(
 ) -> Review | None:
     """Score the new live posts, decide the running A/B test, and roll back by evidence.
 
-    It never prevents training: what goes wrong is logged as a warning.
+    It never prevents training: what goes wrong is logged as a warning, and `retraining.max_run_minutes` ends it, too.
 
     Args:
         roll_back: whether to roll back; several streams are decided on together, see `retrainer.live.fleet`.
@@ -38,9 +39,13 @@ def review(
         from retrainer.live.rollback import review_production  # noqa: PLC0415
         from retrainer.live.update import update_live  # noqa: PLC0415
 
-        comparisons = update_live(project, runtime, model_type, now)
-        decide_test(project, runtime, model_type, now)
-        return review_production(project, runtime, model_type, now, comparisons=comparisons) if roll_back else None
+        minutes = project.settings.retraining.max_run_minutes
+        with time_limit(minutes, lambda _: None, 0.0):  # what is left waits for the next time
+            comparisons = update_live(project, runtime, model_type, now)
+            decide_test(project, runtime, model_type, now)
+            if not roll_back:
+                return None
+            return review_production(project, runtime, model_type, now, comparisons=comparisons)
     except Exception as error:
         problem = error if isinstance(error, RetrainerError) else wrap_unexpected(error)
         log.warning("Live scores of %s not updated: %s", model_type, problem)

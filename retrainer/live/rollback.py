@@ -32,7 +32,8 @@ from retrainer.live.error_interval import ErrorInterval
 from retrainer.live.scores import load_evidence, read_scores
 from retrainer.live.update import update_comparison, update_live
 from retrainer.pipeline.promotion import publish_change, require_working_fit
-from retrainer.posts.validation import number
+from retrainer.posts.validation import number, quote
+from retrainer.streams import DEFAULT_STREAM
 from retrainer.times import format_time
 
 if TYPE_CHECKING:
@@ -124,6 +125,11 @@ def review_production(
     return act(project, runtime, worse.get("previous") or worse["naive"], Rule(), now, dry_run=dry_run)
 
 
+def _describe_model(project: Project, model_type: ModelTypeName) -> str:
+    """Return the name of a model: `timing`, or `timing of 'news'`."""
+    return model_type if project.stream == DEFAULT_STREAM else f"{model_type} of {quote(project.stream)}"
+
+
 def is_watched(comparison: LiveComparison, settings: StreamLiveSettings) -> bool:
     """Whether a comparison may lead to a rollback."""
     return settings.rollback and (
@@ -146,7 +152,7 @@ def act(
     model_type = comparison.model_type_name
     kept = Review(project.stream, model_type, "kept")
     evidence = _collect_evidence(project, comparison, rule, now)
-    if evidence["e_value"] < rule.limit:  # posts have changed meanwhile
+    if not _is_up_to_date(project, comparison) or evidence["e_value"] < rule.limit:  # posts have changed meanwhile
         return kept
     reason = _explain(evidence)
     registry = project.registry
@@ -170,9 +176,16 @@ def act(
     except ProductionChanged as error:
         log.info("No rollback: %s", error)
         return kept
-    log.warning("%s rolled back to '%s': %s", model_type.capitalize(), change.to_version, reason)
+    log.warning("Rolled back %s to '%s'. %s", _describe_model(project, model_type), change.to_version, reason)
     publish_change(project, runtime, "rollback", change)
     return Review(project.stream, model_type, "rollback", reason, evidence, change)
+
+
+def _is_up_to_date(project: Project, comparison: LiveComparison) -> bool:
+    """Whether no post has changed since it was scored, and the evidence was not used up by a rollback."""
+    rollback = project.registry.get_last_rollback_from(comparison.version_id)
+    is_new = rollback is None or comparison.starts_after >= rollback.at
+    return comparison.rescore_from is None and is_new
 
 
 def _is_about(comparison: LiveComparison, production: str | None, previous: ModelVersion) -> bool:
@@ -211,7 +224,11 @@ def _report_degraded(
     evidence = {**evidence, "problem": problem.kind}
     is_new = not dry_run and project.registry.record_degraded(model_type, version_id, reason, evidence, now)
     if is_new:
-        log.warning("%s is degraded: %s", model_type.capitalize(), reason)
+        name, hint = (
+            _describe_model(project, model_type),
+            f"Run `retrainer train {model_type}`, or promote another version",
+        )
+        log.warning("Production of %s is degraded. %s. %s", name, reason, hint)
         runtime.events.publish(Event("degraded", model_type, version_id, reason, stream=project.stream))
     return Review(project.stream, model_type, "degraded", reason, evidence, is_new=is_new)
 

@@ -87,9 +87,9 @@ class ForeignPostStore(PostStore):
         query = sa.select(sa.func.count()).select_from(self._table).where(self._is_of(name))
         return bool(self._query(query, ["count"])["count"].iloc[0])
 
-    def load(self, until: datetime, *, with_content: bool = True) -> pd.DataFrame:
+    def load(self, until: datetime, *, with_content: bool = True, warn: bool = True) -> pd.DataFrame:
         """Return the posts of a stream up to a time, like `PostStore.load`."""
-        return self._load(["post_id", "created_at", *(["content"] if with_content else [])], until)
+        return self._load(["post_id", "created_at", *(["content"] if with_content else [])], until, warn=warn)
 
     def load_lengths(self, until: datetime) -> pd.DataFrame:
         """Return the posts with the lengths of their texts, like `PostStore.load_lengths`."""

@@ -107,12 +107,13 @@ class PostStore:
         with self._database.read() as session:
             return "\0" not in name and has_posts(session.connection(), name)
 
-    def load(self, until: datetime, *, with_content: bool = True) -> pd.DataFrame:
+    def load(self, until: datetime, *, with_content: bool = True, warn: bool = True) -> pd.DataFrame:
         """Return the posts of a stream up to a time, ordered by (created_at, post_id).
 
         Args:
             until: the time (UTC).
             with_content: whether to load the texts, which takes most of the time and memory.
+            warn: whether to warn about unusable posts of a foreign table.
 
         Returns:
             `post_id` (str), `created_at` (datetime64[us, UTC]) and, if wanted, `content` (str, or None).
@@ -121,6 +122,7 @@ class PostStore:
             PostsError: a foreign table has an id twice.
             DatabaseError: the database cannot be read.
         """
+        del warn
         query = self._select_posts({"content": Post.content} if with_content else {}, until)
         return self._read_posts(query.order_by(Post.created_at, Post.post_id))
 

@@ -160,9 +160,9 @@ def _describe_review(review: Review) -> str | Styled:
         case "kept":
             return f"The next `train` would not roll back: {review.reason or 'the evidence is not enough'}."
         case "rollback":
-            return Styled(f"The next `train` would roll back: {review.reason}", "bad")
+            return Styled(f"The next `train` would roll back. {review.reason}.", "bad")
         case "degraded":
-            return Styled(f"The next `train` would report that it is worse, and keep it: {review.reason}", "bad")
+            return Styled(f"The next `train` would keep production although it is worse. {review.reason}.", "bad")
 
 
 def show_summaries(summaries: Mapping[ModelKey, LiveSummary], short_ids: Mapping[str, str]) -> None:

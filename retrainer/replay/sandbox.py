@@ -95,8 +95,9 @@ class PostHistory(PostStore):
             return 0
         return int(np.searchsorted(self.times, np.datetime64(until.replace(tzinfo=None), "us"), side="right"))
 
-    def load(self, until: datetime, *, with_content: bool = True) -> pd.DataFrame:
+    def load(self, until: datetime, *, with_content: bool = True, warn: bool = True) -> pd.DataFrame:
         """Return the posts up to a time, like `PostStore.load`."""
+        del warn
         columns = [name for name in self.posts.columns if with_content or name != "content"]
         return self.posts[columns].iloc[: self.count(until)]
 

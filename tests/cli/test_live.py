@@ -196,7 +196,7 @@ def test_a_dry_run_says_what_the_next_train_would_do(folder: Path, prepare: Prep
     assert "The next `train` would not roll back: live.rollback is off." in off.out
     on = {"RETRAINER_LIVE__ROLLBACK": "true"}
     done = retrainer("live", "timing", "--dry-run", env=on)
-    assert "The next `train` would roll back: " in done.out, done.err
+    assert "The next `train` would roll back. On " in done.out, done.err
     found = retrainer("live", "timing", "--dry-run", "--json", env=on).json["models"][0]
     assert (found["next_train"]["outcome"], found["verdict"]) == ("rollback", "worse_than_previous")
     assert retrainer("production", "--json").json["timing_model"]["version_id"] == live, "nothing was done"

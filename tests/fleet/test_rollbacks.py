@@ -9,6 +9,7 @@ import pytest
 
 from retrainer.live.fleet import review_fleet
 from retrainer.live.review import review
+from retrainer.live.scores import load_evidence
 from retrainer.pipeline.promotion import promote_version
 from retrainer.pipeline.run import retrain
 from tests.conftest import configure, open_project, regular_posts, runtime_of
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from retrainer.project import Project
+    from retrainer.registry.tables import LiveComparison
     from tests.command_line import Runner
     from tests.conftest import Prepare
     from tests.plugins_for_tests import Plugins
@@ -65,6 +67,12 @@ def _algorithms(project: Project) -> dict[str, str]:
     return {version.stream: version.algorithm for version in versions}
 
 
+def _comparison_of(project: Project, stream: str) -> LiveComparison:
+    """Return the comparison of a stream's production version with the one before."""
+    (found,) = project.for_stream(stream).registry.list_current_live_comparisons(("previous",))
+    return found
+
+
 def _update(project: Project, now: datetime) -> None:
     for name in NAMES:
         own = project.for_stream(name)
@@ -96,7 +104,7 @@ def test_three_bad_streams_of_twelve_are_rolled_back_together(fleet: Project, re
     assert rolled_back.keys() == set(BAD)
     assert {one["outcome"] for one in rolled_back.values()} == {"rollback"}
     evidence = rolled_back[BAD[0]]["evidence"]
-    assert (evidence["num_comparisons"], round(evidence["limit"], 9)) == (12, 40), "12 / (0.1 · 3)"
+    assert (evidence["num_comparisons"], evidence["limit"]) == (12, 100), "12 / (0.1 · 3) is less"
     assert message["event"] == "fleet"
     assert f"{BAD[0]} timing was rolled back to five_timing_" in message["text"]
     assert _algorithms(fleet) == {name: "five" if name in BAD else "four" for name in NAMES}
@@ -109,16 +117,34 @@ def test_three_bad_streams_of_twelve_are_rolled_back_together(fleet: Project, re
 @on_sqlite
 @pytest.mark.slow
 def test_one_bad_stream_needs_more_evidence_among_many(fleet: Project) -> None:
-    after = 10  # posts: E is about 66 by then
-    now = START + after * GAP
-    _update(fleet, now)
-    assert review_fleet(fleet, runtime_of(fleet), BAD[:1], ["timing"], now) == [], "alone, it needs 120"
-    first = review_fleet(fleet, runtime_of(fleet), BAD[:2], ["timing"], now)
-    assert {one.stream for one in first} == set(BAD[:2]), "together, they need 60 each"
-    (last,) = review_fleet(fleet, runtime_of(fleet), BAD[2:], ["timing"], now)
+    configure(fleet.folder, false_rollback_rate="0.04")
+    project = open_project(fleet.folder)
+    now = START + 12 * GAP
+    _update(project, now)
+    worse = load_evidence(_comparison_of(project, BAD[0])).worse
+    assert 150 < worse < 300
+    assert review_fleet(project, runtime_of(project), BAD[:1], ["timing"], now) == [], "alone, it needs 300"
+    first = review_fleet(project, runtime_of(project), BAD[:2], ["timing"], now)
+    assert {one.stream for one in first} == set(BAD[:2]), "together, they need 150 each"
+    (last,) = review_fleet(project, runtime_of(project), BAD[2:], ["timing"], now)
     assert last.evidence is not None
     assert last.evidence["num_comparisons"] == 12, "what was rolled back this year counts with its evidence"
-    assert round(last.evidence["limit"], 9) == 40
+    assert last.evidence["limit"] == pytest.approx(100)
+
+
+@on_sqlite
+@pytest.mark.slow
+@pytest.mark.parametrize("watched", [1, 2])
+def test_a_model_among_few_needs_as_much_as_alone(fleet: Project, watched: int) -> None:
+    names = ", ".join(f"{name}: {{live: {{rollback: true}}}}" for name in BAD[:watched])
+    configure(fleet.folder, rollback="false", streams=f"{{{names}}}")
+    project = open_project(fleet.folder)
+    now = START + 9 * GAP
+    _update(project, now)
+    assert 20 < load_evidence(_comparison_of(project, BAD[0])).worse < 100, "the rate alone would ask for 10"
+    assert review_fleet(project, runtime_of(project), NAMES, ["timing"], now) == []
+    _update(project, END)
+    assert len(review_fleet(project, runtime_of(project), NAMES, ["timing"], END)) == watched
 
 
 @on_sqlite

@@ -88,7 +88,7 @@ def test_a_worse_version_is_rolled_back_with_its_evidence_and_the_type_is_held(m
     assert model.production == bad
     done = model.train(MANY)
     assert model.production == good
-    assert f"Timing rolled back to '{good}': On 60 live posts the error of '{bad}' is" in done.err
+    assert f"Rolled back timing to '{good}'. On 60 live posts the error of '{bad}' is" in done.err
     (rollback,) = model.ledger("rollback")
     assert (rollback.automatic, rollback.from_version_id, rollback.to_version_id) == (True, bad, good)
     assert rollback.evidence["e_value"] >= rollback.evidence["limit"] == 100
