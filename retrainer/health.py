@@ -129,22 +129,21 @@ def check_models_folder(project: Project) -> Iterator[Problem]:
 
 
 def check_live(registry: Registry, *, several: bool) -> Iterator[Problem]:
-    """Check that no production version is proved worse than the naive forecast, or than the one that it replaced.
+    """Check that no production version is proved worse than the naive forecast, or than the version before.
 
     Args:
         several: whether the streams of the registry are some of several.
     """
     for key, found in summarize_live(registry).items():
-        naive, previous = found.against("naive"), found.against("previous")
-        if found.verdict == "worse_than_naive" and naive is not None:
-            than, count = "the naive forecast", naive.num_posts
-        elif found.verdict == "worse_than_previous" and previous is not None:
-            than, count = f"'{previous.other_fit}', which it replaced", previous.num_posts
-        else:
+        worse = found.find_worse(several=several)
+        if worse is None:
             continue
+        than = "the naive forecast" if worse.against == "naive" else f"the version before, '{worse.other_fit}',"
         of, argument = of_stream(key.stream, several=several), stream_argument(key.stream, several=several)
         version_id = found.version.version_id
-        message = f"the {key.model_type} version '{version_id}'{of} is worse than {than}, on {count:,} live posts"
+        message = (
+            f"the {key.model_type} version '{version_id}'{of} is worse than {than} on {worse.num_posts:,} live posts"
+        )
         name = f"{key.model_type}{argument}"
         hint = (
             f"Run `retrainer rollback {name}` or `retrainer train {name}`; `retrainer live {name}` shows the evidence"

@@ -123,13 +123,13 @@ class ProjectMetrics:
         held = [hold.model_type for hold in self._all_streams.list_holds()]
         failed = [key.model_type for key, run in self._all_streams.last_runs().items() if run.status == "failed"]
         running = [run.model_type for run in self._all_streams.list_running_runs()]
-        worse = [key.model_type for key, one in live.items() if one.verdict.startswith("worse")]
+        worse = [key.model_type for key, one in live.items() if one.find_worse(several=True)]
         for name, documentation, model_types in (
             ("streams_in_production", "Streams with a production version.", in_production),
             ("streams_held", "Streams whose automatic promotion is on hold.", held),
             ("streams_failed", "Streams whose latest run failed.", failed),
             ("streams_running", "Streams with a run in progress.", running),
-            ("streams_worse", "Streams whose production version is worse than naive or before on live posts.", worse),
+            ("streams_worse", _STREAMS_WORSE, worse),
         ):
             for model_type in MODEL_TYPE_NAMES:
                 gauges.add(name, documentation, model_types.count(model_type), model_type=model_type)
@@ -201,14 +201,18 @@ def _add_live(gauges: _Gauges, found: LiveSummary, key: ModelKey, label: Mapping
             coverage = "Share of live posts in the 80% interval of the production version."
             gauges.add("live_interval_coverage", coverage, naive.live.coverage, **labels)
     worse = "E-value that the production version is worse than another forecast on live posts; 20 is a verdict."
+    better = "E-value that the production version is better than another forecast on live posts."
     for one in found.comparisons:
         against = {**labels, "against": one.against}
         gauges.add("live_e_worse", worse, one.e_worse, **against)
-        gauges.add("live_e_better", "E-value that it is better.", one.e_better, **against)
+        gauges.add("live_e_better", better, one.e_better, **against)
     is_tested = found.against("challenger") is not None
     gauges.add("ab_test_running", "Whether an A/B test is running.", is_tested, **labels)
 
 
+_STREAMS_WORSE = (
+    "Streams whose production version is worse on live posts than the naive forecast or the version before (E of 100)."
+)
 _SCORES = {  # by their names in an evaluation
     "overall_score": ("production_score", "Score of the production version in its latest evaluation."),
     "skill": (

@@ -47,14 +47,14 @@ def live(
         Path | None, typer.Option(metavar="FILE", help="Plot the weekly scores and the evidence, as PNG or SVG.")
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Also say whether the next `train` would roll back, and decide nothing.")
+        bool, typer.Option("--dry-run", help="Show what the next `train` would do, and decide nothing.")
     ] = False,
     as_json: AsJson = False,
-) -> None:
+) -> int:
     """Show how production does on the posts that came since its promotion.
 
     It scores the new posts, decides a running A/B test if its evidence is enough, and says whether the production
-    version is fine, worse than the naive forecast, or worse than the version that it replaced. However often you look,
+    version is fine, worse than the naive forecast, or worse than the version before. However often you look,
     each verdict is wrong with a probability of at most 5%. With several streams, it shows a verdict for each.
 
     Example: retrainer live timing --plot live.svg
@@ -67,7 +67,7 @@ def live(
         one = project.select_one(stream)
         if one is None:
             _require_one_stream(since=since, plot=plot, dry_run=dry_run)
-            found = refresh.refresh_streams(project, runtime, project.select_streams(stream), model_type, now)
+            found, failed = refresh.refresh_streams(project, runtime, project.select_streams(stream), model_type, now)
             short_ids = project.registry.short_ids()
         else:
             reports, previews = _report(project.for_stream(one), runtime, model_type, now, since, dry_run=dry_run)
@@ -77,6 +77,7 @@ def live(
         live_text.show_summaries(found, short_ids)
     else:
         _show(reports, previews, plot, since=since, as_json=as_json)
+    return 1 if one is None and failed else 0
 
 
 def _require_one_stream(**options: object) -> None:

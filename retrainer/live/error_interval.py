@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from retrainer.evaluation.sequential import Interval
 
-_SMALL = 0.01  # a difference that hardly shows in whole percents
+_SMALL = 0.02  # a difference that hardly shows in whole percents
 
 
 @dataclass(frozen=True)
@@ -55,10 +55,10 @@ class ErrorInterval:
             return _one_sided(low, high, "smaller")
         if found == "worse" or (high is not None and high < 0):
             return _one_sided(_negate(high), _negate(low), "larger")
-        if self.max_difference < _SMALL:
-            return f"within {_SMALL:.0%} of"
-        larger = "larger" if low is None else f"{-low:.0%} larger"
-        smaller = "smaller" if high is None else f"{high:.0%} smaller"
+        if self.max_difference <= _SMALL:
+            return f"within {max(math.ceil(100 * self.max_difference), 1)}% of"
+        larger = "larger" if low is None else f"{_format_share(-low)} larger"
+        smaller = "smaller" if high is None else f"{_format_share(high)} smaller"
         if low is None or high is None:
             return f"perhaps {larger}, perhaps {smaller} than"
         return f"between {larger} and {smaller} than"
@@ -70,6 +70,10 @@ def _reverse(theta: float | None) -> float | None:
 
 def _negate(value: float | None) -> float | None:
     return None if value is None else -value
+
+
+def _format_share(value: float) -> str:
+    return "under 1%" if round(value, 2) == 0 else f"{value:.0%}"
 
 
 def _one_sided(low: float | None, high: float | None, word: str) -> str:

@@ -112,7 +112,7 @@ def shadow_forecasts(
         except TimeoutError:
             log.info("Another process is making the forecasts of the A/B test '%s'", sides[0].test_id)
         except RetrainerError as error:
-            log.warning("The A/B test '%s' makes no paid calls for now: %s", sides[0].test_id, error)
+            log.warning("The A/B test '%s' is making no paid calls: %s", sides[0].test_id, error)
         if made := _count(found) - before:
             log.info("Made %d forecasts for the A/B test '%s'", made, sides[0].test_id)
     count = max((index + 1 for index in range(len(rows)) if _is_complete(found, index)), default=0)

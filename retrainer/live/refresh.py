@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from retrainer.errors import RetrainerError
 from retrainer.live.ab_tests import choose_outcome, decide_test, measure_test
 from retrainer.live.fleet import preview_fleet
 from retrainer.live.rollback import Review, review_production
 from retrainer.live.summary import LiveSummary, summarize_live
 from retrainer.live.update import update_live
+from retrainer.streams import of_stream
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
     from retrainer.registry.ledger import TestOutcome
     from retrainer.runtime import Runtime
     from retrainer.streams import ModelKey
+
+log = logging.getLogger(__name__)
 
 MAX_MODELS = 100  # that are brought up to date by a look at many streams; each takes some 0.1 s
 
@@ -50,20 +55,31 @@ def refresh_streams(
     streams: Iterable[str] | None,
     model_type: ModelTypeName | None,
     now: datetime,
-) -> dict[ModelKey, LiveSummary]:
+) -> tuple[dict[ModelKey, LiveSummary], list[ModelKey]]:
     """Return a summary of each production version of some streams; up to 100 are brought up to date first.
+
+    A model that fails is logged, and shown by the scores recorded so far.
 
     Args:
         streams: their names; None for all.
         model_type: only this one; None for both.
+
+    Returns:
+        The summaries, and the models that failed.
     """
     registry = project.registry.across(streams)
     found = summarize_live(registry, model_type)
     if len(found) > MAX_MODELS:
-        return found
+        return found, []
+    failed = []
     for key in found:
-        refresh_live(project.for_stream(key.stream), runtime, key.model_type, now)
-    return summarize_live(registry, model_type)
+        try:
+            refresh_live(project.for_stream(key.stream), runtime, key.model_type, now)
+        except RetrainerError as error:
+            name = of_stream(key.stream, several=True)
+            log.error("Cannot score the live posts of the %s model%s: %s", key.model_type, name, error)  # noqa: TRY400  an expected error
+            failed.append(key)
+    return summarize_live(registry, model_type), failed
 
 
 @dataclass(frozen=True)

@@ -262,7 +262,7 @@ def _explain(evidence: dict[str, Any]) -> str:
     error = ErrorInterval(**evidence["error_smaller_by"]).describe("worse")
     other = "the naive forecast"
     if evidence["other_version_id"] is not None:
-        other = f"'{evidence['other_version_id']}', which it replaced"
+        other = f"the version before, '{evidence['other_version_id']}'"
     figures = f"E = {_number(evidence['e_value'])}, limit {_number(evidence['limit'])}"
     if "num_comparisons" in evidence:
         figures += f" with {number(evidence['num_comparisons'], 'comparison')}"

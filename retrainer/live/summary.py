@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, cast
 
 import numpy as np
 
-from retrainer.evaluation.sequential import VERDICT_THRESHOLD, EProcess
+from retrainer.evaluation.sequential import ROLLBACK_THRESHOLD, VERDICT_THRESHOLD, EProcess
 from retrainer.model_types import get_model_type
 from retrainer.model_types.base import skill_score
 from retrainer.registry.refits import fit_name
@@ -125,7 +125,7 @@ class LiveSummary:
     """How a production version does.
 
     Attributes:
-        comparisons: with the naive forecast, the version that it replaced and the challenger of a running A/B test, as
+        comparisons: with the naive forecast, the version before and the challenger of a running A/B test, as
             far as there are any.
     """
 
@@ -151,6 +151,17 @@ class LiveSummary:
     def verdict(self) -> Verdict:
         """The verdict in a word."""
         return find_verdict(self.comparisons)
+
+    def find_worse(self, *, several: bool) -> ComparisonReport | None:
+        """Return the comparison that proves the version worse than the naive forecast or the version before.
+
+        Args:
+            several: whether it is one of several streams; each takes the evidence of a rollback then, since the wrong
+                verdicts on many good versions add up.
+        """
+        threshold = ROLLBACK_THRESHOLD if several else VERDICT_THRESHOLD
+        others = (self.against("naive"), self.against("previous"))
+        return next((one for one in others if one is not None and one.e_worse >= threshold), None)
 
     @property
     def sentence(self) -> str:
@@ -188,17 +199,11 @@ def list_comparisons(registry: Registry) -> list[LiveComparison]:
 
     With a challenger, only that of a running A/B test.
     """
-    rows = [
-        row
-        for row in registry.list_current_live_comparisons()
-        if row.against != "challenger" or _is_tested(registry, row)
-    ]
+    rows = registry.list_current_live_comparisons()
+    if any(row.against == "challenger" for row in rows):
+        tested = {test.comparison_id for test in registry.list_running_tests()}
+        rows = [row for row in rows if row.against != "challenger" or row.comparison_id in tested]
     return sorted(rows, key=lambda row: (row.stream, row.model_type, COMPARED_WITH.index(row.against)))
-
-
-def _is_tested(registry: Registry, row: LiveComparison) -> bool:
-    test = registry.across([row.stream]).get_running_test(row.model_type_name)
-    return test is not None and test.comparison_id == row.comparison_id
 
 
 def find_comparison(comparisons: Sequence[ComparisonReport], other: Against) -> ComparisonReport | None:
@@ -229,7 +234,7 @@ def describe_verdict(comparisons: Sequence[ComparisonReport]) -> str:
         case "worse_than_naive":
             return _sentence("Worse than the naive forecast", naive, "worse")
         case "worse_than_previous":
-            return _sentence("Worse than the version that it replaced", previous, "worse")
+            return _sentence("Worse than the version before", previous, "worse")
         case "fine":
             return _sentence("Fine", naive, "better")
         case "as_good_as_naive":

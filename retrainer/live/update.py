@@ -239,7 +239,9 @@ class _Update:
         if version.fit not in self._sides:
             kind = ServedSide if is_paid(self.runtime, version) else FitSide
             if kind is ServedSide and self.model_type != "content":
-                problem = f"forecasts by '{version.algorithm}' cost money, and those of {self.model_type} are not kept"
+                problem = (
+                    f"'{version.algorithm}' makes paid forecasts, and paid {self.model_type} forecasts are not stored"
+                )
                 raise AlgorithmError(problem)
             self._sides[version.fit] = kind(self.project, self.runtime, version)
         return self._sides[version.fit]

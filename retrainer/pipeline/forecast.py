@@ -382,7 +382,7 @@ def _keep(
             )
         )
     except DatabaseError as error:
-        log.warning("The forecast will not be scored, since it cannot be kept: %s", error)
+        log.warning("Cannot store the forecast, so it will not be scored: %s", error)
 
 
 def _utc(time: datetime) -> np.datetime64:

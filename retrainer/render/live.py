@@ -49,7 +49,7 @@ def show_live(report: LiveReport, preview: NextTrain | None, *, since: datetime 
         console.text()
         _show_weeks(report.weeks if since else report.weeks[-SHOWN_WEEKS:], len(report.weeks))
     elif since is not None and report.num_posts:
-        console.text("", f"No live posts since {since:%Y-%m-%d}")
+        console.text("", f"No live posts since {since:%Y-%m-%d}", "")
     if report.num_posts:
         _show_comparisons(report.comparisons)
     for line in _notes(report):
@@ -113,13 +113,19 @@ def _notes(report: LiveReport) -> list[str | Styled]:
     """Return what else there is to say, a line each."""
     notes: list[str | Styled] = []
     if report.model_type == "content" and not report.num_posts:
-        notes.append("Forecasts that cost money are scored if `predict content` was called before the post came.")
+        notes.append(
+            "Paid forecasts are scored if they were asked for before the post came: run `retrainer predict content` "
+            "regularly."
+        )
     naive = report.against("naive")
     if naive is not None and naive.live is not None and naive.live.coverage is not None:
         notes.append(f"The 80% interval covers {naive.live.coverage:.1%} of the waits.")
     if report.calibration is not None and report.calibration.word != "too few posts to say":
         fifths = ", ".join(f"{share:.0%}" for share in report.calibration.fifths)
-        notes.append(f"Forecasts are {_CALIBRATION[report.calibration.word]}: the fifths hold {fifths} of the posts.")
+        notes.append(
+            f"Forecasts are {_CALIBRATION[report.calibration.word]}: the fifths of the forecast distribution hold "
+            f"{fifths} of the posts (20% each if calibrated)."
+        )
     if report.promise is not None:
         notes.append(_describe_promise(report.promise))
     if report.late_posts:

@@ -86,7 +86,7 @@ def test_status_reports_a_version_that_is_worse(bad: str, retrainer: Runner) -> 
     assert shown.code == 1
     (problem,) = [one for one in shown.json["problems"] if one["kind"] == "degraded"]
     assert problem["subject"] == bad
-    assert problem["message"] == f"the timing version '{bad}' is worse than the naive forecast, on 200 live posts"
+    assert problem["message"] == f"the timing version '{bad}' is worse than the naive forecast on 200 live posts"
 
 
 @pytest.mark.slow

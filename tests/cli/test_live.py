@@ -5,10 +5,11 @@ from __future__ import annotations
 import csv
 import io
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from retrainer.errors import AlgorithmError
 from retrainer.live.update import update_live
 from retrainer.pipeline.run import retrain
 from tests.cli.test_hostile_text import HOSTILE, assert_harmless
@@ -18,6 +19,7 @@ from tests.live.scores import losses, record_scores
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from retrainer.project import Project
     from tests.command_line import Runner
     from tests.conftest import Prepare
 
@@ -156,6 +158,26 @@ def test_several_streams_have_a_line_each(folder: Path, prepare: Prepare, retrai
         assert (refused.code, f"{option[0]} is about one stream" in refused.err) == (2, True)
     status = retrainer("status", "--json").json["problems"]
     assert [one["stream"] for one in status if one["kind"] == "degraded"] == ["news"]
+
+
+def test_one_stream_that_fails_does_not_end_the_others(
+    folder: Path, prepare: Prepare, retrainer: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare(folder, make_streams)
+    updated = []
+
+    def fail_for_news(project: Project, *args: Any, **options: Any) -> None:
+        if project.stream == "news":
+            raise AlgorithmError("out of order")
+        updated.append(project.stream)
+        update_live(project, *args, **options)
+
+    monkeypatch.setattr("retrainer.live.refresh.update_live", fail_for_news)
+    done = retrainer("live")
+    assert done.code == 1
+    assert "Cannot score the live posts of the timing model of the stream 'news': out of order" in done.err
+    assert updated == [NAME]
+    assert sum(" timing " in line for line in done.out.splitlines()) == 2
 
 
 @pytest.mark.slow

@@ -204,7 +204,7 @@ def test_paid_timing_is_not_scored_and_not_called(
         project.posts.add(POSTS, NOW)
         called.unlink()
         assert update_live(project, runtime_of(project), "timing", NOW) == []
-    assert "forecasts by 'dear' cost money, and those of timing are not kept" in caplog.text
+    assert "'dear' makes paid forecasts, and paid timing forecasts are not stored" in caplog.text
     assert not called.exists()
 
 

@@ -103,7 +103,7 @@ def test_an_answer_that_was_paid_for_is_shown_although_it_cannot_be_kept(
     answer = paid.predict(TIMES[LAST_TRAINED] + timedelta(hours=2))
     assert answer.text
     (warning,) = [record.message for record in caplog.records if record.levelno == logging.WARNING]
-    assert warning.startswith("The forecast will not be scored, since it cannot be kept: the database")
+    assert warning.startswith("Cannot store the forecast, so it will not be scored: the database")
     assert "disk is full" in warning
 
 
@@ -206,9 +206,7 @@ def test_calls_stop_at_the_limit_of_a_side(
     assert all(forecasts[-1] for forecasts in found)
     assert max(complete.used()) <= limit
     (warning,) = [record.message for record in caplog.records if record.levelno == logging.WARNING]
-    assert warning.startswith(
-        f"The A/B test '{TEST_ID}' makes no paid calls for now: one more call could raise the cost"
-    )
+    assert warning.startswith(f"The A/B test '{TEST_ID}' is making no paid calls: one more call could raise the cost")
     assert f"side of the A/B test above ${limit:g} (--max-cost)" in warning
     asked = len(claude.requests)
     assert complete.shadow() == found
@@ -304,7 +302,7 @@ def test_a_missing_key_costs_no_post_of_a_test(
     assert [len(forecasts) for forecasts in complete.shadow(LIVE[:2])] == [2, 2]
     assert caplog.records == [] or "no paid calls" not in caplog.text
     assert [len(forecasts) for forecasts in complete.shadow()] == [2, 2]
-    assert "makes no paid calls for now: no credentials for the Claude API were found" in caplog.text
+    assert "is making no paid calls: no credentials for the Claude API were found" in caplog.text
     assert len(claude.requests) == 4
 
 

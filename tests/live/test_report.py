@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -212,6 +213,15 @@ def test_a_summary_agrees_with_the_report(live: Project) -> None:
         assert one.live == pytest.approx(other.live)
         assert one.other == pytest.approx(other.other)
         assert (one.e_worse, one.e_better) == pytest.approx((other.e_worse, other.e_better))
+
+
+def test_one_of_several_streams_is_worse_at_the_evidence_of_a_rollback(live: Project) -> None:
+    record_scores(live, "naive", losses(100, 3.0), losses(100, 5.0, seed=2))
+    (found,) = summarize_live(live.registry).values()
+    for e_value, alone, one_of_several in ((19.0, False, False), (20.0, True, False), (100.0, True, True)):
+        summary = replace(found, comparisons=[replace(found.comparisons[0], e_worse=e_value)])
+        seen = [summary.find_worse(several=several) is not None for several in (False, True)]
+        assert seen == [alone, one_of_several]
 
 
 @pytest.mark.slow
