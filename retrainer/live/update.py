@@ -195,6 +195,8 @@ class _Update:
                 origin,
                 start[0],
             ):
+                if not found.is_current:
+                    registry.use_live_comparison(found)
                 return found
         made = LiveComparison(
             stream=self.project.stream,
@@ -210,6 +212,7 @@ class _Update:
             starts_after=start[0],
             starts_after_post_id=start[1],
             created_at=datetime.now(UTC),
+            is_current=True,
             num_scored=0,
             sums=[],
             other_sums=[],
