@@ -69,7 +69,7 @@ def train(
         str | None, typer.Option(metavar="RUN", hidden=True, help="Carry out a run that `serve` has opened.")
     ] = None,
     if_due: Annotated[
-        bool, typer.Option("--if-due", help="Train only the model types that are due (schedule_days, min_new_posts).")
+        bool, typer.Option("--if-due", help="Train only the model types that are due: see `schedule show`.")
     ] = False,
     fetch: Annotated[
         bool, typer.Option("--fetch", help="Fetch new posts first, if posts.sources has sources.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from retrainer import console
@@ -24,7 +25,6 @@ from retrainer.times import format_duration
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import datetime
     from pathlib import Path
 
     from retrainer.cli.workers import WorkerOptions
@@ -35,10 +35,12 @@ if TYPE_CHECKING:
     from retrainer.model_types import ModelTypeName
     from retrainer.parallel.cluster import Cluster
     from retrainer.project import Project
+    from retrainer.registry.tables import LedgerEntry
 
 NOTHING_PROMOTED = 10
 NOTHING_DUE = 11
 MAX_NAMES = 3  # of streams in a line
+MAX_TESTS = 1_000  # the latest, of which those that ended in the call are reported
 
 log = logging.getLogger(__name__)
 
@@ -120,6 +122,7 @@ def _train_streams(
     if cluster is not None:
         backend = clusters.ClusterWorkers(cluster)
         spec = replace(spec, settings=remote_project.portable_settings(project))
+    started = datetime.now(UTC)
     result = run.run_fleet(
         project,
         runtime,
@@ -129,7 +132,8 @@ def _train_streams(
         max_failures=options.max_failures,
         on_progress=_show_progress,
     )
-    result = replace(result, reviews=_review(project, result, streams, model_types, now))
+    reviews = _review(project, result, streams, model_types, now)
+    result = replace(result, reviews=reviews, ended_tests=_list_ended_tests(project, streams, started))
     if budget is not None:
         try:
             result = replace(result, spent_usd=budget.limit_and_use()[1])
@@ -138,7 +142,7 @@ def _train_streams(
     if stale := result.stale_streams:
         names = ", ".join(f"'{name}'" for name in stale[:MAX_NAMES]) + (", …" if len(stale) > MAX_NAMES else "")
         log.warning("Posts of %s have stopped arriving: %s", number(len(stale), "stream"), names)
-    if result.total or result.reviews:
+    if result.total or result.reviews or result.ended_tests:
         runtime.events.publish(events.Event("fleet", None, None, render.describe(result), fleet=result))
     return result
 
@@ -159,6 +163,17 @@ def _review(
     except RetrainerError as error:
         log.warning("No rollback by evidence: %s", error)
         return []
+
+
+def _list_ended_tests(project: Project, streams: Sequence[str], since: datetime) -> list[LedgerEntry]:
+    """Return the ledger entries of the A/B tests of some streams that were decided since a time."""
+    try:
+        entries = project.registry.across(None).list_ledger_entries(actions=("ab_end",), limit=MAX_TESTS)
+    except RetrainerError as error:
+        log.warning("The A/B tests that ended are not known: %s", error)
+        return []
+    names = set(streams)
+    return [entry for entry in entries if entry.automatic and entry.recorded_at >= since and entry.stream in names]
 
 
 def report(result: FleetResult, code: int, summary: Path | None, *, as_json: bool, exit_code: bool) -> int:

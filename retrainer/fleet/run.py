@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from retrainer.fleet.units import OutcomeKind, Unit, WorkerSpec
     from retrainer.live.rollback import Review
     from retrainer.project import Project
-    from retrainer.registry.tables import TrainingRun
+    from retrainer.registry.tables import LedgerEntry, TrainingRun
     from retrainer.runtime import Runtime
 
 log = logging.getLogger(__name__)
@@ -64,6 +64,7 @@ class FleetResult:
         not_started: the units that were not started.
         not_due: the number of models that were not due.
         reviews: the rollbacks by evidence, and what is newly found degraded.
+        ended_tests: the ledger entries of the A/B tests that were decided meanwhile.
         stopped: why it stopped before all units were done; None if it did not.
         interrupted: whether it was stopped by Ctrl-C or a signal.
         seconds: how long it took.
@@ -74,6 +75,7 @@ class FleetResult:
     not_started: list[Unit] = field(default_factory=list)
     not_due: int = 0
     reviews: list[Review] = field(default_factory=list)
+    ended_tests: list[LedgerEntry] = field(default_factory=list)
     stopped: str | None = None
     interrupted: bool = False
     seconds: float = 0.0

@@ -166,13 +166,14 @@ def _sentence(kind: DriftKind, change: Change, changes: Changes, shift: float | 
 def _describe_figures(kind: DriftKind, change: Change, window_days: int) -> str:
     before, latest = change.before or 0.0, change.latest
     of = f"in the last {window_days} days" if window_days > 1 else "on the last day"
+    until_today = f"in the {window_days} days up to yesterday" if window_days > 1 else "yesterday"
     if kind == "rate":
         if not latest:
-            return f"No posts {of}, {before:.3g} a day before"
+            return f"No posts {until_today}, {before:.3g} a day before"
         how = _compare(latest, before, "often", "more often", "less often")
         return f"Posts come {how}: {latest:.3g} a day {of}, {before:.3g} before"
     if latest is None:
-        return f"No {'texts' if kind == 'length' else 'posts'} {of}"
+        return f"No {'texts' if kind == 'length' else 'posts'} {until_today}"
     if kind == "gaps":
         how = _compare(latest, before, "long", "longer", "shorter")
         return f"Gaps between posts are {how}: typically {format_hours(latest)} {of}, {format_hours(before)} before"

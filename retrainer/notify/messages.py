@@ -84,12 +84,19 @@ def _fleet_message(event: Mapping[str, Any], project: str) -> Message:
     parts += [f"{error['stream']} {error['model_type']}: {error['message']}" for error in event["errors"][:3]]
     occurred |= {review["outcome"] for review in event["reviews"]}
     parts += [_describe_review(review) for review in event["reviews"][:3]]
+    if event["ended_tests"]:
+        occurred.add("ab_test")
+        parts += [
+            f"{test['stream']} {test['model_type']}: the A/B test has ended, {test['outcome']}: {test['reason']}"
+            for test in event["ended_tests"][:3]
+        ]
     if event["stale_streams"]:
         occurred.add("stale_posts")
         parts.append(f"Posts of {number(len(event['stale_streams']), 'stream')} have stopped arriving")
     reason = " ".join(f"{part.rstrip('.')}." for part in parts)
     message = _create_message("fleet", "Retraining of several streams finished", reason, project, event)
-    document = message.document | {key: event[key] for key in ("outcomes", "errors", "reviews", "stale_streams")}
+    keys = ("outcomes", "errors", "reviews", "ended_tests", "stale_streams")
+    document = message.document | {key: event[key] for key in keys}
     return replace(message, selected_by=frozenset(occurred), document=document)
 
 

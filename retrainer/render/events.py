@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from retrainer.algorithms.events import Event
 
 
-_FLEET_KEYS = {"outcomes", "errors", "stale_streams", "reviews", "seconds", "cost_usd", "stopped"}
+_FLEET_KEYS = {"outcomes", "errors", "stale_streams", "reviews", "ended_tests", "seconds", "cost_usd", "stopped"}
 MAX_ERRORS = 10  # of a fleet
 
 
@@ -30,6 +30,6 @@ def event_document(event: Event) -> dict[str, Any]:
     if event.fleet is not None:
         fleet = documents.runs.FleetDocument.from_result(event.fleet)
         document |= fleet.model_dump(mode="json", include=_FLEET_KEYS)
-        for name in ("errors", "reviews"):
+        for name in ("errors", "reviews", "ended_tests"):
             document[name] = document[name][:MAX_ERRORS]
     return document

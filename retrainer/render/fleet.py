@@ -26,6 +26,9 @@ def show_fleet(result: FleetResult) -> None:
         console.table(["Outcome", "Models"], rows, right=["Models"])
     for review in result.reviews:
         console.paragraph(console.Styled(f"{describe_review(review)}.", "warning"))
+    for entry in result.ended_tests:
+        of_stream = f"{entry.model_type} of {quote(entry.stream)}"
+        console.paragraph(f"A/B test of {of_stream}, {entry.evidence.get('outcome')}. {str(entry.reason).rstrip('.')}.")
     console.text(f"{describe(result)}.")
 
 
@@ -60,4 +63,6 @@ def describe(result: FleetResult) -> str:
 def _count_reviews(result: FleetResult) -> str:
     rolled_back = sum(review.outcome == "rollback" for review in result.reviews)
     counts = {"rolled back": rolled_back, "degraded": len(result.reviews) - rolled_back}
-    return "".join(f", {count} {label}" for label, count in counts.items() if count)
+    parts = [f"{count} {label}" for label, count in counts.items() if count]
+    parts += [f"{number(len(result.ended_tests), 'A/B test')} ended"] if result.ended_tests else []
+    return "".join(f", {part}" for part in parts)

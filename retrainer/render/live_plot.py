@@ -12,6 +12,7 @@ from retrainer.evaluation.sequential import ROLLBACK_THRESHOLD, VERDICT_THRESHOL
 from retrainer.render.plots import NAIVE_COLOUR, write_figure
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from matplotlib.axes import Axes
@@ -60,12 +61,13 @@ def draw(report: LiveReport, path: Path) -> None:
 
 def _draw_scores(axes: Axes, report: LiveReport) -> None:
     times = _times(report)
-    axes.plot(times, [week.live.score for week in report.weeks], "o-", markersize=3, color="C0", label="live")
+    live = [week.live.score for week in report.weeks]
+    axes.plot(*_break_at_gaps(times, live), "o-", markersize=3, color="C0", label="live")
     for name, (label, colour, style) in _OTHERS.items():
         scores = [getattr(week, name) for week in report.weeks]
         if any(scores):
             values = [np.nan if score is None else score.score for score in scores]
-            axes.plot(times, values, style, color=colour, label=label)
+            axes.plot(*_break_at_gaps(times, values), style, color=colour, label=label)
     axes.set_ylabel("score of the week")
     axes.set_title(f"{report.model_type.capitalize()}: {report.version_id} on live posts", loc="left")
 
@@ -103,10 +105,25 @@ def _draw_evidence(axes: Axes, report: LiveReport) -> None:
     axes.set_yscale("log")
     for threshold in (VERDICT_THRESHOLD, ROLLBACK_THRESHOLD):
         axes.axhline(threshold, color=NAIVE_COLOUR, linewidth=0.8)
+        place = (0.995, threshold)
         axes.annotate(
-            f"{threshold:.0f}", (1, threshold), xycoords=("axes fraction", "data"), color=NAIVE_COLOUR, fontsize="small"
+            f"{threshold:.0f}",
+            place,
+            xycoords=("axes fraction", "data"),
+            color=NAIVE_COLOUR,
+            fontsize="small",
+            ha="right",
+            va="bottom",
         )
     axes.set_ylabel("evidence (e-value)")
+
+
+def _break_at_gaps(
+    times: NDArray[np.datetime64], values: Sequence[float]
+) -> tuple[NDArray[np.datetime64], NDArray[np.float64]]:
+    """Return times and values of a line that is broken where weeks without posts are between two."""
+    gaps = np.flatnonzero(np.diff(times) > np.timedelta64(7, "D")) + 1
+    return np.insert(times, gaps, times[gaps]), np.insert(np.array(values, dtype=float), gaps, np.nan)
 
 
 def _times(report: LiveReport) -> NDArray[np.datetime64]:

@@ -46,6 +46,7 @@ _EVENTS = {
     "pin": "was pinned",
     "unpin": "was unpinned",
     "import": "was imported",
+    "degraded": "was found worse on live posts, and kept",
     "ab_start": "became the challenger of an A/B test",
     "ab_end": "was the challenger of an A/B test that ended",
 }

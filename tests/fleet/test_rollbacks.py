@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from retrainer.live.ab_tests import start_test
 from retrainer.live.fleet import review_fleet
 from retrainer.live.review import review
 from retrainer.live.scores import load_evidence
@@ -158,3 +159,26 @@ def test_workers_do_not_decide_alone_and_streams_may_differ(fleet: Project) -> N
     assert {one.stream for one in reviews} == set(BAD) - {"s02"}
     assert reviews[0].evidence is not None
     assert reviews[0].evidence["num_comparisons"] == 11
+
+
+@on_sqlite
+@pytest.mark.slow
+def test_the_ab_tests_that_are_decided_are_reported(fleet: Project, retrainer: Runner) -> None:
+    own = fleet.for_stream(BAD[0])
+    (challenger,) = [one for one in own.registry.list_versions("timing") if one.algorithm == "five"]
+    start_test(own, runtime_of(own), "timing", challenger.version_id, "a try", START)
+    with Receiver() as receiver:
+        env = {
+            "RETRAINER_NOTIFICATIONS__WEBHOOK__URL_VARIABLE": "HOOK",
+            "RETRAINER_NOTIFICATIONS__WEBHOOK__EVENTS": "[ab_test]",
+            "HOOK": receiver.url,
+        }
+        train = ("train", "timing", "--stream", "s0[23]", "--algorithm", "baseline", "--no-auto-promote")
+        done = retrainer(*train, "--as-of", f"{END:%FT%T}", "--json", env=env)
+        assert done.code == 0, done.err
+        (message,) = [one.json for one in receiver.received]
+    (ended,) = done.json["ended_tests"]
+    assert (ended["stream"], ended["challenger_id"], ended["outcome"]) == (BAD[0], challenger.version_id, "promoted")
+    assert _algorithms(fleet)[BAD[0]] == "five"
+    assert f"{BAD[0]} timing: the A/B test has ended, promoted: " in message["text"]
+    assert message["ended_tests"] == done.json["ended_tests"]

@@ -92,8 +92,8 @@ def assert_alike(found: str, expected: str) -> None:
 def test_silence_is_a_change_of_the_rate(sqlite_folder: Path) -> None:
     found = by_kind(measure_drift(live_project(sqlite_folder), "timing", LATER))
     assert found["rate"].alarm
-    assert found["rate"].sentence.startswith("No posts in the last 28 days, ")
-    assert found["gaps"].sentence == "No posts in the last 28 days"
+    assert found["rate"].sentence.startswith("No posts in the 28 days up to yesterday, ")
+    assert found["gaps"].sentence == "No posts in the 28 days up to yesterday"
     assert [kind for kind, drift in found.items() if drift.alarm] == ["rate"]
 
 

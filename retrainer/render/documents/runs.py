@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 from pydantic import Field
 
 from retrainer.model_types import ModelTypeName
+from retrainer.registry.ledger import TestOutcome
 from retrainer.render.documents.base import PREVIOUS_VERSION_ID, Document, RunId, StreamName, Timestamp, VersionId
 from retrainer.render.documents.evaluations import ComparisonDocument, EvaluationDocument
 from retrainer.render.documents.versions import DecisionDocument
@@ -206,6 +207,17 @@ class ReviewDocument(Document):
         )
 
 
+class EndedTestDocument(Document):
+    """An A/B test that was decided."""
+
+    stream: StreamName
+    model_type: ModelTypeName
+    test_id: str = Field(examples=["ab_timing_20251106_120000_a3f2"])
+    challenger_id: VersionId
+    outcome: TestOutcome
+    reason: str = Field(examples=["The challenger won the A/B test on 812 live posts"])
+
+
 class ModelKeyDocument(Document):
     """A stream and a model type."""
 
@@ -223,6 +235,7 @@ class FleetDocument(Document):
     not_started: list[ModelKeyDocument] = Field(description="The models that were not started.")
     stale_streams: list[str] = Field(description="Streams whose posts are first noticed to have stopped arriving.")
     not_due: int = Field(examples=[0], description="How many models were not due.")
+    ended_tests: list[EndedTestDocument] = Field(description="The A/B tests that were decided.")
     reviews: list[ReviewDocument] = Field(description="Rollbacks by evidence, and what is newly degraded.")
     stopped: str | None = Field(examples=[None], description="Why it stopped before all were done.")
     seconds: float = Field(examples=[12.3])
@@ -250,6 +263,15 @@ class FleetDocument(Document):
             not_started=[ModelKeyDocument.model_validate(unit) for unit in result.not_started],
             stale_streams=result.stale_streams,
             not_due=result.not_due,
+            ended_tests=[
+                EndedTestDocument.build(
+                    entry,
+                    test_id=entry.evidence["test_id"],
+                    challenger_id=entry.version_id,
+                    outcome=entry.evidence["outcome"],
+                )
+                for entry in result.ended_tests
+            ],
             reviews=[ReviewDocument.from_review(review) for review in result.reviews],
             stopped=result.stopped,
             seconds=result.seconds,
