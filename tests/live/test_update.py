@@ -332,9 +332,9 @@ def test_current_comparisons_are_looked_up_from_the_versions_in_production(live_
         new = [{"stream": f"stream {row % 10}", "version_id": f"version {row}"} for row in range(3000)]
         retired = {**version, "is_production": False, "status": "archived"}
         session.execute(
-            sa.insert(versions), [{**(version if row < 10 else retired), **one} for row, one in enumerate(new)]
+            sa.insert(ModelVersion), [{**(version if row < 10 else retired), **one} for row, one in enumerate(new)]
         )
-        session.execute(sa.insert(comparisons), [{**comparison, **one, "fit": one["version_id"]} for one in new])
+        session.execute(sa.insert(LiveComparison), [{**comparison, **one, "fit": one["version_id"]} for one in new])
         if session.connection().dialect.name == "postgresql":
             session.execute(sa.text("ANALYZE"))
     with plans(project.registry.database.engine, "retrainer_live_comparisons") as found:
