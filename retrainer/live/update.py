@@ -46,7 +46,8 @@ def update_live(
     """Score the new live posts up to a time with the fit in production, and return its comparisons as of that time.
 
     Each comparison is with one of: the naive forecast, the version that a rollback would return to, the challenger of
-    the running A/B test. One of which a side cannot be loaded or cannot forecast is logged and left out.
+    the running A/B test. One of which a side cannot be loaded or cannot forecast is left out, and logged as
+    information: it may last, and a warning of each `train` would be a mail of cron every night.
 
     Args:
         now: the time, UTC; posts later than it are left alone.
@@ -78,7 +79,7 @@ def update_live(
             raise
         except RetrainerError as error:
             beside = f"'{other.version_id}'" if other is not None else "the naive forecast"
-            log.warning("Cannot score '%s' beside %s on live posts: %s", production.version_id, beside, error)
+            log.info("Cannot score '%s' beside %s on live posts: %s", production.version_id, beside, error)
         else:
             comparisons += [comparison] if comparison is not None else []
     return comparisons

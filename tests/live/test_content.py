@@ -203,6 +203,7 @@ def test_paid_timing_is_not_scored_and_not_called(
         retrain(project, runtime_of(project), "timing", TIMES[LAST_TRAINED], as_of=True, algorithm="dear")
         project.posts.add(POSTS, NOW)
         called.unlink()
+        caplog.set_level("INFO", "retrainer")
         assert update_live(project, runtime_of(project), "timing", NOW) == []
     assert "forecasts by 'dear' cost money, and those of timing are not kept" in caplog.text
     assert not called.exists()
