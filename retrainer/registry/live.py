@@ -100,10 +100,16 @@ class Live(Scope):
         comparison.is_current = True
 
     def read_naive_model(self, comparison_id: int) -> bytes:
-        """Return the naive forecast that was fitted for a comparison; empty if none was."""
+        """Return the naive forecast that was fitted for a comparison; empty if none was, or it was deleted."""
         query = select(LiveComparison.naive_model).where(LiveComparison.comparison_id == comparison_id)
         with self.database.read() as session:
             return session.scalar(query) or b""
+
+    def keep_naive_model(self, comparison_id: int, model: bytes) -> None:
+        """Keep the naive forecast that was fitted for a comparison again."""
+        query = update(LiveComparison).where(LiveComparison.comparison_id == comparison_id)
+        with self.database.write() as session:
+            session.execute(query.values(naive_model=model))
 
     def get_run_of(self, version_id: str) -> TrainingRun | None:
         """Return the run that made a version; None for an imported version."""
@@ -182,12 +188,6 @@ class Live(Scope):
                 return
             after = rows[-1].created_at, rows[-1].post_id
 
-    def count_live_scores(self, comparison_id: int, until: datetime) -> int:
-        """Count the scores of a comparison up to the time of a post."""
-        query = select(func.count()).where(LiveScore.comparison_id == comparison_id, LiveScore.created_at <= until)
-        with self.database.read() as session:
-            return session.scalar(query) or 0
-
 
 def _add_live_comparison(session: Session, comparison: LiveComparison) -> LiveComparison:
     key = ("stream", "model_type", "fit", "against", "other_fit", "origin", "starts_after")
@@ -202,10 +202,16 @@ def _add_live_comparison(session: Session, comparison: LiveComparison) -> LiveCo
 
 
 def _make_current(session: Session, comparison: LiveComparison) -> None:
-    """Make a comparison the only current one of its fit and kind."""
-    same = is_of(LiveComparison, comparison.model_key) & (LiveComparison.fit == comparison.fit)
-    query = update(LiveComparison).where(same, LiveComparison.against == comparison.against)
-    session.execute(query.values(is_current=LiveComparison.comparison_id == comparison.comparison_id))
+    """Make a comparison the only current one of its fit and kind, and delete the naive forecasts of all others.
+
+    They may be large, and are fitted again if they are needed again.
+    """
+    of_kind = is_of(LiveComparison, comparison.model_key) & (LiveComparison.against == comparison.against)
+    is_this = LiveComparison.comparison_id == comparison.comparison_id
+    of_fit = update(LiveComparison).where(of_kind, LiveComparison.fit == comparison.fit)
+    kept = update(LiveComparison).where(of_kind, ~is_this, LiveComparison.naive_model.is_not(None))
+    session.execute(of_fit.values(is_current=is_this))
+    session.execute(kept.values(naive_model=None))
 
 
 def append_live_scores(

@@ -420,7 +420,7 @@ class LiveComparison(_OfModel, Base):
 class LiveScore(Base):
     """The scores of both sides of a live comparison on one post, of which `figures` has the components.
 
-    Of several clock origins in the gap before the post, all numbers are the means.
+    With clock origins, the post is forecast from the first one in the gap before it.
     """
 
     __tablename__ = f"{PREFIX}live_scores"

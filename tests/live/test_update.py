@@ -321,6 +321,24 @@ def test_the_comparison_used_last_is_current(live_project: Project) -> None:
 
 
 @pytest.mark.slow
+def test_the_naive_forecast_is_kept_of_the_current_comparison_alone_and_fitted_again(live_project: Project) -> None:
+    project = live_project
+    first = updated(project, now=LATER)["naive"]
+    model = project.registry.read_naive_model(first.comparison_id)
+    assert model
+    train_as_of(project.folder, at=LATER)
+    second = updated(project)["naive"]
+    assert project.registry.read_naive_model(second.comparison_id)
+    assert project.registry.read_naive_model(first.comparison_id) == b""
+    promote_version(project, runtime_of(project), first.version_id, "by hand", NOW)
+    again = updated(project)["naive"]
+    assert again.comparison_id == first.comparison_id
+    assert again.num_scored > first.num_scored
+    assert project.registry.read_naive_model(first.comparison_id) == model
+    assert kept(project, again) == from_scratch(project, again)
+
+
+@pytest.mark.slow
 def test_current_comparisons_are_looked_up_from_the_versions_in_production(live_project: Project) -> None:
     project = live_project
     updated(project)
