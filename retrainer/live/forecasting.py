@@ -20,7 +20,7 @@ from retrainer.pipeline.loading import load_live_fit
 from retrainer.registry.live import PostScore
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Callable, Collection, Sequence
     from datetime import datetime
 
     import pandas as pd
@@ -95,11 +95,16 @@ class FitSide:
 
 @dataclass(frozen=True)
 class NaiveSide:
-    """The naive forecast, fitted to the posts up to the start of a comparison."""
+    """The naive forecast, fitted to the posts up to the start of a comparison.
+
+    Attributes:
+        fit: fits it if it was not kept.
+    """
 
     project: Project
     comparison: LiveComparison
     algorithm: LoadedAlgorithm
+    fit: Callable[[], bytes]
 
     @property
     def context_posts(self) -> int | None:
@@ -109,7 +114,7 @@ class NaiveSide:
     @cached_property
     def model(self) -> TrainedModel:
         """The fit, as it was kept with the comparison."""
-        kept = self.project.registry.read_naive_model(self.comparison.comparison_id)
+        kept = self.project.registry.read_naive_model(self.comparison.comparison_id) or self.fit()
         model_type = self.comparison.model_type_name
         return TrainedModel(self.algorithm, self.algorithm.options({}, model_type), json.loads(kept), model_type)
 

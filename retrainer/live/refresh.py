@@ -44,7 +44,7 @@ def refresh_live(
         decide: whether to decide a running A/B test.
         calls: whether to make the missing forecasts of the paid sides of an A/B test.
     """
-    update_live(project, runtime, model_type, now, calls=calls)
+    update_live(project, runtime, model_type, now, calls=calls, warn=True)
     if decide:
         decide_test(project, runtime, model_type, now)
 

@@ -25,6 +25,8 @@ from retrainer.registry.live import append_live_scores, cut_live_scores
 from retrainer.registry.tables import LiveComparison
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from retrainer.live.forecasting import Side
     from retrainer.live.posts import Batch, PostKey
     from retrainer.model_types import ModelTypeName
@@ -37,20 +39,29 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+MIN_POSTS = 2  # a gap needs two
+
 Against = Literal["naive", "previous", "challenger"]
 
 
 def update_live(
-    project: Project, runtime: Runtime, model_type: ModelTypeName, now: datetime, *, calls: bool = True
+    project: Project,
+    runtime: Runtime,
+    model_type: ModelTypeName,
+    now: datetime,
+    *,
+    calls: bool = True,
+    warn: bool = False,
 ) -> list[LiveComparison]:
     """Score the new live posts up to a time with the fit in production, and return its comparisons as of that time.
 
     Each comparison is with one of: the naive forecast, the version that a rollback would return to, the challenger of
-    the running A/B test. One of which a side cannot be loaded or cannot forecast is logged and left out.
+    the running A/B test. One of which a side cannot be loaded or cannot forecast is left out and logged.
 
     Args:
         now: the time, UTC; posts later than it are left alone.
         calls: whether the missing forecasts of the paid sides of an A/B test are to be made.
+        warn: whether to warn about what cannot be scored. It may last: cron would mail a warning of each `train`.
 
     Returns:
         The comparisons, `naive` first; none without a production version. If `now` is before their `through`, they are
@@ -78,7 +89,8 @@ def update_live(
             raise
         except RetrainerError as error:
             beside = f"'{other.version_id}'" if other is not None else "the naive forecast"
-            log.warning("Cannot score '%s' beside %s on live posts: %s", production.version_id, beside, error)
+            level = logging.WARNING if warn else logging.INFO
+            log.log(level, "Cannot score '%s' beside %s on live posts: %s", production.version_id, beside, error)
         else:
             comparisons += [comparison] if comparison is not None else []
     return comparisons
@@ -195,6 +207,8 @@ class _Update:
                 origin,
                 start[0],
             ):
+                if not found.is_current:
+                    registry.use_live_comparison(found)
                 return found
         made = LiveComparison(
             stream=self.project.stream,
@@ -210,6 +224,7 @@ class _Update:
             starts_after=start[0],
             starts_after_post_id=start[1],
             created_at=datetime.now(UTC),
+            is_current=True,
             num_scored=0,
             sums=[],
             other_sums=[],
@@ -225,15 +240,17 @@ class _Update:
             return True
         start = (comparison.starts_after, comparison.starts_after_post_id)
         posts = self._posts.read_until(start)
-        if len(posts) < 2:  # noqa: PLR2004  a gap needs two posts
+        if len(posts) < MIN_POSTS:
             return False
         if comparison.origin == "clock":
             span = posts["created_at"].iloc[-1] - posts["created_at"].iloc[0]
             comparison.spacing_hours = span.total_seconds() / 3600 / (len(posts) - 1)
         if comparison.against == "naive":
-            model = train_naive_model(self.runtime, self.model_type, posts)
-            comparison.naive_model = json.dumps(model.model).encode()
+            comparison.naive_model = self._fit_naive(posts)
         return True
+
+    def _fit_naive(self, posts: pd.DataFrame) -> bytes:
+        return json.dumps(train_naive_model(self.runtime, self.model_type, posts).model).encode()
 
     def _side(self, version: ModelVersion) -> FitSide:
         if version.fit not in self._sides:
@@ -248,7 +265,16 @@ class _Update:
 
     def _naive(self, comparison: LiveComparison) -> NaiveSide:
         algorithm = self.runtime.algorithms(NAIVE_ALGORITHM, self.model_type)
-        return NaiveSide(self.project, comparison, algorithm)
+
+        def fit() -> bytes:  # it was deleted while the comparison was not current
+            posts = self._posts.read_until((comparison.starts_after, comparison.starts_after_post_id))
+            if len(posts) < MIN_POSTS:
+                raise AlgorithmError("too few posts are left for the naive forecast")
+            model = self._fit_naive(posts)
+            self.project.registry.keep_naive_model(comparison.comparison_id, model)
+            return model
+
+        return NaiveSide(self.project, comparison, algorithm, fit)
 
     def _bring_up_to_date(self, comparison: LiveComparison, scorer: _Scorer) -> LiveComparison:
         """Score the posts that a comparison has not seen yet, batch by batch."""

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from retrainer.model_types import MODEL_TYPE_NAMES
 from retrainer.posts.staging import VALUE_COLUMNS, Changes, settle
 from retrainer.posts.validation import EPOCH, MICROSECOND
-from retrainer.registry.live import list_scored_streams, mark_posts_changed
+from retrainer.registry.live import find_scored_streams, mark_posts_changed
 from retrainer.registry.tables import Post
 
 if TYPE_CHECKING:
@@ -59,9 +59,7 @@ class ChangedPosts:
 
     def mark(self, connection: sa.Connection) -> None:
         """Mark the live scores that are to be made again."""
-        if not self._times and not self._edits:
-            return
-        for stream in list_scored_streams(connection):
+        for stream in find_scored_streams(connection, self._times | self._edits):
             if stream in self._times:
                 mark_posts_changed(connection, stream, self._times[stream], MODEL_TYPE_NAMES)
             if stream in self._edits:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import select, update
+from sqlalchemy import select
 
 from retrainer.errors import ABTestError, ProductionChanged
 from retrainer.registry.budgets import SharedBudget
@@ -159,12 +159,6 @@ class ABTests(Scope):
             query = query.where(ABTest.model_type == model_type)
         with self.database.read() as session:
             return list(session.scalars(query.limit(limit)))
-
-    def set_test_comparison(self, test_id: str, comparison_id: int) -> None:
-        """Record the live comparison by which a test is decided."""
-        query = update(ABTest).where(ABTest.test_id == test_id)
-        with self.database.write() as session:
-            session.execute(query.values(comparison_id=comparison_id))
 
     def end_test(
         self,

@@ -81,7 +81,7 @@ class Live(Scope):
             return session.get_one(LiveComparison, comparison_id)
 
     def add_live_comparison(self, comparison: LiveComparison, test_id: str | None = None) -> LiveComparison:
-        """Record a comparison and return it; or the one that is there of the same sides with the same start.
+        """Record a comparison as current and return it; or the one that is there of the same sides with the same start.
 
         Args:
             test_id: the A/B test that is decided by it.
@@ -93,11 +93,23 @@ class Live(Scope):
                 session.execute(query.values(comparison_id=added.comparison_id))
             return added
 
+    def use_live_comparison(self, comparison: LiveComparison) -> None:
+        """Record that a comparison is again the current one of its fit and kind."""
+        with self.database.write() as session:
+            _make_current(session, comparison)
+        comparison.is_current = True
+
     def read_naive_model(self, comparison_id: int) -> bytes:
-        """Return the naive forecast that was fitted for a comparison; empty if none was."""
+        """Return the naive forecast that was fitted for a comparison; empty if none was, or it was deleted."""
         query = select(LiveComparison.naive_model).where(LiveComparison.comparison_id == comparison_id)
         with self.database.read() as session:
             return session.scalar(query) or b""
+
+    def keep_naive_model(self, comparison_id: int, model: bytes) -> None:
+        """Keep the naive forecast that was fitted for a comparison again."""
+        query = update(LiveComparison).where(LiveComparison.comparison_id == comparison_id)
+        with self.database.write() as session:
+            session.execute(query.values(naive_model=model))
 
     def get_run_of(self, version_id: str) -> TrainingRun | None:
         """Return the run that made a version; None for an imported version."""
@@ -106,21 +118,25 @@ class Live(Scope):
             return session.scalar(query)
 
     def list_current_live_comparisons(self, against: Sequence[str] = COMPARED_WITH) -> list[LiveComparison]:
-        """Return the newest comparison of each kind of the fits in production, of all streams of the registry."""
+        """Return the comparison of each kind that was used last, of the fits in production, of all streams."""
         fit = case(
             (ModelVersion.refit_id.is_(None), ModelVersion.version_id),
             else_=ModelVersion.version_id + "/" + ModelVersion.refit_id,
         )
-        newest = (
-            select(func.max(LiveComparison.comparison_id))
-            .join(ModelVersion, ModelVersion.version_id == LiveComparison.version_id)
-            .where(ModelVersion.is_production, LiveComparison.fit == fit, LiveComparison.against.in_(against))
-            .where(self.is_within(LiveComparison))
-            .group_by(LiveComparison.stream, LiveComparison.model_type, LiveComparison.against)
+        of_fit = and_(
+            LiveComparison.stream == ModelVersion.stream,
+            LiveComparison.model_type == ModelVersion.model_type,
+            LiveComparison.fit == fit,
         )
-        query = select(LiveComparison).where(LiveComparison.comparison_id.in_(newest))
+        query = (
+            select(LiveComparison)
+            .join(ModelVersion, of_fit)
+            .where(self.is_within(ModelVersion), ModelVersion.is_production)
+            .where(LiveComparison.is_current, LiveComparison.against.in_(against))
+            .order_by(ModelVersion.stream, ModelVersion.model_type.desc())  # SQLite begins with the table in order
+        )
         with self.database.read() as session:
-            return list(session.scalars(query.order_by(LiveComparison.stream, LiveComparison.model_type.desc())))
+            return list(session.scalars(query))
 
     def list_scored_versions(self, version_ids: Iterable[str | None]) -> list[LiveComparison]:
         """Return the comparisons of these versions with the naive forecast that have scores, one for each live fit."""
@@ -172,22 +188,30 @@ class Live(Scope):
                 return
             after = rows[-1].created_at, rows[-1].post_id
 
-    def count_live_scores(self, comparison_id: int, until: datetime) -> int:
-        """Count the scores of a comparison up to the time of a post."""
-        query = select(func.count()).where(LiveScore.comparison_id == comparison_id, LiveScore.created_at <= until)
-        with self.database.read() as session:
-            return session.scalar(query) or 0
-
 
 def _add_live_comparison(session: Session, comparison: LiveComparison) -> LiveComparison:
     key = ("stream", "model_type", "fit", "against", "other_fit", "origin", "starts_after")
     same = and_(*(getattr(LiveComparison, name) == getattr(comparison, name) for name in key))
     found = session.scalar(select(LiveComparison).where(same))
-    if found is not None:
-        return found
-    session.add(comparison)
-    session.flush()
-    return comparison
+    if found is None:
+        session.add(comparison)
+        session.flush()
+        found = comparison
+    _make_current(session, found)
+    return found
+
+
+def _make_current(session: Session, comparison: LiveComparison) -> None:
+    """Make a comparison the only current one of its fit and kind, and delete the naive forecasts of all others.
+
+    They may be large, and are fitted again if they are needed again.
+    """
+    of_kind = is_of(LiveComparison, comparison.model_key) & (LiveComparison.against == comparison.against)
+    is_this = LiveComparison.comparison_id == comparison.comparison_id
+    of_fit = update(LiveComparison).where(of_kind, LiveComparison.fit == comparison.fit)
+    kept = update(LiveComparison).where(of_kind, ~is_this, LiveComparison.naive_model.is_not(None))
+    session.execute(of_fit.values(is_current=is_this))
+    session.execute(kept.values(naive_model=None))
 
 
 def append_live_scores(
@@ -236,9 +260,13 @@ def cut_live_scores(
     return True
 
 
-def list_scored_streams(connection: Connection) -> set[str]:
-    """Return the streams that have comparisons."""
-    return set(connection.scalars(select(LiveComparison.stream).distinct()))
+def find_scored_streams(connection: Connection, streams: Iterable[str]) -> Iterator[str]:
+    """Yield those of some streams that have comparisons."""
+    names = list(streams)
+    for start in range(0, len(names), _MAX_PARAMETERS):
+        some = names[start : start + _MAX_PARAMETERS]
+        query = select(LiveComparison.stream).where(LiveComparison.stream.in_(some)).distinct()
+        yield from connection.scalars(query).all()
 
 
 def mark_posts_changed(

@@ -390,6 +390,7 @@ class LiveComparison(_OfModel, Base):
     starts_after: Mapped[datetime]  # the time of the last post that is not live …
     starts_after_post_id: Mapped[str | None] = mapped_column(Text)  # … and its id; NULL: all posts of that time
     created_at: Mapped[datetime]
+    is_current: Mapped[bool] = mapped_column(default=True)  # used last of those of its fit and kind
     through: Mapped[datetime | None]  # the time of the last post that was looked at …
     through_post_id: Mapped[str | None] = mapped_column(Text)  # … and its id
     rescore_from: Mapped[datetime | None]  # posts changed: scores from this time on are to be made again
@@ -419,7 +420,7 @@ class LiveComparison(_OfModel, Base):
 class LiveScore(Base):
     """The scores of both sides of a live comparison on one post, of which `figures` has the components.
 
-    Of several clock origins in the gap before the post, all numbers are the means.
+    With clock origins, the post is forecast from the first one in the gap before it.
     """
 
     __tablename__ = f"{PREFIX}live_scores"

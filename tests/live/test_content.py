@@ -203,6 +203,7 @@ def test_paid_timing_is_not_scored_and_not_called(
         retrain(project, runtime_of(project), "timing", TIMES[LAST_TRAINED], as_of=True, algorithm="dear")
         project.posts.add(POSTS, NOW)
         called.unlink()
+        caplog.set_level("INFO", "retrainer")
         assert update_live(project, runtime_of(project), "timing", NOW) == []
     assert "'dear' makes paid forecasts, and paid timing forecasts are not stored" in caplog.text
     assert not called.exists()

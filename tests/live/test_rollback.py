@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.conftest import configure, open_project, regular_posts
+from retrainer.live.rollback import review_production
+from retrainer.live.update import update_live
+from tests.conftest import configure, open_project, regular_posts, runtime_of
 from tests.faults.injection import StatementFault
 from tests.faults.project import environ_of, require_consistent, run_as_worker
 from tests.notify.receiver import Receiver
@@ -215,6 +217,31 @@ def test_a_version_before_that_cannot_be_loaded_is_not_restored(model: Model) ->
     plugin.write_text(timing_algorithm("steady", 5.0))
     model.train(MANY, *QUICK, RETRAINER_LIVE__FLOOR="naive")
     assert model.production != bad, "it can be loaded again"
+
+
+@pytest.mark.slow
+def test_nothing_is_rolled_back_if_production_changed_meanwhile(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(model._plugins.site)
+    good, bad = model.add(5.0), model.add(20.0)
+    runtime = runtime_of(model.project)
+    comparisons = update_live(model.project, runtime, "timing", MANY)
+    other = model.add(6.0)
+    found = review_production(model.project, runtime, "timing", MANY, comparisons=comparisons)
+    assert (found.outcome, model.production) == ("kept", other)
+    assert model.run("rollback", "timing", "--no-hold").code == 0
+    assert model.run("rollback", "timing", "--no-hold").code == 0
+    found = review_production(model.project, runtime, "timing", MANY, comparisons=comparisons)
+    assert (found.outcome, model.production) == ("kept", good), f"'{bad}' is gone already"
+
+
+@pytest.mark.slow
+def test_a_production_version_that_cannot_forecast_prevents_no_training(model: Model) -> None:
+    broken = timing_algorithm("broken", 5.0, predict="if os.environ.get('BREAK'): raise ValueError('a bug')")
+    model._plugins.add("broken", broken)
+    model.train(START, "train", "timing", "--algorithm", "broken")
+    done = model.run(*QUICK, "--as-of", f"{MANY:%FT%T}", BREAK="1")
+    assert "on live posts: the plugin 'broken': its hook predict failed: ValueError: a bug" in done.err
+    assert [run.status for run in model.project.registry.list_runs("timing")] == ["completed"] * 2
 
 
 @pytest.mark.parametrize("kills", [pytest.param(3, marks=pytest.mark.slow), pytest.param(100, marks=pytest.mark.soak)])

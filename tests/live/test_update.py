@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import sqlite3
 from dataclasses import dataclass
@@ -27,12 +28,13 @@ from retrainer.pipeline.split import load_posts
 from retrainer.posts.importer import import_records
 from retrainer.posts.sample import sample_posts
 from retrainer.project import Project
-from retrainer.registry.live import append_live_scores, mark_posts_changed
-from retrainer.registry.tables import LiveComparison
+from retrainer.registry.live import append_live_scores, find_scored_streams, mark_posts_changed
+from retrainer.registry.tables import LiveComparison, ModelVersion
 from retrainer.replay.runner import replay
 from tests.conftest import NOW, configure, import_sample, open_project, runtime_of, version_folder
 from tests.live.updating import START, scores_of, train_as_of, updated
 from tests.plugins_for_tests import Plugins, timing_algorithm
+from tests.posts.test_plans import check, plans
 from tests.worker import Worker, release
 
 if TYPE_CHECKING:
@@ -302,6 +304,68 @@ def test_comparisons_begin_after_what_both_sides_know_and_go_on_where_they_ended
     assert again.comparison_id == found["naive"].comparison_id
 
 
+@pytest.mark.slow
+def test_the_comparison_used_last_is_current(live_project: Project) -> None:
+    """Also if it is an older one that goes on: after a change of the settings and back."""
+    project = live_project
+    post = updated(project)["naive"]
+    configure(project.folder, origin="clock")
+    clock = updated(open_project(project.folder))["naive"]
+    assert clock.comparison_id != post.comparison_id
+    assert [one.comparison_id for one in project.registry.list_current_live_comparisons()] == [clock.comparison_id]
+    configure(project.folder, origin="post")
+    again = updated(open_project(project.folder))["naive"]
+    assert again.comparison_id == post.comparison_id
+    assert [one.comparison_id for one in project.registry.list_current_live_comparisons()] == [post.comparison_id]
+    assert kept(project, again).totals == Totals.of(post).columns()
+
+
+@pytest.mark.slow
+def test_the_naive_forecast_is_kept_of_the_current_comparison_alone_and_fitted_again(live_project: Project) -> None:
+    project = live_project
+    first = updated(project, now=LATER)["naive"]
+    model = project.registry.read_naive_model(first.comparison_id)
+    assert model
+    train_as_of(project.folder, at=LATER)
+    second = updated(project)["naive"]
+    assert project.registry.read_naive_model(second.comparison_id)
+    assert project.registry.read_naive_model(first.comparison_id) == b""
+    promote_version(project, runtime_of(project), first.version_id, "by hand", NOW)
+    again = updated(project)["naive"]
+    assert again.comparison_id == first.comparison_id
+    assert again.num_scored > first.num_scored
+    assert project.registry.read_naive_model(first.comparison_id) == model
+    assert kept(project, again) == from_scratch(project, again)
+
+
+@pytest.mark.slow
+def test_current_comparisons_are_looked_up_from_the_versions_in_production(live_project: Project) -> None:
+    project = live_project
+    updated(project)
+    versions, comparisons = ModelVersion.__table__, LiveComparison.__table__
+    with project.registry.database.write() as session:
+        version = dict(session.execute(sa.select(versions)).mappings().one())
+        comparison = dict(session.execute(sa.select(comparisons)).mappings().one())
+        del comparison["comparison_id"]
+        new = [{"stream": f"stream {row % 10}", "version_id": f"version {row}"} for row in range(3000)]
+        retired = {**version, "is_production": False, "status": "archived"}
+        session.execute(
+            sa.insert(ModelVersion), [{**(version if row < 10 else retired), **one} for row, one in enumerate(new)]
+        )
+        session.execute(sa.insert(LiveComparison), [{**comparison, **one, "fit": one["version_id"]} for one in new])
+        if session.connection().dialect.name == "postgresql":
+            session.execute(sa.text("ANALYZE"))
+    with plans(project.registry.database.engine, "retrainer_live_comparisons") as found:
+        current = project.registry.across(None).list_current_live_comparisons()
+        with project.registry.database.write() as session:
+            assert [*find_scored_streams(session.connection(), ["stream 7", "unknown"])] == ["stream 7"]
+    assert len(current) == 11
+    check("find_scored_streams", [plan for plan in found if "JOIN" not in plan], "retrainer_live_comparisons", "stream")
+    (plan,) = [plan for plan in found if "JOIN" in plan]
+    assert "uq_retrainer_model_versions_production" in plan
+    assert not re.search("Seq Scan on retrainer_live|SCAN retrainer_live", plan), plan
+
+
 def test_a_side_that_cannot_be_loaded_stops_only_its_comparison(
     live_project: Project, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -311,8 +375,10 @@ def test_a_side_that_cannot_be_loaded_stops_only_its_comparison(
     train_as_of(project.folder, at=LATER)
     (version_folder(project, "timing", first.version_id) / "model.json").write_text("{}")
     caplog.clear()
+    caplog.set_level("INFO", "retrainer")
     assert [*updated(project)] == ["naive"]
-    (record,) = [record for record in caplog.records if record.levelname == "WARNING"]
+    (record,) = [record for record in caplog.records if "Cannot score" in record.message]
+    assert record.levelname == "INFO", "a warning would be a mail of cron at each `train`"
     assert f"beside '{first.version_id}' on live posts" in record.message
     with pytest.raises(ArtifactError):
         update_comparison(project, runtime_of(project), first, "naive", NOW)

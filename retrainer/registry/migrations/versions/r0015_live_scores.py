@@ -43,6 +43,7 @@ def _create_comparisons() -> None:
         sa.Column("starts_after", UTCDateTime, nullable=False),
         sa.Column("starts_after_post_id", sa.Text),
         sa.Column("created_at", UTCDateTime, nullable=False),
+        sa.Column("is_current", sa.Boolean, nullable=False),
         sa.Column("through", UTCDateTime),
         sa.Column("through_post_id", sa.Text),
         sa.Column("rescore_from", UTCDateTime),
