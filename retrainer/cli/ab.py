@@ -20,7 +20,7 @@ from retrainer.render import documents
 
 app = typer.Typer(rich_markup_mode=None)
 ab_app = typer.Typer(
-    cls=groups.SuggestingGroup, rich_markup_mode=None, help="Test a version against production on the posts that come."
+    cls=groups.SuggestingGroup, rich_markup_mode=None, help="Compare a version with production on new posts."
 )
 app.add_typer(ab_app, name="ab")
 
@@ -52,14 +52,17 @@ def start(
     share: Annotated[
         float,
         typer.Option(
-            metavar="PERCENT", min=0, max=100, help="The percentage of `predict --subject` that the challenger answers."
+            metavar="PERCENT",
+            min=0,
+            max=100,
+            help="The percentage of subjects (`predict --subject`) that the challenger answers.",
         ),
     ] = 0.0,
     max_posts: Annotated[
-        int, typer.Option(metavar="N", min=1, max=100_000, help="End undecided after so many live posts.")
+        int, typer.Option(metavar="N", min=1, max=100_000, help="End undecided after N live posts.")
     ] = 2000,
     level: Annotated[
-        float, typer.Option(metavar="LEVEL", min=0.0001, max=0.5, help="The probability of a wrong decision.")
+        float, typer.Option(metavar="LEVEL", min=0.0001, max=0.5, help="The maximum probability of a wrong decision.")
     ] = 0.05,
     max_cost: Annotated[
         float | None,

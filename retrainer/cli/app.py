@@ -45,7 +45,7 @@ COMMANDS = {
     "promote": _Command("versions", RETRAIN, "Promote a version to production."),
     "rollback": _Command("versions", RETRAIN, "Undo the latest promotion of a model type."),
     "compare": _Command("evaluate", RETRAIN, "Score two versions on the same posts."),
-    "ab": _Command("ab", RETRAIN, "Test a version against production on the posts that come."),
+    "ab": _Command("ab", RETRAIN, "Compare a version with production on new posts."),
     "history": _Command("show", RETRAIN, "Show training runs and what was decided about each."),
     "live": _Command("live", RETRAIN, "Show how production does on the posts that came since its promotion."),
     "replay": _Command("replay", REPLAY, "Test the retraining policy, and others, on past posts."),

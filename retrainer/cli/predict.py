@@ -59,7 +59,7 @@ def predict(
     subject: Annotated[
         str | None,
         typer.Option(
-            metavar="ID", help="Who asks: while an A/B test runs, the same side of it answers the same subject."
+            metavar="ID", help="An ID of who asks: while an A/B test runs, the same ID always gets the same version."
         ),
     ] = None,
     as_json: AsJson = False,

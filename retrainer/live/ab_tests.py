@@ -43,6 +43,7 @@ log = logging.getLogger(__name__)
 MAX_POSTS = 2_000
 LEVEL = 0.05
 USED_UP = 0.9  # of the limit of the cost
+MAX_SHOWN = 10_000  # the largest e-value that is written out
 SMALLEST_GAIN = 0.02  # a test is futile if the challenger's error can be at most so much smaller
 
 
@@ -96,27 +97,32 @@ def start_test(
     level: float = LEVEL,
     max_cost: float | None = None,
 ) -> ABTestState:
-    """Start a test of a challenger against production on the posts that come, after both were loaded.
+    """Start a test of a challenger against production on new posts, after both were loaded.
 
     With `retraining.refit`, the challenger is fitted again on all posts first, and goes live with this fit if it wins.
 
     Args:
         challenger_id: the id of the challenger.
         reason: why.
-        share: the percentage of callers that the challenger answers, 0 to 100.
-        max_posts: after how many posts the test ends, if none of the two is shown to be better.
+        share: the percentage of subjects that the challenger answers, 0 to 100.
+        max_posts: after how many posts the test ends, if neither is shown to be better.
         level: the probability of a wrong decision, of both kinds together.
         max_cost: what the paid forecasts of each side may cost, in US dollars.
 
     Raises:
         UnknownName: there is no such version.
-        UsageError: a side is paid and `max_cost` is missing, or the challenger is of another model type or stream.
+        UsageError: an argument is out of range, a side is paid without a `max_cost`, or the challenger is of another
+            model type or stream.
         NothingInProduction: there is no production version.
         ABTestError: a test of this type is running, or the challenger is in production.
         PromotionRefused: its evaluation failed, its files were pruned, or production has changed meanwhile.
         ArtifactError, AlgorithmError, MissingCredentials: a side cannot be loaded or cannot forecast.
         InsufficientData: there are too few posts to fit it again.
     """
+    _check_range("share", share, 0, 100)
+    _check_range("max_posts", max_posts, 1, 100_000)
+    _check_range("level", level, 0.0001, 0.5)
+    _check_range("max_cost", 0 if max_cost is None else max_cost, 0, 1e9)
     project.artifacts.require_own_folder()
     challenger = project.registry.get_version(challenger_id)
     if challenger.model_key != project.registry.key(model_type):
@@ -167,6 +173,11 @@ def start_test(
     log.info("Started the A/B test '%s': '%s' against '%s'", test.test_id, challenger_id, production.version_id)
     update_live(project, runtime, model_type, now)
     return measure_test(project, test, now)
+
+
+def _check_range(name: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:  # also for nan
+        raise UsageError(f"{name}: '{value:g}' is not between {low:g} and {high:,g}")
 
 
 def _require_ready(model: TrainedModel) -> None:
@@ -330,17 +341,26 @@ def _find_unusable(project: Project, runtime: Runtime, test: ABTest) -> str | No
 def choose_outcome(state: ABTestState) -> tuple[TestOutcome | None, str]:
     """Return the outcome of a test, and why; None as the outcome if the test goes on."""
     test, posts = state.test, number(state.num_posts, "live post")
+    low, high, _ = state.interval
     found = describe_interval(state.interval)
     if state.evidence_for_challenger >= state.threshold:
-        return "promoted", f"The challenger won the A/B test on {posts}: its error is {found}"
+        reason = (
+            f"The challenger won the A/B test on {posts} ({_describe_evidence(state, state.evidence_for_challenger)})"
+        )
+        return "promoted", f"{reason}: its error is {found}" if low is not None and low > 0 else reason
     if state.evidence_for_production >= state.threshold:
-        return "kept", f"Production won the A/B test on {posts}: the challenger's error is {found}"
-    high = state.interval.high
+        reason = f"Production won the A/B test on {posts} ({_describe_evidence(state, state.evidence_for_production)})"
+        return "kept", f"{reason}: the challenger's error is {found}" if high is not None and high < 0 else reason
     if high is not None and high <= SMALLEST_GAIN:
-        return "futile", f"The A/B test found no challenger worth a promotion on {posts}: its error is {found}"
+        return "futile", f"The challenger is not worth promoting: on {posts} its error is {found}"
     if state.num_posts >= test.max_posts:
-        return "futile", f"The A/B test found no difference on {posts}: the challenger's error is {found}"
+        return "futile", f"The A/B test is undecided after {posts}: the challenger's error is {found}"
     return None, ""
+
+
+def _describe_evidence(state: ABTestState, e_value: float) -> str:
+    """Return what decided, which may be clear before the interval is."""
+    return f"E = {e_value:,.1f}, {state.threshold:g} decides" if e_value < MAX_SHOWN else f"E > {MAX_SHOWN:,}"
 
 
 def _promote(
@@ -359,7 +379,7 @@ def _promote(
     if automatic:
         log.info("%s", reason)
     publish_change(project, runtime, "promotion", change)
-    _publish(runtime, test, f"The challenger was promoted. {reason}")
+    _publish(runtime, test, reason if automatic else f"The challenger was promoted. {reason}")
 
 
 def _end(
@@ -375,7 +395,7 @@ def _end(
     project.registry.end_test(state.test.test_id, outcome, reason, now, automatic=automatic, evidence=state.evidence())
     if automatic:
         log.info("%s", reason)
-    _publish(runtime, state.test, f"Production was kept. {reason}")
+    _publish(runtime, state.test, reason if automatic else f"Production was kept. {reason}")
 
 
 def _publish(runtime: Runtime, test: ABTest, reason: str) -> None:

@@ -82,9 +82,17 @@ class LivePosts:
             context: the number of posts up to the one before that a forecast depends on; None for all.
         """
         if self._latest is None or self._latest[:2] != (after, context):
-            is_all = context is None or self.store.is_foreign
-            self._latest = after, context, self._cut(after) if is_all else self._read_few(after, context or 1)
+            if context is None or self.store.is_foreign:
+                batch = None if self._is_last(after) else self._cut(after)
+            else:
+                batch = self._read_few(after, context)
+            self._latest = after, context, batch
         return self._latest[2]
+
+    def _is_last(self, after: PostKey) -> bool:
+        """Whether a look at an index shows that no post follows, so that the posts need not be read."""
+        is_read = "_all" in self.__dict__
+        return not is_read and not self.store.is_foreign and self._load_after(after, 1).empty
 
     def _read_few(self, after: PostKey, context: int) -> Batch | None:
         """Read the first posts after one, and some before."""

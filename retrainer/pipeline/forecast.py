@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import numpy as np
 import pandas as pd
 
-from retrainer.errors import AlgorithmError, DatabaseError, InsufficientData, NothingInProduction, UsageError
+from retrainer.errors import (
+    AlgorithmError,
+    ArtifactError,
+    DatabaseError,
+    InsufficientData,
+    MissingCredentials,
+    NothingInProduction,
+    UnknownName,
+    UsageError,
+)
 from retrainer.model_types.base import Origins
 from retrainer.model_types.timing import HORIZONS_HOURS, INTERVAL_LEVEL, TimingForecasts
 from retrainer.pipeline.loading import is_paid, load_live_fit, train_naive_model
@@ -168,17 +177,41 @@ def predict_next(
             hint += f", or promote one: `retrainer promote {model_type}@latest{argument}`"
         of = of_stream(project.stream, several=several)
         raise NothingInProduction(f"no {model_type} version{of} is in production", hint=hint)
+    if side == "challenger" and test is not None:
+        try:
+            found = _of_challenger(project, runtime, version, test, now, interval_level, at, until, next_posts)
+        except (AlgorithmError, ArtifactError, MissingCredentials, UnknownName) as error:
+            log.warning("The challenger '%s' cannot forecast, so production answers: %s", version.version_id, error)
+            found = None
+        if found is not None:
+            return replace(found, side=side)
+        side, version = "production", project.registry.get_production(model_type) or version
     if model_type == "timing":
         next_post = _next_timing(
             project, runtime, version, now, interval_level, at=at, until=until, next_posts=next_posts
         )
-        return replace(next_post, side=side)
-    if side == "challenger" and test is not None and is_paid(runtime, version):
-        found = _challenger_content(project, runtime, version, test, now, at)
-        if found is not None:
-            return replace(found, side=side)
-        side, version = "production", project.registry.get_production(model_type) or version
-    return replace(_next_content(project, runtime, version, now, at), side=side)
+    else:
+        next_post = _next_content(project, runtime, version, now, at)
+    return replace(next_post, side=side)
+
+
+def _of_challenger(
+    project: Project,
+    runtime: Runtime,
+    version: ModelVersion,
+    test: ABTest,
+    now: datetime,
+    interval_level: float,
+    at: At,
+    until: datetime | timedelta | None,
+    next_posts: int | None,
+) -> NextPost | None:
+    """Return the forecast of a challenger; None if what its paid forecasts may cost is used up."""
+    if version.model_type_name == "timing":
+        return _next_timing(project, runtime, version, now, interval_level, at=at, until=until, next_posts=next_posts)
+    if is_paid(runtime, version):
+        return _challenger_content(project, runtime, version, test, now, at)
+    return _next_content(project, runtime, version, now, at)
 
 
 @dataclass(frozen=True)

@@ -89,7 +89,7 @@ class ABTests(Scope):
             expected_production: the version that production must still be.
             reason: why.
             now: the start; posts later than it count.
-            share: the percentage of callers that the challenger answers.
+            share: the percentage of subjects that the challenger answers.
             max_posts: after how many posts the test is futile.
             level: the probability of a wrong decision, of both kinds together.
             max_cost: what the paid forecasts of each side may cost, in US dollars; None if no side is paid.

@@ -30,7 +30,7 @@ def show_test(state: ABTestState, *, several: bool) -> None:
     if not running:
         when = f"{_OUTCOMES.get(test.outcome or '', test.outcome)} on {format_minute(test.ended_at)} UTC"
     console.text(f"A/B test of {test.model_type}{of_stream(test.stream, several=several)}, {when}")
-    share = f", answers {test.share:g}% of callers" if running and test.share else ""
+    share = f", answers {test.share:g}% of subjects" if running and test.share else ""
     promoted = ", promoted" if test.outcome == "promoted" else ""
     costs = state.cost_usd or {}
     for title, version_id, score, side in (

@@ -46,7 +46,7 @@ def test_a_test_is_started_watched_and_decided(
     lines = started.out.splitlines()
     assert lines[0].startswith("A/B test of timing, running since ")
     assert lines[1] == f"  Production: {versions.production}, score -"
-    assert lines[2] == f"  Challenger, answers 20% of callers: {versions.near}, score -"
+    assert lines[2] == f"  Challenger, answers 20% of subjects: {versions.near}, score -"
     assert lines[3] == "No live post has been scored yet."
     assert lines[4].startswith(
         "Evidence: 1.0 for the challenger, 1.0 for production; 40 decides. Ends undecided after "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ import pytest
 from retrainer.algorithms import hookimpl
 from retrainer.errors import ABTestError, NothingInProduction, PromotionRefused, UnknownName, UsageError
 from retrainer.evaluation.sequential import Interval
-from retrainer.live.ab_tests import check_test, decide_test, describe_interval, start_test, stop_test
+from retrainer.live.ab_tests import check_test, choose_outcome, decide_test, describe_interval, start_test, stop_test
 from retrainer.live.update import update_live
 from retrainer.notify.messages import message_of
 from retrainer.pipeline.forecast import choose_version, predict_next
@@ -113,7 +114,7 @@ def test_a_challenger_that_is_shown_to_be_better_goes_live(project: Project, ver
         assert entry.evidence["test_id"] == done.test.test_id
         assert entry.evidence["num_posts"] == 24
         assert entry.evidence["evidence_for_challenger"] >= 40
-        assert entry.reason.startswith("The challenger won the A/B test on 24 live posts: its error is ")
+        assert entry.reason.startswith("The challenger won the A/B test on 24 live posts (E > 10,000): its error is ")
     assert (promotion.from_version_id, promotion.to_version_id) == (versions.production, versions.near)
     assert look(project, last).num_posts == 24, "the next look changes nothing"
     assert len(ledger(project)) == 3
@@ -138,7 +139,7 @@ def test_a_challenger_that_cannot_be_better_ends_the_test_as_futile(project: Pro
     assert look(project, last).test.status == "running"
     done = look(project, add_posts(project, 1, after=last))
     assert (done.test.outcome, production(project)) == ("futile", versions.production)
-    assert "12 live posts: " in str(done.test.reason)
+    assert "12 live posts" in str(done.test.reason)
     assert start(project, versions.near, NOW + timedelta(days=9)).test.status == "running", "another one may start"
 
 
@@ -153,7 +154,7 @@ def test_the_end_of_a_test_is_an_event_and_a_message(project: Project, versions:
     message = message_of(end, "p")
     assert message is not None
     assert message.title == "retrainer: The A/B test of the timing model has ended"
-    assert "The challenger was promoted. The challenger won the A/B test on 30 live posts: " in message.text
+    assert "The challenger won the A/B test on 30 live posts (E " in message.text
 
 
 @pytest.mark.slow_on_postgresql
@@ -219,6 +220,24 @@ def test_a_challenger_must_be_another_working_version_of_the_model(
     with pytest.raises(ABTestError, match=f"the A/B test '{started.test.test_id}' of timing is running"):
         start(project, versions.near)
     assert [entry[0] for entry in ledger(project)] == ["prune", "ab_start"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "value"), [("share", 101), ("max_posts", 0), ("level", 0), ("level", float("nan")), ("max_cost", -1)]
+)
+def test_arguments_out_of_range_start_nothing(project: Project, versions: Versions, name: str, value: float) -> None:
+    with pytest.raises(UsageError, match=f"{name}: '{value:g}' is not between"):
+        start(project, versions.near, **{name: value})
+    assert project.registry.get_running_test("timing") is None
+
+
+@pytest.mark.slow
+def test_a_decision_before_the_interval_is_clear_names_the_evidence_alone(project: Project, versions: Versions) -> None:
+    early = replace(start(project, versions.near), num_posts=8, threshold=5, interval=Interval(None, None, 0.08))
+    won, lost = replace(early, evidence_for_challenger=6.1), replace(early, evidence_for_production=6.1)
+    assert choose_outcome(won) == ("promoted", "The challenger won the A/B test on 8 live posts (E = 6.1, 5 decides)")
+    assert choose_outcome(lost) == ("kept", "Production won the A/B test on 8 live posts (E = 6.1, 5 decides)")
 
 
 @pytest.mark.slow
@@ -297,7 +316,7 @@ def test_a_hold_delays_the_promotion(project: Project, versions: Versions) -> No
 def test_a_challenger_that_cannot_be_loaded_leaves_the_test_running(
     project: Project, versions: Versions, plugins: Plugins
 ) -> None:
-    start(project, versions.near)
+    start(project, versions.near, share=100)
     last = add_posts(project, 30)
     (module,) = plugins.site.glob("*near*_module.py")
     (info,) = plugins.site.glob("*near*.dist-info")
@@ -308,6 +327,8 @@ def test_a_challenger_that_cannot_be_loaded_leaves_the_test_running(
     assert (broken.test.status, broken.num_posts) == ("running", 0)
     assert "new posts are not scored: " in str(broken.problem)
     assert "near" in str(broken.problem)
+    answer = predict_next(project, runtime_of(project), "timing", last, subject="anyone")
+    assert (answer.side, answer.version_id) == ("production", versions.production)
     for path in (module, info):
         shutil.move(f"{path}.away", path)
     assert look(project, last).test.outcome == "promoted", "the posts of the meantime count"

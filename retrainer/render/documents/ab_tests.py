@@ -40,7 +40,7 @@ class ABTestDocument(Document):
     status: Literal["running", "ended"]
     started_at: Timestamp
     actor: str = Field(examples=["ada@server"])
-    share: float = Field(examples=[20.0], description="The percentage of callers that the challenger answers.")
+    share: float = Field(examples=[20.0], description="The percentage of subjects that the challenger answers.")
     max_posts: int = Field(examples=[2000], description="After how many live posts the test ends undecided.")
     level: float = Field(examples=[0.05], description="The probability of a wrong decision.")
     max_cost: float | None = Field(
