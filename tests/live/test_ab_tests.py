@@ -227,8 +227,9 @@ def test_a_challenger_must_be_another_working_version_of_the_model(
     ("name", "value"), [("share", 101), ("max_posts", 0), ("level", 0), ("level", float("nan")), ("max_cost", -1)]
 )
 def test_arguments_out_of_range_start_nothing(project: Project, versions: Versions, name: str, value: float) -> None:
+    options: Any = {name: value}
     with pytest.raises(UsageError, match=f"{name}: '{value:g}' is not between"):
-        start(project, versions.near, **{name: value})
+        start(project, versions.near, **options)
     assert project.registry.get_running_test("timing") is None
 
 
