@@ -33,6 +33,7 @@ class _Command(NamedTuple):
 
 
 RETRAIN = "Retraining"
+LIVE = "Live posts"
 REPLAY = "Replay"
 INSPECT = "Inspection"
 CONTROL = "Automatic promotion"
@@ -45,9 +46,9 @@ COMMANDS = {
     "promote": _Command("versions", RETRAIN, "Promote a version to production."),
     "rollback": _Command("versions", RETRAIN, "Undo the latest promotion of a model type."),
     "compare": _Command("evaluate", RETRAIN, "Score two versions on the same posts."),
-    "ab": _Command("ab", RETRAIN, "Compare a version with production on new posts."),
     "history": _Command("show", RETRAIN, "Show training runs and what was decided about each."),
-    "live": _Command("live", RETRAIN, "Show how production does on the posts that came since its promotion."),
+    "live": _Command("live", LIVE, "Show how production does on the posts since its promotion."),
+    "ab": _Command("ab", LIVE, "Compare a version with production on new posts."),
     "replay": _Command("replay", REPLAY, "Test the retraining policy, and others, on past posts."),
     "status": _Command("project", INSPECT, "Show the state of the project, and what needs attention."),
     "streams": _Command("streams", INSPECT, "List streams: posts, production versions, what is due or failed."),

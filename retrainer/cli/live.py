@@ -51,7 +51,7 @@ def live(
     ] = False,
     as_json: AsJson = False,
 ) -> int:
-    """Show how production does on the posts that came since its promotion.
+    """Show how production does on the posts since its promotion.
 
     It scores the new posts, decides a running A/B test if its evidence is enough, and says whether the production
     version is fine, worse than the naive forecast, or worse than the version before. However often you look,
