@@ -63,8 +63,8 @@ def test_nothing_in_production_is_a_conflict(bad: str, serve: Serve) -> None:
 def test_only_a_post_needs_the_token(bad: str, serve: Serve) -> None:
     server = serve(env={"RETRAINER_API_TOKEN": TOKEN})
     assert server.get("/models/live/timing").json()["version_id"] == bad
-    assert server.post("/models/live/timing").status_code == 401
-    assert server.post("/models/live/timing", headers=WITH_TOKEN).json()["version_id"] == bad
+    assert server.post("/models/live/timing/update").status_code == 401
+    assert server.post("/models/live/timing/update", headers=WITH_TOKEN).json()["version_id"] == bad
 
 
 @pytest.mark.slow_on_postgresql

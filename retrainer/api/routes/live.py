@@ -31,7 +31,7 @@ def live_scores(state: State, model_type: ModelTypeName, stream: OneStream = Non
     return LiveDocument.from_report(report_live(state.streams.choose(stream), model_type, datetime.now(UTC)))
 
 
-@change.post("/{model_type}", responses=failures(400, 404, 409, 500))
+@change.post("/{model_type}/update", responses=failures(400, 404, 409, 500))
 @in_thread("change")
 def update_live_scores(state: State, model_type: ModelTypeName, stream: OneStream = None) -> LiveDocument:
     """Score the new posts, decide a running A/B test if they settle it, and return how the production version does."""
