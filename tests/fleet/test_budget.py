@@ -126,7 +126,7 @@ def test_four_workers_never_exceed_max_cost(
 ) -> None:
     one = retrainer("train", "content", "--stream", "n*", "--max-cost", "10", "--json", env=environ)
     assert one.code == 0, one.err
-    limit = one.json["cost_usd"] * 1.5
+    limit = one.json["cost_usd"] * 0.9  # less than half of the forecasts of at least two of the three runs
     assert limit > 0
     server.usages.clear()
     arguments = ("train", "--all-streams", "--jobs", "4", "--max-cost", f"{limit:.6f}", "--json")
