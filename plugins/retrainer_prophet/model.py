@@ -94,7 +94,7 @@ def train_model(posts: pd.DataFrame, options: ProphetOptions) -> dict[str, Any]:
         segment = Segment.of(stream, 0, max(-RULE_GAPS - GAPS_BEFORE, stream.first), 0)
         fitted = replace(fitted, rules=decide_rules(stream, KnownGaps.of(segment), 0))
         model = {"format": FORMAT, **fitted.to_dict(), "importances": importances}
-        # The features of the gaps are at hand: whoever forecasts next in this process finds the state in the cache.
+        # The features of the gaps are at hand: the next forecast in this process finds the state in the cache.
         state_at(Stream(replace(fitted, digest=digest_of(model)), hours, rows), 0)
     return model
 

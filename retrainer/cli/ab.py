@@ -9,12 +9,12 @@ import typer
 
 from retrainer import console
 from retrainer.cli import groups
-from retrainer.cli.completion import complete_types, complete_versions
+from retrainer.cli.completion import complete_versions
 from retrainer.cli.context import has_several_streams, open_project, open_stream
-from retrainer.cli.options import AsJson, Reason, StreamOption, TypeArgument, stream_option
+from retrainer.cli.options import AsJson, OptionalTypeArgument, Reason, StreamOption, TypeArgument, stream_option
 from retrainer.errors import UsageError
 from retrainer.live import ab_tests
-from retrainer.model_types import MODEL_TYPE_NAMES, ModelTypeName, parse_model_type
+from retrainer.model_types import MODEL_TYPE_NAMES
 from retrainer.render import ab_tests as ab_tests_output
 from retrainer.render import documents
 
@@ -23,16 +23,6 @@ ab_app = typer.Typer(
     cls=groups.SuggestingGroup, rich_markup_mode=None, help="Compare a version with production on new posts."
 )
 app.add_typer(ab_app, name="ab")
-
-OptionalTypeArgument = Annotated[
-    ModelTypeName | None,
-    typer.Argument(
-        metavar="[TYPE]",
-        parser=parse_model_type,
-        autocompletion=complete_types,
-        help="The model type. By default, both.",
-    ),
-]
 
 
 @ab_app.command("start")

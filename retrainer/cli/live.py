@@ -10,12 +10,11 @@ import typer
 
 from retrainer import console
 from retrainer import project as projects
-from retrainer.cli.completion import complete_types
 from retrainer.cli.context import open_project
-from retrainer.cli.options import AsJson, StreamsOption, time_option
+from retrainer.cli.options import AsJson, OptionalTypeArgument, StreamsOption, time_option
 from retrainer.errors import NothingInProduction, UsageError
 from retrainer.live import refresh, report
-from retrainer.model_types import MODEL_TYPE_NAMES, ModelTypeName, parse_model_type
+from retrainer.model_types import MODEL_TYPE_NAMES, ModelTypeName
 from retrainer.render import documents, live_plot, plots
 from retrainer.render import live as live_text
 
@@ -31,15 +30,7 @@ app = typer.Typer(rich_markup_mode=None)
 @app.command()
 def live(
     context: typer.Context,
-    model_type: Annotated[
-        ModelTypeName | None,
-        typer.Argument(
-            metavar="timing|content",
-            parser=parse_model_type,
-            autocompletion=complete_types,
-            help="Only this model type. By default, both.",
-        ),
-    ] = None,
+    model_type: OptionalTypeArgument = None,
     *,
     stream: StreamsOption = None,
     since: Annotated[datetime | None, time_option("Only the weeks from this time on (ISO 8601, UTC).")] = None,

@@ -95,6 +95,15 @@ TypeArgument = Annotated[
     ModelTypeName,
     typer.Argument(metavar="TYPE", parser=parse_model_type, autocompletion=complete_types, help="The model type."),
 ]
+OptionalTypeArgument = Annotated[
+    ModelTypeName | None,
+    typer.Argument(
+        metavar="timing|content",
+        parser=parse_model_type,
+        autocompletion=complete_types,
+        help="Only this model type. By default, both.",
+    ),
+]
 TypeOption = Annotated[
     ModelTypeName | None,
     typer.Option(

@@ -12,15 +12,15 @@ import typer
 from retrainer import console, notify
 from retrainer import project as projects
 from retrainer.cli import train_fleet
-from retrainer.cli.completion import complete_algorithms, complete_types
+from retrainer.cli.completion import complete_algorithms
 from retrainer.cli.context import open_project
-from retrainer.cli.options import AsJson, StreamsOption, time_option
+from retrainer.cli.options import AsJson, OptionalTypeArgument, StreamsOption, time_option
 from retrainer.cli.summary import append_summary, failure_summary, require_writable
 from retrainer.cli.workers import AddressOption, BackendOption, SchedulerOption, WorkerOptions
 from retrainer.errors import RetrainerError, UnknownName, UsageError
 from retrainer.fleet import units
 from retrainer.live import review
-from retrainer.model_types import MODEL_TYPE_NAMES, ModelTypeName, parse_model_type
+from retrainer.model_types import MODEL_TYPE_NAMES, ModelTypeName
 from retrainer.pipeline import recovery, results, run, stale_posts
 from retrainer.posts.sources import fetching
 from retrainer.render import documents, markdown, scores
@@ -40,15 +40,7 @@ app = typer.Typer(rich_markup_mode=None)
 @app.command()
 def train(
     context: typer.Context,
-    model_type: Annotated[
-        ModelTypeName | None,
-        typer.Argument(
-            metavar="timing|content",
-            parser=parse_model_type,
-            autocompletion=complete_types,
-            help="Only this model type. By default, both.",
-        ),
-    ] = None,
+    model_type: OptionalTypeArgument = None,
     *,
     algorithm: Annotated[
         str | None,

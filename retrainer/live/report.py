@@ -27,7 +27,6 @@ from retrainer.live.summary import (
 )
 from retrainer.model_types import get_model_type
 from retrainer.model_types.base import skill_score
-from retrainer.registry.refits import fit_name
 from retrainer.streams import of_stream, stream_argument
 
 if TYPE_CHECKING:
@@ -180,7 +179,7 @@ def report_live(
         version_id=version.version_id,
         algorithm=version.algorithm,
         promoted_at=version.promoted_at,
-        fit=fit_name(version.version_id, version.refit),
+        fit=version.fit,
         since=naive.comparison.starts_after if naive else None,
         comparisons=comparisons,
         weeks=_weeks(readers, since),

@@ -10,7 +10,6 @@ import numpy as np
 from retrainer.evaluation.sequential import ROLLBACK_THRESHOLD, VERDICT_THRESHOLD, EProcess
 from retrainer.model_types import get_model_type
 from retrainer.model_types.base import skill_score
-from retrainer.registry.refits import fit_name
 from retrainer.registry.tables import COMPARED_WITH
 
 if TYPE_CHECKING:
@@ -139,7 +138,7 @@ class LiveSummary:
     @property
     def fit(self) -> str:
         """The name of the fit that is live."""
-        return fit_name(self.version.version_id, self.version.refit)
+        return self.version.fit
 
     @property
     def num_posts(self) -> int:

@@ -29,7 +29,6 @@ from retrainer.pipeline.split import load_posts
 from retrainer.posts.freshness import measure_freshness
 from retrainer.registry.ab_tests import assign
 from retrainer.registry.budgets import SharedBudget
-from retrainer.registry.refits import fit_name
 from retrainer.registry.tables import LiveForecast
 from retrainer.streams import of_stream, stream_argument
 from retrainer.times import format_time
@@ -406,7 +405,7 @@ def _keep(
             LiveForecast(
                 model_type="content",
                 version_id=version.version_id,
-                fit=fit_name(version.version_id, version.refit),
+                fit=version.fit,
                 last_post_id=str(texts.posts["post_id"].iloc[-1]),
                 last_post_at=texts.last_post_at,
                 made_at=texts.now,

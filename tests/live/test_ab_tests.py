@@ -352,7 +352,7 @@ def test_a_share_of_the_subjects_is_answered_by_the_challenger(project: Project,
     stop_test(project, runtime_of(project), "timing", "stopped", "enough", NOW)
     other = start(project, versions.near, NOW + timedelta(hours=1), share=50).test
     others = [assign(other, subject) for subject in subjects if sides[subject] == "challenger"]
-    assert 0.3 < others.count("challenger") / len(others) < 0.7, "another test assigns anew"
+    assert 0.3 < others.count("challenger") / len(others) < 0.7, "another test assigns subjects differently"
     everyone = [assign(test, subject) for test in (other,) for subject in HOSTILE]
     assert set(everyone) <= {"production", "challenger"}
 

@@ -1,4 +1,4 @@
-"""Scores of live posts are proper: whoever knows the truth is not called worse."""
+"""Scores of live posts are proper: the true distribution is not called worse."""
 
 from __future__ import annotations
 
