@@ -189,7 +189,6 @@ class _Fleet:
         self._stopped_by: RetrainerError | None = None
         self._database_failed = False
         self.needs_recovery = False
-        self._updates_links = spec.settings is not None  # the workers may not share the models folder
 
     def next_unit(self) -> Unit | None:
         """Return the next unit; None if there is none, or no more are wanted.
@@ -250,7 +249,7 @@ class _Fleet:
             return
         if unit.is_retry and outcome.kind == "skipped":
             outcome = self._find_completed(unit) or outcome
-        if self._updates_links and outcome.kind == "promoted":
+        if outcome.kind == "promoted":
             self._update_links(outcome)
         self._add(outcome)
         done, seconds = len(self._outcomes), max(time.monotonic() - self._started, 1e-9)
@@ -264,8 +263,12 @@ class _Fleet:
             log.error("%s failed: %s", _name(outcome), outcome.error)
 
     def _update_links(self, outcome: Outcome) -> None:
+        """Set the link that a worker could not: it does not share the models folder, or the database had gone."""
+        links = self._project.for_stream(outcome.stream).production_links
+        if outcome.version_id is not None and links.names(outcome.model_type, outcome.version_id):
+            return
         try:
-            self._project.for_stream(outcome.stream).production_links.update()
+            links.update()
         except RetrainerError as error:
             log.warning("%s: production changed, but its link could not be updated: %s", _name(outcome), error)
 

@@ -204,7 +204,7 @@ def publish_change(project: Project, runtime: Runtime, kind: Literal["promotion"
     """Update the production link and publish the event, after a change of production was committed."""
     try:
         project.production_links.update()
-    except (ArtifactError, ConfigError) as error:
+    except RetrainerError as error:  # such as a database that has just gone: the change is committed
         # The database decides what is in production; the next command that changes something repairs the link.
         log.warning("Production changed, but its link could not be updated: %s", error)
     runtime.events.publish(

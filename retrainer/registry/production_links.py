@@ -95,6 +95,13 @@ class ProductionLinks:
         models, stream = Path(self._artifacts.place.locate()), self._registry.stream
         return models if stream == DEFAULT_STREAM else models / STREAMS / stream_id(stream)
 
+    def names(self, model_type: ModelTypeName, version_id: str) -> bool:
+        """Whether the link of a type names a version, without asking the database; a store has no links."""
+        if self._place is None:
+            return True
+        link = self.path(model_type)
+        return link.is_symlink() and link.readlink().parts[-2:] == (model_type, version_id)
+
     def path(self, model_type: ModelTypeName) -> Path:
         """Return where the link of a type is."""
         return self._folder / f"{model_type}_model"
