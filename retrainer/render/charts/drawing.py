@@ -86,11 +86,15 @@ def _settings() -> Iterator[None]:
 
 
 def _figure(height: float) -> Figure:
-    return Figure(figsize=(style.WIDTH / style.PIXELS_PER_INCH, height / style.PIXELS_PER_INCH), dpi=style.PIXELS_PER_INCH)
+    return Figure(
+        figsize=(style.WIDTH / style.PIXELS_PER_INCH, height / style.PIXELS_PER_INCH), dpi=style.PIXELS_PER_INCH
+    )
 
 
 def _save(figure: Figure, suffix: str) -> bytes:
     buffer = io.BytesIO()
     metadata = {"Date": None} if suffix == "svg" else {}
-    figure.savefig(buffer, format=suffix, metadata=metadata, dpi=style.PIXELS_PER_INCH * (_PNG_SCALE if suffix == "png" else 1))
+    figure.savefig(
+        buffer, format=suffix, metadata=metadata, dpi=style.PIXELS_PER_INCH * (_PNG_SCALE if suffix == "png" else 1)
+    )
     return buffer.getvalue()

@@ -84,7 +84,14 @@ OTHER = Line(VERMILION, (0, (6, 3)), 1.8, "s")
 CHALLENGER = Line(GREEN, (0, (8, 3, 2, 3)), 1.8, "^")
 NAIVE = Line(MUTED, (0, (1.5, 2)), 1.8, "D")
 
-_DASHES: tuple[Dashes, ...] = (SOLID, (0, (6, 3)), (0, (8, 3, 2, 3)), (0, (2, 2)), (0, (12, 4)), (0, (4, 2, 1, 2, 1, 2)))
+_DASHES: tuple[Dashes, ...] = (
+    SOLID,
+    (0, (6, 3)),
+    (0, (8, 3, 2, 3)),
+    (0, (2, 2)),
+    (0, (12, 4)),
+    (0, (4, 2, 1, 2, 1, 2)),
+)
 _MARKERS = "os^vDP"
 _WIDEST, _NARROWEST = 3.2, 1.4
 
@@ -164,10 +171,7 @@ def stylesheet() -> str:
     ]
     light = "".join(_rules(colour.name, colour.light) for colour in COLOURS)
     dark = "".join(_rules(colour.name, colour.dark) for colour in COLOURS)
-    return (
-        "\n".join(rules)
-        + f"\n{light}@media screen and (prefers-color-scheme: dark) {{\n{dark}}}\n"
-    )
+    return "\n".join(rules) + f"\n{light}@media screen and (prefers-color-scheme: dark) {{\n{dark}}}\n"
 
 
 def _rules(name: str, value: str) -> str:

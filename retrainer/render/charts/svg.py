@@ -110,32 +110,40 @@ def _used_ids(root: ET.Element) -> list[str]:
 def _convert_attributes(element: ET.Element, new_ids: dict[str, str]) -> None:
     old = dict(element.attrib)
     element.attrib.clear()
-    properties = dict(part.split(":", 1) for part in old.pop("style", "").split(";") if ":" in part)
-    properties = {name.strip(): value.strip() for name, value in properties.items()}
+    if old.get("id") not in new_ids:
+        old.pop("id", None)
+    for name, value in {**old, **_properties(old.pop("style", ""))}.items():
+        match name:
+            case "id":
+                element.set("id", new_ids[value])
+            case _ if name == _LINK:
+                element.set("href", "#" + new_ids[value.removeprefix("#")])
+            case "d":
+                element.set("d", _round_all(" ".join(value.split())))
+            case "transform" if value.startswith("rotate(-0 "):
+                pass
+            case _:
+                referring = _REFERENCE.sub(lambda found: f"url(#{new_ids[found[1]]})", value)
+                element.set(name, referring if referring != value else _round_all(value))
+    classes = [f"{name}-{_NAMES[value]}" for name in ("fill", "stroke") if (value := element.get(name)) in _NAMES]
+    if classes:
+        element.set("class", " ".join(classes))
+
+
+def _properties(css: str) -> dict[str, str]:
+    """Return the properties of a style attribute that are attributes of SVG too."""
+    parts = (part.split(":", 1) for part in css.split(";") if ":" in part)
+    properties = {name.strip(): value.strip() for name, value in parts}
     match = _FONT_SIZE.match(properties.get("font", ""))
     if match:
         properties["font-size"] = f"{match[2]}px"
         if match[1]:
             properties["font-weight"] = match[1]
-    if old.get("id") not in new_ids:
-        old.pop("id", None)
-    for name, value in {**old, **properties}.items():
-        if name in _DROPPED_PROPERTIES:
-            continue
-        changed = new_ids[value] if name == "id" else value
-        if name == _LINK:
-            name, changed = "href", "#" + new_ids[value.removeprefix("#")]  # noqa: PLW2901
-        if name == "d":
-            changed = " ".join(changed.split())
-        changed = _REFERENCE.sub(lambda found: f"url(#{new_ids[found[1]]})", changed)
-        if name == "transform" and changed.startswith("rotate(-0 "):
-            continue
-        element.set(name, changed if name == "id" else _NUMBER.sub(lambda found: _round(float(found[0])), changed))
-    if element.tag == "text" and "fill" not in element.attrib:
-        element.set("fill", "#000000")
-    classes = [f"{name}-{_NAMES[value]}" for name in ("fill", "stroke") if (value := element.get(name)) in _NAMES]
-    if classes:
-        element.set("class", " ".join(classes))
+    return {name: value for name, value in properties.items() if name not in _DROPPED_PROPERTIES}
+
+
+def _round_all(text: str) -> str:
+    return _NUMBER.sub(lambda found: _round(float(found[0])), text)
 
 
 def _unwrap_groups(element: ET.Element) -> None:
