@@ -135,7 +135,8 @@ class Canvas:
         self, axes: Axes, x: NDArray[Any] | Sequence[Any], y: NDArray[Any] | Sequence[float]
     ) -> NDArray[np.float64]:
         """Return (n, 2) places in pixels from the left upper corner."""
-        numbers = np.column_stack([axes.convert_xunits(x), axes.convert_yunits(y)]).astype(np.float64)
+        sides = axes.convert_xunits(x), axes.convert_yunits(y)  # type: ignore[no-untyped-call]
+        numbers = np.column_stack(sides).astype(np.float64)
         places = np.asarray(axes.transData.transform(numbers), dtype=np.float64)
         places[:, 1] = self._below + self._height - places[:, 1]
         return places

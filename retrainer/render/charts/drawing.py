@@ -6,7 +6,7 @@ import io
 import threading
 import warnings
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
@@ -79,7 +79,7 @@ def _draw_title(figure: Figure, title: str, bottom: float) -> None:
 
 @contextmanager
 def _settings() -> Iterator[None]:
-    with _lock, mpl.rc_context(style.settings()):
+    with _lock, mpl.rc_context(cast("Any", style.settings())):
         # A character without a glyph is drawn as a box; a page shows it in a font of its own.
         warnings.filterwarnings("ignore", message=r"Glyph .* missing from font", category=UserWarning)
         yield

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, timedelta
 from typing import TYPE_CHECKING
 
@@ -43,9 +44,7 @@ def next_post(forecast: NextPost) -> Chart | None:
     def draw(canvas: Canvas) -> None:
         axes = canvas.axes([f"chance per {unit}", f"{level} interval", "median"])
         times = naive_utc(starts)
-        axes.axvspan(  # type: ignore[call-arg]
-            *_both(at, low, high), color=style.OCHRE.light, alpha=0.18, linewidth=0, label=f"{level} interval"
-        )
+        axes.axvspan(*_both(at, low, high), color=style.OCHRE.light, alpha=0.18, linewidth=0, label=f"{level} interval")
         axes.stairs(100 * chances, times, fill=True, color=style.BLUE.light, alpha=0.75, label=f"chance per {unit}")
         axes.axvline(_both(at, median)[0], color=style.TEXT.light, linewidth=1.6, linestyle=(0, (5, 2)), label="median")
         axes.set_xlim(times[0], times[-1])
@@ -83,11 +82,11 @@ def next_post(forecast: NextPost) -> Chart | None:
 def _edges(distribution: TimingForecasts, at: datetime) -> tuple[datetime, float, NDArray[np.float64]]:
     """Return the time from which hours count, the hours of a bin, and the edges of the bins in hours."""
     shown = max(float(distribution.quantile(_SHOWN_LEVEL)[0]), _BINS[0])
-    size = next((size for size in _BINS if shown / size <= _MAX_BINS), 24.0 * np.ceil(shown / 24 / _MAX_BINS))
+    size = next((size for size in _BINS if shown / size <= _MAX_BINS), 24.0 * math.ceil(shown / 24 / _MAX_BINS))
     since_midnight = (at - at.replace(hour=0, minute=0, second=0, microsecond=0)) / timedelta(hours=1)
     first = since_midnight // size * size - since_midnight  # the bins begin at round times
-    count = int(np.ceil((shown - first) / size))
-    return at, size, first + size * np.arange(count + 1)
+    edges: NDArray[np.float64] = first + size * np.arange(math.ceil((shown - first) / size) + 1)
+    return at, size, edges
 
 
 def _probability_by(distribution: TimingForecasts, hours: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -65,7 +65,8 @@ def to_file(drawn: bytes, key: str, title: str) -> bytes:
     root.set("width", str(style.WIDTH))
     root.set("height", root.get("viewBox", "").split()[-1])
     _label(root, f"{key}-title", "title", title, 0)
-    return ET.tostring(root, encoding="utf-8", xml_declaration=True) + b"\n"
+    content: bytes = ET.tostring(root, encoding="utf-8", xml_declaration=True)
+    return content + b"\n"
 
 
 def _label(root: ET.Element, element_id: str, tag: str, text: str, place: int) -> None:
@@ -125,7 +126,8 @@ def _convert_attributes(element: ET.Element, new_ids: dict[str, str]) -> None:
             case _:
                 referring = _REFERENCE.sub(lambda found: f"url(#{new_ids[found[1]]})", value)
                 element.set(name, referring if referring != value else _round_all(value))
-    classes = [f"{name}-{_NAMES[value]}" for name in ("fill", "stroke") if (value := element.get(name)) in _NAMES]
+    painted = ((name, _NAMES.get(element.get(name, ""))) for name in ("fill", "stroke"))
+    classes = [f"{name}-{colour}" for name, colour in painted if colour is not None]
     if classes:
         element.set("class", " ".join(classes))
 
