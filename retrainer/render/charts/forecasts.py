@@ -85,8 +85,8 @@ def _edges(distribution: TimingForecasts, at: datetime) -> tuple[datetime, float
     size = next((size for size in _BINS if shown / size <= _MAX_BINS), 24.0 * math.ceil(shown / 24 / _MAX_BINS))
     since_midnight = (at - at.replace(hour=0, minute=0, second=0, microsecond=0)) / timedelta(hours=1)
     first = since_midnight // size * size - since_midnight  # the bins begin at round times
-    edges: NDArray[np.float64] = first + size * np.arange(math.ceil((shown - first) / size) + 1)
-    return at, size, edges
+    edges = first + size * np.arange(math.ceil((shown - first) / size) + 1, dtype=np.float64)
+    return at, float(size), np.asarray(edges, dtype=np.float64)
 
 
 def _probability_by(distribution: TimingForecasts, hours: NDArray[np.float64]) -> NDArray[np.float64]:
