@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from retrainer.web import static_files
-from retrainer.web.views import versions
+from retrainer.web.views import live, replay, versions
 
 if TYPE_CHECKING:
     from starlette.routing import Route
 
 # A new page: a module of `views` with `ROUTES`, and its name here.
-ROUTES: list[Route] = [route for module in (static_files, versions) for route in module.ROUTES]
+ROUTES: list[Route] = [route for module in (static_files, live, replay, versions) for route in module.ROUTES]
 _FIRST_PARTS = frozenset(route.path.split("/")[1] for route in ROUTES)  # the API has others
 
 
