@@ -12,8 +12,8 @@ from retrainer.model_types import MODEL_TYPE_NAMES
 from retrainer.posts.validation import number
 from retrainer.render import ab_tests as ab_text
 from retrainer.render import live as live_text
-from retrainer.web.pages import page
 from retrainer.web.rendering import NOTHING, Page, score
+from retrainer.web.specs import page
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -115,7 +115,7 @@ def _with_tests(project: Project, model: LiveModel, now: datetime) -> LiveModel:
     )
 
 
-def _charts(report: LiveReport) -> list[Chart]:
+def _charts(report: LiveReport) -> list[Chart]:  # noqa: ARG001  until they are drawn
     return []
 
 

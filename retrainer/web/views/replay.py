@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from retrainer.model_types import MODEL_TYPE_NAMES, get_model_type
 from retrainer.render import replay as replay_text
 from retrainer.replay.latest import read_latest
-from retrainer.web.pages import page
 from retrainer.web.rendering import NOTHING, Page, score, signed
+from retrainer.web.specs import page
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,7 +71,7 @@ def _describe(one: PolicyReport) -> str:
     policy = one.policy
     if not policy.retrains:
         return "keeps its first version"
-    every = f"trains '{policy.algorithm}' every {policy.settings.retraining.schedule_days} days"
+    every = f"trains '{policy.algorithm}' every {policy.settings.retraining.schedule_days:g} days"
     rule = "promotes every version" if policy.promotes_all else "promotes by the rule of its settings"
     changes = "".join(
         f", {key}={value}" for key, value in policy.changes.items() if key not in {"algorithm", "schedule_days"}
