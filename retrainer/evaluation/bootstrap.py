@@ -102,17 +102,15 @@ def bootstrap_comparison(
     old, new = float(overall(a.mean(axis=0))), float(overall(b.mean(axis=0)))
     means = resampled_means(np.hstack([a, b]), length, SEED)
     olds, news = overall(means[:, : a.shape[1]]), overall(means[:, a.shape[1] :])
-    widening = _widening(math.ceil(count / length))
-    differences = (new - old) + widening * ((news - olds) - (new - old))
-    differences[np.abs(differences) < 1e-12] = 0.0  # noqa: PLR2004  equal up to rounding
-    better = float((differences > 0).mean() + (differences == 0).mean() / 2)
+    differences = _widened(new - old, news - olds, math.ceil(count / length))
+    better = _share_above_zero(differences)
     interval, detectable = None, None
     if old > 0 and (olds <= 0).mean() <= (1 - level) / 2:
         # The improvement is a ratio, undefined in a resample in which a scores 0. If more of these occur than lie below
         # the interval, the rest would not give a valid interval.
         improvement = (new - old) / old * 100
         ratios = (news - olds)[olds > 0] / olds[olds > 0] * 100
-        improvements = improvement + widening * (ratios - improvement)
+        improvements = improvement + _widening(math.ceil(count / length)) * (ratios - improvement)
         low, high = (float(bound) for bound in np.quantile(improvements, [(1 - level) / 2, (1 + level) / 2]))
         interval = (low, high)
         detectable = _detectable_errors(settled_at) * float(improvements.std())
@@ -128,6 +126,41 @@ def bootstrap_comparison(
         seed=SEED,
         level=level,
     )
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The difference between two scores of the same posts.
+
+    Attributes:
+        value: b's score less a's.
+        interval: its confidence interval.
+        probability_higher: the share of resamples in which b's score is higher; ties count half.
+    """
+
+    value: float
+    interval: tuple[float, float]
+    probability_higher: float
+
+
+def bootstrap_difference(
+    a: Floats, b: Floats, overall: Callable[[Floats], Floats], *, level: float = LEVEL
+) -> Difference:
+    """Resample the posts and measure how the difference of two scores varies, as in `bootstrap_comparison`.
+
+    Args:
+        a: (n, k) figures of each post, in order of time; their means give a's score.
+        b: (n, k) figures of b, on the same posts.
+        overall: maps means (…, k) to scores (…).
+        level: the level of the interval.
+    """
+    length = block_length(len(a))
+    value = float(overall(b.mean(axis=0))) - float(overall(a.mean(axis=0)))
+    means = resampled_means(np.hstack([a, b]), length, SEED)
+    olds, news = overall(means[:, : a.shape[1]]), overall(means[:, a.shape[1] :])
+    differences = _widened(value, news - olds, math.ceil(len(a) / length))
+    low, high = (float(bound) for bound in np.quantile(differences, [(1 - level) / 2, (1 + level) / 2]))
+    return Difference(value, (low, high), _share_above_zero(differences))
 
 
 def score_interval(
@@ -184,6 +217,17 @@ def resampled_means(figures: Floats, length: int, seed: int) -> Floats:
 def starts(generator: np.random.Generator, resamples: int, blocks: int, count: int) -> Integers:
     """Draw (resamples, blocks) start rows of blocks."""
     return generator.integers(0, count, size=(resamples, blocks))
+
+
+def _widened(value: float, resampled: Floats, blocks: int) -> Floats:
+    """Return resampled differences, as far from the value as an interval over this number of blocks must be wide."""
+    differences = value + _widening(blocks) * (resampled - value)
+    differences[np.abs(differences) < 1e-12] = 0.0  # noqa: PLR2004  equal up to rounding
+    return differences
+
+
+def _share_above_zero(differences: Floats) -> float:
+    return float((differences > 0).mean() + (differences == 0).mean() / 2)
 
 
 def _widening(blocks: int) -> float:

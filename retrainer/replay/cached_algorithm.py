@@ -23,7 +23,7 @@ from retrainer.errors import CostLimitReached
 from retrainer.evaluation.lookahead import check_lookahead
 from retrainer.files import write_files
 from retrainer.model_types import get_model_type
-from retrainer.replay.fingerprint import fingerprint
+from retrainer.algorithms.fingerprint import fingerprint
 from retrainer.replay.store import CachedResult, pack_files, pack_forecasts, unpack_files, unpack_forecasts
 from retrainer.runtime import FrozenStopwatch, Runtime
 
