@@ -10,8 +10,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from retrainer.algorithms.model import TrainedModel
-from retrainer.evaluation.bootstrap import bootstrap_difference
+from retrainer.evaluation.bootstrap import LEVEL, resample_improvement
 from retrainer.evaluation.evaluate import evaluate
 from retrainer.model_types import get_model_type
 from retrainer.pipeline.loading import train_naive_model
@@ -22,7 +24,6 @@ from retrainer.tuning.results import Gain
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import numpy as np
     import pandas as pd
     from numpy.typing import NDArray
     from pydantic import BaseModel
@@ -112,27 +113,24 @@ def paired_gain(a: Evaluation, b: Evaluation, metric: MetricName) -> Gain:
     if not a.has_same_targets(b):
         raise ValueError("two evaluations can only be compared on the same posts, forecast from the same origins")
     model_type, both = get_model_type(a.model_type), a.scored & b.scored
-    figures_a, figures_b = (
-        model_type.figures(*model_type.select(side.forecasts, side.targets, both)) for side in (a, b)
-    )
-    score: Callable[[NDArray[np.float64]], NDArray[np.float64]] = model_type.overall_score
+    figures = [model_type.figures(*model_type.select(side.forecasts, side.targets, both)) for side in (a, b)]
+    quality: Callable[[NDArray[np.float64]], NDArray[np.float64]] = model_type.overall_score
+    sign = 1
     if metric == "crps":
-        column = model_type.figure_names.index(METRIC_KEYS[metric])
-        score = partial(_column, column)
-    difference = bootstrap_difference(figures_a, figures_b, score)
-    sign = -1 if metric == "crps" else 1
-    low, high = sorted(sign * bound for bound in difference.interval)
-    better = difference.probability_higher if sign == 1 else 1 - difference.probability_higher
+        quality, sign = partial(_minus_column, model_type.figure_names.index(METRIC_KEYS[metric])), -1
+    score_a, score_b = (float(quality(side.mean(axis=0))) for side in figures)
+    differences = resample_improvement(figures[0], figures[1], quality).differences
+    low, high = (float(bound) for bound in np.quantile(differences, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]))
     return Gain(
-        value=sign * difference.value,
+        value=score_b - score_a,
         interval=(low, high),
-        probability_better=better,
-        score_a=float(score(figures_a.mean(axis=0))),
-        score_b=float(score(figures_b.mean(axis=0))),
+        probability_better=float((differences > 0).mean() + (differences == 0).mean() / 2),
+        score_a=sign * score_a,
+        score_b=sign * score_b,
         num_predictions=int(both.sum()),
     )
 
 
-def _column(column: int, means: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return one of the figures of (…, k) means."""
-    return means[..., column]
+def _minus_column(column: int, means: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return (…) the negative of one of the figures of (…, k) means, of which less is better."""
+    return -means[..., column]
