@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from retrainer.live.summary import ComparisonReport
     from retrainer.model_types import ModelTypeName
     from retrainer.project import Project
-    from retrainer.registry.tables import ABTest
+    from retrainer.registry.live_tables import ABTest
     from retrainer.render.charts.chart import Chart
     from retrainer.web.site import Visit
 
