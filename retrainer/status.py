@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from retrainer.model_types import ModelTypeName
     from retrainer.posts.freshness import Freshness, PostsActivity
     from retrainer.project import Project
+    from retrainer.registry.live_tables import ABTest
     from retrainer.registry.overviews import RunSummary
-    from retrainer.registry.tables import ABTest, Hold, ModelVersion, TrainingRun
+    from retrainer.registry.tables import Hold, ModelVersion, TrainingRun
     from retrainer.schedule.due import Due
     from retrainer.schedule.installed import Schedule
 

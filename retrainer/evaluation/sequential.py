@@ -22,7 +22,7 @@ import numpy as np
 from retrainer.model_types.timing import LEVELS, pinball_loss
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
 
     from numpy.typing import NDArray
 
@@ -242,16 +242,6 @@ def confidence_interval(stakes: Stakes, threshold: float = INTERVAL_THRESHOLD) -
     sequence = ConfidenceSequence()
     sequence.update(stakes)
     return sequence.interval(threshold)
-
-
-def confidence_intervals(stakes: Stakes, at: Sequence[int], threshold: float = INTERVAL_THRESHOLD) -> list[Interval]:
-    """Return the intervals after each of these numbers of posts, which must not decrease."""
-    sequence, intervals, start = ConfidenceSequence(), [], 0
-    for stop in at:
-        sequence.update(stakes.rows(start, stop))
-        intervals.append(sequence.interval(threshold))
-        start = stop
-    return intervals
 
 
 def select_by_e_bh(e_values: Mapping[Key, float], total: int, alpha: float) -> set[Key]:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from retrainer.project import Project
     from retrainer.registry.budgets import TestSide
     from retrainer.registry.ledger import TestOutcome
-    from retrainer.registry.tables import ABTest
+    from retrainer.registry.live_tables import ABTest
     from retrainer.runtime import Runtime
 
 log = logging.getLogger(__name__)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from retrainer.model_types import ModelTypeName
     from retrainer.project import Project
-    from retrainer.registry.tables import LiveComparison
+    from retrainer.registry.live_tables import LiveComparison
     from retrainer.runtime import Runtime
 
 log = logging.getLogger(__name__)

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from retrainer.model_types.timing import TimingForecasts
     from retrainer.project import Project
     from retrainer.registry.budgets import TestSide
-    from retrainer.registry.tables import ABTest, LiveComparison, ModelVersion
+    from retrainer.registry.live_tables import ABTest, LiveComparison
+    from retrainer.registry.tables import ModelVersion
     from retrainer.runtime import Runtime
 
 _ORIGINS_AT_ONCE = 2_000

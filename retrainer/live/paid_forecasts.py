@@ -17,7 +17,7 @@ from retrainer.model_types.base import Origins
 from retrainer.model_types.content import ContentForecast
 from retrainer.posts.validation import shorten
 from retrainer.registry.budgets import SharedBudget
-from retrainer.registry.tables import LiveForecast
+from retrainer.registry.live_tables import LiveForecast
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

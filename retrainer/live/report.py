@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     from retrainer.model_types import ModelTypeName
     from retrainer.project import Project
     from retrainer.registry.live import PostScore
-    from retrainer.registry.tables import LiveComparison, ModelVersion
+    from retrainer.registry.live_tables import LiveComparison
+    from retrainer.registry.tables import ModelVersion
 
     Floats = NDArray[np.float64]
 

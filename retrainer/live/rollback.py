@@ -43,8 +43,9 @@ if TYPE_CHECKING:
     from retrainer.config import StreamLiveSettings
     from retrainer.model_types import ModelTypeName
     from retrainer.project import Project
+    from retrainer.registry.live_tables import LiveComparison
     from retrainer.registry.promotions import Change
-    from retrainer.registry.tables import LiveComparison, ModelVersion
+    from retrainer.registry.tables import ModelVersion
     from retrainer.runtime import Runtime
 
 log = logging.getLogger(__name__)

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from retrainer.registry.live import PostScore
+    from retrainer.registry.live_tables import LiveComparison
     from retrainer.registry.registry import Registry
-    from retrainer.registry.tables import LiveComparison
 
 
 @dataclass(frozen=True)

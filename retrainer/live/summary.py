@@ -10,7 +10,7 @@ import numpy as np
 from retrainer.evaluation.sequential import ROLLBACK_THRESHOLD, VERDICT_THRESHOLD, EProcess
 from retrainer.model_types import get_model_type
 from retrainer.model_types.base import skill_score
-from retrainer.registry.tables import COMPARED_WITH
+from retrainer.registry.live_tables import COMPARED_WITH
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
     from retrainer.live.error_interval import ErrorInterval
     from retrainer.model_types import ModelTypeName
+    from retrainer.registry.live_tables import LiveComparison
     from retrainer.registry.registry import Registry
-    from retrainer.registry.tables import LiveComparison, ModelVersion
+    from retrainer.registry.tables import ModelVersion
     from retrainer.streams import ModelKey
 
 Against = Literal["naive", "previous", "challenger"]

@@ -22,26 +22,26 @@ from retrainer.live.scores import Totals, load_evidence
 from retrainer.pipeline.loading import NAIVE_ALGORITHM, is_paid, train_naive_model
 from retrainer.registry.budgets import TEST_SIDES
 from retrainer.registry.live import append_live_scores, cut_live_scores
-from retrainer.registry.tables import LiveComparison
+from retrainer.registry.live_tables import LiveComparison
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from retrainer.live.forecasting import Side
     from retrainer.live.posts import Batch, PostKey
+    from retrainer.live.summary import Against
     from retrainer.model_types import ModelTypeName
     from retrainer.project import Project
     from retrainer.registry.budgets import TestSide
     from retrainer.registry.live import PostScore
+    from retrainer.registry.live_tables import ABTest
     from retrainer.registry.registry import Registry
-    from retrainer.registry.tables import ABTest, ModelVersion
+    from retrainer.registry.tables import ModelVersion
     from retrainer.runtime import Runtime
 
 log = logging.getLogger(__name__)
 
 MIN_POSTS = 2  # a gap needs two
-
-Against = Literal["naive", "previous", "challenger"]
 
 
 def update_live(

@@ -29,7 +29,7 @@ from retrainer.pipeline.split import load_posts
 from retrainer.posts.freshness import measure_freshness
 from retrainer.registry.ab_tests import assign
 from retrainer.registry.budgets import SharedBudget
-from retrainer.registry.tables import LiveForecast
+from retrainer.registry.live_tables import LiveForecast
 from retrainer.streams import of_stream, stream_argument
 from retrainer.times import format_time
 
@@ -41,7 +41,8 @@ if TYPE_CHECKING:
     from retrainer.model_types.content import ContentForecast
     from retrainer.project import Project
     from retrainer.registry.budgets import TestSide
-    from retrainer.registry.tables import ABTest, ModelVersion
+    from retrainer.registry.live_tables import ABTest
+    from retrainer.registry.tables import ModelVersion
     from retrainer.runtime import Runtime
 
     At = datetime | Literal["last"] | None

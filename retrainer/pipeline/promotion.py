@@ -11,9 +11,9 @@ from retrainer.algorithms.events import Event
 from retrainer.errors import (
     AlgorithmError,
     ArtifactError,
-    ConfigError,
     InsufficientData,
     NothingToRollBack,
+    RetrainerError,
     UnknownName,
 )
 from retrainer.pipeline.loading import load_live_fit, load_version

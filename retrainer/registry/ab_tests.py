@@ -10,6 +10,7 @@ from sqlalchemy import select
 from retrainer.errors import ABTestError, ProductionChanged
 from retrainer.registry.budgets import SharedBudget
 from retrainer.registry.ledger import new_entry, record_end_of_test, record_entry
+from retrainer.registry.live_tables import ABTest
 from retrainer.registry.liveness import current_actor
 from retrainer.registry.promotions import Change, describe_race, end_automatic_hold, require_promotable
 from retrainer.registry.queries import (
@@ -21,7 +22,7 @@ from retrainer.registry.queries import (
     version_id_of,
 )
 from retrainer.registry.scope import Scope
-from retrainer.registry.tables import ABTest, Hold
+from retrainer.registry.tables import Hold
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -12,8 +12,8 @@ from retrainer.registry.tables import LedgerEntry
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
+    from retrainer.registry.live_tables import ABTest
     from retrainer.registry.refits import Refit
-    from retrainer.registry.tables import ABTest
     from retrainer.streams import ModelKey
 
 # How an A/B test ended: its challenger was promoted, production was kept, neither could be shown to be better, it was

@@ -6,17 +6,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import and_, case, delete, func, insert, or_, select, update
 
+from retrainer.registry.live_tables import COMPARED_WITH, ABTest, LiveComparison, LiveScore
 from retrainer.registry.queries import is_of
 from retrainer.registry.scope import Scope
-from retrainer.registry.tables import (
-    COMPARED_WITH,
-    ABTest,
-    LedgerEntry,
-    LiveComparison,
-    LiveScore,
-    ModelVersion,
-    TrainingRun,
-)
+from retrainer.registry.tables import LedgerEntry, ModelVersion, TrainingRun
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 
+from retrainer.registry.live_tables import LiveForecast
 from retrainer.registry.queries import is_of
 from retrainer.registry.scope import Scope
-from retrainer.registry.tables import LiveForecast
 
 if TYPE_CHECKING:
     from datetime import datetime

@@ -10,22 +10,16 @@ from typing import TYPE_CHECKING
 from sqlalchemy import and_, func, select
 
 from retrainer.errors import ArtifactError, RetrainerError, RunInProgress, UnknownName
-from retrainer.registry.tables import (
-    POSTS_INDEX,
-    POSTS_TABLE,
-    ABTest,
-    Budget,
-    ModelEvaluation,
-    ModelVersion,
-    TrainingRun,
-)
+from retrainer.registry.live_tables import ABTest
+from retrainer.registry.tables import POSTS_INDEX, POSTS_TABLE, Budget, ModelEvaluation, ModelVersion, TrainingRun
 
 if TYPE_CHECKING:
     from sqlalchemy import CTE, ColumnElement, FromClause, Insert, Inspector
     from sqlalchemy.orm import InstrumentedAttribute, Session
 
+    from retrainer.registry.live_tables import LiveComparison, LiveForecast
     from retrainer.registry.refits import Refit
-    from retrainer.registry.tables import LedgerEntry, LiveComparison, LiveForecast
+    from retrainer.registry.tables import LedgerEntry
     from retrainer.streams import ModelKey
 
 

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
     from retrainer.model_types import ModelTypeName
     from retrainer.registry.database import Database
-    from retrainer.registry.tables import ABTest, Hold, LedgerEntry, LiveComparison, ModelVersion, TrainingRun
+    from retrainer.registry.live_tables import ABTest, LiveComparison
+    from retrainer.registry.tables import Hold, LedgerEntry, ModelVersion, TrainingRun
 
 
 class Scope:

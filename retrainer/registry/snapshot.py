@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from retrainer.registry.live_tables import LiveComparison, LiveForecast
 from retrainer.registry.queries import has_own_posts, insert_new
 from retrainer.registry.runs import close_interrupted, require_no_run
 from retrainer.registry.tables import (
@@ -14,8 +15,6 @@ from retrainer.registry.tables import (
     Base,
     DatabaseIdentity,
     LedgerEntry,
-    LiveComparison,
-    LiveForecast,
     ModelVersion,
     TrainingRun,
     VersionFile,

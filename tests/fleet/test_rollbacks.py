@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from retrainer.project import Project
-    from retrainer.registry.tables import LiveComparison
+    from retrainer.registry.live_tables import LiveComparison
     from tests.command_line import Runner
     from tests.conftest import Prepare
     from tests.plugins_for_tests import Plugins

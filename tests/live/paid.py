@@ -16,8 +16,9 @@ from retrainer.pipeline.loading import load_live_fit
 from retrainer.pipeline.run import retrain
 from retrainer.pipeline.split import load_posts
 from retrainer.registry.budgets import SharedBudget
+from retrainer.registry.live_tables import LiveForecast
 from retrainer.registry.refits import fit_name
-from retrainer.registry.tables import Budget, LiveForecast
+from retrainer.registry.tables import Budget
 from tests.claude_server import KEY, ClaudeServer
 from tests.command_line import environment
 from tests.conftest import NOW, configure, open_project, regular_posts, runtime_of

@@ -9,8 +9,8 @@ import numpy as np
 
 from retrainer.evaluation.sequential import EProcess, Stakes
 from retrainer.registry.live import PostScore, append_live_scores
+from retrainer.registry.live_tables import LiveComparison
 from retrainer.registry.refits import fit_name
-from retrainer.registry.tables import LiveComparison
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

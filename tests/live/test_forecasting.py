@@ -15,7 +15,7 @@ from retrainer.live.forecasting import score_batch
 from retrainer.live.posts import Batch
 from retrainer.live.scores import stakes_of
 from retrainer.model_types.timing import LEVELS, TimingForecasts
-from retrainer.registry.tables import LiveComparison
+from retrainer.registry.live_tables import LiveComparison
 
 if TYPE_CHECKING:
     from retrainer.model_types.base import Origins

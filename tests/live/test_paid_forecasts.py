@@ -17,7 +17,7 @@ from retrainer.live.paid_forecasts import served_forecasts
 from retrainer.pipeline.run import retrain
 from retrainer.pipeline.split import load_posts
 from retrainer.registry.budgets import SharedBudget
-from retrainer.registry.tables import LiveForecast
+from retrainer.registry.live_tables import LiveForecast
 from tests import claude_server
 from tests.api.conftest import TOKEN, WITH_TOKEN, thread_server
 from tests.claude_server import text_reply

@@ -29,7 +29,8 @@ from retrainer.posts.importer import import_records
 from retrainer.posts.sample import sample_posts
 from retrainer.project import Project
 from retrainer.registry.live import append_live_scores, find_scored_streams, mark_posts_changed
-from retrainer.registry.tables import LiveComparison, ModelVersion
+from retrainer.registry.live_tables import LiveComparison
+from retrainer.registry.tables import ModelVersion
 from retrainer.replay.runner import replay
 from tests.conftest import NOW, configure, import_sample, open_project, runtime_of, version_folder
 from tests.live.updating import START, scores_of, train_as_of, updated

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from retrainer.model_types import ModelTypeName
     from retrainer.project import Project
     from retrainer.registry.live import PostScore
-    from retrainer.registry.tables import LiveComparison
+    from retrainer.registry.live_tables import LiveComparison
     from tests.conftest import Prepare
 
 START = datetime(2024, 8, 1, tzinfo=UTC)  # 43 of the sample posts are later
