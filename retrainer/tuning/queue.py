@@ -237,7 +237,7 @@ class TrialQueue:
 
     @contextmanager
     def _lock(self) -> Iterator[None]:
-        with hold_lock(self._storage, self.study_name):
+        with hold_lock(self._storage.engine, self.study_name):
             yield
 
 
