@@ -76,6 +76,43 @@ class Evidence:
         return {**asdict(self), "interval_percentage": rounded}
 
 
+@dataclass(frozen=True)
+class Resamples:
+    """How b's improvement over a varies between resamples of the posts.
+
+    With few blocks a bootstrap interval is too narrow, since deviations are taken from the sample's own mean. They are
+    widened by sqrt(m / (m − 1)) for m blocks, and by the ratio of Student's t to the normal quantile.
+
+    Attributes:
+        differences: (r,) of the scores, b minus a.
+        percentages: (at most r,) the same in percent of a's score; None if a scored 0, or did so in a larger share of
+            the resamples than lies below the interval: the rest would not give a valid one.
+    """
+
+    differences: Floats
+    percentages: Floats | None
+
+
+def resample_improvement(
+    a: Floats, b: Floats, overall: Callable[[Floats], Floats], *, level: float = LEVEL
+) -> Resamples:
+    """Resample the posts, for both sides together; see `bootstrap_comparison`."""
+    count = len(a)
+    length = block_length(count)
+    old, new = float(overall(a.mean(axis=0))), float(overall(b.mean(axis=0)))
+    means = resampled_means(np.hstack([a, b]), length, SEED)
+    olds, news = overall(means[:, : a.shape[1]]), overall(means[:, a.shape[1] :])
+    widening = _widening(math.ceil(count / length))
+    differences = (new - old) + widening * ((news - olds) - (new - old))
+    differences[np.abs(differences) < 1e-12] = 0.0  # noqa: PLR2004  equal up to rounding
+    if not (old > 0 and (olds <= 0).mean() <= (1 - level) / 2):
+        return Resamples(differences, None)
+    # The improvement is a ratio, undefined in a resample in which a scores 0.
+    improvement = (new - old) / old * 100
+    ratios = (news - olds)[olds > 0] / olds[olds > 0] * 100
+    return Resamples(differences, improvement + widening * (ratios - improvement))
+
+
 def bootstrap_comparison(
     a: Floats,
     b: Floats,
@@ -84,10 +121,7 @@ def bootstrap_comparison(
     confidence: float | None = None,
     level: float = LEVEL,
 ) -> Evidence:
-    """Resample the posts and measure how the improvement varies.
-
-    With few blocks a bootstrap interval is too narrow, since deviations are taken from the sample's own mean. It is
-    widened by sqrt(m / (m − 1)) for m blocks, and by the ratio of Student's t to the normal quantile.
+    """Resample the posts and measure how the improvement varies; see `Resamples`.
 
     Args:
         a: (n, k) contributions of each post, in order of time; their means give a's score.
@@ -97,34 +131,25 @@ def bootstrap_comparison(
         level: the level of the interval.
     """
     count = len(a)
-    length = block_length(count)
     settled_at = LEVEL if confidence is None else confidence
-    old, new = float(overall(a.mean(axis=0))), float(overall(b.mean(axis=0)))
-    means = resampled_means(np.hstack([a, b]), length, SEED)
-    olds, news = overall(means[:, : a.shape[1]]), overall(means[:, a.shape[1] :])
-    widening = _widening(math.ceil(count / length))
-    differences = (new - old) + widening * ((news - olds) - (new - old))
-    differences[np.abs(differences) < 1e-12] = 0.0  # noqa: PLR2004  equal up to rounding
+    resamples = resample_improvement(a, b, overall, level=level)
+    differences = resamples.differences
     better = float((differences > 0).mean() + (differences == 0).mean() / 2)
     interval, detectable = None, None
-    if old > 0 and (olds <= 0).mean() <= (1 - level) / 2:
-        # The improvement is a ratio, undefined in a resample in which a scores 0. If more of these occur than lie below
-        # the interval, the rest would not give a valid interval.
-        improvement = (new - old) / old * 100
-        ratios = (news - olds)[olds > 0] / olds[olds > 0] * 100
-        improvements = improvement + widening * (ratios - improvement)
-        low, high = (float(bound) for bound in np.quantile(improvements, [(1 - level) / 2, (1 + level) / 2]))
-        interval = (low, high)
-        detectable = _detectable_errors(settled_at) * float(improvements.std())
+    if resamples.percentages is not None:
+        bounds = np.quantile(resamples.percentages, [(1 - level) / 2, (1 + level) / 2])
+        interval = (float(bounds[0]), float(bounds[1]))
+        detectable = _detectable_errors(settled_at) * float(resamples.percentages.std())
+    difference = float(overall(b.mean(axis=0))) - float(overall(a.mean(axis=0)))
     return Evidence(
         interval_percentage=interval,
         probability_better=better,
         smallest_detectable_percentage=detectable,
-        more_posts=_more_posts(count, new - old, float(differences.std()), better, settled_at),
+        more_posts=_more_posts(count, difference, float(differences.std()), better, settled_at),
         settled_at=settled_at,
         num_predictions=count,
-        block_length=length,
-        resamples=len(means),
+        block_length=block_length(count),
+        resamples=len(differences),
         seed=SEED,
         level=level,
     )

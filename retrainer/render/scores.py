@@ -94,7 +94,7 @@ def show_comparison(comparison: Comparison) -> None:
     # Costs cover all forecasts, scores only the posts that both versions forecast: costs follow below.
     metrics = [metric for metric in get_model_type(comparison.model_type).metrics if not metric.is_tally]
     title = _count_forecasts(comparison.num_predictions, origin, "posts")
-    show_metrics(title, metrics, _add_skill(comparison.model_type, sides), judged="B")
+    show_metrics(title, metrics, add_skill(comparison.model_type, sides), judged="B")
     _show_differences(comparison.differences, "A", "B")
     if comparison.evidence is not None:
         console.paragraph(describe_evidence("B", comparison.evidence))
@@ -119,7 +119,7 @@ def run_sides(result: RunResult) -> tuple[Sides, int]:
         "production": comparison.metrics_a,
         "naive": comparison.naive_metrics,
     }
-    return _add_skill(result.model_type, sides), comparison.num_predictions
+    return add_skill(result.model_type, sides), comparison.num_predictions
 
 
 def metric_rows(metrics: Sequence[Metric], sides: Sides) -> tuple[list[str], list[tuple[Metric, list[str]]]]:
@@ -146,7 +146,7 @@ def show_metrics(title: str, metrics: Sequence[Metric], sides: Sides, *, judged:
             metric.label,
             *values,
             _against_naive(metric, first.get(metric.key), naive.get(metric.key)),
-            _good_value(metric, first.get(metric.key)),
+            good_value(metric, first.get(metric.key)),
         )
         for metric, values in rows
     ]
@@ -175,7 +175,7 @@ def describe_evidence(name: str, evidence: Evidence) -> str:
     return f"{sentence}; minimum detectable effect {evidence.smallest_detectable_percentage:.1f}% (80% power)"
 
 
-def _add_skill(model_type: ModelTypeName, sides: Sides) -> Sides:
+def add_skill(model_type: ModelTypeName, sides: Sides) -> Sides:
     """Add to each side its skill over the naive forecast on the same posts."""
     naive = sides.get("naive")
     if not naive:
@@ -187,7 +187,8 @@ def _add_skill(model_type: ModelTypeName, sides: Sides) -> Sides:
     }
 
 
-def _good_value(metric: Metric, value: float | None) -> str:
+def good_value(metric: Metric, value: float | None) -> str:
+    """Return what a good value is, and whether this one is; empty if neither is known."""
     if metric.threshold is None or value is None:
         return ""
     sign, bound = metric.threshold

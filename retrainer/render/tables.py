@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 from retrainer import console
@@ -18,10 +17,11 @@ from retrainer.render.cells import (
     format_stream,
     moment_heading,
 )
+from retrainer.render.ledger import describe_event, describe_reason, flatten_options
 from retrainer.render.scores import show_recorded_evaluation
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from retrainer.algorithms import Importance
     from retrainer.console import Styled
@@ -34,22 +34,6 @@ if TYPE_CHECKING:
     from retrainer.render.documents.project import PluginDocument
 
 MAX_REJECTED_SHOWN = 10
-
-# What happened to a version, by the action of the ledger entry.
-_EVENTS = {
-    "promotion": "was promoted to production",
-    "rollback": "was put back into production",
-    "rejection": "was not promoted",
-    "archive": "was archived",
-    "restore": "was restored",
-    "prune": "was pruned: its files were deleted",
-    "pin": "was pinned",
-    "unpin": "was unpinned",
-    "import": "was imported",
-    "degraded": "was found worse on live posts, and kept",
-    "ab_start": "became the challenger of an A/B test",
-    "ab_end": "was the challenger of an A/B test that ended",
-}
 
 
 def show_history(
@@ -247,7 +231,7 @@ def show_version(
     Args:
         live: its score on live posts; None without any.
     """
-    options = ", ".join(f"{key}: {_format_option(value)}" for key, value in _flatten(version.hyperparameters))
+    options = ", ".join(f"{name}: {value}" for name, value in flatten_options(version.hyperparameters))
     state = f"{', in production' if version.is_production else ''}{', pinned' if version.pinned else ''}"
     for label, value in (
         ("Version", version.version_id),
@@ -279,39 +263,11 @@ def show_version(
         console.paragraph(_describe_entry(entry, version.version_id))
 
 
-def _flatten(options: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield each option and its value; those of a mapping as `algorithms.prophet.growth`."""
-    for name, value in options.items():
-        if isinstance(value, dict) and value:
-            yield from _flatten(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
-
-
-def _format_option(value: Any) -> str:
-    """Return the value of an option as the settings file has it."""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
 def _describe_entry(entry: LedgerEntry, version_id: str) -> str:
     """Return a sentence about what happened to a version, with the scores behind it."""
-    if version_id not in {entry.version_id, entry.to_version_id}:
-        event = f"was replaced by {entry.to_version_id} ({entry.action})"
-    elif entry.action in {"promotion", "rollback"} and entry.from_version_id:
-        event = f"{_EVENTS[entry.action]}, replacing {entry.from_version_id}"
-    else:
-        event = _EVENTS[entry.action]
     actor = f"({'automatically, ' if entry.automatic else ''}{entry.actor})"
-    reason = f"{entry.reason.rstrip('.')}{_format_scores(entry.evidence)}."
-    return f"{format_minute(entry.recorded_at)} UTC: it {event} {actor}. {reason}"
-
-
-def _format_scores(evidence: Mapping[str, Any]) -> str:
-    old, new, naive = (evidence.get(key) for key in ("metrics_a", "metrics_b", "baseline_metrics"))
-    if not (old and new and naive):
-        return ""
-    scores = f"{new['overall_score']:.4f} against {old['overall_score']:.4f}, naive {naive['overall_score']:.4f}"
-    return f": {scores}, on the same {evidence['num_predictions']} posts"
+    event = describe_event(entry, version_id)
+    return f"{format_minute(entry.recorded_at)} UTC: it {event} {actor}. {describe_reason(entry)}"
 
 
 def show_prunable(prunable: Sequence[Prunable], short_ids: Mapping[str, str], *, with_stream: bool = False) -> None:

@@ -11,6 +11,7 @@ from retrainer.errors import CostLimitReached
 from retrainer.replay import workdir as workdirs
 from retrainer.replay.budget import require_max_cost
 from retrainer.replay.cached_algorithm import AlgorithmCache
+from retrainer.replay.latest import record_latest
 from retrainer.replay.on_cluster import describe_work, prefetching_on
 from retrainer.replay.plan import plan_steps, resolve_span
 from retrainer.replay.policies import build_policies
@@ -69,9 +70,11 @@ def replay(
 ) -> ReplayReport:
     """Replay a model type's past under several policies, without touching the project's database and models.
 
+    The results are kept in the project as those of the latest replay: see `latest`.
+
     Args:
         runtime: where the algorithms come from.
-        now: later posts are not read.
+        now: later posts are not read; it is recorded as the time of the replay.
         start: the time of the first step, UTC.
         end: no step is taken at or after this time, and no later post is used; None for the last post.
         policies: in addition to the three that every replay has; see `build_policies`.
@@ -118,7 +121,10 @@ def replay(
                 run.sandbox.close()
     results = [(run.policy, run.results) for run in runs]
     _log_failures([result for _, steps in results for result in steps if result.failed])
-    return report(model_type, span, results, ending, history.times)
+    found = report(model_type, span, results, ending, history.times)
+    if any(policy.live is not None for policy in found.policies):
+        record_latest(project, found, now)
+    return found
 
 
 def _take_steps(
