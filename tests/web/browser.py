@@ -92,8 +92,8 @@ class Tab:
         """Open a page of the server."""
         self.expected_status = status
         answer = self.page.goto(self.origin + path)
-        if answer is not None and answer.status != status:
-            self._note(f"{path}: status {answer.status} instead of {status}")
+        assert answer is not None, path
+        assert answer.status == status, f"{path}: {answer.text()[:300]}"
         return self
 
     def click(self, name: str, *, role: Literal["link", "button"] = "button") -> None:

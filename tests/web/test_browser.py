@@ -77,11 +77,11 @@ PAGES = [
 
 @pytest.mark.parametrize("pattern", PAGES)
 def test_a_page_has_no_fault_at_any_width_light_or_dark(pattern: str, site: Site, browser: Browser) -> None:
-    problems = {}
+    problems: dict[str, list[str]] = {}
     for width in WIDTHS:
         for scheme in SCHEMES:
             with tab(browser, site.server.url, width=width, scheme=scheme) as visit:
-                found = visit.open(site.path(pattern)).inspect()
+                for problem in visit.open(site.path(pattern)).inspect():
+                    problems.setdefault(problem, []).append(f"{width} {scheme}")
                 assert TOKEN not in visit.page.content()
-            problems |= {f"{width} {scheme}": found} if found else {}
-    assert not problems
+    assert not problems, "\n".join(f"{where}: {problem}" for problem, where in problems.items())
