@@ -1,4 +1,4 @@
-"""A headless Chromium that reports what is wrong with a page: the console, requests elsewhere, and what axe-core finds."""
+"""A headless Chromium that reports the faults of a page: of the console, requests elsewhere, and those of axe-core."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.programs import installed
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Dialog, Page
 
 Scheme = Literal["light", "dark"]
 WIDTHS = (375, 768, 1440)  # pixels: a telephone, a tablet, a screen
@@ -64,14 +64,18 @@ class Tab:
         self.page.set_default_timeout(PATIENCE)
         self.page.on("console", lambda message: self._note(f"console: {message.type}: {message.text}"))
         self.page.on("pageerror", lambda error: self._note(f"script: {error}"))
-        self.page.on("dialog", lambda dialog: (self._note(f"dialog: {dialog.message}"), dialog.dismiss()))
+        self.page.on("dialog", self._dismiss)
         self.page.on("request", lambda request: self._check_address(request.url))
         self.page.on("requestfailed", lambda request: self._note(f"failed: {request.url}: {request.failure}"))
         self.page.on("response", lambda answer: self._check_status(answer.url, answer.status))
 
+    def _dismiss(self, dialog: Dialog) -> None:
+        self._note(f"dialog: {dialog.message}")
+        dialog.dismiss()
+
     def _note(self, problem: str) -> None:
         # Chromium itself reports a document with the status of an error.
-        if self.expected_status != 200 and f"status of {self.expected_status} " in problem:  # noqa: PLR2004
+        if self.expected_status != 200 and f"status of {self.expected_status} " in problem:
             return
         if "net::ERR_ABORTED" in problem and "/events" in problem:  # a stream of events ends when the page is left
             return
@@ -85,7 +89,7 @@ class Tab:
             self._note(f"request elsewhere: {url}")
 
     def _check_status(self, url: str, status: int) -> None:
-        if status >= 400 and status != self.expected_status:  # noqa: PLR2004
+        if status >= 400 and status != self.expected_status:
             self._note(f"status {status}: {url}")
 
     def open(self, path: str, *, status: int = 200) -> Tab:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, NamedTuple
 
-import httpx2
 import pytest
 
 from tests.api.conftest import TOKEN
@@ -14,7 +12,6 @@ from tests.web.conftest import served
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from playwright.sync_api import Browser
 
