@@ -16,15 +16,14 @@ from retrainer.web.rendering import Frame, Page, render_page
 from retrainer.web.site import Visit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Collection
     from typing import Any
 
     from starlette.requests import Request
 
     from retrainer.web.sessions import Session
-    from retrainer.web.site import Caching, Site, Work
-
-    View = Callable[[Visit], Page]
+    from retrainer.web.site import Site
+    from retrainer.web.specs import PageSpec
 
 log = logging.getLogger(__name__)
 
@@ -51,28 +50,10 @@ class PageResponse(Response):
         super().__init__(content, status_code, {**PAGE_HEADERS, **(headers or {})})
 
 
-def page(
-    path: str,
-    view: View,
-    *,
-    about: Literal["stream", "project"] = "stream",
-    parameters: Collection[str] = (),
-    work: Work = "inspect",
-    cached: Caching = "briefly",
-) -> Route:
-    """Return the route of a page.
-
-    Args:
-        path: its address; the view finds the parts in braces in `visit.path`.
-        view: returns the page. It runs in a thread, with its rendering, and raises RetrainerError for an error page.
-        about: whether the page shows one stream, that of `?stream=` or the only one, or finds out by itself.
-        parameters: the names of the parameters of the address, besides `stream`.
-        work: the kind of thread: `look` for a few queries, `inspect` for what may load a version, `forecast` for what
-            may make forecasts.
-        cached: as for the endpoints of the API: `always` while the database does not change, `without runs` while no
-            run is in progress either, `briefly` for a second.
-    """
-    known = {"stream", *parameters}
+def route_of(spec: PageSpec) -> Route:
+    """Return the route of a page."""
+    path, view, work, cached = spec.path, spec.view, spec.work, spec.cached
+    known = {"stream", *spec.parameters}
 
     async def endpoint(request: Request) -> Response:
         site = get_site(request)
@@ -84,7 +65,7 @@ def page(
             key = (path, tuple(request.path_params.items()), tuple(sorted(query.items())), session is not None)
 
             def compute() -> bytes:
-                visit = visit_of(request, query, session, about)
+                visit = visit_of(request, query, session, spec.about)
                 made = view(visit)
                 return render_page(made, Frame.around(made, visit))
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from retrainer.web.pages import page
 from retrainer.web.rendering import Page
+from retrainer.web.specs import page
 
 if TYPE_CHECKING:
     from retrainer.web.site import Visit
