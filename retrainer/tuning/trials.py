@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from optuna.exceptions import TrialPruned
 
 from retrainer.errors import RetrainerError, wrap_unexpected
+from retrainer.tuning.costs import BudgetSpent
 from retrainer.tuning.objective import mean_and_error
 from retrainer.tuning.search_space import ALGORITHM as ALGORITHM_PARAMETER
 from retrainer.tuning.search_space import suggest
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from optuna import Trial
     from pydantic import BaseModel
 
-    from retrainer.algorithms.budget import Budget
     from retrainer.tuning.objective import Objective
     from retrainer.tuning.queue import TrialQueue
     from retrainer.tuning.results import TrialResult
@@ -63,7 +63,7 @@ def run_trial(queue: TrialQueue, trial: Trial, objective: Objective) -> TrialRes
     """
     with queue.keep_alive(trial):
         try:
-            values = _score_folds(objective, trial)
+            values = _score_folds(queue, trial, objective)
         except TrialPruned:
             queue.prune(trial)
         except BudgetSpent:
@@ -84,10 +84,6 @@ def run_trial(queue: TrialQueue, trial: Trial, objective: Objective) -> TrialRes
     return trial_result(queue.read(trial))
 
 
-class BudgetSpent(Exception):
-    """One more paid forecast could exceed the budget of the study."""
-
-
 def _score_folds(queue: TrialQueue, trial: Trial, objective: Objective) -> list[float]:
     """Return the value of a trial, with its cost if that is an objective.
 
@@ -103,12 +99,14 @@ def _score_folds(queue: TrialQueue, trial: Trial, objective: Objective) -> list[
     trial.set_user_attr(OPTIONS, options.model_dump(mode="json"))
     is_default = DEFAULT_OF in known.user_attrs  # what others are compared with is scored in full
     values: list[float] = list(known.user_attrs.get(FOLD_VALUES, ()))
-    budget = objective.budget.of_trial(trial.number) if space.is_paid else None
+    cost = objective.budget.of_trial(trial.number) if space.is_paid and objective.budget is not None else None
     for number, bounds in enumerate(plan.folds):
         if number == len(values):
-            values.append(_score_fold(objective, space, options, bounds, budget))
+            try:
+                values.append(objective.value(objective.evaluate(space, options, bounds, cost)))
+            finally:
+                trial.set_user_attr(COST, 0.0 if cost is None else cost.limit_and_use()[1])
             trial.set_user_attr(FOLD_VALUES, values)
-            trial.set_user_attr(COST, 0.0 if budget is None else budget.limit_and_use()[1])
         if plan.cost_objective:  # Optuna prunes a single objective only
             continue
         if number not in known.intermediate_values:
@@ -119,3 +117,11 @@ def _score_folds(queue: TrialQueue, trial: Trial, objective: Objective) -> list[
     mean, error = mean_and_error(values)
     trial.set_user_attr(STANDARD_ERROR, error)
     return [mean, trial.user_attrs[COST]] if plan.cost_objective else [mean]
+
+
+def _options_of(objective: Objective, trial: Trial) -> tuple[SearchSpace, BaseModel]:
+    given = trial.user_attrs.get(GIVEN)
+    if given is None:
+        return suggest(objective.spaces, trial)
+    space = objective.space(given)
+    return space, space.options
