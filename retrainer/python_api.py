@@ -17,7 +17,6 @@ from retrainer.notify import open_runtime
 from retrainer.pipeline import comparing, evaluations, forecast, run
 from retrainer.pipeline.recovery import recover
 from retrainer.pipeline.stale_posts import find_stale_posts, report_stale_posts
-from retrainer.tuning.request import DEFAULT_TRIALS, TuningRequest
 from retrainer.tuning.settings_changes import write_changes
 
 if TYPE_CHECKING:
@@ -86,7 +85,7 @@ def tune(
     *,
     stream: str | None = None,
     algorithms: Sequence[str] = (),
-    trials: int = DEFAULT_TRIALS,
+    trials: int = 30,
     timeout: timedelta | None = None,
     metric: MetricName = "overall_score",
     seed: int = 0,
@@ -114,7 +113,9 @@ def tune(
     Raises:
         RetrainerError: nothing could be tuned, every trial failed, or the run of the winner did.
     """
-    from retrainer.tuning import run as tuning  # noqa: PLC0415  Optuna takes long to import
+    # Optuna takes long to import.
+    from retrainer.tuning import run as tuning  # noqa: PLC0415
+    from retrainer.tuning.request import TuningRequest  # noqa: PLC0415
 
     project = project.choose_stream(stream)
     request = TuningRequest(

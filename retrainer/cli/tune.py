@@ -57,8 +57,9 @@ def tune(
         ),
     ] = None,
     trials: Annotated[
-        int, typer.Option(metavar="N", min=1, max=1_000_000, help="The number of trials of the study.")
-    ] = requests.DEFAULT_TRIALS,
+        int | None,
+        typer.Option(metavar="N", min=1, max=1_000_000, help="The number of trials of the study. By default, 30."),
+    ] = None,
     timeout: Annotated[
         timedelta | None,
         typer.Option(metavar="DURATION", parser=parse_duration, help="Start no trial after this time, such as 30m."),
@@ -135,7 +136,7 @@ def tune(
     request = requests.TuningRequest(
         model_type,
         tuple(dict.fromkeys(algorithm or ())),
-        trials=trials,
+        trials=trials or requests.DEFAULT_TRIALS,
         timeout_seconds=None if timeout is None else timeout.total_seconds(),
         metric=metric,
         seed=seed,

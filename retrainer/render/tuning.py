@@ -137,7 +137,7 @@ def _draw_trials(axes: Axes, report: StudyReport) -> None:
     names = [algorithm.name for algorithm in plan.algorithms]
     for index, name in enumerate(names):
         trials = [trial for trial in complete if trial.algorithm == name]
-        numbers, values = [trial.number for trial in trials], [trial.value for trial in trials]
+        numbers, values = [trial.number for trial in trials], [trial.value or 0.0 for trial in trials]
         errors = [trial.standard_error or 0.0 for trial in trials]
         axes.errorbar(numbers, values, yerr=errors, fmt="o", color=f"C{index}", markersize=4, linewidth=0.8, label=name)
     best: list[float] = []

@@ -112,7 +112,7 @@ def _require_tunable(policy: Policy, algorithm: LoadedAlgorithm) -> None:
         )
     if algorithm.description.paid:
         raise UsageError(
-            f"--policy '{policy.name}': the forecasts of '{algorithm.name}' cost money, and a replay would tune it often",
+            f"--policy '{policy.name}': the forecasts of '{algorithm.name}' cost money, so it is not tuned in a replay",
             hint="Omit tuned, or choose another algorithm",
         )
 

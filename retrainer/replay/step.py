@@ -174,7 +174,7 @@ def _retrain(
     *,
     tunes: bool,
 ) -> dict[str, Any]:
-    """Retrain like `train --as-of`, or tune, and return what the step's result says. A failed run changes no version."""
+    """Retrain like `train --as-of`, or tune, and return what the step's result says. A failed run changes nothing."""
     tuned = None
     try:
         if tunes and policy.tuning is not None:
