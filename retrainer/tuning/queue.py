@@ -16,20 +16,18 @@ from optuna.trial import TrialState
 
 from retrainer.tuning.leases import explain_end, is_same, keep_renewing, new_lease, renewed
 from retrainer.tuning.locks import hold_lock
+from retrainer.tuning.sampler import TrialSeededSampler
+from retrainer.tuning.study import COST, ERROR, FOLD_VALUES, LEASE, LOSSES, open_pruner
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from optuna.pruners import BasePruner
-    from optuna.samplers import BaseSampler
-    from optuna.storages import RDBStorage
     from optuna.trial import FrozenTrial, Trial
+    from sqlalchemy import URL
 
     from retrainer.tuning.leases import Lease
+    from retrainer.tuning.study import OpenStudy
 
-LEASE = "lease"  # user attributes of a trial
-LOSSES = "losses"
-ERROR = "error"
 FINALIZER = "finalizer"  # of a study
 MAX_LOSSES = 2  # of a trial, such as one that needs more memory than there is; then it has failed
 POLL_SECONDS = 0.5  # while other processes work on the last trials
@@ -45,33 +43,25 @@ class TrialQueue:
         total: the number of trials wanted.
     """
 
-    def __init__(
-        self,
-        storage: RDBStorage,
-        study_name: str,
-        total: int,
-        *,
-        sampler: Callable[[int], BaseSampler],
-        pruner: BasePruner,
-    ) -> None:
+    def __init__(self, study: OpenStudy, total: int) -> None:
         """Open the queue of a study.
 
         Args:
-            storage: where the study is kept.
-            study_name: its name.
+            study: the study.
             total: the number of trials wanted.
-            sampler: returns the sampler of a trial by the number of the trial: one with a seed of its own, so that a
-                trial does not depend on which process runs it.
-            pruner: of the study.
         """
-        self.study_name = study_name
+        self.study_name = study.name
         self.total = total
-        self._storage = storage
-        self._cache = optuna.storages.get_storage(storage)
-        self._study_id = storage.get_study_id_from_name(study_name)
-        self._sampler = sampler
-        self._pruner = pruner
+        self._study = study
+        self._storage = study.storage
+        self._cache = optuna.storages.get_storage(study.storage)
+        self._study_id = study.storage.get_study_id_from_name(study.name)
         self._leases: dict[int, Lease] = {}
+
+    @property
+    def url(self) -> URL:
+        """The URL of the storage."""
+        return self._storage.engine.url
 
     def claim(self) -> Trial | None:
         """Claim a trial to run; None if none is left that no living process works on.
@@ -93,9 +83,12 @@ class TrialQueue:
                 return None
             self._leases[trial_id] = new_lease()
             self._storage.set_trial_user_attr(trial_id, LEASE, self._leases[trial_id])
-        number = self._storage.get_trial(trial_id).number
+        # An object of its own for each trial: Optuna's keeps the trials that it has read.
         study = optuna.load_study(
-            study_name=self.study_name, storage=self._cache, sampler=self._sampler(number), pruner=self._pruner
+            study_name=self.study_name,
+            storage=self._cache,
+            sampler=TrialSeededSampler(self._study.plan.seed),
+            pruner=open_pruner(),
         )
         return optuna.Trial(study, trial_id)
 
@@ -138,6 +131,14 @@ class TrialQueue:
         with self._lock():
             if self._owns(trial):
                 self._set_waiting(_id(trial))
+
+    def read(self, trial: Trial) -> FrozenTrial:
+        """Return a trial as it is now."""
+        return self._storage.get_trial(_id(trial))
+
+    def dearest_fold(self) -> float:
+        """Return the cost of the dearest fold so far, as the mean of its trial, in US dollars."""
+        return max((_cost_per_fold(trial) for trial in self._trials()), default=0.0)
 
     def is_finished(self) -> bool:
         """Whether as many trials as are wanted are finished, and none waits or runs."""
@@ -228,7 +229,7 @@ class TrialQueue:
         self._storage.set_trial_state_values(trial_id, TrialState.WAITING)
 
     def _owns(self, trial: Trial) -> bool:
-        stored = self._storage.get_trial(_id(trial))
+        stored = self.read(trial)
         lease = stored.user_attrs.get(LEASE)
         return stored.state == TrialState.RUNNING and is_same(lease, self._leases[_id(trial)])
 
@@ -243,3 +244,9 @@ class TrialQueue:
 
 def _id(trial: Trial) -> int:
     return trial._trial_id  # noqa: SLF001  the storage's calls take no other
+
+
+def _cost_per_fold(trial: FrozenTrial) -> float:
+    folds = len(trial.user_attrs.get(FOLD_VALUES, ()))
+    cost: float = trial.user_attrs.get(COST, 0.0)
+    return cost / folds if folds else 0.0

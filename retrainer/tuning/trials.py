@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 from optuna.exceptions import TrialPruned
 
-from retrainer.errors import RetrainerError, wrap_unexpected
-from retrainer.tuning.costs import BudgetSpent
+from retrainer.errors import CostLimitReached, RetrainerError, wrap_unexpected
 from retrainer.tuning.objective import mean_and_error
 from retrainer.tuning.search_space import ALGORITHM as ALGORITHM_PARAMETER
 from retrainer.tuning.search_space import suggest
@@ -27,7 +26,9 @@ if TYPE_CHECKING:
     from optuna import Trial
     from pydantic import BaseModel
 
+    from retrainer.registry.budgets import SharedBudget
     from retrainer.tuning.objective import Objective
+    from retrainer.tuning.plan import FoldBounds
     from retrainer.tuning.queue import TrialQueue
     from retrainer.tuning.results import TrialResult
     from retrainer.tuning.search_space import SearchSpace
@@ -57,7 +58,7 @@ def run_trial(queue: TrialQueue, trial: Trial, objective: Objective) -> TrialRes
     the shared budget does not pay for, waits to be tried again.
 
     Raises:
-        BudgetSpent: one more paid forecast could exceed the budget of the study.
+        CostLimitReached: one more paid forecast could exceed the budget of the study.
         KeyboardInterrupt: it was interrupted.
         DatabaseError: the storage failed.
     """
@@ -66,7 +67,7 @@ def run_trial(queue: TrialQueue, trial: Trial, objective: Objective) -> TrialRes
             values = _score_folds(queue, trial, objective)
         except TrialPruned:
             queue.prune(trial)
-        except BudgetSpent:
+        except CostLimitReached:
             queue.release(trial)
             raise
         except Exception as error:
@@ -91,7 +92,7 @@ def _score_folds(queue: TrialQueue, trial: Trial, objective: Objective) -> list[
 
     Raises:
         TrialPruned: it is worse than the median of the trials on the first folds.
-        BudgetSpent: a fold could not be paid for.
+        CostLimitReached: a fold could not be paid for.
     """
     plan, known = objective.plan, queue.read(trial)
     space, options = _options_of(objective, trial)
@@ -99,13 +100,17 @@ def _score_folds(queue: TrialQueue, trial: Trial, objective: Objective) -> list[
     trial.set_user_attr(OPTIONS, options.model_dump(mode="json"))
     is_default = DEFAULT_OF in known.user_attrs  # what others are compared with is scored in full
     values: list[float] = list(known.user_attrs.get(FOLD_VALUES, ()))
-    cost = objective.budget.of_trial(trial.number) if space.is_paid and objective.budget is not None else None
+    spent: float = known.user_attrs.get(COST, 0.0)
+    is_paid = space.algorithm.description.paid
+    cost = objective.budget.of_trial(trial.number) if is_paid and objective.budget is not None else None
     for number, bounds in enumerate(plan.folds):
         if number == len(values):
+            if objective.budget is not None and is_paid and not is_default:
+                objective.budget.require(queue.dearest_fold())
             try:
-                values.append(objective.value(objective.evaluate(space, options, bounds, cost)))
+                values.append(_score_fold(objective, space, options, bounds, cost))
             finally:
-                trial.set_user_attr(COST, 0.0 if cost is None else cost.limit_and_use()[1])
+                trial.set_user_attr(COST, spent := 0.0 if cost is None else cost.limit_and_use()[1])
             trial.set_user_attr(FOLD_VALUES, values)
         if plan.cost_objective:  # Optuna prunes a single objective only
             continue
@@ -116,7 +121,7 @@ def _score_folds(queue: TrialQueue, trial: Trial, objective: Objective) -> list[
             raise TrialPruned(f"after {number + 1} of {len(plan.folds)} folds")
     mean, error = mean_and_error(values)
     trial.set_user_attr(STANDARD_ERROR, error)
-    return [mean, trial.user_attrs[COST]] if plan.cost_objective else [mean]
+    return [mean, spent] if plan.cost_objective else [mean]
 
 
 def _options_of(objective: Objective, trial: Trial) -> tuple[SearchSpace, BaseModel]:
@@ -125,3 +130,10 @@ def _options_of(objective: Objective, trial: Trial) -> tuple[SearchSpace, BaseMo
         return suggest(objective.spaces, trial)
     space = objective.space(given)
     return space, space.options
+
+
+def _score_fold(
+    objective: Objective, space: SearchSpace, options: BaseModel, bounds: FoldBounds, cost: SharedBudget | None
+) -> float:
+    with objective.open_budget(*([] if cost is None else [cost])) as budget:
+        return objective.value(objective.evaluate(space.algorithm, options, bounds, budget))
