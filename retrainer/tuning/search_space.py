@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from retrainer.algorithms.manager import list_algorithms
+from retrainer.algorithms.trial_views import ConfiguredTrial, OutsideOfSpace, PrefixedTrial
 from retrainer.errors import AlgorithmError, UsageError
 from retrainer.pipeline.loading import load_configured_algorithm
-from retrainer.tuning.trial_views import ConfiguredTrial, OutsideOfSpace, PrefixedTrial
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -17,7 +17,6 @@ from retrainer.web.site import Visit
 
 if TYPE_CHECKING:
     from collections.abc import Collection
-    from typing import Any
 
     from starlette.requests import Request
 
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SEE_OTHER = 303
+NOT_FOUND = 404
 SERVER_ERROR = 500
 RETRY_SECONDS = "5"
 MAX_CHARACTERS = 300  # of a parameter
@@ -39,6 +39,10 @@ PAGE_HEADERS = {
     "Referrer-Policy": "same-origin",  # with `no-referrer`, browsers send the forms of a page without its origin
     "Cache-Control": "no-store",
 }
+
+
+class NoStream(UsageError):
+    """A page is about one stream of several, and none is named."""
 
 
 class PageResponse(Response):
@@ -62,18 +66,21 @@ def route_of(spec: PageSpec) -> Route:
         try:
             query = read_parameters(request, known)
             session = find_session(request)
+            notice = session.take_notice() if session is not None else None
             key = (path, tuple(request.path_params.items()), tuple(sorted(query.items())), session is not None)
 
             def compute() -> bytes:
                 visit = visit_of(request, query, session, spec.about)
                 made = view(visit)
-                return render_page(made, Frame.around(made, visit))
+                return render_page(made, Frame.around(made, visit, notice))
 
-            if cached == "never":
+            if cached == "never" or notice is not None:
                 return PageResponse(await site.threads.run(work, compute))
             keep = site.answers.no_runs if cached == "without runs" else site.streams.are_in_database
             get = site.answers.get
             return PageResponse(await site.threads.run(work, get, key, compute, keep, may_be_old=cached == "briefly"))
+        except NoStream:
+            return see("/")
         except RetrainerError as error:
             return await answer_error(request, error)
 
@@ -148,19 +155,29 @@ def visit_of(
 
     Raises:
         UnknownName: there is no such stream.
-        UsageError: there are several, and none is named.
+        NoStream: there are several, and none is named.
     """
     site, stream = get_site(request), query.get("stream")
-    project = site.streams.choose(stream) if about == "stream" else site.project
+    try:
+        project = site.streams.choose(stream) if about == "stream" else site.project
+    except UsageError as error:
+        if stream is not None:
+            raise
+        raise NoStream(error.message) from error
     rest = {name: value for name, value in query.items() if name != "stream"}
     return Visit(site, project, stream, datetime.now(UTC), dict(request.path_params), rest, session)
 
 
-async def answer_error(request: Request, error: RetrainerError, **values: Any) -> Response:
+def render(request: Request, made: Page) -> bytes:
+    """Render a page that has no view, or that shows a form of the session."""
+    visit = visit_of(request, {}, find_session(request))
+    return render_page(made, Frame.around(made, visit))
+
+
+async def answer_error(request: Request, error: RetrainerError) -> Response:
     """Answer with the page of an error: one line, and what to do."""
     if error.http_status >= SERVER_ERROR:
         log.error("%s", error)
     headers = {"Retry-After": RETRY_SECONDS} if isinstance(error, DatabaseError | ServerBusy) else {}
-    visit = visit_of(request, {}, find_session(request))
-    made = Page("error.html", "Not found" if error.http_status == 404 else "Error", {"error": error, **values})  # noqa: PLR2004
-    return PageResponse(render_page(made, Frame.around(made, visit)), error.http_status, headers)
+    made = Page("error.html", "Not found" if error.http_status == NOT_FOUND else "Error", {"error": error})
+    return PageResponse(render(request, made), error.http_status, headers)

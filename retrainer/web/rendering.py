@@ -54,6 +54,7 @@ class Frame:
         stream: the stream that the page is about, if there are several or the address names it.
         now: the time that the page was made at, UTC.
         can_sign_in: whether there is a token to log in with.
+        notice: what the visitor has just done.
     """
 
     project: str
@@ -62,18 +63,23 @@ class Frame:
     current: str
     signed_in: bool
     can_sign_in: bool
+    notice: str | None = None
 
     @classmethod
-    def around(cls, page: Page, visit: Visit) -> Frame:
+    def around(cls, page: Page, visit: Visit, notice: str | None = None) -> Frame:
         """Return the frame of a page."""
         name, can_sign_in = visit.site.project.folder.name, visit.site.token is not None
-        return cls(name, page.stream or visit.stream, visit.now, page.current, visit.signed_in, can_sign_in)
+        return cls(name, page.stream or visit.stream, visit.now, page.current, visit.signed_in, can_sign_in, notice)
 
     def link(self, path: str, **parameters: object) -> str:
         """Return the address of another page about the same stream; parameters of None are left out."""
-        wanted = {"stream": self.stream, **parameters}
-        query = urlencode({name: value for name, value in wanted.items() if value is not None})
-        return f"{quote(path)}?{query}" if query else quote(path)
+        return address_of(path, **{"stream": self.stream, **parameters})
+
+
+def address_of(path: str, **parameters: object) -> str:
+    """Return an address; parameters of None are left out."""
+    query = urlencode({name: value for name, value in parameters.items() if value is not None})
+    return f"{quote(path)}?{query}" if query else quote(path)
 
 
 @cache

@@ -30,9 +30,15 @@ class Session:
 
     Attributes:
         csrf: what each form of the session carries.
+        notices: what was done, to be shown once.
     """
 
     csrf: str
+    notices: list[str] = field(default_factory=list)
+
+    def take_notice(self) -> str | None:
+        """Return what was done and not shown yet."""
+        return self.notices.pop() if self.notices else None
 
 
 class Sessions:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, ParamSpec, Protocol, TypeVar
 
-from retrainer.web.sessions import Sessions
+from retrainer.web.sessions import LoginLimit, Sessions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping
@@ -119,6 +119,7 @@ class Site:
     token: str | None
     protect_reads: bool
     sessions: Sessions = field(default_factory=Sessions)
+    logins: LoginLimit = field(default_factory=LoginLimit)
 
 
 @dataclass(frozen=True)

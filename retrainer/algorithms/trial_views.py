@@ -105,7 +105,10 @@ class _TrialView(BaseTrial):
 
 
 class PrefixedTrial(_TrialView):
-    """A trial whose parameters get a prefix, so that the names of several algorithms do not collide."""
+    """A trial whose parameters get a prefix, so that the names of several algorithms do not collide.
+
+    For the `search_space` of an algorithm that calls others: it hands their hooks such a trial.
+    """
 
     def __init__(self, trial: BaseTrial, prefix: str) -> None:
         super().__init__()
