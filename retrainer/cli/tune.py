@@ -122,9 +122,7 @@ def tune(
     """
     workers = WorkerOptions(backend, scheduler, address)
     workers.validate(jobs)
-    if plot is not None:
-        plots.require_format(plot)
-        projects.require_foreign("--plot", plot, context.obj)
+    check_plot(plot, context)
     if show:
         _refuse_with_show(algorithm=algorithm, timeout=timeout, jobs=jobs, backend=backend, apply=apply)
         _show(context, model_type, stream, study_name, plot, as_json=as_json)
