@@ -7,16 +7,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from retrainer.evaluation.bootstrap import resample_improvement, score_interval
-from retrainer.model_types import get_model_type
+from retrainer.model_types import MODEL_TYPE_NAMES, get_model_type
 from retrainer.render.charts import calibration, comparisons, errors, forecasts, scores, style
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from numpy.typing import NDArray
 
     from retrainer.evaluation.comparison import Comparison
     from retrainer.evaluation.evaluate import Evaluation
     from retrainer.model_types import ModelTypeName
+    from retrainer.model_types.base import Reliability
     from retrainer.model_types.timing import TimingForecasts
+    from retrainer.pipeline.loading import ScoreIntervals
+    from retrainer.registry.tables import LedgerEntry, ModelEvaluation, TrainingRun
     from retrainer.render.charts.chart import Chart
     from retrainer.render.charts.style import Line
 
@@ -24,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def of_evaluation(evaluation: Evaluation) -> list[Chart | None]:
-    """Return the charts of an evaluation: the scores, where it is better than naive, and of timing the distributions."""
+    """Return the charts of an evaluation: the scores, the posts on which it beats naive, and those of the forecasts."""
     kind, kept = get_model_type(evaluation.model_type), evaluation.scored
     naive = kind.score_components(*kind.select(evaluation.naive_forecasts, evaluation.targets, kept))
     own, times = evaluation.contributions_on(kept), evaluation.origins.time[kept]
@@ -35,6 +40,44 @@ def of_evaluation(evaluation: Evaluation) -> list[Chart | None]:
     if evaluation.model_type == "timing":
         charts += of_timing(times, evaluation.forecasts, evaluation.naive_forecasts, evaluation.targets.wait_hours)
     return charts
+
+
+def of_recorded(
+    evaluation: ModelEvaluation, intervals: ScoreIntervals | None, reliability: Sequence[Reliability]
+) -> list[Chart | None]:
+    """Return the charts of a recorded evaluation: the scores and the reliability.
+
+    Args:
+        evaluation: the evaluation.
+        intervals: of its scores; None if they are not known.
+        reliability: empty for content.
+    """
+    found = intervals or (None, None)
+    sides = (
+        ("version", evaluation.metrics, style.VERSION),
+        ("naive forecast", evaluation.baseline_metrics, style.NAIVE),
+    )
+    rows = [
+        scores.ScoreInterval(label, metrics["overall_score"], _clip(interval), line)
+        for (label, metrics, line), interval in zip(sides, found, strict=True)
+    ]
+    title = f"{evaluation.model_version_id}: scores of {evaluation.num_predictions:,} posts"
+    return [scores.intervals(title, rows), calibration.reliability(reliability)]
+
+
+def of_runs(
+    runs: Sequence[TrainingRun], entries: Sequence[LedgerEntry], naive: Mapping[str, float]
+) -> list[Chart | None]:
+    """Return the scores of the runs of each model type; see `scores.history`."""
+    return [
+        scores.history(
+            name,
+            [run for run in runs if run.model_type == name],
+            [entry for entry in entries if entry.model_type == name],
+            naive,
+        )
+        for name in MODEL_TYPE_NAMES
+    ]
 
 
 def of_timing(
@@ -79,7 +122,11 @@ def of_comparison(comparison: Comparison) -> list[Chart | None]:
     naive = kind.score_components(*kind.select(a.naive_forecasts, a.targets, both))
     sides = a.contributions_on(both), b.contributions_on(both)
     names = comparison.version_a, comparison.version_b
-    drawn = {names[0]: (sides[0], style.OTHER), names[1]: (sides[1], style.VERSION), "naive forecast": (naive, style.NAIVE)}
+    drawn = {
+        names[0]: (sides[0], style.OTHER),
+        names[1]: (sides[1], style.VERSION),
+        "naive forecast": (naive, style.NAIVE),
+    }
     overall = kind.overall_score
     return [
         _scores(comparison.model_type, drawn),
