@@ -251,8 +251,8 @@ def _show_outcome(summary: StudySummary) -> None:
     if outcome.winner is not None and outcome.gain_on_folds is not None:
         gained = _format_difference(summary.plan, outcome.gain_on_folds)
         console.paragraph(
-            f"Trial {outcome.winner} gains {gained} over the configured options on the folds among which it was chosen, "
-            "which is too high an estimate."
+            f"Trial {outcome.winner} gains {gained} over the configured options on the folds by which it was chosen. "
+            "This estimate is too high."
         )
     gain = outcome.held_back
     reason = outcome.reason if gain is None else f"on the held-back fold, {_describe_gain(summary.plan, gain)}"

@@ -80,7 +80,7 @@ def test_without_apply_the_lines_for_the_settings_file_are_printed(tunable: Runn
     hours = json.loads(tunable("show", "timing@production", "--json").out)["hyperparameters"]["hours"]
     assert f"timing_model:\n    tunable:\n      hours: {hours}" in done.out
     assert "Kept: on the held-back fold, its gain is +" in done.out
-    assert "too high an estimate" in done.out
+    assert "This estimate is too high." in done.out
     assert "Importance of the parameters: tunable.hours 100%" in done.out
 
 

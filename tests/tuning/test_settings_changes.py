@@ -15,6 +15,7 @@ from tests.conftest import NOW, open_project, regular_posts, runtime_of
 if TYPE_CHECKING:
     from pathlib import Path
 
+
 def text_of(folder: Path) -> str:
     return (folder / "config" / "config.yaml").read_text()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-TUNABLE = '''
+TUNABLE = """
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 from retrainer.algorithms import Algorithm, hookimpl
@@ -34,7 +34,7 @@ def predict(model, posts, origins):
 
     wait = np.full(len(origins), model["hours"])
     return TimingForecasts(np.repeat(wait[:, None], 99, axis=1), wait)
-'''
+"""
 
 
 def tunable_algorithm(name: str = "tunable", *, suggest: str = "pass", train: str = "pass") -> str:
