@@ -74,7 +74,7 @@ def test_of_several_streams_only_the_tuned_one_changes(folder: Path) -> None:
 
 
 def test_options_that_would_be_merged_with_others_are_not_written(folder: Path) -> None:
-    members = {"prophet": {}, "baseline": {}}
+    members: dict[str, object] = {"prophet": {}, "baseline": {}}
     path = folder / "config" / "config.yaml"
     own = {"n*": {"timing_model": {"algorithm": "ensemble", "ensemble": {"members": members}}}}
     path.write_text(path.read_text().replace("streams: {}", f"streams: {own}"))
