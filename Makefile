@@ -6,7 +6,7 @@ STAMP := .venv/.installed
 PYTEST := $(BIN)/python -m pytest --dist worksteal -n 2
 
 .PHONY: help demo test test-slow soak test-lowest coverage screens lint format docs docs-picture clean \
-	bench bench-registry bench-timing bench-futures bench-content bench-scale bench-evidence bench-claude bench-replay bench-policies bench-api bench-import bench-fleet bench-live bench-live-update bench-drift
+	bench bench-registry bench-timing bench-futures bench-content bench-scale bench-evidence bench-claude bench-replay bench-policies bench-api bench-import bench-fleet bench-live bench-live-update bench-drift bench-pages browser docs-pages
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,8 +17,13 @@ demo: $(PRODUCT)  ## install retrainer alone (a minute), then train, promote, ro
 test: lint  ## lint and run the fast tests (5 minutes on 2 cores)
 	$(PYTEST) -n 3  # many tests wait
 
-test-slow: $(STAMP)  ## run the slow tests: kills, races, wheels, cron, load, real posts
+test-slow: $(STAMP) browser  ## run the slow tests: kills, races, wheels, cron, load, browser, real posts
 	$(PYTEST) -m slow
+
+browser:  ## install Chromium for the tests of the pages, where this is Debian and you are root; else they are skipped
+	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && \
+		DEBIAN_FRONTEND=noninteractive apt-get install -qq --yes --no-install-recommends chromium; } || \
+		echo "No Chromium: the tests of the pages in a browser will be skipped. Install the Debian package chromium."
 
 soak: $(STAMP)  ## run the soak tests: hundreds of kills on both databases, long fuzzing and load (hours)
 	$(PYTEST) -m soak
@@ -44,6 +49,9 @@ docs: $(STAMP)  ## build the documentation into site/
 
 docs-picture: $(STAMP)  ## record the demo again for the picture in README
 	$(BIN)/python docs/record_terminal.py
+
+docs-pages: $(STAMP) browser  ## make the pictures of the pages in docs/images, of a project of synthetic posts
+	$(BIN)/python -m docs.record_pages
 
 clean:  ## delete the virtual environments and everything generated
 	rm -rf .venv .venv-lowest .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage* site dist
@@ -126,6 +134,10 @@ bench-drift: $(STAMP)  ## hold the test for drift against river's detectors, on 
 BEFORE ?=
 bench-api: $(STAMP)  ## measure the REST API beside a bare FastAPI application, and beside the git revision BEFORE
 	BEFORE='$(BEFORE)' $(BIN)/python -m benchmarks.api
+
+POSTS ?= 1000000
+bench-pages: $(STAMP)  ## measure the overview page with 10 and with 10,000 versions, and POSTS posts
+	$(BIN)/python -m benchmarks.pages --posts '$(POSTS)'
 
 ROWS ?= 1000000
 bench-import: STREAMS = 1

@@ -42,10 +42,16 @@ def filled_project(folder: Path, versions: int) -> tuple[Project, list[str]]:
         for _ in range(2)
         if (run := retrain(project, RUNTIME, "timing", datetime.now(UTC)).run)
     ]
+    add_old_versions(project, versions - 2)
+    return project, real
+
+
+def add_old_versions(project: Project, count: int) -> None:
+    """Record archived versions and their rejected runs: copies of the first ones there are."""
     start = datetime(2015, 1, 1, tzinfo=UTC)
     model, past_run, entry = (_first_row(project, table) for table in (ModelVersion, TrainingRun, LedgerEntry))
-    version_ids = [f"baseline_timing_old_{number:06d}" for number in range(versions - 2)]
-    times = [start + timedelta(hours=6 * number) for number in range(versions - 2)]
+    version_ids = [f"baseline_timing_old_{number:06d}" for number in range(count)]
+    times = [start + timedelta(hours=6 * number) for number in range(count)]
     pairs = list(zip(version_ids, times, strict=True))
     old = {"status": "archived", "is_production": False, "promoted_at": None}
     with project.registry.database.write() as session:
@@ -67,7 +73,6 @@ def filled_project(folder: Path, versions: int) -> tuple[Project, list[str]]:
         for table, values in ((ModelVersion, rows), (TrainingRun, runs), (LedgerEntry, decisions)):
             if values:
                 session.execute(insert(table), values)
-    return project, real
 
 
 def _first_row(project: Project, table: type[ModelVersion | TrainingRun | LedgerEntry]) -> dict[str, object]:

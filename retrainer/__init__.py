@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         retrain,
         start_ab_test,
         stop_ab_test,
+        tune,
     )
 
 __version__ = "0.1.0"
@@ -39,6 +40,7 @@ __all__ = [
     "retrain",
     "start_ab_test",
     "stop_ab_test",
+    "tune",
 ]
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 ENV_PREFIX = "RETRAINER_"  # of the variables that set keys
-MAY_HOLD_SECRETS = {"database", "posts", "notifications"}
+MAY_HOLD_SECRETS = {"database", "posts", "notifications", "tuning"}
 
 Key = tuple[str, ...]  # such as ("retraining", "test_split")
 
@@ -273,6 +273,11 @@ class LiveSettings(StreamLiveSettings):
     false_rollback_rate: Annotated[float, Field(gt=0, lt=1)] = 0.1
 
 
+class TuningSettings(_Section):
+    storage_url: Text | None = None
+    keep_studies: Count = 20
+
+
 class StreamSettings(_Section):
     """What the streams of a pattern have of their own. A key that is not set is as for all streams."""
 
@@ -292,6 +297,7 @@ class Settings(_Section):
     content_model: ContentModelSettings = ContentModelSettings()
     retraining: RetrainingSettings = RetrainingSettings()
     live: LiveSettings = LiveSettings()
+    tuning: TuningSettings = TuningSettings()
     notifications: NotificationSettings = NotificationSettings()
     api: ApiSettings = ApiSettings()
     streams: Annotated[dict[StreamName, StreamSettings], BeforeValidator(_none_is_empty)] = {}

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
     from numpy.typing import NDArray
+    from optuna.trial import BaseTrial
 
     from retrainer.algorithms import ModelTypeName, Origins
 
@@ -28,6 +29,8 @@ class BaselineOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
+    # timing: of the last training gaps to learn from. null: all of them.
+    last_gaps: Annotated[int, Field(ge=10)] | None = None
     window: Annotated[int, Field(ge=1, le=MAX_WINDOW)] = 20  # content: of the last posts to choose from
 
 
@@ -44,11 +47,11 @@ def algorithm() -> Algorithm:
 
 
 @hookimpl
-def train(posts: pd.DataFrame, model_type: ModelTypeName) -> dict[str, Any]:
+def train(posts: pd.DataFrame, config: BaselineOptions, model_type: ModelTypeName) -> dict[str, Any]:
     """Learn the gaps; the medoid needs no training."""
     from retrainer_baseline import gaps  # noqa: PLC0415  numpy and pandas are slow to import
 
-    return gaps.train(posts) if model_type == "timing" else {}
+    return gaps.train(posts, config.last_gaps) if model_type == "timing" else {}
 
 
 @hookimpl
@@ -87,3 +90,11 @@ def explain(model: dict[str, Any], config: BaselineOptions, model_type: ModelTyp
     if model_type == "timing":
         return gaps.explain(model)
     return [Importance("last posts", float(config.window), "posts", "the most typical of them is the forecast")]
+
+
+@hookimpl
+def search_space(trial: BaseTrial, model_type: ModelTypeName) -> dict[str, Any]:
+    """Try how far to look back."""
+    if model_type == "timing":
+        return {"last_gaps": trial.suggest_categorical("last_gaps", [None, 50, 100, 200, 500, 1000, 2000, 5000])}
+    return {"window": trial.suggest_int("window", 2, 200, log=True)}

@@ -18,9 +18,16 @@ MAX_GAPS = 20_000  # more are reduced to so many quantiles
 _MAX_SILENCE_LEVEL = 0.99  # a silence beyond this quantile of the gaps is treated as that quantile
 
 
-def train(posts: pd.DataFrame) -> dict[str, Any]:
-    """Return the sorted gaps between the training posts, in hours, and their number before any reduction."""
+def train(posts: pd.DataFrame, last: int | None = None) -> dict[str, Any]:
+    """Return the sorted gaps between the training posts, in hours, and their number before any reduction.
+
+    Args:
+        posts: the training posts, in order.
+        last: how many of the last gaps count; None for all.
+    """
     times = utc_times(posts)
+    if last is not None:
+        times = times[-last - 1 :]
     gaps = np.sort(hours_between(times[:-1], times[1:]))
     count = len(gaps)
     if count > MAX_GAPS:

@@ -15,6 +15,7 @@ from retrainer.algorithms import Algorithm, CostEstimate, hookimpl
 
 if TYPE_CHECKING:
     import pandas as pd
+    from optuna.trial import BaseTrial
 
     from retrainer.algorithms import Budget, ContentForecast, Origins
 
@@ -135,3 +136,13 @@ def estimate(model: dict[str, Any], posts: pd.DataFrame, origins: Origins, confi
 
     requests = build_requests(model, posts, origins, config)
     return sum((estimate_request(request, config) for request in requests), CostEstimate())
+
+
+@hookimpl
+def search_space(trial: BaseTrial) -> dict[str, Any]:
+    """Try which posts the model sees. The model itself is a matter of the price."""
+    return {
+        "examples": trial.suggest_int("examples", 0, 60),
+        "examples_from_last": trial.suggest_int("examples_from_last", 100, 10_000, log=True),
+        "recent_posts": trial.suggest_int("recent_posts", 0, 30),
+    }

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import pandas as pd
+    from optuna.trial import BaseTrial
 
     from retrainer.algorithms import Origins, TimingForecasts
     from retrainer_ensemble.model import EnsembleModel
@@ -97,3 +98,11 @@ def load(directory: Path) -> EnsembleModel:
     from retrainer_ensemble.files import load_model  # noqa: PLC0415
 
     return load_model(directory)
+
+
+@hookimpl
+def search_space(trial: BaseTrial, config: EnsembleOptions) -> dict[str, Any]:
+    """Try the options of those members that have a search space."""
+    from retrainer_ensemble.member_options import suggest_members  # noqa: PLC0415
+
+    return {"members": suggest_members(trial, config.members)}

@@ -13,6 +13,7 @@ from retrainer.errors import ConfigError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from optuna.trial import BaseTrial
     from pydantic import BaseModel
 
     from retrainer.algorithms import LoadedAlgorithm
@@ -63,3 +64,16 @@ def validate_members(given: Mapping[Any, Any], *, recorded: bool) -> dict[str, B
         read = member.recorded_options if recorded else member.options
         options[member.name] = read(own or {}, "timing", parents=("ensemble", "members"))
     return options
+
+
+def suggest_members(trial: BaseTrial, members: Mapping[str, BaseModel]) -> dict[str, Any]:
+    """Return the options of the members that a trial suggests; a member without a search space keeps its own."""
+    from retrainer.algorithms import PrefixedTrial  # noqa: PLC0415  optuna is slow to import
+
+    suggested = {}
+    for name, options in members.items():
+        member = load_member(name)
+        if "search_space" in member.hook_names:
+            own = PrefixedTrial(trial, f"members.{name}.")
+            suggested[name] = member.search_space(own, options, "timing").model_dump()
+    return suggested

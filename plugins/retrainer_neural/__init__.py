@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import pandas as pd
+    from optuna.trial import BaseTrial
 
     from retrainer.algorithms import Origins, TimingForecasts
     from retrainer_neural.storage import NeuralModel
@@ -83,3 +84,13 @@ def load(directory: Path) -> NeuralModel:
     from retrainer_neural.storage import load_model  # noqa: PLC0415
 
     return load_model(directory)
+
+
+@hookimpl
+def search_space(trial: BaseTrial) -> dict[str, Any]:
+    """Try smaller and larger networks, and more and fewer posts. More networks only cost more time."""
+    return {
+        "units": trial.suggest_int("units", 8, 128, log=True),
+        "components": trial.suggest_int("components", 2, 16, log=True),
+        "max_posts": trial.suggest_int("max_posts", 1_000, 50_000, log=True),
+    }

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
     from numpy.typing import NDArray
+    from optuna.trial import BaseTrial
 
     from retrainer.algorithms import Origins, TimingForecasts
 
@@ -99,3 +100,12 @@ def simulate(
 def explain(model: dict[str, Any]) -> list[Importance]:
     """Return the feature importance, measured on the training gaps."""
     return [Importance(**stored) for stored in model.get("importances", [])]
+
+
+@hookimpl
+def search_space(trial: BaseTrial) -> dict[str, Any]:
+    """Try how much of the past the weekly profile is fitted to, and whether the activity may rise or fall."""
+    return {
+        "weeks": trial.suggest_int("weeks", 4, 104, log=True),
+        "trend": trial.suggest_categorical("trend", [False, True]),
+    }

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from retrainer.algorithms.manager import LoadedAlgorithm, load_algorithm
     from retrainer.algorithms.point_rule import PointRule, best_constant
     from retrainer.algorithms.recalibration import RECALIBRATION_GAPS, PseudoOrigins, Recalibration
+    from retrainer.algorithms.trial_views import PrefixedTrial
     from retrainer.model_types import ModelTypeName
     from retrainer.model_types.base import Origins, hours_between, utc_times
     from retrainer.model_types.content import ContentForecast, ContentTargets, normalize_text, similarity
@@ -35,6 +36,7 @@ __all__ = [
     "ModelTypeName",
     "Origins",
     "PointRule",
+    "PrefixedTrial",
     "PseudoOrigins",
     "Recalibration",
     "TimingForecasts",
@@ -55,6 +57,7 @@ _LAZY_NAMES = {
     "retrainer.algorithms.manager": ("LoadedAlgorithm", "load_algorithm"),
     "retrainer.algorithms.point_rule": ("PointRule", "best_constant"),
     "retrainer.algorithms.recalibration": ("RECALIBRATION_GAPS", "PseudoOrigins", "Recalibration"),
+    "retrainer.algorithms.trial_views": ("PrefixedTrial",),
     "retrainer.redaction": ("without_secrets",),
     "retrainer.model_types": ("ModelTypeName",),
     "retrainer.model_types.base": ("Origins", "hours_between", "utc_times"),

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
     from numpy.typing import NDArray
+    from optuna.trial import BaseTrial
 
     from retrainer.algorithms.budget import Budget
     from retrainer.model_types import ModelTypeName
@@ -216,6 +217,23 @@ class AlgorithmHooks:
 
         :param model: what `load` returned.
         :param config: the options that the model was trained with.
+        """
+
+    @hookspec(firstresult=True)
+    def search_space(
+        self, trial: BaseTrial, config: BaseModel, model_type: ModelTypeName
+    ) -> Mapping[str, Any] | BaseModel:
+        """Return options to try, taken from an Optuna trial, for `retrainer tune`. Optional.
+
+        Must depend on the arguments alone. The configured options should lie in the space: a parameter with the name of
+        an option (`members.prophet.weeks` for a nested one) is then known to start from its configured value.
+
+        :param trial: Optuna's trial: `trial.suggest_int("weeks", 4, 104, log=True)`. The study records each parameter
+            with the algorithm's name in front.
+        :param config: the configured options, which the search starts from.
+        :param model_type: `timing` or `content`, for an algorithm that supports both.
+        :return: the options that differ from the configured ones, as in config.yaml under the algorithm's name; or all
+            options, as an instance of the `config` class. Empty if the algorithm has nothing to tune for this type.
         """
 
     @hookspec(firstresult=True)

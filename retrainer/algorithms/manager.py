@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
@@ -22,7 +23,7 @@ from retrainer.algorithms.events import (
     register_plugin,
 )
 from retrainer.algorithms.hookspecs import OPTIONAL_RESULTS, REQUIRED_HOOKS, Algorithm, CostEstimate, Importance
-from retrainer.config import explain_options_error
+from retrainer.config import explain_options_error, merge
 from retrainer.entry_points import (
     ALGORITHM_NAME,
     ALGORITHMS,
@@ -31,17 +32,17 @@ from retrainer.entry_points import (
     installed_algorithms,
     package_of,
 )
-from retrainer.errors import AlgorithmError, RetrainerError, UnknownName, UsageError, did_you_mean
+from retrainer.errors import AlgorithmError, ConfigError, RetrainerError, UnknownName, UsageError, did_you_mean
 from retrainer.files import private_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
     import numpy as np
     import pandas as pd
     import pluggy
     from numpy.typing import NDArray
+    from optuna.trial import BaseTrial
 
     from retrainer.model_types import ModelTypeName
     from retrainer.model_types.base import Origins
@@ -318,6 +319,24 @@ class LoadedAlgorithm:
             return [_check_importance(importance) for importance in importances]
         except (ValueError, TypeError) as error:
             self._fail("explain", f"returned {error}", error)
+
+    def search_space(self, trial: BaseTrial, config: BaseModel, model_type: ModelTypeName) -> BaseModel:
+        """Return the options that the plugin takes from an Optuna trial, over the configured ones.
+
+        Raises:
+            UsageError: the plugin has no search space.
+        """
+        if "search_space" not in self.hook_names:
+            raise UsageError(f"the algorithm '{self.name}' has no search space")
+        found = self._call("search_space", trial=trial, config=config, model_type=model_type)
+        if isinstance(found, self.description.config):
+            return found
+        if not isinstance(found, Mapping):
+            self._fail("search_space", f"returned a {type(found).__name__} instead of a mapping of options")
+        try:
+            return self.options(merge(config.model_dump(), dict(found)), model_type)
+        except ConfigError as error:
+            self._fail("search_space", f"returned invalid options: {error}", error)
 
     def save(self, model: Any, directory: Path) -> list[str]:
         """Write the model's files and return their names, relative to the directory, sorted.

@@ -53,6 +53,8 @@ SIMULATED_PATHS = 400
 # In probability: a share of independent futures is this far off once in a thousand times, one of stratified ones never.
 SIMULATION_TOLERANCE = 0.1
 
+RANDOM_TRIALS = 20  # of a search space
+
 
 class ConformanceError(AssertionError):
     """An algorithm does not conform. Names the check and what was observed."""
@@ -370,6 +372,38 @@ def check_explanations_are_deterministic(case: _Case) -> None:
         raise ConformanceError(f"{case.label}: explain returned {first}, and then {second}")
 
 
+def check_the_search_space_is_valid(case: _Case) -> None:
+    """`search_space`, if implemented, returns valid options, the same for the same trial, and contains the defaults."""
+    algorithm = case.algorithm
+    if "search_space" not in algorithm.hook_names:
+        return
+    import optuna  # noqa: PLC0415  slow to import, and only needed here
+
+    from retrainer.algorithms.trial_views import ConfiguredTrial, OutsideOfSpace  # noqa: PLC0415
+
+    defaults = algorithm.options({}, case.model_type)
+    trial = ConfiguredTrial(defaults)
+    try:
+        reached = algorithm.search_space(trial, defaults, case.model_type)
+    except RetrainerError as error:
+        if not isinstance(error.__cause__, OutsideOfSpace):
+            raise
+        raise ConformanceError(
+            f"{case.label}: its default options lie outside of its search space: the parameter '{error.__cause__}' "
+            "has no such value, or no option has its name"
+        ) from error
+    if reached != defaults:
+        raise ConformanceError(f"{case.label}: the default values of its search space give {reached}, not {defaults}")
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    for _ in range(RANDOM_TRIALS):
+        random = study.ask()
+        options = algorithm.search_space(random, case.options, case.model_type)
+        repeated = algorithm.search_space(optuna.trial.FixedTrial(random.params), case.options, case.model_type)
+        if options != repeated:
+            raise ConformanceError(f"{case.label}: search_space returned {options} for a trial, and then {repeated}")
+
+
 CHECKS: tuple[Callable[[_Case], None], ...] = (
     check_forecasts_are_deterministic,
     check_later_posts_do_not_matter,
@@ -387,6 +421,7 @@ CHECKS: tuple[Callable[[_Case], None], ...] = (
     check_forecasts_shift_with_the_posts,
     check_simulations_agree_with_forecasts,
     check_explanations_are_deterministic,
+    check_the_search_space_is_valid,
 )
 
 

@@ -15,13 +15,15 @@ from retrainer.api.cache import AnswerCache, VersionCache
 from retrainer.api.dependencies import AppState
 from retrainer.api.errors import add_error_handlers
 from retrainer.api.metrics import Metrics, MetricsMiddleware
-from retrainer.api.middleware import PUBLIC_PATHS, AccessMiddleware
+from retrainer.api.middleware import PUBLIC_PATHS, AccessMiddleware, HeadersMiddleware
 from retrainer.api.project_metrics import ProjectMetrics
 from retrainer.api.routes import ab_tests, health, live, read, streams, write
 from retrainer.api.routes.read import PAID_PREFIXES
 from retrainer.api.runs import RunStarter
 from retrainer.api.streams import Streams
 from retrainer.render.documents.base import documents_by_name
+from retrainer.web.routes import ROUTES
+from retrainer.web.site import Site
 
 if TYPE_CHECKING:
     from fastapi.routing import APIRoute
@@ -57,9 +59,9 @@ class Application(FastAPI):
 
 
 def create_app(project: Project, runtime: Runtime, auth: Auth, threads: Threads) -> FastAPI:
-    """Create the application for one project.
+    """Create the application for one project: the REST API and the pages.
 
-    It serves no pages that show the OpenAPI document: these load scripts from another site, which could call the API.
+    The pages that FastAPI has for the OpenAPI document load scripts from another site, which could call the API.
     """
     metrics = Metrics(threads)
     app = Application(
@@ -71,9 +73,13 @@ def create_app(project: Project, runtime: Runtime, auth: Auth, threads: Threads)
         redoc_url=None,
         redirect_slashes=False,
         generate_unique_id_function=_operation_id,
-        middleware=[Middleware(MetricsMiddleware, metrics=metrics), Middleware(AccessMiddleware, auth=auth)],
+        middleware=[
+            Middleware(HeadersMiddleware),
+            Middleware(MetricsMiddleware, metrics=metrics),
+            Middleware(AccessMiddleware, auth=auth),
+        ],
     )
-    app.state.app_state = AppState(
+    state = AppState(
         project,
         Streams(project),
         runtime,
@@ -85,10 +91,23 @@ def create_app(project: Project, runtime: Runtime, auth: Auth, threads: Threads)
         metrics,
         ProjectMetrics(project),
     )
+    app.state.app_state = state
+    app.state.site = Site(
+        project,
+        runtime,
+        state.streams,
+        threads,
+        state.answers,
+        state.runs,
+        state.cache,
+        auth.token,
+        auth.protect_reads,
+    )
     app.add_route(OPENAPI_PATH, _openapi, include_in_schema=False)
     add_error_handlers(app)
     for module in (read, write, live, ab_tests, streams, health):
         app.include_router(module.router)
+    app.router.routes.extend(ROUTES)
     return app
 
 

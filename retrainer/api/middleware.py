@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from anyio import current_time, fail_after
 from fastapi.routing import APIRoute
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 
 from retrainer.api.auth import is_loopback
 from retrainer.api.errors import failure
+from retrainer.web.routes import is_page
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -26,10 +27,35 @@ MAX_BODY_BYTES = 1_000_000
 CHUNK_SECONDS = 5  # for the next part of a body
 BODY_SECONDS = 30  # for the whole body
 PUBLIC_PATHS = ("/health/live", "/health/ready")
+SECURITY_HEADERS = {  # of every answer that has none of its own; the pages have
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
 _SAME_SITE = {"same-origin", "none"}  # values of Sec-Fetch-Site for requests that no other site made
 _HOST = re.compile(r"(?:(?P<name>[^:\[\]]+)|\[(?P<ipv6>[^\[\]]+)\])(?::[0-9]+)?")
 _CLOSE = {"Connection": "close"}
 _TOO_LARGE = f"the body is larger than {MAX_BODY_BYTES} bytes"
+
+
+class HeadersMiddleware:
+    """Adds the headers that say what a browser may do with an answer."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, and complete the headers of the answer."""
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in SECURITY_HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        await self._app(scope, receive, send_with_headers)
 
 
 class AccessMiddleware:
@@ -53,7 +79,9 @@ class AccessMiddleware:
         has_token = self._auth.accepts(authorization.encode("latin-1") if authorization else None)
         rejection = _reject_framing(headers)
         if rejection is None and not has_token and scope["path"] not in PUBLIC_PATHS:
-            rejection = self._reject_browser(scope, headers) or self._reject_anonymous_read(authorization)
+            rejection = self._reject_browser(scope, headers)
+            if not is_page(scope["path"]):  # a page sends its visitor to the login
+                rejection = rejection or self._reject_anonymous_read(authorization)
         if rejection is not None:
             await rejection(scope, receive, send)
             return
@@ -70,6 +98,8 @@ class AccessMiddleware:
                 f"'{host[:80]}' is not an allowed name of this server",
                 hint="Add it to api.allowed_hosts or --allowed-host, or send the token",
             )
+        if is_page(scope["path"]) and _is_navigation(scope, headers):
+            return None
         own_origin = f"{scope['scheme']}://{host}"
         is_own = {*headers.getlist("origin")} <= {own_origin} and {*headers.getlist("sec-fetch-site")} <= _SAME_SITE
         if not is_own:
@@ -106,6 +136,12 @@ def unauthorized(*, wrong: bool) -> Response:
         hint="Send the header 'Authorization: Bearer TOKEN'",
         headers={"WWW-Authenticate": challenge},
     )
+
+
+def _is_navigation(scope: Scope, headers: Headers) -> bool:
+    """Whether a browser opens the address in a tab, as by a link in a chat: the site of the link cannot read it."""
+    fetch = [headers.getlist(f"sec-fetch-{name}") for name in ("mode", "dest")]
+    return scope["method"] == "GET" and "origin" not in headers and fetch == [["navigate"], ["document"]]
 
 
 def _host_name(host: str) -> str:

@@ -16,6 +16,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from retrainer.api.errors import failure
+from retrainer.api.middleware import SECURITY_HEADERS
 from retrainer.errors import RetrainerError
 from retrainer.logs import RateLimit
 
@@ -31,12 +32,7 @@ HEAD_SECONDS = 10  # from the connection or the last answer until the next reque
 MAX_HEAD_BYTES = 16 * 1024
 SWITCH_SECONDS = 0.0005  # how long a thread may compute before another one, such as that of the event loop, may go on
 READ_SECONDS = 60  # for the caller to read an answer
-SECURITY_HEADERS = [
-    ("X-Content-Type-Options", "nosniff"),
-    ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"),  # the server has no pages
-    ("Referrer-Policy", "no-referrer"),
-    ("Cache-Control", "no-store"),
-]
+_SECURITY_HEADERS = [(name.encode(), value.encode()) for name, value in SECURITY_HEADERS.items()]
 
 
 class _Protocol(H11Protocol):
@@ -83,7 +79,7 @@ class _Protocol(H11Protocol):
         """Answer unless an answer has begun, and close the connection."""
         if self.conn.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
             answer = failure(400, "bad_request", msg.rstrip("."), headers={"Connection": "close"})
-            headers = [*self.server_state.default_headers, *answer.raw_headers]
+            headers = [*self.server_state.default_headers, *_SECURITY_HEADERS, *answer.raw_headers]
             head = h11.Response(status_code=400, headers=headers, reason=b"Bad Request")
             for event in (head, h11.Data(data=bytes(answer.body)), h11.EndOfMessage()):
                 self.transport.write(self.conn.send(event) or b"")
@@ -126,7 +122,6 @@ def create_server(app: FastAPI) -> uvicorn.Server:
         loop="asyncio",
         ws="none",
         server_header=False,
-        headers=SECURITY_HEADERS,
         backlog=BACKLOG,
         timeout_graceful_shutdown=GRACE_SECONDS,
     )

@@ -42,6 +42,7 @@ SET_UP = "Setup"
 
 COMMANDS = {
     "train": _Command("train", RETRAIN, "Train a new version and promote it if it is better."),
+    "tune": _Command("tune", RETRAIN, "Find better options of an algorithm by trial, and train with them."),
     "evaluate": _Command("evaluate", RETRAIN, "Score a version on posts later than its training data."),
     "promote": _Command("versions", RETRAIN, "Promote a version to production."),
     "rollback": _Command("versions", RETRAIN, "Undo the latest promotion of a model type."),

@@ -14,13 +14,14 @@ from retrainer.model_types import get_model_type
 from retrainer.model_types.embeddings import load_semantic_model
 from retrainer.pipeline.comparing import compare_with_production
 from retrainer.pipeline.evaluations import record, require_held_out_window
-from retrainer.pipeline.loading import is_paid, load_configured_algorithm, load_version, version_options
+from retrainer.pipeline.loading import is_paid, load_version, version_options
 from retrainer.pipeline.promotion import complete_run, decide, publish_change
 from retrainer.pipeline.results import Failure, RunResult
 from retrainer.pipeline.retention import archive_old_versions
 from retrainer.pipeline.run_context import RunContext, close_as_failed, record_spending, start_run, track_run
 from retrainer.pipeline.split import load_posts, split_by_time
 from retrainer.pipeline.training import describe, register, train_candidate
+from retrainer.pipeline.tuned_options import load_algorithm_of_run
 from retrainer.pipeline.warm_start import find_warm_start
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from retrainer.model_types import ModelTypeName
     from retrainer.pipeline.split import Split
     from retrainer.pipeline.training import Candidate
+    from retrainer.pipeline.tuned_options import TunedOptions
     from retrainer.project import Project
     from retrainer.registry.tables import ModelVersion, TrainingRun
     from retrainer.runtime import Runtime, Stopwatch
@@ -55,6 +57,7 @@ def retrain(
     as_of: bool = False,
     wait_seconds: float = 0,
     opened: TrainingRun | None = None,
+    tuned: TunedOptions | None = None,
 ) -> RunResult:
     """Retrain one model type: all seven steps, recorded from start to decision.
 
@@ -65,6 +68,7 @@ def retrain(
         as_of: whether `now` is a past time chosen by the user; recorded with the run.
         wait_seconds: how long to wait for another run of this model type to end.
         opened: a run that was opened already; None to start a new one.
+        tuned: the algorithm and options to train with, in place of the configured ones and of `algorithm`.
 
     Raises:
         RunInProgress: another run of this model type is in progress.
@@ -72,7 +76,7 @@ def retrain(
         RetrainerError: the run failed; this is recorded, and production is unchanged.
     """
     project.artifacts.require_own_folder()
-    chosen, options = load_configured_algorithm(project.settings, runtime, model_type, algorithm)
+    chosen, options = load_algorithm_of_run(project.settings, runtime, model_type, algorithm, tuned)
     stopwatch = runtime.stopwatch(now)
     _log_banner(f"{model_type.upper()} MODEL RETRAINING")
     if as_of:
@@ -98,6 +102,8 @@ def retrain(
         # 6: promote or not
         log.info("Checking if new model should be promoted...")
         decision = decide(model_type, comparison, auto_promote=_auto_promote(project, auto_promote))
+        if tuned is not None:
+            decision = tuned.explain(decision)
         record_spending(project.registry, run.run_id, context.budget)
         finished, decision = complete_run(context, decision, version, candidate.model, split.posts, previous)
     # The decision is committed; nothing below can change it.
@@ -154,12 +160,13 @@ def dry_run(
     *,
     algorithm: str | None = None,
     auto_promote: bool | None = None,
+    tuned: TunedOptions | None = None,
 ) -> RunResult:
     """Train, evaluate and compare like `retrain`, and return what would be decided, without recording anything.
 
     Paid forecasts are not made; evaluation, comparison and decision are then None.
     """
-    chosen, options = load_configured_algorithm(project.settings, runtime, model_type, algorithm)
+    chosen, options = load_algorithm_of_run(project.settings, runtime, model_type, algorithm, tuned)
     _log_banner(f"{model_type.upper()} MODEL RETRAINING (DRY RUN: NOTHING IS RECORDED)")
     context = RunContext(project, runtime, model_type, runtime.stopwatch(now), Budget())
     _require_ready(context, chosen, options)
@@ -174,6 +181,8 @@ def dry_run(
         evaluation = _evaluate(context, candidate, split, version)
         comparison = _compare(context, candidate, split, version, evaluation)
     decision = decide(model_type, comparison, auto_promote=_auto_promote(project, auto_promote))
+    if tuned is not None:
+        decision = tuned.explain(decision)
     log.info("It would %sbe promoted. Reason: %s", "" if decision.promote else "not ", decision.reason)
     return RunResult(
         model_type=model_type,

@@ -297,8 +297,14 @@ class Database:
             raise DatabaseError(f"cannot use the database {self.location}: {error.strerror}") from error
 
 
-def create_engine(url: str, folder: Path, *, read_only: bool = False) -> sa.Engine:
+def create_engine(url: str, folder: Path, *, read_only: bool = False, setting: str = "database.url") -> sa.Engine:
     """Create an engine. This opens no connection, but creates the folder of a SQLite file.
+
+    Args:
+        url: an SQLAlchemy URL.
+        folder: the folder that a relative SQLite path starts from.
+        read_only: whether nothing may be written.
+        setting: the key of the URL, for messages.
 
     Raises:
         ConfigError: the URL is invalid, or its driver is not installed.
@@ -308,11 +314,11 @@ def create_engine(url: str, folder: Path, *, read_only: bool = False) -> sa.Engi
         parsed = sa.make_url(url)
     except (ArgumentError, ValueError):  # ValueError: the port is not a number
         raise ConfigError(
-            "database.url is not a database URL",  # the value may hold a password
+            f"{setting} is not a database URL",  # the value may hold a password
             hint="Write it like sqlite:///data/retrainer.db or postgresql+psycopg://user@host/name",
         ) from None
     if "@" in (parsed.host or ""):
-        raise ConfigError("database.url has more than one @", hint="Write %40 for @ in a user name or password")
+        raise ConfigError(f"{setting} has more than one @", hint="Write %40 for @ in a user name or password")
     if parsed.get_backend_name() == "sqlite":
         return create_sqlite_engine(split_url(parsed, url), folder, read_only=read_only)
     if parsed.drivername == "postgres":  # as hosting services give it

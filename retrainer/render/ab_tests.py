@@ -11,7 +11,7 @@ from retrainer.streams import of_stream
 if TYPE_CHECKING:
     from retrainer.live.ab_tests import ABTestState
 
-_OUTCOMES = {
+OUTCOMES = {
     "promoted": "the challenger was promoted",
     "kept": "production was kept",
     "futile": "futile, production was kept",
@@ -28,7 +28,7 @@ def show_test(state: ABTestState, *, several: bool) -> None:
     running = test.status == "running"
     when = f"running since {format_minute(test.started_at)} UTC"
     if not running:
-        when = f"{_OUTCOMES.get(test.outcome or '', test.outcome)} on {format_minute(test.ended_at)} UTC"
+        when = f"{OUTCOMES.get(test.outcome or '', test.outcome)} on {format_minute(test.ended_at)} UTC"
     console.text(f"A/B test of {test.model_type}{of_stream(test.stream, several=several)}, {when}")
     share = f", answers {test.share:g}% of subjects" if running and test.share else ""
     promoted = ", promoted" if test.outcome == "promoted" else ""
@@ -44,8 +44,8 @@ def show_test(state: ABTestState, *, several: bool) -> None:
     if running:
         remaining = max(test.max_posts - state.num_posts, 0)
         console.paragraph(
-            f"Evidence: {_format_evidence(state.evidence_for_challenger)} for the challenger, "
-            f"{_format_evidence(state.evidence_for_production)} for production; {state.threshold:g} decides. "
+            f"Evidence: {format_evidence(state.evidence_for_challenger)} for the challenger, "
+            f"{format_evidence(state.evidence_for_production)} for production; {state.threshold:g} decides. "
             f"Ends undecided after {_count(remaining, 'more post')}, or once the challenger's error can be at most 2% "
             "smaller."
         )
@@ -59,7 +59,7 @@ def _count(count: int, what: str) -> str:
     return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
 
 
-def _format_evidence(evidence: float) -> str:
+def format_evidence(evidence: float) -> str:
     if evidence >= _MOST_EVIDENCE:
         return f"over {_MOST_EVIDENCE:,}"
     return f"{evidence:.1f}"

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 SHOWN_WEEKS = 12
 _LARGE = 100_000  # of e-values
-_NAMES = {"naive": "naive forecast", "previous": "version before", "challenger": "challenger"}
-_VERDICTS: dict[Verdict, Styled | str] = {
+NAMES = {"naive": "naive forecast", "previous": "version before", "challenger": "challenger"}
+VERDICTS: dict[Verdict, Styled | str] = {
     "fine": Styled("fine", "good"),
     "worse_than_naive": Styled("worse than naive", "bad"),
     "worse_than_previous": Styled("worse than before", "bad"),
@@ -42,7 +42,7 @@ def show_live(report: LiveReport, preview: NextTrain | None, *, since: datetime 
     promoted = "" if report.promoted_at is None else f", promoted {format_minute(report.promoted_at)} UTC"
     scored = "" if report.since is None else f", scored on posts after {format_minute(report.since)} UTC"
     console.paragraph(f"{report.model_type.capitalize()}: {report.version_id}{promoted}{scored}")
-    verdict = _VERDICTS[report.verdict]
+    verdict = VERDICTS[report.verdict]
     sentence = Styled(report.sentence, verdict.style) if isinstance(verdict, Styled) else report.sentence
     console.paragraph(sentence)
     if report.weeks:
@@ -52,7 +52,7 @@ def show_live(report: LiveReport, preview: NextTrain | None, *, since: datetime 
         console.text("", f"No live posts since {since:%Y-%m-%d}", "")
     if report.num_posts:
         _show_comparisons(report.comparisons)
-    for line in _notes(report):
+    for line in notes(report):
         console.paragraph(line, indent=2)
     if preview is not None:
         console.paragraph(_describe_review(preview.review), indent=2)
@@ -70,10 +70,10 @@ def _show_weeks(weeks: Sequence[LiveWeek], total: int) -> None:
         "Before": lambda week: _format_score(week.previous),
         "Challenger": lambda week: _format_score(week.challenger),
         "Skill": lambda week: Styled(f"{week.skill:+.3f}", skill_style(round(week.skill, 3))),
-        "CRPS": lambda week: _format_crps(week.live),
-        "CRPS naive": lambda week: _format_crps(week.naive),
-        "In 80%": lambda week: _format_coverage(week.live),
-        "Error so far": lambda week: _format_interval(week.so_far),
+        "CRPS": lambda week: format_crps(week.live),
+        "CRPS naive": lambda week: format_crps(week.naive),
+        "In 80%": lambda week: format_coverage(week.live),
+        "Error so far": lambda week: format_error(week.so_far),
     }
     if not has_crps:
         columns = {name: cell for name, cell in columns.items() if name not in {"CRPS", "CRPS naive", "In 80%"}}
@@ -91,15 +91,15 @@ def _show_weeks(weeks: Sequence[LiveWeek], total: int) -> None:
 def _show_comparisons(comparisons: Sequence[ComparisonReport]) -> None:
     rows = [
         (
-            _NAMES[one.against],
+            NAMES[one.against],
             str(one.num_posts),
             format_score(one.live and one.live.score),
             _format_score(one.other),
-            _format_crps(one.live),
-            _format_crps(one.other),
-            _format_evidence(one.e_worse),
-            _format_evidence(one.e_better),
-            "-" if one.error is None else _format_interval(one.error),
+            format_crps(one.live),
+            format_crps(one.other),
+            format_evidence(one.e_worse),
+            format_evidence(one.e_better),
+            "-" if one.error is None else format_error(one.error),
         )
         for one in comparisons
     ]
@@ -109,30 +109,30 @@ def _show_comparisons(comparisons: Sequence[ComparisonReport]) -> None:
     )
 
 
-def _notes(report: LiveReport) -> list[str | Styled]:
+def notes(report: LiveReport) -> list[str | Styled]:
     """Return what else there is to say, a line each."""
-    notes: list[str | Styled] = []
+    found: list[str | Styled] = []
     if report.model_type == "content" and not report.num_posts:
-        notes.append(
+        found.append(
             "Paid forecasts are scored if they were asked for before the post came: run `retrainer predict content` "
             "regularly."
         )
     naive = report.against("naive")
     if naive is not None and naive.live is not None and naive.live.coverage is not None:
-        notes.append(f"The 80% interval covers {naive.live.coverage:.1%} of the waits.")
+        found.append(f"The 80% interval covers {naive.live.coverage:.1%} of the waits.")
     if report.calibration is not None and report.calibration.word != "too few posts to say":
         fifths = ", ".join(f"{share:.0%}" for share in report.calibration.fifths)
-        notes.append(
+        found.append(
             f"Forecasts are {_CALIBRATION[report.calibration.word]}: the fifths of the forecast distribution hold "
             f"{fifths} of the posts (20% each if calibrated)."
         )
     if report.promise is not None:
-        notes.append(_describe_promise(report.promise))
+        found.append(_describe_promise(report.promise))
     if report.late_posts:
         late = number(report.late_posts, "post")
-        notes.append(f"{late} arrived late and cannot be scored: older than what the live fit knows.")
-    notes += [Styled(f"{drift.sentence.rstrip('.')}.", "warning") for drift in report.drift if drift.alarm]
-    return notes
+        found.append(f"{late} arrived late and cannot be scored: older than what the live fit knows.")
+    found += [Styled(f"{drift.sentence.rstrip('.')}.", "warning") for drift in report.drift if drift.alarm]
+    return found
 
 
 _CALIBRATION = {
@@ -188,7 +188,7 @@ def show_summaries(summaries: Mapping[ModelKey, LiveSummary], short_ids: Mapping
                 str(one.num_posts),
                 format_score(naive.live.score if naive is not None and naive.live is not None else None),
                 "-" if skill is None else Styled(f"{skill:+.3f}", skill_style(skill)),
-                _VERDICTS[one.verdict],
+                VERDICTS[one.verdict],
             )
         )
     columns = ["Stream", "Type", "Live", "Posts", "Score", "Skill", "Verdict"]
@@ -199,15 +199,15 @@ def _format_score(score: Score | None) -> str:
     return format_score(score and score.score)
 
 
-def _format_crps(score: Score | None) -> str:
+def format_crps(score: Score | None) -> str:
     return "-" if score is None or score.crps is None else f"{score.crps:.2f}h"
 
 
-def _format_coverage(score: Score) -> str:
+def format_coverage(score: Score) -> str:
     return "-" if score.coverage is None else f"{score.coverage:.0%}"
 
 
-def _format_interval(interval: ErrorInterval) -> str:
+def format_error(interval: ErrorInterval) -> str:
     """Return by how much the error is larger or smaller, such as `-21 to -8%`."""
     if not interval.is_known:
         return "-"
@@ -215,5 +215,5 @@ def _format_interval(interval: ErrorInterval) -> str:
     return "±0%" if (low, high) == ("+0", "+0") else f"{low} to {high}%"
 
 
-def _format_evidence(value: float) -> str:
+def format_evidence(value: float) -> str:
     return f"{value:.1g}" if value < 1 or value >= _LARGE else f"{value:.0f}"

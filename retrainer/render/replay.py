@@ -39,10 +39,10 @@ def _show_scores(report: ReplayReport) -> None:
             policy.policy.name,
             str(len(scores)),
             f"{scores.score.value:.4f}",
-            _format_interval(scores.score, metrics["overall_score"]),
+            format_interval(scores.score, metrics["overall_score"]),
             f"{scores.naive_score.value:.4f}",
             console.Styled(f"{scores.skill:+.3f}", skill_style(scores.skill)),
-            _format_difference(policy),
+            format_difference(policy),
         )
         for policy, scores in live
     ]
@@ -56,7 +56,7 @@ def _show_scores(report: ReplayReport) -> None:
             *(
                 cell
                 for part in parts
-                for cell in (part.format(scores.parts[part.key].value), _format_interval(scores.parts[part.key], part))
+                for cell in (part.format(scores.parts[part.key].value), format_interval(scores.parts[part.key], part))
             ),
         )
         for policy, scores in live
@@ -76,7 +76,7 @@ def _show_decisions(report: ReplayReport) -> None:
             str(policy.reversed_promotions),
             str(policy.missed),
             f"{policy.seconds:.1f} s",
-            _format_worse_than_naive(policy),
+            format_worse_than_naive(policy),
         )
         for policy in report.policies
     ]
@@ -90,7 +90,7 @@ def _show_decisions(report: ReplayReport) -> None:
         console.table(["Policy", "Tokens", "Cost", "Live cost"], costs, right=["Tokens", "Cost", "Live cost"])
 
 
-def _format_interval(figure: Figure, metric: Metric) -> str:
+def format_interval(figure: Figure, metric: Metric) -> str:
     """Return the interval of a figure in the metric's unit, which the figure beside it shows."""
     if figure.interval is None:
         return "-"
@@ -99,7 +99,7 @@ def _format_interval(figure: Figure, metric: Metric) -> str:
     return f"{low} to {high}"
 
 
-def _format_difference(policy: PolicyReport) -> str:
+def format_difference(policy: PolicyReport) -> str:
     evidence = policy.against_configured
     if evidence is None or evidence.interval_percentage is None:
         return "-"
@@ -107,7 +107,7 @@ def _format_difference(policy: PolicyReport) -> str:
     return f"{low:+.1f} to {high:+.1f}%"
 
 
-def _format_worse_than_naive(policy: PolicyReport) -> str:
+def format_worse_than_naive(policy: PolicyReport) -> str:
     live, worse = policy.naive_comparison
     return f"{worse / live:.0%} of {live.total_seconds() / SECONDS_PER_DAY:.0f} d" if live else "-"
 

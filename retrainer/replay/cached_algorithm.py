@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any
 from retrainer import __version__
 from retrainer.algorithms.budget import Budget
 from retrainer.algorithms.events import EventBus
+from retrainer.algorithms.fingerprint import fingerprint
 from retrainer.algorithms.manager import LoadedAlgorithm
 from retrainer.errors import CostLimitReached
 from retrainer.evaluation.lookahead import check_lookahead
 from retrainer.files import write_files
 from retrainer.model_types import get_model_type
-from retrainer.replay.fingerprint import fingerprint
 from retrainer.replay.store import CachedResult, pack_files, pack_forecasts, unpack_files, unpack_forecasts
 from retrainer.runtime import FrozenStopwatch, Runtime
 

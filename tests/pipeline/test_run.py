@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from retrainer.pipeline.evaluations import evaluate_version
 from retrainer.pipeline.promotion import promote_version, roll_back
 from retrainer.pipeline.run import dry_run, retrain
 from retrainer.pipeline.split import split_by_time
+from retrainer.pipeline.tuned_options import TunedOptions
 from retrainer.posts.sample import sample_posts
 from tests.conftest import NOW, configure, open_project, regular_posts, runtime_of, version_folder
 from tests.plugins_for_tests import timing_algorithm
@@ -65,6 +67,25 @@ def test_a_run_leads_from_posts_to_production(project: Project) -> None:
     assert production.promoted_at is not None
     link = project.models_dir / "timing_model"
     assert link.resolve() == version_folder(project, "timing", production.version_id)
+
+
+def test_a_tuned_run_trains_with_the_tuned_options_and_its_reason_says_so(project: Project) -> None:
+    tuned = TunedOptions("baseline", {"window": 5}, "study_timing_1", 30)
+    first = retrain(project, runtime_of(project), "timing", NOW - timedelta(days=200), tuned=tuned)
+    assert first.run is not None
+    version = project.registry.get_version(str(first.run.model_version_id))
+    assert version.hyperparameters == {"window": 5}
+    note = "; options tuned by 30 trials of study 'study_timing_1'"
+    assert first.run.promotion_reason == f"First timing model: there is no production version to compare with{note}"
+    tuned = replace(tuned, options={"window": 7}, trials=1)
+    rejected = dry_run(project, runtime_of(project), "timing", NOW, tuned=tuned)
+    assert rejected.decision is not None
+    assert not rejected.decision.promote
+    assert rejected.decision.reason.endswith("; options tuned by 1 trial of study 'study_timing_1'")
+    recorded = retrain(project, runtime_of(project), "timing", NOW, tuned=tuned)
+    assert recorded.run is not None
+    assert not recorded.promoted
+    assert recorded.run.promotion_reason == rejected.decision.reason
 
 
 def test_the_specified_split_leaves_75_of_373_posts_for_testing() -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from retrainer.algorithms.fingerprint import fingerprint
 from retrainer.algorithms.manager import load_algorithm
 from retrainer.replay.cached_algorithm import AlgorithmCache
-from retrainer.replay.fingerprint import fingerprint
 from retrainer.replay.sandbox import PostHistory
 from retrainer.replay.store import ReplayStore
 from tests.conftest import regular_posts

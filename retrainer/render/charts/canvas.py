@@ -1,0 +1,158 @@
+"""The area on which a chart is drawn: axes placed by pixels, the legend above them, texts shown on hovering."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from retrainer.escapes import visible
+from retrainer.render.charts import style
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from numpy.typing import NDArray
+
+_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 14, 12, 44
+_LEGEND_ROW = 19
+_CHARACTER = 6.9  # the mean width of one in the legend, at most
+_LEGEND_HANDLE = 48
+_MAX_HITS = 400
+_POINT = 7  # half the size of the area of a point, in pixels
+
+
+class Hit(NamedTuple):
+    """An area that shows a text when a pointer is over it; in pixels from the left upper corner."""
+
+    left: float
+    top: float
+    width: float
+    height: float
+    text: str
+
+
+class Canvas:
+    """Where one chart is drawn.
+
+    Attributes:
+        hits: the areas with texts.
+    """
+
+    def __init__(self, figure: Figure, height: float, below: float = 0) -> None:
+        """Take a part of a figure that is 600 pixels wide.
+
+        Args:
+            figure: the figure.
+            height: of the part, in pixels.
+            below: the height of what is below the part, in pixels.
+        """
+        self.hits: list[Hit] = []
+        self._figure = figure
+        self._height = height
+        self._below = below
+        self._total = figure.get_figheight() * style.PIXELS_PER_INCH
+
+    def axes(
+        self,
+        legend: Sequence[str] = (),
+        *,
+        left: float = _LEFT,
+        right: float = _RIGHT,
+        top: float = _TOP,
+        bottom: float = _BOTTOM,
+    ) -> Axes:
+        """Add axes with margins in pixels.
+
+        Args:
+            legend: the labels that `legend` will show; there is room for them above the axes.
+        """
+        above = top + (_LEGEND_ROW * math.ceil(len(legend) / _legend_columns(legend)) if legend else 0)
+        width, height = style.WIDTH - left - right, self._height - above - bottom
+        return self._figure.add_axes(
+            (left / style.WIDTH, (self._below + bottom) / self._total, width / style.WIDTH, height / self._total)
+        )
+
+    def legend(self, axes: Axes, handles: Sequence[Any] | None = None) -> None:
+        """Add the legend of the axes above them, from the left.
+
+        Args:
+            handles: artists with labels; None for all artists of the axes with one.
+        """
+        found = list(axes.get_legend_handles_labels()[0] if handles is None else handles)
+        labels = [visible(str(handle.get_label())) for handle in found]
+        columns = _legend_columns(labels)
+        # matplotlib fills columns first, a reader reads rows first
+        order = [index for column in range(columns) for index in range(column, len(found), columns)]
+        box = axes.get_position()
+        axes.legend(
+            [found[index] for index in order],
+            [labels[index] for index in order],
+            loc="lower left",
+            bbox_to_anchor=(0, 1 + 8 / (box.height * self._total)),
+            ncols=columns,
+        )
+
+    def hover_points(
+        self, axes: Axes, x: NDArray[Any] | Sequence[Any], y: NDArray[Any] | Sequence[float], texts: Sequence[str]
+    ) -> None:
+        """Show a text for each of n points, given in data coordinates."""
+        places = self._pixels(axes, x, y)
+        for (across, down), text in list(zip(places, texts, strict=True))[:_MAX_HITS]:
+            if np.isfinite(across) and np.isfinite(down):
+                self.hits.append(Hit(across - _POINT, down - _POINT, 2 * _POINT, 2 * _POINT, visible(text)))
+
+    def hover_columns(self, axes: Axes, x: NDArray[Any] | Sequence[Any], texts: Sequence[str]) -> None:
+        """Show a text for each of n ascending places on the x axis, on the whole height of the axes."""
+        left, top, right, bottom = self._edges(axes)
+        across = self._pixels(axes, x, [axes.get_ylim()[0]] * len(texts))[:, 0]
+        bounds = np.concatenate([[left], (across[1:] + across[:-1]) / 2, [right]])
+        if len(texts) > _MAX_HITS:
+            return
+        for index, text in enumerate(texts):
+            start, stop = max(bounds[index], left), min(bounds[index + 1], right)
+            if stop > start:
+                self.hits.append(Hit(start, top, stop - start, bottom - top, visible(text)))
+
+    def hover_rows(self, axes: Axes, texts: Sequence[str]) -> None:
+        """Show a text for each of n rows of the axes, at y = 0, 1, …, n - 1, on their whole width."""
+        left, _, right, _ = self._edges(axes)
+        for index, text in enumerate(texts):
+            (_, one), (_, other) = self._pixels(axes, [axes.get_xlim()[0]] * 2, [index - 0.5, index + 0.5])
+            self.hits.append(Hit(left, min(one, other), right - left, abs(one - other), visible(text)))
+
+    def hover_cells(self, axes: Axes, x: Sequence[float], y: Sequence[float], texts: Sequence[str]) -> None:
+        """Show a text for each of n cells of size 1, whose left lower corners are given in data coordinates."""
+        starts = self._pixels(axes, x, y)
+        stops = self._pixels(axes, [one + 1 for one in x], [one + 1 for one in y])
+        for (x0, y0), (x1, y1), text in zip(starts, stops, texts, strict=True):
+            self.hits.append(Hit(min(x0, x1), min(y0, y1), abs(x1 - x0), abs(y1 - y0), visible(text)))
+
+    def _pixels(
+        self, axes: Axes, x: NDArray[Any] | Sequence[Any], y: NDArray[Any] | Sequence[float]
+    ) -> NDArray[np.float64]:
+        """Return (n, 2) places in pixels from the left upper corner."""
+        sides = axes.convert_xunits(x), axes.convert_yunits(y)  # type: ignore[no-untyped-call]
+        numbers = np.column_stack(sides).astype(np.float64)
+        places = np.asarray(axes.transData.transform(numbers), dtype=np.float64)
+        places[:, 1] = self._below + self._height - places[:, 1]
+        return places
+
+    def _edges(self, axes: Axes) -> tuple[float, float, float, float]:
+        box = axes.get_position()
+        top = self._below + self._height
+        return (
+            box.x0 * style.WIDTH,
+            top - self._total * box.y1,
+            box.x1 * style.WIDTH,
+            top - self._total * box.y0,
+        )
+
+
+def _legend_columns(labels: Sequence[str]) -> int:
+    """Return how many entries fit on a row."""
+    longest = max(len(label) for label in labels) * _CHARACTER + _LEGEND_HANDLE
+    return max(1, min(len(labels), int((style.WIDTH - _LEFT) // longest)))

@@ -1,0 +1,126 @@
+"""Where studies are kept: Optuna's own storage, which `optuna-dashboard` opens."""
+
+from __future__ import annotations
+
+import warnings
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import optuna
+import sqlalchemy as sa
+from optuna.exceptions import ExperimentalWarning, StorageInternalError
+from optuna.storages import RDBStorage
+
+from retrainer.errors import ConfigError, DatabaseError
+from retrainer.files import exclusive_lock
+from retrainer.registry.database import create_engine, location, sqlite_files, translate_error
+from retrainer.registry.liveness import HEARTBEAT_SECONDS, MAX_MISSED_HEARTBEATS
+from retrainer.registry.sqlite import BUSY_TIMEOUT_SECONDS, lock_file
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from retrainer.project import Project
+
+FILE = "tuning.db"
+KEY = "tuning.storage_url"
+
+
+def storage_url(project: Project) -> sa.URL:
+    """Return the URL of the storage: the configured one, or a file beside the project's SQLite file.
+
+    A project on PostgreSQL without `tuning.storage_url` keeps its studies in a file in `.retrainer`.
+
+    Raises:
+        ConfigError: the URL is invalid, or it is that of the project's own tables.
+    """
+    configured = project.settings.tuning.storage_url
+    if configured is None:
+        files = sqlite_files(project.settings.database.url, project.folder)
+        folder = files[0].parent if files else project.folder / ".retrainer"
+        return sa.URL.create("sqlite", database=str(folder / FILE))
+    url = _resolve(configured, project.folder, KEY)
+    own = _resolve(project.settings.database.url, project.folder, "database.url")
+    if _tables_of(url) == _tables_of(own):
+        raise ConfigError(
+            f"{KEY} is the database of the project, whose tables clash with those of Optuna",
+            hint="Use another database, or another schema: add ?options=-csearch_path%3Dtuning to the URL",
+        )
+    return url
+
+
+def storage_file(project: Project) -> Path | None:
+    """Return the file that the studies are kept in; None if they are on a server."""
+    url = storage_url(project)
+    return project.folder / str(url.database) if url.get_backend_name() == "sqlite" else None
+
+
+def open_storage(project: Project) -> RDBStorage:
+    """Open the storage; create it on first use. The caller closes it with `close_storage`.
+
+    Raises:
+        ConfigError: the URL is invalid, or it is that of the project's own tables.
+        DatabaseError: it cannot be opened, or another program made the tables.
+    """
+    optuna.logging.set_verbosity(optuna.logging.CRITICAL)  # what it has to say, we log ourselves
+    url = storage_url(project)
+    if url.get_backend_name() != "sqlite":
+        return _open(url, {"pool_pre_ping": True})
+    path = project.folder / str(url.database)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with exclusive_lock(lock_file(path)):  # two processes must not create the tables at once
+        return _open(url, {"connect_args": {"timeout": BUSY_TIMEOUT_SECONDS}})
+
+
+def close_storage(storage: RDBStorage) -> None:
+    """Close the connections."""
+    storage.remove_session()
+    storage.engine.dispose()
+
+
+@contextmanager
+def storage_errors(url: sa.URL) -> Iterator[None]:
+    """Turn errors of the storage inside the block into errors of one line.
+
+    Raises:
+        DatabaseError: the storage failed.
+    """
+    try:
+        yield
+    except sa.exc.DBAPIError as error:
+        raise translate_error(error, sa.create_engine(url)) from error
+    except StorageInternalError as error:
+        if isinstance(error.__cause__, sa.exc.DBAPIError):
+            raise translate_error(error.__cause__, sa.create_engine(url)) from error
+        raise DatabaseError(f"the studies in {location(sa.create_engine(url))} cannot be used: {error}") from error
+
+
+def _open(url: sa.URL, engine_options: dict[str, object]) -> RDBStorage:
+    with storage_errors(url), warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        try:
+            return RDBStorage(
+                url.render_as_string(hide_password=False),
+                engine_kwargs=engine_options,
+                heartbeat_interval=HEARTBEAT_SECONDS,
+                grace_period=HEARTBEAT_SECONDS * MAX_MISSED_HEARTBEATS,
+                heartbeat_stale_trial_callback=optuna.storages.RetryHeartbeatStaleTrialCallback(),
+            )
+        except (RuntimeError, AssertionError) as error:
+            where = location(sa.create_engine(url))
+            raise DatabaseError(
+                f"{where} holds tables of another program, or of another release of Optuna: {error}",
+                hint=f"Set {KEY} to another database or schema",
+            ) from error
+
+
+def _resolve(url: str, folder: Path, key: str) -> sa.URL:
+    engine = create_engine(url, folder, setting=key)
+    engine.dispose()
+    return engine.url
+
+
+def _tables_of(url: sa.URL) -> tuple[object, ...]:
+    """Return what distinguishes the tables that a URL leads to."""
+    return url.host, url.port or 5432, url.database, url.query.get("options")

@@ -1,0 +1,261 @@
+"""Studies: started, resumed, read, finished and deleted. Their trials are in `trials`."""
+
+from __future__ import annotations
+
+import math
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import optuna
+from optuna.exceptions import DuplicatedStudyError
+from optuna.pruners import MedianPruner
+from optuna.study import StudyDirection
+from optuna.trial import TrialState as OptunaState
+
+from retrainer.errors import UnknownName, did_you_mean
+from retrainer.times import format_time
+from retrainer.tuning.plan import StudyPlan
+from retrainer.tuning.results import Gain, StudyOutcome, StudyReport, StudySummary, TrialResult
+from retrainer.tuning.sampler import TrialSeededSampler
+from retrainer.tuning.storage import close_storage, open_storage, storage_errors, storage_file
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from optuna.storages import RDBStorage
+    from optuna.trial import FrozenTrial
+
+    from retrainer.model_types import ModelTypeName
+    from retrainer.project import Project
+    from retrainer.tuning.results import TrialState
+
+PLAN, CREATED_AT, OUTCOME = "plan", "created_at", "outcome"  # attributes of a study
+# Attributes of a trial. Those that were lost have neither an error nor a value.
+ALGORITHM, OPTIONS, FOLD_VALUES, STANDARD_ERROR = "algorithm", "options", "fold_values", "standard_error"
+COST, ERROR, DEFAULT_OF, GIVEN, PROCESS = "cost_usd", "error", "default_of", "given", "process"
+
+PRUNING_STARTUP_TRIALS = 5  # complete trials, before which none is pruned
+PRUNING_WARMUP_FOLDS = 1  # after which a trial is not pruned yet
+MIN_TRIALS_FOR_IMPORTANCES = 4
+
+_STATES: dict[OptunaState, TrialState] = {
+    OptunaState.WAITING: "waiting",
+    OptunaState.RUNNING: "running",
+    OptunaState.COMPLETE: "complete",
+    OptunaState.PRUNED: "pruned",
+    OptunaState.FAIL: "failed",
+}
+
+
+@dataclass(frozen=True)
+class OpenStudy:
+    """A study whose storage is open.
+
+    Attributes:
+        optuna: the study itself.
+        plan: what it was made for.
+        storage: where it is kept.
+    """
+
+    optuna: optuna.Study
+    plan: StudyPlan
+    storage: RDBStorage
+
+    @property
+    def name(self) -> str:
+        """Its name in the storage."""
+        return self.optuna.study_name
+
+    def trials(self) -> tuple[TrialResult, ...]:
+        """Return the trials as they are now, in the order of their numbers."""
+        return tuple(trial_result(trial) for trial in self.optuna.get_trials(deepcopy=False))
+
+    def outcome(self) -> StudyOutcome | None:
+        """Return how the study ended; None if it is unfinished."""
+        document = self.optuna.user_attrs.get(OUTCOME)
+        return None if document is None else _outcome(document)
+
+    def finish(self, outcome: StudyOutcome) -> None:
+        """Record how the study ended; it is not resumed any more."""
+        self.optuna.set_user_attr(OUTCOME, asdict(outcome))
+
+
+@contextmanager
+def opened_storage(project: Project) -> Iterator[RDBStorage]:
+    """Open the storage of a project's studies, and close it at the end.
+
+    Raises:
+        ConfigError: its URL is invalid.
+        DatabaseError: it cannot be opened, or fails in the block.
+    """
+    storage = open_storage(project)
+    try:
+        with storage_errors(storage.engine.url):
+            yield storage
+    finally:
+        close_storage(storage)
+
+
+def start_or_resume(storage: RDBStorage, plan: StudyPlan, now: datetime) -> OpenStudy:
+    """Return the unfinished study of a plan, or a new one.
+
+    A study's name ends with the start of the hash of its plan, and with a number from the second such study on. So two
+    commands that start at once work on the same one.
+    """
+    stem = f"{plan.stream}_{plan.model_type}_{plan.key[:8]}"
+    number = 1
+    while True:
+        name = stem if number == 1 else f"{stem}_{number}"
+        try:
+            directions = [StudyDirection.MINIMIZE if plan.is_minimised else StudyDirection.MAXIMIZE]
+            directions += [StudyDirection.MINIMIZE] * plan.cost_objective
+            study = optuna.create_study(storage=storage, study_name=name, directions=directions)
+        except DuplicatedStudyError:
+            study = optuna.load_study(storage=storage, study_name=name)
+            if OUTCOME in study.user_attrs:
+                number += 1
+                continue
+        if CREATED_AT not in study.user_attrs:
+            study.set_metric_names([plan.metric, *(["cost_usd"] if plan.cost_objective else [])])
+            study.set_user_attr(PLAN, plan.document())
+            study.set_user_attr(CREATED_AT, format_time(now))
+        return _open(storage, name, plan)
+
+
+def load_study(storage: RDBStorage, name: str) -> OpenStudy:
+    """Return a study by its name.
+
+    Raises:
+        UnknownName: there is none.
+    """
+    known = _names(storage)
+    if name not in known:
+        raise UnknownName(
+            f"unknown study '{name}'", hint=did_you_mean(name, known) or "`retrainer tune --show` lists them"
+        )
+    document = optuna.load_study(storage=storage, study_name=name).user_attrs[PLAN]
+    return _open(storage, name, StudyPlan.from_document(document))
+
+
+def list_studies(project: Project, model_type: ModelTypeName | None = None) -> list[StudySummary]:
+    """Return the studies of the project's stream, newest first; empty if none was ever started."""
+    file = storage_file(project)
+    if file is not None and not file.exists():
+        return []
+    with opened_storage(project) as storage:
+        found = [summarize(load_study(storage, name)) for name in _names(storage)]
+    chosen = [
+        study for study in found if study.plan.stream == project.stream and model_type in {None, study.model_type}
+    ]
+    return sorted(chosen, key=lambda study: study.created_at, reverse=True)
+
+
+def read_study(project: Project, name: str) -> StudyReport:
+    """Return a study with its trials.
+
+    Raises:
+        UnknownName: there is none of this name.
+    """
+    file = storage_file(project)
+    if file is not None and not file.exists():
+        raise UnknownName(f"unknown study '{name}'", hint="No study was ever started here")
+    with opened_storage(project) as storage:
+        return report_study(load_study(storage, name))
+
+
+def summarize(study: OpenStudy) -> StudySummary:
+    """Return a study as it is listed."""
+    trials = study.trials()
+    counts: dict[TrialState, int] = {}
+    for trial in trials:
+        counts[trial.state] = counts.get(trial.state, 0) + 1
+    return StudySummary(
+        name=study.name,
+        created_at=datetime.fromisoformat(study.optuna.user_attrs[CREATED_AT]).astimezone(UTC),
+        plan=study.plan,
+        counts=counts,
+        default=default_trial(study.plan, trials),
+        best=best_trial(study.plan, trials),
+        outcome=study.outcome(),
+    )
+
+
+def report_study(study: OpenStudy) -> StudyReport:
+    """Return a study with its trials."""
+    complete = [trial for trial in study.optuna.get_trials(deepcopy=False) if trial.state == OptunaState.COMPLETE]
+    importances: dict[str, float] = {}
+    if len(complete) >= MIN_TRIALS_FOR_IMPORTANCES and any(trial.params for trial in complete):
+        found = optuna.importance.get_param_importances(study.optuna, target=lambda trial: trial.values[0])
+        importances = {name: value for name, value in found.items() if math.isfinite(value)}
+    pareto = tuple(trial.number for trial in study.optuna.best_trials) if study.plan.cost_objective and complete else ()
+    return StudyReport(summarize(study), study.trials(), importances, pareto)
+
+
+def best_trial(plan: StudyPlan, trials: Sequence[TrialResult]) -> TrialResult | None:
+    """Return the complete trial with the best value, the first of equal ones; None if there is none."""
+    complete = [trial for trial in trials if trial.state == "complete" and trial.value is not None]
+    return max(complete, key=lambda trial: plan.improvement(0.0, trial.value or 0.0), default=None)
+
+
+def default_trial(plan: StudyPlan, trials: Sequence[TrialResult]) -> TrialResult | None:
+    """Return the complete trial of the configured options of the first algorithm; None if there is none yet."""
+    first = plan.algorithms[0].name
+    complete = (trial for trial in trials if trial.state == "complete")
+    return next((trial for trial in complete if trial.is_default and trial.algorithm == first), None)
+
+
+def delete_old_studies(storage: RDBStorage, stream: str, model_type: ModelTypeName, keep: int) -> list[str]:
+    """Delete the oldest finished studies of a stream and type beyond a number; return their names."""
+    studies = [summarize(load_study(storage, name)) for name in _names(storage)]
+    finished = [
+        study
+        for study in studies
+        if study.outcome is not None and (study.plan.stream, study.model_type) == (stream, model_type)
+    ]
+    finished.sort(key=lambda study: study.created_at, reverse=True)
+    for study in finished[keep:]:
+        optuna.delete_study(storage=storage, study_name=study.name)
+    return [study.name for study in finished[keep:]]
+
+
+def trial_result(trial: FrozenTrial) -> TrialResult:
+    """Return a trial as plain data."""
+    attributes = trial.user_attrs
+    state = _STATES[trial.state]
+    if state == "failed" and ERROR not in attributes:
+        state = "lost"
+    duration = trial.duration
+    return TrialResult(
+        number=trial.number,
+        state=state,
+        algorithm=attributes.get(ALGORITHM),
+        options=attributes.get(OPTIONS, {}),
+        params=trial.params,
+        value=trial.values[0] if state == "complete" and trial.values else None,
+        standard_error=attributes.get(STANDARD_ERROR),
+        fold_values=tuple(attributes.get(FOLD_VALUES, ())),
+        cost_usd=attributes.get(COST, 0.0),
+        seconds=None if duration is None else duration.total_seconds(),
+        is_default=attributes.get(DEFAULT_OF) is not None,
+        error=attributes.get(ERROR),
+    )
+
+
+def _names(storage: RDBStorage) -> list[str]:
+    """Return the names of our studies; the storage may hold those of others."""
+    return [study.study_name for study in storage.get_all_studies() if CREATED_AT in study.user_attrs]
+
+
+def _open(storage: RDBStorage, name: str, plan: StudyPlan) -> OpenStudy:
+    pruner = MedianPruner(n_startup_trials=PRUNING_STARTUP_TRIALS, n_warmup_steps=PRUNING_WARMUP_FOLDS)
+    study = optuna.load_study(storage=storage, study_name=name, sampler=TrialSeededSampler(plan.seed), pruner=pruner)
+    return OpenStudy(study, plan, storage)
+
+
+def _outcome(document: dict[str, Any]) -> StudyOutcome:
+    gain = document["held_back"]
+    if gain is not None:
+        gain = Gain(**{**gain, "interval": tuple(gain["interval"])})
+    return StudyOutcome(**{**document, "held_back": gain})

@@ -1,0 +1,83 @@
+"""The pages that change something: a confirmation that names what changes, and the change."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from starlette.exceptions import HTTPException
+from starlette.routing import Route
+
+from retrainer.errors import ProductionChanged, RetrainerError
+from retrainer.web.changes import CHANGES, Change, Confirmation
+from retrainer.web.changes import Request as ChangeRequest
+from retrainer.web.forms import read_form
+from retrainer.web.pages import (
+    PageResponse,
+    answer_error,
+    find_session,
+    get_site,
+    read_parameters,
+    render,
+    see,
+    see_login,
+)
+from retrainer.web.rendering import Page, address_of
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+    from retrainer.web.sessions import Session
+
+
+async def action(request: Request) -> Response:
+    """Show what a change would do, or carry it out."""
+    name = request.path_params["name"]
+    if name not in CHANGES:
+        raise HTTPException(404)
+    session = find_session(request)
+    if session is None:  # whoever it is, the login decides; without a token, it says that there is none
+        return see_login(request)
+    change = CHANGES[name]
+    try:
+        target = read_parameters(request, {"stream", *change.parameters})
+        if request.method in {"GET", "HEAD"}:
+            return await _confirmation(request, change, target, session)
+        form = await read_form(request, session.csrf)
+        return await _carry_out(request, change, target, form, session)
+    except RetrainerError as error:
+        return await answer_error(request, error)
+
+
+async def _carry_out(
+    request: Request, change: Change, target: dict[str, str], form: dict[str, str], session: Session
+) -> Response:
+    site = get_site(request)
+    wanted = ChangeRequest(site, target, form, datetime.now(UTC))
+    try:
+        done = await site.threads.run("change", change.carry_out, wanted)
+    except ProductionChanged as error:
+        return await _confirmation(request, change, target, session, error)
+    session.notices.append(done.message)
+    return see(address_of(done.address, stream=target.get("stream")))
+
+
+async def _confirmation(
+    request: Request, change: Change, target: dict[str, str], session: Session, problem: RetrainerError | None = None
+) -> Response:
+    site = get_site(request)
+    wanted = ChangeRequest(site, target, {}, datetime.now(UTC))
+    confirmation: Confirmation = await site.threads.run("inspect", change.confirm, wanted)
+    values = {
+        "confirmation": confirmation,
+        "csrf": session.csrf,
+        "address": address_of(request.url.path, **target),
+        "back": "/overview",
+        "problem": problem,
+    }
+    made = Page("action.html", confirmation.heading, values, stream=target.get("stream"))
+    return PageResponse(render(request, made), problem.http_status if problem else 200)
+
+
+ROUTES = [Route("/action/{name}", action, methods=["GET", "POST"])]

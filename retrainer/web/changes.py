@@ -1,0 +1,377 @@
+"""What can be changed on the pages: what each change would do, for the confirmation, and the change itself.
+
+They call the functions of the commands of the same names.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from retrainer.errors import ProductionChanged, UsageError, invalid_value
+from retrainer.model_types import MODEL_TYPE_NAMES, parse_model_type
+from retrainer.pipeline.loading import is_paid
+from retrainer.pipeline.promotion import promote_version, roll_back
+from retrainer.registry.promotions import require_promotable
+from retrainer.render.documents.versions import ChangedDocument
+from retrainer.streams import of_stream
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from datetime import datetime
+
+    from retrainer.model_types import ModelTypeName
+    from retrainer.project import Project
+    from retrainer.registry.tables import ModelVersion
+    from retrainer.web.site import Site
+
+NONE = "none"
+
+
+class Row(NamedTuple):
+    """Something that changes.
+
+    Attributes:
+        before, after: its values; a version by its id.
+    """
+
+    name: str
+    before: str
+    after: str
+
+
+class Choice(NamedTuple):
+    """A question of the confirmation, answered by yes or no."""
+
+    field: str
+    label: str
+    default: bool
+
+
+@dataclass(frozen=True)
+class Confirmation:
+    """What a change would do.
+
+    Attributes:
+        heading: the question.
+        button: the answer that carries it out.
+        rows: what changes.
+        notes: what else follows, each a sentence.
+        warnings: what may cost money or cannot be known.
+        choices: what can be chosen.
+        compare: the two versions that can be compared first.
+        reason: the reason for the record by default; None if none is recorded.
+        stream: the stream that it is about.
+        seen: the state that was shown: a change of another one is not carried out.
+    """
+
+    heading: str
+    button: str
+    rows: list[Row]
+    notes: list[str]
+    stream: str
+    seen: str
+    warnings: tuple[str, ...] = ()
+    choices: tuple[Choice, ...] = ()
+    compare: tuple[str, str] | None = None
+    reason: str | None = None
+
+
+class Done(NamedTuple):
+    """A change that was carried out.
+
+    Attributes:
+        message: what was done.
+        address: the page that shows it.
+    """
+
+    message: str
+    address: str
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked for.
+
+    Attributes:
+        target: the parameters of the address: `version`, `type`, `stream`.
+        form: the fields of the confirmation; empty while it is only shown.
+        now: the time, UTC.
+    """
+
+    site: Site
+    target: Mapping[str, str]
+    form: Mapping[str, str]
+    now: datetime
+
+    def find_version(self) -> tuple[Project, ModelVersion]:
+        """Return the version, and the project seen from its stream.
+
+        Raises:
+            UsageError: none is named.
+            UnknownName: there is no such version.
+        """
+        if "version" not in self.target:
+            raise UsageError("no version is named", hint="Open this page from that of a version")
+        return self.site.streams.find_version(self.target["version"], self.target.get("stream"))
+
+    def find_model(self) -> tuple[Project, ModelTypeName]:
+        """Return the model type, and the project seen from the stream."""
+        name = self.target.get("type")
+        if name not in MODEL_TYPE_NAMES:
+            choices = f"choose {' or '.join(MODEL_TYPE_NAMES)}"
+            raise UsageError(invalid_value("type", name or "", choices))
+        return self.site.streams.choose(self.target.get("stream")), parse_model_type(name)
+
+    def reason(self, default: str) -> str:
+        """Return the reason for the record."""
+        return self.form.get("reason", "").strip() or default
+
+
+@dataclass(frozen=True)
+class Change:
+    """A kind of change.
+
+    Attributes:
+        parameters: of its address, besides `stream`.
+        confirm: says what it would do.
+        carry_out: does it.
+    """
+
+    parameters: tuple[str, ...]
+    confirm: Callable[[Request], Confirmation]
+    carry_out: Callable[[Request], Done]
+
+
+def _live_id(project: Project, model_type: ModelTypeName) -> str:
+    live = project.registry.get_production(model_type)
+    return live.version_id if live else NONE
+
+
+def _require_seen(request: Request, state: str, what: str) -> None:
+    """Check that what the confirmation showed still holds.
+
+    Raises:
+        ProductionChanged: it does not.
+    """
+    if request.form.get("seen") != state:
+        hint = "Look at the new state below, and confirm again"
+        raise ProductionChanged(f"{what} has changed since this page was shown", hint=hint)
+
+
+def _score_row(project: Project, before: str, after: str) -> list[Row]:
+    scores = []
+    for version_id in (before, after):
+        rows = [] if version_id == NONE else project.registry.list_evaluations(version_id, limit=1)
+        scores.append(f"{rows[0].overall_score:.4f}" if rows else "not evaluated")
+    return [Row("Score, each on its own latest test", *scores)]
+
+
+def _paid_warning(request: Request, algorithms: Mapping[str, ModelTypeName]) -> tuple[str, ...]:
+    paid = [
+        name
+        for name, model_type in algorithms.items()
+        if request.site.runtime.algorithms(name, model_type).description.paid
+    ]
+    return (f"Forecasts of '{paid[0]}' cost money: a run makes some to evaluate the version.",) if paid else ()
+
+
+def _confirm_promotion(request: Request) -> Confirmation:
+    project, version = request.find_version()
+    version_id, model_type = version.version_id, version.model_type_name
+    live = _live_id(project, model_type)
+    require_promotable(version)
+    if version.is_production:
+        raise UsageError(f"'{version_id}' is already in production", hint="There is nothing to change")
+    hold, notes = project.registry.get_hold(model_type), []
+    if project.settings.retraining.refits(model_type):
+        notes.append("It is fitted again on all posts first, which may take as long as its training.")
+    if hold is not None:
+        notes.append(f"Automatic promotion of {model_type} is on hold: {hold.reason}.")
+    paid = is_paid(request.site.runtime, version)
+    return Confirmation(
+        heading=f"Promote {version_id}?",
+        button="Promote",
+        rows=[
+            Row(f"Version of {model_type} in production", live, version_id),
+            *_score_row(project, live, version_id),
+        ],
+        notes=[*notes, "A rollback undoes it."],
+        warnings=(f"Forecasts of '{version.algorithm}' cost money.",) if paid else (),
+        compare=None if live == NONE else (live, version_id),
+        reason="Promoted on the page",
+        stream=project.stream,
+        seen=live,
+    )
+
+
+def _promote(request: Request) -> Done:
+    project, version = request.find_version()
+    _require_seen(request, _live_id(project, version.model_type_name), "production")
+    reason, site = request.reason("Promoted on the page"), request.site
+    change = promote_version(project, site.runtime, version.version_id, reason, request.now)
+    return Done(ChangedDocument.from_promotion(change, version.version_id, project.stream).message, "/overview")
+
+
+def _confirm_rollback(request: Request) -> Confirmation:
+    project, model_type = request.find_model()
+    (promotion, *_) = project.registry.find_promotions_to_undo(model_type)
+    before, live = project.registry.get_version_before(promotion), _live_id(project, model_type)
+    return Confirmation(
+        heading=f"Roll {model_type} back?",
+        button="Roll back",
+        rows=[
+            Row(f"Version of {model_type} in production", live, before.version_id),
+            *_score_row(project, live, before.version_id),
+        ],
+        notes=[
+            f"It undoes the promotion of {promotion.at:%Y-%m-%d %H:%M} UTC, whose reason was: {promotion.reason}.",
+            "The fit that was live before must load and forecast first; otherwise nothing changes.",
+        ],
+        choices=(Choice("hold", "Stop automatic promotion until it is released", default=True),),
+        compare=(live, before.version_id),
+        reason="Rolled back on the page",
+        stream=project.stream,
+        seen=live,
+    )
+
+
+def _roll_back(request: Request) -> Done:
+    project, model_type = request.find_model()
+    _require_seen(request, _live_id(project, model_type), "production")
+    reason, hold = request.reason("Rolled back on the page"), "hold" in request.form
+    change = roll_back(project, request.site.runtime, model_type, reason, request.now, hold=hold)
+    message = f"Rolled back from {change.from_version} to {change.to_version}"
+    return Done(message + (f"; automatic promotion of {model_type} is on hold" if hold else ""), "/overview")
+
+
+def _describe_hold(project: Project, model_type: ModelTypeName) -> str:
+    hold = project.registry.get_hold(model_type)
+    return "on" if hold is None else f"on hold since {hold.since:%Y-%m-%d %H:%M} UTC: {hold.reason}"
+
+
+def _confirm_hold(request: Request) -> Confirmation:
+    project, model_type = request.find_model()
+    state = _describe_hold(project, model_type)
+    if state != "on":
+        raise UsageError(f"automatic promotion of {model_type} is already {state}", hint="Release it first")
+    return Confirmation(
+        heading=f"Hold {model_type}?",
+        button="Hold",
+        rows=[Row(f"Automatic promotion of {model_type}", "on", "on hold until it is released")],
+        notes=["New versions are still trained and compared. You can promote one by hand."],
+        reason="Held on the page",
+        stream=project.stream,
+        seen=state,
+    )
+
+
+def _hold(request: Request) -> Done:
+    project, model_type = request.find_model()
+    changed = project.registry.hold(model_type, request.reason("Held on the page"), request.now)
+    return Done(f"Automatic promotion of {model_type} is {'now' if changed else 'already'} on hold", "/overview")
+
+
+def _confirm_release(request: Request) -> Confirmation:
+    project, model_type = request.find_model()
+    state = _describe_hold(project, model_type)
+    if state == "on":
+        raise UsageError(f"automatic promotion of {model_type} is not on hold", hint="There is nothing to change")
+    return Confirmation(
+        heading=f"Release {model_type}?",
+        button="Release",
+        rows=[Row(f"Automatic promotion of {model_type}", state, "on")],
+        notes=["The next run promotes its version again if it is better."],
+        reason="Released on the page",
+        stream=project.stream,
+        seen=state,
+    )
+
+
+def _release(request: Request) -> Done:
+    project, model_type = request.find_model()
+    _require_seen(request, _describe_hold(project, model_type), "the hold")
+    changed = project.registry.release(model_type, request.reason("Released on the page"), request.now)
+    return Done(f"Automatic promotion of {model_type} is {'released' if changed else 'not on hold'}", "/overview")
+
+
+def _confirm_pin(request: Request, *, pinned: bool) -> Confirmation:
+    project, version = request.find_version()
+    name, words = ("Pin", ("no", "yes")) if pinned else ("Unpin", ("yes", "no"))
+    if version.pinned == pinned:
+        state = "already" if pinned else "not"
+        raise UsageError(f"'{version.version_id}' is {state} pinned", hint="There is nothing to change")
+    return Confirmation(
+        heading=f"{name} {version.version_id}?",
+        button=name,
+        rows=[Row("Pinned", *words)],
+        notes=["A pinned version is never archived." if pinned else "A later run may archive it if it is old."],
+        reason=f"{name}ned on the page",
+        stream=project.stream,
+        seen=str(version.pinned),
+    )
+
+
+def _pin(request: Request, *, pinned: bool) -> Done:
+    project, version = request.find_version()
+    reason = request.reason(f"{'Pinned' if pinned else 'Unpinned'} on the page")
+    changed = project.registry.pin(version.version_id, reason, request.now, pinned=pinned)
+    words = ("now" if changed else "already") if pinned else ("no longer" if changed else "not")
+    return Done(f"{version.version_id} is {words} pinned", f"/version/{version.version_id}")
+
+
+def _retrained_types(request: Request, project: Project) -> list[ModelTypeName]:
+    """Return the type of the address or, if it names none, those that are enabled."""
+    if "type" in request.target:
+        return [request.find_model()[1]]
+    return [name for name in MODEL_TYPE_NAMES if project.settings.retraining.is_enabled(name)]
+
+
+def _confirm_retraining(request: Request) -> Confirmation:
+    project = request.site.streams.choose(request.target.get("stream"))
+    types = _retrained_types(request, project)
+    if not types:
+        raise UsageError("retraining is disabled", hint="Enable it in the settings")
+    algorithms = {project.settings.model(name).algorithm: name for name in types}
+    automatic = project.settings.retraining.auto_promote
+    held = [name for name in types if project.registry.get_hold(name) is not None]
+    notes = [f"Automatic promotion of {' and '.join(held)} is on hold, so that no version goes live."] if held else []
+    return Confirmation(
+        heading=f"Retrain {' and '.join(types)}?",
+        button="Retrain",
+        rows=[Row(f"Runs of {name}", _live_id(project, name), _new_version(project, name)) for name in types],
+        notes=["A process of its own trains, evaluates and compares; this page need not stay open.", *notes],
+        warnings=_paid_warning(request, algorithms),
+        choices=(Choice("promote", "Promote a version that is better", default=automatic),),
+        stream=project.stream,
+        seen=NONE,
+    )
+
+
+def _new_version(project: Project, model_type: ModelTypeName) -> str:
+    return f"a new version by '{project.settings.model(model_type).algorithm}', if it is better"
+
+
+def _retrain(request: Request) -> Done:
+    project = request.site.streams.choose(request.target.get("stream"))
+    types = _retrained_types(request, project)
+    model_type = types[0] if "type" in request.target else None
+    run_ids = request.site.runs.start(project, model_type, auto_promote="promote" in request.form)
+    started = [run_id for run_id in run_ids.values() if run_id is not None]
+    message = f"Started {' and '.join(started)}{of_stream(project.stream)}"
+    return Done(message, f"/run/{started[0]}" if len(started) == 1 else "/runs")
+
+
+CHANGES = {
+    "promote": Change(("version",), _confirm_promotion, _promote),
+    "rollback": Change(("type",), _confirm_rollback, _roll_back),
+    "hold": Change(("type",), _confirm_hold, _hold),
+    "release": Change(("type",), _confirm_release, _release),
+    "pin": Change(
+        ("version",), lambda request: _confirm_pin(request, pinned=True), lambda request: _pin(request, pinned=True)
+    ),
+    "unpin": Change(
+        ("version",), lambda request: _confirm_pin(request, pinned=False), lambda request: _pin(request, pinned=False)
+    ),
+    "retrain": Change(("type",), _confirm_retraining, _retrain),
+}

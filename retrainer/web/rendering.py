@@ -1,0 +1,168 @@
+"""Render templates: the Jinja environment, and the filters that format times, scores and sizes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cache
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlencode
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup, escape
+
+from retrainer.escapes import visible, visible_lines
+from retrainer.render.cells import format_size
+from retrainer.times import format_hours, format_relative, format_time
+from retrainer.web.static_files import static_file
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from retrainer.web.site import Visit
+
+NOTHING = "–"
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page to be rendered.
+
+    Attributes:
+        template: the name of the template.
+        title: what the page is about, for the window; the template has its own heading.
+        values: what the template shows.
+        current: the address of the page in the navigation that this page belongs to, such as `/versions`.
+        stream: the stream that the page is about, if the address does not name it.
+        status: the HTTP status.
+    """
+
+    template: str
+    title: str
+    values: Mapping[str, Any] = field(default_factory=dict)
+    current: str = ""
+    stream: str | None = None
+    status: int = 200
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What surrounds every page.
+
+    Attributes:
+        project: the name of the project folder.
+        stream: the stream that the page is about, if there are several or the address names it.
+        now: the time that the page was made at, UTC.
+        can_sign_in: whether there is a token to log in with.
+        notice: what the visitor has just done.
+    """
+
+    project: str
+    stream: str | None
+    now: datetime
+    current: str
+    signed_in: bool
+    can_sign_in: bool
+    notice: str | None = None
+
+    @classmethod
+    def around(cls, page: Page, visit: Visit, notice: str | None = None) -> Frame:
+        """Return the frame of a page."""
+        name, can_sign_in = visit.site.project.folder.name, visit.site.token is not None
+        return cls(name, page.stream or visit.stream, visit.now, page.current, visit.signed_in, can_sign_in, notice)
+
+    def link(self, path: str, **parameters: object) -> str:
+        """Return the address of another page about the same stream; parameters of None are left out."""
+        return address_of(path, **{"stream": self.stream, **parameters})
+
+
+def address_of(path: str, **parameters: object) -> str:
+    """Return an address; parameters of None are left out."""
+    query = urlencode({name: value for name, value in parameters.items() if value is not None})
+    return f"{quote(path)}?{query}" if query else quote(path)
+
+
+@cache
+def environment() -> Environment:
+    """Return the environment of the templates. Everything is escaped, and an unknown name is an error."""
+    made = Environment(
+        loader=PackageLoader("retrainer.web"),
+        autoescape=select_autoescape(default=True, default_for_string=True),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
+    )
+    made.filters.update(
+        moment=moment,
+        ago=ago,
+        score=score,
+        signed=signed,
+        percent=percent,
+        hours=lambda value: NOTHING if value is None else format_hours(value),
+        size=format_size,
+        shown=lambda text: visible(str(text)),
+        shown_lines=lambda text: visible_lines(str(text)),
+        short_id=short_id,
+        svg=svg,
+        capitalized=lambda text: text[:1].upper() + text[1:],
+    )
+    made.globals["static"] = static_address
+    return made
+
+
+def render_page(page: Page, frame: Frame) -> bytes:
+    """Render a page inside its frame."""
+    values = {**page.values, "title": page.title, "frame": frame, "now": frame.now}
+    return environment().get_template(page.template).render(values).encode("utf-8", "backslashreplace")
+
+
+@cache
+def static_address(name: str) -> str:
+    """Return the address of a static file, which changes with its content, so that browsers may keep it."""
+    return f"/static/{name}?v={static_file(name).digest[:12]}"
+
+
+def svg(picture: str) -> Markup:
+    """Return a chart of ours as it is; its texts are escaped already."""
+    return Markup(picture)  # noqa: S704  only `retrainer.render.charts` makes them
+
+
+def moment(time: datetime | None) -> Markup:
+    """Return a time to the minute, UTC, as an element that programs can read, too."""
+    if time is None:
+        return escape(NOTHING)
+    return Markup('<time datetime="{}">{:%Y-%m-%d %H:%M}&nbsp;UTC</time>').format(
+        format_time(time), time.astimezone(UTC)
+    )
+
+
+def ago(time: datetime | None, now: datetime) -> Markup:
+    """Return how long ago a time is, or how far ahead; the time itself is its title."""
+    if time is None:
+        return escape(NOTHING)
+    whole = f"{time.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+    text = format_relative(time, now)
+    return Markup('<time datetime="{}" title="{}">{}</time>').format(format_time(time), whole, text)
+
+
+def score(value: float | None, digits: int = 4) -> str:
+    """Return a score with four digits; a dash without one."""
+    return NOTHING if value is None else f"{value:.{digits}f}"
+
+
+def signed(value: float | None, digits: int = 4) -> str:
+    """Return a difference with its sign, a real minus."""
+    return NOTHING if value is None else f"{value:+.{digits}f}".replace("-", "−")
+
+
+def percent(value: float | None, digits: int = 1) -> str:
+    """Return a fraction in percent."""
+    return NOTHING if value is None else f"{100 * value:.{digits}f}%".replace("-", "−")
+
+
+def short_id(name: str | None) -> str:
+    """Return the end of an id that tells it from others: the date, the time and the four digits."""
+    if name is None:
+        return NOTHING
+    return "_".join(name.rsplit("_", 3)[-3:])

@@ -1,0 +1,32 @@
+"""All routes of the pages."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from retrainer.web import actions, login, static_routes
+from retrainer.web.pages import route_of
+from retrainer.web.specs import PageSpec
+from retrainer.web.views import live, replay, versions
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from starlette.routing import Route
+
+# A new page: a module of `views` with `ROUTES`, and its name here. What needs more than a view is a Route.
+_MADE: list[Sequence[PageSpec | Route]] = [
+    static_routes.ROUTES,
+    login.ROUTES,
+    actions.ROUTES,
+    live.ROUTES,
+    replay.ROUTES,
+    versions.ROUTES,
+]
+ROUTES: list[Route] = [route_of(made) if isinstance(made, PageSpec) else made for routes in _MADE for made in routes]
+_FIRST_PARTS = frozenset(route.path.split("/")[1] for route in ROUTES)  # the API has others
+
+
+def is_page(path: str) -> bool:
+    """Whether an address belongs to the pages rather than to the REST API."""
+    return path.split("/")[1:2] != [] and path.split("/")[1] in _FIRST_PARTS

@@ -1,0 +1,50 @@
+"""What the routes of the pages are made of; views need no web server, so that `retrainer report` can use them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    from retrainer.web.rendering import Page
+    from retrainer.web.site import Caching, Visit, Work
+
+    View = Callable[[Visit], Page]
+
+
+@dataclass(frozen=True)
+class PageSpec:
+    """How a page is served; see `page`."""
+
+    path: str
+    view: View
+    about: Literal["stream", "project"]
+    parameters: Collection[str]
+    work: Work
+    cached: Caching
+
+
+def page(
+    path: str,
+    view: View,
+    *,
+    about: Literal["stream", "project"] = "stream",
+    parameters: Collection[str] = (),
+    work: Work = "inspect",
+    cached: Caching = "briefly",
+) -> PageSpec:
+    """Return how a page is served.
+
+    Args:
+        path: its address; the view finds the parts in braces in `visit.path`.
+        view: returns the page. It runs in a thread, with its rendering, and raises RetrainerError for an error page.
+        about: whether the page shows one stream, that of `?stream=` or the only one, or finds out by itself.
+        parameters: the names of the parameters of the address, besides `stream`.
+        work: the kind of thread: `look` for a few queries, `inspect` for what may load a version, `forecast` for what
+            may make forecasts.
+        cached: as for the endpoints of the API: `always` while the database does not change, `without runs` while no
+            run is in progress either, `briefly` for a second.
+    """
+    return PageSpec(path, view, about, parameters, work, cached)

@@ -1,0 +1,84 @@
+"""Every page in a real browser: at three widths, light and dark, with and without scripts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import pytest
+
+from tests.api.conftest import TOKEN
+from tests.web.browser import SCHEMES, WIDTHS, tab
+from tests.web.conftest import served
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from playwright.sync_api import Browser
+
+    from tests.api.conftest import Server
+    from tests.web.browser import Tab
+    from tests.web.conftest import Templates
+
+pytestmark = pytest.mark.slow
+
+
+class Site(NamedTuple):
+    """A served project, and its versions and runs by a short name."""
+
+    server: Server
+    names: dict[str, str]
+
+    def path(self, pattern: str) -> str:
+        """Return an address in which the names in braces are those of this project."""
+        return pattern.format_map(self.names)
+
+
+@pytest.fixture(scope="module")
+def site(templates: Templates) -> Iterator[Site]:
+    with served(templates.everything) as server:
+        versions = server.get("/models/versions").json()["versions"]
+        names = {f"{version['algorithm']}_{version['model_type']}": version["version_id"] for version in versions}
+        production = server.get("/models/production").json()
+        names["production"] = production["timing_model"]["version_id"]
+        runs = server.get("/models/training-history").json()["training_runs"]
+        names |= {run["status"]: run["run_id"] for run in runs}
+        yield Site(server, names)
+
+
+def logged_in(opened: Tab) -> Tab:
+    opened.open("/login")
+    opened.page.get_by_label("Token").fill(TOKEN)
+    opened.click("Log in")
+    return opened
+
+
+PAGES = [
+    "/",
+    "/overview",
+    "/versions",
+    "/version/{production}",
+    "/version/{baseline_timing}",
+    "/version/{baseline_content}",
+    "/compare?a={production}&b={prophet_timing}",
+    "/runs",
+    "/run/{completed}",
+    "/run/{failed}",
+    "/posts",
+    "/live",
+    "/ab",
+    "/replay",
+    "/login",
+    "/docs",
+]
+
+
+@pytest.mark.parametrize("pattern", PAGES)
+def test_a_page_has_no_fault_at_any_width_light_or_dark(pattern: str, site: Site, browser: Browser) -> None:
+    problems: dict[str, list[str]] = {}
+    for width in WIDTHS:
+        for scheme in SCHEMES:
+            with tab(browser, site.server.url, width=width, scheme=scheme) as visit:
+                for problem in visit.open(site.path(pattern)).inspect():
+                    problems.setdefault(problem, []).append(f"{width} {scheme}")
+                assert TOKEN not in visit.page.content()
+    assert not problems, "\n".join(f"{where}: {problem}" for problem, where in problems.items())
