@@ -83,7 +83,8 @@ def trace_steps(record: RunRecord, now: datetime) -> list[Step]:
     present = next((index for index, step in enumerate(steps) if step.state == "waiting"), None)
     if present is None:
         return steps
-    began = max((step.ended for step in steps[:present] if step.ended), default=run.started_at if present == 0 else None)
+    ends = [step.ended for step in steps[:present] if step.ended]
+    began = max(ends) if ends else run.started_at if present == 0 else None
     until = now if run.status == "running" else run.completed_at
     seconds = (until - began).total_seconds() if began and until and run.as_of is None else None
     state: State = "running" if run.status == "running" else "failed"
