@@ -223,6 +223,28 @@ def predict(
         )
 
 
+def report(
+    project: Project, *, stream: str | None = None, model_type: ModelTypeName | None = None, version: str | None = None
+) -> str:
+    """Return the pages of `retrainer serve` as one HTML document, like `retrainer report`.
+
+    Args:
+        project: the project.
+        stream: the stream; required if there are several.
+        model_type: only this one; None for both.
+        version: the version to describe; None for those in production.
+
+    Raises:
+        RetrainerError: there is no such stream or version.
+    """
+    from retrainer.web.report import report_project  # noqa: PLC0415  nothing else needs Jinja
+
+    with open_runtime(project, os.environ) as runtime:
+        now = datetime.now(UTC)
+        made = report_project(project, runtime, now, model_type=model_type, version=version, stream=stream)
+    return made.decode()
+
+
 def start_ab_test(
     project: Project,
     model_type: ModelTypeName,

@@ -57,6 +57,7 @@ COMMANDS = {
     "versions": _Command("show", INSPECT, "List versions, newest first."),
     "show": _Command("show", INSPECT, "Show one version: training, scores, decisions."),
     "predict": _Command("predict", INSPECT, "Forecast the next post, or the next days, with the production version."),
+    "report": _Command("report", INSPECT, "Write the pages of `serve` as one HTML file."),
     "plugins": _Command("plugins", INSPECT, "List installed algorithms, observers and types of sources, or write one."),
     "hold": _Command("versions", CONTROL, "Stop automatic promotion of a model type."),
     "release": _Command("versions", CONTROL, "Resume automatic promotion of a model type."),
