@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -24,8 +24,6 @@ from retrainer.web.views.scores import MetricTable, metric_table
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
-
-    from numpy.typing import NDArray
 
     from retrainer.evaluation.comparison import Comparison
     from retrainer.model_types import ModelTypeName
@@ -87,15 +85,15 @@ class ComparisonView:
 def compare(visit: Visit) -> Page:
     """Return the page that compares the versions `a` and `b`, or lets one choose them."""
     choices = {name: visit.project.registry.list_versions(name, CHOICES) for name in MODEL_TYPE_NAMES}
-    names = [visit.query.get(side) for side in ("a", "b")]
+    a, b = (_find(visit, visit.query.get(side)) for side in ("a", "b"))
     view = None
-    if names[0] and names[1]:
-        (project, a), (_, b) = (visit.site.streams.find_version(name or "", visit.project.stream) for name in names)
-        view = gather_comparison(project, visit.site.runtime, a, b, visit.now)
-    elif any(names):
-        a, b = (visit.site.streams.find_version(name, visit.project.stream)[1] if name else None for name in names)
-        return _page(choices, None, a, b)
-    return _page(choices, view, view and view.a, view and view.b)
+    if a is not None and b is not None:
+        view = gather_comparison(visit.project, visit.site.runtime, a, b, visit.now)
+    return _page(choices, view, a, b)
+
+
+def _find(visit: Visit, name: str | None) -> ModelVersion | None:
+    return None if name is None else visit.site.streams.find_version(name, visit.project.stream)[1]
 
 
 def _page(
@@ -159,21 +157,18 @@ def _look_closer(project: Project, comparison: Comparison, now: datetime) -> tup
     differences = overall(sides[1]) - overall(sides[0])
     posts = load_posts(project, comparison.model_type, now)
     times = utc_times(posts)[comparison.window.rows][both]
+    resamples = resample_improvement(*sides, overall)
     drawn = [
-        None
-        if comparison.evidence is None
-        else charts.distribution(comparison.evidence, resample_improvement(*sides, overall)),
+        charts.distribution(comparison.evidence, resamples) if comparison.evidence is not None else None,
         charts.over_time(times, differences),
         charts.situations(comparison.differences),
     ]
-    rows = np.flatnonzero(both)[np.argsort(-np.abs(differences), kind="stable")[:SHOWN_POSTS]]
-    by_row = dict(zip(np.flatnonzero(both).tolist(), differences.tolist(), strict=True))
+    rows = np.flatnonzero(both)
+    largest = [index for index in np.argsort(-np.abs(differences), kind="stable")[:SHOWN_POSTS] if differences[index]]
+    at = posts["created_at"].iloc[comparison.window.rows[rows]]
     found = [
-        _describe_post(
-            comparison, posts["created_at"].iloc[comparison.window.rows[row]].to_pydatetime(), row, by_row[row]
-        )
-        for row in rows.tolist()
-        if by_row[row]
+        _describe_post(comparison, at.iloc[index].to_pydatetime(), int(rows[index]), float(differences[index]))
+        for index in largest
     ]
     return [chart for chart in drawn if chart], found
 
@@ -186,12 +181,11 @@ def _describe_post(comparison: Comparison, at: datetime, row: int, difference: f
         if side is not None
     )
     post_id = comparison.evaluation_a.post_ids[row] if comparison.evaluation_a else ""
-    words = [_shorten(a["actual"]), _shorten(a["text"]), _shorten(b["text"])] if "text" in a else _hours(a, b)
-    return PostDifference(post_id, at, *words, difference)
-
-
-def _hours(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
-    return [f"{hours:.2f} h" for hours in (a["actual_hours"], a["point_hours"], b["point_hours"])]
+    if "text" in a:
+        actual, one, other = _shorten(a["actual"]), _shorten(a["text"]), _shorten(b["text"])
+    else:
+        actual, one, other = (f"{hours:.2f} h" for hours in (a["actual_hours"], a["point_hours"], b["point_hours"]))
+    return PostDifference(post_id, at, actual, one, other, difference)
 
 
 def _shorten(text: str | None) -> str:
@@ -199,4 +193,4 @@ def _shorten(text: str | None) -> str:
     return shown if len(shown) <= MAX_CHARACTERS else f"{shown[: MAX_CHARACTERS - 1]}…"
 
 
-ROUTES = [page("/compare", compare, parameters=("a", "b"), work="forecast", cached="briefly")]
+ROUTES = [page("/compare", compare, parameters=("a", "b"), work="forecast", cached="always")]

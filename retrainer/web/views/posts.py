@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 SHOWN_POSTS = 20
 MAX_CHARACTERS = 500  # of a text that is shown
 _MUCH = 0.05  # from this share of the posts on, something about them deserves a look
+_UNITS = (("day", 86_400), ("hour", 3600), ("minute", 60))  # in seconds
 _LONG_GAPS = 10  # times the longest usual gap
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from retrainer.model_types import get_model_type
 from retrainer.web.rendering import Page
 from retrainer.web.run_log import RunLog, read_run_log
+from retrainer.web.specs import page
 from retrainer.web.views.run_steps import RunRecord, Step, trace_steps
 from retrainer.web.views.scores import MetricTable, metric_table
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from retrainer.project import Project
     from retrainer.registry.tables import LedgerEntry, TrainingRun
-    from retrainer.web.site import Visit
+    from retrainer.web.site import Site, Visit
 
 _MAX_ARCHIVED = 200  # entries of the ledger that are looked through
 
@@ -63,24 +64,30 @@ class RunView:
         return self.run.status == "running"
 
 
-def run_page(visit: Visit) -> Page:
+def run(visit: Visit) -> Page:
     """Return the page of the run that the address names."""
-    run = visit.site.streams.find_run(visit.path["run_id"], visit.stream)
-    project = visit.site.project.for_stream(run.stream)
-    view = load_run(project, run, visit)
-    return Page("run.html", f"Run {run.run_id}", {"view": view, "project_stream": run.stream}, "/runs")
+    view = find_run(visit.site, visit.path["run_id"], visit.stream, visit.now)
+    return Page(
+        "run.html", f"Run {view.run.run_id}", {"view": view, "state": describe_state(view)}, "/runs", visit.stream
+    )
 
 
-def load_run(project: Project, run: TrainingRun, visit: Visit) -> RunView:
-    """Gather what is recorded of a run.
+def find_run(site: Site, name: str, stream: str | None, now: datetime) -> RunView:
+    """Return what is recorded of a run, and its log.
 
     Args:
-        project: seen from the stream of the run.
+        name: its id, or a unique part of it.
+        stream: the stream that it must be of; None for any.
+        now: the time, UTC.
+
+    Raises:
+        UnknownName: there is no such run.
     """
-    record = load_record(project, run)
-    log = read_run_log(project.folder, visit.site.runs.log_folder, run)
-    evidence = _read_evidence(run, record.decision)
-    return RunView(run, trace_steps(record, visit.now), log, record.decision, evidence)
+    found = site.streams.find_run(name, stream)
+    project = site.project.for_stream(found.stream)
+    record = load_record(project, found)
+    log = read_run_log(project.folder, site.runs.log_folder, found)
+    return RunView(found, trace_steps(record, now), log, record.decision, _read_evidence(found, record.decision))
 
 
 def load_record(project: Project, run: TrainingRun) -> RunRecord:
@@ -115,12 +122,21 @@ def _read_evidence(run: TrainingRun, decision: LedgerEntry | None) -> Evidence |
     found: dict[str, Any] = decision.evidence if decision is not None else {}
     if not found.get("metrics_b"):
         return None
-    model_type = get_model_type(run.model_type)
+    model_type = get_model_type(run.model_type_name)
     sides = {"new": found["metrics_b"], "production": found["metrics_a"], "naive": found["baseline_metrics"]}
     table = metric_table(model_type, sides)
     return Evidence(table, found.get("evidence"), found.get("differences") or [], found.get("window"))
 
 
-def follow(project: Project, run: TrainingRun, visit_now: datetime) -> list[Step]:
-    """Return the steps of a run as they are now."""
-    return trace_steps(load_record(project, run), visit_now)
+def describe_state(view: RunView) -> str:
+    """Return how a run stands, in a sentence."""
+    run = view.run
+    if run.status == "failed":
+        return "It failed."
+    if run.status == "completed":
+        return "It promoted its version." if run.promoted_to_production else "It did not promote its version."
+    step = next((step for step in view.steps if step.state == "running"), None)
+    return "It is running." if step is None else f"It is running: step {step.number} of 7, {step.name.lower()}."
+
+
+ROUTES = [page("/run/{run_id}", run, about="project", work="look", cached="briefly")]

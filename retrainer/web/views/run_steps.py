@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
+from retrainer.times import format_duration
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
     from retrainer.registry.tables import LedgerEntry, ModelEvaluation, ModelVersion, TrainingRun
 
+_MINUTE = 60
 State = Literal["done", "running", "waiting", "failed", "skipped"]
 
 
@@ -33,6 +36,14 @@ class Step:
     seconds: float | None = None
     ended: datetime | None = None
     detail: str = ""
+
+    @property
+    def took(self) -> str:
+        """How long it took, in words; empty if that is not known."""
+        if self.seconds is None:
+            return ""
+        seconds = max(self.seconds, 0.0)
+        return f"{seconds:.1f} s" if seconds < _MINUTE else format_duration(seconds)
 
 
 @dataclass(frozen=True)

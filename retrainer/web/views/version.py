@@ -220,6 +220,6 @@ ROUTES = [
         about="project",
         parameters=("evaluation",),
         work="inspect",
-        cached="always",
+        cached="briefly",
     )
 ]
