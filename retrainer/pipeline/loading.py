@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from retrainer.algorithms.model import TrainedModel
 from retrainer.errors import RetrainerError
+from retrainer.evaluation.bootstrap import score_interval
 from retrainer.model_types import get_model_type
 from retrainer.registry.queries import require_not_pruned
 
@@ -134,3 +135,34 @@ def load_forecasts(
     except RetrainerError as error:
         log.warning("Cannot read the forecasts of '%s': %s", evaluation.evaluation_id, error)
         return None
+
+
+class ScoreIntervals(NamedTuple):
+    """The 95% intervals of the scores of an evaluation.
+
+    Attributes:
+        version: of the version; None with fewer than two posts.
+        naive: of the naive forecast on the same posts; None if its forecasts were not stored.
+    """
+
+    version: tuple[float, float] | None
+    naive: tuple[float, float] | None
+
+
+def load_score_intervals(project: Project, version: ModelVersion, evaluation: ModelEvaluation) -> ScoreIntervals | None:
+    """Compute the intervals of a recorded evaluation from its forecasts; None if these cannot be read for now."""
+    if version.pruned_at is not None:
+        return ScoreIntervals(None, None)
+    stored = load_forecasts(project, version, evaluation)
+    if stored is None:
+        return None
+    model_type = get_model_type(version.model_type_name)
+    scored = model_type.scorable(stored.forecasts)
+    sides: list[tuple[float, float] | None] = []
+    for forecasts in (stored.forecasts, stored.naive):
+        if forecasts is None:
+            sides.append(None)
+            continue
+        parts = model_type.score_components(*model_type.select(forecasts, stored.targets, scored))
+        sides.append(score_interval(parts, model_type.overall_score))
+    return ScoreIntervals(*sides)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from retrainer.web import actions, login, run_events, static_routes
 from retrainer.web.pages import route_of
 from retrainer.web.specs import PageSpec
-from retrainer.web.views import compare, live, posts, replay, run, version, versions
+from retrainer.web.views import compare, live, overview, posts, replay, run, runs, streams, version, versions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,6 +19,9 @@ _MADE: list[Sequence[PageSpec | Route]] = [
     static_routes.ROUTES,
     login.ROUTES,
     actions.ROUTES,
+    streams.ROUTES,
+    overview.ROUTES,
+    runs.ROUTES,
     compare.ROUTES,
     live.ROUTES,
     posts.ROUTES,
