@@ -142,4 +142,3 @@ def pit(values: NDArray[np.float64], naive: NDArray[np.float64] | None = None) -
 def _shares(values: NDArray[np.float64], edges: NDArray[np.float64]) -> NDArray[np.float64]:
     counts, _ = np.histogram(np.clip(values, 0, 1), edges)
     return np.asarray(counts / max(len(values), 1), dtype=np.float64)
-
