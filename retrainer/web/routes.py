@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from retrainer.web import actions, login, static_routes
+from retrainer.web import actions, docs, login, static_routes
 from retrainer.web.pages import route_of
 from retrainer.web.specs import PageSpec
 from retrainer.web.views import live, overview, replay, runs, streams, versions
@@ -19,6 +19,7 @@ _MADE: list[Sequence[PageSpec | Route]] = [
     static_routes.ROUTES,
     login.ROUTES,
     actions.ROUTES,
+    docs.ROUTES,
     streams.ROUTES,
     overview.ROUTES,
     runs.ROUTES,
