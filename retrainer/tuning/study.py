@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import warnings
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import optuna
-from optuna.exceptions import DuplicatedStudyError
+from optuna.exceptions import DuplicatedStudyError, ExperimentalWarning
 from optuna.pruners import MedianPruner
 from optuna.study import StudyDirection
 from optuna.trial import TrialState as OptunaState
@@ -118,7 +119,7 @@ def start_or_resume(storage: RDBStorage, plan: StudyPlan, now: datetime) -> Open
                 number += 1
                 continue
         if CREATED_AT not in study.user_attrs:
-            study.set_metric_names([plan.metric, *(["cost_usd"] if plan.cost_objective else [])])
+            _name_values(study, plan)
             study.set_user_attr(PLAN, plan.document())
             study.set_user_attr(CREATED_AT, format_time(now))
         return _open(storage, name, plan)
@@ -187,7 +188,7 @@ def report_study(study: OpenStudy) -> StudyReport:
     complete = [trial for trial in study.optuna.get_trials(deepcopy=False) if trial.state == OptunaState.COMPLETE]
     importances: dict[str, float] = {}
     if len(complete) >= MIN_TRIALS_FOR_IMPORTANCES and any(trial.params for trial in complete):
-        found = optuna.importance.get_param_importances(study.optuna, target=lambda trial: trial.values[0])
+        found = _importances(study)
         importances = {name: value for name, value in found.items() if math.isfinite(value)}
     pareto = tuple(trial.number for trial in study.optuna.best_trials) if study.plan.cost_objective and complete else ()
     return StudyReport(summarize(study), study.trials(), importances, pareto)
@@ -241,6 +242,20 @@ def trial_result(trial: FrozenTrial) -> TrialResult:
         is_default=attributes.get(DEFAULT_OF) is not None,
         error=attributes.get(ERROR),
     )
+
+
+def _importances(study: OpenStudy) -> dict[str, float]:
+    """Return the importance of each parameter for a good value, largest first; they add up to 1."""
+    if not study.plan.cost_objective:
+        return optuna.importance.get_param_importances(study.optuna)
+    sign = 1 if study.plan.is_minimised else -1  # Optuna asks which parameters lead to small targets
+    return optuna.importance.get_param_importances(study.optuna, target=lambda trial: sign * trial.values[0])
+
+
+def _name_values(study: optuna.Study, plan: StudyPlan) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        study.set_metric_names([plan.metric, *(["cost_usd"] if plan.cost_objective else [])])
 
 
 def _names(storage: RDBStorage) -> list[str]:
