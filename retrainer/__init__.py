@@ -22,9 +22,11 @@ if TYPE_CHECKING:
         evaluate,
         history,
         predict,
+        report,
         retrain,
         start_ab_test,
         stop_ab_test,
+        tune,
     )
 
 __version__ = "0.1.0"
@@ -36,9 +38,11 @@ __all__ = [
     "evaluate",
     "history",
     "predict",
+    "report",
     "retrain",
     "start_ab_test",
     "stop_ab_test",
+    "tune",
 ]
 
 

@@ -17,6 +17,7 @@ from retrainer.notify import open_runtime
 from retrainer.pipeline import comparing, evaluations, forecast, run
 from retrainer.pipeline.recovery import recover
 from retrainer.pipeline.stale_posts import find_stale_posts, report_stale_posts
+from retrainer.tuning.settings_changes import write_changes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from retrainer.pipeline.results import RunResult
     from retrainer.project import Project
     from retrainer.registry.tables import TrainingRun
+    from retrainer.tuning.plan import MetricName
+    from retrainer.tuning.results import TuningResult
 
 
 def retrain(
@@ -74,6 +77,64 @@ def retrain(
         if stale is not None:
             report_stale_posts(project, runtime, stale)
         return result
+
+
+def tune(
+    project: Project,
+    model_type: ModelTypeName,
+    *,
+    stream: str | None = None,
+    algorithms: Sequence[str] = (),
+    trials: int = 30,
+    timeout: timedelta | None = None,
+    metric: MetricName = "overall_score",
+    seed: int = 0,
+    max_cost: float | None = None,
+    cost_objective: bool = False,
+    auto_promote: bool | None = None,
+    apply: bool = False,
+) -> TuningResult:
+    """Find better options of an algorithm by trial, and train with them, like `retrainer tune`.
+
+    Args:
+        project: the project.
+        model_type: `timing` or `content`.
+        stream: the stream; required if there are several.
+        algorithms: that compete in one study; empty for the configured one.
+        trials: the number of trials of the study.
+        timeout: start no trial after this time; None for no limit.
+        metric: what a trial is judged by; `crps` applies to timing only.
+        seed: of the sampler.
+        max_cost: what the paid forecasts of all trials may cost, in US dollars; required if there are any.
+        cost_objective: also minimize the cost of the forecasts.
+        auto_promote: overrides `retraining.auto_promote`.
+        apply: if the winner is promoted, write its options to the settings file.
+
+    Raises:
+        RetrainerError: nothing could be tuned, every trial failed, or the run of the winner did.
+    """
+    # Optuna takes long to import.
+    from retrainer.tuning import run as tuning  # noqa: PLC0415
+    from retrainer.tuning.request import TuningRequest  # noqa: PLC0415
+
+    project = project.choose_stream(stream)
+    request = TuningRequest(
+        model_type,
+        tuple(dict.fromkeys(algorithms)),
+        trials=trials,
+        timeout_seconds=None if timeout is None else timeout.total_seconds(),
+        metric=metric,
+        seed=seed,
+        max_cost=max_cost,
+        cost_objective=cost_objective,
+        auto_promote=auto_promote,
+    )
+    with open_runtime(project, os.environ) as runtime:
+        result = tuning.tune(project, runtime, request, datetime.now(UTC))
+        winner = result.winner
+        if apply and result.promoted and winner is not None and winner.algorithm is not None:
+            write_changes(project, runtime, model_type, winner.algorithm, winner.options)
+    return result
 
 
 def evaluate(
@@ -160,6 +221,28 @@ def predict(
             next_posts=next_posts,
             subject=subject,
         )
+
+
+def report(
+    project: Project, *, stream: str | None = None, model_type: ModelTypeName | None = None, version: str | None = None
+) -> str:
+    """Return the pages of `retrainer serve` as one HTML document, like `retrainer report`.
+
+    Args:
+        project: the project.
+        stream: the stream; required if there are several.
+        model_type: only this one; None for both.
+        version: the version to describe; None for those in production.
+
+    Raises:
+        RetrainerError: there is no such stream or version.
+    """
+    from retrainer.web.report import report_project  # noqa: PLC0415  nothing else needs Jinja
+
+    with open_runtime(project, os.environ) as runtime:
+        now = datetime.now(UTC)
+        made = report_project(project, runtime, now, model_type=model_type, version=version, stream=stream)
+    return made.decode()
 
 
 def start_ab_test(

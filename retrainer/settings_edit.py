@@ -40,6 +40,7 @@ def change_key(text: str, key: Key, value: str, path: Path) -> str:
     editor.width = _NO_WRAPPING
     editor.indent(mapping=indent or 2, sequence=indent or 2, offset=sequence_offset or 0)
     editor.representer.add_representer(type(None), _represent_null)
+    editor.representer.add_representer(float, _represent_float)
     tree = editor.load(text)
     if tree is None:  # nothing but comments
         changed = CommentedMap()
@@ -70,6 +71,11 @@ def _parse(value: str) -> Any:
 
 def _represent_null(representer: Any, _: None) -> Any:
     return representer.represent_scalar("tag:yaml.org,2002:null", "null")
+
+
+def _represent_float(representer: Any, value: float) -> Any:
+    """Write 1.0e-05, which all versions of YAML take for a number; to some, 1e-05 is a text."""
+    return representer.represent_scalar("tag:yaml.org,2002:float", yaml.safe_dump(value).split()[0])
 
 
 def _dump(editor: YAML, tree: CommentedMap) -> str:

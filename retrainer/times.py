@@ -8,6 +8,12 @@ from math import inf
 from typing import Literal, overload
 
 _UNITS = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
+_DURATION_UNITS = {
+    "s": timedelta(seconds=1),
+    "m": timedelta(minutes=1),
+    "h": timedelta(hours=1),
+    "d": timedelta(days=1),
+}
 # Up to which distance from now a time is shown in which unit.
 _STEPS = (
     (timedelta(minutes=1), timedelta(seconds=1), "s"),
@@ -92,6 +98,21 @@ def parse_time_or_delay(text: str) -> datetime | timedelta:
     if found > _MAX_DELAY:
         raise ValueError(f"'{text}' is out of range")
     return found
+
+
+def parse_duration(text: str) -> timedelta:
+    """Parse a duration in seconds, minutes, hours or days: 90s, 30m, 2h, 1d.
+
+    Raises:
+        ValueError: it is none, or zero; the message quotes it.
+    """
+    found = re.fullmatch(r"([0-9]{1,6})([smhd])", text)
+    if found is None:
+        raise ValueError(f"'{text}' is not a duration (write it like 90s, 30m, 2h or 1d)")
+    duration = int(found[1]) * _DURATION_UNITS[found[2]]
+    if not duration:
+        raise ValueError(f"'{text}' is no time at all")
+    return duration
 
 
 def parse_time_or_last(text: str) -> datetime | Literal["last"]:

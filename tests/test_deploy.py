@@ -267,7 +267,8 @@ def test_the_ci_workflow(with_posts: Path, retrainer: Runner, tmp_path: Path) ->
     workflow: dict[Any, Any] = yaml.safe_load((DEPLOY / "retrain.yml").read_text())
     triggers = workflow[True]  # how YAML 1.1 reads `on`
     assert parse_schedule(triggers["schedule"][0]["cron"]).text == parse_schedule("weekly").text
-    script = workflow["jobs"]["retrain"]["steps"][-1]["run"]
+    *_, training, upload = workflow["jobs"]["retrain"]["steps"]
+    script = training["run"]
     assert shlex.split(script)[:4] == ["retrainer", "train", "--fetch", "--auto-promote"]
     done = subprocess.run(
         ["bash", "-e", "-c", script],
@@ -278,3 +279,6 @@ def test_the_ci_workflow(with_posts: Path, retrainer: Runner, tmp_path: Path) ->
     assert done.returncode == 0
     assert_both_were_trained(with_posts, retrainer)
     assert "## ✓ timing: promoted" in (tmp_path / "summary.md").read_text()
+    assert upload["uses"].startswith("actions/upload-artifact@")
+    assert upload["if"] == "${{ !cancelled() }}", "also after a failed run"
+    assert (with_posts / upload["with"]["path"]).read_text().startswith("<!doctype html>")

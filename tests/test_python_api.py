@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import retrainer
-from retrainer import Project, compare, evaluate, history, predict, retrain
+from retrainer import Project, compare, evaluate, history, predict, report, retrain
 from retrainer.errors import UnknownName, UsageError
 from retrainer.posts.sample import sample_posts
 from tests.conftest import NOW, regular_posts
@@ -46,6 +46,7 @@ def test_the_commands_are_functions(folder: Path) -> None:
         assert evaluate(project, ids[0]).num_predictions == 20
         assert compare(project, *ids).winner is None
         assert predict(project, "timing", interval_level=0.5).version_id == ids[0]
+        assert ids[0] in report(project, model_type="timing")
 
 
 def test_a_function_about_a_model_takes_its_stream(folder: Path) -> None:

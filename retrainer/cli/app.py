@@ -42,6 +42,7 @@ SET_UP = "Setup"
 
 COMMANDS = {
     "train": _Command("train", RETRAIN, "Train a new version and promote it if it is better."),
+    "tune": _Command("tune", RETRAIN, "Find better options of an algorithm by trial, and train with them."),
     "evaluate": _Command("evaluate", RETRAIN, "Score a version on posts later than its training data."),
     "promote": _Command("versions", RETRAIN, "Promote a version to production."),
     "rollback": _Command("versions", RETRAIN, "Undo the latest promotion of a model type."),
@@ -56,6 +57,7 @@ COMMANDS = {
     "versions": _Command("show", INSPECT, "List versions, newest first."),
     "show": _Command("show", INSPECT, "Show one version: training, scores, decisions."),
     "predict": _Command("predict", INSPECT, "Forecast the next post, or the next days, with the production version."),
+    "report": _Command("report", INSPECT, "Write the pages of `serve` as one HTML file."),
     "plugins": _Command("plugins", INSPECT, "List installed algorithms, observers and types of sources, or write one."),
     "hold": _Command("versions", CONTROL, "Stop automatic promotion of a model type."),
     "release": _Command("versions", CONTROL, "Resume automatic promotion of a model type."),

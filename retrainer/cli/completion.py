@@ -1,4 +1,4 @@
-"""What the shell completes: model types, streams, versions, runs, algorithms and policies."""
+"""What the shell completes: model types, streams, versions, runs, algorithms, studies and policies."""
 
 from __future__ import annotations
 
@@ -52,6 +52,12 @@ def complete_algorithms(incomplete: str) -> list[str]:
     return [name for name in installed_algorithms() if name.startswith(incomplete)]
 
 
+def complete_studies(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Complete the name of a study; none with characters that could control the terminal."""
+    names = (name for name in _read(ctx, _studies) if name.startswith(incomplete) and name.isprintable())
+    return list(islice(names, MAX_IDS))
+
+
 def complete_policies(incomplete: str) -> list[str]:
     """Complete a key of a policy, such as `daily: schedule_days=`."""
     from retrainer.replay.policies import policy_keys  # noqa: PLC0415  slow to import
@@ -87,6 +93,12 @@ def _streams(project: Project, registry: Registry) -> list[str]:
 
     with closing(open_posts(project.settings.posts, registry.database, project.folder)) as posts:
         return sorted({*registry.list_streams(), *posts.list_streams()})
+
+
+def _studies(project: Project, _: Registry) -> list[str]:
+    from retrainer.tuning.study import list_studies  # noqa: PLC0415  slow to import
+
+    return [study.name for stream in project.list_streams() for study in list_studies(project.for_stream(stream))]
 
 
 def _read(ctx: typer.Context, words: Callable[[Project, Registry], list[T]]) -> list[T]:

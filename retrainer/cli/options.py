@@ -53,6 +53,14 @@ def parse_time_or_delay(text: str) -> datetime | timedelta:
         raise typer.BadParameter(str(error)) from None
 
 
+def parse_duration(text: str) -> timedelta:
+    """Parse a duration such as 90s, 30m, 2h or 1d."""
+    try:
+        return times.parse_duration(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
 def parse_time_or_last(text: str) -> datetime | Literal["last"]:
     """Parse an ISO 8601 time, or `last`."""
     try:

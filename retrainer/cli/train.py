@@ -15,6 +15,7 @@ from retrainer.cli import train_fleet
 from retrainer.cli.completion import complete_algorithms
 from retrainer.cli.context import open_project
 from retrainer.cli.options import AsJson, OptionalTypeArgument, StreamsOption, time_option
+from retrainer.cli.report import require_output, write_report_of_train
 from retrainer.cli.summary import append_summary, failure_summary, require_writable
 from retrainer.cli.workers import AddressOption, BackendOption, SchedulerOption, WorkerOptions
 from retrainer.errors import RetrainerError, UnknownName, UsageError
@@ -69,6 +70,9 @@ def train(
     summary: Annotated[
         Path | None, typer.Option("--summary", metavar="FILE", help="Append a Markdown summary to this file.")
     ] = None,
+    report: Annotated[
+        Path | None, typer.Option("--report", metavar="FILE", help="Then write the file of `retrainer report`.")
+    ] = None,
     all_streams: Annotated[
         bool, typer.Option("--all-streams", help="Train all streams, each in a run of its own.")
     ] = False,
@@ -104,8 +108,8 @@ def train(
     model_types = [model_type] if model_type else list(MODEL_TYPE_NAMES)
     workers = WorkerOptions(backend, scheduler, address)
     options = train_fleet.FleetOptions(all_streams, tuple(stream or ()), jobs, max_failures, max_cost, workers)
-    options.validate(dry_run=dry_run, wait=wait > 0)
-    _check_options(context, summary, fetch=fetch, dry_run=dry_run, as_of=as_of)
+    options.validate(dry_run=dry_run, wait=wait > 0, report=report is not None)
+    _check_options(context, summary, report, fetch=fetch, dry_run=dry_run, as_of=as_of)
     train_call = None if dry_run else notify.TrainCall()
     with failure_summary(summary), open_project(context, train_call=train_call) as (opened, runtime):
         fetch_code = _fetch(opened, wanted=fetch)
@@ -142,6 +146,7 @@ def train(
             code = results.exit_code(outcomes) or fetch_code
             if train_call is not None:
                 train_call.finish(runtime, outcomes, code)
+            write_report_of_train(project, runtime, model_types, report)
     if fleet is not None:
         return train_fleet.report(fleet, code, summary, as_json=as_json, exit_code=exit_code)
     if summary is not None:
@@ -202,14 +207,22 @@ def _choose_stream(project: Project, names: list[str] | None, run_id: str | None
 
 
 def _check_options(
-    context: typer.Context, summary: Path | None, *, fetch: bool, dry_run: bool, as_of: datetime | None
+    context: typer.Context,
+    summary: Path | None,
+    report: Path | None,
+    *,
+    fetch: bool,
+    dry_run: bool,
+    as_of: datetime | None,
 ) -> None:
-    """Check before anything else that the options fit together and the summary can be written."""
+    """Check before anything else that the options fit together and the summary and the report can be written."""
     if fetch and (dry_run or as_of is not None):
         raise UsageError(f"--fetch and {'--dry-run' if dry_run else '--as-of'} exclude each other", hint="Omit one")
     if summary is not None:
         projects.require_foreign("--summary", summary, context.obj)
         require_writable(summary)
+    if report is not None:
+        require_output("--report", report, context.obj)
 
 
 def _fetch(project: Project, *, wanted: bool) -> int:

@@ -61,7 +61,7 @@ class FleetOptions:
         """Whether they select several streams: all, a pattern, or more than one name."""
         return self.all_streams or len(self.patterns) > 1 or any(map(is_pattern, self.patterns))
 
-    def validate(self, *, dry_run: bool, wait: bool) -> None:
+    def validate(self, *, dry_run: bool, wait: bool, report: bool) -> None:
         """Check that no option of one stream is given with several, or the other way round.
 
         Raises:
@@ -74,7 +74,7 @@ class FleetOptions:
             "--max-cost": self.max_cost,
         }
         if self.selects_several:
-            for option, given in (("--dry-run", dry_run), ("--wait", wait)):
+            for option, given in (("--dry-run", dry_run), ("--wait", wait), ("--report", report)):
                 if given:
                     raise UsageError(f"{option} is for one stream", hint="Name it with --stream, or omit the option")
         for option, value in of_several.items():

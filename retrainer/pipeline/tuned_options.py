@@ -61,4 +61,4 @@ def load_algorithm_of_run(
     if tuned is None:
         return load_configured_algorithm(settings, runtime, model_type, name)
     algorithm = runtime.algorithms(tuned.algorithm, model_type)
-    return algorithm, algorithm.options(dict(tuned.options), model_type)
+    return algorithm, algorithm.recorded_options(dict(tuned.options), model_type)

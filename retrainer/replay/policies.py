@@ -15,6 +15,7 @@ from retrainer.errors import UsageError, did_you_mean, invalid_value
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from retrainer.algorithms.manager import LoadedAlgorithm
     from retrainer.config import Settings
     from retrainer.model_types import ModelTypeName
     from retrainer.runtime import Runtime
@@ -30,8 +31,23 @@ _KEYS = (
     "min_confidence",
     "refit",
 )
+_TUNING_KEYS = ("tuned", "tune_every", "tune_trials")
 _KEYS_BY_TYPE = {"timing": ("origin",), "content": ("max_cost_increase",)}
+MAX_COUNT = 10_000  # of trials, and of steps between studies
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+
+
+@dataclass(frozen=True)
+class PolicyTuning:
+    """How a policy tunes the options of its algorithm, as `retrainer tune --apply` does.
+
+    Attributes:
+        every: it tunes at its first step, and at each of so many after it.
+        trials: of each study.
+    """
+
+    every: int = 4
+    trials: int = 10
 
 
 @dataclass(frozen=True)
@@ -44,6 +60,7 @@ class Policy:
         algorithm: the algorithm that it trains.
         retrains: whether it trains again after the first promotion.
         promotes_all: whether it promotes every version, whatever the comparison says.
+        tuning: how it tunes; None if its options stay as configured.
         changes: the changed settings, by key.
     """
 
@@ -52,6 +69,7 @@ class Policy:
     algorithm: str
     retrains: bool = True
     promotes_all: bool = False
+    tuning: PolicyTuning | None = None
     changes: dict[str, Any] = field(default_factory=dict)
 
 
@@ -64,7 +82,8 @@ def build_policies(
         given: each like `daily: schedule_days=1, min_confidence=0.95`.
 
     Raises:
-        UsageError: a policy has a wrong format, a duplicate name, an unknown key or an invalid value.
+        UsageError: a policy has a wrong format, a duplicate name, an unknown key or an invalid value, or is to tune an
+            algorithm that cannot be tuned.
         UnknownName, ConfigError: an algorithm is not installed, or its options are invalid.
     """
     algorithm = settings.model(model_type).algorithm
@@ -79,13 +98,28 @@ def build_policies(
             raise UsageError(f"--policy: the name '{policy.name}' is already used", hint="Choose another name")
         policies.append(policy)
     for policy in policies:
-        runtime.algorithms(policy.algorithm, model_type)
+        _require_tunable(policy, runtime.algorithms(policy.algorithm, model_type))
     return policies
+
+
+def _require_tunable(policy: Policy, algorithm: LoadedAlgorithm) -> None:
+    if policy.tuning is None:
+        return
+    if "search_space" not in algorithm.hook_names:
+        raise UsageError(
+            f"--policy '{policy.name}': the algorithm '{algorithm.name}' has no search space",
+            hint="Omit tuned, or choose another algorithm",
+        )
+    if algorithm.description.paid:
+        raise UsageError(
+            f"--policy '{policy.name}': the forecasts of '{algorithm.name}' cost money, so it is not tuned in a replay",
+            hint="Omit tuned, or choose another algorithm",
+        )
 
 
 def policy_keys(model_type: ModelTypeName) -> list[str]:
     """Return the keys that a policy of a model type may set."""
-    return [*_KEYS, *_KEYS_BY_TYPE[model_type], "algorithm"]
+    return [*_KEYS, *_KEYS_BY_TYPE[model_type], "algorithm", *_TUNING_KEYS]
 
 
 def parse_policy(text: str, settings: Settings, model_type: ModelTypeName) -> Policy:
@@ -107,7 +141,23 @@ def parse_policy(text: str, settings: Settings, model_type: ModelTypeName) -> Po
             raise UsageError(f"--policy '{name}': '{key}' is given twice", hint="Keep one of them")
         changes[key] = value
     algorithm = str(changes.get("algorithm", settings.model(model_type).algorithm))
-    return Policy(name, _changed(settings, model_type, name, changes), algorithm, changes=changes)
+    tuning = _tuning(name, changes)
+    return Policy(name, _changed(settings, model_type, name, changes), algorithm, tuning=tuning, changes=changes)
+
+
+def _tuning(name: str, changes: dict[str, Any]) -> PolicyTuning | None:
+    """Return how a policy tunes, or None."""
+    tuned = changes.get("tuned", False)
+    if not isinstance(tuned, bool):
+        raise UsageError(f"--policy '{name}': {invalid_value('tuned', tuned, 'must be yes or no')}")
+    counts = {key.removeprefix("tune_"): changes[key] for key in _TUNING_KEYS[1:] if key in changes}
+    for key, count in counts.items():
+        if not tuned:
+            raise UsageError(f"--policy '{name}': 'tune_{key}' is for a policy that tunes", hint="Add tuned=yes")
+        if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= MAX_COUNT:
+            problem = invalid_value(f"tune_{key}", count, f"must be a whole number from 1 to {MAX_COUNT}")
+            raise UsageError(f"--policy '{name}': {problem}")
+    return PolicyTuning(**counts) if tuned else None
 
 
 def _key_and_value(part: str, name: str, model_type: ModelTypeName) -> tuple[str, Any]:

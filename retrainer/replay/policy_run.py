@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from retrainer.registry.runs import RunFilter
@@ -74,7 +74,17 @@ class PolicyRun:
         step = self.steps[number]
         decision, self.decision = self.decision, None
         if decision is None:
-            decision = decide(self.sandbox, self.runtime, self.policy, self.model_type, step, self.cache)
+            tuning = self.policy.tuning
+            decision = decide(
+                self.sandbox,
+                self.runtime,
+                self.policy,
+                self.model_type,
+                step,
+                self.cache,
+                tunes=tuning is not None and number % tuning.every == 0,
+                tuned_options=self.results[-1].tuned_options if self.results else None,
+            )
             self.cache.store.record_step(self.key, number, decision.document())
         result = review_step(self.sandbox, self.runtime, self.model_type, step, decision)
         self.cache.store.record_step(self.key, number, result.document())
@@ -138,6 +148,7 @@ def _key(policy: Policy, cache: AlgorithmCache, first: Step, model_type: ModelTy
         "retraining": policy.settings.retraining.model_dump(mode="json"),
         "retrains": policy.retrains,
         "promotes_all": policy.promotes_all,
+        **({} if policy.tuning is None else {"tuning": asdict(policy.tuning)}),
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 

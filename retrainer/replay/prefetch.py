@@ -102,7 +102,8 @@ def plan_tasks(
 
 def _can_prefetch(run: PolicyRun, number: int) -> bool:
     """Whether a step is still to be taken, is free, and trains a version whatever is in production by then."""
-    depends_on_production = number > 0 and (run.can_warm_start or not run.policy.retrains)
+    policy = run.policy
+    depends_on_production = number > 0 and (run.can_warm_start or not policy.retrains or policy.tuning is not None)
     return number >= len(run.results) and not depends_on_production and not run.paid
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from sqlalchemy import delete, select
 
+from retrainer.config import TuningSettings
 from retrainer.errors import InsufficientData, PostsError
 from retrainer.files import remove
 from retrainer.model_types.base import utc_times
@@ -43,8 +44,13 @@ if TYPE_CHECKING:
 MODELS = "models"
 KEY_FILE = "policy.sha256"
 _DATABASE = "registry.db"
+_STUDIES = "tuning.db"
 _ANSWERS = ".retrainer"
-_DATABASE_FILES = (_DATABASE, f"{_DATABASE}-wal", f"{_DATABASE}-shm", f"{_DATABASE}-journal", f".{_DATABASE}.lock")
+
+
+def _files_of(database: str) -> tuple[str, ...]:
+    """Return the names of an SQLite file and of those beside it."""
+    return database, f"{database}-wal", f"{database}-shm", f"{database}-journal", f".{database}.lock"
 
 
 class PostHistory(PostStore):
@@ -252,13 +258,21 @@ def open_sandbox(folder: Path, settings: Settings, history: PostHistory) -> Sand
     database = settings.database.model_copy(update={"url": f"sqlite:///{_DATABASE}"})
     # How long a run takes depends on this machine, not on the past.
     retraining = settings.retraining.model_copy(update={"max_run_minutes": None})
-    own = settings.model_copy(update={"database": database, "retraining": retraining, "models_dir": MODELS})
+    own = settings.model_copy(
+        update={"database": database, "retraining": retraining, "models_dir": MODELS, "tuning": TuningSettings()}
+    )
     return SandboxProject(folder, folder / "config.yaml", own, history)
+
+
+def delete_studies(folder: Path) -> None:
+    """Delete the studies of a sandbox."""
+    for name in _files_of(_STUDIES):
+        remove(folder / name)
 
 
 def delete_sandbox(folder: Path) -> None:
     """Delete the files of a sandbox, and its folder unless it contains others."""
-    for name in (MODELS, _ANSWERS, KEY_FILE, *_DATABASE_FILES):
+    for name in (MODELS, _ANSWERS, KEY_FILE, *_files_of(_DATABASE), *_files_of(_STUDIES)):
         remove(folder / name)
     with suppress(OSError):  # missing, or a user's files are in it
         folder.rmdir()

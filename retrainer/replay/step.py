@@ -20,6 +20,7 @@ from retrainer.pipeline.promotion import promote_version
 from retrainer.pipeline.run import dry_run, retrain
 from retrainer.pipeline.split import Split, load_posts, split_by_time
 from retrainer.pipeline.training import train_candidate
+from retrainer.replay.tuned_run import tune_as_of, with_options
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -74,6 +75,7 @@ class StepResult:
         cost_usd: of the run's paid forecasts.
         live_cost_usd: of the paid live forecasts.
         complete: whether production was scored and the decision was reviewed.
+        tuned_options: the options that the policy trains with from now on, if it has tuned them; else None.
     """
 
     at: datetime
@@ -97,6 +99,7 @@ class StepResult:
     cost_usd: float = 0.0
     live_cost_usd: float = 0.0
     complete: bool = False
+    tuned_options: dict[str, Any] | None = None
 
     def document(self) -> dict[str, Any]:
         """Return the result as plain data."""
@@ -116,8 +119,15 @@ def decide(
     model_type: ModelTypeName,
     step: Step,
     cache: AlgorithmCache,
+    *,
+    tunes: bool = False,
+    tuned_options: dict[str, Any] | None = None,
 ) -> StepResult:
     """Retrain as of the date of a step, if the policy does, and return the decision and its cost.
+
+    Args:
+        tunes: whether the policy tunes at this step.
+        tuned_options: the options that it has tuned before, if any.
 
     Raises:
         CostLimitReached: the forecasts could exceed the limit.
@@ -125,11 +135,13 @@ def decide(
     """
     cache.seconds = 0.0
     digest = project.history.digest(project.history.count(step.review_until))
-    result = StepResult(step.at, step.until, digest)
+    result = StepResult(step.at, step.until, digest, tuned_options=tuned_options)
+    if tuned_options is not None:
+        project = with_options(project, model_type, policy.algorithm, tuned_options)
     with mute_run_logs():
         before = project.registry.get_production(model_type)
         if before is None or policy.retrains:
-            result = replace(result, **_retrain(project, runtime, policy, model_type, step, before))
+            result = replace(result, **_retrain(project, runtime, policy, model_type, step, before, tunes=tunes))
         production = project.registry.get_production(model_type)
     return replace(result, live=production.version_id if production else None, seconds=cache.seconds)
 
@@ -159,10 +171,15 @@ def _retrain(
     model_type: ModelTypeName,
     step: Step,
     before: ModelVersion | None,
+    *,
+    tunes: bool,
 ) -> dict[str, Any]:
-    """Retrain like `train --as-of` and return what the step's result says of it. A failed run changes no version."""
+    """Retrain like `train --as-of`, or tune, and return what the step's result says. A failed run changes nothing."""
+    tuned = None
     try:
-        result = retrain(
+        if tunes and policy.tuning is not None:
+            tuned = tune_as_of(project, runtime, policy, policy.tuning, model_type, step.at)
+        result = tuned or retrain(
             project, runtime, model_type, step.at, algorithm=policy.algorithm, auto_promote=True, as_of=True
         )
     except (InsufficientData, AlgorithmError) as error:
@@ -181,12 +198,17 @@ def _retrain(
             forced = False
             reason = f"{reason}. This policy promotes every version, but: {error}"
     promoted = forced or result.promoted
+    applied = {}
+    if tuned is not None and promoted:  # as by `tune --apply`
+        version = project.registry.get_version(str(run.model_version_id))
+        applied = {"tuned_options": version.hyperparameters}
     return {
         "version_id": run.model_version_id,
         "promoted": promoted,
         "replaced": before.version_id if promoted and before else None,
         "reason": reason,
         "improvement_percentage": run.improvement_percentage,
+        **applied,
         **_run_cost(result),
     }
 

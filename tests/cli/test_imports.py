@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 HEAVY = (
     *("prophet", "anthropic", "alembic", "rich", "httpx2", "joblib", "matplotlib", "fastapi"),
-    *("pandas", "numpy", "sqlalchemy", "pyarrow", "torch", "safetensors", "fsspec", "s3fs"),
+    *("optuna", "pandas", "numpy", "sqlalchemy", "pyarrow", "torch", "safetensors", "fsspec", "s3fs"),
 )
 
 
@@ -53,7 +53,7 @@ def test_listing_plugins_imports_nothing_heavy(tmp_path: Path) -> None:
     assert_imports_none_of(HEAVY, ["plugins", "--json"], tmp_path)
 
 
-@pytest.mark.parametrize("command", ["train", "replay", "serve", "history", "posts", "doctor"])
+@pytest.mark.parametrize("command", ["train", "tune", "replay", "serve", "history", "posts", "doctor"])
 def test_the_help_of_a_command_imports_nothing_heavy(command: str, tmp_path: Path) -> None:
     assert_imports_none_of(HEAVY, [command, "--help"], tmp_path)
 

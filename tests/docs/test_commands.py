@@ -50,6 +50,7 @@ SETUP = {
     "docs/metrics.md": f"{NEW_PROJECT}; retrainer train content",
     "docs/ab-tests.md": NEW_PROJECT,
     "docs/promotion.md": NEW_PROJECT,
+    "docs/pages.md": f"{NEW_PROJECT}; retrainer train",
     "docs/python-api.md": NEW_PROJECT,
     "docs/replay.md": NEW_PROJECT,
     "docs/rest-api.md": NEW_PROJECT,

@@ -28,6 +28,7 @@ WIDTHS = (80, 100, 120)
 # The command lines whose screens are stored. Each command needs one at least.
 READING = (
     "status",
+    "tune --show",
     "history",
     "history --type timing --not-promoted",
     "versions",

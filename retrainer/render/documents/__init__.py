@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         runs,
         status,
         streams,
+        tuning,
         versions,
     )
 
@@ -32,6 +33,7 @@ __all__ = [
     "runs",
     "status",
     "streams",
+    "tuning",
     "versions",
 ]
 

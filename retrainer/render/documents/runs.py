@@ -142,7 +142,7 @@ class TrainingDocument(Document):
         errors: list[RunErrorDocument] = []
         for outcome in outcomes:
             if not isinstance(outcome, Failure):
-                runs.append(_run_from_result(outcome))
+                runs.append(run_from_result(outcome))
                 continue
             errors.append(RunErrorDocument.build(outcome, **outcome.error.document()["error"]))
             if outcome.run is not None:
@@ -150,7 +150,8 @@ class TrainingDocument(Document):
         return cls(training_runs=runs, count=len(runs), errors=errors)
 
 
-def _run_from_result(result: "RunResult") -> ScoredRunDocument | DryRunDocument:
+def run_from_result(result: "RunResult") -> ScoredRunDocument | DryRunDocument:
+    """Build the document of a run that completed."""
     version_id = result.run.model_version_id if result.run else None
     evaluation = EvaluationDocument.from_result(result.evaluation, version_id) if result.evaluation else None
     comparison = ComparisonDocument.from_result(result.comparison) if result.comparison else None

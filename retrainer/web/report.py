@@ -1,0 +1,107 @@
+"""The report: what the pages show of one stream, as one HTML file that needs nothing else.
+
+It holds its stylesheet and its charts, no script and no address of anything else; a policy in it forbids all else. It
+needs no web server.
+"""
+
+from __future__ import annotations
+
+import re
+from base64 import b64encode
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+from markupsafe import Markup
+
+from retrainer.errors import UsageError
+from retrainer.model_types import MODEL_TYPE_NAMES
+from retrainer.streams import DEFAULT_STREAM
+from retrainer.web.rendering import Frame, Page, render_page
+from retrainer.web.static_files import CHARTS, static_file
+from retrainer.web.views.live import gather_live
+from retrainer.web.views.replay import gather_replay
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from retrainer.model_types import ModelTypeName
+    from retrainer.project import Project
+    from retrainer.registry.tables import ModelVersion
+    from retrainer.runtime import Runtime
+
+MAX_BYTES = 2_000_000
+# A link to a page, which a file has not; what is in it stays. All quotes and brackets in attributes are escaped.
+_LINK_TO_PAGE = re.compile(rb'<a [^>]*?href="/[^>]*>(.*?)</a>', re.DOTALL)
+_DATA = re.compile(rb'<details class="data">.*?</details>', re.DOTALL)
+
+
+def report_project(
+    opened: Project,
+    runtime: Runtime,
+    now: datetime,
+    *,
+    model_type: ModelTypeName | None = None,
+    version: str | None = None,
+    stream: str | None = None,
+) -> bytes:
+    """Return the report that was asked for; see `make_report`.
+
+    Args:
+        opened: the project.
+        runtime: where the algorithms come from.
+        now: the time, UTC.
+        model_type: only this one; None for both or, with `version`, for its own.
+        version: the name of the version to describe; None for those in production.
+        stream: the stream; None for that of the version, or the only one.
+
+    Raises:
+        UnknownName: there is no such stream or version.
+        UsageError: there are several streams, or the version is of the other type.
+    """
+    if version is None:
+        return make_report(
+            opened.choose_stream(stream), runtime, now, MODEL_TYPE_NAMES if model_type is None else [model_type]
+        )
+    project, found = opened.find_version(version, stream)
+    if model_type not in {None, found.model_type}:
+        raise UsageError(f"'{found.version_id}' is a {found.model_type} version", hint="Omit the type")
+    return make_report(project, runtime, now, [found.model_type_name], found)
+
+
+def make_report(
+    project: Project,
+    runtime: Runtime,  # noqa: ARG001  for the parts to come
+    now: datetime,
+    model_types: Sequence[ModelTypeName],
+    version: ModelVersion | None = None,  # noqa: ARG001
+) -> bytes:
+    """Return a report of a stream as HTML. Nothing is scored, decided or written, and no paid call is made.
+
+    Args:
+        project: the project, seen from the stream.
+        runtime: where the algorithms come from.
+        now: the time, UTC.
+        model_types: what it is about.
+        version: the version to describe; None for those in production.
+
+    Returns:
+        Less than 2 MB; if need be, without the tables behind the charts.
+    """
+    several = len(project.list_streams()) > 1 or project.stream != DEFAULT_STREAM
+    css = _stylesheet()
+    values = {
+        "css": css,
+        "policy": f"default-src 'none'; style-src 'sha256-{b64encode(sha256(css.encode()).digest()).decode()}'",
+        "live": gather_live(project, now, model_types),
+        "replay": [one for one in gather_replay(project, model_types) if one.latest is not None],
+    }
+    frame = Frame(project.folder.name, project.stream if several else None, now, "", False, False)
+    made = _LINK_TO_PAGE.sub(rb"\1", render_page(Page("report.html", "Report", values), frame))
+    return made if len(made) < MAX_BYTES else _DATA.sub(b"", made)
+
+
+def _stylesheet() -> Markup:
+    """Return the stylesheet of the pages, of the charts, and of what only the report has."""
+    names = ("retrainer.css", CHARTS, "report.css")
+    return Markup("\n".join(static_file(name).content.decode() for name in names))  # noqa: S704  files of the package
