@@ -23,7 +23,7 @@ from retrainer.tuning.sampler import TrialSeededSampler
 from retrainer.tuning.storage import close_storage, open_storage, storage_errors, storage_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from optuna.storages import RDBStorage
     from optuna.trial import FrozenTrial
@@ -154,6 +154,7 @@ def list_studies(project: Project, model_type: ModelTypeName | None = None) -> l
         return []
     with opened_storage(project) as storage:
         found = [summarize(load_study(storage, name)) for name in _names(storage)]
+    found.reverse()  # of two that were created at once, the later one is newer
     chosen = [
         study for study in found if study.plan.stream == project.stream and model_type in {None, study.model_type}
     ]
@@ -227,7 +228,7 @@ def open_pruner() -> MedianPruner:
 
 def delete_old_studies(storage: RDBStorage, stream: str, model_type: ModelTypeName, keep: int) -> list[str]:
     """Delete the oldest finished studies of a stream and type beyond a number; return their names."""
-    studies = [summarize(load_study(storage, name)) for name in _names(storage)]
+    studies = [summarize(load_study(storage, name)) for name in reversed(_names(storage))]
     finished = [
         study
         for study in studies
@@ -264,10 +265,16 @@ def trial_result(trial: FrozenTrial) -> TrialResult:
 
 def _importances(study: OpenStudy) -> dict[str, float]:
     """Return the importance of each parameter for a good value, largest first; they add up to 1."""
-    if not study.plan.cost_objective:
-        return optuna.importance.get_param_importances(study.optuna)
-    sign = 1 if study.plan.is_minimised else -1  # Optuna asks which parameters lead to small targets
-    return optuna.importance.get_param_importances(study.optuna, target=lambda trial: sign * trial.values[0])
+    target: Callable[[FrozenTrial], float] | None = None
+    if study.plan.cost_objective:
+        sign = 1 if study.plan.is_minimised else -1  # Optuna asks which parameters lead to small targets
+
+        def target(trial: FrozenTrial) -> float:
+            return sign * float(trial.values[0])
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # that a parameter is in few trials
+        return optuna.importance.get_param_importances(study.optuna, target=target)
 
 
 def _name_values(study: optuna.Study, plan: StudyPlan) -> None:
@@ -277,8 +284,9 @@ def _name_values(study: optuna.Study, plan: StudyPlan) -> None:
 
 
 def _names(storage: RDBStorage) -> list[str]:
-    """Return the names of our studies; the storage may hold those of others."""
-    return [study.study_name for study in storage.get_all_studies() if CREATED_AT in study.user_attrs]
+    """Return the names of our studies, in the order of their creation; the storage may hold those of others."""
+    studies = sorted(storage.get_all_studies(), key=lambda study: study._study_id)  # noqa: SLF001  no public one
+    return [study.study_name for study in studies if CREATED_AT in study.user_attrs]
 
 
 def _open(storage: RDBStorage, name: str, plan: StudyPlan) -> OpenStudy:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import textwrap
 from typing import TYPE_CHECKING, Any
 
@@ -38,8 +39,9 @@ _TUNABLE = """
 
     @hookimpl
     def train(posts, config):
+        hours = config.hours
         {train}
-        return {{"hours": config.hours}}
+        return {{"hours": hours}}
 
 
     @hookimpl
@@ -64,7 +66,7 @@ def tunable_algorithm(name: str = "tunable", *, train: str = "pass", predict: st
 
     Args:
         name: of the algorithm.
-        train: a statement when it is trained; it may use `posts` and `config`.
+        train: a statement when it is trained; it may use `posts` and `config`, and change `hours`.
         predict: a statement when it forecasts; it may use `model`, `posts` and `origins`.
         space: the statement of its search space; it may use `trial` and `config`.
     """
@@ -74,6 +76,7 @@ def tunable_algorithm(name: str = "tunable", *, train: str = "pass", predict: st
 @pytest.fixture
 def tunable(plugins: Plugins, monkeypatch: pytest.MonkeyPatch) -> Plugins:
     """The algorithm `tunable` is installed, and whatever the test adds."""
+    monkeypatch.delitem(sys.modules, "retrainer_tunable_module", raising=False)  # that of another test
     plugins.add("tunable", tunable_algorithm())
     monkeypatch.syspath_prepend(str(plugins.site))
     return plugins
