@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import retrainer
-from retrainer import Project, compare, evaluate, history, predict, report, retrain
+from retrainer import Project, compare, evaluate, history, predict, report, retrain, tune
 from retrainer.errors import UnknownName, UsageError
 from retrainer.posts.sample import sample_posts
 from tests.conftest import NOW, regular_posts
