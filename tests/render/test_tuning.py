@@ -109,9 +109,7 @@ def test_a_list_says_how_each_study_ended(capsys: pytest.CaptureFixture[str]) ->
         "not promoted": StudyOutcome(1, 0.1, gain, kept=True, reason="so"),
         "promoted": StudyOutcome(1, 0.1, gain, kept=True, reason="so", run_id="run_1", promoted=True),
     }
-    studies = [
-        replace(unfinished, name=name.replace(" ", "_"), outcome=outcome) for name, outcome in outcomes.items()
-    ]
+    studies = [replace(unfinished, name=name.replace(" ", "_"), outcome=outcome) for name, outcome in outcomes.items()]
     show_studies(studies, None, location="sqlite:///tuning.db")
     lines = capsys.readouterr().out.splitlines()[3:]
     assert [line.split()[0].replace("_", " ") for line in lines if line] == list(outcomes)
