@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -60,14 +60,12 @@ class DriftView:
     """How the stream has changed since the live fit of a model type was trained.
 
     Attributes:
-        found: of each kind; empty if nothing is in production.
-        concerns: the kinds that matter to this model type.
+        found: of each kind that concerns the model type; empty if nothing is in production.
         chart: the evidence.
     """
 
     model_type: ModelTypeName
     found: Sequence[Drift]
-    concerns: Sequence[str]
     chart: Chart | None
 
 
@@ -124,8 +122,10 @@ def gather_posts(project: Project, now: datetime) -> PostsView:
 
 
 def _gather_drift(project: Project, model_type: ModelTypeName, now: datetime) -> DriftView:
-    found = measure_drift(project, model_type, now)
-    return DriftView(model_type, found, CONCERNS[model_type], charts.drift(found))
+    found = [one for one in measure_drift(project, model_type, now) if one.kind in CONCERNS[model_type]]
+    chart = charts.drift(found)
+    title = f"Have the posts changed since the live {model_type} version was trained?"
+    return DriftView(model_type, found, chart and replace(chart, title=title))
 
 
 def measure_quality(posts: pd.DataFrame, freshness: Freshness | None) -> list[Quality]:
