@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from retrainer.web import actions, login, run_events, static_routes
+from retrainer.web import actions, docs, login, run_events, static_routes
 from retrainer.web.pages import route_of
 from retrainer.web.specs import PageSpec
 from retrainer.web.views import compare, live, overview, posts, replay, run, runs, streams, version, versions
@@ -19,6 +19,7 @@ _MADE: list[Sequence[PageSpec | Route]] = [
     static_routes.ROUTES,
     login.ROUTES,
     actions.ROUTES,
+    docs.ROUTES,
     streams.ROUTES,
     overview.ROUTES,
     runs.ROUTES,
