@@ -160,7 +160,7 @@ def _look_closer(project: Project, comparison: Comparison, now: datetime) -> tup
     resamples = resample_improvement(*sides, overall)
     drawn = [
         charts.distribution(comparison.evidence, resamples) if comparison.evidence is not None else None,
-        charts.over_time(times, differences),
+        charts.over_time(times, differences) if differences.any() else None,
         charts.situations(comparison.differences),
     ]
     rows = np.flatnonzero(both)
