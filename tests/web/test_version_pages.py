@@ -122,7 +122,7 @@ def test_markup_in_posts_reasons_and_names_stays_text(folder: Path) -> None:
     view = gather_version(project, version, [])
     for page in (
         rendered("version.html", view=view),
-        rendered("posts.html", view=gather_posts(project, NOW), usual_days=84),
+        rendered("posts.html", view=gather_posts(project, NOW)),
     ):
         assert "<script>alert" not in page
         assert "<img" not in page
@@ -151,8 +151,8 @@ def test_a_refused_forecast_has_no_score_and_a_long_text_is_shortened() -> None:
 
 
 def compared(project: Project, a: str, b: str) -> ComparisonView:
-    versions = [project.registry.get_version(version_id) for version_id in (a, b)]
-    return gather_comparison(project, runtime_of(project), *versions, NOW)
+    one, other = (project.registry.get_version(version_id) for version_id in (a, b))
+    return gather_comparison(project, runtime_of(project), one, other, NOW)
 
 
 def test_a_comparison_has_scores_evidence_charts_and_posts(project: Project, trained: str, plugins: Plugins) -> None:
@@ -178,7 +178,7 @@ def test_a_comparison_has_scores_evidence_charts_and_posts(project: Project, tra
 def test_a_version_compared_with_itself_differs_nowhere(project: Project, trained: str) -> None:
     view = compared(project, trained, trained)
     assert view.posts == []
-    assert view.charts == []
+    assert [chart.title for chart in view.charts] == ["Scores on the same posts"]
 
 
 def test_versions_of_two_types_are_not_compared(project: Project, trained: str) -> None:
@@ -216,13 +216,13 @@ def test_the_page_of_posts_counts_them_and_shows_the_latest(project: Project) ->
     assert view.latest[0].created_at == project.posts.load(NOW)["created_at"].max()
     assert [model.model_type for model in view.drift] == ["timing", "content"]
     assert {drift.kind for drift in view.drift[1].found} == {"length", "no_text"}
-    page = html.unescape(rendered("posts.html", view=view, usual_days=84))
+    page = html.unescape(rendered("posts.html", view=view))
     assert f"{view.activity.count:,} posts from" in page
     assert "Have the posts changed since the live timing version was trained?" in page
 
 
 def test_the_page_without_posts_says_how_to_get_some(folder: Path) -> None:
-    page = rendered("posts.html", view=gather_posts(open_project(folder), NOW), usual_days=84)
+    page = rendered("posts.html", view=gather_posts(open_project(folder), NOW))
     assert "retrainer posts import FILE" in page
 
 

@@ -82,6 +82,8 @@ class PostsView:
         quality: of the data.
         drift: by model type.
         latest: the latest posts, newest first.
+        max_characters: of a text that is shown.
+        usual_days: the days that the usual number of posts a day is of.
     """
 
     location: str
@@ -93,16 +95,22 @@ class PostsView:
     drift: Sequence[DriftView]
     latest: Sequence[Post]
     max_characters: int = MAX_CHARACTERS
+    usual_days: int = USUAL_DAYS
 
 
 def posts(visit: Visit) -> Page:
     """Return the page of the posts of a stream."""
     view = gather_posts(visit.project, visit.now)
-    return Page("posts.html", "Posts", {"view": view, "usual_days": USUAL_DAYS}, "/posts")
+    return Page("posts.html", "Posts", {"view": view}, "/posts")
 
 
-def gather_posts(project: Project, now: datetime) -> PostsView:
-    """Gather what there is to say about the posts of a stream up to now."""
+def gather_posts(project: Project, now: datetime, model_types: Sequence[ModelTypeName] = MODEL_TYPE_NAMES) -> PostsView:
+    """Gather what there is to say about the posts of a stream up to now.
+
+    Args:
+        now: the time, UTC.
+        model_types: those whose drift is measured.
+    """
     store = project.posts
     activity = store.activity(now)
     loaded = store.load_lengths(now)
@@ -116,7 +124,7 @@ def gather_posts(project: Project, now: datetime) -> PostsView:
         staleness=describe_staleness(activity.freshness) if activity.freshness else None,
         charts=[chart for chart in drawn if chart],
         quality=measure_quality(loaded, activity.freshness) if len(loaded) else [],
-        drift=[_gather_drift(project, model_type, now) for model_type in MODEL_TYPE_NAMES],
+        drift=[_gather_drift(project, model_type, now) for model_type in model_types],
         latest=latest[::-1],
     )
 
