@@ -29,6 +29,13 @@ TOO_WIDE = """() => [...document.querySelectorAll("body *")]
     .map(one => one.outerHTML.slice(0, 120))
     .slice(0, document.documentElement.scrollWidth > document.documentElement.clientWidth + 1 ? 5 : 0)"""
 
+# Texts that are cut off, or run into what stands beside them.
+CUT = """() => [...document.querySelectorAll("main *, header *, footer *")]
+    .filter(one => one.scrollWidth > one.clientWidth + 1 && one.clientWidth > 0
+        && getComputedStyle(one).display !== "inline" && !one.closest(".scroll, svg, pre, .skip")
+        && !["auto", "scroll"].includes(getComputedStyle(one).overflowX))
+    .map(one => one.outerHTML.slice(0, 200)).slice(0, 5)"""
+
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
@@ -114,6 +121,7 @@ class Tab:
         """Return what is wrong with the page that is open; the record starts anew."""
         found, self.problems = self.problems, []
         found += [f"too wide: {element}" for element in self.page.evaluate(TOO_WIDE)]
+        found += [f"cut off: {element}" for element in self.page.evaluate(CUT)]
         return [*found, *self._run_axe()]
 
     def _run_axe(self) -> list[str]:
