@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import json
 import logging
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ from retrainer.config import RetrainingSettings
 from retrainer.errors import RetrainerError
 from retrainer.files import open_within, write_atomically
 from retrainer.model_types.base import read_arrays
-from retrainer.replay.policies import Policy
+from retrainer.replay.policies import Policy, PolicyTuning
 from retrainer.replay.results import Ending, report
 from retrainer.replay.step import StepResult
 from retrainer.streams import stream_folder
@@ -107,6 +107,7 @@ def _policy_document(found: PolicyReport) -> dict[str, Any]:
         "algorithm": policy.algorithm,
         "retrains": policy.retrains,
         "promotes_all": policy.promotes_all,
+        "tuning": policy.tuning and asdict(policy.tuning),
         "changes": policy.changes,
         "retraining": policy.settings.retraining.model_dump(mode="json"),
         "steps": [{**step.document(), **dict.fromkeys(_PER_POST), "posts": len(step.rows)} for step in found.steps],
@@ -127,8 +128,9 @@ def _unpack(data: bytes, settings: Settings) -> LatestReplay:
 
 def _read_policy(document: Mapping[str, Any], settings: Settings) -> Policy:
     retraining = RetrainingSettings.model_validate(document["retraining"])
+    tuning = None if document["tuning"] is None else PolicyTuning(**document["tuning"])
     own = {key: document[key] for key in ("name", "algorithm", "retrains", "promotes_all", "changes")}
-    return Policy(settings=settings.model_copy(update={"retraining": retraining}), **own)
+    return Policy(settings=settings.model_copy(update={"retraining": retraining}), tuning=tuning, **own)
 
 
 def _read_steps(documents: list[dict[str, Any]], arrays: Mapping[str, NDArray[Any]], index: int) -> list[StepResult]:

@@ -15,10 +15,9 @@ from markupsafe import Markup
 
 from retrainer.errors import UsageError
 from retrainer.model_types import MODEL_TYPE_NAMES
-from retrainer.render.charts import style
 from retrainer.streams import DEFAULT_STREAM
 from retrainer.web.rendering import Frame, Page, render_page
-from retrainer.web.static_files import static_file
+from retrainer.web.static_files import CHARTS, static_file
 from retrainer.web.views.live import gather_live
 from retrainer.web.views.replay import gather_replay
 
@@ -104,6 +103,5 @@ def make_report(
 
 def _stylesheet() -> Markup:
     """Return the stylesheet of the pages, of the charts, and of what only the report has."""
-    names = ("retrainer.css", "report.css")
-    parts = [static_file(name).content.decode() for name in names]
-    return Markup("\n".join([*parts, style.stylesheet()]))  # noqa: S704  files of the package
+    names = ("retrainer.css", CHARTS, "report.css")
+    return Markup("\n".join(static_file(name).content.decode() for name in names))  # noqa: S704  files of the package

@@ -113,7 +113,8 @@ def _convert_attributes(element: ET.Element, new_ids: dict[str, str]) -> None:
     element.attrib.clear()
     if old.get("id") not in new_ids:
         old.pop("id", None)
-    for name, value in {**old, **_properties(old.pop("style", ""))}.items():
+    properties = _properties(old.pop("style", ""))
+    for name, value in {**old, **properties}.items():
         match name:
             case "id":
                 element.set("id", new_ids[value])
