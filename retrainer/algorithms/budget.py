@@ -29,6 +29,7 @@ class Budget:
         reserved_usd: the estimated cost of the calls in flight.
         shared: budgets that other processes use too, such as that of all runs of a fleet; each call must fit in all.
         exceeded: why a call was not made, the last time that one was not; empty if all were.
+        exceeded_shared: whether that was since a shared budget is used up.
     """
 
     answers: AnswerCache = field(default_factory=AnswerCache)
@@ -40,6 +41,7 @@ class Budget:
     reserved_usd: float = 0.0
     shared: tuple[SharedBudget, ...] = ()
     exceeded: str = ""
+    exceeded_shared: bool = False
 
     def reserve(self, estimate_usd: float, *, max_calls: int | None, max_cost: float | None) -> None:
         """Count a call and reserve its estimated cost.
@@ -58,6 +60,7 @@ class Budget:
                 for reserved in self.shared[:number]:
                     reserved.settle(estimate_usd, 0.0)
                 limit, used = shared.limit_and_use()
+                self.exceeded_shared = True
                 self._refuse(
                     f"one more call could raise the cost of {shared.whose} above ${limit:g} (--max-cost): "
                     f"${used:.4f} is used"

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from retrainer.config import Settings
 
-_NEEDED = {"database", "models_dir", "posts", "timing_model", "content_model", "retraining", "streams"}
+_NEEDED = {"database", "models_dir", "posts", "timing_model", "content_model", "retraining", "streams", "tuning"}
 _POSTS_NEEDED = {"url", "table", "columns", "exclude"}
 
 
@@ -35,6 +35,8 @@ def portable_settings(project: Project) -> str:
     tree["database"] = {"url": _without_password(settings.database.url)}
     if settings.posts.url is not None:
         tree["posts"]["url"] = _without_password(settings.posts.url)
+    if settings.tuning.storage_url is not None:
+        tree["tuning"]["storage_url"] = _without_password(settings.tuning.storage_url)
     return yaml.safe_dump(tree, allow_unicode=True)
 
 
@@ -78,6 +80,8 @@ def _with_passwords(settings: Settings, own: Settings) -> Settings:
         updates["database"] = own.database
     if own.posts.url is not None and _without_password(own.posts.url) == settings.posts.url:
         updates["posts"] = settings.posts.model_copy(update={"url": own.posts.url})  # type: ignore[assignment]
+    if own.tuning.storage_url is not None and _without_password(own.tuning.storage_url) == settings.tuning.storage_url:
+        updates["tuning"] = settings.tuning.model_copy(update={"storage_url": own.tuning.storage_url})  # type: ignore[assignment]
     return settings.model_copy(update=updates)
 
 

@@ -47,6 +47,20 @@ class SharedBudget:
             session.add(Budget(budget_id=budget_id, created_at=now, limit_usd=limit_usd, used_usd=0.0))
         return cls(database, budget_id)
 
+    @classmethod
+    def open(cls, database: Database, budget_id: str, limit_usd: float, now: datetime, whose: str) -> SharedBudget:
+        """Return the budget of an id, with a limit of its own from now on; record it if there is none.
+
+        What was used of it stays used.
+        """
+        with database.write() as session:
+            budget = session.get(Budget, budget_id)
+            if budget is None:
+                session.add(Budget(budget_id=budget_id, created_at=now, limit_usd=limit_usd, used_usd=0.0))
+            else:
+                budget.limit_usd = limit_usd
+        return cls(database, budget_id, whose)
+
     @staticmethod
     def add_for_test(session: Session, test_id: str, limit_usd: float, now: datetime) -> None:
         """Record the budgets of the two sides of a new A/B test."""

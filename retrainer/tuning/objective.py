@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 import tempfile
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from retrainer.algorithms.model import TrainedModel
+from retrainer.errors import CostLimitReached, RetrainerError
 from retrainer.evaluation.bootstrap import LEVEL, resample_improvement
 from retrainer.evaluation.evaluate import evaluate
 from retrainer.model_types import get_model_type
@@ -22,7 +24,7 @@ from retrainer.tuning.plan import METRIC_KEYS
 from retrainer.tuning.results import Gain
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     import pandas as pd
     from numpy.typing import NDArray
@@ -31,7 +33,9 @@ if TYPE_CHECKING:
     from retrainer.algorithms.budget import Budget
     from retrainer.algorithms.manager import LoadedAlgorithm
     from retrainer.evaluation.evaluate import Evaluation
+    from retrainer.registry.budgets import SharedBudget
     from retrainer.runtime import Runtime
+    from retrainer.tuning.costs import StudyBudget
     from retrainer.tuning.folds import Fold
     from retrainer.tuning.plan import FoldBounds, MetricName, StudyPlan
     from retrainer.tuning.search_space import SearchSpace
@@ -46,12 +50,14 @@ class Objective:
         training: the training posts, in order.
         spaces: the search spaces of the algorithms that compete.
         runtime: where the naive algorithm and the check of forecasts come from.
+        budget: of the paid forecasts; None if there are none.
     """
 
     plan: StudyPlan
     training: pd.DataFrame
     spaces: tuple[SearchSpace, ...]
     runtime: Runtime
+    budget: StudyBudget | None = None
 
     def space(self, name: str) -> SearchSpace:
         """Return the search space of one of the algorithms."""
@@ -72,6 +78,25 @@ class Objective:
             AlgorithmError: a hook failed.
         """
         return evaluate_on_fold(self.runtime, algorithm, options, self.fold(bounds), self.plan, budget)
+
+    @contextmanager
+    def open_budget(self, *shared: SharedBudget) -> Iterator[Budget]:
+        """Open the budget of an evaluation, within that of the study and other shared ones.
+
+        Raises:
+            CostLimitReached: at the end, if a call was not made since a shared budget is used up: what was forecast
+                without it must not count.
+        """
+        within = shared if self.budget is None else (self.budget.shared, *shared)
+        with self.runtime.open_budget(*within) as budget:
+            try:
+                yield budget
+            except RetrainerError as error:
+                if budget.exceeded_shared:
+                    raise CostLimitReached(budget.exceeded) from error
+                raise
+            if budget.exceeded_shared:
+                raise CostLimitReached(budget.exceeded)
 
     def value(self, evaluation: Evaluation) -> float:
         """Return the metric of a fold."""

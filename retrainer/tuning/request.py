@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from retrainer.runtime import Runtime
     from retrainer.tuning.objective import Objective
     from retrainer.tuning.plan import MetricName
+    from retrainer.tuning.queue import TrialQueue
     from retrainer.tuning.study import OpenStudy
 
 DEFAULT_TRIALS = 30
@@ -59,6 +60,7 @@ class Trials:
         request: what it asks for.
         now: the time that the call counts from; no later post is used.
         study: the study.
+        queue: its trials.
         objective: what a trial is judged by, on the posts of this process.
         on_progress: called after every trial.
         started: when the trials began, by the monotonic clock.
@@ -70,14 +72,15 @@ class Trials:
     request: TuningRequest
     now: datetime
     study: OpenStudy
+    queue: TrialQueue
     objective: Objective
     on_progress: Callable[[TuningProgress], None]
     started: float
     before: int
 
-    def count_finished(self) -> int:
-        """Return the number of trials of the study that count by now."""
-        return sum(trial.state in FINISHED for trial in self.study.trials())
+    def is_stopping(self) -> bool:
+        """Whether no trial may be started any more: the time is up, or another process has ended the study."""
+        return self.is_out_of_time() or self.study.outcome() is not None
 
     def is_out_of_time(self) -> bool:
         """Whether no trial may be started any more, since the time is up."""

@@ -23,7 +23,7 @@ class TrialResult:
 
     Attributes:
         number: its number in the study, from 0.
-        state: `lost` if its process was interrupted or killed; such a trial does not count and is tried once more.
+        state: `lost` if its process was interrupted or killed; such a trial waits to be tried again.
         algorithm: None if the trial did not get that far.
         options: all options, as JSON.
         params: the parameters that were suggested, by name, such as `prophet.weeks`.

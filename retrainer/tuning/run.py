@@ -10,11 +10,15 @@ from typing import TYPE_CHECKING
 from retrainer.errors import RetrainerError
 from retrainer.pipeline.run import retrain
 from retrainer.pipeline.tuned_options import TunedOptions
+from retrainer.tuning.costs import StudyBudget, check_costs
+from retrainer.tuning.locks import hold_lock
 from retrainer.tuning.preparation import prepare
+from retrainer.tuning.queue import TrialQueue
 from retrainer.tuning.request import Trials
 from retrainer.tuning.results import FINISHED, StudyOutcome, TuningResult
+from retrainer.tuning.runners import run_trials_here
 from retrainer.tuning.study import delete_old_studies, opened_storage, report_study, start_or_resume
-from retrainer.tuning.trials import enqueue_defaults, retry_lost_trials, run_trial
+from retrainer.tuning.trials import enqueue_defaults
 from retrainer.tuning.winner import judge_winner
 
 if TYPE_CHECKING:
@@ -30,13 +34,6 @@ if TYPE_CHECKING:
     from retrainer.tuning.study import OpenStudy
 
 log = logging.getLogger(__name__)
-
-
-def run_trials_here(trials: Trials) -> None:
-    """Run the remaining trials one after another in this process; a `TrialRunner`."""
-    while trials.count_finished() < trials.request.trials and not trials.is_out_of_time():
-        run_trial(trials.study, trials.objective)
-        trials.report_progress()
 
 
 def tune(
@@ -67,24 +64,39 @@ def tune(
     project.artifacts.require_own_folder()
     # The folds are of the training posts: the test posts judge the winner in the end, and no trial knows them.
     objective = prepare(project, runtime, request, now)
+    check_costs(request, objective.spaces)
     with opened_storage(project) as storage:
-        study = start_or_resume(storage, objective.plan, now)
-        retry_lost_trials(study)
-        enqueue_defaults(study, objective)
+        with hold_lock(storage.engine, "studies"):  # two commands that start at once work on the same study
+            study = start_or_resume(storage, objective.plan, now)
+            enqueue_defaults(study, objective)
+        runtime, objective = _within_budget(project, runtime, request, now, study, objective)
         trials = _remaining_trials(project, runtime, request, now, study, objective, on_progress)
+        run = None
         try:
             # Each trial is trained and scored on the rolling folds.
             run_trials(trials)
-            # The best one is chosen by them, and kept if it is better on the fold that was held back.
-            outcome = _judge(study, objective)
+            with trials.queue.finalize(lambda: study.outcome() is not None) as is_ours:
+                if is_ours:
+                    # The best one is chosen by them, and kept if it is better on the fold that was held back.
+                    outcome = _judge(study, objective)
+                    # Then it is a candidate like any other: trained, compared on the test posts, promoted or not.
+                    run = _train_winner(project, runtime, request, now, study, outcome) if outcome.kept else None
+                    study.finish(_with_run(outcome, run))
         except KeyboardInterrupt:
             return TuningResult(report_study(study), interrupted=True, resumed=trials.before)
-        # Then it is a candidate like any other: trained, compared on the test posts, promoted or not.
-        run = _train_winner(project, runtime, request, now, study, outcome) if outcome.kept else None
-        study.finish(_with_run(outcome, run))
         result = TuningResult(report_study(study), run=run, resumed=trials.before)
         delete_old_studies(storage, project.stream, request.model_type, project.settings.tuning.keep_studies)
     return result
+
+
+def _within_budget(
+    project: Project, runtime: Runtime, request: TuningRequest, now: datetime, study: OpenStudy, objective: Objective
+) -> tuple[Runtime, Objective]:
+    """Let all paid forecasts, from the trials to the run of the winner, share the budget of the study."""
+    if request.max_cost is None:
+        return runtime, objective
+    budget = StudyBudget.open(project.registry.database, study.budget_id, study.name, request.max_cost, now)
+    return replace(runtime, shared_budget=budget.shared), replace(objective, budget=budget)
 
 
 def _remaining_trials(
@@ -109,7 +121,8 @@ def _remaining_trials(
             request.trials,
             study.name,
         )
-    return Trials(project, runtime, request, now, study, objective, on_progress, time.monotonic(), before)
+    queue = TrialQueue(study, request.trials)
+    return Trials(project, runtime, request, now, study, queue, objective, on_progress, time.monotonic(), before)
 
 
 def _judge(study: OpenStudy, objective: Objective) -> StudyOutcome:

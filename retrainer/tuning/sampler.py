@@ -36,8 +36,13 @@ class TrialSeededSampler(BaseSampler):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ExperimentalWarning)
                 # `group`: several algorithms have spaces of their own
+                # `constant_liar`: workers keep away from what the others try at the same time
                 sampler = TPESampler(
-                    seed=int.from_bytes(digest[:4]), n_startup_trials=STARTUP_TRIALS, multivariate=True, group=True
+                    seed=int.from_bytes(digest[:4]),
+                    n_startup_trials=STARTUP_TRIALS,
+                    multivariate=True,
+                    group=True,
+                    constant_liar=True,
                 )
             self._of_trial = (trial.number, sampler)
         return self._of_trial[1]

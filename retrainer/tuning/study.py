@@ -32,9 +32,10 @@ if TYPE_CHECKING:
     from retrainer.tuning.results import TrialState
 
 PLAN, CREATED_AT, OUTCOME = "plan", "created_at", "outcome"  # attributes of a study
-# Attributes of a trial. Those that were lost have neither an error nor a value.
+# Attributes of a trial.
 ALGORITHM, OPTIONS, FOLD_VALUES, STANDARD_ERROR = "algorithm", "options", "fold_values", "standard_error"
-COST, ERROR, DEFAULT_OF, GIVEN, PROCESS = "cost_usd", "error", "default_of", "given", "process"
+COST, ERROR, DEFAULT_OF, GIVEN = "cost_usd", "error", "default_of", "given"
+LEASE, LOSSES = "lease", "losses"  # the process that runs it, and how many were lost
 
 PRUNING_STARTUP_TRIALS = 5  # complete trials, before which none is pruned
 PRUNING_WARMUP_FOLDS = 1  # after which a trial is not pruned yet
@@ -67,6 +68,12 @@ class OpenStudy:
     def name(self) -> str:
         """Its name in the storage."""
         return self.optuna.study_name
+
+    @property
+    def budget_id(self) -> str:
+        """The id of the budget of its paid forecasts; another study of this name, after this one, has another."""
+        created = datetime.fromisoformat(self.optuna.user_attrs[CREATED_AT])
+        return f"{self.name}_{created:%Y%m%d%H%M%S}"
 
     def trials(self) -> tuple[TrialResult, ...]:
         """Return the trials as they are now, in the order of their numbers."""
@@ -194,8 +201,14 @@ def report_study(study: OpenStudy) -> StudyReport:
 
 
 def best_trial(plan: StudyPlan, trials: Sequence[TrialResult]) -> TrialResult | None:
-    """Return the complete trial with the best value, the first of equal ones; None if there is none."""
+    """Return the complete trial with the best value, the first of equal ones; None if there is none.
+
+    If the cost is an objective, it is the best of those that cost no more than the configured options.
+    """
     complete = [trial for trial in trials if trial.state == "complete" and trial.value is not None]
+    default = default_trial(plan, trials)
+    if plan.cost_objective and default is not None:
+        complete = [trial for trial in complete if trial.cost_usd <= default.cost_usd]
     return max(complete, key=lambda trial: plan.improvement(0.0, trial.value or 0.0), default=None)
 
 
@@ -204,6 +217,11 @@ def default_trial(plan: StudyPlan, trials: Sequence[TrialResult]) -> TrialResult
     first = plan.algorithms[0].name
     complete = (trial for trial in trials if trial.state == "complete")
     return next((trial for trial in complete if trial.is_default and trial.algorithm == first), None)
+
+
+def open_pruner() -> MedianPruner:
+    """Return the pruner of a study."""
+    return MedianPruner(n_startup_trials=PRUNING_STARTUP_TRIALS, n_warmup_steps=PRUNING_WARMUP_FOLDS)
 
 
 def delete_old_studies(storage: RDBStorage, stream: str, model_type: ModelTypeName, keep: int) -> list[str]:
@@ -224,7 +242,7 @@ def trial_result(trial: FrozenTrial) -> TrialResult:
     """Return a trial as plain data."""
     attributes = trial.user_attrs
     state = _STATES[trial.state]
-    if state == "failed" and ERROR not in attributes:
+    if state == "waiting" and LEASE in attributes:
         state = "lost"
     duration = trial.duration
     return TrialResult(
@@ -249,8 +267,8 @@ def _names(storage: RDBStorage) -> list[str]:
 
 
 def _open(storage: RDBStorage, name: str, plan: StudyPlan) -> OpenStudy:
-    pruner = MedianPruner(n_startup_trials=PRUNING_STARTUP_TRIALS, n_warmup_steps=PRUNING_WARMUP_FOLDS)
-    study = optuna.load_study(storage=storage, study_name=name, sampler=TrialSeededSampler(plan.seed), pruner=pruner)
+    sampler = TrialSeededSampler(plan.seed)
+    study = optuna.load_study(storage=storage, study_name=name, sampler=sampler, pruner=open_pruner())
     return OpenStudy(study, plan, storage)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from retrainer.errors import RetrainerError
+from retrainer.errors import CostLimitReached, RetrainerError
 from retrainer.tuning.objective import paired_gain
 from retrainer.tuning.results import StudyOutcome
 from retrainer.tuning.study import best_trial, default_trial
@@ -29,6 +29,7 @@ def judge_winner(study: OpenStudy, objective: Objective) -> StudyOutcome:
         The outcome, before any run.
 
     Raises:
+        CostLimitReached: the forecasts of the held-back fold cannot be paid for.
         RetrainerError: every trial failed.
     """
     plan, trials = study.plan, study.trials()
@@ -70,13 +71,15 @@ def _held_back_gain(objective: Objective, winner: TrialResult) -> Gain | None:
     after = _evaluate(objective, space, options)
     try:
         before = _evaluate(objective, default, default.options)
+    except CostLimitReached:
+        raise
     except RetrainerError:
         return None
     return paired_gain(before, after, objective.plan.metric)
 
 
 def _evaluate(objective: Objective, space: SearchSpace, options: BaseModel) -> Evaluation:
-    with objective.runtime.open_budget() as budget:
+    with objective.open_budget() as budget:
         return objective.evaluate(space.algorithm, options, objective.plan.held_back, budget)
 
 

@@ -13,7 +13,7 @@ from markupsafe import Markup, escape
 
 from retrainer.escapes import visible, visible_lines
 from retrainer.render.cells import format_size
-from retrainer.times import format_hours, format_relative, format_time
+from retrainer.times import format_duration, format_hours, format_relative, format_time
 from retrainer.web.static_files import static_file
 
 if TYPE_CHECKING:
@@ -101,6 +101,7 @@ def environment() -> Environment:
         percent=percent,
         hours=lambda value: NOTHING if value is None else format_hours(value),
         size=format_size,
+        duration=format_duration,
         shown=lambda text: visible(str(text)),
         shown_lines=lambda text: visible_lines(str(text)),
         short_id=short_id,

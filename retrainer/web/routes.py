@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from retrainer.web import actions, login, static_routes
 from retrainer.web.pages import route_of
 from retrainer.web.specs import PageSpec
-from retrainer.web.views import live, replay, versions
+from retrainer.web.views import live, overview, replay, runs, streams, versions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,6 +19,9 @@ _MADE: list[Sequence[PageSpec | Route]] = [
     static_routes.ROUTES,
     login.ROUTES,
     actions.ROUTES,
+    streams.ROUTES,
+    overview.ROUTES,
+    runs.ROUTES,
     live.ROUTES,
     replay.ROUTES,
     versions.ROUTES,

@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
-_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 14, 12, 44
+_LEFT, _RIGHT, _TOP, _BOTTOM = 62, 28, 12, 44
+_LABEL = 22  # from the left to the right end of the label of the y axis
 _LEGEND_ROW = 19
-_CHARACTER = 6.9  # the mean width of one in the legend, at most
+_CHARACTER = 6.4  # the mean width of one in the legend, at most
 _LEGEND_HANDLE = 48
 _MAX_HITS = 400
 _POINT = 7  # half the size of the area of a point, in pixels
@@ -39,6 +40,7 @@ class Canvas:
     """Where one chart is drawn.
 
     Attributes:
+        height: in pixels.
         hits: the areas with texts.
     """
 
@@ -52,7 +54,7 @@ class Canvas:
         """
         self.hits: list[Hit] = []
         self._figure = figure
-        self._height = height
+        self.height = height
         self._below = below
         self._total = figure.get_figheight() * style.PIXELS_PER_INCH
 
@@ -71,10 +73,12 @@ class Canvas:
             legend: the labels that `legend` will show; there is room for them above the axes.
         """
         above = top + (_LEGEND_ROW * math.ceil(len(legend) / _legend_columns(legend)) if legend else 0)
-        width, height = style.WIDTH - left - right, self._height - above - bottom
-        return self._figure.add_axes(
+        width, height = style.WIDTH - left - right, self.height - above - bottom
+        axes = self._figure.add_axes(
             (left / style.WIDTH, (self._below + bottom) / self._total, width / style.WIDTH, height / self._total)
         )
+        axes.yaxis.set_label_coords((_LABEL - left) / width, 0.5)
+        return axes
 
     def legend(self, axes: Axes, handles: Sequence[Any] | None = None) -> None:
         """Add the legend of the axes above them, from the left.
@@ -124,10 +128,13 @@ class Canvas:
             (_, one), (_, other) = self._pixels(axes, [axes.get_xlim()[0]] * 2, [index - 0.5, index + 0.5])
             self.hits.append(Hit(left, min(one, other), right - left, abs(one - other), visible(text)))
 
-    def hover_cells(self, axes: Axes, x: Sequence[float], y: Sequence[float], texts: Sequence[str]) -> None:
-        """Show a text for each of n cells of size 1, whose left lower corners are given in data coordinates."""
+    def hover_cells(
+        self, axes: Axes, places: Sequence[tuple[float, float]], width: float, texts: Sequence[str]
+    ) -> None:
+        """Show a text for each of n cells of height 1, whose left lower corners are given in data coordinates."""
+        x, y = (list(side) for side in zip(*places, strict=True))
         starts = self._pixels(axes, x, y)
-        stops = self._pixels(axes, [one + 1 for one in x], [one + 1 for one in y])
+        stops = self._pixels(axes, [one + width for one in x], [one + 1 for one in y])
         for (x0, y0), (x1, y1), text in zip(starts, stops, texts, strict=True):
             self.hits.append(Hit(min(x0, x1), min(y0, y1), abs(x1 - x0), abs(y1 - y0), visible(text)))
 
@@ -138,12 +145,12 @@ class Canvas:
         sides = axes.convert_xunits(x), axes.convert_yunits(y)  # type: ignore[no-untyped-call]
         numbers = np.column_stack(sides).astype(np.float64)
         places = np.asarray(axes.transData.transform(numbers), dtype=np.float64)
-        places[:, 1] = self._below + self._height - places[:, 1]
+        places[:, 1] = self._below + self.height - places[:, 1]
         return places
 
     def _edges(self, axes: Axes) -> tuple[float, float, float, float]:
         box = axes.get_position()
-        top = self._below + self._height
+        top = self._below + self.height
         return (
             box.x0 * style.WIDTH,
             top - self._total * box.y1,
@@ -154,5 +161,12 @@ class Canvas:
 
 def _legend_columns(labels: Sequence[str]) -> int:
     """Return how many entries fit on a row."""
-    longest = max(len(label) for label in labels) * _CHARACTER + _LEGEND_HANDLE
-    return max(1, min(len(labels), int((style.WIDTH - _LEFT) // longest)))
+    for columns in range(len(labels), 1, -1):
+        widths = [max(map(_entry_width, labels[column::columns])) for column in range(columns)]
+        if sum(widths) <= style.WIDTH - _LEFT:
+            return columns
+    return 1
+
+
+def _entry_width(label: str) -> float:
+    return len(label) * _CHARACTER + _LEGEND_HANDLE

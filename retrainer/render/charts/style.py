@@ -93,7 +93,7 @@ _DASHES: tuple[Dashes, ...] = (
     (0, (4, 2, 1, 2, 1, 2)),
 )
 _MARKERS = "os^vDP"
-_WIDEST, _NARROWEST = 3.2, 1.4
+_NARROWEST, _STEP, _WIDEST = 1.6, 0.5, 3.4  # the widths of lines
 
 
 def series_lines(count: int) -> list[Line]:
@@ -101,12 +101,12 @@ def series_lines(count: int) -> list[Line]:
 
     Each is narrower than those below it, so that they show where they coincide.
     """
-    step = (_WIDEST - _NARROWEST) / max(count - 1, 3)
+    step = min(_STEP, (_WIDEST - _NARROWEST) / max(count - 1, 1))
     return [
         Line(
             SERIES[index % len(SERIES)],
             _DASHES[(index + index // len(SERIES)) % len(_DASHES)],
-            _WIDEST - index * step if count > 1 else VERSION.width,
+            _NARROWEST + (count - 1 - index) * step if count > 1 else VERSION.width,
             _MARKERS[(index + 2 * (index // len(SERIES))) % len(_MARKERS)],
         )
         for index in range(count)

@@ -12,6 +12,7 @@ from retrainer.model_types import MODEL_TYPE_NAMES
 from retrainer.posts.validation import number
 from retrainer.render import ab_tests as ab_text
 from retrainer.render import live as live_text
+from retrainer.render.charts import live as live_charts
 from retrainer.web.rendering import NOTHING, Page, score
 from retrainer.web.specs import page
 
@@ -115,8 +116,9 @@ def _with_tests(project: Project, model: LiveModel, now: datetime) -> LiveModel:
     )
 
 
-def _charts(report: LiveReport) -> list[Chart]:  # noqa: ARG001  until they are drawn
-    return []
+def _charts(report: LiveReport) -> list[Chart]:
+    made = (live_charts.scores(report), live_charts.errors(report), live_charts.evidence(report))
+    return [chart for chart in made if chart is not None]
 
 
 def _cells(one: ComparisonReport) -> tuple[str, ...]:
