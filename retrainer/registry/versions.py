@@ -252,6 +252,12 @@ class Versions(Scope):
         with self.database.read() as session:
             return list(session.scalars(order.limit(limit)))
 
+    def list_evaluations_of_run(self, run_id: str) -> list[ModelEvaluation]:
+        """Return the evaluations made in a run, of any version, the oldest first."""
+        query = select(ModelEvaluation).where(ModelEvaluation.run_id == run_id)
+        with self.database.read() as session:
+            return list(session.scalars(query.order_by(ModelEvaluation.evaluated_at, ModelEvaluation.evaluation_id)))
+
     def new_version_id(self, algorithm: str, model_type: ModelTypeName, now: datetime) -> str:
         """Return an unused version id: {algorithm}_{model_type}_{YYYYMMDD}_{HHMMSS}_{4 hex}.
 

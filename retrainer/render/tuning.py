@@ -124,6 +124,7 @@ def draw(report: StudyReport, path: Path) -> None:
         plan = report.summary.plan
         _draw_trials(axes, report)
         axes.set_xlabel("trial")
+        axes.locator_params(axis="x", integer=True)
         axes.set_ylabel(f"{_metric(plan).label}, mean of {len(plan.folds)} folds")
         axes.set_title(f"{plan.model_type.capitalize()}: study {report.summary.name}", loc="left", parse_math=False)
         axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
@@ -189,9 +190,7 @@ def _describe_folds(plan: StudyPlan) -> str:
 
 def _show_trials(report: StudyReport) -> None:
     summary, plan = report.summary, report.summary.plan
-    complete = [trial for trial in report.trials if trial.state == "complete" and trial.value is not None]
-    best = sorted(complete, key=lambda trial: (plan.improvement(trial.value or 0.0, 0.0), trial.number))[:BEST_TRIALS]
-    shown = {trial.number: trial for trial in best}
+    shown = {trial.number: trial for trial in _best_trials(report)}
     shown |= {trial.number: trial for trial in report.trials if trial.number in report.pareto}
     if summary.default is not None:
         shown.setdefault(summary.default.number, summary.default)
@@ -212,6 +211,16 @@ def _show_trials(report: StudyReport) -> None:
         for trial in shown.values()
     ]
     console.table(columns, rows, right=[*columns[2:-1], "Trial"])
+
+
+def _best_trials(report: StudyReport) -> list[TrialResult]:
+    """Return the best trials, best first; of those with equal options the first."""
+    different: dict[str, TrialResult] = {}
+    for trial in report.trials:
+        if trial.state == "complete" and trial.value is not None:
+            different.setdefault(f"{trial.algorithm} {sorted(trial.options.items())}", trial)
+    improvement = report.summary.plan.improvement
+    return sorted(different.values(), key=lambda trial: improvement(trial.value or 0.0, 0.0))[:BEST_TRIALS]
 
 
 def _describe_options(trial: TrialResult, plan: StudyPlan, *, pareto: bool) -> str:
@@ -240,24 +249,24 @@ def _show_outcome(summary: StudySummary) -> None:
     if outcome is None:
         return
     if outcome.winner is not None and outcome.gain_on_folds is not None:
-        gain = _format_difference(summary.plan, outcome.gain_on_folds)
+        gained = _format_difference(summary.plan, outcome.gain_on_folds)
         console.paragraph(
-            f"Trial {outcome.winner} gains {gain} over the configured options on the folds among which it was chosen, "
-            "which is too high an estimate."
+            f"Trial {outcome.winner} gains {gained} over the configured options on the folds by which it was chosen. "
+            "This estimate is too high."
         )
-    if outcome.held_back is not None:
-        console.paragraph(f"On the held-back fold: {_describe_gain(summary.plan, outcome.held_back)}")
+    gain = outcome.held_back
+    reason = outcome.reason if gain is None else f"on the held-back fold, {_describe_gain(summary.plan, gain)}"
     if outcome.kept:
-        console.paragraph(console.Styled(f"Kept: {outcome.reason}", "good"))
+        console.paragraph(console.Styled(f"Kept: {reason}", "good"))
     else:
-        console.paragraph(f"Not kept: {outcome.reason}")
+        console.paragraph(f"Not kept: {reason}")
 
 
 def _describe_gain(plan: StudyPlan, gain: Gain) -> str:
     low, high = (_format_difference(plan, end) for end in gain.interval)
     metric = _metric(plan)
     return (
-        f"gain {_format_difference(plan, gain.value)} ({metric.format(gain.score_b)} against "
+        f"its gain is {_format_difference(plan, gain.value)} ({metric.format(gain.score_b)} against "
         f"{metric.format(gain.score_a)} on {gain.num_predictions} posts, 95% interval {low} to {high}, "
         f"better with probability {gain.probability_better:.2f})"
     )

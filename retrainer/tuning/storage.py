@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import warnings
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import optuna
 import sqlalchemy as sa
-from optuna.exceptions import ExperimentalWarning, StorageInternalError
+from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
 
 from retrainer.errors import ConfigError, DatabaseError
 from retrainer.files import exclusive_lock
 from retrainer.registry.database import create_engine, location, sqlite_files, translate_error
-from retrainer.registry.liveness import HEARTBEAT_SECONDS, MAX_MISSED_HEARTBEATS
 from retrainer.registry.sqlite import BUSY_TIMEOUT_SECONDS, lock_file
 
 if TYPE_CHECKING:
@@ -97,16 +95,9 @@ def storage_errors(url: sa.URL) -> Iterator[None]:
 
 
 def _open(url: sa.URL, engine_options: dict[str, object]) -> RDBStorage:
-    with storage_errors(url), warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
+    with storage_errors(url):
         try:
-            return RDBStorage(
-                url.render_as_string(hide_password=False),
-                engine_kwargs=engine_options,
-                heartbeat_interval=HEARTBEAT_SECONDS,
-                grace_period=HEARTBEAT_SECONDS * MAX_MISSED_HEARTBEATS,
-                heartbeat_stale_trial_callback=optuna.storages.RetryHeartbeatStaleTrialCallback(),
-            )
+            return RDBStorage(url.render_as_string(hide_password=False), engine_kwargs=engine_options)
         except (RuntimeError, AssertionError) as error:
             where = location(sa.create_engine(url))
             raise DatabaseError(

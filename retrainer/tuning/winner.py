@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from retrainer.tuning.search_space import SearchSpace
     from retrainer.tuning.study import OpenStudy
 
+ROUNDING = 1e-12  # by which values may differ that are equal
+
 
 def judge_winner(study: OpenStudy, objective: Objective) -> StudyOutcome:
     """Choose the best trial by the folds, and decide on the held-back fold whether it is kept.
@@ -39,7 +41,7 @@ def judge_winner(study: OpenStudy, objective: Objective) -> StudyOutcome:
     if default is not None and (
         default.value is None
         or winner.value is None
-        or plan.improvement(default.value, winner.value) <= 0
+        or plan.improvement(default.value, winner.value) <= ROUNDING
         or (winner.algorithm, winner.options) == (default.algorithm, default.options)
     ):
         reason = f"none of {len(trials)} trials is better on the folds than the configured options"
@@ -51,7 +53,7 @@ def judge_winner(study: OpenStudy, objective: Objective) -> StudyOutcome:
     if gain is None:
         reason = "the configured options cannot forecast the held-back fold, and the best trial can"
         return StudyOutcome(winner.number, on_folds, None, kept=True, reason=reason)
-    return StudyOutcome(winner.number, on_folds, gain, kept=gain.value > 0, reason=_explain(gain))
+    return StudyOutcome(winner.number, on_folds, gain, kept=gain.value > ROUNDING, reason=_explain(gain))
 
 
 def options_of(objective: Objective, trial: TrialResult) -> tuple[SearchSpace, BaseModel]:
@@ -86,9 +88,9 @@ def _evaluate(objective: Objective, space: SearchSpace, options: BaseModel) -> E
 def _explain(gain: Gain) -> str:
     low, high = gain.interval
     figures = f"by {abs(gain.value):.4f} (95% interval {low:+.4f} to {high:+.4f}) on {gain.num_predictions} posts"
-    if gain.value > 0:
+    if gain.value > ROUNDING:
         return f"the best trial is better than the configured options on the held-back fold, {figures}"
-    if gain.value == 0:
+    if gain.value > -ROUNDING:
         return (
             f"the best trial is as good as the configured options on the held-back fold, {gain.num_predictions} posts"
         )

@@ -339,7 +339,10 @@ def _confirm_retraining(request: Request) -> Confirmation:
     return Confirmation(
         heading=f"Retrain {' and '.join(types)}?",
         button="Retrain",
-        rows=[Row(f"Runs of {name}", _live_id(project, name), _new_version(project, name)) for name in types],
+        rows=[
+            Row(f"Version of {name} in production", _live_id(project, name), _new_version(project, name))
+            for name in types
+        ],
         notes=["A process of its own trains, evaluates and compares; this page need not stay open.", *notes],
         warnings=_paid_warning(request, algorithms),
         choices=(Choice("promote", "Promote a version that is better", default=automatic),),

@@ -106,6 +106,7 @@ def environment() -> Environment:
         shown_lines=lambda text: visible_lines(str(text)),
         short_id=short_id,
         svg=svg,
+        hint=hint,
         capitalized=lambda text: text[:1].upper() + text[1:],
     )
     made.globals["static"] = static_address
@@ -122,6 +123,15 @@ def render_page(page: Page, frame: Frame) -> bytes:
 def static_address(name: str) -> str:
     """Return the address of a static file, which changes with its content, so that browsers may keep it."""
     return f"/static/{name}?v={static_file(name).digest[:12]}"
+
+
+def hint(text: str) -> Markup:
+    """Return a hint or a message of ours, with what it has in backticks as code."""
+    parts = visible(text).split("`")
+    if len(parts) % 2 == 0:  # one is left over, as in a quoted value
+        return escape(visible(text))
+    code = [Markup("<code>{}</code>").format(part) if index % 2 else escape(part) for index, part in enumerate(parts)]
+    return Markup("").join(code)
 
 
 def svg(picture: str) -> Markup:

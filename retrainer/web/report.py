@@ -19,6 +19,7 @@ from retrainer.streams import DEFAULT_STREAM
 from retrainer.web.rendering import Frame, Page, render_page
 from retrainer.web.static_files import CHARTS, static_file
 from retrainer.web.views.live import gather_live
+from retrainer.web.views.overview import gather_overview
 from retrainer.web.views.replay import gather_replay
 
 if TYPE_CHECKING:
@@ -31,9 +32,9 @@ if TYPE_CHECKING:
     from retrainer.runtime import Runtime
 
 MAX_BYTES = 2_000_000
-# A link to a page, which a file has not; what is in it stays. All quotes and brackets in attributes are escaped.
-_LINK_TO_PAGE = re.compile(rb'<a [^>]*?href="/[^>]*>(.*?)</a>', re.DOTALL)
-_DATA = re.compile(rb'<details class="data">.*?</details>', re.DOTALL)
+# Quotes and brackets in attributes are escaped, so none ends the match early.
+_LINK_TO_PAGE = re.compile(r'<a [^>]*?href="(/[^"?]*)[^>]*>(.*?)</a>', re.DOTALL)
+_DATA = re.compile(r'<details class="data">.*?</details>', re.DOTALL)
 
 
 def report_project(
@@ -71,7 +72,7 @@ def report_project(
 
 def make_report(
     project: Project,
-    runtime: Runtime,  # noqa: ARG001  for the parts to come
+    runtime: Runtime,
     now: datetime,
     model_types: Sequence[ModelTypeName],
     version: ModelVersion | None = None,  # noqa: ARG001
@@ -93,12 +94,25 @@ def make_report(
     values = {
         "css": css,
         "policy": f"default-src 'none'; style-src 'sha256-{b64encode(sha256(css.encode()).digest()).decode()}'",
+        "overview": gather_overview(project, runtime, now, model_types),
         "live": gather_live(project, now, model_types),
         "replay": [one for one in gather_replay(project, model_types) if one.latest is not None],
     }
     frame = Frame(project.folder.name, project.stream if several else None, now, "", False, False)
-    made = _LINK_TO_PAGE.sub(rb"\1", render_page(Page("report.html", "Report", values), frame))
-    return made if len(made) < MAX_BYTES else _DATA.sub(b"", made)
+    made = _point_links_inside(render_page(Page("report.html", "Report", values), frame).decode())
+    content = made.encode()
+    return content if len(content) < MAX_BYTES else _DATA.sub("", made).encode()
+
+
+def _point_links_inside(html: str) -> str:
+    """Let each link to a page point to the part of the report that shows the same; without one, keep its text alone."""
+    parts = set(re.findall(r'<div class="part[^>]* id="([^"]+)"', html))
+
+    def replace(link: re.Match[str]) -> str:
+        part = link[1].removeprefix("/").replace("/", "-")
+        return f'<a href="#{part}">{link[2]}</a>' if part in parts else link[2]
+
+    return _LINK_TO_PAGE.sub(replace, html)
 
 
 def _stylesheet() -> Markup:

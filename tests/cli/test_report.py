@@ -34,7 +34,7 @@ def assert_is_alone(html: str) -> None:
 @pytest.mark.usefixtures("trained")
 def test_the_report_is_one_file_that_needs_nothing_else(retrainer: Runner, folder: Path) -> None:
     done = retrainer("report")
-    assert re.fullmatch(r"Wrote report\.html \([\d.]+ KiB\)\n", done.out)
+    assert done.out == "Wrote report.html\n"
     html = (folder / "report.html").read_text()
     assert_is_alone(html)
     assert "Timing on live posts" in html

@@ -72,6 +72,7 @@ CHANGING = (
     "unpin timing@latest",
     "restore bf31",
     "prune --yes",
+    "report --type timing",
     "backup project.backup",
     "restore-backup project.backup --replace --yes",
     "export timing@production model.zip",

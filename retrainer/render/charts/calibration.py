@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from retrainer.model_types.base import Reliability
     from retrainer.render.charts.canvas import Canvas
 
+_MANY = 20  # forecasts; with fewer, a share says little
 _GROUPS = (
     ("wait within the", "quantile of the wait", style.VERSION),
     ("post within", "post within some hours", style.OTHER),
@@ -35,20 +36,22 @@ def reliability(rows: Sequence[Reliability]) -> Chart | None:
         axes = canvas.axes(["as forecast", *labels], left=68)
         axes.plot([0, 1], [0, 1], label="as forecast", **style.NAIVE.options())
         for beginning, label, line in _GROUPS:
-            points = sorted((row.stated, row.observed) for row in rows if row.what.startswith(beginning))
-            if points:
+            for is_many in (True, False):
+                points = [row for row in rows if row.what.startswith(beginning) and _is_many(row) == is_many]
                 axes.plot(
-                    *zip(*points, strict=True),
-                    linestyle="none",
-                    marker=line.marker,
+                    [row.stated for row in points],
+                    [row.observed for row in points],
+                    line.marker,
                     color=line.colour.light,
-                    markersize=7,
+                    alpha=1.0 if is_many else 0.4,
+                    markersize=8,
                     markeredgecolor=style.SURFACE.light,
-                    label=label,
+                    label=label if is_many else "",
                 )
         axes.set_xlim(-0.02, 1.02)
         axes.set_ylim(-0.02, 1.02)
-        axes.set_xlabel("forecast probability")
+        faint = "" if all(map(_is_many, rows)) else f" (pale: fewer than {_MANY} forecasts)"
+        axes.set_xlabel(f"forecast probability{faint}")
         axes.set_ylabel("share that came true")
         ticks = [0.0, 0.25, 0.5, 0.75, 1.0]
         axes.set_xticks(ticks, [f"{tick:.0%}" for tick in ticks])
@@ -76,6 +79,10 @@ def reliability(rows: Sequence[Reliability]) -> Chart | None:
     )
 
 
+def _is_many(row: Reliability) -> bool:
+    return row.num_predictions >= _MANY
+
+
 def pit(values: NDArray[np.float64], naive: NDArray[np.float64] | None = None) -> Chart | None:
     """Return the histogram of the PIT, which is flat if the forecasts are calibrated; None without forecasts.
 
@@ -95,24 +102,28 @@ def pit(values: NDArray[np.float64], naive: NDArray[np.float64] | None = None) -
     def draw(canvas: Canvas) -> None:
         labels = ["posts", "95% of bars, if calibrated", *([] if naive is None else ["naive forecast"])]
         axes = canvas.axes(labels)
-        bars = axes.stairs(
-            100 * shares, edges, fill=True, color=style.BLUE.light, alpha=0.75, edgecolor="none", label=labels[0]
-        )
-        for edge in edges[1:-1]:
-            axes.axvline(edge, color=style.SURFACE.light, linewidth=1)
-        band = axes.axhspan(100 * low, 100 * high, color=style.OCHRE.light, alpha=0.25, linewidth=0, label=labels[1])
-        handles = [bars, band]
+        middles = (edges[1:] + edges[:-1]) / 2
+        band = axes.axhspan(100 * low, 100 * high, color=style.OCHRE.light, alpha=0.22, linewidth=0, label=labels[1])
+        bars = axes.bar(middles, 100 * shares, 0.92 / bins, color=style.BLUE.light, alpha=0.75, label=labels[0])
+        handles: list[Any] = [bars, band]
         if naive is not None:
-            handles.append(
-                axes.stairs(100 * _shares(naive, edges), edges, label=labels[2], baseline=None, **_outline(style.NAIVE))
+            marks = axes.plot(
+                middles,
+                100 * _shares(naive, edges),
+                style.NAIVE.marker,
+                color=style.MUTED.light,
+                markeredgecolor=style.SURFACE.light,
+                markersize=7,
+                label=labels[2],
             )
+            handles.extend(marks)
         axes.set_xlim(0, 1)
         axes.set_ylim(0, None)
         axes.set_xticks(np.linspace(0, 1, 6), [f"{tick:.0%}" for tick in np.linspace(0, 1, 6)])
         axes.set_xlabel("place of the post in its forecast (0%: earlier than forecast, 100%: later)")
         axes.set_ylabel("share of posts (%)")
         canvas.legend(axes, handles)
-        canvas.hover_columns(axes, (edges[1:] + edges[:-1]) / 2, [": ".join(row[:2]) for row in rows])
+        canvas.hover_columns(axes, middles, [": ".join(row[:2]) for row in rows])
 
     rows = [
         (f"{start:.0%} to {stop:.0%}", f"{share:.1%}")
@@ -131,7 +142,3 @@ def pit(values: NDArray[np.float64], naive: NDArray[np.float64] | None = None) -
 def _shares(values: NDArray[np.float64], edges: NDArray[np.float64]) -> NDArray[np.float64]:
     counts, _ = np.histogram(np.clip(values, 0, 1), edges)
     return np.asarray(counts / max(len(values), 1), dtype=np.float64)
-
-
-def _outline(line: style.Line) -> dict[str, Any]:
-    return {"color": line.colour.light, "linestyle": line.dashes, "linewidth": line.width}

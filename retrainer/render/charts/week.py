@@ -94,12 +94,14 @@ def draw_heat(
     axes.tick_params(axis="y", labelcolor=style.TEXT.light)
     axes.set_xlabel("hour of the day (UTC)")
     canvas.hover_cells(axes, places, width, texts)
-    _draw_legend(canvas, limits, what, number)
+    labels = [number(float(limit)) for limit in limits]
+    labels[-1] += "+" if np.nanmax(values, initial=0.0) > limits[-1] else ""
+    _draw_legend(canvas, labels, what)
 
 
 def _limits(values: NDArray[np.float64], steps: int) -> NDArray[np.float64]:
-    """Return the limits of the steps: equal ones up to the 99% quantile, so that one cell does not hide the rest."""
-    highest = float(np.nanquantile(values, 0.99)) if not np.isnan(values).all() else 1.0
+    """Return the limits of the steps: equal ones up to the 95% quantile, so that a few cells do not hide the rest."""
+    highest = float(np.nanquantile(values, 0.95)) if not np.isnan(values).all() else 1.0
     return np.linspace(0, highest if highest > 0 else 1.0, steps + 1)
 
 
@@ -109,7 +111,7 @@ def _cell(place: tuple[float, float], width: float, colour: str) -> Rectangle:
     return patches.Rectangle(place, width, 1, facecolor=colour, edgecolor=style.SURFACE.light, linewidth=1)
 
 
-def _draw_legend(canvas: Canvas, limits: NDArray[np.float64], what: str, number: Callable[[float], str]) -> None:
+def _draw_legend(canvas: Canvas, labels: list[str], what: str) -> None:
     """Draw a box for each step, with the limits between them, above the map."""
     width = _LEGEND_WIDTH * len(style.HEAT)
     axes = canvas.axes(left=88, right=style.WIDTH - 88 - width, top=4, bottom=canvas.height - 4 - _LEGEND_HEIGHT)
@@ -118,8 +120,7 @@ def _draw_legend(canvas: Canvas, limits: NDArray[np.float64], what: str, number:
     axes.set_xlim(0, len(style.HEAT))
     axes.set_ylim(0, 1)
     axes.set_yticks([])
-    shown = range(0, len(limits), 2)
-    axes.set_xticks(list(shown), [number(float(limits[step])) for step in shown])
+    axes.set_xticks(range(0, len(labels), 2), labels[::2])
     axes.tick_params(axis="x", size=0, pad=2)
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)

@@ -56,7 +56,7 @@ class LiveModel:
         test: the running A/B test or, if none is running, the last one.
         test_words: how that test stands, in a few words.
         test_posts: on how many posts, in words.
-        test_evidence: its evidence, in words.
+        test_evidence: that production is better, and that the challenger is.
         earlier_tests: those before, newest first.
     """
 
@@ -69,7 +69,7 @@ class LiveModel:
     test: ABTestState | None = None
     test_words: str = ""
     test_posts: str = ""
-    test_evidence: str = ""
+    test_evidence: tuple[str, str] = ("", "")
     earlier_tests: Sequence[ABTest] = ()
     comparison_headers: Sequence[str] = COMPARISON_HEADERS
 
@@ -102,16 +102,15 @@ def _with_tests(project: Project, model: LiveModel, now: datetime) -> LiveModel:
         return model
     state = measure_test(project, latest, now)
     listed = project.registry.list_tests(model.model_type, SHOWN_TESTS + 1)
-    for_challenger, for_production = (
-        ab_text.format_evidence(value) for value in (state.evidence_for_challenger, state.evidence_for_production)
-    )
     return replace(
         model,
         test=state,
         test_words="running" if latest.status == "running" else ab_text.OUTCOMES.get(str(latest.outcome), "ended"),
         test_posts=number(state.num_posts, "live post"),
-        test_evidence=f"{for_challenger} for the challenger, {for_production} for production; "
-        f"{state.threshold:g} decides",
+        test_evidence=(
+            ab_text.format_evidence(state.evidence_for_production),
+            ab_text.format_evidence(state.evidence_for_challenger),
+        ),
         earlier_tests=[test for test in listed if test.test_id != latest.test_id],
     )
 

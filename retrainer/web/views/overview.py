@@ -9,7 +9,7 @@ from retrainer.model_types import MODEL_TYPE_NAMES
 from retrainer.model_types.base import skill_score
 from retrainer.pipeline.loading import load_score_intervals
 from retrainer.registry.promotions import PRODUCTION_CHANGE_ACTIONS
-from retrainer.render.charts import forecasts, style
+from retrainer.render.charts import forecasts, scores, style
 from retrainer.status import get_status
 from retrainer.web.forecasts import Upcoming, forecast_next
 from retrainer.web.rendering import Page
@@ -155,6 +155,8 @@ def _gather_model(
     score = None if live is None else _live_score(project, live, intervals)
     upcoming = Upcoming() if live is None or posts.freshness is None else forecast(project, live, posts, now)
     next_post = None if upcoming.forecast is None else forecasts.next_post(upcoming.forecast)
+    sides = [] if score is None else score.sides
+    shown = [scores.ScoreInterval(side.name, side.score, side.interval, side.line) for side in sides]
     return ModelOverview(
         name,
         TITLES[name],
@@ -165,8 +167,8 @@ def _gather_model(
         upcoming=upcoming,
         runs=runs[:LAST_RUNS],
         next_post=next_post,
-        intervals=None,
-        history=None,
+        intervals=scores.intervals(f"{name.capitalize()}: scores on the same posts, with 95% intervals", shown),
+        history=scores.history(name, runs, changes),
     )
 
 
