@@ -285,8 +285,7 @@ def _name_values(study: optuna.Study, plan: StudyPlan) -> None:
 
 def _names(storage: RDBStorage) -> list[str]:
     """Return the names of our studies, in the order of their creation; the storage may hold those of others."""
-    studies = sorted(storage.get_all_studies(), key=lambda study: study._study_id)  # noqa: SLF001  no public one
-    return [study.study_name for study in studies if CREATED_AT in study.user_attrs]
+    return [study.study_name for study in storage.get_all_studies() if CREATED_AT in study.user_attrs]
 
 
 def _open(storage: RDBStorage, name: str, plan: StudyPlan) -> OpenStudy:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
@@ -19,9 +21,11 @@ from retrainer.web.static_files import static_file
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from retrainer.render.charts.chart import Chart
     from retrainer.web.site import Visit
 
 NOTHING = "–"
+MAX_PICTURES = 300  # of about 20 kB
 
 
 @dataclass(frozen=True)
@@ -105,7 +109,7 @@ def environment() -> Environment:
         shown=lambda text: visible(str(text)),
         shown_lines=lambda text: visible_lines(str(text)),
         short_id=short_id,
-        svg=svg,
+        drawn=PICTURES.draw,
         hint=hint,
         capitalized=lambda text: text[:1].upper() + text[1:],
     )
@@ -134,9 +138,27 @@ def hint(text: str) -> Markup:
     return Markup("").join(code)
 
 
-def svg(picture: str) -> Markup:
-    """Return a chart of ours as it is; its texts are escaped already."""
-    return Markup(picture)  # noqa: S704  only `retrainer.render.charts` makes them
+class Pictures:
+    """The latest charts that were drawn, by what they show: to draw one takes longer than all else on a page."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._drawn: OrderedDict[str, str] = OrderedDict()
+
+    def draw(self, chart: Chart) -> Markup:
+        """Return a chart as an SVG element; its texts are escaped already."""
+        with self._lock:
+            drawn = self._drawn.get(chart.key)
+        drawn = drawn if drawn is not None else chart.svg
+        with self._lock:
+            self._drawn[chart.key] = drawn
+            self._drawn.move_to_end(chart.key)
+            if len(self._drawn) > MAX_PICTURES:
+                self._drawn.popitem(last=False)
+        return Markup(drawn)  # noqa: S704  only `retrainer.render.charts` makes them
+
+
+PICTURES = Pictures()
 
 
 def moment(time: datetime | None) -> Markup:

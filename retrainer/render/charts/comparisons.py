@@ -91,10 +91,10 @@ def over_time(
     sums = np.cumsum(differences)
 
     def draw(canvas: Canvas) -> None:
-        axes = canvas.axes(["sum so far", "no difference"])
+        axes = canvas.axes(["sum so far", "no difference"], left=80)
         axes.axhline(0, label="no difference", **style.NAIVE.options())
-        axes.fill_between(times, sums, 0, where=list(sums >= 0), color=style.BLUE.light, alpha=0.15, step="post")
-        axes.fill_between(times, sums, 0, where=list(sums <= 0), color=style.VERMILION.light, alpha=0.15, step="post")
+        for side, colour in ((np.maximum(sums, 0), style.BLUE), (np.minimum(sums, 0), style.VERMILION)):
+            axes.fill_between(times, side, 0, color=colour.light, alpha=0.15, linewidth=0, step="post")
         axes.plot(times, sums, drawstyle="steps-post", label="sum so far", **style.VERSION.options())
         axes.margins(x=0.02, y=0.1)
         axes.set_ylabel("sum of differences (score)")

@@ -174,6 +174,7 @@ def intervals(title: str, rows: Sequence[ScoreInterval]) -> Chart | None:
         axes.tick_params(axis="y", labelcolor=style.TEXT.light)
         axes.grid(visible=False, axis="y")
         axes.grid(visible=True, axis="x")
+        axes.locator_params(axis="x", nbins=5)
         axes.set_xlabel("score, with 95% interval (0 to 1)")
         canvas.hover_rows(axes, [f"{row.label}: {row.score:.4f}, {_interval(row)}" for row in rows])
 
