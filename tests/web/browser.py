@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 Scheme = Literal["light", "dark"]
 WIDTHS = (375, 768, 1440)  # pixels: a telephone, a tablet, a screen
 SCHEMES: tuple[Scheme, ...] = ("light", "dark")
-PATIENCE = 60_000  # milliseconds; nothing takes so long but what will never come
+PATIENCE = 30_000  # milliseconds; nothing takes so long but what will never come
 AXE = {"resultTypes": ["violations"]}
 # What sticks out of the window, so that a reader would have to scroll sideways.
 TOO_WIDE = """() => [...document.querySelectorAll("body *")]
@@ -105,12 +106,15 @@ class Tab:
         answer = self.page.goto(self.origin + path)
         assert answer is not None, path
         assert answer.status == status, f"{path}: {answer.text()[:300]}"
+        if path == "/docs":
+            self.page.locator(".opblock").first.wait_for()
         return self
 
     def click(self, name: str, *, role: Literal["link", "button"] = "button") -> None:
-        """Click a button or link of this name, and wait for the page that follows."""
+        """Click a button or link of this name (a link to a question may end in …), and wait for the page that follows."""
+        whole = re.compile(rf"^{re.escape(name)}…?$")
         with self.page.expect_navigation():
-            self.page.get_by_role(role, name=name, exact=True).first.click()
+            self.page.get_by_role(role, name=whole).first.click()
 
     @property
     def text(self) -> str:
