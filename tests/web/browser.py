@@ -111,7 +111,7 @@ class Tab:
         return self
 
     def click(self, name: str, *, role: Literal["link", "button"] = "button") -> None:
-        """Click a button or link of this name (a link to a question may end in …), and wait for the page that follows."""
+        """Click a button or link of this name, which may end in …, and wait for the page that follows."""
         whole = re.compile(rf"^{re.escape(name)}…?$")
         with self.page.expect_navigation():
             self.page.get_by_role(role, name=whole).first.click()
