@@ -1,4 +1,4 @@
-"""Studies as tables for a terminal, and as a plot."""
+"""Studies as tables for a terminal."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def show_studies(summaries: Sequence[StudySummary], shown: StudyReport | None, *
         console.text(f"No studies in {location}")
         return
     created = moment_heading("Created")
-    columns = ["Study", "Type", "Trials", "State", "Metric", "Configured", "Best", "Gain held back", created]
+    columns = ["Study", "Type", "Trials", "State", "Metric", created, "Configured", "Best", "Held back"]
     rows = [
         (
             one.name,
@@ -42,15 +42,15 @@ def show_studies(summaries: Sequence[StudySummary], shown: StudyReport | None, *
             str(one.finished_trials),
             _describe_state(one),
             one.plan.metric,
+            format_moment(one.created_at),
             _format_value(one.plan, one.default),
             _format_value(one.plan, one.best),
             _format_held_back(one),
-            format_moment(one.created_at),
         )
         for one in summaries
     ]
-    right = ["Trials", "Configured", "Best", "Gain held back"]
-    optional = ["Metric", created, "Configured", "Type"]
+    right = ["Trials", "Configured", "Best", "Held back"]
+    optional = ["Metric", created, "Type", "Configured"]
     console.table(columns, rows, right=right, optional=optional, title=f"Studies in {location}")
     if shown is not None:
         show_study(shown)
